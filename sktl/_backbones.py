@@ -1,0 +1,231 @@
+"""The `backbone`, `weights` and `image_size` parameters to one `Backbone` value."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import hashlib
+import os
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from torch import nn
+
+from . import _sources
+from ._preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from ._sources import LocalFile, Origin, Published, Random, Source
+from ._torch import seeded_globals
+from .exceptions import BackboneWarning, InvalidParameterError, UnknownBackboneError
+
+Name = str | Callable[[], nn.Module]
+Weights = str | os.PathLike[str] | torchvision.models.WeightsEnum | None
+
+_FILE_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
+_SUGGESTIONS = 5
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A pretrained network without its output layer, described; `build` makes the network itself.
+
+    Parameters
+    ----------
+    name : str
+        As given to the estimator; of a callable, its qualified name.
+    weights : str
+        What a person calls the weights: a published name, a path, or "random".
+    preprocessing : Preprocessing
+        What the network expects of its input.
+    identity : str
+        A digest of all that decides the features of an image, preprocessing and library versions included.
+    """
+
+    name: str
+    weights: str
+    preprocessing: Preprocessing
+    identity: str
+    _source: Source = field(repr=False, compare=False)
+    _image_size: int | None = field(default=None, repr=False, compare=False)
+    _seed: int = field(default=0, repr=False, compare=False)
+
+    def build(self) -> nn.Module:
+        """Return a new network in eval mode, frozen: (n, 3, H, W) normalised float32 -> (n, n_features)."""
+        with seeded_globals(self._seed):
+            module = self._source.build(self._image_size)
+        return module.float().eval().requires_grad_(False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What exists only in a file or a function of the user's goes into the pickle; named weights are found again.
+        state = self.__dict__.copy()
+        origin = getattr(self._source, "origin", None)
+        if isinstance(origin, LocalFile):
+            state["_source"] = BuiltNetwork(self.build(), self.preprocessing, self.identity)
+        return state
+
+
+@dataclass(frozen=True, eq=False)
+class BuiltNetwork:
+    """A network that is already there: what a user's callable returned."""
+
+    module: nn.Module
+    preprocessing: Preprocessing
+    digest: str
+    weights_name: str = "from the callable"
+
+    def identity(self) -> str:
+        return self.digest
+
+    def build(self, image_size: int | None) -> nn.Module:
+        return copy.deepcopy(self.module)
+
+
+def resolve_backbone(backbone: Name, weights: Weights, image_size: int | None, seed: int) -> Backbone:
+    """Return the backbone that the three parameters of an estimator describe, without building named ones.
+
+    Parameters
+    ----------
+    backbone, weights, image_size
+        As documented in :class:`sktl.PretrainedImageClassifier`.
+    seed : int
+        For random weights.
+
+    Raises
+    ------
+    UnknownBackboneError
+        If no network or weights have this name; the message has the nearest names.
+    WeightsNotFoundError
+        If a local file is not there.
+    """
+    if callable(backbone) and not isinstance(backbone, str):
+        if weights != "default":
+            raise InvalidParameterError(
+                f"weights={weights!r} cannot be combined with a callable backbone: let the callable load them."
+            )
+        name, source = _qualified_name(backbone), _call(backbone, seed)
+    else:
+        name, source = backbone, _named_source(backbone, weights)
+    preprocessing = source.preprocessing
+    if image_size is not None:
+        preprocessing = preprocessing.with_image_size(image_size)
+    parts = (source.identity(), preprocessing, torch.__version__, torchvision.__version__, _sources.timm.__version__)
+    used_seed = seed if weights is None else 0
+    identity = hashlib.sha256(repr((*parts, used_seed)).encode()).hexdigest()
+    return Backbone(name, source.weights_name, preprocessing, identity, source, image_size, used_seed)
+
+
+def _named_source(name: str, weights: Weights) -> Source:
+    if name == _sources.BUNDLED:
+        return _sources.BundledNetwork(name, _origin(weights, "ImageNet", name))
+    if name.startswith(_sources.TIMM_PREFIX):
+        bare = name.removeprefix(_sources.TIMM_PREFIX)
+        if bare not in _sources.timm_names():
+            raise _unknown(name)
+        return _sources.TimmNetwork(bare, _origin(weights, "default", name))
+    if name in _sources.torchvision_names():
+        return _sources.TorchvisionNetwork(name, _torchvision_origin(name, weights))
+    raise _unknown(name)
+
+
+def _origin(weights: Weights, default: str, backbone: str) -> Origin:
+    """Return the origin of weights for a backbone whose only published ones are the default."""
+    if weights == "default":
+        return Published(default)
+    if weights is None:
+        return Random()
+    if _is_path(weights):
+        return LocalFile(os.fspath(weights))  # type: ignore[arg-type]
+    raise UnknownBackboneError(
+        f'weights={weights!r} are not known for backbone={backbone!r}: pass "default", None, or the path of a '
+        ".safetensors or .pth file. timm names its weights in the backbone, as in "
+        '"timm/resnet50.a1_in1k".'
+    )
+
+
+def _torchvision_origin(name: str, weights: Weights) -> Origin:
+    published = _sources.torchvision_weights(name)
+    if weights == "default":
+        return Published(published.DEFAULT.name)  # type: ignore[attr-defined]
+    if weights is None or _is_path(weights):
+        return _origin(weights, "", name)
+    if isinstance(weights, str):
+        member = published.__members__.get(weights.removeprefix(f"{published.__name__}."))
+    else:
+        member = weights if isinstance(weights, published) else None
+    if member is None:
+        raise UnknownBackboneError(
+            f"weights={weights!r} are not known for backbone={name!r}; there are "
+            f'{", ".join(map(repr, published.__members__))}. Or pass "default", None, or the path of a file.'
+        )
+    return Published(member.name)
+
+
+def _is_path(weights: Weights) -> bool:
+    if isinstance(weights, str):
+        return weights.endswith(_FILE_SUFFIXES) or Path(weights).name != weights
+    return isinstance(weights, os.PathLike)
+
+
+def _unknown(name: str) -> UnknownBackboneError:
+    names = [_sources.BUNDLED, *_sources.torchvision_names()]
+    names += [_sources.TIMM_PREFIX + bare for bare in _sources.timm_names()]
+    plain = {known.lower().replace("-", "").replace("_", ""): known for known in reversed(names)}
+    wanted = name.lower().replace("-", "").replace("_", "")
+    near = [plain[key] for key in difflib.get_close_matches(wanted, plain, _SUGGESTIONS)]
+    near += [plain[key] for key in difflib.get_close_matches("timm/" + wanted, plain, _SUGGESTIONS - len(near))]
+    return UnknownBackboneError(
+        f"backbone={name!r} is not known. The nearest names are {', '.join(map(repr, dict.fromkeys(near))) or 'none'}. "
+        'There are "efficientnet_lite0" (bundled), the classification models of torchvision by name, and those of '
+        'timm as "timm/<name>".'
+    )
+
+
+def _qualified_name(function: Callable[[], nn.Module]) -> str:
+    return getattr(function, "__qualname__", type(function).__qualname__)
+
+
+def _call(function: Callable[[], nn.Module], seed: int) -> BuiltNetwork:
+    name = _qualified_name(function)
+    with seeded_globals(seed):
+        module = function()
+    if not isinstance(module, nn.Module):
+        raise InvalidParameterError(
+            f"backbone={name} returned a {type(module).__name__}; it must return a torch.nn.Module that maps float32 "
+            "images (n, 3, H, W) to features (n, n_features)."
+        )
+    return BuiltNetwork(module, _declared_preprocessing(module, name), _module_digest(module))
+
+
+def _declared_preprocessing(module: nn.Module, name: str) -> Preprocessing:
+    declared = getattr(module, "preprocessing", None)
+    if isinstance(declared, Preprocessing):
+        return declared
+    if isinstance(getattr(module, "pretrained_cfg", None), dict):
+        return _sources._timm_preprocessing(module.pretrained_cfg, name)
+    warnings.warn(
+        f"backbone={name} declares no preprocessing, so its images are prepared as for most ImageNet networks: shorter "
+        f"side 256, centre crop 224, mean {IMAGENET_MEAN}, std {IMAGENET_STD}. Set module.preprocessing = "
+        "sktl.Preprocessing(...) to change or confirm it.",
+        BackboneWarning,
+        stacklevel=2,
+    )
+    return Preprocessing(256, (224, 224))
+
+
+def _module_digest(module: nn.Module) -> str:
+    """Return a digest of a module's tensors, structure and code; what it cannot see, the probe of the pass may."""
+    digest = hashlib.sha256(repr(module).encode())
+    for part_name, part in module.named_modules():
+        code = getattr(type(part).forward, "__code__", None)
+        constants = [c for c in code.co_consts if isinstance(c, bool | int | float | str)] if code else []
+        plain = {k: v for k, v in vars(part).items() if isinstance(v, bool | int | float | str | tuple)}
+        described = (part_name, type(part).__module__, type(part).__qualname__, sorted(plain.items()))
+        digest.update(repr((described, constants, code and (code.co_code, code.co_names))).encode())
+    for tensor_name, tensor in module.state_dict().items():
+        digest.update(f"{tensor_name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()

@@ -1,0 +1,110 @@
+"""The first stages that the classifier and the encoder share: parameters, `X` to samples, samples to features."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable, Sequence
+from numbers import Integral
+from typing import Any, Self
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.utils import Tags
+from sklearn.utils._param_validation import InvalidParameterError as _SklearnParameterError
+from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torchvision.models import WeightsEnum
+
+from ._backbones import Backbone, resolve_backbone
+from ._features import FeatureExtractor
+from ._images import Sample, as_samples, is_flattened
+from ._torch import resolve_device
+from .exceptions import InvalidInputError, InvalidParameterError
+
+
+class PretrainedImageBase(BaseEstimator):
+    """Base class of estimators that look at images through a pretrained network."""
+
+    backbone: str | Callable[[], torch.nn.Module]
+    weights: str | os.PathLike[str] | WeightsEnum | None
+    image_size: int | None
+    image_shape: Sequence[int] | None
+    device: str | torch.device
+    cache: str | bool
+    n_jobs: int | None
+    random_state: int | np.random.RandomState | None
+    verbose: int
+    backbone_: Backbone
+    device_: torch.device
+
+    _parameter_constraints: dict[str, list[Any]] = {
+        "backbone": [str, callable],
+        "weights": [str, os.PathLike, WeightsEnum, None],
+        "image_size": [Interval(Integral, 1, None, closed="left"), None],
+        "image_shape": ["array-like", None],
+        "device": [str, torch.device],
+        "cache": [StrOptions({"auto"}), Options(bool, {False})],
+        "n_jobs": [Interval(Integral, None, -1, closed="right"), Interval(Integral, 1, None, closed="left"), None],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def _check_parameters(self) -> None:
+        """Raise `InvalidParameterError` unless every parameter has a legal value."""
+        try:
+            self._validate_params()
+        except _SklearnParameterError as error:
+            raise InvalidParameterError(str(error)) from None
+        shape = self.image_shape
+        if shape is not None and not (len(shape) in (2, 3) and all(isinstance(n, Integral) and n > 0 for n in shape)):
+            raise InvalidParameterError(
+                f"image_shape={shape!r} must be two or three positive integers: (H, W), (H, W, C) or (C, H, W)."
+            )
+
+    def _seeds(self, n: int) -> list[int]:
+        """Draw seeds from `random_state`; None draws them from the system, not from NumPy's global state."""
+        rng = self.random_state
+        if not isinstance(rng, np.random.RandomState):
+            rng = np.random.RandomState(rng)
+        return [int(seed) for seed in rng.randint(2**31 - 1, size=n)]
+
+    def _draft(self) -> Self:
+        """Return a copy without fitted attributes, to be fitted in place of self and committed when all went well."""
+        draft = copy.copy(self)
+        for name in [name for name in vars(draft) if name.endswith("_") and not name.startswith("__")]:
+            delattr(draft, name)
+        return draft
+
+    def _commit(self, draft: Self) -> Self:
+        """Take over the fitted attributes of a draft, in one assignment."""
+        self.__dict__ = draft.__dict__
+        return self
+
+    def _as_samples(self, X: Any, *, reset: bool) -> list[Sample]:
+        """Return the samples of `X`; where `X` is flattened, set or check `n_features_in_`."""
+        if self.image_shape is not None and is_flattened(X):
+            try:
+                X = validate_data(self, X, reset=reset, dtype="numeric")
+            except ValueError as error:
+                raise InvalidInputError(str(error)) from error
+        return as_samples(X, self.image_shape)
+
+    def _extractor(self, backbone: Backbone, device: torch.device) -> FeatureExtractor:
+        return FeatureExtractor(backbone, device, self.n_jobs, self.cache == "auto", self.verbose)
+
+    def _resolve(self, seed: int) -> tuple[Backbone, torch.device]:
+        return resolve_backbone(self.backbone, self.weights, self.image_size, seed), resolve_device(self.device)
+
+    def _features(self, X: Any) -> np.ndarray:
+        """Return the features of `X` as the fitted backbone gives them, float32 (n_samples, n_features)."""
+        check_is_fitted(self)
+        return self._extractor(self.backbone_, self.device_)(self._as_samples(X, reset=False))
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = True
+        tags.input_tags.three_d_array = True
+        # Not `string`: scikit-learn takes it to mean that any object may stand in a row of numbers.
+        return tags

@@ -1,0 +1,135 @@
+"""`PretrainedImageEncoder`: images to features, as a transformer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from torch import nn
+from torchvision.models import WeightsEnum
+
+from ._base import PretrainedImageBase
+
+
+class PretrainedImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, PretrainedImageBase):
+    """Turn images into the features of a pretrained network, for any other estimator.
+
+    The features are those that enter the output layer of :class:`PretrainedImageClassifier`. No image passes through
+    the network twice in a process, so that cross-validating a pipeline computes each image once.
+
+    Parameters
+    ----------
+    backbone : str or callable, default="efficientnet_lite0"
+        The pretrained network, as in :class:`PretrainedImageClassifier`.
+    weights : str, path, torchvision weights enum member or None, default="default"
+        Its weights; None draws random ones from `random_state`.
+    image_size : int, default=None
+        Height and width in pixels of what the network sees; None is the size of its weights.
+    image_shape : tuple of int, default=None
+        (H, W), (H, W, C) or (C, H, W) of one image, for `X` with one flattened image per row.
+    device : str or torch.device, default="auto"
+        Where the network runs; `"auto"` is the first accelerator that is there, else the CPU.
+    cache : {"auto", False}, default="auto"
+        `"auto"` keeps features in memory for the rest of the process, up to 1 GiB.
+    n_jobs : int, default=None
+        Threads of the pass; None is the number that torch uses, -1 is all cores. Results do not depend on it.
+    random_state : int, RandomState or None, default=None
+        For `weights=None` only.
+    verbose : int, default=0
+        1 shows the progress of the images.
+
+    Attributes
+    ----------
+    backbone_ : Backbone
+        The resolved network: `name`, `weights`, `preprocessing`, and `build()` to make it.
+    device_ : torch.device
+        Where the network runs.
+    n_features_in_ : int
+        Only if `X` was flattened.
+    feature_names_in_ : ndarray of str
+        Only if `X` was a data frame of flattened images.
+
+    Raises
+    ------
+    InvalidParameterError, UnknownBackboneError, WeightsError, DeviceError
+        By `fit`, if a parameter has a value that it cannot have.
+    InvalidInputError, InvalidImageError
+        If `X` has no legal form, or images cannot be read.
+
+    See Also
+    --------
+    PretrainedImageClassifier : A classifier on these features.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sktl import PretrainedImageEncoder
+    >>> images = load_digits().images[:4] / 16
+    >>> PretrainedImageEncoder().fit_transform(images).shape
+    (4, 1280)
+    """
+
+    _n_features_out: int
+
+    def __init__(
+        self,
+        *,
+        backbone: str | Callable[[], nn.Module] = "efficientnet_lite0",
+        weights: str | os.PathLike[str] | WeightsEnum | None = "default",
+        image_size: int | None = None,
+        image_shape: Sequence[int] | None = None,
+        device: str | torch.device = "auto",
+        cache: str | bool = "auto",
+        n_jobs: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+    ):
+        self.backbone = backbone
+        self.weights = weights
+        self.image_size = image_size
+        self.image_shape = image_shape
+        self.device = device
+        self.cache = cache
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any = None) -> PretrainedImageEncoder:
+        """Resolve the network; nothing is learned from the images, and they are not opened.
+
+        Parameters
+        ----------
+        X : images, n_samples of them
+            In any of the forms that :class:`PretrainedImageClassifier` names.
+        y : None
+            Not used.
+
+        Returns
+        -------
+        self : PretrainedImageEncoder
+        """
+        self._check_parameters()
+        draft = self._draft()
+        draft._as_samples(X, reset=True)
+        (seed,) = self._seeds(1)
+        draft.backbone_, draft.device_ = self._resolve(seed)
+        draft._n_features_out = draft._extractor(draft.backbone_, draft.device_).n_features
+        return self._commit(draft)
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Return the features of images.
+
+        Parameters
+        ----------
+        X : images, n_samples of them
+            In any of the forms that :class:`PretrainedImageClassifier` names.
+
+        Returns
+        -------
+        features : float32 ndarray of shape (n_samples, n_features)
+        """
+        return self._features(X)

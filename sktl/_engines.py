@@ -1,0 +1,141 @@
+"""Run a frozen network fast on one device, always in chunks of one fixed shape.
+
+One shape for every chunk makes the bits of an image's features independent of its neighbours. Engines are kept in a
+registry of the process, never on an estimator: two estimators with the same backbone share one network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import warnings
+from collections import OrderedDict
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ._backbones import Backbone
+from ._pixels import DECODING_RULE
+from ._torch import single_threaded_pool
+from .exceptions import BackboneError, BackboneWarning
+
+# Images of one chunk: on a CPU small enough that activations stay in the processor's cache.
+_CPU_CHUNK = 4
+_ACCELERATOR_CHUNK = 64
+_KEPT_ENGINES = 2
+
+
+@dataclass(frozen=True)
+class EngineFacts:
+    """What is known of an engine once it has run.
+
+    Parameters
+    ----------
+    fingerprint : str or None
+        Identifies the function from image content to features; None if two runs differed, so that nothing may be kept.
+    n_features : int
+    """
+
+    fingerprint: str | None
+    n_features: int
+
+
+class TorchEngine:
+    """A network of a backbone on a device, run by torch."""
+
+    def __init__(self, backbone: Backbone, device: torch.device):
+        self.backbone = backbone
+        self.device = device
+        self.chunk = _CPU_CHUNK if device.type == "cpu" else _ACCELERATOR_CHUNK
+        self._module = backbone.build().to(device, memory_format=torch.channels_last)
+        # On a CPU each thread of the pass runs its own chunk; an accelerator takes one chunk at a time.
+        self._turn = nullcontext() if device.type == "cpu" else threading.Lock()
+        self.facts = self._probe()
+
+    def new_chunk(self) -> np.ndarray:
+        """Return zeros for the pixels of one chunk, uint8 of shape (chunk, H, W, 3)."""
+        return np.zeros((self.chunk, *self.backbone.preprocessing.crop, 3), np.uint8)
+
+    def run(self, pixels: np.ndarray) -> np.ndarray:
+        """Return the features of one chunk of pixels, float32 of shape (chunk, n_features)."""
+        with self._turn, torch.inference_mode():
+            batch = self.backbone.preprocessing.normalize(torch.from_numpy(pixels).to(self.device))
+            return self._module(batch).to("cpu", torch.float32).numpy()
+
+    def _probe(self) -> EngineFacts:
+        probe = np.random.default_rng(0).integers(0, 256, self.new_chunk().shape, np.uint8)
+        try:
+            with single_threaded_pool(1) as pool:
+                first, second = (pool.submit(self._run_probe, probe).result() for _ in range(2))
+        except (RuntimeError, AssertionError, ValueError) as error:
+            height, width = self.backbone.preprocessing.crop
+            raise BackboneError(
+                f"backbone={self.backbone.name!r} fails on images of {height} x {width} pixels: {error}. "
+                "Leave image_size=None for the size that its weights were trained with."
+            ) from error
+        if not np.isfinite(first).all():
+            raise BackboneError(
+                f"backbone={self.backbone.name!r} with weights {self.backbone.weights!r} gives features that are not "
+                "finite. Use other weights."
+            )
+        if not np.array_equal(first, second):
+            warnings.warn(
+                f"backbone={self.backbone.name!r} gives other features each time that it sees the same images, so they "
+                "are not kept and results will not repeat.",
+                BackboneWarning,
+                stacklevel=2,
+            )
+            return EngineFacts(None, first.shape[1])
+        parts = (self.backbone.identity, DECODING_RULE, str(self.device), "torch", probe.shape)
+        digest = hashlib.sha256(repr(parts).encode())
+        digest.update(first)
+        return EngineFacts(digest.hexdigest(), first.shape[1])
+
+    def _run_probe(self, probe: np.ndarray) -> np.ndarray:
+        features = self.run(probe)
+        if features.ndim != 2 or len(features) != len(probe):
+            raise BackboneError(
+                f"backbone={self.backbone.name!r} maps images of shape (n, 3, H, W) to an output of shape "
+                f"{features.shape}; it must be (n, n_features), so pool and flatten it."
+            )
+        return features
+
+
+class _Registry:
+    """The engines used last, and the facts of all engines that this process ever ran."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._engines: OrderedDict[tuple[str, str], TorchEngine] = OrderedDict()
+        self._facts: dict[tuple[str, str], EngineFacts] = {}
+
+    def engine(self, backbone: Backbone, device: torch.device) -> TorchEngine:
+        key = (backbone.identity, str(device))
+        with self._lock:
+            if key not in self._engines:
+                self._engines[key] = TorchEngine(backbone, device)
+                self._facts[key] = self._engines[key].facts
+            self._engines.move_to_end(key)
+            while len(self._engines) > _KEPT_ENGINES:
+                self._engines.popitem(last=False)
+            return self._engines[key]
+
+    def facts(self, backbone: Backbone, device: torch.device) -> EngineFacts:
+        with self._lock:
+            known = self._facts.get((backbone.identity, str(device)))
+        return known or self.engine(backbone, device).facts
+
+
+_registry = _Registry()
+
+
+def open_engine(backbone: Backbone, device: torch.device) -> TorchEngine:
+    """Return the engine of a backbone on a device, building and probing its network unless it is at hand."""
+    return _registry.engine(backbone, device)
+
+
+def engine_facts(backbone: Backbone, device: torch.device) -> EngineFacts:
+    """Return what is known of the engine of a backbone, building its network only the first time in a process."""
+    return _registry.facts(backbone, device)

@@ -1,0 +1,150 @@
+"""The pass over the trunk: content to features, each distinct image once, with bounded memory. No labels here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+
+import joblib
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from ._backbones import Backbone
+from ._cache import FeatureStore, process_store
+from ._engines import TorchEngine, engine_facts, open_engine
+from ._images import Sample
+from ._pixels import ImageProblem, content_key, decode
+from ._torch import single_threaded_pool
+from .exceptions import ImageFailure, InvalidImageError
+
+_READS_PER_TASK = 16
+
+
+@dataclass(frozen=True)
+class FeatureExtractor:
+    """How features are computed: with which network, where, by how many threads, and whether they are kept.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    device : torch.device
+    n_jobs : int or None
+        Threads of the pass; None is the number that torch uses in the calling thread, negative counts from all cores.
+    cache : bool
+        Whether the process keeps the features.
+    verbose : int
+        1 or more shows a progress bar.
+    """
+
+    backbone: Backbone
+    device: torch.device
+    n_jobs: int | None = None
+    cache: bool = True
+    verbose: int = 0
+
+    @property
+    def n_features(self) -> int:
+        """The number of features of one image."""
+        return engine_facts(self.backbone, self.device).n_features
+
+    def __call__(self, samples: Sequence[Sample]) -> np.ndarray:
+        """Return the features of samples, float32 of shape (n_samples, n_features).
+
+        Raises
+        ------
+        InvalidImageError
+            If samples cannot be read or decoded, listing all of them; the features of the others are kept.
+        """
+        facts = engine_facts(self.backbone, self.device)
+        store = process_store if self.cache and facts.fingerprint is not None else FeatureStore(max_bytes=0)
+        fingerprint = facts.fingerprint or ""
+        progress = tqdm(total=len(samples), desc="features", unit="image", disable=self.verbose < 1)
+        with single_threaded_pool(_n_threads(self.n_jobs)) as pool, progress:
+            keys = _read_keys(samples, pool)
+            rows = store.find(fingerprint, keys)
+            progress.update(sum(key in rows for key in keys))
+            if len(rows) < len(set(keys)):
+                with store.exclusive(fingerprint):
+                    rows |= store.find(fingerprint, keys, count=False)
+                    missing = {key: i for i, key in reversed(list(enumerate(keys))) if key not in rows}
+                    work = _Pass(open_engine(self.backbone, self.device), samples, keys, store, fingerprint)
+                    rows |= work.run(sorted(missing.values()), pool, progress)
+        return np.stack([rows[key] for key in keys])
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """One pass of the images that are missing from the store."""
+
+    engine: TorchEngine
+    samples: Sequence[Sample]
+    keys: Sequence[bytes]
+    store: FeatureStore
+    fingerprint: str
+
+    def run(self, positions: Sequence[int], pool: ThreadPoolExecutor, progress: tqdm) -> dict[bytes, np.ndarray]:
+        """Return the rows of the samples at these positions, by key."""
+        size = self.engine.chunk
+        chunks = [positions[start : start + size] for start in range(0, len(positions), size)]
+        rows: dict[bytes, np.ndarray] = {}
+        failures: list[ImageFailure] = []
+        for future in as_completed([pool.submit(self._chunk, chunk) for chunk in chunks]):
+            found, failed = future.result()
+            rows |= found
+            failures += failed
+            progress.update(len(found) + len(failed))
+        if failures:
+            raise InvalidImageError(failures)
+        return rows
+
+    def _chunk(self, positions: Sequence[int]) -> tuple[dict[bytes, np.ndarray], list[ImageFailure]]:
+        """Decode, preprocess and run one chunk; a failed image leaves its place empty."""
+        pixels = self.engine.new_chunk()
+        failures = []
+        good = []
+        for place, position in enumerate(positions):
+            try:
+                pixels[place] = self._pixels(position)
+                good.append((place, self.keys[position]))
+            except ImageProblem as problem:
+                failures.append(ImageFailure(position, self.samples[position].name, str(problem)))
+        features = self.engine.run(pixels) if good else pixels
+        rows = {key: features[place].copy() for place, key in good}
+        for key, row in rows.items():
+            self.store.put(self.fingerprint, key, row)
+        return rows, failures
+
+    def _pixels(self, position: int) -> np.ndarray:
+        content = self.samples[position].read()
+        if content_key(content) != self.keys[position]:
+            raise ImageProblem("changed while it was being read; fit again when nothing writes to it")
+        preprocessing = self.engine.backbone.preprocessing
+        return preprocessing.pixels(decode(content, preprocessing))
+
+
+def _read_keys(samples: Sequence[Sample], pool: ThreadPoolExecutor) -> list[bytes]:
+    """Return the content keys of samples, in order, having read each once."""
+
+    def read(start: int) -> list[bytes | ImageFailure]:
+        return [_read_key(samples[i], i) for i in range(start, min(start + _READS_PER_TASK, len(samples)))]
+
+    keys = [key for task in pool.map(read, range(0, len(samples), _READS_PER_TASK)) for key in task]
+    failures = [key for key in keys if isinstance(key, ImageFailure)]
+    if failures:
+        raise InvalidImageError(failures)
+    return [key for key in keys if isinstance(key, bytes)]
+
+
+def _read_key(sample: Sample, position: int) -> bytes | ImageFailure:
+    try:
+        return content_key(sample.read())
+    except ImageProblem as problem:
+        return ImageFailure(position, sample.name, str(problem))
+
+
+def _n_threads(n_jobs: int | None) -> int:
+    if n_jobs is None:
+        return torch.get_num_threads()
+    return n_jobs if n_jobs > 0 else max(1, joblib.cpu_count() + 1 + n_jobs)

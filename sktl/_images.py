@@ -1,0 +1,261 @@
+"""Turn any legal `X` into a list of samples, each of which gives one checked RGB image.
+
+Nothing is decoded before it is needed: a sample first reads its *content* (the bytes of a file, the pixels of an
+array), which identifies it, and the content is decoded when the network needs it. What fails raises `ImageProblem`
+with the reason; whoever runs over many samples collects the reasons and says which samples they belong to.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+from scipy.sparse import issparse
+
+from ._pixels import ImageProblem, array_to_rgb, check_pixels, pil_to_rgb
+from .exceptions import ImageFailure, InvalidImageError, InvalidInputError
+
+LEGAL_FORMS = (
+    "a list, 1-d array, Series or one column of paths, bytes, arrays or PIL images; or an array of shape (n, H, W), "
+    "(n, H, W, C) or (n, C, H, W), uint8 or floats in [0, 1]; or flattened rows together with image_shape"
+)
+_CHANNELS = (1, 3, 4)
+
+
+class Sample(Protocol):
+    """One sample of `X`."""
+
+    @property
+    def name(self) -> str:
+        """What an error message calls it."""
+
+    def read(self) -> bytes | np.ndarray:
+        """Return the content: encoded bytes, or RGB pixels as uint8 of shape (H, W, 3)."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileSample:
+    """An image file, read anew each time."""
+
+    path: str
+
+    @property
+    def name(self) -> str:
+        return self.path
+
+    def read(self) -> bytes:
+        try:
+            mode = os.stat(self.path).st_mode
+            if stat.S_ISDIR(mode):
+                raise ImageProblem("is a directory; pass its files, or use sktl.datasets.load_image_folder")
+            if not stat.S_ISREG(mode):
+                raise ImageProblem("is not a regular file")
+            with open(self.path, "rb") as file:
+                return file.read()
+        except FileNotFoundError as error:
+            hint = "is a URL; download it first" if "://" in self.path else "no such file"
+            raise ImageProblem(hint) from error
+        except (OSError, ValueError) as error:
+            raise ImageProblem(f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class BytesSample:
+    """The bytes of an image file."""
+
+    data: bytes
+    name: str = "bytes"
+
+    def read(self) -> bytes:
+        return self.data
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ArraySample:
+    """Pixels: uint8, or floats in [0, 1], of shape (H, W) or (H, W, C) with 1, 3 or 4 channels."""
+
+    array: np.ndarray
+    name: str = "array"
+
+    def read(self) -> np.ndarray:
+        return array_to_rgb(self.array)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PILSample:
+    """A PIL image of the user's, perhaps still lazy and perhaps in `X` more than once."""
+
+    image: Image.Image
+    name: str = "PIL image"
+
+    def read(self) -> np.ndarray:
+        # Pillow loads lazily and without a lock: two threads on one object give wrong pixels.
+        with _PIL_LOCKS[id(self.image) // 64 % len(_PIL_LOCKS)]:
+            try:
+                self.image.load()
+            except Exception as error:  # whatever the plugin of the user's image raises
+                raise ImageProblem(f"cannot be loaded: {error}") from error
+            return np.asarray(pil_to_rgb(self.image))
+
+
+_PIL_LOCKS = tuple(threading.Lock() for _ in range(64))
+
+
+def is_flattened(X: Any) -> bool:
+    """Tell whether `X` holds one row of numbers per image."""
+    if isinstance(X, list | tuple):
+        first = np.asarray(X[0]) if X and isinstance(X[0], list | tuple | np.ndarray) else None
+        return first is not None and first.ndim == 1 and first.dtype.kind in "biufc"
+    if isinstance(X, torch.Tensor) or not hasattr(X, "__array__"):
+        return issparse(X) or getattr(X, "ndim", 0) == 2
+    return np.ndim(X) == 2 and np.asarray(X).dtype.kind in "biufc"
+
+
+def as_samples(X: Any, image_shape: Sequence[int] | None = None) -> list[Sample]:
+    """Return the samples of `X`, in order.
+
+    Parameters
+    ----------
+    X : one of `LEGAL_FORMS`
+        Series and data frames are read by position.
+    image_shape : (H, W), (H, W, C) or (C, H, W), default=None
+        The shape of one image when `X` holds flattened rows, (n, H * W * C).
+
+    Raises
+    ------
+    InvalidInputError
+        If `X` as a whole has no legal form.
+    InvalidImageError
+        If samples have no legal form, listing them; files are not opened here.
+    """
+    if isinstance(X, str | os.PathLike | bytes | bytearray | Image.Image):
+        raise InvalidInputError(f"X is a single {_kind(X)}, not a list of images. Pass it in a list: [x].")
+    if isinstance(X, torch.Tensor):
+        X = X.detach().cpu().numpy()
+    elif hasattr(X, "iloc") or hasattr(X, "to_pandas"):
+        X = np.asarray(X)
+        X = X.astype(object) if X.dtype.kind not in "biufc" else X
+    if isinstance(X, np.ndarray):
+        if X.dtype.kind == "S":
+            raise InvalidInputError(
+                f"X is an array of dtype {X.dtype}, which cuts trailing zero bytes. Pass a list of bytes instead."
+            )
+        if X.dtype.kind not in "OU":
+            return _from_pixel_array(X, image_shape)
+        X = _single_column(X)
+    if not isinstance(X, list | tuple):
+        raise InvalidInputError(f"X is a {_kind(X)}; it must be {LEGAL_FORMS}.")
+    if len(X) == 0:
+        raise InvalidInputError("X is empty: Found array with 0 sample(s). Pass at least one image.")
+    return _each(X, _from_element)
+
+
+def _each(items: Sequence[Any] | np.ndarray, make: Callable[[Any], Sample]) -> list[Sample]:
+    samples, failures = [], []
+    for position, item in enumerate(items):
+        try:
+            samples.append(make(item))
+        except ImageProblem as problem:
+            failures.append(ImageFailure(position, _kind(item), str(problem)))
+    if failures:
+        raise InvalidImageError(failures)
+    return samples
+
+
+def _single_column(X: np.ndarray) -> list[Any]:
+    if X.ndim == 2 and X.shape[1] == 1:
+        X = X[:, 0]
+    if X.ndim != 1:
+        raise InvalidInputError(
+            f"X is an array of {X.dtype} and shape {X.shape}; paths and objects come as shape (n,) or (n, 1)."
+        )
+    return [str(item) if isinstance(item, np.str_) else item for item in X]
+
+
+def _from_element(item: Any) -> Sample:
+    if isinstance(item, str | os.PathLike):
+        path = os.fspath(item)
+        return FileSample(path if isinstance(path, str) else os.fsdecode(path))
+    if isinstance(item, bytes | bytearray | memoryview):
+        return BytesSample(bytes(item))
+    if isinstance(item, Image.Image):
+        return PILSample(item)
+    if isinstance(item, torch.Tensor):
+        item = item.detach().cpu().numpy()
+    if isinstance(item, np.ndarray):
+        check_pixels(item)
+        return ArraySample(_channels_last(item))
+    raise ImageProblem("is not a path, bytes, array or PIL image")
+
+
+def _from_pixel_array(X: np.ndarray, image_shape: Sequence[int] | None) -> list[Sample]:
+    if X.ndim == 2 and image_shape is not None:
+        if X.shape[1] != np.prod(image_shape):
+            raise InvalidInputError(
+                f"image_shape={tuple(image_shape)} has {np.prod(image_shape)} values, but the rows of X have "
+                f"{X.shape[1]}: X has shape {X.shape}."
+            )
+        X = X.reshape(len(X), *image_shape)
+    elif X.ndim == 2:
+        side = int(X.shape[1] ** 0.5)
+        shape = (side, side) if side * side == X.shape[1] else ("H", "W")
+        raise InvalidInputError(
+            f"X has shape {X.shape}: if each row is an image, say its shape, for instance "
+            f"image_shape=({shape[0]}, {shape[1]}); if X is one image, pass it in a list: [x]."
+        )
+    elif X.ndim == 3 and X.shape[2] in _CHANNELS and min(X.shape[:2]) > 4:
+        raise InvalidInputError(f"X has shape {X.shape}, like a single image. Pass it in a list: [x].")
+    if X.ndim not in (3, 4) or 0 in X.shape[1:]:
+        raise InvalidInputError(f"X has shape {X.shape}; it must be {LEGAL_FORMS}.")
+    if len(X) == 0:
+        raise InvalidInputError("X is empty: Found array with 0 sample(s). Pass at least one image.")
+    _check_whole(X)
+    return _each(X, lambda image: ArraySample(_channels_last(image)))
+
+
+def _check_whole(X: np.ndarray) -> None:
+    """Check all pixels at once, and sample by sample only to say where something is wrong."""
+    try:
+        check_pixels(X)
+    except ImageProblem as problem:
+        if X.dtype.kind != "f":
+            raise InvalidInputError(f"X {problem}.") from None
+        failures = _failures(X)
+        if len(failures) == 1 or not np.isfinite(X).all():
+            raise InvalidImageError(failures) from None
+        raise InvalidInputError(f"X {problem}. The first such image is X[{failures[0].position}].") from None
+
+
+def _failures(X: np.ndarray) -> list[ImageFailure]:
+    failures = []
+    for position, image in enumerate(X):
+        try:
+            check_pixels(image)
+        except ImageProblem as problem:
+            failures.append(ImageFailure(position, "array", str(problem)))
+    return failures
+
+
+def _channels_last(array: np.ndarray) -> np.ndarray:
+    if array.ndim == 2 or (array.ndim == 3 and array.shape[2] in _CHANNELS):
+        return array
+    if array.ndim == 3 and array.shape[0] in _CHANNELS:
+        return array.transpose(1, 2, 0)
+    raise ImageProblem(
+        f"an image of shape {array.shape} has no axis of 1, 3 or 4 channels, last or first; "
+        "pass shape (H, W), (H, W, C) or (C, H, W)"
+    )
+
+
+def _kind(item: Any) -> str:
+    if isinstance(item, str | os.PathLike):
+        return "path"
+    return "PIL image" if isinstance(item, Image.Image) else type(item).__name__
+

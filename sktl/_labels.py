@@ -1,0 +1,128 @@
+"""`y` and `sample_weight` to class codes and weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.utils import assert_all_finite, column_or_1d, compute_class_weight
+from sklearn.utils.multiclass import check_classification_targets
+
+from .exceptions import InvalidInputError, InvalidParameterError
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What is learned: the classes, and for each sample its class and its weight.
+
+    Parameters
+    ----------
+    classes : array of shape (n_classes,)
+        Sorted labels, in their own dtype.
+    codes : int64 array of shape (n_samples,)
+        Position in `classes`.
+    weights : float64 array of shape (n_samples,)
+        Sample weight times class weight.
+    """
+
+    classes: np.ndarray
+    codes: np.ndarray
+    weights: np.ndarray
+
+
+def check_targets(
+    y: Any, sample_weight: Any, class_weight: Mapping[Any, float] | str | None, n_samples: int
+) -> Targets:
+    """Check labels and weights of `n_samples` images.
+
+    Raises
+    ------
+    InvalidInputError
+        If `y` is not one label per image of at least two classes, or `sample_weight` not one finite weight per image.
+    InvalidParameterError
+        If `class_weight` does not fit the classes.
+    """
+    labels = _check_labels(y)
+    if len(labels) != n_samples:
+        raise InvalidInputError(
+            f"X has {n_samples} images but y has {len(labels)} labels (inconsistent numbers of samples). Pass one label "
+            "for each image."
+        )
+    classes, codes = np.unique(labels, return_inverse=True)
+    if len(classes) < 2:
+        raise InvalidInputError(
+            f"y has only one class, {classes[0]!r}; a classifier needs images of at least two classes."
+        )
+    weights = _check_sample_weight(sample_weight, n_samples)
+    return Targets(classes, codes.astype(np.int64), weights * _class_weights(class_weight, classes, codes, weights)[codes])
+
+
+def _check_labels(y: Any) -> np.ndarray:
+    if y is None:
+        raise InvalidInputError(
+            "The classifier requires y to be passed, but the target y is None. Pass one label for each image."
+        )
+    try:
+        labels = np.asarray(column_or_1d(y, warn=True))
+        if labels.dtype.kind in "OT":
+            return _check_object_labels(labels.astype(object))
+        assert_all_finite(labels, input_name="y")
+        check_classification_targets(labels)
+    except InvalidInputError:
+        raise
+    except (ValueError, TypeError) as error:
+        hint = "y must hold one label for each image: names, integers or booleans."
+        raise InvalidInputError(f"{error} {hint}") from error
+    return labels
+
+
+def _check_object_labels(labels: np.ndarray) -> np.ndarray:
+    """Return labels of an object array: strings as they are, integers and booleans in their own dtype."""
+    for position, label in enumerate(labels):
+        if not isinstance(label, str | bool | int | np.bool_ | np.integer):
+            found = "a missing value" if label is None or label != label else f"a {type(label).__name__}"
+            raise InvalidInputError(
+                f"Unknown label type: y[{position}] is {found}, {label!r}. Labels are strings, integers or booleans."
+            )
+    kinds = {str if isinstance(x, str) else bool if isinstance(x, bool | np.bool_) else int for x in labels}
+    if len(kinds) > 1:
+        names = " and ".join(sorted(kind.__name__ for kind in kinds))
+        raise InvalidInputError(f"y mixes labels of types {names}; convert them to one type, for instance with str.")
+    return labels if kinds == {str} else np.array(labels.tolist())
+
+
+def _check_sample_weight(sample_weight: Any, n_samples: int) -> np.ndarray:
+    if sample_weight is None:
+        return np.ones(n_samples)
+    try:
+        weights = np.array(sample_weight, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(f"sample_weight must hold numbers: {error}") from error
+    if weights.shape != (n_samples,):
+        raise InvalidInputError(
+            f"sample_weight has shape {weights.shape}, but X has {n_samples} images: pass shape ({n_samples},)."
+        )
+    wrong = np.flatnonzero(~np.isfinite(weights) | (weights < 0))
+    if len(wrong):
+        raise InvalidInputError(
+            f"sample_weight[{wrong[0]}] is {weights[wrong[0]]}; weights must be finite and not negative."
+        )
+    if not weights.any():
+        raise InvalidInputError(
+            "sample_weight is all zero: Sample weights must contain at least one non-zero number."
+        )
+    return weights
+
+
+def _class_weights(
+    class_weight: Mapping[Any, float] | str | None, classes: np.ndarray, codes: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
+    if class_weight == "balanced":
+        totals = np.bincount(codes, weights)
+        return np.divide(weights.sum(), len(classes) * totals, out=np.zeros(len(classes)), where=totals > 0)
+    try:
+        return np.asarray(compute_class_weight(class_weight, classes=classes, y=classes[codes]))
+    except ValueError as error:
+        raise InvalidParameterError(f"class_weight={class_weight!r} does not fit y: {error}") from error

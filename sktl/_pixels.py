@@ -1,0 +1,176 @@
+"""Decode the content of one sample to RGB: what each file format, array and PIL mode means as pixels."""
+
+from __future__ import annotations
+
+import hashlib
+from io import BytesIO
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from ._preprocessing import Preprocessing
+
+# Enters every cache key: change it when the same content gives other pixels than before.
+DECODING_RULE = 1
+
+CONVERTERS = {
+    ".heic": "install pillow-heif and call pillow_heif.register_heif_opener(), or convert it to JPEG",
+    ".heif": "install pillow-heif and call pillow_heif.register_heif_opener(), or convert it to JPEG",
+    ".dcm": "read it with pydicom, apply its window (apply_voi_lut) and pass uint8 arrays, or convert it to PNG",
+    ".nii": "read it with nibabel and pass its slices as arrays",
+    ".npy": "load it with numpy.load and pass the arrays",
+    ".npz": "load it with numpy.load and pass the arrays",
+    ".svg": "render it to PNG, for instance with cairosvg",
+    ".pdf": "render it to PNG, for instance with pdf2image",
+    ".mp4": "extract its frames as JPEG, for instance with ffmpeg",
+    ".mov": "extract its frames as JPEG, for instance with ffmpeg",
+}
+_SIGNATURES = (
+    (4, b"ftyphei", ".heic"),
+    (4, b"ftypmif1", ".heic"),
+    (128, b"DICM", ".dcm"),
+    (0, b"\x93NUMPY", ".npy"),
+    (0, b"PK\x03\x04", ".npz"),
+    (0, b"%PDF", ".pdf"),
+    (0, b"<svg", ".svg"),
+    (4, b"ftyp", ".mp4"),
+)
+# Values of the largest white in data that people forget to scale: digits, 8, 10, 12 and 16 bits.
+_DIVISORS = (16, 255, 1023, 4095, 65535)
+
+
+class ImageProblem(Exception):
+    """Why one sample is not an image that can be used; never leaves the package."""
+
+
+def content_key(content: bytes | np.ndarray) -> bytes:
+    """Return 32 bytes that identify the content of a sample: its file's bytes, or its shape and RGB pixels."""
+    if isinstance(content, bytes):
+        digest = hashlib.sha256(b"file")
+        digest.update(content)
+    else:
+        digest = hashlib.sha256(b"pixels %d %d" % content.shape[:2])
+        digest.update(np.ascontiguousarray(content))
+    return digest.digest()
+
+
+def decode(content: bytes | np.ndarray, preprocessing: Preprocessing) -> Image.Image:
+    """Decode the content of a sample to an upright RGB image.
+
+    A JPEG file is decoded at 1/2, 1/4 or 1/8 of its size where that leaves at least twice the size to which
+    `preprocessing` resizes it (Pillow's `draft`); its features then differ a little from those of the whole image.
+
+    Raises
+    ------
+    ImageProblem
+        If the content is damaged, or no image.
+    """
+    if not isinstance(content, bytes):
+        return Image.fromarray(content)
+    try:
+        with Image.open(BytesIO(content)) as image:
+            if image.format == "JPEG":
+                width, height = preprocessing.resized_shape(*image.size)
+                image.draft(None, (2 * width, 2 * height))
+            image.load()
+            return pil_to_rgb(image)
+    except ImageProblem:
+        raise
+    except Exception as error:  # Pillow's plugins raise almost anything on damaged files
+        raise ImageProblem(_why_undecodable(content, error)) from error
+
+
+def _why_undecodable(content: bytes, error: Exception) -> str:
+    if not content:
+        return "the file is empty"
+    if content[:512].lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        return "is an HTML page, perhaps of a download that failed; download it again"
+    for offset, signature, suffix in _SIGNATURES:
+        if content[offset : offset + len(signature)] == signature:
+            return f"is a {suffix} file, which is not read directly: {CONVERTERS[suffix]}"
+    if isinstance(error, UnidentifiedImageError):
+        return "is not an image in a format that Pillow reads"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"is too large: {error}"
+    return f"is damaged: {error}"
+
+
+def pil_to_rgb(image: Image.Image) -> Image.Image:
+    """Return a new RGB image: upright by EXIF, transparency on white, 16 bits scaled to 8, the first frame only."""
+    upright = _upright(image)
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        return _from_floats(np.asarray(upright, dtype=np.float64) / 65535)
+    if image.mode == "I":
+        raise ImageProblem("has 32-bit integer pixels, whose white is unknown; convert it to uint8 or to [0, 1]")
+    if image.mode == "F":
+        pixels = np.asarray(upright)
+        check_pixels(pixels)
+        return _from_floats(pixels)
+    if upright.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in upright.info:
+        return _on_white(upright)
+    return upright.convert("RGB")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # EXIF too broken to hold an orientation
+        return image.copy()
+
+
+def _from_floats(pixels: np.ndarray) -> Image.Image:
+    return Image.fromarray(_to_uint8(pixels)).convert("RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    rgba = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+
+
+def _to_uint8(pixels: np.ndarray) -> np.ndarray:
+    return np.rint(np.asarray(pixels, dtype=np.float64) * 255).astype(np.uint8)
+
+
+def array_to_rgb(array: np.ndarray) -> np.ndarray:
+    """Return contiguous RGB pixels, uint8 of shape (H, W, 3), of a checked array (H, W) or (H, W, C)."""
+    pixels = array if array.dtype == np.uint8 else _to_uint8(array)
+    if pixels.ndim == 2:
+        pixels = pixels[:, :, None]
+    if pixels.shape[2] == 4:
+        return np.asarray(_on_white(Image.fromarray(np.ascontiguousarray(pixels))))
+    return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
+
+
+def check_pixels(array: np.ndarray) -> None:
+    """Raise `ImageProblem` unless the array holds uint8, or finite floats in [0, 1]."""
+    if array.size == 0:
+        raise ImageProblem(f"has no pixels: shape {array.shape}")
+    if array.dtype == np.uint8:
+        return
+    if array.dtype.kind in "iub":
+        raise ImageProblem(_integer_advice(array))
+    if array.dtype.kind != "f":
+        raise ImageProblem(f"has dtype {array.dtype}; pass uint8, or floats in [0, 1]")
+    low, high = float(array.min()), float(array.max())
+    if not np.isfinite(low) or not np.isfinite(high):
+        found = "NaN" if np.isnan(low) or np.isnan(high) else "infinity"
+        raise ImageProblem(f"contains {found}; every pixel must be a finite number")
+    if low < 0 or high > 1:
+        raise ImageProblem(_range_advice(low, high))
+
+
+def _integer_advice(array: np.ndarray) -> str:
+    if array.dtype == bool:
+        return "has dtype bool; for black and white pass x.astype(float)"
+    low, high = int(array.min()), int(array.max())
+    if low >= 0 and high <= 255:
+        return f"has dtype {array.dtype} with values from {low} to {high}; pass x.astype(np.uint8)"
+    return f"has dtype {array.dtype}, whose white is unknown; " + _range_advice(low, high)
+
+
+def _range_advice(low: float, high: float) -> str:
+    if low < 0:
+        return f"has values from {low:g} to {high:g}; floats must lie in [0, 1]: undo the normalisation, or rescale"
+    divisor = next((d for d in _DIVISORS if high <= d), None)
+    advice = f"pass x / {divisor} if white is {divisor}" if divisor else "divide by the value of white"
+    return f"has values up to {high:g}; floats must lie in [0, 1]: {advice}"

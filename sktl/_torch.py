@@ -1,0 +1,144 @@
+"""What the rest of the package asks of PyTorch itself: devices, intra-op threads and seeded draws.
+
+PyTorch keeps all three as state of the process. The functions here change it for the length of a `with` block
+at most, and put back what they found, also when the block raises.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+from .exceptions import DeviceError
+
+_ACCELERATORS = ("cuda", "mps", "xpu")
+
+
+def available_devices() -> list[str]:
+    """Return the devices of this machine, best first; `"cpu"` is always last."""
+    present = []
+    for kind in _ACCELERATORS:
+        backend = getattr(torch, kind, None) if kind != "mps" else torch.backends.mps
+        if backend is not None and backend.is_available():
+            count = 1 if kind == "mps" else backend.device_count()
+            present += [kind, *(f"{kind}:{i}" for i in range(count))]
+    return [*present, "cpu"]
+
+
+def resolve_device(device: str | torch.device) -> torch.device:
+    """Return the device that a `device` parameter names.
+
+    Parameters
+    ----------
+    device : str or torch.device
+        `"auto"` is the first that is there of cuda, mps, xpu and cpu.
+
+    Raises
+    ------
+    DeviceError
+        If the device is not there; the message names those that are.
+    """
+    present = available_devices()
+    if device == "auto":
+        return torch.device(present[0])
+    try:
+        wanted = torch.device(device)
+    except RuntimeError:
+        wanted = None
+    if wanted is not None and wanted.type == "cpu":
+        return torch.device("cpu")
+    if wanted is None or str(wanted) not in present:
+        raise DeviceError(
+            f"device={str(device)!r} is not on this machine; there are {', '.join(map(repr, present))}. "
+            'Pass one of them or device="auto".'
+        )
+    return wanted
+
+
+class _ThreadLoan:
+    """Count the blocks that have set torch to one intra-op thread, and undo their trace when the last one ends.
+
+    `torch.set_num_threads` sets the number of the calling thread and, for the whole process, the number with which
+    threads started later begin. The second is the one that would leak.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._saved = 1
+
+    def enter(self) -> None:
+        with self._lock:
+            if self._users == 0:
+                self._saved = _run_in_new_thread(torch.get_num_threads)
+            self._users += 1
+
+    def leave(self) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._users == 0:
+                saved = self._saved
+                _run_in_new_thread(lambda: torch.set_num_threads(saved) or 0)
+
+
+def _run_in_new_thread(function):  # type: ignore[no-untyped-def]
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(function).result()
+
+
+_loan = _ThreadLoan()
+
+
+@contextmanager
+def single_threaded_pool(n_workers: int) -> Iterator[ThreadPoolExecutor]:
+    """Give a pool of threads in each of which torch computes with one intra-op thread.
+
+    When the block raises, KeyboardInterrupt included, work not yet started is dropped.
+    """
+    _loan.enter()
+    try:
+        pool = ThreadPoolExecutor(n_workers, "sktl", initializer=torch.set_num_threads, initargs=(1,))
+        try:
+            yield pool
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+    finally:
+        _loan.leave()
+
+
+@contextmanager
+def single_threaded() -> Iterator[None]:
+    """Compute with one intra-op thread in the calling thread, so that results do not depend on the number of cores."""
+    before = torch.get_num_threads()
+    _loan.enter()
+    try:
+        torch.set_num_threads(1)
+        yield
+    finally:
+        torch.set_num_threads(before)
+        _loan.leave()
+
+
+_generator_lock = threading.RLock()
+
+
+@contextmanager
+def seeded_globals(seed: int) -> Iterator[None]:
+    """Seed torch's global CPU generator for code that offers no generator argument, one thread at a time.
+
+    The state that the process had is restored at the end.
+    """
+    with _generator_lock, torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
+def generator(*seed: int) -> torch.Generator:
+    """Return a new CPU generator for a sequence of non-negative integers: (seed, epoch, ...)."""
+    state = np.random.SeedSequence(seed).generate_state(2, np.uint32)
+    return torch.Generator().manual_seed(int(state[0]) << 31 ^ int(state[1]))

@@ -1,0 +1,296 @@
+"""Train the output layer on features. The only file that imports skorch.
+
+Features are standardised with the weights of the samples, the layer is trained in float64 on the result, and the
+affine map is folded into the layer afterwards, so that it applies to features as the backbone gives them.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from skorch import NeuralNet
+from skorch.callbacks import EarlyStopping, LRScheduler
+from torch import nn
+
+from ._torch import generator, single_threaded
+from .exceptions import InvalidParameterError, TrainingError
+
+_OPTIMIZERS: dict[str, tuple[type[torch.optim.Optimizer], dict[str, Any]]] = {
+    "adamw": (torch.optim.AdamW, {}),
+    "sgd": (torch.optim.SGD, {"momentum": 0.9, "nesterov": True}),
+}
+# Keys of `net_params` that would contradict a parameter of the estimator or the loss.
+_OWNED = {"module", "criterion", "lr", "max_epochs", "batch_size", "dataset", "train_split", "device"}
+_OWNED |= {"iterator_train", "iterator_valid", "predict_nonlinearity", "warm_start", "compile", "verbose"}
+_OWNED |= {"use_caching", "torch_load_kwargs"}
+_INITIAL, _ORDER, _DROPPED = range(3)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the output layer is trained; every value is resolved.
+
+    Parameters
+    ----------
+    optimizer : {"adamw", "sgd", "lbfgs"} or subclass of torch.optim.Optimizer
+        "lbfgs" sees all samples at once, and `weight_decay` is then an L2 penalty.
+    lr : float or None
+        The highest learning rate; None for "lbfgs".
+    weight_decay : float
+        Of the weights in units of standardised features; the intercept is never decayed.
+    max_epochs : int
+    batch_size : int or None
+        None is all samples.
+    lr_schedule : {"cosine", "constant"}
+        "cosine" decays from `lr` to 0 over all steps.
+    label_smoothing, dropout : float in [0, 1)
+    verbose : int
+        2 or more prints a line per epoch.
+    """
+
+    optimizer: str | type[torch.optim.Optimizer]
+    lr: float | None
+    weight_decay: float
+    max_epochs: int
+    batch_size: int | None
+    lr_schedule: str
+    label_smoothing: float
+    dropout: float
+    verbose: int
+    tol: float = 1e-8
+
+
+class OutputLayer(nn.Linear):
+    """A fully connected layer that computes in the precision of its own weights, whatever its input's."""
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return super().forward(features.to(self.weight.dtype))
+
+
+class _Head(nn.Module):
+    """Dropout and output layer as they are trained, their random numbers drawn from a seed."""
+
+    def __init__(self, n_features: int, n_classes: int, dropout: float, seed: int):
+        super().__init__()
+        self.dropout = dropout
+        self.seed = seed
+        self.n_draws = 0
+        self.output = nn.utils.skip_init(OutputLayer, n_features, n_classes, dtype=torch.float64)
+        bound = 1 / math.sqrt(n_features)
+        draw = generator(seed, _INITIAL)
+        with torch.no_grad():
+            for parameter in self.output.parameters():
+                parameter.uniform_(-bound, bound, generator=draw)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        if self.training and self.dropout:
+            self.n_draws += 1
+            draw = generator(self.seed, _DROPPED, self.n_draws)
+            kept = torch.rand(features.shape, generator=draw) >= self.dropout
+            features = features * kept / (1 - self.dropout)
+        return self.output(features)
+
+
+class _StandardizedFeatures(torch.utils.data.Dataset):
+    """Features, class codes and weights of the training samples, with the weighted mean and scale of each feature."""
+
+    def __init__(self, features: np.ndarray, codes: np.ndarray, weights: np.ndarray):
+        self.features = torch.from_numpy(features)
+        self.codes = torch.from_numpy(codes)
+        self.weights = torch.from_numpy(weights)
+        shares = weights / weights.sum()
+        # Two passes over blocks of rows keep the memory of a float64 copy small.
+        mean = sum(shares[rows] @ features[rows].astype(np.float64) for rows in _blocks(len(features)))
+        variance = sum(shares[rows] @ (features[rows] - mean) ** 2 for rows in _blocks(len(features)))
+        scale = np.sqrt(variance)
+        constant = scale <= 10 * np.finfo(np.float32).eps * np.abs(mean)
+        self.mean = torch.from_numpy(mean)
+        self.scale = torch.from_numpy(np.where(constant, 1.0, scale))
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def batch(self, rows: torch.Tensor | slice) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
+        """Return the standardised features of rows in float64, and their codes and weights."""
+        standardized = self.features[rows].to(torch.float64).sub_(self.mean).div_(self.scale)
+        return standardized, (self.codes[rows], self.weights[rows])
+
+
+def _blocks(n_rows: int, size: int = 1024) -> Iterator[slice]:
+    return (slice(start, start + size) for start in range(0, n_rows, size))
+
+
+class _Batches:
+    """Iterate over batches of whole tensors, shuffled anew each epoch by a seed; one batch of all rows is made once."""
+
+    def __init__(self, dataset: _StandardizedFeatures, batch_size: int, seed: int = 0):
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.seed = seed
+        self.epoch = 0
+        self.all_rows = dataset.batch(slice(None)) if batch_size >= len(dataset) else None
+
+    def __iter__(self) -> Iterator[Any]:
+        if self.all_rows is not None:
+            yield self.all_rows
+            return
+        self.epoch += 1
+        order = torch.randperm(len(self.dataset), generator=generator(self.seed, _ORDER, self.epoch))
+        for rows in order.split(self.batch_size):
+            yield self.dataset.batch(rows)
+
+
+class _HeadNet(NeuralNet):
+    """A skorch net whose loss is weighted, and in which Ctrl-C and a broken loss end the fit with an error."""
+
+    def __init__(self, *args: Any, loss_scale: float = 1.0, l2: float = 0.0, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.loss_scale = loss_scale
+        self.l2 = l2
+
+    def get_loss(self, y_pred: torch.Tensor, y_true: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        codes, weights = y_true
+        loss = (self.criterion_(y_pred, codes) * weights).sum() * self.loss_scale
+        if self.l2:
+            loss = loss + self.l2 / 2 * self.module_.output.weight.square().sum()
+        return loss
+
+    def on_batch_end(self, net: NeuralNet, batch: Any = None, training: bool = False, **kwargs: Any) -> None:
+        super().on_batch_end(net, batch=batch, training=training, **kwargs)
+        if not math.isfinite(loss := kwargs["loss"].item()):
+            raise TrainingError(
+                f"The loss became {loss} in epoch {len(self.history)}, batch {len(self.history[-1]['batches'])}, with "
+                f"lr={self.lr:g}. Lower lr, for instance to {self.lr / 10:g}."
+            )
+
+    def fit(self, X: _StandardizedFeatures, y: None = None, **fit_params: Any) -> _HeadNet:
+        """Train from the start; unlike skorch's own `fit`, let KeyboardInterrupt through."""
+        self.initialize()
+        self.notify("on_train_begin", X=X, y=y)
+        try:
+            self.fit_loop(X, y)
+        except KeyboardInterrupt:
+            if not any(isinstance(c, EarlyStopping) and c.misses_ >= c.patience for _, c in self.callbacks_):
+                raise
+        self.notify("on_train_end", X=X, y=y)
+        return self
+
+
+def train_head(
+    features: np.ndarray,
+    codes: np.ndarray,
+    weights: np.ndarray,
+    n_classes: int,
+    recipe: Recipe,
+    seed: int,
+    net_params: dict[str, Any] | None,
+) -> tuple[NeuralNet, int]:
+    """Train an output layer.
+
+    Parameters
+    ----------
+    features : float32 of shape (n_samples, n_features)
+    codes : int64 of shape (n_samples,), in range(n_classes), each at least once
+    weights : float64 of shape (n_samples,), not all zero
+    n_classes : int
+    recipe : Recipe
+    seed : int
+        Of the start of the layer, the order of the samples and dropout.
+    net_params : dict or None
+        Further arguments of the skorch net.
+
+    Returns
+    -------
+    net : skorch.NeuralNet
+        `net.module_.output` maps features to one logit per class.
+    n_iter : int
+        Epochs, of "lbfgs" iterations.
+
+    Raises
+    ------
+    TrainingError
+        If the loss is no longer finite.
+    """
+    # Classes are trained in the order in which they appear, so that other names of the classes change nothing.
+    _, first_positions, codes = np.unique(codes, return_index=True, return_inverse=True)
+    rank = np.argsort(np.argsort(first_positions))
+    dataset = _StandardizedFeatures(features, rank[codes], weights)
+    with single_threaded():
+        net = _make_net(dataset, n_classes, recipe, seed, net_params or {}).fit(dataset)
+        n_iter = len(net.history)
+        if recipe.optimizer == "lbfgs":
+            n_iter = net.optimizer_.state[net.module_.output.weight]["n_iter"]
+        _fold(net.module_.output, dataset, torch.from_numpy(rank))
+    return net, n_iter
+
+
+def _make_net(
+    dataset: _StandardizedFeatures, n_classes: int, recipe: Recipe, seed: int, net_params: dict[str, Any]
+) -> _HeadNet:
+    batch_size = min(recipe.batch_size or len(dataset), len(dataset))
+    arguments: dict[str, Any] = {"max_epochs": recipe.max_epochs, "lr": recipe.lr, "callbacks": []}
+    if recipe.optimizer == "lbfgs":
+        arguments |= {"max_epochs": 1, "lr": 1.0, "l2": recipe.weight_decay, "optimizer": torch.optim.LBFGS}
+        arguments |= {"optimizer__max_iter": recipe.max_epochs, "optimizer__max_eval": 4 * recipe.max_epochs}
+        arguments |= {"optimizer__tolerance_grad": recipe.tol, "optimizer__tolerance_change": 0.0}
+        arguments |= {"optimizer__line_search_fn": "strong_wolfe", "optimizer__history_size": 20}
+    else:
+        optimizer, options = _OPTIMIZERS.get(recipe.optimizer, (recipe.optimizer, {}))  # type: ignore[arg-type]
+        arguments |= {"optimizer": optimizer, "optimizer__weight_decay": recipe.weight_decay}
+        arguments |= {f"optimizer__{key}": value for key, value in options.items()}
+        arguments["optimizer__param_groups"] = [("*bias", {"weight_decay": 0.0})]
+    if recipe.lr_schedule == "cosine":
+        n_steps = recipe.max_epochs * math.ceil(len(dataset) / batch_size)
+        decay = functools.partial(_cosine, n_steps=n_steps)
+        policy = LRScheduler(torch.optim.lr_scheduler.LambdaLR, lr_lambda=decay, step_every="batch")
+        arguments["callbacks"] = [("lr_schedule", policy)]
+    arguments["callbacks"] += net_params.get("callbacks") or []
+    arguments |= {key: value for key, value in net_params.items() if key != "callbacks"}
+    return _HeadNet(
+        _Head,
+        module__n_features=dataset.features.shape[1],
+        module__n_classes=n_classes,
+        module__dropout=recipe.dropout,
+        module__seed=seed,
+        criterion=nn.CrossEntropyLoss,
+        criterion__reduction="none",
+        criterion__label_smoothing=recipe.label_smoothing,
+        loss_scale=1 / (batch_size * float(dataset.weights.mean())),
+        batch_size=batch_size,
+        iterator_train=_Batches,
+        iterator_train__seed=seed,
+        train_split=None,
+        predict_nonlinearity=None,
+        verbose=max(0, recipe.verbose - 1),
+        **arguments,
+    )
+
+
+def _cosine(step: int, n_steps: int) -> float:
+    return (1 + math.cos(math.pi * min(step, n_steps) / n_steps)) / 2
+
+
+def check_net_params(net_params: dict[str, Any] | None) -> None:
+    """Raise `InvalidParameterError` for arguments of the skorch net that are set by parameters of the estimator."""
+    for key in net_params or {}:
+        base, _, inner = key.partition("__")
+        if base in _OWNED or key == "optimizer" or (base == "optimizer" and inner in ("lr", "weight_decay", "param_groups")):
+            raise InvalidParameterError(
+                f"net_params[{key!r}] is set by sktl itself. Use the estimator's own parameters; net_params is for "
+                'what they do not cover, such as "callbacks" or "optimizer__betas".'
+            )
+
+
+def _fold(layer: OutputLayer, dataset: _StandardizedFeatures, rank: torch.Tensor) -> None:
+    """Make a layer trained on standardised features, rows in order of rank, one for raw features in class order."""
+    with torch.no_grad():
+        weight = layer.weight[rank] / dataset.scale
+        bias = layer.bias[rank] - (weight * dataset.mean).sum(dim=1)
+        layer.weight.copy_(weight)
+        layer.bias.copy_(bias)

@@ -1,0 +1,221 @@
+"""Files of pretrained weights to checked state dicts: found or fetched, verified, never executed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import urllib.error
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from .exceptions import (
+    WeightsCorruptError,
+    WeightsError,
+    WeightsMismatchError,
+    WeightsNotFoundError,
+    WeightsUnavailableError,
+)
+
+StateDict = dict[str, torch.Tensor]
+
+# Keys under which training scripts nest the state dict, best first (an average of weights beats the last ones).
+_WRAPPERS = ("state_dict_ema", "model_ema", "ema", "state_dict", "model_state_dict", "model", "module", "net", "weights")
+_PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "net.")
+_LISTED_KEYS = 5
+_OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(?=\d)")
+_HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.")
+
+
+def file_digest(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a file in hexadecimal.
+
+    Raises
+    ------
+    WeightsNotFoundError
+        If there is no such file.
+    """
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError as error:
+        raise WeightsNotFoundError(
+            f"weights={str(path)!r}: there is no such file (looked in {os.getcwd()}). Check the path."
+        ) from error
+    except OSError as error:
+        raise WeightsError(f"weights={str(path)!r} cannot be read: {error.strerror}. Pass a file.") from error
+
+
+def verify(path: str | os.PathLike[str], published: str | None) -> str:
+    """Return the SHA-256 of a weights file, refusing it unless it begins with the published one.
+
+    Raises
+    ------
+    WeightsCorruptError
+        If it does not.
+    """
+    digest = file_digest(path)
+    if published and not digest.startswith(published):
+        raise WeightsCorruptError(
+            f"The weights file {path} has SHA-256 {digest[: len(published)]}..., but {published}... was published: it "
+            "is damaged or not what it says. Delete it, and it is fetched again."
+        )
+    return digest
+
+
+def published_hash(file_name: str) -> str | None:
+    """Return the beginning of the SHA-256 that PyTorch's convention puts into file names, if there is one."""
+    found = _HASH_IN_NAME.search(file_name)
+    return found.group(1) if found else None
+
+
+def fetch(url: str, progress: bool = False) -> Path:
+    """Return the local copy of a file of weights, downloading it to torch's hub directory if it is not there.
+
+    Raises
+    ------
+    WeightsUnavailableError
+        If it has to be downloaded and cannot.
+    WeightsCorruptError
+        If its bytes are not those that were published.
+    """
+    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
+    published = published_hash(path.name)
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(url, str(path), published, progress)
+        except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
+            raise unavailable(url, path, error) from error
+        except RuntimeError as error:
+            raise WeightsCorruptError(f"The weights from {url} arrived damaged: {error}. Try again.") from error
+    verify(path, published)
+    return path
+
+
+def unavailable(what: str, path: object, error: Exception) -> WeightsUnavailableError:
+    """Return the error for weights that are not at hand and cannot be fetched."""
+    reason = getattr(error, "reason", None) or error
+    return WeightsUnavailableError(
+        f"The weights {what} are not on this machine and could not be downloaded ({reason}). Connect to the network "
+        f"once, or copy the file to {path}, or pass weights=<path of a local file>, or use the bundled "
+        'backbone="efficientnet_lite0", which needs no download.'
+    )
+
+
+def read_state_dict(path: str | os.PathLike[str]) -> StateDict:
+    """Read a state dict from a .safetensors or .pth file, unwrapping what training scripts put around it.
+
+    Pickles are read with `weights_only=True`: tensors and plain containers, never code.
+
+    Raises
+    ------
+    WeightsNotFoundError
+        If there is no such file.
+    WeightsCorruptError
+        If it cannot be read, or would have to run code.
+    """
+    file_digest(path)
+    try:
+        if Path(path).suffix == ".safetensors":
+            content: Any = safetensors.torch.load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # both readers raise many types on damaged files
+        raise WeightsCorruptError(_why_unreadable(path, error)) from error
+    state = _unwrap(content)
+    if not state:
+        raise WeightsCorruptError(f"weights={str(path)!r} holds no tensors: it is no state dict. Save one with "
+                                  "torch.save(module.state_dict(), path).")  # fmt: skip
+    return state
+
+
+def _why_unreadable(path: object, error: Exception) -> str:
+    if "weights_only" in str(error) or "Unsupported global" in str(error):
+        return (
+            f"weights={str(path)!r} is a pickle that would run code when loaded, so it was not loaded. Where you trust "
+            "it, load it yourself and save only its tensors: torch.save(module.state_dict(), path)."
+        )
+    first_line = str(error).strip().split("\n")[0]
+    return f"weights={str(path)!r} is damaged or not a .safetensors or .pth file: {first_line}"
+
+
+def _unwrap(content: Any) -> StateDict:
+    while isinstance(content, Mapping):
+        inner = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
+        if inner is None:
+            break
+        content = inner
+    if not isinstance(content, Mapping):
+        return {}
+    return {str(key): value for key, value in content.items() if isinstance(value, torch.Tensor)}
+
+
+def match(state: StateDict, wanted: Iterable[str], ignored: Callable[[str], bool], source: object) -> StateDict:
+    """Return the tensors of a state dict under the wanted names, a common prefix of all names removed.
+
+    Parameters
+    ----------
+    state : dict of tensors
+    wanted : names of all tensors of the network without its output layer
+    ignored : tells of a name whether it may be there without being used, such as the output layer's
+    source : what an error message calls the weights
+
+    Raises
+    ------
+    WeightsMismatchError
+        If names are missing or unexpected, naming at most five of each.
+    """
+    names = set(wanted)
+    best = min(_renamings(state), key=lambda renamed: len(names ^ renamed.keys()))
+    missing = sorted(name for name in names - best.keys() if not name.endswith("num_batches_tracked"))
+    unexpected = sorted(name for name in best.keys() - names if not ignored(name))
+    if missing or unexpected:
+        raise WeightsMismatchError(
+            f"{source} holds the weights of another architecture; missing: {_some(missing)}; unexpected: "
+            f"{_some(unexpected)}. Pass the backbone that they were trained with."
+        )
+    return {name: best[name] for name in names & best.keys()}
+
+
+def _renamings(state: StateDict) -> Iterator[StateDict]:
+    """Yield the state dict under its own names, those of torchvision's old DenseNets, and without wrappers' prefixes."""
+    yield state
+    yield {_OLD_DENSENET.sub(r"\1", name): tensor for name, tensor in state.items()}
+    for prefix in _PREFIXES:
+        while state and all(name.startswith(prefix) for name in state):
+            state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+            yield state
+
+
+def _some(names: list[str]) -> str:
+    if not names:
+        return "none"
+    shown = ", ".join(names[:_LISTED_KEYS])
+    return f"{shown} and {len(names) - _LISTED_KEYS} more" if len(names) > _LISTED_KEYS else shown
+
+
+def load_into(module: torch.nn.Module, state: StateDict, source: object) -> None:
+    """Copy a matched state dict into a module.
+
+    Raises
+    ------
+    WeightsMismatchError
+        If a tensor has another shape than the module's.
+    """
+    own = module.state_dict()
+    wrong = [
+        f"{name} has shape {tuple(tensor.shape)} instead of {tuple(own[name].shape)}"
+        for name, tensor in sorted(state.items())
+        if tensor.shape != own[name].shape
+    ]
+    if wrong:
+        raise WeightsMismatchError(
+            f"{source} holds the weights of another architecture: {_some(wrong)}. Pass the backbone that they were "
+            "trained with."
+        )
+    module.load_state_dict(state)

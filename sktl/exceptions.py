@@ -1,0 +1,131 @@
+"""The named errors and warnings of sktl.
+
+Every error is a :class:`SktlError` and, beside it, the built-in type that a scikit-learn user would catch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+__all__ = [
+    "BackboneError",
+    "BackboneWarning",
+    "DeviceError",
+    "ImageFailure",
+    "ImageFolderWarning",
+    "InvalidImageError",
+    "InvalidInputError",
+    "InvalidParameterError",
+    "SktlError",
+    "TrainingError",
+    "UnknownBackboneError",
+    "WeightsCorruptError",
+    "WeightsError",
+    "WeightsMismatchError",
+    "WeightsNotFoundError",
+    "WeightsUnavailableError",
+]
+
+_LISTED_FAILURES = 20
+
+
+class SktlError(Exception):
+    """Base class of all errors that sktl raises on purpose."""
+
+
+class InvalidParameterError(SktlError, ValueError, TypeError):
+    """A constructor parameter has a value that it cannot have, alone or beside the others."""
+
+
+class InvalidInputError(SktlError, ValueError):
+    """`X`, `y` or `sample_weight` as a whole has no legal form."""
+
+
+class ImageFailure(NamedTuple):
+    """One image that could not be used.
+
+    Attributes
+    ----------
+    position : int
+        Position of the sample in `X`, from 0.
+    name : str
+        The path, or the kind of object, that was found there.
+    reason : str
+        What is wrong with it and what to do.
+    """
+
+    position: int
+    name: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"X[{self.position}] ({self.name}): {self.reason}"
+
+
+class InvalidImageError(InvalidInputError):
+    """Some samples of `X` are not images that can be used.
+
+    Attributes
+    ----------
+    failures : tuple of ImageFailure
+        All of them, in the order of `X`; the message lists the first 20.
+    """
+
+    def __init__(self, failures: Sequence[ImageFailure]):
+        self.failures = tuple(sorted(failures))
+        listed = [str(failure) for failure in self.failures[:_LISTED_FAILURES]]
+        if len(self.failures) == 1:
+            message = f"An image of X cannot be used. {listed[0]}"
+        else:
+            rest = len(self.failures) - len(listed)
+            more = [f"and {rest} more, all in the `failures` attribute of this error"] if rest else []
+            message = "\n  ".join([f"{len(self.failures)} images of X cannot be used:", *listed, *more])
+        super().__init__(message)
+
+    def __reduce__(self) -> tuple[type[InvalidImageError], tuple[tuple[ImageFailure, ...]]]:
+        return type(self), (self.failures,)
+
+
+class BackboneError(SktlError, ValueError):
+    """A backbone cannot be used as asked, for instance at the wanted image size."""
+
+
+class UnknownBackboneError(BackboneError):
+    """No backbone, or no weights of it, has this name."""
+
+
+class WeightsError(SktlError, RuntimeError):
+    """Pretrained weights cannot be used."""
+
+
+class WeightsNotFoundError(WeightsError, FileNotFoundError):
+    """The file of weights is not there."""
+
+
+class WeightsCorruptError(WeightsError):
+    """The bytes of a weights file are not what was published, damaged, or unsafe to load."""
+
+
+class WeightsMismatchError(WeightsError, ValueError):
+    """The weights are those of another architecture."""
+
+
+class WeightsUnavailableError(WeightsError, OSError):
+    """The weights are not on this machine and could not be downloaded."""
+
+
+class DeviceError(SktlError, RuntimeError):
+    """The device asked for is not on this machine."""
+
+
+class TrainingError(SktlError, RuntimeError):
+    """Training broke down, for instance because the loss is no longer finite."""
+
+
+class BackboneWarning(UserWarning):
+    """Something about the backbone that is legal but probably not wanted."""
+
+
+class ImageFolderWarning(UserWarning):
+    """Files in an image folder were left out."""
