@@ -5,14 +5,14 @@ from ._cache import CacheInfo, cache_info, clear_cache
 from ._classifier import PretrainedImageClassifier
 from ._encoder import PretrainedImageEncoder
 from ._preprocessing import Preprocessing
-
-__version__ = "0.1.0.dev0"
+from ._version import __version__
 
 __all__ = [
     "CacheInfo",
     "Preprocessing",
     "PretrainedImageClassifier",
     "PretrainedImageEncoder",
+    "__version__",
     "cache_info",
     "clear_cache",
     "datasets",

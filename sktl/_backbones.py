@@ -10,11 +10,12 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 import torchvision
 from torch import nn
+from torchvision.models import WeightsEnum
 
 from . import _sources
 from ._preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
@@ -23,7 +24,7 @@ from ._torch import seeded_globals
 from .exceptions import BackboneWarning, InvalidParameterError, UnknownBackboneError
 
 Name = str | Callable[[], nn.Module]
-Weights = str | os.PathLike[str] | torchvision.models.WeightsEnum | None
+Weights: TypeAlias = str | os.PathLike[str] | WeightsEnum | None
 
 _FILE_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
 _SUGGESTIONS = 5
@@ -106,7 +107,8 @@ def resolve_backbone(backbone: Name, weights: Weights, image_size: int | None, s
             raise InvalidParameterError(
                 f"weights={weights!r} cannot be combined with a callable backbone: let the callable load them."
             )
-        name, source = _qualified_name(backbone), _call(backbone, seed)
+        name = _qualified_name(backbone)
+        source: Source = _call(backbone, seed)
     else:
         name, source = backbone, _named_source(backbone, weights)
     preprocessing = source.preprocessing
@@ -138,7 +140,7 @@ def _origin(weights: Weights, default: str, backbone: str) -> Origin:
     if weights is None:
         return Random()
     if _is_path(weights):
-        return LocalFile(os.fspath(weights))  # type: ignore[arg-type]
+        return LocalFile(os.fspath(weights))
     raise UnknownBackboneError(
         f'weights={weights!r} are not known for backbone={backbone!r}: pass "default", None, or the path of a '
         ".safetensors or .pth file. timm names its weights in the backbone, as in "
@@ -149,7 +151,7 @@ def _origin(weights: Weights, default: str, backbone: str) -> Origin:
 def _torchvision_origin(name: str, weights: Weights) -> Origin:
     published = _sources.torchvision_weights(name)
     if weights == "default":
-        return Published(published.DEFAULT.name)  # type: ignore[attr-defined]
+        return Published(published.DEFAULT.name)
     if weights is None or _is_path(weights):
         return _origin(weights, "", name)
     if isinstance(weights, str):
@@ -204,8 +206,9 @@ def _declared_preprocessing(module: nn.Module, name: str) -> Preprocessing:
     declared = getattr(module, "preprocessing", None)
     if isinstance(declared, Preprocessing):
         return declared
-    if isinstance(getattr(module, "pretrained_cfg", None), dict):
-        return _sources._timm_preprocessing(module.pretrained_cfg, name)
+    config = getattr(module, "pretrained_cfg", None)
+    if isinstance(config, dict):
+        return _sources.timm_preprocessing(config, name)
     warnings.warn(
         f"backbone={name} declares no preprocessing, so its images are prepared as for most ImageNet networks: shorter "
         f"side 256, centre crop 224, mean {IMAGENET_MEAN}, std {IMAGENET_STD}. Set module.preprocessing = "

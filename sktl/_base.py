@@ -6,14 +6,14 @@ import copy
 import os
 from collections.abc import Callable, Sequence
 from numbers import Integral
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils import Tags
-from sklearn.utils._param_validation import InvalidParameterError as _SklearnParameterError
 from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils._param_validation import InvalidParameterError as _SklearnParameterError
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torchvision.models import WeightsEnum
 
@@ -39,7 +39,7 @@ class PretrainedImageBase(BaseEstimator):
     backbone_: Backbone
     device_: torch.device
 
-    _parameter_constraints: dict[str, list[Any]] = {
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "backbone": [str, callable],
         "weights": [str, os.PathLike, WeightsEnum, None],
         "image_size": [Interval(Integral, 1, None, closed="left"), None],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
@@ -23,8 +22,7 @@ from torchvision.models import WeightsEnum
 from ._base import PretrainedImageBase
 from ._labels import check_targets
 from ._recipes import resolve_recipe
-from ._training import Recipe, check_net_params, train_head
-from .exceptions import BackboneWarning, InvalidParameterError
+from ._training import Recipe, train_head
 
 _BLOCK = 1024
 

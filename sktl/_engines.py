@@ -49,7 +49,7 @@ class TorchEngine:
         self.backbone = backbone
         self.device = device
         self.chunk = _CPU_CHUNK if device.type == "cpu" else _ACCELERATOR_CHUNK
-        self._module = backbone.build().to(device, memory_format=torch.channels_last)
+        self._module = backbone.build().to(device).to(memory_format=torch.channels_last)
         # On a CPU each thread of the pass runs its own chunk; an accelerator takes one chunk at a time.
         self._turn = nullcontext() if device.type == "cpu" else threading.Lock()
         self.facts = self._probe()
@@ -90,7 +90,7 @@ class TorchEngine:
             return EngineFacts(None, first.shape[1])
         parts = (self.backbone.identity, DECODING_RULE, str(self.device), "torch", probe.shape)
         digest = hashlib.sha256(repr(parts).encode())
-        digest.update(first)
+        digest.update(np.ascontiguousarray(first).data)
         return EngineFacts(digest.hexdigest(), first.shape[1])
 
     def _run_probe(self, probe: np.ndarray) -> np.ndarray:

@@ -258,4 +258,3 @@ def _kind(item: Any) -> str:
     if isinstance(item, str | os.PathLike):
         return "path"
     return "PIL image" if isinstance(item, Image.Image) else type(item).__name__
-

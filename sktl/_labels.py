@@ -47,8 +47,8 @@ def check_targets(
     labels = _check_labels(y)
     if len(labels) != n_samples:
         raise InvalidInputError(
-            f"X has {n_samples} images but y has {len(labels)} labels (inconsistent numbers of samples). Pass one label "
-            "for each image."
+            f"X has {n_samples} images but y has {len(labels)} labels (inconsistent numbers of samples). Pass one "
+            "label for each image."
         )
     classes, codes = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
@@ -56,7 +56,9 @@ def check_targets(
             f"y has only one class, {classes[0]!r}; a classifier needs images of at least two classes."
         )
     weights = _check_sample_weight(sample_weight, n_samples)
-    return Targets(classes, codes.astype(np.int64), weights * _class_weights(class_weight, classes, codes, weights)[codes])
+    return Targets(
+        classes, codes.astype(np.int64), weights * _class_weights(class_weight, classes, codes, weights)[codes]
+    )
 
 
 def _check_labels(y: Any) -> np.ndarray:
@@ -110,9 +112,7 @@ def _check_sample_weight(sample_weight: Any, n_samples: int) -> np.ndarray:
             f"sample_weight[{wrong[0]}] is {weights[wrong[0]]}; weights must be finite and not negative."
         )
     if not weights.any():
-        raise InvalidInputError(
-            "sample_weight is all zero: Sample weights must contain at least one non-zero number."
-        )
+        raise InvalidInputError("sample_weight is all zero: Sample weights must contain at least one non-zero number.")
     return weights
 
 

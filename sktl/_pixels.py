@@ -39,7 +39,7 @@ _SIGNATURES = (
 _DIVISORS = (16, 255, 1023, 4095, 65535)
 
 
-class ImageProblem(Exception):
+class ImageProblem(Exception):  # noqa: N818 - a reason on its way to an InvalidImageError
     """Why one sample is not an image that can be used; never leaves the package."""
 
 
@@ -50,7 +50,7 @@ def content_key(content: bytes | np.ndarray) -> bytes:
         digest.update(content)
     else:
         digest = hashlib.sha256(b"pixels %d %d" % content.shape[:2])
-        digest.update(np.ascontiguousarray(content))
+        digest.update(np.ascontiguousarray(content).data)
     return digest.digest()
 
 

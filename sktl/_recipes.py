@@ -30,8 +30,8 @@ def resolve_recipe(estimator: Any) -> Recipe:
     """
     if estimator.trainable_stages != 0:
         raise InvalidParameterError(
-            f"trainable_stages={estimator.trainable_stages!r} is not possible yet: this version trains the output layer "
-            "only. Leave trainable_stages=0."
+            f"trainable_stages={estimator.trainable_stages!r} is not possible yet: this version trains the output "
+            "layer only. Leave trainable_stages=0."
         )
     if estimator.weights is None:
         warnings.warn(
@@ -54,13 +54,19 @@ def resolve_recipe(estimator: Any) -> Recipe:
                     f'{name}={unused!r}, or choose optimizer="adamw".'
                 )
     defaults = _DEFAULTS.get(optimizer, _DEFAULTS[_AUTO_OPTIMIZER]) if isinstance(optimizer, str) else _DEFAULTS["sgd"]
+
+    def value(name: str) -> Any:
+        given = getattr(estimator, name)
+        return defaults.get(name) if given == "auto" else given
+
     return Recipe(
         optimizer=optimizer,
+        lr=value("lr"),
+        weight_decay=value("weight_decay"),
+        max_epochs=value("max_epochs"),
+        batch_size=value("batch_size"),
+        lr_schedule=value("lr_schedule"),
         label_smoothing=estimator.label_smoothing,
         dropout=estimator.dropout,
         verbose=int(estimator.verbose),
-        **{
-            name: defaults.get(name) if getattr(estimator, name) == "auto" else getattr(estimator, name)
-            for name in ("max_epochs", "lr", "weight_decay", "batch_size", "lr_schedule")
-        },
     )

@@ -1,4 +1,4 @@
-"""Where networks come from: the bundled one, torchvision, timm. The only file that imports torchvision's models or timm.
+"""Where networks come from: the bundled one, torchvision, timm.
 
 A source is a value that describes one network with its weights; it builds the network when asked, without its output
 layer: float32 images, normalised, of shape (n, 3, H, W) go in, features of shape (n, n_features) come out.
@@ -21,7 +21,7 @@ from torchvision.models.vision_transformer import VisionTransformer, interpolate
 
 from . import _weights
 from ._preprocessing import Preprocessing
-from .exceptions import BackboneError, WeightsUnavailableError
+from .exceptions import BackboneError
 
 BUNDLED = "efficientnet_lite0"
 TIMM_PREFIX = "timm/"
@@ -124,7 +124,7 @@ def remove_output_layer(module: nn.Module) -> str:
     for auxiliary in ("AuxLogits", "aux1", "aux2"):
         if hasattr(module, auxiliary):
             setattr(module, auxiliary, None)
-            module.aux_logits = False
+            setattr(module, "aux_logits", False)  # noqa: B010 - a plain attribute that nn.Module does not declare
     layers = [name for name, layer in module.named_modules() if isinstance(layer, nn.Linear)]
     layers = layers or [name for name, layer in module.named_modules() if isinstance(layer, nn.Conv2d)]
     module.set_submodule(layers[-1], nn.Identity())
@@ -198,12 +198,12 @@ class TimmNetwork(_Network):
     origin: Origin
 
     def _config(self) -> dict[str, Any]:
-        config: dict[str, Any] = timm.get_pretrained_cfg(self.name).to_dict()
-        return config
+        config = timm.get_pretrained_cfg(self.name)
+        return config.to_dict() if config is not None else {}
 
     @property
     def preprocessing(self) -> Preprocessing:
-        return _timm_preprocessing(self._config(), self.name)
+        return timm_preprocessing(self._config(), self.name)
 
     def build(self, image_size: int | None) -> nn.Module:
         if isinstance(self.origin, Random):
@@ -245,12 +245,12 @@ class TimmNetwork(_Network):
         if config.get("url"):
             return _weights.fetch(config["url"])
         raise BackboneError(
-            f'timm has no pretrained weights for {self.name!r}. Pass weights=<path of a local file>, or weights=None '
+            f"timm has no pretrained weights for {self.name!r}. Pass weights=<path of a local file>, or weights=None "
             "to start from random ones."
         )
 
 
-def _timm_preprocessing(config: dict[str, Any], name: str) -> Preprocessing:
+def timm_preprocessing(config: dict[str, Any], name: str) -> Preprocessing:
     data = timm.data.resolve_data_config(pretrained_cfg=config)
     channels, height, width = data["input_size"]
     if channels != 3 or data["crop_mode"] not in ("center", "squash"):

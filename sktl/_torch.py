@@ -6,15 +6,19 @@ at most, and put back what they found, also when the block raises.
 
 from __future__ import annotations
 
+import functools
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TypeVar
 
 import numpy as np
 import torch
 
 from .exceptions import DeviceError
+
+Result = TypeVar("Result")
 
 _ACCELERATORS = ("cuda", "mps", "xpu")
 
@@ -83,10 +87,10 @@ class _ThreadLoan:
             self._users -= 1
             if self._users == 0:
                 saved = self._saved
-                _run_in_new_thread(lambda: torch.set_num_threads(saved) or 0)
+                _run_in_new_thread(functools.partial(torch.set_num_threads, saved))
 
 
-def _run_in_new_thread(function):  # type: ignore[no-untyped-def]
+def _run_in_new_thread(function: Callable[[], Result]) -> Result:
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(function).result()
 

@@ -59,7 +59,7 @@ class Recipe:
     weight_decay: float
     max_epochs: int
     batch_size: int | None
-    lr_schedule: str
+    lr_schedule: str | None
     label_smoothing: float
     dropout: float
     verbose: int
@@ -280,7 +280,11 @@ def check_net_params(net_params: dict[str, Any] | None) -> None:
     """Raise `InvalidParameterError` for arguments of the skorch net that are set by parameters of the estimator."""
     for key in net_params or {}:
         base, _, inner = key.partition("__")
-        if base in _OWNED or key == "optimizer" or (base == "optimizer" and inner in ("lr", "weight_decay", "param_groups")):
+        if (
+            base in _OWNED
+            or key == "optimizer"
+            or (base == "optimizer" and inner in ("lr", "weight_decay", "param_groups"))
+        ):
             raise InvalidParameterError(
                 f"net_params[{key!r}] is set by sktl itself. Use the estimator's own parameters; net_params is for "
                 'what they do not cover, such as "callbacks" or "optimizer__betas".'

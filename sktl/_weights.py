@@ -24,7 +24,7 @@ from .exceptions import (
 StateDict = dict[str, torch.Tensor]
 
 # Keys under which training scripts nest the state dict, best first (an average of weights beats the last ones).
-_WRAPPERS = ("state_dict_ema", "model_ema", "ema", "state_dict", "model_state_dict", "model", "module", "net", "weights")
+_WRAPPERS = ("state_dict_ema", "model_ema", "ema", "state_dict", "model_state_dict", "model", "module", "net")
 _PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "net.")
 _LISTED_KEYS = 5
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(?=\d)")
@@ -183,7 +183,7 @@ def match(state: StateDict, wanted: Iterable[str], ignored: Callable[[str], bool
 
 
 def _renamings(state: StateDict) -> Iterator[StateDict]:
-    """Yield the state dict under its own names, those of torchvision's old DenseNets, and without wrappers' prefixes."""
+    """Yield the state dict as it is, as torchvision renames its DenseNets, and without the prefixes of wrappers."""
     yield state
     yield {_OLD_DENSENET.sub(r"\1", name): tensor for name, tensor in state.items()}
     for prefix in _PREFIXES:

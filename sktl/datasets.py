@@ -91,7 +91,8 @@ def load_image_folder(folder: str | os.PathLike[str]) -> Bunch:
 
 def _split(folder: Path) -> tuple[list[str], list[str]]:
     """Return the images below a folder, and the other files, both sorted."""
-    images, others = [], []
+    images: list[str] = []
+    others: list[str] = []
     for parent, folders, files in os.walk(folder, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
