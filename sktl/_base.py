@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils._param_validation import InvalidParameterError as _SklearnParameterError
@@ -24,7 +24,7 @@ from ._torch import resolve_device
 from .exceptions import InvalidInputError, InvalidParameterError
 
 
-class PretrainedImageBase(BaseEstimator):
+class PretrainedImageBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Base class of estimators that look at images through a pretrained network."""
 
     backbone: str | Callable[[], torch.nn.Module]
@@ -97,8 +97,22 @@ class PretrainedImageBase(BaseEstimator):
     def _resolve(self, seed: int) -> tuple[Backbone, torch.device]:
         return resolve_backbone(self.backbone, self.weights, self.image_size, seed), resolve_device(self.device)
 
+    def transform(self, X: Any) -> np.ndarray:
+        """Return the features of images, which are what enters the output layer of a classifier.
+
+        Parameters
+        ----------
+        X : images, n_samples of them
+            In any of the forms that :class:`PretrainedImageClassifier` names.
+
+        Returns
+        -------
+        features : float32 ndarray of shape (n_samples, n_features)
+            The same whatever the other images of `X` are.
+        """
+        return self._features(X)
+
     def _features(self, X: Any) -> np.ndarray:
-        """Return the features of `X` as the fitted backbone gives them, float32 (n_samples, n_features)."""
         check_is_fitted(self)
         return self._extractor(self.backbone_, self.device_)(self._as_samples(X, reset=False))
 
@@ -106,5 +120,6 @@ class PretrainedImageBase(BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = True
         tags.input_tags.three_d_array = True
+        tags.transformer_tags.preserves_dtype = ["float32"]  # that of features, whatever the images are
         # Not `string`: scikit-learn takes it to mean that any object may stand in a row of numbers.
         return tags

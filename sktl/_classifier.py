@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.special import log_softmax, softmax
-from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.base import ClassifierMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
@@ -27,9 +27,7 @@ from ._training import Recipe, train_head
 _BLOCK = 1024
 
 
-class PretrainedImageClassifier(
-    ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, PretrainedImageBase
-):
+class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
     """Classify images with a pretrained network and an output layer of your own classes.
 
     Every layer but the output layer starts from pretrained weights and stays as it is; the output layer starts from
@@ -284,7 +282,8 @@ class PretrainedImageClassifier(
         labels : ndarray of shape (n_samples,)
             In the dtype of `classes_`.
         """
-        return self.classes_[self._logits(X).argmax(axis=1)]
+        winners = self._logits(X).argmax(axis=1)
+        return self.classes_[winners]
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probability of each class.
@@ -315,21 +314,6 @@ class PretrainedImageClassifier(
             In the order of `classes_`.
         """
         return log_softmax(self._logits(X), axis=1)
-
-    def transform(self, X: Any) -> np.ndarray:
-        """Return the features that enter the output layer.
-
-        Parameters
-        ----------
-        X : images, n_samples of them
-            In any of the forms that the class names.
-
-        Returns
-        -------
-        features : float32 ndarray of shape (n_samples, n_features)
-            Those of :class:`PretrainedImageEncoder`.
-        """
-        return self._features(X)
 
     @property
     def module_(self) -> nn.Module:

@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from torch import nn
 from torchvision.models import WeightsEnum
 
 from ._base import PretrainedImageBase
 
 
-class PretrainedImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, PretrainedImageBase):
+class PretrainedImageEncoder(PretrainedImageBase):
     """Turn images into the features of a pretrained network, for any other estimator.
 
     The features are those that enter the output layer of :class:`PretrainedImageClassifier`. No image passes through
@@ -119,17 +118,3 @@ class PretrainedImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         draft.backbone_, draft.device_ = self._resolve(seed)
         draft._n_features_out = draft._extractor(draft.backbone_, draft.device_).n_features
         return self._commit(draft)
-
-    def transform(self, X: Any) -> np.ndarray:
-        """Return the features of images.
-
-        Parameters
-        ----------
-        X : images, n_samples of them
-            In any of the forms that :class:`PretrainedImageClassifier` names.
-
-        Returns
-        -------
-        features : float32 ndarray of shape (n_samples, n_features)
-        """
-        return self._features(X)
