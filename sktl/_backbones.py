@@ -178,9 +178,9 @@ def _unknown(name: str) -> UnknownBackboneError:
     plain = {known.lower().replace("-", "").replace("_", ""): known for known in reversed(names)}
     wanted = name.lower().replace("-", "").replace("_", "")
     near = [plain[key] for key in difflib.get_close_matches(wanted, plain, _SUGGESTIONS)]
-    near += [plain[key] for key in difflib.get_close_matches("timm/" + wanted, plain, _SUGGESTIONS - len(near))]
+    near += [plain[key] for key in difflib.get_close_matches("timm/" + wanted, plain, _SUGGESTIONS)]
     return UnknownBackboneError(
-        f"backbone={name!r} is not known. The nearest names are {', '.join(map(repr, dict.fromkeys(near))) or 'none'}. "
+        f"backbone={name!r} is not known. The nearest names are {', '.join(map(repr, dict.fromkeys(near[:_SUGGESTIONS]))) or 'none'}. "
         'There are "efficientnet_lite0" (bundled), the classification models of torchvision by name, and those of '
         'timm as "timm/<name>".'
     )

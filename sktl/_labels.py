@@ -53,7 +53,7 @@ def check_targets(
     classes, codes = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
         raise InvalidInputError(
-            f"y has only one class, {classes[0]!r}; a classifier needs images of at least two classes."
+            f"y has only one class, {classes.tolist()[0]!r}; a classifier needs images of at least two classes."
         )
     weights = _check_sample_weight(sample_weight, n_samples)
     return Targets(
