@@ -53,19 +53,20 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         How many stages of the network, counted from its output, are trained with the output layer. This version trains
         the output layer only.
     max_epochs : int, default="auto"
-        Passes over the features, or the most iterations of `"lbfgs"`.
+        Passes over the features, or the most iterations of `"lbfgs"`. `"auto"` is 50, for `"lbfgs"` 500.
     lr : float, default="auto"
         Learning rate of the output layer, larger than 0. Features are standardised, so the same values suit all
-        networks.
+        networks. `"auto"` is 0.03 for `"sgd"` and 0.001 for all others.
     weight_decay : float, default="auto"
         Strength of the pull of the weights towards zero, at least 0; the intercept is exempt. Decoupled for `"adamw"`
-        [1]_, an L2 penalty for the others.
-    optimizer : {"auto", "adamw", "sgd", "lbfgs"} or subclass of torch.optim.Optimizer, default="auto"
-        `"lbfgs"` sees all samples at once and takes no `lr`, `lr_schedule`, `batch_size` or `dropout`.
+        [1]_, for which `"auto"` is 1; an L2 penalty for the others, for which it is 0.03.
+    optimizer : {"auto", "sgd", "adamw", "lbfgs"} or subclass of torch.optim.Optimizer, default="auto"
+        `"auto"` is `"sgd"`, with Nesterov momentum 0.9. `"lbfgs"` sees all samples at once and takes no `lr`,
+        `lr_schedule`, `batch_size` or `dropout`. A class gets the `"auto"` values of `"adamw"`.
     lr_schedule : {"auto", "cosine", "constant"}, default="auto"
-        `"cosine"` decays the learning rate to zero over the training [2]_.
+        `"cosine"`, which is `"auto"`, decays the learning rate to zero over the training [2]_.
     batch_size : int, default="auto"
-        Images of one optimisation step.
+        Images of one optimisation step; `"auto"` is a twentieth of them.
     label_smoothing : float, default=0.0
         Share of the probability that the target spreads evenly over all classes [3]_, in [0, 1).
     dropout : float, default=0.0
@@ -161,7 +162,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         "max_epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "lr": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
         "weight_decay": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
-        "optimizer": [StrOptions({"auto", "adamw", "sgd", "lbfgs"}), type],
+        "optimizer": [StrOptions({"auto", "sgd", "adamw", "lbfgs"}), type],
         "lr_schedule": [StrOptions({"auto", "cosine", "constant"})],
         "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],
@@ -238,10 +239,10 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
             If fitting raises, KeyboardInterrupt included, the estimator stays as it was before.
         """
         self._check_parameters()
-        recipe = resolve_recipe(self)
         draft = self._draft()
         samples = draft._as_samples(X, reset=True)
         targets = check_targets(y, sample_weight, self.class_weight, len(samples))
+        recipe = resolve_recipe(self, len(samples))
         backbone_seed, head_seed = self._seeds(2)
         draft.backbone_, draft.device_ = self._resolve(backbone_seed)
         features = self._extractor(draft.backbone_, draft.device_)(samples)

@@ -29,6 +29,7 @@ _OPTIMIZERS: dict[str, tuple[type[torch.optim.Optimizer], dict[str, Any]]] = {
 _OWNED = {"module", "criterion", "lr", "max_epochs", "batch_size", "dataset", "train_split", "device"}
 _OWNED |= {"iterator_train", "iterator_valid", "predict_nonlinearity", "warm_start", "compile", "verbose"}
 _OWNED |= {"use_caching", "torch_load_kwargs"}
+_INITIAL_SCALE = 0.01
 _INITIAL, _ORDER, _DROPPED = range(3)
 
 
@@ -82,7 +83,8 @@ class _Head(nn.Module):
         self.seed = seed
         self.n_draws = 0
         self.output = nn.utils.skip_init(OutputLayer, n_features, n_classes, dtype=torch.float64)
-        bound = 1 / math.sqrt(n_features)
+        # Small: what the start adds in directions that the samples do not span is never trained away.
+        bound = _INITIAL_SCALE / math.sqrt(n_features)
         draw = generator(seed, _INITIAL)
         with torch.no_grad():
             for parameter in self.output.parameters():

@@ -7,6 +7,7 @@ import io
 import pickle
 import random
 import threading
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -121,7 +122,7 @@ def small(**params):
 FORMS = {
     "paths": lambda paths: paths,
     "array of paths": np.array,
-    "bytes": lambda paths: [open(path, "rb").read() for path in paths],
+    "bytes": lambda paths: [Path(path).read_bytes() for path in paths],
     "PIL": lambda paths: [Image.open(path) for path in paths],
     "arrays": lambda paths: [np.asarray(Image.open(path)) for path in paths],
     "channels last": lambda paths: np.stack([np.asarray(Image.open(path)) for path in paths]),
@@ -223,7 +224,7 @@ def _global_state():
     thread = threading.Thread(target=lambda: new_thread.append(torch.get_num_threads()))
     thread.start()
     thread.join()
-    name, keys, *rest = np.random.get_state()
+    name, keys, *rest = np.random.get_state()  # noqa: NPY002 - the global state is what is watched
     return name, keys.tobytes(), rest, random.getstate(), torch.get_rng_state().numpy().tobytes(), (
         torch.get_num_threads(), *new_thread, torch.is_grad_enabled(), torch.get_default_dtype()
     )  # fmt: skip

@@ -1,0 +1,71 @@
+"""
+Quickstart: images in, classes out
+==================================
+
+Train a classifier on images that come with scikit-learn, or on a folder of your own with one sub-folder per class::
+
+    python examples/plot_quickstart.py [FOLDER]
+
+A pretrained network looks at each image once; what is trained is one layer on top of its features.
+"""
+
+import sys
+import time
+
+import matplotlib.pyplot as plt
+import numpy as np
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+from sktl import PretrainedImageClassifier
+from sktl.datasets import load_image_folder
+
+# %%
+# Images are paths here if a folder is named, else arrays with values from 0 to 1.
+
+started = time.perf_counter()
+folder = next(iter(sys.argv[1:]), None)
+if folder:
+    photos = load_image_folder(folder)
+    images, labels = photos.data, photos.target
+else:
+    digits = load_digits()
+    images, labels = digits.images[:1000] / 16, digits.target[:1000]
+
+train_images, test_images, train_labels, test_labels = train_test_split(
+    images, labels, test_size=0.25, stratify=labels, random_state=0
+)
+print(f"{len(train_images)} images to learn from, {len(test_images)} held out, {len(np.unique(labels))} classes")
+
+# %%
+# Fit and predict as with any estimator. ``verbose=1`` shows the progress of the pass over the images.
+
+clf = PretrainedImageClassifier(random_state=0, verbose=1)
+loaded = time.perf_counter()
+clf.fit(train_images, train_labels)
+fitted = time.perf_counter()
+predicted = clf.predict(test_images)
+done = time.perf_counter()
+
+accuracy = (predicted == test_labels).mean()
+print(f"accuracy on held-out images: {accuracy:.1%}")
+print(f"time: prepare {loaded - started:.1f} s, fit {fitted - loaded:.1f} s, predict {done - fitted:.1f} s")
+
+# %%
+# A second fit does not need the network again: the features of these images are kept.
+
+clf.set_params(lr=3e-3, verbose=0).fit(train_images, train_labels)
+print(f"time of a second fit, with another learning rate: {time.perf_counter() - done:.1f} s")
+
+# %%
+# Look at some predictions; wrong ones are red.
+
+figure, axes = plt.subplots(3, 6, figsize=(9, 5), layout="constrained")
+for ax, image, label, guess in zip(axes.flat, test_images, test_labels, predicted, strict=False):
+    ax.imshow(plt.imread(image) if folder else image, cmap="gray")
+    ax.set_title(str(guess), color="black" if guess == label else "crimson", fontsize=9)
+for ax in axes.flat:
+    ax.axis("off")
+figure.suptitle(f"Predictions for held-out images (accuracy {accuracy:.1%})")
+figure.savefig("quickstart.png", dpi=120)
+print("predictions drawn in quickstart.png")
