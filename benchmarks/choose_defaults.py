@@ -122,8 +122,12 @@ def main():
     sets = load(arguments.data)
     results = {}
     for candidate, predict_proba in candidates().items():
-        results[candidate] = {name: cross_validate(predict_proba, *set_, arguments.seeds) for name, set_ in sets.items()}
-        print(candidate, {name: tuple(round(x, 3) for x in row) for name, row in results[candidate].items()}, flush=True)
+        results[candidate] = {
+            name: cross_validate(predict_proba, *set_, arguments.seeds) for name, set_ in sets.items()
+        }
+        print(
+            candidate, {name: tuple(round(x, 3) for x in row) for name, row in results[candidate].items()}, flush=True
+        )
     table = markdown(results, list(sets), arguments.seeds)
     Path("benchmarks/results").mkdir(exist_ok=True)
     Path("benchmarks/results/choose_defaults.json").write_text(json.dumps(results, indent=1))

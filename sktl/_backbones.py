@@ -15,15 +15,14 @@ from typing import Any, TypeAlias
 import torch
 import torchvision
 from torch import nn
-from torchvision.models import WeightsEnum
 
 from . import _sources
 from ._preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
-from ._sources import LocalFile, Origin, Published, Random, Source
+from ._sources import LocalFile, Origin, Published, Random, Source, WeightsEnum
 from ._torch import seeded_globals
 from .exceptions import BackboneWarning, InvalidParameterError, UnknownBackboneError
 
-Name = str | Callable[[], nn.Module]
+BackboneName: TypeAlias = str | Callable[[], nn.Module]
 Weights: TypeAlias = str | os.PathLike[str] | WeightsEnum | None
 
 _FILE_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
@@ -85,7 +84,7 @@ class BuiltNetwork:
         return copy.deepcopy(self.module)
 
 
-def resolve_backbone(backbone: Name, weights: Weights, image_size: int | None, seed: int) -> Backbone:
+def resolve_backbone(backbone: BackboneName, weights: Weights, image_size: int | None, seed: int) -> Backbone:
     """Return the backbone that the three parameters of an estimator describe, without building named ones.
 
     Parameters

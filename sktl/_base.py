@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from numbers import Integral
 from typing import Any, ClassVar, Self
 
@@ -15,9 +15,8 @@ from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils._param_validation import InvalidParameterError as _SklearnParameterError
 from sklearn.utils.validation import check_is_fitted, validate_data
-from torchvision.models import WeightsEnum
 
-from ._backbones import Backbone, resolve_backbone
+from ._backbones import Backbone, BackboneName, Weights, WeightsEnum, resolve_backbone
 from ._features import FeatureExtractor
 from ._images import Sample, as_samples, is_flattened
 from ._torch import resolve_device
@@ -27,8 +26,8 @@ from .exceptions import InvalidInputError, InvalidParameterError
 class PretrainedImageBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Base class of estimators that look at images through a pretrained network."""
 
-    backbone: str | Callable[[], torch.nn.Module]
-    weights: str | os.PathLike[str] | WeightsEnum | None
+    backbone: BackboneName
+    weights: Weights
     image_size: int | None
     image_shape: Sequence[int] | None
     device: str | torch.device

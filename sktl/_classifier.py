@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -14,15 +13,13 @@ from scipy.special import log_softmax, softmax
 from sklearn.base import ClassifierMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
-from skorch import NeuralNet
-from skorch.history import History
 from torch import nn
-from torchvision.models import WeightsEnum
 
+from ._backbones import BackboneName, Weights
 from ._base import PretrainedImageBase
 from ._labels import check_targets
 from ._recipes import resolve_recipe
-from ._training import Recipe, train_head
+from ._training import History, NeuralNet, Recipe, train_head
 
 _BLOCK = 1024
 
@@ -179,8 +176,8 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
     def __init__(
         self,
         *,
-        backbone: str | Callable[[], nn.Module] = "efficientnet_lite0",
-        weights: str | os.PathLike[str] | WeightsEnum | None = "default",
+        backbone: BackboneName = "efficientnet_lite0",
+        weights: Weights = "default",
         image_size: int | None = None,
         image_shape: Sequence[int] | None = None,
         trainable_stages: int | str = 0,

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
-from torchvision.models import WeightsEnum
 
+from ._backbones import BackboneName, Weights
 from ._base import PretrainedImageBase
 
 
@@ -77,8 +75,8 @@ class PretrainedImageEncoder(PretrainedImageBase):
     def __init__(
         self,
         *,
-        backbone: str | Callable[[], nn.Module] = "efficientnet_lite0",
-        weights: str | os.PathLike[str] | WeightsEnum | None = "default",
+        backbone: BackboneName = "efficientnet_lite0",
+        weights: Weights = "default",
         image_size: int | None = None,
         image_shape: Sequence[int] | None = None,
         device: str | torch.device = "auto",

@@ -17,6 +17,7 @@ import timm
 import timm.data
 import torchvision
 from torch import nn
+from torchvision.models import WeightsEnum
 from torchvision.models.vision_transformer import VisionTransformer, interpolate_embeddings
 
 from . import _weights
@@ -111,7 +112,7 @@ def torchvision_names() -> list[str]:
     return torchvision.models.list_models(module=torchvision.models)
 
 
-def torchvision_weights(name: str) -> type[torchvision.models.WeightsEnum]:
+def torchvision_weights(name: str) -> type[WeightsEnum]:
     """Return the enumeration of a model's published weights."""
     return torchvision.models.get_model_weights(name)
 

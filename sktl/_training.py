@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from skorch import NeuralNet
 from skorch.callbacks import EarlyStopping, LRScheduler
+from skorch.history import History as History
 from torch import nn
 
 from ._torch import generator, single_threaded

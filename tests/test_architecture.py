@@ -1,0 +1,112 @@
+"""The walls between the files, and what importing the package may not do."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import sktl
+
+PACKAGE = Path(sktl.__file__).parent
+# Each file imports only from files above it.
+ORDER = [
+    "exceptions", "_version", "_torch", "_preprocessing", "_pixels", "_images", "_weights", "_sources", "_backbones",
+    "_engines", "_cache", "_features", "_labels", "_training", "_recipes", "_base", "_classifier", "_encoder",
+    "datasets", "__init__",
+]  # fmt: skip
+ONLY_IN = {
+    "torchvision.models": {"_sources"},
+    "timm": {"_sources"},
+    "skorch": {"_training"},
+    "safetensors": {"_weights"},
+    "sklearn": {"_labels", "_base", "_classifier", "_encoder", "datasets"},
+}
+
+
+def _imports(path: Path) -> list[tuple[str, str]]:
+    """Return (kind, name) of each import in a file: "own" names are modules of the package."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            names = [node.module] if node.module else [alias.name for alias in node.names]
+            found += [("own", name) for name in names]
+        elif isinstance(node, ast.ImportFrom):
+            found.append(("other", node.module or ""))
+        elif isinstance(node, ast.Import):
+            found += [("other", alias.name) for alias in node.names]
+    return found
+
+
+def test_every_file_has_its_place():
+    assert sorted(ORDER) == sorted(path.stem for path in PACKAGE.glob("*.py"))
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_imports_point_one_way(name):
+    above = ORDER[: ORDER.index(name)]
+    below = [own for kind, own in _imports(PACKAGE / f"{name}.py") if kind == "own" and own not in above]
+    assert not below, f"{name} imports {below}, which stand below it"
+
+
+@pytest.mark.parametrize("library", ONLY_IN)
+def test_libraries_stay_behind_their_walls(library):
+    users = {
+        path.stem
+        for path in PACKAGE.glob("*.py")
+        for kind, name in _imports(path)
+        if kind == "other" and (name == library or name.startswith(f"{library}."))
+    }
+    assert users <= ONLY_IN[library]
+
+
+def _run(program: str) -> str:
+    root = os.pathsep.join(filter(None, [str(PACKAGE.parent), os.environ.get("PYTHONPATH")]))
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=300,
+        env={**os.environ, "PYTHONPATH": root},
+    )  # fmt: skip
+    return done.stdout
+
+
+def test_importing_touches_no_network_threads_environment_or_global_state():
+    program = """
+import os, random, socket, threading
+import torch, torchvision, timm, skorch, sklearn
+import numpy as np
+
+def refuse(*args, **kwargs):
+    raise AssertionError("network")
+
+socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
+state = lambda: (dict(os.environ), threading.active_count(), torch.get_num_threads(), random.getstate(),
+                 np.random.get_state()[1].tobytes(), torch.get_rng_state().numpy().tobytes(), torch.is_grad_enabled(),
+                 torch.cuda.is_initialized())
+before = state()
+import sktl
+assert state() == before
+"""
+    _run(program)
+
+
+def test_importing_costs_little_more_than_the_libraries_it_stands_on():
+    """At most 15 % more, by the sum of the times that Python itself reports for what sktl adds."""
+    program = """
+import time
+started = time.perf_counter()
+import torch, torchvision, timm, skorch, sklearn
+libraries = time.perf_counter() - started
+import sktl
+print((time.perf_counter() - started) / libraries)
+"""
+    assert min(float(_run(program)) for _ in range(3)) <= 1.15
+
+
+def test_everything_public_is_documented():
+    for name in sktl.__all__:
+        if name != "__version__":
+            assert getattr(sktl, name).__doc__, name
