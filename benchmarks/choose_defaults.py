@@ -53,7 +53,7 @@ def output_layer(optimizer, lr, weight_decay, epochs=50, steps=20, schedule="cos
 def candidates():
     """Return the candidates by name: optimizer, learning rate, weight decay, epochs, steps per epoch, schedule."""
     table = {f"LogisticRegression(C={C:g})": logistic_regression(C) for C in (0.001, 0.01, 0.1, 1.0)}
-    for weight_decay in (0.01, 0.03, 0.1):
+    for weight_decay in (0.01, 0.03):
         table[f"lbfgs, weight decay {weight_decay:g}"] = output_layer("lbfgs", None, weight_decay, 500, 1, None)
     sgd = [(0.003, 0.03), (0.01, 0.03), (0.03, 0.003), (0.03, 0.01), (0.03, 0.03), (0.03, 0.1), (0.1, 0.03)]
     for lr, weight_decay in sgd:
@@ -61,7 +61,7 @@ def candidates():
     best = "sgd, lr 0.03, weight decay 0.03"
     for epochs in (20, 100):
         table[f"{best}, {epochs} epochs"] = output_layer("sgd", 0.03, 0.03, epochs)
-    for steps in (1, 5, 50):
+    for steps in (1, 5):
         table[f"{best}, {steps} steps per epoch"] = output_layer("sgd", 0.03, 0.03, 50, steps)
     table[f"{best}, constant rate"] = output_layer("sgd", 0.03, 0.03, schedule="constant")
     for lr, weight_decay in [(0.0003, 1), (0.001, 0.01), (0.001, 1), (0.003, 1)]:
@@ -122,12 +122,10 @@ def main():
     sets = load(arguments.data)
     results = {}
     for candidate, predict_proba in candidates().items():
-        results[candidate] = {
-            name: cross_validate(predict_proba, *set_, arguments.seeds) for name, set_ in sets.items()
-        }
-        print(
-            candidate, {name: tuple(round(x, 3) for x in row) for name, row in results[candidate].items()}, flush=True
-        )
+        results[candidate] = row = {}
+        for name, (X, y) in sets.items():
+            row[name] = cross_validate(predict_proba, X, y, arguments.seeds)
+        print(candidate, {name: tuple(round(figure, 3) for figure in row[name]) for name in row}, flush=True)
     table = markdown(results, list(sets), arguments.seeds)
     Path("benchmarks/results").mkdir(exist_ok=True)
     Path("benchmarks/results/choose_defaults.json").write_text(json.dumps(results, indent=1))

@@ -178,10 +178,11 @@ def _unknown(name: str) -> UnknownBackboneError:
     wanted = name.lower().replace("-", "").replace("_", "")
     near = [plain[key] for key in difflib.get_close_matches(wanted, plain, _SUGGESTIONS)]
     near += [plain[key] for key in difflib.get_close_matches("timm/" + wanted, plain, _SUGGESTIONS)]
+    nearest = ", ".join(map(repr, list(dict.fromkeys(near))[:_SUGGESTIONS]))
     return UnknownBackboneError(
-        f"backbone={name!r} is not known. The nearest names are {', '.join(map(repr, dict.fromkeys(near[:_SUGGESTIONS]))) or 'none'}. "
-        'There are "efficientnet_lite0" (bundled), the classification models of torchvision by name, and those of '
-        'timm as "timm/<name>".'
+        f"backbone={name!r} is not known. The nearest names are: {nearest or 'none'}. There are "
+        '"efficientnet_lite0" (bundled), the classification models of torchvision by name, and those of timm as '
+        '"timm/<name>".'
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -60,7 +61,9 @@ class FeatureExtractor:
         facts = engine_facts(self.backbone, self.device)
         store = process_store if self.cache and facts.fingerprint is not None else FeatureStore(max_bytes=0)
         fingerprint = facts.fingerprint or ""
-        progress = tqdm(total=len(samples), desc="features", unit="image", disable=self.verbose < 1)
+        progress = tqdm(
+            total=len(samples), desc="features", unit="image", disable=self.verbose < 1, mininterval=_interval()
+        )
         with single_threaded_pool(_n_threads(self.n_jobs)) as pool, progress:
             keys = _read_keys(samples, pool)
             rows = store.find(fingerprint, keys)
@@ -142,6 +145,11 @@ def _read_key(sample: Sample, position: int) -> bytes | ImageFailure:
         return content_key(sample.read())
     except ImageProblem as problem:
         return ImageFailure(position, sample.name, str(problem))
+
+
+def _interval() -> float:
+    """Return the seconds between two updates of a progress bar: few lines where they go to a file."""
+    return 0.5 if sys.stderr.isatty() else 10.0
 
 
 def _n_threads(n_jobs: int | None) -> int:

@@ -54,6 +54,9 @@ class Recipe:
     label_smoothing, dropout : float in [0, 1)
     verbose : int
         2 or more prints a line per epoch.
+    tol : float
+        "lbfgs" stops when no entry of the gradient is larger; near the square root of float64's precision the loss is
+        too coarse to go on.
     """
 
     optimizer: str | type[torch.optim.Optimizer]
@@ -65,7 +68,7 @@ class Recipe:
     label_smoothing: float
     dropout: float
     verbose: int
-    tol: float = 1e-8
+    tol: float = 1e-6
 
 
 class OutputLayer(nn.Linear):
