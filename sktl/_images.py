@@ -115,7 +115,8 @@ def is_flattened(X: Any) -> bool:
         return first is not None and first.ndim == 1 and first.dtype.kind in "biufc"
     if isinstance(X, torch.Tensor) or not hasattr(X, "__array__"):
         return issparse(X) or getattr(X, "ndim", 0) == 2
-    return np.ndim(X) == 2 and np.asarray(X).dtype.kind in "biufc"
+    values = np.asarray(X)
+    return values.ndim == 2 and (values.dtype.kind in "biufc" or (values.dtype.kind == "O" and values.shape[1] > 1))
 
 
 def as_samples(X: Any, image_shape: Sequence[int] | None = None) -> list[Sample]:

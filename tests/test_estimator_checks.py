@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
+from backbones import Pixels
+from scipy import sparse
 from sklearn.base import BaseEstimator
+from sklearn.exceptions import NotFittedError
 from sklearn.utils import get_tags
-from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
+from sklearn.utils.estimator_checks import _NotAnArray, estimator_checks_generator, parametrize_with_checks
 from sklearn.utils.validation import validate_data
 
-from backbones import Pixels
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder
 
 _SIDE = 8
@@ -80,3 +84,103 @@ def test_there_are_at_least_69_checks_and_none_is_skipped():
 def test_the_adapter_changes_no_tag(adapter, estimator):
     assert get_tags(adapter) == get_tags(estimator)
     assert isinstance(adapter, BaseEstimator)
+
+
+# The adapter validates rows itself. These are the same laws on the library's own flattened form, and on images.
+
+ROWS = np.random.default_rng(0).integers(0, 256, (30, _SIDE * _SIDE)).astype(np.uint8)
+Y = np.arange(30) % 3
+
+
+def _flattened(cls=PretrainedImageClassifier, **params):
+    return cls(backbone=Pixels, image_shape=(_SIDE, _SIDE), random_state=0, **params)
+
+
+def _few(**params):
+    return _flattened(max_epochs=3, **params)
+
+
+@pytest.mark.parametrize("method", ["predict", "predict_proba", "predict_log_proba", "decision_function", "transform"])
+def test_twin_of_n_features_in_after_fitting(method):
+    clf = _few().fit(ROWS, Y)
+    assert clf.n_features_in_ == 64
+    with pytest.raises(ValueError, match="X has 63 features, but PretrainedImageClassifier is expecting 64"):
+        getattr(clf, method)(ROWS[:, :63])
+
+
+def test_twin_of_dataframe_column_names_consistency():
+    frame = pd.DataFrame(ROWS, columns=[f"pixel{i}" for i in range(64)])
+    clf = _few().fit(frame, Y)
+    assert list(clf.feature_names_in_) == list(frame.columns)
+    with pytest.raises(ValueError, match="feature names"):
+        clf.predict(frame[frame.columns[::-1]])
+    with pytest.warns(UserWarning, match="valid feature names"):
+        clf.predict(ROWS)
+
+
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        (np.where(ROWS[0, 0] == ROWS, np.nan, ROWS / 255), "NaN"),
+        (np.where(ROWS[0, 0] == ROWS, np.inf, ROWS / 255), "infinity"),
+        (ROWS.astype(complex), "Complex data not supported"),
+        (sparse.csr_array(ROWS), "[Ss]parse"),
+        (sparse.csr_matrix(ROWS), "[Ss]parse"),
+        (ROWS[:0], r"0 sample\(s\)"),
+        (ROWS[:, :0], r"0 feature\(s\)"),
+        (ROWS[0], r"shape \(64,\)"),
+    ],
+)
+def test_twin_of_nan_inf_complex_sparse_empty_and_1d(X, message):
+    for estimator in (_few(), _flattened(PretrainedImageEncoder)):
+        with pytest.raises((ValueError, TypeError), match=message):
+            estimator.fit(X, Y[: X.shape[0]])
+
+
+def _memmap(array, directory):
+    mapped = np.memmap(directory / "X", array.dtype, "w+", shape=array.shape)
+    mapped[:] = array
+    mapped.flags.writeable = False
+    return mapped
+
+
+def test_twin_of_dtypes_memory_layouts_read_only_and_not_an_array(tmp_path):
+    expected = _few().fit(ROWS, Y).decision_function(ROWS)
+    forms = [
+        (ROWS / 255).astype(np.float32),
+        ROWS / 255,
+        np.asfortranarray(ROWS),
+        _memmap(ROWS, tmp_path),
+        (ROWS / 255).astype(object),
+        (ROWS / 255).tolist(),
+        pd.DataFrame(ROWS),
+        torch.from_numpy(ROWS),
+        _NotAnArray(ROWS),
+    ]
+    for form in forms:
+        np.testing.assert_array_equal(_few().fit(form, Y).decision_function(form), expected)
+
+
+@pytest.mark.parametrize("images", [ROWS.reshape(-1, 8, 8), list(ROWS.reshape(-1, 8, 8)), ROWS.reshape(-1, 1, 8, 8)])
+def test_twin_of_fit_idempotent_overwriting_nothing_and_dict_unchanged(images):
+    clf = PretrainedImageClassifier(backbone=Pixels, max_epochs=3, random_state=0)
+    copy = np.array(images, copy=True)
+    first = clf.fit(images, Y).decision_function(images)
+    before = vars(clf).copy()
+    np.testing.assert_array_equal(clf.predict(images), clf.classes_[first.argmax(axis=1)])
+    assert vars(clf) == before
+    np.testing.assert_array_equal(clf.fit(images, Y).decision_function(images), first)
+    np.testing.assert_array_equal(images, copy)
+
+
+def test_twin_of_unfitted():
+    for method in ("predict", "predict_proba", "predict_log_proba", "decision_function", "transform"):
+        with pytest.raises(NotFittedError):
+            getattr(PretrainedImageClassifier(), method)(ROWS.reshape(-1, 8, 8))
+
+
+def test_twin_of_fit2d_1sample_and_1feature():
+    with pytest.raises(ValueError, match="one class"):
+        _few().fit(ROWS[:1], Y[:1])
+    one_pixel = PretrainedImageClassifier(backbone=Pixels, image_shape=(1, 1), max_epochs=3)
+    assert one_pixel.fit(ROWS[:, :1], Y).n_features_in_ == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -243,7 +244,14 @@ def test_a_single_image_is_refused_and_shown_in_a_list(single):
     assert len(as_samples([SINGLES[single]])) == 1
 
 
-EMPTIES = [[], (), np.array([], object), np.zeros((0, 8, 8, 3), np.uint8), pd.Series([], dtype=object), torch.zeros(0, 8, 8)]
+EMPTIES = [
+    [],
+    (),
+    np.array([], object),
+    np.zeros((0, 8, 8, 3), np.uint8),
+    pd.Series([], dtype=object),
+    torch.zeros(0, 8, 8),
+]
 
 
 @pytest.mark.parametrize("empty", EMPTIES, ids=lambda X: type(X).__name__)
@@ -269,7 +277,7 @@ def test_an_x_of_another_kind_is_named_beside_the_legal_forms(X):
 
 @pytest.mark.parametrize("shape", [(), (5,), (2, 2, 8, 8, 3), (2, 8, 0, 3), (2, 0, 8)])
 def test_an_array_of_another_shape_is_named_beside_the_legal_shapes(shape):
-    with pytest.raises(InvalidInputError, match=rf"X has shape {str(shape).replace('(', '.').replace(')', '.')}.*\(n, H"):
+    with pytest.raises(InvalidInputError, match=rf"X has shape {re.escape(str(shape))}.*\(n, H"):
         as_samples(np.zeros(shape, np.uint8))
 
 
@@ -311,8 +319,8 @@ def test_an_image_shape_is_accepted_iff_it_has_as_many_values_as_the_rows(n, val
     if values == np.prod(shape):
         assert len(as_samples(X, shape)) == n
     else:
-        size = shape[0] * shape[1]
-        with pytest.raises(InvalidInputError, match=rf"image_shape=.*has {size} values, but the rows of X have {values}"):
+        reason = f"has {shape[0] * shape[1]} values, but the rows of X have {values}:"
+        with pytest.raises(InvalidInputError, match=reason):
             as_samples(X, shape)
 
 
@@ -321,9 +329,10 @@ def test_an_image_shape_is_accepted_iff_it_has_as_many_values_as_the_rows(n, val
 def test_floats_out_of_range_name_the_first_sample_and_the_divisor(white, first, dtype):
     X = np.zeros((5, 6, 6, 3), dtype)
     X[first:, 2, 2] = white
-    with pytest.raises(InvalidInputError, match=rf"values up to {white}; .*pass x / {white} if white is {white}.*X\[{first}\]"):
+    advice = f"values up to {white}; .*pass x / {white} if white is {white}"
+    with pytest.raises(InvalidInputError, match=rf"{advice}.*X\[{first}\]|X\[{first}\].*{advice}"):
         as_samples(X)
-    with pytest.raises(InvalidImageError, match=rf"X\[{first}\].*pass x / {white} if white is {white}"):
+    with pytest.raises(InvalidImageError, match=rf"X\[{first}\].*{advice}"):
         as_samples(list(X))
     assert len(as_samples(X / dtype(white))) == 5
 
@@ -382,7 +391,9 @@ VALUES = st.recursive(
 
 
 @settings(max_examples=200, deadline=None)
-@given(X=st.one_of(VALUES, st.lists(VALUES, min_size=1, max_size=4), hnp.arrays(hnp.scalar_dtypes(), hnp.array_shapes())))
+@given(
+    X=st.one_of(VALUES, st.lists(VALUES, min_size=1, max_size=4), hnp.arrays(hnp.scalar_dtypes(), hnp.array_shapes()))
+)
 def test_whatever_x_is_the_answer_is_one_sample_per_item_or_a_named_error(X):
     try:
         samples = as_samples(X)
@@ -460,13 +471,13 @@ def test_a_url_is_named_with_the_remedy(url):
 
 
 def test_a_directory_is_named_with_the_remedy(tmp_path):
-    with pytest.raises(ImageProblem, match="is a directory.*load_image_folder"):
+    with pytest.raises(ImageProblem, match=r"is a directory.*load_image_folder"):
         as_samples([tmp_path])[0].read()
 
 
 def test_a_path_that_no_file_can_have_is_named():
     for path in ("a\0b.png", "x" * 100_000):
-        with pytest.raises(ImageProblem, match="cannot be read: .+"):
+        with pytest.raises(ImageProblem, match=r"cannot be read: .+"):
             as_samples([path])[0].read()
 
 
@@ -572,7 +583,7 @@ def test_a_closed_or_damaged_pil_image_is_refused(tmp_path):
     with Image.open(file) as closed:
         pass
     for image in (closed, Image.open(io.BytesIO(FILES["JPEG"][:-500]))):
-        with pytest.raises(ImageProblem, match="cannot be loaded: .+"):
+        with pytest.raises(ImageProblem, match=r"cannot be loaded: .+"):
             as_samples([image])[0].read()
 
 

@@ -74,7 +74,11 @@ def png16(pixels):
     """A PNG file of 16-bit pixels, uint16 (H, W, 3), which Pillow cannot write."""
     height, width, _ = pixels.shape
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
-    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(rows)),
+        (b"IEND", b""),
+    ]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
     )
@@ -84,7 +88,9 @@ def png16(pixels):
 
 
 @pytest.mark.parametrize("orientation", SHOWN)
-@pytest.mark.parametrize(("format_", "options"), [("PNG", {}), ("TIFF", {}), ("WEBP", {"lossless": True}), ("JPEG", {})])
+@pytest.mark.parametrize(
+    ("format_", "options"), [("PNG", {}), ("TIFF", {}), ("WEBP", {"lossless": True}), ("JPEG", {})]
+)
 def test_exif_orientation_is_applied_to_files_and_pil_images(format_, options, orientation):
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
@@ -99,7 +105,11 @@ def test_exif_orientation_is_applied_to_files_and_pil_images(format_, options, o
 def test_exif_orientation_is_applied_in_every_mode(mode, orientation):
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
-    image = Image.fromarray(np.arange(600, dtype=np.uint16).reshape(20, 30) * 100) if mode == "I;16" else NOISE.convert(mode)
+    image = (
+        Image.fromarray(np.arange(600, dtype=np.uint16).reshape(20, 30) * 100)
+        if mode == "I;16"
+        else NOISE.convert(mode)
+    )
     data = saved(image, exif=exif)
     np.testing.assert_array_equal(decoded(data), SHOWN[orientation](decoded(saved(image))))
     np.testing.assert_array_equal(pil_to_rgb(opened(data)), decoded(data))
@@ -227,7 +237,12 @@ def test_rare_modes_with_alpha_show_white(mode):
 
 @pytest.mark.parametrize(
     ("ink", "shown"),
-    [((0, 0, 0, 0), (255, 255, 255)), ((0, 0, 0, 255), (0, 0, 0)), ((255, 0, 0, 0), (0, 255, 255)), ((0, 255, 255, 0), (255, 0, 0))],
+    [
+        ((0, 0, 0, 0), (255, 255, 255)),
+        ((0, 0, 0, 255), (0, 0, 0)),
+        ((255, 0, 0, 0), (0, 255, 255)),
+        ((0, 255, 255, 0), (255, 0, 0)),
+    ],
 )
 def test_cmyk_inks_have_their_colours(ink, shown):
     image = Image.new("CMYK", (16, 16), ink)
@@ -273,7 +288,9 @@ def test_float_pil_images_in_range_are_scaled(grey):
         np.testing.assert_array_equal(pixels, three(np.rint(grey.astype(float) * 255)))
 
 
-@pytest.mark.parametrize(("value", "advice"), [(255, "x / 255"), (65535, "x / 65535"), (-1, "undo"), (np.nan, "NaN"), (np.inf, "infinity")])
+@pytest.mark.parametrize(
+    ("value", "advice"), [(255, "x / 255"), (65535, "x / 65535"), (-1, "undo"), (np.nan, "NaN"), (np.inf, "infinity")]
+)
 def test_float_pil_images_out_of_range_are_refused_with_advice(value, advice):
     image = Image.fromarray(np.array([[0, value]], np.float32))
     with pytest.raises(ImageProblem, match=advice):
@@ -306,7 +323,9 @@ def test_pil_to_rgb_returns_a_new_image(mode):
 
 
 def smooth(width, height, rng):
-    return Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
+    return Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)).resize(
+        (width, height), Image.Resampling.BICUBIC
+    )
 
 
 def noisy(width, height, rng):
@@ -412,7 +431,7 @@ def test_content_of_another_kind_is_named_with_the_remedy(content, reason):
 
 def test_an_image_too_large_to_be_honest_is_named(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(ImageProblem, match="is too large: .*600 pixels"):
+    with pytest.raises(ImageProblem, match=r"is too large: .*600 pixels"):
         decode(saved(NOISE), PREPROCESSING)
 
 

@@ -34,7 +34,11 @@ def images(draw, low=0, high=255, largest=3):
 
 def torchvision_pixels(image, resize, crop, interpolation):
     transform = ImageClassification(
-        crop_size=crop, resize_size=resize, mean=(0, 0, 0), std=(1, 1, 1), interpolation=InterpolationMode(interpolation)
+        crop_size=crop,
+        resize_size=resize,
+        mean=(0, 0, 0),
+        std=(1, 1, 1),
+        interpolation=InterpolationMode(interpolation),
     )
     return transform(image).permute(1, 2, 0).numpy() * 255
 
@@ -141,8 +145,7 @@ def test_a_very_long_image_costs_no_more_than_its_centre(size):
     # Resized as a whole, with a shorter side of 256, it would be of 20 to 65 gigapixels, which no memory holds.
     image = Image.new("RGB", size, "red")
     width, height = size
-    middle = (max(0, width // 2 - 100), max(0, height // 2 - 100), min(width, width // 2 + 100), min(height, height // 2 + 100))
-    image.paste("blue", middle)
+    image.paste("blue", (width // 2 - 100, height // 2 - 100, width // 2 + 100, height // 2 + 100))
     found = Preprocessing(256, (224, 224)).pixels(image)
     np.testing.assert_array_equal(found, np.broadcast_to((0, 0, 255), (224, 224, 3)))
 
