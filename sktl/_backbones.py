@@ -19,7 +19,7 @@ from torch import nn
 from . import _sources
 from ._preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from ._sources import LocalFile, Origin, Published, Random, Source, WeightsEnum
-from ._torch import seeded_globals
+from ._torch import generator, seeded_globals, single_threaded
 from .exceptions import BackboneWarning, InvalidParameterError, UnknownBackboneError
 
 BackboneName: TypeAlias = str | Callable[[], nn.Module]
@@ -101,6 +101,11 @@ def resolve_backbone(backbone: BackboneName, weights: Weights, image_size: int |
     WeightsNotFoundError
         If a local file is not there.
     """
+    if isinstance(backbone, nn.Module):
+        raise InvalidParameterError(
+            f"backbone is a {type(backbone).__name__}, a network itself: pass a callable that returns it, as in "
+            "backbone=lambda: network, so that each fit starts from the same weights."
+        )
     if callable(backbone) and not isinstance(backbone, str):
         if weights != "default":
             raise InvalidParameterError(
@@ -199,7 +204,8 @@ def _call(function: Callable[[], nn.Module], seed: int) -> BuiltNetwork:
             f"backbone={name} returned a {type(module).__name__}; it must return a torch.nn.Module that maps float32 "
             "images (n, 3, H, W) to features (n, n_features)."
         )
-    return BuiltNetwork(module, _declared_preprocessing(module, name), _module_digest(module))
+    preprocessing = _declared_preprocessing(module, name)
+    return BuiltNetwork(module, preprocessing, _module_digest(module, preprocessing))
 
 
 def _declared_preprocessing(module: nn.Module, name: str) -> Preprocessing:
@@ -219,7 +225,7 @@ def _declared_preprocessing(module: nn.Module, name: str) -> Preprocessing:
     return Preprocessing(256, (224, 224))
 
 
-def _module_digest(module: nn.Module) -> str:
+def _module_digest(module: nn.Module, preprocessing: Preprocessing) -> str:
     """Return a digest of a module's tensors, structure and code; what it cannot see, the probe of the pass may."""
     digest = hashlib.sha256(repr(module).encode())
     for part_name, part in module.named_modules():
@@ -228,7 +234,18 @@ def _module_digest(module: nn.Module) -> str:
         plain = {k: v for k, v in vars(part).items() if isinstance(v, bool | int | float | str | tuple)}
         described = (part_name, type(part).__module__, type(part).__qualname__, sorted(plain.items()))
         digest.update(repr((described, constants, code and (code.co_code, code.co_names))).encode())
-    for tensor_name, tensor in module.state_dict().items():
+    for tensor_name, tensor in (*module.named_parameters(), *module.named_buffers()):
         digest.update(f"{tensor_name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    digest.update(_answer(module, preprocessing))
     return digest.hexdigest()
+
+
+def _answer(module: nn.Module, preprocessing: Preprocessing) -> bytes:
+    """Return what a network makes of one fixed image: it shows what cannot be read from its code."""
+    image = torch.randn(1, 3, *preprocessing.crop, generator=generator(0))
+    try:
+        with single_threaded(), seeded_globals(0), torch.inference_mode():
+            return copy.deepcopy(module).cpu().float().eval()(image).numpy().tobytes()
+    except Exception:  # the probe of the engine reports it
+        return b""

@@ -66,12 +66,15 @@ class FeatureStore:
                 self._rows.move_to_end(fingerprint)
             found = {key: rows[key] for key in keys if key in rows}
             if count:
-                self._hits += len(found)
-                self._misses += len(keys) - len(found)
+                hits = sum(key in found for key in keys)
+                self._hits += hits
+                self._misses += len(keys) - hits
             return found
 
     def put(self, fingerprint: str, key: bytes, row: np.ndarray) -> None:
         """Keep a row, which nobody may change afterwards, if there is room for it."""
+        if row.nbytes > self.max_bytes:
+            return
         with self._lock:
             while self._bytes + row.nbytes > self.max_bytes and any(name != fingerprint for name in self._rows):
                 oldest = next(name for name in self._rows if name != fingerprint)

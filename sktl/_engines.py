@@ -19,7 +19,7 @@ import torch
 from ._backbones import Backbone
 from ._pixels import DECODING_RULE
 from ._torch import single_threaded_pool
-from .exceptions import BackboneError, BackboneWarning
+from .exceptions import BackboneError, BackboneWarning, SktlError
 
 # Images of one chunk: on a CPU small enough that activations stay in the processor's cache.
 _CPU_CHUNK = 4
@@ -49,10 +49,19 @@ class TorchEngine:
         self.backbone = backbone
         self.device = device
         self.chunk = _CPU_CHUNK if device.type == "cpu" else _ACCELERATOR_CHUNK
-        self._module = backbone.build().to(device).to(memory_format=torch.channels_last)
         # On a CPU each thread of the pass runs its own chunk; an accelerator takes one chunk at a time.
         self._turn = nullcontext() if device.type == "cpu" else threading.Lock()
-        self.facts = self._probe()
+        try:
+            self._module = backbone.build().to(device).to(memory_format=torch.channels_last)
+            self.facts = self._probe()
+        except SktlError:
+            raise
+        except (RuntimeError, AssertionError, ValueError) as error:
+            height, width = backbone.preprocessing.crop
+            raise BackboneError(
+                f"backbone={backbone.name!r} fails on images of {height} x {width} pixels: {error}. "
+                "Leave image_size=None for the size that its weights were trained with."
+            ) from error
 
     def new_chunk(self) -> np.ndarray:
         """Return zeros for the pixels of one chunk, uint8 of shape (chunk, H, W, 3)."""
@@ -62,19 +71,18 @@ class TorchEngine:
         """Return the features of one chunk of pixels, float32 of shape (chunk, n_features)."""
         with self._turn, torch.inference_mode():
             batch = self.backbone.preprocessing.normalize(torch.from_numpy(pixels).to(self.device))
-            return self._module(batch).to("cpu", torch.float32).numpy()
+            output = self._module(batch)
+            if not isinstance(output, torch.Tensor):
+                raise BackboneError(
+                    f"backbone={self.backbone.name!r} returns a {type(output).__name__}; it must return one tensor of "
+                    "shape (n, n_features)."
+                )
+            return output.to("cpu", torch.float32).numpy()
 
     def _probe(self) -> EngineFacts:
         probe = np.random.default_rng(0).integers(0, 256, self.new_chunk().shape, np.uint8)
-        try:
-            with single_threaded_pool(1) as pool:
-                first, second = (pool.submit(self._run_probe, probe).result() for _ in range(2))
-        except (RuntimeError, AssertionError, ValueError) as error:
-            height, width = self.backbone.preprocessing.crop
-            raise BackboneError(
-                f"backbone={self.backbone.name!r} fails on images of {height} x {width} pixels: {error}. "
-                "Leave image_size=None for the size that its weights were trained with."
-            ) from error
+        with single_threaded_pool(1) as pool:
+            first, second = (pool.submit(self._run_probe, probe).result() for _ in range(2))
         if not np.isfinite(first).all():
             raise BackboneError(
                 f"backbone={self.backbone.name!r} with weights {self.backbone.weights!r} gives features that are not "

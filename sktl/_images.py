@@ -100,9 +100,11 @@ class PILSample:
         with _PIL_LOCKS[id(self.image) // 64 % len(_PIL_LOCKS)]:
             try:
                 self.image.load()
+                return np.asarray(pil_to_rgb(self.image))
+            except ImageProblem:
+                raise
             except Exception as error:  # whatever the plugin of the user's image raises
-                raise ImageProblem(f"cannot be loaded: {error}") from error
-            return np.asarray(pil_to_rgb(self.image))
+                raise ImageProblem(f"cannot be loaded: {str(error) or 'was its file closed?'}") from error
 
 
 _PIL_LOCKS = tuple(threading.Lock() for _ in range(64))
@@ -111,7 +113,10 @@ _PIL_LOCKS = tuple(threading.Lock() for _ in range(64))
 def is_flattened(X: Any) -> bool:
     """Tell whether `X` holds one row of numbers per image."""
     if isinstance(X, list | tuple):
-        first = np.asarray(X[0]) if X and isinstance(X[0], list | tuple | np.ndarray) else None
+        try:
+            first = np.asarray(X[0]) if X and isinstance(X[0], list | tuple | np.ndarray) else None
+        except ValueError:  # ragged
+            return False
         return first is not None and first.ndim == 1 and first.dtype.kind in "biufc"
     if isinstance(X, torch.Tensor) or not hasattr(X, "__array__"):
         return issparse(X) or getattr(X, "ndim", 0) == 2
@@ -139,7 +144,7 @@ def as_samples(X: Any, image_shape: Sequence[int] | None = None) -> list[Sample]
     if isinstance(X, str | os.PathLike | bytes | bytearray | Image.Image):
         raise InvalidInputError(f"X is a single {_kind(X)}, not a list of images. Pass it in a list: [x].")
     if isinstance(X, torch.Tensor):
-        X = X.detach().cpu().numpy()
+        X = _tensor_to_array(X)
     elif hasattr(X, "iloc") or hasattr(X, "to_pandas"):
         X = np.asarray(X)
         X = X.astype(object) if X.dtype.kind not in "biufc" else X
@@ -148,7 +153,7 @@ def as_samples(X: Any, image_shape: Sequence[int] | None = None) -> list[Sample]
             raise InvalidInputError(
                 f"X is an array of dtype {X.dtype}, which cuts trailing zero bytes. Pass a list of bytes instead."
             )
-        if X.dtype.kind not in "OU":
+        if X.dtype.kind not in "OUT":
             return _from_pixel_array(X, image_shape)
         X = _single_column(X)
     if not isinstance(X, list | tuple):
@@ -189,7 +194,7 @@ def _from_element(item: Any) -> Sample:
     if isinstance(item, Image.Image):
         return PILSample(item)
     if isinstance(item, torch.Tensor):
-        item = item.detach().cpu().numpy()
+        item = _tensor_to_array(item)
     if isinstance(item, np.ndarray):
         check_pixels(item)
         return ArraySample(_channels_last(item))
@@ -253,6 +258,11 @@ def _channels_last(array: np.ndarray) -> np.ndarray:
         f"an image of shape {array.shape} has no axis of 1, 3 or 4 channels, last or first; "
         "pass shape (H, W), (H, W, C) or (C, H, W)"
     )
+
+
+def _tensor_to_array(tensor: torch.Tensor) -> np.ndarray:
+    tensor = tensor.detach().cpu()
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
 def _kind(item: Any) -> str:

@@ -33,8 +33,11 @@ _SIGNATURES = (
     (0, b"PK\x03\x04", ".npz"),
     (0, b"%PDF", ".pdf"),
     (0, b"<svg", ".svg"),
+    (4, b"ftypqt", ".mov"),
     (4, b"ftyp", ".mp4"),
 )
+_ORIENTATION = 0x0112
+_TURNED = (5, 6, 7, 8)
 # Values of the largest white in data that people forget to scale: digits, 8, 10, 12 and 16 bits.
 _DIVISORS = (16, 255, 1023, 4095, 65535)
 
@@ -69,15 +72,33 @@ def decode(content: bytes | np.ndarray, preprocessing: Preprocessing) -> Image.I
         return Image.fromarray(content)
     try:
         with Image.open(BytesIO(content)) as image:
-            if image.format == "JPEG":
-                width, height = preprocessing.resized_shape(*image.size)
-                image.draft(None, (2 * width, 2 * height))
-            image.load()
-            return pil_to_rgb(image)
+            return pil_to_rgb(_reduced(image, preprocessing) if image.format == "JPEG" else image)
     except ImageProblem:
         raise
     except Exception as error:  # Pillow's plugins raise almost anything on damaged files
         raise ImageProblem(_why_undecodable(content, error)) from error
+
+
+def _reduced(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
+    """Decode a JPEG at the smallest scale that leaves twice the size after resizing, and resize it."""
+    width, height = image.size
+    if _is_turned(image):
+        needed_height, needed_width = preprocessing.resized_shape(height, width)
+    else:
+        needed_width, needed_height = preprocessing.resized_shape(width, height)
+    drafted = image.draft(None, (2 * needed_width, 2 * needed_height))
+    image.load()
+    if drafted is None or drafted[1][2:] == image.size:
+        return image
+    # Of sides that the scale does not divide, the last blocks reach beyond the image: the box is what shows it.
+    return preprocessing.resample(image, (needed_width, needed_height), drafted[1])
+
+
+def _is_turned(image: Image.Image) -> bool:
+    try:
+        return image.getexif().get(_ORIENTATION, 1) in _TURNED
+    except Exception:  # EXIF too broken to hold an orientation
+        return False
 
 
 def _why_undecodable(content: bytes, error: Exception) -> str:
@@ -85,9 +106,13 @@ def _why_undecodable(content: bytes, error: Exception) -> str:
         return "the file is empty"
     if content[:512].lstrip().lower().startswith((b"<!doctype html", b"<html")):
         return "is an HTML page, perhaps of a download that failed; download it again"
+    if content[4:11] == b"ftypavi":
+        return f"is damaged: .avif file of which Pillow says: {error}"
     for offset, signature, suffix in _SIGNATURES:
         if content[offset : offset + len(signature)] == signature:
             return f"is a {suffix} file, which is not read directly: {CONVERTERS[suffix]}"
+    if content.lstrip().startswith(b"<?xml") and b"<svg" in content[:4096]:
+        return f"is a .svg file, which is not read directly: {CONVERTERS['.svg']}"
     if isinstance(error, UnidentifiedImageError):
         return "is not an image in a format that Pillow reads"
     if isinstance(error, Image.DecompressionBombError):
@@ -106,7 +131,7 @@ def pil_to_rgb(image: Image.Image) -> Image.Image:
         pixels = np.asarray(upright)
         check_pixels(pixels)
         return _from_floats(pixels)
-    if upright.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in upright.info:
+    if upright.has_transparency_data:
         return _on_white(upright)
     return upright.convert("RGB")
 
@@ -123,7 +148,7 @@ def _from_floats(pixels: np.ndarray) -> Image.Image:
 
 
 def _on_white(image: Image.Image) -> Image.Image:
-    rgba = image.convert("RGBA")
+    rgba = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
 
 

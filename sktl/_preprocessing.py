@@ -71,8 +71,13 @@ class Preprocessing:
             return np.asarray(image.crop((left, top, left + crop_width, top + crop_height)))
         x, y = image.width / width, image.height / height
         box = (left * x, top * y, (left + crop_width) * x, (top + crop_height) * y)
-        filter_ = Image.Resampling[self.interpolation.upper()]
-        return np.asarray(image.resize((crop_width, crop_height), filter_, box, reducing_gap=_REDUCING_GAP))
+        return np.asarray(self.resample(image, (crop_width, crop_height), box))
+
+    def resample(
+        self, image: Image.Image, size: tuple[int, int], box: tuple[float, float, float, float]
+    ) -> Image.Image:
+        """Resize the part of an image within a box (left, top, right, bottom) to a size (width, height)."""
+        return image.resize(size, Image.Resampling[self.interpolation.upper()], box, reducing_gap=_REDUCING_GAP)
 
     def normalize(self, pixels: torch.Tensor) -> torch.Tensor:
         """Turn uint8 pixels (n, H, W, 3) into the network's float32 input (n, 3, H, W), channels last in memory."""

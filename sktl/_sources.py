@@ -148,7 +148,7 @@ class TorchvisionNetwork(_Network):
 
     def build(self, image_size: int | None) -> nn.Module:
         if isinstance(self.origin, Random):
-            return self._empty(image_size)[0]
+            return self._empty(image_size or self.preprocessing.crop[0])[0]
         if isinstance(self.origin, LocalFile):
             state = _weights.read_state_dict(self.origin.path)
             size = image_size or self.preprocessing.crop[0]
@@ -230,14 +230,20 @@ class TimmNetwork(_Network):
 
     def _convert(self, state: _weights.StateDict, image_size: int | None, mismatch: Exception) -> nn.Module:
         """Let timm convert a file in another project's format, or of another image size, and check all names."""
-        overlay = {"state_dict": dict(state)}
-        n_classes = self._config()["num_classes"]
-        try:
-            module = self._create(image_size, n_classes, pretrained=True, pretrained_cfg_overlay=overlay)
-        except Exception:  # whatever a conversion makes of a file that it was not written for
-            raise mismatch from None
-        module.reset_classifier(0)  # type: ignore[operator]
-        return module
+        n_classes, output_layer = self._config()["num_classes"], self._output_layer()
+        full = self._create(image_size, n_classes).state_dict()
+        head = {name: tensor for name, tensor in full.items() if name.startswith(output_layer)}
+        for renamed in _weights.renamings(state):
+            trunk = {name: tensor for name, tensor in renamed.items() if not name.startswith(output_layer)}
+            for candidate in (renamed, trunk | head):
+                overlay = {"state_dict": dict(candidate)}
+                try:
+                    module = self._create(image_size, n_classes, pretrained=True, pretrained_cfg_overlay=overlay)
+                except Exception:  # whatever a conversion makes of a file that it was not written for
+                    continue
+                module.reset_classifier(0)  # type: ignore[operator]
+                return module
+        raise mismatch from None
 
     def _fetch(self) -> Path:
         config = self._config()

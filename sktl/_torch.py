@@ -144,5 +144,5 @@ def seeded_globals(seed: int) -> Iterator[None]:
 
 def generator(*seed: int) -> torch.Generator:
     """Return a new CPU generator for a sequence of non-negative integers: (seed, epoch, ...)."""
-    state = np.random.SeedSequence(seed).generate_state(2, np.uint32)
+    state = np.random.SeedSequence((len(seed), *seed)).generate_state(2, np.uint32)
     return torch.Generator().manual_seed(int(state[0]) << 31 ^ int(state[1]))

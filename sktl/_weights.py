@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -89,12 +90,24 @@ def fetch(url: str, progress: bool = False) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             torch.hub.download_url_to_file(url, str(path), published, progress)
+            if published is None:
+                _check_length(url, path)
         except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
             raise unavailable(url, path, error) from error
         except RuntimeError as error:
             raise WeightsCorruptError(f"The weights from {url} arrived damaged: {error}. Try again.") from error
     verify(path, published)
     return path
+
+
+def _check_length(url: str, path: Path) -> None:
+    """Refuse a download without a published hash that broke off, which torch takes for the whole."""
+    with urllib.request.urlopen(url) as answer:
+        announced = answer.length
+    if announced is not None and path.stat().st_size != announced:
+        size = path.stat().st_size
+        path.unlink()
+        raise RuntimeError(f"{size} of {announced} bytes")
 
 
 def unavailable(what: str, path: object, error: Exception) -> WeightsUnavailableError:
@@ -134,14 +147,23 @@ def read_state_dict(path: str | os.PathLike[str]) -> StateDict:
     return state
 
 
-def _why_unreadable(path: object, error: Exception) -> str:
-    if "weights_only" in str(error) or "Unsupported global" in str(error):
+def _why_unreadable(path: str | os.PathLike[str], error: Exception) -> str:
+    # torch reads pickles of protocol 2 only, and calls the functions and classes that they name GLOBAL.
+    modern = Path(path).suffix != ".safetensors" and _beginning(path)[:2] in (b"\x80\x03", b"\x80\x04", b"\x80\x05")
+    if modern or "GLOBAL" in str(error):
         return (
             f"weights={str(path)!r} is a pickle that would run code when loaded, so it was not loaded. Where you trust "
             "it, load it yourself and save only its tensors: torch.save(module.state_dict(), path)."
         )
-    first_line = str(error).strip().split("\n")[0]
-    return f"weights={str(path)!r} is damaged or not a .safetensors or .pth file: {first_line}"
+    return (
+        f"weights={str(path)!r} is damaged or not a .safetensors or .pth file ({os.path.getsize(path)} bytes, starting "
+        f"with {_beginning(path)!r}). Fetch or save it again."
+    )
+
+
+def _beginning(path: str | os.PathLike[str]) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(16)
 
 
 def _unwrap(content: Any) -> StateDict:
@@ -171,7 +193,7 @@ def match(state: StateDict, wanted: Iterable[str], ignored: Callable[[str], bool
         If names are missing or unexpected, naming at most five of each.
     """
     names = set(wanted)
-    best = min(_renamings(state), key=lambda renamed: len(names ^ renamed.keys()))
+    best = min(renamings(state), key=lambda renamed: len(names ^ renamed.keys()))
     missing = sorted(name for name in names - best.keys() if not name.endswith("num_batches_tracked"))
     unexpected = sorted(name for name in best.keys() - names if not ignored(name))
     if missing or unexpected:
@@ -182,7 +204,7 @@ def match(state: StateDict, wanted: Iterable[str], ignored: Callable[[str], bool
     return {name: best[name] for name in names & best.keys()}
 
 
-def _renamings(state: StateDict) -> Iterator[StateDict]:
+def renamings(state: StateDict) -> Iterator[StateDict]:
     """Yield the state dict as it is, as torchvision renames its DenseNets, and without the prefixes of wrappers."""
     yield state
     yield {_OLD_DENSENET.sub(r"\1", name): tensor for name, tensor in state.items()}

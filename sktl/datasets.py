@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from PIL.ImageFile import StubImageFile
 from sklearn.utils import Bunch
 
 from .exceptions import ImageFolderWarning, InvalidInputError
@@ -93,13 +94,22 @@ def _split(folder: Path) -> tuple[list[str], list[str]]:
     """Return the images below a folder, and the other files, both sorted."""
     images: list[str] = []
     others: list[str] = []
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+    seen = set()
+    for parent, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
+        if os.path.realpath(parent) in seen:  # a link to a folder above it
+            folders.clear()
+            continue
+        seen.add(os.path.realpath(parent))
+        folders[:] = sorted(name for name in folders if not _is_hidden(Path(name)))
         for name in sorted(files):
             path = Path(parent, name)
             if not _is_hidden(path):
                 (images if _is_image(path) else others).append(str(path))
     return sorted(images), sorted(others)
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _is_hidden(path: Path) -> bool:
@@ -109,8 +119,10 @@ def _is_hidden(path: Path) -> bool:
 def _is_image(path: Path) -> bool:
     if path.suffix.lower() in _SUFFIXES:
         return True
+    if not path.is_file():
+        return False
     try:
-        with Image.open(path):
-            return True
+        with Image.open(path) as image:
+            return not isinstance(image, StubImageFile) and image.format != "MPEG"
     except Exception:  # whatever Pillow's plugins make of a file of another kind
         return False

@@ -1,0 +1,197 @@
+"""Laws of the training of the output layer."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy.special import log_softmax
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+from skorch.callbacks import Callback, EarlyStopping
+
+from sktl._training import OutputLayer, Recipe, _HeadNet, _StandardizedFeatures, check_net_params, train_head
+from sktl.exceptions import InvalidParameterError, TrainingError
+
+RNG = np.random.default_rng(0)
+FEATURES = (RNG.normal(size=(90, 6)) * [1, 10, 0.1, 1, 1, 1] + [0, 5, -3, 0, 0, 0]).astype(np.float32)
+CODES = (FEATURES[:, 0] + FEATURES[:, 1] / 10 + RNG.normal(size=90) > 0.5).astype(np.int64) + (FEATURES[:, 3] > 0.7)
+ONES = np.ones(90)
+SGD = Recipe("sgd", 0.05, 0.01, 10, 16, "cosine", 0.0, 0.0, 0)
+LBFGS = Recipe("lbfgs", None, 0.1, 500, None, None, 0.0, 0.0, 0)
+
+
+def train(recipe=SGD, features=FEATURES, codes=CODES, weights=ONES, seed=0, **net_params):
+    net, n_iter = train_head(features, codes, weights, 3, recipe, seed, net_params or None)
+    layer = net.module_.output
+    return net, n_iter, layer.weight.detach().numpy().copy(), layer.bias.detach().numpy().copy()
+
+
+def changed(recipe, **values):
+    return Recipe(**(vars(recipe) | values))
+
+
+def test_lbfgs_finds_what_logistic_regression_finds():
+    """The same objective: C is 1 / (n * weight_decay)."""
+    _, _, weight, bias = train(LBFGS)
+    features = FEATURES.astype(np.float64)
+    scaled = StandardScaler().fit_transform(features)
+    reference = LogisticRegression(C=1 / (90 * 0.1), tol=1e-10, max_iter=10_000).fit(scaled, CODES)
+    assert_allclose(log_softmax(features @ weight.T + bias, axis=1), reference.predict_log_proba(scaled), atol=1e-4)
+
+
+def test_the_folded_layer_takes_raw_features():
+    """The loss of the last iteration of a full-batch training is that of the folded layer on raw features."""
+    net, _, weight, bias = train(changed(LBFGS, weight_decay=1e-3))
+    logits = FEATURES.astype(np.float64) @ weight.T + bias
+    loss = -log_softmax(logits, axis=1)[np.arange(90), CODES].mean()
+    assert loss < 0.75 * -np.log(1 / 3)
+    scale = FEATURES.astype(np.float64).std(axis=0)
+    penalty = 1e-3 / 2 * ((weight * scale) ** 2).sum()
+    net.module_.output.weight.data.mul_(torch.from_numpy(scale))  # back to standardised features
+    net.module_.output.bias.data.copy_(torch.from_numpy(bias + weight @ FEATURES.astype(np.float64).mean(axis=0)))
+    dataset = _StandardizedFeatures(FEATURES, CODES, ONES)
+    inputs, targets = dataset.batch(slice(None))
+    found = net.get_loss(net.module_(inputs), targets)
+    assert_allclose(float(found.detach()), loss + penalty, rtol=1e-6)
+
+
+@settings(max_examples=20, deadline=None)
+@given(sizes=st.lists(st.integers(1, 40), min_size=1, max_size=5), seed=st.integers(0, 99))
+def test_losses_of_parts_add_up_to_the_loss_of_the_whole(sizes, seed):
+    """Gradients over micro-batches may be summed, also with weights and smoothing; a weighted mean does not add up."""
+    rng = np.random.default_rng(seed)
+    n = sum(sizes)
+    logits = torch.from_numpy(rng.normal(size=(n, 3)))
+    codes, weights = torch.from_numpy(rng.integers(0, 3, n)), torch.from_numpy(rng.uniform(0.1, 5, n))
+    net = _HeadNet(
+        OutputLayer, module__in_features=2, module__out_features=3, criterion=torch.nn.CrossEntropyLoss,
+        criterion__reduction="none", criterion__label_smoothing=0.1, loss_scale=1 / float(weights.sum()), verbose=0,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        net.initialize()
+    whole = net.get_loss(logits, (codes, weights))
+    parts = [
+        net.get_loss(part, (part_codes, part_weights))
+        for part, part_codes, part_weights in zip(
+            logits.split(sizes), codes.split(sizes), weights.split(sizes), strict=True
+        )
+    ]
+    assert_allclose(float(sum(parts)), float(whole), rtol=1e-12)
+
+
+@settings(max_examples=10, deadline=None)
+@given(shift=st.floats(-100, 100), log_scale=st.floats(-3, 3))
+def test_shifting_and_scaling_the_features_changes_nothing(shift, log_scale):
+    _, _, weight, bias = train()
+    moved = (FEATURES.astype(np.float64) * 10**log_scale + shift).astype(np.float32)
+    _, _, other_weight, other_bias = train(features=moved)
+    assert_allclose(moved @ other_weight.T + other_bias, FEATURES @ weight.T + bias, atol=0.05)
+
+
+def test_constant_features_get_no_say_and_no_nan():
+    features = FEATURES.copy()
+    features[:, 2] = 7.7
+    _, _, weight, bias = train(features=features)
+    assert np.isfinite(weight).all()
+    assert np.isfinite(bias).all()
+    assert np.abs(weight[:, 2]).max() < 0.01
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", torch.optim.RMSprop])
+def test_optimizers_learn_and_report_their_epochs(optimizer):
+    net, n_iter, weight, bias = train(changed(SGD, optimizer=optimizer, lr=0.01, max_epochs=30))
+    assert n_iter == 30
+    assert len(net.history) == 30
+    assert net.history[-1, "train_loss"] < net.history[0, "train_loss"]
+    assert ((FEATURES @ weight.T + bias).argmax(axis=1) == CODES).mean() > 0.6
+
+
+def test_lbfgs_stops_by_itself_and_reports_its_iterations():
+    _, n_iter, _, _ = train(LBFGS)
+    assert 3 < n_iter < 200
+    assert train(changed(LBFGS, max_epochs=3))[1] == 3
+
+
+def test_the_cosine_schedule_ends_near_zero_and_the_constant_one_does_not():
+    rates = {}
+    for schedule in ("cosine", "constant"):
+        net, *_ = train(changed(SGD, lr_schedule=schedule))
+        rates[schedule] = net.optimizer_.param_groups[0]["lr"]
+    assert rates["constant"] == 0.05
+    assert rates["cosine"] < 0.001
+
+
+def test_weight_decay_spares_the_intercept():
+    net, *_ = train(changed(SGD, weight_decay=0.3))
+    decays = {id(p): group["weight_decay"] for group in net.optimizer_.param_groups for p in group["params"]}
+    assert decays[id(net.module_.output.weight)] == 0.3
+    assert decays[id(net.module_.output.bias)] == 0.0
+
+
+def test_smoothing_and_dropout_make_the_layer_less_sure():
+    long = changed(SGD, max_epochs=50, weight_decay=0.0)
+    _, _, weight, _ = train(long)
+    _, _, smoothed, _ = train(changed(long, label_smoothing=0.3))
+    _, _, dropped, _ = train(changed(long, dropout=0.5))
+    assert np.linalg.norm(smoothed) < np.linalg.norm(weight)
+    assert np.linalg.norm(dropped) < np.linalg.norm(weight)
+
+
+def test_the_start_is_random_and_small():
+    starts = []
+
+    class Start(Callback):
+        def on_train_begin(self, net, **kwargs):
+            starts.append(net.module_.output.weight.detach().clone().numpy())
+
+    for seed in (0, 0, 1):
+        # A callback must survive deepcopy in the estimator; here it is passed as it is.
+        train(seed=seed, callbacks=[("start", Start())])
+    assert_array_equal(starts[0], starts[1])
+    assert not np.array_equal(starts[0], starts[2])
+    assert 0 < np.abs(starts[0]).max() <= 0.01 / np.sqrt(6)
+
+
+def test_early_stopping_of_skorch_ends_the_training_without_an_error():
+    stop = EarlyStopping(monitor="train_loss", patience=1, threshold=10.0, threshold_mode="abs")
+    net, n_iter, *_ = train(callbacks=[stop])
+    assert n_iter == len(net.history) < 10
+
+
+def test_a_real_keyboard_interrupt_is_raised():
+    class CtrlC(Callback):
+        def on_batch_end(self, net, **kwargs):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(callbacks=[CtrlC()])
+
+
+def test_a_loss_that_is_not_finite_is_named():
+    with pytest.raises(TrainingError, match=r"epoch \d+, batch \d+, with\s+lr=1e\+200. Lower lr"):
+        train(changed(SGD, lr=1e200, lr_schedule="constant"))
+
+
+@pytest.mark.parametrize(
+    "key", ["module", "module__dropout", "criterion", "optimizer", "optimizer__weight_decay", "batch_size", "verbose"]
+)
+def test_arguments_that_sktl_sets_are_refused(key):
+    with pytest.raises(InvalidParameterError, match=f"{key}.*is set by sktl"):
+        check_net_params({key: 1})
+
+
+def test_other_arguments_reach_the_net():
+    net, *_ = train(optimizer__momentum=0.5)
+    assert net.optimizer_.param_groups[0]["momentum"] == 0.5
+
+
+def test_a_net_survives_a_pickle():
+    net, *_ = train(changed(SGD, dropout=0.2))
+    restored = pickle.loads(pickle.dumps(net))
+    assert_array_equal(restored.module_.output.weight.detach(), net.module_.output.weight.detach())
