@@ -144,7 +144,7 @@ def _origin(weights: Weights, default: str, backbone: str) -> Origin:
     if weights is None:
         return Random()
     if _is_path(weights):
-        return LocalFile(os.fspath(weights))
+        return LocalFile(os.path.expanduser(weights))
     raise UnknownBackboneError(
         f'weights={weights!r} are not known for backbone={backbone!r}: pass "default", None, or the path of a '
         ".safetensors or .pth file. timm names its weights in the backbone, as in "

@@ -209,7 +209,7 @@ def _from_pixel_array(X: np.ndarray, image_shape: Sequence[int] | None) -> list[
                 f"{X.shape[1]}: X has shape {X.shape}."
             )
         X = X.reshape(len(X), *image_shape)
-    elif X.ndim == 2:
+    elif X.ndim == 2 and X.shape[1]:
         side = int(X.shape[1] ** 0.5)
         shape = (side, side) if side * side == X.shape[1] else ("H", "W")
         raise InvalidInputError(

@@ -116,7 +116,7 @@ def _why_undecodable(content: bytes, error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "is not an image in a format that Pillow reads"
     if isinstance(error, Image.DecompressionBombError):
-        return f"is too large: {error}"
+        return f"is too large ({error}); shrink it, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust its source"
     return f"is damaged: {error}"
 
 

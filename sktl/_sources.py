@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import urllib.error
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -100,8 +100,21 @@ class _Network:
 
 def _load(module: nn.Module, state: _weights.StateDict, output_layer: tuple[str, ...], source: object) -> None:
     """Load a state dict of the whole architecture, or of all but its output layer, into a network without one."""
-    matched = _weights.match(state, module.state_dict(), lambda name: name.startswith(output_layer), source)
+    wanted = module.state_dict()
+    heads = tuple(_head_prefix(name, wanted) for name in output_layer)
+    matched = _weights.match(state, wanted, lambda name: name.startswith(heads), source)
     _weights.load_into(module, matched, source)
+
+
+def _head_prefix(output_layer: str, wanted: Iterable[str]) -> str:
+    """Return the prefix of the outermost module that holds nothing but the output layer: people replace all of it."""
+    prefix = output_layer
+    while "." in (outer := prefix.removesuffix(".")):
+        outer = outer.rsplit(".", 1)[0] + "."
+        if any(name.startswith(outer) for name in wanted):
+            break
+        prefix = outer
+    return prefix
 
 
 # ---------------------------------------------------------------------------------------------------------- torchvision

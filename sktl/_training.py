@@ -152,6 +152,16 @@ class _Batches:
             yield self.dataset.batch(rows)
 
 
+class _LastStep:
+    """Report the last evaluation of the loss within an optimizer's step, where skorch's default reports the first."""
+
+    def store_step(self, step: dict[str, Any]) -> None:
+        self.step = step
+
+    def get_step(self) -> dict[str, Any]:
+        return self.step
+
+
 class _HeadNet(NeuralNet):
     """A skorch net whose loss is weighted, and in which Ctrl-C and a broken loss end the fit with an error."""
 
@@ -166,6 +176,9 @@ class _HeadNet(NeuralNet):
         if self.l2:
             loss = loss + self.l2 / 2 * self.module_.output.weight.square().sum()
         return loss
+
+    def get_train_step_accumulator(self) -> _LastStep:
+        return _LastStep()
 
     def on_batch_end(self, net: NeuralNet, batch: Any = None, training: bool = False, **kwargs: Any) -> None:
         super().on_batch_end(net, batch=batch, training=training, **kwargs)

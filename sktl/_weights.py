@@ -167,6 +167,7 @@ def _beginning(path: str | os.PathLike[str]) -> bytes:
 
 
 def _unwrap(content: Any) -> StateDict:
+    """Return the tensors of the innermost mapping that scripts nest a state dict in, without averaging's counter."""
     while isinstance(content, Mapping):
         inner = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
         if inner is None:
@@ -174,7 +175,9 @@ def _unwrap(content: Any) -> StateDict:
         content = inner
     if not isinstance(content, Mapping):
         return {}
-    return {str(key): value for key, value in content.items() if isinstance(value, torch.Tensor)}
+    return {
+        str(key): value for key, value in content.items() if isinstance(value, torch.Tensor) and key != "n_averaged"
+    }
 
 
 def match(state: StateDict, wanted: Iterable[str], ignored: Callable[[str], bool], source: object) -> StateDict:

@@ -55,7 +55,7 @@ def load_image_folder(folder: str | os.PathLike[str]) -> Bunch:
     >>> load_image_folder(folder).target
     array(['cat', 'dog'], dtype='<U3')
     """
-    root = Path(folder)
+    root = Path(folder).expanduser()
     if not root.is_dir():
         kind = "is a file" if root.exists() else f"does not exist (looked in {os.getcwd()})"
         raise InvalidInputError(f"folder={str(folder)!r} {kind}. Pass a folder with one sub-folder per class.")

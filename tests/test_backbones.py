@@ -571,3 +571,13 @@ def test_the_identity_follows_the_versions_that_decide_features(monkeypatch):
     before = resolve("resnet18").identity
     monkeypatch.setattr(_sources, "timm", SimpleNamespace(__version__="0.0"))
     assert resolve("resnet18").identity != before
+
+
+@pytest.mark.parametrize("replace", ["classifier", "classifier.1"])
+def test_a_file_whose_whole_classifier_was_replaced_is_accepted(tmp_path, replace):
+    network = torchvision.models.mobilenet_v2()
+    network.set_submodule(replace, torch.nn.Linear(1280, 3))
+    averaged = torch.optim.swa_utils.AveragedModel(network)
+    torch.save(averaged.state_dict(), path := tmp_path / "tuned.pth")
+    built = resolve_backbone("mobilenet_v2", path, None, 0).build()
+    assert torch.equal(built.features[0][0].weight, network.features[0][0].weight)

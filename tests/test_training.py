@@ -113,8 +113,9 @@ def test_optimizers_learn_and_report_their_epochs(optimizer):
 
 
 def test_lbfgs_stops_by_itself_and_reports_its_iterations():
-    _, n_iter, _, _ = train(LBFGS)
+    net, n_iter, _, _ = train(LBFGS)
     assert 3 < n_iter < 200
+    assert net.history[-1, "train_loss"] < 1.0 < np.log(3)
     assert train(changed(LBFGS, max_epochs=3))[1] == 3
 
 
