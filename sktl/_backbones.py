@@ -20,6 +20,7 @@ from . import _sources
 from ._preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from ._sources import LocalFile, Origin, Published, Random, Source, WeightsEnum
 from ._torch import generator, seeded_globals, single_threaded
+from ._weights import file_digest
 from .exceptions import BackboneWarning, InvalidParameterError, UnknownBackboneError
 
 BackboneName: TypeAlias = str | Callable[[], nn.Module]
@@ -58,6 +59,9 @@ class Backbone:
         with seeded_globals(self._seed):
             module = self._source.build(self._image_size)
         return module.float().eval().requires_grad_(False)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Backbone:
+        return self  # nothing in it changes
 
     def __getstate__(self) -> dict[str, Any]:
         # What exists only in a file or a function of the user's goes into the pickle; named weights are found again.
@@ -144,7 +148,8 @@ def _origin(weights: Weights, default: str, backbone: str) -> Origin:
     if weights is None:
         return Random()
     if _is_path(weights):
-        return LocalFile(os.path.expanduser(weights))
+        path = os.path.expanduser(weights)
+        return LocalFile(path, file_digest(path))
     raise UnknownBackboneError(
         f'weights={weights!r} are not known for backbone={backbone!r}: pass "default", None, or the path of a '
         ".safetensors or .pth file. timm names its weights in the backbone, as in "
@@ -205,7 +210,8 @@ def _call(function: Callable[[], nn.Module], seed: int) -> BuiltNetwork:
             "images (n, 3, H, W) to features (n, n_features)."
         )
     preprocessing = _declared_preprocessing(module, name)
-    return BuiltNetwork(module, preprocessing, _module_digest(module, preprocessing))
+    # A copy: what the caller does with the module later is not ours.
+    return BuiltNetwork(copy.deepcopy(module), preprocessing, _module_digest(module, preprocessing))
 
 
 def _declared_preprocessing(module: nn.Module, name: str) -> Preprocessing:
@@ -220,7 +226,7 @@ def _declared_preprocessing(module: nn.Module, name: str) -> Preprocessing:
         f"side 256, centre crop 224, mean {IMAGENET_MEAN}, std {IMAGENET_STD}. Set module.preprocessing = "
         "sktl.Preprocessing(...) to change or confirm it.",
         BackboneWarning,
-        stacklevel=2,
+        stacklevel=6,
     )
     return Preprocessing(256, (224, 224))
 

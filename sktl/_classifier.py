@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
@@ -18,7 +17,7 @@ from torch import nn
 from ._backbones import BackboneName, Weights
 from ._base import PretrainedImageBase
 from ._labels import check_targets
-from ._recipes import resolve_recipe
+from ._recipes import check_combinations, resolve_recipe
 from ._training import History, NeuralNet, Recipe, train_head
 
 _BLOCK = 1024
@@ -52,18 +51,19 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
     max_epochs : int, default="auto"
         Passes over the features, or the most iterations of `"lbfgs"`. `"auto"` is 50, for `"lbfgs"` 500.
     lr : float, default="auto"
-        Learning rate of the output layer, larger than 0. Features are standardised, so the same values suit all
-        networks. `"auto"` is 0.03 for `"sgd"` and 0.001 for all others.
+        Learning rate of the output layer, larger than 0, for standardised features. `"auto"` is 0.03 for `"sgd"` and
+        0.001 for all others, times 1280 / n_features for networks with more than 1280 features.
     weight_decay : float, default="auto"
         Strength of the pull of the weights towards zero, at least 0; the intercept is exempt. Decoupled for `"adamw"`
-        [1]_, for which `"auto"` is 1; an L2 penalty for the others, for which it is 0.03.
+        [1]_, for which `"auto"` is 1; for all others an L2 penalty, for which it is 0.03.
     optimizer : {"auto", "sgd", "adamw", "lbfgs"} or subclass of torch.optim.Optimizer, default="auto"
         `"auto"` is `"sgd"`, with Nesterov momentum 0.9. `"lbfgs"` sees all samples at once and takes no `lr`,
-        `lr_schedule`, `batch_size` or `dropout`. A class gets the `"auto"` values of `"adamw"`.
+        `lr_schedule`, `batch_size` or `dropout`. Of a class, `"auto"` values are `lr=0.001` and, unless it is AdamW,
+        `weight_decay=0.03`.
     lr_schedule : {"auto", "cosine", "constant"}, default="auto"
         `"cosine"`, which is `"auto"`, decays the learning rate to zero over the training [2]_.
     batch_size : int, default="auto"
-        Images of one optimisation step; `"auto"` is a twentieth of them.
+        Images of one optimisation step; `"auto"` is a twentieth of them, at least 16.
     label_smoothing : float, default=0.0
         Share of the probability that the target spreads evenly over all classes [3]_, in [0, 1).
     dropout : float, default=0.0
@@ -77,16 +77,17 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
     cache : {"auto", False}, default="auto"
         `"auto"` keeps features in memory for the rest of the process, up to 1 GiB; see :func:`cache_info`.
     n_jobs : int, default=None
-        Threads that read images and, on a CPU, run the network. None is the number that torch uses, which is 1 inside
-        a worker of joblib; -1 is all cores. Results do not depend on it.
+        Threads that read images and, on a CPU, run the network. None is the number that torch uses in the calling
+        thread, which joblib's worker processes lower to their share of the cores; -1 is all cores. Results do not
+        depend on it.
     random_state : int, RandomState or None, default=None
         For the start of the output layer, the order of the images, dropout, and random `weights`. With an int, results
         repeat bit for bit on a CPU.
     verbose : int, default=0
         1 shows the progress of the images, 2 also a line per epoch.
     net_params : dict, default=None
-        Further arguments of the skorch net, such as `{"callbacks": [...]}`. Those that other parameters set are
-        refused.
+        Further arguments of the skorch net: `{"callbacks": [...], "optimizer__<name>": ...}`. There is no validation
+        set: callbacks monitor `"train_loss"`.
 
     Attributes
     ----------
@@ -99,8 +100,9 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
     net_ : skorch.NeuralNet
         The trained net; `net_.module_.output` is the output layer.
     module_ : torch.nn.Module
-        Network and output layer as one module, from normalised float32 images (n, 3, H, W) to logits (n, n_classes);
-        `backbone_.preprocessing` turns a PIL image into its input.
+        Network and output layer as one module, from normalised float32 images (n, 3, H, W) to float64 logits
+        (n, n_classes); `backbone_.preprocessing` turns a PIL image into its input. It shares the output layer with
+        `net_` and the estimator: deepcopy it before changing it.
     history_ : skorch.history.History
         Loss and time of each epoch.
     n_iter_ : int
@@ -236,19 +238,16 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
             If fitting raises, KeyboardInterrupt included, the estimator stays as it was before.
         """
         self._check_parameters()
+        check_combinations(self)
         draft = self._draft()
         samples = draft._as_samples(X, reset=True)
         targets = check_targets(y, sample_weight, self.class_weight, len(samples))
-        recipe = resolve_recipe(self, len(samples))
         backbone_seed, head_seed = self._seeds(2)
         draft.backbone_, draft.device_ = self._resolve(backbone_seed)
         features = self._extractor(draft.backbone_, draft.device_)(samples)
-        n_classes = len(targets.classes)
-        net_params = copy.deepcopy(self.net_params)
-        draft.net_, draft.n_iter_ = train_head(
-            features, targets.codes, targets.weights, n_classes, recipe, head_seed, net_params
-        )
-        draft.classes_, draft.recipe_ = targets.classes, recipe
+        draft.recipe_ = resolve_recipe(self, *features.shape)
+        draft.net_, draft.n_iter_ = train_head(features, targets, draft.recipe_, head_seed, self.net_params)
+        draft.classes_ = targets.classes
         return self._commit(draft)
 
     def decision_function(self, X: Any) -> np.ndarray:

@@ -56,11 +56,11 @@ class TorchEngine:
             self.facts = self._probe()
         except SktlError:
             raise
-        except (RuntimeError, AssertionError, ValueError) as error:
+        except Exception as error:  # whatever a network, perhaps of the user's, raises
             height, width = backbone.preprocessing.crop
+            remedy = "Leave image_size=None for the size that its weights were trained with, or change the network."
             raise BackboneError(
-                f"backbone={backbone.name!r} fails on images of {height} x {width} pixels: {error}. "
-                "Leave image_size=None for the size that its weights were trained with."
+                f"backbone={backbone.name!r} fails on images of {height} x {width} pixels: {error}. {remedy}"
             ) from error
 
     def new_chunk(self) -> np.ndarray:

@@ -65,15 +65,23 @@ class FeatureExtractor:
             total=len(samples), desc="features", unit="image", disable=self.verbose < 1, mininterval=_interval()
         )
         with single_threaded_pool(_n_threads(self.n_jobs)) as pool, progress:
-            keys = _read_keys(samples, pool)
-            rows = store.find(fingerprint, keys)
+            keys, problems = _read_keys(samples, pool)
+            rows = store.find(fingerprint, [key for key in keys if key not in problems])
             progress.update(sum(key in rows for key in keys))
-            if len(rows) < len(set(keys)):
+            if len(rows) + len(problems) < len(set(keys)):
                 with store.exclusive(fingerprint):
                     rows |= store.find(fingerprint, keys, count=False)
-                    missing = {key: i for i, key in reversed(list(enumerate(keys))) if key not in rows}
+                    known = rows.keys() | problems.keys()
+                    missing = {key: i for i, key in reversed(list(enumerate(keys))) if key not in known}
                     work = _Pass(open_engine(self.backbone, self.device), samples, keys, store, fingerprint)
-                    rows |= work.run(sorted(missing.values()), pool, progress)
+                    found, failed = work.run(sorted(missing.values()), pool, progress)
+                    rows |= found
+                    problems |= failed
+        if problems:
+            pairs = enumerate(zip(keys, samples, strict=True))
+            raise InvalidImageError(
+                [ImageFailure(i, sample.name, problems[key]) for i, (key, sample) in pairs if key in problems]
+            )
         return np.stack([rows[key] for key in keys])
 
 
@@ -87,37 +95,37 @@ class _Pass:
     store: FeatureStore
     fingerprint: str
 
-    def run(self, positions: Sequence[int], pool: ThreadPoolExecutor, progress: tqdm) -> dict[bytes, np.ndarray]:
-        """Return the rows of the samples at these positions, by key."""
+    def run(
+        self, positions: Sequence[int], pool: ThreadPoolExecutor, progress: tqdm
+    ) -> tuple[dict[bytes, np.ndarray], dict[bytes, str]]:
+        """Return the rows of the samples at these positions, and the reasons why there are none, by key."""
         size = self.engine.chunk
         chunks = [positions[start : start + size] for start in range(0, len(positions), size)]
         rows: dict[bytes, np.ndarray] = {}
-        failures: list[ImageFailure] = []
+        problems: dict[bytes, str] = {}
         for future in as_completed([pool.submit(self._chunk, chunk) for chunk in chunks]):
             found, failed = future.result()
             rows |= found
-            failures += failed
+            problems |= failed
             progress.update(len(found) + len(failed))
-        if failures:
-            raise InvalidImageError(failures)
-        return rows
+        return rows, problems
 
-    def _chunk(self, positions: Sequence[int]) -> tuple[dict[bytes, np.ndarray], list[ImageFailure]]:
+    def _chunk(self, positions: Sequence[int]) -> tuple[dict[bytes, np.ndarray], dict[bytes, str]]:
         """Decode, preprocess and run one chunk; a failed image leaves its place empty."""
         pixels = self.engine.new_chunk()
-        failures = []
+        problems: dict[bytes, str] = {}
         good = []
         for place, position in enumerate(positions):
             try:
                 pixels[place] = self._pixels(position)
                 good.append((place, self.keys[position]))
             except ImageProblem as problem:
-                failures.append(ImageFailure(position, self.samples[position].name, str(problem)))
+                problems[self.keys[position]] = str(problem)
         features = self.engine.run(pixels) if good else pixels
         rows = {key: features[place].copy() for place, key in good}
         for key, row in rows.items():
             self.store.put(self.fingerprint, key, row)
-        return rows, failures
+        return rows, problems
 
     def _pixels(self, position: int) -> np.ndarray:
         content = self.samples[position].read()
@@ -127,24 +135,21 @@ class _Pass:
         return preprocessing.pixels(decode(content, preprocessing))
 
 
-def _read_keys(samples: Sequence[Sample], pool: ThreadPoolExecutor) -> list[bytes]:
-    """Return the content keys of samples, in order, having read each once."""
+def _read_keys(samples: Sequence[Sample], pool: ThreadPoolExecutor) -> tuple[list[bytes], dict[bytes, str]]:
+    """Return the content keys of samples, in order; for one that cannot be read its position, and the reason why."""
 
-    def read(start: int) -> list[bytes | ImageFailure]:
+    def read(start: int) -> list[tuple[bytes, str | None]]:
         return [_read_key(samples[i], i) for i in range(start, min(start + _READS_PER_TASK, len(samples)))]
 
-    keys = [key for task in pool.map(read, range(0, len(samples), _READS_PER_TASK)) for key in task]
-    failures = [key for key in keys if isinstance(key, ImageFailure)]
-    if failures:
-        raise InvalidImageError(failures)
-    return [key for key in keys if isinstance(key, bytes)]
+    found = [pair for task in pool.map(read, range(0, len(samples), _READS_PER_TASK)) for pair in task]
+    return [key for key, _ in found], {key: reason for key, reason in found if reason is not None}
 
 
-def _read_key(sample: Sample, position: int) -> bytes | ImageFailure:
+def _read_key(sample: Sample, position: int) -> tuple[bytes, str | None]:
     try:
-        return content_key(sample.read())
+        return content_key(sample.read()), None
     except ImageProblem as problem:
-        return ImageFailure(position, sample.name, str(problem))
+        return b"unreadable %d" % position, str(problem)
 
 
 def _interval() -> float:

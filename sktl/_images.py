@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from PIL import Image
 from scipy.sparse import issparse
+from sklearn.utils import Bunch
 
 from ._pixels import ImageProblem, array_to_rgb, check_pixels, pil_to_rgb
 from .exceptions import ImageFailure, InvalidImageError, InvalidInputError
@@ -141,6 +142,10 @@ def as_samples(X: Any, image_shape: Sequence[int] | None = None) -> list[Sample]
     InvalidImageError
         If samples have no legal form, listing them; files are not opened here.
     """
+    if isinstance(X, str | os.PathLike) and os.path.isdir(X):
+        raise InvalidInputError(f"X is a folder, {os.fspath(X)!r}. Pass sktl.datasets.load_image_folder(X).data.")
+    if isinstance(X, Bunch):
+        raise InvalidInputError("X is a Bunch, such as load_image_folder returns. Pass its attribute `data`.")
     if isinstance(X, str | os.PathLike | bytes | bytearray | Image.Image):
         raise InvalidInputError(f"X is a single {_kind(X)}, not a list of images. Pass it in a list: [x].")
     if isinstance(X, torch.Tensor):

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.utils import assert_all_finite, column_or_1d, compute_class_weight
+from sklearn.utils._missing import is_scalar_nan
 from sklearn.utils.multiclass import check_classification_targets
 
 from .exceptions import InvalidInputError, InvalidParameterError
@@ -56,9 +57,12 @@ def check_targets(
             f"y has only one class, {classes.tolist()[0]!r}; a classifier needs images of at least two classes."
         )
     weights = _check_sample_weight(sample_weight, n_samples)
-    return Targets(
-        classes, codes.astype(np.int64), weights * _class_weights(class_weight, classes, codes, weights)[codes]
-    )
+    weights = weights * _class_weights(class_weight, classes, codes, weights)[codes]
+    if not np.isfinite(weights).all() or (weights < 0).any() or not weights.any():
+        raise InvalidParameterError(
+            f"class_weight={class_weight!r} must give weights that are finite, not negative and not all zero."
+        )
+    return Targets(classes, codes.astype(np.int64), weights)
 
 
 def _check_labels(y: Any) -> np.ndarray:
@@ -67,6 +71,11 @@ def _check_labels(y: Any) -> np.ndarray:
             "The classifier requires y to be passed, but the target y is None. Pass one label for each image."
         )
     try:
+        if isinstance(y, list | tuple):
+            # NumPy makes "nan" of NaN among strings, and "1" of 1: look at the labels themselves.
+            labels = np.array(y, dtype=object)
+            kinds = {label.dtype.kind if isinstance(label, np.generic) else type(label) for label in labels.flat}
+            y = labels if labels.ndim == 1 and str in kinds and len(kinds) > 1 else y
         labels = np.asarray(column_or_1d(y, warn=True))
         if labels.dtype.kind in "OT":
             return _check_object_labels(labels.astype(object))
@@ -84,7 +93,7 @@ def _check_object_labels(labels: np.ndarray) -> np.ndarray:
     """Return labels of an object array: strings as they are, integers and booleans in their own dtype."""
     for position, label in enumerate(labels):
         if not isinstance(label, str | bool | int | np.bool_ | np.integer):
-            found = "a missing value" if label is None or label != label else f"a {type(label).__name__}"
+            found = "a missing value" if _is_missing(label) else f"a {type(label).__name__}"
             raise InvalidInputError(
                 f"Unknown label type: y[{position}] is {found}, {label!r}. Labels are strings, integers or booleans."
             )
@@ -95,6 +104,10 @@ def _check_object_labels(labels: np.ndarray) -> np.ndarray:
     return labels if kinds == {str} else np.array(labels.tolist())
 
 
+def _is_missing(label: Any) -> bool:
+    return label is None or is_scalar_nan(label) or type(label).__name__ in ("NAType", "NaTType")
+
+
 def _check_sample_weight(sample_weight: Any, n_samples: int) -> np.ndarray:
     if sample_weight is None:
         return np.ones(n_samples)
@@ -102,6 +115,8 @@ def _check_sample_weight(sample_weight: Any, n_samples: int) -> np.ndarray:
         weights = np.array(sample_weight, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise InvalidInputError(f"sample_weight must hold numbers: {error}") from error
+    if weights.ndim == 0:
+        weights = np.full(n_samples, weights)
     if weights.shape != (n_samples,):
         raise InvalidInputError(
             f"sample_weight has shape {weights.shape}, but X has {n_samples} images: pass shape ({n_samples},)."

@@ -51,9 +51,10 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class LocalFile:
-    """Weights in a file of the user's."""
+    """Weights in a file of the user's, with the SHA-256 that its bytes had when it was named."""
 
     path: str
+    digest: str
 
     def __str__(self) -> str:
         return f"weights={self.path!r}"
@@ -81,7 +82,7 @@ Origin = LocalFile | Random | Published
 
 
 def _origin_identity(origin: Origin) -> str:
-    return _weights.file_digest(origin.path) if isinstance(origin, LocalFile) else str(origin)
+    return origin.digest if isinstance(origin, LocalFile) else str(origin)
 
 
 class _Network:
@@ -163,7 +164,7 @@ class TorchvisionNetwork(_Network):
         if isinstance(self.origin, Random):
             return self._empty(image_size or self.preprocessing.crop[0])[0]
         if isinstance(self.origin, LocalFile):
-            state = _weights.read_state_dict(self.origin.path)
+            state = _weights.read_state_dict(self.origin.path, self.origin.digest)
             size = image_size or self.preprocessing.crop[0]
         else:
             weights = torchvision_weights(self.name)[self.origin.name]
@@ -224,7 +225,7 @@ class TimmNetwork(_Network):
             return self._create(image_size)
         if isinstance(self.origin, Published):
             return self._create(image_size, pretrained=True, pretrained_cfg_overlay={"file": str(self._fetch())})
-        state = _weights.read_state_dict(self.origin.path)
+        state = _weights.read_state_dict(self.origin.path, self.origin.digest)
         module = self._create(image_size)
         try:
             _load(module, state, self._output_layer(), self.origin)

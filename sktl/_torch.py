@@ -48,10 +48,8 @@ def resolve_device(device: str | torch.device) -> torch.device:
         If the device is not there; the message names those that are.
     """
     present = available_devices()
-    if device == "auto":
-        return torch.device(present[0])
     try:
-        wanted = torch.device(device)
+        wanted = torch.device(present[0] if device == "auto" else device)
     except RuntimeError:
         wanted = None
     if wanted is not None and wanted.type == "cpu":
@@ -61,6 +59,9 @@ def resolve_device(device: str | torch.device) -> torch.device:
             f"device={str(device)!r} is not on this machine; there are {', '.join(map(repr, present))}. "
             'Pass one of them or device="auto".'
         )
+    if wanted.type in ("cuda", "xpu") and wanted.index is None:
+        # The current device is one per thread, and the pass has threads of its own.
+        wanted = torch.device(wanted.type, getattr(torch, wanted.type).current_device())
     return wanted
 
 

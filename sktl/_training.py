@@ -1,24 +1,29 @@
 """Train the output layer on features. The only file that imports skorch.
 
-Features are standardised with the weights of the samples, the layer is trained in float64 on the result, and the
-affine map is folded into the layer afterwards, so that it applies to features as the backbone gives them.
+Features are standardised with the weights of the samples, their variances shrunk towards the mean of all; the layer is
+trained in float64 on the result, and the affine map is folded into the layer afterwards, so that it applies to features
+as the backbone gives them.
 """
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from sklearn.exceptions import ConvergenceWarning
 from skorch import NeuralNet
-from skorch.callbacks import EarlyStopping, LRScheduler
+from skorch.callbacks import Callback, EarlyStopping, LRScheduler
 from skorch.history import History as History
 from torch import nn
 
+from ._labels import Targets
 from ._torch import generator, single_threaded
 from .exceptions import InvalidParameterError, TrainingError
 
@@ -26,10 +31,8 @@ _OPTIMIZERS: dict[str, tuple[type[torch.optim.Optimizer], dict[str, Any]]] = {
     "adamw": (torch.optim.AdamW, {}),
     "sgd": (torch.optim.SGD, {"momentum": 0.9, "nesterov": True}),
 }
-# Keys of `net_params` that would contradict a parameter of the estimator or the loss.
-_OWNED = {"module", "criterion", "lr", "max_epochs", "batch_size", "dataset", "train_split", "device"}
-_OWNED |= {"iterator_train", "iterator_valid", "predict_nonlinearity", "warm_start", "compile", "verbose"}
-_OWNED |= {"use_caching", "torch_load_kwargs"}
+# What `net_params` may name: all else is set by parameters of the estimator, or would change the loss.
+_OPEN = ("callbacks", "optimizer")
 _INITIAL_SCALE = 0.01
 _INITIAL, _ORDER, _DROPPED = range(3)
 
@@ -57,6 +60,8 @@ class Recipe:
     tol : float
         "lbfgs" stops when no entry of the gradient is larger; near the square root of float64's precision the loss is
         too coarse to go on.
+    shrinkage : float
+        A feature is divided by the root of its variance plus this share of the mean variance of all features.
     """
 
     optimizer: str | type[torch.optim.Optimizer]
@@ -69,6 +74,7 @@ class Recipe:
     dropout: float
     verbose: int
     tol: float = 1e-6
+    shrinkage: float = 1.0
 
 
 class OutputLayer(nn.Linear):
@@ -106,7 +112,7 @@ class _Head(nn.Module):
 class _StandardizedFeatures(torch.utils.data.Dataset):
     """Features, class codes and weights of the training samples, with the weighted mean and scale of each feature."""
 
-    def __init__(self, features: np.ndarray, codes: np.ndarray, weights: np.ndarray):
+    def __init__(self, features: np.ndarray, codes: np.ndarray, weights: np.ndarray, shrinkage: float):
         self.features = torch.from_numpy(features)
         self.codes = torch.from_numpy(codes)
         self.weights = torch.from_numpy(weights)
@@ -114,7 +120,8 @@ class _StandardizedFeatures(torch.utils.data.Dataset):
         # Two passes over blocks of rows keep the memory of a float64 copy small.
         mean = sum(shares[rows] @ features[rows].astype(np.float64) for rows in _blocks(len(features)))
         variance = sum(shares[rows] @ (features[rows] - mean) ** 2 for rows in _blocks(len(features)))
-        scale = np.sqrt(variance)
+        # Few images hardly vary in features that other images vary in: without a floor those would decide everything.
+        scale = np.sqrt(variance + shrinkage * variance.mean())
         constant = scale <= 10 * np.finfo(np.float32).eps * np.abs(mean)
         self.mean = torch.from_numpy(mean)
         self.scale = torch.from_numpy(np.where(constant, 1.0, scale))
@@ -180,6 +187,11 @@ class _HeadNet(NeuralNet):
     def get_train_step_accumulator(self) -> _LastStep:
         return _LastStep()
 
+    def train_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
+        """Make a step, and report its loss per sample: a short last batch counts less in the sum, not in the mean."""
+        step = super().train_step(batch, **fit_params)
+        return step | {"loss": step["loss"].detach() * (self.batch_size / len(batch[0]))}
+
     def on_batch_end(self, net: NeuralNet, batch: Any = None, training: bool = False, **kwargs: Any) -> None:
         super().on_batch_end(net, batch=batch, training=training, **kwargs)
         if not math.isfinite(loss := kwargs["loss"].item()):
@@ -202,27 +214,20 @@ class _HeadNet(NeuralNet):
 
 
 def train_head(
-    features: np.ndarray,
-    codes: np.ndarray,
-    weights: np.ndarray,
-    n_classes: int,
-    recipe: Recipe,
-    seed: int,
-    net_params: dict[str, Any] | None,
+    features: np.ndarray, targets: Targets, recipe: Recipe, seed: int, net_params: dict[str, Any] | None = None
 ) -> tuple[NeuralNet, int]:
     """Train an output layer.
 
     Parameters
     ----------
-    features : float32 of shape (n_samples, n_features)
-    codes : int64 of shape (n_samples,), in range(n_classes), each at least once
-    weights : float64 of shape (n_samples,), not all zero
-    n_classes : int
+    features : float32 array of shape (n_samples, n_features)
+    targets : Targets
+        Each class at least once.
     recipe : Recipe
     seed : int
         Of the start of the layer, the order of the samples and dropout.
     net_params : dict or None
-        Further arguments of the skorch net.
+        Further arguments of the skorch net; left unchanged.
 
     Returns
     -------
@@ -237,16 +242,27 @@ def train_head(
         If the loss is no longer finite.
     """
     # Classes are trained in the order in which they appear, so that other names of the classes change nothing.
-    _, first_positions, codes = np.unique(codes, return_index=True, return_inverse=True)
+    _, first_positions = np.unique(targets.codes, return_index=True)
     rank = np.argsort(np.argsort(first_positions))
-    dataset = _StandardizedFeatures(features, rank[codes], weights)
+    dataset = _StandardizedFeatures(features, rank[targets.codes], targets.weights, recipe.shrinkage)
     with single_threaded():
-        net = _make_net(dataset, n_classes, recipe, seed, net_params or {}).fit(dataset)
-        n_iter = len(net.history)
-        if recipe.optimizer == "lbfgs":
-            n_iter = net.optimizer_.state[net.module_.output.weight]["n_iter"]
+        net = _make_net(dataset, len(rank), recipe, seed, copy.deepcopy(net_params or {})).fit(dataset)
+        n_iter = _count_iterations(net) if recipe.optimizer == "lbfgs" else len(net.history)
+        net.optimizer_.state.clear()  # as large as the layer, many times over for lbfgs
         _fold(net.module_.output, dataset, torch.from_numpy(rank))
     return net, n_iter
+
+
+def _count_iterations(net: NeuralNet) -> int:
+    """Return the iterations of lbfgs, warning if there were too few."""
+    n_iter: int = net.optimizer_.state[net.module_.output.weight]["n_iter"]
+    if n_iter >= net.optimizer_.param_groups[0]["max_iter"]:
+        warnings.warn(
+            f"lbfgs did not converge in max_epochs={n_iter} iterations. Raise max_epochs, or weight_decay.",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
+    return n_iter
 
 
 def _make_net(
@@ -296,18 +312,24 @@ def _cosine(step: int, n_steps: int) -> float:
 
 
 def check_net_params(net_params: dict[str, Any] | None) -> None:
-    """Raise `InvalidParameterError` for arguments of the skorch net that are set by parameters of the estimator."""
-    for key in net_params or {}:
+    """Raise `InvalidParameterError` for arguments of the skorch net that are not the user's to set."""
+    for key, value in (net_params or {}).items():
         base, _, inner = key.partition("__")
-        if (
-            base in _OWNED
-            or key == "optimizer"
-            or (base == "optimizer" and inner in ("lr", "weight_decay", "param_groups"))
-        ):
+        if base not in _OPEN or (base == "optimizer" and inner in ("", "lr", "weight_decay", "param_groups")):
             raise InvalidParameterError(
-                f"net_params[{key!r}] is set by sktl itself. Use the estimator's own parameters; net_params is for "
-                'what they do not cover, such as "callbacks" or "optimizer__betas".'
+                f"net_params[{key!r}] is unknown, or set by sktl itself. Use the estimator's own parameters; "
+                'net_params is for what they leave open: "callbacks", "callbacks__<name>__<parameter>" and '
+                '"optimizer__<parameter>".'
             )
+        if key == "callbacks" and not (isinstance(value, list) and all(map(_is_callback, value))):
+            raise InvalidParameterError(
+                f"net_params['callbacks'] is {value!r}; it must be a list of skorch callbacks, or of (name, callback)."
+            )
+
+
+def _is_callback(item: Any) -> bool:
+    callback = item[1] if isinstance(item, tuple) and len(item) == 2 else item
+    return isinstance(callback, Callback) or (isinstance(callback, type) and issubclass(callback, Callback))
 
 
 def _fold(layer: OutputLayer, dataset: _StandardizedFeatures, rank: torch.Tensor) -> None:

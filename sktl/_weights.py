@@ -120,7 +120,7 @@ def unavailable(what: str, path: object, error: Exception) -> WeightsUnavailable
     )
 
 
-def read_state_dict(path: str | os.PathLike[str]) -> StateDict:
+def read_state_dict(path: str | os.PathLike[str], digest: str | None = None) -> StateDict:
     """Read a state dict from a .safetensors or .pth file, unwrapping what training scripts put around it.
 
     Pickles are read with `weights_only=True`: tensors and plain containers, never code.
@@ -130,9 +130,10 @@ def read_state_dict(path: str | os.PathLike[str]) -> StateDict:
     WeightsNotFoundError
         If there is no such file.
     WeightsCorruptError
-        If it cannot be read, or would have to run code.
+        If it cannot be read, would have to run code, or has not the SHA-256 `digest` if there is one.
     """
-    file_digest(path)
+    if file_digest(path) != digest and digest is not None:
+        raise WeightsCorruptError(f"weights={str(path)!r} has changed since it was named. Restore it, or fit again.")
     try:
         if Path(path).suffix == ".safetensors":
             content: Any = safetensors.torch.load_file(path)

@@ -18,6 +18,7 @@ __all__ = ["load_image_folder"]
 _SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"}
 _SUFFIXES |= {".jp2", ".avif"}
 _LISTED = 5
+_PARTS = {"train", "training", "test", "testing", "val", "valid", "validation"}
 
 
 def load_image_folder(folder: str | os.PathLike[str]) -> Bunch:
@@ -43,7 +44,8 @@ def load_image_folder(folder: str | os.PathLike[str]) -> Bunch:
     Raises
     ------
     InvalidInputError
-        If the folder is not there, has no sub-folders, or one of them has no images.
+        If the folder is not there, has no sub-folders, one of them has no images, or all are named like parts of a
+        data set ("train", "test", ...).
 
     Examples
     --------
@@ -65,6 +67,12 @@ def load_image_folder(folder: str | os.PathLike[str]) -> Bunch:
         raise InvalidInputError(
             f"folder={str(folder)!r} has no sub-folders. It needs one per class, as in {root.name}/cat/1.jpg and "
             f"{root.name}/dog/1.jpg."
+        )
+    if {path.name.lower() for path in classes} <= _PARTS:
+        parts = ", ".join(path.name for path in classes)
+        raise InvalidInputError(
+            f"folder={str(folder)!r} has the sub-folders {parts}, which are parts of a data set and no classes. Pass one "
+            f"of them: load_image_folder({str(classes[-1])!r})."
         )
     paths: list[str] = []
     labels: list[str] = []

@@ -24,7 +24,7 @@ ONLY_IN = {
     "timm": {"_sources"},
     "skorch": {"_training"},
     "safetensors": {"_weights"},
-    "sklearn": {"_labels", "_base", "_classifier", "_encoder", "datasets"},
+    "sklearn": {"_images", "_labels", "_training", "_base", "_classifier", "_encoder", "datasets"},
 }
 
 

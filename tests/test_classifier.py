@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import timm
 import torch
 from backbones import Pixels, SmallConvNet, small_conv_net
 from hypothesis import given, settings
@@ -32,6 +33,7 @@ from sktl.exceptions import (
     InvalidParameterError,
     TrainingError,
     UnknownBackboneError,
+    WeightsCorruptError,
 )
 
 DIGITS = load_digits()
@@ -410,6 +412,9 @@ BAD_Y = [
     ([[0], [1, 2], [0], [1], [0], [1]], "y must hold one label"),
     (np.array([0, 1, None, 1, 0, 1]), r"y\[2\] is a missing value"),
     (np.array([0, 1, "a", 1, 0, 1], dtype=object), "mixes labels of types int and str"),
+    ([0, 1, "a", 1, 0, 1], "mixes labels of types int and str"),
+    (["a", "b", np.nan, "b", "a", "b"], r"y\[2\] is a missing value"),
+    (pd.Series(["a", "b", pd.NA, "b", "a", "b"], dtype="string"), r"y\[2\] is a missing value"),
     ([0, 1, np.nan, 1, 0, 1], "NaN"),
 ]
 
@@ -448,6 +453,10 @@ BAD_PARAMETERS = [
     ({"dropout": 1}, "'dropout'"),
     ({"class_weight": "even"}, "'class_weight'"),
     ({"class_weight": {"c": 2.0}}, "class_weight"),
+    ({"class_weight": {"a": -1.0}}, "class_weight.*not negative"),
+    ({"class_weight": {"a": 0.0, "b": 0.0}}, "class_weight.*not all zero"),
+    ({"optimizer": torch.optim.LBFGS}, "has no weight_decay"),
+    ({"net_params": {"typo": 1}}, r"net_params\['typo'\]"),
     ({"trainable_stages": 2}, "trainable_stages=2"),
     ({"trainable_stages": -1}, "'trainable_stages'"),
     ({"image_size": 0}, "'image_size'"),
@@ -546,8 +555,8 @@ def test_without_a_cache_results_are_the_same_and_nothing_is_kept():
 def test_all_bad_images_are_reported_together_and_the_good_ones_kept():
     sktl.clear_cache()
     with pytest.raises(InvalidImageError) as caught:
-        small().fit([IMAGES[0], b"x", IMAGES[1], b"", IMAGES[2]], list("ababa"))
-    assert [failure.position for failure in caught.value.failures] == [1, 3]
+        small().fit([IMAGES[0], b"x", IMAGES[1], b"", IMAGES[2], "missing.png", b"x"], list("ababaab"))
+    assert [failure.position for failure in caught.value.failures] == [1, 3, 5, 6]
     assert "the file is empty" in str(caught.value)
     assert sktl.cache_info().images == 3
     assert pickle.loads(pickle.dumps(caught.value)).failures == caught.value.failures
@@ -568,3 +577,29 @@ def test_threads_that_fit_at_once_compute_each_image_once(monkeypatch):
     assert counts == {"built": 1, "rows": 12 + 2 * 4}
     for result in results[1:]:
         assert_array_equal(result, results[0])
+
+
+def test_changing_ones_own_module_after_a_fit_changes_nothing():
+    network = small_conv_net()
+    clf = small(backbone=lambda: network).fit(IMAGES[:20], NAMES[:20])
+    expected = clf.decision_function(IMAGES[:20])
+    network.layers[0].weight.data.zero_()
+    sktl.clear_cache()
+    sktl._engines._registry._engines.clear()
+    assert_array_equal(clf.decision_function(IMAGES[:20]), expected)
+
+
+def test_a_weights_file_that_changed_after_the_fit_is_refused(tmp_path):
+    """Its features would be those of other weights, kept under the name of the old ones."""
+    path = tmp_path / "weights.pth"
+    torch.save(timm.create_model("test_resnet").state_dict(), path)
+    encoder = PretrainedImageEncoder(backbone="timm/test_resnet", weights=path).fit(IMAGES[:2])
+    torch.save(timm.create_model("test_resnet").state_dict(), path)
+    sktl._engines._registry._engines.clear()
+    with pytest.raises(WeightsCorruptError, match=r"weights.pth.*changed.*fit again"):
+        encoder.transform(IMAGES[:2])
+
+
+def test_few_images_do_not_make_the_classifier_absurdly_sure():
+    clf = PretrainedImageClassifier(random_state=0).fit(IMAGES[:8], np.arange(8) % 2)
+    assert np.abs(clf.decision_function(IMAGES[:40])).max() < 30

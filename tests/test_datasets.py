@@ -276,3 +276,11 @@ def test_nothing_is_decoded(tmp_path, monkeypatch):
 
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", load)
     assert len(load_image_folder(tmp_path).data) == 2
+
+
+def test_the_folder_above_train_and_test_is_refused(tmp_path):
+    for part in ("train", "test"):
+        (tmp_path / part / "cat").mkdir(parents=True)
+        Image.new("RGB", (4, 4)).save(tmp_path / part / "cat" / "1.png")
+    with pytest.raises(InvalidInputError, match=r"test, train, which are parts of a data set.*Pass one of them"):
+        load_image_folder(tmp_path)

@@ -27,6 +27,7 @@ def lend(monkeypatch, **counts):
     for kind in ("cuda", "xpu"):
         monkeypatch.setattr(getattr(torch, kind), "is_available", lambda kind=kind: kind in counts)
         monkeypatch.setattr(getattr(torch, kind), "device_count", lambda kind=kind: counts[kind])
+        monkeypatch.setattr(getattr(torch, kind), "current_device", lambda kind=kind: counts[kind] - 1)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: "mps" in counts)
 
 
@@ -47,9 +48,14 @@ def test_auto_is_the_cpu_where_there_is_nothing_else(monkeypatch):
 def test_auto_is_the_best_accelerator(monkeypatch, counts, present):
     lend(monkeypatch, **counts)
     assert available_devices() == present
-    assert resolve_device("auto") == torch.device(present[0])
+    assert resolve_device("auto") == resolve_device(present[0])
     for name in present:
-        assert resolve_device(name) == resolve_device(torch.device(name)) == torch.device(name)
+        found = resolve_device(name)
+        assert found == resolve_device(torch.device(name))
+        if name in counts and name != "mps":  # the current one, by its number: the pass has threads of its own
+            assert found == torch.device(name, counts[name] - 1)
+        else:
+            assert found == torch.device(name)
 
 
 @pytest.mark.parametrize("device", ["cpu", "cpu:0", torch.device("cpu"), torch.device("cpu", 0)])

@@ -11,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import log_softmax
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback, EarlyStopping
 
+from sktl._labels import Targets
 from sktl._training import OutputLayer, Recipe, _HeadNet, _StandardizedFeatures, check_net_params, train_head
 from sktl.exceptions import InvalidParameterError, TrainingError
 
@@ -27,7 +29,7 @@ LBFGS = Recipe("lbfgs", None, 0.1, 500, None, None, 0.0, 0.0, 0)
 
 
 def train(recipe=SGD, features=FEATURES, codes=CODES, weights=ONES, seed=0, **net_params):
-    net, n_iter = train_head(features, codes, weights, 3, recipe, seed, net_params or None)
+    net, n_iter = train_head(features, Targets(np.arange(3), codes, weights), recipe, seed, net_params or None)
     layer = net.module_.output
     return net, n_iter, layer.weight.detach().numpy().copy(), layer.bias.detach().numpy().copy()
 
@@ -38,7 +40,7 @@ def changed(recipe, **values):
 
 def test_lbfgs_finds_what_logistic_regression_finds():
     """The same objective: C is 1 / (n * weight_decay)."""
-    _, _, weight, bias = train(LBFGS)
+    _, _, weight, bias = train(changed(LBFGS, shrinkage=0.0))
     features = FEATURES.astype(np.float64)
     scaled = StandardScaler().fit_transform(features)
     reference = LogisticRegression(C=1 / (90 * 0.1), tol=1e-10, max_iter=10_000).fit(scaled, CODES)
@@ -47,7 +49,7 @@ def test_lbfgs_finds_what_logistic_regression_finds():
 
 def test_the_folded_layer_takes_raw_features():
     """The loss of the last iteration of a full-batch training is that of the folded layer on raw features."""
-    net, _, weight, bias = train(changed(LBFGS, weight_decay=1e-3))
+    net, _, weight, bias = train(changed(LBFGS, weight_decay=1e-3, shrinkage=0.0))
     logits = FEATURES.astype(np.float64) @ weight.T + bias
     loss = -log_softmax(logits, axis=1)[np.arange(90), CODES].mean()
     assert loss < 0.75 * -np.log(1 / 3)
@@ -55,7 +57,7 @@ def test_the_folded_layer_takes_raw_features():
     penalty = 1e-3 / 2 * ((weight * scale) ** 2).sum()
     net.module_.output.weight.data.mul_(torch.from_numpy(scale))  # back to standardised features
     net.module_.output.bias.data.copy_(torch.from_numpy(bias + weight @ FEATURES.astype(np.float64).mean(axis=0)))
-    dataset = _StandardizedFeatures(FEATURES, CODES, ONES)
+    dataset = _StandardizedFeatures(FEATURES, CODES, ONES, shrinkage=0.0)
     inputs, targets = dataset.batch(slice(None))
     found = net.get_loss(net.module_(inputs), targets)
     assert_allclose(float(found.detach()), loss + penalty, rtol=1e-6)
@@ -116,7 +118,8 @@ def test_lbfgs_stops_by_itself_and_reports_its_iterations():
     net, n_iter, _, _ = train(LBFGS)
     assert 3 < n_iter < 200
     assert net.history[-1, "train_loss"] < 1.0 < np.log(3)
-    assert train(changed(LBFGS, max_epochs=3))[1] == 3
+    with pytest.warns(ConvergenceWarning, match="max_epochs=3"):
+        assert train(changed(LBFGS, max_epochs=3))[1] == 3
 
 
 def test_the_cosine_schedule_ends_near_zero_and_the_constant_one_does_not():
@@ -180,10 +183,11 @@ def test_a_loss_that_is_not_finite_is_named():
 
 
 @pytest.mark.parametrize(
-    "key", ["module", "module__dropout", "criterion", "optimizer", "optimizer__weight_decay", "batch_size", "verbose"]
+    "key",
+    ["module", "module__dropout", "criterion", "optimizer", "optimizer__weight_decay", "batch_size", "l2", "typo"],
 )
 def test_arguments_that_sktl_sets_are_refused(key):
-    with pytest.raises(InvalidParameterError, match=f"{key}.*is set by sktl"):
+    with pytest.raises(InvalidParameterError, match=f"{key}.*unknown, or set by sktl"):
         check_net_params({key: 1})
 
 
@@ -196,3 +200,19 @@ def test_a_net_survives_a_pickle():
     net, *_ = train(changed(SGD, dropout=0.2))
     restored = pickle.loads(pickle.dumps(net))
     assert_array_equal(restored.module_.output.weight.detach(), net.module_.output.weight.detach())
+
+
+@pytest.mark.parametrize("callbacks", ["disable", "x", ["x"], [("name", 3)], Callback()])
+def test_callbacks_are_a_list_of_callbacks(callbacks):
+    with pytest.raises(InvalidParameterError, match="must be a list of skorch callbacks"):
+        check_net_params({"callbacks": callbacks})
+
+
+def test_the_history_has_the_mean_loss_of_an_epoch_also_with_a_short_last_batch():
+    net, *_ = train(changed(SGD, lr=1e-12, max_epochs=1, batch_size=80, lr_schedule="constant", weight_decay=0.0))
+    assert_allclose(net.history[-1, "train_loss"], np.log(3), atol=0.02)
+
+
+def test_a_trained_net_keeps_no_state_of_the_optimizer():
+    for recipe in (SGD, LBFGS):
+        assert len(pickle.dumps(train(recipe)[0])) < 30_000
