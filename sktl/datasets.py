@@ -71,8 +71,8 @@ def load_image_folder(folder: str | os.PathLike[str]) -> Bunch:
     if {path.name.lower() for path in classes} <= _PARTS:
         parts = ", ".join(path.name for path in classes)
         raise InvalidInputError(
-            f"folder={str(folder)!r} has the sub-folders {parts}, which are parts of a data set and no classes. Pass one "
-            f"of them: load_image_folder({str(classes[-1])!r})."
+            f"folder={str(folder)!r} has the sub-folders {parts}, which are parts of a data set and no classes. Pass "
+            f"one of them: load_image_folder({str(classes[-1])!r})."
         )
     paths: list[str] = []
     labels: list[str] = []
