@@ -286,25 +286,32 @@ def timm_preprocessing(config: dict[str, Any], name: str) -> Preprocessing:
 
 def _fetch_from_hub(repository: str, file_name: str | None) -> Path:
     """Return a verified local copy of weights from the Hugging Face hub."""
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 
-    failure: Exception | None = None
-    for candidate in [file_name] if file_name else ["model.safetensors", "pytorch_model.bin"]:
+    names = [file_name] if file_name else ["model.safetensors", "pytorch_model.bin"]
+    for name in names:
+        if isinstance(cached := try_to_load_from_cache(repository, name), str):
+            return _verified_by_hub(Path(cached))
+    failure: Exception = FileNotFoundError(f"it has none of the files {', '.join(names)}")
+    for name in names:
         try:
-            path = Path(hf_hub_download(repository, candidate))
-        except LocalEntryNotFoundError as error:
-            failure = failure or error
+            return _verified_by_hub(Path(hf_hub_download(repository, name)))
+        except LocalEntryNotFoundError as error:  # no connection: the next name would only wait for it again
+            failure = error
+            break
         except EntryNotFoundError:
             continue
         except (HfHubHTTPError, urllib.error.URLError, OSError) as error:
-            failure = failure or error
-        else:
-            # The hub's cache names a large file by its SHA-256, as published.
-            published = path.resolve().name
-            _weights.verify(path, published if len(published) == 64 else None)
-            return path
-    raise _weights.unavailable(repository, "the Hugging Face cache", failure or FileNotFoundError("no such file"))
+            failure = error
+    raise _weights.unavailable(repository, "the Hugging Face cache", failure)
+
+
+def _verified_by_hub(path: Path) -> Path:
+    """Return a file of the hub's cache, which names a large file by its SHA-256 as published."""
+    published = path.resolve().name
+    _weights.verify(path, published if len(published) == 64 else None)
+    return path
 
 
 # -------------------------------------------------------------------------------------------------------------- bundled

@@ -404,7 +404,7 @@ def test_a_hub_that_cannot_be_reached_comes_with_remedies(hugging_face, error):
 
 def test_a_hub_without_the_file_is_unavailable(hugging_face):
     hugging_face({})
-    with pytest.raises(WeightsUnavailableError, match=r"timm/test_resnet.*no such file.*local file"):
+    with pytest.raises(WeightsUnavailableError, match=r"timm/test_resnet.*none of the files.*local file"):
         resolve_backbone("timm/test_resnet", "default", None, 0).build()
 
 
