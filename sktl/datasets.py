@@ -44,8 +44,8 @@ def load_image_folder(folder: str | os.PathLike[str]) -> Bunch:
     Raises
     ------
     InvalidInputError
-        If the folder is not there, has no sub-folders, one of them has no images, or all are named like parts of a
-        data set ("train", "test", ...).
+        If the folder is not there, has no sub-folders, one of them has no images, or all are parts of a data set: named
+        "train", "test" or the like and holding nothing but folders.
 
     Examples
     --------
@@ -68,7 +68,7 @@ def load_image_folder(folder: str | os.PathLike[str]) -> Bunch:
             f"folder={str(folder)!r} has no sub-folders. It needs one per class, as in {root.name}/cat/1.jpg and "
             f"{root.name}/dog/1.jpg."
         )
-    if {path.name.lower() for path in classes} <= _PARTS:
+    if all(path.name.lower() in _PARTS and not _has_files(path) for path in classes):
         parts = ", ".join(path.name for path in classes)
         raise InvalidInputError(
             f"folder={str(folder)!r} has the sub-folders {parts}, which are parts of a data set and no classes. Pass "
@@ -96,6 +96,10 @@ def load_image_folder(folder: str | os.PathLike[str]) -> Bunch:
         )
     names = [path.name for path in classes]
     return Bunch(data=np.array(paths), target=np.array(labels), target_names=names, ignored=ignored)
+
+
+def _has_files(folder: Path) -> bool:
+    return any(path.is_file() and not _is_hidden(path) for path in folder.iterdir())
 
 
 def _split(folder: Path) -> tuple[list[str], list[str]]:

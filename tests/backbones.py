@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+import timm
 import torch
 from torch import nn
 
 from sktl import Preprocessing
+
+NEW_TIMM = pytest.mark.skipif("test_maxvit" not in timm.list_models(), reason="this timm has no small MaxViT")
 
 
 class Pixels(nn.Module):

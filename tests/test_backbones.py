@@ -11,7 +11,7 @@ import safetensors.torch
 import timm
 import torch
 import torchvision
-from backbones import SmallConvNet, small_conv_net
+from backbones import NEW_TIMM, SmallConvNet, small_conv_net
 from timm.layers import resample_abs_pos_embed
 from torch import nn
 from torchvision.models import ResNet18_Weights, ResNet50_Weights
@@ -181,7 +181,10 @@ def test_a_convolutional_network_takes_another_image_size():
     assert torch.equal(features_of(backbone), features_of(native, images))
 
 
-@pytest.mark.parametrize(("name", "size"), [("timm/test_vit", 96), ("timm/test_resnet", 96), ("timm/test_maxvit", 320)])
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("timm/test_vit", 96), ("timm/test_resnet", 96), pytest.param("timm/test_maxvit", 320, marks=NEW_TIMM)],
+)
 def test_random_timm_networks_take_another_image_size(name, size):
     backbone = resolve(name, None, image_size=size)
     assert backbone.preprocessing.crop == (size, size)

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from backbones import SmallConvNet, small_conv_net
+from backbones import NEW_TIMM, SmallConvNet, small_conv_net
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -164,7 +164,13 @@ def test_features_that_are_not_finite_are_an_error(value):
 
 
 @pytest.mark.parametrize(
-    ("name", "size"), [("squeezenet1_1", 8), ("timm/test_vit", 100), ("timm/test_maxvit", 100), ("vit_b_32", 100)]
+    ("name", "size"),
+    [
+        ("squeezenet1_1", 8),
+        ("timm/test_vit", 100),
+        pytest.param("timm/test_maxvit", 100, marks=NEW_TIMM),
+        ("vit_b_32", 100),
+    ],
 )
 def test_an_image_size_that_the_network_cannot_take_is_an_error(name, size):
     backbone = resolve_backbone(name, None, size, 0)

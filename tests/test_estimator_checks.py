@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 import torch
 from backbones import Pixels
 from scipy import sparse
@@ -12,6 +13,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import _NotAnArray, estimator_checks_generator, parametrize_with_checks
+from sklearn.utils.fixes import parse_version
 from sklearn.utils.validation import validate_data
 
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder
@@ -74,7 +76,8 @@ def test_official_checks(estimator, check):
 
 def test_there_are_at_least_69_checks_and_none_is_skipped():
     names = [check for _, check in estimator_checks_generator(RowClassifier(), mark=None)]
-    assert len(names) >= 69
+    # scikit-learn 1.8 and older have one check less.
+    assert len(names) >= (69 if parse_version(sklearn.__version__) >= parse_version("1.9") else 68)
 
 
 @pytest.mark.parametrize(

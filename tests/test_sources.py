@@ -16,6 +16,7 @@ from sktl import _sources
 from sktl._preprocessing import Preprocessing
 from sktl._sources import BundledNetwork, LocalFile, Published, Random, TimmNetwork, TorchvisionNetwork
 from sktl._torch import single_threaded
+from sktl._weights import file_digest
 from sktl.exceptions import BackboneError, WeightsCorruptError
 
 NAMES = _sources.torchvision_names()
@@ -44,6 +45,10 @@ ONE_OF_EACH_FAMILY = [
 ]
 # The same layers run on the same input, so the bits agree; the tolerance is for kernels that choose by alignment.
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-6}
+
+
+def _local(path):
+    return LocalFile(str(path), file_digest(path))
 
 
 @pytest.fixture(autouse=True)
@@ -139,7 +144,7 @@ def test_auxiliary_heads_go_and_the_input_is_transformed_as_for_published_weight
         name, weights=None, aux_logits=True, transform_input=True, init_weights=False
     ).eval()
     torch.save(original.state_dict(), tmp_path / "weights.pth")
-    module = TorchvisionNetwork(name, LocalFile(str(tmp_path / "weights.pth"))).build(None).eval()
+    module = TorchvisionNetwork(name, _local(tmp_path / "weights.pth")).build(None).eval()
     images = torch.randn(2, 3, 128, 128, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         torch.testing.assert_close(original.fc(module(images)), original(images), **TOLERANCE)
@@ -186,7 +191,7 @@ def test_timms_output_layer_of_the_features_gives_the_logits(name, tmp_path):
     torch.manual_seed(0)
     original = timm.create_model(name, num_classes=1000).eval()
     torch.save(original.state_dict(), tmp_path / "weights.pth")
-    network = TimmNetwork(name, LocalFile(str(tmp_path / "weights.pth")))
+    network = TimmNetwork(name, _local(tmp_path / "weights.pth"))
     images = torch.randn(2, 3, *network.preprocessing.crop, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         features = network.build(None).eval()(images)
