@@ -272,6 +272,7 @@ class TimmNetwork(_Network):
 
 
 def timm_preprocessing(config: dict[str, Any], name: str) -> Preprocessing:
+    """Return what a pretrained configuration of timm says of the input, as timm's own evaluation reads it."""
     data = timm.data.resolve_data_config(pretrained_cfg=config)
     channels, height, width = data["input_size"]
     if channels != 3 or data["crop_mode"] not in ("center", "squash"):

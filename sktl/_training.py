@@ -117,9 +117,13 @@ class _StandardizedFeatures(torch.utils.data.Dataset):
         self.codes = torch.from_numpy(codes)
         self.weights = torch.from_numpy(weights)
         shares = weights / weights.sum()
-        # Two passes over blocks of rows keep the memory of a float64 copy small.
-        mean = sum(shares[rows] @ features[rows].astype(np.float64) for rows in _blocks(len(features)))
-        variance = sum(shares[rows] @ (features[rows] - mean) ** 2 for rows in _blocks(len(features)))
+        # Two passes over blocks of rows keep the memory of a float64 copy small; NumPy's own sums, not those of a BLAS,
+        # keep the bits independent of the number of cores.
+        mean, variance = np.zeros(features.shape[1]), np.zeros(features.shape[1])
+        for rows in _blocks(len(features)):
+            mean += np.einsum("n,nd->d", shares[rows], features[rows].astype(np.float64))
+        for rows in _blocks(len(features)):
+            variance += np.einsum("n,nd->d", shares[rows], (features[rows] - mean) ** 2)
         # Few images hardly vary in features that other images vary in: without a floor those would decide everything.
         scale = np.sqrt(variance + shrinkage * variance.mean())
         constant = scale <= 10 * np.finfo(np.float32).eps * np.abs(mean)
@@ -255,10 +259,11 @@ def train_head(
 
 def _count_iterations(net: NeuralNet) -> int:
     """Return the iterations of lbfgs, warning if there were too few."""
-    n_iter: int = net.optimizer_.state[net.module_.output.weight]["n_iter"]
-    if n_iter >= net.optimizer_.param_groups[0]["max_iter"]:
+    state, limits = net.optimizer_.state[net.module_.output.weight], net.optimizer_.param_groups[0]
+    n_iter: int = state["n_iter"]
+    if n_iter >= limits["max_iter"] or state["func_evals"] >= limits["max_eval"]:
         warnings.warn(
-            f"lbfgs did not converge in max_epochs={n_iter} iterations. Raise max_epochs, or weight_decay.",
+            f"lbfgs did not converge in {n_iter} iterations. Raise max_epochs={limits['max_iter']}, or weight_decay.",
             ConvergenceWarning,
             stacklevel=4,
         )

@@ -8,6 +8,7 @@ import re
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,13 @@ def file_digest(path: str | os.PathLike[str]) -> str:
     WeightsNotFoundError
         If there is no such file.
     """
+    with _open(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _open(path: str | os.PathLike[str]) -> BufferedReader:
     try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return open(path, "rb")
     except FileNotFoundError as error:
         raise WeightsNotFoundError(
             f"weights={str(path)!r}: there is no such file (looked in {os.getcwd()}). Check the path."
@@ -132,7 +137,8 @@ def read_state_dict(path: str | os.PathLike[str], digest: str | None = None) -> 
     WeightsCorruptError
         If it cannot be read, would have to run code, or has not the SHA-256 `digest` if there is one.
     """
-    if file_digest(path) != digest and digest is not None:
+    _open(path).close()
+    if digest is not None and file_digest(path) != digest:
         raise WeightsCorruptError(f"weights={str(path)!r} has changed since it was named. Restore it, or fit again.")
     try:
         if Path(path).suffix == ".safetensors":
@@ -163,7 +169,7 @@ def _why_unreadable(path: str | os.PathLike[str], error: Exception) -> str:
 
 
 def _beginning(path: str | os.PathLike[str]) -> bytes:
-    with open(path, "rb") as file:
+    with _open(path) as file:
         return file.read(16)
 
 

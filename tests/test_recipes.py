@@ -1,0 +1,56 @@
+"""The values that "auto" stands for."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sktl import PretrainedImageClassifier
+from sktl._recipes import check_combinations, resolve_recipe
+from sktl.exceptions import InvalidParameterError
+
+
+def resolve(n_samples=1000, n_features=1280, **params):
+    estimator = PretrainedImageClassifier(**params)
+    check_combinations(estimator)
+    return resolve_recipe(estimator, n_samples, n_features)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "lr", "weight_decay", "max_epochs"),
+    [
+        ("auto", 0.03, 0.03, 50),
+        ("sgd", 0.03, 0.03, 50),
+        ("adamw", 0.001, 1.0, 50),
+        ("lbfgs", None, 0.03, 500),
+        (torch.optim.AdamW, 0.001, 1.0, 50),
+        (torch.optim.Adam, 0.001, 0.03, 50),
+        (torch.optim.RMSprop, 0.001, 0.03, 50),
+    ],
+)
+def test_auto_values_are_those_that_the_docstring_names(optimizer, lr, weight_decay, max_epochs):
+    recipe = resolve(optimizer=optimizer)
+    assert (recipe.lr, recipe.weight_decay, recipe.max_epochs) == (lr, weight_decay, max_epochs)
+
+
+@given(n_samples=st.integers(1, 10**6), n_features=st.integers(1, 10**5))
+def test_steps_are_at_most_twenty_of_at_least_sixteen_images_and_shorter_for_wide_features(n_samples, n_features):
+    recipe = resolve(n_samples, n_features)
+    assert recipe.batch_size >= 16
+    assert -(-n_samples // recipe.batch_size) <= 20
+    assert recipe.lr == pytest.approx(0.03 * min(1, 1280 / n_features))
+
+
+@given(n_features=st.integers(1, 10**5))
+def test_what_the_user_says_is_taken_as_it_is(n_features):
+    recipe = resolve(100, n_features, lr=0.5, weight_decay=0.0, max_epochs=3, batch_size=7, lr_schedule="constant")
+    assert (recipe.lr, recipe.weight_decay, recipe.max_epochs) == (0.5, 0.0, 3)
+    assert (recipe.batch_size, recipe.lr_schedule) == (7, "constant")
+
+
+@pytest.mark.parametrize("params", [{"lr": 0.1}, {"batch_size": 8}, {"lr_schedule": "cosine"}, {"dropout": 0.1}])
+def test_what_lbfgs_cannot_use_is_refused_by_name(params):
+    with pytest.raises(InvalidParameterError, match=f"{next(iter(params))}=.* has no meaning with optimizer="):
+        resolve(optimizer="lbfgs", **params)
