@@ -17,8 +17,10 @@ import torchvision
 from torch import nn
 
 from . import _sources
+from ._cut import Cut
 from ._preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from ._sources import LocalFile, Origin, Published, Random, Source, WeightsEnum
+from ._stages import Anatomy, Stage, find_stages
 from ._torch import generator, seeded_globals, single_threaded
 from ._weights import file_digest
 from .exceptions import BackboneWarning, InvalidParameterError, UnknownBackboneError
@@ -60,6 +62,58 @@ class Backbone:
             module = self._source.build(self._image_size)
         return module.float().eval().requires_grad_(False)
 
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages of the network from input to output: name and number of parameters of each."""
+        return self.anatomy().stages
+
+    def anatomy(self, network: nn.Module | None = None) -> Anatomy:
+        """Return the stages, found once in a process; `network` is the one that `build` would return, if at hand."""
+        if self.identity not in _anatomies:
+            _anatomies[self.identity] = find_stages(network or self.build(), self._sight()[:1])
+        return _anatomies[self.identity]
+
+    def count_trainable(self, trainable_stages: int | str) -> int:
+        """Return how many stages a `trainable_stages` parameter asks for.
+
+        Raises
+        ------
+        InvalidParameterError
+            If there are not so many; the message lists them.
+        """
+        if trainable_stages == 0:
+            return 0
+        stages = self.stages
+        wanted = len(stages) if trainable_stages == "all" else int(trainable_stages)
+        if not stages:
+            raise InvalidParameterError(
+                f"trainable_stages={trainable_stages!r} is not possible: backbone={self.name!r} has no parameters that "
+                "could be trained. Leave trainable_stages=0."
+            )
+        if wanted > len(stages):
+            listed = ", ".join(stage.name for stage in stages)
+            raise InvalidParameterError(
+                f"trainable_stages={trainable_stages!r} is more than the {len(stages)} stages of "
+                f'backbone={self.name!r}: {listed}. Pass at most {len(stages)}, or "all".'
+            )
+        return wanted
+
+    def cut(self, n_trainable: int) -> Cut:
+        """Return a new network, cut in front of its last stages; with all of them it is one piece."""
+        network = self.build()
+        return Cut(network, self.anatomy(network), n_trainable, self._sight())
+
+    def with_network(self, network: nn.Module, digest: str) -> Backbone:
+        """Return this backbone with another network of the same architecture, whose tensors have this digest."""
+        identity = hashlib.sha256(f"{self.identity} {digest}".encode()).hexdigest()
+        source = BuiltNetwork(network, self.preprocessing, identity)
+        return Backbone(self.name, f"{self.weights}, trained", self.preprocessing, identity, source)
+
+    def _sight(self) -> torch.Tensor:
+        """Return two images of noise as the network sees them."""
+        shape = (2, *self.preprocessing.crop, 3)
+        return self.preprocessing.normalize(torch.randint(256, shape, dtype=torch.uint8, generator=generator(0)))
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Backbone:
         return self  # nothing in it changes
 
@@ -70,6 +124,9 @@ class Backbone:
         if isinstance(origin, LocalFile):
             state["_source"] = BuiltNetwork(self.build(), self.preprocessing, self.identity)
         return state
+
+
+_anatomies: dict[str, Anatomy] = {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +143,15 @@ class BuiltNetwork:
 
     def build(self, image_size: int | None) -> nn.Module:
         return copy.deepcopy(self.module)
+
+
+def tensors_digest(network: nn.Module) -> str:
+    """Return a digest of the names and values of a network's parameters and buffers."""
+    digest = hashlib.sha256()
+    for name, tensor in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def resolve_backbone(backbone: BackboneName, weights: Weights, image_size: int | None, seed: int) -> Backbone:

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 _MAX_BYTES = 1 << 30
+# A row this many times as large as those of another network does not push them out.
+_LARGER = 8
 
 
 class CacheInfo(NamedTuple):
@@ -38,7 +40,7 @@ class FeatureStore:
 
     When it is full, the features of the network that was used longest ago go first. If there is but one network, what
     is kept stays and the rest is computed anew each time: dropping the oldest would never hit under the cyclic scans
-    of a search.
+    of a search. Activations do not push out features, which are many times smaller.
     """
 
     def __init__(self, max_bytes: int = _MAX_BYTES):
@@ -76,14 +78,20 @@ class FeatureStore:
         if row.nbytes > self.max_bytes:
             return
         with self._lock:
-            while self._bytes + row.nbytes > self.max_bytes and any(name != fingerprint for name in self._rows):
-                oldest = next(name for name in self._rows if name != fingerprint)
+            while self._bytes + row.nbytes > self.max_bytes and (oldest := self._dispensable(fingerprint, row)):
                 self._bytes -= sum(old.nbytes for old in self._rows.pop(oldest).values())
             if self._bytes + row.nbytes <= self.max_bytes:
                 rows = self._rows.setdefault(fingerprint, {})
                 if key not in rows:
                     rows[key] = row
                     self._bytes += row.nbytes
+
+    def _dispensable(self, fingerprint: str, row: np.ndarray) -> str | None:
+        """Return the network used longest ago whose rows a new row may push out: small ones save more per byte."""
+        for name, rows in self._rows.items():
+            if name != fingerprint and next(iter(rows.values())).nbytes * _LARGER >= row.nbytes:
+                return name
+        return None
 
     def info(self) -> CacheInfo:
         with self._lock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any
 
@@ -10,15 +11,20 @@ import numpy as np
 import torch
 from scipy.special import log_softmax, softmax
 from sklearn.base import ClassifierMixin
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from ._backbones import BackboneName, Weights
+from ._augmentation import AUGMENTATIONS, Transform
+from ._backbones import BackboneName, Weights, tensors_digest
 from ._base import PretrainedImageBase
-from ._labels import check_targets
+from ._features import TailExtractor
+from ._labels import check_targets, check_validation_targets, hold_out
+from ._nets import History, NeuralNet, Recipe, TailRecipe
 from ._recipes import check_combinations, resolve_recipe
-from ._training import History, NeuralNet, Recipe, train_head
+from ._training import train_head
+from ._transfer import Labelled, train_stages
+from .exceptions import InvalidInputError, InvalidParameterError
 
 _BLOCK = 1024
 
@@ -158,15 +164,25 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
 
     _parameter_constraints = PretrainedImageBase._parameter_constraints | {
         "trainable_stages": [Interval(Integral, 0, None, closed="left"), StrOptions({"all"})],
+        "freeze_epochs": [Interval(Integral, 0, None, closed="left"), StrOptions({"auto"})],
         "max_epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "lr": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
+        "backbone_lr_ratio": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
+        "layer_decay": [Interval(Real, 0, 1, closed="right")],
         "weight_decay": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
         "optimizer": [StrOptions({"auto", "sgd", "adamw", "lbfgs"}), type],
         "lr_schedule": [StrOptions({"auto", "cosine", "constant"})],
         "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "augmentation": [StrOptions({"auto", *AUGMENTATIONS}), callable, None],
+        "mixup_alpha": [Interval(Real, 0, None, closed="left")],
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "class_weight": [dict, StrOptions({"balanced"}), None],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "amp": [StrOptions({"auto"}), Options(bool, {False})],
+        "compile": ["boolean"],
         "net_params": [dict, None],
     }
 
@@ -183,16 +199,26 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         image_size: int | None = None,
         image_shape: Sequence[int] | None = None,
         trainable_stages: int | str = 0,
+        freeze_epochs: int | str = "auto",
         max_epochs: int | str = "auto",
         lr: float | str = "auto",
+        backbone_lr_ratio: float | str = "auto",
+        layer_decay: float = 1.0,
         weight_decay: float | str = "auto",
         optimizer: str | type[torch.optim.Optimizer] = "auto",
         lr_schedule: str = "auto",
         batch_size: int | str = "auto",
+        augmentation: str | Transform | None = "auto",
+        mixup_alpha: float = 0.0,
         label_smoothing: float = 0.0,
         dropout: float = 0.0,
         class_weight: Mapping[Any, float] | str | None = None,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 5,
         device: str | torch.device = "auto",
+        amp: str | bool = "auto",
+        compile: bool = False,
         cache: str | bool = "auto",
         n_jobs: int | None = None,
         random_state: int | np.random.RandomState | None = None,
@@ -204,24 +230,43 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         self.image_size = image_size
         self.image_shape = image_shape
         self.trainable_stages = trainable_stages
+        self.freeze_epochs = freeze_epochs
         self.max_epochs = max_epochs
         self.lr = lr
+        self.backbone_lr_ratio = backbone_lr_ratio
+        self.layer_decay = layer_decay
         self.weight_decay = weight_decay
         self.optimizer = optimizer
         self.lr_schedule = lr_schedule
         self.batch_size = batch_size
+        self.augmentation = augmentation
+        self.mixup_alpha = mixup_alpha
         self.label_smoothing = label_smoothing
         self.dropout = dropout
         self.class_weight = class_weight
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
         self.device = device
+        self.amp = amp
+        self.compile = compile
         self.cache = cache
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose
         self.net_params = net_params
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> PretrainedImageClassifier:
-        """Train the output layer on images and their labels.
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> PretrainedImageClassifier:
+        """Train the output layer, and as many stages as `trainable_stages` says, on images and their labels.
 
         Parameters
         ----------
@@ -231,6 +276,12 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
             Labels: strings, integers or booleans.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the samples, not negative; None is equal weights.
+        X_val : images, default=None
+            On which early stopping finds the best epoch, instead of a part of `X`.
+        y_val : array-like, default=None
+            Their labels.
+        sample_weight_val : array-like, default=None
+            Their weights.
 
         Returns
         -------
@@ -242,13 +293,47 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         draft = self._draft()
         samples = draft._as_samples(X, reset=True)
         targets = check_targets(y, sample_weight, self.class_weight, len(samples))
-        backbone_seed, head_seed = self._seeds(2)
+        backbone_seed, head_seed, stages_seed, split_seed = self._seeds(4)
+        validation = draft._check_validation(X_val, y_val, sample_weight_val, targets.classes)
+        training, validation = self._split(Labelled(samples, targets), validation, split_seed)
         draft.backbone_, draft.device_ = self._resolve(backbone_seed)
-        features = self._extractor(draft.backbone_, draft.device_)(samples)
-        draft.recipe_ = resolve_recipe(self, *features.shape)
-        draft.net_, draft.n_iter_ = train_head(features, targets, draft.recipe_, head_seed, self.net_params)
-        draft.classes_ = targets.classes
+        n_trainable = draft.backbone_.count_trainable(self.trainable_stages)
+        extractor = self._extractor(draft.backbone_, draft.device_)
+        recipe = resolve_recipe(self, n_trainable, len(training.samples), extractor.n_features, draft.device_)
+        if isinstance(recipe, TailRecipe):
+            net = train_stages(extractor, training, validation, recipe, (head_seed, stages_seed), self.net_params)
+            draft.net_, draft.n_iter_ = net, len(net.history)
+            draft._trained_digest = tensors_digest(net.module_.cut.network)
+        else:
+            parts = [extractor(part.samples) for part in (training, validation) if part is not None]
+            held_out = None if validation is None else (parts[1], validation.targets)
+            draft.net_, draft.n_iter_ = train_head(
+                parts[0], training.targets, recipe, head_seed, self.net_params, held_out
+            )
+        draft.recipe_, draft.classes_ = recipe, targets.classes
         return self._commit(draft)
+
+    def _check_validation(self, X: Any, y: Any, sample_weight: Any, classes: np.ndarray) -> Labelled | None:
+        """Return the validation set that the user passed, if any."""
+        if X is None and y is None and sample_weight is None:
+            return None
+        if not self.early_stopping:
+            raise InvalidParameterError(
+                "X_val and y_val are for early stopping: set early_stopping=True, or drop them."
+            )
+        if X is None or y is None:
+            raise InvalidInputError("X_val and y_val go together: pass both, or neither.")
+        samples = self._as_samples(X, reset=False)
+        return Labelled(samples, check_validation_targets(y, sample_weight, classes, len(samples)))
+
+    def _split(self, everything: Labelled, validation: Labelled | None, seed: int) -> tuple[Labelled, Labelled | None]:
+        """Return what is trained on, and what early stopping watches if it is wanted."""
+        if validation is not None or not self.early_stopping:
+            return everything, validation
+        parts = hold_out(everything.targets, self.validation_fraction, seed)
+        samples, targets = everything.samples, everything.targets
+        training, held_out = (Labelled([samples[i] for i in rows], targets.take(rows)) for rows in parts)
+        return training, held_out
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Return the logits of images.
@@ -316,7 +401,10 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
     def module_(self) -> nn.Module:
         check_is_fitted(self)
         if "_module" not in vars(self):
-            self._module = _Classifier(self.backbone_.build(), self.net_.module_.output).eval()
+            network = self.backbone_.build()
+            if isinstance(self.recipe_, TailRecipe):
+                network.load_state_dict(self.net_.module_.cut.network.state_dict(keep_vars=True), assign=True)
+            self._module = _Classifier(network, self.net_.module_.output).eval()
         return self._module
 
     @property
@@ -327,6 +415,18 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
     @property
     def _n_features_out(self) -> int:
         return int(self.net_.module_.output.in_features)
+
+    def _features(self, X: Any) -> np.ndarray:
+        check_is_fitted(self)
+        samples = self._as_samples(X, reset=False)
+        if not isinstance(self.recipe_, TailRecipe):
+            return self._extractor(self.backbone_, self.device_)(samples)
+        cut = self.net_.module_.cut
+        if not cut.split:
+            trained = self.backbone_.with_network(cut.network, self._trained_digest)
+            return self._extractor(trained, self.device_)(samples)
+        trunk = replace(self._extractor(self.backbone_, self.device_), n_trainable=self.recipe_.n_trainable)
+        return TailExtractor(trunk, cut)(samples)
 
     def _logits(self, X: Any) -> np.ndarray:
         features = self._features(X)

@@ -71,7 +71,7 @@ class _StandIn:
 
     def make(self, like: torch.Tensor, batch: int) -> torch.Tensor:
         if self.constant is not None:
-            return self.constant
+            return self.constant.to(like.device)
         filler = (
             like.new_full((), torch.nan) if self.floating else torch.zeros((), dtype=torch.long, device=like.device)
         )
@@ -140,9 +140,9 @@ class Cut(nn.Module):
         self.exact = True
         self._frozen_modules: list[str] = []
         self._clones = False
-        self._per_image = 1
         n_frozen = len(anatomy.stages) - n_trainable
-        trainable = frozenset().union(*anatomy.parameters[n_frozen:])
+        tail = reversed(anatomy.parameters[n_frozen:])
+        self._depths = {name: depth for depth, stage in enumerate(tail) for name in sorted(stage)}
         self.boundary = anatomy.boundaries[n_frozen - 1] if n_frozen else None
         if self.boundary is not None:
             with torch.no_grad():
@@ -151,7 +151,8 @@ class Cut(nn.Module):
             if not self.exact:
                 self._remove_gates()
         for name, parameter in network.named_parameters():
-            parameter.requires_grad_(name in trainable)
+            parameter.requires_grad_(name in self._depths)
+        network.to(memory_format=torch.channels_last)
         self.train().eval()  # some keep attention biases of their last run in eval mode
 
     @property
@@ -174,12 +175,15 @@ class Cut(nn.Module):
         """Return the features of activations."""
         if not self.split:
             return self.network(activations)
-        batch = len(activations) // self._per_image
-        images = activations.new_full((), torch.nan).expand(batch, *self.input_shape)
+        images = activations.new_full((), torch.nan).expand(len(activations), *self.input_shape)
         if self._clones:
-            activations = activations.clone()
-        with _running(_Replay(activations, batch)):
+            activations = activations.clone(memory_format=torch.preserve_format)
+        with _running(_Replay(activations, len(activations))):
             return self.network(images)
+
+    def depths(self) -> dict[nn.Parameter, int]:
+        """Return for each parameter of the tail how many stages before the last it is."""
+        return {self.network.get_parameter(name): depth for name, depth in self._depths.items()}
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.tail(self.trunk(images))
@@ -204,17 +208,15 @@ class Cut(nn.Module):
                 module = self.network.get_submodule(call.name)
                 gate = gates.setdefault(call.name, _Gate(module, boundary.output if at_boundary else None))
                 gate.remember(call.output, other.output)
-                if at_boundary:
-                    self._per_image = len(tensors(call.output)[boundary.output]) // 2
         self._frozen_modules = [name for name in gates if name not in later]
         if gated:
             for gate in gates.values():
-                gate.module.forward = gate  # type: ignore[method-assign]
+                gate.module.forward = gate
 
     def _remove_gates(self) -> None:
         for module in self.network.modules():
             if isinstance(module.forward, _Gate):
-                del module.forward  # type: ignore[method-assign]
+                del module.forward
 
     def _is_exact(self, images: torch.Tensor) -> bool:
         """Tell whether the halves, one after the other, give what the network gives."""
@@ -226,5 +228,7 @@ class Cut(nn.Module):
         except Exception:  # whatever a forward makes of stand-ins
             return False
         self._clones = activations._version != before  # the tail begins with an operation in place
+        if len(activations) != len(images):  # windows of an image, or another order of axes: not one row per image
+            return False
         tolerance = _RELATIVE_TOLERANCE * float(whole.abs().max())
         return bool(torch.allclose(again, whole, rtol=_RELATIVE_TOLERANCE, atol=tolerance / 10))

@@ -12,19 +12,21 @@ import warnings
 from collections import OrderedDict
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
 
 from ._backbones import Backbone
+from ._cut import Cut
 from ._pixels import DECODING_RULE
 from ._torch import single_threaded_pool
 from .exceptions import BackboneError, BackboneWarning, SktlError
 
 # Images of one chunk: on a CPU small enough that activations stay in the processor's cache.
-_CPU_CHUNK = 4
-_ACCELERATOR_CHUNK = 64
-_KEPT_ENGINES = 2
+CPU_CHUNK = 4
+ACCELERATOR_CHUNK = 64
+_KEPT_ENGINES = 3
 
 
 @dataclass(frozen=True)
@@ -34,25 +36,37 @@ class EngineFacts:
     Parameters
     ----------
     fingerprint : str or None
-        Identifies the function from image content to features; None if two runs differed, so that nothing may be kept.
-    n_features : int
+        Identifies the function from image content to output; None if two runs differed, so that nothing may be kept.
+    shape : tuple of int
+        Of the output for one image: (n_features,), or that of an activation.
     """
 
     fingerprint: str | None
-    n_features: int
+    shape: tuple[int, ...]
 
 
 class TorchEngine:
-    """A network of a backbone on a device, run by torch."""
+    """The frozen part of a backbone on a device, run by torch.
 
-    def __init__(self, backbone: Backbone, device: torch.device):
+    Parameters
+    ----------
+    backbone : Backbone
+    device : torch.device
+    n_trainable : int
+        How many of the last stages are left out; with 0 the output is the features, else activations.
+    """
+
+    def __init__(self, backbone: Backbone, device: torch.device, n_trainable: int = 0):
         self.backbone = backbone
         self.device = device
-        self.chunk = _CPU_CHUNK if device.type == "cpu" else _ACCELERATOR_CHUNK
+        self.n_trainable = n_trainable
+        self.chunk = CPU_CHUNK if device.type == "cpu" else ACCELERATOR_CHUNK
         # On a CPU each thread of the pass runs its own chunk; an accelerator takes one chunk at a time.
         self._turn = nullcontext() if device.type == "cpu" else threading.Lock()
         try:
-            self._module = backbone.build().to(device).to(memory_format=torch.channels_last)
+            network = backbone.cut(n_trainable) if n_trainable else backbone.build()
+            network.to(device).to(memory_format=torch.channels_last)
+            self._function = network.trunk if isinstance(network, Cut) else network
             self.facts = self._probe()
         except SktlError:
             raise
@@ -68,10 +82,10 @@ class TorchEngine:
         return np.zeros((self.chunk, *self.backbone.preprocessing.crop, 3), np.uint8)
 
     def run(self, pixels: np.ndarray) -> np.ndarray:
-        """Return the features of one chunk of pixels, float32 of shape (chunk, n_features)."""
+        """Return the features or activations of one chunk of pixels, float32 of shape (chunk, ...)."""
         with self._turn, torch.inference_mode():
             batch = self.backbone.preprocessing.normalize(torch.from_numpy(pixels).to(self.device))
-            output = self._module(batch)
+            output = self._function(batch)
             if not isinstance(output, torch.Tensor):
                 raise BackboneError(
                     f"backbone={self.backbone.name!r} returns a {type(output).__name__}; it must return one tensor of "
@@ -95,15 +109,15 @@ class TorchEngine:
                 BackboneWarning,
                 stacklevel=2,
             )
-            return EngineFacts(None, first.shape[1])
-        parts = (self.backbone.identity, DECODING_RULE, str(self.device), "torch", probe.shape)
+            return EngineFacts(None, first.shape[1:])
+        parts = (self.backbone.identity, self.n_trainable, DECODING_RULE, str(self.device), "torch", probe.shape)
         digest = hashlib.sha256(repr(parts).encode())
         digest.update(np.ascontiguousarray(first).data)
-        return EngineFacts(digest.hexdigest(), first.shape[1])
+        return EngineFacts(digest.hexdigest(), first.shape[1:])
 
     def _run_probe(self, probe: np.ndarray) -> np.ndarray:
         features = self.run(probe)
-        if features.ndim != 2 or len(features) != len(probe):
+        if not self.n_trainable and (features.ndim != 2 or len(features) != len(probe)):
             raise BackboneError(
                 f"backbone={self.backbone.name!r} maps images of shape (n, 3, H, W) to an output of shape "
                 f"{features.shape}; it must be (n, n_features), so pool and flatten it."
@@ -111,39 +125,42 @@ class TorchEngine:
         return features
 
 
+_Key: TypeAlias = tuple[str, str, int]
+
+
 class _Registry:
     """The engines used last, and the facts of all engines that this process ever ran."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
-        self._engines: OrderedDict[tuple[str, str], TorchEngine] = OrderedDict()
-        self._facts: dict[tuple[str, str], EngineFacts] = {}
+        self._engines: OrderedDict[_Key, TorchEngine] = OrderedDict()
+        self._facts: dict[_Key, EngineFacts] = {}
 
-    def engine(self, backbone: Backbone, device: torch.device) -> TorchEngine:
-        key = (backbone.identity, str(device))
+    def engine(self, backbone: Backbone, device: torch.device, n_trainable: int) -> TorchEngine:
+        key = (backbone.identity, str(device), n_trainable)
         with self._lock:
             if key not in self._engines:
-                self._engines[key] = TorchEngine(backbone, device)
+                self._engines[key] = TorchEngine(backbone, device, n_trainable)
                 self._facts[key] = self._engines[key].facts
             self._engines.move_to_end(key)
             while len(self._engines) > _KEPT_ENGINES:
                 self._engines.popitem(last=False)
             return self._engines[key]
 
-    def facts(self, backbone: Backbone, device: torch.device) -> EngineFacts:
+    def facts(self, backbone: Backbone, device: torch.device, n_trainable: int) -> EngineFacts:
         with self._lock:
-            known = self._facts.get((backbone.identity, str(device)))
-        return known or self.engine(backbone, device).facts
+            known = self._facts.get((backbone.identity, str(device), n_trainable))
+        return known or self.engine(backbone, device, n_trainable).facts
 
 
 _registry = _Registry()
 
 
-def open_engine(backbone: Backbone, device: torch.device) -> TorchEngine:
+def open_engine(backbone: Backbone, device: torch.device, n_trainable: int = 0) -> TorchEngine:
     """Return the engine of a backbone on a device, building and probing its network unless it is at hand."""
-    return _registry.engine(backbone, device)
+    return _registry.engine(backbone, device, n_trainable)
 
 
-def engine_facts(backbone: Backbone, device: torch.device) -> EngineFacts:
+def engine_facts(backbone: Backbone, device: torch.device, n_trainable: int = 0) -> EngineFacts:
     """Return what is known of the engine of a backbone, building its network only the first time in a process."""
-    return _registry.facts(backbone, device)
+    return _registry.facts(backbone, device, n_trainable)

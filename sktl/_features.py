@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -14,13 +16,15 @@ from tqdm.auto import tqdm
 
 from ._backbones import Backbone
 from ._cache import FeatureStore, process_store
-from ._engines import TorchEngine, engine_facts, open_engine
+from ._cut import Cut
+from ._engines import ACCELERATOR_CHUNK, CPU_CHUNK, EngineFacts, TorchEngine, engine_facts, open_engine
 from ._images import Sample
 from ._pixels import ImageProblem, content_key, decode
 from ._torch import single_threaded_pool
 from .exceptions import ImageFailure, InvalidImageError
 
 _READS_PER_TASK = 16
+_BLOCK = 256
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,8 @@ class FeatureExtractor:
         Whether the process keeps the features.
     verbose : int
         1 or more shows a progress bar.
+    n_trainable : int
+        How many of the last stages are left out; with 0 the rows are features, else activations.
     """
 
     backbone: Backbone
@@ -44,27 +50,31 @@ class FeatureExtractor:
     n_jobs: int | None = None
     cache: bool = True
     verbose: int = 0
+    n_trainable: int = 0
 
     @property
     def n_features(self) -> int:
         """The number of features of one image."""
-        return engine_facts(self.backbone, self.device).n_features
+        return self._facts().shape[0]
+
+    def _facts(self) -> EngineFacts:
+        return engine_facts(self.backbone, self.device, self.n_trainable)
 
     def __call__(self, samples: Sequence[Sample]) -> np.ndarray:
-        """Return the features of samples, float32 of shape (n_samples, n_features).
+        """Return the features or activations of samples, float32 of shape (n_samples, ...).
 
         Raises
         ------
         InvalidImageError
             If samples cannot be read or decoded, listing all of them; the features of the others are kept.
         """
-        facts = engine_facts(self.backbone, self.device)
+        facts = self._facts()
         store = process_store if self.cache and facts.fingerprint is not None else FeatureStore(max_bytes=0)
         fingerprint = facts.fingerprint or ""
         progress = tqdm(
             total=len(samples), desc="features", unit="image", disable=self.verbose < 1, mininterval=_interval()
         )
-        with single_threaded_pool(_n_threads(self.n_jobs)) as pool, progress:
+        with single_threaded_pool(n_threads(self.n_jobs)) as pool, progress:
             keys, problems = _read_keys(samples, pool)
             rows = store.find(fingerprint, [key for key in keys if key not in problems])
             progress.update(sum(key in rows for key in keys))
@@ -73,7 +83,8 @@ class FeatureExtractor:
                     rows |= store.find(fingerprint, keys, count=False)
                     known = rows.keys() | problems.keys()
                     missing = {key: i for i, key in reversed(list(enumerate(keys))) if key not in known}
-                    work = _Pass(open_engine(self.backbone, self.device), samples, keys, store, fingerprint)
+                    engine = open_engine(self.backbone, self.device, self.n_trainable)
+                    work = _Pass(engine, samples, keys, store, fingerprint)
                     found, failed = work.run(sorted(missing.values()), pool, progress)
                     rows |= found
                     problems |= failed
@@ -135,6 +146,59 @@ class _Pass:
         return preprocessing.pixels(decode(content, preprocessing))
 
 
+@dataclass(frozen=True)
+class TailExtractor:
+    """The features of a network with a tail of its own: kept activations of the trunk, and the tail on them.
+
+    Parameters
+    ----------
+    trunk : FeatureExtractor
+    cut : Cut
+        In eval mode, on the CPU.
+    """
+
+    trunk: FeatureExtractor
+    cut: Cut
+
+    def __call__(self, samples: Sequence[Sample]) -> np.ndarray:
+        """Return the features of samples, float32 of shape (n_samples, n_features), block by block of samples."""
+        features: list[np.ndarray] = []
+        failures: list[ImageFailure] = []
+        trunk = dataclasses.replace(self.trunk, verbose=0)
+        shown = tqdm(total=len(samples), desc="features", unit="image", disable=self.trunk.verbose < 1)
+        with shown as progress:
+            for start in range(0, len(samples), _BLOCK):
+                block = samples[start : start + _BLOCK]
+                try:
+                    activations = trunk(block)
+                except InvalidImageError as error:
+                    failures += [failure._replace(position=failure.position + start) for failure in error.failures]
+                    continue
+                features.append(tail_features(self.cut, activations, trunk.device, trunk.n_jobs))
+                progress.update(len(block))
+        if failures:
+            raise InvalidImageError(failures)
+        return np.concatenate(features)
+
+
+def tail_features(cut: Cut, activations: np.ndarray, device: torch.device, n_jobs: int | None) -> np.ndarray:
+    """Return the features of activations, float32 of shape (n_samples, n_features), in chunks of one shape."""
+    on_cpu = device.type == "cpu"
+    size = CPU_CHUNK if on_cpu else ACCELERATOR_CHUNK
+    tail = (cut if on_cpu else copy.deepcopy(cut).to(device).eval()).tail
+
+    def run(start: int) -> np.ndarray:
+        rows = activations[start : start + size]
+        chunk = torch.from_numpy(np.concatenate([rows, np.zeros((size - len(rows), *rows.shape[1:]), rows.dtype)]))
+        with torch.inference_mode():
+            moved = chunk.to(device)
+            ready = moved.contiguous(memory_format=torch.channels_last) if moved.ndim == 4 else moved
+            return tail(ready)[: len(rows)].to("cpu", torch.float32).numpy()
+
+    with single_threaded_pool(n_threads(n_jobs) if on_cpu else 1) as pool:
+        return np.concatenate(list(pool.map(run, range(0, len(activations), size))))
+
+
 def _read_keys(samples: Sequence[Sample], pool: ThreadPoolExecutor) -> tuple[list[bytes], dict[bytes, str]]:
     """Return the content keys of samples, in order; for one that cannot be read its position, and the reason why."""
 
@@ -157,7 +221,8 @@ def _interval() -> float:
     return 0.5 if sys.stderr.isatty() else 10.0
 
 
-def _n_threads(n_jobs: int | None) -> int:
+def n_threads(n_jobs: int | None) -> int:
+    """Return the number of threads that an `n_jobs` parameter asks for."""
     if n_jobs is None:
         return torch.get_num_threads()
     return n_jobs if n_jobs > 0 else max(1, joblib.cpu_count() + 1 + n_jobs)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from sklearn.model_selection import train_test_split
 from sklearn.utils import assert_all_finite, column_or_1d, compute_class_weight
 from sklearn.utils._missing import is_scalar_nan
 from sklearn.utils.multiclass import check_classification_targets
@@ -31,6 +32,10 @@ class Targets:
     classes: np.ndarray
     codes: np.ndarray
     weights: np.ndarray
+
+    def take(self, rows: np.ndarray) -> Targets:
+        """Return those of some samples."""
+        return Targets(self.classes, self.codes[rows], self.weights[rows])
 
 
 def check_targets(
@@ -63,6 +68,50 @@ def check_targets(
             f"class_weight={class_weight!r} must give weights that are finite, not negative and not all zero."
         )
     return Targets(classes, codes.astype(np.int64), weights)
+
+
+def check_validation_targets(y: Any, sample_weight: Any, classes: np.ndarray, n_samples: int) -> Targets:
+    """Check labels and weights of a validation set, whose labels must be among the classes.
+
+    Raises
+    ------
+    InvalidInputError
+        If they are not, or do not fit the number of images.
+    """
+    labels = _check_labels(y)
+    if len(labels) != n_samples:
+        raise InvalidInputError(f"X_val has {n_samples} images but y_val has {len(labels)} labels. Pass one for each.")
+    codes = {label: code for code, label in enumerate(classes.tolist())}
+    unknown = sorted({str(label) for label in labels.tolist() if label not in codes})
+    if unknown:
+        raise InvalidInputError(
+            f"y_val has labels that y does not have: {', '.join(unknown[:5])}. Remove these images."
+        )
+    positions = np.array([codes[label] for label in labels.tolist()], dtype=np.int64)
+    return Targets(classes, positions, _check_sample_weight(sample_weight, n_samples))
+
+
+def hold_out(targets: Targets, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the positions of training and validation samples, each class in both in the same proportion.
+
+    Raises
+    ------
+    InvalidParameterError
+        If there are too few samples for that.
+    """
+    try:
+        train, held_out = train_test_split(
+            np.arange(len(targets.codes)), test_size=fraction, stratify=targets.codes, random_state=seed
+        )
+    except ValueError as error:
+        counts = np.bincount(targets.codes, minlength=len(targets.classes))
+        rarest = targets.classes.tolist()[int(counts.argmin())]
+        raise InvalidParameterError(
+            f"early_stopping=True cannot hold out validation_fraction={fraction:g} of {len(targets.codes)} images with "
+            f"{len(targets.classes)} classes, of which {rarest!r} has {counts.min()}: {error} Pass X_val and y_val, "
+            "another validation_fraction, or early_stopping=False."
+        ) from error
+    return np.sort(train), np.sort(held_out)
 
 
 def _check_labels(y: Any) -> np.ndarray:

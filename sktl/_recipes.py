@@ -5,45 +5,56 @@ from __future__ import annotations
 import inspect
 import math
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import torch
 
-from ._training import Recipe, check_net_params
+from ._augmentation import resolve_augmentation
+from ._nets import Recipe, TailRecipe, check_net_params
+from ._torch import computes_in_bfloat16
 from .exceptions import BackboneWarning, InvalidParameterError
 
 # Chosen by cross-validation: docs/defaults.md has the tables.
-_DEFAULTS: dict[str, dict[str, Any]] = {
+_HEAD: dict[str, dict[str, Any]] = {
     "sgd": {"max_epochs": 50, "lr": 0.03, "weight_decay": 0.03, "lr_schedule": "cosine"},
     "adamw": {"max_epochs": 50, "lr": 1e-3, "weight_decay": 1.0, "lr_schedule": "cosine"},
     "lbfgs": {"max_epochs": 500, "lr": None, "weight_decay": 0.03, "lr_schedule": None},
     "class": {"max_epochs": 50, "lr": 1e-3, "weight_decay": 0.03, "lr_schedule": "cosine"},
+}
+# With stages: from pretrained weights, and from random ones.
+_STAGES: dict[str, dict[str, Any]] = {
+    "sgd": {"max_epochs": 8, "backbone_lr_ratio": 1 / 30, "batch_size": 16, "augmentation": "light"},
+    "adamw": {"max_epochs": 8, "backbone_lr_ratio": 0.1, "batch_size": 16, "augmentation": "light"},
+    "class": {"max_epochs": 8, "backbone_lr_ratio": 0.1, "batch_size": 16, "augmentation": "light"},
+    "random": {"max_epochs": 40, "backbone_lr_ratio": 1.0, "batch_size": 16, "augmentation": "light"},
 }
 _AUTO_OPTIMIZER = "sgd"
 _STEPS_PER_EPOCH = 20
 _LEAST_BATCH = 16
 # The loss curves more with more features, so that steps must be shorter: the number for which `lr` was chosen.
 _FEATURES_OF_LR = 1280
-_UNUSED_BY_LBFGS = {"lr": "auto", "lr_schedule": "auto", "batch_size": "auto", "dropout": 0.0}
+_UNUSED_BY_LBFGS = {
+    "trainable_stages": 0, "lr": "auto", "lr_schedule": "auto", "batch_size": "auto", "dropout": 0.0,
+    "early_stopping": False,
+}  # fmt: skip
 
 
-def resolve_recipe(estimator: Any, n_samples: int, n_features: int) -> Recipe:
+def resolve_recipe(estimator: Any, n_trainable: int, n_samples: int, n_features: int, device: torch.device) -> Recipe:
     """Return the recipe that the checked parameters of a classifier describe for so many images and features."""
     optimizer = _AUTO_OPTIMIZER if estimator.optimizer == "auto" else estimator.optimizer
-    if isinstance(optimizer, str):
-        defaults = _DEFAULTS[optimizer]
-    else:
-        defaults = _DEFAULTS["adamw" if issubclass(optimizer, torch.optim.AdamW) else "class"]
+    kind = optimizer if isinstance(optimizer, str) else "adamw" if issubclass(optimizer, torch.optim.AdamW) else "class"
 
     def value(name: str, auto: Any) -> Any:
         given = getattr(estimator, name)
-        return auto if given == "auto" else given
+        return auto if isinstance(given, str) and given == "auto" else given
 
+    defaults = _HEAD[kind]
     lr, batch_size = defaults["lr"], None
     if optimizer != "lbfgs":
         lr *= min(1.0, _FEATURES_OF_LR / n_features)
         batch_size = max(_LEAST_BATCH, math.ceil(n_samples / _STEPS_PER_EPOCH))
-    return Recipe(
+    head = Recipe(
         optimizer=optimizer,
         lr=value("lr", lr),
         weight_decay=value("weight_decay", defaults["weight_decay"]),
@@ -53,23 +64,42 @@ def resolve_recipe(estimator: Any, n_samples: int, n_features: int) -> Recipe:
         label_smoothing=estimator.label_smoothing,
         dropout=estimator.dropout,
         verbose=int(estimator.verbose),
+        patience=estimator.n_iter_no_change if estimator.early_stopping else None,
+    )
+    if not n_trainable:
+        return head
+    pretrained = estimator.weights is not None
+    defaults = _STAGES[kind if pretrained else "random"]
+    freeze_epochs = value("freeze_epochs", _HEAD[kind]["max_epochs"] if pretrained else 0)
+    probing = replace(head, max_epochs=freeze_epochs, batch_size=batch_size) if freeze_epochs else None
+    own = {name: value(name, defaults[name]) for name in ("max_epochs", "batch_size", "backbone_lr_ratio")}
+    return TailRecipe(
+        **vars(head) | own,
+        n_trainable=n_trainable,
+        probing=probing,
+        layer_decay=estimator.layer_decay,
+        augmentation=resolve_augmentation(value("augmentation", defaults["augmentation"])),
+        mixup_alpha=estimator.mixup_alpha,
+        keeps_statistics=pretrained,
+        amp=estimator.amp == "auto" and computes_in_bfloat16(device),
+        compile=estimator.compile,
     )
 
 
 def check_combinations(estimator: Any) -> None:
     """Raise `InvalidParameterError` if training parameters of a classifier contradict each other, naming them."""
-    if estimator.trainable_stages != 0:
-        raise InvalidParameterError(
-            f"trainable_stages={estimator.trainable_stages!r} is not possible yet: this version trains the output "
-            "layer only. Leave trainable_stages=0."
-        )
-    if estimator.weights is None:
+    if estimator.weights is None and estimator.trainable_stages != "all":
         warnings.warn(
-            "weights=None starts the network from random weights, and trainable_stages=0 keeps them as they are: "
-            'useful only as a control. A random network has to learn as a whole, trainable_stages="all", which this '
-            "version does not do yet.",
+            f"weights=None starts the network from random weights, and trainable_stages={estimator.trainable_stages!r} "
+            'keeps the stages before these as they are: useful only as a control. Pass trainable_stages="all" to train '
+            "the whole network.",
             BackboneWarning,
             stacklevel=3,
+        )
+    if estimator.weights is None and estimator.freeze_epochs not in ("auto", 0):
+        raise InvalidParameterError(
+            f"freeze_epochs={estimator.freeze_epochs!r} has no meaning with weights=None: there are no pretrained "
+            'features to train the output layer on. Leave freeze_epochs="auto".'
         )
     check_net_params(estimator.net_params)
     optimizer = estimator.optimizer

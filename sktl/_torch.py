@@ -7,6 +7,7 @@ at most, and put back what they found, also when the block raises.
 from __future__ import annotations
 
 import functools
+import random
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -63,6 +64,11 @@ def resolve_device(device: str | torch.device) -> torch.device:
         # The current device is one per thread, and the pass has threads of its own.
         wanted = torch.device(wanted.type, getattr(torch, wanted.type).current_device())
     return wanted
+
+
+def computes_in_bfloat16(device: torch.device) -> bool:
+    """Tell whether a device has arithmetic of its own for bfloat16 that is worth using."""
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 class _ThreadLoan:
@@ -133,14 +139,40 @@ _generator_lock = threading.RLock()
 
 
 @contextmanager
-def seeded_globals(seed: int) -> Iterator[None]:
-    """Seed torch's global CPU generator for code that offers no generator argument, one thread at a time.
+def seeded_globals(seed: int, device: torch.device | None = None) -> Iterator[None]:
+    """Seed torch's global generators for code that offers no generator argument, one thread at a time.
 
-    The state that the process had is restored at the end.
+    That is the CPU's and, if a device is given, that device's. The states that they had are restored at the end.
     """
-    with _generator_lock, torch.random.fork_rng(devices=[]):
+    on_accelerator = device is not None and device.type != "cpu"
+    kind = device.type if device is not None and on_accelerator else "cuda"
+    with _generator_lock, torch.random.fork_rng(devices=[device] if on_accelerator else [], device_type=kind):
         torch.default_generator.manual_seed(seed)
+        if on_accelerator:
+            getattr(torch, kind).manual_seed(seed)
         yield
+
+
+@contextmanager
+def seeded_everything(seed: int) -> Iterator[None]:
+    """Seed the global generators of torch, NumPy and `random` for a function of the user's, and restore them."""
+    with seeded_globals(seed):
+        numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
+        try:
+            np.random.seed(seed % 2**32)  # noqa: NPY002 - what a transform of the user's may draw from
+            random.seed(seed)
+            yield
+        finally:
+            np.random.set_state(numpy_state)  # noqa: NPY002
+            random.setstate(python_state)
+
+
+def draws_from_globals(function: Callable[[], object]) -> bool:
+    """Tell whether a function draws from torch's global CPU generator."""
+    with seeded_globals(0):
+        before = torch.get_rng_state()
+        function()
+        return not torch.equal(before, torch.get_rng_state())
 
 
 def generator(*seed: int) -> torch.Generator:

@@ -1,0 +1,171 @@
+"""What training stages is fed with: pixels or activations of samples, in batches, each draw decided by a seed."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+import torch
+
+from ._augmentation import Change
+from ._images import Sample
+from ._pixels import ImageProblem, decode
+from ._preprocessing import Preprocessing
+from ._torch import generator
+from .exceptions import ImageFailure, InvalidImageError
+
+_VALIDATION_BATCH = 64
+_ORDER, _CHANGED, _MIXED = range(10, 13)
+
+Request: TypeAlias = Callable[[], torch.Tensor]
+
+
+class Inputs(Protocol):
+    """What enters the network or its tail, by the positions of samples."""
+
+    def request(self, rows: np.ndarray, epoch: int) -> Request:
+        """Begin to fetch rows for an epoch; the function returned waits for them."""
+
+
+@dataclass(frozen=True)
+class StoredInputs:
+    """Activations at the cut, float32 of shape (n_samples, ...)."""
+
+    activations: np.ndarray
+
+    def request(self, rows: np.ndarray, epoch: int) -> Request:
+        return lambda: torch.from_numpy(self.activations[rows])
+
+
+@dataclass(frozen=True)
+class ImageInputs:
+    """Pixels of samples, decoded anew each time and changed at random, by a pool of threads.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+    preprocessing : Preprocessing
+    change : Change or None
+        None leaves the images as they are.
+    seed : int
+        With the epoch and the position of a sample it decides its change.
+    pool : ThreadPoolExecutor
+    """
+
+    samples: Sequence[Sample]
+    preprocessing: Preprocessing
+    change: Change | None
+    seed: int
+    pool: ThreadPoolExecutor
+
+    def request(self, rows: np.ndarray, epoch: int) -> Request:
+        futures = [(int(row), self.pool.submit(self._pixels, int(row), epoch)) for row in rows]
+
+        def wait() -> torch.Tensor:
+            pixels, failures = [], []
+            for row, future in futures:
+                try:
+                    pixels.append(future.result())
+                except ImageProblem as problem:
+                    failures.append(ImageFailure(row, self.samples[row].name, str(problem)))
+            if failures:
+                raise InvalidImageError(failures)
+            return torch.from_numpy(np.stack(pixels))
+
+        return wait
+
+    def _pixels(self, row: int, epoch: int) -> np.ndarray:
+        content = self.samples[row].read()
+        if self.change is None:
+            return self.preprocessing.pixels(decode(content, self.preprocessing))
+        # A crop may keep a small part of the image: where JPEG files are decoded at reduced scale, keep twice the size.
+        larger = self.preprocessing.with_image_size(2 * max(self.preprocessing.crop))
+        seed = np.random.SeedSequence((self.seed, _CHANGED, epoch, row))
+        return self.change.pixels(decode(content, larger), self.preprocessing, seed)
+
+
+class Batch(NamedTuple):
+    """One batch of training samples.
+
+    Attributes
+    ----------
+    inputs : tensor
+        Pixels, uint8 of shape (n, H, W, 3), or activations.
+    targets : (codes, weights)
+    partners : tensor of int or None
+        For mixup: the row that each row is mixed with.
+    share : float
+        Of each row itself in the mixture.
+    seeds : tuple of int
+        From which the draws of this batch follow.
+    """
+
+    inputs: torch.Tensor
+    targets: tuple[torch.Tensor, torch.Tensor]
+    partners: torch.Tensor | None = None
+    share: float = 1.0
+    seeds: tuple[int, ...] = ()
+
+
+class LabelledInputs(torch.utils.data.Dataset):
+    """Inputs of samples with their class codes and weights."""
+
+    def __init__(self, inputs: Inputs, codes: np.ndarray, weights: np.ndarray):
+        self.inputs = inputs
+        self.codes = torch.from_numpy(codes)
+        self.weights = torch.from_numpy(weights)
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+
+class TrainingBatches:
+    """Iterate over the batches of an epoch in random order, fetching the next one while one is trained."""
+
+    def __init__(self, dataset: LabelledInputs, batch_size: int, seed: int = 0, mixup_alpha: float = 0.0):
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.seed = seed
+        self.mixup_alpha = mixup_alpha
+        self.epoch = 0
+
+    def __iter__(self) -> Iterator[Batch]:
+        self.epoch += 1
+        order = torch.randperm(len(self.dataset), generator=generator(self.seed, _ORDER, self.epoch)).numpy()
+        pieces = np.split(order, range(self.batch_size, len(order), self.batch_size))
+        if len(pieces) > 1 and len(pieces[-1]) == 1:  # BatchNorm cannot train on one image
+            pieces[-2:] = [np.concatenate(pieces[-2:])]
+        pending: deque[tuple[np.ndarray, Request]] = deque()
+        number = 0
+        for rows in pieces:
+            pending.append((rows, self.dataset.inputs.request(rows, self.epoch)))
+            if len(pending) > 1:
+                yield self._batch(*pending.popleft(), number)
+                number += 1
+        yield self._batch(*pending.popleft(), number)
+
+    def _batch(self, rows: np.ndarray, request: Request, number: int) -> Batch:
+        seeds = (self.seed, self.epoch, number)
+        partners, share = None, 1.0
+        if self.mixup_alpha:
+            rng = np.random.default_rng((*seeds, _MIXED))
+            partners, share = torch.from_numpy(rng.permutation(len(rows))), rng.beta(self.mixup_alpha, self.mixup_alpha)
+        return Batch(request(), (self.dataset.codes[rows], self.dataset.weights[rows]), partners, share, seeds)
+
+
+class ValidationBatches:
+    """Iterate over the batches of a validation set, always the same."""
+
+    def __init__(self, dataset: LabelledInputs, batch_size: int):
+        self.dataset = dataset
+
+    def __iter__(self) -> Iterator[Batch]:
+        for rows in np.split(
+            np.arange(len(self.dataset)), range(_VALIDATION_BATCH, len(self.dataset), _VALIDATION_BATCH)
+        ):
+            inputs = self.dataset.inputs.request(rows, 0)()
+            yield Batch(inputs, (self.dataset.codes[rows], self.dataset.weights[rows]))

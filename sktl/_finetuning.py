@@ -1,0 +1,284 @@
+"""Train the last stages of a network together with its output layer.
+
+The unit of work is a micro-batch of one fixed size. On a CPU each thread of a pool takes one from pixels to gradients,
+with one intra-op thread, and the gradients are added in the order of the micro-batches: large batches would spend their
+time mapping memory, and the sum depends neither on the number of threads nor on their timing. BatchNorm keeps the
+statistics of the pretrained network, so that gradients of micro-batches add up to those of the batch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ._batches import Batch, Inputs, LabelledInputs, TrainingBatches, ValidationBatches
+from ._cut import Cut
+from ._labels import Targets
+from ._nets import OutputLayer, TailRecipe, WeightedNet, as_output_layer, net_arguments
+from ._preprocessing import Preprocessing
+from ._torch import draws_from_globals, generator, seeded_globals, single_threaded
+from ._training import Standardization, appearance
+from .exceptions import TrainingError
+
+_MICRO_BATCH = 4
+_OUT_OF_MEMORY = (torch.OutOfMemoryError,)
+_DROPPED = 13
+
+
+class FineTuned(nn.Module):
+    """A cut network, the standardisation of its features and the output layer, as they are trained."""
+
+    mean: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(
+        self,
+        cut: Cut,
+        preprocessing: Preprocessing,
+        standardization: Standardization,
+        layer: OutputLayer,
+        recipe: TailRecipe,
+    ):
+        super().__init__()
+        self.cut = cut
+        self.output = layer
+        self.preprocessing = preprocessing
+        self.dropout = recipe.dropout
+        self.keeps_statistics = recipe.keeps_statistics
+        self.register_buffer("mean", standardization.mean.to(layer.weight.dtype), persistent=False)
+        self.register_buffer("scale", standardization.scale.to(layer.weight.dtype), persistent=False)
+
+    def prepare(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return pixels normalised, activations as they are, on the device of the layer."""
+        inputs = inputs.to(self.output.weight.device)
+        if inputs.dtype == torch.uint8:
+            return self.preprocessing.normalize(inputs)
+        return inputs.contiguous(memory_format=torch.channels_last) if inputs.ndim == 4 else inputs
+
+    def forward(self, inputs: torch.Tensor, draw: torch.Generator | None = None) -> torch.Tensor:
+        features = (self.cut.tail(inputs).to(self.mean.dtype) - self.mean) / self.scale
+        if self.training and self.dropout and draw is not None:
+            kept = torch.rand(features.shape, generator=draw).to(features.device) >= self.dropout
+            features = features * kept / (1 - self.dropout)
+        return self.output(features)
+
+    def train(self, mode: bool = True) -> FineTuned:
+        super().train(mode)
+        for module in self.cut.network.modules():
+            if self.keeps_statistics and isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+        return self
+
+
+@dataclass
+class _Runner:
+    """Runs a function over micro-batches: in the threads of a pool on a CPU, one after the other elsewhere."""
+
+    pool: ThreadPoolExecutor | None
+    size: int
+
+    def __call__(self, function: Callable[[slice, int], Any], n: int) -> list[Any]:
+        rows = [slice(start, min(start + self.size, n)) for start in range(0, n, self.size)]
+        run = map if self.pool is None else self.pool.map
+        return list(run(function, rows, range(len(rows))))
+
+
+class _TailNet(WeightedNet):
+    """A net whose gradients are summed over micro-batches, and whose stages learn at rates of their own."""
+
+    recipe: TailRecipe
+    runner: _Runner | None = None
+    draws: bool = False
+    anchors: dict[nn.Parameter, torch.Tensor | float]
+
+    def get_params_for_optimizer(self, prefix: str, named_parameters: Any) -> tuple[list[Any], dict[str, Any]]:
+        """Return one group of parameters for each stage and for the output layer, weights apart from the rest."""
+        _, kwargs = super().get_params_for_optimizer(prefix, named_parameters)
+        recipe, groups = self.recipe, []
+        rates = {**self.module_.cut.depths(), **dict.fromkeys(self.module_.output.parameters(), -1)}
+        for depth in sorted(set(rates.values())):
+            rate = self.lr * (1.0 if depth < 0 else recipe.backbone_lr_ratio * recipe.layer_decay**depth)
+            members = [p for p, of in rates.items() if of == depth]
+            head_decay = recipe.weight_decay if depth < 0 else 0.0  # stages are pulled to their start: see below
+            groups.append({"params": [p for p in members if p.ndim > 1], "lr": rate, "weight_decay": head_decay})
+            groups.append({"params": [p for p in members if p.ndim <= 1], "lr": rate, "weight_decay": 0.0})
+        return [[group for group in groups if group["params"]]], kwargs
+
+    def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
+        """Set the gradients of a batch; where it does not fit into an accelerator's memory, in smaller pieces."""
+        self._set_training(True)
+        parameters = [p for p in self.module_.parameters() if p.requires_grad]
+        runner = self.runner
+        assert runner is not None
+        compute = functools.partial(self._micro_batch, batch, parameters)
+        while True:
+            try:
+                parts = runner(compute, len(batch.inputs))
+                break
+            except _OUT_OF_MEMORY as error:
+                if runner.size == 1:
+                    raise TrainingError(
+                        "Not even one image at a time fits into the memory of the device. Train fewer stages, choose a "
+                        'smaller image_size or backbone, or device="cpu".'
+                    ) from error
+            runner.size = math.ceil(min(runner.size, len(batch.inputs)) / 2)
+            torch.cuda.empty_cache()
+        for parameter, *gradients in zip(parameters, *(gradients for _, gradients in parts), strict=True):
+            known = [gradient for gradient in gradients if gradient is not None]
+            parameter.grad = sum(known[1:], known[0]) if known else None
+        nn.utils.clip_grad_norm_(parameters, self.recipe.max_grad_norm)
+        return {"loss": sum(loss for loss, _ in parts), "y_pred": None}
+
+    def _micro_batch(
+        self, batch: Batch, parameters: list[nn.Parameter], rows: slice, number: int
+    ) -> tuple[torch.Tensor, tuple[torch.Tensor | None, ...]]:
+        """Return the share of a micro-batch in the loss of its batch, and its gradients."""
+        module: FineTuned = self.module_
+        inputs = module.prepare(batch.inputs[rows])
+        others = slice(0, 0) if batch.partners is None else batch.partners[rows]
+        if batch.partners is not None:
+            inputs = batch.share * inputs + (1 - batch.share) * module.prepare(batch.inputs[others])
+        if batch.inputs.dtype == torch.uint8:
+            inputs = module.cut.trunk(inputs)
+        draw = generator(*batch.seeds, number, _DROPPED)
+        device = module.output.weight.device
+        seeded = seeded_globals(draw.initial_seed(), device) if self.draws else contextlib.nullcontext()
+        with seeded, torch.autocast(device.type, torch.bfloat16, enabled=self.recipe.amp):
+            logits = module(inputs, draw)
+        codes, weights = batch.targets[0].to(device), batch.targets[1].to(logits.dtype).to(device)
+        loss = batch.share * self.get_loss(logits, (codes[rows], weights[rows]))
+        if batch.partners is not None:
+            loss = loss + (1 - batch.share) * self.get_loss(logits, (codes[others], weights[others]))
+        return loss.detach(), torch.autograd.grad(loss, parameters, allow_unused=True)
+
+    def _step_optimizer(self, step_fn: Any) -> None:
+        """Make a step, then pull the weights of the stages towards where they began (L2-SP, decoupled)."""
+        super()._step_optimizer(step_fn)
+        with torch.no_grad():
+            for group in self.optimizer_.param_groups:
+                for parameter in group["params"]:
+                    if (anchor := self.anchors.get(parameter)) is not None:
+                        pull = group["lr"] * self.recipe.weight_decay
+                        parameter.add_(anchor - parameter, alpha=pull)
+
+    def infer(self, inputs: torch.Tensor, **fit_params: Any) -> torch.Tensor:
+        """Return the logits of validation samples, in float64 on the CPU."""
+        assert self.runner is not None
+
+        def logits(rows: slice, number: int) -> torch.Tensor:
+            with torch.no_grad():
+                images = self.module_.prepare(inputs[rows])
+                activations = self.module_.cut.trunk(images) if inputs.dtype == torch.uint8 else images
+                return self.module_(activations).double().cpu()
+
+        return torch.cat(self.runner(logits, len(inputs)))
+
+    def forget(self) -> None:
+        super().forget()
+        self.runner = None
+        self.anchors = {}
+        self.module = FineTuned  # an instance would go into pickles a second time
+
+
+def fine_tune(
+    cut: Cut,
+    preprocessing: Preprocessing,
+    layer: OutputLayer,
+    standardization: Standardization,
+    parts: Sequence[tuple[Inputs, Targets]],
+    recipe: TailRecipe,
+    seed: int,
+    pool: ThreadPoolExecutor,
+    device: torch.device,
+    net_params: dict[str, Any] | None = None,
+) -> WeightedNet:
+    """Train the tail of a cut network and an output layer.
+
+    Parameters
+    ----------
+    cut : Cut
+        Changed in place.
+    preprocessing : Preprocessing
+        Of pixels, where the inputs are such.
+    layer : OutputLayer
+        Where the output layer starts, for raw features, its rows in the order of the classes.
+    standardization : Standardization
+        Of the features, in whose terms the layer is trained.
+    parts : one or two of (Inputs, Targets)
+        The training samples, pixels or activations at the cut, and perhaps those on which the best epoch is found.
+    recipe : TailRecipe
+    seed : int
+    pool : ThreadPoolExecutor
+        Threads with one intra-op thread each, which fetch inputs and, on a CPU, compute.
+    device : torch.device
+    net_params : dict or None
+        Further arguments of the skorch net; left unchanged.
+
+    Returns
+    -------
+    net : WeightedNet
+        On the CPU and in eval mode: `net.module_.cut` is the network, `net.module_.output` maps its features to one
+        logit per class.
+    """
+    rank = appearance(parts[0][1].codes)
+    order = torch.from_numpy(np.argsort(rank))
+    weight, bias = standardization.unfold(layer.weight.detach()[order], layer.bias.detach()[order])
+    draws = _draws(cut)
+    module = FineTuned(cut, preprocessing, standardization, as_output_layer(weight, bias, device), recipe).to(device)
+    sets = [LabelledInputs(inputs, rank[targets.codes], targets.weights) for inputs, targets in parts]
+    dataset, held_out = sets[0], sets[1] if len(sets) > 1 else None
+    net = _make_net(module, dataset, held_out, recipe, seed, copy.deepcopy(net_params or {}))
+    # BatchNorm that trains needs the whole batch at once.
+    whole = device.type != "cpu" or not recipe.keeps_statistics
+    net.runner = _Runner(None, net.batch_size + 1) if whole else _Runner(pool, _MICRO_BATCH)
+    net.recipe, net.draws = recipe, draws
+    net.anchors = {p: p.detach().clone() if recipe.keeps_statistics else 0.0 for p in cut.depths() if p.ndim > 1}
+    with contextlib.nullcontext() if whole else single_threaded():
+        net.fit(dataset)
+    net.forget()
+    net.module_.cpu().eval()
+    with torch.no_grad():
+        layer = net.module_.output.double()
+        weight, bias = standardization.fold(layer.weight, layer.bias)
+        net.module_.output = as_output_layer(weight[rank], bias[rank], torch.device("cpu")).requires_grad_(False)
+    return net
+
+
+def _draws(cut: Cut) -> bool:
+    """Tell whether the tail draws random numbers in train mode, for dropout or stochastic depth."""
+    cut = copy.deepcopy(cut).train()  # BatchNorm may count what it sees
+    images = torch.zeros(2, *cut.input_shape).contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        activations = cut.trunk(images)
+        return draws_from_globals(lambda: cut.tail(activations))
+
+
+def _make_net(
+    module: FineTuned,
+    dataset: LabelledInputs,
+    held_out: LabelledInputs | None,
+    recipe: TailRecipe,
+    seed: int,
+    net_params: dict[str, Any],
+) -> _TailNet:
+    arguments = net_arguments(recipe, len(dataset), float(dataset.weights.mean()), held_out)
+    arguments["callbacks"] += net_params.pop("callbacks", None) or []
+    return _TailNet(
+        module,
+        device=None,  # where it is
+        iterator_train=TrainingBatches,
+        iterator_train__seed=seed,
+        iterator_train__mixup_alpha=recipe.mixup_alpha,
+        iterator_valid=ValidationBatches,
+        **(arguments | net_params),
+    )

@@ -1,0 +1,263 @@
+"""What training the output layer and training stages share: the recipe, the skorch net and its schedule."""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from skorch import NeuralNet
+from skorch.callbacks import Callback, EarlyStopping, LRScheduler
+from skorch.helper import predefined_split
+from skorch.history import History as History
+from torch import nn
+
+from ._augmentation import Change
+from .exceptions import InvalidParameterError, TrainingError
+
+CPU = torch.device("cpu")
+_OPTIMIZERS: dict[str, tuple[type[torch.optim.Optimizer], dict[str, Any]]] = {
+    "adamw": (torch.optim.AdamW, {}),
+    "sgd": (torch.optim.SGD, {"momentum": 0.9, "nesterov": True}),
+}
+# What `net_params` may name: all else is set by parameters of the estimator, or would change the loss.
+_OPEN = ("callbacks", "optimizer")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the output layer is trained; every value is resolved.
+
+    Parameters
+    ----------
+    optimizer : {"adamw", "sgd", "lbfgs"} or subclass of torch.optim.Optimizer
+        "lbfgs" sees all samples at once, and `weight_decay` is then an L2 penalty.
+    lr : float or None
+        The highest learning rate; None for "lbfgs".
+    weight_decay : float
+        Of the weights in units of standardised features; the intercept is never decayed.
+    max_epochs : int
+    batch_size : int or None
+        None is all samples.
+    lr_schedule : {"cosine", "constant"}
+        "cosine" decays from `lr` to 0 over all steps.
+    label_smoothing, dropout : float in [0, 1)
+    verbose : int
+        2 or more prints a line per epoch.
+    tol : float
+        "lbfgs" stops when no entry of the gradient is larger; near the square root of float64's precision the loss is
+        too coarse to go on.
+    shrinkage : float
+        A feature is divided by the root of its variance plus this share of the mean variance of all features.
+    patience : int or None
+        Epochs without a better loss on the validation set after which training stops, the best weights restored; None
+        trains for `max_epochs`.
+    """
+
+    optimizer: str | type[torch.optim.Optimizer]
+    lr: float | None
+    weight_decay: float
+    max_epochs: int
+    batch_size: int | None
+    lr_schedule: str | None
+    label_smoothing: float
+    dropout: float
+    verbose: int
+    tol: float = 1e-6
+    shrinkage: float = 1.0
+    patience: int | None = None
+
+
+@dataclass(frozen=True)
+class TailRecipe(Recipe):
+    """How the last stages are trained with the output layer; `lr` is that of the output layer.
+
+    Parameters
+    ----------
+    n_trainable : int
+        Stages to train.
+    probing : Recipe or None
+        How the output layer is trained alone before.
+    backbone_lr_ratio : float
+        Learning rate of the last stage, as a fraction of `lr`.
+    layer_decay : float in (0, 1]
+        The stage j before the last learns at this to the power of j.
+    augmentation : Change or None
+    mixup_alpha : float
+        Of the beta distribution; 0 is no mixup.
+    warmup : float in [0, 1)
+        Share of all steps in which the learning rate rises to its highest.
+    max_grad_norm : float
+        Gradients longer than this are shortened to it.
+    keeps_statistics : bool
+        Whether BatchNorm keeps its statistics; without pretrained weights it has none worth keeping.
+    amp, compile : bool
+        Whether the tail computes in bfloat16 where that is safe, and whether torch.compile translates it.
+    """
+
+    n_trainable: int = 0
+    probing: Recipe | None = None
+    backbone_lr_ratio: float = 1.0
+    layer_decay: float = 1.0
+    augmentation: Change | None = None
+    mixup_alpha: float = 0.0
+    warmup: float = 0.1
+    max_grad_norm: float = 5.0
+    keeps_statistics: bool = True
+    amp: bool = False
+    compile: bool = False
+
+
+class OutputLayer(nn.Linear):
+    """A fully connected layer that computes in the precision of its own weights, whatever its input's."""
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return super().forward(features.to(self.weight.dtype))
+
+
+def as_output_layer(weight: torch.Tensor, bias: torch.Tensor, device: torch.device = CPU) -> OutputLayer:
+    """Return an output layer on a device with copies of these values, in float64 where the device has it."""
+    dtype = torch.float32 if device.type == "mps" else torch.float64
+    layer = nn.utils.skip_init(OutputLayer, weight.shape[1], len(weight), device=device, dtype=dtype)
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+        layer.bias.copy_(bias)
+    return layer
+
+
+class _LastStep:
+    """Report the last evaluation of the loss within an optimizer's step, where skorch's default reports the first."""
+
+    def store_step(self, step: dict[str, Any]) -> None:
+        self.step = step
+
+    def get_step(self) -> dict[str, Any]:
+        return self.step
+
+
+class WeightedNet(NeuralNet):
+    """A skorch net whose loss is weighted, and in which Ctrl-C and a broken loss end the fit with an error."""
+
+    def __init__(self, *args: Any, loss_scale: float = 1.0, l2: float = 0.0, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.loss_scale = loss_scale
+        self.l2 = l2
+
+    def get_loss(self, y_pred: torch.Tensor, y_true: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        codes, weights = y_true
+        loss = (self.criterion_(y_pred, codes) * weights).sum() * self.loss_scale
+        if self.l2:
+            loss = loss + self.l2 / 2 * self.module_.output.weight.square().sum()
+        return loss
+
+    def get_train_step_accumulator(self) -> _LastStep:
+        return _LastStep()
+
+    def train_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
+        """Make a step, and report its loss per sample: a short last batch counts less in the sum, not in the mean."""
+        step = super().train_step(batch, **fit_params)
+        return step | {"loss": step["loss"].detach() * (self.batch_size / len(batch[0]))}
+
+    def on_batch_end(self, net: NeuralNet, batch: Any = None, training: bool = False, **kwargs: Any) -> None:
+        super().on_batch_end(net, batch=batch, training=training, **kwargs)
+        if not math.isfinite(loss := kwargs["loss"].item()):
+            raise TrainingError(
+                f"The loss became {loss} in epoch {len(self.history)}, batch {len(self.history[-1]['batches'])}, with "
+                f"lr={self.lr:g}. Lower lr, for instance to {self.lr / 10:g}."
+            )
+
+    def fit(self, X: torch.utils.data.Dataset, y: None = None, **fit_params: Any) -> WeightedNet:
+        """Train from the start; unlike skorch's own `fit`, let KeyboardInterrupt through."""
+        self.initialize()
+        self.notify("on_train_begin", X=X, y=y)
+        try:
+            self.fit_loop(X, y)
+        except KeyboardInterrupt:
+            if not any(isinstance(c, EarlyStopping) and c.misses_ >= c.patience for _, c in self.callbacks_):
+                raise
+        self.notify("on_train_end", X=X, y=y)
+        return self
+
+    def validation_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
+        """Return the weighted mean loss of a batch of the validation set."""
+        self._set_training(False)
+        inputs, (codes, weights) = batch[:2]
+        with torch.no_grad():
+            logits = self.infer(inputs)
+            return {"loss": (self.criterion_(logits, codes) * weights).sum() / weights.sum(), "y_pred": logits}
+
+    def forget(self) -> None:
+        """Let go of what only training needed: a net travels in pickles."""
+        self.train_split = None
+        self.device = "cpu"
+        self.optimizer_.state.clear()
+        for _, callback in self.callbacks_:
+            if isinstance(callback, EarlyStopping):
+                callback.best_model_weights_ = None
+
+
+def net_arguments(
+    recipe: Recipe, n_samples: int, mean_weight: float, validation: torch.utils.data.Dataset | None
+) -> dict[str, Any]:
+    """Return the arguments of a net that follow from a recipe and the training samples; "lbfgs" needs others."""
+    batch_size = min(recipe.batch_size or n_samples, n_samples)
+    optimizer, options = _OPTIMIZERS.get(recipe.optimizer, (recipe.optimizer, {}))  # type: ignore[arg-type]
+    callbacks: list[Any] = []
+    if recipe.lr_schedule == "cosine":
+        n_steps = recipe.max_epochs * math.ceil(n_samples / batch_size)
+        n_warmup = math.ceil(n_steps * recipe.warmup) if isinstance(recipe, TailRecipe) else 0
+        factor = functools.partial(_cosine, n_steps=n_steps, n_warmup=n_warmup)
+        policy = LRScheduler(torch.optim.lr_scheduler.LambdaLR, lr_lambda=factor, step_every="batch")
+        callbacks.append(("lr_schedule", policy))
+    if validation is not None:
+        stopping = EarlyStopping(patience=recipe.patience or recipe.max_epochs + 1, load_best=True, sink=_silent)
+        callbacks.append(("early_stopping", stopping))
+    return {
+        "criterion": nn.CrossEntropyLoss,
+        "criterion__reduction": "none",
+        "criterion__label_smoothing": recipe.label_smoothing,
+        "loss_scale": 1 / (batch_size * mean_weight),
+        "batch_size": batch_size,
+        "max_epochs": recipe.max_epochs,
+        "lr": recipe.lr,
+        "optimizer": optimizer,
+        "optimizer__weight_decay": recipe.weight_decay,
+        **{f"optimizer__{key}": value for key, value in options.items()},
+        "callbacks": callbacks,
+        "train_split": None if validation is None else predefined_split(validation),
+        "predict_nonlinearity": None,
+        "verbose": max(0, recipe.verbose - 1),
+    }
+
+
+def _silent(message: str, **kwargs: Any) -> None:
+    """Drop a message."""
+
+
+def _cosine(step: int, n_steps: int, n_warmup: int = 0) -> float:
+    if step < n_warmup:
+        return (step + 1) / (n_warmup + 1)
+    return (1 + math.cos(math.pi * min(step - n_warmup, n_steps - n_warmup) / max(1, n_steps - n_warmup))) / 2
+
+
+def check_net_params(net_params: dict[str, Any] | None) -> None:
+    """Raise `InvalidParameterError` for arguments of the skorch net that are not the user's to set."""
+    for key, value in (net_params or {}).items():
+        base, _, inner = key.partition("__")
+        if base not in _OPEN or (base == "optimizer" and inner in ("", "lr", "weight_decay", "param_groups")):
+            raise InvalidParameterError(
+                f"net_params[{key!r}] is unknown, or set by sktl itself. Use the estimator's own parameters; "
+                'net_params is for what they leave open: "callbacks", "callbacks__<name>__<parameter>" and '
+                '"optimizer__<parameter>".'
+            )
+        if key == "callbacks" and not (isinstance(value, list) and all(map(_is_callback, value))):
+            raise InvalidParameterError(
+                f"net_params['callbacks'] is {value!r}; it must be a list of skorch callbacks, or of (name, callback)."
+            )
+
+
+def _is_callback(item: Any) -> bool:
+    callback = item[1] if isinstance(item, tuple) and len(item) == 2 else item
+    return isinstance(callback, Callback) or (isinstance(callback, type) and issubclass(callback, Callback))

@@ -1,0 +1,132 @@
+"""The two phases of training stages: the output layer alone on kept features, then stages and output layer together.
+
+Linear probing first keeps the gradients of a random output layer from distorting the pretrained features (Kumar et al.,
+"Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution", ICLR 2022).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from ._augmentation import Change
+from ._batches import ImageInputs, Inputs, StoredInputs
+from ._cut import Cut
+from ._features import FeatureExtractor, n_threads, tail_features
+from ._finetuning import fine_tune
+from ._images import Sample
+from ._labels import Targets
+from ._nets import History, OutputLayer, TailRecipe, WeightedNet, as_output_layer
+from ._torch import single_threaded_pool
+from ._training import Standardization, random_layer, train_head
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Samples with what is to be learned of them."""
+
+    samples: Sequence[Sample]
+    targets: Targets
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Labelled samples on their way into a cut network, with their activations at the cut if those are kept."""
+
+    extractor: FeatureExtractor
+    labelled: Labelled
+    activations: np.ndarray | None
+
+    def features(self, cut: Cut) -> np.ndarray:
+        """Return the pretrained features."""
+        if self.activations is None:
+            return self.extractor(self.labelled.samples)
+        return tail_features(cut, self.activations, self.extractor.device, self.extractor.n_jobs)
+
+    def inputs(self, change: Change | None, seed: int, pool: ThreadPoolExecutor) -> Inputs:
+        """Return what enters the cut network in training."""
+        if self.activations is not None:
+            return StoredInputs(self.activations)
+        return ImageInputs(self.labelled.samples, self.extractor.backbone.preprocessing, change, seed, pool)
+
+
+def train_stages(
+    extractor: FeatureExtractor,
+    training: Labelled,
+    validation: Labelled | None,
+    recipe: TailRecipe,
+    seeds: tuple[int, int],
+    net_params: dict[str, Any] | None,
+) -> WeightedNet:
+    """Train an output layer, then the last stages of a backbone with it.
+
+    Parameters
+    ----------
+    extractor : FeatureExtractor
+        Of the pretrained network.
+    training, validation : Labelled
+    recipe : TailRecipe
+    seeds : (int, int)
+        Of the output layer and of the stages.
+    net_params : dict or None
+
+    Returns
+    -------
+    net : WeightedNet
+        As `fine_tune` returns it, its history that of both phases.
+    """
+    cut = extractor.backbone.cut(recipe.n_trainable)
+    keeps_activations = recipe.augmentation is None and cut.split
+    trunk = replace(extractor, n_trainable=recipe.n_trainable)
+    parts = [training] if validation is None else [training, validation]
+    sources = [_Source(extractor, part, trunk(part.samples) if keeps_activations else None) for part in parts]
+    layer, standardization, probing = _start(sources, cut, recipe, seeds[0], net_params)
+    workers = n_threads(extractor.n_jobs)
+    with single_threaded_pool(workers) as pool:
+        changes = (recipe.augmentation, None)
+        inputs = [source.inputs(change, seeds[1], pool) for source, change in zip(sources, changes, strict=False)]
+        net = fine_tune(
+            cut,
+            extractor.backbone.preprocessing,
+            layer,
+            standardization,
+            list(zip(inputs, (part.targets for part in parts), strict=True)),
+            recipe,
+            seeds[1],
+            pool,
+            extractor.device,
+            net_params,
+        )
+    net.history = _joined(probing, net.history)
+    return net
+
+
+def _start(
+    sources: Sequence[_Source], cut: Cut, recipe: TailRecipe, seed: int, net_params: dict[str, Any] | None
+) -> tuple[OutputLayer, Standardization, History]:
+    """Return the output layer with which the stages start, the scale of their features, and how it was trained."""
+    targets = sources[0].labelled.targets
+    n_classes = len(targets.classes)
+    if not recipe.keeps_statistics:  # the features of random weights are about to become others
+        n_features = sources[0].extractor.n_features
+        return random_layer(n_features, n_classes, seed), Standardization.identity(n_features), History()
+    features = [source.features(cut) for source in sources]
+    standardization = Standardization.of(features[0], targets.weights, recipe.shrinkage)
+    if recipe.probing is None:
+        layer = random_layer(features[0].shape[1], n_classes, seed)
+        with torch.no_grad():
+            return as_output_layer(*standardization.fold(layer.weight, layer.bias)), standardization, History()
+    held_out = (features[1], sources[1].labelled.targets) if len(sources) > 1 else None
+    net, _ = train_head(features[0], targets, recipe.probing, seed, net_params, held_out)
+    return net.module_.output, standardization, net.history
+
+
+def _joined(probing: History, tuning: History) -> History:
+    """Return one history of both phases, the epochs numbered through and marked with their phase."""
+    rows = [row | {"phase": "output layer"} for row in probing] + [row | {"phase": "stages"} for row in tuning]
+    return History([row | {"epoch": number} for number, row in enumerate(rows, start=1)])
