@@ -185,6 +185,18 @@ class Cut(nn.Module):
         """Return for each parameter of the tail how many stages before the last it is."""
         return {self.network.get_parameter(name): depth for name, depth in self._depths.items()}
 
+    def tail_parts(self) -> list[nn.Module]:
+        """Return the largest modules that only the tail runs."""
+        parts, candidates = [], [self.network]
+        while candidates:
+            module = candidates.pop()
+            gated = any(isinstance(inner.forward, _Gate) for inner in module.modules())
+            if gated or isinstance(module, nn.ModuleList | nn.ModuleDict):
+                candidates += [] if isinstance(module.forward, _Gate) else module.children()
+            elif any(parameter.requires_grad for parameter in module.parameters()):
+                parts.append(module)
+        return parts
+
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.tail(self.trunk(images))
 

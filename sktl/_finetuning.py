@@ -12,7 +12,7 @@ import contextlib
 import copy
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +32,7 @@ from .exceptions import TrainingError
 
 _MICRO_BATCH = 4
 _OUT_OF_MEMORY = (torch.OutOfMemoryError,)
+_AS_IT_IS = contextlib.nullcontext()
 _DROPPED = 13
 
 
@@ -243,7 +244,7 @@ def fine_tune(
     net.runner = _Runner(None, net.batch_size + 1) if whole else _Runner(pool, _MICRO_BATCH)
     net.recipe, net.draws = recipe, draws
     net.anchors = {p: p.detach().clone() if recipe.keeps_statistics else 0.0 for p in cut.depths() if p.ndim > 1}
-    with contextlib.nullcontext() if whole else single_threaded():
+    with contextlib.nullcontext() if whole else single_threaded(), _compiled(cut) if recipe.compile else _AS_IT_IS:
         net.fit(dataset)
     net.forget()
     net.module_.cpu().eval()
@@ -252,6 +253,22 @@ def fine_tune(
         weight, bias = standardization.fold(layer.weight, layer.bias)
         net.module_.output = as_output_layer(weight[rank], bias[rank], torch.device("cpu")).requires_grad_(False)
     return net
+
+
+@contextlib.contextmanager
+def _compiled(cut: Cut) -> Iterator[None]:
+    """Let torch.compile translate the tail for the length of a block."""
+    parts = cut.tail_parts()
+    for part in parts:
+        part.compile(dynamic=False)
+    try:
+        yield
+    except torch._dynamo.exc.TorchDynamoException as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise TrainingError(f"compile=True failed on this network: {reason}. Leave compile=False.") from error
+    finally:
+        for part in parts:
+            part._compiled_call_impl = None
 
 
 def _draws(cut: Cut) -> bool:

@@ -77,7 +77,7 @@ def test_facts_are_known_without_building_again_even_when_the_engine_is_gone(bui
     assert [engine_facts(small(seed), CPU) for seed in range(4)] == facts
     assert len(builds) == 4
     assert len({fact.fingerprint for fact in facts}) == 4
-    assert {fact.n_features for fact in facts} == {12}
+    assert {fact.shape for fact in facts} == {(12,)}
 
 
 def test_the_engines_used_last_are_kept_and_the_others_built_anew_with_the_same_facts(builds):
@@ -134,7 +134,7 @@ def test_a_network_whose_output_does_not_repeat_is_not_fingerprinted():
     with pytest.warns(BackboneWarning, match=r"backbone='.*' gives other features each time.*not kept"):
         engine = engine_of(lambda x: x.mean((2, 3)) + torch.rand(len(x), 3))
     assert engine.facts.fingerprint is None
-    assert engine.facts.n_features == 3
+    assert engine.facts.shape == (3,)
 
 
 @pytest.mark.parametrize(
@@ -292,7 +292,7 @@ def test_an_accelerator_takes_large_chunks_one_at_a_time(simulated_cuda):
 
 def test_an_accelerator_has_its_own_fingerprint_and_nearly_the_same_features(simulated_cuda):
     cpu, accelerator = TorchEngine(small(), CPU), TorchEngine(small(), simulated_cuda)
-    assert cpu.facts.n_features == accelerator.facts.n_features
+    assert cpu.facts.shape == accelerator.facts.shape
     assert cpu.facts.fingerprint != accelerator.facts.fingerprint
     assert open_engine(small(), CPU) is not open_engine(small(), simulated_cuda)
     chunk = random_pixels(accelerator, accelerator.chunk)

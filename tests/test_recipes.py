@@ -12,10 +12,10 @@ from sktl._recipes import check_combinations, resolve_recipe
 from sktl.exceptions import InvalidParameterError
 
 
-def resolve(n_samples=1000, n_features=1280, **params):
+def resolve(n_samples=1000, n_features=1280, n_trainable=0, **params):
     estimator = PretrainedImageClassifier(**params)
     check_combinations(estimator)
-    return resolve_recipe(estimator, n_samples, n_features)
+    return resolve_recipe(estimator, n_trainable, n_samples, n_features, torch.device("cpu"))
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback, EarlyStopping
 
 from sktl._labels import Targets
-from sktl._training import OutputLayer, Recipe, _HeadNet, _StandardizedFeatures, check_net_params, train_head
+from sktl._nets import OutputLayer, Recipe, WeightedNet, check_net_params
+from sktl._training import Standardization, _StandardizedFeatures, train_head
 from sktl.exceptions import InvalidParameterError, TrainingError
 
 RNG = np.random.default_rng(0)
@@ -57,7 +58,7 @@ def test_the_folded_layer_takes_raw_features():
     penalty = 1e-3 / 2 * ((weight * scale) ** 2).sum()
     net.module_.output.weight.data.mul_(torch.from_numpy(scale))  # back to standardised features
     net.module_.output.bias.data.copy_(torch.from_numpy(bias + weight @ FEATURES.astype(np.float64).mean(axis=0)))
-    dataset = _StandardizedFeatures(FEATURES, CODES, ONES, shrinkage=0.0)
+    dataset = _StandardizedFeatures(FEATURES, CODES, ONES, Standardization.of(FEATURES, ONES, 0.0))
     inputs, targets = dataset.batch(slice(None))
     found = net.get_loss(net.module_(inputs), targets)
     assert_allclose(float(found.detach()), loss + penalty, rtol=1e-6)
@@ -71,7 +72,7 @@ def test_losses_of_parts_add_up_to_the_loss_of_the_whole(sizes, seed):
     n = sum(sizes)
     logits = torch.from_numpy(rng.normal(size=(n, 3)))
     codes, weights = torch.from_numpy(rng.integers(0, 3, n)), torch.from_numpy(rng.uniform(0.1, 5, n))
-    net = _HeadNet(
+    net = WeightedNet(
         OutputLayer, module__in_features=2, module__out_features=3, criterion=torch.nn.CrossEntropyLoss,
         criterion__reduction="none", criterion__label_smoothing=0.1, loss_scale=1 / float(weights.sum()), verbose=0,
     )  # fmt: skip

@@ -1,0 +1,202 @@
+"""A cut changes nothing: the tail after the trunk is the network, in both modes, at every boundary."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+import torchvision
+from backbones import NEW_TIMM, small_conv_net
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_stages import TwoBranches
+from torch import nn
+
+from sktl._backbones import resolve_backbone
+from sktl._cut import Cut
+from sktl._stages import find_stages
+
+# Relative to the largest output; the halves usually agree to the last bit.
+TOLERANCE = 1e-5
+
+QUICK = [
+    "efficientnet_lite0", "resnet18", "squeezenet1_1", "shufflenet_v2_x0_5", "mobilenet_v3_small", "googlenet",
+    "timm/test_vit", "timm/test_convnext", "timm/test_nfnet", "timm/test_efficientnet", "timm/test_byobnet",
+]  # fmt: skip
+NEW = ["timm/test_maxvit", "timm/test_coatnet", "timm/test_mambaout", "timm/test_vit_relpos"]
+TORCHVISION = torchvision.models.list_models(module=torchvision.models)
+# One small member of each family, convolutional and transformer.
+TIMM = [
+    "beit_base_patch16_224", "cait_xxs24_224", "coat_lite_tiny", "convit_tiny", "convmixer_768_32", "convnext_atto",
+    "cspresnet50", "davit_tiny", "deit_tiny_patch16_224", "densenet121", "dla34", "edgenext_xx_small",
+    "efficientformer_l1", "efficientvit_b0", "eva02_tiny_patch14_224", "fastvit_t8", "ghostnet_050", "hardcorenas_a",
+    "hgnet_tiny", "hrnet_w18_small", "levit_128s", "maxvit_rmlp_pico_rw_256", "mixer_s32_224", "mobilenetv3_small_050",
+    "mobilevit_xxs", "mvitv2_tiny", "nest_tiny", "nf_regnet_b0", "pit_ti_224", "poolformer_s12", "pvt_v2_b0",
+    "regnetx_002", "repvgg_a0", "res2net50_14w_8s", "resmlp_12_224", "resnest14d", "rexnet_100", "sequencer2d_s",
+    "skresnet18", "swin_tiny_patch4_window7_224", "tiny_vit_5m_224", "twins_pcpvt_small", "vit_tiny_patch16_224",
+    "volo_d1_224", "xcit_nano_12_p16_224",
+]  # fmt: skip
+
+
+def images_for(backbone, n, seed=0):
+    height, width = backbone.preprocessing.crop
+    return torch.randn(n, 3, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+def assert_close(found, expected):
+    assert float((found - expected).abs().max()) <= TOLERANCE * float(expected.abs().max())
+
+
+def check_all_cuts(name):
+    backbone = resolve_backbone(name, None, None, 0)
+    images = images_for(backbone, 2)
+    with torch.no_grad():
+        expected = backbone.build()(images)
+    n_stages = len(backbone.stages)
+    for k in range(1, n_stages + 1):
+        cut = backbone.cut(k)
+        assert list(cut.network.state_dict()) == list(backbone.build().state_dict())
+        with torch.no_grad():
+            assert_close(cut.tail(cut.trunk(images)), expected)
+            assert torch.equal(cut.tail(cut.trunk(images)), cut.tail(cut.trunk(images)))
+            assert_close(cut.network(images), expected)
+        _check_training(backbone, cut, images, k)
+    assert backbone.anatomy().exact == cut_is_expected_to_be_exact(name)
+
+
+def cut_is_expected_to_be_exact(name):
+    return "crossvit" not in name
+
+
+def _check_training(backbone, cut, images, k):
+    """In train mode, with the same seed, the halves give what a network gives whose frozen modules are in eval mode."""
+    cut.train()
+    whole = backbone.build().to(memory_format=torch.channels_last)
+    for name, module in whole.named_modules():
+        module.training = cut.network.get_submodule(name).training
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        expected = whole(images)
+        activations = cut.trunk(images)
+        torch.manual_seed(1)
+        found = cut.tail(activations)
+    assert_close(found, expected)
+    trained = [p for p in cut.network.parameters() if p.requires_grad]
+    names = {name for name, p in cut.network.named_parameters() if p.requires_grad}
+    assert names == frozenset().union(*backbone.anatomy().parameters[len(backbone.stages) - k :])
+    gradients = torch.autograd.grad(found.square().sum(), trained, allow_unused=True)
+    assert not cut.exact or all(gradient is not None for gradient in gradients)
+    cut.eval()
+
+
+@pytest.mark.parametrize("name", [*QUICK, *(pytest.param(f"{name}", marks=NEW_TIMM) for name in NEW)])
+def test_the_tail_after_the_trunk_is_the_network(name):
+    check_all_cuts(name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_the_tail_after_the_trunk_is_the_network_for_all_of_torchvision(name):
+    check_all_cuts(name)
+    gc.collect()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TIMM)
+def test_the_tail_after_the_trunk_is_the_network_for_families_of_timm(name):
+    check_all_cuts(f"timm/{name}")
+    gc.collect()
+
+
+@given(seed=st.integers(0, 1000), n=st.integers(1, 5), k=st.integers(1, 5), scale=st.floats(0.01, 10))
+@settings(max_examples=15, deadline=None)
+def test_it_holds_for_any_images_and_any_number_of_them(seed, n, k, scale):
+    backbone = resolve_backbone("resnet18", None, 64, 0)
+    images = scale * images_for(backbone, n, seed)
+    cut = backbone.cut(k)
+    with torch.no_grad():
+        assert_close(cut(images), backbone.build()(images))
+
+
+def test_a_cut_survives_pickle_and_deepcopy():
+    backbone = resolve_backbone("timm/test_vit", None, None, 0)
+    images = images_for(backbone, 3)
+    cut = backbone.cut(1)
+    with torch.no_grad():
+        expected = cut(images)
+        for other in (pickle.loads(pickle.dumps(cut)), copy.deepcopy(cut)):
+            assert torch.equal(other(images), expected)
+    for parameter in copy.deepcopy(cut).network.parameters():
+        parameter.data.zero_()
+    with torch.no_grad():
+        assert torch.equal(cut(images), expected)
+
+
+def test_threads_may_run_trunk_tail_and_network_of_one_cut_at_once():
+    backbone = resolve_backbone("resnet18", None, 64, 0)
+    cut = backbone.cut(2)
+    batches = [images_for(backbone, 2, seed) for seed in range(12)]
+
+    def run(images):
+        torch.set_num_threads(1)
+        with torch.no_grad():
+            return cut.network(images), cut.tail(cut.trunk(images))
+
+    with ThreadPoolExecutor(4) as pool:
+        for whole, halves in pool.map(run, batches):
+            assert_close(halves, whole)
+
+
+def test_the_trunk_stays_in_eval_mode_and_the_tail_follows():
+    cut = resolve_backbone("resnet18", None, 64, 0).cut(1).train()
+    modes = {name: module.training for name, module in cut.network.named_modules()}
+    assert not any(mode for name, mode in modes.items() if name.startswith(("conv1", "bn1", "layer1", "layer2", "layer3")))
+    assert all(mode for name, mode in modes.items() if name.startswith("layer4"))
+    assert not any(module.training for module in cut.eval().modules())
+
+
+def test_an_operation_in_place_behind_the_cut_leaves_the_activations_alone():
+    class InPlace(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 5, 3)
+
+        def forward(self, images):
+            return self.second(self.first(images).relu_()).mean((2, 3))
+
+    network, images = InPlace().eval(), torch.randn(2, 3, 8, 8)
+    anatomy = find_stages(network, images[:1])
+    cut = Cut(network, anatomy, 1, images)
+    assert cut.split
+    activations = cut.trunk(images)
+    before = activations.clone()
+    cut.tail(activations)
+    assert torch.equal(activations, before)
+
+
+def test_where_no_cut_is_exact_the_whole_network_runs_with_its_first_stages_frozen():
+    torch.manual_seed(0)
+    network, images = TwoBranches().eval(), torch.randn(2, 3, 8, 8)
+    expected = network(images)
+    cut = Cut(network, find_stages(network, images[:1]), 1, images)
+    assert not cut.split
+    assert torch.equal(cut.trunk(images), images)
+    assert torch.equal(cut(images), expected)
+    assert {name.partition(".1.")[0] for name, p in network.named_parameters() if p.requires_grad} <= {
+        "branches.1.0.0.weight", "branches.1.0.0.bias", "branches"}  # fmt: skip
+    assert not any(p.requires_grad for p in network.branches[0].parameters())
+    cut.train()
+    assert not network.branches[0].training
+    assert network.branches[1].training
+
+
+def test_small_networks_are_cut_too():
+    network, images = small_conv_net().eval(), torch.randn(2, 3, 16, 16)
+    expected = network(images)
+    cut = Cut(network, find_stages(network, images[:1]), 1, images)
+    assert cut.split
+    assert_close(cut(images), expected)

@@ -1,0 +1,82 @@
+"""Which stages a network has: the same rule for all families."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from backbones import NEW_TIMM, Pixels, small_conv_net
+from torch import nn
+
+from sktl._backbones import resolve_backbone
+from sktl._stages import find_stages
+
+# Names of the stages, from input to output, as the documentation lists them.
+FAMILIES = {
+    "efficientnet_lite0": ["stem", "blocks.0", "blocks.1", "blocks.2", "blocks.3-4", "blocks.5-6"],
+    "resnet18": ["stem", "layer1", "layer2", "layer3", "layer4"],
+    "timm/resnet18": ["stem", "layer1", "layer2", "layer3", "layer4"],
+    "mobilenet_v2": ["features.0-1", "features.2-3", "features.4-6", "features.7-13", "features.14-18"],
+    "efficientnet_b0": ["features.0-1", "features.2", "features.3", "features.4-5", "features.6-8"],
+    "regnet_y_400mf": ["stem", *(f"trunk_output.block{i}" for i in range(1, 5))],
+    "shufflenet_v2_x0_5": ["conv1", "stage2", "stage3", "stage4"],
+    "timm/vit_tiny_patch16_224": ["stem", *(f"blocks.{i}" for i in range(12))],
+}
+
+
+def anatomy(name):
+    backbone = resolve_backbone(name, None, None, 0)
+    return backbone.anatomy(), backbone.build()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_families_have_the_stages_that_are_documented(name):
+    found, network = anatomy(name)
+    assert [stage.name for stage in found.stages] == FAMILIES[name]
+    assert found.exact
+    assert sum(stage.n_parameters for stage in found.stages) == sum(p.numel() for p in network.parameters())
+
+
+@pytest.mark.parametrize("name", ["resnet18", "timm/test_vit", pytest.param("timm/test_maxvit", marks=NEW_TIMM)])
+def test_every_parameter_belongs_to_one_stage_and_every_stage_has_weights(name):
+    found, network = anatomy(name)
+    names = [name for stage in found.parameters for name in stage]
+    assert sorted(names) == sorted(name for name, _ in network.named_parameters())
+    for stage in found.parameters:
+        assert any(network.get_parameter(name).ndim > 1 for name in stage)
+
+
+def test_a_network_without_parameters_has_no_stages():
+    assert find_stages(Pixels().eval(), torch.rand(1, 3, 8, 8)).stages == ()
+
+
+def test_small_networks_of_single_layers_have_a_stage_for_each_layer_with_weights():
+    found = find_stages(small_conv_net().eval(), torch.rand(1, 3, 16, 16))
+    assert [stage.n_parameters for stage in found.stages] == [3 * 8 * 9 + 8 + 16, 8 * 12 * 9 + 12]
+
+
+class TwoBranches(nn.Module):
+    """No single tensor carries the image: both branches see it, and meet only at the end."""
+
+    def __init__(self):
+        super().__init__()
+        branches = [nn.Sequential(*(nn.Sequential(nn.Conv2d(3, 3, 3, padding=1)) for _ in range(2))) for _ in range(2)]
+        self.branches = nn.ModuleList(branches)
+
+    def forward(self, images):
+        left, right = (branch(images) for branch in self.branches)
+        return torch.cat([left.mean((2, 3)), right.mean((2, 3))], dim=1)
+
+
+def test_where_no_cut_is_exact_stages_are_those_of_the_blocks_in_the_order_in_which_they_run():
+    found = find_stages(TwoBranches().eval(), torch.rand(1, 3, 8, 8))
+    assert not found.exact
+    assert [stage.name for stage in found.stages] == ["branches.0", "branches.1"]
+
+
+def test_looking_for_stages_leaves_the_network_as_it_was():
+    network = small_conv_net().eval().requires_grad_(False)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    find_stages(network, torch.rand(1, 3, 16, 16))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+    assert not any(p.requires_grad for p in network.parameters())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
