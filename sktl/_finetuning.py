@@ -243,10 +243,14 @@ def fine_tune(
     whole = device.type != "cpu" or not recipe.keeps_statistics
     net.runner = _Runner(None, net.batch_size + 1) if whole else _Runner(pool, _MICRO_BATCH)
     net.recipe, net.draws = recipe, draws
-    net.anchors = {p: p.detach().clone() if recipe.keeps_statistics else 0.0 for p in cut.depths() if p.ndim > 1}
+    start = {p: p.detach().clone() for p in module.parameters() if p.requires_grad}
+    net.anchors = {p: start[p] if recipe.keeps_statistics else 0.0 for p in cut.depths() if p.ndim > 1}
     with contextlib.nullcontext() if whole else single_threaded(), _compiled(cut) if recipe.compile else _AS_IT_IS:
         net.fit(dataset)
     net.forget()
+    with torch.no_grad():
+        for parameter, before in start.items():
+            parameter.lerp_(before, 1 - recipe.interpolation)
     net.module_.cpu().eval()
     with torch.no_grad():
         layer = net.module_.output.double()

@@ -91,6 +91,8 @@ class TailRecipe(Recipe):
         Share of all steps in which the learning rate rises to its highest.
     max_grad_norm : float
         Gradients longer than this are shortened to it.
+    interpolation : float in (0, 1]
+        Share of the trained weights in the result; the rest is what the stages and the output layer began with.
     keeps_statistics : bool
         Whether BatchNorm keeps its statistics; without pretrained weights it has none worth keeping.
     amp, compile : bool
@@ -105,6 +107,7 @@ class TailRecipe(Recipe):
     mixup_alpha: float = 0.0
     warmup: float = 0.1
     max_grad_norm: float = 5.0
+    interpolation: float = 1.0
     keeps_statistics: bool = True
     amp: bool = False
     compile: bool = False

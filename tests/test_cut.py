@@ -23,10 +23,11 @@ from sktl._stages import find_stages
 # Relative to the largest output; the halves usually agree to the last bit.
 TOLERANCE = 1e-5
 
-QUICK = [
-    "efficientnet_lite0", "resnet18", "squeezenet1_1", "shufflenet_v2_x0_5", "mobilenet_v3_small", "googlenet",
-    "timm/test_vit", "timm/test_convnext", "timm/test_nfnet", "timm/test_efficientnet", "timm/test_byobnet",
-]  # fmt: skip
+# With the size of their images, where that may be chosen.
+QUICK = {
+    "efficientnet_lite0": 64, "resnet18": 64, "shufflenet_v2_x0_5": 64, "googlenet": 64, "timm/test_vit": None,
+    "timm/test_convnext": None, "timm/test_nfnet": None, "timm/test_efficientnet": None, "timm/test_byobnet": None,
+}  # fmt: skip
 NEW = ["timm/test_maxvit", "timm/test_coatnet", "timm/test_mambaout", "timm/test_vit_relpos"]
 TORCHVISION = torchvision.models.list_models(module=torchvision.models)
 # One small member of each family, convolutional and transformer.
@@ -48,11 +49,11 @@ def images_for(backbone, n, seed=0):
 
 
 def assert_close(found, expected):
-    assert float((found - expected).abs().max()) <= TOLERANCE * float(expected.abs().max())
+    assert float((found - expected).detach().abs().max()) <= TOLERANCE * float(expected.detach().abs().max())
 
 
-def check_all_cuts(name):
-    backbone = resolve_backbone(name, None, None, 0)
+def check_all_cuts(name, image_size=None):
+    backbone = resolve_backbone(name, None, image_size, 0)
     images = images_for(backbone, 2)
     with torch.no_grad():
         expected = backbone.build()(images)
@@ -93,9 +94,9 @@ def _check_training(backbone, cut, images, k):
     cut.eval()
 
 
-@pytest.mark.parametrize("name", [*QUICK, *(pytest.param(f"{name}", marks=NEW_TIMM) for name in NEW)])
+@pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=NEW_TIMM) for name in NEW)])
 def test_the_tail_after_the_trunk_is_the_network(name):
-    check_all_cuts(name)
+    check_all_cuts(name, QUICK.get(name))
 
 
 @pytest.mark.slow
@@ -154,8 +155,7 @@ def test_threads_may_run_trunk_tail_and_network_of_one_cut_at_once():
 def test_the_trunk_stays_in_eval_mode_and_the_tail_follows():
     cut = resolve_backbone("resnet18", None, 64, 0).cut(1).train()
     modes = {name: module.training for name, module in cut.network.named_modules()}
-    assert not any(mode for name, mode in modes.items() if name.startswith(("conv1", "bn1", "layer1", "layer2", "layer3")))
-    assert all(mode for name, mode in modes.items() if name.startswith("layer4"))
+    assert all(mode == name.startswith("layer4") for name, mode in modes.items() if name.startswith(("conv", "layer")))
     assert not any(module.training for module in cut.eval().modules())
 
 
@@ -185,10 +185,8 @@ def test_where_no_cut_is_exact_the_whole_network_runs_with_its_first_stages_froz
     cut = Cut(network, find_stages(network, images[:1]), 1, images)
     assert not cut.split
     assert torch.equal(cut.trunk(images), images)
-    assert torch.equal(cut(images), expected)
-    assert {name.partition(".1.")[0] for name, p in network.named_parameters() if p.requires_grad} <= {
-        "branches.1.0.0.weight", "branches.1.0.0.bias", "branches"}  # fmt: skip
-    assert not any(p.requires_grad for p in network.branches[0].parameters())
+    assert_close(cut(images), expected)
+    assert [p.requires_grad for branch in network.branches for p in branch.parameters()] == 4 * [False] + 4 * [True]
     cut.train()
     assert not network.branches[0].training
     assert network.branches[1].training

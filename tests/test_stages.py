@@ -18,7 +18,7 @@ FAMILIES = {
     "mobilenet_v2": ["features.0-1", "features.2-3", "features.4-6", "features.7-13", "features.14-18"],
     "efficientnet_b0": ["features.0-1", "features.2", "features.3", "features.4-5", "features.6-8"],
     "regnet_y_400mf": ["stem", *(f"trunk_output.block{i}" for i in range(1, 5))],
-    "shufflenet_v2_x0_5": ["conv1", "stage2", "stage3", "stage4"],
+    "shufflenet_v2_x0_5": ["conv1", "stage2", "stage3", "stage4 to conv5"],
     "timm/vit_tiny_patch16_224": ["stem", *(f"blocks.{i}" for i in range(12))],
 }
 
