@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from numbers import Integral, Real
 from typing import Any
 
@@ -397,15 +398,13 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         """
         return log_softmax(self._logits(X), axis=1)
 
-    @property
+    @cached_property
     def module_(self) -> nn.Module:
         check_is_fitted(self)
-        if "_module" not in vars(self):
-            network = self.backbone_.build()
-            if isinstance(self.recipe_, TailRecipe):
-                network.load_state_dict(self.net_.module_.cut.network.state_dict(keep_vars=True), assign=True)
-            self._module = _Classifier(network, self.net_.module_.output).eval()
-        return self._module
+        network = self.backbone_.build()
+        if isinstance(self.recipe_, TailRecipe):
+            network.load_state_dict(self.net_.module_.cut.network.state_dict(keep_vars=True), assign=True)
+        return _Classifier(network, self.net_.module_.output).eval()
 
     @property
     def history_(self) -> History:
@@ -441,7 +440,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
-        return {name: value for name, value in state.items() if name != "_module"}
+        return {name: value for name, value in state.items() if name != "module_"}
 
 
 class _Classifier(nn.Module):

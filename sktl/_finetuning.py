@@ -236,8 +236,12 @@ def fine_tune(
     weight, bias = standardization.unfold(layer.weight.detach()[order], layer.bias.detach()[order])
     draws = _draws(cut)
     module = FineTuned(cut, preprocessing, standardization, as_output_layer(weight, bias, device), recipe).to(device)
-    sets = [LabelledInputs(inputs, rank[targets.codes], targets.weights) for inputs, targets in parts]
-    dataset, held_out = sets[0], sets[1] if len(sets) > 1 else None
+    inputs, targets = parts[0]
+    dataset = LabelledInputs(inputs, rank[targets.codes], targets.weights)
+    held_out = None
+    if len(parts) > 1:
+        others, their = parts[1]
+        held_out = LabelledInputs(others, rank[their.codes], their.relative_weights())
     net = _make_net(module, dataset, held_out, recipe, seed, copy.deepcopy(net_params or {}))
     # BatchNorm that trains needs the whole batch at once.
     whole = device.type != "cpu" or not recipe.keeps_statistics

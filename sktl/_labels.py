@@ -37,6 +37,10 @@ class Targets:
         """Return those of some samples."""
         return Targets(self.classes, self.codes[rows], self.weights[rows])
 
+    def relative_weights(self) -> np.ndarray:
+        """Return the weights relative to their mean."""
+        return self.weights / self.weights.mean()
+
 
 def check_targets(
     y: Any, sample_weight: Any, class_weight: Mapping[Any, float] | str | None, n_samples: int
@@ -111,6 +115,12 @@ def hold_out(targets: Targets, fraction: float, seed: int) -> tuple[np.ndarray, 
             f"{len(targets.classes)} classes, of which {rarest!r} has {counts.min()}: {error} Pass X_val and y_val, "
             "another validation_fraction, or early_stopping=False."
         ) from error
+    for rows, part in ((train, "training"), (held_out, "validation")):
+        if not targets.weights[rows].any():
+            raise InvalidParameterError(
+                f"early_stopping=True left only images of weight zero in the {part} part. Pass X_val and y_val, "
+                "another validation_fraction, or another random_state."
+            )
     return np.sort(train), np.sort(held_out)
 
 

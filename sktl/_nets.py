@@ -184,12 +184,12 @@ class WeightedNet(NeuralNet):
         return self
 
     def validation_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
-        """Return the weighted mean loss of a batch of the validation set."""
+        """Return the loss of a batch of the validation set, whose weights have mean 1."""
         self._set_training(False)
         inputs, (codes, weights) = batch[:2]
         with torch.no_grad():
             logits = self.infer(inputs)
-            return {"loss": (self.criterion_(logits, codes) * weights).sum() / weights.sum(), "y_pred": logits}
+            return {"loss": (self.criterion_(logits, codes) * weights).mean(), "y_pred": logits}
 
     def forget(self) -> None:
         """Let go of what only training needed: a net travels in pickles."""

@@ -29,6 +29,7 @@ _STAGES: dict[str, dict[str, Any]] = {
     "class": {"max_epochs": 8, "backbone_lr_ratio": 0.1, "batch_size": 16, "augmentation": "light"},
     "random": {"max_epochs": 40, "backbone_lr_ratio": 1.0, "batch_size": 16, "augmentation": "light"},
 }
+_INTERPOLATION = 0.75
 _AUTO_OPTIMIZER = "sgd"
 _STEPS_PER_EPOCH = 20
 _LEAST_BATCH = 16
@@ -80,6 +81,7 @@ def resolve_recipe(estimator: Any, n_trainable: int, n_samples: int, n_features:
         layer_decay=estimator.layer_decay,
         augmentation=resolve_augmentation(value("augmentation", defaults["augmentation"])),
         mixup_alpha=estimator.mixup_alpha,
+        interpolation=_INTERPOLATION if pretrained else 1.0,
         keeps_statistics=pretrained,
         amp=estimator.amp == "auto" and computes_in_bfloat16(device),
         compile=estimator.compile,
@@ -100,6 +102,11 @@ def check_combinations(estimator: Any) -> None:
         raise InvalidParameterError(
             f"freeze_epochs={estimator.freeze_epochs!r} has no meaning with weights=None: there are no pretrained "
             'features to train the output layer on. Leave freeze_epochs="auto".'
+        )
+    if estimator.weights is None and estimator.batch_size == 1:
+        raise InvalidParameterError(
+            "batch_size=1 has no meaning with weights=None: BatchNorm cannot learn statistics from single images. Pass "
+            'at least 2, or leave batch_size="auto".'
         )
     check_net_params(estimator.net_params)
     optimizer = estimator.optimizer

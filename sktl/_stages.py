@@ -225,9 +225,9 @@ def _blocks(network: nn.Module, cuts: Sequence[list[Boundary]]) -> list[Boundary
     numbered = {name for name in modules if _is_block(name, modules[name])}
     found = [_outermost(named) for named in ([b for b in aliases if b.module in numbered] for aliases in cuts) if named]
     found = [b for b in found if not any(b.module.startswith(f"{other.module}.") for other in found)]
-    if len(found) < 2:
-        found = [_outermost(aliases) for aliases in cuts]
-    return [boundary for boundary in found if boundary.area > 1]
+    if len(found) >= 2:
+        return [boundary for boundary in found if boundary.area]
+    return [boundary for boundary in map(_outermost, cuts) if boundary.area > 1]
 
 
 def _is_block(name: str, module: nn.Module) -> bool:
@@ -262,7 +262,7 @@ def _last_of_each_resolution(blocks: Sequence[Boundary]) -> list[Boundary]:
 def _stem(blocks: Sequence[Boundary], cuts: Sequence[list[Boundary]]) -> list[Boundary]:
     """Return the last boundary before the first block, if there is one."""
     before: list[Boundary] = []
-    for aliases in cuts:
+    for aliases in cuts if blocks else []:
         if any(boundary.module == blocks[0].module for boundary in aliases):
             return before
         outside = [b for b in aliases if b.area > 1 and not b.module.startswith(f"{blocks[0].module}.")]

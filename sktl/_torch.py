@@ -105,6 +105,13 @@ def _run_in_new_thread(function: Callable[[], Result]) -> Result:
 _loan = _ThreadLoan()
 
 
+def _compute_alone() -> None:
+    """Set torch to one intra-op thread in the calling thread."""
+    # A thread that has not asked yet takes the number of the process when it first computes, whatever was set before.
+    torch.get_num_threads()
+    torch.set_num_threads(1)
+
+
 @contextmanager
 def single_threaded_pool(n_workers: int) -> Iterator[ThreadPoolExecutor]:
     """Give a pool of threads in each of which torch computes with one intra-op thread.
@@ -113,7 +120,7 @@ def single_threaded_pool(n_workers: int) -> Iterator[ThreadPoolExecutor]:
     """
     _loan.enter()
     try:
-        pool = ThreadPoolExecutor(n_workers, "sktl", initializer=torch.set_num_threads, initargs=(1,))
+        pool = ThreadPoolExecutor(n_workers, "sktl", initializer=_compute_alone)
         try:
             yield pool
         finally:

@@ -194,7 +194,7 @@ def train_head(
     held_out = None
     if validation is not None:
         others, their = validation
-        held_out = _StandardizedFeatures(others, rank[their.codes], their.weights, standardization)
+        held_out = _StandardizedFeatures(others, rank[their.codes], their.relative_weights(), standardization)
     with single_threaded():
         net = _make_net(dataset, held_out, len(rank), recipe, seed, copy.deepcopy(net_params or {})).fit(dataset)
         n_iter = _count_iterations(net) if recipe.optimizer == "lbfgs" else len(net.history)

@@ -6,6 +6,7 @@ import pytest
 import timm
 import torch
 from torch import nn
+from torchvision.ops import StochasticDepth
 
 from sktl import Preprocessing
 
@@ -42,3 +43,57 @@ def small_conv_net() -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return SmallConvNet()
+
+
+class _Block(nn.Module):
+    def __init__(self, n_in: int, n_out: int):
+        super().__init__()
+        self.down, self.norm = nn.Conv2d(n_in, n_out, 3, 2, 1, bias=False), nn.BatchNorm2d(n_out)
+        self.residual = nn.Sequential(nn.Conv2d(n_out, n_out, 1), nn.Dropout(0.1), StochasticDepth(0.3, "row"))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        images = self.norm(self.down(images)).relu()
+        return images + self.residual(images)
+
+
+class StochasticNet(nn.Module):
+    """A stem and three blocks, which are its stages, with BatchNorm, dropout and stochastic depth."""
+
+    def __init__(self, size: int = 16, n_features: int = 16):
+        super().__init__()
+        self.preprocessing = Preprocessing(size, (size, size))
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
+        self.blocks = nn.Sequential(_Block(8, 8), _Block(8, 12), _Block(12, n_features))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.blocks(self.stem(images)).mean((2, 3))
+
+
+def stochastic_net() -> nn.Module:
+    """Return the same network each time, its BatchNorm statistics and weights away from where they start."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = StochasticNet()
+        with torch.no_grad():
+            for _ in range(20):
+                network(torch.rand(16, 3, 16, 16))
+        return network.eval()
+
+
+class PixelNet(nn.Module):
+    """A stage of one layer behind the grey values of tiny images."""
+
+    def __init__(self, size: int = 8, n_features: int = 64):
+        super().__init__()
+        self.preprocessing = Preprocessing((size, size), (size, size), "nearest", mean=(0.5,) * 3, std=(0.5,) * 3)
+        self.layer = nn.Linear(size * size, n_features)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.layer(images[:, 0].flatten(1)).relu()
+
+
+def pixel_net() -> nn.Module:
+    """Return the same small network each time."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return PixelNet()

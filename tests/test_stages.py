@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from backbones import NEW_TIMM, Pixels, small_conv_net
+from backbones import NEW_TIMM, Pixels, pixel_net, small_conv_net
 from torch import nn
 
 from sktl._backbones import resolve_backbone
@@ -36,6 +36,13 @@ def test_families_have_the_stages_that_are_documented(name):
     assert sum(stage.n_parameters for stage in found.stages) == sum(p.numel() for p in network.parameters())
 
 
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "resnet18", "mobilenet_v2", "regnet_y_400mf"])
+@pytest.mark.parametrize("image_size", [32, 64, 300])
+def test_the_size_of_the_images_changes_no_stage(name, image_size):
+    stages = resolve_backbone(name, None, image_size, 0).stages
+    assert [stage.name for stage in stages] == FAMILIES[name]
+
+
 @pytest.mark.parametrize("name", ["resnet18", "timm/test_vit", pytest.param("timm/test_maxvit", marks=NEW_TIMM)])
 def test_every_parameter_belongs_to_one_stage_and_every_stage_has_weights(name):
     found, network = anatomy(name)
@@ -47,6 +54,11 @@ def test_every_parameter_belongs_to_one_stage_and_every_stage_has_weights(name):
 
 def test_a_network_without_parameters_has_no_stages():
     assert find_stages(Pixels().eval(), torch.rand(1, 3, 8, 8)).stages == ()
+
+
+def test_a_network_of_one_layer_is_one_stage():
+    found = find_stages(pixel_net().eval(), torch.rand(1, 3, 8, 8))
+    assert [stage.n_parameters for stage in found.stages] == [64 * 64 + 64]
 
 
 def test_small_networks_of_single_layers_have_a_stage_for_each_layer_with_weights():

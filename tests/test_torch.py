@@ -1,6 +1,7 @@
 """What PyTorch keeps as state of the process is lent for a block, and given back as it was."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -175,6 +176,13 @@ def test_a_pool_that_outlives_the_one_before_it_stays_single_threaded(numbers):
     first.__exit__(None, None, None)
     assert pool.submit(torch.get_num_threads).result() == 1
     second.__exit__(None, None, None)
+
+
+def test_a_thread_of_the_pool_stays_alone_when_another_sets_the_number_of_the_process_before_it_computes():
+    with single_threaded_pool(1) as pool:
+        pool.submit(time.monotonic).result()  # the thread has started, and computed nothing yet
+        in_new_thread(torch.set_num_threads, 3)
+        assert pool.submit(torch.get_num_threads).result() == 1
 
 
 def test_concurrent_blocks_leave_no_trace(numbers):

@@ -1,0 +1,203 @@
+"""Choose the defaults of fine-tuning inside train/ of several data sets, from all images and from few per class.
+
+    python benchmarks/choose_fine_tuning.py DATA [--seeds 2] [--sets NAME ...] [--candidates NAME ...] [--write PAGE]
+
+DATA holds one folder per data set, each with train/<class>/*; test/ is never read. "half" trains on a random half of
+train/, "n per class" on n images of each class; what is measured are other images of train/, at most 600. Results are
+added to benchmarks/results/choose_fine_tuning.json, so that a run goes on where another stopped.
+"""
+
+import argparse
+import json
+import platform
+import re
+import time
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.special import softmax
+from sklearn.metrics import log_loss
+from sklearn.model_selection import train_test_split
+
+from sktl import PretrainedImageClassifier
+from sktl._backbones import resolve_backbone, tensors_digest
+from sktl._features import FeatureExtractor
+from sktl._images import as_samples
+from sktl._labels import Targets
+from sktl._recipes import resolve_recipe
+from sktl._training import train_head
+from sktl._transfer import Labelled, train_stages
+from sktl.datasets import load_image_folder
+
+CPU = torch.device("cpu")
+RESULTS = Path("benchmarks/results/choose_fine_tuning.json")
+SHARES = (0.5, 0.75, 1.0)
+SETS = [
+    f"{name}, {size}"
+    for name, sizes in {
+        "cat_breeds": ("half", "5 per class", "10 per class", "20 per class", "50 per class"),
+        "steel_defects": ("5 per class", "10 per class", "20 per class", "50 per class"),
+        "potato_leaf": ("5 per class", "10 per class", "20 per class", "50 per class"),
+    }.items()
+    for size in sizes
+]
+# Parameters of the classifier beside trainable_stages="all": one at a time is changed.
+CANDIDATES = {
+    "default": {},
+    "4 epochs": {"max_epochs": 4},
+    "16 epochs": {"max_epochs": 16},
+    "backbone_lr_ratio 0.01": {"backbone_lr_ratio": 0.01},
+    "backbone_lr_ratio 0.1": {"backbone_lr_ratio": 0.1},
+    "lr 0.01, backbone_lr_ratio 0.1": {"lr": 0.01, "backbone_lr_ratio": 0.1},
+    "augmentation strong": {"augmentation": "strong"},
+    "augmentation trivial": {"augmentation": "trivial"},
+    "augmentation None": {"augmentation": None},
+    "layer_decay 0.7": {"layer_decay": 0.7},
+    "mixup_alpha 0.2": {"mixup_alpha": 0.2},
+    "label_smoothing 0.1": {"label_smoothing": 0.1},
+    "freeze_epochs 0": {"freeze_epochs": 0},
+    "adamw": {"optimizer": "adamw"},
+    "trainable_stages 1": {"trainable_stages": 1},
+    "trainable_stages 2": {"trainable_stages": 2},
+    "trainable_stages 3": {"trainable_stages": 3},
+}
+
+
+def split(y, size, seed):
+    """Return the rows that are trained on, and those that are measured."""
+    rows = np.arange(len(y))
+    if size == "half":
+        train, others = train_test_split(rows, train_size=0.5, stratify=y, random_state=seed)
+    else:
+        rng, n = np.random.default_rng(seed), int(size.split()[0])
+        train = np.concatenate([rng.permutation(np.flatnonzero(y == c))[:n] for c in range(y.max() + 1)])
+        others = np.setdiff1d(rows, train)
+    if len(others) > 600:
+        others = train_test_split(others, train_size=600, stratify=y[others], random_state=seed)[0]
+    return train, others
+
+
+class Trial:
+    """One split of one data set: how a candidate does on it."""
+
+    def __init__(self, samples, y, size, seed):
+        train, others = split(y, size, seed)
+        self.seed, self.y_others = seed, y[others]
+        self.others = [samples[i] for i in others]
+        targets = Targets(np.unique(y), y[train], np.ones(len(train)))
+        self.training = Labelled([samples[i] for i in train], targets)
+        self.extractor = FeatureExtractor(resolve_backbone("efficientnet_lite0", "default", None, 0), CPU)
+
+    def recipe(self, **parameters):
+        """Return the recipe of a classifier with these parameters."""
+        clf = PretrainedImageClassifier(**parameters)
+        n_trainable = self.extractor.backbone.count_trainable(clf.trainable_stages)
+        return resolve_recipe(clf, n_trainable, len(self.training.samples), self.extractor.n_features, CPU)
+
+    def score(self, network, layer):
+        """Return accuracy in percent and log loss."""
+        extractor = self.extractor
+        if network is not None:
+            backbone = extractor.backbone.with_network(network, tensors_digest(network))
+            extractor = replace(extractor, backbone=backbone, cache=False)
+        logits = extractor(self.others) @ layer.weight.detach().numpy().T + layer.bias.detach().numpy()
+        right = 100 * (logits.argmax(axis=1) == self.y_others).mean()
+        return float(right), float(log_loss(self.y_others, softmax(logits, axis=1)))
+
+    def probe(self):
+        """Return the output layer trained alone."""
+        features = self.extractor(self.training.samples)
+        return train_head(features, self.training.targets, self.recipe(trainable_stages=0), self.seed)[0].module_.output
+
+    def fine_tune(self, parameters):
+        """Return the scores of each share of the trained weights, and the seconds."""
+        recipe = replace(self.recipe(**{"trainable_stages": "all"} | parameters), interpolation=1.0)
+        started = time.perf_counter()
+        net = train_stages(self.extractor, self.training, None, recipe, (self.seed, self.seed), None)
+        seconds = time.perf_counter() - started
+        network, layer = net.module_.cut.network, net.module_.output
+        trained = [p.detach().clone() for p in [*network.parameters(), *layer.parameters()]]
+        before = [*self.extractor.backbone.build().parameters(), *self.probe().parameters()]
+        scores = {}
+        for share in SHARES:
+            with torch.no_grad():
+                for p, start, end in zip([*network.parameters(), *layer.parameters()], before, trained, strict=True):
+                    p.copy_(torch.lerp(start.to(p.dtype), end, share))
+            scores[f"{share:g}"] = self.score(network, layer)
+        return scores | {"seconds": seconds}
+
+
+def run(data, sets, candidates, seeds):
+    """Measure what is not in the results yet."""
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    for name in sets:
+        folder, size = name.split(", ")
+        photos = load_image_folder(data / folder / "train")
+        y = np.unique(photos.target, return_inverse=True)[1]
+        for seed in range(seeds):
+            trial = Trial(as_samples(photos.data, None), y, size, seed)
+            for candidate in ["output layer alone", *candidates]:
+                key = f"{name} | {candidate} | {seed}"
+                if key in results:
+                    continue
+                if candidate in CANDIDATES:
+                    results[key] = trial.fine_tune(CANDIDATES[candidate])
+                else:
+                    results[key] = {"0": trial.score(None, trial.probe())}
+                print(key, results[key], flush=True)
+                RESULTS.parent.mkdir(exist_ok=True)
+                RESULTS.write_text(json.dumps(results, indent=1))
+    return results
+
+
+def cell(results, name, candidate, share):
+    """Return mean accuracy / log loss over the seeds that were measured."""
+    rows = [row for key, row in results.items() if key.startswith(f"{name} | {candidate} | ")]
+    if not rows:
+        return "", 0
+    accuracy, loss = np.mean([row[share] for row in rows], axis=0)
+    return f"{accuracy:.1f} / {loss:.3f}", len(rows)
+
+
+def markdown(results):
+    """Return the results as a table."""
+    names = [name for name in SETS if any(key.startswith(f"{name} | ") for key in results)]
+    lines = [
+        f"Machine: {platform.machine()}, {platform.system()}; {date.today()}. Each cell is accuracy in percent / log "
+        "loss, the mean of as many seeds as stand in brackets. The share is that of the trained weights in the result.",
+        "",
+        "| candidate | share | " + " | ".join(names) + " |",
+        "|---" * (len(names) + 2) + "|",
+    ]
+    present = {key.split(" | ")[1] for key in results}
+    for candidate in ["output layer alone", *CANDIDATES]:
+        for share in ("0",) if candidate not in CANDIDATES else [f"{share:g}" for share in SHARES]:
+            if candidate in present:
+                cells = [cell(results, name, candidate, share) for name in names]
+                shown = " | ".join(f"{text} ({n})" if n else "" for text, n in cells)
+                lines.append(f"| {candidate} | {share} | {shown} |")
+    return "\n".join(lines)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--sets", nargs="+", default=SETS, metavar="NAME")
+    parser.add_argument("--candidates", nargs="*", default=list(CANDIDATES), metavar="NAME")
+    parser.add_argument("--write", type=Path, help="page whose table is replaced")
+    arguments = parser.parse_args()
+    table = markdown(run(arguments.data, arguments.sets, arguments.candidates, arguments.seeds))
+    print(table)
+    if arguments.write:
+        page = arguments.write.read_text()
+        parts = re.split(r"(<!-- (?:begin|end) choose_fine_tuning -->\n)", page)
+        parts[2] = table + "\n"
+        arguments.write.write_text("".join(parts))
+
+
+if __name__ == "__main__":
+    main()
