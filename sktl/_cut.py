@@ -19,6 +19,7 @@ from torch import nn
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_unflatten
 
 from ._stages import Anatomy, Boundary, record, tensors
+from ._torch import place
 from .exceptions import BackboneError
 
 _RELATIVE_TOLERANCE = 1e-4
@@ -152,7 +153,7 @@ class Cut(nn.Module):
                 self._remove_gates()
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(name in self._depths)
-        network.to(memory_format=torch.channels_last)
+        place(network, torch.device("cpu"))
         self.train().eval()  # some keep attention biases of their last run in eval mode
 
     @property

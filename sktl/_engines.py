@@ -20,7 +20,7 @@ import torch
 from ._backbones import Backbone
 from ._cut import Cut
 from ._pixels import DECODING_RULE
-from ._torch import single_threaded_pool
+from ._torch import place, single_threaded_pool
 from .exceptions import BackboneError, BackboneWarning, SktlError
 
 # Images of one chunk: on a CPU small enough that activations stay in the processor's cache.
@@ -65,7 +65,7 @@ class TorchEngine:
         self._turn = nullcontext() if device.type == "cpu" else threading.Lock()
         try:
             network = backbone.cut(n_trainable) if n_trainable else backbone.build()
-            network.to(device).to(memory_format=torch.channels_last)
+            place(network, device)
             self._function = network.trunk if isinstance(network, Cut) else network
             self.facts = self._probe()
         except SktlError:

@@ -20,7 +20,7 @@ from ._cut import Cut
 from ._engines import ACCELERATOR_CHUNK, CPU_CHUNK, EngineFacts, TorchEngine, engine_facts, open_engine
 from ._images import Sample
 from ._pixels import ImageProblem, content_key, decode
-from ._torch import single_threaded_pool
+from ._torch import place, single_threaded_pool
 from .exceptions import ImageFailure, InvalidImageError
 
 _READS_PER_TASK = 16
@@ -126,14 +126,14 @@ class _Pass:
         pixels = self.engine.new_chunk()
         problems: dict[bytes, str] = {}
         good = []
-        for place, position in enumerate(positions):
+        for slot, position in enumerate(positions):
             try:
-                pixels[place] = self._pixels(position)
-                good.append((place, self.keys[position]))
+                pixels[slot] = self._pixels(position)
+                good.append((slot, self.keys[position]))
             except ImageProblem as problem:
                 problems[self.keys[position]] = str(problem)
         features = self.engine.run(pixels) if good else pixels
-        rows = {key: features[place].copy() for place, key in good}
+        rows = {key: features[slot].copy() for slot, key in good}
         for key, row in rows.items():
             self.store.put(self.fingerprint, key, row)
         return rows, problems
@@ -185,7 +185,7 @@ def tail_features(cut: Cut, activations: np.ndarray, device: torch.device, n_job
     """Return the features of activations, float32 of shape (n_samples, n_features), in chunks of one shape."""
     on_cpu = device.type == "cpu"
     size = CPU_CHUNK if on_cpu else ACCELERATOR_CHUNK
-    tail = (cut if on_cpu else copy.deepcopy(cut).to(device).eval()).tail
+    tail = (cut if on_cpu else place(copy.deepcopy(cut), device).eval()).tail
 
     def run(start: int) -> np.ndarray:
         rows = activations[start : start + size]

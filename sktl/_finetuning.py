@@ -1,6 +1,6 @@
 """Train the last stages of a network together with its output layer.
 
-The unit of work is a micro-batch of one fixed size. On a CPU each thread of a pool takes one from pixels to gradients,
+The unit of work is a micro-batch of a fixed size. On a CPU each thread of a pool takes one from pixels to gradients,
 with one intra-op thread, and the gradients are added in the order of the micro-batches: large batches would spend their
 time mapping memory, and the sum depends neither on the number of threads nor on their timing. BatchNorm keeps the
 statistics of the pretrained network, so that gradients of micro-batches add up to those of the batch.
@@ -21,16 +21,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from ._batches import Batch, Inputs, LabelledInputs, TrainingBatches, ValidationBatches
+from ._batches import Batch, ImageInputs, Inputs, LabelledInputs, TrainingBatches, ValidationBatches
 from ._cut import Cut
 from ._labels import Targets
 from ._nets import OutputLayer, TailRecipe, WeightedNet, as_output_layer, net_arguments
 from ._preprocessing import Preprocessing
-from ._torch import draws_from_globals, generator, seeded_globals, single_threaded
+from ._torch import draws_from_globals, generator, place, seeded_globals, single_threaded
 from ._training import Standardization, appearance
 from .exceptions import TrainingError
 
-_MICRO_BATCH = 4
+_MICRO_BATCH = 8
+_MICRO_BATCH_OF_PIXELS = 4  # where the network is longer, so that more has to be kept for the gradients
 _OUT_OF_MEMORY = (torch.OutOfMemoryError,)
 _AS_IT_IS = contextlib.nullcontext()
 _DROPPED = 13
@@ -100,7 +101,7 @@ class _TailNet(WeightedNet):
     recipe: TailRecipe
     runner: _Runner | None = None
     draws: bool = False
-    anchors: dict[nn.Parameter, torch.Tensor | float]
+    anchors: dict[nn.Parameter, torch.Tensor]
 
     def get_params_for_optimizer(self, prefix: str, named_parameters: Any) -> tuple[list[Any], dict[str, Any]]:
         """Return one group of parameters for each stage and for the output layer, weights apart from the rest."""
@@ -168,9 +169,8 @@ class _TailNet(WeightedNet):
         with torch.no_grad():
             for group in self.optimizer_.param_groups:
                 for parameter in group["params"]:
-                    if (anchor := self.anchors.get(parameter)) is not None:
-                        pull = group["lr"] * self.recipe.weight_decay
-                        parameter.add_(anchor - parameter, alpha=pull)
+                    if parameter in self.anchors:
+                        parameter.lerp_(self.anchors[parameter], group["lr"] * self.recipe.weight_decay)
 
     def infer(self, inputs: torch.Tensor, **fit_params: Any) -> torch.Tensor:
         """Return the logits of validation samples, in float64 on the CPU."""
@@ -235,7 +235,8 @@ def fine_tune(
     order = torch.from_numpy(np.argsort(rank))
     weight, bias = standardization.unfold(layer.weight.detach()[order], layer.bias.detach()[order])
     draws = _draws(cut)
-    module = FineTuned(cut, preprocessing, standardization, as_output_layer(weight, bias, device), recipe).to(device)
+    layer = as_output_layer(weight, bias, device)
+    module = place(FineTuned(cut, preprocessing, standardization, layer, recipe), device)
     inputs, targets = parts[0]
     dataset = LabelledInputs(inputs, rank[targets.codes], targets.weights)
     held_out = None
@@ -245,17 +246,18 @@ def fine_tune(
     net = _make_net(module, dataset, held_out, recipe, seed, copy.deepcopy(net_params or {}))
     # BatchNorm that trains needs the whole batch at once.
     whole = device.type != "cpu" or not recipe.keeps_statistics
-    net.runner = _Runner(None, net.batch_size + 1) if whole else _Runner(pool, _MICRO_BATCH)
+    micro_batch = _MICRO_BATCH_OF_PIXELS if isinstance(inputs, ImageInputs) else _MICRO_BATCH
+    net.runner = _Runner(None, net.batch_size + 1) if whole else _Runner(pool, micro_batch)
     net.recipe, net.draws = recipe, draws
     start = {p: p.detach().clone() for p in module.parameters() if p.requires_grad}
-    net.anchors = {p: start[p] if recipe.keeps_statistics else 0.0 for p in cut.depths() if p.ndim > 1}
+    net.anchors = {p: start[p] if recipe.keeps_statistics else torch.zeros_like(p) for p in cut.depths() if p.ndim > 1}
     with contextlib.nullcontext() if whole else single_threaded(), _compiled(cut) if recipe.compile else _AS_IT_IS:
         net.fit(dataset)
     net.forget()
     with torch.no_grad():
         for parameter, before in start.items():
             parameter.lerp_(before, 1 - recipe.interpolation)
-    net.module_.cpu().eval()
+    place(net.module_, torch.device("cpu")).eval()
     with torch.no_grad():
         layer = net.module_.output.double()
         weight, bias = standardization.fold(layer.weight, layer.bias)

@@ -79,7 +79,7 @@ def no_draws(monkeypatch):
 @pytest.mark.parametrize("mixup_alpha", [0.0, 0.5])
 def test_the_size_of_micro_batches_changes_nothing_but_rounding(monkeypatch, no_draws, mixup_alpha):
     whole = train(mixup_alpha=mixup_alpha)
-    with micro_batches(monkeypatch, 100):
+    with micro_batches(monkeypatch, 3):
         assert distance(whole, train(mixup_alpha=mixup_alpha)) < 1e-6
 
 
@@ -92,7 +92,7 @@ def test_that_law_fails_for_a_loss_that_is_a_mean_over_its_batch(monkeypatch, no
 
     monkeypatch.setattr(WeightedNet, "get_loss", naive)
     whole = train()
-    with micro_batches(monkeypatch, 100):
+    with micro_batches(monkeypatch, 3):
         assert distance(whole, train()) > 1e-3
 
 
