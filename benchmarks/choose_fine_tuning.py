@@ -46,8 +46,9 @@ SETS = [
 ]
 # Parameters of the classifier beside trainable_stages="all": one at a time is changed.
 CANDIDATES = {
-    "default": {},
+    "default": {"max_epochs": 8},
     "4 epochs": {"max_epochs": 4},
+    "12 epochs": {"max_epochs": 12},
     "16 epochs": {"max_epochs": 16},
     "backbone_lr_ratio 0.01": {"backbone_lr_ratio": 0.01},
     "backbone_lr_ratio 0.1": {"backbone_lr_ratio": 0.1},

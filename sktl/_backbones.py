@@ -177,9 +177,10 @@ def resolve_backbone(backbone: BackboneName, weights: Weights, image_size: int |
             "backbone=lambda: network, so that each fit starts from the same weights."
         )
     if callable(backbone) and not isinstance(backbone, str):
-        if weights != "default":
+        if weights is not None and weights != "default":
             raise InvalidParameterError(
-                f"weights={weights!r} cannot be combined with a callable backbone: let the callable load them."
+                f"weights={weights!r} cannot be combined with a callable backbone: let the callable load them, and "
+                "say weights=None if they are random."
             )
         name = _qualified_name(backbone)
         source: Source = _call(backbone, seed)

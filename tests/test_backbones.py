@@ -430,8 +430,12 @@ def test_a_module_instead_of_a_callable_is_an_error_that_shows_the_callable():
 
 
 def test_weights_beside_a_callable_are_an_error():
-    with pytest.raises(InvalidParameterError, match=r"weights=None cannot be combined with a callable backbone"):
-        resolve(small_conv_net, None)
+    with pytest.raises(InvalidParameterError, match=r"weights='IMAGENET1K_V1' cannot be combined"):
+        resolve(small_conv_net, "IMAGENET1K_V1")
+
+
+def test_no_weights_beside_a_callable_say_that_its_weights_are_random():
+    assert resolve(small_conv_net, None).stages == resolve(small_conv_net).stages
 
 
 def test_a_callables_random_weights_come_from_the_seed():

@@ -1,0 +1,86 @@
+"""
+How much to train, and how fast: a grid search
+==============================================
+
+Search the number of stages that are trained and the learning rate together, on images that come with scikit-learn, or
+on a folder of your own with one sub-folder per class::
+
+    python examples/plot_grid_search.py [FOLDER]
+
+One grid of learning rates serves all numbers of stages: ``lr`` is the rate of the output layer, and the stages learn at
+a fixed share of it. With no stage to train, each image goes through the network once for the whole search.
+"""
+
+import sys
+import time
+
+import matplotlib.pyplot as plt
+import numpy as np
+from sklearn.datasets import load_digits
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
+
+from sktl import PretrainedImageClassifier
+from sktl.datasets import load_image_folder
+
+# %%
+# A few images of each class: enough to see the effect, few enough to search in a minute or two on two cores.
+
+PER_CLASS = 12
+folder = next(iter(sys.argv[1:]), None)
+if folder:
+    photos = load_image_folder(folder)
+    images, labels = photos.data, photos.target
+else:
+    digits = load_digits()
+    images, labels = digits.images / 16, digits.target
+rng = np.random.default_rng(0)
+rows = np.concatenate([rng.permutation(np.flatnonzero(labels == label))[:PER_CLASS] for label in np.unique(labels)])
+images, labels = [images[i] for i in rows], labels[rows]
+print(f"{len(images)} images of {len(np.unique(labels))} classes")
+
+# %%
+# Small images make the search fast; ``image_size=None`` is the size for which the network was made. Handwritten digits
+# mean something else when mirrored, so nothing is changed at random; leave ``augmentation`` as it is for photos.
+
+clf = PretrainedImageClassifier(
+    image_size=128 if folder else 64, augmentation="auto" if folder else None, max_epochs=6, random_state=0
+)
+print("stages, from input to output:", ", ".join(stage.name for stage in clf.fit(images, labels).backbone_.stages))
+
+grid = {"trainable_stages": [0, 1, 3, "all"], "lr": [0.003, 0.01, 0.03, 0.1]}
+search = GridSearchCV(clf, grid, cv=StratifiedKFold(3, shuffle=True, random_state=0))
+started = time.perf_counter()
+search.fit(images, labels)
+n_fits = 3 * len(search.cv_results_["params"]) + 1
+print(f"{n_fits} fits in {time.perf_counter() - started:.0f} s")
+print(f"best: {search.best_params_}, accuracy {search.best_score_:.1%}")
+
+# %%
+# The heat map: accuracy over the folds, a row for each number of stages, a column for each learning rate.
+
+scores = search.cv_results_["mean_test_score"]
+accuracy = np.array([
+    [
+        scores[search.cv_results_["params"].index({"lr": lr, "trainable_stages": stages})]
+        for lr in grid["lr"]
+    ]
+    for stages in grid["trainable_stages"]
+])  # fmt: skip
+figure, ax = plt.subplots(figsize=(6, 4.2), layout="constrained")
+drawn = ax.imshow(100 * accuracy, cmap="cividis", aspect="auto")
+ax.set_xticks(range(len(grid["lr"])), [f"{lr:g}" for lr in grid["lr"]])
+ax.set_yticks(range(len(grid["trainable_stages"])), [str(stages) for stages in grid["trainable_stages"]])
+ax.set_xlabel("lr, learning rate of the output layer")
+ax.set_ylabel("trainable_stages")
+middle = 100 * (accuracy.min() + accuracy.max()) / 2
+for row, values in enumerate(100 * accuracy):
+    for column, value in enumerate(values):
+        best = value == 100 * accuracy.max()
+        ax.text(
+            column, row, f"{value:.1f}", ha="center", va="center", color="black" if value > middle else "white",
+            fontweight="bold" if best else "normal",
+        )  # fmt: skip
+figure.colorbar(drawn, label="cross-validated accuracy (%)")
+ax.set_title(f"{n_fits - 1} fits on {len(images)} images")
+figure.savefig("grid_search.png", dpi=120)
+print("heat map drawn in grid_search.png")
