@@ -46,7 +46,7 @@ SETS = [
 ]
 # Parameters of the classifier beside trainable_stages="all": one at a time is changed.
 CANDIDATES = {
-    "default": {"max_epochs": 8},
+    "default": {},
     "4 epochs": {"max_epochs": 4},
     "12 epochs": {"max_epochs": 12},
     "16 epochs": {"max_epochs": 16},

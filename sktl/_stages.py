@@ -318,7 +318,9 @@ def _describe(
         end = modules.index(mark.module) + 1 if mark.module in modules else start
         names.append(_span(modules[start:end]) or "stem")
         start = end
-    names.append(_span(modules[start:]) or "network")
+    if sets:
+        own = [module for module in modules[start:] if any(name.startswith(f"{module}.") for name in sets[-1])]
+        names.append(_span(own or sorted({name.partition(".")[0] for name in sets[-1]})))
     return tuple(map(Stage, names, sizes))
 
 
