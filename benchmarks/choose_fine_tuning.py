@@ -1,10 +1,12 @@
 """Choose the defaults of fine-tuning inside train/ of several data sets, from all images and from few per class.
 
     python benchmarks/choose_fine_tuning.py DATA [--seeds 2] [--sets NAME ...] [--candidates NAME ...] [--write PAGE]
+    python benchmarks/choose_fine_tuning.py DATA --candidates grid --sets "cat_breeds, 20 per class" ...
 
 DATA holds one folder per data set, each with train/<class>/*; test/ is never read. "half" trains on a random half of
-train/, "n per class" on n images of each class; what is measured are other images of train/, at most 600. Results are
-added to benchmarks/results/choose_fine_tuning.json, so that a run goes on where another stopped.
+train/, "n per class" on n images of each class; what is measured are other images of train/, at most 600. "grid" stands
+for the same learning rates with 0, 1 and all stages. Results are added to benchmarks/results/choose_fine_tuning.json,
+so that a run goes on where another stopped.
 """
 
 import argparse
@@ -65,6 +67,11 @@ CANDIDATES = {
     "trainable_stages 2": {"trainable_stages": 2},
     "trainable_stages 3": {"trainable_stages": 3},
 }
+GRID = {
+    f"trainable_stages {stages}, lr {lr:g}": {"trainable_stages": stages, "lr": lr}
+    for stages in (0, 1, "all")
+    for lr in (0.003, 0.01, 0.03, 0.1)
+}
 
 
 def split(y, size, seed):
@@ -108,10 +115,10 @@ class Trial:
         right = 100 * (logits.argmax(axis=1) == self.y_others).mean()
         return float(right), float(log_loss(self.y_others, softmax(logits, axis=1)))
 
-    def probe(self):
+    def probe(self, **parameters):
         """Return the output layer trained alone."""
-        features = self.extractor(self.training.samples)
-        return train_head(features, self.training.targets, self.recipe(trainable_stages=0), self.seed)[0].module_.output
+        features, recipe = self.extractor(self.training.samples), self.recipe(**{"trainable_stages": 0} | parameters)
+        return train_head(features, self.training.targets, recipe, self.seed)[0].module_.output
 
     def fine_tune(self, parameters):
         """Return the scores of each share of the trained weights, and the seconds."""
@@ -121,7 +128,8 @@ class Trial:
         seconds = time.perf_counter() - started
         network, layer = net.module_.cut.network, net.module_.output
         trained = [p.detach().clone() for p in [*network.parameters(), *layer.parameters()]]
-        before = [*self.extractor.backbone.build().parameters(), *self.probe().parameters()]
+        lr = {name: value for name, value in parameters.items() if name == "lr"}
+        before = [*self.extractor.backbone.build().parameters(), *self.probe(**lr).parameters()]
         scores = {}
         for share in SHARES:
             with torch.no_grad():
@@ -144,10 +152,11 @@ def run(data, sets, candidates, seeds):
                 key = f"{name} | {candidate} | {seed}"
                 if key in results:
                     continue
-                if candidate in CANDIDATES:
-                    results[key] = trial.fine_tune(CANDIDATES[candidate])
+                parameters = (CANDIDATES | GRID).get(candidate, {"trainable_stages": 0})
+                if parameters.get("trainable_stages") == 0:
+                    results[key] = {"0": trial.score(None, trial.probe(**parameters))}
                 else:
-                    results[key] = {"0": trial.score(None, trial.probe())}
+                    results[key] = trial.fine_tune(parameters)
                 print(key, results[key], flush=True)
                 RESULTS.parent.mkdir(exist_ok=True)
                 RESULTS.write_text(json.dumps(results, indent=1))
@@ -183,6 +192,19 @@ def markdown(results):
     return "\n".join(lines)
 
 
+def grid_markdown(results):
+    """Return the grid as a table."""
+    rates = sorted({parameters["lr"] for parameters in GRID.values()})
+    names = [name for name in SETS if any(key.startswith(f"{name} | {next(iter(GRID))} | ") for key in results)]
+    lines = ["| data | trainable_stages | " + " | ".join(f"lr {lr:g}" for lr in rates) + " |", "|---" * 6 + "|"]
+    for name in names:
+        for stages in (0, 1, "all"):
+            share = "0" if stages == 0 else "0.75"
+            cells = [cell(results, name, f"trainable_stages {stages}, lr {lr:g}", share) for lr in rates]
+            lines.append(f"| {name} | {stages} | " + " | ".join(f"{text} ({n})" for text, n in cells) + " |")
+    return "\n".join(lines)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("data", type=Path)
@@ -191,13 +213,15 @@ def main():
     parser.add_argument("--candidates", nargs="*", default=list(CANDIDATES), metavar="NAME")
     parser.add_argument("--write", type=Path, help="page whose table is replaced")
     arguments = parser.parse_args()
-    table = markdown(run(arguments.data, arguments.sets, arguments.candidates, arguments.seeds))
-    print(table)
-    if arguments.write:
-        page = arguments.write.read_text()
-        parts = re.split(r"(<!-- (?:begin|end) choose_fine_tuning -->\n)", page)
-        parts[2] = table + "\n"
-        arguments.write.write_text("".join(parts))
+    candidates = list(GRID) if arguments.candidates == ["grid"] else arguments.candidates
+    results = run(arguments.data, arguments.sets, candidates, arguments.seeds)
+    for name, table in (("choose_fine_tuning", markdown(results)), ("learning_rates", grid_markdown(results))):
+        print(table, end="\n\n")
+        if arguments.write:
+            page = arguments.write.read_text()
+            parts = re.split(rf"(<!-- (?:begin|end) {name} -->\n)", page)
+            parts[2] = table + "\n"
+            arguments.write.write_text("".join(parts))
 
 
 if __name__ == "__main__":

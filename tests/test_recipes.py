@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sktl import PretrainedImageClassifier
+from sktl._augmentation import AUGMENTATIONS
 from sktl._recipes import check_combinations, resolve_recipe
 from sktl.exceptions import InvalidParameterError
 
@@ -54,3 +55,49 @@ def test_what_the_user_says_is_taken_as_it_is(n_features):
 def test_what_lbfgs_cannot_use_is_refused_by_name(params):
     with pytest.raises(InvalidParameterError, match=f"{next(iter(params))}=.* has no meaning with optimizer="):
         resolve(optimizer="lbfgs", **params)
+
+
+@pytest.mark.parametrize(
+    ("params", "max_epochs", "ratio", "freeze_epochs", "interpolation"),
+    [
+        ({}, 8, 1 / 30, 50, 0.75),
+        ({"optimizer": "sgd"}, 8, 1 / 30, 50, 0.75),
+        ({"optimizer": "adamw"}, 8, 0.1, 50, 0.75),
+        ({"optimizer": torch.optim.RMSprop}, 8, 0.1, 50, 0.75),
+        ({"weights": None}, 40, 1.0, None, 1.0),
+    ],
+)
+def test_auto_values_of_stages_are_those_that_the_docstring_names(
+    params, max_epochs, ratio, freeze_epochs, interpolation
+):
+    recipe = resolve(trainable_stages="all", n_trainable=6, **params)
+    assert (recipe.max_epochs, recipe.batch_size, recipe.augmentation) == (max_epochs, 16, AUGMENTATIONS["light"])
+    assert recipe.backbone_lr_ratio == pytest.approx(ratio)
+    assert (recipe.probing.max_epochs if recipe.probing else None) == freeze_epochs
+    assert recipe.interpolation == interpolation
+    assert recipe.keeps_statistics == ("weights" not in params)
+
+
+def test_what_the_user_says_of_stages_is_taken_as_it_is_and_the_probing_keeps_its_own_batches():
+    recipe = resolve(
+        1000, trainable_stages=2, n_trainable=2, max_epochs=3, freeze_epochs=0, backbone_lr_ratio=0.7, layer_decay=0.5,
+        augmentation=None, mixup_alpha=0.3, batch_size=5,
+    )  # fmt: skip
+    assert (recipe.max_epochs, recipe.probing, recipe.backbone_lr_ratio, recipe.layer_decay) == (3, None, 0.7, 0.5)
+    assert (recipe.augmentation, recipe.mixup_alpha, recipe.batch_size) == (None, 0.3, 5)
+    probed = resolve(1000, trainable_stages=2, n_trainable=2, freeze_epochs=7, batch_size=5)
+    assert (probed.probing.max_epochs, probed.probing.batch_size, probed.batch_size) == (7, 50, 5)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"weights": None, "trainable_stages": "all", "freeze_epochs": 3}, "freeze_epochs=3 has no meaning"),
+        ({"weights": None, "trainable_stages": "all", "batch_size": 1}, "batch_size=1 has no meaning"),
+        ({"optimizer": "lbfgs", "early_stopping": True}, "early_stopping=True has no meaning"),
+        ({"optimizer": "lbfgs", "trainable_stages": 1}, "trainable_stages=1 has no meaning"),
+    ],
+)
+def test_combinations_without_meaning_are_refused_by_name(params, message):
+    with pytest.raises(InvalidParameterError, match=message):
+        resolve(**params)
