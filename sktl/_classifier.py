@@ -63,7 +63,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         augmentation, so that they cost next to nothing. `"auto"` is 50; 0 with `weights=None`. Without effect for
         `trainable_stages=0`.
     max_epochs : int, default="auto"
-        Passes over the images in which stages are trained, `"auto"` being 8 and 40 with `weights=None`. For
+        Passes over the images in which stages are trained, `"auto"` being 12, and 40 with `weights=None`. For
         `trainable_stages=0`, passes over the features, or the most iterations of `"lbfgs"`; `"auto"` is 50, for
         `"lbfgs"` 500.
     lr : float, default="auto"
