@@ -63,15 +63,17 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         augmentation, so that they cost next to nothing. `"auto"` is 50; 0 with `weights=None`. Without effect for
         `trainable_stages=0`.
     max_epochs : int, default="auto"
-        Passes over the images in which stages are trained, `"auto"` being 12, and 40 with `weights=None`. For
-        `trainable_stages=0`, passes over the features, or the most iterations of `"lbfgs"`; `"auto"` is 50, for
-        `"lbfgs"` 500.
+        Passes over the images in which stages are trained, `"auto"` being 8 for the optimizers `"auto"` and `"adamw"`,
+        12 for others, and 40 with `weights=None`. For `trainable_stages=0`, passes over the features, or the most
+        iterations of `"lbfgs"`; `"auto"` is 50, for `"lbfgs"` 500.
     lr : float, default="auto"
-        Highest learning rate of the output layer, larger than 0, for standardised features. `"auto"` is 0.03 for
-        `"sgd"` and 0.001 for all others, times 1280 / n_features for networks with more than 1280 features.
+        Highest learning rate of the output layer, larger than 0, for standardised features. `"auto"` is 0.03 for the
+        optimizers `"auto"` and `"sgd"`, 0.001 for all others, times 1280 / n_features for networks with more than 1280
+        features.
     backbone_lr_ratio : float, default="auto"
-        Learning rate of the last stage as a share of `lr`, larger than 0. `"auto"` is 1/30 for `"sgd"`, 0.1 for all
-        others, and 1 with `weights=None`. Without effect for `trainable_stages=0`, as are the parameters that say so.
+        Learning rate of the last stage as a share of `lr`, larger than 0. `"auto"` is 1/60 for the optimizer `"auto"`,
+        1/30 for `"sgd"`, 1/2 for `"adamw"`, 1/10 for all others, and 1 with `weights=None`. Without effect for
+        `trainable_stages=0`, as are the parameters that say so.
     layer_decay : float, default=1.0
         The learning rate of each stage as a share of that of the stage behind it, in (0, 1]. Without effect for 0
         stages.
@@ -81,9 +83,10 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         the same strength and decoupled, to where they began [5]_, with `weights=None` to zero. Biases and the
         parameters of normalisation layers are exempt.
     optimizer : {"auto", "sgd", "adamw", "lbfgs"} or subclass of torch.optim.Optimizer, default="auto"
-        `"auto"` is `"sgd"`, with Nesterov momentum 0.9. `"lbfgs"` sees all samples at once; it takes no `lr`,
-        `lr_schedule`, `batch_size`, `dropout` or `early_stopping`, and trains no stages. Of a class, `"auto"` values
-        are `lr=0.001` and, unless it is AdamW, `weight_decay=0.03`.
+        `"auto"` is `"sgd"`, with Nesterov momentum 0.9, for the output layer and `"adamw"` for pretrained stages; all
+        others train both. `"lbfgs"` sees all samples at once; it takes no `lr`, `lr_schedule`, `batch_size`, `dropout`
+        or `early_stopping`, and trains no stages. Of a class, `"auto"` values are `lr=0.001` and, unless it is AdamW,
+        `weight_decay=0.03`.
     lr_schedule : {"auto", "cosine", "constant"}, default="auto"
         `"cosine"`, which is `"auto"`, decays the learning rate to zero over the training [2]_. When stages are trained
         it rises to its highest over the first tenth of the steps.
@@ -93,11 +96,12 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
     augmentation : {"auto", "light", "strong", "trivial"}, callable or None, default="auto"
         How images are changed at random, anew in each epoch, while stages are trained. `"light"`, which is `"auto"`,
         crops at least 60 % of the area, of aspect ratio 3/4 to 4/3, and mirrors every other image; `"strong"` crops at
-        least 20 %; `"trivial"` is `"light"` and one operation of TrivialAugment [6]_. A callable takes a PIL image and
-        returns a PIL image, array or tensor, such as a transform of torchvision.transforms.v2 that does not normalise;
-        it runs in threads, with the global random generators seeded. None changes nothing, and stages are then trained
-        on kept activations, which is many times faster when they are few. Turn it off, or pass your own, where mirror
-        images mean something else (text, left and right lungs). Without effect for 0 stages.
+        least 20 %; `"trivial"` is `"light"` and one operation of TrivialAugment [6]_, such as turning, shearing, or
+        changing contrast or colours. A callable takes a PIL image and returns a PIL image, array or tensor, such as a
+        transform of torchvision.transforms.v2 that does not normalise; it runs in threads, with the global random
+        generators seeded. None changes nothing, and stages are then trained on kept activations, which is many times
+        faster when they are few. Turn it off, or pass your own, where mirror images mean something else (text, left and
+        right lungs). Without effect for 0 stages.
     mixup_alpha : float, default=0.0
         Mixes pairs of images and their losses [7]_, with shares from Beta(mixup_alpha, mixup_alpha); 0 mixes none.
         Without effect for 0 stages.
@@ -194,9 +198,9 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
     `image_shape`. Fitting on one form and predicting on another is legal.
 
     Stages are trained by stochastic gradient descent from the trained output layer, with gradients no longer than 5.
-    BatchNorm keeps the statistics of the pretrained network, except with `weights=None`. The result is then moved back
-    by a quarter towards where the stages and the output layer began [8]_, which in cross-validation did better than
-    either end; with `weights=None` it is not.
+    BatchNorm keeps the statistics of the pretrained network, except with `weights=None`. The result is then moved half
+    of the way back to where the stages and the output layer began [8]_, whose probabilities were better than those of
+    either end in cross-validation; with `weights=None` it is not.
 
     References
     ----------

@@ -25,6 +25,7 @@ from ._batches import Batch, ImageInputs, Inputs, LabelledInputs, TrainingBatche
 from ._cut import Cut
 from ._labels import Targets
 from ._nets import OutputLayer, TailRecipe, WeightedNet, as_output_layer, net_arguments
+from ._optimizers import PairedOptimizer
 from ._preprocessing import Preprocessing
 from ._torch import draws_from_globals, generator, place, seeded_globals, single_threaded
 from ._training import Standardization, appearance
@@ -112,8 +113,9 @@ class _TailNet(WeightedNet):
             rate = self.lr * (1.0 if depth < 0 else recipe.backbone_lr_ratio * recipe.layer_decay**depth)
             members = [p for p, of in rates.items() if of == depth]
             head_decay = recipe.weight_decay if depth < 0 else 0.0  # stages are pulled to their start: see below
-            groups.append({"params": [p for p in members if p.ndim > 1], "lr": rate, "weight_decay": head_decay})
-            groups.append({"params": [p for p in members if p.ndim <= 1], "lr": rate, "weight_decay": 0.0})
+            shared = {"lr": rate, "depth": depth}
+            groups.append({"params": [p for p in members if p.ndim > 1], "weight_decay": head_decay} | shared)
+            groups.append({"params": [p for p in members if p.ndim <= 1], "weight_decay": 0.0} | shared)
         return [[group for group in groups if group["params"]]], kwargs
 
     def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
@@ -300,6 +302,10 @@ def _make_net(
 ) -> _TailNet:
     arguments = net_arguments(recipe, len(dataset), float(dataset.weights.mean()), held_out)
     arguments["callbacks"] += net_params.pop("callbacks", None) or []
+    if recipe.stage_optimizer != recipe.optimizer:
+        arguments = {key: value for key, value in arguments.items() if not key.startswith("optimizer__")}
+        arguments |= {"optimizer": PairedOptimizer, "optimizer__head": recipe.optimizer}
+        arguments |= {"optimizer__stages": recipe.stage_optimizer}
     return _TailNet(
         module,
         device=None,  # where it is

@@ -15,13 +15,10 @@ from skorch.history import History as History
 from torch import nn
 
 from ._augmentation import Change
+from ._optimizers import OptimizerName, find_optimizer
 from .exceptions import InvalidParameterError, TrainingError
 
 CPU = torch.device("cpu")
-_OPTIMIZERS: dict[str, tuple[type[torch.optim.Optimizer], dict[str, Any]]] = {
-    "adamw": (torch.optim.AdamW, {}),
-    "sgd": (torch.optim.SGD, {"momentum": 0.9, "nesterov": True}),
-}
 # What `net_params` may name: all else is set by parameters of the estimator, or would change the loss.
 _OPEN = ("callbacks", "optimizer")
 
@@ -56,7 +53,7 @@ class Recipe:
         trains for `max_epochs`.
     """
 
-    optimizer: str | type[torch.optim.Optimizer]
+    optimizer: OptimizerName
     lr: float | None
     weight_decay: float
     max_epochs: int
@@ -80,6 +77,8 @@ class TailRecipe(Recipe):
         Stages to train.
     probing : Recipe or None
         How the output layer is trained alone before.
+    stage_optimizer : {"adamw", "sgd"} or subclass of torch.optim.Optimizer
+        Of the stages; `optimizer` is that of the output layer.
     backbone_lr_ratio : float
         Learning rate of the last stage, as a fraction of `lr`.
     layer_decay : float in (0, 1]
@@ -101,6 +100,7 @@ class TailRecipe(Recipe):
 
     n_trainable: int = 0
     probing: Recipe | None = None
+    stage_optimizer: OptimizerName = "adamw"
     backbone_lr_ratio: float = 1.0
     layer_decay: float = 1.0
     augmentation: Change | None = None
@@ -206,7 +206,7 @@ def net_arguments(
 ) -> dict[str, Any]:
     """Return the arguments of a net that follow from a recipe and the training samples; "lbfgs" needs others."""
     batch_size = min(recipe.batch_size or n_samples, n_samples)
-    optimizer, options = _OPTIMIZERS.get(recipe.optimizer, (recipe.optimizer, {}))  # type: ignore[arg-type]
+    optimizer, options = (torch.optim.LBFGS, {}) if recipe.optimizer == "lbfgs" else find_optimizer(recipe.optimizer)
     callbacks: list[Any] = []
     if recipe.lr_schedule == "cosine":
         n_steps = recipe.max_epochs * math.ceil(n_samples / batch_size)

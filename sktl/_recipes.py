@@ -24,13 +24,13 @@ _HEAD: dict[str, dict[str, Any]] = {
 }
 # With stages: from pretrained weights, and from random ones.
 _STAGES: dict[str, dict[str, Any]] = {
+    "auto": {"max_epochs": 8, "backbone_lr_ratio": 1 / 60, "batch_size": 16, "augmentation": "light"},
     "sgd": {"max_epochs": 12, "backbone_lr_ratio": 1 / 30, "batch_size": 16, "augmentation": "light"},
-    "adamw": {"max_epochs": 12, "backbone_lr_ratio": 0.1, "batch_size": 16, "augmentation": "light"},
+    "adamw": {"max_epochs": 8, "backbone_lr_ratio": 0.5, "batch_size": 16, "augmentation": "light"},
     "class": {"max_epochs": 12, "backbone_lr_ratio": 0.1, "batch_size": 16, "augmentation": "light"},
     "random": {"max_epochs": 40, "backbone_lr_ratio": 1.0, "batch_size": 16, "augmentation": "light"},
 }
-_INTERPOLATION = 0.75
-_AUTO_OPTIMIZER = "sgd"
+_INTERPOLATION = 0.5
 _STEPS_PER_EPOCH = 20
 _LEAST_BATCH = 16
 # The loss curves more with more features, so that steps must be shorter: the number for which `lr` was chosen.
@@ -43,7 +43,8 @@ _UNUSED_BY_LBFGS = {
 
 def resolve_recipe(estimator: Any, n_trainable: int, n_samples: int, n_features: int, device: torch.device) -> Recipe:
     """Return the recipe that the checked parameters of a classifier describe for so many images and features."""
-    optimizer = _AUTO_OPTIMIZER if estimator.optimizer == "auto" else estimator.optimizer
+    automatic = isinstance(estimator.optimizer, str) and estimator.optimizer == "auto"
+    optimizer = "sgd" if automatic else estimator.optimizer
     kind = optimizer if isinstance(optimizer, str) else "adamw" if issubclass(optimizer, torch.optim.AdamW) else "class"
 
     def value(name: str, auto: Any) -> Any:
@@ -70,7 +71,7 @@ def resolve_recipe(estimator: Any, n_trainable: int, n_samples: int, n_features:
     if not n_trainable:
         return head
     pretrained = estimator.weights is not None
-    defaults = _STAGES[kind if pretrained else "random"]
+    defaults = _STAGES["random" if not pretrained else "auto" if automatic else kind]
     freeze_epochs = value("freeze_epochs", _HEAD[kind]["max_epochs"] if pretrained else 0)
     probing = replace(head, max_epochs=freeze_epochs, batch_size=batch_size) if freeze_epochs else None
     own = {name: value(name, defaults[name]) for name in ("max_epochs", "batch_size", "backbone_lr_ratio")}
@@ -78,6 +79,7 @@ def resolve_recipe(estimator: Any, n_trainable: int, n_samples: int, n_features:
         **vars(head) | own,
         n_trainable=n_trainable,
         probing=probing,
+        stage_optimizer="adamw" if automatic and pretrained else optimizer,
         layer_decay=estimator.layer_decay,
         augmentation=resolve_augmentation(value("augmentation", defaults["augmentation"])),
         mixup_alpha=estimator.mixup_alpha,

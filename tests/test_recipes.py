@@ -60,10 +60,10 @@ def test_what_lbfgs_cannot_use_is_refused_by_name(params):
 @pytest.mark.parametrize(
     ("params", "max_epochs", "ratio", "freeze_epochs", "interpolation"),
     [
-        ({}, 12, 1 / 30, 50, 0.75),
-        ({"optimizer": "sgd"}, 12, 1 / 30, 50, 0.75),
-        ({"optimizer": "adamw"}, 12, 0.1, 50, 0.75),
-        ({"optimizer": torch.optim.RMSprop}, 12, 0.1, 50, 0.75),
+        ({}, 8, 1 / 60, 50, 0.5),
+        ({"optimizer": "sgd"}, 12, 1 / 30, 50, 0.5),
+        ({"optimizer": "adamw"}, 8, 0.5, 50, 0.5),
+        ({"optimizer": torch.optim.RMSprop}, 12, 0.1, 50, 0.5),
         ({"weights": None}, 40, 1.0, None, 1.0),
     ],
 )

@@ -1,0 +1,70 @@
+"""The optimizers by name, and a pair of them: one for the output layer, another for the stages."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import torch
+from torch.optim import SGD, AdamW, Optimizer
+
+OptimizerName: TypeAlias = str | type[Optimizer]
+
+_BY_NAME: dict[str, tuple[type[Optimizer], dict[str, Any]]] = {
+    "adamw": (AdamW, {"fused": True}),
+    "sgd": (SGD, {"momentum": 0.9, "nesterov": True, "fused": True}),
+}
+
+
+def find_optimizer(optimizer: OptimizerName) -> tuple[type[Optimizer], dict[str, Any]]:
+    """Return the class of an optimizer, a name or the class itself, and its options."""
+    return _BY_NAME[optimizer] if isinstance(optimizer, str) else (optimizer, {})
+
+
+class PairedOptimizer(Optimizer):
+    """Two optimizers as one, for groups of parameters of which some, by their key `"depth"`, are of the output layer.
+
+    Stochastic gradient descent finds the optimum of the output layer, whose standardised inputs make its loss well
+    conditioned. Gradients of stages differ in scale from layer to layer, which AdamW evens out.
+
+    Parameters
+    ----------
+    groups : list of dict
+        With `"params"` and `"depth"`, -1 for the output layer, and perhaps rates of their own.
+    lr : float
+        Of groups without a rate.
+    head, stages : str or subclass of Optimizer
+    **options
+        For each optimizer that has a parameter of this name.
+
+    Raises
+    ------
+    TypeError
+        If neither has a parameter of this name.
+    """
+
+    def __init__(self, groups: Any, lr: float, head: OptimizerName, stages: OptimizerName, **options: Any):
+        super().__init__(groups, {"lr": lr})
+        kinds = [find_optimizer(head), find_optimizer(stages)]
+        known = [inspect.signature(kind).parameters for kind, _ in kinds]
+        for name in options:
+            if not any(name in names for names in known):
+                raise TypeError(f"neither {kinds[0][0].__name__} nor {kinds[1][0].__name__} has a parameter {name!r}")
+        self.parts = []
+        for (kind, defaults), names, of_head in zip(kinds, known, (True, False), strict=True):
+            mine = [group for group in self.param_groups if (group["depth"] < 0) == of_head]
+            given = {name: value for name, value in options.items() if name in names}
+            part = kind(mine, **{"lr": lr} | defaults | given)  # shares the groups, so that schedules reach it
+            part.state = self.state
+            self.parts.append(part)
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Make a step of both; `closure` sets the gradients and returns the loss."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for part in self.parts:
+            part.step()
+        return loss
