@@ -141,8 +141,8 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         1 shows the progress of the images, 2 also a line per epoch.
     net_params : dict, default=None
         Further arguments of the skorch nets: `{"callbacks": [...], "optimizer__<name>": ...}`. Each phase of training
-        has a net and copies of the callbacks. Without `early_stopping` there is no validation set, and callbacks
-        monitor `"train_loss"`.
+        has a net and copies of the callbacks; each optimizer takes the options that it has. Without `early_stopping`
+        there is no validation set, and callbacks monitor `"train_loss"`.
 
     Attributes
     ----------

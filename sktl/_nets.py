@@ -206,7 +206,7 @@ def net_arguments(
 ) -> dict[str, Any]:
     """Return the arguments of a net that follow from a recipe and the training samples; "lbfgs" needs others."""
     batch_size = min(recipe.batch_size or n_samples, n_samples)
-    optimizer, options = (torch.optim.LBFGS, {}) if recipe.optimizer == "lbfgs" else find_optimizer(recipe.optimizer)
+    optimizer, options = find_optimizer(recipe.optimizer)
     callbacks: list[Any] = []
     if recipe.lr_schedule == "cosine":
         n_steps = recipe.max_epochs * math.ceil(n_samples / batch_size)

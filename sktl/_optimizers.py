@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Any, TypeAlias
 
 import torch
-from torch.optim import SGD, AdamW, Optimizer
+from torch.optim import LBFGS, SGD, AdamW, Optimizer
 
 OptimizerName: TypeAlias = str | type[Optimizer]
 
 _BY_NAME: dict[str, tuple[type[Optimizer], dict[str, Any]]] = {
     "adamw": (AdamW, {"fused": True}),
+    "lbfgs": (LBFGS, {}),
     "sgd": (SGD, {"momentum": 0.9, "nesterov": True, "fused": True}),
 }
 
@@ -20,6 +21,11 @@ _BY_NAME: dict[str, tuple[type[Optimizer], dict[str, Any]]] = {
 def find_optimizer(optimizer: OptimizerName) -> tuple[type[Optimizer], dict[str, Any]]:
     """Return the class of an optimizer, a name or the class itself, and its options."""
     return _BY_NAME[optimizer] if isinstance(optimizer, str) else (optimizer, {})
+
+
+def option_names(optimizer: OptimizerName) -> Set[str]:
+    """Return the names of the options that an optimizer has."""
+    return inspect.signature(find_optimizer(optimizer)[0]).parameters.keys()
 
 
 class PairedOptimizer(Optimizer):
@@ -36,25 +42,16 @@ class PairedOptimizer(Optimizer):
         Of groups without a rate.
     head, stages : str or subclass of Optimizer
     **options
-        For each optimizer that has a parameter of this name.
-
-    Raises
-    ------
-    TypeError
-        If neither has a parameter of this name.
+        For each optimizer that has one of this name.
     """
 
     def __init__(self, groups: Any, lr: float, head: OptimizerName, stages: OptimizerName, **options: Any):
         super().__init__(groups, {"lr": lr})
-        kinds = [find_optimizer(head), find_optimizer(stages)]
-        known = [inspect.signature(kind).parameters for kind, _ in kinds]
-        for name in options:
-            if not any(name in names for names in known):
-                raise TypeError(f"neither {kinds[0][0].__name__} nor {kinds[1][0].__name__} has a parameter {name!r}")
         self.parts = []
-        for (kind, defaults), names, of_head in zip(kinds, known, (True, False), strict=True):
+        for optimizer, of_head in ((head, True), (stages, False)):
+            kind, defaults = find_optimizer(optimizer)
             mine = [group for group in self.param_groups if (group["depth"] < 0) == of_head]
-            given = {name: value for name, value in options.items() if name in names}
+            given = {name: value for name, value in options.items() if name in option_names(optimizer)}
             part = kind(mine, **{"lr": lr} | defaults | given)  # shares the groups, so that schedules reach it
             part.state = self.state
             self.parts.append(part)

@@ -12,6 +12,7 @@ import torch
 
 from ._augmentation import resolve_augmentation
 from ._nets import Recipe, TailRecipe, check_net_params
+from ._optimizers import OptimizerName, option_names
 from ._torch import computes_in_bfloat16
 from .exceptions import BackboneWarning, InvalidParameterError
 
@@ -43,8 +44,7 @@ _UNUSED_BY_LBFGS = {
 
 def resolve_recipe(estimator: Any, n_trainable: int, n_samples: int, n_features: int, device: torch.device) -> Recipe:
     """Return the recipe that the checked parameters of a classifier describe for so many images and features."""
-    automatic = isinstance(estimator.optimizer, str) and estimator.optimizer == "auto"
-    optimizer = "sgd" if automatic else estimator.optimizer
+    optimizer, stage_optimizer = _optimizers(estimator)
     kind = optimizer if isinstance(optimizer, str) else "adamw" if issubclass(optimizer, torch.optim.AdamW) else "class"
 
     def value(name: str, auto: Any) -> Any:
@@ -71,7 +71,7 @@ def resolve_recipe(estimator: Any, n_trainable: int, n_samples: int, n_features:
     if not n_trainable:
         return head
     pretrained = estimator.weights is not None
-    defaults = _STAGES["random" if not pretrained else "auto" if automatic else kind]
+    defaults = _STAGES["random" if not pretrained else "auto" if stage_optimizer != optimizer else kind]
     freeze_epochs = value("freeze_epochs", _HEAD[kind]["max_epochs"] if pretrained else 0)
     probing = replace(head, max_epochs=freeze_epochs, batch_size=batch_size) if freeze_epochs else None
     own = {name: value(name, defaults[name]) for name in ("max_epochs", "batch_size", "backbone_lr_ratio")}
@@ -79,7 +79,7 @@ def resolve_recipe(estimator: Any, n_trainable: int, n_samples: int, n_features:
         **vars(head) | own,
         n_trainable=n_trainable,
         probing=probing,
-        stage_optimizer="adamw" if automatic and pretrained else optimizer,
+        stage_optimizer=stage_optimizer,
         layer_decay=estimator.layer_decay,
         augmentation=resolve_augmentation(value("augmentation", defaults["augmentation"])),
         mixup_alpha=estimator.mixup_alpha,
@@ -88,6 +88,24 @@ def resolve_recipe(estimator: Any, n_trainable: int, n_samples: int, n_features:
         amp=estimator.amp == "auto" and computes_in_bfloat16(device),
         compile=estimator.compile,
     )
+
+
+def _optimizers(estimator: Any) -> tuple[OptimizerName, OptimizerName]:
+    """Return the optimizers of the output layer and of the stages."""
+    if not isinstance(estimator.optimizer, str) or estimator.optimizer != "auto":
+        return estimator.optimizer, estimator.optimizer
+    return "sgd", "sgd" if estimator.weights is None or estimator.trainable_stages == 0 else "adamw"
+
+
+def _check_optimizer_options(estimator: Any) -> None:
+    known = set[str]().union(*map(option_names, _optimizers(estimator)))
+    for key in estimator.net_params or {}:
+        base, _, name = key.partition("__")
+        if base == "optimizer" and name not in known:
+            raise InvalidParameterError(
+                f"net_params[{key!r}]: optimizer={estimator.optimizer!r} has no such option. It has "
+                f"{', '.join(sorted(known - {'params', 'lr', 'weight_decay'}))}."
+            )
 
 
 def check_combinations(estimator: Any) -> None:
@@ -121,6 +139,7 @@ def check_combinations(estimator: Any) -> None:
             f"optimizer={optimizer!r} has no weight_decay, so it cannot train the output layer; for L-BFGS pass "
             'optimizer="lbfgs".'
         )
+    _check_optimizer_options(estimator)
     if optimizer == "lbfgs":
         for name, unused in _UNUSED_BY_LBFGS.items():
             if getattr(estimator, name) != unused:

@@ -22,6 +22,7 @@ from ._finetuning import fine_tune
 from ._images import Sample
 from ._labels import Targets
 from ._nets import History, OutputLayer, TailRecipe, WeightedNet, as_output_layer
+from ._optimizers import option_names
 from ._torch import single_threaded_pool
 from ._training import Standardization, random_layer, train_head
 
@@ -122,7 +123,9 @@ def _start(
         with torch.no_grad():
             return as_output_layer(*standardization.fold(layer.weight, layer.bias)), standardization, History()
     held_out = (features[1], sources[1].labelled.targets) if len(sources) > 1 else None
-    net, _ = train_head(features[0], targets, recipe.probing, seed, net_params, held_out)
+    options = {f"optimizer__{name}" for name in option_names(recipe.probing.optimizer)}
+    known = {k: v for k, v in (net_params or {}).items() if not k.startswith("optimizer__") or k in options}
+    net, _ = train_head(features[0], targets, recipe.probing, seed, known, held_out)
     return net.module_.output, standardization, net.history
 
 

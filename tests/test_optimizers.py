@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import pickle
 
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -64,11 +63,6 @@ def test_options_go_to_the_part_that_knows_them():
     assert head["momentum"] == 0.5
     assert "eps" not in head
     assert all(group["eps"] == 1e-3 and "momentum" not in group for group in stages)
-
-
-def test_an_option_that_neither_knows_is_an_error():
-    with pytest.raises(TypeError, match="neither SGD nor AdamW has a parameter 'typo'"):
-        PairedOptimizer(groups_of(parameters(), [0.1] * 3), 0.1, "sgd", "adamw", typo=1)
 
 
 def test_what_a_pair_remembers_survives_pickle_and_deepcopy():

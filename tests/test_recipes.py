@@ -94,6 +94,8 @@ def test_what_the_user_says_of_stages_is_taken_as_it_is_and_the_probing_keeps_it
     [
         ({"weights": None, "trainable_stages": "all", "freeze_epochs": 3}, "freeze_epochs=3 has no meaning"),
         ({"weights": None, "trainable_stages": "all", "batch_size": 1}, "batch_size=1 has no meaning"),
+        ({"net_params": {"optimizer__typo": 1}}, r"optimizer__typo.*no such option. It has .*momentum"),
+        ({"net_params": {"optimizer__eps": 1}}, "optimizer__eps.*no such option"),
         ({"optimizer": "lbfgs", "early_stopping": True}, "early_stopping=True has no meaning"),
         ({"optimizer": "lbfgs", "trainable_stages": 1}, "trainable_stages=1 has no meaning"),
     ],

@@ -275,6 +275,13 @@ def test_setting_lr_keeps_the_ratios_between_stages(how):
         assert_allclose(rates, lr * np.array([1, 0.1, 0.05, 0.025, 0.0125]))
 
 
+def test_options_of_either_optimizer_reach_it():
+    clf = classifier(net_params={"optimizer__momentum": 0.5, "optimizer__eps": 1e-3}).fit(X, Y)
+    groups = clf.net_.optimizer_.param_groups
+    assert {group.get("momentum") for group in groups if group["depth"] < 0} == {0.5}
+    assert {group.get("eps") for group in groups if group["depth"] >= 0} == {1e-3}
+
+
 # -------------------------------------------------------------------------------------------------- early stopping
 
 
