@@ -49,6 +49,7 @@ SETS = [
 # Parameters of the classifier beside trainable_stages="all"; all else is the default.
 CANDIDATES = {
     "default": {},
+    "backbone_lr_ratio 1/60": {"backbone_lr_ratio": 1 / 60},
     "augmentation strong": {"augmentation": "strong"},
     "augmentation trivial": {"augmentation": "trivial"},
     "augmentation trivial, backbone_lr_ratio 1/120": {"augmentation": "trivial", "backbone_lr_ratio": 1 / 120},

@@ -72,8 +72,8 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         features.
     backbone_lr_ratio : float, default="auto"
         Learning rate of the last stage as a share of `lr`, larger than 0. `"auto"` is 1/60 for the optimizer `"auto"`,
-        1/30 for `"sgd"`, 1/2 for `"adamw"`, 1/10 for all others, and 1 with `weights=None`. Without effect for
-        `trainable_stages=0`, as are the parameters that say so.
+        1/30 for `"sgd"`, 1/2 for `"adamw"`, 1/10 for all others, times n_samples / 200 for fewer than 200 images; and 1
+        with `weights=None`. Without effect for `trainable_stages=0`, as are the parameters that say so.
     layer_decay : float, default=1.0
         The learning rate of each stage as a share of that of the stage behind it, in (0, 1]. Without effect for 0
         stages.

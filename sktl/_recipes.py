@@ -36,6 +36,8 @@ _STEPS_PER_EPOCH = 20
 _LEAST_BATCH = 16
 # The loss curves more with more features, so that steps must be shorter: the number for which `lr` was chosen.
 _FEATURES_OF_LR = 1280
+# With fewer images the output layer fits them all, and what moves the stages is mostly noise.
+_ENOUGH_IMAGES = 200
 _UNUSED_BY_LBFGS = {
     "trainable_stages": 0, "lr": "auto", "lr_schedule": "auto", "batch_size": "auto", "dropout": 0.0,
     "early_stopping": False,
@@ -74,6 +76,9 @@ def resolve_recipe(estimator: Any, n_trainable: int, n_samples: int, n_features:
     defaults = _STAGES["random" if not pretrained else "auto" if stage_optimizer != optimizer else kind]
     freeze_epochs = value("freeze_epochs", _HEAD[kind]["max_epochs"] if pretrained else 0)
     probing = replace(head, max_epochs=freeze_epochs, batch_size=batch_size) if freeze_epochs else None
+    if pretrained:
+        ratio = defaults["backbone_lr_ratio"] * min(1.0, n_samples / _ENOUGH_IMAGES)
+        defaults = defaults | {"backbone_lr_ratio": ratio}
     own = {name: value(name, defaults[name]) for name in ("max_epochs", "batch_size", "backbone_lr_ratio")}
     return TailRecipe(
         **vars(head) | own,

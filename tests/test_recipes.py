@@ -78,6 +78,15 @@ def test_auto_values_of_stages_are_those_that_the_docstring_names(
     assert recipe.keeps_statistics == ("weights" not in params)
 
 
+@given(n_samples=st.integers(2, 10**6))
+def test_stages_learn_more_slowly_from_few_images_unless_they_start_at_random(n_samples):
+    few = min(1, n_samples / 200)
+    found = resolve(n_samples, trainable_stages="all", n_trainable=6)
+    assert found.backbone_lr_ratio == pytest.approx(few / 60)
+    assert resolve(n_samples, trainable_stages=1, n_trainable=1, backbone_lr_ratio=0.2).backbone_lr_ratio == 0.2
+    assert resolve(n_samples, trainable_stages="all", n_trainable=6, weights=None).backbone_lr_ratio == 1
+
+
 def test_what_the_user_says_of_stages_is_taken_as_it_is_and_the_probing_keeps_its_own_batches():
     recipe = resolve(
         1000, trainable_stages=2, n_trainable=2, max_epochs=3, freeze_epochs=0, backbone_lr_ratio=0.7, layer_decay=0.5,
