@@ -197,7 +197,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
     array of shape (n, H, W), (n, H, W, C) or (n, C, H, W) of uint8 or of floats in [0, 1]; or flattened rows, with
     `image_shape`. Fitting on one form and predicting on another is legal.
 
-    Stages are trained by stochastic gradient descent from the trained output layer, with gradients no longer than 5.
+    Stages are trained in mini-batches, starting with the trained output layer, with gradients no longer than 5.
     BatchNorm keeps the statistics of the pretrained network, except with `weights=None`. The result is then moved half
     of the way back to where the stages and the output layer began [8]_, whose probabilities were better than those of
     either end in cross-validation; with `weights=None` it is not.
