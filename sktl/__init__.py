@@ -1,7 +1,7 @@
 """Transfer learning for images as ordinary scikit-learn estimators."""
 
 from . import datasets, exceptions
-from ._cache import CacheInfo, cache_info, clear_cache
+from ._cache import CacheInfo, cache_info, clear_cache, set_cache_limit
 from ._classifier import PretrainedImageClassifier
 from ._encoder import PretrainedImageEncoder
 from ._preprocessing import Preprocessing
@@ -17,4 +17,5 @@ __all__ = [
     "clear_cache",
     "datasets",
     "exceptions",
+    "set_cache_limit",
 ]

@@ -6,17 +6,18 @@ import copy
 import os
 from collections.abc import Sequence
 from numbers import Integral
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Tags
-from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils._param_validation import Interval, Options
 from sklearn.utils._param_validation import InvalidParameterError as _SklearnParameterError
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._backbones import Backbone, BackboneName, Weights, WeightsEnum, resolve_backbone
+from ._cache import open_cache, remove_at_exit
 from ._features import FeatureExtractor
 from ._images import Sample, as_samples, is_flattened
 from ._torch import resolve_device
@@ -31,7 +32,7 @@ class PretrainedImageBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     image_size: int | None
     image_shape: Sequence[int] | None
     device: str | torch.device
-    cache: str | bool
+    cache: str | os.PathLike[str] | Literal[False]
     n_jobs: int | None
     random_state: int | np.random.RandomState | None
     verbose: int
@@ -44,7 +45,7 @@ class PretrainedImageBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         "image_size": [Interval(Integral, 1, None, closed="left"), None],
         "image_shape": ["array-like", None],
         "device": [str, torch.device],
-        "cache": [StrOptions({"auto"}), Options(bool, {False})],
+        "cache": [str, os.PathLike, Options(bool, {False})],
         "n_jobs": [Interval(Integral, None, -1, closed="right"), Interval(Integral, 1, None, closed="left"), None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -91,7 +92,7 @@ class PretrainedImageBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         return as_samples(X, self.image_shape)
 
     def _extractor(self, backbone: Backbone, device: torch.device) -> FeatureExtractor:
-        return FeatureExtractor(backbone, device, self.n_jobs, self.cache == "auto", self.verbose)
+        return FeatureExtractor(backbone, device, self.n_jobs, open_cache(self.cache), self.verbose)
 
     def _resolve(self, seed: int) -> tuple[Backbone, torch.device]:
         return resolve_backbone(self.backbone, self.weights, self.image_size, seed), resolve_device(self.device)
@@ -114,6 +115,13 @@ class PretrainedImageBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     def _features(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
         return self._extractor(self.backbone_, self.device_)(self._as_samples(X, reset=False))
+
+    def __getstate__(self) -> dict[str, Any]:
+        # On the way to worker processes, perhaps, which share the cache that is this process's to remove.
+        if self.cache == "auto":
+            remove_at_exit()
+        state: dict[str, Any] = super().__getstate__()
+        return state
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -1,31 +1,49 @@
-"""Features kept in memory, by the content of the image and the function that was applied to it."""
+"""Which store of features a pass uses, and what people ask of it: statistics, forgetting, a bound.
+
+`cache="auto"` is a private store of this process and of the workers that it starts: both name it by the process id of
+the first, so that nothing about it travels in pickles. It goes when that process ends; what a killed one left behind is
+removed by the next process that makes a store.
+"""
 
 from __future__ import annotations
 
+import atexit
+import multiprocessing
+import os
+import platform
+import shutil
+import stat
+import tempfile
 import threading
-from collections import OrderedDict, defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import NamedTuple
+import warnings
+from collections.abc import Sequence
+from numbers import Integral
+from pathlib import Path
+from typing import Literal, NamedTuple
 
-import numpy as np
+from ._store import Store, is_running
+from .exceptions import CacheWarning, InvalidParameterError
 
-_MAX_BYTES = 1 << 30
-# A row this many times as large as those of another network does not push them out.
-_LARGER = 8
+LIMIT_VARIABLE = "SKTL_CACHE_MAX_BYTES"
+# Spaces of a store that hold something else than images.
+APART = "about "
+_DEFAULT_LIMIT = 4 << 30
+# The values used last are also kept in memory: many small ones, such as features, are found ten times as fast there.
+_IN_MEMORY = 64 << 20
+_SMALL = 64 << 10
 
 
 class CacheInfo(NamedTuple):
-    """Statistics of the cache, as :func:`functools.lru_cache` gives them.
+    """Statistics of a cache, as :func:`functools.lru_cache` gives them, over all processes that use it.
 
     Attributes
     ----------
     hits, misses : int
-        Images whose features were found, and were not, since the process began or the cache was cleared.
+        Images whose features were found, and were not, since the cache was made or cleared.
     images : int
-        Images whose features are kept now.
+        Images whose features are kept now, counted once for each network.
     bytes, max_bytes : int
-        Size of these features, and its bound.
+        Size of all that is kept, and its bound; files on disk are about a tenth larger.
     """
 
     hits: int
@@ -35,80 +53,104 @@ class CacheInfo(NamedTuple):
     max_bytes: int
 
 
-class FeatureStore:
-    """A bounded map from (fingerprint, content key) to one row of features.
+class Cache:
+    """A store and the small values of it that this process used.
 
-    When it is full, the features of the network that was used longest ago go first. If there is but one network, what
-    is kept stays and the rest is computed anew each time: dropping the oldest would never hit under the cyclic scans
-    of a search. Activations do not push out features, which are many times smaller.
+    Parameters
+    ----------
+    store : Store or None
+        None keeps nothing.
     """
 
-    def __init__(self, max_bytes: int = _MAX_BYTES):
-        self.max_bytes = max_bytes
+    def __init__(self, store: Store | None):
+        self.store = store
+        self._start()
+
+    def _start(self) -> None:
+        self._pid = os.getpid()
         self._lock = threading.Lock()
-        self._passes: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)
-        self._rows: OrderedDict[str, dict[bytes, np.ndarray]] = OrderedDict()
+        self._memory: dict[tuple[str, bytes], bytes] = {}
         self._bytes = 0
-        self._hits = 0
-        self._misses = 0
 
-    @contextmanager
-    def exclusive(self, fingerprint: str) -> Iterator[None]:
-        """Let one thread at a time compute with a network, so that none computes what another is about to store."""
-        with self._lock:
-            turn = self._passes[fingerprint]
-        with turn:
-            yield
+    def get(self, space: str, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Return the values that are there, by key."""
+        if self.store is None:
+            return {}
+        memory = self._memory
+        found = {key: value for key in keys if (value := memory.get((space, key))) is not None}
+        if len(found) < len(keys):
+            stored = self.store.read(space, [key for key in keys if key not in found])
+            self._remember(space, stored)
+            found |= stored
+        return found
 
-    def find(self, fingerprint: str, keys: Sequence[bytes], count: bool = True) -> dict[bytes, np.ndarray]:
-        """Return the rows that are kept, by key."""
-        with self._lock:
-            rows = self._rows.get(fingerprint, {})
-            if rows:
-                self._rows.move_to_end(fingerprint)
-            found = {key: rows[key] for key in keys if key in rows}
-            if count:
-                hits = sum(key in found for key in keys)
-                self._hits += hits
-                self._misses += len(keys) - hits
-            return found
+    def put(self, space: str, items: Sequence[tuple[bytes, bytes]], owner: str = "") -> None:
+        """Keep values as far as there is room, and give up the owner's claims on their keys."""
+        if self.store is not None and items:
+            self.store.write(space, items, owner)
+            self._remember(space, dict(items))
 
-    def put(self, fingerprint: str, key: bytes, row: np.ndarray) -> None:
-        """Keep a row, which nobody may change afterwards, if there is room for it."""
-        if row.nbytes > self.max_bytes:
-            return
-        with self._lock:
-            while self._bytes + row.nbytes > self.max_bytes and (oldest := self._dispensable(fingerprint, row)):
-                self._bytes -= sum(old.nbytes for old in self._rows.pop(oldest).values())
-            if self._bytes + row.nbytes <= self.max_bytes:
-                rows = self._rows.setdefault(fingerprint, {})
-                if key not in rows:
-                    rows[key] = row
-                    self._bytes += row.nbytes
+    def claim(self, space: str, keys: Sequence[bytes], owner: str) -> list[bytes]:
+        """Return those of the keys whose values the owner is to compute now."""
+        return list(keys) if self.store is None else self.store.claim(space, keys, owner)
 
-    def _dispensable(self, fingerprint: str, row: np.ndarray) -> str | None:
-        """Return the network used longest ago whose rows a new row may push out: small ones save more per byte."""
-        for name, rows in self._rows.items():
-            if name != fingerprint and next(iter(rows.values())).nbytes * _LARGER >= row.nbytes:
-                return name
-        return None
+    def release(self, owner: str) -> None:
+        """Give up all claims of an owner."""
+        if self.store is not None:
+            self.store.release(owner)
 
-    def info(self) -> CacheInfo:
-        with self._lock:
-            images = sum(map(len, self._rows.values()))
-            return CacheInfo(self._hits, self._misses, images, self._bytes, self.max_bytes)
+    def count(self, hits: int, misses: int) -> None:
+        """Add to the statistics."""
+        if self.store is not None:
+            self.store.count(hits, misses)
 
     def clear(self) -> None:
+        """Forget everything."""
+        self._start()
+        if self.store is not None:
+            self.store.clear()
+
+    def _remember(self, space: str, values: dict[bytes, bytes]) -> None:
+        if self._pid != os.getpid():  # another thread may have held the lock when this process was forked
+            self._start()
         with self._lock:
-            self._rows.clear()
-            self._bytes = self._hits = self._misses = 0
+            for key, value in values.items():
+                size = len(value) + len(key)
+                if len(value) <= _SMALL and self._bytes + size <= _IN_MEMORY and (space, key) not in self._memory:
+                    self._memory[space, key] = value
+                    self._bytes += size
 
 
-process_store = FeatureStore()
+NO_CACHE = Cache(None)
+_caches: dict[Path, Cache] = {}
+_removed_at_exit: set[tuple[int, Path]] = set()
 
 
-def cache_info() -> CacheInfo:
-    """Return statistics of the features that this process keeps.
+def open_cache(cache: str | os.PathLike[str] | Literal[False]) -> Cache:
+    """Return the cache that a `cache` parameter names: `"auto"`, a directory, or False for none."""
+    if cache is False:
+        return NO_CACHE
+    private = cache == "auto"
+    try:
+        directory = _private_directory() if private else Path(os.path.abspath(os.path.expanduser(cache)))
+        if private and not directory.exists():
+            _remove_abandoned(directory.parent)
+            remove_at_exit()
+    except OSError as error:
+        warnings.warn(f"There is no folder for a cache of features: {error}.", CacheWarning, stacklevel=2)
+        return NO_CACHE
+    if directory not in _caches:
+        _caches[directory] = Cache(Store(directory, lambda: _default_limit(directory), durable=not private))
+    return _caches[directory]
+
+
+def cache_info(path: str | os.PathLike[str] | None = None) -> CacheInfo:
+    """Return statistics of a cache of features.
+
+    Parameters
+    ----------
+    path : str or path, default=None
+        The directory that estimators have as `cache`; None is the private cache of this process and its workers.
 
     Returns
     -------
@@ -122,9 +164,114 @@ def cache_info() -> CacheInfo:
     >>> sktl.cache_info().images
     0
     """
-    return process_store.info()
+    store = open_cache("auto" if path is None else path).store
+    return CacheInfo(0, 0, 0, 0, 0) if store is None else CacheInfo(*store.contents(APART))
 
 
-def clear_cache() -> None:
-    """Forget all features that this process keeps, and set the statistics to zero."""
-    process_store.clear()
+def clear_cache(path: str | os.PathLike[str] | None = None) -> None:
+    """Forget all features of a cache, and set its statistics to zero.
+
+    Parameters
+    ----------
+    path : str or path, default=None
+        The directory that estimators have as `cache`; None is the private cache of this process and its workers.
+    """
+    open_cache("auto" if path is None else path).clear()
+
+
+def set_cache_limit(max_bytes: int | None, path: str | os.PathLike[str] | None = None) -> None:
+    """Set the bound of a cache of features, for all processes that use it.
+
+    Parameters
+    ----------
+    max_bytes : int or None
+        At least 0; None is the default: what the environment variable `SKTL_CACHE_MAX_BYTES` says, else 4 GiB, but at
+        most half of what is free on the disk.
+    path : str or path, default=None
+        The directory that estimators have as `cache`; None is the private cache of this process and its workers.
+
+    Raises
+    ------
+    InvalidParameterError
+        If `max_bytes` is no such number.
+    """
+    if max_bytes is not None and (not isinstance(max_bytes, Integral) or isinstance(max_bytes, bool) or max_bytes < 0):
+        raise InvalidParameterError(f"max_bytes={max_bytes!r} must be an integer of at least 0, or None.")
+    store = open_cache("auto" if path is None else path).store
+    if store is not None:
+        store.set_limit(None if max_bytes is None else int(max_bytes))
+
+
+def remove_at_exit() -> None:
+    """Make sure that the private cache goes when this process ends, if it is this process's and not its parent's."""
+    directory = _private_directory()
+    mark = (os.getpid(), directory)
+    if multiprocessing.parent_process() is None and mark not in _removed_at_exit:
+        _removed_at_exit.add(mark)
+        atexit.register(_remove, *mark)
+
+
+def _remove(owner: int, directory: Path) -> None:
+    if os.getpid() == owner:  # and not a fork of it
+        if (cache := _caches.pop(directory, None)) and cache.store is not None:
+            cache.store.close()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _private_directory() -> Path:
+    parent = multiprocessing.parent_process()
+    owner = os.getpid() if parent is None else parent.pid
+    return _own_folder() / f"{platform.node()}-{owner}"
+
+
+def _own_folder() -> Path:
+    """Return a folder for temporary files that nobody else can read, or write."""
+    user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "")
+    folder = Path(tempfile.gettempdir()) / f"sktl-{user}"
+    if _is_private(folder):
+        return folder
+    global _fallback
+    if _fallback is None or _fallback[0] != os.getpid():
+        _fallback = (os.getpid(), Path(tempfile.mkdtemp(prefix="sktl-")))
+    return _fallback[1]
+
+
+_fallback: tuple[int, Path] | None = None
+
+
+def _is_private(folder: Path) -> bool:
+    """Make a folder if it is not there; tell whether it is this user's alone."""
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        status = os.lstat(folder)
+    except OSError:
+        return False
+    own = not hasattr(os, "getuid") or (status.st_uid == os.getuid() and not status.st_mode & 0o077)
+    return stat.S_ISDIR(status.st_mode) and own
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove the private caches of processes of this machine that no longer run."""
+    prefix = f"{platform.node()}-"
+    for name in os.listdir(folder):
+        owner = name.removeprefix(prefix)
+        if name.startswith(prefix) and owner.isdigit() and not is_running(int(owner)):
+            shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def _default_limit(directory: Path) -> int:
+    text = os.environ.get(LIMIT_VARIABLE, "")
+    if text.strip().isdigit():
+        return int(text)
+    if text:
+        warnings.warn(
+            f"{LIMIT_VARIABLE}={text!r} is not a number of bytes, such as {_DEFAULT_LIMIT}, and not heeded.",
+            CacheWarning,
+            stacklevel=2,
+        )
+    there = next((folder for folder in (directory, *directory.parents) if folder.is_dir()), None)
+    try:
+        used = sum(file.stat().st_size for file in directory.iterdir()) if there == directory else 0
+        return min(_DEFAULT_LIMIT, (shutil.disk_usage(there or ".").free + used) // 2)
+    except OSError:
+        return _DEFAULT_LIMIT

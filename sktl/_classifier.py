@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -282,7 +283,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         device: str | torch.device = "auto",
         amp: str | bool = "auto",
         compile: bool = False,
-        cache: str | bool = "auto",
+        cache: str | os.PathLike[str] | Literal[False] = "auto",
         n_jobs: int | None = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -80,7 +81,7 @@ class PretrainedImageEncoder(PretrainedImageBase):
         image_size: int | None = None,
         image_shape: Sequence[int] | None = None,
         device: str | torch.device = "auto",
-        cache: str | bool = "auto",
+        cache: str | os.PathLike[str] | Literal[False] = "auto",
         n_jobs: int | None = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,

@@ -1,4 +1,4 @@
-"""The pass over the trunk: content to features, each distinct image once, with bounded memory. No labels here."""
+"""Samples to features or activations: what the cache has, and a pass over the rest. No labels here."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import copy
 import dataclasses
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 
 import joblib
@@ -15,15 +14,14 @@ import torch
 from tqdm.auto import tqdm
 
 from ._backbones import Backbone
-from ._cache import FeatureStore, process_store
+from ._cache import NO_CACHE, Cache
 from ._cut import Cut
-from ._engines import ACCELERATOR_CHUNK, CPU_CHUNK, EngineFacts, TorchEngine, engine_facts, open_engine
+from ._engines import ACCELERATOR_CHUNK, CPU_CHUNK, EngineFacts, engine_facts, open_engine
 from ._images import Sample
-from ._pixels import ImageProblem, content_key, decode
+from ._pass import Pass, read_keys
 from ._torch import place, single_threaded_pool
 from .exceptions import ImageFailure, InvalidImageError
 
-_READS_PER_TASK = 16
 _BLOCK = 256
 
 
@@ -37,8 +35,8 @@ class FeatureExtractor:
     device : torch.device
     n_jobs : int or None
         Threads of the pass; None is the number that torch uses in the calling thread, negative counts from all cores.
-    cache : bool
-        Whether the process keeps the features.
+    cache : Cache
+        Where features are kept.
     verbose : int
         1 or more shows a progress bar.
     n_trainable : int
@@ -48,7 +46,7 @@ class FeatureExtractor:
     backbone: Backbone
     device: torch.device
     n_jobs: int | None = None
-    cache: bool = True
+    cache: Cache = NO_CACHE
     verbose: int = 0
     n_trainable: int = 0
 
@@ -69,81 +67,56 @@ class FeatureExtractor:
             If samples cannot be read or decoded, listing all of them; the features of the others are kept.
         """
         facts = self._facts()
-        store = process_store if self.cache and facts.fingerprint is not None else FeatureStore(max_bytes=0)
-        fingerprint = facts.fingerprint or ""
+        cache = NO_CACHE if facts.fingerprint is None else self.cache
         progress = tqdm(
             total=len(samples), desc="features", unit="image", disable=self.verbose < 1, mininterval=_interval()
         )
-        with single_threaded_pool(n_threads(self.n_jobs)) as pool, progress:
-            keys, problems = _read_keys(samples, pool)
-            rows = store.find(fingerprint, [key for key in keys if key not in problems])
-            progress.update(sum(key in rows for key in keys))
-            if len(rows) + len(problems) < len(set(keys)):
-                with store.exclusive(fingerprint):
-                    rows |= store.find(fingerprint, keys, count=False)
-                    known = rows.keys() | problems.keys()
-                    missing = {key: i for i, key in reversed(list(enumerate(keys))) if key not in known}
-                    engine = open_engine(self.backbone, self.device, self.n_trainable)
-                    work = _Pass(engine, samples, keys, store, fingerprint)
-                    found, failed = work.run(sorted(missing.values()), pool, progress)
-                    rows |= found
-                    problems |= failed
+        n_workers = n_threads(self.n_jobs)
+        with single_threaded_pool(n_workers) as pool, progress:
+            keys, problems = read_keys(samples, pool, cache)
+            rows = _Rows(keys, facts.shape)
+            rows.fill(cache, facts.fingerprint or "")
+            n_missing = sum(key in rows.missing for key in keys)
+            progress.update(len(keys) - n_missing)
+            cache.count(len(keys) - n_missing, n_missing - sum(key in problems for key in keys))
+            if wanted := {key: position for key, position in rows.missing.items() if key not in problems}:
+                engine = open_engine(self.backbone, self.device, self.n_trainable)
+                work = Pass(engine, samples, wanted, cache, facts.fingerprint or "")
+                for key, outcome in work.run(pool, n_workers):
+                    progress.update(len(rows.positions[key]))
+                    if isinstance(outcome, str):
+                        problems[key] = outcome
+                    else:
+                        rows.put(key, outcome)
         if problems:
             pairs = enumerate(zip(keys, samples, strict=True))
             raise InvalidImageError(
                 [ImageFailure(i, sample.name, problems[key]) for i, (key, sample) in pairs if key in problems]
             )
-        return np.stack([rows[key] for key in keys])
+        return rows.array
 
 
-@dataclass(frozen=True)
-class _Pass:
-    """One pass of the images that are missing from the store."""
+class _Rows:
+    """Rows of an array, found by the content keys of its samples and filled one by one."""
 
-    engine: TorchEngine
-    samples: Sequence[Sample]
-    keys: Sequence[bytes]
-    store: FeatureStore
-    fingerprint: str
+    def __init__(self, keys: Sequence[bytes], shape: tuple[int, ...]):
+        self.array = np.empty((len(keys), *shape), np.float32)
+        self.positions: dict[bytes, list[int]] = {}
+        for position, key in enumerate(keys):
+            self.positions.setdefault(key, []).append(position)
+        self.missing = {key: positions[0] for key, positions in self.positions.items()}
 
-    def run(
-        self, positions: Sequence[int], pool: ThreadPoolExecutor, progress: tqdm
-    ) -> tuple[dict[bytes, np.ndarray], dict[bytes, str]]:
-        """Return the rows of the samples at these positions, and the reasons why there are none, by key."""
-        size = self.engine.chunk
-        chunks = [positions[start : start + size] for start in range(0, len(positions), size)]
-        rows: dict[bytes, np.ndarray] = {}
-        problems: dict[bytes, str] = {}
-        for future in as_completed([pool.submit(self._chunk, chunk) for chunk in chunks]):
-            found, failed = future.result()
-            rows |= found
-            problems |= failed
-            progress.update(len(found) + len(failed))
-        return rows, problems
+    def put(self, key: bytes, row: np.ndarray) -> None:
+        self.array[self.positions[key]] = row
+        self.missing.pop(key, None)
 
-    def _chunk(self, positions: Sequence[int]) -> tuple[dict[bytes, np.ndarray], dict[bytes, str]]:
-        """Decode, preprocess and run one chunk; a failed image leaves its place empty."""
-        pixels = self.engine.new_chunk()
-        problems: dict[bytes, str] = {}
-        good = []
-        for slot, position in enumerate(positions):
-            try:
-                pixels[slot] = self._pixels(position)
-                good.append((slot, self.keys[position]))
-            except ImageProblem as problem:
-                problems[self.keys[position]] = str(problem)
-        features = self.engine.run(pixels) if good else pixels
-        rows = {key: features[slot].copy() for slot, key in good}
-        for key, row in rows.items():
-            self.store.put(self.fingerprint, key, row)
-        return rows, problems
-
-    def _pixels(self, position: int) -> np.ndarray:
-        content = self.samples[position].read()
-        if content_key(content) != self.keys[position]:
-            raise ImageProblem("changed while it was being read; fit again when nothing writes to it")
-        preprocessing = self.engine.backbone.preprocessing
-        return preprocessing.pixels(decode(content, preprocessing))
+    def fill(self, cache: Cache, fingerprint: str) -> None:
+        """Take what a cache has, in blocks that bound the memory of copies."""
+        shape, wanted = self.array.shape[1:], list(self.missing)
+        for start in range(0, len(wanted), _BLOCK):
+            for key, value in cache.get(fingerprint, wanted[start : start + _BLOCK]).items():
+                if len(value) == self.array[:1].nbytes:
+                    self.put(key, np.frombuffer(value, np.float32).reshape(shape))
 
 
 @dataclass(frozen=True)
@@ -197,23 +170,6 @@ def tail_features(cut: Cut, activations: np.ndarray, device: torch.device, n_job
 
     with single_threaded_pool(n_threads(n_jobs) if on_cpu else 1) as pool:
         return np.concatenate(list(pool.map(run, range(0, len(activations), size))))
-
-
-def _read_keys(samples: Sequence[Sample], pool: ThreadPoolExecutor) -> tuple[list[bytes], dict[bytes, str]]:
-    """Return the content keys of samples, in order; for one that cannot be read its position, and the reason why."""
-
-    def read(start: int) -> list[tuple[bytes, str | None]]:
-        return [_read_key(samples[i], i) for i in range(start, min(start + _READS_PER_TASK, len(samples)))]
-
-    found = [pair for task in pool.map(read, range(0, len(samples), _READS_PER_TASK)) for pair in task]
-    return [key for key, _ in found], {key: reason for key, reason in found if reason is not None}
-
-
-def _read_key(sample: Sample, position: int) -> tuple[bytes, str | None]:
-    try:
-        return content_key(sample.read()), None
-    except ImageProblem as problem:
-        return b"unreadable %d" % position, str(problem)
 
 
 def _interval() -> float:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import stat
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -30,6 +31,25 @@ LEGAL_FORMS = (
 _CHANNELS = (1, 3, 4)
 
 
+# Seconds for which a file that was modified may be modified again without a trace, as git assumes.
+_RACY = 2.0
+
+
+class Stamp(NamedTuple):
+    """What a file system tells about a file."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    device: int
+    inode: int
+
+    def is_settled(self) -> bool:
+        """Tell whether another modification from now on would change the stamp."""
+        return max(self.mtime_ns, self.ctime_ns) < time.time_ns() - _RACY * 1e9
+
+
 class Sample(Protocol):
     """One sample of `X`."""
 
@@ -39,6 +59,9 @@ class Sample(Protocol):
 
     def read(self) -> bytes | np.ndarray:
         """Return the content: encoded bytes, or RGB pixels as uint8 of shape (H, W, 3)."""
+
+    def stamp(self) -> Stamp | None:
+        """Return what changes with the content and is quicker to read; None if there is no such thing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +73,14 @@ class FileSample:
     @property
     def name(self) -> str:
         return self.path
+
+    def stamp(self) -> Stamp | None:
+        try:
+            status = os.stat(self.path)
+        except (OSError, ValueError):
+            return None
+        times = status.st_mtime_ns, status.st_ctime_ns
+        return Stamp(self.path, status.st_size, *times, status.st_dev, status.st_ino)
 
     def read(self) -> bytes:
         try:
@@ -74,6 +105,9 @@ class BytesSample:
     data: bytes
     name: str = "bytes"
 
+    def stamp(self) -> None:
+        return None
+
     def read(self) -> bytes:
         return self.data
 
@@ -85,6 +119,9 @@ class ArraySample:
     array: np.ndarray
     name: str = "array"
 
+    def stamp(self) -> None:
+        return None
+
     def read(self) -> np.ndarray:
         return array_to_rgb(self.array)
 
@@ -95,6 +132,9 @@ class PILSample:
 
     image: Image.Image
     name: str = "PIL image"
+
+    def stamp(self) -> None:
+        return None
 
     def read(self) -> np.ndarray:
         # Pillow loads lazily and without a lock: two threads on one object give wrong pixels.

@@ -11,6 +11,7 @@ from typing import NamedTuple
 __all__ = [
     "BackboneError",
     "BackboneWarning",
+    "CacheWarning",
     "DeviceError",
     "ImageFailure",
     "ImageFolderWarning",
@@ -129,3 +130,7 @@ class BackboneWarning(UserWarning):
 
 class ImageFolderWarning(UserWarning):
     """Files in an image folder were left out."""
+
+
+class CacheWarning(UserWarning):
+    """The cache of features is damaged, full or out of reach; results do not change, and take longer."""

@@ -16,7 +16,7 @@ PACKAGE = Path(sktl.__file__).parent
 # Each file imports only from files above it.
 ORDER = [
     "exceptions", "_version", "_torch", "_preprocessing", "_pixels", "_images", "_weights", "_sources", "_stages",
-    "_cut", "_backbones", "_engines", "_cache", "_features", "_labels", "_augmentation", "_optimizers", "_nets",
+    "_cut", "_backbones", "_engines", "_database", "_store", "_cache", "_pass", "_features", "_labels", "_augmentation", "_optimizers", "_nets",
     "_training", "_batches", "_finetuning", "_transfer", "_recipes", "_base", "_classifier", "_encoder", "datasets",
     "__init__",
 ]  # fmt: skip
@@ -25,6 +25,7 @@ ONLY_IN = {
     "timm": {"_sources"},
     "skorch": {"_nets"},
     "safetensors": {"_weights"},
+    "sqlite3": {"_database", "_store"},
     "sklearn": {"_images", "_labels", "_training", "_base", "_classifier", "_encoder", "datasets"},
 }
 
