@@ -33,12 +33,24 @@ class Inputs(Protocol):
 
 @dataclass(frozen=True)
 class StoredInputs:
-    """Activations at the cut, float32 of shape (n_samples, ...)."""
+    """Activations at the cut.
 
-    activations: np.ndarray
+    Parameters
+    ----------
+    fetch : callable
+        Returns those of some rows, float32 of shape (n, ...).
+    pool : ThreadPoolExecutor or None
+        Fetches ahead of time; None fetches when the rows are needed.
+    """
+
+    fetch: Callable[[np.ndarray], np.ndarray]
+    pool: ThreadPoolExecutor | None = None
 
     def request(self, rows: np.ndarray, epoch: int) -> Request:
-        return lambda: torch.from_numpy(self.activations[rows])
+        if self.pool is None:
+            return lambda: torch.from_numpy(self.fetch(rows))
+        future = self.pool.submit(self.fetch, rows)
+        return lambda: torch.from_numpy(future.result())
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -54,6 +55,11 @@ class FeatureExtractor:
     def n_features(self) -> int:
         """The number of features of one image."""
         return self._facts().shape[0]
+
+    @property
+    def row_bytes(self) -> int:
+        """The size of the row of one image."""
+        return 4 * math.prod(self._facts().shape)
 
     def _facts(self) -> EngineFacts:
         return engine_facts(self.backbone, self.device, self.n_trainable)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ import torch
 from ._augmentation import Change
 from ._batches import ImageInputs, Inputs, StoredInputs
 from ._cut import Cut
-from ._features import FeatureExtractor, n_threads, tail_features
+from ._features import FeatureExtractor, TailExtractor, n_threads, tail_features
 from ._finetuning import fine_tune
 from ._images import Sample
 from ._labels import Targets
@@ -25,6 +26,9 @@ from ._nets import History, OutputLayer, TailRecipe, WeightedNet, as_output_laye
 from ._optimizers import option_names
 from ._torch import single_threaded_pool
 from ._training import Standardization, random_layer, train_head
+
+# Bytes of activations that training keeps in memory; more are read from the cache when they are needed.
+_IN_MEMORY = 512 << 20
 
 
 @dataclass(frozen=True)
@@ -37,22 +41,33 @@ class Labelled:
 
 @dataclass(frozen=True)
 class _Source:
-    """Labelled samples on their way into a cut network, with their activations at the cut if those are kept."""
+    """Labelled samples on their way into a cut network, and what computes activations at the cut if those are kept."""
 
     extractor: FeatureExtractor
     labelled: Labelled
-    activations: np.ndarray | None
+    trunk: FeatureExtractor | None
+
+    @cached_property
+    def _activations(self) -> np.ndarray | None:
+        """The activations, unless they are too many for the memory."""
+        if self.trunk is None or len(self.labelled.samples) * self.trunk.row_bytes > _IN_MEMORY:
+            return None
+        return self.trunk(self.labelled.samples)
 
     def features(self, cut: Cut) -> np.ndarray:
         """Return the pretrained features."""
-        if self.activations is None:
-            return self.extractor(self.labelled.samples)
-        return tail_features(cut, self.activations, self.extractor.device, self.extractor.n_jobs)
+        if self._activations is not None:
+            return tail_features(cut, self._activations, self.extractor.device, self.extractor.n_jobs)
+        extractor = self.extractor if self.trunk is None else TailExtractor(self.trunk, cut)
+        return extractor(self.labelled.samples)
 
     def inputs(self, change: Change | None, seed: int, pool: ThreadPoolExecutor) -> Inputs:
         """Return what enters the cut network in training."""
-        if self.activations is not None:
-            return StoredInputs(self.activations)
+        if self._activations is not None:
+            return StoredInputs(self._activations.__getitem__)
+        if self.trunk is not None:
+            samples, trunk = self.labelled.samples, replace(self.trunk, verbose=0)
+            return StoredInputs(lambda rows: trunk([samples[row] for row in rows]), pool)
         return ImageInputs(self.labelled.samples, self.extractor.backbone.preprocessing, change, seed, pool)
 
 
@@ -83,9 +98,9 @@ def train_stages(
     """
     cut = extractor.backbone.cut(recipe.n_trainable)
     keeps_activations = recipe.augmentation is None and cut.split
-    trunk = replace(extractor, n_trainable=recipe.n_trainable)
+    trunk = replace(extractor, n_trainable=recipe.n_trainable) if keeps_activations else None
     parts = [training] if validation is None else [training, validation]
-    sources = [_Source(extractor, part, trunk(part.samples) if keeps_activations else None) for part in parts]
+    sources = [_Source(extractor, part, trunk) for part in parts]
     layer, standardization, probing = _start(sources, cut, recipe, seeds[0], net_params)
     workers = n_threads(extractor.n_jobs)
     with single_threaded_pool(workers) as pool:

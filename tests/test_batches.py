@@ -22,7 +22,7 @@ PREPROCESSING = Preprocessing(16, (16, 16))
 
 
 def stored(n):
-    return LabelledInputs(StoredInputs(np.arange(n, dtype=np.float32)[:, None]), np.arange(n), np.arange(n) / 7)
+    return LabelledInputs(StoredInputs(np.arange(n, dtype=np.float32)[:, None].__getitem__), np.arange(n), np.arange(n) / 7)
 
 
 @settings(max_examples=60, deadline=None)

@@ -474,7 +474,7 @@ BAD_PARAMETERS = [
     ({"trainable_stages": -1}, "'trainable_stages'"),
     ({"image_size": 0}, "'image_size'"),
     ({"image_shape": (8,)}, "image_shape"),
-    ({"cache": "/tmp"}, "'cache'"),
+    ({"cache": 3}, "'cache'"),
     ({"n_jobs": 0}, "'n_jobs'"),
     ({"random_state": "seed"}, "'random_state'"),
     ({"net_params": {"lr": 1}}, r"net_params\['lr'\]"),

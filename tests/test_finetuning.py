@@ -41,7 +41,8 @@ def train(n_jobs=2, held_out=None, net_params=None, seed=0, **changes):
     cut = backbone.cut(recipe.n_trainable)
     layer, standardization = random_layer(16, 3, 0), Standardization.identity(16)
     with torch.no_grad():
-        parts = [(StoredInputs(cut.trunk(torch.from_numpy(IMAGES)).numpy()), Targets(np.arange(3), CODES, WEIGHTS))]
+        activations = cut.trunk(torch.from_numpy(IMAGES)).numpy()
+    parts = [(StoredInputs(activations.__getitem__), Targets(np.arange(3), CODES, WEIGHTS))]
     parts += [] if held_out is None else [held_out]
     with ThreadPoolExecutor(n_jobs) as pool:
         return fine_tune(
@@ -239,7 +240,7 @@ def test_a_loss_that_is_not_finite_is_named():
 
 
 def test_the_best_epoch_on_the_validation_set_is_restored():
-    held_out = StoredInputs(IMAGES), Targets(np.arange(3), CODES[::-1].copy(), WEIGHTS)  # what is learned harms
+    held_out = StoredInputs(IMAGES.__getitem__), Targets(np.arange(3), CODES[::-1].copy(), WEIGHTS)  # what is learned harms
     net = train(held_out=held_out, max_epochs=30, patience=4, lr=0.3, lr_schedule="constant", label_smoothing=0.0)
     losses = net.history[:, "valid_loss"]
     assert len(losses) == int(np.argmin(losses)) + 5 < 30

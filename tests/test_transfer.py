@@ -26,6 +26,7 @@ from torch import nn
 import sktl
 from sktl import PretrainedImageClassifier, _finetuning, _transfer
 from sktl._engines import TorchEngine
+from sktl._features import FeatureExtractor
 from sktl.exceptions import BackboneError, BackboneWarning, InvalidInputError, InvalidParameterError, TrainingError
 
 RNG = np.random.default_rng(0)
@@ -224,6 +225,7 @@ def test_transform_gives_what_enters_the_output_layer(fitted):
 
 
 def test_without_augmentation_each_image_passes_the_trunk_once_over_epochs_and_candidates(monkeypatch):
+    classifier(augmentation=None).fit(X, Y)  # the network has been probed
     sktl.clear_cache()
     n_images = []
     run = TorchEngine.run
@@ -233,6 +235,19 @@ def test_without_augmentation_each_image_passes_the_trunk_once_over_epochs_and_c
     chunk = n_images[0]
     # A chunk has one shape: the last ones are filled up.
     assert len(X) <= sum(n_images) < len(X) + 3 * chunk
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_activations_too_many_for_the_memory_are_fetched_and_change_nothing(monkeypatch, early_stopping):
+    params = dict(augmentation=None, early_stopping=early_stopping, validation_fraction=0.3)
+    expected = classifier(**params).fit(X, Y).decision_function(NEW)
+    monkeypatch.setattr(_transfer, "_IN_MEMORY", 0)
+    fetched = []
+    take = FeatureExtractor.__call__
+    monkeypatch.setattr(FeatureExtractor, "__call__", lambda self, x: fetched.append(len(x)) or take(self, x))
+    assert_array_equal(classifier(**params).fit(X, Y).decision_function(NEW), expected)
+    assert len(fetched) > 4
+    assert_array_equal(classifier(**params, cache=False).fit(X, Y).decision_function(NEW), expected)
 
 
 def count_modules():
