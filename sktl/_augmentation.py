@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,12 +13,14 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from ._pixels import ImageProblem, array_to_rgb, check_pixels, pil_to_rgb
+from ._pixels import ImageProblem, array_to_rgb, check_pixels, decode, pil_to_rgb
 from ._preprocessing import Preprocessing
 from ._torch import seeded_everything, seeded_globals
 
 Transform: TypeAlias = Callable[[Image.Image], Any]
 
+# Enters the key of a view: change it when the same seed gives another view than before.
+VIEWING_RULE = 1
 _TRIES = 10
 _ASPECT = math.log(4 / 3)
 
@@ -96,6 +99,47 @@ def _as_rgb(changed: Any) -> Image.Image:
 
 
 Change: TypeAlias = RandomChange | UserChange
+
+
+def changed_pixels(
+    content: bytes | np.ndarray, change: Change, preprocessing: Preprocessing, seed: np.random.SeedSequence
+) -> np.ndarray:
+    """Decode the content of a sample and change it: uint8 pixels (H, W, 3) as the network sees them."""
+    # A crop may keep a small part of the image: where JPEG files are decoded at reduced scale, keep twice the size.
+    larger = preprocessing.with_image_size(2 * max(preprocessing.crop))
+    return change.pixels(decode(content, larger), preprocessing, seed)
+
+
+@dataclass(frozen=True)
+class View:
+    """One random view of each image, always the same: it follows from a seed and the content of the image.
+
+    Parameters
+    ----------
+    change : Change
+    seed : int
+    number : int
+        Which of several views it is.
+    """
+
+    change: Change
+    seed: int
+    number: int
+
+    @property
+    def known(self) -> bool:
+        """Whether the change is known to be the same whenever it has the same parameters."""
+        return isinstance(self.change, RandomChange)
+
+    def key(self, content_key: bytes) -> bytes:
+        """Return what identifies the view of an image."""
+        return hashlib.sha256(repr((self, VIEWING_RULE)).encode() + content_key).digest()
+
+    def pixels(self, content: bytes | np.ndarray, content_key: bytes, preprocessing: Preprocessing) -> np.ndarray:
+        """Return the pixels of the view, uint8 of shape (H, W, 3)."""
+        seed = np.random.SeedSequence((self.seed, self.number, *np.frombuffer(content_key, np.uint32)))
+        return changed_pixels(content, self.change, preprocessing, seed)
+
 
 AUGMENTATIONS = {
     "light": RandomChange(0.6),

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 import numpy as np
 import torch
 
-from ._augmentation import Change
+from ._augmentation import Change, changed_pixels
 from ._images import Sample
 from ._pixels import ImageProblem, decode
 from ._preprocessing import Preprocessing
@@ -54,6 +54,16 @@ class StoredInputs:
 
 
 @dataclass(frozen=True)
+class CycledInputs:
+    """Several inputs of the same samples, one for each epoch in turn."""
+
+    parts: Sequence[Inputs]
+
+    def request(self, rows: np.ndarray, epoch: int) -> Request:
+        return self.parts[(epoch - 1) % len(self.parts)].request(rows, epoch)
+
+
+@dataclass(frozen=True)
 class ImageInputs:
     """Pixels of samples, decoded anew each time and changed at random, by a pool of threads.
 
@@ -66,6 +76,8 @@ class ImageInputs:
     seed : int
         With the epoch and the position of a sample it decides its change.
     pool : ThreadPoolExecutor
+    n_views : int or None
+        Epochs after which the same changes come again; None never repeats them.
     """
 
     samples: Sequence[Sample]
@@ -73,6 +85,7 @@ class ImageInputs:
     change: Change | None
     seed: int
     pool: ThreadPoolExecutor
+    n_views: int | None = None
 
     def request(self, rows: np.ndarray, epoch: int) -> Request:
         futures = [(int(row), self.pool.submit(self._pixels, int(row), epoch)) for row in rows]
@@ -94,10 +107,9 @@ class ImageInputs:
         content = self.samples[row].read()
         if self.change is None:
             return self.preprocessing.pixels(decode(content, self.preprocessing))
-        # A crop may keep a small part of the image: where JPEG files are decoded at reduced scale, keep twice the size.
-        larger = self.preprocessing.with_image_size(2 * max(self.preprocessing.crop))
-        seed = np.random.SeedSequence((self.seed, _CHANGED, epoch, row))
-        return self.change.pixels(decode(content, larger), self.preprocessing, seed)
+        draw = epoch if self.n_views is None else (epoch - 1) % self.n_views + 1
+        seed = np.random.SeedSequence((self.seed, _CHANGED, draw, row))
+        return changed_pixels(content, self.change, self.preprocessing, seed)
 
 
 class Batch(NamedTuple):

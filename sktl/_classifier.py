@@ -103,6 +103,12 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         generators seeded. None changes nothing, and stages are then trained on kept activations, which is many times
         faster when they are few. Turn it off, or pass your own, where mirror images mean something else (text, left and
         right lungs). Without effect for 0 stages.
+    augmentation_views : int, default=None
+        How many random views of each image there are, at least 1, drawn once and taken by the epochs in turn; None
+        draws anew in each epoch. The activations of views are kept, so that the frozen stages see each image
+        `augmentation_views` times instead of `max_epochs` times. Views follow from `random_state` and the content of
+        the image: folds and candidates share them, unless `augmentation` is a callable. Without effect for 0 stages;
+        for `"all"` stages it saves no time.
     mixup_alpha : float, default=0.0
         Mixes pairs of images and their losses [7]_, with shares from Beta(mixup_alpha, mixup_alpha); 0 mixes none.
         Without effect for 0 stages.
@@ -129,8 +135,11 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
     compile : bool, default=False
         Whether torch.compile translates the stages before they are trained: worth its minutes on a GPU with many
         images. Needs a C++ compiler. Without effect for 0 stages.
-    cache : {"auto", False}, default="auto"
-        `"auto"` keeps features in memory for the rest of the process, up to 1 GiB; see :func:`cache_info`.
+    cache : "auto", path or False, default="auto"
+        Where features and activations are kept, found again by the content of the image: `"auto"` in a private folder
+        for temporary files, shared with worker processes and removed when this process ends; a path in that folder, for
+        good, shared by all processes that name it; False nowhere. See :func:`cache_info`, :func:`clear_cache` and, for
+        their bound, :func:`set_cache_limit`. Results do not depend on it.
     n_jobs : int, default=None
         Threads that read images and, on a CPU, run the network. None is the number that torch uses in the calling
         thread, which joblib's worker processes lower to their share of the cores; -1 is all cores. Results do not
@@ -238,6 +247,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         "lr_schedule": [StrOptions({"auto", "cosine", "constant"})],
         "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "augmentation": [StrOptions({"auto", *AUGMENTATIONS}), callable, None],
+        "augmentation_views": [Interval(Integral, 1, None, closed="left"), None],
         "mixup_alpha": [Interval(Real, 0, None, closed="left")],
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],
         "dropout": [Interval(Real, 0, 1, closed="left")],
@@ -273,6 +283,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         lr_schedule: str = "auto",
         batch_size: int | str = "auto",
         augmentation: str | Transform | None = "auto",
+        augmentation_views: int | None = None,
         mixup_alpha: float = 0.0,
         label_smoothing: float = 0.0,
         dropout: float = 0.0,
@@ -304,6 +315,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         self.lr_schedule = lr_schedule
         self.batch_size = batch_size
         self.augmentation = augmentation
+        self.augmentation_views = augmentation_views
         self.mixup_alpha = mixup_alpha
         self.label_smoothing = label_smoothing
         self.dropout = dropout

@@ -31,8 +31,8 @@ class PretrainedImageEncoder(PretrainedImageBase):
         (H, W), (H, W, C) or (C, H, W) of one image, for `X` with one flattened image per row.
     device : str or torch.device, default="auto"
         Where the network runs; `"auto"` is the first accelerator that is there, else the CPU.
-    cache : {"auto", False}, default="auto"
-        `"auto"` keeps features in memory for the rest of the process, up to 1 GiB.
+    cache : "auto", path or False, default="auto"
+        Where features are kept, as in :class:`PretrainedImageClassifier`.
     n_jobs : int, default=None
         Threads of the pass; None is the number that torch uses, -1 is all cores. Results do not depend on it.
     random_state : int, RandomState or None, default=None

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from ._augmentation import View
 from ._backbones import Backbone
 from ._cache import NO_CACHE, Cache
 from ._cut import Cut
@@ -42,6 +43,8 @@ class FeatureExtractor:
         1 or more shows a progress bar.
     n_trainable : int
         How many of the last stages are left out; with 0 the rows are features, else activations.
+    view : View or None
+        How images are changed.
     """
 
     backbone: Backbone
@@ -50,6 +53,7 @@ class FeatureExtractor:
     cache: Cache = NO_CACHE
     verbose: int = 0
     n_trainable: int = 0
+    view: View | None = None
 
     @property
     def n_features(self) -> int:
@@ -73,13 +77,15 @@ class FeatureExtractor:
             If samples cannot be read or decoded, listing all of them; the features of the others are kept.
         """
         facts = self._facts()
-        cache = NO_CACHE if facts.fingerprint is None else self.cache
+        view = self.view
+        cache = NO_CACHE if facts.fingerprint is None or (view is not None and not view.known) else self.cache
         progress = tqdm(
             total=len(samples), desc="features", unit="image", disable=self.verbose < 1, mininterval=_interval()
         )
         n_workers = n_threads(self.n_jobs)
         with single_threaded_pool(n_workers) as pool, progress:
-            keys, problems = read_keys(samples, pool, cache)
+            keys, problems = read_keys(samples, pool, self.cache)
+            keys = [key if view is None or key in problems else view.key(key) for key in keys]
             rows = _Rows(keys, facts.shape)
             rows.fill(cache, facts.fingerprint or "")
             n_missing = sum(key in rows.missing for key in keys)
@@ -87,7 +93,7 @@ class FeatureExtractor:
             cache.count(len(keys) - n_missing, n_missing - sum(key in problems for key in keys))
             if wanted := {key: position for key, position in rows.missing.items() if key not in problems}:
                 engine = open_engine(self.backbone, self.device, self.n_trainable)
-                work = Pass(engine, samples, wanted, cache, facts.fingerprint or "")
+                work = Pass(engine, samples, wanted, cache, facts.fingerprint or "", view)
                 for key, outcome in work.run(pool, n_workers):
                     progress.update(len(rows.positions[key]))
                     if isinstance(outcome, str):

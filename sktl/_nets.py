@@ -84,6 +84,8 @@ class TailRecipe(Recipe):
     layer_decay : float in (0, 1]
         The stage j before the last learns at this to the power of j.
     augmentation : Change or None
+    n_views : int or None
+        Fixed random views of each image, which the epochs take in turn; None changes images anew in each epoch.
     mixup_alpha : float
         Of the beta distribution; 0 is no mixup.
     warmup : float in [0, 1)
@@ -104,6 +106,7 @@ class TailRecipe(Recipe):
     backbone_lr_ratio: float = 1.0
     layer_decay: float = 1.0
     augmentation: Change | None = None
+    n_views: int | None = None
     mixup_alpha: float = 0.0
     warmup: float = 0.1
     max_grad_norm: float = 5.0

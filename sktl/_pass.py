@@ -16,6 +16,7 @@ from typing import NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
+from ._augmentation import View
 from ._cache import APART, Cache
 from ._engines import TorchEngine
 from ._images import Sample, Stamp
@@ -42,10 +43,12 @@ class Pass:
     engine : TorchEngine
     samples : sequence of Sample
     wanted : dict
-        Content key to position, of the samples to compute.
+        Key to position, of the samples to compute.
     cache : Cache
     fingerprint : str
         The space of the cache.
+    view : View or None
+        How images are changed; their keys are then those of the view.
     """
 
     def __init__(
@@ -55,12 +58,14 @@ class Pass:
         wanted: Mapping[bytes, int],
         cache: Cache,
         fingerprint: str,
+        view: View | None = None,
     ):
         self.engine = engine
         self.samples = samples
         self.wanted = wanted
         self.cache = cache
         self.fingerprint = fingerprint
+        self.view = view
         self.shape = engine.facts.shape
         self._owner = new_owner()
         self._open = deque(wanted)  # nobody is known to compute these
@@ -149,9 +154,11 @@ class Pass:
 
     def _pixels(self, key: bytes) -> np.ndarray:
         content = self.samples[self.wanted[key]].read()
-        if content_key(content) != key:
+        preprocessing, found = self.engine.backbone.preprocessing, content_key(content)
+        if key != (found if self.view is None else self.view.key(found)):
             raise ImageProblem("changed while it was being read; fit again when nothing writes to it")
-        preprocessing = self.engine.backbone.preprocessing
+        if self.view is not None:
+            return self.view.pixels(content, found, preprocessing)
         return preprocessing.pixels(decode(content, preprocessing))
 
 

@@ -87,6 +87,7 @@ def resolve_recipe(estimator: Any, n_trainable: int, n_samples: int, n_features:
         stage_optimizer=stage_optimizer,
         layer_decay=estimator.layer_decay,
         augmentation=resolve_augmentation(value("augmentation", defaults["augmentation"])),
+        n_views=estimator.augmentation_views,
         mixup_alpha=estimator.mixup_alpha,
         interpolation=_INTERPOLATION if pretrained else 1.0,
         keeps_statistics=pretrained,
@@ -132,6 +133,11 @@ def check_combinations(estimator: Any) -> None:
         raise InvalidParameterError(
             "batch_size=1 has no meaning with weights=None: BatchNorm cannot learn statistics from single images. Pass "
             'at least 2, or leave batch_size="auto".'
+        )
+    if estimator.augmentation is None and estimator.augmentation_views is not None:
+        raise InvalidParameterError(
+            f"augmentation_views={estimator.augmentation_views!r} has no meaning with augmentation=None: there is one "
+            "view of each image. Leave augmentation_views=None, or choose an augmentation."
         )
     check_net_params(estimator.net_params)
     optimizer = estimator.optimizer

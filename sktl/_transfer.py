@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import torch
 
-from ._augmentation import Change
-from ._batches import ImageInputs, Inputs, StoredInputs
+from ._augmentation import Change, View
+from ._batches import CycledInputs, ImageInputs, Inputs, StoredInputs
 from ._cut import Cut
 from ._features import FeatureExtractor, TailExtractor, n_threads, tail_features
 from ._finetuning import fine_tune
@@ -41,34 +41,56 @@ class Labelled:
 
 @dataclass(frozen=True)
 class _Source:
-    """Labelled samples on their way into a cut network, and what computes activations at the cut if those are kept."""
+    """Labelled samples on their way into a cut network.
+
+    Parameters
+    ----------
+    extractor : FeatureExtractor
+        Of the pretrained features.
+    labelled : Labelled
+    trunks : tuple of FeatureExtractor
+        What computes the activations that are kept, one for each view of the images; none if nothing is kept.
+    """
 
     extractor: FeatureExtractor
     labelled: Labelled
-    trunk: FeatureExtractor | None
+    trunks: tuple[FeatureExtractor, ...]
 
     @cached_property
-    def _activations(self) -> np.ndarray | None:
-        """The activations, unless they are too many for the memory."""
-        if self.trunk is None or len(self.labelled.samples) * self.trunk.row_bytes > _IN_MEMORY:
-            return None
-        return self.trunk(self.labelled.samples)
+    def _activations(self) -> list[np.ndarray]:
+        """The activations of each view, unless they are too many for the memory."""
+        n_bytes = len(self.labelled.samples) * sum(trunk.row_bytes for trunk in self.trunks)
+        return [trunk(self.labelled.samples) for trunk in self.trunks] if n_bytes <= _IN_MEMORY else []
 
     def features(self, cut: Cut) -> np.ndarray:
         """Return the pretrained features."""
-        if self._activations is not None:
-            return tail_features(cut, self._activations, self.extractor.device, self.extractor.n_jobs)
-        extractor = self.extractor if self.trunk is None else TailExtractor(self.trunk, cut)
-        return extractor(self.labelled.samples)
+        samples = self.labelled.samples
+        if not self.trunks or self.trunks[0].view is not None:
+            return self.extractor(samples)
+        if self._activations:
+            return tail_features(cut, self._activations[0], self.extractor.device, self.extractor.n_jobs)
+        return TailExtractor(self.trunks[0], cut)(samples)
 
-    def inputs(self, change: Change | None, seed: int, pool: ThreadPoolExecutor) -> Inputs:
+    def inputs(self, recipe: TailRecipe, change: Change | None, seed: int, pool: ThreadPoolExecutor) -> Inputs:
         """Return what enters the cut network in training."""
-        if self._activations is not None:
-            return StoredInputs(self._activations.__getitem__)
-        if self.trunk is not None:
-            samples, trunk = self.labelled.samples, replace(self.trunk, verbose=0)
-            return StoredInputs(lambda rows: trunk([samples[row] for row in rows]), pool)
-        return ImageInputs(self.labelled.samples, self.extractor.backbone.preprocessing, change, seed, pool)
+        samples = self.labelled.samples
+        if not self.trunks:
+            return ImageInputs(samples, self.extractor.backbone.preprocessing, change, seed, pool, recipe.n_views)
+        if self._activations:
+            return CycledInputs([StoredInputs(rows.__getitem__) for rows in self._activations])
+        trunks = [replace(trunk, verbose=0) for trunk in self.trunks]
+        return CycledInputs([StoredInputs(partial(_fetch, trunk, samples), pool) for trunk in trunks])
+
+
+def _fetch(trunk: FeatureExtractor, samples: Sequence[Sample], rows: np.ndarray) -> np.ndarray:
+    return trunk([samples[row] for row in rows])
+
+
+def _kept(trunk: FeatureExtractor, recipe: TailRecipe, seed: int) -> tuple[FeatureExtractor, ...]:
+    """Return what computes the activations of training images that are kept."""
+    if recipe.augmentation is None:
+        return (trunk,)
+    return tuple(replace(trunk, view=View(recipe.augmentation, seed, i)) for i in range(recipe.n_views or 0))
 
 
 def train_stages(
@@ -97,15 +119,17 @@ def train_stages(
         As `fine_tune` returns it, its history that of both phases.
     """
     cut = extractor.backbone.cut(recipe.n_trainable)
-    keeps_activations = recipe.augmentation is None and cut.split
-    trunk = replace(extractor, n_trainable=recipe.n_trainable) if keeps_activations else None
     parts = [training] if validation is None else [training, validation]
-    sources = [_Source(extractor, part, trunk) for part in parts]
+    trunk = replace(extractor, n_trainable=recipe.n_trainable)
+    kept = (_kept(trunk, recipe, seeds[1]), (trunk,)) if cut.split else ((), ())
+    sources = [_Source(extractor, part, trunks) for part, trunks in zip(parts, kept, strict=False)]
     layer, standardization, probing = _start(sources, cut, recipe, seeds[0], net_params)
     workers = n_threads(extractor.n_jobs)
     with single_threaded_pool(workers) as pool:
         changes = (recipe.augmentation, None)
-        inputs = [source.inputs(change, seeds[1], pool) for source, change in zip(sources, changes, strict=False)]
+        inputs = [
+            source.inputs(recipe, change, seeds[1], pool) for source, change in zip(sources, changes, strict=False)
+        ]
         net = fine_tune(
             cut,
             extractor.backbone.preprocessing,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from sktl import Preprocessing
-from sktl._augmentation import AUGMENTATIONS
+from sktl._augmentation import AUGMENTATIONS, View
 from sktl._batches import ImageInputs, LabelledInputs, StoredInputs, TrainingBatches, ValidationBatches
 from sktl._images import as_samples
 from sktl.exceptions import InvalidImageError
@@ -22,7 +22,9 @@ PREPROCESSING = Preprocessing(16, (16, 16))
 
 
 def stored(n):
-    return LabelledInputs(StoredInputs(np.arange(n, dtype=np.float32)[:, None].__getitem__), np.arange(n), np.arange(n) / 7)
+    return LabelledInputs(
+        StoredInputs(np.arange(n, dtype=np.float32)[:, None].__getitem__), np.arange(n), np.arange(n) / 7
+    )
 
 
 @settings(max_examples=60, deadline=None)
@@ -50,6 +52,22 @@ def test_every_sample_comes_once_per_epoch_with_its_own_label_and_weight(n, batc
                 assert 0 <= batch.share <= 1
         orders.append(rows.tolist())
     assert n < 6 or orders[0] != orders[1]
+
+
+@pytest.mark.parametrize("n_views", [1, 2, 3])
+def test_views_come_again_after_as_many_epochs_as_there_are(n_views):
+    with ThreadPoolExecutor(2) as pool:
+        inputs = ImageInputs(as_samples(PIXELS), PREPROCESSING, AUGMENTATIONS["light"], 0, pool, n_views)
+        epochs = [inputs.request(np.arange(13), epoch)() for epoch in range(1, 8)]
+    for i, epoch in enumerate(epochs):
+        for j, other in enumerate(epochs):
+            assert torch.equal(epoch, other) == ((i - j) % n_views == 0)
+
+
+@given(st.lists(st.binary(min_size=32, max_size=32), min_size=1, unique=True), st.integers(0, 9), st.integers(0, 9))
+def test_views_of_other_images_seeds_and_numbers_have_other_keys(contents, seed, number):
+    views = [View(change, s, n) for change in AUGMENTATIONS.values() for s in (seed, 10) for n in (number, 10)]
+    assert len({view.key(content) for view in views for content in contents}) == len(views) * len(contents)
 
 
 def test_validation_batches_are_all_samples_in_order_each_time():

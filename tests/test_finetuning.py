@@ -240,7 +240,10 @@ def test_a_loss_that_is_not_finite_is_named():
 
 
 def test_the_best_epoch_on_the_validation_set_is_restored():
-    held_out = StoredInputs(IMAGES.__getitem__), Targets(np.arange(3), CODES[::-1].copy(), WEIGHTS)  # what is learned harms
+    held_out = (
+        StoredInputs(IMAGES.__getitem__),
+        Targets(np.arange(3), CODES[::-1].copy(), WEIGHTS),
+    )  # what is learned harms
     net = train(held_out=held_out, max_epochs=30, patience=4, lr=0.3, lr_schedule="constant", label_smoothing=0.0)
     losses = net.history[:, "valid_loss"]
     assert len(losses) == int(np.argmin(losses)) + 5 < 30

@@ -250,6 +250,52 @@ def test_activations_too_many_for_the_memory_are_fetched_and_change_nothing(monk
     assert_array_equal(classifier(**params, cache=False).fit(X, Y).decision_function(NEW), expected)
 
 
+def count_images(monkeypatch, fit):
+    """Return how many images pass the trunk in a fit, those that fill up chunks included."""
+    fit()  # the networks have been probed
+    sktl.clear_cache()
+    n_images = []
+    run = TorchEngine.run
+    with monkeypatch.context() as patch:
+        patch.setattr(TorchEngine, "run", lambda self, pixels: n_images.append(len(pixels)) or run(self, pixels))
+        fit()
+    return sum(n_images), n_images[0]
+
+
+def test_views_pass_the_trunk_once_over_epochs_and_candidates(monkeypatch):
+    def fit():
+        for lr in (0.01, 0.03):
+            classifier(augmentation="light", augmentation_views=2, max_epochs=5, lr=lr).fit(X, Y)
+
+    n_images, chunk = count_images(monkeypatch, fit)
+    n_passes = 3  # one of them for the output layer, without changes
+    assert n_passes * len(X) <= n_images < n_passes * (len(X) + 2 * chunk)
+
+
+def test_folds_share_views(monkeypatch):
+    clf = classifier(augmentation="light", augmentation_views=1, max_epochs=1, freeze_epochs=0)
+    n_images, chunk = count_images(monkeypatch, lambda: cross_val_score(clf, X, Y, cv=3))
+    n_passes = 3  # features, views, and what predict needs of those that were held out
+    assert n_images <= n_passes * (len(X) + 6 * chunk)
+
+
+def mirrored_or_not(image):
+    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if np.random.rand() < 0.5 else image  # noqa: NPY002
+
+
+@pytest.mark.parametrize("augmentation", ["light", mirrored_or_not])
+@pytest.mark.parametrize("trainable_stages", [2, "all"])
+def test_views_depend_neither_on_threads_nor_on_what_is_kept(monkeypatch, augmentation, trainable_stages):
+    params = dict(augmentation=augmentation, augmentation_views=2, max_epochs=3)
+    expected = classifier(trainable_stages, **params).fit(X, Y).decision_function(NEW)
+    assert_array_equal(classifier(trainable_stages, **params, n_jobs=3).fit(X, Y).decision_function(NEW), expected)
+    monkeypatch.setattr(_transfer, "_IN_MEMORY", 0)
+    clf = classifier(trainable_stages, **params, cache=False).fit(X, Y)
+    assert_array_equal(clf.decision_function(NEW), expected)
+    fresh = classifier(trainable_stages, augmentation=augmentation, max_epochs=3).fit(X, Y)
+    assert not np.array_equal(fresh.decision_function(NEW), expected)
+
+
 def count_modules():
     return sum(issubclass(type(thing), nn.Module) for thing in gc.get_objects())
 
