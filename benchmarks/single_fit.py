@@ -1,0 +1,156 @@
+"""One fit from files, cold and warm, beside the bare pass and what people write without this library.
+
+    python benchmarks/single_fit.py DATA/cat_breeds [--repeats 3] [--engines torch openvino] [--write docs/speed.md]
+
+Every measurement is made in a fresh process, imports not counted; cold has an empty cache, warm the cache of the
+process before. "bare" is the CPU time of decoding all images one by one and of running the network on them, with one
+intra-op thread in chunks as sktl does, in plain timm and OpenVINO, divided by the number of cores: what a pass would
+take without any overhead.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+
+import alternatives
+import numpy as np
+import torch
+from measuring import folders, head_seconds, measure, median, report, timed, write_page
+
+CHUNK = 4
+
+
+def bare(train, test, engine, record):
+    """Decode all images, then run the network on them, each on one thread."""
+    torch.set_num_threads(1)
+    change = alternatives.transform()
+    with timed(record, "decode"):
+        images = [change(alternatives.load(path)) for path in train[0]]
+    run = RUNNERS[engine]()
+    chunks = [torch.stack(images[start : start + CHUNK]) for start in range(0, len(images), CHUNK)]
+    run(chunks[0])
+    with timed(record, "forward"):
+        for chunk in chunks:
+            run(chunk)
+    record["wall"] = (record["decode cpu"] + record["forward cpu"]) / os.cpu_count()
+
+
+def run_torch():
+    model = alternatives.network().to(memory_format=torch.channels_last)
+
+    def run(chunk):
+        with torch.inference_mode():
+            return model(chunk.contiguous(memory_format=torch.channels_last))
+
+    return run
+
+
+def run_openvino():
+    import openvino
+
+    model = openvino.convert_model(alternatives.network(), example_input=torch.zeros(CHUNK, 3, 224, 224))
+    model.reshape([CHUNK, 3, 224, 224])
+    settings = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+    request = openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
+
+    def run(chunk):
+        return request.infer([chunk.numpy() if len(chunk) == CHUNK else np.zeros((CHUNK, 3, 224, 224), np.float32)])
+
+    return run
+
+
+RUNNERS = {"torch": run_torch, "openvino": run_openvino}
+
+
+def sktl(train, test, engine, record, cache):
+    from sktl import PretrainedImageClassifier
+
+    with head_seconds(record), timed(record, "wall"):
+        clf = PretrainedImageClassifier(random_state=0, engine=engine, cache=cache).fit(*train)
+    with timed(record, "predict"):
+        record["accuracy"] = float(clf.score(*test))
+    record["opening"] = opening_seconds(clf)
+
+
+def opening_seconds(clf):
+    """Return how long it takes to build, convert and probe the network of a classifier again."""
+    from sktl import _engines
+
+    _engines._registry.__init__()
+    started = time.perf_counter()
+    clf._extractor(clf.backbone_, clf.device_).n_features  # noqa: B018 - it opens the engine
+    return time.perf_counter() - started
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("data")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--engines", nargs="*", choices=RUNNERS, default=list(RUNNERS))
+    parser.add_argument("--alternatives", nargs="*", choices=alternatives.WAYS, default=list(alternatives.WAYS))
+    parser.add_argument("--write", help="page whose table is replaced")
+    parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--cache", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.measure:
+        print(json.dumps(one(arguments)))
+        return
+    record = {}
+    for _ in range(arguments.repeats):
+        for engine in arguments.engines:
+            with tempfile.TemporaryDirectory() as cache:
+                for kind in ("bare", "cold", "warm"):
+                    run = measure(__file__, arguments.data, "--measure", kind, engine, "--cache", cache)
+                    record.setdefault(f"{kind} {engine}", []).append(run)
+                    print(kind, engine, run, file=sys.stderr, flush=True)
+    for way in arguments.alternatives:
+        record[way] = [measure(__file__, arguments.data, "--measure", "way", way)]
+        print(way, record[way], file=sys.stderr, flush=True)
+    tell(arguments, record)
+
+
+def one(arguments):
+    train, test = folders(arguments.data)
+    kind, name = arguments.measure
+    record = {"images": len(train[0])}
+    if kind == "bare":
+        bare(train, test, name, record)
+    elif kind == "way":
+        with timed(record, "wall"):
+            record["accuracy"] = alternatives.WAYS[name](train, test)
+    else:
+        sktl(train, test, name, record, arguments.cache)
+    return record
+
+
+def tell(arguments, record):
+    rows = []
+    for engine in arguments.engines:
+        bare_seconds = median(record[f"bare {engine}"], "wall")
+        rows.append((f"bare pass, {engine}", f"{bare_seconds:.2f}", "", "", "1.00", ""))
+        for kind in ("cold", "warm"):
+            runs = record[f"{kind} {engine}"]
+            wall, head, opening = (median(runs, name) for name in ("wall", "head", "opening"))
+            opening = opening if kind == "cold" else 0.0
+            passed = wall - head - opening
+            accuracy = f"{100 * runs[0]['accuracy']:.1f}"
+            cells = (f"{wall:.2f}", f"{head:.2f}", f"{opening:.2f}", f"{passed / bare_seconds:.2f}", accuracy)
+            rows.append((f"sktl, {engine}, {kind}", *cells))
+    best = min(median(record[f"cold {engine}"], "wall") for engine in arguments.engines)
+    for way in arguments.alternatives:
+        wall = record[way][0]["wall"]
+        cells = (f"{wall:.1f}", "", "", f"{wall / best:.1f} x sktl, cold", f"{100 * record[way][0]['accuracy']:.1f}")
+        rows.append((way, *cells))
+    images = next(iter(record.values()))[0]["images"]
+    title = f"One fit on {images} photos, and accuracy on the test photos (alternatives: fit and scoring)."
+    header = ("way", "s", "of it training", "of it opening the network", "the rest / bare pass", "accuracy in %")
+    report("single_fit", title, header, rows, record)
+    if arguments.write:
+        write_page("single_fit", arguments.write)
+
+
+if __name__ == "__main__":
+    main()
