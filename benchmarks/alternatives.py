@@ -65,12 +65,12 @@ class Frozen(nn.Module):
         self.backbone = network().to(memory_format=torch.channels_last)
         self.output = nn.Linear(N_FEATURES, n_classes)
 
-    def train(self, mode=True):
+    def train(self, mode=True):  # noqa: D102
         super().train(mode)
         self.backbone.eval()
         return self
 
-    def forward(self, images):
+    def forward(self, images):  # noqa: D102
         with torch.no_grad():
             features = self.backbone(images.contiguous(memory_format=torch.channels_last))
         return self.output(features)
@@ -125,8 +125,16 @@ def scikit_learn(train, test):
 
 def fastai(train, test, epochs=5):
     """Fine-tune the output layers of fastai's vision_learner on the same timm network, its body frozen."""
-    from fastai.vision.all import CategoryBlock, DataBlock, FuncSplitter, ImageBlock, Normalize, Resize
-    from fastai.vision.all import accuracy, vision_learner
+    from fastai.vision.all import (
+        CategoryBlock,
+        DataBlock,
+        FuncSplitter,
+        ImageBlock,
+        Normalize,
+        Resize,
+        accuracy,
+        vision_learner,
+    )
 
     paths = [str(path) for path in (*train[0], *test[0])]
     codes = dict(zip(paths, map(str, (*train[1], *test[1])), strict=True))

@@ -44,7 +44,7 @@ class PeakMemory(threading.Thread):
         self.peak = 0.0
         self.stopped = threading.Event()
 
-    def run(self):
+    def run(self):  # noqa: D102
         while not self.stopped.wait(0.02):
             self.peak = max(self.peak, anonymous_megabytes())
 
