@@ -31,12 +31,14 @@ class PretrainedImageBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     image_size: int | None
     image_shape: Sequence[int] | None
     device: str | torch.device
+    engine: str
     cache: str | bool
     n_jobs: int | None
     random_state: int | np.random.RandomState | None
     verbose: int
     backbone_: Backbone
     device_: torch.device
+    engine_: str
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "backbone": [str, callable],
@@ -44,6 +46,7 @@ class PretrainedImageBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         "image_size": [Interval(Integral, 1, None, closed="left"), None],
         "image_shape": ["array-like", None],
         "device": [str, torch.device],
+        "engine": [StrOptions({"auto", "torch", "openvino"})],
         "cache": [StrOptions({"auto"}), Options(bool, {False})],
         "n_jobs": [Interval(Integral, None, -1, closed="right"), Interval(Integral, 1, None, closed="left"), None],
         "random_state": ["random_state"],
@@ -90,8 +93,13 @@ class PretrainedImageBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
                 raise InvalidInputError(str(error)) from error
         return as_samples(X, self.image_shape)
 
-    def _extractor(self, backbone: Backbone, device: torch.device) -> FeatureExtractor:
-        return FeatureExtractor(backbone, device, self.n_jobs, self.cache == "auto", self.verbose)
+    def _extractor(self, backbone: Backbone, device: torch.device, engine: str) -> FeatureExtractor:
+        return FeatureExtractor(backbone, device, self.n_jobs, self.cache == "auto", self.verbose, engine=engine)
+
+    def _fitted_extractor(self, backbone: Backbone) -> FeatureExtractor:
+        """Return the extractor of a fitted estimator, on the engine of the fit wherever that is to be had."""
+        # Not "openvino": the estimator may have come to a machine without it.
+        return self._extractor(backbone, self.device_, "torch" if self.engine_ == "torch" else "auto")
 
     def _resolve(self, seed: int) -> tuple[Backbone, torch.device]:
         return resolve_backbone(self.backbone, self.weights, self.image_size, seed), resolve_device(self.device)
@@ -113,7 +121,7 @@ class PretrainedImageBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
 
     def _features(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
-        return self._extractor(self.backbone_, self.device_)(self._as_samples(X, reset=False))
+        return self._fitted_extractor(self.backbone_)(self._as_samples(X, reset=False))
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from ._backbones import Backbone
 from ._cache import FeatureStore, process_store
 from ._cut import Cut
-from ._engines import ACCELERATOR_CHUNK, CPU_CHUNK, EngineFacts, TorchEngine, engine_facts, open_engine
+from ._engines import ACCELERATOR_CHUNK, CPU_CHUNK, Engine, EngineFacts, engine_facts, open_engine
 from ._images import Sample
 from ._pixels import ImageProblem, content_key, decode
 from ._torch import place, single_threaded_pool
@@ -43,6 +43,8 @@ class FeatureExtractor:
         1 or more shows a progress bar.
     n_trainable : int
         How many of the last stages are left out; with 0 the rows are features, else activations.
+    engine : {"auto", "torch", "openvino"}
+        Which engine runs the network.
     """
 
     backbone: Backbone
@@ -51,14 +53,20 @@ class FeatureExtractor:
     cache: bool = True
     verbose: int = 0
     n_trainable: int = 0
+    engine: str = "auto"
 
     @property
     def n_features(self) -> int:
         """The number of features of one image."""
         return self._facts().shape[0]
 
+    @property
+    def engine_name(self) -> str:
+        """The engine that runs the network, "torch" or "openvino"."""
+        return self._facts().engine
+
     def _facts(self) -> EngineFacts:
-        return engine_facts(self.backbone, self.device, self.n_trainable)
+        return engine_facts(self.backbone, self.device, self.n_trainable, self.engine)
 
     def __call__(self, samples: Sequence[Sample]) -> np.ndarray:
         """Return the features or activations of samples, float32 of shape (n_samples, ...).
@@ -83,7 +91,8 @@ class FeatureExtractor:
                     rows |= store.find(fingerprint, keys, count=False)
                     known = rows.keys() | problems.keys()
                     missing = {key: i for i, key in reversed(list(enumerate(keys))) if key not in known}
-                    engine = open_engine(self.backbone, self.device, self.n_trainable)
+                    engine = open_engine(self.backbone, self.device, self.n_trainable, self.engine)
+                    engine.reserve(n_threads(self.n_jobs))
                     work = _Pass(engine, samples, keys, store, fingerprint)
                     found, failed = work.run(sorted(missing.values()), pool, progress)
                     rows |= found
@@ -100,7 +109,7 @@ class FeatureExtractor:
 class _Pass:
     """One pass of the images that are missing from the store."""
 
-    engine: TorchEngine
+    engine: Engine
     samples: Sequence[Sample]
     keys: Sequence[bytes]
     store: FeatureStore

@@ -224,12 +224,13 @@ def test_transform_gives_what_enters_the_output_layer(fitted):
 
 
 def test_without_augmentation_each_image_passes_the_trunk_once_over_epochs_and_candidates(monkeypatch):
+    classifier(augmentation=None, engine="torch").fit(X, Y)  # an engine runs a probe when it is built
     sktl.clear_cache()
     n_images = []
     run = TorchEngine.run
     monkeypatch.setattr(TorchEngine, "run", lambda self, pixels: n_images.append(len(pixels)) or run(self, pixels))
     for lr in (0.01, 0.03):
-        classifier(augmentation=None, lr=lr).fit(X, Y)
+        classifier(augmentation=None, lr=lr, engine="torch").fit(X, Y)
     chunk = n_images[0]
     # A chunk has one shape: the last ones are filled up.
     assert len(X) <= sum(n_images) < len(X) + 3 * chunk
