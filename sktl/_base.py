@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Tags
-from sklearn.utils._param_validation import Interval, Options
+from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils._param_validation import InvalidParameterError as _SklearnParameterError
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -32,12 +32,14 @@ class PretrainedImageBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     image_size: int | None
     image_shape: Sequence[int] | None
     device: str | torch.device
+    engine: str
     cache: str | os.PathLike[str] | Literal[False]
     n_jobs: int | None
     random_state: int | np.random.RandomState | None
     verbose: int
     backbone_: Backbone
     device_: torch.device
+    engine_: str
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "backbone": [str, callable],
@@ -45,6 +47,7 @@ class PretrainedImageBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         "image_size": [Interval(Integral, 1, None, closed="left"), None],
         "image_shape": ["array-like", None],
         "device": [str, torch.device],
+        "engine": [StrOptions({"auto", "torch", "openvino"})],
         "cache": [str, os.PathLike, Options(bool, {False})],
         "n_jobs": [Interval(Integral, None, -1, closed="right"), Interval(Integral, 1, None, closed="left"), None],
         "random_state": ["random_state"],
@@ -91,8 +94,14 @@ class PretrainedImageBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
                 raise InvalidInputError(str(error)) from error
         return as_samples(X, self.image_shape)
 
-    def _extractor(self, backbone: Backbone, device: torch.device) -> FeatureExtractor:
-        return FeatureExtractor(backbone, device, self.n_jobs, open_cache(self.cache), self.verbose)
+    def _extractor(self, backbone: Backbone, device: torch.device, engine: str) -> FeatureExtractor:
+        cache = open_cache(self.cache)
+        return FeatureExtractor(backbone, device, self.n_jobs, cache, self.verbose, engine=engine)
+
+    def _fitted_extractor(self, backbone: Backbone) -> FeatureExtractor:
+        """Return the extractor of a fitted estimator, on the engine of the fit wherever that is to be had."""
+        # Not "openvino": the estimator may have come to a machine without it.
+        return self._extractor(backbone, self.device_, "torch" if self.engine_ == "torch" else "auto")
 
     def _resolve(self, seed: int) -> tuple[Backbone, torch.device]:
         return resolve_backbone(self.backbone, self.weights, self.image_size, seed), resolve_device(self.device)
@@ -114,7 +123,7 @@ class PretrainedImageBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
 
     def _features(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
-        return self._extractor(self.backbone_, self.device_)(self._as_samples(X, reset=False))
+        return self._fitted_extractor(self.backbone_)(self._as_samples(X, reset=False))
 
     def __getstate__(self) -> dict[str, Any]:
         # On the way to worker processes, perhaps, which share the cache that is this process's to remove.

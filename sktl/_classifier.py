@@ -130,6 +130,10 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
     device : str or torch.device, default="auto"
         Where the network runs: `"cpu"`, `"cuda"`, `"cuda:1"`, `"mps"`, `"xpu"`; `"auto"` is the first accelerator that
         is there, else the CPU. The output layer alone trains on the CPU, in float64.
+    engine : {"auto", "torch", "openvino"}, default="auto"
+        What runs the frozen part of the network on a CPU. `"auto"` is OpenVINO where it is installed (the extra
+        `sktl[openvino]`) and its features are those of torch to 1e-4 of the largest, else torch; `"openvino"` is an
+        error where `"auto"` would be torch. Stages are always trained by torch.
     amp : {"auto", False}, default="auto"
         `"auto"` trains stages in bfloat16 where that is safe, on CUDA devices that have it; False never does.
     compile : bool, default=False
@@ -163,6 +167,9 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         parameters, and `build()` to make it.
     device_ : torch.device
         Where the network ran.
+    engine_ : {"torch", "openvino"}
+        What ran the frozen part of the network. Predictions stay with it; only where the estimator is loaded without
+        OpenVINO at hand does torch stand in, whose features differ by at most 1e-4 of the largest.
     net_ : skorch.NeuralNet
         The net of the last phase of training; `net_.module_.output` is the output layer.
     module_ : torch.nn.Module
@@ -193,6 +200,8 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         By `fit`, if the network or its weights are not to be had.
     DeviceError
         By `fit`, if the device is not there.
+    EngineError
+        By `fit`, if `engine="openvino"` is not installed, not possible on the device, or cannot run the network.
     TrainingError
         By `fit`, if the loss is no longer finite, or one image is too much for the memory of the device.
 
@@ -292,6 +301,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 5,
         device: str | torch.device = "auto",
+        engine: str = "auto",
         amp: str | bool = "auto",
         compile: bool = False,
         cache: str | os.PathLike[str] | Literal[False] = "auto",
@@ -324,6 +334,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
         self.device = device
+        self.engine = engine
         self.amp = amp
         self.compile = compile
         self.cache = cache
@@ -374,11 +385,16 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         training, validation = self._split(Labelled(samples, targets), validation, split_seed)
         draft.backbone_, draft.device_ = self._resolve(backbone_seed)
         n_trainable = draft.backbone_.count_trainable(self.trainable_stages)
-        extractor = self._extractor(draft.backbone_, draft.device_)
+        extractor = self._extractor(draft.backbone_, draft.device_, self.engine)
+        draft.engine_ = extractor.engine_name
+        if draft.engine_ == "torch":  # then so it is for a part of the network
+            extractor = replace(extractor, engine="torch")
         recipe = resolve_recipe(self, n_trainable, len(training.samples), extractor.n_features, draft.device_)
         if isinstance(recipe, TailRecipe):
             net = train_stages(extractor, training, validation, recipe, (head_seed, stages_seed), self.net_params)
             draft.net_, draft.n_iter_ = net, len(net.history)
+            if recipe.augmentation is None and net.module_.cut.split:
+                draft.engine_ = replace(extractor, n_trainable=recipe.n_trainable).engine_name
             draft._trained_digest = tensors_digest(net.module_.cut.network)
         else:
             parts = [extractor(part.samples) for part in (training, validation) if part is not None]
@@ -494,12 +510,12 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         check_is_fitted(self)
         samples = self._as_samples(X, reset=False)
         if not isinstance(self.recipe_, TailRecipe):
-            return self._extractor(self.backbone_, self.device_)(samples)
+            return self._fitted_extractor(self.backbone_)(samples)
         cut = self.net_.module_.cut
         if not cut.split:
             trained = self.backbone_.with_network(cut.network, self._trained_digest)
-            return self._extractor(trained, self.device_)(samples)
-        trunk = replace(self._extractor(self.backbone_, self.device_), n_trainable=self.recipe_.n_trainable)
+            return self._fitted_extractor(trained)(samples)
+        trunk = replace(self._fitted_extractor(self.backbone_), n_trainable=self.recipe_.n_trainable)
         return TailExtractor(trunk, cut)(samples)
 
     def _logits(self, X: Any) -> np.ndarray:

@@ -31,6 +31,8 @@ class PretrainedImageEncoder(PretrainedImageBase):
         (H, W), (H, W, C) or (C, H, W) of one image, for `X` with one flattened image per row.
     device : str or torch.device, default="auto"
         Where the network runs; `"auto"` is the first accelerator that is there, else the CPU.
+    engine : {"auto", "torch", "openvino"}, default="auto"
+        What runs the network; `"auto"` is OpenVINO on a CPU where it is installed and can, else torch.
     cache : "auto", path or False, default="auto"
         Where features are kept, as in :class:`PretrainedImageClassifier`.
     n_jobs : int, default=None
@@ -46,6 +48,8 @@ class PretrainedImageEncoder(PretrainedImageBase):
         The resolved network: `name`, `weights`, `preprocessing`, and `build()` to make it.
     device_ : torch.device
         Where the network runs.
+    engine_ : {"torch", "openvino"}
+        What runs it, with which `transform` stays unless OpenVINO is missing when the estimator is loaded.
     n_features_in_ : int
         Only if `X` was flattened.
     feature_names_in_ : ndarray of str
@@ -55,6 +59,8 @@ class PretrainedImageEncoder(PretrainedImageBase):
     ------
     InvalidParameterError, UnknownBackboneError, WeightsError, DeviceError
         By `fit`, if a parameter has a value that it cannot have.
+    EngineError
+        By `fit`, if `engine="openvino"` is not installed or cannot run the network.
     InvalidInputError, InvalidImageError
         If `X` has no legal form, or images cannot be read.
 
@@ -81,6 +87,7 @@ class PretrainedImageEncoder(PretrainedImageBase):
         image_size: int | None = None,
         image_shape: Sequence[int] | None = None,
         device: str | torch.device = "auto",
+        engine: str = "auto",
         cache: str | os.PathLike[str] | Literal[False] = "auto",
         n_jobs: int | None = None,
         random_state: int | np.random.RandomState | None = None,
@@ -91,6 +98,7 @@ class PretrainedImageEncoder(PretrainedImageBase):
         self.image_size = image_size
         self.image_shape = image_shape
         self.device = device
+        self.engine = engine
         self.cache = cache
         self.n_jobs = n_jobs
         self.random_state = random_state
@@ -115,5 +123,6 @@ class PretrainedImageEncoder(PretrainedImageBase):
         draft._as_samples(X, reset=True)
         (seed,) = self._seeds(1)
         draft.backbone_, draft.device_ = self._resolve(seed)
-        draft._n_features_out = draft._extractor(draft.backbone_, draft.device_).n_features
+        extractor = draft._extractor(draft.backbone_, draft.device_, self.engine)
+        draft._n_features_out, draft.engine_ = extractor.n_features, extractor.engine_name
         return self._commit(draft)

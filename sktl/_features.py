@@ -16,14 +16,15 @@ from tqdm.auto import tqdm
 
 from ._augmentation import View
 from ._backbones import Backbone
-from ._cache import NO_CACHE, Cache
+from ._cache import APART, NO_CACHE, Cache
 from ._cut import Cut
-from ._engines import ACCELERATOR_CHUNK, CPU_CHUNK, EngineFacts, engine_facts, open_engine
+from ._engines import ACCELERATOR_CHUNK, CPU_CHUNK, EngineFacts, facts_key, known_facts, open_engine, remember_facts
 from ._images import Sample
 from ._pass import Pass, read_keys
 from ._torch import place, single_threaded_pool
 from .exceptions import ImageFailure, InvalidImageError
 
+_ENGINES = APART + "engines"
 _BLOCK = 256
 
 
@@ -45,6 +46,8 @@ class FeatureExtractor:
         How many of the last stages are left out; with 0 the rows are features, else activations.
     view : View or None
         How images are changed.
+    engine : {"auto", "torch", "openvino"}
+        Which engine runs the network.
     """
 
     backbone: Backbone
@@ -54,6 +57,7 @@ class FeatureExtractor:
     verbose: int = 0
     n_trainable: int = 0
     view: View | None = None
+    engine: str = "auto"
 
     @property
     def n_features(self) -> int:
@@ -65,8 +69,29 @@ class FeatureExtractor:
         """The size of the row of one image."""
         return 4 * math.prod(self._facts().shape)
 
+    @property
+    def engine_name(self) -> str:
+        """The engine that runs the network, "torch" or "openvino"."""
+        return self._facts().engine
+
+    @property
+    def _wanted(self) -> tuple[Backbone, torch.device, int, str]:
+        return self.backbone, self.device, self.n_trainable, self.engine
+
     def _facts(self) -> EngineFacts:
-        return engine_facts(self.backbone, self.device, self.n_trainable)
+        """Return what is known of the engine; where the cache knows it, no network is built."""
+        if (facts := known_facts(*self._wanted)) is None:
+            name = facts_key(*self._wanted)
+            facts = EngineFacts.parse(self.cache.get(_ENGINES, [name]).get(name))
+            if facts is None:
+                facts = open_engine(*self._wanted).facts
+                self._keep(facts)
+            remember_facts(*self._wanted, facts)
+        return facts
+
+    def _keep(self, facts: EngineFacts) -> None:
+        if facts.fingerprint is not None:
+            self.cache.put(_ENGINES, [(facts_key(*self._wanted), facts.format())])
 
     def __call__(self, samples: Sequence[Sample]) -> np.ndarray:
         """Return the features or activations of samples, float32 of shape (n_samples, ...).
@@ -92,7 +117,11 @@ class FeatureExtractor:
             progress.update(len(keys) - n_missing)
             cache.count(len(keys) - n_missing, n_missing - sum(key in problems for key in keys))
             if wanted := {key: position for key, position in rows.missing.items() if key not in problems}:
-                engine = open_engine(self.backbone, self.device, self.n_trainable)
+                engine = open_engine(*self._wanted)
+                if engine.facts != facts:  # those in the cache came from another state of this machine
+                    self._keep(engine.facts)
+                    return self(samples)
+                engine.reserve(n_workers)
                 work = Pass(engine, samples, wanted, cache, facts.fingerprint or "", view)
                 for key, outcome in work.run(pool, n_workers):
                     progress.update(len(rows.positions[key]))

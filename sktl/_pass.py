@@ -18,7 +18,7 @@ import numpy as np
 
 from ._augmentation import View
 from ._cache import APART, Cache
-from ._engines import TorchEngine
+from ._engines import Engine
 from ._images import Sample, Stamp
 from ._pixels import ImageProblem, content_key, decode
 from ._store import new_owner
@@ -40,7 +40,7 @@ class Pass:
 
     Parameters
     ----------
-    engine : TorchEngine
+    engine : Engine
     samples : sequence of Sample
     wanted : dict
         Key to position, of the samples to compute.
@@ -53,7 +53,7 @@ class Pass:
 
     def __init__(
         self,
-        engine: TorchEngine,
+        engine: Engine,
         samples: Sequence[Sample],
         wanted: Mapping[bytes, int],
         cache: Cache,

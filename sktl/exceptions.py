@@ -13,6 +13,8 @@ __all__ = [
     "BackboneWarning",
     "CacheWarning",
     "DeviceError",
+    "EngineError",
+    "EngineNotInstalledError",
     "ImageFailure",
     "ImageFolderWarning",
     "InvalidImageError",
@@ -118,6 +120,14 @@ class WeightsUnavailableError(WeightsError, OSError):
 
 class DeviceError(SktlError, RuntimeError):
     """The device asked for is not on this machine."""
+
+
+class EngineError(SktlError, RuntimeError):
+    """The engine asked for cannot run the network, or not on this device."""
+
+
+class EngineNotInstalledError(EngineError, ImportError):
+    """The package of the engine asked for is not installed."""
 
 
 class TrainingError(SktlError, RuntimeError):

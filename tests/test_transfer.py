@@ -225,13 +225,13 @@ def test_transform_gives_what_enters_the_output_layer(fitted):
 
 
 def test_without_augmentation_each_image_passes_the_trunk_once_over_epochs_and_candidates(monkeypatch):
-    classifier(augmentation=None).fit(X, Y)  # the network has been probed
+    classifier(augmentation=None, engine="torch").fit(X, Y)  # an engine runs a probe when it is built
     sktl.clear_cache()
     n_images = []
     run = TorchEngine.run
     monkeypatch.setattr(TorchEngine, "run", lambda self, pixels: n_images.append(len(pixels)) or run(self, pixels))
     for lr in (0.01, 0.03):
-        classifier(augmentation=None, lr=lr).fit(X, Y)
+        classifier(augmentation=None, lr=lr, engine="torch").fit(X, Y)
     chunk = n_images[0]
     # A chunk has one shape: the last ones are filled up.
     assert len(X) <= sum(n_images) < len(X) + 3 * chunk
@@ -265,7 +265,7 @@ def count_images(monkeypatch, fit):
 def test_views_pass_the_trunk_once_over_epochs_and_candidates(monkeypatch):
     def fit():
         for lr in (0.01, 0.03):
-            classifier(augmentation="light", augmentation_views=2, max_epochs=5, lr=lr).fit(X, Y)
+            classifier(augmentation="light", augmentation_views=2, max_epochs=5, lr=lr, engine="torch").fit(X, Y)
 
     n_images, chunk = count_images(monkeypatch, fit)
     n_passes = 3  # one of them for the output layer, without changes
@@ -273,7 +273,7 @@ def test_views_pass_the_trunk_once_over_epochs_and_candidates(monkeypatch):
 
 
 def test_folds_share_views(monkeypatch):
-    clf = classifier(augmentation="light", augmentation_views=1, max_epochs=1, freeze_epochs=0)
+    clf = classifier(augmentation="light", augmentation_views=1, max_epochs=1, freeze_epochs=0, engine="torch")
     n_images, chunk = count_images(monkeypatch, lambda: cross_val_score(clf, X, Y, cv=3))
     n_passes = 3  # features, views, and what predict needs of those that were held out
     assert n_images <= n_passes * (len(X) + 6 * chunk)
