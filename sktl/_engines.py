@@ -60,9 +60,10 @@ class EngineFacts:
     @classmethod
     def parse(cls, text: bytes | None) -> EngineFacts | None:
         """Return the facts that `format` made bytes of, or None."""
-        return (
-            None if text is None else cls(**{k: tuple(v) if k == "shape" else v for k, v in json.loads(text).items()})
-        )
+        if text is None:
+            return None
+        values = json.loads(text)
+        return cls(values["fingerprint"], tuple(values["shape"]), values["engine"])
 
 
 class Engine(ABC):
@@ -316,6 +317,12 @@ def open_engine(backbone: Backbone, device: torch.device, n_trainable: int = 0, 
 def known_facts(backbone: Backbone, device: torch.device, n_trainable: int, engine: str) -> EngineFacts | None:
     """Return what this process knows of an engine."""
     return _registry.facts(backbone, device, n_trainable, engine)
+
+
+def engine_facts(backbone: Backbone, device: torch.device, n_trainable: int = 0, engine: str = "auto") -> EngineFacts:
+    """Return what is known of the engine of a backbone, building its network only the first time in a process."""
+    wanted = backbone, device, n_trainable, engine
+    return known_facts(*wanted) or open_engine(*wanted).facts
 
 
 def remember_facts(backbone: Backbone, device: torch.device, n_trainable: int, engine: str, facts: EngineFacts) -> None:

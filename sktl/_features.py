@@ -18,7 +18,16 @@ from ._augmentation import View
 from ._backbones import Backbone
 from ._cache import APART, NO_CACHE, Cache
 from ._cut import Cut
-from ._engines import ACCELERATOR_CHUNK, CPU_CHUNK, EngineFacts, facts_key, known_facts, open_engine, remember_facts
+from ._engines import (
+    ACCELERATOR_CHUNK,
+    CPU_CHUNK,
+    EngineFacts,
+    engine_facts,
+    facts_key,
+    known_facts,
+    open_engine,
+    remember_facts,
+)
 from ._images import Sample
 from ._pass import Pass, read_keys
 from ._torch import place, single_threaded_pool
@@ -84,7 +93,7 @@ class FeatureExtractor:
             name = facts_key(*self._wanted)
             facts = EngineFacts.parse(self.cache.get(_ENGINES, [name]).get(name))
             if facts is None:
-                facts = open_engine(*self._wanted).facts
+                facts = engine_facts(*self._wanted)
                 self._keep(facts)
             remember_facts(*self._wanted, facts)
         return facts
