@@ -8,6 +8,8 @@ removed by the next process that makes a store.
 from __future__ import annotations
 
 import atexit
+import contextlib
+import functools
 import multiprocessing
 import os
 import platform
@@ -31,6 +33,7 @@ _DEFAULT_LIMIT = 4 << 30
 # The values used last are also kept in memory: many small ones, such as features, are found ten times as fast there.
 _IN_MEMORY = 64 << 20
 _SMALL = 64 << 10
+_FOLDERS = 10  # names to try for a folder of this user alone
 
 
 class CacheInfo(NamedTuple):
@@ -133,11 +136,12 @@ def open_cache(cache: str | os.PathLike[str] | Literal[False]) -> Cache:
     private = cache == "auto"
     try:
         directory = _private_directory() if private else Path(os.path.abspath(os.path.expanduser(cache)))
-        if private and not directory.exists():
+        if private and not os.path.isdir(directory):
             _remove_abandoned(directory.parent)
+        if private:
             remove_at_exit()
     except OSError as error:
-        warnings.warn(f"There is no folder for a cache of features: {error}.", CacheWarning, stacklevel=2)
+        _warn(f"There is no folder for a cache of features: {error}.")
         return NO_CACHE
     if directory not in _caches:
         _caches[directory] = Cache(Store(directory, lambda: _default_limit(directory), durable=not private))
@@ -225,18 +229,13 @@ def _private_directory() -> Path:
 
 
 def _own_folder() -> Path:
-    """Return a folder for temporary files that nobody else can read, or write."""
+    """Return a folder for temporary files that nobody else can read, or write; the same in all processes of a user."""
     user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "")
-    folder = Path(tempfile.gettempdir()) / f"sktl-{user}"
-    if _is_private(folder):
-        return folder
-    global _fallback
-    if _fallback is None or _fallback[0] != os.getpid():
-        _fallback = (os.getpid(), Path(tempfile.mkdtemp(prefix="sktl-")))
-    return _fallback[1]
-
-
-_fallback: tuple[int, Path] | None = None
+    base = Path(tempfile.gettempdir(), f"sktl-{user}")
+    for folder in (base, *(Path(f"{base}-{number}") for number in range(1, _FOLDERS))):
+        if _is_private(folder):
+            return folder
+    raise PermissionError(f"{str(base)!r} and its like are not folders of this user alone")
 
 
 def _is_private(folder: Path) -> bool:
@@ -261,17 +260,22 @@ def _remove_abandoned(folder: Path) -> None:
 
 def _default_limit(directory: Path) -> int:
     text = os.environ.get(LIMIT_VARIABLE, "")
-    if text.strip().isdigit():
-        return int(text)
+    with contextlib.suppress(ValueError):
+        if (limit := int(text)) >= 0:
+            return limit
     if text:
-        warnings.warn(
-            f"{LIMIT_VARIABLE}={text!r} is not a number of bytes, such as {_DEFAULT_LIMIT}, and not heeded.",
-            CacheWarning,
-            stacklevel=2,
-        )
-    there = next((folder for folder in (directory, *directory.parents) if folder.is_dir()), None)
+        _warn(f"{LIMIT_VARIABLE}={text!r} is not a number of bytes, such as {_DEFAULT_LIMIT}, and not heeded.")
+    there = next((folder for folder in (directory, *directory.parents) if os.path.isdir(folder)), Path())
+    used = 0
     try:
-        used = sum(file.stat().st_size for file in directory.iterdir()) if there == directory else 0
-        return min(_DEFAULT_LIMIT, (shutil.disk_usage(there or ".").free + used) // 2)
+        for entry in os.scandir(directory) if there == directory else ():
+            used += entry.stat().st_size
+        return min(_DEFAULT_LIMIT, (shutil.disk_usage(there).free + used) // 2)
     except OSError:
         return _DEFAULT_LIMIT
+
+
+@functools.cache
+def _warn(message: str) -> None:
+    """Warn once."""
+    warnings.warn(message, CacheWarning, stacklevel=2)

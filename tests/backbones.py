@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+
 import pytest
 import timm
 import torch
@@ -22,6 +25,18 @@ class Pixels(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return images[:, 0].flatten(1)
+
+
+class LoggedPixels(Pixels):
+    """Appends a line for each image that it sees to the file that SKTL_TEST_LOG names, in whatever process."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        features = super().forward(images)
+        lines = [hashlib.md5(row.tobytes()).hexdigest() + "\n" for row in features.numpy()]
+        file = os.open(os.environ["SKTL_TEST_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.write(file, "".join(lines).encode())
+        os.close(file)
+        return features
 
 
 class SmallConvNet(nn.Module):

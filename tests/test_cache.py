@@ -1,175 +1,380 @@
-"""Features are kept within a bound of bytes, and what is kept is what was put."""
+"""Which store an estimator uses, who shares it, who removes it, and what people ask of it."""
 
-import threading
-from concurrent.futures import ThreadPoolExecutor
+from __future__ import annotations
 
+import gc
+import json
+import multiprocessing
+import os
+import pickle
+import platform
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import joblib
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from backbones import Pixels
+from processes import in_child, needs_fork
 
 import sktl
-from sktl._cache import FeatureStore
+from sktl import PretrainedImageClassifier, PretrainedImageEncoder, _cache
+from sktl._cache import NO_CACHE, open_cache
+from sktl._store import Store
+from sktl.exceptions import CacheWarning, InvalidParameterError
 
-ROW = np.arange(4, dtype=np.float32)  # 16 bytes
-
-
-def key(i):
-    return b"%d" % i
-
-
-def scan(store, fingerprint, n, row=ROW):
-    """Ask for n rows as a pass does, and put those that are missing; return how many were there."""
-    keys = [key(i) for i in range(n)]
-    found = store.find(fingerprint, keys)
-    for missing in [k for k in keys if k not in found]:
-        store.put(fingerprint, missing, row)
-    return len(found)
+X = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3), np.uint8)
+Y = np.arange(12) % 2
+needs_users = pytest.mark.skipif(not hasattr(os, "getuid"), reason="this system has no owners of files")
 
 
-operations = st.lists(
-    st.tuples(st.sampled_from("pf"), st.sampled_from("abc"), st.integers(0, 5), st.integers(0, 12)), max_size=60
+@pytest.fixture
+def temporary(tmp_path, monkeypatch):
+    """Let the private store be in a folder of its own."""
+    monkeypatch.setattr(_cache.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(_cache, "_caches", {})
+    monkeypatch.setattr(_cache, "_removed_at_exit", set())
+    monkeypatch.setattr(_cache.atexit, "register", lambda *args: None)
+    _cache._warn.cache_clear()
+    return tmp_path
+
+
+def user_folder(temporary):
+    return temporary / f"sktl-{os.getuid()}"
+
+
+def private():
+    return open_cache("auto").store.directory
+
+
+def run(program, temporary, **variables):
+    """Run a program whose private stores are in a folder, and return the JSON that it prints last."""
+    roots = [str(Path(sktl.__file__).parents[1]), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, roots)), "TMPDIR": str(temporary)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=300, env=environment | variables
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+# ------------------------------------------------------------------------------------------------- which store it is
+
+
+def test_one_cache_for_each_directory_however_it_is_written(temporary, monkeypatch):
+    monkeypatch.chdir(temporary)
+    monkeypatch.setenv("HOME", str(temporary))
+    assert open_cache("a") is open_cache(temporary / "a") is open_cache("~/a") is open_cache("./b/../a")
+    assert open_cache("a") is not open_cache("b")
+    assert open_cache("auto") is open_cache("auto")
+    assert open_cache(False) is NO_CACHE
+
+
+def test_opening_a_cache_writes_nothing(temporary):
+    open_cache(temporary / "a")
+    assert not (temporary / "a").exists()
+    open_cache("auto")
+    assert not private().exists()
+
+
+@needs_users
+def test_the_private_store_is_for_this_user_alone(temporary):
+    open_cache("auto").put("a", [(b"key", b"value")])
+    assert private() == user_folder(temporary) / f"{platform.node()}-{os.getpid()}"
+    for folder in (private(), private().parent):
+        assert folder.stat().st_mode & 0o777 == 0o700
+    assert all(file.stat().st_mode & 0o077 == 0 for file in private().iterdir())
+
+
+def _world_writable(folder):
+    folder.mkdir()
+    folder.chmod(0o777)
+
+
+def _of_somebody_else(folder):
+    folder.mkdir(mode=0o700)
+    try:
+        os.chown(folder, 65534, -1)
+    except PermissionError:
+        pytest.skip("only root can give folders away")
+
+
+def _link(folder):
+    other = folder.with_name("other")
+    other.mkdir(mode=0o700)
+    folder.symlink_to(other)
+
+
+UNSAFE = [_world_writable, _of_somebody_else, _link, Path.touch]
+
+
+@needs_users
+@pytest.mark.parametrize("make", UNSAFE)
+def test_a_folder_that_others_can_use_is_refused_for_the_next_name(temporary, make):
+    make(user_folder(temporary))
+    open_cache("auto").put("a", [(b"key", b"value")])
+    assert private().parent == Path(f"{user_folder(temporary)}-1")
+    assert not list((temporary / "other").glob("*"))
+    assert in_child(private) != private()
+    assert in_child(private).parent == private().parent
+
+
+@needs_users
+def test_without_any_folder_there_is_no_cache_and_one_warning(temporary):
+    user_folder(temporary).touch()
+    for number in range(1, 20):
+        Path(f"{user_folder(temporary)}-{number}").touch()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert open_cache("auto") is open_cache("auto") is NO_CACHE
+        assert sktl.cache_info() == (0, 0, 0, 0, 0)
+        sktl.clear_cache()
+        sktl.set_cache_limit(3)
+    assert [w.category for w in caught] == [CacheWarning]
+
+
+# ----------------------------------------------------------------------------------------------- who removes a store
+
+
+@needs_users
+def test_stores_of_dead_processes_are_removed_by_the_next_and_no_others(temporary):
+    def leave_behind():
+        open_cache("auto").put("a", [(b"key", b"value")])
+        return private()
+
+    left = in_child(leave_behind)
+    others = [left.parent / name for name in (f"{platform.node()}-{os.getppid()}", f"elsewhere-{left.name}", "mine")]
+    for folder in others:
+        folder.mkdir()
+    assert left.is_dir()
+    open_cache("auto")
+    assert not left.exists()
+    assert all(folder.is_dir() for folder in others)
+
+
+def test_the_owner_removes_its_store_at_exit_and_its_forks_do_not(temporary):
+    program = f"""
+import json, os, sys, types
+sys.modules["sktl"] = package = types.ModuleType("sktl")  # without the networks, which take seconds to import
+package.__path__ = [{str(Path(sktl.__file__).parent)!r}]
+from sktl._cache import open_cache
+cache = open_cache("auto")
+cache.put("a", [(b"key", b"value")])
+if hasattr(os, "fork"):
+    child = os.fork()
+    if not child:
+        cache.put("a", [(b"other", b"value")])
+        open_cache("auto").put("a", [(b"key", b"value")])
+        sys.exit()
+    os.waitpid(child, 0)
+print(json.dumps([str(cache.store.directory), cache.store.directory.is_dir()]))
+"""
+    directory, there = run(program, temporary)
+    assert there
+    assert not Path(directory).exists()
+    assert os.listdir(Path(directory).parent) == []
+
+
+def test_the_store_of_an_earlier_process_with_this_number_is_removed_at_exit_too(temporary, monkeypatch):
+    registered = []
+    monkeypatch.setattr(_cache.atexit, "register", lambda *args: registered.append(args))
+    private().mkdir()
+    monkeypatch.setattr(_cache, "_removed_at_exit", set())
+    registered.clear()
+    directory = private()
+    assert [args[1:] for args in registered] == [(os.getpid(), directory)]
+
+
+WORKERS = """
+import json, multiprocessing, sys, warnings
+import joblib, numpy as np, sktl
+from backbones import Pixels
+from sktl import PretrainedImageEncoder
+from sktl._cache import open_cache
+
+X = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), np.uint8)
+
+
+def work(encoder):
+    encoder.fit(X).transform(X)
+    return str(open_cache("auto").store.directory)
+
+
+if __name__ == "__main__":
+    encoders = [PretrainedImageEncoder(backbone=Pixels, n_jobs=1) for _ in range(4)]
+    if sys.argv[1:] == ["loky"]:
+        directories = joblib.Parallel(2)(joblib.delayed(work)(encoder) for encoder in encoders)
+    else:
+        with multiprocessing.get_context(sys.argv[1]).Pool(2) as pool:
+            directories = pool.map(work, encoders, chunksize=1)
+    info = sktl.cache_info()
+    print(json.dumps([sorted(set(directories)), str(open_cache("auto").store.directory), info.images, info.misses]))
+"""
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        pytest.param("fork", marks=needs_fork),
+        pytest.param("spawn", marks=pytest.mark.slow),
+        pytest.param("loky", marks=pytest.mark.slow),
+    ],
 )
+def test_workers_of_a_parent_that_never_fits_share_one_store_which_goes_with_it(temporary, tmp_path, method):
+    script = tmp_path / "script.py"
+    script.write_text(WORKERS)
+    program = f"import runpy, sys; sys.argv[1:] = [{method!r}]; runpy.run_path({str(script)!r}, run_name='__main__')"
+    if method != "fork":  # workers import the script anew
+        program = f"import subprocess, sys; subprocess.run([sys.executable, {str(script)!r}, {method!r}], check=True)"
+    directories, own, images, misses = run(program, temporary)
+    assert directories == [own]
+    assert (images, misses >= 6) == (6, True)
+    assert not Path(own).exists()
 
 
-@given(operations, st.integers(0, 200))
-def test_the_bound_holds_and_every_row_found_is_one_that_was_put(steps, max_bytes):
-    store = FeatureStore(max_bytes)
-    put = {}
-    hits = misses = 0
-    for i, (kind, network, number, size) in enumerate(steps):
-        if kind == "p":
-            before = store.find(network, [key(number)], count=False)
-            row = np.full(size, i, np.float32)
-            store.put(network, key(number), row)
-            if not before:
-                put[network, number] = row
-        else:
-            keys = [key(number), key(number + 1)]
-            found = store.find(network, keys)
-            hits, misses = hits + len(found), misses + 2 - len(found)
-            for k, row in found.items():
-                assert row is put[network, int(k)]
-        info = store.info()
-        kept = [
-            row
-            for network in "abc"
-            for row in store.find(network, [key(i) for i in range(7)], count=False).values()
-        ]  # fmt: skip
-        assert info.bytes == sum(row.nbytes for row in kept) <= max_bytes == info.max_bytes
-        assert info.images == len(kept)
-        assert (info.hits, info.misses) == (hits, misses)
+# ------------------------------------------------------------------------------------------ statistics, limits, clear
 
 
-@given(st.integers(1, 12), st.integers(1, 30), st.integers(0, 15))
-def test_a_cyclic_scan_hits_as_many_rows_as_fit(n_fit, n_more, spare):
-    store = FeatureStore(n_fit * ROW.nbytes + spare)
-    n = n_fit + n_more
-    assert [scan(store, "f", n) for _ in range(4)] == [0, n_fit, n_fit, n_fit]
-
-
-@given(st.integers(1, 20))
-def test_a_scan_that_fits_hits_everything(n):
-    store = FeatureStore(n * ROW.nbytes)
-    assert [scan(store, "f", n) for _ in range(3)] == [0, n, n]
-
-
-def test_the_features_of_other_networks_go_first_the_longest_unused_before_the_others():
-    store = FeatureStore(6 * ROW.nbytes)
-    for network in "abc":
-        scan(store, network, 2)
-    scan(store, "a", 2)  # b is now the one used longest ago
-    scan(store, "d", 1)
-    assert [len(store.find(network, [key(0), key(1)])) for network in "abcd"] == [2, 0, 2, 1]
-
-
-def test_a_network_takes_the_room_of_all_others_but_not_its_own():
-    store = FeatureStore(4 * ROW.nbytes)
-    scan(store, "a", 3)
-    scan(store, "b", 10)
-    assert store.find("a", [key(i) for i in range(3)]) == {}
-    assert sorted(store.find("b", [key(i) for i in range(10)])) == [key(i) for i in range(4)]
-
-
-def test_a_row_that_can_never_be_kept_displaces_nothing():
-    store = FeatureStore(4 * ROW.nbytes)
-    scan(store, "a", 3)
-    store.put("b", key(0), np.zeros(5 * len(ROW), np.float32))
-    assert len(store.find("a", [key(i) for i in range(3)])) == 3
-
-
-def test_a_store_without_room_keeps_nothing():
-    store = FeatureStore(0)
-    assert [scan(store, "f", 3) for _ in range(2)] == [0, 0]
-    assert store.info()[2:] == (0, 0, 0)
-
-
-def test_networks_do_not_share_rows():
-    store = FeatureStore()
-    store.put("a", key(0), ROW)
-    assert store.find("b", [key(0)]) == {}
-
-
-def test_info_counts_the_images_asked_for():
-    store = FeatureStore()
-    scan(store, "f", 3)
-    scan(store, "f", 5)
-    assert store.info() == (3, 5, 5, 5 * ROW.nbytes, 1 << 30)
-    store.find("f", [key(0)], count=False)
-    assert store.info()[:2] == (3, 5)
-
-
-def test_an_image_that_is_kept_is_no_miss_however_often_it_is_asked_for():
-    store = FeatureStore()
-    store.put("f", key(0), ROW)
-    store.find("f", [key(0)] * 3)
-    assert store.info().misses == 0
-    assert store.info().hits >= 1
-
-
-def test_clear_forgets_rows_and_statistics():
-    store = FeatureStore(1000)
-    scan(store, "f", 3)
-    store.clear()
-    assert store.info() == (0, 0, 0, 0, 1000)
-    assert scan(store, "f", 3) == 0
-    assert scan(store, "f", 3) == 3
-
-
-def test_exclusive_lets_one_thread_compute_what_all_want():
-    store = FeatureStore()
-    barrier = threading.Barrier(8, timeout=60)
-    computed = []
-
-    def want(_):
-        barrier.wait()
-        with store.exclusive("f"):
-            if not store.find("f", [key(0)]):
-                np.linalg.svd(np.ones((60, 60)))  # releases the interpreter, so that others would come in between
-                computed.append(1)
-                store.put("f", key(0), ROW)
-
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(want, range(8)))
-    assert computed == [1]
-
-
-def test_exclusive_is_given_back_by_an_error_and_does_not_block_other_networks():
-    store = FeatureStore()
-    with pytest.raises(ValueError, match="stop"), store.exclusive("f"):
-        raise ValueError("stop")
-
-    def enter(fingerprint):
-        with store.exclusive(fingerprint):
-            return fingerprint
-
-    with ThreadPoolExecutor(1) as pool:
-        assert pool.submit(enter, "f").result(60) == "f"
-        with store.exclusive("f"):
-            assert pool.submit(enter, "g").result(60) == "g"
-
-
-def test_the_process_has_one_store():
+def test_info_counts_images_asked_for_over_all_processes(temporary):
     sktl.clear_cache()
-    assert sktl.cache_info() == (0, 0, 0, 0, 1 << 30)
-    assert sktl.cache_info()._fields == ("hits", "misses", "images", "bytes", "max_bytes")
+    encoder = PretrainedImageEncoder(backbone=Pixels, n_jobs=1).fit(X)
+    encoder.transform(X[:8])
+    encoder.transform(X)
+    info = sktl.cache_info()
+    assert info._fields == ("hits", "misses", "images", "bytes", "max_bytes")
+    assert (info.images, info.bytes) == (12, 12 * 4 * 64)
+    assert info.hits + info.misses == 20 + 12 * (info.hits > 8)
+    sktl.clear_cache()
+    assert sktl.cache_info()[:4] == (0, 0, 0, 0)
+
+
+@needs_fork
+def test_what_one_process_computed_another_finds(tmp_path):
+    encoder = PretrainedImageEncoder(backbone=Pixels, n_jobs=1, cache=tmp_path / "cache").fit(X)
+    expected = in_child(encoder.transform, X)
+    before = sktl.cache_info(tmp_path / "cache")
+    np.testing.assert_array_equal(encoder.transform(X), expected)
+    after = sktl.cache_info(tmp_path / "cache")
+    assert (after.misses, after.hits) == (before.misses, before.hits + 12)
+
+
+def test_the_limit_is_that_of_the_store_else_of_the_environment_else_a_part_of_the_disk(tmp_path, monkeypatch):
+    path = tmp_path / "cache"
+    assert 0 < sktl.cache_info(path).max_bytes <= 4 << 30
+    monkeypatch.setenv(_cache.LIMIT_VARIABLE, "12345")
+    assert sktl.cache_info(path).max_bytes == 12345
+    sktl.set_cache_limit(99, path)
+    assert sktl.cache_info(path).max_bytes == 99
+    sktl.set_cache_limit(None, path)
+    assert sktl.cache_info(path).max_bytes == 12345
+
+
+def test_half_of_what_is_free_bounds_the_default(tmp_path, monkeypatch):
+    monkeypatch.delenv(_cache.LIMIT_VARIABLE, raising=False)
+    usage = _cache.shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(_cache.shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    assert sktl.cache_info(tmp_path / "a").max_bytes == 500
+    (tmp_path / "file").write_bytes(b"x" * 600)
+    assert _cache._default_limit(tmp_path) == 800  # what the cache takes up is free for it
+
+
+@pytest.mark.parametrize("text", ["4 GiB", "-1", "²", "1e9", "9" * 5000])
+def test_a_limit_of_the_environment_that_is_no_number_is_named_once_and_loses_nothing(tmp_path, monkeypatch, text):
+    cache = open_cache(tmp_path / "cache")
+    cache.put("a", [(b"key", b"value")])
+    monkeypatch.setenv(_cache.LIMIT_VARIABLE, text)
+    _cache._warn.cache_clear()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(3):
+            cache.put("a", [(b"other", b"value")])
+            assert sktl.cache_info(tmp_path / "cache").images == 2
+    assert [w.category for w in caught] == [CacheWarning]
+    assert _cache.LIMIT_VARIABLE in str(caught[0].message)
+
+
+def test_a_smaller_limit_shrinks_the_cache_and_clear_empties_it(tmp_path):
+    cache = open_cache(tmp_path / "cache")
+    cache.put("a", [(b"%d" % i, b"x" * 100) for i in range(10)])
+    sktl.set_cache_limit(500, tmp_path / "cache")
+    assert sktl.cache_info(tmp_path / "cache").bytes == 500
+    sktl.clear_cache(tmp_path / "cache")
+    assert sktl.cache_info(tmp_path / "cache") == (0, 0, 0, 0, 500)
+    assert cache.get("a", [b"%d" % i for i in range(10)]) == {}
+
+
+@pytest.mark.parametrize("max_bytes", [-1, 1.5, "1", True])
+def test_limits_that_cannot_be_are_refused(max_bytes):
+    with pytest.raises(InvalidParameterError, match="max_bytes"):
+        sktl.set_cache_limit(max_bytes)
+
+
+def test_values_used_last_are_kept_in_memory_too_but_no_large_ones_and_not_without_bound(tmp_path, monkeypatch):
+    cache = open_cache(tmp_path / "cache")
+    monkeypatch.setattr(_cache, "_IN_MEMORY", 5000)
+    cache.put("a", [(b"large", b"x" * (_cache._SMALL + 1)), *((b"%d" % i, b"x" * 1000) for i in range(9))])
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "read", lambda *args: {})
+        assert set(cache.get("a", [b"large", *(b"%d" % i for i in range(9))])) == {b"0", b"1", b"2", b"3"}
+        assert cache.get("b", [b"0"]) == {}
+    assert len(cache.get("a", [b"large", *(b"%d" % i for i in range(9))])) == 10
+
+
+# --------------------------------------------------------------------------------------------- what travels and stays
+
+HASH = """
+import json, joblib, numpy as np
+from backbones import Pixels
+from sktl import PretrainedImageClassifier
+
+clf = PretrainedImageClassifier(backbone=Pixels, max_epochs=1, random_state=0)
+before = joblib.hash(clf)
+X = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), np.uint8)
+PretrainedImageClassifier(backbone=Pixels, max_epochs=1, random_state=0).fit(X, [0, 1] * 3)
+print(json.dumps([before, joblib.hash(clf)]))
+"""
+
+
+def test_the_hash_of_an_unfitted_estimator_is_the_same_in_all_processes_before_and_after_fits(temporary):
+    clf = PretrainedImageClassifier(backbone=Pixels, max_epochs=1, random_state=0)
+    assert set(run(HASH, temporary)) == {joblib.hash(clf)}
+
+
+@pytest.mark.parametrize("cache", ["auto", "path", False])
+def test_pickled_estimators_hold_nothing_of_a_cache(temporary, cache):
+    cache = str(temporary / "store") if cache == "path" else cache
+    clf = PretrainedImageClassifier(backbone=Pixels, cache=cache, max_epochs=1, random_state=0).fit(X, Y)
+    state = pickle.dumps(clf)
+    kept = state.replace(cache.encode(), b"") if cache else state
+    for name in (str(temporary), "sktl-", "sqlite", "_cache", "_engines", "_thread", platform.node()):
+        assert name.encode() not in kept, name
+    np.testing.assert_array_equal(pickle.loads(state).predict_proba(X), clf.predict_proba(X))
+
+
+def test_no_estimator_keeps_a_cache_alive(temporary):
+    clf = PretrainedImageClassifier(backbone=Pixels, cache=temporary / "store", max_epochs=1, random_state=0).fit(X, Y)
+    seen, waiting = set(), [vars(clf)]
+    while waiting:
+        item = waiting.pop()
+        if id(item) in seen or isinstance(item, type) or callable(item) or isinstance(item, type(os)):
+            continue
+        seen.add(id(item))
+        assert not isinstance(item, _cache.Cache | Store), item
+        waiting += gc.get_referents(item)
+
+
+def test_the_cache_parameter_changes_no_bit(temporary):
+    fits = [
+        PretrainedImageClassifier(backbone=Pixels, cache=cache, max_epochs=3, random_state=0).fit(X, Y)
+        for cache in (False, "auto", temporary / "store", "auto", temporary / "store")
+    ]
+    for clf in fits[1:]:
+        np.testing.assert_array_equal(clf.predict_proba(X), fits[0].predict_proba(X))
+
+
+def test_workers_name_the_store_by_their_parent(temporary, monkeypatch):
+    monkeypatch.setattr(multiprocessing, "parent_process", lambda: type("Parent", (), {"pid": 77})())
+    assert private().name == f"{platform.node()}-77"
+    assert _cache._removed_at_exit == set()
