@@ -22,6 +22,7 @@ import torch
 
 from ._backbones import Backbone
 from ._cut import Cut
+from ._folding import fold_batchnorm
 from ._openvino import CompiledFunction, check_available, installed_version
 from ._pixels import DECODING_RULE
 from ._torch import place, single_threaded_pool
@@ -31,8 +32,9 @@ from .exceptions import BackboneError, BackboneWarning, EngineError, SktlError
 CPU_CHUNK = 4
 ACCELERATOR_CHUNK = 64
 _KEPT_ENGINES = 3
-# Largest difference between the outputs of OpenVINO and of torch, as a share of the largest output.
+# Largest differences of outputs, as shares of the largest output: between OpenVINO and torch, and by folding BatchNorm.
 _TOLERANCE = 1e-4
+_FOLDING_TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,8 @@ class TorchEngine(Engine):
             self._function = network.trunk if isinstance(network, Cut) else network
             self.probe = np.random.default_rng(0).integers(0, 256, self.new_chunk().shape, np.uint8)
             self.answer, self.facts = self._probe()
+            if device.type == "cpu" and self.facts.fingerprint is not None:
+                self._fold(network)
         except SktlError:
             raise
         except Exception as error:  # whatever a network, perhaps of the user's, raises
@@ -158,8 +162,22 @@ class TorchEngine(Engine):
                 stacklevel=2,
             )
             return first, EngineFacts(None, first.shape[1:], "torch")
+        return first, self._facts_of(first)
+
+    def _facts_of(self, answer: np.ndarray) -> EngineFacts:
         parts = (self.backbone.identity, self.n_trainable, DECODING_RULE, str(self.device))
-        return first, _facts(parts, "torch", torch.__version__, self.probe, first)
+        return _facts(parts, "torch", torch.__version__, self.probe, answer)
+
+    def _fold(self, network: torch.nn.Module) -> None:
+        """Fold BatchNorm into convolutions, in the network of this engine alone, if the outputs stay the same."""
+        with single_threaded_pool(1) as pool:
+            image = torch.from_numpy(self.probe[:1])
+            undo = pool.submit(fold_batchnorm, network, lambda: self.compute(image)).result()
+            answer = pool.submit(self.run, self.probe).result()
+            if _relative_difference(answer, self.answer) <= _FOLDING_TOLERANCE:
+                self.answer, self.facts = answer, self._facts_of(answer)
+            else:
+                undo()
 
     def _run_probe(self) -> np.ndarray:
         features = self.run(self.probe)

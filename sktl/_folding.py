@@ -1,0 +1,172 @@
+"""Fold BatchNorm into the convolutions in front of it, in a frozen network: the same function in less time.
+
+Which convolution feeds which BatchNorm is found by running the network, not by reading its code.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F  # noqa: N812 - as everyone calls it
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+_TOLERANCE = 1e-5
+
+
+def fold_batchnorm(network: nn.Module, run: Callable[[], object]) -> Callable[[], None]:
+    """Fold each BatchNorm2d of a network in eval mode that sees nothing but the output of one Conv2d, in place.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Of the caller's own: convolutions get other weights, and BatchNorm hands on what it gets.
+    run : callable
+        Runs the network, or the part that is to be folded, on an image.
+
+    Returns
+    -------
+    undo : callable
+        Puts all back.
+    """
+    with torch.no_grad():
+        pairs = [pair for pair in _find(network, run) if pair.same_when_folded()]
+        for pair in pairs:
+            pair.fold()
+
+    def undo() -> None:
+        for pair in pairs:
+            pair.unfold()
+
+    return undo
+
+
+class _HandOn(nn.Module):
+    """What a folded BatchNorm becomes."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images
+
+
+class _HandOnActivated(nn.Module):
+    """What a folded BatchNorm of timm becomes that has an activation inside."""
+
+    drop: nn.Module
+    act: nn.Module
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.act(self.drop(images))
+
+
+def _folded_class(norm: nn.BatchNorm2d) -> type[nn.Module] | None:
+    if norm.training or norm.running_mean is None:
+        return None
+    if type(norm).forward is nn.BatchNorm2d.forward:
+        return _HandOn
+    return _HandOnActivated if {"drop", "act"} <= norm._modules.keys() else None
+
+
+@dataclass(frozen=True)
+class _Call:
+    module: Any
+    inputs: torch.Tensor
+    output: torch.Tensor
+
+
+class _Pair:
+    """A convolution, and the BatchNorm that alone takes its output."""
+
+    def __init__(self, convolution: _Call, norm: nn.BatchNorm2d, folded_class: type[nn.Module]):
+        self._call = convolution
+        self._conv: nn.Conv2d = convolution.module
+        self._norm = norm
+        self._classes: tuple[type[Any], type[Any]] = (type(norm), folded_class)
+        self._parameters = (self._conv.weight, self._conv.bias)
+        self._folded_parameters = _folded_parameters(self._conv, norm)
+
+    def same_when_folded(self) -> bool:
+        """Tell whether the folded convolution gives what both gave: a convolution of another kind may not."""
+        norm = self._norm
+        expected = F.batch_norm(
+            self._call.output, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps
+        )
+        self._conv.weight, self._conv.bias = self._folded_parameters
+        difference = (self._conv(self._call.inputs) - expected).abs().max()
+        self._conv.weight, self._conv.bias = self._parameters
+        return bool(difference <= _TOLERANCE * expected.abs().max())
+
+    def fold(self) -> None:
+        self._conv.weight, self._conv.bias = self._folded_parameters
+        self._norm.__class__ = self._classes[1]
+        del self._call
+
+    def unfold(self) -> None:
+        self._conv.weight, self._conv.bias = self._parameters
+        self._norm.__class__ = self._classes[0]
+
+
+def _folded_parameters(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[nn.Parameter, nn.Parameter]:
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = (norm.running_var.double() + norm.eps).rsqrt()
+    scale = scale if norm.weight is None else scale * norm.weight
+    weight = conv.weight * scale.view(-1, 1, 1, 1)
+    bias = (-norm.running_mean if conv.bias is None else conv.bias - norm.running_mean) * scale
+    bias = bias if norm.bias is None else bias + norm.bias
+    memory_format = torch.channels_last if conv.weight.is_contiguous(memory_format=torch.channels_last) else None
+    weight = weight.float().contiguous(memory_format=memory_format or torch.contiguous_format)
+    return nn.Parameter(weight, requires_grad=False), nn.Parameter(bias.float(), requires_grad=False)
+
+
+def _find(network: nn.Module, run: Callable[[], object]) -> list[_Pair]:
+    """Return the pairs of one run of a network."""
+    calls: list[_Call] = []
+
+    def note(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        if len(inputs) == 1:
+            calls.append(_Call(module, inputs[0], output))
+
+    handles = [m.register_forward_hook(note) for m in network.modules() if isinstance(m, nn.Conv2d | nn.BatchNorm2d)]
+    try:
+        with _Uses() as uses:
+            run()
+    finally:
+        for handle in handles:
+            handle.remove()
+    times = Counter(id(call.module) for call in calls)
+    once = [call for call in calls if times[id(call.module)] == 1]
+    convolutions = {id(call.output): call for call in once if _is_plain(call.module)}
+    pairs = []
+    for call in once:
+        source = convolutions.get(id(call.inputs))
+        if isinstance(call.module, nn.BatchNorm2d) and source is not None and uses.count[id(call.inputs)] == 1:
+            folded_class = _folded_class(call.module)
+            if folded_class is not None:
+                pairs.append(_Pair(source, call.module, folded_class))
+    return pairs
+
+
+def _is_plain(module: nn.Module) -> bool:
+    """Tell whether a module is a convolution with a weight of its own, not one that is computed anew each time."""
+    return isinstance(module, nn.Conv2d) and "weight" in module._parameters
+
+
+class _Uses(TorchDispatchMode):
+    """Counts the operations that take a tensor; keeps the tensors, so that no two have the same id."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count: Counter[int] = Counter()
+        self._kept: list[Any] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        taken = [leaf for leaf in tree_leaves((args, kwargs or {})) if isinstance(leaf, torch.Tensor)]
+        self.count.update(map(id, taken))
+        result = func(*args, **(kwargs or {}))
+        self._kept += [*taken, result]
+        return result
