@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -252,11 +253,18 @@ class WeightedNet(NeuralNet):
 
 
 def net_arguments(
-    recipe: Recipe, n_samples: int, mean_weight: float, validation: torch.utils.data.Dataset | None
+    recipe: Recipe,
+    n_samples: int,
+    mean_weight: float,
+    validation: torch.utils.data.Dataset | None,
+    net_params: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return the arguments of a net that follow from a recipe and the training samples; "lbfgs" needs others."""
+    """Return the arguments of a net that follow from a recipe and the training samples; "lbfgs" needs others.
+
+    Those of the user, `net_params`, are for the caller to add; here they decide what would contradict them.
+    """
     batch_size = min(recipe.batch_size or n_samples, n_samples)
-    optimizer, options = find_optimizer(recipe.optimizer)
+    optimizer, options = find_optimizer(recipe.optimizer, {key.removeprefix("optimizer__") for key in net_params})
     callbacks: list[Any] = []
     if recipe.lr_schedule == "cosine":
         n_steps = recipe.max_epochs * math.ceil(n_samples / batch_size)

@@ -292,7 +292,7 @@ def _make_net(
     seed: int,
     net_params: dict[str, Any],
 ) -> WeightedNet:
-    arguments = net_arguments(recipe, len(dataset), float(dataset.weights.mean()), held_out)
+    arguments = net_arguments(recipe, len(dataset), float(dataset.weights.mean()), held_out, net_params)
     if recipe.optimizer == "lbfgs":
         arguments = {key: value for key, value in arguments.items() if not key.startswith("optimizer")}
         arguments |= {"max_epochs": 1, "lr": 1.0, "l2": recipe.weight_decay, "optimizer": torch.optim.LBFGS}

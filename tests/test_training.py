@@ -325,6 +325,14 @@ def test_other_arguments_reach_the_net():
     assert net.optimizer_.param_groups[0]["momentum"] == 0.5
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_the_foreach_implementation_takes_the_place_of_the_fused_one(optimizer):
+    recipe = changed(SGD, optimizer=optimizer)
+    net, _, weight, _ = train(recipe, optimizer__foreach=True)
+    assert net.optimizer_.param_groups[0]["foreach"] is True
+    assert_allclose(weight, train(recipe)[2], rtol=1e-9)
+
+
 def test_a_net_survives_a_pickle():
     net, *_ = train(changed(SGD, dropout=0.2))
     restored = pickle.loads(pickle.dumps(net))
