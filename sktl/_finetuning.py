@@ -300,7 +300,7 @@ def _make_net(
     seed: int,
     net_params: dict[str, Any],
 ) -> _TailNet:
-    arguments = net_arguments(recipe, len(dataset), float(dataset.weights.mean()), held_out)
+    arguments = net_arguments(recipe, len(dataset), float(dataset.weights.mean()), held_out, net_params)
     arguments["callbacks"] += net_params.pop("callbacks", None) or []
     if recipe.stage_optimizer != recipe.optimizer:
         arguments = {key: value for key, value in arguments.items() if not key.startswith("optimizer__")}

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import Callback, EarlyStopping, LRScheduler
+from skorch.callbacks import Callback, EarlyStopping
 from skorch.helper import predefined_split
 from skorch.history import History as History
 from torch import nn
@@ -143,6 +143,53 @@ class _LastStep:
         return self.step
 
 
+class CosineSchedule(Callback):
+    """Set the learning rates of every step: a linear rise to the highest, then half a cosine down to 0.
+
+    skorch's `LRScheduler` with torch's `LambdaLR` would set the same rates, for a tenth of the time of a step.
+
+    Parameters
+    ----------
+    n_steps : int
+    n_warmup : int
+        Steps of the rise.
+    """
+
+    def __init__(self, n_steps: int, n_warmup: int = 0):
+        self.n_steps = n_steps
+        self.n_warmup = n_warmup
+
+    def factor(self, step: int) -> float:
+        """Return the share of the highest rate in a step, counted from 0."""
+        if step < self.n_warmup:
+            return (step + 1) / (self.n_warmup + 1)
+        n_falling = self.n_steps - self.n_warmup
+        return (1 + math.cos(math.pi * min(step - self.n_warmup, n_falling) / max(1, n_falling))) / 2
+
+    def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:
+        self.step_ = 0
+        self._set_rates(net)
+
+    def on_batch_end(self, net: NeuralNet, training: bool = False, **kwargs: Any) -> None:
+        if training:
+            net.history.record_batch("event_lr", net.optimizer_.param_groups[0]["lr"])
+            self.step_ += 1
+            self._set_rates(net)
+
+    def _set_rates(self, net: NeuralNet) -> None:
+        factor = self.factor(self.step_)
+        for group in net.optimizer_.param_groups:
+            # The key under which torch's own schedulers look for the highest rate.
+            group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
+
+
+class _QuickHistory(History):
+    """A history that finds a row at once, where skorch's copies the list of all epochs, several times a step."""
+
+    def __getitem__(self, i: Any) -> Any:
+        return list.__getitem__(self, i) if isinstance(i, int) else super().__getitem__(i)
+
+
 class WeightedNet(NeuralNet):
     """A skorch net whose loss is weighted, and in which Ctrl-C and a broken loss end the fit with an error."""
 
@@ -150,6 +197,10 @@ class WeightedNet(NeuralNet):
         super().__init__(*args, **kwargs)
         self.loss_scale = loss_scale
         self.l2 = l2
+
+    def initialize_history(self) -> WeightedNet:
+        self.history_ = _QuickHistory()
+        return self
 
     def get_loss(self, y_pred: torch.Tensor, y_true: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
         codes, weights = y_true
@@ -205,18 +256,23 @@ class WeightedNet(NeuralNet):
 
 
 def net_arguments(
-    recipe: Recipe, n_samples: int, mean_weight: float, validation: torch.utils.data.Dataset | None
+    recipe: Recipe,
+    n_samples: int,
+    mean_weight: float,
+    validation: torch.utils.data.Dataset | None,
+    net_params: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return the arguments of a net that follow from a recipe and the training samples; "lbfgs" needs others."""
+    """Return the arguments of a net that follow from a recipe and the training samples; "lbfgs" needs others.
+
+    Those of the user, `net_params`, are for the caller to add; here they decide what would contradict them.
+    """
     batch_size = min(recipe.batch_size or n_samples, n_samples)
-    optimizer, options = find_optimizer(recipe.optimizer)
+    optimizer, options = find_optimizer(recipe.optimizer, {key.removeprefix("optimizer__") for key in net_params})
     callbacks: list[Any] = []
     if recipe.lr_schedule == "cosine":
         n_steps = recipe.max_epochs * math.ceil(n_samples / batch_size)
         n_warmup = math.ceil(n_steps * recipe.warmup) if isinstance(recipe, TailRecipe) else 0
-        factor = functools.partial(_cosine, n_steps=n_steps, n_warmup=n_warmup)
-        policy = LRScheduler(torch.optim.lr_scheduler.LambdaLR, lr_lambda=factor, step_every="batch")
-        callbacks.append(("lr_schedule", policy))
+        callbacks.append(("lr_schedule", CosineSchedule(n_steps, n_warmup)))
     if validation is not None:
         stopping = EarlyStopping(patience=recipe.patience or recipe.max_epochs + 1, load_best=True, sink=_silent)
         callbacks.append(("early_stopping", stopping))
@@ -240,12 +296,6 @@ def net_arguments(
 
 def _silent(message: str, **kwargs: Any) -> None:
     """Drop a message."""
-
-
-def _cosine(step: int, n_steps: int, n_warmup: int = 0) -> float:
-    if step < n_warmup:
-        return (step + 1) / (n_warmup + 1)
-    return (1 + math.cos(math.pi * min(step - n_warmup, n_steps - n_warmup) / max(1, n_steps - n_warmup))) / 2
 
 
 def check_net_params(net_params: dict[str, Any] | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterable, Set
 from typing import Any, TypeAlias
 
 import torch
@@ -18,9 +18,13 @@ _BY_NAME: dict[str, tuple[type[Optimizer], dict[str, Any]]] = {
 }
 
 
-def find_optimizer(optimizer: OptimizerName) -> tuple[type[Optimizer], dict[str, Any]]:
-    """Return the class of an optimizer, a name or the class itself, and its options."""
-    return _BY_NAME[optimizer] if isinstance(optimizer, str) else (optimizer, {})
+def find_optimizer(optimizer: OptimizerName, given: Iterable[str] = ()) -> tuple[type[Optimizer], dict[str, Any]]:
+    """Return the class of an optimizer, a name or the class itself, and its options beside those given by the user."""
+    if not isinstance(optimizer, str):
+        return optimizer, {}
+    kind, options = _BY_NAME[optimizer]
+    # Another choice of implementation: torch refuses both at once.
+    return kind, {name: value for name, value in options.items() if name != "fused" or "foreach" not in given}
 
 
 def option_names(optimizer: OptimizerName) -> Set[str]:
@@ -49,9 +53,9 @@ class PairedOptimizer(Optimizer):
         super().__init__(groups, {"lr": lr})
         self.parts = []
         for optimizer, of_head in ((head, True), (stages, False)):
-            kind, defaults = find_optimizer(optimizer)
-            mine = [group for group in self.param_groups if (group["depth"] < 0) == of_head]
             given = {name: value for name, value in options.items() if name in option_names(optimizer)}
+            kind, defaults = find_optimizer(optimizer, given)
+            mine = [group for group in self.param_groups if (group["depth"] < 0) == of_head]
             part = kind(mine, **{"lr": lr} | defaults | given)  # shares the groups, so that schedules reach it
             part.state = self.state
             self.parts.append(part)

@@ -46,47 +46,42 @@ _UNUSED_BY_LBFGS = {
 
 def resolve_recipe(estimator: Any, n_trainable: int, n_samples: int, n_features: int, device: torch.device) -> Recipe:
     """Return the recipe that the checked parameters of a classifier describe for so many images and features."""
-    optimizer, stage_optimizer = _optimizers(estimator)
-    kind = optimizer if isinstance(optimizer, str) else "adamw" if issubclass(optimizer, torch.optim.AdamW) else "class"
+    head = _head_recipe(estimator, n_samples, n_features)
+    return _tail_recipe(estimator, head, n_trainable, n_samples, device) if n_trainable else head
 
-    def value(name: str, auto: Any) -> Any:
-        given = getattr(estimator, name)
-        return auto if isinstance(given, str) and given == "auto" else given
 
-    defaults = _HEAD[kind]
-    lr, batch_size = defaults["lr"], None
-    if optimizer != "lbfgs":
-        lr *= min(1.0, _FEATURES_OF_LR / n_features)
-        batch_size = max(_LEAST_BATCH, math.ceil(n_samples / _STEPS_PER_EPOCH))
-    head = Recipe(
+def _head_recipe(estimator: Any, n_samples: int, n_features: int) -> Recipe:
+    """Return the recipe of the output layer alone."""
+    optimizer, _ = _optimizers(estimator)
+    defaults = _HEAD[_kind(optimizer)]
+    lr = defaults["lr"] if optimizer == "lbfgs" else defaults["lr"] * min(1.0, _FEATURES_OF_LR / n_features)
+    return Recipe(
         optimizer=optimizer,
-        lr=value("lr", lr),
-        weight_decay=value("weight_decay", defaults["weight_decay"]),
-        max_epochs=value("max_epochs", defaults["max_epochs"]),
-        batch_size=value("batch_size", batch_size),
-        lr_schedule=value("lr_schedule", defaults["lr_schedule"]),
+        lr=_value(estimator, "lr", lr),
+        weight_decay=_value(estimator, "weight_decay", defaults["weight_decay"]),
+        max_epochs=_value(estimator, "max_epochs", defaults["max_epochs"]),
+        batch_size=_value(estimator, "batch_size", _head_batch_size(optimizer, n_samples)),
+        lr_schedule=_value(estimator, "lr_schedule", defaults["lr_schedule"]),
         label_smoothing=estimator.label_smoothing,
         dropout=estimator.dropout,
         verbose=int(estimator.verbose),
         patience=estimator.n_iter_no_change if estimator.early_stopping else None,
     )
-    if not n_trainable:
-        return head
+
+
+def _tail_recipe(estimator: Any, head: Recipe, n_trainable: int, n_samples: int, device: torch.device) -> TailRecipe:
+    """Return the recipe of stages, in which `head` stands for what they share with the output layer."""
+    _, stage_optimizer = _optimizers(estimator)
     pretrained = estimator.weights is not None
-    defaults = _STAGES["random" if not pretrained else "auto" if stage_optimizer != optimizer else kind]
-    freeze_epochs = value("freeze_epochs", _HEAD[kind]["max_epochs"] if pretrained else 0)
-    probing = replace(head, max_epochs=freeze_epochs, batch_size=batch_size) if freeze_epochs else None
-    if pretrained:
-        ratio = defaults["backbone_lr_ratio"] * min(1.0, n_samples / _ENOUGH_IMAGES)
-        defaults = defaults | {"backbone_lr_ratio": ratio}
-    own = {name: value(name, defaults[name]) for name in ("max_epochs", "batch_size", "backbone_lr_ratio")}
+    defaults = _stage_defaults(estimator, n_samples)
+    own = {name: _value(estimator, name, defaults[name]) for name in ("max_epochs", "batch_size", "backbone_lr_ratio")}
     return TailRecipe(
         **vars(head) | own,
         n_trainable=n_trainable,
-        probing=probing,
+        probing=_probing(estimator, head, n_samples),
         stage_optimizer=stage_optimizer,
         layer_decay=estimator.layer_decay,
-        augmentation=resolve_augmentation(value("augmentation", defaults["augmentation"])),
+        augmentation=resolve_augmentation(_value(estimator, "augmentation", defaults["augmentation"])),
         n_views=estimator.augmentation_views,
         mixup_alpha=estimator.mixup_alpha,
         interpolation=_INTERPOLATION if pretrained else 1.0,
@@ -94,6 +89,40 @@ def resolve_recipe(estimator: Any, n_trainable: int, n_samples: int, n_features:
         amp=estimator.amp == "auto" and computes_in_bfloat16(device),
         compile=estimator.compile,
     )
+
+
+def _stage_defaults(estimator: Any, n_samples: int) -> dict[str, Any]:
+    """Return what `"auto"` stands for in the training of stages."""
+    if estimator.weights is None:
+        return _STAGES["random"]
+    optimizer, stage_optimizer = _optimizers(estimator)
+    defaults = _STAGES["auto" if stage_optimizer != optimizer else _kind(optimizer)]
+    ratio = defaults["backbone_lr_ratio"] * min(1.0, n_samples / _ENOUGH_IMAGES)
+    return defaults | {"backbone_lr_ratio": ratio}
+
+
+def _probing(estimator: Any, head: Recipe, n_samples: int) -> Recipe | None:
+    """Return how the output layer is trained before the stages: in batches of its own size, whatever that of stages."""
+    pretrained = estimator.weights is not None
+    epochs = _value(estimator, "freeze_epochs", _HEAD[_kind(head.optimizer)]["max_epochs"] if pretrained else 0)
+    return replace(head, max_epochs=epochs, batch_size=_head_batch_size(head.optimizer, n_samples)) if epochs else None
+
+
+def _head_batch_size(optimizer: OptimizerName, n_samples: int) -> int | None:
+    return None if optimizer == "lbfgs" else max(_LEAST_BATCH, math.ceil(n_samples / _STEPS_PER_EPOCH))
+
+
+def _kind(optimizer: OptimizerName) -> str:
+    """Return the row of the tables above that holds for an optimizer."""
+    if isinstance(optimizer, str):
+        return optimizer
+    return "adamw" if issubclass(optimizer, torch.optim.AdamW) else "class"
+
+
+def _value(estimator: Any, name: str, auto: Any) -> Any:
+    """Return a parameter of an estimator, or what stands for `"auto"`."""
+    given = getattr(estimator, name)
+    return auto if isinstance(given, str) and given == "auto" else given
 
 
 def _optimizers(estimator: Any) -> tuple[OptimizerName, OptimizerName]:

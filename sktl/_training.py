@@ -24,6 +24,9 @@ from ._nets import OutputLayer, Recipe, WeightedNet, net_arguments
 from ._torch import generator, single_threaded
 
 _INITIAL_SCALE = 0.01
+# Standardised features are kept up to this many bytes, and made anew for each batch beyond.
+_MAX_KEPT = 64 * 2**20
+_PIECE = 64
 _INITIAL, _ORDER, _DROPPED = range(3)
 
 
@@ -49,13 +52,17 @@ class _Head(nn.Module):
         self.n_draws = 0
         self.output = random_layer(n_features, n_classes, seed)
 
+    def drop(self, features: torch.Tensor) -> torch.Tensor:
+        """Return features with some set to 0 at random, in train mode."""
+        if not (self.training and self.dropout):
+            return features
+        self.n_draws += 1
+        draw = generator(self.seed, _DROPPED, self.n_draws)
+        kept = torch.rand(features.shape, generator=draw) >= self.dropout
+        return features * kept / (1 - self.dropout)
+
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        if self.training and self.dropout:
-            self.n_draws += 1
-            draw = generator(self.seed, _DROPPED, self.n_draws)
-            kept = torch.rand(features.shape, generator=draw) >= self.dropout
-            features = features * kept / (1 - self.dropout)
-        return self.output(features)
+        return self.output(self.drop(features))
 
 
 @dataclass(frozen=True)
@@ -109,15 +116,31 @@ class _StandardizedFeatures(torch.utils.data.Dataset):
         self.codes = torch.from_numpy(codes)
         self.weights = torch.from_numpy(weights)
         self.standardization = standardization
+        kept = self.features.numel() * torch.float64.itemsize <= _MAX_KEPT
+        self.standardized = self._standardize(torch.arange(len(features))) if kept else None
 
     def __len__(self) -> int:
         return len(self.features)
 
-    def batch(self, rows: torch.Tensor | slice) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
-        """Return the standardised features of rows in float64, and their codes and weights."""
-        features = self.features[rows].to(torch.float64)
-        standardized = features.sub_(self.standardization.mean).div_(self.standardization.scale)
-        return standardized, (self.codes[rows], self.weights[rows])
+    def all_rows(self) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
+        """Return the standardised features in float64, and the codes and weights."""
+        if self.standardized is None:
+            return self.batch(torch.arange(len(self)))
+        return self.standardized, (self.codes, self.weights)
+
+    def batch(self, rows: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
+        """Return the same of some rows, with the same bits whether they were kept or are standardised now."""
+        kept = self.standardized
+        features = self._standardize(rows) if kept is None else kept.index_select(0, rows)
+        return features, (self.codes.index_select(0, rows), self.weights.index_select(0, rows))
+
+    def _standardize(self, rows: torch.Tensor) -> torch.Tensor:
+        standardized = torch.empty(len(rows), self.features.shape[1], dtype=torch.float64)
+        # A piece stays in the processor's cache; copies of a large batch would spend their time mapping memory.
+        for piece, its_rows in zip(standardized.split(_PIECE), rows.split(_PIECE), strict=True):
+            piece.copy_(self.features.index_select(0, its_rows))
+            piece.sub_(self.standardization.mean).div_(self.standardization.scale)
+        return standardized
 
 
 def _blocks(n_rows: int, size: int = 1024) -> Iterator[slice]:
@@ -132,7 +155,7 @@ class _Batches:
         self.batch_size = batch_size
         self.seed = seed
         self.epoch = 0
-        self.all_rows = dataset.batch(slice(None)) if batch_size >= len(dataset) else None
+        self.all_rows = dataset.all_rows() if batch_size >= len(dataset) else None
 
     def __iter__(self) -> Iterator[Any]:
         if self.all_rows is not None:
@@ -142,6 +165,45 @@ class _Batches:
         order = torch.randperm(len(self.dataset), generator=generator(self.seed, _ORDER, self.epoch))
         for rows in order.split(self.batch_size):
             yield self.dataset.batch(rows)
+
+
+class _HeadNet(WeightedNet):
+    """A net of one layer on features, whose gradients are computed in closed form.
+
+    The detour through a graph of autograd would cost as much as one of the two matrix products of a step.
+    """
+
+    def _zero_grad_optimizer(self, set_to_none: bool | None = None) -> None:
+        """Leave the gradients: each evaluation of the loss sets them anew."""
+
+    def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
+        """Set the gradients of a batch."""
+        features, (codes, weights) = batch
+        module, layer = self.module_, self.module_.output
+        if not module.training:
+            self._set_training(True)
+        with torch.no_grad():
+            inputs = module.drop(features)
+            logits = layer(inputs)
+            loss = self.get_loss(logits, (codes, weights))
+            slopes = loss_slopes(logits, codes, weights * self.loss_scale, self.criterion_.label_smoothing)
+            by_weight, by_bias = slopes.t() @ inputs, slopes.sum(dim=0)
+            if self.l2:
+                by_weight.add_(layer.weight, alpha=self.l2)
+            for parameter, gradient in ((layer.weight, by_weight), (layer.bias, by_bias)):
+                if parameter.requires_grad:  # callbacks may freeze either
+                    parameter.grad = gradient
+        return {"loss": loss, "y_pred": logits}
+
+
+def loss_slopes(logits: torch.Tensor, codes: torch.Tensor, weights: torch.Tensor, smoothing: float) -> torch.Tensor:
+    """Return the derivatives of the weighted sum of cross-entropies with smoothed labels by the logits."""
+    weights = weights.unsqueeze(1)
+    slopes = logits.softmax(dim=1)
+    if smoothing:
+        slopes -= smoothing / logits.shape[1]
+    slopes *= weights
+    return slopes.scatter_add_(1, codes.unsqueeze(1), weights * (smoothing - 1))
 
 
 def appearance(codes: np.ndarray) -> np.ndarray:
@@ -230,7 +292,7 @@ def _make_net(
     seed: int,
     net_params: dict[str, Any],
 ) -> WeightedNet:
-    arguments = net_arguments(recipe, len(dataset), float(dataset.weights.mean()), held_out)
+    arguments = net_arguments(recipe, len(dataset), float(dataset.weights.mean()), held_out, net_params)
     if recipe.optimizer == "lbfgs":
         arguments = {key: value for key, value in arguments.items() if not key.startswith("optimizer")}
         arguments |= {"max_epochs": 1, "lr": 1.0, "l2": recipe.weight_decay, "optimizer": torch.optim.LBFGS}
@@ -240,7 +302,7 @@ def _make_net(
     else:
         arguments["optimizer__param_groups"] = [("*bias", {"weight_decay": 0.0})]
     arguments["callbacks"] += net_params.pop("callbacks", None) or []
-    return WeightedNet(
+    return _HeadNet(
         _Head,
         module__n_features=dataset.features.shape[1],
         module__n_classes=n_classes,

@@ -65,6 +65,15 @@ def test_options_go_to_the_part_that_knows_them():
     assert all(group["eps"] == 1e-3 and "momentum" not in group for group in stages)
 
 
+def test_the_foreach_implementation_is_chosen_instead_of_the_fused_one():
+    pair = PairedOptimizer(groups_of(parameters(), [0.1] * 3), 0.1, "sgd", "adamw", foreach=True)
+    assert all(group["foreach"] and not group["fused"] for group in pair.param_groups)
+    for name in ("sgd", "adamw"):
+        kind, options = find_optimizer(name, {"foreach"})
+        kind(parameters(), lr=0.1, **options, foreach=True)
+        assert find_optimizer(name, {"momentum", "eps"}) == find_optimizer(name)
+
+
 def test_what_a_pair_remembers_survives_pickle_and_deepcopy():
     tensors = parameters()
     pair = PairedOptimizer(groups_of(tensors, [0.1, 0.01, 0.001]), 0.1, "sgd", "adamw")

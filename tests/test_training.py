@@ -14,11 +14,14 @@ from scipy.special import log_softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
-from skorch.callbacks import Callback, EarlyStopping
+from skorch.callbacks import Callback, EarlyStopping, Freezer, LRScheduler
+from skorch.history import History
+from torch.optim.lr_scheduler import LambdaLR
 
+from sktl import _training
 from sktl._labels import Targets
-from sktl._nets import OutputLayer, Recipe, WeightedNet, check_net_params
-from sktl._training import Standardization, _StandardizedFeatures, train_head
+from sktl._nets import CosineSchedule, OutputLayer, Recipe, WeightedNet, check_net_params
+from sktl._training import Standardization, _StandardizedFeatures, loss_slopes, train_head
 from sktl.exceptions import InvalidParameterError, TrainingError
 
 RNG = np.random.default_rng(0)
@@ -59,7 +62,7 @@ def test_the_folded_layer_takes_raw_features():
     net.module_.output.weight.data.mul_(torch.from_numpy(scale))  # back to standardised features
     net.module_.output.bias.data.copy_(torch.from_numpy(bias + weight @ FEATURES.astype(np.float64).mean(axis=0)))
     dataset = _StandardizedFeatures(FEATURES, CODES, ONES, Standardization.of(FEATURES, ONES, 0.0))
-    inputs, targets = dataset.batch(slice(None))
+    inputs, targets = dataset.all_rows()
     found = net.get_loss(net.module_(inputs), targets)
     assert_allclose(float(found.detach()), loss + penalty, rtol=1e-6)
 
@@ -132,6 +135,27 @@ def test_the_cosine_schedule_ends_near_zero_and_the_constant_one_does_not():
     assert rates["cosine"] < 0.001
 
 
+@given(
+    n_steps=st.integers(1, 60), share=st.floats(0, 0.9), rates=st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=3)
+)
+def test_the_cosine_schedule_sets_the_rates_of_torch_s_own(n_steps, share, rates):
+    schedule = CosineSchedule(n_steps, int(n_steps * share))
+    mine, torchs = (
+        torch.optim.SGD([{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": lr} for lr in rates]) for _ in range(2)
+    )
+    reference = LambdaLR(torchs, schedule.factor)
+    net = type("Net", (), {"optimizer_": mine, "history": History([{"batches": [{}]}])})
+    schedule.on_train_begin(net)
+    for _ in range(n_steps + 1):
+        assert [group["lr"] for group in mine.param_groups] == [group["lr"] for group in torchs.param_groups]
+        expected = reference.get_last_lr()[0]
+        schedule.on_batch_end(net, training=True)
+        assert net.history[-1, "batches", -1, "event_lr"] == expected
+        schedule.on_batch_end(net, training=False)
+        torchs.step()
+        reference.step()
+
+
 def test_weight_decay_spares_the_intercept():
     net, *_ = train(changed(SGD, weight_decay=0.3))
     decays = {id(p): group["weight_decay"] for group in net.optimizer_.param_groups for p in group["params"]}
@@ -146,6 +170,110 @@ def test_smoothing_and_dropout_make_the_layer_less_sure():
     _, _, dropped, _ = train(changed(long, dropout=0.5))
     assert np.linalg.norm(smoothed) < np.linalg.norm(weight)
     assert np.linalg.norm(dropped) < np.linalg.norm(weight)
+
+
+@settings(deadline=None)
+@given(
+    n=st.integers(1, 20),
+    n_classes=st.integers(2, 9),
+    smoothing=st.sampled_from([0.0, 0.1, 0.9]),
+    scale=st.sampled_from([1e-3, 1.0, 50.0]),
+    seed=st.integers(0, 99),
+)
+def test_the_slopes_of_the_loss_are_those_of_autograd(n, n_classes, smoothing, scale, seed):
+    rng = np.random.default_rng(seed)
+    logits = torch.from_numpy(scale * rng.normal(size=(n, n_classes))).requires_grad_()
+    codes, weights = torch.from_numpy(rng.integers(0, n_classes, n)), torch.from_numpy(rng.uniform(0, 3, n))
+    losses = torch.nn.functional.cross_entropy(logits, codes, reduction="none", label_smoothing=smoothing)
+    (expected,) = torch.autograd.grad((losses * weights).sum(), logits)
+    assert_allclose(loss_slopes(logits.detach(), codes, weights, smoothing), expected, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("recipe", [SGD, changed(SGD, label_smoothing=0.2, dropout=0.3), LBFGS], ids=str)
+def test_the_gradients_of_a_step_are_those_of_the_loss_that_the_net_reports(recipe):
+    """By autograd through the module, with the same dropout: what callbacks see is what the optimizer gets."""
+    differences = []
+
+    class Compare(Callback):
+        def on_grad_computed(self, net, named_parameters, batch, training, **kwargs):
+            assert training
+            features, targets = batch
+            net.module_.n_draws -= 1
+            loss = net.get_loss(net.module_(features), targets)
+            names, parameters = zip(*named_parameters, strict=True)
+            net.module_.n_draws += not recipe.dropout
+            assert names == ("output.weight", "output.bias")
+            expected = torch.autograd.grad(loss, parameters)
+            differences.extend((p.grad - g).abs().max().item() for p, g in zip(parameters, expected, strict=True))
+
+    train(recipe, weights=RNG.uniform(0.1, 2, 90), callbacks=[Compare()])
+    assert len(differences) >= 2 * 5
+    assert max(differences) < 1e-14
+
+
+def test_callbacks_are_told_of_each_batch_and_change_no_bit():
+    calls = []
+
+    class Listener(Callback):
+        def on_batch_begin(self, net, batch, training, **kwargs):
+            calls.append(("begin", training, len(net.history[-1]["batches"]), len(batch[0]), kwargs))
+
+        def on_grad_computed(self, net, named_parameters, batch, training, **kwargs):
+            calls.append(("gradients", training, [name for name, _ in named_parameters], len(batch[0]), kwargs))
+
+        def on_batch_end(self, net, batch, training, loss, y_pred, **kwargs):
+            assert torch.isfinite(loss)
+            calls.append(("end", training, y_pred.shape, len(batch[1][0]), kwargs))
+
+    _, _, weight, bias = train(callbacks=[Listener()])
+    _, _, expected_weight, expected_bias = train()
+    assert_array_equal(weight, expected_weight)
+    assert_array_equal(bias, expected_bias)
+    assert len(calls) == 3 * 6 * 10
+    names = ["output.weight", "output.bias"]
+    assert calls[:3] == [("begin", True, 1, 16, {}), ("gradients", True, names, 16, {}), ("end", True, (16, 3), 16, {})]
+    assert calls[15:18] == [
+        ("begin", True, 6, 10, {}), ("gradients", True, names, 10, {}), ("end", True, (10, 3), 10, {}),
+    ]  # fmt: skip
+
+
+def test_the_history_has_a_row_per_epoch_and_one_per_batch():
+    targets = Targets(np.arange(3), CODES[:40], ONES[:40])
+    net, _ = train_head(FEATURES, Targets(np.arange(3), CODES, ONES), SGD, 0, None, (FEATURES[:40], targets))
+    losses = ("train_loss", "train_loss_best", "valid_loss", "valid_loss_best")
+    for row in net.history:
+        assert set(row) == {"batches", "epoch", "dur", "train_batch_count", "valid_batch_count", *losses}
+        assert [set(batch) for batch in row["batches"]] == [{"train_loss", "train_batch_size", "event_lr"}] * 6 + [
+            {"valid_loss", "valid_batch_size"}
+        ]
+        training = row["batches"][:6]
+        total = sum(batch["train_loss"] * batch["train_batch_size"] for batch in training)
+        assert_allclose(row["train_loss"], total / 90, rtol=1e-12)
+    assert net.history[:, "epoch"] == list(range(1, 11))
+    plain = History(net.history)
+    for index in (0, -1, slice(2, 4), (3, "train_loss"), (slice(None), "batches", -1, "valid_loss")):
+        assert net.history[index] == plain[index]
+
+
+def test_schedules_and_freezing_of_skorch_do_what_they_say():
+    halving = LRScheduler("StepLR", step_size=1, gamma=0.5, step_every="epoch")
+    net, *_ = train(changed(SGD, lr_schedule="constant"), callbacks=[halving])
+    assert net.history[:, "event_lr"] == [0.05 * 0.5**epoch for epoch in range(10)]
+    net, *_ = train(callbacks=[Freezer("output.weight")])
+    assert net.module_.output.weight.grad is None
+    assert net.module_.output.bias.grad is not None
+
+
+@pytest.mark.parametrize("batch_size", [16, None])
+def test_features_standardised_batch_by_batch_give_the_bits_of_those_standardised_at_once(monkeypatch, batch_size):
+    recipe = changed(SGD, batch_size=batch_size)
+    _, _, weight, bias = train(recipe)
+    monkeypatch.setattr(_training, "_MAX_KEPT", 0)
+    dataset = _StandardizedFeatures(FEATURES, CODES, ONES, Standardization.identity(6))
+    assert dataset.standardized is None
+    _, _, other_weight, other_bias = train(recipe)
+    assert_array_equal(other_weight, weight)
+    assert_array_equal(other_bias, bias)
 
 
 def test_the_start_is_random_and_small():
@@ -195,6 +323,14 @@ def test_arguments_that_sktl_sets_are_refused(key):
 def test_other_arguments_reach_the_net():
     net, *_ = train(optimizer__momentum=0.5)
     assert net.optimizer_.param_groups[0]["momentum"] == 0.5
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_the_foreach_implementation_takes_the_place_of_the_fused_one(optimizer):
+    recipe = changed(SGD, optimizer=optimizer)
+    net, _, weight, _ = train(recipe, optimizer__foreach=True)
+    assert net.optimizer_.param_groups[0]["foreach"] is True
+    assert_allclose(weight, train(recipe)[2], rtol=1e-9)
 
 
 def test_a_net_survives_a_pickle():
