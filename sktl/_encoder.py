@@ -17,7 +17,7 @@ class PretrainedImageEncoder(PretrainedImageBase):
     """Turn images into the features of a pretrained network, for any other estimator.
 
     The features are those that enter the output layer of :class:`PretrainedImageClassifier`. No image passes through
-    the network twice in a process, so that cross-validating a pipeline computes each image once.
+    the network twice, so that cross-validating a pipeline computes each image once.
 
     Parameters
     ----------
