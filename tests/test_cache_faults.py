@@ -77,15 +77,16 @@ def filled(directory, seed=0):
 
 
 @contextlib.contextmanager
-def few_warnings(*kinds):
-    """Check that there is at most one warning of each kind, and no other; return them."""
+def few_warnings(*kinds, stores=1):
+    """Check that each store warns at most once of each kind, and that there is no other warning; return all."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield caught
     messages = [str(w.message) for w in caught]
     assert all(w.category is CacheWarning for w in caught), messages
     found = [kind for kind in ("was damaged", "cannot be written", "cannot be used") for m in messages if kind in m]
-    assert len(found) == len(set(found)) == len(messages), messages
+    assert len(found) == len(messages), messages
+    assert all(found.count(kind) <= stores for kind in found), messages
     assert not kinds or set(found) <= set(kinds), messages
 
 
@@ -222,7 +223,7 @@ def damage_in_use(seeds, folder):
         store = filled(directory, seed)
         other = Store(directory, lambda: LIMIT)
         check(other)
-        with few_warnings():
+        with few_warnings(stores=2):
             for _ in range(4):
                 overwrite(file_of(directory, rng.choice(PARTS)), rng, rng.choice([1, 1, 5, 50]))
                 use(store, rng)
@@ -293,8 +294,11 @@ def test_files_cut_to_any_length(tmp_path, part, in_use):
 
 def grow_and_cut(directory):
     store = Store(directory, lambda: 1 << 30)
-    for i in range(40):  # until the index of the log has several parts
-        store.write("a", [(b"%d %d" % (i, j), os.urandom(100_000)) for j in range(40)])
+    with contextlib.closing(sqlite3.connect(file_of(filled(directory).directory, ""))) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT COUNT(*) FROM entries").fetchone()  # so that the log can only grow
+        for i in range(30):
+            store.write("c", [(b"%d %d" % (i, j), os.urandom(100_000)) for j in range(40)])
     size = file_of(directory, "-shm").stat().st_size
     assert size > 32_768
     os.truncate(file_of(directory, "-shm"), size - 32_768)
@@ -550,9 +554,8 @@ def garbage(part, seed):
 
 
 def other_tables(directory):
-    file_of(directory, "").write_bytes(b"")
     with contextlib.closing(sqlite3.connect(file_of(directory, ""))) as connection:
-        connection.execute("CREATE TABLE entries (other)")
+        connection.executescript("DROP TABLE entries; CREATE TABLE entries (other);")
     return contextlib.nullcontext()
 
 

@@ -126,7 +126,11 @@ def test_a_pass_that_fails_gives_up_its_claims_and_keeps_what_it_computed(log, t
     fitted = encoder(tmp_path / "cache").fit(X[:1])
     with pytest.raises(InvalidImageError):
         fitted.transform(images)
-    assert Store(tmp_path / "cache", lambda: 1 << 20).contents("about ").entries == 9
+    store = Store(tmp_path / "cache", lambda: 1 << 20)
+    assert store.contents("about ").entries == 9
+    facts = fitted._extractor(fitted.backbone_, fitted.device_)._facts()
+    bad = content_key(images[5])
+    assert store.claim(facts.fingerprint, [bad], new_owner()) == [bad]
     fitted.transform(X)
     assert log() == [1] * 40
 
