@@ -263,10 +263,10 @@ def _make_room(
     largest = max(len(value) for _, value in items)
     room = _room(connection, limit, wanted)
     if room < wanted <= limit:
-        idle = "space IN (SELECT id FROM spaces WHERE id != ? AND used < ?) AND size * ? >= ? "
-        order = "ORDER BY (SELECT spaces.used FROM spaces WHERE id = space), used"
         room += _drop(connection, wanted - room, "used < ? ORDER BY used", (_hours() - _DAY,))
-        room += _drop(connection, wanted - room, idle + order, (space, time.time() - _IDLE, _LARGER, largest))
+        for idle in _idle_spaces(connection, space) if room < wanted else ():
+            condition = "space = ? AND size * ? >= ? ORDER BY used"
+            room += _drop(connection, wanted - room, condition, (idle, _LARGER, largest))
     kept = []
     chance = random.Random()
     for key, value in items:
@@ -276,6 +276,16 @@ def _make_room(
             kept.append((key, value))
             room -= len(value)
     return kept
+
+
+def _idle_spaces(connection: sqlite3.Connection, space: int) -> list[int]:
+    """Return the spaces with entries, but for the given one, that nobody uses; the longest unused first."""
+    rows = connection.execute(
+        "SELECT id FROM spaces WHERE id != ? AND used < ? AND EXISTS (SELECT 1 FROM entries WHERE space = id) "
+        "ORDER BY used",
+        (space, time.time() - _IDLE),
+    )
+    return [number for (number,) in rows.fetchall()]
 
 
 def _drop(connection: sqlite3.Connection, excess: int, condition: str, values: tuple[Any, ...]) -> int:

@@ -221,7 +221,7 @@ def test_another_working_set_in_the_same_space_is_followed_eventually(make):
     assert hits[-1] >= 36
 
 
-@pytest.mark.parametrize("condition", ["space = ? ORDER BY used", "space != ? AND used < 5 ORDER BY used"])
+@pytest.mark.parametrize("condition", ["space = ? ORDER BY used", "space = ? AND size > 5 ORDER BY used"])
 def test_what_goes_first_is_found_without_sorting_all(make, condition):
     store = make()
     plans = []
