@@ -69,7 +69,7 @@ def use(store, rng):
 
 
 def filled(directory, seed=0):
-    store = Store(directory, lambda: LIMIT)
+    store = Store(directory, lambda: LIMIT, durable=False)
     rng = random.Random(seed)
     for _ in range(20):
         put(store, rng, 10)
@@ -93,7 +93,7 @@ def few_warnings(*kinds, stores=1):
 def heals(store, rng):
     """Tell whether a store works again, as one opened later would."""
     store.close()
-    again = Store(store.directory, lambda: LIMIT)
+    again = Store(store.directory, lambda: LIMIT, durable=False)
     put(again, rng)
     n = check(again)
     again.close()
@@ -104,7 +104,7 @@ def heals(store, rng):
 
 
 def work_forever(directory, seed):
-    store, rng, owner = Store(directory, lambda: LIMIT), random.Random(seed), new_owner()
+    store, rng, owner = Store(directory, lambda: LIMIT, durable=False), random.Random(seed), new_owner()
     while True:
         store.claim("a", rng.sample(KEYS, 5), owner)
         put(store, rng, owner=owner)
@@ -112,7 +112,7 @@ def work_forever(directory, seed):
 
 
 def test_writers_killed_at_any_moment_leave_nothing_wrong_behind(tmp_path):
-    rng, store = random.Random(0), Store(tmp_path / "cache", lambda: LIMIT)
+    rng, store = random.Random(0), Store(tmp_path / "cache", lambda: LIMIT, durable=False)
     with few_warnings() as caught:
         for batch in range(25):
             children = [Child(work_forever, tmp_path / "cache", 2 * batch + i) for i in range(2)]
@@ -172,7 +172,7 @@ def test_a_store_used_before_and_after_forking(tmp_path, method):
 
 
 def renew_at_once(directory, barrier_reader):
-    store = Store(directory, lambda: LIMIT)
+    store = Store(directory, lambda: LIMIT, durable=False)
     os.read(barrier_reader, 1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CacheWarning)
@@ -191,7 +191,7 @@ def test_processes_that_find_a_damaged_file_at_once_go_on_with_one(tmp_path):
         children = [Child(renew_at_once, directory, reader) for _ in range(4)]
         os.write(writer, b"....")
         assert min(results(children)) > 0
-        store = Store(directory, lambda: LIMIT)
+        store = Store(directory, lambda: LIMIT, durable=False)
         assert check(store) > 0
         store.close()
         assert len([name for name in os.listdir(directory) if name.endswith(".sqlite")]) == 1
@@ -221,7 +221,7 @@ def damage_in_use(seeds, folder):
         rng = random.Random(seed)
         directory = Path(folder, str(seed))
         store = filled(directory, seed)
-        other = Store(directory, lambda: LIMIT)
+        other = Store(directory, lambda: LIMIT, durable=False)
         check(other)
         with few_warnings(stores=2):
             for _ in range(4):
@@ -243,7 +243,7 @@ def damage_between_uses(seeds, folder):
         shutil.copytree(source, directory)
         for _ in range(rng.choice([1, 2, 3])):
             overwrite(file_of(directory, rng.choice(PARTS)), rng, rng.choice([1, 1, 5, 50]))
-        again = Store(directory, lambda: LIMIT)
+        again = Store(directory, lambda: LIMIT, durable=False)
         with few_warnings():
             use(again, rng)
             use(again, rng)
@@ -278,7 +278,7 @@ def truncate_all(part, in_use, folder):
         if not in_use:
             shutil.copytree(directory, copy)
             store.close()
-            store = Store(copy, lambda: LIMIT)
+            store = Store(copy, lambda: LIMIT, durable=False)
         cut(file_of(store.directory, part), length)
         with few_warnings():
             for _ in range(3):
@@ -337,7 +337,7 @@ def test_the_directory_removed_again_and_again_by_another_process(tmp_path):
             shutil.rmtree(tmp_path / "cache", ignore_errors=True)
             os.sched_yield()
 
-    store = Store(tmp_path / "cache", lambda: LIMIT)
+    store = Store(tmp_path / "cache", lambda: LIMIT, durable=False)
     child = Child(remove)
     with few_warnings():
         for _ in range(50):
@@ -351,7 +351,7 @@ def test_the_directory_removed_again_and_again_by_another_process(tmp_path):
 def full(directory, n_bytes):
     resource = pytest.importorskip("resource")
     resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, n_bytes))
-    store = Store(directory, lambda: LIMIT)
+    store = Store(directory, lambda: LIMIT, durable=False)
     with few_warnings():
         for i in range(30):
             use(store, random.Random(i))
@@ -366,7 +366,7 @@ def test_files_that_cannot_grow(tmp_path, n_bytes, there):
     if there:
         filled(tmp_path / "cache").close()
     assert in_child(full, tmp_path / "cache", n_bytes) >= 0
-    assert use(Store(tmp_path / "cache", lambda: LIMIT), random.Random(0)) > 0
+    assert use(Store(tmp_path / "cache", lambda: LIMIT, durable=False), random.Random(0)) > 0
 
 
 @pytest.mark.parametrize("pages", [1, 3, 5, 10, 30])
@@ -379,13 +379,13 @@ def test_a_disk_that_is_full(tmp_path, pages, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(Database, "_configure", bounded)
-        store = Store(tmp_path / "cache", lambda: LIMIT)
+        store = Store(tmp_path / "cache", lambda: LIMIT, durable=False)
         with few_warnings("cannot be written", "cannot be used") as caught:
             for i in range(30):
                 use(store, random.Random(i))
             assert caught
         store.close()
-    assert use(Store(tmp_path / "cache", lambda: LIMIT), random.Random(0)) > 0
+    assert use(Store(tmp_path / "cache", lambda: LIMIT, durable=False), random.Random(0)) > 0
 
 
 @pytest.fixture
@@ -414,7 +414,7 @@ def as_nobody(function, *args):
 
 
 def use_elsewhere(directory):
-    store = Store(directory, lambda: LIMIT)
+    store = Store(directory, lambda: LIMIT, durable=False)
     with few_warnings() as caught:
         numbers = [use(store, random.Random(i)) for i in range(3)]
     return numbers, [str(w.message) for w in caught]
@@ -422,18 +422,30 @@ def use_elsewhere(directory):
 
 @pytest.mark.parametrize("live", [False, True])
 def test_a_directory_that_can_only_be_read_is_read(public, live):
-    store = filled(public / "cache")
-    n = check(store)
-    if not live:
-        store.close()
+    reader, writer = os.pipe()
+    answer, tell = os.pipe()
+
+    def keep_open():
+        store = filled(public / "cache")
+        os.write(tell, b".")
+        os.read(reader, 1)
+        return use(store, random.Random(0))
+
+    if live:  # the log of another process is read too
+        child = Child(keep_open)
+        os.read(answer, 1)
+        assert file_of(public / "cache", "-wal").stat().st_size > 0
+    else:
+        filled(public / "cache").close()
     os.chmod(public / "cache", 0o755)
     for name in os.listdir(public / "cache"):
         os.chmod(public / "cache" / name, 0o644)
     numbers, messages = as_nobody(use_elsewhere, public / "cache")
-    assert numbers == [n] * 3
     assert [("cannot be written" in message) for message in messages] == [True]
-    assert use(store, random.Random(0)) >= n
-    store.close()
+    if live:
+        os.write(writer, b".")
+        assert child.result() == numbers[0]
+    assert numbers == [check(Store(public / "cache", lambda: LIMIT, durable=False))] * 3
 
 
 def test_a_damaged_file_that_can_only_be_read_is_left_alone(public):
@@ -463,7 +475,7 @@ def test_a_directory_of_others_is_left_alone(public):
 @pytest.mark.parametrize("below", [False, True])
 def test_a_path_that_is_no_directory(tmp_path, make, below):
     make(tmp_path / "cache")
-    store = Store(tmp_path / "cache" / "below" if below else tmp_path / "cache", lambda: LIMIT)
+    store = Store(tmp_path / "cache" / "below" if below else tmp_path / "cache", lambda: LIMIT, durable=False)
     with few_warnings("cannot be written", "cannot be used") as caught:
         for _ in range(2):
             assert use(store, random.Random(0)) == 0
@@ -474,7 +486,7 @@ def test_a_path_that_is_no_directory(tmp_path, make, below):
 
 @pytest.mark.parametrize("path", ["/proc/self/cache", "/dev/null/cache", "/tmp/" + "x" * 300, "/tmp/a\0b"])
 def test_a_directory_that_cannot_be_made(path):
-    store = Store(Path(path), lambda: LIMIT)
+    store = Store(Path(path), lambda: LIMIT, durable=False)
     with few_warnings() as caught:
         assert use(store, random.Random(0)) == 0
         store.set_limit(5)
