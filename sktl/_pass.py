@@ -92,8 +92,10 @@ class Pass:
                 if self._elsewhere and not self._open:
                     yield from self._look_elsewhere(idle=not running)
         finally:
-            self._write(at_once=True)
-            self.cache.release(self._owner)
+            try:
+                self._write(at_once=True)
+            finally:
+                self.cache.release(self._owner)
 
     def _claim(self, candidates: deque[bytes], n: int) -> Iterator[tuple[bytes, Outcome]]:
         """Claim some of the candidates; yield those that were stored meanwhile."""

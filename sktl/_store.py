@@ -263,10 +263,10 @@ def _make_room(
     largest = max(len(value) for _, value in items)
     room = _room(connection, limit, wanted)
     if room < wanted <= limit:
-        idle = "space IN (SELECT id FROM spaces WHERE id != ? AND used < ?) AND size * ? >= ? "
-        order = "ORDER BY (SELECT spaces.used FROM spaces WHERE id = space), used"
         room += _drop(connection, wanted - room, "used < ? ORDER BY used", (_hours() - _DAY,))
-        room += _drop(connection, wanted - room, idle + order, (space, time.time() - _IDLE, _LARGER, largest))
+        for idle in _idle_spaces(connection, space) if room < wanted else ():
+            condition = "space = ? AND size * ? >= ? ORDER BY used"
+            room += _drop(connection, wanted - room, condition, (idle, _LARGER, largest))
     kept = []
     chance = random.Random()
     for key, value in items:
@@ -278,11 +278,23 @@ def _make_room(
     return kept
 
 
+def _idle_spaces(connection: sqlite3.Connection, space: int) -> list[int]:
+    """Return the spaces with entries, but for the given one, that nobody uses; the longest unused first."""
+    rows = connection.execute(
+        "SELECT id FROM spaces WHERE id != ? AND used < ? AND EXISTS (SELECT 1 FROM entries WHERE space = id) "
+        "ORDER BY used",
+        (space, time.time() - _IDLE),
+    )
+    return [number for (number,) in rows.fetchall()]
+
+
 def _drop(connection: sqlite3.Connection, excess: int, condition: str, values: tuple[Any, ...]) -> int:
     """Drop the first entries of a query until so many bytes are free; return how many were freed."""
+    # By this index they come one by one, the oldest first, instead of being sorted whenever one is to go.
+    query = "SELECT rowid, size FROM entries INDEXED BY entries_by_use WHERE "
     doomed, freed = [], 0
     if excess > 0:
-        for number, size in connection.execute(f"SELECT rowid, size FROM entries WHERE {condition}", values):
+        for number, size in connection.execute(query + condition, values):
             doomed.append((number,))
             freed += size
             if freed >= excess:
