@@ -37,7 +37,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
     All layers start from pretrained weights but the output layer, which starts from random ones and is sized to
     `classes_`. It is trained on the features that the network computes; then, if `trainable_stages` says so, the last
     stages of the network with it. What is not trained stays as it is, to the last bit, and no image passes through it
-    twice: not over epochs (without augmentation), folds, candidates of a search, calls of `predict` or worker processes.
+    twice: not over epochs (without augmentation), folds, candidates, calls of `predict` or worker processes.
 
     Parameters
     ----------
