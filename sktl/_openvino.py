@@ -43,7 +43,7 @@ def check_available(device: torch.device) -> None:
             f"engine='openvino' runs on the CPU only, and the device is {str(device)!r}. Pass device=\"cpu\", or "
             'engine="auto".'
         )
-    if importlib.util.find_spec("openvino") is None:
+    if not _is_installed():
         raise EngineNotInstalledError(
             "engine='openvino' needs the package openvino, which is not installed. Install it with "
             "pip install 'sktl[openvino]', or pass engine=\"auto\"."
@@ -56,6 +56,10 @@ def installed_version() -> str | None:
         return importlib.metadata.version("openvino")
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def _is_installed() -> bool:
+    return importlib.util.find_spec("openvino") is not None
 
 
 class CompiledFunction:
@@ -80,6 +84,7 @@ class CompiledFunction:
         self._openvino = _library()
         self.version = str(self._openvino.get_version())
         self._model = _convert(self._openvino, function, example)
+        self._shape = tuple(self._model.output(0).shape)
         self._lock = threading.Lock()
         self._requests = threading.local()
         self._compile(n_threads)
@@ -95,8 +100,9 @@ class CompiledFunction:
         if self._process != os.getpid():  # a fork has none of the threads
             self.reserve(self.n_threads)
         request = self._request()
-        output = np.empty(tuple(self._compiled.output(0).shape), np.float32)
-        request.set_input_tensor(self._openvino.Tensor(np.ascontiguousarray(pixels), shared_memory=True))
+        # Tensors that share memory do not keep it alive.
+        pixels, output = np.ascontiguousarray(pixels, np.uint8), np.empty(self._shape, np.float32)
+        request.set_input_tensor(self._openvino.Tensor(pixels, shared_memory=True))
         request.set_output_tensor(self._openvino.Tensor(output, shared_memory=True))
         # Not `infer`, which computes in the calling thread, on a stream that another thread may be using.
         request.start_async()
