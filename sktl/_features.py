@@ -35,6 +35,7 @@ from .exceptions import ImageFailure, InvalidImageError
 
 _ENGINES = APART + "engines"
 _BLOCK = 256
+_BLOCK_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -162,11 +163,17 @@ class _Rows:
 
     def fill(self, cache: Cache, fingerprint: str) -> None:
         """Take what a cache has, in blocks that bound the memory of copies."""
-        shape, wanted = self.array.shape[1:], list(self.missing)
-        for start in range(0, len(wanted), _BLOCK):
-            for key, value in cache.get(fingerprint, wanted[start : start + _BLOCK]).items():
-                if len(value) == self.array[:1].nbytes:
-                    self.put(key, np.frombuffer(value, np.float32).reshape(shape))
+        shape, size, wanted = self.array.shape[1:], self.array[:1].nbytes, list(self.missing)
+        n_keys = max(1, min(_BLOCK, _BLOCK_BYTES // max(1, size)))
+        for start in range(0, len(wanted), n_keys):
+            values = cache.get(fingerprint, wanted[start : start + n_keys])
+            found = {key: value for key, value in values.items() if len(value) == size}
+            pairs = [(position, i) for i, key in enumerate(found) for position in self.positions[key]]
+            if pairs:
+                positions, sources = map(list, zip(*pairs, strict=True))
+                self.array[positions] = np.frombuffer(b"".join(found.values()), np.float32).reshape(-1, *shape)[sources]
+            for key in found:
+                del self.missing[key]
 
 
 @dataclass(frozen=True)

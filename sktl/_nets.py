@@ -291,6 +291,8 @@ def net_arguments(
         "train_split": None if validation is None else predefined_split(validation),
         "predict_nonlinearity": None,
         "verbose": max(0, recipe.verbose - 1),
+        # skorch composes the table of its log even where it does not print it.
+        **({} if recipe.verbose > 1 else {"callbacks__print_log": None}),
     }
 
 
