@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import functools
+
 import pytest
 import timm
 import torch
@@ -71,6 +74,11 @@ class StochasticNet(nn.Module):
 
 def stochastic_net() -> nn.Module:
     """Return the same network each time, its BatchNorm statistics and weights away from where they start."""
+    return copy.deepcopy(_stochastic_net())
+
+
+@functools.cache
+def _stochastic_net() -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = StochasticNet()
