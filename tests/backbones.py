@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import hashlib
 import os
 
@@ -86,6 +88,11 @@ class StochasticNet(nn.Module):
 
 def stochastic_net() -> nn.Module:
     """Return the same network each time, its BatchNorm statistics and weights away from where they start."""
+    return copy.deepcopy(_stochastic_net())
+
+
+@functools.cache
+def _stochastic_net() -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = StochasticNet()

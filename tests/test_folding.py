@@ -66,7 +66,7 @@ def test_a_folded_pair_is_the_same_function_and_unfolds_to_the_same_bits(
 
 @pytest.mark.parametrize(
     ("name", "folded"),
-    [("efficientnet_lite0", 49), ("resnet18", 20), ("timm/test_efficientnet", 13), ("timm/test_vit", 0)],
+    [("efficientnet_lite0", 49), ("timm/test_efficientnet", 13), ("timm/test_vit", 0)],
 )
 def test_real_networks_fold(name, folded):
     weights = "default" if name == "efficientnet_lite0" else None
