@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 import threading
 import warnings
@@ -23,9 +24,9 @@ import torch
 from ._backbones import Backbone
 from ._cut import Cut
 from ._folding import fold_batchnorm
-from ._openvino import CompiledFunction, check_available, installed_version
+from ._openvino import CompiledFunction, check_available, installed_version, survived
 from ._pixels import DECODING_RULE
-from ._torch import place, single_threaded_pool
+from ._torch import place, single_threaded, single_threaded_pool
 from .exceptions import BackboneError, BackboneWarning, EngineError, SktlError
 
 # Images of one chunk: on a CPU small enough that activations stay in the processor's cache.
@@ -196,6 +197,8 @@ class OpenVinoEngine(Engine):
     ----------
     reference : TorchEngine
         Runs the same network; not needed any more afterwards.
+    n_threads : int
+        How many threads are expected at once; see `reserve`.
 
     Raises
     ------
@@ -203,12 +206,11 @@ class OpenVinoEngine(Engine):
         If the network cannot be converted, or the outputs for a chunk of noise are not those of torch.
     """
 
-    def __init__(self, reference: TorchEngine):
+    def __init__(self, reference: TorchEngine, n_threads: int = 1):
         self.backbone = reference.backbone
         self.chunk = reference.chunk
         if reference.facts.fingerprint is None:
             raise self._error("it gives other features each time that it sees the same images")
-        n_threads = torch.get_num_threads()
         try:
             with single_threaded_pool(1) as pool:
                 pixels = torch.from_numpy(reference.probe)
@@ -250,14 +252,14 @@ def _facts(parts: tuple[object, ...], engine: str, version: str, probe: np.ndarr
     return EngineFacts(digest.hexdigest(), output.shape[1:], engine)
 
 
-def _load(backbone: Backbone, device: torch.device, n_trainable: int, engine: str) -> Engine:
+def _load(backbone: Backbone, device: torch.device, n_trainable: int, engine: str, n_threads: int) -> Engine:
     """Return an engine as wanted; "auto" is OpenVINO where it can run the network, else torch."""
     reference = None
     try:
         if engine != "torch":
             check_available(device)
         reference = TorchEngine(backbone, device, n_trainable)
-        return reference if engine == "torch" else OpenVinoEngine(reference)
+        return reference if engine == "torch" else OpenVinoEngine(reference, n_threads)
     except EngineError:
         if engine != "auto":
             raise
@@ -272,17 +274,29 @@ class _Registry:
     """The engines used last, and the facts of all engines that this process ever ran."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        self._process = os.getpid()
+        self._turn = threading.RLock()
         self._engines: OrderedDict[_Key, Engine] = OrderedDict()
         self._facts: dict[_Key, EngineFacts] = {}
         self._automatic: dict[_Part, str] = {}
+
+    @property
+    def _lock(self) -> threading.RLock:
+        """Whose turn it is; a forked process begins anew, where OpenVINO cannot go on."""
+        if self._process != os.getpid():
+            self._process, self._turn = os.getpid(), threading.RLock()
+            if not survived():
+                self._engines, self._facts, self._automatic = OrderedDict(), {}, {}
+        return self._turn
 
     def engine(self, backbone: Backbone, device: torch.device, n_trainable: int, wanted: str) -> Engine:
         part = (backbone.identity, str(device), n_trainable)
         with self._lock:
             key = self._key(part, wanted)
             if key not in self._engines:
-                engine = _load(backbone, device, n_trainable, key[1])
+                n_threads = torch.get_num_threads()
+                with single_threaded():  # a forked process waits for ever for further threads of torch's
+                    engine = _load(backbone, device, n_trainable, key[1], n_threads)
                 key = (part, engine.facts.engine)
                 self._engines[key], self._facts[key] = engine, engine.facts
                 if wanted != "torch":
@@ -351,5 +365,14 @@ def remember_facts(backbone: Backbone, device: torch.device, n_trainable: int, e
 def facts_key(backbone: Backbone, device: torch.device, n_trainable: int, engine: str) -> bytes:
     """Return what identifies the facts of an engine on this machine."""
     machine = (platform.node(), platform.machine(), torch.backends.cpu.get_cpu_capability(), str(device))
-    parts = (backbone.identity, n_trainable, engine, installed_version(), DECODING_RULE, CPU_CHUNK, *machine)
+    parts = (
+        backbone.identity,
+        n_trainable,
+        engine,
+        installed_version(),
+        survived(),
+        DECODING_RULE,
+        CPU_CHUNK,
+        *machine,
+    )
     return hashlib.sha256(repr(parts).encode()).digest()

@@ -6,6 +6,7 @@ an image's output depend neither on its neighbours, nor on how many chunks are c
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import importlib.metadata
 import importlib.util
@@ -13,6 +14,7 @@ import os
 import sys
 import threading
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -48,6 +50,16 @@ def check_available(device: torch.device) -> None:
             "engine='openvino' needs the package openvino, which is not installed. Install it with "
             "pip install 'sktl[openvino]', or pass engine=\"auto\"."
         )
+    if not survived():
+        raise EngineError(
+            "engine='openvino' is not possible in a process that was forked from one which used OpenVINO: its threads "
+            'are gone. Start processes by "spawn", as joblib does by default, or pass engine="auto".'
+        )
+
+
+def survived() -> bool:
+    """Tell whether OpenVINO can be used in this process: not after a fork of one that used it."""
+    return _process in (None, os.getpid())
 
 
 def installed_version() -> str | None:
@@ -86,20 +98,22 @@ class CompiledFunction:
         self._model = _convert(self._openvino, function, example)
         self._shape = tuple(self._model.output(0).shape)
         self._lock = threading.Lock()
-        self._requests = threading.local()
         self._compile(n_threads)
+        _functions.add(self)
 
     def reserve(self, n_threads: int) -> None:
         """Make sure that so many threads, or as many as there are cores, can run at once; further ones take turns."""
         with self._lock:
-            if n_threads > self.n_threads or self._process != os.getpid():
-                self._compile(max(n_threads, self.n_threads))
+            if n_threads > self.n_threads:
+                self._compile(n_threads)
 
     def run(self, pixels: np.ndarray) -> np.ndarray:
         """Return the output for one chunk of pixels, a new array."""
-        if self._process != os.getpid():  # a fork has none of the threads
-            self.reserve(self.n_threads)
-        request = self._request()
+        compiled, requests = self._streams
+        try:
+            request = requests.pop()
+        except IndexError:  # all are in use
+            request = compiled.create_infer_request()
         # Tensors that share memory do not keep it alive.
         pixels, output = np.ascontiguousarray(pixels, np.uint8), np.empty(self._shape, np.float32)
         request.set_input_tensor(self._openvino.Tensor(pixels, shared_memory=True))
@@ -107,21 +121,37 @@ class CompiledFunction:
         # Not `infer`, which computes in the calling thread, on a stream that another thread may be using.
         request.start_async()
         request.wait()
+        requests.append(request)
         return output
-
-    def _request(self) -> Any:
-        """Return the request of the calling thread."""
-        compiled = self._compiled
-        if getattr(self._requests, "compiled", None) is not compiled:
-            self._requests.compiled, self._requests.request = compiled, compiled.create_infer_request()
-        return self._requests.request
 
     def _compile(self, n_threads: int) -> None:
         # Streams share the weights. Each is one thread.
         n_streams = min(n_threads, joblib.cpu_count())
         streams = {"NUM_STREAMS": n_streams, "INFERENCE_NUM_THREADS": n_streams}
-        self._compiled = _core().compile_model(self._model, "CPU", _PROPERTIES | streams)
-        self.n_threads, self._process = n_threads, os.getpid()
+        compiled = _core().compile_model(self._model, "CPU", _PROPERTIES | streams)
+        self._streams: tuple[Any, list[Any]] = (compiled, [])  # with the requests that nobody uses just now
+        self.n_threads = n_threads
+
+    def leave_alone(self) -> None:
+        """Never let go of what OpenVINO made: it would wait for threads that a fork has not."""
+        compiled, requests = self._streams
+        for thing in (self._model, compiled, *requests):
+            _never_release(thing)
+
+
+# The process that imported OpenVINO.
+_process: int | None = None
+_functions: weakref.WeakSet[CompiledFunction] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for function in list(_functions):
+        function.leave_alone()
+    _never_release(_core())
+
+
+def _never_release(thing: object) -> None:
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
 @functools.cache
@@ -130,6 +160,10 @@ def _library() -> Any:
     with _import_lock, _hidden("openvino_telemetry"):
         import openvino
         import openvino.frontend.pytorch.ts_decoder
+    global _process
+    _process = os.getpid()
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_after_fork_in_child)
     return openvino
 
 
