@@ -203,7 +203,7 @@ def work(encoder):
 
 
 if __name__ == "__main__":
-    encoders = [PretrainedImageEncoder(backbone=Pixels, n_jobs=1) for _ in range(4)]
+    encoders = [PretrainedImageEncoder(backbone=Pixels, engine="torch", n_jobs=1) for _ in range(4)]
     if sys.argv[1:] == ["loky"]:
         directories = joblib.Parallel(2)(joblib.delayed(work)(encoder) for encoder in encoders)
     else:
@@ -239,7 +239,7 @@ def test_workers_of_a_parent_that_never_fits_share_one_store_which_goes_with_it(
 
 def test_info_counts_images_asked_for_over_all_processes(temporary):
     sktl.clear_cache()
-    encoder = PretrainedImageEncoder(backbone=Pixels, n_jobs=1).fit(X)
+    encoder = PretrainedImageEncoder(backbone=Pixels, engine="torch", n_jobs=1).fit(X)
     encoder.transform(X[:8])
     encoder.transform(X)
     info = sktl.cache_info()
@@ -252,7 +252,7 @@ def test_info_counts_images_asked_for_over_all_processes(temporary):
 
 @needs_fork
 def test_what_one_process_computed_another_finds(tmp_path):
-    encoder = PretrainedImageEncoder(backbone=Pixels, n_jobs=1, cache=tmp_path / "cache").fit(X)
+    encoder = PretrainedImageEncoder(backbone=Pixels, engine="torch", n_jobs=1, cache=tmp_path / "cache").fit(X)
     expected = in_child(encoder.transform, X)
     before = sktl.cache_info(tmp_path / "cache")
     np.testing.assert_array_equal(encoder.transform(X), expected)
@@ -329,23 +329,25 @@ import json, joblib, numpy as np
 from backbones import Pixels
 from sktl import PretrainedImageClassifier
 
-clf = PretrainedImageClassifier(backbone=Pixels, max_epochs=1, random_state=0)
+clf = PretrainedImageClassifier(backbone=Pixels, engine="torch", max_epochs=1, random_state=0)
 before = joblib.hash(clf)
 X = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), np.uint8)
-PretrainedImageClassifier(backbone=Pixels, max_epochs=1, random_state=0).fit(X, [0, 1] * 3)
+PretrainedImageClassifier(backbone=Pixels, engine="torch", max_epochs=1, random_state=0).fit(X, [0, 1] * 3)
 print(json.dumps([before, joblib.hash(clf)]))
 """
 
 
 def test_the_hash_of_an_unfitted_estimator_is_the_same_in_all_processes_before_and_after_fits(temporary):
-    clf = PretrainedImageClassifier(backbone=Pixels, max_epochs=1, random_state=0)
+    clf = PretrainedImageClassifier(backbone=Pixels, engine="torch", max_epochs=1, random_state=0)
     assert set(run(HASH, temporary)) == {joblib.hash(clf)}
 
 
 @pytest.mark.parametrize("cache", ["auto", "path", False])
 def test_pickled_estimators_hold_nothing_of_a_cache(temporary, cache):
     cache = str(temporary / "store") if cache == "path" else cache
-    clf = PretrainedImageClassifier(backbone=Pixels, cache=cache, max_epochs=1, random_state=0).fit(X, Y)
+    clf = PretrainedImageClassifier(backbone=Pixels, engine="torch", cache=cache, max_epochs=1, random_state=0).fit(
+        X, Y
+    )
     state = pickle.dumps(clf)
     kept = state.replace(cache.encode(), b"") if cache else state
     for name in (str(temporary), "sktl-", "sqlite", "_cache", "_engines", "_thread", platform.node()):
@@ -354,7 +356,9 @@ def test_pickled_estimators_hold_nothing_of_a_cache(temporary, cache):
 
 
 def test_no_estimator_keeps_a_cache_alive(temporary):
-    clf = PretrainedImageClassifier(backbone=Pixels, cache=temporary / "store", max_epochs=1, random_state=0).fit(X, Y)
+    clf = PretrainedImageClassifier(
+        backbone=Pixels, engine="torch", cache=temporary / "store", max_epochs=1, random_state=0
+    ).fit(X, Y)
     seen, waiting = set(), [vars(clf)]
     while waiting:
         item = waiting.pop()
@@ -367,7 +371,7 @@ def test_no_estimator_keeps_a_cache_alive(temporary):
 
 def test_the_cache_parameter_changes_no_bit(temporary):
     fits = [
-        PretrainedImageClassifier(backbone=Pixels, cache=cache, max_epochs=3, random_state=0).fit(X, Y)
+        PretrainedImageClassifier(backbone=Pixels, engine="torch", cache=cache, max_epochs=3, random_state=0).fit(X, Y)
         for cache in (False, "auto", temporary / "store", "auto", temporary / "store")
     ]
     for clf in fits[1:]:

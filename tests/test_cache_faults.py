@@ -596,7 +596,9 @@ FAULTS = {
 
 def fit_in_fault(fault, directory, expected):
     torch.set_num_threads(1)
-    clf = PretrainedImageClassifier(backbone=Pixels, cache=directory, n_jobs=1, max_epochs=2, random_state=0)
+    clf = PretrainedImageClassifier(
+        backbone=Pixels, engine="torch", cache=directory, n_jobs=1, max_epochs=2, random_state=0
+    )
     clf.fit(X[:10], Y[:10])  # some is there
     with few_warnings(), FAULTS[fault](directory):
         for again in range(2):
@@ -610,6 +612,8 @@ def fit_in_fault(fault, directory, expected):
 def test_fits_in_each_fault_differ_by_no_bit(tmp_path, fault, monkeypatch):
     monkeypatch.setattr(_database, "_PATIENCE", 0.05)
     monkeypatch.setattr(_cache, "_IN_MEMORY", 0)
-    reference = PretrainedImageClassifier(backbone=Pixels, cache=False, n_jobs=1, max_epochs=2, random_state=0)
+    reference = PretrainedImageClassifier(
+        backbone=Pixels, engine="torch", cache=False, n_jobs=1, max_epochs=2, random_state=0
+    )
     expected = reference.fit(X, Y).predict_proba(X)
     in_child(fit_in_fault, fault, tmp_path / "cache", expected)

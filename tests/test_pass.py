@@ -33,7 +33,7 @@ Y = np.arange(40) % 2
 def log(tmp_path, monkeypatch):
     """Return how often networks saw each image of X since it was last asked; others, such as probes, do not count."""
     monkeypatch.setenv("SKTL_TEST_LOG", str(tmp_path / "log"))
-    features = PretrainedImageEncoder(backbone=Pixels, cache=False, n_jobs=1).fit(X).transform(X)
+    features = PretrainedImageEncoder(backbone=Pixels, engine="torch", cache=False, n_jobs=1).fit(X).transform(X)
     digests = [hashlib.md5(row.tobytes()).hexdigest() for row in features]
 
     def counts():
@@ -46,7 +46,7 @@ def log(tmp_path, monkeypatch):
 
 
 def encoder(cache):
-    return PretrainedImageEncoder(backbone=LoggedPixels, cache=cache, n_jobs=2)
+    return PretrainedImageEncoder(backbone=LoggedPixels, engine="torch", cache=cache, n_jobs=2)
 
 
 # --------------------------------------------------------------------------------------------------- computed once
@@ -85,7 +85,7 @@ def test_an_image_is_computed_once_also_by_processes_at_once(log, tmp_path):
 @pytest.mark.slow
 def test_cross_validation_in_two_processes_computes_each_image_once(log, tmp_path):
     sktl.clear_cache()
-    clf = PretrainedImageClassifier(backbone=LoggedPixels, n_jobs=1, max_epochs=2, random_state=0)
+    clf = PretrainedImageClassifier(backbone=LoggedPixels, engine="torch", n_jobs=1, max_epochs=2, random_state=0)
     expected = cross_val_score(clf.set_params(cache=False), X, Y, cv=4, error_score="raise")
     log()
     for cache in ("auto", str(tmp_path / "cache")):
@@ -268,7 +268,7 @@ def test_files_that_cannot_be_read_are_reported_each_time_and_nothing_about_them
 
 @pytest.mark.usefixtures("later")
 def test_the_stamps_of_one_process_serve_another(files, tmp_path, reads):
-    fitted = PretrainedImageEncoder(backbone=Pixels, cache=tmp_path / "cache", n_jobs=1).fit(files)
+    fitted = PretrainedImageEncoder(backbone=Pixels, engine="torch", cache=tmp_path / "cache", n_jobs=1).fit(files)
     expected = fitted.transform(files)
     reads()
     again = Cache(Store(tmp_path / "cache", lambda: 1 << 20))
