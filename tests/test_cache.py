@@ -244,7 +244,8 @@ def test_info_counts_images_asked_for_over_all_processes(temporary):
     encoder.transform(X)
     info = sktl.cache_info()
     assert info._fields == ("hits", "misses", "images", "bytes", "max_bytes")
-    assert (info.images, info.bytes) == (12, 12 * 4 * 64)
+    assert info.images == 12
+    assert 12 * 4 * 64 <= info.bytes < 12 * 4 * 64 + 500  # with what is known of the engine
     assert info.hits + info.misses == 20 + 12 * (info.hits > 8)
     sktl.clear_cache()
     assert sktl.cache_info()[:4] == (0, 0, 0, 0)

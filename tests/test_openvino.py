@@ -200,11 +200,11 @@ def test_a_chunk_is_computed_in_float32_by_one_thread_that_may_run_on_any_core(b
     compiled = bundled[0]._compiled
     for n_threads in (1, 2):
         compiled._compile(n_threads)
-        found = {name: str(compiled._compiled.get_property(name)) for name in _openvino._PROPERTIES}
+        found = {name: str(compiled._streams[0].get_property(name)) for name in _openvino._PROPERTIES}
         assert "float32" in found["INFERENCE_PRECISION_HINT"]
         assert (found["DYNAMIC_QUANTIZATION_GROUP_SIZE"], found["ENABLE_CPU_PINNING"]) == ("0", "False")
-        streams = compiled._compiled.get_property("NUM_STREAMS")
-        assert streams == compiled._compiled.get_property("INFERENCE_NUM_THREADS")
+        streams = compiled._streams[0].get_property("NUM_STREAMS")
+        assert streams == compiled._streams[0].get_property("INFERENCE_NUM_THREADS")
         assert streams <= n_threads
 
 
@@ -215,7 +215,7 @@ def test_more_threads_make_more_streams_and_fewer_none_less(bundled, monkeypatch
     compiled._compile(1)
     for n_threads in (1, 2, 1, 8, 3):
         compiled.reserve(n_threads)
-        counts.append((compiled.n_threads, compiled._compiled.get_property("INFERENCE_NUM_THREADS") <= 2))
+        counts.append((compiled.n_threads, compiled._streams[0].get_property("INFERENCE_NUM_THREADS") <= 2))
     assert counts == [(1, True), (2, True), (2, True), (8, True), (8, True)]
 
 
@@ -257,7 +257,7 @@ def _share_of_cores(images):
     engine = open_engine(PretrainedImageEncoder(engine="openvino").fit(images).backbone_, CPU)
     features = PretrainedImageEncoder(engine="openvino", cache=False).fit_transform(images)
     share = (time.process_time() - busy) / (time.perf_counter() - started)
-    return share, engine._compiled._compiled.get_property("INFERENCE_NUM_THREADS"), features
+    return share, engine._compiled._streams[0].get_property("INFERENCE_NUM_THREADS"), features
 
 
 @needs_openvino
@@ -553,10 +553,10 @@ def test_what_was_fitted_with_torch_stays_with_it(registry, monkeypatch):
 def test_a_trunk_that_cannot_be_converted_falls_back_where_the_network_can(monkeypatch):
     init = OpenVinoEngine.__init__
 
-    def whole_networks_only(self, reference):
+    def whole_networks_only(self, reference, n_threads):
         if reference.n_trainable:
             raise EngineError("no trunks")
-        init(self, reference)
+        init(self, reference, n_threads)
 
     monkeypatch.setattr(OpenVinoEngine, "__init__", whole_networks_only)
     clf = classifier(trainable_stages=1, augmentation=None).fit(IMAGES, LABELS)

@@ -96,7 +96,7 @@ def test_cross_validation_in_two_processes_computes_each_image_once(log, tmp_pat
 
 def test_what_another_process_computes_is_awaited_and_taken_over_when_that_ends(log, tmp_path, monkeypatch):
     fitted = encoder(tmp_path / "cache").fit(X)
-    facts = fitted._extractor(fitted.backbone_, fitted.device_)._facts()
+    facts = fitted._fitted_extractor(fitted.backbone_)._facts()
     keys = [content_key(x) for x in X]
     store = Store(tmp_path / "cache", lambda: 1 << 20)
     somebody = new_owner()
@@ -128,7 +128,7 @@ def test_a_pass_that_fails_gives_up_its_claims_and_keeps_what_it_computed(log, t
         fitted.transform(images)
     store = Store(tmp_path / "cache", lambda: 1 << 20)
     assert store.contents("about ").entries == 9
-    facts = fitted._extractor(fitted.backbone_, fitted.device_)._facts()
+    facts = fitted._fitted_extractor(fitted.backbone_)._facts()
     bad = content_key(images[5])
     assert store.claim(facts.fingerprint, [bad], new_owner()) == [bad]
     fitted.transform(X)
@@ -137,7 +137,7 @@ def test_a_pass_that_fails_gives_up_its_claims_and_keeps_what_it_computed(log, t
 
 def test_values_of_another_length_are_not_taken_for_rows(log, tmp_path):
     fitted = encoder(tmp_path / "cache").fit(X)
-    facts = fitted._extractor(fitted.backbone_, fitted.device_)._facts()
+    facts = fitted._fitted_extractor(fitted.backbone_)._facts()
     Store(tmp_path / "cache", lambda: 1 << 20).write(facts.fingerprint, [(content_key(x), b"short") for x in X])
     np.testing.assert_array_equal(fitted.transform(X), encoder(False).fit(X).transform(X))
 
