@@ -1,0 +1,74 @@
+"""Fixed random views beside fresh augmentation and none: accuracy and time of training the last stages.
+
+    python benchmarks/augmentation_views.py DATA/cat_breeds [--stages 1] [--seeds 2] [--write docs/speed.md]
+
+Trains on half of the images of train/ and measures on the other half, both anew for each seed, with an empty cache: the
+time is that of a first fit. That of a second one with the same images and seed, as in a search, stands beside it.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+
+import numpy as np
+from measuring import folders, report, write_page
+from sklearn.metrics import log_loss
+from sklearn.model_selection import train_test_split
+
+from sktl import PretrainedImageClassifier
+
+WAYS = {
+    "none": {"augmentation": None},
+    "1 view": {"augmentation_views": 1},
+    "2 views": {"augmentation_views": 2},
+    "4 views": {"augmentation_views": 4},
+    "fresh in each epoch": {},
+}
+
+
+def measure(paths, codes, seed, stages, params):
+    halves = train_test_split(np.array(paths, object), codes, test_size=0.5, stratify=codes, random_state=seed)
+    train, test, train_codes, test_codes = halves
+    with tempfile.TemporaryDirectory() as cache:
+        clf = PretrainedImageClassifier(trainable_stages=stages, random_state=seed, cache=cache, **params)
+        seconds = []
+        for lr in (0.02, 0.03):
+            started = time.perf_counter()
+            clf.set_params(lr=lr).fit(train, train_codes)
+            seconds.append(time.perf_counter() - started)
+        probabilities = clf.predict_proba(test)
+    accuracy = float((clf.classes_[probabilities.argmax(axis=1)] == test_codes).mean())
+    return accuracy, float(log_loss(test_codes, probabilities)), *seconds
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("data")
+    parser.add_argument("--stages", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--write", help="page whose table is replaced")
+    arguments = parser.parse_args()
+    paths, codes = folders(arguments.data)[0]
+    record = {way: [] for way in WAYS}
+    for seed in range(arguments.seeds):
+        for way, params in WAYS.items():
+            record[way].append(measure(paths, codes, seed, arguments.stages, params))
+            print(seed, way, record[way][-1], file=sys.stderr, flush=True)
+    rows = []
+    for way, runs in record.items():
+        accuracy, loss, first, second = (statistics.mean(values) for values in zip(*runs, strict=True))
+        rows.append((way, f"{100 * accuracy:.1f}", f"{loss:.3f}", f"{first:.0f}", f"{second:.0f}"))
+    title = (
+        f"`trainable_stages={arguments.stages}` on {len(paths) // 2} photos, the mean of {arguments.seeds} seeds; accuracy "
+        "and log loss on as many others."
+    )
+    header = ("views", "accuracy in %", "log loss", "s, first fit", "s, second fit")
+    report("augmentation_views", title, header, rows, record)
+    if arguments.write:
+        write_page("augmentation_views", arguments.write)
+
+
+if __name__ == "__main__":
+    main()
