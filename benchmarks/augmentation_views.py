@@ -61,8 +61,8 @@ def main():
         accuracy, loss, first, second = (statistics.mean(values) for values in zip(*runs, strict=True))
         rows.append((way, f"{100 * accuracy:.1f}", f"{loss:.3f}", f"{first:.0f}", f"{second:.0f}"))
     title = (
-        f"`trainable_stages={arguments.stages}` on {len(paths) // 2} photos, the mean of {arguments.seeds} seeds; accuracy "
-        "and log loss on as many others."
+        f"`trainable_stages={arguments.stages}` on {len(paths) // 2} photos, the mean of {arguments.seeds} seeds; "
+        "accuracy and log loss on as many others."
     )
     header = ("views", "accuracy in %", "log loss", "s, first fit", "s, second fit")
     report("augmentation_views", title, header, rows, record)
