@@ -24,6 +24,8 @@ from .exceptions import DeviceError
 Result = TypeVar("Result")
 Network = TypeVar("Network", bound=nn.Module)
 
+# Torch 2.14 wrote beyond its memory with 2 to 8 channels of 256 x 256 pixels in channels_last, not with 17.
+_NARROW = 32
 _ACCELERATORS = ("cuda", "mps", "xpu")
 
 
@@ -79,7 +81,20 @@ def place(network: Network, device: torch.device) -> Network:
     for module in network.modules():
         if isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and module.padding in ((0, 0), "valid"):
             module.dilation = (dilation, dilation)
+            _avoid_broken_gradient(module, device)
     return network
+
+
+def _avoid_broken_gradient(convolution: nn.Conv2d, device: torch.device) -> None:
+    """Give few channels in plain format to a 1 x 1 convolution with stride: else its gradient ends the process."""
+    strided_and_narrow = max(convolution.stride) > 1 and convolution.in_channels <= _NARROW
+    if device.type == "cpu" and strided_and_narrow:
+        if _in_plain_format not in convolution._forward_pre_hooks.values():
+            convolution.register_forward_pre_hook(_in_plain_format)
+
+
+def _in_plain_format(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    return tuple(tensor.contiguous() for tensor in inputs)
 
 
 def computes_in_bfloat16(device: torch.device) -> bool:

@@ -1,5 +1,7 @@
 """What PyTorch keeps as state of the process is lent for a block, and given back as it was."""
 
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -303,3 +305,24 @@ def test_generators_of_different_seeds_differ(different):
 
 def test_generators_differ_by_the_length_of_their_seed():
     assert len({draws(seed) for seed in [(5,), (5, 0), (5, 0, 0)]}) == 3
+
+
+@pytest.mark.parametrize("channels", [3, 8, 16])
+def test_the_gradient_of_a_strided_pointwise_convolution_of_few_channels_does_not_end_the_process(channels):
+    program = f"""
+import torch
+from sktl._torch import place
+
+for _ in range(6):
+    network = place(place(torch.nn.Conv2d({channels}, 48, 1, stride=2), torch.device("cpu")), torch.device("cpu"))
+    assert len(network._forward_pre_hooks) == 1
+    images = torch.randn(2, {channels}, 256, 256).contiguous(memory_format=torch.channels_last)
+    found = torch.autograd.grad(network(images).square().sum(), list(network.parameters()))
+    columns = images[:, :, ::2, ::2].permute(0, 2, 3, 1).reshape(-1, {channels})
+    outputs = columns @ network.weight[:, :, 0, 0].T + network.bias
+    expected = torch.autograd.grad(outputs.square().sum(), [network.weight, network.bias])
+    for a, b in zip(found, expected):
+        assert torch.allclose(a, b, rtol=1e-3, atol=1e-3 * float(b.abs().max()))
+    junk = [torch.randn(n) for n in range(1, 2000, 7)]
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
