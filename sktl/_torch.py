@@ -87,10 +87,12 @@ def place(network: Network, device: torch.device) -> Network:
 
 def _avoid_broken_gradient(convolution: nn.Conv2d, device: torch.device) -> None:
     """Give few channels in plain format to a 1 x 1 convolution with stride: else its gradient ends the process."""
-    strided_and_narrow = max(convolution.stride) > 1 and convolution.in_channels <= _NARROW
-    if device.type == "cpu" and strided_and_narrow:
-        if _in_plain_format not in convolution._forward_pre_hooks.values():
-            convolution.register_forward_pre_hook(_in_plain_format)
+    if device.type != "cpu" or max(convolution.stride) == 1 or convolution.in_channels > _NARROW:
+        return
+    weight = convolution.weight
+    weight.data = weight.data.clone(memory_format=torch.contiguous_format)  # by its strides torch chooses the kernel
+    if _in_plain_format not in convolution._forward_pre_hooks.values():
+        convolution.register_forward_pre_hook(_in_plain_format)
 
 
 def _in_plain_format(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
