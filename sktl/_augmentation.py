@@ -133,7 +133,7 @@ class View:
 
     def key(self, content_key: bytes) -> bytes:
         """Return what identifies the view of an image."""
-        return hashlib.sha256(repr((self, VIEWING_RULE)).encode() + content_key).digest()
+        return hashlib.sha256(repr((self, VIEWING_RULE, np.__version__)).encode() + content_key).digest()
 
     def pixels(self, content: bytes | np.ndarray, content_key: bytes, preprocessing: Preprocessing) -> np.ndarray:
         """Return the pixels of the view, uint8 of shape (H, W, 3)."""

@@ -17,7 +17,7 @@ from sklearn.utils._param_validation import InvalidParameterError as _SklearnPar
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._backbones import Backbone, BackboneName, Weights, WeightsEnum, resolve_backbone
-from ._cache import open_cache, remove_at_exit
+from ._cache import check_cache, open_cache
 from ._features import FeatureExtractor
 from ._images import Sample, as_samples, is_flattened
 from ._torch import resolve_device
@@ -60,6 +60,7 @@ class PretrainedImageBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             self._validate_params()
         except _SklearnParameterError as error:
             raise InvalidParameterError(str(error)) from None
+        check_cache(self.cache)
         shape = self.image_shape
         if shape is not None and not (len(shape) in (2, 3) and all(isinstance(n, Integral) and n > 0 for n in shape)):
             raise InvalidParameterError(
@@ -124,13 +125,6 @@ class PretrainedImageBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     def _features(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
         return self._fitted_extractor(self.backbone_)(self._as_samples(X, reset=False))
-
-    def __getstate__(self) -> dict[str, Any]:
-        # On the way to worker processes, perhaps, which share the cache that is this process's to remove.
-        if self.cache == "auto":
-            remove_at_exit()
-        state: dict[str, Any] = super().__getstate__()
-        return state
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -12,7 +12,6 @@ import contextlib
 import functools
 import multiprocessing
 import os
-import platform
 import shutil
 import stat
 import tempfile
@@ -23,14 +22,14 @@ from numbers import Integral
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from ._store import Store, is_running
+from ._store import Store, is_running, machine
 from .exceptions import CacheWarning, InvalidParameterError
 
 LIMIT_VARIABLE = "SKTL_CACHE_MAX_BYTES"
 # Spaces of a store that hold something else than images.
 APART = "about "
 _DEFAULT_LIMIT = 4 << 30
-# The values used last are also kept in memory: many small ones, such as features, are found ten times as fast there.
+# The first small values, such as features, also stay in memory, where they are found ten times as fast.
 _IN_MEMORY = 64 << 20
 _SMALL = 64 << 10
 _FOLDERS = 10  # names to try for a folder of this user alone
@@ -57,7 +56,7 @@ class CacheInfo(NamedTuple):
 
 
 class Cache:
-    """A store and the small values of it that this process used.
+    """A store and the first small values of it that this process used.
 
     Parameters
     ----------
@@ -97,6 +96,11 @@ class Cache:
         """Return those of the keys whose values the owner is to compute now."""
         return list(keys) if self.store is None else self.store.claim(space, keys, owner)
 
+    def renew(self, space: str, owner: str) -> None:
+        """Keep the claims of an owner from lapsing."""
+        if self.store is not None:
+            self.store.write(space, (), owner)
+
     def release(self, owner: str) -> None:
         """Give up all claims of an owner."""
         if self.store is not None:
@@ -106,6 +110,12 @@ class Cache:
         """Add to the statistics."""
         if self.store is not None:
             self.store.count(hits, misses)
+
+    def set_limit(self, max_bytes: int | None) -> None:
+        """Set the bound of the store, None to the default one."""
+        self._start()
+        if self.store is not None:
+            self.store.set_limit(max_bytes)
 
     def clear(self) -> None:
         """Forget everything."""
@@ -126,7 +136,6 @@ class Cache:
 
 NO_CACHE = Cache(None)
 _caches: dict[Path, Cache] = {}
-_removed_at_exit: set[tuple[int, Path]] = set()
 
 
 def open_cache(cache: str | os.PathLike[str] | Literal[False]) -> Cache:
@@ -138,14 +147,24 @@ def open_cache(cache: str | os.PathLike[str] | Literal[False]) -> Cache:
         directory = _private_directory() if private else Path(os.path.abspath(os.path.expanduser(cache)))
         if private and not os.path.isdir(directory):
             _remove_abandoned(directory.parent)
-        if private:
-            remove_at_exit()
     except OSError as error:
         _warn(f"There is no folder for a cache of features: {error}.")
         return NO_CACHE
     if directory not in _caches:
         _caches[directory] = Cache(Store(directory, lambda: _default_limit(directory), durable=not private))
     return _caches[directory]
+
+
+def check_cache(cache: object) -> None:
+    """Raise `InvalidParameterError` for a text that is probably not meant as the name of a folder."""
+    if (
+        isinstance(cache, str)
+        and cache != "auto"
+        and cache.lower() in ("", "auto", "none", "false", "true", "off", "no")
+    ):
+        raise InvalidParameterError(
+            f'cache={cache!r} is not a folder: pass "auto" for a private one, the path of a folder, or False for none.'
+        )
 
 
 def cache_info(path: str | os.PathLike[str] | None = None) -> CacheInfo:
@@ -201,41 +220,45 @@ def set_cache_limit(max_bytes: int | None, path: str | os.PathLike[str] | None =
     """
     if max_bytes is not None and (not isinstance(max_bytes, Integral) or isinstance(max_bytes, bool) or max_bytes < 0):
         raise InvalidParameterError(f"max_bytes={max_bytes!r} must be an integer of at least 0, or None.")
-    store = open_cache("auto" if path is None else path).store
-    if store is not None:
-        store.set_limit(None if max_bytes is None else int(max_bytes))
+    open_cache("auto" if path is None else path).set_limit(None if max_bytes is None else int(max_bytes))
 
 
-def remove_at_exit() -> None:
-    """Make sure that the private cache goes when this process ends, if it is this process's and not its parent's."""
-    directory = _private_directory()
-    mark = (os.getpid(), directory)
-    if multiprocessing.parent_process() is None and mark not in _removed_at_exit:
-        _removed_at_exit.add(mark)
-        atexit.register(_remove, *mark)
+def _remove_private() -> None:
+    """Remove the private cache of this process, which its workers may have made, unless it is itself a worker."""
+    if multiprocessing.parent_process() is None:
+        with contextlib.suppress(OSError):
+            for folder in filter(os.path.isdir, _own_folders()):
+                directory = folder / _private_name()
+                if (cache := _caches.pop(directory, None)) and cache.store is not None:
+                    cache.store.close()
+                shutil.rmtree(directory, ignore_errors=True)
 
 
-def _remove(owner: int, directory: Path) -> None:
-    if os.getpid() == owner:  # and not a fork of it
-        if (cache := _caches.pop(directory, None)) and cache.store is not None:
-            cache.store.close()
-        shutil.rmtree(directory, ignore_errors=True)
+atexit.register(_remove_private)
 
 
 def _private_directory() -> Path:
+    return _own_folder() / _private_name()
+
+
+def _private_name() -> str:
     parent = multiprocessing.parent_process()
-    owner = os.getpid() if parent is None else parent.pid
-    return _own_folder() / f"{platform.node()}-{owner}"
+    return f"{machine()}-{os.getpid() if parent is None else parent.pid}"
 
 
 def _own_folder() -> Path:
     """Return a folder for temporary files that nobody else can read, or write; the same in all processes of a user."""
-    user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "")
-    base = Path(tempfile.gettempdir(), f"sktl-{user}")
-    for folder in (base, *(Path(f"{base}-{number}") for number in range(1, _FOLDERS))):
+    folders = _own_folders()
+    for folder in folders:
         if _is_private(folder):
             return folder
-    raise PermissionError(f"{str(base)!r} and its like are not folders of this user alone")
+    raise PermissionError(f"{str(folders[0])!r} and its like are not folders of this user alone")
+
+
+def _own_folders() -> list[Path]:
+    user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "")
+    base = Path(tempfile.gettempdir(), f"sktl-{user}")
+    return [base, *(Path(f"{base}-{number}") for number in range(1, _FOLDERS))]
 
 
 def _is_private(folder: Path) -> bool:
@@ -251,7 +274,7 @@ def _is_private(folder: Path) -> bool:
 
 def _remove_abandoned(folder: Path) -> None:
     """Remove the private caches of processes of this machine that no longer run."""
-    prefix = f"{platform.node()}-"
+    prefix = f"{machine()}-"
     for name in os.listdir(folder):
         owner = name.removeprefix(prefix)
         if name.startswith(prefix) and owner.isdigit() and not is_running(int(owner)):
@@ -269,7 +292,7 @@ def _default_limit(directory: Path) -> int:
     used = 0
     try:
         for entry in os.scandir(directory) if there == directory else ():
-            used += entry.stat().st_size
+            used += entry.stat().st_size if entry.name.startswith("features-v1-") else 0
         return min(_DEFAULT_LIMIT, (shutil.disk_usage(there).free + used) // 2)
     except OSError:
         return _DEFAULT_LIMIT

@@ -105,10 +105,10 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         right lungs). Without effect for 0 stages.
     augmentation_views : int, default=None
         How many random views of each image there are, at least 1, drawn once and taken by the epochs in turn; None
-        draws anew in each epoch. The activations of views are kept, so that the frozen stages see each image
-        `augmentation_views` times instead of `max_epochs` times. Views follow from `random_state` and the content of
-        the image: folds and candidates share them, unless `augmentation` is a callable. Without effect for 0 stages;
-        for `"all"` stages it saves no time.
+        draws anew in each epoch. The activations of views are kept, so that in the second phase the frozen stages see
+        each image `augmentation_views` times instead of `max_epochs` times. Views follow from `random_state` and the
+        content of the image: folds and candidates share them if `random_state` is an integer, unless `augmentation` is
+        a callable. Without effect for 0 stages; for `"all"` stages it saves no time.
     mixup_alpha : float, default=0.0
         Mixes pairs of images and their losses [7]_, with shares from Beta(mixup_alpha, mixup_alpha); 0 mixes none.
         Without effect for 0 stages.
@@ -393,7 +393,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         if isinstance(recipe, TailRecipe):
             net = train_stages(extractor, training, validation, recipe, (head_seed, stages_seed), self.net_params)
             draft.net_, draft.n_iter_ = net, len(net.history)
-            if recipe.augmentation is None and net.module_.cut.split:
+            if (recipe.augmentation is None or recipe.n_views) and net.module_.cut.split:
                 draft.engine_ = replace(extractor, n_trainable=recipe.n_trainable).engine_name
             draft._trained_digest = tensors_digest(net.module_.cut.network)
         else:

@@ -42,6 +42,7 @@ _DAMAGE = {
     sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_CONSTRAINT,
     sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_NOTADB,
 }  # fmt: skip
+_OTHER_TABLES = re.compile("no such|malformed|columns")
 # Besides errors of SQLite, values of unexpected types and sizes.
 _ERRORS = (sqlite3.Error, OSError, TypeError, ValueError, OverflowError, MemoryError)
 
@@ -310,8 +311,8 @@ def _remove(file: Path) -> None:
 @contextlib.contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     """Write in one piece; who waits for the lock does so at the beginning."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    try:  # from the beginning: Ctrl-C may come while it waits
+        connection.execute("BEGIN IMMEDIATE")
         yield
         connection.execute("COMMIT")
     except BaseException:
@@ -323,9 +324,11 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 def _is_damage(error: Exception) -> bool:
     """Tell whether an error means that the file is not what was written; values of wrong types do."""
-    if isinstance(error, OSError | MemoryError):
+    if isinstance(error, OSError | MemoryError | sqlite3.ProgrammingError):
         return False
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
+    if code == sqlite3.SQLITE_ERROR:
+        return _OTHER_TABLES.search(str(error)) is not None
     return code & 0xFF in _DAMAGE or code == sqlite3.SQLITE_IOERR_SHORT_READ
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 import threading
 import warnings
 from abc import ABC, abstractmethod
@@ -26,7 +25,8 @@ from ._cut import Cut
 from ._folding import fold_batchnorm
 from ._openvino import CompiledFunction, check_available, installed_version, survived
 from ._pixels import DECODING_RULE
-from ._torch import place, single_threaded, single_threaded_pool
+from ._torch import describe_arithmetic, place, single_threaded, single_threaded_pool
+from ._version import __version__
 from .exceptions import BackboneError, BackboneWarning, EngineError, SktlError
 
 # Images of one chunk: on a CPU small enough that activations stay in the processor's cache.
@@ -65,8 +65,11 @@ class EngineFacts:
         """Return the facts that `format` made bytes of, or None."""
         if text is None:
             return None
-        values = json.loads(text)
-        return cls(values["fingerprint"], tuple(values["shape"]), values["engine"])
+        try:
+            values = json.loads(text)
+            return cls(values["fingerprint"], tuple(values["shape"]), values["engine"])
+        except (KeyError, TypeError, ValueError):  # of another version
+            return None
 
 
 class Engine(ABC):
@@ -296,7 +299,8 @@ class _Registry:
             if key not in self._engines:
                 n_threads = torch.get_num_threads()
                 with single_threaded():  # a forked process waits for ever for further threads of torch's
-                    engine = _load(backbone, device, n_trainable, key[1], n_threads)
+                    kind = "torch" if key[1] == "torch" else wanted
+                    engine = _load(backbone, device, n_trainable, kind, n_threads)
                 key = (part, engine.facts.engine)
                 self._engines[key], self._facts[key] = engine, engine.facts
                 if wanted != "torch":
@@ -316,7 +320,7 @@ class _Registry:
         part = (backbone.identity, str(device), n_trainable)
         with self._lock:
             self._facts[part, facts.engine] = facts
-            if wanted == "auto":
+            if wanted != "torch":
                 self._automatic[part] = facts.engine
 
     def _key(self, part: _Part, wanted: str) -> _Key:
@@ -363,16 +367,7 @@ def remember_facts(backbone: Backbone, device: torch.device, n_trainable: int, e
 
 
 def facts_key(backbone: Backbone, device: torch.device, n_trainable: int, engine: str) -> bytes:
-    """Return what identifies the facts of an engine on this machine."""
-    machine = (platform.node(), platform.machine(), torch.backends.cpu.get_cpu_capability(), str(device))
-    parts = (
-        backbone.identity,
-        n_trainable,
-        engine,
-        installed_version(),
-        survived(),
-        DECODING_RULE,
-        CPU_CHUNK,
-        *machine,
-    )
+    """Return what identifies the facts of an engine on this machine, in its state: they are not checked again."""
+    versions = (__version__, installed_version(), survived(), DECODING_RULE, CPU_CHUNK)
+    parts = (backbone.identity, n_trainable, engine, *versions, *describe_arithmetic(device))
     return hashlib.sha256(repr(parts).encode()).digest()

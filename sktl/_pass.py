@@ -30,6 +30,8 @@ _CHUNKS_AHEAD = 4
 _SECONDS_BETWEEN_WRITES = 0.5
 _BYTES_BETWEEN_WRITES = 16 << 20
 _SECONDS_BETWEEN_LOOKS = 0.05
+_KEYS_PER_LOOK = 256
+_SECONDS_BETWEEN_SIGNS = 15.0  # of life, where a chunk takes long: claims lapse after a minute
 
 Outcome: TypeAlias = np.ndarray | str
 Result = TypeVar("Result")
@@ -111,12 +113,14 @@ class Pass:
         pause = self._looked + _SECONDS_BETWEEN_LOOKS - time.monotonic()
         if pause > 0 and not idle:
             return
+        if idle:  # the claims of what failed, for which others may be waiting
+            self.cache.release(self._owner)
         time.sleep(max(0.0, pause))
         self._looked = time.monotonic()
-        stored = self._stored(self._elsewhere)
+        some, self._elsewhere = self._elsewhere[:_KEYS_PER_LOOK], self._elsewhere[_KEYS_PER_LOOK:]
+        stored = self._stored(some)
         yield from stored.items()
-        left = deque(key for key in self._elsewhere if key not in stored)
-        self._elsewhere = []
+        left = deque(key for key in some if key not in stored)
         yield from self._claim(left, len(left))
 
     def _stored(self, keys: Sequence[bytes]) -> dict[bytes, np.ndarray]:
@@ -137,6 +141,9 @@ class Pass:
         if n_bytes and (at_once or late or n_bytes > _BYTES_BETWEEN_WRITES):
             self.cache.put(self.fingerprint, self._fresh, self._owner)
             self._fresh, self._written = [], time.monotonic()
+        elif time.monotonic() > self._written + _SECONDS_BETWEEN_SIGNS:
+            self.cache.renew(self.fingerprint, self._owner)
+            self._written = time.monotonic()
 
     def _compute(self, keys: Sequence[bytes]) -> dict[bytes, Outcome]:
         """Decode, preprocess and run one chunk; a failed image leaves its place empty."""

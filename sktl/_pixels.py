@@ -6,12 +6,13 @@ import hashlib
 from io import BytesIO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+import PIL
+from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from ._preprocessing import Preprocessing
 
 # Enters every cache key: change it when the same content gives other pixels than before.
-DECODING_RULE = 1
+DECODING_RULE = (1, PIL.__version__, features.version("jpg"))
 
 CONVERTERS = {
     ".heic": "install pillow-heif and call pillow_heif.register_heif_opener(), or convert it to JPEG",

@@ -163,9 +163,10 @@ def check_combinations(estimator: Any) -> None:
             "batch_size=1 has no meaning with weights=None: BatchNorm cannot learn statistics from single images. Pass "
             'at least 2, or leave batch_size="auto".'
         )
-    if estimator.augmentation is None and estimator.augmentation_views is not None:
+    views = estimator.augmentation_views
+    if estimator.augmentation is None and views is not None and estimator.trainable_stages != 0:
         raise InvalidParameterError(
-            f"augmentation_views={estimator.augmentation_views!r} has no meaning with augmentation=None: there is one "
+            f"augmentation_views={views!r} has no meaning with augmentation=None: there is one "
             "view of each image. Leave augmentation_views=None, or choose an augmentation."
         )
     check_net_params(estimator.net_params)

@@ -184,6 +184,8 @@ class Store:
                     connection.execute("INSERT INTO numbers VALUES ('max_bytes', ?)", (min(max_bytes, _UNBOUNDED),))
                 excess = _total(connection) - self._limit(connection)
                 _drop(connection, excess, "1 ORDER BY used", ())
+            if excess > 0:
+                _shrink(connection)
 
         self._database.attempt(set_limit, None, writes=True)
 
@@ -197,9 +199,7 @@ class Store:
                     "DELETE FROM numbers WHERE name != 'max_bytes'",
                 ):  # fmt: skip
                     connection.execute(statement)
-            with contextlib.suppress(sqlite3.OperationalError):  # somebody is reading: the room is used again later
-                connection.execute("VACUUM")
-                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            _shrink(connection)
 
         if os.path.isdir(self.directory):
             self._database.attempt(clear, None, writes=True)
@@ -217,7 +217,8 @@ class Store:
 
         def touch(connection: sqlite3.Connection) -> None:
             with transaction(connection):
-                rows = [(_hours(), _space(connection, space), key) for key in keys]
+                number = _space(connection, space)
+                rows = [(_hours(), number, key) for key in keys]
                 connection.executemany("UPDATE entries SET used = ? WHERE space = ? AND key = ?", rows)
 
         self._database.attempt(touch, None, writes=True)
@@ -320,15 +321,31 @@ def _batches(items: Iterable[bytes], size: int) -> Iterator[list[bytes]]:
         yield some
 
 
+def _shrink(connection: sqlite3.Connection) -> None:
+    """Give back the room of what was dropped."""
+    with contextlib.suppress(sqlite3.OperationalError):  # somebody is reading: the room is used again later
+        connection.execute("VACUUM")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def machine() -> str:
+    """Return a name within which a process id means one process: of this host, or of a container on it."""
+    try:
+        namespace = os.stat("/proc/self/ns/pid").st_ino
+    except OSError:
+        return platform.node()
+    return f"{platform.node()}-{namespace}"
+
+
 def new_owner() -> str:
     """Return a name for whoever claims keys, by which others can tell whether its process still lives."""
-    return f"{platform.node()} {os.getpid()} {uuid.uuid4().hex}"
+    return f"{machine()} {os.getpid()} {uuid.uuid4().hex}"
 
 
 def _is_dead(owner: str) -> bool:
     """Tell whether the process of an owner is known to have ended."""
     node, _, rest = owner.rpartition(" ")[0].rpartition(" ")
-    return node == platform.node() and rest.isdigit() and not is_running(int(rest))
+    return node == machine() and rest.isdigit() and not is_running(int(rest))
 
 
 def is_running(pid: int) -> bool:

@@ -7,12 +7,14 @@ at most, and put back what they found, also when the block raises.
 from __future__ import annotations
 
 import functools
+import os
 import platform
 import random
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -26,6 +28,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 # Torch 2.14 wrote beyond its memory with 2 to 8 channels of 256 x 256 pixels in channels_last, not with 17.
 _NARROW = 32
+_SETTINGS = ("ATEN_", "DNNL_", "KMP_", "MKL_", "ONEDNN_", "OV_", "TORCH_", "NVIDIA_TF32")
 _ACCELERATORS = ("cuda", "mps", "xpu")
 
 
@@ -97,6 +100,29 @@ def _avoid_broken_gradient(convolution: nn.Conv2d, device: torch.device) -> None
 
 def _in_plain_format(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
     return tuple(tensor.contiguous() for tensor in inputs)
+
+
+def describe_arithmetic(device: torch.device) -> tuple[object, ...]:
+    """Return what decides the bits that this process computes on a device, beside the network and its input."""
+    settings = sorted((k, v) for k, v in os.environ.items() if k.startswith(_SETTINGS))
+    described: tuple[object, ...] = (
+        platform.node(), platform.machine(), _processor(), torch.backends.cpu.get_cpu_capability(),
+        torch.__config__.show(), torch.backends.mkldnn.enabled, torch.get_float32_matmul_precision(), settings,
+    )  # fmt: skip
+    if device.type == "cuda":
+        cudnn = torch.backends.cudnn
+        name = torch.cuda.get_device_name(device)
+        described += (name, torch.version.cuda, cudnn.version(), cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic)
+    return (*described, str(device))
+
+
+@functools.cache
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line for line in lines if line.startswith("model name")), platform.processor())
 
 
 def computes_in_bfloat16(device: torch.device) -> bool:

@@ -90,7 +90,10 @@ def _kept(trunk: FeatureExtractor, recipe: TailRecipe, seed: int) -> tuple[Featu
     """Return what computes the activations of training images that are kept."""
     if recipe.augmentation is None:
         return (trunk,)
-    return tuple(replace(trunk, view=View(recipe.augmentation, seed, i)) for i in range(recipe.n_views or 0))
+    return tuple(
+        replace(trunk, view=View(recipe.augmentation, seed, i))
+        for i in range(min(recipe.n_views or 0, recipe.max_epochs))
+    )
 
 
 def train_stages(

@@ -22,7 +22,7 @@ from processes import in_child, needs_fork
 import sktl
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder, _cache
 from sktl._cache import NO_CACHE, open_cache
-from sktl._store import Store
+from sktl._store import Store, machine
 from sktl.exceptions import CacheWarning, InvalidParameterError
 
 X = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3), np.uint8)
@@ -35,8 +35,6 @@ def temporary(tmp_path, monkeypatch):
     """Let the private store be in a folder of its own."""
     monkeypatch.setattr(_cache.tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(_cache, "_caches", {})
-    monkeypatch.setattr(_cache, "_removed_at_exit", set())
-    monkeypatch.setattr(_cache.atexit, "register", lambda *args: None)
     _cache._warn.cache_clear()
     return tmp_path
 
@@ -82,7 +80,7 @@ def test_opening_a_cache_writes_nothing(temporary):
 @needs_users
 def test_the_private_store_is_for_this_user_alone(temporary):
     open_cache("auto").put("a", [(b"key", b"value")])
-    assert private() == user_folder(temporary) / f"{platform.node()}-{os.getpid()}"
+    assert private() == user_folder(temporary) / f"{machine()}-{os.getpid()}"
     for folder in (private(), private().parent):
         assert folder.stat().st_mode & 0o777 == 0o700
     assert all(file.stat().st_mode & 0o077 == 0 for file in private().iterdir())
@@ -145,7 +143,7 @@ def test_stores_of_dead_processes_are_removed_by_the_next_and_no_others(temporar
         return private()
 
     left = in_child(leave_behind)
-    others = [left.parent / name for name in (f"{platform.node()}-{os.getppid()}", f"elsewhere-{left.name}", "mine")]
+    others = [left.parent / name for name in (f"{machine()}-{os.getppid()}", f"elsewhere-{left.name}", "mine")]
     for folder in others:
         folder.mkdir()
     assert left.is_dir()
@@ -178,13 +176,10 @@ print(json.dumps([str(cache.store.directory), cache.store.directory.is_dir()]))
 
 
 def test_the_store_of_an_earlier_process_with_this_number_is_removed_at_exit_too(temporary, monkeypatch):
-    registered = []
-    monkeypatch.setattr(_cache.atexit, "register", lambda *args: registered.append(args))
     private().mkdir()
-    monkeypatch.setattr(_cache, "_removed_at_exit", set())
-    registered.clear()
-    directory = private()
-    assert [args[1:] for args in registered] == [(os.getpid(), directory)]
+    (private() / "left over").touch()
+    _cache._remove_private()
+    assert not private().exists()
 
 
 WORKERS = """
@@ -277,7 +272,8 @@ def test_half_of_what_is_free_bounds_the_default(tmp_path, monkeypatch):
     usage = _cache.shutil.disk_usage(tmp_path)
     monkeypatch.setattr(_cache.shutil, "disk_usage", lambda path: usage._replace(free=1000))
     assert sktl.cache_info(tmp_path / "a").max_bytes == 500
-    (tmp_path / "file").write_bytes(b"x" * 600)
+    (tmp_path / "features-v1-0000.sqlite").write_bytes(b"x" * 600)
+    (tmp_path / "photo.jpg").write_bytes(b"x" * 600)
     assert _cache._default_limit(tmp_path) == 800  # what the cache takes up is free for it
 
 
@@ -381,5 +377,13 @@ def test_the_cache_parameter_changes_no_bit(temporary):
 
 def test_workers_name_the_store_by_their_parent(temporary, monkeypatch):
     monkeypatch.setattr(multiprocessing, "parent_process", lambda: type("Parent", (), {"pid": 77})())
-    assert private().name == f"{platform.node()}-77"
-    assert _cache._removed_at_exit == set()
+    assert private().name == f"{machine()}-77"
+    private().mkdir()
+    _cache._remove_private()
+    assert private().exists()
+
+
+@pytest.mark.parametrize("cache", ["", "Auto", "none", "False", "off"])
+def test_a_text_that_is_probably_no_folder_is_refused(cache):
+    with pytest.raises(InvalidParameterError, match='pass "auto"'):
+        PretrainedImageEncoder(backbone=Pixels, engine="torch", cache=cache).fit(X)

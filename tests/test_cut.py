@@ -19,6 +19,7 @@ from torch import nn
 from sktl._backbones import resolve_backbone
 from sktl._cut import Cut
 from sktl._stages import find_stages
+from sktl._torch import place
 
 # Relative to the largest output; the halves usually agree to the last bit.
 TOLERANCE = 1e-5
@@ -59,7 +60,7 @@ def check_all_cuts(name, image_size=None):
     with torch.no_grad():
         expected = whole(images)
     names = list(whole.state_dict())
-    whole.to(memory_format=torch.channels_last)
+    place(whole, torch.device("cpu"))  # on two images BatchNorm can amplify what other kernels change
     n_stages = len(backbone.stages)
     for k in range(1, n_stages + 1):
         cut = backbone.cut(k)

@@ -217,7 +217,7 @@ def test_a_file_removed_between_being_found_and_being_opened_is_no_fault(make, m
 
 
 CODES = {
-    "SQLITE_CORRUPT": True, "SQLITE_CORRUPT_INDEX": True, "SQLITE_NOTADB": True, "SQLITE_ERROR": True,
+    "SQLITE_CORRUPT": True, "SQLITE_CORRUPT_INDEX": True, "SQLITE_NOTADB": True, "SQLITE_ERROR": False,
     "SQLITE_MISMATCH": True, "SQLITE_TOOBIG": True, "SQLITE_CONSTRAINT_UNIQUE": True, "SQLITE_IOERR_SHORT_READ": True,
     "SQLITE_FULL": False, "SQLITE_BUSY": False, "SQLITE_LOCKED": False, "SQLITE_READONLY": False,
     "SQLITE_IOERR_WRITE": False, "SQLITE_IOERR_READ": False, "SQLITE_PERM": False, "SQLITE_PROTOCOL": False,
@@ -409,3 +409,40 @@ if {name!r} == "fork" and hasattr(os, "fork") and os.fork():
     )
     assert done.stderr == ""
     assert os.listdir(tmp_path) == ["features-v1-0000.sqlite"]
+
+
+@pytest.mark.usefixtures("quiet")
+def test_other_tables_are_damage_and_misuse_is_not(make):
+    def misuse(connection):
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("BEGIN IMMEDIATE")
+
+    make().attempt(add("a"), 0, writes=True)
+    database = make()
+    assert database.attempt(misuse, "nothing", writes=True) == "nothing"
+    assert make().attempt(words, None) == ["a"]
+    make().attempt(lambda connection: connection.executescript("DROP TABLE words"), None, writes=True)
+    assert make().attempt(words, None) == []
+
+
+def test_ctrl_c_while_a_transaction_begins_leaves_no_lock_and_loses_nothing(make):
+    class Interrupted:
+        def __init__(self, connection):
+            self.connection = connection
+            self.in_transaction = True
+
+        def execute(self, statement):
+            self.connection.execute(statement)
+            if statement.startswith("BEGIN"):
+                raise KeyboardInterrupt
+
+    def write(connection):
+        with transaction(Interrupted(connection)):
+            raise AssertionError
+
+    database = make()
+    database.attempt(add("a"), 0, writes=True)
+    with pytest.raises(KeyboardInterrupt):
+        database.attempt(write, None, writes=True)
+    assert database.attempt(add("b"), 0, writes=True) != 0
+    assert make().attempt(words, None) == ["a", "b"]

@@ -276,3 +276,21 @@ def test_the_stamps_of_one_process_serve_another(files, tmp_path, reads):
         read_keys([_images.FileSample(path) for path in files], pool, again)
     np.testing.assert_array_equal(fitted.transform(files), expected)
     assert reads() == []
+
+
+def test_passes_that_wait_for_images_which_the_other_found_damaged_go_on(tmp_path):
+    """Each claims a damaged image that the other wants, too, and waits for the other's."""
+    contents = [image.tobytes() if i in (0, 20) else X[i] for i, image in enumerate(X)]
+    fitted = PretrainedImageEncoder(backbone=Pixels, engine="torch", cache=tmp_path / "cache", n_jobs=1).fit(contents)
+    barrier = threading.Barrier(2, timeout=60)
+    started = time.monotonic()
+
+    def transform(_):
+        barrier.wait()
+        with pytest.raises(InvalidImageError) as caught:
+            fitted.transform(contents)
+        return [failure.position for failure in caught.value.failures]
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(transform, range(2))) == [[0, 20], [0, 20]]
+    assert time.monotonic() - started < 30  # half of a lease

@@ -286,8 +286,18 @@ def test_small_rows_are_not_pushed_out_by_large_ones(make, clock):
     clock.seconds = 200
     store.write("c", [(key(0), b"v" * 1200)])
     assert len(store.read("a", keys(10))) == 10
+    clock.seconds = 300
     store.write("d", [(key(0), b"v" * 790), (key(1), b"v" * 790)])
     assert len(store.read("a", keys(10))) < 10
+
+
+def test_what_is_read_counts_as_used(make, clock):
+    store = make(4 * 100)
+    scan(store, "a", 4)
+    clock.seconds = 100
+    assert len(store.read("a", keys(4))) == 4
+    store.write("b", [(key(0), b"v" * 90)])
+    assert len(store.read("a", keys(4))) == 4
 
 
 def test_a_value_that_can_never_be_kept_displaces_nothing(make, clock):
