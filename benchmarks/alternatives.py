@@ -141,8 +141,8 @@ def fastai(train, test, epochs=5):
     held_out = set(paths[len(train[0]) :])
     block = DataBlock(
         blocks=(ImageBlock, CategoryBlock),
-        splitter=FuncSplitter(held_out.__contains__),
-        get_y=codes.__getitem__,
+        splitter=FuncSplitter(lambda path: path in held_out),
+        get_y=lambda path: codes[path],
         item_tfms=Resize(224),
         batch_tfms=Normalize.from_stats([0.5] * 3, [0.5] * 3, cuda=False),
     )
