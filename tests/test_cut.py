@@ -31,6 +31,8 @@ QUICK = {
 }  # fmt: skip
 NEW = ["timm/test_maxvit", "timm/test_coatnet", "timm/test_mambaout", "timm/test_vit_relpos"]
 TORCHVISION = torchvision.models.list_models(module=torchvision.models)
+# Where each of 25 or 33 boundaries would take a minute: four tokens a side instead of up to 16.
+SMALL = {"vit_l_16": 64, "vit_h_14": 56}
 # One small member of each family, convolutional and transformer.
 TIMM = [
     "beit_base_patch16_224", "cait_xxs24_224", "coat_lite_tiny", "convit_tiny", "convmixer_768_32", "convnext_atto",
@@ -57,6 +59,8 @@ def check_all_cuts(name, image_size=None):
     backbone = resolve_backbone(name, None, image_size, 0)
     images = images_for(backbone, 2)
     whole = backbone.build()
+    if name in SMALL:  # copying takes less than drawing so many weights anew
+        backbone = backbone.with_network(whole, name)
     with torch.no_grad():
         expected = whole(images)
     names = list(whole.state_dict())
@@ -110,7 +114,7 @@ def test_the_tail_after_the_trunk_is_the_network(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TORCHVISION)
 def test_the_tail_after_the_trunk_is_the_network_for_all_of_torchvision(name):
-    check_all_cuts(name)
+    check_all_cuts(name, SMALL.get(name))
     gc.collect()
 
 
