@@ -42,7 +42,7 @@ _DAMAGE = {
     sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_CONSTRAINT,
     sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_NOTADB,
 }  # fmt: skip
-_OTHER_TABLES = re.compile("no such|malformed|columns")
+_MISUSE = re.compile("transaction")  # of statements that are wrong only here and now
 # Besides errors of SQLite, values of unexpected types and sizes.
 _ERRORS = (sqlite3.Error, OSError, TypeError, ValueError, OverflowError, MemoryError)
 
@@ -328,7 +328,7 @@ def _is_damage(error: Exception) -> bool:
         return False
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
     if code == sqlite3.SQLITE_ERROR:
-        return _OTHER_TABLES.search(str(error)) is not None
+        return _MISUSE.search(str(error)) is None
     return code & 0xFF in _DAMAGE or code == sqlite3.SQLITE_IOERR_SHORT_READ
 
 

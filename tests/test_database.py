@@ -217,7 +217,7 @@ def test_a_file_removed_between_being_found_and_being_opened_is_no_fault(make, m
 
 
 CODES = {
-    "SQLITE_CORRUPT": True, "SQLITE_CORRUPT_INDEX": True, "SQLITE_NOTADB": True, "SQLITE_ERROR": False,
+    "SQLITE_CORRUPT": True, "SQLITE_CORRUPT_INDEX": True, "SQLITE_NOTADB": True, "SQLITE_ERROR": True,
     "SQLITE_MISMATCH": True, "SQLITE_TOOBIG": True, "SQLITE_CONSTRAINT_UNIQUE": True, "SQLITE_IOERR_SHORT_READ": True,
     "SQLITE_FULL": False, "SQLITE_BUSY": False, "SQLITE_LOCKED": False, "SQLITE_READONLY": False,
     "SQLITE_IOERR_WRITE": False, "SQLITE_IOERR_READ": False, "SQLITE_PERM": False, "SQLITE_PROTOCOL": False,
