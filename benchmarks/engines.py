@@ -19,9 +19,9 @@ import numpy as np
 import torch
 
 from sktl._backbones import resolve_backbone
-from sktl._engines import TorchEngine
 from sktl._openvino import CompiledFunction
 from sktl._torch import single_threaded_pool
+from sktl._trunk import Trunk
 
 CPU = torch.device("cpu")
 N_IMAGES, ROUNDS, THREADS = 32, 10, 2
@@ -36,9 +36,9 @@ def main() -> None:
 def measure(name: str) -> None:
     backbone = resolve_backbone(name, None, None, 0)
     images = np.random.default_rng(0).integers(0, 256, (N_IMAGES, *backbone.preprocessing.crop, 3), np.uint8)
-    with patch.object(TorchEngine, "_fold"):
-        plain = TorchEngine(backbone, CPU)
-    folded = TorchEngine(backbone, CPU)
+    with patch.object(Trunk, "_fold"):
+        plain = Trunk(backbone, CPU)
+    folded = Trunk(backbone, CPU)
     runs: dict[str, tuple[int, Callable]] = {"torch 4, not folded": (4, plain.run), "torch 4": (4, folded.run)}
     for chunk in (1, 4, 8):
         compiled = CompiledFunction(folded.compute, torch.from_numpy(images[:chunk]), THREADS)

@@ -1,75 +1,33 @@
-"""Run a frozen network fast on one device, always in chunks of one fixed shape.
+"""Engines run a trunk fast on one device, with torch or OpenVINO, in threads of the caller's.
 
-One shape for every chunk makes the bits of an image's features independent of its neighbours. Engines are kept in a
-registry of the process, never on an estimator: two estimators with the same backbone share one network.
+They are kept in a registry of the process, never on an estimator: two estimators with the same backbone share one.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import threading
 import warnings
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
 from typing import TypeAlias
 
 import numpy as np
 import torch
 
 from ._backbones import Backbone
-from ._cut import Cut
-from ._folding import fold_batchnorm
 from ._openvino import CompiledFunction, check_available, installed_version, survived
 from ._pixels import DECODING_RULE
-from ._torch import describe_arithmetic, place, single_threaded, single_threaded_pool
+from ._torch import describe_arithmetic, single_threaded, single_threaded_pool
+from ._trunk import CPU_CHUNK, EngineFacts, Trunk, relative_difference
 from ._version import __version__
-from .exceptions import BackboneError, BackboneWarning, EngineError, SktlError
+from .exceptions import BackboneWarning, EngineError
 
-# Images of one chunk: on a CPU small enough that activations stay in the processor's cache.
-CPU_CHUNK = 4
-ACCELERATOR_CHUNK = 64
 _KEPT_ENGINES = 3
-# Largest differences of outputs, as shares of the largest output: between OpenVINO and torch, and by folding BatchNorm.
+# Largest difference of outputs between OpenVINO and torch, as a share of the largest output.
 _TOLERANCE = 1e-4
-_FOLDING_TOLERANCE = 1e-5
-
-
-@dataclass(frozen=True)
-class EngineFacts:
-    """What is known of an engine once it has run.
-
-    Parameters
-    ----------
-    fingerprint : str or None
-        Identifies the function from image content to output; None if two runs differed, so that nothing may be kept.
-    shape : tuple of int
-        Of the output for one image: (n_features,), or that of an activation.
-    engine : {"torch", "openvino"}
-        What runs the network.
-    """
-
-    fingerprint: str | None
-    shape: tuple[int, ...]
-    engine: str
-
-    def format(self) -> bytes:
-        """Return the facts as bytes."""
-        return json.dumps(asdict(self)).encode()
-
-    @classmethod
-    def parse(cls, text: bytes | None) -> EngineFacts | None:
-        """Return the facts that `format` made bytes of, or None."""
-        if text is None:
-            return None
-        try:
-            values = json.loads(text)
-            return cls(values["fingerprint"], tuple(values["shape"]), values["engine"])
-        except (KeyError, TypeError, ValueError):  # of another version
-            return None
 
 
 class Engine(ABC):
@@ -93,113 +51,50 @@ class Engine(ABC):
 
 
 class TorchEngine(Engine):
-    """The frozen part of a backbone on a device, run by torch.
+    """A trunk, run by torch.
 
     Parameters
     ----------
-    backbone : Backbone
-    device : torch.device
-    n_trainable : int
-        How many of the last stages are left out; with 0 the output is the features, else activations.
-
-    Attributes
-    ----------
-    probe, answer : ndarray
-        One chunk of noise, and the output for it.
+    trunk : Trunk
     """
 
-    def __init__(self, backbone: Backbone, device: torch.device, n_trainable: int = 0):
-        self.backbone = backbone
-        self.device = device
-        self.n_trainable = n_trainable
-        self.chunk = CPU_CHUNK if device.type == "cpu" else ACCELERATOR_CHUNK
+    def __init__(self, trunk: Trunk):
+        self.trunk = trunk
+        self.backbone = trunk.backbone
+        self.chunk = trunk.chunk
         # On a CPU each thread of the pass runs its own chunk; an accelerator takes one chunk at a time.
-        self._turn = nullcontext() if device.type == "cpu" else threading.Lock()
-        try:
-            network = backbone.cut(n_trainable) if n_trainable else backbone.build()
-            place(network, device)
-            self._function = network.trunk if isinstance(network, Cut) else network
-            self.probe = np.random.default_rng(0).integers(0, 256, self.new_chunk().shape, np.uint8)
-            self.answer, self.facts = self._probe()
-            if device.type == "cpu" and self.facts.fingerprint is not None:
-                self._fold(network)
-        except SktlError:
-            raise
-        except Exception as error:  # whatever a network, perhaps of the user's, raises
-            height, width = backbone.preprocessing.crop
-            remedy = "Leave image_size=None for the size that its weights were trained with, or change the network."
-            raise BackboneError(
-                f"backbone={backbone.name!r} fails on images of {height} x {width} pixels: {error}. {remedy}"
-            ) from error
-
-    def reserve(self, n_threads: int) -> None:
-        """Do nothing: any number of threads may run, or wait for their turn."""
-
-    def run(self, pixels: np.ndarray) -> np.ndarray:
-        """Return the features or activations of one chunk of pixels, float32 of shape (chunk, ...)."""
-        with self._turn, torch.inference_mode():
-            return self.compute(torch.from_numpy(pixels).to(self.device)).cpu().numpy()
-
-    def compute(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Return what `run` does, as tensors on the device."""
-        output = self._function(self.backbone.preprocessing.normalize(pixels))
-        if not isinstance(output, torch.Tensor):
-            raise BackboneError(
-                f"backbone={self.backbone.name!r} returns a {type(output).__name__}; it must return one tensor of "
-                "shape (n, n_features)."
-            )
-        return output.to(torch.float32)
-
-    def _probe(self) -> tuple[np.ndarray, EngineFacts]:
+        self._turn = nullcontext() if trunk.device.type == "cpu" else threading.Lock()
         with single_threaded_pool(1) as pool:
-            first, second = (pool.submit(self._run_probe).result() for _ in range(2))
-        if not np.isfinite(first).all():
-            raise BackboneError(
-                f"backbone={self.backbone.name!r} with weights {self.backbone.weights!r} gives features that are not "
-                "finite. Use other weights."
+            answer = pool.submit(self.run, trunk.probe).result()
+            # The trunk answered under a watch, which might have led torch to other kernels.
+            repeats = np.array_equal(answer, trunk.answer) or np.array_equal(
+                answer, pool.submit(self.run, trunk.probe).result()
             )
-        if not np.array_equal(first, second):
+        if not repeats:
             warnings.warn(
                 f"backbone={self.backbone.name!r} gives other features each time that it sees the same images, so they "
                 "are not kept and results will not repeat.",
                 BackboneWarning,
                 stacklevel=2,
             )
-            return first, EngineFacts(None, first.shape[1:], "torch")
-        return first, self._facts_of(first)
+        self.facts = trunk.facts("torch", torch.__version__, answer, repeats)
 
-    def _facts_of(self, answer: np.ndarray) -> EngineFacts:
-        parts = (self.backbone.identity, self.n_trainable, DECODING_RULE, str(self.device))
-        return _facts(parts, "torch", torch.__version__, self.probe, answer)
+    def reserve(self, n_threads: int) -> None:
+        """Do nothing: any number of threads may run, or wait for their turn."""
 
-    def _fold(self, network: torch.nn.Module) -> None:
-        """Fold BatchNorm into convolutions, in the network of this engine alone, if the outputs stay the same."""
-        with single_threaded_pool(1) as pool:
-            image = torch.from_numpy(self.probe[:1])
-            undo = pool.submit(fold_batchnorm, network, lambda: self.compute(image)).result()
-            answer = pool.submit(self.run, self.probe).result()
-            if _relative_difference(answer, self.answer) <= _FOLDING_TOLERANCE:
-                self.answer, self.facts = answer, self._facts_of(answer)
-            else:
-                undo()
-
-    def _run_probe(self) -> np.ndarray:
-        features = self.run(self.probe)
-        if not self.n_trainable and (features.ndim != 2 or len(features) != len(self.probe)):
-            raise BackboneError(
-                f"backbone={self.backbone.name!r} maps images of shape (n, 3, H, W) to an output of shape "
-                f"{features.shape}; it must be (n, n_features), so pool and flatten it."
-            )
-        return features
+    def run(self, pixels: np.ndarray) -> np.ndarray:
+        """Return the features or activations of one chunk of pixels, float32 of shape (chunk, ...)."""
+        with self._turn:
+            return self.trunk.run(pixels)
 
 
 class OpenVinoEngine(Engine):
-    """The frozen part of a backbone on the CPU, run by OpenVINO.
+    """A trunk on the CPU, converted once and run by OpenVINO.
 
     Parameters
     ----------
-    reference : TorchEngine
-        Runs the same network; not needed any more afterwards.
+    trunk : Trunk
+        Not needed any more afterwards.
     n_threads : int
         How many threads are expected at once; see `reserve`.
 
@@ -209,23 +104,24 @@ class OpenVinoEngine(Engine):
         If the network cannot be converted, or the outputs for a chunk of noise are not those of torch.
     """
 
-    def __init__(self, reference: TorchEngine, n_threads: int = 1):
-        self.backbone = reference.backbone
-        self.chunk = reference.chunk
-        if reference.facts.fingerprint is None:
-            raise self._error("it gives other features each time that it sees the same images")
+    def __init__(self, trunk: Trunk, n_threads: int = 1):
+        self.backbone = trunk.backbone
+        self.chunk = trunk.chunk
+        if trunk.reads_values:
+            raise self._error("its forward depends on the values of tensors, which cannot be converted")
         try:
             with single_threaded_pool(1) as pool:
-                pixels = torch.from_numpy(reference.probe)
-                self._compiled = pool.submit(CompiledFunction, reference.compute, pixels, n_threads).result()
-            first, second = (self.run(reference.probe) for _ in range(2))
+                pixels = torch.from_numpy(trunk.probe)
+                self._compiled = pool.submit(CompiledFunction, trunk.compute, pixels, n_threads).result()
+            first, second = (self.run(trunk.probe) for _ in range(2))
         except Exception as error:  # whatever the conversion makes of a network
             raise self._error(f"its conversion fails: {error}") from error
-        difference = _relative_difference(first, reference.answer)
-        if not difference <= _TOLERANCE or not np.array_equal(first, second):
+        difference = relative_difference(first, trunk.answer)
+        if not np.array_equal(first, second, equal_nan=True):
+            raise self._error("it gives other features each time that it sees the same images")
+        if not difference <= _TOLERANCE:
             raise self._error(f"its outputs differ from those of torch, by {difference:.1e} of the largest")
-        parts = (self.backbone.identity, reference.n_trainable, DECODING_RULE, str(reference.device))
-        self.facts = _facts(parts, "openvino", self._compiled.version, reference.probe, first)
+        self.facts = trunk.facts("openvino", self._compiled.version, first)
 
     def reserve(self, n_threads: int) -> None:
         """Make ready for so many threads at once."""
@@ -242,31 +138,18 @@ class OpenVinoEngine(Engine):
         )
 
 
-def _relative_difference(outputs: np.ndarray, reference: np.ndarray) -> float:
-    if outputs.shape != reference.shape:
-        return np.inf
-    largest = float(np.abs(reference).max(initial=0.0))
-    return float(np.abs(outputs - reference).max(initial=0.0)) / (largest or 1.0)
-
-
-def _facts(parts: tuple[object, ...], engine: str, version: str, probe: np.ndarray, output: np.ndarray) -> EngineFacts:
-    digest = hashlib.sha256(repr((*parts, engine, version, probe.shape)).encode())
-    digest.update(np.ascontiguousarray(output).data)
-    return EngineFacts(digest.hexdigest(), output.shape[1:], engine)
-
-
 def _load(backbone: Backbone, device: torch.device, n_trainable: int, engine: str, n_threads: int) -> Engine:
     """Return an engine as wanted; "auto" is OpenVINO where it can run the network, else torch."""
-    reference = None
-    try:
-        if engine != "torch":
+    trunk = None
+    if engine != "torch":
+        try:
             check_available(device)
-        reference = TorchEngine(backbone, device, n_trainable)
-        return reference if engine == "torch" else OpenVinoEngine(reference, n_threads)
-    except EngineError:
-        if engine != "auto":
-            raise
-        return reference or TorchEngine(backbone, device, n_trainable)
+            trunk = Trunk(backbone, device, n_trainable)
+            return OpenVinoEngine(trunk, n_threads)
+        except EngineError:
+            if engine != "auto":
+                raise
+    return TorchEngine(trunk or Trunk(backbone, device, n_trainable))
 
 
 _Part: TypeAlias = tuple[str, str, int]

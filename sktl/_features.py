@@ -18,19 +18,11 @@ from ._augmentation import View
 from ._backbones import Backbone
 from ._cache import APART, NO_CACHE, Cache
 from ._cut import Cut
-from ._engines import (
-    ACCELERATOR_CHUNK,
-    CPU_CHUNK,
-    EngineFacts,
-    engine_facts,
-    facts_key,
-    known_facts,
-    open_engine,
-    remember_facts,
-)
+from ._engines import engine_facts, facts_key, known_facts, open_engine, remember_facts
 from ._images import Sample
 from ._pass import Pass, read_keys
 from ._torch import place, single_threaded_pool
+from ._trunk import ACCELERATOR_CHUNK, CPU_CHUNK, EngineFacts
 from .exceptions import ImageFailure, InvalidImageError
 
 _ENGINES = APART + "engines"

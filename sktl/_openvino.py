@@ -22,7 +22,6 @@ from typing import Any
 import joblib
 import numpy as np
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from .exceptions import EngineError, EngineNotInstalledError
 
@@ -188,15 +187,12 @@ def _core() -> Any:
 
 def _convert(openvino: Any, function: Callable[[torch.Tensor], torch.Tensor], example: torch.Tensor) -> Any:
     """Return a function of torch as an OpenVINO model of static shape."""
-    with torch.no_grad():
-        with _RefuseReadingValues():
-            function(example)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", r"`torch\.jit\.")  # deprecated
-            warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
-            # What leaves torch becomes a constant.
-            warnings.filterwarnings("error", ".*to a (NumPy array|Python list)", torch.jit.TracerWarning)
-            traced = torch.jit.trace(function, example, check_trace=False)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"`torch\.jit\.")  # deprecated
+        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
+        # What leaves torch becomes a constant.
+        warnings.filterwarnings("error", ".*to a (NumPy array|Python list)", torch.jit.TracerWarning)
+        traced = torch.jit.trace(function, example, check_trace=False)
     # Not `openvino.convert_model`, which reports each conversion to its makers, and patches torch while it runs.
     frontend = openvino.frontend.FrontEndManager().load_by_framework("pytorch")
     decoder = openvino.frontend.pytorch.ts_decoder.TorchScriptPythonDecoder(traced, example_input=example)
@@ -205,12 +201,3 @@ def _convert(openvino: Any, function: Callable[[torch.Tensor], torch.Tensor], ex
     graph.set_partial_shape(pixels, openvino.PartialShape(list(example.shape)))
     graph.set_element_type(pixels, openvino.Type.u8)
     return frontend.convert(graph)
-
-
-class _RefuseReadingValues(TorchDispatchMode):
-    """Raises where Python reads the value of a tensor: a trace would take it for the same in all images."""
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.equal.default):
-            raise RuntimeError("its forward depends on the values of tensors, which cannot be converted")
-        return func(*args, **(kwargs or {}))

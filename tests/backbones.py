@@ -14,6 +14,7 @@ from torch import nn
 from torchvision.ops import StochasticDepth
 
 from sktl import Preprocessing
+from sktl._backbones import resolve_backbone
 
 NEW_TIMM = pytest.mark.skipif("test_maxvit" not in timm.list_models(), reason="this timm has no small MaxViT")
 
@@ -39,6 +40,23 @@ class LoggedPixels(Pixels):
         os.write(file, "".join(lines).encode())
         os.close(file)
         return features
+
+
+class Function(nn.Module):
+    """A network that is a function of the images."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+        self.preprocessing = Preprocessing(8, (8, 8))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.function(images)
+
+
+def backbone_of(function):
+    """Return the backbone of a function from images to features."""
+    return resolve_backbone(lambda: Function(function), "default", None, 0)
 
 
 class SmallConvNet(nn.Module):

@@ -1,4 +1,4 @@
-"""One network per identity and process, checked on a probe, whose features of an image depend on nothing else."""
+"""One engine per identity and process, whose features of an image depend on nothing else."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from backbones import NEW_TIMM, SmallConvNet, small_conv_net
+from backbones import SmallConvNet, backbone_of, small_conv_net
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -16,7 +16,8 @@ from sktl._backbones import Backbone, resolve_backbone
 from sktl._engines import TorchEngine, engine_facts, open_engine
 from sktl._preprocessing import Preprocessing
 from sktl._torch import single_threaded_pool
-from sktl.exceptions import BackboneError, BackboneWarning
+from sktl._trunk import Trunk
+from sktl.exceptions import BackboneWarning
 
 CPU = torch.device("cpu")
 
@@ -35,20 +36,8 @@ def small(seed=0, image_size=None):
     return resolve_backbone(SmallConvNet, "default", image_size, seed)
 
 
-class Function(nn.Module):
-    """A network that is a function of the images."""
-
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-        self.preprocessing = Preprocessing(8, (8, 8))
-
-    def forward(self, images):
-        return self.function(images)
-
-
-def engine_of(function):
-    return TorchEngine(resolve_backbone(lambda: Function(function), "default", None, 0), CPU)
+def torch_engine(backbone, device=CPU):
+    return TorchEngine(Trunk(backbone, device))
 
 
 def run(engine, pixels):
@@ -108,81 +97,36 @@ def test_threads_that_want_the_same_engine_at_once_build_it_once(builds):
 
 
 def test_the_fingerprint_repeats_and_follows_what_decides_features():
-    base = TorchEngine(small(), CPU).facts.fingerprint
-    assert TorchEngine(small(), CPU).facts.fingerprint == base
-    assert TorchEngine(small(seed=1), CPU).facts.fingerprint != base
-    assert TorchEngine(small(image_size=24), CPU).facts.fingerprint != base
+    base = torch_engine(small()).facts.fingerprint
+    assert torch_engine(small()).facts.fingerprint == base
+    assert torch_engine(small(seed=1)).facts.fingerprint != base
+    assert torch_engine(small(image_size=24)).facts.fingerprint != base
 
 
 def test_an_engine_computes_the_function_of_its_backbone_also_after_a_look_alike():
-    def activation(function):
-        return lambda: Function(function)
-
     engines = [
-        open_engine(resolve_backbone(activation(function), "default", None, 0), CPU)
-        for function in (lambda x: x.mean((2, 3)), lambda x: x.amax((2, 3)))
+        open_engine(backbone_of(function), CPU) for function in (lambda x: x.mean((2, 3)), lambda x: x.amax((2, 3)))
     ]
     pixels = random_pixels(engines[0], engines[0].chunk)
     mean, largest = (run(engine, pixels) for engine in engines)
     assert (largest > mean).all()
 
 
-# ---------------------------------------------------------------------------------------------------------------- probe
+# -------------------------------------------------------------------------------------------------------------- repeats
 
 
 def test_a_network_whose_output_does_not_repeat_is_not_fingerprinted():
     with pytest.warns(BackboneWarning, match=r"backbone='.*' gives other features each time.*not kept"):
-        engine = engine_of(lambda x: x.mean((2, 3)) + torch.rand(len(x), 3))
+        engine = torch_engine(backbone_of(lambda x: x.mean((2, 3)) + torch.rand(len(x), 3)))
     assert engine.facts.fingerprint is None
     assert engine.facts.shape == (3,)
-
-
-@pytest.mark.parametrize(
-    ("function", "found"),
-    [
-        (lambda x: x, r"shape \(4, 3, 8, 8\)"),
-        (lambda x: x.mean((2, 3), keepdim=True), r"shape \(4, 3, 1, 1\)"),
-        (lambda x: x.mean((1, 2, 3)), r"shape \(4,\)"),
-        (lambda x: x.mean(), r"shape \(\)"),
-        (lambda x: x.mean((2, 3))[:-1], r"shape \(3, 3\)"),
-        (lambda x: (x.mean((2, 3)),), "tuple"),
-        (lambda x: {"features": x.mean((2, 3))}, "dict"),
-        (lambda x: None, "NoneType"),
-    ],
-    ids=["maps", "1 x 1 maps", "vector", "number", "one too few", "tuple", "dict", "nothing"],
-)
-def test_an_output_that_is_no_table_of_features_is_an_error(function, found):
-    with pytest.raises(BackboneError, match=rf"backbone='.*' .*{found}.*\(n, n_features\)") as caught:
-        engine_of(function)
-    assert "image_size" not in str(caught.value)  # the size of the images has no part in it
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_features_that_are_not_finite_are_an_error(value):
-    with pytest.raises(BackboneError, match=r"backbone='.*' with weights .* not finite.*Use other weights"):
-        engine_of(lambda x: x.mean((2, 3)) + value)
-
-
-@pytest.mark.parametrize(
-    ("name", "size"),
-    [
-        ("squeezenet1_1", 8),
-        ("timm/test_vit", 100),
-        pytest.param("timm/test_maxvit", 100, marks=NEW_TIMM),
-        ("vit_b_32", 100),
-    ],
-)
-def test_an_image_size_that_the_network_cannot_take_is_an_error(name, size):
-    backbone = resolve_backbone(name, None, size, 0)
-    with pytest.raises(BackboneError, match=rf"backbone='{name}' .*{size} x {size}.*image_size=None"):
-        TorchEngine(backbone, CPU)
 
 
 # --------------------------------------------------------------------------------------------------------------- chunks
 
 
 def test_a_chunk_is_a_few_images_of_the_networks_size():
-    engine = TorchEngine(small(), CPU)
+    engine = torch_engine(small())
     chunk = engine.new_chunk()
     assert chunk.shape == (engine.chunk, 16, 16, 3)
     assert chunk.dtype == np.uint8
@@ -192,7 +136,7 @@ def test_a_chunk_is_a_few_images_of_the_networks_size():
 
 
 def test_features_are_those_of_the_normalised_pixels():
-    engine = TorchEngine(resolve_backbone(small_conv_net, "default", None, 0), CPU)
+    engine = torch_engine(resolve_backbone(small_conv_net, "default", None, 0))
     pixels = random_pixels(engine, engine.chunk)
     scaled = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
@@ -204,7 +148,7 @@ def test_features_are_those_of_the_normalised_pixels():
 @pytest.fixture(scope="module")
 def bundled():
     """The engine of the bundled network, eight images, and the features of each beside black neighbours."""
-    engine = TorchEngine(resolve_backbone("efficientnet_lite0", "default", None, 0), CPU)
+    engine = torch_engine(resolve_backbone("efficientnet_lite0", "default", None, 0))
     pixels = random_pixels(engine, 8)
     alone = []
     for image in pixels:
@@ -280,8 +224,8 @@ def simulated_cuda(monkeypatch):
 
 def test_an_accelerator_takes_large_chunks_one_at_a_time(simulated_cuda):
     module = Busy()
-    engine = TorchEngine(resolve_backbone(lambda: module, "default", None, 0), simulated_cuda)
-    assert engine.chunk > TorchEngine(small(), CPU).chunk
+    engine = torch_engine(resolve_backbone(lambda: module, "default", None, 0), simulated_cuda)
+    assert engine.chunk > torch_engine(small()).chunk
     chunk = random_pixels(engine, engine.chunk)
     with single_threaded_pool(4) as pool:
         features = list(pool.map(engine.run, [chunk] * 8))
@@ -291,7 +235,7 @@ def test_an_accelerator_takes_large_chunks_one_at_a_time(simulated_cuda):
 
 
 def test_an_accelerator_has_its_own_fingerprint_and_nearly_the_same_features(simulated_cuda):
-    cpu, accelerator = TorchEngine(small(), CPU), TorchEngine(small(), simulated_cuda)
+    cpu, accelerator = torch_engine(small()), torch_engine(small(), simulated_cuda)
     assert cpu.facts.shape == accelerator.facts.shape
     assert cpu.facts.fingerprint != accelerator.facts.fingerprint
     assert open_engine(small(), CPU) is not open_engine(small(), simulated_cuda)

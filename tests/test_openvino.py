@@ -15,18 +15,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from backbones import SmallConvNet, small_conv_net, stochastic_net
+from backbones import SmallConvNet, backbone_of, small_conv_net, stochastic_net
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from joblib import Parallel, delayed, parallel_config
 from numpy.testing import assert_allclose, assert_array_equal
 from test_cut import TIMM
-from torch import nn
 
 import sktl
-from sktl import Preprocessing, PretrainedImageClassifier, PretrainedImageEncoder, _engines, _openvino
+from sktl import PretrainedImageClassifier, PretrainedImageEncoder, _engines, _openvino
 from sktl._backbones import resolve_backbone
 from sktl._engines import OpenVinoEngine, TorchEngine, engine_facts, open_engine
+from sktl._trunk import Trunk
 from sktl.exceptions import BackboneWarning, EngineError, EngineNotInstalledError, InvalidParameterError, SktlError
 
 CPU = torch.device("cpu")
@@ -48,22 +48,6 @@ def not_installed(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
 
 
-class Function(nn.Module):
-    """A network that is a function of the images."""
-
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-        self.preprocessing = Preprocessing(8, (8, 8))
-
-    def forward(self, images):
-        return self.function(images)
-
-
-def backbone_of(function):
-    return resolve_backbone(lambda: Function(function), "default", None, 0)
-
-
 def small():
     return resolve_backbone(small_conv_net, "default", None, 0)
 
@@ -82,7 +66,7 @@ def assert_near(found, expected):
 
 
 def check_equal_to_torch(backbone, n_trainable=0):
-    reference = TorchEngine(backbone, CPU, n_trainable)
+    reference = Trunk(backbone, CPU, n_trainable)
     engine = OpenVinoEngine(reference)
     pixels = pixels_for(backbone)  # not those of the probe
     pixels[0], pixels[1] = 0, 255
@@ -134,7 +118,7 @@ def test_features_of_a_network_of_each_family_are_those_of_torch(name):
     backbone = resolve_backbone(name, None, None, 0)
     engine = open_engine(backbone, CPU)
     pixels = pixels_for(backbone)
-    assert_near(engine.run(pixels), TorchEngine(backbone, CPU).run(pixels))
+    assert_near(engine.run(pixels), Trunk(backbone, CPU).run(pixels))
 
 
 # ----------------------------------------------------------------------------------------------------------------- bits
@@ -143,7 +127,7 @@ def test_features_of_a_network_of_each_family_are_those_of_torch(name):
 @pytest.fixture(scope="module")
 def bundled():
     """The engine of the bundled network, eight images, and the features of each beside black neighbours."""
-    engine = OpenVinoEngine(TorchEngine(resolve_backbone("efficientnet_lite0", "default", None, 0), CPU))
+    engine = OpenVinoEngine(Trunk(resolve_backbone("efficientnet_lite0", "default", None, 0), CPU))
     pixels = pixels_for(engine.backbone, 8)
     alone = []
     for image in pixels:
@@ -369,15 +353,15 @@ def test_each_engine_has_its_own_facts():
     }
     assert facts["auto"] == facts["openvino"]
     assert facts["torch"].fingerprint != facts["openvino"].fingerprint
-    again = OpenVinoEngine(TorchEngine(small(), CPU)).facts
+    again = OpenVinoEngine(Trunk(small(), CPU)).facts
     assert again == facts["openvino"]
 
 
 @needs_openvino
 def test_another_version_has_another_fingerprint(monkeypatch):
-    before = OpenVinoEngine(TorchEngine(small(), CPU)).facts
+    before = OpenVinoEngine(Trunk(small(), CPU)).facts
     monkeypatch.setattr(_openvino._library(), "get_version", lambda: "0.0")
-    after = OpenVinoEngine(TorchEngine(small(), CPU)).facts
+    after = OpenVinoEngine(Trunk(small(), CPU)).facts
     assert before.fingerprint != after.fingerprint
 
 
@@ -472,10 +456,14 @@ def test_outputs_that_are_not_those_of_torch_are_not_used(monkeypatch, change):
 
 
 @needs_openvino
-def test_a_network_that_does_not_repeat_is_left_to_torch_and_not_kept():
+@pytest.mark.parametrize("scale", [1.0, 1e-6])  # the second is within what OpenVINO may differ by
+def test_a_network_that_does_not_repeat_is_left_to_torch_and_not_kept(scale):
+    backbone = backbone_of(lambda x: x.mean((2, 3)) + scale * torch.rand(len(x), 3))
     with pytest.warns(BackboneWarning, match="other features each time"):
-        facts = engine_facts(backbone_of(lambda x: x.mean((2, 3)) + torch.rand(len(x), 3)), CPU)
+        facts = engine_facts(backbone, CPU)
     assert (facts.fingerprint, facts.engine) == (None, "torch")
+    with pytest.raises(EngineError, match="engine='openvino' cannot run"):
+        open_engine(backbone, CPU, engine="openvino")
 
 
 # ----------------------------------------------------------------------------------------------------------- estimators
@@ -553,10 +541,10 @@ def test_what_was_fitted_with_torch_stays_with_it(registry, monkeypatch):
 def test_a_trunk_that_cannot_be_converted_falls_back_where_the_network_can(monkeypatch):
     init = OpenVinoEngine.__init__
 
-    def whole_networks_only(self, reference, n_threads):
-        if reference.n_trainable:
+    def whole_networks_only(self, trunk, n_threads):
+        if trunk.n_trainable:
             raise EngineError("no trunks")
-        init(self, reference, n_threads)
+        init(self, trunk, n_threads)
 
     monkeypatch.setattr(OpenVinoEngine, "__init__", whole_networks_only)
     clf = classifier(trainable_stages=1, augmentation=None).fit(IMAGES, LABELS)
