@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import joblib
@@ -103,28 +103,20 @@ class FeatureExtractor:
         InvalidImageError
             If samples cannot be read or decoded, listing all of them; the features of the others are kept.
         """
-        facts = self._facts()
-        view = self.view
-        cache = NO_CACHE if facts.fingerprint is None or (view is not None and not view.known) else self.cache
-        progress = tqdm(
-            total=len(samples), desc="features", unit="image", disable=self.verbose < 1, mininterval=_interval()
-        )
         n_workers = n_threads(self.n_jobs)
-        with single_threaded_pool(n_workers) as pool, progress:
+        with single_threaded_pool(n_workers) as pool, self._progress(len(samples)) as progress:
             keys, problems = read_keys(samples, pool, self.cache)
-            keys = [key if view is None or key in problems else view.key(key) for key in keys]
-            rows = _Rows(keys, facts.shape)
-            rows.fill(cache, facts.fingerprint or "")
+            if self.view is not None:
+                keys = [key if key in problems else self.view.key(key) for key in keys]
+            rows = self._kept_rows(keys, problems)
+            cache, fingerprint = self._space(self._facts())
             n_missing = sum(key in rows.missing for key in keys)
             progress.update(len(keys) - n_missing)
             cache.count(len(keys) - n_missing, n_missing - sum(key in problems for key in keys))
             if wanted := {key: position for key, position in rows.missing.items() if key not in problems}:
                 engine = open_engine(*self._wanted)
-                if engine.facts != facts:  # those in the cache came from another state of this machine
-                    self._keep(engine.facts)
-                    return self(samples)
                 engine.reserve(n_workers)
-                work = Pass(engine, samples, wanted, cache, facts.fingerprint or "", view)
+                work = Pass(engine, samples, wanted, cache, fingerprint, self.view)
                 for key, outcome in work.run(pool, n_workers):
                     progress.update(len(rows.positions[key]))
                     if isinstance(outcome, str):
@@ -138,6 +130,26 @@ class FeatureExtractor:
             )
         return rows.array
 
+    def _kept_rows(self, keys: Sequence[bytes], problems: Mapping[bytes, str]) -> _Rows:
+        """Return the rows of keys, filled with what the cache has of them."""
+        facts = self._facts()
+        rows = _Rows.filled(keys, facts.shape, *self._space(facts))
+        if rows.missing.keys() - problems.keys() and (found := open_engine(*self._wanted).facts) != facts:
+            self._keep(found)  # the kept ones came from another state of this machine
+            rows = _Rows.filled(keys, found.shape, *self._space(found))
+        return rows
+
+    def _space(self, facts: EngineFacts) -> tuple[Cache, str]:
+        """Return where the rows are kept, and under which fingerprint."""
+        if facts.fingerprint is None:
+            return NO_CACHE, ""
+        return (self.cache if self.view is None or self.view.known else NO_CACHE), facts.fingerprint
+
+    def _progress(self, n_images: int) -> tqdm:
+        # Few lines where it goes to a file.
+        interval = 0.5 if sys.stderr.isatty() else 10.0
+        return tqdm(total=n_images, desc="features", unit="image", disable=self.verbose < 1, mininterval=interval)
+
 
 class _Rows:
     """Rows of an array, found by the content keys of its samples and filled one by one."""
@@ -148,6 +160,13 @@ class _Rows:
         for position, key in enumerate(keys):
             self.positions.setdefault(key, []).append(position)
         self.missing = {key: positions[0] for key, positions in self.positions.items()}
+
+    @classmethod
+    def filled(cls, keys: Sequence[bytes], shape: tuple[int, ...], cache: Cache, fingerprint: str) -> _Rows:
+        """Return rows with what a cache has of them."""
+        rows = cls(keys, shape)
+        rows.fill(cache, fingerprint)
+        return rows
 
     def put(self, key: bytes, row: np.ndarray) -> None:
         self.array[self.positions[key]] = row
@@ -187,8 +206,7 @@ class TailExtractor:
         features: list[np.ndarray] = []
         failures: list[ImageFailure] = []
         trunk = dataclasses.replace(self.trunk, verbose=0)
-        shown = tqdm(total=len(samples), desc="features", unit="image", disable=self.trunk.verbose < 1)
-        with shown as progress:
+        with self.trunk._progress(len(samples)) as progress:
             for start in range(0, len(samples), _BLOCK):
                 block = samples[start : start + _BLOCK]
                 try:
@@ -219,11 +237,6 @@ def tail_features(cut: Cut, activations: np.ndarray, device: torch.device, n_job
 
     with single_threaded_pool(n_threads(n_jobs) if on_cpu else 1) as pool:
         return np.concatenate(list(pool.map(run, range(0, len(activations), size))))
-
-
-def _interval() -> float:
-    """Return the seconds between two updates of a progress bar: few lines where they go to a file."""
-    return 0.5 if sys.stderr.isatty() else 10.0
 
 
 def n_threads(n_jobs: int | None) -> int:
