@@ -21,7 +21,7 @@ from ._backbones import Backbone
 from ._openvino import CompiledFunction, check_available, installed_version, survived
 from ._pixels import DECODING_RULE
 from ._torch import describe_arithmetic, single_threaded, single_threaded_pool
-from ._trunk import CPU_CHUNK, EngineFacts, Trunk, relative_difference
+from ._trunk import EngineFacts, Trunk, chunk_size, relative_difference
 from ._version import __version__
 from .exceptions import BackboneWarning, EngineError
 
@@ -251,6 +251,6 @@ def remember_facts(backbone: Backbone, device: torch.device, n_trainable: int, e
 
 def facts_key(backbone: Backbone, device: torch.device, n_trainable: int, engine: str) -> bytes:
     """Return what identifies the facts of an engine on this machine, in its state: they are not checked again."""
-    versions = (__version__, installed_version(), survived(), DECODING_RULE, CPU_CHUNK)
+    versions = (__version__, installed_version(), survived(), DECODING_RULE, chunk_size(device))
     parts = (backbone.identity, n_trainable, engine, *versions, *describe_arithmetic(device))
     return hashlib.sha256(repr(parts).encode()).digest()

@@ -22,12 +22,14 @@ from ._engines import engine_facts, facts_key, known_facts, open_engine, remembe
 from ._images import Sample
 from ._pass import Pass, read_keys
 from ._torch import place, single_threaded_pool
-from ._trunk import ACCELERATOR_CHUNK, CPU_CHUNK, EngineFacts
+from ._trunk import EngineFacts, chunk_size
 from .exceptions import ImageFailure, InvalidImageError
 
 _ENGINES = APART + "engines"
+# Rows of a block, and its bytes: of what is copied from the cache at once, and of activations on their way to a tail.
 _BLOCK = 256
-_BLOCK_BYTES = 16 << 20
+_COPIED_BYTES = 16 << 20
+_TAIL_BYTES = 128 << 20
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,7 @@ class _Rows:
     def fill(self, cache: Cache, fingerprint: str) -> None:
         """Take what a cache has, in blocks that bound the memory of copies."""
         shape, size, wanted = self.array.shape[1:], self.array[:1].nbytes, list(self.missing)
-        n_keys = max(1, min(_BLOCK, _BLOCK_BYTES // max(1, size)))
+        n_keys = _rows_per_block(size, _COPIED_BYTES)
         for start in range(0, len(wanted), n_keys):
             values = cache.get(fingerprint, wanted[start : start + n_keys])
             found = {key: value for key, value in values.items() if len(value) == size}
@@ -207,8 +209,9 @@ class TailExtractor:
         failures: list[ImageFailure] = []
         trunk = dataclasses.replace(self.trunk, verbose=0)
         with self.trunk._progress(len(samples)) as progress:
-            for start in range(0, len(samples), _BLOCK):
-                block = samples[start : start + _BLOCK]
+            size = max(chunk_size(trunk.device), _rows_per_block(trunk.row_bytes, _TAIL_BYTES))
+            for start in range(0, len(samples), size):
+                block = samples[start : start + size]
                 try:
                     activations = trunk(block)
                 except InvalidImageError as error:
@@ -224,7 +227,7 @@ class TailExtractor:
 def tail_features(cut: Cut, activations: np.ndarray, device: torch.device, n_jobs: int | None) -> np.ndarray:
     """Return the features of activations, float32 of shape (n_samples, n_features), in chunks of one shape."""
     on_cpu = device.type == "cpu"
-    size = CPU_CHUNK if on_cpu else ACCELERATOR_CHUNK
+    size = chunk_size(device)
     tail = (cut if on_cpu else place(copy.deepcopy(cut), device).eval()).tail
 
     def run(start: int) -> np.ndarray:
@@ -237,6 +240,10 @@ def tail_features(cut: Cut, activations: np.ndarray, device: torch.device, n_job
 
     with single_threaded_pool(n_threads(n_jobs) if on_cpu else 1) as pool:
         return np.concatenate(list(pool.map(run, range(0, len(activations), size))))
+
+
+def _rows_per_block(row_bytes: int, n_bytes: int) -> int:
+    return max(1, min(_BLOCK, n_bytes // max(1, row_bytes)))
 
 
 def n_threads(n_jobs: int | None) -> int:

@@ -78,7 +78,7 @@ class _Source:
             return ImageInputs(samples, self.extractor.backbone.preprocessing, change, seed, pool, recipe.n_views)
         if self._activations:
             return CycledInputs([StoredInputs(rows.__getitem__) for rows in self._activations])
-        trunks = [replace(trunk, verbose=0) for trunk in self.trunks]
+        trunks = [replace(trunk, verbose=0, n_jobs=1) for trunk in self.trunks]  # a fetch is one task of the pool
         return CycledInputs([StoredInputs(partial(_fetch, trunk, samples), pool) for trunk in trunks])
 
 

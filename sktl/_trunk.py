@@ -22,8 +22,8 @@ from ._torch import place, single_threaded_pool
 from .exceptions import BackboneError, SktlError
 
 # Images of one chunk: on a CPU small enough that activations stay in the processor's cache.
-CPU_CHUNK = 4
-ACCELERATOR_CHUNK = 64
+_CPU_CHUNK = 4
+_ACCELERATOR_CHUNK = 64
 # Largest difference of outputs by folding BatchNorm, as a share of the largest output.
 _FOLDING_TOLERANCE = 1e-5
 
@@ -62,6 +62,11 @@ class EngineFacts:
             return None
 
 
+def chunk_size(device: torch.device) -> int:
+    """Return how many images of one network run at once on a device."""
+    return _CPU_CHUNK if device.type == "cpu" else _ACCELERATOR_CHUNK
+
+
 class Trunk:
     """The frozen part of a backbone on a device, as torch computes it.
 
@@ -84,7 +89,7 @@ class Trunk:
         self.backbone = backbone
         self.device = device
         self.n_trainable = n_trainable
-        self.chunk = CPU_CHUNK if device.type == "cpu" else ACCELERATOR_CHUNK
+        self.chunk = chunk_size(device)
         self.reads_values = False
         self.probe = np.random.default_rng(0).integers(0, 256, (self.chunk, *backbone.preprocessing.crop, 3), np.uint8)
         try:

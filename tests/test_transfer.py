@@ -24,7 +24,7 @@ from skorch.callbacks import Callback, Freezer
 from torch import nn
 
 import sktl
-from sktl import PretrainedImageClassifier, _finetuning, _transfer
+from sktl import PretrainedImageClassifier, _features, _finetuning, _transfer
 from sktl._engines import TorchEngine
 from sktl._features import FeatureExtractor
 from sktl.exceptions import BackboneError, BackboneWarning, InvalidInputError, InvalidParameterError, TrainingError
@@ -248,6 +248,20 @@ def test_activations_too_many_for_the_memory_are_fetched_and_change_nothing(monk
     assert_array_equal(classifier(**params).fit(X, Y).decision_function(NEW), expected)
     assert len(fetched) > 4
     assert_array_equal(classifier(**params, cache=False).fit(X, Y).decision_function(NEW), expected)
+
+
+@pytest.mark.parametrize("n_bytes", [0, 1 << 15])
+def test_predictions_hold_few_activations_at_once_and_do_not_depend_on_how_many(monkeypatch, n_bytes):
+    clf = classifier(augmentation=None).fit(X, Y)
+    expected = clf.decision_function(X)
+    monkeypatch.setattr(_features, "_TAIL_BYTES", n_bytes)
+    sizes = []
+    tail = _features.tail_features
+    monkeypatch.setattr(_features, "tail_features", lambda *args: sizes.append(args[1].nbytes) or tail(*args))
+    assert_array_equal(clf.decision_function(X), expected)
+    trunk = FeatureExtractor(clf.backbone_, clf.device_, n_trainable=2)
+    assert len(sizes) > 1
+    assert max(sizes) <= max(n_bytes, 4 * trunk.row_bytes)
 
 
 def count_images(monkeypatch, fit):
