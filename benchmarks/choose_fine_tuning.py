@@ -26,6 +26,7 @@ from sklearn.model_selection import train_test_split
 
 from sktl import PretrainedImageClassifier
 from sktl._backbones import resolve_backbone, tensors_digest
+from sktl._cache import NO_CACHE
 from sktl._features import FeatureExtractor
 from sktl._images import as_samples
 from sktl._labels import Targets
@@ -118,7 +119,7 @@ class Trial:
         extractor = self.extractor
         if network is not None:
             backbone = extractor.backbone.with_network(network, tensors_digest(network))
-            extractor = replace(extractor, backbone=backbone, cache=False)
+            extractor = replace(extractor, backbone=backbone, cache=NO_CACHE)
         logits = extractor(self.others) @ layer.weight.detach().numpy().T + layer.bias.detach().numpy()
         right = 100 * (logits.argmax(axis=1) == self.y_others).mean()
         return float(right), float(log_loss(self.y_others, softmax(logits, axis=1)))
@@ -223,13 +224,15 @@ def main():
     arguments = parser.parse_args()
     candidates = list(GRID) if arguments.candidates == ["grid"] else arguments.candidates
     results = run(arguments.data, arguments.sets, candidates, arguments.seeds)
-    for name, table in (("choose_fine_tuning", markdown(results)), ("learning_rates", grid_markdown(results))):
-        print(table, end="\n\n")
-        if arguments.write:
-            page = arguments.write.read_text()
-            parts = re.split(rf"(<!-- (?:begin|end) {name} -->\n)", page)
-            parts[2] = table + "\n"
-            arguments.write.write_text("".join(parts))
+    name, table = "choose_fine_tuning", markdown(results)
+    if arguments.candidates == ["grid"]:
+        name, table = "learning_rates", grid_markdown(results)
+    print(table)
+    if arguments.write:
+        page = arguments.write.read_text()
+        parts = re.split(rf"(<!-- (?:begin|end) {name} -->\n)", page)
+        parts[2] = table + "\n"
+        arguments.write.write_text("".join(parts))
 
 
 if __name__ == "__main__":
