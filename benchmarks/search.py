@@ -16,32 +16,11 @@ import tempfile
 
 import alternatives
 import numpy as np
-from measuring import folders, head_seconds, measure, median, report, timed, write_page
-
-from sktl import PretrainedImageClassifier
+from measuring import Timed, accuracy, folders, head, measure, median, report, timed, write_page
 
 GRID = {"lr": [0.003, 0.01, 0.03, 0.1], "weight_decay": [0.01, 0.03, 0.1]}
 FOLDS, CANDIDATES = 5, 12
 FITS = FOLDS * CANDIDATES + 1
-
-
-class Timed(PretrainedImageClassifier):
-    """Notes how long the training of its output layer took, in whatever process."""
-
-    def fit(self, X, y):  # noqa: D102
-        record = {}
-        with head_seconds(record):
-            super().fit(X, y)
-        self.head_seconds_ = record["head"]
-        return self
-
-
-def accuracy(clf, X, y):
-    return clf.score(X, y)
-
-
-def head(clf, X, y):
-    return clf.head_seconds_
 
 
 def sktl(train, test, n_jobs, record):
