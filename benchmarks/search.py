@@ -3,9 +3,9 @@
     python benchmarks/search.py DATA/cat_breeds [--repeats 1] [--write docs/speed.md]
 
 Each measurement is made in a fresh process with an empty cache, imports not counted; neither is the start of the worker
-processes with theirs, which is measured alone. Install psutil: joblib's worker processes collect garbage once a second
-without it. Training of output layers is timed in each fit, and what two processes spend at once counts half.
-Alternatives that would take hours run a fraction of the search, which the table states, and are extrapolated.
+processes with theirs, which is measured alone. Training of output layers is timed in each fit, and what two processes
+spend at once counts half. Alternatives that would take hours run a fraction of the search, which the table states, and
+are extrapolated.
 """
 
 import argparse
