@@ -11,13 +11,13 @@ import argparse
 import json
 import math
 import platform
-import re
 import time
 import warnings
 from datetime import date
 from pathlib import Path
 
 import numpy as np
+from measuring import write_block
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
@@ -133,10 +133,7 @@ def main():
     Path("benchmarks/results/choose_defaults.json").write_text(json.dumps(results, indent=1))
     print(table)
     if arguments.write:
-        page = arguments.write.read_text()
-        parts = re.split(r"(<!-- (?:begin|end) choose_defaults -->\n)", page)
-        parts[2] = table + "\n"
-        arguments.write.write_text("".join(parts))
+        write_block("choose_defaults", table, arguments.write)
 
 
 if __name__ == "__main__":

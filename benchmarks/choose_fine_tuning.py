@@ -12,7 +12,6 @@ benchmarks/results/choose_fine_tuning.json, so that a run goes on where another 
 import argparse
 import json
 import platform
-import re
 import time
 from dataclasses import replace
 from datetime import date
@@ -20,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from measuring import write_block
 from scipy.special import softmax
 from sklearn.metrics import log_loss
 from sklearn.model_selection import train_test_split
@@ -229,10 +229,7 @@ def main():
         name, table = "learning_rates", grid_markdown(results)
     print(table)
     if arguments.write:
-        page = arguments.write.read_text()
-        parts = re.split(rf"(<!-- (?:begin|end) {name} -->\n)", page)
-        parts[2] = table + "\n"
-        arguments.write.write_text("".join(parts))
+        write_block(name, table, arguments.write)
 
 
 if __name__ == "__main__":

@@ -110,9 +110,12 @@ def report(name, title, header, rows, record):
 
 def write_page(name, page):
     """Replace the block of a page between its marks by the table that a benchmark wrote."""
+    write_block(name, json.loads((RESULTS / f"{name}.json").read_text())["table"], page)
+
+
+def write_block(name, text, page):
+    """Replace the block of a page between the marks of a name."""
     page = Path(page)
-    text = page.read_text()
-    begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
-    before, _, rest = text.partition(begin)
-    table = json.loads((RESULTS / f"{name}.json").read_text())["table"]
-    page.write_text(before + begin + "\n" + table + end + rest.partition(end)[2])
+    begin, end = f"<!-- begin {name} -->\n", f"<!-- end {name} -->"
+    before, _, rest = page.read_text().partition(begin)
+    page.write_text(before + begin + text.rstrip() + "\n" + end + rest.partition(end)[2])
