@@ -28,7 +28,9 @@ Network = TypeVar("Network", bound=nn.Module)
 
 # Torch 2.14 wrote beyond its memory with 2 to 8 channels of 256 x 256 pixels in channels_last, not with 17.
 _NARROW = 32
-_SETTINGS = ("ATEN_", "DNNL_", "KMP_", "MKL_", "ONEDNN_", "OV_", "TORCH_", "NVIDIA_TF32")
+# Not those of threads, which joblib sets in its worker processes: the frozen network runs with one, to the same bits.
+_SETTINGS = ("ATEN_", "DNNL_", "MKL_", "ONEDNN_", "OV_", "TORCH_", "NVIDIA_TF32")
+_SETTING_OF_THREADS = "NUM_THREADS"
 _ACCELERATORS = ("cuda", "mps", "xpu")
 
 
@@ -104,7 +106,9 @@ def _in_plain_format(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tup
 
 def describe_arithmetic(device: torch.device) -> tuple[object, ...]:
     """Return what decides the bits that this process computes on a device, beside the network and its input."""
-    settings = sorted((k, v) for k, v in os.environ.items() if k.startswith(_SETTINGS))
+    settings = sorted(
+        (k, v) for k, v in os.environ.items() if k.startswith(_SETTINGS) and not k.endswith(_SETTING_OF_THREADS)
+    )
     described: tuple[object, ...] = (
         platform.node(), platform.machine(), _processor(), torch.backends.cpu.get_cpu_capability(),
         torch.__config__.show(), torch.backends.mkldnn.enabled, torch.get_float32_matmul_precision(), settings,

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from sktl._torch import (
     available_devices,
+    describe_arithmetic,
     generator,
     resolve_device,
     seeded_globals,
@@ -79,6 +80,17 @@ def test_an_accelerator_with_a_number_too_high_names_those_present(monkeypatch):
     lend(monkeypatch, cuda=1)
     with pytest.raises(DeviceError, match=r"device='cuda:1'.*there are 'cuda', 'cuda:0', 'cpu'"):
         resolve_device("cuda:1")
+
+
+@pytest.mark.parametrize(
+    ("name", "same"),
+    [("MKL_NUM_THREADS", True), ("KMP_INIT_AT_FORK", True), ("MKL_CBWR", False), ("ONEDNN_MAX_CPU_ISA", False)],
+)
+def test_settings_of_threads_are_none_of_the_arithmetic(monkeypatch, name, same):
+    monkeypatch.delenv(name, raising=False)
+    before = describe_arithmetic(torch.device("cpu"))
+    monkeypatch.setenv(name, "1")
+    assert (describe_arithmetic(torch.device("cpu")) == before) == same
 
 
 # -------------------------------------------------------------------------------------------------------------- threads
