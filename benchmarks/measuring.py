@@ -117,5 +117,6 @@ def write_block(name, text, page):
     """Replace the block of a page between the marks of a name."""
     page = Path(page)
     begin, end = f"<!-- begin {name} -->\n", f"<!-- end {name} -->"
-    before, _, rest = page.read_text().partition(begin)
-    page.write_text(before + begin + text.rstrip() + "\n" + end + rest.partition(end)[2])
+    before, rest = page.read_text().split(begin)
+    _, after = rest.split(end)
+    page.write_text(before + begin + text.rstrip() + "\n" + end + after)
