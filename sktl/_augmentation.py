@@ -143,7 +143,6 @@ class View:
 
 AUGMENTATIONS = {
     "light": RandomChange(0.6),
-    "medium": RandomChange(0.35),
     "strong": RandomChange(0.2),
     "trivial": RandomChange(0.6, trivial=True),
 }
