@@ -386,6 +386,8 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         draft.backbone_, draft.device_ = self._resolve(backbone_seed)
         n_trainable = draft.backbone_.count_trainable(self.trainable_stages)
         extractor = self._extractor(draft.backbone_, draft.device_, self.engine)
+        # Before anything else wants the network, so that images are decoded while it is opened.
+        parts = [] if n_trainable else [extractor(part.samples) for part in (training, validation) if part is not None]
         draft.engine_ = extractor.engine_name
         if draft.engine_ == "torch":  # then so it is for a part of the network
             extractor = replace(extractor, engine="torch")
@@ -397,7 +399,6 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
                 draft.engine_ = replace(extractor, n_trainable=recipe.n_trainable).engine_name
             draft._trained_digest = tensors_digest(net.module_.cut.network)
         else:
-            parts = [extractor(part.samples) for part in (training, validation) if part is not None]
             held_out = None if validation is None else (parts[1], validation.targets)
             draft.net_, draft.n_iter_ = train_head(
                 parts[0], training.targets, recipe, head_seed, self.net_params, held_out

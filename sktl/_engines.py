@@ -175,12 +175,11 @@ class _Registry:
                 self._engines, self._facts, self._automatic = OrderedDict(), {}, {}
         return self._turn
 
-    def engine(self, backbone: Backbone, device: torch.device, n_trainable: int, wanted: str) -> Engine:
+    def engine(self, backbone: Backbone, device: torch.device, n_trainable: int, wanted: str, n_threads: int) -> Engine:
         part = (backbone.identity, str(device), n_trainable)
         with self._lock:
             key = self._key(part, wanted)
             if key not in self._engines:
-                n_threads = torch.get_num_threads()
                 with single_threaded():  # a forked process waits for ever for further threads of torch's
                     kind = "torch" if key[1] == "torch" else wanted
                     engine = _load(backbone, device, n_trainable, kind, n_threads)
@@ -191,7 +190,13 @@ class _Registry:
             self._engines.move_to_end(key)
             while len(self._engines) > _KEPT_ENGINES:
                 self._engines.popitem(last=False)
-            return self._engines[key]
+            engine = self._engines[key]
+        engine.reserve(n_threads)
+        return engine
+
+    def has(self, backbone: Backbone, device: torch.device, n_trainable: int, wanted: str) -> bool:
+        with self._lock:
+            return self._key((backbone.identity, str(device), n_trainable), wanted) in self._engines
 
     def facts(self, backbone: Backbone, device: torch.device, n_trainable: int, wanted: str) -> EngineFacts | None:
         with self._lock:
@@ -213,7 +218,9 @@ class _Registry:
 _registry = _Registry()
 
 
-def open_engine(backbone: Backbone, device: torch.device, n_trainable: int = 0, engine: str = "auto") -> Engine:
+def open_engine(
+    backbone: Backbone, device: torch.device, n_trainable: int = 0, engine: str = "auto", n_threads: int = 1
+) -> Engine:
     """Return the engine of a backbone on a device, building and probing its network unless it is at hand.
 
     Parameters
@@ -224,24 +231,25 @@ def open_engine(backbone: Backbone, device: torch.device, n_trainable: int = 0, 
         How many of the last stages are left out.
     engine : {"auto", "torch", "openvino"}
         `"auto"` is OpenVINO where it is installed, the device is the CPU, and it can run the network; else torch.
+    n_threads : int
+        How many threads are going to run it at once.
 
     Raises
     ------
     EngineError
         If `engine="openvino"` is not possible.
     """
-    return _registry.engine(backbone, device, n_trainable, engine)
+    return _registry.engine(backbone, device, n_trainable, engine, n_threads)
+
+
+def is_open(backbone: Backbone, device: torch.device, n_trainable: int = 0, engine: str = "auto") -> bool:
+    """Tell whether `open_engine` has an engine at hand."""
+    return _registry.has(backbone, device, n_trainable, engine)
 
 
 def known_facts(backbone: Backbone, device: torch.device, n_trainable: int, engine: str) -> EngineFacts | None:
     """Return what this process knows of an engine."""
     return _registry.facts(backbone, device, n_trainable, engine)
-
-
-def engine_facts(backbone: Backbone, device: torch.device, n_trainable: int = 0, engine: str = "auto") -> EngineFacts:
-    """Return what is known of the engine of a backbone, building its network only the first time in a process."""
-    wanted = backbone, device, n_trainable, engine
-    return known_facts(*wanted) or open_engine(*wanted).facts
 
 
 def remember_facts(backbone: Backbone, device: torch.device, n_trainable: int, engine: str, facts: EngineFacts) -> None:

@@ -6,7 +6,8 @@ import copy
 import dataclasses
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import joblib
@@ -18,7 +19,8 @@ from ._augmentation import View
 from ._backbones import Backbone
 from ._cache import APART, NO_CACHE, Cache
 from ._cut import Cut
-from ._engines import engine_facts, facts_key, known_facts, open_engine, remember_facts
+from ._decoder import Decoder
+from ._engines import facts_key, is_open, known_facts, open_engine, remember_facts
 from ._images import Sample
 from ._pass import Pass, read_keys
 from ._torch import place, single_threaded_pool
@@ -83,14 +85,18 @@ class FeatureExtractor:
         return self.backbone, self.device, self.n_trainable, self.engine
 
     def _facts(self) -> EngineFacts:
-        """Return what is known of the engine; where the cache knows it, no network is built."""
+        """Return what is known of the engine, opening it if nothing is."""
+        if (facts := self._kept_facts()) is None:
+            facts = open_engine(*self._wanted, n_threads(self.n_jobs)).facts
+            self._keep(facts)
+        return facts
+
+    def _kept_facts(self) -> EngineFacts | None:
+        """Return what this process or the cache knows of the engine: no network is built."""
         if (facts := known_facts(*self._wanted)) is None:
             name = facts_key(*self._wanted)
-            facts = EngineFacts.parse(self.cache.get(_ENGINES, [name]).get(name))
-            if facts is None:
-                facts = engine_facts(*self._wanted)
-                self._keep(facts)
-            remember_facts(*self._wanted, facts)
+            if facts := EngineFacts.parse(self.cache.get(_ENGINES, [name]).get(name)):
+                remember_facts(*self._wanted, facts)
         return facts
 
     def _keep(self, facts: EngineFacts) -> None:
@@ -110,16 +116,16 @@ class FeatureExtractor:
             keys, problems = read_keys(samples, pool, self.cache)
             if self.view is not None:
                 keys = [key if key in problems else self.view.key(key) for key in keys]
-            rows = self._kept_rows(keys, problems)
+            positions = {key: i for i, key in reversed([*enumerate(keys)]) if key not in problems}
+            decoder = Decoder(samples, positions, self.backbone.preprocessing, self.view)
+            rows = self._kept_rows(keys, decoder, pool)
             cache, fingerprint = self._space(self._facts())
             n_missing = sum(key in rows.missing for key in keys)
             progress.update(len(keys) - n_missing)
             cache.count(len(keys) - n_missing, n_missing - sum(key in problems for key in keys))
-            if wanted := {key: position for key, position in rows.missing.items() if key not in problems}:
-                engine = open_engine(*self._wanted)
-                engine.reserve(n_workers)
-                work = Pass(engine, samples, wanted, cache, fingerprint, self.view)
-                for key, outcome in work.run(pool, n_workers):
+            if wanted := [key for key in rows.missing if key in positions]:
+                engine = open_engine(*self._wanted, n_workers)
+                for key, outcome in Pass(engine, decoder, wanted, cache, fingerprint).run(pool, n_workers):
                     progress.update(len(rows.positions[key]))
                     if isinstance(outcome, str):
                         problems[key] = outcome
@@ -132,14 +138,23 @@ class FeatureExtractor:
             )
         return rows.array
 
-    def _kept_rows(self, keys: Sequence[bytes], problems: Mapping[bytes, str]) -> _Rows:
-        """Return the rows of keys, filled with what the cache has of them."""
-        facts = self._facts()
+    def _kept_rows(self, keys: Sequence[bytes], decoder: Decoder, pool: ThreadPoolExecutor) -> _Rows:
+        """Return the rows of keys, filled with what the cache has of them; unless that is all, the engine is open."""
+        facts = self._kept_facts() or self._open(decoder, decoder.positions, pool)
         rows = _Rows.filled(keys, facts.shape, *self._space(facts))
-        if rows.missing.keys() - problems.keys() and (found := open_engine(*self._wanted).facts) != facts:
-            self._keep(found)  # the kept ones came from another state of this machine
+        wanted = [key for key in rows.missing if key in decoder.positions]
+        if wanted and (found := self._open(decoder, wanted, pool)) != facts:
+            # The kept ones came from another state of this machine.
             rows = _Rows.filled(keys, found.shape, *self._space(found))
         return rows
+
+    def _open(self, decoder: Decoder, keys: Iterable[bytes], pool: ThreadPoolExecutor) -> EngineFacts:
+        """Return the facts of the engine, opened by one thread of a pool while the others decode the first images."""
+        if not is_open(*self._wanted):
+            opening = pool.submit(open_engine, *self._wanted, n_threads(self.n_jobs))
+            with decoder.ahead(keys, pool):
+                self._keep(opening.result().facts)
+        return self._facts()
 
     def _space(self, facts: EngineFacts) -> tuple[Cache, str]:
         """Return where the rows are kept, and under which fingerprint."""

@@ -10,17 +10,17 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
-from ._augmentation import View
 from ._cache import APART, Cache
+from ._decoder import Decoder
 from ._engines import Engine
 from ._images import Sample, Stamp
-from ._pixels import ImageProblem, content_key, decode
+from ._pixels import ImageProblem, content_key
 from ._store import new_owner
 
 _FILES = APART + "files"
@@ -43,31 +43,20 @@ class Pass:
     Parameters
     ----------
     engine : Engine
-    samples : sequence of Sample
-    wanted : dict
-        Key to position, of the samples to compute.
+    decoder : Decoder
+        Gives the pixels of an image by its key.
+    wanted : iterable of bytes
+        The keys of the images to compute.
     cache : Cache
     fingerprint : str
         The space of the cache.
-    view : View or None
-        How images are changed; their keys are then those of the view.
     """
 
-    def __init__(
-        self,
-        engine: Engine,
-        samples: Sequence[Sample],
-        wanted: Mapping[bytes, int],
-        cache: Cache,
-        fingerprint: str,
-        view: View | None = None,
-    ):
+    def __init__(self, engine: Engine, decoder: Decoder, wanted: Iterable[bytes], cache: Cache, fingerprint: str):
         self.engine = engine
-        self.samples = samples
-        self.wanted = wanted
+        self.decoder = decoder
         self.cache = cache
         self.fingerprint = fingerprint
-        self.view = view
         self.shape = engine.facts.shape
         self._owner = new_owner()
         self._open = deque(wanted)  # nobody is known to compute these
@@ -152,7 +141,7 @@ class Pass:
         good = []
         for slot, key in enumerate(keys):
             try:
-                pixels[slot] = self._pixels(key)
+                pixels[slot] = self.decoder(key)
                 good.append((slot, key))
             except ImageProblem as problem:
                 outcomes[key] = str(problem)
@@ -160,15 +149,6 @@ class Pass:
             features = self.engine.run(pixels)
             outcomes |= {key: features[slot].copy() for slot, key in good}
         return outcomes
-
-    def _pixels(self, key: bytes) -> np.ndarray:
-        content = self.samples[self.wanted[key]].read()
-        preprocessing, found = self.engine.backbone.preprocessing, content_key(content)
-        if key != (found if self.view is None else self.view.key(found)):
-            raise ImageProblem("changed while it was being read; fit again when nothing writes to it")
-        if self.view is not None:
-            return self.view.pixels(content, found, preprocessing)
-        return preprocessing.pixels(decode(content, preprocessing))
 
 
 class _Content(NamedTuple):

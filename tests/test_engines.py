@@ -13,7 +13,7 @@ from torch import nn
 
 from sktl import _engines
 from sktl._backbones import Backbone, resolve_backbone
-from sktl._engines import TorchEngine, engine_facts, open_engine
+from sktl._engines import TorchEngine, known_facts, open_engine
 from sktl._preprocessing import Preprocessing
 from sktl._torch import single_threaded_pool
 from sktl._trunk import Trunk
@@ -61,9 +61,9 @@ def test_a_network_is_built_once_per_identity(builds):
 
 def test_facts_are_known_without_building_again_even_when_the_engine_is_gone(builds):
     backbones = [small(seed) for seed in range(4)]
-    facts = [engine_facts(backbone, CPU) for backbone in backbones]
+    facts = [open_engine(backbone, CPU).facts for backbone in backbones]
     assert len(builds) == 4
-    assert [engine_facts(small(seed), CPU) for seed in range(4)] == facts
+    assert [known_facts(small(seed), CPU, 0, "auto") for seed in range(4)] == facts
     assert len(builds) == 4
     assert len({fact.fingerprint for fact in facts}) == 4
     assert {fact.shape for fact in facts} == {(12,)}
@@ -79,7 +79,7 @@ def test_the_engines_used_last_are_kept_and_the_others_built_anew_with_the_same_
     assert len(builds) == kept + 1
     open_engine(backbones[0], CPU)
     assert len(builds) == kept + 1
-    facts = engine_facts(backbones[1], CPU)
+    facts = known_facts(backbones[1], CPU, 0, "auto")
     assert open_engine(backbones[1], CPU).facts == facts
     assert len(builds) == kept + 2
 

@@ -25,7 +25,7 @@ from test_cut import TIMM
 import sktl
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder, _engines, _openvino
 from sktl._backbones import resolve_backbone
-from sktl._engines import OpenVinoEngine, TorchEngine, engine_facts, open_engine
+from sktl._engines import OpenVinoEngine, TorchEngine, open_engine
 from sktl._trunk import Trunk
 from sktl.exceptions import BackboneWarning, EngineError, EngineNotInstalledError, InvalidParameterError, SktlError
 
@@ -345,7 +345,7 @@ def test_it_is_taken_by_itself_and_shared_with_those_who_ask_for_it(monkeypatch)
 
 @needs_openvino
 def test_each_engine_has_its_own_facts():
-    facts = {name: engine_facts(small(), CPU, engine=name) for name in ("auto", "torch", "openvino")}
+    facts = {name: open_engine(small(), CPU, engine=name).facts for name in ("auto", "torch", "openvino")}
     assert {name: fact.engine for name, fact in facts.items()} == {
         "auto": "openvino",
         "torch": "torch",
@@ -367,7 +367,7 @@ def test_another_version_has_another_fingerprint(monkeypatch):
 
 def test_where_it_is_not_installed_torch_runs_or_an_error_says_how_to_install_it(not_installed):
     assert isinstance(open_engine(small(), CPU), TorchEngine)
-    assert engine_facts(small(), CPU).engine == "torch"
+    assert open_engine(small(), CPU).facts.engine == "torch"
     with pytest.raises(
         EngineNotInstalledError, match=r"engine='openvino'.*not installed.*pip install 'sktl\[openvino\]'"
     ):
@@ -460,7 +460,7 @@ def test_outputs_that_are_not_those_of_torch_are_not_used(monkeypatch, change):
 def test_a_network_that_does_not_repeat_is_left_to_torch_and_not_kept(scale):
     backbone = backbone_of(lambda x: x.mean((2, 3)) + scale * torch.rand(len(x), 3))
     with pytest.warns(BackboneWarning, match="other features each time"):
-        facts = engine_facts(backbone, CPU)
+        facts = open_engine(backbone, CPU).facts
     assert (facts.fingerprint, facts.engine) == (None, "torch")
     with pytest.raises(EngineError, match="engine='openvino' cannot run"):
         open_engine(backbone, CPU, engine="openvino")

@@ -1,0 +1,75 @@
+"""The pixels of samples as a network takes them: decoded when they are asked for, or by a pool ahead of that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import islice
+
+import numpy as np
+
+from ._augmentation import View
+from ._images import Sample
+from ._pixels import ImageProblem, content_key, decode
+from ._preprocessing import Preprocessing
+
+_BYTES_AHEAD = 64 << 20
+
+
+class Decoder:
+    """Decodes samples that are found by their keys; threads may call it at once.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+    positions : mapping
+        Key to position, of the samples that may be asked for.
+    preprocessing : Preprocessing
+    view : View or None
+        How images are changed; their keys are then those of the view.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        positions: Mapping[bytes, int],
+        preprocessing: Preprocessing,
+        view: View | None = None,
+    ):
+        self.samples = samples
+        self.positions = positions
+        self.preprocessing = preprocessing
+        self.view = view
+        self._ahead: dict[bytes, Future[np.ndarray]] = {}
+
+    def __call__(self, key: bytes) -> np.ndarray:
+        """Return the pixels of a sample, uint8 of shape (H, W, 3).
+
+        Raises
+        ------
+        ImageProblem
+            If it cannot be read or decoded, or is not what its key says.
+        """
+        ahead = self._ahead.pop(key, None)
+        return self._decode(key) if ahead is None else ahead.result()
+
+    @contextmanager
+    def ahead(self, keys: Iterable[bytes], pool: ThreadPoolExecutor) -> Iterator[None]:
+        """Let a pool decode as many of the first samples as fit into 64 MiB, until the block ends."""
+        height, width = self.preprocessing.crop
+        for key in islice(keys, _BYTES_AHEAD // (3 * height * width)):
+            self._ahead[key] = pool.submit(self._decode, key)
+        try:
+            yield
+        finally:
+            self._ahead = {key: future for key, future in self._ahead.items() if not future.cancel()}
+
+    def _decode(self, key: bytes) -> np.ndarray:
+        content = self.samples[self.positions[key]].read()
+        found = content_key(content)
+        if key != (found if self.view is None else self.view.key(found)):
+            raise ImageProblem("changed while it was being read; fit again when nothing writes to it")
+        if self.view is not None:
+            return self.view.pixels(content, found, self.preprocessing)
+        return self.preprocessing.pixels(decode(content, self.preprocessing))
