@@ -1,6 +1,6 @@
 """Fine-tuning by default beside the output layer alone, on images that neither has seen.
 
-    python benchmarks/fine_tuning.py DATA [--seeds 3] [--shots 10] [--few-shot-seeds 5] [--sets cat_breeds ...]
+    python benchmarks/fine_tuning.py DATA [--seeds 3] [--first-seed 0] [--shots 10] [--few-shot-seeds 5] [--sets cat_breeds ...]
 
 DATA holds one folder per data set with train/<class>/* and test/<class>/*. For each data set, and for random subsets of
 a few images per class of train/: the accuracy on test/ of `PretrainedImageClassifier(trainable_stages="all")` and of
@@ -33,9 +33,9 @@ def correct(trainable_stages, seed, X, y, test):
 
 
 def compare(X, y, test, seeds, shots=None):
-    """Return accuracies in percent per seed, and the gain with its standard errors in points."""
+    """Return accuracies in percent for each of some seeds, and the gain with its standard errors in points."""
     before, after, seconds = [], [], []
-    for seed in range(seeds):
+    for seed in seeds:
         rows = np.arange(len(y))
         if shots:
             rng = np.random.default_rng(seed)
@@ -54,7 +54,7 @@ def compare(X, y, test, seeds, shots=None):
         "output layer": (100 * np.mean(before, axis=1)).tolist(),
         "all stages": (100 * np.mean(after, axis=1)).tolist(),
         "gain": float(gains.mean()),
-        "se over seeds": float(of_seeds.std(ddof=1) / np.sqrt(seeds)) if seeds > 1 else float("nan"),
+        "se over seeds": float(of_seeds.std(ddof=1) / np.sqrt(len(seeds))) if len(seeds) > 1 else float("nan"),
         "se over images": float(of_images.std(ddof=1) / np.sqrt(len(of_images))),
         "seconds": float(np.median(seconds)),
     }
@@ -64,6 +64,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--shots", type=int, default=10)
     parser.add_argument("--few-shot-seeds", type=int, default=5)
     parser.add_argument("--sets", nargs="+", default=["cat_breeds", "steel_defects", "potato_leaf"])
@@ -72,10 +73,13 @@ def main():
     for name in arguments.sets:
         train, test = (load_image_folder(arguments.data / name / part) for part in ("train", "test"))
         print(name, flush=True)
-        results[name] = compare(train.data, train.target, test, arguments.seeds)
-        few = f"{name}, {arguments.shots} per class"
-        print(few, flush=True)
-        results[few] = compare(train.data, train.target, test, arguments.few_shot_seeds, arguments.shots)
+        first = arguments.first_seed
+        results[name] = compare(train.data, train.target, test, range(first, first + arguments.seeds))
+        if arguments.few_shot_seeds:
+            few = f"{name}, {arguments.shots} per class"
+            print(few, flush=True)
+            seeds = range(first, first + arguments.few_shot_seeds)
+            results[few] = compare(train.data, train.target, test, seeds, arguments.shots)
         Path("benchmarks/results").mkdir(exist_ok=True)
         Path("benchmarks/results/fine_tuning.json").write_text(json.dumps(results, indent=1))
     print(
