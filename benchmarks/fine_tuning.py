@@ -1,6 +1,6 @@
 """Fine-tuning by default beside the output layer alone, on images that neither has seen.
 
-    python benchmarks/fine_tuning.py DATA [--seeds 3] [--first-seed 0] [--shots 10] [--few-shot-seeds 5] [--sets cat_breeds ...]
+    python benchmarks/fine_tuning.py DATA [--seeds 3] [--first-seed 0] [--shots 10] [--few-shot-seeds 5] [--sets NAME]
 
 DATA holds one folder per data set with train/<class>/* and test/<class>/*. For each data set, and for random subsets of
 a few images per class of train/: the accuracy on test/ of `PretrainedImageClassifier(trainable_stages="all")` and of

@@ -155,7 +155,7 @@ def tell(arguments, record):
         rows.append((name, f"{wall:.1f}", "", "", f"{wall / best:.1f} x sktl, cold", accuracy))
     images = next(iter(record.values()))[0]["images"]
     title = f"One fit on {images} photos, and accuracy on the test photos (alternatives: fit and scoring)."
-    header = ("way", "s", "of it training", "opening the network alone", "without training / bare pass", "accuracy in %")
+    header = ("way", "s", "of it training", "opening the network alone", "the rest / bare pass", "accuracy in %")
     report("single_fit", title, header, rows, record)
     if arguments.write:
         write_page("single_fit", arguments.write)
