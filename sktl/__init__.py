@@ -2,8 +2,10 @@
 
 from . import datasets, exceptions
 from ._cache import CacheInfo, cache_info, clear_cache, set_cache_limit
+from ._checking import check_images
 from ._classifier import PretrainedImageClassifier
 from ._encoder import PretrainedImageEncoder
+from ._pixels import set_pixel_limit
 from ._preprocessing import Preprocessing
 from ._version import __version__
 
@@ -14,8 +16,10 @@ __all__ = [
     "PretrainedImageEncoder",
     "__version__",
     "cache_info",
+    "check_images",
     "clear_cache",
     "datasets",
     "exceptions",
     "set_cache_limit",
+    "set_pixel_limit",
 ]

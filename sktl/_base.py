@@ -86,14 +86,14 @@ class PretrainedImageBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         self.__dict__ = draft.__dict__
         return self
 
-    def _as_samples(self, X: Any, *, reset: bool) -> list[Sample]:
+    def _as_samples(self, X: Any, *, reset: bool, lenient: bool = False) -> list[Sample]:
         """Return the samples of `X`; where `X` is flattened, set or check `n_features_in_`."""
         if self.image_shape is not None and is_flattened(X):
             try:
                 X = validate_data(self, X, reset=reset, dtype="numeric")
             except ValueError as error:
                 raise InvalidInputError(str(error)) from error
-        return as_samples(X, self.image_shape)
+        return as_samples(X, self.image_shape, lenient)
 
     def _extractor(self, backbone: Backbone, device: torch.device, engine: str) -> FeatureExtractor:
         cache = open_cache(self.cache)

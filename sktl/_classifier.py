@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from numbers import Integral, Real
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -20,15 +22,24 @@ from torch import nn
 from ._augmentation import AUGMENTATIONS, Transform
 from ._backbones import BackboneName, Weights, tensors_digest
 from ._base import PretrainedImageBase
-from ._features import TailExtractor
-from ._labels import check_targets, check_validation_targets, hold_out
+from ._checking import find_failures
+from ._features import FeatureExtractor, TailExtractor
+from ._labels import Targets, check_targets, check_validation_targets, hold_out
 from ._nets import History, NeuralNet, Recipe, TailRecipe
 from ._recipes import check_combinations, resolve_recipe
 from ._training import train_head
 from ._transfer import Labelled, train_stages
-from .exceptions import InvalidInputError, InvalidParameterError
+from .exceptions import (
+    ImageFailure,
+    InvalidImageError,
+    InvalidImageWarning,
+    InvalidInputError,
+    InvalidParameterError,
+)
 
 _BLOCK = 1024
+# Of the samples that are trained on, and perhaps of those that are held out.
+_Rows: TypeAlias = tuple[np.ndarray | slice, ...]
 
 
 class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
@@ -127,6 +138,11 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         Share of the images that early stopping holds out, in (0, 1), unless `X_val` is passed.
     n_iter_no_change : int, default=5
         Epochs without improvement after which early stopping stops, at least 1.
+    invalid_images : {"raise", "skip"}, default="raise"
+        What `fit` does about images of `X` that cannot be used. `"raise"` is an error that lists all of them, before
+        any training; `"skip"` leaves them out together with their labels and weights, warns once, and records them in
+        `invalid_images_`; a class of which nothing is left is an error. Images of `X_val`, and those to predict, always
+        raise. :func:`check_images` lists them beforehand.
     device : str or torch.device, default="auto"
         Where the network runs: `"cpu"`, `"cuda"`, `"cuda:1"`, `"mps"`, `"xpu"`; `"auto"` is the first accelerator that
         is there, else the CPU. The output layer alone trains on the CPU, in float64.
@@ -183,6 +199,8 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         Epochs that were trained, of both phases, or iterations of `"lbfgs"`.
     recipe_ : Recipe
         The training parameters with all values resolved.
+    invalid_images_ : tuple of ImageFailure
+        Position in `X`, name and reason of each image that was left out, in their order.
     n_features_in_ : int
         Only if `X` was flattened.
     feature_names_in_ : ndarray of str
@@ -264,6 +282,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "invalid_images": [StrOptions({"raise", "skip"})],
         "amp": [StrOptions({"auto"}), Options(bool, {False})],
         "compile": ["boolean"],
         "net_params": [dict, None],
@@ -273,6 +292,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
     net_: NeuralNet
     n_iter_: int
     recipe_: Recipe
+    invalid_images_: tuple[ImageFailure, ...]
 
     def __init__(
         self,
@@ -300,6 +320,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 5,
+        invalid_images: str = "raise",
         device: str | torch.device = "auto",
         engine: str = "auto",
         amp: str | bool = "auto",
@@ -333,6 +354,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
+        self.invalid_images = invalid_images
         self.device = device
         self.engine = engine
         self.amp = amp
@@ -378,33 +400,95 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         self._check_parameters()
         check_combinations(self)
         draft = self._draft()
-        samples = draft._as_samples(X, reset=True)
-        targets = check_targets(y, sample_weight, self.class_weight, len(samples))
+        samples = draft._as_samples(X, reset=True, lenient=self.invalid_images == "skip")
+        images = Labelled(samples, check_targets(y, sample_weight, self.class_weight, len(samples)))
         backbone_seed, head_seed, stages_seed, split_seed = self._seeds(4)
-        validation = draft._check_validation(X_val, y_val, sample_weight_val, targets.classes)
-        training, validation = self._split(Labelled(samples, targets), validation, split_seed)
+        validation = draft._check_validation(X_val, y_val, sample_weight_val, images.targets.classes)
         draft.backbone_, draft.device_ = self._resolve(backbone_seed)
-        n_trainable = draft.backbone_.count_trainable(self.trainable_stages)
         extractor = self._extractor(draft.backbone_, draft.device_, self.engine)
-        # Before anything else wants the network, so that images are decoded while it is opened.
-        parts = [] if n_trainable else [extractor(part.samples) for part in (training, validation) if part is not None]
-        draft.engine_ = extractor.engine_name
-        if draft.engine_ == "torch":  # then so it is for a part of the network
-            extractor = replace(extractor, engine="torch")
-        recipe = resolve_recipe(self, n_trainable, len(training.samples), extractor.n_features, draft.device_)
-        if isinstance(recipe, TailRecipe):
-            net = train_stages(extractor, training, validation, recipe, (head_seed, stages_seed), self.net_params)
-            draft.net_, draft.n_iter_ = net, len(net.history)
-            if (recipe.augmentation is None or recipe.n_views) and net.module_.cut.split:
-                draft.engine_ = replace(extractor, n_trainable=recipe.n_trainable).engine_name
-            draft._trained_digest = tensors_digest(net.module_.cut.network)
+        images = draft._without_invalid(images, y, sample_weight, extractor)
+        rows = self._split(images.targets, validation, split_seed)
+        if n_trainable := draft.backbone_.count_trainable(self.trainable_stages):
+            draft._fit_stages(images, rows, validation, extractor, n_trainable, (head_seed, stages_seed))
         else:
-            held_out = None if validation is None else (parts[1], validation.targets)
-            draft.net_, draft.n_iter_ = train_head(
-                parts[0], training.targets, recipe, head_seed, self.net_params, held_out
-            )
-        draft.recipe_, draft.classes_ = recipe, targets.classes
+            draft._fit_output_layer(images, rows, validation, extractor, head_seed)
+        draft.classes_ = images.targets.classes
         return self._commit(draft)
+
+    def _fit_output_layer(
+        self, images: Labelled, rows: _Rows, validation: Labelled | None, extractor: FeatureExtractor, seed: int
+    ) -> None:
+        """Train the output layer on features of the images, and perhaps stop early by those held out or passed."""
+        # Before anything else wants the network, so that images are decoded while it is opened.
+        features = extractor(images.samples)
+        parts = [(features[some], images.targets.take(some)) for some in rows]
+        if validation is not None:
+            with _called("X_val"):
+                parts.append((extractor(validation.samples), validation.targets))
+        self.engine_ = extractor.engine_name
+        n_samples, n_features = parts[0][0].shape
+        self.recipe_ = resolve_recipe(self, 0, n_samples, n_features, self.device_)
+        held_out = parts[1] if len(parts) > 1 else None
+        self.net_, self.n_iter_ = train_head(*parts[0], self.recipe_, seed, self.net_params, held_out)
+
+    def _fit_stages(
+        self,
+        images: Labelled,
+        rows: _Rows,
+        validation: Labelled | None,
+        extractor: FeatureExtractor,
+        n_trainable: int,
+        seeds: tuple[int, int],
+    ) -> None:
+        """Train the output layer, then the last stages with it."""
+        training, *others = (images.take(some) for some in rows)
+        watched = next(iter(others), validation)
+        self.engine_ = extractor.engine_name
+        if self.engine_ == "torch":  # then so it is for a part of the network
+            extractor = replace(extractor, engine="torch")
+        recipe = resolve_recipe(self, n_trainable, len(training.samples), extractor.n_features, self.device_)
+        assert isinstance(recipe, TailRecipe)
+        if recipe.augmentation is not None or watched is not None:
+            self._check_images(images, extractor, "X")
+            if validation is not None:
+                self._check_images(validation, extractor, "X_val")
+        net = train_stages(extractor, training, watched, recipe, seeds, self.net_params)
+        self.net_, self.n_iter_, self.recipe_ = net, len(net.history), recipe
+        if (recipe.augmentation is None or recipe.n_views) and net.module_.cut.split:
+            self.engine_ = replace(extractor, n_trainable=recipe.n_trainable).engine_name
+        self._trained_digest = tensors_digest(net.module_.cut.network)
+
+    def _find_failures(self, images: Labelled, extractor: FeatureExtractor) -> list[ImageFailure]:
+        preprocessing = self.backbone_.preprocessing
+        return find_failures(images.samples, preprocessing, extractor.cache, self.n_jobs, self.verbose)
+
+    def _check_images(self, images: Labelled, extractor: FeatureExtractor, argument: str) -> None:
+        """Raise `InvalidImageError` before training if images cannot be decoded."""
+        if failures := self._find_failures(images, extractor):
+            raise InvalidImageError(failures, argument)
+
+    def _without_invalid(self, images: Labelled, y: Any, sample_weight: Any, extractor: FeatureExtractor) -> Labelled:
+        """Return the images without those that cannot be used, if these are to be skipped; warn if there are any."""
+        failures = self._find_failures(images, extractor) if self.invalid_images == "skip" else []
+        self.invalid_images_ = tuple(failures)
+        if not failures:
+            return images
+        kept = np.setdiff1d(np.arange(len(images.samples)), [failure.position for failure in failures])
+        classes, codes = images.targets.classes, images.targets.codes
+        if len(lost := np.setdiff1d(codes, codes[kept])):
+            names = ", ".join(repr(name) for name in classes[lost].tolist()[:5])
+            raise InvalidImageError(
+                [failure for failure in failures if codes[failure.position] in lost],
+                lead=f"invalid_images='skip' would leave no image of class {names}: add good ones, or drop the class.",
+            )
+        warnings.warn(
+            f"{len(failures)} of {len(images.samples)} images of X cannot be used and were left out; the attribute "
+            f"invalid_images_ lists them. The first: {failures[0]}",
+            InvalidImageWarning,
+            stacklevel=3,
+        )
+        targets = check_targets(y, sample_weight, self.class_weight, len(images.samples), kept)
+        return Labelled([images.samples[i] for i in kept], targets)
 
     def _check_validation(self, X: Any, y: Any, sample_weight: Any, classes: np.ndarray) -> Labelled | None:
         """Return the validation set that the user passed, if any."""
@@ -416,17 +500,15 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
             )
         if X is None or y is None:
             raise InvalidInputError("X_val and y_val go together: pass both, or neither.")
-        samples = self._as_samples(X, reset=False)
+        with _called("X_val"):
+            samples = self._as_samples(X, reset=False)
         return Labelled(samples, check_validation_targets(y, sample_weight, classes, len(samples)))
 
-    def _split(self, everything: Labelled, validation: Labelled | None, seed: int) -> tuple[Labelled, Labelled | None]:
-        """Return what is trained on, and what early stopping watches if it is wanted."""
+    def _split(self, targets: Targets, validation: Labelled | None, seed: int) -> _Rows:
+        """Return the rows that are trained on, and those that early stopping watches if it has to hold out some."""
         if validation is not None or not self.early_stopping:
-            return everything, validation
-        parts = hold_out(everything.targets, self.validation_fraction, seed)
-        samples, targets = everything.samples, everything.targets
-        training, held_out = (Labelled([samples[i] for i in rows], targets.take(rows)) for rows in parts)
-        return training, held_out
+            return (slice(None),)
+        return hold_out(targets, self.validation_fraction, seed)
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Return the logits of images.
@@ -533,6 +615,15 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
         return {name: value for name, value in state.items() if name != "module_"}
+
+
+@contextmanager
+def _called(argument: str) -> Iterator[None]:
+    """Let errors about images say which argument holds them."""
+    try:
+        yield
+    except InvalidImageError as error:
+        raise InvalidImageError(error.failures, argument, error.lead) from error.__cause__
 
 
 class _Classifier(nn.Module):

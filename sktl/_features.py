@@ -5,15 +5,13 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import joblib
 import numpy as np
 import torch
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from ._augmentation import View
 from ._backbones import Backbone
@@ -23,7 +21,8 @@ from ._decoder import Decoder
 from ._engines import facts_key, is_open, known_facts, open_engine, remember_facts
 from ._images import Sample
 from ._pass import Pass, read_keys
-from ._torch import place, single_threaded_pool
+from ._progress import progress_bar
+from ._torch import n_threads, place, single_threaded_pool
 from ._trunk import EngineFacts, chunk_size
 from .exceptions import ImageFailure, InvalidImageError
 
@@ -163,9 +162,7 @@ class FeatureExtractor:
         return (self.cache if self.view is None or self.view.known else NO_CACHE), facts.fingerprint
 
     def _progress(self, n_images: int) -> tqdm:
-        # Few lines where it goes to a file.
-        interval = 0.5 if sys.stderr.isatty() else 10.0
-        return tqdm(total=n_images, desc="features", unit="image", disable=self.verbose < 1, mininterval=interval)
+        return progress_bar("features", n_images, self.verbose)
 
 
 class _Rows:
@@ -259,10 +256,3 @@ def tail_features(cut: Cut, activations: np.ndarray, device: torch.device, n_job
 
 def _rows_per_block(row_bytes: int, n_bytes: int) -> int:
     return max(1, min(_BLOCK, n_bytes // max(1, row_bytes)))
-
-
-def n_threads(n_jobs: int | None) -> int:
-    """Return the number of threads that an `n_jobs` parameter asks for."""
-    if n_jobs is None:
-        return torch.get_num_threads()
-    return n_jobs if n_jobs > 0 else max(1, joblib.cpu_count() + 1 + n_jobs)

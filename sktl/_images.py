@@ -31,6 +31,9 @@ LEGAL_FORMS = (
 _CHANNELS = (1, 3, 4)
 
 
+# A file that became a pipe since it was looked at must not be waited for.
+_READING = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+_MOST_BYTES = 1 << 30
 # Seconds for which a file that was modified may be modified again without a trace, as git assumes.
 _RACY = 2.0
 
@@ -48,6 +51,15 @@ class Stamp(NamedTuple):
     def is_settled(self) -> bool:
         """Tell whether another modification from now on would change the stamp."""
         return max(self.mtime_ns, self.ctime_ns) < time.time_ns() - _RACY * 1e9
+
+
+def _check_file(status: os.stat_result) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise ImageProblem("is a directory; pass its files, or use sktl.datasets.load_image_folder")
+    if not stat.S_ISREG(status.st_mode):
+        raise ImageProblem("is not a regular file")
+    if status.st_size > _MOST_BYTES:
+        raise ImageProblem(f"has {status.st_size / 2**30:.1f} GiB, more than any image of a legal size; leave it out")
 
 
 class Sample(Protocol):
@@ -84,13 +96,10 @@ class FileSample:
 
     def read(self) -> bytes:
         try:
-            mode = os.stat(self.path).st_mode
-            if stat.S_ISDIR(mode):
-                raise ImageProblem("is a directory; pass its files, or use sktl.datasets.load_image_folder")
-            if not stat.S_ISREG(mode):
-                raise ImageProblem("is not a regular file")
-            with open(self.path, "rb") as file:
-                return file.read()
+            _check_file(os.stat(self.path))  # before it is opened, which a device might notice
+            with open(os.open(self.path, _READING), "rb") as file:
+                _check_file(os.fstat(file.fileno()))
+                return file.read(_MOST_BYTES)
         except FileNotFoundError as error:
             hint = "is a URL; download it first" if "://" in self.path else "no such file"
             raise ImageProblem(hint) from error
@@ -148,6 +157,20 @@ class PILSample:
                 raise ImageProblem(f"cannot be loaded: {str(error) or 'was its file closed?'}") from error
 
 
+@dataclass(frozen=True, slots=True)
+class UnusableSample:
+    """What has no legal form, which is said when it is read."""
+
+    name: str
+    reason: str
+
+    def stamp(self) -> None:
+        return None
+
+    def read(self) -> bytes:
+        raise ImageProblem(self.reason)
+
+
 _PIL_LOCKS = tuple(threading.Lock() for _ in range(64))
 
 
@@ -165,7 +188,7 @@ def is_flattened(X: Any) -> bool:
     return values.ndim == 2 and (values.dtype.kind in "biufc" or (values.dtype.kind == "O" and values.shape[1] > 1))
 
 
-def as_samples(X: Any, image_shape: Sequence[int] | None = None) -> list[Sample]:
+def as_samples(X: Any, image_shape: Sequence[int] | None = None, lenient: bool = False) -> list[Sample]:
     """Return the samples of `X`, in order.
 
     Parameters
@@ -174,6 +197,8 @@ def as_samples(X: Any, image_shape: Sequence[int] | None = None) -> list[Sample]
         Series and data frames are read by position.
     image_shape : (H, W), (H, W, C) or (C, H, W), default=None
         The shape of one image when `X` holds flattened rows, (n, H * W * C).
+    lenient : bool, default=False
+        Whether samples of no legal form become such that say so when they are read.
 
     Raises
     ------
@@ -199,23 +224,25 @@ def as_samples(X: Any, image_shape: Sequence[int] | None = None) -> list[Sample]
                 f"X is an array of dtype {X.dtype}, which cuts trailing zero bytes. Pass a list of bytes instead."
             )
         if X.dtype.kind not in "OUT":
-            return _from_pixel_array(X, image_shape)
+            return _from_pixel_array(X, image_shape, lenient)
         X = _single_column(X)
     if not isinstance(X, list | tuple):
         raise InvalidInputError(f"X is a {_kind(X)}; it must be {LEGAL_FORMS}.")
     if len(X) == 0:
         raise InvalidInputError("X is empty: Found array with 0 sample(s). Pass at least one image.")
-    return _each(X, _from_element)
+    return _each(X, _from_element, lenient)
 
 
-def _each(items: Sequence[Any] | np.ndarray, make: Callable[[Any], Sample]) -> list[Sample]:
-    samples, failures = [], []
+def _each(items: Sequence[Any] | np.ndarray, make: Callable[[Any], Sample], lenient: bool) -> list[Sample]:
+    samples: list[Sample] = []
+    failures = []
     for position, item in enumerate(items):
         try:
             samples.append(make(item))
         except ImageProblem as problem:
+            samples.append(UnusableSample(_kind(item), str(problem)))
             failures.append(ImageFailure(position, _kind(item), str(problem)))
-    if failures:
+    if failures and not lenient:
         raise InvalidImageError(failures)
     return samples
 
@@ -246,7 +273,7 @@ def _from_element(item: Any) -> Sample:
     raise ImageProblem("is not a path, bytes, array or PIL image")
 
 
-def _from_pixel_array(X: np.ndarray, image_shape: Sequence[int] | None) -> list[Sample]:
+def _from_pixel_array(X: np.ndarray, image_shape: Sequence[int] | None, lenient: bool) -> list[Sample]:
     if X.ndim == 2 and image_shape is not None:
         if X.shape[1] != np.prod(image_shape):
             raise InvalidInputError(
@@ -267,8 +294,10 @@ def _from_pixel_array(X: np.ndarray, image_shape: Sequence[int] | None) -> list[
         raise InvalidInputError(f"X has shape {X.shape}; it must be {LEGAL_FORMS}.")
     if len(X) == 0:
         raise InvalidInputError("X is empty: Found array with 0 sample(s). Pass at least one image.")
+    if lenient and X.dtype.kind == "f":
+        return _each(X, _from_element, lenient)
     _check_whole(X)
-    return _each(X, lambda image: ArraySample(_channels_last(image)))
+    return _each(X, lambda image: ArraySample(_channels_last(image)), lenient)
 
 
 def _check_whole(X: np.ndarray) -> None:

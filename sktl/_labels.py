@@ -33,7 +33,7 @@ class Targets:
     codes: np.ndarray
     weights: np.ndarray
 
-    def take(self, rows: np.ndarray) -> Targets:
+    def take(self, rows: np.ndarray | slice) -> Targets:
         """Return those of some samples."""
         return Targets(self.classes, self.codes[rows], self.weights[rows])
 
@@ -43,9 +43,13 @@ class Targets:
 
 
 def check_targets(
-    y: Any, sample_weight: Any, class_weight: Mapping[Any, float] | str | None, n_samples: int
+    y: Any,
+    sample_weight: Any,
+    class_weight: Mapping[Any, float] | str | None,
+    n_samples: int,
+    kept: np.ndarray | None = None,
 ) -> Targets:
-    """Check labels and weights of `n_samples` images.
+    """Check labels and weights of `n_samples` images; return those of the images kept, or of all.
 
     Raises
     ------
@@ -60,12 +64,14 @@ def check_targets(
             f"X has {n_samples} images but y has {len(labels)} labels (inconsistent numbers of samples). Pass one "
             "label for each image."
         )
+    weights = _check_sample_weight(sample_weight, n_samples)
+    if kept is not None:
+        labels, weights = labels[kept], weights[kept]
     classes, codes = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
         raise InvalidInputError(
             f"y has only one class, {classes.tolist()[0]!r}; a classifier needs images of at least two classes."
         )
-    weights = _check_sample_weight(sample_weight, n_samples)
     weights = weights * _class_weights(class_weight, classes, codes, weights)[codes]
     if not np.isfinite(weights).all() or (weights < 0).any() or not weights.any():
         raise InvalidParameterError(

@@ -169,13 +169,13 @@ def read_keys(
     digests = [_digest(sample.stamp()) for sample in samples]  # too quick to gain by threads
     known = cache.get(_FILES, [digest for digest in digests if digest])
     unknown = [i for i, digest in enumerate(digests) if digest not in known]
-    contents = dict(zip(unknown, _each(lambda i: _read(samples[i], i), unknown, pool), strict=True))
+    contents = dict(zip(unknown, in_tasks(lambda i: _read(samples[i], i), unknown, pool), strict=True))
     cache.put(_FILES, [(digests[i], content.key) for i, content in contents.items() if content.settled])
     keys = [contents[i].key if i in contents else known[digest] for i, digest in enumerate(digests)]
     return keys, {content.key: content.problem for content in contents.values() if content.problem is not None}
 
 
-def _each(function: Callable[[int], Result], positions: Sequence[int], pool: ThreadPoolExecutor) -> list[Result]:
+def in_tasks(function: Callable[[int], Result], positions: Sequence[int], pool: ThreadPoolExecutor) -> list[Result]:
     """Return what a function gives for each position, computed by a pool in tasks that are worth their overhead."""
     tasks = [positions[start : start + _READS_PER_TASK] for start in range(0, len(positions), _READS_PER_TASK)]
     return [result for results in pool.map(lambda task: [function(i) for i in task], tasks) for result in results]

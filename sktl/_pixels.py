@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from io import BytesIO
+from numbers import Integral
 
 import numpy as np
 import PIL
 from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from ._preprocessing import Preprocessing
+from .exceptions import InvalidParameterError
 
 # Enters every cache key: change it when the same content gives other pixels than before.
 DECODING_RULE = (1, PIL.__version__, features.version("jpg"))
@@ -37,6 +40,10 @@ _SIGNATURES = (
     (4, b"ftypqt", ".mov"),
     (4, b"ftyp", ".mp4"),
 )
+# Programs of others that Pillow hands such files to.
+_RUN_BY_PROGRAMS = {"EPS": "Ghostscript", "WMF": "Windows"}
+_LIMIT_VARIABLE = "SKTL_MAX_PIXELS"
+_DEFAULT_LIMIT = 89_478_485  # that of Pillow, which it only warns about: a quarter of a GiB as RGB
 _ORIENTATION = 0x0112
 _TURNED = (5, 6, 7, 8)
 # Values of the largest white in data that people forget to scale: digits, 8, 10, 12 and 16 bits.
@@ -73,11 +80,61 @@ def decode(content: bytes | np.ndarray, preprocessing: Preprocessing) -> Image.I
         return Image.fromarray(content)
     try:
         with Image.open(BytesIO(content)) as image:
+            _check_header(image)
             return pil_to_rgb(_reduced(image, preprocessing) if image.format == "JPEG" else image)
     except ImageProblem:
         raise
     except Exception as error:  # Pillow's plugins raise almost anything on damaged files
         raise ImageProblem(_why_undecodable(content, error)) from error
+
+
+def set_pixel_limit(n_pixels: int | None) -> None:
+    """Bound the size of images that are decoded, against files that are small and unpack to gigabytes.
+
+    The bound holds in this process and in those that it starts from then on: it is kept in the environment variable
+    `SKTL_MAX_PIXELS`, which may also be set before Python starts.
+
+    Parameters
+    ----------
+    n_pixels : int or None
+        Width times height, at least 1; None is the default, 89,478,485. Pillow has a limit of its own, twice its
+        `PIL.Image.MAX_IMAGE_PIXELS`: beyond that both must be raised.
+
+    Raises
+    ------
+    InvalidParameterError
+        If it is no such number.
+
+    See Also
+    --------
+    check_images : Which images cannot be used, and why.
+    """
+    if n_pixels is None:
+        os.environ.pop(_LIMIT_VARIABLE, None)
+        return
+    if isinstance(n_pixels, bool) or not isinstance(n_pixels, Integral) or n_pixels < 1:
+        raise InvalidParameterError(f"n_pixels={n_pixels!r} must be an integer of at least 1, or None for the default.")
+    os.environ[_LIMIT_VARIABLE] = str(int(n_pixels))
+
+
+def _pixel_limit() -> int:
+    text = os.environ.get(_LIMIT_VARIABLE, "")
+    return int(text) if text.isdecimal() and int(text) else _DEFAULT_LIMIT
+
+
+def _check_header(image: Image.Image) -> None:
+    """Raise `ImageProblem` if an image should not be decoded."""
+    if image.format in _RUN_BY_PROGRAMS:
+        raise ImageProblem(
+            f"is a .{image.format.lower()} file, which Pillow lets {_RUN_BY_PROGRAMS[image.format]} draw; "
+            "convert it to PNG if you trust its source"
+        )
+    width, height = image.size
+    if width * height > _pixel_limit():
+        raise ImageProblem(
+            f"has {width} x {height} pixels, more than the limit of {_pixel_limit():,}; shrink it, or raise the limit "
+            "with sktl.set_pixel_limit if you trust its source"
+        )
 
 
 def _reduced(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
@@ -117,7 +174,9 @@ def _why_undecodable(content: bytes, error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "is not an image in a format that Pillow reads"
     if isinstance(error, Image.DecompressionBombError):
-        return f"is too large ({error}); shrink it, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust its source"
+        return (
+            f"is too large for Pillow ({error}); shrink it, or set PIL.Image.MAX_IMAGE_PIXELS if you trust its source"
+        )
     return f"is damaged: {error}"
 
 

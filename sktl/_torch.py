@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+import joblib
 import numpy as np
 import torch
 from torch import nn
@@ -173,6 +174,13 @@ def _compute_alone() -> None:
     # A thread that has not asked yet takes the number of the process when it first computes, whatever was set before.
     torch.get_num_threads()
     torch.set_num_threads(1)
+
+
+def n_threads(n_jobs: int | None) -> int:
+    """Return the number of threads that an `n_jobs` parameter asks for."""
+    if n_jobs is None:
+        return torch.get_num_threads()
+    return n_jobs if n_jobs > 0 else max(1, joblib.cpu_count() + 1 + n_jobs)
 
 
 @contextmanager

@@ -18,13 +18,13 @@ import torch
 from ._augmentation import Change, View
 from ._batches import CycledInputs, ImageInputs, Inputs, StoredInputs
 from ._cut import Cut
-from ._features import FeatureExtractor, TailExtractor, n_threads, tail_features
+from ._features import FeatureExtractor, TailExtractor, tail_features
 from ._finetuning import fine_tune
 from ._images import Sample
 from ._labels import Targets
 from ._nets import History, OutputLayer, TailRecipe, WeightedNet, as_output_layer
 from ._optimizers import option_names
-from ._torch import single_threaded_pool
+from ._torch import n_threads, single_threaded_pool
 from ._training import Standardization, random_layer, train_head
 
 # Bytes of activations that training keeps in memory; more are read from the cache when they are needed.
@@ -37,6 +37,11 @@ class Labelled:
 
     samples: Sequence[Sample]
     targets: Targets
+
+    def take(self, rows: np.ndarray | slice) -> Labelled:
+        """Return some of them."""
+        samples = self.samples[rows] if isinstance(rows, slice) else [self.samples[i] for i in rows]
+        return Labelled(samples, self.targets.take(rows))
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ __all__ = [
     "ImageFailure",
     "ImageFolderWarning",
     "InvalidImageError",
+    "InvalidImageWarning",
     "InvalidInputError",
     "InvalidParameterError",
     "SktlError",
@@ -63,11 +64,23 @@ class ImageFailure(NamedTuple):
     reason: str
 
     def __str__(self) -> str:
-        return f"X[{self.position}] ({self.name}): {self.reason}"
+        return self.describe("X")
+
+    def describe(self, argument: str) -> str:
+        """Return the failure in words, as one of an argument's."""
+        return f"{argument}[{self.position}] ({self.name}): {self.reason}"
 
 
 class InvalidImageError(InvalidInputError):
-    """Some samples of `X` are not images that can be used.
+    """Some samples of `X`, or of `X_val`, are not images that can be used.
+
+    Parameters
+    ----------
+    failures : sequence of ImageFailure
+    argument : str, default="X"
+        What holds them.
+    lead : str, default=""
+        What comes first in the message.
 
     Attributes
     ----------
@@ -75,19 +88,23 @@ class InvalidImageError(InvalidInputError):
         All of them, in the order of `X`; the message lists the first 20.
     """
 
-    def __init__(self, failures: Sequence[ImageFailure]):
+    def __init__(self, failures: Sequence[ImageFailure], argument: str = "X", lead: str = ""):
         self.failures = tuple(sorted(failures))
-        listed = [str(failure) for failure in self.failures[:_LISTED_FAILURES]]
+        self.argument = argument
+        self.lead = lead
+        listed = [failure.describe(argument) for failure in self.failures[:_LISTED_FAILURES]]
         if len(self.failures) == 1:
-            message = f"An image of X cannot be used. {listed[0]}"
+            message = f"An image of {argument} cannot be used. {listed[0]}"
         else:
             rest = len(self.failures) - len(listed)
             more = [f"and {rest} more, all in the `failures` attribute of this error"] if rest else []
-            message = "\n  ".join([f"{len(self.failures)} images of X cannot be used:", *listed, *more])
-        super().__init__(message)
+            advice = f"sktl.check_images({argument}) returns this list before a fit or a search."
+            message = "\n  ".join([f"{len(self.failures)} images of {argument} cannot be used:", *listed, *more])
+            message = f"{message}\n{advice}"
+        super().__init__(f"{lead} {message}" if lead else message)
 
-    def __reduce__(self) -> tuple[type[InvalidImageError], tuple[tuple[ImageFailure, ...]]]:
-        return type(self), (self.failures,)
+    def __reduce__(self) -> tuple[type[InvalidImageError], tuple[tuple[ImageFailure, ...], str, str]]:
+        return type(self), (self.failures, self.argument, self.lead)
 
 
 class BackboneError(SktlError, ValueError):
@@ -140,6 +157,10 @@ class BackboneWarning(UserWarning):
 
 class ImageFolderWarning(UserWarning):
     """Files in an image folder were left out."""
+
+
+class InvalidImageWarning(UserWarning):
+    """Images that cannot be used were left out of a fit, as `invalid_images="skip"` wants it."""
 
 
 class CacheWarning(UserWarning):

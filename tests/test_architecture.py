@@ -17,8 +17,8 @@ PACKAGE = Path(sktl.__file__).parent
 ORDER = [
     "exceptions", "_version", "_torch", "_preprocessing", "_pixels", "_images", "_weights", "_sources", "_stages",
     "_augmentation", "_decoder", "_cut", "_backbones", "_folding", "_openvino", "_trunk", "_engines", "_database",
-    "_store", "_cache", "_pass", "_features", "_labels", "_optimizers", "_nets", "_training", "_batches", "_finetuning",
-    "_transfer", "_recipes", "_base", "_classifier", "_encoder", "datasets", "__init__",
+    "_store", "_cache", "_pass", "_progress", "_checking", "_features", "_labels", "_optimizers", "_nets", "_training",
+    "_batches", "_finetuning", "_transfer", "_recipes", "_base", "_classifier", "_encoder", "datasets", "__init__",
 ]  # fmt: skip
 ONLY_IN = {
     "torchvision.models": {"_sources"},

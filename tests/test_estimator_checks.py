@@ -29,11 +29,11 @@ class _RowsAsImages:
     The checks pass rows of any numbers and any length; images have values in [0, 1] of eight bits.
     """
 
-    def _as_samples(self, X, *, reset):
+    def _as_samples(self, X, *, reset, lenient=False):
         X = validate_data(self, X, reset=reset, dtype="numeric")
         images = np.zeros((len(X), _SIDE * _SIDE))
         images[:, : X.shape[1]] = (np.arctan(X) / np.pi + 0.5)[:, : _SIDE * _SIDE]
-        return super()._as_samples(images.reshape(-1, _SIDE, _SIDE), reset=reset)
+        return super()._as_samples(images.reshape(-1, _SIDE, _SIDE), reset=reset, lenient=lenient)
 
 
 class RowClassifier(_RowsAsImages, PretrainedImageClassifier):

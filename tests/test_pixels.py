@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image, features
 
+import sktl
 from sktl._pixels import ImageProblem, array_to_rgb, check_pixels, content_key, decode, pil_to_rgb
 from sktl._preprocessing import Preprocessing
+from sktl.exceptions import InvalidParameterError
 
 PREPROCESSING = Preprocessing(8, (8, 8))
 ORIENTATION = 0x0112
@@ -441,8 +443,38 @@ def test_content_of_another_kind_is_named_with_the_remedy(content, reason):
 
 def test_an_image_too_large_to_be_honest_is_named(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(ImageProblem, match=r"is too large \(.*600 pixels.*MAX_IMAGE_PIXELS"):
+    with pytest.raises(ImageProblem, match=r"is too large for Pillow \(.*600 pixels.*MAX_IMAGE_PIXELS"):
         decode(saved(NOISE), PREPROCESSING)
+
+
+def test_the_limit_of_pixels_is_one_of_width_times_height(monkeypatch):
+    monkeypatch.delenv("SKTL_MAX_PIXELS", raising=False)
+    files = [saved(NOISE.resize((30, 20)), format_) for format_ in ("JPEG", "PNG")]
+    sktl.set_pixel_limit(600)
+    try:
+        for file in files:
+            decode(file, PREPROCESSING)
+        sktl.set_pixel_limit(np.int64(599))
+        for file in files:
+            with pytest.raises(
+                ImageProblem, match=r"has 30 x 20 pixels, more than the limit of 599; .*set_pixel_limit"
+            ):
+                decode(file, PREPROCESSING)
+    finally:
+        sktl.set_pixel_limit(None)
+    for file in files:
+        decode(file, PREPROCESSING)
+
+
+@pytest.mark.parametrize("n_pixels", [0, -1, 2.0, "9", True])
+def test_a_limit_of_pixels_is_a_positive_integer(n_pixels):
+    with pytest.raises(InvalidParameterError, match=r"n_pixels=.* must be an integer of at least 1, or None"):
+        sktl.set_pixel_limit(n_pixels)
+
+
+def test_what_pillow_would_let_a_program_draw_is_refused():
+    with pytest.raises(ImageProblem, match=r"is a \.eps file, which Pillow lets Ghostscript draw; convert it to PNG"):
+        decode(saved(NOISE, "EPS"), PREPROCESSING)
 
 
 def test_a_photo_in_half_is_called_damaged():
