@@ -5,6 +5,7 @@ from ._cache import CacheInfo, cache_info, clear_cache, set_cache_limit
 from ._checking import check_images
 from ._classifier import PretrainedImageClassifier
 from ._encoder import PretrainedImageEncoder
+from ._loading import load
 from ._pixels import set_pixel_limit
 from ._preprocessing import Preprocessing
 from ._version import __version__
@@ -20,6 +21,7 @@ __all__ = [
     "clear_cache",
     "datasets",
     "exceptions",
+    "load",
     "set_cache_limit",
     "set_pixel_limit",
 ]

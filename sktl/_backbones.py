@@ -62,6 +62,15 @@ class Backbone:
             module = self._source.build(self._image_size)
         return module.float().eval().requires_grad_(False)
 
+    def shapes(self) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+        """Return what `state_shapes` does of a network of random weights, without allocating it where possible."""
+        try:
+            with torch.device("meta"):
+                network = self.build()
+        except Exception:  # a constructor that reads values of tensors
+            network = self.build()
+        return state_shapes(network)
+
     @property
     def stages(self) -> tuple[Stage, ...]:
         """The stages of the network from input to output: name and number of parameters of each."""
@@ -145,6 +154,11 @@ class BuiltNetwork:
         return copy.deepcopy(self.module)
 
 
+def state_shapes(network: nn.Module) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+    """Return shape and type of each tensor in a network's state."""
+    return {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in network.state_dict().items()}
+
+
 def tensors_digest(network: nn.Module) -> str:
     """Return a digest of the names and values of a network's parameters and buffers."""
     digest = hashlib.sha256()
@@ -189,10 +203,24 @@ def resolve_backbone(backbone: BackboneName, weights: Weights, image_size: int |
     preprocessing = source.preprocessing
     if image_size is not None:
         preprocessing = preprocessing.with_image_size(image_size)
-    parts = (source.identity(), preprocessing, torch.__version__, torchvision.__version__, _sources.timm.__version__)
     used_seed = seed if weights is None else 0
-    identity = hashlib.sha256(repr((*parts, used_seed)).encode()).hexdigest()
+    identity = _identity(source.identity(), preprocessing, used_seed)
     return Backbone(name, source.weights_name, preprocessing, identity, source, image_size, used_seed)
+
+
+def rebuilt_backbone(bare: Backbone, weights: str, preprocessing: Preprocessing, network: nn.Module) -> Backbone:
+    """Return a backbone for a network that was built from a description of the architecture and filled with weights.
+
+    Its identity follows from the tensors: that of the weights' name might belong to others.
+    """
+    identity = _identity(f"{bare.name} {tensors_digest(network)}", preprocessing, 0)
+    source = BuiltNetwork(network, preprocessing, identity)
+    return Backbone(bare.name, weights, preprocessing, identity, source, bare._image_size)
+
+
+def _identity(source: str, preprocessing: Preprocessing, seed: int) -> str:
+    versions = (torch.__version__, torchvision.__version__, _sources.timm.__version__)
+    return hashlib.sha256(repr((source, preprocessing, *versions, seed)).encode()).hexdigest()
 
 
 def _named_source(name: str, weights: Weights) -> Source:

@@ -20,6 +20,8 @@ from ._backbones import Backbone, BackboneName, Weights, WeightsEnum, resolve_ba
 from ._cache import check_cache, open_cache
 from ._features import FeatureExtractor
 from ._images import Sample, as_samples, is_flattened
+from ._model_file import write_model
+from ._saving import to_document
 from ._torch import resolve_device
 from .exceptions import InvalidInputError, InvalidParameterError
 
@@ -125,6 +127,30 @@ class PretrainedImageBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     def _features(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
         return self._fitted_extractor(self.backbone_)(self._as_samples(X, reset=False))
+
+    def save(self, path: str | os.PathLike[str], *, include_backbone: bool = True) -> None:
+        """Write the fitted estimator to a file without pickle, for :func:`sktl.load`.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+            Replaced at once if it is there, and left as it is if saving fails.
+        include_backbone : bool, default=True
+            Whether the file holds the whole network. False stores only what training changed, and a digest of the
+            rest: a few kilobytes for an output layer, which need the same pretrained weights where they are loaded.
+
+        Raises
+        ------
+        InvalidParameterError
+            If a parameter is a function, a class or an instance, such as a callable `backbone` or `augmentation`,
+            naming it, or if labels are neither strings, numbers nor booleans.
+        ModelFileNotFoundError
+            If the folder is not there.
+        OSError
+            If the file cannot be written.
+        """
+        check_is_fitted(self)
+        write_model(path, *to_document(self, include_backbone))
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

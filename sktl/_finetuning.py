@@ -24,7 +24,7 @@ from torch import nn
 from ._batches import Batch, ImageInputs, Inputs, LabelledInputs, TrainingBatches, ValidationBatches
 from ._cut import Cut
 from ._labels import Targets
-from ._nets import OutputLayer, TailRecipe, WeightedNet, as_output_layer, net_arguments
+from ._nets import OutputLayer, TailRecipe, WeightedNet, as_output_layer, net_arguments, restored
 from ._optimizers import PairedOptimizer
 from ._preprocessing import Preprocessing
 from ._torch import draws_from_globals, generator, place, seeded_globals, single_threaded
@@ -265,6 +265,17 @@ def fine_tune(
         weight, bias = standardization.fold(layer.weight, layer.bias)
         net.module_.output = as_output_layer(weight[rank], bias[rank], torch.device("cpu")).requires_grad_(False)
     return net
+
+
+def restored_tail(
+    cut: Cut, preprocessing: Preprocessing, weight: torch.Tensor, bias: torch.Tensor, recipe: TailRecipe
+) -> WeightedNet:
+    """Return a net such as `fine_tune` returns, of a tail and an output layer that were trained before."""
+    layer = as_output_layer(weight, bias).requires_grad_(False)
+    module = FineTuned(cut, preprocessing, Standardization.identity(weight.shape[1]), layer, recipe).eval()
+    net = _TailNet(module, criterion=nn.CrossEntropyLoss, device=None)
+    net.recipe = recipe
+    return restored(net)
 
 
 @contextlib.contextmanager

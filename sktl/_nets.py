@@ -255,6 +255,14 @@ class WeightedNet(NeuralNet):
                 callback.best_model_weights_ = None
 
 
+def restored(net: WeightedNet) -> WeightedNet:
+    """Initialize a net around a module that was trained elsewhere; it is not for further training."""
+    net.set_params(criterion=nn.CrossEntropyLoss, criterion__reduction="none", train_split=None, verbose=0)
+    net.initialize()
+    net.forget()
+    return net
+
+
 def net_arguments(
     recipe: Recipe,
     n_samples: int,

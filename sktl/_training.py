@@ -20,7 +20,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
 from ._labels import Targets
-from ._nets import OutputLayer, Recipe, WeightedNet, net_arguments
+from ._nets import OutputLayer, Recipe, WeightedNet, net_arguments, restored
 from ._torch import generator, single_threaded
 
 _INITIAL_SCALE = 0.01
@@ -314,3 +314,15 @@ def _make_net(
         iterator_valid__batch_size=-1,
         **(arguments | net_params),
     )
+
+
+def restored_head(weight: torch.Tensor, bias: torch.Tensor, recipe: Recipe) -> WeightedNet:
+    """Return a net such as `train_head` returns, of an output layer that was trained before."""
+    sizes = {"module__n_features": weight.shape[1], "module__n_classes": len(weight)}
+    net = restored(
+        _HeadNet(_Head, module__dropout=recipe.dropout, module__seed=0, criterion=nn.CrossEntropyLoss, **sizes)
+    )
+    with torch.no_grad():
+        net.module_.output.weight.copy_(weight)
+        net.module_.output.bias.copy_(bias)
+    return net

@@ -21,6 +21,8 @@ __all__ = [
     "InvalidImageWarning",
     "InvalidInputError",
     "InvalidParameterError",
+    "ModelFileError",
+    "ModelFileNotFoundError",
     "SktlError",
     "TrainingError",
     "UnknownBackboneError",
@@ -145,6 +147,14 @@ class EngineError(SktlError, RuntimeError):
 
 class EngineNotInstalledError(EngineError, ImportError):
     """The package of the engine asked for is not installed."""
+
+
+class ModelFileError(SktlError, RuntimeError):
+    """A saved model cannot be loaded: damaged, of another format, or of a network that this machine has not."""
+
+
+class ModelFileNotFoundError(ModelFileError, FileNotFoundError):
+    """The file of a saved model, or the folder for it, is not there."""
 
 
 class TrainingError(SktlError, RuntimeError):

@@ -18,16 +18,17 @@ ORDER = [
     "exceptions", "_version", "_torch", "_preprocessing", "_pixels", "_images", "_weights", "_sources", "_stages",
     "_augmentation", "_decoder", "_cut", "_backbones", "_folding", "_openvino", "_trunk", "_engines", "_database",
     "_store", "_cache", "_pass", "_progress", "_checking", "_features", "_labels", "_optimizers", "_nets", "_training",
-    "_batches", "_finetuning", "_transfer", "_recipes", "_base", "_classifier", "_encoder", "datasets", "__init__",
+    "_batches", "_finetuning", "_transfer", "_recipes", "_model_file", "_saving", "_base", "_classifier", "_encoder",
+    "_loading", "datasets", "__init__",
 ]  # fmt: skip
 ONLY_IN = {
     "torchvision.models": {"_sources"},
     "timm": {"_sources"},
     "skorch": {"_nets"},
     "openvino": {"_openvino"},
-    "safetensors": {"_weights"},
+    "safetensors": {"_weights", "_model_file"},
     "sqlite3": {"_database", "_store"},
-    "sklearn": {"_images", "_labels", "_training", "_base", "_classifier", "_encoder", "datasets"},
+    "sklearn": {"_images", "_labels", "_training", "_base", "_classifier", "_encoder", "_loading", "datasets"},
 }
 
 

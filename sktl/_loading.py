@@ -1,0 +1,70 @@
+"""`load`: a file that `save` wrote to the estimator that it was saved from."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from ._classifier import PretrainedImageClassifier
+from ._encoder import PretrainedImageEncoder
+from ._model_file import open_model
+from ._saving import decode, restore
+from ._torch import resolve_device
+
+_ESTIMATORS = {cls.__name__: cls for cls in (PretrainedImageClassifier, PretrainedImageEncoder)}
+
+
+def load(
+    path: str | os.PathLike[str], device: str | torch.device = "auto"
+) -> PretrainedImageClassifier | PretrainedImageEncoder:
+    """Load a fitted estimator that its method `save` wrote.
+
+    Nothing in the file is run: it holds numbers and JSON, every length, shape and type of which is checked before it
+    is used, and a checksum of all of it. A file from a stranger can still be a bad model: it predicts what it was
+    made to predict.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+    device : str or torch.device, default="auto"
+        Where the network is to run, whatever it was fitted on; it becomes the parameter `device`.
+
+    Returns
+    -------
+    estimator : PretrainedImageClassifier or PretrainedImageEncoder
+        Predictions are those of the saved one, bit for bit on the same machine with the same libraries. `history_`
+        has its epochs without their batches; `fit` starts anew, as ever.
+
+    Raises
+    ------
+    ModelFileNotFoundError
+        If there is no such file.
+    ModelFileError
+        If it is damaged, no saved model, or of another format; if it was saved with ``include_backbone=False`` and the
+        weights on this machine are others; or if the network that the installed libraries build computes something
+        else.
+    DeviceError
+        If the device is not there.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import numpy as np, sktl
+    >>> X = np.random.default_rng(0).random((8, 8, 8))
+    >>> clf = sktl.PretrainedImageClassifier(random_state=0).fit(X, ["a", "b"] * 4)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     clf.save(os.path.join(folder, "model.sktl"))
+    ...     loaded = sktl.load(os.path.join(folder, "model.sktl"))
+    >>> bool((loaded.predict_proba(X) == clf.predict_proba(X)).all())
+    True
+    """
+    found = resolve_device(device)
+    with open_model(path) as file:
+        kind = _ESTIMATORS[file.document["estimator"]]
+        parameters = {name: decode(value) for name, value in file.document["parameters"].items()}
+        estimator = kind(**parameters | {"device": device})
+        estimator._check_parameters()
+        estimator.device_ = found
+        restore(estimator, file)
+    return estimator

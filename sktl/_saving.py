@@ -1,0 +1,273 @@
+"""A fitted estimator to a document and tensors, and back: what is kept, as what, and what cannot be."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from collections.abc import Mapping
+from dataclasses import fields
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+
+from ._augmentation import RandomChange
+from ._backbones import Backbone, WeightsEnum, rebuilt_backbone, resolve_backbone, state_shapes, tensors_digest
+from ._finetuning import restored_tail
+from ._model_file import ModelFile, Tensors
+from ._nets import History, Recipe, TailRecipe
+from ._preprocessing import Preprocessing
+from ._torch import generator, single_threaded
+from ._training import restored_head
+from ._version import __version__
+from .exceptions import ImageFailure, InvalidParameterError, ModelFileError
+
+_VALUES = {cls.__name__: cls for cls in (Preprocessing, Recipe, TailRecipe, RandomChange, ImageFailure)}
+_LIBRARIES = ("numpy", "pillow", "safetensors", "scikit-learn", "skorch", "timm", "torch", "torchvision")
+_NETWORK, _WEIGHT, _BIAS, _PROBE = "network.", "output.weight", "output.bias", "probe.features"
+# Larger than the differences between machines, smaller than those between networks.
+_PROBE_TOLERANCE = 1e-3
+_MOST_PIXELS = 16_384
+
+
+# ------------------------------------------------------------------------------------------------------ values as JSON
+
+
+def encode(value: Any, name: str) -> Any:
+    """Return a value as JSON, types kept; `name` is what an error calls it."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, WeightsEnum):
+        return str(value)
+    if value is None or isinstance(value, bool | int | str):
+        return str(value) if isinstance(value, str) else value
+    if isinstance(value, float):
+        return value if np.isfinite(value) else {"float": repr(value)}
+    if isinstance(value, torch.device):
+        return str(value)
+    if isinstance(value, os.PathLike):
+        return os.fsdecode(value)
+    if type(value) in _VALUES.values():
+        names = ImageFailure._fields if isinstance(value, ImageFailure) else [field.name for field in fields(value)]
+        return {"value": type(value).__name__, "of": {key: encode(getattr(value, key), name) for key in names}}
+    if isinstance(value, list | np.ndarray):
+        return [encode(item, name) for item in value]
+    if isinstance(value, tuple):
+        return {"tuple": [encode(item, name) for item in value]}
+    if isinstance(value, Mapping):
+        return {"dict": [[encode(key, name), encode(item, name)] for key, item in value.items()]}
+    kind = "a function or class" if callable(value) else f"a {type(value).__name__}"
+    raise InvalidParameterError(
+        f"{name} is {kind}, which cannot be saved without code. Choose a value that is a name or a number, or pickle "
+        "the estimator, for those who trust you."
+    )
+
+
+def decode(value: Any) -> Any:
+    """Return what `encode` made JSON of."""
+    if isinstance(value, list):
+        return [decode(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if "value" in value:
+        return _VALUES[value["value"]](**{key: decode(item) for key, item in value["of"].items()})
+    if "tuple" in value:
+        return tuple(decode(item) for item in value["tuple"])
+    if "float" in value:
+        return float(value["float"])
+    return {decode(key): decode(item) for key, item in value["dict"]}
+
+
+# ------------------------------------------------------------------------------------------------------------- saving
+
+
+def to_document(estimator: Any, include_backbone: bool) -> tuple[dict[str, Any], Tensors]:
+    """Return what is kept of a fitted estimator.
+
+    Raises
+    ------
+    InvalidParameterError
+        If a parameter is a function, a class or an instance, or labels are of an unusual type.
+    """
+    parameters = estimator.get_params(deep=False)
+    document = {
+        "estimator": type(estimator).__name__,
+        "versions": _versions(),
+        "parameters": {name: encode(value, f"{name}={value!r}") for name, value in parameters.items()},
+        "engine": estimator.engine_,
+        "flattened": _encode_flattened(estimator),
+    }
+    pretrained = estimator.backbone_.build()
+    network = pretrained
+    tensors: dict[str, torch.Tensor] = {}
+    if hasattr(estimator, "net_"):
+        layer = estimator.net_.module_.output
+        tensors |= {_WEIGHT: layer.weight, _BIAS: layer.bias}
+        document["classifier"] = _encode_classifier(estimator)
+        if isinstance(estimator.recipe_, TailRecipe):
+            network = estimator.net_.module_.cut.network
+    before, after = pretrained.state_dict(), network.state_dict()
+    kept = [name for name in after if include_backbone or not torch.equal(before[name], after[name])]
+    tensors |= {_NETWORK + name: after[name] for name in kept}
+    tensors[_PROBE] = _probe(network, estimator.backbone_.preprocessing)
+    document["backbone"] = {
+        "name": estimator.backbone_.name,
+        "weights": estimator.backbone_.weights,
+        "preprocessing": encode(estimator.backbone_.preprocessing, "preprocessing"),
+        "image_size": parameters["image_size"] and int(parameters["image_size"]),
+        "seed": estimator.backbone_._seed,
+        "complete": include_backbone,
+        "sha256": tensors_digest(pretrained),
+    }
+    return document, tensors
+
+
+def _versions() -> dict[str, str]:
+    return {"sktl": __version__, "python": platform.python_version()} | {name: version(name) for name in _LIBRARIES}
+
+
+def _encode_flattened(estimator: Any) -> Any:
+    names = getattr(estimator, "feature_names_in_", None)
+    return {
+        "n_features": getattr(estimator, "n_features_in_", None),
+        "names": None if names is None else [str(name) for name in names],
+    }
+
+
+def _encode_classifier(estimator: Any) -> dict[str, Any]:
+    classes = estimator.classes_
+    rows = [{key: value for key, value in row.items() if key != "batches"} for row in estimator.history_]
+    return {
+        "classes": [encode(label, "a label of classes_") for label in classes],
+        "dtype": classes.dtype.str,
+        "recipe": encode(estimator.recipe_, "recipe_"),
+        "history": [encode(row, "history_") for row in rows],
+        "n_iter": int(estimator.n_iter_),
+        "invalid_images": [encode(failure, "invalid_images_") for failure in estimator.invalid_images_],
+    }
+
+
+def _probe(network: torch.nn.Module, preprocessing: Preprocessing) -> torch.Tensor:
+    """Return the features of one fixed image of noise."""
+    image = torch.randn(1, 3, *preprocessing.crop, generator=generator(0))
+    with single_threaded(), torch.inference_mode():
+        return network.eval()(image).float().clone()
+
+
+# ------------------------------------------------------------------------------------------------------------ restoring
+
+
+def restore(estimator: Any, file: ModelFile) -> None:
+    """Give an estimator, whose parameters are set, the fitted attributes that a file holds.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is damaged, or its network cannot be had on this machine.
+    """
+    document = file.document
+    described = document["backbone"]
+    complete = described["complete"]
+    preprocessing = _decode_preprocessing(described["preprocessing"])
+    backbone = _bare_backbone(estimator, described, preprocessing)
+    shapes = backbone.shapes() if complete else state_shapes(backbone.build())
+    expected = {_NETWORK + name: shapes[name] for name in (shapes if complete else file.names(_NETWORK))}
+    expected[_PROBE] = (file.shape(_PROBE), torch.float32)
+    _, n_features = file.shape(_PROBE)
+    if "classifier" in document:
+        n_classes = len(document["classifier"]["classes"])
+        expected |= {_WEIGHT: ((n_classes, n_features), torch.float64), _BIAS: ((n_classes,), torch.float64)}
+    tensors = file.read(expected)
+    network = backbone.build()
+    if not complete and tensors_digest(network) != described["sha256"]:
+        raise ModelFileError(
+            f"The file was saved without the network, and the weights {described['weights']!r} of backbone="
+            f"{backbone.name!r} on this machine are not those that it was trained with. Save it with "
+            "include_backbone=True, or bring the same weights."
+        )
+    network.load_state_dict({name: tensors.get(_NETWORK + name, old) for name, old in network.state_dict().items()})
+    if complete:
+        backbone = rebuilt_backbone(backbone, described["weights"], preprocessing, network)
+    _check_probe(_probe(network, preprocessing), tensors[_PROBE], document["versions"])
+    estimator.backbone_, estimator.engine_ = backbone, str(document["engine"])
+    _restore_flattened(estimator, document["flattened"])
+    if "classifier" in document:
+        _restore_classifier(estimator, document["classifier"], network, tensors)
+    else:
+        estimator._n_features_out = n_features
+
+
+def _decode_preprocessing(described: Any) -> Preprocessing:
+    found = decode(described)
+    sizes = [*(found.resize if isinstance(found.resize, tuple) else (found.resize,)), *found.crop]
+    if not all(isinstance(size, int) and 0 < size <= _MOST_PIXELS for size in sizes) or len(found.crop) != 2:
+        raise ValueError(f"preprocessing has sizes {sizes}")
+    if not np.isfinite([*found.mean, *found.std]).all() or len(found.mean) != 3 or len(found.std) != 3:
+        raise ValueError("preprocessing has no mean and deviation of three channels")
+    return Preprocessing(found.resize, found.crop, str(found.interpolation), found.mean, found.std)
+
+
+def _bare_backbone(estimator: Any, described: Mapping[str, Any], preprocessing: Preprocessing) -> Backbone:
+    """Return the backbone as this machine has it: with its weights, or with any where the file holds them."""
+    name, image_size = described["name"], described["image_size"]
+    if not isinstance(name, str) or name != estimator.backbone:
+        raise ValueError("the backbone is not that of the parameters")
+    if not described["complete"]:
+        return resolve_backbone(name, estimator.weights, image_size, described["seed"])
+    height, width = preprocessing.crop
+    return resolve_backbone(name, None, image_size or (height if height == width else None), 0)
+
+
+def _check_probe(found: torch.Tensor, expected: torch.Tensor, versions: Mapping[str, str]) -> None:
+    difference = float((found - expected).abs().max() / expected.abs().max().clamp_min(1e-12))
+    if not difference <= _PROBE_TOLERANCE:
+        raise ModelFileError(
+            f"The network that is built here computes other features than the saved one, by {difference:.1e} of the "
+            f"largest. Install the versions with which it was saved: {_differing(versions)}."
+        )
+
+
+def _differing(versions: Mapping[str, str]) -> str:
+    here = _versions()
+    return ", ".join(f"{name} {number}" for name, number in versions.items() if here.get(name) != number) or "all agree"
+
+
+def _restore_flattened(estimator: Any, flattened: Mapping[str, Any]) -> None:
+    if flattened["n_features"] is not None:
+        estimator.n_features_in_ = int(flattened["n_features"])
+    if flattened["names"] is not None:
+        estimator.feature_names_in_ = np.array(flattened["names"], dtype=object)
+
+
+def _restore_classifier(
+    estimator: Any, described: Mapping[str, Any], network: torch.nn.Module, tensors: Tensors
+) -> None:
+    recipe = decode(described["recipe"])
+    if not isinstance(recipe, Recipe):
+        raise TypeError("the recipe is none")
+    history = History([decode(row) for row in described["history"]])
+    if isinstance(recipe, TailRecipe):
+        cut = estimator.backbone_.cut(recipe.n_trainable)
+        cut.network.load_state_dict(network.state_dict())
+        net = restored_tail(cut, estimator.backbone_.preprocessing, tensors[_WEIGHT], tensors[_BIAS], recipe)
+        estimator._trained_digest = tensors_digest(cut.network)
+    else:
+        net = restored_head(tensors[_WEIGHT], tensors[_BIAS], recipe)
+    net.history_ = history
+    estimator.net_, estimator.recipe_, estimator.n_iter_ = net, recipe, int(described["n_iter"])
+    estimator.classes_ = _decode_classes(described)
+    estimator.invalid_images_ = tuple(decode(failure) for failure in described["invalid_images"])
+
+
+def _decode_classes(described: Mapping[str, Any]) -> np.ndarray:
+    labels, dtype = described["classes"], described["dtype"]
+    if not re.fullmatch(r"\|O|\|b1|[<>|][iu][1248]|[<>]f[248]|[<>]U\d{1,9}", dtype):
+        raise ValueError(f"labels have dtype {dtype!r}")
+    if not all(isinstance(label, str if dtype[1] in "OU" else int | float) for label in labels):
+        raise ValueError("labels are not of their dtype")
+    classes = np.array(labels, dtype=object if dtype == "|O" else None).astype(dtype)
+    if len(np.unique(classes)) != len(labels) or classes.tolist() != sorted(labels):
+        raise ValueError("labels are not sorted")
+    return classes
