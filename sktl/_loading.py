@@ -9,7 +9,7 @@ import torch
 from ._classifier import PretrainedImageClassifier
 from ._encoder import PretrainedImageEncoder
 from ._model_file import open_model
-from ._saving import decode, restore
+from ._saving import OF_THE_MACHINE, decode, restore
 from ._torch import resolve_device
 
 _ESTIMATORS = {cls.__name__: cls for cls in (PretrainedImageClassifier, PretrainedImageEncoder)}
@@ -28,7 +28,8 @@ def load(
     ----------
     path : str or os.PathLike
     device : str or torch.device, default="auto"
-        Where the network is to run, whatever it was fitted on; it becomes the parameter `device`.
+        Where the network is to run, whatever it was fitted on; it becomes the parameter `device`. The other parameters
+        of the machine, `cache`, `n_jobs` and `verbose`, have their defaults.
 
     Returns
     -------
@@ -63,7 +64,9 @@ def load(
     with open_model(path) as file:
         kind = _ESTIMATORS[file.document["estimator"]]
         parameters = {name: decode(value) for name, value in file.document["parameters"].items()}
-        estimator = kind(**parameters | {"device": device})
+        if forbidden := parameters.keys() & OF_THE_MACHINE:
+            raise ValueError(f"it sets {', '.join(sorted(forbidden))}")
+        estimator = kind(**parameters, device=device)
         estimator._check_parameters()
         estimator.device_ = found
         restore(estimator, file)

@@ -75,12 +75,13 @@ class ModelFile:
 
     Attributes
     ----------
+    path : str or os.PathLike
     document : dict
         As it was written.
     """
 
     def __init__(self, path: str | os.PathLike[str], file: Any):
-        self._path = path
+        self.path = path
         self._file = file
         self._names = set(file.keys())
         metadata = file.metadata() or {}
@@ -105,7 +106,7 @@ class ModelFile:
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of a tensor, which is not read for it."""
         if name not in self._names:
-            raise damaged(self._path, f"it lacks {name}")
+            raise damaged(self.path, f"it lacks {name}")
         return tuple(self._file.get_slice(name).get_shape())
 
     def read(self, expected: Mapping[str, tuple[tuple[int, ...], torch.dtype]]) -> dict[str, torch.Tensor]:
@@ -117,13 +118,13 @@ class ModelFile:
             If they are not, or not the ones that were written.
         """
         for name in sorted(self._names ^ expected.keys()):
-            raise damaged(self._path, f"it {'has a needless' if name in self._names else 'lacks'} {name}")
+            raise damaged(self.path, f"it {'has a needless' if name in self._names else 'lacks'} {name}")
         for name, (shape, dtype) in expected.items():
             if self.shape(name) != shape or _TYPES.get(self._file.get_slice(name).get_dtype()) != dtype:
-                raise damaged(self._path, f"{name} has shape {self.shape(name)}, not {shape} of {dtype}")
+                raise damaged(self.path, f"{name} has shape {self.shape(name)}, not {shape} of {dtype}")
         tensors = {name: self._file.get_tensor(name) for name in expected}
         if _digest(self._text, tensors) != self._expected:
-            raise damaged(self._path, "its checksum is another")
+            raise damaged(self.path, "its checksum is another")
         return tensors
 
 

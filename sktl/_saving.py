@@ -16,7 +16,7 @@ import torch
 from ._augmentation import RandomChange
 from ._backbones import Backbone, WeightsEnum, rebuilt_backbone, resolve_backbone, state_shapes, tensors_digest
 from ._finetuning import restored_tail
-from ._model_file import ModelFile, Tensors
+from ._model_file import ModelFile, Tensors, damaged
 from ._nets import History, Recipe, TailRecipe
 from ._preprocessing import Preprocessing
 from ._torch import generator, single_threaded
@@ -29,7 +29,9 @@ _LIBRARIES = ("numpy", "pillow", "safetensors", "scikit-learn", "skorch", "timm"
 _NETWORK, _WEIGHT, _BIAS, _PROBE = "network.", "output.weight", "output.bias", "probe.features"
 # Larger than the differences between machines, smaller than those between networks.
 _PROBE_TOLERANCE = 1e-3
-_MOST_PIXELS = 16_384
+_MOST_PIXELS = 2_048
+# Parameters that concern a machine, not a model: a file from elsewhere has no say in them.
+OF_THE_MACHINE = frozenset({"device", "cache", "n_jobs", "verbose"})
 
 
 # ------------------------------------------------------------------------------------------------------ values as JSON
@@ -92,6 +94,8 @@ def to_document(estimator: Any, include_backbone: bool) -> tuple[dict[str, Any],
         If a parameter is a function, a class or an instance, or labels are of an unusual type.
     """
     parameters = estimator.get_params(deep=False)
+    parameters = {name: value for name, value in parameters.items() if name not in OF_THE_MACHINE}
+    _check_sizes(estimator.backbone_.preprocessing)
     document = {
         "estimator": type(estimator).__name__,
         "versions": _versions(),
@@ -116,7 +120,7 @@ def to_document(estimator: Any, include_backbone: bool) -> tuple[dict[str, Any],
         "name": estimator.backbone_.name,
         "weights": estimator.backbone_.weights,
         "preprocessing": encode(estimator.backbone_.preprocessing, "preprocessing"),
-        "image_size": parameters["image_size"] and int(parameters["image_size"]),
+        "image_size": None if estimator.image_size is None else int(estimator.image_size),
         "seed": estimator.backbone_._seed,
         "complete": include_backbone,
         "sha256": tensors_digest(pretrained),
@@ -190,7 +194,7 @@ def restore(estimator: Any, file: ModelFile) -> None:
     network.load_state_dict({name: tensors.get(_NETWORK + name, old) for name, old in network.state_dict().items()})
     if complete:
         backbone = rebuilt_backbone(backbone, described["weights"], preprocessing, network)
-    _check_probe(_probe(network, preprocessing), tensors[_PROBE], document["versions"])
+    _check_probe(_probe(network, preprocessing), file, tensors[_PROBE])
     estimator.backbone_, estimator.engine_ = backbone, str(document["engine"])
     _restore_flattened(estimator, document["flattened"])
     if "classifier" in document:
@@ -201,12 +205,21 @@ def restore(estimator: Any, file: ModelFile) -> None:
 
 def _decode_preprocessing(described: Any) -> Preprocessing:
     found = decode(described)
-    sizes = [*(found.resize if isinstance(found.resize, tuple) else (found.resize,)), *found.crop]
-    if not all(isinstance(size, int) and 0 < size <= _MOST_PIXELS for size in sizes) or len(found.crop) != 2:
-        raise ValueError(f"preprocessing has sizes {sizes}")
     if not np.isfinite([*found.mean, *found.std]).all() or len(found.mean) != 3 or len(found.std) != 3:
         raise ValueError("preprocessing has no mean and deviation of three channels")
+    _check_sizes(found)
     return Preprocessing(found.resize, found.crop, str(found.interpolation), found.mean, found.std)
+
+
+def _check_sizes(preprocessing: Preprocessing) -> None:
+    """Refuse images so large that they could be a trap."""
+    resize = preprocessing.resize
+    sizes = (*(resize if isinstance(resize, tuple) else (resize,)), *preprocessing.crop)
+    if not all(isinstance(size, int) and 0 < size <= _MOST_PIXELS for size in sizes) or len(preprocessing.crop) != 2:
+        raise InvalidParameterError(
+            f"image_size: models for images that are resized to {sizes} pixels are not saved or loaded, at most "
+            f"{_MOST_PIXELS}."
+        )
 
 
 def _bare_backbone(estimator: Any, described: Mapping[str, Any], preprocessing: Preprocessing) -> Backbone:
@@ -220,18 +233,18 @@ def _bare_backbone(estimator: Any, described: Mapping[str, Any], preprocessing: 
     return resolve_backbone(name, None, image_size or (height if height == width else None), 0)
 
 
-def _check_probe(found: torch.Tensor, expected: torch.Tensor, versions: Mapping[str, str]) -> None:
+def _check_probe(found: torch.Tensor, file: ModelFile, expected: torch.Tensor) -> None:
     difference = float((found - expected).abs().max() / expected.abs().max().clamp_min(1e-12))
-    if not difference <= _PROBE_TOLERANCE:
-        raise ModelFileError(
-            f"The network that is built here computes other features than the saved one, by {difference:.1e} of the "
-            f"largest. Install the versions with which it was saved: {_differing(versions)}."
-        )
-
-
-def _differing(versions: Mapping[str, str]) -> str:
+    if difference <= _PROBE_TOLERANCE:
+        return
     here = _versions()
-    return ", ".join(f"{name} {number}" for name, number in versions.items() if here.get(name) != number) or "all agree"
+    others = [f"{name} {number}" for name, number in file.document["versions"].items() if here.get(name) != number]
+    if not others:
+        raise damaged(file.path, "its network computes other features than it says")
+    raise ModelFileError(
+        f"The network of {os.fspath(file.path)!r} computes other features here than where it was saved, by "
+        f"{difference:.1e} of the largest. Install the versions with which it was saved: {', '.join(others)}."
+    )
 
 
 def _restore_flattened(estimator: Any, flattened: Mapping[str, Any]) -> None:

@@ -47,6 +47,8 @@ def file_digest(path: str | os.PathLike[str]) -> str:
 
 def _open(path: str | os.PathLike[str]) -> BufferedReader:
     try:
+        if os.path.exists(path) and not os.path.isfile(path):  # a pipe would block, a device never end
+            raise WeightsError(f"weights={str(path)!r} is not a file. Pass a file.")
         return open(path, "rb")
     except FileNotFoundError as error:
         raise WeightsNotFoundError(
