@@ -98,8 +98,12 @@ class PretrainedImageBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         return as_samples(X, self.image_shape, lenient)
 
     def _extractor(self, backbone: Backbone, device: torch.device, engine: str) -> FeatureExtractor:
-        cache = open_cache(self.cache)
+        cache = open_cache(self._cache_place())
         return FeatureExtractor(backbone, device, self.n_jobs, cache, self.verbose, engine=engine)
+
+    def _cache_place(self) -> str | os.PathLike[str] | Literal[False]:
+        """Return what the parameter `cache` comes to."""
+        return self.cache
 
     def _fitted_extractor(self, backbone: Backbone) -> FeatureExtractor:
         """Return the extractor of a fitted estimator, on the engine of the fit wherever that is to be had."""

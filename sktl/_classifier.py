@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -23,12 +25,15 @@ from ._augmentation import AUGMENTATIONS, Transform
 from ._backbones import BackboneName, Weights, tensors_digest
 from ._base import PretrainedImageBase
 from ._checking import find_failures
+from ._checkpoints import Checkpoint
 from ._features import FeatureExtractor, TailExtractor
 from ._labels import Targets, check_targets, check_validation_targets, hold_out
 from ._nets import History, NeuralNet, Recipe, TailRecipe
 from ._recipes import check_combinations, resolve_recipe
+from ._saving import library_versions
 from ._training import train_head
 from ._transfer import Labelled, train_stages
+from ._values import encode
 from .exceptions import (
     ImageFailure,
     InvalidImageError,
@@ -160,6 +165,12 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         for temporary files, shared with worker processes and removed when this process ends; a path in that folder, for
         good, shared by all processes that name it; False nowhere. See :func:`cache_info`, :func:`clear_cache` and, for
         their bound, :func:`set_cache_limit`. Results do not depend on it.
+    checkpoint : str or os.PathLike, default=None
+        A folder in which each epoch leaves the state of the training, so that the same call to `fit` goes on after a
+        crash, and ends with the same bits as without it. Files are named by a digest of images, labels, parameters and
+        versions: folds and candidates of a search lie side by side, and what is finished is not trained again. With it,
+        ``cache="auto"`` keeps features in the folder, too. Needs an integer `random_state`; nothing is ever deleted:
+        remove the folder when you are done. None keeps nothing.
     n_jobs : int, default=None
         Threads that read images and, on a CPU, run the network. None is the number that torch uses in the calling
         thread, which joblib's worker processes lower to their share of the cores; -1 is all cores. Results do not
@@ -220,6 +231,8 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         By `fit`, if the device is not there.
     EngineError
         By `fit`, if `engine="openvino"` is not installed, not possible on the device, or cannot run the network.
+    CheckpointError
+        By `fit`, if a checkpoint is damaged, or was renamed.
     TrainingError
         By `fit`, if the loss is no longer finite, or one image is too much for the memory of the device.
 
@@ -285,6 +298,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         "invalid_images": [StrOptions({"raise", "skip"})],
         "amp": [StrOptions({"auto"}), Options(bool, {False})],
         "compile": ["boolean"],
+        "checkpoint": [str, os.PathLike, None],
         "net_params": [dict, None],
     }
 
@@ -326,6 +340,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         amp: str | bool = "auto",
         compile: bool = False,
         cache: str | os.PathLike[str] | Literal[False] = "auto",
+        checkpoint: str | os.PathLike[str] | None = None,
         n_jobs: int | None = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
@@ -360,6 +375,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         self.amp = amp
         self.compile = compile
         self.cache = cache
+        self.checkpoint = checkpoint
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose
@@ -429,7 +445,9 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         n_samples, n_features = parts[0][0].shape
         self.recipe_ = resolve_recipe(self, 0, n_samples, n_features, self.device_)
         held_out = parts[1] if len(parts) > 1 else None
-        self.net_, self.n_iter_ = train_head(*parts[0], self.recipe_, seed, self.net_params, held_out)
+        kept = self._open_checkpoint(images, validation, extractor, self.recipe_, (seed,), rows)
+        kept = kept and kept.of_phase("output layer")
+        self.net_, self.n_iter_ = train_head(*parts[0], self.recipe_, seed, self.net_params, held_out, kept)
 
     def _fit_stages(
         self,
@@ -452,11 +470,50 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
             self._check_images(images, extractor, "X")
             if validation is not None:
                 self._check_images(validation, extractor, "X_val")
-        net = train_stages(extractor, training, watched, recipe, seeds, self.net_params)
+        kept = self._open_checkpoint(images, validation, extractor, recipe, seeds, rows)
+        net = train_stages(extractor, training, watched, recipe, seeds, self.net_params, kept)
         self.net_, self.n_iter_, self.recipe_ = net, len(net.history), recipe
         if (recipe.augmentation is None or recipe.n_views) and net.module_.cut.split:
             self.engine_ = replace(extractor, n_trainable=recipe.n_trainable).engine_name
         self._trained_digest = tensors_digest(net.module_.cut.network)
+
+    def _open_checkpoint(
+        self,
+        images: Labelled,
+        validation: Labelled | None,
+        extractor: FeatureExtractor,
+        recipe: Recipe,
+        seeds: tuple[int, ...],
+        rows: _Rows,
+    ) -> Checkpoint | None:
+        """Return where the states of training are kept, if they are, by all that its result depends on."""
+        if self.checkpoint is None:
+            return None
+        parts = [images] if validation is None else [images, validation]
+        targets = hashlib.sha256()
+        for part in parts:
+            for array in (part.targets.codes, part.targets.weights, *(some for some in rows if len(rows) > 1)):
+                targets.update(np.ascontiguousarray(array).data)
+        header = {
+            "versions": library_versions(),
+            "network": extractor.backbone.identity,
+            "engine": extractor.fingerprint,
+            "device": str(extractor.device),
+            "images": [extractor.digest(part.samples) for part in parts],
+            "labels": encode(images.targets.classes.tolist(), "a label"),
+            "targets": targets.hexdigest(),
+            "seeds": list(seeds),
+            "recipe": encode(recipe, "recipe_"),
+        }
+        directory = Path(self.checkpoint).expanduser()
+        directory.mkdir(parents=True, exist_ok=True)
+        return Checkpoint(directory, header)
+
+    def _cache_place(self) -> str | os.PathLike[str] | Literal[False]:
+        # The features of a fit that was killed are to be found again, too.
+        if self.cache == "auto" and self.checkpoint is not None:
+            return Path(self.checkpoint).expanduser() / "features"
+        return self.cache
 
     def _find_failures(self, images: Labelled, extractor: FeatureExtractor) -> list[ImageFailure]:
         preprocessing = self.backbone_.preprocessing

@@ -20,7 +20,7 @@ from ._cut import Cut
 from ._decoder import Decoder
 from ._engines import facts_key, is_open, known_facts, open_engine, remember_facts
 from ._images import Sample
-from ._pass import Pass, read_keys
+from ._pass import Pass, contents_digest, read_keys
 from ._progress import progress_bar
 from ._torch import n_threads, place, single_threaded_pool
 from ._trunk import EngineFacts, chunk_size
@@ -101,6 +101,16 @@ class FeatureExtractor:
     def _keep(self, facts: EngineFacts) -> None:
         if facts.fingerprint is not None:
             self.cache.put(_ENGINES, [(facts_key(*self._wanted), facts.format())])
+
+    @property
+    def fingerprint(self) -> str | None:
+        """What identifies the function from images to rows; None if it gives other rows each time."""
+        return self._facts().fingerprint
+
+    def digest(self, samples: Sequence[Sample]) -> str:
+        """Return a digest of the contents of samples, in order."""
+        with single_threaded_pool(n_threads(self.n_jobs)) as pool:
+            return contents_digest(samples, pool, self.cache)
 
     def __call__(self, samples: Sequence[Sample]) -> np.ndarray:
         """Return the features or activations of samples, float32 of shape (n_samples, ...).

@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from ._batches import Batch, ImageInputs, Inputs, LabelledInputs, TrainingBatches, ValidationBatches
+from ._checkpoints import Checkpoint, Keeping, fit_from
 from ._cut import Cut
 from ._labels import Targets
 from ._nets import OutputLayer, TailRecipe, WeightedNet, as_output_layer, net_arguments, restored
@@ -204,6 +205,7 @@ def fine_tune(
     pool: ThreadPoolExecutor,
     device: torch.device,
     net_params: dict[str, Any] | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> WeightedNet:
     """Train the tail of a cut network and an output layer.
 
@@ -226,6 +228,8 @@ def fine_tune(
     device : torch.device
     net_params : dict or None
         Further arguments of the skorch net; left unchanged.
+    checkpoint : Checkpoint or None
+        Where the state of training is kept after each epoch, and where it goes on from.
 
     Returns
     -------
@@ -245,7 +249,7 @@ def fine_tune(
     if len(parts) > 1:
         others, their = parts[1]
         held_out = LabelledInputs(others, rank[their.codes], their.relative_weights())
-    net = _make_net(module, dataset, held_out, recipe, seed, copy.deepcopy(net_params or {}))
+    net = _make_net(module, dataset, held_out, recipe, seed, copy.deepcopy(net_params or {}), checkpoint)
     # BatchNorm that trains needs the whole batch at once.
     whole = device.type != "cpu" or not recipe.keeps_statistics
     micro_batch = _MICRO_BATCH_OF_PIXELS if isinstance(inputs, ImageInputs) else _MICRO_BATCH
@@ -254,7 +258,7 @@ def fine_tune(
     start = {p: p.detach().clone() for p in module.parameters() if p.requires_grad}
     net.anchors = {p: start[p] if recipe.keeps_statistics else torch.zeros_like(p) for p in cut.depths() if p.ndim > 1}
     with contextlib.nullcontext() if whole else single_threaded(), _compiled(cut) if recipe.compile else _AS_IT_IS:
-        net.fit(dataset)
+        fit_from(net, dataset, checkpoint)
     net.forget()
     with torch.no_grad():
         for parameter, before in start.items():
@@ -310,9 +314,11 @@ def _make_net(
     recipe: TailRecipe,
     seed: int,
     net_params: dict[str, Any],
+    checkpoint: Checkpoint | None,
 ) -> _TailNet:
     arguments = net_arguments(recipe, len(dataset), float(dataset.weights.mean()), held_out, net_params)
     arguments["callbacks"] += net_params.pop("callbacks", None) or []
+    arguments["callbacks"] += [] if checkpoint is None else [("keeping", Keeping(checkpoint))]
     if recipe.stage_optimizer != recipe.optimizer:
         arguments = {key: value for key, value in arguments.items() if not key.startswith("optimizer__")}
         arguments |= {"optimizer": PairedOptimizer, "optimizer__head": recipe.optimizer}

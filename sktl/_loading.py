@@ -9,8 +9,9 @@ import torch
 from ._classifier import PretrainedImageClassifier
 from ._encoder import PretrainedImageEncoder
 from ._model_file import open_model
-from ._saving import OF_THE_MACHINE, decode, restore
+from ._saving import OF_THE_MACHINE, restore
 from ._torch import resolve_device
+from ._values import decode
 
 _ESTIMATORS = {cls.__name__: cls for cls in (PretrainedImageClassifier, PretrainedImageEncoder)}
 

@@ -122,7 +122,17 @@ class ModelFile:
         for name, (shape, dtype) in expected.items():
             if self.shape(name) != shape or _TYPES.get(self._file.get_slice(name).get_dtype()) != dtype:
                 raise damaged(self.path, f"{name} has shape {self.shape(name)}, not {shape} of {dtype}")
-        tensors = {name: self._file.get_tensor(name) for name in expected}
+        return self.read_all()
+
+    def read_all(self) -> dict[str, torch.Tensor]:
+        """Return all tensors, of whatever shape.
+
+        Raises
+        ------
+        ModelFileError
+            If they are not the ones that were written.
+        """
+        tensors = {name: self._file.get_tensor(name) for name in self._names}
         if _digest(self._text, tensors) != self._expected:
             raise damaged(self.path, "its checksum is another")
         return tensors

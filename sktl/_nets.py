@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -167,7 +167,11 @@ class CosineSchedule(Callback):
         return (1 + math.cos(math.pi * min(step - self.n_warmup, n_falling) / max(1, n_falling))) / 2
 
     def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:
-        self.step_ = 0
+        self.resume(net, 0)
+
+    def resume(self, net: NeuralNet, step: int) -> None:
+        """Set the rates of a step, from which training goes on."""
+        self.step_ = step
         self._set_rates(net)
 
     def on_batch_end(self, net: NeuralNet, training: bool = False, **kwargs: Any) -> None:
@@ -225,17 +229,35 @@ class WeightedNet(NeuralNet):
                 f"lr={self.lr:g}. Lower lr, for instance to {self.lr / 10:g}."
             )
 
-    def fit(self, X: torch.utils.data.Dataset, y: None = None, **fit_params: Any) -> WeightedNet:
-        """Train from the start; unlike skorch's own `fit`, let KeyboardInterrupt through."""
+    def fit(
+        self,
+        X: torch.utils.data.Dataset,
+        y: None = None,
+        resume: Callable[[WeightedNet], bool] | None = None,
+        **fit_params: Any,
+    ) -> WeightedNet:
+        """Train from the start, or from the state into which `resume` puts the net unless it says that this is the end.
+
+        Unlike skorch's own `fit`, let KeyboardInterrupt through.
+        """
         self.initialize()
         self.notify("on_train_begin", X=X, y=y)
+        if resume is not None and resume(self):
+            return self
         try:
-            self.fit_loop(X, y)
+            self.fit_loop(X, y, epochs=self.max_epochs - len(self.history))
         except KeyboardInterrupt:
             if not any(isinstance(c, EarlyStopping) and c.misses_ >= c.patience for _, c in self.callbacks_):
                 raise
         self.notify("on_train_end", X=X, y=y)
         return self
+
+    def get_iterator(self, dataset: Any, training: bool = False) -> Any:
+        """Return the batches of a dataset, those of training from the epoch that comes next."""
+        iterator = super().get_iterator(dataset, training)
+        if training:
+            iterator.epoch = len(self.history)
+        return iterator
 
     def validation_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
         """Return the loss of a batch of the validation set, whose weights have mean 1."""

@@ -175,6 +175,12 @@ def read_keys(
     return keys, {content.key: content.problem for content in contents.values() if content.problem is not None}
 
 
+def contents_digest(samples: Sequence[Sample], pool: ThreadPoolExecutor, cache: Cache) -> str:
+    """Return a digest of the contents of samples, in order."""
+    keys, _ = read_keys(samples, pool, cache)
+    return hashlib.sha256(b"".join(keys)).hexdigest()
+
+
 def in_tasks(function: Callable[[int], Result], positions: Sequence[int], pool: ThreadPoolExecutor) -> list[Result]:
     """Return what a function gives for each position, computed by a pool in tasks that are worth their overhead."""
     tasks = [positions[start : start + _READS_PER_TASK] for start in range(0, len(positions), _READS_PER_TASK)]

@@ -6,6 +6,7 @@ import inspect
 import math
 import warnings
 from dataclasses import replace
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -143,6 +144,22 @@ def _check_optimizer_options(estimator: Any) -> None:
             )
 
 
+def _check_resumable(estimator: Any) -> None:
+    """Raise `InvalidParameterError` if the same call would not be the same fit, or has states that cannot be kept."""
+    if isinstance(estimator.random_state, bool) or not isinstance(estimator.random_state, Integral):
+        raise InvalidParameterError(
+            f"checkpoint={estimator.checkpoint!r} needs an integer random_state, by which the same call finds its "
+            f"state again; it is {estimator.random_state!r}. Pass one, or leave checkpoint=None."
+        )
+    for name in ("net_params", "augmentation", "optimizer"):
+        value = getattr(estimator, name)
+        if value and (callable(value) or name == "net_params"):
+            raise InvalidParameterError(
+                f"checkpoint={estimator.checkpoint!r} cannot keep the state of {name}={value!r}. Choose one by name, "
+                "or leave checkpoint=None."
+            )
+
+
 def check_combinations(estimator: Any) -> None:
     """Raise `InvalidParameterError` if training parameters of a classifier contradict each other, naming them."""
     if estimator.weights is None and estimator.trainable_stages != "all":
@@ -169,6 +186,8 @@ def check_combinations(estimator: Any) -> None:
             f"augmentation_views={views!r} has no meaning with augmentation=None: there is one "
             "view of each image. Leave augmentation_views=None, or choose an augmentation."
         )
+    if estimator.checkpoint is not None:
+        _check_resumable(estimator)
     check_net_params(estimator.net_params)
     optimizer = estimator.optimizer
     if isinstance(optimizer, type) and not issubclass(optimizer, torch.optim.Optimizer):

@@ -6,83 +6,30 @@ import os
 import platform
 import re
 from collections.abc import Mapping
-from dataclasses import fields
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 import torch
 
-from ._augmentation import RandomChange
-from ._backbones import Backbone, WeightsEnum, rebuilt_backbone, resolve_backbone, state_shapes, tensors_digest
+from ._backbones import Backbone, rebuilt_backbone, resolve_backbone, state_shapes, tensors_digest
 from ._finetuning import restored_tail
 from ._model_file import ModelFile, Tensors, damaged
 from ._nets import History, Recipe, TailRecipe
 from ._preprocessing import Preprocessing
 from ._torch import generator, single_threaded
 from ._training import restored_head
+from ._values import decode, encode
 from ._version import __version__
-from .exceptions import ImageFailure, InvalidParameterError, ModelFileError
+from .exceptions import InvalidParameterError, ModelFileError
 
-_VALUES = {cls.__name__: cls for cls in (Preprocessing, Recipe, TailRecipe, RandomChange, ImageFailure)}
 _LIBRARIES = ("numpy", "pillow", "safetensors", "scikit-learn", "skorch", "timm", "torch", "torchvision")
 _NETWORK, _WEIGHT, _BIAS, _PROBE = "network.", "output.weight", "output.bias", "probe.features"
 # Larger than the differences between machines, smaller than those between networks.
 _PROBE_TOLERANCE = 1e-3
 _MOST_PIXELS = 2_048
 # Parameters that concern a machine, not a model: a file from elsewhere has no say in them.
-OF_THE_MACHINE = frozenset({"device", "cache", "n_jobs", "verbose"})
-
-
-# ------------------------------------------------------------------------------------------------------ values as JSON
-
-
-def encode(value: Any, name: str) -> Any:
-    """Return a value as JSON, types kept; `name` is what an error calls it."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, WeightsEnum):
-        return str(value)
-    if value is None or isinstance(value, bool | int | str):
-        return str(value) if isinstance(value, str) else value
-    if isinstance(value, float):
-        return value if np.isfinite(value) else {"float": repr(value)}
-    if isinstance(value, torch.device):
-        return str(value)
-    if isinstance(value, os.PathLike):
-        return os.fsdecode(value)
-    if type(value) in _VALUES.values():
-        names = ImageFailure._fields if isinstance(value, ImageFailure) else [field.name for field in fields(value)]
-        return {"value": type(value).__name__, "of": {key: encode(getattr(value, key), name) for key in names}}
-    if isinstance(value, list | np.ndarray):
-        return [encode(item, name) for item in value]
-    if isinstance(value, tuple):
-        return {"tuple": [encode(item, name) for item in value]}
-    if isinstance(value, Mapping):
-        return {"dict": [[encode(key, name), encode(item, name)] for key, item in value.items()]}
-    kind = "a function or class" if callable(value) else f"a {type(value).__name__}"
-    raise InvalidParameterError(
-        f"{name} is {kind}, which cannot be saved without code. Choose a value that is a name or a number, or pickle "
-        "the estimator, for those who trust you."
-    )
-
-
-def decode(value: Any) -> Any:
-    """Return what `encode` made JSON of."""
-    if isinstance(value, list):
-        return [decode(item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    if "value" in value:
-        return _VALUES[value["value"]](**{key: decode(item) for key, item in value["of"].items()})
-    if "tuple" in value:
-        return tuple(decode(item) for item in value["tuple"])
-    if "float" in value:
-        return float(value["float"])
-    return {decode(key): decode(item) for key, item in value["dict"]}
-
-
-# ------------------------------------------------------------------------------------------------------------- saving
+OF_THE_MACHINE = frozenset({"device", "cache", "checkpoint", "n_jobs", "verbose"})
 
 
 def to_document(estimator: Any, include_backbone: bool) -> tuple[dict[str, Any], Tensors]:
@@ -98,7 +45,7 @@ def to_document(estimator: Any, include_backbone: bool) -> tuple[dict[str, Any],
     _check_sizes(estimator.backbone_.preprocessing)
     document = {
         "estimator": type(estimator).__name__,
-        "versions": _versions(),
+        "versions": library_versions(),
         "parameters": {name: encode(value, f"{name}={value!r}") for name, value in parameters.items()},
         "engine": estimator.engine_,
         "flattened": _encode_flattened(estimator),
@@ -128,7 +75,7 @@ def to_document(estimator: Any, include_backbone: bool) -> tuple[dict[str, Any],
     return document, tensors
 
 
-def _versions() -> dict[str, str]:
+def library_versions() -> dict[str, str]:
     return {"sktl": __version__, "python": platform.python_version()} | {name: version(name) for name in _LIBRARIES}
 
 
@@ -237,7 +184,7 @@ def _check_probe(found: torch.Tensor, file: ModelFile, expected: torch.Tensor) -
     difference = float((found - expected).abs().max() / expected.abs().max().clamp_min(1e-12))
     if difference <= _PROBE_TOLERANCE:
         return
-    here = _versions()
+    here = library_versions()
     others = [f"{name} {number}" for name, number in file.document["versions"].items() if here.get(name) != number]
     if not others:
         raise damaged(file.path, "its network computes other features than it says")

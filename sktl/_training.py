@@ -19,6 +19,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
+from ._checkpoints import Checkpoint, Keeping, fit_from
 from ._labels import Targets
 from ._nets import OutputLayer, Recipe, WeightedNet, net_arguments, restored
 from ._torch import generator, single_threaded
@@ -222,6 +223,7 @@ def train_head(
     seed: int,
     net_params: dict[str, Any] | None = None,
     validation: tuple[np.ndarray, Targets] | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> tuple[WeightedNet, int]:
     """Train an output layer.
 
@@ -237,6 +239,8 @@ def train_head(
         Further arguments of the skorch net; left unchanged.
     validation : (features, targets) or None
         Other samples of the same classes; the epoch with the lowest loss on them wins.
+    checkpoint : Checkpoint or None
+        Where the state of training is kept after each epoch, and where it goes on from; not with "lbfgs".
 
     Returns
     -------
@@ -258,7 +262,9 @@ def train_head(
         others, their = validation
         held_out = _StandardizedFeatures(others, rank[their.codes], their.relative_weights(), standardization)
     with single_threaded():
-        net = _make_net(dataset, held_out, len(rank), recipe, seed, copy.deepcopy(net_params or {})).fit(dataset)
+        checkpoint = None if recipe.optimizer == "lbfgs" else checkpoint
+        net = _make_net(dataset, held_out, len(rank), recipe, seed, copy.deepcopy(net_params or {}), checkpoint)
+        fit_from(net, dataset, checkpoint)
         n_iter = _count_iterations(net) if recipe.optimizer == "lbfgs" else len(net.history)
         net.forget()
         layer = net.module_.output
@@ -291,6 +297,7 @@ def _make_net(
     recipe: Recipe,
     seed: int,
     net_params: dict[str, Any],
+    checkpoint: Checkpoint | None,
 ) -> WeightedNet:
     arguments = net_arguments(recipe, len(dataset), float(dataset.weights.mean()), held_out, net_params)
     if recipe.optimizer == "lbfgs":
@@ -302,6 +309,7 @@ def _make_net(
     else:
         arguments["optimizer__param_groups"] = [("*bias", {"weight_decay": 0.0})]
     arguments["callbacks"] += net_params.pop("callbacks", None) or []
+    arguments["callbacks"] += [] if checkpoint is None else [("keeping", Keeping(checkpoint))]
     return _HeadNet(
         _Head,
         module__n_features=dataset.features.shape[1],

@@ -17,6 +17,7 @@ import torch
 
 from ._augmentation import Change, View
 from ._batches import CycledInputs, ImageInputs, Inputs, StoredInputs
+from ._checkpoints import Checkpoint
 from ._cut import Cut
 from ._features import FeatureExtractor, TailExtractor, tail_features
 from ._finetuning import fine_tune
@@ -108,6 +109,7 @@ def train_stages(
     recipe: TailRecipe,
     seeds: tuple[int, int],
     net_params: dict[str, Any] | None,
+    checkpoint: Checkpoint | None = None,
 ) -> WeightedNet:
     """Train an output layer, then the last stages of a backbone with it.
 
@@ -120,6 +122,8 @@ def train_stages(
     seeds : (int, int)
         Of the output layer and of the stages.
     net_params : dict or None
+    checkpoint : Checkpoint or None
+        Where the states of both phases are kept.
 
     Returns
     -------
@@ -131,7 +135,7 @@ def train_stages(
     trunk = replace(extractor, n_trainable=recipe.n_trainable)
     kept = (_kept(trunk, recipe, seeds[1]), (trunk,)) if cut.split else ((), ())
     sources = [_Source(extractor, part, trunks) for part, trunks in zip(parts, kept, strict=False)]
-    layer, standardization, probing = _start(sources, cut, recipe, seeds[0], net_params)
+    layer, standardization, probing = _start(sources, cut, recipe, seeds[0], net_params, checkpoint)
     workers = n_threads(extractor.n_jobs)
     with single_threaded_pool(workers) as pool:
         changes = (recipe.augmentation, None)
@@ -149,13 +153,19 @@ def train_stages(
             pool,
             extractor.device,
             net_params,
+            checkpoint and checkpoint.of_phase("stages"),
         )
     net.history = _joined(probing, net.history)
     return net
 
 
 def _start(
-    sources: Sequence[_Source], cut: Cut, recipe: TailRecipe, seed: int, net_params: dict[str, Any] | None
+    sources: Sequence[_Source],
+    cut: Cut,
+    recipe: TailRecipe,
+    seed: int,
+    net_params: dict[str, Any] | None,
+    checkpoint: Checkpoint | None,
 ) -> tuple[OutputLayer, Standardization, History]:
     """Return the output layer with which the stages start, the scale of their features, and how it was trained."""
     targets = sources[0].labelled.targets
@@ -172,7 +182,8 @@ def _start(
     held_out = (features[1], sources[1].labelled.targets) if len(sources) > 1 else None
     options = {f"optimizer__{name}" for name in option_names(recipe.probing.optimizer)}
     known = {k: v for k, v in (net_params or {}).items() if not k.startswith("optimizer__") or k in options}
-    net, _ = train_head(features[0], targets, recipe.probing, seed, known, held_out)
+    kept = checkpoint and checkpoint.of_phase("output layer")
+    net, _ = train_head(features[0], targets, recipe.probing, seed, known, held_out, kept)
     return net.module_.output, standardization, net.history
 
 

@@ -12,6 +12,8 @@ __all__ = [
     "BackboneError",
     "BackboneWarning",
     "CacheWarning",
+    "CheckpointError",
+    "CheckpointWarning",
     "DeviceError",
     "EngineError",
     "EngineNotInstalledError",
@@ -157,6 +159,10 @@ class ModelFileNotFoundError(ModelFileError, FileNotFoundError):
     """The file of a saved model, or the folder for it, is not there."""
 
 
+class CheckpointError(SktlError, RuntimeError):
+    """A checkpoint cannot be used: damaged, or that of another fit."""
+
+
 class TrainingError(SktlError, RuntimeError):
     """Training broke down, for instance because the loss is no longer finite."""
 
@@ -171,6 +177,10 @@ class ImageFolderWarning(UserWarning):
 
 class InvalidImageWarning(UserWarning):
     """Images that cannot be used were left out of a fit, as `invalid_images="skip"` wants it."""
+
+
+class CheckpointWarning(UserWarning):
+    """The state of a training could not be kept; the training goes on."""
 
 
 class CacheWarning(UserWarning):

@@ -17,14 +17,14 @@ PACKAGE = Path(sktl.__file__).parent
 ORDER = [
     "exceptions", "_version", "_torch", "_preprocessing", "_pixels", "_images", "_weights", "_sources", "_stages",
     "_augmentation", "_decoder", "_cut", "_backbones", "_folding", "_openvino", "_trunk", "_engines", "_database",
-    "_store", "_cache", "_pass", "_progress", "_checking", "_features", "_labels", "_optimizers", "_nets", "_training",
-    "_batches", "_finetuning", "_transfer", "_recipes", "_model_file", "_saving", "_base", "_classifier", "_encoder",
-    "_loading", "datasets", "__init__",
+    "_store", "_cache", "_pass", "_progress", "_checking", "_features", "_labels", "_optimizers", "_nets", "_values",
+    "_model_file", "_checkpoints", "_training", "_batches", "_finetuning", "_transfer", "_recipes", "_saving", "_base",
+    "_classifier", "_encoder", "_loading", "datasets", "__init__",
 ]  # fmt: skip
 ONLY_IN = {
     "torchvision.models": {"_sources"},
     "timm": {"_sources"},
-    "skorch": {"_nets"},
+    "skorch": {"_nets", "_checkpoints"},
     "openvino": {"_openvino"},
     "safetensors": {"_weights", "_model_file"},
     "sqlite3": {"_database", "_store"},

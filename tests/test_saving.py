@@ -25,7 +25,7 @@ from torchvision.models import MobileNet_V3_Small_Weights
 import sktl
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder
 from sktl._model_file import open_model, write_model
-from sktl._saving import decode, encode
+from sktl._values import decode, encode
 from sktl.exceptions import DeviceError, InvalidParameterError, ModelFileError, ModelFileNotFoundError
 
 pytestmark = pytest.mark.filterwarnings("ignore:weights=None:sktl.exceptions.BackboneWarning")

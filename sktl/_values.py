@@ -1,0 +1,64 @@
+"""Plain values, recipes among them, as JSON that gives back the same types, and nothing else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import torch
+
+from ._augmentation import RandomChange
+from ._backbones import WeightsEnum
+from ._nets import Recipe, TailRecipe
+from ._preprocessing import Preprocessing
+from .exceptions import ImageFailure, InvalidParameterError
+
+_CLASSES = {cls.__name__: cls for cls in (Preprocessing, Recipe, TailRecipe, RandomChange, ImageFailure)}
+
+
+def encode(value: Any, name: str) -> Any:
+    """Return a value as JSON, types kept; `name` is what an error calls it."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, WeightsEnum):
+        return str(value)
+    if value is None or isinstance(value, bool | int | str):
+        return str(value) if isinstance(value, str) else value
+    if isinstance(value, float):
+        return value if np.isfinite(value) else {"float": repr(value)}
+    if isinstance(value, torch.device):
+        return str(value)
+    if isinstance(value, os.PathLike):
+        return os.fsdecode(value)
+    if type(value) in _CLASSES.values():
+        names = ImageFailure._fields if isinstance(value, ImageFailure) else [field.name for field in fields(value)]
+        return {"value": type(value).__name__, "of": {key: encode(getattr(value, key), key) for key in names}}
+    if isinstance(value, list | np.ndarray):
+        return [encode(item, name) for item in value]
+    if isinstance(value, tuple):
+        return {"tuple": [encode(item, name) for item in value]}
+    if isinstance(value, Mapping):
+        return {"dict": [[encode(key, name), encode(item, name)] for key, item in value.items()]}
+    kind = "a function or class" if callable(value) else f"a {type(value).__name__}"
+    raise InvalidParameterError(
+        f"{name} is {kind}, which cannot be saved without code. Choose a value that is a name or a number, or pickle "
+        "the estimator, for those who trust you."
+    )
+
+
+def decode(value: Any) -> Any:
+    """Return what `encode` made JSON of."""
+    if isinstance(value, list):
+        return [decode(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if "value" in value:
+        return _CLASSES[value["value"]](**{key: decode(item) for key, item in value["of"].items()})
+    if "tuple" in value:
+        return tuple(decode(item) for item in value["tuple"])
+    if "float" in value:
+        return float(value["float"])
+    return {decode(key): decode(item) for key, item in value["dict"]}
