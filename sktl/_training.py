@@ -285,7 +285,7 @@ def _count_iterations(net: WeightedNet) -> int:
         warnings.warn(
             f"lbfgs did not converge in {n_iter} iterations. Raise max_epochs={limits['max_iter']}, or weight_decay.",
             ConvergenceWarning,
-            stacklevel=4,
+            stacklevel=5,  # the call to fit
         )
     return n_iter
 
