@@ -23,7 +23,7 @@ import torch
 from .exceptions import ModelFileError, ModelFileNotFoundError, SktlError
 
 FORMAT = 1
-_FORMAT, _DOCUMENT, _DIGEST = "sktl", "document", "sha256"
+_FORMAT, _DOCUMENT, _DOCUMENT_DIGEST, _DIGEST = "sktl", "document", "document_sha256", "sha256"
 # The format names types in its own way.
 _TYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
@@ -46,7 +46,8 @@ def write_model(path: str | os.PathLike[str], document: Mapping[str, Any], tenso
     text = json.dumps(document, allow_nan=False)
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     plain = {name: tensor.clone() for name, tensor in plain.items()}  # the format knows no shared memory
-    metadata = {_FORMAT: str(FORMAT), _DOCUMENT: text, _DIGEST: _digest(text, plain)}
+    metadata = {_FORMAT: str(FORMAT), _DOCUMENT: text, _DOCUMENT_DIGEST: _digest(text, {})}
+    metadata[_DIGEST] = _digest(text, plain)
     target = Path(path)
     if not target.parent.is_dir():
         raise ModelFileNotFoundError(f"The folder {os.fspath(target.parent)!r} does not exist. Make it before saving.")
@@ -94,6 +95,8 @@ class ModelFile:
                 "Update sktl, or save the model again with this version."
             )
         self._text, self._expected = metadata.get(_DOCUMENT, ""), metadata.get(_DIGEST, "")
+        if _digest(self._text, {}) != metadata.get(_DOCUMENT_DIGEST):
+            raise damaged(path, "the checksum of its document is another")
         document = json.loads(self._text)
         if not isinstance(document, dict):
             raise damaged(path, "its document is none")

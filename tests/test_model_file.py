@@ -89,6 +89,10 @@ def test_every_changed_byte_and_every_cut_is_noticed(tmp_path):
     assert accepted < 16
 
 
+def _metadata(document):
+    return {"sktl": "1", "document": document, "document_sha256": _model_file._digest(document, {})}
+
+
 def test_a_file_that_sktl_did_not_write_is_named(tmp_path):
     path = tmp_path / "x"
     safetensors.torch.save_file(TENSORS, path)
@@ -99,7 +103,7 @@ def test_a_file_that_sktl_did_not_write_is_named(tmp_path):
         with pytest.raises(ModelFileError, match=rf"has format '{number[:20]}', and .* reads format 1\. Update sktl"):
             read(path)
     for document in ("[]", "{", "[" * 100_000, "3"):
-        safetensors.torch.save_file(TENSORS, path, {"sktl": "1", "document": document})
+        safetensors.torch.save_file(TENSORS, path, _metadata(document))
         with pytest.raises(ModelFileError, match="is damaged or no saved model"):
             read(path)
     with pytest.raises(ModelFileNotFoundError, match=r"missing' does not exist \(looked in .*Pass a file that `save`"):
