@@ -62,6 +62,11 @@ class Backbone:
             module = self._source.build(self._image_size)
         return module.float().eval().requires_grad_(False)
 
+    @property
+    def restored(self) -> bool:
+        """Whether its network came with a saved model."""
+        return isinstance(self._source, BuiltNetwork) and self._source.restored
+
     def shapes(self) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
         """Return what `state_shapes` does of a network of random weights, without allocating it where possible."""
         try:
@@ -146,6 +151,7 @@ class BuiltNetwork:
     preprocessing: Preprocessing
     digest: str
     weights_name: str = "from the callable"
+    restored: bool = False
 
     def identity(self) -> str:
         return self.digest
@@ -208,14 +214,16 @@ def resolve_backbone(backbone: BackboneName, weights: Weights, image_size: int |
     return Backbone(name, source.weights_name, preprocessing, identity, source, image_size, used_seed)
 
 
-def rebuilt_backbone(bare: Backbone, weights: str, preprocessing: Preprocessing, network: nn.Module) -> Backbone:
+def rebuilt_backbone(
+    bare: Backbone, weights: str, preprocessing: Preprocessing, image_size: int | None, network: nn.Module
+) -> Backbone:
     """Return a backbone for a network that was built from a description of the architecture and filled with weights.
 
     Its identity follows from the tensors: that of the weights' name might belong to others.
     """
     identity = _identity(f"{bare.name} {tensors_digest(network)}", preprocessing, 0)
-    source = BuiltNetwork(network, preprocessing, identity)
-    return Backbone(bare.name, weights, preprocessing, identity, source, bare._image_size)
+    source = BuiltNetwork(network, preprocessing, identity, restored=True)
+    return Backbone(bare.name, weights, preprocessing, identity, source, image_size)
 
 
 def _identity(source: str, preprocessing: Preprocessing, seed: int) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import operator
 import os
 import warnings
 from collections.abc import Mapping
@@ -141,7 +142,9 @@ def _resume(net: NeuralNet, checkpoint: Checkpoint, document: dict[str, Any], te
 
 
 def _history(net: NeuralNet) -> dict[str, Any]:
-    return {"history": [encode(row, "history") for row in net.history], "draws": getattr(net.module_, "n_draws", None)}
+    """Return the epochs, without what each batch gave: there may be hundreds of thousands."""
+    rows = [{key: value for key, value in row.items() if key != "batches"} for row in net.history]
+    return {"history": [encode(row, "history") for row in rows], "draws": getattr(net.module_, "n_draws", None)}
 
 
 def _trained(net: NeuralNet, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -159,7 +162,8 @@ def _capture(net: NeuralNet) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     options: list[dict[str, Any]] = []
     for number, parameter in enumerate(_parameters(net)):
         state = net.optimizer_.state.get(parameter, {})
-        options.append({name: value for name, value in state.items() if not isinstance(value, torch.Tensor)})
+        plain = {name: value for name, value in state.items() if not isinstance(value, torch.Tensor)}
+        options.append({name: encode(value, name) for name, value in plain.items()})
         found = {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
         tensors |= {f"{_OPTIMIZER}{number}.{name}": value for name, value in found.items()}
     document = {"finished": False, "optimizer": options} | _history(net)
@@ -183,36 +187,47 @@ def _part(tensors: Tensors, prefix: str) -> dict[str, torch.Tensor]:
 
 def _restore(net: NeuralNet, document: dict[str, Any], tensors: Tensors) -> bool:
     """Put a net that has been initialised into a kept state; tell whether its training had finished."""
-    own = net.module_.state_dict()
+    own = _trained(net, net.module_.state_dict())
+    kept = _part(tensors, _MODULE)
+    _check_like(kept, own)
     with torch.no_grad():
-        for name, tensor in _part(tensors, _MODULE).items():
+        for name, tensor in kept.items():
             own[name].copy_(tensor)
-    net.history_ = type(net.history)([decode(row) for row in document["history"]])
-    if document["draws"] is not None:
-        net.module_.n_draws = document["draws"]
+    net.history_ = type(net.history)([decode(row) | {"batches": []} for row in document["history"]])
+    if (draws := document["draws"]) is not None:
+        net.module_.n_draws = operator.index(draws)
     if document["finished"]:
         return True
     for number, (parameter, options) in enumerate(zip(_parameters(net), document["optimizer"], strict=True)):
-        kept = _part(tensors, f"{_OPTIMIZER}{number}.")
-        moved = {name: _laid_out_as(parameter, value) for name, value in kept.items()}
-        if options or moved:
-            net.optimizer_.state[parameter] = {**options, **moved}
+        moments = _part(tensors, f"{_OPTIMIZER}{number}.")
+        laid_out = {name: _laid_out_as(parameter, name, value) for name, value in moments.items()}
+        if options or laid_out:
+            net.optimizer_.state[parameter] = {**{name: decode(value) for name, value in options.items()}, **laid_out}
     for _, callback in net.callbacks_:
         if isinstance(callback, CosineSchedule):
-            callback.resume(net, document["schedule"])
+            callback.resume(net, operator.index(document["schedule"]))
         if isinstance(callback, PassthroughScoring):
             best_rows = [row for row in net.history if row.get(f"{callback.name}_best")]
             callback.best_score_ = best_rows[-1][callback.name] if best_rows else callback.best_score_
         if isinstance(callback, EarlyStopping):
             for name in _STOPPING:
                 setattr(callback, name, decode(document["stopping"][name]))
-            best = _part(tensors, _BEST)
-            callback.best_model_weights_ = own | best if best else None
+            if best := _part(tensors, _BEST):
+                _check_like(best, own)
+                callback.best_model_weights_ = net.module_.state_dict() | best
     return False
 
 
-def _laid_out_as(parameter: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+def _check_like(found: Tensors, expected: Tensors) -> None:
+    """Refuse tensors of other names, shapes or types than expected: kernels would read beyond them."""
+    of = [{name: (tuple(t.shape), t.dtype) for name, t in tensors.items()} for tensors in (found, expected)]
+    if of[0] != of[1]:
+        raise ValueError("its tensors are those of another module")
+
+
+def _laid_out_as(parameter: torch.Tensor, name: str, value: torch.Tensor) -> torch.Tensor:
     """Return a moment in the memory layout of its parameter, which fused optimizers rely on; a counter as it is."""
-    if value.shape != parameter.shape:
+    if name == "step" and value.ndim == 0 and value.dtype == torch.float32:
         return value
-    return torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
+    _check_like({name: value}, {name: parameter})
+    return torch.empty_like(parameter, requires_grad=False).copy_(value)

@@ -28,7 +28,7 @@ from ._checking import find_failures
 from ._checkpoints import Checkpoint
 from ._features import FeatureExtractor, TailExtractor
 from ._labels import Targets, check_targets, check_validation_targets, hold_out
-from ._nets import History, NeuralNet, Recipe, TailRecipe
+from ._nets import History, NeuralNet, Recipe, TailRecipe, quiet
 from ._recipes import check_combinations, resolve_recipe
 from ._saving import library_versions
 from ._training import train_head
@@ -503,7 +503,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
             "labels": encode(images.targets.classes.tolist(), "a label"),
             "targets": targets.hexdigest(),
             "seeds": list(seeds),
-            "recipe": encode(recipe, "recipe_"),
+            "recipe": encode(quiet(recipe), "recipe_"),
         }
         directory = Path(self.checkpoint).expanduser()
         directory.mkdir(parents=True, exist_ok=True)

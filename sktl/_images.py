@@ -21,7 +21,7 @@ from PIL import Image
 from scipy.sparse import issparse
 from sklearn.utils import Bunch
 
-from ._pixels import ImageProblem, array_to_rgb, check_pixels, pil_to_rgb
+from ._pixels import ImageProblem, array_to_rgb, check_header, check_pixels, pil_to_rgb
 from .exceptions import ImageFailure, InvalidImageError, InvalidInputError
 
 LEGAL_FORMS = (
@@ -98,8 +98,9 @@ class FileSample:
         try:
             _check_file(os.stat(self.path))  # before it is opened, which a device might notice
             with open(os.open(self.path, _READING), "rb") as file:
-                _check_file(os.fstat(file.fileno()))
-                return file.read(_MOST_BYTES)
+                status = os.fstat(file.fileno())
+                _check_file(status)
+                return file.read(status.st_size + 1)
         except FileNotFoundError as error:
             hint = "is a URL; download it first" if "://" in self.path else "no such file"
             raise ImageProblem(hint) from error
@@ -149,6 +150,7 @@ class PILSample:
         # Pillow loads lazily and without a lock: two threads on one object give wrong pixels.
         with _PIL_LOCKS[id(self.image) // 64 % len(_PIL_LOCKS)]:
             try:
+                check_header(self.image)
                 self.image.load()
                 return np.asarray(pil_to_rgb(self.image))
             except ImageProblem:

@@ -30,7 +30,7 @@ def load(
     path : str or os.PathLike
     device : str or torch.device, default="auto"
         Where the network is to run, whatever it was fitted on; it becomes the parameter `device`. The other parameters
-        of the machine, `cache`, `n_jobs` and `verbose`, have their defaults.
+        of the machine, `cache`, `checkpoint`, `n_jobs` and `verbose`, have their defaults.
 
     Returns
     -------

@@ -53,7 +53,10 @@ def write_model(path: str | os.PathLike[str], document: Mapping[str, Any], tenso
         raise ModelFileNotFoundError(f"The folder {os.fspath(target.parent)!r} does not exist. Make it before saving.")
     draft = target.with_name(f".{target.name[:100]}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
-        draft.write_bytes(safetensors.torch.save(plain, metadata))
+        try:
+            draft.write_bytes(safetensors.torch.save(plain, metadata))
+        except safetensors.SafetensorError as error:  # a document beyond what a header may hold
+            raise OSError(f"{os.fspath(path)!r} cannot be written: {error}") from error
         with open(draft, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(draft, target)
@@ -135,7 +138,8 @@ class ModelFile:
         ModelFileError
             If they are not the ones that were written.
         """
-        tensors = {name: self._file.get_tensor(name) for name in self._names}
+        # Copies: tensors of the library's lie in the file, which somebody may write to meanwhile.
+        tensors = {name: self._file.get_tensor(name).clone() for name in self._names}
         if _digest(self._text, tensors) != self._expected:
             raise damaged(self.path, "its checksum is another")
         return tensors

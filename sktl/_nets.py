@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -114,6 +114,13 @@ class TailRecipe(Recipe):
     keeps_statistics: bool = True
     amp: bool = False
     compile: bool = False
+
+
+def quiet(recipe: Recipe) -> Recipe:
+    """Return a recipe without what is only said about it."""
+    if isinstance(recipe, TailRecipe) and recipe.probing is not None:
+        recipe = replace(recipe, probing=quiet(recipe.probing))
+    return replace(recipe, verbose=0)
 
 
 class OutputLayer(nn.Linear):

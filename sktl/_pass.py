@@ -81,7 +81,8 @@ class Pass:
                     yield from self._collect(future.result())
                 self._write(at_once=not running)
                 if self._elsewhere and not self._open:
-                    yield from self._look_elsewhere(idle=not running)
+                    # What is claimed and not begun is still to be computed here, and nowhere else.
+                    yield from self._look_elsewhere(idle=not running and not self._mine)
         finally:
             try:
                 self._write(at_once=True)

@@ -42,6 +42,8 @@ _SIGNATURES = (
 )
 # Programs of others that Pillow hands such files to.
 _RUN_BY_PROGRAMS = {"EPS": "Ghostscript", "WMF": "Windows"}
+# Their header says nothing of the size of the image within.
+_CONTAINERS = ("ICNS",)
 _LIMIT_VARIABLE = "SKTL_MAX_PIXELS"
 _DEFAULT_LIMIT = 89_478_485  # that of Pillow, which it only warns about: a quarter of a GiB as RGB
 _ORIENTATION = 0x0112
@@ -80,7 +82,7 @@ def decode(content: bytes | np.ndarray, preprocessing: Preprocessing) -> Image.I
         return Image.fromarray(content)
     try:
         with Image.open(BytesIO(content)) as image:
-            _check_header(image)
+            check_header(image)
             return pil_to_rgb(_reduced(image, preprocessing) if image.format == "JPEG" else image)
     except ImageProblem:
         raise
@@ -117,22 +119,25 @@ def set_pixel_limit(n_pixels: int | None) -> None:
     os.environ[_LIMIT_VARIABLE] = str(int(n_pixels))
 
 
-def _pixel_limit() -> int:
+def pixel_limit() -> int:
+    """Return the bound that `set_pixel_limit` sets."""
     text = os.environ.get(_LIMIT_VARIABLE, "")
     return int(text) if text.isdecimal() and int(text) else _DEFAULT_LIMIT
 
 
-def _check_header(image: Image.Image) -> None:
+def check_header(image: Image.Image) -> None:
     """Raise `ImageProblem` if an image should not be decoded."""
     if image.format in _RUN_BY_PROGRAMS:
         raise ImageProblem(
             f"is a .{image.format.lower()} file, which Pillow lets {_RUN_BY_PROGRAMS[image.format]} draw; "
             "convert it to PNG if you trust its source"
         )
+    if image.format in _CONTAINERS:
+        raise ImageProblem(f"is a .{image.format.lower()} file, a container of icons; convert it to PNG")
     width, height = image.size
-    if width * height > _pixel_limit():
+    if width * height > pixel_limit():
         raise ImageProblem(
-            f"has {width} x {height} pixels, more than the limit of {_pixel_limit():,}; shrink it, or raise the limit "
+            f"has {width} x {height} pixels, more than the limit of {pixel_limit():,}; shrink it, or raise the limit "
             "with sktl.set_pixel_limit if you trust its source"
         )
 

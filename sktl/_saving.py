@@ -21,7 +21,7 @@ from ._torch import generator, single_threaded
 from ._training import restored_head
 from ._values import decode, encode
 from ._version import __version__
-from .exceptions import InvalidParameterError, ModelFileError
+from .exceptions import InvalidParameterError, ModelFileError, WeightsNotFoundError
 
 _LIBRARIES = ("numpy", "pillow", "safetensors", "scikit-learn", "skorch", "timm", "torch", "torchvision")
 _NETWORK, _WEIGHT, _BIAS, _PROBE = "network.", "output.weight", "output.bias", "probe.features"
@@ -42,6 +42,7 @@ def to_document(estimator: Any, include_backbone: bool) -> tuple[dict[str, Any],
     """
     parameters = estimator.get_params(deep=False)
     parameters = {name: value for name, value in parameters.items() if name not in OF_THE_MACHINE}
+    _check_unchanged(estimator, include_backbone)
     _check_sizes(estimator.backbone_.preprocessing)
     document = {
         "estimator": type(estimator).__name__,
@@ -73,6 +74,36 @@ def to_document(estimator: Any, include_backbone: bool) -> tuple[dict[str, Any],
         "sha256": tensors_digest(pretrained),
     }
     return document, tensors
+
+
+def _check_unchanged(estimator: Any, include_backbone: bool) -> None:
+    """Raise `InvalidParameterError` if a file would not give back the network of the fit."""
+    backbone = estimator.backbone_
+    if type(estimator).__name__ not in ("PretrainedImageClassifier", "PretrainedImageEncoder"):
+        raise InvalidParameterError(
+            f"{type(estimator).__name__} is a class of your own, which cannot be saved without its code: pickle it."
+        )
+    if callable(estimator.backbone):  # refused as a parameter
+        return
+    if backbone.restored:
+        if not include_backbone:
+            raise InvalidParameterError(
+                "include_backbone=False is not possible for an estimator that was loaded with its network: what "
+                "training changed is not known any more. Leave include_backbone=True."
+            )
+        unchanged = estimator.backbone == backbone.name and estimator.image_size == backbone._image_size
+    else:
+        try:
+            named = resolve_backbone(estimator.backbone, estimator.weights, estimator.image_size, backbone._seed)
+            unchanged = named.identity == backbone.identity
+        except WeightsNotFoundError:
+            if not include_backbone:
+                raise
+            unchanged = True  # the estimator has what the file had
+    if not unchanged:
+        raise InvalidParameterError(
+            "backbone, weights or image_size were set to other values since the fit. Set them back, or fit again."
+        )
 
 
 def library_versions() -> dict[str, str]:
@@ -123,6 +154,11 @@ def restore(estimator: Any, file: ModelFile) -> None:
     complete = described["complete"]
     preprocessing = _decode_preprocessing(described["preprocessing"])
     backbone = _bare_backbone(estimator, described, preprocessing)
+    if not complete and backbone.preprocessing != preprocessing:
+        raise ModelFileError(
+            f"The file was saved without the network, and backbone={backbone.name!r} prepares images in another way "
+            f"here: {backbone.preprocessing}, not {preprocessing}. Save it with include_backbone=True."
+        )
     shapes = backbone.shapes() if complete else state_shapes(backbone.build())
     expected = {_NETWORK + name: shapes[name] for name in (shapes if complete else file.names(_NETWORK))}
     expected[_PROBE] = (file.shape(_PROBE), torch.float32)
@@ -140,7 +176,7 @@ def restore(estimator: Any, file: ModelFile) -> None:
         )
     network.load_state_dict({name: tensors.get(_NETWORK + name, old) for name, old in network.state_dict().items()})
     if complete:
-        backbone = rebuilt_backbone(backbone, described["weights"], preprocessing, network)
+        backbone = rebuilt_backbone(backbone, described["weights"], preprocessing, estimator.image_size, network)
     _check_probe(_probe(network, preprocessing), file, tensors[_PROBE])
     estimator.backbone_, estimator.engine_ = backbone, str(document["engine"])
     _restore_flattened(estimator, document["flattened"])
@@ -177,7 +213,10 @@ def _bare_backbone(estimator: Any, described: Mapping[str, Any], preprocessing: 
     if not described["complete"]:
         return resolve_backbone(name, estimator.weights, image_size, described["seed"])
     height, width = preprocessing.crop
-    return resolve_backbone(name, None, image_size or (height if height == width else None), 0)
+    if image_size is not None and (type(image_size) is not int or preprocessing.crop != (image_size, image_size)):
+        raise ValueError("the size of its images is not that of the preprocessing")
+    size = image_size or (height if height == width else None)
+    return resolve_backbone(name, None, size, 0)
 
 
 def _check_probe(found: torch.Tensor, file: ModelFile, expected: torch.Tensor) -> None:
@@ -227,6 +266,8 @@ def _decode_classes(described: Mapping[str, Any]) -> np.ndarray:
         raise ValueError(f"labels have dtype {dtype!r}")
     if not all(isinstance(label, str if dtype[1] in "OU" else int | float) for label in labels):
         raise ValueError("labels are not of their dtype")
+    if dtype[1] == "U" and int(dtype[2:]) != max(1, *map(len, labels)):
+        raise ValueError(f"labels have dtype {dtype!r}, which is not as long as they are")
     classes = np.array(labels, dtype=object if dtype == "|O" else None).astype(dtype)
     if len(np.unique(classes)) != len(labels) or classes.tolist() != sorted(labels):
         raise ValueError("labels are not sorted")

@@ -161,6 +161,42 @@ def test_a_damaged_file_is_refused_and_a_pickle_runs_nothing(tmp_path):
     assert outcome(classifier("stages", tmp_path).fit(X, Y)) == outcome(clf)
 
 
+def _interrupted(folder, monkeypatch):
+    """Leave the state after the first epoch of the stages, and return its file."""
+    keep, count = Keeping.on_epoch_end, []
+
+    def interrupted(self, net, **kwargs):
+        keep(self, net, **kwargs)
+        count.append(1)
+        if len(count) == 4:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Keeping, "on_epoch_end", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            classifier("stages", folder).fit(X, Y)
+    return next(path for path in folder.glob("*.checkpoint") if b"optimizer.0" in path.read_bytes())
+
+
+@pytest.mark.parametrize("prefix", ["optimizer.", "module."])
+@pytest.mark.parametrize("forge", [lambda t: t.flatten()[:1], lambda t: t.half(), lambda t: t[None]])
+def test_tensors_of_other_shapes_never_reach_the_kernels(tmp_path, monkeypatch, prefix, forge):
+    file = _interrupted(tmp_path, monkeypatch)
+    with _model_file.open_model(file) as opened:
+        document, tensors = opened.document, opened.read_all()
+    name = next(name for name in sorted(tensors) if name.startswith(prefix) and tensors[name].ndim > 1)
+    _model_file.write_model(file, document, tensors | {name: forge(tensors[name])})
+    with pytest.raises(CheckpointError, match=r"does not fit this network: its tensors are those of another module"):
+        classifier("stages", tmp_path).fit(X, Y)
+
+
+def test_what_is_only_said_about_a_fit_does_not_make_it_another(tmp_path, epochs, capsys):
+    expected = outcome(classifier("stages", tmp_path).fit(X, Y))
+    n_epochs = len(epochs)
+    assert outcome(classifier("stages", tmp_path, verbose=2, n_jobs=2).fit(X, Y)) == expected
+    assert len(epochs) == n_epochs
+
+
 def test_a_disk_that_is_full_is_a_warning(tmp_path, monkeypatch):
     expected = outcome(classifier("stages", None).fit(X, Y))
 

@@ -214,6 +214,27 @@ def test_a_file_that_became_a_pipe_since_it_was_looked_at_is_not_waited_for(tmp_
     assert failure.reason == "is not a regular file"
 
 
+def test_pil_images_obey_the_same_limits_and_icons_are_refused(monkeypatch, tmp_path):
+    large, drawing, icon = NOISE.resize((50, 50)), saved(NOISE, "EPS"), saved(NOISE.resize((64, 64)), "ICNS")
+    X = [Image.open(BytesIO(saved(large))), Image.open(BytesIO(drawing)), icon, NOISE.resize((20, 20))]
+    assert [failure.position for failure in check_images(X)] == [1, 2]
+    monkeypatch.setenv("SKTL_MAX_PIXELS", "1000")
+    failures = check_images([Image.open(BytesIO(saved(large))), *X[1:]])
+    assert [failure.position for failure in failures] == [0, 1, 2]
+    assert "50 x 50 pixels, more than the limit of 1,000" in failures[0].reason
+    assert "Ghostscript" in failures[1].reason
+    assert "container of icons" in failures[2].reason
+
+
+def test_a_lower_limit_holds_for_what_was_decoded_before(monkeypatch):
+    X = [saved(NOISE.resize((70, 70 + i))) for i in range(6)]
+    assert check_images(X) == []
+    monkeypatch.setenv("SKTL_MAX_PIXELS", str(70 * 73))
+    assert [failure.position for failure in check_images(X)] == [4, 5]
+    with pytest.warns(InvalidImageWarning, match="2 of 6"):
+        classifier(invalid_images="skip").fit(X, [0, 1] * 3)
+
+
 def test_a_file_larger_than_any_image_is_not_read(tmp_path):
     with open(tmp_path / "x.png", "wb") as file:
         file.truncate((1 << 30) + 1)

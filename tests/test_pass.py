@@ -120,6 +120,35 @@ def test_what_another_process_computes_is_awaited_and_taken_over_when_that_ends(
     assert log() == [1] + [0] * 19 + [1] * 20
 
 
+def test_what_is_claimed_and_not_begun_is_kept_while_others_are_awaited(log, tmp_path, monkeypatch):
+    """When all that ran is done and more is claimed than runs, another process must not take it over."""
+    fitted = encoder(tmp_path / "cache").fit(X)
+    facts = fitted._fitted_extractor(fitted.backbone_)._facts()
+    keys = [content_key(x) for x in X]
+    store, somebody = Store(tmp_path / "cache", lambda: 1 << 20), new_owner()
+    assert store.claim(facts.fingerprint, keys[:10], somebody) == keys[:10]
+    log()
+    wait, release, looks, given_up = _pass.wait, Store.release, [], []
+
+    def released(self, owner):
+        query = "SELECT COUNT(*) FROM claims WHERE owner = ?"
+        given_up.append(self._database.attempt(lambda connection: connection.execute(query, (owner,)).fetchone()[0], 0))
+        release(self, owner)
+
+    def sleep(seconds):
+        looks.append(seconds)
+        if len(looks) == 3:
+            release(store, somebody)
+
+    monkeypatch.setattr(_pass, "wait", lambda running, timeout, when: wait(running, None))
+    monkeypatch.setattr(Store, "release", released)
+    monkeypatch.setattr(_pass.time, "sleep", sleep)
+    fitted.set_params(n_jobs=1).transform(X[:26])
+    assert len(given_up) > 1
+    assert set(given_up) == {0}
+    assert log() == [1] * 26 + [0] * 14
+
+
 def test_a_pass_that_fails_gives_up_its_claims_and_keeps_what_it_computed(log, tmp_path):
     images = list(X[:10])
     images[5] = b"not an image"
