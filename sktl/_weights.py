@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import os
 import re
 import urllib.error
@@ -14,6 +15,7 @@ from typing import Any
 
 import safetensors.torch
 import torch
+from filelock import FileLock
 
 from .exceptions import (
     WeightsCorruptError,
@@ -29,6 +31,7 @@ StateDict = dict[str, torch.Tensor]
 _WRAPPERS = ("state_dict_ema", "model_ema", "ema", "state_dict", "model_state_dict", "model", "module", "net")
 _PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "net.")
 _LISTED_KEYS = 5
+_ATTEMPTS = 2
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(?=\d)")
 _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.")
 
@@ -94,17 +97,28 @@ def fetch(url: str, progress: bool = False) -> Path:
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
     published = published_hash(path.name)
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
+        locks = path.parent / ".sktl-locks"
+        locks.mkdir(parents=True, exist_ok=True)
+        with FileLock(locks / f"{path.name}.lock"):  # another process may be fetching it
+            if not path.exists():
+                _download(url, path, published, progress)
+    verify(path, published)
+    return path
+
+
+def _download(url: str, path: Path, published: str | None, progress: bool) -> None:
+    """Download a file, once more if it arrives damaged; it has its name only when it is whole."""
+    for attempt in range(_ATTEMPTS):
         try:
             torch.hub.download_url_to_file(url, str(path), published, progress)
             if published is None:
                 _check_length(url, path)
+            return
         except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
             raise unavailable(url, path, error) from error
-        except RuntimeError as error:
-            raise WeightsCorruptError(f"The weights from {url} arrived damaged: {error}. Try again.") from error
-    verify(path, published)
-    return path
+        except (RuntimeError, http.client.IncompleteRead) as error:
+            if attempt == _ATTEMPTS - 1:
+                raise WeightsCorruptError(f"The weights from {url} arrived damaged: {error}. Try again.") from error
 
 
 def _check_length(url: str, path: Path) -> None:

@@ -6,6 +6,7 @@ import pickle
 import re
 import threading
 import urllib.error
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import huggingface_hub
@@ -14,6 +15,7 @@ import safetensors.torch
 import timm
 import torch
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+from processes import Child, needs_fork, results
 from torch import nn
 
 from sktl import _sources
@@ -26,6 +28,11 @@ from sktl.exceptions import (
     WeightsNotFoundError,
     WeightsUnavailableError,
 )
+
+
+def left(hub):
+    """What is in a folder of weights beside its locks."""
+    return [path.name for path in hub.iterdir() if path.name != ".sktl-locks"]
 
 
 @pytest.fixture
@@ -247,7 +254,7 @@ def test_weights_that_cannot_be_downloaded_come_with_remedies(hub, monkeypatch):
     ) as caught:
         backbone.build()
     assert str(hub) in str(caught.value)
-    assert not list(hub.iterdir())
+    assert left(hub) == []
 
 
 @pytest.fixture
@@ -262,6 +269,10 @@ def server(monkeypatch):
         def do_GET(self):
             self.server.requests.append(self.path)
             content = self.server.files.get(self.path)
+            self.server.asked.set()
+            self.server.slow.wait(60)
+            if isinstance(content, list):  # one after the other
+                content = content.pop(0)
             if content is None:
                 self.send_error(404)
                 return
@@ -276,6 +287,8 @@ def server(monkeypatch):
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.files, server.requests = {}, []
+        server.asked, server.slow = threading.Event(), threading.Event()
+        server.slow.set()
         server.url = f"http://127.0.0.1:{server.server_address[1]}"
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
@@ -302,7 +315,7 @@ def test_other_bytes_are_refused_and_not_left_behind(hub, server, wrong):
     server.files[f"/{NAME}"] = wrong
     with pytest.raises(WeightsCorruptError, match=rf"{NAME} arrived damaged.*Try again"):
         fetch(f"{server.url}/{NAME}")
-    assert not list(hub.iterdir())
+    assert left(hub) == []
     server.files[f"/{NAME}"] = CONTENT
     assert fetch(f"{server.url}/{NAME}").read_bytes() == CONTENT
 
@@ -311,13 +324,33 @@ def test_a_download_that_breaks_off_is_refused_also_without_a_published_hash(hub
     server.files["/toy.pth"] = (CONTENT[:100], len(CONTENT))
     with pytest.raises(WeightsError, match=r"toy\.pth.*(damaged|download)"):
         fetch(f"{server.url}/toy.pth")
-    assert not list(hub.iterdir())
+    assert left(hub) == []
+
+
+def test_a_download_that_arrives_damaged_once_is_tried_again(hub, server):
+    server.files[f"/{NAME}"] = [(CONTENT[:100], len(CONTENT)), CONTENT]
+    assert fetch(f"{server.url}/{NAME}").read_bytes() == CONTENT
+    assert len(server.requests) == 2
+
+
+@needs_fork
+def test_processes_and_threads_that_need_the_same_weights_download_them_once(hub, server):
+    server.files[f"/{NAME}"] = CONTENT
+    server.slow = threading.Event()  # the answer waits until all have asked
+    children = [Child(lambda: fetch(f"{server.url}/{NAME}").read_bytes()) for _ in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        threads = [pool.submit(fetch, f"{server.url}/{NAME}") for _ in range(3)]
+        server.asked.wait(60)
+        server.slow.set()
+        assert [thread.result().read_bytes() for thread in threads] == [CONTENT] * 3
+    assert results(children) == [CONTENT] * 3
+    assert server.requests == [f"/{NAME}"]
 
 
 def test_a_page_that_is_not_there_is_unavailable(hub, server):
     with pytest.raises(WeightsUnavailableError, match=rf"{NAME} are not on this machine.*Not Found"):
         fetch(f"{server.url}/{NAME}")
-    assert not list(hub.iterdir())
+    assert left(hub) == []
 
 
 def test_a_server_that_does_not_answer_is_unavailable(hub, server):
