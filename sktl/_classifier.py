@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,15 +24,12 @@ from ._augmentation import AUGMENTATIONS, Transform
 from ._backbones import BackboneName, Weights, tensors_digest
 from ._base import PretrainedImageBase
 from ._checking import find_failures
-from ._checkpoints import Checkpoint
 from ._features import FeatureExtractor, TailExtractor
 from ._labels import Targets, check_targets, check_validation_targets, hold_out
-from ._nets import History, NeuralNet, Recipe, TailRecipe, quiet
+from ._nets import History, NeuralNet, Recipe, TailRecipe
 from ._recipes import check_combinations, resolve_recipe
-from ._saving import library_versions
 from ._training import train_head
-from ._transfer import Labelled, train_stages
-from ._values import encode
+from ._transfer import Labelled, open_checkpoint, train_stages
 from .exceptions import (
     ImageFailure,
     InvalidImageError,
@@ -445,7 +441,8 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         n_samples, n_features = parts[0][0].shape
         self.recipe_ = resolve_recipe(self, 0, n_samples, n_features, self.device_)
         held_out = parts[1] if len(parts) > 1 else None
-        kept = self._open_checkpoint(images, validation, extractor, self.recipe_, (seed,), rows)
+        labelled = [images.take(some) for some in rows] + ([] if validation is None else [validation])
+        kept = open_checkpoint(self.checkpoint, labelled, extractor, self.recipe_, (seed,))
         kept = kept and kept.of_phase("output layer")
         self.net_, self.n_iter_ = train_head(*parts[0], self.recipe_, seed, self.net_params, held_out, kept)
 
@@ -466,48 +463,18 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
             extractor = replace(extractor, engine="torch")
         recipe = resolve_recipe(self, n_trainable, len(training.samples), extractor.n_features, self.device_)
         assert isinstance(recipe, TailRecipe)
-        if recipe.augmentation is not None or watched is not None:
+        # Else the pass over features names them, before any training and by their positions in X.
+        if watched is not None or not recipe.keeps_statistics:
             self._check_images(images, extractor, "X")
             if validation is not None:
                 self._check_images(validation, extractor, "X_val")
-        kept = self._open_checkpoint(images, validation, extractor, recipe, seeds, rows)
+        labelled = [training] if watched is None else [training, watched]
+        kept = open_checkpoint(self.checkpoint, labelled, extractor, recipe, seeds)
         net = train_stages(extractor, training, watched, recipe, seeds, self.net_params, kept)
         self.net_, self.n_iter_, self.recipe_ = net, len(net.history), recipe
         if (recipe.augmentation is None or recipe.n_views) and net.module_.cut.split:
             self.engine_ = replace(extractor, n_trainable=recipe.n_trainable).engine_name
         self._trained_digest = tensors_digest(net.module_.cut.network)
-
-    def _open_checkpoint(
-        self,
-        images: Labelled,
-        validation: Labelled | None,
-        extractor: FeatureExtractor,
-        recipe: Recipe,
-        seeds: tuple[int, ...],
-        rows: _Rows,
-    ) -> Checkpoint | None:
-        """Return where the states of training are kept, if they are, by all that its result depends on."""
-        if self.checkpoint is None:
-            return None
-        parts = [images] if validation is None else [images, validation]
-        targets = hashlib.sha256()
-        for part in parts:
-            for array in (part.targets.codes, part.targets.weights, *(some for some in rows if len(rows) > 1)):
-                targets.update(np.ascontiguousarray(array).data)
-        header = {
-            "versions": library_versions(),
-            "network": extractor.backbone.identity,
-            "engine": extractor.fingerprint,
-            "device": str(extractor.device),
-            "images": [extractor.digest(part.samples) for part in parts],
-            "labels": encode(images.targets.classes.tolist(), "a label"),
-            "targets": targets.hexdigest(),
-            "seeds": list(seeds),
-            "recipe": encode(quiet(recipe), "recipe_"),
-        }
-        directory = Path(self.checkpoint).expanduser()
-        directory.mkdir(parents=True, exist_ok=True)
-        return Checkpoint(directory, header)
 
     def _cache_place(self) -> str | os.PathLike[str] | Literal[False]:
         # The features of a fit that was killed are to be found again, too.

@@ -44,8 +44,8 @@ def write_model(path: str | os.PathLike[str], document: Mapping[str, Any], tenso
         If it cannot be written; nothing is left behind then, and a file of that name stays as it was.
     """
     text = json.dumps(document, allow_nan=False)
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    plain = {name: tensor.clone() for name, tensor in plain.items()}  # the format knows no shared memory
+    # Copies: the format knows neither shared memory nor strides.
+    plain = {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()}
     metadata = {_FORMAT: str(FORMAT), _DOCUMENT: text, _DOCUMENT_DIGEST: _digest(text, {})}
     metadata[_DIGEST] = _digest(text, plain)
     target = Path(path)
@@ -54,8 +54,8 @@ def write_model(path: str | os.PathLike[str], document: Mapping[str, Any], tenso
     draft = target.with_name(f".{target.name[:100]}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
         try:
-            draft.write_bytes(safetensors.torch.save(plain, metadata))
-        except safetensors.SafetensorError as error:  # a document beyond what a header may hold
+            safetensors.torch.save_file(plain, draft, metadata)
+        except safetensors.SafetensorError as error:  # a full disk, or a document beyond what a header may hold
             raise OSError(f"{os.fspath(path)!r} cannot be written: {error}") from error
         with open(draft, "rb+") as file:
             os.fsync(file.fileno())
@@ -162,7 +162,7 @@ def open_model(path: str | os.PathLike[str]) -> Iterator[ModelFile]:
     try:
         with safetensors.safe_open(os.fspath(path), "pt") as file:
             yield ModelFile(path, file)
-    except SktlError:
+    except (SktlError, MemoryError):
         raise
     except (safetensors.SafetensorError, OSError) as error:
         raise damaged(path, str(error)) from error

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import platform
 import re
 from collections.abc import Mapping
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -20,10 +18,9 @@ from ._preprocessing import Preprocessing
 from ._torch import generator, single_threaded
 from ._training import restored_head
 from ._values import decode, encode
-from ._version import __version__
+from ._version import library_versions
 from .exceptions import InvalidParameterError, ModelFileError, WeightsNotFoundError
 
-_LIBRARIES = ("numpy", "pillow", "safetensors", "scikit-learn", "skorch", "timm", "torch", "torchvision")
 _NETWORK, _WEIGHT, _BIAS, _PROBE = "network.", "output.weight", "output.bias", "probe.features"
 # Larger than the differences between machines, smaller than those between networks.
 _PROBE_TOLERANCE = 1e-3
@@ -79,7 +76,7 @@ def to_document(estimator: Any, include_backbone: bool) -> tuple[dict[str, Any],
 def _check_unchanged(estimator: Any, include_backbone: bool) -> None:
     """Raise `InvalidParameterError` if a file would not give back the network of the fit."""
     backbone = estimator.backbone_
-    if type(estimator).__name__ not in ("PretrainedImageClassifier", "PretrainedImageEncoder"):
+    if type(estimator).__module__.partition(".")[0] != __name__.partition(".")[0]:
         raise InvalidParameterError(
             f"{type(estimator).__name__} is a class of your own, which cannot be saved without its code: pickle it."
         )
@@ -104,10 +101,6 @@ def _check_unchanged(estimator: Any, include_backbone: bool) -> None:
         raise InvalidParameterError(
             "backbone, weights or image_size were set to other values since the fit. Set them back, or fit again."
         )
-
-
-def library_versions() -> dict[str, str]:
-    return {"sktl": __version__, "python": platform.python_version()} | {name: version(name) for name in _LIBRARIES}
 
 
 def _encode_flattened(estimator: Any) -> Any:

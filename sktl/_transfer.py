@@ -6,10 +6,13 @@ Linear probing first keeps the gradients of a random output layer from distortin
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,10 +26,12 @@ from ._features import FeatureExtractor, TailExtractor, tail_features
 from ._finetuning import fine_tune
 from ._images import Sample
 from ._labels import Targets
-from ._nets import History, OutputLayer, TailRecipe, WeightedNet, as_output_layer
+from ._nets import History, OutputLayer, Recipe, TailRecipe, WeightedNet, as_output_layer, quiet
 from ._optimizers import option_names
 from ._torch import n_threads, single_threaded_pool
 from ._training import Standardization, random_layer, train_head
+from ._values import encode
+from ._version import library_versions
 
 # Bytes of activations that training keeps in memory; more are read from the cache when they are needed.
 _IN_MEMORY = 512 << 20
@@ -100,6 +105,48 @@ def _kept(trunk: FeatureExtractor, recipe: TailRecipe, seed: int) -> tuple[Featu
         replace(trunk, view=View(recipe.augmentation, seed, i))
         for i in range(min(recipe.n_views or 0, recipe.max_epochs))
     )
+
+
+def open_checkpoint(
+    directory: str | os.PathLike[str] | None,
+    parts: Sequence[Labelled],
+    extractor: FeatureExtractor,
+    recipe: Recipe,
+    seeds: tuple[int, ...],
+) -> Checkpoint | None:
+    """Return where the states of a training are kept, if they are, by all that its result depends on.
+
+    Parameters
+    ----------
+    directory : str, os.PathLike or None
+        Made if it is not there.
+    parts : one or two Labelled
+        What is trained on, and perhaps what finds the best epoch.
+    extractor : FeatureExtractor
+        Of the pretrained features.
+    recipe : Recipe
+    seeds : tuple of int
+        Of the training.
+    """
+    if directory is None:
+        return None
+    targets = hashlib.sha256()
+    for part in parts:
+        targets.update(part.targets.codes.tobytes() + part.targets.weights.tobytes())
+    header = {
+        "versions": library_versions(),
+        "network": extractor.backbone.identity,
+        "engine": extractor.fingerprint,
+        "device": str(extractor.device),
+        "images": [extractor.digest(part.samples) for part in parts],
+        "labels": encode(parts[0].targets.classes.tolist(), "a label"),
+        "targets": targets.hexdigest(),
+        "seeds": list(seeds),
+        "recipe": encode(quiet(recipe), "recipe_"),
+    }
+    folder = Path(directory).expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    return Checkpoint(folder, header)
 
 
 def train_stages(

@@ -1,3 +1,16 @@
-"""The version of sktl."""
+"""The version of sktl, and those of the libraries on which bits depend."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
 
 __version__ = "0.1.0.dev0"
+
+_LIBRARIES = ("numpy", "pillow", "safetensors", "scikit-learn", "skorch", "timm", "torch", "torchvision")
+
+
+def library_versions() -> dict[str, str]:
+    """Return name and version of sktl, Python and the libraries that are installed."""
+    libraries = {name: importlib.metadata.version(name) for name in _LIBRARIES}
+    return {"sktl": __version__, "python": platform.python_version()} | libraries

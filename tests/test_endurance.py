@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -105,7 +106,7 @@ def test_fifty_cycles_leave_memory_threads_and_files_as_they_were():
         [sys.executable, "-W", "ignore", "-c", program], cwd=Path(__file__).parent, check=True, capture_output=True,
         timeout=500, env={**os.environ, "PYTHONPATH": str(Path(sktl.__file__).parents[1])},
     )  # fmt: skip
-    found = np.array(eval(done.stdout))
+    found = np.array(json.loads(done.stdout))
     # The first cycles fill what is kept once; half of the rest against the other shows what grows for ever.
     early, late = np.median(found[10:25], axis=0), np.median(found[-15:], axis=0)
     assert late[0] - early[0] < 16 << 20

@@ -120,6 +120,9 @@ def test_all_that_is_wrong_is_listed_alike_by_everyone_and_nothing_else(corpus):
         lambda X: classifier(early_stopping=True).fit(X, y),
         lambda X: classifier(backbone=small_conv_net, trainable_stages=1, early_stopping=True).fit(X, y),
         lambda X: classifier(backbone=small_conv_net, trainable_stages="all", weights=None).fit(X, y),
+        lambda X: classifier(backbone=small_conv_net, trainable_stages=1, freeze_epochs=0).fit(X, y),
+        lambda X: classifier(backbone=small_conv_net, trainable_stages="all", augmentation="trivial").fit(X, y),
+        lambda X: classifier(backbone=small_conv_net, trainable_stages=1, augmentation=None).fit(X, y),
     ):  # fmt: skip
         with pytest.raises(InvalidImageError, match=f"{len(wrong)} images of X cannot be used") as caught:
             use(X)

@@ -149,7 +149,7 @@ def test_a_pickle_is_refused_and_runs_nothing(tmp_path, write):
 # ------------------------------------------------------------------------------------------------------------- writing
 
 
-@pytest.mark.parametrize("broken", ["os.fsync", "os.replace", "safetensors.torch.save"])
+@pytest.mark.parametrize("broken", ["os.fsync", "os.replace", "safetensors.torch.save_file"])
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, broken):
     write_model(tmp_path / "x", {"old": 1}, TENSORS)
 
