@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
+import warnings
 from io import BytesIO
 from numbers import Integral
 
@@ -12,7 +14,7 @@ import PIL
 from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from ._preprocessing import Preprocessing
-from .exceptions import InvalidParameterError
+from .exceptions import InvalidImageWarning, InvalidParameterError
 
 # Enters every cache key: change it when the same content gives other pixels than before.
 DECODING_RULE = (1, PIL.__version__, features.version("jpg"))
@@ -122,7 +124,17 @@ def set_pixel_limit(n_pixels: int | None) -> None:
 def pixel_limit() -> int:
     """Return the bound that `set_pixel_limit` sets."""
     text = os.environ.get(_LIMIT_VARIABLE, "")
-    return int(text) if text.isdecimal() and int(text) else _DEFAULT_LIMIT
+    if text.isdecimal() and int(text):
+        return int(text)
+    if text:
+        _warn(f"{_LIMIT_VARIABLE}={text!r} is not a number of pixels, such as {_DEFAULT_LIMIT}, and not heeded.")
+    return _DEFAULT_LIMIT
+
+
+@functools.cache
+def _warn(message: str) -> None:
+    """Warn once."""
+    warnings.warn(message, InvalidImageWarning, stacklevel=2)
 
 
 def check_header(image: Image.Image) -> None:

@@ -176,7 +176,7 @@ class ImageFolderWarning(UserWarning):
 
 
 class InvalidImageWarning(UserWarning):
-    """Images that cannot be used were left out of a fit, as `invalid_images="skip"` wants it."""
+    """Images were left out of a fit, as `invalid_images="skip"` wants it, or a limit for them is not heeded."""
 
 
 class CheckpointWarning(UserWarning):

@@ -17,7 +17,7 @@ from PIL import Image, features
 import sktl
 from sktl._pixels import ImageProblem, array_to_rgb, check_pixels, content_key, decode, pil_to_rgb
 from sktl._preprocessing import Preprocessing
-from sktl.exceptions import InvalidParameterError
+from sktl.exceptions import InvalidImageWarning, InvalidParameterError
 
 PREPROCESSING = Preprocessing(8, (8, 8))
 ORIENTATION = 0x0112
@@ -464,6 +464,12 @@ def test_the_limit_of_pixels_is_one_of_width_times_height(monkeypatch):
         sktl.set_pixel_limit(None)
     for file in files:
         decode(file, PREPROCESSING)
+
+
+def test_a_limit_in_the_environment_that_is_no_number_is_named_and_not_heeded(monkeypatch):
+    monkeypatch.setenv("SKTL_MAX_PIXELS", "many")
+    with pytest.warns(InvalidImageWarning, match="SKTL_MAX_PIXELS='many' is not a number of pixels"):
+        decode(saved(NOISE), PREPROCESSING)
 
 
 @pytest.mark.parametrize("n_pixels", [0, -1, 2.0, "9", True])
