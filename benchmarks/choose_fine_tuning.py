@@ -1,6 +1,7 @@
 """Choose the defaults of fine-tuning inside train/ of several data sets, from all images and from few per class.
 
-    python benchmarks/choose_fine_tuning.py DATA [--seeds 2] [--sets NAME ...] [--candidates NAME ...] [--write PAGE]
+    python benchmarks/choose_fine_tuning.py DATA [--seeds 2] [--sets NAME ...] [--candidates NAME ...] [--device cpu]
+        [--write PAGE]
     python benchmarks/choose_fine_tuning.py DATA --candidates grid --sets "cat_breeds, 20 per class" ...
 
 DATA holds one folder per data set, each with train/<class>/*; test/ is never read. "half" trains on a random half of
@@ -35,7 +36,6 @@ from sktl._training import train_head
 from sktl._transfer import Labelled, train_stages
 from sktl.datasets import load_image_folder
 
-CPU = torch.device("cpu")
 RESULTS = Path("benchmarks/results/choose_fine_tuning.json")
 SHARES = (0.5, 0.75, 1.0)
 SETS = [
@@ -103,19 +103,19 @@ def split(y, size, seed):
 class Trial:
     """One split of one data set: how a candidate does on it."""
 
-    def __init__(self, samples, y, size, seed):
+    def __init__(self, samples, y, size, seed, device="cpu"):
         train, others = split(y, size, seed)
         self.seed, self.y_others = seed, y[others]
         self.others = [samples[i] for i in others]
         targets = Targets(np.unique(y), y[train], np.ones(len(train)))
         self.training = Labelled([samples[i] for i in train], targets)
-        self.extractor = FeatureExtractor(resolve_backbone("efficientnet_lite0", "default", None, 0), CPU)
+        self.extractor = FeatureExtractor(resolve_backbone("efficientnet_lite0", "default", None, 0), torch.device(device))
 
     def recipe(self, **parameters):
         """Return the recipe of a classifier with these parameters."""
         clf = PretrainedImageClassifier(**parameters)
         n_trainable = self.extractor.backbone.count_trainable(clf.trainable_stages)
-        return resolve_recipe(clf, n_trainable, len(self.training.samples), self.extractor.n_features, CPU)
+        return resolve_recipe(clf, n_trainable, len(self.training.samples), self.extractor.n_features, self.extractor.device)
 
     def score(self, network, layer):
         """Return accuracy in percent and log loss."""
@@ -151,7 +151,7 @@ class Trial:
         return scores | {"seconds": seconds}
 
 
-def run(data, sets, candidates, seeds):
+def run(data, sets, candidates, seeds, device):
     """Measure what is not in the results yet."""
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for name in sets:
@@ -159,7 +159,7 @@ def run(data, sets, candidates, seeds):
         photos = load_image_folder(data / folder / "train")
         y = np.unique(photos.target, return_inverse=True)[1]
         for seed in range(seeds):
-            trial = Trial(as_samples(photos.data, None), y, size, seed)
+            trial = Trial(as_samples(photos.data, None), y, size, seed, device)
             for candidate in ["output layer alone", *candidates]:
                 key = f"{name} | {candidate} | {seed}"
                 if key in results:
@@ -223,10 +223,11 @@ def main():
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--sets", nargs="+", default=SETS, metavar="NAME")
     parser.add_argument("--candidates", nargs="*", default=list(CANDIDATES), metavar="NAME")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--write", type=Path, help="page whose table is replaced")
     arguments = parser.parse_args()
     candidates = list(GRID) if arguments.candidates == ["grid"] else arguments.candidates
-    results = run(arguments.data, arguments.sets, candidates, arguments.seeds)
+    results = run(arguments.data, arguments.sets, candidates, arguments.seeds, arguments.device)
     name, table = "choose_fine_tuning", markdown(results)
     if arguments.candidates == ["grid"]:
         name, table = "learning_rates", grid_markdown(results)

@@ -20,10 +20,10 @@ import torch
 from ._backbones import Backbone
 from ._openvino import CompiledFunction, check_available, installed_version, survived
 from ._pixels import DECODING_RULE
-from ._torch import describe_arithmetic, single_threaded, single_threaded_pool
+from ._torch import describe_arithmetic, halved, single_threaded, single_threaded_pool, within_memory
 from ._trunk import EngineFacts, Trunk, chunk_size, relative_difference
 from ._version import __version__
-from .exceptions import BackboneWarning, EngineError
+from .exceptions import BackboneWarning, DeviceWarning, EngineError
 
 _KEPT_ENGINES = 3
 # Largest difference of outputs between OpenVINO and torch, as a share of the largest output.
@@ -138,21 +138,24 @@ class OpenVinoEngine(Engine):
         )
 
 
-def _load(backbone: Backbone, device: torch.device, n_trainable: int, engine: str, n_threads: int) -> Engine:
+def _load(
+    backbone: Backbone, device: torch.device, n_trainable: int, chunk: int, engine: str, n_threads: int
+) -> Engine:
     """Return an engine as wanted; "auto" is OpenVINO where it can run the network, else torch."""
     trunk = None
     if engine != "torch":
         try:
             check_available(device)
-            trunk = Trunk(backbone, device, n_trainable)
+            trunk = Trunk(backbone, device, n_trainable, chunk)
             return OpenVinoEngine(trunk, n_threads)
         except EngineError:
             if engine != "auto":
                 raise
-    return TorchEngine(trunk or Trunk(backbone, device, n_trainable))
+    return TorchEngine(trunk or Trunk(backbone, device, n_trainable, chunk))
 
 
-_Part: TypeAlias = tuple[str, str, int]
+_Place: TypeAlias = tuple[str, tuple[int, ...], str, int]
+_Part: TypeAlias = tuple[str, str, int, int]
 _Key: TypeAlias = tuple[_Part, str]
 
 
@@ -165,6 +168,7 @@ class _Registry:
         self._engines: OrderedDict[_Key, Engine] = OrderedDict()
         self._facts: dict[_Key, EngineFacts] = {}
         self._automatic: dict[_Part, str] = {}
+        self._chunks: dict[_Place, int] = {}
 
     @property
     def _lock(self) -> threading.RLock:
@@ -176,13 +180,13 @@ class _Registry:
         return self._turn
 
     def engine(self, backbone: Backbone, device: torch.device, n_trainable: int, wanted: str, n_threads: int) -> Engine:
-        part = (backbone.identity, str(device), n_trainable)
         with self._lock:
+            part = self._part(backbone, device, n_trainable)
             key = self._key(part, wanted)
             if key not in self._engines:
                 with single_threaded():  # a forked process waits for ever for further threads of torch's
                     kind = "torch" if key[1] == "torch" else wanted
-                    engine = _load(backbone, device, n_trainable, kind, n_threads)
+                    engine = _load(backbone, device, n_trainable, part[-1], kind, n_threads)
                 key = (part, engine.facts.engine)
                 self._engines[key], self._facts[key] = engine, engine.facts
                 if wanted != "torch":
@@ -196,20 +200,47 @@ class _Registry:
 
     def has(self, backbone: Backbone, device: torch.device, n_trainable: int, wanted: str) -> bool:
         with self._lock:
-            return self._key((backbone.identity, str(device), n_trainable), wanted) in self._engines
+            return self._key(self._part(backbone, device, n_trainable), wanted) in self._engines
 
     def facts(self, backbone: Backbone, device: torch.device, n_trainable: int, wanted: str) -> EngineFacts | None:
         with self._lock:
-            return self._facts.get(self._key((backbone.identity, str(device), n_trainable), wanted))
+            return self._facts.get(self._key(self._part(backbone, device, n_trainable), wanted))
 
     def remember(
         self, backbone: Backbone, device: torch.device, n_trainable: int, wanted: str, facts: EngineFacts
     ) -> None:
-        part = (backbone.identity, str(device), n_trainable)
         with self._lock:
+            part = self._part(backbone, device, n_trainable)
             self._facts[part, facts.engine] = facts
             if wanted != "torch":
                 self._automatic[part] = facts.engine
+
+    def chunk(self, backbone: Backbone, device: torch.device, n_trainable: int) -> int:
+        return self._chunks.get(self._place(backbone, device, n_trainable), chunk_size(device))
+
+    def shrink(self, backbone: Backbone, device: torch.device, n_trainable: int) -> None:
+        with self._lock:
+            for key in [key for key in self._engines if key[0][1] == str(device)]:
+                del self._engines[key]  # to free what they hold there
+            before = self.chunk(backbone, device, n_trainable)
+            after = halved(before, f"backbone={backbone.name!r}", device)
+            place = self._place(backbone, device, n_trainable)
+            if place not in self._chunks:
+                warnings.warn(
+                    f"The memory of device={str(device)!r} is too small for {before} images at once in "
+                    f"backbone={backbone.name!r}. From now on it takes fewer, slower and with other last bits; free "
+                    "memory there to take as many again in a new process.",
+                    DeviceWarning,
+                    stacklevel=2,
+                )
+            self._chunks[place] = after
+
+    def _place(self, backbone: Backbone, device: torch.device, n_trainable: int) -> _Place:
+        """Return what needs the same memory, whatever its weights."""
+        return backbone.name, backbone.preprocessing.crop, str(device), n_trainable
+
+    def _part(self, backbone: Backbone, device: torch.device, n_trainable: int) -> _Part:
+        return backbone.identity, str(device), n_trainable, self.chunk(backbone, device, n_trainable)
 
     def _key(self, part: _Part, wanted: str) -> _Key:
         return part, self._automatic.get(part, "auto") if wanted == "auto" else wanted
@@ -238,8 +269,22 @@ def open_engine(
     ------
     EngineError
         If `engine="openvino"` is not possible.
+    DeviceMemoryError
+        If not even one image fits into the memory of an accelerator.
     """
-    return _registry.engine(backbone, device, n_trainable, engine, n_threads)
+    return within_memory(
+        lambda: _registry.engine(backbone, device, n_trainable, engine, n_threads),
+        lambda: shrink_chunk(backbone, device, n_trainable),
+        device,
+    )
+
+
+def shrink_chunk(backbone: Backbone, device: torch.device, n_trainable: int = 0) -> None:
+    """Let engines of a backbone take half as many images at once from now on, since the memory of a device is full.
+
+    The number is a part of their facts' fingerprint, as other numbers lead to other last bits. Warns the first time.
+    """
+    _registry.shrink(backbone, device, n_trainable)
 
 
 def is_open(backbone: Backbone, device: torch.device, n_trainable: int = 0, engine: str = "auto") -> bool:
@@ -259,6 +304,7 @@ def remember_facts(backbone: Backbone, device: torch.device, n_trainable: int, e
 
 def facts_key(backbone: Backbone, device: torch.device, n_trainable: int, engine: str) -> bytes:
     """Return what identifies the facts of an engine on this machine, in its state: they are not checked again."""
-    versions = (__version__, installed_version(), survived(), DECODING_RULE, chunk_size(device))
-    parts = (backbone.identity, n_trainable, engine, *versions, *describe_arithmetic(device))
+    versions = (__version__, installed_version(), survived(), DECODING_RULE)
+    chunk = _registry.chunk(backbone, device, n_trainable)
+    parts = (backbone.identity, n_trainable, chunk, engine, *versions, *describe_arithmetic(device))
     return hashlib.sha256(repr(parts).encode()).digest()

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,11 +19,11 @@ from ._backbones import Backbone
 from ._cache import APART, NO_CACHE, Cache
 from ._cut import Cut
 from ._decoder import Decoder
-from ._engines import facts_key, is_open, known_facts, open_engine, remember_facts
+from ._engines import facts_key, is_open, known_facts, open_engine, remember_facts, shrink_chunk
 from ._images import Sample
 from ._pass import Pass, contents_digest, read_keys
 from ._progress import progress_bar
-from ._torch import n_threads, place, single_threaded_pool
+from ._torch import halved, n_threads, place, single_threaded_pool, within_memory
 from ._trunk import EngineFacts, chunk_size
 from .exceptions import ImageFailure, InvalidImageError
 
@@ -119,7 +120,13 @@ class FeatureExtractor:
         ------
         InvalidImageError
             If samples cannot be read or decoded, listing all of them; the features of the others are kept.
+        DeviceMemoryError
+            If not even one image fits into the memory of an accelerator; as long as some do, fewer are taken at once.
         """
+        shrink = partial(shrink_chunk, self.backbone, self.device, self.n_trainable)
+        return within_memory(partial(self._rows, samples), shrink, self.device)
+
+    def _rows(self, samples: Sequence[Sample]) -> np.ndarray:
         n_workers = n_threads(self.n_jobs)
         with single_threaded_pool(n_workers) as pool, self._progress(len(samples)) as progress:
             keys, problems = read_keys(samples, pool, self.cache)
@@ -248,8 +255,17 @@ class TailExtractor:
 
 def tail_features(cut: Cut, activations: np.ndarray, device: torch.device, n_jobs: int | None) -> np.ndarray:
     """Return the features of activations, float32 of shape (n_samples, n_features), in chunks of one shape."""
-    on_cpu = device.type == "cpu"
     size = chunk_size(device)
+
+    def shrink() -> None:
+        nonlocal size
+        size = halved(size, "the trained stages", device)
+
+    return within_memory(lambda: _in_chunks(cut, activations, size, device, n_jobs), shrink, device)
+
+
+def _in_chunks(cut: Cut, activations: np.ndarray, size: int, device: torch.device, n_jobs: int | None) -> np.ndarray:
+    on_cpu = device.type == "cpu"
     tail = (cut if on_cpu else place(copy.deepcopy(cut), device).eval()).tail
 
     def run(start: int) -> np.ndarray:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
-import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -28,13 +27,12 @@ from ._labels import Targets
 from ._nets import OutputLayer, TailRecipe, WeightedNet, as_output_layer, net_arguments, restored
 from ._optimizers import PairedOptimizer
 from ._preprocessing import Preprocessing
-from ._torch import draws_from_globals, generator, place, seeded_globals, single_threaded
+from ._torch import draws_from_globals, generator, halved, place, seeded_globals, single_threaded, within_memory
 from ._training import Standardization, appearance
 from .exceptions import TrainingError
 
 _MICRO_BATCH = 8
 _MICRO_BATCH_OF_PIXELS = 4  # where the network is longer, so that more has to be kept for the gradients
-_OUT_OF_MEMORY = (torch.OutOfMemoryError,)
 _AS_IT_IS = contextlib.nullcontext()
 _DROPPED = 13
 
@@ -90,8 +88,17 @@ class _Runner:
 
     pool: ThreadPoolExecutor | None
     size: int
+    device: torch.device
 
     def __call__(self, function: Callable[[slice, int], Any], n: int) -> list[Any]:
+        """Return what the function gives for each, for smaller ones where an accelerator's memory is full."""
+
+        def shrink() -> None:
+            self.size = halved(min(self.size, n), "training", self.device)
+
+        return within_memory(lambda: self._run(function, n), shrink, self.device)
+
+    def _run(self, function: Callable[[slice, int], Any], n: int) -> list[Any]:
         rows = [slice(start, min(start + self.size, n)) for start in range(0, n, self.size)]
         run = map if self.pool is None else self.pool.map
         return list(run(function, rows, range(len(rows))))
@@ -120,24 +127,13 @@ class _TailNet(WeightedNet):
         return [[group for group in groups if group["params"]]], kwargs
 
     def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
-        """Set the gradients of a batch; where it does not fit into an accelerator's memory, in smaller pieces."""
+        """Set the gradients of a batch."""
         self._set_training(True)
         parameters = [p for p in self.module_.parameters() if p.requires_grad]
         runner = self.runner
         assert runner is not None
         compute = functools.partial(self._micro_batch, batch, parameters)
-        while True:
-            try:
-                parts = runner(compute, len(batch.inputs))
-                break
-            except _OUT_OF_MEMORY as error:
-                if runner.size == 1:
-                    raise TrainingError(
-                        "Not even one image at a time fits into the memory of the device. Train fewer stages, choose a "
-                        'smaller image_size or backbone, or device="cpu".'
-                    ) from error
-            runner.size = math.ceil(min(runner.size, len(batch.inputs)) / 2)
-            torch.cuda.empty_cache()
+        parts = runner(compute, len(batch.inputs))
         for parameter, *gradients in zip(parameters, *(gradients for _, gradients in parts), strict=True):
             known = [gradient for gradient in gradients if gradient is not None]
             parameter.grad = sum(known[1:], known[0]) if known else None
@@ -253,7 +249,7 @@ def fine_tune(
     # BatchNorm that trains needs the whole batch at once.
     whole = device.type != "cpu" or not recipe.keeps_statistics
     micro_batch = _MICRO_BATCH_OF_PIXELS if isinstance(inputs, ImageInputs) else _MICRO_BATCH
-    net.runner = _Runner(None, net.batch_size + 1) if whole else _Runner(pool, micro_batch)
+    net.runner = _Runner(None, net.batch_size + 1, device) if whole else _Runner(pool, micro_batch, device)
     net.recipe, net.draws = recipe, draws
     start = {p: p.detach().clone() for p in module.parameters() if p.requires_grad}
     net.anchors = {p: start[p] if recipe.keeps_statistics else torch.zeros_like(p) for p in cut.depths() if p.ndim > 1}

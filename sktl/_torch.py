@@ -7,6 +7,7 @@ at most, and put back what they found, also when the block raises.
 from __future__ import annotations
 
 import functools
+import math
 import os
 import platform
 import random
@@ -22,7 +23,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .exceptions import DeviceError
+from .exceptions import DeviceError, DeviceMemoryError
 
 Result = TypeVar("Result")
 Network = TypeVar("Network", bound=nn.Module)
@@ -75,6 +76,51 @@ def resolve_device(device: str | torch.device) -> torch.device:
         # The current device is one per thread, and the pass has threads of its own.
         wanted = torch.device(wanted.type, getattr(torch, wanted.type).current_device())
     return wanted
+
+
+def is_out_of_memory(error: BaseException, device: torch.device) -> bool:
+    """Tell whether an error is an accelerator's, of too little memory."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    # Some backends, and libraries below torch, have no class of their own for it.
+    return device.type != "cpu" and isinstance(error, RuntimeError) and "out of memory" in str(error).lower()
+
+
+def release_memory(device: torch.device) -> None:
+    """Give back the memory of an accelerator that torch keeps for later."""
+    if device.type in _ACCELERATORS:
+        getattr(torch, device.type).empty_cache()
+
+
+def within_memory(attempt: Callable[[], Result], shrink: Callable[[], None], device: torch.device) -> Result:
+    """Return what a function returns, called again after `shrink` each time that an accelerator's memory is too small.
+
+    On a CPU it is called once: there the system decides what becomes of processes that want too much.
+    """
+    while True:
+        try:
+            return attempt()
+        except Exception as error:
+            if not is_out_of_memory(error, device):
+                raise
+        shrink()  # not before the error is gone, whose traceback holds tensors
+
+
+def halved(size: int, what: str, device: torch.device) -> int:
+    """Return how many images to take at once after so many were too many for the memory of a device.
+
+    Raises
+    ------
+    DeviceMemoryError
+        If that was one.
+    """
+    if size == 1:
+        raise DeviceMemoryError(
+            f"Not even one image at a time fits into the memory of device={str(device)!r} in {what}. Free memory "
+            'there, choose a smaller image_size or backbone, train fewer stages, or pass device="cpu".'
+        )
+    release_memory(device)
+    return math.ceil(size / 2)
 
 
 def place(network: Network, device: torch.device) -> Network:

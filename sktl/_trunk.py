@@ -18,7 +18,7 @@ from ._backbones import Backbone
 from ._cut import Cut
 from ._folding import fold_batchnorm
 from ._pixels import DECODING_RULE
-from ._torch import place, single_threaded_pool
+from ._torch import is_out_of_memory, place, single_threaded_pool
 from .exceptions import BackboneError, SktlError
 
 # Images of one chunk: on a CPU small enough that activations stay in the processor's cache.
@@ -63,7 +63,7 @@ class EngineFacts:
 
 
 def chunk_size(device: torch.device) -> int:
-    """Return how many images of one network run at once on a device."""
+    """Return how many images of one network run at once on a device that has the memory for it."""
     return _CPU_CHUNK if device.type == "cpu" else _ACCELERATOR_CHUNK
 
 
@@ -76,6 +76,8 @@ class Trunk:
     device : torch.device
     n_trainable : int
         How many of the last stages are left out; with 0 the output is the features, else activations.
+    chunk : int or None
+        How many images run at once; None is what suits the device.
 
     Attributes
     ----------
@@ -85,11 +87,11 @@ class Trunk:
         Whether it was seen to depend on the values of tensors in ways that tracing cannot follow.
     """
 
-    def __init__(self, backbone: Backbone, device: torch.device, n_trainable: int = 0):
+    def __init__(self, backbone: Backbone, device: torch.device, n_trainable: int = 0, chunk: int | None = None):
         self.backbone = backbone
         self.device = device
         self.n_trainable = n_trainable
-        self.chunk = chunk_size(device)
+        self.chunk = chunk or chunk_size(device)
         self.reads_values = False
         self.probe = np.random.default_rng(0).integers(0, 256, (self.chunk, *backbone.preprocessing.crop, 3), np.uint8)
         try:
@@ -103,6 +105,8 @@ class Trunk:
         except SktlError:
             raise
         except Exception as error:  # whatever a network, perhaps of the user's, raises
+            if is_out_of_memory(error, device):
+                raise
             height, width = backbone.preprocessing.crop
             remedy = "Leave image_size=None for the size that its weights were trained with, or change the network."
             raise BackboneError(

@@ -15,6 +15,8 @@ __all__ = [
     "CheckpointError",
     "CheckpointWarning",
     "DeviceError",
+    "DeviceMemoryError",
+    "DeviceWarning",
     "EngineError",
     "EngineNotInstalledError",
     "ImageFailure",
@@ -143,6 +145,10 @@ class DeviceError(SktlError, RuntimeError):
     """The device asked for is not on this machine."""
 
 
+class DeviceMemoryError(DeviceError, MemoryError):
+    """Not even one image at a time fits into the memory of the device."""
+
+
 class EngineError(SktlError, RuntimeError):
     """The engine asked for cannot run the network, or not on this device."""
 
@@ -169,6 +175,10 @@ class TrainingError(SktlError, RuntimeError):
 
 class BackboneWarning(UserWarning):
     """Something about the backbone that is legal but probably not wanted."""
+
+
+class DeviceWarning(UserWarning):
+    """The memory of the device is too small for what runs there at once; results may differ in their last bits."""
 
 
 class ImageFolderWarning(UserWarning):
