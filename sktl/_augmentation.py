@@ -144,7 +144,7 @@ class View:
 AUGMENTATIONS = {
     "light": RandomChange(0.6),
     "strong": RandomChange(0.2),
-    "trivial": RandomChange(0.6, trivial=True),
+    "trivial": RandomChange(0.35, trivial=True),
 }
 
 

@@ -22,7 +22,7 @@ from ._features import FeatureExtractor
 from ._images import Sample, as_samples, is_flattened
 from ._model_file import write_model
 from ._saving import to_document
-from ._torch import resolve_device
+from ._torch import nearest_device, resolve_device
 from .exceptions import InvalidInputError, InvalidParameterError
 
 
@@ -106,9 +106,12 @@ class PretrainedImageBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         return self.cache
 
     def _fitted_extractor(self, backbone: Backbone) -> FeatureExtractor:
-        """Return the extractor of a fitted estimator, on the engine of the fit wherever that is to be had."""
+        """Return the extractor of a fitted estimator, on the device and the engine of the fit wherever they are."""
+        device = nearest_device(self.device_)
+        if device != self.device_:
+            return self._extractor(backbone, device, self.engine)
         # Not "openvino": the estimator may have come to a machine without it.
-        return self._extractor(backbone, self.device_, "torch" if self.engine_ == "torch" else "auto")
+        return self._extractor(backbone, device, "torch" if self.engine_ == "torch" else "auto")
 
     def _resolve(self, seed: int) -> tuple[Backbone, torch.device]:
         return resolve_backbone(self.backbone, self.weights, self.image_size, seed), resolve_device(self.device)

@@ -160,7 +160,7 @@ def _module_tensors(net: NeuralNet) -> dict[str, torch.Tensor]:
 def _capture(net: NeuralNet) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     tensors = _module_tensors(net)
     options: list[dict[str, Any]] = []
-    for number, parameter in enumerate(_parameters(net)):
+    for number, (parameter, _) in enumerate(_parameters(net)):
         state = net.optimizer_.state.get(parameter, {})
         plain = {name: value for name, value in state.items() if not isinstance(value, torch.Tensor)}
         options.append({name: encode(value, name) for name, value in plain.items()})
@@ -177,8 +177,10 @@ def _capture(net: NeuralNet) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     return document, tensors
 
 
-def _parameters(net: NeuralNet) -> list[torch.nn.Parameter]:
-    return [parameter for group in net.optimizer_.param_groups for parameter in group["params"]]
+def _parameters(net: NeuralNet) -> list[tuple[torch.nn.Parameter, bool]]:
+    """Return what is trained, and whether its optimizer counts steps on the device of the parameter."""
+    groups = net.optimizer_.param_groups
+    return [(p, bool(g.get("fused") or g.get("capturable"))) for g in groups for p in g["params"]]
 
 
 def _part(tensors: Tensors, prefix: str) -> dict[str, torch.Tensor]:
@@ -198,9 +200,10 @@ def _restore(net: NeuralNet, document: dict[str, Any], tensors: Tensors) -> bool
         net.module_.n_draws = operator.index(draws)
     if document["finished"]:
         return True
-    for number, (parameter, options) in enumerate(zip(_parameters(net), document["optimizer"], strict=True)):
+    states = zip(_parameters(net), document["optimizer"], strict=True)
+    for number, ((parameter, counts_there), options) in enumerate(states):
         moments = _part(tensors, f"{_OPTIMIZER}{number}.")
-        laid_out = {name: _laid_out_as(parameter, name, value) for name, value in moments.items()}
+        laid_out = {name: _laid_out_as(parameter, name, value, counts_there) for name, value in moments.items()}
         if options or laid_out:
             net.optimizer_.state[parameter] = {**{name: decode(value) for name, value in options.items()}, **laid_out}
     for _, callback in net.callbacks_:
@@ -225,9 +228,9 @@ def _check_like(found: Tensors, expected: Tensors) -> None:
         raise ValueError("its tensors are those of another module")
 
 
-def _laid_out_as(parameter: torch.Tensor, name: str, value: torch.Tensor) -> torch.Tensor:
-    """Return a moment in the memory layout of its parameter, which fused optimizers rely on; a counter as it is."""
+def _laid_out_as(parameter: torch.Tensor, name: str, value: torch.Tensor, counts_there: bool) -> torch.Tensor:
+    """Return a moment in the memory layout of its parameter, which fused optimizers rely on, as on its device."""
     if name == "step" and value.ndim == 0 and value.dtype == torch.float32:
-        return value
+        return value.to(parameter.device) if counts_there else value
     _check_like({name: value}, {name: parameter})
     return torch.empty_like(parameter, requires_grad=False).copy_(value)

@@ -26,10 +26,10 @@ _HEAD: dict[str, dict[str, Any]] = {
 }
 # With stages: from pretrained weights, and from random ones.
 _STAGES: dict[str, dict[str, Any]] = {
-    "auto": {"max_epochs": 8, "backbone_lr_ratio": 1 / 60, "batch_size": 16, "augmentation": "light"},
-    "sgd": {"max_epochs": 12, "backbone_lr_ratio": 1 / 30, "batch_size": 16, "augmentation": "light"},
-    "adamw": {"max_epochs": 8, "backbone_lr_ratio": 0.5, "batch_size": 16, "augmentation": "light"},
-    "class": {"max_epochs": 12, "backbone_lr_ratio": 0.1, "batch_size": 16, "augmentation": "light"},
+    "auto": {"max_epochs": 12, "backbone_lr_ratio": 1 / 60, "batch_size": 16, "augmentation": "trivial"},
+    "sgd": {"max_epochs": 12, "backbone_lr_ratio": 1 / 30, "batch_size": 16, "augmentation": "trivial"},
+    "adamw": {"max_epochs": 12, "backbone_lr_ratio": 0.5, "batch_size": 16, "augmentation": "trivial"},
+    "class": {"max_epochs": 12, "backbone_lr_ratio": 0.1, "batch_size": 16, "augmentation": "trivial"},
     "random": {"max_epochs": 40, "backbone_lr_ratio": 1.0, "batch_size": 16, "augmentation": "light"},
 }
 _INTERPOLATION = 0.5

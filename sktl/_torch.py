@@ -78,6 +78,11 @@ def resolve_device(device: str | torch.device) -> torch.device:
     return wanted
 
 
+def nearest_device(device: torch.device) -> torch.device:
+    """Return a device if this machine has it, else its best: a fitted estimator may have come from another machine."""
+    return device if device.type == "cpu" or str(device) in available_devices() else resolve_device("auto")
+
+
 def is_out_of_memory(error: BaseException, device: torch.device) -> bool:
     """Tell whether an error is an accelerator's, of too little memory."""
     if isinstance(error, torch.OutOfMemoryError):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from backbones import StochasticNet, small_conv_net
 from processes import Child, needs_fork, results
 from sklearn.model_selection import GridSearchCV
@@ -28,8 +29,6 @@ Y = np.array(["a", "b", "c"])[np.arange(24) % 3]
 
 
 def stochastic_net():
-    import torch
-
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         return StochasticNet()
@@ -188,6 +187,13 @@ def test_tensors_of_other_shapes_never_reach_the_kernels(tmp_path, monkeypatch, 
     _model_file.write_model(file, document, tensors | {name: forge(tensors[name])})
     with pytest.raises(CheckpointError, match=r"does not fit this network: its tensors are those of another module"):
         classifier("stages", tmp_path).fit(X, Y)
+
+
+def test_steps_are_counted_where_the_optimizer_counts_them():
+    """A fused one on the device of its parameters, or its kernels refuse; others on the CPU."""
+    parameter, step = torch.empty(3, device="meta"), torch.tensor(7.0)
+    assert _checkpoints._laid_out_as(parameter, "step", step, counts_there=True).device.type == "meta"
+    assert _checkpoints._laid_out_as(parameter, "step", step, counts_there=False) is step
 
 
 def test_what_is_only_said_about_a_fit_does_not_make_it_another(tmp_path, epochs, capsys):

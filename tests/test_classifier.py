@@ -173,6 +173,14 @@ def test_fitted_estimators_survive_copy_deepcopy_and_pickle(fitted):
         assert restored.module_.head.weight is restored.net_.module_.output.weight
 
 
+@pytest.mark.parametrize("device", ["cuda:0", "mps"])
+def test_an_estimator_from_a_machine_with_an_accelerator_predicts_on_one_without(fitted, device):
+    restored = pickle.loads(pickle.dumps(fitted))
+    restored.device_, restored.engine_ = torch.device(device), "torch"
+    assert_array_equal(restored.decision_function(IMAGES[40:50]), fitted.decision_function(IMAGES[40:50]))
+    assert restored.device_ == torch.device(device)
+
+
 def test_pickles_of_named_backbones_are_small(fitted):
     fitted.module_  # noqa: B018 - builds the network
     assert len(pickle.dumps(fitted)) < 1_000_000
