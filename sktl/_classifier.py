@@ -76,8 +76,9 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         augmentation, so that they cost next to nothing. `"auto"` is 50; 0 with `weights=None`. Without effect for
         `trainable_stages=0`.
     max_epochs : int, default="auto"
-        Passes over the images in which stages are trained, `"auto"` being 12, and 40 with `weights=None`. For `trainable_stages=0`, passes over the features, or the most
-        iterations of `"lbfgs"`; `"auto"` is 50, for `"lbfgs"` 500.
+        Passes over the images in which stages are trained, `"auto"` being 12, and 40 with `weights=None`. For
+        `trainable_stages=0`, passes over the features, or the most iterations of `"lbfgs"`; `"auto"` is 50, for
+        `"lbfgs"` 500.
     lr : float, default="auto"
         Highest learning rate of the output layer, larger than 0, for standardised features. `"auto"` is 0.03 for the
         optimizers `"auto"` and `"sgd"`, 0.001 for all others, times 1280 / n_features for networks with more than 1280
@@ -109,11 +110,12 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         How images are changed at random, anew in each epoch, while stages are trained. `"light"`, which is `"auto"`
         with `weights=None`, crops at least 60 % of the area, of aspect ratio 3/4 to 4/3, and mirrors every other image;
         `"strong"` crops at least 20 %; `"trivial"`, which is `"auto"` with pretrained weights, at least 35 %, and
-        follows with one operation of TrivialAugment [6]_, such as turning, shearing, or changing contrast or colours. A callable takes a PIL image and returns a PIL image, array or tensor, such as a
-        transform of torchvision.transforms.v2 that does not normalise; it runs in threads, with the global random
-        generators seeded. None changes nothing, and stages are then trained on kept activations, which is many times
-        faster when they are few. Turn it off, or pass your own, where mirror images, slants or colours mean something
-        else (text, left and right lungs, ripeness). Without effect for 0 stages.
+        follows with one operation of TrivialAugment [6]_, such as turning, shearing, or changing contrast or colours. A
+        callable takes a PIL image and returns a PIL image, array or tensor, such as a transform of
+        torchvision.transforms.v2 that does not normalise; it runs in threads, with the global random generators seeded.
+        None changes nothing, and stages are then trained on kept activations, which is many times faster when they are
+        few. Turn it off, or pass your own, where mirror images, slants or colours mean something else (text, left and
+        right lungs, ripeness). Without effect for 0 stages.
     augmentation_views : int, default=None
         How many random views of each image there are, at least 1, drawn once and taken by the epochs in turn; None
         draws anew in each epoch. The activations of views are kept, so that in the second phase the frozen stages see

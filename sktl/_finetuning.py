@@ -22,6 +22,7 @@ from torch import nn
 
 from ._batches import Batch, ImageInputs, Inputs, LabelledInputs, TrainingBatches, ValidationBatches
 from ._checkpoints import Checkpoint, Keeping, fit_from
+from ._convolutions import FastGradients, has_fast_gradients
 from ._cut import Cut
 from ._labels import Targets
 from ._nets import OutputLayer, TailRecipe, WeightedNet, as_output_layer, net_arguments, restored
@@ -154,7 +155,8 @@ class _TailNet(WeightedNet):
         draw = generator(*batch.seeds, number, _DROPPED)
         device = module.output.weight.device
         seeded = seeded_globals(draw.initial_seed(), device) if self.draws else contextlib.nullcontext()
-        with seeded, torch.autocast(device.type, torch.bfloat16, enabled=self.recipe.amp):
+        fast = FastGradients() if has_fast_gradients(device) and not self.recipe.compile else contextlib.nullcontext()
+        with seeded, torch.autocast(device.type, torch.bfloat16, enabled=self.recipe.amp), fast:
             logits = module(inputs, draw)
         codes, weights = batch.targets[0].to(device), batch.targets[1].to(logits.dtype).to(device)
         loss = batch.share * self.get_loss(logits, (codes[rows], weights[rows]))

@@ -18,8 +18,8 @@ ORDER = [
     "exceptions", "_version", "_torch", "_preprocessing", "_pixels", "_images", "_weights", "_sources", "_stages",
     "_augmentation", "_decoder", "_cut", "_backbones", "_folding", "_openvino", "_trunk", "_engines", "_database",
     "_store", "_cache", "_pass", "_progress", "_checking", "_features", "_labels", "_optimizers", "_nets", "_values",
-    "_model_file", "_checkpoints", "_training", "_batches", "_finetuning", "_transfer", "_recipes", "_saving", "_base",
-    "_classifier", "_encoder", "_loading", "datasets", "__init__",
+    "_model_file", "_checkpoints", "_training", "_batches", "_convolutions", "_finetuning", "_transfer", "_recipes",
+    "_saving", "_base", "_classifier", "_encoder", "_loading", "datasets", "__init__",
 ]  # fmt: skip
 ONLY_IN = {
     "torchvision.models": {"_sources"},
