@@ -1,7 +1,7 @@
 """Gradients of depthwise convolutions with large kernels, which torch computes slowly on x86 processors.
 
 oneDNN has a fast kernel for the gradient of 3 x 3 weights; that of 5 x 5 weights takes twenty times as long. Larger
-weights are therefore taken in windows of 3 x 3, each of them the weights of a convolution with a shifted gradient.
+weights are therefore taken in pieces of at most 3 x 3, each the weights of a convolution of its own.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import platform
 from typing import Any
 
 import torch
-from torch.autograd.function import FunctionCtx
 from torch.overrides import TorchFunctionMode
 
 _WINDOW = 3
@@ -24,8 +23,8 @@ class FastGradients(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.conv2d and not kwargs and len(args) == 7 and _is_slow(*args):
-            images, weight, bias, _, padding, _, _ = args
-            return _Depthwise.apply(images, weight, bias, padding)
+            images, weight, bias, stride, padding, _, _ = args
+            return _Depthwise.apply(images, weight, bias, _pair(stride), padding)
         return func(*args, **(kwargs or {}))
 
 
@@ -47,8 +46,9 @@ def _is_slow(
         and groups == images.shape[1] > 1
         and size % 2 == 1
         and size > _WINDOW
-        and _pair(stride) == _pair(dilation) == (1, 1)
-        and _pair(padding) == (size // 2, size // 2)
+        and _pair(dilation) == (1, 1)
+        and _pair(stride) in ((1, 1), (2, 2))
+        and (_pair(padding) == (size // 2, size // 2) if _pair(stride) == (1, 1) else size <= 2 * _WINDOW)
         and images.is_contiguous(memory_format=torch.channels_last)
     )
 
@@ -58,59 +58,98 @@ def _pair(value: Any) -> Any:
 
 
 class _Depthwise(torch.autograd.Function):
-    """A depthwise convolution to the same size, with an odd, square kernel."""
+    """A depthwise convolution with an odd, square kernel: to the same size, or with a stride of 2."""
 
     @staticmethod
     def forward(
-        ctx: FunctionCtx, images: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, padding: Any
+        ctx: Any, images: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, stride: Any, padding: Any
     ) -> torch.Tensor:
         ctx.save_for_backward(images, weight)
-        ctx.has_bias = bias is not None  # type: ignore[attr-defined]
-        return torch.conv2d(images, weight, bias, (1, 1), padding, (1, 1), len(weight))
+        ctx.has_bias, ctx.stride = bias is not None, stride[0]
+        ctx.padding = (weight.shape[-1] // 2,) * 2 if isinstance(padding, str) else _pair(padding)
+        return torch.conv2d(images, weight, bias, stride, padding, (1, 1), len(weight))
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (gradient,), (images, weight) = gradients, ctx.saved_tensors
         wanted = [ctx.needs_input_grad[0], False, ctx.has_bias and ctx.needs_input_grad[2]]
-        of_images, _, of_bias = _gradients(gradient, images, weight, weight.shape[-1] // 2, wanted)
-        of_weight = _weight_gradient(gradient, images, weight) if ctx.needs_input_grad[1] else None
-        return of_images, of_weight, of_bias, None
+        of_images, _, of_bias = _gradients(gradient, images, weight, ctx.stride, ctx.padding, wanted)
+        of_weight = None
+        if ctx.needs_input_grad[1] and ctx.stride == 1:
+            of_weight = _gradient_by_windows(gradient, images, weight)
+        elif ctx.needs_input_grad[1]:
+            of_weight = _gradient_by_phases(gradient, images, weight, ctx.stride, ctx.padding)
+        return of_images, of_weight, of_bias, None, None
 
 
 def _gradients(
-    gradient: torch.Tensor, images: torch.Tensor, weight: torch.Tensor, padding: int, wanted: list[bool]
+    gradient: torch.Tensor,
+    images: torch.Tensor,
+    weight: torch.Tensor,
+    stride: int,
+    padding: tuple[int, int],
+    wanted: list[bool],
 ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
-    one, edge, n_channels = [1, 1], [padding, padding], len(weight)
+    n_channels = len(weight)
     found: tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None] = torch.ops.aten.convolution_backward(
-        gradient, images, weight, [n_channels], one, edge, one, False, [0, 0], n_channels, wanted
+        gradient, images, weight, [n_channels], [stride] * 2, list(padding), [1, 1], False, [0, 0], n_channels, wanted
     )
     return found
 
 
-def _weight_gradient(gradient: torch.Tensor, images: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Return the gradient of the weights, window by window.
+def _gradient_of_window(
+    gradient: torch.Tensor, images: torch.Tensor, weight: torch.Tensor, padding: int
+) -> torch.Tensor:
+    """Return the gradient of 3 x 3 weights."""
+    window = weight[:, :, :_WINDOW, :_WINDOW].contiguous(memory_format=torch.channels_last)
+    _, found, _ = _gradients(gradient, images, window, 1, (padding, padding), [False, True, False])
+    assert found is not None
+    return found
+
+
+def _gradient_by_phases(
+    gradient: torch.Tensor, images: torch.Tensor, weight: torch.Tensor, stride: int, padding: tuple[int, int]
+) -> torch.Tensor:
+    """Return the gradient of the weights of a convolution with a stride.
+
+    Weights whose places have the same remainder by the stride see the same pixels of the images, every second one, as a
+    convolution without stride.
+    """
+    down, right = padding
+    edge = stride * _WINDOW  # more than enough for windows that reach beyond the kernel
+    images = torch.nn.functional.pad(images, (right, right + edge, down, down + edge))
+    height, width = (n + _WINDOW - 1 for n in gradient.shape[2:])
+    result = torch.empty_like(weight)
+    for top in range(stride):
+        for left in range(stride):
+            phase = images[:, :, top::stride, left::stride][:, :, :height, :width]
+            found = _gradient_of_window(gradient, phase.contiguous(memory_format=torch.channels_last), weight, 0)
+            of_phase = result[:, :, top::stride, left::stride]
+            of_phase.copy_(found[:, :, : of_phase.shape[2], : of_phase.shape[3]])
+    return result
+
+
+def _gradient_by_windows(gradient: torch.Tensor, images: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Return the gradient of the weights of a convolution to the same size, by windows of 3 x 3.
 
     Images and gradient are padded with zeros as far as a window's middle can be from the kernel's. To shift the
     gradient is then to read it from another place of its memory: what leaves a row at one end are zeros, and so is what
     enters.
     """
-    size = weight.shape[-1]
-    reach = size // 2 - 1
+    reach = weight.shape[-1] // 2 - 1
     images = torch.nn.functional.pad(images, (reach,) * 4)
     n, n_channels, height, width = images.shape
     margin = (reach * width + reach) * n_channels
     memory = gradient.new_zeros(2 * margin + images.numel())
     inner = memory[margin : margin + images.numel()].view(n, height, width, n_channels)
     inner[:, reach : height - reach, reach : width - reach] = gradient.permute(0, 2, 3, 1)
-    window = weight[:, :, :_WINDOW, :_WINDOW].contiguous(memory_format=torch.channels_last)
     result = torch.empty_like(weight)
     shifts = [min(shift, reach) for shift in range(-reach, reach + _WINDOW, _WINDOW)]
     for down in shifts:
         for right in shifts:
             start = margin + (down * width + right) * n_channels
             shifted = memory[start : start + images.numel()].view(n, height, width, n_channels).permute(0, 3, 1, 2)
-            _, found, _ = _gradients(shifted, images, window, 1, [False, True, False])
-            assert found is not None
             top, left = reach - down, reach - right
+            found = _gradient_of_window(shifted, images, weight, 1)
             result[:, :, top : top + _WINDOW, left : left + _WINDOW] = found
     return result

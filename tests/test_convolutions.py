@@ -50,9 +50,13 @@ def own_generator():
     height=st.integers(1, 12),
     width=st.integers(1, 12),
     bias=st.booleans(),
+    padding=st.none() | st.tuples(st.integers(0, 4), st.integers(0, 4)),
 )
-def test_outputs_are_the_same_bits_and_gradients_the_same_numbers(size, n, n_channels, height, width, bias):
-    convolution, images = depthwise(n_channels, size, bias), pixels(n, n_channels, height, width)
+def test_outputs_are_the_same_bits_and_gradients_the_same_numbers(size, n, n_channels, height, width, bias, padding):
+    if padding is not None:  # with a stride
+        size, height, width = 5, height + 4, width + 4
+    options = {} if padding is None else {"stride": 2, "padding": padding}
+    convolution, images = depthwise(n_channels, size, bias, **options), pixels(n, n_channels, height, width)
     plain, fast = (gradients(convolution, images, fast) for fast in (False, True))
     assert torch.equal(plain[0], fast[0])
     assert "Depthwise" in fast[0].grad_fn.name()
@@ -67,7 +71,9 @@ def test_outputs_are_the_same_bits_and_gradients_the_same_numbers(size, n, n_cha
     "convolution",
     [
         depthwise(8, 3),
-        depthwise(8, 5, stride=2),
+        depthwise(8, 5, stride=3),
+        depthwise(8, 5, stride=(1, 2)),
+        depthwise(8, 7, stride=2),
         depthwise(8, 5, dilation=2, padding=4),
         depthwise(8, 5, padding=1),
         depthwise(8, 4, padding="same"),
