@@ -5,16 +5,24 @@ from ._cache import CacheInfo, cache_info, clear_cache, set_cache_limit
 from ._checking import check_images
 from ._classifier import PretrainedImageClassifier
 from ._encoder import PretrainedImageEncoder
+from ._feature_map import FeatureMapDisplay
 from ._loading import load
 from ._pixels import set_pixel_limit
+from ._predictions import PredictionsDisplay
 from ._preprocessing import Preprocessing
+from ._saliency import SaliencyDisplay
+from ._training_curve import TrainingCurveDisplay
 from ._version import __version__
 
 __all__ = [
     "CacheInfo",
+    "FeatureMapDisplay",
+    "PredictionsDisplay",
     "Preprocessing",
     "PretrainedImageClassifier",
     "PretrainedImageEncoder",
+    "SaliencyDisplay",
+    "TrainingCurveDisplay",
     "__version__",
     "cache_info",
     "check_images",

@@ -64,14 +64,19 @@ class Preprocessing:
 
         Only the part that the crop keeps is resized, so that a very long image costs no more than a square one.
         """
-        width, height = self.resized_shape(*image.size)
+        height, width = self.crop
+        box = self.seen_box(*image.size)
+        if image.size == self.resized_shape(*image.size):
+            return np.asarray(image.crop(box))
+        return np.asarray(self.resample(image, (width, height), box))
+
+    def seen_box(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """Return (left, top, right, bottom), in pixels of an image of this width and height, of what the crop keeps."""
+        resized_width, resized_height = self.resized_shape(width, height)
         crop_height, crop_width = self.crop
-        left, top = round((width - crop_width) / 2), round((height - crop_height) / 2)
-        if image.size == (width, height):
-            return np.asarray(image.crop((left, top, left + crop_width, top + crop_height)))
-        x, y = image.width / width, image.height / height
-        box = (left * x, top * y, (left + crop_width) * x, (top + crop_height) * y)
-        return np.asarray(self.resample(image, (crop_width, crop_height), box))
+        left, top = round((resized_width - crop_width) / 2), round((resized_height - crop_height) / 2)
+        x, y = width / resized_width, height / resized_height
+        return left * x, top * y, (left + crop_width) * x, (top + crop_height) * y
 
     def resample(
         self, image: Image.Image, size: tuple[int, int], box: tuple[float, float, float, float]

@@ -149,6 +149,19 @@ def find_stages(network: nn.Module, image: torch.Tensor) -> Anatomy:
     return Anatomy(_describe(network, marks, blocks, sets), sets, tuple(marks), exact)
 
 
+def single_tensors(network: nn.Module, image: torch.Tensor) -> tuple[list[Boundary], list[Call]]:
+    """Run a network; return the tensors that carry all that the rest needs of the image, input first, and all calls.
+
+    Where no tensor carries the image alone, the last one of each module that is called once is listed instead. What the
+    calls hold is part of the graph of the output, which the last call returned.
+    """
+    with torch.enable_grad():
+        source = image.detach().clone().requires_grad_()
+        calls, output = record(network, source)
+        nodes = _leading_to(_sorted_nodes([t.grad_fn for t in tensors(output)[:1]]), source)
+        return [_outermost(aliases) for aliases in _single_tensors(calls, nodes) or _last_tensors(calls)], calls
+
+
 @contextmanager
 def _all_trainable(network: nn.Module) -> Iterator[None]:
     frozen = [p for p in network.parameters() if p.is_floating_point() and not p.requires_grad]

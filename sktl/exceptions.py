@@ -25,6 +25,7 @@ __all__ = [
     "InvalidImageWarning",
     "InvalidInputError",
     "InvalidParameterError",
+    "MissingPackageError",
     "ModelFileError",
     "ModelFileNotFoundError",
     "SktlError",
@@ -155,6 +156,10 @@ class EngineError(SktlError, RuntimeError):
 
 class EngineNotInstalledError(EngineError, ImportError):
     """The package of the engine asked for is not installed."""
+
+
+class MissingPackageError(SktlError, ImportError):
+    """An optional package is not installed that the call needs."""
 
 
 class ModelFileError(SktlError, RuntimeError):

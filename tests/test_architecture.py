@@ -19,7 +19,8 @@ ORDER = [
     "_augmentation", "_decoder", "_cut", "_backbones", "_folding", "_openvino", "_trunk", "_engines", "_database",
     "_store", "_cache", "_pass", "_progress", "_checking", "_features", "_labels", "_optimizers", "_nets", "_values",
     "_model_file", "_checkpoints", "_training", "_batches", "_convolutions", "_finetuning", "_transfer", "_recipes",
-    "_saving", "_base", "_classifier", "_encoder", "_loading", "datasets", "__init__",
+    "_saving", "_base", "_classifier", "_encoder", "_loading", "_pictures", "_drawing", "_training_curve",
+    "_predictions", "_gradcam", "_saliency", "_feature_map", "datasets", "__init__",
 ]  # fmt: skip
 ONLY_IN = {
     "torchvision.models": {"_sources"},
@@ -28,8 +29,12 @@ ONLY_IN = {
     "openvino": {"_openvino"},
     "safetensors": {"_weights", "_model_file"},
     "sqlite3": {"_database", "_store"},
-    "sklearn": {"_images", "_labels", "_training", "_base", "_classifier", "_encoder", "_loading", "datasets"},
-}
+    "sklearn": {
+        "_images", "_labels", "_training", "_base", "_classifier", "_encoder", "_loading", "_training_curve",
+        "_predictions", "_saliency", "_feature_map", "datasets",
+    },
+    "captum": {"_gradcam"},
+}  # fmt: skip
 
 
 def _imports(path: Path) -> list[tuple[str, str]]:
@@ -79,7 +84,7 @@ def _run(program: str) -> str:
 
 def test_importing_touches_no_network_threads_environment_or_global_state():
     program = """
-import os, random, socket, threading
+import os, random, socket, sys, threading
 import torch, torchvision, timm, skorch, sklearn
 import numpy as np
 
@@ -93,6 +98,7 @@ state = lambda: (dict(os.environ), threading.active_count(), torch.get_num_threa
 before = state()
 import sktl
 assert state() == before
+assert not {"captum", "matplotlib", "openvino"} & set(sys.modules)
 """
     _run(program)
 

@@ -1,0 +1,161 @@
+"""A grid of images with what was predicted for them."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from backbones import small_conv_net
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from sklearn.model_selection import GridSearchCV
+
+pytest.importorskip("matplotlib", reason="the extra `plot` installs it")
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from sktl import PredictionsDisplay, PretrainedImageClassifier
+from sktl.exceptions import InvalidImageError, InvalidInputError, InvalidParameterError
+
+mpl.use("Agg")  # of the tests; the package leaves the backend alone
+CLASSES = np.array(["ant", "bee", "cat"])
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    import matplotlib.pyplot as plt
+
+    plt.close("all")
+
+
+def _images(n: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (n, 8, 8), np.uint8)
+
+
+@st.composite
+def predictions(draw):
+    n = draw(st.integers(1, 12))
+    rng = np.random.default_rng(draw(st.integers(0, 2**31)))
+    return CLASSES[rng.integers(3, size=n)], rng.dirichlet(np.ones(3), size=n)
+
+
+def _choose(y, proba, **options):
+    ax = Figure().add_subplot()
+    return PredictionsDisplay.from_predictions(_images(len(y)), y, proba, classes=CLASSES, ax=ax, **options)
+
+
+@settings(max_examples=15, deadline=None)
+@given(predictions(), st.integers(1, 6))
+def test_errors_are_the_wrong_ones_most_confident_first(found, n_images):
+    y, proba = found
+    display = _choose(y, proba, select="errors", n_images=n_images)
+    wrong = CLASSES[proba.argmax(axis=1)] != y
+    assert len(display.positions) == min(n_images, wrong.sum())
+    assert wrong[display.positions].all()
+    assert (np.diff(display.proba_pred) <= 0).all()
+    rest = np.setdiff1d(np.flatnonzero(wrong), display.positions)
+    assert proba[rest].max(initial=0) <= display.proba_pred.min(initial=1)
+
+
+@settings(max_examples=15, deadline=None)
+@given(predictions(), st.integers(1, 6))
+def test_losses_are_those_whose_label_was_least_probable(found, n_images):
+    y, proba = found
+    display = _choose(y, proba, select="losses", n_images=n_images)
+    proba_true = proba[np.arange(len(y)), np.searchsorted(CLASSES, y)]
+    np.testing.assert_array_equal(display.proba_true, np.sort(proba_true)[:n_images])
+
+
+@settings(max_examples=15, deadline=None)
+@given(predictions(), st.integers(1, 6), st.integers(0, 1000))
+def test_samples_are_drawn_by_the_random_state(found, n_images, seed):
+    y, proba = found
+    display = _choose(y, proba, n_images=n_images, random_state=seed)
+    assert len(set(display.positions)) == min(n_images, len(y))
+    np.testing.assert_array_equal(_choose(y, proba, n_images=n_images, random_state=seed).positions, display.positions)
+    np.testing.assert_array_equal(display.y_true, y[display.positions])
+    np.testing.assert_array_equal(display.y_pred, CLASSES[proba.argmax(axis=1)][display.positions])
+
+
+def test_drawing_samples_leaves_the_global_generator_alone():
+    before = np.random.get_state()[1].tobytes()  # noqa: NPY002 - the global state is what is watched
+    _choose(CLASSES, np.eye(3))
+    assert np.random.get_state()[1].tobytes() == before  # noqa: NPY002
+
+
+def test_images_are_shown_as_they_were_given(tmp_path):
+    """Upright, uncropped, in their colours, whatever their form."""
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 60, 3), np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise
+    Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
+    encoded = io.BytesIO()
+    Image.fromarray(pixels[..., 0]).save(encoded, "PNG")
+    floats = pixels / 255
+    X = [tmp_path / "turned.png", encoded.getvalue(), Image.fromarray(pixels), floats, floats.transpose(2, 0, 1)]
+    display = PredictionsDisplay.from_predictions(X, list("ababa"), np.eye(2)[[0, 1, 0, 1, 0]], random_state=0)
+    grey = np.repeat(pixels[..., :1], 3, axis=2)
+    for shown, expected in zip(display.images, [np.rot90(pixels, -1), grey, *[pixels] * 3], strict=True):
+        np.testing.assert_array_equal(shown, expected)
+    drawn = [ax.images[0].get_array() for ax in display.axes_]
+    np.testing.assert_array_equal(drawn[0], np.rot90(pixels, -1))
+
+
+def test_large_images_are_shrunk_and_keep_their_proportions():
+    X = [np.zeros((1200, 3000), np.uint8)]
+    display = PredictionsDisplay.from_predictions(X, ["a"], [[1.0]])
+    assert display.images[0].shape == (205, 512, 3)
+
+
+def test_flattened_images_take_the_shape_of_the_estimator():
+    X = np.random.default_rng(0).random((8, 48))
+    clf = PretrainedImageClassifier(backbone=small_conv_net, image_shape=(6, 8), engine="torch", random_state=0)
+    y = np.tile(["a", "b"], 4)
+    search = GridSearchCV(clf, {"lr": [0.01]}, cv=2).fit(X, y)
+    for estimator in (search, search.best_estimator_):
+        display = PredictionsDisplay.from_estimator(estimator, X, y, select="losses", n_images=3)
+        assert {image.shape for image in display.images} == {(6, 8, 3)}
+        proba = search.predict_proba(X)[np.arange(8), (y == "b").astype(int)]
+        np.testing.assert_array_equal(display.proba_true, np.sort(proba)[:3])
+
+
+def test_titles_say_what_is_right_and_what_is_not():
+    names = np.array(["right", "American_Staffordshire_terrier of the long-haired $kind$"])
+    proba = [[0.9, 0.1], [0.7, 0.3]]
+    display = PredictionsDisplay.from_predictions(_images(2), names, proba, classes=names, random_state=0)
+    first, second = (ax.get_title() for ax in display.axes_)
+    assert first == "right (90 %)"
+    assert second.replace("\n", " ").startswith("right (70 %) true: American")
+    assert second.endswith("… (30 %)")
+    assert display.axes_[0].title.get_color() != display.axes_[1].title.get_color()
+    display.figure_.canvas.draw()
+
+
+def test_without_errors_it_says_so():
+    display = PredictionsDisplay.from_predictions(_images(3), CLASSES, np.eye(3), select="errors")
+    assert display.images == []
+    assert [text.get_text() for text in display.axes_[0].texts] == ["no wrong prediction"]
+    display.figure_.canvas.draw()
+
+
+def test_what_does_not_go_together_is_refused():
+    X = _images(3)
+    with pytest.raises(InvalidInputError, match=r"labels have shape \(2,\)"):
+        PredictionsDisplay.from_predictions(X, ["a", "b"], np.eye(3)[:, :2])
+    with pytest.raises(InvalidInputError, match="no class of the predictions: 'z'"):
+        PredictionsDisplay.from_predictions(X, ["ant", "bee", "z"], np.eye(3), classes=CLASSES)
+    with pytest.raises(InvalidInputError, match=r"must be \(3, 2\)"):
+        PredictionsDisplay.from_predictions(X, ["ant", "bee", "bee"], np.eye(3))
+    with pytest.raises(InvalidParameterError, match="'errors'"):
+        PredictionsDisplay.from_predictions(X, CLASSES, np.eye(3), select="best")
+    with pytest.raises(InvalidParameterError, match="n_images=0"):
+        PredictionsDisplay.from_predictions(X, CLASSES, np.eye(3), n_images=0)
+
+
+def test_an_image_that_cannot_be_read_is_named(tmp_path):
+    X = [_images(1)[0], tmp_path / "none.png"]
+    with pytest.raises(InvalidImageError, match=r"X\[1\].*none.png.*no such file"):
+        PredictionsDisplay.from_predictions(X, ["a", "b"], np.eye(2))

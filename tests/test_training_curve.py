@@ -1,0 +1,96 @@
+"""Loss and scores by epoch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from backbones import small_conv_net, stochastic_net
+from sklearn.linear_model import LogisticRegression
+from skorch.callbacks import Callback
+
+pytest.importorskip("matplotlib", reason="the extra `plot` installs it")
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from sktl import PretrainedImageClassifier, TrainingCurveDisplay
+from sktl.exceptions import InvalidInputError
+
+mpl.use("Agg")  # of the tests; the package leaves the backend alone
+X = np.random.default_rng(0).integers(0, 256, (24, 16, 16, 3), np.uint8)
+Y = np.tile(["cat", "dog"], 12)
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    import matplotlib.pyplot as plt
+
+    plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def tuned():
+    """A classifier with both phases, validation losses, and a score of a callback."""
+
+    class Accuracy(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            net.history.record("valid_acc", 0.5 + len(net.history) / 100)
+
+    clf = PretrainedImageClassifier(
+        backbone=stochastic_net, trainable_stages=1, freeze_epochs=4, max_epochs=3, early_stopping=True,
+        validation_fraction=0.25, n_iter_no_change=9, random_state=0, engine="torch",
+        net_params={"callbacks": [Accuracy()]},
+    )  # fmt: skip
+    return clf.fit(X, Y)
+
+
+def test_the_curves_are_the_history(tuned):
+    display = TrainingCurveDisplay.from_estimator(tuned)
+    assert set(display.scores) == {"train_loss", "valid_loss", "valid_acc"}
+    for name, values in display.scores.items():
+        np.testing.assert_array_equal(values, [row[name] for row in tuned.history_])
+    assert display.phases.tolist() == [row["phase"] for row in tuned.history_]
+    display.figure_.canvas.draw()
+
+
+def test_each_phase_has_its_own_lines_and_place(tuned):
+    display = TrainingCurveDisplay.from_estimator(tuned)
+    first, second = display.lines_["train_loss"]
+    assert first.get_xdata().tolist() == [1, 2, 3, 4]
+    assert second.get_xdata().tolist() == [5, 6, 7]
+    assert [text.get_text() for text in display.ax_.texts] == ["output layer", "stages"]
+    (span,) = display.ax_.patches
+    assert (span.get_x(), span.get_x() + span.get_width()) == (4.5, 7.5)
+
+
+def test_scores_that_are_no_losses_have_axes_of_their_own(tuned):
+    display = TrainingCurveDisplay.from_estimator(tuned)
+    losses, scores = display.axes_
+    assert display.ax_ is losses
+    assert {line.get_label() for line in losses.get_legend().get_lines()} == {"train loss", "valid loss"}
+    assert {line.get_label() for line in scores.get_legend().get_lines()} == {"valid acc"}
+
+
+@pytest.mark.parametrize("optimizer", ["auto", "lbfgs"])
+def test_one_phase_is_not_divided(optimizer):
+    clf = PretrainedImageClassifier(
+        backbone=small_conv_net, optimizer=optimizer, weight_decay=1.0, random_state=0, engine="torch"
+    )
+    display = TrainingCurveDisplay.from_estimator(clf.fit(X, Y))
+    assert not display.ax_.texts
+    assert not display.ax_.patches
+    assert len(display.lines_["train_loss"]) == 1
+    assert len(display.scores["train_loss"]) == len(clf.history_)
+
+
+def test_it_draws_where_it_is_told_to():
+    ax = Figure().add_subplot()
+    display = TrainingCurveDisplay({"train_loss": [2, 1]}, phases=["stages"] * 2).plot(ax=ax, line_kw={"color": "red"})
+    assert display.ax_ is ax
+    assert display.figure_ is ax.figure
+    assert display.lines_["train_loss"][0].get_color() == "red"
+
+
+def test_an_estimator_without_history_is_refused():
+    with pytest.raises(InvalidInputError, match="LogisticRegression keeps no history"):
+        TrainingCurveDisplay.from_estimator(LogisticRegression().fit([[0], [1]], [0, 1]))
