@@ -26,8 +26,11 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/index.md"])
-def test_every_python_block_of_a_page_runs_after_the_ones_before_it(page, folder):
+@pytest.mark.parametrize("page", ["README.md", "docs/index.md", "docs/displays.md"])
+def test_every_python_block_of_a_page_runs_after_the_ones_before_it(page, folder, monkeypatch):
+    if page == "docs/displays.md":
+        pytest.importorskip("captum", reason="the extra `explain` installs it, and matplotlib")
+        monkeypatch.setenv("MPLBACKEND", "Agg")
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL)
     assert blocks
     namespace: dict[str, object] = {}
