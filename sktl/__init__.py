@@ -2,6 +2,7 @@
 
 from . import datasets, exceptions
 from ._cache import CacheInfo, cache_info, clear_cache, set_cache_limit
+from ._catalogue import BackboneInfo, list_backbones
 from ._checking import check_images
 from ._classifier import PretrainedImageClassifier
 from ._encoder import PretrainedImageEncoder
@@ -13,6 +14,7 @@ from ._selection import rank_backbones
 from ._version import __version__
 
 __all__ = [
+    "BackboneInfo",
     "BackboneRanking",
     "CacheInfo",
     "Preprocessing",
@@ -25,6 +27,7 @@ __all__ = [
     "clear_cache",
     "datasets",
     "exceptions",
+    "list_backbones",
     "load",
     "rank_backbones",
     "set_cache_limit",

@@ -10,7 +10,7 @@ from typing import Any, overload
 
 OK = "ok"
 _HEADINGS = {
-    "rank": "rank", "backbone": "backbone", "weights": "weights", "mean_score": "", "std_score": "+-", "logme": "LogME",
+    "rank": "rank", "backbone": "backbone", "weights": "weights", "image_size": "pixels", "mean_score": "", "std_score": "+-", "logme": "LogME",
     "seconds_per_image": "ms/image", "million_parameters": "M params", "megabytes": "MB", "n_features": "features",
 }  # fmt: skip
 _WORDS = (1, 2)
@@ -29,6 +29,8 @@ class RankedBackbone:
         Its name; of a callable, its qualified name.
     weights : str
         What a person calls its weights: a published name, a path, or "random".
+    image_size : tuple of int, or None
+        Height and width in pixels of what it sees.
     mean_score, std_score : float
         Mean and standard deviation over the folds of the score of the output layer, trained as by
         ``PretrainedImageClassifier(trainable_stages=0)``.
@@ -51,6 +53,7 @@ class RankedBackbone:
     rank: int | None = None
     backbone: str
     weights: str
+    image_size: tuple[int, int] | None = None
     mean_score: float = math.nan
     std_score: float = math.nan
     logme: float = math.nan
@@ -136,6 +139,8 @@ def _cells(row: RankedBackbone) -> list[str]:
 def _cell(name: str, value: Any) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "-"
+    if name == "image_size":
+        return "x".join(map(str, value))
     if name == "seconds_per_image":
         return f"{1000 * value:.1f}"
     return f"{value:.{_DECIMALS[name]}f}" if name in _DECIMALS else str(value)

@@ -221,12 +221,10 @@ def rank_backbones(
     >>> from sklearn.datasets import load_digits
     >>> from sktl import rank_backbones
     >>> X, y = load_digits(n_class=3, return_X_y=True)
-    >>> networks = [("efficientnet_lite0", None), "efficientnet_lite0"]
+    >>> networks = ["efficientnet_lite0", ("efficientnet_lite0", None)]
     >>> ranking = rank_backbones(X[:60] / 16, y[:60], networks, image_shape=(8, 8), cv=3, random_state=0)
-    >>> [row.weights for row in ranking]
-    ['ImageNet', 'random']
-    >>> ranking[0].params
-    {'backbone': 'efficientnet_lite0'}
+    >>> [(row.rank, row.n_features, row.status) for row in ranking]
+    [(1, 1280, 'ok'), (2, 1280, 'ok')]
     """
     entries = _check_entries(DEFAULT_BACKBONES if backbones is None else backbones)
     template = PretrainedImageClassifier(
@@ -285,7 +283,8 @@ def _resolve(params: dict[str, Any], seed: int) -> tuple[RankedBackbone, Backbon
     except (BackboneError, WeightsError) as error:
         name = wanted if isinstance(wanted, str) else qualified_name(wanted)
         return RankedBackbone(backbone=name, weights=str(weights), status=str(error), params=params), None
-    return RankedBackbone(backbone=backbone.name, weights=backbone.weights, status=OK, params=params), backbone
+    named = RankedBackbone(backbone=backbone.name, weights=backbone.weights, status=OK, params=params)
+    return replace(named, image_size=backbone.preprocessing.crop), backbone
 
 
 def _check_scoring(scoring: Any) -> Callable[..., float]:

