@@ -40,7 +40,8 @@ def main():
     }
     rows = [
         (
-            row.rank, row.backbone, row.weights, row.image_size[0], f"{100 * row.mean_score:.1f} ± {100 * row.std_score:.1f}",
+            row.rank, row.backbone, row.weights, row.image_size[0],
+            f"{100 * row.mean_score:.1f} ± {100 * row.std_score:.1f}",
             f"{row.logme:.3f}", f"{100 * accuracy:.1f}", f"{1000 * row.seconds_per_image:.1f}",
             f"{row.million_parameters:.1f}", f"{row.megabytes:.1f}",
         )

@@ -294,8 +294,8 @@ def _unknown(name: str) -> UnknownBackboneError:
     nearest = ", ".join(map(repr, list(dict.fromkeys(near))[:_SUGGESTIONS]))
     return UnknownBackboneError(
         f"backbone={name!r} is not known. The nearest names are: {nearest or 'none'}. There are "
-        '"efficientnet_lite0" (bundled), the classification models of torchvision by name, and those of timm as '
-        '"timm/<name>".'
+        '"efficientnet_lite0" (bundled), "efficientnet_lite1" and "efficientnet_lite2", the classification models of '
+        'torchvision by name, and those of timm as "timm/<name>".'
     )
 
 

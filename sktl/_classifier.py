@@ -53,8 +53,10 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
     Parameters
     ----------
     backbone : str or callable, default="efficientnet_lite0"
-        The pretrained network. `"efficientnet_lite0"` comes with sktl; any classification model of torchvision goes by
-        its name, such as `"resnet50"`, and any model of timm as `"timm/<name>"`. A callable without arguments returns
+        The pretrained network. `"efficientnet_lite0"` comes with sktl, `"efficientnet_lite1"` and
+        `"efficientnet_lite2"` with its extra `lite`; any classification model of torchvision goes by its name, such as
+        `"resnet50"`, and any model of timm as `"timm/<name>"`. :func:`rank_backbones` measures which suits your images,
+        :func:`list_backbones` lists names. A callable without arguments returns
         a `torch.nn.Module` that maps images (n, 3, H, W) to features (n, n_features); its attribute `preprocessing`, a
         :class:`Preprocessing`, says what it expects (default: what most ImageNet networks expect, with a warning).
     weights : str, path, torchvision weights enum member or None, default="default"

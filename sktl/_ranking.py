@@ -10,9 +10,18 @@ from typing import Any, overload
 
 OK = "ok"
 _HEADINGS = {
-    "rank": "rank", "backbone": "backbone", "weights": "weights", "image_size": "pixels", "mean_score": "", "std_score": "+-", "logme": "LogME",
-    "seconds_per_image": "ms/image", "million_parameters": "M params", "megabytes": "MB", "n_features": "features",
-}  # fmt: skip
+    "rank": "rank",
+    "backbone": "backbone",
+    "weights": "weights",
+    "image_size": "pixels",
+    "mean_score": "",  # the name of the score
+    "std_score": "+-",
+    "logme": "LogME",
+    "seconds_per_image": "ms/image",
+    "million_parameters": "M params",
+    "megabytes": "MB",
+    "n_features": "features",
+}
 _WORDS = (1, 2)
 _DECIMALS = {"mean_score": 4, "std_score": 4, "logme": 4, "million_parameters": 2, "megabytes": 1}
 
