@@ -116,11 +116,13 @@ class FeatureExtractor:
         """Return how many different images would have to pass through the network."""
         with single_threaded_pool(n_threads(self.n_jobs)) as pool:
             keys, problems = read_keys(samples, pool, self.cache)
-        readable = {key for key in keys if key not in problems}
-        if (facts := self._kept_facts()) is not None:
-            cache, fingerprint = self._space(facts)
-            readable -= cache.get(fingerprint, [*readable]).keys()
-        return len(readable)
+        readable = [*{key for key in keys if key not in problems}]
+        if (facts := self._kept_facts()) is None:
+            return len(readable)
+        cache, fingerprint = self._space(facts)
+        n_keys = _rows_per_block(self.row_bytes, _COPIED_BYTES)
+        blocks = (readable[start : start + n_keys] for start in range(0, len(readable), n_keys))
+        return len(readable) - sum(len(cache.get(fingerprint, block)) for block in blocks)
 
     def digest(self, samples: Sequence[Sample]) -> str:
         """Return a digest of the contents of samples, in order."""

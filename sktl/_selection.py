@@ -28,6 +28,7 @@ from ._torch import resolve_device
 from ._training import output_logits, train_head
 from .exceptions import (
     BackboneError,
+    DeviceMemoryError,
     EngineError,
     InvalidParameterError,
     TrainingError,
@@ -105,7 +106,7 @@ class _Trial:
             extractor = self.template._extractor(backbone, self.device, self.template.engine)
             features, seconds = _timed(extractor, self.samples)
             scores = self._scores(features)
-        except (BackboneError, EngineError, TrainingError, WeightsError) as error:
+        except (BackboneError, DeviceMemoryError, EngineError, TrainingError, WeightsError) as error:
             return replace(row, status=str(error))
         return replace(
             row,
