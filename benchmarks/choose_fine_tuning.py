@@ -109,17 +109,13 @@ class Trial:
         self.others = [samples[i] for i in others]
         targets = Targets(np.unique(y), y[train], np.ones(len(train)))
         self.training = Labelled([samples[i] for i in train], targets)
-        self.extractor = FeatureExtractor(
-            resolve_backbone("efficientnet_lite0", "default", None, 0), torch.device(device)
-        )
+        self.extractor = FeatureExtractor(resolve_backbone("efficientnet_lite0", "default", None, 0), torch.device(device))
 
     def recipe(self, **parameters):
         """Return the recipe of a classifier with these parameters."""
         clf = PretrainedImageClassifier(**parameters)
         n_trainable = self.extractor.backbone.count_trainable(clf.trainable_stages)
-        return resolve_recipe(
-            clf, n_trainable, len(self.training.samples), self.extractor.n_features, self.extractor.device
-        )
+        return resolve_recipe(clf, n_trainable, len(self.training.samples), self.extractor.n_features, self.extractor.device)
 
     def score(self, network, layer):
         """Return accuracy in percent and log loss."""

@@ -12,8 +12,15 @@ from sklearn.model_selection import GroupKFold, StratifiedKFold, cross_val_score
 
 import sktl
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder, rank_backbones
+from sktl._features import FeatureExtractor
 from sktl._selection import DEFAULT_BACKBONES
-from sktl.exceptions import InvalidImageError, InvalidInputError, InvalidParameterError, UnknownBackboneError
+from sktl.exceptions import (
+    DeviceMemoryError,
+    InvalidImageError,
+    InvalidInputError,
+    InvalidParameterError,
+    UnknownBackboneError,
+)
 
 RNG = np.random.default_rng(0)
 Y = np.array(["day", "night", "dusk"])[np.arange(45) % 3]
@@ -126,6 +133,19 @@ def test_weights_that_are_not_there_stop_nothing_and_say_why(tmp_path, monkeypat
 
 def wrong_network():
     return Function(lambda images: (images, images))
+
+
+def test_a_network_too_large_for_the_device_stops_nothing(monkeypatch):
+    opened = FeatureExtractor.open
+
+    def refuse_blind(extractor):
+        if extractor.backbone.name == "blind":
+            raise DeviceMemoryError("not one image fits")
+        opened(extractor)
+
+    monkeypatch.setattr(FeatureExtractor, "open", refuse_blind)
+    ranking = rank([blind, Pixels], cache=False)
+    assert [row.status for row in ranking] == ["ok", "not one image fits"]
 
 
 def test_a_network_whose_package_is_missing_says_which(monkeypatch):
