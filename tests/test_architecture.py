@@ -20,8 +20,8 @@ ORDER = [
     "_augmentation", "_decoder", "_cut", "_backbones", "_folding", "_openvino", "_trunk", "_engines", "_database",
     "_store", "_cache", "_pass", "_progress", "_checking", "_features", "_labels", "_optimizers", "_nets", "_values",
     "_model_file", "_checkpoints", "_training", "_batches", "_convolutions", "_finetuning", "_transfer", "_recipes",
-    "_saving", "_base", "_classifier", "_encoder", "_loading", "_logme", "_ranking", "_selection", "datasets", "__init__",
-    "_cli", "__main__",
+    "_saving", "_base", "_classifier", "_encoder", "_loading", "_logme", "_ranking", "_selection", "datasets",
+    "__init__", "_cli", "__main__",
 ]  # fmt: skip
 ONLY_IN = {
     "torchvision.models": {"_sources"},
