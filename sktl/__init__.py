@@ -2,6 +2,7 @@
 
 from . import datasets, exceptions
 from ._cache import CacheInfo, cache_info, clear_cache, set_cache_limit
+from ._catalogue import BackboneInfo, list_backbones
 from ._checking import check_images
 from ._classifier import PretrainedImageClassifier
 from ._encoder import PretrainedImageEncoder
@@ -10,17 +11,22 @@ from ._loading import load
 from ._pixels import set_pixel_limit
 from ._predictions import PredictionsDisplay
 from ._preprocessing import Preprocessing
+from ._ranking import BackboneRanking, RankedBackbone
 from ._saliency import SaliencyDisplay
+from ._selection import rank_backbones
 from ._training_curve import TrainingCurveDisplay
 from ._version import __version__
 
 __all__ = [
+    "BackboneInfo",
+    "BackboneRanking",
     "CacheInfo",
     "FeatureMapDisplay",
     "PredictionsDisplay",
     "Preprocessing",
     "PretrainedImageClassifier",
     "PretrainedImageEncoder",
+    "RankedBackbone",
     "SaliencyDisplay",
     "TrainingCurveDisplay",
     "__version__",
@@ -29,7 +35,9 @@ __all__ = [
     "clear_cache",
     "datasets",
     "exceptions",
+    "list_backbones",
     "load",
+    "rank_backbones",
     "set_cache_limit",
     "set_pixel_limit",
 ]

@@ -202,7 +202,7 @@ def resolve_backbone(backbone: BackboneName, weights: Weights, image_size: int |
                 f"weights={weights!r} cannot be combined with a callable backbone: let the callable load them, and "
                 "say weights=None if they are random."
             )
-        name = _qualified_name(backbone)
+        name = qualified_name(backbone)
         source: Source = _call(backbone, seed)
     else:
         name, source = backbone, _named_source(backbone, weights)
@@ -232,8 +232,8 @@ def _identity(source: str, preprocessing: Preprocessing, seed: int) -> str:
 
 
 def _named_source(name: str, weights: Weights) -> Source:
-    if name == _sources.BUNDLED:
-        return _sources.BundledNetwork(name, _origin(weights, "ImageNet", name))
+    if name in _sources.PACKAGED:
+        return _sources.PackagedNetwork(name, _origin(weights, "ImageNet", name))
     if name.startswith(_sources.TIMM_PREFIX):
         bare = name.removeprefix(_sources.TIMM_PREFIX)
         if bare not in _sources.timm_names():
@@ -285,7 +285,7 @@ def _is_path(weights: Weights) -> bool:
 
 
 def _unknown(name: str) -> UnknownBackboneError:
-    names = [_sources.BUNDLED, *_sources.torchvision_names()]
+    names = [*_sources.PACKAGED, *_sources.torchvision_names()]
     names += [_sources.TIMM_PREFIX + bare for bare in _sources.timm_names()]
     plain = {known.lower().replace("-", "").replace("_", ""): known for known in reversed(names)}
     wanted = name.lower().replace("-", "").replace("_", "")
@@ -294,17 +294,18 @@ def _unknown(name: str) -> UnknownBackboneError:
     nearest = ", ".join(map(repr, list(dict.fromkeys(near))[:_SUGGESTIONS]))
     return UnknownBackboneError(
         f"backbone={name!r} is not known. The nearest names are: {nearest or 'none'}. There are "
-        '"efficientnet_lite0" (bundled), the classification models of torchvision by name, and those of timm as '
-        '"timm/<name>".'
+        '"efficientnet_lite0" (bundled), "efficientnet_lite1" and "efficientnet_lite2", the classification models of '
+        'torchvision by name, and those of timm as "timm/<name>".'
     )
 
 
-def _qualified_name(function: Callable[[], nn.Module]) -> str:
+def qualified_name(function: Callable[[], nn.Module]) -> str:
+    """Return what a callable backbone is called."""
     return getattr(function, "__qualname__", type(function).__qualname__)
 
 
 def _call(function: Callable[[], nn.Module], seed: int) -> BuiltNetwork:
-    name = _qualified_name(function)
+    name = qualified_name(function)
     with seeded_globals(seed):
         module = function()
     if not isinstance(module, nn.Module):

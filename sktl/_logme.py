@@ -1,0 +1,94 @@
+"""LogME: how well labels follow linearly from features, as the evidence of a Bayesian linear model.
+
+You et al., "LogME: Practical Assessment of Pre-trained Models for Transfer Learning", ICML 2021. A target y of n
+samples is F w plus noise of variance 1/beta, with w of variance 1/alpha; the evidence p(y | F) at the best alpha and
+beta says how well the features explain the target without rewarding that they are many.
+
+For a given ratio t = alpha/beta the best beta has a closed form, so that t alone is sought. Only directions that the
+features span enter: with the singular values s of F and z = U'y, what is left of y in front of them is
+
+    Q(t) = sum z^2 t / (t + s^2) + |y - U z|^2,
+    log p = n/2 (log n - log Q(t) - 1 - log 2 pi) - 1/2 sum log(1 + s^2/t),
+
+which holds with fewer samples than features, and neither subtracts nor squares what is nearly equal.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.linalg
+
+# The ratio t is sought within these powers of ten of the largest squared singular value: without a bound, the evidence
+# of targets that follow exactly would grow for ever.
+_POWERS = (-12.0, 12.0)
+_STARTS = 97
+_MOST_STEPS = 200
+_TOLERANCE = 1e-9
+
+
+def log_evidence(features: np.ndarray, codes: np.ndarray) -> float:
+    """Return LogME: the largest log evidence per sample, averaged over one target of zeros and ones for each class.
+
+    Parameters
+    ----------
+    features : array of shape (n_samples, n_features)
+        Finite; neither scaled nor centred, as in the paper.
+    codes : int array of shape (n_samples,)
+        Class of each sample, 0 to n_classes - 1, each at least once.
+
+    Returns
+    -------
+    logme : float
+        Higher is better. It depends neither on the order of the samples or classes nor on a rotation or the scale of
+        the features.
+    """
+    targets = (codes[:, None] == np.arange(codes.max() + 1)).astype(np.float64)
+    directions, singular, _ = scipy.linalg.svd(features.astype(np.float64), full_matrices=False, check_finite=False)
+    spanned = singular > singular[0] * max(features.shape) * np.finfo(np.float64).eps
+    directions, singular = directions[:, spanned], singular[spanned]
+    if not len(singular):  # features that are all zero explain nothing
+        return float(np.mean([_evidence(np.ones(1), np.ones(0), np.ones(0), y @ y, len(y))[0] for y in targets.T]))
+    squares = (singular / singular[0]) ** 2
+    coordinates = directions.T @ targets
+    outside = np.square(targets - directions @ coordinates).sum(axis=0)
+    outside[outside < targets.sum(axis=0) * (len(targets) * np.finfo(np.float64).eps) ** 2] = 0.0
+    energies = np.square(coordinates)
+    evidences = [_largest_evidence(squares, energies[:, k], outside[k], len(targets)) for k in range(targets.shape[1])]
+    return float(np.mean(evidences))
+
+
+def _largest_evidence(squares: np.ndarray, energies: np.ndarray, outside: float, n_samples: int) -> float:
+    """Return the largest log evidence per sample of one target: MacKay's fixed point, from the best of many starts."""
+    starts = np.logspace(*_POWERS, _STARTS)
+    evidences = _evidence(starts, squares, energies, outside, n_samples)
+    ratio, best = float(starts[evidences.argmax()]), float(evidences.max())
+    for _ in range(_MOST_STEPS):
+        following = _fixed_point(ratio, squares, energies, outside, n_samples)
+        if not starts[0] <= following <= starts[-1]:
+            break
+        best = max(best, float(_evidence(np.array([following]), squares, energies, outside, n_samples)[0]))
+        if abs(following - ratio) <= _TOLERANCE * ratio:
+            break
+        ratio = following
+    return best
+
+
+def _fixed_point(ratio: float, squares: np.ndarray, energies: np.ndarray, outside: float, n_samples: int) -> float:
+    """Return the ratio of the alpha and beta that are best for the weights that are best for a ratio."""
+    shrinkage = ratio / (ratio + squares)
+    n_effective = (1.0 - shrinkage).sum()
+    weights = (energies * squares / (ratio + squares) ** 2).sum()
+    residual = (energies * shrinkage**2).sum() + outside
+    # Written so that it does not cancel where as many directions as samples count fully.
+    n_left = n_samples - len(squares) + shrinkage.sum()
+    return float(n_effective / weights * (residual / n_left)) if weights > 0 and n_left > 0 else np.inf
+
+
+def _evidence(
+    ratios: np.ndarray, squares: np.ndarray, energies: np.ndarray, outside: float, n_samples: int
+) -> np.ndarray:
+    """Return the log evidence per sample at the best beta for each of some ratios."""
+    left = np.array([(energies * (ratio / (ratio + squares))).sum() for ratio in ratios]) + outside
+    complexity = np.array([np.log1p(squares / ratio).sum() for ratio in ratios])
+    with np.errstate(divide="ignore"):
+        return 0.5 * (np.log(n_samples / left) - 1.0 - np.log(2 * np.pi)) - complexity / (2 * n_samples)

@@ -1,0 +1,304 @@
+"""`rank_backbones`: several pretrained networks on the same images, with one pass through each."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from numbers import Integral
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+from scipy.special import softmax
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.metrics import check_scoring
+from sklearn.model_selection import check_cv, cross_val_score
+
+from ._backbones import Backbone, BackboneName, Weights, qualified_name, resolve_backbone
+from ._classifier import PretrainedImageClassifier
+from ._features import FeatureExtractor
+from ._images import Sample
+from ._labels import Targets, check_targets
+from ._logme import log_evidence
+from ._ranking import OK, BackboneRanking, RankedBackbone
+from ._recipes import resolve_recipe
+from ._torch import resolve_device
+from ._training import output_logits, train_head
+from .exceptions import (
+    BackboneError,
+    DeviceMemoryError,
+    EngineError,
+    InvalidParameterError,
+    TrainingError,
+    UnknownBackboneError,
+    WeightsError,
+)
+
+Entry: TypeAlias = BackboneName | tuple[BackboneName, Weights] | Mapping[str, Any]
+
+DEFAULT_BACKBONES = (
+    "efficientnet_lite0",
+    "efficientnet_lite1",
+    "efficientnet_lite2",
+    "resnet50",
+    "convnext_tiny",
+    "timm/vit_small_patch16_224",
+)
+_NAMES = ("backbone", "weights", "image_size")
+_MEGA = 1e6
+
+
+class _OutputLayer(ClassifierMixin, BaseEstimator):
+    """The output layer of a `PretrainedImageClassifier` with all its defaults, on features instead of images."""
+
+    def __init__(self, seed: int = 0):
+        self.seed = seed
+
+    def fit(self, X: np.ndarray, y: np.ndarray) -> _OutputLayer:
+        targets = check_targets(y, None, None, len(X))
+        recipe = resolve_recipe(PretrainedImageClassifier(), 0, len(X), X.shape[1], torch.device("cpu"))
+        net, _ = train_head(X, targets, recipe, self.seed)
+        self.classes_, self.layer_ = targets.classes, net.module_.output
+        return self
+
+    def decision_function(self, X: np.ndarray) -> np.ndarray:
+        logits = output_logits(self.layer_, X)
+        return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
+
+    def predict_proba(self, X: np.ndarray) -> np.ndarray:
+        return softmax(output_logits(self.layer_, X), axis=1)
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        return self.classes_[output_logits(self.layer_, X).argmax(axis=1)]
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """What all networks are measured on.
+
+    Parameters
+    ----------
+    template : PretrainedImageClassifier
+        With the parameters that they share.
+    device : torch.device
+    samples : list of Sample
+    targets : Targets
+    splits : list of (rows to train on, rows to score)
+    scorer : callable
+    """
+
+    template: PretrainedImageClassifier
+    device: torch.device
+    samples: list[Sample]
+    targets: Targets
+    splits: list[tuple[np.ndarray, np.ndarray]]
+    scorer: Callable[..., float]
+
+    def measure(self, row: RankedBackbone, backbone: Backbone) -> RankedBackbone:
+        """Return the row of a network with all that is measured of it, or with the reason why that cannot be."""
+        try:
+            network = backbone.build()
+            size = sum(parameter.numel() for parameter in network.parameters())
+            n_bytes = sum(tensor.nbytes for tensor in network.state_dict().values())
+            del network
+            extractor = self.template._extractor(backbone, self.device, self.template.engine)
+            features, seconds = _timed(extractor, self.samples)
+            scores = self._scores(features)
+        except (BackboneError, DeviceMemoryError, EngineError, TrainingError, WeightsError) as error:
+            return replace(row, status=str(error))
+        return replace(
+            row,
+            mean_score=float(scores.mean()),
+            std_score=float(scores.std()),
+            logme=log_evidence(features, self.targets.codes),
+            seconds_per_image=seconds,
+            million_parameters=size / _MEGA,
+            megabytes=n_bytes / _MEGA,
+            n_features=features.shape[1],
+            status=OK,
+        )
+
+    def _scores(self, features: np.ndarray) -> np.ndarray:
+        _, seed, *_ = self.template._seeds(4)  # that of the classifier's output layer
+        labels = self.targets.classes[self.targets.codes]
+        layer = _OutputLayer(seed)
+        return cross_val_score(layer, features, labels, scoring=self.scorer, cv=self.splits, error_score="raise")
+
+
+def _timed(extractor: FeatureExtractor, samples: Sequence[Sample]) -> tuple[np.ndarray, float]:
+    """Return the features of samples, and the seconds per image that was not kept."""
+    if n_missing := extractor.count_missing(samples):
+        extractor.open()
+    started = time.perf_counter()
+    features = extractor(samples)
+    return features, (time.perf_counter() - started) / n_missing if n_missing else np.nan
+
+
+def rank_backbones(
+    X: Any,
+    y: Any,
+    backbones: Iterable[Entry] | None = None,
+    *,
+    cv: Any = 5,
+    scoring: str | Callable[..., float] = "accuracy",
+    groups: Any = None,
+    image_shape: Sequence[int] | None = None,
+    device: str | torch.device = "auto",
+    engine: str = "auto",
+    cache: str | os.PathLike[str] | Literal[False] = "auto",
+    n_jobs: int | None = None,
+    random_state: int | np.random.RandomState | None = None,
+    verbose: int = 0,
+) -> BackboneRanking:
+    """Measure which pretrained network suits a classification, with one pass of the images through each.
+
+    For each network, on the same folds, the output layer is cross-validated as
+    ``PretrainedImageClassifier(trainable_stages=0)`` trains it; beside that score stands LogME [1]_, the evidence of
+    the labels given the features, which needs no training and no folds. Features are kept in the cache, where later
+    fits with the same network find them.
+
+    Parameters
+    ----------
+    X : images, n_samples of them
+        In any of the forms that :class:`PretrainedImageClassifier` names.
+    y : array-like of shape (n_samples,)
+        Labels of at least two classes.
+    backbones : iterable of str, callable, (backbone, weights) pairs or mappings, default=None
+        The networks: any legal values of the parameter `backbone`, with or without `weights`; or mappings with
+        `"backbone"` and, if wanted, `"weights"` and `"image_size"`. Random weights, as in
+        ``("efficientnet_lite0", None)``, are a control that shows what pretraining is worth. None is
+        `"efficientnet_lite0"`, `"efficientnet_lite1"`, `"efficientnet_lite2"`, `"resnet50"`, `"convnext_tiny"` and
+        `"timm/vit_small_patch16_224"`, of which all but the first need a package or are downloaded once, 300 MB
+        together.
+    cv : int, cross-validation generator or iterable, default=5
+        Folds; an integer is the number of folds of a stratified k-fold without shuffling.
+    scoring : str or callable, default="accuracy"
+        Name of a scorer of scikit-learn, or a callable (estimator, features, y) that returns a number, higher being
+        better.
+    groups : array-like of shape (n_samples,), default=None
+        Groups of images that stay together, such as patients, for a `cv` that heeds them.
+    image_shape : tuple of int, default=None
+        The shape of one image, if `X` holds flattened rows.
+    device : str or torch.device, default="auto"
+        Where the networks run.
+    engine : {"auto", "torch", "openvino"}, default="auto"
+        What runs them on a CPU, as in :class:`PretrainedImageClassifier`.
+    cache : "auto", path or False, default="auto"
+        Where features are kept. Without it, too, no image passes through a network twice.
+    n_jobs : int, default=None
+        Threads of the passes; None is the number that torch uses, -1 all cores.
+    random_state : int, RandomState or None, default=None
+        For the starts of the output layers and for random weights; networks share the same draws.
+    verbose : int, default=0
+        1 shows the progress of each pass.
+
+    Returns
+    -------
+    ranking : BackboneRanking
+        A sequence of :class:`RankedBackbone`, best first, which prints as a table; `to_frame` makes a pandas data frame
+        of it. Networks that could not be measured, such as those whose weights are neither on this machine nor to be
+        downloaded, come last, with the reason as their `status`.
+
+    Raises
+    ------
+    InvalidParameterError
+        If a parameter or an entry of `backbones` has a value that it cannot have.
+    UnknownBackboneError
+        If no network, or no weights of it, have the name that an entry says, before any image is read.
+    InvalidInputError, InvalidImageError
+        If `X` or `y` has no legal form, or images cannot be read.
+    DeviceError
+        If the device is not there.
+
+    References
+    ----------
+    .. [1] K. You, Y. Liu, J. Wang and M. Long, "LogME: Practical Assessment of Pre-trained Models for Transfer
+       Learning", ICML 2021.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sktl import rank_backbones
+    >>> X, y = load_digits(n_class=3, return_X_y=True)
+    >>> networks = ["efficientnet_lite0", ("efficientnet_lite0", None)]
+    >>> ranking = rank_backbones(X[:60] / 16, y[:60], networks, image_shape=(8, 8), cv=3, random_state=0)
+    >>> [(row.rank, row.n_features, row.status) for row in ranking]
+    [(1, 1280, 'ok'), (2, 1280, 'ok')]
+    """
+    entries = _check_entries(DEFAULT_BACKBONES if backbones is None else backbones)
+    template = PretrainedImageClassifier(
+        image_shape=image_shape, device=device, engine=engine, cache=cache, n_jobs=n_jobs, verbose=verbose,
+        random_state=random_state,
+    )  # fmt: skip
+    template._check_parameters()
+    if not isinstance(random_state, Integral):  # the networks share one draw
+        template.random_state = template._seeds(1)[0]
+    scorer = _check_scoring(scoring)
+    backbone_seed, *_ = template._seeds(4)
+    resolved = [_resolve(params, backbone_seed) for params in entries]
+    samples = template._as_samples(X, reset=True)
+    targets = check_targets(y, None, None, len(samples))
+    trial = _Trial(template, resolve_device(device), samples, targets, _splits(cv, targets, groups), scorer)
+    rows = [row if backbone is None else trial.measure(row, backbone) for row, backbone in resolved]
+    return BackboneRanking(rows, scoring if isinstance(scoring, str) else "score")
+
+
+def _check_entries(backbones: Any) -> list[dict[str, Any]]:
+    """Return the parameters that the entries of `backbones` stand for."""
+    if isinstance(backbones, str | Mapping | os.PathLike) or not isinstance(backbones, Iterable):
+        raise InvalidParameterError(f"backbones={backbones!r} must be a list of networks: pass [{backbones!r}].")
+    entries = [_check_entry(entry, position) for position, entry in enumerate(backbones)]
+    if not entries:
+        raise InvalidParameterError("backbones is empty: pass at least one network, or None for the usual ones.")
+    return entries
+
+
+def _check_entry(entry: Any, position: int) -> dict[str, Any]:
+    if isinstance(entry, str) or callable(entry):
+        params = {"backbone": entry}
+    elif isinstance(entry, tuple | list) and len(entry) == 2:
+        params = dict(zip(_NAMES, entry, strict=False))
+    elif isinstance(entry, Mapping) and "backbone" in entry and set(entry) <= set(_NAMES):
+        params = dict(entry)
+    else:
+        raise InvalidParameterError(
+            f"backbones[{position}]={entry!r} is no network: pass a name or a callable, a pair (backbone, weights), or "
+            "a mapping with the key 'backbone' and, if wanted, 'weights' and 'image_size'."
+        )
+    try:
+        PretrainedImageClassifier(**params)._check_parameters()
+    except InvalidParameterError as error:
+        raise InvalidParameterError(f"backbones[{position}]: {error}") from None
+    return params
+
+
+def _resolve(params: dict[str, Any], seed: int) -> tuple[RankedBackbone, Backbone | None]:
+    """Return the row of a network, still to be measured, and the network; None if its weights are not there."""
+    wanted, weights = params["backbone"], params.get("weights", "default")
+    try:
+        backbone = resolve_backbone(wanted, weights, params.get("image_size"), seed)
+    except UnknownBackboneError:
+        raise
+    except (BackboneError, WeightsError) as error:
+        name = wanted if isinstance(wanted, str) else qualified_name(wanted)
+        return RankedBackbone(backbone=name, weights=str(weights), status=str(error), params=params), None
+    named = RankedBackbone(backbone=backbone.name, weights=backbone.weights, status=OK, params=params)
+    return replace(named, image_size=backbone.preprocessing.crop), backbone
+
+
+def _check_scoring(scoring: Any) -> Callable[..., float]:
+    try:
+        return check_scoring(_OutputLayer(), scoring)
+    except (ValueError, TypeError) as error:
+        raise InvalidParameterError(f"scoring={scoring!r} is not possible: {error}") from error
+
+
+def _splits(cv: Any, targets: Targets, groups: Any) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return the folds, the same for all networks."""
+    try:
+        folds = check_cv(cv, targets.codes, classifier=True)
+        return list(folds.split(np.zeros(len(targets.codes)), targets.codes, groups))
+    except (ValueError, TypeError) as error:
+        raise InvalidParameterError(f"cv={cv!r} is not possible with this y: {error}") from error

