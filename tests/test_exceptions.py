@@ -1,0 +1,142 @@
+"""Every error is one that scikit-learn's users catch, names the culprit, and says what to do."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import sys
+import urllib.error
+
+import numpy as np
+import pytest
+import torch
+from backbones import backbone_of, small_conv_net
+from safetensors.torch import save_file
+
+import sktl
+from sktl import PretrainedImageClassifier, exceptions
+from sktl._engines import open_engine
+from sktl._torch import halved
+
+X = np.random.default_rng(0).integers(0, 256, (9, 16, 16, 3), np.uint8)
+Y = list("abcabcabc")
+CPU = torch.device("cpu")
+BASES = {"SktlError", "WeightsError"}  # for `except`; what is raised is one of their kinds
+
+
+def fit(X=X, y=Y, **parameters):
+    return PretrainedImageClassifier(**({"backbone": small_conv_net, "cache": False} | parameters)).fit(X, y)
+
+
+def a_checkpoint_is_damaged(folder, monkeypatch):
+    fit(checkpoint=folder, random_state=0, max_epochs=1)
+    for file in folder.glob("*.checkpoint"):
+        file.write_bytes(b"damaged")
+    fit(checkpoint=folder, random_state=0, max_epochs=1)
+
+
+def weights_are_damaged(folder, monkeypatch):
+    (folder / "mine.pth").write_bytes(b"<html>")
+    fit(backbone="resnet18", weights=folder / "mine.pth")
+
+
+def weights_are_of_another_network(folder, monkeypatch):
+    save_file({"conv.weight": torch.zeros(3, 3)}, folder / "mine.safetensors")
+    fit(backbone="resnet18", weights=folder / "mine.safetensors")
+
+
+def weights_cannot_be_downloaded(folder, monkeypatch):
+    def offline(*arguments, **named):
+        raise urllib.error.URLError("no route to host")
+
+    monkeypatch.setenv("TORCH_HOME", str(folder))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
+    fit(backbone="squeezenet1_1")
+
+
+def a_package_is_missing(name, act):
+    def without(folder, monkeypatch):
+        monkeypatch.setitem(sys.modules, name, None)
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+        act()
+
+    return without
+
+
+def a_model_is_damaged(folder, monkeypatch):
+    (folder / "cats.model").write_bytes(b"damaged")
+    sktl.load(folder / "cats.model")
+
+
+def openvino_cannot_run_a_network(folder, monkeypatch):
+    pytest.importorskip("openvino", reason="the extra `openvino` installs it")
+    network = backbone_of(lambda images: images.mean((2, 3)) * (1 if images.sum() > 0 else 2))
+    open_engine(network, CPU, engine="openvino")
+
+
+# What is done wrong, whom the message blames, and what it advises.
+WRONG = {
+    "InvalidParameterError": (lambda *_: fit(max_epochs=0), "max_epochs", r"must be .*range \[1, inf\)"),
+    "InvalidInputError": (lambda *_: fit("cat.jpg", ["a"]), "X is a single path", r"\[x\]"),
+    "InvalidImageError": (lambda *_: fit([*X[:8], X[8] / 9.0]), r"X\[8\]", "pass x / 255"),
+    "BackboneError": (lambda *_: fit(image_size=2), "fails on images of 2 x 2", "Leave image_size=None"),
+    "UnknownBackboneError": (lambda *_: fit(backbone="resnet51"), "resnet51", "resnet50"),
+    "WeightsNotFoundError": (
+        lambda *_: fit(backbone="resnet18", weights="no/mine.pth"), "no/mine.pth", "looked in|Pass",
+    ),
+    "WeightsCorruptError": (weights_are_damaged, "mine.pth", "again|Download|copy"),
+    "WeightsMismatchError": (weights_are_of_another_network, "mine.safetensors", "Pass the backbone"),
+    "WeightsUnavailableError": (weights_cannot_be_downloaded, "squeezenet1_1", "weights=<path"),
+    "DeviceError": (lambda *_: fit(device="cuda:99"), "cuda:99", 'device="auto"'),
+    "DeviceMemoryError": (lambda *_: halved(1, "training", CPU), "device='cpu' in training", "smaller image_size"),
+    "EngineError": (openvino_cannot_run_a_network, "engine='openvino'", 'engine="torch"'),
+    "EngineNotInstalledError": (
+        a_package_is_missing("openvino", lambda: open_engine(backbone_of(torch.sin), CPU, engine="openvino")), "engine='openvino'", "pip install",
+    ),
+    "MissingPackageError": (
+        a_package_is_missing("captum", lambda: sktl.SaliencyDisplay.from_estimator(fit(), X[:1])), "captum",
+        r"pip install 'sktl\[explain\]'",
+    ),
+    "ModelFileError": (a_model_is_damaged, "cats.model", "save"),
+    "ModelFileNotFoundError": (lambda *_: sktl.load("no/cats.model"), "no/cats.model", "looked in|Pass"),
+    "CheckpointError": (a_checkpoint_is_damaged, ".checkpoint", "Delete it"),
+    "TrainingError": (
+        lambda *_: fit(trainable_stages="all", lr=1e30, lr_schedule="constant", max_epochs=3, freeze_epochs=0),
+        r"epoch \d, batch \d, with lr=", "Lower lr",
+    ),
+}  # fmt: skip
+
+
+def kinds(of):
+    found = {name: getattr(exceptions, name) for name in exceptions.__all__}
+    return {name for name, kind in found.items() if inspect.isclass(kind) and issubclass(kind, of)}
+
+
+@pytest.mark.parametrize("name", sorted(kinds(exceptions.SktlError) - BASES))
+def test_every_error_names_the_culprit_and_the_remedy(name, tmp_path, monkeypatch):
+    act, culprit, remedy = WRONG[name]
+    with pytest.raises(getattr(exceptions, name), match=f"(?s){culprit}.*(?:{remedy})") as caught:
+        act(tmp_path, monkeypatch)
+    assert type(caught.value).__name__ == name
+    assert len(str(caught.value)) < 2000
+
+
+@pytest.mark.parametrize("name", sorted(kinds(exceptions.SktlError) - {"SktlError"}))
+def test_every_error_is_one_that_python_has_too(name):
+    kind = getattr(exceptions, name)
+    assert issubclass(kind, ValueError | RuntimeError | TypeError | OSError | ImportError)
+    assert kind.__doc__
+
+
+@pytest.mark.parametrize("name", sorted(kinds(Warning)))
+def test_warnings_are_no_errors_and_can_be_silenced_by_name(name):
+    kind = getattr(exceptions, name)
+    assert issubclass(kind, UserWarning)
+    assert not issubclass(kind, exceptions.SktlError)
+
+
+def test_all_that_the_module_defines_is_public():
+    defined = {
+        name for name, kind in vars(exceptions).items() if getattr(kind, "__module__", "") == exceptions.__name__
+    }
+    assert {name for name in defined if not name.startswith("_")} == set(exceptions.__all__)
