@@ -91,7 +91,8 @@ WRONG = {
     "DeviceMemoryError": (lambda *_: halved(1, "training", CPU), "device='cpu' in training", "smaller image_size"),
     "EngineError": (openvino_cannot_run_a_network, "engine='openvino'", 'engine="torch"'),
     "EngineNotInstalledError": (
-        a_package_is_missing("openvino", lambda: open_engine(backbone_of(torch.sin), CPU, engine="openvino")), "engine='openvino'", "pip install",
+        a_package_is_missing("openvino", lambda: open_engine(backbone_of(torch.sin), CPU, engine="openvino")),
+        "engine='openvino'", "pip install",
     ),
     "MissingPackageError": (
         a_package_is_missing("captum", lambda: sktl.SaliencyDisplay.from_estimator(fit(), X[:1])), "captum",
