@@ -10,10 +10,10 @@ look at it with the four displays of sktl::
 The map of places needs Captum: ``pip install 'sktl[explain]'``.
 """
 
+import os
 import sys
 import time
 
-import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
@@ -31,7 +31,7 @@ from sktl.datasets import load_image_folder
 # Images are paths here if a folder is named, else arrays with values from 0 to 1.
 
 started = time.perf_counter()
-folder = next(iter(sys.argv[1:]), None)
+folder = next(iter(sys.argv[1:]), os.environ.get("SKTL_DATA"))
 if folder:
     photos = load_image_folder(folder)
     images, labels = photos.data, photos.target
@@ -48,32 +48,29 @@ train_images, test_images, train_labels, test_labels = train_test_split(
 # activations, which takes seconds; early stopping holds out images, so that there is a second curve.
 
 clf = PretrainedImageClassifier(
-    trainable_stages=1, augmentation=None, max_epochs=4, early_stopping=True, random_state=0, verbose=1
+    trainable_stages=1, augmentation=None, max_epochs=4, early_stopping=True, random_state=0
 )
 clf.fit(train_images, train_labels)
 print(f"accuracy on held-out images: {clf.score(test_images, test_labels):.1%}")
 
 # %%
-# Each display is drawn into axes of one figure; without ``ax`` each makes a figure of its own.
+# Each display makes a figure of its own, or draws into the ``ax`` of yours. Did training converge, and did the second
+# phase help? The validation loss says so.
 
-figure, axes = plt.subplots(2, 2, figsize=(15, 11), layout="constrained")
-
-# %%
-# Did training converge, and did the second phase help? The validation loss says so.
-
-TrainingCurveDisplay.from_estimator(clf, ax=axes[0, 0])
+curve = TrainingCurveDisplay.from_estimator(clf)
+curve.figure_.savefig("explaining_training.png", dpi=120)
 
 # %%
 # Which classes are alike for the network? Images near each other have similar features.
 
-FeatureMapDisplay.from_estimator(clf, test_images, test_labels, ax=axes[0, 1], thumbnails=True)
+features = FeatureMapDisplay.from_estimator(clf, test_images, test_labels, thumbnails=True)
+features.figure_.savefig("explaining_features.png", dpi=120)
 
 # %%
 # What goes wrong? The errors come first of which the classifier was most sure: often wrong labels, or odd images.
 
-errors = PredictionsDisplay.from_estimator(
-    clf, test_images, test_labels, select="errors", n_images=6, ax=axes[1, 0], n_columns=3
-)
+errors = PredictionsDisplay.from_estimator(clf, test_images, test_labels, select="errors", n_images=6, n_columns=3)
+errors.figure_.savefig("explaining_errors.png", dpi=120)
 print(f"{len(errors.images)} errors shown")
 
 # %%
@@ -81,7 +78,6 @@ print(f"{len(errors.images)} errors shown")
 # ``target=`` asks about another class.
 
 unsure = np.argsort(clf.predict_proba(test_images).max(axis=1))[:6]
-SaliencyDisplay.from_estimator(clf, [test_images[i] for i in unsure], ax=axes[1, 1], n_columns=3)
-
-figure.savefig("explaining_predictions.png", dpi=120)
+seen = SaliencyDisplay.from_estimator(clf, [test_images[i] for i in unsure], n_columns=3)
+seen.figure_.savefig("explaining_predictions.png", dpi=120)
 print(f"drawn in explaining_predictions.png, {time.perf_counter() - started:.0f} s in all")

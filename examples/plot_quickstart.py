@@ -9,6 +9,7 @@ Train a classifier on images that come with scikit-learn, or on a folder of your
 A pretrained network looks at each image once; what is trained is one layer on top of its features.
 """
 
+import os
 import sys
 import time
 
@@ -24,7 +25,7 @@ from sktl.datasets import load_image_folder
 # Images are paths here if a folder is named, else arrays with values from 0 to 1.
 
 started = time.perf_counter()
-folder = next(iter(sys.argv[1:]), None)
+folder = next(iter(sys.argv[1:]), os.environ.get("SKTL_DATA"))
 if folder:
     photos = load_image_folder(folder)
     images, labels = photos.data, photos.target
@@ -60,11 +61,11 @@ print(f"time of a second fit, with another learning rate: {time.perf_counter() -
 # %%
 # Look at some predictions; wrong ones are red and say what is right.
 
-figure, axes = plt.subplots(3, 6, figsize=(9, 5), layout="constrained")
+figure, axes = plt.subplots(4, 4, figsize=(5.5, 6.6), layout="constrained")
 for ax, image, label, guess in zip(axes.flat, test_images, test_labels, predicted, strict=False):
     ax.imshow(plt.imread(image) if folder else image, cmap="gray")
     right = guess == label
-    ax.set_title(f"{guess}" if right else f"{guess}, is {label}", color="black" if right else "crimson", fontsize=9)
+    ax.set_title(f"{guess}" if right else f"{guess},\nis {label}", color="black" if right else "crimson", fontsize=10)
 for ax in axes.flat:
     ax.axis("off")
 figure.suptitle(f"Predictions for held-out images (accuracy {accuracy:.1%})")

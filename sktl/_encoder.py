@@ -117,6 +117,7 @@ class PretrainedImageEncoder(PretrainedImageBase):
         Returns
         -------
         self : PretrainedImageEncoder
+            Fitted.
         """
         self._check_parameters()
         draft = self._draft()

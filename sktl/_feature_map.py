@@ -125,6 +125,7 @@ class FeatureMapDisplay:
         Returns
         -------
         display : FeatureMapDisplay
+            Drawn, with what was computed as its attributes.
 
         Raises
         ------
@@ -163,6 +164,7 @@ class FeatureMapDisplay:
         Returns
         -------
         display : FeatureMapDisplay
+            Itself.
         """
         require("matplotlib", f"{type(self).__name__}.plot", "plot")
         classes = [] if self.y is None else np.unique(np.asarray(self.y)).tolist()

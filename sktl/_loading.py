@@ -28,6 +28,7 @@ def load(
     Parameters
     ----------
     path : str or os.PathLike
+        The file.
     device : str or torch.device, default="auto"
         Where the network is to run, whatever it was fitted on; it becomes the parameter `device`. The other parameters
         of the machine, `cache`, `checkpoint`, `n_jobs` and `verbose`, have their defaults.

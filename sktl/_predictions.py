@@ -109,17 +109,22 @@ class PredictionsDisplay:
         y : array-like of shape (n_samples,)
             Their labels.
         select : {"samples", "errors", "losses"}, default="samples"
-            As in :meth:`from_predictions`, as are all others.
+            As in :meth:`from_predictions`.
         n_images : int, default=12
+            As in :meth:`from_predictions`.
         random_state : int, RandomState or None, default=None
+            As in :meth:`from_predictions`.
         image_shape : tuple of int, default=None
             None is that of the estimator.
         ax : matplotlib Axes or array-like of them, default=None
+            As in :meth:`plot`.
         n_columns : int, default=4
+            As in :meth:`plot`.
 
         Returns
         -------
         display : PredictionsDisplay
+            Drawn, with what was computed as its attributes.
 
         Raises
         ------
@@ -178,6 +183,7 @@ class PredictionsDisplay:
         Returns
         -------
         display : PredictionsDisplay
+            Drawn, with what was computed as its attributes.
 
         Raises
         ------
@@ -246,6 +252,7 @@ class PredictionsDisplay:
         Returns
         -------
         display : PredictionsDisplay
+            Itself.
         """
         require("matplotlib", f"{type(self).__name__}.plot", "plot")
         lines = 3 if np.array_equal(self.y_pred, self.y_true) else 4

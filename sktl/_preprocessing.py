@@ -43,7 +43,18 @@ class Preprocessing:
         return self.normalize(torch.from_numpy(self.pixels(image)[None].copy()))[0]
 
     def with_image_size(self, image_size: int) -> Preprocessing:
-        """Return the same preprocessing for another crop, the part of the image that is seen unchanged."""
+        """Return the same preprocessing for another crop, the part of the image that is seen unchanged.
+
+        Parameters
+        ----------
+        image_size : int
+            Height and width of the new crop in pixels.
+
+        Returns
+        -------
+        preprocessing : Preprocessing
+            A new one.
+        """
         height, width = self.crop
         if isinstance(self.resize, int):
             resize: int | tuple[int, int] = max(image_size, round(self.resize * image_size / min(height, width)))
@@ -52,7 +63,18 @@ class Preprocessing:
         return replace(self, resize=resize, crop=(image_size, image_size))
 
     def resized_shape(self, width: int, height: int) -> tuple[int, int]:
-        """Return (width, height) after the resize of an image of this width and height."""
+        """Return the size of an image after the resize.
+
+        Parameters
+        ----------
+        width, height : int
+            Of the image, in pixels.
+
+        Returns
+        -------
+        width, height : int
+            After the resize, before the crop.
+        """
         if not isinstance(self.resize, int):
             return self.resize[1], self.resize[0]
         short, long = sorted((width, height))
@@ -63,6 +85,16 @@ class Preprocessing:
         """Resize and crop an RGB image to uint8 pixels of shape (H, W, 3).
 
         Only the part that the crop keeps is resized, so that a very long image costs no more than a square one.
+
+        Parameters
+        ----------
+        image : PIL.Image.Image
+            In mode RGB, of any size.
+
+        Returns
+        -------
+        pixels : uint8 ndarray of shape (H, W, 3)
+            Perhaps a view that cannot be written to.
         """
         height, width = self.crop
         box = self.seen_box(*image.size)
@@ -71,7 +103,18 @@ class Preprocessing:
         return np.asarray(self.resample(image, (width, height), box))
 
     def seen_box(self, width: int, height: int) -> tuple[float, float, float, float]:
-        """Return (left, top, right, bottom), in pixels of an image of this width and height, of what the crop keeps."""
+        """Return what the crop keeps of an image.
+
+        Parameters
+        ----------
+        width, height : int
+            Of the image, in pixels.
+
+        Returns
+        -------
+        left, top, right, bottom : float
+            In pixels of the image.
+        """
         resized_width, resized_height = self.resized_shape(width, height)
         crop_height, crop_width = self.crop
         left, top = round((resized_width - crop_width) / 2), round((resized_height - crop_height) / 2)
@@ -81,11 +124,37 @@ class Preprocessing:
     def resample(
         self, image: Image.Image, size: tuple[int, int], box: tuple[float, float, float, float]
     ) -> Image.Image:
-        """Resize the part of an image within a box (left, top, right, bottom) to a size (width, height)."""
+        """Resize a part of an image.
+
+        Parameters
+        ----------
+        image : PIL.Image.Image
+            In mode RGB.
+        size : (int, int)
+            Width and height of the result in pixels.
+        box : (float, float, float, float)
+            Left, top, right and bottom of the part, in pixels of `image`.
+
+        Returns
+        -------
+        image : PIL.Image.Image
+            A new one.
+        """
         return image.resize(size, Image.Resampling[self.interpolation.upper()], box, reducing_gap=_REDUCING_GAP)
 
     def normalize(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Turn uint8 pixels (n, H, W, 3) into the network's float32 input (n, 3, H, W), channels last in memory."""
+        """Turn pixels into the network's input.
+
+        Parameters
+        ----------
+        pixels : uint8 tensor of shape (n, H, W, 3)
+            On any device.
+
+        Returns
+        -------
+        images : float32 tensor of shape (n, 3, H, W)
+            On the same device, channels last in memory.
+        """
         mean = torch.tensor(self.mean, device=pixels.device) * 255
         scale = 1 / (torch.tensor(self.std, device=pixels.device) * 255)
         return pixels.to(torch.float32).sub_(mean).mul_(scale).permute(0, 3, 1, 2)

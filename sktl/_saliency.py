@@ -122,15 +122,20 @@ class SaliencyDisplay:
             The name of a module of `estimator.module_.backbone` whose output is to be weighted instead of the last one
             that will do; its output has shape (n, C, H, W), (n, H, W, C) or (n, tokens, C).
         ax : matplotlib Axes or array-like of them, default=None
-            As in :meth:`plot`, as are all others.
+            As in :meth:`plot`.
         n_columns : int, default=4
+            As in :meth:`plot`.
         cmap : str or matplotlib Colormap, default="inferno"
+            As in :meth:`plot`.
         alpha : float, default=0.7
+            As in :meth:`plot`.
         colorbar : bool, default=True
+            As in :meth:`plot`.
 
         Returns
         -------
         display : SaliencyDisplay
+            Drawn, with what was computed as its attributes.
 
         Raises
         ------
@@ -198,6 +203,7 @@ class SaliencyDisplay:
         Returns
         -------
         display : SaliencyDisplay
+            Itself.
         """
         require("matplotlib", f"{type(self).__name__}.plot", "explain")
         from matplotlib import colormaps

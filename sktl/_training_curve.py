@@ -87,6 +87,7 @@ class TrainingCurveDisplay:
         Returns
         -------
         display : TrainingCurveDisplay
+            Drawn, with what was computed as its attributes.
 
         Raises
         ------
@@ -119,6 +120,7 @@ class TrainingCurveDisplay:
         Returns
         -------
         display : TrainingCurveDisplay
+            Itself.
         """
         require("matplotlib", f"{type(self).__name__}.plot", "plot")
         losses = [name for name in self.scores if name.endswith("loss")]

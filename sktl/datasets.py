@@ -1,19 +1,26 @@
-"""Images on disk as the arrays that scikit-learn works with."""
+"""Images on disk as the arrays that scikit-learn works with, and drawn ones for want of photos.
+
+Drawn images are no substitute for photos: accuracies on them say nothing about a real task. What they have in common
+with real sets is how they go wrong: look-alikes, several images of one patient or plant, backgrounds that give the
+class away.
+"""
 
 from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from PIL.ImageFile import StubImageFile
-from sklearn.utils import Bunch
+from sklearn.utils import Bunch, check_random_state
 
-from .exceptions import ImageFolderWarning, InvalidInputError
+from ._synthetic import BACKGROUNDS, draw_cat, draw_leaf, draw_radiograph, draw_surface
+from .exceptions import ImageFolderWarning, InvalidInputError, InvalidParameterError
 
-__all__ = ["load_image_folder"]
+__all__ = ["load_image_folder", "make_cats", "make_leaves", "make_radiographs", "make_surface_defects"]
 
 _SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"}
 _SUFFIXES |= {".jp2", ".avif"}
@@ -22,7 +29,7 @@ _PARTS = {"train", "training", "test", "testing", "val", "valid", "validation"}
 
 
 def load_image_folder(folder: str | os.PathLike[str]) -> Bunch:
-    """List the images of a folder that has one sub-folder per class: FOLDER/<class>/*.jpg.
+    """List the images of a folder that has one sub-folder per class: `FOLDER/<class>/*.jpg`.
 
     Nothing is decoded. Files that are no images (by suffix, else by their first bytes) are left out with a warning,
     hidden files and folders silently. Images in folders below those of the classes belong to the class above.
@@ -30,6 +37,7 @@ def load_image_folder(folder: str | os.PathLike[str]) -> Bunch:
     Parameters
     ----------
     folder : str or path-like
+        Where the sub-folders are; `~` is the home directory.
 
     Returns
     -------
@@ -96,6 +104,198 @@ def load_image_folder(folder: str | os.PathLike[str]) -> Bunch:
         )
     names = [path.name for path in classes]
     return Bunch(data=np.array(paths), target=np.array(labels), target_names=names, ignored=ignored)
+
+
+def make_cats(
+    n_samples: int = 180, *, image_size: int = 96, random_state: int | np.random.RandomState | None = None
+) -> Bunch:
+    """Draw faces of cats with six coats, which are three pairs of look-alikes.
+
+    Parameters
+    ----------
+    n_samples : int, default=180
+        Number of images, spread evenly over the classes.
+    image_size : int, default=96
+        Height and width in pixels.
+    random_state : int, RandomState or None, default=None
+        For what is drawn.
+
+    Returns
+    -------
+    bunch : sklearn.utils.Bunch
+        With `data`, a uint8 ndarray of shape (n_samples, image_size, image_size, 3); `target`, an ndarray of str of
+        shape (n_samples,); and `target_names`, a list of str.
+
+    See Also
+    --------
+    load_image_folder : Paths and labels of photos.
+
+    Examples
+    --------
+    >>> from sktl.datasets import make_cats
+    >>> make_cats(6, random_state=0).data.shape
+    (6, 96, 96, 3)
+    """
+    rng = check_random_state(random_state)
+    names = ["blue", "blue_longhair", "colourpoint", "mitted_colourpoint", "spotted", "tabby"]
+    target = np.array([names[i % len(names)] for i in range(n_samples)])
+    return _bunch([draw_cat(rng, name, image_size) for name in target], target, names)
+
+
+def make_surface_defects(
+    n_samples: int = 120, *, image_size: int = 96, random_state: int | np.random.RandomState | None = None
+) -> Bunch:
+    """Draw grey close-ups of a metal surface with four kinds of defects.
+
+    Parameters
+    ----------
+    n_samples : int, default=120
+        Number of images, spread evenly over the classes.
+    image_size : int, default=96
+        Height and width in pixels.
+    random_state : int, RandomState or None, default=None
+        For what is drawn.
+
+    Returns
+    -------
+    bunch : sklearn.utils.Bunch
+        With `data`, a uint8 ndarray of shape (n_samples, image_size, image_size); `target`, an ndarray of str of shape
+        (n_samples,); and `target_names`, a list of str.
+
+    See Also
+    --------
+    load_image_folder : Paths and labels of photos.
+
+    Examples
+    --------
+    >>> from sktl.datasets import make_surface_defects
+    >>> make_surface_defects(4, random_state=0).target.tolist()
+    ['inclusion', 'patches', 'pits', 'scratches']
+    """
+    rng = check_random_state(random_state)
+    names = ["inclusion", "patches", "pits", "scratches"]
+    target = np.array([names[i % len(names)] for i in range(n_samples)])
+    return _bunch([draw_surface(rng, name, image_size) for name in target], target, names)
+
+
+def make_radiographs(
+    n_patients: int = 80,
+    *,
+    images_per_patient: int = 3,
+    image_size: int = 96,
+    random_state: int | np.random.RandomState | None = None,
+) -> Bunch:
+    """Draw grey pictures in the manner of chest X-rays, several of each patient, with and without an opacity.
+
+    A patient has one anatomy and one diagnosis; three in ten have an opacity. Images of a patient differ in position
+    and exposure.
+
+    Parameters
+    ----------
+    n_patients : int, default=80
+        Number of patients.
+    images_per_patient : int, default=3
+        Number of images of each.
+    image_size : int, default=96
+        Height and width in pixels.
+    random_state : int, RandomState or None, default=None
+        For what is drawn.
+
+    Returns
+    -------
+    bunch : sklearn.utils.Bunch
+        With `data`, a uint8 ndarray of shape (n_samples, image_size, image_size); `target`, an ndarray of str of shape
+        (n_samples,); `target_names`, a list of str; and `groups`, the patients, an ndarray of int of shape
+        (n_samples,).
+
+    See Also
+    --------
+    sklearn.model_selection.GroupKFold : Folds no two of which share a patient.
+
+    Examples
+    --------
+    >>> from sktl.datasets import make_radiographs
+    >>> make_radiographs(2, random_state=0).groups
+    array([0, 0, 0, 1, 1, 1])
+    """
+    rng = check_random_state(random_state)
+    names = ["normal", "opacity"]
+    images, target, groups = [], [], []
+    for patient in range(n_patients):
+        name = names[patient % 10 in (1, 4, 7)]
+        anatomy = rng.uniform(-1, 1, size=9)
+        for _ in range(images_per_patient):
+            images.append(draw_radiograph(rng, anatomy, name == "opacity", image_size))
+            target.append(name)
+            groups.append(patient)
+    return _bunch(images, np.array(target), names, groups=np.array(groups))
+
+
+def make_leaves(
+    n_plants: int = 60,
+    *,
+    photos_per_plant: int = 4,
+    backgrounds: Sequence[str] = ("table",),
+    image_size: int = 96,
+    random_state: int | np.random.RandomState | None = None,
+) -> Bunch:
+    """Draw leaves of healthy and of ill plants, several photos of each.
+
+    A plant has one shape, one green and one state of health, with its spots in the same places. Photos of a plant
+    differ in how the leaf lies and in the light.
+
+    Parameters
+    ----------
+    n_plants : int, default=60
+        Number of plants, spread evenly over the classes.
+    photos_per_plant : int, default=4
+        Number of photos of each.
+    backgrounds : sequence of {"table", "soil", "grass"}, default=("table",)
+        What the leaf lies on. Of several, each photo has one at random.
+    image_size : int, default=96
+        Height and width in pixels.
+    random_state : int, RandomState or None, default=None
+        For what is drawn.
+
+    Returns
+    -------
+    bunch : sklearn.utils.Bunch
+        With `data`, a uint8 ndarray of shape (n_samples, image_size, image_size, 3); `target`, an ndarray of str of
+        shape (n_samples,); `target_names`, a list of str; and `groups`, an ndarray of int of shape (n_samples,), the
+        plants.
+
+    Raises
+    ------
+    InvalidParameterError
+        If a background has another name.
+
+    See Also
+    --------
+    sklearn.model_selection.GroupKFold : Folds no two of which share a plant.
+
+    Examples
+    --------
+    >>> from sktl.datasets import make_leaves
+    >>> make_leaves(3, photos_per_plant=2, random_state=0).groups
+    array([0, 0, 1, 1, 2, 2])
+    """
+    if not backgrounds or not set(backgrounds) <= set(BACKGROUNDS):
+        raise InvalidParameterError(f"backgrounds={backgrounds!r} must be some of {', '.join(BACKGROUNDS)}.")
+    rng = check_random_state(random_state)
+    names = ["early_blight", "healthy", "late_blight"]
+    images, target, groups = [], [], []
+    for plant in range(n_plants):
+        name, plant_seed = names[plant % 3], rng.randint(2**31 - 1)
+        for _ in range(photos_per_plant):
+            background = backgrounds[rng.randint(len(backgrounds))]
+            images.append(draw_leaf(rng, plant_seed, name, background, image_size))
+            target.append(name)
+            groups.append(plant)
+    return _bunch(images, np.array(target), names, groups=np.array(groups))
+
+
+def _bunch(images: list[np.ndarray], target: np.ndarray, names: list[str], **more: np.ndarray) -> Bunch:
+    return Bunch(data=np.array(images), target=target, target_names=names, **more)
 
 
 def _has_files(folder: Path) -> bool:

@@ -74,7 +74,18 @@ class ImageFailure(NamedTuple):
         return self.describe("X")
 
     def describe(self, argument: str) -> str:
-        """Return the failure in words, as one of an argument's."""
+        """Return the failure in words.
+
+        Parameters
+        ----------
+        argument : str
+            What holds the image, such as "X".
+
+        Returns
+        -------
+        description : str
+            With the place in the argument.
+        """
         return f"{argument}[{self.position}] ({self.name}): {self.reason}"
 
 
@@ -84,6 +95,7 @@ class InvalidImageError(InvalidInputError):
     Parameters
     ----------
     failures : sequence of ImageFailure
+        Those that could not be used, in any order.
     argument : str, default="X"
         What holds them.
     lead : str, default=""

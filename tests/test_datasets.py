@@ -19,8 +19,8 @@ from PIL import Image
 from sktl._images import as_samples
 from sktl._pixels import decode
 from sktl._preprocessing import Preprocessing
-from sktl.datasets import load_image_folder
-from sktl.exceptions import ImageFolderWarning, InvalidInputError
+from sktl.datasets import load_image_folder, make_cats, make_leaves, make_radiographs, make_surface_defects
+from sktl.exceptions import ImageFolderWarning, InvalidInputError, InvalidParameterError
 
 
 def saved(format_="PNG"):
@@ -284,3 +284,40 @@ def test_the_folder_above_train_and_test_is_refused(tmp_path):
         Image.new("RGB", (4, 4)).save(tmp_path / part / "cat" / "1.png")
     with pytest.raises(InvalidInputError, match=r"test, train, which are parts of a data set.*Pass one of them"):
         load_image_folder(tmp_path)
+
+
+MAKERS = [make_cats, make_leaves, make_radiographs, make_surface_defects]
+
+
+@settings(max_examples=10, deadline=None)
+@given(make=st.sampled_from(MAKERS), size=st.integers(8, 40), seed=st.integers(0, 2**32 - 1), n=st.integers(1, 12))
+def test_drawn_images_follow_from_the_seed_alone(make, size, seed, n):
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    one, same, other = (make(n, image_size=size, random_state=state) for state in (seed, seed, seed ^ 1))
+    assert one.data.dtype == np.uint8
+    assert one.data.shape[1:3] == (size, size)
+    assert len(one.data) == len(one.target)
+    assert set(one.target) <= set(one.target_names)
+    np.testing.assert_array_equal(one.data, same.data)
+    assert (one.data != other.data).any()
+    np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_no_two_drawn_images_are_equal_and_all_classes_are_there(make):
+    bunch = make(30, image_size=24, random_state=0)
+    assert len({image.tobytes() for image in bunch.data}) == len(bunch.data)
+    assert sorted(set(bunch.target)) == bunch.target_names
+
+
+@pytest.mark.parametrize("make", [make_leaves, make_radiographs])
+def test_a_patient_or_plant_has_one_class(make):
+    bunch = make(20, image_size=16, random_state=0)
+    pairs = set(zip(bunch.groups, bunch.target, strict=True))
+    assert len(pairs) == 20 < len(bunch.data)
+
+
+@pytest.mark.parametrize("backgrounds", [[], ["sand"], ["soil", "sand"]])
+def test_backgrounds_that_are_not_drawn_are_named(backgrounds):
+    with pytest.raises(InvalidParameterError, match="table, soil, grass"):
+        make_leaves(1, backgrounds=backgrounds)

@@ -1,7 +1,8 @@
-"""The Python in the README and the guide runs as it is written."""
+"""The Python in the README and the documentation runs as it is written; the reference names all that is public."""
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -9,7 +10,26 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import sktl
+
 ROOT = Path(__file__).parents[1]
+GENERATED = {"api", "auto_examples", "generated"}  # by a build of the site
+PAGES = sorted(ROOT.glob("*.md")) + sorted(
+    page for page in ROOT.glob("docs/**/*.md") if not GENERATED & set(page.relative_to(ROOT).parts)
+)
+BLOCKS = {page: re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL) for page in PAGES}
+
+
+def name_of(page):
+    return page.relative_to(ROOT).as_posix()
+
+
+def docs_module(name):
+    """Import a file beside the pages of the documentation."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture
@@ -23,22 +43,50 @@ def folder(tmp_path, monkeypatch):
             pixels[..., 0] //= 1 + 3 * (breed == "sphynx")
             Image.fromarray(pixels).save(tmp_path / "cat_breeds" / "train" / breed / f"{i}.jpg")
     Image.fromarray(pixels).save(tmp_path / "my_cat.jpg")
+    for patient in range(8):
+        for i in range(2):
+            file = tmp_path / "xrays" / ("normal", "opacity")[patient % 2] / f"patient{patient}_{i}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 100 + 100 * (patient % 2), (40, 40), np.uint8)).save(file)
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/index.md", "docs/choosing.md", "docs/displays.md"])
+@pytest.mark.parametrize("page", [page for page in PAGES if BLOCKS[page]], ids=name_of)
 def test_every_python_block_of_a_page_runs_after_the_ones_before_it(page, folder, monkeypatch):
-    if page == "docs/displays.md":
+    if "matplotlib" in page.read_text(encoding="utf-8"):
         pytest.importorskip("captum", reason="the extra `explain` installs it, and matplotlib")
         monkeypatch.setenv("MPLBACKEND", "Agg")
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL)
-    assert blocks
-    namespace: dict[str, object] = {}
-    for block in blocks:
-        exec(compile(block, page, "exec"), namespace)
+    namespace: dict[str, object] = {"__name__": "__main__"}
+    for block in BLOCKS[page]:
+        exec(compile(block, name_of(page), "exec"), namespace)
 
 
-@pytest.mark.parametrize("page", sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("docs/*.md")), ids=lambda page: page.name)
+def test_there_is_no_code_that_the_test_above_overlooks():
+    """Code of other languages, and indented or tilde fences, would pass unseen."""
+    for page in PAGES:
+        languages = re.findall(r"^\s*(?:```|~~~)([^\s`]+)", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        languages = {language for language in languages if not language.startswith("{")}
+        assert languages <= {"python", "bash", "text"}, page
+        assert not re.search(r"^(?:[ \t]+```|~~~)", page.read_text(encoding="utf-8"), flags=re.MULTILINE), page
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links_within_the_repository_lead_somewhere(page):
     for target in re.findall(r"\]\((?!https?://)([^)#]+)", page.read_text(encoding="utf-8")):
-        assert (page.parent / target).exists(), target
+        assert (page.parent / target).exists() or GENERATED & set(Path(target).parts), target
+
+
+def test_the_reference_names_all_that_is_public_and_nothing_else():
+    modules = {name: getattr(sktl, name) for name in ("datasets", "exceptions")}
+    public = set(sktl.__all__) - {"__version__", *modules}
+    public |= {f"{module}.{name}" for module in modules for name in modules[module].__all__}
+    listed = [name for section in docs_module("api_reference").API_REFERENCE for name in section.names]
+    assert sorted(listed) == sorted(public)
+
+
+def test_pictures_of_benchmarks_are_drawn_from_the_tables_of_the_page():
+    pictures = docs_module("pictures")
+    header, rows = pictures.read_table("search")
+    page = (ROOT / "docs" / "speed.md").read_text(encoding="utf-8")
+    assert "s" in header
+    assert all(f"| {' | '.join(row)}".rstrip() in page for row in rows)
