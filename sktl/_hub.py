@@ -112,7 +112,11 @@ def push_to_hub(
         Fitted.
     repo_id : str
         `"user/name"` or `"organisation/name"`; the repository is made if it is not there.
-    metrics, license, description, include_backbone
+    metrics : dict of str to float, default=None
+        What you measured; as of :func:`save_to_folder`.
+    license : str, default=None
+        As of :func:`save_to_folder`.
+    description : str, default=None
         As of :func:`save_to_folder`.
     private : bool, default=None
         Whether a new repository is private; None is what its owner has set, which is public unless changed.
@@ -120,8 +124,10 @@ def push_to_hub(
         With write access. None is the one that `hf auth login` stored or the environment has, True demands it.
     endpoint : str, default=None
         Address of another hub than huggingface.co, which then is sent the token.
-    commit_message : str
+    commit_message : str, default="Add a model of sktl"
         In one line.
+    include_backbone : bool, default=True
+        As of `save`.
 
     Returns
     -------
@@ -186,6 +192,7 @@ def load_from_hub(
     Returns
     -------
     estimator : PretrainedImageClassifier or PretrainedImageEncoder
+        As :func:`sktl.load` returns it.
 
     Raises
     ------
