@@ -57,7 +57,11 @@ API_REFERENCE = (
         "Which networks there are, and which one suits some images; see :doc:`/choosing`.",
         ("rank_backbones", "BackboneRanking", "RankedBackbone", "list_backbones", "BackboneInfo"),
     ),
-    Section("Saved models", "Written by the method `save` of the estimators.", ("load",)),
+    Section(
+        "Saved models",
+        "Written by the method `save` of the estimators, and shared; see :doc:`/guide/sharing`.",
+        ("load", "push_to_hub", "load_from_hub", "save_to_folder"),
+    ),
     Section(
         "What is kept",
         "Features are kept by the content of the image; see :doc:`/speed`.",
@@ -86,6 +90,7 @@ API_REFERENCE = (
             "exceptions.EngineNotInstalledError",
             "exceptions.ModelFileError",
             "exceptions.ModelFileNotFoundError",
+            "exceptions.HubRequestError",
             "exceptions.CheckpointError",
             "exceptions.TrainingError",
             "exceptions.BackboneWarning",

@@ -7,6 +7,7 @@ from ._checking import check_images
 from ._classifier import PretrainedImageClassifier
 from ._encoder import PretrainedImageEncoder
 from ._feature_map import FeatureMapDisplay
+from ._hub import load_from_hub, push_to_hub, save_to_folder
 from ._loading import load
 from ._pixels import set_pixel_limit
 from ._predictions import PredictionsDisplay
@@ -37,7 +38,10 @@ __all__ = [
     "exceptions",
     "list_backbones",
     "load",
+    "load_from_hub",
+    "push_to_hub",
     "rank_backbones",
+    "save_to_folder",
     "set_cache_limit",
     "set_pixel_limit",
 ]

@@ -187,6 +187,8 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
     ----------
     classes_ : ndarray of shape (n_classes,)
         Labels, sorted.
+    class_count_ : int64 ndarray of shape (n_classes,)
+        Images of each class in `X`, without those left out, with those that early stopping held out.
     backbone_ : Backbone
         The network before training: `name`, `weights`, `preprocessing`, `stages` with their names and numbers of
         parameters, and `build()` to make it.
@@ -301,6 +303,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
     }
 
     classes_: np.ndarray
+    class_count_: np.ndarray
     net_: NeuralNet
     n_iter_: int
     recipe_: Recipe
@@ -427,6 +430,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         else:
             draft._fit_output_layer(images, rows, validation, extractor, head_seed)
         draft.classes_ = images.targets.classes
+        draft.class_count_ = np.bincount(images.targets.codes)
         return self._commit(draft)
 
     def _fit_output_layer(

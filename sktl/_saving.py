@@ -117,6 +117,7 @@ def _encode_classifier(estimator: Any) -> dict[str, Any]:
     return {
         "classes": [encode(label, "a label of classes_") for label in classes],
         "dtype": classes.dtype.str,
+        "class_count": estimator.class_count_.tolist(),
         "recipe": encode(estimator.recipe_, "recipe_"),
         "history": [encode(row, "history_") for row in rows],
         "n_iter": int(estimator.n_iter_),
@@ -250,6 +251,7 @@ def _restore_classifier(
     net.history_ = history
     estimator.net_, estimator.recipe_, estimator.n_iter_ = net, recipe, int(described["n_iter"])
     estimator.classes_ = _decode_classes(described)
+    estimator.class_count_ = _decode_class_count(described)
     estimator.invalid_images_ = tuple(decode(failure) for failure in described["invalid_images"])
 
 
@@ -265,3 +267,10 @@ def _decode_classes(described: Mapping[str, Any]) -> np.ndarray:
     if len(np.unique(classes)) != len(labels) or classes.tolist() != sorted(labels):
         raise ValueError("labels are not sorted")
     return classes
+
+
+def _decode_class_count(described: Mapping[str, Any]) -> np.ndarray:
+    counts = described["class_count"]
+    if len(counts) != len(described["classes"]) or not all(type(n) is int and 0 < n < 2**62 for n in counts):
+        raise ValueError("images are not counted by class")
+    return np.array(counts, dtype=np.int64)

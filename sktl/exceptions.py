@@ -19,6 +19,7 @@ __all__ = [
     "DeviceWarning",
     "EngineError",
     "EngineNotInstalledError",
+    "HubRequestError",
     "ImageFailure",
     "ImageFolderWarning",
     "InvalidImageError",
@@ -180,6 +181,10 @@ class ModelFileError(SktlError, RuntimeError):
 
 class ModelFileNotFoundError(ModelFileError, FileNotFoundError):
     """The file of a saved model, or the folder for it, is not there."""
+
+
+class HubRequestError(SktlError, RuntimeError, OSError):
+    """The hub cannot be reached, refuses, or has no such repository, revision or file."""
 
 
 class CheckpointError(SktlError, RuntimeError):

@@ -20,9 +20,9 @@ ORDER = [
     "_augmentation", "_decoder", "_cut", "_backbones", "_folding", "_openvino", "_trunk", "_engines", "_database",
     "_store", "_cache", "_pass", "_progress", "_checking", "_features", "_labels", "_optimizers", "_nets", "_values",
     "_model_file", "_checkpoints", "_training", "_batches", "_convolutions", "_finetuning", "_transfer", "_recipes",
-    "_saving", "_base", "_classifier", "_encoder", "_loading", "_pictures", "_drawing", "_training_curve",
-    "_predictions", "_gradcam", "_saliency", "_feature_map", "_logme", "_ranking", "_selection", "_synthetic",
-    "datasets", "__init__", "_cli", "__main__",
+    "_saving", "_base", "_classifier", "_encoder", "_loading", "_model_card", "_hub_access", "_hub", "_pictures",
+    "_drawing", "_training_curve", "_predictions", "_gradcam", "_saliency", "_feature_map", "_logme", "_ranking",
+    "_selection", "_synthetic", "datasets", "__init__", "_cli", "__main__",
 ]  # fmt: skip
 ONLY_IN = {
     "torchvision.models": {"_sources"},
@@ -30,12 +30,13 @@ ONLY_IN = {
     "skorch": {"_nets", "_checkpoints"},
     "openvino": {"_openvino"},
     "safetensors": {"_weights", "_model_file"},
+    "huggingface_hub": {"_sources", "_model_card", "_hub_access"},
     "sqlite3": {"_database", "_store"},
     "click": {"_cli"},
     "pandas": {"_ranking"},
     "sklearn": {
-        "_images", "_labels", "_training", "_base", "_classifier", "_encoder", "_loading", "_training_curve",
-        "_predictions", "_saliency", "_feature_map", "_selection", "datasets", "_cli",
+        "_images", "_labels", "_training", "_base", "_classifier", "_encoder", "_loading", "_hub",
+        "_training_curve", "_predictions", "_saliency", "_feature_map", "_selection", "datasets", "_cli",
     },
     "captum": {"_gradcam"},
 }  # fmt: skip

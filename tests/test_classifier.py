@@ -7,6 +7,7 @@ import io
 import pickle
 import random
 import threading
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ from sktl.exceptions import (
     BackboneWarning,
     DeviceError,
     InvalidImageError,
+    InvalidImageWarning,
     InvalidInputError,
     InvalidParameterError,
     TrainingError,
@@ -103,6 +105,18 @@ def test_results_do_not_depend_on_torchs_thread_count(fitted, torch_threads):
     finally:
         torch.set_num_threads(before)
     assert_array_equal(again.decision_function(IMAGES[40:50]), fitted.decision_function(IMAGES[40:50]))
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_the_images_of_each_class_are_counted(early_stopping):
+    clf = PretrainedImageClassifier(
+        **FEW, backbone=small_conv_net, invalid_images="skip", early_stopping=early_stopping, validation_fraction=0.5
+    )
+    images, names = [*IMAGES[:30], np.zeros((0, 3), np.uint8)], [*NAMES[:30], "zero"]
+    with pytest.warns(InvalidImageWarning):
+        clf.fit(images, names)
+    assert dict(zip(clf.classes_, clf.class_count_, strict=True)) == Counter(NAMES[:30])
+    assert clf.class_count_.dtype == np.int64
 
 
 @settings(max_examples=20, deadline=None)

@@ -68,6 +68,10 @@ def a_model_is_damaged(folder, monkeypatch):
     sktl.load(folder / "cats.model")
 
 
+def no_hub_answers(folder, monkeypatch):
+    sktl.push_to_hub(fit(backbone="efficientnet_lite0"), "anna/cats", endpoint="http://127.0.0.1:1")
+
+
 def openvino_cannot_run_a_network(folder, monkeypatch):
     pytest.importorskip("openvino", reason="the extra `openvino` installs it")
     network = backbone_of(lambda images: images.mean((2, 3)) * (1 if images.sum() > 0 else 2))
@@ -77,6 +81,7 @@ def openvino_cannot_run_a_network(folder, monkeypatch):
 # What is done wrong, whom the message blames, and what it advises.
 WRONG = {
     "InvalidParameterError": (lambda *_: fit(max_epochs=0), "max_epochs", r"must be .*range \[1, inf\)"),
+    "HubRequestError": (no_hub_answers, "'anna/cats'", "Check the connection"),
     "InvalidInputError": (lambda *_: fit("cat.jpg", ["a"]), "X is a single path", r"\[x\]"),
     "InvalidImageError": (lambda *_: fit([*X[:8], X[8] / 9.0]), r"X\[8\]", "pass x / 255"),
     "BackboneError": (lambda *_: fit(image_size=2), "fails on images of 2 x 2", "Leave image_size=None"),

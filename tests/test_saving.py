@@ -46,6 +46,7 @@ def same(found, expected):
     assert of_the_model(found) == of_the_model(expected)
     assert found.classes_.dtype == expected.classes_.dtype
     assert_array_equal(found.classes_, expected.classes_)
+    assert_array_equal(found.class_count_, expected.class_count_)
     assert found.recipe_ == expected.recipe_
     assert found.n_iter_ == expected.n_iter_
     assert found.engine_ == expected.engine_
@@ -322,6 +323,8 @@ FORGERIES = {
     "too few labels": _set("classifier", "classes", value=["a", "b"]),
     "labels of another type": _set("classifier", "dtype", value="<i8"),
     "type of labels": _set("classifier", "dtype", value="<U4,(10000000)f8"),
+    "count of classes": _set("classifier", "class_count", value=[4, 4]),
+    "count of images": _set("classifier", "class_count", value=[4, 4, "4"]),
     "recipe": _set("classifier", "recipe", value={"value": "ImageFailure", "of": {}}),
     "history": _set("classifier", "history", value=3),
     "missing tensor": _drop_tensor,
