@@ -31,8 +31,8 @@ else:
     images, labels = cats.data, cats.target
 
 # %%
-# An entry is a name, a pair of a network and its weights, or a mapping that also says the size of images. A network with
-# random weights belongs in every such table: what beats it by little does not profit from its pretraining.
+# An entry is a name, a pair of a network and its weights, or a mapping that also says the size of images. A network
+# with random weights belongs in every such table: what beats it by little does not profit from its pretraining.
 
 networks = [
     {"backbone": "efficientnet_lite0", "image_size": 64},
@@ -45,8 +45,8 @@ ranking = rank_backbones(images, labels, networks, cv=4, random_state=0)
 print(ranking)
 
 # %%
-# The first of the table is not always the one to take: half a point of accuracy is within what other folds would give,
-# while time and size are certain. In the picture the good ones are at the top left.
+# The first of the table is not always the one to take: half a point of accuracy is within what other folds would
+# give, while time and size are certain. In the picture the good ones are at the top left.
 
 measured = [row for row in ranking if row.status == "ok"]
 figure, ax = plt.subplots(figsize=(7, 4.5), layout="constrained")

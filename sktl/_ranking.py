@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, overload
 
+from .exceptions import MissingPackageError
+
 OK = "ok"
 _HEADINGS = {
     "rank": "rank",
@@ -106,12 +108,20 @@ class BackboneRanking(Sequence[RankedBackbone]):
     def to_frame(self) -> Any:
         """Return a pandas DataFrame with a row for each network and a column for each attribute but `params`.
 
+        Returns
+        -------
+        frame : pandas.DataFrame
+            In the order of the ranking; `rank` and `n_features` are nullable integers.
+
         Raises
         ------
-        ImportError
+        MissingPackageError
             If pandas is not installed.
         """
-        import pandas
+        try:
+            import pandas
+        except ImportError as error:
+            raise MissingPackageError("to_frame needs pandas, which is not installed: pip install pandas") from error
 
         columns = [field.name for field in fields(RankedBackbone) if field.name != "params"]
         frame = pandas.DataFrame([vars(row) for row in self.rows], columns=columns)
