@@ -7,6 +7,7 @@ weights are therefore taken in pieces of at most 3 x 3, each the weights of a co
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -22,9 +23,11 @@ class FastGradients(TorchFunctionMode):
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is torch.conv2d and not kwargs and len(args) == 7 and _is_slow(*args):
-            images, weight, bias, stride, padding, _, _ = args
-            return _Depthwise.apply(images, weight, bias, _pair(stride), padding)
+        if func is torch.conv2d and not kwargs and len(args) == 7:
+            images, weight, bias, stride, padding, dilation, groups = args
+            edge = _as_numbers(padding, weight)
+            if _is_slow(images, weight, _pair(stride), edge, _pair(dilation), groups):
+                return _Depthwise.apply(images, weight, bias, _pair(stride), edge)
         return func(*args, **(kwargs or {}))
 
 
@@ -34,7 +37,12 @@ def has_fast_gradients(device: torch.device) -> bool:
 
 
 def _is_slow(
-    images: torch.Tensor, weight: torch.Tensor, bias: Any, stride: Any, padding: Any, dilation: Any, groups: int
+    images: torch.Tensor,
+    weight: torch.Tensor,
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+    groups: int,
 ) -> bool:
     size = weight.shape[-1]
     return (
@@ -46,15 +54,21 @@ def _is_slow(
         and groups == images.shape[1] > 1
         and size % 2 == 1
         and size > _WINDOW
-        and _pair(dilation) == (1, 1)
-        and _pair(stride) in ((1, 1), (2, 2))
-        and (_pair(padding) == (size // 2, size // 2) if _pair(stride) == (1, 1) else size <= 2 * _WINDOW)
+        and dilation == (1, 1)
+        and ((stride == (1, 1) and padding == (size // 2,) * 2) or (stride == (2, 2) and size <= 2 * _WINDOW))
         and images.is_contiguous(memory_format=torch.channels_last)
     )
 
 
-def _pair(value: Any) -> Any:
-    return (value, value) if isinstance(value, int) else value if isinstance(value, str) else tuple(value)
+def _pair(value: int | Sequence[int]) -> tuple[int, ...]:
+    return (value, value) if isinstance(value, int) else tuple(value)
+
+
+def _as_numbers(padding: str | int | Sequence[int], weight: torch.Tensor) -> tuple[int, ...]:
+    """Return the padding of a convolution without dilation, which may be said by name."""
+    if isinstance(padding, str):
+        padding = weight.shape[-1] // 2 if padding == "same" else 0
+    return _pair(padding)
 
 
 class _Depthwise(torch.autograd.Function):
@@ -62,11 +76,15 @@ class _Depthwise(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, images: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, stride: Any, padding: Any
+        ctx: Any,
+        images: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        stride: tuple[int, int],
+        padding: tuple[int, int],
     ) -> torch.Tensor:
         ctx.save_for_backward(images, weight)
-        ctx.has_bias, ctx.stride = bias is not None, stride[0]
-        ctx.padding = (weight.shape[-1] // 2,) * 2 if isinstance(padding, str) else _pair(padding)
+        ctx.has_bias, ctx.stride, ctx.padding = bias is not None, stride[0], padding
         return torch.conv2d(images, weight, bias, stride, padding, (1, 1), len(weight))
 
     @staticmethod

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ from ._optimizers import PairedOptimizer
 from ._preprocessing import Preprocessing
 from ._torch import draws_from_globals, generator, halved, place, seeded_globals, single_threaded, within_memory
 from ._training import Standardization, appearance
-from .exceptions import TrainingError
+from .exceptions import DeviceMemoryError, DeviceWarning, TrainingError
 
 _MICRO_BATCH = 8
 _MICRO_BATCH_OF_PIXELS = 4  # where the network is longer, so that more has to be kept for the gradients
@@ -85,19 +86,41 @@ class FineTuned(nn.Module):
 
 @dataclass
 class _Runner:
-    """Runs a function over micro-batches: in the threads of a pool on a CPU, one after the other elsewhere."""
+    """Runs a function over micro-batches: in the threads of a pool on a CPU, one after the other elsewhere.
+
+    A batch may be `divisible` into others than these, unless BatchNorm learns from it.
+    """
 
     pool: ThreadPoolExecutor | None
     size: int
     device: torch.device
+    divisible: bool = True
+    warned: bool = False
 
     def __call__(self, function: Callable[[slice, int], Any], n: int) -> list[Any]:
         """Return what the function gives for each, for smaller ones where an accelerator's memory is full."""
 
         def shrink() -> None:
-            self.size = halved(min(self.size, n), "training", self.device)
+            self._shrink(min(self.size, n))
 
         return within_memory(lambda: self._run(function, n), shrink, self.device)
+
+    def _shrink(self, size: int) -> None:
+        where = f"the memory of device={str(self.device)!r}"
+        if not self.divisible:
+            raise DeviceMemoryError(
+                f"A batch of {size} images does not fit into {where}, and BatchNorm, which learns with weights=None, "
+                "needs all of it at once. Pass a smaller batch_size or image_size."
+            )
+        self.size = halved(size, "training", self.device)
+        if not self.warned:
+            warnings.warn(
+                f"In training {size} images at once are too many for {where}. From now on it takes fewer, slower and "
+                "with other last bits.",
+                DeviceWarning,
+                stacklevel=2,
+            )
+        self.warned = True
 
     def _run(self, function: Callable[[slice, int], Any], n: int) -> list[Any]:
         rows = [slice(start, min(start + self.size, n)) for start in range(0, n, self.size)]
@@ -254,7 +277,8 @@ def fine_tune(
     # BatchNorm that trains needs the whole batch at once.
     whole = device.type != "cpu" or not recipe.keeps_statistics
     micro_batch = _MICRO_BATCH_OF_PIXELS if isinstance(inputs, ImageInputs) else _MICRO_BATCH
-    net.runner = _Runner(None, net.batch_size + 1, device) if whole else _Runner(pool, micro_batch, device)
+    size, workers = (net.batch_size + 1, None) if whole else (micro_batch, pool)
+    net.runner = _Runner(workers, size, device, divisible=recipe.keeps_statistics)
     net.recipe, net.draws = recipe, draws
     start = {p: p.detach().clone() for p in module.parameters() if p.requires_grad}
     net.anchors = {p: start[p] if recipe.keeps_statistics else torch.zeros_like(p) for p in cut.depths() if p.ndim > 1}

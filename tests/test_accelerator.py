@@ -195,7 +195,7 @@ clf = PretrainedImageClassifier(
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     clf.fit(X, np.arange(40) % 2)
-    print(sorted(w.category.__name__ for w in caught), clf.predict_proba(X).sum())
+    print(sorted(set(w.category.__name__ for w in caught)), clf.predict_proba(X).sum())
 """
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)

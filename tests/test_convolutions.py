@@ -76,7 +76,7 @@ def test_outputs_are_the_same_bits_and_gradients_the_same_numbers(size, n, n_cha
         depthwise(8, 7, stride=2),
         depthwise(8, 5, dilation=2, padding=4),
         depthwise(8, 5, padding=1),
-        depthwise(8, 4, padding="same"),
+        depthwise(8, 4, padding=1),
         nn.Conv2d(8, 16, 5, padding=2, groups=8),
         nn.Conv2d(8, 8, 5, padding=2, groups=2),
         nn.Conv2d(8, 8, 5, padding=2),
@@ -99,10 +99,12 @@ def test_images_in_plain_format_and_inference_are_left_to_torch():
         assert convolution(pixels(2, 8, 9, 9)).grad_fn is None
 
 
-def test_padding_by_name_is_known_too():
+@pytest.mark.parametrize(("name", "stride", "padding"), [("same", 1, 2), ("valid", 2, 0)])
+def test_padding_by_name_is_known_too(name, stride, padding):
     images = pixels(2, 8, 9, 9)
-    named, counted = depthwise(8, 5, padding="same"), depthwise(8, 5)
-    found, expected = (gradients(convolution, images, fast=True)[1] for convolution in (named, counted))
+    named, counted = (depthwise(8, 5, stride=stride, padding=edge) for edge in (name, padding))
+    (output, found), (_, expected) = (gradients(convolution, images, fast=True) for convolution in (named, counted))
+    assert "Depthwise" in output.grad_fn.name()
     assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(found, expected, strict=True))
 
 

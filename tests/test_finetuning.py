@@ -21,7 +21,7 @@ from sktl._finetuning import FineTuned, _draws, fine_tune
 from sktl._labels import Targets
 from sktl._nets import TailRecipe, WeightedNet
 from sktl._training import Standardization, random_layer
-from sktl.exceptions import DeviceMemoryError, TrainingError
+from sktl.exceptions import DeviceMemoryError, DeviceWarning, TrainingError
 
 CPU = torch.device("cpu")
 RNG = np.random.default_rng(0)
@@ -212,9 +212,10 @@ def test_where_a_batch_does_not_fit_it_is_computed_in_pieces_of_half_the_size(mo
     sizes = []
     monkeypatch.setattr(SmallMemory, "forward", _recording(SmallMemory.forward, sizes))
     monkeypatch.setattr(_finetuning, "FineTuned", SmallMemory)
-    with micro_batches(monkeypatch, 8):
+    with micro_batches(monkeypatch, 8), pytest.warns(DeviceWarning, match="8 images at once") as caught:
         found = train(n_jobs=1)
-    assert distance(found, expected) < 1e-6
+    assert len(caught) == 1
+    assert distance(found, expected) < 1e-5
     assert sizes[:2] == [8, 4]
     assert set(sizes[3:]) == {1, 2}
 
@@ -227,6 +228,13 @@ def _recording(forward, sizes):
     return recorded
 
 
+def test_a_batch_that_batchnorm_learns_from_is_not_divided(monkeypatch):
+    monkeypatch.setattr(_finetuning, "FineTuned", SmallMemory)
+    with pytest.raises(DeviceMemoryError, match=r"batch of \d+ images does not fit.*BatchNorm.*smaller batch_size"):
+        train(keeps_statistics=False)
+
+
+@pytest.mark.filterwarnings("ignore::sktl.exceptions.DeviceWarning")
 def test_where_not_one_image_fits_the_remedy_is_named(monkeypatch):
     monkeypatch.setattr(SmallMemory, "room", 0)
     monkeypatch.setattr(_finetuning, "FineTuned", SmallMemory)
