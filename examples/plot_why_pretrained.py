@@ -47,7 +47,7 @@ images, test_images, labels, test_labels = train_test_split(
     images, labels, test_size=n_test, stratify=labels, random_state=0
 )
 n_classes = len(np.unique(labels))
-per_class = [n for n in ((2, 5, 10, 20, 50) if folder else (2, 5, 10, 20)) if n * n_classes <= len(labels)]
+per_class = [n for n in ((2, 5, 10, 20, 50) if folder else (2, 5, 12)) if n * n_classes <= len(labels)]
 
 
 def subset(n):
