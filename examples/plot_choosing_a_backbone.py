@@ -60,7 +60,8 @@ for row in measured:
 ax.set(xlabel="milliseconds per image", ylabel="cross-validated accuracy in percent", xlim=(0, None))
 ax.legend(loc="center right", fontsize="small")
 ax.spines[["top", "right"]].set_visible(False)
-plt.show()
+figure.savefig("choosing_a_backbone.png", dpi=120)
+print("The figure is in choosing_a_backbone.png.")
 
 # %%
 # A row's ``params`` go straight into a classifier, whose features are then already there.
