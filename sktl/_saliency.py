@@ -236,11 +236,13 @@ class SaliencyDisplay:
 
     def _title(self, i: int, letters: int) -> str:
         title = with_percent(self.targets[i], self.proba[i], letters)
-        return title if np.nanmax(self.heats[i]) > 0 else f"{title}\nno place speaks for it"
+        return title if np.nanmax(self.heats[i], initial=0) > 0 else f"{title}\nno place speaks for it"
 
 
 def heat_over(shown: np.ndarray, box: Sequence[float], grid: np.ndarray) -> np.ndarray:
     """Return a value for each pixel of an image from those of a grid, interpolated; NaN outside of its box.
+
+    Where the box is narrower than a pixel, the pixel nearest to its centre is the one within.
 
     Parameters
     ----------
@@ -256,9 +258,17 @@ def heat_over(shown: np.ndarray, box: Sequence[float], grid: np.ndarray) -> np.n
     # The value of a grid's place is that of its centre.
     places = np.meshgrid(y * grid.shape[0] - 0.5, x * grid.shape[1] - 0.5, indexing="ij")
     heat = map_coordinates(grid.astype(np.float32), places, order=1, mode="nearest")
-    heat[(y < 0) | (y > 1)] = np.nan
-    heat[:, (x < 0) | (x > 1)] = np.nan
+    heat[~_within(y)] = np.nan
+    heat[:, ~_within(x)] = np.nan
     return heat
+
+
+def _within(shares: np.ndarray) -> np.ndarray:
+    """Tell which pixels have their centre in a box, from 0 to 1; of one narrower than a pixel, the nearest."""
+    within = (shares >= 0) & (shares <= 1)
+    if not within.any():
+        within[np.abs(shares - 0.5).argmin()] = True
+    return within
 
 
 def _see(
@@ -298,7 +308,7 @@ def _draw_heat(axes: Axes, heat: np.ndarray, colours: Any) -> None:
 
     axes.imshow(heat, interpolation="nearest", cmap=colours, vmin=0, vmax=1)
     unseen = np.isnan(heat)
-    if unseen.any():
+    if unseen.any() and not unseen.all():
         rows, columns = np.flatnonzero(~unseen.all(axis=1)), np.flatnonzero(~unseen.all(axis=0))
         corner = columns[0] - 0.5, rows[0] - 0.5
         frame = Rectangle(corner, len(columns), len(rows), fill=False, linestyle="--", edgecolor="black", linewidth=0.8)

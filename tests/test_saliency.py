@@ -160,6 +160,27 @@ def test_a_map_lies_where_its_box_is(grid_height, grid_width, height, width):
     np.testing.assert_allclose(heat[inside], 0.7, rtol=1e-6)
 
 
+@given(st.integers(1, 600), st.floats(0, 1), st.floats(1e-6, 1))
+def test_some_of_an_image_is_seen_however_narrow_the_box(width, left, share):
+    box = left * (1 - share), 0.0, left * (1 - share) + share, 1.0
+    heat = heat_over(np.zeros((2, width, 3), np.uint8), box, np.full((2, 2), 0.7))
+    assert np.isfinite(heat).any()
+
+
+@pytest.mark.parametrize("shape", [(2, 3000, 3), (3000, 2, 3)])
+def test_a_long_thin_image_is_drawn(clf, shape):
+    display = SaliencyDisplay.from_estimator(clf, [np.zeros(shape, np.uint8)])
+    assert np.isfinite(display.heats[0]).any()
+    display.figure_.canvas.draw()
+
+
+def test_an_image_of_which_nothing_is_seen_has_no_frame():
+    shown, unseen = np.zeros((4, 4, 3), np.uint8), np.full((4, 4), np.nan)
+    display = SaliencyDisplay([shown], [unseen], targets=np.array(["a"]), proba=np.array([0.2])).plot()
+    assert display.axes_[0].get_title() == "a (20 %)\nno place speaks for it"
+    assert not display.axes_[0].patches
+
+
 @given(st.integers(1, 9), st.integers(1, 9))
 def test_a_map_with_a_place_for_each_pixel_is_shown_as_it_is(height, width):
     grid = np.random.default_rng(0).random((height, width))
