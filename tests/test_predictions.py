@@ -5,18 +5,20 @@ from __future__ import annotations
 import io
 
 import numpy as np
+import pandas as pd
 import pytest
 from backbones import small_conv_net
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
 
 pytest.importorskip("matplotlib", reason="the extra `plot` installs it")
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from sktl import PredictionsDisplay, PretrainedImageClassifier
+from sktl import FeatureMapDisplay, PredictionsDisplay, PretrainedImageClassifier
 from sktl.exceptions import InvalidImageError, InvalidInputError, InvalidParameterError
 
 mpl.use("Agg")  # of the tests; the package leaves the backend alone
@@ -29,6 +31,12 @@ def _close_figures():
     import matplotlib.pyplot as plt
 
     plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def flat():
+    clf = PretrainedImageClassifier(backbone=small_conv_net, image_shape=(6, 8), engine="torch", random_state=0)
+    return clf.set_params(max_epochs=2).fit(np.random.default_rng(0).random((8, 48)), np.tile(["a", "b"], 4))
 
 
 def _images(n: int) -> np.ndarray:
@@ -120,6 +128,25 @@ def test_flattened_images_take_the_shape_of_the_estimator():
         assert {image.shape for image in display.images} == {(6, 8, 3)}
         proba = search.predict_proba(X)[np.arange(8), (y == "b").astype(int)]
         np.testing.assert_array_equal(display.proba_true, np.sort(proba)[:3])
+
+
+@pytest.mark.parametrize("form", [np.ndarray.tolist, list, lambda X: X.astype(object), pd.DataFrame])
+@pytest.mark.parametrize("wrap", [lambda clf: clf, lambda clf: make_pipeline("passthrough", clf)])
+def test_flattened_images_come_in_any_form_that_the_estimator_takes(flat, form, wrap):
+    X, y = np.random.default_rng(0).random((8, 48)), np.tile(["a", "b"], 4)
+    estimator = wrap(flat).fit(X, y)
+    expected = PredictionsDisplay.from_estimator(flat, X, y, n_images=8).images
+    display = PredictionsDisplay.from_estimator(estimator, form(X), y, n_images=8)
+    np.testing.assert_array_equal(display.images, expected)
+    mapped = FeatureMapDisplay.from_estimator(estimator, form(X), y, thumbnails=True)
+    np.testing.assert_array_equal(mapped.thumbnails, expected)
+
+
+def test_rows_that_are_no_numbers_are_refused():
+    X = np.array([["a", 1], [2, 3]], dtype=object)
+    for rows in (X, [[1.0, 2.0], [1.0]]):
+        with pytest.raises(InvalidInputError, match="one row of numbers"):
+            PredictionsDisplay.from_predictions(rows, ["a", "b"], np.eye(2), image_shape=(1, 2))
 
 
 def test_titles_say_what_is_right_and_what_is_not():
