@@ -86,14 +86,14 @@ def letters_across(ax: Any, axes: np.ndarray) -> int:
     if ax is None:
         return _LETTERS_OF_A_CELL
     first = axes.flat[0]
-    inches = first.get_position().width * first.get_figure(root=True).get_size_inches()[0]
+    inches = first.bbox.width / first.get_figure(root=True).dpi
     return int(np.clip(inches / _INCHES_PER_LETTER, 10, 2 * _LETTERS_OF_A_CELL))
 
 
 def axes_grid(
     ax: Any, n: int, n_columns: int, cell: tuple[float, float], beside: float = 0
 ) -> tuple[Figure, np.ndarray]:
-    """Return a figure and n axes in it.
+    """Return a figure and n axes in it, or in the subfigure of the axes that are divided.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def axes_grid(
     n_columns = min(n, n_columns)
     n_rows = math.ceil(n / n_columns)
     if ax is None:
-        figure = plt.figure(figsize=(cell[0] * n_columns + beside, cell[1] * n_rows), layout="constrained")
+        figure = parent = plt.figure(figsize=(cell[0] * n_columns + beside, cell[1] * n_rows), layout="constrained")
         grid = figure.add_gridspec(n_rows, n_columns)
         places = [grid[divmod(i, n_columns)] for i in range(n)]
     elif isinstance(ax, Axes):
@@ -120,7 +120,8 @@ def axes_grid(
         place = ax.get_subplotspec()
         if place is None:
             raise InvalidParameterError("ax was placed by hand and cannot be divided: pass an array of axes instead.")
-        figure = _figure_of(ax)
+        # A subfigure keeps its part of the figure.
+        figure, parent = _figure_of(ax), ax.get_figure(root=False)
         ax.set_axis_off()
         inner = place.subgridspec(n_rows, n_columns)
         places = [inner[divmod(i, n_columns)] for i in range(n)]
@@ -133,7 +134,7 @@ def axes_grid(
         return _figure_of(given[0]), given[:n]
     axes = np.empty(n, dtype=object)
     for i, place in enumerate(places):
-        axes[i] = figure.add_subplot(place)
+        axes[i] = parent.add_subplot(place)
     return figure, axes
 
 

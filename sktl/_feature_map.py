@@ -216,8 +216,7 @@ class FeatureMapDisplay:
 
     def _apart(self) -> np.ndarray:
         """Return positions of images, in order, none of which covers another in the axes as they are now."""
-        bounds = self.ax_.get_position()
-        inches = self.figure_.get_size_inches() * (bounds.width, bounds.height)
+        inches = self.ax_.bbox.size / self.figure_.dpi
         corner, opposite = np.array([self.ax_.get_xlim(), self.ax_.get_ylim()]).T
         places = (self.coordinates - corner) / (opposite - corner) * inches / _THUMBNAIL
         kept: list[int] = []

@@ -229,7 +229,8 @@ class SaliencyDisplay:
         # On white, as a colour bar shows no transparency.
         on_white = ListedColormap(shades[:, :3] * shades[:, 3:] + 1 - shades[:, 3:])
         colours = ScalarMappable(cmap=on_white)
-        bar = self.figure_.colorbar(colours, ax=self.axes_.tolist(), ticks=[0, 1], aspect=40, panchor=False)
+        parent = self.axes_[0].get_figure(root=False)
+        bar = parent.colorbar(colours, ax=self.axes_.tolist(), ticks=[0, 1], aspect=40, panchor=False)
         bar.ax.set_yticklabels(["nothing", "most"])
         bar.set_label("speaks for the class", labelpad=-30)
         return bar

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 pytest.importorskip("matplotlib", reason="the extra `plot` installs it")
 from matplotlib.figure import Figure
 
-from sktl._drawing import MARKERS, axes_grid, fitted, legend_beside, percent, require, style, with_percent
+from sktl._drawing import MARKERS, axes_grid, fitted, legend_beside, letters_across, percent, require, style, with_percent
 from sktl.exceptions import InvalidParameterError, MissingPackageError
 
 
@@ -53,6 +53,18 @@ def test_a_grid_has_the_axes_that_were_asked_for(n, n_columns):
     assert len(set(axes)) == n
     lefts = {round(ax.get_position().x0, 6) for ax in axes}
     assert len(lefts) == min(n, n_columns)
+
+
+def test_axes_of_a_subfigure_are_divided_within_it():
+    figure = Figure(figsize=(8, 4))
+    _, right = figure.subfigures(1, 2)
+    whole = right.subplots()
+    width = letters_across(whole, np.array([whole]))
+    found, axes = axes_grid(whole, 4, 2, (1, 1))
+    assert found is figure
+    assert all(ax.get_figure(root=False) is right for ax in axes)
+    assert all(ax.bbox.x0 >= right.bbox.x0 for ax in axes)
+    assert letters_across(whole, axes) < width < 4 / 0.075
 
 
 def test_axes_that_cannot_be_used_are_refused():

@@ -108,6 +108,16 @@ def test_thumbnails_do_not_cover_each_other():
     assert [line.get_marker() for line in display.ax_.lines] == [style(y[i])[1] for i in display.shown_]
 
 
+def test_thumbnails_in_a_subfigure_do_not_cover_each_other():
+    _, right = Figure(figsize=(8, 4)).subfigures(1, 2)
+    pictures = [np.zeros((8, 12, 3), np.uint8)] * 80
+    coordinates = np.random.default_rng(0).normal(size=(80, 2))
+    display = FeatureMapDisplay(coordinates, thumbnails=pictures).plot(ax=right.subplots())
+    display.figure_.canvas.draw()
+    boxes = [artist.get_window_extent() for artist in display.ax_.artists]
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+
 def test_it_draws_where_it_is_told_to(encoder):
     ax = Figure().add_subplot()
     display = FeatureMapDisplay.from_estimator(encoder, X, ax=ax, scatter_kw={"s": 5})

@@ -294,6 +294,15 @@ def test_it_draws_where_it_is_told_to(clf):
     display.figure_.canvas.draw()
 
 
+def test_a_colour_bar_stays_in_its_subfigure(clf):
+    _, right = Figure(figsize=(8, 4)).subfigures(1, 2)
+    display = SaliencyDisplay.from_estimator(clf, X[:2], ax=right.subplots())
+    display.figure_.canvas.draw()
+    assert display.colorbar_.ax.get_figure(root=False) is right
+    assert display.colorbar_.ax.bbox.x0 >= right.bbox.x0
+    assert display.axes_[0].bbox.x1 < display.colorbar_.ax.bbox.x0
+
+
 def test_where_no_place_speaks_for_the_class_it_says_so():
     shown = np.zeros((4, 4, 3), np.uint8)
     display = SaliencyDisplay([shown], [np.zeros((4, 4))], targets=np.array(["a"]), proba=np.array([0.2])).plot()
