@@ -127,6 +127,26 @@ def test_it_draws_where_it_is_told_to(encoder):
     assert display.scatters_[0].get_sizes() == [5]
 
 
+@pytest.mark.parametrize("y", [["a", None, "b"], np.array(["a", np.nan, "b"], dtype=object), np.array([0, np.nan, 1])])
+@pytest.mark.parametrize("thumbnails", [False, True])
+def test_a_missing_label_is_refused(encoder, y, thumbnails):
+    with pytest.raises(InvalidInputError, match=r"y\[1\] is a missing value|y contains NaN"):
+        FeatureMapDisplay.from_estimator(encoder, X[:3], y, thumbnails=thumbnails)
+    with pytest.raises(InvalidInputError, match=r"y\[1\] is a missing value|y contains NaN"):
+        FeatureMapDisplay(np.eye(3)[:, :2], y=y).plot()
+
+
+def test_parts_that_do_not_go_together_are_refused():
+    with pytest.raises(InvalidInputError, match=r"coordinates have shape \(3, 3\)"):
+        FeatureMapDisplay(np.eye(3)).plot()
+    with pytest.raises(InvalidInputError, match=r"coordinates have shape \(3,\)"):
+        FeatureMapDisplay(np.arange(3)).plot()
+    with pytest.raises(InvalidInputError, match=r"3 images, but y has shape \(2,\)"):
+        FeatureMapDisplay(np.eye(3)[:, :2], y=["a", "b"]).plot()
+    with pytest.raises(InvalidInputError, match="3 points, but 2 thumbnails"):
+        FeatureMapDisplay(np.eye(3)[:, :2], thumbnails=[np.zeros((2, 2, 3), np.uint8)] * 2).plot()
+
+
 def test_what_cannot_be_drawn_is_refused(encoder):
     with pytest.raises(InvalidParameterError, match="projection='umap' must be"):
         FeatureMapDisplay.from_estimator(encoder, X, projection="umap")
