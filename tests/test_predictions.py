@@ -182,6 +182,35 @@ def test_what_does_not_go_together_is_refused():
         PredictionsDisplay.from_predictions(X, CLASSES, np.eye(3), n_images=0)
 
 
+@pytest.mark.parametrize("y", [np.array([3, 5, 3], dtype=object), [3, 5, 3], np.array([3.0, 5.0, 3.0])])
+def test_labels_may_be_of_any_type_that_a_fit_takes(y):
+    display = PredictionsDisplay.from_predictions(_images(3), y, np.eye(2)[[0, 1, 1]], n_images=3)
+    assert display.y_true.tolist() == [3, 5, 3]
+    assert display.y_pred.tolist() == [3, 5, 5]
+
+
+@pytest.mark.parametrize("y", [[0.5, 1.5, 2.5], [b"a", b"b", b"c"], ["a", None, "b"], np.array([0, np.nan, 1])])
+def test_labels_that_are_none_are_refused(y):
+    with pytest.raises(InvalidInputError):
+        PredictionsDisplay.from_predictions(_images(3), y, np.eye(3))
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -0.1, 5.2])
+def test_what_is_no_probability_is_refused(wrong):
+    proba = np.eye(3)
+    proba[1, 2] = wrong
+    with pytest.raises(InvalidInputError, match=r"y_proba\[1, 2\] is .*\[0, 1\]"):
+        PredictionsDisplay.from_predictions(_images(3), CLASSES, proba)
+    with pytest.raises(InvalidInputError, match="must be numbers"):
+        PredictionsDisplay.from_predictions(_images(3), CLASSES, [["x"] * 3] * 3)
+
+
+def test_probabilities_may_miss_their_bounds_by_rounding():
+    proba = np.array([[1 + 1e-7, -1e-7], [0, 1]])
+    display = PredictionsDisplay.from_predictions(_images(2), ["a", "b"], proba, n_images=2)
+    assert display.proba_pred.tolist() == [1, 1]
+
+
 def test_an_image_that_cannot_be_read_is_named(tmp_path):
     X = [_images(1)[0], tmp_path / "none.png"]
     with pytest.raises(InvalidImageError, match=r"X\[1\].*none.png.*no such file"):
