@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,6 +35,16 @@ def require(package: str, user: str, extra: str) -> None:
         raise MissingPackageError(
             f"{user} needs {package}, which is not installed: pip install 'sktl[{extra}]'"
         ) from error
+
+
+def styled(default: Mapping[str, Any], given: Mapping[str, Any] | None, artist: Any) -> dict[str, Any]:
+    """Return style keywords for an artist of this class, those given by the user, in any of their names, first.
+
+    All names become those that matplotlib lists first: `"c"` of a line becomes `"color"`.
+    """
+    from matplotlib.cbook import normalize_kwargs
+
+    return {**normalize_kwargs(default, artist), **normalize_kwargs(given or {}, artist)}
 
 
 def style(number: int) -> tuple[str, str]:

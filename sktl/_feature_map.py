@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils import get_tags
 
-from ._drawing import axes_grid, fitted, legend_beside, legend_size, require, style
+from ._drawing import axes_grid, fitted, legend_beside, legend_size, require, style, styled
 from ._labels import _check_labels
 from ._pictures import read_pictures, samples_for
 from .exceptions import InvalidInputError, InvalidParameterError
@@ -180,7 +180,7 @@ class FeatureMapDisplay:
         labels = [fitted(label, _LETTERS) for label in classes]
         width = 6.0 + (legend_size(labels)[1] if labels else 0)
         self.figure_, (self.ax_,) = axes_grid(ax, 1, 1, (width, 5.2))
-        self.scatters_ = self._draw_points(coordinates, y, classes, scatter_kw or {})
+        self.scatters_ = self._draw_points(coordinates, y, classes, scatter_kw)
         self.ax_.set(xlabel=self.axis_names[0], ylabel=self.axis_names[1])
         self.ax_.set_xticks([])
         self.ax_.set_yticks([])
@@ -200,15 +200,20 @@ class FeatureMapDisplay:
         return coordinates, _labels_of(len(coordinates), self.y)
 
     def _draw_points(
-        self, coordinates: np.ndarray, y: np.ndarray | None, classes: list[Any], scatter_kw: dict[str, Any]
+        self, coordinates: np.ndarray, y: np.ndarray | None, classes: list[Any], scatter_kw: dict[str, Any] | None
     ) -> list[Any]:
+        from matplotlib.collections import PathCollection
+
         size = 36 if len(coordinates) <= 300 else 16
         members = [y == label for label in classes] or [np.ones(len(coordinates), dtype=bool)]
         scatters = []
         for number, some in enumerate(members):
             colour, marker = style(number)
             default = {"s": size, "c": colour, "marker": marker, "edgecolors": "0.3", "linewidths": 0.4, "alpha": 0.85}
-            scatters.append(self.ax_.scatter(*coordinates[some].T, **{**default, **scatter_kw}))
+            options = styled(default, scatter_kw, PathCollection)
+            if options.keys() & {"color", "facecolor"}:  # with which matplotlib takes no "c"
+                del options["c"]
+            scatters.append(self.ax_.scatter(*coordinates[some].T, **options))
         return scatters
 
     def _draw_thumbnails(

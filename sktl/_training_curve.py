@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from ._drawing import COLOURS, axes_grid, require
+from ._drawing import COLOURS, axes_grid, require, styled
 from .exceptions import InvalidInputError
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class TrainingCurveDisplay:
         self.lines_ = {}
         for axes, (label, names) in zip(self.axes_, panels, strict=True):
             for number, name in enumerate(names):
-                self.lines_[name] = self._draw_score(axes, name, number, line_kw or {})
+                self.lines_[name] = self._draw_score(axes, name, number, line_kw)
             axes.set(xlabel="epoch", ylabel=label)
             axes.set_xlim(0.5, len(self.phases) + 0.5)
             axes.xaxis.get_major_locator().set_params(integer=True)
@@ -149,7 +149,9 @@ class TrainingCurveDisplay:
             start = end
         return spans
 
-    def _draw_score(self, axes: Axes, name: str, number: int, line_kw: dict[str, Any]) -> list[Any]:
+    def _draw_score(self, axes: Axes, name: str, number: int, line_kw: dict[str, Any] | None) -> list[Any]:
+        from matplotlib.lines import Line2D
+
         # A line of its own for each phase: what lies between their losses is no progress.
         lines = []
         for i, (_, first, last) in enumerate(self._spans()):
@@ -161,7 +163,7 @@ class TrainingCurveDisplay:
                 "markersize": 4,
                 "label": None if i else name.replace("_", " "),
             }
-            lines += axes.plot(epochs, self.scores[name][first - 1 : last], **{**default, **line_kw})
+            lines += axes.plot(epochs, self.scores[name][first - 1 : last], **styled(default, line_kw, Line2D))
         return lines
 
     def _draw_phases(self, axes: Axes) -> None:

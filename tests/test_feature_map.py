@@ -108,6 +108,20 @@ def test_thumbnails_do_not_cover_each_other():
     assert [line.get_marker() for line in display.ax_.lines] == [style(y[i])[1] for i in display.shown_]
 
 
+@pytest.mark.parametrize("name", ["c", "color", "facecolor", "facecolors", "fc"])
+def test_the_colour_of_points_has_all_its_names(name):
+    display = FeatureMapDisplay(np.eye(2), y=["a", "b"]).plot(scatter_kw={name: "red"})
+    for scatter in display.scatters_:
+        assert mpl.colors.same_color(scatter.get_facecolor()[:, :3], [[1, 0, 0]])
+
+
+@pytest.mark.parametrize("name", ["linewidth", "linewidths", "lw"])
+def test_the_width_of_edges_has_all_its_names(name):
+    display = FeatureMapDisplay(np.eye(2)).plot(scatter_kw={name: 2, "ec": "blue"})
+    assert display.scatters_[0].get_linewidths() == [2]
+    assert mpl.colors.same_color(display.scatters_[0].get_edgecolor()[:, :3], [[0, 0, 1]])
+
+
 def test_thumbnails_in_a_subfigure_do_not_cover_each_other():
     _, right = Figure(figsize=(8, 4)).subfigures(1, 2)
     pictures = [np.zeros((8, 12, 3), np.uint8)] * 80

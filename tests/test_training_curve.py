@@ -91,6 +91,15 @@ def test_it_draws_where_it_is_told_to():
     assert display.lines_["train_loss"][0].get_color() == "red"
 
 
+@pytest.mark.parametrize(
+    "line_kw", [{"c": "red"}, {"ls": ":"}, {"lw": 3}, {"ms": 7}, {"color": "red", "linestyle": ":"}]
+)
+def test_style_keywords_have_all_their_names(line_kw):
+    (line,) = TrainingCurveDisplay({"train_loss": [2, 1]}, phases=["a"] * 2).plot(line_kw=line_kw).lines_["train_loss"]
+    for name, value in line_kw.items():
+        assert mpl.artist.getp(line, name) == value
+
+
 def test_an_estimator_without_history_is_refused():
     with pytest.raises(InvalidInputError, match="LogisticRegression keeps no history"):
         TrainingCurveDisplay.from_estimator(LogisticRegression().fit([[0], [1]], [0, 1]))
