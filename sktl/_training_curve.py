@@ -123,6 +123,8 @@ class TrainingCurveDisplay:
             Itself.
         """
         require("matplotlib", f"{type(self).__name__}.plot", "plot")
+        from matplotlib.ticker import MaxNLocator
+
         losses = [name for name in self.scores if name.endswith("loss")]
         panels = [("loss", losses), ("score", [name for name in self.scores if name not in losses])]
         panels = [(label, names) for label, names in panels if names] or [("loss", [])]
@@ -134,10 +136,13 @@ class TrainingCurveDisplay:
                 self.lines_[name] = self._draw_score(axes, name, number, line_kw)
             axes.set(xlabel="epoch", ylabel=label)
             axes.set_xlim(0.5, len(self.phases) + 0.5)
-            axes.xaxis.get_major_locator().set_params(integer=True)
+            # Ticks that the user has set stay.
+            if isinstance(locator := axes.xaxis.get_major_locator(), MaxNLocator):
+                locator.set_params(integer=True)
             self._draw_phases(axes)
             if names:
-                axes.legend()
+                for text in axes.legend().get_texts():
+                    text.set_parse_math(False)  # noqa: FBT003 - it takes nothing else
         return self
 
     def _spans(self) -> list[tuple[str, int, int]]:
@@ -180,7 +185,8 @@ class TrainingCurveDisplay:
                 x, align = axes.get_xlim()[0], "left"
             elif i == len(spans) - 1:
                 x, align = axes.get_xlim()[1], "right"
-            axes.text(x, 1.02, name, ha=align, va="bottom", color="0.3", transform=axes.get_xaxis_transform())
+            place = axes.get_xaxis_transform()
+            axes.text(x, 1.02, name, ha=align, va="bottom", color="0.3", transform=place, parse_math=False)
 
 
 def _scores(history: Any) -> dict[str, np.ndarray]:
