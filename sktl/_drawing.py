@@ -6,6 +6,7 @@ import importlib
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -100,6 +101,12 @@ def letters_across(ax: Any, axes: np.ndarray) -> int:
     return int(np.clip(inches / _INCHES_PER_LETTER, 10, 2 * _LETTERS_OF_A_CELL))
 
 
+def check_count(value: Any, name: str) -> None:
+    """Raise `InvalidParameterError` unless a parameter is an integer of at least 1."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+        raise InvalidParameterError(f"{name}={value!r} must be an integer of at least 1.")
+
+
 def axes_grid(
     ax: Any, n: int, n_columns: int, cell: tuple[float, float], beside: float = 0
 ) -> tuple[Figure, np.ndarray]:
@@ -114,10 +121,16 @@ def axes_grid(
         Width and height in inches of each axes in a new figure.
     beside : float, default=0
         Inches that a new figure is wider.
+
+    Raises
+    ------
+    InvalidParameterError
+        If the axes are too few or cannot be divided, or `n_columns` is no integer of at least 1.
     """
     import matplotlib.pyplot as plt
     from matplotlib.axes import Axes
 
+    check_count(n_columns, "n_columns")
     n_columns = min(n, n_columns)
     n_rows = math.ceil(n / n_columns)
     if ax is None:

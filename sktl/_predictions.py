@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._drawing import WRONG, axes_grid, letters_across, picture_cell, require, show_picture, with_percent
+from ._drawing import WRONG, axes_grid, check_count, letters_across, picture_cell, require, show_picture, with_percent
 from ._images import Sample
 from ._labels import _check_labels
 from ._pictures import read_pictures, samples_for
@@ -134,8 +134,8 @@ class PredictionsDisplay:
             As by :meth:`from_predictions`.
         """
         require("matplotlib", f"{cls.__name__}.from_estimator", "plot")
+        _check_choice(select, n_images, n_columns)
         samples = samples_for(estimator, X, image_shape)
-        _check_choice(select, n_images)
         proba, classes = estimator.predict_proba(X), estimator.classes_
         display = cls._choose(samples, y, proba, classes, select, n_images, random_state)
         return display.plot(ax=ax, n_columns=n_columns)
@@ -192,14 +192,14 @@ class PredictionsDisplay:
         MissingPackageError
             If matplotlib is not installed.
         InvalidParameterError
-            If `select` or `n_images` has no legal value.
+            If `select`, `n_images` or `n_columns` has no legal value.
         InvalidInputError
             If `X`, labels and probabilities do not go together, or probabilities do not lie in [0, 1].
         InvalidImageError
             If images that are to be shown cannot be read.
         """
         require("matplotlib", f"{cls.__name__}.from_predictions", "plot")
-        _check_choice(select, n_images)
+        _check_choice(select, n_images, n_columns)
         classes = np.unique(_check_labels(y_true)) if classes is None else classes
         samples = samples_for(None, X, image_shape)
         display = cls._choose(samples, y_true, y_proba, classes, select, n_images, random_state)
@@ -279,11 +279,11 @@ class PredictionsDisplay:
         return f"{guess}\n{with_percent(f'true: {self.y_true[i]}', self.proba_true[i], letters)}", WRONG
 
 
-def _check_choice(select: str, n_images: int) -> None:
+def _check_choice(select: str, n_images: int, n_columns: int) -> None:
     if select not in _SELECTIONS:
         raise InvalidParameterError(f"select={select!r} must be one of {', '.join(map(repr, _SELECTIONS))}.")
-    if n_images < 1:
-        raise InvalidParameterError(f"n_images={n_images!r} must be at least 1.")
+    check_count(n_images, "n_images")
+    check_count(n_columns, "n_columns")
 
 
 def _probabilities(y_proba: Any) -> np.ndarray:

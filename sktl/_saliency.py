@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,13 +13,13 @@ from scipy.ndimage import map_coordinates
 from sklearn.utils.validation import check_is_fitted
 
 from ._classifier import PretrainedImageClassifier
-from ._drawing import axes_grid, letters_across, picture_cell, require, show_picture, with_percent
+from ._drawing import axes_grid, check_count, letters_across, picture_cell, require, show_picture, with_percent
 from ._gradcam import class_maps, find_place
 from ._pictures import picture, read_each
 from ._pixels import decode
 from ._preprocessing import Preprocessing
 from ._torch import nearest_device
-from .exceptions import InvalidInputError
+from .exceptions import InvalidInputError, InvalidParameterError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -148,7 +149,7 @@ class SaliencyDisplay:
         BackboneError
             If the network has no layer with places.
         InvalidParameterError
-            If `layer` is none, or returns no map of places.
+            If `layer` is none, or returns no map of places, or `n_columns` or `alpha` has no legal value.
         """
         for package in ("matplotlib", "captum"):
             require(package, f"{cls.__name__}.from_estimator", "explain")
@@ -158,6 +159,7 @@ class SaliencyDisplay:
                 "best_estimator_ of a search or the last step of a pipeline."
             )
         check_is_fitted(estimator)
+        _check_style(n_columns, alpha)
         samples = estimator._as_samples(X, reset=False)
         preprocessing = estimator.backbone_.preprocessing
         seen = read_each(samples, range(len(samples)), lambda content: _see(content, preprocessing))
@@ -204,8 +206,16 @@ class SaliencyDisplay:
         -------
         display : SaliencyDisplay
             Itself.
+
+        Raises
+        ------
+        MissingPackageError
+            If matplotlib is not installed.
+        InvalidParameterError
+            If `n_columns` is no integer of at least 1, or `alpha` not in [0, 1].
         """
         require("matplotlib", f"{type(self).__name__}.plot", "explain")
+        _check_style(n_columns, alpha)
         from matplotlib import colormaps
         from matplotlib.colors import ListedColormap
 
@@ -279,6 +289,12 @@ def _see(
     image = decode(content, preprocessing)
     box = np.array(preprocessing.seen_box(*image.size)) / [*image.size, *image.size]
     return picture(content, _SIDE), preprocessing(image), tuple(box.tolist())
+
+
+def _check_style(n_columns: Any, alpha: Any) -> None:
+    check_count(n_columns, "n_columns")
+    if not isinstance(alpha, Real) or not 0 <= alpha <= 1:
+        raise InvalidParameterError(f"alpha={alpha!r} must be a number in [0, 1].")
 
 
 def _device_for(estimator: PretrainedImageClassifier) -> torch.device:

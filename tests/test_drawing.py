@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 pytest.importorskip("matplotlib", reason="the extra `plot` installs it")
 from matplotlib.figure import Figure
 
-from sktl._drawing import MARKERS, axes_grid, fitted, legend_beside, letters_across, percent, require, style, with_percent
+from sktl._drawing import (
+    MARKERS,
+    axes_grid,
+    fitted,
+    legend_beside,
+    letters_across,
+    percent,
+    require,
+    style,
+    with_percent,
+)
 from sktl.exceptions import InvalidParameterError, MissingPackageError
 
 
@@ -73,6 +83,12 @@ def test_axes_that_cannot_be_used_are_refused():
         axes_grid(figure.add_axes((0, 0, 1, 1)), 2, 1, (1, 1))
     with pytest.raises(InvalidParameterError, match="2 axes, but 3"):
         axes_grid(figure.subplots(1, 2), 3, 1, (1, 1))
+
+
+@pytest.mark.parametrize("n_columns", [0, -1, 2.5, None])
+def test_a_grid_has_at_least_one_column(n_columns):
+    with pytest.raises(InvalidParameterError, match="n_columns=.* must be an integer of at least 1"):
+        axes_grid(Figure().add_subplot(), 3, n_columns, (1, 1))
 
 
 def test_spare_axes_are_switched_off():

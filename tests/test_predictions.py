@@ -211,6 +211,15 @@ def test_probabilities_may_miss_their_bounds_by_rounding():
     assert display.proba_pred.tolist() == [1, 1]
 
 
+@pytest.mark.parametrize("name", ["n_images", "n_columns"])
+@pytest.mark.parametrize("value", [0, -1, 2.5, None, True])
+def test_numbers_are_checked_before_anything_is_predicted(name, value):
+    with pytest.raises(InvalidParameterError, match=f"{name}={value} must be an integer of at least 1"):
+        PredictionsDisplay.from_estimator(None, _images(3), CLASSES, **{name: value})
+    with pytest.raises(InvalidParameterError, match=f"{name}={value} must be an integer of at least 1"):
+        PredictionsDisplay.from_predictions(_images(3), CLASSES, np.eye(3), **{name: value})
+
+
 def test_an_image_that_cannot_be_read_is_named(tmp_path):
     X = [_images(1)[0], tmp_path / "none.png"]
     with pytest.raises(InvalidImageError, match=r"X\[1\].*none.png.*no such file"):

@@ -23,7 +23,13 @@ from matplotlib.figure import Figure
 
 from sktl import Preprocessing, PretrainedImageClassifier, PretrainedImageEncoder, SaliencyDisplay
 from sktl._saliency import heat_over
-from sktl.exceptions import BackboneError, InvalidImageError, InvalidInputError, MissingPackageError
+from sktl.exceptions import (
+    BackboneError,
+    InvalidImageError,
+    InvalidInputError,
+    InvalidParameterError,
+    MissingPackageError,
+)
 
 mpl.use("Agg")  # of the tests; the package leaves the backend alone
 RNG = np.random.default_rng(0)
@@ -319,6 +325,18 @@ def test_what_cannot_be_explained_is_refused(clf, tmp_path):
     flat = PretrainedImageClassifier(backbone=pixel_net, engine="torch", max_epochs=1).fit(X, Y)
     with pytest.raises(BackboneError, match="keeps a map of places"):
         SaliencyDisplay.from_estimator(flat, X[:1])
+
+
+@pytest.mark.parametrize(
+    "style", [{"n_columns": 0}, {"n_columns": 1.5}, {"alpha": 2}, {"alpha": np.nan}, {"alpha": "1"}]
+)
+def test_a_style_that_cannot_be_is_refused_before_the_images_are_read(clf, style):
+    (name,) = style
+    with pytest.raises(InvalidParameterError, match=f"{name}=.* must be"):
+        SaliencyDisplay.from_estimator(clf, ["none.png"], **style)
+    display = SaliencyDisplay([X[0]], [np.zeros((20, 30))], targets=np.array(["a"]), proba=np.array([0.2]))
+    with pytest.raises(InvalidParameterError, match=f"{name}=.* must be"):
+        display.plot(**style)
 
 
 @pytest.mark.parametrize("package", ["captum", "matplotlib"])
