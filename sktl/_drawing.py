@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from .exceptions import InvalidParameterError, MissingPackageError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, FigureBase
 
 # M. Okabe and K. Ito, "Color Universal Design", 2008; yellow and black last.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
@@ -38,7 +38,7 @@ def require(package: str, user: str, extra: str) -> None:
         ) from error
 
 
-def styled(default: Mapping[str, Any], given: Mapping[str, Any] | None, artist: Any) -> dict[str, Any]:
+def styled(default: dict[str, Any], given: dict[str, Any] | None, artist: Any) -> dict[str, Any]:
     """Return style keywords for an artist of this class, those given by the user, in any of their names, first.
 
     All names become those that matplotlib lists first: `"c"` of a line becomes `"color"`.
@@ -134,8 +134,9 @@ def axes_grid(
     n_columns = min(n, n_columns)
     n_rows = math.ceil(n / n_columns)
     if ax is None:
-        figure = parent = plt.figure(figsize=(cell[0] * n_columns + beside, cell[1] * n_rows), layout="constrained")
+        figure = plt.figure(figsize=(cell[0] * n_columns + beside, cell[1] * n_rows), layout="constrained")
         grid = figure.add_gridspec(n_rows, n_columns)
+        parent: FigureBase | None = figure
         places = [grid[divmod(i, n_columns)] for i in range(n)]
     elif isinstance(ax, Axes):
         if n == 1:
@@ -155,6 +156,7 @@ def axes_grid(
         for spare in given[n:]:
             spare.set_axis_off()
         return _figure_of(given[0]), given[:n]
+    assert parent is not None
     axes = np.empty(n, dtype=object)
     for i, place in enumerate(places):
         axes[i] = parent.add_subplot(place)

@@ -242,7 +242,7 @@ class FeatureMapDisplay:
 
     def _apart(self, coordinates: np.ndarray) -> np.ndarray:
         """Return positions of images, in order, none of which covers another in the axes as they are now."""
-        inches = self.ax_.bbox.size / self.figure_.dpi
+        inches = np.array(self.ax_.bbox.size) / self.figure_.dpi
         corner, opposite = np.array([self.ax_.get_xlim(), self.ax_.get_ylim()]).T
         places = (coordinates - corner) / (opposite - corner) * inches / _THUMBNAIL
         kept: list[int] = []

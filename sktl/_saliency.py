@@ -293,7 +293,7 @@ def _see(
 
 def _check_style(n_columns: Any, alpha: Any) -> None:
     check_count(n_columns, "n_columns")
-    if not isinstance(alpha, Real) or not 0 <= alpha <= 1:
+    if not isinstance(alpha, Real) or not 0 <= float(alpha) <= 1:
         raise InvalidParameterError(f"alpha={alpha!r} must be a number in [0, 1].")
 
 

@@ -142,7 +142,7 @@ class TrainingCurveDisplay:
             self._draw_phases(axes)
             if names:
                 for text in axes.legend().get_texts():
-                    text.set_parse_math(False)  # noqa: FBT003 - it takes nothing else
+                    text.set_parse_math(False)
         return self
 
     def _spans(self) -> list[tuple[str, int, int]]:

@@ -87,7 +87,7 @@ def test_axes_that_cannot_be_used_are_refused():
 
 @pytest.mark.parametrize("n_columns", [0, -1, 2.5, None])
 def test_a_grid_has_at_least_one_column(n_columns):
-    with pytest.raises(InvalidParameterError, match="n_columns=.* must be an integer of at least 1"):
+    with pytest.raises(InvalidParameterError, match=r"n_columns=.* must be an integer of at least 1"):
         axes_grid(Figure().add_subplot(), 3, n_columns, (1, 1))
 
 
