@@ -6,6 +6,7 @@ import importlib
 import math
 import textwrap
 from collections.abc import Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from .exceptions import InvalidParameterError, MissingPackageError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, FigureBase
 
 # M. Okabe and K. Ito, "Color Universal Design", 2008; yellow and black last.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
@@ -35,6 +36,16 @@ def require(package: str, user: str, extra: str) -> None:
         raise MissingPackageError(
             f"{user} needs {package}, which is not installed: pip install 'sktl[{extra}]'"
         ) from error
+
+
+def styled(default: dict[str, Any], given: dict[str, Any] | None, artist: Any) -> dict[str, Any]:
+    """Return style keywords for an artist of this class, those given by the user, in any of their names, first.
+
+    All names become those that matplotlib lists first: `"c"` of a line becomes `"color"`.
+    """
+    from matplotlib.cbook import normalize_kwargs
+
+    return {**normalize_kwargs(default, artist), **normalize_kwargs(given or {}, artist)}
 
 
 def style(number: int) -> tuple[str, str]:
@@ -86,14 +97,20 @@ def letters_across(ax: Any, axes: np.ndarray) -> int:
     if ax is None:
         return _LETTERS_OF_A_CELL
     first = axes.flat[0]
-    inches = first.get_position().width * first.get_figure(root=True).get_size_inches()[0]
+    inches = first.bbox.width / first.get_figure(root=True).dpi
     return int(np.clip(inches / _INCHES_PER_LETTER, 10, 2 * _LETTERS_OF_A_CELL))
+
+
+def check_count(value: Any, name: str) -> None:
+    """Raise `InvalidParameterError` unless a parameter is an integer of at least 1."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+        raise InvalidParameterError(f"{name}={value!r} must be an integer of at least 1.")
 
 
 def axes_grid(
     ax: Any, n: int, n_columns: int, cell: tuple[float, float], beside: float = 0
 ) -> tuple[Figure, np.ndarray]:
-    """Return a figure and n axes in it.
+    """Return a figure and n axes in it, or in the subfigure of the axes that are divided.
 
     Parameters
     ----------
@@ -104,15 +121,22 @@ def axes_grid(
         Width and height in inches of each axes in a new figure.
     beside : float, default=0
         Inches that a new figure is wider.
+
+    Raises
+    ------
+    InvalidParameterError
+        If the axes are too few or cannot be divided, or `n_columns` is no integer of at least 1.
     """
     import matplotlib.pyplot as plt
     from matplotlib.axes import Axes
 
+    check_count(n_columns, "n_columns")
     n_columns = min(n, n_columns)
     n_rows = math.ceil(n / n_columns)
     if ax is None:
         figure = plt.figure(figsize=(cell[0] * n_columns + beside, cell[1] * n_rows), layout="constrained")
         grid = figure.add_gridspec(n_rows, n_columns)
+        parent: FigureBase | None = figure
         places = [grid[divmod(i, n_columns)] for i in range(n)]
     elif isinstance(ax, Axes):
         if n == 1:
@@ -120,7 +144,8 @@ def axes_grid(
         place = ax.get_subplotspec()
         if place is None:
             raise InvalidParameterError("ax was placed by hand and cannot be divided: pass an array of axes instead.")
-        figure = _figure_of(ax)
+        # A subfigure keeps its part of the figure.
+        figure, parent = _figure_of(ax), ax.get_figure(root=False)
         ax.set_axis_off()
         inner = place.subgridspec(n_rows, n_columns)
         places = [inner[divmod(i, n_columns)] for i in range(n)]
@@ -131,9 +156,10 @@ def axes_grid(
         for spare in given[n:]:
             spare.set_axis_off()
         return _figure_of(given[0]), given[:n]
+    assert parent is not None
     axes = np.empty(n, dtype=object)
     for i, place in enumerate(places):
-        axes[i] = figure.add_subplot(place)
+        axes[i] = parent.add_subplot(place)
     return figure, axes
 
 

@@ -9,7 +9,8 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils import get_tags
 
-from ._drawing import axes_grid, fitted, legend_beside, legend_size, require, style
+from ._drawing import axes_grid, fitted, legend_beside, legend_size, require, style, styled
+from ._labels import _check_labels
 from ._pictures import read_pictures, samples_for
 from .exceptions import InvalidInputError, InvalidParameterError
 
@@ -134,7 +135,8 @@ class FeatureMapDisplay:
         InvalidParameterError
             If `projection` is none.
         InvalidInputError
-            If labels and images do not go together, or the projection gives fewer than two dimensions.
+            If labels are missing, or do not go together with the images, or the projection gives fewer than two
+            dimensions.
         InvalidImageError
             If images cannot be read.
         """
@@ -142,8 +144,7 @@ class FeatureMapDisplay:
         if projection != "pca" and not hasattr(projection, "fit_transform"):
             raise InvalidParameterError(f'projection={projection!r} must be "pca", or have the method fit_transform.')
         features = np.asarray(estimator.transform(X))
-        if y is not None and np.shape(y) != (len(features),):
-            raise InvalidInputError(f"There are {len(features)} images, but y has shape {np.shape(y)}.")
+        _labels_of(len(features), y)
         coordinates, names = _principal(features) if projection == "pca" else _projected(projection, features, y)
         pictures = None
         if thumbnails:
@@ -165,13 +166,21 @@ class FeatureMapDisplay:
         -------
         display : FeatureMapDisplay
             Itself.
+
+        Raises
+        ------
+        MissingPackageError
+            If matplotlib is not installed.
+        InvalidInputError
+            If coordinates, labels and thumbnails do not go together, or labels are missing.
         """
         require("matplotlib", f"{type(self).__name__}.plot", "plot")
-        classes = [] if self.y is None else np.unique(np.asarray(self.y)).tolist()
+        coordinates, y = self._checked()
+        classes = [] if y is None else np.unique(y).tolist()
         labels = [fitted(label, _LETTERS) for label in classes]
         width = 6.0 + (legend_size(labels)[1] if labels else 0)
         self.figure_, (self.ax_,) = axes_grid(ax, 1, 1, (width, 5.2))
-        self.scatters_ = self._draw_points(classes, scatter_kw or {})
+        self.scatters_ = self._draw_points(coordinates, y, classes, scatter_kw)
         self.ax_.set(xlabel=self.axis_names[0], ylabel=self.axis_names[1])
         self.ax_.set_xticks([])
         self.ax_.set_yticks([])
@@ -179,52 +188,76 @@ class FeatureMapDisplay:
         if labels:
             legend_beside(self.ax_, self.scatters_, labels)
         if self.thumbnails is not None:
-            self._draw_thumbnails(self.thumbnails, classes)
+            self._draw_thumbnails(coordinates, self.thumbnails, y, classes)
         return self
 
-    def _draw_points(self, classes: list[Any], scatter_kw: dict[str, Any]) -> list[Any]:
-        size = 36 if len(self.coordinates) <= 300 else 16
-        members = [np.asarray(self.y) == label for label in classes] or [np.ones(len(self.coordinates), dtype=bool)]
+    def _checked(self) -> tuple[np.ndarray, np.ndarray | None]:
+        coordinates = np.asarray(self.coordinates)
+        if coordinates.ndim != 2 or coordinates.shape[1] != 2:
+            raise InvalidInputError(f"coordinates have shape {coordinates.shape}; it must be (n_samples, 2).")
+        if self.thumbnails is not None and len(self.thumbnails) != len(coordinates):
+            raise InvalidInputError(f"There are {len(coordinates)} points, but {len(self.thumbnails)} thumbnails.")
+        return coordinates, _labels_of(len(coordinates), self.y)
+
+    def _draw_points(
+        self, coordinates: np.ndarray, y: np.ndarray | None, classes: list[Any], scatter_kw: dict[str, Any] | None
+    ) -> list[Any]:
+        from matplotlib.collections import PathCollection
+
+        size = 36 if len(coordinates) <= 300 else 16
+        members = [y == label for label in classes] or [np.ones(len(coordinates), dtype=bool)]
         scatters = []
         for number, some in enumerate(members):
             colour, marker = style(number)
             default = {"s": size, "c": colour, "marker": marker, "edgecolors": "0.3", "linewidths": 0.4, "alpha": 0.85}
-            scatters.append(self.ax_.scatter(*self.coordinates[some].T, **{**default, **scatter_kw}))
+            options = styled(default, scatter_kw, PathCollection)
+            if options.keys() & {"color", "facecolor"}:  # with which matplotlib takes no "c"
+                del options["c"]
+            scatters.append(self.ax_.scatter(*coordinates[some].T, **options))
         return scatters
 
-    def _draw_thumbnails(self, thumbnails: Sequence[np.ndarray], classes: list[Any]) -> None:
+    def _draw_thumbnails(
+        self, coordinates: np.ndarray, thumbnails: Sequence[np.ndarray], y: np.ndarray | None, classes: list[Any]
+    ) -> None:
         from matplotlib.offsetbox import AnnotationBbox, OffsetImage
         from matplotlib.transforms import offset_copy
 
         self.ax_.margins(0.08)
         self.figure_.draw_without_rendering()  # so that the layout is what it will be
-        self.shown_ = self._apart()
-        labels = None if self.y is None else np.asarray(self.y).tolist()
+        self.shown_ = self._apart(coordinates)
+        labels = None if y is None else y.tolist()
         for i in self.shown_:
             pixels = thumbnails[i]
             zoom = _THUMBNAIL * 72 / max(pixels.shape[:2])
             picture = OffsetImage(pixels, zoom=zoom, interpolation="nearest" if max(pixels.shape) < 32 else None)
             colour, marker = ("0.3", "") if labels is None else style(classes.index(labels[i]))
             border = {"edgecolor": colour, "linewidth": 1.5}
-            self.ax_.add_artist(AnnotationBbox(picture, self.coordinates[i], pad=0, bboxprops=border, zorder=3))
+            self.ax_.add_artist(AnnotationBbox(picture, coordinates[i], pad=0, bboxprops=border, zorder=3))
             # In the upper left corner the marker of the class, as there are more classes than colours.
             height, width = np.array(pixels.shape[:2]) * zoom / 144
             corner = offset_copy(self.ax_.transData, self.figure_, -width, height, units="inches")
             self.ax_.plot(
-                *self.coordinates[i], marker=marker, color=colour, markeredgecolor="white", zorder=4, transform=corner
+                *coordinates[i], marker=marker, color=colour, markeredgecolor="white", zorder=4, transform=corner
             )
 
-    def _apart(self) -> np.ndarray:
+    def _apart(self, coordinates: np.ndarray) -> np.ndarray:
         """Return positions of images, in order, none of which covers another in the axes as they are now."""
-        bounds = self.ax_.get_position()
-        inches = self.figure_.get_size_inches() * (bounds.width, bounds.height)
+        inches = np.array(self.ax_.bbox.size) / self.figure_.dpi
         corner, opposite = np.array([self.ax_.get_xlim(), self.ax_.get_ylim()]).T
-        places = (self.coordinates - corner) / (opposite - corner) * inches / _THUMBNAIL
+        places = (coordinates - corner) / (opposite - corner) * inches / _THUMBNAIL
         kept: list[int] = []
         for i, place in enumerate(places):
             if not kept or (np.abs(places[kept] - place).max(axis=1) > _APART).all():
                 kept.append(i)
         return np.array(kept, dtype=int)
+
+
+def _labels_of(n: int, y: Any) -> np.ndarray | None:
+    if y is None:
+        return None
+    if np.shape(y) != (n,):
+        raise InvalidInputError(f"There are {n} images, but y has shape {np.shape(y)}.")
+    return _check_labels(y)
 
 
 def _principal(features: np.ndarray) -> tuple[np.ndarray, tuple[str, str]]:

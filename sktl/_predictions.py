@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.utils.multiclass import unique_labels
 
-from ._drawing import WRONG, axes_grid, letters_across, picture_cell, require, show_picture, with_percent
+from ._drawing import WRONG, axes_grid, check_count, letters_across, picture_cell, require, show_picture, with_percent
 from ._images import Sample
+from ._labels import _check_labels
 from ._pictures import read_pictures, samples_for
 from .exceptions import InvalidInputError, InvalidParameterError
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _SELECTIONS = ("samples", "errors", "losses")
 _SIDE = 512
+# By which probabilities, perhaps means of float32, may miss 0 and 1.
+_ROUNDING = 1e-6
 
 
 class PredictionsDisplay:
@@ -132,8 +134,8 @@ class PredictionsDisplay:
             As by :meth:`from_predictions`.
         """
         require("matplotlib", f"{cls.__name__}.from_estimator", "plot")
+        _check_choice(select, n_images, n_columns)
         samples = samples_for(estimator, X, image_shape)
-        _check_choice(select, n_images)
         proba, classes = estimator.predict_proba(X), estimator.classes_
         display = cls._choose(samples, y, proba, classes, select, n_images, random_state)
         return display.plot(ax=ax, n_columns=n_columns)
@@ -190,15 +192,15 @@ class PredictionsDisplay:
         MissingPackageError
             If matplotlib is not installed.
         InvalidParameterError
-            If `select` or `n_images` has no legal value.
+            If `select`, `n_images` or `n_columns` has no legal value.
         InvalidInputError
-            If `X`, labels and probabilities do not go together.
+            If `X`, labels and probabilities do not go together, or probabilities do not lie in [0, 1].
         InvalidImageError
             If images that are to be shown cannot be read.
         """
         require("matplotlib", f"{cls.__name__}.from_predictions", "plot")
-        _check_choice(select, n_images)
-        classes = unique_labels(y_true) if classes is None else classes
+        _check_choice(select, n_images, n_columns)
+        classes = np.unique(_check_labels(y_true)) if classes is None else classes
         samples = samples_for(None, X, image_shape)
         display = cls._choose(samples, y_true, y_proba, classes, select, n_images, random_state)
         return display.plot(ax=ax, n_columns=n_columns)
@@ -214,8 +216,8 @@ class PredictionsDisplay:
         n_images: int,
         random_state: int | np.random.RandomState | None,
     ) -> PredictionsDisplay:
-        classes, y_true, proba = np.asarray(classes), np.asarray(y_true), np.asarray(y_proba, dtype=float)
-        codes = _codes(len(samples), y_true, proba, classes)
+        classes, proba = np.asarray(classes), _probabilities(y_proba)
+        codes = _codes(len(samples), _check_labels(y_true), proba, classes)
         winners = proba.argmax(axis=1)
         rows = np.arange(len(samples))
         proba_true, proba_pred = proba[rows, codes], proba[rows, winners]
@@ -277,11 +279,26 @@ class PredictionsDisplay:
         return f"{guess}\n{with_percent(f'true: {self.y_true[i]}', self.proba_true[i], letters)}", WRONG
 
 
-def _check_choice(select: str, n_images: int) -> None:
+def _check_choice(select: str, n_images: int, n_columns: int) -> None:
     if select not in _SELECTIONS:
         raise InvalidParameterError(f"select={select!r} must be one of {', '.join(map(repr, _SELECTIONS))}.")
-    if n_images < 1:
-        raise InvalidParameterError(f"n_images={n_images!r} must be at least 1.")
+    check_count(n_images, "n_images")
+    check_count(n_columns, "n_columns")
+
+
+def _probabilities(y_proba: Any) -> np.ndarray:
+    try:
+        proba = np.asarray(y_proba, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(f"Probabilities must be numbers: {error}") from error
+    legal = (proba >= -_ROUNDING) & (proba <= 1 + _ROUNDING)  # false for NaN, too
+    if not legal.all():
+        position = np.argwhere(~legal)[0]
+        raise InvalidInputError(
+            f"y_proba{position.tolist()} is {proba[tuple(position)]}, but probabilities lie in [0, 1]: pass what "
+            "predict_proba returns, not decision_function."
+        )
+    return proba.clip(0, 1)
 
 
 def _codes(n_samples: int, y_true: np.ndarray, proba: np.ndarray, classes: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,13 +13,13 @@ from scipy.ndimage import map_coordinates
 from sklearn.utils.validation import check_is_fitted
 
 from ._classifier import PretrainedImageClassifier
-from ._drawing import axes_grid, letters_across, picture_cell, require, show_picture, with_percent
+from ._drawing import axes_grid, check_count, letters_across, picture_cell, require, show_picture, with_percent
 from ._gradcam import class_maps, find_place
 from ._pictures import picture, read_each
 from ._pixels import decode
 from ._preprocessing import Preprocessing
 from ._torch import nearest_device
-from .exceptions import InvalidInputError
+from .exceptions import InvalidInputError, InvalidParameterError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -148,7 +149,7 @@ class SaliencyDisplay:
         BackboneError
             If the network has no layer with places.
         InvalidParameterError
-            If `layer` is none, or returns no map of places.
+            If `layer` is none, or returns no map of places, or `n_columns` or `alpha` has no legal value.
         """
         for package in ("matplotlib", "captum"):
             require(package, f"{cls.__name__}.from_estimator", "explain")
@@ -158,6 +159,7 @@ class SaliencyDisplay:
                 "best_estimator_ of a search or the last step of a pipeline."
             )
         check_is_fitted(estimator)
+        _check_style(n_columns, alpha)
         samples = estimator._as_samples(X, reset=False)
         preprocessing = estimator.backbone_.preprocessing
         seen = read_each(samples, range(len(samples)), lambda content: _see(content, preprocessing))
@@ -204,8 +206,16 @@ class SaliencyDisplay:
         -------
         display : SaliencyDisplay
             Itself.
+
+        Raises
+        ------
+        MissingPackageError
+            If matplotlib is not installed.
+        InvalidParameterError
+            If `n_columns` is no integer of at least 1, or `alpha` not in [0, 1].
         """
         require("matplotlib", f"{type(self).__name__}.plot", "explain")
+        _check_style(n_columns, alpha)
         from matplotlib import colormaps
         from matplotlib.colors import ListedColormap
 
@@ -229,18 +239,21 @@ class SaliencyDisplay:
         # On white, as a colour bar shows no transparency.
         on_white = ListedColormap(shades[:, :3] * shades[:, 3:] + 1 - shades[:, 3:])
         colours = ScalarMappable(cmap=on_white)
-        bar = self.figure_.colorbar(colours, ax=self.axes_.tolist(), ticks=[0, 1], aspect=40, panchor=False)
+        parent = self.axes_[0].get_figure(root=False)
+        bar = parent.colorbar(colours, ax=self.axes_.tolist(), ticks=[0, 1], aspect=40, panchor=False)
         bar.ax.set_yticklabels(["nothing", "most"])
         bar.set_label("speaks for the class", labelpad=-30)
         return bar
 
     def _title(self, i: int, letters: int) -> str:
         title = with_percent(self.targets[i], self.proba[i], letters)
-        return title if np.nanmax(self.heats[i]) > 0 else f"{title}\nno place speaks for it"
+        return title if np.nanmax(self.heats[i], initial=0) > 0 else f"{title}\nno place speaks for it"
 
 
 def heat_over(shown: np.ndarray, box: Sequence[float], grid: np.ndarray) -> np.ndarray:
     """Return a value for each pixel of an image from those of a grid, interpolated; NaN outside of its box.
+
+    Where the box is narrower than a pixel, the pixel nearest to its centre is the one within.
 
     Parameters
     ----------
@@ -256,9 +269,17 @@ def heat_over(shown: np.ndarray, box: Sequence[float], grid: np.ndarray) -> np.n
     # The value of a grid's place is that of its centre.
     places = np.meshgrid(y * grid.shape[0] - 0.5, x * grid.shape[1] - 0.5, indexing="ij")
     heat = map_coordinates(grid.astype(np.float32), places, order=1, mode="nearest")
-    heat[(y < 0) | (y > 1)] = np.nan
-    heat[:, (x < 0) | (x > 1)] = np.nan
+    heat[~_within(y)] = np.nan
+    heat[:, ~_within(x)] = np.nan
     return heat
+
+
+def _within(shares: np.ndarray) -> np.ndarray:
+    """Tell which pixels have their centre in a box, from 0 to 1; of one narrower than a pixel, the nearest."""
+    within = (shares >= 0) & (shares <= 1)
+    if not within.any():
+        within[np.abs(shares - 0.5).argmin()] = True
+    return within
 
 
 def _see(
@@ -268,6 +289,12 @@ def _see(
     image = decode(content, preprocessing)
     box = np.array(preprocessing.seen_box(*image.size)) / [*image.size, *image.size]
     return picture(content, _SIDE), preprocessing(image), tuple(box.tolist())
+
+
+def _check_style(n_columns: Any, alpha: Any) -> None:
+    check_count(n_columns, "n_columns")
+    if not isinstance(alpha, Real) or not 0 <= float(alpha) <= 1:
+        raise InvalidParameterError(f"alpha={alpha!r} must be a number in [0, 1].")
 
 
 def _device_for(estimator: PretrainedImageClassifier) -> torch.device:
@@ -298,7 +325,7 @@ def _draw_heat(axes: Axes, heat: np.ndarray, colours: Any) -> None:
 
     axes.imshow(heat, interpolation="nearest", cmap=colours, vmin=0, vmax=1)
     unseen = np.isnan(heat)
-    if unseen.any():
+    if unseen.any() and not unseen.all():
         rows, columns = np.flatnonzero(~unseen.all(axis=1)), np.flatnonzero(~unseen.all(axis=0))
         corner = columns[0] - 0.5, rows[0] - 0.5
         frame = Rectangle(corner, len(columns), len(rows), fill=False, linestyle="--", edgecolor="black", linewidth=0.8)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from ._drawing import COLOURS, axes_grid, require
+from ._drawing import COLOURS, axes_grid, require, styled
 from .exceptions import InvalidInputError
 
 if TYPE_CHECKING:
@@ -123,6 +123,8 @@ class TrainingCurveDisplay:
             Itself.
         """
         require("matplotlib", f"{type(self).__name__}.plot", "plot")
+        from matplotlib.ticker import MaxNLocator
+
         losses = [name for name in self.scores if name.endswith("loss")]
         panels = [("loss", losses), ("score", [name for name in self.scores if name not in losses])]
         panels = [(label, names) for label, names in panels if names] or [("loss", [])]
@@ -131,13 +133,16 @@ class TrainingCurveDisplay:
         self.lines_ = {}
         for axes, (label, names) in zip(self.axes_, panels, strict=True):
             for number, name in enumerate(names):
-                self.lines_[name] = self._draw_score(axes, name, number, line_kw or {})
+                self.lines_[name] = self._draw_score(axes, name, number, line_kw)
             axes.set(xlabel="epoch", ylabel=label)
             axes.set_xlim(0.5, len(self.phases) + 0.5)
-            axes.xaxis.get_major_locator().set_params(integer=True)
+            # Ticks that the user has set stay.
+            if isinstance(locator := axes.xaxis.get_major_locator(), MaxNLocator):
+                locator.set_params(integer=True)
             self._draw_phases(axes)
             if names:
-                axes.legend()
+                for text in axes.legend().get_texts():
+                    text.set_parse_math(False)
         return self
 
     def _spans(self) -> list[tuple[str, int, int]]:
@@ -149,7 +154,9 @@ class TrainingCurveDisplay:
             start = end
         return spans
 
-    def _draw_score(self, axes: Axes, name: str, number: int, line_kw: dict[str, Any]) -> list[Any]:
+    def _draw_score(self, axes: Axes, name: str, number: int, line_kw: dict[str, Any] | None) -> list[Any]:
+        from matplotlib.lines import Line2D
+
         # A line of its own for each phase: what lies between their losses is no progress.
         lines = []
         for i, (_, first, last) in enumerate(self._spans()):
@@ -161,7 +168,7 @@ class TrainingCurveDisplay:
                 "markersize": 4,
                 "label": None if i else name.replace("_", " "),
             }
-            lines += axes.plot(epochs, self.scores[name][first - 1 : last], **{**default, **line_kw})
+            lines += axes.plot(epochs, self.scores[name][first - 1 : last], **styled(default, line_kw, Line2D))
         return lines
 
     def _draw_phases(self, axes: Axes) -> None:
@@ -178,7 +185,8 @@ class TrainingCurveDisplay:
                 x, align = axes.get_xlim()[0], "left"
             elif i == len(spans) - 1:
                 x, align = axes.get_xlim()[1], "right"
-            axes.text(x, 1.02, name, ha=align, va="bottom", color="0.3", transform=axes.get_xaxis_transform())
+            place = axes.get_xaxis_transform()
+            axes.text(x, 1.02, name, ha=align, va="bottom", color="0.3", transform=place, parse_math=False)
 
 
 def _scores(history: Any) -> dict[str, np.ndarray]:

@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 pytest.importorskip("matplotlib", reason="the extra `plot` installs it")
 from matplotlib.figure import Figure
 
-from sktl._drawing import MARKERS, axes_grid, fitted, legend_beside, percent, require, style, with_percent
+from sktl._drawing import (
+    MARKERS,
+    axes_grid,
+    fitted,
+    legend_beside,
+    letters_across,
+    percent,
+    require,
+    style,
+    with_percent,
+)
 from sktl.exceptions import InvalidParameterError, MissingPackageError
 
 
@@ -55,12 +65,30 @@ def test_a_grid_has_the_axes_that_were_asked_for(n, n_columns):
     assert len(lefts) == min(n, n_columns)
 
 
+def test_axes_of_a_subfigure_are_divided_within_it():
+    figure = Figure(figsize=(8, 4))
+    _, right = figure.subfigures(1, 2)
+    whole = right.subplots()
+    width = letters_across(whole, np.array([whole]))
+    found, axes = axes_grid(whole, 4, 2, (1, 1))
+    assert found is figure
+    assert all(ax.get_figure(root=False) is right for ax in axes)
+    assert all(ax.bbox.x0 >= right.bbox.x0 for ax in axes)
+    assert letters_across(whole, axes) < width < 4 / 0.075
+
+
 def test_axes_that_cannot_be_used_are_refused():
     figure = Figure()
     with pytest.raises(InvalidParameterError, match="placed by hand"):
         axes_grid(figure.add_axes((0, 0, 1, 1)), 2, 1, (1, 1))
     with pytest.raises(InvalidParameterError, match="2 axes, but 3"):
         axes_grid(figure.subplots(1, 2), 3, 1, (1, 1))
+
+
+@pytest.mark.parametrize("n_columns", [0, -1, 2.5, None])
+def test_a_grid_has_at_least_one_column(n_columns):
+    with pytest.raises(InvalidParameterError, match=r"n_columns=.* must be an integer of at least 1"):
+        axes_grid(Figure().add_subplot(), 3, n_columns, (1, 1))
 
 
 def test_spare_axes_are_switched_off():

@@ -108,6 +108,30 @@ def test_thumbnails_do_not_cover_each_other():
     assert [line.get_marker() for line in display.ax_.lines] == [style(y[i])[1] for i in display.shown_]
 
 
+@pytest.mark.parametrize("name", ["c", "color", "facecolor", "facecolors", "fc"])
+def test_the_colour_of_points_has_all_its_names(name):
+    display = FeatureMapDisplay(np.eye(2), y=["a", "b"]).plot(scatter_kw={name: "red"})
+    for scatter in display.scatters_:
+        assert mpl.colors.same_color(scatter.get_facecolor()[:, :3], [[1, 0, 0]])
+
+
+@pytest.mark.parametrize("name", ["linewidth", "linewidths", "lw"])
+def test_the_width_of_edges_has_all_its_names(name):
+    display = FeatureMapDisplay(np.eye(2)).plot(scatter_kw={name: 2, "ec": "blue"})
+    assert display.scatters_[0].get_linewidths() == [2]
+    assert mpl.colors.same_color(display.scatters_[0].get_edgecolor()[:, :3], [[0, 0, 1]])
+
+
+def test_thumbnails_in_a_subfigure_do_not_cover_each_other():
+    _, right = Figure(figsize=(8, 4)).subfigures(1, 2)
+    pictures = [np.zeros((8, 12, 3), np.uint8)] * 80
+    coordinates = np.random.default_rng(0).normal(size=(80, 2))
+    display = FeatureMapDisplay(coordinates, thumbnails=pictures).plot(ax=right.subplots())
+    display.figure_.canvas.draw()
+    boxes = [artist.get_window_extent() for artist in display.ax_.artists]
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+
 def test_it_draws_where_it_is_told_to(encoder):
     ax = Figure().add_subplot()
     display = FeatureMapDisplay.from_estimator(encoder, X, ax=ax, scatter_kw={"s": 5})
@@ -115,6 +139,26 @@ def test_it_draws_where_it_is_told_to(encoder):
     assert display.figure_ is ax.figure
     assert ax.get_legend() is None
     assert display.scatters_[0].get_sizes() == [5]
+
+
+@pytest.mark.parametrize("y", [["a", None, "b"], np.array(["a", np.nan, "b"], dtype=object), np.array([0, np.nan, 1])])
+@pytest.mark.parametrize("thumbnails", [False, True])
+def test_a_missing_label_is_refused(encoder, y, thumbnails):
+    with pytest.raises(InvalidInputError, match=r"y\[1\] is a missing value|y contains NaN"):
+        FeatureMapDisplay.from_estimator(encoder, X[:3], y, thumbnails=thumbnails)
+    with pytest.raises(InvalidInputError, match=r"y\[1\] is a missing value|y contains NaN"):
+        FeatureMapDisplay(np.eye(3)[:, :2], y=y).plot()
+
+
+def test_parts_that_do_not_go_together_are_refused():
+    with pytest.raises(InvalidInputError, match=r"coordinates have shape \(3, 3\)"):
+        FeatureMapDisplay(np.eye(3)).plot()
+    with pytest.raises(InvalidInputError, match=r"coordinates have shape \(3,\)"):
+        FeatureMapDisplay(np.arange(3)).plot()
+    with pytest.raises(InvalidInputError, match=r"3 images, but y has shape \(2,\)"):
+        FeatureMapDisplay(np.eye(3)[:, :2], y=["a", "b"]).plot()
+    with pytest.raises(InvalidInputError, match="3 points, but 2 thumbnails"):
+        FeatureMapDisplay(np.eye(3)[:, :2], thumbnails=[np.zeros((2, 2, 3), np.uint8)] * 2).plot()
 
 
 def test_what_cannot_be_drawn_is_refused(encoder):

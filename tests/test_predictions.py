@@ -5,18 +5,20 @@ from __future__ import annotations
 import io
 
 import numpy as np
+import pandas as pd
 import pytest
 from backbones import small_conv_net
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
 
 pytest.importorskip("matplotlib", reason="the extra `plot` installs it")
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from sktl import PredictionsDisplay, PretrainedImageClassifier
+from sktl import FeatureMapDisplay, PredictionsDisplay, PretrainedImageClassifier
 from sktl.exceptions import InvalidImageError, InvalidInputError, InvalidParameterError
 
 mpl.use("Agg")  # of the tests; the package leaves the backend alone
@@ -29,6 +31,12 @@ def _close_figures():
     import matplotlib.pyplot as plt
 
     plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def flat():
+    clf = PretrainedImageClassifier(backbone=small_conv_net, image_shape=(6, 8), engine="torch", random_state=0)
+    return clf.set_params(max_epochs=2).fit(np.random.default_rng(0).random((8, 48)), np.tile(["a", "b"], 4))
 
 
 def _images(n: int) -> np.ndarray:
@@ -122,6 +130,25 @@ def test_flattened_images_take_the_shape_of_the_estimator():
         np.testing.assert_array_equal(display.proba_true, np.sort(proba)[:3])
 
 
+@pytest.mark.parametrize("form", [np.ndarray.tolist, list, lambda X: X.astype(object), pd.DataFrame])
+@pytest.mark.parametrize("wrap", [lambda clf: clf, lambda clf: make_pipeline("passthrough", clf)])
+def test_flattened_images_come_in_any_form_that_the_estimator_takes(flat, form, wrap):
+    X, y = np.random.default_rng(0).random((8, 48)), np.tile(["a", "b"], 4)
+    estimator = wrap(flat).fit(X, y)
+    expected = PredictionsDisplay.from_estimator(flat, X, y, n_images=8).images
+    display = PredictionsDisplay.from_estimator(estimator, form(X), y, n_images=8)
+    np.testing.assert_array_equal(display.images, expected)
+    mapped = FeatureMapDisplay.from_estimator(estimator, form(X), y, thumbnails=True)
+    np.testing.assert_array_equal(mapped.thumbnails, expected)
+
+
+def test_rows_that_are_no_numbers_are_refused():
+    X = np.array([["a", 1], [2, 3]], dtype=object)
+    for rows in (X, [[1.0, 2.0], [1.0]]):
+        with pytest.raises(InvalidInputError, match="one row of numbers"):
+            PredictionsDisplay.from_predictions(rows, ["a", "b"], np.eye(2), image_shape=(1, 2))
+
+
 def test_titles_say_what_is_right_and_what_is_not():
     names = np.array(["right", "American_Staffordshire_terrier of the long-haired $kind$"])
     proba = [[0.9, 0.1], [0.7, 0.3]]
@@ -153,6 +180,44 @@ def test_what_does_not_go_together_is_refused():
         PredictionsDisplay.from_predictions(X, CLASSES, np.eye(3), select="best")
     with pytest.raises(InvalidParameterError, match="n_images=0"):
         PredictionsDisplay.from_predictions(X, CLASSES, np.eye(3), n_images=0)
+
+
+@pytest.mark.parametrize("y", [np.array([3, 5, 3], dtype=object), [3, 5, 3], np.array([3.0, 5.0, 3.0])])
+def test_labels_may_be_of_any_type_that_a_fit_takes(y):
+    display = PredictionsDisplay.from_predictions(_images(3), y, np.eye(2)[[0, 1, 1]], n_images=3)
+    assert display.y_true.tolist() == [3, 5, 3]
+    assert display.y_pred.tolist() == [3, 5, 5]
+
+
+@pytest.mark.parametrize("y", [[0.5, 1.5, 2.5], [b"a", b"b", b"c"], ["a", None, "b"], np.array([0, np.nan, 1])])
+def test_labels_that_are_none_are_refused(y):
+    with pytest.raises(InvalidInputError):
+        PredictionsDisplay.from_predictions(_images(3), y, np.eye(3))
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -0.1, 5.2])
+def test_what_is_no_probability_is_refused(wrong):
+    proba = np.eye(3)
+    proba[1, 2] = wrong
+    with pytest.raises(InvalidInputError, match=r"y_proba\[1, 2\] is .*\[0, 1\]"):
+        PredictionsDisplay.from_predictions(_images(3), CLASSES, proba)
+    with pytest.raises(InvalidInputError, match="must be numbers"):
+        PredictionsDisplay.from_predictions(_images(3), CLASSES, [["x"] * 3] * 3)
+
+
+def test_probabilities_may_miss_their_bounds_by_rounding():
+    proba = np.array([[1 + 1e-7, -1e-7], [0, 1]])
+    display = PredictionsDisplay.from_predictions(_images(2), ["a", "b"], proba, n_images=2)
+    assert display.proba_pred.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("name", ["n_images", "n_columns"])
+@pytest.mark.parametrize("value", [0, -1, 2.5, None, True])
+def test_numbers_are_checked_before_anything_is_predicted(name, value):
+    with pytest.raises(InvalidParameterError, match=f"{name}={value} must be an integer of at least 1"):
+        PredictionsDisplay.from_estimator(None, _images(3), CLASSES, **{name: value})
+    with pytest.raises(InvalidParameterError, match=f"{name}={value} must be an integer of at least 1"):
+        PredictionsDisplay.from_predictions(_images(3), CLASSES, np.eye(3), **{name: value})
 
 
 def test_an_image_that_cannot_be_read_is_named(tmp_path):

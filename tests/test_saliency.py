@@ -23,7 +23,13 @@ from matplotlib.figure import Figure
 
 from sktl import Preprocessing, PretrainedImageClassifier, PretrainedImageEncoder, SaliencyDisplay
 from sktl._saliency import heat_over
-from sktl.exceptions import BackboneError, InvalidImageError, InvalidInputError, MissingPackageError
+from sktl.exceptions import (
+    BackboneError,
+    InvalidImageError,
+    InvalidInputError,
+    InvalidParameterError,
+    MissingPackageError,
+)
 
 mpl.use("Agg")  # of the tests; the package leaves the backend alone
 RNG = np.random.default_rng(0)
@@ -160,6 +166,27 @@ def test_a_map_lies_where_its_box_is(grid_height, grid_width, height, width):
     np.testing.assert_allclose(heat[inside], 0.7, rtol=1e-6)
 
 
+@given(st.integers(1, 600), st.floats(0, 1), st.floats(1e-6, 1))
+def test_some_of_an_image_is_seen_however_narrow_the_box(width, left, share):
+    box = left * (1 - share), 0.0, left * (1 - share) + share, 1.0
+    heat = heat_over(np.zeros((2, width, 3), np.uint8), box, np.full((2, 2), 0.7))
+    assert np.isfinite(heat).any()
+
+
+@pytest.mark.parametrize("shape", [(2, 3000, 3), (3000, 2, 3)])
+def test_a_long_thin_image_is_drawn(clf, shape):
+    display = SaliencyDisplay.from_estimator(clf, [np.zeros(shape, np.uint8)])
+    assert np.isfinite(display.heats[0]).any()
+    display.figure_.canvas.draw()
+
+
+def test_an_image_of_which_nothing_is_seen_has_no_frame():
+    shown, unseen = np.zeros((4, 4, 3), np.uint8), np.full((4, 4), np.nan)
+    display = SaliencyDisplay([shown], [unseen], targets=np.array(["a"]), proba=np.array([0.2])).plot()
+    assert display.axes_[0].get_title() == "a (20 %)\nno place speaks for it"
+    assert not display.axes_[0].patches
+
+
 @given(st.integers(1, 9), st.integers(1, 9))
 def test_a_map_with_a_place_for_each_pixel_is_shown_as_it_is(height, width):
     grid = np.random.default_rng(0).random((height, width))
@@ -273,6 +300,15 @@ def test_it_draws_where_it_is_told_to(clf):
     display.figure_.canvas.draw()
 
 
+def test_a_colour_bar_stays_in_its_subfigure(clf):
+    _, right = Figure(figsize=(8, 4)).subfigures(1, 2)
+    display = SaliencyDisplay.from_estimator(clf, X[:2], ax=right.subplots())
+    display.figure_.canvas.draw()
+    assert display.colorbar_.ax.get_figure(root=False) is right
+    assert display.colorbar_.ax.bbox.x0 >= right.bbox.x0
+    assert display.axes_[0].bbox.x1 < display.colorbar_.ax.bbox.x0
+
+
 def test_where_no_place_speaks_for_the_class_it_says_so():
     shown = np.zeros((4, 4, 3), np.uint8)
     display = SaliencyDisplay([shown], [np.zeros((4, 4))], targets=np.array(["a"]), proba=np.array([0.2])).plot()
@@ -289,6 +325,18 @@ def test_what_cannot_be_explained_is_refused(clf, tmp_path):
     flat = PretrainedImageClassifier(backbone=pixel_net, engine="torch", max_epochs=1).fit(X, Y)
     with pytest.raises(BackboneError, match="keeps a map of places"):
         SaliencyDisplay.from_estimator(flat, X[:1])
+
+
+@pytest.mark.parametrize(
+    "style", [{"n_columns": 0}, {"n_columns": 1.5}, {"alpha": 2}, {"alpha": np.nan}, {"alpha": "1"}]
+)
+def test_a_style_that_cannot_be_is_refused_before_the_images_are_read(clf, style):
+    (name,) = style
+    with pytest.raises(InvalidParameterError, match=f"{name}=.* must be"):
+        SaliencyDisplay.from_estimator(clf, ["none.png"], **style)
+    display = SaliencyDisplay([X[0]], [np.zeros((20, 30))], targets=np.array(["a"]), proba=np.array([0.2]))
+    with pytest.raises(InvalidParameterError, match=f"{name}=.* must be"):
+        display.plot(**style)
 
 
 @pytest.mark.parametrize("package", ["captum", "matplotlib"])

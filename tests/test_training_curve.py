@@ -91,6 +91,34 @@ def test_it_draws_where_it_is_told_to():
     assert display.lines_["train_loss"][0].get_color() == "red"
 
 
+@pytest.mark.parametrize(
+    "line_kw", [{"c": "red"}, {"ls": ":"}, {"lw": 3}, {"ms": 7}, {"color": "red", "linestyle": ":"}]
+)
+def test_style_keywords_have_all_their_names(line_kw):
+    (line,) = TrainingCurveDisplay({"train_loss": [2, 1]}, phases=["a"] * 2).plot(line_kw=line_kw).lines_["train_loss"]
+    for name, value in line_kw.items():
+        assert mpl.artist.getp(line, name) == value
+
+
+def test_ticks_that_are_set_stay():
+    fixed, logarithmic = Figure().subplots(1, 2)
+    fixed.set_xticks([1, 2])
+    logarithmic.set_xscale("log")
+    for ax in (fixed, logarithmic):
+        TrainingCurveDisplay({"train_loss": [2, 1, 0]}, phases=["a"] * 3).plot(ax=ax)
+        ax.figure.canvas.draw()
+    assert fixed.get_xticks().tolist() == [1, 2]
+    assert logarithmic.get_xscale() == "log"
+
+
+def test_names_are_not_read_as_mathematics():
+    name = r"f$\foo$"
+    display = TrainingCurveDisplay({f"{name}_loss": [1, 2]}, phases=["a", name]).plot()
+    display.figure_.canvas.draw()
+    assert [text.get_text() for text in display.ax_.get_legend().get_texts()] == [f"{name} loss"]
+    assert [text.get_text() for text in display.ax_.texts] == ["a", name]
+
+
 def test_an_estimator_without_history_is_refused():
     with pytest.raises(InvalidInputError, match="LogisticRegression keeps no history"):
         TrainingCurveDisplay.from_estimator(LogisticRegression().fit([[0], [1]], [0, 1]))
