@@ -10,7 +10,7 @@ from sklearn.base import clone
 from sklearn.utils import get_tags
 
 from ._drawing import axes_grid, fitted, legend_beside, legend_size, require, style, styled
-from ._labels import _check_labels
+from ._labels import check_labels
 from ._pictures import read_pictures, samples_for
 from .exceptions import InvalidInputError, InvalidParameterError
 
@@ -257,7 +257,7 @@ def _labels_of(n: int, y: Any) -> np.ndarray | None:
         return None
     if np.shape(y) != (n,):
         raise InvalidInputError(f"There are {n} images, but y has shape {np.shape(y)}.")
-    return _check_labels(y)
+    return check_labels(y)
 
 
 def _principal(features: np.ndarray) -> tuple[np.ndarray, tuple[str, str]]:

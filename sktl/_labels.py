@@ -58,7 +58,7 @@ def check_targets(
     InvalidParameterError
         If `class_weight` does not fit the classes.
     """
-    labels = _check_labels(y)
+    labels = check_labels(y)
     if len(labels) != n_samples:
         raise InvalidInputError(
             f"X has {n_samples} images but y has {len(labels)} labels (inconsistent numbers of samples). Pass one "
@@ -88,7 +88,7 @@ def check_validation_targets(y: Any, sample_weight: Any, classes: np.ndarray, n_
     InvalidInputError
         If they are not, or do not fit the number of images.
     """
-    labels = _check_labels(y)
+    labels = check_labels(y)
     if len(labels) != n_samples:
         raise InvalidInputError(f"X_val has {n_samples} images but y_val has {len(labels)} labels. Pass one for each.")
     codes = {label: code for code, label in enumerate(classes.tolist())}
@@ -130,7 +130,7 @@ def hold_out(targets: Targets, fraction: float, seed: int) -> tuple[np.ndarray, 
     return np.sort(train), np.sort(held_out)
 
 
-def _check_labels(y: Any) -> np.ndarray:
+def check_labels(y: Any) -> np.ndarray:
     if y is None:
         raise InvalidInputError(
             "The classifier requires y to be passed, but the target y is None. Pass one label for each image."
