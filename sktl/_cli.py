@@ -18,7 +18,7 @@ from typing import Any, TextIO
 
 import click
 import numpy as np
-from sklearn.metrics import classification_report, confusion_matrix
+from sklearn.metrics import classification_report, confusion_matrix, precision_recall_fscore_support
 
 from ._augmentation import AUGMENTATIONS
 from ._catalogue import list_backbones
@@ -211,7 +211,7 @@ def predict(model: str, images: tuple[str, ...], form: str | None, quiet: bool, 
             {"image": path, "prediction": name, "probability": p, "probabilities": dict(zip(names, row, strict=True))}
             for (path, name, p), row in zip(rows, probabilities.tolist(), strict=True)
         ]
-        click.echo(json.dumps(records, indent=1, ensure_ascii=False))
+        _print_json(records)
     else:
         heading = ("image", "prediction", "probability")
         _print_rows([heading, *((path, name, f"{p:.4f}") for path, name, p in rows)], as_csv=form == "csv")
@@ -237,19 +237,24 @@ def evaluate(model: str, folder: str, form: str | None, quiet: bool, **machine: 
     labels = np.unique(np.concatenate([photos.target, predictions]))
     confusion = confusion_matrix(photos.target, predictions, labels=labels)
     accuracy = float((photos.target == predictions).mean())
-    report = classification_report(
-        photos.target, predictions, labels=labels, zero_division=0.0, digits=3, output_dict=form == "json"
-    )
     if form == "json":
-        per_class = {str(label): report[label] for label in labels}
-        figures = {"accuracy": accuracy, "classes": per_class, "confusion": confusion.tolist()}
-        click.echo(json.dumps(figures, indent=1, ensure_ascii=False))
+        per_class = _figures_of_classes(photos.target, predictions, labels)
+        _print_json({"accuracy": accuracy, "classes": per_class, "confusion": confusion.tolist()})
         return
+    report = classification_report(photos.target, predictions, labels=labels, zero_division=0.0, digits=3)
     click.echo(f"Accuracy {accuracy:.4f} on {len(predictions)} images.\n\n{report}")
     click.echo("Truth in rows, predictions in columns:\n")
     short = [str(number) for number in range(1, len(labels) + 1)]
     cells = [[number, name, *map(str, row)] for number, name, row in zip(short, labels, confusion, strict=True)]
     _print_rows([["", "", *short], *cells], words=(1,))
+
+
+def _figures_of_classes(truth: np.ndarray, predictions: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    """Return precision, recall, F1 and number of images by class, whatever the classes are called."""
+    figures = precision_recall_fscore_support(truth, predictions, labels=labels, zero_division=0.0)
+    names = ("precision", "recall", "f1-score", "support")
+    rows = zip(*(column.tolist() for column in figures), strict=True)
+    return {str(label): dict(zip(names, row, strict=True)) for label, row in zip(labels, rows, strict=True)}
 
 
 @main.command()
@@ -304,6 +309,10 @@ def _load_classifier(path: str, quiet: bool, device: str, **machine: Any) -> Pre
     if not isinstance(estimator, PretrainedImageClassifier):
         raise click.ClickException(f"{path} holds a {type(estimator).__name__}, which names no classes.")
     return estimator.set_params(**machine, verbose=int(not quiet))
+
+
+def _print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=1, ensure_ascii=False))
 
 
 def _print_rows(rows: Sequence[Sequence[str]], as_csv: bool = False, words: Iterable[int] = (0, 1)) -> None:

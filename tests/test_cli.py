@@ -271,6 +271,17 @@ def test_the_evaluation_counts_what_was_taken_for_what(model, tmp_path):
     assert figures["classes"]["sky"]["recall"] == 0.8
 
 
+def test_figures_of_a_class_are_its_own_whatever_it_is_called(photos, model, tmp_path):
+    expected = json.loads(run("evaluate", model, photos, "--json")[0])["classes"]
+    folder = make_photos(tmp_path / "test")
+    for old, new in (("lemon", "accuracy"), ("sky", "macro avg")):
+        (folder / old).rename(folder / new)
+    run("fit", folder, "-o", tmp_path / "m", *QUICK)
+    found = json.loads(run("evaluate", tmp_path / "m", folder, "--json")[0])["classes"]
+    assert found == {"accuracy": expected["lemon"], "macro avg": expected["sky"]}
+    assert found["accuracy"] == {"precision": 1.0, "recall": 1.0, "f1-score": 1.0, "support": 6}
+
+
 # -------------------------------------------------------------------------------------------------- backbones and check
 
 
