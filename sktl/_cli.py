@@ -7,10 +7,11 @@ wrong use of the command, and 130 after Ctrl-C.
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
-import sys
 import tempfile
+import unicodedata
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -52,10 +53,25 @@ class _Group(click.Group):
             raise  # click's own, so that `sktl ... | head` ends quietly
         except OSError as error:
             raise click.ClickException(str(error)) from error
+        except UnicodeError as error:
+            raise click.ClickException(f"A name cannot be written as text: {error}") from error
+        except MemoryError as error:
+            advice = "Free some, or ask for less: smaller images, fewer threads, another network."
+            raise click.ClickException(f"The memory is not enough: {error}. {advice}") from error
+
+
+# What moves the cursor, changes the order of letters, ends a line, or is no text at all.
+_UNSHOWN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+
+
+def _shown(name: str) -> str:
+    """Return a name as a terminal may have it, for file names hold any bytes, and a stranger's model any letters."""
+    letters = click.format_filename(name)
+    return "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in _UNSHOWN else c for c in letters)
 
 
 def _listed(failures: Iterable[ImageFailure]) -> list[str]:
-    return [f"{click.format_filename(failure.name)}: {failure.reason}" for failure in failures]
+    return [f"{_shown(failure.name)}: {failure.reason}" for failure in failures]
 
 
 def _show_warning(
@@ -170,7 +186,7 @@ def fit(folder: str, model: str, force: bool, quiet: bool, **parameters: Any) ->
     classifier = PretrainedImageClassifier(**parameters, verbose=int(not quiet))
     classifier.fit(photos.data, photos.target).save(model)
     n_images = len(photos.data) - len(classifier.invalid_images_)
-    click.echo(f"Trained on {n_images} images of {len(classifier.classes_)} classes, and saved as {model}.")
+    click.echo(f"Trained on {n_images} images of {len(classifier.classes_)} classes, and saved as {_shown(model)}.")
 
 
 def _check_output(path: Path, force: bool) -> None:
@@ -204,8 +220,7 @@ def predict(model: str, images: tuple[str, ...], form: str | None, quiet: bool, 
     probabilities = classifier.predict_proba(list(images))
     winners = probabilities.argmax(axis=1)
     names = [str(name) for name in classifier.classes_]
-    paths = [click.format_filename(path) for path in images]
-    rows = [(path, names[k], row[k]) for path, k, row in zip(paths, winners, probabilities, strict=True)]
+    rows = [(path, names[k], row[k]) for path, k, row in zip(images, winners, probabilities, strict=True)]
     if form == "json":
         records = [
             {"image": path, "prediction": name, "probability": p, "probabilities": dict(zip(names, row, strict=True))}
@@ -241,11 +256,12 @@ def evaluate(model: str, folder: str, form: str | None, quiet: bool, **machine: 
         per_class = _figures_of_classes(photos.target, predictions, labels)
         _print_json({"accuracy": accuracy, "classes": per_class, "confusion": confusion.tolist()})
         return
-    report = classification_report(photos.target, predictions, labels=labels, zero_division=0.0, digits=3)
+    shown = [_shown(label) for label in labels]
+    report = classification_report(photos.target, predictions, labels=labels, target_names=shown, zero_division=0.0, digits=3)
     click.echo(f"Accuracy {accuracy:.4f} on {len(predictions)} images.\n\n{report}")
     click.echo("Truth in rows, predictions in columns:\n")
     short = [str(number) for number in range(1, len(labels) + 1)]
-    cells = [[number, name, *map(str, row)] for number, name, row in zip(short, labels, confusion, strict=True)]
+    cells = [[number, name, *map(str, row)] for number, name, row in zip(short, shown, confusion, strict=True)]
     _print_rows([["", "", *short], *cells], words=(1,))
 
 
@@ -312,14 +328,19 @@ def _load_classifier(path: str, quiet: bool, device: str, **machine: Any) -> Pre
 
 
 def _print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=1, ensure_ascii=False))
+    text = json.dumps(value, indent=1, ensure_ascii=False)
+    # Bytes of names that are not UTF-8 stay as JSON's own escapes, so that names differ as they do on the disk.
+    click.echo(text.encode("utf-8", "backslashreplace").decode())
 
 
 def _print_rows(rows: Sequence[Sequence[str]], as_csv: bool = False, words: Iterable[int] = (0, 1)) -> None:
     """Print rows as a table, or as comma-separated values."""
     if as_csv:
-        csv.writer(sys.stdout, lineterminator="\n").writerows(rows)
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([*map(click.format_filename, row)] for row in rows)
+        click.echo(text.getvalue(), nl=False)
         return
+    rows = [[*map(_shown, row)] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         adjusted = [

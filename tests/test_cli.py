@@ -221,6 +221,57 @@ def test_names_of_files_may_hold_anything(photos, model, tmp_path):
     assert json.loads(run("predict", model, odd, "--json")[0])[0]["image"] == str(odd)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes")
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8:strict"])
+def test_names_that_the_output_cannot_hold_are_no_error(tmp_path, monkeypatch, encoding):
+    """A class and a model whose names are Latin-1, as from an old archive; safetensors reads no such model."""
+    folder = make_photos(tmp_path / "photos")
+    (folder / "sky").rename(folder / "ciel \udce9")
+    image = folder / "ciel \udce9" / "0.jpg"
+    odd, model = tmp_path / "mod\udce8le.sktl", tmp_path / "m"
+    # What a process of this encoding has: a runner's own output takes all that is text.
+    streams = [io.TextIOWrapper(io.BytesIO(), *encoding.split(":")) for _ in range(5)]
+    commands = [
+        ("fit", folder, "-o", odd, *QUICK), ("predict", model, image, "-q"), ("predict", model, image, "--csv", "-q"),
+        ("predict", model, image, "--json", "-q"), ("evaluate", model, folder, "-q"),
+    ]  # fmt: skip
+    written = []
+    for stream, command in zip(streams, commands, strict=True):
+        monkeypatch.setattr(sys, "stdout", stream)
+        with pytest.raises(SystemExit) as ended:
+            _cli.main([str(word) for word in command])
+        assert ended.value.code == 0
+        stream.flush()
+        if odd.exists():
+            odd.rename(model)
+        written.append(stream.buffer.getvalue().decode("utf-8"))
+    monkeypatch.undo()
+    assert "mod" in written[0] and "saved as" in written[0]
+    assert "ciel" in written[1]
+    assert next(csv.DictReader(io.StringIO(written[2])))["prediction"].startswith("ciel ")
+    assert json.loads(written[3])[0]["prediction"] == "ciel \udce9"
+    assert "ciel" in written[4]
+
+
+def test_a_table_never_steers_the_terminal(model, photos, monkeypatch):
+    clf = load(model)
+    clf.classes_ = np.array(["\x1b[2Jlemon", "sk\ny\u202e"])
+    monkeypatch.setattr(_cli, "load", lambda path, device: clf)
+    for command, target in (("predict", photos / "sky" / "0.jpg"), ("evaluate", photos)):
+        out, _ = run(command, model, target, "-q")
+        assert "sk\N{REPLACEMENT CHARACTER}y" in out
+        assert not set(out) & {"\x1b", "\u202e"}
+
+
+@pytest.mark.parametrize("error", [MemoryError("Unable to allocate 1 TiB"), UnicodeDecodeError("utf-8", b"a", 0, 1, "no")])
+def test_what_only_python_names_has_no_traceback(photos, tmp_path, monkeypatch, error):
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr(PretrainedImageClassifier, "fit", fail)
+    assert str(error) in run("fit", photos, "-o", tmp_path / "m", status=1)[1]
+
+
 def test_an_image_that_cannot_be_used_is_an_error_and_not_left_out(photos, model, tmp_path):
     (tmp_path / "page.jpg").write_bytes(b"<html>not found</html>")
     out, err = run("predict", model, photos / "sky" / "0.jpg", tmp_path / "page.jpg", tmp_path / "absent.jpg", status=1)
