@@ -193,10 +193,12 @@ def _check_output(path: Path, force: bool) -> None:
     """Refuse a file that could not be written, before hours of training."""
     if path.is_dir():
         raise click.ClickException(f"{path} is a folder. Name a file in it, such as {path / 'model.sktl'}.")
+    if path.exists() and not path.is_file():
+        raise click.ClickException(f"{path} is a pipe or a device, which is never replaced. Name another file.")
     if path.exists() and not force:
         raise click.ClickException(f"{path} is there already. Pass --force to replace it, or another name.")
     try:
-        with tempfile.TemporaryFile(dir=path.parent):
+        with tempfile.TemporaryFile(dir=os.path.dirname(os.path.realpath(path))):
             pass
     except OSError as error:
         raise click.ClickException(f"{path} cannot be written: {error.strerror}.") from error

@@ -186,6 +186,10 @@ def test_an_output_that_cannot_be_written_is_named_before_training(photos, tmp_p
     assert err == f"Error: {tmp_path / 'absent' / 'm'} cannot be written: No such file or directory.\n"
     assert f"{tmp_path} is a folder" in run("fit", photos, "-o", tmp_path, status=1)[1]
 
+    if os.name != "nt":
+        _, err = run("fit", photos, "-o", os.devnull, "--force", status=1)
+        assert err == f"Error: {os.devnull} is a pipe or a device, which is never replaced. Name another file.\n"
+
     def refuse(**options):
         raise PermissionError(13, "Permission denied")
 
