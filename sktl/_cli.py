@@ -259,7 +259,9 @@ def evaluate(model: str, folder: str, form: str | None, quiet: bool, **machine: 
         _print_json({"accuracy": accuracy, "classes": per_class, "confusion": confusion.tolist()})
         return
     shown = [_shown(label) for label in labels]
-    report = classification_report(photos.target, predictions, labels=labels, target_names=shown, zero_division=0.0, digits=3)
+    report = classification_report(
+        photos.target, predictions, labels=labels, target_names=shown, zero_division=0.0, digits=3
+    )
     click.echo(f"Accuracy {accuracy:.4f} on {len(predictions)} images.\n\n{report}")
     click.echo("Truth in rows, predictions in columns:\n")
     short = [str(number) for number in range(1, len(labels) + 1)]

@@ -267,7 +267,9 @@ def test_a_table_never_steers_the_terminal(model, photos, monkeypatch):
         assert not set(out) & {"\x1b", "\u202e"}
 
 
-@pytest.mark.parametrize("error", [MemoryError("Unable to allocate 1 TiB"), UnicodeDecodeError("utf-8", b"a", 0, 1, "no")])
+@pytest.mark.parametrize(
+    "error", [MemoryError("Unable to allocate 1 TiB"), UnicodeDecodeError("utf-8", b"a", 0, 1, "no")]
+)
 def test_what_only_python_names_has_no_traceback(photos, tmp_path, monkeypatch, error):
     def fail(*arguments):
         raise error
