@@ -101,6 +101,23 @@ class _OrWord(click.ParamType):
         return f"[{self.name}]"
 
 
+class _Threads(click.types.IntParamType):
+    """A number of threads, or below zero of cores, counted from all of them."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        n_threads = super().convert(value, param, ctx)
+        return n_threads if n_threads else self.fail("0 threads do nothing; -1 is all cores.", param, ctx)
+
+
+class _Folder(click.ParamType):
+    """The path of a folder; an empty one, as of a variable that is not set, would be the current folder."""
+
+    name = "folder"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value or self.fail("it is empty. Name a folder, or . for the current one.", param, ctx)
+
+
 _AUTO = {"auto": "auto"}
 _NONE = {"none": None}
 _Command = Callable[..., Any]
@@ -125,7 +142,7 @@ def _together(*options: Callable[[_Command], _Command]) -> Callable[[_Command], 
 _machine = _together(
     _parameter("device", str, "Where the network runs: auto, cpu, cuda, cuda:1, mps, xpu."),
     _parameter("cache", _OrWord(click.STRING, {"auto": "auto", "none": False}), "Folder in which features are kept."),
-    _parameter("n_jobs", _OrWord(click.INT, _NONE), "Threads; -1 is all cores."),
+    _parameter("n_jobs", _OrWord(_Threads(), _NONE), "Threads; -1 is all cores."),
     click.option("-q", "--quiet", is_flag=True, help="Show no progress."),
 )
 _training = _together(
@@ -166,7 +183,7 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("folder")
+@click.argument("folder", type=_Folder())
 @click.option("-o", "--output", "model", required=True, metavar="MODEL", help="File to write the classifier to.")
 @click.option("--force", is_flag=True, help="Replace MODEL if it is there.")
 @_training
@@ -182,6 +199,7 @@ def fit(folder: str, model: str, force: bool, quiet: bool, **parameters: Any) ->
     The options are the parameters of PretrainedImageClassifier.
     """
     _check_output(Path(model), force)
+    _check_checkpoint(parameters["checkpoint"])
     photos = load_image_folder(folder)
     classifier = PretrainedImageClassifier(**parameters, verbose=int(not quiet))
     classifier.fit(photos.data, photos.target).save(model)
@@ -202,6 +220,11 @@ def _check_output(path: Path, force: bool) -> None:
             pass
     except OSError as error:
         raise click.ClickException(f"{path} cannot be written: {error.strerror}.") from error
+
+
+def _check_checkpoint(checkpoint: str | None) -> None:
+    if checkpoint is not None and os.path.exists(checkpoint) and not os.path.isdir(checkpoint):
+        raise click.ClickException(f"--checkpoint: {checkpoint} is not a folder. Name one; it need not be there yet.")
 
 
 @main.command()
@@ -236,7 +259,7 @@ def predict(model: str, images: tuple[str, ...], form: str | None, quiet: bool, 
 
 @main.command()
 @click.argument("model")
-@click.argument("folder")
+@click.argument("folder", type=_Folder())
 @click.option("--json", "form", flag_value="json", help="All figures as JSON.")
 @_machine
 def evaluate(model: str, folder: str, form: str | None, quiet: bool, **machine: Any) -> None:
@@ -283,7 +306,7 @@ def backbones(pattern: str | None) -> None:
     """List pretrained networks: parameters, image size, and where their weights come from.
 
     Without PATTERN, those of sktl and torchvision; with it, also those of timm, of which there are more than a
-    thousand. A star marks networks whose weights are on this machine.
+    thousand: listing them all takes minutes. A star marks networks whose weights are on this machine.
 
     \b
     sktl backbones
@@ -302,7 +325,7 @@ def backbones(pattern: str | None) -> None:
 
 @main.command()
 @click.argument("paths", nargs=-1, required=True, metavar="FOLDER|IMAGES...")
-@_parameter("n_jobs", _OrWord(click.INT, _NONE), "Threads; -1 is all cores.")
+@_parameter("n_jobs", _OrWord(_Threads(), _NONE), "Threads; -1 is all cores.")
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 def check(paths: tuple[str, ...], n_jobs: int | None, quiet: bool) -> None:
     """List the images that cannot be used, and why, before a fit begins.

@@ -129,6 +129,23 @@ def test_a_value_that_no_option_can_have_is_a_wrong_use(photos, tmp_path, option
     assert option[0] in err
 
 
+@pytest.mark.parametrize("command", [["fit", "-o", "m"], ["predict", "m"], ["check"]])
+def test_no_command_takes_no_threads(photos, command):
+    assert "0 threads do nothing" in run(*command, photos, "--n-jobs", "0", status=2)[1]
+
+
+@pytest.mark.parametrize("command", [["fit", "-o", "m"], ["evaluate", "m"]])
+def test_an_empty_folder_is_not_the_current_one(command):
+    assert "it is empty. Name a folder" in run(*command, "", status=2)[1]
+
+
+def test_a_checkpoint_that_is_a_file_is_named_before_training(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(PretrainedImageClassifier, "fit", None)
+    (tmp_path / "run").touch()
+    _, err = run("fit", photos, "-o", tmp_path / "m", "--checkpoint", tmp_path / "run", status=1)
+    assert err == f"Error: --checkpoint: {tmp_path / 'run'} is not a folder. Name one; it need not be there yet.\n"
+
+
 def test_a_value_that_the_library_refuses_is_its_message(photos, tmp_path):
     assert "'lr'" in run("fit", photos, "-o", tmp_path / "m", "--lr", "-1", status=1)[1]
     _, err = run("fit", photos, "-o", tmp_path / "m", "--backbone", "resnet19", status=1)
@@ -250,7 +267,8 @@ def test_names_that_the_output_cannot_hold_are_no_error(tmp_path, monkeypatch, e
             odd.rename(model)
         written.append(stream.buffer.getvalue().decode("utf-8"))
     monkeypatch.undo()
-    assert "mod" in written[0] and "saved as" in written[0]
+    assert "mod" in written[0]
+    assert "saved as" in written[0]
     assert "ciel" in written[1]
     assert next(csv.DictReader(io.StringIO(written[2])))["prediction"].startswith("ciel ")
     assert json.loads(written[3])[0]["prediction"] == "ciel \udce9"
