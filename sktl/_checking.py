@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from numbers import Integral
 from typing import Any
 
 from ._cache import APART, Cache, open_cache
@@ -14,7 +15,7 @@ from ._pixels import DECODING_RULE, ImageProblem, decode, pixel_limit
 from ._preprocessing import Preprocessing
 from ._progress import progress_bar
 from ._torch import n_threads, single_threaded_pool
-from .exceptions import ImageFailure
+from .exceptions import ImageFailure, InvalidParameterError
 
 _DECODED = APART + "decoded"
 _PREPROCESSING = Preprocessing(256, (224, 224))
@@ -103,6 +104,8 @@ def check_images(
     ------
     InvalidInputError
         If `X` as a whole has no legal form.
+    InvalidParameterError
+        If `n_jobs` is no number of threads.
 
     Examples
     --------
@@ -117,5 +120,7 @@ def check_images(
     >>> [i for i in range(len(X)) if i not in wrong]
     [0]
     """
+    if n_jobs is not None and (not isinstance(n_jobs, Integral) or isinstance(n_jobs, bool) or n_jobs == 0):
+        raise InvalidParameterError(f"n_jobs={n_jobs!r} must be None, a number of threads, or -1 for all cores.")
     samples = as_samples(X, image_shape, lenient=True)
     return find_failures(samples, _PREPROCESSING, open_cache("auto"), n_jobs, verbose)

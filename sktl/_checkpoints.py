@@ -82,7 +82,7 @@ class Checkpoint:
     def save(self, document: dict[str, Any], tensors: Tensors) -> None:
         """Replace what was saved; a disk that is full is a warning, for training is worth more."""
         try:
-            write_model(self.path, document | {"header": self.header}, tensors)
+            write_model(self.path, document | {"header": self.header}, tensors, private=True)
         except OSError as error:
             warnings.warn(
                 f"The checkpoint {os.fspath(self.path)!r} cannot be written ({error}): should this fit be killed, the "

@@ -7,10 +7,11 @@ wrong use of the command, and 130 after Ctrl-C.
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
-import sys
 import tempfile
+import unicodedata
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any, TextIO
 
 import click
 import numpy as np
-from sklearn.metrics import classification_report, confusion_matrix
+from sklearn.metrics import classification_report, confusion_matrix, precision_recall_fscore_support
 
 from ._augmentation import AUGMENTATIONS
 from ._catalogue import list_backbones
@@ -52,10 +53,25 @@ class _Group(click.Group):
             raise  # click's own, so that `sktl ... | head` ends quietly
         except OSError as error:
             raise click.ClickException(str(error)) from error
+        except UnicodeError as error:
+            raise click.ClickException(f"A name cannot be written as text: {error}") from error
+        except MemoryError as error:
+            advice = "Free some, or ask for less: smaller images, fewer threads, another network."
+            raise click.ClickException(f"The memory is not enough: {error}. {advice}") from error
+
+
+# What moves the cursor, changes the order of letters, ends a line, or is no text at all.
+_UNSHOWN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+
+
+def _shown(name: str) -> str:
+    """Return a name as a terminal may have it, for file names hold any bytes, and a stranger's model any letters."""
+    letters = click.format_filename(name)
+    return "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in _UNSHOWN else c for c in letters)
 
 
 def _listed(failures: Iterable[ImageFailure]) -> list[str]:
-    return [f"{click.format_filename(failure.name)}: {failure.reason}" for failure in failures]
+    return [f"{_shown(failure.name)}: {failure.reason}" for failure in failures]
 
 
 def _show_warning(
@@ -85,6 +101,23 @@ class _OrWord(click.ParamType):
         return f"[{self.name}]"
 
 
+class _Threads(click.types.IntParamType):
+    """A number of threads, or below zero of cores, counted from all of them."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        n_threads = super().convert(value, param, ctx)
+        return n_threads if n_threads else self.fail("0 threads do nothing; -1 is all cores.", param, ctx)
+
+
+class _Folder(click.ParamType):
+    """The path of a folder; an empty one, as of a variable that is not set, would be the current folder."""
+
+    name = "folder"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value or self.fail("it is empty. Name a folder, or . for the current one.", param, ctx)
+
+
 _AUTO = {"auto": "auto"}
 _NONE = {"none": None}
 _Command = Callable[..., Any]
@@ -109,7 +142,7 @@ def _together(*options: Callable[[_Command], _Command]) -> Callable[[_Command], 
 _machine = _together(
     _parameter("device", str, "Where the network runs: auto, cpu, cuda, cuda:1, mps, xpu."),
     _parameter("cache", _OrWord(click.STRING, {"auto": "auto", "none": False}), "Folder in which features are kept."),
-    _parameter("n_jobs", _OrWord(click.INT, _NONE), "Threads; -1 is all cores."),
+    _parameter("n_jobs", _OrWord(_Threads(), _NONE), "Threads; -1 is all cores."),
     click.option("-q", "--quiet", is_flag=True, help="Show no progress."),
 )
 _training = _together(
@@ -150,7 +183,7 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("folder")
+@click.argument("folder", type=_Folder())
 @click.option("-o", "--output", "model", required=True, metavar="MODEL", help="File to write the classifier to.")
 @click.option("--force", is_flag=True, help="Replace MODEL if it is there.")
 @_training
@@ -166,24 +199,32 @@ def fit(folder: str, model: str, force: bool, quiet: bool, **parameters: Any) ->
     The options are the parameters of PretrainedImageClassifier.
     """
     _check_output(Path(model), force)
+    _check_checkpoint(parameters["checkpoint"])
     photos = load_image_folder(folder)
     classifier = PretrainedImageClassifier(**parameters, verbose=int(not quiet))
     classifier.fit(photos.data, photos.target).save(model)
     n_images = len(photos.data) - len(classifier.invalid_images_)
-    click.echo(f"Trained on {n_images} images of {len(classifier.classes_)} classes, and saved as {model}.")
+    click.echo(f"Trained on {n_images} images of {len(classifier.classes_)} classes, and saved as {_shown(model)}.")
 
 
 def _check_output(path: Path, force: bool) -> None:
     """Refuse a file that could not be written, before hours of training."""
     if path.is_dir():
         raise click.ClickException(f"{path} is a folder. Name a file in it, such as {path / 'model.sktl'}.")
+    if path.exists() and not path.is_file():
+        raise click.ClickException(f"{path} is a pipe or a device, which is never replaced. Name another file.")
     if path.exists() and not force:
         raise click.ClickException(f"{path} is there already. Pass --force to replace it, or another name.")
     try:
-        with tempfile.TemporaryFile(dir=path.parent):
+        with tempfile.TemporaryFile(dir=os.path.dirname(os.path.realpath(path))):
             pass
     except OSError as error:
         raise click.ClickException(f"{path} cannot be written: {error.strerror}.") from error
+
+
+def _check_checkpoint(checkpoint: str | None) -> None:
+    if checkpoint is not None and os.path.exists(checkpoint) and not os.path.isdir(checkpoint):
+        raise click.ClickException(f"--checkpoint: {checkpoint} is not a folder. Name one; it need not be there yet.")
 
 
 @main.command()
@@ -204,14 +245,13 @@ def predict(model: str, images: tuple[str, ...], form: str | None, quiet: bool, 
     probabilities = classifier.predict_proba(list(images))
     winners = probabilities.argmax(axis=1)
     names = [str(name) for name in classifier.classes_]
-    paths = [click.format_filename(path) for path in images]
-    rows = [(path, names[k], row[k]) for path, k, row in zip(paths, winners, probabilities, strict=True)]
+    rows = [(path, names[k], row[k]) for path, k, row in zip(images, winners, probabilities, strict=True)]
     if form == "json":
         records = [
             {"image": path, "prediction": name, "probability": p, "probabilities": dict(zip(names, row, strict=True))}
             for (path, name, p), row in zip(rows, probabilities.tolist(), strict=True)
         ]
-        click.echo(json.dumps(records, indent=1, ensure_ascii=False))
+        _print_json(records)
     else:
         heading = ("image", "prediction", "probability")
         _print_rows([heading, *((path, name, f"{p:.4f}") for path, name, p in rows)], as_csv=form == "csv")
@@ -219,7 +259,7 @@ def predict(model: str, images: tuple[str, ...], form: str | None, quiet: bool, 
 
 @main.command()
 @click.argument("model")
-@click.argument("folder")
+@click.argument("folder", type=_Folder())
 @click.option("--json", "form", flag_value="json", help="All figures as JSON.")
 @_machine
 def evaluate(model: str, folder: str, form: str | None, quiet: bool, **machine: Any) -> None:
@@ -237,19 +277,27 @@ def evaluate(model: str, folder: str, form: str | None, quiet: bool, **machine: 
     labels = np.unique(np.concatenate([photos.target, predictions]))
     confusion = confusion_matrix(photos.target, predictions, labels=labels)
     accuracy = float((photos.target == predictions).mean())
-    report = classification_report(
-        photos.target, predictions, labels=labels, zero_division=0.0, digits=3, output_dict=form == "json"
-    )
     if form == "json":
-        per_class = {str(label): report[label] for label in labels}
-        figures = {"accuracy": accuracy, "classes": per_class, "confusion": confusion.tolist()}
-        click.echo(json.dumps(figures, indent=1, ensure_ascii=False))
+        per_class = _figures_of_classes(photos.target, predictions, labels)
+        _print_json({"accuracy": accuracy, "classes": per_class, "confusion": confusion.tolist()})
         return
+    shown = [_shown(label) for label in labels]
+    report = classification_report(
+        photos.target, predictions, labels=labels, target_names=shown, zero_division=0.0, digits=3
+    )
     click.echo(f"Accuracy {accuracy:.4f} on {len(predictions)} images.\n\n{report}")
     click.echo("Truth in rows, predictions in columns:\n")
     short = [str(number) for number in range(1, len(labels) + 1)]
-    cells = [[number, name, *map(str, row)] for number, name, row in zip(short, labels, confusion, strict=True)]
+    cells = [[number, name, *map(str, row)] for number, name, row in zip(short, shown, confusion, strict=True)]
     _print_rows([["", "", *short], *cells], words=(1,))
+
+
+def _figures_of_classes(truth: np.ndarray, predictions: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    """Return precision, recall, F1 and number of images by class, whatever the classes are called."""
+    figures = precision_recall_fscore_support(truth, predictions, labels=labels, zero_division=0.0)
+    names = ("precision", "recall", "f1-score", "support")
+    rows = zip(*(column.tolist() for column in figures), strict=True)
+    return {str(label): dict(zip(names, row, strict=True)) for label, row in zip(labels, rows, strict=True)}
 
 
 @main.command()
@@ -258,7 +306,7 @@ def backbones(pattern: str | None) -> None:
     """List pretrained networks: parameters, image size, and where their weights come from.
 
     Without PATTERN, those of sktl and torchvision; with it, also those of timm, of which there are more than a
-    thousand. A star marks networks whose weights are on this machine.
+    thousand: listing them all takes minutes. A star marks networks whose weights are on this machine.
 
     \b
     sktl backbones
@@ -277,7 +325,7 @@ def backbones(pattern: str | None) -> None:
 
 @main.command()
 @click.argument("paths", nargs=-1, required=True, metavar="FOLDER|IMAGES...")
-@_parameter("n_jobs", _OrWord(click.INT, _NONE), "Threads; -1 is all cores.")
+@_parameter("n_jobs", _OrWord(_Threads(), _NONE), "Threads; -1 is all cores.")
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 def check(paths: tuple[str, ...], n_jobs: int | None, quiet: bool) -> None:
     """List the images that cannot be used, and why, before a fit begins.
@@ -306,11 +354,20 @@ def _load_classifier(path: str, quiet: bool, device: str, **machine: Any) -> Pre
     return estimator.set_params(**machine, verbose=int(not quiet))
 
 
+def _print_json(value: Any) -> None:
+    text = json.dumps(value, indent=1, ensure_ascii=False)
+    # Bytes of names that are not UTF-8 stay as JSON's own escapes, so that names differ as they do on the disk.
+    click.echo(text.encode("utf-8", "backslashreplace").decode())
+
+
 def _print_rows(rows: Sequence[Sequence[str]], as_csv: bool = False, words: Iterable[int] = (0, 1)) -> None:
     """Print rows as a table, or as comma-separated values."""
     if as_csv:
-        csv.writer(sys.stdout, lineterminator="\n").writerows(rows)
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([*map(click.format_filename, row)] for row in rows)
+        click.echo(text.getvalue(), nl=False)
         return
+    rows = [[*map(_shown, row)] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         adjusted = [

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import secrets
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,25 +34,42 @@ _TYPES = {
 Tensors = Mapping[str, torch.Tensor]
 
 
-def write_model(path: str | os.PathLike[str], document: Mapping[str, Any], tensors: Tensors) -> None:
+def write_model(
+    path: str | os.PathLike[str], document: Mapping[str, Any], tensors: Tensors, private: bool = False
+) -> None:
     """Write a document and tensors to a file, which is there completely or not at all.
+
+    Parameters
+    ----------
+    path : path
+        A symbolic link is followed.
+    document : mapping
+        To be kept as JSON.
+    tensors : mapping of str to Tensor
+    private : bool, default=False
+        Whether its owner alone may read the file; else whoever may read other new files of this process.
 
     Raises
     ------
     ModelFileNotFoundError
         If there is no such folder.
     OSError
-        If it cannot be written; nothing is left behind then, and a file of that name stays as it was.
+        If it cannot be written, or is a folder, a pipe or a device; nothing is left behind then, and what has that name
+        stays as it was.
     """
     text = json.dumps(document, allow_nan=False)
     # Copies: the format knows neither shared memory nor strides.
     plain = {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()}
     metadata = {_FORMAT: str(FORMAT), _DOCUMENT: text, _DOCUMENT_DIGEST: _digest(text, {})}
     metadata[_DIGEST] = _digest(text, plain)
-    target = Path(path)
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        kind = IsADirectoryError if target.is_dir() else OSError
+        raise kind(f"{os.fspath(path)!r} is not a regular file, and is not replaced. Name another file.")
     if not target.parent.is_dir():
         raise ModelFileNotFoundError(f"The folder {os.fspath(target.parent)!r} does not exist. Make it before saving.")
     draft = target.with_name(f".{target.name[:100]}.{os.getpid()}.{secrets.token_hex(4)}")
+    mode = _create(draft, 0o600 if private else 0o666)
     try:
         try:
             safetensors.torch.save_file(plain, draft, metadata)
@@ -59,10 +77,20 @@ def write_model(path: str | os.PathLike[str], document: Mapping[str, Any], tenso
             raise OSError(f"{os.fspath(path)!r} cannot be written: {error}") from error
         with open(draft, "rb+") as file:
             os.fsync(file.fileno())
+        os.chmod(draft, mode)  # the library's file is its owner's alone
         os.replace(draft, target)
     finally:
         with contextlib.suppress(OSError):
             draft.unlink()
+
+
+def _create(path: Path, mode: int) -> int:
+    """Make an empty file; return its mode, less what the process's umask, or the folder, takes away."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        return stat.S_IMODE(os.fstat(descriptor).st_mode)
+    finally:
+        os.close(descriptor)
 
 
 def _digest(text: str, tensors: Tensors) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, overload
 
 from .exceptions import MissingPackageError
@@ -73,7 +73,7 @@ class RankedBackbone:
     megabytes: float = math.nan
     n_features: int | None = None
     status: str
-    params: dict[str, Any]
+    params: dict[str, Any] = field(hash=False)
 
 
 class BackboneRanking(Sequence[RankedBackbone]):
@@ -123,7 +123,7 @@ class BackboneRanking(Sequence[RankedBackbone]):
         except ImportError as error:
             raise MissingPackageError("to_frame needs pandas, which is not installed: pip install pandas") from error
 
-        columns = [field.name for field in fields(RankedBackbone) if field.name != "params"]
+        columns = [column.name for column in fields(RankedBackbone) if column.name != "params"]
         frame = pandas.DataFrame([vars(row) for row in self.rows], columns=columns)
         return frame.astype({"rank": "Int64", "n_features": "Int64"})  # which may be missing
 

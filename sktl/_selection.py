@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -235,12 +237,12 @@ def rank_backbones(
     template._check_parameters()
     if not isinstance(random_state, Integral):  # the networks share one draw
         template.random_state = template._seeds(1)[0]
-    scorer = _check_scoring(scoring)
     backbone_seed, *_ = template._seeds(4)
     resolved = [_resolve(params, backbone_seed) for params in entries]
     samples = template._as_samples(X, reset=True)
     targets = check_targets(y, None, None, len(samples))
-    trial = _Trial(template, resolve_device(device), samples, targets, _splits(cv, targets, groups), scorer)
+    splits, scorer = _splits(cv, targets, groups), _check_scoring(scoring, targets)
+    trial = _Trial(template, resolve_device(device), samples, targets, splits, scorer)
     rows = [row if backbone is None else trial.measure(row, backbone) for row, backbone in resolved]
     return BackboneRanking(rows, scoring if isinstance(scoring, str) else "score")
 
@@ -279,26 +281,69 @@ def _resolve(params: dict[str, Any], seed: int) -> tuple[RankedBackbone, Backbon
     wanted, weights = params["backbone"], params.get("weights", "default")
     try:
         backbone = resolve_backbone(wanted, weights, params.get("image_size"), seed)
-    except UnknownBackboneError:
+    except (UnknownBackboneError, InvalidParameterError):
         raise
     except (BackboneError, WeightsError) as error:
-        name = wanted if isinstance(wanted, str) else qualified_name(wanted)
-        return RankedBackbone(backbone=name, weights=str(weights), status=str(error), params=params), None
-    named = RankedBackbone(backbone=backbone.name, weights=backbone.weights, status=OK, params=params)
+        status = str(error)
+    except Exception as error:  # whatever a callable raises is a fault of that network alone
+        if isinstance(wanted, str):
+            raise
+        status = f"The callable raised {type(error).__name__}: {error}"
+    else:
+        status = OK
+    name = wanted if isinstance(wanted, str) else _called(wanted)
+    if status != OK:
+        return RankedBackbone(backbone=name, weights=str(weights), status=status, params=params), None
+    named = RankedBackbone(backbone=name, weights=backbone.weights, status=OK, params=params)
     return replace(named, image_size=backbone.preprocessing.crop), backbone
 
 
-def _check_scoring(scoring: Any) -> Callable[..., float]:
+def _called(function: Any) -> str:
+    """Return what a callable is called; of one with some arguments bound, the name of the function within."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return qualified_name(function)
+
+
+def _check_scoring(scoring: Any, targets: Targets) -> Callable[..., float]:
+    """Return the scorer, tried on features of noise before any image passes through a network."""
+    if not isinstance(scoring, str) and not callable(scoring):
+        raise InvalidParameterError(f"scoring={scoring!r} must be the name of one scorer, or one callable.")
+    layer = _OutputLayer()
+    labels = targets.classes.repeat(2)
+    noise = np.random.default_rng(0).random((len(labels), 2), dtype=np.float32)
     try:
-        return check_scoring(_OutputLayer(), scoring)
-    except (ValueError, TypeError) as error:
-        raise InvalidParameterError(f"scoring={scoring!r} is not possible: {error}") from error
+        scorer = check_scoring(layer, scoring)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of noise, nothing is worth a warning
+            score = scorer(layer.fit(noise, labels), noise, labels)
+    except Exception as error:  # a callable may raise anything
+        raise InvalidParameterError(f"scoring={scoring!r} is not possible with this y: {error}") from error
+    if not isinstance(score, Real | np.number):
+        raise InvalidParameterError(f"scoring={scoring!r} returned a {type(score).__name__}; it must return a number.")
+    return scorer
 
 
 def _splits(cv: Any, targets: Targets, groups: Any) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return the folds, the same for all networks."""
+    if groups is not None and np.shape(groups)[:1] != targets.codes.shape:
+        raise InvalidParameterError(
+            f"groups has shape {np.shape(groups)}: pass one group for each of {len(targets.codes)} images."
+        )
     try:
         folds = check_cv(cv, targets.codes, classifier=True)
-        return list(folds.split(np.zeros(len(targets.codes)), targets.codes, groups))
-    except (ValueError, TypeError) as error:
+        splits = list(folds.split(np.zeros(len(targets.codes)), targets.codes, groups))
+        if not splits:
+            raise ValueError("it has no folds.")
+        for number, (train, test) in enumerate(splits):
+            _check_fold(targets.codes, number, train, test)
+    except (ValueError, TypeError, IndexError) as error:
         raise InvalidParameterError(f"cv={cv!r} is not possible with this y: {error}") from error
+    return splits
+
+
+def _check_fold(codes: np.ndarray, number: int, train: np.ndarray, test: np.ndarray) -> None:
+    if not len(codes[test]):
+        raise ValueError(f"fold {number} scores no images.")
+    if len(np.unique(codes[train])) < 2:
+        raise ValueError(f"fold {number} trains on fewer than two classes. Shuffle, or stratify by class.")

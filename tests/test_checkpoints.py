@@ -203,10 +203,16 @@ def test_what_is_only_said_about_a_fit_does_not_make_it_another(tmp_path, epochs
     assert len(epochs) == n_epochs
 
 
+@pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX")
+def test_states_are_for_their_owner_alone(tmp_path):
+    classifier("stages", tmp_path).fit(X, Y)
+    assert {file.stat().st_mode & 0o777 for file in tmp_path.glob("*.checkpoint")} == {0o600}
+
+
 def test_a_disk_that_is_full_is_a_warning(tmp_path, monkeypatch):
     expected = outcome(classifier("stages", None).fit(X, Y))
 
-    def full(*args):
+    def full(*args, **options):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(_checkpoints, "write_model", full)

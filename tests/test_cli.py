@@ -129,6 +129,23 @@ def test_a_value_that_no_option_can_have_is_a_wrong_use(photos, tmp_path, option
     assert option[0] in err
 
 
+@pytest.mark.parametrize("command", [["fit", "-o", "m"], ["predict", "m"], ["check"]])
+def test_no_command_takes_no_threads(photos, command):
+    assert "0 threads do nothing" in run(*command, photos, "--n-jobs", "0", status=2)[1]
+
+
+@pytest.mark.parametrize("command", [["fit", "-o", "m"], ["evaluate", "m"]])
+def test_an_empty_folder_is_not_the_current_one(command):
+    assert "it is empty. Name a folder" in run(*command, "", status=2)[1]
+
+
+def test_a_checkpoint_that_is_a_file_is_named_before_training(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(PretrainedImageClassifier, "fit", None)
+    (tmp_path / "run").touch()
+    _, err = run("fit", photos, "-o", tmp_path / "m", "--checkpoint", tmp_path / "run", status=1)
+    assert err == f"Error: --checkpoint: {tmp_path / 'run'} is not a folder. Name one; it need not be there yet.\n"
+
+
 def test_a_value_that_the_library_refuses_is_its_message(photos, tmp_path):
     assert "'lr'" in run("fit", photos, "-o", tmp_path / "m", "--lr", "-1", status=1)[1]
     _, err = run("fit", photos, "-o", tmp_path / "m", "--backbone", "resnet19", status=1)
@@ -186,6 +203,10 @@ def test_an_output_that_cannot_be_written_is_named_before_training(photos, tmp_p
     assert err == f"Error: {tmp_path / 'absent' / 'm'} cannot be written: No such file or directory.\n"
     assert f"{tmp_path} is a folder" in run("fit", photos, "-o", tmp_path, status=1)[1]
 
+    if os.name != "nt":
+        _, err = run("fit", photos, "-o", os.devnull, "--force", status=1)
+        assert err == f"Error: {os.devnull} is a pipe or a device, which is never replaced. Name another file.\n"
+
     def refuse(**options):
         raise PermissionError(13, "Permission denied")
 
@@ -219,6 +240,60 @@ def test_names_of_files_may_hold_anything(photos, model, tmp_path):
     out, _ = run("predict", model, odd, "--csv")
     assert list(csv.reader(io.StringIO(out)))[1][0] == str(odd)
     assert json.loads(run("predict", model, odd, "--json")[0])[0]["image"] == str(odd)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes")
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8:strict"])
+def test_names_that_the_output_cannot_hold_are_no_error(tmp_path, monkeypatch, encoding):
+    """A class and a model whose names are Latin-1, as from an old archive; safetensors reads no such model."""
+    folder = make_photos(tmp_path / "photos")
+    (folder / "sky").rename(folder / "ciel \udce9")
+    image = folder / "ciel \udce9" / "0.jpg"
+    odd, model = tmp_path / "mod\udce8le.sktl", tmp_path / "m"
+    # What a process of this encoding has: a runner's own output takes all that is text.
+    streams = [io.TextIOWrapper(io.BytesIO(), *encoding.split(":")) for _ in range(5)]
+    commands = [
+        ("fit", folder, "-o", odd, *QUICK), ("predict", model, image, "-q"), ("predict", model, image, "--csv", "-q"),
+        ("predict", model, image, "--json", "-q"), ("evaluate", model, folder, "-q"),
+    ]  # fmt: skip
+    written = []
+    for stream, command in zip(streams, commands, strict=True):
+        monkeypatch.setattr(sys, "stdout", stream)
+        with pytest.raises(SystemExit) as ended:
+            _cli.main([str(word) for word in command])
+        assert ended.value.code == 0
+        stream.flush()
+        if odd.exists():
+            odd.rename(model)
+        written.append(stream.buffer.getvalue().decode("utf-8"))
+    monkeypatch.undo()
+    assert "mod" in written[0]
+    assert "saved as" in written[0]
+    assert "ciel" in written[1]
+    assert next(csv.DictReader(io.StringIO(written[2])))["prediction"].startswith("ciel ")
+    assert json.loads(written[3])[0]["prediction"] == "ciel \udce9"
+    assert "ciel" in written[4]
+
+
+def test_a_table_never_steers_the_terminal(model, photos, monkeypatch):
+    clf = load(model)
+    clf.classes_ = np.array(["\x1b[2Jlemon", "sk\ny\u202e"])
+    monkeypatch.setattr(_cli, "load", lambda path, device: clf)
+    for command, target in (("predict", photos / "sky" / "0.jpg"), ("evaluate", photos)):
+        out, _ = run(command, model, target, "-q")
+        assert "sk\N{REPLACEMENT CHARACTER}y" in out
+        assert not set(out) & {"\x1b", "\u202e"}
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError("Unable to allocate 1 TiB"), UnicodeDecodeError("utf-8", b"a", 0, 1, "no")]
+)
+def test_what_only_python_names_has_no_traceback(photos, tmp_path, monkeypatch, error):
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr(PretrainedImageClassifier, "fit", fail)
+    assert str(error) in run("fit", photos, "-o", tmp_path / "m", status=1)[1]
 
 
 def test_an_image_that_cannot_be_used_is_an_error_and_not_left_out(photos, model, tmp_path):
@@ -269,6 +344,17 @@ def test_the_evaluation_counts_what_was_taken_for_what(model, tmp_path):
     assert figures["accuracy"] == 7 / 9
     assert figures["confusion"] == [[0, 0, 1], [0, 3, 0], [0, 1, 4]]
     assert figures["classes"]["sky"]["recall"] == 0.8
+
+
+def test_figures_of_a_class_are_its_own_whatever_it_is_called(photos, model, tmp_path):
+    expected = json.loads(run("evaluate", model, photos, "--json")[0])["classes"]
+    folder = make_photos(tmp_path / "test")
+    for old, new in (("lemon", "accuracy"), ("sky", "macro avg")):
+        (folder / old).rename(folder / new)
+    run("fit", folder, "-o", tmp_path / "m", *QUICK)
+    found = json.loads(run("evaluate", tmp_path / "m", folder, "--json")[0])["classes"]
+    assert found == {"accuracy": expected["lemon"], "macro avg": expected["sky"]}
+    assert found["accuracy"] == {"precision": 1.0, "recall": 1.0, "f1-score": 1.0, "support": 6}
 
 
 # -------------------------------------------------------------------------------------------------- backbones and check

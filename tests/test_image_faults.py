@@ -23,7 +23,7 @@ from processes import in_child, needs_fork
 
 from sktl import Preprocessing, PretrainedImageClassifier, PretrainedImageEncoder, check_images
 from sktl._pixels import ImageProblem, decode
-from sktl.exceptions import InvalidImageError, InvalidImageWarning, InvalidInputError
+from sktl.exceptions import InvalidImageError, InvalidImageWarning, InvalidInputError, InvalidParameterError
 
 RNG = np.random.default_rng(0)
 NOISE = Image.fromarray(RNG.integers(0, 256, (30, 40, 3), np.uint8))
@@ -343,3 +343,9 @@ def test_a_mutated_file_decodes_or_is_named_within_bounds(first, last):
     passed, decoded = in_child(decode_mutations, first, last)
     assert passed >= (last - first) / 2
     assert 0.05 < decoded / (last - first) < 0.95
+
+
+@pytest.mark.parametrize("n_jobs", [0, 1.5, True, "2"])
+def test_images_are_not_checked_by_no_threads(n_jobs):
+    with pytest.raises(InvalidParameterError, match=r"n_jobs=.* must be None, a number of threads, or -1"):
+        check_images([np.zeros((8, 8), np.uint8)], n_jobs=n_jobs)

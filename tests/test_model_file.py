@@ -164,6 +164,35 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monke
     assert read(tmp_path / "x")[0] == {"old": 1}
 
 
+@pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX")
+@pytest.mark.parametrize("umask", [0o022, 0o007, 0o077])
+@pytest.mark.parametrize("private", [False, True])
+def test_a_file_may_be_read_by_whom_the_umask_says(tmp_path, umask, private):
+    before = os.umask(umask)
+    try:
+        for _ in range(2):  # new, and replaced
+            write_model(tmp_path / "x", {}, TENSORS, private)
+            assert (tmp_path / "x").stat().st_mode & 0o777 == (0o600 if private else 0o666 & ~umask)
+    finally:
+        os.umask(before)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links and pipes of POSIX")
+def test_links_are_followed_and_what_is_no_file_is_not_replaced(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("folder/x")  # which is not there at first
+    for n in range(2):
+        write_model(tmp_path / "link", {"n": n}, TENSORS)
+        assert (tmp_path / "link").is_symlink()
+        assert read(tmp_path / "folder" / "x")[0] == {"n": n}
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("pipe", "folder"):
+        with pytest.raises(OSError, match="is not a regular file"):
+            write_model(tmp_path / name, {}, TENSORS)
+    assert (tmp_path / "pipe").is_fifo()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "link", "pipe"]
+
+
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(ModelFileNotFoundError, match=r"nowhere' does not exist\. Make it before saving"):
         write_model(tmp_path / "nowhere" / "x", {}, TENSORS)

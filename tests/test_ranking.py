@@ -37,6 +37,13 @@ def test_a_score_that_is_not_a_number_is_the_worst():
     assert [row.backbone for row in BackboneRanking([row("odd"), ROWS[1]], "accuracy")] == ["worst", "odd"]
 
 
+def test_rows_may_stand_in_a_set():
+    assert (
+        len({*ROWS, row("worst", 0.5, 0.9, std_score=0.01, million_parameters=3.37, megabytes=13.65, n_features=1280)})
+        == 4
+    )
+
+
 def test_it_prints_as_a_table_with_reasons_below():
     lines = repr(BackboneRanking(ROWS, "accuracy")).splitlines()
     assert " ".join(lines[0].split()) == (

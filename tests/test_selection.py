@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import functools
 import hashlib
 
 import numpy as np
@@ -229,16 +230,37 @@ def test_an_unknown_name_is_an_error_before_any_image_is_read(entry):
     [
         ({"cv": 46}, "cv=46 is not possible"),
         ({"cv": "five"}, "cv='five' is not possible"),
+        ({"cv": []}, "it has no folds"),
+        ({"cv": [(range(45), [])]}, "fold 0 scores no images"),
+        ({"cv": [(range(45), [45])]}, "index 45 is out of bounds"),
+        ({"cv": [(range(0, 45, 3), [1])]}, "fold 0 trains on fewer than two classes"),
+        ({"groups": [0, 1]}, r"groups has shape \(2,\): pass one group for each of 45 images"),
         ({"scoring": "beauty"}, "scoring='beauty' is not possible"),
+        ({"scoring": "f1"}, "scoring='f1' is not possible with this y"),
+        ({"scoring": ["accuracy", "f1_macro"]}, "must be the name of one scorer"),
+        ({"scoring": None}, "must be the name of one scorer"),
+        ({"scoring": lambda layer, X, y: "good"}, "it must return a number"),
+        ({"scoring": lambda layer, X, y: 1 / 0}, "division by zero"),
         ({"cv": GroupKFold(3)}, "not possible with this y"),
         ({"random_state": "x"}, "random_state"),
         ({"n_jobs": 0}, "n_jobs"),
         ({"cache": "off"}, "is not a folder"),
     ],
 )
-def test_parameters_are_checked(parameters, words):
+def test_parameters_are_checked_before_any_pass(parameters, words, monkeypatch):
+    monkeypatch.setattr(FeatureExtractor, "__call__", lambda self, samples: pytest.fail("a pass"))
     with pytest.raises(InvalidParameterError, match=words):
         rank([Pixels], **parameters)
+
+
+def test_a_callable_that_raises_stops_nothing_and_one_with_bound_arguments_has_its_name():
+    def broken():
+        raise OSError("no such file")
+
+    first, last = rank([broken, functools.partial(functools.partial(Pixels))])
+    assert (first.backbone, first.status) == ("Pixels", "ok")
+    assert last.backbone.endswith("broken")
+    assert last.status == "The callable raised OSError: no such file"
 
 
 def test_labels_and_images_are_checked():
