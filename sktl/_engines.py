@@ -115,7 +115,8 @@ class OpenVinoEngine(Engine):
                 self._compiled = pool.submit(CompiledFunction, trunk.compute, pixels, n_threads).result()
             first, second = (self.run(trunk.probe) for _ in range(2))
         except Exception as error:  # whatever the conversion makes of a network
-            raise self._error(f"its conversion fails: {error}") from error
+            reason = " ".join(str(error).split())  # OpenVINO's go over several lines
+            raise self._error(f"its conversion fails: {reason}") from error
         difference = relative_difference(first, trunk.answer)
         if not np.array_equal(first, second, equal_nan=True):
             raise self._error("it gives other features each time that it sees the same images")
