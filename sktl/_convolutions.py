@@ -6,18 +6,18 @@ weights are therefore taken in pieces of at most 3 x 3, each the weights of a co
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch.nn.grad import conv2d_weight
 from torch.overrides import TorchFunctionMode
 
 _WINDOW = 3
 
 
 class FastGradients(TorchFunctionMode):
-    """Within its block, convolutions that torch differentiates slowly on this device are differentiated fast.
+    """Within its block, convolutions that oneDNN differentiates slowly are differentiated fast.
 
     What they return is the same to the bit, gradients are the same but for rounding.
     """
@@ -29,11 +29,6 @@ class FastGradients(TorchFunctionMode):
             if _is_slow(images, weight, _pair(stride), edge, _pair(dilation), groups):
                 return _Depthwise.apply(images, weight, bias, _pair(stride), edge)
         return func(*args, **(kwargs or {}))
-
-
-def has_fast_gradients(device: torch.device) -> bool:
-    """Tell whether `FastGradients` is of use on a device."""
-    return device.type == "cpu" and platform.machine().lower() in ("x86_64", "amd64")
 
 
 def _is_slow(
@@ -91,7 +86,11 @@ class _Depthwise(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (gradient,), (images, weight) = gradients, ctx.saved_tensors
         wanted = [ctx.needs_input_grad[0], False, ctx.has_bias and ctx.needs_input_grad[2]]
-        of_images, _, of_bias = _gradients(gradient, images, weight, ctx.stride, ctx.padding, wanted)
+        # Not torch.nn.grad.conv2d_input, which forgets the memory format of the images.
+        of_images, _, of_bias = torch.ops.aten.convolution_backward(
+            gradient, images, weight, [len(weight)], [ctx.stride] * 2, ctx.padding, [1, 1], False, [0, 0], len(weight),
+            wanted,
+        )  # fmt: skip
         of_weight = None
         if ctx.needs_input_grad[1] and ctx.stride == 1:
             of_weight = _gradient_by_windows(gradient, images, weight)
@@ -100,29 +99,10 @@ class _Depthwise(torch.autograd.Function):
         return of_images, of_weight, of_bias, None, None
 
 
-def _gradients(
-    gradient: torch.Tensor,
-    images: torch.Tensor,
-    weight: torch.Tensor,
-    stride: int,
-    padding: tuple[int, int],
-    wanted: list[bool],
-) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
-    n_channels = len(weight)
-    found: tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None] = torch.ops.aten.convolution_backward(
-        gradient, images, weight, [n_channels], [stride] * 2, list(padding), [1, 1], False, [0, 0], n_channels, wanted
-    )
-    return found
-
-
-def _gradient_of_window(
-    gradient: torch.Tensor, images: torch.Tensor, weight: torch.Tensor, padding: int
-) -> torch.Tensor:
+def _gradient_of_window(gradient: torch.Tensor, images: torch.Tensor, padding: int) -> torch.Tensor:
     """Return the gradient of 3 x 3 weights."""
-    window = weight[:, :, :_WINDOW, :_WINDOW].contiguous(memory_format=torch.channels_last)
-    _, found, _ = _gradients(gradient, images, window, 1, (padding, padding), [False, True, False])
-    assert found is not None
-    return found
+    n_channels = images.shape[1]
+    return conv2d_weight(images, (n_channels, 1, _WINDOW, _WINDOW), gradient, padding=padding, groups=n_channels)
 
 
 def _gradient_by_phases(
@@ -141,7 +121,7 @@ def _gradient_by_phases(
     for top in range(stride):
         for left in range(stride):
             phase = images[:, :, top::stride, left::stride][:, :, :height, :width]
-            found = _gradient_of_window(gradient, phase.contiguous(memory_format=torch.channels_last), weight, 0)
+            found = _gradient_of_window(gradient, phase.contiguous(memory_format=torch.channels_last), 0)
             of_phase = result[:, :, top::stride, left::stride]
             of_phase.copy_(found[:, :, : of_phase.shape[2], : of_phase.shape[3]])
     return result
@@ -168,6 +148,6 @@ def _gradient_by_windows(gradient: torch.Tensor, images: torch.Tensor, weight: t
             start = margin + (down * width + right) * n_channels
             shifted = memory[start : start + images.numel()].view(n, height, width, n_channels).permute(0, 3, 1, 2)
             top, left = reach - down, reach - right
-            found = _gradient_of_window(shifted, images, weight, 1)
+            found = _gradient_of_window(shifted, images, 1)
             result[:, :, top : top + _WINDOW, left : left + _WINDOW] = found
     return result

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 import textwrap
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .exceptions import InvalidParameterError, MissingPackageError
+from .exceptions import InvalidParameterError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,16 +25,6 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p", "h", "d")
 _ROWS_OF_LEGEND = 25
 _INCHES_PER_LETTER = 0.075
 _LETTERS_OF_A_CELL = 30
-
-
-def require(package: str, user: str, extra: str) -> None:
-    """Raise `MissingPackageError` unless an optional package is installed."""
-    try:
-        importlib.import_module(package)
-    except ImportError as error:
-        raise MissingPackageError(
-            f"{user} needs {package}, which is not installed: pip install 'sktl[{extra}]'"
-        ) from error
 
 
 def styled(default: dict[str, Any], given: dict[str, Any] | None, artist: Any) -> dict[str, Any]:

@@ -9,8 +9,9 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils import get_tags
 
-from ._drawing import axes_grid, fitted, legend_beside, legend_size, require, style, styled
+from ._drawing import axes_grid, fitted, legend_beside, legend_size, style, styled
 from ._labels import check_labels
+from ._optional import require
 from ._pictures import read_pictures, samples_for
 from .exceptions import InvalidInputError, InvalidParameterError
 
@@ -140,7 +141,7 @@ class FeatureMapDisplay:
         InvalidImageError
             If images cannot be read.
         """
-        require("matplotlib", f"{cls.__name__}.from_estimator", "plot")
+        require("matplotlib", f"{cls.__name__}.from_estimator", "sktl[plot]")
         if projection != "pca" and not hasattr(projection, "fit_transform"):
             raise InvalidParameterError(f'projection={projection!r} must be "pca", or have the method fit_transform.')
         features = np.asarray(estimator.transform(X))
@@ -174,7 +175,7 @@ class FeatureMapDisplay:
         InvalidInputError
             If coordinates, labels and thumbnails do not go together, or labels are missing.
         """
-        require("matplotlib", f"{type(self).__name__}.plot", "plot")
+        require("matplotlib", f"{type(self).__name__}.plot", "sktl[plot]")
         coordinates, y = self._checked()
         classes = [] if y is None else np.unique(y).tolist()
         labels = [fitted(label, _LETTERS) for label in classes]

@@ -23,13 +23,22 @@ from torch import nn
 
 from ._batches import Batch, ImageInputs, Inputs, LabelledInputs, TrainingBatches, ValidationBatches
 from ._checkpoints import Checkpoint, Keeping, fit_from
-from ._convolutions import FastGradients, has_fast_gradients
+from ._convolutions import FastGradients
 from ._cut import Cut
 from ._labels import Targets
 from ._nets import OutputLayer, TailRecipe, WeightedNet, as_output_layer, net_arguments, restored
 from ._optimizers import PairedOptimizer
 from ._preprocessing import Preprocessing
-from ._torch import draws_from_globals, generator, halved, place, seeded_globals, single_threaded, within_memory
+from ._torch import (
+    draws_from_globals,
+    generator,
+    halved,
+    place,
+    seeded_globals,
+    single_threaded,
+    uses_onednn,
+    within_memory,
+)
 from ._training import Standardization, appearance
 from .exceptions import DeviceMemoryError, DeviceWarning, TrainingError
 
@@ -181,7 +190,7 @@ class _TailNet(WeightedNet):
         draw = generator(*batch.seeds, number, _DROPPED)
         device = module.output.weight.device
         seeded = seeded_globals(draw.initial_seed(), device) if self.draws else contextlib.nullcontext()
-        fast = FastGradients() if has_fast_gradients(device) and not self.recipe.compile else contextlib.nullcontext()
+        fast = FastGradients() if uses_onednn(device) and not self.recipe.compile else contextlib.nullcontext()
         with seeded, torch.autocast(device.type, torch.bfloat16, enabled=self.recipe.amp), fast:
             logits = module(inputs, draw)
         codes, weights = batch.targets[0].to(device), batch.targets[1].to(logits.dtype).to(device)

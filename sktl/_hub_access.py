@@ -7,20 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from .exceptions import HubRequestError, InvalidParameterError, MissingPackageError
+from ._optional import require
+from .exceptions import HubRequestError, InvalidParameterError
 
 MODEL_FILE = "model.safetensors"
 
 
 def open_hub() -> Any:
     """Return huggingface_hub; raise `MissingPackageError` if it is not there."""
-    try:
-        import huggingface_hub
-    except ImportError as error:
-        raise MissingPackageError(
-            "Sharing models needs huggingface_hub, which is not installed: pip install 'sktl[hub]'."
-        ) from error
-    return huggingface_hub
+    return require("huggingface_hub", "Sharing models", "sktl[hub]")
 
 
 def check_repo_id(repo_id: Any) -> None:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._drawing import WRONG, axes_grid, check_count, letters_across, picture_cell, require, show_picture, with_percent
+from ._drawing import WRONG, axes_grid, check_count, letters_across, picture_cell, show_picture, with_percent
 from ._images import Sample
 from ._labels import check_labels
+from ._optional import require
 from ._pictures import read_pictures, samples_for
 from .exceptions import InvalidInputError, InvalidParameterError
 
@@ -133,7 +134,7 @@ class PredictionsDisplay:
         MissingPackageError, InvalidParameterError, InvalidInputError, InvalidImageError
             As by :meth:`from_predictions`.
         """
-        require("matplotlib", f"{cls.__name__}.from_estimator", "plot")
+        require("matplotlib", f"{cls.__name__}.from_estimator", "sktl[plot]")
         _check_choice(select, n_images, n_columns)
         samples = samples_for(estimator, X, image_shape)
         proba, classes = estimator.predict_proba(X), estimator.classes_
@@ -198,7 +199,7 @@ class PredictionsDisplay:
         InvalidImageError
             If images that are to be shown cannot be read.
         """
-        require("matplotlib", f"{cls.__name__}.from_predictions", "plot")
+        require("matplotlib", f"{cls.__name__}.from_predictions", "sktl[plot]")
         _check_choice(select, n_images, n_columns)
         classes = np.unique(check_labels(y_true)) if classes is None else classes
         samples = samples_for(None, X, image_shape)
@@ -256,7 +257,7 @@ class PredictionsDisplay:
         display : PredictionsDisplay
             Itself.
         """
-        require("matplotlib", f"{type(self).__name__}.plot", "plot")
+        require("matplotlib", f"{type(self).__name__}.plot", "sktl[plot]")
         lines = 3 if np.array_equal(self.y_pred, self.y_true) else 4
         n = max(1, len(self.images))
         self.figure_, self.axes_ = axes_grid(ax, n, n_columns, picture_cell(self.images, lines))

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, overload
 
-from .exceptions import MissingPackageError
+from ._optional import require
 
 OK = "ok"
 _HEADINGS = {
@@ -118,10 +118,7 @@ class BackboneRanking(Sequence[RankedBackbone]):
         MissingPackageError
             If pandas is not installed.
         """
-        try:
-            import pandas
-        except ImportError as error:
-            raise MissingPackageError("to_frame needs pandas, which is not installed: pip install pandas") from error
+        pandas = require("pandas", "to_frame", "pandas")
 
         columns = [column.name for column in fields(RankedBackbone) if column.name != "params"]
         frame = pandas.DataFrame([vars(row) for row in self.rows], columns=columns)

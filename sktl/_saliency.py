@@ -13,8 +13,9 @@ from scipy.ndimage import map_coordinates
 from sklearn.utils.validation import check_is_fitted
 
 from ._classifier import PretrainedImageClassifier
-from ._drawing import axes_grid, check_count, letters_across, picture_cell, require, show_picture, with_percent
+from ._drawing import axes_grid, check_count, letters_across, picture_cell, show_picture, with_percent
 from ._gradcam import class_maps, find_place
+from ._optional import require
 from ._pictures import picture, read_each
 from ._pixels import decode
 from ._preprocessing import Preprocessing
@@ -152,7 +153,7 @@ class SaliencyDisplay:
             If `layer` is none, or returns no map of places, or `n_columns` or `alpha` has no legal value.
         """
         for package in ("matplotlib", "captum"):
-            require(package, f"{cls.__name__}.from_estimator", "explain")
+            require(package, f"{cls.__name__}.from_estimator", "sktl[explain]")
         if not isinstance(estimator, PretrainedImageClassifier):
             raise InvalidInputError(
                 f"estimator is a {type(estimator).__name__}; pass a PretrainedImageClassifier, such as the "
@@ -214,7 +215,7 @@ class SaliencyDisplay:
         InvalidParameterError
             If `n_columns` is no integer of at least 1, or `alpha` not in [0, 1].
         """
-        require("matplotlib", f"{type(self).__name__}.plot", "explain")
+        require("matplotlib", f"{type(self).__name__}.plot", "sktl[explain]")
         _check_style(n_columns, alpha)
         from matplotlib import colormaps
         from matplotlib.colors import ListedColormap

@@ -100,7 +100,7 @@ def release_memory(device: torch.device) -> None:
 def within_memory(attempt: Callable[[], Result], shrink: Callable[[], None], device: torch.device) -> Result:
     """Return what a function returns, called again after `shrink` each time that an accelerator's memory is too small.
 
-    On a CPU it is called once: there the system decides what becomes of processes that want too much.
+    A CPU raises no error of that kind: there the system decides what becomes of processes that want too much.
     """
     while True:
         try:
@@ -128,13 +128,18 @@ def halved(size: int, what: str, device: torch.device) -> int:
     return math.ceil(size / 2)
 
 
+def uses_onednn(device: torch.device) -> bool:
+    """Tell whether the fast convolutions of a device are those that oneDNN has for x86 processors."""
+    return device.type == "cpu" and platform.machine().lower() in ("x86_64", "amd64")
+
+
 def place(network: Network, device: torch.device) -> Network:
     """Move a network to a device, in the memory format and with the kernels that are fastest there; return it."""
     network.to(device).to(memory_format=torch.channels_last)
     # With one thread and a small batch, torch leaves plain 1 x 1 convolutions to a general matrix product, which on
     # some x86 processors takes twice as long as oneDNN. It takes dilated ones to oneDNN; a single point has nothing to
     # dilate.
-    dilation = 2 if device.type == "cpu" and platform.machine().lower() in ("x86_64", "amd64") else 1
+    dilation = 2 if uses_onednn(device) else 1
     for module in network.modules():
         if isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and module.padding in ((0, 0), "valid"):
             module.dilation = (dilation, dilation)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from ._drawing import COLOURS, axes_grid, require, styled
+from ._drawing import COLOURS, axes_grid, styled
+from ._optional import require
 from .exceptions import InvalidInputError
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class TrainingCurveDisplay:
         InvalidInputError
             If the estimator keeps no history.
         """
-        require("matplotlib", f"{cls.__name__}.from_estimator", "plot")
+        require("matplotlib", f"{cls.__name__}.from_estimator", "sktl[plot]")
         check_is_fitted(estimator)
         history = getattr(estimator, "history_", None)
         if not history:
@@ -122,7 +123,7 @@ class TrainingCurveDisplay:
         display : TrainingCurveDisplay
             Itself.
         """
-        require("matplotlib", f"{type(self).__name__}.plot", "plot")
+        require("matplotlib", f"{type(self).__name__}.plot", "sktl[plot]")
         from matplotlib.ticker import MaxNLocator
 
         losses = [name for name in self.scores if name.endswith("loss")]

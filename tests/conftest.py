@@ -6,6 +6,8 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
+
 # SciPy reads it at import, and one of scikit-learn's checks is skipped without it.
 os.environ["SCIPY_ARRAY_API"] = "1"
 sys.path.insert(0, str(Path(__file__).parent))
@@ -15,3 +17,19 @@ def pytest_configure(config):
     """Let warnings of ours be errors; not in pyproject.toml, where pytest imports sktl before coverage is measured."""
     for kind in ("BackboneWarning", "ImageFolderWarning"):
         config.addinivalue_line("filterwarnings", f"error::sktl.exceptions.{kind}")
+
+
+@pytest.fixture
+def simulated_cuda(monkeypatch):
+    """Let tensors that are sent to CUDA stay where they are; all else behaves as on an accelerator."""
+    import torch  # not before the environment is set
+
+    to = torch.Tensor.to
+
+    def stay(self, *arguments, **named):
+        cpu = torch.device("cpu")
+        replaced = [cpu if isinstance(a, torch.device) and a.type == "cuda" else a for a in arguments]
+        return to(self, *replaced, **named)
+
+    monkeypatch.setattr(torch.Tensor, "to", stay)
+    return torch.device("cuda")

@@ -8,9 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from sktl._convolutions import FastGradients, has_fast_gradients
-
-CPU = torch.device("cpu")
+from sktl._convolutions import FastGradients
 
 
 def gradients(convolution, images, fast):
@@ -116,10 +114,3 @@ def test_weights_alone_or_images_alone_may_want_gradients():
     weights = torch.linspace(-1, 1, output.numel()).view(output.shape).cos()
     (found,) = torch.autograd.grad((output * weights).sum(), [convolution.weight])
     assert torch.allclose(found, expected, atol=1e-4)
-
-
-@pytest.mark.parametrize("machine", ["x86_64", "AMD64", "arm64", "aarch64"])
-def test_it_is_for_x86_processors(monkeypatch, machine):
-    monkeypatch.setattr("platform.machine", lambda: machine)
-    assert has_fast_gradients(CPU) == (machine.lower() in ("x86_64", "amd64"))
-    assert not has_fast_gradients(torch.device("cuda"))

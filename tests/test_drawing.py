@@ -17,11 +17,10 @@ from sktl._drawing import (
     legend_beside,
     letters_across,
     percent,
-    require,
     style,
     with_percent,
 )
-from sktl.exceptions import InvalidParameterError, MissingPackageError
+from sktl.exceptions import InvalidParameterError
 
 
 def test_the_first_104_classes_look_different():
@@ -103,9 +102,3 @@ def test_a_legend_has_any_label():
     ax = Figure().add_subplot()
     legend_beside(ax, ax.plot(np.ones((2, 3))), labels)
     assert [text.get_text() for text in ax.get_legend().get_texts()] == labels
-
-
-def test_what_is_missing_is_named_with_its_remedy():
-    with pytest.raises(MissingPackageError, match=r"X.plot needs not_there.*pip install 'sktl\[plot\]'"):
-        require("not_there", "X.plot", "plot")
-    assert issubclass(MissingPackageError, ImportError)

@@ -209,19 +209,6 @@ class Busy(nn.Module):
         return self
 
 
-@pytest.fixture
-def simulated_cuda(monkeypatch):
-    """Let tensors that are sent to CUDA stay where they are; all else of an engine behaves as on an accelerator."""
-    to = torch.Tensor.to
-
-    def stay(self, *arguments, **named):
-        replaced = [CPU if isinstance(a, torch.device) and a.type == "cuda" else a for a in arguments]
-        return to(self, *replaced, **named)
-
-    monkeypatch.setattr(torch.Tensor, "to", stay)
-    return torch.device("cuda")
-
-
 def test_an_accelerator_takes_large_chunks_one_at_a_time(simulated_cuda):
     module = Busy()
     engine = torch_engine(resolve_backbone(lambda: module, "default", None, 0), simulated_cuda)

@@ -20,6 +20,7 @@ from sktl._torch import (
     seeded_globals,
     single_threaded,
     single_threaded_pool,
+    uses_onednn,
 )
 from sktl.exceptions import DeviceError
 
@@ -338,3 +339,10 @@ for _ in range(6):
     junk = [torch.randn(n) for n in range(1, 2000, 7)]
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "AMD64", "arm64", "aarch64"])
+def test_onednn_is_for_x86_processors(monkeypatch, machine):
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    assert uses_onednn(torch.device("cpu")) == (machine.lower() in ("x86_64", "amd64"))
+    assert not uses_onednn(torch.device("cuda"))
