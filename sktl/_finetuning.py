@@ -189,8 +189,8 @@ class _TailNet(WeightedNet):
             inputs = module.cut.trunk(inputs)
         draw = generator(*batch.seeds, number, _DROPPED)
         device = module.output.weight.device
-        seeded = seeded_globals(draw.initial_seed(), device) if self.draws else contextlib.nullcontext()
-        fast = FastGradients() if uses_onednn(device) and not self.recipe.compile else contextlib.nullcontext()
+        seeded = seeded_globals(draw.initial_seed(), device) if self.draws else _AS_IT_IS
+        fast = FastGradients() if uses_onednn(device) and not self.recipe.compile else _AS_IT_IS
         with seeded, torch.autocast(device.type, torch.bfloat16, enabled=self.recipe.amp), fast:
             logits = module(inputs, draw)
         codes, weights = batch.targets[0].to(device), batch.targets[1].to(logits.dtype).to(device)
@@ -283,26 +283,33 @@ def fine_tune(
         others, their = parts[1]
         held_out = LabelledInputs(others, rank[their.codes], their.relative_weights())
     net = _make_net(module, dataset, held_out, recipe, seed, copy.deepcopy(net_params or {}), checkpoint)
-    # BatchNorm that trains needs the whole batch at once.
-    whole = device.type != "cpu" or not recipe.keeps_statistics
-    micro_batch = _MICRO_BATCH_OF_PIXELS if isinstance(inputs, ImageInputs) else _MICRO_BATCH
-    size, workers = (net.batch_size + 1, None) if whole else (micro_batch, pool)
-    net.runner = _Runner(workers, size, device, divisible=recipe.keeps_statistics)
+    net.runner = _make_runner(net.batch_size, inputs, recipe, pool, device)
     net.recipe, net.draws = recipe, draws
     start = {p: p.detach().clone() for p in module.parameters() if p.requires_grad}
     net.anchors = {p: start[p] if recipe.keeps_statistics else torch.zeros_like(p) for p in cut.depths() if p.ndim > 1}
-    with contextlib.nullcontext() if whole else single_threaded(), _compiled(cut) if recipe.compile else _AS_IT_IS:
+    alone = single_threaded() if net.runner.pool else _AS_IT_IS
+    with alone, _compiled(cut) if recipe.compile else _AS_IT_IS:
         fit_from(net, dataset, checkpoint)
     net.forget()
     with torch.no_grad():
         for parameter, before in start.items():
             parameter.lerp_(before, 1 - recipe.interpolation)
-    place(net.module_, torch.device("cpu")).eval()
-    with torch.no_grad():
+        place(net.module_, torch.device("cpu")).eval()
         layer = net.module_.output.double()
         weight, bias = standardization.fold(layer.weight, layer.bias)
         net.module_.output = as_output_layer(weight[rank], bias[rank], torch.device("cpu")).requires_grad_(False)
     return net
+
+
+def _make_runner(
+    batch_size: int, inputs: Inputs, recipe: TailRecipe, pool: ThreadPoolExecutor, device: torch.device
+) -> _Runner:
+    """Return what runs micro-batches on a CPU, and whole batches elsewhere or where BatchNorm learns from them."""
+    divisible = recipe.keeps_statistics
+    if device.type != "cpu" or not divisible:
+        return _Runner(None, batch_size + 1, device, divisible)
+    size = _MICRO_BATCH_OF_PIXELS if isinstance(inputs, ImageInputs) else _MICRO_BATCH
+    return _Runner(pool, size, device, divisible)
 
 
 def restored_tail(

@@ -138,7 +138,7 @@ def make_cats(
     """
     rng = check_random_state(random_state)
     names = ["blue", "blue_longhair", "colourpoint", "mitted_colourpoint", "spotted", "tabby"]
-    target = np.array([names[i % len(names)] for i in range(n_samples)])
+    target = np.resize(names, n_samples)
     return _bunch([draw_cat(rng, name, image_size) for name in target], target, names)
 
 
@@ -174,7 +174,7 @@ def make_surface_defects(
     """
     rng = check_random_state(random_state)
     names = ["inclusion", "patches", "pits", "scratches"]
-    target = np.array([names[i % len(names)] for i in range(n_samples)])
+    target = np.resize(names, n_samples)
     return _bunch([draw_surface(rng, name, image_size) for name in target], target, names)
 
 
