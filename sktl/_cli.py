@@ -199,7 +199,6 @@ def fit(folder: str, model: str, force: bool, quiet: bool, **parameters: Any) ->
     The options are the parameters of PretrainedImageClassifier.
     """
     _check_output(Path(model), force)
-    _check_checkpoint(parameters["checkpoint"])
     photos = load_image_folder(folder)
     classifier = PretrainedImageClassifier(**parameters, verbose=int(not quiet))
     classifier.fit(photos.data, photos.target).save(model)
@@ -220,11 +219,6 @@ def _check_output(path: Path, force: bool) -> None:
             pass
     except OSError as error:
         raise click.ClickException(f"{path} cannot be written: {error.strerror}.") from error
-
-
-def _check_checkpoint(checkpoint: str | None) -> None:
-    if checkpoint is not None and os.path.exists(checkpoint) and not os.path.isdir(checkpoint):
-        raise click.ClickException(f"--checkpoint: {checkpoint} is not a folder. Name one; it need not be there yet.")
 
 
 @main.command()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import inspect
 import math
+import os
 import warnings
 from dataclasses import replace
 from numbers import Integral
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -146,6 +148,12 @@ def _check_optimizer_options(estimator: Any) -> None:
 
 def _check_resumable(estimator: Any) -> None:
     """Raise `InvalidParameterError` if the same call would not be the same fit, or has states that cannot be kept."""
+    folder = Path(estimator.checkpoint).expanduser()
+    if not next(path for path in (folder, *folder.absolute().parents) if path.exists()).is_dir():
+        raise InvalidParameterError(
+            f"checkpoint={os.fspath(estimator.checkpoint)!r} is a file, or lies in one; pass a folder, which is made if "
+            "need be."
+        )
     if isinstance(estimator.random_state, bool) or not isinstance(estimator.random_state, Integral):
         raise InvalidParameterError(
             f"checkpoint={estimator.checkpoint!r} needs an integer random_state, by which the same call finds its "

@@ -32,7 +32,6 @@ from ._torch import n_threads, single_threaded_pool
 from ._training import Standardization, random_layer, train_head
 from ._values import encode
 from ._version import library_versions
-from .exceptions import InvalidParameterError
 
 # Bytes of activations that training keeps in memory; more are read from the cache when they are needed.
 _IN_MEMORY = 512 << 20
@@ -146,12 +145,7 @@ def open_checkpoint(
         "recipe": encode(quiet(recipe), "recipe_"),
     }
     folder = Path(directory).expanduser()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise InvalidParameterError(
-            f"checkpoint={os.fspath(directory)!r} is a file, or lies in one; pass a folder, which is made if need be."
-        ) from error
+    folder.mkdir(parents=True, exist_ok=True)
     return Checkpoint(folder, header)
 
 

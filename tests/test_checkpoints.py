@@ -209,7 +209,7 @@ def test_states_are_for_their_owner_alone(tmp_path):
     assert {file.stat().st_mode & 0o777 for file in tmp_path.glob("*.checkpoint")} == {0o600}
 
 
-@pytest.mark.filterwarnings("ignore::sktl.exceptions.CacheWarning")  # of the features, which would lie in it too
+@pytest.mark.filterwarnings("error::sktl.exceptions.CacheWarning")  # before anything is computed
 def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
     (tmp_path / "file").touch()
     for place in (tmp_path / "file", tmp_path / "file" / "states"):

@@ -139,11 +139,14 @@ def test_an_empty_folder_is_not_the_current_one(command):
     assert "it is empty. Name a folder" in run(*command, "", status=2)[1]
 
 
-def test_a_checkpoint_that_is_a_file_is_named_before_training(photos, tmp_path, monkeypatch):
-    monkeypatch.setattr(PretrainedImageClassifier, "fit", None)
+def test_a_checkpoint_that_is_a_file_is_named_before_training(photos, tmp_path):
     (tmp_path / "run").touch()
     _, err = run("fit", photos, "-o", tmp_path / "m", "--checkpoint", tmp_path / "run", status=1)
-    assert err == f"Error: --checkpoint: {tmp_path / 'run'} is not a folder. Name one; it need not be there yet.\n"
+    # The whole of it: no progress of a pass stands before.
+    assert err == (
+        f"Error: checkpoint={str(tmp_path / 'run')!r} is a file, or lies in one; pass a folder, which is made if need "
+        "be.\n"
+    )
 
 
 def test_a_value_that_the_library_refuses_is_its_message(photos, tmp_path):
