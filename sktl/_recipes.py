@@ -151,8 +151,8 @@ def _check_resumable(estimator: Any) -> None:
     folder = Path(estimator.checkpoint).expanduser()
     if not next(path for path in (folder, *folder.absolute().parents) if path.exists()).is_dir():
         raise InvalidParameterError(
-            f"checkpoint={os.fspath(estimator.checkpoint)!r} is a file, or lies in one; pass a folder, which is made if "
-            "need be."
+            f"checkpoint={os.fspath(estimator.checkpoint)!r} is a file, or lies in one; pass a folder, which is made "
+            "if need be."
         )
     if isinstance(estimator.random_state, bool) or not isinstance(estimator.random_state, Integral):
         raise InvalidParameterError(
