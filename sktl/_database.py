@@ -31,7 +31,7 @@ Result = TypeVar("Result")
 LARGEST_VALUE = 1 << 28
 _FILE = "features-v1-{:04d}.sqlite"
 _DRAFT = "features-v1-draft-{}"
-_FILE_PATTERN = re.compile(r"features-v1-(\d+)\.sqlite(-wal|-shm|-journal)?")
+_FILE_PATTERN = re.compile(r"features-v1-(\d{4}|[1-9]\d{4,})\.sqlite(-wal|-shm|-journal)?")
 _DRAFT_PATTERN = re.compile(r"features-v1-draft-[0-9a-f]{32}(-wal|-shm|-journal)?")
 # Small rows fill a page of this many bytes well, and large ones need few.
 _PAGE = 16384
@@ -145,9 +145,12 @@ class Database:
 
     def _connect(self) -> _Opened:
         """Open the newest file, and make it if there is none."""
-        if not (files := _files(self.directory)):
+        generations = _generations(self.directory)
+        if not (files := _files(self.directory, generations)):
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._create(_unused_generation(self.directory))
+            # One after all of which something is left: the log of another file would be taken for that of a new one.
+            # Of that first look: what somebody else makes meanwhile has this number too, and is used.
+            self._create(max(generations, default=-1) + 1)
             if not (files := _files(self.directory)):
                 raise FileNotFoundError(f"{str(self.directory)!r} is being removed")
         _tidy(self.directory, files[-1])
@@ -273,23 +276,25 @@ if hasattr(os, "register_at_fork"):
 atexit.register(_close_all)
 
 
-def _files(directory: Path) -> list[Path]:
+def _generations(directory: Path) -> dict[int, bool]:
+    """Return the number of each file of which something is left, and whether that is more than its log."""
+    there: dict[int, bool] = {}
+    for name in os.listdir(directory) if os.path.isdir(directory) else []:
+        if match := _FILE_PATTERN.fullmatch(name):
+            there[int(match[1])] = there.get(int(match[1]), False) or match[2] is None
+    return there
+
+
+def _files(directory: Path, generations: dict[int, bool] | None = None) -> list[Path]:
     """Return the files of a store, the newest last."""
-    names = os.listdir(directory) if os.path.isdir(directory) else []
-    matches = [match for name in names if (match := _FILE_PATTERN.fullmatch(name)) and match[2] is None]
-    return sorted((directory / match[0] for match in matches), key=_generation)
+    there = _generations(directory) if generations is None else generations
+    return [directory / _FILE.format(number) for number in sorted(there) if there[number]]
 
 
 def _generation(file: Path) -> int:
     match = _FILE_PATTERN.fullmatch(file.name)
     assert match is not None
     return int(match[1])
-
-
-def _unused_generation(directory: Path) -> int:
-    """Return a number of which nothing is left: the log of another file would be taken for that of a new one."""
-    numbers = [int(match[1]) for name in os.listdir(directory) if (match := _FILE_PATTERN.fullmatch(name))]
-    return max(numbers, default=-1) + 1
 
 
 def _tidy(directory: Path, newest: Path) -> None:

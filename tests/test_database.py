@@ -103,6 +103,20 @@ def test_many_processes_that_begin_at_once_share_one_file(make):
     assert database.attempt(words, None) == sorted(map(str, range(8)))
 
 
+def test_what_somebody_else_makes_between_looking_and_making_is_used(make, monkeypatch):
+    """Else the second file would do away with the first, and with all that was in it."""
+    first, second = make(), make()
+    mkdir = _database.Path.mkdir
+
+    def be_slow(self, *args, **kwargs):
+        monkeypatch.setattr(_database.Path, "mkdir", mkdir)
+        first.attempt(add("first"), None, writes=True)
+
+    monkeypatch.setattr(_database.Path, "mkdir", be_slow)
+    second.attempt(add("second"), None, writes=True)
+    assert first.attempt(words, []) == second.attempt(words, []) == ["first", "second"]
+
+
 @pytest.mark.parametrize("error", [OSError(95, "not supported"), PermissionError(), NotImplementedError()])
 def test_file_systems_without_hard_links(make, monkeypatch, error):
     def link(*args):
