@@ -11,8 +11,9 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import operator
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -23,11 +24,11 @@ from torch import nn
 
 from ._batches import Batch, ImageInputs, Inputs, LabelledInputs, TrainingBatches, ValidationBatches
 from ._checkpoints import Checkpoint, Keeping, fit_from
-from ._convolutions import FastGradients
 from ._cut import Cut
+from ._gradients import FastGradients
 from ._labels import Targets
 from ._nets import OutputLayer, TailRecipe, WeightedNet, as_output_layer, net_arguments, restored
-from ._optimizers import PairedOptimizer
+from ._optimizers import PairedOptimizer, shares
 from ._preprocessing import Preprocessing
 from ._torch import (
     draws_from_globals,
@@ -133,8 +134,18 @@ class _Runner:
 
     def _run(self, function: Callable[[slice, int], Any], n: int) -> list[Any]:
         rows = [slice(start, min(start + self.size, n)) for start in range(0, n, self.size)]
+        return self.each(function, rows, range(len(rows)))
+
+    def each(self, function: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
+        """Return what a function gives for each of several arguments."""
         run = map if self.pool is None else self.pool.map
-        return list(run(function, rows, range(len(rows))))
+        return list(run(function, *arguments))
+
+    def each_share(
+        self, function: Callable[[list[nn.Parameter]], Any], parameters: Iterable[nn.Parameter]
+    ) -> list[Any]:
+        """Return what a function gives for each of some lists into which parameters are divided."""
+        return self.each(function, [list(parameters)] if self.pool is None else shares(parameters))
 
 
 class _TailNet(WeightedNet):
@@ -159,6 +170,13 @@ class _TailNet(WeightedNet):
             groups.append({"params": [p for p in members if p.ndim <= 1], "weight_decay": 0.0} | shared)
         return [[group for group in groups if group["params"]]], kwargs
 
+    def initialize_optimizer(self, *args: Any, **kwargs: Any) -> _TailNet:
+        """Let the step of the optimizer be made where micro-batches are computed."""
+        super().initialize_optimizer(*args, **kwargs)
+        if self.runner is not None and self.runner.pool is not None and isinstance(self.optimizer_, PairedOptimizer):
+            self.optimizer_.run_all = functools.partial(self.runner.each, operator.call)
+        return self
+
     def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
         """Set the gradients of a batch."""
         self._set_training(True)
@@ -167,10 +185,9 @@ class _TailNet(WeightedNet):
         assert runner is not None
         compute = functools.partial(self._micro_batch, batch, parameters)
         parts = runner(compute, len(batch.inputs))
-        for parameter, *gradients in zip(parameters, *(gradients for _, gradients in parts), strict=True):
-            known = [gradient for gradient in gradients if gradient is not None]
-            parameter.grad = sum(known[1:], known[0]) if known else None
-        length = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        of_each = dict(zip(parameters, zip(*(gradients for _, gradients in parts), strict=True), strict=True))
+        set_gradients = functools.partial(_set_gradients, of_each)
+        length = torch.stack(runner.each_share(set_gradients, parameters)).norm()
         # Where reading a number waits for nothing: gradients that are short enough are not written again.
         if length.device.type != "cpu" or not length <= self.recipe.max_grad_norm:
             nn.utils.clip_grads_with_norm_(parameters, self.recipe.max_grad_norm, length)
@@ -202,11 +219,15 @@ class _TailNet(WeightedNet):
     def _step_optimizer(self, step_fn: Any) -> None:
         """Make a step, then pull the weights of the stages towards where they began (L2-SP, decoupled)."""
         super()._step_optimizer(step_fn)
-        with torch.no_grad():
-            for group in self.optimizer_.param_groups:
-                for parameter in group["params"]:
-                    if parameter in self.anchors:
-                        parameter.lerp_(self.anchors[parameter], group["lr"] * self.recipe.weight_decay)
+        rates = {p: group["lr"] for group in self.optimizer_.param_groups for p in group["params"]}
+
+        @torch.no_grad()
+        def pull(parameters: list[nn.Parameter]) -> None:
+            for parameter in parameters:
+                parameter.lerp_(self.anchors[parameter], rates[parameter] * self.recipe.weight_decay)
+
+        assert self.runner is not None
+        self.runner.each_share(pull, self.anchors)
 
     def infer(self, inputs: torch.Tensor, **fit_params: Any) -> torch.Tensor:
         """Return the logits of validation samples, in float64 on the CPU."""
@@ -225,6 +246,16 @@ class _TailNet(WeightedNet):
         self.runner = None
         self.anchors = {}
         self.module = FineTuned  # an instance would go into pickles a second time
+
+
+def _set_gradients(
+    of_each: dict[nn.Parameter, tuple[torch.Tensor | None, ...]], parameters: list[nn.Parameter]
+) -> torch.Tensor:
+    """Set the gradients of some parameters to the sums of those of micro-batches, and return their length."""
+    for parameter in parameters:
+        known = [gradient for gradient in of_each[parameter] if gradient is not None]
+        parameter.grad = sum(known[1:], known[0]) if known else None
+    return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
 
 
 def fine_tune(

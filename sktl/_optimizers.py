@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import heapq
 import inspect
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from typing import Any, TypeAlias
 
 import torch
@@ -32,6 +34,15 @@ def option_names(optimizer: OptimizerName) -> Set[str]:
     return inspect.signature(find_optimizer(optimizer)[0]).parameters.keys()
 
 
+def shares(parameters: Iterable[torch.Tensor], n: int = 4) -> list[list[torch.Tensor]]:
+    """Divide tensors into at most n lists of about as many numbers each, the same for the same tensors."""
+    heap: list[tuple[int, int, list[torch.Tensor]]] = [(0, i, []) for i in range(n)]
+    for parameter in sorted(parameters, key=torch.Tensor.numel, reverse=True):
+        size, i, members = heap[0]
+        heapq.heapreplace(heap, (size + parameter.numel(), i, [*members, parameter]))
+    return [members for _, _, members in sorted(heap, key=lambda share: share[1]) if members]
+
+
 class PairedOptimizer(Optimizer):
     """Two optimizers as one, for groups of parameters of which some, by their key `"depth"`, are of the output layer.
 
@@ -51,7 +62,11 @@ class PairedOptimizer(Optimizer):
 
     def __init__(self, groups: Any, lr: float, head: OptimizerName, stages: OptimizerName, **options: Any):
         super().__init__(groups, {"lr": lr})
-        self.parts = []
+        self.parts: list[Optimizer] = []
+        # Calls functions, in threads of its own perhaps.
+        self.run_all: Callable[[Sequence[Callable[[], Any]]], Any] | None = None
+        # Those by name treat each number alone: its bits do not depend on how they are divided.
+        self._divisible = isinstance(stages, str)
         for optimizer, of_head in ((head, True), (stages, False)):
             given = {name: value for name, value in options.items() if name in option_names(optimizer)}
             kind, defaults = find_optimizer(optimizer, given)
@@ -66,6 +81,23 @@ class PairedOptimizer(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for part in self.parts:
-            part.step()
+        steps = [part.step for part in self.parts]
+        if self.run_all is not None and self._divisible:
+            head, stages = self.parts
+            members = (p for group in stages.param_groups for p in group["params"])
+            steps = [head.step, *(_limited(stages, set(share)).step for share in shares(members))]
+        if self.run_all is None:
+            for step in steps:
+                step()
+        else:
+            self.run_all(steps)
         return loss
+
+
+def _limited(optimizer: Optimizer, members: Set[torch.Tensor]) -> Optimizer:
+    """Return an optimizer that moves some of the parameters of another as that one would, with the same state."""
+    other = copy.copy(optimizer)
+    other.param_groups = [
+        {**group, "params": [p for p in group["params"] if p in members]} for group in optimizer.param_groups
+    ]
+    return other

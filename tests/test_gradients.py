@@ -1,4 +1,4 @@
-"""Fast gradients of depthwise convolutions are torch's, but for rounding."""
+"""Fast gradients are torch's, but for rounding."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from sktl._convolutions import FastGradients
+from sktl._gradients import FastGradients
 
 
 def gradients(convolution, images, fast):
@@ -24,7 +24,7 @@ def gradients(convolution, images, fast):
 def depthwise(n_channels, size, bias=True, **options):
     torch.manual_seed(0)
     convolution = nn.Conv2d(
-        n_channels, n_channels, size, groups=n_channels, bias=bias, **({"padding": size // 2} | options)
+        n_channels, n_channels, size, groups=n_channels, bias=bias, **({"padding": "same"} | options)
     )
     return convolution.to(memory_format=torch.channels_last)
 
@@ -40,21 +40,25 @@ def own_generator():
         yield
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=100)
 @given(
-    size=st.sampled_from([5, 7, 9, 11]),
+    rows=st.integers(1, 11),
+    columns=st.integers(4, 11),
     n=st.integers(1, 3),
     n_channels=st.integers(2, 33),
     height=st.integers(1, 12),
     width=st.integers(1, 12),
     bias=st.booleans(),
-    padding=st.none() | st.tuples(st.integers(0, 4), st.integers(0, 4)),
+    stride=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    padding=st.tuples(st.integers(0, 6), st.integers(0, 6)),
 )
-def test_outputs_are_the_same_bits_and_gradients_the_same_numbers(size, n, n_channels, height, width, bias, padding):
-    if padding is not None:  # with a stride
-        size, height, width = 5, height + 4, width + 4
-    options = {} if padding is None else {"stride": 2, "padding": padding}
-    convolution, images = depthwise(n_channels, size, bias, **options), pixels(n, n_channels, height, width)
+def test_outputs_are_the_same_bits_and_gradients_the_same_numbers(
+    rows, columns, n, n_channels, height, width, bias, stride, padding
+):
+    height = max(height, rows - 2 * padding[0])  # no smaller than the kernel
+    width = max(width, columns - 2 * padding[1])
+    convolution = depthwise(n_channels, (rows, columns), bias, stride=stride, padding=padding)
+    images = pixels(n, n_channels, height, width)
     plain, fast = (gradients(convolution, images, fast) for fast in (False, True))
     assert torch.equal(plain[0], fast[0])
     assert "Depthwise" in fast[0].grad_fn.name()
@@ -69,16 +73,12 @@ def test_outputs_are_the_same_bits_and_gradients_the_same_numbers(size, n, n_cha
     "convolution",
     [
         depthwise(8, 3),
-        depthwise(8, 5, stride=3),
-        depthwise(8, 5, stride=(1, 2)),
-        depthwise(8, 7, stride=2),
+        depthwise(8, (5, 3), padding=1),
         depthwise(8, 5, dilation=2, padding=4),
-        depthwise(8, 5, padding=1),
-        depthwise(8, 4, padding=1),
+        depthwise(8, 4, padding="same"),
         nn.Conv2d(8, 16, 5, padding=2, groups=8),
         nn.Conv2d(8, 8, 5, padding=2, groups=2),
         nn.Conv2d(8, 8, 5, padding=2),
-        nn.Conv2d(8, 8, (5, 7), padding=(2, 3), groups=8),
         depthwise(8, 5).double(),
         depthwise(8, 5).requires_grad_(False),
     ],
@@ -114,3 +114,65 @@ def test_weights_alone_or_images_alone_may_want_gradients():
     weights = torch.linspace(-1, 1, output.numel()).view(output.shape).cos()
     (found,) = torch.autograd.grad((output * weights).sum(), [convolution.weight])
     assert torch.allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("mean", [nn.AdaptiveAvgPool2d(1), lambda x: x.mean((2, 3)), lambda x: torch.mean(x, (2, 3))])
+def test_what_a_mean_hands_back_has_the_memory_format_of_what_it_was_given(mean):
+    found, images = {}, pixels(2, 5, 3, 4).requires_grad_()
+    for fast in (False, True):
+        seen = []
+        layer = images * 2
+        with FastGradients() if fast else torch.enable_grad():
+            output = mean(layer)
+        layer.register_hook(seen.append)
+        output.square().sum().backward()
+        assert seen[0].is_contiguous(memory_format=torch.channels_last) == fast
+        found[fast] = seen[0]
+    assert torch.equal(found[False], found[True])
+
+
+def test_a_mean_of_weights_leaves_no_hook_on_them():
+    weight = nn.Parameter(pixels(2, 3, 4, 5))
+    with FastGradients():
+        weight.mean().backward()
+    assert not weight._backward_hooks
+
+
+@given(
+    values=st.lists(st.sampled_from([-9.0, -1.0, -0.0, 0.0, 0.5, 6.0, 7.0, float("nan")]), min_size=1, max_size=9),
+    bounds=st.sampled_from([(0.0, 6.0), (-1.0, 0.5)]),
+)
+def test_an_activation_in_place_is_the_same_to_the_bit(values, bounds):
+    found = []
+    for fast in (False, True):
+        start = torch.tensor(values, requires_grad=True)
+        with FastGradients() if fast else torch.enable_grad():
+            layer = start * 1
+            output = nn.Hardtanh(*bounds, inplace=True)(layer)
+        assert output is layer
+        assert ("Clamp" in output.grad_fn.name()) == fast
+        found.append((output.detach(), *torch.autograd.grad(output.cos().sum(), start)))
+    assert all(torch.equal(a.nan_to_num(99.0), b.nan_to_num(99.0)) for a, b in zip(*found, strict=True))
+
+
+def test_activations_of_parts_of_leaves_and_of_what_needs_no_gradient_are_left_to_torch():
+    start = torch.randn(3, 4, requires_grad=True)
+    act = nn.ReLU6(inplace=True)
+    with FastGradients():
+        whole = start * 2
+        assert "Clamp" not in act(whole[0]).grad_fn.name()
+        assert "Clamp" not in nn.ReLU6()(whole).grad_fn.name()
+        with pytest.raises(RuntimeError, match="leaf"):
+            act(start)
+        with torch.no_grad():
+            assert act(start * 2).grad_fn is None
+
+
+def test_what_was_needed_before_it_changed_in_place_is_an_error_as_ever():
+    start = torch.randn(3, requires_grad=True)
+    with FastGradients():
+        layer = start * 2
+        squares = layer.square()
+        nn.ReLU6(inplace=True)(layer)
+    with pytest.raises(RuntimeError, match="inplace operation"):
+        squares.sum().backward()
