@@ -7,10 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # SciPy reads it at import, and one of scikit-learn's checks is skipped without it.
 os.environ["SCIPY_ARRAY_API"] = "1"
 sys.path.insert(0, str(Path(__file__).parent))
+# How long an example takes says what else the machine does.
+settings.register_profile("sktl", deadline=None)
+settings.load_profile("sktl")
 
 
 def pytest_configure(config):
