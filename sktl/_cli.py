@@ -235,6 +235,9 @@ def predict(model: str, images: tuple[str, ...], form: str | None, quiet: bool, 
     sktl predict cats.sktl new/*.jpg --csv > predictions.csv
     sktl predict cats.sktl new/*.jpg --json | jq '.[].prediction'
     """
+    for path in images:
+        if os.path.isdir(path):
+            raise click.ClickException(f"{path} is a folder. Name its images, such as {os.path.join(path, '*.jpg')}.")
     classifier = _load_classifier(model, quiet, **machine)
     probabilities = classifier.predict_proba(list(images))
     winners = probabilities.argmax(axis=1)

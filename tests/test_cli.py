@@ -166,6 +166,11 @@ def test_a_folder_that_is_not_there(tmp_path):
     assert "does not exist" in err
 
 
+def test_a_folder_in_the_place_of_an_image_is_named_with_what_to_write_instead(tmp_path):
+    _, err = run("predict", tmp_path / "no model is read", tmp_path, status=1)
+    assert err == f"Error: {tmp_path} is a folder. Name its images, such as {tmp_path / '*.jpg'}.\n"
+
+
 def test_a_folder_without_classes(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "1.png")
     assert "has no sub-folders. It needs one per class" in run("fit", tmp_path, "-o", tmp_path / "m", status=1)[1]
