@@ -330,7 +330,7 @@ def _declared_preprocessing(module: nn.Module, name: str) -> Preprocessing:
         f"side 256, centre crop 224, mean {IMAGENET_MEAN}, std {IMAGENET_STD}. Set module.preprocessing = "
         "sktl.Preprocessing(...) to change or confirm it.",
         BackboneWarning,
-        stacklevel=6,
+        stacklevel=7,
     )
     return Preprocessing(256, (224, 224))
 

@@ -18,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._backbones import Backbone, BackboneName, Weights, WeightsEnum, resolve_backbone
 from ._cache import check_cache, open_cache
+from ._callbacks import CallbackSupport
 from ._features import FeatureExtractor
 from ._images import Sample, as_samples, is_flattened
 from ._model_file import write_model
@@ -26,7 +27,7 @@ from ._torch import nearest_device, resolve_device
 from .exceptions import InvalidInputError, InvalidParameterError
 
 
-class PretrainedImageBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Base class of estimators that look at images through a pretrained network."""
 
     backbone: BackboneName
