@@ -81,6 +81,12 @@ class Backbone:
         """The stages of the network from input to output: name and number of parameters of each."""
         return self.anatomy().stages
 
+    @property
+    def n_stages(self) -> int | None:
+        """How many stages the network has, if that is known without building it."""
+        found = _anatomies.get(self.identity)
+        return None if found is None else len(found.stages)
+
     def anatomy(self, network: nn.Module | None = None) -> Anatomy:
         """Return the stages, found once in a process; `network` is the one that `build` would return, if at hand."""
         if self.identity not in _anatomies:

@@ -178,7 +178,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         For the start of the output layer, the order of the images, augmentation, dropout, stochastic depth, the
         images that early stopping holds out, and random `weights`. With an int, results repeat bit for bit on a CPU.
     verbose : int, default=0
-        1 shows the progress of the images, 2 also a line per epoch.
+        1 shows the progress of the images, where scikit-learn's `ProgressBar` does not, 2 also a line per epoch.
     net_params : dict, default=None
         Further arguments of the skorch nets: `{"callbacks": [...], "optimizer__<name>": ...}`. Each phase of training
         has a net and copies of the callbacks; each optimizer takes the options that it has. Without `early_stopping`

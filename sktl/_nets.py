@@ -265,8 +265,7 @@ class WeightedNet(NeuralNet):
             return self
         n_epochs = self.max_epochs - len(self.history)
         try:
-            with task(f"epochs of the {self.phase}", n_epochs, "epoch") as epochs:
-                self.epochs = epochs
+            with task(f"epochs of the {self.phase}", n_epochs, "epoch") as self.epochs:
                 self.fit_loop(X, y, epochs=n_epochs)
         except _Enough:
             self.stopped = True
@@ -274,7 +273,7 @@ class WeightedNet(NeuralNet):
             if not any(isinstance(c, EarlyStopping) and c.misses_ >= c.patience for _, c in self.callbacks_):
                 raise
         finally:
-            del self.epochs  # a net travels in pickles
+            vars(self).pop("epochs", None)  # a net travels in pickles
         self.notify("on_train_end", X=X, y=y)
         return self
 
