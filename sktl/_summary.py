@@ -72,7 +72,7 @@ def _facts_of_training(classifier: Any) -> Iterator[Fact]:
     yield Fact("Classes", _classes(classifier), "classes_, class_count_")
     yield Fact("Images", str(classifier.class_count_.sum()), "class_count_")
     if left_out:
-        yield Fact("Left out", f"{left_out} images that cannot be used", "invalid_images_")
+        yield Fact("Images left out", str(left_out), "invalid_images_")
     if classifier.recipe_.optimizer == "lbfgs":
         yield Fact("Iterations", str(classifier.n_iter_), "n_iter_")
     else:
@@ -94,8 +94,9 @@ def _trained(classifier: Any) -> str:
     recipe = classifier.recipe_
     if not isinstance(recipe, TailRecipe):
         return "output layer"
-    number = f"{recipe.n_trainable} of {n}" if (n := classifier.backbone_.n_stages) else str(recipe.n_trainable)
-    return f"output layer and {number} stages"
+    if n_stages := classifier.backbone_.n_stages:
+        return f"output layer and {recipe.n_trainable} of {n_stages} stages"
+    return f"output layer and {recipe.n_trainable} stage{'s' if recipe.n_trainable > 1 else ''}"
 
 
 def _classes(classifier: Any) -> str:

@@ -73,7 +73,7 @@ def test_the_facts_are_those_of_the_fit(tuned):
         "Trained": "output layer and 1 of 4 stages",
         "Classes": "2: cat (12), dog (12)",
         "Images": "24",
-        "Left out": "1 images that cannot be used",
+        "Images left out": "1",
         "Epochs": "3 of the stages, after 4 of the output layer",
         "Last loss": f"{tuned.history_[-1]['train_loss']:.4g}",
         "Validation loss": f"{best['valid_loss']:.4g} in epoch {best['epoch']}, the best",
@@ -92,7 +92,7 @@ def test_the_facts_are_those_of_the_fit(tuned):
 def test_a_classifier_of_the_output_layer_says_so(params, name, value):
     clf = PretrainedImageClassifier(backbone=Pixels, random_state=0, **params).fit(X, Y)
     assert facts(clf)[name] == (value or str(clf.n_iter_))
-    assert "Left out" not in facts(clf)
+    assert "Images left out" not in facts(clf)
     assert "Validation loss" not in facts(clf)
 
 
