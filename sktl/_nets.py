@@ -273,7 +273,7 @@ class WeightedNet(NeuralNet):
             if not any(isinstance(c, EarlyStopping) and c.misses_ >= c.patience for _, c in self.callbacks_):
                 raise
         finally:
-            vars(self).pop("epochs", None)  # a net travels in pickles
+            self.__dict__.pop("epochs", None)  # a net travels in pickles
         self.notify("on_train_end", X=X, y=y)
         return self
 

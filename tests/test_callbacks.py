@@ -110,7 +110,7 @@ KINDS = {
         "trainable_stages": 1, "freeze_epochs": 60, "max_epochs": 30, "lr": 1.0, "early_stopping": True,
         "n_iter_no_change": 2,
     },
-    "scratch": {"weights": None, "trainable_stages": "all"},
+    "scratch": {"weights": None, "trainable_stages": "all", "freeze_epochs": 0},
     "skipping": {"invalid_images": "skip"},
     "not cached": {"cache": False},
 }  # fmt: skip
@@ -191,6 +191,7 @@ def test_a_pipeline_tells_of_the_pass_of_its_encoder(recorder):
 
 
 @supported
+@pytest.mark.filterwarnings("ignore:weights=None:sktl.exceptions.BackboneWarning")
 def test_a_fit_leaves_nothing_behind(recorder, tmp_path):
     plain = classifier(trainable_stages=1).fit(X, Y)
     clf = classifier(trainable_stages=1).set_callbacks(recorder).fit(X, Y)
@@ -200,7 +201,8 @@ def test_a_fit_leaves_nothing_behind(recorder, tmp_path):
     recorder.heard()
     for other in (pickle.loads(pickle.dumps(clf)), clone(clf).fit(X, Y)):
         np.testing.assert_array_equal(other.decision_function(X), plain.decision_function(X))
-    named = PretrainedImageClassifier(random_state=0, max_epochs=2).set_callbacks(recorder).fit(X, Y)
+    named = PretrainedImageClassifier(backbone="timm/test_vit", weights=None, image_size=64, max_epochs=2)
+    named.set_params(random_state=0).set_callbacks(recorder).fit(X, Y)
     named.save(tmp_path / "model.sktl")
     loaded = sktl.load(tmp_path / "model.sktl")
     np.testing.assert_array_equal(loaded.decision_function(X), named.decision_function(X))
@@ -270,15 +272,19 @@ def test_progress_is_shown_once(recorder, capsys, monkeypatch):
     monkeypatch.setattr(rich, "_console", None)
     from sklearn.callback import ProgressBar
 
-    classifier(verbose=1, cache=False).set_callbacks(recorder).fit(X, Y)
+    clf = classifier(verbose=1, cache=False, trainable_stages=1)
+    clf.set_callbacks(recorder).fit(X, Y)
     assert "features of images: 100%" in capsys.readouterr().err
-    search = GridSearchCV(classifier(verbose=1, cache=False, max_epochs=2), {"trainable_stages": [0, 1]}, cv=2)
-    search.set_callbacks(ProgressBar()).fit(X, Y)
-    out, err = capsys.readouterr()
-    assert "features of images:" not in out + err
-    for task in ("features of images", "epochs of the output layer", "epochs of the stages"):
-        assert f"PretrainedImageClassifier - {task}" in out
-    pickle.loads(pickle.dumps(PretrainedImageEncoder(backbone=Pixels).set_callbacks(ProgressBar()).fit(X)))
+    clf.set_callbacks(ProgressBar()).fit(X, Y)
+    alone = "".join(capsys.readouterr())
+    assert "features of images:" not in alone
+    search = GridSearchCV(clf.set_callbacks(), {"max_epochs": [2, 3]}, cv=2).set_callbacks(ProgressBar()).fit(X, Y)
+    within = "".join(capsys.readouterr())
+    for name in ("features of images", "epochs of the output layer", "epochs of the stages"):
+        assert alone.count(f"PretrainedImageClassifier - {name}") == 1
+        assert within.count(f"PretrainedImageClassifier - {name}") == 5
+    for estimator in (clf, search):
+        pickle.loads(pickle.dumps(estimator)).predict(X)
 
 
 def test_estimators_have_callbacks_where_scikit_learn_has_them():
