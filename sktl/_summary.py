@@ -129,8 +129,8 @@ class SummaryTable:
 
     def _repr_html_inner(self) -> str:
         rows = "\n".join(
-            f'<tr class="default"><td class="param fitted-att-type">{html.escape(fact.name)}</td><td>{html.escape(fact.value)}</td>'
-            f'<td class="fitted-att-type">{html.escape(fact.attribute)}</td></tr>'
+            f'<tr class="default"><td class="param fitted-att-type">{html.escape(fact.name)}</td>'
+            f'<td>{html.escape(fact.value)}</td><td class="fitted-att-type">{html.escape(fact.attribute)}</td></tr>'
             for fact in self.facts
         )
         return (
