@@ -33,8 +33,8 @@ API_REFERENCE = (
     Section(
         "Estimators",
         "Ordinary scikit-learn estimators. Beside the methods on their pages they have those that scikit-learn gives "
-        "to all of its kind: `score`, `fit_transform`, `get_feature_names_out`, `set_output`, `get_params` and "
-        "`set_params`.",
+        "to all of its kind: `score`, `fit_transform`, `get_feature_names_out`, `set_output`, `get_params`, "
+        "`set_params` and, from scikit-learn 1.9 on, `set_callbacks`.",
         ("PretrainedImageClassifier", "PretrainedImageEncoder"),
     ),
     Section(

@@ -81,6 +81,12 @@ class Backbone:
         """The stages of the network from input to output: name and number of parameters of each."""
         return self.anatomy().stages
 
+    @property
+    def n_stages(self) -> int | None:
+        """How many stages the network has, if that is known without building it."""
+        found = _anatomies.get(self.identity)
+        return None if found is None else len(found.stages)
+
     def anatomy(self, network: nn.Module | None = None) -> Anatomy:
         """Return the stages, found once in a process; `network` is the one that `build` would return, if at hand."""
         if self.identity not in _anatomies:
@@ -330,7 +336,7 @@ def _declared_preprocessing(module: nn.Module, name: str) -> Preprocessing:
         f"side 256, centre crop 224, mean {IMAGENET_MEAN}, std {IMAGENET_STD}. Set module.preprocessing = "
         "sktl.Preprocessing(...) to change or confirm it.",
         BackboneWarning,
-        stacklevel=6,
+        stacklevel=7,
     )
     return Preprocessing(256, (224, 224))
 

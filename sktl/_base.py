@@ -18,15 +18,17 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._backbones import Backbone, BackboneName, Weights, WeightsEnum, resolve_backbone
 from ._cache import check_cache, open_cache
+from ._callbacks import CallbackSupport
 from ._features import FeatureExtractor
 from ._images import Sample, as_samples, is_flattened
 from ._model_file import write_model
 from ._saving import to_document
+from ._summary import SummaryTable, caption_of, facts_of
 from ._torch import nearest_device, resolve_device
 from .exceptions import InvalidInputError, InvalidParameterError
 
 
-class PretrainedImageBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Base class of estimators that look at images through a pretrained network."""
 
     backbone: BackboneName
@@ -158,6 +160,17 @@ class PretrainedImageBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         """
         check_is_fitted(self)
         write_model(path, *to_document(self, include_backbone))
+
+    def _sk_visual_block_(self) -> Any:
+        """Return what scikit-learn's diagrams show: the name, and a line under that of a fitted estimator."""
+        from sklearn.utils._repr_html.estimator import _VisualBlock  # scikit-learn shows the name alone if it moves
+
+        name, details = type(self).__name__, str(self)
+        return _VisualBlock("single", self, names=name, name_details=details, name_caption=caption_of(self))
+
+    def _get_fitted_attr_html(self, doc_link: str = "") -> SummaryTable:
+        """Return what scikit-learn's diagrams show of a fitted estimator; its own table would build `module_`."""
+        return SummaryTable(facts_of(self))
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

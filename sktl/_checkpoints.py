@@ -126,7 +126,7 @@ def fit_from(net: WeightedNet, dataset: torch.utils.data.Dataset, checkpoint: Ch
         return net.fit(dataset)
     kept = checkpoint.load()
     net.fit(dataset, resume=None if kept is None else lambda net: _resume(net, checkpoint, *kept))
-    if kept is None or not kept[0]["finished"]:
+    if not net.stopped and (kept is None or not kept[0]["finished"]):
         checkpoint.save({"finished": True} | _history(net), _module_tensors(net))
     return net
 

@@ -23,6 +23,7 @@ from torch import nn
 from ._augmentation import AUGMENTATIONS, Transform
 from ._backbones import BackboneName, Weights, tensors_digest
 from ._base import PretrainedImageBase
+from ._callbacks import fit_task, with_callbacks
 from ._checking import find_failures
 from ._features import FeatureExtractor, TailExtractor
 from ._labels import Targets, check_targets, check_validation_targets, hold_out
@@ -177,7 +178,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         For the start of the output layer, the order of the images, augmentation, dropout, stochastic depth, the
         images that early stopping holds out, and random `weights`. With an int, results repeat bit for bit on a CPU.
     verbose : int, default=0
-        1 shows the progress of the images, 2 also a line per epoch.
+        1 shows the progress of the images, where scikit-learn's `ProgressBar` does not, 2 also a line per epoch.
     net_params : dict, default=None
         Further arguments of the skorch nets: `{"callbacks": [...], "optimizer__<name>": ...}`. Each phase of training
         has a net and copies of the callbacks; each optimizer takes the options that it has. Without `early_stopping`
@@ -382,6 +383,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         self.verbose = verbose
         self.net_params = net_params
 
+    @with_callbacks
     def fit(
         self,
         X: Any,
@@ -416,22 +418,23 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         """
         self._check_parameters()
         check_combinations(self)
-        draft = self._draft()
-        samples = draft._as_samples(X, reset=True, lenient=self.invalid_images == "skip")
-        images = Labelled(samples, check_targets(y, sample_weight, self.class_weight, len(samples)))
-        backbone_seed, head_seed, stages_seed, split_seed = self._seeds(4)
-        validation = draft._check_validation(X_val, y_val, sample_weight_val, images.targets.classes)
-        draft.backbone_, draft.device_ = self._resolve(backbone_seed)
-        extractor = self._extractor(draft.backbone_, draft.device_, self.engine)
-        images = draft._without_invalid(images, y, sample_weight, extractor)
-        rows = self._split(images.targets, validation, split_seed)
-        if n_trainable := draft.backbone_.count_trainable(self.trainable_stages):
-            draft._fit_stages(images, rows, validation, extractor, n_trainable, (head_seed, stages_seed))
-        else:
-            draft._fit_output_layer(images, rows, validation, extractor, head_seed)
-        draft.classes_ = images.targets.classes
-        draft.class_count_ = np.bincount(images.targets.codes)
-        return self._commit(draft)
+        with fit_task(self, X, y, sample_weight):
+            draft = self._draft()
+            samples = draft._as_samples(X, reset=True, lenient=self.invalid_images == "skip")
+            images = Labelled(samples, check_targets(y, sample_weight, self.class_weight, len(samples)))
+            backbone_seed, head_seed, stages_seed, split_seed = self._seeds(4)
+            validation = draft._check_validation(X_val, y_val, sample_weight_val, images.targets.classes)
+            draft.backbone_, draft.device_ = self._resolve(backbone_seed)
+            extractor = self._extractor(draft.backbone_, draft.device_, self.engine)
+            images = draft._without_invalid(images, y, sample_weight, extractor)
+            rows = self._split(images.targets, validation, split_seed)
+            if n_trainable := draft.backbone_.count_trainable(self.trainable_stages):
+                draft._fit_stages(images, rows, validation, extractor, n_trainable, (head_seed, stages_seed))
+            else:
+                draft._fit_output_layer(images, rows, validation, extractor, head_seed)
+            draft.classes_ = images.targets.classes
+            draft.class_count_ = np.bincount(images.targets.codes)
+            return self._commit(draft)
 
     def _fit_output_layer(
         self, images: Labelled, rows: _Rows, validation: Labelled | None, extractor: FeatureExtractor, seed: int
@@ -515,7 +518,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
             f"{len(failures)} of {len(images.samples)} images of X cannot be used and were left out; the attribute "
             f"invalid_images_ lists them. The first: {failures[0]}",
             InvalidImageWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
         targets = check_targets(y, sample_weight, self.class_weight, len(images.samples), kept)
         return Labelled([images.samples[i] for i in kept], targets)

@@ -11,6 +11,7 @@ import torch
 
 from ._backbones import BackboneName, Weights
 from ._base import PretrainedImageBase
+from ._callbacks import fit_task, with_callbacks
 
 
 class PretrainedImageEncoder(PretrainedImageBase):
@@ -104,6 +105,7 @@ class PretrainedImageEncoder(PretrainedImageBase):
         self.random_state = random_state
         self.verbose = verbose
 
+    @with_callbacks
     def fit(self, X: Any, y: Any = None) -> PretrainedImageEncoder:
         """Resolve the network; nothing is learned from the images, and they are not opened.
 
@@ -120,6 +122,30 @@ class PretrainedImageEncoder(PretrainedImageBase):
             Fitted.
         """
         self._check_parameters()
+        with fit_task(self, X, y):
+            return self._fit(X)
+
+    @with_callbacks
+    def fit_transform(self, X: Any, y: Any = None) -> np.ndarray:
+        """Resolve the network, and return the features of images.
+
+        Parameters
+        ----------
+        X : images, n_samples of them
+            In any of the forms that :class:`PretrainedImageClassifier` names.
+        y : None
+            Not used.
+
+        Returns
+        -------
+        features : float32 ndarray of shape (n_samples, n_features)
+            Those of `transform`.
+        """
+        self._check_parameters()
+        with fit_task(self, X, y):
+            return self._fit(X).transform(X)
+
+    def _fit(self, X: Any) -> PretrainedImageEncoder:
         draft = self._draft()
         draft._as_samples(X, reset=True)
         (seed,) = self._seeds(1)

@@ -7,12 +7,12 @@ import dataclasses
 import math
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from ._augmentation import View
 from ._backbones import Backbone
@@ -22,7 +22,7 @@ from ._decoder import Decoder
 from ._engines import facts_key, is_open, known_facts, open_engine, remember_facts, shrink_chunk
 from ._images import Sample
 from ._pass import Pass, contents_digest, read_keys
-from ._progress import progress_bar
+from ._progress import Progress, progress_bar
 from ._torch import halved, n_threads, place, single_threaded_pool, within_memory
 from ._trunk import EngineFacts, chunk_size
 from .exceptions import ImageFailure, InvalidImageError
@@ -194,8 +194,8 @@ class FeatureExtractor:
             return NO_CACHE, ""
         return (self.cache if self.view is None or self.view.known else NO_CACHE), facts.fingerprint
 
-    def _progress(self, n_images: int) -> tqdm:
-        return progress_bar("features", n_images, self.verbose)
+    def _progress(self, n_images: int) -> AbstractContextManager[Progress]:
+        return progress_bar("features of images", n_images, self.verbose)
 
 
 class _Rows:

@@ -151,6 +151,7 @@ class _Runner:
 class _TailNet(WeightedNet):
     """A net whose gradients are summed over micro-batches, and whose stages learn at rates of their own."""
 
+    phase = "stages"
     recipe: TailRecipe
     runner: _Runner | None = None
     draws: bool = False

@@ -10,6 +10,7 @@ from numbers import Real
 from typing import Any
 
 from ._nets import TailRecipe
+from ._summary import one_line
 from ._version import library_versions
 from .exceptions import InvalidParameterError
 
@@ -72,7 +73,7 @@ def model_card(
         EvalResult(task, "unknown", "images chosen by the author", name, value) for name, value in metrics.items()
     ]
     data = ModelCardData(
-        library_name="sktl", pipeline_tag=task, tags=["sktl", task], license=license, model_name=_line(title),
+        library_name="sktl", pipeline_tag=task, tags=["sktl", task], license=license, model_name=one_line(title),
         eval_results=results or None,
     )  # fmt: skip
     sections = [f"# {_plain(title)}", *_paragraphs(description or ""), *_use(load_call, task, complete)]
@@ -86,15 +87,11 @@ def model_card(
 
 def _plain(text: Any, longest: int | None = None) -> str:
     """Return text on one line with all of Markdown's and HTML's characters escaped."""
-    line = _line(text)
+    line = one_line(text)
     if longest is not None and len(line) > longest:
         line = line[: longest - 1] + "…"
     line = re.sub(r"([\\`*_{}\[\]<>#|~&!$])", r"\\\1", line)
     return re.sub(r"^(\d*)([-+=.)])", r"\1\\\2", line)  # else a list, or the underline of a heading
-
-
-def _line(text: Any) -> str:
-    return " ".join("".join(char if char.isprintable() else " " for char in str(text)).split())
 
 
 def _paragraphs(text: str) -> list[str]:

@@ -15,6 +15,7 @@ from skorch.history import History as History
 from torch import nn
 
 from ._augmentation import Change
+from ._callbacks import Steps, task
 from ._optimizers import OptimizerName, find_optimizer
 from .exceptions import InvalidParameterError, TrainingError
 
@@ -201,8 +202,19 @@ class _QuickHistory(History):
         return list.__getitem__(self, i) if isinstance(i, int) else super().__getitem__(i)
 
 
+class _Enough(Exception):  # noqa: N818 (it is no error)
+    """A callback of scikit-learn's wants no further epoch."""
+
+
 class WeightedNet(NeuralNet):
-    """A skorch net whose loss is weighted, and in which Ctrl-C and a broken loss end the fit with an error."""
+    """A skorch net whose loss is weighted, and in which Ctrl-C and a broken loss end the fit with an error.
+
+    Each `fit` is a task of which scikit-learn's callbacks hear, its epochs the steps.
+    """
+
+    phase: str
+    epochs = Steps()
+    stopped = False  # by a callback of scikit-learn's
 
     def __init__(self, *args: Any, loss_scale: float = 1.0, l2: float = 0.0, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -251,13 +263,29 @@ class WeightedNet(NeuralNet):
         self.notify("on_train_begin", X=X, y=y)
         if resume is not None and resume(self):
             return self
+        n_epochs = self.max_epochs - len(self.history)
         try:
-            self.fit_loop(X, y, epochs=self.max_epochs - len(self.history))
+            with task(f"epochs of the {self.phase}", n_epochs, "epoch") as self.epochs:
+                self.fit_loop(X, y, epochs=n_epochs)
+        except _Enough:
+            self.stopped = True
         except KeyboardInterrupt:
             if not any(isinstance(c, EarlyStopping) and c.misses_ >= c.patience for _, c in self.callbacks_):
                 raise
+        finally:
+            self.__dict__.pop("epochs", None)  # a net travels in pickles
         self.notify("on_train_end", X=X, y=y)
         return self
+
+    def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
+        if self.epochs.is_enough:
+            raise _Enough
+        self.epochs.begin()
+        super().on_epoch_begin(net, **kwargs)
+
+    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
+        super().on_epoch_end(net, **kwargs)
+        self.epochs.end()
 
     def get_iterator(self, dataset: Any, training: bool = False) -> Any:
         """Return the batches of a dataset, those of training from the epoch that comes next."""

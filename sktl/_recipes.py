@@ -176,7 +176,7 @@ def check_combinations(estimator: Any) -> None:
             'keeps the stages before these as they are: useful only as a control. Pass trainable_stages="all" to train '
             "the whole network.",
             BackboneWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
     if estimator.weights is None and estimator.freeze_epochs not in ("auto", 0):
         raise InvalidParameterError(

@@ -174,6 +174,8 @@ class _HeadNet(WeightedNet):
     The detour through a graph of autograd would cost as much as one of the two matrix products of a step.
     """
 
+    phase = "output layer"
+
     def _zero_grad_optimizer(self, set_to_none: bool | None = None) -> None:
         """Leave the gradients: each evaluation of the loss sets them anew."""
 
@@ -295,7 +297,7 @@ def _count_iterations(net: WeightedNet) -> int:
         warnings.warn(
             f"lbfgs did not converge in {n_iter} iterations. Raise max_epochs={limits['max_iter']}, or weight_decay.",
             ConvergenceWarning,
-            stacklevel=5,  # the call to fit
+            stacklevel=6,  # the call to fit
         )
     return n_iter
 

@@ -1,0 +1,124 @@
+"""What scikit-learn's callbacks hear of a fit: its passes over images and its epochs, as tasks within its own.
+
+The only file that knows `sklearn.callback`, which scikit-learn has from 1.9 on; before that estimators have no
+`set_callbacks`, and nobody is told of anything. Which fit is under way is a context variable, so that features and nets
+need not be told; the threads of a pool start without it, so that nothing is reported twice.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+try:
+    import sklearn.callback as _framework
+except ImportError:  # scikit-learn before 1.9
+    _framework = None
+
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
+
+class _NoSupport:
+    """The base of estimators that cannot have callbacks."""
+
+
+CallbackSupport: Any = _NoSupport if _framework is None else _framework.CallbackSupportMixin
+
+
+def with_callbacks(fit: _Method) -> _Method:
+    """Let a method set callbacks up in `fit_task`, and take them down whatever happens."""
+    if _framework is not None:
+        return _framework.with_callbacks(fit)
+
+    @functools.wraps(fit)
+    def without(*args: Any, **kwargs: Any) -> Any:
+        return fit(*args, **kwargs)  # as deep as scikit-learn's, for the stack levels of warnings
+
+    return without  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A task, and the estimator whose callbacks hear of it."""
+
+    estimator: Any
+    context: Any
+
+    def subtask(self, name: str, n_subtasks: int = 0) -> _Task:
+        """Begin a task within this one."""
+        context = self.context.subcontext(task_name=name, max_subtasks=n_subtasks)
+        return _Task(self.estimator, context.call_on_fit_task_begin(estimator=self.estimator))
+
+    def end(self) -> bool:
+        """End the task, and tell whether a callback wants no further ones of its kind."""
+        return self.context.call_on_fit_task_end(estimator=self.estimator)
+
+
+_current: ContextVar[_Task | None] = ContextVar("fit", default=None)
+
+
+class Steps:
+    """The equal steps of one task, one after the other; of those of no task nobody hears."""
+
+    def __init__(self, name: str = "", task: _Task | None = None):
+        self.name = name
+        self.is_enough = False  # whether a callback asked to stop
+        self._task = task
+        self._step: _Task | None = None
+
+    def begin(self) -> None:
+        """Begin a step."""
+        if self._task is not None:
+            self._step = self._task.subtask(self.name)
+
+    def end(self) -> None:
+        """End the step that was begun, if one was."""
+        if self._step is not None:
+            step, self._step = self._step, None
+            self.is_enough |= step.end()
+
+
+@contextmanager
+def task(name: str, n_steps: int, step: str) -> Iterator[Steps]:
+    """Run a block as a task of the fit that is under way, if there is one; it has so many steps at most."""
+    if (fit := _current.get()) is None:
+        yield Steps()
+        return
+    under_way = fit.subtask(name, n_steps)
+    steps = Steps(step, under_way)
+    token = _current.set(None)  # what a step does is not told apart
+    try:
+        yield steps
+    finally:
+        _current.reset(token)
+        steps.end()
+        under_way.end()
+
+
+@contextmanager
+def fit_task(estimator: Any, X: Any, y: Any = None, sample_weight: Any = None) -> Iterator[None]:
+    """Run a block as the fit of an estimator, whose tasks are those of the block; it must be fitted at the end."""
+    if _framework is None:
+        yield
+        return
+    data = {"X": X, "y": y, "metadata": None if sample_weight is None else {"sample_weight": sample_weight}}
+    context = estimator._init_callback_context(max_subtasks=None)  # passes depend on what the cache has
+    context.call_on_fit_task_begin(estimator=estimator, **data)
+    token = _current.set(_Task(estimator, context) if getattr(estimator, "_skl_callbacks", None) else None)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+    if getattr(estimator, "invalid_images_", ()):  # nobody could predict for all of X
+        data = {}
+    context.call_on_fit_task_end(estimator=estimator, reconstruction_attributes={}, **data)
+
+
+def draws_progress() -> bool:
+    """Tell whether a progress bar of scikit-learn's shows the fit that is under way."""
+    fit = _current.get()
+    return fit is not None and any(isinstance(c, _framework.ProgressBar) for c in fit.estimator._skl_callbacks)
