@@ -26,8 +26,6 @@ from sktl._trunk import Trunk
 
 CPU = torch.device("cpu")
 N_IMAGES, ROUNDS, THREADS = 32, 10, 2
-
-
 TORCH, PLAIN, OPENVINO = "torch", "torch, BatchNorm not folded", "OpenVINO"
 
 

@@ -141,7 +141,7 @@ def write_page(name, page):
     measured.keep(name, json.loads((RESULTS / f"{name}.json").read_text()), Path(page))
 
 
-def write_block(name, text, page, record=None):
+def write_block(name, text, page, record):
     """Show a text between its marks on a page, and keep it and what it was made from with the documentation."""
     found = {"command": command(), "machine": machine(), "text": text.rstrip().splitlines(), "runs": record}
     measured.keep(name, found, Path(page))
