@@ -38,8 +38,8 @@ def main() -> None:
     record = {name: measure(name) for name in arguments.networks}
     rows = [(f'`"{name}"`', *(cell(*values) for values in engines.values())) for name, engines in record.items()]
     title = (
-        f"Milliseconds of processor time per image, without decoding it, by {THREADS} threads in chunks of 4 images, "
-        f"or of 1 or 8 where it says so; in brackets as a share of {TORCH}."
+        f"Milliseconds of processor time per image, without decoding it, in {THREADS} threads and chunks of 4 images; "
+        f"in brackets as a share of {TORCH}."
     )
     report("engines", title, ("backbone", *next(iter(record.values()))), rows, record)
     if arguments.write:
@@ -58,7 +58,7 @@ def measure(name: str) -> dict[str, tuple[float, float]]:
         plain = Trunk(backbone, CPU)
     folded = Trunk(backbone, CPU)
     runs: dict[str, tuple[int, Callable]] = {PLAIN: (4, plain.run), TORCH: (4, folded.run)}
-    for chunk, engine in ((4, OPENVINO), (1, f"{OPENVINO}, 1"), (8, f"{OPENVINO}, 8")):
+    for chunk, engine in ((4, OPENVINO), (1, f"{OPENVINO}, chunks of 1"), (8, f"{OPENVINO}, chunks of 8")):
         compiled = CompiledFunction(folded.compute, torch.from_numpy(images[:chunk]), THREADS)
         runs[engine] = (chunk, compiled.run)
     times = defaultdict(list)
