@@ -133,7 +133,7 @@ def main():
     Path("benchmarks/results/choose_defaults.json").write_text(json.dumps(results, indent=1))
     print(table)
     if arguments.write:
-        write_block("choose_defaults", table, arguments.write)
+        write_block("choose_defaults", table, arguments.write, results)
 
 
 if __name__ == "__main__":

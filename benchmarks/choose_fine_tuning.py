@@ -237,7 +237,7 @@ def main():
         name, table = "learning_rates", grid_markdown(results)
     print(table)
     if arguments.write:
-        write_block(name, table, arguments.write)
+        write_block(name, table, arguments.write, results)
 
 
 if __name__ == "__main__":

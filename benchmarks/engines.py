@@ -1,14 +1,14 @@
-"""Time and processor time of an image in each engine and size of chunk, two threads each running chunks of their own.
+"""Processor time of an image in each engine and size of chunk, two threads each running chunks of their own.
 
-    python benchmarks/engines.py efficientnet_lite0 resnet18
+    python benchmarks/engines.py efficientnet_lite0 resnet18 [--write docs/guide/speed_and_cache.md]
 
 Random weights. Ratios are medians over rounds in which all engines take turns, so that they hold on a busy machine.
 """
 
 from __future__ import annotations
 
+import argparse
 import statistics
-import sys
 import time
 import warnings
 from collections import defaultdict
@@ -17,6 +17,7 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
+from measuring import report, write_page
 
 from sktl._backbones import resolve_backbone
 from sktl._openvino import CompiledFunction
@@ -25,41 +26,56 @@ from sktl._trunk import Trunk
 
 CPU = torch.device("cpu")
 N_IMAGES, ROUNDS, THREADS = 32, 10, 2
+TORCH, PLAIN, OPENVINO = "torch", "torch, BatchNorm not folded", "OpenVINO"
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("networks", nargs="+")
+    parser.add_argument("--write", help="page whose table is replaced")
+    arguments = parser.parse_args()
     warnings.simplefilter("ignore")
-    for name in sys.argv[1:]:
-        measure(name)
+    record = {name: measure(name) for name in arguments.networks}
+    rows = [(f'`"{name}"`', *(cell(*values) for values in engines.values())) for name, engines in record.items()]
+    title = (
+        f"Milliseconds of processor time per image, without decoding it, in {THREADS} threads and chunks of 4 images; "
+        f"in brackets as a share of {TORCH}."
+    )
+    report("engines", title, ("backbone", *next(iter(record.values()))), rows, record)
+    if arguments.write:
+        write_page("engines", arguments.write)
 
 
-def measure(name: str) -> None:
+def cell(milliseconds: float, ratio: float) -> str:
+    return f"{milliseconds:.1f} ({ratio:.2f})"
+
+
+def measure(name: str) -> dict[str, tuple[float, float]]:
+    """Return the milliseconds of processor time per image of each engine, and as a share of those of torch."""
     backbone = resolve_backbone(name, None, None, 0)
     images = np.random.default_rng(0).integers(0, 256, (N_IMAGES, *backbone.preprocessing.crop, 3), np.uint8)
     with patch.object(Trunk, "_fold"):
         plain = Trunk(backbone, CPU)
     folded = Trunk(backbone, CPU)
-    runs: dict[str, tuple[int, Callable]] = {"torch 4, not folded": (4, plain.run), "torch 4": (4, folded.run)}
-    for chunk in (1, 4, 8):
+    runs: dict[str, tuple[int, Callable]] = {PLAIN: (4, plain.run), TORCH: (4, folded.run)}
+    for chunk, engine in ((4, OPENVINO), (1, f"{OPENVINO}, chunks of 1"), (8, f"{OPENVINO}, chunks of 8")):
         compiled = CompiledFunction(folded.compute, torch.from_numpy(images[:chunk]), THREADS)
-        runs[f"openvino {chunk}"] = (chunk, compiled.run)
+        runs[engine] = (chunk, compiled.run)
     times = defaultdict(list)
     with single_threaded_pool(THREADS) as pool:
         for _ in range(ROUNDS):
             for engine, (chunk, run) in runs.items():
                 chunks = [images[start : start + chunk] for start in range(0, N_IMAGES, chunk)]
-                before = time.perf_counter(), time.process_time()
+                before = time.process_time()
                 list(pool.map(run, chunks))
-                times[engine].append((time.perf_counter() - before[0], time.process_time() - before[1]))
-    for engine, rounds in times.items():
-        values = [statistics.median(r[i] for r in rounds[1:]) / N_IMAGES * 1000 for i in (0, 1)]
-        pairs = list(zip(rounds, times["torch 4"], strict=True))[1:]
-        ratios = [statistics.median(r[i] / base[i] for r, base in pairs) for i in (0, 1)]
-        print(
-            f"{name:28} {engine:20} {values[0]:6.1f} ms, {values[1]:6.2f} ms of processor time per image; "
-            f"of torch 4: {ratios[0]:.2f}, {ratios[1]:.2f}",
-            flush=True,
+                times[engine].append(time.process_time() - before)
+    return {
+        engine: (
+            statistics.median(rounds[1:]) / N_IMAGES * 1000,
+            statistics.median(one / base for one, base in list(zip(rounds, times[TORCH], strict=True))[1:]),
         )
+        for engine, rounds in times.items()
+    }
 
 
 if __name__ == "__main__":

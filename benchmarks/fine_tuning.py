@@ -12,11 +12,11 @@ ViT-small 92.6 %, ResNet-152 94.7 %, all of them larger networks trained on GPUs
 """
 
 import argparse
-import json
 import time
 from pathlib import Path
 
 import numpy as np
+from measuring import report
 
 from sktl import PretrainedImageClassifier
 from sktl.datasets import load_image_folder
@@ -80,18 +80,15 @@ def main():
             print(few, flush=True)
             seeds = range(first, first + arguments.few_shot_seeds)
             results[few] = compare(train.data, train.target, test, seeds, arguments.shots)
-        Path("benchmarks/results").mkdir(exist_ok=True)
-        Path("benchmarks/results/fine_tuning.json").write_text(json.dumps(results, indent=1))
-    print(
-        "\n| data | output layer | all stages | gain | SE over seeds | SE over images | s per fit |\n"
-        + "|---" * 7
-        + "|"
-    )
+    rows = []
     for name, row in results.items():
         means = [np.mean(row[key]) for key in ("output layer", "all stages")]
         errors = [row[key] for key in ("se over seeds", "se over images")]
         figures = [*(f"{mean:.2f}" for mean in means), f"{row['gain']:+.2f}", *(f"{error:.2f}" for error in errors)]
-        print(f"| {name} | {' | '.join(figures)} | {row['seconds']:.0f} |")
+        rows.append((name, *figures, f"{row['seconds']:.0f}"))
+    title = f"Accuracy in percent on the images of test/, the mean of {arguments.seeds} seeds on all images of train/."
+    header = ("data", "output layer", "all stages", "gain", "SE over seeds", "SE over images", "s of a fit")
+    report("fine_tuning", title, header, rows, results)
     print("\nPublished, on the 12 cat breeds:", ", ".join(f"{name} {value} %" for name, value in PUBLISHED.items()))
 
 

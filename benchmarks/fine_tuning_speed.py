@@ -1,6 +1,7 @@
 """The seconds of an epoch of fine-tuning, beside hand-written PyTorch loops and plain skorch.
 
     python benchmarks/fine_tuning_speed.py DATA [--images 600] [--epochs 2] [--repeats 3]
+        [--write docs/defaults.md]
 
 DATA is a data set with train/<class>/* and test/<class>/*. Every way trains the same EfficientNet-Lite0 on the same
 random images of train/ in batches of 16, each in a fresh process, in turn: by hand and with skorch by SGD with Nesterov
@@ -32,6 +33,7 @@ import alternatives
 import numpy as np
 import torch
 from alternatives import Photos
+from measuring import machine, note, table, write_page
 from torch import nn
 from torchvision.transforms import v2
 
@@ -41,6 +43,16 @@ from sktl.datasets import load_image_folder
 BATCH, MICRO = 16, 4
 ALL = ("sktl", "loop", "loop, threads", "skorch", "skorch, channels_last")
 LAST = ("sktl, last stage", "skorch, frozen", "skorch, frozen, channels_last")
+NAMES = {
+    "sktl": '`trainable_stages="all"`',
+    "loop": "PyTorch by hand, channels_last, micro-batches, all intra-op threads",
+    "loop, threads": "PyTorch by hand, the same with a micro-batch per thread",
+    "skorch": "skorch, as in its tutorial",
+    "skorch, channels_last": "skorch, channels_last",
+    "sktl, last stage": "`trainable_stages=1, augmentation=None`",
+    "skorch, frozen": "skorch, the same layers frozen",
+    "skorch, frozen, channels_last": "skorch, the same layers frozen, channels_last",
+}
 
 
 def network(n_classes):
@@ -205,6 +217,7 @@ def main():
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--ways", nargs="+", choices=RUNS, default=list(RUNS))
+    parser.add_argument("--write", help="page whose tables are replaced")
     parser.add_argument("--measure", choices=RUNS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
@@ -218,16 +231,18 @@ def main():
             results[way].append(json.loads(output.splitlines()[-1]))
             print(way, results[way][-1], flush=True)
     seconds = {way: statistics.median(min(row["epochs"]) for row in rows) for way, rows in results.items()}
-    print(
-        f"\n| way | s per epoch of {arguments.images} images | ratio to sktl | accuracy on test/ |\n|---|---|---|---|"
-    )
-    for ways in (ALL, LAST):
+    tables = []
+    for title, ways in (("all layers, random crops", ALL), ("last stage, no augmentation", LAST)):
+        rows = []
         for way in (way for way in ways if way in results):
             accuracy = 100 * statistics.mean(row["accuracy"] for row in results[way])
             ratio = seconds[way] / seconds[ways[0]] if ways[0] in seconds else float("nan")
-            print(f"| {way} | {seconds[way]:.2f} | {ratio:.2f} | {accuracy:.1f} |")
-    Path("benchmarks/results").mkdir(exist_ok=True)
-    Path("benchmarks/results/fine_tuning_speed.json").write_text(json.dumps(results, indent=1))
+            rows.append((NAMES[way], f"{seconds[way]:.2f}", f"{ratio:.2f}", f"{accuracy:.1f}"))
+        tables += ["", *table((title, "s per epoch", "ratio", "accuracy"), rows)]
+    title = f"An epoch of {arguments.images} photos, and the accuracy after {arguments.epochs}."
+    note("fine_tuning_speed", [title, f"Machine: {machine()}.", *tables], results)
+    if arguments.write:
+        write_page("fine_tuning_speed", arguments.write)
 
 
 if __name__ == "__main__":

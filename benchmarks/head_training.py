@@ -1,6 +1,7 @@
 """The milliseconds of a step of training the output layer, beside the bare arithmetic and plain skorch.
 
     python benchmarks/head_training.py [--images 200 1280 16000] [--features 1280] [--classes 12] [--repeats 7]
+        [--write docs/speed.md]
 
 Random features, batches of a twentieth of the images (at least 16), stochastic gradient descent with Nesterov momentum,
 all on one thread, in turn; medians over repeats. The time of a step is that of a whole training divided by its steps,
@@ -16,16 +17,13 @@ benchmarks/results/head_training.json.
 """
 
 import argparse
-import datetime
-import json
-import platform
 import statistics
 import time
-from pathlib import Path
 
 import numpy as np
 import skorch
 import torch
+from measuring import report, write_page
 from torch import nn
 
 from sktl import PretrainedImageClassifier
@@ -102,6 +100,7 @@ def plain_skorch(features, codes, recipe):
 
 
 WAYS = {"sktl": library, "products": products, "loop": loop, "skorch": plain_skorch}
+NAMES = {"sktl": "sktl", "products": "its matrix products alone", "loop": "PyTorch by hand", "skorch": "skorch"}
 
 
 def measure(n, n_features, n_classes, repeats):
@@ -118,43 +117,30 @@ def measure(n, n_features, n_classes, repeats):
     return seconds, recipe.max_epochs * -(-n // recipe.batch_size)
 
 
-def machine():
-    """Return what the numbers depend on."""
-    names = [line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
-    return {
-        "date": datetime.date.today().isoformat(),
-        "processor": names[0] if names else platform.processor(),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "skorch": skorch.__version__,
-    }
-
-
-def _lines(path):
-    return Path(path).read_text().splitlines() if Path(path).exists() else []
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--images", type=int, nargs="+", default=[200, 1280, 16000])
     parser.add_argument("--features", type=int, default=1280)
     parser.add_argument("--classes", type=int, default=12)
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--write", help="page whose table is replaced")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    results = {"machine": machine(), "arguments": vars(arguments), "trainings": []}
-    print(", ".join(f"{key} {value}" for key, value in results["machine"].items()))
-    print(f"\n| images | steps | s per training | {' | '.join(f'{way}, ms per step' for way in WAYS)} |")
-    print("|---" * (3 + len(WAYS)) + "|", flush=True)
+    record, rows = [], []
     for n in arguments.images:
         seconds, n_steps = measure(n, arguments.features, arguments.classes, arguments.repeats)
-        results["trainings"].append({"images": n, "steps": n_steps, "seconds": seconds})
+        record.append({"images": n, "steps": n_steps, "seconds": seconds})
         medians = {way: statistics.median(values) for way, values in seconds.items()}
-        cells = " | ".join(f"{1000 * value / n_steps:.3f}" for value in medians.values())
-        print(f"| {n} | {n_steps} | {medians['sktl']:.2f} | {cells} |", flush=True)
-    Path("benchmarks/results").mkdir(exist_ok=True)
-    Path("benchmarks/results/head_training.json").write_text(json.dumps(results, indent=1))
+        steps = (f"{1000 * value / n_steps:.3f}" for value in medians.values())
+        rows.append((n, n_steps, f"{medians['sktl']:.2f}", *steps))
+    title = (
+        f"Training of an output layer of {arguments.classes} classes on {arguments.features} features, one thread, "
+        f"torch {torch.__version__}, skorch {skorch.__version__}."
+    )
+    header = ("images", "steps", "s of a training", *(f"{way}, ms of a step" for way in NAMES.values()))
+    report("head_training", title, header, rows, record)
+    if arguments.write:
+        write_page("head_training", arguments.write)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,10 @@ import numpy as np
 
 from sktl import PretrainedImageClassifier
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "docs"))
+
+import measured
+
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -95,28 +99,49 @@ def median(rows, name):
 
 
 def machine():
-    return f"{platform.machine()}, {platform.system()}, {os.cpu_count()} cores; {datetime.date.today()}"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{platform.machine()}, {platform.system()}, {cores} core{'s' * (cores > 1)}; {datetime.date.today()}"
+
+
+def command():
+    """Return how the script was called, with the folders of this machine left out."""
+    words = ["python", f"benchmarks/{Path(sys.argv[0]).name}"]
+    arguments = iter(sys.argv[1:])
+    for word in arguments:
+        if word == "--write":
+            next(arguments)
+        elif Path(word).is_dir():
+            words.append(f"DATA/{Path(word).name}" if (Path(word) / "train").is_dir() else "DATA")
+        else:
+            words.append(f'"{word}"' if " " in word else word)
+    return " ".join(words)
+
+
+def table(header, rows):
+    """Return the lines of a table."""
+    lines = [f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
+    return lines + [f"| {' | '.join(map(str, row))} |" for row in rows]
 
 
 def report(name, title, header, rows, record):
     """Print a table, and write it and what it was made from under benchmarks/results/."""
-    lines = [f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
-    lines += [f"| {' | '.join(map(str, row))} |" for row in rows]
-    text = f"{title}\nMachine: {machine()}.\n\n" + "\n".join(lines) + "\n"
-    print("\n" + text)
+    note(name, [title, f"Machine: {machine()}.", "", *table(header, rows)], record)
+
+
+def note(name, lines, record):
+    """Print the lines of a text, and write it and what it was made from under benchmarks/results/."""
+    print("\n" + "\n".join(lines))
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps({"machine": machine(), "table": text, "runs": record}, indent=1))
+    found = {"command": command(), "machine": machine(), "text": lines, "runs": record}
+    (RESULTS / f"{name}.json").write_text(json.dumps(found, indent=1))
 
 
 def write_page(name, page):
-    """Replace the block of a page between its marks by the table that a benchmark wrote."""
-    write_block(name, json.loads((RESULTS / f"{name}.json").read_text())["table"], page)
+    """Show what a benchmark reported between its marks on a page, and keep it with the documentation."""
+    measured.keep(name, json.loads((RESULTS / f"{name}.json").read_text()), Path(page))
 
 
-def write_block(name, text, page):
-    """Replace the block of a page between the marks of a name."""
-    page = Path(page)
-    begin, end = f"<!-- begin {name} -->\n", f"<!-- end {name} -->"
-    before, rest = page.read_text().split(begin)
-    _, after = rest.split(end)
-    page.write_text(before + begin + text.rstrip() + "\n" + end + after)
+def write_block(name, text, page, record):
+    """Show a text between its marks on a page, and keep it and what it was made from with the documentation."""
+    found = {"command": command(), "machine": machine(), "text": text.rstrip().splitlines(), "runs": record}
+    measured.keep(name, found, Path(page))

@@ -1,6 +1,6 @@
 """Does the ranking of networks by `rank_backbones` hold on test images? Packaged networks, other sizes, a control.
 
-    python benchmarks/rank_backbones.py DATA/cat_breeds [--networks resnet50 ...]
+    python benchmarks/rank_backbones.py DATA/cat_breeds [--networks resnet50 ...] [--write docs/choosing.md]
 
 Ranks on train/, then trains the output layer on all of train/ and measures it on test/.
 """
@@ -10,7 +10,7 @@ import json
 import time
 import warnings
 
-from measuring import folders, report
+from measuring import folders, report, write_page
 from scipy.stats import kendalltau
 
 from sktl import PretrainedImageClassifier, rank_backbones
@@ -25,6 +25,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("data")
     parser.add_argument("--networks", nargs="*", default=[], help="further networks, by name")
+    parser.add_argument("--write", help="page whose table is replaced")
     arguments = parser.parse_args()
     (train, codes), (test, test_codes) = folders(arguments.data)
     started = time.perf_counter()
@@ -59,6 +60,8 @@ def main():
     )  # fmt: skip
     record = [json.loads(json.dumps(vars(row), default=str)) for row in ranking]
     report("rank_backbones", title, header, rows, record)
+    if arguments.write:
+        write_page("rank_backbones", arguments.write)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))  # the modules beside this file
 
 import api_reference  # noqa: E402
+import measured  # noqa: E402
 import pictures  # noqa: E402
 
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -82,9 +83,12 @@ sphinx_gallery_conf = {
 
 
 def _prepare(app, docname, source):
-    """Turn links that lead somewhere in the repository into links that lead there on the site."""
+    """Fill in what was measured, and turn links within the repository into links within the site."""
     missing = [name for name in OPTIONAL_PAGES if not (HERE / f"{name}.md").exists()]
     text = re.sub(rf"^(\.\./)?({'|'.join(missing)})\n", "", source[0], flags=re.MULTILINE) if missing else source[0]
+    text = measured.fill(text)
+    for name in measured.names(text):
+        app.env.note_dependency(measured.RESULTS / f"{name}.json")
     text = re.sub(r"\]\((?:\.\./)*examples/(plot_\w+)\.py\)", r"](/auto_examples/\1.rst)", text)
     text = re.sub(r"\]\((?:\.\./)*CHANGELOG\.md\)", "](/changelog.md)", text)
     source[0] = re.sub(r"\]\((?:\.\./)*CONTRIBUTING\.md\)", "](/contributing.md)", text)

@@ -6,22 +6,24 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
-HERE = Path(__file__).parent
+import measured
+
 BLUE, ORANGE, GREEN, GREY = "#0072b2", "#d55e00", "#00795a", "#555555"  # dark enough for text on white
 
 
 def draw_all(folder: Path) -> None:
     """Draw the pictures that are not there yet, or older than what they are drawn from, into a folder."""
     folder.mkdir(exist_ok=True)
-    pages = [HERE / "speed.md", Path(__file__)]
-    for name, draw, sources in (
-        ("predictions.png", draw_predictions, [Path(__file__)]),
-        ("data_flow.svg", draw_data_flow, [Path(__file__)]),
-        ("search.svg", draw_search, pages),
-        ("single_fit.svg", draw_single_fit, pages),
-        ("predict.svg", draw_predict, pages),
+    for name, draw in (
+        ("predictions.png", draw_predictions),
+        ("data_flow.svg", draw_data_flow),
+        ("search.svg", draw_search),
+        ("single_fit.svg", draw_single_fit),
+        ("predict.svg", draw_predict),
     ):
         path = folder / name
+        result = measured.RESULTS / f"{path.stem}.json"
+        sources = [Path(__file__), *[result] * result.exists()]
         if not path.exists() or path.stat().st_mtime < max(source.stat().st_mtime for source in sources):
             draw(path)
 
@@ -137,7 +139,7 @@ def _bars(path: Path, table: str, column: str, label: str, log: bool = False) ->
     """Draw a column of a table; what was extrapolated gets a star."""
     from matplotlib.figure import Figure
 
-    header, rows = read_table(table)
+    header, rows = measured.read_table(table)
     column_of_notes = header.index("extrapolated from") if "extrapolated from" in header else 0
     starred = [bool(row[column_of_notes]) if column_of_notes else "extrapolated" in row[0] for row in rows]
     names = [row[0].split(", extrapolated")[0] + " *" * star for row, star in zip(rows, starred, strict=True)]
@@ -154,11 +156,3 @@ def _bars(path: Path, table: str, column: str, label: str, log: bool = False) ->
     ax.set_xlabel(", ".join(notes))
     ax.spines[["top", "right"]].set_visible(False)
     figure.savefig(path)
-
-
-def read_table(name: str, page: Path = HERE / "speed.md") -> tuple[list[str], list[list[str]]]:
-    """Return header and rows of the table that the benchmark of a name wrote into a page."""
-    text = page.read_text(encoding="utf-8").split(f"<!-- begin {name} -->")[1].split(f"<!-- end {name} -->")[0]
-    lines = [line for line in text.splitlines() if line.startswith("|")]
-    header, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
-    return header, rows

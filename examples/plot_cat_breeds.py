@@ -9,8 +9,9 @@ about which the classifier was wrong and sure, which is where wrong labels are f
     python examples/plot_cat_breeds.py [FOLDER]
 
 FOLDER has one sub-folder per breed; the environment variable ``SKTL_DATA`` can name it, too. Photos of cats are
-published as the Oxford-IIIT Pet data set (O. M. Parkhi et al., "Cats and Dogs", CVPR 2012; CC BY-SA 4.0). Without a
-folder, faces of cats are drawn, in three pairs of look-alikes.
+published as the `Oxford-IIIT Pet data set <https://www.robots.ox.ac.uk/~vgg/data/pets/>`_ (O. M. Parkhi et al., "Cats
+and Dogs", CVPR 2012; CC BY-SA 4.0, see its page). Without a folder, faces of cats are drawn, in three pairs of
+look-alikes.
 """
 
 import os

@@ -11,8 +11,9 @@ and then chooses a threshold for a wanted sensitivity, without looking at the pa
 
 FOLDER has one sub-folder per class; the environment variable ``SKTL_DATA`` can name it, too. The patient is read from
 file names such as ``person12_virus_47.jpeg`` or ``IM-0115-0001.jpeg``, as in the X-rays of D. Kermany et al.
-("Identifying Medical Diagnoses and Treatable Diseases by Image-Based Deep Learning", Cell 2018; published on Mendeley
-Data, CC BY 4.0). Without a folder, chests are drawn, four images of each patient.
+("Identifying Medical Diagnoses and Treatable Diseases by Image-Based Deep Learning", Cell 2018), published on `Mendeley
+Data <https://data.mendeley.com/datasets/rscbjbr9sj/2>`_ (CC BY 4.0). Without a folder, chests are drawn, four images of
+each patient.
 
 Nothing here is a medical device, nor shows what one would have to show.
 """

@@ -10,9 +10,11 @@ together::
     python examples/plot_leaf_disease.py [FOLDER [FIELD]]
 
 FOLDER has one sub-folder per class and, below each, perhaps one per plant; FIELD has photos from elsewhere in the same
-classes. The environment variable ``SKTL_DATA`` can name FOLDER, too. Leaves on a table are published as PlantVillage
-(D. Hughes and M. Salathé, arXiv:1511.08060, 2015; CC0), leaves in fields as PlantDoc (D. Singh et al., CODS-COMAD 2020;
-CC BY 4.0). Without a folder, leaves are drawn.
+classes. The environment variable ``SKTL_DATA`` can name FOLDER, too. Leaves on a table are published as `PlantVillage
+<https://github.com/spMohanty/PlantVillage-Dataset>`_ (D. Hughes and M. Salathé, arXiv:1511.08060, 2015; CC BY-SA 3.0 by
+that page, whereas copies elsewhere name other licences), leaves in fields as `PlantDoc
+<https://github.com/pratikkayal/PlantDoc-Dataset>`_ (D. Singh et al., CoDS-COMAD 2020; CC BY 4.0 by its page, for photos
+that its authors found on the internet). Without a folder, leaves are drawn.
 """
 
 import os

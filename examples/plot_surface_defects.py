@@ -9,9 +9,11 @@ and when to stop collecting::
     python examples/plot_surface_defects.py [FOLDER]
 
 FOLDER has one sub-folder per kind of defect; the environment variable ``SKTL_DATA`` can name it, too. Grey images of
-hot-rolled steel, 200 x 200 pixels, are published by Northeastern University (K. Song and Y. Yan, "A noise robust method
-based on completed local binary patterns for hot-rolled steel strip surface defects", Applied Surface Science 2013; see
-its authors' terms of use). Without a folder, surfaces are drawn.
+hot-rolled steel, 200 x 200 pixels, are `published by their authors
+<http://faculty.neu.edu.cn/songkechen/zh_CN/zdylm/263270/list/index.htm>`_ at Northeastern University, China (K. Song
+and Y. Yan, "A noise robust method based on completed local binary patterns for hot-rolled steel strip surface defects",
+Applied Surface Science 2013, doi:10.1016/j.apsusc.2013.09.002). We know of no licence that they state: ask them about
+any use beyond research. Without a folder, surfaces are drawn.
 """
 
 import os

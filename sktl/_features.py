@@ -54,6 +54,8 @@ class FeatureExtractor:
         How images are changed.
     engine : {"auto", "torch", "openvino"}
         Which engine runs the network.
+    title : str
+        What a progress bar says it counts.
     """
 
     backbone: Backbone
@@ -64,6 +66,7 @@ class FeatureExtractor:
     n_trainable: int = 0
     view: View | None = None
     engine: str = "auto"
+    title: str = "features of images"
 
     @property
     def n_features(self) -> int:
@@ -195,7 +198,7 @@ class FeatureExtractor:
         return (self.cache if self.view is None or self.view.known else NO_CACHE), facts.fingerprint
 
     def _progress(self, n_images: int) -> AbstractContextManager[Progress]:
-        return progress_bar("features of images", n_images, self.verbose)
+        return progress_bar(self.title, n_images, self.verbose)
 
 
 class _Rows:

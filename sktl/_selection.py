@@ -106,7 +106,9 @@ class _Trial:
             n_bytes = sum(tensor.nbytes for tensor in network.state_dict().values())
             del network
             extractor = self.template._extractor(backbone, self.device, self.template.engine)
-            features, seconds = _timed(extractor, self.samples)
+            height, width = backbone.preprocessing.crop
+            title = f"{row.backbone} ({row.weights}, {height}x{width})"  # entries may differ by one of these alone
+            features, seconds = _timed(replace(extractor, title=title), self.samples)
             scores = self._scores(features)
         except (BackboneError, DeviceMemoryError, EngineError, TrainingError, WeightsError) as error:
             return replace(row, status=str(error))
@@ -194,7 +196,7 @@ def rank_backbones(
     random_state : int, RandomState or None, default=None
         For the starts of the output layers and for random weights; networks share the same draws.
     verbose : int, default=0
-        1 shows the progress of each pass.
+        1 shows the progress of each pass, under the name of its network.
 
     Returns
     -------

@@ -85,11 +85,3 @@ def test_the_reference_names_all_that_is_public_and_nothing_else():
     public |= {f"{module}.{name}" for module in modules for name in modules[module].__all__}
     listed = [name for section in docs_module("api_reference").API_REFERENCE for name in section.names]
     assert sorted(listed) == sorted(public)
-
-
-def test_pictures_of_benchmarks_are_drawn_from_the_tables_of_the_page():
-    pictures = docs_module("pictures")
-    header, rows = pictures.read_table("search")
-    page = (ROOT / "docs" / "speed.md").read_text(encoding="utf-8")
-    assert "s" in header
-    assert all(f"| {' | '.join(row)}".rstrip() in page for row in rows)

@@ -278,8 +278,11 @@ def test_flattened_images_are_taken():
     assert (found.mean_score, found.logme) == (expected.mean_score, expected.logme)
 
 
-def test_progress_goes_to_standard_error(capsys):
-    rank([Pixels], cache=False, verbose=1)
+def test_progress_goes_to_standard_error_and_names_the_network_of_each_pass(capsys):
+    networks = [Pixels, {"backbone": Pixels, "image_size": 4}, ("timm/test_efficientnet", None)]
+    ranking = rank(networks, cache=False, verbose=1)
     out, err = capsys.readouterr()
     assert not out
-    assert "features" in err
+    titles = {f"{row.backbone} ({row.weights}, {'x'.join(map(str, row.image_size))})" for row in ranking}
+    assert len(titles) == len(networks)
+    assert all(f"{title}: 100%" in err for title in titles)
