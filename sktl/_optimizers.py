@@ -81,17 +81,20 @@ class PairedOptimizer(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        steps = [part.step for part in self.parts]
-        if self.run_all is not None and self._divisible:
-            head, stages = self.parts
-            members = (p for group in stages.param_groups for p in group["params"])
-            steps = [head.step, *(_limited(stages, set(share)).step for share in shares(members))]
         if self.run_all is None:
-            for step in steps:
-                step()
+            for part in self.parts:
+                part.step()
         else:
-            self.run_all(steps)
+            self.run_all(self._steps())
         return loss
+
+    def _steps(self) -> list[Callable[[], Any]]:
+        """Return what together makes a step, each function for parameters of its own."""
+        head, stages = self.parts
+        if not self._divisible:
+            return [head.step, stages.step]
+        members = (p for group in stages.param_groups for p in group["params"])
+        return [head.step, *(_limited(stages, set(share)).step for share in shares(members))]
 
 
 def _limited(optimizer: Optimizer, members: Set[torch.Tensor]) -> Optimizer:
