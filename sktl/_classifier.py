@@ -89,9 +89,9 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         Learning rate of the last stage as a share of `lr`, larger than 0. `"auto"` is 1/60 for the optimizer `"auto"`,
         1/30 for `"sgd"`, 1/2 for `"adamw"`, 1/10 for all others, times n_samples / 200 for fewer than 200 images; and 1
         with `weights=None`. Without effect for `trainable_stages=0`, as are the parameters that say so.
-    layer_decay : float, default=1.0
-        The learning rate of each stage as a share of that of the stage behind it, in (0, 1]. Without effect for 0
-        stages.
+    layer_decay : float, default="auto"
+        The learning rate of each stage as a share of that of the stage behind it, in (0, 1]. `"auto"` is 0.8 for
+        pretrained stages and the optimizer `"auto"`, and 1 otherwise. Without effect for 0 stages.
     weight_decay : float, default="auto"
         Strength of the pull of the weights of the output layer towards zero, at least 0; decoupled for `"adamw"` [1]_,
         for which `"auto"` is 1, for all others an L2 penalty, for which it is 0.03. Weights of stages are pulled, with
@@ -282,7 +282,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         "max_epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "lr": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
         "backbone_lr_ratio": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
-        "layer_decay": [Interval(Real, 0, 1, closed="right")],
+        "layer_decay": [Interval(Real, 0, 1, closed="right"), StrOptions({"auto"})],
         "weight_decay": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
         "optimizer": [StrOptions({"auto", "sgd", "adamw", "lbfgs"}), type],
         "lr_schedule": [StrOptions({"auto", "cosine", "constant"})],
@@ -322,7 +322,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         max_epochs: int | str = "auto",
         lr: float | str = "auto",
         backbone_lr_ratio: float | str = "auto",
-        layer_decay: float = 1.0,
+        layer_decay: float | str = "auto",
         weight_decay: float | str = "auto",
         optimizer: str | type[torch.optim.Optimizer] = "auto",
         lr_schedule: str = "auto",

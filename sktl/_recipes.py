@@ -28,15 +28,16 @@ _HEAD: dict[str, dict[str, Any]] = {
 }
 # With stages: from pretrained weights, and from random ones.
 _STAGES: dict[str, dict[str, Any]] = {
-    "auto": {"max_epochs": 12, "backbone_lr_ratio": 1 / 60, "batch_size": 16, "augmentation": "trivial"},
-    "sgd": {"max_epochs": 12, "backbone_lr_ratio": 1 / 30, "batch_size": 16, "augmentation": "trivial"},
-    "adamw": {"max_epochs": 12, "backbone_lr_ratio": 0.5, "batch_size": 16, "augmentation": "trivial"},
-    "class": {"max_epochs": 12, "backbone_lr_ratio": 0.1, "batch_size": 16, "augmentation": "trivial"},
-    "random": {"max_epochs": 40, "backbone_lr_ratio": 1.0, "batch_size": 16, "augmentation": "light"},
+    "auto": {"max_epochs": 12, "backbone_lr_ratio": 1 / 60, "layer_decay": 0.8, "augmentation": "trivial"},
+    "sgd": {"max_epochs": 12, "backbone_lr_ratio": 1 / 30, "layer_decay": 1.0, "augmentation": "trivial"},
+    "adamw": {"max_epochs": 12, "backbone_lr_ratio": 0.5, "layer_decay": 1.0, "augmentation": "trivial"},
+    "class": {"max_epochs": 12, "backbone_lr_ratio": 0.1, "layer_decay": 1.0, "augmentation": "trivial"},
+    "random": {"max_epochs": 40, "backbone_lr_ratio": 1.0, "layer_decay": 1.0, "augmentation": "light"},
 }
 _INTERPOLATION = 0.5
 _STEPS_PER_EPOCH = 20
 _LEAST_BATCH = 16
+_STAGES_BATCH = 16
 # The loss curves more with more features, so that steps must be shorter: the number for which `lr` was chosen.
 _FEATURES_OF_LR = 1280
 # With fewer images the output layer fits them all, and what moves the stages is mostly noise.
@@ -77,13 +78,13 @@ def _tail_recipe(estimator: Any, head: Recipe, n_trainable: int, n_samples: int,
     _, stage_optimizer = _optimizers(estimator)
     pretrained = estimator.weights is not None
     defaults = _stage_defaults(estimator, n_samples)
-    own = {name: _value(estimator, name, defaults[name]) for name in ("max_epochs", "batch_size", "backbone_lr_ratio")}
+    own = {name: _value(estimator, name, defaults[name]) for name in ("max_epochs", "backbone_lr_ratio", "layer_decay")}
+    own["batch_size"] = _value(estimator, "batch_size", _STAGES_BATCH)
     return TailRecipe(
         **vars(head) | own,
         n_trainable=n_trainable,
         probing=_probing(estimator, head, n_samples),
         stage_optimizer=stage_optimizer,
-        layer_decay=estimator.layer_decay,
         augmentation=resolve_augmentation(_value(estimator, "augmentation", defaults["augmentation"])),
         n_views=estimator.augmentation_views,
         mixup_alpha=estimator.mixup_alpha,

@@ -58,21 +58,22 @@ def test_what_lbfgs_cannot_use_is_refused_by_name(params):
 
 
 @pytest.mark.parametrize(
-    ("params", "max_epochs", "augmentation", "ratio", "freeze_epochs", "interpolation"),
+    ("params", "max_epochs", "augmentation", "ratio", "decay", "freeze_epochs", "interpolation"),
     [
-        ({}, 12, "trivial", 1 / 60, 50, 0.5),
-        ({"optimizer": "sgd"}, 12, "trivial", 1 / 30, 50, 0.5),
-        ({"optimizer": "adamw"}, 12, "trivial", 0.5, 50, 0.5),
-        ({"optimizer": torch.optim.RMSprop}, 12, "trivial", 0.1, 50, 0.5),
-        ({"weights": None}, 40, "light", 1.0, None, 1.0),
+        ({}, 12, "trivial", 1 / 60, 0.8, 50, 0.5),
+        ({"optimizer": "sgd"}, 12, "trivial", 1 / 30, 1, 50, 0.5),
+        ({"optimizer": "adamw"}, 12, "trivial", 0.5, 1, 50, 0.5),
+        ({"optimizer": torch.optim.RMSprop}, 12, "trivial", 0.1, 1, 50, 0.5),
+        ({"weights": None}, 40, "light", 1.0, 1, None, 1.0),
     ],
 )
 def test_auto_values_of_stages_are_those_that_the_docstring_names(
-    params, max_epochs, augmentation, ratio, freeze_epochs, interpolation
+    params, max_epochs, augmentation, ratio, decay, freeze_epochs, interpolation
 ):
     recipe = resolve(trainable_stages="all", n_trainable=6, **params)
     assert (recipe.max_epochs, recipe.batch_size, recipe.augmentation) == (max_epochs, 16, AUGMENTATIONS[augmentation])
     assert recipe.backbone_lr_ratio == pytest.approx(ratio)
+    assert recipe.layer_decay == decay
     assert (recipe.probing.max_epochs if recipe.probing else None) == freeze_epochs
     assert recipe.interpolation == interpolation
     assert recipe.keeps_statistics == ("weights" not in params)
