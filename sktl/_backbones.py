@@ -6,7 +6,6 @@ import copy
 import difflib
 import hashlib
 import os
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ from ._preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from ._sources import LocalFile, Origin, Published, Random, Source, WeightsEnum
 from ._stages import Anatomy, Stage, find_stages
 from ._torch import generator, seeded_globals, single_threaded
+from ._warnings import warn
 from ._weights import file_digest
 from .exceptions import BackboneWarning, InvalidParameterError, UnknownBackboneError
 
@@ -331,12 +331,11 @@ def _declared_preprocessing(module: nn.Module, name: str) -> Preprocessing:
     config = getattr(module, "pretrained_cfg", None)
     if isinstance(config, dict):
         return _sources.timm_preprocessing(config, name)
-    warnings.warn(
+    warn(
         f"backbone={name} declares no preprocessing, so its images are prepared as for most ImageNet networks: shorter "
         f"side 256, centre crop 224, mean {IMAGENET_MEAN}, std {IMAGENET_STD}. Set module.preprocessing = "
         "sktl.Preprocessing(...) to change or confirm it.",
         BackboneWarning,
-        stacklevel=7,
     )
     return Preprocessing(256, (224, 224))
 

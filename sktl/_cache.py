@@ -16,13 +16,13 @@ import shutil
 import stat
 import tempfile
 import threading
-import warnings
 from collections.abc import Sequence
 from numbers import Integral
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from ._store import Store, is_running, machine
+from ._warnings import warn
 from .exceptions import CacheWarning, InvalidParameterError
 
 LIMIT_VARIABLE = "SKTL_CACHE_MAX_BYTES"
@@ -301,4 +301,4 @@ def _default_limit(directory: Path) -> int:
 @functools.cache
 def _warn(message: str) -> None:
     """Warn once."""
-    warnings.warn(message, CacheWarning, stacklevel=2)
+    warn(message, CacheWarning)

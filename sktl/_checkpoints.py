@@ -11,7 +11,6 @@ import hashlib
 import json
 import operator
 import os
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from ._model_file import Tensors, open_model, write_model
 from ._nets import CosineSchedule, NeuralNet, WeightedNet
 from ._store import is_running
 from ._values import decode, encode
+from ._warnings import warn
 from .exceptions import CheckpointError, CheckpointWarning, ModelFileError
 
 _SUFFIX = ".checkpoint"
@@ -84,11 +84,10 @@ class Checkpoint:
         try:
             write_model(self.path, document | {"header": self.header}, tensors, private=True)
         except OSError as error:
-            warnings.warn(
+            warn(
                 f"The checkpoint {os.fspath(self.path)!r} cannot be written ({error}): should this fit be killed, the "
                 "last epochs are lost. Make room, or choose another folder.",
                 CheckpointWarning,
-                stacklevel=2,
             )
 
     def _remove_drafts(self) -> None:

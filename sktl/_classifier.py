@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -31,6 +30,7 @@ from ._nets import History, NeuralNet, Recipe, TailRecipe
 from ._recipes import check_combinations, resolve_recipe
 from ._training import output_logits, train_head
 from ._transfer import Labelled, open_checkpoint, train_stages
+from ._warnings import warn
 from .exceptions import (
     ImageFailure,
     InvalidImageError,
@@ -514,11 +514,10 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
                 [failure for failure in failures if codes[failure.position] in lost],
                 lead=f"invalid_images='skip' would leave no image of class {names}: add good ones, or drop the class.",
             )
-        warnings.warn(
+        warn(
             f"{len(failures)} of {len(images.samples)} images of X cannot be used and were left out; the attribute "
             f"invalid_images_ lists them. The first: {failures[0]}",
             InvalidImageWarning,
-            stacklevel=4,
         )
         targets = check_targets(y, sample_weight, self.class_weight, len(images.samples), kept)
         return Labelled([images.samples[i] for i in kept], targets)

@@ -17,12 +17,12 @@ import sqlite3
 import threading
 import time
 import uuid
-import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+from ._warnings import warn
 from .exceptions import CacheWarning
 
 Result = TypeVar("Result")
@@ -113,7 +113,7 @@ class Database:
     def _report(self, problem: str, more: str) -> None:
         if problem not in self._reported:
             self._reported.add(problem)
-            warnings.warn(f"The cache in {str(self.directory)!r} {problem}{more}.", CacheWarning, stacklevel=2)
+            warn(f"The cache in {str(self.directory)!r} {problem}{more}.", CacheWarning)
 
     def _open(self) -> _Opened:
         """Return the connection of this process to the newest file."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-import warnings
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from contextlib import nullcontext
@@ -23,6 +22,7 @@ from ._pixels import DECODING_RULE
 from ._torch import describe_arithmetic, halved, single_threaded, single_threaded_pool, within_memory
 from ._trunk import EngineFacts, Trunk, chunk_size, relative_difference
 from ._version import __version__
+from ._warnings import warn
 from .exceptions import BackboneWarning, DeviceWarning, EngineError
 
 _KEPT_ENGINES = 3
@@ -71,11 +71,10 @@ class TorchEngine(Engine):
                 answer, pool.submit(self.run, trunk.probe).result()
             )
         if not repeats:
-            warnings.warn(
+            warn(
                 f"backbone={self.backbone.name!r} gives other features each time that it sees the same images, so they "
                 "are not kept and results will not repeat.",
                 BackboneWarning,
-                stacklevel=2,
             )
         self.facts = trunk.facts("torch", torch.__version__, answer, repeats)
 
@@ -227,12 +226,11 @@ class _Registry:
             after = halved(before, f"backbone={backbone.name!r}", device)
             place = self._place(backbone, device, n_trainable)
             if place not in self._chunks:
-                warnings.warn(
+                warn(
                     f"The memory of device={str(device)!r} is too small for {before} images at once in "
                     f"backbone={backbone.name!r}. From now on it takes fewer, slower and with other last bits; free "
                     "memory there to take as many again in a new process.",
                     DeviceWarning,
-                    stacklevel=2,
                 )
             self._chunks[place] = after
 

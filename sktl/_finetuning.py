@@ -12,7 +12,6 @@ import contextlib
 import copy
 import functools
 import operator
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -41,6 +40,7 @@ from ._torch import (
     within_memory,
 )
 from ._training import Standardization, appearance
+from ._warnings import warn
 from .exceptions import DeviceMemoryError, DeviceWarning, TrainingError
 
 _MICRO_BATCH = 8
@@ -124,11 +124,10 @@ class _Runner:
             )
         self.size = halved(size, "training", self.device)
         if not self.warned:
-            warnings.warn(
+            warn(
                 f"In training {size} images at once are too many for {where}. From now on it takes fewer, slower and "
                 "with other last bits.",
                 DeviceWarning,
-                stacklevel=2,
             )
         self.warned = True
 

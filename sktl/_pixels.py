@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import warnings
 from io import BytesIO
 from numbers import Integral
 
@@ -14,6 +13,7 @@ import PIL
 from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from ._preprocessing import Preprocessing
+from ._warnings import warn
 from .exceptions import InvalidImageWarning, InvalidParameterError
 
 # Enters every cache key: change it when the same content gives other pixels than before.
@@ -134,7 +134,7 @@ def pixel_limit() -> int:
 @functools.cache
 def _warn(message: str) -> None:
     """Warn once."""
-    warnings.warn(message, InvalidImageWarning, stacklevel=2)
+    warn(message, InvalidImageWarning)
 
 
 def check_header(image: Image.Image) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import math
 import os
-import warnings
 from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
@@ -17,6 +16,7 @@ from ._augmentation import resolve_augmentation
 from ._nets import Recipe, TailRecipe, check_net_params
 from ._optimizers import OptimizerName, option_names
 from ._torch import computes_in_bfloat16
+from ._warnings import warn
 from .exceptions import BackboneWarning, InvalidParameterError
 
 # Chosen by cross-validation: docs/defaults.md has the tables.
@@ -172,12 +172,11 @@ def _check_resumable(estimator: Any) -> None:
 def check_combinations(estimator: Any) -> None:
     """Raise `InvalidParameterError` if training parameters of a classifier contradict each other, naming them."""
     if estimator.weights is None and estimator.trainable_stages != "all":
-        warnings.warn(
+        warn(
             f"weights=None starts the network from random weights, and trainable_stages={estimator.trainable_stages!r} "
             'keeps the stages before these as they are: useful only as a control. Pass trainable_stages="all" to train '
             "the whole network.",
             BackboneWarning,
-            stacklevel=4,
         )
     if estimator.weights is None and estimator.freeze_epochs not in ("auto", 0):
         raise InvalidParameterError(

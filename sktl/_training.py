@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import math
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +22,7 @@ from ._checkpoints import Checkpoint, Keeping, fit_from
 from ._labels import Targets
 from ._nets import OutputLayer, Recipe, WeightedNet, net_arguments, restored
 from ._torch import generator, single_threaded
+from ._warnings import warn
 
 _INITIAL_SCALE = 0.01
 # Standardised features are kept up to this many bytes, and made anew for each batch beyond.
@@ -294,10 +294,9 @@ def _count_iterations(net: WeightedNet) -> int:
     state, limits = net.optimizer_.state[net.module_.output.weight], net.optimizer_.param_groups[0]
     n_iter: int = state["n_iter"]
     if n_iter >= limits["max_iter"] or state["func_evals"] >= limits["max_eval"]:
-        warnings.warn(
+        warn(
             f"lbfgs did not converge in {n_iter} iterations. Raise max_epochs={limits['max_iter']}, or weight_decay.",
             ConvergenceWarning,
-            stacklevel=6,  # the call to fit
         )
     return n_iter
 

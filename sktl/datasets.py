@@ -8,7 +8,6 @@ class away.
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from PIL.ImageFile import StubImageFile
 from sklearn.utils import Bunch, check_random_state
 
 from ._synthetic import BACKGROUNDS, draw_cat, draw_leaf, draw_radiograph, draw_surface
+from ._warnings import warn
 from .exceptions import ImageFolderWarning, InvalidInputError, InvalidParameterError
 
 __all__ = ["load_image_folder", "make_cats", "make_leaves", "make_radiographs", "make_surface_defects"]
@@ -96,11 +96,10 @@ def load_image_folder(folder: str | os.PathLike[str]) -> Bunch:
         ignored += others
     if ignored:
         more = f" and {len(ignored) - _LISTED} more" if len(ignored) > _LISTED else ""
-        warnings.warn(
+        warn(
             f"{len(ignored)} files in {str(folder)!r} are left out, since they are no images in a class folder: "
             f"{', '.join(ignored[:_LISTED])}{more}. All are in the attribute `ignored`.",
             ImageFolderWarning,
-            stacklevel=2,
         )
     names = [path.name for path in classes]
     return Bunch(data=np.array(paths), target=np.array(labels), target_names=names, ignored=ignored)

@@ -10,10 +10,8 @@ from collections import Counter
 
 import numpy as np
 import pytest
-import torch
 from backbones import Pixels, small_conv_net, stochastic_net
 from sklearn.base import clone
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -21,7 +19,7 @@ from torch.optim import SGD
 
 import sktl
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder, _callbacks
-from sktl.exceptions import BackboneWarning, InvalidImageWarning, InvalidParameterError, TrainingError
+from sktl.exceptions import InvalidImageWarning, InvalidParameterError, TrainingError
 
 SUPPORTED = importlib.util.find_spec("sklearn.callback") is not None
 supported = pytest.mark.skipif(not SUPPORTED, reason="scikit-learn has callbacks from 1.9 on")
@@ -298,27 +296,3 @@ def test_without_the_framework_a_fit_is_the_same(monkeypatch):
     expected = classifier().fit(X, Y).decision_function(X)
     monkeypatch.setattr(_callbacks, "_framework", None)
     np.testing.assert_array_equal(classifier().fit(X, Y).decision_function(X), expected)
-
-
-@pytest.mark.filterwarnings("default")
-@pytest.mark.parametrize(
-    ("params", "kind"),
-    [
-        ({"weights": None, "freeze_epochs": 0}, BackboneWarning),
-        ({"optimizer": "lbfgs", "max_epochs": 1}, ConvergenceWarning),
-        ({"invalid_images": "skip"}, InvalidImageWarning),
-        ({"backbone": lambda: Undeclared()}, BackboneWarning),
-    ],
-)
-def test_warnings_of_a_fit_point_at_its_call(params, kind):
-    images, labels = ([*X, b"no image"], [*Y, "cat"]) if "invalid_images" in params else (X, Y)
-    with pytest.warns(kind) as caught:
-        classifier(**params).fit(images, labels)
-    assert {warning.filename for warning in caught if warning.category is kind} == {__file__}
-
-
-class Undeclared(torch.nn.Module):
-    """Says nothing of what it expects."""
-
-    def forward(self, images):
-        return images.mean((2, 3))
