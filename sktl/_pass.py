@@ -32,6 +32,10 @@ _BYTES_BETWEEN_WRITES = 16 << 20
 _SECONDS_BETWEEN_LOOKS = 0.05
 _KEYS_PER_LOOK = 256
 _SECONDS_BETWEEN_SIGNS = 15.0  # of life, where a chunk takes long: claims lapse after a minute
+_NOT_FINITE = (
+    "the network gives features of it that are not finite (NaN or infinite); leave it out, or choose another backbone "
+    "or other weights"
+)
 
 Outcome: TypeAlias = np.ndarray | str
 Result = TypeVar("Result")
@@ -148,7 +152,8 @@ class Pass:
                 outcomes[key] = str(problem)
         if good:
             features = self.engine.run(pixels)
-            outcomes |= {key: features[slot].copy() for slot, key in good}
+            finite = np.isfinite(features).reshape(len(features), -1).all(axis=1)
+            outcomes |= {key: features[slot].copy() if finite[slot] else _NOT_FINITE for slot, key in good}
         return outcomes
 
 

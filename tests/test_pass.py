@@ -12,13 +12,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from backbones import LoggedPixels, Pixels
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from processes import Child, needs_fork, results
 from sklearn.model_selection import cross_val_score
 
 import sktl
-from sktl import PretrainedImageClassifier, PretrainedImageEncoder, _images, _pass
+from sktl import Preprocessing, PretrainedImageClassifier, PretrainedImageEncoder, _images, _pass
 from sktl._cache import Cache
 from sktl._pass import read_keys
 from sktl._pixels import content_key
@@ -162,6 +165,29 @@ def test_a_pass_that_fails_gives_up_its_claims_and_keeps_what_it_computed(log, t
     assert store.claim(facts.fingerprint, [bad], new_owner()) == [bad]
     fitted.transform(X)
     assert log() == [1] * 40
+
+
+class Overflowing(torch.nn.Module):
+    """Has no finite features of an image whose first pixel is white."""
+
+    preprocessing = Preprocessing(8, (8, 8), mean=(0, 0, 0), std=(1, 1, 1))
+
+    def forward(self, images):
+        return torch.where(images[:, 0, :1, 0] == 1, torch.inf, images.mean((2, 3)))
+
+
+@given(white=st.sets(st.integers(0, 11), min_size=1), n_jobs=st.integers(1, 3))
+def test_images_without_finite_features_are_named_not_kept_and_the_others_kept(white, n_jobs, tmp_path_factory):
+    images = np.minimum(X[:12], 254)
+    images[sorted(white), 0, 0] = 255
+    cache = tmp_path_factory.mktemp("cache")
+    params = {"backbone": Overflowing, "engine": "torch", "cache": cache, "n_jobs": n_jobs}
+    clf = PretrainedImageClassifier(**params)
+    with pytest.raises(InvalidImageError, match="features of it that are not finite") as caught:
+        clf.fit(images, Y[:12])
+    assert [failure.position for failure in caught.value.failures] == sorted(white)
+    assert not hasattr(clf, "classes_")
+    assert sktl.cache_info(cache).images == 12 - len(white)
 
 
 def test_values_of_another_length_are_not_taken_for_rows(log, tmp_path):
