@@ -53,6 +53,8 @@ def write_model(
     ------
     ModelFileNotFoundError
         If there is no such folder.
+    ModelFileError
+        If its name could not be read again.
     OSError
         If it cannot be written, or is a folder, a pipe or a device; nothing is left behind then, and what has that name
         stays as it was.
@@ -63,6 +65,7 @@ def write_model(
     metadata = {_FORMAT: str(FORMAT), _DOCUMENT: text, _DOCUMENT_DIGEST: _digest(text, {})}
     metadata[_DIGEST] = _digest(text, plain)
     target = Path(os.path.realpath(path))
+    _check_name(target)
     if target.exists() and not target.is_file():
         kind = IsADirectoryError if target.is_dir() else OSError
         raise kind(f"{os.fspath(path)!r} is not a regular file, and is not replaced. Name another file.")
@@ -82,6 +85,17 @@ def write_model(
     finally:
         with contextlib.suppress(OSError):
             draft.unlink()
+
+
+def _check_name(path: str | os.PathLike[str]) -> None:
+    """Raise `ModelFileError` for a name of other bytes than UTF-8, which safetensors writes and cannot open again."""
+    try:
+        os.fsdecode(path).encode()
+    except UnicodeEncodeError:
+        raise ModelFileError(
+            f"The name of the model file {os.fspath(path)!r} is not UTF-8, so that it cannot be read. Rename the file, "
+            "or the folder of that name."
+        ) from None
 
 
 def _create(path: Path, mode: int) -> int:
@@ -187,6 +201,7 @@ def open_model(path: str | os.PathLike[str]) -> Iterator[ModelFile]:
     if not os.path.isfile(path):
         kind = "is not a file" if os.path.exists(path) else f"does not exist (looked in {os.getcwd()})"
         raise ModelFileNotFoundError(f"The model file {os.fspath(path)!r} {kind}. Pass a file that `save` wrote.")
+    _check_name(path)
     try:
         with safetensors.safe_open(os.fspath(path), "pt") as file:
             yield ModelFile(path, file)
