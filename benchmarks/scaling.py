@@ -100,7 +100,7 @@ def main():
             each = 1000 * (run["wall"] - run["head"]) / n
             rows.append((n, what, f"{run['wall']:.1f}", f"{run['head']:.1f}", f"{each:.1f}", f"{run['peak']:.0f}"))
     header = ("images", "what", "s", "of it training", "ms per image without it", "peak MB of anonymous memory")
-    report("scaling", "Scaling.", header, rows, record)
+    report("scaling", "A fit by the number of images, and a search by the number of candidates.", header, rows, record)
     if arguments.write:
         write_page("scaling", arguments.write)
 

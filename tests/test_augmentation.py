@@ -49,7 +49,7 @@ def test_a_change_is_decided_by_its_seed_and_leaves_the_process_alone(change):
     assert len({pixels.tobytes() for pixels in found}) > 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     width=st.integers(1, 500),
     height=st.integers(1, 500),

@@ -27,7 +27,7 @@ def stored(n):
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(n=st.integers(1, 70), batch_size=st.integers(1, 30), seed=st.integers(0, 50), mixup=st.sampled_from([0.0, 0.4]))
 def test_every_sample_comes_once_per_epoch_with_its_own_label_and_weight(n, batch_size, seed, mixup):
     batches = TrainingBatches(stored(n), batch_size, seed, mixup)
@@ -82,7 +82,7 @@ def pool():
         yield pool
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(rows=st.lists(st.integers(0, 12), min_size=1, max_size=9), epoch=st.integers(0, 5))
 def test_a_changed_image_depends_on_seed_epoch_and_position_alone(rows, epoch):
     with ThreadPoolExecutor(2) as pool:

@@ -71,7 +71,7 @@ def png(pixels) -> bytes:
 # --------------------------------------------------------------------------------------- what answers may depend on
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(rows=st.lists(st.integers(40, 69), min_size=1, max_size=13), cache=st.sampled_from(["auto", False]))
 def test_prediction_depends_neither_on_batch_nor_order_nor_subset_bit_for_bit(fitted, rows, cache):
     alone = np.concatenate([_proba(fitted, IMAGES[[row]]) for row in rows])
@@ -119,7 +119,7 @@ def test_the_images_of_each_class_are_counted(early_stopping):
     assert clf.class_count_.dtype == np.int64
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(names=st.permutations([str(i) for i in range(10)]))
 def test_relabelling_the_classes_only_relabels_the_output(names):
     original = small().fit(IMAGES[:60], DIGITS.target[:60])
@@ -272,7 +272,7 @@ def test_the_state_of_the_process_is_left_alone_when_fit_raises():
     assert _global_state() == before
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 2**32 - 1), dropout=st.sampled_from([0.0, 0.3]))
 def test_refits_with_the_same_random_state_are_bit_equal(seed, dropout):
     torch.rand(1)

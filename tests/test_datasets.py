@@ -54,7 +54,7 @@ TREES = st.dictionaries(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(tree=TREES)
 def test_data_is_every_image_sorted_by_class_and_path_with_its_class(tree, tmp_path_factory):
     root = tmp_path_factory.mktemp("tree")
@@ -154,7 +154,7 @@ def test_what_pillow_only_recognises_is_no_image(name, tmp_path):
     assert names_of(found.data, tmp_path) == ["cat/1.png"]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(text=st.text(max_size=60))
 def test_text_is_no_image(text, tmp_path_factory):
     root = write(tmp_path_factory.mktemp("text"), "cat/1.png")
@@ -289,7 +289,7 @@ def test_the_folder_above_train_and_test_is_refused(tmp_path):
 MAKERS = [make_cats, make_leaves, make_radiographs, make_surface_defects]
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(make=st.sampled_from(MAKERS), size=st.integers(8, 40), seed=st.integers(0, 2**32 - 1), n=st.integers(1, 12))
 def test_drawn_images_follow_from_the_seed_alone(make, size, seed, n):
     before = np.random.get_state()[1].copy()  # noqa: NPY002

@@ -31,7 +31,7 @@ def decoder_of(view=None):
     return Decoder(samples, {key: i for i, key in enumerate(keys)}, SMALL, view), keys
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(view=st.sampled_from([None, VIEW]), ahead=st.sets(st.integers(0, 19)), order=st.permutations(range(20)))
 def test_what_was_decoded_ahead_is_what_is_decoded_when_asked_for(view, ahead, order):
     decoder, keys = decoder_of(view)

@@ -158,7 +158,7 @@ def bundled():
     return engine, pixels, np.stack(alone)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(order=st.permutations(range(8)))
 def test_the_features_of_an_image_depend_neither_on_its_place_nor_on_its_neighbours(bundled, order):
     engine, pixels, alone = bundled
@@ -166,7 +166,7 @@ def test_the_features_of_an_image_depend_neither_on_its_place_nor_on_its_neighbo
     np.testing.assert_array_equal(np.concatenate(features), alone[list(order)])
 
 
-@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.integers(0, 3), image=st.integers(0, 7), neighbours=st.sampled_from([0, 255]))
 def test_an_image_in_a_padded_chunk_has_the_same_features(bundled, place, image, neighbours):
     engine, pixels, alone = bundled

@@ -43,7 +43,7 @@ def assert_same(found, expected):
     assert float((found - expected).abs().max()) <= 1e-5 * float(expected.abs().max())
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     bias=st.booleans(), affine=st.booleans(), groups=st.sampled_from([1, 3]), kernel=st.integers(1, 3),
     stride=st.integers(1, 2), channels_last=st.booleans(),

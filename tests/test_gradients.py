@@ -40,7 +40,7 @@ def own_generator():
         yield
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     rows=st.integers(1, 11),
     columns=st.integers(4, 11),

@@ -134,14 +134,14 @@ def written(batch, folder):
 
 
 @pytest.mark.parametrize("form", FORMS)
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(batch=BATCHES)
 def test_every_form_of_the_same_pixels_reads_the_same(form, folder, batch):
     assert_same_pixels(pixels(FORMS[form](batch, written(batch, folder))), batch)
 
 
 @pytest.mark.parametrize("form", FLAT_FORMS)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(batch=BATCHES)
 def test_flattened_rows_with_image_shape_read_as_the_images(form, batch):
     X, image_shape = FLAT_FORMS[form](batch)
@@ -149,7 +149,7 @@ def test_flattened_rows_with_image_shape_read_as_the_images(form, batch):
     assert_same_pixels(pixels(X, image_shape=image_shape), batch)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(batch=GREY_BATCHES)
 def test_every_form_of_grey_pixels_is_three_equal_channels(batch):
     expected = np.repeat(batch[..., None], 3, -1)
@@ -158,7 +158,7 @@ def test_every_form_of_grey_pixels_is_three_equal_channels(batch):
     assert_same_pixels(pixels(batch.reshape(len(batch), -1), image_shape=batch.shape[1:]), expected)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(batches=st.lists(BATCHES, min_size=2, max_size=4))
 def test_images_of_mixed_sizes_keep_their_order_and_size(batches):
     images = [image for batch in batches for image in batch]
@@ -187,7 +187,7 @@ def test_polars_columns_read_by_position(folder):
         assert_same_pixels(pixels(X), batch)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(batch=BATCHES, zeros=st.integers(1, 9))
 def test_trailing_zero_bytes_survive(batch, zeros):
     data = [png(image) + bytes(zeros) for image in batch]
@@ -195,7 +195,7 @@ def test_trailing_zero_bytes_survive(batch, zeros):
         assert [sample.read() for sample in as_samples(X)] == data
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     batch=BATCHES,
     junk=st.one_of(st.none(), st.integers(), st.floats(), st.booleans(), st.dictionaries(st.text(), st.integers())),
@@ -390,7 +390,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     X=st.one_of(VALUES, st.lists(VALUES, min_size=1, max_size=4), hnp.arrays(hnp.scalar_dtypes(), hnp.array_shapes()))
 )
@@ -402,7 +402,7 @@ def test_whatever_x_is_the_answer_is_one_sample_per_item_or_a_named_error(X):
     assert len(samples) == len(X)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(X=VALUES)
 @example(X=[[1, [2, 3]], [4, [5, 6]]])
 def test_is_flattened_answers_for_any_value(X):

@@ -52,7 +52,7 @@ def test_it_is_the_largest_evidence_that_a_direct_search_finds(n_features, relat
     assert log_evidence(features, codes) == pytest.approx(expected, abs=1e-5)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(problems(), st.floats(-6, 6), st.floats(-3, 6))
 def test_no_other_precisions_have_more_evidence(problem, log_alpha, log_beta):
     features, codes = problem
@@ -60,7 +60,7 @@ def test_no_other_precisions_have_more_evidence(problem, log_alpha, log_beta):
     assert np.mean(found) <= log_evidence(features, codes) + 1e-8
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(problems(), st.integers(0, 2**32 - 1))
 def test_rotation_scale_and_order_change_nothing(problem, seed):
     features, codes = problem

@@ -113,7 +113,7 @@ def test_an_encoder_has_a_card_of_its_own():
     assert "trained: nothing" in card
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @example(
     metric="---",
     labels=["| x |", "`", "<script>"],

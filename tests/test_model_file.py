@@ -36,7 +36,7 @@ def read(path, expected=EXPECTED):
         return file.document, file.read(expected)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(document=st.dictionaries(st.text(), JSON, max_size=4), values=st.lists(st.floats(width=32), max_size=5))
 def test_what_was_written_is_read(tmp_path_factory, document, values):
     path = tmp_path_factory.getbasetemp() / "any.sktl"

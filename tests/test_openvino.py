@@ -138,7 +138,7 @@ def bundled():
 
 
 @needs_openvino
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(order=st.permutations(range(8)))
 def test_the_features_of_an_image_depend_neither_on_its_place_nor_on_its_neighbours(bundled, order):
     engine, pixels, alone = bundled
@@ -554,7 +554,7 @@ def test_a_trunk_that_cannot_be_converted_falls_back_where_the_network_can(monke
 
 
 @needs_openvino
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(n_jobs=st.integers(1, 4), order=st.permutations(range(9)))
 def test_features_do_not_depend_on_threads_or_order(n_jobs, order):
     few = dict(backbone=SmallConvNet, engine="openvino", random_state=0)

@@ -119,7 +119,7 @@ def test_exif_orientation_is_applied_in_every_mode(mode, orientation):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # Pillow warns of the broken EXIF
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(exif=st.one_of(st.binary(max_size=40), st.binary(max_size=40).map(lambda tail: b"II*\0\x08\0\0\0\x05\0" + tail)))
 def test_broken_exif_leaves_the_image_as_stored(exif):
     for format_ in ("PNG", "JPEG"):
@@ -132,21 +132,21 @@ def test_broken_exif_leaves_the_image_as_stored(exif):
 # Modes
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(rgb=RGB)
 def test_rgb_stays_as_it_is(rgb):
     for pixels in [*both_ways(Image.fromarray(rgb)), np.asarray(decode(rgb, PREPROCESSING)), array_to_rgb(rgb)]:
         np.testing.assert_array_equal(pixels, rgb)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(grey=GREY)
 def test_grey_becomes_three_equal_channels(grey):
     for pixels in [*both_ways(Image.fromarray(grey)), array_to_rgb(grey), array_to_rgb(grey[..., None])]:
         np.testing.assert_array_equal(pixels, three(grey))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(bits=st.tuples(SIDES, SIDES).flatmap(lambda shape: hnp.arrays(bool, shape)))
 def test_one_bit_becomes_black_and_white(bits):
     for format_ in ("PNG", "TIFF"):
@@ -154,20 +154,20 @@ def test_one_bit_becomes_black_and_white(bits):
             np.testing.assert_array_equal(pixels, three(bits * np.uint8(255)))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(rgba=RGBA)
 def test_transparency_shows_white(rgba):
     for pixels in [*both_ways(Image.fromarray(rgba)), array_to_rgb(rgba)]:
         np.testing.assert_allclose(pixels, on_white(rgba), atol=1)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(rgba=RGBA, dtype=st.sampled_from(FLOATS))
 def test_transparency_of_floats_shows_white(rgba, dtype):
     np.testing.assert_allclose(array_to_rgb((rgba / 255).astype(dtype)), on_white(rgba), atol=1)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(grey=GREY, data=st.data())
 def test_transparency_of_grey_shows_white(grey, data):
     alpha = data.draw(hnp.arrays(np.uint8, grey.shape))
@@ -185,14 +185,14 @@ def palette_image(indices, palette):
 PALETTES = hnp.arrays(np.uint8, (8, 3))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(indices=GREY, palette=PALETTES)
 def test_a_palette_is_looked_up(indices, palette):
     for pixels in both_ways(palette_image(indices, palette)):
         np.testing.assert_array_equal(pixels, palette[indices % 8])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(indices=GREY, palette=PALETTES, clear=st.integers(0, 7))
 def test_the_transparent_colour_of_a_palette_shows_white(indices, palette, clear):
     image = palette_image(indices, palette)
@@ -203,7 +203,7 @@ def test_the_transparent_colour_of_a_palette_shows_white(indices, palette, clear
             np.testing.assert_array_equal(pixels, palette[indices % 8])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(indices=GREY, palette=PALETTES, alphas=st.binary(min_size=8, max_size=8))
 def test_a_palette_with_alphas_shows_white(indices, palette, alphas):
     image = palette_image(indices, palette)
@@ -261,7 +261,7 @@ def test_cmyk_inks_have_their_colours(ink, shown):
 SIXTEEN = hnp.arrays(np.uint16, st.tuples(SIDES, SIDES))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(grey=SIXTEEN)
 def test_16_bits_are_scaled_not_clipped(grey):
     expected = three(np.rint(grey / 257))
@@ -273,7 +273,7 @@ def test_16_bits_are_scaled_not_clipped(grey):
     np.testing.assert_allclose(pil_to_rgb(big_endian), expected, atol=1)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(rgb=hnp.arrays(np.uint16, st.tuples(SIDES, SIDES, st.just(3))))
 def test_16_bit_colours_are_scaled_not_clipped(rgb):
     for pixels in (decoded(png16(rgb)), np.asarray(pil_to_rgb(opened(png16(rgb))))):
@@ -288,7 +288,7 @@ def test_32_bit_integers_are_refused_with_advice():
         decode(saved(image, "TIFF"), PREPROCESSING)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(grey=hnp.arrays(np.float32, st.tuples(SIDES, SIDES), elements=st.floats(0, 1, width=32)))
 def test_float_pil_images_in_range_are_scaled(grey):
     for pixels in both_ways(Image.fromarray(grey), "TIFF"):
@@ -354,7 +354,7 @@ LONG = st.integers(16, 700)
 TARGETS = st.one_of(st.integers(8, 64), st.tuples(st.integers(8, 64), st.integers(8, 64)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(width=LONG, height=LONG, target=TARGETS, orientation=st.sampled_from([1, 6]))
 def test_a_reduced_jpeg_has_at_least_twice_the_size_after_resizing(width, height, target, orientation):
     preprocessing = Preprocessing(target, (8, 8))
@@ -370,7 +370,7 @@ def test_a_reduced_jpeg_has_at_least_twice_the_size_after_resizing(width, height
     assert reduced == full.size or (reduced[0] >= 2 * needed[0] and reduced[1] >= 2 * needed[1])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(target=st.integers(8, 40), power=st.integers(1, 3))
 def test_a_jpeg_is_reduced_as_far_as_twice_the_size_allows(target, power):
     side = 2 * target * 2**power
@@ -393,7 +393,7 @@ TOLERANCES = {"smooth": (smooth, 0.6, 4), "noisy": (noisy, 5, 40)}
 
 
 @pytest.mark.parametrize("kind", TOLERANCES)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     sides=st.tuples(st.integers(4, 8), st.integers(4, 8), st.integers(0, 15), st.integers(0, 15)),
     target=st.integers(20, 64),
@@ -504,7 +504,7 @@ WHOLE = {
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # Pillow also warns of what it then raises
 @pytest.mark.parametrize("file", WHOLE)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(part=st.floats(0, 1, exclude_max=True))
 def test_a_file_cut_short_is_refused_or_complete(file, part):
     data = WHOLE[file][: int(part * len(WHOLE[file]))]
@@ -526,7 +526,7 @@ def test_a_damaged_avif_is_not_called_a_video():
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL", "ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("file", WHOLE)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(where=st.floats(0, 1, exclude_max=True), byte=st.integers(0, 255))
 def test_a_changed_byte_gives_an_image_or_a_reason(file, where, byte):
     data = bytearray(WHOLE[file])
@@ -536,7 +536,7 @@ def test_a_changed_byte_gives_an_image_or_a_reason(file, where, byte):
         assert_image_or_reason(bytes(data))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(content=st.binary())
 def test_any_bytes_give_an_image_or_a_reason(content):
     assert_image_or_reason(content)
@@ -554,13 +554,13 @@ def assert_image_or_reason(content):
 # Arrays
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(rgb=st.one_of(RGB, GREY), dtype=st.sampled_from(FLOATS))
 def test_floats_are_the_uint8_they_were_divided_from(rgb, dtype):
     np.testing.assert_array_equal(array_to_rgb((rgb / 255).astype(dtype)), array_to_rgb(rgb))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(array=st.one_of(RGB, RGBA, GREY), steps=st.tuples(st.sampled_from([1, -1, 2]), st.sampled_from([1, -1, 2])))
 def test_strided_views_read_as_their_copies_and_stay_as_they_are(array, steps):
     view = array[:: steps[0], :: steps[1]]

@@ -55,7 +55,7 @@ def _choose(y, proba, **options):
     return PredictionsDisplay.from_predictions(_images(len(y)), y, proba, classes=CLASSES, ax=ax, **options)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(predictions(), st.integers(1, 6))
 def test_errors_are_the_wrong_ones_most_confident_first(found, n_images):
     y, proba = found
@@ -68,7 +68,7 @@ def test_errors_are_the_wrong_ones_most_confident_first(found, n_images):
     assert proba[rest].max(initial=0) <= display.proba_pred.min(initial=1)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(predictions(), st.integers(1, 6))
 def test_losses_are_those_whose_label_was_least_probable(found, n_images):
     y, proba = found
@@ -77,7 +77,7 @@ def test_losses_are_those_whose_label_was_least_probable(found, n_images):
     np.testing.assert_array_equal(display.proba_true, np.sort(proba_true)[:n_images])
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(predictions(), st.integers(1, 6), st.integers(0, 1000))
 def test_samples_are_drawn_by_the_random_state(found, n_images, seed):
     y, proba = found

@@ -50,7 +50,7 @@ def assert_within_two_levels(found, expected):
     assert (difference <= 1.01).mean() > 0.95
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(image_target=images(), crop=st.integers(8, 32))
 def test_bilinear_agrees_with_torchvision_on_any_image(image_target, crop):
     image, target = image_target
@@ -60,7 +60,7 @@ def test_bilinear_agrees_with_torchvision_on_any_image(image_target, crop):
 
 # Bicubic overshoots, Pillow rounds and clips between its two passes, and passes first over the axis that is cheaper,
 # which depends on the part that is kept: only where an overshoot is clipped can the two orders differ.
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(image_target=images(low=64, high=191), crop=st.integers(8, 32))
 def test_bicubic_agrees_with_torchvision_where_nothing_is_clipped(image_target, crop):
     image, target = image_target
@@ -68,7 +68,7 @@ def test_bicubic_agrees_with_torchvision_where_nothing_is_clipped(image_target, 
     assert_within_two_levels(Preprocessing(target, (crop, crop), "bicubic").pixels(image), expected)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(image_target=images(), crop=st.integers(24, 32))
 def test_bicubic_agrees_with_torchvision_on_average_where_it_clips(image_target, crop):
     image, target = image_target
@@ -76,7 +76,7 @@ def test_bicubic_agrees_with_torchvision_on_average_where_it_clips(image_target,
     assert np.abs(Preprocessing(target, (crop, crop), "bicubic").pixels(image) - expected).mean() < 1
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     image_target=images(low=64, high=191, largest=2),
     crop_mode=st.sampled_from(["center", "squash"]),
@@ -96,7 +96,7 @@ def test_the_input_agrees_with_timm(image_target, crop_mode, crop_pct, interpola
     assert (difference <= 1.01).double().mean() > 0.95
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(width=st.integers(1, 5000), height=st.integers(1, 5000), resize=st.integers(1, 500))
 def test_the_resized_shape_is_torchvisions(width, height, resize):
     from torchvision.transforms.functional import _compute_resized_output_size
@@ -106,7 +106,7 @@ def test_the_resized_shape_is_torchvisions(width, height, resize):
     assert min(found) == resize
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(width=st.integers(1, 24), height=st.integers(1, 24), pair=st.tuples(st.integers(8, 40), st.integers(8, 40)))
 def test_a_pair_squashes_to_height_and_width(width, height, pair):
     assert Preprocessing(pair, (8, 8)).resized_shape(width, height) == pair[::-1]
@@ -115,7 +115,7 @@ def test_a_pair_squashes_to_height_and_width(width, height, pair):
     assert_within_two_levels(Preprocessing(pair, pair).pixels(image), np.asarray(expected, dtype=float))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     crop=st.tuples(st.integers(1, 20), st.integers(1, 20)),
     margin=st.tuples(st.integers(0, 10), st.integers(0, 10)),
@@ -128,7 +128,7 @@ def test_an_image_that_has_the_size_already_is_only_cropped_to_its_centre(crop, 
     np.testing.assert_array_equal(found, pixels[top : top + crop[0], left : left + crop[1]])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     width=st.integers(1, 9),
     height=st.integers(1, 9),
@@ -150,7 +150,7 @@ def test_a_very_long_image_costs_no_more_than_its_centre(size):
     np.testing.assert_array_equal(found, np.broadcast_to((0, 0, 255), (224, 224, 3)))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(factor=st.integers(4, 12), seed=SEEDS, interpolation=st.sampled_from(INTERPOLATIONS))
 def test_shrinking_a_lot_stays_near_the_exact_filter(factor, seed, interpolation):
     colours = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
@@ -159,7 +159,7 @@ def test_shrinking_a_lot_stays_near_the_exact_filter(factor, seed, interpolation
     assert np.abs(Preprocessing(32, (28, 28), interpolation).pixels(image) - exact).mean() < 1
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     seed=SEEDS,
     crop=st.tuples(st.integers(1, 20), st.integers(1, 20)),
@@ -176,7 +176,7 @@ def test_the_input_is_the_normalised_pixels_in_float32(seed, crop, mean, std):
     np.testing.assert_allclose(found.permute(1, 2, 0), expected, atol=1e-5)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=SEEDS, n=st.integers(1, 5))
 def test_a_batch_is_normalised_as_its_images(seed, n):
     preprocessing = Preprocessing(8, (6, 7))
@@ -221,7 +221,7 @@ def test_the_same_image_size_changes_nothing(resize, side):
     assert preprocessing.with_image_size(side) == preprocessing
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(image_target=images(largest=2), size=st.integers(16, 100))
 def test_another_image_size_agrees_with_torchvision(image_target, size):
     image, target = image_target
@@ -231,7 +231,7 @@ def test_another_image_size_agrees_with_torchvision(image_target, size):
     assert_within_two_levels(preprocessing.pixels(image), expected)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(image_target=images(), crop=st.integers(8, 32))
 def test_the_image_stays_as_it_is_and_the_pixels_are_repeatable(image_target, crop):
     image, target = image_target

@@ -194,7 +194,7 @@ def test_a_map_with_a_place_for_each_pixel_is_shown_as_it_is(height, width):
     np.testing.assert_allclose(heat, grid, rtol=1e-5)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(32, 120), st.integers(32, 120), st.booleans(), st.integers(0, 3))
 def test_what_is_shown_as_unseen_does_not_reach_the_network(height, width, squashed, margin):
     """The frame around what the network sees is where it is, to two pixels of its input."""

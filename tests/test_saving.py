@@ -128,7 +128,7 @@ def test_flattened_images_and_the_names_of_their_columns_are_remembered(tmp_path
         loaded.predict(flat.rename(columns={"pixel 0": "another"}))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     labels=st.one_of(
         st.lists(st.text(min_size=1).filter(lambda text: not text.endswith("\0")), min_size=2, max_size=4, unique=True),

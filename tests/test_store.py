@@ -17,7 +17,7 @@ from processes import Child, in_child, needs_fork, results
 from sktl import _store
 from sktl._store import Contents, Store, is_running, new_owner
 
-FEW = settings(max_examples=25, deadline=None)
+FEW = settings(max_examples=25)
 NOBODY = f"elsewhere 1 {'0' * 32}"  # an owner on a machine that cannot be asked
 
 

@@ -67,7 +67,7 @@ def test_the_folded_layer_takes_raw_features():
     assert_allclose(float(found.detach()), loss + penalty, rtol=1e-6)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(sizes=st.lists(st.integers(1, 40), min_size=1, max_size=5), seed=st.integers(0, 99))
 def test_losses_of_parts_add_up_to_the_loss_of_the_whole(sizes, seed):
     """Gradients over micro-batches may be summed, also with weights and smoothing; a weighted mean does not add up."""
@@ -91,7 +91,7 @@ def test_losses_of_parts_add_up_to_the_loss_of_the_whole(sizes, seed):
     assert_allclose(float(sum(parts)), float(whole), rtol=1e-12)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(shift=st.floats(-100, 100), log_scale=st.floats(-3, 3))
 def test_shifting_and_scaling_the_features_changes_nothing(shift, log_scale):
     _, _, weight, bias = train()
@@ -172,7 +172,6 @@ def test_smoothing_and_dropout_make_the_layer_less_sure():
     assert np.linalg.norm(dropped) < np.linalg.norm(weight)
 
 
-@settings(deadline=None)
 @given(
     n=st.integers(1, 20),
     n_classes=st.integers(2, 9),

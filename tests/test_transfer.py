@@ -122,7 +122,7 @@ def test_a_last_batch_of_one_is_no_problem_for_batchnorm(batch_size):
 # ---------------------------------------------------------------------------------------- what answers depend on
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(rows=st.lists(st.integers(0, 8), min_size=1, max_size=9), cache=st.sampled_from(["auto", False]))
 def test_prediction_depends_neither_on_batch_nor_order_nor_cache_bit_for_bit(fitted, rows, cache):
     alone = np.concatenate([fitted.decision_function(NEW[[row]]) for row in rows])
@@ -173,7 +173,7 @@ def test_fit_leaves_the_global_generators_alone():
     assert torch.is_grad_enabled()
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(names=st.permutations(["a", "b", "c"]))
 def test_other_names_of_the_classes_only_rename_the_answers(fitted, names):
     names = np.array(names)
