@@ -1,6 +1,7 @@
 """Fine-tuning by default beside the output layer alone, on images that neither has seen.
 
     python benchmarks/fine_tuning.py DATA [--seeds 3] [--first-seed 0] [--shots 10] [--few-shot-seeds 5] [--sets NAME]
+        [--write docs/defaults.md]
 
 DATA holds one folder per data set with train/<class>/* and test/<class>/*. For each data set, and for random subsets of
 a few images per class of train/: the accuracy on test/ of `PretrainedImageClassifier(trainable_stages="all")` and of
@@ -16,7 +17,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from measuring import report
+from measuring import report, write_page
 
 from sktl import PretrainedImageClassifier
 from sktl.datasets import load_image_folder
@@ -68,6 +69,7 @@ def main():
     parser.add_argument("--shots", type=int, default=10)
     parser.add_argument("--few-shot-seeds", type=int, default=5)
     parser.add_argument("--sets", nargs="+", default=["cat_breeds", "steel_defects", "potato_leaf"])
+    parser.add_argument("--write", help="page whose table is replaced")
     arguments = parser.parse_args()
     results = {}
     for name in arguments.sets:
@@ -89,6 +91,8 @@ def main():
     title = f"Accuracy in percent on the images of test/, the mean of {arguments.seeds} seeds on all images of train/."
     header = ("data", "output layer", "all stages", "gain", "SE over seeds", "SE over images", "s of a fit")
     report("fine_tuning", title, header, rows, results)
+    if arguments.write:
+        write_page("fine_tuning", arguments.write)
     print("\nPublished, on the 12 cat breeds:", ", ".join(f"{name} {value} %" for name, value in PUBLISHED.items()))
 
 
