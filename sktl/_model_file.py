@@ -53,8 +53,6 @@ def write_model(
     ------
     ModelFileNotFoundError
         If there is no such folder.
-    ModelFileError
-        If its name could not be read again.
     OSError
         If it cannot be written, or is a folder, a pipe or a device; nothing is left behind then, and what has that name
         stays as it was.
@@ -65,7 +63,6 @@ def write_model(
     metadata = {_FORMAT: str(FORMAT), _DOCUMENT: text, _DOCUMENT_DIGEST: _digest(text, {})}
     metadata[_DIGEST] = _digest(text, plain)
     target = Path(os.path.realpath(path))
-    _check_name(target)
     if target.exists() and not target.is_file():
         kind = IsADirectoryError if target.is_dir() else OSError
         raise kind(f"{os.fspath(path)!r} is not a regular file, and is not replaced. Name another file.")
@@ -85,17 +82,6 @@ def write_model(
     finally:
         with contextlib.suppress(OSError):
             draft.unlink()
-
-
-def _check_name(path: str | os.PathLike[str]) -> None:
-    """Raise `ModelFileError` for a name of other bytes than UTF-8, which safetensors writes and cannot open again."""
-    try:
-        os.fsdecode(path).encode()
-    except UnicodeEncodeError:
-        raise ModelFileError(
-            f"The name of the model file {os.fspath(path)!r} is not UTF-8, so that it cannot be read. Rename the file, "
-            "or the folder of that name."
-        ) from None
 
 
 def _create(path: Path, mode: int) -> int:
@@ -211,6 +197,17 @@ def open_model(path: str | os.PathLike[str]) -> Iterator[ModelFile]:
         raise damaged(path, str(error)) from error
     except Exception as error:  # whatever follows from a document that says something else than `save` writes
         raise damaged(path, f"{type(error).__name__}: {error}") from error
+
+
+def _check_name(path: str | os.PathLike[str]) -> None:
+    """Raise `ModelFileError` for a name of other bytes than UTF-8, which safetensors writes but cannot open."""
+    try:
+        os.fsdecode(path).encode()
+    except UnicodeEncodeError:
+        raise ModelFileError(
+            f"The name of the model file {os.fspath(path)!r} is not UTF-8, so that it cannot be opened. Rename the "
+            "file, or the folder of that name."
+        ) from None
 
 
 def damaged(path: str | os.PathLike[str], reason: str) -> ModelFileError:
