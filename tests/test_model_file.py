@@ -193,6 +193,7 @@ def test_links_are_followed_and_what_is_no_file_is_not_replaced(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "link", "pipe"]
 
 
+@settings(max_examples=30)
 @given(name=st.binary(min_size=1, max_size=20).filter(lambda name: not set(name) & set(b"/\0") and name.strip(b".")))
 def test_a_name_that_is_not_utf8_is_named_and_once_renamed_the_file_is_read(tmp_path_factory, name):
     folder = tmp_path_factory.mktemp("names")

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from backbones import LoggedPixels, Pixels
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from processes import Child, needs_fork, results
@@ -176,6 +176,7 @@ class Overflowing(torch.nn.Module):
         return torch.where(images[:, 0, :1, 0] == 1, torch.inf, images.mean((2, 3)))
 
 
+@settings(max_examples=20)
 @given(white=st.sets(st.integers(0, 11), min_size=1), n_jobs=st.integers(1, 3))
 def test_images_without_finite_features_are_named_not_kept_and_the_others_kept(white, n_jobs, tmp_path_factory):
     images = np.minimum(X[:12], 254)
