@@ -138,7 +138,8 @@ class FeatureExtractor:
         Raises
         ------
         InvalidImageError
-            If samples cannot be read or decoded, listing all of them; the features of the others are kept.
+            If samples cannot be read or decoded, or the network gives features of them that are not finite, listing all
+            of them; the features of the others are kept.
         DeviceMemoryError
             If not even one image fits into the memory of an accelerator; as long as some do, fewer are taken at once.
         """
