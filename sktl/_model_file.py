@@ -21,6 +21,7 @@ import safetensors
 import safetensors.torch
 import torch
 
+from ._paths import is_utf8
 from .exceptions import ModelFileError, ModelFileNotFoundError, SktlError
 
 FORMAT = 1
@@ -187,7 +188,11 @@ def open_model(path: str | os.PathLike[str]) -> Iterator[ModelFile]:
     if not os.path.isfile(path):
         kind = "is not a file" if os.path.exists(path) else f"does not exist (looked in {os.getcwd()})"
         raise ModelFileNotFoundError(f"The model file {os.fspath(path)!r} {kind}. Pass a file that `save` wrote.")
-    _check_name(path)
+    if not is_utf8(path):
+        raise ModelFileError(
+            f"The name of the model file {os.fspath(path)!r} is not UTF-8, so that it cannot be opened. Rename the "
+            "file, or the folder of that name."
+        )
     try:
         with safetensors.safe_open(os.fspath(path), "pt") as file:
             yield ModelFile(path, file)
@@ -197,17 +202,6 @@ def open_model(path: str | os.PathLike[str]) -> Iterator[ModelFile]:
         raise damaged(path, str(error)) from error
     except Exception as error:  # whatever follows from a document that says something else than `save` writes
         raise damaged(path, f"{type(error).__name__}: {error}") from error
-
-
-def _check_name(path: str | os.PathLike[str]) -> None:
-    """Raise `ModelFileError` for a name of other bytes than UTF-8, which safetensors writes but cannot open."""
-    try:
-        os.fsdecode(path).encode()
-    except UnicodeEncodeError:
-        raise ModelFileError(
-            f"The name of the model file {os.fspath(path)!r} is not UTF-8, so that it cannot be opened. Rename the "
-            "file, or the folder of that name."
-        ) from None
 
 
 def damaged(path: str | os.PathLike[str], reason: str) -> ModelFileError:

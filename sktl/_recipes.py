@@ -15,6 +15,7 @@ import torch
 from ._augmentation import resolve_augmentation
 from ._nets import Recipe, TailRecipe, check_net_params
 from ._optimizers import OptimizerName, option_names
+from ._paths import is_utf8
 from ._torch import computes_in_bfloat16
 from ._warnings import warn
 from .exceptions import BackboneWarning, InvalidParameterError
@@ -154,6 +155,11 @@ def _check_resumable(estimator: Any) -> None:
         raise InvalidParameterError(
             f"checkpoint={os.fspath(estimator.checkpoint)!r} is a file, or lies in one; pass a folder, which is made "
             "if need be."
+        )
+    if not is_utf8(folder):
+        raise InvalidParameterError(
+            f"checkpoint={os.fspath(estimator.checkpoint)!r} is not UTF-8, so that what is kept there could not be "
+            "read again. Name another folder."
         )
     if isinstance(estimator.random_state, bool) or not isinstance(estimator.random_state, Integral):
         raise InvalidParameterError(

@@ -17,6 +17,7 @@ import safetensors.torch
 import torch
 from filelock import FileLock
 
+from ._paths import is_utf8
 from .exceptions import (
     WeightsCorruptError,
     WeightsError,
@@ -171,7 +172,9 @@ def read_state_dict(path: str | os.PathLike[str], digest: str | None = None) -> 
         raise WeightsCorruptError(f"weights={str(path)!r} has changed since it was named. Restore it, or fit again.")
     try:
         if Path(path).suffix == ".safetensors":
-            content: Any = safetensors.torch.load_file(path)
+            content: Any = (
+                safetensors.torch.load_file(path) if is_utf8(path) else safetensors.torch.load(Path(path).read_bytes())
+            )
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # both readers raise many types on damaged files

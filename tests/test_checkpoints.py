@@ -217,6 +217,15 @@ def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
             classifier("output layer", place).fit(X, Y)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes")
+@pytest.mark.filterwarnings("error::sktl.exceptions.CacheWarning")
+def test_a_folder_whose_states_could_not_be_read_again_is_refused(tmp_path):
+    folder = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")
+    with pytest.raises(InvalidParameterError, match=r"^checkpoint='.*' is not UTF-8.* Name another folder"):
+        classifier("output layer", folder).fit(X, Y)
+    assert not os.path.exists(folder)
+
+
 def test_a_disk_that_is_full_is_a_warning(tmp_path, monkeypatch):
     expected = outcome(classifier("stages", None).fit(X, Y))
 

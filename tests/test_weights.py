@@ -4,6 +4,7 @@ import hashlib
 import os
 import pickle
 import re
+import sys
 import threading
 import urllib.error
 from concurrent.futures import ThreadPoolExecutor
@@ -110,6 +111,15 @@ def test_a_wrong_file_under_a_published_name_is_refused(hub):
 @pytest.mark.parametrize("suffix", [".pth", ".pt", ".bin", ".ckpt", ".safetensors"])
 def test_what_was_saved_is_read(tmp_path, suffix):
     path = tmp_path / f"weights{suffix}"
+    state = small_state()
+    (safetensors.torch.save_file if suffix == ".safetensors" else torch.save)(state, path)
+    assert same(read_state_dict(path), state)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes")
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_name_that_is_not_utf8_is_read(tmp_path, suffix):
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9" + suffix.encode())
     state = small_state()
     (safetensors.torch.save_file if suffix == ".safetensors" else torch.save)(state, path)
     assert same(read_state_dict(path), state)

@@ -1,0 +1,14 @@
+"""Names of files that not every library can open."""
+
+from __future__ import annotations
+
+import os
+
+
+def is_utf8(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a name is UTF-8: safetensors writes under names of other bytes, too, but opens none of them."""
+    try:
+        os.fsdecode(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
