@@ -17,6 +17,7 @@ from torch import nn
 
 from . import _sources
 from ._cut import Cut
+from ._isolation import isolated
 from ._preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from ._sources import LocalFile, Origin, Published, Random, Source, WeightsEnum
 from ._stages import Anatomy, Stage, find_stages
@@ -56,8 +57,12 @@ class Backbone:
     _image_size: int | None = field(default=None, repr=False, compare=False)
     _seed: int = field(default=0, repr=False, compare=False)
 
+    @isolated()
     def build(self) -> nn.Module:
         """Return a new network in eval mode, frozen: (n, 3, H, W) normalised float32 -> (n, n_features)."""
+        return self._build()
+
+    def _build(self) -> nn.Module:
         with seeded_globals(self._seed):
             module = self._source.build(self._image_size)
         return module.float().eval().requires_grad_(False)
@@ -67,13 +72,14 @@ class Backbone:
         """Whether its network came with a saved model."""
         return isinstance(self._source, BuiltNetwork) and self._source.restored
 
+    @isolated()
     def shapes(self) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
         """Return what `state_shapes` does of a network of random weights, without allocating it where possible."""
         try:
             with torch.device("meta"):
-                network = self.build()
+                network = self._build()
         except Exception:  # a constructor that reads values of tensors
-            network = self.build()
+            network = self._build()
         return state_shapes(network)
 
     @property
@@ -87,6 +93,7 @@ class Backbone:
         found = _anatomies.get(self.identity)
         return None if found is None else len(found.stages)
 
+    @isolated()
     def anatomy(self, network: nn.Module | None = None) -> Anatomy:
         """Return the stages, found once in a process; `network` is the one that `build` would return, if at hand."""
         if self.identity not in _anatomies:
@@ -118,6 +125,7 @@ class Backbone:
             )
         return wanted
 
+    @isolated()
     def cut(self, n_trainable: int) -> Cut:
         """Return a new network, cut in front of its last stages; with all of them it is one piece."""
         network = self.build()

@@ -21,6 +21,7 @@ from ._cache import check_cache, open_cache
 from ._callbacks import CallbackSupport
 from ._features import FeatureExtractor
 from ._images import Sample, as_samples, is_flattened
+from ._isolation import isolated
 from ._model_file import write_model
 from ._saving import to_document
 from ._summary import SummaryTable, caption_of, facts_of
@@ -118,6 +119,7 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
     def _resolve(self, seed: int) -> tuple[Backbone, torch.device]:
         return resolve_backbone(self.backbone, self.weights, self.image_size, seed), resolve_device(self.device)
 
+    @isolated()
     def transform(self, X: Any) -> np.ndarray:
         """Return the features of images, which are what enters the output layer of a classifier.
 
@@ -137,6 +139,7 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
         check_is_fitted(self)
         return self._fitted_extractor(self.backbone_)(self._as_samples(X, reset=False))
 
+    @isolated()
     def save(self, path: str | os.PathLike[str], *, include_backbone: bool = True) -> None:
         """Write the fitted estimator to a file without pickle, for :func:`sktl.load`.
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from ._cache import APART, Cache, open_cache
 from ._images import Sample, as_samples
+from ._isolation import isolated
 from ._pass import in_tasks, read_keys
 from ._pixels import DECODING_RULE, ImageProblem, decode, pixel_limit
 from ._preprocessing import Preprocessing
@@ -75,6 +76,7 @@ def _problem(sample: Sample, preprocessing: Preprocessing) -> str | None:
     return None
 
 
+@isolated()
 def check_images(
     X: Any, *, image_shape: Sequence[int] | None = None, n_jobs: int | None = None, verbose: int = 0
 ) -> list[ImageFailure]:

@@ -25,6 +25,7 @@ from ._base import PretrainedImageBase
 from ._callbacks import fit_task, with_callbacks
 from ._checking import find_failures
 from ._features import FeatureExtractor, TailExtractor
+from ._isolation import isolated
 from ._labels import Targets, check_targets, check_validation_targets, hold_out
 from ._nets import History, NeuralNet, Recipe, TailRecipe
 from ._recipes import check_combinations, resolve_recipe
@@ -384,6 +385,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         self.net_params = net_params
 
     @with_callbacks
+    @isolated()
     def fit(
         self,
         X: Any,
@@ -542,6 +544,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
             return (slice(None),)
         return hold_out(targets, self.validation_fraction, seed)
 
+    @isolated()
     def decision_function(self, X: Any) -> np.ndarray:
         """Return the logits of images.
 
@@ -558,6 +561,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         logits = self._logits(X)
         return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
 
+    @isolated()
     def predict(self, X: Any) -> np.ndarray:
         """Return the most probable class of each image.
 
@@ -574,6 +578,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         winners = self._logits(X).argmax(axis=1)
         return self.classes_[winners]
 
+    @isolated()
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probability of each class.
 
@@ -589,6 +594,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         """
         return softmax(self._logits(X), axis=1)
 
+    @isolated()
     def predict_log_proba(self, X: Any) -> np.ndarray:
         """Return the logarithm of the probability of each class.
 
@@ -605,6 +611,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         return log_softmax(self._logits(X), axis=1)
 
     @cached_property
+    @isolated()
     def module_(self) -> nn.Module:
         check_is_fitted(self)
         network = self.backbone_.build()

@@ -12,6 +12,7 @@ import torch
 from ._backbones import BackboneName, Weights
 from ._base import PretrainedImageBase
 from ._callbacks import fit_task, with_callbacks
+from ._isolation import isolated
 
 
 class PretrainedImageEncoder(PretrainedImageBase):
@@ -106,6 +107,7 @@ class PretrainedImageEncoder(PretrainedImageBase):
         self.verbose = verbose
 
     @with_callbacks
+    @isolated()
     def fit(self, X: Any, y: Any = None) -> PretrainedImageEncoder:
         """Resolve the network; nothing is learned from the images, and they are not opened.
 
@@ -126,6 +128,7 @@ class PretrainedImageEncoder(PretrainedImageBase):
             return self._fit(X)
 
     @with_callbacks
+    @isolated()
     def fit_transform(self, X: Any, y: Any = None) -> np.ndarray:
         """Resolve the network, and return the features of images.
 

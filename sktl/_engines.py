@@ -19,7 +19,14 @@ import torch
 from ._backbones import Backbone
 from ._openvino import CompiledFunction, check_available, installed_version, survived
 from ._pixels import DECODING_RULE
-from ._torch import describe_arithmetic, halved, single_threaded, single_threaded_pool, within_memory
+from ._torch import (
+    arithmetic_switches,
+    describe_arithmetic,
+    halved,
+    single_threaded,
+    single_threaded_pool,
+    within_memory,
+)
 from ._trunk import EngineFacts, Trunk, chunk_size, relative_difference
 from ._version import __version__
 from ._warnings import warn
@@ -155,7 +162,7 @@ def _load(
 
 
 _Place: TypeAlias = tuple[str, tuple[int, ...], str, int]
-_Part: TypeAlias = tuple[str, str, int, int]
+_Part: TypeAlias = tuple[str, str, int, int, tuple[object, ...]]
 _Key: TypeAlias = tuple[_Part, str]
 
 
@@ -186,7 +193,7 @@ class _Registry:
             if key not in self._engines:
                 with single_threaded():  # a forked process waits for ever for further threads of torch's
                     kind = "torch" if key[1] == "torch" else wanted
-                    engine = _load(backbone, device, n_trainable, part[-1], kind, n_threads)
+                    engine = _load(backbone, device, n_trainable, part[3], kind, n_threads)
                 key = (part, engine.facts.engine)
                 self._engines[key], self._facts[key] = engine, engine.facts
                 if wanted != "torch":
@@ -239,7 +246,8 @@ class _Registry:
         return backbone.name, backbone.preprocessing.crop, str(device), n_trainable
 
     def _part(self, backbone: Backbone, device: torch.device, n_trainable: int) -> _Part:
-        return backbone.identity, str(device), n_trainable, self.chunk(backbone, device, n_trainable)
+        chunk = self.chunk(backbone, device, n_trainable)
+        return backbone.identity, str(device), n_trainable, chunk, arithmetic_switches(device)
 
     def _key(self, part: _Part, wanted: str) -> _Key:
         return part, self._automatic.get(part, "auto") if wanted == "auto" else wanted

@@ -10,6 +10,7 @@ from sklearn.base import clone
 from sklearn.utils import get_tags
 
 from ._drawing import axes_grid, fitted, legend_beside, legend_size, style, styled
+from ._isolation import isolated
 from ._labels import check_labels
 from ._optional import require
 from ._pictures import read_pictures, samples_for
@@ -88,6 +89,7 @@ class FeatureMapDisplay:
         self.axis_names = axis_names
 
     @classmethod
+    @isolated()
     def from_estimator(
         cls,
         estimator: Any,

@@ -8,6 +8,7 @@ import torch
 
 from ._classifier import PretrainedImageClassifier
 from ._encoder import PretrainedImageEncoder
+from ._isolation import isolated
 from ._model_file import open_model
 from ._saving import OF_THE_MACHINE, restore
 from ._torch import resolve_device
@@ -16,6 +17,7 @@ from ._values import decode
 _ESTIMATORS = {cls.__name__: cls for cls in (PretrainedImageClassifier, PretrainedImageEncoder)}
 
 
+@isolated()
 def load(
     path: str | os.PathLike[str], device: str | torch.device = "auto"
 ) -> PretrainedImageClassifier | PretrainedImageEncoder:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ._drawing import WRONG, axes_grid, check_count, letters_across, picture_cell, show_picture, with_percent
 from ._images import Sample
+from ._isolation import isolated
 from ._labels import check_labels
 from ._optional import require
 from ._pictures import read_pictures, samples_for
@@ -88,6 +89,7 @@ class PredictionsDisplay:
         self.select = select
 
     @classmethod
+    @isolated()
     def from_estimator(
         cls,
         estimator: Any,

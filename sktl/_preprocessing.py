@@ -155,6 +155,6 @@ class Preprocessing:
         images : float32 tensor of shape (n, 3, H, W)
             On the same device, channels last in memory.
         """
-        mean = torch.tensor(self.mean, device=pixels.device) * 255
-        scale = 1 / (torch.tensor(self.std, device=pixels.device) * 255)
+        mean = torch.tensor(self.mean, dtype=torch.float32, device=pixels.device) * 255
+        scale = 1 / (torch.tensor(self.std, dtype=torch.float32, device=pixels.device) * 255)
         return pixels.to(torch.float32).sub_(mean).mul_(scale).permute(0, 3, 1, 2)

@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from ._classifier import PretrainedImageClassifier
 from ._drawing import axes_grid, check_count, letters_across, picture_cell, show_picture, with_percent
 from ._gradcam import class_maps, find_place
+from ._isolation import isolated
 from ._optional import require
 from ._pictures import picture, read_each
 from ._pixels import decode
@@ -97,6 +98,7 @@ class SaliencyDisplay:
         self.proba = proba
 
     @classmethod
+    @isolated()
     def from_estimator(
         cls,
         estimator: PretrainedImageClassifier,

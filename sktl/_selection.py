@@ -22,6 +22,7 @@ from ._backbones import Backbone, BackboneName, Weights, qualified_name, resolve
 from ._classifier import PretrainedImageClassifier
 from ._features import FeatureExtractor
 from ._images import Sample
+from ._isolation import isolated
 from ._labels import Targets, check_targets
 from ._logme import log_evidence
 from ._ranking import OK, BackboneRanking, RankedBackbone
@@ -140,6 +141,7 @@ def _timed(extractor: FeatureExtractor, samples: Sequence[Sample]) -> tuple[np.n
     return features, (time.perf_counter() - started) / n_missing if n_missing else np.nan
 
 
+@isolated()
 def rank_backbones(
     X: Any,
     y: Any,

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ._isolation import Loan
 from .exceptions import DeviceError, DeviceMemoryError
 
 Result = TypeVar("Result")
@@ -31,7 +32,7 @@ Network = TypeVar("Network", bound=nn.Module)
 # Torch 2.14 wrote beyond its memory with 2 to 8 channels of 256 x 256 pixels in channels_last, not with 17.
 _NARROW = 32
 # Not those of threads, which joblib sets in its worker processes: the frozen network runs with one, to the same bits.
-_SETTINGS = ("ATEN_", "DNNL_", "MKL_", "ONEDNN_", "OV_", "TORCH_", "NVIDIA_TF32")
+_SETTINGS = ("ATEN_", "DNNL_", "MKL_", "ONEDNN_", "OV_", "PYTORCH_", "TORCH_", "NVIDIA_TF32")
 _SETTING_OF_THREADS = "NUM_THREADS"
 _ACCELERATORS = ("cuda", "mps", "xpu")
 
@@ -163,18 +164,30 @@ def _in_plain_format(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tup
 
 def describe_arithmetic(device: torch.device) -> tuple[object, ...]:
     """Return what decides the bits that this process computes on a device, beside the network and its input."""
+    described = _machine()
+    if device.type == "cuda":
+        described += (torch.cuda.get_device_name(device), torch.version.cuda, torch.backends.cudnn.version())
+    return (*described, *arithmetic_switches(device), str(device))
+
+
+def arithmetic_switches(device: torch.device) -> tuple[object, ...]:
+    """Return what of that a process may change while it runs, other than what `isolated` sets aside."""
     settings = sorted(
         (k, v) for k, v in os.environ.items() if k.startswith(_SETTINGS) and not k.endswith(_SETTING_OF_THREADS)
     )
-    described: tuple[object, ...] = (
-        platform.node(), platform.machine(), _processor(), torch.backends.cpu.get_cpu_capability(),
-        torch.__config__.show(), torch.backends.mkldnn.enabled, torch.get_float32_matmul_precision(), settings,
+    switches = (torch.backends.mkldnn.enabled, torch.are_deterministic_algorithms_enabled(), *settings)
+    if device.type == "cpu":
+        return switches
+    cudnn = torch.backends.cudnn
+    return (
+        torch.get_float32_matmul_precision(), cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic, *switches
     )  # fmt: skip
-    if device.type == "cuda":
-        cudnn = torch.backends.cudnn
-        name = torch.cuda.get_device_name(device)
-        described += (name, torch.version.cuda, cudnn.version(), cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic)
-    return (*described, str(device))
+
+
+@functools.cache
+def _machine() -> tuple[object, ...]:
+    capability, build = torch.backends.cpu.get_cpu_capability(), torch.__config__.show()
+    return platform.node(), platform.machine(), _processor(), capability, build
 
 
 @functools.cache
@@ -191,38 +204,17 @@ def computes_in_bfloat16(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
-class _ThreadLoan:
-    """Count the blocks that have set torch to one intra-op thread, and undo their trace when the last one ends.
-
-    `torch.set_num_threads` sets the number of the calling thread and, for the whole process, the number with which
-    threads started later begin. The second is the one that would leak.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._users = 0
-        self._saved = 1
-
-    def enter(self) -> None:
-        with self._lock:
-            if self._users == 0:
-                self._saved = _run_in_new_thread(torch.get_num_threads)
-            self._users += 1
-
-    def leave(self) -> None:
-        with self._lock:
-            self._users -= 1
-            if self._users == 0:
-                saved = self._saved
-                _run_in_new_thread(functools.partial(torch.set_num_threads, saved))
-
-
 def _run_in_new_thread(function: Callable[[], Result]) -> Result:
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(function).result()
 
 
-_loan = _ThreadLoan()
+# `torch.set_num_threads` sets the number of the calling thread and, for the whole process, the number with which
+# threads started later begin. The second is the one that would leak.
+_loan = Loan(
+    lambda: _run_in_new_thread(torch.get_num_threads),
+    lambda saved: _run_in_new_thread(functools.partial(torch.set_num_threads, saved)),
+)
 
 
 def _compute_alone() -> None:
@@ -245,31 +237,36 @@ def single_threaded_pool(n_workers: int) -> Iterator[ThreadPoolExecutor]:
 
     When the block raises, KeyboardInterrupt included, work not yet started is dropped.
     """
-    _loan.enter()
-    try:
+    with _loan:
         pool = ThreadPoolExecutor(n_workers, "sktl", initializer=_compute_alone)
         try:
             yield pool
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-    finally:
-        _loan.leave()
 
 
 @contextmanager
 def single_threaded() -> Iterator[None]:
     """Compute with one intra-op thread in the calling thread, so that results do not depend on the number of cores."""
     before = torch.get_num_threads()
-    _loan.enter()
-    try:
-        torch.set_num_threads(1)
-        yield
-    finally:
-        torch.set_num_threads(before)
-        _loan.leave()
+    with _loan:
+        try:
+            torch.set_num_threads(1)
+            yield
+        finally:
+            torch.set_num_threads(before)
 
 
 _generator_lock = threading.RLock()
+
+
+def _renew_generator_lock() -> None:
+    global _generator_lock
+    _generator_lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):  # a thread that the forked child does not have may hold it
+    os.register_at_fork(after_in_child=_renew_generator_lock)
 
 
 @contextmanager
