@@ -42,10 +42,15 @@ def available_devices() -> list[str]:
     present = []
     for kind in _ACCELERATORS:
         backend = getattr(torch, kind, None) if kind != "mps" else torch.backends.mps
-        if backend is not None and backend.is_available():
+        if backend is not None and not _is_lost(kind) and backend.is_available():
             count = 1 if kind == "mps" else backend.device_count()
             present += [kind, *(f"{kind}:{i}" for i in range(count))]
     return [*present, "cpu"]
+
+
+def _is_lost(kind: str) -> bool:
+    """Return True if this process was forked from one that used an accelerator, which it cannot use itself then."""
+    return bool(getattr(getattr(torch, kind, None), "_is_in_bad_fork", bool)())
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
@@ -68,6 +73,11 @@ def resolve_device(device: str | torch.device) -> torch.device:
         wanted = None
     if wanted is not None and wanted.type == "cpu":
         return torch.device("cpu")
+    if wanted is not None and _is_lost(wanted.type):
+        raise DeviceError(
+            f"device={str(device)!r} cannot be used in a process that was forked from one that used it. Start "
+            'processes by "spawn", as joblib does by default, or pass device="cpu".'
+        )
     if wanted is None or str(wanted) not in present:
         raise DeviceError(
             f"device={str(device)!r} is not on this machine; there are {', '.join(map(repr, present))}. "

@@ -1,7 +1,7 @@
 """A program that runs the main paths of sktl in forked children, each after something else has changed their process.
 
-It reads a line of JSON, `[state, folder]`, forks, and writes a line of JSON: what the child computed. It forks before it has
-computed anything itself, so that its children are like new processes without the seconds that imports take.
+It reads the name of a state as a line of JSON, forks, and writes a line of JSON: what the child computed. It forks
+before it has computed anything itself, so that its children are like new processes, without the seconds of imports.
 """
 
 from __future__ import annotations
