@@ -18,7 +18,7 @@ import torch
 
 from ._backbones import Backbone
 from ._openvino import CompiledFunction, check_available, installed_version, survived
-from ._pixels import DECODING_RULE
+from ._pixels import decoding_rule
 from ._torch import describe_arithmetic, halved, single_threaded, single_threaded_pool, within_memory
 from ._trunk import EngineFacts, Trunk, chunk_size, relative_difference
 from ._version import __version__
@@ -155,7 +155,7 @@ def _load(
 
 
 _Place: TypeAlias = tuple[str, tuple[int, ...], str, int]
-_Part: TypeAlias = tuple[str, str, int, int]
+_Part: TypeAlias = tuple[str, str, int, tuple[object, ...], int]
 _Key: TypeAlias = tuple[_Part, str]
 
 
@@ -239,7 +239,8 @@ class _Registry:
         return backbone.name, backbone.preprocessing.crop, str(device), n_trainable
 
     def _part(self, backbone: Backbone, device: torch.device, n_trainable: int) -> _Part:
-        return backbone.identity, str(device), n_trainable, self.chunk(backbone, device, n_trainable)
+        chunk = self.chunk(backbone, device, n_trainable)
+        return backbone.identity, str(device), n_trainable, decoding_rule(), chunk
 
     def _key(self, part: _Part, wanted: str) -> _Key:
         return part, self._automatic.get(part, "auto") if wanted == "auto" else wanted
@@ -303,7 +304,7 @@ def remember_facts(backbone: Backbone, device: torch.device, n_trainable: int, e
 
 def facts_key(backbone: Backbone, device: torch.device, n_trainable: int, engine: str) -> bytes:
     """Return what identifies the facts of an engine on this machine, in its state: they are not checked again."""
-    versions = (__version__, installed_version(), survived(), DECODING_RULE)
+    versions = (__version__, installed_version(), survived(), decoding_rule())
     chunk = _registry.chunk(backbone, device, n_trainable)
     parts = (backbone.identity, n_trainable, chunk, engine, *versions, *describe_arithmetic(device))
     return hashlib.sha256(repr(parts).encode()).digest()
