@@ -17,7 +17,15 @@ _ORIENTATION_TEXTS = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0", b"exif
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 # Tags of TIFF.
 _NEW_SUBFILE_TYPE, _BITS, _COMPRESSION, _PHOTOMETRIC, _STRIP_BYTES, _PLANAR = 254, 258, 259, 262, 279, 284
-_COLOR_MAP, _SUB_IFDS, _EXTRA, _SAMPLE_FORMAT, _SUBSAMPLING, _DNG_VERSION = 320, 330, 338, 339, 530, 50706
+_COLOR_MAP, _SUB_IFDS, _TILE_BYTES, _EXTRA, _SAMPLE_FORMAT, _SUBSAMPLING, _DNG_VERSION = (
+    320,
+    330,
+    325,
+    338,
+    339,
+    530,
+    50706,
+)
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _YCBCR, _SEPARATE, _SIGNED = 0, 1, 6, 2, 2
 _FAXES = (2, 3, 4, 32771)
 _ORDERED_FLOATS, _NATIVE_FLOATS = ("F;32F", "F;32BF"), "F;32NF"
@@ -73,11 +81,12 @@ def _why_tiff_is_misread(image: Image.Image) -> str | None:
         return f"has {kind} pixels, whose white is unknown; convert it to uint8 or to [0, 1]"
     by_libtiff = getattr(image, "use_load_libtiff", False)
     apart = tags.get(_PLANAR) == _SEPARATE and len(image.getbands()) > 1
-    if apart and ((image.mode == "RGBA" and _EXTRA not in tags) if by_libtiff else bits > 8):
+    untold = image.mode in ("LA", "La", "PA") or (image.mode == "RGBA" and _EXTRA not in tags)
+    if apart and (untold if by_libtiff else bits > 8):
         return "stores its colors apart, in a way that Pillow misreads; read it with tifffile, or convert it to PNG"
     if not by_libtiff and tags.get(_PHOTOMETRIC) == _YCBCR and tuple(tags.get(_SUBSAMPLING, (2, 2))) != (1, 1):
         n_bytes = image.width * image.height * len(image.getbands())
-        if sum(tags.get(_STRIP_BYTES, ())) < n_bytes:
+        if sum(tags.get(_STRIP_BYTES) or tags.get(_TILE_BYTES) or ()) < n_bytes:
             return "has subsampled colors without compression, which Pillow misreads; convert it to PNG"
     return None
 
@@ -88,7 +97,8 @@ def _is_preview(image: Image.Image) -> bool:
     if _DNG_VERSION in tags or _header(image)[8:10] == b"CR":
         return True
     has_others = _SUB_IFDS in tags or getattr(image, "is_animated", False)
-    return image.tell() == 0 and bool(tags.get(_NEW_SUBFILE_TYPE, 0) & 1) and has_others
+    kind = tags.get(_NEW_SUBFILE_TYPE, 0)
+    return image.tell() == 0 and has_others and isinstance(kind, int) and kind & 1 == 1
 
 
 def load(image: Image.Image) -> None:
@@ -158,7 +168,7 @@ def _rescaled(pixels: np.ndarray, white: int, inverted: bool) -> Image.Image:
 
 
 def _corrected_png(image: Image.Image) -> Image.Image:
-    """Return a PNG image whose transparent gray is in the scale of its pixels, and its 16-bit transparent color an alpha."""
+    """Return a PNG image whose transparent gray is in the scale of its pixels, and a 16-bit transparent color alpha."""
     tiles = getattr(image, "tile", [])
     raw_mode = tiles[0].args if tiles else ""
     low = None

@@ -74,7 +74,8 @@ def _codec_versions() -> tuple[str | None, ...]:
 
 def _foreign_readers() -> tuple[tuple[str, ...], ...]:
     """Return who reads formats in Pillow's place, such as pillow-heif, with versions."""
-    readers = [*((name, opener) for name, (opener, _) in Image.OPEN.items()), *Image.DECODERS.items()]
+    openers = [(name, opener) for name, (opener, _) in list(Image.OPEN.items())]  # others may register theirs meanwhile
+    readers = [*openers, *list(Image.DECODERS.items())]
     found = {(name, *_origin(reader)) for name, reader in readers}
     return tuple(sorted(reader for reader in found if reader[1] != PIL.__name__))
 
