@@ -6,6 +6,7 @@ white, which is transparent), the same picture would have other pixels in one bi
 
 from __future__ import annotations
 
+from enum import IntEnum
 from io import BytesIO
 
 import numpy as np
@@ -15,23 +16,30 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 # Texts of PNG files that may hold the orientation, which Pillow reads.
 _ORIENTATION_TEXTS = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0", b"exif\0")
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
-# Tags of TIFF.
-_NEW_SUBFILE_TYPE, _BITS, _COMPRESSION, _PHOTOMETRIC, _STRIP_BYTES, _PLANAR = 254, 258, 259, 262, 279, 284
-_COLOR_MAP, _SUB_IFDS, _TILE_BYTES, _EXTRA, _SAMPLE_FORMAT, _SUBSAMPLING, _DNG_VERSION = (
-    320,
-    330,
-    325,
-    338,
-    339,
-    530,
-    50706,
-)
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _YCBCR, _SEPARATE, _SIGNED = 0, 1, 6, 2, 2
 _FAXES = (2, 3, 4, 32771)
 _ORDERED_FLOATS, _NATIVE_FLOATS = ("F;32F", "F;32BF"), "F;32NF"
 _CODESTREAM = b"\xff\x4f\xff\x51"
 _MULTICHANNEL, _HAS_MERGED_PICTURE = 7, 1057
 _LONGEST_HEADER = 1 << 16
+
+
+class _Tag(IntEnum):
+    """Tags of TIFF files."""
+
+    NEW_SUBFILE_TYPE = 254
+    BITS = 258
+    COMPRESSION = 259
+    PHOTOMETRIC = 262
+    STRIP_BYTES = 279
+    PLANAR = 284
+    COLOR_MAP = 320
+    TILE_BYTES = 325
+    SUB_IFDS = 330
+    EXTRA = 338
+    SAMPLE_FORMAT = 339
+    SUBSAMPLING = 530
+    DNG_VERSION = 50706
 
 
 def without_texts(content: bytes) -> bytes:
@@ -75,18 +83,18 @@ def _why_tiff_is_misread(image: Image.Image) -> str | None:
             "is a camera's RAW file, or another of which Pillow reads a small preview; develop it with rawpy and pass "
             "arrays, or convert it to JPEG"
         )
-    bits, signed = max(tags.get(_BITS, (1,))), _SIGNED in tags.get(_SAMPLE_FORMAT, (1,))
+    bits, signed = max(tags.get(_Tag.BITS, (1,))), _SIGNED in tags.get(_Tag.SAMPLE_FORMAT, (1,))
     if image.mode == "I" or signed:
         kind = f"signed {bits}-bit integer" if signed else f"{bits}-bit integer"
         return f"has {kind} pixels, whose white is unknown; convert it to uint8 or to [0, 1]"
     by_libtiff = getattr(image, "use_load_libtiff", False)
-    apart = tags.get(_PLANAR) == _SEPARATE and len(image.getbands()) > 1
-    untold = image.mode in ("LA", "La", "PA") or (image.mode == "RGBA" and _EXTRA not in tags)
+    apart = tags.get(_Tag.PLANAR) == _SEPARATE and len(image.getbands()) > 1
+    untold = image.mode in ("LA", "La", "PA") or (image.mode == "RGBA" and _Tag.EXTRA not in tags)
     if apart and (untold if by_libtiff else bits > 8):
         return "stores its colors apart, in a way that Pillow misreads; read it with tifffile, or convert it to PNG"
-    if not by_libtiff and tags.get(_PHOTOMETRIC) == _YCBCR and tuple(tags.get(_SUBSAMPLING, (2, 2))) != (1, 1):
+    if not by_libtiff and tags.get(_Tag.PHOTOMETRIC) == _YCBCR and tuple(tags.get(_Tag.SUBSAMPLING, (2, 2))) != (1, 1):
         n_bytes = image.width * image.height * len(image.getbands())
-        if sum(tags.get(_STRIP_BYTES) or tags.get(_TILE_BYTES) or ()) < n_bytes:
+        if sum(tags.get(_Tag.STRIP_BYTES) or tags.get(_Tag.TILE_BYTES) or ()) < n_bytes:
             return "has subsampled colors without compression, which Pillow misreads; convert it to PNG"
     return None
 
@@ -94,10 +102,10 @@ def _why_tiff_is_misread(image: Image.Image) -> str | None:
 def _is_preview(image: Image.Image) -> bool:
     """Return True if the first image of a TIFF file says that it is a smaller version of another one in the file."""
     tags = image.tag_v2  # type: ignore[attr-defined]
-    if _DNG_VERSION in tags or _header(image)[8:10] == b"CR":
+    if _Tag.DNG_VERSION in tags or _header(image)[8:10] == b"CR":
         return True
-    has_others = _SUB_IFDS in tags or getattr(image, "is_animated", False)
-    kind = tags.get(_NEW_SUBFILE_TYPE, 0)
+    has_others = _Tag.SUB_IFDS in tags or getattr(image, "is_animated", False)
+    kind = tags.get(_Tag.NEW_SUBFILE_TYPE, 0)
     return image.tell() == 0 and has_others and isinstance(kind, int) and kind & 1 == 1
 
 
@@ -143,18 +151,20 @@ def _corrected_tiff(image: Image.Image) -> Image.Image:
     load(image)
     tags = image.tag_v2  # type: ignore[attr-defined]
     # The tag is required. Without it, the smallest number is black, and in faxes white, as libtiff assumes.
-    default = _WHITE_IS_ZERO if tags.get(_COMPRESSION, 1) in _FAXES else _BLACK_IS_ZERO
-    photometric = tags.get(_PHOTOMETRIC, default)
+    default = _WHITE_IS_ZERO if tags.get(_Tag.COMPRESSION, 1) in _FAXES else _BLACK_IS_ZERO
+    photometric = tags.get(_Tag.PHOTOMETRIC, default)
     if image.mode in ("1", "L"):  # where Pillow takes white for zero without the tag
-        misread = _PHOTOMETRIC not in tags and photometric == _BLACK_IS_ZERO
+        misread = _Tag.PHOTOMETRIC not in tags and photometric == _BLACK_IS_ZERO
         return _with_info(image.convert("L").point(_INVERTED), image) if misread else image
     if image.mode in ("I;16", "I;16B", "F"):
-        white = 1 if image.mode == "F" else 2 ** max(tags.get(_BITS, (16,))) - 1
+        white = 1 if image.mode == "F" else 2 ** max(tags.get(_Tag.BITS, (16,))) - 1
         if photometric == _WHITE_IS_ZERO or white == 4095:
             return _with_info(_rescaled(np.asarray(image), white, photometric == _WHITE_IS_ZERO), image)
-    if image.mode in ("P", "PA") and max(tags.get(_COLOR_MAP, (256,))) < 256:  # meant as 8 bits, as libtiff takes it
+    if (
+        image.mode in ("P", "PA") and max(tags.get(_Tag.COLOR_MAP, (256,))) < 256
+    ):  # meant as 8 bits, as libtiff takes it
         image = image.copy()
-        image.palette = ImagePalette.raw("RGB;L", bytes(tags[_COLOR_MAP]))
+        image.palette = ImagePalette.raw("RGB;L", bytes(tags[_Tag.COLOR_MAP]))
         image.load()
     return image
 

@@ -24,8 +24,8 @@ from ._warnings import warn
 from ._words import LONGEST_REASON, one_line
 from .exceptions import InvalidImageWarning, InvalidParameterError
 
-P = ParamSpec("P")
-T = TypeVar("T")
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 # Enters every cache key: change it when the same content gives other pixels than before.
 DECODING_RULE = 2
@@ -58,8 +58,8 @@ class ImageProblem(Exception):  # noqa: N818 - a reason on its way to an Invalid
 def decoding_rule() -> tuple[object, ...]:
     """Return what decides the pixels that `decode` gives for a content: it enters each cache key.
 
-    That are versions, and settings of Pillow that hold for the process and are not ours to change. Limits are not among
-    them: they decide what is refused, and never the pixels.
+    It holds versions, and settings of Pillow that apply to the whole process and are not ours to change. Limits are not
+    among them: they decide what is refused, and never the pixels.
     """
     switches = (ImageFile.LOAD_TRUNCATED_IMAGES, TiffImagePlugin.READ_LIBTIFF)
     return (DECODING_RULE, PIL.__version__, *_codec_versions(), switches, _foreign_readers())
@@ -128,7 +128,7 @@ def _decode_file(content: bytes, preprocessing: Preprocessing) -> Image.Image:
 _QUIET = threading.Lock()
 
 
-def _despite_warnings(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+def _despite_warnings(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
     """Call a function that uses Pillow; again, without its warnings, if a filter of the user makes them errors.
 
     What Pillow warns of (damaged EXIF data, a large image) must not decide whether an image is accepted, or how it is
