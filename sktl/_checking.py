@@ -12,7 +12,7 @@ from ._cache import APART, Cache, open_cache
 from ._images import Sample, as_samples
 from ._isolation import isolated
 from ._pass import in_tasks, read_keys
-from ._pixels import DECODING_RULE, ImageProblem, decode, pixel_limit
+from ._pixels import ImageProblem, decode, decoding_rule, limits
 from ._preprocessing import Preprocessing
 from ._progress import progress_bar
 from ._torch import n_threads, single_threaded_pool
@@ -57,7 +57,8 @@ def _problems(
     samples: Sequence[Sample], preprocessing: Preprocessing, cache: Cache, pool: ThreadPoolExecutor
 ) -> dict[int, str]:
     keys, unreadable = read_keys(samples, pool, cache)
-    marks = {key: hashlib.sha256(repr((DECODING_RULE, pixel_limit())).encode() + key).digest() for key in keys}
+    state = repr((decoding_rule(), limits())).encode()
+    marks = {key: hashlib.sha256(state + key).digest() for key in keys}
     known = cache.get(_DECODED, [marks[key] for key in marks if key not in unreadable])
     first = {key: i for i, key in reversed([*enumerate(keys)]) if key not in unreadable and marks[key] not in known}
     found = dict(

@@ -18,7 +18,7 @@ import torch
 
 from ._backbones import Backbone
 from ._openvino import CompiledFunction, check_available, installed_version, survived
-from ._pixels import DECODING_RULE
+from ._pixels import decoding_rule
 from ._torch import (
     arithmetic_switches,
     describe_arithmetic,
@@ -247,7 +247,8 @@ class _Registry:
 
     def _part(self, backbone: Backbone, device: torch.device, n_trainable: int) -> _Part:
         chunk = self.chunk(backbone, device, n_trainable)
-        return backbone.identity, str(device), n_trainable, chunk, arithmetic_switches(device)
+        switches = (*arithmetic_switches(device), decoding_rule())
+        return backbone.identity, str(device), n_trainable, chunk, switches
 
     def _key(self, part: _Part, wanted: str) -> _Key:
         return part, self._automatic.get(part, "auto") if wanted == "auto" else wanted
@@ -311,7 +312,7 @@ def remember_facts(backbone: Backbone, device: torch.device, n_trainable: int, e
 
 def facts_key(backbone: Backbone, device: torch.device, n_trainable: int, engine: str) -> bytes:
     """Return what identifies the facts of an engine on this machine, in its state: they are not checked again."""
-    versions = (__version__, installed_version(), survived(), DECODING_RULE)
+    versions = (__version__, installed_version(), survived(), decoding_rule())
     chunk = _registry.chunk(backbone, device, n_trainable)
     parts = (backbone.identity, n_trainable, chunk, engine, *versions, *describe_arithmetic(device))
     return hashlib.sha256(repr(parts).encode()).digest()

@@ -21,6 +21,7 @@ from PIL import Image
 from scipy.sparse import issparse
 from sklearn.utils import Bunch
 
+from ._formats import why_no_path
 from ._pixels import ImageProblem, array_to_rgb, check_header, check_pixels, pil_to_rgb
 from .exceptions import ImageFailure, InvalidImageError, InvalidInputError
 
@@ -102,10 +103,11 @@ class FileSample:
                 _check_file(status)
                 return file.read(status.st_size + 1)
         except FileNotFoundError as error:
-            hint = "is a URL; download it first" if "://" in self.path else "no such file"
-            raise ImageProblem(hint) from error
+            raise ImageProblem(why_no_path(self.path) or "no such file") from error
         except (OSError, ValueError) as error:
-            raise ImageProblem(f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
+            hint = why_no_path(self.path)
+            reason = f"cannot be read: {getattr(error, 'strerror', None) or error}"
+            raise ImageProblem(f"{reason}; it {hint}" if hint else reason) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +153,6 @@ class PILSample:
         with _PIL_LOCKS[id(self.image) // 64 % len(_PIL_LOCKS)]:
             try:
                 check_header(self.image)
-                self.image.load()
                 return np.asarray(pil_to_rgb(self.image))
             except ImageProblem:
                 raise

@@ -5,43 +5,31 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import sys
+import threading
+import warnings
+from collections.abc import Callable
 from io import BytesIO
 from numbers import Integral
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 import PIL
-from PIL import Image, ImageOps, UnidentifiedImageError, features
+from PIL import Image, ImageFile, ImageOps, PngImagePlugin, TiffImagePlugin, features
 
+from ._corrections import corrected, why_misread, without_texts
+from ._formats import why_undecodable
 from ._preprocessing import Preprocessing
 from ._warnings import warn
+from ._words import LONGEST_REASON, one_line
 from .exceptions import InvalidImageWarning, InvalidParameterError
 
-# Enters every cache key: change it when the same content gives other pixels than before.
-DECODING_RULE = (1, PIL.__version__, features.version("jpg"))
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
-CONVERTERS = {
-    ".heic": "install pillow-heif and call pillow_heif.register_heif_opener(), or convert it to JPEG",
-    ".heif": "install pillow-heif and call pillow_heif.register_heif_opener(), or convert it to JPEG",
-    ".dcm": "read it with pydicom, apply its window (apply_voi_lut) and pass uint8 arrays, or convert it to PNG",
-    ".nii": "read it with nibabel and pass its slices as arrays",
-    ".npy": "load it with numpy.load and pass the arrays",
-    ".npz": "load it with numpy.load and pass the arrays",
-    ".svg": "render it to PNG, for instance with cairosvg",
-    ".pdf": "render it to PNG, for instance with pdf2image",
-    ".mp4": "extract its frames as JPEG, for instance with ffmpeg",
-    ".mov": "extract its frames as JPEG, for instance with ffmpeg",
-}
-_SIGNATURES = (
-    (4, b"ftyphei", ".heic"),
-    (4, b"ftypmif1", ".heic"),
-    (128, b"DICM", ".dcm"),
-    (0, b"\x93NUMPY", ".npy"),
-    (0, b"PK\x03\x04", ".npz"),
-    (0, b"%PDF", ".pdf"),
-    (0, b"<svg", ".svg"),
-    (4, b"ftypqt", ".mov"),
-    (4, b"ftyp", ".mp4"),
-)
+# Enters every cache key: change it when the same content gives other pixels than before.
+DECODING_RULE = 2
+_CODECS = ("jpg", "jpg_2000", "webp", "avif", "libtiff", "littlecms2")
 # Programs of others that Pillow hands such files to.
 _RUN_BY_PROGRAMS = {"EPS": "Ghostscript", "WMF": "Windows"}
 # Their header says nothing of the size of the image within.
@@ -55,7 +43,48 @@ _DIVISORS = (16, 255, 1023, 4095, 65535)
 
 
 class ImageProblem(Exception):  # noqa: N818 - a reason on its way to an InvalidImageError
-    """Why one sample is not an image that can be used; never leaves the package."""
+    """Why one sample is not an image that can be used; never leaves the package.
+
+    Parameters
+    ----------
+    reason : str
+        In words, some of which may be those of another library.
+    """
+
+    def __init__(self, reason: str):
+        super().__init__(one_line(reason, LONGEST_REASON))
+
+
+def decoding_rule() -> tuple[object, ...]:
+    """Return what decides the pixels that `decode` gives for a content: it enters each cache key.
+
+    It holds versions, and settings of Pillow that apply to the whole process and are not ours to change. Limits are not
+    among them: they decide what is refused, and never the pixels.
+    """
+    switches = (ImageFile.LOAD_TRUNCATED_IMAGES, TiffImagePlugin.READ_LIBTIFF)
+    return (DECODING_RULE, PIL.__version__, *_codec_versions(), switches, _foreign_readers())
+
+
+@functools.cache
+def _codec_versions() -> tuple[str | None, ...]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a Pillow without a codec warns
+        return tuple(features.version(name) for name in _CODECS)
+
+
+def _foreign_readers() -> tuple[tuple[str, ...], ...]:
+    """Return who reads formats in Pillow's place, such as pillow-heif, with versions."""
+    openers = [(name, opener) for name, (opener, _) in list(Image.OPEN.items())]  # others may register theirs meanwhile
+    readers = [*openers, *list(Image.DECODERS.items())]
+    found = {(name, *_origin(reader)) for name, reader in readers}
+    return tuple(sorted(reader for reader in found if reader[1] != PIL.__name__))
+
+
+def _origin(reader: object) -> tuple[str, str, str]:
+    """Return the package of a function or class, its name, and the version of the package."""
+    package, name = (str(getattr(reader, kind, "")) for kind in ("__module__", "__qualname__"))
+    package = package.partition(".")[0]
+    return package, name, str(getattr(sys.modules.get(package), "__version__", ""))
 
 
 def content_key(content: bytes | np.ndarray) -> bytes:
@@ -82,14 +111,35 @@ def decode(content: bytes | np.ndarray, preprocessing: Preprocessing) -> Image.I
     """
     if not isinstance(content, bytes):
         return Image.fromarray(content)
+    return _despite_warnings(_decode_file, content, preprocessing)
+
+
+def _decode_file(content: bytes, preprocessing: Preprocessing) -> Image.Image:
     try:
-        with Image.open(BytesIO(content)) as image:
+        with Image.open(BytesIO(without_texts(content))) as image:
             check_header(image)
-            return pil_to_rgb(_reduced(image, preprocessing) if image.format == "JPEG" else image)
-    except ImageProblem:
+            return _to_rgb(_reduced(image, preprocessing) if image.format == "JPEG" else image)
+    except (ImageProblem, Warning):
         raise
     except Exception as error:  # Pillow's plugins raise almost anything on damaged files
-        raise ImageProblem(_why_undecodable(content, error)) from error
+        raise ImageProblem(why_undecodable(content, error)) from error
+
+
+_QUIET = threading.Lock()
+
+
+def _despite_warnings(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    """Call a function that uses Pillow; again, without its warnings, if a filter of the user makes them errors.
+
+    What Pillow warns of (damaged EXIF data, a large image) must not decide whether an image is accepted, or how it is
+    turned. Filters hold for the process, so they are left alone unless one stopped Pillow half-way.
+    """
+    try:
+        return function(*args, **kwargs)
+    except Warning:
+        with _QUIET, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"PIL\b")
+            return function(*args, **kwargs)
 
 
 def set_pixel_limit(n_pixels: int | None) -> None:
@@ -131,6 +181,11 @@ def pixel_limit() -> int:
     return _DEFAULT_LIMIT
 
 
+def limits() -> tuple[int | None, ...]:
+    """Return what decides, beside the content, which images are refused: what one process accepts, another may not."""
+    return pixel_limit(), Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY
+
+
 @functools.cache
 def _warn(message: str) -> None:
     """Warn once."""
@@ -146,6 +201,8 @@ def check_header(image: Image.Image) -> None:
         )
     if image.format in _CONTAINERS:
         raise ImageProblem(f"is a .{image.format.lower()} file, a container of icons; convert it to PNG")
+    if problem := why_misread(image):
+        raise ImageProblem(problem)
     width, height = image.size
     if width * height > pixel_limit():
         raise ImageProblem(
@@ -172,36 +229,24 @@ def _reduced(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
 def _is_turned(image: Image.Image) -> bool:
     try:
         return image.getexif().get(_ORIENTATION, 1) in _TURNED
+    except Warning:
+        raise
     except Exception:  # EXIF too broken to hold an orientation
         return False
 
 
-def _why_undecodable(content: bytes, error: Exception) -> str:
-    if not content:
-        return "the file is empty"
-    if content[:512].lstrip().lower().startswith((b"<!doctype html", b"<html")):
-        return "is an HTML page, perhaps of a download that failed; download it again"
-    if content[4:11] == b"ftypavi":
-        return f"is damaged: .avif file of which Pillow says: {error}"
-    for offset, signature, suffix in _SIGNATURES:
-        if content[offset : offset + len(signature)] == signature:
-            return f"is a {suffix} file, which is not read directly: {CONVERTERS[suffix]}"
-    if content.lstrip().startswith(b"<?xml") and b"<svg" in content[:4096]:
-        return f"is a .svg file, which is not read directly: {CONVERTERS['.svg']}"
-    if isinstance(error, UnidentifiedImageError):
-        return "is not an image in a format that Pillow reads"
-    if isinstance(error, Image.DecompressionBombError):
-        return (
-            f"is too large for Pillow ({error}); shrink it, or set PIL.Image.MAX_IMAGE_PIXELS if you trust its source"
-        )
-    return f"is damaged: {error}"
-
-
 def pil_to_rgb(image: Image.Image) -> Image.Image:
     """Return a new RGB image: upright by EXIF, transparency on white, 16 bits scaled to 8, the first frame only."""
-    upright = _upright(image)
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
-        return _from_floats(np.asarray(upright, dtype=np.float64) / 65535)
+    return _despite_warnings(_to_rgb, image)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    # Loaded here, where damage is an error: Pillow gives what it has of a damaged image when it is asked again.
+    upright = _upright(corrected(image))
+    if upright.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        values = np.asarray(upright, dtype=np.float64)
+        clear = upright.info.get("transparency")
+        return _from_floats(np.where(values == clear, 1, values / 65535) if isinstance(clear, int) else values / 65535)
     if image.mode == "I":
         raise ImageProblem("has 32-bit integer pixels, whose white is unknown; convert it to uint8 or to [0, 1]")
     if image.mode == "F":
@@ -216,6 +261,8 @@ def pil_to_rgb(image: Image.Image) -> Image.Image:
 def _upright(image: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
+    except Warning:
+        raise
     except Exception:  # EXIF too broken to hold an orientation
         return image.copy()
 

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ._backbones import Backbone
 from ._cut import Cut
 from ._folding import fold_batchnorm
-from ._pixels import DECODING_RULE
+from ._pixels import decoding_rule
 from ._torch import is_out_of_memory, place, single_threaded_pool
 from .exceptions import BackboneError, SktlError
 
@@ -130,7 +130,7 @@ class Trunk:
 
     def facts(self, engine: str, version: str, answer: np.ndarray, repeats: bool = True) -> EngineFacts:
         """Return the facts of an engine that runs this trunk and gave an answer to the probe."""
-        parts = (self.backbone.identity, self.n_trainable, DECODING_RULE, str(self.device))
+        parts = (self.backbone.identity, self.n_trainable, decoding_rule(), str(self.device))
         digest = hashlib.sha256(repr((*parts, engine, version, self.probe.shape)).encode())
         digest.update(np.ascontiguousarray(answer).data)
         return EngineFacts(digest.hexdigest() if repeats else None, answer.shape[1:], engine)

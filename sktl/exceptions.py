@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ._words import LONGEST_REASON, one_line, shown_name
+
 __all__ = [
     "BackboneError",
     "BackboneWarning",
@@ -62,7 +64,8 @@ class ImageFailure(NamedTuple):
     position : int
         Position of the sample in `X`, from 0.
     name : str
-        The path, or the kind of object, that was found there.
+        The path, or the kind of object, that was found there, in full. The text of a failure, and so the message of an
+        error, shortens a long name and escapes control characters.
     reason : str
         What is wrong with it and what to do.
     """
@@ -87,7 +90,8 @@ class ImageFailure(NamedTuple):
         description : str
             With the place in the argument.
         """
-        return f"{argument}[{self.position}] ({self.name}): {self.reason}"
+        reason = one_line(self.reason, LONGEST_REASON)
+        return f"{argument}[{self.position}] ({shown_name(self.name)}): {reason}"
 
 
 class InvalidImageError(InvalidInputError):

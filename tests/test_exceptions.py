@@ -146,3 +146,16 @@ def test_all_that_the_module_defines_is_public():
         name for name, kind in vars(exceptions).items() if getattr(kind, "__module__", "") == exceptions.__name__
     }
     assert {name for name in defined if not name.startswith("_")} == set(exceptions.__all__)
+
+
+def test_a_failure_is_told_in_a_bounded_line_and_keeps_its_name_in_full():
+    names = ["x" * 300_000, "a\nb.png", "\udcff\x1b[31m.png", "cat.png"]
+    failures = [exceptions.ImageFailure(i, name, "is damaged: " + "y" * 9_999) for i, name in enumerate(names)]
+    error = exceptions.InvalidImageError(failures)
+    assert [failure.name for failure in error.failures] == names
+    assert len(str(error)) < 4_000
+    assert str(error).count("\n") == len(names) + 1
+    assert r"X[1] ('a\nb.png'): is damaged" in str(error)
+    assert "X[3] (cat.png): is damaged" in str(error)
+    for failure in failures:
+        assert str(failure).isprintable()

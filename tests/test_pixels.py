@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import io
 import struct
+import warnings
 import zlib
 from unittest import mock
 
 import numpy as np
 import pytest
+from backbones import Pixels
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from PIL import Image, features
+from PIL import GifImagePlugin, Image, ImageFile, PngImagePlugin, TiffImagePlugin, features
 
 import sktl
-from sktl._pixels import ImageProblem, array_to_rgb, check_pixels, content_key, decode, pil_to_rgb
+from sktl._pixels import (
+    ImageProblem,
+    array_to_rgb,
+    check_pixels,
+    content_key,
+    decode,
+    decoding_rule,
+    pil_to_rgb,
+)
 from sktl._preprocessing import Preprocessing
 from sktl.exceptions import InvalidImageWarning, InvalidParameterError
 
@@ -549,6 +559,97 @@ def assert_image_or_reason(content):
         assert str(problem)  # noqa: PT017 - either answer is right
     else:
         assert pixels.ndim == 3
+
+
+# The state of Pillow in the process
+
+
+def test_what_decides_pixels_enters_the_keys_and_nothing_else(monkeypatch):
+    rule = decoding_rule()
+    for module, switch, value in (
+        (ImageFile, "MAXBLOCK", 100), (Image, "MAX_IMAGE_PIXELS", None), (PngImagePlugin, "MAX_TEXT_CHUNK", 5),
+        (GifImagePlugin, "LOADING_STRATEGY", GifImagePlugin.LoadingStrategy.RGB_ALWAYS),
+    ):  # fmt: skip
+        with monkeypatch.context() as patch:
+            patch.setattr(module, switch, value)
+            assert decoding_rule() == rule
+    for module, switch in ((ImageFile, "LOAD_TRUNCATED_IMAGES"), (TiffImagePlugin, "READ_LIBTIFF")):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, switch, True)
+            assert decoding_rule() != rule
+    Image.init()  # which adds Pillow's own readers
+    assert decoding_rule() == rule
+    for readers, value in ((Image.OPEN, (lambda file, name: NOISE, None)), (Image.DECODERS, lambda *arguments: None)):
+        with monkeypatch.context() as patch:
+            patch.setitem(readers, "HEIF", value)
+            assert decoding_rule() != rule
+            patch.setitem(readers, "TIFF", value)
+            assert decoding_rule() != rule
+    assert decoding_rule() == rule
+
+
+@pytest.mark.parametrize("strategy", GifImagePlugin.LoadingStrategy)
+def test_how_pillow_loads_frames_does_not_change_the_first(monkeypatch, strategy):
+    image = palette_image(np.arange(600).reshape(20, 30).astype(np.uint8), RNG.integers(0, 256, (8, 3), np.uint8))
+    data = saved(image, "GIF", transparency=3)
+    expected = decoded(data)
+    monkeypatch.setattr(GifImagePlugin, "LOADING_STRATEGY", strategy)
+    np.testing.assert_array_equal(decoded(data), expected)
+
+
+def test_what_was_decoded_in_another_state_is_not_found_in_this_one(monkeypatch, tmp_path):
+    """A truncated file that one process accepts is half gray; the next must not find that."""
+    X = [saved(NOISE.resize((300, 200)), "JPEG"), saved(NOISE.resize((300, 200)))]
+    X[0] = X[0][: len(X[0]) // 2]
+    encoder = sktl.PretrainedImageEncoder(backbone=Pixels, cache=tmp_path)
+    classifier = sktl.PretrainedImageClassifier(backbone=Pixels, max_epochs=1, cache=tmp_path, invalid_images="skip")
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+        assert sktl.check_images(X) == []
+        assert np.isfinite(encoder.fit_transform(X)).all()
+        assert classifier.fit(2 * X, [0, 0, 1, 1]).invalid_images_ == ()
+    assert [failure.position for failure in sktl.check_images(X)] == [0]
+    for use in (encoder.fit_transform, encoder.transform):
+        with pytest.raises(sktl.exceptions.InvalidImageError, match=r"X\[0\] .*truncated"):
+            use(X)
+    with pytest.warns(InvalidImageWarning, match="2 of 4"):
+        classifier.fit(2 * X, [0, 0, 1, 1])
+
+
+def test_a_limit_of_pillow_that_is_lower_holds_for_what_was_decoded_before(monkeypatch):
+    X = [saved(NOISE.resize((61, 31)))]
+    assert sktl.check_images(X) == []
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 900)
+    assert "is too large for Pillow" in sktl.check_images(X)[0].reason
+
+
+# EXIF data with an orientation, and an entry that is cut off.
+CUT_EXIF = b"Exif\0\0" + struct.pack("<4sIHHHIHH", b"II*\0", 8, 5, ORIENTATION, 3, 1, 6, 0) + b"\1\1"
+WARNED_OF = {
+    "broken EXIF": saved(NOISE, exif=b"Exif\0\0II*\0\xff\xff\xff\xff"),
+    "broken EXIF of a JPEG": saved(NOISE, "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\x05\0"),
+    "cut EXIF": saved(NOISE, exif=CUT_EXIF),
+    "cut EXIF of a JPEG": saved(NOISE, "JPEG", exif=CUT_EXIF),
+    "large": saved(NOISE.resize((40, 40))),
+    "palette": saved(NOISE.quantize(8), transparency=bytes(range(0, 240, 30))),
+}
+
+
+@pytest.mark.parametrize("name", WARNED_OF)
+@pytest.mark.parametrize("filtering", ["error", "always"])
+def test_warnings_of_pillow_do_not_change_what_is_accepted(monkeypatch, name, filtering):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # there is a warning up to twice as many
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = decoded(WARNED_OF[name])
+        lazy, again = (opened(WARNED_OF[name]) for _ in range(2))
+    assert expected.shape[:2] == ((30, 20) if name.startswith("cut") else (40, 40) if name == "large" else (20, 30))
+    with warnings.catch_warnings(record=filtering == "always"):
+        warnings.simplefilter(filtering)
+        np.testing.assert_array_equal(decoded(WARNED_OF[name]), expected)
+        np.testing.assert_array_equal(pil_to_rgb(lazy), expected)
+        assert sktl.check_images([WARNED_OF[name], again]) == []
+        assert warnings.filters[0][0] == filtering
 
 
 # Arrays

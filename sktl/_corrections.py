@@ -1,0 +1,239 @@
+"""What Pillow reads otherwise than it is meant: put right, or a reason to refuse it.
+
+Pillow's plugins give numbers and a mode. Where a file says more about its numbers than the mode does (which of them is
+white, which is transparent), the same picture would have other pixels in one bit depth than in another.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from io import BytesIO
+
+import numpy as np
+from PIL import Image, ImagePalette
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+# Texts of PNG files that may hold the orientation, which Pillow reads.
+_ORIENTATION_TEXTS = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0", b"exif\0")
+_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _YCBCR, _SEPARATE, _SIGNED = 0, 1, 6, 2, 2
+_FAXES = (2, 3, 4, 32771)
+_ORDERED_FLOATS, _NATIVE_FLOATS = ("F;32F", "F;32BF"), "F;32NF"
+_CODESTREAM = b"\xff\x4f\xff\x51"
+_MULTICHANNEL, _HAS_MERGED_PICTURE = 7, 1057
+_LONGEST_HEADER = 1 << 16
+
+
+class _Tag(IntEnum):
+    """Tags of TIFF files."""
+
+    NEW_SUBFILE_TYPE = 254
+    BITS = 258
+    COMPRESSION = 259
+    PHOTOMETRIC = 262
+    STRIP_BYTES = 279
+    PLANAR = 284
+    COLOR_MAP = 320
+    TILE_BYTES = 325
+    SUB_IFDS = 330
+    EXTRA = 338
+    SAMPLE_FORMAT = 339
+    SUBSAMPLING = 530
+    DNG_VERSION = 50706
+
+
+def without_texts(content: bytes) -> bytes:
+    """Return a PNG file without texts and color profile, on which its pixels do not depend; other content as it is.
+
+    Pillow bounds the size of texts, by settings of the process, and refuses the image of which they are too long.
+    """
+    if not content.startswith(_PNG):
+        return content
+    kept, start, at = [], 0, len(_PNG)
+    while at + 12 <= len(content):
+        length, kind = int.from_bytes(content[at : at + 4], "big"), content[at + 4 : at + 8]
+        end = at + 12 + length
+        is_text = kind in _TEXTS and not content.startswith(_ORIENTATION_TEXTS, at + 8)
+        if (is_text or kind == b"iCCP") and end <= len(content):
+            kept.append(content[start:at])
+            start = end
+        at = end
+    return b"".join([*kept, content[start:]]) if kept else content
+
+
+def why_misread(image: Image.Image) -> str | None:
+    """Return why Pillow would read other pixels than the file has, and what to do; None if it would not."""
+    if hasattr(image, "tag_v2"):
+        return _why_tiff_is_misread(image)
+    if image.format == "FITS" and image.mode != "L" and image.mode != "F":
+        return "is a .fits file of integers, whose white is unknown; read it with astropy and pass uint8 arrays"
+    if image.format == "PSD":
+        if _header(image)[24:26] == bytes([0, _MULTICHANNEL]):
+            return "is a .psd file of many channels, of which Pillow reads the first; export it as PNG"
+        found = next((data for kind, _, data in getattr(image, "resources", ()) if kind == _HAS_MERGED_PICTURE), b"")
+        if found[4:5] == b"\0":
+            return "is a .psd file of layers without the picture that they make; export it as PNG"
+    return None
+
+
+def _why_tiff_is_misread(image: Image.Image) -> str | None:
+    tags = image.tag_v2  # type: ignore[attr-defined]
+    if _is_preview(image):
+        return (
+            "is a camera's RAW file, or another of which Pillow reads a small preview; develop it with rawpy and pass "
+            "arrays, or convert it to JPEG"
+        )
+    bits, signed = max(tags.get(_Tag.BITS, (1,))), _SIGNED in tags.get(_Tag.SAMPLE_FORMAT, (1,))
+    if image.mode == "I" or signed:
+        kind = f"signed {bits}-bit integer" if signed else f"{bits}-bit integer"
+        return f"has {kind} pixels, whose white is unknown; convert it to uint8 or to [0, 1]"
+    by_libtiff = getattr(image, "use_load_libtiff", False)
+    apart = tags.get(_Tag.PLANAR) == _SEPARATE and len(image.getbands()) > 1
+    untold = image.mode in ("LA", "La", "PA") or (image.mode == "RGBA" and _Tag.EXTRA not in tags)
+    if apart and (untold if by_libtiff else bits > 8):
+        return "stores its colors apart, in a way that Pillow misreads; read it with tifffile, or convert it to PNG"
+    if not by_libtiff and tags.get(_Tag.PHOTOMETRIC) == _YCBCR and tuple(tags.get(_Tag.SUBSAMPLING, (2, 2))) != (1, 1):
+        n_bytes = image.width * image.height * len(image.getbands())
+        if sum(tags.get(_Tag.STRIP_BYTES) or tags.get(_Tag.TILE_BYTES) or ()) < n_bytes:
+            return "has subsampled colors without compression, which Pillow misreads; convert it to PNG"
+    return None
+
+
+def _is_preview(image: Image.Image) -> bool:
+    """Return True if the first image of a TIFF file says that it is a smaller version of another one in the file."""
+    tags = image.tag_v2  # type: ignore[attr-defined]
+    if _Tag.DNG_VERSION in tags or _header(image)[8:10] == b"CR":
+        return True
+    has_others = _Tag.SUB_IFDS in tags or getattr(image, "is_animated", False)
+    kind = tags.get(_Tag.NEW_SUBFILE_TYPE, 0)
+    return image.tell() == 0 and has_others and isinstance(kind, int) and kind & 1 == 1
+
+
+def load(image: Image.Image) -> None:
+    """Load an image. A damaged one stays unloaded, else Pillow gives what it has of it when it is asked again."""
+    tiles = list(getattr(image, "tile", ()))
+    try:
+        image.load()
+    except BaseException:
+        if tiles:
+            image.tile = tiles  # type: ignore[attr-defined]
+        raise
+
+
+def corrected(image: Image.Image) -> Image.Image:
+    """Return an image, loaded, with pixels that mean what their mode says.
+
+    Those of 16 bits have white at 65535, and floats at 1. An image that needs no correction is returned as it is.
+    """
+    if hasattr(image, "tag_v2"):
+        return _corrected_tiff(image)
+    if image.format == "PNG":
+        return _corrected_png(image)
+    if image.format == "JPEG2000":
+        return _corrected_jpeg2000(image)
+    load(image)
+    if image.format == "PSD" and image.mode == "1":
+        return _with_info(image.convert("L").point(_INVERTED), image)
+    return image
+
+
+_INVERTED = [255 - value for value in range(256)]
+
+
+def _corrected_tiff(image: Image.Image) -> Image.Image:
+    # libtiff gives floats in the order of this machine, which Pillow then takes for that of the file.
+    image.tile = [  # type: ignore[attr-defined]
+        tile._replace(args=(_NATIVE_FLOATS, *tile.args[1:]))
+        if tile.codec_name == "libtiff" and tile.args[0] in _ORDERED_FLOATS
+        else tile
+        for tile in getattr(image, "tile", ())
+    ]
+    load(image)
+    tags = image.tag_v2  # type: ignore[attr-defined]
+    # The tag is required. Without it, the smallest number is black, and in faxes white, as libtiff assumes.
+    default = _WHITE_IS_ZERO if tags.get(_Tag.COMPRESSION, 1) in _FAXES else _BLACK_IS_ZERO
+    photometric = tags.get(_Tag.PHOTOMETRIC, default)
+    if image.mode in ("1", "L"):  # where Pillow takes white for zero without the tag
+        misread = _Tag.PHOTOMETRIC not in tags and photometric == _BLACK_IS_ZERO
+        return _with_info(image.convert("L").point(_INVERTED), image) if misread else image
+    if image.mode in ("I;16", "I;16B", "F"):
+        white = 1 if image.mode == "F" else 2 ** max(tags.get(_Tag.BITS, (16,))) - 1
+        if photometric == _WHITE_IS_ZERO or white == 4095:
+            return _with_info(_rescaled(np.asarray(image), white, photometric == _WHITE_IS_ZERO), image)
+    if (
+        image.mode in ("P", "PA") and max(tags.get(_Tag.COLOR_MAP, (256,))) < 256
+    ):  # meant as 8 bits, as libtiff takes it
+        image = image.copy()
+        image.palette = ImagePalette.raw("RGB;L", bytes(tags[_Tag.COLOR_MAP]))
+        image.load()
+    return image
+
+
+def _rescaled(pixels: np.ndarray, white: int, inverted: bool) -> Image.Image:
+    """Return floats as they are, or integers with white at 65535, both the other way round if `inverted`."""
+    values = white - pixels.astype(np.float64) if inverted else pixels.astype(np.float64)
+    if white == 1:
+        return Image.fromarray(values.astype(np.float32))
+    return Image.fromarray(np.rint(values * (65535 / white)).astype(np.uint16))
+
+
+def _corrected_png(image: Image.Image) -> Image.Image:
+    """Return a PNG image whose transparent gray is in the scale of its pixels, and a 16-bit transparent color alpha."""
+    tiles = getattr(image, "tile", [])
+    raw_mode = tiles[0].args if tiles else ""
+    low = None
+    if raw_mode == "RGB;16B" and "transparency" in image.info and getattr(image, "fp", None):
+        low = _low_bytes(image)
+    load(image)
+    clear = image.info.get("transparency")
+    if raw_mode in ("L;2", "L;4") and clear is not None:
+        image = image.copy()
+        image.info["transparency"] = clear * (85 if raw_mode == "L;2" else 17)
+    elif low is not None:
+        pixels = np.asarray(image).astype(np.uint16) << 8 | low
+        alpha = np.where((pixels == np.array(clear, np.uint16)).all(-1), 0, 255).astype(np.uint8)
+        return _with_info(Image.merge("RGBA", [*image.split(), Image.fromarray(alpha)]), image)
+    return image
+
+
+def _low_bytes(image: Image.Image) -> np.ndarray:
+    """Return the lower bytes of 16-bit colors, of which Pillow keeps the upper ones, before the image is loaded."""
+    file = image.fp  # type: ignore[attr-defined]
+    place = file.tell()
+    file.seek(0)
+    with Image.open(BytesIO(file.read())) as again:
+        file.seek(place)
+        # Read with its bytes swapped, the upper byte of each sample is the lower one.
+        again.tile = [tile._replace(args="RGB;16L") for tile in again.tile]
+        return np.asarray(again)
+
+
+def _corrected_jpeg2000(image: Image.Image) -> Image.Image:
+    """Return a JPEG 2000 image with white at 255: Pillow shifts fewer than 8 bits, and does not scale them."""
+    header = _header(image)
+    load(image)
+    at = header.find(_CODESTREAM)
+    depths = [1 + (depth & 127) for depth in header[at + 42 : at + 42 + 3 * len(image.getbands()) : 3]]
+    if at < 0 or image.mode not in ("L", "LA", "RGB", "RGBA") or min(depths, default=8) >= 8:
+        return image
+    whites = [256 - 2 ** max(8 - depth, 0) for depth in depths]
+    scaled = image.point([round(min(value, white) * 255 / white) for white in whites for value in range(256)])
+    return _with_info(scaled, image)
+
+
+def _header(image: Image.Image) -> bytes:
+    """Return the first bytes of the file of an image; none once it is loaded or closed."""
+    file = getattr(image, "fp", None)
+    if file is None or getattr(file, "closed", False):
+        return b""
+    place = file.tell()
+    file.seek(0)
+    header = bytes(file.read(_LONGEST_HEADER))
+    file.seek(place)
+    return header
+
+
+def _with_info(made: Image.Image, image: Image.Image) -> Image.Image:
+    """Return an image that was made of another, with what is known of that: it may be turned."""
+    made.info = {key: value for key, value in image.info.items() if key != "transparency"}
+    return made

@@ -1,0 +1,55 @@
+"""Words of others in messages are on one line, bounded, and the same in each run."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sktl._words import one_line, shown_name
+
+
+@given(text=st.text(max_size=2000), length=st.integers(10, 400))
+def test_one_line_is_one_printable_line_of_bounded_length(text, length):
+    line = one_line(text, length)
+    assert len(line) <= length
+    assert line.isprintable()
+
+
+@given(words=st.lists(st.text("abc:.,'", min_size=1, max_size=5), max_size=20))
+def test_short_words_stay_as_they_are(words):
+    assert one_line("\n".join(words)) == " ".join(words)
+
+
+def test_addresses_are_left_out():
+    class Mine:
+        pass
+
+    things = [io.BytesIO(), Mine(), np.array(Mine(), dtype=object), lambda: 0]
+    for thing in things:
+        line = one_line(f"cannot identify {thing!r}")
+        assert "0x" not in line
+        assert line.startswith("cannot identify ")
+    assert one_line("flag 0x1f, <a at 0x7f00deadbeef>") == "flag 0x1f, <a>"
+
+
+@given(name=st.text(st.characters(exclude_categories=["Cc", "Cf", "Cs", "Co", "Cn", "Zs", "Zl", "Zp"]), max_size=240))
+def test_a_name_that_can_be_shown_is_shown_in_full(name):
+    assert shown_name(name) == name
+
+
+@given(name=st.one_of(st.text(), st.text(min_size=200).map(lambda text: 20 * text)))
+def test_any_name_is_shown_in_a_bounded_line(name):
+    shown = shown_name(name)
+    assert shown.isprintable()
+    assert len(shown) <= 3000
+
+
+def test_both_ends_of_a_long_name_are_shown():
+    shown = shown_name("photos/" + "x" * 10_000 + "/cat.jpg")
+    assert shown.startswith("photos/xxx")
+    assert shown.endswith("xxx/cat.jpg, 10,015 characters")
+    assert len(shown) < 300
+    assert shown_name("a\nb\x1b[31m.png") == r"'a\nb\x1b[31m.png'"
