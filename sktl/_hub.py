@@ -15,6 +15,7 @@ from ._base import PretrainedImageBase
 from ._classifier import PretrainedImageClassifier
 from ._encoder import PretrainedImageEncoder
 from ._hub_access import MODEL_FILE, check_access, check_repo_id, check_text, explained, open_hub
+from ._isolation import isolated
 from ._loading import load
 from ._model_card import check_metrics, model_card
 from ._model_file import write_model
@@ -24,6 +25,7 @@ from .exceptions import InvalidParameterError, ModelFileError
 _CARD = "README.md"
 
 
+@isolated()
 def save_to_folder(
     estimator: PretrainedImageBase,
     folder: str | os.PathLike[str],
@@ -88,6 +90,7 @@ def save_to_folder(
     (target / _CARD).write_text(card, encoding="utf-8", newline="\n")
 
 
+@isolated()
 def push_to_hub(
     estimator: PretrainedImageBase,
     repo_id: str,
