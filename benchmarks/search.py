@@ -1,6 +1,6 @@
 """A grid search of 12 candidates in 5 folds, beside one fit and what people write without this library.
 
-    python benchmarks/search.py DATA/cat_breeds [--repeats 1] [--write docs/speed.md]
+    python benchmarks/search.py DATA/cat_breeds [--repeats 1] [--write docs/benchmarks.md]
 
 Each measurement is made in a fresh process with an empty cache, imports not counted; neither is the start of the worker
 processes with theirs, which is measured alone. Training of output layers is timed in each fit, and what two processes

@@ -54,7 +54,7 @@ API_REFERENCE = (
     ),
     Section(
         "Choosing a network",
-        "Which networks there are, and which one suits some images; see :doc:`/choosing`.",
+        "Which networks there are, and which one suits some images; see :doc:`/guide/choosing_a_network`.",
         ("rank_backbones", "BackboneRanking", "RankedBackbone", "list_backbones", "BackboneInfo"),
     ),
     Section(
