@@ -1,6 +1,7 @@
 """One fit from files, cold and warm, beside the bare pass and what people write without this library.
 
-    python benchmarks/single_fit.py DATA/cat_breeds [--repeats 3] [--engines torch openvino] [--write docs/benchmarks.md]
+    python benchmarks/single_fit.py DATA/cat_breeds [--repeats 3] [--engines torch openvino]
+        [--write docs/benchmarks.md]
 
 Every measurement is made in a fresh process, imports not counted, nor that of the engine's library; cold has an empty
 cache, warm the cache of the process before. "bare" is the CPU time of decoding all images one by one and of running the
