@@ -102,11 +102,8 @@ ax.legend(loc="lower right", fontsize=9)
 bins = np.linspace(0, 1, 21)
 for ill, colour in ((False, "#999999"), (True, "#d55e00")):
     below.hist(scores[is_ill[train] == ill], bins, alpha=0.7, color=colour, label="ill" if ill else "healthy")
-below.axvline(
-    threshold,
-    color="black",
-    label=f"threshold: finds {chosen_on:.0%} of these,\n{sensitivity:.0%} of other patients' ill",
-)
+share = f"threshold: finds {chosen_on:.0%} of these,\n{sensitivity:.0%} of the ill among others"
+below.axvline(threshold, color="black", label=share)
 below.set(xlabel="predicted probability of an illness", ylabel="images", title="Where the threshold falls")
 below.legend(fontsize=8)
 figure.savefig("chest_xrays.png", dpi=120)
