@@ -6,8 +6,9 @@
 Every measurement is made in a fresh process, imports not counted, nor that of the engine's library; cold has an empty
 cache, warm the cache of the process before. "bare" is the CPU time of decoding all images one by one and of running the
 network on them, with one intra-op thread in chunks as sktl does, in plain timm and OpenVINO, divided by the number of
-cores: what a pass would take without any overhead, the network being open. That sktl has to open it first is counted. With --fine-tune, `trainable_stages="all"` stands
-beside fastai's usual recipe, `fine_tune`, which trains the whole network, too.
+cores: what a pass would take without any overhead, the network being open. That sktl has to open it first is counted.
+With --fine-tune, `trainable_stages="all"` stands beside fastai's usual recipe, `fine_tune`, which trains the whole
+network, too.
 """
 
 import argparse

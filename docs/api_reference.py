@@ -64,7 +64,7 @@ API_REFERENCE = (
     ),
     Section(
         "What is kept",
-        "Features are kept by the content of the image; see :doc:`/speed`.",
+        "Features are kept by the content of the image; see :doc:`/guide/speed_and_cache`.",
         ("cache_info", "CacheInfo", "clear_cache", "set_cache_limit"),
     ),
     Section(
