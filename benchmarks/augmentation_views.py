@@ -1,6 +1,7 @@
 """Fixed random views beside fresh augmentation and none: accuracy and time of training the last stages.
 
-    python benchmarks/augmentation_views.py DATA/cat_breeds [--stages 1] [--seeds 2] [--write docs/speed.md]
+    python benchmarks/augmentation_views.py DATA/cat_breeds [--stages 1] [--seeds 2]
+        [--write docs/guide/speed_and_cache.md]
 
 Trains on half of the images of train/ and measures on the other half, both anew for each seed, with an empty cache.
 """

@@ -1,7 +1,7 @@
 """The milliseconds of a step of training the output layer, beside the bare arithmetic and plain skorch.
 
     python benchmarks/head_training.py [--images 200 1280 16000] [--features 1280] [--classes 12] [--repeats 7]
-        [--write docs/speed.md]
+        [--write docs/benchmarks.md]
 
 Random features, batches of a twentieth of the images (at least 16), stochastic gradient descent with Nesterov momentum,
 all on one thread, in turn; medians over repeats. The time of a step is that of a whole training divided by its steps,

@@ -1,6 +1,6 @@
 """Images a second of `predict` on decoded arrays, beside the bare engines on the same arrays with the same resize.
 
-    python benchmarks/predict.py DATA/cat_breeds [--images 400] [--repeats 3] [--write docs/speed.md]
+    python benchmarks/predict.py DATA/cat_breeds [--images 400] [--repeats 3] [--write docs/benchmarks.md]
 
 Every way resizes the same decoded photos, scales and normalises them and runs the network, in the same process: torch
 as people write it (batches of 64, NCHW, all intra-op threads), ONNX Runtime, and OpenVINO with a stream per core; sktl

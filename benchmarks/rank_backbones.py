@@ -1,6 +1,7 @@
 """Does the ranking of networks by `rank_backbones` hold on test images? Packaged networks, other sizes, a control.
 
-    python benchmarks/rank_backbones.py DATA/cat_breeds [--networks resnet50 ...] [--write docs/choosing.md]
+    python benchmarks/rank_backbones.py DATA/cat_breeds [--networks resnet50 ...]
+        [--write docs/guide/choosing_a_network.md]
 
 Ranks on train/, then trains the output layer on all of train/ and measures it on test/.
 """

@@ -1,6 +1,7 @@
 """Time and memory of a fit by the number of images, and time by the number of candidates of a search.
 
-    python benchmarks/scaling.py [--images 500 1000 2000 4000 8000 16000] [--candidates 1 3 12] [--write docs/speed.md]
+    python benchmarks/scaling.py [--images 500 1000 2000 4000 8000 16000] [--candidates 1 3 12]
+        [--write docs/benchmarks.md]
 
 The images are JPEG files of random smooth patterns, 320 x 240, one file for each position; each fit runs in a fresh
 process with an empty cache. Memory is the peak of anonymous memory (Linux: RssAnon), sampled each 20 ms during `fit`.

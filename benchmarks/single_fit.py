@@ -1,14 +1,18 @@
 """One fit from files, cold and warm, beside the bare pass and what people write without this library.
 
-    python benchmarks/single_fit.py DATA/cat_breeds [--repeats 3] [--engines torch openvino] [--write docs/speed.md]
+    python benchmarks/single_fit.py DATA/cat_breeds [--repeats 3] [--engines torch openvino]
+        [--fine-tune] [--write docs/benchmarks.md]
 
 Every measurement is made in a fresh process, imports not counted, nor that of the engine's library; cold has an empty
 cache, warm the cache of the process before. "bare" is the CPU time of decoding all images one by one and of running the
 network on them, with one intra-op thread in chunks as sktl does, in plain timm and OpenVINO, divided by the number of
 cores: what a pass would take without any overhead, the network being open. That sktl has to open it first is counted.
+With --fine-tune, `trainable_stages="all"` stands beside fastai's usual recipe, `fine_tune`, which trains the whole
+network, too.
 """
 
 import argparse
+import importlib
 import json
 import os
 import sys
@@ -21,6 +25,7 @@ import torch
 from measuring import folders, head_seconds, measure, median, report, timed, write_page
 
 CHUNK = 4
+FINE_TUNED = "sktl, all stages trained, cold"
 
 
 def bare(train, test, engine, record):
@@ -65,13 +70,14 @@ def run_openvino():
 RUNNERS = {"torch": run_torch, "openvino": run_openvino}
 
 
-def sktl(train, test, engine, record, cache):
+def sktl(train, test, engine, record, cache, stages):
     from sktl import PretrainedImageClassifier, _openvino
 
     if engine == "openvino":
         _openvino._library()
     with head_seconds(record), timed(record, "wall"):
-        clf = PretrainedImageClassifier(random_state=0, engine=engine, cache=cache).fit(*train)
+        clf = PretrainedImageClassifier(trainable_stages=stages, random_state=0, engine=engine, cache=cache)
+        clf.fit(*train)
     with timed(record, "predict"):
         record["accuracy"] = float(clf.score(*test))
     record["opening"] = opening_seconds(clf)
@@ -93,6 +99,7 @@ def main():
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--engines", nargs="*", choices=RUNNERS, default=list(RUNNERS))
     parser.add_argument("--alternatives", nargs="*", choices=alternatives.WAYS, default=list(alternatives.WAYS))
+    parser.add_argument("--fine-tune", action="store_true", help="train all stages as well, once, with a cold cache")
     parser.add_argument("--write", help="page whose table is replaced")
     parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--cache", help=argparse.SUPPRESS)
@@ -108,6 +115,11 @@ def main():
                     run = measure(__file__, arguments.data, "--measure", kind, engine, "--cache", cache)
                     record.setdefault(f"{kind} {engine}", []).append(run)
                     print(kind, engine, run, file=sys.stderr, flush=True)
+    if arguments.fine_tune:
+        with tempfile.TemporaryDirectory() as cache:
+            run = measure(__file__, arguments.data, "--measure", "all", arguments.engines[-1], "--cache", cache)
+            record[FINE_TUNED] = [run]
+            print(FINE_TUNED, run, file=sys.stderr, flush=True)
     for way in arguments.alternatives:
         record[way] = [measure(__file__, arguments.data, "--measure", "way", way)]
         print(way, record[way], file=sys.stderr, flush=True)
@@ -121,16 +133,18 @@ def one(arguments):
     if kind == "bare":
         bare(train, test, name, record)
     elif kind == "way":
-        epochs = {"epochs": 1} if name == "skorch" else {}
+        epochs = {"epochs": alternatives.LEAST_EPOCHS} if name == "skorch" else {}
+        if name.startswith("fastai"):
+            importlib.import_module("fastai.vision.all")
         with timed(record, "wall"):
             accuracy = alternatives.WAYS[name](train, test, **epochs)
         if epochs:
-            record["wall"] *= alternatives.EPOCHS
-            record["fraction"] = f", extrapolated from 1 of {alternatives.EPOCHS} epochs"
+            record["wall"] *= alternatives.EPOCHS / alternatives.LEAST_EPOCHS
+            record["fraction"] = f", extrapolated from {alternatives.LEAST_EPOCHS} of {alternatives.EPOCHS} epochs"
         else:
             record["accuracy"] = accuracy
     else:
-        sktl(train, test, name, record, arguments.cache)
+        sktl(train, test, name, record, arguments.cache, "all" if kind == "all" else 0)
     return record
 
 
@@ -147,6 +161,9 @@ def tell(arguments, record):
             accuracy = f"{100 * runs[0]['accuracy']:.1f}"
             cells = (f"{wall:.2f}", f"{head:.2f}", opened, f"{passed / bare_seconds:.2f}", accuracy)
             rows.append((f"sktl, {engine}, {kind}", *cells))
+    if FINE_TUNED in record:
+        run = record[FINE_TUNED][0]
+        rows.append((FINE_TUNED, f"{run['wall']:.1f}", "", "", "", f"{100 * run['accuracy']:.1f}"))
     best = min(median(record[f"cold {engine}"], "wall") for engine in arguments.engines)
     for way in arguments.alternatives:
         wall = record[way][0]["wall"]

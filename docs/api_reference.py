@@ -54,7 +54,7 @@ API_REFERENCE = (
     ),
     Section(
         "Choosing a network",
-        "Which networks there are, and which one suits some images; see :doc:`/choosing`.",
+        "Which networks there are, and which one suits some images; see :doc:`/guide/choosing_a_network`.",
         ("rank_backbones", "BackboneRanking", "RankedBackbone", "list_backbones", "BackboneInfo"),
     ),
     Section(
@@ -64,7 +64,7 @@ API_REFERENCE = (
     ),
     Section(
         "What is kept",
-        "Features are kept by the content of the image; see :doc:`/speed`.",
+        "Features are kept by the content of the image; see :doc:`/guide/speed_and_cache`.",
         ("cache_info", "CacheInfo", "clear_cache", "set_cache_limit"),
     ),
     Section(

@@ -36,8 +36,6 @@ templates_path = ["_templates"]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 4
 default_role = "code"
-# Pages that tables of contents name although they need not be there.
-OPTIONAL_PAGES = ("choosing", "displays", "command_line")
 
 autosummary_generate = True
 toc_object_entries_show_parents = "hide"
@@ -84,10 +82,8 @@ sphinx_gallery_conf = {
 
 def _prepare(app, docname, source):
     """Fill in what was measured, and turn links within the repository into links within the site."""
-    missing = [name for name in OPTIONAL_PAGES if not (HERE / f"{name}.md").exists()]
-    text = re.sub(rf"^(\.\./)?({'|'.join(missing)})\n", "", source[0], flags=re.MULTILINE) if missing else source[0]
-    text = measured.fill(text)
-    for name in measured.names(text):
+    text = measured.fill(source[0])
+    for name in measured.sources(text):
         app.env.note_dependency(measured.RESULTS / f"{name}.json")
     text = re.sub(r"\]\((?:\.\./)*examples/(plot_\w+)\.py\)", r"](/auto_examples/\1.rst)", text)
     text = re.sub(r"\]\((?:\.\./)*CHANGELOG\.md\)", "](/changelog.md)", text)

