@@ -20,7 +20,6 @@ import signal
 import sys
 import tempfile
 import threading
-import time
 import traceback
 import warnings
 from collections.abc import Callable
@@ -314,10 +313,9 @@ def main() -> None:
         name = json.loads(line)
         folder = tempfile.mkdtemp()
         os.chmod(folder, 0o777)
-        started = time.perf_counter()
         found = in_child(name, folder)
         later = in_child(f"later {name}", folder) if "error" not in found else {}
-        print(json.dumps([found, later, time.perf_counter() - started]), file=out, flush=True)
+        print(json.dumps([found, later]), file=out, flush=True)
         shutil.rmtree(folder)
 
 

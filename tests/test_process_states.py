@@ -1,0 +1,72 @@
+"""Features, fits, saved and loaded models are the same whatever else has switched in the process."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import process_states
+import pytest
+from processes import needs_fork
+
+# torch then computes with other kernels. Their features have a key of their own.
+OTHER_BITS = {"without_onednn"}
+
+
+class Program:
+    """The program that runs states in forked children."""
+
+    def __init__(self, *options):
+        root = str(Path(process_states.sktl.__file__).parents[1])
+        path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+        self.process = subprocess.Popen(
+            [sys.executable, *options, process_states.__file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL, text=True, env={**os.environ, "PYTHONPATH": path, "SCIPY_ARRAY_API": "1"},
+        )  # fmt: skip
+
+    def run(self, name):
+        """Return what is computed in a state, and the features that a normal process finds in its cache afterwards."""
+        print(json.dumps(name), file=self.process.stdin, flush=True)
+        line = self.process.stdout.readline()
+        assert line, "the program ended"
+        found, later = json.loads(line)
+        assert "error" not in found, found["error"]
+        return found, later["features"]
+
+    def end(self):
+        self.process.stdin.close()
+        self.process.wait()
+        self.process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def program():
+    program = Program()
+    yield program
+    program.end()
+
+
+@pytest.fixture(scope="module")
+def expected(program):
+    found, _ = program.run("none")
+    return found
+
+
+@needs_fork
+@pytest.mark.parametrize("name", [name for name in process_states.STATES if name != "none"])
+def test_the_state_of_the_process_changes_no_result(program, expected, name):
+    found, later = program.run(name)
+    assert later == expected["features"]  # a normal process never finds what was computed under another state
+    assert name in OTHER_BITS or found == expected
+
+
+@needs_fork
+@pytest.mark.parametrize("options", [("-O",), ("-OO",), ("-W", "error"), ("-X", "utf8=0"), ("-I",)], ids=" ".join)
+@pytest.mark.slow
+def test_options_of_python_change_no_result(expected, options):
+    program = Program(*options)
+    try:
+        assert program.run("none")[0] == expected
+    finally:
+        program.end()
