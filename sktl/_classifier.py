@@ -24,6 +24,7 @@ from ._backbones import BackboneName, Weights, tensors_digest
 from ._base import PretrainedImageBase
 from ._callbacks import fit_task, with_callbacks
 from ._checking import find_failures
+from ._columns import first_shown
 from ._features import FeatureExtractor, TailExtractor
 from ._labels import Targets, check_targets, check_validation_targets, hold_out
 from ._nets import History, NeuralNet, Recipe, TailRecipe
@@ -426,7 +427,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
             validation = draft._check_validation(X_val, y_val, sample_weight_val, images.targets.classes)
             draft.backbone_, draft.device_ = self._resolve(backbone_seed)
             extractor = self._extractor(draft.backbone_, draft.device_, self.engine)
-            images = draft._without_invalid(images, y, sample_weight, extractor)
+            images = draft._without_invalid(images, sample_weight, extractor)
             rows = self._split(images.targets, validation, split_seed)
             if n_trainable := draft.backbone_.count_trainable(self.trainable_stages):
                 draft._fit_stages(images, rows, validation, extractor, n_trainable, (head_seed, stages_seed))
@@ -500,7 +501,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         if failures := self._find_failures(images, extractor):
             raise InvalidImageError(failures, argument)
 
-    def _without_invalid(self, images: Labelled, y: Any, sample_weight: Any, extractor: FeatureExtractor) -> Labelled:
+    def _without_invalid(self, images: Labelled, sample_weight: Any, extractor: FeatureExtractor) -> Labelled:
         """Return the images without those that cannot be used, if these are to be skipped; warn if there are any."""
         failures = self._find_failures(images, extractor) if self.invalid_images == "skip" else []
         self.invalid_images_ = tuple(failures)
@@ -509,7 +510,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         kept = np.setdiff1d(np.arange(len(images.samples)), [failure.position for failure in failures])
         classes, codes = images.targets.classes, images.targets.codes
         if len(lost := np.setdiff1d(codes, codes[kept])):
-            names = ", ".join(repr(name) for name in classes[lost].tolist()[:5])
+            names = first_shown(classes[lost].tolist())
             raise InvalidImageError(
                 [failure for failure in failures if codes[failure.position] in lost],
                 lead=f"invalid_images='skip' would leave no image of class {names}: add good ones, or drop the class.",
@@ -519,7 +520,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
             f"invalid_images_ lists them. The first: {failures[0]}",
             InvalidImageWarning,
         )
-        targets = check_targets(y, sample_weight, self.class_weight, len(images.samples), kept)
+        targets = check_targets(classes[codes], sample_weight, self.class_weight, len(images.samples), kept)
         return Labelled([images.samples[i] for i in kept], targets)
 
     def _check_validation(self, X: Any, y: Any, sample_weight: Any, classes: np.ndarray) -> Labelled | None:
