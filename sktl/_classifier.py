@@ -27,6 +27,7 @@ from ._checking import find_failures
 from ._columns import first_shown
 from ._features import FeatureExtractor, TailExtractor
 from ._labels import Targets, check_targets, check_validation_targets, hold_out
+from ._net_params import check_scores
 from ._nets import History, NeuralNet, Recipe, TailRecipe
 from ._recipes import check_combinations, resolve_recipe
 from ._training import output_logits, train_head
@@ -285,7 +286,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         "backbone_lr_ratio": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
         "layer_decay": [Interval(Real, 0, 1, closed="right"), StrOptions({"auto"})],
         "weight_decay": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
-        "optimizer": [StrOptions({"auto", "sgd", "adamw", "lbfgs"}), type],
+        "optimizer": [StrOptions({"auto", "sgd", "adamw", "lbfgs"}), torch.optim.Optimizer, callable],
         "lr_schedule": [StrOptions({"auto", "cosine", "constant"})],
         "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "augmentation": [StrOptions({"auto", *AUGMENTATIONS}), callable, None],
@@ -423,6 +424,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
             draft = self._draft()
             samples = draft._as_samples(X, reset=True, lenient=self.invalid_images == "skip")
             images = Labelled(samples, check_targets(y, sample_weight, self.class_weight, len(samples)))
+            check_scores(self.net_params, images.targets.classes)
             backbone_seed, head_seed, stages_seed, split_seed = self._seeds(4)
             validation = draft._check_validation(X_val, y_val, sample_weight_val, images.targets.classes)
             draft.backbone_, draft.device_ = self._resolve(backbone_seed)

@@ -17,13 +17,16 @@ from ._warnings import warn
 from .exceptions import InvalidInputError
 
 _PLAIN: dict[Any, Callable[[Any], Any]] = {str: str.__str__, bool: bool, int: int, float: float}
+_TYPES: dict[type, tuple[type, ...]] = {
+    str: (str,), bool: (bool, np.bool_), int: (int, np.integer), float: (float, np.floating),
+}  # fmt: skip
 # More characters of a label say nothing more in a message.
 _SHOWN = 80
 
 
 def shown(value: Any) -> str:
     """Return a value as a message shows it: its repr, of a bounded length, without addresses of objects."""
-    text = re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
+    text = re.sub(r" at 0x[0-9a-fA-F]+|\s*\n\s*", lambda found: "" if "x" in found[0] else " ", repr(value))
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]}...{text[-_SHOWN // 4 :]} ({len(text)} characters)"
 
 
@@ -129,7 +132,8 @@ def _check_elements(labels: np.ndarray, name: str, as_objects: bool) -> np.ndarr
         )
     present = sorted({kind.__name__ for kind in kinds if kind is not None})
     if len(present) > 1 and present != ["float", "int"]:
-        first, other = (next(i for i, kind in enumerate(kinds) if kind.__name__ == which) for which in present[:2])
+        names = [kind.__name__ for kind in kinds if kind is not None]
+        first, other = map(names.index, present[:2])
         raise InvalidInputError(
             f"{name} mixes labels of types {' and '.join(present)}: {name}[{first}] is {shown(labels[first])}, "
             f"{name}[{other}] is {shown(labels[other])}. Convert them to one type, for instance with str."
@@ -149,8 +153,7 @@ def _kind(label: Any) -> type | None:
         return None if label.is_nan() else object
     if isinstance(label, np.inexact | float | complex | np.datetime64 | np.timedelta64) and label != label:
         return None
-    kinds = {str: str, (bool, np.bool_): bool, (int, np.integer): int, (float, np.floating): float}
-    return next((kind for types, kind in kinds.items() if isinstance(label, types)), object)
+    return next((kind for kind, types in _TYPES.items() if isinstance(label, types)), object)
 
 
 def _check_floats(labels: np.ndarray, name: str) -> None:

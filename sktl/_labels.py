@@ -40,6 +40,10 @@ class Targets:
         """Return those of some samples."""
         return Targets(self.classes, self.codes[rows], self.weights[rows])
 
+    def labels(self) -> np.ndarray:
+        """Return the label of each sample."""
+        return self.classes[self.codes]
+
     def relative_weights(self) -> np.ndarray:
         """Return the weights relative to their mean."""
         return self.weights / self.weights.mean()
