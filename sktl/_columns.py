@@ -25,9 +25,14 @@ _SHOWN = 80
 
 
 def shown(value: Any) -> str:
-    """Return a value as a message shows it: its repr, of a bounded length, without addresses of objects."""
-    text = re.sub(r" at 0x[0-9a-fA-F]+|\s*\n\s*", lambda found: "" if "x" in found[0] else " ", repr(value))
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]}...{text[-_SHOWN // 4 :]} ({len(text)} characters)"
+    """Return a value as a message shows it: its repr on one line, of a bounded length, without addresses of objects."""
+    return shortened(repr(value))
+
+
+def shortened(text: str, limit: int = _SHOWN) -> str:
+    """Return the repr of a value on one line, of a bounded length, without addresses of objects."""
+    text = re.sub(r"\s*\n\s*", " ", re.sub(r" at 0x[0-9a-fA-F]+", "", text))
+    return text if len(text) <= limit else f"{text[: limit // 2]}...{text[-limit // 4 :]} ({len(text)} characters)"
 
 
 def first_shown(values: Iterable[Any], n: int = 5) -> str:
@@ -171,6 +176,22 @@ def _missing(labels: np.ndarray, position: int, name: str) -> InvalidInputError:
     label = labels[position]
     found = "NaN" if isinstance(label, float | np.floating) else shown(label)
     return InvalidInputError(f"{name}[{position}] is a missing value, {found}. Label this image, or drop it.")
+
+
+def check_complete(values: Any, name: str) -> np.ndarray:
+    """Return values of any type, one per image, as an array of shape (n_samples,).
+
+    Raises
+    ------
+    InvalidInputError
+        If one of them is missing.
+    """
+    column = _as_vector(_as_array(values, name, "value"), name)
+    if column.dtype.kind in "fO":
+        kinds = [_kind(value) for value in column]
+        if None in kinds:
+            raise _missing(column, kinds.index(None), name)
+    return np.array(column.tolist()) if column.dtype.kind == "O" else column
 
 
 def as_numbers(values: Any, name: str) -> np.ndarray:
