@@ -103,7 +103,8 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         `"auto"` is `"sgd"`, with Nesterov momentum 0.9, for the output layer and `"adamw"` for pretrained stages; all
         others train both. `"lbfgs"` sees all samples at once; it takes no `lr`, `lr_schedule`, `batch_size`, `dropout`
         or `early_stopping`, and trains no stages. Of a class, `"auto"` values are `lr=0.001` and, unless it is AdamW,
-        `weight_decay=0.03`.
+        `weight_decay=0.03`. A class needs the options `lr` and `weight_decay`; `fit` tries it on small parameters
+        first, and refuses it with the reason if it fails there, as Muon does on biases.
     lr_schedule : {"auto", "cosine", "constant"}, default="auto"
         `"cosine"`, which is `"auto"`, decays the learning rate to zero over the training [2]_. When stages are trained
         it rises to its highest over the first tenth of the steps.
@@ -183,8 +184,10 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         1 shows the progress of the images, where scikit-learn's `ProgressBar` does not, 2 also a line per epoch.
     net_params : dict, default=None
         Further arguments of the skorch nets: `{"callbacks": [...], "optimizer__<name>": ...}`. Each phase of training
-        has a net and copies of the callbacks; each optimizer takes the options that it has. Without `early_stopping`
-        there is no validation set, and callbacks monitor `"train_loss"`.
+        has a net and copies of the callbacks; each optimizer takes the options that it has. Scores, such as
+        ``EpochScoring("accuracy")``, are computed with the labels of `y` and without augmentation, on the validation
+        set of `early_stopping`, or with ``on_train=True`` on the training set, with the weights at the end of the
+        epoch. `fit` refuses callbacks that cannot work before it reads images.
 
     Attributes
     ----------
@@ -403,7 +406,8 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         X : images, n_samples of them
             In any of the forms that the class names.
         y : array-like of shape (n_samples,)
-            Labels: strings, integers or booleans.
+            Labels: strings, integers or booleans, all of one type. A missing label (None, NaN, an empty string, a
+            masked or null value) is an error that names its position.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the samples, not negative; None is equal weights.
         X_val : images, default=None

@@ -20,6 +20,7 @@ from skorch.callbacks import (
     LRScheduler,
     PassthroughScoring,
     TrainEndCheckpoint,
+    WandbLogger,
 )
 from skorch.callbacks.scoring import ScoringBase
 from torch import nn
@@ -176,6 +177,11 @@ def _scoring_problems(callback: Callback, columns: set[str], validated: bool) ->
 
 def _monitoring_problems(callback: Callback, columns: set[str]) -> Iterator[str]:
     """Yield why what a callback monitors is not there."""
+    if isinstance(callback, WandbLogger) and callback.save_model and "valid_loss_best" not in columns:
+        yield (
+            "saves the model with the best loss on a validation set, and there is none. Set early_stopping=True, or "
+            "save_model=False."
+        )
     if not isinstance(callback, EarlyStopping | Checkpoint | LRScheduler) or not isinstance(callback.monitor, str):
         return
     if isinstance(callback, LRScheduler) and "Plateau" not in getattr(callback.policy, "__name__", callback.policy):

@@ -185,12 +185,13 @@ def rank_backbones(
         `"timm/vit_small_patch16_224"`, of which all but the first need a package or are downloaded once, 300 MB
         together.
     cv : int, cross-validation generator or iterable, default=5
-        Folds; an integer is the number of folds of a stratified k-fold without shuffling.
+        Folds; an integer is the number of folds of a stratified k-fold without shuffling. No fold may score images
+        that it trains on.
     scoring : str or callable, default="accuracy"
         Name of a scorer of scikit-learn, or a callable (estimator, features, y) that returns a number, higher being
         better.
     groups : array-like of shape (n_samples,), default=None
-        Groups of images that stay together, such as patients, for a `cv` that heeds them.
+        Groups of images that stay together, such as patients, for a `cv` that heeds them. None may be missing.
     image_shape : tuple of int, default=None
         The shape of one image, if `X` holds flattened rows.
     device : str or torch.device, default="auto"

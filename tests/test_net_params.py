@@ -21,6 +21,7 @@ from skorch.callbacks import (
     PassthroughScoring,
     PrintLog,
     TrainEndCheckpoint,
+    WandbLogger,
 )
 
 from sktl import PretrainedImageClassifier
@@ -62,6 +63,7 @@ CONSTANT = {"lr_schedule": "constant"}
         ([Checkpoint(monitor="best")], {}, "Checkpoint monitors 'best', which no callback before it records"),
         ([Checkpoint(monitor=None, f_pickle="net")], {"trainable_stages": 1}, "cannot pickle a net that trains stages"),
         ([TrainEndCheckpoint(f_pickle="net")], {"trainable_stages": 1}, "cannot pickle a net that trains stages"),
+        ([WandbLogger(None)], {}, "WandbLogger saves the model.*Set early_stopping=True, or save_model=False"),
         ([LoadInitState(Checkpoint())], {}, 'LoadInitState would start from the state.*checkpoint="folder"'),
         ([InputShapeSetter()], {}, "InputShapeSetter has nothing to set"),
         ([LRScheduler("StepLR", step_size=1)], {}, 'LRScheduler would set.*Pass lr_schedule="constant"'),
@@ -95,6 +97,8 @@ def test_callbacks_that_cannot_do_what_they_are_for_are_named(callbacks, changed
         ([EpochScoring("accuracy"), EarlyStopping("accuracy")], VALIDATED),
         ([ACCURACY(), Checkpoint(monitor="accuracy_best")], {}),
         ([Recording(), EarlyStopping("own")], {}),
+        ([WandbLogger(None)], VALIDATED),
+        ([WandbLogger(None, save_model=False)], {}),
         ([Checkpoint(monitor=len), Checkpoint(monitor=None, f_pickle="net")], {}),
         ([ACCURACY(), ACCURACY(name="other")], {}),
         ([EpochScoring], {"callbacks__EpochScoring__scoring": "accuracy", "callbacks__EpochScoring__on_train": True}),
