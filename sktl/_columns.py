@@ -70,13 +70,14 @@ def check_labels(y: Any, name: str = "y") -> np.ndarray:
 
 def _as_array(values: Any, name: str, kind: str = "label") -> np.ndarray:
     """Return what a container holds; as objects unless it is an array whose values are all of one type."""
-    if isinstance(values, str | bytes | Set | Mapping) or issparse(values) or not hasattr(values, "__len__"):
+    is_array, unordered = hasattr(values, "__array__"), isinstance(values, str | bytes | Set | Mapping)
+    if unordered or issparse(values) or not (is_array or hasattr(values, "__len__")):
         raise InvalidInputError(
             f"{name} is a {type(values).__name__}; {name} must hold one {kind} for each image, in the order of the "
             "images. Pass a list or an array."
         )
     try:
-        if not hasattr(values, "__array__"):
+        if not is_array:
             elements = np.fromiter(map(_without_dimensions, values), dtype=object)
             # Rows of a table, such as [[1], [2]].
             return np.array(elements.tolist(), dtype=object) if any(map(_is_row, elements)) else elements

@@ -55,6 +55,16 @@ def is_missing(item):
     return any(item is one for one in MISSING)
 
 
+class Convertible:
+    """Has a method that returns an array, and no length."""
+
+    def __init__(self, items):
+        self.items = items
+
+    def __array__(self, dtype=None, copy=None):
+        return of_objects(self.items)
+
+
 CONTAINERS = {
     "list": list,
     "tuple": tuple,
@@ -67,6 +77,7 @@ CONTAINERS = {
     "Series": lambda items: pd.Series(items, index=range(7, 7 + len(items)), dtype=object),
     "Index": lambda items: pd.Index(items, dtype=object),
     "column": column,
+    "what becomes an array": Convertible,
     "list of rows": lambda items: [[item] for item in items],
     "DataFrame": lambda items: pd.DataFrame({"label": pd.Series(items, dtype=object)}),
 }
