@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from ._backbones import Backbone, BackboneName, Weights, WeightsEnum, resolve_backbone
 from ._cache import check_cache, open_cache
 from ._callbacks import CallbackSupport
+from ._columns import shortened
 from ._features import FeatureExtractor
 from ._images import Sample, as_samples, is_flattened
 from ._isolation import isolated
@@ -64,7 +65,9 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
         try:
             self._validate_params()
         except _SklearnParameterError as error:
-            raise InvalidParameterError(str(error)) from None
+            wanted, _, got = str(error).partition(" Got ")
+            got = got.removesuffix(" instead.")
+            raise InvalidParameterError(f"{wanted} Got {shortened(got)} instead." if got else wanted) from None
         check_cache(self.cache)
         shape = self.image_shape
         if shape is not None and not (len(shape) in (2, 3) and all(isinstance(n, Integral) and n > 0 for n in shape)):

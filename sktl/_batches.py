@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol, TypeAlias
 
 import numpy as np
@@ -15,6 +15,7 @@ from ._augmentation import Change, changed_pixels
 from ._images import Sample
 from ._pixels import ImageProblem, decode
 from ._preprocessing import Preprocessing
+from ._scoring import LabelledDataset
 from ._torch import generator
 from .exceptions import ImageFailure, InvalidImageError
 
@@ -26,6 +27,10 @@ Request: TypeAlias = Callable[[], torch.Tensor]
 
 class Inputs(Protocol):
     """What enters the network or its tail, by the positions of samples."""
+
+    @property
+    def unchanged(self) -> Inputs:
+        """The same of images that are not changed at random."""
 
     def request(self, rows: np.ndarray, epoch: int) -> Request:
         """Begin to fetch rows for an epoch; the function returned waits for them."""
@@ -46,6 +51,10 @@ class StoredInputs:
     fetch: Callable[[np.ndarray], np.ndarray]
     pool: ThreadPoolExecutor | None = None
 
+    @property
+    def unchanged(self) -> Inputs:
+        return self
+
     def request(self, rows: np.ndarray, epoch: int) -> Request:
         if self.pool is None:
             return lambda: torch.from_numpy(self.fetch(rows))
@@ -55,9 +64,14 @@ class StoredInputs:
 
 @dataclass(frozen=True)
 class CycledInputs:
-    """Several inputs of the same samples, one for each epoch in turn."""
+    """Several inputs of the same samples, one for each epoch in turn; of views of images also those of the images."""
 
     parts: Sequence[Inputs]
+    images: Inputs | None = None
+
+    @property
+    def unchanged(self) -> Inputs:
+        return self.parts[0] if self.images is None else self.images
 
     def request(self, rows: np.ndarray, epoch: int) -> Request:
         return self.parts[(epoch - 1) % len(self.parts)].request(rows, epoch)
@@ -86,6 +100,10 @@ class ImageInputs:
     seed: int
     pool: ThreadPoolExecutor
     n_views: int | None = None
+
+    @property
+    def unchanged(self) -> Inputs:
+        return replace(self, change=None)
 
     def request(self, rows: np.ndarray, epoch: int) -> Request:
         futures = [(int(row), self.pool.submit(self._pixels, int(row), epoch)) for row in rows]
@@ -135,16 +153,15 @@ class Batch(NamedTuple):
     seeds: tuple[int, ...] = ()
 
 
-class LabelledInputs(torch.utils.data.Dataset):
+class LabelledInputs(LabelledDataset):
     """Inputs of samples with their class codes and weights."""
 
-    def __init__(self, inputs: Inputs, codes: np.ndarray, weights: np.ndarray):
+    def __init__(self, inputs: Inputs, codes: np.ndarray, weights: np.ndarray, labels: np.ndarray | None = None):
+        super().__init__(codes, weights, labels)
         self.inputs = inputs
-        self.codes = torch.from_numpy(codes)
-        self.weights = torch.from_numpy(weights)
 
-    def __len__(self) -> int:
-        return len(self.codes)
+    def inputs_of(self, i: int) -> torch.Tensor:
+        return self.inputs.unchanged.request(np.array([i % len(self)]), 0)()[0]
 
 
 class TrainingBatches:
@@ -182,7 +199,7 @@ class TrainingBatches:
 
 
 class ValidationBatches:
-    """Iterate over the batches of a validation set, always the same."""
+    """Iterate over the batches of a validation set, or of what callbacks predict for: always the same, unchanged."""
 
     def __init__(self, dataset: LabelledInputs, batch_size: int):
         self.dataset = dataset
@@ -191,5 +208,5 @@ class ValidationBatches:
         for rows in np.split(
             np.arange(len(self.dataset)), range(_VALIDATION_BATCH, len(self.dataset), _VALIDATION_BATCH)
         ):
-            inputs = self.dataset.inputs.request(rows, 0)()
+            inputs = self.dataset.inputs.unchanged.request(rows, 0)()
             yield Batch(inputs, (self.dataset.codes[rows], self.dataset.weights[rows]))

@@ -24,9 +24,11 @@ from ._backbones import BackboneName, Weights, tensors_digest
 from ._base import PretrainedImageBase
 from ._callbacks import fit_task, with_callbacks
 from ._checking import find_failures
+from ._columns import first_shown
 from ._features import FeatureExtractor, TailExtractor
 from ._isolation import isolated
 from ._labels import Targets, check_targets, check_validation_targets, hold_out
+from ._net_params import check_scores
 from ._nets import History, NeuralNet, Recipe, TailRecipe
 from ._recipes import check_combinations, resolve_recipe
 from ._training import output_logits, train_head
@@ -102,7 +104,8 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         `"auto"` is `"sgd"`, with Nesterov momentum 0.9, for the output layer and `"adamw"` for pretrained stages; all
         others train both. `"lbfgs"` sees all samples at once; it takes no `lr`, `lr_schedule`, `batch_size`, `dropout`
         or `early_stopping`, and trains no stages. Of a class, `"auto"` values are `lr=0.001` and, unless it is AdamW,
-        `weight_decay=0.03`.
+        `weight_decay=0.03`. A class needs the options `lr` and `weight_decay`; `fit` tries it on small parameters
+        first, and refuses it with the reason if it fails there, as Muon does on biases.
     lr_schedule : {"auto", "cosine", "constant"}, default="auto"
         `"cosine"`, which is `"auto"`, decays the learning rate to zero over the training [2]_. When stages are trained
         it rises to its highest over the first tenth of the steps.
@@ -182,8 +185,10 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         1 shows the progress of the images, where scikit-learn's `ProgressBar` does not, 2 also a line per epoch.
     net_params : dict, default=None
         Further arguments of the skorch nets: `{"callbacks": [...], "optimizer__<name>": ...}`. Each phase of training
-        has a net and copies of the callbacks; each optimizer takes the options that it has. Without `early_stopping`
-        there is no validation set, and callbacks monitor `"train_loss"`.
+        has a net and copies of the callbacks; each optimizer takes the options that it has. Scores, such as
+        ``EpochScoring("accuracy")``, are computed with the labels of `y` and without augmentation, on the validation
+        set of `early_stopping`, or with ``on_train=True`` on the training set, with the weights at the end of the
+        epoch. `fit` refuses callbacks that cannot work before it reads images.
 
     Attributes
     ----------
@@ -285,7 +290,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         "backbone_lr_ratio": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
         "layer_decay": [Interval(Real, 0, 1, closed="right"), StrOptions({"auto"})],
         "weight_decay": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
-        "optimizer": [StrOptions({"auto", "sgd", "adamw", "lbfgs"}), type],
+        "optimizer": [StrOptions({"auto", "sgd", "adamw", "lbfgs"}), torch.optim.Optimizer, callable],
         "lr_schedule": [StrOptions({"auto", "cosine", "constant"})],
         "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "augmentation": [StrOptions({"auto", *AUGMENTATIONS}), callable, None],
@@ -403,7 +408,8 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         X : images, n_samples of them
             In any of the forms that the class names.
         y : array-like of shape (n_samples,)
-            Labels: strings, integers or booleans.
+            Labels: strings, integers or booleans, all of one type. A missing label (None, NaN, an empty string, a
+            masked or null value) is an error that names its position.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the samples, not negative; None is equal weights.
         X_val : images, default=None
@@ -424,11 +430,12 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
             draft = self._draft()
             samples = draft._as_samples(X, reset=True, lenient=self.invalid_images == "skip")
             images = Labelled(samples, check_targets(y, sample_weight, self.class_weight, len(samples)))
+            check_scores(self.net_params, images.targets.classes)
             backbone_seed, head_seed, stages_seed, split_seed = self._seeds(4)
             validation = draft._check_validation(X_val, y_val, sample_weight_val, images.targets.classes)
             draft.backbone_, draft.device_ = self._resolve(backbone_seed)
             extractor = self._extractor(draft.backbone_, draft.device_, self.engine)
-            images = draft._without_invalid(images, y, sample_weight, extractor)
+            images = draft._without_invalid(images, sample_weight, extractor)
             rows = self._split(images.targets, validation, split_seed)
             if n_trainable := draft.backbone_.count_trainable(self.trainable_stages):
                 draft._fit_stages(images, rows, validation, extractor, n_trainable, (head_seed, stages_seed))
@@ -502,7 +509,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         if failures := self._find_failures(images, extractor):
             raise InvalidImageError(failures, argument)
 
-    def _without_invalid(self, images: Labelled, y: Any, sample_weight: Any, extractor: FeatureExtractor) -> Labelled:
+    def _without_invalid(self, images: Labelled, sample_weight: Any, extractor: FeatureExtractor) -> Labelled:
         """Return the images without those that cannot be used, if these are to be skipped; warn if there are any."""
         failures = self._find_failures(images, extractor) if self.invalid_images == "skip" else []
         self.invalid_images_ = tuple(failures)
@@ -511,7 +518,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         kept = np.setdiff1d(np.arange(len(images.samples)), [failure.position for failure in failures])
         classes, codes = images.targets.classes, images.targets.codes
         if len(lost := np.setdiff1d(codes, codes[kept])):
-            names = ", ".join(repr(name) for name in classes[lost].tolist()[:5])
+            names = first_shown(classes[lost].tolist())
             raise InvalidImageError(
                 [failure for failure in failures if codes[failure.position] in lost],
                 lead=f"invalid_images='skip' would leave no image of class {names}: add good ones, or drop the class.",
@@ -521,7 +528,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
             f"invalid_images_ lists them. The first: {failures[0]}",
             InvalidImageWarning,
         )
-        targets = check_targets(y, sample_weight, self.class_weight, len(images.samples), kept)
+        targets = check_targets(classes[codes], sample_weight, self.class_weight, len(images.samples), kept)
         return Labelled([images.samples[i] for i in kept], targets)
 
     def _check_validation(self, X: Any, y: Any, sample_weight: Any, classes: np.ndarray) -> Labelled | None:

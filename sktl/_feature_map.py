@@ -9,9 +9,9 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils import get_tags
 
+from ._columns import check_labels
 from ._drawing import axes_grid, fitted, legend_beside, legend_size, style, styled
 from ._isolation import isolated
-from ._labels import check_labels
 from ._optional import require
 from ._pictures import read_pictures, samples_for
 from .exceptions import InvalidInputError, InvalidParameterError
@@ -258,9 +258,10 @@ class FeatureMapDisplay:
 def _labels_of(n: int, y: Any) -> np.ndarray | None:
     if y is None:
         return None
-    if np.shape(y) != (n,):
-        raise InvalidInputError(f"There are {n} images, but y has shape {np.shape(y)}.")
-    return check_labels(y)
+    labels = check_labels(y)
+    if labels.shape != (n,):
+        raise InvalidInputError(f"There are {n} images, but y has shape {labels.shape}.")
+    return labels
 
 
 def _principal(features: np.ndarray) -> tuple[np.ndarray, tuple[str, str]]:

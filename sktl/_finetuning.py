@@ -26,6 +26,7 @@ from ._checkpoints import Checkpoint, Keeping, fit_from
 from ._cut import Cut
 from ._gradients import FastGradients
 from ._labels import Targets
+from ._net_params import copied
 from ._nets import OutputLayer, TailRecipe, WeightedNet, as_output_layer, net_arguments, restored
 from ._optimizers import PairedOptimizer, shares
 from ._preprocessing import Preprocessing
@@ -181,6 +182,8 @@ class _TailNet(WeightedNet):
         """Set the gradients of a batch."""
         self._set_training(True)
         parameters = [p for p in self.module_.parameters() if p.requires_grad]
+        if not parameters:
+            raise TrainingError("A callback has frozen every parameter, so that nothing is trained. Freeze fewer.")
         runner = self.runner
         assert runner is not None
         compute = functools.partial(self._micro_batch, batch, parameters)
@@ -308,12 +311,13 @@ def fine_tune(
     layer = as_output_layer(weight, bias, device)
     module = place(FineTuned(cut, preprocessing, standardization, layer, recipe), device)
     inputs, targets = parts[0]
-    dataset = LabelledInputs(inputs, rank[targets.codes], targets.weights)
+    dataset = LabelledInputs(inputs, rank[targets.codes], targets.weights, targets.labels())
     held_out = None
     if len(parts) > 1:
         others, their = parts[1]
-        held_out = LabelledInputs(others, rank[their.codes], their.relative_weights())
-    net = _make_net(module, dataset, held_out, recipe, seed, copy.deepcopy(net_params or {}), checkpoint)
+        held_out = LabelledInputs(others, rank[their.codes], their.relative_weights(), their.labels())
+    net = _make_net(module, dataset, held_out, recipe, seed, copied(net_params), checkpoint)
+    net.number(targets.classes, rank)
     net.runner = _make_runner(net.batch_size, inputs, recipe, pool, device)
     net.recipe, net.draws = recipe, draws
     start = {p: p.detach().clone() for p in module.parameters() if p.requires_grad}

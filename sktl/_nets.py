@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import Callback, EarlyStopping
+from skorch.callbacks import Callback, EarlyStopping, PrintLog
 from skorch.helper import predefined_split
 from skorch.history import History as History
 from torch import nn
@@ -17,11 +17,10 @@ from torch import nn
 from ._augmentation import Change
 from ._callbacks import Steps, task
 from ._optimizers import OptimizerName, find_optimizer
-from .exceptions import InvalidParameterError, TrainingError
+from ._scoring import ScoringNet
+from .exceptions import TrainingError
 
 CPU = torch.device("cpu")
-# What `net_params` may name: all else is set by parameters of the estimator, or would change the loss.
-_OPEN = ("callbacks", "optimizer")
 
 
 @dataclass(frozen=True)
@@ -206,7 +205,7 @@ class _Enough(Exception):  # noqa: N818 (it is no error)
     """A callback of scikit-learn's wants no further epoch."""
 
 
-class WeightedNet(NeuralNet):
+class WeightedNet(ScoringNet):
     """A skorch net whose loss is weighted, and in which Ctrl-C and a broken loss end the fit with an error.
 
     Each `fit` is a task of which scikit-learn's callbacks hear, its epochs the steps.
@@ -304,6 +303,7 @@ class WeightedNet(NeuralNet):
 
     def forget(self) -> None:
         """Let go of what only training needed: a net travels in pickles."""
+        super().forget()
         self.train_split = None
         self.device = "cpu"
         self.optimizer_.state.clear()
@@ -333,6 +333,7 @@ def net_arguments(
     """
     batch_size = min(recipe.batch_size or n_samples, n_samples)
     optimizer, options = find_optimizer(recipe.optimizer, {key.removeprefix("optimizer__") for key in net_params})
+    tuned = any(key.startswith("callbacks__print_log__") for key in net_params)
     callbacks: list[Any] = []
     if recipe.lr_schedule == "cosine":
         n_steps = recipe.max_epochs * math.ceil(n_samples / batch_size)
@@ -355,32 +356,17 @@ def net_arguments(
         "callbacks": callbacks,
         "train_split": None if validation is None else predefined_split(validation),
         "predict_nonlinearity": None,
-        "verbose": max(0, recipe.verbose - 1),
-        # skorch composes the table of its log even where it does not print it.
-        **({} if recipe.verbose > 1 else {"callbacks__print_log": None}),
+        # A log of the user's prints, too; skorch composes the table of its own even where it does not print it.
+        "verbose": max(0, recipe.verbose - 1, *map(_prints, net_params.get("callbacks") or [])),
+        **({} if recipe.verbose > 1 or tuned else {"callbacks__print_log": None}),
     }
+
+
+def _prints(item: Any) -> bool:
+    """Return True if a callback, or a pair of a name and a callback, is a log."""
+    callback = item[1] if isinstance(item, tuple) else item
+    return isinstance(callback, PrintLog) or callback is PrintLog
 
 
 def _silent(message: str, **kwargs: Any) -> None:
     """Drop a message."""
-
-
-def check_net_params(net_params: dict[str, Any] | None) -> None:
-    """Raise `InvalidParameterError` for arguments of the skorch net that are not the user's to set."""
-    for key, value in (net_params or {}).items():
-        base, _, inner = key.partition("__")
-        if base not in _OPEN or (base == "optimizer" and inner in ("", "lr", "weight_decay", "param_groups")):
-            raise InvalidParameterError(
-                f"net_params[{key!r}] is unknown, or set by sktl itself. Use the estimator's own parameters; "
-                'net_params is for what they leave open: "callbacks", "callbacks__<name>__<parameter>" and '
-                '"optimizer__<parameter>".'
-            )
-        if key == "callbacks" and not (isinstance(value, list) and all(map(_is_callback, value))):
-            raise InvalidParameterError(
-                f"net_params['callbacks'] is {value!r}; it must be a list of skorch callbacks, or of (name, callback)."
-            )
-
-
-def _is_callback(item: Any) -> bool:
-    callback = item[1] if isinstance(item, tuple) and len(item) == 2 else item
-    return isinstance(callback, Callback) or (isinstance(callback, type) and issubclass(callback, Callback))

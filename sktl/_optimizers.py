@@ -5,11 +5,15 @@ from __future__ import annotations
 import copy
 import heapq
 import inspect
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any, TypeAlias
 
 import torch
+from torch import nn
 from torch.optim import LBFGS, SGD, AdamW, Optimizer
+
+from ._columns import shown
+from .exceptions import InvalidParameterError
 
 OptimizerName: TypeAlias = str | type[Optimizer]
 
@@ -32,6 +36,89 @@ def find_optimizer(optimizer: OptimizerName, given: Iterable[str] = ()) -> tuple
 def option_names(optimizer: OptimizerName) -> Set[str]:
     """Return the names of the options that an optimizer has."""
     return inspect.signature(find_optimizer(optimizer)[0]).parameters.keys()
+
+
+def has_option(optimizer: OptimizerName, name: str) -> bool:
+    """Return True if an optimizer takes an option of this name, or of any name."""
+    parameters = inspect.signature(find_optimizer(optimizer)[0]).parameters
+    return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+
+def check_optimizer(optimizer: Any) -> None:
+    """Raise `InvalidParameterError` unless an optimizer is a name or a class that can train the output layer."""
+    if isinstance(optimizer, str):
+        return
+    if not (isinstance(optimizer, type) and issubclass(optimizer, Optimizer)):
+        raise InvalidParameterError(
+            f"optimizer={shown(optimizer)} is not a subclass of torch.optim.Optimizer. Pass the class itself, with its "
+            'options as net_params={"optimizer__<name>": value}, or pass "sgd", "adamw" or "lbfgs".'
+        )
+    if issubclass(optimizer, LBFGS):
+        raise InvalidParameterError(
+            f'optimizer={optimizer!r} has no weight_decay and needs all samples at once. Pass optimizer="lbfgs".'
+        )
+    if not has_option(optimizer, "weight_decay"):
+        raise InvalidParameterError(
+            f"optimizer={optimizer!r} has no weight_decay, so it cannot train the output layer. Choose another, for "
+            'instance "adamw".'
+        )
+
+
+def rehearse(head: OptimizerName, stages: OptimizerName | None, options: Mapping[str, Any]) -> list[Optimizer]:
+    """Return the optimizers of each phase for small parameters of the shapes that there are, after two steps.
+
+    Raises
+    ------
+    InvalidParameterError
+        If they do not take such parameters, or the options, or fail at a step.
+    """
+    made = []
+    for phase in ("the output layer", "stages")[: 1 if stages is None else 2]:
+        groups = _small_groups(phase == "stages")
+        try:
+            if phase == "stages" and stages != head:
+                optimizer: Optimizer = PairedOptimizer(groups, 1e-3, head, stages or head, **options)
+            else:
+                mine = {name: value for name, value in options.items() if has_option(head, name)}
+                kind, defaults = find_optimizer(head, mine)
+                decay = {"weight_decay": 1e-3} if has_option(head, "weight_decay") else {}
+                optimizer = kind(groups, **{"lr": 1e-3} | decay | defaults | mine)
+            _two_steps(optimizer)
+        except Exception as error:  # whatever the class of a user raises
+            which = head if phase == "the output layer" else stages
+            given = {f"optimizer__{name}": value for name, value in options.items()}
+            raise InvalidParameterError(
+                f"optimizer={which!r} cannot train {phase}{f' with net_params={shown(given)}' if given else ''}: "
+                f'{type(error).__name__}: {str(error).rstrip(".")}. Choose another, for instance "adamw", or other '
+                'options: net_params={"optimizer__<name>": value}.'
+            ) from error
+        made.append(optimizer)
+    return made
+
+
+def _small_groups(with_stages: bool) -> list[dict[str, Any]]:
+    """Return groups of parameters as each phase of training has them."""
+    shapes: list[tuple[int, tuple[int, ...], torch.dtype]]
+    shapes = [(-1, (3, 2), torch.float64), (-1, (3,), torch.float64)]
+    if with_stages:
+        shapes += [(0, (2, 2, 3, 3), torch.float32), (0, (2,), torch.float32), (1, (2, 2), torch.float32)]
+    tensors = ((depth, nn.Parameter(torch.full(shape, 0.5, dtype=dtype))) for depth, shape, dtype in shapes)
+    return [{"params": [tensor]} | ({"depth": depth} if with_stages else {}) for depth, tensor in tensors]
+
+
+def _two_steps(optimizer: Optimizer) -> None:
+    """Make two steps of the sum of squares."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+
+    def closure() -> torch.Tensor:
+        for parameter in parameters:
+            parameter.grad = 2 * parameter.detach()
+        return sum((p.detach().double().square().sum() for p in parameters), torch.zeros(()))
+
+    for _ in range(2):
+        optimizer.step(closure)  # type: ignore[arg-type]  # a tensor, as in training
+    if not all("lr" in group for group in optimizer.param_groups):
+        raise TypeError("its groups of parameters have no lr.")
 
 
 def shares(parameters: Iterable[torch.Tensor], n: int = 4) -> list[list[torch.Tensor]]:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ._columns import check_labels
 from ._drawing import WRONG, axes_grid, check_count, letters_across, picture_cell, show_picture, with_percent
 from ._images import Sample
 from ._isolation import isolated
-from ._labels import check_labels
 from ._optional import require
 from ._pictures import read_pictures, samples_for
 from .exceptions import InvalidInputError, InvalidParameterError
@@ -203,7 +203,7 @@ class PredictionsDisplay:
         """
         require("matplotlib", f"{cls.__name__}.from_predictions", "sktl[plot]")
         _check_choice(select, n_images, n_columns)
-        classes = np.unique(check_labels(y_true)) if classes is None else classes
+        classes = np.unique(check_labels(y_true, "y_true")) if classes is None else classes
         samples = samples_for(None, X, image_shape)
         display = cls._choose(samples, y_true, y_proba, classes, select, n_images, random_state)
         return display.plot(ax=ax, n_columns=n_columns)
@@ -220,7 +220,7 @@ class PredictionsDisplay:
         random_state: int | np.random.RandomState | None,
     ) -> PredictionsDisplay:
         classes, proba = np.asarray(classes), _probabilities(y_proba)
-        codes = _codes(len(samples), check_labels(y_true), proba, classes)
+        codes = _codes(len(samples), check_labels(y_true, "y_true"), proba, classes)
         winners = proba.argmax(axis=1)
         rows = np.arange(len(samples))
         proba_true, proba_pred = proba[rows, codes], proba[rows, winners]

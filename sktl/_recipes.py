@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import os
 from dataclasses import replace
@@ -13,8 +12,9 @@ from typing import Any
 import torch
 
 from ._augmentation import resolve_augmentation
-from ._nets import Recipe, TailRecipe, check_net_params
-from ._optimizers import OptimizerName, option_names
+from ._net_params import check_callbacks, check_net_params, check_schedulers
+from ._nets import Recipe, TailRecipe
+from ._optimizers import OptimizerName, check_optimizer, has_option, option_names, rehearse
 from ._paths import is_utf8
 from ._torch import computes_in_bfloat16
 from ._warnings import warn
@@ -138,14 +138,23 @@ def _optimizers(estimator: Any) -> tuple[OptimizerName, OptimizerName]:
 
 
 def _check_optimizer_options(estimator: Any) -> None:
-    known = set[str]().union(*map(option_names, _optimizers(estimator)))
-    for key in estimator.net_params or {}:
+    """Raise `InvalidParameterError` if optimizers do not have the options, or cannot train what there is to train."""
+    head, stages = _optimizers(estimator)
+    options = {}
+    for key, value in (estimator.net_params or {}).items():
         base, _, name = key.partition("__")
-        if base == "optimizer" and name not in known:
+        if base != "optimizer":
+            continue
+        if not (has_option(head, name) or has_option(stages, name)):
+            known = (option_names(head) | option_names(stages)) - {"params", "lr", "weight_decay"}
             raise InvalidParameterError(
                 f"net_params[{key!r}]: optimizer={estimator.optimizer!r} has no such option. It has "
-                f"{', '.join(sorted(known - {'params', 'lr', 'weight_decay'}))}."
+                f"{', '.join(sorted(known))}."
             )
+        options[name] = value
+    if estimator.net_params or not isinstance(estimator.optimizer, str):
+        optimizers = rehearse(head, None if estimator.trainable_stages == 0 else stages, options)
+        check_schedulers(estimator.net_params, optimizers)
 
 
 def _check_resumable(estimator: Any) -> None:
@@ -204,15 +213,13 @@ def check_combinations(estimator: Any) -> None:
         _check_resumable(estimator)
     check_net_params(estimator.net_params)
     optimizer = estimator.optimizer
-    if isinstance(optimizer, type) and not issubclass(optimizer, torch.optim.Optimizer):
-        raise InvalidParameterError(
-            f'optimizer={optimizer!r} is not a subclass of torch.optim.Optimizer; pass one, or "sgd", "adamw", "lbfgs".'
-        )
-    if isinstance(optimizer, type) and "weight_decay" not in inspect.signature(optimizer).parameters:
-        raise InvalidParameterError(
-            f"optimizer={optimizer!r} has no weight_decay, so it cannot train the output layer; for L-BFGS pass "
-            'optimizer="lbfgs".'
-        )
+    check_optimizer(optimizer)
+    check_callbacks(
+        estimator.net_params,
+        validated=estimator.early_stopping,
+        trains_stages=estimator.trainable_stages != 0,
+        scheduled=optimizer != "lbfgs" and estimator.lr_schedule in ("auto", "cosine"),
+    )
     _check_optimizer_options(estimator)
     if optimizer == "lbfgs":
         for name, unused in _UNUSED_BY_LBFGS.items():

@@ -20,6 +20,7 @@ from sklearn.model_selection import check_cv, cross_val_score
 
 from ._backbones import Backbone, BackboneName, Weights, qualified_name, resolve_backbone
 from ._classifier import PretrainedImageClassifier
+from ._columns import check_complete, shortened, shown
 from ._features import FeatureExtractor
 from ._images import Sample
 from ._isolation import isolated
@@ -28,7 +29,7 @@ from ._logme import log_evidence
 from ._ranking import OK, BackboneRanking, RankedBackbone
 from ._recipes import resolve_recipe
 from ._torch import resolve_device
-from ._training import output_logits, train_head
+from ._training import output_logits, random_layer, train_head
 from .exceptions import (
     BackboneError,
     DeviceMemoryError,
@@ -60,10 +61,17 @@ class _OutputLayer(ClassifierMixin, BaseEstimator):
         self.seed = seed
 
     def fit(self, X: np.ndarray, y: np.ndarray) -> _OutputLayer:
-        targets = check_targets(y, None, None, len(X))
+        classes, codes = np.unique(y, return_inverse=True)  # checked labels: of a fold nothing is worth a warning
+        targets = Targets(classes, codes, np.ones(len(y)))
         recipe = resolve_recipe(PretrainedImageClassifier(), 0, len(X), X.shape[1], torch.device("cpu"))
         net, _ = train_head(X, targets, recipe, self.seed)
         self.classes_, self.layer_ = targets.classes, net.module_.output
+        return self
+
+    def guessing(self, X: np.ndarray, y: np.ndarray) -> _OutputLayer:
+        """Return itself with random weights, for the classes of `y`."""
+        self.classes_ = np.unique(y)
+        self.layer_ = random_layer(X.shape[1], len(self.classes_), self.seed)
         return self
 
     def decision_function(self, X: np.ndarray) -> np.ndarray:
@@ -179,12 +187,13 @@ def rank_backbones(
         `"timm/vit_small_patch16_224"`, of which all but the first need a package or are downloaded once, 300 MB
         together.
     cv : int, cross-validation generator or iterable, default=5
-        Folds; an integer is the number of folds of a stratified k-fold without shuffling.
+        Folds; an integer is the number of folds of a stratified k-fold without shuffling. No fold may score images
+        that it trains on.
     scoring : str or callable, default="accuracy"
         Name of a scorer of scikit-learn, or a callable (estimator, features, y) that returns a number, higher being
         better.
     groups : array-like of shape (n_samples,), default=None
-        Groups of images that stay together, such as patients, for a `cv` that heeds them.
+        Groups of images that stay together, such as patients, for a `cv` that heeds them. None may be missing.
     image_shape : tuple of int, default=None
         The shape of one image, if `X` holds flattened rows.
     device : str or torch.device, default="auto"
@@ -245,7 +254,8 @@ def rank_backbones(
     resolved = [_resolve(params, backbone_seed) for params in entries]
     samples = template._as_samples(X, reset=True)
     targets = check_targets(y, None, None, len(samples))
-    splits, scorer = _splits(cv, targets, groups), _check_scoring(scoring, targets)
+    splits = _splits(cv, targets, groups)
+    scorer = _check_scoring(scoring, targets, splits)
     trial = _Trial(template, resolve_device(device), samples, targets, splits, scorer)
     rows = [row if backbone is None else trial.measure(row, backbone) for row, backbone in resolved]
     return BackboneRanking(rows, scoring if isinstance(scoring, str) else "score")
@@ -309,45 +319,63 @@ def _called(function: Any) -> str:
     return qualified_name(function)
 
 
-def _check_scoring(scoring: Any, targets: Targets) -> Callable[..., float]:
-    """Return the scorer, tried on features of noise before any image passes through a network."""
+def _check_scoring(
+    scoring: Any, targets: Targets, splits: Sequence[tuple[np.ndarray, np.ndarray]]
+) -> Callable[..., float]:
+    """Return the scorer, tried on each fold with features of noise before any image passes through a network."""
     if not isinstance(scoring, str) and not callable(scoring):
-        raise InvalidParameterError(f"scoring={scoring!r} must be the name of one scorer, or one callable.")
-    layer = _OutputLayer()
-    labels = targets.classes.repeat(2)
+        raise InvalidParameterError(f"scoring={shown(scoring)} must be the name of one scorer, or one callable.")
+    labels = targets.labels()
     noise = np.random.default_rng(0).random((len(labels), 2), dtype=np.float32)
+    fold = "this y"
     try:
-        scorer = check_scoring(layer, scoring)
+        scorer = check_scoring(_OutputLayer(), scoring)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of noise, nothing is worth a warning
-            score = scorer(layer.fit(noise, labels), noise, labels)
+            scores = []
+            for number, (train, test) in enumerate(splits):
+                fold = f"this y in fold {number}"
+                scores.append(scorer(_OutputLayer().guessing(noise, labels[train]), noise[test], labels[test]))
     except Exception as error:  # a callable may raise anything
-        raise InvalidParameterError(f"scoring={scoring!r} is not possible with this y: {error}") from error
-    if not isinstance(score, Real | np.number):
-        raise InvalidParameterError(f"scoring={scoring!r} returned a {type(score).__name__}; it must return a number.")
+        raise InvalidParameterError(
+            f"scoring={shown(scoring)} is not possible with {fold}: {shortened(str(error), 500)}"
+        ) from error
+    for number, score in enumerate(scores):
+        if not isinstance(score, Real | np.number):
+            raise InvalidParameterError(
+                f"scoring={shown(scoring)} returned a {type(score).__name__}; it must return a number."
+            )
+        if not np.isfinite(float(score)):
+            raise InvalidParameterError(
+                f"scoring={shown(scoring)} returned {score} for fold {number}. Choose another, or a cv whose folds "
+                "have all classes."
+            )
     return scorer
 
 
 def _splits(cv: Any, targets: Targets, groups: Any) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return the folds, the same for all networks."""
-    if groups is not None and np.shape(groups)[:1] != targets.codes.shape:
-        raise InvalidParameterError(
-            f"groups has shape {np.shape(groups)}: pass one group for each of {len(targets.codes)} images."
-        )
+    n_images = len(targets.codes)
+    groups = None if groups is None else check_complete(groups, "groups")
+    if groups is not None and len(groups) != n_images:
+        raise InvalidParameterError(f"groups has shape {groups.shape}: pass one group for each of {n_images} images.")
     try:
         folds = check_cv(cv, targets.codes, classifier=True)
-        splits = list(folds.split(np.zeros(len(targets.codes)), targets.codes, groups))
+        given = folds.split(np.zeros(n_images), targets.codes, groups)
+        splits = [(np.arange(n_images)[train], np.arange(n_images)[test]) for train, test in given]
         if not splits:
             raise ValueError("it has no folds.")
         for number, (train, test) in enumerate(splits):
             _check_fold(targets.codes, number, train, test)
     except (ValueError, TypeError, IndexError) as error:
-        raise InvalidParameterError(f"cv={cv!r} is not possible with this y: {error}") from error
+        raise InvalidParameterError(f"cv={shown(cv)} is not possible with this y: {error}") from error
     return splits
 
 
 def _check_fold(codes: np.ndarray, number: int, train: np.ndarray, test: np.ndarray) -> None:
-    if not len(codes[test]):
+    if not len(test):
         raise ValueError(f"fold {number} scores no images.")
+    if len(both := np.intersect1d(train, test)):
+        raise ValueError(f"fold {number} scores images that it trains on, such as X[{both[0]}].")
     if len(np.unique(codes[train])) < 2:
         raise ValueError(f"fold {number} trains on fewer than two classes. Shuffle, or stratify by class.")

@@ -7,7 +7,6 @@ as the backbone gives them.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,7 +19,9 @@ from torch import nn
 
 from ._checkpoints import Checkpoint, Keeping, fit_from
 from ._labels import Targets
+from ._net_params import copied
 from ._nets import OutputLayer, Recipe, WeightedNet, net_arguments, restored
+from ._scoring import LabelledDataset
 from ._torch import generator, single_threaded
 from ._warnings import warn
 
@@ -109,19 +110,25 @@ class Standardization:
         return weight * self.scale, bias + (weight * self.mean).sum(dim=1)
 
 
-class _StandardizedFeatures(torch.utils.data.Dataset):
+class _StandardizedFeatures(LabelledDataset):
     """Features of samples as they are standardised, their class codes and weights."""
 
-    def __init__(self, features: np.ndarray, codes: np.ndarray, weights: np.ndarray, standardization: Standardization):
+    def __init__(
+        self,
+        features: np.ndarray,
+        codes: np.ndarray,
+        weights: np.ndarray,
+        standardization: Standardization,
+        labels: np.ndarray | None = None,
+    ):
+        super().__init__(codes, weights, labels)
         self.features = torch.from_numpy(features)
-        self.codes = torch.from_numpy(codes)
-        self.weights = torch.from_numpy(weights)
         self.standardization = standardization
         kept = self.features.numel() * torch.float64.itemsize <= _MAX_KEPT
         self.standardized = self._standardize(torch.arange(len(features))) if kept else None
 
-    def __len__(self) -> int:
-        return len(self.features)
+    def inputs_of(self, i: int) -> torch.Tensor:
+        return self.batch(torch.tensor([i % len(self)]))[0][0]
 
     def all_rows(self) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
         """Return the standardised features in float64, and the codes and weights."""
@@ -194,8 +201,7 @@ class _HeadNet(WeightedNet):
             if self.l2:
                 by_weight.add_(layer.weight, alpha=self.l2)
             for parameter, gradient in ((layer.weight, by_weight), (layer.bias, by_bias)):
-                if parameter.requires_grad:  # callbacks may freeze either
-                    parameter.grad = gradient
+                parameter.grad = gradient if parameter.requires_grad else None  # callbacks may freeze either
         return {"loss": loss, "y_pred": logits}
 
 
@@ -258,14 +264,16 @@ def train_head(
     """
     rank = appearance(targets.codes)
     standardization = Standardization.of(features, targets.weights, recipe.shrinkage)
-    dataset = _StandardizedFeatures(features, rank[targets.codes], targets.weights, standardization)
+    dataset = _StandardizedFeatures(features, rank[targets.codes], targets.weights, standardization, targets.labels())
     held_out = None
     if validation is not None:
         others, their = validation
-        held_out = _StandardizedFeatures(others, rank[their.codes], their.relative_weights(), standardization)
+        weights = their.relative_weights()
+        held_out = _StandardizedFeatures(others, rank[their.codes], weights, standardization, their.labels())
     with single_threaded():
         checkpoint = None if recipe.optimizer == "lbfgs" else checkpoint
-        net = _make_net(dataset, held_out, len(rank), recipe, seed, copy.deepcopy(net_params or {}), checkpoint)
+        net = _make_net(dataset, held_out, len(rank), recipe, seed, copied(net_params), checkpoint)
+        net.number(targets.classes, rank)
         fit_from(net, dataset, checkpoint)
         n_iter = _count_iterations(net) if recipe.optimizer == "lbfgs" else len(net.history)
         net.forget()

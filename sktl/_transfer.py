@@ -27,7 +27,7 @@ from ._finetuning import fine_tune
 from ._images import Sample
 from ._labels import Targets
 from ._nets import History, OutputLayer, Recipe, TailRecipe, WeightedNet, as_output_layer, quiet
-from ._optimizers import option_names
+from ._optimizers import has_option
 from ._torch import n_threads, single_threaded_pool
 from ._training import Standardization, random_layer, train_head
 from ._values import encode
@@ -85,12 +85,14 @@ class _Source:
     def inputs(self, recipe: TailRecipe, change: Change | None, seed: int, pool: ThreadPoolExecutor) -> Inputs:
         """Return what enters the cut network in training."""
         samples = self.labelled.samples
+        images = ImageInputs(samples, self.extractor.backbone.preprocessing, change, seed, pool, recipe.n_views)
         if not self.trunks:
-            return ImageInputs(samples, self.extractor.backbone.preprocessing, change, seed, pool, recipe.n_views)
+            return images
+        of_views = images.unchanged if self.trunks[0].view is not None else None
         if self._activations:
-            return CycledInputs([StoredInputs(rows.__getitem__) for rows in self._activations])
+            return CycledInputs([StoredInputs(rows.__getitem__) for rows in self._activations], of_views)
         trunks = [replace(trunk, verbose=0, n_jobs=1) for trunk in self.trunks]  # a fetch is one task of the pool
-        return CycledInputs([StoredInputs(partial(_fetch, trunk, samples), pool) for trunk in trunks])
+        return CycledInputs([StoredInputs(partial(_fetch, trunk, samples), pool) for trunk in trunks], of_views)
 
 
 def _fetch(trunk: FeatureExtractor, samples: Sequence[Sample], rows: np.ndarray) -> np.ndarray:
@@ -227,8 +229,12 @@ def _start(
         with torch.no_grad():
             return as_output_layer(*standardization.fold(layer.weight, layer.bias)), standardization, History()
     held_out = (features[1], sources[1].labelled.targets) if len(sources) > 1 else None
-    options = {f"optimizer__{name}" for name in option_names(recipe.probing.optimizer)}
-    known = {k: v for k, v in (net_params or {}).items() if not k.startswith("optimizer__") or k in options}
+    head = recipe.probing.optimizer
+    known = {
+        key: value
+        for key, value in (net_params or {}).items()
+        if not key.startswith("optimizer__") or has_option(head, key.removeprefix("optimizer__"))
+    }
     kept = checkpoint and checkpoint.of_phase("output layer")
     net, _ = train_head(features[0], targets, recipe.probing, seed, known, held_out, kept)
     return net.module_.output, standardization, net.history

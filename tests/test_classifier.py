@@ -438,6 +438,11 @@ BAD_Y = [
     (["a", "b", np.nan, "b", "a", "b"], r"y\[2\] is a missing value"),
     (pd.Series(["a", "b", pd.NA, "b", "a", "b"], dtype="string"), r"y\[2\] is a missing value"),
     ([0, 1, np.nan, 1, 0, 1], "NaN"),
+    ([*map(np.str_, "ab"), np.nan, *map(np.str_, "bab")], r"y\[2\] is a missing value, NaN"),
+    ([*map(np.str_, "ab"), 1, *map(np.str_, "bab")], "mixes labels of types int and str"),
+    ([True, 1, 0, 1, 0, 1], "mixes labels of types bool and int"),
+    (np.ma.array([0, 1, 0, 1, 0, 1], mask=[0, 0, 1, 0, 0, 0]), r"y\[2\] is a missing value"),
+    (iter("ababab"), "is a str_.*iterator.*Pass a list"),
 ]
 
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import copy
+import functools
 import operator
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
+from backbones import small_conv_net
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.optim import SGD, AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
-from sktl._optimizers import PairedOptimizer, find_optimizer, shares
+from sktl import PretrainedImageClassifier
+from sktl._optimizers import PairedOptimizer, check_optimizer, find_optimizer, has_option, rehearse, shares
+from sktl.exceptions import InvalidParameterError
 
 
 def parameters():
@@ -122,3 +127,119 @@ def test_what_a_pair_remembers_survives_pickle_and_deepcopy():
 def test_names_and_classes_are_found():
     assert find_optimizer("sgd") == (SGD, {"momentum": 0.9, "nesterov": True, "fused": True})
     assert find_optimizer(torch.optim.RMSprop) == (torch.optim.RMSprop, {})
+
+
+# ------------------------------------------------------------------------------------------------ what users bring
+
+TORCH = [
+    kind for kind in vars(torch.optim).values() if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)
+]
+REFUSED = {"LBFGS", "Muon", "Optimizer", "Rprop", "SparseAdam"}
+X = np.random.default_rng(0).integers(0, 256, (12, 16, 16, 3), np.uint8)
+Y = ["a", "b"] * 6
+
+
+@pytest.mark.parametrize("kind", TORCH, ids=lambda kind: kind.__name__)
+def test_every_optimizer_of_torch_trains_both_phases_or_is_refused_by_name_before_any_image_is_read(kind):
+    clf = PretrainedImageClassifier(
+        backbone=small_conv_net, optimizer=kind, trainable_stages=1, freeze_epochs=1, max_epochs=1, augmentation=None,
+        random_state=0, n_jobs=1, device="cpu",
+    )  # fmt: skip
+    if kind.__name__ not in REFUSED:
+        assert np.isfinite(clf.fit(X, Y).history_[:, "train_loss"]).all()
+        return
+    for stages in (0, 1):
+        with pytest.raises(
+            InvalidParameterError, match=rf"optimizer=.*{kind.__name__}.*(Choose another|Pass optimizer)"
+        ):
+            clf.set_params(trainable_stages=stages).fit([b"never read"] * 12, Y)
+
+
+class TakesAll(SGD):
+    def __init__(self, params, **kwargs):
+        super().__init__(params, **kwargs)
+
+
+class NeedsMore(SGD):
+    def __init__(self, params, lr, weight_decay, rho):
+        super().__init__(params, lr=lr, weight_decay=weight_decay)
+
+
+class WithoutClosure(SGD):
+    def step(self):
+        return super().step()
+
+
+class WithoutRate(SGD):
+    def __init__(self, params, weight_decay=0.0):
+        super().__init__(params, weight_decay=weight_decay)
+
+
+class ScheduleFree(SGD):
+    def step(self, closure=None):
+        raise Exception("Optimizer was not in train mode when step is called.")
+
+
+class KeepsNoRate(SGD):
+    def __init__(self, params, lr=1.0, weight_decay=0.0):
+        super().__init__(params, lr=lr, weight_decay=weight_decay)
+        for group in self.param_groups:
+            group["own_lr"] = group.pop("lr")
+
+    def step(self, closure=None):
+        closure()
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "words"),
+    [
+        (NeedsMore, "NeedsMore'> cannot train the output layer: TypeError: .*'rho'. Choose another.*optimizer__<name>"),
+        (WithoutClosure, "WithoutClosure'> cannot train the output layer: TypeError"),
+        (WithoutRate, "WithoutRate'> cannot train the output layer: .*'lr'"),
+        (ScheduleFree, "ScheduleFree'> cannot train the output layer: Exception: Optimizer was not in train mode"),
+        (KeepsNoRate, "KeepsNoRate'> cannot train the output layer: TypeError: its groups of parameters have no lr"),
+    ],
+)
+def test_optimizers_of_the_users_that_cannot_train_are_named_with_the_reason(optimizer, words):
+    check_optimizer(optimizer)
+    with pytest.raises(InvalidParameterError, match=words):
+        rehearse(optimizer, None, {})
+
+
+@pytest.mark.parametrize(
+    ("head", "stages", "options", "words"),
+    [
+        (
+            "sgd",
+            None,
+            {"momentum": -1},
+            r"optimizer='sgd' .*with net_params=\{'optimizer__momentum': -1\}.*Invalid mom",
+        ),
+        ("sgd", "adamw", {"betas": (2, 3)}, "optimizer='adamw' cannot train stages"),
+        ("adamw", "adamw", {"fused": True, "foreach": True}, "cannot train the output layer"),
+        ("lbfgs", None, {"line_search_fn": "none"}, "optimizer='lbfgs' cannot train the output layer"),
+    ],
+)
+def test_options_that_are_wrong_are_named(head, stages, options, words):
+    with pytest.raises(InvalidParameterError, match=words):
+        rehearse(head, stages, options)
+
+
+def test_options_reach_an_optimizer_that_takes_any():
+    assert has_option(TakesAll, "momentum")
+    (optimizer,) = rehearse(TakesAll, None, {"momentum": 0.5})
+    assert optimizer.param_groups[0]["momentum"] == 0.5
+    assert [type(each) for each in rehearse("sgd", "adamw", {"eps": 1e-3})] == [SGD, PairedOptimizer]
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [functools.partial(SGD, momentum=0.9), SGD(parameters(), lr=0.1), lambda params, lr: SGD(params, lr), int],
+    ids=["partial", "instance", "function", "int"],
+)
+def test_what_is_no_class_of_optimizers_is_refused_with_what_to_pass(optimizer):
+    clf = PretrainedImageClassifier(backbone=small_conv_net, optimizer=optimizer)
+    with pytest.raises(InvalidParameterError, match=r"is not a subclass of torch\.optim\.Optimizer") as caught:
+        clf.fit(X, Y)
+    assert " at 0x" not in str(caught.value)
+    assert "\n" not in str(caught.value)

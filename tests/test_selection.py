@@ -7,9 +7,12 @@ import functools
 import hashlib
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from backbones import Function, LoggedPixels, Pixels, small_conv_net
-from sklearn.model_selection import GroupKFold, StratifiedKFold, cross_val_score
+from sklearn.metrics import accuracy_score
+from sklearn.model_selection import GroupKFold, LeaveOneOut, StratifiedKFold, cross_val_score
 
 import sktl
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder, rank_backbones
@@ -242,7 +245,16 @@ def test_an_unknown_name_is_an_error_before_any_image_is_read(entry):
         ({"scoring": lambda layer, X, y: "good"}, "it must return a number"),
         ({"scoring": lambda layer, X, y: 1 / 0}, "division by zero"),
         ({"cv": GroupKFold(3)}, "not possible with this y"),
+        ({"cv": [(np.arange(30), np.arange(29, 45))]}, r"fold 0 scores images that it trains on, such as X\[29\]"),
+        ({"cv": [(np.arange(30), [45])]}, "out of bounds"),
+        ({"cv": [(np.arange(30.0), [40])]}, "must be of integer"),
+        ({"cv": [(np.ones(30, bool), np.ones(30, bool))]}, "boolean index did not match"),
+        ({"scoring": lambda layer, X, y: np.nan}, "returned nan for fold 0.*a cv whose folds have all classes"),
+        ({"scoring": "roc_auc_ovr", "cv": LeaveOneOut()}, "scoring='roc_auc_ovr'"),
+        ({"scoring": accuracy_score}, "scoring=<function accuracy_score> is not possible.*scorer"),
+        ({"cv": GroupKFold(3), "groups": [3]}, r"groups has shape \(1,\)"),
         ({"random_state": "x"}, "random_state"),
+        ({"random_state": np.random.default_rng(0)}, r"random_state.*Got Generator\(PCG64\) instead"),
         ({"n_jobs": 0}, "n_jobs"),
         ({"cache": "off"}, "is not a folder"),
     ],
@@ -261,6 +273,34 @@ def test_a_callable_that_raises_stops_nothing_and_one_with_bound_arguments_has_i
     assert (first.backbone, first.status) == ("Pixels", "ok")
     assert last.backbone.endswith("broken")
     assert last.status == "The callable raised OSError: no such file"
+
+
+@pytest.mark.parametrize(
+    "groups", [["a", None] * 22 + ["c"], np.where(np.arange(45) == 1, np.nan, 1.0), pd.Series([1, None, 3] * 15)]
+)
+def test_a_missing_group_is_named(groups):
+    with pytest.raises(InvalidInputError, match=r"groups\[1\] is a missing value"):
+        rank([Pixels], cv=GroupKFold(3), groups=groups)
+
+
+def test_folds_are_the_same_as_positions_masks_or_tensors():
+    rows = np.arange(45)
+    splits = [(rows[rows % 3 != i], rows[rows % 3 == i]) for i in range(3)]
+    forms = [
+        splits,
+        iter(splits),
+        [(train.tolist(), test.tolist()) for train, test in splits],
+        [(np.isin(rows, train), np.isin(rows, test)) for train, test in splits],
+        [(torch.from_numpy(train), pd.Series(test - 45, index=test[::-1])) for train, test in splits],
+    ]
+    assert len({rank([Pixels], cv=cv)[0].mean_score for cv in forms}) == 1
+
+
+def test_a_score_that_a_fold_does_not_allow_is_refused_before_any_pass(monkeypatch):
+    monkeypatch.setattr(FeatureExtractor, "__call__", lambda self, samples: pytest.fail("a pass"))
+    without = np.unique(Y)[-1] != Y
+    with pytest.raises(InvalidParameterError, match=r"scoring='neg_log_loss' .* in fold 1"):
+        rank([Pixels], scoring="neg_log_loss", cv=[(np.arange(30), np.arange(30, 45)), (without, ~without)])
 
 
 def test_labels_and_images_are_checked():

@@ -20,7 +20,8 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from sktl import _training
 from sktl._labels import Targets
-from sktl._nets import CosineSchedule, OutputLayer, Recipe, WeightedNet, check_net_params
+from sktl._net_params import check_net_params
+from sktl._nets import CosineSchedule, OutputLayer, Recipe, WeightedNet
 from sktl._training import Standardization, _StandardizedFeatures, loss_slopes, train_head
 from sktl.exceptions import InvalidParameterError, TrainingError
 

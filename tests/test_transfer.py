@@ -404,7 +404,7 @@ def test_early_stopping_writes_no_file(tmp_path, monkeypatch):
             {"early_stopping": True},
             {"X_val": NEW, "y_val": ["cat"] * 8 + ["emu"]},
             InvalidInputError,
-            "y_val has labels that y does not have: emu",
+            "y_val has labels that y does not have: 'emu'",
         ),
         ({"early_stopping": True, "validation_fraction": 0.01}, {}, InvalidParameterError, "cannot hold out"),
     ],
