@@ -21,8 +21,8 @@ ORDER = [
     "_features", "_labels", "_optimizers", "_nets", "_values", "_model_file", "_checkpoints", "_training", "_batches",
     "_gradients", "_finetuning", "_transfer", "_recipes", "_saving", "_summary", "_base", "_classifier", "_encoder",
     "_loading", "_model_card", "_hub_access", "_hub", "_pictures", "_drawing", "_training_curve", "_predictions",
-    "_gradcam", "_saliency", "_feature_map", "_logme", "_ranking", "_selection", "_synthetic", "datasets", "__init__",
-    "_cli", "__main__",
+    "_gradcam", "_saliency", "_feature_map", "_logme", "_ranking", "_selection", "_synthetic", "_folders", "_layouts",
+    "datasets", "__init__", "_cli", "__main__",
 ]  # fmt: skip
 ONLY_IN = {
     "torchvision.models": {"_sources"},
