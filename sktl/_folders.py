@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tarfile
 import zipfile
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -171,10 +172,10 @@ class ImageFiles:
         """
         images: list[str] = []
         others: list[str] = []
-        ahead = [str(folder)]
+        ahead = deque([str(folder)])
         places: dict[str, str] = {}
         while ahead:
-            here = ahead.pop()
+            here = ahead.popleft()
             if places.setdefault(os.path.realpath(here), here) is not here:
                 self.links.append(here)
                 continue

@@ -15,7 +15,7 @@ import torch
 from ._augmentation import resolve_augmentation
 from ._nets import Recipe, TailRecipe, check_net_params
 from ._optimizers import OptimizerName, option_names
-from ._paths import is_utf8
+from ._paths import is_utf8, user_path
 from ._torch import computes_in_bfloat16
 from ._warnings import warn
 from .exceptions import BackboneWarning, InvalidParameterError
@@ -150,7 +150,7 @@ def _check_optimizer_options(estimator: Any) -> None:
 
 def _check_resumable(estimator: Any) -> None:
     """Raise `InvalidParameterError` if the same call would not be the same fit, or has states that cannot be kept."""
-    folder = Path(estimator.checkpoint).expanduser()
+    folder = Path(user_path(estimator.checkpoint))
     if not next(path for path in (folder, *folder.absolute().parents) if path.exists()).is_dir():
         raise InvalidParameterError(
             f"checkpoint={os.fspath(estimator.checkpoint)!r} is a file, or lies in one; pass a folder, which is made "

@@ -143,13 +143,14 @@ def _warn_of_ignored(files: ImageFiles, wanted: str, more: str = "") -> None:
     """Warn once of files that are not images, once of links, and once of images that links bring into two classes."""
     root = quoted(str(files.root))
     told = [
-        (files.others, f"files in {root} are left out, since they are not {wanted}", more),
-        (files.links, f"links in {root} are not followed, since they lead to what is read anyway, or above it", more),
-        (files.shared, f"links in {root} lead to what another class has by a link, too", "Remove one of each two."),
+        (files.others, "file", f"left out: not {wanted}", more),
+        (files.links, "link", "not followed: there is nothing new behind", more),
+        (files.shared, "link", "to what another class links to, too", "Give each image one class."),
     ]
-    for paths, what, advice in told:
+    for paths, noun, what, advice in told:
+        number, verb = (f"1 {noun}", "is") if len(paths) == 1 else (f"{len(paths)} {noun}s", "are")
         if paths:
-            warn(f"{len(paths)} {what}: {listed(paths)}. {advice}".rstrip(), ImageFolderWarning)
+            warn(f"{number} in {root} {verb} {what}: {listed(paths)}. {advice}".rstrip(), ImageFolderWarning)
 
 
 def make_cats(
