@@ -44,6 +44,14 @@ _SECONDS = 10.0
 class _Group(click.Group):
     """Turns what commands raise and warn of into messages in their own words, and exit statuses."""
 
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        try:
+            return super().make_context(*args, **extra)
+        except BrokenPipeError:
+            raise
+        except OSError as error:  # of --help and --version, which write while arguments are read
+            raise _of_the_system(error) from error
+
     def invoke(self, ctx: click.Context) -> Any:
         def words() -> Wording:
             return _wording(self.commands.get(ctx.invoked_subcommand or ""))
@@ -71,13 +79,17 @@ class _Group(click.Group):
         except BrokenPipeError:
             raise  # click's own, so that `sktl ... | head` ends quietly
         except OSError as error:
-            place = f"{shown(os.fsdecode(error.filename))}: " if error.filename else ""
-            raise click.ClickException(f"{place}{error.strerror or error}") from error
+            raise _of_the_system(error) from error
         except UnicodeError as error:
             raise click.ClickException(f"A name cannot be written as text: {error}") from error
         except MemoryError as error:
             advice = "Free some, or ask for less: smaller images, fewer threads, another network."
             raise click.ClickException(f"The memory is not enough: {error}. {advice}") from error
+
+
+def _of_the_system(error: OSError) -> click.ClickException:
+    place = f"{shown(os.fsdecode(error.filename))}: " if error.filename else ""
+    return click.ClickException(f"{place}{error.strerror or error}.")
 
 
 def _wording(command: click.Command | None) -> Wording:

@@ -15,7 +15,7 @@ _UNSHOWN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _LISTED_FAILURES = 20
 # Advice for Python, as the library has it, and what a person who types commands would do.
 PHRASES = {
-    " All are in the attribute `ignored`.": "",
+    "All are in the attribute `ignored`.": "",
     "To predict images that have no class, use list_images.": "Images without classes are for `sktl predict`.",
     "Variables are not replaced: use os.path.expandvars.": "Variables are not replaced within quotes.",
     "; the attribute invalid_images_ lists them": "; `sktl check FOLDER` lists them",
@@ -72,8 +72,9 @@ class Wording:
         self._flags = frozenset(flags)
         names = "|".join(sorted({*options, *parameters, "folder"}, key=len, reverse=True))
         alone = "|".join(name for name in {*options, *parameters} if "_" in name or name == "lr")
-        self._assigned = re.compile(rf"(\b[Ll]eave )?\b({names})=({_VALUE})")
-        self._named = re.compile(rf"`({names})`|(?<![\w.-])({alone})(?![\w(\[-])")
+        # Not within paths or quotes: folders may be called "lr=0.1".
+        self._assigned = re.compile(rf"([Ll]eave )?(?<![\w./\\'\"-])({names})=({_VALUE})")
+        self._named = re.compile(rf"`({names})`|(?<![\w./\\'\"-])({alone})(?![\w/\\'\"(\[-]|\.\w)")
 
     def say(self, message: str) -> str:
         """Return a message of the library as a command prints it, its lines kept."""
@@ -84,7 +85,7 @@ class Wording:
             message = re.sub(pattern, words, message)
         message = self._assigned.sub(self._assignment, message)
         message = self._named.sub(lambda match: self._name(match[1] or match[2]), message)
-        return "\n".join(map(shown, message.split("\n")))
+        return "\n".join(shown(line).rstrip() for line in message.split("\n"))
 
     def list_failures(self, error: InvalidImageError) -> str:
         """Return what an error about images says, with their names."""

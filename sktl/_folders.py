@@ -129,7 +129,7 @@ class ImageFiles:
     links : list of str
         Links that were not followed.
     shared : list of str
-        Links that were followed, and lead to where one in another class leads.
+        What links bring into one class, and have brought into another.
     """
 
     root: Path
@@ -141,7 +141,7 @@ class ImageFiles:
 
     def __post_init__(self) -> None:
         self._root = os.path.realpath(self.root)
-        self._label_at: dict[str, str] = {}  # by where a link leads: the class in which one was met first
+        self._label_at: dict[str, str] = {}  # the class in which a place was met first
 
     @property
     def ignored(self) -> list[str]:
@@ -159,7 +159,6 @@ class ImageFiles:
                 self.links.append(entry.path)
             else:
                 folders.append(Path(entry.path))
-                self._note(entry.path, target, entry.name)
         return folders
 
     def add(self, folder: Path, label: str = "") -> int:
@@ -176,9 +175,11 @@ class ImageFiles:
         places: dict[str, str] = {}
         while ahead:
             here = ahead.popleft()
-            if places.setdefault(os.path.realpath(here), here) is not here:
+            place = os.path.realpath(here)
+            if places.setdefault(place, here) is not here:
                 self.links.append(here)
                 continue
+            self._note(here, place, label)
             for entry in _entries(here):
                 target, is_folder = _target(entry), os.path.isdir(entry.path)
                 if not is_folder and not _is_image(entry.path):
@@ -187,7 +188,8 @@ class ImageFiles:
                     self.links.append(entry.path)
                 else:
                     (ahead if is_folder else images).append(entry.path)
-                    self._note(entry.path, target, label)
+                    if target is not None and not is_folder:
+                        self._note(entry.path, target, label)
         self.images += sorted(images)
         self.labels += [label] * len(images)
         self.others += sorted(others)
@@ -201,9 +203,9 @@ class ImageFiles:
             return True
         return not self._is_read(target)
 
-    def _note(self, path: str, target: str | None, label: str) -> None:
-        """Note where a link leads that is followed."""
-        if target is not None and self._label_at.setdefault(target, label) != label:
+    def _note(self, path: str, place: str, label: str) -> None:
+        """Note where a folder, or an image that a link leads to, really is."""
+        if self._label_at.setdefault(place, label) != label:
             self.shared.append(path)
 
     def _is_read(self, place: str) -> bool:

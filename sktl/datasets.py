@@ -145,7 +145,7 @@ def _warn_of_ignored(files: ImageFiles, wanted: str, more: str = "") -> None:
     told = [
         (files.others, "file", f"left out: not {wanted}", more),
         (files.links, "link", "not followed: there is nothing new behind", more),
-        (files.shared, "link", "to what another class links to, too", "Give each image one class."),
+        (files.shared, "link", "to what is in another class, too, by a link", "Give each image one class."),
     ]
     for paths, noun, what, advice in told:
         number, verb = (f"1 {noun}", "is") if len(paths) == 1 else (f"{len(paths)} {noun}s", "are")

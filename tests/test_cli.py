@@ -246,7 +246,7 @@ def test_an_output_that_cannot_be_written_is_named_before_training(photos, tmp_p
 def test_the_estimate_is_that_of_cross_validation(photos, tmp_path):
     folder = make_photos(tmp_path / "photos", n=4)
     for i in range(3):  # some that no fold gets right
-        Image.fromarray(np.full((40, 50, 3), (220, 210, 40), np.uint8)).save(folder / "sky" / f"yellow{i}.png")
+        (folder / "sky" / f"yellow{i}.jpg").write_bytes((folder / "lemon" / f"{i}.jpg").read_bytes())
     (folder / "sky" / "torn.jpg").write_bytes(b"torn")
     out, err = run("fit", folder, "-o", tmp_path / "m", "-q", *QUICK, "--invalid-images", "skip")
     assert len(err.splitlines()) == 1  # no fold warns again
@@ -261,6 +261,7 @@ def test_the_estimate_is_that_of_cross_validation(photos, tmp_path):
     assert f"Estimated accuracy on new images: {expected}." in out
 
 
+@pytest.mark.filterwarnings("ignore:weights=None")  # as a control, it says
 @pytest.mark.parametrize(
     "options",
     [
@@ -511,6 +512,19 @@ def test_a_real_process_prints_results_alone_on_standard_output(photos, model):
     assert done.stdout.splitlines()[0] == "image,prediction,probability"
     assert len(done.stdout.splitlines()) == 2
     assert "features" in done.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no device that is always full")
+@pytest.mark.parametrize("command", [["--version"], ["fit", "--help"], ["backbones", "resnet18"]])
+def test_a_full_disk_is_an_error_in_a_line(command, monkeypatch, capsys):
+    full = os.fdopen(os.open("/dev/full", os.O_WRONLY), "w")
+    monkeypatch.setattr(sys, "stdout", full)
+    with pytest.raises(SystemExit) as ended:
+        _cli.main(command, prog_name="sktl")
+    monkeypatch.undo()
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == "Error: No space left on device.\n"
+    full.detach()  # what it could not write is not tried again
 
 
 @pytest.mark.slow

@@ -53,7 +53,7 @@ def test_a_parameter_with_its_value_is_an_option_whatever_the_value(value):
         ("cannot be used ([Errno 17] File exists: 'a')", "cannot be used (File exists: 'a')"),
         ("a \x1b[2J b\u202e", "a \ufffd[2J b\ufffd"),
         ("a cache of checkpoints, on this device", "a cache of checkpoints, on this device"),
-        ("/photos/n_jobs/1.jpg and my-lr.jpg", "/photos/n_jobs/1.jpg and my-lr.jpg"),
+        *[(text, text) for text in ("n_jobs/1.jpg, my-lr.jpg", "/a/lr=0.1/1.jpg", "class 'lr'", "/lr.jpg: is torn")],
     ],
 )
 def test_messages(message, expected):
