@@ -431,6 +431,8 @@ def test_a_home_directory_is_found_in_options_too(photos, model, tmp_path, monke
     run("fit", photos, "-o", "~/m.sktl", "--cache", "~/features", "--checkpoint", "~/run", "-q", *QUICK)
     assert {path.name for path in tmp_path.iterdir()} == {"1.jpg", "m.sktl", "features", "run"}
     assert " sky " in run("predict", "~/m.sktl", "~/1.jpg", "-q")[0]
+    sktl.save_to_folder(load("~/m.sktl"), "~/published")
+    assert [*(tmp_path / "published").iterdir()]
 
 
 # ------------------------------------------------------------------------------------------------------------- evaluate
