@@ -18,6 +18,7 @@ from torch import nn
 from . import _sources
 from ._cut import Cut
 from ._isolation import isolated
+from ._paths import user_path
 from ._preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from ._sources import LocalFile, Origin, Published, Random, Source, WeightsEnum
 from ._stages import Anatomy, Stage, find_stages
@@ -265,7 +266,7 @@ def _origin(weights: Weights, default: str, backbone: str) -> Origin:
     if weights is None:
         return Random()
     if _is_path(weights):
-        path = os.path.expanduser(weights)
+        path = user_path(weights)
         return LocalFile(path, file_digest(path))
     raise UnknownBackboneError(
         f'weights={weights!r} are not known for backbone={backbone!r}: pass "default", None, or the path of a '

@@ -21,6 +21,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from ._paths import user_path
 from ._store import Store, is_running, machine
 from ._warnings import warn
 from .exceptions import CacheWarning, InvalidParameterError
@@ -144,7 +145,7 @@ def open_cache(cache: str | os.PathLike[str] | Literal[False]) -> Cache:
         return NO_CACHE
     private = cache == "auto"
     try:
-        directory = _private_directory() if private else Path(os.path.abspath(os.path.expanduser(cache)))
+        directory = _private_directory() if private else Path(os.path.abspath(user_path(cache)))
         if private and not os.path.isdir(directory):
             _remove_abandoned(directory.parent)
     except OSError as error:

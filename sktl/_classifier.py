@@ -30,6 +30,7 @@ from ._isolation import isolated
 from ._labels import Targets, check_targets, check_validation_targets, hold_out
 from ._net_params import check_scores
 from ._nets import History, NeuralNet, Recipe, TailRecipe
+from ._paths import user_path
 from ._recipes import check_combinations, resolve_recipe
 from ._training import output_logits, train_head
 from ._transfer import Labelled, open_checkpoint, train_stages
@@ -497,7 +498,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
     def _cache_place(self) -> str | os.PathLike[str] | Literal[False]:
         # The features of a fit that was killed are to be found again, too.
         if self.cache == "auto" and self.checkpoint is not None:
-            return Path(self.checkpoint).expanduser() / "features"
+            return Path(user_path(self.checkpoint), "features")
         return self.cache
 
     def _find_failures(self, images: Labelled, extractor: FeatureExtractor) -> list[ImageFailure]:

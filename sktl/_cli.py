@@ -11,48 +11,75 @@ import io
 import json
 import os
 import tempfile
-import unicodedata
+import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 import click
 import numpy as np
+from sklearn.base import clone
 from sklearn.metrics import classification_report, confusion_matrix, precision_recall_fscore_support
+from sklearn.model_selection import StratifiedKFold, cross_val_score
 
-from ._augmentation import AUGMENTATIONS
 from ._catalogue import list_backbones
 from ._checking import check_images
 from ._classifier import PretrainedImageClassifier
+from ._cli_options import NONE, Folder, OrWord, Threads, machine, parameter, training
+from ._cli_words import Wording, shown
 from ._loading import load
+from ._paths import user_path
 from ._version import __version__
-from .datasets import load_image_folder
-from .exceptions import ImageFailure, InvalidImageError, SktlError
+from .datasets import list_images, load_image_folder
+from .exceptions import InvalidImageError, SktlError
 
 _INTERRUPTED = 130
-_DEFAULTS = PretrainedImageClassifier().get_params()
 _HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+_FOLDS = _LISTED = 5
+# An estimate that takes longer than the fit itself is not made, unless it takes a few seconds.
+_SECONDS = 10.0
 
 
 class _Group(click.Group):
-    """Turns what commands raise into messages and exit statuses."""
+    """Turns what commands raise and warn of into messages in their own words, and exit statuses."""
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        try:
+            return super().make_context(*args, **extra)
+        except BrokenPipeError:
+            raise
+        except OSError as error:  # of --help and --version, which write while arguments are read
+            raise _of_the_system(error) from error
 
     def invoke(self, ctx: click.Context) -> Any:
+        def words() -> Wording:
+            return _wording(self.commands.get(ctx.invoked_subcommand or ""))
+
+        def show_warning(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            click.echo(f"Warning: {' '.join(words().say(str(message)).splitlines())}", err=True)
+
         try:
             with warnings.catch_warnings():
-                warnings.showwarning = _show_warning
+                warnings.showwarning = show_warning
                 return super().invoke(ctx)
         except KeyboardInterrupt:
             ctx.exit(_INTERRUPTED)
         except InvalidImageError as error:
-            raise click.ClickException("\n".join(["These images cannot be used:", *_listed(error.failures)])) from error
+            raise click.ClickException(words().list_failures(error)) from error
         except SktlError as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(words().say(str(error))) from error
         except BrokenPipeError:
             raise  # click's own, so that `sktl ... | head` ends quietly
         except OSError as error:
-            raise click.ClickException(str(error)) from error
+            raise _of_the_system(error) from error
         except UnicodeError as error:
             raise click.ClickException(f"A name cannot be written as text: {error}") from error
         except MemoryError as error:
@@ -60,112 +87,18 @@ class _Group(click.Group):
             raise click.ClickException(f"The memory is not enough: {error}. {advice}") from error
 
 
-# What moves the cursor, changes the order of letters, ends a line, or is no text at all.
-_UNSHOWN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+def _of_the_system(error: OSError) -> click.ClickException:
+    place = f"{shown(os.fsdecode(error.filename))}: " if error.filename else ""
+    return click.ClickException(f"{place}{error.strerror or error}.")
 
 
-def _shown(name: str) -> str:
-    """Return a name as a terminal may have it, for file names hold any bytes, and a stranger's model any letters."""
-    letters = click.format_filename(name)
-    return "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in _UNSHOWN else c for c in letters)
-
-
-def _listed(failures: Iterable[ImageFailure]) -> list[str]:
-    return [f"{_shown(failure.name)}: {failure.reason}" for failure in failures]
-
-
-def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
-    click.echo(f"Warning: {message}", err=True)
-
-
-class _OrWord(click.ParamType):
-    """A value of a type, or one of some words that stand for other values."""
-
-    def __init__(self, kind: click.ParamType, words: dict[str, Any]):
-        self.kind, self.words = kind, words
-        self.name = "|".join([*(getattr(kind, "choices", None) or [kind.name.upper()]), *words])
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if value in self.words:
-            return self.words[value]
-        return value if value in self.words.values() else self.kind.convert(value, param, ctx)
-
-    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
-        return f"[{self.name}]"
-
-
-class _Threads(click.types.IntParamType):
-    """A number of threads, or below zero of cores, counted from all of them."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        n_threads = super().convert(value, param, ctx)
-        return n_threads if n_threads else self.fail("0 threads do nothing; -1 is all cores.", param, ctx)
-
-
-class _Folder(click.ParamType):
-    """The path of a folder; an empty one, as of a variable that is not set, would be the current folder."""
-
-    name = "folder"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return value or self.fail("it is empty. Name a folder, or . for the current one.", param, ctx)
-
-
-_AUTO = {"auto": "auto"}
-_NONE = {"none": None}
-_Command = Callable[..., Any]
-
-
-def _parameter(name: str, kind: Any, text: str) -> Callable[[_Command], _Command]:
-    """Return the option that mirrors a parameter of the classifier, with its default."""
-    default = _DEFAULTS[name]
-    shown = default is not None or "none"
-    return click.option(f"--{name.replace('_', '-')}", name, type=kind, default=default, show_default=shown, help=text)
-
-
-def _together(*options: Callable[[_Command], _Command]) -> Callable[[_Command], _Command]:
-    def decorate(command: _Command) -> _Command:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
-
-
-_machine = _together(
-    _parameter("device", str, "Where the network runs: auto, cpu, cuda, cuda:1, mps, xpu."),
-    _parameter("cache", _OrWord(click.STRING, {"auto": "auto", "none": False}), "Folder in which features are kept."),
-    _parameter("n_jobs", _OrWord(_Threads(), _NONE), "Threads; -1 is all cores."),
-    click.option("-q", "--quiet", is_flag=True, help="Show no progress."),
-)
-_training = _together(
-    _parameter("backbone", str, "Pretrained network; `sktl backbones` lists them."),
-    _parameter("weights", _OrWord(click.STRING, _NONE), "Name or file of its weights; none is random ones."),
-    _parameter("image_size", _OrWord(click.INT, _NONE), "Height and width of what the network sees, in pixels."),
-    _parameter("trainable_stages", _OrWord(click.INT, {"all": "all"}), "How many last stages are trained, too."),
-    _parameter("max_epochs", _OrWord(click.INT, _AUTO), "Passes over the images."),
-    _parameter("lr", _OrWord(click.FLOAT, _AUTO), "Learning rate of the output layer."),
-    _parameter("weight_decay", _OrWord(click.FLOAT, _AUTO), "Pull of the weights towards their start."),
-    _parameter("optimizer", click.Choice(["auto", "sgd", "adamw", "lbfgs"]), "What trains."),
-    _parameter(
-        "augmentation",
-        _OrWord(click.Choice([*AUGMENTATIONS]), _AUTO | _NONE),
-        "How images are changed at random while stages are trained.",
-    ),
-    _parameter("class_weight", _OrWord(click.Choice(["balanced"]), _NONE), "Weights of the classes."),
-    click.option("--early-stopping", is_flag=True, help="Hold out a tenth of the images, and stop by them."),
-    _parameter("invalid_images", click.Choice(["raise", "skip"]), "What to do about images that cannot be used."),
-    _parameter("engine", click.Choice(["auto", "torch", "openvino"]), "What runs the frozen part on a CPU."),
-    _parameter("checkpoint", _OrWord(click.STRING, _NONE), "Folder from which a fit that was killed goes on."),
-    _parameter("random_state", _OrWord(click.INT, _NONE), "Seed; with it, results repeat."),
-)
+def _wording(command: click.Command | None) -> Wording:
+    """Return the words of a command."""
+    parameters = PretrainedImageClassifier().get_params()
+    params = command.params if command else []
+    options = [option for option in params if isinstance(option, click.Option) and option.name in parameters]
+    names = {str(option.name): max(option.opts, key=len) for option in options}
+    return Wording(names, [str(option.name) for option in options if option.is_flag], parameters)
 
 
 @click.group(cls=_Group, context_settings=_HELP)
@@ -176,18 +109,18 @@ def main() -> None:
     \b
     sktl fit photos/train -o cats.sktl      # photos/train/<class>/*.jpg
     sktl evaluate cats.sktl photos/test
-    sktl predict cats.sktl new/*.jpg
+    sktl predict cats.sktl new
 
     Each command has a --help with examples.
     """
 
 
 @main.command()
-@click.argument("folder", type=_Folder())
+@click.argument("folder", type=Folder())
 @click.option("-o", "--output", "model", required=True, metavar="MODEL", help="File to write the classifier to.")
 @click.option("--force", is_flag=True, help="Replace MODEL if it is there.")
-@_training
-@_machine
+@training
+@machine
 def fit(folder: str, model: str, force: bool, quiet: bool, **parameters: Any) -> None:
     """Train a classifier on FOLDER/<class>/*.jpg and save it as MODEL.
 
@@ -198,12 +131,44 @@ def fit(folder: str, model: str, force: bool, quiet: bool, **parameters: Any) ->
 
     The options are the parameters of PretrainedImageClassifier.
     """
-    _check_output(Path(model), force)
+    _check_output(Path(user_path(model)), force)
     photos = load_image_folder(folder)
     classifier = PretrainedImageClassifier(**parameters, verbose=int(not quiet))
-    classifier.fit(photos.data, photos.target).save(model)
+    started = time.monotonic()
+    classifier.fit(photos.data, photos.target)
+    seconds = time.monotonic() - started
+    classifier.save(model)
     n_images = len(photos.data) - len(classifier.invalid_images_)
-    click.echo(f"Trained on {n_images} images of {len(classifier.classes_)} classes, and saved as {_shown(model)}.")
+    click.echo(f"Trained on {n_images} images of {len(classifier.classes_)} classes, and saved as {shown(model)}.")
+    click.echo(_estimate(classifier, photos.data, photos.target, seconds))
+
+
+def _estimate(classifier: PretrainedImageClassifier, paths: np.ndarray, target: np.ndarray, seconds: float) -> str:
+    """Return what cross-validation says of the accuracy, where that takes less time than the fit did."""
+    n_folds = min(_FOLDS, int(classifier.class_count_.min()))
+    if n_folds < 2:
+        alone = shown(str(classifier.classes_[classifier.class_count_.argmin()]))
+        return f"Its accuracy is unknown: the class {alone} has one image. Add images of it."
+    expected = n_folds * sum(row["dur"] for row in classifier.history_)
+    # What is not kept, or drawn anew each time, would pass through the network once for each fold.
+    is_new = classifier.cache is False or (classifier.weights is None and classifier.random_state is None)
+    if classifier.trainable_stages != 0 or is_new or expected > max(seconds, _SECONDS):
+        return "To measure its accuracy, run `sktl evaluate` with images that it was not trained on."
+    used = np.delete(np.arange(len(paths)), [failure.position for failure in classifier.invalid_images_])
+    copy = clone(classifier).set_params(verbose=0, checkpoint=None, cache=classifier._cache_place())
+    folds = StratifiedKFold(n_folds, shuffle=True, random_state=0)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the fit has said the same
+            scores = cross_val_score(copy, paths[used], target[used], cv=folds, scoring="accuracy", error_score="raise")
+    except SktlError as error:
+        reason = _wording(click.get_current_context().command).say(str(error))
+        return f"Its accuracy is unknown, since some of the images are not enough to train on: {reason}"
+    return (
+        f"Estimated accuracy on new images: {scores.mean():.3f} ({n_folds}-fold cross-validation, from "
+        f"{scores.min():.3f} to {scores.max():.3f}).\nIt is too high if the folder has nearly equal images, such as "
+        "several of one subject."
+    )
 
 
 def _check_output(path: Path, force: bool) -> None:
@@ -223,29 +188,29 @@ def _check_output(path: Path, force: bool) -> None:
 
 @main.command()
 @click.argument("model")
-@click.argument("images", nargs=-1, required=True)
+@click.argument("names", nargs=-1, required=True, metavar="FOLDER|IMAGES...")
 @click.option("--csv", "form", flag_value="csv", help="Comma-separated values.")
 @click.option("--json", "form", flag_value="json", help="JSON, with the probabilities of all classes.")
-@_machine
-def predict(model: str, images: tuple[str, ...], form: str | None, quiet: bool, **machine: Any) -> None:
+@machine
+def predict(model: str, names: tuple[str, ...], form: str | None, quiet: bool, **machine: Any) -> None:
     """Name the class of each of some images, with its probability.
+
+    Of a folder, all images in it and in folders below it. An image that is named twice is listed once.
 
     \b
     sktl predict cats.sktl my_cat.jpg
-    sktl predict cats.sktl new/*.jpg --csv > predictions.csv
+    sktl predict cats.sktl new --csv > predictions.csv
     sktl predict cats.sktl new/*.jpg --json | jq '.[].prediction'
     """
-    for path in images:
-        if os.path.isdir(path):
-            raise click.ClickException(f"{path} is a folder. Name its images, such as {os.path.join(path, '*.jpg')}.")
+    images = _all_images(names, quiet)
     classifier = _load_classifier(model, quiet, **machine)
-    probabilities = classifier.predict_proba(list(images))
+    probabilities = classifier.predict_proba(images)
     winners = probabilities.argmax(axis=1)
-    names = [str(name) for name in classifier.classes_]
-    rows = [(path, names[k], row[k]) for path, k, row in zip(images, winners, probabilities, strict=True)]
+    classes = [str(name) for name in classifier.classes_]
+    rows = [(path, classes[k], row[k]) for path, k, row in zip(images, winners, probabilities, strict=True)]
     if form == "json":
         records = [
-            {"image": path, "prediction": name, "probability": p, "probabilities": dict(zip(names, row, strict=True))}
+            {"image": path, "prediction": name, "probability": p, "probabilities": dict(zip(classes, row, strict=True))}
             for (path, name, p), row in zip(rows, probabilities.tolist(), strict=True)
         ]
         _print_json(records)
@@ -256,9 +221,9 @@ def predict(model: str, images: tuple[str, ...], form: str | None, quiet: bool, 
 
 @main.command()
 @click.argument("model")
-@click.argument("folder", type=_Folder())
+@click.argument("folder", type=Folder())
 @click.option("--json", "form", flag_value="json", help="All figures as JSON.")
-@_machine
+@machine
 def evaluate(model: str, folder: str, form: str | None, quiet: bool, **machine: Any) -> None:
     """Compare the predictions of MODEL with the classes of FOLDER/<class>/*.jpg.
 
@@ -270,6 +235,7 @@ def evaluate(model: str, folder: str, form: str | None, quiet: bool, **machine: 
     """
     photos = load_image_folder(folder)
     classifier = _load_classifier(model, quiet, **machine)
+    _warn_of_unknown(photos.target, classifier.classes_)
     predictions = classifier.predict(photos.data).astype(str)
     labels = np.unique(np.concatenate([photos.target, predictions]))
     confusion = confusion_matrix(photos.target, predictions, labels=labels)
@@ -278,15 +244,25 @@ def evaluate(model: str, folder: str, form: str | None, quiet: bool, **machine: 
         per_class = _figures_of_classes(photos.target, predictions, labels)
         _print_json({"accuracy": accuracy, "classes": per_class, "confusion": confusion.tolist()})
         return
-    shown = [_shown(label) for label in labels]
+    names = [shown(label) for label in labels]
     report = classification_report(
-        photos.target, predictions, labels=labels, target_names=shown, zero_division=0.0, digits=3
+        photos.target, predictions, labels=labels, target_names=names, zero_division=0.0, digits=3
     )
     click.echo(f"Accuracy {accuracy:.4f} on {len(predictions)} images.\n\n{report}")
     click.echo("Truth in rows, predictions in columns:\n")
     short = [str(number) for number in range(1, len(labels) + 1)]
-    cells = [[number, name, *map(str, row)] for number, name, row in zip(short, shown, confusion, strict=True)]
+    cells = [[number, name, *map(str, row)] for number, name, row in zip(short, names, confusion, strict=True)]
     _print_rows([["", "", *short], *cells], words=(1,))
+
+
+def _warn_of_unknown(target: np.ndarray, classes: np.ndarray) -> None:
+    unknown = np.setdiff1d(target, classes.astype(str))
+    if len(unknown):
+        names = ", ".join(f"{name!a} ({(target == name).sum()})" for name in unknown.tolist()[:_LISTED])
+        more = f" and {len(unknown) - _LISTED} more" if len(unknown) > _LISTED else ""
+        click.echo(
+            f"Warning: MODEL was not trained on these classes, whose images count as wrong: {names}{more}.", err=True
+        )
 
 
 def _figures_of_classes(truth: np.ndarray, predictions: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
@@ -322,26 +298,38 @@ def backbones(pattern: str | None) -> None:
 
 @main.command()
 @click.argument("paths", nargs=-1, required=True, metavar="FOLDER|IMAGES...")
-@_parameter("n_jobs", _OrWord(_Threads(), _NONE), "Threads; -1 is all cores.")
+@parameter("n_jobs", OrWord(Threads(), NONE), "Threads; -1 is all cores.")
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 def check(paths: tuple[str, ...], n_jobs: int | None, quiet: bool) -> None:
     """List the images that cannot be used, and why, before a fit begins.
 
-    The exit status is 1 if there are any.
+    Of a folder, all images in it and in folders below it. The exit status is 1 if any image cannot be used.
 
     \b
     sktl check photos/train
     sktl check new/*.jpg
     """
-    images: list[str] = []
-    for path in paths:
-        images += load_image_folder(path).data.tolist() if os.path.isdir(path) else [path]
+    images = _all_images(paths, quiet)
     failures = check_images(images, n_jobs=n_jobs, verbose=int(not quiet))
-    for line in _listed(failures):
+    for line in _wording(click.get_current_context().command).failures(failures):
         click.echo(line)
     if failures:
         raise click.ClickException(f"{len(failures)} of {len(images)} images cannot be used.")
     click.echo(f"All {len(images)} images can be used.", err=True)
+
+
+def _all_images(names: Iterable[str], quiet: bool) -> list[str]:
+    """Return the images that are named, and those in folders that are named, each once; say how many a folder has."""
+    images: dict[str, str] = {}
+    for name in names:
+        found = [name]
+        if os.path.isdir(user_path(name)):
+            found = list_images(name).tolist()
+            if not quiet:
+                click.echo(f"{len(found)} {'image' if len(found) == 1 else 'images'} in {shown(name)}.", err=True)
+        for path in found:
+            images.setdefault(os.path.abspath(user_path(path)), path)
+    return [*images.values()]
 
 
 def _load_classifier(path: str, quiet: bool, device: str, **machine: Any) -> PretrainedImageClassifier:
@@ -364,7 +352,7 @@ def _print_rows(rows: Sequence[Sequence[str]], as_csv: bool = False, words: Iter
         csv.writer(text, lineterminator="\n").writerows([*map(click.format_filename, row)] for row in rows)
         click.echo(text.getvalue(), nl=False)
         return
-    rows = [[*map(_shown, row)] for row in rows]
+    rows = [[*map(shown, row)] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         adjusted = [

@@ -19,6 +19,7 @@ from ._isolation import isolated
 from ._loading import load
 from ._model_card import check_metrics, model_card
 from ._model_file import write_model
+from ._paths import user_path
 from ._saving import to_document
 from .exceptions import InvalidParameterError, ModelFileError
 
@@ -69,7 +70,7 @@ def save_to_folder(
     open_hub()
     if repo_id is not None:
         check_repo_id(repo_id)
-    target = Path(folder)
+    target = Path(user_path(folder))
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise InvalidParameterError(f"folder={os.fspath(folder)!r} is not empty. Name a new one.")
     check_text("license", license)

@@ -22,6 +22,7 @@ from scipy.sparse import issparse
 from sklearn.utils import Bunch
 
 from ._formats import why_no_path
+from ._paths import user_path
 from ._pixels import ImageProblem, array_to_rgb, check_header, check_pixels, pil_to_rgb
 from .exceptions import ImageFailure, InvalidImageError, InvalidInputError
 
@@ -56,7 +57,9 @@ class Stamp(NamedTuple):
 
 def _check_file(status: os.stat_result) -> None:
     if stat.S_ISDIR(status.st_mode):
-        raise ImageProblem("is a directory; pass its files, or use sktl.datasets.load_image_folder")
+        raise ImageProblem(
+            "is a directory; pass its files, as sktl.datasets.list_images or load_image_folder give them"
+        )
     if not stat.S_ISREG(status.st_mode):
         raise ImageProblem("is not a regular file")
     if status.st_size > _MOST_BYTES:
@@ -211,7 +214,9 @@ def as_samples(X: Any, image_shape: Sequence[int] | None = None, lenient: bool =
         If samples have no legal form, listing them; files are not opened here.
     """
     if isinstance(X, str | os.PathLike) and os.path.isdir(X):
-        raise InvalidInputError(f"X is a folder, {os.fspath(X)!r}. Pass sktl.datasets.load_image_folder(X).data.")
+        raise InvalidInputError(
+            f"X is a folder, {os.fspath(X)!r}. Pass sktl.datasets.list_images(X), or load_image_folder(X).data."
+        )
     if isinstance(X, Bunch):
         raise InvalidInputError("X is a Bunch, such as load_image_folder returns. Pass its attribute `data`.")
     if isinstance(X, str | os.PathLike | bytes | bytearray | Image.Image):
@@ -262,8 +267,7 @@ def _single_column(X: np.ndarray) -> list[Any]:
 
 def _from_element(item: Any) -> Sample:
     if isinstance(item, str | os.PathLike):
-        path = os.fspath(item)
-        return FileSample(path if isinstance(path, str) else os.fsdecode(path))
+        return FileSample(user_path(item))
     if isinstance(item, bytes | bytearray | memoryview):
         return BytesSample(bytes(item))
     if isinstance(item, Image.Image):

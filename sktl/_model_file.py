@@ -21,7 +21,7 @@ import safetensors
 import safetensors.torch
 import torch
 
-from ._paths import is_utf8
+from ._paths import is_utf8, user_path
 from .exceptions import ModelFileError, ModelFileNotFoundError, SktlError
 
 FORMAT = 1
@@ -63,7 +63,7 @@ def write_model(
     plain = {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()}
     metadata = {_FORMAT: str(FORMAT), _DOCUMENT: text, _DOCUMENT_DIGEST: _digest(text, {})}
     metadata[_DIGEST] = _digest(text, plain)
-    target = Path(os.path.realpath(path))
+    target = Path(os.path.realpath(user_path(path)))
     if target.exists() and not target.is_file():
         kind = IsADirectoryError if target.is_dir() else OSError
         raise kind(f"{os.fspath(path)!r} is not a regular file, and is not replaced. Name another file.")
@@ -185,6 +185,7 @@ def open_model(path: str | os.PathLike[str]) -> Iterator[ModelFile]:
     ModelFileError
         If it cannot be read, has another format, or is damaged.
     """
+    path = user_path(path)
     if not os.path.isfile(path):
         kind = "is not a file" if os.path.exists(path) else f"does not exist (looked in {os.getcwd()})"
         raise ModelFileNotFoundError(f"The model file {os.fspath(path)!r} {kind}. Pass a file that `save` wrote.")

@@ -1,8 +1,13 @@
-"""Names of files that not every library can open."""
+"""Paths as people write them, and names of files that not every library can open."""
 
 from __future__ import annotations
 
 import os
+
+
+def user_path(path: str | os.PathLike[str]) -> str:
+    """Return a path that a person wrote, with `~` or `~user` at its start replaced by the home directory."""
+    return os.path.expanduser(str(os.fsdecode(path)))
 
 
 def is_utf8(path: str | os.PathLike[str]) -> bool:

@@ -15,7 +15,7 @@ from ._augmentation import resolve_augmentation
 from ._net_params import check_callbacks, check_net_params, check_schedulers
 from ._nets import Recipe, TailRecipe
 from ._optimizers import OptimizerName, check_optimizer, has_option, option_names, rehearse
-from ._paths import is_utf8
+from ._paths import is_utf8, user_path
 from ._torch import computes_in_bfloat16
 from ._warnings import warn
 from .exceptions import BackboneWarning, InvalidParameterError
@@ -159,7 +159,7 @@ def _check_optimizer_options(estimator: Any) -> None:
 
 def _check_resumable(estimator: Any) -> None:
     """Raise `InvalidParameterError` if the same call would not be the same fit, or has states that cannot be kept."""
-    folder = Path(estimator.checkpoint).expanduser()
+    folder = Path(user_path(estimator.checkpoint))
     if not next(path for path in (folder, *folder.absolute().parents) if path.exists()).is_dir():
         raise InvalidParameterError(
             f"checkpoint={os.fspath(estimator.checkpoint)!r} is a file, or lies in one; pass a folder, which is made "

@@ -28,6 +28,7 @@ from ._images import Sample
 from ._labels import Targets
 from ._nets import History, OutputLayer, Recipe, TailRecipe, WeightedNet, as_output_layer, quiet
 from ._optimizers import has_option
+from ._paths import user_path
 from ._torch import n_threads, single_threaded_pool
 from ._training import Standardization, random_layer, train_head
 from ._values import encode
@@ -146,7 +147,7 @@ def open_checkpoint(
         "seeds": list(seeds),
         "recipe": encode(quiet(recipe), "recipe_"),
     }
-    folder = Path(directory).expanduser()
+    folder = Path(user_path(directory))
     folder.mkdir(parents=True, exist_ok=True)
     return Checkpoint(folder, header)
 

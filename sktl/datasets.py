@@ -9,35 +9,33 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
-from PIL import Image
-from PIL.ImageFile import StubImageFile
 from sklearn.utils import Bunch, check_random_state
 
+from ._folders import ImageFiles, existing_folder, has_images, listed, quoted
+from ._layouts import check_layout, check_names
 from ._synthetic import BACKGROUNDS, draw_cat, draw_leaf, draw_radiograph, draw_surface
 from ._warnings import warn
 from .exceptions import ImageFolderWarning, InvalidInputError, InvalidParameterError
 
-__all__ = ["load_image_folder", "make_cats", "make_leaves", "make_radiographs", "make_surface_defects"]
-
-_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"}
-_SUFFIXES |= {".jp2", ".avif"}
-_LISTED = 5
-_PARTS = {"train", "training", "test", "testing", "val", "valid", "validation"}
+__all__ = ["list_images", "load_image_folder", "make_cats", "make_leaves", "make_radiographs", "make_surface_defects"]
 
 
 def load_image_folder(folder: str | os.PathLike[str]) -> Bunch:
     """List the images of a folder that has one sub-folder per class: `FOLDER/<class>/*.jpg`.
 
-    Nothing is decoded. Files that are no images (by suffix, else by their first bytes) are left out with a warning,
-    hidden files and folders silently. Images in folders below those of the classes belong to the class above.
+    Nothing is decoded. Images in folders below a class folder belong to that class. Files that are not images (by
+    suffix, else by their first bytes) are left out with a warning; hidden files, and files and folders of the operating
+    system or of a network drive (`Thumbs.db`, `@eaDir`), silently.
+
+    Links are followed when they add images. A link that leads back to the folder, to a folder above it, or to another
+    class is left out with a warning, so that every image keeps the class of its own folder.
 
     Parameters
     ----------
     folder : str or path-like
-        Where the sub-folders are; `~` is the home directory.
+        Path of the folder; `~` is the home directory.
 
     Returns
     -------
@@ -47,13 +45,20 @@ def load_image_folder(folder: str | os.PathLike[str]) -> Bunch:
         - `data`: ndarray of str of shape (n_samples,), the paths, sorted by class and path;
         - `target`: ndarray of str of shape (n_samples,), the class names;
         - `target_names`: list of str, the sorted class names;
-        - `ignored`: list of str, the files that were left out.
+        - `ignored`: list of str, the files and links that were left out.
 
     Raises
     ------
     InvalidInputError
-        If the folder is not there, has no sub-folders, one of them has no images, or all are parts of a data set: named
-        "train", "test" or the like and holding nothing but folders.
+        If the folder does not exist, cannot be read, or has no sub-folders; if a sub-folder has no images; if
+        sub-folders are parts of a data set ("train", "test") or of a data set for object detection ("images",
+        "labels"); or if names of classes look the same.
+    InvalidParameterError
+        If `folder` is not a path.
+
+    See Also
+    --------
+    list_images : Paths of all images in a folder, without classes.
 
     Examples
     --------
@@ -65,44 +70,87 @@ def load_image_folder(folder: str | os.PathLike[str]) -> Bunch:
     >>> load_image_folder(folder).target
     array(['cat', 'dog'], dtype='<U3')
     """
-    root = Path(folder).expanduser()
-    if not root.is_dir():
-        kind = "is a file" if root.exists() else f"does not exist (looked in {os.getcwd()})"
-        raise InvalidInputError(f"folder={str(folder)!r} {kind}. Pass a folder with one sub-folder per class.")
-    classes = sorted(path for path in root.iterdir() if path.is_dir() and not _is_hidden(path))
-    ignored = [str(path) for path in sorted(root.iterdir()) if path.is_file() and not _is_hidden(path)]
+    root = existing_folder(folder, "Pass a folder with one sub-folder per class.")
+    files = ImageFiles(root)
+    classes = files.children()
     if not classes:
+        flat = " To predict images that have no class, use list_images." if has_images(root) else ""
         raise InvalidInputError(
-            f"folder={str(folder)!r} has no sub-folders. It needs one per class, as in {root.name}/cat/1.jpg and "
-            f"{root.name}/dog/1.jpg."
-        )
-    if all(path.name.lower() in _PARTS and not _has_files(path) for path in classes):
-        parts = ", ".join(path.name for path in classes)
-        raise InvalidInputError(
-            f"folder={str(folder)!r} has the sub-folders {parts}, which are parts of a data set and no classes. Pass "
-            f"one of them: load_image_folder({str(classes[-1])!r})."
-        )
-    paths: list[str] = []
-    labels: list[str] = []
-    for class_folder in classes:
-        images, others = _split(class_folder)
-        if not images:
-            raise InvalidInputError(
-                f"The class folder {str(class_folder)!r} has no images ({len(others)} other files). Remove it, or add "
-                "images."
-            )
-        paths += images
-        labels += [class_folder.name] * len(images)
-        ignored += others
-    if ignored:
-        more = f" and {len(ignored) - _LISTED} more" if len(ignored) > _LISTED else ""
-        warn(
-            f"{len(ignored)} files in {str(folder)!r} are left out, since they are no images in a class folder: "
-            f"{', '.join(ignored[:_LISTED])}{more}. All are in the attribute `ignored`.",
-            ImageFolderWarning,
+            f"folder={quoted(str(root))} has no sub-folders. It needs one per class, as in {root.name}/cat/1.jpg and "
+            f"{root.name}/dog/1.jpg.{flat}"
         )
     names = [path.name for path in classes]
-    return Bunch(data=np.array(paths), target=np.array(labels), target_names=names, ignored=ignored)
+    check_layout(root, classes)
+    check_names(names)
+    for path in classes:
+        n_others, n_links = len(files.others), len(files.links)
+        if not files.add(path, path.name):
+            links = ", and links to other classes alone" if len(files.links) > n_links else ""
+            raise InvalidInputError(
+                f"The class folder {quoted(str(path))} has no images ({len(files.others) - n_others} other files"
+                f"{links}). Remove it, or add images."
+            )
+    _warn_of_ignored(files, "images in a class folder", "All are in the attribute `ignored`.")
+    return Bunch(data=np.array(files.images), target=np.array(files.labels), target_names=names, ignored=files.ignored)
+
+
+def list_images(folder: str | os.PathLike[str]) -> np.ndarray:
+    """List all images in a folder and the folders below it, without classes.
+
+    Use it to predict photos that nobody has sorted: ``clf.predict(list_images("new"))``. Files are recognized and links
+    are followed as in :func:`load_image_folder`.
+
+    Parameters
+    ----------
+    folder : str or path-like
+        Path of the folder; `~` is the home directory.
+
+    Returns
+    -------
+    paths : ndarray of str of shape (n_samples,)
+        Sorted.
+
+    Raises
+    ------
+    InvalidInputError
+        If the folder does not exist, cannot be read, or has no images.
+    InvalidParameterError
+        If `folder` is not a path.
+
+    See Also
+    --------
+    load_image_folder : Paths and labels, for a folder with one sub-folder per class.
+
+    Examples
+    --------
+    >>> import os, tempfile, numpy as np, PIL.Image
+    >>> from sktl.datasets import list_images
+    >>> folder = tempfile.mkdtemp()
+    >>> for name in ["1.png", "2.png"]:
+    ...     PIL.Image.fromarray(np.zeros((8, 8), np.uint8)).save(os.path.join(folder, name))
+    >>> [os.path.basename(path) for path in list_images(folder)]
+    ['1.png', '2.png']
+    """
+    root = existing_folder(folder, "Pass a folder of images.")
+    files = ImageFiles(root)
+    if not files.add(root):
+        raise InvalidInputError(f"folder={quoted(str(root))} has no images ({len(files.others)} other files).")
+    _warn_of_ignored(files, "images")
+    return np.array(files.images)
+
+
+def _warn_of_ignored(files: ImageFiles, wanted: str, more: str = "") -> None:
+    """Warn once of files that are not images, once of links, and once of images that links bring into two classes."""
+    root = quoted(str(files.root))
+    told = [
+        (files.others, "file", f"left out: not {wanted}", more),
+        (files.links, "link", "not followed: there is nothing new behind", more),
+        (files.shared, "link", "to what is in another class, too, by a link", "Give each image one class."),
+    ]
+    for paths, noun, what, advice in told:
+        number, verb = (f"1 {noun}", "is") if len(paths) == 1 else (f"{len(paths)} {noun}s", "are")
+        if paths:
+            warn(f"{number} in {root} {verb} {what}: {listed(paths)}. {advice}".rstrip(), ImageFolderWarning)
 
 
 def make_cats(
@@ -295,45 +343,3 @@ def make_leaves(
 
 def _bunch(images: list[np.ndarray], target: np.ndarray, names: list[str], **more: np.ndarray) -> Bunch:
     return Bunch(data=np.array(images), target=target, target_names=names, **more)
-
-
-def _has_files(folder: Path) -> bool:
-    return any(path.is_file() and not _is_hidden(path) for path in folder.iterdir())
-
-
-def _split(folder: Path) -> tuple[list[str], list[str]]:
-    """Return the images below a folder, and the other files, both sorted."""
-    images: list[str] = []
-    others: list[str] = []
-    seen = set()
-    for parent, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
-        if os.path.realpath(parent) in seen:  # a link to a folder above it
-            folders.clear()
-            continue
-        seen.add(os.path.realpath(parent))
-        folders[:] = sorted(name for name in folders if not _is_hidden(Path(name)))
-        for name in sorted(files):
-            path = Path(parent, name)
-            if not _is_hidden(path):
-                (images if _is_image(path) else others).append(str(path))
-    return sorted(images), sorted(others)
-
-
-def _raise(error: OSError) -> None:
-    raise error
-
-
-def _is_hidden(path: Path) -> bool:
-    return path.name.startswith(".") or path.name in ("__MACOSX", "Thumbs.db", "desktop.ini")
-
-
-def _is_image(path: Path) -> bool:
-    if path.suffix.lower() in _SUFFIXES:
-        return True
-    if not path.is_file():
-        return False
-    try:
-        with Image.open(path) as image:
-            return not isinstance(image, StubImageFile) and image.format != "MPEG"
-    except Exception:  # whatever Pillow's plugins make of a file of another kind
-        return False

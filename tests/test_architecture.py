@@ -22,8 +22,8 @@ ORDER = [
     "_nets", "_net_params", "_values", "_model_file", "_checkpoints", "_training", "_batches", "_gradients",
     "_finetuning", "_transfer", "_recipes", "_saving", "_summary", "_base", "_classifier", "_encoder", "_loading",
     "_model_card", "_hub_access", "_hub", "_pictures", "_drawing", "_training_curve", "_predictions", "_gradcam",
-    "_saliency", "_feature_map", "_logme", "_ranking", "_selection", "_synthetic", "datasets", "__init__", "_cli",
-    "__main__",
+    "_saliency", "_feature_map", "_logme", "_ranking", "_selection", "_synthetic", "_folders", "_layouts", "datasets",
+    "__init__", "_cli_words", "_cli_options", "_cli", "__main__",
 ]  # fmt: skip
 ONLY_IN = {
     "torchvision.models": {"_sources"},
@@ -33,7 +33,7 @@ ONLY_IN = {
     "safetensors": {"_weights", "_model_file"},
     "huggingface_hub": {"_sources", "_model_card", "_hub_access"},
     "sqlite3": {"_database", "_store"},
-    "click": {"_cli"},
+    "click": {"_cli", "_cli_options"},
     "pandas": {"_ranking"},
     "sklearn": {
         "_callbacks", "_images", "_columns", "_labels", "_scoring", "_net_params", "_training", "_base", "_classifier",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +19,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
+from sklearn.model_selection import StratifiedKFold, cross_val_score
 
 import sktl
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder, _cli, load
@@ -55,7 +58,10 @@ def photos(tmp_path_factory):
 def model(photos, tmp_path_factory):
     path = tmp_path_factory.mktemp("models") / "fruit.sktl"
     out, err = run("fit", photos, "-o", path, *QUICK)
-    assert out == f"Trained on 12 images of 2 classes, and saved as {path}.\n"
+    trained, estimate, caution = out.splitlines()
+    assert trained == f"Trained on 12 images of 2 classes, and saved as {path}."
+    assert estimate == "Estimated accuracy on new images: 1.000 (5-fold cross-validation, from 1.000 to 1.000)."
+    assert caution.startswith("It is too high if")
     assert "features" in err  # the progress
     return path
 
@@ -144,16 +150,38 @@ def test_a_checkpoint_that_is_a_file_is_named_before_training(photos, tmp_path):
     _, err = run("fit", photos, "-o", tmp_path / "m", "--checkpoint", tmp_path / "run", status=1)
     # The whole of it: no progress of a pass stands before.
     assert err == (
-        f"Error: checkpoint={str(tmp_path / 'run')!r} is a file, or lies in one; pass a folder, which is made if need "
-        "be.\n"
+        f"Error: --checkpoint {tmp_path / 'run'} is a file, or lies in one; pass a folder, which is made if need be.\n"
     )
 
 
 def test_a_value_that_the_library_refuses_is_its_message(photos, tmp_path):
-    assert "'lr'" in run("fit", photos, "-o", tmp_path / "m", "--lr", "-1", status=1)[1]
+    _, err = run("fit", photos, "-o", tmp_path / "m", "--lr", "-1", status=1)
+    assert err == "Error: --lr -1.0 is not possible; it must be a number above 0 or auto.\n"
     _, err = run("fit", photos, "-o", tmp_path / "m", "--backbone", "resnet19", status=1)
-    assert err.startswith("Error: backbone='resnet19' is not known. The nearest names are: ")
+    assert err.startswith("Error: --backbone resnet19 is not known. The nearest names are: ")
     assert "resnet18" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (
+            ["--trainable-stages", "9"],
+            "--trainable-stages 9 is more than the 6 stages of --backbone efficientnet_lite0",
+        ),
+        (["--checkpoint", "run", "--random-state", "none"], "--checkpoint run needs an integer --random-state"),
+        (["--optimizer", "lbfgs", "--lr", "0.1"], "Leave out --lr, or choose --optimizer adamw."),
+        (["--optimizer", "lbfgs", "--early-stopping"], "--early-stopping has no meaning with --optimizer lbfgs. Leave"),
+        (["--device", "toaster"], "Pass one of them or --device auto."),
+        (["--weights", "absent.pth"], "--weights absent.pth: there is no such file"),
+        (["--random-state", "-1"], "it must be a whole number in the range [0, 4294967295] or none."),
+        (["--lr", "1e30"], "Lower --lr, for instance"),
+    ],
+)
+def test_errors_speak_of_options(photos, tmp_path, options, expected):
+    _, err = run("fit", photos, "-o", tmp_path / "m", "-q", *QUICK, *options, status=1)
+    assert expected in err
+    assert not re.search(r"\w=['\w]|None\b|np\.|\bX\b", err)
 
 
 def test_the_output_is_required(photos):
@@ -162,13 +190,7 @@ def test_the_output_is_required(photos):
 
 def test_a_folder_that_is_not_there(tmp_path):
     _, err = run("fit", tmp_path / "absent", "-o", tmp_path / "m", status=1)
-    assert err.startswith("Error: folder=")
-    assert "does not exist" in err
-
-
-def test_a_folder_in_the_place_of_an_image_is_named_with_what_to_write_instead(tmp_path):
-    _, err = run("predict", tmp_path / "no model is read", tmp_path, status=1)
-    assert err == f"Error: {tmp_path} is a folder. Name its images, such as {tmp_path / '*.jpg'}.\n"
+    assert err.startswith(f"Error: {tmp_path / 'absent'} does not exist (looked in ")
 
 
 def test_a_folder_without_classes(tmp_path):
@@ -220,6 +242,56 @@ def test_an_output_that_cannot_be_written_is_named_before_training(photos, tmp_p
 
     monkeypatch.setattr(_cli.tempfile, "TemporaryFile", refuse)
     assert "cannot be written: Permission denied" in run("fit", photos, "-o", tmp_path / "m", status=1)[1]
+
+
+def test_the_estimate_is_that_of_cross_validation(photos, tmp_path):
+    folder = make_photos(tmp_path / "photos", n=4)
+    for i in range(3):  # some that no fold gets right
+        (folder / "sky" / f"yellow{i}.jpg").write_bytes((folder / "lemon" / f"{i}.jpg").read_bytes())
+    (folder / "sky" / "torn.jpg").write_bytes(b"torn")
+    out, err = run("fit", folder, "-o", tmp_path / "m", "-q", *QUICK, "--invalid-images", "skip")
+    assert len(err.splitlines()) == 1  # no fold warns again
+    data = load_image_folder(folder)
+    whole = np.array([not path.endswith("torn.jpg") for path in data.data])
+    scores = cross_val_score(
+        PretrainedImageClassifier(image_size=32, random_state=0, n_jobs=1), data.data[whole], data.target[whole],
+        cv=StratifiedKFold(4, shuffle=True, random_state=0),
+    )  # fmt: skip
+    assert scores.mean() < 1
+    expected = f"{scores.mean():.3f} (4-fold cross-validation, from {scores.min():.3f} to {scores.max():.3f})"
+    assert f"Estimated accuracy on new images: {expected}." in out
+
+
+@pytest.mark.filterwarnings("ignore:weights=None")  # as a control, it says
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--trainable-stages", "1", "--max-epochs", "1"],
+        ["--cache", "none"],
+        ["--weights", "none", "--random-state", "none"],
+    ],
+    ids=["stages", "no cache", "another network each time"],
+)
+def test_an_estimate_that_would_cost_passes_is_not_made(photos, tmp_path, monkeypatch, options):
+    monkeypatch.setattr(_cli, "cross_val_score", None)
+    assert "run `sktl evaluate`" in run("fit", photos, "-o", tmp_path / "m", "-q", *QUICK, *options)[0]
+
+
+def test_an_estimate_that_takes_longer_than_the_fit_is_not_made(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(_cli, "_SECONDS", 0.0)
+    monkeypatch.setattr(_cli, "cross_val_score", None)
+    monkeypatch.setattr(_cli.time, "monotonic", lambda: 0.0)
+    assert "run `sktl evaluate`" in run("fit", photos, "-o", tmp_path / "m", "-q", *QUICK)[0]
+
+
+def test_classes_too_small_for_an_estimate_are_said(photos, tmp_path):
+    folder = make_photos(tmp_path / "photos", n=5)
+    out, _ = run("fit", photos, "-o", tmp_path / "m", "-q", *QUICK, "--early-stopping")
+    assert "unknown, since some of the images are not enough to train on: --early-stopping cannot hold out" in out
+    for i in range(1, 5):
+        (folder / "sky" / f"{i}.jpg").unlink()
+    out, _ = run("fit", folder, "-o", tmp_path / "n", "-q", *QUICK)
+    assert out.splitlines()[1] == "Its accuracy is unknown: the class sky has one image. Add images of it."
 
 
 # -------------------------------------------------------------------------------------------------------------- predict
@@ -335,6 +407,34 @@ def test_models_that_are_none(photos, tmp_path, command):
     assert "holds a PretrainedImageEncoder, which names no classes" in err
 
 
+def test_a_folder_stands_for_all_images_below_it_each_once(photos, model, tmp_path):
+    folder = tmp_path / "new"
+    for name in ("1.jpg", "more/2.jpg", "more/@eaDir/2.jpg", "more/again.jpg"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes((photos / "sky" / "0.jpg").read_bytes())
+    first = photos / "lemon" / "0.jpg"
+    out, err = run("predict", model, first, folder, folder / "1.jpg", f"{folder}/", "--csv")
+    rows = [row["image"] for row in csv.DictReader(io.StringIO(out))]
+    assert rows == [str(first), *(str(folder / name) for name in ("1.jpg", "more/2.jpg", "more/again.jpg"))]
+    assert f"3 images in {folder}.\n" in err
+    assert "images in" not in run("predict", model, folder, "-q")[1]
+    (tmp_path / "none").mkdir()
+    assert run("predict", model, tmp_path / "none", status=1)[1] == (
+        f"Error: {tmp_path / 'none'} has no images (0 other files).\n"
+    )
+
+
+def test_a_home_directory_is_found_in_options_too(photos, model, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    (tmp_path / "1.jpg").write_bytes((photos / "sky" / "0.jpg").read_bytes())
+    run("fit", photos, "-o", "~/m.sktl", "--cache", "~/features", "--checkpoint", "~/run", "-q", *QUICK)
+    assert {path.name for path in tmp_path.iterdir()} == {"1.jpg", "m.sktl", "features", "run"}
+    assert " sky " in run("predict", "~/m.sktl", "~/1.jpg", "-q")[0]
+    sktl.save_to_folder(load("~/m.sktl"), "~/published")
+    assert [*(tmp_path / "published").iterdir()]
+
+
 # ------------------------------------------------------------------------------------------------------------- evaluate
 
 
@@ -343,7 +443,8 @@ def test_the_evaluation_counts_what_was_taken_for_what(model, tmp_path):
     (folder / "lemon" / "0.jpg").rename(folder / "sky" / "really a lemon.jpg")
     (folder / "grape").mkdir()
     Image.new("RGB", (40, 40), (60, 120, 220)).save(folder / "grape" / "blue.png")
-    out, _ = run("evaluate", model, folder)
+    out, err = run("evaluate", model, folder, "-q")
+    assert err == "Warning: MODEL was not trained on these classes, whose images count as wrong: 'grape' (1).\n"
     assert out.startswith("Accuracy 0.7778 on 9 images.\n")
     assert [line.split() for line in out.splitlines()[-3:]] == [
         ["1", "grape", "0", "0", "1"], ["2", "lemon", "0", "3", "0"], ["3", "sky", "0", "1", "4"],
@@ -387,9 +488,10 @@ def test_networks_are_listed_with_size_and_source():
 
 
 def test_images_are_checked(photos, tmp_path):
-    out, err = run("check", photos)
-    assert not out
-    assert "All 12 images can be used." in err
+    for folder, n in ((photos, 12), (photos / "sky", 6)):
+        out, err = run("check", folder)
+        assert not out
+        assert f"All {n} images can be used." in err
     (tmp_path / "torn.jpg").write_bytes(b"torn")
     out, err = run("check", photos / "sky" / "0.jpg", tmp_path / "torn.jpg", "-q", status=1)
     assert out.startswith(f"{tmp_path / 'torn.jpg'}: ")
@@ -413,6 +515,20 @@ def test_a_real_process_prints_results_alone_on_standard_output(photos, model):
     assert done.stdout.splitlines()[0] == "image,prediction,probability"
     assert len(done.stdout.splitlines()) == 2
     assert "features" in done.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no device that is always full")
+@pytest.mark.parametrize("command", [["--version"], ["fit", "--help"], ["backbones", "resnet18"]])
+def test_a_full_disk_is_an_error_in_a_line(command, monkeypatch, capsys):
+    full = os.fdopen(os.open("/dev/full", os.O_WRONLY), "w")
+    monkeypatch.setattr(sys, "stdout", full)
+    with pytest.raises(SystemExit) as ended:
+        _cli.main(command, prog_name="sktl")
+    monkeypatch.undo()
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == "Error: No space left on device.\n"
+    with contextlib.suppress(OSError):  # what it could not write is tried again
+        full.close()
 
 
 @pytest.mark.slow

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import string
 import sys
 import threading
 import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,7 @@ from PIL import Image
 from sktl._images import as_samples
 from sktl._pixels import decode
 from sktl._preprocessing import Preprocessing
-from sktl.datasets import load_image_folder, make_cats, make_leaves, make_radiographs, make_surface_defects
+from sktl.datasets import list_images, load_image_folder, make_cats, make_leaves, make_radiographs, make_surface_defects
 from sktl.exceptions import ImageFolderWarning, InvalidInputError, InvalidParameterError
 
 
@@ -50,7 +52,10 @@ WORDS = st.text(string.ascii_lowercase + string.digits + "_- äßéñ日本語",
     lambda word: word == word.strip()
 )
 TREES = st.dictionaries(
-    WORDS, st.sets(st.lists(WORDS, min_size=1, max_size=3).map(tuple), min_size=1, max_size=4), min_size=1, max_size=4
+    WORDS.filter(lambda word: " " not in word),
+    st.sets(st.lists(WORDS, min_size=1, max_size=3).map(tuple), min_size=1, max_size=4),
+    min_size=1,
+    max_size=4,
 )
 
 
@@ -226,6 +231,85 @@ def test_a_linked_folder_that_contains_itself_is_read_once(tmp_path):
     assert names_of(found.data, tmp_path) == ["cat/1.png"]
 
 
+# Where a link in a class folder leads, and what is listed with it besides the images of both classes.
+LINKS = {
+    "the root": ("dog/all", ".."),
+    "above the root": ("dog/all", "../.."),
+    "the root, as a class": ("all", "."),
+    "another class": ("dog/more", "../cat"),
+    "another class, as a class": ("kitten", "cat"),
+    "its own class": ("dog/a/b", "../../dog"),
+    "an image of another class": ("dog/2.png", "../cat/1.png"),
+}
+
+
+@pytest.mark.parametrize("name", LINKS)
+def test_what_lies_below_the_root_keeps_its_class_whatever_links_lead_there(name, tmp_path):
+    path, target = LINKS[name]
+    root = write(tmp_path / "pets", "cat/1.png", "dog/1.png", "dog/a/3.png")
+    (root / path).symlink_to(target)
+    with pytest.warns(ImageFolderWarning, match=f"1 link in .* is not followed.*{path}") as record:
+        found = load_image_folder(root)
+    assert len(record) == 1
+    assert dict(zip(names_of(found.data, root), found.target, strict=True)) == {
+        "cat/1.png": "cat", "dog/1.png": "dog", "dog/a/3.png": "dog",
+    }  # fmt: skip
+    assert names_of(found.ignored, root) == [path]
+
+
+def test_links_to_what_is_left_out_or_to_an_image_of_the_same_class_are_followed(tmp_path):
+    root = write(tmp_path / "pets", ".store/cat/1.png", "dog/1.png", "loose.png")
+    (root / "cat").symlink_to(".store/cat")
+    (root / "dog" / "2.png").symlink_to("1.png")
+    (root / "dog" / "3.png").symlink_to("../loose.png")
+    with pytest.warns(ImageFolderWarning, match=r"1 file in .* is left out.*loose\.png"):
+        found = load_image_folder(root)
+    assert names_of(found.data, root) == ["cat/1.png", "dog/1.png", "dog/2.png", "dog/3.png"]
+
+
+def test_a_folder_elsewhere_is_read_once_for_a_class_and_said_to_be_in_two(tmp_path):
+    outside, root = (
+        write(tmp_path / "outside", "a/1.png", "b/2.png"),
+        write(tmp_path / "pets", "cat/0.png", "dog/0.png"),
+    )
+    (outside / "a" / "loop").symlink_to(".")
+    for name in ("cat/x", "dog/x", "dog/y"):
+        (root / name).symlink_to(outside / "a")
+    (root / "dog" / "z").symlink_to(outside)
+    with pytest.warns(ImageFolderWarning) as record:
+        found = load_image_folder(root)
+    assert names_of(found.data, root) == ["cat/0.png", "cat/x/1.png", "dog/0.png", "dog/x/1.png", "dog/z/b/2.png"]
+    left_out, shared = (str(warning.message) for warning in record)
+    assert "4 links in" in left_out
+    assert sorted(names_of(found.ignored, root)) == ["cat/x/loop", "dog/x/loop", "dog/y", "dog/z/a"]
+    assert re.search(r"1 link in .* is to what is in another class, too.*dog/x'", shared)
+
+
+def test_broken_links_are_no_silent_gap(tmp_path):
+    write(tmp_path, "cat/1.png")
+    for name in ("bird", "cat/more", "cat/2.png"):
+        (tmp_path / name).symlink_to("nowhere")
+    (tmp_path / "cat" / "loop").symlink_to("loop")
+    with pytest.warns(ImageFolderWarning, match="3 files in"):
+        found = load_image_folder(tmp_path)
+    assert names_of(found.data, tmp_path) == ["cat/1.png", "cat/2.png"]  # for `fit` to name
+    assert names_of(found.ignored, tmp_path) == ["bird", "cat/loop", "cat/more"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "@eaDir", "$RECYCLE.BIN", "System Volume Information", "__MACOSX", ".ipynb_checkpoints", "lost+found",
+        "#recycle", ".Trash", "@Recently-Snapshot", ".thumbnails", "$Recycle.Bin",
+    ],
+)  # fmt: skip
+def test_folders_of_the_system_are_neither_classes_nor_images(name, tmp_path):
+    write(tmp_path, "cat/1.png", f"{name}/1.png", f"cat/{name}/1.png", f"cat/a/{name}/b/1.png", "cat/._1.png")
+    found = load_image_folder(tmp_path)
+    assert (names_of(found.data, tmp_path), found.target_names, found.ignored) == (["cat/1.png"], ["cat"], [])
+    assert names_of(list_images(tmp_path), tmp_path) == ["cat/1.png"]
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no FIFOs")
 def test_a_fifo_is_left_out_without_waiting_for_a_writer(tmp_path):
     write(tmp_path, "cat/1.png")
@@ -284,6 +368,135 @@ def test_the_folder_above_train_and_test_is_refused(tmp_path):
         Image.new("RGB", (4, 4)).save(tmp_path / part / "cat" / "1.png")
     with pytest.raises(InvalidInputError, match=r"test, train, which are parts of a data set.*Pass one of them"):
         load_image_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("folders", "message"),
+    [
+        (["train/cat", "val/cat", "labels"], r"train, val, which are parts of a data set.*Pass one of them: '.*train'"),
+        (["train/cat", "test/cat", "README", "tools"], "test, train, which are parts of a data set"),
+        (["Train/cat"], "parts of a data set"),
+        (["train", "val", "labels"], "object detection"),
+        (["images", "labels", "annotations"], "object detection"),
+        (["images/train", "labels/train"], "object detection"),
+        (["train/images", "train/labels", "valid/images"], "object detection"),
+        (["train2017", "val2017", "annotations"], "object detection"),
+        (["JPEGImages", "Annotations", "ImageSets"], "object detection"),
+        (["images", "masks"], "segmentation"),
+    ],
+)
+def test_layouts_that_are_no_classes_are_refused(folders, message, tmp_path):
+    write(tmp_path, *[f"{folder}/1.png" for folder in folders])
+    with pytest.raises(InvalidInputError, match=message):
+        load_image_folder(tmp_path)
+
+
+@pytest.mark.parametrize("folders", [["bus", "car", "train"], ["train/2023", "bus/a"], ["mask", "no_mask"], ["test"]])
+def test_classes_may_be_called_like_parts(folders, tmp_path):
+    write(tmp_path, *[f"{folder}/1.png" for folder in folders])
+    assert len(load_image_folder(tmp_path).data) == len(folders)
+
+
+def test_parts_without_classes_and_a_folder_in_a_folder_are_doubted(tmp_path):
+    write(tmp_path, "parts/train/1.png", "parts/test/1.png", "pets/pets/cat/1.png", "pets/pets/dog/1.png")
+    with pytest.warns(ImageFolderWarning, match="usually parts of a data set"):
+        assert load_image_folder(tmp_path / "parts").target_names == ["test", "train"]
+    with pytest.warns(ImageFolderWarning, match="one class, 'pets', whose images lie in 'cat', 'dog'"):
+        assert load_image_folder(tmp_path / "pets").target_names == ["pets"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file systems elsewhere take such names for one")
+@pytest.mark.parametrize(
+    "names", [("caf\u00e9", "cafe\u0301"), ("cat", "cat "), ("a b", "a  b"), ("cat", "c\u200bat"), ("cat", "cat\n")]
+)
+def test_classes_that_no_reader_can_tell_apart_are_refused_by_name(names, tmp_path):
+    write(tmp_path, *[f"{name}/1.png" for name in names])
+    with pytest.raises(InvalidInputError, match="names that look the same") as error:
+        load_image_folder(tmp_path)
+    for name in names:
+        assert ascii(name) in str(error.value)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file systems elsewhere take such names for one")
+@pytest.mark.parametrize("names", [("Cat", "cat"), ("a-b", "a\u2013b"), ("\uff21", "A")])
+def test_classes_that_differ_little_are_classes_and_said(names, tmp_path):
+    write(tmp_path, *[f"{name}/1.png" for name in names])
+    with pytest.warns(ImageFolderWarning, match="nearly the same"):
+        assert load_image_folder(tmp_path).target_names == sorted(names)
+
+
+@pytest.mark.parametrize("function", [load_image_folder, list_images])
+def test_what_is_no_folder_is_refused_with_the_remedy(function, tmp_path, monkeypatch):
+    write(tmp_path, "pets/cat/1.png", "photos.txt")
+    with zipfile.ZipFile(tmp_path / "pets.zip", "w") as archive:
+        archive.write(tmp_path / "pets" / "cat" / "1.png")
+    monkeypatch.chdir(tmp_path)
+    for folder in (None, b"pets", 3, 1.5, ["pets"], np.array(["pets"]), ()):
+        with pytest.raises(InvalidParameterError, match="must be the path of one folder"):
+            function(folder)
+    for folder, message in {
+        "": "is empty",
+        "photos.txt": "is a file",
+        "pets.zip": "Unpack it",
+        "pets\n": "'pets' does: remove the white space",
+        "'pets'": "'pets' does: remove the white space or quotes",
+        "https://example.org/pets": "download",
+        "~nobody-of-this-name/pets": "does not exist",
+        "a\0b": "does not exist",
+        "x" * 5000: r"does not exist",
+    }.items():
+        with pytest.raises(InvalidInputError, match=message) as error:
+            function(folder)
+        assert len(str(error.value)) < 600
+    monkeypatch.setenv("PETS", "pets")
+    with pytest.raises(InvalidInputError, match="Variables are not replaced"):
+        function("$PETS")
+
+
+@pytest.mark.parametrize("name", ["~", "~/", "~/pets/.."])
+def test_a_home_directory_is_replaced(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    write(tmp_path, "pets/1.png")
+    assert len(load_image_folder(name).data) == len(list_images(name)) == 1
+
+
+def test_messages_are_bounded(tmp_path):
+    write(tmp_path, "cat/1.png", *[f"cat/{'n' * 240}{i}/{'m' * 240}.txt" for i in range(50)], content=b"text")
+    write(tmp_path, "cat/1.png")
+    with pytest.warns(ImageFolderWarning) as record:
+        load_image_folder(tmp_path)
+    assert len(str(record[0].message)) < 2000
+
+
+@settings(max_examples=20)
+@given(tree=TREES)
+def test_every_image_below_a_folder_is_listed_without_classes(tree, tmp_path_factory):
+    root = tmp_path_factory.mktemp("tree")
+    for label, files in tree.items():
+        for parts in files:
+            write(root, "/".join([label, *(f"{part}.d" for part in parts[:-1]), f"{parts[-1]}.png"]))
+    write(root, "loose.jpg")
+    assert list_images(root).tolist() == sorted([*load_folder_quietly(root).data, str(root / "loose.jpg")])
+
+
+def load_folder_quietly(root):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ImageFolderWarning)
+        return load_image_folder(root)
+
+
+def test_a_flat_folder_is_listed_and_an_empty_one_refused(tmp_path):
+    write(tmp_path, "new/1.png", "new/more/2.png")
+    write(tmp_path, "new/notes.txt", content=b"text")
+    with pytest.warns(ImageFolderWarning, match="notes"):
+        assert names_of(list_images(tmp_path / "new"), tmp_path) == ["new/1.png", "new/more/2.png"]
+    write(tmp_path, "flat/1.png")
+    with pytest.raises(InvalidInputError, match=r"has no sub-folders.*use list_images"):
+        load_image_folder(tmp_path / "flat")
+    (tmp_path / "none").mkdir()
+    with pytest.raises(InvalidInputError, match="has no images"):
+        list_images(tmp_path / "none")
 
 
 MAKERS = [make_cats, make_leaves, make_radiographs, make_surface_defects]
