@@ -9,9 +9,10 @@ from numbers import Integral
 from typing import Any
 
 from ._cache import APART, Cache, open_cache
+from ._decoder import network_pixels
 from ._images import Sample, as_samples
 from ._pass import in_tasks, read_keys
-from ._pixels import DECODING_RULE, ImageProblem, decode, pixel_limit
+from ._pixels import DECODING_RULE, ImageProblem, pixel_limit
 from ._preprocessing import Preprocessing
 from ._progress import progress_bar
 from ._torch import n_threads, single_threaded_pool
@@ -69,7 +70,7 @@ def _problems(
 
 def _problem(sample: Sample, preprocessing: Preprocessing) -> str | None:
     try:
-        decode(sample.read(), preprocessing)
+        network_pixels(sample.read(), preprocessing)
     except ImageProblem as problem:
         return str(problem)
     return None
@@ -105,16 +106,16 @@ def check_images(
     InvalidInputError
         If `X` as a whole has no legal form.
     InvalidParameterError
-        If `n_jobs` is no number of threads.
+        If `n_jobs` is no number of threads, or `image_shape` no shape of an image.
 
     Examples
     --------
     >>> import numpy as np
     >>> from sktl import check_images
-    >>> X = [np.zeros((8, 8), np.uint8), np.full((8, 8), 7.0), b"<html>not found</html>"]
+    >>> X = [np.zeros((8, 8), np.uint8), np.full((8, 8), np.nan), b"<html>not found</html>"]
     >>> for failure in check_images(X):
     ...     print(failure)
-    X[1] (ndarray): has values up to 7; floats must lie in [0, 1]: pass x / 16 if white is 16
+    X[1] (ndarray): contains NaN; every pixel must be a finite number
     X[2] (bytes): is an HTML page, perhaps of a download that failed; download it again
     >>> wrong = {failure.position for failure in check_images(X)}
     >>> [i for i in range(len(X)) if i not in wrong]

@@ -15,14 +15,14 @@ import sktl
 PACKAGE = Path(sktl.__file__).parent
 # Each file imports only from files above it.
 ORDER = [
-    "exceptions", "_version", "_warnings", "_paths", "_optional", "_torch", "_preprocessing", "_pixels", "_images",
-    "_weights", "_sources", "_catalogue", "_stages", "_augmentation", "_decoder", "_cut", "_backbones", "_folding",
-    "_openvino", "_trunk", "_engines", "_database", "_store", "_cache", "_pass", "_callbacks", "_progress", "_checking",
-    "_features", "_labels", "_optimizers", "_nets", "_values", "_model_file", "_checkpoints", "_training", "_batches",
-    "_gradients", "_finetuning", "_transfer", "_recipes", "_saving", "_summary", "_base", "_classifier", "_encoder",
-    "_loading", "_model_card", "_hub_access", "_hub", "_pictures", "_drawing", "_training_curve", "_predictions",
-    "_gradcam", "_saliency", "_feature_map", "_logme", "_ranking", "_selection", "_synthetic", "datasets", "__init__",
-    "_cli", "__main__",
+    "exceptions", "_version", "_warnings", "_paths", "_optional", "_torch", "_preprocessing", "_advice", "_pixels",
+    "_containers", "_images", "_weights", "_sources", "_catalogue", "_stages", "_augmentation", "_decoder", "_cut",
+    "_backbones", "_folding", "_openvino", "_trunk", "_engines", "_database", "_store", "_cache", "_pass", "_callbacks",
+    "_progress", "_checking", "_features", "_labels", "_optimizers", "_nets", "_values", "_model_file", "_checkpoints",
+    "_training", "_batches", "_gradients", "_finetuning", "_transfer", "_recipes", "_saving", "_summary", "_base",
+    "_classifier", "_encoder", "_loading", "_model_card", "_hub_access", "_hub", "_pictures", "_drawing",
+    "_training_curve", "_predictions", "_gradcam", "_saliency", "_feature_map", "_logme", "_ranking", "_selection",
+    "_synthetic", "datasets", "__init__", "_cli", "__main__",
 ]  # fmt: skip
 ONLY_IN = {
     "torchvision.models": {"_sources"},
@@ -35,7 +35,7 @@ ONLY_IN = {
     "click": {"_cli"},
     "pandas": {"_ranking"},
     "sklearn": {
-        "_callbacks", "_images", "_labels", "_training", "_base", "_classifier", "_encoder", "_loading", "_hub",
+        "_callbacks", "_containers", "_labels", "_training", "_base", "_classifier", "_encoder", "_loading", "_hub",
         "_training_curve", "_predictions", "_saliency", "_feature_map", "_selection", "datasets", "_cli",
     },
     "sklearn.callback": {"_callbacks"},
