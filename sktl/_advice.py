@@ -112,9 +112,9 @@ def _advice(numbers: Numbers, words: Words) -> str:
     if low >= 0:
         return _white_advice(numbers, words)
     if low >= -1 - ROUNDING and high <= 1 + ROUNDING:
-        return "undo the normalization: pass (x + 1) / 2 if black is -1 and white is 1, else the original images"
+        return "undo the normalization: pass (x + 1) / 2 if black is -1 and white is 1, or the original images"
     if max(-low, high) <= _MOST_STANDARDIZED:
-        return "undo the normalization: pass the original images, or x * std + mean"
+        return "undo the normalization: pass x * std + mean, or the original images"
     return _window_advice(numbers, words)
 
 
