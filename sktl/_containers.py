@@ -117,7 +117,7 @@ def _path_of_x(X: str | os.PathLike[Any]) -> str:
 def _instead(X: Any) -> str:
     """Return what to pass instead of a container of another kind."""
     if issparse(X):
-        return " Pass X.toarray()."
+        return " It is sparse: pass X.toarray()."
     if isinstance(X, torch.utils.data.DataLoader):
         return " Pass a list of the images of its data set, such as [image for image, label in X.dataset]."
     if isinstance(X, torch.utils.data.Dataset):
@@ -147,8 +147,10 @@ def _from_array(X: Any, image_shape: tuple[int, ...] | None) -> list[Any] | tupl
     try:
         array = to_array(X)
     except ImageProblem as problem:
-        if is_list:  # ragged rows: each is named
+        if is_list and image_shape is None:  # ragged rows: each is named
             return X
+        if is_list:
+            raise InvalidInputError(f"X does not hold one row of numbers for each image: it {problem}.") from None
         raise InvalidInputError(f"X {problem}.") from None
     if is_list and (array.ndim != 2 or array.dtype.kind not in "biufc"):
         return X
@@ -194,6 +196,8 @@ def _images_of(X: np.ndarray, image_shape: tuple[int, ...] | None) -> np.ndarray
     """Return the images of an array of numbers."""
     if X.ndim and len(X) == 0:
         raise InvalidInputError(_EMPTY)
+    if X.ndim == 2 and X.shape[1] == 0:
+        raise InvalidInputError(f"X has rows without numbers: Found array with 0 feature(s) (shape={X.shape}).")
     if X.ndim == 2 and image_shape is not None:
         size = int(np.prod(image_shape, dtype=object))
         if X.shape[1] != size:
@@ -202,7 +206,7 @@ def _images_of(X: np.ndarray, image_shape: tuple[int, ...] | None) -> np.ndarray
                 f"{X.shape}."
             )
         X = X.reshape(len(X), *image_shape)
-    elif X.ndim == 2 and X.shape[1]:
+    elif X.ndim == 2:
         side = int(X.shape[1] ** 0.5)
         shape = (side, side) if side * side == X.shape[1] else ("H", "W")
         raise InvalidInputError(

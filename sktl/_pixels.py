@@ -283,7 +283,9 @@ def check_pixels(array: np.ndarray, words: Words = NUMPY) -> None:
         raise ImageProblem(words.explain(advice))
     if array.dtype.kind not in "iuf":
         name = "a structured dtype" if array.dtype.kind == "V" else f"dtype {array.dtype}"
-        raise ImageProblem(f"has {name}; pass uint8, or floats in [0, 1]")
+        # In the words of scikit-learn, as for arrays without rows or columns.
+        known = " (Complex data not supported)" if array.dtype.kind == "c" else ""
+        raise ImageProblem(f"has {name}; pass uint8, or floats in [0, 1]{known}")
     low, high = array.min(), array.max()
     if not np.isfinite(low) or not np.isfinite(high):
         found = "NaN" if np.isnan(low) or np.isnan(high) else "infinity"

@@ -53,7 +53,7 @@ _UNUSED_BY_LBFGS = {
 
 def resolve_recipe(classifier: Any, n_trainable: int, n_samples: int, n_features: int, device: torch.device) -> Recipe:
     """Return the recipe that the checked parameters of a classifier describe for so many images and features."""
-    estimator = SimpleNamespace(**{name: plain(value) for name, value in classifier.get_params(deep=False).items()})
+    estimator = SimpleNamespace(**{name: plain(value) for name, value in vars(classifier).items()})
     head = _head_recipe(estimator, n_samples, n_features)
     return _tail_recipe(estimator, head, n_trainable, n_samples, device) if n_trainable else head
 
