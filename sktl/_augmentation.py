@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from ._pixels import ImageProblem, array_to_rgb, check_pixels, decode, pil_to_rgb
+from ._containers import to_array
+from ._pixels import ImageProblem, array_to_rgb, check_header, check_pixels, decode, pil_to_rgb
 from ._preprocessing import Preprocessing
 from ._torch import seeded_everything, seeded_globals
 
@@ -85,13 +86,13 @@ class UserChange:
 
 def _as_rgb(changed: Any) -> Image.Image:
     if isinstance(changed, Image.Image):
+        check_header(changed)
         return pil_to_rgb(changed)
-    if isinstance(changed, torch.Tensor):
-        changed = changed.detach().cpu().numpy()
-        changed = changed.transpose(1, 2, 0) if changed.ndim == 3 else changed
-    if isinstance(changed, np.ndarray):
-        check_pixels(changed)
-        return Image.fromarray(array_to_rgb(changed))
+    if isinstance(changed, torch.Tensor | np.ndarray):
+        array = to_array(changed)
+        array = array.transpose(1, 2, 0) if isinstance(changed, torch.Tensor) and array.ndim == 3 else array
+        check_pixels(array)
+        return Image.fromarray(array_to_rgb(array))
     raise ImageProblem(
         f"augmentation returned a {type(changed).__name__}; it must return a PIL image, an array (H, W, 3) or a tensor "
         "(3, H, W), uint8 or floats in [0, 1], not normalised"

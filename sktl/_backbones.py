@@ -223,6 +223,7 @@ def resolve_backbone(backbone: BackboneName, weights: Weights, image_size: int |
         name, source = backbone, _named_source(backbone, weights)
     preprocessing = source.preprocessing
     if image_size is not None:
+        image_size = int(image_size)
         preprocessing = preprocessing.with_image_size(image_size)
     used_seed = seed if weights is None else 0
     identity = _identity(source.identity(), preprocessing, used_seed)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Tags
-from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils._param_validation import Interval, Options, StrOptions, validate_parameter_constraints
 from sklearn.utils._param_validation import InvalidParameterError as _SklearnParameterError
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -20,13 +20,15 @@ from ._backbones import Backbone, BackboneName, Weights, WeightsEnum, resolve_ba
 from ._cache import check_cache, open_cache
 from ._callbacks import CallbackSupport
 from ._columns import shortened
+from ._containers import check_image_shape, is_flattened
 from ._features import FeatureExtractor
-from ._images import Sample, as_samples, is_flattened
+from ._images import Sample, as_samples
 from ._isolation import isolated
 from ._model_file import write_model
 from ._saving import to_document
 from ._summary import SummaryTable, caption_of, facts_of
 from ._torch import nearest_device, resolve_device
+from ._values import plain
 from .exceptions import InvalidInputError, InvalidParameterError
 
 
@@ -63,17 +65,14 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
     def _check_parameters(self) -> None:
         """Raise `InvalidParameterError` unless every parameter has a legal value."""
         try:
-            self._validate_params()
+            parameters = {name: plain(value) for name, value in self.get_params(deep=False).items()}
+            validate_parameter_constraints(self._parameter_constraints, parameters, type(self).__name__)
         except _SklearnParameterError as error:
             wanted, _, got = str(error).partition(" Got ")
             got = got.removesuffix(" instead.")
             raise InvalidParameterError(f"{wanted} Got {shortened(got)} instead." if got else wanted) from None
-        check_cache(self.cache)
-        shape = self.image_shape
-        if shape is not None and not (len(shape) in (2, 3) and all(isinstance(n, Integral) and n > 0 for n in shape)):
-            raise InvalidParameterError(
-                f"image_shape={shape!r} must be two or three positive integers: (H, W), (H, W, C) or (C, H, W)."
-            )
+        check_cache(plain(self.cache))
+        check_image_shape(self.image_shape)
 
     def _seeds(self, n: int) -> list[int]:
         """Draw seeds from `random_state`; None draws them from the system, not from NumPy's global state."""
@@ -98,13 +97,13 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
         """Return the samples of `X`; where `X` is flattened, set or check `n_features_in_`."""
         if self.image_shape is not None and is_flattened(X):
             try:
-                X = validate_data(self, X, reset=reset, dtype="numeric")
-            except ValueError as error:
+                validate_data(self, X, reset=reset, skip_check_array=True)
+            except (ValueError, TypeError) as error:
                 raise InvalidInputError(str(error)) from error
         return as_samples(X, self.image_shape, lenient)
 
     def _extractor(self, backbone: Backbone, device: torch.device, engine: str) -> FeatureExtractor:
-        cache = open_cache(self._cache_place())
+        cache = open_cache(plain(self._cache_place()))
         return FeatureExtractor(backbone, device, self.n_jobs, cache, self.verbose, engine=engine)
 
     def _cache_place(self) -> str | os.PathLike[str] | Literal[False]:

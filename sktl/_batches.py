@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from ._augmentation import Change, changed_pixels
+from ._decoder import network_pixels
 from ._images import Sample
-from ._pixels import ImageProblem, decode
+from ._pixels import ImageProblem
 from ._preprocessing import Preprocessing
 from ._scoring import LabelledDataset
 from ._torch import generator
@@ -124,7 +125,7 @@ class ImageInputs:
     def _pixels(self, row: int, epoch: int) -> np.ndarray:
         content = self.samples[row].read()
         if self.change is None:
-            return self.preprocessing.pixels(decode(content, self.preprocessing))
+            return network_pixels(content, self.preprocessing)
         draw = epoch if self.n_views is None else (epoch - 1) % self.n_views + 1
         seed = np.random.SeedSequence((self.seed, _CHANGED, draw, row))
         return changed_pixels(content, self.change, self.preprocessing, seed)

@@ -9,10 +9,11 @@ from numbers import Integral
 from typing import Any
 
 from ._cache import APART, Cache, open_cache
+from ._decoder import network_pixels
 from ._images import Sample, as_samples
 from ._isolation import isolated
 from ._pass import in_tasks, read_keys
-from ._pixels import ImageProblem, decode, decoding_rule, limits
+from ._pixels import ImageProblem, decoding_rule, limits
 from ._preprocessing import Preprocessing
 from ._progress import progress_bar
 from ._torch import n_threads, single_threaded_pool
@@ -71,7 +72,7 @@ def _problems(
 
 def _problem(sample: Sample, preprocessing: Preprocessing) -> str | None:
     try:
-        decode(sample.read(), preprocessing)
+        network_pixels(sample.read(), preprocessing)
     except ImageProblem as problem:
         return str(problem)
     return None
@@ -108,16 +109,16 @@ def check_images(
     InvalidInputError
         If `X` as a whole has no legal form.
     InvalidParameterError
-        If `n_jobs` is no number of threads.
+        If `n_jobs` is no number of threads, or `image_shape` no shape of an image.
 
     Examples
     --------
     >>> import numpy as np
     >>> from sktl import check_images
-    >>> X = [np.zeros((8, 8), np.uint8), np.full((8, 8), 7.0), b"<html>not found</html>"]
+    >>> X = [np.zeros((8, 8), np.uint8), np.full((8, 8), np.nan), b"<html>not found</html>"]
     >>> for failure in check_images(X):
     ...     print(failure)
-    X[1] (ndarray): has values up to 7; floats must lie in [0, 1]: pass x / 16 if white is 16
+    X[1] (ndarray): contains NaN; every pixel must be a finite number
     X[2] (bytes): is an HTML page, perhaps of a download that failed; download it again
     >>> wrong = {failure.position for failure in check_images(X)}
     >>> [i for i in range(len(X)) if i not in wrong]

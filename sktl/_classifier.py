@@ -550,7 +550,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         """Return the rows that are trained on, and those that early stopping watches if it has to hold out some."""
         if validation is not None or not self.early_stopping:
             return (slice(None),)
-        return hold_out(targets, self.validation_fraction, seed)
+        return hold_out(targets, float(self.validation_fraction), seed)
 
     @isolated()
     def decision_function(self, X: Any) -> np.ndarray:

@@ -17,6 +17,24 @@ from ._preprocessing import Preprocessing
 _BYTES_AHEAD = 64 << 20
 
 
+def network_pixels(content: bytes | np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
+    """Return the content of a sample as a network takes it, unchanged: uint8 pixels (H, W, 3).
+
+    What checks images before a fit and what computes their features both come here, so that they agree.
+
+    Raises
+    ------
+    ImageProblem
+        If the content is no image, or one that cannot be resized.
+    """
+    image = decode(content, preprocessing)
+    try:
+        return preprocessing.pixels(image)
+    except (ValueError, MemoryError, OverflowError) as error:
+        width, height = image.size
+        raise ImageProblem(f"has {width} x {height} pixels, which cannot be resized: {error}; crop it") from error
+
+
 class Decoder:
     """Decodes samples that are found by their keys; threads may call it at once.
 
@@ -72,4 +90,4 @@ class Decoder:
             raise ImageProblem("changed while it was being read; fit again when nothing writes to it")
         if self.view is not None:
             return self.view.pixels(content, found, self.preprocessing)
-        return self.preprocessing.pixels(decode(content, self.preprocessing))
+        return network_pixels(content, self.preprocessing)

@@ -210,7 +210,15 @@ def why_no_path(text: str) -> str | None:
     """Return what text is that was passed for the path of a file, and what to do; None if it may be a path."""
     if found := _why_encoded(text[:1024].strip()):
         return found
-    return "is a URL; download it first" if "://" in text[:64] else None
+    return _instead_of_url(text) if "://" in text[:64] else None
+
+
+def _instead_of_url(url: str) -> str:
+    scheme = url.partition("://")[0].lower()
+    if scheme == "file":
+        return "is a URL; pass the path: urllib.request.url2pathname(urllib.parse.urlparse(x).path)"
+    reader = "urllib.request.urlopen(x)" if scheme in ("http", "https") else "fsspec.open(x).open()"
+    return f"is a URL; download it first, or pass its bytes: {reader}.read()"
 
 
 def _why_encoded(text: str) -> str | None:

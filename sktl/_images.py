@@ -11,27 +11,30 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-import torch
 from PIL import Image
-from scipy.sparse import issparse
-from sklearn.utils import Bunch
 
+from ._advice import Words
+from ._containers import (
+    BYTES,
+    CHANNELS,
+    as_items,
+    check_image_shape,
+    is_array,
+    kind_of,
+    path_of,
+    to_array,
+    why_no_image,
+    words_for,
+)
 from ._formats import why_no_path
 from ._paths import user_path
-from ._pixels import ImageProblem, array_to_rgb, check_header, check_pixels, pil_to_rgb
+from ._pixels import ImageProblem, RangeProblem, array_to_rgb, check_header, check_pixels, pil_to_rgb
 from .exceptions import ImageFailure, InvalidImageError, InvalidInputError
-
-LEGAL_FORMS = (
-    "a list, 1-d array, Series or one column of paths, bytes, arrays or PIL images; or an array of shape (n, H, W), "
-    "(n, H, W, C) or (n, C, H, W), uint8 or floats in [0, 1]; or flattened rows together with image_shape"
-)
-_CHANNELS = (1, 3, 4)
-
 
 # A file that became a pipe since it was looked at must not be waited for.
 _READING = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -64,6 +67,19 @@ def _check_file(status: os.stat_result) -> None:
         raise ImageProblem("is not a regular file")
     if status.st_size > _MOST_BYTES:
         raise ImageProblem(f"has {status.st_size / 2**30:.1f} GiB, more than any image of a legal size; leave it out")
+
+
+def _why_missing(path: str) -> str:
+    """Return what to do about a path at which there is nothing."""
+    if not path:
+        return "no such file: the path is empty"
+    if path != path.strip() and os.path.exists(path.strip()):
+        return "no such file: its path has a line break or spaces at an end; pass str(x).strip()"
+    if "*" in path or "?" in path:
+        return "no such file: patterns are not expanded; pass the files that glob.glob(x) returns"
+    if "\\" in path and os.path.exists(path.replace("\\", "/")):
+        return "no such file: on this system the separator is /; pass str(x).replace('\\\\', '/')"
+    return "no such file"
 
 
 class Sample(Protocol):
@@ -106,7 +122,7 @@ class FileSample:
                 _check_file(status)
                 return file.read(status.st_size + 1)
         except FileNotFoundError as error:
-            raise ImageProblem(why_no_path(self.path) or "no such file") from error
+            raise ImageProblem(why_no_path(self.path) or _why_missing(self.path)) from error
         except (OSError, ValueError) as error:
             hint = why_no_path(self.path)
             reason = f"cannot be read: {getattr(error, 'strerror', None) or error}"
@@ -180,20 +196,6 @@ class UnusableSample:
 _PIL_LOCKS = tuple(threading.Lock() for _ in range(64))
 
 
-def is_flattened(X: Any) -> bool:
-    """Tell whether `X` holds one row of numbers per image."""
-    if isinstance(X, list | tuple):
-        try:
-            first = np.asarray(X[0]) if X and isinstance(X[0], list | tuple | np.ndarray) else None
-        except ValueError:  # ragged
-            return False
-        return first is not None and first.ndim == 1 and first.dtype.kind in "biufc"
-    if isinstance(X, torch.Tensor) or not hasattr(X, "__array__"):
-        return issparse(X) or getattr(X, "ndim", 0) == 2
-    values = np.asarray(X)
-    return values.ndim == 2 and (values.dtype.kind in "biufc" or (values.dtype.kind == "O" and values.shape[1] > 1))
-
-
 def as_samples(X: Any, image_shape: Sequence[int] | None = None, lenient: bool = False) -> list[Sample]:
     """Return the samples of `X`, in order.
 
@@ -208,145 +210,86 @@ def as_samples(X: Any, image_shape: Sequence[int] | None = None, lenient: bool =
 
     Raises
     ------
+    InvalidParameterError
+        If `image_shape` is no shape of an image.
     InvalidInputError
         If `X` as a whole has no legal form.
     InvalidImageError
         If samples have no legal form, listing them; files are not opened here.
     """
-    if isinstance(X, str | os.PathLike) and os.path.isdir(X):
-        raise InvalidInputError(
-            f"X is a folder, {os.fspath(X)!r}. Pass sktl.datasets.list_images(X), or load_image_folder(X).data."
-        )
-    if isinstance(X, Bunch):
-        raise InvalidInputError("X is a Bunch, such as load_image_folder returns. Pass its attribute `data`.")
-    if isinstance(X, str | os.PathLike | bytes | bytearray | Image.Image):
-        raise InvalidInputError(f"X is a single {_kind(X)}, not a list of images. Pass it in a list: [x].")
-    if isinstance(X, torch.Tensor):
-        X = _tensor_to_array(X)
-    elif hasattr(X, "iloc") or hasattr(X, "to_pandas"):
-        X = np.asarray(X)
-        X = X.astype(object) if X.dtype.kind not in "biufc" else X
-    if isinstance(X, np.ndarray):
-        if X.dtype.kind == "S":
-            raise InvalidInputError(
-                f"X is an array of dtype {X.dtype}, which cuts trailing zero bytes. Pass a list of bytes instead."
-            )
-        if X.dtype.kind not in "OUT":
-            return _from_pixel_array(X, image_shape, lenient)
-        X = _single_column(X)
-    if not isinstance(X, list | tuple):
-        raise InvalidInputError(f"X is a {_kind(X)}; it must be {LEGAL_FORMS}.")
-    if len(X) == 0:
-        raise InvalidInputError("X is empty: Found array with 0 sample(s). Pass at least one image.")
-    return _each(X, _from_element, lenient)
+    items = as_items(X, check_image_shape(image_shape))
+    if not isinstance(items, np.ndarray):
+        return _each(items, _from_element, lenient)
+    words = words_for(X)
+    if lenient and items.dtype.kind == "f":
+        return _each(items, lambda image: _from_pixels(image, words), lenient)
+    _check_whole(items, words)
+    return _each(items, lambda image: ArraySample(_channels_last(image)), lenient)
 
 
-def _each(items: Sequence[Any] | np.ndarray, make: Callable[[Any], Sample], lenient: bool) -> list[Sample]:
+def _each(items: Iterable[Any], make: Callable[[Any], Sample], lenient: bool) -> list[Sample]:
+    """Return a sample for each item; what to do about numbers that are not pixels follows from all of them."""
     samples: list[Sample] = []
-    failures = []
+    problems: dict[int, ImageProblem] = {}
     for position, item in enumerate(items):
         try:
             samples.append(make(item))
         except ImageProblem as problem:
-            samples.append(UnusableSample(_kind(item), str(problem)))
-            failures.append(ImageFailure(position, _kind(item), str(problem)))
+            samples.append(UnusableSample(kind_of(item), str(problem)))
+            problems[position] = problem
+    ranges = [found for found in problems.values() if isinstance(found, RangeProblem)]
+    failures = []
+    for position, found in problems.items():
+        reason = str(found.among(ranges) if isinstance(found, RangeProblem) else found)
+        samples[position] = UnusableSample(samples[position].name, reason)
+        failures.append(ImageFailure(position, samples[position].name, reason))
     if failures and not lenient:
         raise InvalidImageError(failures)
     return samples
 
 
-def _single_column(X: np.ndarray) -> list[Any]:
-    if X.ndim == 2 and X.shape[1] == 1:
-        X = X[:, 0]
-    if X.ndim != 1:
-        raise InvalidInputError(
-            f"X is an array of {X.dtype} and shape {X.shape}; paths and objects come as shape (n,) or (n, 1)."
-        )
-    return [str(item) if isinstance(item, np.str_) else item for item in X]
-
-
 def _from_element(item: Any) -> Sample:
+    if isinstance(item, np.ndarray) and item.ndim == 0 and item.dtype.kind in "OUT":
+        item = item.item()
     if isinstance(item, str | os.PathLike):
-        return FileSample(user_path(item))
-    if isinstance(item, bytes | bytearray | memoryview):
+        return FileSample(user_path(path_of(item)))
+    if isinstance(item, BYTES):
         return BytesSample(bytes(item))
     if isinstance(item, Image.Image):
         return PILSample(item)
-    if isinstance(item, torch.Tensor):
-        item = _tensor_to_array(item)
-    if isinstance(item, np.ndarray):
-        check_pixels(item)
-        return ArraySample(_channels_last(item))
-    raise ImageProblem("is not a path, bytes, array or PIL image")
+    if is_array(item):
+        return _from_pixels(to_array(item), words_for(item))
+    raise ImageProblem(why_no_image(item))
 
 
-def _from_pixel_array(X: np.ndarray, image_shape: Sequence[int] | None, lenient: bool) -> list[Sample]:
-    if X.ndim == 2 and image_shape is not None:
-        if X.shape[1] != np.prod(image_shape):
-            raise InvalidInputError(
-                f"image_shape={tuple(image_shape)} has {np.prod(image_shape)} values, but the rows of X have "
-                f"{X.shape[1]}: X has shape {X.shape}."
-            )
-        X = X.reshape(len(X), *image_shape)
-    elif X.ndim == 2 and X.shape[1]:
-        side = int(X.shape[1] ** 0.5)
-        shape = (side, side) if side * side == X.shape[1] else ("H", "W")
-        raise InvalidInputError(
-            f"X has shape {X.shape}: if each row is an image, say its shape, for instance "
-            f"image_shape=({shape[0]}, {shape[1]}); if X is one image, pass it in a list: [x]."
-        )
-    elif X.ndim == 3 and X.shape[2] in _CHANNELS and min(X.shape[:2]) > 4:
-        raise InvalidInputError(f"X has shape {X.shape}, like a single image. Pass it in a list: [x].")
-    if X.ndim not in (3, 4) or 0 in X.shape[1:]:
-        raise InvalidInputError(f"X has shape {X.shape}; it must be {LEGAL_FORMS}.")
-    if len(X) == 0:
-        raise InvalidInputError("X is empty: Found array with 0 sample(s). Pass at least one image.")
-    if lenient and X.dtype.kind == "f":
-        return _each(X, _from_element, lenient)
-    _check_whole(X)
-    return _each(X, lambda image: ArraySample(_channels_last(image)), lenient)
+def _from_pixels(array: np.ndarray, words: Words) -> ArraySample:
+    image = _channels_last(array)
+    check_pixels(array, words)
+    return ArraySample(image)
 
 
-def _check_whole(X: np.ndarray) -> None:
-    """Check all pixels at once, and sample by sample only to say where something is wrong."""
+def _check_whole(X: np.ndarray, words: Words) -> None:
+    """Check all pixels at once, and image by image only to say where something is wrong."""
     try:
-        check_pixels(X)
+        check_pixels(X, words)
     except ImageProblem as problem:
         if X.dtype.kind != "f":
             raise InvalidInputError(f"X {problem}.") from None
-        failures = _failures(X)
-        if len(failures) == 1 or not np.isfinite(X).all():
-            raise InvalidImageError(failures) from None
-        raise InvalidInputError(f"X {problem}. The first such image is X[{failures[0].position}].") from None
-
-
-def _failures(X: np.ndarray) -> list[ImageFailure]:
-    failures = []
-    for position, image in enumerate(X):
         try:
-            check_pixels(image)
-        except ImageProblem as problem:
-            failures.append(ImageFailure(position, "array", str(problem)))
-    return failures
+            _each(X, lambda image: _from_pixels(image, words), lenient=False)
+        except InvalidImageError as error:
+            if len(error.failures) == 1 or not isinstance(problem, RangeProblem):
+                raise
+            first = error.failures[0].position
+            raise InvalidInputError(f"X {problem}. The first such image is X[{first}].") from None
 
 
 def _channels_last(array: np.ndarray) -> np.ndarray:
-    if array.ndim == 2 or (array.ndim == 3 and array.shape[2] in _CHANNELS):
+    if array.ndim == 2 or (array.ndim == 3 and array.shape[2] in CHANNELS):
         return array
-    if array.ndim == 3 and array.shape[0] in _CHANNELS:
+    if array.ndim == 3 and array.shape[0] in CHANNELS:
         return array.transpose(1, 2, 0)
     raise ImageProblem(
         f"an image of shape {array.shape} has no axis of 1, 3 or 4 channels, last or first; "
         "pass shape (H, W), (H, W, C) or (C, H, W)"
     )
-
-
-def _tensor_to_array(tensor: torch.Tensor) -> np.ndarray:
-    tensor = tensor.detach().cpu()
-    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
-
-
-def _kind(item: Any) -> str:
-    if isinstance(item, str | os.PathLike):
-        return "path"
-    return "PIL image" if isinstance(item, Image.Image) else type(item).__name__

@@ -7,10 +7,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ._images import Sample, as_samples, is_flattened
+from ._images import Sample, as_samples
 from ._pixels import ImageProblem, decode
 from ._preprocessing import Preprocessing
-from .exceptions import ImageFailure, InvalidImageError, InvalidInputError
+from .exceptions import ImageFailure, InvalidImageError
 
 T = TypeVar("T")
 
@@ -50,23 +50,10 @@ def read_pictures(samples: Sequence[Sample], positions: Iterable[int], side: int
 def samples_for(estimator: Any, X: Any, image_shape: Sequence[int] | None = None) -> list[Sample]:
     """Return the samples of what is passed to an estimator, which may be a search or a pipeline around one of ours."""
     shape = _image_shape(estimator) if image_shape is None else image_shape
-    return as_samples(X if shape is None else _rows(X), shape)
+    return as_samples(X, shape)
 
 
 def _image_shape(estimator: Any) -> Sequence[int] | None:
     inner = getattr(estimator, "best_estimator_", estimator)
     steps = [step for _, step in getattr(inner, "steps", [])]
     return next(filter(None, map(_image_shape, steps)), None) if steps else getattr(inner, "image_shape", None)
-
-
-def _rows(X: Any) -> Any:
-    """Return flattened images, a list or objects, as an array of numbers, which is how an estimator reads them."""
-    if not (isinstance(X, list | tuple | np.ndarray) or hasattr(X, "iloc") or hasattr(X, "to_pandas")):
-        return X
-    if not is_flattened(X):
-        return X
-    try:
-        rows = np.asarray(X)
-        return rows.astype(float) if rows.dtype.kind == "O" else rows
-    except (TypeError, ValueError) as error:
-        raise InvalidInputError(f"X does not hold one row of numbers for each image: {error}") from error

@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from numbers import Integral
 from typing import ParamSpec, TypeVar
@@ -17,6 +17,8 @@ import numpy as np
 import PIL
 from PIL import Image, ImageFile, ImageOps, PngImagePlugin, TiffImagePlugin, features
 
+from ._advice import NUMPY, Numbers, Words, spanned
+from ._advice import PIL as PIL_WORDS
 from ._corrections import corrected, why_misread, without_texts
 from ._formats import why_undecodable
 from ._preprocessing import Preprocessing
@@ -38,8 +40,6 @@ _LIMIT_VARIABLE = "SKTL_MAX_PIXELS"
 _DEFAULT_LIMIT = 89_478_485  # that of Pillow, which it only warns about: a quarter of a GiB as RGB
 _ORIENTATION = 0x0112
 _TURNED = (5, 6, 7, 8)
-# Values of the largest white in data that people forget to scale: digits, 8, 10, 12 and 16 bits.
-_DIVISORS = (16, 255, 1023, 4095, 65535)
 
 
 class ImageProblem(Exception):  # noqa: N818 - a reason on its way to an InvalidImageError
@@ -85,6 +85,30 @@ def _origin(reader: object) -> tuple[str, str, str]:
     package, name = (str(getattr(reader, kind, "")) for kind in ("__module__", "__qualname__"))
     package = package.partition(".")[0]
     return package, name, str(getattr(sys.modules.get(package), "__version__", ""))
+
+
+class RangeProblem(ImageProblem):
+    """Numbers that are not pixels.
+
+    Parameters
+    ----------
+    numbers : Numbers
+        Of this image.
+    words : Words
+        For the remedy.
+    whole : Numbers or None
+        Of all such images of `X`, from which the remedy follows; None where only this one is known.
+    """
+
+    def __init__(self, numbers: Numbers, words: Words, whole: Numbers | None = None):
+        super().__init__(numbers.describe() + words.advise(whole or numbers))
+        self.numbers = numbers
+        self.words = words
+
+    def among(self, problems: Sequence[RangeProblem]) -> RangeProblem:
+        """Return the same problem with the remedy for all images of its kind."""
+        parts = [problem.numbers for problem in problems if problem.numbers.kind == self.numbers.kind]
+        return RangeProblem(self.numbers, self.words, spanned(parts))
 
 
 def content_key(content: bytes | np.ndarray) -> bytes:
@@ -204,6 +228,8 @@ def check_header(image: Image.Image) -> None:
     if problem := why_misread(image):
         raise ImageProblem(problem)
     width, height = image.size
+    if not width * height:
+        raise ImageProblem(f"has no pixels: {width} x {height}")
     if width * height > pixel_limit():
         raise ImageProblem(
             f"has {width} x {height} pixels, more than the limit of {pixel_limit():,}; shrink it, or raise the limit "
@@ -251,7 +277,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         raise ImageProblem("has 32-bit integer pixels, whose white is unknown; convert it to uint8 or to [0, 1]")
     if image.mode == "F":
         pixels = np.asarray(upright)
-        check_pixels(pixels)
+        check_pixels(pixels, PIL_WORDS)
         return _from_floats(pixels)
     if upright.has_transparency_data:
         return _on_white(upright)
@@ -290,36 +316,26 @@ def array_to_rgb(array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
 
 
-def check_pixels(array: np.ndarray) -> None:
-    """Raise `ImageProblem` unless the array holds uint8, or finite floats in [0, 1]."""
+def check_pixels(array: np.ndarray, words: Words = NUMPY) -> None:
+    """Raise `ImageProblem` unless the array holds uint8, or finite floats in [0, 1]; `words` are for its remedy."""
     if array.size == 0:
         raise ImageProblem(f"has no pixels: shape {array.shape}")
     if array.dtype == np.uint8:
         return
-    if array.dtype.kind in "iub":
-        raise ImageProblem(_integer_advice(array))
-    if array.dtype.kind != "f":
-        raise ImageProblem(f"has dtype {array.dtype}; pass uint8, or floats in [0, 1]")
-    low, high = float(array.min()), float(array.max())
+    if array.dtype == bool:
+        raise ImageProblem(words.explain(f"has dtype bool; for black and white pass {words.as_float}"))
+    if array.dtype.kind == "O":
+        advice = f"has dtype object; pass uint8, or floats in [0, 1]: {words.as_uint8} or {words.as_float}"
+        raise ImageProblem(words.explain(advice))
+    if array.dtype.kind not in "iuf":
+        name = "a structured dtype" if array.dtype.kind == "V" else f"dtype {array.dtype}"
+        # In the words of scikit-learn, as for arrays without rows or columns.
+        known = " (Complex data not supported)" if array.dtype.kind == "c" else ""
+        raise ImageProblem(f"has {name}; pass uint8, or floats in [0, 1]{known}")
+    low, high = array.min(), array.max()
     if not np.isfinite(low) or not np.isfinite(high):
         found = "NaN" if np.isnan(low) or np.isnan(high) else "infinity"
         raise ImageProblem(f"contains {found}; every pixel must be a finite number")
-    if low < 0 or high > 1:
-        raise ImageProblem(_range_advice(low, high))
-
-
-def _integer_advice(array: np.ndarray) -> str:
-    if array.dtype == bool:
-        return "has dtype bool; for black and white pass x.astype(float)"
-    low, high = int(array.min()), int(array.max())
-    if low >= 0 and high <= 255:
-        return f"has dtype {array.dtype} with values from {low} to {high}; pass x.astype(np.uint8)"
-    return f"has dtype {array.dtype}, whose white is unknown; " + _range_advice(low, high)
-
-
-def _range_advice(low: float, high: float) -> str:
-    if low < 0:
-        return f"has values from {low:g} to {high:g}; floats must lie in [0, 1]: undo the normalisation, or rescale"
-    divisor = next((d for d in _DIVISORS if high <= d), None)
-    advice = f"pass x / {divisor} if white is {divisor}" if divisor else "divide by the value of white"
-    return f"has values up to {high:g}; floats must lie in [0, 1]: {advice}"
+    numbers = Numbers(float(low), float(high), str(array.dtype), "f" if array.dtype.kind == "f" else "i")
+    if not numbers.is_pixels:
+        raise RangeProblem(numbers, words)

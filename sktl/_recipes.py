@@ -7,6 +7,7 @@ import os
 from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from ._nets import Recipe, TailRecipe
 from ._optimizers import OptimizerName, check_optimizer, has_option, option_names, rehearse
 from ._paths import is_utf8, user_path
 from ._torch import computes_in_bfloat16
+from ._values import plain
 from ._warnings import warn
 from .exceptions import BackboneWarning, InvalidParameterError
 
@@ -49,8 +51,9 @@ _UNUSED_BY_LBFGS = {
 }  # fmt: skip
 
 
-def resolve_recipe(estimator: Any, n_trainable: int, n_samples: int, n_features: int, device: torch.device) -> Recipe:
+def resolve_recipe(classifier: Any, n_trainable: int, n_samples: int, n_features: int, device: torch.device) -> Recipe:
     """Return the recipe that the checked parameters of a classifier describe for so many images and features."""
+    estimator = SimpleNamespace(**{name: plain(value) for name, value in vars(classifier).items()})
     head = _head_recipe(estimator, n_samples, n_features)
     return _tail_recipe(estimator, head, n_trainable, n_samples, device) if n_trainable else head
 

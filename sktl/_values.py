@@ -19,10 +19,19 @@ from .exceptions import ImageFailure, InvalidParameterError
 _CLASSES = {cls.__name__: cls for cls in (Preprocessing, Recipe, TailRecipe, RandomChange, ImageFailure)}
 
 
+def plain(value: Any) -> Any:
+    """Return a scalar of NumPy as the number, text or bool of Python that it stands for, and all else as it is.
+
+    Small integers of NumPy overflow, and floats of half precision round what is computed with them.
+    """
+    if not isinstance(value, np.generic):
+        return value
+    return float(value) if isinstance(value, np.longdouble) else value.item()
+
+
 def encode(value: Any, name: str) -> Any:
     """Return a value as JSON, types kept; `name` is what an error calls it."""
-    if isinstance(value, np.generic):
-        value = value.item()
+    value = plain(value)
     if isinstance(value, WeightsEnum):
         return str(value)
     if value is None or isinstance(value, bool | int | str):

@@ -16,14 +16,14 @@ PACKAGE = Path(sktl.__file__).parent
 # Each file imports only from files above it.
 ORDER = [
     "_words", "exceptions", "_version", "_warnings", "_paths", "_optional", "_isolation", "_torch", "_preprocessing",
-    "_formats", "_corrections", "_pixels", "_images", "_weights", "_sources", "_catalogue", "_stages", "_augmentation",
-    "_decoder", "_cut", "_backbones", "_folding", "_openvino", "_trunk", "_engines", "_database", "_store", "_cache",
-    "_pass", "_callbacks", "_progress", "_checking", "_features", "_columns", "_labels", "_optimizers", "_scoring",
-    "_nets", "_net_params", "_values", "_model_file", "_checkpoints", "_training", "_batches", "_gradients",
-    "_finetuning", "_transfer", "_recipes", "_saving", "_summary", "_base", "_classifier", "_encoder", "_loading",
-    "_model_card", "_hub_access", "_hub", "_pictures", "_drawing", "_training_curve", "_predictions", "_gradcam",
-    "_saliency", "_feature_map", "_logme", "_ranking", "_selection", "_synthetic", "_folders", "_layouts", "datasets",
-    "__init__", "_cli_words", "_cli_options", "_cli", "__main__",
+    "_advice", "_formats", "_corrections", "_pixels", "_containers", "_images", "_weights", "_sources", "_catalogue",
+    "_stages", "_augmentation", "_decoder", "_cut", "_backbones", "_folding", "_openvino", "_trunk", "_engines",
+    "_database", "_store", "_cache", "_pass", "_callbacks", "_progress", "_checking", "_features", "_columns",
+    "_labels", "_optimizers", "_scoring", "_nets", "_net_params", "_values", "_model_file", "_checkpoints", "_training",
+    "_batches", "_gradients", "_finetuning", "_transfer", "_recipes", "_saving", "_summary", "_base", "_classifier",
+    "_encoder", "_loading", "_model_card", "_hub_access", "_hub", "_pictures", "_drawing", "_training_curve",
+    "_predictions", "_gradcam", "_saliency", "_feature_map", "_logme", "_ranking", "_selection", "_synthetic",
+    "_folders", "_layouts", "datasets", "__init__", "_cli_words", "_cli_options", "_cli", "__main__",
 ]  # fmt: skip
 ONLY_IN = {
     "torchvision.models": {"_sources"},
@@ -36,9 +36,9 @@ ONLY_IN = {
     "click": {"_cli", "_cli_options"},
     "pandas": {"_ranking"},
     "sklearn": {
-        "_callbacks", "_images", "_columns", "_labels", "_scoring", "_net_params", "_training", "_base", "_classifier",
-        "_encoder", "_loading", "_hub", "_training_curve", "_predictions", "_saliency", "_feature_map", "_selection",
-        "datasets", "_cli",
+        "_callbacks", "_containers", "_columns", "_labels", "_scoring", "_net_params", "_training", "_base",
+        "_classifier", "_encoder", "_loading", "_hub", "_training_curve", "_predictions", "_saliency", "_feature_map",
+        "_selection", "datasets", "_cli",
     },
     "sklearn.callback": {"_callbacks"},
     "captum": {"_gradcam"},

@@ -21,7 +21,9 @@ from numpy.testing import assert_array_equal
 from PIL import Image
 from processes import in_child, needs_fork
 
-from sktl import Preprocessing, PretrainedImageClassifier, PretrainedImageEncoder, check_images
+from sktl import Preprocessing, PretrainedImageClassifier, PretrainedImageEncoder, check_images, rank_backbones
+from sktl._images import as_samples
+from sktl._pictures import read_pictures
 from sktl._pixels import ImageProblem, decode
 from sktl.exceptions import InvalidImageError, InvalidImageWarning, InvalidInputError, InvalidParameterError
 
@@ -166,6 +168,89 @@ def test_objects_without_a_legal_form_are_skipped_too():
         assert_array_equal(clf.decision_function(good), classifier().fit(good, y[:6]).decision_function(good))
 
 
+def closed_image():
+    with Image.open(BytesIO(saved())) as image:
+        pass
+    return image
+
+
+PHOTO_OF_8 = RNG.integers(0, 256, (8, 9, 3), np.uint8)
+# Objects of every kind, with whether they are images.
+OBJECTS = {
+    "crop without width": (NOISE.crop((40, 5, 40, 9)), False),
+    "crop without height": (NOISE.crop((0, 5, 4, 5)), False),
+    **{f"no pixels of mode {mode}": (Image.new(mode, (0, 5)), False) for mode in ("1", "P", "F", "I;16", "RGBA")},
+    "closed": (closed_image(), False),
+    "NaN": (Image.fromarray(np.full((5, 5), np.nan, np.float32)), False),
+    "floats to 255": (Image.fromarray(np.full((5, 5), 255, np.float32)), False),
+    "32 bits": (Image.new("I", (5, 5)), False),
+    **{
+        mode: (Image.new(mode, (6, 5)), True) for mode in ("1", "La", "LA", "PA", "HSV", "CMYK", "LAB", "RGBa", "I;16B")
+    },
+    "one pixel": (Image.new("L", (1, 1)), True),
+    "one row": (Image.new("L", (1_000_000, 1)), True),
+    "one row of an array": (np.zeros((1, 100_000), np.uint8), True),
+    "too many pixels": (Image.new("1", (10_000, 9_000)), False),
+    "two channels": (PHOTO_OF_8[..., :2], False),
+    "five channels": (np.zeros((8, 8, 5)), False),
+    "no rows": (np.zeros((0, 8, 3), np.uint8), False),
+    "objects": (PHOTO_OF_8.astype(object), False),
+    "masked": (np.ma.masked_greater(PHOTO_OF_8, 9), False),
+    "structured": (np.zeros((5, 5), "u1,u1"), False),
+    "reversed": (PHOTO_OF_8[::-1, ::-1], True),
+    "empty bytes": (b"", False),
+    "missing": (None, False),
+    "path that is none": ("a\0b", False),
+}
+
+
+@pytest.mark.parametrize("name", OBJECTS)
+def test_whoever_looks_at_an_object_agrees_whether_it_is_an_image(name):
+    item, is_image = OBJECTS[name]
+    X, y = [NOISE, PHOTO_OF_8, item, saved(), PHOTO_OF_8[::-1]], [0, 1, 0, 1, 0]
+    failures = check_images(X)
+    assert [failure.position for failure in failures] == [2] * (not is_image)
+    fitted = classifier().fit(X[:2], y[:2])
+    encoder = PretrainedImageEncoder(backbone=Pixels).fit(X[:2])
+    uses = (
+        lambda: classifier().fit(X, y), lambda: fitted.predict(X), lambda: encoder.transform(X),
+        lambda: classifier(backbone=small_conv_net, trainable_stages=1, augmentation=None).fit(X, y),
+        lambda: rank_backbones(X, y, [Pixels], cv=2, random_state=0),
+        lambda: read_pictures(as_samples(X), range(len(X)), 64),
+    )  # fmt: skip
+    for use in uses:
+        if is_image:
+            use()
+            continue
+        with pytest.raises(InvalidImageError) as raised:
+            use()
+        assert list(raised.value.failures) == failures
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InvalidImageWarning)
+        skipping = classifier(invalid_images="skip").fit(X, y)
+    assert list(skipping.invalid_images_) == failures
+
+
+def test_an_augmentation_that_leaves_no_pixels_is_named():
+    clf = classifier(
+        backbone=small_conv_net,
+        trainable_stages=1,
+        augmentation=lambda image: image.crop((0, 0, 0, 5)),
+        freeze_epochs=0,
+    )
+    with pytest.raises(InvalidImageError, match=r"has no pixels: 0 x 5"):
+        clf.fit([NOISE, PHOTO_OF_8], [0, 1])
+
+
+def test_an_image_that_cannot_be_resized_is_found_by_the_check(monkeypatch):
+    def resize(image, *args, **options):
+        raise MemoryError("too long")
+
+    monkeypatch.setattr(Image.Image, "resize", resize)
+    (failure,) = check_images([np.full((7, 9), 123, np.uint8)])  # not remembered from before
+    assert failure.reason == "has 9 x 7 pixels, which cannot be resized: too long; crop it"
+
+
 def test_a_class_of_which_nothing_is_left_is_an_error():
     X = [saved(), saved(), b"", b"", saved(), b""]
     with pytest.raises(
@@ -199,7 +284,7 @@ def test_good_images_are_kept_when_others_raise_and_decoded_once_when_checked(tm
     seen = (tmp_path / "log").read_text().split()
     assert [seen.count(hashlib.md5(row.tobytes()).hexdigest()) for row in features] == [1] * 9
     decoded = []
-    monkeypatch.setattr("sktl._checking.decode", lambda content, _: decoded.append(content))
+    monkeypatch.setattr("sktl._checking.network_pixels", lambda content, _: decoded.append(content))
     for _ in range(2):
         classifier(invalid_images="skip", cache=tmp_path / "cache").fit(X, y[:9])
         assert sorted(decoded) == sorted(X)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import glob
 import io
 import os
 import re
 import threading
+import urllib.parse
+import urllib.request
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,7 +23,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from sktl._images import FileSample, as_samples, is_flattened
+from sktl._containers import is_flattened
+from sktl._images import FileSample, as_samples
 from sktl._pixels import ImageProblem, decode
 from sktl._preprocessing import Preprocessing
 from sktl.exceptions import InvalidImageError, InvalidInputError
@@ -340,7 +344,7 @@ def test_floats_out_of_range_name_the_first_sample_and_the_divisor(white, first,
 def test_one_float_image_out_of_range_among_many_is_the_only_one_named():
     X = np.zeros((5, 6, 6))
     X[3, 0, 0] = -0.5
-    with pytest.raises(InvalidImageError, match=r"X\[3\].*values from -0.5 to 0.*undo the normalisation") as raised:
+    with pytest.raises(InvalidImageError, match=r"X\[3\].*values from -0.5 to 0.*undo the normalization") as raised:
         as_samples(X)
     assert [failure.position for failure in raised.value.failures] == [3]
 
@@ -464,10 +468,34 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
             as_samples([path])[0].read()
 
 
-@pytest.mark.parametrize("url", ["https://example.org/cat.jpg", "file:///tmp/cat.jpg", "s3://bucket/cat.jpg"])
-def test_a_url_is_named_with_the_remedy(url):
-    with pytest.raises(ImageProblem, match="is a URL; download it first"):
+@pytest.mark.parametrize(
+    ("url", "reader"),
+    [("https://example.org/cat.jpg", "urllib.request.urlopen(x)"), ("s3://bucket/cat*.jpg", "fsspec.open(x).open()")],
+)
+def test_a_url_is_named_with_the_remedy(url, reader):
+    with pytest.raises(
+        ImageProblem, match=re.escape(f"is a URL; download it first, or pass its bytes: {reader}.read()")
+    ):
         as_samples([url])[0].read()
+
+
+def remedied(x):
+    """What comes of the code that the reason advises."""
+    with pytest.raises(ImageProblem) as raised:
+        as_samples([x])[0].read()
+    names = {"os": os, "glob": glob, "urllib": urllib, "x": x}
+    return eval(re.split(r"pass (?:the files that|the path:)? ?", str(raised.value))[1].removesuffix(" returns"), names)
+
+
+def test_the_remedy_for_a_path_that_is_written_otherwise_works(tmp_path, monkeypatch):
+    file = tmp_path / "a b.png"
+    file.write_bytes(png(np.zeros((5, 5), np.uint8)))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for x in (f"{file}\n", f" {file}\r\n", Path(f"{file}\n"), file.as_uri()):
+        assert remedied(x) == str(file)
+    assert remedied(f"{tmp_path}/a*.png") == [str(file)]
+    if os.sep == "/":
+        assert remedied(str(file).replace("/", "\\")) == str(file)
 
 
 def test_a_directory_is_named_with_the_remedy(tmp_path):

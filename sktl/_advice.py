@@ -1,0 +1,159 @@
+"""What to do about numbers that are not pixels. Followed to the letter, it gives pixels that are accepted and right.
+
+White is the same for all images of `X`, so advice follows from the numbers of all of them: divided by a white of its
+own, a dark image would come out as bright as the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+# Floats a hair outside [0, 1], such as MinMaxScaler gives them: they round to 0 and 255.
+ROUNDING = 1e-6
+# Values of white in data that people forget to scale: 8, 10, 12 and 16 bits. Half of it must be reached.
+_WHITES = (255, 1023, 4095, 65535)
+_DIGITS_WHITE = 16  # of sklearn.datasets.load_digits, which reaches it
+# What resampling and noise add to pixels in [0, 1]; more is another range.
+_OVERSHOOT = 0.5
+# Values of images from which a mean was subtracted, and that were divided by a standard deviation, are smaller.
+_MOST_STANDARDIZED = 10
+_CT_BELOW = -128  # the least of eight bits
+
+
+@dataclass(frozen=True)
+class Words:
+    """How the array of an image, `x`, is computed with.
+
+    Parameters
+    ----------
+    as_float, as_uint8 : str
+        `x` as floats, and as bytes.
+    clip : str
+        With a place for what is clipped to [0, 1].
+    meaning : str
+        What `x` is, where it is not what was passed.
+    sees_all : bool
+        Whether the numbers of all images of `X` are known; of a file only its own are.
+    """
+
+    as_float: str = "x.astype(float)"
+    as_uint8: str = "x.astype(np.uint8)"
+    clip: str = "np.clip({}, 0, 1)"
+    meaning: str = ""
+    sees_all: bool = True
+
+    def advise(self, numbers: Numbers) -> str:
+        """Return what to pass instead of numbers with this range."""
+        return self.explain(_advice(numbers, self))
+
+    def explain(self, advice: str) -> str:
+        """Return advice with what `x` is in it."""
+        return f"{advice} (x = {self.meaning})" if self.meaning else advice
+
+
+NUMPY = Words()
+OTHERS = Words(meaning="np.asarray(x)")
+PIL = Words(meaning="np.asarray(image)", sees_all=False)
+TORCH = Words("x.float()", "x.to(torch.uint8)", "({}).clamp(0, 1)")
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """The range of the numbers of one image or more.
+
+    Parameters
+    ----------
+    low, high : float
+    dtype : str
+    kind : str
+        Of the dtype: "f" for floats, "i" for integers.
+    """
+
+    low: float
+    high: float
+    dtype: str
+    kind: str
+
+    @property
+    def is_pixels(self) -> bool:
+        """Whether these are floats in [0, 1]."""
+        return self.kind == "f" and self.low >= -ROUNDING and self.high <= 1 + ROUNDING
+
+    def describe(self) -> str:
+        """Return the range in words."""
+        if self.kind != "f":
+            unknown = "" if self.low >= 0 and self.high <= 255 else ", whose white is unknown,"
+            return f"has dtype {self.dtype}{unknown} with values from {_shown(self.low)} to {_shown(self.high)}; "
+        values = f"from {_shown(self.low)} to" if self.low < 0 else "up to"
+        return f"has values {values} {_shown(self.high)}; floats must lie in [0, 1]: "
+
+
+def spanned(parts: Sequence[Numbers]) -> Numbers:
+    """Return the range of several images of one kind."""
+    dtypes = {part.dtype for part in parts}
+    dtype = "float16" if "float16" in dtypes else parts[0].dtype
+    return replace(parts[0], low=min(p.low for p in parts), high=max(p.high for p in parts), dtype=dtype)
+
+
+def _shown(value: float) -> str:
+    """Return a number in digits that tell it from 1 where it is not rounding."""
+    return f"{value:.7g}"
+
+
+def _advice(numbers: Numbers, words: Words) -> str:
+    if numbers.kind != "f":
+        return _integer_advice(numbers, words)
+    low, high = numbers.low, numbers.high
+    # A range around zero that is narrow was centered, and clipping would cut off its lower half.
+    if low > -_OVERSHOOT and high < 1 + _OVERSHOOT and (high > _OVERSHOOT or low > -0.1):
+        clipped = f"pass {words.clip.format('x')}"
+        return clipped if words.sees_all else f"{clipped} if white is 1, else divide all images by the value of white"
+    if low >= 0:
+        return _white_advice(numbers, words)
+    if low >= -1 - ROUNDING and high <= 1 + ROUNDING:
+        return "undo the normalization: pass (x + 1) / 2 if black is -1 and white is 1, or the original images"
+    if max(-low, high) <= _MOST_STANDARDIZED:
+        return "undo the normalization: pass x * std + mean, or the original images"
+    return _window_advice(numbers, words)
+
+
+def _integer_advice(numbers: Numbers, words: Words) -> str:
+    low, high = numbers.low, numbers.high
+    if low < 0:
+        return _window_advice(numbers, words)
+    if high > 255:
+        return _white_advice(numbers, words)
+    if high > 127:
+        return f"pass {words.as_uint8}"
+    white = {0: 1, 1: 1, _DIGITS_WHITE: _DIGITS_WHITE}.get(int(high))
+    return f"pass {words.as_uint8} if white is 255, or {_divided(numbers, words, white)}"
+
+
+def _white_advice(numbers: Numbers, words: Words) -> str:
+    white = next((white for white in _WHITES if numbers.high <= white), 0)
+    if words.sees_all and numbers.high == _DIGITS_WHITE:
+        white = _DIGITS_WHITE
+    explained = white / 2 < numbers.high if words.sees_all else white == numbers.high
+    if not white or not explained:
+        return f"divide by the value of white, the same for all images: pass {_quotient(numbers, words, 'white')}"
+    return f"pass {_divided(numbers, words, white)}; scale all images alike"
+
+
+def _divided(numbers: Numbers, words: Words, white: int | None) -> str:
+    if white is None:
+        return f"{_quotient(numbers, words, 'white')} for another value of white"
+    return f"{words.as_float if white == 1 else _quotient(numbers, words, str(white))} if white is {white}"
+
+
+def _quotient(numbers: Numbers, words: Words, divisor: str) -> str:
+    # Half precision does not hold 65535, and torch does not divide unsigned integers.
+    exact = numbers.dtype in ("float32", "float64") or (words != TORCH and numbers.dtype != "float16")
+    return f"{'x' if exact else words.as_float} / {divisor}"
+
+
+def _window_advice(numbers: Numbers, words: Words) -> str:
+    # As floats, since differences of small integers overflow.
+    scaled = words.clip.format(f"({words.as_float} - black) / (white - black)")
+    ct = ", of a CT a window such as black = -160 and white = 240" if numbers.low < _CT_BELOW else ""
+    return f"pass {scaled} with the values of black and white{ct}; scale all images alike"
