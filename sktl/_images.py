@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import stat
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from ._containers import (
     words_for,
 )
 from ._formats import why_no_path
+from ._isolation import fork_safe_lock
 from ._paths import user_path
 from ._pixels import ImageProblem, RangeProblem, array_to_rgb, check_header, check_pixels, pil_to_rgb
 from .exceptions import ImageFailure, InvalidImageError, InvalidInputError
@@ -193,7 +193,7 @@ class UnusableSample:
         raise ImageProblem(self.reason)
 
 
-_PIL_LOCKS = tuple(threading.Lock() for _ in range(64))
+_PIL_LOCKS = tuple(fork_safe_lock() for _ in range(64))
 
 
 def as_samples(X: Any, image_shape: Sequence[int] | None = None, lenient: bool = False) -> list[Sample]:

@@ -22,6 +22,14 @@ _CPU = torch.device("cpu")
 _DENORMAL = np.float32(1e-40)
 
 
+def fork_safe_lock() -> threading.Lock:
+    """Return a lock that is free in a forked child, where the thread that held it may not exist."""
+    lock = threading.Lock()
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=lock._at_fork_reinit)  # type: ignore[attr-defined]
+    return lock
+
+
 class Loan(Generic[State]):
     """State of the process that is set while at least one block needs it, and put back when the last one ends.
 
@@ -37,13 +45,7 @@ class Loan(Generic[State]):
         self._take = take
         self._give_back = give_back
         self._users = 0
-        self._renew_lock()
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._renew_lock)
-
-    def _renew_lock(self) -> None:
-        # A thread that the forked child does not have may hold the old one.
-        self._lock = threading.Lock()
+        self._lock = fork_safe_lock()
 
     def __enter__(self) -> None:
         with self._lock:

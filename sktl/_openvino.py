@@ -23,9 +23,10 @@ import joblib
 import numpy as np
 import torch
 
+from ._isolation import fork_safe_lock
 from .exceptions import EngineError, EngineNotInstalledError
 
-_import_lock = threading.Lock()
+_import_lock = fork_safe_lock()
 
 # OpenVINO would otherwise compute in bfloat16 where the processor can, quantise activations of fully connected layers,
 # pin its threads to cores, the same ones in each process, and leave the second thread of a core alone.

@@ -6,7 +6,6 @@ import functools
 import hashlib
 import os
 import sys
-import threading
 import warnings
 from collections.abc import Callable, Sequence
 from io import BytesIO
@@ -21,6 +20,7 @@ from ._advice import NUMPY, Numbers, Words, spanned
 from ._advice import PIL as PIL_WORDS
 from ._corrections import corrected, why_misread, without_texts
 from ._formats import why_undecodable
+from ._isolation import fork_safe_lock
 from ._preprocessing import Preprocessing
 from ._warnings import warn
 from ._words import LONGEST_REASON, one_line
@@ -149,7 +149,7 @@ def _decode_file(content: bytes, preprocessing: Preprocessing) -> Image.Image:
         raise ImageProblem(why_undecodable(content, error)) from error
 
 
-_QUIET = threading.Lock()
+_QUIET = fork_safe_lock()
 
 
 def _despite_warnings(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
@@ -228,7 +228,7 @@ def check_header(image: Image.Image) -> None:
     if problem := why_misread(image):
         raise ImageProblem(problem)
     width, height = image.size
-    if not width * height:
+    if not width * height and not isinstance(image, ImageFile.StubImageFile):  # which cannot be decoded, and say why
         raise ImageProblem(f"has no pixels: {width} x {height}")
     if width * height > pixel_limit():
         raise ImageProblem(
