@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from ._base import PretrainedImageBase
 from ._classifier import PretrainedImageClassifier
 from ._encoder import PretrainedImageEncoder
-from ._hub_access import MODEL_FILE, check_access, check_repo_id, check_text, explained, open_hub
+from ._hub_access import MODEL_FILE, check_access, check_repo_id, check_text, explained, fetch_model, open_hub
 from ._loading import load
 from ._model_card import check_metrics, model_card
 from ._model_file import write_model
@@ -211,9 +211,7 @@ def load_from_hub(
     if revision is not None:
         check_text("revision", revision)
     with explained(f"No model could be fetched from {repo_id!r}", token):
-        path = hub.hf_hub_download(
-            repo_id, MODEL_FILE, revision=revision, token=token, endpoint=endpoint, cache_dir=cache_dir
-        )
+        path = fetch_model(hub, repo_id, revision, endpoint, token=token, cache_dir=cache_dir)
     try:
         return load(path, device)
     except ModelFileError as error:

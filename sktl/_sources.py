@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import math
-import urllib.error
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from torchvision.models import WeightsEnum
 from torchvision.models.vision_transformer import VisionTransformer, interpolate_embeddings
 
 from . import _weights
+from ._downloads import fetch, fetch_from_hub, in_hub_cache, kept_at
 from ._preprocessing import Preprocessing
 from .exceptions import BackboneError
 
@@ -171,7 +171,7 @@ class TorchvisionNetwork(_Network):
     def whereabouts(self) -> tuple[str, bool]:
         """Return where its published weights come from, and whether they are on this machine."""
         weights = torchvision_weights(self.name).DEFAULT
-        path = _weights.kept_at(weights.url)
+        path = kept_at(weights.url)
         return f"{weights.name}, {weights.meta['_file_size']:.0f} MB from {urlsplit(weights.url).netloc}", path.exists()
 
     def count_parameters(self) -> int:
@@ -186,7 +186,7 @@ class TorchvisionNetwork(_Network):
             size = image_size or self.preprocessing.crop[0]
         else:
             weights = torchvision_weights(self.name)[self.origin.name]
-            _weights.fetch(weights.url)
+            fetch(weights.url)
             # torchvision's own builder knows the arguments that each of its weights needs.
             module = torchvision.models.get_model(self.name, weights=weights, progress=False)
             if image_size is None or image_size == self.preprocessing.crop[0] or not self._fixed_size():
@@ -242,9 +242,9 @@ class TimmNetwork(_Network):
         """Return where its published weights come from, and whether they are on this machine."""
         config = self._config()
         if repository := config.get("hf_hub_id"):
-            return f"Hugging Face, {repository}", _in_hub_cache(repository, config.get("hf_hub_filename")) is not None
+            return f"Hugging Face, {repository}", in_hub_cache(repository, config.get("hf_hub_filename")) is not None
         if url := config.get("url"):
-            return urlsplit(url).netloc, _weights.kept_at(url).exists()
+            return urlsplit(url).netloc, kept_at(url).exists()
         return "none published", False
 
     def count_parameters(self) -> int:
@@ -295,9 +295,9 @@ class TimmNetwork(_Network):
     def _fetch(self) -> Path:
         config = self._config()
         if config.get("hf_hub_id"):
-            return _fetch_from_hub(config["hf_hub_id"], config.get("hf_hub_filename"))
+            return fetch_from_hub(config["hf_hub_id"], config.get("hf_hub_filename"))
         if config.get("url"):
-            return _weights.fetch(config["url"])
+            return fetch(config["url"])
         raise BackboneError(
             f"timm has no pretrained weights for {self.name!r}. Pass weights=<path of a local file>, or weights=None "
             "to start from random ones."
@@ -316,47 +316,6 @@ def timm_preprocessing(config: dict[str, Any], name: str) -> Preprocessing:
     scaled = (math.floor(height / data["crop_pct"]), math.floor(width / data["crop_pct"]))
     resize = scaled if data["crop_mode"] == "squash" else min(scaled)
     return Preprocessing(resize, (height, width), data["interpolation"], tuple(data["mean"]), tuple(data["std"]))
-
-
-def _fetch_from_hub(repository: str, file_name: str | None) -> Path:
-    """Return a verified local copy of weights from the Hugging Face hub."""
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
-
-    if (kept := _in_hub_cache(repository, file_name)) is not None:
-        return _verified_by_hub(kept)
-    names = _hub_names(file_name)
-    failure: Exception = FileNotFoundError(f"it has none of the files {', '.join(names)}")
-    for name in names:
-        try:
-            return _verified_by_hub(Path(hf_hub_download(repository, name)))
-        except LocalEntryNotFoundError as error:  # no connection: the next name would only wait for it again
-            failure = error
-            break
-        except EntryNotFoundError:
-            continue
-        except (HfHubHTTPError, urllib.error.URLError, OSError) as error:
-            failure = error
-    raise _weights.unavailable(repository, "the Hugging Face cache", failure)
-
-
-def _hub_names(file_name: str | None) -> list[str]:
-    return [file_name] if file_name else ["model.safetensors", "pytorch_model.bin"]
-
-
-def _in_hub_cache(repository: str, file_name: str | None) -> Path | None:
-    """Return the local copy of weights from the Hugging Face hub, if there is one."""
-    from huggingface_hub import try_to_load_from_cache
-
-    found = (try_to_load_from_cache(repository, name) for name in _hub_names(file_name))
-    return next((Path(path) for path in found if isinstance(path, str)), None)
-
-
-def _verified_by_hub(path: Path) -> Path:
-    """Return a file of the hub's cache, which names a large file by its SHA-256 as published."""
-    published = path.resolve().name
-    _weights.verify(path, published if len(published) == 64 else None)
-    return path
 
 
 # ------------------------------------------------------------------------------------------------------------- packaged

@@ -1,13 +1,10 @@
-"""Files of pretrained weights to checked state dicts: found or fetched, verified, never executed."""
+"""Files of pretrained weights to checked state dicts: verified, never executed."""
 
 from __future__ import annotations
 
 import hashlib
-import http.client
 import os
 import re
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from io import BufferedReader
 from pathlib import Path
@@ -15,7 +12,6 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from filelock import FileLock
 
 from ._paths import is_utf8
 from .exceptions import (
@@ -32,9 +28,7 @@ StateDict = dict[str, torch.Tensor]
 _WRAPPERS = ("state_dict_ema", "model_ema", "ema", "state_dict", "model_state_dict", "model", "module", "net")
 _PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "net.")
 _LISTED_KEYS = 5
-_ATTEMPTS = 2
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(?=\d)")
-_HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.")
 
 
 def file_digest(path: str | os.PathLike[str]) -> str:
@@ -77,74 +71,6 @@ def verify(path: str | os.PathLike[str], published: str | None) -> str:
             "is damaged or not what it says. Delete it, and it is fetched again."
         )
     return digest
-
-
-def published_hash(file_name: str) -> str | None:
-    """Return the beginning of the SHA-256 that PyTorch's convention puts into file names, if there is one."""
-    found = _HASH_IN_NAME.search(file_name)
-    return found.group(1) if found else None
-
-
-def kept_at(url: str) -> Path:
-    """Return where the local copy of a file of weights is, or would be: in torch's hub directory."""
-    return Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
-
-
-def fetch(url: str, progress: bool = False) -> Path:
-    """Return the local copy of a file of weights, downloading it to torch's hub directory if it is not there.
-
-    Raises
-    ------
-    WeightsUnavailableError
-        If it has to be downloaded and cannot.
-    WeightsCorruptError
-        If its bytes are not those that were published.
-    """
-    path = kept_at(url)
-    published = published_hash(path.name)
-    if not path.exists():
-        locks = path.parent / ".sktl-locks"
-        locks.mkdir(parents=True, exist_ok=True)
-        with FileLock(locks / f"{path.name}.lock"):  # another process may be fetching it
-            if not path.exists():
-                _download(url, path, published, progress)
-    verify(path, published)
-    return path
-
-
-def _download(url: str, path: Path, published: str | None, progress: bool) -> None:
-    """Download a file, once more if it arrives damaged; it has its name only when it is whole."""
-    for attempt in range(_ATTEMPTS):
-        try:
-            torch.hub.download_url_to_file(url, str(path), published, progress)
-            if published is None:
-                _check_length(url, path)
-            return
-        except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
-            raise unavailable(url, path, error) from error
-        except (RuntimeError, http.client.IncompleteRead) as error:
-            if attempt == _ATTEMPTS - 1:
-                raise WeightsCorruptError(f"The weights from {url} arrived damaged: {error}. Try again.") from error
-
-
-def _check_length(url: str, path: Path) -> None:
-    """Refuse a download without a published hash that broke off, which torch takes for the whole."""
-    with urllib.request.urlopen(url) as answer:
-        announced = answer.length
-    if announced is not None and path.stat().st_size != announced:
-        size = path.stat().st_size
-        path.unlink()
-        raise RuntimeError(f"{size} of {announced} bytes")
-
-
-def unavailable(what: str, path: object, error: Exception) -> WeightsUnavailableError:
-    """Return the error for weights that are not at hand and cannot be fetched."""
-    reason = getattr(error, "reason", None) or error
-    return WeightsUnavailableError(
-        f"The weights {what} are not on this machine and could not be downloaded ({reason}). Connect to the network "
-        f"once, or copy the file to {path}, or pass weights=<path of a local file>, or use the bundled "
-        'backbone="efficientnet_lite0", which needs no download.'
-    )
 
 
 def not_installed(backbone: str, package: str) -> WeightsUnavailableError:

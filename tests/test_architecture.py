@@ -16,13 +16,13 @@ PACKAGE = Path(sktl.__file__).parent
 # Each file imports only from files above it.
 ORDER = [
     "exceptions", "_version", "_warnings", "_paths", "_optional", "_torch", "_preprocessing", "_pixels", "_images",
-    "_weights", "_sources", "_catalogue", "_stages", "_augmentation", "_decoder", "_cut", "_backbones", "_folding",
-    "_openvino", "_trunk", "_engines", "_database", "_store", "_cache", "_pass", "_callbacks", "_progress", "_checking",
-    "_features", "_labels", "_optimizers", "_nets", "_values", "_model_file", "_checkpoints", "_training", "_batches",
-    "_gradients", "_finetuning", "_transfer", "_recipes", "_saving", "_summary", "_base", "_classifier", "_encoder",
-    "_loading", "_model_card", "_hub_access", "_hub", "_pictures", "_drawing", "_training_curve", "_predictions",
-    "_gradcam", "_saliency", "_feature_map", "_logme", "_ranking", "_selection", "_synthetic", "datasets", "__init__",
-    "_cli", "__main__",
+    "_weights", "_downloads", "_sources", "_catalogue", "_stages", "_augmentation", "_decoder", "_cut", "_backbones",
+    "_folding", "_openvino", "_trunk", "_engines", "_database", "_store", "_cache", "_pass", "_callbacks", "_progress",
+    "_checking", "_features", "_labels", "_optimizers", "_nets", "_values", "_model_file", "_checkpoints", "_training",
+    "_batches", "_gradients", "_finetuning", "_transfer", "_recipes", "_saving", "_summary", "_base", "_classifier",
+    "_encoder", "_loading", "_model_card", "_hub_access", "_hub", "_pictures", "_drawing", "_training_curve",
+    "_predictions", "_gradcam", "_saliency", "_feature_map", "_logme", "_ranking", "_selection", "_synthetic",
+    "datasets", "__init__", "_cli", "__main__",
 ]  # fmt: skip
 ONLY_IN = {
     "torchvision.models": {"_sources"},
@@ -30,7 +30,7 @@ ONLY_IN = {
     "skorch": {"_nets", "_checkpoints"},
     "openvino": {"_openvino"},
     "safetensors": {"_weights", "_model_file"},
-    "huggingface_hub": {"_sources", "_model_card", "_hub_access"},
+    "huggingface_hub": {"_downloads", "_model_card", "_hub_access"},
     "sqlite3": {"_database", "_store"},
     "click": {"_cli"},
     "pandas": {"_ranking"},
