@@ -21,7 +21,7 @@ from ._cache import check_cache, open_cache
 from ._callbacks import CallbackSupport
 from ._features import FeatureExtractor
 from ._images import Sample, as_samples, is_flattened
-from ._model_file import write_model
+from ._model_file import Place, write_model
 from ._saving import to_document
 from ._summary import SummaryTable, caption_of, facts_of
 from ._torch import nearest_device, resolve_device
@@ -137,13 +137,14 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
         check_is_fitted(self)
         return self._fitted_extractor(self.backbone_)(self._as_samples(X, reset=False))
 
-    def save(self, path: str | os.PathLike[str], *, include_backbone: bool = True) -> None:
+    def save(self, path: Place, *, include_backbone: bool = True) -> None:
         """Write the fitted estimator to a file without pickle, for :func:`sktl.load`.
 
         Parameters
         ----------
-        path : str or os.PathLike
-            Replaced at once if it is there, and left as it is if saving fails.
+        path : str, os.PathLike or binary file object
+            A file is replaced at once if it is there, and left as it is if saving fails. A file object is written to
+            from where it stands, and stays open.
         include_backbone : bool, default=True
             Whether the file holds the whole network. False stores only what training changed, and a digest of the
             rest: a few kilobytes for an output layer, which need the same pretrained weights where they are loaded.
@@ -152,7 +153,8 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
         ------
         InvalidParameterError
             If a parameter is a function, a class or an instance, such as a callable `backbone` or `augmentation`,
-            naming it, or if labels are neither strings, numbers nor booleans.
+            naming it; if labels are neither strings, numbers nor booleans; or if `path` is neither a path nor a file
+            that is open for writing bytes.
         ModelFileNotFoundError
             If the folder is not there.
         OSError

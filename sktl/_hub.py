@@ -18,6 +18,7 @@ from ._hub_access import MODEL_FILE, check_access, check_repo_id, check_text, ex
 from ._loading import load
 from ._model_card import check_metrics, model_card
 from ._model_file import write_model
+from ._paths import checked_path, shown
 from ._saving import to_document
 from .exceptions import InvalidParameterError, ModelFileError
 
@@ -67,9 +68,10 @@ def save_to_folder(
     open_hub()
     if repo_id is not None:
         check_repo_id(repo_id)
-    target = Path(folder)
+    target = Path(checked_path(folder, "folder"))
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise InvalidParameterError(f"folder={os.fspath(folder)!r} is not empty. Name a new one.")
+        fault = "is not empty" if target.is_dir() else "is not a folder"
+        raise InvalidParameterError(f"folder={shown(target)} {fault}. Name a new one.")
     check_text("license", license)
     if description is not None and not isinstance(description, str):
         raise InvalidParameterError(f"description={description!r} must be text.")

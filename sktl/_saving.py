@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -220,9 +219,9 @@ def _check_probe(found: torch.Tensor, file: ModelFile, expected: torch.Tensor) -
     here = library_versions()
     others = [f"{name} {number}" for name, number in file.document["versions"].items() if here.get(name) != number]
     if not others:
-        raise damaged(file.path, "its network computes other features than it says")
+        raise damaged(file.name, "its network computes other features than it says")
     raise ModelFileError(
-        f"The network of {os.fspath(file.path)!r} computes other features here than where it was saved, by "
+        f"The network of {file.name} computes other features here than where it was saved, by "
         f"{difference:.1e} of the largest. Install the versions with which it was saved: {', '.join(others)}."
     )
 
