@@ -8,25 +8,27 @@ import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 import torch
-import torchvision
 from torch import nn
 
 from . import _sources
 from ._cut import Cut
 from ._preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
-from ._sources import LocalFile, Origin, Published, Random, Source, WeightsEnum
+from ._sources import LocalFile, Origin, Published, Random, Source
 from ._stages import Anatomy, Stage, find_stages
 from ._torch import generator, seeded_globals, single_threaded
+from ._version import version_of
 from ._warnings import warn
 from ._weights import file_digest
 from .exceptions import BackboneWarning, InvalidParameterError, UnknownBackboneError
 
 BackboneName: TypeAlias = str | Callable[[], nn.Module]
-Weights: TypeAlias = str | os.PathLike[str] | WeightsEnum | None
+# Members of enumerations are those of torchvision; naming its class would import it.
+Weights: TypeAlias = str | os.PathLike[str] | Enum | None
 
 _FILE_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
 _SUGGESTIONS = 5
@@ -233,7 +235,7 @@ def rebuilt_backbone(
 
 
 def _identity(source: str, preprocessing: Preprocessing, seed: int) -> str:
-    versions = (torch.__version__, torchvision.__version__, _sources.timm.__version__)
+    versions = (torch.__version__, version_of("torchvision"), version_of("timm"))
     return hashlib.sha256(repr((source, preprocessing, *versions, seed)).encode()).hexdigest()
 
 
@@ -257,7 +259,7 @@ def _origin(weights: Weights, default: str, backbone: str) -> Origin:
     if weights is None:
         return Random()
     if _is_path(weights):
-        path = os.path.expanduser(weights)
+        path = os.path.expanduser(os.fspath(weights))
         return LocalFile(path, file_digest(path))
     raise UnknownBackboneError(
         f'weights={weights!r} are not known for backbone={backbone!r}: pass "default", None, or the path of a '
@@ -284,7 +286,7 @@ def _torchvision_origin(name: str, weights: Weights) -> Origin:
     return Published(member.name)
 
 
-def _is_path(weights: Weights) -> bool:
+def _is_path(weights: Weights) -> TypeGuard[str | os.PathLike[str]]:
     if isinstance(weights, str):
         return weights.endswith(_FILE_SUFFIXES) or Path(weights).name != weights
     return isinstance(weights, os.PathLike)

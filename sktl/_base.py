@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Sequence
+from enum import Enum
 from numbers import Integral
 from typing import Any, ClassVar, Literal, Self
 
@@ -16,7 +17,7 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils._param_validation import InvalidParameterError as _SklearnParameterError
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ._backbones import Backbone, BackboneName, Weights, WeightsEnum, resolve_backbone
+from ._backbones import Backbone, BackboneName, Weights, resolve_backbone
 from ._cache import check_cache, open_cache
 from ._callbacks import CallbackSupport
 from ._features import FeatureExtractor
@@ -47,7 +48,7 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "backbone": [str, callable],
-        "weights": [str, os.PathLike, WeightsEnum, None],
+        "weights": [str, os.PathLike, Enum, None],
         "image_size": [Interval(Integral, 1, None, closed="left"), None],
         "image_shape": ["array-like", None],
         "device": [str, torch.device],

@@ -2,6 +2,8 @@
 
 A source is a value that describes one network with its weights; it builds the network when asked, without its output
 layer: float32 images, normalised, of shape (n, 3, H, W) go in, features of shape (n, n_features) come out.
+torchvision and timm are imported inside functions: a process whose features are all cached builds no network, and would
+take a second to import them.
 """
 
 from __future__ import annotations
@@ -12,30 +14,39 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
-import timm
-import timm.data
 import torch
-import torchvision
 from torch import nn
-from torchvision.models import WeightsEnum
-from torchvision.models.vision_transformer import VisionTransformer, interpolate_embeddings
 
 from . import _weights
 from ._downloads import fetch, fetch_from_hub, in_hub_cache, kept_at
 from ._preprocessing import Preprocessing
 from .exceptions import BackboneError
 
+if TYPE_CHECKING:
+    from torchvision.models import WeightsEnum
+
 BUNDLED = "efficientnet_lite0"
 TIMM_PREFIX = "timm/"
 
-# The SHA-256 of the file of weights in the package of each; the first is a dependency, the others are the extra `lite`.
+_HALF = (0.5, 0.5, 0.5)
+# The SHA-256 of the file of weights in the package of each, and what they expect of their input, as timm has it. The
+# first package is a dependency, the others are the extra `lite`.
 PACKAGED = {
-    BUNDLED: "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-    "efficientnet_lite1": "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
-    "efficientnet_lite2": "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+    BUNDLED: (
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        Preprocessing(256, (224, 224), "bicubic", _HALF, _HALF),
+    ),
+    "efficientnet_lite1": (
+        "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+        Preprocessing(272, (240, 240), "bicubic", _HALF, _HALF),
+    ),
+    "efficientnet_lite2": (
+        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+        Preprocessing(292, (260, 260), "bicubic", _HALF, _HALF),
+    ),
 }
 
 
@@ -131,11 +142,15 @@ def _head_prefix(output_layer: str, wanted: Iterable[str]) -> str:
 
 def torchvision_names() -> list[str]:
     """Return the names of torchvision's classification models."""
+    import torchvision
+
     return torchvision.models.list_models(module=torchvision.models)
 
 
 def torchvision_weights(name: str) -> type[WeightsEnum]:
     """Return the enumeration of a model's published weights."""
+    import torchvision
+
     return torchvision.models.get_model_weights(name)
 
 
@@ -179,6 +194,9 @@ class TorchvisionNetwork(_Network):
         return int(torchvision_weights(self.name).DEFAULT.meta["num_params"])
 
     def build(self, image_size: int | None) -> nn.Module:
+        import torchvision
+        from torchvision.models.vision_transformer import VisionTransformer, interpolate_embeddings
+
         if isinstance(self.origin, Random):
             return self._empty(image_size or self.preprocessing.crop[0])[0]
         if isinstance(self.origin, LocalFile):
@@ -205,6 +223,8 @@ class TorchvisionNetwork(_Network):
         return {"input_size": lambda size: (size, size)} if self.name.startswith("maxvit_") else {}
 
     def _empty(self, image_size: int | None) -> tuple[nn.Module, str]:
+        import torchvision
+
         arguments: dict[str, Any] = {}
         if image_size is not None:
             arguments = {key: convert(image_size) for key, convert in self._fixed_size().items()}
@@ -220,6 +240,8 @@ class TorchvisionNetwork(_Network):
 
 def timm_names() -> list[str]:
     """Return the names of timm's models, those with published weights as "architecture.tag" too."""
+    import timm
+
     return timm.list_models() + timm.list_pretrained()
 
 
@@ -231,6 +253,8 @@ class TimmNetwork(_Network):
     origin: Origin
 
     def _config(self) -> dict[str, Any]:
+        import timm
+
         config = timm.get_pretrained_cfg(self.name)
         return config.to_dict() if config is not None else {}
 
@@ -249,6 +273,8 @@ class TimmNetwork(_Network):
 
     def count_parameters(self) -> int:
         """Return the number of parameters, output layer included; the network is not allocated."""
+        import timm
+
         with torch.device("meta"):
             network = timm.create_model(self.name)
         return sum(parameter.numel() for parameter in network.parameters())
@@ -267,6 +293,8 @@ class TimmNetwork(_Network):
         return module
 
     def _create(self, image_size: int | None, num_classes: int = 0, **arguments: Any) -> nn.Module:
+        import timm
+
         if image_size is not None and self._config().get("fixed_input_size"):
             arguments["img_size"] = image_size
         return timm.create_model(self.name, num_classes=num_classes, **arguments)
@@ -306,6 +334,8 @@ class TimmNetwork(_Network):
 
 def timm_preprocessing(config: dict[str, Any], name: str) -> Preprocessing:
     """Return what a pretrained configuration of timm says of the input, as timm's own evaluation reads it."""
+    import timm.data
+
     data = timm.data.resolve_data_config(pretrained_cfg=config)
     channels, height, width = data["input_size"]
     if channels != 3 or data["crop_mode"] not in ("center", "squash"):
@@ -334,7 +364,7 @@ class PackagedNetwork(_Network):
 
     @property
     def preprocessing(self) -> Preprocessing:
-        return self._network.preprocessing
+        return PACKAGED[self.name][1]
 
     def whereabouts(self) -> tuple[str, bool]:
         """Return where its published weights come from, and whether they are on this machine."""
@@ -346,10 +376,12 @@ class PackagedNetwork(_Network):
         return self._network.count_parameters()
 
     def build(self, image_size: int | None) -> nn.Module:
+        import timm
+
         if not isinstance(self.origin, Published):
             return self._network.build(image_size)
         path = packaged_file(self.name)
-        _weights.verify(path, PACKAGED[self.name])
+        _weights.verify(path, PACKAGED[self.name][0])
         module = timm.create_model(f"tf_{self.name}", num_classes=0)
         # The file has timm's tensors in timm's order under other names, the output layer's two at the end.
         tensors = _weights.read_state_dict(path).values()

@@ -115,12 +115,26 @@ def test_importing_costs_little_more_than_the_libraries_it_stands_on():
     program = """
 import time
 started = time.perf_counter()
-import torch, torchvision, timm, skorch, sklearn
+import torch, skorch, sklearn
 libraries = time.perf_counter() - started
 import sktl
 print((time.perf_counter() - started) / libraries)
 """
     assert min(float(_run(program)) for _ in range(3)) <= 1.15
+
+
+def test_a_fit_on_cached_features_imports_no_networks(tmp_path):
+    """Worker processes of a search start with it."""
+    program = f"""
+import sys
+import numpy as np, sktl
+X = np.random.default_rng(0).random((8, 8, 8))
+clf = sktl.PretrainedImageClassifier(cache={str(tmp_path)!r}, random_state=0, max_epochs=1).fit(X, [0, 1] * 4)
+clf.score(X, [0, 1] * 4)
+print(*{{"timm", "torchvision", "openvino", "captum", "matplotlib", "huggingface_hub"}} & set(sys.modules))
+"""
+    assert "timm" in _run(program)  # the first one computes them
+    assert not _run(program).split()
 
 
 def test_everything_public_is_documented():
