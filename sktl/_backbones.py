@@ -6,7 +6,7 @@ import copy
 import difflib
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -23,14 +23,18 @@ from ._stages import Anatomy, Stage, find_stages
 from ._torch import generator, seeded_globals, single_threaded
 from ._version import version_of
 from ._warnings import warn
-from ._weights import file_digest
+from ._weights import SUFFIXES, file_digest
 from .exceptions import BackboneWarning, InvalidParameterError, UnknownBackboneError
 
 BackboneName: TypeAlias = str | Callable[[], nn.Module]
 # Members of enumerations are those of torchvision; naming its class would import it.
 Weights: TypeAlias = str | os.PathLike[str] | Enum | None
 
-_FILE_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
+# What these files are is said when they are read; none is the name of published weights.
+_FILE_SUFFIXES = (
+    *SUFFIXES, ".pkl", ".pickle", ".joblib", ".onnx", ".h5", ".hdf5", ".keras", ".pb", ".tflite", ".npz", ".npy",
+    ".xml", ".json", ".zip", ".gz", ".pt2", ".jit", ".torchscript", ".model",
+)  # fmt: skip
 _SUGGESTIONS = 5
 
 
@@ -239,6 +243,16 @@ def _identity(source: str, preprocessing: Preprocessing, seed: int) -> str:
     return hashlib.sha256(repr((source, preprocessing, *versions, seed)).encode()).hexdigest()
 
 
+def check_weights(weights: Any) -> None:
+    """Raise `InvalidParameterError` for weights of another type; their values may be long."""
+    if weights is None or isinstance(weights, str | os.PathLike | Enum):
+        return
+    advice = "Pass the name of published weights, the path of a file, or None"
+    if isinstance(weights, Mapping | nn.Module) or hasattr(weights, "read") or isinstance(weights, bytes | bytearray):
+        advice = "Write a state dict to a file, torch.save(module.state_dict(), path), and pass its path"
+    raise InvalidParameterError(f"weights is a {type(weights).__name__}. {advice}.")
+
+
 def _named_source(name: str, weights: Weights) -> Source:
     if name in _sources.PACKAGED:
         return _sources.PackagedNetwork(name, _origin(weights, "ImageNet", name))
@@ -288,7 +302,7 @@ def _torchvision_origin(name: str, weights: Weights) -> Origin:
 
 def _is_path(weights: Weights) -> TypeGuard[str | os.PathLike[str]]:
     if isinstance(weights, str):
-        return weights.endswith(_FILE_SUFFIXES) or Path(weights).name != weights
+        return weights.lower().endswith(_FILE_SUFFIXES) or Path(weights).name != weights
     return isinstance(weights, os.PathLike)
 
 

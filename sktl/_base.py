@@ -17,7 +17,7 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils._param_validation import InvalidParameterError as _SklearnParameterError
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ._backbones import Backbone, BackboneName, Weights, resolve_backbone
+from ._backbones import Backbone, BackboneName, Weights, check_weights, resolve_backbone
 from ._cache import check_cache, open_cache
 from ._callbacks import CallbackSupport
 from ._features import FeatureExtractor
@@ -61,6 +61,7 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
 
     def _check_parameters(self) -> None:
         """Raise `InvalidParameterError` unless every parameter has a legal value."""
+        check_weights(self.weights)
         try:
             self._validate_params()
         except _SklearnParameterError as error:

@@ -37,7 +37,10 @@ from ._streams import (
 from .exceptions import ModelFileError, ModelFileNotFoundError, SktlError
 
 FORMAT = 1
-_FORMAT, _DOCUMENT, _DOCUMENT_DIGEST, _DIGEST = "sktl", "document", "document_sha256", "sha256"
+FORMAT_KEY, _DOCUMENT, _DOCUMENT_DIGEST, _DIGEST = "sktl", "document", "document_sha256", "sha256"
+# The beginning of the names of the tensors of a model's network.
+NETWORK = "network."
+
 Tensors = Mapping[str, torch.Tensor]
 
 
@@ -72,7 +75,7 @@ def write_model(place: Place, document: Mapping[str, Any], tensors: Tensors, pri
     text = json.dumps(document, allow_nan=False)
     # Copies: the format knows neither shared memory nor strides.
     plain = {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()}
-    metadata = {_FORMAT: str(FORMAT), _DOCUMENT: text, _DOCUMENT_DIGEST: _digest(text, {})}
+    metadata = {FORMAT_KEY: str(FORMAT), _DOCUMENT: text, _DOCUMENT_DIGEST: _digest(text, {})}
     metadata[_DIGEST] = _digest(text, plain)
     if path is None:
         write_all(place, safetensors.torch.save(plain, metadata))
@@ -145,7 +148,7 @@ class ModelFile:
         self._file = file
         self._names = set(file.keys())
         metadata = file.metadata() or {}
-        number = metadata.get(_FORMAT)
+        number = metadata.get(FORMAT_KEY)
         if number is None:
             raise damaged(name, "it was not written by sktl's save")
         if number != str(FORMAT):

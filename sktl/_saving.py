@@ -11,7 +11,7 @@ import torch
 
 from ._backbones import Backbone, rebuilt_backbone, resolve_backbone, state_shapes, tensors_digest
 from ._finetuning import restored_tail
-from ._model_file import ModelFile, Tensors, damaged
+from ._model_file import NETWORK, ModelFile, Tensors, damaged
 from ._nets import History, Recipe, TailRecipe
 from ._preprocessing import Preprocessing
 from ._torch import generator, single_threaded
@@ -20,7 +20,7 @@ from ._values import decode, encode
 from ._version import library_versions
 from .exceptions import InvalidParameterError, ModelFileError, WeightsNotFoundError
 
-_NETWORK, _WEIGHT, _BIAS, _PROBE = "network.", "output.weight", "output.bias", "probe.features"
+_WEIGHT, _BIAS, _PROBE = "output.weight", "output.bias", "probe.features"
 # Larger than the differences between machines, smaller than those between networks.
 _PROBE_TOLERANCE = 1e-3
 _MOST_PIXELS = 2_048
@@ -58,7 +58,7 @@ def to_document(estimator: Any, include_backbone: bool) -> tuple[dict[str, Any],
             network = estimator.net_.module_.cut.network
     before, after = pretrained.state_dict(), network.state_dict()
     kept = [name for name in after if include_backbone or not torch.equal(before[name], after[name])]
-    tensors |= {_NETWORK + name: after[name] for name in kept}
+    tensors |= {NETWORK + name: after[name] for name in kept}
     tensors[_PROBE] = _probe(network, estimator.backbone_.preprocessing)
     document["backbone"] = {
         "name": estimator.backbone_.name,
@@ -153,7 +153,7 @@ def restore(estimator: Any, file: ModelFile) -> None:
             f"here: {backbone.preprocessing}, not {preprocessing}. Save it with include_backbone=True."
         )
     shapes = backbone.shapes() if complete else state_shapes(backbone.build())
-    expected = {_NETWORK + name: shapes[name] for name in (shapes if complete else file.names(_NETWORK))}
+    expected = {NETWORK + name: shapes[name] for name in (shapes if complete else file.names(NETWORK))}
     expected[_PROBE] = (file.shape(_PROBE), torch.float32)
     _, n_features = file.shape(_PROBE)
     if "classifier" in document:
@@ -167,7 +167,7 @@ def restore(estimator: Any, file: ModelFile) -> None:
             f"{backbone.name!r} on this machine are not those that it was trained with. Save it with "
             "include_backbone=True, or bring the same weights."
         )
-    network.load_state_dict({name: tensors.get(_NETWORK + name, old) for name, old in network.state_dict().items()})
+    network.load_state_dict({name: tensors.get(NETWORK + name, old) for name, old in network.state_dict().items()})
     if complete:
         backbone = rebuilt_backbone(backbone, described["weights"], preprocessing, estimator.image_size, network)
     _check_probe(_probe(network, preprocessing), file, tensors[_PROBE])

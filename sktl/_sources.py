@@ -212,6 +212,7 @@ class TorchvisionNetwork(_Network):
                 return module
             state, size = module.state_dict(), image_size
         module, output_layer = self._empty(size)
+        state = _weights.renamed(state, module.state_dict(), self.origin)
         if isinstance(module, VisionTransformer) and "encoder.pos_embedding" in state:
             state = interpolate_embeddings(size, module.patch_size, state)
         _load(module, state, (f"{output_layer}.", "AuxLogits.", "aux1.", "aux2."), self.origin)
@@ -308,6 +309,7 @@ class TimmNetwork(_Network):
         n_classes, output_layer = self._config()["num_classes"], self._output_layer()
         full = self._create(image_size, n_classes).state_dict()
         head = {name: tensor for name, tensor in full.items() if name.startswith(output_layer)}
+        state = _weights.renamed(state, full.keys() - head.keys(), self.origin)
         for renamed in _weights.renamings(state):
             trunk = {name: tensor for name, tensor in renamed.items() if not name.startswith(output_layer)}
             for candidate in (renamed, trunk | head):

@@ -16,7 +16,7 @@ PACKAGE = Path(sktl.__file__).parent
 # Each file imports only from files above it.
 ORDER = [
     "exceptions", "_version", "_warnings", "_paths", "_optional", "_torch", "_preprocessing", "_pixels", "_images",
-    "_streams", "_model_file", "_weights", "_downloads",
+    "_file_kinds", "_streams", "_model_file", "_weights", "_downloads",
     "_sources", "_catalogue", "_stages", "_augmentation", "_decoder", "_cut", "_backbones", "_folding",
     "_openvino", "_trunk", "_engines", "_database", "_store", "_cache", "_pass", "_callbacks", "_progress", "_checking",
     "_features", "_labels", "_optimizers", "_nets", "_values", "_checkpoints", "_training", "_batches",
