@@ -158,7 +158,7 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
             naming it; if labels are neither strings, numbers nor booleans; or if `path` is neither a path nor a file
             that is open for writing bytes.
         ModelFileNotFoundError
-            If the folder is not there.
+            If the folder is not there, or `path` is a folder.
         OSError
             If the file cannot be written.
         """

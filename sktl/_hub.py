@@ -149,6 +149,8 @@ def push_to_hub(
     check_repo_id(repo_id)
     check_access(token, endpoint)
     check_text("commit_message", commit_message)
+    if private is not None and not isinstance(private, bool):
+        raise InvalidParameterError(f"private is a {type(private).__name__}. Pass True, False or None.")
     with tempfile.TemporaryDirectory(prefix="sktl-") as folder:
         save_to_folder(
             estimator, folder, repo_id=repo_id, metrics=metrics, license=license, description=description,

@@ -66,10 +66,9 @@ def write_model(place: Place, document: Mapping[str, Any], tensors: Tensors, pri
     InvalidParameterError
         If the place is neither a path nor a file that is open for writing bytes.
     ModelFileNotFoundError
-        If there is no such folder.
+        If there is no such folder, or the path is that of a folder, a pipe or a device.
     OSError
-        If it cannot be written, or is a folder, a pipe or a device; nothing is left behind then, and what has that name
-        stays as it was.
+        If it cannot be written; nothing is left behind then, and what has that name stays as it was.
     """
     path = _check_place(place, "wb")
     text = json.dumps(document, allow_nan=False)
@@ -94,8 +93,7 @@ def _check_place(place: Any, mode: str) -> str | None:
 def _write_file(path: str, tensors: dict[str, torch.Tensor], metadata: dict[str, str], private: bool) -> None:
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
-        kind = IsADirectoryError if target.is_dir() else OSError
-        raise kind(f"{shown(path)} is not a regular file, and is not replaced. Name another file.")
+        raise ModelFileNotFoundError(f"{shown(path)} is not a regular file, and is not replaced. Name another file.")
     if not target.parent.is_dir():
         raise ModelFileNotFoundError(f"The folder {shown(target.parent)} does not exist. Make it before saving.")
     draft = target.with_name(f".{target.name[:100]}.{os.getpid()}.{secrets.token_hex(4)}")

@@ -36,7 +36,7 @@ def checked_path(path: Any, argument: str, alternative: str = "") -> str:
     if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
         given = repr(path) if path is None or isinstance(path, int | float) else f"a {type(path).__name__}"
         raise InvalidParameterError(f"{argument} is {given}. Pass a path{alternative}.")
-    text = os.path.expanduser(os.fspath(path))
+    text = os.fspath(path)
     if not text or "\0" in text:
-        raise InvalidParameterError(f"{argument}={shown(text)} cannot be the name of a file. Pass a path{alternative}.")
-    return text
+        raise InvalidParameterError(f"{argument}={shown(text)} is not a path. Pass a path{alternative}.")
+    return os.path.expanduser(text)

@@ -34,8 +34,11 @@ def to_document(estimator: Any, include_backbone: bool) -> tuple[dict[str, Any],
     Raises
     ------
     InvalidParameterError
-        If a parameter is a function, a class or an instance, or labels are of an unusual type.
+        If a parameter is a function, a class or an instance, labels are of an unusual type, or `include_backbone` is
+        not a bool.
     """
+    if not isinstance(include_backbone, bool | np.bool_):
+        raise InvalidParameterError(f"include_backbone is a {type(include_backbone).__name__}. Pass True or False.")
     parameters = estimator.get_params(deep=False)
     parameters = {name: value for name, value in parameters.items() if name not in OF_THE_MACHINE}
     _check_unchanged(estimator, include_backbone)
@@ -66,7 +69,7 @@ def to_document(estimator: Any, include_backbone: bool) -> tuple[dict[str, Any],
         "preprocessing": encode(estimator.backbone_.preprocessing, "preprocessing"),
         "image_size": None if estimator.image_size is None else int(estimator.image_size),
         "seed": estimator.backbone_._seed,
-        "complete": include_backbone,
+        "complete": bool(include_backbone),
         "sha256": tensors_digest(pretrained),
     }
     return document, tensors

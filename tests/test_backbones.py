@@ -16,7 +16,7 @@ from torch import nn
 from torchvision.models import ResNet18_Weights, ResNet50_Weights
 from torchvision.models.vision_transformer import interpolate_embeddings
 
-from sktl import _sources, _weights
+from sktl import _downloads, _sources
 from sktl._backbones import resolve_backbone
 from sktl._preprocessing import IMAGENET_MEAN, Preprocessing
 from sktl._torch import single_threaded
@@ -208,7 +208,7 @@ def vit_file(tmp_path_factory):
 
 def test_a_torchvision_vit_takes_another_image_size(vit_file, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(vit_file.parents[2]))
-    monkeypatch.setattr(_weights, "published_hash", lambda file_name: None)  # these weights are not those of the name
+    monkeypatch.setattr(_downloads, "published_hash", lambda file_name: None)  # these weights are not those of the name
     local, published = resolve("vit_b_16", vit_file, image_size=64), resolve("vit_b_16", image_size=64)
     state = torch.load(vit_file, weights_only=True, mmap=True)
     reference = torchvision.models.vit_b_16(image_size=64).eval()

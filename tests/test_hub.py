@@ -142,7 +142,7 @@ def test_a_folder_has_the_files_that_a_push_uploads(clf, hub, push, tmp_path):
 def test_a_folder_with_files_is_left_alone(clf, tmp_path):
     (tmp_path / "README.md").write_text("mine")
     for folder in (tmp_path, tmp_path / "README.md"):
-        with pytest.raises(InvalidParameterError, match="is not empty"):
+        with pytest.raises(InvalidParameterError, match="is not (empty|a folder)"):
             sktl.save_to_folder(clf, folder)
     assert (tmp_path / "README.md").read_text() == "mine"
     assert len(list(tmp_path.iterdir())) == 1
@@ -169,6 +169,8 @@ def test_a_folder_with_files_is_left_alone(clf, tmp_path):
         ({"license": "mit\n---"}, "license=.* must be text in one line"),
         ({"license": 3}, "license=3 must be text"),
         ({"description": 3}, "description=3 must be text"),
+        ({"private": "yes"}, r"private is a str\. Pass True, False or None"),
+        ({"include_backbone": "no"}, r"include_backbone is a str\. Pass True or False"),
         ({"commit_message": ""}, "commit_message='' must be text"),
         ({"token": "hf_abc\n"}, "^token must be True"),
         ({"endpoint": "ftp://hub"}, "^endpoint must be like"),
@@ -181,6 +183,12 @@ def test_illegal_values_are_refused_before_any_connection(clf, hub, push, parame
     assert "hf_abc" not in str(caught.value)
     assert "secret" not in str(caught.value)
     assert hub.requests == []
+
+
+@pytest.mark.parametrize("folder", [None, 5, "", b"x", ["x"], "~nobody\0"])
+def test_what_is_no_folder_is_named(clf, folder):
+    with pytest.raises(InvalidParameterError, match=r"^folder( is |=').*\. Pass a path\.$"):
+        sktl.save_to_folder(clf, folder)
 
 
 def test_what_save_refuses_is_refused_before_any_connection(clf, hub, push, tmp_path):

@@ -182,8 +182,8 @@ READING = {
     "truth": (lambda path: True, r"path is True\. Pass a path"),
     "list": (lambda path: [path], r"path is a list\. Pass a path"),
     "object": (lambda path: object(), r"path is a object\. Pass a path"),
-    "empty": (lambda path: "", r"path='' cannot be the name of a file"),
-    "nul": (lambda path: "a\0b", r"path='a\\x00b' cannot be the name of a file"),
+    "empty": (lambda path: "", r"path='' is not a path"),
+    "nul": (lambda path: "a\0b", r"path='a\\x00b' is not a path"),
 }  # fmt: skip
 WRITING = {name: case for name, case in READING.items() if name not in ("write only", "web client", "closed")} | {
     "read only": (opened_for("rb"), "which is not open for writing"),
