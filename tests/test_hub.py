@@ -142,7 +142,7 @@ def test_a_folder_has_the_files_that_a_push_uploads(clf, hub, push, tmp_path):
 def test_a_folder_with_files_is_left_alone(clf, tmp_path):
     (tmp_path / "README.md").write_text("mine")
     for folder in (tmp_path, tmp_path / "README.md"):
-        with pytest.raises(InvalidParameterError, match="is not (empty|a folder)"):
+        with pytest.raises(InvalidParameterError, match=r"is not (empty|a folder)"):
             sktl.save_to_folder(clf, folder)
     assert (tmp_path / "README.md").read_text() == "mine"
     assert len(list(tmp_path.iterdir())) == 1
