@@ -11,7 +11,6 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 from PIL import Image
-from torchvision.transforms import v2
 
 from ._containers import to_array
 from ._pixels import ImageProblem, array_to_rgb, check_header, check_pixels, decode, pil_to_rgb
@@ -42,6 +41,8 @@ class RandomChange:
     trivial: bool = False
 
     def pixels(self, image: Image.Image, preprocessing: Preprocessing, seed: np.random.SeedSequence) -> np.ndarray:
+        from torchvision.transforms import v2  # a process that trains on cached features does without
+
         rng = np.random.default_rng(seed)
         left, top, width, height = self._box(image.size, rng)
         mode = v2.InterpolationMode(preprocessing.interpolation)

@@ -6,13 +6,13 @@ import copy
 import difflib
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 import torch
-import torchvision
 from torch import nn
 
 from . import _sources
@@ -20,17 +20,23 @@ from ._cut import Cut
 from ._isolation import isolated
 from ._paths import user_path
 from ._preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
-from ._sources import LocalFile, Origin, Published, Random, Source, WeightsEnum
+from ._sources import LocalFile, Origin, Published, Random, Source
 from ._stages import Anatomy, Stage, find_stages
 from ._torch import generator, seeded_globals, single_threaded
+from ._version import version_of
 from ._warnings import warn
-from ._weights import file_digest
+from ._weights import SUFFIXES, file_digest
 from .exceptions import BackboneWarning, InvalidParameterError, UnknownBackboneError
 
 BackboneName: TypeAlias = str | Callable[[], nn.Module]
-Weights: TypeAlias = str | os.PathLike[str] | WeightsEnum | None
+# Members of enumerations are those of torchvision; naming its class would import it.
+Weights: TypeAlias = str | os.PathLike[str] | Enum | None
 
-_FILE_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
+# What these files are is said when they are read; none is the name of published weights.
+_FILE_SUFFIXES = (
+    *SUFFIXES, ".pkl", ".pickle", ".joblib", ".onnx", ".h5", ".hdf5", ".keras", ".pb", ".tflite", ".npz", ".npy",
+    ".xml", ".json", ".zip", ".gz", ".pt2", ".jit", ".torchscript", ".model",
+)  # fmt: skip
 _SUGGESTIONS = 5
 
 
@@ -243,8 +249,18 @@ def rebuilt_backbone(
 
 
 def _identity(source: str, preprocessing: Preprocessing, seed: int) -> str:
-    versions = (torch.__version__, torchvision.__version__, _sources.timm.__version__)
+    versions = (torch.__version__, version_of("torchvision"), version_of("timm"))
     return hashlib.sha256(repr((source, preprocessing, *versions, seed)).encode()).hexdigest()
+
+
+def check_weights(weights: Any) -> None:
+    """Raise `InvalidParameterError` for weights of another type; their values may be long."""
+    if weights is None or isinstance(weights, str | os.PathLike | Enum):
+        return
+    advice = "Pass the name of published weights, the path of a file, or None"
+    if isinstance(weights, Mapping | nn.Module) or hasattr(weights, "read") or isinstance(weights, bytes | bytearray):
+        advice = "Write a state dict to a file, torch.save(module.state_dict(), path), and pass its path"
+    raise InvalidParameterError(f"weights is a {type(weights).__name__}. {advice}.")
 
 
 def _named_source(name: str, weights: Weights) -> Source:
@@ -294,9 +310,9 @@ def _torchvision_origin(name: str, weights: Weights) -> Origin:
     return Published(member.name)
 
 
-def _is_path(weights: Weights) -> bool:
+def _is_path(weights: Weights) -> TypeGuard[str | os.PathLike[str]]:
     if isinstance(weights, str):
-        return weights.endswith(_FILE_SUFFIXES) or Path(weights).name != weights
+        return weights.lower().endswith(_FILE_SUFFIXES) or Path(weights).name != weights
     return isinstance(weights, os.PathLike)
 
 

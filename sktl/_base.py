@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Sequence
+from enum import Enum
 from numbers import Integral
 from typing import Any, ClassVar, Literal, Self
 
@@ -16,7 +17,7 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions, valid
 from sklearn.utils._param_validation import InvalidParameterError as _SklearnParameterError
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ._backbones import Backbone, BackboneName, Weights, WeightsEnum, resolve_backbone
+from ._backbones import Backbone, BackboneName, Weights, check_weights, resolve_backbone
 from ._cache import check_cache, open_cache
 from ._callbacks import CallbackSupport
 from ._columns import shortened
@@ -24,7 +25,7 @@ from ._containers import check_image_shape, is_flattened
 from ._features import FeatureExtractor
 from ._images import Sample, as_samples
 from ._isolation import isolated
-from ._model_file import write_model
+from ._model_file import Place, write_model
 from ._saving import to_document
 from ._summary import SummaryTable, caption_of, facts_of
 from ._torch import nearest_device, resolve_device
@@ -51,7 +52,7 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "backbone": [str, callable],
-        "weights": [str, os.PathLike, WeightsEnum, None],
+        "weights": [str, os.PathLike, Enum, None],
         "image_size": [Interval(Integral, 1, None, closed="left"), None],
         "image_shape": ["array-like", None],
         "device": [str, torch.device],
@@ -64,6 +65,7 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
 
     def _check_parameters(self) -> None:
         """Raise `InvalidParameterError` unless every parameter has a legal value."""
+        check_weights(self.weights)
         try:
             parameters = {name: plain(value) for name, value in self.get_params(deep=False).items()}
             validate_parameter_constraints(self._parameter_constraints, parameters, type(self).__name__)
@@ -142,13 +144,14 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
         return self._fitted_extractor(self.backbone_)(self._as_samples(X, reset=False))
 
     @isolated()
-    def save(self, path: str | os.PathLike[str], *, include_backbone: bool = True) -> None:
+    def save(self, path: Place, *, include_backbone: bool = True) -> None:
         """Write the fitted estimator to a file without pickle, for :func:`sktl.load`.
 
         Parameters
         ----------
-        path : str or os.PathLike
-            Replaced at once if it is there, and left as it is if saving fails.
+        path : str, os.PathLike or binary file object
+            A file is replaced at once if it is there, and left as it is if saving fails. A file object is written to
+            from where it stands, and stays open.
         include_backbone : bool, default=True
             Whether the file holds the whole network. False stores only what training changed, and a digest of the
             rest. An output layer takes 8 bytes per feature and class, about 10 kB per class for the bundled network.
@@ -158,9 +161,10 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
         ------
         InvalidParameterError
             If a parameter is a function, a class or an instance, such as a callable `backbone` or `augmentation`,
-            naming it, or if labels are neither strings, numbers nor booleans.
+            naming it; if labels are neither strings, numbers nor booleans; or if `path` is neither a path nor a file
+            that is open for writing bytes.
         ModelFileNotFoundError
-            If the folder is not there.
+            If the folder is not there, or `path` is a folder.
         OSError
             If the file cannot be written.
         """

@@ -66,7 +66,8 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         :class:`Preprocessing`, says what it expects (default: what most ImageNet networks expect, with a warning).
     weights : str, path, torchvision weights enum member or None, default="default"
         `"default"` are the best published weights; a name such as `"IMAGENET1K_V1"` or an enum member picks others of
-        torchvision's; the path of a `.safetensors` or `.pth` file gives your own, with or without an output layer.
+        torchvision's; the path of a `.safetensors` or `.pth` file, or of a model that `save` wrote, gives your own,
+        with or without an output layer.
         None starts from random weights, drawn from `random_state`, to train all stages from scratch or as a control; of
         a callable it says that what it returns has random weights.
     image_size : int, default=None

@@ -14,12 +14,12 @@ from sklearn.utils.validation import check_is_fitted
 from ._base import PretrainedImageBase
 from ._classifier import PretrainedImageClassifier
 from ._encoder import PretrainedImageEncoder
-from ._hub_access import MODEL_FILE, check_access, check_repo_id, check_text, explained, open_hub
+from ._hub_access import MODEL_FILE, check_access, check_repo_id, check_text, explained, fetch_model, open_hub
 from ._isolation import isolated
 from ._loading import load
 from ._model_card import check_metrics, model_card
 from ._model_file import write_model
-from ._paths import user_path
+from ._paths import checked_path, shown
 from ._saving import to_document
 from .exceptions import InvalidParameterError, ModelFileError
 
@@ -70,9 +70,10 @@ def save_to_folder(
     open_hub()
     if repo_id is not None:
         check_repo_id(repo_id)
-    target = Path(user_path(folder))
+    target = Path(checked_path(folder, "folder"))
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise InvalidParameterError(f"folder={os.fspath(folder)!r} is not empty. Name a new one.")
+        fault = "is not empty" if target.is_dir() else "is not a folder"
+        raise InvalidParameterError(f"folder={shown(target)} {fault}. Name a new one.")
     check_text("license", license)
     if description is not None and not isinstance(description, str):
         raise InvalidParameterError(f"description={description!r} must be text.")
@@ -151,6 +152,8 @@ def push_to_hub(
     check_repo_id(repo_id)
     check_access(token, endpoint)
     check_text("commit_message", commit_message)
+    if private is not None and not isinstance(private, bool):
+        raise InvalidParameterError(f"private is a {type(private).__name__}. Pass True, False or None.")
     with tempfile.TemporaryDirectory(prefix="sktl-") as folder:
         save_to_folder(
             estimator, folder, repo_id=repo_id, metrics=metrics, license=license, description=description,
@@ -215,9 +218,7 @@ def load_from_hub(
     if revision is not None:
         check_text("revision", revision)
     with explained(f"No model could be fetched from {repo_id!r}", token):
-        path = hub.hf_hub_download(
-            repo_id, MODEL_FILE, revision=revision, token=token, endpoint=endpoint, cache_dir=cache_dir
-        )
+        path = fetch_model(hub, repo_id, revision, endpoint, token=token, cache_dir=cache_dir)
     try:
         return load(path, device)
     except ModelFileError as error:

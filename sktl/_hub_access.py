@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from ._downloads import NoAnswerError, ask_hub, behind
 from ._optional import require
 from .exceptions import HubRequestError, InvalidParameterError
 
@@ -16,6 +17,20 @@ MODEL_FILE = "model.safetensors"
 def open_hub() -> Any:
     """Return huggingface_hub; raise `MissingPackageError` if it is not there."""
     return require("huggingface_hub", "Sharing models", "sktl[hub]")
+
+
+def fetch_model(hub: Any, repo_id: str, revision: str | None, endpoint: str | None, **access: Any) -> str:
+    """Return the path of a model file that the hub has, or of what was fetched before if the hub does not answer."""
+    try:
+        ask_hub(repo_id, MODEL_FILE, revision, endpoint)
+        silence = None
+    except NoAnswerError as error:
+        silence = error
+    asked = {"revision": revision, "endpoint": endpoint, "local_files_only": silence is not None, **access}
+    try:
+        return str(hub.hf_hub_download(repo_id, MODEL_FILE, **asked))
+    except hub.errors.LocalEntryNotFoundError as error:
+        raise error from (silence or error.__cause__)
 
 
 def check_repo_id(repo_id: Any) -> None:
@@ -58,8 +73,7 @@ def explained(what: str, token: str | bool | None) -> Iterator[None]:
     except Exception as error:
         chain = "\n".join(_told(error))
         secret = chain != _without_secrets(chain, token)  # a server may repeat what it was sent
-        remedy = _remedy(error, _without_secrets(str(error), token))
-        raise HubRequestError(f"{what}: {remedy}") from (None if secret else error)
+        raise HubRequestError(f"{what}: {_remedy(error, token)}") from (None if secret else error)
 
 
 def _told(error: BaseException | None) -> Iterator[str]:
@@ -75,10 +89,10 @@ def _without_secrets(text: str, token: str | bool | None) -> str:
     return re.sub(r"hf_\w{8,}", "***", text)
 
 
-def _remedy(error: Exception, told: str) -> str:
+def _remedy(error: Exception, token: str | bool | None) -> str:
     from huggingface_hub import errors
 
-    reason = " ".join(told.split())[:300].rstrip(".")
+    reason = " ".join(_without_secrets(str(behind(error)), token).split())[:300].rstrip(".")
     status = getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(error, errors.GatedRepoError):
         return "its owner gives access on request. Ask for it on the repository's page, then pass your token."
@@ -91,8 +105,8 @@ def _remedy(error: Exception, told: str) -> str:
         return "it has no such revision. Pass a branch, a tag or the full hash of a commit."
     if isinstance(error, errors.LocalEntryNotFoundError):
         return (
-            f"the hub did not answer, and nothing of it is kept on this machine ({type(error.__cause__).__name__}). "
-            "Check the connection, the endpoint and HF_HUB_OFFLINE."
+            f"the hub did not answer, and nothing of it is kept on this machine ({reason}). Check the connection, the "
+            "endpoint and HF_HUB_OFFLINE."
         )
     if isinstance(error, errors.EntryNotFoundError):
         return f"it has no file {MODEL_FILE}. Pass a repository, or a revision of it, that `push_to_hub` made."

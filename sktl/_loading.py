@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
 import torch
 
 from ._classifier import PretrainedImageClassifier
 from ._encoder import PretrainedImageEncoder
 from ._isolation import isolated
-from ._model_file import open_model
+from ._model_file import Place, open_model
 from ._saving import OF_THE_MACHINE, restore
 from ._torch import resolve_device
 from ._values import decode
@@ -19,7 +17,7 @@ _ESTIMATORS = {cls.__name__: cls for cls in (PretrainedImageClassifier, Pretrain
 
 @isolated()
 def load(
-    path: str | os.PathLike[str], device: str | torch.device = "auto"
+    path: Place | bytes, device: str | torch.device = "auto"
 ) -> PretrainedImageClassifier | PretrainedImageEncoder:
     """Load a fitted estimator that its method `save` wrote.
 
@@ -29,8 +27,9 @@ def load(
 
     Parameters
     ----------
-    path : str or os.PathLike
-        The file.
+    path : str, os.PathLike, binary file object or bytes
+        The file, or its content. A file object is read with its method ``read(size)`` from where it stands to the end
+        of the model; it does not have to be seekable, and stays open.
     device : str or torch.device, default="auto"
         Where the network is to run, whatever it was fitted on; it becomes the parameter `device`. The other parameters
         of the machine, `cache`, `checkpoint`, `n_jobs` and `verbose`, have their defaults.
@@ -43,6 +42,8 @@ def load(
 
     Raises
     ------
+    InvalidParameterError
+        If `path` is neither a path, nor bytes, nor a file that is open for reading bytes.
     ModelFileNotFoundError
         If there is no such file.
     ModelFileError

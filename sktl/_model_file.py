@@ -1,13 +1,15 @@
 """A saved model as a file: a JSON document and tensors in safetensors' format, written at once and checked as a whole.
 
-Reading never runs code from the file: safetensors checks all lengths against the size of the file, the document is
-plain JSON, and no tensor is read before its shape and type are what the caller expects.
+It has a path, or is a file that is open or in memory, with the same checks. Reading never runs code from it: all
+lengths are checked against its size, the document is plain JSON, and no tensor is read before its shape and type are
+what the caller expects.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import secrets
@@ -15,35 +17,44 @@ import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, TypeAlias
 
 import safetensors
 import safetensors.torch
 import torch
 
-from ._paths import is_utf8, user_path
+from ._paths import checked_path, is_utf8, shown
+from ._streams import (
+    PICKLE,
+    TYPES,
+    StreamedTensors,
+    begins_like_a_pickle,
+    check_stream,
+    is_stream,
+    name_of,
+    write_all,
+)
 from .exceptions import ModelFileError, ModelFileNotFoundError, SktlError
 
 FORMAT = 1
-_FORMAT, _DOCUMENT, _DOCUMENT_DIGEST, _DIGEST = "sktl", "document", "document_sha256", "sha256"
-# The format names types in its own way.
-_TYPES = {
-    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
-    "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
-}  # fmt: skip
+FORMAT_KEY, _DOCUMENT, _DOCUMENT_DIGEST, _DIGEST = "sktl", "document", "document_sha256", "sha256"
+# The beginning of the names of the tensors of a model's network.
+NETWORK = "network."
 
 Tensors = Mapping[str, torch.Tensor]
 
 
-def write_model(
-    path: str | os.PathLike[str], document: Mapping[str, Any], tensors: Tensors, private: bool = False
-) -> None:
+Place: TypeAlias = str | os.PathLike[str] | IO[bytes]
+_OR_FILE = ", or a file that is open for binary "
+
+
+def write_model(place: Place, document: Mapping[str, Any], tensors: Tensors, private: bool = False) -> None:
     """Write a document and tensors to a file, which is there completely or not at all.
 
     Parameters
     ----------
-    path : path
-        A symbolic link is followed.
+    place : path or binary file object
+        A symbolic link is followed. A file that is open is written to from where it stands, and stays open.
     document : mapping
         To be kept as JSON.
     tensors : mapping of str to Tensor
@@ -52,30 +63,46 @@ def write_model(
 
     Raises
     ------
+    InvalidParameterError
+        If the place is neither a path nor a file that is open for writing bytes.
     ModelFileNotFoundError
-        If there is no such folder.
+        If there is no such folder, or the path is that of a folder, a pipe or a device.
     OSError
-        If it cannot be written, or is a folder, a pipe or a device; nothing is left behind then, and what has that name
-        stays as it was.
+        If it cannot be written; nothing is left behind then, and what has that name stays as it was.
     """
+    path = _check_place(place, "wb")
     text = json.dumps(document, allow_nan=False)
     # Copies: the format knows neither shared memory nor strides.
     plain = {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()}
-    metadata = {_FORMAT: str(FORMAT), _DOCUMENT: text, _DOCUMENT_DIGEST: _digest(text, {})}
+    metadata = {FORMAT_KEY: str(FORMAT), _DOCUMENT: text, _DOCUMENT_DIGEST: _digest(text, {})}
     metadata[_DIGEST] = _digest(text, plain)
-    target = Path(os.path.realpath(user_path(path)))
+    if path is None:
+        write_all(place, safetensors.torch.save(plain, metadata))
+    else:
+        _write_file(path, plain, metadata, private)
+
+
+def _check_place(place: Any, mode: str) -> str | None:
+    """Return the path that a place is; None if it is a file that is open in this mode."""
+    if is_stream(place):
+        check_stream(place, mode)
+        return None
+    return checked_path(place, "path", _OR_FILE + ("reading" if mode == "rb" else "writing"))
+
+
+def _write_file(path: str, tensors: dict[str, torch.Tensor], metadata: dict[str, str], private: bool) -> None:
+    target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
-        kind = IsADirectoryError if target.is_dir() else OSError
-        raise kind(f"{os.fspath(path)!r} is not a regular file, and is not replaced. Name another file.")
+        raise ModelFileNotFoundError(f"{shown(path)} is not a regular file, and is not replaced. Name another file.")
     if not target.parent.is_dir():
-        raise ModelFileNotFoundError(f"The folder {os.fspath(target.parent)!r} does not exist. Make it before saving.")
+        raise ModelFileNotFoundError(f"The folder {shown(target.parent)} does not exist. Make it before saving.")
     draft = target.with_name(f".{target.name[:100]}.{os.getpid()}.{secrets.token_hex(4)}")
     mode = _create(draft, 0o600 if private else 0o666)
     try:
         try:
-            safetensors.torch.save_file(plain, draft, metadata)
+            safetensors.torch.save_file(tensors, draft, metadata)
         except safetensors.SafetensorError as error:  # a full disk, or a document beyond what a header may hold
-            raise OSError(f"{os.fspath(path)!r} cannot be written: {error}") from error
+            raise OSError(f"{shown(path)} cannot be written: {error}") from error
         with open(draft, "rb+") as file:
             os.fsync(file.fileno())
         os.chmod(draft, mode)  # the library's file is its owner's alone
@@ -108,30 +135,31 @@ class ModelFile:
 
     Attributes
     ----------
-    path : str or os.PathLike
+    name : str
+        What a message calls it.
     document : dict
         As it was written.
     """
 
-    def __init__(self, path: str | os.PathLike[str], file: Any):
-        self.path = path
+    def __init__(self, name: str, file: Any):
+        self.name = name
         self._file = file
         self._names = set(file.keys())
         metadata = file.metadata() or {}
-        number = metadata.get(_FORMAT)
+        number = metadata.get(FORMAT_KEY)
         if number is None:
-            raise damaged(path, "it was not written by sktl's save")
+            raise damaged(name, "it was not written by sktl's save")
         if number != str(FORMAT):
             raise ModelFileError(
-                f"{os.fspath(path)!r} has format {number[:20]!r}, and this version of sktl reads format {FORMAT}. "
+                f"{name} has format {number[:20]!r}, and this version of sktl reads format {FORMAT}. "
                 "Update sktl, or save the model again with this version."
             )
         self._text, self._expected = metadata.get(_DOCUMENT, ""), metadata.get(_DIGEST, "")
         if _digest(self._text, {}) != metadata.get(_DOCUMENT_DIGEST):
-            raise damaged(path, "the checksum of its document is another")
+            raise damaged(name, "the checksum of its document is another")
         document = json.loads(self._text)
         if not isinstance(document, dict):
-            raise damaged(path, "its document is none")
+            raise damaged(name, "its document is none")
         self.document: dict[str, Any] = document
 
     def names(self, prefix: str) -> list[str]:
@@ -141,7 +169,7 @@ class ModelFile:
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of a tensor, which is not read for it."""
         if name not in self._names:
-            raise damaged(self.path, f"it lacks {name}")
+            raise damaged(self.name, f"it lacks {name}")
         return tuple(self._file.get_slice(name).get_shape())
 
     def read(self, expected: Mapping[str, tuple[tuple[int, ...], torch.dtype]]) -> dict[str, torch.Tensor]:
@@ -153,10 +181,10 @@ class ModelFile:
             If they are not, or not the ones that were written.
         """
         for name in sorted(self._names ^ expected.keys()):
-            raise damaged(self.path, f"it {'has a needless' if name in self._names else 'lacks'} {name}")
+            raise damaged(self.name, f"it {'has a needless' if name in self._names else 'lacks'} {name}")
         for name, (shape, dtype) in expected.items():
-            if self.shape(name) != shape or _TYPES.get(self._file.get_slice(name).get_dtype()) != dtype:
-                raise damaged(self.path, f"{name} has shape {self.shape(name)}, not {shape} of {dtype}")
+            if self.shape(name) != shape or TYPES.get(self._file.get_slice(name).get_dtype()) != dtype:
+                raise damaged(self.name, f"{name} has shape {self.shape(name)}, not {shape} of {dtype}")
         return self.read_all()
 
     def read_all(self) -> dict[str, torch.Tensor]:
@@ -170,54 +198,65 @@ class ModelFile:
         # Copies: tensors of the library's lie in the file, which somebody may write to meanwhile.
         tensors = {name: self._file.get_tensor(name).clone() for name in self._names}
         if _digest(self._text, tensors) != self._expected:
-            raise damaged(self.path, "its checksum is another")
+            raise damaged(self.name, "its checksum is another")
         return tensors
 
 
 @contextmanager
-def open_model(path: str | os.PathLike[str]) -> Iterator[ModelFile]:
+def open_model(place: Place | bytes) -> Iterator[ModelFile]:
     """Open a saved model; whatever is wrong with the file is a `ModelFileError` within the block.
+
+    Parameters
+    ----------
+    place : path, binary file object or bytes
+        A file that is open is read from where it stands to the end of the model, and stays open.
 
     Raises
     ------
+    InvalidParameterError
+        If the place is neither, nor a file that is open for reading bytes.
     ModelFileNotFoundError
         If there is no such file.
     ModelFileError
         If it cannot be read, has another format, or is damaged.
     """
-    path = user_path(path)
-    if not os.path.isfile(path):
-        kind = "is not a file" if os.path.exists(path) else f"does not exist (looked in {os.getcwd()})"
-        raise ModelFileNotFoundError(f"The model file {os.fspath(path)!r} {kind}. Pass a file that `save` wrote.")
-    if not is_utf8(path):
-        raise ModelFileError(
-            f"The name of the model file {os.fspath(path)!r} is not UTF-8, so that it cannot be opened. Rename the "
-            "file, or the folder of that name."
-        )
+    name = name_of(place)
     try:
-        with safetensors.safe_open(os.fspath(path), "pt") as file:
-            yield ModelFile(path, file)
+        with _opened(place, name) as file:
+            yield ModelFile(name, file)
     except (SktlError, MemoryError):
         raise
     except (safetensors.SafetensorError, OSError) as error:
-        raise damaged(path, str(error)) from error
+        raise damaged(name, str(error)) from error
     except Exception as error:  # whatever follows from a document that says something else than `save` writes
-        raise damaged(path, f"{type(error).__name__}: {error}") from error
+        raise damaged(name, f"{type(error).__name__}: {error}") from error
 
 
-def damaged(path: str | os.PathLike[str], reason: str) -> ModelFileError:
-    """Return the error for a file that cannot be what `save` wrote."""
-    if _begins_like_a_pickle(path):
-        reason = "it is a pickle, which could run code, and is not read"
-    return ModelFileError(
-        f"{os.fspath(path)!r} is damaged or no saved model: {reason}. Save the model again, or fetch the file again."
-    )
+@contextmanager
+def _opened(place: Any, name: str) -> Iterator[Any]:
+    """Open tensors for reading one by one."""
+    if isinstance(place, bytes | bytearray | memoryview):
+        yield StreamedTensors(io.BytesIO(place), whole=True)
+    elif (path := _check_place(place, "rb")) is None:
+        yield StreamedTensors(place, whole=False)
+    else:
+        if not os.path.isfile(path):
+            kind = "is not a file" if os.path.exists(path) else f"does not exist (looked in {os.getcwd()})"
+            raise ModelFileNotFoundError(f"The model file {name} {kind}. Pass a file that `save` wrote.")
+        if not is_utf8(path):
+            raise ModelFileError(
+                f"The name of the model file {name} is not UTF-8, so that it cannot be opened. Rename the file, or the "
+                "folder of that name."
+            )
+        try:
+            file = safetensors.safe_open(path, "pt")
+        except safetensors.SafetensorError as error:
+            with open(path, "rb") as content:
+                raise damaged(name, PICKLE if begins_like_a_pickle(content.read(4)) else str(error)) from error
+        with file:
+            yield file
 
 
-def _begins_like_a_pickle(path: str | os.PathLike[str]) -> bool:
-    try:
-        with open(path, "rb") as file:
-            start = file.read(4)
-    except OSError:
-        return False
-    return start[:1] == b"\x80" or start == b"PK\x03\x04"
+def damaged(name: str, reason: str) -> ModelFileError:
+    """Return the error for a file that cannot be what `save` wrote; `name` is as `ModelFile` has it."""
+    return ModelFileError(f"{name} is damaged or no saved model: {reason}. Save the model again, or fetch it again.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, overload
@@ -25,6 +26,7 @@ _HEADINGS = {
     "n_features": "features",
 }
 _WORDS = (1, 2)
+_LINE = 240
 _DECIMALS = {"mean_score": 4, "std_score": 4, "logme": 4, "million_parameters": 2, "megabytes": 1}
 
 
@@ -48,7 +50,8 @@ class RankedBackbone:
     logme : float
         Log evidence per image of the labels, given the features; higher is better. Only differences count.
     seconds_per_image : float
-        Wall time of the pass, decoding included, per image that passed; NaN if the features of all had been kept.
+        Wall time of the pass per image, decoding included. If features were cached, a few images pass again to
+        measure it.
     million_parameters : float
         Of the network without its output layer.
     megabytes : float
@@ -56,7 +59,7 @@ class RankedBackbone:
     n_features : int or None
         How many features enter the output layer.
     status : str
-        "ok", or why there are no measurements.
+        "ok", or why there are no measurements. The printed table shows its beginning.
     params : dict
         The parameters of an estimator with this network: ``PretrainedImageClassifier(**row.params)``.
     """
@@ -130,14 +133,18 @@ class BackboneRanking(Sequence[RankedBackbone]):
             adjust = str.ljust if i in _WORDS else str.rjust
             columns[i] = tuple(adjust(cell, max(map(len, column))) for cell in column)
         lines = ["  ".join(cells).rstrip() for cells in zip(*columns, strict=True)]
-        lines += [f"{row.backbone} ({row.weights}): {row.status}" for row in self.rows if row.status != OK]
-        return "\n".join(lines)
+        return "\n".join([*lines, *self._notes()])
 
     def _repr_html_(self) -> str:
         rows = [self._header(), *(_cells(row) for row in self.rows)]
         lines = ["<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>" for cells in rows]
-        notes = [f"<p>{html.escape(f'{row.backbone}: {row.status}')}</p>" for row in self.rows if row.status != OK]
+        notes = [f"<p>{html.escape(note)}</p>" for note in self._notes()]
         return f"<table>{''.join(lines)}</table>{''.join(notes)}"
+
+    def _notes(self) -> list[str]:
+        """Return a line for each network that could not be measured."""
+        lines = (f"{row.backbone} ({row.weights}): {row.status}" for row in self.rows if row.status != OK)
+        return [textwrap.shorten(line, _LINE, placeholder=" ...") for line in lines]
 
     def _header(self) -> list[str]:
         return [heading or self.scoring for heading in _HEADINGS.values()]

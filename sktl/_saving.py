@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +11,7 @@ import torch
 
 from ._backbones import Backbone, rebuilt_backbone, resolve_backbone, state_shapes, tensors_digest
 from ._finetuning import restored_tail
-from ._model_file import ModelFile, Tensors, damaged
+from ._model_file import NETWORK, ModelFile, Tensors, damaged
 from ._nets import History, Recipe, TailRecipe
 from ._preprocessing import Preprocessing
 from ._torch import generator, single_threaded
@@ -21,7 +20,7 @@ from ._values import decode, encode
 from ._version import library_versions
 from .exceptions import InvalidParameterError, ModelFileError, WeightsNotFoundError
 
-_NETWORK, _WEIGHT, _BIAS, _PROBE = "network.", "output.weight", "output.bias", "probe.features"
+_WEIGHT, _BIAS, _PROBE = "output.weight", "output.bias", "probe.features"
 # Larger than the differences between machines, smaller than those between networks.
 _PROBE_TOLERANCE = 1e-3
 _MOST_PIXELS = 2_048
@@ -35,8 +34,11 @@ def to_document(estimator: Any, include_backbone: bool) -> tuple[dict[str, Any],
     Raises
     ------
     InvalidParameterError
-        If a parameter is a function, a class or an instance, or labels are of an unusual type.
+        If a parameter is a function, a class or an instance, labels are of an unusual type, or `include_backbone` is
+        not a bool.
     """
+    if not isinstance(include_backbone, bool | np.bool_):
+        raise InvalidParameterError(f"include_backbone is a {type(include_backbone).__name__}. Pass True or False.")
     parameters = estimator.get_params(deep=False)
     parameters = {name: value for name, value in parameters.items() if name not in OF_THE_MACHINE}
     _check_unchanged(estimator, include_backbone)
@@ -59,7 +61,7 @@ def to_document(estimator: Any, include_backbone: bool) -> tuple[dict[str, Any],
             network = estimator.net_.module_.cut.network
     before, after = pretrained.state_dict(), network.state_dict()
     kept = [name for name in after if include_backbone or not torch.equal(before[name], after[name])]
-    tensors |= {_NETWORK + name: after[name] for name in kept}
+    tensors |= {NETWORK + name: after[name] for name in kept}
     tensors[_PROBE] = _probe(network, estimator.backbone_.preprocessing)
     document["backbone"] = {
         "name": estimator.backbone_.name,
@@ -67,7 +69,7 @@ def to_document(estimator: Any, include_backbone: bool) -> tuple[dict[str, Any],
         "preprocessing": encode(estimator.backbone_.preprocessing, "preprocessing"),
         "image_size": None if estimator.image_size is None else int(estimator.image_size),
         "seed": estimator.backbone_._seed,
-        "complete": include_backbone,
+        "complete": bool(include_backbone),
         "sha256": tensors_digest(pretrained),
     }
     return document, tensors
@@ -154,7 +156,7 @@ def restore(estimator: Any, file: ModelFile) -> None:
             f"here: {backbone.preprocessing}, not {preprocessing}. Save it with include_backbone=True."
         )
     shapes = backbone.shapes() if complete else state_shapes(backbone.build())
-    expected = {_NETWORK + name: shapes[name] for name in (shapes if complete else file.names(_NETWORK))}
+    expected = {NETWORK + name: shapes[name] for name in (shapes if complete else file.names(NETWORK))}
     expected[_PROBE] = (file.shape(_PROBE), torch.float32)
     _, n_features = file.shape(_PROBE)
     if "classifier" in document:
@@ -168,7 +170,7 @@ def restore(estimator: Any, file: ModelFile) -> None:
             f"{backbone.name!r} on this machine are not those that it was trained with. Save it with "
             "include_backbone=True, or bring the same weights."
         )
-    network.load_state_dict({name: tensors.get(_NETWORK + name, old) for name, old in network.state_dict().items()})
+    network.load_state_dict({name: tensors.get(NETWORK + name, old) for name, old in network.state_dict().items()})
     if complete:
         backbone = rebuilt_backbone(backbone, described["weights"], preprocessing, estimator.image_size, network)
     _check_probe(_probe(network, preprocessing), file, tensors[_PROBE])
@@ -220,9 +222,9 @@ def _check_probe(found: torch.Tensor, file: ModelFile, expected: torch.Tensor) -
     here = library_versions()
     others = [f"{name} {number}" for name, number in file.document["versions"].items() if here.get(name) != number]
     if not others:
-        raise damaged(file.path, "its network computes other features than it says")
+        raise damaged(file.name, "its network computes other features than it says")
     raise ModelFileError(
-        f"The network of {os.fspath(file.path)!r} computes other features here than where it was saved, by "
+        f"The network of {file.name} computes other features here than where it was saved, by "
         f"{difference:.1e} of the largest. Install the versions with which it was saved: {', '.join(others)}."
     )
 

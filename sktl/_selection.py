@@ -19,8 +19,10 @@ from sklearn.metrics import check_scoring
 from sklearn.model_selection import check_cv, cross_val_score
 
 from ._backbones import Backbone, BackboneName, Weights, qualified_name, resolve_backbone
+from ._cache import NO_CACHE
 from ._classifier import PretrainedImageClassifier
 from ._columns import check_complete, shortened, shown
+from ._downloads import one_outage
 from ._features import FeatureExtractor
 from ._images import Sample
 from ._isolation import isolated
@@ -28,8 +30,9 @@ from ._labels import Targets, check_targets
 from ._logme import log_evidence
 from ._ranking import OK, BackboneRanking, RankedBackbone
 from ._recipes import resolve_recipe
-from ._torch import resolve_device
+from ._torch import n_threads, resolve_device
 from ._training import output_logits, random_layer, train_head
+from ._trunk import chunk_size
 from .exceptions import (
     BackboneError,
     DeviceMemoryError,
@@ -141,12 +144,22 @@ class _Trial:
 
 
 def _timed(extractor: FeatureExtractor, samples: Sequence[Sample]) -> tuple[np.ndarray, float]:
-    """Return the features of samples, and the seconds per image that was not kept."""
-    if n_missing := extractor.count_missing(samples):
-        extractor.open()
+    """Return the features of samples, and the seconds per image of a pass: of this one, or of one chunk per thread."""
+    few = samples[: chunk_size(extractor.device) * n_threads(extractor.n_jobs)]
+    n_missing = extractor.count_missing(samples)
+    if n_missing < len(few):  # too few for a figure
+        features = extractor(samples)
+        apart = replace(extractor, cache=NO_CACHE, verbose=0)
+        return features, _seconds(apart, few, apart.count_missing(few))[1]
+    return _seconds(extractor, samples, n_missing)
+
+
+def _seconds(extractor: FeatureExtractor, samples: Sequence[Sample], n_images: int) -> tuple[np.ndarray, float]:
+    """Return the features of samples, and the seconds for each of so many of them."""
+    extractor.open()
     started = time.perf_counter()
     features = extractor(samples)
-    return features, (time.perf_counter() - started) / n_missing if n_missing else np.nan
+    return features, (time.perf_counter() - started) / n_images
 
 
 @isolated()
@@ -257,7 +270,8 @@ def rank_backbones(
     splits = _splits(cv, targets, groups)
     scorer = _check_scoring(scoring, targets, splits)
     trial = _Trial(template, resolve_device(device), samples, targets, splits, scorer)
-    rows = [row if backbone is None else trial.measure(row, backbone) for row, backbone in resolved]
+    with one_outage():
+        rows = [row if backbone is None else trial.measure(row, backbone) for row, backbone in resolved]
     return BackboneRanking(rows, scoring if isinstance(scoring, str) else "score")
 
 

@@ -2,6 +2,8 @@
 
 A source is a value that describes one network with its weights; it builds the network when asked, without its output
 layer: float32 images, normalised, of shape (n, 3, H, W) go in, features of shape (n, n_features) come out.
+torchvision and timm are imported inside functions: a process whose features are all cached builds no network, and would
+take a second to import them.
 """
 
 from __future__ import annotations
@@ -9,33 +11,42 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import math
-import urllib.error
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
-import timm
-import timm.data
 import torch
-import torchvision
 from torch import nn
-from torchvision.models import WeightsEnum
-from torchvision.models.vision_transformer import VisionTransformer, interpolate_embeddings
 
 from . import _weights
+from ._downloads import fetch, fetch_from_hub, in_hub_cache, kept_at
 from ._preprocessing import Preprocessing
 from .exceptions import BackboneError
+
+if TYPE_CHECKING:
+    from torchvision.models import WeightsEnum
 
 BUNDLED = "efficientnet_lite0"
 TIMM_PREFIX = "timm/"
 
-# The SHA-256 of the file of weights in the package of each; the first is a dependency, the others are the extra `lite`.
+_HALF = (0.5, 0.5, 0.5)
+# The SHA-256 of the file of weights in the package of each, and what they expect of their input, as timm has it. The
+# first package is a dependency, the others are the extra `lite`.
 PACKAGED = {
-    BUNDLED: "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-    "efficientnet_lite1": "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
-    "efficientnet_lite2": "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+    BUNDLED: (
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        Preprocessing(256, (224, 224), "bicubic", _HALF, _HALF),
+    ),
+    "efficientnet_lite1": (
+        "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+        Preprocessing(272, (240, 240), "bicubic", _HALF, _HALF),
+    ),
+    "efficientnet_lite2": (
+        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+        Preprocessing(292, (260, 260), "bicubic", _HALF, _HALF),
+    ),
 }
 
 
@@ -131,11 +142,15 @@ def _head_prefix(output_layer: str, wanted: Iterable[str]) -> str:
 
 def torchvision_names() -> list[str]:
     """Return the names of torchvision's classification models."""
+    import torchvision
+
     return torchvision.models.list_models(module=torchvision.models)
 
 
 def torchvision_weights(name: str) -> type[WeightsEnum]:
     """Return the enumeration of a model's published weights."""
+    import torchvision
+
     return torchvision.models.get_model_weights(name)
 
 
@@ -171,7 +186,7 @@ class TorchvisionNetwork(_Network):
     def whereabouts(self) -> tuple[str, bool]:
         """Return where its published weights come from, and whether they are on this machine."""
         weights = torchvision_weights(self.name).DEFAULT
-        path = _weights.kept_at(weights.url)
+        path = kept_at(weights.url)
         return f"{weights.name}, {weights.meta['_file_size']:.0f} MB from {urlsplit(weights.url).netloc}", path.exists()
 
     def count_parameters(self) -> int:
@@ -179,6 +194,9 @@ class TorchvisionNetwork(_Network):
         return int(torchvision_weights(self.name).DEFAULT.meta["num_params"])
 
     def build(self, image_size: int | None) -> nn.Module:
+        import torchvision
+        from torchvision.models.vision_transformer import VisionTransformer, interpolate_embeddings
+
         if isinstance(self.origin, Random):
             return self._empty(image_size or self.preprocessing.crop[0])[0]
         if isinstance(self.origin, LocalFile):
@@ -186,7 +204,7 @@ class TorchvisionNetwork(_Network):
             size = image_size or self.preprocessing.crop[0]
         else:
             weights = torchvision_weights(self.name)[self.origin.name]
-            _weights.fetch(weights.url)
+            fetch(weights.url)
             # torchvision's own builder knows the arguments that each of its weights needs.
             module = torchvision.models.get_model(self.name, weights=weights, progress=False)
             if image_size is None or image_size == self.preprocessing.crop[0] or not self._fixed_size():
@@ -194,6 +212,7 @@ class TorchvisionNetwork(_Network):
                 return module
             state, size = module.state_dict(), image_size
         module, output_layer = self._empty(size)
+        state = _weights.renamed(state, module.state_dict(), self.origin)
         if isinstance(module, VisionTransformer) and "encoder.pos_embedding" in state:
             state = interpolate_embeddings(size, module.patch_size, state)
         _load(module, state, (f"{output_layer}.", "AuxLogits.", "aux1.", "aux2."), self.origin)
@@ -205,6 +224,8 @@ class TorchvisionNetwork(_Network):
         return {"input_size": lambda size: (size, size)} if self.name.startswith("maxvit_") else {}
 
     def _empty(self, image_size: int | None) -> tuple[nn.Module, str]:
+        import torchvision
+
         arguments: dict[str, Any] = {}
         if image_size is not None:
             arguments = {key: convert(image_size) for key, convert in self._fixed_size().items()}
@@ -220,6 +241,8 @@ class TorchvisionNetwork(_Network):
 
 def timm_names() -> list[str]:
     """Return the names of timm's models, those with published weights as "architecture.tag" too."""
+    import timm
+
     return timm.list_models() + timm.list_pretrained()
 
 
@@ -231,6 +254,8 @@ class TimmNetwork(_Network):
     origin: Origin
 
     def _config(self) -> dict[str, Any]:
+        import timm
+
         config = timm.get_pretrained_cfg(self.name)
         return config.to_dict() if config is not None else {}
 
@@ -242,13 +267,15 @@ class TimmNetwork(_Network):
         """Return where its published weights come from, and whether they are on this machine."""
         config = self._config()
         if repository := config.get("hf_hub_id"):
-            return f"Hugging Face, {repository}", _in_hub_cache(repository, config.get("hf_hub_filename")) is not None
+            return f"Hugging Face, {repository}", in_hub_cache(repository, config.get("hf_hub_filename")) is not None
         if url := config.get("url"):
-            return urlsplit(url).netloc, _weights.kept_at(url).exists()
+            return urlsplit(url).netloc, kept_at(url).exists()
         return "none published", False
 
     def count_parameters(self) -> int:
         """Return the number of parameters, output layer included; the network is not allocated."""
+        import timm
+
         with torch.device("meta"):
             network = timm.create_model(self.name)
         return sum(parameter.numel() for parameter in network.parameters())
@@ -267,6 +294,8 @@ class TimmNetwork(_Network):
         return module
 
     def _create(self, image_size: int | None, num_classes: int = 0, **arguments: Any) -> nn.Module:
+        import timm
+
         if image_size is not None and self._config().get("fixed_input_size"):
             arguments["img_size"] = image_size
         return timm.create_model(self.name, num_classes=num_classes, **arguments)
@@ -280,6 +309,7 @@ class TimmNetwork(_Network):
         n_classes, output_layer = self._config()["num_classes"], self._output_layer()
         full = self._create(image_size, n_classes).state_dict()
         head = {name: tensor for name, tensor in full.items() if name.startswith(output_layer)}
+        state = _weights.renamed(state, full.keys() - head.keys(), self.origin)
         for renamed in _weights.renamings(state):
             trunk = {name: tensor for name, tensor in renamed.items() if not name.startswith(output_layer)}
             for candidate in (renamed, trunk | head):
@@ -295,9 +325,9 @@ class TimmNetwork(_Network):
     def _fetch(self) -> Path:
         config = self._config()
         if config.get("hf_hub_id"):
-            return _fetch_from_hub(config["hf_hub_id"], config.get("hf_hub_filename"))
+            return fetch_from_hub(config["hf_hub_id"], config.get("hf_hub_filename"))
         if config.get("url"):
-            return _weights.fetch(config["url"])
+            return fetch(config["url"])
         raise BackboneError(
             f"timm has no pretrained weights for {self.name!r}. Pass weights=<path of a local file>, or weights=None "
             "to start from random ones."
@@ -306,6 +336,8 @@ class TimmNetwork(_Network):
 
 def timm_preprocessing(config: dict[str, Any], name: str) -> Preprocessing:
     """Return what a pretrained configuration of timm says of the input, as timm's own evaluation reads it."""
+    import timm.data
+
     data = timm.data.resolve_data_config(pretrained_cfg=config)
     channels, height, width = data["input_size"]
     if channels != 3 or data["crop_mode"] not in ("center", "squash"):
@@ -316,47 +348,6 @@ def timm_preprocessing(config: dict[str, Any], name: str) -> Preprocessing:
     scaled = (math.floor(height / data["crop_pct"]), math.floor(width / data["crop_pct"]))
     resize = scaled if data["crop_mode"] == "squash" else min(scaled)
     return Preprocessing(resize, (height, width), data["interpolation"], tuple(data["mean"]), tuple(data["std"]))
-
-
-def _fetch_from_hub(repository: str, file_name: str | None) -> Path:
-    """Return a verified local copy of weights from the Hugging Face hub."""
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
-
-    if (kept := _in_hub_cache(repository, file_name)) is not None:
-        return _verified_by_hub(kept)
-    names = _hub_names(file_name)
-    failure: Exception = FileNotFoundError(f"it has none of the files {', '.join(names)}")
-    for name in names:
-        try:
-            return _verified_by_hub(Path(hf_hub_download(repository, name)))
-        except LocalEntryNotFoundError as error:  # no connection: the next name would only wait for it again
-            failure = error
-            break
-        except EntryNotFoundError:
-            continue
-        except (HfHubHTTPError, urllib.error.URLError, OSError) as error:
-            failure = error
-    raise _weights.unavailable(repository, "the Hugging Face cache", failure)
-
-
-def _hub_names(file_name: str | None) -> list[str]:
-    return [file_name] if file_name else ["model.safetensors", "pytorch_model.bin"]
-
-
-def _in_hub_cache(repository: str, file_name: str | None) -> Path | None:
-    """Return the local copy of weights from the Hugging Face hub, if there is one."""
-    from huggingface_hub import try_to_load_from_cache
-
-    found = (try_to_load_from_cache(repository, name) for name in _hub_names(file_name))
-    return next((Path(path) for path in found if isinstance(path, str)), None)
-
-
-def _verified_by_hub(path: Path) -> Path:
-    """Return a file of the hub's cache, which names a large file by its SHA-256 as published."""
-    published = path.resolve().name
-    _weights.verify(path, published if len(published) == 64 else None)
-    return path
 
 
 # ------------------------------------------------------------------------------------------------------------- packaged
@@ -375,7 +366,7 @@ class PackagedNetwork(_Network):
 
     @property
     def preprocessing(self) -> Preprocessing:
-        return self._network.preprocessing
+        return PACKAGED[self.name][1]
 
     def whereabouts(self) -> tuple[str, bool]:
         """Return where its published weights come from, and whether they are on this machine."""
@@ -387,10 +378,12 @@ class PackagedNetwork(_Network):
         return self._network.count_parameters()
 
     def build(self, image_size: int | None) -> nn.Module:
+        import timm
+
         if not isinstance(self.origin, Published):
             return self._network.build(image_size)
         path = packaged_file(self.name)
-        _weights.verify(path, PACKAGED[self.name])
+        _weights.verify(path, PACKAGED[self.name][0])
         module = timm.create_model(f"tf_{self.name}", num_classes=0)
         # The file has timm's tensors in timm's order under other names, the output layer's two at the end.
         tensors = _weights.read_state_dict(path).values()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import fields
+from enum import Enum
 from typing import Any
 
 import numpy as np
 import torch
 
 from ._augmentation import RandomChange
-from ._backbones import WeightsEnum
 from ._nets import Recipe, TailRecipe
 from ._preprocessing import Preprocessing
 from .exceptions import ImageFailure, InvalidParameterError
@@ -32,7 +32,7 @@ def plain(value: Any) -> Any:
 def encode(value: Any, name: str) -> Any:
     """Return a value as JSON, types kept; `name` is what an error calls it."""
     value = plain(value)
-    if isinstance(value, WeightsEnum):
+    if isinstance(value, Enum):
         return str(value)
     if value is None or isinstance(value, bool | int | str):
         return str(value) if isinstance(value, str) else value

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import platform
 
 __version__ = "0.1.0.dev0"
 
 _LIBRARIES = ("numpy", "pillow", "safetensors", "scikit-learn", "skorch", "timm", "torch", "torchvision")
+
+
+@functools.cache
+def version_of(library: str) -> str:
+    """Return the version of a library that is installed, without importing it."""
+    return importlib.metadata.version(library)
 
 
 def library_versions() -> dict[str, str]:

@@ -1,13 +1,10 @@
-"""Files of pretrained weights to checked state dicts: found or fetched, verified, never executed."""
+"""Files of pretrained weights to checked state dicts: verified, never executed."""
 
 from __future__ import annotations
 
 import hashlib
-import http.client
 import os
 import re
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from io import BufferedReader
 from pathlib import Path
@@ -15,10 +12,12 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from filelock import FileLock
 
-from ._paths import is_utf8
+from ._file_kinds import beginning, describe, is_archive, weights_in
+from ._model_file import FORMAT_KEY, NETWORK, open_model
+from ._paths import is_utf8, shown
 from .exceptions import (
+    ModelFileError,
     WeightsCorruptError,
     WeightsError,
     WeightsMismatchError,
@@ -28,13 +27,22 @@ from .exceptions import (
 
 StateDict = dict[str, torch.Tensor]
 
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar", ".sktl")
 # Keys under which training scripts nest the state dict, best first (an average of weights beats the last ones).
-_WRAPPERS = ("state_dict_ema", "model_ema", "ema", "state_dict", "model_state_dict", "model", "module", "net")
+_WRAPPERS = (
+    "state_dict_ema",
+    "model_ema",
+    "ema",
+    "teacher",
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "module",
+    "net",
+)
 _PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "net.")
 _LISTED_KEYS = 5
-_ATTEMPTS = 2
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(?=\d)")
-_HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.")
 
 
 def file_digest(path: str | os.PathLike[str]) -> str:
@@ -51,15 +59,17 @@ def file_digest(path: str | os.PathLike[str]) -> str:
 
 def _open(path: str | os.PathLike[str]) -> BufferedReader:
     try:
+        if os.path.isdir(path):
+            raise WeightsError(f"weights={shown(path)} is a folder, which is not a file. {weights_in(path, SUFFIXES)}.")
         if os.path.exists(path) and not os.path.isfile(path):  # a pipe would block, a device never end
-            raise WeightsError(f"weights={str(path)!r} is not a file. Pass a file.")
+            raise WeightsError(f"weights={shown(path)} is not a file. Pass a file.")
         return open(path, "rb")
     except FileNotFoundError as error:
         raise WeightsNotFoundError(
-            f"weights={str(path)!r}: there is no such file (looked in {os.getcwd()}). Check the path."
+            f"weights={shown(path)}: there is no such file (looked in {os.getcwd()}). Check the path."
         ) from error
     except OSError as error:
-        raise WeightsError(f"weights={str(path)!r} cannot be read: {error.strerror}. Pass a file.") from error
+        raise WeightsError(f"weights={shown(path)} cannot be read: {error.strerror}. Pass a file.") from error
 
 
 def verify(path: str | os.PathLike[str], published: str | None) -> str:
@@ -77,74 +87,6 @@ def verify(path: str | os.PathLike[str], published: str | None) -> str:
             "is damaged or not what it says. Delete it, and it is fetched again."
         )
     return digest
-
-
-def published_hash(file_name: str) -> str | None:
-    """Return the beginning of the SHA-256 that PyTorch's convention puts into file names, if there is one."""
-    found = _HASH_IN_NAME.search(file_name)
-    return found.group(1) if found else None
-
-
-def kept_at(url: str) -> Path:
-    """Return where the local copy of a file of weights is, or would be: in torch's hub directory."""
-    return Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
-
-
-def fetch(url: str, progress: bool = False) -> Path:
-    """Return the local copy of a file of weights, downloading it to torch's hub directory if it is not there.
-
-    Raises
-    ------
-    WeightsUnavailableError
-        If it has to be downloaded and cannot.
-    WeightsCorruptError
-        If its bytes are not those that were published.
-    """
-    path = kept_at(url)
-    published = published_hash(path.name)
-    if not path.exists():
-        locks = path.parent / ".sktl-locks"
-        locks.mkdir(parents=True, exist_ok=True)
-        with FileLock(locks / f"{path.name}.lock"):  # another process may be fetching it
-            if not path.exists():
-                _download(url, path, published, progress)
-    verify(path, published)
-    return path
-
-
-def _download(url: str, path: Path, published: str | None, progress: bool) -> None:
-    """Download a file, once more if it arrives damaged; it has its name only when it is whole."""
-    for attempt in range(_ATTEMPTS):
-        try:
-            torch.hub.download_url_to_file(url, str(path), published, progress)
-            if published is None:
-                _check_length(url, path)
-            return
-        except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
-            raise unavailable(url, path, error) from error
-        except (RuntimeError, http.client.IncompleteRead) as error:
-            if attempt == _ATTEMPTS - 1:
-                raise WeightsCorruptError(f"The weights from {url} arrived damaged: {error}. Try again.") from error
-
-
-def _check_length(url: str, path: Path) -> None:
-    """Refuse a download without a published hash that broke off, which torch takes for the whole."""
-    with urllib.request.urlopen(url) as answer:
-        announced = answer.length
-    if announced is not None and path.stat().st_size != announced:
-        size = path.stat().st_size
-        path.unlink()
-        raise RuntimeError(f"{size} of {announced} bytes")
-
-
-def unavailable(what: str, path: object, error: Exception) -> WeightsUnavailableError:
-    """Return the error for weights that are not at hand and cannot be fetched."""
-    reason = getattr(error, "reason", None) or error
-    return WeightsUnavailableError(
-        f"The weights {what} are not on this machine and could not be downloaded ({reason}). Connect to the network "
-        f"once, or copy the file to {path}, or pass weights=<path of a local file>, or use the bundled "
-        'backbone="efficientnet_lite0", which needs no download.'
-    )
 
 
 def not_installed(backbone: str, package: str) -> WeightsUnavailableError:
@@ -169,40 +111,90 @@ def read_state_dict(path: str | os.PathLike[str], digest: str | None = None) -> 
     """
     _open(path).close()
     if digest is not None and file_digest(path) != digest:
-        raise WeightsCorruptError(f"weights={str(path)!r} has changed since it was named. Restore it, or fit again.")
-    try:
-        if Path(path).suffix == ".safetensors":
-            content: Any = (
-                safetensors.torch.load_file(path) if is_utf8(path) else safetensors.torch.load(Path(path).read_bytes())
-            )
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # both readers raise many types on damaged files
-        raise WeightsCorruptError(_why_unreadable(path, error)) from error
+        raise WeightsCorruptError(f"weights={shown(path)} has changed since it was named. Restore it, or fit again.")
+    content = _read(path)
     state = _unwrap(content)
     if not state:
-        raise WeightsCorruptError(f"weights={str(path)!r} holds no tensors: it is no state dict. Save one with "
-                                  "torch.save(module.state_dict(), path).")  # fmt: skip
+        raise WeightsCorruptError(
+            f"weights={shown(path)} holds no tensors{_contents(content)}: it is no state dict. Save one with "
+            "torch.save(module.state_dict(), path)."
+        )
     return state
+
+
+def _read(path: str | os.PathLike[str]) -> Any:
+    """Return what a file holds: a state dict, or what a training script put around it."""
+    if model := _read_model(path):
+        return model
+    if is_archive(path) and (found := describe(path)):  # torch would warn of a TorchScript archive before it refuses it
+        raise WeightsCorruptError(_called(path, found))
+    try:
+        if Path(path).suffix == ".safetensors" or _has_header(path):
+            return (
+                safetensors.torch.load_file(path) if is_utf8(path) else safetensors.torch.load(Path(path).read_bytes())
+            )
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # both readers raise many types on damaged files
+        raise WeightsCorruptError(_why_unreadable(path, error)) from error
+
+
+def _has_header(path: str | os.PathLike[str]) -> bool:
+    """Return True if a file begins as safetensors writes it, whatever its name is."""
+    start = beginning(path)
+    return start[8:10] == b'{"' and 10 <= int.from_bytes(start[:8], "little") <= os.path.getsize(path)
+
+
+def _read_model(path: str | os.PathLike[str]) -> StateDict | None:
+    """Return the network in a model that sktl saved, checked as by `sktl.load`; None if the file is another."""
+    if not _has_header(path) or b'"__metadata__"' not in beginning(path) or not is_utf8(path):
+        return None
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            if FORMAT_KEY not in (file.metadata() or {}):
+                return None
+        with open_model(path) as model:
+            tensors = model.read_all()
+            complete = model.document.get("backbone", {}).get("complete")
+    except ModelFileError as error:
+        raise WeightsCorruptError(f"weights={error}") from error
+    except safetensors.SafetensorError:
+        return None  # its reader says why
+    if not complete:
+        raise WeightsCorruptError(
+            f"weights={shown(path)} was saved by sktl without the network. Load it as a fitted estimator, with "
+            "sktl.load(path), or save it with include_backbone=True."
+        )
+    return {name.removeprefix(NETWORK): tensor for name, tensor in tensors.items() if name.startswith(NETWORK)}
+
+
+def _contents(content: Any) -> str:
+    """Return what a checkpoint without a state dict holds, as a message says it."""
+    if not isinstance(content, Mapping):
+        return f" by name, but a {type(content).__name__}"
+    if {"state", "param_groups"} <= content.keys():
+        return ", but the state of an optimizer"
+    return f", but {_some([repr(key)[:50] for key in content])}" if content else ""
 
 
 def _why_unreadable(path: str | os.PathLike[str], error: Exception) -> str:
     # torch reads pickles of protocol 2 only, and calls the functions and classes that they name GLOBAL.
-    modern = Path(path).suffix != ".safetensors" and _beginning(path)[:2] in (b"\x80\x03", b"\x80\x04", b"\x80\x05")
+    modern = Path(path).suffix != ".safetensors" and beginning(path)[:2] in (b"\x80\x03", b"\x80\x04", b"\x80\x05")
     if modern or "GLOBAL" in str(error):
         return (
-            f"weights={str(path)!r} is a pickle that would run code when loaded, so it was not loaded. Where you trust "
+            f"weights={shown(path)} is a pickle that would run code when loaded, so it was not loaded. Where you trust "
             "it, load it yourself and save only its tensors: torch.save(module.state_dict(), path)."
         )
+    if found := describe(path):
+        return _called(path, found)
     return (
-        f"weights={str(path)!r} is damaged or not a .safetensors or .pth file ({os.path.getsize(path)} bytes, starting "
-        f"with {_beginning(path)!r}). Fetch or save it again."
+        f"weights={shown(path)} is damaged or not a .safetensors or .pth file ({os.path.getsize(path)} bytes, starting "
+        f"with {beginning(path)[:16]!r}). Fetch or save it again."
     )
 
 
-def _beginning(path: str | os.PathLike[str]) -> bytes:
-    with _open(path) as file:
-        return file.read(16)
+def _called(path: str | os.PathLike[str], found: tuple[str, str]) -> str:
+    kind, remedy = found
+    return f"weights={shown(path)} {kind}. {remedy}."
 
 
 def _unwrap(content: Any) -> StateDict:
@@ -210,13 +202,22 @@ def _unwrap(content: Any) -> StateDict:
     while isinstance(content, Mapping):
         inner = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
         if inner is None:
-            break
+            named = [value for value in content.values() if _is_state_dict(value)]
+            if len(named) != 1 or _is_state_dict(content):
+                break
+            (inner,) = named  # under a name of the script's own
         content = inner
     if not isinstance(content, Mapping):
         return {}
     return {
         str(key): value for key, value in content.items() if isinstance(value, torch.Tensor) and key != "n_averaged"
     }
+
+
+def _is_state_dict(value: Any) -> bool:
+    return isinstance(value, Mapping) and any(
+        isinstance(key, str) and isinstance(item, torch.Tensor) for key, item in value.items()
+    )
 
 
 def match(state: StateDict, wanted: Iterable[str], ignored: Callable[[str], bool], source: object) -> StateDict:
@@ -235,8 +236,8 @@ def match(state: StateDict, wanted: Iterable[str], ignored: Callable[[str], bool
         If names are missing or unexpected, naming at most five of each.
     """
     names = set(wanted)
-    best = min(renamings(state), key=lambda renamed: len(names ^ renamed.keys()))
-    missing = sorted(name for name in names - best.keys() if not name.endswith("num_batches_tracked"))
+    best = renamed(state, names, source)
+    missing = _missing(names, best)
     unexpected = sorted(name for name in best.keys() - names if not ignored(name))
     if missing or unexpected:
         raise WeightsMismatchError(
@@ -244,6 +245,38 @@ def match(state: StateDict, wanted: Iterable[str], ignored: Callable[[str], bool
             f"{_some(unexpected)}. Pass the backbone that they were trained with."
         )
     return {name: best[name] for name in names & best.keys()}
+
+
+def _missing(names: set[str], state: StateDict) -> list[str]:
+    return sorted(name for name in names - state.keys() if not name.endswith("num_batches_tracked"))
+
+
+def renamed(state: StateDict, wanted: Iterable[str], source: object) -> StateDict:
+    """Return the state dict with the names that fit best, or that of the one module in it which has all wanted names.
+
+    Raises
+    ------
+    WeightsMismatchError
+        If several modules in it have them.
+    """
+    names = set(wanted)
+    best = min(renamings(state), key=lambda candidate: len(names ^ candidate.keys()))
+    longest = max(names, key=len, default="")
+    prefixes = [name.removesuffix(longest) for name in state if name.endswith(f".{longest}")]
+    modules = {prefix: _below(prefix, state) for prefix in prefixes}
+    whole = [prefix for prefix, module in modules.items() if not _missing(names, module)]
+    if not whole or not _missing(names, best):
+        return best
+    if len(whole) > 1:
+        raise WeightsMismatchError(
+            f"{source} holds {len(whole)} such networks, whose names begin with {_some(whole)}. Save the state dict of "
+            "one of them: torch.save(module.state_dict(), path)."
+        )
+    return modules[whole[0]]
+
+
+def _below(prefix: str, state: StateDict) -> StateDict:
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
 
 
 def renamings(state: StateDict) -> Iterator[StateDict]:
@@ -277,9 +310,23 @@ def load_into(module: torch.nn.Module, state: StateDict, source: object) -> None
         for name, tensor in sorted(state.items())
         if tensor.shape != own[name].shape
     ]
+    if len(wrong) == 1 and (n_channels := _other_channels(state, own)):
+        raise WeightsMismatchError(
+            f"{source} was trained on images of {n_channels} channels, and sktl gives networks 3: {wrong[0]}. Pass "
+            "weights that were trained on 3, or add up or repeat the channels of that tensor."
+        )
     if wrong:
         raise WeightsMismatchError(
             f"{source} holds the weights of another architecture: {_some(wrong)}. Pass the backbone that they were "
             "trained with."
         )
     module.load_state_dict(state)
+
+
+def _other_channels(state: StateDict, own: Mapping[str, torch.Tensor]) -> int | None:
+    """Return how many channels the first convolution of a state dict takes, if only that makes it another."""
+    for name, tensor in state.items():
+        found, wanted = tuple(tensor.shape), tuple(own[name].shape)
+        if found != wanted and len(found) == len(wanted) == 4 and wanted[1] == 3:
+            return found[1] if (found[0], *found[2:]) == (wanted[0], *wanted[2:]) else None
+    return None

@@ -184,7 +184,7 @@ class ModelFileError(SktlError, RuntimeError):
 
 
 class ModelFileNotFoundError(ModelFileError, FileNotFoundError):
-    """The file of a saved model, or the folder for it, is not there."""
+    """The file of a saved model, or the folder for it, is not there, or is something else than a file."""
 
 
 class HubRequestError(SktlError, RuntimeError, OSError):

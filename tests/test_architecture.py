@@ -16,22 +16,23 @@ PACKAGE = Path(sktl.__file__).parent
 # Each file imports only from files above it.
 ORDER = [
     "_words", "exceptions", "_version", "_warnings", "_paths", "_optional", "_isolation", "_torch", "_preprocessing",
-    "_advice", "_formats", "_corrections", "_pixels", "_containers", "_images", "_weights", "_sources", "_catalogue",
-    "_stages", "_augmentation", "_decoder", "_cut", "_backbones", "_folding", "_openvino", "_trunk", "_engines",
-    "_database", "_store", "_cache", "_pass", "_callbacks", "_progress", "_checking", "_features", "_columns",
-    "_labels", "_optimizers", "_scoring", "_nets", "_net_params", "_values", "_model_file", "_checkpoints", "_training",
-    "_batches", "_gradients", "_finetuning", "_transfer", "_recipes", "_saving", "_summary", "_base", "_classifier",
-    "_encoder", "_loading", "_model_card", "_hub_access", "_hub", "_pictures", "_drawing", "_training_curve",
-    "_predictions", "_gradcam", "_saliency", "_feature_map", "_logme", "_ranking", "_selection", "_synthetic",
-    "_folders", "_layouts", "datasets", "__init__", "_cli_words", "_cli_options", "_cli", "__main__",
+    "_advice", "_formats", "_corrections", "_pixels", "_containers", "_images", "_file_kinds", "_streams", "_weights",
+    "_downloads", "_sources", "_catalogue", "_stages", "_augmentation", "_decoder", "_cut", "_backbones", "_folding",
+    "_openvino", "_trunk", "_engines", "_database", "_store", "_cache", "_pass", "_callbacks", "_progress", "_checking",
+    "_features", "_columns", "_labels", "_optimizers", "_scoring", "_nets", "_net_params", "_values", "_model_file",
+    "_checkpoints", "_training", "_batches", "_gradients", "_finetuning", "_transfer", "_recipes", "_saving",
+    "_summary", "_base", "_classifier", "_encoder", "_loading", "_model_card", "_hub_access", "_hub", "_pictures",
+    "_drawing", "_training_curve", "_predictions", "_gradcam", "_saliency", "_feature_map", "_logme", "_ranking",
+    "_selection", "_synthetic", "_folders", "_layouts", "datasets", "__init__", "_cli_words", "_cli_options", "_cli",
+    "__main__",
 ]  # fmt: skip
 ONLY_IN = {
     "torchvision.models": {"_sources"},
     "timm": {"_sources"},
     "skorch": {"_scoring", "_nets", "_net_params", "_checkpoints"},
     "openvino": {"_openvino"},
-    "safetensors": {"_weights", "_model_file"},
-    "huggingface_hub": {"_sources", "_model_card", "_hub_access"},
+    "safetensors": {"_weights", "_streams", "_model_file"},
+    "huggingface_hub": {"_downloads", "_model_card", "_hub_access"},
     "sqlite3": {"_database", "_store"},
     "click": {"_cli", "_cli_options"},
     "pandas": {"_ranking"},
@@ -116,12 +117,26 @@ def test_importing_costs_little_more_than_the_libraries_it_stands_on():
     program = """
 import time
 started = time.perf_counter()
-import torch, torchvision, timm, skorch, sklearn
+import torch, skorch, sklearn
 libraries = time.perf_counter() - started
 import sktl
 print((time.perf_counter() - started) / libraries)
 """
     assert min(float(_run(program)) for _ in range(3)) <= 1.15
+
+
+def test_a_fit_on_cached_features_imports_no_networks(tmp_path):
+    """Worker processes of a search start with it."""
+    program = f"""
+import sys
+import numpy as np, sktl
+X = np.random.default_rng(0).random((8, 8, 8))
+clf = sktl.PretrainedImageClassifier(cache={str(tmp_path)!r}, random_state=0, max_epochs=1).fit(X, [0, 1] * 4)
+clf.score(X, [0, 1] * 4)
+print(*{{"timm", "torchvision", "openvino", "captum", "matplotlib", "huggingface_hub"}} & set(sys.modules))
+"""
+    assert "timm" in _run(program)  # the first one computes them
+    assert not _run(program).split()
 
 
 def test_everything_public_is_documented():

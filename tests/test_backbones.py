@@ -4,7 +4,6 @@ import io
 import math
 import pickle
 import re
-from types import SimpleNamespace
 
 import pytest
 import safetensors.torch
@@ -17,7 +16,7 @@ from torch import nn
 from torchvision.models import ResNet18_Weights, ResNet50_Weights
 from torchvision.models.vision_transformer import interpolate_embeddings
 
-from sktl import _sources, _weights
+from sktl import _downloads, _sources
 from sktl._backbones import resolve_backbone
 from sktl._preprocessing import IMAGENET_MEAN, Preprocessing
 from sktl._torch import single_threaded
@@ -209,7 +208,7 @@ def vit_file(tmp_path_factory):
 
 def test_a_torchvision_vit_takes_another_image_size(vit_file, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(vit_file.parents[2]))
-    monkeypatch.setattr(_weights, "published_hash", lambda file_name: None)  # these weights are not those of the name
+    monkeypatch.setattr(_downloads, "published_hash", lambda file_name: None)  # these weights are not those of the name
     local, published = resolve("vit_b_16", vit_file, image_size=64), resolve("vit_b_16", image_size=64)
     state = torch.load(vit_file, weights_only=True, mmap=True)
     reference = torchvision.models.vit_b_16(image_size=64).eval()
@@ -576,7 +575,7 @@ def test_only_local_files_and_callables_are_built_to_be_pickled(monkeypatch):
 
 def test_the_identity_follows_the_versions_that_decide_features(monkeypatch):
     before = resolve("resnet18").identity
-    monkeypatch.setattr(_sources, "timm", SimpleNamespace(__version__="0.0"))
+    monkeypatch.setattr("sktl._backbones.version_of", lambda library: "0.0")
     assert resolve("resnet18").identity != before
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 import os
 import pickle
@@ -196,6 +197,20 @@ def test_saving_needs_a_fit_and_a_folder(tmp_path):
         PretrainedImageClassifier().save(tmp_path / "model")
     with pytest.raises(ModelFileNotFoundError, match=r"does not exist\. Make it before saving"):
         fitted_tiny().save(tmp_path / "nowhere" / "model")
+
+
+def test_a_folder_is_no_file(tmp_path):
+    with pytest.raises(ModelFileNotFoundError, match="is not a regular file"):
+        fitted_tiny().save(tmp_path)
+    with pytest.raises(ModelFileNotFoundError, match="is not a file"):
+        sktl.load(tmp_path)
+
+
+@pytest.mark.parametrize("content", [bytes, io.BytesIO])
+def test_a_model_is_loaded_from_memory(content):
+    clf = fitted_tiny(trainable_stages=1)
+    clf.save(memory := io.BytesIO())
+    same(sktl.load(content(memory.getvalue())), clf)
 
 
 def test_a_class_of_the_users_own_is_refused(tmp_path):

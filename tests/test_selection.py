@@ -101,8 +101,7 @@ def test_a_classifier_finds_the_features_that_were_kept(log, tmp_path):
     assert log() == [1] * 45
     assert row.seconds_per_image > 0
     (again,) = rank([LoggedPixels], engine="torch", cache=tmp_path / "cache")
-    assert log() == [1] * 45
-    assert np.isnan(again.seconds_per_image)
+    assert again.seconds_per_image > 0
     assert (again.mean_score, again.logme) == (row.mean_score, row.logme)
 
 
@@ -121,7 +120,7 @@ def test_weights_that_are_not_there_stop_nothing_and_say_why(tmp_path, monkeypat
     def refuse(*arguments, **options):
         raise ConnectionError("no network")
 
-    monkeypatch.setattr("sktl._weights.torch.hub.download_url_to_file", refuse)
+    monkeypatch.setattr("urllib.request.urlopen", refuse)
     (tmp_path / "torn.pth").write_bytes(b"torn")
     ranking = rank(
         ["resnet18", ("resnet18", tmp_path / "absent.pth"), Pixels, ("resnet18", tmp_path / "torn.pth"), wrong_network]

