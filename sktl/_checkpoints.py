@@ -17,14 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from skorch.callbacks import Callback, EarlyStopping, PassthroughScoring
 
+from ._docstrings import documented
 from ._model_file import Tensors, open_model, write_model
 from ._nets import CosineSchedule, NeuralNet, WeightedNet
 from ._store import is_running
 from ._values import decode, encode
 from ._warnings import warn
 from .exceptions import CheckpointError, CheckpointWarning, ModelFileError
+
+with documented("skorch"):
+    from skorch.callbacks import Callback, EarlyStopping, PassthroughScoring
 
 _SUFFIX = ".checkpoint"
 _MODULE, _BEST, _OPTIMIZER = "module.", "best.", "optimizer."

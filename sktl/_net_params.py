@@ -10,24 +10,27 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import check_scoring
-from skorch import NeuralNet
-from skorch.callbacks import (
-    Callback,
-    Checkpoint,
-    EarlyStopping,
-    InputShapeSetter,
-    LoadInitState,
-    LRScheduler,
-    PassthroughScoring,
-    TrainEndCheckpoint,
-    WandbLogger,
-)
-from skorch.callbacks.scoring import ScoringBase
 from torch import nn
 from torch.optim import Optimizer
 
 from ._columns import shown
+from ._docstrings import documented
 from .exceptions import InvalidParameterError
+
+with documented("skorch"):
+    from skorch import NeuralNet
+    from skorch.callbacks import (
+        Callback,
+        Checkpoint,
+        EarlyStopping,
+        InputShapeSetter,
+        LoadInitState,
+        LRScheduler,
+        PassthroughScoring,
+        TrainEndCheckpoint,
+        WandbLogger,
+    )
+    from skorch.callbacks.scoring import ScoringBase
 
 # What `net_params` may name: all else is set by parameters of the estimator, or would change the loss.
 _OPEN = ("callbacks", "optimizer")

@@ -8,17 +8,20 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from skorch import NeuralNet
-from skorch.callbacks import Callback, EarlyStopping, PrintLog
-from skorch.helper import predefined_split
-from skorch.history import History as History
 from torch import nn
 
 from ._augmentation import Change
 from ._callbacks import Steps, task
+from ._docstrings import documented
 from ._optimizers import OptimizerName, find_optimizer
 from ._scoring import ScoringNet
 from .exceptions import TrainingError
+
+with documented("skorch"):
+    from skorch import NeuralNet
+    from skorch.callbacks import Callback, EarlyStopping, PrintLog
+    from skorch.helper import predefined_split
+    from skorch.history import History as History
 
 CPU = torch.device("cpu")
 

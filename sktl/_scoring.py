@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import ClassifierMixin
-from skorch import NeuralNet
-from skorch.callbacks.scoring import ScoringBase
-from skorch.dataset import Dataset
 
+from ._docstrings import documented
 from .exceptions import TrainingError
+
+with documented("skorch"):
+    from skorch import NeuralNet
+    from skorch.callbacks.scoring import ScoringBase
+    from skorch.dataset import Dataset
 
 
 class LabelledDataset(Dataset):

@@ -62,8 +62,14 @@ def test_the_state_of_the_process_changes_no_result(program, expected, name):
 
 
 @needs_fork
-@pytest.mark.parametrize("options", [("-O",), ("-OO",), ("-W", "error"), ("-X", "utf8=0"), ("-I",)], ids=" ".join)
-@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("-OO", "-W", "error"),
+        *(pytest.param(o, marks=pytest.mark.slow) for o in (("-O",), ("-OO",), ("-W", "error"), ("-X", "dev"))),
+    ],
+    ids=" ".join,
+)
 def test_options_of_python_change_no_result(expected, options):
     program = Program(*options)
     try:
