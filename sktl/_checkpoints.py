@@ -28,7 +28,7 @@ from .exceptions import CheckpointError, CheckpointWarning, ModelFileError
 
 _SUFFIX = ".checkpoint"
 _MODULE, _BEST, _OPTIMIZER = "module.", "best.", "optimizer."
-_STOPPING = ("misses_", "best_epoch_", "dynamic_threshold_")
+_STOPPING = ("misses_", "best_epoch_", "dynamic_threshold_", "start_loss_")
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from ._callbacks import fit_task, with_callbacks
 from ._checking import find_failures
 from ._features import FeatureExtractor, TailExtractor
 from ._labels import Targets, check_targets, check_validation_targets, hold_out
-from ._nets import History, NeuralNet, Recipe, TailRecipe
+from ._nets import History, NeuralNet, Recipe, TailRecipe, count_epochs, kept_start
 from ._recipes import check_combinations, resolve_recipe
 from ._training import output_logits, train_head
 from ._transfer import Labelled, open_checkpoint, train_stages
@@ -480,7 +480,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         labelled = [training] if watched is None else [training, watched]
         kept = open_checkpoint(self.checkpoint, labelled, extractor, recipe, seeds)
         net = train_stages(extractor, training, watched, recipe, seeds, self.net_params, kept)
-        self.net_, self.n_iter_, self.recipe_ = net, len(net.history), recipe
+        self.net_, self.n_iter_, self.recipe_ = net, count_epochs(net.history), recipe
         if (recipe.augmentation is None or recipe.n_views) and net.module_.cut.split:
             self.engine_ = replace(extractor, n_trainable=recipe.n_trainable).engine_name
         self._trained_digest = tensors_digest(net.module_.cut.network)
@@ -624,7 +624,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
     def _features(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
         samples = self._as_samples(X, reset=False)
-        if not isinstance(self.recipe_, TailRecipe):
+        if not isinstance(self.recipe_, TailRecipe) or kept_start(self.history_):
             return self._fitted_extractor(self.backbone_)(samples)
         cut = self.net_.module_.cut
         if not cut.split:

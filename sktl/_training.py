@@ -20,7 +20,7 @@ from torch import nn
 
 from ._checkpoints import Checkpoint, Keeping, fit_from
 from ._labels import Targets
-from ._nets import OutputLayer, Recipe, WeightedNet, net_arguments, restored
+from ._nets import OutputLayer, Recipe, WeightedNet, count_epochs, net_arguments, restored
 from ._torch import generator, single_threaded
 from ._warnings import warn
 
@@ -240,7 +240,7 @@ def train_head(
     net_params : dict or None
         Further arguments of the skorch net; left unchanged.
     validation : (features, targets) or None
-        Other samples of the same classes; the epoch with the lowest loss on them wins.
+        Other samples of the same classes; the epoch with the lowest loss on them wins, the start being epoch 0.
     checkpoint : Checkpoint or None
         Where the state of training is kept after each epoch, and where it goes on from; not with "lbfgs".
 
@@ -267,7 +267,7 @@ def train_head(
         checkpoint = None if recipe.optimizer == "lbfgs" else checkpoint
         net = _make_net(dataset, held_out, len(rank), recipe, seed, copy.deepcopy(net_params or {}), checkpoint)
         fit_from(net, dataset, checkpoint)
-        n_iter = _count_iterations(net) if recipe.optimizer == "lbfgs" else len(net.history)
+        n_iter = _count_iterations(net) if recipe.optimizer == "lbfgs" else count_epochs(net.history)
         net.forget()
         layer = net.module_.output
         with torch.no_grad():

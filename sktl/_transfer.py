@@ -26,7 +26,7 @@ from ._features import FeatureExtractor, TailExtractor, tail_features
 from ._finetuning import fine_tune
 from ._images import Sample
 from ._labels import Targets
-from ._nets import History, OutputLayer, Recipe, TailRecipe, WeightedNet, as_output_layer, quiet
+from ._nets import History, OutputLayer, Recipe, TailRecipe, WeightedNet, as_output_layer, count_epochs, quiet
 from ._optimizers import option_names
 from ._torch import n_threads, single_threaded_pool
 from ._training import Standardization, random_layer, train_head
@@ -235,6 +235,7 @@ def _start(
 
 
 def _joined(probing: History, tuning: History) -> History:
-    """Return one history of both phases, the epochs numbered through and marked with their phase."""
-    rows = [row | {"phase": "output layer"} for row in probing] + [row | {"phase": "stages"} for row in tuning]
-    return History([row | {"epoch": number} for number, row in enumerate(rows, start=1)])
+    """Return one history of both phases, marked with their phase, in which epochs are counted from the first's start."""
+    before = count_epochs(probing)
+    rows = [row | {"phase": "output layer"} for row in probing]
+    return History(rows + [row | {"phase": "stages", "epoch": before + row["epoch"]} for row in tuning])
