@@ -242,7 +242,7 @@ def _start_row(loss: float) -> dict[str, Any]:
 
 def count_epochs(history: History) -> int:
     """Return how many epochs were trained: the start may have a row of its own."""
-    return sum(row["epoch"] > 0 for row in history)
+    return sum("train_loss" in row for row in history)
 
 
 def kept_start(history: History) -> bool:
@@ -341,9 +341,9 @@ class WeightedNet(NeuralNet):
         if kept_start(self.history):
             start, *losses = self.history[:, "valid_loss"]
             warn(
-                f"Early stopping kept the {self.phase} as they were before this phase: in {len(losses)} epochs the loss "
-                f"on the validation images was at best {min(losses):.4g}, and {start:.4g} before. Lower lr={self.lr:g}, "
-                "or hold out more images.",
+                f"Early stopping returns the start of the training of the {self.phase}: in {len(losses)} epochs the "
+                f"loss on the validation images was at best {min(losses):.4g}, and {start:.4g} at the start. Lower "
+                f"lr={self.lr:g}, or use more validation images.",
                 ConvergenceWarning,
             )
 

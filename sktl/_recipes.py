@@ -36,6 +36,7 @@ _STAGES: dict[str, dict[str, Any]] = {
     "random": {"max_epochs": 40, "backbone_lr_ratio": 1.0, "layer_decay": 1.0, "augmentation": "light"},
 }
 _INTERPOLATION = 0.5
+_PATIENCE = 5
 _STEPS_PER_EPOCH = 20
 _LEAST_BATCH = 16
 _STAGES_BATCH = 16
@@ -70,8 +71,17 @@ def _head_recipe(estimator: Any, n_samples: int, n_features: int) -> Recipe:
         label_smoothing=estimator.label_smoothing,
         dropout=estimator.dropout,
         verbose=int(estimator.verbose),
-        patience=estimator.n_iter_no_change if estimator.early_stopping else None,
+        patience=_patience(estimator, defaults["lr_schedule"]) if estimator.early_stopping else None,
     )
+
+
+def _patience(estimator: Any, lr_schedule: str | None) -> int | None:
+    """Return the epochs without a better loss after which early stopping stops, None for never.
+
+    With a cosine schedule the loss falls at the end, when the steps become small: epochs before say little about that.
+    """
+    schedule = _value(estimator, "lr_schedule", lr_schedule)
+    return _value(estimator, "n_iter_no_change", None if schedule == "cosine" else _PATIENCE)
 
 
 def _tail_recipe(estimator: Any, head: Recipe, n_trainable: int, n_samples: int, device: torch.device) -> TailRecipe:
