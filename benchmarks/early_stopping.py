@@ -36,11 +36,11 @@ class RestoreAt(Callback):
     def __init__(self, epoch):
         self.epoch = epoch
 
-    def on_epoch_end(self, net, **kwargs):
+    def on_epoch_end(self, net, **kwargs):  # noqa: D102
         if len(net.history) == self.epoch:
             self.weights = {name: tensor.clone() for name, tensor in net.module_.state_dict().items()}
 
-    def on_train_end(self, net, **kwargs):
+    def on_train_end(self, net, **kwargs):  # noqa: D102
         net.module_.load_state_dict(self.weights)
 
 

@@ -250,7 +250,7 @@ class _TailNet(WeightedNet):
 
     @contextlib.contextmanager
     def as_returned(self) -> Iterator[None]:
-        """Hold the average of initial and trained weights for the length of a block; training goes on from the latter."""
+        """Hold the average of initial and trained weights for a block, after which the trained ones are back."""
         trained = {parameter: parameter.detach().clone() for parameter in self.start}
         self.average()
         try:

@@ -235,7 +235,7 @@ def _start(
 
 
 def _joined(probing: History, tuning: History) -> History:
-    """Return one history of both phases, marked with their phase, in which epochs are counted from the first's start."""
+    """Return one history of both phases, its rows marked with their phase, and its epochs counted through."""
     before = count_epochs(probing)
     rows = [row | {"phase": "output layer"} for row in probing]
     return History(rows + [row | {"phase": "stages", "epoch": before + row["epoch"]} for row in tuning])

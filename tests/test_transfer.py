@@ -6,7 +6,6 @@ import copy
 import gc
 import pickle
 import threading
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -399,7 +398,7 @@ def test_what_is_returned_has_the_lowest_of_all_validated_losses_the_starts_incl
     assert len(losses) == clf.n_iter_ + len({row.get("phase") for row in clf.history_})
     assert_allclose(loss, min(losses), rtol=1e-5)
     best = [row for row in clf.history_ if row["valid_loss_best"]]
-    assert best[-1]["valid_loss"] == min(losses)
+    assert best[-1]["valid_loss"] == pytest.approx(min(losses), rel=1e-6)  # the start of the stages counts twice
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
