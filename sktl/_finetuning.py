@@ -39,7 +39,7 @@ from ._torch import (
     uses_onednn,
     within_memory,
 )
-from ._training import Standardization, appearance
+from ._training import Standardization, appearance, warn_if_start
 from ._warnings import warn
 from .exceptions import DeviceMemoryError, DeviceWarning, TrainingError
 
@@ -341,10 +341,11 @@ def fine_tune(
     alone = single_threaded() if net.runner.pool else _AS_IT_IS
     with alone, _compiled(cut) if recipe.compile else _AS_IT_IS:
         fit_from(net, dataset, checkpoint)
+    warn_if_start(net)
     net.average()
     net.forget()
     with torch.no_grad():
-        changes = [(p - start[p]).cpu().double() for p in (layer.weight, layer.bias)]
+        changes = [(p - start[p]).cpu().double() for p in layer.parameters()]  # weight, bias
         # Added to the layer for raw features: of one that training left as it was not a bit changes.
         weight, bias = (p + change for p, change in zip(first, standardization.fold(*changes), strict=True))
         place(net.module_, torch.device("cpu")).eval()

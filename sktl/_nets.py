@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping
 from skorch.helper import predefined_split
@@ -21,7 +20,6 @@ from torch import nn
 from ._augmentation import Change
 from ._callbacks import Steps, task
 from ._optimizers import OptimizerName, find_optimizer
-from ._warnings import warn
 from .exceptions import InvalidParameterError, TrainingError
 
 CPU = torch.device("cpu")
@@ -319,7 +317,6 @@ class WeightedNet(NeuralNet):
         self.notify("on_train_begin", X=X, y=y)
         if resume is None or not resume(self):
             self._train(X, y)
-        self._warn_unless_improved()
         return self
 
     def _train(self, X: torch.utils.data.Dataset, y: None) -> None:
@@ -335,17 +332,6 @@ class WeightedNet(NeuralNet):
         finally:
             self.__dict__.pop("epochs", None)  # a net travels in pickles
         self.notify("on_train_end", X=X, y=y)
-
-    def _warn_unless_improved(self) -> None:
-        """Warn if early stopping kept the weights with which this phase began."""
-        if kept_start(self.history):
-            start, *losses = self.history[:, "valid_loss"]
-            warn(
-                f"Early stopping returns the start of the training of the {self.phase}: in {len(losses)} epochs the "
-                f"loss on the validation images was at best {min(losses):.4g}, and {start:.4g} at the start. Lower "
-                f"lr={self.lr:g}, or use more validation images.",
-                ConvergenceWarning,
-            )
 
     def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
         if self.epochs.is_enough:
