@@ -135,15 +135,15 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         Weights of the classes, `{label: weight}`; `"balanced"` makes them inversely proportional to their total
         weight.
     early_stopping : bool, default=False
-        Whether each phase of training takes the weights of the epoch with the lowest loss on validation images, and
-        stops when that has not improved for `n_iter_no_change` epochs. The start of the phase counts as epoch 0: if no
-        epoch is better, the start is returned, for stages the output layer that was trained alone, with a
-        `ConvergenceWarning`. Validation images are a stratified part of `X`, which is then not trained on, or `X_val`
-        of `fit`. Do not use it for the output layer alone, which loses more by images held out than it gains.
+        Whether training returns the weights of the epoch with the lowest loss on validation images, and stops when that
+        has not improved for `n_iter_no_change` epochs. The start counts as epoch 0: if no epoch is better, the start is
+        returned, with a `ConvergenceWarning`. The start of stages is the output layer trained alone for all of
+        `freeze_epochs`, with the pretrained network. Validation images are a stratified part of `X`, which is then not
+        trained on, or `X_val` of `fit`. Do not use it for the output layer alone, whose accuracy it lowers.
     validation_fraction : float, default=0.1
         Share of the images that early stopping holds out, in (0, 1), unless `X_val` is passed.
     n_iter_no_change : int or "auto", default="auto"
-        Epochs without improvement after which early stopping stops, at least 1, counted from the start of each phase.
+        Epochs without improvement after which early stopping stops, at least 1, counted from the start.
         `"auto"` is 5 with `lr_schedule="constant"`; with `"cosine"`, whose small last steps gain most, all epochs are
         trained.
     invalid_images : {"raise", "skip"}, default="raise"
@@ -185,8 +185,8 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         1 shows the progress of the images, where scikit-learn's `ProgressBar` does not, 2 also a line per epoch.
     net_params : dict, default=None
         Further arguments of the skorch nets: `{"callbacks": [...], "optimizer__<name>": ...}`. Each phase of training
-        has a net and copies of the callbacks; each optimizer takes the options that it has. Without `early_stopping`
-        there is no validation set, and callbacks monitor `"train_loss"`.
+        has a net and copies of the callbacks; each optimizer takes the options that it has. Only the last phase
+        has a validation set, with `early_stopping`; elsewhere callbacks monitor `"train_loss"`.
 
     Attributes
     ----------
@@ -210,9 +210,9 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         `net_` and the estimator: deepcopy it before changing it.
     history_ : skorch.history.History
         Loss and time of each epoch; if stages were trained, `"phase"` is `"output layer"`, then `"stages"`. With early
-        stopping there is the `"valid_loss"` of the weights that `fit` would return after the epoch, `"valid_loss_best"`
-        tells whether it was the lowest so far, and each phase begins with a row for its start, without `"train_loss"`:
-        its `"epoch"` is 0, or the number of epochs before.
+        stopping the last phase has the `"valid_loss"` of the weights that `fit` would return after the epoch,
+        `"valid_loss_best"` tells whether it was the lowest so far, and the phase begins with a row for its start,
+        without `"train_loss"`: its `"epoch"` is 0, or the number of epochs before.
     n_iter_ : int
         Epochs that were trained, of both phases, or iterations of `"lbfgs"`.
     recipe_ : Recipe

@@ -120,7 +120,8 @@ def _probing(estimator: Any, head: Recipe, n_samples: int) -> Recipe | None:
     """Return how the output layer is trained before the stages: in batches of its own size, whatever that of stages."""
     pretrained = estimator.weights is not None
     epochs = _value(estimator, "freeze_epochs", _HEAD[_kind(head.optimizer)]["max_epochs"] if pretrained else 0)
-    return replace(head, max_epochs=epochs, batch_size=_head_batch_size(head.optimizer, n_samples)) if epochs else None
+    batch_size = _head_batch_size(head.optimizer, n_samples)
+    return replace(head, max_epochs=epochs, batch_size=batch_size, patience=None) if epochs else None
 
 
 def _head_batch_size(optimizer: OptimizerName, n_samples: int) -> int | None:

@@ -182,7 +182,7 @@ def train_stages(
     trunk = replace(extractor, n_trainable=recipe.n_trainable)
     kept = (_kept(trunk, recipe, seeds[1]), (trunk,)) if cut.split else ((), ())
     sources = [_Source(extractor, part, trunks) for part, trunks in zip(parts, kept, strict=False)]
-    layer, standardization, probing = _start(sources, cut, recipe, seeds[0], net_params, checkpoint)
+    layer, standardization, probing = _start(sources[0], cut, recipe, seeds[0], net_params, checkpoint)
     workers = n_threads(extractor.n_jobs)
     with single_threaded_pool(workers) as pool:
         changes = (recipe.augmentation, None)
@@ -207,7 +207,7 @@ def train_stages(
 
 
 def _start(
-    sources: Sequence[_Source],
+    source: _Source,
     cut: Cut,
     recipe: TailRecipe,
     seed: int,
@@ -215,22 +215,22 @@ def _start(
     checkpoint: Checkpoint | None,
 ) -> tuple[OutputLayer, Standardization, History]:
     """Return the output layer with which the stages start, the scale of their features, and how it was trained."""
-    targets = sources[0].labelled.targets
+    targets = source.labelled.targets
     n_classes = len(targets.classes)
     if not recipe.keeps_statistics:  # the features of random weights are about to become others
-        n_features = sources[0].extractor.n_features
+        n_features = source.extractor.n_features
         return random_layer(n_features, n_classes, seed), Standardization.identity(n_features), History()
-    features = [source.features(cut) for source in sources]
-    standardization = Standardization.of(features[0], targets.weights, recipe.shrinkage)
+    features = source.features(cut)
+    standardization = Standardization.of(features, targets.weights, recipe.shrinkage)
     if recipe.probing is None:
-        layer = random_layer(features[0].shape[1], n_classes, seed)
+        layer = random_layer(features.shape[1], n_classes, seed)
         with torch.no_grad():
             return as_output_layer(*standardization.fold(layer.weight, layer.bias)), standardization, History()
-    held_out = (features[1], sources[1].labelled.targets) if len(sources) > 1 else None
     options = {f"optimizer__{name}" for name in option_names(recipe.probing.optimizer)}
     known = {k: v for k, v in (net_params or {}).items() if not k.startswith("optimizer__") or k in options}
     kept = checkpoint and checkpoint.of_phase("output layer")
-    net, _ = train_head(features[0], targets, recipe.probing, seed, known, held_out, kept)
+    # All epochs: what the layer converges to is more accurate than its epoch with the lowest validation loss.
+    net, _ = train_head(features, targets, recipe.probing, seed, known, checkpoint=kept)
     return net.module_.output, standardization, net.history
 
 

@@ -49,7 +49,7 @@ def test_the_curves_are_the_history(tuned):
     assert set(display.scores) == {"train_loss", "valid_loss", "valid_acc"}
     for name, values in display.scores.items():
         np.testing.assert_array_equal(values, [row.get(name, np.nan) for row in tuned.history_])
-    assert display.epochs.tolist() == [0, 1, 2, 3, 4, 4, 5, 6, 7]  # the starts of both phases are validated
+    assert display.epochs.tolist() == [1, 2, 3, 4, 4, 5, 6, 7]  # the start of the stages is validated
     assert display.phases.tolist() == [row["phase"] for row in tuned.history_]
     display.figure_.canvas.draw()
 
@@ -57,9 +57,9 @@ def test_the_curves_are_the_history(tuned):
 def test_each_phase_has_its_own_lines_and_place(tuned):
     display = TrainingCurveDisplay.from_estimator(tuned)
     for lines in display.lines_.values():
-        assert [line.get_xdata().tolist() for line in lines] == [[0, 1, 2, 3, 4], [4, 5, 6, 7]]
-    first, second = display.lines_["valid_loss"]
-    assert second.get_ydata()[0] == min(first.get_ydata())  # what the stages begin with
+        assert [line.get_xdata().tolist() for line in lines] == [[1, 2, 3, 4], [4, 5, 6, 7]]
+    before, stages = (np.isfinite(line.get_ydata()).tolist() for line in display.lines_["valid_loss"])
+    assert (before, stages) == ([False] * 4, [True] * 4)
     assert [text.get_text() for text in display.ax_.texts] == ["output layer", "stages"]
     (span,) = display.ax_.patches
     assert (span.get_x(), span.get_x() + span.get_width()) == (4, 7.5)
