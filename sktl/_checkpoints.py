@@ -31,7 +31,7 @@ with documented("skorch"):
 
 _SUFFIX = ".checkpoint"
 _MODULE, _BEST, _OPTIMIZER = "module.", "best.", "optimizer."
-_STOPPING = ("misses_", "best_epoch_", "dynamic_threshold_")
+_STOPPING = ("misses_", "best_epoch_", "dynamic_threshold_", "start_loss_")
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from ._features import FeatureExtractor, TailExtractor
 from ._isolation import isolated
 from ._labels import Targets, check_targets, check_validation_targets, hold_out
 from ._net_params import check_scores
-from ._nets import History, NeuralNet, Recipe, TailRecipe
+from ._nets import History, NeuralNet, Recipe, TailRecipe, count_epochs, kept_start
 from ._paths import user_path
 from ._recipes import check_combinations, resolve_recipe
 from ._training import output_logits, train_head
@@ -141,13 +141,17 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         Weights of the classes, `{label: weight}`; `"balanced"` makes them inversely proportional to their total
         weight.
     early_stopping : bool, default=False
-        Whether each phase of training stops when the loss on validation images has not improved for
-        `n_iter_no_change` epochs, and takes the weights of the best epoch. These images are a stratified part of `X`,
-        or `X_val` of `fit`.
+        Whether training returns the weights of the epoch with the lowest loss on validation images, and stops when that
+        has not improved for `n_iter_no_change` epochs. The start counts as epoch 0: if no epoch is better, the start is
+        returned, with a `ConvergenceWarning`. The start of stages is the output layer trained alone for all of
+        `freeze_epochs`, with the pretrained network. Validation images are a stratified part of `X`, which is then not
+        trained on, or `X_val` of `fit`. Do not use it for the output layer alone, whose accuracy it lowers.
     validation_fraction : float, default=0.1
         Share of the images that early stopping holds out, in (0, 1), unless `X_val` is passed.
-    n_iter_no_change : int, default=5
-        Epochs without improvement after which early stopping stops, at least 1.
+    n_iter_no_change : int or "auto", default="auto"
+        Epochs without improvement after which early stopping stops, at least 1, counted from the start.
+        `"auto"` is 5 with `lr_schedule="constant"`; with `"cosine"`, whose small last steps gain most, all epochs are
+        trained.
     invalid_images : {"raise", "skip"}, default="raise"
         What `fit` does about images of `X` that cannot be used. `"raise"` is an error that lists all of them, before
         any training; `"skip"` leaves them out together with their labels and weights, warns once, and records them in
@@ -213,8 +217,10 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         (n, n_classes); `backbone_.preprocessing` turns a PIL image into its input. It shares what was trained with
         `net_` and the estimator: deepcopy it before changing it.
     history_ : skorch.history.History
-        Loss and time of each epoch, `"valid_loss"` with early stopping; if stages were trained, `"phase"` is
-        `"output layer"`, then `"stages"`.
+        Loss and time of each epoch; if stages were trained, `"phase"` is `"output layer"`, then `"stages"`. With early
+        stopping the last phase has the `"valid_loss"` of the weights that `fit` would return after the epoch,
+        `"valid_loss_best"` tells whether it was the lowest so far, and the phase begins with a row for its start,
+        without `"train_loss"`: its `"epoch"` is 0, or the number of epochs before.
     n_iter_ : int
         Epochs that were trained, of both phases, or iterations of `"lbfgs"`.
     recipe_ : Recipe
@@ -303,7 +309,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         "class_weight": [dict, StrOptions({"balanced"}), None],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "invalid_images": [StrOptions({"raise", "skip"})],
         "amp": [StrOptions({"auto"}), Options(bool, {False})],
         "compile": ["boolean"],
@@ -343,7 +349,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         class_weight: Mapping[Any, float] | str | None = None,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
-        n_iter_no_change: int = 5,
+        n_iter_no_change: int | Literal["auto"] = "auto",
         invalid_images: str = "raise",
         device: str | torch.device = "auto",
         engine: str = "auto",
@@ -491,7 +497,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         labelled = [training] if watched is None else [training, watched]
         kept = open_checkpoint(self.checkpoint, labelled, extractor, recipe, seeds)
         net = train_stages(extractor, training, watched, recipe, seeds, self.net_params, kept)
-        self.net_, self.n_iter_, self.recipe_ = net, len(net.history), recipe
+        self.net_, self.n_iter_, self.recipe_ = net, count_epochs(net.history), recipe
         if (recipe.augmentation is None or recipe.n_views) and net.module_.cut.split:
             self.engine_ = replace(extractor, n_trainable=recipe.n_trainable).engine_name
         self._trained_digest = tensors_digest(net.module_.cut.network)
@@ -640,7 +646,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
     def _features(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
         samples = self._as_samples(X, reset=False)
-        if not isinstance(self.recipe_, TailRecipe):
+        if not isinstance(self.recipe_, TailRecipe) or kept_start(self.history_):
             return self._fitted_extractor(self.backbone_)(samples)
         cut = self.net_.module_.cut
         if not cut.split:

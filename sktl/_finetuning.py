@@ -40,7 +40,7 @@ from ._torch import (
     uses_onednn,
     within_memory,
 )
-from ._training import Standardization, appearance
+from ._training import Standardization, appearance, warn_if_start
 from ._warnings import warn
 from .exceptions import DeviceMemoryError, DeviceWarning, TrainingError
 
@@ -155,6 +155,7 @@ class _TailNet(WeightedNet):
     recipe: TailRecipe
     runner: _Runner | None = None
     draws: bool = False
+    start: dict[nn.Parameter, torch.Tensor]
     anchors: dict[nn.Parameter, torch.Tensor]
 
     def get_params_for_optimizer(self, prefix: str, named_parameters: Any) -> tuple[list[Any], dict[str, Any]]:
@@ -244,9 +245,28 @@ class _TailNet(WeightedNet):
 
         return torch.cat(self.runner(logits, len(inputs)))
 
+    @torch.no_grad()
+    def average(self) -> None:
+        """Move the weights back towards where they began, as far as the recipe says."""
+        for parameter, before in self.start.items():
+            parameter.lerp_(before, 1 - self.recipe.interpolation)
+
+    @contextlib.contextmanager
+    def as_returned(self) -> Iterator[None]:
+        """Hold the average of initial and trained weights for a block, after which the trained ones are back."""
+        trained = {parameter: parameter.detach().clone() for parameter in self.start}
+        self.average()
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for parameter, value in trained.items():
+                    parameter.copy_(value)
+
     def forget(self) -> None:
         super().forget()
         self.runner = None
+        self.start = {}
         self.anchors = {}
         self.module = FineTuned  # an instance would go into pickles a second time
 
@@ -306,9 +326,9 @@ def fine_tune(
     """
     rank = appearance(parts[0][1].codes)
     order = torch.from_numpy(np.argsort(rank))
-    weight, bias = standardization.unfold(layer.weight.detach()[order], layer.bias.detach()[order])
+    first = layer.weight.detach()[order], layer.bias.detach()[order]
     draws = _draws(cut)
-    layer = as_output_layer(weight, bias, device)
+    layer = as_output_layer(*standardization.unfold(*first), device)
     module = place(FineTuned(cut, preprocessing, standardization, layer, recipe), device)
     inputs, targets = parts[0]
     dataset = LabelledInputs(inputs, rank[targets.codes], targets.weights, targets.labels())
@@ -320,19 +340,20 @@ def fine_tune(
     net.number(targets.classes, rank)
     net.runner = _make_runner(net.batch_size, inputs, recipe, pool, device)
     net.recipe, net.draws = recipe, draws
-    start = {p: p.detach().clone() for p in module.parameters() if p.requires_grad}
+    start = net.start = {p: p.detach().clone() for p in module.parameters() if p.requires_grad}
     net.anchors = {p: start[p] if recipe.keeps_statistics else torch.zeros_like(p) for p in cut.depths() if p.ndim > 1}
     alone = single_threaded() if net.runner.pool else _AS_IT_IS
     with alone, _compiled(cut) if recipe.compile else _AS_IT_IS:
         fit_from(net, dataset, checkpoint)
+    warn_if_start(net)
+    net.average()
     net.forget()
     with torch.no_grad():
-        for parameter, before in start.items():
-            parameter.lerp_(before, 1 - recipe.interpolation)
+        changes = [(p - start[p]).cpu().double() for p in layer.parameters()]  # weight, bias
+        # Added to the layer for raw features: of one that training left as it was not a bit changes.
+        weight, bias = (p + change for p, change in zip(first, standardization.fold(*changes), strict=True))
         place(net.module_, torch.device("cpu")).eval()
-        layer = net.module_.output.double()
-        weight, bias = standardization.fold(layer.weight, layer.bias)
-        net.module_.output = as_output_layer(weight[rank], bias[rank], torch.device("cpu")).requires_grad_(False)
+        net.module_.output = as_output_layer(weight[rank], bias[rank]).requires_grad_(False)
     return net
 
 

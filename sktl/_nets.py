@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -52,8 +55,8 @@ class Recipe:
     shrinkage : float
         A feature is divided by the root of its variance plus this share of the mean variance of all features.
     patience : int or None
-        Epochs without a better loss on the validation set after which training stops, the best weights restored; None
-        trains for `max_epochs`.
+        Epochs without a better loss on the validation set after which training stops, the best weights restored, be it
+        those of the start; None trains for `max_epochs`.
     """
 
     optimizer: OptimizerName
@@ -197,6 +200,57 @@ class CosineSchedule(Callback):
             group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
 
 
+class StartOrBest(EarlyStopping):
+    """Stop when the loss on the validation set no longer falls, and restore the best weights: the start counts as well.
+
+    Unlike skorch's, it takes every better loss for one, however little better, and the start for epoch 0, which is
+    validated like the others: the weights that are restored have the lowest of all validated losses. After the training
+    the history begins with a row of the start, without a training loss.
+
+    Parameters
+    ----------
+    patience : int
+        Epochs without a better loss after which training stops.
+    """
+
+    def __init__(self, patience: int):
+        super().__init__(patience=patience, threshold=0.0, load_best=True, sink=_silent)
+
+    def on_train_begin(self, net: WeightedNet, **kwargs: Any) -> None:
+        super().on_train_begin(net, **kwargs)
+        self.start_loss_: float | None = None
+
+    def on_epoch_begin(self, net: WeightedNet, dataset_valid: Any = None, **kwargs: Any) -> None:
+        if self.start_loss_ is None:
+            self.start_loss_ = self.dynamic_threshold_ = net.validate(dataset_valid)
+            self.best_model_weights_ = copy.deepcopy(net.module_.state_dict())
+
+    def on_epoch_end(self, net: WeightedNet, **kwargs: Any) -> None:
+        # skorch has compared the epoch with those before it, without the start.
+        net.history.record("valid_loss_best", bool(self._is_score_improved(net.history[-1, self.monitor])))
+        super().on_epoch_end(net, **kwargs)
+
+    def on_train_end(self, net: WeightedNet, **kwargs: Any) -> None:
+        if self.start_loss_ is not None:  # else no epoch began
+            super().on_train_end(net, **kwargs)
+            net.history.insert(0, _start_row(self.start_loss_))
+
+
+def _start_row(loss: float) -> dict[str, Any]:
+    return {"batches": [], "epoch": 0, "valid_loss": loss, "valid_loss_best": True}
+
+
+def count_epochs(history: History) -> int:
+    """Return how many epochs were trained: the start may have a row of its own."""
+    return sum("train_loss" in row for row in history)
+
+
+def kept_start(history: History) -> bool:
+    """Return True if early stopping found no epoch of the last phase better than its start."""
+    best = [row for row in history if row.get("valid_loss_best")]
+    return bool(best) and "train_loss" not in best[-1]
+
+
 class _QuickHistory(History):
     """A history that finds a row at once, where skorch's copies the list of all epochs, several times a step."""
 
@@ -263,8 +317,11 @@ class WeightedNet(ScoringNet):
         """
         self.initialize()
         self.notify("on_train_begin", X=X, y=y)
-        if resume is not None and resume(self):
-            return self
+        if resume is None or not resume(self):
+            self._train(X, y)
+        return self
+
+    def _train(self, X: torch.utils.data.Dataset, y: None) -> None:
         n_epochs = self.max_epochs - len(self.history)
         try:
             with task(f"epochs of the {self.phase}", n_epochs, "epoch") as self.epochs:
@@ -277,7 +334,6 @@ class WeightedNet(ScoringNet):
         finally:
             self.__dict__.pop("epochs", None)  # a net travels in pickles
         self.notify("on_train_end", X=X, y=y)
-        return self
 
     def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
         if self.epochs.is_enough:
@@ -295,6 +351,23 @@ class WeightedNet(ScoringNet):
         if training:
             iterator.epoch = len(self.history)
         return iterator
+
+    def as_returned(self) -> contextlib.AbstractContextManager[None]:
+        """Hold the weights that `fit` would return now for the length of a block."""
+        return contextlib.nullcontext()
+
+    def run_single_epoch(self, iterator: Any, training: bool, prefix: str, step_fn: Any, **fit_params: Any) -> None:
+        """Go through batches, in validation with the weights that would be returned."""
+        with contextlib.nullcontext() if training else self.as_returned():
+            super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
+
+    def validate(self, dataset: torch.utils.data.Dataset) -> float:
+        """Return the loss on a validation set, as the history has it of an epoch."""
+        with self.as_returned():
+            batches = self.get_iterator(dataset, training=False)
+            found = [(self.validation_step(batch)["loss"].item(), len(batch[0])) for batch in batches]
+        losses, sizes = zip(*found, strict=True)
+        return float(np.average(losses, weights=sizes))
 
     def validation_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
         """Return the loss of a batch of the validation set, whose weights have mean 1."""
@@ -343,8 +416,7 @@ def net_arguments(
         n_warmup = math.ceil(n_steps * recipe.warmup) if isinstance(recipe, TailRecipe) else 0
         callbacks.append(("lr_schedule", CosineSchedule(n_steps, n_warmup)))
     if validation is not None:
-        stopping = EarlyStopping(patience=recipe.patience or recipe.max_epochs + 1, load_best=True, sink=_silent)
-        callbacks.append(("early_stopping", stopping))
+        callbacks.append(("early_stopping", StartOrBest(recipe.patience or recipe.max_epochs + 1)))
     return {
         "criterion": nn.CrossEntropyLoss,
         "criterion__reduction": "none",

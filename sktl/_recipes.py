@@ -38,6 +38,7 @@ _STAGES: dict[str, dict[str, Any]] = {
     "random": {"max_epochs": 40, "backbone_lr_ratio": 1.0, "layer_decay": 1.0, "augmentation": "light"},
 }
 _INTERPOLATION = 0.5
+_PATIENCE = 5
 _STEPS_PER_EPOCH = 20
 _LEAST_BATCH = 16
 _STAGES_BATCH = 16
@@ -73,8 +74,17 @@ def _head_recipe(estimator: Any, n_samples: int, n_features: int) -> Recipe:
         label_smoothing=estimator.label_smoothing,
         dropout=estimator.dropout,
         verbose=int(estimator.verbose),
-        patience=estimator.n_iter_no_change if estimator.early_stopping else None,
+        patience=_patience(estimator, defaults["lr_schedule"]) if estimator.early_stopping else None,
     )
+
+
+def _patience(estimator: Any, lr_schedule: str | None) -> int | None:
+    """Return the epochs without a better loss after which early stopping stops, None for never.
+
+    With a cosine schedule the loss falls at the end, when the steps become small: epochs before say little about that.
+    """
+    schedule = _value(estimator, "lr_schedule", lr_schedule)
+    return _value(estimator, "n_iter_no_change", None if schedule == "cosine" else _PATIENCE)
 
 
 def _tail_recipe(estimator: Any, head: Recipe, n_trainable: int, n_samples: int, device: torch.device) -> TailRecipe:
@@ -113,7 +123,8 @@ def _probing(estimator: Any, head: Recipe, n_samples: int) -> Recipe | None:
     """Return how the output layer is trained before the stages: in batches of its own size, whatever that of stages."""
     pretrained = estimator.weights is not None
     epochs = _value(estimator, "freeze_epochs", _HEAD[_kind(head.optimizer)]["max_epochs"] if pretrained else 0)
-    return replace(head, max_epochs=epochs, batch_size=_head_batch_size(head.optimizer, n_samples)) if epochs else None
+    batch_size = _head_batch_size(head.optimizer, n_samples)
+    return replace(head, max_epochs=epochs, batch_size=batch_size, patience=None) if epochs else None
 
 
 def _head_batch_size(optimizer: OptimizerName, n_samples: int) -> int | None:

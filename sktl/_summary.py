@@ -113,7 +113,7 @@ def _last_phase(classifier: Any) -> list[Any]:
 
 
 def _epochs(classifier: Any) -> str:
-    n_last = len(_last_phase(classifier))
+    n_last = sum("train_loss" in row for row in _last_phase(classifier))  # the start may have a row of its own
     n_before = classifier.n_iter_ - n_last
     return f"{n_last} of the stages, after {n_before} of the output layer" if n_before else str(n_last)
 

@@ -20,7 +20,7 @@ from torch import nn
 from ._checkpoints import Checkpoint, Keeping, fit_from
 from ._labels import Targets
 from ._net_params import copied
-from ._nets import OutputLayer, Recipe, WeightedNet, net_arguments, restored
+from ._nets import OutputLayer, Recipe, WeightedNet, count_epochs, kept_start, net_arguments, restored
 from ._scoring import LabelledDataset
 from ._torch import generator, single_threaded
 from ._warnings import warn
@@ -246,7 +246,7 @@ def train_head(
     net_params : dict or None
         Further arguments of the skorch net; left unchanged.
     validation : (features, targets) or None
-        Other samples of the same classes; the epoch with the lowest loss on them wins.
+        Other samples of the same classes; the epoch with the lowest loss on them wins, the start being epoch 0.
     checkpoint : Checkpoint or None
         Where the state of training is kept after each epoch, and where it goes on from; not with "lbfgs".
 
@@ -275,7 +275,8 @@ def train_head(
         net = _make_net(dataset, held_out, len(rank), recipe, seed, copied(net_params), checkpoint)
         net.number(targets.classes, rank)
         fit_from(net, dataset, checkpoint)
-        n_iter = _count_iterations(net) if recipe.optimizer == "lbfgs" else len(net.history)
+        warn_if_start(net)
+        n_iter = _count_iterations(net) if recipe.optimizer == "lbfgs" else count_epochs(net.history)
         net.forget()
         layer = net.module_.output
         with torch.no_grad():
@@ -295,6 +296,18 @@ def output_logits(layer: OutputLayer, features: np.ndarray) -> np.ndarray:
         # Not a matrix product: the bits of a BLAS row depend on how many rows there are.
         logits[rows] = np.einsum("nd,kd->nk", features[rows].astype(np.float64), weight) + bias
     return logits
+
+
+def warn_if_start(net: WeightedNet) -> None:
+    """Warn if early stopping found no epoch of a training better than its start."""
+    if kept_start(net.history):
+        start, *losses = net.history[:, "valid_loss"]
+        warn(
+            f"Early stopping returns the start of the training of the {net.phase}: in {len(losses)} epochs the loss on "
+            f"the validation images was at best {min(losses):.4g}, and {start:.4g} at the start. Lower lr={net.lr:g}, "
+            "or use more validation images.",
+            ConvergenceWarning,
+        )
 
 
 def _count_iterations(net: WeightedNet) -> int:

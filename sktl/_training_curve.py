@@ -34,6 +34,8 @@ class TrainingCurveDisplay:
         Values by name, such as `"train_loss"` and `"valid_loss"`; NaN in epochs without the score.
     phases : array-like of str of shape (n_epochs,)
         What was trained in each epoch: `"output layer"` or `"stages"`.
+    epochs : array-like of int of shape (n_epochs,), default=None
+        Numbers of the epochs; None counts from 1. A start that was validated has the number of epochs before it.
 
     Attributes
     ----------
@@ -68,9 +70,10 @@ class TrainingCurveDisplay:
     figure_: Figure
     lines_: dict[str, list[Any]]
 
-    def __init__(self, scores: Mapping[str, Any], *, phases: Sequence[str]):
+    def __init__(self, scores: Mapping[str, Any], *, phases: Sequence[str], epochs: Sequence[int] | None = None):
         self.scores = {name: np.asarray(values, dtype=float) for name, values in scores.items()}
         self.phases = np.asarray(phases)
+        self.epochs = np.arange(1, len(self.phases) + 1) if epochs is None else np.asarray(epochs)
 
     @classmethod
     def from_estimator(cls, estimator: Any, *, ax: Any = None, line_kw: dict[str, Any] | None = None) -> Any:
@@ -106,7 +109,8 @@ class TrainingCurveDisplay:
                 "PretrainedImageClassifier, such as the best_estimator_ of a search."
             )
         phases = [row.get("phase", _OUTPUT_LAYER) for row in history]
-        return cls(_scores(history), phases=phases).plot(ax=ax, line_kw=line_kw)
+        epochs = [row["epoch"] for row in history]
+        return cls(_scores(history), phases=phases, epochs=epochs).plot(ax=ax, line_kw=line_kw)
 
     def plot(self, *, ax: Any = None, line_kw: dict[str, Any] | None = None) -> TrainingCurveDisplay:
         """Draw the curves.
@@ -136,7 +140,7 @@ class TrainingCurveDisplay:
             for number, name in enumerate(names):
                 self.lines_[name] = self._draw_score(axes, name, number, line_kw)
             axes.set(xlabel="epoch", ylabel=label)
-            axes.set_xlim(0.5, len(self.phases) + 0.5)
+            axes.set_xlim(*self.epochs[[0, -1]] + [-0.5, 0.5])
             # Ticks that the user has set stay.
             if isinstance(locator := axes.xaxis.get_major_locator(), MaxNLocator):
                 locator.set_params(integer=True)
@@ -146,12 +150,12 @@ class TrainingCurveDisplay:
                     text.set_parse_math(False)
         return self
 
-    def _spans(self) -> list[tuple[str, int, int]]:
-        """Return name, first and last epoch, counted from 1, of each phase."""
-        spans, start = [], 1
+    def _spans(self) -> list[tuple[str, slice]]:
+        """Return name and rows of each phase."""
+        spans, start = [], 0
         for name, group in itertools.groupby(self.phases.tolist()):
             end = start + len(list(group))
-            spans.append((name, start, end - 1))
+            spans.append((name, slice(start, end)))
             start = end
         return spans
 
@@ -160,8 +164,8 @@ class TrainingCurveDisplay:
 
         # A line of its own for each phase: what lies between their losses is no progress.
         lines = []
-        for i, (_, first, last) in enumerate(self._spans()):
-            epochs = np.arange(first, last + 1)
+        for i, (_, rows) in enumerate(self._spans()):
+            epochs = self.epochs[rows]
             default = {
                 "color": COLOURS[number % len(COLOURS)],
                 "linestyle": "-" if name.startswith("train") else "--",
@@ -169,17 +173,20 @@ class TrainingCurveDisplay:
                 "markersize": 4,
                 "label": None if i else name.replace("_", " "),
             }
-            lines += axes.plot(epochs, self.scores[name][first - 1 : last], **styled(default, line_kw, Line2D))
+            lines += axes.plot(epochs, self.scores[name][rows], **styled(default, line_kw, Line2D))
         return lines
 
     def _draw_phases(self, axes: Axes) -> None:
         spans = self._spans()
         if len(spans) < 2:
             return
-        for i, (name, first, last) in enumerate(spans):
+        for i, (name, rows) in enumerate(spans):
+            first, last = self.epochs[rows][[0, -1]]
             if i:
-                axes.axvspan(first - 0.5, last + 0.5, color="0.5", alpha=0.12, linewidth=0)
-                axes.axvline(first - 0.5, color="0.4", linewidth=0.8)
+                # A start that was validated is where the phase before ends.
+                begin = (self.epochs[rows.start - 1] + first) / 2
+                axes.axvspan(begin, last + 0.5, color="0.5", alpha=0.12, linewidth=0)
+                axes.axvline(begin, color="0.4", linewidth=0.8)
             # Outwards at both ends, so that the name of a short phase has room.
             x, align = (first + last) / 2, "center"
             if i == 0:

@@ -26,7 +26,7 @@ from ._features import FeatureExtractor, TailExtractor, tail_features
 from ._finetuning import fine_tune
 from ._images import Sample
 from ._labels import Targets
-from ._nets import History, OutputLayer, Recipe, TailRecipe, WeightedNet, as_output_layer, quiet
+from ._nets import History, OutputLayer, Recipe, TailRecipe, WeightedNet, as_output_layer, count_epochs, quiet
 from ._optimizers import has_option
 from ._paths import user_path
 from ._torch import n_threads, single_threaded_pool
@@ -185,7 +185,7 @@ def train_stages(
     trunk = replace(extractor, n_trainable=recipe.n_trainable)
     kept = (_kept(trunk, recipe, seeds[1]), (trunk,)) if cut.split else ((), ())
     sources = [_Source(extractor, part, trunks) for part, trunks in zip(parts, kept, strict=False)]
-    layer, standardization, probing = _start(sources, cut, recipe, seeds[0], net_params, checkpoint)
+    layer, standardization, probing = _start(sources[0], cut, recipe, seeds[0], net_params, checkpoint)
     workers = n_threads(extractor.n_jobs)
     with single_threaded_pool(workers) as pool:
         changes = (recipe.augmentation, None)
@@ -210,7 +210,7 @@ def train_stages(
 
 
 def _start(
-    sources: Sequence[_Source],
+    source: _Source,
     cut: Cut,
     recipe: TailRecipe,
     seed: int,
@@ -218,18 +218,17 @@ def _start(
     checkpoint: Checkpoint | None,
 ) -> tuple[OutputLayer, Standardization, History]:
     """Return the output layer with which the stages start, the scale of their features, and how it was trained."""
-    targets = sources[0].labelled.targets
+    targets = source.labelled.targets
     n_classes = len(targets.classes)
     if not recipe.keeps_statistics:  # the features of random weights are about to become others
-        n_features = sources[0].extractor.n_features
+        n_features = source.extractor.n_features
         return random_layer(n_features, n_classes, seed), Standardization.identity(n_features), History()
-    features = [source.features(cut) for source in sources]
-    standardization = Standardization.of(features[0], targets.weights, recipe.shrinkage)
+    features = source.features(cut)
+    standardization = Standardization.of(features, targets.weights, recipe.shrinkage)
     if recipe.probing is None:
-        layer = random_layer(features[0].shape[1], n_classes, seed)
+        layer = random_layer(features.shape[1], n_classes, seed)
         with torch.no_grad():
             return as_output_layer(*standardization.fold(layer.weight, layer.bias)), standardization, History()
-    held_out = (features[1], sources[1].labelled.targets) if len(sources) > 1 else None
     head = recipe.probing.optimizer
     known = {
         key: value
@@ -237,11 +236,13 @@ def _start(
         if not key.startswith("optimizer__") or has_option(head, key.removeprefix("optimizer__"))
     }
     kept = checkpoint and checkpoint.of_phase("output layer")
-    net, _ = train_head(features[0], targets, recipe.probing, seed, known, held_out, kept)
+    # All epochs: what the layer converges to is more accurate than its epoch with the lowest validation loss.
+    net, _ = train_head(features, targets, recipe.probing, seed, known, checkpoint=kept)
     return net.module_.output, standardization, net.history
 
 
 def _joined(probing: History, tuning: History) -> History:
-    """Return one history of both phases, the epochs numbered through and marked with their phase."""
-    rows = [row | {"phase": "output layer"} for row in probing] + [row | {"phase": "stages"} for row in tuning]
-    return History([row | {"epoch": number} for number, row in enumerate(rows, start=1)])
+    """Return one history of both phases, its rows marked with their phase, and its epochs counted through."""
+    before = count_epochs(probing)
+    rows = [row | {"phase": "output layer"} for row in probing]
+    return History(rows + [row | {"phase": "stages", "epoch": before + row["epoch"]} for row in tuning])

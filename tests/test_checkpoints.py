@@ -48,6 +48,9 @@ FITS = {
     "stages, early stopping": STAGES | {
         "early_stopping": True, "validation_fraction": 0.25, "n_iter_no_change": 2, "lr": 0.3, "max_epochs": 8,
     },
+    "stages, early stopping, the start returned": STAGES | {
+        "early_stopping": True, "validation_fraction": 0.25, "n_iter_no_change": 2, "backbone_lr_ratio": 1e3,
+    },
     "from scratch": {"backbone": small_conv_net, "weights": None, "trainable_stages": "all", "max_epochs": 5},
     "lbfgs": {"backbone": small_conv_net, "optimizer": "lbfgs"},
 }  # fmt: skip

@@ -48,19 +48,28 @@ def test_the_curves_are_the_history(tuned):
     display = TrainingCurveDisplay.from_estimator(tuned)
     assert set(display.scores) == {"train_loss", "valid_loss", "valid_acc"}
     for name, values in display.scores.items():
-        np.testing.assert_array_equal(values, [row[name] for row in tuned.history_])
+        np.testing.assert_array_equal(values, [row.get(name, np.nan) for row in tuned.history_])
+    assert display.epochs.tolist() == [1, 2, 3, 4, 4, 5, 6, 7]  # the start of the stages is validated
     assert display.phases.tolist() == [row["phase"] for row in tuned.history_]
     display.figure_.canvas.draw()
 
 
 def test_each_phase_has_its_own_lines_and_place(tuned):
     display = TrainingCurveDisplay.from_estimator(tuned)
-    first, second = display.lines_["train_loss"]
-    assert first.get_xdata().tolist() == [1, 2, 3, 4]
-    assert second.get_xdata().tolist() == [5, 6, 7]
+    for lines in display.lines_.values():
+        assert [line.get_xdata().tolist() for line in lines] == [[1, 2, 3, 4], [4, 5, 6, 7]]
+    before, stages = (np.isfinite(line.get_ydata()).tolist() for line in display.lines_["valid_loss"])
+    assert (before, stages) == ([False] * 4, [True] * 4)
     assert [text.get_text() for text in display.ax_.texts] == ["output layer", "stages"]
     (span,) = display.ax_.patches
-    assert (span.get_x(), span.get_x() + span.get_width()) == (4.5, 7.5)
+    assert (span.get_x(), span.get_x() + span.get_width()) == (4, 7.5)
+
+
+def test_phases_that_were_not_validated_meet_between_their_epochs():
+    display = TrainingCurveDisplay({"train_loss": [3, 2, 1]}, phases=["output layer"] * 2 + ["stages"]).plot()
+    assert [line.get_xdata().tolist() for line in display.lines_["train_loss"]] == [[1, 2], [3]]
+    (span,) = display.ax_.patches
+    assert (span.get_x(), span.get_x() + span.get_width()) == (2.5, 3.5)
 
 
 def test_scores_that_are_no_losses_have_axes_of_their_own(tuned):

@@ -6,7 +6,6 @@ import copy
 import gc
 import pickle
 import threading
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,6 +16,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_score
 from skorch import NeuralNetClassifier
@@ -27,6 +27,8 @@ import sktl
 from sktl import PretrainedImageClassifier, _features, _finetuning, _transfer
 from sktl._engines import TorchEngine
 from sktl._features import FeatureExtractor
+from sktl._labels import check_targets, hold_out
+from sktl._nets import kept_start
 from sktl.exceptions import BackboneError, BackboneWarning, InvalidInputError, InvalidParameterError, TrainingError
 
 RNG = np.random.default_rng(0)
@@ -360,24 +362,97 @@ def test_options_of_either_optimizer_reach_it():
 # -------------------------------------------------------------------------------------------------- early stopping
 
 
-@pytest.mark.parametrize("trainable_stages", [0, 2])
-def test_early_stopping_restores_the_best_epoch_on_the_users_validation_set(monkeypatch, trainable_stages):
-    monkeypatch.setattr(_transfer, "fine_tune", _without_interpolation(_transfer.fine_tune))
-    clf = classifier(trainable_stages, early_stopping=True, max_epochs=60, lr=0.5, n_iter_no_change=3, freeze_epochs=0)
-    weights = RNG.uniform(0.1, 2, 9)
-    y_val = Y[[1, 2, 0, 2, 0, 1, 0, 0, 1]]
-    clf.fit(X, Y, X_val=NEW, y_val=y_val, sample_weight_val=weights)
+Y_VAL = Y[[1, 2, 0, 2, 0, 1, 0, 0, 1]]
+WEIGHTS_VAL = np.linspace(0.1, 2, 9)
+
+
+def stopped_early(trainable_stages=2, **params):
+    """Return a classifier that was stopped by `NEW`, and its loss there."""
+    clf = classifier(trainable_stages, **dict(early_stopping=True, max_epochs=6, n_iter_no_change=3) | params)
+    clf.fit(X, Y, X_val=NEW, y_val=Y_VAL, sample_weight_val=WEIGHTS_VAL)
+    return clf, log_loss(Y_VAL, clf.predict_proba(NEW), sample_weight=WEIGHTS_VAL)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("lr", [0.003, 1.0])
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"trainable_stages": 0, "max_epochs": 20},
+        {"trainable_stages": 0, "optimizer": "adamw", "dropout": 0.3},
+        {},
+        {"trainable_stages": "all"},
+        {"freeze_epochs": 0},
+        {"mixup_alpha": 0.5},
+        {"augmentation": None},
+        {"augmentation": "light", "augmentation_views": 2},
+        {"optimizer": "adamw"},
+        {"optimizer": torch.optim.SGD, "lr_schedule": "constant"},
+        {"trainable_stages": "all", "weights": None, "backbone": "resnet18", "image_size": 32, "freeze_epochs": "auto"},
+    ],
+    ids=str,
+)
+def test_what_is_returned_has_the_lowest_of_all_validated_losses_the_starts_included(params, lr):
+    clf, loss = stopped_early(**params, lr=lr)
     losses = clf.history_[:, "valid_loss"]
-    assert clf.n_iter_ == int(np.argmin(losses)) + 4 < 60
-    loss = log_loss(y_val, clf.predict_proba(NEW), sample_weight=weights)
-    assert_allclose(loss, min(losses), rtol=1e-4)
+    start, *rows = [row for row in clf.history_ if row.get("phase", "stages") == "stages"]
+    assert losses == [row["valid_loss"] for row in [start, *rows]]
+    assert start["epoch"] == clf.n_iter_ - len(rows)
+    assert_allclose(loss, min(losses), rtol=1e-5)
+    assert [row for row in [start, *rows] if row["valid_loss_best"]][-1]["valid_loss"] == min(losses)
 
 
-def _without_interpolation(fine_tune):
-    def changed(*args):
-        return fine_tune(*[replace(a, interpolation=1.0) if hasattr(a, "interpolation") else a for a in args])
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("trainable_stages", [0, 2])
+def test_epochs_without_a_better_loss_are_counted_from_the_start(trainable_stages):
+    clf, _ = stopped_early(trainable_stages, max_epochs=60, freeze_epochs=0)
+    losses = clf.history_[:, "valid_loss"]
+    assert clf.n_iter_ == int(np.argmin(losses)) + 3 < 60
+    with pytest.warns(ConvergenceWarning, match=rf"in 3 epochs.*{losses[0]:.4g} at the start\. Lower lr=1000"):
+        clf, _ = stopped_early(trainable_stages, max_epochs=60, freeze_epochs=0, lr=1e3)
+    assert clf.n_iter_ == 3
+    assert kept_start(clf.history_)
 
-    return changed
+
+@pytest.mark.parametrize(("trainable_stages", "held_out"), [(1, True), (2, False), ("all", True)])
+def test_where_no_epoch_of_the_stages_is_better_the_output_layer_alone_is_returned_bit_for_bit(
+    trainable_stages, held_out
+):
+    val = {} if held_out else dict(X_val=NEW, y_val=Y_VAL, sample_weight_val=WEIGHTS_VAL)
+    params = dict(batch_size="auto", lr_schedule="constant")
+    clf = classifier(
+        trainable_stages, **params, early_stopping=True, validation_fraction=0.3, n_iter_no_change=2, freeze_epochs=5,
+        max_epochs=9, backbone_lr_ratio=1e3,
+    )  # fmt: skip
+    *_, split_seed = clf._seeds(4)
+    rows, _ = hold_out(check_targets(Y, None, None, len(Y)), 0.3, split_seed) if held_out else (slice(None), None)
+    expected = classifier(0, **params, max_epochs=5).fit(X[rows], Y[rows])
+    with pytest.warns(ConvergenceWarning, match="Early stopping returns the start of the training of the stages"):
+        clf.fit(X, Y, **val)
+    assert_array_equal(clf.decision_function(NEW), expected.decision_function(NEW))
+    assert not changed_tensors(stochastic_net().state_dict(), clf.module_.backbone.state_dict())
+    start = next(row for row in clf.history_ if row["phase"] == "stages")
+    assert (start["epoch"], clf.n_iter_) == (5, 7)
+    for other in (copy.deepcopy(clf), pickle.loads(pickle.dumps(clf))):
+        assert_array_equal(other.decision_function(NEW), expected.decision_function(NEW))
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"trainable_stages": 0, "dropout": 0.2},
+        {"augmentation": None, "dropout": 0.2},
+        {"trainable_stages": "all", "mixup_alpha": 0.4},
+        {"trainable_stages": "all", "weights": None, "backbone": "resnet18", "image_size": 32},
+    ],
+    ids=str,
+)
+def test_validation_changes_no_bit_of_the_training(params):
+    params = dict(max_epochs=4, freeze_epochs=0) | params
+    plain = classifier(**params).fit(X, Y)
+    clf, _ = stopped_early(**params, n_iter_no_change=99)
+    assert clf.history_[:, "train_loss"] == plain.history_[:, "train_loss"]
 
 
 @pytest.mark.parametrize("trainable_stages", [0, 2])
