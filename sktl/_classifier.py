@@ -193,8 +193,8 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         Further arguments of the skorch nets: `{"callbacks": [...], "optimizer__<name>": ...}`. Each phase of training
         has a net and copies of the callbacks; each optimizer takes the options that it has. Scores, such as
         ``EpochScoring("accuracy")``, are computed with the labels of `y` and without augmentation, on the validation
-        set of `early_stopping`, or with ``on_train=True`` on the training set, with the weights at the end of the
-        epoch. `fit` refuses callbacks that cannot work before it reads images.
+        set of `early_stopping`, or with ``on_train=True`` on the training set, with the weights that `fit` would return
+        after the epoch. `fit` refuses callbacks that cannot work before it reads images.
 
     Attributes
     ----------
@@ -218,9 +218,10 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         `net_` and the estimator: deepcopy it before changing it.
     history_ : skorch.history.History
         Loss and time of each epoch; if stages were trained, `"phase"` is `"output layer"`, then `"stages"`. With early
-        stopping the last phase has the `"valid_loss"` of the weights that `fit` would return after the epoch,
-        `"valid_loss_best"` tells whether it was the lowest so far, and the phase begins with a row for its start,
-        without `"train_loss"`: its `"epoch"` is 0, or the number of epochs before.
+        stopping, `"valid_loss"` is the loss on the validation images, in the last phase that of the weights that `fit`
+        would return after the epoch, and `"valid_loss_best"` tells whether it was the lowest of the phase so far. The
+        last phase begins with a row for its start, without `"train_loss"`: its `"epoch"` is 0, or the number of epochs
+        before.
     n_iter_ : int
         Epochs that were trained, of both phases, or iterations of `"lbfgs"`.
     recipe_ : Recipe

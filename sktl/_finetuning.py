@@ -155,6 +155,7 @@ class _TailNet(WeightedNet):
     recipe: TailRecipe
     runner: _Runner | None = None
     draws: bool = False
+    is_averaged = False
     start: dict[nn.Parameter, torch.Tensor]
     anchors: dict[nn.Parameter, torch.Tensor]
 
@@ -254,11 +255,16 @@ class _TailNet(WeightedNet):
     @contextlib.contextmanager
     def as_returned(self) -> Iterator[None]:
         """Hold the average of initial and trained weights for a block, after which the trained ones are back."""
+        if self.is_averaged:  # a callback scores a batch of the validation set
+            yield
+            return
         trained = {parameter: parameter.detach().clone() for parameter in self.start}
         self.average()
+        self.is_averaged = True
         try:
             yield
         finally:
+            self.is_averaged = False
             with torch.no_grad():
                 for parameter, value in trained.items():
                     parameter.copy_(value)

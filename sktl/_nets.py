@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -57,6 +57,8 @@ class Recipe:
     patience : int or None
         Epochs without a better loss on the validation set after which training stops, the best weights restored, be it
         those of the start; None trains for `max_epochs`.
+    keeps_best : bool
+        Whether the epoch with the lowest loss on a validation set wins; otherwise the loss is only recorded.
     """
 
     optimizer: OptimizerName
@@ -71,6 +73,7 @@ class Recipe:
     tol: float = 1e-6
     shrinkage: float = 1.0
     patience: int | None = None
+    keeps_best: bool = True
 
 
 @dataclass(frozen=True)
@@ -361,6 +364,11 @@ class WeightedNet(ScoringNet):
         with contextlib.nullcontext() if training else self.as_returned():
             super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
 
+    def forward_iter(self, X: Any, training: bool = False, device: Any = "cpu") -> Iterator[torch.Tensor]:
+        """Return the logits of what a callback scores, with the weights that would be returned."""
+        with contextlib.nullcontext() if training else self.as_returned():
+            return iter([*super().forward_iter(X, training, device)])
+
     def validate(self, dataset: torch.utils.data.Dataset) -> float:
         """Return the loss on a validation set, as the history has it of an epoch."""
         with self.as_returned():
@@ -415,7 +423,7 @@ def net_arguments(
         n_steps = recipe.max_epochs * math.ceil(n_samples / batch_size)
         n_warmup = math.ceil(n_steps * recipe.warmup) if isinstance(recipe, TailRecipe) else 0
         callbacks.append(("lr_schedule", CosineSchedule(n_steps, n_warmup)))
-    if validation is not None:
+    if validation is not None and recipe.keeps_best:
         callbacks.append(("early_stopping", StartOrBest(recipe.patience or recipe.max_epochs + 1)))
     return {
         "criterion": nn.CrossEntropyLoss,

@@ -124,7 +124,7 @@ def _probing(estimator: Any, head: Recipe, n_samples: int) -> Recipe | None:
     pretrained = estimator.weights is not None
     epochs = _value(estimator, "freeze_epochs", _HEAD[_kind(head.optimizer)]["max_epochs"] if pretrained else 0)
     batch_size = _head_batch_size(head.optimizer, n_samples)
-    return replace(head, max_epochs=epochs, batch_size=batch_size, patience=None) if epochs else None
+    return replace(head, max_epochs=epochs, batch_size=batch_size, patience=None, keeps_best=False) if epochs else None
 
 
 def _head_batch_size(optimizer: OptimizerName, n_samples: int) -> int | None:

@@ -246,7 +246,8 @@ def train_head(
     net_params : dict or None
         Further arguments of the skorch net; left unchanged.
     validation : (features, targets) or None
-        Other samples of the same classes; the epoch with the lowest loss on them wins, the start being epoch 0.
+        Other samples of the same classes, whose loss is recorded. If the recipe keeps the best epoch, the one with the
+        lowest loss on them wins, the start being epoch 0.
     checkpoint : Checkpoint or None
         Where the state of training is kept after each epoch, and where it goes on from; not with "lbfgs".
 

@@ -185,7 +185,7 @@ def train_stages(
     trunk = replace(extractor, n_trainable=recipe.n_trainable)
     kept = (_kept(trunk, recipe, seeds[1]), (trunk,)) if cut.split else ((), ())
     sources = [_Source(extractor, part, trunks) for part, trunks in zip(parts, kept, strict=False)]
-    layer, standardization, probing = _start(sources[0], cut, recipe, seeds[0], net_params, checkpoint)
+    layer, standardization, probing = _start(sources, cut, recipe, seeds[0], net_params, checkpoint)
     workers = n_threads(extractor.n_jobs)
     with single_threaded_pool(workers) as pool:
         changes = (recipe.augmentation, None)
@@ -210,7 +210,7 @@ def train_stages(
 
 
 def _start(
-    source: _Source,
+    sources: Sequence[_Source],
     cut: Cut,
     recipe: TailRecipe,
     seed: int,
@@ -218,12 +218,12 @@ def _start(
     checkpoint: Checkpoint | None,
 ) -> tuple[OutputLayer, Standardization, History]:
     """Return the output layer with which the stages start, the scale of their features, and how it was trained."""
-    targets = source.labelled.targets
+    targets = sources[0].labelled.targets
     n_classes = len(targets.classes)
     if not recipe.keeps_statistics:  # the features of random weights are about to become others
-        n_features = source.extractor.n_features
+        n_features = sources[0].extractor.n_features
         return random_layer(n_features, n_classes, seed), Standardization.identity(n_features), History()
-    features = source.features(cut)
+    features = sources[0].features(cut)
     standardization = Standardization.of(features, targets.weights, recipe.shrinkage)
     if recipe.probing is None:
         layer = random_layer(features.shape[1], n_classes, seed)
@@ -236,8 +236,9 @@ def _start(
         if not key.startswith("optimizer__") or has_option(head, key.removeprefix("optimizer__"))
     }
     kept = checkpoint and checkpoint.of_phase("output layer")
+    held_out = None if len(sources) == 1 else (sources[1].features(cut), sources[1].labelled.targets)
     # All epochs: what the layer converges to is more accurate than its epoch with the lowest validation loss.
-    net, _ = train_head(features, targets, recipe.probing, seed, known, checkpoint=kept)
+    net, _ = train_head(features, targets, recipe.probing, seed, known, held_out, kept)
     return net.module_.output, standardization, net.history
 
 

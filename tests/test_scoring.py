@@ -12,7 +12,16 @@ from backbones import small_conv_net
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.metrics import accuracy_score, log_loss, make_scorer
-from skorch.callbacks import BatchScoring, Callback, Checkpoint, EpochScoring, Freezer, LRScheduler, PrintLog
+from skorch.callbacks import (
+    BatchScoring,
+    Callback,
+    Checkpoint,
+    EarlyStopping,
+    EpochScoring,
+    Freezer,
+    LRScheduler,
+    PrintLog,
+)
 
 from sktl import PretrainedImageClassifier
 from sktl.exceptions import TrainingError
@@ -83,10 +92,18 @@ def test_scores_of_both_phases_are_of_the_images_as_they_are(changed):
         BatchScoring("neg_log_loss", name="of_batches"),
     ]
     clf = classifier(*callbacks, early_stopping=True, n_iter_no_change=9, **changed).fit(X, Y, X_val=X, y_val=Y)
-    losses = clf.history_[:, "valid_loss"]
-    assert len(losses) == 3 + 2 * bool(changed)
+    rows = [row for row in clf.history_ if "train_loss" in row]  # the start of the last phase is validated, too
+    assert len(rows) == 3 + 2 * bool(changed)
+    losses = np.array([row["valid_loss"] for row in rows])
     for name in ("of_training", "of_validation", "without_cache", "of_batches"):
-        assert_allclose(clf.history_[:, name], -np.array(losses), rtol=1e-5, err_msg=name)
+        assert_allclose([row[name] for row in rows], -losses, rtol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("stages", [0, 1])
+def test_callbacks_may_monitor_the_loss_of_validation_in_both_phases(stages):
+    watching = [EarlyStopping("valid_loss", patience=9, sink=lambda *args: None)]
+    clf = classifier(*watching, trainable_stages=stages, early_stopping=True, validation_fraction=0.2).fit(X, Y)
+    assert all(np.isfinite(row["valid_loss"]) for row in clf.history_)
 
 
 @pytest.mark.parametrize("stages", [0, 1])

@@ -59,7 +59,7 @@ def test_each_phase_has_its_own_lines_and_place(tuned):
     for lines in display.lines_.values():
         assert [line.get_xdata().tolist() for line in lines] == [[1, 2, 3, 4], [4, 5, 6, 7]]
     before, stages = (np.isfinite(line.get_ydata()).tolist() for line in display.lines_["valid_loss"])
-    assert (before, stages) == ([False] * 4, [True] * 4)
+    assert (before, stages) == ([True] * 4, [True] * 4)
     assert [text.get_text() for text in display.ax_.texts] == ["output layer", "stages"]
     (span,) = display.ax_.patches
     assert (span.get_x(), span.get_x() + span.get_width()) == (4, 7.5)
