@@ -288,7 +288,7 @@ def _default_limit(directory: Path) -> int:
         if (limit := int(text)) >= 0:
             return limit
     if text:
-        _warn(f"{LIMIT_VARIABLE}={text!r} is not a number of bytes, such as {_DEFAULT_LIMIT}, and not heeded.")
+        _warn(f"{LIMIT_VARIABLE}={text!r} is not a number of bytes, such as {_DEFAULT_LIMIT} and is ignored.")
     there = next((folder for folder in (directory, *directory.parents) if os.path.isdir(folder)), Path())
     used = 0
     try:

@@ -75,22 +75,22 @@ machine = _together(
 )
 training = _together(
     parameter("backbone", str, "Pretrained network; `sktl backbones` lists them."),
-    parameter("weights", OrWord(click.STRING, NONE), "Name or file of its weights; none is random ones."),
+    parameter("weights", OrWord(click.STRING, NONE), "Name or file of its weights; none: random weights."),
     parameter("image_size", OrWord(click.INT, NONE), "Height and width of what the network sees, in pixels."),
     parameter("trainable_stages", OrWord(click.INT, {"all": "all"}), "How many last stages are trained, too."),
     parameter("max_epochs", OrWord(click.INT, _AUTO), "Passes over the images."),
     parameter("lr", OrWord(click.FLOAT, _AUTO), "Learning rate of the output layer."),
     parameter("weight_decay", OrWord(click.FLOAT, _AUTO), "Pull of the weights towards their start."),
-    parameter("optimizer", click.Choice(["auto", "sgd", "adamw", "lbfgs"]), "What trains."),
+    parameter("optimizer", click.Choice(["auto", "sgd", "adamw", "lbfgs"]), "Optimizer."),
     parameter(
         "augmentation",
         OrWord(click.Choice([*AUGMENTATIONS]), _AUTO | NONE),
         "How images are changed at random while stages are trained.",
     ),
     parameter("class_weight", OrWord(click.Choice(["balanced"]), NONE), "Weights of the classes."),
-    click.option("--early-stopping", is_flag=True, help="Hold out a tenth of the images, and stop by them."),
+    click.option("--early-stopping", is_flag=True, help="Hold out a tenth of the images and return the best epoch."),
     parameter("invalid_images", click.Choice(["raise", "skip"]), "What to do about images that cannot be used."),
     parameter("engine", click.Choice(["auto", "torch", "openvino"]), "What runs the frozen part on a CPU."),
-    parameter("checkpoint", OrWord(click.STRING, NONE), "Folder from which a fit that was killed goes on."),
+    parameter("checkpoint", OrWord(click.STRING, NONE), "Folder from which an interrupted fit resumes."),
     parameter("random_state", OrWord(click.INT, NONE), "Seed; with it, results repeat."),
 )

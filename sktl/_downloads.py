@@ -198,7 +198,7 @@ def ask_hub(repository: str, file_name: str, revision: str | None = None, endpoi
 
     def ask() -> None:
         try:
-            answer = get_session().head(url, headers=build_hf_headers(token=False), timeout=_PATIENCE)
+            answer = get_session().head(url, headers=build_hf_headers(), timeout=_PATIENCE)
         except Exception as error:  # the errors of its clients, which change with its version, have no common base
             raise _no_answer(url, error) from error
         if answer.status_code >= _SERVER_ERRORS or answer.status_code == _TOO_MANY_REQUESTS:

@@ -141,7 +141,7 @@ _SHOWN_TEXT = 40
 
 
 def why_undecodable(content: bytes, error: Exception) -> str:
-    """Return what content is of which Pillow made no image but an error, and what to do."""
+    """Return why Pillow cannot decode the content, and what to do."""
     if not content:
         return "the file is empty"
     if isinstance(error, Image.DecompressionBombError):

@@ -208,7 +208,7 @@ def load_from_hub(
     HubRequestError
         If the hub cannot be reached or has no such repository, revision or file.
     ModelFileError
-        If the file is damaged or no saved model, as of :func:`sktl.load`.
+        If the file is damaged, or not an sktl model, as of :func:`sktl.load`.
     InvalidParameterError
         If a parameter has a value that it cannot have.
     """

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
@@ -19,7 +20,7 @@ import torch
 State = TypeVar("State")
 
 _CPU = torch.device("cpu")
-_DENORMAL = np.float32(1e-40)
+_DENORMAL = np.array([1], np.uint32).view(np.float32)  # of bits: a literal may be read as zero
 
 
 def fork_safe_lock() -> threading.Lock:
@@ -39,67 +40,117 @@ class Loan(Generic[State]):
         Sets the state and returns what it was.
     give_back : callable
         Sets the state to what `take` returned.
+    give_back_in_child : callable, default=None
+        Does so in a process that was forked while only other threads, which it does not have, were in a block.
     """
 
-    def __init__(self, take: Callable[[], State], give_back: Callable[[State], Any]):
+    def __init__(
+        self,
+        take: Callable[[], State],
+        give_back: Callable[[State], Any],
+        give_back_in_child: Callable[[State], Any] | None = None,
+    ):
         self._take = take
         self._give_back = give_back
+        self._give_back_in_child = give_back_in_child
         self._users = 0
+        self._blocks = threading.local()  # of the running thread
         self._lock = fork_safe_lock()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._forget_other_threads)
+
+    def _forget_other_threads(self) -> None:
+        before, self._users = self._users, getattr(self._blocks, "number", 0)
+        if before and not self._users and self._give_back_in_child is not None:
+            self._give_back_in_child(self._saved)
 
     def __enter__(self) -> None:
         with self._lock:
             if self._users == 0:
                 self._saved = self._take()
             self._users += 1
+        self._blocks.number = getattr(self._blocks, "number", 0) + 1
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._blocks.number -= 1
         with self._lock:
             self._users -= 1
             if self._users == 0:
                 self._give_back(self._saved)
 
 
-def _set_anomaly_detection(state: tuple[bool, bool]) -> None:
-    torch.autograd.set_detect_anomaly(*state)
+@dataclass(frozen=True)
+class _Switch:
+    """Something that torch keeps for the whole process.
+
+    Parameters
+    ----------
+    read, write : callable
+    ordinary : object
+        What it is in a new process.
+    """
+
+    read: Callable[[], Any]
+    write: Callable[[Any], Any]
+    ordinary: Any
 
 
-def _anomaly_detection() -> tuple[bool, bool]:
-    return torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled()
+def _anomaly_detection() -> _Switch:
+    # It takes locks in an order that ends in a deadlock when several threads compute gradients.
+    def write(detects: bool) -> None:
+        torch.autograd.set_detect_anomaly(detects, torch.is_anomaly_check_nan_enabled())
+
+    return _Switch(torch.is_anomaly_enabled, write, False)
 
 
-def _reduced_precision() -> list[tuple[Any, str]]:
-    """Return oneDNN's settings of precision, by which float32 may be computed in bfloat16 on a CPU."""
-    settings = (getattr(torch.backends.mkldnn, name, None) for name in ("conv", "matmul", "rnn"))
-    return [(setting, setting.fp32_precision) for setting in settings if setting is not None]
+def _precision(name: str) -> _Switch:
+    """Return oneDNN's setting of precision for an operation, by which float32 may be computed in bfloat16 on a CPU."""
+    onednn = torch.backends.mkldnn
+    setting = getattr(onednn, name)
+
+    def read() -> str:
+        precision: str = setting.fp32_precision
+        # What it inherits from the setting for all operations reads like a value of its own.
+        return (
+            "none"
+            if precision in (onednn.fp32_precision, getattr(torch.backends, "fp32_precision", None))
+            else precision
+        )
+
+    def write(precision: str) -> None:
+        setting.fp32_precision = precision
+
+    return _Switch(read, write, "ieee")
 
 
-def _set_precision(state: Sequence[tuple[Any, str]]) -> None:
-    for setting, precision in state:
-        if setting.fp32_precision != precision:
-            setting.fp32_precision = precision
+def _switches() -> Iterator[_Switch]:
+    yield _Switch(torch.get_default_dtype, torch.set_default_dtype, torch.float32)
+    yield _anomaly_detection()
+    for name in ("conv", "matmul", "rnn"):
+        if hasattr(torch.backends.mkldnn, name):  # of torch 2.9 and newer
+            yield _precision(name)
 
 
-def _switch_torch() -> tuple[torch.dtype, tuple[bool, bool], list[tuple[Any, str]]]:
-    """Set what torch keeps for the whole process to what it is in a new one; return what it was."""
-    before = torch.get_default_dtype(), _anomaly_detection(), _reduced_precision()
-    torch.set_default_dtype(torch.float32)
-    # Anomaly detection takes locks in an order that ends in a deadlock when several threads compute gradients.
-    _set_anomaly_detection((False, before[1][1]))
-    _set_precision([(setting, "ieee") for setting, _ in before[2]])
+_SWITCHES = tuple(_switches())
+
+
+def _switch() -> list[Any]:
+    """Set all switches to what they are in a new process; return what they were."""
+    before = [switch.read() for switch in _SWITCHES]
+    for switch in _SWITCHES:
+        switch.write(switch.ordinary)
     return before
 
 
-def _switch_torch_back(before: tuple[torch.dtype, tuple[bool, bool], list[tuple[Any, str]]]) -> None:
-    dtype, anomaly_detection, precision = before
-    torch.set_default_dtype(dtype)
-    _set_anomaly_detection(anomaly_detection)
-    _set_precision(precision)
+def _switch_back(before: list[Any]) -> None:
+    for switch, value in zip(_SWITCHES, before, strict=True):
+        if switch.read() == switch.ordinary:  # else another thread has set it meanwhile, for itself
+            switch.write(value)
 
 
-_torch_switches = Loan(_switch_torch, _switch_torch_back)
+_torch_switches = Loan(_switch, _switch_back, _switch_back)
 _forked = False
 
 
@@ -144,4 +195,4 @@ def isolated() -> Iterator[None]:
 
 def _flushes_denormals() -> bool:
     """Return True if the calling thread takes denormal numbers for zero."""
-    return bool(_DENORMAL * np.float32(1) == 0)
+    return bool((_DENORMAL * np.float32(1) == 0).all())

@@ -159,7 +159,7 @@ class ModelFile:
             raise damaged(name, "the checksum of its document is another")
         document = json.loads(self._text)
         if not isinstance(document, dict):
-            raise damaged(name, "its document is none")
+            raise damaged(name, "its document is not a mapping")
         self.document: dict[str, Any] = document
 
     def names(self, prefix: str) -> list[str]:
@@ -259,4 +259,6 @@ def _opened(place: Any, name: str) -> Iterator[Any]:
 
 def damaged(name: str, reason: str) -> ModelFileError:
     """Return the error for a file that cannot be what `save` wrote; `name` is as `ModelFile` has it."""
-    return ModelFileError(f"{name} is damaged or no saved model: {reason}. Save the model again, or fetch it again.")
+    return ModelFileError(
+        f"{name} is damaged, or not an sktl model: {reason}. Save the model again, or fetch it again."
+    )

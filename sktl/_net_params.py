@@ -105,8 +105,7 @@ def own_callbacks(net_params: Mapping[str, Any] | None) -> dict[str, Callback]:
                 callback.set_params(**own)
     except Exception as error:  # whatever a class of the user's raises
         raise InvalidParameterError(
-            f"net_params['callbacks'] are not possible: {error} The names {', '.join((*_TUNABLE, *_RESERVED))} are "
-            "taken."
+            f"net_params['callbacks'] cannot be used: {error} The names {', '.join((*_TUNABLE, *_RESERVED))} are taken."
         ) from error
     for key in params:
         name, _, parameter = key.removeprefix("callbacks__").partition("__")
@@ -252,9 +251,9 @@ def check_scores(net_params: Mapping[str, Any] | None, classes: np.ndarray) -> N
     for name, callback in own_callbacks(net_params).items():
         if not isinstance(callback, ScoringBase):
             continue
+        if not isinstance(callback.scoring, str):
+            continue  # a function of the user's may need the images themselves
         scoring = copy.copy(callback).initialize().scoring_
-        if callable(scoring) and not type(scoring).__module__.startswith("sklearn."):
-            continue  # it may look at the net itself
         labels = classes.repeat(2)
         try:
             with warnings.catch_warnings():

@@ -69,7 +69,8 @@ def decoding_rule() -> tuple[object, ...]:
 def _codec_versions() -> tuple[str | None, ...]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a Pillow without a codec warns
-        return tuple(features.version(name) for name in _CODECS)
+        # The version of "jpg" is that of its interface, which all releases of libjpeg-turbo share.
+        return features.version_feature("libjpeg_turbo"), *(features.version(name) for name in _CODECS)
 
 
 def _foreign_readers() -> tuple[tuple[str, ...], ...]:
@@ -201,7 +202,7 @@ def pixel_limit() -> int:
     if text.isdecimal() and int(text):
         return int(text)
     if text:
-        _warn(f"{_LIMIT_VARIABLE}={text!r} is not a number of pixels, such as {_DEFAULT_LIMIT}, and not heeded.")
+        _warn(f"{_LIMIT_VARIABLE}={text!r} is not a number of pixels, such as {_DEFAULT_LIMIT} and is ignored.")
     return _DEFAULT_LIMIT
 
 

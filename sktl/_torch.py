@@ -189,9 +189,15 @@ def arithmetic_switches(device: torch.device) -> tuple[object, ...]:
     if device.type == "cpu":
         return switches
     cudnn = torch.backends.cudnn
-    return (
-        torch.get_float32_matmul_precision(), cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic, *switches
-    )  # fmt: skip
+    return *_precisions(), cudnn.benchmark, cudnn.deterministic, *switches
+
+
+def _precisions() -> tuple[object, ...]:
+    """Return in which precision an accelerator computes products and convolutions of float32."""
+    if hasattr(torch.backends.cudnn, "conv"):  # the older functions raise once these have been set
+        settings = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
+        return tuple(setting.fp32_precision for setting in settings)
+    return torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
 
 
 @functools.cache

@@ -304,9 +304,9 @@ def warn_if_start(net: WeightedNet) -> None:
     if kept_start(net.history):
         start, *losses = net.history[:, "valid_loss"]
         warn(
-            f"Early stopping returns the start of the training of the {net.phase}: in {len(losses)} epochs the loss on "
-            f"the validation images was at best {min(losses):.4g}, and {start:.4g} at the start. Lower lr={net.lr:g}, "
-            "or use more validation images.",
+            f"No epoch of the {net.phase} lowered the validation loss (start {start:.4g}, best of {len(losses)} epochs "
+            f"{min(losses):.4g}), so the weights from before are returned. Lower lr={net.lr:g}, or use more validation "
+            "images.",
             ConvergenceWarning,
         )
 

@@ -312,7 +312,7 @@ def load_into(module: torch.nn.Module, state: StateDict, source: object) -> None
     ]
     if len(wrong) == 1 and (n_channels := _other_channels(state, own)):
         raise WeightsMismatchError(
-            f"{source} was trained on images of {n_channels} channels, and sktl gives networks 3: {wrong[0]}. Pass "
+            f"{source} expects images of {n_channels} channels, and sktl passes 3: {wrong[0]}. Pass "
             "weights that were trained on 3, or add up or repeat the channels of that tensor."
         )
     if wrong:

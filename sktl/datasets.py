@@ -144,8 +144,8 @@ def _warn_of_ignored(files: ImageFiles, wanted: str, more: str = "") -> None:
     root = quoted(str(files.root))
     told = [
         (files.others, "file", f"left out: not {wanted}", more),
-        (files.links, "link", "not followed: there is nothing new behind", more),
-        (files.shared, "link", "to what is in another class, too, by a link", "Give each image one class."),
+        (files.links, "link", "not followed: their targets are already listed", more),
+        (files.shared, "link", "to images of another class", "Keep each image in one class folder."),
     ]
     for paths, noun, what, advice in told:
         number, verb = (f"1 {noun}", "is") if len(paths) == 1 else (f"{len(paths)} {noun}s", "are")

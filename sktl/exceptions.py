@@ -212,7 +212,7 @@ class ImageFolderWarning(UserWarning):
 
 
 class InvalidImageWarning(UserWarning):
-    """Images were left out of a fit, as `invalid_images="skip"` wants it, or a limit for them is not heeded."""
+    """Images were left out of a fit, as `invalid_images="skip"` wants it, or a limit for them is ignored."""
 
 
 class CheckpointWarning(UserWarning):

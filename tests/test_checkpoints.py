@@ -156,7 +156,7 @@ def test_a_damaged_file_is_refused_and_a_pickle_runs_nothing(tmp_path):
         plant = pickle.dumps(Plant(str(marker)))
         for content in (good[:-1], good[:100], b"", plant, good[:-9] + bytes([good[-9] ^ 1]) + good[-8:]):
             file.write_bytes(content)
-            with pytest.raises(CheckpointError, match=r"is damaged or no saved model.*Delete it"):
+            with pytest.raises(CheckpointError, match=r"is damaged, or not an sktl model.*Delete it"):
                 classifier("stages", tmp_path).fit(X, Y)
         file.write_bytes(good)
     assert not marker.exists()

@@ -153,9 +153,7 @@ def test_weights_for_images_of_other_channels_say_so(tmp_path, network, backbone
     torch.save(
         state | {first: torch.ones(len(state[first]), n_channels, *state[first].shape[2:])}, path := tmp_path / "x.pth"
     )
-    with pytest.raises(
-        WeightsMismatchError, match=rf"trained on images of {n_channels} channels, and sktl gives networks 3"
-    ):
+    with pytest.raises(WeightsMismatchError, match=rf"expects images of {n_channels} channels, and sktl passes 3"):
         resolve_backbone(backbone, path, None, 0).build()
 
 
@@ -206,7 +204,9 @@ def test_a_saved_model_is_checked_before_its_network_is_taken(tmp_path, fitted):
     content = bytearray(path.read_bytes())
     content[-100] ^= 1
     path.write_bytes(content)
-    with pytest.raises(WeightsCorruptError, match=r"weights='.*x\.sktl' is damaged or no saved model: its checksum"):
+    with pytest.raises(
+        WeightsCorruptError, match=r"weights='.*x\.sktl' is damaged, or not an sktl model: its checksum"
+    ):
         read_state_dict(path)
     fitted.save(path, include_backbone=False)
     with pytest.raises(

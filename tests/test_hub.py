@@ -270,7 +270,7 @@ def test_a_file_that_is_no_model_is_refused_and_runs_nothing(clf, hub, push, fet
     }
     hub.repositories[REPO].commit({"model.safetensors": bad[kind]})
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ModelFileError, match=r"models--anna--cats.*is damaged or no saved model") as caught:
+    with pytest.raises(ModelFileError, match=r"models--anna--cats.*is damaged, or not an sktl model") as caught:
         fetch()
     assert "'anna/cats'" in caught.value.__notes__[0]
     assert [path.name for path in tmp_path.iterdir()] == ["cache"]

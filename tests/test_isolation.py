@@ -3,6 +3,8 @@
 import contextlib
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -33,15 +35,15 @@ ORDINARY = {
 
 
 def _precision(name):
-    setting = getattr(torch.backends.mkldnn, name)
+    setting = torch.backends if name is None else getattr(torch.backends.mkldnn, name)
 
     @contextlib.contextmanager
     def switched():
-        before, setting.fp32_precision = setting.fp32_precision, "bf16"
+        setting.fp32_precision = "bf16"
         try:
             yield
         finally:
-            setting.fp32_precision = before
+            setting.fp32_precision = "none"
 
     return switched()
 
@@ -73,6 +75,7 @@ SWITCHES = {
     "anomaly detection": lambda: torch.autograd.set_detect_anomaly(True, check_nan=False),
     "precision of products": lambda: _precision("matmul"),
     "precision of convolutions": lambda: _precision("conv"),
+    "precision of all": lambda: _precision(None),
     "denormals": _flushed,
     "errors": lambda: np.errstate(all="raise"),
 }
@@ -137,6 +140,66 @@ def test_a_loan_is_taken_once_and_given_back_by_the_last_block():
     with pytest.raises(KeyError), loan:
         raise KeyError
     assert events == ["taken", 1, "taken", 3]
+
+
+def test_what_another_thread_sets_meanwhile_stays():
+    with _default_dtype():
+        with isolated():
+            torch.set_default_dtype(torch.float16)
+        assert torch.get_default_dtype() == torch.float16
+
+
+def test_precision_that_was_inherited_is_inherited_afterwards():
+    convolutions = torch.backends.mkldnn.conv
+    with _precision(None), isolated():
+        assert convolutions.fp32_precision == "ieee"
+    assert convolutions.fp32_precision == torch.backends.fp32_precision
+    with _precision(None):
+        assert convolutions.fp32_precision == "bf16"
+
+
+@needs_fork
+def test_a_process_forked_while_another_thread_is_in_a_block_isolates_and_gives_back():
+    within, done = threading.Event(), threading.Event()
+
+    def hold():
+        with isolated():
+            within.set()
+            done.wait()
+
+    def dtypes():
+        signal.alarm(60)
+        given_back = torch.get_default_dtype()
+        with isolated():
+            return given_back, torch.get_default_dtype()
+
+    with _default_dtype():
+        thread = threading.Thread(target=hold)
+        thread.start()
+        within.wait()
+        child = Child(dtypes)
+        try:
+            assert child.result() == (torch.float64, torch.float32)
+        finally:
+            done.set()
+            thread.join()
+
+
+def test_a_process_that_imports_the_library_with_flushed_denormals_keeps_flushing_and_no_other_begins():
+    program = """
+import torch
+torch.set_flush_denormal(True)
+from sktl._isolation import _flushes_denormals, isolated
+assert _flushes_denormals()
+with isolated():
+    assert not _flushes_denormals()
+assert _flushes_denormals()
+torch.set_flush_denormal(False)
+with isolated():
+    pass
+assert not _flushes_denormals()
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=300)
 
 
 @needs_fork

@@ -71,7 +71,7 @@ def test_tensors_that_are_not_those_expected_are_not_read(tmp_path, monkeypatch,
     monkeypatch.setattr(
         _model_file, "_digest", lambda text, found: pytest.fail("read") if found else digest(text, found)
     )
-    with pytest.raises(ModelFileError, match=rf"x' is damaged or no saved model: {reason}"):
+    with pytest.raises(ModelFileError, match=rf"x' is damaged, or not an sktl model: {reason}"):
         read(tmp_path / "x", expected)
 
 
@@ -108,7 +108,7 @@ def test_a_file_that_sktl_did_not_write_is_named(tmp_path):
             read(path)
     for document in ("[]", "{", "[" * 100_000, "3"):
         safetensors.torch.save_file(TENSORS, path, _metadata(document))
-        with pytest.raises(ModelFileError, match="is damaged or no saved model"):
+        with pytest.raises(ModelFileError, match="is damaged, or not an sktl model"):
             read(path)
     with pytest.raises(ModelFileNotFoundError, match=r"missing' does not exist \(looked in .*Pass a file that `save`"):
         read(tmp_path / "missing")

@@ -106,7 +106,7 @@ def test_every_changed_byte_and_every_cut_is_noticed():
         changed[position] ^= 1
         for wrong in (changed, content[:position]):
             for place in (bytes(wrong), Stream(wrong, 100)):
-                with pytest.raises(ModelFileError, match=r"^a (bytes|Stream) is damaged or no saved model: ."):
+                with pytest.raises(ModelFileError, match=r"^a (bytes|Stream) is damaged, or not an sktl model: ."):
                     read(place)
 
 
@@ -130,7 +130,7 @@ def test_a_stream_that_promises_much_is_read_no_further_than_was_expected():
 @pytest.mark.parametrize("content", [b"", b"<html>", b"\x00" * 100, b"[" * 100, safetensors.torch.save(TENSORS)])
 def test_what_is_no_model_is_refused(content):
     for place in (content, io.BytesIO(content), Stream(content)):
-        with pytest.raises(ModelFileError, match=r"^a (bytes|BytesIO|Stream) is damaged or no saved model"):
+        with pytest.raises(ModelFileError, match=r"^a (bytes|BytesIO|Stream) is damaged, or not an sktl model"):
             read(place)
 
 

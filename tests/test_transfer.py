@@ -408,7 +408,7 @@ def test_epochs_without_a_better_loss_are_counted_from_the_start(trainable_stage
     clf, _ = stopped_early(trainable_stages, max_epochs=60, freeze_epochs=0)
     losses = clf.history_[:, "valid_loss"]
     assert clf.n_iter_ == int(np.argmin(losses)) + 3 < 60
-    with pytest.warns(ConvergenceWarning, match=rf"in 3 epochs.*{losses[0]:.4g} at the start\. Lower lr=1000"):
+    with pytest.warns(ConvergenceWarning, match=rf"start {losses[0]:.4g}, best of 3 epochs .*Lower lr=1000"):
         clf, _ = stopped_early(trainable_stages, max_epochs=60, freeze_epochs=0, lr=1e3)
     assert clf.n_iter_ == 3
     assert kept_start(clf.history_)
@@ -427,7 +427,7 @@ def test_where_no_epoch_of_the_stages_is_better_the_output_layer_alone_is_return
     *_, split_seed = clf._seeds(4)
     rows, _ = hold_out(check_targets(Y, None, None, len(Y)), 0.3, split_seed) if held_out else (slice(None), None)
     expected = classifier(0, **params, max_epochs=5).fit(X[rows], Y[rows])
-    with pytest.warns(ConvergenceWarning, match="Early stopping returns the start of the training of the stages"):
+    with pytest.warns(ConvergenceWarning, match="No epoch of the stages lowered"):
         clf.fit(X, Y, **val)
     assert_array_equal(clf.decision_function(NEW), expected.decision_function(NEW))
     assert not changed_tensors(stochastic_net().state_dict(), clf.module_.backbone.state_dict())
