@@ -145,8 +145,8 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         has not improved for `n_iter_no_change` epochs. The start counts as epoch 0: if no epoch is better, the start is
         returned, with a `ConvergenceWarning`. The start of stages is the output layer trained alone for all of
         `freeze_epochs`, with the pretrained network. Validation images are a stratified part of `X`, which is then not
-        trained on, or `X_val` of `fit`. Without `X_val` it lowers the accuracy of the output layer alone, which has fewer
-        images to learn from.
+        trained on, or `X_val` of `fit`. Without `X_val` it lowers the accuracy of the output layer alone, which has
+        fewer images to learn from.
     validation_fraction : float, default=0.1
         Share of the images that early stopping holds out, in (0, 1), unless `X_val` is passed.
     n_iter_no_change : int or "auto", default="auto"

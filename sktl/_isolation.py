@@ -113,11 +113,8 @@ def _precision(name: str) -> _Switch:
     def read() -> str:
         precision: str = setting.fp32_precision
         # What it inherits from the setting for all operations reads like a value of its own.
-        return (
-            "none"
-            if precision in (onednn.fp32_precision, getattr(torch.backends, "fp32_precision", None))
-            else precision
-        )
+        inherited = onednn.fp32_precision, getattr(torch.backends, "fp32_precision", None)
+        return "none" if precision in inherited else precision
 
     def write(precision: str) -> None:
         setting.fp32_precision = precision

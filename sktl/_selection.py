@@ -206,7 +206,8 @@ def rank_backbones(
         Name of a scorer of scikit-learn, or a callable (estimator, features, y) that returns a number, higher being
         better.
     groups : array-like of shape (n_samples,), default=None
-        Groups of images that stay together, such as patients, for a `cv` that uses groups. Missing values raise an error.
+        Groups of images that stay together, such as patients, for a `cv` that uses groups. Missing values raise an
+        error.
     image_shape : tuple of int, default=None
         The shape of one image, if `X` holds flattened rows.
     device : str or torch.device, default="auto"
