@@ -42,15 +42,19 @@ else:
 train_images, test_images, train_labels, test_labels = train_test_split(
     images, labels, test_size=0.4, stratify=labels, random_state=0
 )
+validation_images, test_images, validation_labels, test_labels = train_test_split(
+    test_images, test_labels, test_size=0.5, stratify=test_labels, random_state=0
+)
 
 # %%
 # The last stage of the network is trained with the output layer. Without augmentation it is trained on kept
-# activations, which takes seconds; early stopping holds out images, so that there is a second curve.
+# activations, which takes seconds. Early stopping returns the epoch with the lowest loss on the validation images, or
+# the output layer alone if no epoch of the stage is better.
 
 clf = PretrainedImageClassifier(
     trainable_stages=1, augmentation=None, max_epochs=4, early_stopping=True, random_state=0
 )
-clf.fit(train_images, train_labels)
+clf.fit(train_images, train_labels, X_val=validation_images, y_val=validation_labels)
 print(f"accuracy on held-out images: {clf.score(test_images, test_labels):.1%}")
 
 # %%
