@@ -1,6 +1,6 @@
 """A program that runs the main paths of sktl in forked children, each after something else has changed their process.
 
-It reads the name of a state as a line of JSON, forks, and writes a line of JSON: what the child computed. It forks
+It reads the names of a state and of a backbone as a line of JSON, forks, and writes a line of JSON: what the child computed. It forks
 before it has computed anything itself, so that its children are like new processes, without the seconds of imports.
 """
 
@@ -27,6 +27,7 @@ from collections.abc import Callable
 import numpy as np
 import sklearn
 import torch
+import torch._dynamo  # which optimizers import
 from PIL import Image
 
 import sktl
@@ -267,35 +268,55 @@ def digest(array: object) -> str:
     return hashlib.sha256(np.ascontiguousarray(np.asarray(array)).tobytes()).hexdigest()[:16]
 
 
-def features(folder: str) -> str:
-    encoder = PretrainedImageEncoder(image_size=32, cache=os.path.join(folder, "cache"), n_jobs=2, verbose=1)
+def small_network() -> torch.nn.Module:
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3, 2), torch.nn.BatchNorm2d(8), torch.nn.ReLU(), torch.nn.Conv2d(8, 16, 3, 2),
+        torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(),
+    )  # fmt: skip
+    network.preprocessing = sktl.Preprocessing(32, (32, 32))
+    return network
+
+
+def features(folder: str, backbone: object) -> str:
+    cache = os.path.join(folder, "cache")
+    encoder = PretrainedImageEncoder(backbone=backbone, image_size=32, cache=cache, n_jobs=2, random_state=0, verbose=1)
     return digest(encoder.fit_transform(images()))
 
 
-def main_paths(folder: str) -> dict[str, object]:
+def main_paths(folder: str, backbone: object) -> dict[str, object]:
     X, y = images(), ["a", "b"] * 6
-    shared = {"image_size": 32, "cache": os.path.join(folder, "cache"), "n_jobs": 2, "random_state": 0, "verbose": 0}
-    results: dict[str, object] = {"features": features(folder), "failures": len(sktl.check_images([*X, b"no image"]))}
-    head = PretrainedImageClassifier(max_epochs=2, **shared).fit(X, y)
-    few = {"trainable_stages": 1, "max_epochs": 1, "freeze_epochs": 1}
-    stages = PretrainedImageClassifier(**few, early_stopping=True, validation_fraction=0.25, **shared).fit(X, y)
+    shared = {"image_size": 32, "cache": os.path.join(folder, "cache"), "n_jobs": 2, "random_state": 0}
+    found = features(folder, backbone), len(sktl.check_images([*X, b"no image"]))
+    results: dict[str, object] = {"features": found[0], "failures": found[1]}
+    head = PretrainedImageClassifier(backbone=backbone, max_epochs=2, **shared).fit(X, y)
+    few = {"trainable_stages": 1, "max_epochs": 1, "freeze_epochs": 1, "early_stopping": True}
+    stages = PretrainedImageClassifier(backbone=backbone, **few, validation_fraction=0.25, **shared).fit(X, y)
     for name, clf in {"head": head, "stages": stages}.items():
-        path = os.path.join(folder, f"{name}.sktl")
-        clf.save(path)
-        loaded = sktl.load(path).set_params(**{name: shared[name] for name in ("cache", "n_jobs", "verbose")})
-        results[name] = [digest(clf.predict_proba(X)), digest(loaded.predict_proba(X)), clf.predict(X).tolist()]
-        results[f"module of {name}"] = sum(p.numel() for p in clf.module_.parameters())
+        results[name] = [digest(clf.predict_proba(X)), clf.predict(X).tolist()]
+        results[f"module of {name}"] = digest(
+            torch.cat([p.detach().flatten().float() for p in clf.module_.parameters()])
+        )
+        if not callable(backbone):
+            path = os.path.join(folder, f"{name}.sktl")
+            clf.save(path)
+            loaded = sktl.load(path).set_params(cache=shared["cache"], n_jobs=2)
+            results[f"loaded {name}"] = digest(loaded.predict_proba(X))
     return results
 
 
-def in_child(name: str, folder: str) -> dict[str, object]:
-    """Return what a forked child computes after its state was changed; its error, if it raises one."""
+def in_child(name: str | None, folder: str, backbone: object) -> dict[str, object]:
+    """Return what a forked child computes after its state was changed; its error, if it raises one.
+
+    Without a state, the features alone, which it finds in the cache of the child before.
+    """
     reader, writer = os.pipe()
     if os.fork() == 0:
         try:
-            only_features = name.startswith("later ")
-            STATES["none" if only_features else name]()
-            answer = {"features": features(folder)} if only_features else main_paths(folder)
+            if name is None:
+                answer = {"features": features(folder, backbone)}
+            else:
+                STATES[name]()
+                answer = main_paths(folder, backbone)
         except BaseException:
             answer = {"error": traceback.format_exc()}
         os.write(writer, json.dumps(answer).encode())
@@ -310,11 +331,12 @@ def in_child(name: str, folder: str) -> dict[str, object]:
 def main() -> None:
     out = os.fdopen(os.dup(1), "w")
     for line in sys.stdin:
-        name = json.loads(line)
+        name, backbone = json.loads(line)
+        backbone = backbone or small_network
         folder = tempfile.mkdtemp()
         os.chmod(folder, 0o777)
-        found = in_child(name, folder)
-        later = in_child(f"later {name}", folder) if "error" not in found else {}
+        found = in_child(name, folder, backbone)
+        later = in_child(None, folder, backbone) if "error" not in found else {}
         print(json.dumps([found, later]), file=out, flush=True)
         shutil.rmtree(folder)
 

@@ -10,6 +10,9 @@ import process_states
 import pytest
 from processes import needs_fork
 
+BUNDLED = "efficientnet_lite0"
+# With the bundled network, which is saved and loaded and runs on OpenVINO, by default.
+WITH_ALL = {"default_dtype_of_notebooks_for_language_models", "default_device", "inference_mode", "autocast"}
 # torch then computes with other kernels. Their features have a key of their own.
 OTHER_BITS = {"without_onednn"}
 
@@ -25,9 +28,9 @@ class Program:
             stderr=subprocess.DEVNULL, text=True, env={**os.environ, "PYTHONPATH": path, "SCIPY_ARRAY_API": "1"},
         )  # fmt: skip
 
-    def run(self, name):
+    def run(self, name, backbone):
         """Return what is computed in a state, and the features that a normal process finds in its cache afterwards."""
-        print(json.dumps(name), file=self.process.stdin, flush=True)
+        print(json.dumps([name, backbone]), file=self.process.stdin, flush=True)
         line = self.process.stdout.readline()
         assert line, "the program ended"
         found, later = json.loads(line)
@@ -47,21 +50,31 @@ def program():
     program.end()
 
 
-@pytest.fixture(scope="module")
-def expected(program):
-    found, _ = program.run("none")
-    return found
+@pytest.fixture(scope="module", params=[None, BUNDLED])
+def expected(request, program):
+    """Return a backbone and what is computed with it; None is a small network, which costs a tenth."""
+    found, _ = program.run("none", request.param)
+    return request.param, found
+
+
+def _states():
+    for name in process_states.STATES:
+        for backbone in (None, BUNDLED):
+            marks = () if backbone is None or name in WITH_ALL else (pytest.mark.slow,)
+            yield pytest.param(backbone, name, marks=marks)
 
 
 @needs_fork
-@pytest.mark.parametrize("name", [name for name in process_states.STATES if name != "none"])
+@pytest.mark.parametrize(("expected", "name"), _states(), indirect=["expected"])
 def test_the_state_of_the_process_changes_no_result(program, expected, name):
-    found, later = program.run(name)
-    assert later == expected["features"]  # a normal process never finds what was computed under another state
-    assert name in OTHER_BITS or found == expected
+    backbone, reference = expected
+    found, later = program.run(name, backbone)
+    assert later == reference["features"]  # a normal process never finds what was computed under another state
+    assert name in OTHER_BITS or found == reference
 
 
 @needs_fork
+@pytest.mark.parametrize("expected", [BUNDLED], indirect=True)
 @pytest.mark.parametrize(
     "options",
     [
@@ -71,8 +84,9 @@ def test_the_state_of_the_process_changes_no_result(program, expected, name):
     ids=" ".join,
 )
 def test_options_of_python_change_no_result(expected, options):
+    backbone, reference = expected
     program = Program(*options)
     try:
-        assert program.run("none")[0] == expected
+        assert program.run("none", backbone)[0] == reference
     finally:
         program.end()
