@@ -95,7 +95,9 @@ def _as_array(values: Any, name: str, kind: str = "label") -> np.ndarray:
         raise
     except Exception as error:  # whatever a class of the user's raises, or a tensor without values
         reason = one_line(error).rstrip(".") or type(error).__name__
-        raise InvalidInputError(f"{name} cannot be read: {reason}. {name} must hold one {kind} for each image.") from error
+        raise InvalidInputError(
+            f"{name} cannot be read: {reason}. {name} must hold one {kind} for each image."
+        ) from error
 
 
 def _of_tensor(tensor: torch.Tensor) -> np.ndarray:

@@ -144,8 +144,18 @@ class Numbered(enum.IntEnum):
 @columns
 @pytest.mark.parametrize(
     "label",
-    [b"pug", Breed.PUG, Decimal("1"), 1j, datetime.date(2026, 1, 1), np.datetime64("2026-01-01", "ns"), object(),
-     np.timedelta64(1, "s"), np.timedelta64(1, "ns"), np.timedelta64(1)],
+    [
+        b"pug",
+        Breed.PUG,
+        Decimal("1"),
+        1j,
+        datetime.date(2026, 1, 1),
+        np.datetime64("2026-01-01", "ns"),
+        object(),
+        np.timedelta64(1, "s"),
+        np.timedelta64(1, "ns"),
+        np.timedelta64(1),
+    ],
 )
 def test_what_is_no_label_is_named_without_its_address(container, label):
     with pytest.raises(InvalidInputError, match=r"^Unknown label type: y\[1\] is a ") as caught:
