@@ -106,7 +106,9 @@ def test_every_changed_byte_and_every_cut_is_noticed():
         changed[position] ^= 1
         for wrong in (changed, content[:position]):
             for place in (bytes(wrong), Stream(wrong, 100)):
-                with pytest.raises(ModelFileError, match=r"^a (bytes|Stream) (is damaged, or not an sktl model: .|has format '0')"):
+                with pytest.raises(
+                    ModelFileError, match=r"^a (bytes|Stream) (is damaged, or not an sktl model: .|has format '0')"
+                ):
                     read(place)
 
 
