@@ -8,6 +8,7 @@ import shlex
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping
 
+from ._words import cut_middle
 from .exceptions import ImageFailure, InvalidImageError
 
 # What moves the cursor, changes the order of letters, ends a line, or is no text at all.
@@ -22,6 +23,8 @@ PHRASES = {
     "sktl.set_pixel_limit": "the environment variable SKTL_MAX_PIXELS",
     "images of X": "images",
     "y has only one class": "FOLDER has only one class",
+    ", or a file that is open for binary reading": "",
+    ", or a file that is open for binary writing": "",
     "Pass a file that `save` wrote.": "Pass a file that `sktl fit` wrote.",
     "Pass X_val and y_val, another validation_fraction, or early_stopping=False.": (
         "Add images, or leave out --early-stopping."
@@ -34,7 +37,7 @@ _VALUE = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|<[^<>]*>|-?\w+(?:\.\w+)*(?:[+-]
 _IN_X = re.compile(r"\bX(?:_val)?\[\d+\] \((.*?)\): ")
 # What Python shows of values and of errors of the system.
 _PYTHON = {r"\bnp\.\w+\(([^()]*)\)": r"\1", r"\[Errno \d+\] ": "", r"\bit is None\b": "it is none"}
-_INVALID = re.compile(r"The '(\w+)' parameter of \w+ must be (.*)\. Got (.*) instead\.", re.DOTALL)
+_INVALID = re.compile(r"The '(\w+)' parameter of \w+ must be (.*?)\. Got (.*) instead\.", re.DOTALL)
 # How scikit-learn describes legal values, in its own notation and with Python's names of types.
 _CONSTRAINTS = {
     r"a str among \{([^{}]*)\}": r"\1",
@@ -97,7 +100,7 @@ class Wording:
 
     def failures(self, failures: Iterable[ImageFailure]) -> list[str]:
         """Return a line for each image that cannot be used."""
-        return [f"{shown(failure.name)}: {self.say(failure.reason)}" for failure in failures]
+        return [f"{shown(cut_middle(failure.name))}: {self.say(failure.reason)}" for failure in failures]
 
     def _name(self, parameter: str) -> str:
         return self._options.get(parameter, parameter.replace("_", " "))

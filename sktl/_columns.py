@@ -14,6 +14,7 @@ from scipy.sparse import issparse
 from sklearn.exceptions import DataConversionWarning
 
 from ._warnings import warn
+from ._words import one_line
 from .exceptions import InvalidInputError
 
 _PLAIN: dict[Any, Callable[[Any], Any]] = {str: str.__str__, bool: bool, int: int, float: float}
@@ -26,7 +27,10 @@ _SHOWN = 80
 
 def shown(value: Any) -> str:
     """Return a value as a message shows it: its repr on one line, of a bounded length, without addresses of objects."""
-    return shortened(repr(value))
+    try:
+        return shortened(repr(value))
+    except Exception:  # whatever a class of the user's raises, and Python of integers of more than 4300 digits
+        return f"<{type(value).__name__}>"
 
 
 def shortened(text: str, limit: int = _SHOWN) -> str:
@@ -79,16 +83,37 @@ def _as_array(values: Any, name: str, kind: str = "label") -> np.ndarray:
     try:
         if not is_array:
             elements = np.fromiter(map(_without_dimensions, values), dtype=object)
+            if not any(map(_is_row, elements)):
+                return elements
             # Rows of a table, such as [[1], [2]].
-            return np.array(elements.tolist(), dtype=object) if any(map(_is_row, elements)) else elements
-        array = values.numpy(force=True) if isinstance(values, torch.Tensor) else np.asanyarray(values)
-    except (ValueError, TypeError) as error:
-        raise InvalidInputError(f"{error} {name} must hold one {kind} for each image.") from error
-    return array.view(np.ndarray) if array.dtype.kind in "biufU" and not np.ma.is_masked(array) else _as_objects(array)
+            rows = [[*map(_without_dimensions, row)] if isinstance(row, list | tuple) else row for row in elements]
+            return np.array(rows, dtype=object)
+        array = _of_tensor(values) if isinstance(values, torch.Tensor) else np.asanyarray(values)
+        plain = array.dtype.kind in "biufU" and not np.ma.is_masked(array)
+        return array.view(np.ndarray) if plain else _as_objects(array)
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever a class of the user's raises, or a tensor without values
+        reason = one_line(error).rstrip(".") or type(error).__name__
+        raise InvalidInputError(
+            f"{name} cannot be read: {reason}. {name} must hold one {kind} for each image."
+        ) from error
+
+
+def _of_tensor(tensor: torch.Tensor) -> np.ndarray:
+    if tensor.is_floating_point() and tensor.dtype.itemsize < 4 and tensor.dtype != torch.float16:
+        tensor = tensor.float()  # NumPy has no bfloat16
+    return tensor.numpy(force=True)
 
 
 def _without_dimensions(label: Any) -> Any:
-    return label.item() if isinstance(label, np.ndarray | torch.Tensor) and label.ndim == 0 else label
+    """Return the scalar in an array without dimensions, None for what is masked in it, and all else as it is."""
+    if isinstance(label, np.ma.MaskedArray):
+        label = _as_objects(label)
+    if isinstance(label, torch.Tensor) and label.ndim == 0:
+        return label.item()
+    # Not item(), which makes integers of dates.
+    return label[()] if isinstance(label, np.ndarray) and label.ndim == 0 else label
 
 
 def _is_row(label: Any) -> bool:
@@ -99,7 +124,8 @@ def _as_objects(array: np.ndarray) -> np.ndarray:
     """Return the elements of an array as objects, None for those that the array itself marks as missing."""
     missing = np.ma.getmaskarray(array) if array.dtype.names is None else np.zeros(array.shape, dtype=bool)
     # Not astype(object), which makes integers of dates.
-    objects = np.fromiter(np.ma.getdata(array).ravel(), dtype=object).reshape(array.shape)
+    elements = map(_without_dimensions, np.ma.getdata(array).ravel())
+    objects = np.fromiter(elements, dtype=object).reshape(array.shape)
     sentinel = getattr(array.dtype, "na_object", None)
     if isinstance(sentinel, str):
         missing = missing | (objects == sentinel)
@@ -159,6 +185,8 @@ def _kind(label: Any) -> type | None:
         return None if label.is_nan() else object
     if isinstance(label, np.inexact | float | complex | np.datetime64 | np.timedelta64) and label != label:
         return None
+    if isinstance(label, np.timedelta64):  # which NumPy counts among its integers
+        return object
     return next((kind for kind, types in _TYPES.items() if isinstance(label, types)), object)
 
 

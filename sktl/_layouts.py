@@ -18,6 +18,10 @@ _NOTES = {
     "labels", "label", "annotations", "annotation", "annots", "masks", "mask", "imagesets", "segmentationclass",
     "segmentationobject", "ground_truth", "groundtruth", "gt",
 }  # fmt: skip
+# What Unicode has fonts leave out, beside its categories Cf and Cc: joiners, fillers, variation selectors, tags.
+_SHAPELESS = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8\U000e0000-\U000e0fff]"
+)
 _WHOLES = _IMAGES | {"data", "dataset", "pictures"}
 
 
@@ -101,8 +105,13 @@ def _alike(names: Sequence[str], key: Callable[[str], str]) -> list[str]:
 
 
 def _as_seen(name: str) -> str:
-    composed = unicodedata.normalize("NFC", name)
-    return " ".join("".join(c for c in composed if c.isspace() or unicodedata.category(c) not in ("Cf", "Cc")).split())
+    # Composed at the end: a character without a shape may stand between a letter and its accent.
+    return " ".join(unicodedata.normalize("NFC", "".join(filter(_has_shape, name))).split())
+
+
+def _has_shape(character: str) -> bool:
+    """Return True for what is drawn, white space included."""
+    return character.isspace() or not (unicodedata.category(character) in ("Cf", "Cc") or _SHAPELESS.match(character))
 
 
 def _as_read(name: str) -> str:

@@ -7,7 +7,7 @@ import torch
 from ._classifier import PretrainedImageClassifier
 from ._encoder import PretrainedImageEncoder
 from ._isolation import isolated
-from ._model_file import Place, open_model
+from ._model_file import DocumentError, Place, open_model
 from ._saving import OF_THE_MACHINE, restore
 from ._torch import resolve_device
 from ._values import decode
@@ -70,7 +70,7 @@ def load(
         kind = _ESTIMATORS[file.document["estimator"]]
         parameters = {name: decode(value) for name, value in file.document["parameters"].items()}
         if forbidden := parameters.keys() & OF_THE_MACHINE:
-            raise ValueError(f"it sets {', '.join(sorted(forbidden))}")
+            raise DocumentError(f"it sets {', '.join(sorted(forbidden))}")
         estimator = kind(**parameters, device=device)
         estimator._check_parameters()
         estimator.device_ = found

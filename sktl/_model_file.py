@@ -25,15 +25,17 @@ import torch
 
 from ._paths import checked_path, is_utf8, shown
 from ._streams import (
-    PICKLE,
     TYPES,
     StreamedTensors,
-    begins_like_a_pickle,
     check_stream,
+    foreign_kind,
     is_stream,
     name_of,
+    parsed,
     write_all,
 )
+from ._version import __version__
+from ._words import one_line
 from .exceptions import ModelFileError, ModelFileNotFoundError, SktlError
 
 FORMAT = 1
@@ -44,8 +46,15 @@ NETWORK = "network."
 Tensors = Mapping[str, torch.Tensor]
 
 
+class DocumentError(ValueError):
+    """A document says what `write_model` was never given; the message is the reason in plain words."""
+
+
 Place: TypeAlias = str | os.PathLike[str] | IO[bytes]
-_OR_FILE = ", or a file that is open for binary "
+_OR_FILE = {
+    "rb": ", or a file that is open for binary reading",
+    "wb": ", or a file that is open for binary writing",
+}
 
 
 def write_model(place: Place, document: Mapping[str, Any], tensors: Tensors, private: bool = False) -> None:
@@ -87,7 +96,7 @@ def _check_place(place: Any, mode: str) -> str | None:
     if is_stream(place):
         check_stream(place, mode)
         return None
-    return checked_path(place, "path", _OR_FILE + ("reading" if mode == "rb" else "writing"))
+    return checked_path(place, "path", _OR_FILE[mode])
 
 
 def _write_file(path: str, tensors: dict[str, torch.Tensor], metadata: dict[str, str], private: bool) -> None:
@@ -157,9 +166,9 @@ class ModelFile:
         self._text, self._expected = metadata.get(_DOCUMENT, ""), metadata.get(_DIGEST, "")
         if _digest(self._text, {}) != metadata.get(_DOCUMENT_DIGEST):
             raise damaged(name, "the checksum of its document is another")
-        document = json.loads(self._text)
+        document = parsed(self._text)
         if not isinstance(document, dict):
-            raise damaged(name, "its document is not a mapping")
+            raise damaged(name, "its document is no JSON mapping")
         self.document: dict[str, Any] = document
 
     def names(self, prefix: str) -> list[str]:
@@ -223,13 +232,31 @@ def open_model(place: Place | bytes) -> Iterator[ModelFile]:
     name = name_of(place)
     try:
         with _opened(place, name) as file:
-            yield ModelFile(name, file)
+            model = ModelFile(name, file)
+            try:
+                yield model
+            except (SktlError, MemoryError, OSError, safetensors.SafetensorError):
+                raise
+            except Exception as error:  # whatever follows from a document that says something else than `save` writes
+                raise _misunderstood(model, error) from error
     except (SktlError, MemoryError):
         raise
     except (safetensors.SafetensorError, OSError) as error:
         raise damaged(name, str(error)) from error
-    except Exception as error:  # whatever follows from a document that says something else than `save` writes
-        raise damaged(name, f"{type(error).__name__}: {error}") from error
+
+
+def _misunderstood(model: ModelFile, error: Exception) -> ModelFileError:
+    """Return the error for a document that is not what this version writes: that of another version, or damaged."""
+    versions = model.document.get("versions")
+    version = versions.get("sktl", __version__) if isinstance(versions, dict) else __version__
+    if version != __version__:
+        return ModelFileError(
+            f"{model.name} was written by sktl {one_line(version, 40)}, and this is {__version__}, which does not know "
+            "all that is in it. Update sktl, or save the model again with this version."
+        )
+    # Words of Python's, about its own functions, help nobody.
+    reason = str(error) if isinstance(error, DocumentError) else "its document says something else than `save` writes"
+    return damaged(model.name, reason)
 
 
 @contextmanager
@@ -252,7 +279,7 @@ def _opened(place: Any, name: str) -> Iterator[Any]:
             file = safetensors.safe_open(path, "pt")
         except safetensors.SafetensorError as error:
             with open(path, "rb") as content:
-                raise damaged(name, PICKLE if begins_like_a_pickle(content.read(4)) else str(error)) from error
+                raise damaged(name, foreign_kind(content.read(4)) or str(error)) from error
         with file:
             yield file
 

@@ -51,7 +51,8 @@ def check_net_params(net_params: Mapping[str, Any] | None) -> None:
                 'net_params is for what they leave open: "callbacks", "callbacks__<name>__<parameter>" and '
                 '"optimizer__<parameter>".'
             )
-        if key == "callbacks" and value is not None and not (isinstance(value, list) and all(map(_is_callback, value))):
+        listed = value is None or (isinstance(value, list | tuple) and all(map(_is_callback, value)))
+        if key == "callbacks" and not listed:
             raise InvalidParameterError(
                 f"net_params['callbacks'] is {shown(value)}; it must be a list of skorch callbacks, or of "
                 "(name, callback)."
@@ -92,7 +93,7 @@ def own_callbacks(net_params: Mapping[str, Any] | None) -> dict[str, Callback]:
     """
     params = {key: value for key, value in copied(net_params).items() if key.startswith("callbacks")}
     ours = [(name, Callback()) for name in _RESERVED[2:]]
-    params["callbacks"] = ours + (params.get("callbacks") or [])
+    params["callbacks"] = [*ours, *(params.get("callbacks") or [])]
     net = NeuralNet(nn.Identity, nn.CrossEntropyLoss, **params)
     try:
         named = dict(net._uniquely_named_callbacks())

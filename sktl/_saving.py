@@ -11,7 +11,7 @@ import torch
 
 from ._backbones import Backbone, rebuilt_backbone, resolve_backbone, state_shapes, tensors_digest
 from ._finetuning import restored_tail
-from ._model_file import NETWORK, ModelFile, Tensors, damaged
+from ._model_file import NETWORK, DocumentError, ModelFile, Tensors, damaged
 from ._nets import History, Recipe, TailRecipe
 from ._preprocessing import Preprocessing
 from ._torch import generator, single_threaded
@@ -185,7 +185,7 @@ def restore(estimator: Any, file: ModelFile) -> None:
 def _decode_preprocessing(described: Any) -> Preprocessing:
     found = decode(described)
     if not np.isfinite([*found.mean, *found.std]).all() or len(found.mean) != 3 or len(found.std) != 3:
-        raise ValueError("preprocessing has no mean and deviation of three channels")
+        raise DocumentError("preprocessing has no mean and deviation of three channels")
     _check_sizes(found)
     return Preprocessing(found.resize, found.crop, str(found.interpolation), found.mean, found.std)
 
@@ -205,12 +205,12 @@ def _bare_backbone(estimator: Any, described: Mapping[str, Any], preprocessing: 
     """Return the backbone as this machine has it: with its weights, or with any where the file holds them."""
     name, image_size = described["name"], described["image_size"]
     if not isinstance(name, str) or name != estimator.backbone:
-        raise ValueError("the backbone is not that of the parameters")
+        raise DocumentError("the backbone is not that of the parameters")
     if not described["complete"]:
         return resolve_backbone(name, estimator.weights, image_size, described["seed"])
     height, width = preprocessing.crop
     if image_size is not None and (type(image_size) is not int or preprocessing.crop != (image_size, image_size)):
-        raise ValueError("the size of its images is not that of the preprocessing")
+        raise DocumentError("the size of its images is not that of the preprocessing")
     size = image_size or (height if height == width else None)
     return resolve_backbone(name, None, size, 0)
 
@@ -241,7 +241,7 @@ def _restore_classifier(
 ) -> None:
     recipe = decode(described["recipe"])
     if not isinstance(recipe, Recipe):
-        raise TypeError("the recipe is none")
+        raise DocumentError("the recipe is none")
     history = History([decode(row) for row in described["history"]])
     if isinstance(recipe, TailRecipe):
         cut = estimator.backbone_.cut(recipe.n_trainable)
@@ -260,19 +260,19 @@ def _restore_classifier(
 def _decode_classes(described: Mapping[str, Any]) -> np.ndarray:
     labels, dtype = described["classes"], described["dtype"]
     if not re.fullmatch(r"\|O|\|b1|[<>|][iu][1248]|[<>]f[248]|[<>]U\d{1,9}", dtype):
-        raise ValueError(f"labels have dtype {dtype!r}")
+        raise DocumentError(f"labels have dtype {dtype!r}")
     if not all(isinstance(label, str if dtype[1] in "OU" else int | float) for label in labels):
-        raise ValueError("labels are not of their dtype")
+        raise DocumentError("labels are not of their dtype")
     if dtype[1] == "U" and int(dtype[2:]) != max(1, *map(len, labels)):
-        raise ValueError(f"labels have dtype {dtype!r}, which is not as long as they are")
+        raise DocumentError(f"labels have dtype {dtype!r}, which is not as long as they are")
     classes = np.array(labels, dtype=object if dtype == "|O" else None).astype(dtype)
     if len(np.unique(classes)) != len(labels) or classes.tolist() != sorted(labels):
-        raise ValueError("labels are not sorted")
+        raise DocumentError("labels are not sorted")
     return classes
 
 
 def _decode_class_count(described: Mapping[str, Any]) -> np.ndarray:
     counts = described["class_count"]
     if len(counts) != len(described["classes"]) or not all(type(n) is int and 0 < n < 2**62 for n in counts):
-        raise ValueError("images are not counted by class")
+        raise DocumentError("images are not counted by class")
     return np.array(counts, dtype=np.int64)

@@ -21,7 +21,6 @@ TYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
     "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
 }  # fmt: skip
-PICKLE = "it is a pickle, which could run code, and is not read"
 _BLOCK = 1 << 20
 _LONGEST_HEADER = 100_000_000  # as safetensors has it
 _BYTES = (bytes, bytearray, memoryview)
@@ -88,9 +87,13 @@ def read_exactly(file: Any, n_bytes: int) -> bytes:
     return bytes(found)
 
 
-def begins_like_a_pickle(beginning: bytes) -> bool:
-    """Return True if what is not in safetensors' format begins like a pickle, or an archive that holds one."""
-    return beginning[:1] == b"\x80" or beginning[:4] == b"PK\x03\x04"
+def foreign_kind(beginning: bytes) -> str | None:
+    """Return what a file that is not in safetensors' format is by its first bytes, and None if they tell nothing."""
+    if beginning[:1] == b"\x80":
+        return "it is a pickle, which could run code, and is not read"
+    if beginning[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
+        return "it is a ZIP archive; those that torch.save writes hold a pickle, which could run code, and are not read"
+    return None
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,22 @@ class _Described:
 
     def get_dtype(self) -> str:
         return self.dtype
+
+
+def _describe(entry: Any) -> _Described:
+    """Return an entry of the header, checked."""
+    shape, dtype = (entry.get("shape"), entry.get("dtype")) if isinstance(entry, dict) else (None, None)
+    if not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in shape) or dtype not in (*TYPES,):
+        raise safetensors.SafetensorError("its header does not give each tensor a known type and a shape")
+    return _Described(shape, dtype)
+
+
+def parsed(text: str | bytes) -> Any:
+    """Return what JSON says, and None for what is no JSON, or none that Python reads."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 class StreamedTensors:
@@ -125,13 +144,18 @@ class StreamedTensors:
         length = self._next(8, "its first eight bytes")
         n_bytes = int.from_bytes(length, "little")
         if n_bytes > _LONGEST_HEADER:
-            reason = PICKLE if begins_like_a_pickle(length) else "it does not begin with the length of a header"
+            reason = foreign_kind(length) or "it does not begin with the length of a header"
             raise safetensors.SafetensorError(reason)
         header = self._next(n_bytes, "its header")
         self._start = length + header
-        described = json.loads(header)
-        self._metadata: dict[str, str] = described.pop("__metadata__", {})
-        self._described = {name: _Described(entry["shape"], entry["dtype"]) for name, entry in described.items()}
+        described = parsed(header)
+        if not isinstance(described, dict):
+            raise safetensors.SafetensorError("its header is no JSON mapping")
+        metadata = described.pop("__metadata__", {})
+        if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
+            raise safetensors.SafetensorError("its header has metadata that are no texts by name")
+        self._metadata: dict[str, str] = metadata
+        self._described = {name: _describe(entry) for name, entry in described.items()}
         self._tensors: dict[str, torch.Tensor] | None = None
 
     def _next(self, n_bytes: int, what: str) -> bytes:

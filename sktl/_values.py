@@ -12,6 +12,8 @@ import numpy as np
 import torch
 
 from ._augmentation import RandomChange
+from ._columns import shown
+from ._model_file import DocumentError
 from ._nets import Recipe, TailRecipe
 from ._preprocessing import Preprocessing
 from .exceptions import ImageFailure, InvalidParameterError
@@ -43,7 +45,7 @@ def encode(value: Any, name: str) -> Any:
     if isinstance(value, os.PathLike):
         return os.fsdecode(value)
     if type(value) in _CLASSES.values():
-        names = ImageFailure._fields if isinstance(value, ImageFailure) else [field.name for field in fields(value)]
+        names = _field_names(type(value))
         return {"value": type(value).__name__, "of": {key: encode(getattr(value, key), key) for key in names}}
     if isinstance(value, list | np.ndarray):
         return [encode(item, name) for item in value]
@@ -58,6 +60,21 @@ def encode(value: Any, name: str) -> Any:
     )
 
 
+def _field_names(cls: Any) -> list[str]:
+    return list(ImageFailure._fields) if cls is ImageFailure else [field.name for field in fields(cls)]
+
+
+def _decode_known(name: Any, content: Any) -> Any:
+    """Return a value of one of our classes; it has all fields that `encode` writes, and no others."""
+    cls = _CLASSES.get(name) if isinstance(name, str) else None
+    if cls is None or not isinstance(content, dict):
+        raise DocumentError(f"it has a value of the kind {shown(name)}, which this version does not know")
+    if different := sorted(content.keys() ^ set(_field_names(cls))):
+        verb = "has" if different[0] in content else "lacks"
+        raise DocumentError(f"its {name} {verb} {shown(different[0])}, unlike that of this version")
+    return cls(**{key: decode(item) for key, item in content.items()})
+
+
 def decode(value: Any) -> Any:
     """Return what `encode` made JSON of."""
     if isinstance(value, list):
@@ -65,7 +82,7 @@ def decode(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     if "value" in value:
-        return _CLASSES[value["value"]](**{key: decode(item) for key, item in value["of"].items()})
+        return _decode_known(value["value"], value["of"])
     if "tuple" in value:
         return tuple(decode(item) for item in value["tuple"])
     if "float" in value:

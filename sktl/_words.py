@@ -35,10 +35,15 @@ def shown_name(name: str, length: int = 240) -> str:
     name : str
         Of a file, or what was passed for one.
     length : int, default=240
-        Up to which it stays whole.
+        Up to which it stays whole, with its escapes.
     """
-    if len(name) > length:
-        kept = length // 2
-        name, n_characters = f"{name[:kept]}{_MARK}{name[-kept:]}", len(name)
-        return f"{name if name.isprintable() else repr(name)}, {n_characters:,} characters"
-    return name if name.isprintable() else repr(name)
+    # Escapes may be ten times as long as what they stand for: what is cut is what is shown.
+    return cut_middle(name if name.isprintable() else repr(name), length, len(name))
+
+
+def cut_middle(text: str, length: int = 240, n_characters: int | None = None) -> str:
+    """Return a text, its middle left out if it is long, and then how many characters there are."""
+    if len(text) <= length:
+        return text
+    kept, n_characters = length // 2, len(text) if n_characters is None else n_characters
+    return f"{text[:kept]}{_MARK}{text[-kept:]}, {n_characters:,} characters"

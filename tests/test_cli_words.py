@@ -42,6 +42,14 @@ def test_a_parameter_with_its_value_is_an_option_whatever_the_value(value):
 @pytest.mark.parametrize(
     ("message", "expected"),
     [
+        (
+            "path='' is not a path. Pass a path, or a file that is open for binary reading.",
+            "path='' is not a path. Pass a path.",
+        ),
+        (
+            "The 'lr' parameter of X must be a float. Got 'a. Got b' instead.",
+            "--lr 'a. Got b' is not possible; it must be a number.",
+        ),
         ("early_stopping=True fails; pass early_stopping=False.", "--early-stopping fails; pass no --early-stopping."),
         ("Leave checkpoint=None.", "Leave out --checkpoint."),
         ("cache=False and checkpoint='a b'", "--cache none and --checkpoint 'a b'"),
@@ -66,6 +74,12 @@ def test_failures_are_listed_by_name_up_to_a_bound():
     assert lines[:2] == ["These images cannot be used:", "0.jpg: is torn"]
     assert len(lines) == 22
     assert lines[-1] == "and 980 more; `sktl check` lists all."
+
+
+def test_long_names_are_shown_by_their_ends():
+    (line,) = WORDING.failures([ImageFailure(0, "a" * 4000 + "\n.jpg", "is torn")])
+    assert len(line) < 300
+    assert line.endswith("a\ufffd.jpg, 4,005 characters: is torn")
 
 
 @given(name=st.text())

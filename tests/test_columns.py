@@ -18,7 +18,7 @@ from numpy.testing import assert_array_equal
 from scipy.sparse import csr_array
 from sklearn.exceptions import DataConversionWarning
 
-from sktl._columns import as_numbers, check_labels, first_shown, shown
+from sktl._columns import as_numbers, check_complete, check_labels, first_shown, shown
 from sktl.exceptions import InvalidInputError
 
 MISSING = [None, float("nan"), np.nan, np.float32("nan"), pd.NA, pd.NaT, np.datetime64("NaT"), Decimal("nan")]
@@ -144,7 +144,18 @@ class Numbered(enum.IntEnum):
 @columns
 @pytest.mark.parametrize(
     "label",
-    [b"pug", Breed.PUG, Decimal("1"), 1j, datetime.date(2026, 1, 1), np.datetime64("2026-01-01", "ns"), object()],
+    [
+        b"pug",
+        Breed.PUG,
+        Decimal("1"),
+        1j,
+        datetime.date(2026, 1, 1),
+        np.datetime64("2026-01-01", "ns"),
+        object(),
+        np.timedelta64(1, "s"),
+        np.timedelta64(1, "ns"),
+        np.timedelta64(1),
+    ],
 )
 def test_what_is_no_label_is_named_without_its_address(container, label):
     with pytest.raises(InvalidInputError, match=r"^Unknown label type: y\[1\] is a ") as caught:
@@ -201,6 +212,57 @@ def test_a_masked_label_is_missing_whatever_is_below(kind):
     with pytest.raises(InvalidInputError, match=r"^y\[2\] is a missing value, None"):
         check_labels(y)
     assert check_labels(np.ma.array(y.data)).tolist() == y.data.tolist()
+
+
+MASKED = np.ma.array([0, 1, 0, 1], mask=[0, 0, 1, 0])
+
+
+@columns
+@pytest.mark.parametrize(
+    "values",
+    [list(MASKED), tuple(MASKED), deque(MASKED), of_objects(list(MASKED)), pd.Series(list(MASKED), dtype=object),
+     [np.ma.array(1), 0, np.ma.array(5, mask=True), 1], [[label] for label in MASKED], list(MASKED[:, None]),
+     list(MASKED.astype(float))],
+)  # fmt: skip
+def test_what_is_masked_is_missing_in_lists_too(values):
+    for check in (check_labels, check_complete):
+        with pytest.raises(InvalidInputError, match=r"^y\[2\] is a missing value, None"):
+            check(values, "y")
+    assert np.isnan(as_numbers(values, "w")).ravel().tolist() == [False, False, True, False]
+
+
+class Unreadable:
+    def __len__(self):
+        return 2
+
+    def __iter__(self):
+        raise KeyError("torn")
+
+
+class Unshown:
+    def __repr__(self):
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize(
+    "values", [Unreadable(), torch.zeros(2, device="meta"), [torch.zeros((), device="meta")], np.array([1, 2], "m8[s]"),
+               np.array([1, 2], "m8[ns]"), [np.timedelta64(1, "D")], [Unshown()], ["a", Unshown()]]
+)  # fmt: skip
+@pytest.mark.parametrize("check", [check_labels, as_numbers])
+def test_what_cannot_be_read_is_an_error_of_ours_in_one_line(check, values):
+    with pytest.raises(InvalidInputError, match=r"^(Unknown label type: )?y(\[\d\])? .*\.$") as caught:
+        check(values, "y")
+    assert str(caught.value).isprintable()
+
+
+def test_tensors_in_brain_floats_are_numbers():
+    for dtype in (torch.bfloat16, torch.float16, torch.float8_e5m2):
+        assert check_labels(torch.tensor([0.0, 2.0]).to(dtype)).tolist() == [0, 2]
+        assert as_numbers(torch.tensor([0.5, 2.0]).to(dtype), "w").tolist() == [0.5, 2]
+
+
+def test_integers_too_long_for_python_to_print_are_shown_by_their_type():
+    assert shown(10**5000) == "<int>"
 
 
 def test_tensors_are_labels_with_gradients_too_and_in_lists():

@@ -407,8 +407,10 @@ def test_parts_without_classes_and_a_folder_in_a_folder_are_doubted(tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="file systems elsewhere take such names for one")
 @pytest.mark.parametrize(
-    "names", [("caf\u00e9", "cafe\u0301"), ("cat", "cat "), ("a b", "a  b"), ("cat", "c\u200bat"), ("cat", "cat\n")]
-)
+    "names", [("caf\u00e9", "cafe\u0301"), ("cat", "cat "), ("a b", "a  b"), ("cat", "c\u200bat"), ("cat", "cat\n"),
+     ("caf\u00e9", "cafe\u034f\u0301"),
+     *[("cat", f"ca{c}t") for c in "\ufe0f\U000e0100\u034f\u115f\u1160\u3164\uffa0\u180b"]],
+)  # fmt: skip
 def test_classes_that_no_reader_can_tell_apart_are_refused_by_name(names, tmp_path):
     write(tmp_path, *[f"{name}/1.png" for name in names])
     with pytest.raises(InvalidInputError, match="names that look the same") as error:

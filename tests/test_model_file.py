@@ -140,7 +140,7 @@ class Plant:
 def test_a_pickle_is_refused_and_runs_nothing(tmp_path, write):
     marker = tmp_path / "marker"
     write(Plant(str(marker)), tmp_path / "x")
-    with pytest.raises(ModelFileError, match="it is a pickle, which could run code, and is not read"):
+    with pytest.raises(ModelFileError, match=r"it is a (pickle|ZIP archive; .* a pickle), which could run code"):
         read(tmp_path / "x")
     assert not marker.exists()
     pickle.loads(pickle.dumps(Plant(str(marker)))).close()

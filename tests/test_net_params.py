@@ -108,6 +108,8 @@ def test_callbacks_that_cannot_do_what_they_are_for_are_named(callbacks, changed
         ([Initializer("output*", fn=torch.nn.init.zeros_), PrintLog()], {"callbacks__print_log__floatfmt": ".2f"}),
         (None, {}),
         ([], {}),
+        ((), {}),
+        ((ACCURACY(), ("mine", EarlyStopping("accuracy"))), VALIDATED),
     ],
 )
 def test_callbacks_that_work_are_not_refused(callbacks, changed):

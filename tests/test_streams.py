@@ -106,7 +106,9 @@ def test_every_changed_byte_and_every_cut_is_noticed():
         changed[position] ^= 1
         for wrong in (changed, content[:position]):
             for place in (bytes(wrong), Stream(wrong, 100)):
-                with pytest.raises(ModelFileError, match=r"^a (bytes|Stream) is damaged, or not an sktl model: ."):
+                with pytest.raises(
+                    ModelFileError, match=r"^a (bytes|Stream) (is damaged, or not an sktl model: .|has format '0')"
+                ):
                     read(place)
 
 
@@ -134,6 +136,21 @@ def test_what_is_no_model_is_refused(content):
             read(place)
 
 
+HEADERS = [
+    "[]", "null", "{", "[" * 100_000, "9" * 5000, '{"__metadata__": 3}', '{"__metadata__": {"sktl": 1}}', '{"a": null}',
+    '{"a": {}}', '{"a": {"dtype": "F99", "shape": []}}', '{"a": {"dtype": "F32", "shape": [-1]}}',
+    '{"a": {"dtype": [], "shape": [1]}}', '{"a": {"dtype": "F32", "shape": 1}}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("header", HEADERS, ids=range(len(HEADERS)))
+def test_a_header_of_another_form_is_refused_in_plain_words(header):
+    content = struct.pack("<Q", len(header)) + header.encode()
+    for place in (content, Stream(content, 1 << 20)):
+        with pytest.raises(ModelFileError, match=r"is damaged, or not an sktl model: its header (is|has|does)"):
+            read(place)
+
+
 class Plant:
     """Makes a folder when it is unpickled."""
 
@@ -146,9 +163,13 @@ class Plant:
 
 def test_a_pickle_is_refused_and_runs_nothing(tmp_path):
     torch.save(Plant(str(tmp_path / "marker")), archive := io.BytesIO())
-    for content in (pickle.dumps(Plant(str(tmp_path / "marker"))), archive.getvalue()):
+    with zipfile.ZipFile(photos := io.BytesIO(), "w") as file:
+        file.writestr("1.jpg", b"x")
+    zipfile.ZipFile(empty := io.BytesIO(), "w").close()
+    contents = [pickle.dumps(Plant(str(tmp_path / "marker"))), *(f.getvalue() for f in (archive, photos, empty))]
+    for content, kind in zip(contents, ["pickle", *["ZIP archive"] * 3], strict=True):
         for place in (content, Stream(content)):
-            with pytest.raises(ModelFileError, match="it is a pickle, which could run code, and is not read"):
+            with pytest.raises(ModelFileError, match=f"it is a {kind}.*, which could run code, and (is|are) not read"):
                 read(place)
     assert not any(tmp_path.iterdir())
 

@@ -11,7 +11,10 @@ from sklearn.model_selection import GridSearchCV
 
 import sktl
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder
-from sktl._values import plain
+from sktl._model_file import DocumentError, open_model, write_model
+from sktl._preprocessing import Preprocessing
+from sktl._values import decode, encode, plain
+from sktl.exceptions import ModelFileError
 
 X = np.random.default_rng(0).integers(0, 256, (16, 8, 9, 3), np.uint8)
 Y = np.arange(16) % 2
@@ -94,3 +97,37 @@ def test_a_search_over_ranges_of_numpy(tmp_path):
 def test_a_number_of_another_kind_is_refused_by_name(name, value):
     with pytest.raises(sktl.exceptions.InvalidParameterError, match=f"'{name}' parameter"):
         classifier(**{name: value}).fit(X, Y)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda value: value["of"].update(momentum=0.9), "its Preprocessing has 'momentum', unlike"),
+        (lambda value: value["of"].pop("mean"), "its Preprocessing lacks 'mean', unlike"),
+        (
+            lambda value: value.update(value="Quantum"),
+            "a value of the kind 'Quantum', which this version does not know",
+        ),
+        (lambda value: value.update(of=[]), "a value of the kind 'Preprocessing', which"),
+        (lambda value: value.update(value=[]), r"a value of the kind \[\], which"),
+    ],
+)
+def test_a_value_with_other_fields_than_ours_is_refused_in_plain_words(change, words):
+    value = encode(Preprocessing(8, (8, 8)), "")
+    assert decode(value) == Preprocessing(8, (8, 8))
+    change(value)
+    with pytest.raises(DocumentError, match=words) as caught:
+        decode(value)
+    assert "__init__" not in str(caught.value)
+
+
+@pytest.mark.parametrize("error", [DocumentError("it has 'momentum'"), TypeError("pop expected"), KeyError("x")])
+def test_what_another_version_wrote_is_said_to_be_that_and_not_damaged(error, tmp_path):
+    for version, words in {
+        "99.1": r"was written by sktl 99\.1, and this is .*Update sktl",
+        sktl.__version__: r"is damaged, or not an sktl model: it(s document says something else| has 'momentum')",
+    }.items():
+        write_model(tmp_path / "x", {"versions": {"sktl": version}}, {})
+        with pytest.raises(ModelFileError, match=words) as caught, open_model(tmp_path / "x"):
+            raise error
+        assert "pop expected" not in str(caught.value)

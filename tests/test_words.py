@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sktl._words import one_line, shown_name
@@ -41,10 +41,12 @@ def test_a_name_that_can_be_shown_is_shown_in_full(name):
 
 
 @given(name=st.one_of(st.text(), st.text(min_size=200).map(lambda text: 20 * text)))
+@example(name="\U000e0001" * 240)
+@example(name="\U000e0001" * 4000)
 def test_any_name_is_shown_in_a_bounded_line(name):
     shown = shown_name(name)
     assert shown.isprintable()
-    assert len(shown) <= 3000
+    assert len(shown) <= 280
 
 
 def test_both_ends_of_a_long_name_are_shown():
