@@ -139,7 +139,8 @@ def fit(folder: str, model: str, force: bool, quiet: bool, **parameters: Any) ->
     seconds = time.monotonic() - started
     classifier.save(model)
     n_images = len(photos.data) - len(classifier.invalid_images_)
-    click.echo(f"Trained on {n_images} images of {len(classifier.classes_)} classes, and saved as {shown(model)}.")
+    n_classes, device = len(classifier.classes_), classifier.device_
+    click.echo(f"Trained on {n_images} images of {n_classes} classes on {device}, and saved as {shown(model)}.")
     click.echo(_estimate(classifier, photos.data, photos.target, seconds))
 
 
@@ -149,7 +150,7 @@ def _estimate(classifier: PretrainedImageClassifier, paths: np.ndarray, target: 
     if n_folds < 2:
         alone = shown(str(classifier.classes_[classifier.class_count_.argmin()]))
         return f"Its accuracy is unknown: the class {alone} has one image. Add images of it."
-    expected = n_folds * sum(row["dur"] for row in classifier.history_)
+    expected = n_folds * sum(row.get("dur", 0.0) for row in classifier.history_)  # the start of a phase takes none
     # What is not kept, or drawn anew each time, would pass through the network once for each fold.
     is_new = classifier.cache is False or (classifier.weights is None and classifier.random_state is None)
     if classifier.trainable_stages != 0 or is_new or expected > max(seconds, _SECONDS):

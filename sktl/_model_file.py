@@ -125,7 +125,9 @@ def _create(path: Path, mode: int) -> int:
     """Make an empty file; return its mode, less what the process's umask, or the folder, takes away."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
-        return stat.S_IMODE(os.fstat(descriptor).st_mode)
+        mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
+        os.chmod(path, 0o600)  # while it is written, whatever the umask
+        return mode
     finally:
         os.close(descriptor)
 

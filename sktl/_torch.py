@@ -80,8 +80,9 @@ def resolve_device(device: str | torch.device) -> torch.device:
         )
     if wanted is None or str(wanted) not in present:
         raise DeviceError(
-            f"device={str(device)!r} is not on this machine; there are {', '.join(map(repr, present))}. "
-            'Pass one of them or device="auto".'
+            f"device={str(device)!r} is unavailable: PyTorch {torch.__version__} sees only "
+            f'{", ".join(map(repr, present))}. Pass one of these or device="auto", or install the build of PyTorch and '
+            "the driver for your GPU."
         )
     if wanted.type in ("cuda", "xpu") and wanted.index is None:
         # The current device is one per thread, and the pass has threads of its own.

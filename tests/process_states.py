@@ -1,7 +1,8 @@
 """A program that runs the main paths of sktl in forked children, each after something else has changed their process.
 
-It reads the names of a state and of a backbone as a line of JSON, forks, and writes a line of JSON: what the child computed. It forks
-before it has computed anything itself, so that its children are like new processes, without the seconds of imports.
+It reads the names of a state and of a backbone as a line of JSON, forks, and writes a line of JSON: what the child
+computed. It forks before it has computed anything itself, so that its children are like new processes, without the
+seconds of imports.
 """
 
 from __future__ import annotations
@@ -211,14 +212,6 @@ def umask_of_nothing():
 @state
 def umask_of_everything():
     os.umask(0)
-
-
-@state
-def umask_of_somebody_without_privileges():
-    os.umask(0o777)
-    if os.getuid() == 0:
-        os.setgid(65534)
-        os.setuid(65534)
 
 
 @state

@@ -59,7 +59,7 @@ def model(photos, tmp_path_factory):
     path = tmp_path_factory.mktemp("models") / "fruit.sktl"
     out, err = run("fit", photos, "-o", path, *QUICK)
     trained, estimate, caution = out.splitlines()
-    assert trained == f"Trained on 12 images of 2 classes, and saved as {path}."
+    assert trained == f"Trained on 12 images of 2 classes on cpu, and saved as {path}."
     assert estimate == "Estimated accuracy on new images: 1.000 (5-fold cross-validation, from 1.000 to 1.000)."
     assert caution.startswith("It is too high if")
     assert "features" in err  # the progress
@@ -91,6 +91,17 @@ def test_an_unknown_command_is_a_wrong_use():
 
 
 # ------------------------------------------------------------------------------------------------------------------ fit
+
+
+@pytest.mark.parametrize("options", [["--early-stopping"], ["--early-stopping", "--trainable-stages", "1"]])
+def test_a_fit_that_stops_early_says_what_its_accuracy_is_or_how_to_measure_it(tmp_path, options):
+    for name in ("ants", "bees"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for i in range(10):
+            pixels = np.random.default_rng(i).integers(0, 256, (32, 32, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{i}.png")
+    out, _ = run("fit", tmp_path / "photos", "-o", tmp_path / "m", *QUICK, *options)
+    assert "accuracy" in out
 
 
 def test_a_fit_is_that_of_the_classifier(photos, model):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -45,6 +46,9 @@ def folder(tmp_path, monkeypatch):
                 pixels[..., 0] //= 1 + 3 * (breed == "sphynx")
                 Image.fromarray(pixels).save(tmp_path / "cat_breeds" / part / breed / f"{i}.jpg")
     Image.fromarray(pixels).save(tmp_path / "my_cat.jpg")
+    shutil.copytree(tmp_path / "cat_breeds", tmp_path / "photos")
+    (tmp_path / "new").mkdir()
+    Image.fromarray(pixels).save(tmp_path / "new" / "my_cat.jpg")
     for patient in range(8):
         for i in range(2):
             file = tmp_path / "xrays" / ("normal", "opacity")[patient % 2] / f"patient{patient}_{i}.png"

@@ -1,5 +1,6 @@
 """Features, fits, saved and loaded models are the same whatever else has switched in the process."""
 
+import functools
 import json
 import os
 import subprocess
@@ -12,7 +13,7 @@ from processes import needs_fork
 
 BUNDLED = "efficientnet_lite0"
 # With the bundled network, which is saved and loaded and runs on OpenVINO, by default.
-WITH_ALL = {"default_dtype_of_notebooks_for_language_models", "default_device", "inference_mode", "autocast"}
+WITH_ALL = ("default_dtype_of_notebooks_for_language_models", "default_device", "inference_mode", "autocast")
 # torch then computes with other kernels. Their features have a key of their own.
 OTHER_BITS = {"without_onednn"}
 
@@ -50,31 +51,29 @@ def program():
     program.end()
 
 
-@pytest.fixture(scope="module", params=[None, BUNDLED])
-def expected(request, program):
-    """Return a backbone and what is computed with it; None is a small network, which costs a tenth."""
-    found, _ = program.run("none", request.param)
-    return request.param, found
+@pytest.fixture(scope="module")
+def expected(program):
+    """Return what a normal process computes with a backbone."""
+    return functools.cache(lambda backbone: program.run("none", backbone)[0])
 
 
 def _states():
-    for name in process_states.STATES:
-        for backbone in (None, BUNDLED):
-            marks = () if backbone is None or name in WITH_ALL else (pytest.mark.slow,)
-            yield pytest.param(backbone, name, marks=marks)
+    """Return a backbone and a state for each test; a backbone of None is a small network, which costs a tenth."""
+    names = [name for name in process_states.STATES if name != "none"]
+    slow = [pytest.param(BUNDLED, name, marks=pytest.mark.slow) for name in names if name not in WITH_ALL]
+    return [*((None, name) for name in names), *((BUNDLED, name) for name in WITH_ALL), *slow]
 
 
 @needs_fork
-@pytest.mark.parametrize(("expected", "name"), _states(), indirect=["expected"])
-def test_the_state_of_the_process_changes_no_result(program, expected, name):
-    backbone, reference = expected
+@pytest.mark.parametrize(("backbone", "name"), _states())
+def test_the_state_of_the_process_changes_no_result(program, expected, backbone, name):
+    reference = expected(backbone)
     found, later = program.run(name, backbone)
     assert later == reference["features"]  # a normal process never finds what was computed under another state
     assert name in OTHER_BITS or found == reference
 
 
 @needs_fork
-@pytest.mark.parametrize("expected", [BUNDLED], indirect=True)
 @pytest.mark.parametrize(
     "options",
     [
@@ -84,9 +83,8 @@ def test_the_state_of_the_process_changes_no_result(program, expected, name):
     ids=" ".join,
 )
 def test_options_of_python_change_no_result(expected, options):
-    backbone, reference = expected
     program = Program(*options)
     try:
-        assert program.run("none", backbone)[0] == reference
+        assert program.run("none", BUNDLED)[0] == expected(BUNDLED)
     finally:
         program.end()

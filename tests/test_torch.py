@@ -72,7 +72,7 @@ def test_every_way_to_name_the_cpu(device):
 def test_an_absent_or_unknown_device_names_those_present(monkeypatch, device):
     lend(monkeypatch)
     with pytest.raises(
-        DeviceError, match=rf"device='{device}' is not on this machine; there are 'cpu'.*device=\"auto\""
+        DeviceError, match=rf"device='{device}' is unavailable: PyTorch .* sees only 'cpu'.*device=\"auto\""
     ):
         resolve_device(device)
 
