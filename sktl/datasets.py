@@ -145,7 +145,7 @@ def _warn_of_ignored(files: ImageFiles, wanted: str, more: str = "") -> None:
     told = [
         (files.others, "file", f"left out: not {wanted}", more),
         (files.links, "link", "not followed: their targets are already listed", more),
-        (files.shared, "link", "to images of another class", "Keep each image in one class folder."),
+        (files.shared, "link", "shared with another class", "Keep each image in one class folder."),
     ]
     for paths, noun, what, advice in told:
         number, verb = (f"1 {noun}", "is") if len(paths) == 1 else (f"{len(paths)} {noun}s", "are")

@@ -282,7 +282,7 @@ def test_a_folder_elsewhere_is_read_once_for_a_class_and_said_to_be_in_two(tmp_p
     left_out, shared = (str(warning.message) for warning in record)
     assert "4 links in" in left_out
     assert sorted(names_of(found.ignored, root)) == ["cat/x/loop", "dog/x/loop", "dog/y", "dog/z/a"]
-    assert re.search(r"1 link in .* is to what is in another class, too.*dog/x'", shared)
+    assert re.search(r"1 link in .* is shared with another class.*dog/x'", shared)
 
 
 def test_broken_links_are_no_silent_gap(tmp_path):
