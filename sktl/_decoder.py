@@ -33,13 +33,13 @@ def network_pixels(content: bytes | np.ndarray, preprocessing: Preprocessing) ->
     image = decode(content, preprocessing)
     try:
         return preprocessing.pixels(image)
-    except MemoryError as error:
+    except (MemoryError, OverflowError) as error:  # sizes beyond 31 bits overflow before they are allocated
         height, width = preprocessing.crop
         raise DeviceMemoryError(
             f"There is not enough memory to resize an image to {width} x {height} pixels; pass a smaller image_size, "
             "or free memory."
         ) from error
-    except (ValueError, OverflowError) as error:
+    except ValueError as error:
         width, height = image.size
         raise ImageProblem(f"has {width} x {height} pixels, which cannot be resized: {error}; crop it") from error
 

@@ -270,6 +270,15 @@ def test_a_lack_of_memory_is_no_fault_of_an_image(monkeypatch, invalid_images, e
         classifier(invalid_images=invalid_images, cache=False).fit(X, list("ababa"))
 
 
+def test_a_lack_of_memory_in_a_function_of_the_users_is_no_fault_of_an_image():
+    def augment(image):
+        raise MemoryError("of the user's")
+
+    clf = classifier(backbone=small_conv_net, trainable_stages=1, freeze_epochs=0, augmentation=augment)
+    with pytest.raises(MemoryError, match="of the user's"):
+        clf.fit([NOISE, PHOTO_OF_8], [0, 1])
+
+
 def test_a_lack_of_memory_does_not_leave_an_image_unturned(monkeypatch):
     def transpose(image):
         raise MemoryError
@@ -279,9 +288,10 @@ def test_a_lack_of_memory_does_not_leave_an_image_unturned(monkeypatch):
         decode(saved(), Preprocessing(8, (8, 8)))
 
 
-def test_a_size_that_does_not_fit_into_memory_is_named(monkeypatch):
+@pytest.mark.parametrize("error", [MemoryError, OverflowError])
+def test_a_size_that_does_not_fit_into_memory_is_named(monkeypatch, error):
     def resize(image, *args, **options):
-        raise MemoryError
+        raise error
 
     monkeypatch.setattr(Image.Image, "resize", resize)
     with pytest.raises(MemoryError, match=r"resize an image to 8 x 8 pixels; pass a smaller image_size") as caught:
