@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 # Floats a hair outside [0, 1], such as MinMaxScaler gives them: they round to 0 and 255.
 ROUNDING = 1e-6
 # Values of white in data that people forget to scale: 8, 10, 12 and 16 bits. Half of it must be reached.
@@ -35,6 +37,8 @@ class Words:
         What `x` is, where it is not what was passed.
     sees_all : bool
         Whether the numbers of all images of `X` are known; of a file only its own are.
+    divides_all : bool
+        Whether `x` may be divided whatever its dtype: torch does not divide unsigned integers.
     """
 
     as_float: str = "x.astype(float)"
@@ -42,6 +46,7 @@ class Words:
     clip: str = "np.clip({}, 0, 1)"
     meaning: str = ""
     sees_all: bool = True
+    divides_all: bool = True
 
     def advise(self, numbers: Numbers) -> str:
         """Return what to pass instead of numbers with this range."""
@@ -55,7 +60,7 @@ class Words:
 NUMPY = Words()
 OTHERS = Words(meaning="np.asarray(x)")
 PIL = Words(meaning="np.asarray(image)", sees_all=False)
-TORCH = Words("x.float()", "x.to(torch.uint8)", "({}).clamp(0, 1)")
+TORCH = Words("x.float()", "x.to(torch.uint8)", "({}).clamp(0, 1)", divides_all=False)
 
 
 @dataclass(frozen=True)
@@ -65,24 +70,32 @@ class Numbers:
     Parameters
     ----------
     low, high : float
-    dtype : str
-    kind : str
-        Of the dtype: "f" for floats, "i" for integers.
+    dtype : dtype
+        Of any order of bytes.
     """
 
     low: float
     high: float
-    dtype: str
-    kind: str
+    dtype: np.dtype
+
+    @property
+    def are_floats(self) -> bool:
+        """Whether these are floats, else integers."""
+        return self.dtype.kind == "f"
+
+    @property
+    def are_half(self) -> bool:
+        """Whether these are floats of half precision."""
+        return self.are_floats and self.dtype.itemsize == 2
 
     @property
     def is_pixels(self) -> bool:
         """Whether these are floats in [0, 1]."""
-        return self.kind == "f" and self.low >= -ROUNDING and self.high <= 1 + ROUNDING
+        return self.are_floats and self.low >= -ROUNDING and self.high <= 1 + ROUNDING
 
     def describe(self) -> str:
         """Return the range in words."""
-        if self.kind != "f":
+        if not self.are_floats:
             unknown = "" if self.low >= 0 and self.high <= 255 else ", whose white is unknown,"
             return f"has dtype {self.dtype}{unknown} with values from {_shown(self.low)} to {_shown(self.high)}; "
         values = f"from {_shown(self.low)} to" if self.low < 0 else "up to"
@@ -91,9 +104,8 @@ class Numbers:
 
 def spanned(parts: Sequence[Numbers]) -> Numbers:
     """Return the range of several images of one kind."""
-    dtypes = {part.dtype for part in parts}
-    dtype = "float16" if "float16" in dtypes else parts[0].dtype
-    return replace(parts[0], low=min(p.low for p in parts), high=max(p.high for p in parts), dtype=dtype)
+    first = next((part for part in parts if part.are_half), parts[0])
+    return replace(first, low=min(p.low for p in parts), high=max(p.high for p in parts))
 
 
 def _shown(value: float) -> str:
@@ -102,7 +114,7 @@ def _shown(value: float) -> str:
 
 
 def _advice(numbers: Numbers, words: Words) -> str:
-    if numbers.kind != "f":
+    if not numbers.are_floats:
         return _integer_advice(numbers, words)
     low, high = numbers.low, numbers.high
     # A range around zero that is narrow was centered, and clipping would cut off its lower half.
@@ -147,8 +159,7 @@ def _divided(numbers: Numbers, words: Words, white: int | None) -> str:
 
 
 def _quotient(numbers: Numbers, words: Words, divisor: str) -> str:
-    # Half precision does not hold 65535, and torch does not divide unsigned integers.
-    exact = numbers.dtype in ("float32", "float64") or (words != TORCH and numbers.dtype != "float16")
+    exact = (numbers.are_floats or words.divides_all) and not numbers.are_half  # which does not hold 65535
     return f"{'x' if exact else words.as_float} / {divisor}"
 
 

@@ -78,6 +78,8 @@ class UserChange:
         with seeded_everything(int(seed.generate_state(1)[0])):
             try:
                 changed = self.function(image)
+            except MemoryError:
+                raise
             except Exception as error:  # whatever a function of the user's raises
                 raise ImageProblem(f"augmentation failed on it: {type(error).__name__}: {error}") from error
         rgb = _as_rgb(changed)

@@ -7,6 +7,7 @@ import os
 import reprlib
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from numbers import Integral
 from typing import Any
 
@@ -248,7 +249,7 @@ def to_array(item: Any) -> np.ndarray:
         if isinstance(item, torch.Tensor):
             return _tensor_to_array(item)
         array = np.asarray(item) if not is_array(item) or hasattr(type(item), "__array__") else np.from_dlpack(item)
-    except ImageProblem:
+    except (ImageProblem, MemoryError):
         raise
     except Exception as error:  # whatever an array of another library raises
         raise ImageProblem(
@@ -263,7 +264,8 @@ def to_array(item: Any) -> np.ndarray:
 def words_for(item: Any) -> Words:
     """Return how advice calls what is done with an array."""
     if isinstance(item, torch.Tensor):
-        return TORCH
+        conversions = _conversions(item)
+        return replace(TORCH, meaning="".join(["x", *(f".{name}()" for name in conversions)])) if conversions else TORCH
     return NUMPY if isinstance(item, np.ndarray) or hasattr(item, "iloc") else OTHERS
 
 
@@ -272,14 +274,18 @@ def _tensor_to_array(tensor: torch.Tensor) -> np.ndarray:
         raise ImageProblem("is a nested tensor; pass its parts, x.unbind()")
     if tensor.is_meta:
         raise ImageProblem("is a tensor on the device meta, which holds no values; pass one that does")
+    conversions = _conversions(tensor)
     tensor = tensor.detach()
-    if tensor.is_quantized:
-        tensor = tensor.dequantize()
-    if tensor.layout != torch.strided:
-        tensor = tensor.to_dense()
-    if tensor.is_floating_point() and tensor.dtype not in _NUMPY_FLOATS:
-        tensor = tensor.float()
+    for name in conversions:
+        tensor = getattr(tensor, name)()
     return tensor.cpu().resolve_conj().resolve_neg().numpy()
+
+
+def _conversions(tensor: torch.Tensor) -> list[str]:
+    """Return the methods of a tensor that make one with which it can be computed, and that NumPy knows."""
+    unknown = tensor.is_floating_point() and tensor.dtype not in _NUMPY_FLOATS
+    needed = {"dequantize": tensor.is_quantized, "to_dense": tensor.layout != torch.strided, "float": unknown}
+    return [name for name, is_needed in needed.items() if is_needed]
 
 
 def _brief(error: Exception) -> str:

@@ -18,6 +18,7 @@ _ORIENTATION_TEXTS = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0", b"exif
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _YCBCR, _SEPARATE, _SIGNED = 0, 1, 6, 2, 2
 _FAXES = (2, 3, 4, 32771)
+_PNG_BITS = {"1": 1, "L;2": 2, "L;4": 4, "L": 8, "RGB": 8}  # per raw mode of gray and colors
 _ORDERED_FLOATS, _NATIVE_FLOATS = ("F;32F", "F;32BF"), "F;32NF"
 _CODESTREAM = b"\xff\x4f\xff\x51"
 _MULTICHANNEL, _HAS_MERGED_PICTURE = 7, 1057
@@ -131,13 +132,48 @@ def corrected(image: Image.Image) -> Image.Image:
         return _corrected_png(image)
     if image.format == "JPEG2000":
         return _corrected_jpeg2000(image)
+    if image.format == "TGA":
+        return _corrected_targa(image)
+    if image.format == "SUN":
+        _permute_sun(image)
     load(image)
     if image.format == "PSD" and image.mode == "1":
         return _with_info(image.convert("L").point(_INVERTED), image)
-    return image
+    # A channel more may be a selection that was saved, and merged pictures are stored on white already.
+    return _opaque(image) if image.format == "PSD" else image
 
 
 _INVERTED = [255 - value for value in range(256)]
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    """Return an image without its alpha, as it is if it has none."""
+    if not image.has_transparency_data:
+        return image
+    return _with_info(image.convert("L" if image.mode == "LA" else "RGB"), image)
+
+
+def _corrected_targa(image: Image.Image) -> Image.Image:
+    """Return a TGA image without an alpha that its header does not have, or that is a bit: 1 is clear for some only."""
+    header = _header(image)[:18]
+    load(image)
+    if not header:
+        return image
+    if image.mode == "P":  # of which the attributes in the header say nothing
+        return _opaque(image) if header[7] == 16 else image
+    is_bit = image.mode == "RGBA" and header[16] == 16
+    return _opaque(image) if is_bit or header[17] & 15 == 0 else image
+
+
+def _permute_sun(image: Image.Image) -> None:
+    """Have a Sun raster of 32 bits read with its padding first, which Pillow takes for the last byte."""
+    orders = {"RGBX": "XRGB", "BGRX": "XBGR"}
+    for i, tile in enumerate(getattr(image, "tile", ())):
+        bare = isinstance(tile.args, str)
+        raw_mode = tile.args if bare else tile.args[0]
+        if raw_mode in orders:
+            args = orders[raw_mode] if bare else (orders[raw_mode], *tile.args[1:])
+            image.tile[i] = tile._replace(args=args)  # type: ignore[attr-defined]
 
 
 def _corrected_tiff(image: Image.Image) -> Image.Image:
@@ -184,11 +220,17 @@ def _corrected_png(image: Image.Image) -> Image.Image:
     low = None
     if raw_mode == "RGB;16B" and "transparency" in image.info and getattr(image, "fp", None):
         low = _low_bytes(image)
+    before = _header(image)
     load(image)
     clear = image.info.get("transparency")
-    if raw_mode in ("L;2", "L;4") and clear is not None:
+    if raw_mode in _PNG_BITS and clear is not None:
+        most = 2 ** _PNG_BITS[raw_mode] - 1  # bits above those of the pixels have no meaning
+        if raw_mode == "1":  # where Pillow keeps only whether any bit is set
+            clear = before[before.find(b"\0\0\0\2tRNS") + 9]
         image = image.copy()
-        image.info["transparency"] = clear * (85 if raw_mode == "L;2" else 17)
+        image.info["transparency"] = (
+            tuple(value & most for value in clear) if isinstance(clear, tuple) else (clear & most) * (255 // most)
+        )
     elif low is not None:
         pixels = np.asarray(image).astype(np.uint16) << 8 | low
         alpha = np.where((pixels == np.array(clear, np.uint16)).all(-1), 0, 255).astype(np.uint8)

@@ -13,6 +13,7 @@ from ._augmentation import View
 from ._images import Sample
 from ._pixels import ImageProblem, content_key, decode
 from ._preprocessing import Preprocessing
+from .exceptions import DeviceMemoryError
 
 _BYTES_AHEAD = 64 << 20
 
@@ -26,11 +27,19 @@ def network_pixels(content: bytes | np.ndarray, preprocessing: Preprocessing) ->
     ------
     ImageProblem
         If the content is no image, or one that cannot be resized.
+    DeviceMemoryError
+        If there is no memory for an image of the size that the network takes.
     """
     image = decode(content, preprocessing)
     try:
         return preprocessing.pixels(image)
-    except (ValueError, MemoryError, OverflowError) as error:
+    except (MemoryError, OverflowError) as error:  # sizes beyond 31 bits overflow before they are allocated
+        height, width = preprocessing.crop
+        raise DeviceMemoryError(
+            f"There is not enough memory to resize an image to {width} x {height} pixels; pass a smaller image_size, "
+            "or free memory."
+        ) from error
+    except ValueError as error:
         width, height = image.size
         raise ImageProblem(f"has {width} x {height} pixels, which cannot be resized: {error}; crop it") from error
 

@@ -115,14 +115,15 @@ _KINDS = (
     _Kind("a font", _NO_IMAGE, (b"\0\1\0\0\0", b"OTTO\0", b"ttcf", b"wOFF", b"wOF2")),
     _Kind("a program", _NO_IMAGE, (b"\x7fELF", b"MZ\x90\0", b"\xca\xfe\xba\xbe", b"\xcf\xfa\xed\xfe")),
 )  # fmt: skip
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # Formats that Pillow does read, and in which it knows not every kind of pixels.
 _KNOWN = (
     _Kind("a .jpg file", ", such as 12-bit or lossless ones; convert it to PNG", (b"\xff\xd8",)),
     _Kind(
         "a .tiff file",
-        ", such as 64-bit floats, 16-bit gray with alpha, and those of cameras' RAW files; read it with tifffile, or "
-        "develop a RAW file with rawpy, and pass arrays",
-        (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+        ", such as 64-bit floats, 16-bit gray with alpha, those compressed as WebP, LERC or JPEG XL, and those of "
+        "cameras' RAW files; read it with tifffile, or develop a RAW file with rawpy, and pass arrays",
+        _TIFF,
     ),
     _Kind("a .psd file", ", such as 16-bit ones; export it as PNG", (b"8BPS",)),
     _Kind("a .png file", "; convert it again", (b"\x89PNG",)),
@@ -158,7 +159,9 @@ def why_undecodable(content: bytes, error: Exception) -> str:
         return f"is {kind.what}, which is not read directly: {kind.remedy}"
     if found := _why_document(content):
         return found
-    if not isinstance(error, UnidentifiedImageError) and "unknown raw mode" not in str(error):
+    # libtiff says the same of damage and of a compression that it was built without.
+    is_unclear = "unknown raw mode" in str(error) or (content.startswith(_TIFF) and "decoder error -2" in str(error))
+    if not isinstance(error, UnidentifiedImageError) and not is_unclear:
         return f"is damaged: {one_line(error)}"
     if found := _why_text(content):
         return found

@@ -33,7 +33,7 @@ from ._containers import (
 from ._formats import why_no_path
 from ._isolation import fork_safe_lock
 from ._paths import user_path
-from ._pixels import ImageProblem, RangeProblem, array_to_rgb, check_header, check_pixels, pil_to_rgb
+from ._pixels import ImageProblem, RangeProblem, array_to_rgb, check_header, check_memory, check_pixels, pil_to_rgb
 from .exceptions import ImageFailure, InvalidImageError, InvalidInputError
 
 # A file that became a pipe since it was looked at must not be waited for.
@@ -176,6 +176,7 @@ class PILSample:
             except ImageProblem:
                 raise
             except Exception as error:  # whatever the plugin of the user's image raises
+                check_memory(error)
                 raise ImageProblem(f"cannot be loaded: {str(error) or 'was its file closed?'}") from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import hashlib
 import os
@@ -108,7 +109,7 @@ class RangeProblem(ImageProblem):
 
     def among(self, problems: Sequence[RangeProblem]) -> RangeProblem:
         """Return the same problem with the remedy for all images of its kind."""
-        parts = [problem.numbers for problem in problems if problem.numbers.kind == self.numbers.kind]
+        parts = [problem.numbers for problem in problems if problem.numbers.are_floats == self.numbers.are_floats]
         return RangeProblem(self.numbers, self.words, spanned(parts))
 
 
@@ -147,7 +148,16 @@ def _decode_file(content: bytes, preprocessing: Preprocessing) -> Image.Image:
     except (ImageProblem, Warning):
         raise
     except Exception as error:  # Pillow's plugins raise almost anything on damaged files
+        check_memory(error)
         raise ImageProblem(why_undecodable(content, error)) from error
+
+
+def check_memory(error: Exception) -> None:
+    """Raise `MemoryError` if that is what an error of Pillow says: it tells of the machine, and not of the image."""
+    if isinstance(error, MemoryError):
+        raise error
+    if isinstance(error, OSError) and (error.errno == errno.ENOMEM or "out of memory" in str(error)):
+        raise MemoryError(str(error)) from error
 
 
 _QUIET = fork_safe_lock()
@@ -256,7 +266,7 @@ def _reduced(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
 def _is_turned(image: Image.Image) -> bool:
     try:
         return image.getexif().get(_ORIENTATION, 1) in _TURNED
-    except Warning:
+    except (Warning, MemoryError):
         raise
     except Exception:  # EXIF too broken to hold an orientation
         return False
@@ -288,7 +298,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 def _upright(image: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
-    except Warning:
+    except (Warning, MemoryError):
         raise
     except Exception:  # EXIF too broken to hold an orientation
         return image.copy()
@@ -333,10 +343,10 @@ def check_pixels(array: np.ndarray, words: Words = NUMPY) -> None:
         # In the words of scikit-learn, as for arrays without rows or columns.
         known = " (Complex data not supported)" if array.dtype.kind == "c" else ""
         raise ImageProblem(f"has {name}; pass uint8, or floats in [0, 1]{known}")
-    low, high = array.min(), array.max()
+    low, high = float(array.min()), float(array.max())  # a long double may be infinite in all that follows
     if not np.isfinite(low) or not np.isfinite(high):
         found = "NaN" if np.isnan(low) or np.isnan(high) else "infinity"
         raise ImageProblem(f"contains {found}; every pixel must be a finite number")
-    numbers = Numbers(float(low), float(high), str(array.dtype), "f" if array.dtype.kind == "f" else "i")
+    numbers = Numbers(low, high, array.dtype)
     if not numbers.is_pixels:
         raise RangeProblem(numbers, words)

@@ -81,6 +81,41 @@ def test_advice_for_an_array_is_advice_for_its_images(encoding, library):
     assert check_images(followed(reason.removesuffix("."), X, **known)) == []
 
 
+@pytest.mark.parametrize("kind", ["f2", "f4", "f8", "u2", "i4"])
+def test_advice_does_not_depend_on_the_order_of_bytes(kind):
+    for order in "<>":
+        X = [np.rint(image * 65504).astype(order + kind) for image in MEANT]
+        found = [EXPRESSION.findall(failure.reason) for failure in check_images(X)]
+        assert found == [[f"{'x.astype(float)' if kind == 'f2' else 'x'} / 65535"]] * 3
+        mixed = [X[0].astype(order + "f4"), *X[1:]]  # where one is of half precision, the advice is for that
+        assert (
+            not kind.startswith("f") or [EXPRESSION.findall(failure.reason) for failure in check_images(mixed)] == found
+        )
+        right = [followed(failure.reason, x) for failure, x in zip(check_images(X), X, strict=True)]
+        for pixels, meant in zip(rgb(right), MEANT, strict=True):
+            assert_allclose(pixels, meant, atol=1.5 / 255)
+
+
+@pytest.mark.parametrize(
+    ("convert", "conversion"),
+    [
+        (lambda x: x.to(torch.float8_e4m3fn), "x.float()"),
+        (lambda x: x.to(torch.float8_e5m2), "x.float()"),
+        (lambda x: x.bfloat16(), "x.float()"),
+        (lambda x: x.to_sparse(), "x.to_dense()"),
+        (lambda x: x.bfloat16().to_sparse(), "x.to_dense().float()"),
+        (lambda x: torch.quantize_per_tensor(x, 1.0, 0, torch.quint8), "x.dequantize()"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")  # torch warns of sparse and of quantized tensors
+def test_advice_names_the_conversion_of_tensors_that_cannot_be_computed_with(convert, conversion):
+    meant = torch.tensor([[0.0, 16, 64], [128, 192, 224]])
+    (failure,) = check_images([convert(meant)])
+    assert failure.reason.endswith(f" (x = {conversion})")
+    (found,) = rgb([followed(failure.reason, convert(meant))])
+    assert_allclose(found, meant / 255, atol=0.75 / 255)
+
+
 @pytest.mark.parametrize(("dtype", "white"), [(int, 1), (int, 16), (np.uint16, 100), (np.int8, 3)])
 def test_small_integers_have_a_white_that_only_the_user_knows(dtype, white):
     X = [np.rint(image * white).astype(dtype) for image in MEANT]
@@ -143,6 +178,13 @@ def tiff(array):
     buffer = BytesIO()
     Image.fromarray(array.astype(np.float32)).save(buffer, "TIFF")
     return buffer.getvalue()
+
+
+@pytest.mark.skipif(np.finfo(np.longdouble).max <= np.finfo(float).max, reason="long double is double here")
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_long_double_beyond_doubles_is_infinite(sign):
+    (failure,) = check_images([np.array([[0, sign * np.longdouble("1e4000")]])])
+    assert failure.reason == "contains infinity; every pixel must be a finite number"
 
 
 def test_numbers_slightly_above_1_are_told_apart_from_1():

@@ -129,12 +129,16 @@ def pngs():
             clear = struct.pack(">H", in_bits(gray, bits))
             shown = three(np.where(picture == gray, 255, picture))
             yield f"PNG gray {bits} without {gray}", png(values, bits, 0, clear=clear), shown
+            more = struct.pack(">H", in_bits(gray, bits) | (0xFFFF << bits & 0xFFFF))
+            yield f"PNG gray {bits} without {gray} and more bits", png(values, bits, 0, clear=more), shown
     for bits in (8, 16):
         colors, alpha = in_bits(RGB, bits), in_bits(ALPHA, bits)
         clear = struct.pack(">3H", *colors[2, 3])
         shown = np.where((RGB[2, 3] == RGB).all(-1, keepdims=True), 255, RGB)
         yield f"PNG RGB {bits}", png(colors, bits, 2), RGB
         yield f"PNG RGB {bits} without a color", png(colors, bits, 2, clear=clear), shown
+        more = struct.pack(">3H", *(colors[2, 3] | (0xFFFF << bits & 0xFFFF)))
+        yield f"PNG RGB {bits} without a color and more bits", png(colors, bits, 2, clear=more), shown
         yield f"PNG RGBA {bits}", png(np.dstack([colors, alpha]), bits, 6), on_white(RGB, ALPHA)
         yield f"PNG LA {bits}", png(np.dstack([colors[..., :1], alpha]), bits, 4), on_white(three(RGB[..., 0]), ALPHA)
 
@@ -187,13 +191,48 @@ def photoshop():
     yield "PSD bitmap", psd(0, 1, 1, bits), three(BLACK_OR_WHITE)
     yield "PSD gray", psd(1, 8, 1, GRAY.astype(np.uint8).tobytes()), three(GRAY)
     yield "PSD RGB", psd(3, 8, 3, planes), RGB
-    yield "PSD RGBA", psd(3, 8, 4, planes + alpha), on_white(RGB, ALPHA)
+    yield "PSD RGB and transparency or a selection", psd(3, 8, 4, planes + alpha), RGB
+    yield "PSD RGB and selections", psd(3, 8, 5, planes + bytes(2 * len(alpha))), RGB
+    yield "PSD gray and a selection", psd(1, 8, 2, GRAY.astype(np.uint8).tobytes() + alpha), three(GRAY)
     yield "PSD CMYK", psd(4, 8, 4, planes + b"\xff" * len(alpha)), RGB
     yield "PSD gray 16", psd(1, 16, 1, packed(in_bits(GRAY, 16), 16)), None
     yield "PSD of many channels", psd(7, 8, 3, planes), None
     merged = b"8BIM" + struct.pack(">H", 1057) + b"\0\0" + struct.pack(">I", 6) + b"\0\0\0\1%c\0"
     yield "PSD with its layers merged", psd(3, 8, 3, planes, merged % 1), RGB
     yield "PSD without", psd(3, 8, 3, planes, merged % 0), None
+
+
+def targa(bits, n_attributes, data, kind=2):
+    return struct.pack("<BBBHHBHHHHBB", 0, 0, kind, 0, 0, 0, 0, 0, *SIZE, bits, 32 | n_attributes) + data
+
+
+def targas():
+    bgr, alpha = RGB[..., ::-1].astype(np.uint8), ALPHA.astype(np.uint8)
+    yield "TGA RGB", targa(24, 0, bgr.tobytes()), RGB
+    yield "TGA RGBA", targa(32, 8, np.dstack([bgr, alpha]).tobytes()), on_white(RGB, ALPHA)
+    yield "TGA RGBX", targa(32, 0, np.dstack([bgr, alpha]).tobytes()), RGB
+    yield "TGA RGB0", targa(32, 0, np.dstack([bgr, 0 * alpha]).tobytes()), RGB
+    yield "TGA LX", targa(16, 0, np.dstack([GRAY, 0 * alpha]).astype(np.uint8).tobytes(), 3), three(GRAY)
+    yield "TGA LA", targa(16, 8, np.dstack([GRAY, alpha]).astype(np.uint8).tobytes(), 3), on_white(three(GRAY), ALPHA)
+    fives = RGB // 8
+    words = fives[..., 0] << 10 | fives[..., 1] << 5 | fives[..., 2]
+    for bit in (0, 0x8000):
+        for n in (0, 1):
+            yield (
+                f"TGA of 15 bits and {bit}, {n}",
+                targa(16, n, (words | bit).astype("<u2").tobytes()),
+                fives * 255 / 31,
+            )
+
+
+def suns():
+    for kind, picture in ((1, RGB[..., ::-1]), (3, RGB)):
+        for bits, data in ((24, picture), (32, np.dstack([0 * ALPHA + 77, picture]))):
+            header = struct.pack(">8I", 0x59A66A95, *SIZE, bits, 0, kind, 0, 0)
+            yield f"Sun raster {kind} of {bits}", header + data.astype(np.uint8).tobytes(), RGB
+    pixels = np.dstack([0 * ALPHA + 77, RGB[..., ::-1]]).astype(np.uint8).tobytes()
+    rle = b"".join(b"\x80\0" if byte == 0x80 else bytes([byte]) for byte in pixels)
+    yield "Sun raster 2 of 32", struct.pack(">8I", 0x59A66A95, *SIZE, 32, len(rle), 2, 0, 0) + rle, RGB
 
 
 def fits(bits, data):
@@ -210,7 +249,7 @@ def astronomy():
 
 CORPUS = {
     name: (data, shown)
-    for files in (gray_tiffs, color_tiffs, palettes, pngs, portable_maps, jpeg2000s, photoshop, astronomy)
+    for files in (gray_tiffs, color_tiffs, palettes, pngs, portable_maps, jpeg2000s, photoshop, targas, suns, astronomy)
     for name, data, shown in files()
 }
 
@@ -338,6 +377,13 @@ def test_inks_of_jpeg_files_are_as_adobe_has_them():
         data = saved(Image.fromarray(inks, "CMYK"), "JPEG", quality=95, **options)
         assert b"Adobe" in data[:200]
         np.testing.assert_allclose(decode(data, PREPROCESSING), np.broadcast_to(RGB[0, 0], (16, 16, 3)), atol=4)
+
+
+@pytest.mark.parametrize("compression", [34887, 50001, 50002])  # LERC, WebP and JPEG XL
+def test_a_compression_that_libtiff_lacks_is_not_called_damage_alone(compression):
+    data = tiff(b"RIFF" + bytes(60), SIZE, 8, COLORS, 3, more=[(259, 3, [compression])])
+    with pytest.raises(ImageProblem, match=r"damaged, or holds pixels that Pillow does not read, such as.*WebP, LERC"):
+        decode(data, PREPROCESSING)
 
 
 # Damage

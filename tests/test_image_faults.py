@@ -18,14 +18,21 @@ import numpy as np
 import pytest
 from backbones import LoggedPixels, Pixels, small_conv_net
 from numpy.testing import assert_array_equal
-from PIL import Image
+from PIL import Image, ImageFile, ImageOps
 from processes import in_child, needs_fork
 
 from sktl import Preprocessing, PretrainedImageClassifier, PretrainedImageEncoder, check_images, rank_backbones
+from sktl._decoder import network_pixels
 from sktl._images import as_samples
 from sktl._pictures import read_pictures
 from sktl._pixels import ImageProblem, decode
-from sktl.exceptions import InvalidImageError, InvalidImageWarning, InvalidInputError, InvalidParameterError
+from sktl.exceptions import (
+    DeviceMemoryError,
+    InvalidImageError,
+    InvalidImageWarning,
+    InvalidInputError,
+    InvalidParameterError,
+)
 
 RNG = np.random.default_rng(0)
 NOISE = Image.fromarray(RNG.integers(0, 256, (30, 40, 3), np.uint8))
@@ -242,9 +249,59 @@ def test_an_augmentation_that_leaves_no_pixels_is_named():
         clf.fit([NOISE, PHOTO_OF_8], [0, 1])
 
 
+@pytest.mark.parametrize("invalid_images", ["raise", "skip"])
+@pytest.mark.parametrize("error", [MemoryError(), OSError("out of memory error when reading image file")])
+@pytest.mark.parametrize("as_pil", [False, True])
+def test_a_lack_of_memory_is_no_fault_of_an_image(monkeypatch, invalid_images, error, as_pil):
+    X = [saved(Image.fromarray(np.full((9, 9 + i), 50 * i, np.uint8))) for i in range(5)]
+    load = ImageFile.ImageFile.load
+
+    def load_small(image):
+        if image.width == 13:
+            raise error
+        return load(image)
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", load_small)
+    if as_pil:
+        X = [Image.open(BytesIO(content)) for content in X]
+    with pytest.raises(MemoryError):
+        check_images(X)
+    with pytest.raises(MemoryError):
+        classifier(invalid_images=invalid_images, cache=False).fit(X, list("ababa"))
+
+
+def test_a_lack_of_memory_in_a_function_of_the_users_is_no_fault_of_an_image():
+    def augment(image):
+        raise MemoryError("of the user's")
+
+    clf = classifier(backbone=small_conv_net, trainable_stages=1, freeze_epochs=0, augmentation=augment)
+    with pytest.raises(MemoryError, match="of the user's"):
+        clf.fit([NOISE, PHOTO_OF_8], [0, 1])
+
+
+def test_a_lack_of_memory_does_not_leave_an_image_unturned(monkeypatch):
+    def transpose(image):
+        raise MemoryError
+
+    monkeypatch.setattr(ImageOps, "exif_transpose", transpose)
+    with pytest.raises(MemoryError):
+        decode(saved(), Preprocessing(8, (8, 8)))
+
+
+@pytest.mark.parametrize("error", [MemoryError, OverflowError])
+def test_a_size_that_does_not_fit_into_memory_is_named(monkeypatch, error):
+    def resize(image, *args, **options):
+        raise error
+
+    monkeypatch.setattr(Image.Image, "resize", resize)
+    with pytest.raises(MemoryError, match=r"resize an image to 8 x 8 pixels; pass a smaller image_size") as caught:
+        network_pixels(np.full((7, 9, 3), 12, np.uint8), Preprocessing(8, (8, 8)))
+    assert isinstance(caught.value, DeviceMemoryError)
+
+
 def test_an_image_that_cannot_be_resized_is_found_by_the_check(monkeypatch):
     def resize(image, *args, **options):
-        raise MemoryError("too long")
+        raise ValueError("too long")
 
     monkeypatch.setattr(Image.Image, "resize", resize)
     (failure,) = check_images([np.full((7, 9), 123, np.uint8)])  # not remembered from before
