@@ -132,10 +132,11 @@ def hold_out(targets: Targets, fraction: float, seed: int) -> tuple[np.ndarray, 
     except ValueError as error:
         counts = np.bincount(targets.codes, minlength=len(targets.classes))
         rarest = targets.classes.tolist()[int(counts.argmin())]
+        reason = str(error).rstrip(".")  # of scikit-learn's messages some have a full stop
         raise InvalidParameterError(
             f"early_stopping=True cannot hold out validation_fraction={fraction:g} of {len(targets.codes)} images with "
-            f"{len(targets.classes)} classes, of which {shown(rarest)} has {counts.min()}: {error} Pass X_val and "
-            "y_val, another validation_fraction, or early_stopping=False."
+            f"{len(targets.classes)} classes, of which {shown(rarest)} has {counts.min()}: {reason}. Pass X_val "
+            "and y_val, another validation_fraction, or early_stopping=False."
         ) from error
     for rows, part in ((train, "training"), (held_out, "validation")):
         if not targets.weights[rows].any():

@@ -42,14 +42,14 @@ def check_layout(root: Path, folders: Sequence[Path]) -> None:
     has_notes = bool(names & _NOTES) and (bool(names & _IMAGES) or bool(parts))
     if (inner and inner <= _IMAGES | _NOTES) or (all_known and has_notes and not nested):
         raise InvalidInputError(
-            f"folder={quoted(str(root))} has the sub-folders {_plain(folders)}, which are no classes: object "
+            f"folder={quoted(str(root))} has the sub-folders {_plain(folders)}, which are not classes: object "
             "detection (YOLO, COCO) and segmentation lay out data so. sktl names the class of a whole image: sort the "
             "images into one folder per class."
         )
     if len(nested) > 1 or (nested and all_known):
         best = next((part for part in nested if part.name.lower().startswith("train")), nested[0])
         raise InvalidInputError(
-            f"folder={quoted(str(root))} has the sub-folders {_plain(parts)}, which are parts of a data set and no "
+            f"folder={quoted(str(root))} has the sub-folders {_plain(parts)}, which are parts of a data set, not "
             f"classes. Pass one of them: {quoted(str(best))}."
         )
     _warn_of_doubt(root, folders, all_known)
