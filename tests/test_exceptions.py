@@ -84,7 +84,7 @@ WRONG = {
     "InvalidParameterError": (lambda *_: fit(max_epochs=0), "max_epochs", r"must be .*range \[1, inf\)"),
     "HubRequestError": (no_hub_answers, "'anna/cats'", "Check the connection"),
     "InvalidInputError": (lambda *_: fit("cat.jpg", ["a"]), "X is a single path", r"\[x\]"),
-    "InvalidImageError": (lambda *_: fit([*X[:8], X[8] / 9.0]), r"X\[8\]", "pass x / 255"),
+    "InvalidImageError": (lambda *_: fit([*X[:8], X[8] / 9.0]), r"X\[8\]", "pass x / white"),
     "BackboneError": (lambda *_: fit(image_size=2), "fails on images of 2 x 2", "Leave image_size=None"),
     "UnknownBackboneError": (lambda *_: fit(backbone="resnet51"), "resnet51", "resnet50"),
     "WeightsNotFoundError": (
@@ -104,7 +104,7 @@ WRONG = {
         a_package_is_missing("captum", lambda: sktl.SaliencyDisplay.from_estimator(fit(), X[:1])), "captum",
         r"pip install 'sktl\[explain\]'",
     ),
-    "ModelFileError": (a_model_is_damaged, "cats.model", "save"),
+    "ModelFileError": (a_model_is_damaged, "cats.model", "Save the model again"),
     "ModelFileNotFoundError": (lambda *_: sktl.load("no/cats.model"), "no/cats.model", "looked in|Pass"),
     "CheckpointError": (a_checkpoint_is_damaged, ".checkpoint", "Delete it"),
     "TrainingError": (
