@@ -410,7 +410,7 @@ BAD_X = [
     (np.where(np.arange(64).reshape(8, 8) == 9, np.inf, GOOD / 255), r"X\[0\].*infinity"),
     ([*GOOD[:5], "missing.png"], r"X\[5\] \(missing.png\): no such file"),
     ([*GOOD[:5], "."], r"X\[5\] \(\.\): is a directory"),
-    ([*GOOD[:5], b"\x89PNG broken"], r"X\[5\] \(bytes\): is not an image"),
+    ([*GOOD[:5], b"\x89PNG broken"], r"X\[5\] \(bytes\): is a \.png file that is damaged"),
     ([*GOOD[:5], None], r"X\[5\] \(NoneType\)"),
     (DIGITS.data[:6] / 16, r"image_shape=\(8, 8\)"),
     (None, "X is a NoneType"),

@@ -183,7 +183,7 @@ def test_a_value_that_the_library_refuses_is_its_message(photos, tmp_path):
         (["--checkpoint", "run", "--random-state", "none"], "--checkpoint run needs an integer --random-state"),
         (["--optimizer", "lbfgs", "--lr", "0.1"], "Leave out --lr, or choose --optimizer adamw."),
         (["--optimizer", "lbfgs", "--early-stopping"], "--early-stopping has no meaning with --optimizer lbfgs. Leave"),
-        (["--device", "toaster"], "Pass one of them or --device auto."),
+        (["--device", "toaster"], "Pass one of these or --device auto, or install"),
         (["--weights", "absent.pth"], "--weights absent.pth: there is no such file"),
         (["--random-state", "-1"], "it must be a whole number in the range [0, 4294967295] or none."),
         (["--lr", "1e30"], "Lower --lr, for instance"),
