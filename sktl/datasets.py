@@ -144,7 +144,7 @@ def _warn_of_ignored(files: ImageFiles, wanted: str, more: str = "") -> None:
     root = quoted(str(files.root))
     told = [
         (files.others, "file", f"left out: not {wanted}", more),
-        (files.links, "link", "not followed: their targets are already listed", more),
+        (files.links, "link", "not followed: already listed elsewhere", more),
         (files.shared, "link", "shared with another class", "Keep each image in one class folder."),
     ]
     for paths, noun, what, advice in told:
