@@ -79,7 +79,7 @@ def test_an_absent_or_unknown_device_names_those_present(monkeypatch, device):
 
 def test_an_accelerator_with_a_number_too_high_names_those_present(monkeypatch):
     lend(monkeypatch, cuda=1)
-    with pytest.raises(DeviceError, match=r"device='cuda:1'.*there are 'cuda', 'cuda:0', 'cpu'"):
+    with pytest.raises(DeviceError, match=r"device='cuda:1'.*sees only 'cuda', 'cuda:0', 'cpu'"):
         resolve_device("cuda:1")
 
 

@@ -241,7 +241,9 @@ def test_the_history_has_a_row_per_epoch_and_one_per_batch():
     targets = Targets(np.arange(3), CODES[:40], ONES[:40])
     net, _ = train_head(FEATURES, Targets(np.arange(3), CODES, ONES), SGD, 0, None, (FEATURES[:40], targets))
     losses = ("train_loss", "train_loss_best", "valid_loss", "valid_loss_best")
-    for row in net.history:
+    start, *rows = net.history
+    assert set(start) == {"batches", "epoch", "valid_loss", "valid_loss_best"}
+    for row in rows:
         assert set(row) == {"batches", "epoch", "dur", "train_batch_count", "valid_batch_count", *losses}
         assert [set(batch) for batch in row["batches"]] == [{"train_loss", "train_batch_size", "event_lr"}] * 6 + [
             {"valid_loss", "valid_batch_size"}
@@ -249,9 +251,9 @@ def test_the_history_has_a_row_per_epoch_and_one_per_batch():
         training = row["batches"][:6]
         total = sum(batch["train_loss"] * batch["train_batch_size"] for batch in training)
         assert_allclose(row["train_loss"], total / 90, rtol=1e-12)
-    assert net.history[:, "epoch"] == list(range(1, 11))
+    assert net.history[:, "epoch"] == list(range(11))
     plain = History(net.history)
-    for index in (0, -1, slice(2, 4), (3, "train_loss"), (slice(None), "batches", -1, "valid_loss")):
+    for index in (0, -1, slice(2, 4), (3, "train_loss"), (slice(1, None), "batches", -1, "valid_loss")):
         assert net.history[index] == plain[index]
 
 
