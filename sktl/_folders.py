@@ -14,7 +14,7 @@ from typing import Any
 from PIL import Image
 from PIL.ImageFile import StubImageFile
 
-from ._paths import user_path
+from ._paths import shown, user_path
 from .exceptions import InvalidInputError, InvalidParameterError
 
 _SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"}
@@ -27,21 +27,12 @@ _OF_THE_SYSTEM = {
     "#snapshot", "~snapshot",
 }  # fmt: skip
 _LISTED = 5
-_LONGEST_NAME = 200
 
 
 def listed(names: Sequence[str]) -> str:
     """Return a few names as a message has them, of bounded length."""
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(map(quoted, names[:_LISTED])) + more
-
-
-def quoted(name: str) -> str:
-    """Return a name in quotes, its middle left out if it is long."""
-    if len(name) > _LONGEST_NAME:
-        half = _LONGEST_NAME // 2
-        name = f"{name[:half]}...{name[-half:]}"
-    return repr(name)
+    return ", ".join(map(shown, names[:_LISTED])) + more
 
 
 def existing_folder(folder: Any, wanted: str) -> Path:
@@ -69,7 +60,7 @@ def existing_folder(folder: Any, wanted: str) -> Path:
     if not name:
         raise InvalidInputError("folder='' is empty. Pass '.' for the current folder.")
     if not os.path.isdir(name):
-        raise InvalidInputError(f"folder={quoted(name)} {_why_no_folder(name)} {wanted}")
+        raise InvalidInputError(f"folder={shown(name)} {_why_no_folder(name)} {wanted}")
     return Path(name)
 
 
@@ -93,7 +84,7 @@ def _why_no_folder(name: str) -> str:
     if os.path.expandvars(name) != name:
         return f"{missing} Variables are not replaced: use os.path.expandvars."
     if (stripped := name.strip(" \t\r\n\"'")) != name and os.path.isdir(stripped):
-        return f"{missing} {quoted(stripped)} does: remove the white space or quotes around the name."
+        return f"{missing} {shown(stripped)} does: remove the white space or quotes around the name."
     return missing
 
 
@@ -226,7 +217,7 @@ def _entries(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
             return sorted((entry for entry in entries if not _is_left_out(entry.name)), key=lambda entry: entry.name)
     except OSError as error:
         raise InvalidInputError(
-            f"The folder {quoted(os.fspath(folder))} cannot be read: {error.strerror}. Change its permissions, or move "
+            f"The folder {shown(os.fspath(folder))} cannot be read: {error.strerror}. Change its permissions, or move "
             "it elsewhere."
         ) from error
 

@@ -8,7 +8,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from ._folders import folders_in, has_images, listed, quoted
+from ._folders import folders_in, has_images, listed
+from ._paths import shown
 from ._warnings import warn
 from .exceptions import ImageFolderWarning, InvalidInputError
 
@@ -42,15 +43,15 @@ def check_layout(root: Path, folders: Sequence[Path]) -> None:
     has_notes = bool(names & _NOTES) and (bool(names & _IMAGES) or bool(parts))
     if (inner and inner <= _IMAGES | _NOTES) or (all_known and has_notes and not nested):
         raise InvalidInputError(
-            f"folder={quoted(str(root))} has the sub-folders {_plain(folders)}, which are not classes: object "
+            f"folder={shown(str(root))} has the sub-folders {_plain(folders)}, which are not classes: object "
             "detection (YOLO, COCO) and segmentation lay out data so. sktl names the class of a whole image: sort the "
             "images into one folder per class."
         )
     if len(nested) > 1 or (nested and all_known):
         best = next((part for part in nested if part.name.lower().startswith("train")), nested[0])
         raise InvalidInputError(
-            f"folder={quoted(str(root))} has the sub-folders {_plain(parts)}, which are parts of a data set, not "
-            f"classes. Pass one of them: {quoted(str(best))}."
+            f"folder={shown(str(root))} has the sub-folders {_plain(parts)}, which are parts of a data set, not "
+            f"classes. Pass one of them: {shown(str(best))}."
         )
     _warn_of_doubt(root, folders, all_known)
 
@@ -58,7 +59,7 @@ def check_layout(root: Path, folders: Sequence[Path]) -> None:
 def _warn_of_doubt(root: Path, folders: Sequence[Path], all_known: bool) -> None:
     if len(folders) > 1 and all_known:
         warn(
-            f"The classes of {quoted(str(root))} are {_plain(folders)}, usually parts of a data set. If that is "
+            f"The classes of {shown(str(root))} are {_plain(folders)}, usually parts of a data set. If that is "
             "what they are, pass one of them, with one sub-folder per class.",
             ImageFolderWarning,
         )
@@ -66,8 +67,8 @@ def _warn_of_doubt(root: Path, folders: Sequence[Path], all_known: bool) -> None
     if not more and first.name.lower() in {root.name.lower(), *_WHOLES} and len(inside) > 1 and not has_images(first):
         names = listed([child.name for child in inside])
         warn(
-            f"{quoted(str(root))} has one class, {quoted(first.name)}, whose images lie in {names}. If these are the "
-            f"classes, pass {quoted(str(first))}.",
+            f"{shown(str(root))} has one class, {shown(first.name)}, whose images lie in {names}. If these are the "
+            f"classes, pass {shown(str(first))}.",
             ImageFolderWarning,
         )
 

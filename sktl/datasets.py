@@ -13,8 +13,9 @@ from collections.abc import Sequence
 import numpy as np
 from sklearn.utils import Bunch, check_random_state
 
-from ._folders import ImageFiles, existing_folder, has_images, listed, quoted
+from ._folders import ImageFiles, existing_folder, has_images, listed
 from ._layouts import check_layout, check_names
+from ._paths import shown
 from ._synthetic import BACKGROUNDS, draw_cat, draw_leaf, draw_radiograph, draw_surface
 from ._warnings import warn
 from .exceptions import ImageFolderWarning, InvalidInputError, InvalidParameterError
@@ -76,7 +77,7 @@ def load_image_folder(folder: str | os.PathLike[str]) -> Bunch:
     if not classes:
         flat = " To predict images that have no class, use list_images." if has_images(root) else ""
         raise InvalidInputError(
-            f"folder={quoted(str(root))} has no sub-folders. It needs one per class, as in {root.name}/cat/1.jpg and "
+            f"folder={shown(str(root))} has no sub-folders. It needs one per class, as in {root.name}/cat/1.jpg and "
             f"{root.name}/dog/1.jpg.{flat}"
         )
     names = [path.name for path in classes]
@@ -87,7 +88,7 @@ def load_image_folder(folder: str | os.PathLike[str]) -> Bunch:
         if not files.add(path, path.name):
             links = ", and links to other classes alone" if len(files.links) > n_links else ""
             raise InvalidInputError(
-                f"The class folder {quoted(str(path))} has no images ({len(files.others) - n_others} other files"
+                f"The class folder {shown(str(path))} has no images ({len(files.others) - n_others} other files"
                 f"{links}). Remove it, or add images."
             )
     _warn_of_ignored(files, "images in a class folder", "All are in the attribute `ignored`.")
@@ -134,14 +135,14 @@ def list_images(folder: str | os.PathLike[str]) -> np.ndarray:
     root = existing_folder(folder, "Pass a folder of images.")
     files = ImageFiles(root)
     if not files.add(root):
-        raise InvalidInputError(f"folder={quoted(str(root))} has no images ({len(files.others)} other files).")
+        raise InvalidInputError(f"folder={shown(str(root))} has no images ({len(files.others)} other files).")
     _warn_of_ignored(files, "images")
     return np.array(files.images)
 
 
 def _warn_of_ignored(files: ImageFiles, wanted: str, more: str = "") -> None:
     """Warn once of files that are not images, once of links, and once of images that links bring into two classes."""
-    root = quoted(str(files.root))
+    root = shown(str(files.root))
     told = [
         (files.others, "file", f"left out: not {wanted}", more),
         (files.links, "link", "not followed: already listed elsewhere", more),
