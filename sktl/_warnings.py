@@ -16,4 +16,9 @@ def warn(message: str, category: type[Warning]) -> None:
     level = 2
     while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _LIBRARIES:
         frame, level = frame.f_back, level + 1
-    warnings.warn(message, category, stacklevel=2 if frame is None else level)
+    try:
+        warnings.warn(message, category, stacklevel=2 if frame is None else level)
+    except ValueError:
+        # Python prints to a closed stream, where other streams that fail are left alone.
+        if not getattr(sys.stderr, "closed", False):
+            raise

@@ -1,8 +1,8 @@
 """A program that runs the main paths of sktl in forked children, each after something else has changed their process.
 
-It reads the names of a state and of a backbone as a line of JSON, forks, and writes a line of JSON: what the child
-computed. It forks before it has computed anything itself, so that its children are like new processes, without the
-seconds of imports.
+Its argument is a folder for its own use. It reads the name of a state and that of a backbone, null for a small network,
+as a line of JSON, forks, and writes a line of JSON: what the child computed. It forks before it has computed anything
+itself, so that its children are like new processes, without the seconds of imports.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import hashlib
+import importlib
 import io
 import json
 import locale
@@ -24,9 +25,12 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable
+from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader, FileFinder, SourceFileLoader
 
 import numpy as np
+import safetensors.torch
 import sklearn
+import timm
 import torch
 import torch._dynamo  # which optimizers import
 from PIL import Image
@@ -156,6 +160,29 @@ def warnings_as_errors():
     warnings.simplefilter("error")
 
 
+# -------------------------------------------------------------------------------------------------------------- Python
+
+
+@state
+def without_docstrings():
+    """Import sktl again as `python -OO` does; a process of its own would spend its time compiling torch."""
+
+    class Optimizing(SourceFileLoader):
+        def get_code(self, fullname):
+            if fullname.partition(".")[0] != "sktl":
+                return super().get_code(fullname)
+            return compile(self.get_data(self.path), self.path, "exec", dont_inherit=True, optimize=2)
+
+    sys.path_hooks.insert(0, FileFinder.path_hook((ExtensionFileLoader, EXTENSION_SUFFIXES), (Optimizing, [".py"])))
+    sys.path_importer_cache.clear()
+    for name in [name for name in sys.modules if name.partition(".")[0] == "sktl"]:
+        del sys.modules[name]
+    again = importlib.import_module("sktl")
+    assert again.load.__doc__ is None
+    names = ("PretrainedImageClassifier", "PretrainedImageEncoder")
+    globals().update(sktl=again, **{name: getattr(again, name) for name in names})
+
+
 # -------------------------------------------------------------------------------------------------------------- system
 
 
@@ -261,43 +288,40 @@ def digest(array: object) -> str:
     return hashlib.sha256(np.ascontiguousarray(np.asarray(array)).tobytes()).hexdigest()[:16]
 
 
-def small_network() -> torch.nn.Module:
-    network = torch.nn.Sequential(
-        torch.nn.Conv2d(3, 8, 3, 2), torch.nn.BatchNorm2d(8), torch.nn.ReLU(), torch.nn.Conv2d(8, 16, 3, 2),
-        torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(),
-    )  # fmt: skip
-    network.preprocessing = sktl.Preprocessing(32, (32, 32))
-    return network
+def small_network(folder: str) -> dict[str, object]:
+    """Return the parameters that say so, its weights in a file in a folder."""
+    path = os.path.join(folder, "weights.safetensors")
+    torch.manual_seed(0)
+    safetensors.torch.save_file(timm.create_model("test_resnet").state_dict(), path)
+    return {"backbone": "timm/test_resnet", "weights": path, "engine": "torch"}
 
 
-def features(folder: str, backbone: object) -> str:
+def features(folder: str, network: dict[str, object]) -> str:
     cache = os.path.join(folder, "cache")
-    encoder = PretrainedImageEncoder(backbone=backbone, image_size=32, cache=cache, n_jobs=2, random_state=0, verbose=1)
+    encoder = PretrainedImageEncoder(**network, image_size=32, cache=cache, n_jobs=2, random_state=0, verbose=1)
     return digest(encoder.fit_transform(images()))
 
 
-def main_paths(folder: str, backbone: object) -> dict[str, object]:
+def main_paths(folder: str, network: dict[str, object]) -> dict[str, object]:
     X, y = images(), ["a", "b"] * 6
-    shared = {"image_size": 32, "cache": os.path.join(folder, "cache"), "n_jobs": 2, "random_state": 0}
-    found = features(folder, backbone), len(sktl.check_images([*X, b"no image"]))
+    shared = {"image_size": 32, "cache": os.path.join(folder, "cache"), "n_jobs": 2, "random_state": 0} | network
+    found = features(folder, network), len(sktl.check_images([*X, b"no image"]))
     results: dict[str, object] = {"features": found[0], "failures": found[1]}
-    head = PretrainedImageClassifier(backbone=backbone, max_epochs=2, **shared).fit(X, y)
-    few = {"trainable_stages": 1, "max_epochs": 1, "freeze_epochs": 1, "early_stopping": True}
-    stages = PretrainedImageClassifier(backbone=backbone, **few, validation_fraction=0.25, **shared).fit(X, y)
+    head = PretrainedImageClassifier(max_epochs=2, **shared).fit(X, y)
+    few = {"trainable_stages": 1, "max_epochs": 1, "freeze_epochs": 1, "lr": 0.003, "early_stopping": True}
+    stages = PretrainedImageClassifier(**few, validation_fraction=0.25, **shared).fit(X, y)
     for name, clf in {"head": head, "stages": stages}.items():
         results[name] = [digest(clf.predict_proba(X)), clf.predict(X).tolist()]
         results[f"module of {name}"] = digest(
             torch.cat([p.detach().flatten().float() for p in clf.module_.parameters()])
         )
-        if not callable(backbone):
-            path = os.path.join(folder, f"{name}.sktl")
-            clf.save(path)
-            loaded = sktl.load(path).set_params(cache=shared["cache"], n_jobs=2)
-            results[f"loaded {name}"] = digest(loaded.predict_proba(X))
-    return results
+    path = os.path.join(folder, "model.sktl")
+    stages.save(path)
+    loaded = sktl.load(path).set_params(cache=shared["cache"], n_jobs=2)
+    return results | {"loaded": digest(loaded.predict_proba(X))}
 
 
-def in_child(name: str | None, folder: str, backbone: object) -> dict[str, object]:
+def in_child(name: str | None, folder: str, network: dict[str, object]) -> dict[str, object]:
     """Return what a forked child computes after its state was changed; its error, if it raises one.
 
     Without a state, the features alone, which it finds in the cache of the child before.
@@ -306,10 +330,10 @@ def in_child(name: str | None, folder: str, backbone: object) -> dict[str, objec
     if os.fork() == 0:
         try:
             if name is None:
-                answer = {"features": features(folder, backbone)}
+                answer = {"features": features(folder, network)}
             else:
                 STATES[name]()
-                answer = main_paths(folder, backbone)
+                answer = main_paths(folder, network)
         except BaseException:
             answer = {"error": traceback.format_exc()}
         os.write(writer, json.dumps(answer).encode())
@@ -323,13 +347,14 @@ def in_child(name: str | None, folder: str, backbone: object) -> dict[str, objec
 
 def main() -> None:
     out = os.fdopen(os.dup(1), "w")
+    small = small_network(sys.argv[1])
     for line in sys.stdin:
         name, backbone = json.loads(line)
-        backbone = backbone or small_network
+        network = {"backbone": backbone} if backbone else small
         folder = tempfile.mkdtemp()
         os.chmod(folder, 0o777)
-        found = in_child(name, folder, backbone)
-        later = in_child(None, folder, backbone) if "error" not in found else {}
+        found = in_child(name, folder, network)
+        later = in_child(None, folder, network) if "error" not in found else {}
         print(json.dumps([found, later]), file=out, flush=True)
         shutil.rmtree(folder)
 

@@ -5,6 +5,8 @@ import signal
 
 import numpy as np
 import pytest
+import safetensors.torch
+import timm
 import torch
 from click.testing import CliRunner
 from processes import in_child, needs_fork
@@ -21,21 +23,26 @@ pytestmark = needs_fork
 
 X = np.random.default_rng(0).integers(0, 256, (8, 40, 40, 3)).astype(np.uint8)
 Y = np.array(["ant", "bee"] * 4)
-SHARED = {"image_size": 32, "max_epochs": 1, "freeze_epochs": 1, "n_jobs": 2, "random_state": 0}
 _SECONDS = 120
 
 
 class Parent:
-    """What a process has used before it forks: threads of torch and OpenVINO, the cache, networks, estimators."""
+    """What a process has used before it forks: threads of torch and OpenVINO, the cache, networks, estimators.
+
+    The network is small, with weights in a file; its features do not matter here.
+    """
 
     def __init__(self, folder):
         self.folder = folder
+        weights = str(folder / "weights.safetensors")
+        safetensors.torch.save_file(timm.create_model("test_resnet").state_dict(), weights)
+        self.network = {"backbone": "timm/test_resnet", "weights": weights, "image_size": 32}
+        self.options = [f"--{name.replace('_', '-')}={value}" for name, value in self.network.items()]
         torch.ones(4_000_000).clone().sum()  # in several threads of the calling thread
-        shared = {key: value for key, value in SHARED.items() if key != "freeze_epochs"}
-        self.head = PretrainedImageClassifier(**shared).fit(X, Y)
-        self.stages = PretrainedImageClassifier(trainable_stages=1, **SHARED).fit(X, Y)
-        self.whole = PretrainedImageClassifier(trainable_stages="all", engine="torch", **SHARED).fit(X, Y)
-        self.encoder = PretrainedImageEncoder(image_size=32, n_jobs=2).fit(X)
+        self.head = self.classifier().fit(X, Y)
+        self.stages = self.classifier(trainable_stages=1).fit(X, Y)
+        self.whole = self.classifier(trainable_stages="all", engine="torch").fit(X, Y)
+        self.encoder = self.new_encoder().fit(X)
         self.model = str(folder / "model.sktl")
         self.stages.save(self.model)
         sktl.load(self.model)
@@ -45,19 +52,25 @@ class Parent:
                 sktl._pixels.Image.fromarray(image).save(folder / "photos" / name / f"{i}.png")
         self.photos = str(folder / "photos")
 
+    def classifier(self, **parameters):
+        shared = {"max_epochs": 1, "freeze_epochs": 1, "n_jobs": 2, "random_state": 0}
+        return PretrainedImageClassifier(**self.network | shared | parameters)
+
+    def new_encoder(self):
+        return PretrainedImageEncoder(**self.network, n_jobs=2)
+
 
 @pytest.fixture(scope="module")
 def parent(tmp_path_factory):
     return Parent(tmp_path_factory.mktemp("fork"))
 
 
-def _fit(**parameters):
-    clf = PretrainedImageClassifier(**SHARED | parameters)
-    return clf.fit(X, Y).predict_proba(X).shape
+def _fit(parent, **parameters):
+    return parent.classifier(**parameters).fit(X, Y).predict_proba(X).shape
 
 
-def _search():
-    grid = GridSearchCV(PretrainedImageClassifier(**SHARED), {"trainable_stages": [0, 1]}, cv=2)
+def _search(parent):
+    grid = GridSearchCV(parent.classifier(), {"trainable_stages": [0, 1]}, cv=2)
     return grid.fit(X, Y).predict(X).shape
 
 
@@ -67,16 +80,17 @@ def _run(*arguments):
 
 
 ENTRY_POINTS = {
-    "fit": lambda p: _fit(),
-    "fit, output layer by L-BFGS": lambda p: _fit(optimizer="lbfgs", freeze_epochs="auto", n_jobs=None),
-    "fit, early stopping": lambda p: _fit(early_stopping=True, validation_fraction=0.25),
-    "fit, a stage": lambda p: _fit(trainable_stages=1),
-    "fit, a stage without augmentation": lambda p: _fit(trainable_stages=1, augmentation=None),
-    "fit, all stages": lambda p: _fit(trainable_stages="all", n_jobs=None),
-    "fit, from scratch": lambda p: _fit(trainable_stages="all", weights=None, freeze_epochs="auto"),
-    "fit, torch": lambda p: _fit(engine="torch", image_size=40),
-    "fit, other images": lambda p: PretrainedImageClassifier(**SHARED).fit(255 - X, Y).score(X, Y),
-    "search": lambda p: _search(),
+    "fit": lambda p: _fit(p),
+    "fit, output layer by L-BFGS": lambda p: _fit(p, optimizer="lbfgs", freeze_epochs="auto", n_jobs=None),
+    "fit, early stopping": lambda p: _fit(p, early_stopping=True, validation_fraction=0.25),
+    "fit, a stage": lambda p: _fit(p, trainable_stages=1),
+    "fit, a stage without augmentation": lambda p: _fit(p, trainable_stages=1, augmentation=None),
+    "fit, all stages": lambda p: _fit(p, trainable_stages="all", n_jobs=None),
+    "fit, from scratch": lambda p: _fit(p, trainable_stages="all", weights=None, freeze_epochs="auto"),
+    "fit, bundled network": lambda p: PretrainedImageClassifier(image_size=32, max_epochs=1).fit(X, Y),
+    "fit, torch": lambda p: _fit(p, engine="torch", image_size=40),
+    "fit, other images": lambda p: p.classifier().fit(255 - X, Y).score(X, Y),
+    "search": lambda p: _search(p),
     "predict": lambda p: p.head.predict(X),
     "predict, other images": lambda p: p.head.predict(255 - X),
     "predict_proba": lambda p: p.stages.predict_proba(255 - X),
@@ -84,7 +98,7 @@ ENTRY_POINTS = {
     "decision_function": lambda p: p.stages.decision_function(X),
     "score": lambda p: p.whole.score(X, Y),
     "transform": lambda p: p.stages.transform(X),
-    "encoder": lambda p: PretrainedImageEncoder(image_size=32).fit_transform(255 - X),
+    "encoder": lambda p: p.new_encoder().fit_transform(255 - X),
     "encoder.transform": lambda p: p.encoder.transform(255 - X),
     "module_": lambda p: p.stages.module_.state_dict(),
     "history_": lambda p: len(p.stages.history_),
@@ -93,7 +107,7 @@ ENTRY_POINTS = {
     "save": lambda p: p.whole.save(p.folder / "child.sktl"),
     "load": lambda p: sktl.load(p.model).predict(255 - X),
     "check_images": lambda p: sktl.check_images([*X, b"no image"]),
-    "rank_backbones": lambda p: str(sktl.rank_backbones(X, Y, ["efficientnet_lite0", "shufflenet_v2_x0_5"], cv=2)),
+    "rank_backbones": lambda p: str(sktl.rank_backbones(X, Y, [p.network], cv=2)),
     "list_backbones": lambda p: len(sktl.list_backbones()),
     "cache_info": lambda p: sktl.cache_info(),
     "clear_cache": lambda p: sktl.clear_cache(p.folder / "cache"),
@@ -108,7 +122,7 @@ ENTRY_POINTS = {
     "datasets": lambda p: (
         load_image_folder(p.photos), make_cats(2), make_leaves(2), make_radiographs(2), make_surface_defects(2)
     ),
-    "sktl fit": lambda p: _run("fit", p.photos, "-o", p.folder / "cli.sktl", "--image-size", 32),
+    "sktl fit": lambda p: _run("fit", p.photos, "-o", p.folder / "cli.sktl", *p.options),
     "sktl predict": lambda p: _run("predict", p.model, *load_image_folder(p.photos).data),
     "sktl evaluate": lambda p: _run("evaluate", p.model, p.photos),
     "sktl check": lambda p: _run("check", p.photos),
@@ -143,7 +157,7 @@ def test_every_public_name_is_tried():
 def test_what_a_forked_child_computes_is_what_its_parent_computes(parent):
     def predictions():
         signal.alarm(_SECONDS)
-        again = PretrainedImageClassifier(trainable_stages=1, **SHARED).fit(X, Y)
+        again = parent.classifier(trainable_stages=1).fit(X, Y)
         return again.predict_proba(X).tolist(), sktl.load(parent.model).predict_proba(X).tolist()
 
     expected = parent.stages.predict_proba(X)
@@ -158,7 +172,7 @@ def test_an_engine_that_cannot_be_used_in_a_forked_child_is_refused_at_once(pare
     def refused():
         signal.alarm(_SECONDS)
         with pytest.raises(EngineError, match="forked"):
-            PretrainedImageClassifier(engine="openvino", **SHARED).fit(X, Y)
+            parent.classifier(engine="openvino").fit(X, Y)
         return True
 
     assert in_child(refused)

@@ -12,8 +12,6 @@ import pytest
 from processes import needs_fork
 
 BUNDLED = "efficientnet_lite0"
-# With the bundled network, which is saved and loaded and runs on OpenVINO, by default.
-WITH_ALL = ("default_dtype_of_notebooks_for_language_models",)
 # torch then computes with other kernels. Their features have a key of their own.
 OTHER_BITS = {"without_onednn"}
 
@@ -21,12 +19,13 @@ OTHER_BITS = {"without_onednn"}
 class Program:
     """The program that runs states in forked children."""
 
-    def __init__(self, *options):
+    def __init__(self, folder, *options):
         root = str(Path(process_states.sktl.__file__).parents[1])
         path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         self.process = subprocess.Popen(
-            [sys.executable, *options, process_states.__file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, text=True, env={**os.environ, "PYTHONPATH": path, "SCIPY_ARRAY_API": "1"},
+            [sys.executable, *options, process_states.__file__, str(folder)], text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": path, "SCIPY_ARRAY_API": "1"},
         )  # fmt: skip
 
     def run(self, name, backbone):
@@ -39,14 +38,15 @@ class Program:
         return found, later["features"]
 
     def end(self):
-        self.process.stdin.close()
+        self.process.kill()  # it has nothing to clear up, which takes torch a second
         self.process.wait()
+        self.process.stdin.close()
         self.process.stdout.close()
 
 
 @pytest.fixture(scope="module")
-def program():
-    program = Program()
+def program(tmp_path_factory):
+    program = Program(tmp_path_factory.mktemp("program"))
     yield program
     program.end()
 
@@ -57,16 +57,10 @@ def expected(program):
     return functools.cache(lambda backbone: program.run("none", backbone)[0])
 
 
-def _states():
-    """Return a backbone and a state for each test; a backbone of None is a small network, which costs a tenth."""
-    names = [name for name in process_states.STATES if name != "none"]
-    slow = [pytest.param(BUNDLED, name, marks=pytest.mark.slow) for name in names if name not in WITH_ALL]
-    return [*((None, name) for name in names), *((BUNDLED, name) for name in WITH_ALL), *slow]
+STATES = [name for name in process_states.STATES if name != "none"]
 
 
-@needs_fork
-@pytest.mark.parametrize(("backbone", "name"), _states())
-def test_the_state_of_the_process_changes_no_result(program, expected, backbone, name):
+def _check(program, expected, backbone, name):
     reference = expected(backbone)
     found, later = program.run(name, backbone)
     assert later == reference["features"]  # a normal process never finds what was computed under another state
@@ -74,16 +68,25 @@ def test_the_state_of_the_process_changes_no_result(program, expected, backbone,
 
 
 @needs_fork
+@pytest.mark.parametrize("name", STATES)
+def test_the_state_of_the_process_changes_no_result(program, expected, name):
+    _check(program, expected, None, name)
+
+
+@needs_fork
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STATES)
+def test_the_state_of_the_process_changes_no_result_of_openvino(program, expected, name):
+    _check(program, expected, BUNDLED, name)
+
+
+@needs_fork
+@pytest.mark.slow  # each compiles all that it imports
 @pytest.mark.parametrize(
-    "options",
-    [
-        ("-OO", "-W", "error"),
-        *(pytest.param(o, marks=pytest.mark.slow) for o in (("-O",), ("-OO",), ("-W", "error"), ("-X", "dev"))),
-    ],
-    ids=" ".join,
+    "options", [("-OO", "-W", "error"), ("-O",), ("-OO",), ("-W", "error"), ("-X", "dev")], ids=" ".join
 )
-def test_options_of_python_change_no_result(expected, options):
-    program = Program(*options)
+def test_options_of_python_change_no_result(expected, options, tmp_path):
+    program = Program(tmp_path, *options)
     try:
         assert program.run("none", None)[0] == expected(None)
     finally:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 import threading
 import warnings
 
@@ -90,3 +92,17 @@ def test_a_thread_without_a_line_of_the_users_warns_where_the_reason_was_found()
         thread.start()
         thread.join()
     assert [(str(w.message), w.filename) for w in found] == [("hot", "deep.py")]
+
+
+def test_a_warning_survives_closed_streams(monkeypatch):
+    stream = io.StringIO()
+    stream.close()
+    monkeypatch.setattr(sys, "stderr", stream)
+    # As Python prints them; pytest records them instead.
+    monkeypatch.setattr(warnings, "showwarning", lambda message, *rest: sys.stderr.write(str(message)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warn("nobody reads this", UserWarning)
+        warnings.simplefilter("error")
+        with pytest.raises(UserWarning):
+            warn("an error", UserWarning)
