@@ -22,6 +22,7 @@ from ._paths import user_path
 from ._preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from ._sources import LocalFile, Origin, Published, Random, Source
 from ._stages import Anatomy, Stage, find_stages
+from ._taps import Tapped, stage_blocks
 from ._torch import generator, seeded_globals, single_threaded
 from ._version import version_of
 from ._warnings import warn
@@ -137,6 +138,18 @@ class Backbone:
         """Return a new network, cut in front of its last stages; with all of them it is one piece."""
         network = self.build()
         return Cut(network, self.anatomy(network), n_trainable, self._sight())
+
+    @isolated()
+    def tapped(self) -> nn.Module:
+        """Return what `build` does, as a `Tapped` network where its blocks can be tapped."""
+        network = self.build()
+        try:
+            stages = stage_blocks(network, self.anatomy(network))
+            return Tapped(network, stages, self._sight()) if stages else network
+        except (
+            Exception
+        ):  # whatever a forward makes of gradients and hooks; if it fails without, its first run says why
+            return self.build()
 
     def with_network(self, network: nn.Module, digest: str) -> Backbone:
         """Return this backbone with another network of the same architecture, whose tensors have this digest."""

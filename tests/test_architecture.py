@@ -18,7 +18,7 @@ ORDER = [
     "_words", "exceptions", "_version", "_warnings", "_paths", "_optional", "_docstrings", "_isolation", "_torch",
     "_preprocessing", "_advice", "_formats", "_corrections", "_pixels", "_containers", "_images", "_file_kinds",
     "_streams", "_model_file", "_weights", "_downloads", "_sources", "_catalogue", "_stages", "_augmentation",
-    "_decoder", "_cut", "_backbones", "_folding", "_openvino", "_trunk", "_engines", "_database", "_store", "_cache",
+    "_decoder", "_cut", "_taps", "_backbones", "_folding", "_openvino", "_trunk", "_engines", "_database", "_store", "_cache",
     "_pass", "_callbacks", "_progress", "_checking", "_features", "_columns", "_labels", "_optimizers", "_scoring",
     "_nets", "_net_params", "_values", "_checkpoints", "_training", "_batches", "_gradients", "_finetuning",
     "_transfer", "_recipes", "_saving", "_summary", "_base", "_classifier", "_encoder", "_loading", "_model_card",
