@@ -6,6 +6,7 @@ import copy
 import difflib
 import hashlib
 import os
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -144,11 +145,11 @@ class Backbone:
         """Return what `build` does, as a `Tapped` network where its blocks can be tapped."""
         network = self.build()
         try:
-            stages = stage_blocks(network, self.anatomy(network))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of reading numbers that have gradients
+                stages = stage_blocks(network, self.anatomy(network))
             return Tapped(network, stages, self._sight()) if stages else network
-        except (
-            Exception
-        ):  # whatever a forward makes of gradients and hooks; if it fails without, its first run says why
+        except Exception:  # whatever a forward makes of gradients and hooks; else its first run says what is wrong
             return self.build()
 
     def with_network(self, network: nn.Module, digest: str) -> Backbone:

@@ -241,7 +241,7 @@ def _restore_flattened(estimator: Any, flattened: Mapping[str, Any]) -> None:
 
 def _restore_features(encoder: Any, described: Mapping[str, Any] | None, n_features: int) -> None:
     """Restore what features an encoder gives; files of versions that knew one stage do not say it."""
-    stages, groups = (described["stages"], described["groups"]) if described else (1, [("", n_features)])
+    stages, groups = (1, [("", n_features)]) if described is None else (described["stages"], described["groups"])
     if type(stages) is not int or stages < 1 or not all(_is_group(*group) for group in groups):
         raise DocumentError("its features are not described by stages and groups")
     if groups[0][1] != n_features:
