@@ -23,6 +23,7 @@ from ._engines import facts_key, is_open, known_facts, open_engine, remember_fac
 from ._images import Sample
 from ._pass import Pass, contents_digest, read_keys
 from ._progress import Progress, progress_bar
+from ._store import BULKY
 from ._taps import StageLayout
 from ._torch import halved, n_threads, place, single_threaded_pool, within_memory
 from ._trunk import EngineFacts, chunk_size
@@ -242,10 +243,12 @@ class FeatureExtractor:
         return self._facts()
 
     def _space(self, facts: EngineFacts) -> tuple[Cache, str]:
-        """Return where the rows are kept, and under which fingerprint."""
+        """Return where the rows are kept, and in which space."""
         if facts.fingerprint is None:
             return NO_CACHE, ""
-        return (self.cache if self.view is None or self.view.known else NO_CACHE), facts.fingerprint
+        # Features of many stages are hardly smaller than activations, and worth more.
+        space = BULKY + facts.fingerprint if self.n_trainable else facts.fingerprint
+        return (self.cache if self.view is None or self.view.known else NO_CACHE), space
 
     def _progress(self, n_images: int) -> AbstractContextManager[Progress]:
         return progress_bar(self.title, n_images, self.verbose)

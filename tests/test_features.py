@@ -16,6 +16,8 @@ from sktl._cache import NO_CACHE, open_cache
 from sktl._engines import TorchEngine
 from sktl._features import FeatureExtractor
 from sktl._images import as_samples
+from sktl._pixels import content_key
+from sktl._store import BULKY
 from sktl._taps import StageLayout
 from sktl.exceptions import InvalidParameterError
 
@@ -84,6 +86,15 @@ def test_features_in_front_of_a_cut_are_activations_whatever_the_number_of_stage
     activations = extractor(n_trainable=1)(SAMPLES)
     assert activations.ndim == 4
     assert_array_equal(extractor(n_trainable=1, feature_stages=2)(SAMPLES), activations)
+
+
+def test_activations_are_kept_apart_from_features_which_they_never_push_out(tmp_path):
+    kept = extractor(cache=open_cache(tmp_path / "cache"))
+    features, activations = kept, replace(kept, n_trainable=1)
+    spaces = [each._space(each._facts())[1] for each in (features, activations)]
+    assert [space.startswith(BULKY) for space in spaces] == [False, True]
+    assert_array_equal(activations(SAMPLES), activations(SAMPLES))
+    assert open_cache(tmp_path / "cache").store.read(spaces[1], [content_key(SAMPLES[0].read())])
 
 
 @pytest.mark.parametrize("wanted", [1, 2, 4, "all"])

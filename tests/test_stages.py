@@ -19,6 +19,8 @@ FAMILIES = {
     name: stages.split(", ")
     for name, stages in re.findall(r"^\| [^|]+ \| `(\S+)` \| (.+) \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
 }
+# Lengths of the rows of features, as the documentation lists them.
+ROWS = dict(re.findall(r"^\| `(\S+)` \| (\d[\d, .]+) \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE))
 QUICK = ["efficientnet_lite0", "resnet18", "mobilenet_v2", "efficientnet_b0", "regnet_y_400mf", "shufflenet_v2_x0_5"]
 QUICK += ["timm/vit_tiny_patch16_224", "timm/convnext_atto"]
 
@@ -39,6 +41,15 @@ def test_families_have_the_stages_that_are_documented(name):
     assert names[:until] + names[len(names) - len(behind) :] == FAMILIES[name][:until] + behind
     assert found.exact
     assert sum(stage.n_parameters for stage in found.stages) == sum(p.numel() for p in network.parameters())
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in ROWS])
+def test_rows_of_features_are_as_long_as_documented(name):
+    sizes = resolve_backbone(name, None, None, 0).tapped().layout.sizes
+    first, _, last = ROWS[name].partition(", ..., ")
+    documented = [int(number) for number in first.split(", ")]
+    assert list(sizes[: len(documented)]) == documented
+    assert sizes[-1] == int(last or documented[-1])
 
 
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "resnet18", "mobilenet_v2", "regnet_y_400mf"])
