@@ -20,7 +20,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_leaves
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils._pytree import tree_leaves, tree_map
 
 _Node: TypeAlias = Any  # a node of the autograd graph
 _NUMBERED = re.compile(r"\d[a-z]?$")
@@ -104,7 +105,7 @@ class Call:
     callers : tuple of str
         The modules in whose forward it was called, outermost first.
     output : tree of tensors and other objects
-        What it returned.
+        What it returned, perhaps without the numbers.
     ends : list of (node, int, bool)
         For each tensor returned: the node of the graph that made it, which output of the node it is, and whether it
         came in as it went out.
@@ -121,8 +122,11 @@ def tensors(tree: Any) -> list[torch.Tensor]:
     return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
 
 
-def record(network: nn.Module, images: torch.Tensor) -> tuple[list[Call], Any]:
-    """Run a network; return the calls of its modules in the order in which they finished, and its output."""
+def record(network: nn.Module, images: torch.Tensor, whole: bool = False) -> tuple[list[Call], Any]:
+    """Run a network; return the calls of its modules in the order in which they finished, and its output.
+
+    Unless they are wanted `whole`, outputs of calls are on the meta device: large networks return gigabytes.
+    """
     names = {module: name for name, module in reversed(list(network.named_modules()))}
     calls: list[Call] = []
     open_calls: list[tuple[str, dict[int, _Node]]] = []
@@ -133,7 +137,8 @@ def record(network: nn.Module, images: torch.Tensor) -> tuple[list[Call], Any]:
     def leave(module: nn.Module, inputs: Any, output: Any) -> None:
         name, came_in = open_calls.pop()
         ends = [(t.grad_fn, t.output_nr, came_in.get(id(t), 0) is t.grad_fn) for t in tensors(output)]
-        calls.append(Call(name, tuple(caller for caller, _ in open_calls), output, ends))
+        kept = output if whole else tree_map(_without_numbers, output)
+        calls.append(Call(name, tuple(caller for caller, _ in open_calls), kept, ends))
 
     hooks = [module.register_forward_pre_hook(enter) for module in names]
     hooks += [module.register_forward_hook(leave) for module in names]
@@ -144,9 +149,14 @@ def record(network: nn.Module, images: torch.Tensor) -> tuple[list[Call], Any]:
             hook.remove()
 
 
+def _without_numbers(leaf: Any) -> Any:
+    floating = isinstance(leaf, torch.Tensor) and leaf.is_floating_point()
+    return leaf.detach().to("meta") if floating else leaf  # integers may be positions, which are needed
+
+
 def find_stages(network: nn.Module, image: torch.Tensor) -> Anatomy:
     """Return the stages of a network in eval mode; `image` is one input of shape (1, 3, H, W)."""
-    with torch.enable_grad(), _all_trainable(network):
+    with torch.enable_grad(), _all_trainable(network), saved_tensors_hooks(lambda _: None, _refuse_backward):
         source = image.detach().clone().requires_grad_()
         calls, output = record(network, source)
         nodes = _sorted_nodes([t.grad_fn for t in tensors(output)[:1]])
@@ -170,9 +180,13 @@ def single_tensors(network: nn.Module, image: torch.Tensor) -> tuple[list[Bounda
     """
     with torch.enable_grad():
         source = image.detach().clone().requires_grad_()
-        calls, output = record(network, source)
+        calls, output = record(network, source, whole=True)
         nodes = _leading_to(_sorted_nodes([t.grad_fn for t in tensors(output)[:1]]), source)
         return [_outermost(aliases) for aliases in _single_tensors(calls, nodes) or _last_tensors(calls)], calls
+
+
+def _refuse_backward(saved: None) -> torch.Tensor:
+    raise RuntimeError("The graph is only looked at: what its gradients would need takes gigabytes in large networks.")
 
 
 @contextmanager

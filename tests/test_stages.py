@@ -11,7 +11,7 @@ from backbones import NEW_TIMM, Pixels, pixel_net, small_conv_net
 from torch import nn
 
 from sktl._backbones import resolve_backbone
-from sktl._stages import find_stages
+from sktl._stages import find_stages, record
 
 PAGE = Path(__file__).parents[1] / "docs" / "stages.md"
 # Names of the stages, from input to output, as the documentation lists them; "..." leaves some out.
@@ -108,3 +108,12 @@ def test_looking_for_stages_leaves_the_network_as_it_was():
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
     assert not any(p.requires_grad for p in network.parameters())
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_record_keeps_the_numbers_of_outputs_only_if_they_are_wanted(whole):
+    """Those of a large network take gigabytes, with what its gradients would need."""
+    calls, output = record(small_conv_net().eval(), torch.rand(2, 3, 16, 16), whole)
+    assert {call.output.device.type for call in calls} == {"cpu" if whole else "meta"}
+    assert [tuple(call.output.shape) for call in calls][-2:] == [(2, 12, 1, 1), (2, 12)]
+    assert output.device.type == "cpu"
