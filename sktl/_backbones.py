@@ -156,6 +156,8 @@ class Backbone:
         """Return this backbone with another network of the same architecture, whose tensors have this digest."""
         identity = hashlib.sha256(f"{self.identity} {digest}".encode()).hexdigest()
         source = BuiltNetwork(network, self.preprocessing, identity)
+        if self.identity in _anatomies:  # that of each trained network need not be found and kept by itself
+            _anatomies[identity] = _anatomies[self.identity]
         return Backbone(self.name, f"{self.weights}, trained", self.preprocessing, identity, source)
 
     def _sight(self) -> torch.Tensor:

@@ -15,7 +15,7 @@ from test_cut import QUICK, SMALL, TIMM, TwoBranches
 from torch import nn
 
 from sktl import Preprocessing, _trunk
-from sktl._backbones import resolve_backbone
+from sktl._backbones import Backbone, resolve_backbone
 from sktl._stages import channels_last
 from sktl._taps import StageLayout, Tapped
 from sktl._torch import place
@@ -273,3 +273,19 @@ def test_each_number_of_stages_is_the_beginning_of_the_full_row(n_features, stag
         assert sum(size for _, size in layout.groups_of(k)) == layout.length(k) == layout.sizes[k - 1]
         assert layout.groups_of(k) == layout.groups[: len(layout.groups_of(k))]
     assert layout.groups_of(layout.n_stages) == layout.groups
+
+
+# ---------------------------------------------------------------------------------------------------------------- trunk
+
+
+@pytest.mark.parametrize(
+    "name", ["efficientnet_lite0", "shufflenet_v2_x0_5", "timm/levit_128s", "timm/test_efficientnet"]
+)
+def test_a_trunk_gives_the_bits_of_the_networks_own_output_folded_as_without_taps(name, monkeypatch):
+    backbone = resolve_backbone(name, None, None if "/" in name else 64, 0)
+    tapped = Trunk(backbone, CPU)
+    monkeypatch.setattr(Backbone, "tapped", Backbone.build)
+    plain = Trunk(backbone, CPU)
+    assert plain.layout == StageLayout.of_output(plain.answer.shape[1])
+    np.testing.assert_array_equal(tapped.answer[:, : plain.answer.shape[1]], plain.answer)
+    assert tapped.layout.n_stages > 1
