@@ -21,6 +21,7 @@ from torch import nn
 
 from ._cut import Cut
 from ._stages import Anatomy, Boundary, Stage, channels_last, is_numbered, numbered_blocks, outermost_ends, tensors
+from ._torch import place
 
 _MOST_BLOCKS = 6  # of one stage
 _LEAST_WEIGHTS = 2  # of a block inside another one: a single layer is none
@@ -103,13 +104,14 @@ class Tapped(nn.Module):
         self.network = network
         self._blocks = tuple(block for stage in reversed(stages) for block in stage)
         last = next(stage[-1] for stage in reversed(stages) if stage)
+        place(network, images.device)
         with torch.no_grad():
-            expected = network(images)
+            expected = network(images[:1])
             self._read_out, self._token_shape = _reading_out(network, last, images), last.shape
             for block in self._blocks:
                 network.get_submodule(block.module).register_forward_hook(self._tap(block))
             output, found = self._run(images)
-        if not _same(output, expected) or not all(_is_a_row_per_image(pooled, output) for pooled in found.values()):
+        if not _same(output[:1], expected) or not all(_is_a_row_per_image(pooled, output) for pooled in found.values()):
             raise UntappableError
         # Where nothing but the pooling follows the last block, its pooled output is the network's.
         repeated = {last} if _same(found[last][0], output) else ()
