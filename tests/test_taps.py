@@ -16,7 +16,7 @@ from torch import nn
 
 from sktl import Preprocessing, _trunk
 from sktl._backbones import Backbone, resolve_backbone
-from sktl._stages import channels_last
+from sktl._stages import channels_last, tensors
 from sktl._taps import StageLayout, Tapped
 from sktl._torch import place
 from sktl._trunk import Trunk
@@ -31,11 +31,11 @@ def images_for(backbone, n=3):
 
 
 def outputs_of(network, names, images):
-    """Return what the named modules of a network return, and its own output."""
+    """Return the first tensor that each of the named modules of a network returns, and its own output."""
     found = {}
     hooks = [
         network.get_submodule(name).register_forward_hook(
-            lambda m, i, out, name=name: found.update({name: out.clone()})
+            lambda m, i, out, name=name: found.update({name: tensors(out)[0].clone()})
         )
         for name in names
     ]
