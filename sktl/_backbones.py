@@ -6,6 +6,7 @@ import copy
 import difflib
 import hashlib
 import os
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -22,6 +23,7 @@ from ._paths import user_path
 from ._preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from ._sources import LocalFile, Origin, Published, Random, Source
 from ._stages import Anatomy, Stage, find_stages
+from ._taps import Tapped, stage_blocks
 from ._torch import generator, seeded_globals, single_threaded
 from ._version import version_of
 from ._warnings import warn
@@ -138,10 +140,24 @@ class Backbone:
         network = self.build()
         return Cut(network, self.anatomy(network), n_trainable, self._sight())
 
+    @isolated()
+    def tapped(self) -> nn.Module:
+        """Return what `build` does, as a `Tapped` network where its blocks can be tapped."""
+        network = self.build()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of reading numbers that have gradients
+                stages = stage_blocks(network, self.anatomy(network))
+            return Tapped(network, stages, self._sight()) if stages else network
+        except Exception:  # whatever a forward makes of gradients and hooks; else its first run says what is wrong
+            return self.build()
+
     def with_network(self, network: nn.Module, digest: str) -> Backbone:
         """Return this backbone with another network of the same architecture, whose tensors have this digest."""
         identity = hashlib.sha256(f"{self.identity} {digest}".encode()).hexdigest()
         source = BuiltNetwork(network, self.preprocessing, identity)
+        if self.identity in _anatomies:  # that of each trained network need not be found and kept by itself
+            _anatomies[identity] = _anatomies[self.identity]
         return Backbone(self.name, f"{self.weights}, trained", self.preprocessing, identity, source)
 
     def _sight(self) -> torch.Tensor:

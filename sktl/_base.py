@@ -125,7 +125,7 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
 
     @isolated()
     def transform(self, X: Any) -> np.ndarray:
-        """Return the features of images, which are what enters the output layer of a classifier.
+        """Return the features of images; features of a classifier are what enters its output layer.
 
         Parameters
         ----------

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, Literal
+from dataclasses import replace
+from numbers import Integral
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
 
 from ._backbones import BackboneName, Weights
 from ._base import PretrainedImageBase
 from ._callbacks import fit_task, with_callbacks
 from ._isolation import isolated
+from ._values import plain
+from .exceptions import BackboneError
 
 
 class PretrainedImageEncoder(PretrainedImageBase):
     """Turn images into the features of a pretrained network, for any other estimator.
 
-    The features are those that enter the output layer of :class:`PretrainedImageClassifier`. No image passes through
-    the network twice, so that cross-validating a pipeline computes each image once.
+    By default, the features are what enters the network's own output layer. `feature_stages` adds features of earlier
+    stages. Each image passes through the network once, whatever `feature_stages` is, so that cross-validating a
+    pipeline computes each image once.
 
     Parameters
     ----------
@@ -29,6 +36,11 @@ class PretrainedImageEncoder(PretrainedImageBase):
         Its weights; None draws random ones from `random_state`.
     image_size : int, default=None
         Height and width in pixels of what the network sees; None is the size of its weights.
+    feature_stages : int or "all", default=1
+        How many of the network's last stages give features. 1 is the input of the network's own output layer. With
+        2 or more, the outputs of all blocks of so many stages follow, each averaged over the places of the image
+        (tokens of a transformer as the network itself reads them). Earlier stages hold texture and color, which may
+        help on images unlike the photos of the pretraining. "all" is every stage.
     image_shape : tuple of int, default=None
         (H, W), (H, W, C) or (C, H, W) of one image, for `X` with one flattened image per row.
     device : str or torch.device, default="auto"
@@ -52,6 +64,8 @@ class PretrainedImageEncoder(PretrainedImageBase):
         Where the network runs.
     engine_ : {"torch", "openvino"}
         What runs it, with which `transform` stays unless OpenVINO is missing when the estimator is loaded.
+    feature_stages_ : int
+        How many stages give features.
     n_features_in_ : int
         Only if `X` was flattened.
     feature_names_in_ : ndarray of str
@@ -60,7 +74,7 @@ class PretrainedImageEncoder(PretrainedImageBase):
     Raises
     ------
     InvalidParameterError, UnknownBackboneError, WeightsError, DeviceError
-        By `fit`, if a parameter has a value that it cannot have.
+        By `fit`, if a parameter has an invalid value, or the network has fewer stages than `feature_stages`.
     EngineError
         By `fit`, if `engine="openvino"` is not installed or cannot run the network.
     InvalidInputError, InvalidImageError
@@ -77,9 +91,18 @@ class PretrainedImageEncoder(PretrainedImageBase):
     >>> images = load_digits().images[:4] / 16
     >>> PretrainedImageEncoder().fit_transform(images).shape
     (4, 1280)
+    >>> PretrainedImageEncoder(feature_stages="all").fit_transform(images).shape
+    (4, 3120)
     """
 
-    _n_features_out: int
+    feature_stages: int | str
+    feature_stages_: int
+    _groups: tuple[tuple[str, int], ...]
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **PretrainedImageBase._parameter_constraints,
+        "feature_stages": [Interval(Integral, 1, None, closed="left"), StrOptions({"all"})],
+    }
 
     def __init__(
         self,
@@ -87,6 +110,7 @@ class PretrainedImageEncoder(PretrainedImageBase):
         backbone: BackboneName = "efficientnet_lite0",
         weights: Weights = "default",
         image_size: int | None = None,
+        feature_stages: int | str = 1,
         image_shape: Sequence[int] | None = None,
         device: str | torch.device = "auto",
         engine: str = "auto",
@@ -98,6 +122,7 @@ class PretrainedImageEncoder(PretrainedImageBase):
         self.backbone = backbone
         self.weights = weights
         self.image_size = image_size
+        self.feature_stages = feature_stages
         self.image_shape = image_shape
         self.device = device
         self.engine = engine
@@ -154,5 +179,42 @@ class PretrainedImageEncoder(PretrainedImageBase):
         (seed,) = self._seeds(1)
         draft.backbone_, draft.device_ = self._resolve(seed)
         extractor = draft._extractor(draft.backbone_, draft.device_, self.engine)
-        draft._n_features_out, draft.engine_ = extractor.n_features, extractor.engine_name
+        draft.feature_stages_ = extractor.count_feature_stages(plain(self.feature_stages))
+        draft._groups = extractor.layout.groups_of(draft.feature_stages_)
+        draft.engine_ = extractor.engine_name
         return self._commit(draft)
+
+    def _features(self, X: Any) -> np.ndarray:
+        check_is_fitted(self)
+        extractor = replace(self._fitted_extractor(self.backbone_), feature_stages=self.feature_stages_)
+        features = extractor(self._as_samples(X, reset=False))
+        if extractor.layout.groups_of(self.feature_stages_) != self._groups:
+            raise BackboneError(
+                f"backbone={self.backbone_.name!r} has other blocks here than where the encoder was fitted. Fit it "
+                "again, or install the versions of torch, torchvision and timm that it was fitted with."
+            )
+        return features
+
+    @property
+    def _n_features_out(self) -> int:
+        return sum(size for _, size in self._groups)
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Return the names of features, which say from which block of the network they are.
+
+        Parameters
+        ----------
+        input_features : None
+            Ignored.
+
+        Returns
+        -------
+        names : ndarray of str
+            `pretrainedimageencoder0`, ... for what enters the network's own output layer, and
+            `pretrainedimageencoder_blocks.4.2_0`, ... for features of a block, here the one that
+            `backbone_.build()` has as `blocks.4.2`.
+        """
+        names = super().get_feature_names_out(input_features)
+        prefix, (_, n_own), *blocks = type(self).__name__.lower(), *self._groups
+        names[n_own:] = [f"{prefix}_{module}_{i}" for module, size in blocks for i in range(size)]
+        return names

@@ -27,13 +27,13 @@ from ._torch import (
     single_threaded_pool,
     within_memory,
 )
-from ._trunk import EngineFacts, Trunk, chunk_size, relative_difference
+from ._trunk import EngineFacts, Trunk, chunk_size
 from ._version import __version__
 from ._warnings import warn
 from .exceptions import BackboneWarning, DeviceWarning, EngineError
 
 _KEPT_ENGINES = 3
-# Largest difference of outputs between OpenVINO and torch, as a share of the largest output.
+# Largest difference of outputs between OpenVINO and torch, as a share of the largest output of a group.
 _TOLERANCE = 1e-4
 
 
@@ -123,7 +123,7 @@ class OpenVinoEngine(Engine):
         except Exception as error:  # whatever the conversion makes of a network
             reason = " ".join(str(error).split())  # OpenVINO's go over several lines
             raise self._error(f"its conversion fails: {reason}") from error
-        difference = relative_difference(first, trunk.answer)
+        difference = trunk.difference(first)
         if not np.array_equal(first, second, equal_nan=True):
             raise self._error("it gives other features each time that it sees the same images")
         if not difference <= _TOLERANCE:

@@ -23,9 +23,11 @@ from ._engines import facts_key, is_open, known_facts, open_engine, remember_fac
 from ._images import Sample
 from ._pass import Pass, contents_digest, read_keys
 from ._progress import Progress, progress_bar
+from ._store import BULKY
+from ._taps import StageLayout
 from ._torch import halved, n_threads, place, single_threaded_pool, within_memory
 from ._trunk import EngineFacts, chunk_size
-from .exceptions import ImageFailure, InvalidImageError
+from .exceptions import ImageFailure, InvalidImageError, InvalidParameterError
 
 _ENGINES = APART + "engines"
 # Rows of a block, and its bytes: of what is copied from the cache at once, and of activations on their way to a tail.
@@ -50,6 +52,8 @@ class FeatureExtractor:
         1 or more shows a progress bar.
     n_trainable : int
         How many of the last stages are left out; with 0 the rows are features, else activations.
+    feature_stages : int
+        Of how many of the last stages the features are; see `layout`. What is kept of an image serves all of them.
     view : View or None
         How images are changed.
     engine : {"auto", "torch", "openvino"}
@@ -64,6 +68,7 @@ class FeatureExtractor:
     cache: Cache = NO_CACHE
     verbose: int = 0
     n_trainable: int = 0
+    feature_stages: int = 1
     view: View | None = None
     engine: str = "auto"
     title: str = "features of images"
@@ -71,11 +76,50 @@ class FeatureExtractor:
     @property
     def n_features(self) -> int:
         """The number of features of one image."""
-        return self._facts().shape[0]
+        return self._row_shape(self._facts())[0]
+
+    @property
+    def layout(self) -> StageLayout:
+        """What features there are; no network is built for it if facts of its engine are kept."""
+        return self._facts().layout
+
+    def count_feature_stages(self, feature_stages: int | str) -> int:
+        """Return how many stages a `feature_stages` parameter asks for.
+
+        Raises
+        ------
+        InvalidParameterError
+            If there are not so many; the message lists them.
+        """
+        if feature_stages == 1:
+            return 1
+        return self._counted(feature_stages, self.layout)
+
+    def _counted(self, feature_stages: int | str, layout: StageLayout) -> int:
+        wanted = layout.n_stages if feature_stages == "all" else int(feature_stages)
+        if wanted <= layout.n_stages:
+            return wanted
+        name = f"feature_stages={feature_stages!r}"
+        if layout.n_stages == 1:
+            raise InvalidParameterError(
+                f"{name} is not possible: backbone={self.backbone.name!r} has only its output layer's features; pass "
+                "feature_stages=1."
+            )
+        listed = ", ".join(stage.name for stage in self.backbone.stages)
+        raise InvalidParameterError(
+            f"{name} is more than the {layout.n_stages} stages of backbone={self.backbone.name!r}: {listed}. Pass at "
+            f'most {layout.n_stages}, or "all".'
+        )
+
+    def _row_shape(self, facts: EngineFacts) -> tuple[int, ...]:
+        """Return the shape of one row, which is a part of what is kept."""
+        if self.n_trainable:
+            return facts.shape
+        return (facts.layout.length(self._counted(self.feature_stages, facts.layout)),)
 
     @property
     def row_bytes(self) -> int:
-        """The size of the row of one image."""
+        """The size of what is kept of one image."""
         return 4 * math.prod(self._facts().shape)
 
     @property
@@ -177,11 +221,17 @@ class FeatureExtractor:
     def _kept_rows(self, keys: Sequence[bytes], decoder: Decoder, pool: ThreadPoolExecutor) -> _Rows:
         """Return the rows of keys, filled with what the cache has of them; unless that is all, the engine is open."""
         facts = self._kept_facts() or self._open(decoder, decoder.positions, pool)
-        rows = _Rows.filled(keys, facts.shape, *self._space(facts))
+        rows = self._filled(keys, facts)
         wanted = [key for key in rows.missing if key in decoder.positions]
         if wanted and (found := self._open(decoder, wanted, pool)) != facts:
             # The kept ones came from another state of this machine.
-            rows = _Rows.filled(keys, found.shape, *self._space(found))
+            rows = self._filled(keys, found)
+        return rows
+
+    def _filled(self, keys: Sequence[bytes], facts: EngineFacts) -> _Rows:
+        """Return rows with what the cache has of them."""
+        rows = _Rows(keys, self._row_shape(facts))
+        rows.fill(*self._space(facts), facts.shape)
         return rows
 
     def _open(self, decoder: Decoder, keys: Iterable[bytes], pool: ThreadPoolExecutor) -> EngineFacts:
@@ -193,17 +243,22 @@ class FeatureExtractor:
         return self._facts()
 
     def _space(self, facts: EngineFacts) -> tuple[Cache, str]:
-        """Return where the rows are kept, and under which fingerprint."""
+        """Return where the rows are kept, and in which space."""
         if facts.fingerprint is None:
             return NO_CACHE, ""
-        return (self.cache if self.view is None or self.view.known else NO_CACHE), facts.fingerprint
+        # Features of many stages are hardly smaller than activations, and worth more.
+        space = BULKY + facts.fingerprint if self.n_trainable else facts.fingerprint
+        return (self.cache if self.view is None or self.view.known else NO_CACHE), space
 
     def _progress(self, n_images: int) -> AbstractContextManager[Progress]:
         return progress_bar(self.title, n_images, self.verbose)
 
 
 class _Rows:
-    """Rows of an array, found by the content keys of its samples and filled one by one."""
+    """Rows of an array, found by the content keys of its samples and filled one by one.
+
+    What they are filled with may have more numbers than `shape`, behind the others.
+    """
 
     def __init__(self, keys: Sequence[bytes], shape: tuple[int, ...]):
         self.array = np.empty((len(keys), *shape), np.float32)
@@ -212,20 +267,13 @@ class _Rows:
             self.positions.setdefault(key, []).append(position)
         self.missing = {key: positions[0] for key, positions in self.positions.items()}
 
-    @classmethod
-    def filled(cls, keys: Sequence[bytes], shape: tuple[int, ...], cache: Cache, fingerprint: str) -> _Rows:
-        """Return rows with what a cache has of them."""
-        rows = cls(keys, shape)
-        rows.fill(cache, fingerprint)
-        return rows
-
     def put(self, key: bytes, row: np.ndarray) -> None:
-        self.array[self.positions[key]] = row
+        self.array[self.positions[key]] = row[: self.array.shape[1]]
         self.missing.pop(key, None)
 
-    def fill(self, cache: Cache, fingerprint: str) -> None:
-        """Take what a cache has, in blocks that bound the memory of copies."""
-        shape, size, wanted = self.array.shape[1:], self.array[:1].nbytes, list(self.missing)
+    def fill(self, cache: Cache, fingerprint: str, shape: tuple[int, ...]) -> None:
+        """Take what a cache has, rows of a shape, in blocks that bound the memory of copies."""
+        size, length, wanted = 4 * math.prod(shape), self.array.shape[1], list(self.missing)
         n_keys = _rows_per_block(size, _COPIED_BYTES)
         for start in range(0, len(wanted), n_keys):
             values = cache.get(fingerprint, wanted[start : start + n_keys])
@@ -233,7 +281,8 @@ class _Rows:
             pairs = [(position, i) for i, key in enumerate(found) for position in self.positions[key]]
             if pairs:
                 positions, sources = map(list, zip(*pairs, strict=True))
-                self.array[positions] = np.frombuffer(b"".join(found.values()), np.float32).reshape(-1, *shape)[sources]
+                whole = np.frombuffer(b"".join(found.values()), np.float32).reshape(-1, *shape)
+                self.array[positions] = whole[sources, :length]
             for key in found:
                 del self.missing[key]
 

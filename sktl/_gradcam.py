@@ -171,7 +171,7 @@ def _last_like(place: Place, shape: torch.Size, calls: list[Call], counts: _Coun
 
 def _place_of(network: nn.Module, image: torch.Tensor, layer: str) -> Place:
     with torch.no_grad():
-        calls, _ = record(network, image)
+        calls, _ = record(network, image, whole=True)
     outputs = [output for call in calls if call.name == layer for output in enumerate(tensors(call.output))]
     if not outputs:
         names = ", ".join(name for name, _ in network.named_children())

@@ -24,6 +24,7 @@ _WEIGHT, _BIAS, _PROBE = "output.weight", "output.bias", "probe.features"
 # Larger than the differences between machines, smaller than those between networks.
 _PROBE_TOLERANCE = 1e-3
 _MOST_PIXELS = 2_048
+_MOST_FEATURES = 2**20  # of one block
 # Parameters that concern a machine, not a model: a file from elsewhere has no say in them.
 OF_THE_MACHINE = frozenset({"device", "cache", "checkpoint", "n_jobs", "verbose"})
 
@@ -59,6 +60,8 @@ def to_document(estimator: Any, include_backbone: bool) -> tuple[dict[str, Any],
         document["classifier"] = _encode_classifier(estimator)
         if isinstance(estimator.recipe_, TailRecipe):
             network = estimator.net_.module_.cut.network
+    else:
+        document["features"] = {"stages": estimator.feature_stages_, "groups": estimator._groups}
     before, after = pretrained.state_dict(), network.state_dict()
     kept = [name for name in after if include_backbone or not torch.equal(before[name], after[name])]
     tensors |= {NETWORK + name: after[name] for name in kept}
@@ -179,7 +182,7 @@ def restore(estimator: Any, file: ModelFile) -> None:
     if "classifier" in document:
         _restore_classifier(estimator, document["classifier"], network, tensors)
     else:
-        estimator._n_features_out = n_features
+        _restore_features(estimator, document.get("features"), n_features)
 
 
 def _decode_preprocessing(described: Any) -> Preprocessing:
@@ -234,6 +237,20 @@ def _restore_flattened(estimator: Any, flattened: Mapping[str, Any]) -> None:
         estimator.n_features_in_ = int(flattened["n_features"])
     if flattened["names"] is not None:
         estimator.feature_names_in_ = np.array(flattened["names"], dtype=object)
+
+
+def _restore_features(encoder: Any, described: Mapping[str, Any] | None, n_features: int) -> None:
+    """Restore what features an encoder gives; files of versions that knew one stage do not say it."""
+    stages, groups = (1, [("", n_features)]) if described is None else (described["stages"], described["groups"])
+    if type(stages) is not int or stages < 1 or not all(_is_group(*group) for group in groups):
+        raise DocumentError("its features are not described by stages and groups")
+    if groups[0][1] != n_features:
+        raise DocumentError("its features are not those of its network")
+    encoder.feature_stages_, encoder._groups = stages, tuple((module, size) for module, size in groups)
+
+
+def _is_group(module: Any, size: Any) -> bool:
+    return isinstance(module, str) and type(size) is int and 0 < size < _MOST_FEATURES
 
 
 def _restore_classifier(

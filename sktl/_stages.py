@@ -13,14 +13,15 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_leaves
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils._pytree import tree_leaves, tree_map
 
 _Node: TypeAlias = Any  # a node of the autograd graph
 _NUMBERED = re.compile(r"\d[a-z]?$")
@@ -50,13 +51,23 @@ class Boundary(NamedTuple):
     module : str
     output : int
         Which of the tensors that the module returns.
-    area : int
-        How many places of the image it describes, 0 if it has none.
+    shape : tuple of int
+        Of the tensor for one image, without the axis of images.
     """
 
     module: str
     output: int
-    area: int
+    shape: tuple[int, ...]
+
+    @property
+    def area(self) -> int:
+        """How many places of the image it describes, 0 if it has none."""
+        if len(self.shape) < 2:
+            return 0
+        if len(self.shape) == 2:  # tokens
+            return self.shape[0]
+        first = 0 if channels_last(self.shape) else 1
+        return self.shape[first] * self.shape[first + 1]
 
 
 @dataclass(frozen=True)
@@ -72,12 +83,15 @@ class Anatomy:
         The ends of all stages but the last.
     exact : bool
         Whether at each boundary the one tensor carries all that the rest needs of the image.
+    singles : tuple of tuple of Boundary
+        All tensors that do, input first, each as the outputs of modules that it is known by.
     """
 
     stages: tuple[Stage, ...]
     parameters: tuple[frozenset[str], ...] = field(repr=False)
     boundaries: tuple[Boundary, ...] = field(repr=False)
     exact: bool = field(repr=False)
+    singles: tuple[tuple[Boundary, ...], ...] = field(repr=False, default=())
 
 
 @dataclass(frozen=True)
@@ -91,7 +105,7 @@ class Call:
     callers : tuple of str
         The modules in whose forward it was called, outermost first.
     output : tree of tensors and other objects
-        What it returned.
+        What it returned, perhaps without the numbers.
     ends : list of (node, int, bool)
         For each tensor returned: the node of the graph that made it, which output of the node it is, and whether it
         came in as it went out.
@@ -108,8 +122,11 @@ def tensors(tree: Any) -> list[torch.Tensor]:
     return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
 
 
-def record(network: nn.Module, images: torch.Tensor) -> tuple[list[Call], Any]:
-    """Run a network; return the calls of its modules in the order in which they finished, and its output."""
+def record(network: nn.Module, images: torch.Tensor, whole: bool = False) -> tuple[list[Call], Any]:
+    """Run a network; return the calls of its modules in the order in which they finished, and its output.
+
+    Unless they are wanted `whole`, outputs of calls are on the meta device: large networks return gigabytes.
+    """
     names = {module: name for name, module in reversed(list(network.named_modules()))}
     calls: list[Call] = []
     open_calls: list[tuple[str, dict[int, _Node]]] = []
@@ -120,7 +137,8 @@ def record(network: nn.Module, images: torch.Tensor) -> tuple[list[Call], Any]:
     def leave(module: nn.Module, inputs: Any, output: Any) -> None:
         name, came_in = open_calls.pop()
         ends = [(t.grad_fn, t.output_nr, came_in.get(id(t), 0) is t.grad_fn) for t in tensors(output)]
-        calls.append(Call(name, tuple(caller for caller, _ in open_calls), output, ends))
+        kept = output if whole else tree_map(_without_numbers, output)
+        calls.append(Call(name, tuple(caller for caller, _ in open_calls), kept, ends))
 
     hooks = [module.register_forward_pre_hook(enter) for module in names]
     hooks += [module.register_forward_hook(leave) for module in names]
@@ -131,9 +149,14 @@ def record(network: nn.Module, images: torch.Tensor) -> tuple[list[Call], Any]:
             hook.remove()
 
 
+def _without_numbers(leaf: Any) -> Any:
+    floating = isinstance(leaf, torch.Tensor) and leaf.is_floating_point()
+    return leaf.detach().to("meta") if floating else leaf  # integers may be positions, which are needed
+
+
 def find_stages(network: nn.Module, image: torch.Tensor) -> Anatomy:
     """Return the stages of a network in eval mode; `image` is one input of shape (1, 3, H, W)."""
-    with torch.enable_grad(), _all_trainable(network):
+    with torch.enable_grad(), _all_trainable(network), saved_tensors_hooks(lambda _: None, _refuse_backward):
         source = image.detach().clone().requires_grad_()
         calls, output = record(network, source)
         nodes = _sorted_nodes([t.grad_fn for t in tensors(output)[:1]])
@@ -146,7 +169,7 @@ def find_stages(network: nn.Module, image: torch.Tensor) -> Anatomy:
         behind = [_parameters_behind(_finished(calls, mark, exact), names) for mark in marks]
         everything = _parameters_behind(nodes[:1], names)
     marks, sets = _with_weights(network, marks, behind, everything)
-    return Anatomy(_describe(network, marks, blocks, sets), sets, tuple(marks), exact)
+    return Anatomy(_describe(network, marks, blocks, sets), sets, tuple(marks), exact, tuple(map(tuple, cuts)))
 
 
 def single_tensors(network: nn.Module, image: torch.Tensor) -> tuple[list[Boundary], list[Call]]:
@@ -157,9 +180,13 @@ def single_tensors(network: nn.Module, image: torch.Tensor) -> tuple[list[Bounda
     """
     with torch.enable_grad():
         source = image.detach().clone().requires_grad_()
-        calls, output = record(network, source)
+        calls, output = record(network, source, whole=True)
         nodes = _leading_to(_sorted_nodes([t.grad_fn for t in tensors(output)[:1]]), source)
         return [_outermost(aliases) for aliases in _single_tensors(calls, nodes) or _last_tensors(calls)], calls
+
+
+def _refuse_backward(saved: None) -> torch.Tensor:
+    raise RuntimeError("The graph is only looked at: what its gradients would need takes gigabytes in large networks.")
 
 
 @contextmanager
@@ -221,7 +248,7 @@ def _single_tensors(calls: Sequence[Call], nodes: Sequence[_Node]) -> list[list[
             # Neither what a module merely hands on, nor one of several outputs, nor a module that is called again.
             whole = used.get(node, {number}) == {number}
             if node in known_by and not passed_through and whole and call.name and times_called[call.name] == 1:
-                known_by[node].append(Boundary(call.name, i, _area(tensors(call.output)[i])))
+                known_by[node].append(_boundary(call, i))
     return [aliases for aliases in reversed(known_by.values()) if aliases]
 
 
@@ -229,38 +256,57 @@ def _last_tensors(calls: Sequence[Call]) -> list[list[Boundary]]:
     """Return the last output of each module that is called once, in the order in which they finish."""
     times_called = Counter(call.name for call in calls)
     once = [call for call in calls if call.name and call.ends and times_called[call.name] == 1]
-    return [[Boundary(call.name, len(call.ends) - 1, _area(tensors(call.output)[-1]))] for call in once]
+    return [[_boundary(call, len(call.ends) - 1)] for call in once]
+
+
+def _boundary(call: Call, output: int) -> Boundary:
+    return Boundary(call.name, output, tuple(tensors(call.output)[output].shape[1:]))
+
+
+def channels_last(shape: Sequence[int]) -> bool:
+    """Tell whether the axes of one image's places and channels are (H, W, C), not (C, H, W)."""
+    return shape[0] == shape[1] != shape[2]
 
 
 def _blocks(network: nn.Module, cuts: Sequence[list[Boundary]]) -> list[Boundary]:
     """Return the ends of blocks among boundaries, input first."""
-    modules = dict(network.named_modules())
-    numbered = {name for name in modules if _is_block(name, modules[name])}
-    found = [_outermost(named) for named in ([b for b in aliases if b.module in numbered] for aliases in cuts) if named]
-    found = [b for b in found if not any(b.module.startswith(f"{other.module}.") for other in found)]
-    if len(found) >= 2:
+    found = numbered_blocks(network, cuts)
+    if found:
         return [boundary for boundary in found if boundary.area]
     return [boundary for boundary in map(_outermost, cuts) if boundary.area > 1]
 
 
+def numbered_blocks(network: nn.Module, cuts: Sequence[Sequence[Boundary]]) -> list[Boundary]:
+    """Return the ends of the outermost numbered modules with layers inside, input first; none if they are not several.
+
+    Parameters
+    ----------
+    network : nn.Module
+    cuts : sequence of sequence of Boundary
+        The ends to choose from, each as the outputs of modules that it is known by.
+    """
+    found = outermost_ends(cuts, {name for name, module in network.named_modules() if _is_block(name, module)})
+    return found if len(found) >= 2 else []
+
+
+def outermost_ends(cuts: Sequence[Sequence[Boundary]], modules: Set[str]) -> list[Boundary]:
+    """Return the ends of some modules, input first, without those of modules inside others of them."""
+    found = [_outermost(named) for named in ([b for b in aliases if b.module in modules] for aliases in cuts) if named]
+    return [b for b in found if not any(b.module.startswith(f"{other.module}.") for other in found)]
+
+
+def is_numbered(name: str) -> bool:
+    """Tell whether the name of a module is that of one of several."""
+    return bool(_NUMBERED.search(name))
+
+
 def _is_block(name: str, module: nn.Module) -> bool:
     has_layers = any(True for _ in module.children()) and any(p.ndim > 1 for p in module.parameters())
-    return bool(_NUMBERED.search(name)) and not _STEM.match(name) and has_layers
+    return is_numbered(name) and not _STEM.match(name) and has_layers
 
 
 def _outermost(aliases: Sequence[Boundary]) -> Boundary:
     return min(aliases, key=lambda boundary: boundary.module.count("."))
-
-
-def _area(tensor: torch.Tensor) -> int:
-    """Return the places of an image in a tensor of shape (n, C, H, W), (n, H, W, C) or (n, tokens, C)."""
-    shape = tensor.shape
-    if len(shape) < 3:
-        return 0
-    if len(shape) == 3:
-        return shape[1]
-    channels_last = shape[1] == shape[2] != shape[3]
-    return shape[1] * shape[2] if channels_last else shape[2] * shape[3]
 
 
 def _last_of_each_resolution(blocks: Sequence[Boundary]) -> list[Boundary]:

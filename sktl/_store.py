@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 
 from ._database import LARGEST_VALUE, Database, transaction
 
+BULKY = "bulky "  # begins the names of spaces whose entries push out none of other spaces
 _KEYS_PER_QUERY = 500
 _LEASE = 60.0  # seconds after which a claim lapses
 _DAY = 24  # hours after which an entry that nobody read makes room for any other
@@ -58,8 +59,9 @@ class Store:
     """A bounded map from (space, key) to bytes in a directory.
 
     When it is full, the entries of other spaces go first, of those that nobody used for a minute the longest unused,
-    but no small ones for large ones. Within one space entries stay, but for one in 32: dropping the oldest would never
-    hit under the cyclic scans of a search. What nobody read for a day goes for anything.
+    but no small ones for large ones, and for entries of bulky spaces none but those of other bulky ones. Within one
+    space entries stay, but for one in 32: dropping the oldest would never hit under the cyclic scans of a search. What
+    nobody read for a day goes for anything.
 
     Parameters
     ----------
@@ -280,11 +282,11 @@ def _make_room(
 
 
 def _idle_spaces(connection: sqlite3.Connection, space: int) -> list[int]:
-    """Return the spaces with entries, but for the given one, that nobody uses; the longest unused first."""
+    """Return the spaces with entries that nobody uses and that may make room for another one, longest unused first."""
     rows = connection.execute(
         "SELECT id FROM spaces WHERE id != ? AND used < ? AND EXISTS (SELECT 1 FROM entries WHERE space = id) "
-        "ORDER BY used",
-        (space, time.time() - _IDLE),
+        "AND (name GLOB ? OR NOT EXISTS (SELECT 1 FROM spaces WHERE id = ? AND name GLOB ?)) ORDER BY used",
+        (space, time.time() - _IDLE, f"{BULKY}*", space, f"{BULKY}*"),
     )
     return [number for (number,) in rows.fetchall()]
 

@@ -63,7 +63,13 @@ def facts_of(estimator: Any) -> Iterator[Fact]:
     if hasattr(estimator, "classes_"):
         yield from _facts_of_training(estimator)
     else:
-        yield Fact("Features", str(estimator._n_features_out), "get_feature_names_out()")
+        yield Fact("Features", _features(estimator), "feature_stages_, get_feature_names_out()")
+
+
+def _features(encoder: Any) -> str:
+    n_stages, n_blocks = encoder.feature_stages_, len(encoder._groups) - 1
+    of_blocks = f", of the output and of {n_blocks} blocks in {n_stages} stages" if n_stages > 1 else ""
+    return f"{encoder._n_features_out}{of_blocks}"
 
 
 def _facts_of_training(classifier: Any) -> Iterator[Fact]:

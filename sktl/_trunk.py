@@ -18,13 +18,14 @@ from ._backbones import Backbone
 from ._cut import Cut
 from ._folding import fold_batchnorm
 from ._pixels import decoding_rule
+from ._taps import StageLayout, Tapped
 from ._torch import is_out_of_memory, place, single_threaded_pool
 from .exceptions import BackboneError, SktlError
 
 # Images of one chunk: on a CPU small enough that activations stay in the processor's cache.
 _CPU_CHUNK = 4
 _ACCELERATOR_CHUNK = 64
-# Largest difference of outputs by folding BatchNorm, as a share of the largest output.
+# Largest difference of outputs by folding BatchNorm, as a share of the largest output of a group.
 _FOLDING_TOLERANCE = 1e-5
 
 
@@ -37,14 +38,17 @@ class EngineFacts:
     fingerprint : str or None
         Identifies the function from image content to output; None if two runs differed, so that nothing may be kept.
     shape : tuple of int
-        Of the output for one image: (n_features,), or that of an activation.
+        Of the output for one image: that of a full row of features, or of an activation.
     engine : {"torch", "openvino"}
         What runs the network.
+    layout : StageLayout
+        What a row of features consists of; an activation is one group.
     """
 
     fingerprint: str | None
     shape: tuple[int, ...]
     engine: str
+    layout: StageLayout
 
     def format(self) -> bytes:
         """Return the facts as bytes."""
@@ -57,7 +61,8 @@ class EngineFacts:
             return None
         try:
             values = json.loads(text)
-            return cls(values["fingerprint"], tuple(values["shape"]), values["engine"])
+            layout = StageLayout(tuple(map(tuple, values["layout"]["groups"])), tuple(values["layout"]["sizes"]))
+            return cls(values["fingerprint"], tuple(values["shape"]), values["engine"], layout)
         except (KeyError, TypeError, ValueError):  # of another version
             return None
 
@@ -75,7 +80,7 @@ class Trunk:
     backbone : Backbone
     device : torch.device
     n_trainable : int
-        How many of the last stages are left out; with 0 the output is the features, else activations.
+        How many of the last stages are left out; with 0 the output is features of all stages, else activations.
     chunk : int or None
         How many images run at once; None is what suits the device.
 
@@ -83,6 +88,8 @@ class Trunk:
     ----------
     probe, answer : ndarray
         One chunk of noise, and the output for it.
+    layout : StageLayout
+        What a row of the output consists of.
     reads_values : bool
         Whether it was seen to depend on the values of tensors in ways that tracing cannot follow.
     """
@@ -95,11 +102,13 @@ class Trunk:
         self.reads_values = False
         self.probe = np.random.default_rng(0).integers(0, 256, (self.chunk, *backbone.preprocessing.crop, 3), np.uint8)
         try:
-            network = backbone.cut(n_trainable) if n_trainable else backbone.build()
+            network = backbone.cut(n_trainable) if n_trainable else backbone.tapped()
             place(network, device)
             self._function = network.trunk if isinstance(network, Cut) else network
             with single_threaded_pool(1) as pool:
                 self.answer = pool.submit(self._first_answer).result()
+                whole = StageLayout.of_output(self.answer.shape[1])
+                self.layout = network.layout if isinstance(network, Tapped) else whole
                 if device.type == "cpu":
                     pool.submit(self._fold, network).result()
         except SktlError:
@@ -133,7 +142,17 @@ class Trunk:
         parts = (self.backbone.identity, self.n_trainable, decoding_rule(), str(self.device))
         digest = hashlib.sha256(repr((*parts, engine, version, self.probe.shape)).encode())
         digest.update(np.ascontiguousarray(answer).data)
-        return EngineFacts(digest.hexdigest() if repeats else None, answer.shape[1:], engine)
+        return EngineFacts(digest.hexdigest() if repeats else None, answer.shape[1:], engine, self.layout)
+
+    def difference(self, answer: np.ndarray) -> float:
+        """Return the largest difference of another answer to the probe, as a share of the largest of its group.
+
+        Each group of features is standardised by itself, whatever the size of the others.
+        """
+        if answer.shape != self.answer.shape:
+            return np.inf
+        pairs = zip(self.layout.split(answer), self.layout.split(self.answer), strict=True)
+        return float(np.max([relative_difference(found, expected) for found, expected in pairs]))
 
     def _first_answer(self) -> np.ndarray:
         answer = self.run(self.probe)
@@ -156,7 +175,7 @@ class Trunk:
         with torch.no_grad(), ReadingWatch() as watch:  # inference mode would hide what operations are made of
             answer = self.compute(pixels).numpy()
         self.reads_values = watch.saw_reading
-        if relative_difference(answer, self.answer) <= _FOLDING_TOLERANCE:
+        if self.difference(answer) <= _FOLDING_TOLERANCE:
             self.answer = answer
         else:
             undo()

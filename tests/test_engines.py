@@ -66,7 +66,8 @@ def test_facts_are_known_without_building_again_even_when_the_engine_is_gone(bui
     assert [known_facts(small(seed), CPU, 0, "auto") for seed in range(4)] == facts
     assert len(builds) == 4
     assert len({fact.fingerprint for fact in facts}) == 4
-    assert {fact.shape for fact in facts} == {(12,)}
+    assert {fact.shape for fact in facts} == {(12 + 8,)}  # those of the output and of the first convolution
+    assert {fact.layout.sizes for fact in facts} == {(12, 12 + 8)}
 
 
 def test_the_engines_used_last_are_kept_and_the_others_built_anew_with_the_same_facts(builds):
@@ -132,7 +133,7 @@ def test_a_chunk_is_a_few_images_of_the_networks_size():
     assert chunk.dtype == np.uint8
     assert not chunk.any()
     features = run(engine, chunk)
-    assert (features.shape, features.dtype) == ((engine.chunk, 12), np.float32)
+    assert (features.shape, features.dtype) == ((engine.chunk, 20), np.float32)
 
 
 def test_features_are_those_of_the_normalised_pixels():
@@ -142,7 +143,7 @@ def test_features_are_those_of_the_normalised_pixels():
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     with torch.inference_mode():
         expected = small_conv_net().eval()((scaled - mean) / std)
-    np.testing.assert_allclose(run(engine, pixels), expected.numpy(), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(run(engine, pixels)[:, :12], expected.numpy(), rtol=1e-4, atol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -218,7 +219,7 @@ def test_an_accelerator_takes_large_chunks_one_at_a_time(simulated_cuda):
         features = list(pool.map(engine.run, [chunk] * 8))
     assert module.most == 1
     assert all(np.array_equal(each, features[0]) for each in features)
-    assert features[0].shape == (engine.chunk, 12)
+    assert features[0].shape == (engine.chunk, 20)
 
 
 def test_an_accelerator_has_its_own_fingerprint_and_nearly_the_same_features(simulated_cuda):

@@ -163,5 +163,5 @@ def test_a_trunk_unfolds_where_the_outputs_would_be_others(monkeypatch):
     plain = Trunk(backbone, CPU)
     assert (n_folded(folded._function), n_folded(plain._function)) == (1, 0)
     normalised = backbone.preprocessing.normalize(torch.from_numpy(plain.probe))
-    assert_same(torch.from_numpy(plain.answer), backbone.build()(normalised))
+    assert_same(torch.from_numpy(plain.answer), backbone.tapped()(normalised))
     assert not np.array_equal(plain.answer, folded.answer)

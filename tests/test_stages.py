@@ -11,7 +11,7 @@ from backbones import NEW_TIMM, Pixels, pixel_net, small_conv_net
 from torch import nn
 
 from sktl._backbones import resolve_backbone
-from sktl._stages import find_stages
+from sktl._stages import find_stages, record
 
 PAGE = Path(__file__).parents[1] / "docs" / "stages.md"
 # Names of the stages, from input to output, as the documentation lists them; "..." leaves some out.
@@ -19,6 +19,8 @@ FAMILIES = {
     name: stages.split(", ")
     for name, stages in re.findall(r"^\| [^|]+ \| `(\S+)` \| (.+) \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
 }
+# Lengths of the rows of features, as the documentation lists them.
+ROWS = dict(re.findall(r"^\| `(\S+)` \| (\d[\d, .]+) \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE))
 QUICK = ["efficientnet_lite0", "resnet18", "mobilenet_v2", "efficientnet_b0", "regnet_y_400mf", "shufflenet_v2_x0_5"]
 QUICK += ["timm/vit_tiny_patch16_224", "timm/convnext_atto"]
 
@@ -39,6 +41,15 @@ def test_families_have_the_stages_that_are_documented(name):
     assert names[:until] + names[len(names) - len(behind) :] == FAMILIES[name][:until] + behind
     assert found.exact
     assert sum(stage.n_parameters for stage in found.stages) == sum(p.numel() for p in network.parameters())
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in ROWS])
+def test_rows_of_features_are_as_long_as_documented(name):
+    sizes = resolve_backbone(name, None, None, 0).tapped().layout.sizes
+    first, _, last = ROWS[name].partition(", ..., ")
+    documented = [int(number) for number in first.split(", ")]
+    assert list(sizes[: len(documented)]) == documented
+    assert sizes[-1] == int(last or documented[-1])
 
 
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "resnet18", "mobilenet_v2", "regnet_y_400mf"])
@@ -97,3 +108,12 @@ def test_looking_for_stages_leaves_the_network_as_it_was():
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
     assert not any(p.requires_grad for p in network.parameters())
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_record_keeps_the_numbers_of_outputs_only_if_they_are_wanted(whole):
+    """Those of a large network take gigabytes, with what its gradients would need."""
+    calls, output = record(small_conv_net().eval(), torch.rand(2, 3, 16, 16), whole)
+    assert {call.output.device.type for call in calls} == {"cpu" if whole else "meta"}
+    assert [tuple(call.output.shape) for call in calls][-2:] == [(2, 12, 1, 1), (2, 12)]
+    assert output.device.type == "cpu"

@@ -291,6 +291,19 @@ def test_small_rows_are_not_pushed_out_by_large_ones(make, clock):
     assert len(store.read("a", keys(10))) < 10
 
 
+def test_bulky_spaces_push_out_others_of_their_kind_alone(make, clock):
+    store = make(6 * 100)
+    bulky = _store.BULKY + "b"
+    scan(store, "a", 3)
+    scan(store, bulky, 3)
+    clock.seconds = 100
+    scan(store, _store.BULKY + "c", 6)
+    assert [len(store.read(space, keys(6))) for space in ("a", bulky, _store.BULKY + "c")] == [3, 0, 3]
+    clock.seconds = 200
+    scan(store, "d", 6)
+    assert [len(store.read(space, keys(6))) for space in ("a", bulky, _store.BULKY + "c", "d")] == [0, 0, 0, 6]
+
+
 def test_what_is_read_counts_as_used(make, clock):
     store = make(4 * 100)
     scan(store, "a", 4)

@@ -104,6 +104,8 @@ def test_an_encoder_says_how_many_features():
     encoder.fit(X)
     assert facts(encoder)["Features"] == "64"
     assert caption_of(encoder) == "Pixels"
+    several = PretrainedImageEncoder(backbone=stochastic_net, feature_stages=3).fit(X)
+    assert facts(several)["Features"] == "36, of the output and of 2 blocks in 3 stages"
 
 
 def test_attributes_that_are_named_are_there(tuned):

@@ -6,7 +6,8 @@ import torch
 from backbones import NEW_TIMM, backbone_of, stochastic_net
 
 from sktl._backbones import resolve_backbone
-from sktl._trunk import Trunk, relative_difference
+from sktl._taps import StageLayout
+from sktl._trunk import EngineFacts, Trunk, relative_difference
 from sktl.exceptions import BackboneError
 
 CPU = torch.device("cpu")
@@ -61,7 +62,7 @@ def test_an_image_size_that_the_network_cannot_take_is_an_error(name, size):
 def test_the_answer_is_that_of_the_network_at_the_cut(n_trainable):
     backbone = resolve_backbone(stochastic_net, "default", None, 0)
     trunk = Trunk(backbone, CPU, n_trainable)
-    network = backbone.cut(n_trainable).trunk if n_trainable else backbone.build()
+    network = backbone.cut(n_trainable).trunk if n_trainable else backbone.tapped()
     with torch.inference_mode():
         expected = network(backbone.preprocessing.normalize(torch.from_numpy(trunk.probe))).numpy()
     assert relative_difference(trunk.answer, expected) <= 1e-5
@@ -88,3 +89,32 @@ def test_differences_are_shares_of_the_largest_output():
     assert relative_difference(outputs + 1, outputs) == 0.25
     assert relative_difference(outputs[:, :1], outputs) == np.inf
     assert np.isnan(relative_difference(outputs * np.nan, outputs))
+
+
+def test_groups_are_compared_by_themselves():
+    """A share of the largest number of all would hide what a group of small numbers loses."""
+    trunk = Trunk(resolve_backbone(stochastic_net, "default", None, 0), CPU)
+    assert trunk.difference(trunk.answer) == 0
+    for group in trunk.layout.split(np.arange(trunk.answer.shape[1])[None]):
+        other = trunk.answer.copy()
+        largest = np.abs(other[:, group[0]]).max()
+        other[:, group[0]] += 0.01 * largest
+        assert trunk.difference(other) == pytest.approx(0.01, rel=1e-4)
+        other[0, group[0, 0]] = np.nan
+        assert np.isnan(trunk.difference(other))
+    assert trunk.difference(trunk.answer[:, :-1]) == np.inf
+
+
+@pytest.mark.parametrize("fingerprint", ["ab12", None])
+def test_facts_are_what_was_kept_of_them(fingerprint):
+    facts = EngineFacts(fingerprint, (7,), "torch", StageLayout((("", 4), ("blocks.0", 3)), (4, 7)))
+    assert EngineFacts.parse(facts.format()) == facts
+    activations = EngineFacts(fingerprint, (7, 2, 2), "openvino", StageLayout.of_output(7))
+    assert EngineFacts.parse(activations.format()) == activations
+
+
+@pytest.mark.parametrize(
+    "text", [None, b"", b"[]", b"{}", b'{"fingerprint": "ab12", "shape": [4], "engine": "torch"}', b'{"layout": 1}']
+)
+def test_facts_of_other_versions_are_unknown(text):
+    assert EngineFacts.parse(text) is None
