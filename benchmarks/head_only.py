@@ -1,165 +1,153 @@
-"""The default classifier beside logistic regression on the same features, and its time beside the bare network's.
+"""The default classifier beside other classifiers on the same features, on images that none of them has seen.
 
-    python benchmarks/head_only.py DATA [--seeds 5] [--repeats 3]
+    python benchmarks/head_only.py DATA [--seeds 3] [--shots 5 10 20 50 0] [--sets NAME] [--write docs/defaults.md]
 
-DATA holds cat_breeds, steel_defects and potato_leaf, each with train/<class>/* and test/<class>/*. Prints tables and
-writes benchmarks/results/head_only.json.
+DATA holds one folder per data set with train/<class>/* and test/<class>/*. For each, on random subsets of a few images
+per class of train/ and on all of it (0): accuracy, balanced accuracy and log loss on test/, the mean over seeds, of
 
-Accuracy on test/: `PretrainedImageClassifier()` over several seeds, and scikit-learn's LogisticRegressionCV, which
-chooses C by cross-validation inside train/, on the same standardised features.
+- `PretrainedImageClassifier()`, which chooses its features and its penalty by cross-validation inside `fit`;
+- the same with the features of the last stage and a penalty of 0.03, which was the default before;
+- scikit-learn's LogisticRegressionCV on the features of the last stage, and on those of all stages;
+- SVC with an RBF kernel on those of all stages, C chosen by cross-validation; it gives no probabilities.
 
-Time, each measurement in a fresh process, in turn: from class folders on disk to a fitted classifier on cat_breeds, and
-decoding and running the same network over the same files in plain timm, without this library, in the two best ways that
-we know: a thread per core with small batches, and a DataLoader with a worker per core.
+All features are those of the library, standardised in the same way, and for the alternatives rotated to their principal
+axes, of which none is dropped: neither a penalty nor a kernel notices, and the dimensions are no more than the images.
+Prints tables and writes benchmarks/results/head_only.json.
 """
 
 import argparse
-import json
-import statistics
-import subprocess
-import sys
-import time
+import warnings
 from pathlib import Path
 
-THREADS, LOADER, LIBRARY = "timm, a thread per core", "timm, DataLoader", "sktl"
+import numpy as np
+from measuring import report, write_page
+from sklearn.linear_model import LogisticRegressionCV
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
+from sklearn.svm import SVC
+
+from sktl import PretrainedImageClassifier, PretrainedImageEncoder
+from sktl._standardization import Standardization
+from sktl.datasets import load_image_folder
+
+SETS = ("cat_breeds", "steel_defects", "potato_leaf", "magnetic_tile", "sign_digits")
+DEFAULT, BEFORE = "sktl, default", "sktl, 1 stage, penalty 0.03"
+LAST, ALL, SUPPORT = "LogisticRegressionCV, last stage", "LogisticRegressionCV, all stages", "SVC, all stages"
 
 
-def accuracies(data, seeds):
-    import numpy as np
-    from sklearn.linear_model import LogisticRegressionCV
-    from sklearn.model_selection import StratifiedKFold
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
+def standardised(train, test, sizes):
+    """Return features of both sets, standardised by the first and rotated to its principal axes."""
+    found = Standardization.of(train, np.ones(len(train)), 1.0, sizes)
+    train, test = ((part - found.mean.numpy()) / found.scale.numpy() for part in (train, test))
+    axes = np.linalg.svd(train, full_matrices=False)[2]
+    return train @ axes.T, test @ axes.T
 
-    from sktl import PretrainedImageClassifier
-    from sktl.datasets import load_image_folder
 
-    rows = {}
-    for name in ("cat_breeds", "steel_defects", "potato_leaf"):
-        train, test = (load_image_folder(data / name / part) for part in ("train", "test"))
-        scores = []
+def folds(y, seed):
+    return StratifiedKFold(max(2, min(5, np.bincount(y).min())), shuffle=True, random_state=seed)
+
+
+def logistic_regression(train, y, test, seed):
+    Cs = 1 / (len(y) * np.logspace(-0.5, -4.5, 9))
+    model = LogisticRegressionCV(
+        Cs=Cs, cv=folds(y, seed), scoring="neg_log_loss", max_iter=500, tol=1e-3, l1_ratios=(0.0,),
+        use_legacy_attributes=False,
+    ).fit(train, y)  # fmt: skip
+    return model.predict_proba(test)
+
+
+def support_vectors(train, y, test, seed):
+    search = GridSearchCV(SVC(gamma="scale"), {"C": [0.3, 1, 3, 10, 30, 100]}, cv=folds(y, seed)).fit(train, y)
+    return search.predict(test)
+
+
+def scores(y, answer):
+    """Return accuracy and balanced accuracy in percent, and log loss, of probabilities or of codes alone."""
+    codes = answer if answer.ndim == 1 else answer.argmax(axis=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a class that is never predicted
+        loss = np.nan if answer.ndim == 1 else log_loss(y, answer, labels=np.arange(answer.shape[1]))
+    return 100 * accuracy_score(y, codes), 100 * balanced_accuracy_score(y, codes), loss
+
+
+def compare(images, features, y, test, layout, seed):
+    """Return the scores of each way, all trained on the same images."""
+    test_images, test_features, test_y = test
+    found = {}
+    for name, params in {DEFAULT: {}, BEFORE: {"feature_stages": 1, "weight_decay": 0.03}}.items():
+        clf = PretrainedImageClassifier(random_state=seed, **params).fit(images, y)
+        found[name] = scores(test_y, clf.predict_proba(test_images))
+        if name == DEFAULT:
+            chosen = [clf.feature_stages_, float(clf.recipe_.weight_decay)]
+    n_last = layout[0]
+    last = standardised(features[:, :n_last], test_features[:, :n_last], [n_last])
+    every = standardised(features, test_features, layout)
+    found[LAST] = scores(test_y, logistic_regression(last[0], y, last[1], seed))
+    found[ALL] = scores(test_y, logistic_regression(every[0], y, every[1], seed))
+    found[SUPPORT] = scores(test_y, support_vectors(every[0], y, every[1], seed))
+    return found, chosen
+
+
+def measure(folder, shots, seeds):
+    """Return for each number of images per class the scores by way and seed, and what was chosen."""
+    train, test = (load_image_folder(folder / part) for part in ("train", "test"))
+    encoder = PretrainedImageEncoder(feature_stages="all", verbose=1).fit(train.data)
+    features, test_features = encoder.transform(train.data), encoder.transform(test.data)
+    layout = [size for _, size in encoder._groups]
+    codes, test_codes = (np.unique(part.target, return_inverse=True)[1] for part in (train, test))
+    results = {}
+    for number in shots:
+        runs = []
         for seed in range(seeds):
-            clf = PretrainedImageClassifier(random_state=seed).fit(train.data, train.target)
-            scores.append(100 * clf.score(test.data, test.target))
-        regression = LogisticRegressionCV(
-            Cs=np.logspace(-4, 1, 11),
-            cv=StratifiedKFold(5, shuffle=True, random_state=0),
-            scoring="accuracy",
-            max_iter=3000,
-            use_legacy_attributes=False,
-            l1_ratios=(0.0,),
-        )
-        reference = make_pipeline(StandardScaler(), regression).fit(clf.transform(train.data), train.target)
-        baseline = 100 * reference.score(clf.transform(test.data), test.target)
-        rows[name] = {
-            "sktl": statistics.mean(scores),
-            "deviation": statistics.stdev(scores) if seeds > 1 else 0.0,
-            "LogisticRegressionCV": baseline,
-            "C": float(np.ravel(reference[-1].C_)[0]),
-            "difference": statistics.mean(scores) - baseline,
-        }
-        print(name, {key: round(value, 3) for key, value in rows[name].items()}, flush=True)
-    return rows
-
-
-def plain_network():
-    """Return the network and its transform, in plain timm."""
-    import alternatives
-    import timm
-    import torch
-
-    model = alternatives.network().to(memory_format=torch.channels_last)
-    return model, timm.data.create_transform(**timm.data.resolve_model_data_config(model), is_training=False)
-
-
-def run_threads(folder):
-    """Decode and run batches of four in a thread per core, with one intra-op thread each."""
-    import os
-    from concurrent.futures import ThreadPoolExecutor
-
-    import torch
-    from PIL import Image
-
-    paths = sorted(Path(folder).glob("*/*.jpg"))
-    model, transform = plain_network()
-
-    def run(start):
-        images = [transform(Image.open(path).convert("RGB")) for path in paths[start : start + 4]]
-        with torch.inference_mode():
-            return model(torch.stack(images).to(memory_format=torch.channels_last))
-
-    with ThreadPoolExecutor(os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        return torch.cat(list(pool.map(run, range(0, len(paths), 4))))
-
-
-def run_loader(folder):
-    """Decode in a worker process per core, run batches of 16 with all intra-op threads."""
-    import os
-
-    import torch
-    from torchvision.datasets import ImageFolder
-
-    model, transform = plain_network()
-    loader = torch.utils.data.DataLoader(ImageFolder(folder, transform), 16, num_workers=os.cpu_count())
-    with torch.inference_mode():
-        return torch.cat([model(images.to(memory_format=torch.channels_last)) for images, _ in loader])
-
-
-def run_library(folder):
-    from sktl import PretrainedImageClassifier
-    from sktl.datasets import load_image_folder
-
-    train = load_image_folder(folder)
-    return PretrainedImageClassifier(random_state=0).fit(train.data, train.target)
-
-
-RUNS = {THREADS: run_threads, LOADER: run_loader, LIBRARY: run_library}
-
-
-def seconds(way, folder):
-    """Return the seconds that one way takes in a fresh process, imports not counted."""
-    command = [sys.executable, __file__, str(folder), "--time", way]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-
-
-def print_seconds(way, folder):
-    import timm
-    import torchvision
-
-    import sktl
-
-    assert sktl, (timm, torchvision)
-    started = time.perf_counter()
-    RUNS[way](folder)
-    print(time.perf_counter() - started)
+            rng = np.random.default_rng(seed)
+            rows = np.arange(len(codes))
+            if number:
+                rows = np.concatenate([rng.permutation(np.flatnonzero(codes == c))[:number] for c in np.unique(codes)])
+            images = [train.data[i] for i in rows]
+            runs.append(
+                compare(images, features[rows], codes[rows], (test.data, test_features, test_codes), layout, seed)
+            )
+            print(
+                folder.name,
+                number or "all",
+                seed,
+                runs[-1][1],
+                {k: round(v[0], 1) for k, v in runs[-1][0].items()},
+                flush=True,
+            )
+        results[f"{folder.name}, {number} per class" if number else folder.name] = runs
+    return results
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("data", type=Path)
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--time", choices=RUNS, help=argparse.SUPPRESS)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--shots", type=int, nargs="+", default=[5, 10, 20, 50, 0])
+    parser.add_argument("--sets", nargs="+", default=SETS)
+    parser.add_argument("--write", help="page whose table is replaced")
     arguments = parser.parse_args()
-    if arguments.time:
-        print_seconds(arguments.time, arguments.data)
-        return
-    times = {way: [] for way in RUNS}
-    for _ in range(arguments.repeats):
-        for way in RUNS:
-            times[way].append(seconds(way, arguments.data / "cat_breeds" / "train"))
-    medians = {way: statistics.median(values) for way, values in times.items()}
-    ratio = medians[LIBRARY] / min(medians[THREADS], medians[LOADER])
-    for way, values in times.items():
-        print(f"{way:25s} median {medians[way]:6.1f} s of {[round(value, 1) for value in values]}")
-    print(f"sktl, folders to fitted classifier / the faster bare pass: {ratio:.2f}", flush=True)
-    rows = accuracies(arguments.data, arguments.seeds)
-    print("\n| data | sktl | LogisticRegressionCV | difference |\n|---|---|---|---|")
-    for name, row in rows.items():
-        print(f"| {name} | {row['sktl']:.2f} | {row['LogisticRegressionCV']:.2f} | {row['difference']:+.2f} |")
-    Path("benchmarks/results").mkdir(exist_ok=True)
-    result = {"accuracy": rows, "seconds": times, "ratio": ratio}
-    Path("benchmarks/results/head_only.json").write_text(json.dumps(result, indent=1))
+    record = {}
+    for name in arguments.sets:
+        record |= measure(arguments.data / name, arguments.shots, arguments.seeds)
+    ways = [DEFAULT, BEFORE, LAST, ALL, SUPPORT]
+    rows = []
+    for name, runs in record.items():
+        means = {way: np.mean([found[way] for found, _ in runs], axis=0) for way in ways}
+        cells = (
+            f"{a:.1f} ({b:.1f}) / {loss:.3f}" if np.isfinite(loss) else f"{a:.1f} ({b:.1f})"
+            for a, b, loss in means.values()
+        )
+        stages = " ".join(str(chosen[0]) for _, chosen in runs)
+        penalties = " ".join(f"{chosen[1]:g}" for _, chosen in runs)
+        rows.append((name, *cells, stages, penalties))
+    title = (
+        f"Accuracy in percent (balanced accuracy) / log loss on the images of test/, mean of {arguments.seeds} seeds; "
+        "what was chosen for each seed."
+    )
+    report("head_only", title, ("data", *ways, "stages", "penalty"), rows, record)
+    if arguments.write:
+        write_page("head_only", arguments.write)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,17 @@
-"""The milliseconds of a step of training the output layer, beside the bare arithmetic and plain skorch.
+"""The milliseconds of an iteration of training the output layer, beside its matrix products, and whole trainings.
 
-    python benchmarks/head_training.py [--images 200 1280 16000] [--features 1280] [--classes 12] [--repeats 7]
+    python benchmarks/head_training.py [--sizes 200,1280,12 1600,1280,12 1600,3000,100] [--repeats 5]
         [--write docs/benchmarks.md]
 
-Random features, batches of a twentieth of the images (at least 16), stochastic gradient descent with Nesterov momentum,
-all on one thread, in turn; medians over repeats. The time of a step is that of a whole training divided by its steps,
-preparation included; processor time, which other programs on the machine disturb least. Prints a table and writes
-benchmarks/results/head_training.json.
+Random features, on one thread, in turn; medians over repeats. Each size is images, features, classes. The time of an
+iteration is that of a whole training divided by its iterations, preparation included; processor time, which other
+programs on the machine disturb least. Prints a table and writes benchmarks/results/head_training.json.
 
-- "sktl": `train_head` by the default recipe, 50 epochs in float64, standardised, with the cosine schedule;
-- "products": the two matrix products of each step alone, on one batch of standardised features;
-- "loop": a hand-written loop of autograd, torch's fused optimizer and shuffled batches, in float64, on features that
-  were standardised before;
-- "skorch": NeuralNetClassifier with nn.Linear on the same features in its default float32, with its DataLoader: no
-  standardisation, no schedule.
+- "sktl": `train_head` by the default recipe with a penalty of 0.01: L-BFGS until nothing is left to gain;
+- "products": the two matrix products of each iteration alone, in the same precision, on the same features;
+- "LogisticRegression": scikit-learn's on standardised features, with the same penalty and its default tolerance;
+- "skorch": NeuralNetClassifier with nn.Linear on the same features, 50 epochs of at most 20 steps, with its DataLoader:
+  no standardisation, no schedule.
 """
 
 import argparse
@@ -24,63 +22,55 @@ import numpy as np
 import skorch
 import torch
 from measuring import report, write_page
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from sktl import PretrainedImageClassifier
+from sktl import PretrainedImageClassifier, _training
 from sktl._labels import Targets
 from sktl._recipes import resolve_recipe
 from sktl._training import train_head
+
+PENALTY = 0.01
 
 
 def make_problem(n, n_features, n_classes):
     """Return features as networks give them, not negative and of classes that overlap, and class codes."""
     rng = np.random.default_rng(0)
     codes = rng.permutation(np.arange(n) % n_classes)
-    centres = rng.normal(scale=0.3, size=(n_classes, n_features))
+    centres = rng.normal(scale=0.1, size=(n_classes, n_features))
     return np.maximum(rng.normal(size=(n, n_features)) + centres[codes], 0).astype(np.float32), codes
 
 
-def library(features, codes, recipe):
-    """Return a training by this library."""
+def library(features, codes):
+    """Train by this library; return the iterations."""
     classes = np.arange(codes.max() + 1)
-    targets = Targets(classes, codes, np.ones(len(codes)))
-    return lambda: train_head(features, targets, recipe, seed=0)
+    recipe = resolve_recipe(
+        PretrainedImageClassifier(), 0, len(codes), features.shape[1], torch.device("cpu"), (1, PENALTY)
+    )
+    return train_head(features, Targets(classes, codes, np.ones(len(codes))), recipe, seed=0)[1]
 
 
-def products(features, codes, recipe):
-    """Return the matrix products of a training: logits, and gradients of the weights."""
-    batch = torch.from_numpy(features[: recipe.batch_size]).double()
-    weight = torch.randn(codes.max() + 1, features.shape[1], dtype=torch.float64)
-    n_steps = recipe.max_epochs * -(-len(features) // recipe.batch_size)
-
-    def run():
-        for _ in range(n_steps):
-            logits = batch @ weight.T
-            logits.T @ batch
-
-    return run
+def products(features, codes):
+    """Compute logits, and gradients of the weights, ten times; return how often."""
+    precise = features.size <= _training._MOST_IN_FLOAT64
+    inputs = torch.from_numpy(features).to(torch.float64 if precise else torch.float32)
+    weight = torch.randn(codes.max() + 1, features.shape[1], dtype=inputs.dtype)
+    started = time.thread_time()
+    for _ in range(10):
+        logits = inputs @ weight.T
+        logits.T @ inputs
+    return 10, time.thread_time() - started
 
 
-def loop(features, codes, recipe):
-    """Return a hand-written training."""
-    inputs, codes = torch.from_numpy(features).double(), torch.from_numpy(codes)
-    inputs = (inputs - inputs.mean(0)) / inputs.std(0)
-
-    def run():
-        layer = nn.Linear(inputs.shape[1], int(codes.max()) + 1, dtype=torch.float64)
-        optimizer = torch.optim.SGD(layer.parameters(), recipe.lr, momentum=0.9, nesterov=True, fused=True)
-        for _ in range(recipe.max_epochs):
-            for rows in torch.randperm(len(inputs)).split(recipe.batch_size):
-                optimizer.zero_grad()
-                nn.functional.cross_entropy(layer(inputs[rows]), codes[rows]).backward()
-                optimizer.step()
-
-    return run
+def logistic_regression(features, codes):
+    model = LogisticRegression(C=1 / (len(codes) * PENALTY), max_iter=1000)
+    model.fit(StandardScaler().fit_transform(features), codes)
 
 
-def plain_skorch(features, codes, recipe):
-    """Return a training by skorch as its users write it."""
-    net = skorch.NeuralNetClassifier(
+def plain_skorch(features, codes):
+    """Train by skorch as its users write it."""
+    skorch.NeuralNetClassifier(
         nn.Linear,
         module__in_features=features.shape[1],
         module__out_features=int(codes.max()) + 1,
@@ -88,56 +78,57 @@ def plain_skorch(features, codes, recipe):
         optimizer=torch.optim.SGD,
         optimizer__momentum=0.9,
         optimizer__nesterov=True,
-        optimizer__weight_decay=recipe.weight_decay,
-        lr=recipe.lr,
-        max_epochs=recipe.max_epochs,
-        batch_size=recipe.batch_size,
+        optimizer__weight_decay=PENALTY,
+        lr=0.03,
+        max_epochs=50,
+        batch_size=max(16, -(-len(codes) // 20)),
         iterator_train__shuffle=True,
         train_split=None,
         verbose=0,
-    )
-    return lambda: net.fit(features, codes)
+    ).fit(features, codes)
 
 
-WAYS = {"sktl": library, "products": products, "loop": loop, "skorch": plain_skorch}
-NAMES = {"sktl": "sktl", "products": "its matrix products alone", "loop": "PyTorch by hand", "skorch": "skorch"}
-
-
-def measure(n, n_features, n_classes, repeats):
-    """Return the seconds of processor time of each way's trainings, and the steps of one."""
-    features, codes = make_problem(n, n_features, n_classes)
-    recipe = resolve_recipe(PretrainedImageClassifier(), 0, n, n_features, torch.device("cpu"))
-    runs = {way: make(features, codes, recipe) for way, make in WAYS.items()}
-    seconds = {way: [] for way in runs}
+def measure(size, repeats):
+    """Return the iterations of the library, and for each way the seconds of each repeat; of products, of one."""
+    features, codes = make_problem(*size)
+    library(features, codes)  # the first run of a process takes longer
+    seconds = {"sktl": [], "products": [], "LogisticRegression": [], "skorch": []}
     for _ in range(repeats):
-        for way, run in runs.items():
+        started = time.thread_time()
+        n_iter = library(features, codes)
+        seconds["sktl"].append(time.thread_time() - started)
+        times, took = products(features, codes)
+        seconds["products"].append(took / times)
+        for name, run in {"LogisticRegression": logistic_regression, "skorch": plain_skorch}.items():
             started = time.thread_time()
-            run()
-            seconds[way].append(time.thread_time() - started)
-    return seconds, recipe.max_epochs * -(-n // recipe.batch_size)
+            run(features, codes)
+            seconds[name].append(time.thread_time() - started)
+    return n_iter, seconds
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--images", type=int, nargs="+", default=[200, 1280, 16000])
-    parser.add_argument("--features", type=int, default=1280)
-    parser.add_argument("--classes", type=int, default=12)
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--sizes", nargs="+", default=["200,1280,12", "1600,1280,12", "1600,3000,100"])
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--write", help="page whose table is replaced")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     record, rows = [], []
-    for n in arguments.images:
-        seconds, n_steps = measure(n, arguments.features, arguments.classes, arguments.repeats)
-        record.append({"images": n, "steps": n_steps, "seconds": seconds})
+    for text in arguments.sizes:
+        size = tuple(map(int, text.split(",")))
+        n_iter, seconds = measure(size, arguments.repeats)
+        record.append({"size": size, "iterations": n_iter, "seconds": seconds})
         medians = {way: statistics.median(values) for way, values in seconds.items()}
-        steps = (f"{1000 * value / n_steps:.3f}" for value in medians.values())
-        rows.append((n, n_steps, f"{medians['sktl']:.2f}", *steps))
-    title = (
-        f"Training of an output layer of {arguments.classes} classes on {arguments.features} features, one thread, "
-        f"torch {torch.__version__}, skorch {skorch.__version__}."
-    )
-    header = ("images", "steps", "s of a training", *(f"{way}, ms of a step" for way in NAMES.values()))
+        step, bare = 1000 * medians["sktl"] / n_iter, 1000 * medians["products"]
+        rest = (f"{medians[way]:.2f}" for way in ("LogisticRegression", "skorch"))
+        rows.append(
+            (*size, n_iter, f"{medians['sktl']:.2f}", f"{step:.2f}", f"{bare:.2f}", f"{step / bare:.2f}", *rest)
+        )
+    title = f"Training of an output layer, one thread, torch {torch.__version__}, skorch {skorch.__version__}."
+    header = (
+        "images", "features", "classes", "iterations", "s of a training", "ms of an iteration",
+        "ms of its matrix products", "ratio", "s of LogisticRegression", "s of skorch, 50 epochs",
+    )  # fmt: skip
     report("head_training", title, header, rows, record)
     if arguments.write:
         write_page("head_training", arguments.write)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import Enum
 from numbers import Integral
 from typing import Any, ClassVar, Literal, Self
@@ -30,7 +31,7 @@ from ._saving import to_document
 from ._summary import SummaryTable, caption_of, facts_of
 from ._torch import nearest_device, resolve_device
 from ._values import plain
-from .exceptions import InvalidInputError, InvalidParameterError
+from .exceptions import BackboneError, InvalidInputError, InvalidParameterError
 
 
 class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -49,6 +50,8 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
     backbone_: Backbone
     device_: torch.device
     engine_: str
+    feature_stages_: int
+    _groups: tuple[tuple[str, int], ...]
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "backbone": [str, callable],
@@ -141,7 +144,38 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
 
     def _features(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
-        return self._fitted_extractor(self.backbone_)(self._as_samples(X, reset=False))
+        extractor = replace(self._fitted_extractor(self.backbone_), feature_stages=self.feature_stages_)
+        features = extractor(self._as_samples(X, reset=False))
+        if extractor.layout.groups_of(self.feature_stages_) != self._groups:
+            raise BackboneError(
+                f"backbone={self.backbone_.name!r} has other blocks here than where the estimator was fitted. Fit it "
+                "again, or install the versions of torch, torchvision and timm that it was fitted with."
+            )
+        return features
+
+    @property
+    def _n_features_out(self) -> int:
+        return sum(size for _, size in self._groups)
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Return the names of features, which say from which block of the network they are.
+
+        Parameters
+        ----------
+        input_features : None
+            Ignored.
+
+        Returns
+        -------
+        names : ndarray of str
+            `pretrainedimageencoder0`, ... for what enters the network's own output layer, and
+            `pretrainedimageencoder_blocks.4.2_0`, ... for features of a block, here the one that
+            `backbone_.build()` has as `blocks.4.2`.
+        """
+        names = super().get_feature_names_out(input_features)
+        prefix, (_, n_own), *blocks = type(self).__name__.lower(), *self._groups
+        names[n_own:] = [f"{prefix}_{module}_{i}" for module, size in blocks for i in range(size)]
+        return names
 
     @isolated()
     def save(self, path: Place, *, include_backbone: bool = True) -> None:

@@ -31,9 +31,12 @@ from ._labels import Targets, check_targets, check_validation_targets, hold_out
 from ._net_params import check_scores
 from ._nets import History, NeuralNet, Recipe, TailRecipe, count_epochs, kept_start
 from ._paths import user_path
-from ._recipes import check_combinations, resolve_recipe
+from ._recipes import check_combinations, choose, resolve_recipe
+from ._taps import Tapped
+from ._torch import n_threads
 from ._training import output_logits, train_head
 from ._transfer import Labelled, open_checkpoint, train_stages
+from ._values import plain
 from ._warnings import warn
 from .exceptions import (
     ImageFailure,
@@ -84,12 +87,12 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         `trainable_stages=0`.
     max_epochs : int, default="auto"
         Passes over the images in which stages are trained, `"auto"` being 12, and 40 with `weights=None`. For
-        `trainable_stages=0`, passes over the features, or the most iterations of `"lbfgs"`; `"auto"` is 50, for
-        `"lbfgs"` 500.
+        `trainable_stages=0`, passes over the features, which are the iterations of `"lbfgs"`; `"auto"` is as many as
+        `"lbfgs"` takes, at most 500, and 50 for the others.
     lr : float, default="auto"
         Highest learning rate of the output layer, larger than 0, for standardised features. `"auto"` is 0.03 for the
-        optimizers `"auto"` and `"sgd"`, 0.001 for all others, times 1280 / n_features for networks with more than 1280
-        features.
+        optimizers `"auto"` and `"sgd"`, 0.001 for all others, times 1280 / n_features for more than 1280 features;
+        `"lbfgs"` has none.
     backbone_lr_ratio : float, default="auto"
         Learning rate of the last stage as a share of `lr`, larger than 0. `"auto"` is 1/60 for the optimizer `"auto"`,
         1/30 for `"sgd"`, 1/2 for `"adamw"`, 1/10 for all others, times n_samples / 200 for fewer than 200 images; and 1
@@ -98,16 +101,26 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         The learning rate of each stage as a share of that of the stage behind it, in (0, 1]. `"auto"` is 0.8 for
         pretrained stages and the optimizer `"auto"`, and 1 otherwise. Without effect for 0 stages.
     weight_decay : float, default="auto"
-        Strength of the pull of the weights of the output layer towards zero, at least 0; decoupled for `"adamw"` [1]_,
-        for which `"auto"` is 1, for all others an L2 penalty, for which it is 0.03. Weights of stages are pulled, with
-        the same strength and decoupled, to where they began [5]_, with `weights=None` to zero. Biases and the
-        parameters of normalisation layers are exempt.
+        Strength of the pull of the weights of the output layer towards zero, at least 0: an L2 penalty, and decoupled
+        for `"adamw"` [1]_. `"auto"` is chosen by cross-validation within `fit` for `trainable_stages=0`, among nine
+        values from 0.3 to 0.00003; it is 1 for `"adamw"` and, where stages are trained, 0.03 for all others. Weights of
+        stages are pulled, with the same strength and decoupled, to where they began [5]_, with `weights=None` to zero.
+        Biases and the parameters of normalisation layers are exempt.
+    feature_stages : int, "auto" or "all", default="auto"
+        The features that the output layer sees. 1 is what the network's own output layer would see. 2 or more adds what
+        the blocks of that many stages, counted from the output, hold on average over the places of the image [9]_;
+        `"all"` is all stages. `"auto"` is 1 or 2, chosen by cross-validation within `fit`, together with the penalty:
+        2 helps on images unlike those of the pretraining, such as X-rays or surfaces. All come from the same pass. With
+        stages to train it is 1.
     optimizer : {"auto", "sgd", "adamw", "lbfgs"} or subclass of torch.optim.Optimizer, default="auto"
-        `"auto"` is `"sgd"`, with Nesterov momentum 0.9, for the output layer and `"adamw"` for pretrained stages; all
-        others train both. `"lbfgs"` sees all samples at once; it takes no `lr`, `lr_schedule`, `batch_size`, `dropout`
-        or `early_stopping`, and trains no stages. Of a class, `"auto"` values are `lr=0.001` and, unless it is AdamW,
-        `weight_decay=0.03`. A class needs the options `lr` and `weight_decay`; `fit` tries it on small parameters
-        first, and refuses it with the reason if it fails there, as Muon does on biases.
+        What trains. `"lbfgs"` [10]_ sees all samples at once and finds the optimum, whatever the random start; it takes
+        no `lr`, `lr_schedule`, `batch_size`, `dropout` or `early_stopping`, and trains no stages. `"auto"` is
+        `"lbfgs"` for `trainable_stages=0` unless one of these parameters, `max_epochs` or an option of an optimizer is
+        given, and `"sgd"`, with Nesterov momentum 0.9, if one is; with stages to train, it is `"sgd"` for the output
+        layer and `"adamw"` for pretrained stages. All others train both. Of a class, `"auto"` values are `lr=0.001`
+        and, unless it is AdamW or there are no stages to train, `weight_decay=0.03`. A class needs the options `lr` and
+        `weight_decay`; `fit` tries it on small parameters first, and refuses it with the reason if it fails there, as
+        Muon does on biases.
     lr_schedule : {"auto", "cosine", "constant"}, default="auto"
         `"cosine"`, which is `"auto"`, decays the learning rate to zero over the training [2]_. When stages are trained
         it rises to its highest over the first tenth of the steps.
@@ -186,8 +199,9 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         thread, which joblib's worker processes lower to their share of the cores; -1 is all cores. Results do not
         depend on it.
     random_state : int, RandomState or None, default=None
-        For the start of the output layer, the order of the images, augmentation, dropout, stochastic depth, the
-        images that early stopping holds out, and random `weights`. With an int, results repeat bit for bit on a CPU.
+        For the start of the output layer, the order of the images, the folds that choose `weight_decay` and
+        `feature_stages`, augmentation, dropout, stochastic depth, the images that early stopping holds out, and random
+        `weights`. With an int, results repeat bit for bit on a CPU.
     verbose : int, default=0
         1 shows the progress of the images, where scikit-learn's `ProgressBar` does not, 2 also a line per epoch.
     net_params : dict, default=None
@@ -208,6 +222,13 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         parameters, and `build()` to make it.
     device_ : torch.device
         Where the network ran.
+    feature_stages_ : int
+        How many stages give the features that the output layer sees.
+    selection_ : dict of ndarray of shape (n_candidates,)
+        What cross-validation within `fit` found, in the manner of scikit-learn's `cv_results_`: for each candidate
+        `"param_feature_stages"`, `"param_weight_decay"`, `"mean_log_loss"` and `"mean_accuracy"`, both weighted like
+        the training, and the log loss of each fold, `"split0_log_loss"` and so on; NaN where a stronger penalty was
+        clearly better already. Only where something was chosen.
     engine_ : {"torch", "openvino"}
         What ran the frozen part of the network. Predictions stay with it; only where the estimator is loaded without
         OpenVINO at hand does torch stand in, whose features differ by at most 1e-4 of the largest.
@@ -264,6 +285,10 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
     array of shape (n, H, W), (n, H, W, C) or (n, C, H, W) of uint8 or of floats in [0, 1]; or flattened rows, with
     `image_shape`. Fitting on one form and predicting on another is legal.
 
+    What is chosen by cross-validation follows from `random_state` and, as folds do, from the order of the images: a
+    stratified 5-fold, with at most 4,096 images of at most 64 classes. Where no class has two images, or two groups,
+    nothing can be compared, and `weight_decay` is 0.03 and `feature_stages` 1.
+
     Stages are trained in mini-batches, starting with the trained output layer, with gradients no longer than 5.
     BatchNorm keeps the statistics of the pretrained network, except with `weights=None`. The result is then moved half
     of the way back to where the stages and the output layer began [8]_, whose probabilities were better than those of
@@ -281,6 +306,8 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
     .. [6] S. G. Müller and F. Hutter, "TrivialAugment: Tuning-Free Yet State-of-the-Art Data Augmentation", ICCV 2021.
     .. [7] H. Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018.
     .. [8] M. Wortsman et al., "Robust Fine-Tuning of Zero-Shot Models", CVPR 2022.
+    .. [9] U. Evci et al., "Head2Toe: Utilizing Intermediate Representations for Better Transfer Learning", ICML 2022.
+    .. [10] J. Nocedal and S. Wright, "Numerical Optimization", second edition, Springer 2006.
 
     Examples
     --------
@@ -300,6 +327,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         "backbone_lr_ratio": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
         "layer_decay": [Interval(Real, 0, 1, closed="right"), StrOptions({"auto"})],
         "weight_decay": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
+        "feature_stages": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto", "all"})],
         "optimizer": [StrOptions({"auto", "sgd", "adamw", "lbfgs"}), torch.optim.Optimizer, callable],
         "lr_schedule": [StrOptions({"auto", "cosine", "constant"})],
         "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
@@ -321,6 +349,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
 
     classes_: np.ndarray
     class_count_: np.ndarray
+    selection_: dict[str, np.ndarray]
     net_: NeuralNet
     n_iter_: int
     recipe_: Recipe
@@ -340,6 +369,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         backbone_lr_ratio: float | str = "auto",
         layer_decay: float | str = "auto",
         weight_decay: float | str = "auto",
+        feature_stages: int | str = "auto",
         optimizer: str | type[torch.optim.Optimizer] = "auto",
         lr_schedule: str = "auto",
         batch_size: int | str = "auto",
@@ -375,6 +405,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         self.backbone_lr_ratio = backbone_lr_ratio
         self.layer_decay = layer_decay
         self.weight_decay = weight_decay
+        self.feature_stages = feature_stages
         self.optimizer = optimizer
         self.lr_schedule = lr_schedule
         self.batch_size = batch_size
@@ -407,6 +438,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         y: Any,
         sample_weight: Any = None,
         *,
+        groups: Any = None,
         X_val: Any = None,
         y_val: Any = None,
         sample_weight_val: Any = None,
@@ -422,6 +454,11 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
             masked or null value) is an error that names its position.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the samples, not negative; None is equal weights.
+        groups : array-like of shape (n_samples,), default=None
+            Groups of images that are not split between training and validation within `fit`, such as those of one
+            patient: neither by the cross-validation that chooses `weight_decay` and `feature_stages`, nor by early
+            stopping. In a search or a cross-validation, they reach `fit` by metadata routing:
+            ``set_fit_request(groups=True)``. Missing values raise an error.
         X_val : images, default=None
             On which early stopping finds the best epoch, instead of a part of `X`; only with `early_stopping=True`.
         y_val : array-like, default=None
@@ -439,40 +476,54 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         with fit_task(self, X, y, sample_weight):
             draft = self._draft()
             samples = draft._as_samples(X, reset=True, lenient=self.invalid_images == "skip")
-            images = Labelled(samples, check_targets(y, sample_weight, self.class_weight, len(samples)))
-            check_scores(self.net_params, images.targets.classes)
-            backbone_seed, head_seed, stages_seed, split_seed = self._seeds(4)
-            validation = draft._check_validation(X_val, y_val, sample_weight_val, images.targets.classes)
+            targets = check_targets(y, sample_weight, self.class_weight, len(samples), groups=groups)
+            images = Labelled(samples, targets)
+            check_scores(self.net_params, targets.classes)
+            backbone_seed, head_seed, stages_seed, split_seed, choice_seed = self._seeds(5)
+            validation = draft._check_validation(X_val, y_val, sample_weight_val, targets.classes)
             draft.backbone_, draft.device_ = self._resolve(backbone_seed)
             extractor = self._extractor(draft.backbone_, draft.device_, self.engine)
-            images = draft._without_invalid(images, sample_weight, extractor)
+            images = draft._without_invalid(images, sample_weight, groups, extractor)
             rows = self._split(images.targets, validation, split_seed)
             if n_trainable := draft.backbone_.count_trainable(self.trainable_stages):
                 draft._fit_stages(images, rows, validation, extractor, n_trainable, (head_seed, stages_seed))
             else:
-                draft._fit_output_layer(images, rows, validation, extractor, head_seed)
+                draft._fit_output_layer(images, rows, validation, extractor, (head_seed, choice_seed))
             draft.classes_ = images.targets.classes
             draft.class_count_ = np.bincount(images.targets.codes)
             return self._commit(draft)
 
     def _fit_output_layer(
-        self, images: Labelled, rows: _Rows, validation: Labelled | None, extractor: FeatureExtractor, seed: int
+        self,
+        images: Labelled,
+        rows: _Rows,
+        validation: Labelled | None,
+        extractor: FeatureExtractor,
+        seeds: tuple[int, int],
     ) -> None:
         """Train the output layer on features of the images, and perhaps stop early by those held out or passed."""
         # Before anything else wants the network, so that images are decoded while it is opened.
-        features = extractor(images.samples)
-        parts = [(features[some], images.targets.take(some)) for some in rows]
+        features = replace(extractor, feature_stages=plain(self.feature_stages))(images.samples)
+        training, *others = (images.take(some) for some in rows)
+        layout, n_workers = extractor.layout, n_threads(self.n_jobs)
+        n_stages, penalty, selection = choose(self, features[rows[0]], training.targets, layout, seeds[1], n_workers)
+        if selection:
+            self.selection_ = selection
+        groups = layout.groups_of(n_stages)
+        extractor = replace(extractor, feature_stages=n_stages)
+        parts = [(_first(features[some], groups), images.targets.take(some)) for some in rows]
         if validation is not None:
             with _called("X_val"):
                 parts.append((extractor(validation.samples), validation.targets))
-        self.engine_ = extractor.engine_name
+        self.engine_, self.feature_stages_, self._groups = extractor.engine_name, n_stages, groups
         n_samples, n_features = parts[0][0].shape
-        self.recipe_ = resolve_recipe(self, 0, n_samples, n_features, self.device_)
+        self.recipe_ = resolve_recipe(self, 0, n_samples, n_features, self.device_, (n_stages, penalty))
         held_out = parts[1] if len(parts) > 1 else None
-        labelled = [images.take(some) for some in rows] + ([] if validation is None else [validation])
-        kept = open_checkpoint(self.checkpoint, labelled, extractor, self.recipe_, (seed,))
+        labelled = [training, *others] + ([] if validation is None else [validation])
+        kept = open_checkpoint(self.checkpoint, labelled, extractor, self.recipe_, seeds)
         kept = kept and kept.of_phase("output layer")
-        self.net_, self.n_iter_ = train_head(*parts[0], self.recipe_, seed, self.net_params, held_out, kept)
+        sizes = [size for _, size in groups]
+        self.net_, self.n_iter_ = train_head(*parts[0], self.recipe_, seeds[0], self.net_params, held_out, kept, sizes)
 
     def _fit_stages(
         self,
@@ -500,6 +551,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         kept = open_checkpoint(self.checkpoint, labelled, extractor, recipe, seeds)
         net = train_stages(extractor, training, watched, recipe, seeds, self.net_params, kept)
         self.net_, self.n_iter_, self.recipe_ = net, count_epochs(net.history), recipe
+        self.feature_stages_, self._groups = 1, extractor.layout.groups_of(1)
         if (recipe.augmentation is None or recipe.n_views) and net.module_.cut.split:
             self.engine_ = replace(extractor, n_trainable=recipe.n_trainable).engine_name
         self._trained_digest = tensors_digest(net.module_.cut.network)
@@ -519,7 +571,9 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         if failures := self._find_failures(images, extractor):
             raise InvalidImageError(failures, argument)
 
-    def _without_invalid(self, images: Labelled, sample_weight: Any, extractor: FeatureExtractor) -> Labelled:
+    def _without_invalid(
+        self, images: Labelled, sample_weight: Any, groups: Any, extractor: FeatureExtractor
+    ) -> Labelled:
         """Return the images without those that cannot be used, if these are to be skipped; warn if there are any."""
         failures = self._find_failures(images, extractor) if self.invalid_images == "skip" else []
         self.invalid_images_ = tuple(failures)
@@ -538,7 +592,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
             f"invalid_images_ lists them. The first: {failures[0]}",
             InvalidImageWarning,
         )
-        targets = check_targets(classes[codes], sample_weight, self.class_weight, len(images.samples), kept)
+        targets = check_targets(classes[codes], sample_weight, self.class_weight, len(images.samples), kept, groups)
         return Labelled([images.samples[i] for i in kept], targets)
 
     def _check_validation(self, X: Any, y: Any, sample_weight: Any, classes: np.ndarray) -> Labelled | None:
@@ -631,25 +685,22 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
     @isolated()
     def module_(self) -> nn.Module:
         check_is_fitted(self)
-        network = self.backbone_.build()
+        features = self.backbone_.build() if self.feature_stages_ == 1 else self.backbone_.tapped()
+        network = features.network if isinstance(features, Tapped) else features
         if isinstance(self.recipe_, TailRecipe):
             network.load_state_dict(self.net_.module_.cut.network.state_dict(keep_vars=True), assign=True)
-        return _Classifier(network, self.net_.module_.output).eval()
+        return _Classifier(network, self.net_.module_.output, features).eval()
 
     @property
     def history_(self) -> History:
         check_is_fitted(self)
         return self.net_.history
 
-    @property
-    def _n_features_out(self) -> int:
-        return int(self.net_.module_.output.in_features)
-
     def _features(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
-        samples = self._as_samples(X, reset=False)
         if not isinstance(self.recipe_, TailRecipe) or kept_start(self.history_):
-            return self._fitted_extractor(self.backbone_)(samples)
+            return super()._features(X)
+        samples = self._as_samples(X, reset=False)
         cut = self.net_.module_.cut
         if not cut.split:
             trained = self.backbone_.with_network(cut.network, self._trained_digest)
@@ -675,13 +726,21 @@ def _called(argument: str) -> Iterator[None]:
         raise InvalidImageError(error.failures, argument, error.lead) from error.__cause__
 
 
+def _first(features: np.ndarray, groups: tuple[tuple[str, int], ...]) -> np.ndarray:
+    """Return the first groups of features, in an array of their own."""
+    return np.ascontiguousarray(features[:, : sum(size for _, size in groups)])
+
+
 class _Classifier(nn.Module):
     """Backbone and output layer as one module."""
 
-    def __init__(self, backbone: nn.Module, head: nn.Module):
+    def __init__(self, backbone: nn.Module, head: nn.Linear, features: nn.Module):
         super().__init__()
         self.backbone = backbone
         self.head = head
+        # No module of its own: it runs the backbone, whose parameters would have two names.
+        self.__dict__["features"] = features
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.head(self.backbone(images))
+        features = self.__dict__["features"](images)
+        return self.head(features[:, : self.head.in_features])

@@ -81,6 +81,9 @@ training = _together(
     parameter("max_epochs", OrWord(click.INT, _AUTO), "Passes over the images."),
     parameter("lr", OrWord(click.FLOAT, _AUTO), "Learning rate of the output layer."),
     parameter("weight_decay", OrWord(click.FLOAT, _AUTO), "Pull of the weights towards their start."),
+    parameter(
+        "feature_stages", OrWord(click.INT, _AUTO | {"all": "all"}), "How many last stages the output layer sees."
+    ),
     parameter("optimizer", click.Choice(["auto", "sgd", "adamw", "lbfgs"]), "Optimizer."),
     parameter(
         "augmentation",

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from numbers import Integral
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted
 
 from ._backbones import BackboneName, Weights
 from ._base import PretrainedImageBase
 from ._callbacks import fit_task, with_callbacks
 from ._isolation import isolated
 from ._values import plain
-from .exceptions import BackboneError
 
 
 class PretrainedImageEncoder(PretrainedImageBase):
@@ -183,38 +180,3 @@ class PretrainedImageEncoder(PretrainedImageBase):
         draft._groups = extractor.layout.groups_of(draft.feature_stages_)
         draft.engine_ = extractor.engine_name
         return self._commit(draft)
-
-    def _features(self, X: Any) -> np.ndarray:
-        check_is_fitted(self)
-        extractor = replace(self._fitted_extractor(self.backbone_), feature_stages=self.feature_stages_)
-        features = extractor(self._as_samples(X, reset=False))
-        if extractor.layout.groups_of(self.feature_stages_) != self._groups:
-            raise BackboneError(
-                f"backbone={self.backbone_.name!r} has other blocks here than where the encoder was fitted. Fit it "
-                "again, or install the versions of torch, torchvision and timm that it was fitted with."
-            )
-        return features
-
-    @property
-    def _n_features_out(self) -> int:
-        return sum(size for _, size in self._groups)
-
-    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
-        """Return the names of features, which say from which block of the network they are.
-
-        Parameters
-        ----------
-        input_features : None
-            Ignored.
-
-        Returns
-        -------
-        names : ndarray of str
-            `pretrainedimageencoder0`, ... for what enters the network's own output layer, and
-            `pretrainedimageencoder_blocks.4.2_0`, ... for features of a block, here the one that
-            `backbone_.build()` has as `blocks.4.2`.
-        """
-        names = super().get_feature_names_out(input_features)
-        prefix, (_, n_own), *blocks = type(self).__name__.lower(), *self._groups
-        names[n_own:] = [f"{prefix}_{module}_{i}" for module, size in blocks for i in range(size)]
-        return names

@@ -52,7 +52,7 @@ class FeatureExtractor:
         1 or more shows a progress bar.
     n_trainable : int
         How many of the last stages are left out; with 0 the rows are features, else activations.
-    feature_stages : int
+    feature_stages : int, "auto" or "all"
         Of how many of the last stages the features are; see `layout`. What is kept of an image serves all of them.
     view : View or None
         How images are changed.
@@ -68,7 +68,7 @@ class FeatureExtractor:
     cache: Cache = NO_CACHE
     verbose: int = 0
     n_trainable: int = 0
-    feature_stages: int = 1
+    feature_stages: int | str = 1
     view: View | None = None
     engine: str = "auto"
     title: str = "features of images"
@@ -96,7 +96,7 @@ class FeatureExtractor:
         return self._counted(feature_stages, self.layout)
 
     def _counted(self, feature_stages: int | str, layout: StageLayout) -> int:
-        wanted = layout.n_stages if feature_stages == "all" else int(feature_stages)
+        wanted = layout.count(feature_stages)
         if wanted <= layout.n_stages:
             return wanted
         name = f"feature_stages={feature_stages!r}"
@@ -205,6 +205,7 @@ class FeatureExtractor:
             cache.count(len(keys) - n_missing, n_missing - sum(key in problems for key in keys))
             if wanted := [key for key in rows.missing if key in positions]:
                 engine = open_engine(*self._wanted, n_workers)
+                self._keep(engine.facts)  # this process may have known them before it used this cache
                 for key, outcome in Pass(engine, decoder, wanted, cache, fingerprint).run(pool, n_workers):
                     progress.update(len(rows.positions[key]))
                     if isinstance(outcome, str):

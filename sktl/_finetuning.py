@@ -25,11 +25,12 @@ from ._batches import Batch, ImageInputs, Inputs, LabelledInputs, TrainingBatche
 from ._checkpoints import Checkpoint, Keeping, fit_from
 from ._cut import Cut
 from ._gradients import FastGradients
-from ._labels import Targets
+from ._labels import Targets, appearance
 from ._net_params import copied
 from ._nets import OutputLayer, TailRecipe, WeightedNet, as_output_layer, net_arguments, restored
 from ._optimizers import PairedOptimizer, shares
 from ._preprocessing import Preprocessing
+from ._standardization import Standardization
 from ._torch import (
     draws_from_globals,
     generator,
@@ -40,7 +41,7 @@ from ._torch import (
     uses_onednn,
     within_memory,
 )
-from ._training import Standardization, appearance, warn_if_start
+from ._training import warn_if_start
 from ._warnings import warn
 from .exceptions import DeviceMemoryError, DeviceWarning, TrainingError
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from sklearn.model_selection import train_test_split
 
-from ._columns import as_numbers, check_labels, first_shown, shown
+from ._columns import as_numbers, check_complete, check_labels, first_shown, shown
+from ._folds import deal
 from ._warnings import warn
 from .exceptions import InvalidInputError, InvalidParameterError
 
@@ -30,15 +31,19 @@ class Targets:
         Position in `classes`.
     weights : float64 array of shape (n_samples,)
         Sample weight times class weight.
+    groups : int array of shape (n_samples,) or None
+        Samples of one group are not split between training and validation.
     """
 
     classes: np.ndarray
     codes: np.ndarray
     weights: np.ndarray
+    groups: np.ndarray | None = None
 
     def take(self, rows: np.ndarray | slice) -> Targets:
         """Return those of some samples."""
-        return Targets(self.classes, self.codes[rows], self.weights[rows])
+        groups = None if self.groups is None else self.groups[rows]
+        return Targets(self.classes, self.codes[rows], self.weights[rows], groups)
 
     def labels(self) -> np.ndarray:
         """Return the label of each sample."""
@@ -55,13 +60,15 @@ def check_targets(
     class_weight: Mapping[Any, float] | str | None,
     n_samples: int,
     kept: np.ndarray | None = None,
+    groups: Any = None,
 ) -> Targets:
     """Check labels and weights of `n_samples` images; return those of the images kept, or of all.
 
     Raises
     ------
     InvalidInputError
-        If `y` is not one label per image of at least two classes, or `sample_weight` not one finite weight per image.
+        If `y` is not one label per image of at least two classes, `sample_weight` not one finite weight per image, or
+        `groups` not one group per image.
     InvalidParameterError
         If `class_weight` does not fit the classes.
     """
@@ -72,8 +79,9 @@ def check_targets(
             "label for each image."
         )
     weights = check_sample_weight(sample_weight, n_samples)
+    numbers = check_groups(groups, n_samples)
     if kept is not None:
-        labels, weights = labels[kept], weights[kept]
+        labels, weights, numbers = labels[kept], weights[kept], None if numbers is None else numbers[kept]
     classes, codes = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
         raise InvalidInputError(
@@ -90,7 +98,7 @@ def check_targets(
         raise InvalidParameterError(
             f"class_weight={shown(class_weight)} must give weights that are finite, not negative and not all zero."
         )
-    return Targets(classes, codes.astype(np.int64), weights)
+    return Targets(classes, codes.astype(np.int64), weights, numbers)
 
 
 def check_validation_targets(y: Any, sample_weight: Any, classes: np.ndarray, n_samples: int) -> Targets:
@@ -117,8 +125,26 @@ def check_validation_targets(y: Any, sample_weight: Any, classes: np.ndarray, n_
     return Targets(classes, positions, check_sample_weight(sample_weight, n_samples, "X_val"))
 
 
+def check_groups(groups: Any, n_samples: int) -> np.ndarray | None:
+    """Return the number of the group of each sample, None if there are no groups.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is not one group for each image, or one is missing.
+    """
+    if groups is None:
+        return None
+    values = check_complete(groups, "groups")
+    if len(values) != n_samples:
+        raise InvalidInputError(f"groups has {len(values)} entries, but X has {n_samples} images. Pass one for each.")
+    return np.unique(values, return_inverse=True)[1].astype(np.int64)
+
+
 def hold_out(targets: Targets, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the positions of training and validation samples, each class in both in the same proportion.
+
+    Groups stay together, so that with them proportions are like these as far as they allow.
 
     Raises
     ------
@@ -126,9 +152,12 @@ def hold_out(targets: Targets, fraction: float, seed: int) -> tuple[np.ndarray, 
         If there are too few samples for that.
     """
     try:
-        train, held_out = train_test_split(
-            np.arange(len(targets.codes)), test_size=fraction, stratify=targets.codes, random_state=seed
-        )
+        if targets.groups is not None:
+            train, held_out = _hold_out_groups(targets.codes, targets.groups, fraction, seed)
+        else:
+            train, held_out = train_test_split(
+                np.arange(len(targets.codes)), test_size=fraction, stratify=targets.codes, random_state=seed
+            )
     except ValueError as error:
         counts = np.bincount(targets.codes, minlength=len(targets.classes))
         rarest = targets.classes.tolist()[int(counts.argmin())]
@@ -145,6 +174,18 @@ def hold_out(targets: Targets, fraction: float, seed: int) -> tuple[np.ndarray, 
                 "another validation_fraction, or another random_state."
             )
     return np.sort(train), np.sort(held_out)
+
+
+def _hold_out_groups(
+    codes: np.ndarray, groups: np.ndarray, fraction: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    folds = deal(codes, groups, max(2, round(1 / fraction)), seed)
+    if folds.n_folds < 2:
+        raise ValueError("groups has one group only, or as good as one")
+    held_out = folds.of_sample == 0
+    if len(np.unique(codes[~held_out])) < len(np.unique(codes)):
+        raise ValueError("all images of a class are in groups that would be held out")
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
 def check_sample_weight(sample_weight: Any, n_samples: int, of: str = "X") -> np.ndarray:
@@ -203,3 +244,12 @@ def _class_weights(
             f"{first_shown(classes.tolist())}."
         )
     return np.array([float(of_each.get(label, 1.0)) for label in classes.tolist()])
+
+
+def appearance(codes: np.ndarray) -> np.ndarray:
+    """Return for each class its place in the order in which the classes appear.
+
+    Classes are trained in that order, so that other names of the classes change nothing.
+    """
+    _, first_positions = np.unique(codes, return_index=True)
+    return np.argsort(np.argsort(first_positions))

@@ -15,6 +15,7 @@ from torch import nn
 
 from ._augmentation import Change
 from ._callbacks import Steps, task
+from ._descent import LimitedMemoryBFGS
 from ._docstrings import documented
 from ._optimizers import OptimizerName, find_optimizer
 from ._scoring import ScoringNet
@@ -27,6 +28,8 @@ with documented("skorch"):
     from skorch.history import History as History
 
 CPU = torch.device("cpu")
+# Of variances of features towards their mean, in every recipe.
+SHRINKAGE = 1.0
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,7 @@ class Recipe:
     verbose : int
         2 or more prints a line per epoch.
     tol : float
-        "lbfgs" stops when no entry of the gradient is larger; near the square root of float64's precision the loss is
-        too coarse to go on.
+        "lbfgs" stops when what it has left to descend is estimated to be this share of the loss.
     shrinkage : float
         A feature is divided by the root of its variance plus this share of the mean variance of all features.
     patience : int or None
@@ -59,6 +61,8 @@ class Recipe:
         those of the start; None trains for `max_epochs`.
     keeps_best : bool
         Whether the epoch with the lowest loss on a validation set wins; otherwise the loss is only recorded.
+    feature_stages : int
+        How many of the last stages of the network give features.
     """
 
     optimizer: OptimizerName
@@ -70,10 +74,11 @@ class Recipe:
     label_smoothing: float
     dropout: float
     verbose: int
-    tol: float = 1e-6
-    shrinkage: float = 1.0
+    tol: float = 1e-10
+    shrinkage: float = SHRINKAGE
     patience: int | None = None
     keeps_best: bool = True
+    feature_stages: int = 1
 
 
 @dataclass(frozen=True)
@@ -265,6 +270,10 @@ class _Enough(Exception):  # noqa: N818 (it is no error)
     """A callback of scikit-learn's wants no further epoch."""
 
 
+class Converged(Exception):  # noqa: N818 (it is no error)
+    """Further epochs would change nothing."""
+
+
 class WeightedNet(ScoringNet):
     """A skorch net whose loss is weighted, and in which Ctrl-C and a broken loss end the fit with an error.
 
@@ -331,6 +340,8 @@ class WeightedNet(ScoringNet):
                 self.fit_loop(X, y, epochs=n_epochs)
         except _Enough:
             self.stopped = True
+        except Converged:
+            pass
         except KeyboardInterrupt:
             if not any(isinstance(c, EarlyStopping) and c.misses_ >= c.patience for _, c in self.callbacks_):
                 raise
@@ -391,6 +402,8 @@ class WeightedNet(ScoringNet):
         self.train_split = None
         self.device = "cpu"
         self.optimizer_.state.clear()
+        if isinstance(self.optimizer_, LimitedMemoryBFGS):
+            self.optimizer_.forget()
         for _, callback in self.callbacks_:
             if isinstance(callback, EarlyStopping):
                 callback.best_model_weights_ = None

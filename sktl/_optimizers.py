@@ -13,13 +13,14 @@ from torch import nn
 from torch.optim import LBFGS, SGD, AdamW, Optimizer
 
 from ._columns import shown
+from ._descent import LimitedMemoryBFGS
 from .exceptions import InvalidParameterError
 
 OptimizerName: TypeAlias = str | type[Optimizer]
 
 _BY_NAME: dict[str, tuple[type[Optimizer], dict[str, Any]]] = {
     "adamw": (AdamW, {"fused": True}),
-    "lbfgs": (LBFGS, {}),
+    "lbfgs": (LimitedMemoryBFGS, {}),
     "sgd": (SGD, {"momentum": 0.9, "nesterov": True, "fused": True}),
 }
 

@@ -10,13 +10,17 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
 
 from ._augmentation import resolve_augmentation
+from ._choice import PENALTIES, cross_validate
+from ._labels import Targets
 from ._net_params import check_callbacks, check_net_params, check_schedulers
-from ._nets import Recipe, TailRecipe
+from ._nets import SHRINKAGE, Recipe, TailRecipe
 from ._optimizers import OptimizerName, check_optimizer, has_option, option_names, rehearse
 from ._paths import is_utf8, user_path
+from ._taps import StageLayout
 from ._torch import computes_in_bfloat16
 from ._values import plain
 from ._warnings import warn
@@ -52,22 +56,98 @@ _UNUSED_BY_LBFGS = {
 }  # fmt: skip
 
 
-def resolve_recipe(classifier: Any, n_trainable: int, n_samples: int, n_features: int, device: torch.device) -> Recipe:
-    """Return the recipe that the checked parameters of a classifier describe for so many images and features."""
+# Parameters that only a training in steps has, and what they are where they are not set.
+_OF_STEPS = {
+    "lr": "auto", "lr_schedule": "auto", "batch_size": "auto", "max_epochs": "auto", "dropout": 0.0,
+    "early_stopping": False,
+}  # fmt: skip
+
+
+def resolve_recipe(
+    classifier: Any,
+    n_trainable: int,
+    n_samples: int,
+    n_features: int,
+    device: torch.device,
+    chosen: tuple[int, float] | None = None,
+) -> Recipe:
+    """Return the recipe that the checked parameters of a classifier describe.
+
+    Parameters
+    ----------
+    classifier : PretrainedImageClassifier
+    n_trainable, n_samples, n_features : int
+        How many stages are trained, on how many images, and how many features the output layer has.
+    device : torch.device
+    chosen : (int, float) or None
+        The number of stages that give features, and the penalty, that cross-validation chose.
+    """
     estimator = SimpleNamespace(**{name: plain(value) for name, value in vars(classifier).items()})
-    head = _head_recipe(estimator, n_samples, n_features)
+    head = _head_recipe(estimator, n_samples, n_features, chosen)
     return _tail_recipe(estimator, head, n_trainable, n_samples, device) if n_trainable else head
 
 
-def _head_recipe(estimator: Any, n_samples: int, n_features: int) -> Recipe:
+def choose(
+    classifier: Any, features: np.ndarray, targets: Targets, layout: StageLayout, seed: int, n_workers: int
+) -> tuple[int, float, dict[str, np.ndarray]]:
+    """Return how many stages give features, the penalty of the output layer, and what the choice was among.
+
+    Parameters
+    ----------
+    classifier : PretrainedImageClassifier
+        With checked parameters.
+    features : float32 array of shape (n_samples, n_features)
+        Of the most stages that there is a choice of.
+    targets : Targets
+    layout : StageLayout
+    seed : int
+        Of the folds.
+    n_workers : int
+        Threads; results do not depend on it.
+
+    Returns
+    -------
+    n_stages, penalty : int, float
+    selection : dict of arrays
+        Empty if there was no choice.
+    """
+    estimator = SimpleNamespace(**{name: plain(value) for name, value in vars(classifier).items()})
+    stages, penalties = _candidates(estimator, layout)
+    if len(stages) * len(penalties) == 1:
+        return stages[0], penalties[0], {}
+    sizes = {n: [size for _, size in layout.groups_of(n)] for n in stages}
+    found = cross_validate(features, sizes, penalties, targets, SHRINKAGE, estimator.label_smoothing, seed, n_workers)
+    best = found.best()
+    if best is None:  # no class has two images, or groups
+        return stages[0], penalties[0] if len(penalties) == 1 else _HEAD["sgd"]["weight_decay"], found.table()
+    return int(found.feature_stages[best]), float(found.penalties[best]), found.table()
+
+
+def _candidates(estimator: Any, layout: StageLayout) -> tuple[list[int], tuple[float, ...]]:
+    """Return the numbers of stages, and the penalties, among which cross-validation chooses.
+
+    An optimizer that decays weights by itself has no penalty: with it, only the stages are chosen.
+    """
+    stages = [layout.count(estimator.feature_stages)]
+    if estimator.feature_stages == "auto":
+        stages = sorted({1, *stages})
+    if _kind(_optimizers(estimator)[0]) == "adamw":
+        return stages, PENALTIES if len(stages) > 1 else (math.nan,)
+    return stages, PENALTIES if estimator.weight_decay == "auto" else (float(estimator.weight_decay),)
+
+
+def _head_recipe(estimator: Any, n_samples: int, n_features: int, chosen: tuple[int, float] | None) -> Recipe:
     """Return the recipe of the output layer alone."""
     optimizer, _ = _optimizers(estimator)
     defaults = _HEAD[_kind(optimizer)]
+    stages, penalty = chosen or (1, defaults["weight_decay"])
+    if _kind(optimizer) == "adamw":
+        penalty = defaults["weight_decay"]
     lr = defaults["lr"] if optimizer == "lbfgs" else defaults["lr"] * min(1.0, _FEATURES_OF_LR / n_features)
     return Recipe(
         optimizer=optimizer,
         lr=_value(estimator, "lr", lr),
-        weight_decay=_value(estimator, "weight_decay", defaults["weight_decay"]),
+        weight_decay=_value(estimator, "weight_decay", penalty),
         max_epochs=_value(estimator, "max_epochs", defaults["max_epochs"]),
         batch_size=_value(estimator, "batch_size", _head_batch_size(optimizer, n_samples)),
         lr_schedule=_value(estimator, "lr_schedule", defaults["lr_schedule"]),
@@ -75,6 +155,7 @@ def _head_recipe(estimator: Any, n_samples: int, n_features: int) -> Recipe:
         dropout=estimator.dropout,
         verbose=int(estimator.verbose),
         patience=_patience(estimator, defaults["lr_schedule"]) if estimator.early_stopping else None,
+        feature_stages=stages,
     )
 
 
@@ -148,7 +229,12 @@ def _optimizers(estimator: Any) -> tuple[OptimizerName, OptimizerName]:
     """Return the optimizers of the output layer and of the stages."""
     if not isinstance(estimator.optimizer, str) or estimator.optimizer != "auto":
         return estimator.optimizer, estimator.optimizer
-    return "sgd", "sgd" if estimator.weights is None or estimator.trainable_stages == 0 else "adamw"
+    if estimator.trainable_stages == 0:
+        in_steps = any(getattr(estimator, name) != unset for name, unset in _OF_STEPS.items()) or any(
+            key.startswith("optimizer__") for key in estimator.net_params or {}
+        )
+        return ("sgd", "sgd") if in_steps else ("lbfgs", "lbfgs")
+    return "sgd", "sgd" if estimator.weights is None else "adamw"
 
 
 def _check_optimizer_options(estimator: Any) -> None:
@@ -225,6 +311,11 @@ def check_combinations(estimator: Any) -> None:
         )
     if estimator.checkpoint is not None:
         _check_resumable(estimator)
+    if estimator.trainable_stages != 0 and estimator.feature_stages not in ("auto", 1):
+        raise InvalidParameterError(
+            f"feature_stages={estimator.feature_stages!r} is for trainable_stages=0: with stages to train, the output "
+            'layer sees features of the last one alone. Leave feature_stages="auto".'
+        )
     check_net_params(estimator.net_params)
     optimizer = estimator.optimizer
     check_optimizer(optimizer)

@@ -67,6 +67,9 @@ class SaliencyDisplay:
     of four small ones that were trained from scratch, the last block held it at the object in two. With `layer`, such
     as `"blocks.0.norm1"` of timm's, a map of an earlier block lies nearer to the image.
 
+    If the output layer sees features of several stages (`feature_stages_`), the map shows what the last of them
+    contributes; what the blocks before it contribute is not in it.
+
     It says where the network found something, no finer than its places, and neither what that is nor whether it should
     count. As a plausible map may come from the edges in an image alone [3]_, compare it with that of another class, or
     of an estimator with ``weights=None``.

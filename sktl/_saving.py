@@ -60,8 +60,7 @@ def to_document(estimator: Any, include_backbone: bool) -> tuple[dict[str, Any],
         document["classifier"] = _encode_classifier(estimator)
         if isinstance(estimator.recipe_, TailRecipe):
             network = estimator.net_.module_.cut.network
-    else:
-        document["features"] = {"stages": estimator.feature_stages_, "groups": estimator._groups}
+    document["features"] = {"stages": estimator.feature_stages_, "groups": estimator._groups}
     before, after = pretrained.state_dict(), network.state_dict()
     kept = [name for name in after if include_backbone or not torch.equal(before[name], after[name])]
     tensors |= {NETWORK + name: after[name] for name in kept}
@@ -127,7 +126,12 @@ def _encode_classifier(estimator: Any) -> dict[str, Any]:
         "history": [encode(row, "history_") for row in rows],
         "n_iter": int(estimator.n_iter_),
         "invalid_images": [encode(failure, "invalid_images_") for failure in estimator.invalid_images_],
+        "selection": {key: encode(column.tolist(), key) for key, column in _selection(estimator).items()},
     }
+
+
+def _selection(estimator: Any) -> dict[str, np.ndarray]:
+    return getattr(estimator, "selection_", {})
 
 
 def _probe(network: torch.nn.Module, preprocessing: Preprocessing) -> torch.Tensor:
@@ -161,7 +165,8 @@ def restore(estimator: Any, file: ModelFile) -> None:
     shapes = backbone.shapes() if complete else state_shapes(backbone.build())
     expected = {NETWORK + name: shapes[name] for name in (shapes if complete else file.names(NETWORK))}
     expected[_PROBE] = (file.shape(_PROBE), torch.float32)
-    _, n_features = file.shape(_PROBE)
+    _restore_features(estimator, document.get("features"), file.shape(_PROBE)[1])
+    n_features = sum(size for _, size in estimator._groups)
     if "classifier" in document:
         n_classes = len(document["classifier"]["classes"])
         expected |= {_WEIGHT: ((n_classes, n_features), torch.float64), _BIAS: ((n_classes,), torch.float64)}
@@ -181,8 +186,6 @@ def restore(estimator: Any, file: ModelFile) -> None:
     _restore_flattened(estimator, document["flattened"])
     if "classifier" in document:
         _restore_classifier(estimator, document["classifier"], network, tensors)
-    else:
-        _restore_features(estimator, document.get("features"), n_features)
 
 
 def _decode_preprocessing(described: Any) -> Preprocessing:
@@ -239,14 +242,14 @@ def _restore_flattened(estimator: Any, flattened: Mapping[str, Any]) -> None:
         estimator.feature_names_in_ = np.array(flattened["names"], dtype=object)
 
 
-def _restore_features(encoder: Any, described: Mapping[str, Any] | None, n_features: int) -> None:
-    """Restore what features an encoder gives; files of versions that knew one stage do not say it."""
+def _restore_features(estimator: Any, described: Mapping[str, Any] | None, n_features: int) -> None:
+    """Restore which features an estimator uses; files of versions that knew one stage do not say it."""
     stages, groups = (1, [("", n_features)]) if described is None else (described["stages"], described["groups"])
     if type(stages) is not int or stages < 1 or not all(_is_group(*group) for group in groups):
         raise DocumentError("its features are not described by stages and groups")
     if groups[0][1] != n_features:
         raise DocumentError("its features are not those of its network")
-    encoder.feature_stages_, encoder._groups = stages, tuple((module, size) for module, size in groups)
+    estimator.feature_stages_, estimator._groups = stages, tuple((module, size) for module, size in groups)
 
 
 def _is_group(module: Any, size: Any) -> bool:
@@ -272,6 +275,8 @@ def _restore_classifier(
     estimator.classes_ = _decode_classes(described)
     estimator.class_count_ = _decode_class_count(described)
     estimator.invalid_images_ = tuple(decode(failure) for failure in described["invalid_images"])
+    if selection := described.get("selection"):
+        estimator.selection_ = {str(key): np.array(decode(column)) for key, column in selection.items()}
 
 
 def _decode_classes(described: Mapping[str, Any]) -> np.ndarray:

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import torch
 from scipy.special import softmax
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import check_cv, cross_val_score
 
@@ -29,7 +29,8 @@ from ._isolation import isolated
 from ._labels import Targets, check_targets
 from ._logme import log_evidence
 from ._ranking import OK, BackboneRanking, RankedBackbone
-from ._recipes import resolve_recipe
+from ._recipes import choose, resolve_recipe
+from ._taps import StageLayout
 from ._torch import n_threads, resolve_device
 from ._training import output_logits, random_layer, train_head
 from ._trunk import chunk_size
@@ -60,32 +61,40 @@ _MEGA = 1e6
 class _OutputLayer(ClassifierMixin, BaseEstimator):
     """The output layer of a `PretrainedImageClassifier` with all its defaults, on features instead of images."""
 
-    def __init__(self, seed: int = 0):
-        self.seed = seed
+    def __init__(self, layout: StageLayout, seeds: tuple[int, int] = (0, 0), n_workers: int = 1):
+        self.layout = layout
+        self.seeds = seeds
+        self.n_workers = n_workers
 
     def fit(self, X: np.ndarray, y: np.ndarray) -> _OutputLayer:
         classes, codes = np.unique(y, return_inverse=True)  # checked labels: of a fold nothing is worth a warning
-        targets = Targets(classes, codes, np.ones(len(y)))
-        recipe = resolve_recipe(PretrainedImageClassifier(), 0, len(X), X.shape[1], torch.device("cpu"))
-        net, _ = train_head(X, targets, recipe, self.seed)
+        targets, classifier = Targets(classes, codes, np.ones(len(y))), PretrainedImageClassifier()
+        n_stages, penalty, _ = choose(classifier, X, targets, self.layout, self.seeds[1], self.n_workers)
+        sizes = [size for _, size in self.layout.groups_of(n_stages)]
+        seen = np.ascontiguousarray(X[:, : sum(sizes)])
+        recipe = resolve_recipe(classifier, 0, len(seen), seen.shape[1], torch.device("cpu"), (n_stages, penalty))
+        net, _ = train_head(seen, targets, recipe, self.seeds[0], block_sizes=sizes)
         self.classes_, self.layer_ = targets.classes, net.module_.output
         return self
 
     def guessing(self, X: np.ndarray, y: np.ndarray) -> _OutputLayer:
         """Return itself with random weights, for the classes of `y`."""
         self.classes_ = np.unique(y)
-        self.layer_ = random_layer(X.shape[1], len(self.classes_), self.seed)
+        self.layer_ = random_layer(X.shape[1], len(self.classes_), self.seeds[0])
         return self
 
     def decision_function(self, X: np.ndarray) -> np.ndarray:
-        logits = output_logits(self.layer_, X)
+        logits = self._logits(X)
         return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
-        return softmax(output_logits(self.layer_, X), axis=1)
+        return softmax(self._logits(X), axis=1)
 
     def predict(self, X: np.ndarray) -> np.ndarray:
-        return self.classes_[output_logits(self.layer_, X).argmax(axis=1)]
+        return self.classes_[self._logits(X).argmax(axis=1)]
+
+    def _logits(self, X: np.ndarray) -> np.ndarray:
+        return output_logits(self.layer_, X[:, : self.layer_.in_features])
 
 
 @dataclass(frozen=True)
@@ -120,26 +129,27 @@ class _Trial:
             extractor = self.template._extractor(backbone, self.device, self.template.engine)
             height, width = backbone.preprocessing.crop
             title = f"{row.backbone} ({row.weights}, {height}x{width})"  # entries may differ by one of these alone
-            features, seconds = _timed(replace(extractor, title=title), self.samples)
-            scores = self._scores(features)
+            features, seconds = _timed(replace(extractor, title=title, feature_stages="auto"), self.samples)
+            scores = self._scores(features, extractor.layout)
+            own = features[:, : extractor.layout.length(1)]
         except (BackboneError, DeviceMemoryError, EngineError, TrainingError, WeightsError) as error:
             return replace(row, status=str(error))
         return replace(
             row,
             mean_score=float(scores.mean()),
             std_score=float(scores.std()),
-            logme=log_evidence(features, self.targets.codes),
+            logme=log_evidence(own, self.targets.codes),
             seconds_per_image=seconds,
             million_parameters=size / _MEGA,
             megabytes=n_bytes / _MEGA,
-            n_features=features.shape[1],
+            n_features=own.shape[1],
             status=OK,
         )
 
-    def _scores(self, features: np.ndarray) -> np.ndarray:
-        _, seed, *_ = self.template._seeds(4)  # that of the classifier's output layer
+    def _scores(self, features: np.ndarray, layout: StageLayout) -> np.ndarray:
+        _, head_seed, _, _, choice_seed = self.template._seeds(5)  # those of a classifier
         labels = self.targets.classes[self.targets.codes]
-        layer = _OutputLayer(seed)
+        layer = _OutputLayer(layout, (head_seed, choice_seed), n_threads(self.template.n_jobs))
         return cross_val_score(layer, features, labels, scoring=self.scorer, cv=self.splits, error_score="raise")
 
 
@@ -344,13 +354,14 @@ def _check_scoring(
     noise = np.random.default_rng(0).random((len(labels), 2), dtype=np.float32)
     fold = "this y"
     try:
-        scorer = check_scoring(_OutputLayer(), scoring)
+        layer = _OutputLayer(StageLayout.of_output(noise.shape[1]))
+        scorer = check_scoring(layer, scoring)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of noise, nothing is worth a warning
             scores = []
             for number, (train, test) in enumerate(splits):
                 fold = f"this y in fold {number}"
-                scores.append(scorer(_OutputLayer().guessing(noise, labels[train]), noise[test], labels[test]))
+                scores.append(scorer(clone(layer).guessing(noise, labels[train]), noise[test], labels[test]))
     except Exception as error:  # a callable may raise anything
         raise InvalidParameterError(
             f"scoring={shown(scoring)} is not possible with {fold}: {shortened(str(error), 500)}"

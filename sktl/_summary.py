@@ -60,21 +60,25 @@ def facts_of(estimator: Any) -> Iterator[Fact]:
     yield Fact("Weights", _name(os.path.basename(backbone.weights)), "backbone_.weights")
     yield Fact("What it sees", f"{height} x {width} pixels", "backbone_.preprocessing")
     yield Fact("Where it ran", f"{estimator.device_}, by {estimator.engine_}", "device_, engine_")
+    yield Fact("Features", _features(estimator), "feature_stages_")
     if hasattr(estimator, "classes_"):
         yield from _facts_of_training(estimator)
-    else:
-        yield Fact("Features", _features(estimator), "feature_stages_, get_feature_names_out()")
 
 
-def _features(encoder: Any) -> str:
-    n_stages, n_blocks = encoder.feature_stages_, len(encoder._groups) - 1
+def _features(estimator: Any) -> str:
+    n_stages, n_blocks = estimator.feature_stages_, len(estimator._groups) - 1
     of_blocks = f", of the output and of {n_blocks} blocks in {n_stages} stages" if n_stages > 1 else ""
-    return f"{encoder._n_features_out}{of_blocks}"
+    return f"{estimator._n_features_out}{of_blocks}"
 
 
 def _facts_of_training(classifier: Any) -> Iterator[Fact]:
     left_out = len(classifier.invalid_images_)
     yield Fact("Trained", _trained(classifier), "recipe_")
+    penalty = f"{classifier.recipe_.weight_decay:g}"
+    if hasattr(classifier, "selection_"):
+        yield Fact("Penalty", f"{penalty}, chosen by cross-validation", "recipe_, selection_")
+    else:
+        yield Fact("Penalty", penalty, "recipe_")
     yield Fact("Classes", _classes(classifier), "classes_, class_count_")
     yield Fact("Images", str(classifier.class_count_.sum()), "class_count_")
     if left_out:

@@ -24,6 +24,8 @@ from ._stages import Anatomy, Boundary, Stage, channels_last, is_numbered, numbe
 from ._torch import place
 
 _MOST_BLOCKS = 6  # of one stage
+# What "auto" comes to at most: more stages hardly ever give more than two (docs/defaults.md).
+_AUTO_STAGES = 2
 _LEAST_WEIGHTS = 2  # of a block inside another one: a single layer is none
 # Of outputs with taps and without, as a share of the largest.
 _TOLERANCE = 1e-4
@@ -60,6 +62,12 @@ class StageLayout:
     def length(self, feature_stages: int) -> int:
         """Return the length of a row."""
         return self.sizes[feature_stages - 1]
+
+    def count(self, feature_stages: int | str) -> int:
+        """Return how many stages a parameter asks for, which may be more than there are."""
+        if feature_stages == "all":
+            return self.n_stages
+        return min(_AUTO_STAGES, self.n_stages) if feature_stages == "auto" else int(feature_stages)
 
     def groups_of(self, feature_stages: int) -> tuple[tuple[str, int], ...]:
         """Return the groups of a row."""

@@ -1,15 +1,14 @@
 """Train the output layer on features.
 
-Features are standardised with the weights of the samples, their variances shrunk towards the mean of all; the layer is
-trained in float64 on the result, and the affine map is folded into the layer afterwards, so that it applies to features
-as the backbone gives them.
+Features are standardised with the weights of the samples, their variances shrunk towards the mean of all in their
+block; the layer is trained on the result, and the affine map is folded into the layer afterwards, so that it applies to
+features as the backbone gives them.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,10 +17,12 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
 from ._checkpoints import Checkpoint, Keeping, fit_from
-from ._labels import Targets
+from ._descent import LimitedMemoryBFGS
+from ._labels import Targets, appearance
 from ._net_params import copied
-from ._nets import OutputLayer, Recipe, WeightedNet, count_epochs, kept_start, net_arguments, restored
+from ._nets import Converged, OutputLayer, Recipe, WeightedNet, count_epochs, kept_start, net_arguments, restored
 from ._scoring import LabelledDataset
+from ._standardization import Standardization, row_blocks
 from ._torch import generator, single_threaded
 from ._warnings import warn
 
@@ -29,12 +30,16 @@ _INITIAL_SCALE = 0.01
 # Standardised features are kept up to this many bytes, and made anew for each batch beyond.
 _MAX_KEPT = 64 * 2**20
 _PIECE = 64
+# With more numbers than this, "lbfgs" computes in float32, in half the time. It stops earlier: what is left changes
+# probabilities by a few hundredths at most.
+_MOST_IN_FLOAT64 = 2**19
+_TOLERANCE_IN_FLOAT32 = 1e-5
 _INITIAL, _ORDER, _DROPPED = range(3)
 
 
-def random_layer(n_features: int, n_classes: int, seed: int) -> OutputLayer:
-    """Return an output layer of small random numbers, in float64."""
-    layer = nn.utils.skip_init(OutputLayer, n_features, n_classes, dtype=torch.float64)
+def random_layer(n_features: int, n_classes: int, seed: int, dtype: torch.dtype = torch.float64) -> OutputLayer:
+    """Return an output layer of small random numbers."""
+    layer = nn.utils.skip_init(OutputLayer, n_features, n_classes, dtype=dtype)
     # Small: what the start adds in directions that the samples do not span is never trained away.
     bound = _INITIAL_SCALE / math.sqrt(n_features)
     draw = generator(seed, _INITIAL)
@@ -47,12 +52,12 @@ def random_layer(n_features: int, n_classes: int, seed: int) -> OutputLayer:
 class _Head(nn.Module):
     """Dropout and output layer as they are trained, their random numbers drawn from a seed."""
 
-    def __init__(self, n_features: int, n_classes: int, dropout: float, seed: int):
+    def __init__(self, n_features: int, n_classes: int, dropout: float, seed: int, dtype: torch.dtype):
         super().__init__()
         self.dropout = dropout
         self.seed = seed
         self.n_draws = 0
-        self.output = random_layer(n_features, n_classes, seed)
+        self.output = random_layer(n_features, n_classes, seed, dtype)
 
     def drop(self, features: torch.Tensor) -> torch.Tensor:
         """Return features with some set to 0 at random, in train mode."""
@@ -67,49 +72,6 @@ class _Head(nn.Module):
         return self.output(self.drop(features))
 
 
-@dataclass(frozen=True)
-class Standardization:
-    """The affine map that gives features mean 0 and similar scales.
-
-    Parameters
-    ----------
-    mean, scale : float64 tensor of shape (n_features,)
-    """
-
-    mean: torch.Tensor
-    scale: torch.Tensor
-
-    @classmethod
-    def of(cls, features: np.ndarray, weights: np.ndarray, shrinkage: float) -> Standardization:
-        """Return that of weighted samples; a scale is the root of the variance plus a share of the mean variance."""
-        shares = weights / weights.sum()
-        # Two passes over blocks of rows keep the memory of a float64 copy small; NumPy's own sums, not those of a BLAS,
-        # keep the bits independent of the number of cores.
-        mean, variance = np.zeros(features.shape[1]), np.zeros(features.shape[1])
-        for rows in _blocks(len(features)):
-            mean += np.einsum("n,nd->d", shares[rows], features[rows].astype(np.float64))
-        for rows in _blocks(len(features)):
-            variance += np.einsum("n,nd->d", shares[rows], (features[rows] - mean) ** 2)
-        # Few images hardly vary in features that other images vary in: without a floor those would decide everything.
-        scale = np.sqrt(variance + shrinkage * variance.mean())
-        constant = scale <= 10 * np.finfo(np.float32).eps * np.abs(mean)
-        return cls(torch.from_numpy(mean), torch.from_numpy(np.where(constant, 1.0, scale)))
-
-    @classmethod
-    def identity(cls, n_features: int) -> Standardization:
-        """Return the map that changes nothing."""
-        return cls(torch.zeros(n_features, dtype=torch.float64), torch.ones(n_features, dtype=torch.float64))
-
-    def fold(self, weight: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return a layer for raw features that does what the given one does for standardised ones."""
-        raw = weight / self.scale
-        return raw, bias - (raw * self.mean).sum(dim=1)
-
-    def unfold(self, weight: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return a layer for standardised features that does what the given one does for raw ones."""
-        return weight * self.scale, bias + (weight * self.mean).sum(dim=1)
-
-
 class _StandardizedFeatures(LabelledDataset):
     """Features of samples as they are standardised, their class codes and weights."""
 
@@ -120,18 +82,20 @@ class _StandardizedFeatures(LabelledDataset):
         weights: np.ndarray,
         standardization: Standardization,
         labels: np.ndarray | None = None,
+        dtype: torch.dtype = torch.float64,
     ):
         super().__init__(codes, weights, labels)
         self.features = torch.from_numpy(features)
         self.standardization = standardization
-        kept = self.features.numel() * torch.float64.itemsize <= _MAX_KEPT
+        self.dtype = dtype
+        kept = self.features.numel() * dtype.itemsize <= _MAX_KEPT
         self.standardized = self._standardize(torch.arange(len(features))) if kept else None
 
     def inputs_of(self, i: int) -> torch.Tensor:
         return self.batch(torch.tensor([i % len(self)]))[0][0]
 
     def all_rows(self) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
-        """Return the standardised features in float64, and the codes and weights."""
+        """Return the standardised features, and the codes and weights."""
         if self.standardized is None:
             return self.batch(torch.arange(len(self)))
         return self.standardized, (self.codes, self.weights)
@@ -143,16 +107,12 @@ class _StandardizedFeatures(LabelledDataset):
         return features, (self.codes.index_select(0, rows), self.weights.index_select(0, rows))
 
     def _standardize(self, rows: torch.Tensor) -> torch.Tensor:
-        standardized = torch.empty(len(rows), self.features.shape[1], dtype=torch.float64)
+        standardized = torch.empty(len(rows), self.features.shape[1], dtype=self.dtype)
         # A piece stays in the processor's cache; copies of a large batch would spend their time mapping memory.
         for piece, its_rows in zip(standardized.split(_PIECE), rows.split(_PIECE), strict=True):
-            piece.copy_(self.features.index_select(0, its_rows))
-            piece.sub_(self.standardization.mean).div_(self.standardization.scale)
+            raw = self.features.index_select(0, its_rows)
+            piece.copy_((raw - self.standardization.mean).div_(self.standardization.scale))
         return standardized
-
-
-def _blocks(n_rows: int, size: int = 1024) -> Iterator[slice]:
-    return (slice(start, start + size) for start in range(0, n_rows, size))
 
 
 class _Batches:
@@ -204,24 +164,20 @@ class _HeadNet(WeightedNet):
                 parameter.grad = gradient if parameter.requires_grad else None  # callbacks may freeze either
         return {"loss": loss, "y_pred": logits}
 
+    def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
+        if getattr(self.optimizer_, "converged", False):
+            raise Converged
+        super().on_epoch_begin(net, **kwargs)
+
 
 def loss_slopes(logits: torch.Tensor, codes: torch.Tensor, weights: torch.Tensor, smoothing: float) -> torch.Tensor:
     """Return the derivatives of the weighted sum of cross-entropies with smoothed labels by the logits."""
-    weights = weights.unsqueeze(1)
+    weights = weights.to(logits.dtype).unsqueeze(1)
     slopes = logits.softmax(dim=1)
     if smoothing:
         slopes -= smoothing / logits.shape[1]
     slopes *= weights
     return slopes.scatter_add_(1, codes.unsqueeze(1), weights * (smoothing - 1))
-
-
-def appearance(codes: np.ndarray) -> np.ndarray:
-    """Return for each class its place in the order in which the classes appear.
-
-    Classes are trained in that order, so that other names of the classes change nothing.
-    """
-    _, first_positions = np.unique(codes, return_index=True)
-    return np.argsort(np.argsort(first_positions))
 
 
 def train_head(
@@ -232,6 +188,7 @@ def train_head(
     net_params: dict[str, Any] | None = None,
     validation: tuple[np.ndarray, Targets] | None = None,
     checkpoint: Checkpoint | None = None,
+    block_sizes: Sequence[int] | None = None,
 ) -> tuple[WeightedNet, int]:
     """Train an output layer.
 
@@ -250,13 +207,15 @@ def train_head(
         lowest loss on them wins, the start being epoch 0.
     checkpoint : Checkpoint or None
         Where the state of training is kept after each epoch, and where it goes on from; not with "lbfgs".
+    block_sizes : sequence of int or None
+        How many features each block has; None is one block.
 
     Returns
     -------
     net : WeightedNet
         `net.module_.output` maps features to one logit per class.
     n_iter : int
-        Epochs, of "lbfgs" iterations.
+        Epochs, which are iterations of "lbfgs".
 
     Raises
     ------
@@ -264,22 +223,28 @@ def train_head(
         If the loss is no longer finite.
     """
     rank = appearance(targets.codes)
-    standardization = Standardization.of(features, targets.weights, recipe.shrinkage)
-    dataset = _StandardizedFeatures(features, rank[targets.codes], targets.weights, standardization, targets.labels())
+    standardization = Standardization.of(features, targets.weights, recipe.shrinkage, block_sizes)
+    coarse = recipe.optimizer == "lbfgs" and features.size > _MOST_IN_FLOAT64
+    dtype = torch.float32 if coarse else torch.float64
+    labels = targets.labels()
+    dataset = _StandardizedFeatures(features, rank[targets.codes], targets.weights, standardization, labels, dtype)
     held_out = None
     if validation is not None:
         others, their = validation
         weights = their.relative_weights()
-        held_out = _StandardizedFeatures(others, rank[their.codes], weights, standardization, their.labels())
+        labels = their.labels()
+        held_out = _StandardizedFeatures(others, rank[their.codes], weights, standardization, labels, dtype)
     with single_threaded():
         checkpoint = None if recipe.optimizer == "lbfgs" else checkpoint
         net = _make_net(dataset, held_out, len(rank), recipe, seed, copied(net_params), checkpoint)
         net.number(targets.classes, rank)
         fit_from(net, dataset, checkpoint)
         warn_if_start(net)
-        n_iter = _count_iterations(net) if recipe.optimizer == "lbfgs" else count_epochs(net.history)
+        n_iter = count_epochs(net.history)
+        if recipe.optimizer == "lbfgs":
+            _warn_unless_converged(net, n_iter)
         net.forget()
-        layer = net.module_.output
+        layer = net.module_.output.to(torch.float64)
         with torch.no_grad():
             weight, bias = standardization.fold(
                 layer.weight[torch.from_numpy(rank)], layer.bias[torch.from_numpy(rank)]
@@ -293,7 +258,7 @@ def output_logits(layer: OutputLayer, features: np.ndarray) -> np.ndarray:
     """Return what an output layer makes of features, float64 of shape (n_samples, n_classes), each row alone."""
     weight, bias = (p.detach().numpy(force=True) for p in (layer.weight, layer.bias))
     logits = np.empty((len(features), len(bias)))
-    for rows in _blocks(len(features)):
+    for rows in row_blocks(len(features)):
         # Not a matrix product: the bits of a BLAS row depend on how many rows there are.
         logits[rows] = np.einsum("nd,kd->nk", features[rows].astype(np.float64), weight) + bias
     return logits
@@ -311,16 +276,12 @@ def warn_if_start(net: WeightedNet) -> None:
         )
 
 
-def _count_iterations(net: WeightedNet) -> int:
-    """Return the iterations of lbfgs, warning if there were too few."""
-    state, limits = net.optimizer_.state[net.module_.output.weight], net.optimizer_.param_groups[0]
-    n_iter: int = state["n_iter"]
-    if n_iter >= limits["max_iter"] or state["func_evals"] >= limits["max_eval"]:
+def _warn_unless_converged(net: WeightedNet, n_iter: int) -> None:
+    if not net.optimizer_.converged and n_iter >= net.max_epochs:  # else a callback ended it
         warn(
-            f"lbfgs did not converge in {n_iter} iterations. Raise max_epochs={limits['max_iter']}, or weight_decay.",
+            f"lbfgs did not converge in {n_iter} iterations. Raise max_epochs={net.max_epochs}, or weight_decay.",
             ConvergenceWarning,
         )
-    return n_iter
 
 
 def _make_net(
@@ -334,11 +295,10 @@ def _make_net(
 ) -> WeightedNet:
     arguments = net_arguments(recipe, len(dataset), float(dataset.weights.mean()), held_out, net_params)
     if recipe.optimizer == "lbfgs":
+        tolerance = recipe.tol if dataset.dtype == torch.float64 else max(recipe.tol, _TOLERANCE_IN_FLOAT32)
         arguments = {key: value for key, value in arguments.items() if not key.startswith("optimizer")}
-        arguments |= {"max_epochs": 1, "lr": 1.0, "l2": recipe.weight_decay, "optimizer": torch.optim.LBFGS}
-        arguments |= {"optimizer__max_iter": recipe.max_epochs, "optimizer__max_eval": 4 * recipe.max_epochs}
-        arguments |= {"optimizer__tolerance_grad": recipe.tol, "optimizer__tolerance_change": 0.0}
-        arguments |= {"optimizer__line_search_fn": "strong_wolfe", "optimizer__history_size": 20}
+        arguments |= {"lr": 1.0, "l2": recipe.weight_decay, "optimizer": LimitedMemoryBFGS}
+        arguments |= {"optimizer__tolerance": tolerance}
     else:
         arguments["optimizer__param_groups"] = [("*bias", {"weight_decay": 0.0})]
     arguments["callbacks"] += net_params.pop("callbacks", None) or []
@@ -349,6 +309,7 @@ def _make_net(
         module__n_classes=n_classes,
         module__dropout=recipe.dropout,
         module__seed=seed,
+        module__dtype=dataset.dtype,
         iterator_train=_Batches,
         iterator_train__seed=seed,
         iterator_valid=_Batches,
@@ -361,7 +322,14 @@ def restored_head(weight: torch.Tensor, bias: torch.Tensor, recipe: Recipe) -> W
     """Return a net such as `train_head` returns, of an output layer that was trained before."""
     sizes = {"module__n_features": weight.shape[1], "module__n_classes": len(weight)}
     net = restored(
-        _HeadNet(_Head, module__dropout=recipe.dropout, module__seed=0, criterion=nn.CrossEntropyLoss, **sizes)
+        _HeadNet(
+            _Head,
+            module__dropout=recipe.dropout,
+            module__seed=0,
+            module__dtype=torch.float64,
+            criterion=nn.CrossEntropyLoss,
+            **sizes,
+        )
     )
     with torch.no_grad():
         net.module_.output.weight.copy_(weight)

@@ -29,8 +29,9 @@ from ._labels import Targets
 from ._nets import History, OutputLayer, Recipe, TailRecipe, WeightedNet, as_output_layer, count_epochs, quiet
 from ._optimizers import has_option
 from ._paths import user_path
+from ._standardization import Standardization
 from ._torch import n_threads, single_threaded_pool
-from ._training import Standardization, random_layer, train_head
+from ._training import random_layer, train_head
 from ._values import encode
 from ._version import library_versions
 

@@ -153,7 +153,7 @@ def test_a_store_used_before_and_after_forking(tmp_path, method):
     before = check(store)
 
     def child():
-        assert check(store) == before
+        assert check(store) >= before  # the parent may be writing
         for _ in range(20):
             use(store, random.Random(2))
         store.close()

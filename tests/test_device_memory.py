@@ -80,7 +80,8 @@ def test_the_pass_starts_again_with_smaller_chunks_and_says_so_once(monkeypatch,
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     size = next(64 >> i for i in range(7) if 64 >> i <= images)
     assert room.sizes[-1] == size
-    sizes = [n for n in room.sizes if n > 2 or size == 1]  # a network is looked at with one or two images first
+    # A network is looked at with one image, and its taps with two, before the pass.
+    sizes = [n for n in room.sizes if n > 2 or size == 1]
     assert sorted(set(sizes)) == sorted({64 >> i for i in range(7) if 64 >> i >= size})
     assert fingerprint != with_room
     assert len(messages) == 1

@@ -150,7 +150,9 @@ def test_a_network_with_other_blocks_than_where_the_encoder_was_fitted_is_an_err
     encoder = PretrainedImageEncoder(**SMALL, feature_stages=2).fit(X)
     groups = [*map(list, encoder._groups[:-1]), ["blocks.99", encoder._groups[-1][1]]]
     loaded = sktl.load(saved(encoder, features={"stages": 2, "groups": groups}))
-    with pytest.raises(BackboneError, match=r"has other blocks here than where the encoder was fitted\. Fit it again"):
+    with pytest.raises(
+        BackboneError, match=r"has other blocks here than where the estimator was fitted\. Fit it again"
+    ):
         loaded.transform(X)
 
 

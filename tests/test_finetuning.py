@@ -20,7 +20,8 @@ from sktl._batches import Batch, StoredInputs
 from sktl._finetuning import FineTuned, _draws, fine_tune
 from sktl._labels import Targets
 from sktl._nets import TailRecipe, WeightedNet
-from sktl._training import Standardization, random_layer
+from sktl._standardization import Standardization
+from sktl._training import random_layer
 from sktl.exceptions import DeviceMemoryError, DeviceWarning, TrainingError
 
 CPU = torch.device("cpu")

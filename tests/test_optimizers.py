@@ -217,7 +217,7 @@ def test_optimizers_of_the_users_that_cannot_train_are_named_with_the_reason(opt
         ),
         ("sgd", "adamw", {"betas": (2, 3)}, "optimizer='adamw' cannot train stages"),
         ("adamw", "adamw", {"fused": True, "foreach": True}, "cannot train the output layer"),
-        ("lbfgs", None, {"line_search_fn": "none"}, "optimizer='lbfgs' cannot train the output layer"),
+        ("lbfgs", None, {"tolerance": "none"}, "optimizer='lbfgs' cannot train the output layer"),
     ],
 )
 def test_options_that_are_wrong_are_named(head, stages, options, words):

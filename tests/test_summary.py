@@ -71,6 +71,8 @@ def test_the_facts_are_those_of_the_fit(tuned):
         "Weights": "from the callable",
         "What it sees": "16 x 16 pixels",
         "Where it ran": "cpu, by torch",
+        "Features": "16",
+        "Penalty": "0.03",
         "Trained": "output layer and 1 of 4 stages",
         "Classes": "2: cat (12), dog (12)",
         "Images": "24",
@@ -117,6 +119,7 @@ def test_attributes_that_are_named_are_there(tuned):
 def test_facts_survive_pickles_and_files(tuned, tmp_path):
     assert facts(pickle.loads(pickle.dumps(tuned))) == facts(tuned)
     clf = PretrainedImageClassifier(random_state=0, max_epochs=2).fit(X, Y)
+    assert facts(clf)["Penalty"].endswith(", chosen by cross-validation")
     clf.save(tmp_path / "model.sktl")
     assert facts(sktl.load(tmp_path / "model.sktl")) == facts(clf)
 

@@ -22,7 +22,8 @@ from sktl import _training
 from sktl._labels import Targets
 from sktl._net_params import check_net_params
 from sktl._nets import CosineSchedule, OutputLayer, Recipe, WeightedNet
-from sktl._training import Standardization, _StandardizedFeatures, loss_slopes, train_head
+from sktl._standardization import Standardization
+from sktl._training import _StandardizedFeatures, loss_slopes, train_head
 from sktl.exceptions import InvalidParameterError, TrainingError
 
 RNG = np.random.default_rng(0)

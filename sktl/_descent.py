@@ -1,0 +1,176 @@
+"""L-BFGS: a descent of several smooth problems at once, and of one of them as an optimizer of torch's.
+
+Unlike torch's own, it keeps the gradient of the last step, so that a step costs one evaluation, and it takes a diagonal
+guess of the curvature.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import torch
+from torch.optim import Optimizer
+
+# From points (n_problems, n_numbers) to values (n_problems,) and gradients (n_problems, n_numbers).
+Evaluate: TypeAlias = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+
+Change: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
+
+_MEMORY = 20
+_SHORTENINGS = 20
+_SHORTER = 0.35
+# Of the decrease that the slope promises, the least that a step must bring (Armijo).
+_LEAST_SHARE = 1e-4
+
+
+class Descent:
+    """The limited-memory BFGS method (J. Nocedal and S. Wright, "Numerical Optimization", 2006, algorithm 7.5).
+
+    Parameters
+    ----------
+    evaluate : callable
+        From points, of shape (n_problems, n_numbers), to values and gradients.
+    start : tensor of shape (n_problems, n_numbers)
+    tolerance : float
+        A problem is done when what a quadratic model of it has left to descend is this share of its value.
+    precondition : callable or None
+        From gradients to about what the inverse of the second derivatives makes of them, linear and the same in all
+        steps.
+
+    Attributes
+    ----------
+    point, value, gradient : tensor
+        Where the descent is.
+    done : bool tensor of shape (n_problems,)
+    n_evaluations : int
+    """
+
+    def __init__(
+        self, evaluate: Evaluate, start: torch.Tensor, tolerance: float, precondition: Change | None = None
+    ) -> None:
+        self.evaluate = evaluate
+        self.tolerance = tolerance
+        self.precondition = precondition
+        self.point = start
+        self.value, self.gradient = evaluate(start)
+        self.n_evaluations = 1
+        self.done = torch.zeros(len(start), dtype=torch.bool)
+        self._pairs: deque[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = deque(maxlen=_MEMORY)
+        self._aim()
+
+    def run(self, n_steps: int) -> Descent:
+        """Make steps until all problems are done."""
+        for _ in range(n_steps):
+            if self.done.all():
+                break
+            self.step()
+        return self
+
+    def step(self) -> None:
+        """Make a step in each problem that is not done."""
+        size = (~self.done).to(self.value.dtype)
+        noise = 8 * torch.finfo(size.dtype).eps * self.value.abs()
+        for _ in range(_SHORTENINGS):
+            point = torch.addcmul(self.point, size[:, None], self._towards)
+            value, gradient = self.evaluate(point)
+            self.n_evaluations += 1
+            failed = ~(value <= self.value - _LEAST_SHARE * size * self._promised + noise) & ~self.done
+            if not failed.any():
+                break
+            size = torch.where(failed, _SHORTER * size, size)
+        else:
+            self.done |= failed  # as low as its numbers go
+            return
+        self._remember(point - self.point, gradient - self.gradient)
+        self.point, self.value, self.gradient = point, value, gradient
+        self._aim()
+
+    def _aim(self) -> None:
+        """Find where the next step goes, and whether it is worth one."""
+        self._towards = self._direction()
+        self._promised = -_dot(self.gradient, self._towards)
+        self.done |= self._promised / 2 <= self.tolerance * self.value.abs()
+
+    def _direction(self) -> torch.Tensor:
+        """Return where to go: minus the gradient times an estimate of the inverse of the second derivatives."""
+        found = self.gradient.clone()
+        shares = []
+        for step, change, inverse in reversed(self._pairs):
+            shares.append(inverse * _dot(step, found))
+            found.sub_(shares[-1][:, None] * change)
+        found = self._scaled(found)
+        for (step, change, inverse), share in zip(self._pairs, reversed(shares), strict=True):
+            found.add_((share - inverse * _dot(change, found))[:, None] * step)
+        return found.neg_()
+
+    def _scaled(self, gradient: torch.Tensor) -> torch.Tensor:
+        scaled = gradient if self.precondition is None else self.precondition(gradient)
+        if not self._pairs:
+            return scaled if self.precondition else gradient / gradient.norm(dim=1, keepdim=True).clamp_min(1)
+        _, change, inverse = self._pairs[-1]
+        guess = _dot(change, change if self.precondition is None else self.precondition(change))
+        factor = torch.where(inverse > 0, 1 / (inverse * guess).clamp_min(torch.finfo(guess.dtype).tiny), 1)
+        return scaled * factor[:, None]
+
+    def _remember(self, step: torch.Tensor, change: torch.Tensor) -> None:
+        curved = _dot(step, change)
+        usable = curved > torch.finfo(curved.dtype).eps * change.norm(dim=1) * step.norm(dim=1)
+        self._pairs.append((step, change, torch.where(usable, 1 / torch.where(usable, curved, 1), 0)))
+
+
+def _dot(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    return torch.linalg.vecdot(a, b)
+
+
+class LimitedMemoryBFGS(Optimizer):
+    """One descent as an optimizer: each step takes all samples, and evaluates the loss once where it is well-behaved.
+
+    Parameters
+    ----------
+    params : iterable of tensors
+        One group, of one dtype.
+    lr : float
+        Not used: the method finds the size of its steps. Schedules and skorch ask for it.
+    tolerance : float
+        See `Descent`.
+
+    Attributes
+    ----------
+    converged : bool
+        Whether further steps would change nothing.
+    """
+
+    def __init__(self, params: Any, lr: float = 1.0, tolerance: float = 1e-9):
+        super().__init__(params, {"lr": lr, "tolerance": tolerance})
+        self._descent: Descent | None = None
+
+    @property
+    def converged(self) -> bool:
+        return self._descent is not None and bool(self._descent.done.all())
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any]) -> torch.Tensor:  # type: ignore[override]
+        """Make a step; `closure` sets gradients and returns the loss."""
+        parameters = [p for group in self.param_groups for p in group["params"] if p.requires_grad]
+
+        def evaluate(point: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            torch.nn.utils.vector_to_parameters(point[0], parameters)
+            with torch.enable_grad():
+                loss = closure()
+            gradient = torch.cat([parameter.grad.flatten() for parameter in parameters])
+            return loss.detach().to(gradient.dtype).reshape(1), gradient[None]
+
+        if self._descent is None:
+            start = torch.nn.utils.parameters_to_vector(parameters)[None].clone()
+            self._descent = Descent(evaluate, start, self.defaults["tolerance"])
+        descent = self._descent
+        descent.evaluate = evaluate
+        descent.step()
+        torch.nn.utils.vector_to_parameters(descent.point[0], parameters)
+        return descent.value[0]
+
+    def forget(self) -> None:
+        """Let go of what only further steps would need."""
+        self._descent = None

@@ -1,0 +1,69 @@
+"""The affine map that gives features mean 0 and similar scales, and its way into a layer and out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+
+def row_blocks(n_rows: int, size: int = 1024) -> Iterator[slice]:
+    """Return slices of so many rows."""
+    return (slice(start, start + size) for start in range(0, n_rows, size))
+
+
+@dataclass(frozen=True)
+class Standardization:
+    """The affine map that gives features mean 0 and similar scales.
+
+    Parameters
+    ----------
+    mean, scale : float64 tensor of shape (n_features,)
+    """
+
+    mean: torch.Tensor
+    scale: torch.Tensor
+
+    @classmethod
+    def of(
+        cls, features: np.ndarray, weights: np.ndarray, shrinkage: float, sizes: Sequence[int] | None = None
+    ) -> Standardization:
+        """Return that of weighted samples; a scale is the root of the variance plus a share of the mean variance.
+
+        Parameters
+        ----------
+        features : float32 array of shape (n_samples, n_features)
+        weights : float64 array of shape (n_samples,)
+        shrinkage : float
+        sizes : sequence of int or None
+            How many features each block has, within which the mean variance is taken; None is one block.
+        """
+        shares = weights / weights.sum()
+        # Two passes over blocks of rows keep the memory of a float64 copy small; NumPy's own sums, not those of a BLAS,
+        # keep the bits independent of the number of cores.
+        mean, variance = np.zeros(features.shape[1]), np.zeros(features.shape[1])
+        for rows in row_blocks(len(features)):
+            mean += np.einsum("n,nd->d", shares[rows], features[rows].astype(np.float64))
+        for rows in row_blocks(len(features)):
+            variance += np.einsum("n,nd->d", shares[rows], (features[rows] - mean) ** 2)
+        # Few images hardly vary in features that other images vary in: without a floor those would decide everything.
+        floors = [np.full(len(block), block.mean()) for block in np.split(variance, np.cumsum(sizes or [])[:-1])]
+        scale = np.sqrt(variance + shrinkage * np.concatenate(floors))
+        constant = scale <= 10 * np.finfo(np.float32).eps * np.abs(mean)
+        return cls(torch.from_numpy(mean), torch.from_numpy(np.where(constant, 1.0, scale)))
+
+    @classmethod
+    def identity(cls, n_features: int) -> Standardization:
+        """Return the map that changes nothing."""
+        return cls(torch.zeros(n_features, dtype=torch.float64), torch.ones(n_features, dtype=torch.float64))
+
+    def fold(self, weight: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return a layer for raw features that does what the given one does for standardised ones."""
+        raw = weight / self.scale
+        return raw, bias - (raw * self.mean).sum(dim=1)
+
+    def unfold(self, weight: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return a layer for standardised features that does what the given one does for raw ones."""
+        return weight * self.scale, bias + (weight * self.mean).sum(dim=1)
