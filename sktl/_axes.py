@@ -79,7 +79,7 @@ def _products(
     features: np.ndarray, weights: np.ndarray, block_sizes: Sequence[tuple[int, Sequence[int]]], shrinkage: float
 ) -> list[torch.Tensor]:
     """Return the inner products of all samples for each number of stages, summed block by block."""
-    totals, total = [], torch.zeros(len(features), len(features))
+    totals, total = [], torch.zeros(len(features), len(features), dtype=torch.float32)
     start, done = 0, 0
     for _, sizes in block_sizes:
         for size in sizes[done:]:

@@ -199,7 +199,7 @@ class _Problem:
     def of(cls, targets: Targets, folds: Folds, label_smoothing: float) -> _Problem:
         n_classes = len(targets.classes)
         codes = torch.from_numpy(targets.codes)
-        wanted = torch.full((len(codes), n_classes), label_smoothing / n_classes)
+        wanted = torch.full((len(codes), n_classes), label_smoothing / n_classes, dtype=torch.float32)
         wanted[torch.arange(len(codes)), codes] += 1 - label_smoothing
         trained = folds.of_sample[:, None] != np.arange(folds.n_folds)
         shares = trained * targets.weights[:, None]
@@ -220,12 +220,12 @@ def _path(coordinates: Coordinates, problem: _Problem, penalties: Sequence[float
     n_samples, n_axes = inputs.shape
     n_folds, n_classes = problem.shares.shape[1], problem.wanted.shape[1]
     losses, hits = np.full((2, len(penalties), n_samples), np.nan)
-    point = torch.zeros(n_folds, (n_axes + 1) * n_classes)
+    point = inputs.new_zeros(n_folds, (n_axes + 1) * n_classes)
     held_out = torch.arange(n_samples), problem.folds
     for i, penalty in enumerate(penalties):
-        decay = torch.full((n_axes + 1, 1), penalty)
+        decay = inputs.new_full((n_axes + 1, 1), penalty)
         decay[-1] = 0  # of the intercepts
-        scale = 1 / (_CURVATURE * torch.cat([squares, torch.ones(1)])[:, None] + decay).expand(-1, n_classes)
+        scale = 1 / (_CURVATURE * torch.cat([squares, squares.new_ones(1)])[:, None] + decay).expand(-1, n_classes)
         evaluate = partial(_evaluate, inputs, problem, decay)
         point = Descent(evaluate, point, _TOLERANCE, scale.reshape(1, -1).mul).run(_STEPS).point
         logits = _logits(inputs, point.view(n_folds, n_axes + 1, n_classes))[held_out]
