@@ -45,7 +45,7 @@ def principal_coordinates(
         Of the most stages.
     weights : float64 array of shape (n_samples,)
     block_sizes : sequence of (int, sequence of int)
-        Numbers of stages, from few to many, and how many features each block of them has, all of which are standardised
+        Numbers of stages, from few to many, and how many features each block of them has, all of which are standardized
         together; the features of a number of stages are the first ones.
     shrinkage : float
         As in a recipe.
@@ -95,7 +95,7 @@ def _products(
 def _main_axes(products: torch.Tensor) -> Coordinates:
     """Return coordinates of samples from their inner products.
 
-    Of many samples by randomised subspace iteration (N. Halko, P. Martinsson and J. Tropp, SIAM Review 53, 2011).
+    Of many samples by randomized subspace iteration (N. Halko, P. Martinsson and J. Tropp, SIAM Review 53, 2011).
     """
     n = len(products)
     if n <= 2 * _AXES:

@@ -127,7 +127,7 @@ def cross_validate(
     features : float32 array of shape (n_samples, n_features)
         Of the most stages.
     block_sizes : mapping of int to sequence of int
-        For each number of stages how many features each block has, all of which are standardised together; the
+        For each number of stages how many features each block has, all of which are standardized together; the
         features of a number of stages are the first ones.
     penalties : sequence of float
         From strong to weak.
@@ -238,7 +238,7 @@ def _path(coordinates: Coordinates, problem: _Problem, penalties: Sequence[float
 
 
 def _rises(losses: np.ndarray, weights: np.ndarray) -> bool:
-    """Tell whether the last loss along a path is clearly above the lowest: weaker penalties raise it further."""
+    """Return True if the last loss along a path is clearly above the lowest: weaker penalties raise it further."""
     means = mean(losses, weights)
     if not np.isfinite(means).all():
         return True
@@ -256,7 +256,7 @@ def _logits(inputs: torch.Tensor, layers: torch.Tensor) -> torch.Tensor:
 def _evaluate(
     inputs: torch.Tensor, problem: _Problem, decay: torch.Tensor, point: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the penalised losses of all folds, and their gradients."""
+    """Return the penalized losses of all folds, and their gradients."""
     layers = point.view(len(point), inputs.shape[1] + 1, -1)
     logits = _logits(inputs, layers)
     # By hand: torch's own softmax takes three times as long for few classes.

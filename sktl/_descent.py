@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 # From points (n_problems, n_numbers) to values (n_problems,) and gradients (n_problems, n_numbers).
 Evaluate: TypeAlias = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
+# From gradients to tensors of the same shape.
 Change: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
 
 _MEMORY = 20
@@ -134,7 +135,7 @@ class LimitedMemoryBFGS(Optimizer):
     lr : float
         Not used: the method finds the size of its steps. Schedules and skorch ask for it.
     tolerance : float
-        See `Descent`.
+        The parameter of `Descent`.
 
     Attributes
     ----------

@@ -60,10 +60,10 @@ class Standardization:
         return cls(torch.zeros(n_features, dtype=torch.float64), torch.ones(n_features, dtype=torch.float64))
 
     def fold(self, weight: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return a layer for raw features that does what the given one does for standardised ones."""
+        """Return a layer for raw features that does what the given one does for standardized ones."""
         raw = weight / self.scale
         return raw, bias - (raw * self.mean).sum(dim=1)
 
     def unfold(self, weight: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return a layer for standardised features that does what the given one does for raw ones."""
+        """Return a layer for standardized features that does what the given one does for raw ones."""
         return weight * self.scale, bias + (weight * self.mean).sum(dim=1)

@@ -226,7 +226,7 @@ def _same(found: Any, expected: Any) -> bool:
 
 
 def _is_a_row_per_image(pooled: Sequence[torch.Tensor], output: torch.Tensor) -> bool:
-    """Tell whether a hook was called once and gave one finite row for each image."""
+    """Return True if a hook was called once and gave one finite row for each image."""
     once = len(pooled) == 1 and pooled[0].ndim == 2 and len(pooled[0]) == len(output)
     return once and bool(pooled[0].isfinite().all())
 

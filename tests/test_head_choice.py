@@ -125,10 +125,11 @@ def test_a_search_over_stages_makes_one_pass(defects, tmp_path):
 
 
 def test_a_fit_whose_features_are_kept_builds_no_network(defects, tmp_path, monkeypatch):
-    classifier(cache=tmp_path).fit(defects.X, defects.y)
+    expected = classifier(cache=tmp_path).fit(defects.X, defects.y).predict_proba(defects.X)
     monkeypatch.setattr("sktl._engines._registry", type(sktl._engines._registry)())
     monkeypatch.setattr("sktl._backbones.Backbone._build", lambda self: pytest.fail("a network was built"))
-    classifier(cache=tmp_path).fit(defects.X, defects.y)
+    found = classifier(cache=tmp_path).fit(defects.X, defects.y).predict_proba(defects.X)
+    assert_array_equal(found, expected)
 
 
 def test_saved_models_pickles_and_the_module_give_the_same(defects, tmp_path):
