@@ -144,7 +144,7 @@ def check_groups(groups: Any, n_samples: int) -> np.ndarray | None:
 def hold_out(targets: Targets, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the positions of training and validation samples, each class in both in the same proportion.
 
-    Groups stay together, so that with them proportions are like these as far as they allow.
+    Groups stay together; with them, the proportions are approximate.
 
     Raises
     ------

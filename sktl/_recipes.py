@@ -50,17 +50,9 @@ _STAGES_BATCH = 16
 _FEATURES_OF_LR = 1280
 # With fewer images the output layer fits them all, and what moves the stages is mostly noise.
 _ENOUGH_IMAGES = 200
-_UNUSED_BY_LBFGS = {
-    "trainable_stages": 0, "lr": "auto", "lr_schedule": "auto", "batch_size": "auto", "dropout": 0.0,
-    "early_stopping": False,
-}  # fmt: skip
-
-
 # Parameters that only a training in steps has, and what they are where they are not set.
-_OF_STEPS = {
-    "lr": "auto", "lr_schedule": "auto", "batch_size": "auto", "max_epochs": "auto", "dropout": 0.0,
-    "early_stopping": False,
-}  # fmt: skip
+_OF_STEPS = {"lr": "auto", "lr_schedule": "auto", "batch_size": "auto", "dropout": 0.0, "early_stopping": False}
+_UNUSED_BY_LBFGS = {"trainable_stages": 0} | _OF_STEPS
 
 
 def resolve_recipe(
@@ -230,9 +222,9 @@ def _optimizers(estimator: Any) -> tuple[OptimizerName, OptimizerName]:
     if not isinstance(estimator.optimizer, str) or estimator.optimizer != "auto":
         return estimator.optimizer, estimator.optimizer
     if estimator.trainable_stages == 0:
-        in_steps = any(getattr(estimator, name) != unset for name, unset in _OF_STEPS.items()) or any(
-            key.startswith("optimizer__") for key in estimator.net_params or {}
-        )
+        in_steps = any(
+            getattr(estimator, name) != unset for name, unset in (_OF_STEPS | {"max_epochs": "auto"}).items()
+        ) or any(key.startswith("optimizer__") for key in estimator.net_params or {})
         return ("sgd", "sgd") if in_steps else ("lbfgs", "lbfgs")
     return "sgd", "sgd" if estimator.weights is None else "adamw"
 
