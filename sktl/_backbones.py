@@ -284,7 +284,7 @@ def _named_source(name: str, weights: Weights) -> Source:
         return _sources.PackagedNetwork(name, _origin(weights, "ImageNet", name))
     if name.startswith(_sources.TIMM_PREFIX):
         bare = name.removeprefix(_sources.TIMM_PREFIX)
-        if bare not in _sources.timm_names():
+        if not _sources.is_timm_name(bare):
             raise _unknown(name)
         return _sources.TimmNetwork(bare, _origin(weights, "default", name))
     if name in _sources.torchvision_names():

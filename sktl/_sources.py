@@ -8,6 +8,7 @@ take a second to import them.
 
 from __future__ import annotations
 
+import glob
 import importlib
 import importlib.util
 import math
@@ -244,6 +245,14 @@ def timm_names() -> list[str]:
     import timm
 
     return timm.list_models() + timm.list_pretrained()
+
+
+def is_timm_name(name: str) -> bool:
+    """Return True if `name` is one of `timm_names`, without sorting all of timm's names."""
+    import timm
+
+    pattern = glob.escape(name)
+    return name in timm.list_models(pattern) or name in timm.list_pretrained(pattern)
 
 
 @dataclass(frozen=True)

@@ -166,6 +166,26 @@ def test_torchvision_preprocessing_is_that_of_the_weights(name):
         assert (list(ours.mean), list(ours.std)) == (list(preset.mean), list(preset.std))
 
 
+def test_a_name_is_timms_if_it_is_in_its_list(monkeypatch):
+    names = set(_sources.timm_names())
+    assert all(map(_sources.is_timm_name, sorted(names)[::20]))
+    others = [
+        "",
+        "*",
+        "resnet*",
+        "resnet[1]8",
+        "ResNet18",
+        "resnet18.",
+        "resnet18.none",
+        *timm.models.get_deprecated_models(),
+    ]
+    assert not names.intersection(others)
+    assert not any(map(_sources.is_timm_name, others))
+    monkeypatch.setitem(timm.models._registry._model_entrypoints, "my_net[1]", timm.create_model)
+    assert "my_net[1]" in _sources.timm_names()
+    assert _sources.is_timm_name("my_net[1]")
+
+
 def test_timm_preprocessing_is_that_of_timms_own_transform():
     refused = []
     for name in timm.list_pretrained():
