@@ -3,6 +3,7 @@
 import pickle
 import signal
 
+import matplotlib.pyplot  # noqa: F401 - the children need not import it one by one
 import numpy as np
 import pytest
 import safetensors.torch
