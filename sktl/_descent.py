@@ -1,7 +1,7 @@
 """L-BFGS: a descent of several smooth problems at once, and of one of them as an optimizer of torch's.
 
-Unlike torch's own, it keeps the gradient of the last step, so that a step costs one evaluation, and it takes a diagonal
-guess of the curvature.
+Unlike torch's own, it keeps the gradient of the last step, so that a step costs one evaluation, and it takes a
+guess of the curvature, which may change from step to step.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Evaluate: TypeAlias = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]
 # From gradients to tensors of the same shape.
 Change: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
 
-_MEMORY = 20
+_MEMORY = 10
 _SHORTENINGS = 20
 _SHORTER = 0.35
 # Of the decrease that the slope promises, the least that a step must bring (Armijo).
@@ -37,8 +37,8 @@ class Descent:
     tolerance : float
         A problem is done when what a quadratic model of it has left to descend is this share of its value.
     precondition : callable or None
-        From gradients to about what the inverse of the second derivatives makes of them, linear and the same in all
-        steps.
+        From gradients to about what the inverse of the second derivatives makes of them where `evaluate` was last
+        called, linear.
 
     Attributes
     ----------
@@ -139,12 +139,15 @@ class LimitedMemoryBFGS(Optimizer):
 
     Attributes
     ----------
+    precondition : callable or None
+        The parameter of `Descent`, to be set before the first step.
     converged : bool
         Whether further steps would change nothing.
     """
 
     def __init__(self, params: Any, lr: float = 1.0, tolerance: float = 1e-9):
         super().__init__(params, {"lr": lr, "tolerance": tolerance})
+        self.precondition: Change | None = None
         self._descent: Descent | None = None
 
     @property
@@ -165,7 +168,7 @@ class LimitedMemoryBFGS(Optimizer):
 
         if self._descent is None:
             start = torch.nn.utils.parameters_to_vector(parameters)[None].clone()
-            self._descent = Descent(evaluate, start, self.defaults["tolerance"])
+            self._descent = Descent(evaluate, start, self.defaults["tolerance"], self.precondition)
         descent = self._descent
         descent.evaluate = evaluate
         descent.step()
@@ -174,4 +177,4 @@ class LimitedMemoryBFGS(Optimizer):
 
     def forget(self) -> None:
         """Let go of what only further steps would need."""
-        self._descent = None
+        self._descent = self.precondition = None

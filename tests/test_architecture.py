@@ -20,7 +20,7 @@ ORDER = [
     "_streams", "_model_file", "_weights", "_downloads", "_sources", "_catalogue", "_stages", "_augmentation",
     "_decoder", "_cut", "_taps", "_backbones", "_folding", "_openvino", "_trunk", "_engines", "_database", "_store",
     "_cache", "_pass", "_callbacks", "_progress", "_checking", "_features", "_columns", "_folds", "_labels", "_descent",
-    "_optimizers", "_scoring", "_nets", "_net_params", "_values", "_checkpoints", "_standardization", "_axes",
+    "_optimizers", "_scoring", "_nets", "_net_params", "_values", "_checkpoints", "_standardization", "_rotation", "_axes",
     "_choice", "_training", "_batches", "_gradients", "_finetuning", "_transfer", "_recipes", "_saving", "_summary",
     "_base", "_classifier", "_encoder", "_loading", "_model_card", "_hub_access", "_hub", "_pictures", "_drawing",
     "_training_curve", "_predictions", "_gradcam", "_saliency", "_feature_map", "_logme", "_ranking", "_selection",
