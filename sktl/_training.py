@@ -34,7 +34,7 @@ _PIECE = 64
 # With more numbers than this, "lbfgs" computes in float32, in half the time. It stops earlier: what is left changes
 # probabilities by a few hundredths at most.
 _MOST_IN_FLOAT64 = 2**19
-_TOLERANCE_IN_FLOAT32 = 1e-4
+_TOLERANCE_IN_FLOAT32 = 3e-5
 _INITIAL, _ORDER, _DROPPED = range(3)
 
 
