@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from ._isolation import fork_safe_lock
-from ._standardization import Standardization
+from ._standardization import Standardization, add_products, standardized
 from ._torch import generator
 
 # Up to so many coordinates all main axes are found at once. Of more, so many are found, by subspace iteration.
@@ -23,8 +23,6 @@ _SPARE_AXES = 16
 _ITERATIONS = 2
 # Samples that are fewer than features by this factor are described by as many coordinates as there are samples.
 _FEWER = 0.75
-_BLOCK = 512
-_PIECE = 64
 # Features and coordinates of the folds of a search: bytes, and how many at most.
 _MOST_BYTES = 256 * 2**20
 _MOST_KEPT = 12
@@ -85,8 +83,7 @@ class _Span:
     @classmethod
     def of(cls, samples: torch.Tensor) -> _Span:
         products = torch.zeros(len(samples), len(samples), dtype=samples.dtype)
-        for start in range(0, len(samples), _BLOCK):  # below the diagonal
-            products[start:, start : start + _BLOCK] = samples[start:] @ samples[start : start + _BLOCK].t()
+        add_products(products, samples)
         products = products.to(torch.float64)
         # What rounding takes from the smallest squares is given back, and more of it where that was not enough.
         more = 200 * torch.finfo(samples.dtype).eps * products.diagonal().mean()
@@ -146,7 +143,7 @@ class Rotation:
             Of the inputs.
         """
         standardization = Standardization.of(features, weights, shrinkage, sizes)
-        inputs = _standardized(features, standardization, dtype)
+        inputs = standardized(features, standardization, dtype)
         bases: list[_Basis | _Reflections | _Span] = []
         if min(inputs.shape) > _MOST_AT_ONCE and inputs.shape[0] < _FEWER * inputs.shape[1]:
             bases.append(_Span.of(inputs))
@@ -158,7 +155,7 @@ class Rotation:
 
     def of_others(self, features: np.ndarray) -> torch.Tensor:
         """Return the coordinates of other samples."""
-        rows = _standardized(features, self.standardization, self.inputs.dtype)
+        rows = standardized(features, self.standardization, self.inputs.dtype)
         for basis in self.bases:
             rows = basis.coordinates(rows)
         return rows
@@ -168,15 +165,6 @@ class Rotation:
         for basis in reversed(self.bases):
             weight = basis.features(weight)
         return weight
-
-
-def _standardized(features: np.ndarray, standardization: Standardization, dtype: torch.dtype) -> torch.Tensor:
-    raw = torch.from_numpy(features)
-    standardized = torch.empty(raw.shape, dtype=dtype)
-    # A piece stays in the processor's cache; copies of a large array would spend their time mapping memory.
-    for piece, rows in zip(standardized.split(_PIECE), raw.split(_PIECE), strict=True):
-        piece.copy_(rows.sub(standardization.mean).div_(standardization.scale))
-    return standardized
 
 
 def _main_axes(inputs: torch.Tensor) -> _Basis:

@@ -9,6 +9,10 @@ import numpy as np
 import torch
 
 
+_PIECE = 64
+_BLOCK = 256
+
+
 def row_blocks(n_rows: int, size: int = 1024) -> Iterator[slice]:
     """Return slices of so many rows."""
     return (slice(start, start + size) for start in range(0, n_rows, size))
@@ -67,3 +71,24 @@ class Standardization:
     def unfold(self, weight: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return a layer for standardized features that does what the given one does for raw ones."""
         return weight * self.scale, bias + (weight * self.mean).sum(dim=1)
+
+
+def standardized(features: np.ndarray, standardization: Standardization, dtype: torch.dtype) -> torch.Tensor:
+    """Return standardized features."""
+    raw = torch.from_numpy(features)
+    found = torch.empty(raw.shape, dtype=dtype)
+    # A piece stays in the processor's cache; copies of a large array would spend their time mapping memory.
+    for piece, rows in zip(found.split(_PIECE), raw.split(_PIECE), strict=True):
+        piece.copy_(rows.sub(standardization.mean).div_(standardization.scale))
+    return found
+
+
+def add_products(total: torch.Tensor, rows: torch.Tensor) -> None:
+    """Add the inner products of all rows with each other, on and below the diagonal; above it, only in part."""
+    for start in range(0, len(rows), _BLOCK):
+        total[start:, start : start + _BLOCK].addmm_(rows[start:], rows[start : start + _BLOCK].t())
+
+
+def mirrored(total: torch.Tensor) -> torch.Tensor:
+    """Return a symmetric matrix of what is on and below the diagonal."""
+    return total.tril().add_(total.tril(-1).t())
