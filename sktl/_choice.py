@@ -29,7 +29,7 @@ _LEAST_ERRORS = 0.5
 _MOST_IMAGES = 4096
 _MOST_CLASSES = 64
 _STEPS = 60
-_TOLERANCE = 3e-4
+_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)

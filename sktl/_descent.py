@@ -150,6 +150,11 @@ class LimitedMemoryBFGS(Optimizer):
         self.precondition: Change | None = None
         self._descent: Descent | None = None
 
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group without torch's compiler, which its own method imports: that takes a second in each process."""
+        method = Optimizer.add_param_group
+        getattr(method, "__wrapped__", method)(self, param_group)
+
     @property
     def converged(self) -> bool:
         return self._descent is not None and bool(self._descent.done.all())

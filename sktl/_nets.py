@@ -138,7 +138,13 @@ def quiet(recipe: Recipe) -> Recipe:
 
 
 class OutputLayer(nn.Linear):
-    """A fully connected layer that computes in the precision of its own weights, whatever its input's."""
+    """A fully connected layer that computes in the precision of its own weights, whatever its input's.
+
+    Whoever makes one sets its numbers.
+    """
+
+    def reset_parameters(self) -> None:
+        """Draw nothing from torch's global generator; `nn.utils.skip_init` does so by importing a computer algebra."""
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         return super().forward(features.to(self.weight.dtype))
@@ -147,7 +153,7 @@ class OutputLayer(nn.Linear):
 def as_output_layer(weight: torch.Tensor, bias: torch.Tensor, device: torch.device = CPU) -> OutputLayer:
     """Return an output layer on a device with copies of these values, in float64 where the device has it."""
     dtype = torch.float32 if device.type == "mps" else torch.float64
-    layer = nn.utils.skip_init(OutputLayer, weight.shape[1], len(weight), device=device, dtype=dtype)
+    layer = OutputLayer(weight.shape[1], len(weight), device=device, dtype=dtype)
     with torch.no_grad():
         layer.weight.copy_(weight)
         layer.bias.copy_(bias)

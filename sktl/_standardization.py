@@ -45,12 +45,12 @@ class Standardization:
             How many features each block has, within which the mean variance is taken; None is one block.
         """
         shares = weights / weights.sum()
-        # Two passes over blocks of rows keep the memory of a float64 copy small; NumPy's own sums, not those of a BLAS,
+        # Two passes over blocks of rows keep a float64 copy in the processor's cache; NumPy's own sums, not those of a BLAS,
         # keep the bits independent of the number of cores.
         mean, variance = np.zeros(features.shape[1]), np.zeros(features.shape[1])
-        for rows in row_blocks(len(features)):
+        for rows in row_blocks(len(features), _PIECE):
             mean += np.einsum("n,nd->d", shares[rows], features[rows].astype(np.float64))
-        for rows in row_blocks(len(features)):
+        for rows in row_blocks(len(features), _PIECE):
             variance += np.einsum("n,nd->d", shares[rows], (features[rows] - mean) ** 2)
         # Few images hardly vary in features that other images vary in: without a floor those would decide everything.
         floors = [np.full(len(block), block.mean()) for block in np.split(variance, np.cumsum(sizes or [])[:-1])]

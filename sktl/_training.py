@@ -40,7 +40,7 @@ _INITIAL, _ORDER, _DROPPED = range(3)
 
 def random_layer(n_features: int, n_classes: int, seed: int, dtype: torch.dtype = torch.float64) -> OutputLayer:
     """Return an output layer of small random numbers."""
-    layer = nn.utils.skip_init(OutputLayer, n_features, n_classes, dtype=dtype)
+    layer = OutputLayer(n_features, n_classes, dtype=dtype)
     # Small: what the start adds in directions that the samples do not span is never trained away.
     bound = _INITIAL_SCALE / math.sqrt(max(1, n_features))
     draw = generator(seed, _INITIAL)
