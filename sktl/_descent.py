@@ -99,11 +99,11 @@ class Descent:
         found = self.gradient.clone()
         shares = []
         for step, change, inverse in reversed(self._pairs):
-            shares.append(inverse * _dot(step, found))
-            found.sub_(shares[-1][:, None] * change)
+            shares.append((inverse * _dot(step, found))[:, None])
+            found.addcmul_(shares[-1], change, value=-1)
         found = self._scaled(found)
         for (step, change, inverse), share in zip(self._pairs, reversed(shares), strict=True):
-            found.add_((share - inverse * _dot(change, found))[:, None] * step)
+            found.addcmul_(share - (inverse * _dot(change, found))[:, None], step)
         return found.neg_()
 
     def _scaled(self, gradient: torch.Tensor) -> torch.Tensor:

@@ -39,7 +39,7 @@ def test_losses_are_those_of_a_cross_validation_by_scikit_learn(monkeypatch):
     coarse = choose().table()["mean_log_loss"]
     monkeypatch.setattr(_choice, "_TOLERANCE", 1e-7)
     found = choose()
-    assert_allclose(coarse, found.table()["mean_log_loss"], rtol=0.005)
+    assert_allclose(coarse, found.table()["mean_log_loss"], rtol=0.01)
     scaled = Standardization.of(FEATURES, np.ones(N), 1.0, SIZES[2])
     inputs = (FEATURES - scaled.mean.numpy()) / scaled.scale.numpy()
     for i in np.flatnonzero(np.isfinite(found.losses).all(axis=1)):
