@@ -287,7 +287,7 @@ class _Loss:
         return values, gradients.flatten(1)
 
     def precondition(self, gradients: torch.Tensor) -> torch.Tensor:
-        """Divide gradients by about the second derivatives by the same parameters, where the loss was last evaluated."""
+        """Divide gradients by about the second derivatives where the loss was last evaluated."""
         n_classes, n_axes = len(self.problem.wanted), len(self.squares)
         seconds = torch.empty(len(gradients), n_classes, n_axes + 1)
         torch.mul(self.curvatures[:, :, None], self.squares, out=seconds[:, :, :-1])

@@ -6,6 +6,8 @@ loss curves by as much as the samples spread, which tells L-BFGS how far to go a
 
 from __future__ import annotations
 
+import hashlib
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,9 +25,8 @@ _SPARE_AXES = 16
 _ITERATIONS = 2
 # Samples that are fewer than features by this factor are described by as many coordinates as there are samples.
 _FEWER = 0.75
-# Features and coordinates of the folds of a search: bytes, and how many at most.
-_MOST_BYTES = 256 * 2**20
-_MOST_KEPT = 12
+# For the folds of a search. joblib ends a worker process that grows by 300 MB.
+_MOST_BYTES = 128 * 2**20
 
 
 @dataclass(frozen=True)
@@ -67,43 +68,6 @@ class _Reflections:
 
 
 @dataclass(frozen=True)
-class _Span:
-    """An orthonormal basis of what samples span: the rows of the inverse of a triangle times the samples.
-
-    Parameters
-    ----------
-    samples : tensor of shape (n_samples, n_features)
-    triangle : tensor of shape (n_samples, n_samples)
-        The Cholesky factor of their inner products.
-    """
-
-    samples: torch.Tensor
-    triangle: torch.Tensor
-
-    @classmethod
-    def of(cls, samples: torch.Tensor) -> _Span:
-        products = torch.zeros(len(samples), len(samples), dtype=samples.dtype)
-        add_products(products, samples)
-        products = products.to(torch.float64)
-        # What rounding takes from the smallest squares is given back, and more of it where that was not enough.
-        more = 200 * torch.finfo(samples.dtype).eps * products.diagonal().mean()
-        while True:
-            products.diagonal().add_(more)
-            triangle, failed = torch.linalg.cholesky_ex(products)
-            if not failed:
-                return cls(samples, triangle)
-            more *= 10
-
-    def coordinates(self, rows: torch.Tensor) -> torch.Tensor:
-        products = (self.samples @ rows.t()).to(torch.float64)
-        return torch.linalg.solve_triangular(self.triangle, products, upper=False).t().to(rows.dtype)
-
-    def features(self, coordinates: torch.Tensor) -> torch.Tensor:
-        shares = torch.linalg.solve_triangular(self.triangle.t(), coordinates.to(torch.float64).t(), upper=True)
-        return shares.t().to(coordinates.dtype) @ self.samples
-
-
-@dataclass(frozen=True)
 class Rotation:
     """Standardized features of samples in other coordinates, and the way there and back.
 
@@ -113,14 +77,17 @@ class Rotation:
     inputs : tensor of shape (n_samples, n_coordinates)
     squares : tensor of shape (n_coordinates,)
         Weighted mean squares of the inputs.
-    bases : tuple of bases
-        One after the other.
+    basis : basis
+    triangle : tensor of shape (n_samples, n_samples) or None
+        The Cholesky factor of the inner products of the samples, if they are few: its rows are coordinates in an
+        orthonormal basis of what they span, to which `basis` refers then.
     """
 
     standardization: Standardization
     inputs: torch.Tensor
     squares: torch.Tensor
-    bases: tuple[_Basis | _Reflections | _Span, ...]
+    basis: _Basis | _Reflections
+    triangle: torch.Tensor | None
 
     @classmethod
     def of(
@@ -144,27 +111,47 @@ class Rotation:
         """
         standardization = Standardization.of(features, weights, shrinkage, sizes)
         inputs = standardized(features, standardization, dtype)
-        bases: list[_Basis | _Reflections | _Span] = []
-        if min(inputs.shape) > _MOST_AT_ONCE and inputs.shape[0] < _FEWER * inputs.shape[1]:
-            bases.append(_Span.of(inputs))
-            inputs = bases[-1].triangle.to(dtype)
-        bases.append(_main_axes(inputs) if min(inputs.shape) <= _MOST_AT_ONCE else _first_axes(inputs))
-        inputs = bases[-1].coordinates(inputs).contiguous()
+        small, triangle = min(inputs.shape) <= _MOST_AT_ONCE, None
+        if not small and inputs.shape[0] < _FEWER * inputs.shape[1]:
+            inputs = triangle = _triangle(inputs)
+        basis = _main_axes(inputs) if small else _first_axes(inputs)
+        inputs = basis.coordinates(inputs).contiguous()
         shares = torch.from_numpy(weights / weights.sum()).to(dtype)
-        return cls(standardization, inputs, shares @ inputs.square(), tuple(bases))
+        return cls(standardization, inputs, shares @ inputs.square(), basis, triangle)
 
-    def of_others(self, features: np.ndarray) -> torch.Tensor:
-        """Return the coordinates of other samples."""
-        rows = standardized(features, self.standardization, self.inputs.dtype)
-        for basis in self.bases:
-            rows = basis.coordinates(rows)
-        return rows
+    def of_others(self, others: np.ndarray, features: np.ndarray) -> torch.Tensor:
+        """Return the coordinates of other samples, given the features of which this was made."""
+        rows = standardized(others, self.standardization, self.inputs.dtype)
+        if self.triangle is not None:
+            products = self._samples(features) @ rows.t()
+            rows = torch.linalg.solve_triangular(self.triangle, products, upper=False).t()
+        return self.basis.coordinates(rows)
 
-    def features(self, weight: torch.Tensor) -> torch.Tensor:
+    def back(self, weight: torch.Tensor, features: np.ndarray) -> torch.Tensor:
         """Return the weights of standardized features that do what weights of coordinates do."""
-        for basis in reversed(self.bases):
-            weight = basis.features(weight)
-        return weight
+        weight = self.basis.features(weight)
+        if self.triangle is None:
+            return weight
+        shares = torch.linalg.solve_triangular(self.triangle.t(), weight.t(), upper=True)
+        return shares.t() @ self._samples(features)
+
+    def _samples(self, features: np.ndarray) -> torch.Tensor:
+        return standardized(features, self.standardization, self.inputs.dtype)
+
+
+def _triangle(samples: torch.Tensor) -> torch.Tensor:
+    """Return the Cholesky factor of the inner products of samples."""
+    products = torch.zeros(len(samples), len(samples), dtype=samples.dtype)
+    add_products(products, samples)
+    products = products.to(torch.float64)
+    # What rounding takes from the smallest squares is given back, and more of it where that was not enough.
+    more = 200 * torch.finfo(samples.dtype).eps * products.diagonal().mean()
+    while True:
+        products.diagonal().add_(more)
+        triangle, failed = torch.linalg.cholesky_ex(products)
+        if not failed:
+            return triangle.to(samples.dtype)
+        more *= 10
 
 
 def _main_axes(inputs: torch.Tensor) -> _Basis:
@@ -193,29 +180,33 @@ def _first_axes(inputs: torch.Tensor) -> _Reflections:
 
 
 _lock = fork_safe_lock()
-# Copies of features and weights, the other arguments, and the rotation, the latest last.
-_kept: list[tuple[torch.Tensor, np.ndarray, tuple[object, ...], Rotation]] = []
+_kept: OrderedDict[bytes, Rotation] = OrderedDict()
 
 
 def rotation(
     features: np.ndarray, weights: np.ndarray, shrinkage: float, sizes: Sequence[int] | None, dtype: torch.dtype
 ) -> Rotation:
     """Return what `Rotation.of` returns, which is kept for later fits on the same samples."""
-    raw, rest = torch.from_numpy(features), (shrinkage, None if sizes is None else tuple(sizes), dtype)
+    key = _key(features, weights, shrinkage, sizes, dtype)
     with _lock:
-        for i, entry in enumerate(_kept):
-            if entry[2] == rest and np.array_equal(entry[1], weights) and torch.equal(entry[0], raw):
-                _kept.append(_kept.pop(i))
-                return entry[3]
+        if key in _kept:
+            _kept.move_to_end(key)
+            return _kept[key]
     made = Rotation.of(features, weights, shrinkage, sizes, dtype)
     with _lock:
-        _kept.append((raw.clone(), weights.copy(), rest, made))
-        while len(_kept) > _MOST_KEPT or sum(map(_n_bytes, _kept)) > _MOST_BYTES:
-            del _kept[0]
+        _kept[key] = made
+        while sum(map(_n_bytes, _kept.values())) > _MOST_BYTES:
+            _kept.popitem(last=False)
     return made
 
 
-def _n_bytes(entry: tuple[torch.Tensor, np.ndarray, tuple[object, ...], Rotation]) -> int:
-    features, _, _, made = entry
-    tensors = [features, made.inputs, *(tensor for basis in made.bases for tensor in vars(basis).values())]
+def _key(features: np.ndarray, weights: np.ndarray, *rest: object) -> bytes:
+    digest = hashlib.sha256(repr((features.shape, rest)).encode())  # the quickest where processors help with it
+    digest.update(np.ascontiguousarray(features).data)
+    digest.update(weights.tobytes())
+    return digest.digest()
+
+
+def _n_bytes(made: Rotation) -> int:
+    tensors = [made.inputs, *vars(made.basis).values(), *([] if made.triangle is None else [made.triangle])]
     return sum(tensor.nbytes for tensor in tensors)

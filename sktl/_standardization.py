@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-
 _PIECE = 64
 _BLOCK = 256
 
@@ -45,8 +44,8 @@ class Standardization:
             How many features each block has, within which the mean variance is taken; None is one block.
         """
         shares = weights / weights.sum()
-        # Two passes over blocks of rows keep a float64 copy in the processor's cache; NumPy's own sums, not those of a BLAS,
-        # keep the bits independent of the number of cores.
+        # Two passes over blocks of rows keep a float64 copy in the processor's cache; NumPy's own sums, not those of a
+        # BLAS, keep the bits independent of the number of cores.
         mean, variance = np.zeros(features.shape[1]), np.zeros(features.shape[1])
         for rows in row_blocks(len(features), _PIECE):
             mean += np.einsum("n,nd->d", shares[rows], features[rows].astype(np.float64))

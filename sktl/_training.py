@@ -180,7 +180,9 @@ class _HeadNet(WeightedNet):
     def _zero_grad_optimizer(self, set_to_none: bool | None = None) -> None:
         """Leave the gradients: each evaluation of the loss sets them anew."""
 
-    squares: torch.Tensor | None = None  # of the inputs, mean squares
+    # Mean squares of the inputs, and mean second derivatives of the loss by the logits: of L-BFGS while it trains.
+    squares: torch.Tensor | None = None
+    curvature_: torch.Tensor | None = None
 
     def initialize_optimizer(self, *args: Any, **kwargs: Any) -> _HeadNet:
         super().initialize_optimizer(*args, **kwargs)
@@ -209,9 +211,10 @@ class _HeadNet(WeightedNet):
         return {"loss": loss, "y_pred": logits}
 
     def _precondition(self, gradients: torch.Tensor) -> torch.Tensor:
-        """Divide gradients by about the second derivatives by the same parameters, where the loss was last evaluated."""
-        layer = self.module_.output
-        curvature = self.curvature_.to(gradients.dtype)
+        """Divide gradients by about the second derivatives where the loss was last evaluated."""
+        assert self.squares is not None
+        assert self.curvature_ is not None
+        layer, curvature = self.module_.output, self.curvature_
         floor = torch.finfo(gradients.dtype).tiny
         parts = []
         if layer.weight.requires_grad:
@@ -235,7 +238,7 @@ class _HeadNet(WeightedNet):
 def weighted_loss(
     logits: torch.Tensor, codes: torch.Tensor, weights: torch.Tensor, smoothing: float
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return the weighted sum of cross-entropies with smoothed labels, its first derivatives, and of the second the sum.
+    """Return the weighted sum of cross-entropies with smoothed labels, and its derivatives.
 
     Parameters
     ----------
@@ -328,7 +331,7 @@ def train_head(
         layer, columns = net.module_.output, torch.from_numpy(rank)
         if turned is not None:
             layer.weight.grad, layer.in_features = None, features.shape[1]
-            layer.weight.data = turned.features(layer.weight.data)
+            layer.weight.data = turned.back(layer.weight.data, features)
         layer.to(torch.float64)
         layer.weight.data, layer.bias.data = standardization.fold(layer.weight.data[columns], layer.bias.data[columns])
     return net, n_iter
@@ -352,7 +355,7 @@ def _prepared(
         dtype = torch.float32 if features.size > _MOST_IN_FLOAT64 else torch.float64
         turned = rotation(features, targets.weights, recipe.shrinkage, block_sizes, dtype)
         for i, (rows, its, weights) in enumerate(parts):
-            inputs = turned.of_others(rows) if i else turned.inputs
+            inputs = turned.of_others(rows, features) if i else turned.inputs
             datasets.append(_RotatedFeatures(inputs, rank[its.codes], weights, its.labels()))
         standardization = turned.standardization
     else:
