@@ -20,7 +20,7 @@ from ._torch import generator
 
 # Up to so many coordinates all main axes are found at once. Of more, so many are found, by subspace iteration.
 _MOST_AT_ONCE = 256
-_AXES = 64
+_AXES = 96
 _SPARE_AXES = 16
 _ITERATIONS = 2
 # Samples that are fewer than features by this factor are described by as many coordinates as there are samples.
