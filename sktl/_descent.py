@@ -19,7 +19,7 @@ Evaluate: TypeAlias = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]
 # From gradients to tensors of the same shape.
 Change: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
 
-_MEMORY = 10
+_MEMORY = 6
 _SHORTENINGS = 20
 _SHORTER = 0.35
 # Of the decrease that the slope promises, the least that a step must bring (Armijo).
