@@ -26,7 +26,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from sktl import PretrainedImageClassifier, _training
+from sktl import PretrainedImageClassifier, _rotation, _training
 from sktl._labels import Targets
 from sktl._recipes import resolve_recipe
 from sktl._training import train_head
@@ -43,7 +43,8 @@ def make_problem(n, n_features, n_classes):
 
 
 def library(features, codes):
-    """Train by this library; return the iterations."""
+    """Train by this library, with nothing kept of a training before; return the iterations."""
+    _rotation._kept.clear()
     classes = np.arange(codes.max() + 1)
     recipe = resolve_recipe(
         PretrainedImageClassifier(), 0, len(codes), features.shape[1], torch.device("cpu"), (1, PENALTY)

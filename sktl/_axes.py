@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from ._isolation import fork_safe_lock
-from ._standardization import Standardization
+from ._standardization import Standardization, add_products, mirrored, standardized
 from ._torch import generator
 
 # Float32 of shape (n_samples, n_axes), and the mean square along each axis.
@@ -82,13 +82,12 @@ def _products(
     totals, total = [], torch.zeros(len(features), len(features), dtype=torch.float32)
     start, done = 0, 0
     for _, sizes in block_sizes:
-        for size in sizes[done:]:
-            block = np.ascontiguousarray(features[:, start : start + size])
-            standardization = Standardization.of(block, weights, shrinkage)
-            scaled = torch.from_numpy(block).sub(standardization.mean).div_(standardization.scale).to(torch.float32)
-            total = torch.addmm(total, scaled, scaled.t())
-            start, done = start + size, done + 1
-        totals.append(total)
+        width = sum(sizes[done:])
+        some = np.ascontiguousarray(features[:, start : start + width])
+        scaled = standardized(some, Standardization.of(some, weights, shrinkage, sizes[done:]), torch.float32)
+        add_products(total, scaled)
+        totals.append(mirrored(total))
+        start, done = start + width, len(sizes)
     return totals
 
 
@@ -103,7 +102,6 @@ def _main_axes(products: torch.Tensor) -> Coordinates:
     else:
         drawn = torch.randn(n, _AXES + _SPARE_AXES, generator=generator(0, _AXES))
         basis = torch.linalg.qr(products @ drawn).Q
-        basis = torch.linalg.qr(products @ basis).Q
         squares, axes = torch.linalg.eigh(basis.t() @ (products @ basis))
         axes = basis @ axes
     squares, axes = squares[-_AXES:].clamp_min(0), axes[:, -_AXES:]

@@ -30,8 +30,6 @@ _MOST_IMAGES = 4096
 _MOST_CLASSES = 64
 _STEPS = 60
 _TOLERANCE = 1e-4
-# Second derivatives of the loss by a logit are p (1 - p): what they are on average.
-_CURVATURE = 0.15
 
 
 @dataclass(frozen=True)
@@ -179,9 +177,9 @@ class _Problem:
     Parameters
     ----------
     codes : int64 tensor of shape (n_samples,)
-    wanted : float32 tensor of shape (n_samples, n_classes)
+    wanted : float32 tensor of shape (n_classes, n_samples)
         The probabilities to be learned.
-    shares : float32 tensor of shape (n_samples, n_folds)
+    shares : float32 tensor of shape (n_folds, n_samples)
         Weights of the samples in the training of each fold, which sum to 1.
     folds : int64 tensor of shape (n_samples,)
     scored : bool tensor of shape (n_samples,)
@@ -199,11 +197,11 @@ class _Problem:
     def of(cls, targets: Targets, folds: Folds, label_smoothing: float) -> _Problem:
         n_classes = len(targets.classes)
         codes = torch.from_numpy(targets.codes)
-        wanted = torch.full((len(codes), n_classes), label_smoothing / n_classes, dtype=torch.float32)
-        wanted[torch.arange(len(codes)), codes] += 1 - label_smoothing
-        trained = folds.of_sample[:, None] != np.arange(folds.n_folds)
-        shares = trained * targets.weights[:, None]
-        shares /= np.maximum(shares.sum(axis=0), np.finfo(np.float64).tiny)
+        wanted = torch.full((n_classes, len(codes)), label_smoothing / n_classes, dtype=torch.float32)
+        wanted[codes, torch.arange(len(codes))] += 1 - label_smoothing
+        trained = folds.of_sample != np.arange(folds.n_folds)[:, None]
+        shares = trained * targets.weights
+        shares /= np.maximum(shares.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
         return cls(
             codes,
             wanted,
@@ -218,17 +216,13 @@ def _path(coordinates: Coordinates, problem: _Problem, penalties: Sequence[float
     """Return losses and hits of the samples that are held out, of shape (n_penalties, n_samples)."""
     inputs, squares = coordinates
     n_samples, n_axes = inputs.shape
-    n_folds, n_classes = problem.shares.shape[1], problem.wanted.shape[1]
+    n_classes, n_folds = problem.wanted.shape[0], problem.shares.shape[0]
     losses, hits = np.full((2, len(penalties), n_samples), np.nan)
-    point = inputs.new_zeros(n_folds, (n_axes + 1) * n_classes)
-    held_out = torch.arange(n_samples), problem.folds
+    point = inputs.new_zeros(n_folds, n_classes * (n_axes + 1))
     for i, penalty in enumerate(penalties):
-        decay = inputs.new_full((n_axes + 1, 1), penalty)
-        decay[-1] = 0  # of the intercepts
-        scale = 1 / (_CURVATURE * torch.cat([squares, squares.new_ones(1)])[:, None] + decay).expand(-1, n_classes)
-        evaluate = partial(_evaluate, inputs, problem, decay)
-        point = Descent(evaluate, point, _TOLERANCE, scale.reshape(1, -1).mul).run(_STEPS).point
-        logits = _logits(inputs, point.view(n_folds, n_axes + 1, n_classes))[held_out]
+        loss = _Loss(inputs, squares, problem, penalty)
+        point = Descent(loss, point, _TOLERANCE, loss.precondition).run(_STEPS).point
+        logits = _logits(inputs, point.view(n_folds, n_classes, n_axes + 1))[problem.folds, :, torch.arange(n_samples)]
         of_each = torch.nn.functional.cross_entropy(logits, problem.codes, reduction="none")
         losses[i] = np.where(problem.scored, of_each, np.nan)
         hits[i] = np.where(problem.scored, logits.argmax(dim=1) == problem.codes, np.nan)
@@ -247,25 +241,56 @@ def _rises(losses: np.ndarray, weights: np.ndarray) -> bool:
 
 
 def _logits(inputs: torch.Tensor, layers: torch.Tensor) -> torch.Tensor:
-    """Return the logits of all samples by the layers of all folds, of shape (n_samples, n_folds, n_classes)."""
-    n_folds, n_rows, n_classes = layers.shape
-    weights = layers[:, :-1].permute(1, 0, 2).reshape(n_rows - 1, n_folds * n_classes)
-    return (inputs @ weights).view(-1, n_folds, n_classes).add_(layers[:, -1])
+    """Return the logits of all samples by the layers of all folds, of shape (n_folds, n_classes, n_samples)."""
+    flat = layers.flatten(0, 1)
+    return torch.addmm(flat[:, -1:], flat[:, :-1], inputs.t()).unflatten(0, layers.shape[:2])
 
 
-def _evaluate(
-    inputs: torch.Tensor, problem: _Problem, decay: torch.Tensor, point: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the penalized losses of all folds, and their gradients."""
-    layers = point.view(len(point), inputs.shape[1] + 1, -1)
-    logits = _logits(inputs, layers)
-    # By hand: torch's own softmax takes three times as long for few classes.
-    logits -= logits.amax(dim=2, keepdim=True)
-    exponentials = logits.exp()
-    totals = exponentials.sum(dim=2, keepdim=True)
-    of_each = totals[..., 0].log() - torch.einsum("nfc,nc->nf", logits, problem.wanted)
-    values = (of_each * problem.shares).sum(dim=0) + (decay * layers.square()).sum(dim=(1, 2)) / 2
-    slopes = exponentials.div_(totals).sub_(problem.wanted[:, None]).mul_(problem.shares[:, :, None])
-    by_weights = (inputs.t() @ slopes.view(len(slopes), -1)).view(-1, *slopes.shape[1:]).permute(1, 0, 2)
-    gradients = torch.cat([by_weights, slopes.sum(dim=0)[:, None]], dim=1) + decay * layers
-    return values, gradients.reshape(len(point), -1)
+@dataclass
+class _Loss:
+    """The penalized losses of all folds as functions of their layers.
+
+    Samples come last in all that there is of each sample, so that what goes over the few classes is quick.
+
+    Parameters
+    ----------
+    inputs, squares : tensor
+        Coordinates.
+    problem : _Problem
+    penalty : float
+    """
+
+    inputs: torch.Tensor
+    squares: torch.Tensor
+    problem: _Problem
+    penalty: float
+
+    def __call__(self, point: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the values of all folds, and their gradients."""
+        wanted, shares = self.problem.wanted, self.problem.shares
+        layers = point.view(len(point), len(wanted), -1)
+        logits = _logits(self.inputs, layers)
+        # By hand: torch's own softmax takes three times as long for few classes.
+        logits -= logits.amax(dim=1, keepdim=True)
+        found = logits.exp()
+        totals = found.sum(dim=1, keepdim=True)
+        of_each = totals[:, 0].log() - (logits * wanted).sum(dim=1)
+        penalized = layers[:, :, :-1]
+        values = (of_each * shares).sum(dim=1) + self.penalty / 2 * penalized.square().sum(dim=(1, 2))
+        found /= totals
+        self.curvatures = torch.einsum("fkn,fn->fk", found - found.square(), shares)
+        slopes = found.sub_(wanted).mul_(shares[:, None])
+        gradients = torch.empty_like(layers)
+        by_weights = (slopes.flatten(0, 1) @ self.inputs).view_as(penalized)
+        torch.add(by_weights, penalized, alpha=self.penalty, out=gradients[:, :, :-1])
+        gradients[:, :, -1] = slopes.sum(dim=2)
+        return values, gradients.flatten(1)
+
+    def precondition(self, gradients: torch.Tensor) -> torch.Tensor:
+        """Divide gradients by about the second derivatives where the loss was last evaluated."""
+        n_classes, n_axes = len(self.problem.wanted), len(self.squares)
+        seconds = torch.empty(len(gradients), n_classes, n_axes + 1)
+        torch.mul(self.curvatures[:, :, None], self.squares, out=seconds[:, :, :-1])
+        seconds[:, :, :-1] += self.penalty
+        seconds[:, :, -1] = self.curvatures
+        return gradients / seconds.flatten(1).clamp_min_(torch.finfo(seconds.dtype).tiny)

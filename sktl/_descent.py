@@ -1,7 +1,7 @@
 """L-BFGS: a descent of several smooth problems at once, and of one of them as an optimizer of torch's.
 
-Unlike torch's own, it keeps the gradient of the last step, so that a step costs one evaluation, and it takes a diagonal
-guess of the curvature.
+Unlike torch's own, it keeps the gradient of the last step, so that a step costs one evaluation, and it takes a
+guess of the curvature, which may change from step to step.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Evaluate: TypeAlias = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]
 # From gradients to tensors of the same shape.
 Change: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
 
-_MEMORY = 20
+_MEMORY = 6
 _SHORTENINGS = 20
 _SHORTER = 0.35
 # Of the decrease that the slope promises, the least that a step must bring (Armijo).
@@ -37,8 +37,8 @@ class Descent:
     tolerance : float
         A problem is done when what a quadratic model of it has left to descend is this share of its value.
     precondition : callable or None
-        From gradients to about what the inverse of the second derivatives makes of them, linear and the same in all
-        steps.
+        From gradients to about what the inverse of the second derivatives makes of them where `evaluate` was last
+        called, linear.
 
     Attributes
     ----------
@@ -99,11 +99,11 @@ class Descent:
         found = self.gradient.clone()
         shares = []
         for step, change, inverse in reversed(self._pairs):
-            shares.append(inverse * _dot(step, found))
-            found.sub_(shares[-1][:, None] * change)
+            shares.append((inverse * _dot(step, found))[:, None])
+            found.addcmul_(shares[-1], change, value=-1)
         found = self._scaled(found)
         for (step, change, inverse), share in zip(self._pairs, reversed(shares), strict=True):
-            found.add_((share - inverse * _dot(change, found))[:, None] * step)
+            found.addcmul_(share - (inverse * _dot(change, found))[:, None], step)
         return found.neg_()
 
     def _scaled(self, gradient: torch.Tensor) -> torch.Tensor:
@@ -139,13 +139,21 @@ class LimitedMemoryBFGS(Optimizer):
 
     Attributes
     ----------
+    precondition : callable or None
+        The parameter of `Descent`, to be set before the first step.
     converged : bool
         Whether further steps would change nothing.
     """
 
     def __init__(self, params: Any, lr: float = 1.0, tolerance: float = 1e-9):
         super().__init__(params, {"lr": lr, "tolerance": tolerance})
+        self.precondition: Change | None = None
         self._descent: Descent | None = None
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group without torch's compiler, which its own method imports: that takes a second in each process."""
+        method = Optimizer.add_param_group
+        getattr(method, "__wrapped__", method)(self, param_group)
 
     @property
     def converged(self) -> bool:
@@ -165,7 +173,7 @@ class LimitedMemoryBFGS(Optimizer):
 
         if self._descent is None:
             start = torch.nn.utils.parameters_to_vector(parameters)[None].clone()
-            self._descent = Descent(evaluate, start, self.defaults["tolerance"])
+            self._descent = Descent(evaluate, start, self.defaults["tolerance"], self.precondition)
         descent = self._descent
         descent.evaluate = evaluate
         descent.step()
@@ -174,4 +182,4 @@ class LimitedMemoryBFGS(Optimizer):
 
     def forget(self) -> None:
         """Let go of what only further steps would need."""
-        self._descent = None
+        self._descent = self.precondition = None

@@ -23,7 +23,7 @@ from .exceptions import TrainingError
 
 with documented("skorch"):
     from skorch import NeuralNet
-    from skorch.callbacks import Callback, EarlyStopping, PrintLog
+    from skorch.callbacks import Callback, EarlyStopping, PassthroughScoring, PrintLog
     from skorch.helper import predefined_split
     from skorch.history import History as History
 
@@ -138,7 +138,13 @@ def quiet(recipe: Recipe) -> Recipe:
 
 
 class OutputLayer(nn.Linear):
-    """A fully connected layer that computes in the precision of its own weights, whatever its input's."""
+    """A fully connected layer that computes in the precision of its own weights, whatever its input's.
+
+    Whoever makes one sets its numbers.
+    """
+
+    def reset_parameters(self) -> None:
+        """Draw nothing from torch's global generator; `nn.utils.skip_init` does so by importing a computer algebra."""
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         return super().forward(features.to(self.weight.dtype))
@@ -147,7 +153,7 @@ class OutputLayer(nn.Linear):
 def as_output_layer(weight: torch.Tensor, bias: torch.Tensor, device: torch.device = CPU) -> OutputLayer:
     """Return an output layer on a device with copies of these values, in float64 where the device has it."""
     dtype = torch.float32 if device.type == "mps" else torch.float64
-    layer = nn.utils.skip_init(OutputLayer, weight.shape[1], len(weight), device=device, dtype=dtype)
+    layer = OutputLayer(weight.shape[1], len(weight), device=device, dtype=dtype)
     with torch.no_grad():
         layer.weight.copy_(weight)
         layer.bias.copy_(bias)
@@ -244,6 +250,22 @@ class StartOrBest(EarlyStopping):
             net.history.insert(0, _start_row(self.start_loss_))
 
 
+class _MeanLoss(PassthroughScoring):
+    """The mean of what batches recorded, as skorch's, which takes long to look it up in the history."""
+
+    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
+        size = "train_batch_size" if self.on_train else "valid_batch_size"
+        found = [(batch[self.name], batch[size]) for batch in net.history[-1]["batches"] if self.name in batch]
+        if not found:  # there is no validation set
+            return
+        mean = sum(loss * n for loss, n in found) / sum(n for _, n in found)
+        is_best = self._is_best_score(mean)
+        if is_best:
+            self.best_score_ = mean
+        net.history.record(self.name, mean)
+        net.history.record(f"{self.name}_best", bool(is_best))
+
+
 def _start_row(loss: float) -> dict[str, Any]:
     return {"batches": [], "epoch": 0, "valid_loss": loss, "valid_loss_best": True}
 
@@ -288,6 +310,11 @@ class WeightedNet(ScoringNet):
         super().__init__(*args, **kwargs)
         self.loss_scale = loss_scale
         self.l2 = l2
+
+    @property
+    def _default_callbacks(self) -> list[tuple[str, Callback]]:
+        own = {"train_loss": _MeanLoss("train_loss", on_train=True), "valid_loss": _MeanLoss("valid_loss")}
+        return [(name, own.get(name, callback)) for name, callback in super()._default_callbacks]
 
     def initialize_history(self) -> WeightedNet:
         self.history_ = _QuickHistory()

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+_PIECE = 64
+_BLOCK = 256
+
 
 def row_blocks(n_rows: int, size: int = 1024) -> Iterator[slice]:
     """Return slices of so many rows."""
@@ -41,12 +44,12 @@ class Standardization:
             How many features each block has, within which the mean variance is taken; None is one block.
         """
         shares = weights / weights.sum()
-        # Two passes over blocks of rows keep the memory of a float64 copy small; NumPy's own sums, not those of a BLAS,
-        # keep the bits independent of the number of cores.
+        # Two passes over blocks of rows keep a float64 copy in the processor's cache; NumPy's own sums, not those of a
+        # BLAS, keep the bits independent of the number of cores.
         mean, variance = np.zeros(features.shape[1]), np.zeros(features.shape[1])
-        for rows in row_blocks(len(features)):
+        for rows in row_blocks(len(features), _PIECE):
             mean += np.einsum("n,nd->d", shares[rows], features[rows].astype(np.float64))
-        for rows in row_blocks(len(features)):
+        for rows in row_blocks(len(features), _PIECE):
             variance += np.einsum("n,nd->d", shares[rows], (features[rows] - mean) ** 2)
         # Few images hardly vary in features that other images vary in: without a floor those would decide everything.
         floors = [np.full(len(block), block.mean()) for block in np.split(variance, np.cumsum(sizes or [])[:-1])]
@@ -67,3 +70,24 @@ class Standardization:
     def unfold(self, weight: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return a layer for standardized features that does what the given one does for raw ones."""
         return weight * self.scale, bias + (weight * self.mean).sum(dim=1)
+
+
+def standardized(features: np.ndarray, standardization: Standardization, dtype: torch.dtype) -> torch.Tensor:
+    """Return standardized features."""
+    raw = torch.from_numpy(features)
+    found = torch.empty(raw.shape, dtype=dtype)
+    # A piece stays in the processor's cache; copies of a large array would spend their time mapping memory.
+    for piece, rows in zip(found.split(_PIECE), raw.split(_PIECE), strict=True):
+        piece.copy_(rows.sub(standardization.mean).div_(standardization.scale))
+    return found
+
+
+def add_products(total: torch.Tensor, rows: torch.Tensor) -> None:
+    """Add the inner products of all rows with each other, on and below the diagonal; above it, only in part."""
+    for start in range(0, len(rows), _BLOCK):
+        total[start:, start : start + _BLOCK].addmm_(rows[start:], rows[start : start + _BLOCK].t())
+
+
+def mirrored(total: torch.Tensor) -> torch.Tensor:
+    """Return a symmetric matrix of what is on and below the diagonal."""
+    return total.tril().add_(total.tril(-1).t())

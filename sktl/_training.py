@@ -2,14 +2,14 @@
 
 Features are standardised with the weights of the samples, their variances shrunk towards the mean of all in their
 block; the layer is trained on the result, and the affine map is folded into the layer afterwards, so that it applies to
-features as the backbone gives them.
+features as the backbone gives them. For L-BFGS they are rotated as well, and the layer is rotated back.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from ._descent import LimitedMemoryBFGS
 from ._labels import Targets, appearance
 from ._net_params import copied
 from ._nets import Converged, OutputLayer, Recipe, WeightedNet, count_epochs, kept_start, net_arguments, restored
+from ._rotation import Rotation, rotation
 from ._scoring import LabelledDataset
 from ._standardization import Standardization, row_blocks
 from ._torch import generator, single_threaded
@@ -33,15 +34,15 @@ _PIECE = 64
 # With more numbers than this, "lbfgs" computes in float32, in half the time. It stops earlier: what is left changes
 # probabilities by a few hundredths at most.
 _MOST_IN_FLOAT64 = 2**19
-_TOLERANCE_IN_FLOAT32 = 1e-5
+_TOLERANCE_IN_FLOAT32 = 3e-5
 _INITIAL, _ORDER, _DROPPED = range(3)
 
 
 def random_layer(n_features: int, n_classes: int, seed: int, dtype: torch.dtype = torch.float64) -> OutputLayer:
     """Return an output layer of small random numbers."""
-    layer = nn.utils.skip_init(OutputLayer, n_features, n_classes, dtype=dtype)
+    layer = OutputLayer(n_features, n_classes, dtype=dtype)
     # Small: what the start adds in directions that the samples do not span is never trained away.
-    bound = _INITIAL_SCALE / math.sqrt(n_features)
+    bound = _INITIAL_SCALE / math.sqrt(max(1, n_features))
     draw = generator(seed, _INITIAL)
     with torch.no_grad():
         for parameter in layer.parameters():
@@ -91,6 +92,11 @@ class _StandardizedFeatures(LabelledDataset):
         kept = self.features.numel() * dtype.itemsize <= _MAX_KEPT
         self.standardized = self._standardize(torch.arange(len(features))) if kept else None
 
+    @property
+    def n_inputs(self) -> int:
+        """How many numbers of a sample enter the module."""
+        return self.features.shape[1]
+
     def inputs_of(self, i: int) -> torch.Tensor:
         return self.batch(torch.tensor([i % len(self)]))[0][0]
 
@@ -115,10 +121,38 @@ class _StandardizedFeatures(LabelledDataset):
         return standardized
 
 
+class _RotatedFeatures(LabelledDataset):
+    """Coordinates of samples, as a rotation has them, their class codes and weights."""
+
+    def __init__(self, inputs: torch.Tensor, codes: np.ndarray, weights: np.ndarray, labels: np.ndarray | None):
+        super().__init__(codes, weights, labels)
+        self.inputs = inputs
+        self.dtype = inputs.dtype
+
+    @property
+    def n_inputs(self) -> int:
+        """How many numbers of a sample enter the module."""
+        return self.inputs.shape[1]
+
+    def inputs_of(self, i: int) -> torch.Tensor:
+        return self.inputs[i]
+
+    def all_rows(self) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
+        """Return the coordinates, and the codes and weights."""
+        return self.inputs, (self.codes, self.weights)
+
+    def batch(self, rows: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
+        """Return the same of some rows."""
+        return self.inputs[rows], (self.codes[rows], self.weights[rows])
+
+
+_Dataset: TypeAlias = _StandardizedFeatures | _RotatedFeatures
+
+
 class _Batches:
     """Iterate over batches of whole tensors, shuffled anew each epoch by a seed; one batch of all rows is made once."""
 
-    def __init__(self, dataset: _StandardizedFeatures, batch_size: int, seed: int = 0):
+    def __init__(self, dataset: _Dataset, batch_size: int, seed: int = 0):
         self.dataset = dataset
         self.batch_size = batch_size
         self.seed = seed
@@ -146,6 +180,16 @@ class _HeadNet(WeightedNet):
     def _zero_grad_optimizer(self, set_to_none: bool | None = None) -> None:
         """Leave the gradients: each evaluation of the loss sets them anew."""
 
+    # Mean squares of the inputs, and mean second derivatives of the loss by the logits: of L-BFGS while it trains.
+    squares: torch.Tensor | None = None
+    curvature_: torch.Tensor | None = None
+
+    def initialize_optimizer(self, *args: Any, **kwargs: Any) -> _HeadNet:
+        super().initialize_optimizer(*args, **kwargs)
+        if self.squares is not None:
+            self.optimizer_.precondition = self._precondition
+        return self
+
     def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
         """Set the gradients of a batch."""
         features, (codes, weights) = batch
@@ -154,30 +198,79 @@ class _HeadNet(WeightedNet):
             self._set_training(True)
         with torch.no_grad():
             inputs = module.drop(features)
-            logits = layer(inputs)
-            loss = self.get_loss(logits, (codes, weights))
-            slopes = loss_slopes(logits, codes, weights * self.loss_scale, self.criterion_.label_smoothing)
+            # The few classes along the rows: the products are faster, and so is all that goes over the samples.
+            logits = torch.addmm(layer.bias[:, None], layer.weight, inputs.t()).t()
+            found = weighted_loss(logits, codes, weights * self.loss_scale, self.criterion_.label_smoothing)
+            loss, slopes, self.curvature_ = found
             by_weight, by_bias = slopes.t() @ inputs, slopes.sum(dim=0)
             if self.l2:
+                loss += self.l2 / 2 * layer.weight.square().sum()
                 by_weight.add_(layer.weight, alpha=self.l2)
             for parameter, gradient in ((layer.weight, by_weight), (layer.bias, by_bias)):
                 parameter.grad = gradient if parameter.requires_grad else None  # callbacks may freeze either
         return {"loss": loss, "y_pred": logits}
+
+    def _precondition(self, gradients: torch.Tensor) -> torch.Tensor:
+        """Divide gradients by about the second derivatives where the loss was last evaluated."""
+        assert self.squares is not None
+        assert self.curvature_ is not None
+        layer, curvature = self.module_.output, self.curvature_
+        floor = torch.finfo(gradients.dtype).tiny
+        parts = []
+        if layer.weight.requires_grad:
+            by_weight = torch.addr(torch.full_like(layer.weight, self.l2), curvature, self.squares)
+            parts.append(by_weight.flatten())
+        if layer.bias.requires_grad:
+            parts.append(curvature)
+        return gradients / torch.cat(parts).clamp_min_(floor)
 
     def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
         if getattr(self.optimizer_, "converged", False):
             raise Converged
         super().on_epoch_begin(net, **kwargs)
 
+    def forget(self) -> None:
+        """Let go of what only training needed."""
+        super().forget()
+        self.squares = self.curvature_ = None
 
-def loss_slopes(logits: torch.Tensor, codes: torch.Tensor, weights: torch.Tensor, smoothing: float) -> torch.Tensor:
-    """Return the derivatives of the weighted sum of cross-entropies with smoothed labels by the logits."""
+
+def weighted_loss(
+    logits: torch.Tensor, codes: torch.Tensor, weights: torch.Tensor, smoothing: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the weighted sum of cross-entropies with smoothed labels, and its derivatives.
+
+    Parameters
+    ----------
+    logits : tensor of shape (n_samples, n_classes)
+    codes : int64 tensor of shape (n_samples,)
+    weights : tensor of shape (n_samples,)
+    smoothing : float
+
+    Returns
+    -------
+    loss : tensor of shape ()
+    slopes : tensor of shape (n_samples, n_classes)
+        Derivatives by the logits.
+    curvatures : tensor of shape (n_classes,)
+        Second derivatives by the logits, summed over the samples.
+    """
     weights = weights.to(logits.dtype).unsqueeze(1)
-    slopes = logits.softmax(dim=1)
+    codes = codes.unsqueeze(1)
+    # By hand: torch's own softmax and cross-entropy take several times as long for few classes.
+    shifted = logits - logits.amax(dim=1, keepdim=True)
+    slopes = shifted.exp()
+    totals = slopes.sum(dim=1, keepdim=True)
+    of_each = totals.log() - (1 - smoothing) * shifted.gather(1, codes)
+    if smoothing:
+        of_each -= smoothing * shifted.mean(dim=1, keepdim=True)
+    loss = (of_each * weights).sum()
+    slopes /= totals
+    curvatures = ((slopes - slopes.square()) * weights).sum(dim=0)
     if smoothing:
         slopes -= smoothing / logits.shape[1]
     slopes *= weights
-    return slopes.scatter_add_(1, codes.unsqueeze(1), weights * (smoothing - 1))
+    return loss, slopes.scatter_add_(1, codes, weights * (smoothing - 1)), curvatures
 
 
 def train_head(
@@ -223,20 +316,11 @@ def train_head(
         If the loss is no longer finite.
     """
     rank = appearance(targets.codes)
-    standardization = Standardization.of(features, targets.weights, recipe.shrinkage, block_sizes)
-    coarse = recipe.optimizer == "lbfgs" and features.size > _MOST_IN_FLOAT64
-    dtype = torch.float32 if coarse else torch.float64
-    labels = targets.labels()
-    dataset = _StandardizedFeatures(features, rank[targets.codes], targets.weights, standardization, labels, dtype)
-    held_out = None
-    if validation is not None:
-        others, their = validation
-        weights = their.relative_weights()
-        labels = their.labels()
-        held_out = _StandardizedFeatures(others, rank[their.codes], weights, standardization, labels, dtype)
     with single_threaded():
+        dataset, held_out, standardization, turned = _prepared(features, targets, recipe, validation, block_sizes, rank)
         checkpoint = None if recipe.optimizer == "lbfgs" else checkpoint
         net = _make_net(dataset, held_out, len(rank), recipe, seed, copied(net_params), checkpoint)
+        net.squares = None if turned is None else turned.squares
         net.number(targets.classes, rank)
         fit_from(net, dataset, checkpoint)
         warn_if_start(net)
@@ -244,14 +328,41 @@ def train_head(
         if recipe.optimizer == "lbfgs":
             _warn_unless_converged(net, n_iter)
         net.forget()
-        layer = net.module_.output.to(torch.float64)
-        with torch.no_grad():
-            weight, bias = standardization.fold(
-                layer.weight[torch.from_numpy(rank)], layer.bias[torch.from_numpy(rank)]
-            )
-            layer.weight.copy_(weight)
-            layer.bias.copy_(bias)
+        layer, columns = net.module_.output, torch.from_numpy(rank)
+        if turned is not None:
+            layer.weight.grad, layer.in_features = None, features.shape[1]
+            layer.weight.data = turned.back(layer.weight.data, features)
+        layer.to(torch.float64)
+        layer.weight.data, layer.bias.data = standardization.fold(layer.weight.data[columns], layer.bias.data[columns])
     return net, n_iter
+
+
+def _prepared(
+    features: np.ndarray,
+    targets: Targets,
+    recipe: Recipe,
+    validation: tuple[np.ndarray, Targets] | None,
+    block_sizes: Sequence[int] | None,
+    rank: np.ndarray,
+) -> tuple[_Dataset, _Dataset | None, Standardization, Rotation | None]:
+    """Return what is trained on, what is validated on, and how both were made of features."""
+    parts = [(features, targets, targets.weights)]
+    if validation is not None:
+        parts.append((*validation, validation[1].relative_weights()))
+    datasets: list[_Dataset] = []
+    turned = None
+    if recipe.optimizer == "lbfgs":
+        dtype = torch.float32 if features.size > _MOST_IN_FLOAT64 else torch.float64
+        turned = rotation(features, targets.weights, recipe.shrinkage, block_sizes, dtype)
+        for i, (rows, its, weights) in enumerate(parts):
+            inputs = turned.of_others(rows, features) if i else turned.inputs
+            datasets.append(_RotatedFeatures(inputs, rank[its.codes], weights, its.labels()))
+        standardization = turned.standardization
+    else:
+        standardization = Standardization.of(features, targets.weights, recipe.shrinkage, block_sizes)
+        for rows, its, weights in parts:
+            datasets.append(_StandardizedFeatures(rows, rank[its.codes], weights, standardization, its.labels()))
+    return datasets[0], datasets[1] if validation is not None else None, standardization, turned
 
 
 def output_logits(layer: OutputLayer, features: np.ndarray) -> np.ndarray:
@@ -285,8 +396,8 @@ def _warn_unless_converged(net: WeightedNet, n_iter: int) -> None:
 
 
 def _make_net(
-    dataset: _StandardizedFeatures,
-    held_out: _StandardizedFeatures | None,
+    dataset: _Dataset,
+    held_out: _Dataset | None,
     n_classes: int,
     recipe: Recipe,
     seed: int,
@@ -305,7 +416,7 @@ def _make_net(
     arguments["callbacks"] += [] if checkpoint is None else [("keeping", Keeping(checkpoint))]
     return _HeadNet(
         _Head,
-        module__n_features=dataset.features.shape[1],
+        module__n_features=dataset.n_inputs,
         module__n_classes=n_classes,
         module__dropout=recipe.dropout,
         module__seed=seed,

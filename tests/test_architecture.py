@@ -20,11 +20,12 @@ ORDER = [
     "_streams", "_model_file", "_weights", "_downloads", "_sources", "_catalogue", "_stages", "_augmentation",
     "_decoder", "_cut", "_taps", "_backbones", "_folding", "_openvino", "_trunk", "_engines", "_database", "_store",
     "_cache", "_pass", "_callbacks", "_progress", "_checking", "_features", "_columns", "_folds", "_labels", "_descent",
-    "_optimizers", "_scoring", "_nets", "_net_params", "_values", "_checkpoints", "_standardization", "_axes",
-    "_choice", "_training", "_batches", "_gradients", "_finetuning", "_transfer", "_recipes", "_saving", "_summary",
-    "_base", "_classifier", "_encoder", "_loading", "_model_card", "_hub_access", "_hub", "_pictures", "_drawing",
-    "_training_curve", "_predictions", "_gradcam", "_saliency", "_feature_map", "_logme", "_ranking", "_selection",
-    "_synthetic", "_folders", "_layouts", "datasets", "__init__", "_cli_words", "_cli_options", "_cli", "__main__",
+    "_optimizers", "_scoring", "_nets", "_net_params", "_values", "_checkpoints", "_standardization", "_rotation",
+    "_axes", "_choice", "_training", "_batches", "_gradients", "_finetuning", "_transfer", "_recipes", "_saving",
+    "_summary", "_base", "_classifier", "_encoder", "_loading", "_model_card", "_hub_access", "_hub", "_pictures",
+    "_drawing", "_training_curve", "_predictions", "_gradcam", "_saliency", "_feature_map", "_logme", "_ranking",
+    "_selection", "_synthetic", "_folders", "_layouts", "datasets", "__init__", "_cli_words", "_cli_options", "_cli",
+    "__main__",
 ]  # fmt: skip
 ONLY_IN = {
     "torchvision.models": {"_sources"},
@@ -125,15 +126,17 @@ print((time.perf_counter() - started) / libraries)
     assert min(float(_run(program)) for _ in range(3)) <= 1.15
 
 
-def test_a_fit_on_cached_features_imports_no_networks(tmp_path):
+def test_a_fit_on_cached_features_imports_no_networks_and_no_compiler(tmp_path):
     """Worker processes of a search start with it."""
     program = f"""
 import sys
 import numpy as np, sktl
 X = np.random.default_rng(0).random((8, 8, 8))
-clf = sktl.PretrainedImageClassifier(cache={str(tmp_path)!r}, random_state=0, max_epochs=1).fit(X, [0, 1] * 4)
+clf = sktl.PretrainedImageClassifier(cache={str(tmp_path)!r}, random_state=0).fit(X, [0, 1] * 4)
 clf.score(X, [0, 1] * 4)
-print(*{{"timm", "torchvision", "openvino", "captum", "matplotlib", "huggingface_hub"}} & set(sys.modules))
+print(*{{
+    "timm", "torchvision", "openvino", "captum", "matplotlib", "huggingface_hub", "torch._dynamo", "sympy"
+}} & set(sys.modules))
 """
     assert "timm" in _run(program)  # the first one computes them
     assert not _run(program).split()

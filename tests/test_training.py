@@ -23,7 +23,7 @@ from sktl._labels import Targets
 from sktl._net_params import check_net_params
 from sktl._nets import CosineSchedule, OutputLayer, Recipe, WeightedNet
 from sktl._standardization import Standardization
-from sktl._training import _StandardizedFeatures, loss_slopes, train_head
+from sktl._training import _StandardizedFeatures, train_head, weighted_loss
 from sktl.exceptions import InvalidParameterError, TrainingError
 
 RNG = np.random.default_rng(0)
@@ -181,13 +181,18 @@ def test_smoothing_and_dropout_make_the_layer_less_sure():
     scale=st.sampled_from([1e-3, 1.0, 50.0]),
     seed=st.integers(0, 99),
 )
-def test_the_slopes_of_the_loss_are_those_of_autograd(n, n_classes, smoothing, scale, seed):
+def test_the_loss_and_its_derivatives_are_those_of_autograd(n, n_classes, smoothing, scale, seed):
     rng = np.random.default_rng(seed)
     logits = torch.from_numpy(scale * rng.normal(size=(n, n_classes))).requires_grad_()
     codes, weights = torch.from_numpy(rng.integers(0, n_classes, n)), torch.from_numpy(rng.uniform(0, 3, n))
     losses = torch.nn.functional.cross_entropy(logits, codes, reduction="none", label_smoothing=smoothing)
-    (expected,) = torch.autograd.grad((losses * weights).sum(), logits)
-    assert_allclose(loss_slopes(logits.detach(), codes, weights, smoothing), expected, rtol=1e-12, atol=1e-14)
+    (expected,) = torch.autograd.grad((losses * weights).sum(), logits, create_graph=True)
+    loss, slopes, curvatures = weighted_loss(logits.detach(), codes, weights, smoothing)
+    assert_allclose(loss, (losses * weights).sum().detach(), rtol=1e-12)
+    assert_allclose(slopes, expected.detach(), rtol=1e-12, atol=1e-14)
+    for k in range(n_classes):
+        (second,) = torch.autograd.grad(expected[:, k].sum(), logits, retain_graph=True)
+        assert_allclose(curvatures[k], second[:, k].sum(), rtol=1e-10, atol=1e-13)
 
 
 @pytest.mark.parametrize("recipe", [SGD, changed(SGD, label_smoothing=0.2, dropout=0.3), LBFGS], ids=str)
