@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -19,7 +19,7 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from ._augmentation import AUGMENTATIONS, Transform
+from ._augmentation import AUGMENTATIONS, Change, Transform
 from ._backbones import BackboneName, Weights, tensors_digest
 from ._base import PretrainedImageBase
 from ._callbacks import fit_task, with_callbacks
@@ -31,11 +31,12 @@ from ._labels import Targets, check_targets, check_validation_targets, hold_out
 from ._net_params import check_scores
 from ._nets import History, NeuralNet, Recipe, TailRecipe, count_epochs, kept_start
 from ._paths import user_path
-from ._recipes import check_combinations, choose, resolve_recipe
-from ._taps import Tapped
+from ._recipes import augmentations, check_combinations, choose, resolve_recipe
+from ._taps import StageLayout, Tapped
 from ._torch import n_threads
 from ._training import output_logits, train_head
 from ._transfer import Labelled, open_checkpoint, train_stages
+from ._trial import choose_augmentation
 from ._values import plain
 from ._warnings import warn
 from .exceptions import (
@@ -540,21 +541,42 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         self.engine_ = extractor.engine_name
         if self.engine_ == "torch":  # then so it is for a part of the network
             extractor = replace(extractor, engine="torch")
-        recipe = resolve_recipe(self, n_trainable, len(training.samples), extractor.n_features, self.device_)
-        assert isinstance(recipe, TailRecipe)
         # Else the pass over features names them, before any training and by their positions in X.
-        if watched is not None or not recipe.keeps_statistics:
+        changes = augmentations(self)
+        if watched is not None or self.weights is None or len(changes) > 1:
             self._check_images(images, extractor, "X")
             if validation is not None:
                 self._check_images(validation, extractor, "X_val")
+
+        def recipe_of(change: Change | None, n_samples: int) -> TailRecipe:
+            n_features = extractor.n_features
+            recipe = resolve_recipe(self, n_trainable, n_samples, n_features, self.device_, augmentation=change)
+            assert isinstance(recipe, TailRecipe)
+            return recipe
+
+        choose_penalty = partial(self._choose_penalty, layout=extractor.layout, seed=seeds[1])
+        change = changes[0]
+        if len(changes) > 1:
+            change = choose_augmentation(extractor, training, changes, recipe_of, seeds, choose_penalty)
+        recipe = recipe_of(change, len(training.samples))
         labelled = [training] if watched is None else [training, watched]
         kept = open_checkpoint(self.checkpoint, labelled, extractor, recipe, seeds)
-        net = train_stages(extractor, training, watched, recipe, seeds, self.net_params, kept)
-        self.net_, self.n_iter_, self.recipe_ = net, count_epochs(net.history), recipe
+        trained = train_stages(extractor, training, watched, recipe, seeds, self.net_params, kept, choose_penalty)
+        net = trained.net
+        self.net_, self.n_iter_, self.recipe_ = net, count_epochs(net.history), trained.recipe
+        if trained.selection:
+            self.selection_ = trained.selection
         self.feature_stages_, self._groups = 1, extractor.layout.groups_of(1)
         if (recipe.augmentation is None or recipe.n_views) and net.module_.cut.split:
             self.engine_ = replace(extractor, n_trainable=recipe.n_trainable).engine_name
         self._trained_digest = tensors_digest(net.module_.cut.network)
+
+    def _choose_penalty(
+        self, features: np.ndarray, targets: Targets, layout: StageLayout, seed: int
+    ) -> tuple[float, dict[str, np.ndarray]]:
+        """Return the penalty that cross-validation chooses for features of the last stage."""
+        _, penalty, selection = choose(self, features, targets, layout, seed, n_threads(self.n_jobs))
+        return penalty, selection
 
     def _cache_place(self) -> str | os.PathLike[str] | Literal[False]:
         # The features of a fit that was killed are to be found again, too.

@@ -166,7 +166,8 @@ class _TailNet(WeightedNet):
         recipe, groups = self.recipe, []
         rates = {**self.module_.cut.depths(), **dict.fromkeys(self.module_.output.parameters(), -1)}
         for depth in sorted(set(rates.values())):
-            rate = self.lr * (1.0 if depth < 0 else recipe.backbone_lr_ratio * recipe.layer_decay**depth)
+            of_stage = recipe.backbone_lr_ratio * recipe.layer_decay**depth
+            rate = self.lr * (recipe.head_lr_ratio if depth < 0 else of_stage)
             members = [p for p, of in rates.items() if of == depth]
             head_decay = recipe.weight_decay if depth < 0 else 0.0  # stages are pulled to their start: see below
             shared = {"lr": rate, "depth": depth}

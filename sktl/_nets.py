@@ -42,8 +42,9 @@ class Recipe:
         "lbfgs" sees all samples at once, and `weight_decay` is then an L2 penalty.
     lr : float or None
         The highest learning rate; None for "lbfgs".
-    weight_decay : float
-        Of the weights in units of standardised features; the intercept is never decayed.
+    weight_decay : float or None
+        Of the weights in units of standardised features; the intercept is never decayed. None is to be chosen where
+        features are known.
     max_epochs : int
     batch_size : int or None
         None is all samples.
@@ -67,7 +68,7 @@ class Recipe:
 
     optimizer: OptimizerName
     lr: float | None
-    weight_decay: float
+    weight_decay: float | None
     max_epochs: int
     batch_size: int | None
     lr_schedule: str | None
@@ -83,7 +84,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class TailRecipe(Recipe):
-    """How the last stages are trained with the output layer; `lr` is that of the output layer.
+    """How the last stages are trained with the output layer; `lr` is that of the output layer trained alone.
 
     Parameters
     ----------
@@ -93,8 +94,8 @@ class TailRecipe(Recipe):
         How the output layer is trained alone before.
     stage_optimizer : {"adamw", "sgd"} or subclass of torch.optim.Optimizer
         Of the stages; `optimizer` is that of the output layer.
-    backbone_lr_ratio : float
-        Learning rate of the last stage, as a fraction of `lr`.
+    head_lr_ratio, backbone_lr_ratio : float
+        Learning rates of the output layer, and of the last stage, as fractions of `lr`.
     layer_decay : float in (0, 1]
         The stage j before the last learns at this to the power of j.
     augmentation : Change or None
@@ -117,6 +118,7 @@ class TailRecipe(Recipe):
     n_trainable: int = 0
     probing: Recipe | None = None
     stage_optimizer: OptimizerName = "adamw"
+    head_lr_ratio: float = 1.0
     backbone_lr_ratio: float = 1.0
     layer_decay: float = 1.0
     augmentation: Change | None = None

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ._augmentation import resolve_augmentation
+from ._augmentation import Change, resolve_augmentation
 from ._choice import PENALTIES, cross_validate
 from ._labels import Targets
 from ._net_params import check_callbacks, check_net_params, check_schedulers
@@ -33,15 +33,20 @@ _HEAD: dict[str, dict[str, Any]] = {
     "lbfgs": {"max_epochs": 500, "lr": None, "weight_decay": 0.03, "lr_schedule": None},
     "class": {"max_epochs": 50, "lr": 1e-3, "weight_decay": 0.03, "lr_schedule": "cosine"},
 }
-# With stages: from pretrained weights, and from random ones.
+# With stages: from pretrained weights, without and with augmentation, and from random ones.
 _STAGES: dict[str, dict[str, Any]] = {
-    "auto": {"max_epochs": 12, "backbone_lr_ratio": 1 / 60, "layer_decay": 0.8, "augmentation": "trivial"},
+    "auto": {"max_epochs": 12, "backbone_lr_ratio": 1 / 100, "layer_decay": 0.8, "augmentation": "trivial"},
     "sgd": {"max_epochs": 12, "backbone_lr_ratio": 1 / 30, "layer_decay": 1.0, "augmentation": "trivial"},
     "adamw": {"max_epochs": 12, "backbone_lr_ratio": 0.5, "layer_decay": 1.0, "augmentation": "trivial"},
     "class": {"max_epochs": 12, "backbone_lr_ratio": 0.1, "layer_decay": 1.0, "augmentation": "trivial"},
     "random": {"max_epochs": 40, "backbone_lr_ratio": 1.0, "layer_decay": 1.0, "augmentation": "light"},
 }
-_INTERPOLATION = 0.5
+# Of unchanged images gradients become small, and AdamW would make steps of the same length of their noise.
+_WITHOUT_AUGMENTATION = 1 / 4.5
+# Batches of stages are small, and with them what the output layer learns is noisy.
+_HEAD_LR_RATIO = 0.1
+_INTERPOLATION = 0.75
+_WARMUP = 0.3
 _PATIENCE = 5
 _STEPS_PER_EPOCH = 20
 _LEAST_BATCH = 16
@@ -62,6 +67,7 @@ def resolve_recipe(
     n_features: int,
     device: torch.device,
     chosen: tuple[int, float] | None = None,
+    augmentation: Change | None = None,
 ) -> Recipe:
     """Return the recipe that the checked parameters of a classifier describe.
 
@@ -73,10 +79,12 @@ def resolve_recipe(
     device : torch.device
     chosen : (int, float) or None
         The number of stages that give features, and the penalty, that cross-validation chose.
+    augmentation : Change or None
+        Of the images that stages are trained on.
     """
     estimator = SimpleNamespace(**{name: plain(value) for name, value in vars(classifier).items()})
     head = _head_recipe(estimator, n_samples, n_features, chosen)
-    return _tail_recipe(estimator, head, n_trainable, n_samples, device) if n_trainable else head
+    return _tail_recipe(estimator, head, n_trainable, n_samples, device, augmentation) if n_trainable else head
 
 
 def choose(
@@ -120,7 +128,7 @@ def _candidates(estimator: Any, layout: StageLayout) -> tuple[list[int], tuple[f
 
     An optimizer that decays weights by itself has no penalty: with it, only the stages are chosen.
     """
-    stages = [layout.count(estimator.feature_stages)]
+    stages = [1 if estimator.trainable_stages != 0 else layout.count(estimator.feature_stages)]
     if estimator.feature_stages == "auto":
         stages = sorted({1, *stages})
     if _kind(_optimizers(estimator)[0]) == "adamw":
@@ -160,21 +168,32 @@ def _patience(estimator: Any, lr_schedule: str | None) -> int | None:
     return _value(estimator, "n_iter_no_change", None if schedule == "cosine" else _PATIENCE)
 
 
-def _tail_recipe(estimator: Any, head: Recipe, n_trainable: int, n_samples: int, device: torch.device) -> TailRecipe:
+def _tail_recipe(
+    estimator: Any,
+    head: Recipe,
+    n_trainable: int,
+    n_samples: int,
+    device: torch.device,
+    augmentation: Change | None,
+) -> TailRecipe:
     """Return the recipe of stages, in which `head` stands for what they share with the output layer."""
     _, stage_optimizer = _optimizers(estimator)
     pretrained = estimator.weights is not None
-    defaults = _stage_defaults(estimator, n_samples)
+    defaults = _stage_defaults(estimator, n_samples, augmentation)
     own = {name: _value(estimator, name, defaults[name]) for name in ("max_epochs", "backbone_lr_ratio", "layer_decay")}
     own["batch_size"] = _value(estimator, "batch_size", _STAGES_BATCH)
+    if _probes_to_optimum(estimator) and estimator.weight_decay == "auto":
+        head = replace(head, weight_decay=None)
     return TailRecipe(
         **vars(head) | own,
         n_trainable=n_trainable,
         probing=_probing(estimator, head, n_samples),
         stage_optimizer=stage_optimizer,
-        augmentation=resolve_augmentation(_value(estimator, "augmentation", defaults["augmentation"])),
+        head_lr_ratio=_HEAD_LR_RATIO if pretrained and estimator.optimizer == "auto" else 1.0,
+        augmentation=augmentation,
         n_views=estimator.augmentation_views,
         mixup_alpha=estimator.mixup_alpha,
+        warmup=_WARMUP if pretrained else 0.1,
         interpolation=_INTERPOLATION if pretrained else 1.0,
         keeps_statistics=pretrained,
         amp=estimator.amp == "auto" and computes_in_bfloat16(device),
@@ -182,22 +201,50 @@ def _tail_recipe(estimator: Any, head: Recipe, n_trainable: int, n_samples: int,
     )
 
 
-def _stage_defaults(estimator: Any, n_samples: int) -> dict[str, Any]:
+def _stage_defaults(estimator: Any, n_samples: int, augmentation: Change | None) -> dict[str, Any]:
     """Return what `"auto"` stands for in the training of stages."""
+    defaults = _STAGES[_stage_kind(estimator)]
     if estimator.weights is None:
-        return _STAGES["random"]
-    optimizer, stage_optimizer = _optimizers(estimator)
-    defaults = _STAGES["auto" if stage_optimizer != optimizer else _kind(optimizer)]
+        return defaults
     ratio = defaults["backbone_lr_ratio"] * min(1.0, n_samples / _ENOUGH_IMAGES)
+    if augmentation is None and estimator.optimizer == "auto":
+        ratio *= _WITHOUT_AUGMENTATION
     return defaults | {"backbone_lr_ratio": ratio}
+
+
+def _stage_kind(estimator: Any) -> str:
+    """Return the row of the table above that holds for the stages of an estimator."""
+    if estimator.weights is None:
+        return "random"
+    optimizer, stage_optimizer = _optimizers(estimator)
+    return "auto" if stage_optimizer != optimizer else _kind(optimizer)
+
+
+def augmentations(classifier: Any) -> list[Change | None]:
+    """Return the changes of images among which a trial chooses, the one to take without a trial first."""
+    estimator = SimpleNamespace(**{name: plain(value) for name, value in vars(classifier).items()})
+    change = resolve_augmentation(_value(estimator, "augmentation", _STAGES[_stage_kind(estimator)]["augmentation"]))
+    is_open = estimator.augmentation == "auto" and estimator.augmentation_views is None
+    return [change, None] if is_open and estimator.weights is not None else [change]
 
 
 def _probing(estimator: Any, head: Recipe, n_samples: int) -> Recipe | None:
     """Return how the output layer is trained before the stages: in batches of its own size, whatever that of stages."""
-    pretrained = estimator.weights is not None
-    epochs = _value(estimator, "freeze_epochs", _HEAD[_kind(head.optimizer)]["max_epochs"] if pretrained else 0)
-    batch_size = _head_batch_size(head.optimizer, n_samples)
-    return replace(head, max_epochs=epochs, batch_size=batch_size, patience=None, keeps_best=False) if epochs else None
+    if _probes_to_optimum(estimator):
+        optimizer: OptimizerName = "lbfgs"
+        own = {"lr": None, "lr_schedule": None, "max_epochs": _HEAD["lbfgs"]["max_epochs"]}
+    else:
+        optimizer, pretrained = head.optimizer, estimator.weights is not None
+        own = {"max_epochs": _value(estimator, "freeze_epochs", _HEAD[_kind(optimizer)]["max_epochs"] * pretrained)}
+    own |= {"optimizer": optimizer, "batch_size": _head_batch_size(optimizer, n_samples)}
+    return replace(head, **own, patience=None, keeps_best=False) if own["max_epochs"] else None
+
+
+def _probes_to_optimum(estimator: Any) -> bool:
+    """Return True if "lbfgs" trains the output layer before stages: its penalty is then chosen as without stages."""
+    options = any(key.startswith("optimizer__") for key in estimator.net_params or {})
+    by_default = estimator.optimizer == "auto" and estimator.freeze_epochs == "auto" and not options
+    return by_default and estimator.weights is not None and not estimator.dropout
 
 
 def _head_batch_size(optimizer: OptimizerName, n_samples: int) -> int | None:

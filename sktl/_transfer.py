@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from ._finetuning import fine_tune
 from ._images import Sample
 from ._labels import Targets
 from ._nets import History, OutputLayer, Recipe, TailRecipe, WeightedNet, as_output_layer, count_epochs, quiet
-from ._optimizers import has_option
+from ._optimizers import OptimizerName, has_option
 from ._paths import user_path
 from ._standardization import Standardization
 from ._torch import n_threads, single_threaded_pool
@@ -37,6 +37,9 @@ from ._version import library_versions
 
 # Bytes of activations that training keeps in memory; more are read from the cache when they are needed.
 _IN_MEMORY = 512 << 20
+
+# From features of the last stage and their targets to a penalty, and the table of what it was chosen among.
+ChoosePenalty: TypeAlias = Callable[[np.ndarray, Targets], tuple[float, dict[str, np.ndarray]]]
 
 
 @dataclass(frozen=True)
@@ -153,6 +156,24 @@ def open_checkpoint(
     return Checkpoint(folder, header)
 
 
+class Trained(NamedTuple):
+    """What training stages returns: the net, its recipe with all values, and what its penalty was chosen among."""
+
+    net: WeightedNet
+    recipe: TailRecipe
+    selection: dict[str, np.ndarray]
+
+
+class _Start(NamedTuple):
+    """What the stages start with: an output layer, the scale of its features, and how they came about."""
+
+    layer: OutputLayer
+    standardization: Standardization
+    recipe: TailRecipe
+    history: History
+    selection: dict[str, np.ndarray]
+
+
 def train_stages(
     extractor: FeatureExtractor,
     training: Labelled,
@@ -161,7 +182,8 @@ def train_stages(
     seeds: tuple[int, int],
     net_params: dict[str, Any] | None,
     checkpoint: Checkpoint | None = None,
-) -> WeightedNet:
+    choose_penalty: ChoosePenalty | None = None,
+) -> Trained:
     """Train an output layer, then the last stages of a backbone with it.
 
     Parameters
@@ -175,18 +197,21 @@ def train_stages(
     net_params : dict or None
     checkpoint : Checkpoint or None
         Where the states of both phases are kept.
+    choose_penalty : callable or None
+        Called where the recipe has no `weight_decay`.
 
     Returns
     -------
-    net : WeightedNet
-        As `fine_tune` returns it, its history that of both phases.
+    trained : Trained
+        The net as `fine_tune` returns it, its history that of both phases.
     """
     cut = extractor.backbone.cut(recipe.n_trainable)
     parts = [training] if validation is None else [training, validation]
     trunk = replace(extractor, n_trainable=recipe.n_trainable)
     kept = (_kept(trunk, recipe, seeds[1]), (trunk,)) if cut.split else ((), ())
     sources = [_Source(extractor, part, trunks) for part, trunks in zip(parts, kept, strict=False)]
-    layer, standardization, probing = _start(sources, cut, recipe, seeds[0], net_params, checkpoint)
+    start = _start(sources, cut, recipe, seeds[0], net_params, checkpoint, choose_penalty)
+    recipe = start.recipe
     workers = n_threads(extractor.n_jobs)
     with single_threaded_pool(workers) as pool:
         changes = (recipe.augmentation, None)
@@ -196,8 +221,8 @@ def train_stages(
         net = fine_tune(
             cut,
             extractor.backbone.preprocessing,
-            layer,
-            standardization,
+            start.layer,
+            start.standardization,
             list(zip(inputs, (part.targets for part in parts), strict=True)),
             recipe,
             seeds[1],
@@ -206,8 +231,8 @@ def train_stages(
             net_params,
             checkpoint and checkpoint.of_phase("stages"),
         )
-    net.history = _joined(probing, net.history)
-    return net
+    net.history = _joined(start.history, net.history)
+    return Trained(net, recipe, start.selection)
 
 
 def _start(
@@ -217,30 +242,49 @@ def _start(
     seed: int,
     net_params: dict[str, Any] | None,
     checkpoint: Checkpoint | None,
-) -> tuple[OutputLayer, Standardization, History]:
-    """Return the output layer with which the stages start, the scale of their features, and how it was trained."""
+    choose_penalty: ChoosePenalty | None,
+) -> _Start:
+    """Train the output layer on what the pretrained network gives, as far as the recipe says."""
     targets = sources[0].labelled.targets
     n_classes = len(targets.classes)
     if not recipe.keeps_statistics:  # the features of random weights are about to become others
         n_features = sources[0].extractor.n_features
-        return random_layer(n_features, n_classes, seed), Standardization.identity(n_features), History()
+        layer = random_layer(n_features, n_classes, seed)
+        return _Start(layer, Standardization.identity(n_features), recipe, History(), {})
     features = sources[0].features(cut)
+    recipe, selection = _with_penalty(recipe, features, targets, choose_penalty)
     standardization = Standardization.of(features, targets.weights, recipe.shrinkage)
     if recipe.probing is None:
         layer = random_layer(features.shape[1], n_classes, seed)
         with torch.no_grad():
-            return as_output_layer(*standardization.fold(layer.weight, layer.bias)), standardization, History()
-    head = recipe.probing.optimizer
-    known = {
-        key: value
-        for key, value in (net_params or {}).items()
-        if not key.startswith("optimizer__") or has_option(head, key.removeprefix("optimizer__"))
-    }
+            layer = as_output_layer(*standardization.fold(layer.weight, layer.bias))
+        return _Start(layer, standardization, recipe, History(), selection)
     kept = checkpoint and checkpoint.of_phase("output layer")
     held_out = None if len(sources) == 1 else (sources[1].features(cut), sources[1].labelled.targets)
+    known = _known(net_params, recipe.probing.optimizer)
     # All epochs: what the layer converges to is more accurate than its epoch with the lowest validation loss.
     net, _ = train_head(features, targets, recipe.probing, seed, known, held_out, kept)
-    return net.module_.output, standardization, net.history
+    return _Start(net.module_.output, standardization, recipe, net.history, selection)
+
+
+def _with_penalty(
+    recipe: TailRecipe, features: np.ndarray, targets: Targets, choose: ChoosePenalty | None
+) -> tuple[TailRecipe, dict[str, np.ndarray]]:
+    """Return a recipe whose penalty is chosen if it had none, and what it was chosen among."""
+    if recipe.weight_decay is not None or choose is None:
+        return recipe, {}
+    penalty, selection = choose(features, targets)
+    probing = recipe.probing and replace(recipe.probing, weight_decay=penalty)
+    return replace(recipe, weight_decay=penalty, probing=probing), selection
+
+
+def _known(net_params: dict[str, Any] | None, optimizer: OptimizerName) -> dict[str, Any]:
+    """Return the arguments of a net without options that an optimizer does not have."""
+    return {
+        key: value
+        for key, value in (net_params or {}).items()
+        if not key.startswith("optimizer__") or has_option(optimizer, key.removeprefix("optimizer__"))
+    }
 
 
 def _joined(probing: History, tuning: History) -> History:
