@@ -31,7 +31,7 @@ from sktl._cache import NO_CACHE
 from sktl._features import FeatureExtractor
 from sktl._images import as_samples
 from sktl._labels import Targets
-from sktl._recipes import resolve_recipe
+from sktl._recipes import augmentations, choose, resolve_recipe
 from sktl._training import train_head
 from sktl._transfer import Labelled, train_stages
 from sktl.datasets import load_image_folder
@@ -44,6 +44,8 @@ SETS = [
         "cat_breeds": ("half", "5 per class", "10 per class", "20 per class", "50 per class"),
         "steel_defects": ("5 per class", "10 per class", "20 per class", "50 per class"),
         "potato_leaf": ("5 per class", "10 per class", "20 per class", "50 per class"),
+        "magnetic_tile": ("half", "20 per class"),
+        "sign_digits": ("half", "20 per class"),
     }.items()
     for size in sizes
 ]
@@ -78,7 +80,8 @@ CHANGES = {
         "max_epochs": 6, "optimizer": "adamw", "label_smoothing": 0.1, "mixup_alpha": 0.2, "backbone_lr_ratio": 0.2,
     },
 }  # fmt: skip
-CANDIDATES = {"default": {}} | {name: BEFORE | changes for name, changes in CHANGES.items()}
+AUGMENTATIONS = {"default, trivial": {"augmentation": "trivial"}, "default, no augmentation": {"augmentation": None}}
+CANDIDATES = {"default": {}} | AUGMENTATIONS | {name: BEFORE | changes for name, changes in CHANGES.items()}
 GRID = {
     f"trainable_stages {stages}, lr {lr:g}": {"trainable_stages": stages, "lr": lr}
     for stages in (0, 1, "all")
@@ -117,9 +120,20 @@ class Trial:
         """Return the recipe of a classifier with these parameters."""
         clf = PretrainedImageClassifier(**parameters)
         n_trainable = self.extractor.backbone.count_trainable(clf.trainable_stages)
+        change = augmentations(clf)[0] if n_trainable else None  # without a trial
         return resolve_recipe(
-            clf, n_trainable, len(self.training.samples), self.extractor.n_features, self.extractor.device
+            clf,
+            n_trainable,
+            len(self.training.samples),
+            self.extractor.n_features,
+            self.extractor.device,
+            augmentation=change,
         )
+
+    def penalty(self, features, targets):
+        """Return the penalty that cross-validation chooses for features of the last stage."""
+        clf = PretrainedImageClassifier(feature_stages=1)
+        return choose(clf, features, targets, self.extractor.layout, self.seed, 1)[1:]
 
     def score(self, network, layer):
         """Return accuracy in percent and log loss."""
@@ -136,16 +150,24 @@ class Trial:
         features, recipe = self.extractor(self.training.samples), self.recipe(**{"trainable_stages": 0} | parameters)
         return train_head(features, self.training.targets, recipe, self.seed)[0].module_.output
 
+    def start(self, probing):
+        """Return the output layer with which the stages start."""
+        features = self.extractor(self.training.samples)
+        if probing.weight_decay is None:
+            probing = replace(probing, weight_decay=self.penalty(features, self.training.targets)[0])
+        return train_head(features, self.training.targets, probing, self.seed)[0].module_.output
+
     def fine_tune(self, parameters):
         """Return the scores of each share of the trained weights, and the seconds."""
         recipe = replace(self.recipe(**{"trainable_stages": "all"} | parameters), interpolation=1.0)
         started = time.perf_counter()
-        net = train_stages(self.extractor, self.training, None, recipe, (self.seed, self.seed), None)
+        seeds = self.seed, self.seed
+        net = train_stages(self.extractor, self.training, None, recipe, seeds, None, choose_penalty=self.penalty).net
         seconds = time.perf_counter() - started
         network, layer = net.module_.cut.network, net.module_.output
         trained = [p.detach().clone() for p in [*network.parameters(), *layer.parameters()]]
-        lr = {name: value for name, value in parameters.items() if name == "lr"}
-        before = [*self.extractor.backbone.build().parameters(), *self.probe(**lr).parameters()]
+        layer_alone = self.start(recipe.probing)
+        before = [*self.extractor.backbone.build().parameters(), *layer_alone.parameters()]
         scores = {}
         for share in SHARES:
             with torch.no_grad():

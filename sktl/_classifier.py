@@ -84,8 +84,9 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         that does. For a classification with hundreds of images or more, `"all"` is the most accurate and the slowest.
     freeze_epochs : int, default="auto"
         Epochs that train the output layer alone before stages are trained with it [4]_, on features without
-        augmentation, so that they cost next to nothing. `"auto"` is 50; 0 with `weights=None`. Without effect for
-        `trainable_stages=0`.
+        augmentation, so that they cost next to nothing. `"auto"` is as many iterations of `"lbfgs"` as it takes to the
+        optimum; 50 where `dropout`, another optimizer or an option of one is given; 0 with `weights=None`. A number is
+        one of epochs of the optimizer of the output layer. Without effect for `trainable_stages=0`.
     max_epochs : int, default="auto"
         Passes over the images in which stages are trained, `"auto"` being 12, and 40 with `weights=None`. For
         `trainable_stages=0`, passes over the features, which are the iterations of `"lbfgs"`; `"auto"` is as many as
@@ -93,18 +94,21 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
     lr : float, default="auto"
         Highest learning rate of the output layer, larger than 0, for standardised features. `"auto"` is 0.03 for the
         optimizers `"auto"` and `"sgd"`, 0.001 for all others, times 1280 / n_features for more than 1280 features;
-        `"lbfgs"` has none.
+        `"lbfgs"` has none. With pretrained stages and the optimizer `"auto"`, whose batches are small, the output layer
+        learns at a tenth of it.
     backbone_lr_ratio : float, default="auto"
-        Learning rate of the last stage as a share of `lr`, larger than 0. `"auto"` is 1/60 for the optimizer `"auto"`,
-        1/30 for `"sgd"`, 1/2 for `"adamw"`, 1/10 for all others, times n_samples / 200 for fewer than 200 images; and 1
-        with `weights=None`. Without effect for `trainable_stages=0`, as are the parameters that say so.
+        Learning rate of the last stage as a share of `lr`, larger than 0. `"auto"` is 1/100 for the optimizer `"auto"`,
+        and 1/450 where there is no augmentation; 1/30 for `"sgd"`, 1/2 for `"adamw"`, 1/10 for all others, times
+        n_samples / 200 for fewer than 200 images; and 1 with `weights=None`. Without effect for `trainable_stages=0`,
+        as are the parameters that say so.
     layer_decay : float, default="auto"
         The learning rate of each stage as a share of that of the stage behind it, in (0, 1]. `"auto"` is 0.8 for
         pretrained stages and the optimizer `"auto"`, and 1 otherwise. Without effect for 0 stages.
     weight_decay : float, default="auto"
         Strength of the pull of the weights of the output layer towards zero, at least 0: an L2 penalty, and decoupled
-        for `"adamw"` [1]_. `"auto"` is chosen by cross-validation within `fit` for `trainable_stages=0`, among nine
-        values from 0.3 to 0.00003; it is 1 for `"adamw"` and, where stages are trained, 0.03 for all others. Weights of
+        for `"adamw"` [1]_. `"auto"` is chosen by cross-validation within `fit`, among nine values from 0.3 to 0.00003,
+        for `trainable_stages=0`, and for stages with the optimizer `"auto"`, if `"lbfgs"` trains the output layer
+        before them; it is 1 for `"adamw"`, and 0.03 in all other cases. Weights of
         stages are pulled, with the same strength and decoupled, to where they began [5]_, with `weights=None` to zero.
         Biases and the parameters of normalisation layers are exempt.
     feature_stages : int, "auto" or "all", default="auto"
@@ -124,15 +128,18 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         Muon does on biases.
     lr_schedule : {"auto", "cosine", "constant"}, default="auto"
         `"cosine"`, which is `"auto"`, decays the learning rate to zero over the training [2]_. When stages are trained
-        it rises to its highest over the first tenth of the steps.
+        it rises to its highest over the first three tenths of the steps, with `weights=None` over the first tenth.
     batch_size : int, default="auto"
         Images of one optimisation step. `"auto"` is 16 for stages, and for the output layer alone a twentieth of the
         images, at least 16.
     augmentation : {"auto", "light", "strong", "trivial"}, callable or None, default="auto"
         How images are changed at random, anew in each epoch, while stages are trained. `"light"`, which is `"auto"`
         with `weights=None`, crops at least 60 % of the area, of aspect ratio 3/4 to 4/3, and mirrors every other image;
-        `"strong"` crops at least 20 %; `"trivial"`, which is `"auto"` with pretrained weights, at least 35 %, and
-        follows with one operation of TrivialAugment [6]_, such as turning, shearing, or changing contrast or colours. A
+        `"strong"` crops at least 20 %; `"trivial"` at least 35 %, and follows with one operation of TrivialAugment
+        [6]_, such as turning, shearing, or changing contrast or colours. With pretrained weights `"auto"` is
+        `"trivial"` or None, whichever does better in a trial within `fit`: the last two stages are trained both ways
+        for six epochs, on four fixed views of each image, and the log loss on a fifth of the images, held out from
+        that, decides. With fewer than 50 images, or with `augmentation_views`, it is `"trivial"` without a trial. A
         callable takes a PIL image and returns a PIL image, array or tensor, such as a transform of
         torchvision.transforms.v2 that does not normalise; it runs in threads, with the global random generators seeded.
         None changes nothing, and stages are then trained on kept activations, which is many times faster when they are

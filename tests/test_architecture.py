@@ -22,10 +22,10 @@ ORDER = [
     "_cache", "_pass", "_callbacks", "_progress", "_checking", "_features", "_columns", "_folds", "_labels", "_descent",
     "_optimizers", "_scoring", "_nets", "_net_params", "_values", "_checkpoints", "_standardization", "_rotation",
     "_axes", "_choice", "_training", "_batches", "_gradients", "_finetuning", "_transfer", "_trial", "_recipes",
-    "_saving", "_summary", "_base", "_classifier", "_encoder", "_loading", "_model_card", "_hub_access", "_hub", "_pictures",
-    "_drawing", "_training_curve", "_predictions", "_gradcam", "_saliency", "_feature_map", "_logme", "_ranking",
-    "_selection", "_synthetic", "_folders", "_layouts", "datasets", "__init__", "_cli_words", "_cli_options", "_cli",
-    "__main__",
+    "_saving", "_summary", "_base", "_classifier", "_encoder", "_loading", "_model_card", "_hub_access", "_hub",
+    "_pictures", "_drawing", "_training_curve", "_predictions", "_gradcam", "_saliency", "_feature_map", "_logme",
+    "_ranking", "_selection", "_synthetic", "_folders", "_layouts", "datasets", "__init__", "_cli_words",
+    "_cli_options", "_cli", "__main__",
 ]  # fmt: skip
 ONLY_IN = {
     "torchvision.models": {"_sources"},
