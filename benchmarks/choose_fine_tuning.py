@@ -31,7 +31,7 @@ from sktl._cache import NO_CACHE
 from sktl._features import FeatureExtractor
 from sktl._images import as_samples
 from sktl._labels import Targets
-from sktl._recipes import augmentations, choose, resolve_recipe
+from sktl._recipes import augmentations, resolve_recipe
 from sktl._training import train_head
 from sktl._transfer import Labelled, train_stages
 from sktl.datasets import load_image_folder
@@ -130,11 +130,6 @@ class Trial:
             augmentation=change,
         )
 
-    def penalty(self, features, targets):
-        """Return the penalty that cross-validation chooses for features of the last stage."""
-        clf = PretrainedImageClassifier(feature_stages=1)
-        return choose(clf, features, targets, self.extractor.layout, self.seed, 1)[1:]
-
     def score(self, network, layer):
         """Return accuracy in percent and log loss."""
         extractor = self.extractor
@@ -153,16 +148,13 @@ class Trial:
     def start(self, probing):
         """Return the output layer with which the stages start."""
         features = self.extractor(self.training.samples)
-        if probing.weight_decay is None:
-            probing = replace(probing, weight_decay=self.penalty(features, self.training.targets)[0])
         return train_head(features, self.training.targets, probing, self.seed)[0].module_.output
 
     def fine_tune(self, parameters):
         """Return the scores of each share of the trained weights, and the seconds."""
         recipe = replace(self.recipe(**{"trainable_stages": "all"} | parameters), interpolation=1.0)
         started = time.perf_counter()
-        seeds = self.seed, self.seed
-        net = train_stages(self.extractor, self.training, None, recipe, seeds, None, choose_penalty=self.penalty).net
+        net = train_stages(self.extractor, self.training, None, recipe, (self.seed, self.seed), None)
         seconds = time.perf_counter() - started
         network, layer = net.module_.cut.network, net.module_.output
         trained = [p.detach().clone() for p in [*network.parameters(), *layer.parameters()]]

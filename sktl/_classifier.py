@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cached_property
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -32,7 +32,7 @@ from ._net_params import check_scores
 from ._nets import History, NeuralNet, Recipe, TailRecipe, count_epochs, kept_start
 from ._paths import user_path
 from ._recipes import augmentations, check_combinations, choose, resolve_recipe
-from ._taps import StageLayout, Tapped
+from ._taps import Tapped
 from ._torch import n_threads
 from ._training import output_logits, train_head
 from ._transfer import Labelled, open_checkpoint, train_stages
@@ -97,7 +97,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         `"lbfgs"` has none. With pretrained stages and the optimizer `"auto"`, whose batches are small, the output layer
         learns at a tenth of it.
     backbone_lr_ratio : float, default="auto"
-        Learning rate of the last stage as a share of `lr`, larger than 0. `"auto"` is 1/100 for the optimizer `"auto"`,
+        Learning rate of the last stage as a share of `lr`, larger than 0. `"auto"` is 1/75 for the optimizer `"auto"`,
         and 1/450 where there is no augmentation; 1/30 for `"sgd"`, 1/2 for `"adamw"`, 1/10 for all others, times
         n_samples / 200 for fewer than 200 images; and 1 with `weights=None`. Without effect for `trainable_stages=0`,
         as are the parameters that say so.
@@ -106,9 +106,8 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         pretrained stages and the optimizer `"auto"`, and 1 otherwise. Without effect for 0 stages.
     weight_decay : float, default="auto"
         Strength of the pull of the weights of the output layer towards zero, at least 0: an L2 penalty, and decoupled
-        for `"adamw"` [1]_. `"auto"` is chosen by cross-validation within `fit`, among nine values from 0.3 to 0.00003,
-        for `trainable_stages=0`, and for stages with the optimizer `"auto"`, if `"lbfgs"` trains the output layer
-        before them; it is 1 for `"adamw"`, and 0.03 in all other cases. Weights of
+        for `"adamw"` [1]_. `"auto"` is chosen by cross-validation within `fit` for `trainable_stages=0`, among nine
+        values from 0.3 to 0.00003; it is 1 for `"adamw"` and, where stages are trained, 0.03 for all others. Weights of
         stages are pulled, with the same strength and decoupled, to where they began [5]_, with `weights=None` to zero.
         Biases and the parameters of normalisation layers are exempt.
     feature_stages : int, "auto" or "all", default="auto"
@@ -561,29 +560,18 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
             assert isinstance(recipe, TailRecipe)
             return recipe
 
-        choose_penalty = partial(self._choose_penalty, layout=extractor.layout, seed=seeds[1])
         change = changes[0]
         if len(changes) > 1:
-            change = choose_augmentation(extractor, training, changes, recipe_of, seeds, choose_penalty)
+            change = choose_augmentation(extractor, training, changes, recipe_of, seeds)
         recipe = recipe_of(change, len(training.samples))
         labelled = [training] if watched is None else [training, watched]
         kept = open_checkpoint(self.checkpoint, labelled, extractor, recipe, seeds)
-        trained = train_stages(extractor, training, watched, recipe, seeds, self.net_params, kept, choose_penalty)
-        net = trained.net
-        self.net_, self.n_iter_, self.recipe_ = net, count_epochs(net.history), trained.recipe
-        if trained.selection:
-            self.selection_ = trained.selection
+        net = train_stages(extractor, training, watched, recipe, seeds, self.net_params, kept)
+        self.net_, self.n_iter_, self.recipe_ = net, count_epochs(net.history), recipe
         self.feature_stages_, self._groups = 1, extractor.layout.groups_of(1)
         if (recipe.augmentation is None or recipe.n_views) and net.module_.cut.split:
             self.engine_ = replace(extractor, n_trainable=recipe.n_trainable).engine_name
         self._trained_digest = tensors_digest(net.module_.cut.network)
-
-    def _choose_penalty(
-        self, features: np.ndarray, targets: Targets, layout: StageLayout, seed: int
-    ) -> tuple[float, dict[str, np.ndarray]]:
-        """Return the penalty that cross-validation chooses for features of the last stage."""
-        _, penalty, selection = choose(self, features, targets, layout, seed, n_threads(self.n_jobs))
-        return penalty, selection
 
     def _cache_place(self) -> str | os.PathLike[str] | Literal[False]:
         # The features of a fit that was killed are to be found again, too.

@@ -42,9 +42,8 @@ class Recipe:
         "lbfgs" sees all samples at once, and `weight_decay` is then an L2 penalty.
     lr : float or None
         The highest learning rate; None for "lbfgs".
-    weight_decay : float or None
-        Of the weights in units of standardised features; the intercept is never decayed. None is to be chosen where
-        features are known.
+    weight_decay : float
+        Of the weights in units of standardised features; the intercept is never decayed.
     max_epochs : int
     batch_size : int or None
         None is all samples.
@@ -68,7 +67,7 @@ class Recipe:
 
     optimizer: OptimizerName
     lr: float | None
-    weight_decay: float | None
+    weight_decay: float
     max_epochs: int
     batch_size: int | None
     lr_schedule: str | None

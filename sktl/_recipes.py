@@ -35,14 +35,14 @@ _HEAD: dict[str, dict[str, Any]] = {
 }
 # With stages: from pretrained weights, without and with augmentation, and from random ones.
 _STAGES: dict[str, dict[str, Any]] = {
-    "auto": {"max_epochs": 12, "backbone_lr_ratio": 1 / 100, "layer_decay": 0.8, "augmentation": "trivial"},
+    "auto": {"max_epochs": 12, "backbone_lr_ratio": 1 / 75, "layer_decay": 0.8, "augmentation": "trivial"},
     "sgd": {"max_epochs": 12, "backbone_lr_ratio": 1 / 30, "layer_decay": 1.0, "augmentation": "trivial"},
     "adamw": {"max_epochs": 12, "backbone_lr_ratio": 0.5, "layer_decay": 1.0, "augmentation": "trivial"},
     "class": {"max_epochs": 12, "backbone_lr_ratio": 0.1, "layer_decay": 1.0, "augmentation": "trivial"},
     "random": {"max_epochs": 40, "backbone_lr_ratio": 1.0, "layer_decay": 1.0, "augmentation": "light"},
 }
 # Of unchanged images gradients become small, and AdamW would make steps of the same length of their noise.
-_WITHOUT_AUGMENTATION = 1 / 4.5
+_WITHOUT_AUGMENTATION = 1 / 6
 # Batches of stages are small, and with them what the output layer learns is noisy.
 _HEAD_LR_RATIO = 0.1
 _INTERPOLATION = 0.75
@@ -128,7 +128,7 @@ def _candidates(estimator: Any, layout: StageLayout) -> tuple[list[int], tuple[f
 
     An optimizer that decays weights by itself has no penalty: with it, only the stages are chosen.
     """
-    stages = [1 if estimator.trainable_stages != 0 else layout.count(estimator.feature_stages)]
+    stages = [layout.count(estimator.feature_stages)]
     if estimator.feature_stages == "auto":
         stages = sorted({1, *stages})
     if _kind(_optimizers(estimator)[0]) == "adamw":
@@ -182,8 +182,6 @@ def _tail_recipe(
     defaults = _stage_defaults(estimator, n_samples, augmentation)
     own = {name: _value(estimator, name, defaults[name]) for name in ("max_epochs", "backbone_lr_ratio", "layer_decay")}
     own["batch_size"] = _value(estimator, "batch_size", _STAGES_BATCH)
-    if _probes_to_optimum(estimator) and estimator.weight_decay == "auto":
-        head = replace(head, weight_decay=None)
     return TailRecipe(
         **vars(head) | own,
         n_trainable=n_trainable,
@@ -241,7 +239,7 @@ def _probing(estimator: Any, head: Recipe, n_samples: int) -> Recipe | None:
 
 
 def _probes_to_optimum(estimator: Any) -> bool:
-    """Return True if "lbfgs" trains the output layer before stages: its penalty is then chosen as without stages."""
+    """Return True if "lbfgs" trains the output layer before stages."""
     options = any(key.startswith("optimizer__") for key in estimator.net_params or {})
     by_default = estimator.optimizer == "auto" and estimator.freeze_epochs == "auto" and not options
     return by_default and estimator.weights is not None and not estimator.dropout

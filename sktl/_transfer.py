@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -37,9 +37,6 @@ from ._version import library_versions
 
 # Bytes of activations that training keeps in memory; more are read from the cache when they are needed.
 _IN_MEMORY = 512 << 20
-
-# From features of the last stage and their targets to a penalty, and the table of what it was chosen among.
-ChoosePenalty: TypeAlias = Callable[[np.ndarray, Targets], tuple[float, dict[str, np.ndarray]]]
 
 
 @dataclass(frozen=True)
@@ -156,22 +153,12 @@ def open_checkpoint(
     return Checkpoint(folder, header)
 
 
-class Trained(NamedTuple):
-    """What training stages returns: the net, its recipe with all values, and what its penalty was chosen among."""
-
-    net: WeightedNet
-    recipe: TailRecipe
-    selection: dict[str, np.ndarray]
-
-
 class _Start(NamedTuple):
     """What the stages start with: an output layer, the scale of its features, and how they came about."""
 
     layer: OutputLayer
     standardization: Standardization
-    recipe: TailRecipe
     history: History
-    selection: dict[str, np.ndarray]
 
 
 def train_stages(
@@ -182,8 +169,7 @@ def train_stages(
     seeds: tuple[int, int],
     net_params: dict[str, Any] | None,
     checkpoint: Checkpoint | None = None,
-    choose_penalty: ChoosePenalty | None = None,
-) -> Trained:
+) -> WeightedNet:
     """Train an output layer, then the last stages of a backbone with it.
 
     Parameters
@@ -197,21 +183,18 @@ def train_stages(
     net_params : dict or None
     checkpoint : Checkpoint or None
         Where the states of both phases are kept.
-    choose_penalty : callable or None
-        Called where the recipe has no `weight_decay`.
 
     Returns
     -------
-    trained : Trained
-        The net as `fine_tune` returns it, its history that of both phases.
+    net : WeightedNet
+        As `fine_tune` returns it, its history that of both phases.
     """
     cut = extractor.backbone.cut(recipe.n_trainable)
     parts = [training] if validation is None else [training, validation]
     trunk = replace(extractor, n_trainable=recipe.n_trainable)
     kept = (_kept(trunk, recipe, seeds[1]), (trunk,)) if cut.split else ((), ())
     sources = [_Source(extractor, part, trunks) for part, trunks in zip(parts, kept, strict=False)]
-    start = _start(sources, cut, recipe, seeds[0], net_params, checkpoint, choose_penalty)
-    recipe = start.recipe
+    start = _start(sources, cut, recipe, seeds[0], net_params, checkpoint)
     workers = n_threads(extractor.n_jobs)
     with single_threaded_pool(workers) as pool:
         changes = (recipe.augmentation, None)
@@ -232,7 +215,7 @@ def train_stages(
             checkpoint and checkpoint.of_phase("stages"),
         )
     net.history = _joined(start.history, net.history)
-    return Trained(net, recipe, start.selection)
+    return net
 
 
 def _start(
@@ -242,7 +225,6 @@ def _start(
     seed: int,
     net_params: dict[str, Any] | None,
     checkpoint: Checkpoint | None,
-    choose_penalty: ChoosePenalty | None,
 ) -> _Start:
     """Train the output layer on what the pretrained network gives, as far as the recipe says."""
     targets = sources[0].labelled.targets
@@ -250,32 +232,20 @@ def _start(
     if not recipe.keeps_statistics:  # the features of random weights are about to become others
         n_features = sources[0].extractor.n_features
         layer = random_layer(n_features, n_classes, seed)
-        return _Start(layer, Standardization.identity(n_features), recipe, History(), {})
+        return _Start(layer, Standardization.identity(n_features), History())
     features = sources[0].features(cut)
-    recipe, selection = _with_penalty(recipe, features, targets, choose_penalty)
     standardization = Standardization.of(features, targets.weights, recipe.shrinkage)
     if recipe.probing is None:
         layer = random_layer(features.shape[1], n_classes, seed)
         with torch.no_grad():
             layer = as_output_layer(*standardization.fold(layer.weight, layer.bias))
-        return _Start(layer, standardization, recipe, History(), selection)
+        return _Start(layer, standardization, History())
     kept = checkpoint and checkpoint.of_phase("output layer")
     held_out = None if len(sources) == 1 else (sources[1].features(cut), sources[1].labelled.targets)
     known = _known(net_params, recipe.probing.optimizer)
     # All epochs: what the layer converges to is more accurate than its epoch with the lowest validation loss.
     net, _ = train_head(features, targets, recipe.probing, seed, known, held_out, kept)
-    return _Start(net.module_.output, standardization, recipe, net.history, selection)
-
-
-def _with_penalty(
-    recipe: TailRecipe, features: np.ndarray, targets: Targets, choose: ChoosePenalty | None
-) -> tuple[TailRecipe, dict[str, np.ndarray]]:
-    """Return a recipe whose penalty is chosen if it had none, and what it was chosen among."""
-    if recipe.weight_decay is not None or choose is None:
-        return recipe, {}
-    penalty, selection = choose(features, targets)
-    probing = recipe.probing and replace(recipe.probing, weight_decay=penalty)
-    return replace(recipe, weight_decay=penalty, probing=probing), selection
+    return _Start(net.module_.output, standardization, net.history)
 
 
 def _known(net_params: dict[str, Any] | None, optimizer: OptimizerName) -> dict[str, Any]:

@@ -11,9 +11,10 @@ from scipy.special import log_softmax
 from ._augmentation import Change
 from ._features import FeatureExtractor, TailExtractor
 from ._folds import deal
+from ._labels import Targets
 from ._nets import TailRecipe
 from ._training import output_logits
-from ._transfer import ChoosePenalty, Labelled, Trained, train_stages
+from ._transfer import Labelled, train_stages
 
 # The last stages alone, on activations that are kept: that tells the changes apart, in a fraction of the time.
 _STAGES = 2
@@ -30,7 +31,6 @@ def choose_augmentation(
     changes: Sequence[Change | None],
     recipe_of: Callable[[Change | None, int], TailRecipe],
     seeds: tuple[int, int],
-    choose_penalty: ChoosePenalty,
 ) -> Change | None:
     """Return the change of images with which short trainings of the last stages do best on images held out.
 
@@ -46,8 +46,6 @@ def choose_augmentation(
     recipe_of : callable
         From a change, and how many images it is for, to the recipe of a training with it.
     seeds : (int, int)
-    choose_penalty : callable
-        As in `train_stages`.
     """
     parts = _parts(training, seeds[1])
     if parts is None or not _can_be_cut(extractor):
@@ -57,8 +55,9 @@ def choose_augmentation(
     for change in changes:
         recipe = _shortened(recipe_of(change, len(learned.samples)), len(extractor.backbone.stages))
         silent = replace(extractor, verbose=0)
-        trained = train_stages(silent, learned, None, recipe, seeds, None, choose_penalty=choose_penalty)
-        losses.append(_loss(trained, silent, held_out))
+        module = train_stages(silent, learned, None, recipe, seeds, None).module_
+        features = TailExtractor(replace(silent, n_trainable=recipe.n_trainable), module.cut)(held_out.samples)
+        losses.append(_loss(output_logits(module.output, features), held_out.targets))
     return changes[int(np.argmin(losses))]
 
 
@@ -102,10 +101,7 @@ def _numbered(images: Labelled, classes: np.ndarray) -> Labelled:
     return replace(images, targets=replace(targets, classes=targets.classes[classes], codes=codes))
 
 
-def _loss(trained: Trained, extractor: FeatureExtractor, held_out: Labelled) -> float:
-    """Return the mean log loss of a trained network on images that it has not seen."""
-    module = trained.net.module_
-    trunk = replace(extractor, n_trainable=trained.recipe.n_trainable)
-    logits = output_logits(module.output, TailExtractor(trunk, module.cut)(held_out.samples))
-    of_each = -log_softmax(logits, axis=1)[np.arange(len(logits)), held_out.targets.codes]
-    return float(np.average(of_each, weights=held_out.targets.weights))
+def _loss(logits: np.ndarray, targets: Targets) -> float:
+    """Return the mean log loss."""
+    of_each = -log_softmax(logits, axis=1)[np.arange(len(logits)), targets.codes]
+    return float(np.average(of_each, weights=targets.weights))

@@ -43,7 +43,7 @@ def choose(images, changes, backbone=stochastic_net):
     def recipe_of(change, n_samples):
         return resolve_recipe(clf, 2, n_samples, extractor.n_features, extractor.device, augmentation=change)
 
-    return _trial.choose_augmentation(extractor, images, changes, recipe_of, (0, 0), lambda *_: (0.01, {}))
+    return _trial.choose_augmentation(extractor, images, changes, recipe_of, (0, 0))
 
 
 @pytest.mark.parametrize("turned", [False, True])
