@@ -548,22 +548,11 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         if self.engine_ == "torch":  # then so it is for a part of the network
             extractor = replace(extractor, engine="torch")
         # Else the pass over features names them, before any training and by their positions in X.
-        changes = augmentations(self)
-        if watched is not None or self.weights is None or len(changes) > 1:
+        if watched is not None or self.weights is None or len(augmentations(self)) > 1:
             self._check_images(images, extractor, "X")
             if validation is not None:
                 self._check_images(validation, extractor, "X_val")
-
-        def recipe_of(change: Change | None, n_samples: int) -> TailRecipe:
-            n_features = extractor.n_features
-            recipe = resolve_recipe(self, n_trainable, n_samples, n_features, self.device_, augmentation=change)
-            assert isinstance(recipe, TailRecipe)
-            return recipe
-
-        change = changes[0]
-        if len(changes) > 1:
-            change = choose_augmentation(extractor, training, changes, recipe_of, seeds)
-        recipe = recipe_of(change, len(training.samples))
+        recipe = self._stage_recipe(training, extractor, n_trainable, seeds)
         labelled = [training] if watched is None else [training, watched]
         kept = open_checkpoint(self.checkpoint, labelled, extractor, recipe, seeds)
         net = train_stages(extractor, training, watched, recipe, seeds, self.net_params, kept)
@@ -572,6 +561,22 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         if (recipe.augmentation is None or recipe.n_views) and net.module_.cut.split:
             self.engine_ = replace(extractor, n_trainable=recipe.n_trainable).engine_name
         self._trained_digest = tensors_digest(net.module_.cut.network)
+
+    def _stage_recipe(
+        self, training: Labelled, extractor: FeatureExtractor, n_trainable: int, seeds: tuple[int, int]
+    ) -> TailRecipe:
+        """Return how stages are trained, whether images are changed at random being tried on them if that is open."""
+
+        def recipe_of(change: Change | None, n_samples: int) -> TailRecipe:
+            n_features = extractor.n_features
+            recipe = resolve_recipe(self, n_trainable, n_samples, n_features, self.device_, augmentation=change)
+            assert isinstance(recipe, TailRecipe)
+            return recipe
+
+        change, *others = augmentations(self)
+        if others:
+            change = choose_augmentation(extractor, training, [change, *others], recipe_of, seeds)
+        return recipe_of(change, len(training.samples))
 
     def _cache_place(self) -> str | os.PathLike[str] | Literal[False]:
         # The features of a fit that was killed are to be found again, too.
