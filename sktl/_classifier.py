@@ -98,7 +98,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         learns at a tenth of it.
     backbone_lr_ratio : float, default="auto"
         Learning rate of the last stage as a share of `lr`, larger than 0. `"auto"` is 1/75 for the optimizer `"auto"`,
-        and 1/450 where there is no augmentation; 1/30 for `"sgd"`, 1/2 for `"adamw"`, 1/10 for all others, times
+        and 1/300 where there is no augmentation; 1/30 for `"sgd"`, 1/2 for `"adamw"`, 1/10 for all others, times
         n_samples / 200 for fewer than 200 images; and 1 with `weights=None`. Without effect for `trainable_stages=0`,
         as are the parameters that say so.
     layer_decay : float, default="auto"

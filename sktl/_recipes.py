@@ -42,7 +42,7 @@ _STAGES: dict[str, dict[str, Any]] = {
     "random": {"max_epochs": 40, "backbone_lr_ratio": 1.0, "layer_decay": 1.0, "augmentation": "light"},
 }
 # Of unchanged images gradients become small, and AdamW would make steps of the same length of their noise.
-_WITHOUT_AUGMENTATION = 1 / 6
+_WITHOUT_AUGMENTATION = 1 / 4
 # Batches of stages are small, and with them what the output layer learns is noisy.
 _HEAD_LR_RATIO = 0.1
 _INTERPOLATION = 0.75

@@ -62,7 +62,7 @@ def test_what_lbfgs_cannot_use_is_refused_by_name(params):
     ("params", "max_epochs", "augmentation", "lr", "ratio", "decay", "probing", "interpolation"),
     [
         ({}, 12, "trivial", 0.03, 1 / 75, 0.8, ("lbfgs", 500), 0.75),
-        ({"augmentation": None}, 12, None, 0.03, 1 / 450, 0.8, ("lbfgs", 500), 0.75),
+        ({"augmentation": None}, 12, None, 0.03, 1 / 300, 0.8, ("lbfgs", 500), 0.75),
         ({"freeze_epochs": 7}, 12, "trivial", 0.03, 1 / 75, 0.8, ("sgd", 7), 0.75),
         ({"dropout": 0.1}, 12, "trivial", 0.03, 1 / 75, 0.8, ("sgd", 50), 0.75),
         ({"net_params": {"optimizer__momentum": 0.5}}, 12, "trivial", 0.03, 1 / 75, 0.8, ("sgd", 50), 0.75),
