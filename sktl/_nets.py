@@ -74,7 +74,7 @@ class Recipe:
     label_smoothing: float
     dropout: float
     verbose: int
-    tol: float = 1e-10
+    tol: float = 1e-12
     shrinkage: float = SHRINKAGE
     patience: int | None = None
     keeps_best: bool = True
