@@ -112,9 +112,11 @@ def test_parts_share_no_image_and_no_group_and_what_is_held_out_could_be_learned
     ],
 )
 def test_nothing_is_tried_where_the_user_decides(params, monkeypatch):
-    monkeypatch.setattr(_classifier, "choose_augmentation", None)
+    tried = []
+    monkeypatch.setattr(_classifier, "choose_augmentation", lambda *arguments: tried.append(arguments))
     shared = {"backbone": stochastic_net, "trainable_stages": "all", "freeze_epochs": 2, "max_epochs": 1}
     PretrainedImageClassifier(**shared | params, random_state=0).fit(X, Y)
+    assert not tried
 
 
 @pytest.mark.parametrize("chosen", [None, AUGMENTATIONS["trivial"]])
