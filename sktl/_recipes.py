@@ -33,7 +33,7 @@ _HEAD: dict[str, dict[str, Any]] = {
     "lbfgs": {"max_epochs": 500, "lr": None, "weight_decay": 0.03, "lr_schedule": None},
     "class": {"max_epochs": 50, "lr": 1e-3, "weight_decay": 0.03, "lr_schedule": "cosine"},
 }
-# With stages: from pretrained weights, without and with augmentation, and from random ones.
+# With stages: from pretrained weights, and from random ones.
 _STAGES: dict[str, dict[str, Any]] = {
     "auto": {"max_epochs": 12, "backbone_lr_ratio": 1 / 75, "layer_decay": 0.8, "augmentation": "trivial"},
     "sgd": {"max_epochs": 12, "backbone_lr_ratio": 1 / 30, "layer_decay": 1.0, "augmentation": "trivial"},
@@ -240,9 +240,13 @@ def _probing(estimator: Any, head: Recipe, n_samples: int) -> Recipe | None:
 
 def _probes_to_optimum(estimator: Any) -> bool:
     """Return True if "lbfgs" trains the output layer before stages."""
-    options = any(key.startswith("optimizer__") for key in estimator.net_params or {})
-    by_default = estimator.optimizer == "auto" and estimator.freeze_epochs == "auto" and not options
+    by_default = estimator.optimizer == "auto" and estimator.freeze_epochs == "auto" and not _has_options(estimator)
     return by_default and estimator.weights is not None and not estimator.dropout
+
+
+def _has_options(estimator: Any) -> bool:
+    """Return True if the user gives options of an optimizer."""
+    return any(key.startswith("optimizer__") for key in estimator.net_params or {})
 
 
 def _head_batch_size(optimizer: OptimizerName, n_samples: int) -> int | None:
@@ -269,7 +273,7 @@ def _optimizers(estimator: Any) -> tuple[OptimizerName, OptimizerName]:
     if estimator.trainable_stages == 0:
         in_steps = any(
             getattr(estimator, name) != unset for name, unset in (_OF_STEPS | {"max_epochs": "auto"}).items()
-        ) or any(key.startswith("optimizer__") for key in estimator.net_params or {})
+        ) or _has_options(estimator)
         return ("sgd", "sgd") if in_steps else ("lbfgs", "lbfgs")
     return "sgd", "sgd" if estimator.weights is None else "adamw"
 
