@@ -26,9 +26,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sktl import PretrainedImageEncoder
-from sktl._labels import Targets
-from sktl._nets import Recipe
-from sktl._training import train_head
+from sktl._head.training import train_head
+from sktl._targets.targets import Targets
+from sktl._training.recipe import Recipe
 from sktl.datasets import load_image_folder
 
 FEW_SHOT = {"cat_breeds": (5, 20), "steel_defects": (5, 20), "potato_leaf": (5, 20)}

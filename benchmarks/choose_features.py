@@ -17,11 +17,12 @@ from measuring import report, write_page
 from scipy.special import log_softmax
 from sklearn.model_selection import StratifiedKFold
 
-from sktl import PretrainedImageClassifier, PretrainedImageEncoder, _choice
-from sktl._choice import PENALTIES, cross_validate
-from sktl._labels import Targets
-from sktl._recipes import resolve_recipe
-from sktl._training import output_logits, train_head
+from sktl import PretrainedImageClassifier, PretrainedImageEncoder
+from sktl._estimators.auto import resolve_recipe
+from sktl._head import choice as _choice
+from sktl._head.choice import PENALTIES, cross_validate
+from sktl._head.training import output_logits, train_head
+from sktl._targets.targets import Targets
 from sktl.datasets import load_image_folder
 
 SETS = ("cat_breeds", "steel_defects", "potato_leaf", "magnetic_tile", "sign_digits")

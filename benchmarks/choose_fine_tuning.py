@@ -26,14 +26,14 @@ from sklearn.metrics import log_loss
 from sklearn.model_selection import train_test_split
 
 from sktl import PretrainedImageClassifier
-from sktl._backbones import resolve_backbone, tensors_digest
-from sktl._cache import NO_CACHE
-from sktl._features import FeatureExtractor
-from sktl._images import as_samples
-from sktl._labels import Targets
-from sktl._recipes import augmentations, resolve_recipe
-from sktl._training import train_head
-from sktl._transfer import Labelled, train_stages
+from sktl._backbones.backbone import resolve_backbone, tensors_digest
+from sktl._estimators.auto import augmentations, resolve_recipe
+from sktl._features.extractor import FeatureExtractor
+from sktl._fine_tuning.phases import Labelled, train_stages
+from sktl._head.training import train_head
+from sktl._images.samples import as_samples
+from sktl._storage.cache import NO_CACHE
+from sktl._targets.targets import Targets
 from sktl.datasets import load_image_folder
 
 RESULTS = Path("benchmarks/results/choose_fine_tuning.json")

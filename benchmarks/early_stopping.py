@@ -21,9 +21,9 @@ from sklearn.model_selection import StratifiedKFold
 from skorch.callbacks import Callback
 
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder
-from sktl._labels import Targets, hold_out
-from sktl._recipes import resolve_recipe
-from sktl._training import output_logits, train_head
+from sktl._estimators.auto import resolve_recipe
+from sktl._head.training import output_logits, train_head
+from sktl._targets.targets import Targets, hold_out
 from sktl.datasets import load_image_folder
 
 SETS = ("cat_breeds", "magnetic_tile", "potato_leaf", "sign_digits", "steel_defects")

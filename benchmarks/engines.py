@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from measuring import report, write_page
 
-from sktl._backbones import resolve_backbone
-from sktl._openvino import CompiledFunction
-from sktl._torch import single_threaded_pool
-from sktl._trunk import Trunk
+from sktl._backbones.backbone import resolve_backbone
+from sktl._features.openvino import CompiledFunction
+from sktl._features.trunk import Trunk
+from sktl._utils.threads import single_threaded_pool
 
 CPU = torch.device("cpu")
 N_IMAGES, ROUNDS, THREADS = 32, 10, 2

@@ -27,7 +27,7 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.svm import SVC
 
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder
-from sktl._standardization import Standardization
+from sktl._head.standardization import Standardization
 from sktl.datasets import load_image_folder
 
 SETS = ("cat_breeds", "steel_defects", "potato_leaf", "magnetic_tile", "sign_digits")

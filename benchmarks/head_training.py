@@ -26,10 +26,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from sktl import PretrainedImageClassifier, _rotation, _training
-from sktl._labels import Targets
-from sktl._recipes import resolve_recipe
-from sktl._training import train_head
+from sktl import PretrainedImageClassifier
+from sktl._estimators.auto import resolve_recipe
+from sktl._head import rotation as _rotation
+from sktl._head import training as _training
+from sktl._head.training import train_head
+from sktl._targets.targets import Targets
 
 PENALTY = 0.01
 

@@ -56,7 +56,7 @@ def timed(record, name):
 @contextmanager
 def head_seconds(record):
     """Note how long the trainings of output layers within a block take together, in this process."""
-    from sktl import _classifier
+    from sktl._estimators import classifier as _classifier
 
     original, spent = _classifier.train_head, []
 

@@ -75,7 +75,7 @@ def start_of_workers(n_jobs, record):
 
 def start():
     """Import what a process needs."""
-    from sktl import _openvino
+    from sktl._features import openvino as _openvino
 
     if _openvino._is_installed():
         _openvino._library()

@@ -71,7 +71,8 @@ RUNNERS = {"torch": run_torch, "openvino": run_openvino}
 
 
 def sktl(train, test, engine, record, cache, stages):
-    from sktl import PretrainedImageClassifier, _openvino
+    from sktl import PretrainedImageClassifier
+    from sktl._features import openvino as _openvino
 
     if engine == "openvino":
         _openvino._library()
@@ -85,7 +86,7 @@ def sktl(train, test, engine, record, cache, stages):
 
 def opening_seconds(clf):
     """Return how long it takes to build, convert and probe the network of a classifier again."""
-    from sktl import _engines
+    from sktl._features import engines as _engines
 
     _engines._registry.__init__()
     started = time.perf_counter()

@@ -103,7 +103,7 @@ def draw_augmentation(path: Path) -> None:
     import numpy as np
     from PIL import Image
 
-    from sktl._augmentation import resolve_augmentation
+    from sktl._images.augmentation import resolve_augmentation
 
     train, _ = _cats()
     image, seeds = Image.fromarray(train.data[4]), np.random.SeedSequence(0).spawn(6)

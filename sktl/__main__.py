@@ -1,6 +1,6 @@
 """``python -m sktl`` is the command line."""
 
-from ._cli import main
+from ._cli.commands import main
 
 if __name__ == "__main__":
     main(prog_name="sktl")

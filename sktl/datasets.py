@@ -13,11 +13,11 @@ from collections.abc import Sequence
 import numpy as np
 from sklearn.utils import Bunch, check_random_state
 
-from ._folders import ImageFiles, existing_folder, has_images, listed
-from ._layouts import check_layout, check_names
-from ._paths import shown
-from ._synthetic import BACKGROUNDS, draw_cat, draw_leaf, draw_radiograph, draw_surface
-from ._warnings import warn
+from ._datasets.folders import ImageFiles, existing_folder, has_images, listed
+from ._datasets.layouts import check_layout, check_names
+from ._datasets.synthetic import BACKGROUNDS, draw_cat, draw_leaf, draw_radiograph, draw_surface
+from ._utils.paths import shown
+from ._utils.warnings import warn
 from .exceptions import ImageFolderWarning, InvalidInputError, InvalidParameterError
 
 __all__ = ["list_images", "load_image_folder", "make_cats", "make_leaves", "make_radiographs", "make_surface_defects"]

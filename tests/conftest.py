@@ -11,7 +11,7 @@ from hypothesis import settings
 
 # SciPy reads it at import, and one of scikit-learn's checks is skipped without it.
 os.environ["SCIPY_ARRAY_API"] = "1"
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent / "support"))
 # How long an example takes says what else the machine does.
 settings.register_profile("sktl", deadline=None)
 settings.load_profile("sktl")

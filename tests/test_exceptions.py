@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 
 import sktl
 from sktl import PretrainedImageClassifier, exceptions
-from sktl._engines import open_engine
-from sktl._torch import halved
+from sktl._features.engines import open_engine
+from sktl._utils.devices import halved
 
 X = np.random.default_rng(0).integers(0, 256, (9, 16, 16, 3), np.uint8)
 Y = list("abcabcabc")

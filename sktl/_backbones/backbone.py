@@ -1,0 +1,410 @@
+"""The `backbone`, `weights` and `image_size` parameters to one `Backbone` value."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import hashlib
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any, TypeAlias, TypeGuard
+
+import torch
+from torch import nn
+
+from sktl._images.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from sktl._utils.isolation import isolated
+from sktl._utils.paths import user_path
+from sktl._utils.random import generator, seeded_globals
+from sktl._utils.threads import single_threaded
+from sktl._utils.warnings import warn
+from sktl._version import version_of
+from sktl.exceptions import BackboneWarning, InvalidParameterError, UnknownBackboneError
+
+from . import sources as _sources
+from .cut import Cut
+from .sources import LocalFile, Origin, Published, Random, Source
+from .stages import Anatomy, Stage, find_stages
+from .taps import Tapped, stage_blocks
+from .weights import SUFFIXES, file_digest
+
+BackboneName: TypeAlias = str | Callable[[], nn.Module]
+# Members of enumerations are those of torchvision; naming its class would import it.
+Weights: TypeAlias = str | os.PathLike[str] | Enum | None
+
+# What these files are is said when they are read; none is the name of published weights.
+_FILE_SUFFIXES = (
+    *SUFFIXES, ".pkl", ".pickle", ".joblib", ".onnx", ".h5", ".hdf5", ".keras", ".pb", ".tflite", ".npz", ".npy",
+    ".xml", ".json", ".zip", ".gz", ".pt2", ".jit", ".torchscript", ".model",
+)  # fmt: skip
+_SUGGESTIONS = 5
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A pretrained network without its output layer, described; `build` makes the network itself.
+
+    Parameters
+    ----------
+    name : str
+        As given to the estimator; of a callable, its qualified name.
+    weights : str
+        What a person calls the weights: a published name, a path, or "random".
+    preprocessing : Preprocessing
+        What the network expects of its input.
+    identity : str
+        A digest of all that decides the features of an image, preprocessing and library versions included.
+    """
+
+    name: str
+    weights: str
+    preprocessing: Preprocessing
+    identity: str
+    _source: Source = field(repr=False, compare=False)
+    _image_size: int | None = field(default=None, repr=False, compare=False)
+    _seed: int = field(default=0, repr=False, compare=False)
+
+    @isolated()
+    def build(self) -> nn.Module:
+        """Return a new network in eval mode, frozen: (n, 3, H, W) normalised float32 -> (n, n_features)."""
+        return self._build()
+
+    def _build(self) -> nn.Module:
+        with seeded_globals(self._seed):
+            module = self._source.build(self._image_size)
+        return module.float().eval().requires_grad_(False)
+
+    @property
+    def restored(self) -> bool:
+        """Whether its network came with a saved model."""
+        return isinstance(self._source, BuiltNetwork) and self._source.restored
+
+    @isolated()
+    def shapes(self) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+        """Return what `state_shapes` does of a network of random weights, without allocating it where possible."""
+        try:
+            with torch.device("meta"):
+                network = self._build()
+        except Exception:  # a constructor that reads values of tensors
+            network = self._build()
+        return state_shapes(network)
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages of the network from input to output: name and number of parameters of each."""
+        return self.anatomy().stages
+
+    @property
+    def n_stages(self) -> int | None:
+        """How many stages the network has, if that is known without building it."""
+        found = _anatomies.get(self.identity)
+        return None if found is None else len(found.stages)
+
+    @isolated()
+    def anatomy(self, network: nn.Module | None = None) -> Anatomy:
+        """Return the stages, found once in a process; `network` is the one that `build` would return, if at hand."""
+        if self.identity not in _anatomies:
+            _anatomies[self.identity] = find_stages(network or self.build(), self._sight()[:1])
+        return _anatomies[self.identity]
+
+    def count_trainable(self, trainable_stages: int | str) -> int:
+        """Return how many stages a `trainable_stages` parameter asks for.
+
+        Raises
+        ------
+        InvalidParameterError
+            If there are not so many; the message lists them.
+        """
+        if trainable_stages == 0:
+            return 0
+        stages = self.stages
+        wanted = len(stages) if trainable_stages == "all" else int(trainable_stages)
+        if not stages:
+            raise InvalidParameterError(
+                f"trainable_stages={trainable_stages!r} is not possible: backbone={self.name!r} has no parameters that "
+                "could be trained. Leave trainable_stages=0."
+            )
+        if wanted > len(stages):
+            listed = ", ".join(stage.name for stage in stages)
+            raise InvalidParameterError(
+                f"trainable_stages={trainable_stages!r} is more than the {len(stages)} stages of "
+                f'backbone={self.name!r}: {listed}. Pass at most {len(stages)}, or "all".'
+            )
+        return wanted
+
+    @isolated()
+    def cut(self, n_trainable: int) -> Cut:
+        """Return a new network, cut in front of its last stages; with all of them it is one piece."""
+        network = self.build()
+        return Cut(network, self.anatomy(network), n_trainable, self._sight())
+
+    @isolated()
+    def tapped(self) -> nn.Module:
+        """Return what `build` does, as a `Tapped` network where its blocks can be tapped."""
+        network = self.build()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of reading numbers that have gradients
+                stages = stage_blocks(network, self.anatomy(network))
+            return Tapped(network, stages, self._sight()) if stages else network
+        except Exception:  # whatever a forward makes of gradients and hooks; else its first run says what is wrong
+            return self.build()
+
+    def with_network(self, network: nn.Module, digest: str) -> Backbone:
+        """Return this backbone with another network of the same architecture, whose tensors have this digest."""
+        identity = hashlib.sha256(f"{self.identity} {digest}".encode()).hexdigest()
+        source = BuiltNetwork(network, self.preprocessing, identity)
+        if self.identity in _anatomies:  # that of each trained network need not be found and kept by itself
+            _anatomies[identity] = _anatomies[self.identity]
+        return Backbone(self.name, f"{self.weights}, trained", self.preprocessing, identity, source)
+
+    def _sight(self) -> torch.Tensor:
+        """Return two images of noise as the network sees them."""
+        shape = (2, *self.preprocessing.crop, 3)
+        return self.preprocessing.normalize(torch.randint(256, shape, dtype=torch.uint8, generator=generator(0)))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Backbone:
+        return self  # nothing in it changes
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What exists only in a file or a function of the user's goes into the pickle; named weights are found again.
+        state = self.__dict__.copy()
+        origin = getattr(self._source, "origin", None)
+        if isinstance(origin, LocalFile):
+            state["_source"] = BuiltNetwork(self.build(), self.preprocessing, self.identity)
+        return state
+
+
+_anatomies: dict[str, Anatomy] = {}
+
+
+@dataclass(frozen=True, eq=False)
+class BuiltNetwork:
+    """A network that is already there: what a user's callable returned."""
+
+    module: nn.Module
+    preprocessing: Preprocessing
+    digest: str
+    weights_name: str = "from the callable"
+    restored: bool = False
+
+    def identity(self) -> str:
+        return self.digest
+
+    def build(self, image_size: int | None) -> nn.Module:
+        return copy.deepcopy(self.module)
+
+
+def state_shapes(network: nn.Module) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+    """Return shape and type of each tensor in a network's state."""
+    return {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in network.state_dict().items()}
+
+
+def tensors_digest(network: nn.Module) -> str:
+    """Return a digest of the names and values of a network's parameters and buffers."""
+    digest = hashlib.sha256()
+    for name, tensor in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def resolve_backbone(backbone: BackboneName, weights: Weights, image_size: int | None, seed: int) -> Backbone:
+    """Return the backbone that the three parameters of an estimator describe, without building named ones.
+
+    Parameters
+    ----------
+    backbone, weights, image_size
+        As documented in :class:`sktl.PretrainedImageClassifier`.
+    seed : int
+        For random weights.
+
+    Raises
+    ------
+    UnknownBackboneError
+        If no network or weights have this name; the message has the nearest names.
+    WeightsNotFoundError
+        If a local file is not there.
+    """
+    if isinstance(backbone, nn.Module):
+        raise InvalidParameterError(
+            f"backbone is a {type(backbone).__name__}, a network itself: pass a callable that returns it, as in "
+            "backbone=lambda: network, so that each fit starts from the same weights."
+        )
+    if callable(backbone) and not isinstance(backbone, str):
+        if weights is not None and weights != "default":
+            raise InvalidParameterError(
+                f"weights={weights!r} cannot be combined with a callable backbone: let the callable load them, and "
+                "say weights=None if they are random."
+            )
+        name = qualified_name(backbone)
+        source: Source = _call(backbone, seed)
+    else:
+        name, source = backbone, _named_source(backbone, weights)
+    preprocessing = source.preprocessing
+    if image_size is not None:
+        image_size = int(image_size)
+        preprocessing = preprocessing.with_image_size(image_size)
+    used_seed = seed if weights is None else 0
+    identity = _identity(source.identity(), preprocessing, used_seed)
+    return Backbone(name, source.weights_name, preprocessing, identity, source, image_size, used_seed)
+
+
+def rebuilt_backbone(
+    bare: Backbone, weights: str, preprocessing: Preprocessing, image_size: int | None, network: nn.Module
+) -> Backbone:
+    """Return a backbone for a network that was built from a description of the architecture and filled with weights.
+
+    Its identity follows from the tensors: that of the weights' name might belong to others.
+    """
+    identity = _identity(f"{bare.name} {tensors_digest(network)}", preprocessing, 0)
+    source = BuiltNetwork(network, preprocessing, identity, restored=True)
+    return Backbone(bare.name, weights, preprocessing, identity, source, image_size)
+
+
+def _identity(source: str, preprocessing: Preprocessing, seed: int) -> str:
+    versions = (torch.__version__, version_of("torchvision"), version_of("timm"))
+    return hashlib.sha256(repr((source, preprocessing, *versions, seed)).encode()).hexdigest()
+
+
+def check_weights(weights: Any) -> None:
+    """Raise `InvalidParameterError` for weights of another type; their values may be long."""
+    if weights is None or isinstance(weights, str | os.PathLike | Enum):
+        return
+    advice = "Pass the name of published weights, the path of a file, or None"
+    if isinstance(weights, Mapping | nn.Module) or hasattr(weights, "read") or isinstance(weights, bytes | bytearray):
+        advice = "Write a state dict to a file, torch.save(module.state_dict(), path), and pass its path"
+    raise InvalidParameterError(f"weights is a {type(weights).__name__}. {advice}.")
+
+
+def _named_source(name: str, weights: Weights) -> Source:
+    if name in _sources.PACKAGED:
+        return _sources.PackagedNetwork(name, _origin(weights, "ImageNet", name))
+    if name.startswith(_sources.TIMM_PREFIX):
+        bare = name.removeprefix(_sources.TIMM_PREFIX)
+        if not _sources.is_timm_name(bare):
+            raise _unknown(name)
+        return _sources.TimmNetwork(bare, _origin(weights, "default", name))
+    if name in _sources.torchvision_names():
+        return _sources.TorchvisionNetwork(name, _torchvision_origin(name, weights))
+    raise _unknown(name)
+
+
+def _origin(weights: Weights, default: str, backbone: str) -> Origin:
+    """Return the origin of weights for a backbone whose only published ones are the default."""
+    if weights == "default":
+        return Published(default)
+    if weights is None:
+        return Random()
+    if _is_path(weights):
+        path = user_path(weights)
+        return LocalFile(path, file_digest(path))
+    raise UnknownBackboneError(
+        f'weights={weights!r} are not known for backbone={backbone!r}: pass "default", None, or the path of a '
+        ".safetensors or .pth file. timm names its weights in the backbone, as in "
+        '"timm/resnet50.a1_in1k".'
+    )
+
+
+def _torchvision_origin(name: str, weights: Weights) -> Origin:
+    published = _sources.torchvision_weights(name)
+    if weights == "default":
+        return Published(published.DEFAULT.name)
+    if weights is None or _is_path(weights):
+        return _origin(weights, "", name)
+    if isinstance(weights, str):
+        member = published.__members__.get(weights.removeprefix(f"{published.__name__}."))
+    else:
+        member = weights if isinstance(weights, published) else None
+    if member is None:
+        raise UnknownBackboneError(
+            f"weights={weights!r} are not known for backbone={name!r}; there are "
+            f'{", ".join(map(repr, published.__members__))}. Or pass "default", None, or the path of a file.'
+        )
+    return Published(member.name)
+
+
+def _is_path(weights: Weights) -> TypeGuard[str | os.PathLike[str]]:
+    if isinstance(weights, str):
+        return weights.lower().endswith(_FILE_SUFFIXES) or Path(weights).name != weights
+    return isinstance(weights, os.PathLike)
+
+
+def _unknown(name: str) -> UnknownBackboneError:
+    names = [*_sources.PACKAGED, *_sources.torchvision_names()]
+    names += [_sources.TIMM_PREFIX + bare for bare in _sources.timm_names()]
+    plain = {known.lower().replace("-", "").replace("_", ""): known for known in reversed(names)}
+    wanted = name.lower().replace("-", "").replace("_", "")
+    near = [plain[key] for key in difflib.get_close_matches(wanted, plain, _SUGGESTIONS)]
+    near += [plain[key] for key in difflib.get_close_matches("timm/" + wanted, plain, _SUGGESTIONS)]
+    nearest = ", ".join(map(repr, list(dict.fromkeys(near))[:_SUGGESTIONS]))
+    return UnknownBackboneError(
+        f"backbone={name!r} is not known. The nearest names are: {nearest or 'none'}. There are "
+        '"efficientnet_lite0" (bundled), "efficientnet_lite1" and "efficientnet_lite2", the classification models of '
+        'torchvision by name, and those of timm as "timm/<name>".'
+    )
+
+
+def qualified_name(function: Callable[[], nn.Module]) -> str:
+    """Return what a callable backbone is called."""
+    return getattr(function, "__qualname__", type(function).__qualname__)
+
+
+def _call(function: Callable[[], nn.Module], seed: int) -> BuiltNetwork:
+    name = qualified_name(function)
+    with seeded_globals(seed):
+        module = function()
+    if not isinstance(module, nn.Module):
+        raise InvalidParameterError(
+            f"backbone={name} returned a {type(module).__name__}; it must return a torch.nn.Module that maps float32 "
+            "images (n, 3, H, W) to features (n, n_features)."
+        )
+    preprocessing = _declared_preprocessing(module, name)
+    # A copy: what the caller does with the module later is not ours.
+    return BuiltNetwork(copy.deepcopy(module), preprocessing, _module_digest(module, preprocessing))
+
+
+def _declared_preprocessing(module: nn.Module, name: str) -> Preprocessing:
+    declared = getattr(module, "preprocessing", None)
+    if isinstance(declared, Preprocessing):
+        return declared
+    config = getattr(module, "pretrained_cfg", None)
+    if isinstance(config, dict):
+        return _sources.timm_preprocessing(config, name)
+    warn(
+        f"backbone={name} declares no preprocessing, so its images are prepared as for most ImageNet networks: shorter "
+        f"side 256, centre crop 224, mean {IMAGENET_MEAN}, std {IMAGENET_STD}. Set module.preprocessing = "
+        "sktl.Preprocessing(...) to change or confirm it.",
+        BackboneWarning,
+    )
+    return Preprocessing(256, (224, 224))
+
+
+def _module_digest(module: nn.Module, preprocessing: Preprocessing) -> str:
+    """Return a digest of a module's tensors, structure and code; what it cannot see, the probe of the pass may."""
+    digest = hashlib.sha256(repr(module).encode())
+    for part_name, part in module.named_modules():
+        code = getattr(type(part).forward, "__code__", None)
+        constants = [c for c in code.co_consts if isinstance(c, bool | int | float | str)] if code else []
+        plain = {k: v for k, v in vars(part).items() if isinstance(v, bool | int | float | str | tuple)}
+        described = (part_name, type(part).__module__, type(part).__qualname__, sorted(plain.items()))
+        digest.update(repr((described, constants, code and (code.co_code, code.co_names))).encode())
+    for tensor_name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        digest.update(f"{tensor_name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    digest.update(_answer(module, preprocessing))
+    return digest.hexdigest()
+
+
+def _answer(module: nn.Module, preprocessing: Preprocessing) -> bytes:
+    """Return what a network makes of one fixed image: it shows what cannot be read from its code."""
+    image = torch.randn(1, 3, *preprocessing.crop, generator=generator(0))
+    try:
+        with single_threaded(), seeded_globals(0), torch.inference_mode():
+            return copy.deepcopy(module).cpu().float().eval()(image).numpy().tobytes()
+    except Exception:  # the probe of the engine reports it
+        return b""

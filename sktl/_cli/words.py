@@ -1,0 +1,139 @@
+"""What the library says, in the words of the command line: options for parameters, names of files for places in `X`."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+import unicodedata
+from collections.abc import Collection, Iterable, Mapping
+
+from sktl._words import cut_middle
+from sktl.exceptions import ImageFailure, InvalidImageError
+
+# What moves the cursor, changes the order of letters, ends a line, or is no text at all.
+_UNSHOWN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+_LISTED_FAILURES = 20
+# Advice for Python, as the library has it, and what a person who types commands would do.
+PHRASES = {
+    "All are in the attribute `ignored`.": "",
+    "To predict images that have no class, use list_images.": "Images without classes are for `sktl predict`.",
+    "Variables are not replaced: use os.path.expandvars.": "Variables are not replaced within quotes.",
+    "; the attribute invalid_images_ lists them": "; `sktl check FOLDER` lists them",
+    "sktl.set_pixel_limit": "the environment variable SKTL_MAX_PIXELS",
+    "images of X": "images",
+    "y has only one class": "FOLDER has only one class",
+    ", or a file that is open for binary reading": "",
+    ", or a file that is open for binary writing": "",
+    "Pass a file that `save` wrote.": "Pass a file that `sktl fit` wrote.",
+    "Pass X_val and y_val, another validation_fraction, or early_stopping=False.": (
+        "Add images, or leave out --early-stopping."
+    ),
+    "Pass a callable that returns the network with its own preprocessing.": "Choose another network.",
+    ", or False for none": ", or none",
+    'pass "default", None, or': "pass default, none, or",
+}
+_VALUE = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|<[^<>]*>|-?\w+(?:\.\w+)*(?:[+-]\d+)?"""
+_IN_X = re.compile(r"\bX(?:_val)?\[\d+\] \((.*?)\): ")
+# What Python shows of values and of errors of the system.
+_PYTHON = {r"\bnp\.\w+\(([^()]*)\)": r"\1", r"\[Errno \d+\] ": "", r"\bit is None\b": "it is none"}
+_INVALID = re.compile(r"The '(\w+)' parameter of \w+ must be (.*?)\. Got (.*) instead\.", re.DOTALL)
+# How scikit-learn describes legal values, in its own notation and with Python's names of types.
+_CONSTRAINTS = {
+    r"a str among \{([^{}]*)\}": r"\1",
+    r",? an instance of 'numpy.random.mtrand.RandomState'": "",
+    r"an instance of '([^']*)'": r"\1",
+    r"\ba float\b": "a number",
+    r"\ban int\b": "a whole number",
+    r"in the range \((\S+?)(?:\.0)?, inf\)": r"above \1",
+    r"in the range \[(\S+?)(?:\.0)?, inf\)": r"of at least \1",
+    r"'": "",
+    r"\bNone\b": "none",
+}
+
+
+def shown(name: str) -> str:
+    """Return a name as a terminal may have it, for file names hold any bytes, and a stranger's model any letters."""
+    return "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in _UNSHOWN else c for c in name)
+
+
+class Wording:
+    """Messages in the words of one command.
+
+    Parameters
+    ----------
+    options : mapping of str to str
+        The option for each parameter that has one, such as "--n-jobs" for "n_jobs".
+    flags : collection of str
+        Parameters whose option takes no value.
+    parameters : collection of str
+        All parameters of the estimators; those without an option become plain words.
+    """
+
+    def __init__(self, options: Mapping[str, str], flags: Collection[str], parameters: Collection[str]):
+        self._options = dict(options)
+        self._flags = frozenset(flags)
+        names = "|".join(sorted({*options, *parameters, "folder"}, key=len, reverse=True))
+        alone = "|".join(name for name in {*options, *parameters} if "_" in name or name == "lr")
+        # Not within paths or quotes: folders may be called "lr=0.1".
+        self._assigned = re.compile(rf"([Ll]eave )?(?<![\w./\\'\"-])({names})=({_VALUE})")
+        self._named = re.compile(rf"`({names})`|(?<![\w./\\'\"-])({alone})(?![\w/\\'\"(\[-]|\.\w)")
+
+    def say(self, message: str) -> str:
+        """Return a message of the library as a command prints it, its lines kept."""
+        for phrase, words in PHRASES.items():
+            message = message.replace(phrase, words)
+        message = _INVALID.sub(self._invalid, _IN_X.sub(r"\1: ", message))
+        for pattern, words in _PYTHON.items():
+            message = re.sub(pattern, words, message)
+        message = self._assigned.sub(self._assignment, message)
+        message = self._named.sub(lambda match: self._name(match[1] or match[2]), message)
+        return "\n".join(shown(line).rstrip() for line in message.split("\n"))
+
+    def list_failures(self, error: InvalidImageError) -> str:
+        """Return what an error about images says, with their names."""
+        lead = self.say(error.lead) if error.lead else "These images cannot be used:"
+        lines = self.failures(error.failures[:_LISTED_FAILURES])
+        if more := len(error.failures) - len(lines):
+            lines.append(f"and {more} more; `sktl check` lists all.")
+        return "\n".join([lead, *lines])
+
+    def failures(self, failures: Iterable[ImageFailure]) -> list[str]:
+        """Return a line for each image that cannot be used."""
+        return [f"{shown(cut_middle(failure.name))}: {self.say(failure.reason)}" for failure in failures]
+
+    def _name(self, parameter: str) -> str:
+        return self._options.get(parameter, parameter.replace("_", " "))
+
+    def _assignment(self, match: re.Match[str]) -> str:
+        leave, parameter, text = match.groups()
+        value = _literal(text)
+        name = self._name(parameter)
+        if parameter == "folder":
+            return str(value)
+        if leave and parameter in self._options:
+            return f"{leave}out {name}"
+        if parameter in self._flags:
+            return name if value is True else f"no {name}"
+        return f"{leave or ''}{name} {_as_word(value)}"
+
+    def _invalid(self, match: re.Match[str]) -> str:
+        """Return scikit-learn's message for a value outside of the constraints, which names Python's types."""
+        legal = match[2]
+        for pattern, words in _CONSTRAINTS.items():
+            legal = re.sub(pattern, words, legal)
+        return f"{self._name(match[1])} {_as_word(_literal(match[3]))} is not possible; it must be {legal}."
+
+
+def _literal(text: str) -> object:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _as_word(value: object) -> str:
+    """Return a value as it is typed behind an option."""
+    if value is None or value is False:
+        return "none"
+    return str(value) if not isinstance(value, str) or value.startswith("<") else shlex.quote(value)

@@ -1,0 +1,245 @@
+"""The images below a folder: which files are images, which links are followed, what is left out and why."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+import zipfile
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from PIL.ImageFile import StubImageFile
+
+from sktl._utils.paths import shown, user_path
+from sktl.exceptions import InvalidInputError, InvalidParameterError
+
+_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"}
+_SUFFIXES |= {".jp2", ".avif"}
+# What operating systems, file managers and network drives keep beside photos, in lower case: previews and rubbish.
+_OF_THE_SYSTEM = {
+    "__macosx", "__pycache__", "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r",
+    "$recycle.bin", "recycler", "recycled", "system volume information", "lost+found", "network trash folder",
+    "temporary items", "@eadir", "@tmp", "@sharebin", "@recycle", "@recently-snapshot", "@__thumb", "#recycle",
+    "#snapshot", "~snapshot",
+}  # fmt: skip
+_LISTED = 5
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return a few names as a message has them, of bounded length."""
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(map(shown, names[:_LISTED])) + more
+
+
+def existing_folder(folder: Any, wanted: str) -> Path:
+    """Return the path of a folder that a person named.
+
+    Parameters
+    ----------
+    folder : str or path-like
+    wanted : str
+        What to pass, as the message says it.
+
+    Raises
+    ------
+    InvalidParameterError
+        If it is of another type.
+    InvalidInputError
+        If it is no folder.
+    """
+    if not isinstance(folder, str | os.PathLike):
+        several = " Call this once for each of several folders, and join the results." if _is_several(folder) else ""
+        raise InvalidParameterError(
+            f"folder must be the path of one folder, a str or path-like, not {type(folder).__name__}.{several}"
+        )
+    name = user_path(folder)
+    if not name:
+        raise InvalidInputError("folder='' is empty. Pass '.' for the current folder.")
+    if not os.path.isdir(name):
+        raise InvalidInputError(f"folder={shown(name)} {_why_no_folder(name)} {wanted}")
+    return Path(name)
+
+
+def _is_several(folder: Any) -> bool:
+    return hasattr(folder, "__iter__") and not isinstance(folder, bytes | bytearray)
+
+
+def _why_no_folder(name: str) -> str:
+    if os.path.isfile(name) and (zipfile.is_zipfile(name) or tarfile.is_tarfile(name)):
+        return "is an archive. Unpack it first."
+    if os.path.exists(name):
+        return "is a file."
+    try:
+        os.stat(name)
+    except PermissionError as error:
+        return f"cannot be read: {error.strerror}. Change the permissions of the folders above it."
+    except (OSError, ValueError):
+        missing = f"does not exist (looked in {os.getcwd()})."
+    if "://" in name:
+        return f"{missing} URLs are not opened: download the images first."
+    if os.path.expandvars(name) != name:
+        return f"{missing} Variables are not replaced: use os.path.expandvars."
+    if (stripped := name.strip(" \t\r\n\"'")) != name and os.path.isdir(stripped):
+        return f"{missing} {shown(stripped)} does: remove the white space or quotes around the name."
+    return missing
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """Return the folders in a folder, links among them, sorted by name, without what is hidden."""
+    return [Path(entry.path) for entry in _entries(folder) if os.path.isdir(entry.path)]
+
+
+def has_images(folder: Path) -> bool:
+    """Return True if a folder has images itself, not only in folders below it."""
+    return any(not os.path.isdir(entry.path) and _is_image(entry.path) for entry in _entries(folder))
+
+
+@dataclass
+class ImageFiles:
+    """The images below some folders, and what was left out, each in the order in which it was met.
+
+    Every folder is read once for a class. A link is followed if that brings something new: not to the root, to a folder
+    above it, or to what is read below it anyway. So what lies below the root keeps the class of its own place.
+
+    Parameters
+    ----------
+    root : path
+        What lies below it.
+
+    Attributes
+    ----------
+    images : list of str
+    labels : list of str
+        The class of each image, which the caller said.
+    others : list of str
+        Files that are no images.
+    links : list of str
+        Links that were not followed.
+    shared : list of str
+        What links bring into one class, and have brought into another.
+    """
+
+    root: Path
+    images: list[str] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+    links: list[str] = field(default_factory=list)
+    shared: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._root = os.path.realpath(self.root)
+        self._label_at: dict[str, str] = {}  # the class in which a place was met first
+
+    @property
+    def ignored(self) -> list[str]:
+        """All that was left out."""
+        return [*self.others, *self.links]
+
+    def children(self) -> list[Path]:
+        """Return the folders in the root, sorted by name; files, and links that lead back, are left out."""
+        folders = []
+        for entry in _entries(self.root):
+            target = _target(entry)
+            if not os.path.isdir(entry.path):
+                self.others.append(entry.path)
+            elif target is not None and not self._follows(target, True, self.root, entry.name):
+                self.links.append(entry.path)
+            else:
+                folders.append(Path(entry.path))
+        return folders
+
+    def add(self, folder: Path, label: str = "") -> int:
+        """Add the images below a folder, sorted by path; return their number.
+
+        Raises
+        ------
+        InvalidInputError
+            If a folder cannot be read.
+        """
+        images: list[str] = []
+        others: list[str] = []
+        ahead = deque([str(folder)])
+        places: dict[str, str] = {}
+        while ahead:
+            here = ahead.popleft()
+            place = os.path.realpath(here)
+            if places.setdefault(place, here) is not here:
+                self.links.append(here)
+                continue
+            self._note(here, place, label)
+            for entry in _entries(here):
+                target, is_folder = _target(entry), os.path.isdir(entry.path)
+                if not is_folder and not _is_image(entry.path):
+                    others.append(entry.path)
+                elif target is not None and not self._follows(target, is_folder, folder, label):
+                    self.links.append(entry.path)
+                else:
+                    (ahead if is_folder else images).append(entry.path)
+                    if target is not None and not is_folder:
+                        self._note(entry.path, target, label)
+        self.images += sorted(images)
+        self.labels += [label] * len(images)
+        self.others += sorted(others)
+        return len(images)
+
+    def _follows(self, target: str, is_folder: bool, folder: Path, label: str) -> bool:
+        """Tell whether a link brings something new; one to an image of its own class may be there for its weight."""
+        if is_folder:
+            return not self._is_read(target) and not _is_within(self._root, target)
+        if not label or _is_within(target, os.path.realpath(folder)) or os.path.dirname(target) == self._root:
+            return True
+        return not self._is_read(target)
+
+    def _note(self, path: str, place: str, label: str) -> None:
+        """Note where a folder, or an image that a link leads to, really is."""
+        if self._label_at.setdefault(place, label) != label:
+            self.shared.append(path)
+
+    def _is_read(self, place: str) -> bool:
+        """Tell whether a real path lies below the root, and in no folder that is left out."""
+        return _is_within(place, self._root) and not any(
+            _is_left_out(part) for part in Path(place).relative_to(self._root).parts
+        )
+
+
+def _is_within(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
+
+
+def _entries(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
+    """Return what a folder holds, sorted by name, without what is hidden."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted((entry for entry in entries if not _is_left_out(entry.name)), key=lambda entry: entry.name)
+    except OSError as error:
+        raise InvalidInputError(
+            f"The folder {shown(os.fspath(folder))} cannot be read: {error.strerror}. Change its permissions, or move "
+            "it elsewhere."
+        ) from error
+
+
+def _target(entry: os.DirEntry[str]) -> str | None:
+    """Return where a link really leads; None if an entry is no link."""
+    # Windows has links to folders, made without any rights, that are no symbolic links.
+    is_link = entry.is_symlink() or getattr(os.path, "isjunction", os.path.islink)(entry.path)
+    return os.path.realpath(entry.path) if is_link else None
+
+
+def _is_left_out(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _OF_THE_SYSTEM
+
+
+def _is_image(path: str) -> bool:
+    if os.path.splitext(path)[1].lower() in _SUFFIXES:
+        return True
+    if not os.path.isfile(path):
+        return False
+    try:
+        with Image.open(path) as image:
+            return not isinstance(image, StubImageFile) and image.format != "MPEG"
+    except Exception:  # whatever Pillow's plugins make of a file of another kind
+        return False

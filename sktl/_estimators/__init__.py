@@ -1,0 +1,1 @@
+"""The estimators: parameters to recipes, fitting, saving and loading."""

@@ -1,0 +1,376 @@
+"""The training parameters of the classifier, their `"auto"` values resolved and their combinations checked."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import replace
+from numbers import Integral
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+
+from sktl._backbones.taps import StageLayout
+from sktl._head.choice import PENALTIES, cross_validate
+from sktl._images.augmentation import Change, resolve_augmentation
+from sktl._targets.targets import Targets
+from sktl._training.json import plain
+from sktl._training.net_params import check_callbacks, check_net_params, check_schedulers
+from sktl._training.optimizers import OptimizerName, check_optimizer, has_option, option_names, rehearse
+from sktl._training.recipe import SHRINKAGE, Recipe, TailRecipe
+from sktl._utils.devices import computes_in_bfloat16
+from sktl._utils.paths import is_utf8, user_path
+from sktl._utils.warnings import warn
+from sktl.exceptions import BackboneWarning, InvalidParameterError
+
+# Chosen by cross-validation: docs/defaults.md has the tables.
+_HEAD: dict[str, dict[str, Any]] = {
+    "sgd": {"max_epochs": 50, "lr": 0.03, "weight_decay": 0.03, "lr_schedule": "cosine"},
+    "adamw": {"max_epochs": 50, "lr": 1e-3, "weight_decay": 1.0, "lr_schedule": "cosine"},
+    "lbfgs": {"max_epochs": 500, "lr": None, "weight_decay": 0.03, "lr_schedule": None},
+    "class": {"max_epochs": 50, "lr": 1e-3, "weight_decay": 0.03, "lr_schedule": "cosine"},
+}
+# With stages: from pretrained weights, and from random ones.
+_STAGES: dict[str, dict[str, Any]] = {
+    "auto": {"max_epochs": 12, "backbone_lr_ratio": 1 / 75, "layer_decay": 0.8, "augmentation": "trivial"},
+    "sgd": {"max_epochs": 12, "backbone_lr_ratio": 1 / 30, "layer_decay": 1.0, "augmentation": "trivial"},
+    "adamw": {"max_epochs": 12, "backbone_lr_ratio": 0.5, "layer_decay": 1.0, "augmentation": "trivial"},
+    "class": {"max_epochs": 12, "backbone_lr_ratio": 0.1, "layer_decay": 1.0, "augmentation": "trivial"},
+    "random": {"max_epochs": 40, "backbone_lr_ratio": 1.0, "layer_decay": 1.0, "augmentation": "light"},
+}
+# Of unchanged images gradients become small, and AdamW would make steps of the same length of their noise.
+_WITHOUT_AUGMENTATION = 1 / 4
+# Batches of stages are small, and with them what the output layer learns is noisy.
+_HEAD_LR_RATIO = 0.1
+_INTERPOLATION = 0.75
+_WARMUP = 0.3
+_PATIENCE = 5
+_STEPS_PER_EPOCH = 20
+_LEAST_BATCH = 16
+_STAGES_BATCH = 16
+# The loss curves more with more features, so that steps must be shorter: the number for which `lr` was chosen.
+_FEATURES_OF_LR = 1280
+# With fewer images the output layer fits them all, and what moves the stages is mostly noise.
+_ENOUGH_IMAGES = 200
+# Parameters that only a training in steps has, and what they are where they are not set.
+_OF_STEPS = {"lr": "auto", "lr_schedule": "auto", "batch_size": "auto", "dropout": 0.0, "early_stopping": False}
+_UNUSED_BY_LBFGS = {"trainable_stages": 0} | _OF_STEPS
+
+
+def resolve_recipe(
+    classifier: Any,
+    n_trainable: int,
+    n_samples: int,
+    n_features: int,
+    device: torch.device,
+    chosen: tuple[int, float] | None = None,
+    augmentation: Change | None = None,
+) -> Recipe:
+    """Return the recipe that the checked parameters of a classifier describe.
+
+    Parameters
+    ----------
+    classifier : PretrainedImageClassifier
+    n_trainable, n_samples, n_features : int
+        How many stages are trained, on how many images, and how many features the output layer has.
+    device : torch.device
+    chosen : (int, float) or None
+        The number of stages that give features, and the penalty, that cross-validation chose.
+    augmentation : Change or None
+        Of the images that stages are trained on.
+    """
+    estimator = SimpleNamespace(**{name: plain(value) for name, value in vars(classifier).items()})
+    head = _head_recipe(estimator, n_samples, n_features, chosen)
+    return _tail_recipe(estimator, head, n_trainable, n_samples, device, augmentation) if n_trainable else head
+
+
+def choose(
+    classifier: Any, features: np.ndarray, targets: Targets, layout: StageLayout, seed: int, n_workers: int
+) -> tuple[int, float, dict[str, np.ndarray]]:
+    """Return how many stages give features, the penalty of the output layer, and what the choice was among.
+
+    Parameters
+    ----------
+    classifier : PretrainedImageClassifier
+        With checked parameters.
+    features : float32 array of shape (n_samples, n_features)
+        Of the most stages that there is a choice of.
+    targets : Targets
+    layout : StageLayout
+    seed : int
+        Of the folds.
+    n_workers : int
+        Threads; results do not depend on it.
+
+    Returns
+    -------
+    n_stages, penalty : int, float
+    selection : dict of arrays
+        Empty if there was no choice.
+    """
+    estimator = SimpleNamespace(**{name: plain(value) for name, value in vars(classifier).items()})
+    stages, penalties = _candidates(estimator, layout)
+    if len(stages) * len(penalties) == 1:
+        return stages[0], penalties[0], {}
+    sizes = {n: [size for _, size in layout.groups_of(n)] for n in stages}
+    found = cross_validate(features, sizes, penalties, targets, SHRINKAGE, estimator.label_smoothing, seed, n_workers)
+    best = found.best()
+    if best is None:  # no class has two images, or groups
+        return stages[0], penalties[0] if len(penalties) == 1 else _HEAD["sgd"]["weight_decay"], found.table()
+    return int(found.feature_stages[best]), float(found.penalties[best]), found.table()
+
+
+def _candidates(estimator: Any, layout: StageLayout) -> tuple[list[int], tuple[float, ...]]:
+    """Return the numbers of stages, and the penalties, among which cross-validation chooses.
+
+    An optimizer that decays weights by itself has no penalty: with it, only the stages are chosen.
+    """
+    stages = [layout.count(estimator.feature_stages)]
+    if estimator.feature_stages == "auto":
+        stages = sorted({1, *stages})
+    if _kind(_optimizers(estimator)[0]) == "adamw":
+        return stages, PENALTIES if len(stages) > 1 else (math.nan,)
+    return stages, PENALTIES if estimator.weight_decay == "auto" else (float(estimator.weight_decay),)
+
+
+def _head_recipe(estimator: Any, n_samples: int, n_features: int, chosen: tuple[int, float] | None) -> Recipe:
+    """Return the recipe of the output layer alone."""
+    optimizer, _ = _optimizers(estimator)
+    defaults = _HEAD[_kind(optimizer)]
+    stages, penalty = chosen or (1, defaults["weight_decay"])
+    if _kind(optimizer) == "adamw":
+        penalty = defaults["weight_decay"]
+    lr = defaults["lr"] if optimizer == "lbfgs" else defaults["lr"] * min(1.0, _FEATURES_OF_LR / n_features)
+    return Recipe(
+        optimizer=optimizer,
+        lr=_value(estimator, "lr", lr),
+        weight_decay=_value(estimator, "weight_decay", penalty),
+        max_epochs=_value(estimator, "max_epochs", defaults["max_epochs"]),
+        batch_size=_value(estimator, "batch_size", _head_batch_size(optimizer, n_samples)),
+        lr_schedule=_value(estimator, "lr_schedule", defaults["lr_schedule"]),
+        label_smoothing=estimator.label_smoothing,
+        dropout=estimator.dropout,
+        verbose=int(estimator.verbose),
+        patience=_patience(estimator, defaults["lr_schedule"]) if estimator.early_stopping else None,
+        feature_stages=stages,
+    )
+
+
+def _patience(estimator: Any, lr_schedule: str | None) -> int | None:
+    """Return the epochs without a better loss after which early stopping stops, None for never.
+
+    With a cosine schedule the loss falls at the end, when the steps become small: epochs before say little about that.
+    """
+    schedule = _value(estimator, "lr_schedule", lr_schedule)
+    return _value(estimator, "n_iter_no_change", None if schedule == "cosine" else _PATIENCE)
+
+
+def _tail_recipe(
+    estimator: Any,
+    head: Recipe,
+    n_trainable: int,
+    n_samples: int,
+    device: torch.device,
+    augmentation: Change | None,
+) -> TailRecipe:
+    """Return the recipe of stages, in which `head` stands for what they share with the output layer."""
+    _, stage_optimizer = _optimizers(estimator)
+    pretrained = estimator.weights is not None
+    defaults = _stage_defaults(estimator, n_samples, augmentation)
+    own = {name: _value(estimator, name, defaults[name]) for name in ("max_epochs", "backbone_lr_ratio", "layer_decay")}
+    own["batch_size"] = _value(estimator, "batch_size", _STAGES_BATCH)
+    return TailRecipe(
+        **vars(head) | own,
+        n_trainable=n_trainable,
+        probing=_probing(estimator, head, n_samples),
+        stage_optimizer=stage_optimizer,
+        head_lr_ratio=_HEAD_LR_RATIO if pretrained and estimator.optimizer == "auto" else 1.0,
+        augmentation=augmentation,
+        n_views=estimator.augmentation_views,
+        mixup_alpha=estimator.mixup_alpha,
+        warmup=_WARMUP if pretrained else 0.1,
+        interpolation=_INTERPOLATION if pretrained else 1.0,
+        keeps_statistics=pretrained,
+        amp=estimator.amp == "auto" and computes_in_bfloat16(device),
+        compile=estimator.compile,
+    )
+
+
+def _stage_defaults(estimator: Any, n_samples: int, augmentation: Change | None) -> dict[str, Any]:
+    """Return what `"auto"` stands for in the training of stages."""
+    defaults = _STAGES[_stage_kind(estimator)]
+    if estimator.weights is None:
+        return defaults
+    ratio = defaults["backbone_lr_ratio"] * min(1.0, n_samples / _ENOUGH_IMAGES)
+    if augmentation is None and estimator.optimizer == "auto":
+        ratio *= _WITHOUT_AUGMENTATION
+    return defaults | {"backbone_lr_ratio": ratio}
+
+
+def _stage_kind(estimator: Any) -> str:
+    """Return the row of the table above that holds for the stages of an estimator."""
+    if estimator.weights is None:
+        return "random"
+    optimizer, stage_optimizer = _optimizers(estimator)
+    return "auto" if stage_optimizer != optimizer else _kind(optimizer)
+
+
+def augmentations(classifier: Any) -> list[Change | None]:
+    """Return the changes of images among which a trial chooses, the one to take without a trial first."""
+    estimator = SimpleNamespace(**{name: plain(value) for name, value in vars(classifier).items()})
+    change = resolve_augmentation(_value(estimator, "augmentation", _STAGES[_stage_kind(estimator)]["augmentation"]))
+    is_open = estimator.augmentation == "auto" and estimator.augmentation_views is None
+    return [change, None] if is_open and estimator.weights is not None else [change]
+
+
+def _probing(estimator: Any, head: Recipe, n_samples: int) -> Recipe | None:
+    """Return how the output layer is trained before the stages: in batches of its own size, whatever that of stages."""
+    if _probes_to_optimum(estimator):
+        optimizer: OptimizerName = "lbfgs"
+        own = {"lr": None, "lr_schedule": None, "max_epochs": _HEAD["lbfgs"]["max_epochs"]}
+    else:
+        optimizer, pretrained = head.optimizer, estimator.weights is not None
+        own = {"max_epochs": _value(estimator, "freeze_epochs", _HEAD[_kind(optimizer)]["max_epochs"] * pretrained)}
+    own |= {"optimizer": optimizer, "batch_size": _head_batch_size(optimizer, n_samples)}
+    return replace(head, **own, patience=None, keeps_best=False) if own["max_epochs"] else None
+
+
+def _probes_to_optimum(estimator: Any) -> bool:
+    """Return True if "lbfgs" trains the output layer before stages."""
+    by_default = estimator.optimizer == "auto" and estimator.freeze_epochs == "auto" and not _has_options(estimator)
+    return by_default and estimator.weights is not None and not estimator.dropout
+
+
+def _has_options(estimator: Any) -> bool:
+    """Return True if the user gives options of an optimizer."""
+    return any(key.startswith("optimizer__") for key in estimator.net_params or {})
+
+
+def _head_batch_size(optimizer: OptimizerName, n_samples: int) -> int | None:
+    return None if optimizer == "lbfgs" else max(_LEAST_BATCH, math.ceil(n_samples / _STEPS_PER_EPOCH))
+
+
+def _kind(optimizer: OptimizerName) -> str:
+    """Return the row of the tables above that holds for an optimizer."""
+    if isinstance(optimizer, str):
+        return optimizer
+    return "adamw" if issubclass(optimizer, torch.optim.AdamW) else "class"
+
+
+def _value(estimator: Any, name: str, auto: Any) -> Any:
+    """Return a parameter of an estimator, or what stands for `"auto"`."""
+    given = getattr(estimator, name)
+    return auto if isinstance(given, str) and given == "auto" else given
+
+
+def _optimizers(estimator: Any) -> tuple[OptimizerName, OptimizerName]:
+    """Return the optimizers of the output layer and of the stages."""
+    if not isinstance(estimator.optimizer, str) or estimator.optimizer != "auto":
+        return estimator.optimizer, estimator.optimizer
+    if estimator.trainable_stages == 0:
+        in_steps = any(
+            getattr(estimator, name) != unset for name, unset in (_OF_STEPS | {"max_epochs": "auto"}).items()
+        ) or _has_options(estimator)
+        return ("sgd", "sgd") if in_steps else ("lbfgs", "lbfgs")
+    return "sgd", "sgd" if estimator.weights is None else "adamw"
+
+
+def _check_optimizer_options(estimator: Any) -> None:
+    """Raise `InvalidParameterError` if optimizers do not have the options, or cannot train what there is to train."""
+    head, stages = _optimizers(estimator)
+    options = {}
+    for key, value in (estimator.net_params or {}).items():
+        base, _, name = key.partition("__")
+        if base != "optimizer":
+            continue
+        if not (has_option(head, name) or has_option(stages, name)):
+            known = (option_names(head) | option_names(stages)) - {"params", "lr", "weight_decay"}
+            raise InvalidParameterError(
+                f"net_params[{key!r}]: optimizer={estimator.optimizer!r} has no such option. It has "
+                f"{', '.join(sorted(known))}."
+            )
+        options[name] = value
+    if estimator.net_params or not isinstance(estimator.optimizer, str):
+        optimizers = rehearse(head, None if estimator.trainable_stages == 0 else stages, options)
+        check_schedulers(estimator.net_params, optimizers)
+
+
+def _check_resumable(estimator: Any) -> None:
+    """Raise `InvalidParameterError` if the same call would not be the same fit, or has states that cannot be kept."""
+    folder = Path(user_path(estimator.checkpoint))
+    if not next(path for path in (folder, *folder.absolute().parents) if path.exists()).is_dir():
+        raise InvalidParameterError(
+            f"checkpoint={os.fspath(estimator.checkpoint)!r} is a file, or lies in one; pass a folder, which is made "
+            "if need be."
+        )
+    if not is_utf8(folder):
+        raise InvalidParameterError(
+            f"checkpoint={os.fspath(estimator.checkpoint)!r} is not UTF-8, so that what is kept there could not be "
+            "read again. Name another folder."
+        )
+    if isinstance(estimator.random_state, bool) or not isinstance(estimator.random_state, Integral):
+        raise InvalidParameterError(
+            f"checkpoint={estimator.checkpoint!r} needs an integer random_state, by which the same call finds its "
+            f"state again; it is {estimator.random_state!r}. Pass one, or leave checkpoint=None."
+        )
+    for name in ("net_params", "augmentation", "optimizer"):
+        value = getattr(estimator, name)
+        if value and (callable(value) or name == "net_params"):
+            raise InvalidParameterError(
+                f"checkpoint={estimator.checkpoint!r} cannot keep the state of {name}={value!r}. Choose one by name, "
+                "or leave checkpoint=None."
+            )
+
+
+def check_combinations(estimator: Any) -> None:
+    """Raise `InvalidParameterError` if training parameters of a classifier contradict each other, naming them."""
+    if estimator.weights is None and estimator.trainable_stages != "all":
+        warn(
+            f"weights=None starts the network from random weights, and trainable_stages={estimator.trainable_stages!r} "
+            'keeps the stages before these as they are: useful only as a control. Pass trainable_stages="all" to train '
+            "the whole network.",
+            BackboneWarning,
+        )
+    if estimator.weights is None and estimator.freeze_epochs not in ("auto", 0):
+        raise InvalidParameterError(
+            f"freeze_epochs={estimator.freeze_epochs!r} has no meaning with weights=None: there are no pretrained "
+            'features to train the output layer on. Leave freeze_epochs="auto".'
+        )
+    if estimator.weights is None and estimator.batch_size == 1:
+        raise InvalidParameterError(
+            "batch_size=1 has no meaning with weights=None: BatchNorm cannot learn statistics from single images. Pass "
+            'at least 2, or leave batch_size="auto".'
+        )
+    views = estimator.augmentation_views
+    if estimator.augmentation is None and views is not None and estimator.trainable_stages != 0:
+        raise InvalidParameterError(
+            f"augmentation_views={views!r} has no meaning with augmentation=None: there is one "
+            "view of each image. Leave augmentation_views=None, or choose an augmentation."
+        )
+    if estimator.checkpoint is not None:
+        _check_resumable(estimator)
+    if estimator.trainable_stages != 0 and estimator.feature_stages not in ("auto", 1):
+        raise InvalidParameterError(
+            f"feature_stages={estimator.feature_stages!r} is for trainable_stages=0: with stages to train, the output "
+            'layer sees features of the last one alone. Leave feature_stages="auto".'
+        )
+    check_net_params(estimator.net_params)
+    optimizer = estimator.optimizer
+    check_optimizer(optimizer)
+    check_callbacks(
+        estimator.net_params,
+        validated=estimator.early_stopping,
+        trains_stages=estimator.trainable_stages != 0,
+        scheduled=optimizer != "lbfgs" and estimator.lr_schedule in ("auto", "cosine"),
+    )
+    _check_optimizer_options(estimator)
+    if optimizer == "lbfgs":
+        for name, unused in _UNUSED_BY_LBFGS.items():
+            if getattr(estimator, name) != unused:
+                raise InvalidParameterError(
+                    f'{name}={getattr(estimator, name)!r} has no meaning with optimizer="lbfgs". Leave '
+                    f'{name}={unused!r}, or choose optimizer="adamw".'
+                )

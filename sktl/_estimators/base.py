@@ -1,0 +1,226 @@
+"""The first stages that the classifier and the encoder share: parameters, `X` to samples, samples to features."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from enum import Enum
+from numbers import Integral
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import Tags
+from sklearn.utils._param_validation import Interval, Options, StrOptions, validate_parameter_constraints
+from sklearn.utils._param_validation import InvalidParameterError as _SklearnParameterError
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from sktl._backbones.backbone import Backbone, BackboneName, Weights, check_weights, resolve_backbone
+from sktl._features.extractor import FeatureExtractor
+from sktl._images.containers import check_image_shape, is_flattened
+from sktl._images.samples import Sample, as_samples
+from sktl._storage.cache import check_cache, open_cache
+from sktl._storage.model_file import Place, write_model
+from sktl._targets.columns import shortened
+from sktl._training.json import plain
+from sktl._utils.callbacks import CallbackSupport
+from sktl._utils.devices import nearest_device, resolve_device
+from sktl._utils.isolation import isolated
+from sktl.exceptions import BackboneError, InvalidInputError, InvalidParameterError
+
+from .saving import to_document
+from .summary import SummaryTable, caption_of, facts_of
+
+
+class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Base class of estimators that look at images through a pretrained network."""
+
+    backbone: BackboneName
+    weights: Weights
+    image_size: int | None
+    image_shape: Sequence[int] | None
+    device: str | torch.device
+    engine: str
+    cache: str | os.PathLike[str] | Literal[False]
+    n_jobs: int | None
+    random_state: int | np.random.RandomState | None
+    verbose: int
+    backbone_: Backbone
+    device_: torch.device
+    engine_: str
+    feature_stages_: int
+    _groups: tuple[tuple[str, int], ...]
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "backbone": [str, callable],
+        "weights": [str, os.PathLike, Enum, None],
+        "image_size": [Interval(Integral, 1, None, closed="left"), None],
+        "image_shape": ["array-like", None],
+        "device": [str, torch.device],
+        "engine": [StrOptions({"auto", "torch", "openvino"})],
+        "cache": [str, os.PathLike, Options(bool, {False})],
+        "n_jobs": [Interval(Integral, None, -1, closed="right"), Interval(Integral, 1, None, closed="left"), None],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def _check_parameters(self) -> None:
+        """Raise `InvalidParameterError` unless every parameter has a legal value."""
+        check_weights(self.weights)
+        try:
+            parameters = {name: plain(value) for name, value in self.get_params(deep=False).items()}
+            validate_parameter_constraints(self._parameter_constraints, parameters, type(self).__name__)
+        except _SklearnParameterError as error:
+            wanted, _, got = str(error).partition(" Got ")
+            got = got.removesuffix(" instead.")
+            raise InvalidParameterError(f"{wanted} Got {shortened(got)} instead." if got else wanted) from None
+        check_cache(plain(self.cache))
+        check_image_shape(self.image_shape)
+
+    def _seeds(self, n: int) -> list[int]:
+        """Draw seeds from `random_state`; None draws them from the system, not from NumPy's global state."""
+        rng = self.random_state
+        if not isinstance(rng, np.random.RandomState):
+            rng = np.random.RandomState(rng)
+        return [int(seed) for seed in rng.randint(2**31 - 1, size=n)]
+
+    def _draft(self) -> Self:
+        """Return a copy without fitted attributes, to be fitted in place of self and committed when all went well."""
+        draft = copy.copy(self)
+        for name in [name for name in vars(draft) if name.endswith("_") and not name.startswith("__")]:
+            delattr(draft, name)
+        return draft
+
+    def _commit(self, draft: Self) -> Self:
+        """Take over the fitted attributes of a draft, in one assignment."""
+        self.__dict__ = draft.__dict__
+        return self
+
+    def _as_samples(self, X: Any, *, reset: bool, lenient: bool = False) -> list[Sample]:
+        """Return the samples of `X`; where `X` is flattened, set or check `n_features_in_`."""
+        if self.image_shape is not None and is_flattened(X):
+            try:
+                validate_data(self, X, reset=reset, skip_check_array=True)
+            except (ValueError, TypeError) as error:
+                raise InvalidInputError(str(error)) from error
+        return as_samples(X, self.image_shape, lenient)
+
+    def _extractor(self, backbone: Backbone, device: torch.device, engine: str) -> FeatureExtractor:
+        cache = open_cache(plain(self._cache_place()))
+        return FeatureExtractor(backbone, device, self.n_jobs, cache, self.verbose, engine=engine)
+
+    def _cache_place(self) -> str | os.PathLike[str] | Literal[False]:
+        """Return what the parameter `cache` comes to."""
+        return self.cache
+
+    def _fitted_extractor(self, backbone: Backbone) -> FeatureExtractor:
+        """Return the extractor of a fitted estimator, on the device and the engine of the fit wherever they are."""
+        device = nearest_device(self.device_)
+        if device != self.device_:
+            return self._extractor(backbone, device, self.engine)
+        # Not "openvino": the estimator may have come to a machine without it.
+        return self._extractor(backbone, device, "torch" if self.engine_ == "torch" else "auto")
+
+    def _resolve(self, seed: int) -> tuple[Backbone, torch.device]:
+        return resolve_backbone(self.backbone, self.weights, self.image_size, seed), resolve_device(self.device)
+
+    @isolated()
+    def transform(self, X: Any) -> np.ndarray:
+        """Return the features of images; features of a classifier are what enters its output layer.
+
+        Parameters
+        ----------
+        X : images, n_samples of them
+            In any of the forms that :class:`PretrainedImageClassifier` names.
+
+        Returns
+        -------
+        features : float32 ndarray of shape (n_samples, n_features)
+            The same whatever the other images of `X` are.
+        """
+        return self._features(X)
+
+    def _features(self, X: Any) -> np.ndarray:
+        check_is_fitted(self)
+        extractor = replace(self._fitted_extractor(self.backbone_), feature_stages=self.feature_stages_)
+        features = extractor(self._as_samples(X, reset=False))
+        if extractor.layout.groups_of(self.feature_stages_) != self._groups:
+            raise BackboneError(
+                f"backbone={self.backbone_.name!r} has other blocks here than where the estimator was fitted. Fit it "
+                "again, or install the versions of torch, torchvision and timm that it was fitted with."
+            )
+        return features
+
+    @property
+    def _n_features_out(self) -> int:
+        return sum(size for _, size in self._groups)
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Return the names of features, which say from which block of the network they are.
+
+        Parameters
+        ----------
+        input_features : None
+            Ignored.
+
+        Returns
+        -------
+        names : ndarray of str
+            `pretrainedimageencoder0`, ... for what enters the network's own output layer, and
+            `pretrainedimageencoder_blocks.4.2_0`, ... for features of a block, here the one that
+            `backbone_.build()` has as `blocks.4.2`.
+        """
+        names = super().get_feature_names_out(input_features)
+        prefix, (_, n_own), *blocks = type(self).__name__.lower(), *self._groups
+        names[n_own:] = [f"{prefix}_{module}_{i}" for module, size in blocks for i in range(size)]
+        return names
+
+    @isolated()
+    def save(self, path: Place, *, include_backbone: bool = True) -> None:
+        """Write the fitted estimator to a file without pickle, for :func:`sktl.load`.
+
+        Parameters
+        ----------
+        path : str, os.PathLike or binary file object
+            A file is replaced at once if it is there, and left as it is if saving fails. A file object is written to
+            from where it stands, and stays open.
+        include_backbone : bool, default=True
+            Whether the file holds the whole network. False stores only what training changed, and a digest of the
+            rest. An output layer takes 8 bytes per feature and class, about 10 kB per class for the bundled network.
+            Such a file needs the same pretrained weights where it is loaded.
+
+        Raises
+        ------
+        InvalidParameterError
+            If a parameter is a function, a class or an instance, such as a callable `backbone` or `augmentation`,
+            naming it; if labels are neither strings, numbers nor booleans; or if `path` is neither a path nor a file
+            that is open for writing bytes.
+        ModelFileNotFoundError
+            If the folder is not there, or `path` is a folder.
+        OSError
+            If the file cannot be written.
+        """
+        check_is_fitted(self)
+        write_model(path, *to_document(self, include_backbone))
+
+    def _sk_visual_block_(self) -> Any:
+        """Return what scikit-learn's diagrams show: the name, and a line under that of a fitted estimator."""
+        from sklearn.utils._repr_html.estimator import _VisualBlock  # scikit-learn shows the name alone if it moves
+
+        name, details = type(self).__name__, str(self)
+        return _VisualBlock("single", self, names=name, name_details=details, name_caption=caption_of(self))
+
+    def _get_fitted_attr_html(self, doc_link: str = "") -> SummaryTable:
+        """Return what scikit-learn's diagrams show of a fitted estimator; its own table would build `module_`."""
+        return SummaryTable(facts_of(self))
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = True
+        tags.input_tags.three_d_array = True
+        tags.transformer_tags.preserves_dtype = ["float32"]  # that of features, whatever the images are
+        # Not `string`: scikit-learn takes it to mean that any object may stand in a row of numbers.
+        return tags

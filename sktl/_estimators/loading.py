@@ -1,0 +1,79 @@
+"""`load`: a file that `save` wrote to the estimator that it was saved from."""
+
+from __future__ import annotations
+
+import torch
+
+from sktl._storage.model_file import DocumentError, Place, open_model
+from sktl._training.json import decode
+from sktl._utils.devices import resolve_device
+from sktl._utils.isolation import isolated
+
+from .classifier import PretrainedImageClassifier
+from .encoder import PretrainedImageEncoder
+from .saving import OF_THE_MACHINE, restore
+
+_ESTIMATORS = {cls.__name__: cls for cls in (PretrainedImageClassifier, PretrainedImageEncoder)}
+
+
+@isolated()
+def load(
+    path: Place | bytes, device: str | torch.device = "auto"
+) -> PretrainedImageClassifier | PretrainedImageEncoder:
+    """Load a fitted estimator that its method `save` wrote.
+
+    Nothing in the file is run: it holds numbers and JSON, every length, shape and type of which is checked before it
+    is used, and a checksum of all of it. A file from a stranger can still be a bad model: it predicts what it was
+    made to predict.
+
+    Parameters
+    ----------
+    path : str, os.PathLike, binary file object or bytes
+        The file, or its content. A file object is read with its method ``read(size)`` from where it stands to the end
+        of the model; it does not have to be seekable, and stays open.
+    device : str or torch.device, default="auto"
+        Where the network is to run, whatever it was fitted on; it becomes the parameter `device`. The other parameters
+        of the machine, `cache`, `checkpoint`, `n_jobs` and `verbose`, have their defaults.
+
+    Returns
+    -------
+    estimator : PretrainedImageClassifier or PretrainedImageEncoder
+        Predictions are those of the saved one, bit for bit on the same machine with the same libraries. `history_`
+        has its epochs without their batches; `fit` starts anew, as ever.
+
+    Raises
+    ------
+    InvalidParameterError
+        If `path` is neither a path, nor bytes, nor a file that is open for reading bytes.
+    ModelFileNotFoundError
+        If there is no such file.
+    ModelFileError
+        If it is damaged, no saved model, or of another format; if it was saved with ``include_backbone=False`` and the
+        weights on this machine are others; or if the network that the installed libraries build computes something
+        else.
+    DeviceError
+        If the device is not there.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import numpy as np, sktl
+    >>> X = np.random.default_rng(0).random((8, 8, 8))
+    >>> clf = sktl.PretrainedImageClassifier(random_state=0).fit(X, ["a", "b"] * 4)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     clf.save(os.path.join(folder, "model.sktl"))
+    ...     loaded = sktl.load(os.path.join(folder, "model.sktl"))
+    >>> bool((loaded.predict_proba(X) == clf.predict_proba(X)).all())
+    True
+    """
+    found = resolve_device(device)
+    with open_model(path) as file:
+        kind = _ESTIMATORS[file.document["estimator"]]
+        parameters = {name: decode(value) for name, value in file.document["parameters"].items()}
+        if forbidden := parameters.keys() & OF_THE_MACHINE:
+            raise DocumentError(f"it sets {', '.join(sorted(forbidden))}")
+        estimator = kind(**parameters, device=device)
+        estimator._check_parameters()
+        estimator.device_ = found
+        restore(estimator, file)
+    return estimator

@@ -1,0 +1,302 @@
+"""A fitted estimator to a document and tensors, and back: what is kept, as what, and what cannot be."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from sktl._backbones.backbone import Backbone, rebuilt_backbone, resolve_backbone, state_shapes, tensors_digest
+from sktl._fine_tuning.tail import restored_tail
+from sktl._head.training import restored_head
+from sktl._images.preprocessing import Preprocessing
+from sktl._storage.model_file import NETWORK, DocumentError, ModelFile, Tensors, damaged
+from sktl._training.callbacks import History
+from sktl._training.json import decode, encode
+from sktl._training.recipe import Recipe, TailRecipe
+from sktl._utils.random import generator
+from sktl._utils.threads import single_threaded
+from sktl._version import library_versions
+from sktl.exceptions import InvalidParameterError, ModelFileError, WeightsNotFoundError
+
+_WEIGHT, _BIAS, _PROBE = "output.weight", "output.bias", "probe.features"
+# Larger than the differences between machines, smaller than those between networks.
+_PROBE_TOLERANCE = 1e-3
+_MOST_PIXELS = 2_048
+_MOST_FEATURES = 2**20  # of one block
+# Parameters that concern a machine, not a model: a file from elsewhere has no say in them.
+OF_THE_MACHINE = frozenset({"device", "cache", "checkpoint", "n_jobs", "verbose"})
+
+
+def to_document(estimator: Any, include_backbone: bool) -> tuple[dict[str, Any], Tensors]:
+    """Return what is kept of a fitted estimator.
+
+    Raises
+    ------
+    InvalidParameterError
+        If a parameter is a function, a class or an instance, labels are of an unusual type, or `include_backbone` is
+        not a bool.
+    """
+    if not isinstance(include_backbone, bool | np.bool_):
+        raise InvalidParameterError(f"include_backbone is a {type(include_backbone).__name__}. Pass True or False.")
+    parameters = estimator.get_params(deep=False)
+    parameters = {name: value for name, value in parameters.items() if name not in OF_THE_MACHINE}
+    _check_unchanged(estimator, include_backbone)
+    _check_sizes(estimator.backbone_.preprocessing)
+    document = {
+        "estimator": type(estimator).__name__,
+        "versions": library_versions(),
+        "parameters": {name: encode(value, f"{name}={value!r}") for name, value in parameters.items()},
+        "engine": estimator.engine_,
+        "flattened": _encode_flattened(estimator),
+    }
+    pretrained = estimator.backbone_.build()
+    network = pretrained
+    tensors: dict[str, torch.Tensor] = {}
+    if hasattr(estimator, "net_"):
+        layer = estimator.net_.module_.output
+        tensors |= {_WEIGHT: layer.weight, _BIAS: layer.bias}
+        document["classifier"] = _encode_classifier(estimator)
+        if isinstance(estimator.recipe_, TailRecipe):
+            network = estimator.net_.module_.cut.network
+    document["features"] = {"stages": estimator.feature_stages_, "groups": estimator._groups}
+    before, after = pretrained.state_dict(), network.state_dict()
+    kept = [name for name in after if include_backbone or not torch.equal(before[name], after[name])]
+    tensors |= {NETWORK + name: after[name] for name in kept}
+    tensors[_PROBE] = _probe(network, estimator.backbone_.preprocessing)
+    document["backbone"] = {
+        "name": estimator.backbone_.name,
+        "weights": estimator.backbone_.weights,
+        "preprocessing": encode(estimator.backbone_.preprocessing, "preprocessing"),
+        "image_size": None if estimator.image_size is None else int(estimator.image_size),
+        "seed": estimator.backbone_._seed,
+        "complete": bool(include_backbone),
+        "sha256": tensors_digest(pretrained),
+    }
+    return document, tensors
+
+
+def _check_unchanged(estimator: Any, include_backbone: bool) -> None:
+    """Raise `InvalidParameterError` if a file would not give back the network of the fit."""
+    backbone = estimator.backbone_
+    if type(estimator).__module__.partition(".")[0] != __name__.partition(".")[0]:
+        raise InvalidParameterError(
+            f"{type(estimator).__name__} is a class of your own, which cannot be saved without its code: pickle it."
+        )
+    if callable(estimator.backbone):  # refused as a parameter
+        return
+    if backbone.restored:
+        if not include_backbone:
+            raise InvalidParameterError(
+                "include_backbone=False is not possible for an estimator that was loaded with its network: what "
+                "training changed is not known any more. Leave include_backbone=True."
+            )
+        unchanged = estimator.backbone == backbone.name and estimator.image_size == backbone._image_size
+    else:
+        try:
+            named = resolve_backbone(estimator.backbone, estimator.weights, estimator.image_size, backbone._seed)
+            unchanged = named.identity == backbone.identity
+        except WeightsNotFoundError:
+            if not include_backbone:
+                raise
+            unchanged = True  # the estimator has what the file had
+    if not unchanged:
+        raise InvalidParameterError(
+            "backbone, weights or image_size were set to other values since the fit. Set them back, or fit again."
+        )
+
+
+def _encode_flattened(estimator: Any) -> Any:
+    names = getattr(estimator, "feature_names_in_", None)
+    return {
+        "n_features": getattr(estimator, "n_features_in_", None),
+        "names": None if names is None else [str(name) for name in names],
+    }
+
+
+def _encode_classifier(estimator: Any) -> dict[str, Any]:
+    classes = estimator.classes_
+    rows = [{key: value for key, value in row.items() if key != "batches"} for row in estimator.history_]
+    return {
+        "classes": [encode(label, "a label of classes_") for label in classes],
+        "dtype": classes.dtype.str,
+        "class_count": estimator.class_count_.tolist(),
+        "recipe": encode(estimator.recipe_, "recipe_"),
+        "history": [encode(row, "history_") for row in rows],
+        "n_iter": int(estimator.n_iter_),
+        "invalid_images": [encode(failure, "invalid_images_") for failure in estimator.invalid_images_],
+        "selection": {key: encode(column.tolist(), key) for key, column in _selection(estimator).items()},
+    }
+
+
+def _selection(estimator: Any) -> dict[str, np.ndarray]:
+    return getattr(estimator, "selection_", {})
+
+
+def _probe(network: torch.nn.Module, preprocessing: Preprocessing) -> torch.Tensor:
+    """Return the features of one fixed image of noise."""
+    image = torch.randn(1, 3, *preprocessing.crop, generator=generator(0))
+    with single_threaded(), torch.inference_mode():
+        return network.eval()(image).float().clone()
+
+
+# ------------------------------------------------------------------------------------------------------------ restoring
+
+
+def restore(estimator: Any, file: ModelFile) -> None:
+    """Give an estimator, whose parameters are set, the fitted attributes that a file holds.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is damaged, or its network cannot be had on this machine.
+    """
+    document = file.document
+    described = document["backbone"]
+    complete = described["complete"]
+    preprocessing = _decode_preprocessing(described["preprocessing"])
+    backbone = _bare_backbone(estimator, described, preprocessing)
+    if not complete and backbone.preprocessing != preprocessing:
+        raise ModelFileError(
+            f"The file was saved without the network, and backbone={backbone.name!r} prepares images in another way "
+            f"here: {backbone.preprocessing}, not {preprocessing}. Save it with include_backbone=True."
+        )
+    shapes = backbone.shapes() if complete else state_shapes(backbone.build())
+    expected = {NETWORK + name: shapes[name] for name in (shapes if complete else file.names(NETWORK))}
+    expected[_PROBE] = (file.shape(_PROBE), torch.float32)
+    _restore_features(estimator, document.get("features"), file.shape(_PROBE)[1])
+    n_features = sum(size for _, size in estimator._groups)
+    if "classifier" in document:
+        n_classes = len(document["classifier"]["classes"])
+        expected |= {_WEIGHT: ((n_classes, n_features), torch.float64), _BIAS: ((n_classes,), torch.float64)}
+    tensors = file.read(expected)
+    network = backbone.build()
+    if not complete and tensors_digest(network) != described["sha256"]:
+        raise ModelFileError(
+            f"The file was saved without the network, and the weights {described['weights']!r} of backbone="
+            f"{backbone.name!r} on this machine are not those that it was trained with. Save it with "
+            "include_backbone=True, or bring the same weights."
+        )
+    network.load_state_dict({name: tensors.get(NETWORK + name, old) for name, old in network.state_dict().items()})
+    if complete:
+        backbone = rebuilt_backbone(backbone, described["weights"], preprocessing, estimator.image_size, network)
+    _check_probe(_probe(network, preprocessing), file, tensors[_PROBE])
+    estimator.backbone_, estimator.engine_ = backbone, str(document["engine"])
+    _restore_flattened(estimator, document["flattened"])
+    if "classifier" in document:
+        _restore_classifier(estimator, document["classifier"], network, tensors)
+
+
+def _decode_preprocessing(described: Any) -> Preprocessing:
+    found = decode(described)
+    if not np.isfinite([*found.mean, *found.std]).all() or len(found.mean) != 3 or len(found.std) != 3:
+        raise DocumentError("preprocessing has no mean and deviation of three channels")
+    _check_sizes(found)
+    return Preprocessing(found.resize, found.crop, str(found.interpolation), found.mean, found.std)
+
+
+def _check_sizes(preprocessing: Preprocessing) -> None:
+    """Refuse images so large that they could be a trap."""
+    resize = preprocessing.resize
+    sizes = (*(resize if isinstance(resize, tuple) else (resize,)), *preprocessing.crop)
+    if not all(isinstance(size, int) and 0 < size <= _MOST_PIXELS for size in sizes) or len(preprocessing.crop) != 2:
+        raise InvalidParameterError(
+            f"image_size: models for images that are resized to {sizes} pixels are not saved or loaded, at most "
+            f"{_MOST_PIXELS}."
+        )
+
+
+def _bare_backbone(estimator: Any, described: Mapping[str, Any], preprocessing: Preprocessing) -> Backbone:
+    """Return the backbone as this machine has it: with its weights, or with any where the file holds them."""
+    name, image_size = described["name"], described["image_size"]
+    if not isinstance(name, str) or name != estimator.backbone:
+        raise DocumentError("the backbone is not that of the parameters")
+    if not described["complete"]:
+        return resolve_backbone(name, estimator.weights, image_size, described["seed"])
+    height, width = preprocessing.crop
+    if image_size is not None and (type(image_size) is not int or preprocessing.crop != (image_size, image_size)):
+        raise DocumentError("the size of its images is not that of the preprocessing")
+    size = image_size or (height if height == width else None)
+    return resolve_backbone(name, None, size, 0)
+
+
+def _check_probe(found: torch.Tensor, file: ModelFile, expected: torch.Tensor) -> None:
+    difference = float((found - expected).abs().max() / expected.abs().max().clamp_min(1e-12))
+    if difference <= _PROBE_TOLERANCE:
+        return
+    here = library_versions()
+    others = [f"{name} {number}" for name, number in file.document["versions"].items() if here.get(name) != number]
+    if not others:
+        raise damaged(file.name, "its network computes other features than it says")
+    raise ModelFileError(
+        f"The network of {file.name} computes other features here than where it was saved, by "
+        f"{difference:.1e} of the largest. Install the versions with which it was saved: {', '.join(others)}."
+    )
+
+
+def _restore_flattened(estimator: Any, flattened: Mapping[str, Any]) -> None:
+    if flattened["n_features"] is not None:
+        estimator.n_features_in_ = int(flattened["n_features"])
+    if flattened["names"] is not None:
+        estimator.feature_names_in_ = np.array(flattened["names"], dtype=object)
+
+
+def _restore_features(estimator: Any, described: Mapping[str, Any] | None, n_features: int) -> None:
+    """Restore which features an estimator uses; files of versions that knew one stage do not say it."""
+    stages, groups = (1, [("", n_features)]) if described is None else (described["stages"], described["groups"])
+    if type(stages) is not int or stages < 1 or not all(_is_group(*group) for group in groups):
+        raise DocumentError("its features are not described by stages and groups")
+    if groups[0][1] != n_features:
+        raise DocumentError("its features are not those of its network")
+    estimator.feature_stages_, estimator._groups = stages, tuple((module, size) for module, size in groups)
+
+
+def _is_group(module: Any, size: Any) -> bool:
+    return isinstance(module, str) and type(size) is int and 0 < size < _MOST_FEATURES
+
+
+def _restore_classifier(
+    estimator: Any, described: Mapping[str, Any], network: torch.nn.Module, tensors: Tensors
+) -> None:
+    recipe = decode(described["recipe"])
+    if not isinstance(recipe, Recipe):
+        raise DocumentError("the recipe is none")
+    history = History([decode(row) for row in described["history"]])
+    if isinstance(recipe, TailRecipe):
+        cut = estimator.backbone_.cut(recipe.n_trainable)
+        cut.network.load_state_dict(network.state_dict())
+        net = restored_tail(cut, estimator.backbone_.preprocessing, tensors[_WEIGHT], tensors[_BIAS], recipe)
+        estimator._trained_digest = tensors_digest(cut.network)
+    else:
+        net = restored_head(tensors[_WEIGHT], tensors[_BIAS], recipe)
+    net.history_ = history
+    estimator.net_, estimator.recipe_, estimator.n_iter_ = net, recipe, int(described["n_iter"])
+    estimator.classes_ = _decode_classes(described)
+    estimator.class_count_ = _decode_class_count(described)
+    estimator.invalid_images_ = tuple(decode(failure) for failure in described["invalid_images"])
+    if selection := described.get("selection"):
+        estimator.selection_ = {str(key): np.array(decode(column)) for key, column in selection.items()}
+
+
+def _decode_classes(described: Mapping[str, Any]) -> np.ndarray:
+    labels, dtype = described["classes"], described["dtype"]
+    if not re.fullmatch(r"\|O|\|b1|[<>|][iu][1248]|[<>]f[248]|[<>]U\d{1,9}", dtype):
+        raise DocumentError(f"labels have dtype {dtype!r}")
+    if not all(isinstance(label, str if dtype[1] in "OU" else int | float) for label in labels):
+        raise DocumentError("labels are not of their dtype")
+    if dtype[1] == "U" and int(dtype[2:]) != max(1, *map(len, labels)):
+        raise DocumentError(f"labels have dtype {dtype!r}, which is not as long as they are")
+    classes = np.array(labels, dtype=object if dtype == "|O" else None).astype(dtype)
+    if len(np.unique(classes)) != len(labels) or classes.tolist() != sorted(labels):
+        raise DocumentError("labels are not sorted")
+    return classes
+
+
+def _decode_class_count(described: Mapping[str, Any]) -> np.ndarray:
+    counts = described["class_count"]
+    if len(counts) != len(described["classes"]) or not all(type(n) is int and 0 < n < 2**62 for n in counts):
+        raise DocumentError("images are not counted by class")
+    return np.array(counts, dtype=np.int64)

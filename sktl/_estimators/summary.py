@@ -1,0 +1,149 @@
+"""A fitted estimator to what people want to know at a glance: a line, and a table for scikit-learn's diagram of it."""
+
+from __future__ import annotations
+
+import html
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from sktl._training.recipe import TailRecipe
+
+_LISTED_CLASSES = 5
+_LONGEST_NAME = 40
+
+
+class Fact(NamedTuple):
+    """Something that is known of a fitted estimator.
+
+    Attributes
+    ----------
+    name, value : str
+        For people.
+    attribute : str
+        Which attributes of the estimator say it.
+    """
+
+    name: str
+    value: str
+    attribute: str
+
+
+def one_line(text: Any) -> str:
+    """Return text without line breaks and control characters."""
+    return " ".join("".join(char if char.isprintable() else " " for char in str(text)).split())
+
+
+def is_fitted(estimator: Any) -> bool:
+    """Tell whether there is anything to say of an estimator."""
+    return "backbone_" in vars(estimator)
+
+
+def caption_of(estimator: Any) -> str | None:
+    """Return what a fitted estimator is, in a line."""
+    if not is_fitted(estimator):
+        return None
+    parts = [_name(estimator.backbone_.name)]
+    if hasattr(estimator, "classes_"):
+        parts += [f"{len(estimator.classes_)} classes", f"{estimator.class_count_.sum()} images", _trained(estimator)]
+    return ", ".join(parts)
+
+
+def facts_of(estimator: Any) -> Iterator[Fact]:
+    """Yield the facts of an estimator; no network is built for them, and nothing is computed."""
+    if not is_fitted(estimator):
+        return
+    backbone = estimator.backbone_
+    height, width = backbone.preprocessing.crop
+    yield Fact("Network", _name(backbone.name), "backbone_")
+    # Of a local file its name: a notebook may be shared, and the rest of the path is nobody's business.
+    yield Fact("Weights", _name(os.path.basename(backbone.weights)), "backbone_.weights")
+    yield Fact("What it sees", f"{height} x {width} pixels", "backbone_.preprocessing")
+    yield Fact("Where it ran", f"{estimator.device_}, by {estimator.engine_}", "device_, engine_")
+    yield Fact("Features", _features(estimator), "feature_stages_")
+    if hasattr(estimator, "classes_"):
+        yield from _facts_of_training(estimator)
+
+
+def _features(estimator: Any) -> str:
+    n_stages, n_blocks = estimator.feature_stages_, len(estimator._groups) - 1
+    of_blocks = f", of the output and of {n_blocks} blocks in {n_stages} stages" if n_stages > 1 else ""
+    return f"{estimator._n_features_out}{of_blocks}"
+
+
+def _facts_of_training(classifier: Any) -> Iterator[Fact]:
+    left_out = len(classifier.invalid_images_)
+    yield Fact("Trained", _trained(classifier), "recipe_")
+    penalty = f"{classifier.recipe_.weight_decay:g}"
+    if hasattr(classifier, "selection_"):
+        yield Fact("Penalty", f"{penalty}, chosen by cross-validation", "recipe_, selection_")
+    else:
+        yield Fact("Penalty", penalty, "recipe_")
+    yield Fact("Classes", _classes(classifier), "classes_, class_count_")
+    yield Fact("Images", str(classifier.class_count_.sum()), "class_count_")
+    if left_out:
+        yield Fact("Images left out", str(left_out), "invalid_images_")
+    if classifier.recipe_.optimizer == "lbfgs":
+        yield Fact("Iterations", str(classifier.n_iter_), "n_iter_")
+    else:
+        yield Fact("Epochs", _epochs(classifier), "n_iter_, history_")
+    rows = _last_phase(classifier)
+    if rows and "train_loss" in rows[-1]:
+        yield Fact("Last loss", f"{rows[-1]['train_loss']:.4g}", "history_")
+    if validated := [row for row in rows if "valid_loss" in row]:
+        best = min(validated, key=lambda row: row["valid_loss"])
+        yield Fact("Validation loss", f"{best['valid_loss']:.4g} in epoch {best['epoch']}, the best", "history_")
+
+
+def _name(text: Any) -> str:
+    line = one_line(text)
+    return line if len(line) <= _LONGEST_NAME else line[: _LONGEST_NAME - 1] + "…"
+
+
+def _trained(classifier: Any) -> str:
+    recipe = classifier.recipe_
+    if not isinstance(recipe, TailRecipe):
+        return "output layer"
+    if n_stages := classifier.backbone_.n_stages:
+        return f"output layer and {recipe.n_trainable} of {n_stages} stages"
+    return f"output layer and {recipe.n_trainable} stage{'s' if recipe.n_trainable > 1 else ''}"
+
+
+def _classes(classifier: Any) -> str:
+    counts = zip(classifier.classes_.tolist(), classifier.class_count_.tolist(), strict=True)
+    listed = [f"{_name(label)} ({count})" for label, count in counts][:_LISTED_CLASSES]
+    more = len(classifier.classes_) - len(listed)
+    return f"{len(classifier.classes_)}: {', '.join(listed)}{f' and {more} more' if more else ''}"
+
+
+def _last_phase(classifier: Any) -> list[Any]:
+    """Return the epochs of the last phase of training."""
+    history = classifier.history_
+    return [row for row in history if row.get("phase") == history[-1].get("phase")]
+
+
+def _epochs(classifier: Any) -> str:
+    n_last = sum("train_loss" in row for row in _last_phase(classifier))  # the start may have a row of its own
+    n_before = classifier.n_iter_ - n_last
+    return f"{n_last} of the stages, after {n_before} of the output layer" if n_before else str(n_last)
+
+
+class SummaryTable:
+    """Facts as the table that scikit-learn's diagram shows of a fitted estimator."""
+
+    def __init__(self, facts: Iterable[Fact]):
+        self.facts = list(facts)
+
+    def __len__(self) -> int:
+        return len(self.facts)
+
+    def _repr_html_inner(self) -> str:
+        rows = "\n".join(
+            f'<tr class="default"><td class="param fitted-att-type">{html.escape(fact.name)}</td>'
+            f'<td>{html.escape(fact.value)}</td><td class="fitted-att-type">{html.escape(fact.attribute)}</td></tr>'
+            for fact in self.facts
+        )
+        return (
+            '<div class="estimator-table"><details open><summary>Fitted</summary><table class="parameters-table">'
+            f"<tbody>\n{rows}\n</tbody></table></details></div>"
+        )

@@ -1,0 +1,1 @@
+"""The pass: each image through the frozen part of a network once."""

@@ -1,0 +1,131 @@
+"""Which samples are not images that can be used: a pass that only decodes, and remembers what it has decoded."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from numbers import Integral
+from typing import Any
+
+from sktl._images.decoding import ImageProblem, decoding_rule, limits
+from sktl._images.preprocessing import Preprocessing
+from sktl._images.samples import Sample, as_samples
+from sktl._storage.cache import APART, Cache, open_cache
+from sktl._utils.isolation import isolated
+from sktl._utils.progress import progress_bar
+from sktl._utils.threads import n_threads, single_threaded_pool
+from sktl.exceptions import ImageFailure, InvalidParameterError
+
+from .prefetch import network_pixels
+from .single_pass import in_tasks, read_keys
+
+_DECODED = APART + "decoded"
+_PREPROCESSING = Preprocessing(256, (224, 224))
+_SAMPLES_AT_ONCE = 256
+
+
+def find_failures(
+    samples: Sequence[Sample], preprocessing: Preprocessing, cache: Cache, n_jobs: int | None, verbose: int
+) -> list[ImageFailure]:
+    """Return what is wrong with which samples, in order, each content decoded once.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+    preprocessing : Preprocessing
+        Of a network; it decides at which scale JPEG files are decoded.
+    cache : Cache
+        Where it is kept which contents can be decoded; those that cannot be are tried again each time.
+    n_jobs : int or None
+        Threads, as in `FeatureExtractor`.
+    verbose : int
+        1 or more shows a progress bar.
+    """
+    problems: dict[int, str] = {}
+    with (
+        single_threaded_pool(n_threads(n_jobs)) as pool,
+        progress_bar("images checked", len(samples), verbose) as progress,
+    ):
+        for start in range(0, len(samples), _SAMPLES_AT_ONCE):
+            some = samples[start : start + _SAMPLES_AT_ONCE]
+            found = _problems(some, preprocessing, cache, pool)
+            problems |= {start + i: reason for i, reason in found.items()}
+            progress.update(len(some))
+    return [ImageFailure(i, samples[i].name, reason) for i, reason in sorted(problems.items())]
+
+
+def _problems(
+    samples: Sequence[Sample], preprocessing: Preprocessing, cache: Cache, pool: ThreadPoolExecutor
+) -> dict[int, str]:
+    keys, unreadable = read_keys(samples, pool, cache)
+    state = repr((decoding_rule(), limits())).encode()
+    marks = {key: hashlib.sha256(state + key).digest() for key in keys}
+    known = cache.get(_DECODED, [marks[key] for key in marks if key not in unreadable])
+    first = {key: i for i, key in reversed([*enumerate(keys)]) if key not in unreadable and marks[key] not in known}
+    found = dict(
+        zip(first, in_tasks(lambda i: _problem(samples[i], preprocessing), [*first.values()], pool), strict=True)
+    )
+    cache.put(_DECODED, [(marks[key], b"\1") for key, problem in found.items() if problem is None])
+    reasons = unreadable | {key: problem for key, problem in found.items() if problem is not None}
+    return {i: reasons[key] for i, key in enumerate(keys) if key in reasons}
+
+
+def _problem(sample: Sample, preprocessing: Preprocessing) -> str | None:
+    try:
+        network_pixels(sample.read(), preprocessing)
+    except ImageProblem as problem:
+        return str(problem)
+    return None
+
+
+@isolated()
+def check_images(
+    X: Any, *, image_shape: Sequence[int] | None = None, n_jobs: int | None = None, verbose: int = 0
+) -> list[ImageFailure]:
+    """Return which images cannot be used, and why, before a fit or a search begins.
+
+    Every image is read and decoded, as `fit` does it, and nothing else. What could be decoded is remembered in the
+    cache of this process, by content, so that neither another call nor `fit` with ``invalid_images="skip"`` decodes it
+    again.
+
+    Parameters
+    ----------
+    X : images
+        In any of the forms that :class:`PretrainedImageClassifier` takes.
+    image_shape : tuple of int, default=None
+        The shape of one image, if `X` holds flattened rows.
+    n_jobs : int, default=None
+        Threads; None is the number that torch uses, -1 all cores.
+    verbose : int, default=0
+        1 shows a progress bar.
+
+    Returns
+    -------
+    failures : list of ImageFailure
+        Position in `X`, name and reason of each image that cannot be used, in the order of `X`; empty if all can be.
+
+    Raises
+    ------
+    InvalidInputError
+        If `X` as a whole has no legal form.
+    InvalidParameterError
+        If `n_jobs` is no number of threads, or `image_shape` no shape of an image.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sktl import check_images
+    >>> X = [np.zeros((8, 8), np.uint8), np.full((8, 8), np.nan), b"<html>not found</html>"]
+    >>> for failure in check_images(X):
+    ...     print(failure)
+    X[1] (ndarray): contains NaN; every pixel must be a finite number
+    X[2] (bytes): is an HTML page, perhaps of a download that failed; download it again
+    >>> wrong = {failure.position for failure in check_images(X)}
+    >>> [i for i in range(len(X)) if i not in wrong]
+    [0]
+    """
+    if n_jobs is not None and (not isinstance(n_jobs, Integral) or isinstance(n_jobs, bool) or n_jobs == 0):
+        raise InvalidParameterError(f"n_jobs={n_jobs!r} must be None, a number of threads, or -1 for all cores.")
+    samples = as_samples(X, image_shape, lenient=True)
+    return find_failures(samples, _PREPROCESSING, open_cache("auto"), n_jobs, verbose)

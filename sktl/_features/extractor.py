@@ -1,0 +1,357 @@
+"""Samples to features or activations: what the cache has, and a pass over the rest. No labels here."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+
+from sktl._backbones.backbone import Backbone
+from sktl._backbones.cut import Cut
+from sktl._backbones.taps import StageLayout
+from sktl._images.augmentation import View
+from sktl._images.samples import Sample
+from sktl._storage.cache import APART, NO_CACHE, Cache
+from sktl._storage.store import BULKY
+from sktl._utils.devices import halved, within_memory
+from sktl._utils.kernels import place
+from sktl._utils.progress import Progress, progress_bar
+from sktl._utils.threads import n_threads, single_threaded_pool
+from sktl.exceptions import ImageFailure, InvalidImageError, InvalidParameterError
+
+from .engines import facts_key, is_open, known_facts, open_engine, remember_facts, shrink_chunk
+from .prefetch import Decoder
+from .single_pass import Pass, contents_digest, read_keys
+from .trunk import EngineFacts, chunk_size
+
+_ENGINES = APART + "engines"
+# Rows of a block, and its bytes: of what is copied from the cache at once, and of activations on their way to a tail.
+_BLOCK = 256
+_COPIED_BYTES = 16 << 20
+_TAIL_BYTES = 128 << 20
+
+
+@dataclass(frozen=True)
+class FeatureExtractor:
+    """How features are computed: with which network, where, by how many threads, and whether they are kept.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    device : torch.device
+    n_jobs : int or None
+        Threads of the pass; None is the number that torch uses in the calling thread, negative counts from all cores.
+    cache : Cache
+        Where features are kept.
+    verbose : int
+        1 or more shows a progress bar.
+    n_trainable : int
+        How many of the last stages are left out; with 0 the rows are features, else activations.
+    feature_stages : int, "auto" or "all"
+        Of how many of the last stages the features are; see `layout`. What is kept of an image serves all of them.
+    view : View or None
+        How images are changed.
+    engine : {"auto", "torch", "openvino"}
+        Which engine runs the network.
+    title : str
+        What a progress bar says it counts.
+    """
+
+    backbone: Backbone
+    device: torch.device
+    n_jobs: int | None = None
+    cache: Cache = NO_CACHE
+    verbose: int = 0
+    n_trainable: int = 0
+    feature_stages: int | str = 1
+    view: View | None = None
+    engine: str = "auto"
+    title: str = "features of images"
+
+    @property
+    def n_features(self) -> int:
+        """The number of features of one image."""
+        return self._row_shape(self._facts())[0]
+
+    @property
+    def layout(self) -> StageLayout:
+        """What features there are; no network is built for it if facts of its engine are kept."""
+        return self._facts().layout
+
+    def count_feature_stages(self, feature_stages: int | str) -> int:
+        """Return how many stages a `feature_stages` parameter asks for.
+
+        Raises
+        ------
+        InvalidParameterError
+            If there are not so many; the message lists them.
+        """
+        if feature_stages == 1:
+            return 1
+        return self._counted(feature_stages, self.layout)
+
+    def _counted(self, feature_stages: int | str, layout: StageLayout) -> int:
+        wanted = layout.count(feature_stages)
+        if wanted <= layout.n_stages:
+            return wanted
+        name = f"feature_stages={feature_stages!r}"
+        if layout.n_stages == 1:
+            raise InvalidParameterError(
+                f"{name} is not possible: backbone={self.backbone.name!r} has only its output layer's features; pass "
+                "feature_stages=1."
+            )
+        listed = ", ".join(stage.name for stage in self.backbone.stages)
+        raise InvalidParameterError(
+            f"{name} is more than the {layout.n_stages} stages of backbone={self.backbone.name!r}: {listed}. Pass at "
+            f'most {layout.n_stages}, or "all".'
+        )
+
+    def _row_shape(self, facts: EngineFacts) -> tuple[int, ...]:
+        """Return the shape of one row, which is a part of what is kept."""
+        if self.n_trainable:
+            return facts.shape
+        return (facts.layout.length(self._counted(self.feature_stages, facts.layout)),)
+
+    @property
+    def row_bytes(self) -> int:
+        """The size of what is kept of one image."""
+        return 4 * math.prod(self._facts().shape)
+
+    @property
+    def engine_name(self) -> str:
+        """The engine that runs the network, "torch" or "openvino"."""
+        return self._facts().engine
+
+    @property
+    def _wanted(self) -> tuple[Backbone, torch.device, int, str]:
+        return self.backbone, self.device, self.n_trainable, self.engine
+
+    def _facts(self) -> EngineFacts:
+        """Return what is known of the engine, opening it if nothing is."""
+        if (facts := self._kept_facts()) is None:
+            facts = open_engine(*self._wanted, n_threads(self.n_jobs)).facts
+            self._keep(facts)
+        return facts
+
+    def _kept_facts(self) -> EngineFacts | None:
+        """Return what this process or the cache knows of the engine: no network is built."""
+        if (facts := known_facts(*self._wanted)) is None:
+            name = facts_key(*self._wanted)
+            if facts := EngineFacts.parse(self.cache.get(_ENGINES, [name]).get(name)):
+                remember_facts(*self._wanted, facts)
+        return facts
+
+    def _keep(self, facts: EngineFacts) -> None:
+        if facts.fingerprint is not None:
+            self.cache.put(_ENGINES, [(facts_key(*self._wanted), facts.format())])
+
+    @property
+    def fingerprint(self) -> str | None:
+        """What identifies the function from images to rows; None if it gives other rows each time."""
+        return self._facts().fingerprint
+
+    def open(self) -> None:
+        """Open the engine, if it is not, so that what follows takes no longer than the images do."""
+        self._keep(open_engine(*self._wanted, n_threads(self.n_jobs)).facts)
+
+    def count_missing(self, samples: Sequence[Sample]) -> int:
+        """Return how many different images would have to pass through the network."""
+        with single_threaded_pool(n_threads(self.n_jobs)) as pool:
+            keys, problems = read_keys(samples, pool, self.cache)
+        readable = [*{key for key in keys if key not in problems}]
+        if (facts := self._kept_facts()) is None:
+            return len(readable)
+        cache, fingerprint = self._space(facts)
+        n_keys = _rows_per_block(self.row_bytes, _COPIED_BYTES)
+        blocks = (readable[start : start + n_keys] for start in range(0, len(readable), n_keys))
+        return len(readable) - sum(len(cache.get(fingerprint, block)) for block in blocks)
+
+    def digest(self, samples: Sequence[Sample]) -> str:
+        """Return a digest of the contents of samples, in order."""
+        with single_threaded_pool(n_threads(self.n_jobs)) as pool:
+            return contents_digest(samples, pool, self.cache)
+
+    def __call__(self, samples: Sequence[Sample]) -> np.ndarray:
+        """Return the features or activations of samples, float32 of shape (n_samples, ...).
+
+        Raises
+        ------
+        InvalidImageError
+            If samples cannot be read or decoded, or the network gives features of them that are not finite, listing all
+            of them; the features of the others are kept.
+        DeviceMemoryError
+            If not even one image fits into the memory of an accelerator; as long as some do, fewer are taken at once.
+        """
+        shrink = partial(shrink_chunk, self.backbone, self.device, self.n_trainable)
+        return within_memory(partial(self._rows, samples), shrink, self.device)
+
+    def _rows(self, samples: Sequence[Sample]) -> np.ndarray:
+        n_workers = n_threads(self.n_jobs)
+        with single_threaded_pool(n_workers) as pool, self._progress(len(samples)) as progress:
+            keys, problems = read_keys(samples, pool, self.cache)
+            if self.view is not None:
+                keys = [key if key in problems else self.view.key(key) for key in keys]
+            positions = {key: i for i, key in reversed([*enumerate(keys)]) if key not in problems}
+            decoder = Decoder(samples, positions, self.backbone.preprocessing, self.view)
+            rows = self._kept_rows(keys, decoder, pool)
+            cache, fingerprint = self._space(self._facts())
+            n_missing = sum(key in rows.missing for key in keys)
+            progress.update(len(keys) - n_missing)
+            cache.count(len(keys) - n_missing, n_missing - sum(key in problems for key in keys))
+            if wanted := [key for key in rows.missing if key in positions]:
+                engine = open_engine(*self._wanted, n_workers)
+                self._keep(engine.facts)  # this process may have known them before it used this cache
+                for key, outcome in Pass(engine, decoder, wanted, cache, fingerprint).run(pool, n_workers):
+                    progress.update(len(rows.positions[key]))
+                    if isinstance(outcome, str):
+                        problems[key] = outcome
+                    else:
+                        rows.put(key, outcome)
+        if problems:
+            pairs = enumerate(zip(keys, samples, strict=True))
+            raise InvalidImageError(
+                [ImageFailure(i, sample.name, problems[key]) for i, (key, sample) in pairs if key in problems]
+            )
+        return rows.array
+
+    def _kept_rows(self, keys: Sequence[bytes], decoder: Decoder, pool: ThreadPoolExecutor) -> _Rows:
+        """Return the rows of keys, filled with what the cache has of them; unless that is all, the engine is open."""
+        facts = self._kept_facts() or self._open(decoder, decoder.positions, pool)
+        rows = self._filled(keys, facts)
+        wanted = [key for key in rows.missing if key in decoder.positions]
+        if wanted and (found := self._open(decoder, wanted, pool)) != facts:
+            # The kept ones came from another state of this machine.
+            rows = self._filled(keys, found)
+        return rows
+
+    def _filled(self, keys: Sequence[bytes], facts: EngineFacts) -> _Rows:
+        """Return rows with what the cache has of them."""
+        rows = _Rows(keys, self._row_shape(facts))
+        rows.fill(*self._space(facts), facts.shape)
+        return rows
+
+    def _open(self, decoder: Decoder, keys: Iterable[bytes], pool: ThreadPoolExecutor) -> EngineFacts:
+        """Return the facts of the engine, opened by one thread of a pool while the others decode the first images."""
+        if not is_open(*self._wanted):
+            opening = pool.submit(open_engine, *self._wanted, n_threads(self.n_jobs))
+            with decoder.ahead(keys, pool):
+                self._keep(opening.result().facts)
+        return self._facts()
+
+    def _space(self, facts: EngineFacts) -> tuple[Cache, str]:
+        """Return where the rows are kept, and in which space."""
+        if facts.fingerprint is None:
+            return NO_CACHE, ""
+        # Features of many stages are hardly smaller than activations, and worth more.
+        space = BULKY + facts.fingerprint if self.n_trainable else facts.fingerprint
+        return (self.cache if self.view is None or self.view.known else NO_CACHE), space
+
+    def _progress(self, n_images: int) -> AbstractContextManager[Progress]:
+        return progress_bar(self.title, n_images, self.verbose)
+
+
+class _Rows:
+    """Rows of an array, found by the content keys of its samples and filled one by one.
+
+    What they are filled with may have more numbers than `shape`, behind the others.
+    """
+
+    def __init__(self, keys: Sequence[bytes], shape: tuple[int, ...]):
+        self.array = np.empty((len(keys), *shape), np.float32)
+        self.positions: dict[bytes, list[int]] = {}
+        for position, key in enumerate(keys):
+            self.positions.setdefault(key, []).append(position)
+        self.missing = {key: positions[0] for key, positions in self.positions.items()}
+
+    def put(self, key: bytes, row: np.ndarray) -> None:
+        self.array[self.positions[key]] = row[: self.array.shape[1]]
+        self.missing.pop(key, None)
+
+    def fill(self, cache: Cache, fingerprint: str, shape: tuple[int, ...]) -> None:
+        """Take what a cache has, rows of a shape, in blocks that bound the memory of copies."""
+        size, length, wanted = 4 * math.prod(shape), self.array.shape[1], list(self.missing)
+        n_keys = _rows_per_block(size, _COPIED_BYTES)
+        for start in range(0, len(wanted), n_keys):
+            values = cache.get(fingerprint, wanted[start : start + n_keys])
+            found = {key: value for key, value in values.items() if len(value) == size}
+            pairs = [(position, i) for i, key in enumerate(found) for position in self.positions[key]]
+            if pairs:
+                positions, sources = map(list, zip(*pairs, strict=True))
+                whole = np.frombuffer(b"".join(found.values()), np.float32).reshape(-1, *shape)
+                self.array[positions] = whole[sources, :length]
+            for key in found:
+                del self.missing[key]
+
+
+@dataclass(frozen=True)
+class TailExtractor:
+    """The features of a network with a tail of its own: kept activations of the trunk, and the tail on them.
+
+    Parameters
+    ----------
+    trunk : FeatureExtractor
+    cut : Cut
+        In eval mode, on the CPU.
+    """
+
+    trunk: FeatureExtractor
+    cut: Cut
+
+    def __call__(self, samples: Sequence[Sample]) -> np.ndarray:
+        """Return the features of samples, float32 of shape (n_samples, n_features), block by block of samples."""
+        features: list[np.ndarray] = []
+        failures: list[ImageFailure] = []
+        trunk = dataclasses.replace(self.trunk, verbose=0)
+        with self.trunk._progress(len(samples)) as progress:
+            size = max(chunk_size(trunk.device), _rows_per_block(trunk.row_bytes, _TAIL_BYTES))
+            for start in range(0, len(samples), size):
+                block = samples[start : start + size]
+                try:
+                    activations = trunk(block)
+                except InvalidImageError as error:
+                    failures += [failure._replace(position=failure.position + start) for failure in error.failures]
+                    continue
+                features.append(tail_features(self.cut, activations, trunk.device, trunk.n_jobs))
+                progress.update(len(block))
+        if failures:
+            raise InvalidImageError(failures)
+        return np.concatenate(features)
+
+
+def tail_features(cut: Cut, activations: np.ndarray, device: torch.device, n_jobs: int | None) -> np.ndarray:
+    """Return the features of activations, float32 of shape (n_samples, n_features), in chunks of one shape."""
+    size = chunk_size(device)
+
+    def shrink() -> None:
+        nonlocal size
+        size = halved(size, "the trained stages", device)
+
+    return within_memory(lambda: _in_chunks(cut, activations, size, device, n_jobs), shrink, device)
+
+
+def _in_chunks(cut: Cut, activations: np.ndarray, size: int, device: torch.device, n_jobs: int | None) -> np.ndarray:
+    on_cpu = device.type == "cpu"
+    tail = (cut if on_cpu else place(copy.deepcopy(cut), device).eval()).tail
+
+    def run(start: int) -> np.ndarray:
+        rows = activations[start : start + size]
+        chunk = torch.from_numpy(np.concatenate([rows, np.zeros((size - len(rows), *rows.shape[1:]), rows.dtype)]))
+        with torch.inference_mode():
+            moved = chunk.to(device)
+            ready = moved.contiguous(memory_format=torch.channels_last) if moved.ndim == 4 else moved
+            return tail(ready)[: len(rows)].to("cpu", torch.float32).numpy()
+
+    with single_threaded_pool(n_threads(n_jobs) if on_cpu else 1) as pool:
+        return np.concatenate(list(pool.map(run, range(0, len(activations), size))))
+
+
+def _rows_per_block(row_bytes: int, n_bytes: int) -> int:
+    return max(1, min(_BLOCK, n_bytes // max(1, row_bytes)))

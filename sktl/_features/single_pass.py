@@ -1,0 +1,210 @@
+"""The pass over the trunk: each image that the cache lacks is computed once, over all threads and processes.
+
+A pool of threads decodes and runs chunks of a few images, while the calling thread hands out work, collects rows and
+writes them to the cache in batches. Before images are computed they are claimed, so that processes which want the same
+ones share the work; rows that another computes are awaited.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import NamedTuple, TypeAlias, TypeVar
+
+import numpy as np
+
+from sktl._images.decoding import ImageProblem, content_key
+from sktl._images.samples import Sample, Stamp
+from sktl._storage.cache import APART, Cache
+from sktl._storage.store import new_owner
+
+from .engines import Engine
+from .prefetch import Decoder
+
+_FILES = APART + "files"
+_READS_PER_TASK = 16
+# Chunks that each thread finds claimed in advance: enough that a claim costs little, few enough to share work evenly.
+_CHUNKS_AHEAD = 4
+_SECONDS_BETWEEN_WRITES = 0.5
+_BYTES_BETWEEN_WRITES = 16 << 20
+_SECONDS_BETWEEN_LOOKS = 0.05
+_KEYS_PER_LOOK = 256
+_SECONDS_BETWEEN_SIGNS = 15.0  # of life, where a chunk takes long: claims lapse after a minute
+_NOT_FINITE = (
+    "the network gives features of it that are not finite (NaN or infinite); leave it out, or choose another backbone "
+    "or other weights"
+)
+
+Outcome: TypeAlias = np.ndarray | str
+Result = TypeVar("Result")
+
+
+class Pass:
+    """One pass over images that the cache lacks.
+
+    Parameters
+    ----------
+    engine : Engine
+    decoder : Decoder
+        Gives the pixels of an image by its key.
+    wanted : iterable of bytes
+        The keys of the images to compute.
+    cache : Cache
+    fingerprint : str
+        The space of the cache.
+    """
+
+    def __init__(self, engine: Engine, decoder: Decoder, wanted: Iterable[bytes], cache: Cache, fingerprint: str):
+        self.engine = engine
+        self.decoder = decoder
+        self.cache = cache
+        self.fingerprint = fingerprint
+        self.shape = engine.facts.shape
+        self._owner = new_owner()
+        self._open = deque(wanted)  # nobody is known to compute these
+        self._mine: deque[bytes] = deque()  # claimed, not yet begun
+        self._elsewhere: list[bytes] = []  # somebody else computes these
+        self._fresh: list[tuple[bytes, bytes]] = []  # computed, not yet written
+        self._written = self._looked = time.monotonic()
+
+    def run(self, pool: ThreadPoolExecutor, n_workers: int) -> Iterator[tuple[bytes, Outcome]]:
+        """Yield each key with its row, or with the reason why there is none, in the order of completion."""
+        running: set[Future[dict[bytes, Outcome]]] = set()
+        size = self.engine.chunk
+        try:
+            while self._open or self._mine or self._elsewhere or running:
+                if self._open and len(self._mine) < n_workers * size:
+                    yield from self._claim(self._open, n_workers * size * _CHUNKS_AHEAD)
+                while self._mine and len(running) < 2 * n_workers:
+                    chunk = [self._mine.popleft() for _ in range(min(size, len(self._mine)))]
+                    running.add(pool.submit(self._compute, chunk))
+                done, running = wait(running, _SECONDS_BETWEEN_LOOKS, FIRST_COMPLETED)
+                for future in done:
+                    yield from self._collect(future.result())
+                self._write(at_once=not running)
+                if self._elsewhere and not self._open:
+                    # What is claimed and not begun is still to be computed here, and nowhere else.
+                    yield from self._look_elsewhere(idle=not running and not self._mine)
+        finally:
+            try:
+                self._write(at_once=True)
+            finally:
+                self.cache.release(self._owner)
+
+    def _claim(self, candidates: deque[bytes], n: int) -> Iterator[tuple[bytes, Outcome]]:
+        """Claim some of the candidates; yield those that were stored meanwhile."""
+        some = [candidates.popleft() for _ in range(min(n, len(candidates)))]
+        claimed = self.cache.claim(self.fingerprint, some, self._owner)
+        self._elsewhere += set(some).difference(claimed)
+        stored = self._stored(claimed)
+        self._mine.extend(key for key in claimed if key not in stored)
+        yield from stored.items()
+
+    def _look_elsewhere(self, idle: bool) -> Iterator[tuple[bytes, Outcome]]:
+        """Yield rows that others have stored, and take over what they gave up."""
+        pause = self._looked + _SECONDS_BETWEEN_LOOKS - time.monotonic()
+        if pause > 0 and not idle:
+            return
+        if idle:  # the claims of what failed, for which others may be waiting
+            self.cache.release(self._owner)
+        time.sleep(max(0.0, pause))
+        self._looked = time.monotonic()
+        some, self._elsewhere = self._elsewhere[:_KEYS_PER_LOOK], self._elsewhere[_KEYS_PER_LOOK:]
+        stored = self._stored(some)
+        yield from stored.items()
+        left = deque(key for key in some if key not in stored)
+        yield from self._claim(left, len(left))
+
+    def _stored(self, keys: Sequence[bytes]) -> dict[bytes, np.ndarray]:
+        values = self.cache.get(self.fingerprint, keys).items()
+        n_bytes = 4 * int(np.prod(self.shape))
+        return {k: np.frombuffer(v, np.float32).reshape(self.shape) for k, v in values if len(v) == n_bytes}
+
+    def _collect(self, outcomes: Mapping[bytes, Outcome]) -> Iterator[tuple[bytes, Outcome]]:
+        for key, outcome in outcomes.items():
+            if isinstance(outcome, np.ndarray):
+                self._fresh.append((key, outcome.tobytes()))
+            yield key, outcome
+
+    def _write(self, at_once: bool) -> None:
+        """Write the fresh rows if there are many, or if it is time to."""
+        n_bytes = len(self._fresh) * len(self._fresh[0][1]) if self._fresh else 0
+        late = time.monotonic() > self._written + _SECONDS_BETWEEN_WRITES
+        if n_bytes and (at_once or late or n_bytes > _BYTES_BETWEEN_WRITES):
+            self.cache.put(self.fingerprint, self._fresh, self._owner)
+            self._fresh, self._written = [], time.monotonic()
+        elif time.monotonic() > self._written + _SECONDS_BETWEEN_SIGNS:
+            self.cache.renew(self.fingerprint, self._owner)
+            self._written = time.monotonic()
+
+    def _compute(self, keys: Sequence[bytes]) -> dict[bytes, Outcome]:
+        """Decode, preprocess and run one chunk; a failed image leaves its place empty."""
+        pixels = self.engine.new_chunk()
+        outcomes: dict[bytes, Outcome] = {}
+        good = []
+        for slot, key in enumerate(keys):
+            try:
+                pixels[slot] = self.decoder(key)
+                good.append((slot, key))
+            except ImageProblem as problem:
+                outcomes[key] = str(problem)
+        if good:
+            features = self.engine.run(pixels)
+            finite = np.isfinite(features).reshape(len(features), -1).all(axis=1)
+            outcomes |= {key: features[slot].copy() if finite[slot] else _NOT_FINITE for slot, key in good}
+        return outcomes
+
+
+class _Content(NamedTuple):
+    """What reading a sample gave."""
+
+    key: bytes
+    problem: str | None = None
+    settled: bool = False  # whether the stamp of its file tells it from any later content
+
+
+def read_keys(
+    samples: Sequence[Sample], pool: ThreadPoolExecutor, cache: Cache
+) -> tuple[list[bytes], dict[bytes, str]]:
+    """Return the content keys of samples, in order; for one that cannot be read its position, and the reason why.
+
+    A file whose stamp the cache knows is not read again.
+    """
+    digests = [_digest(sample.stamp()) for sample in samples]  # too quick to gain by threads
+    known = cache.get(_FILES, [digest for digest in digests if digest])
+    unknown = [i for i, digest in enumerate(digests) if digest not in known]
+    contents = dict(zip(unknown, in_tasks(lambda i: _read(samples[i], i), unknown, pool), strict=True))
+    cache.put(_FILES, [(digests[i], content.key) for i, content in contents.items() if content.settled])
+    keys = [contents[i].key if i in contents else known[digest] for i, digest in enumerate(digests)]
+    return keys, {content.key: content.problem for content in contents.values() if content.problem is not None}
+
+
+def contents_digest(samples: Sequence[Sample], pool: ThreadPoolExecutor, cache: Cache) -> str:
+    """Return a digest of the contents of samples, in order."""
+    keys, _ = read_keys(samples, pool, cache)
+    return hashlib.sha256(b"".join(keys)).hexdigest()
+
+
+def in_tasks(function: Callable[[int], Result], positions: Sequence[int], pool: ThreadPoolExecutor) -> list[Result]:
+    """Return what a function gives for each position, computed by a pool in tasks that are worth their overhead."""
+    tasks = [positions[start : start + _READS_PER_TASK] for start in range(0, len(positions), _READS_PER_TASK)]
+    return [result for results in pool.map(lambda task: [function(i) for i in task], tasks) for result in results]
+
+
+def _digest(stamp: Stamp | None) -> bytes:
+    if stamp is None:
+        return b""
+    return hashlib.blake2b(repr(tuple(stamp)).encode(errors="replace"), digest_size=16).digest()
+
+
+def _read(sample: Sample, position: int) -> _Content:
+    stamp = sample.stamp()
+    settled = stamp is not None and stamp.is_settled()
+    try:
+        key = content_key(sample.read())
+    except ImageProblem as problem:
+        return _Content(b"unreadable %d" % position, str(problem))
+    return _Content(key, settled=settled and sample.stamp() == stamp)

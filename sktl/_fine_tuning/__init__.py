@@ -1,0 +1,1 @@
+"""The last stages of a network trained together with the output layer."""

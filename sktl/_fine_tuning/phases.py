@@ -1,0 +1,267 @@
+"""The two phases of training stages: the output layer alone on kept features, then stages and output layer together.
+
+Linear probing first keeps the gradients of a random output layer from distorting the pretrained features (Kumar et al.,
+"Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution", ICLR 2022).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from sktl._backbones.cut import Cut
+from sktl._features.extractor import FeatureExtractor, TailExtractor, tail_features
+from sktl._head.standardization import Standardization
+from sktl._head.training import random_layer, train_head
+from sktl._images.augmentation import Change, View
+from sktl._images.samples import Sample
+from sktl._targets.targets import Targets
+from sktl._training.callbacks import History, count_epochs
+from sktl._training.checkpoints import Checkpoint
+from sktl._training.json import encode
+from sktl._training.net import OutputLayer, WeightedNet, as_output_layer
+from sktl._training.optimizers import OptimizerName, has_option
+from sktl._training.recipe import Recipe, TailRecipe, quiet
+from sktl._utils.paths import user_path
+from sktl._utils.threads import n_threads, single_threaded_pool
+from sktl._version import library_versions
+
+from .inputs import CycledInputs, ImageInputs, Inputs, StoredInputs
+from .tail import fine_tune
+
+# Bytes of activations that training keeps in memory; more are read from the cache when they are needed.
+_IN_MEMORY = 512 << 20
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Samples with what is to be learned of them."""
+
+    samples: Sequence[Sample]
+    targets: Targets
+
+    def take(self, rows: np.ndarray | slice) -> Labelled:
+        """Return some of them."""
+        samples = self.samples[rows] if isinstance(rows, slice) else [self.samples[i] for i in rows]
+        return Labelled(samples, self.targets.take(rows))
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Labelled samples on their way into a cut network.
+
+    Parameters
+    ----------
+    extractor : FeatureExtractor
+        Of the pretrained features.
+    labelled : Labelled
+    trunks : tuple of FeatureExtractor
+        What computes the activations that are kept, one for each view of the images; none if nothing is kept.
+    """
+
+    extractor: FeatureExtractor
+    labelled: Labelled
+    trunks: tuple[FeatureExtractor, ...]
+
+    @cached_property
+    def _activations(self) -> list[np.ndarray]:
+        """The activations of each view, unless they are too many for the memory."""
+        n_bytes = len(self.labelled.samples) * sum(trunk.row_bytes for trunk in self.trunks)
+        return [trunk(self.labelled.samples) for trunk in self.trunks] if n_bytes <= _IN_MEMORY else []
+
+    def features(self, cut: Cut) -> np.ndarray:
+        """Return the pretrained features."""
+        samples = self.labelled.samples
+        if not self.trunks or self.trunks[0].view is not None:
+            return self.extractor(samples)
+        if self._activations:
+            return tail_features(cut, self._activations[0], self.extractor.device, self.extractor.n_jobs)
+        return TailExtractor(self.trunks[0], cut)(samples)
+
+    def inputs(self, recipe: TailRecipe, change: Change | None, seed: int, pool: ThreadPoolExecutor) -> Inputs:
+        """Return what enters the cut network in training."""
+        samples = self.labelled.samples
+        images = ImageInputs(samples, self.extractor.backbone.preprocessing, change, seed, pool, recipe.n_views)
+        if not self.trunks:
+            return images
+        of_views = images.unchanged if self.trunks[0].view is not None else None
+        if self._activations:
+            return CycledInputs([StoredInputs(rows.__getitem__) for rows in self._activations], of_views)
+        trunks = [replace(trunk, verbose=0, n_jobs=1) for trunk in self.trunks]  # a fetch is one task of the pool
+        return CycledInputs([StoredInputs(partial(_fetch, trunk, samples), pool) for trunk in trunks], of_views)
+
+
+def _fetch(trunk: FeatureExtractor, samples: Sequence[Sample], rows: np.ndarray) -> np.ndarray:
+    return trunk([samples[row] for row in rows])
+
+
+def _kept(trunk: FeatureExtractor, recipe: TailRecipe, seed: int) -> tuple[FeatureExtractor, ...]:
+    """Return what computes the activations of training images that are kept."""
+    if recipe.augmentation is None:
+        return (trunk,)
+    return tuple(
+        replace(trunk, view=View(recipe.augmentation, seed, i))
+        for i in range(min(recipe.n_views or 0, recipe.max_epochs))
+    )
+
+
+def open_checkpoint(
+    directory: str | os.PathLike[str] | None,
+    parts: Sequence[Labelled],
+    extractor: FeatureExtractor,
+    recipe: Recipe,
+    seeds: tuple[int, ...],
+) -> Checkpoint | None:
+    """Return where the states of a training are kept, if they are, by all that its result depends on.
+
+    Parameters
+    ----------
+    directory : str, os.PathLike or None
+        Made if it is not there.
+    parts : one or two Labelled
+        What is trained on, and perhaps what finds the best epoch.
+    extractor : FeatureExtractor
+        Of the pretrained features.
+    recipe : Recipe
+    seeds : tuple of int
+        Of the training.
+    """
+    if directory is None:
+        return None
+    targets = hashlib.sha256()
+    for part in parts:
+        targets.update(part.targets.codes.tobytes() + part.targets.weights.tobytes())
+    header = {
+        "versions": library_versions(),
+        "network": extractor.backbone.identity,
+        "engine": extractor.fingerprint,
+        "device": str(extractor.device),
+        "images": [extractor.digest(part.samples) for part in parts],
+        "labels": encode(parts[0].targets.classes.tolist(), "a label"),
+        "targets": targets.hexdigest(),
+        "seeds": list(seeds),
+        "recipe": encode(quiet(recipe), "recipe_"),
+    }
+    folder = Path(user_path(directory))
+    folder.mkdir(parents=True, exist_ok=True)
+    return Checkpoint(folder, header)
+
+
+class _Start(NamedTuple):
+    """What the stages start with: an output layer, the scale of its features, and how they came about."""
+
+    layer: OutputLayer
+    standardization: Standardization
+    history: History
+
+
+def train_stages(
+    extractor: FeatureExtractor,
+    training: Labelled,
+    validation: Labelled | None,
+    recipe: TailRecipe,
+    seeds: tuple[int, int],
+    net_params: dict[str, Any] | None,
+    checkpoint: Checkpoint | None = None,
+) -> WeightedNet:
+    """Train an output layer, then the last stages of a backbone with it.
+
+    Parameters
+    ----------
+    extractor : FeatureExtractor
+        Of the pretrained network.
+    training, validation : Labelled
+    recipe : TailRecipe
+    seeds : (int, int)
+        Of the output layer and of the stages.
+    net_params : dict or None
+    checkpoint : Checkpoint or None
+        Where the states of both phases are kept.
+
+    Returns
+    -------
+    net : WeightedNet
+        As `fine_tune` returns it, its history that of both phases.
+    """
+    cut = extractor.backbone.cut(recipe.n_trainable)
+    parts = [training] if validation is None else [training, validation]
+    trunk = replace(extractor, n_trainable=recipe.n_trainable)
+    kept = (_kept(trunk, recipe, seeds[1]), (trunk,)) if cut.split else ((), ())
+    sources = [_Source(extractor, part, trunks) for part, trunks in zip(parts, kept, strict=False)]
+    start = _start(sources, cut, recipe, seeds[0], net_params, checkpoint)
+    workers = n_threads(extractor.n_jobs)
+    with single_threaded_pool(workers) as pool:
+        changes = (recipe.augmentation, None)
+        inputs = [
+            source.inputs(recipe, change, seeds[1], pool) for source, change in zip(sources, changes, strict=False)
+        ]
+        net = fine_tune(
+            cut,
+            extractor.backbone.preprocessing,
+            start.layer,
+            start.standardization,
+            list(zip(inputs, (part.targets for part in parts), strict=True)),
+            recipe,
+            seeds[1],
+            pool,
+            extractor.device,
+            net_params,
+            checkpoint and checkpoint.of_phase("stages"),
+        )
+    net.history = _joined(start.history, net.history)
+    return net
+
+
+def _start(
+    sources: Sequence[_Source],
+    cut: Cut,
+    recipe: TailRecipe,
+    seed: int,
+    net_params: dict[str, Any] | None,
+    checkpoint: Checkpoint | None,
+) -> _Start:
+    """Train the output layer on what the pretrained network gives, as far as the recipe says."""
+    targets = sources[0].labelled.targets
+    n_classes = len(targets.classes)
+    if not recipe.keeps_statistics:  # the features of random weights are about to become others
+        n_features = sources[0].extractor.n_features
+        layer = random_layer(n_features, n_classes, seed)
+        return _Start(layer, Standardization.identity(n_features), History())
+    features = sources[0].features(cut)
+    standardization = Standardization.of(features, targets.weights, recipe.shrinkage)
+    if recipe.probing is None:
+        layer = random_layer(features.shape[1], n_classes, seed)
+        with torch.no_grad():
+            layer = as_output_layer(*standardization.fold(layer.weight, layer.bias))
+        return _Start(layer, standardization, History())
+    kept = checkpoint and checkpoint.of_phase("output layer")
+    held_out = None if len(sources) == 1 else (sources[1].features(cut), sources[1].labelled.targets)
+    known = _known(net_params, recipe.probing.optimizer)
+    # All epochs: what the layer converges to is more accurate than its epoch with the lowest validation loss.
+    net, _ = train_head(features, targets, recipe.probing, seed, known, held_out, kept)
+    return _Start(net.module_.output, standardization, net.history)
+
+
+def _known(net_params: dict[str, Any] | None, optimizer: OptimizerName) -> dict[str, Any]:
+    """Return the arguments of a net without options that an optimizer does not have."""
+    return {
+        key: value
+        for key, value in (net_params or {}).items()
+        if not key.startswith("optimizer__") or has_option(optimizer, key.removeprefix("optimizer__"))
+    }
+
+
+def _joined(probing: History, tuning: History) -> History:
+    """Return one history of both phases, its rows marked with their phase, and its epochs counted through."""
+    before = count_epochs(probing)
+    rows = [row | {"phase": "output layer"} for row in probing]
+    return History(rows + [row | {"phase": "stages", "epoch": before + row["epoch"]} for row in tuning])

@@ -1,0 +1,435 @@
+"""Train the last stages of a network together with its output layer.
+
+The unit of work is a micro-batch of a fixed size. On a CPU each thread of a pool takes one from pixels to gradients,
+with one intra-op thread, and the gradients are added in the order of the micro-batches: large batches would spend their
+time mapping memory, and the sum depends neither on the number of threads nor on their timing. BatchNorm keeps the
+statistics of the pretrained network, so that gradients of micro-batches add up to those of the batch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+import operator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from sktl._backbones.cut import Cut
+from sktl._head.standardization import Standardization
+from sktl._head.training import warn_if_start
+from sktl._images.preprocessing import Preprocessing
+from sktl._targets.targets import Targets, appearance
+from sktl._training.checkpoints import Checkpoint, Keeping, fit_from
+from sktl._training.net import OutputLayer, WeightedNet, as_output_layer, net_arguments, restored
+from sktl._training.net_params import copied
+from sktl._training.optimizers import PairedOptimizer, shares
+from sktl._training.recipe import TailRecipe
+from sktl._utils.devices import halved, within_memory
+from sktl._utils.kernels import place, uses_onednn
+from sktl._utils.random import draws_from_globals, generator, seeded_globals
+from sktl._utils.threads import single_threaded
+from sktl._utils.warnings import warn
+from sktl.exceptions import DeviceMemoryError, DeviceWarning, TrainingError
+
+from .gradients import FastGradients
+from .inputs import Batch, ImageInputs, Inputs, LabelledInputs, TrainingBatches, ValidationBatches
+
+_MICRO_BATCH = 8
+_MICRO_BATCH_OF_PIXELS = 4  # where the network is longer, so that more has to be kept for the gradients
+_AS_IT_IS = contextlib.nullcontext()
+_DROPPED = 13
+
+
+class FineTuned(nn.Module):
+    """A cut network, the standardisation of its features and the output layer, as they are trained."""
+
+    mean: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(
+        self,
+        cut: Cut,
+        preprocessing: Preprocessing,
+        standardization: Standardization,
+        layer: OutputLayer,
+        recipe: TailRecipe,
+    ):
+        super().__init__()
+        self.cut = cut
+        self.output = layer
+        self.preprocessing = preprocessing
+        self.dropout = recipe.dropout
+        self.keeps_statistics = recipe.keeps_statistics
+        self.register_buffer("mean", standardization.mean.to(layer.weight.dtype), persistent=False)
+        self.register_buffer("scale", standardization.scale.to(layer.weight.dtype), persistent=False)
+
+    def prepare(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return pixels normalised, activations as they are, on the device of the layer."""
+        inputs = inputs.to(self.output.weight.device)
+        if inputs.dtype == torch.uint8:
+            return self.preprocessing.normalize(inputs)
+        return inputs.contiguous(memory_format=torch.channels_last) if inputs.ndim == 4 else inputs
+
+    def forward(self, inputs: torch.Tensor, draw: torch.Generator | None = None) -> torch.Tensor:
+        features = (self.cut.tail(inputs).to(self.mean.dtype) - self.mean) / self.scale
+        if self.training and self.dropout and draw is not None:
+            kept = torch.rand(features.shape, generator=draw).to(features.device) >= self.dropout
+            features = features * kept / (1 - self.dropout)
+        return self.output(features)
+
+    def train(self, mode: bool = True) -> FineTuned:
+        super().train(mode)
+        for module in self.cut.network.modules():
+            if self.keeps_statistics and isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+        return self
+
+
+@dataclass
+class _Runner:
+    """Runs a function over micro-batches: in the threads of a pool on a CPU, one after the other elsewhere.
+
+    A batch may be `divisible` into others than these, unless BatchNorm learns from it.
+    """
+
+    pool: ThreadPoolExecutor | None
+    size: int
+    device: torch.device
+    divisible: bool = True
+    warned: bool = False
+
+    def __call__(self, function: Callable[[slice, int], Any], n: int) -> list[Any]:
+        """Return what the function gives for each, for smaller ones where an accelerator's memory is full."""
+
+        def shrink() -> None:
+            self._shrink(min(self.size, n))
+
+        return within_memory(lambda: self._run(function, n), shrink, self.device)
+
+    def _shrink(self, size: int) -> None:
+        where = f"the memory of device={str(self.device)!r}"
+        if not self.divisible:
+            raise DeviceMemoryError(
+                f"A batch of {size} images does not fit into {where}, and BatchNorm, which learns with weights=None, "
+                "needs all of it at once. Pass a smaller batch_size or image_size."
+            )
+        self.size = halved(size, "training", self.device)
+        if not self.warned:
+            warn(
+                f"In training {size} images at once are too many for {where}. From now on it takes fewer, slower and "
+                "with other last bits.",
+                DeviceWarning,
+            )
+        self.warned = True
+
+    def _run(self, function: Callable[[slice, int], Any], n: int) -> list[Any]:
+        rows = [slice(start, min(start + self.size, n)) for start in range(0, n, self.size)]
+        return self.each(function, rows, range(len(rows)))
+
+    def each(self, function: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
+        """Return what a function gives for each of several arguments."""
+        run = map if self.pool is None else self.pool.map
+        return list(run(function, *arguments))
+
+    def each_share(
+        self, function: Callable[[list[nn.Parameter]], Any], parameters: Iterable[nn.Parameter]
+    ) -> list[Any]:
+        """Return what a function gives for each of some lists into which parameters are divided."""
+        return self.each(function, [list(parameters)] if self.pool is None else shares(parameters))
+
+
+class _TailNet(WeightedNet):
+    """A net whose gradients are summed over micro-batches, and whose stages learn at rates of their own."""
+
+    phase = "stages"
+    recipe: TailRecipe
+    runner: _Runner | None = None
+    draws: bool = False
+    is_averaged = False
+    start: dict[nn.Parameter, torch.Tensor]
+    anchors: dict[nn.Parameter, torch.Tensor]
+
+    def get_params_for_optimizer(self, prefix: str, named_parameters: Any) -> tuple[list[Any], dict[str, Any]]:
+        """Return one group of parameters for each stage and for the output layer, weights apart from the rest."""
+        _, kwargs = super().get_params_for_optimizer(prefix, named_parameters)
+        recipe, groups = self.recipe, []
+        rates = {**self.module_.cut.depths(), **dict.fromkeys(self.module_.output.parameters(), -1)}
+        for depth in sorted(set(rates.values())):
+            of_stage = recipe.backbone_lr_ratio * recipe.layer_decay**depth
+            rate = self.lr * (recipe.head_lr_ratio if depth < 0 else of_stage)
+            members = [p for p, of in rates.items() if of == depth]
+            head_decay = recipe.weight_decay if depth < 0 else 0.0  # stages are pulled to their start: see below
+            shared = {"lr": rate, "depth": depth}
+            groups.append({"params": [p for p in members if p.ndim > 1], "weight_decay": head_decay} | shared)
+            groups.append({"params": [p for p in members if p.ndim <= 1], "weight_decay": 0.0} | shared)
+        return [[group for group in groups if group["params"]]], kwargs
+
+    def initialize_optimizer(self, *args: Any, **kwargs: Any) -> _TailNet:
+        """Let the step of the optimizer be made where micro-batches are computed."""
+        super().initialize_optimizer(*args, **kwargs)
+        if self.runner is not None and self.runner.pool is not None and isinstance(self.optimizer_, PairedOptimizer):
+            self.optimizer_.run_all = functools.partial(self.runner.each, operator.call)
+        return self
+
+    def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
+        """Set the gradients of a batch."""
+        self._set_training(True)
+        parameters = [p for p in self.module_.parameters() if p.requires_grad]
+        if not parameters:
+            raise TrainingError("A callback has frozen every parameter, so that nothing is trained. Freeze fewer.")
+        runner = self.runner
+        assert runner is not None
+        compute = functools.partial(self._micro_batch, batch, parameters)
+        parts = runner(compute, len(batch.inputs))
+        of_each = dict(zip(parameters, zip(*(gradients for _, gradients in parts), strict=True), strict=True))
+        set_gradients = functools.partial(_set_gradients, of_each)
+        length = torch.stack(runner.each_share(set_gradients, parameters)).norm()
+        # Where reading a number waits for nothing: gradients that are short enough are not written again.
+        if length.device.type != "cpu" or not length <= self.recipe.max_grad_norm:
+            nn.utils.clip_grads_with_norm_(parameters, self.recipe.max_grad_norm, length)
+        return {"loss": sum(loss for loss, _ in parts), "y_pred": None}
+
+    def _micro_batch(
+        self, batch: Batch, parameters: list[nn.Parameter], rows: slice, number: int
+    ) -> tuple[torch.Tensor, tuple[torch.Tensor | None, ...]]:
+        """Return the share of a micro-batch in the loss of its batch, and its gradients."""
+        module: FineTuned = self.module_
+        inputs = module.prepare(batch.inputs[rows])
+        others = slice(0, 0) if batch.partners is None else batch.partners[rows]
+        if batch.partners is not None:
+            inputs = batch.share * inputs + (1 - batch.share) * module.prepare(batch.inputs[others])
+        if batch.inputs.dtype == torch.uint8:
+            inputs = module.cut.trunk(inputs)
+        draw = generator(*batch.seeds, number, _DROPPED)
+        device = module.output.weight.device
+        seeded = seeded_globals(draw.initial_seed(), device) if self.draws else _AS_IT_IS
+        fast = FastGradients() if uses_onednn(device) and not self.recipe.compile else _AS_IT_IS
+        with seeded, torch.autocast(device.type, torch.bfloat16, enabled=self.recipe.amp), fast:
+            logits = module(inputs, draw)
+        codes, weights = batch.targets[0].to(device), batch.targets[1].to(logits.dtype).to(device)
+        loss = batch.share * self.get_loss(logits, (codes[rows], weights[rows]))
+        if batch.partners is not None:
+            loss = loss + (1 - batch.share) * self.get_loss(logits, (codes[others], weights[others]))
+        return loss.detach(), torch.autograd.grad(loss, parameters, allow_unused=True)
+
+    def _step_optimizer(self, step_fn: Any) -> None:
+        """Make a step, then pull the weights of the stages towards where they began (L2-SP, decoupled)."""
+        super()._step_optimizer(step_fn)
+        rates = {p: group["lr"] for group in self.optimizer_.param_groups for p in group["params"]}
+
+        @torch.no_grad()
+        def pull(parameters: list[nn.Parameter]) -> None:
+            for parameter in parameters:
+                parameter.lerp_(self.anchors[parameter], rates[parameter] * self.recipe.weight_decay)
+
+        assert self.runner is not None
+        self.runner.each_share(pull, self.anchors)
+
+    def infer(self, inputs: torch.Tensor, **fit_params: Any) -> torch.Tensor:
+        """Return the logits of validation samples, in float64 on the CPU."""
+        assert self.runner is not None
+
+        def logits(rows: slice, number: int) -> torch.Tensor:
+            with torch.no_grad():
+                images = self.module_.prepare(inputs[rows])
+                activations = self.module_.cut.trunk(images) if inputs.dtype == torch.uint8 else images
+                return self.module_(activations).double().cpu()
+
+        return torch.cat(self.runner(logits, len(inputs)))
+
+    @torch.no_grad()
+    def average(self) -> None:
+        """Move the weights back towards where they began, as far as the recipe says."""
+        for parameter, before in self.start.items():
+            parameter.lerp_(before, 1 - self.recipe.interpolation)
+
+    @contextlib.contextmanager
+    def as_returned(self) -> Iterator[None]:
+        """Hold the average of initial and trained weights for a block, after which the trained ones are back."""
+        if self.is_averaged:  # a callback scores a batch of the validation set
+            yield
+            return
+        trained = {parameter: parameter.detach().clone() for parameter in self.start}
+        self.average()
+        self.is_averaged = True
+        try:
+            yield
+        finally:
+            self.is_averaged = False
+            with torch.no_grad():
+                for parameter, value in trained.items():
+                    parameter.copy_(value)
+
+    def forget(self) -> None:
+        super().forget()
+        self.runner = None
+        self.start = {}
+        self.anchors = {}
+        self.module = FineTuned  # an instance would go into pickles a second time
+
+
+def _set_gradients(
+    of_each: dict[nn.Parameter, tuple[torch.Tensor | None, ...]], parameters: list[nn.Parameter]
+) -> torch.Tensor:
+    """Set the gradients of some parameters to the sums of those of micro-batches, and return their length."""
+    for parameter in parameters:
+        known = [gradient for gradient in of_each[parameter] if gradient is not None]
+        parameter.grad = sum(known[1:], known[0]) if known else None
+    return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+
+
+def fine_tune(
+    cut: Cut,
+    preprocessing: Preprocessing,
+    layer: OutputLayer,
+    standardization: Standardization,
+    parts: Sequence[tuple[Inputs, Targets]],
+    recipe: TailRecipe,
+    seed: int,
+    pool: ThreadPoolExecutor,
+    device: torch.device,
+    net_params: dict[str, Any] | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> WeightedNet:
+    """Train the tail of a cut network and an output layer.
+
+    Parameters
+    ----------
+    cut : Cut
+        Changed in place.
+    preprocessing : Preprocessing
+        Of pixels, where the inputs are such.
+    layer : OutputLayer
+        Where the output layer starts, for raw features, its rows in the order of the classes.
+    standardization : Standardization
+        Of the features, in whose terms the layer is trained.
+    parts : one or two of (Inputs, Targets)
+        The training samples, pixels or activations at the cut, and perhaps those on which the best epoch is found.
+    recipe : TailRecipe
+    seed : int
+    pool : ThreadPoolExecutor
+        Threads with one intra-op thread each, which fetch inputs and, on a CPU, compute.
+    device : torch.device
+    net_params : dict or None
+        Further arguments of the skorch net; left unchanged.
+    checkpoint : Checkpoint or None
+        Where the state of training is kept after each epoch, and where it goes on from.
+
+    Returns
+    -------
+    net : WeightedNet
+        On the CPU and in eval mode: `net.module_.cut` is the network, `net.module_.output` maps its features to one
+        logit per class.
+    """
+    rank = appearance(parts[0][1].codes)
+    order = torch.from_numpy(np.argsort(rank))
+    first = layer.weight.detach()[order], layer.bias.detach()[order]
+    draws = _draws(cut)
+    layer = as_output_layer(*standardization.unfold(*first), device)
+    module = place(FineTuned(cut, preprocessing, standardization, layer, recipe), device)
+    inputs, targets = parts[0]
+    dataset = LabelledInputs(inputs, rank[targets.codes], targets.weights, targets.labels())
+    held_out = None
+    if len(parts) > 1:
+        others, their = parts[1]
+        held_out = LabelledInputs(others, rank[their.codes], their.relative_weights(), their.labels())
+    net = _make_net(module, dataset, held_out, recipe, seed, copied(net_params), checkpoint)
+    net.number(targets.classes, rank)
+    net.runner = _make_runner(net.batch_size, inputs, recipe, pool, device)
+    net.recipe, net.draws = recipe, draws
+    start = net.start = {p: p.detach().clone() for p in module.parameters() if p.requires_grad}
+    net.anchors = {p: start[p] if recipe.keeps_statistics else torch.zeros_like(p) for p in cut.depths() if p.ndim > 1}
+    alone = single_threaded() if net.runner.pool else _AS_IT_IS
+    with alone, _compiled(cut) if recipe.compile else _AS_IT_IS:
+        fit_from(net, dataset, checkpoint)
+    warn_if_start(net)
+    net.average()
+    net.forget()
+    with torch.no_grad():
+        changes = [(p - start[p]).cpu().double() for p in layer.parameters()]  # weight, bias
+        # Added to the layer for raw features: of one that training left as it was not a bit changes.
+        weight, bias = (p + change for p, change in zip(first, standardization.fold(*changes), strict=True))
+        place(net.module_, torch.device("cpu")).eval()
+        net.module_.output = as_output_layer(weight[rank], bias[rank]).requires_grad_(False)
+    return net
+
+
+def _make_runner(
+    batch_size: int, inputs: Inputs, recipe: TailRecipe, pool: ThreadPoolExecutor, device: torch.device
+) -> _Runner:
+    """Return what runs micro-batches on a CPU, and whole batches elsewhere or where BatchNorm learns from them."""
+    divisible = recipe.keeps_statistics
+    if device.type != "cpu" or not divisible:
+        return _Runner(None, batch_size + 1, device, divisible)
+    size = _MICRO_BATCH_OF_PIXELS if isinstance(inputs, ImageInputs) else _MICRO_BATCH
+    return _Runner(pool, size, device, divisible)
+
+
+def restored_tail(
+    cut: Cut, preprocessing: Preprocessing, weight: torch.Tensor, bias: torch.Tensor, recipe: TailRecipe
+) -> WeightedNet:
+    """Return a net such as `fine_tune` returns, of a tail and an output layer that were trained before."""
+    layer = as_output_layer(weight, bias).requires_grad_(False)
+    module = FineTuned(cut, preprocessing, Standardization.identity(weight.shape[1]), layer, recipe).eval()
+    net = _TailNet(module, criterion=nn.CrossEntropyLoss, device=None)
+    net.recipe = recipe
+    return restored(net)
+
+
+@contextlib.contextmanager
+def _compiled(cut: Cut) -> Iterator[None]:
+    """Let torch.compile translate the tail for the length of a block."""
+    parts = cut.tail_parts()
+    for part in parts:
+        part.compile(dynamic=False)
+    try:
+        yield
+    except torch._dynamo.exc.TorchDynamoException as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise TrainingError(f"compile=True failed on this network: {reason}. Leave compile=False.") from error
+    finally:
+        for part in parts:
+            part._compiled_call_impl = None
+
+
+def _draws(cut: Cut) -> bool:
+    """Tell whether the tail draws random numbers in train mode, for dropout or stochastic depth."""
+    cut = copy.deepcopy(cut).train()  # BatchNorm may count what it sees
+    images = torch.zeros(2, *cut.input_shape).contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        activations = cut.trunk(images)
+        return draws_from_globals(lambda: cut.tail(activations))
+
+
+def _make_net(
+    module: FineTuned,
+    dataset: LabelledInputs,
+    held_out: LabelledInputs | None,
+    recipe: TailRecipe,
+    seed: int,
+    net_params: dict[str, Any],
+    checkpoint: Checkpoint | None,
+) -> _TailNet:
+    arguments = net_arguments(recipe, len(dataset), float(dataset.weights.mean()), held_out, net_params)
+    arguments["callbacks"] += net_params.pop("callbacks", None) or []
+    arguments["callbacks"] += [] if checkpoint is None else [("keeping", Keeping(checkpoint))]
+    if recipe.stage_optimizer != recipe.optimizer:
+        arguments = {key: value for key, value in arguments.items() if not key.startswith("optimizer__")}
+        arguments |= {"optimizer": PairedOptimizer, "optimizer__head": recipe.optimizer}
+        arguments |= {"optimizer__stages": recipe.stage_optimizer}
+    return _TailNet(
+        module,
+        device=None,  # where it is
+        iterator_train=TrainingBatches,
+        iterator_train__seed=seed,
+        iterator_train__mixup_alpha=recipe.mixup_alpha,
+        iterator_valid=ValidationBatches,
+        **(arguments | net_params),
+    )

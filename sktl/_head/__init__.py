@@ -1,0 +1,1 @@
+"""The output layer: its features and penalty chosen, and trained."""

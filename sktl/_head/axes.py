@@ -1,0 +1,109 @@
+"""Coordinates of samples on their main axes, computed once for the candidates of a search.
+
+A penalty is the same in rotated coordinates, and takes away what samples do not span: coordinates on the main axes are
+all that a training needs of features.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeAlias
+
+import numpy as np
+import torch
+
+from sktl._utils.isolation import fork_safe_lock
+from sktl._utils.random import generator
+
+from .standardization import Standardization, add_products, mirrored, standardized
+
+# Float32 of shape (n_samples, n_axes), and the mean square along each axis.
+Coordinates: TypeAlias = tuple[torch.Tensor, torch.Tensor]
+
+_AXES = 384
+_SPARE_AXES = 32
+# Folds of a search: each takes at most 6 MB for each number of stages.
+_KEPT = 6
+_lock = fork_safe_lock()
+_kept: OrderedDict[bytes, list[Coordinates]] = OrderedDict()
+
+
+def principal_coordinates(
+    features: np.ndarray,
+    weights: np.ndarray,
+    block_sizes: Sequence[tuple[int, Sequence[int]]],
+    shrinkage: float,
+    pool: ThreadPoolExecutor,
+) -> list[Coordinates]:
+    """Return the coordinates of samples for each number of stages.
+
+    Parameters
+    ----------
+    features : float32 array of shape (n_samples, n_features)
+        Of the most stages.
+    weights : float64 array of shape (n_samples,)
+    block_sizes : sequence of (int, sequence of int)
+        Numbers of stages, from few to many, and how many features each block of them has, all of which are standardized
+        together; the features of a number of stages are the first ones.
+    shrinkage : float
+        As in a recipe.
+    pool : ThreadPoolExecutor
+        Whose threads compute in one thread each: what they compute does not depend on how many there are.
+    """
+    key = _key(features, weights, block_sizes, shrinkage)
+    with _lock:
+        if key in _kept:
+            _kept.move_to_end(key)
+            return _kept[key]
+    products = pool.submit(_products, features, weights, block_sizes, shrinkage).result()
+    found = [*pool.map(_main_axes, products)]
+    with _lock:
+        _kept[key] = found
+        while len(_kept) > _KEPT:
+            _kept.popitem(last=False)
+    return found
+
+
+def _key(
+    features: np.ndarray, weights: np.ndarray, block_sizes: Sequence[tuple[int, Sequence[int]]], shrinkage: float
+) -> bytes:
+    digest = hashlib.blake2b(repr((features.shape, block_sizes, shrinkage)).encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(features).data)
+    digest.update(weights.tobytes())
+    return digest.digest()
+
+
+def _products(
+    features: np.ndarray, weights: np.ndarray, block_sizes: Sequence[tuple[int, Sequence[int]]], shrinkage: float
+) -> list[torch.Tensor]:
+    """Return the inner products of all samples for each number of stages, summed block by block."""
+    totals, total = [], torch.zeros(len(features), len(features), dtype=torch.float32)
+    start, done = 0, 0
+    for _, sizes in block_sizes:
+        width = sum(sizes[done:])
+        some = np.ascontiguousarray(features[:, start : start + width])
+        scaled = standardized(some, Standardization.of(some, weights, shrinkage, sizes[done:]), torch.float32)
+        add_products(total, scaled)
+        totals.append(mirrored(total))
+        start, done = start + width, len(sizes)
+    return totals
+
+
+def _main_axes(products: torch.Tensor) -> Coordinates:
+    """Return coordinates of samples from their inner products.
+
+    Of many samples by randomized subspace iteration (N. Halko, P. Martinsson and J. Tropp, SIAM Review 53, 2011).
+    """
+    n = len(products)
+    if n <= 2 * _AXES:
+        squares, axes = torch.linalg.eigh(products)
+    else:
+        drawn = torch.randn(n, _AXES + _SPARE_AXES, generator=generator(0, _AXES))
+        basis = torch.linalg.qr(products @ drawn).Q
+        squares, axes = torch.linalg.eigh(basis.t() @ (products @ basis))
+        axes = basis @ axes
+    squares, axes = squares[-_AXES:].clamp_min(0), axes[:, -_AXES:]
+    return axes * squares.sqrt(), squares / n

@@ -1,0 +1,297 @@
+"""Choose the features and the penalty of an output layer by cross-validation on features that are there.
+
+No image is looked at again. All folds are trained at once, in the coordinates of the principal axes of the samples, in
+which the penalty is the same; along the penalties, each training starts where the one before ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import torch
+
+from sktl._targets.folds import Folds, deal
+from sktl._targets.targets import Targets, appearance
+from sktl._training.descent import Descent
+from sktl._utils.threads import single_threaded_pool
+
+from .axes import Coordinates, principal_coordinates
+
+PENALTIES = (0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5)
+N_FOLDS = 5
+# More stages are taken where they lower the loss by more than this share of it, and of the standard error of the
+# difference: below that, test images could not tell the choices apart, and fewer features cost less.
+_LEAST_GAIN = 0.08
+_LEAST_ERRORS = 0.5
+# Images and classes that are looked at: what lies beyond hardly ever changes a choice.
+_MOST_IMAGES = 4096
+_MOST_CLASSES = 64
+_STEPS = 60
+_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Candidates, each a number of stages with a penalty, and what cross-validation found of them.
+
+    Parameters
+    ----------
+    feature_stages : int array of shape (n_candidates,)
+    penalties : float64 array of shape (n_candidates,)
+    losses : float64 array of shape (n_candidates, n_samples)
+        Log loss of each sample where it was held out; NaN where it was not scored.
+    hits : float64 array of shape (n_candidates, n_samples)
+        1 where it was named right, else 0; NaN where it was not scored.
+    folds : int array of shape (n_samples,)
+        Which fold held it out.
+    weights : float64 array of shape (n_samples,)
+    """
+
+    feature_stages: np.ndarray
+    penalties: np.ndarray
+    losses: np.ndarray
+    hits: np.ndarray
+    folds: np.ndarray
+    weights: np.ndarray
+
+    def best(self) -> int | None:
+        """Return the position of the candidate to take, None if nothing was scored.
+
+        Of each number of stages, that is the penalty with the lowest mean loss; and more stages are taken only where
+        they lower it by a share of itself, and of the standard error of the difference.
+        """
+        means = mean(self.losses, self.weights)
+        if not np.isfinite(means).any():
+            return None
+        taken: int | None = None
+        for n_stages in np.unique(self.feature_stages):
+            lowest = int(np.nanargmin(np.where(self.feature_stages == n_stages, means, np.inf)))
+            if taken is None:
+                taken = lowest
+                continue
+            by, error = excess(self.losses[taken], self.losses[lowest], self.weights)
+            if by > max(_LEAST_GAIN * means[taken], _LEAST_ERRORS * error):
+                taken = lowest
+        return taken
+
+    def table(self) -> dict[str, np.ndarray]:
+        """Return them in the manner of scikit-learn's `cv_results_`, one entry per candidate in each array."""
+        losses = mean(self.losses, self.weights)
+        of_folds = {
+            f"split{fold}_log_loss": mean(np.where(self.folds == fold, self.losses, np.nan), self.weights)
+            for fold in range(int(self.folds.max(initial=-1)) + 1)
+        }
+        return {
+            "param_feature_stages": self.feature_stages,
+            "param_weight_decay": self.penalties,
+            **of_folds,
+            "mean_log_loss": losses,
+            "mean_accuracy": mean(self.hits, self.weights),
+        }
+
+
+def mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the weighted mean of each row over the samples that were scored, NaN if none was."""
+    known = weights * np.isfinite(values)
+    sums, totals = (np.nan_to_num(values) * known).sum(axis=1), known.sum(axis=1)
+    return np.divide(sums, totals, out=np.full(len(values), np.nan), where=totals > 0)
+
+
+def excess(losses: np.ndarray, others: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
+    """Return by how much the mean of losses exceeds that of others of the same samples, and its standard error."""
+    differences = losses - others
+    scored = np.isfinite(differences) & (weights > 0)
+    shares = weights[scored] / weights[scored].sum()
+    by = float(shares @ differences[scored])
+    return by, float(np.sqrt(shares**2 @ (differences[scored] - by) ** 2))
+
+
+def cross_validate(
+    features: np.ndarray,
+    block_sizes: Mapping[int, Sequence[int]],
+    penalties: Sequence[float],
+    targets: Targets,
+    shrinkage: float,
+    label_smoothing: float,
+    seed: int,
+    n_threads: int,
+) -> Candidates:
+    """Return what cross-validation finds of each number of stages with each penalty.
+
+    Parameters
+    ----------
+    features : float32 array of shape (n_samples, n_features)
+        Of the most stages.
+    block_sizes : mapping of int to sequence of int
+        For each number of stages how many features each block has, all of which are standardized together; the
+        features of a number of stages are the first ones.
+    penalties : sequence of float
+        From strong to weak.
+    targets : Targets
+        Samples of one group are held out together.
+    shrinkage, label_smoothing : float
+        As in a recipe.
+    seed : int
+        Of the folds, and of the samples that are looked at if they are many.
+    n_threads : int
+        Results do not depend on it.
+    """
+    # Numbered as they appear, so that other names of the classes lead to the same folds.
+    targets = replace(targets, codes=appearance(targets.codes)[targets.codes])
+    rows = _looked_at(targets, seed)
+    classes, codes = np.unique(targets.codes[rows], return_inverse=True)
+    targets = replace(targets.take(rows), classes=classes, codes=codes.astype(np.int64))
+    folds = deal(targets.codes, targets.groups, N_FOLDS, seed)
+    problem = _Problem.of(targets, folds, label_smoothing)
+    seen = features if len(rows) == len(features) else features[rows]
+    with single_threaded_pool(n_threads) as pool:
+        coordinates = principal_coordinates(seen, targets.weights, [*sorted(block_sizes.items())], shrinkage, pool)
+        found = [*pool.map(partial(_path, problem=problem, penalties=penalties), coordinates)]
+    n_candidates = len(penalties) * len(block_sizes)
+    return Candidates(
+        np.repeat(sorted(block_sizes), len(penalties)),
+        np.tile(np.asarray(penalties, dtype=np.float64), len(block_sizes)),
+        np.concatenate([losses for losses, _ in found]).reshape(n_candidates, -1),
+        np.concatenate([hits for _, hits in found]).reshape(n_candidates, -1),
+        folds.of_sample,
+        targets.weights,
+    )
+
+
+def _looked_at(targets: Targets, seed: int) -> np.ndarray:
+    """Return the rows with a weight; of many classes some, and of many images as many of each class."""
+    drawn = np.random.RandomState(seed).permutation(len(targets.classes))[:_MOST_CLASSES]
+    rows = np.flatnonzero((targets.weights > 0) & np.isin(targets.codes, drawn))
+    if len(rows) <= _MOST_IMAGES:
+        return rows
+    parts = deal(targets.codes[rows], None, -(-len(rows) // _MOST_IMAGES), seed)
+    return rows[parts.of_sample == 0]
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """What all candidates have in common.
+
+    Parameters
+    ----------
+    codes : int64 tensor of shape (n_samples,)
+    wanted : float32 tensor of shape (n_classes, n_samples)
+        The probabilities to be learned.
+    shares : float32 tensor of shape (n_folds, n_samples)
+        Weights of the samples in the training of each fold, which sum to 1.
+    folds : int64 tensor of shape (n_samples,)
+    scored : bool tensor of shape (n_samples,)
+    weights : float64 array of shape (n_samples,)
+    """
+
+    codes: torch.Tensor
+    wanted: torch.Tensor
+    shares: torch.Tensor
+    folds: torch.Tensor
+    scored: torch.Tensor
+    weights: np.ndarray
+
+    @classmethod
+    def of(cls, targets: Targets, folds: Folds, label_smoothing: float) -> _Problem:
+        n_classes = len(targets.classes)
+        codes = torch.from_numpy(targets.codes)
+        wanted = torch.full((n_classes, len(codes)), label_smoothing / n_classes, dtype=torch.float32)
+        wanted[codes, torch.arange(len(codes))] += 1 - label_smoothing
+        trained = folds.of_sample != np.arange(folds.n_folds)[:, None]
+        shares = trained * targets.weights
+        shares /= np.maximum(shares.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
+        return cls(
+            codes,
+            wanted,
+            torch.from_numpy(shares.astype(np.float32)),
+            torch.from_numpy(folds.of_sample),
+            torch.from_numpy(folds.scored),
+            targets.weights,
+        )
+
+
+def _path(coordinates: Coordinates, problem: _Problem, penalties: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Return losses and hits of the samples that are held out, of shape (n_penalties, n_samples)."""
+    inputs, squares = coordinates
+    n_samples, n_axes = inputs.shape
+    n_classes, n_folds = problem.wanted.shape[0], problem.shares.shape[0]
+    losses, hits = np.full((2, len(penalties), n_samples), np.nan)
+    point = inputs.new_zeros(n_folds, n_classes * (n_axes + 1))
+    for i, penalty in enumerate(penalties):
+        loss = _Loss(inputs, squares, problem, penalty)
+        point = Descent(loss, point, _TOLERANCE, loss.precondition).run(_STEPS).point
+        logits = _logits(inputs, point.view(n_folds, n_classes, n_axes + 1))[problem.folds, :, torch.arange(n_samples)]
+        of_each = torch.nn.functional.cross_entropy(logits, problem.codes, reduction="none")
+        losses[i] = np.where(problem.scored, of_each, np.nan)
+        hits[i] = np.where(problem.scored, logits.argmax(dim=1) == problem.codes, np.nan)
+        if _rises(losses[: i + 1], problem.weights):
+            break
+    return losses, hits
+
+
+def _rises(losses: np.ndarray, weights: np.ndarray) -> bool:
+    """Return True if the last loss along a path is clearly above the lowest: weaker penalties raise it further."""
+    means = mean(losses, weights)
+    if not np.isfinite(means).all():
+        return True
+    by, error = excess(losses[-1], losses[means.argmin()], weights)
+    return by > error
+
+
+def _logits(inputs: torch.Tensor, layers: torch.Tensor) -> torch.Tensor:
+    """Return the logits of all samples by the layers of all folds, of shape (n_folds, n_classes, n_samples)."""
+    flat = layers.flatten(0, 1)
+    return torch.addmm(flat[:, -1:], flat[:, :-1], inputs.t()).unflatten(0, layers.shape[:2])
+
+
+@dataclass
+class _Loss:
+    """The penalized losses of all folds as functions of their layers.
+
+    Samples come last in all that there is of each sample, so that what goes over the few classes is quick.
+
+    Parameters
+    ----------
+    inputs, squares : tensor
+        Coordinates.
+    problem : _Problem
+    penalty : float
+    """
+
+    inputs: torch.Tensor
+    squares: torch.Tensor
+    problem: _Problem
+    penalty: float
+
+    def __call__(self, point: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the values of all folds, and their gradients."""
+        wanted, shares = self.problem.wanted, self.problem.shares
+        layers = point.view(len(point), len(wanted), -1)
+        logits = _logits(self.inputs, layers)
+        # By hand: torch's own softmax takes three times as long for few classes.
+        logits -= logits.amax(dim=1, keepdim=True)
+        found = logits.exp()
+        totals = found.sum(dim=1, keepdim=True)
+        of_each = totals[:, 0].log() - (logits * wanted).sum(dim=1)
+        penalized = layers[:, :, :-1]
+        values = (of_each * shares).sum(dim=1) + self.penalty / 2 * penalized.square().sum(dim=(1, 2))
+        found /= totals
+        self.curvatures = torch.einsum("fkn,fn->fk", found - found.square(), shares)
+        slopes = found.sub_(wanted).mul_(shares[:, None])
+        gradients = torch.empty_like(layers)
+        by_weights = (slopes.flatten(0, 1) @ self.inputs).view_as(penalized)
+        torch.add(by_weights, penalized, alpha=self.penalty, out=gradients[:, :, :-1])
+        gradients[:, :, -1] = slopes.sum(dim=2)
+        return values, gradients.flatten(1)
+
+    def precondition(self, gradients: torch.Tensor) -> torch.Tensor:
+        """Divide gradients by about the second derivatives where the loss was last evaluated."""
+        n_classes, n_axes = len(self.problem.wanted), len(self.squares)
+        seconds = torch.empty(len(gradients), n_classes, n_axes + 1)
+        torch.mul(self.curvatures[:, :, None], self.squares, out=seconds[:, :, :-1])
+        seconds[:, :, :-1] += self.penalty
+        seconds[:, :, -1] = self.curvatures
+        return gradients / seconds.flatten(1).clamp_min_(torch.finfo(seconds.dtype).tiny)

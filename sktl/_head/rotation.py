@@ -1,0 +1,213 @@
+"""Standardized features in coordinates in which L-BFGS takes few steps, kept for the candidates of a search.
+
+An L2 penalty is the same in coordinates of any orthonormal basis of what the samples span. Along their main axes the
+loss curves by as much as the samples spread, which tells L-BFGS how far to go along each.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from sktl._utils.isolation import fork_safe_lock
+from sktl._utils.random import generator
+
+from .standardization import Standardization, add_products, standardized
+
+# Up to so many coordinates all main axes are found at once. Of more, so many are found, by subspace iteration.
+_MOST_AT_ONCE = 256
+_AXES = 96
+_SPARE_AXES = 16
+_ITERATIONS = 2
+# Samples that are fewer than features by this factor are described by as many coordinates as there are samples.
+_FEWER = 0.75
+# For the folds of a search. joblib ends a worker process that grows by 300 MB.
+_MOST_BYTES = 128 * 2**20
+
+
+@dataclass(frozen=True)
+class _Basis:
+    """An orthonormal basis, its vectors side by side.
+
+    Parameters
+    ----------
+    vectors : tensor of shape (n_features, n_coordinates)
+    """
+
+    vectors: torch.Tensor
+
+    def coordinates(self, rows: torch.Tensor) -> torch.Tensor:
+        return rows @ self.vectors
+
+    def features(self, coordinates: torch.Tensor) -> torch.Tensor:
+        return coordinates @ self.vectors.t()
+
+
+@dataclass(frozen=True)
+class _Reflections:
+    """An orthonormal basis of the whole space, as LAPACK keeps the product of Householder reflections.
+
+    Parameters
+    ----------
+    vectors, factors : tensor
+        What `torch.geqrf` returns.
+    """
+
+    vectors: torch.Tensor
+    factors: torch.Tensor
+
+    def coordinates(self, rows: torch.Tensor) -> torch.Tensor:
+        return torch.ormqr(self.vectors, self.factors, rows, left=False)
+
+    def features(self, coordinates: torch.Tensor) -> torch.Tensor:
+        return torch.ormqr(self.vectors, self.factors, coordinates, left=False, transpose=True)
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """Standardized features of samples in other coordinates, and the way there and back.
+
+    Parameters
+    ----------
+    standardization : Standardization
+    inputs : tensor of shape (n_samples, n_coordinates)
+    squares : tensor of shape (n_coordinates,)
+        Weighted mean squares of the inputs.
+    basis : basis
+    triangle : tensor of shape (n_samples, n_samples) or None
+        The Cholesky factor of the inner products of the samples, if they are few: its rows are coordinates in an
+        orthonormal basis of what they span, to which `basis` refers then.
+    """
+
+    standardization: Standardization
+    inputs: torch.Tensor
+    squares: torch.Tensor
+    basis: _Basis | _Reflections
+    triangle: torch.Tensor | None
+
+    @classmethod
+    def of(
+        cls,
+        features: np.ndarray,
+        weights: np.ndarray,
+        shrinkage: float,
+        sizes: Sequence[int] | None,
+        dtype: torch.dtype,
+    ) -> Rotation:
+        """Return that of weighted samples, in one thread: its bits depend on nothing else.
+
+        Parameters
+        ----------
+        features : float32 array of shape (n_samples, n_features)
+        weights : float64 array of shape (n_samples,)
+        shrinkage, sizes
+            As in `Standardization.of`.
+        dtype : torch.dtype
+            Of the inputs.
+        """
+        standardization = Standardization.of(features, weights, shrinkage, sizes)
+        inputs = standardized(features, standardization, dtype)
+        small, triangle = min(inputs.shape) <= _MOST_AT_ONCE, None
+        if not small and inputs.shape[0] < _FEWER * inputs.shape[1]:
+            inputs = triangle = _triangle(inputs)
+        basis = _main_axes(inputs) if small else _first_axes(inputs)
+        inputs = basis.coordinates(inputs).contiguous()
+        shares = torch.from_numpy(weights / weights.sum()).to(dtype)
+        return cls(standardization, inputs, shares @ inputs.square(), basis, triangle)
+
+    def of_others(self, others: np.ndarray, features: np.ndarray) -> torch.Tensor:
+        """Return the coordinates of other samples, given the features of which this was made."""
+        rows = standardized(others, self.standardization, self.inputs.dtype)
+        if self.triangle is not None:
+            products = self._samples(features) @ rows.t()
+            rows = torch.linalg.solve_triangular(self.triangle, products, upper=False).t()
+        return self.basis.coordinates(rows)
+
+    def back(self, weight: torch.Tensor, features: np.ndarray) -> torch.Tensor:
+        """Return the weights of standardized features that do what weights of coordinates do."""
+        weight = self.basis.features(weight)
+        if self.triangle is None:
+            return weight
+        shares = torch.linalg.solve_triangular(self.triangle.t(), weight.t(), upper=True)
+        return shares.t() @ self._samples(features)
+
+    def _samples(self, features: np.ndarray) -> torch.Tensor:
+        return standardized(features, self.standardization, self.inputs.dtype)
+
+
+def _triangle(samples: torch.Tensor) -> torch.Tensor:
+    """Return the Cholesky factor of the inner products of samples."""
+    products = torch.zeros(len(samples), len(samples), dtype=samples.dtype)
+    add_products(products, samples)
+    products = products.to(torch.float64)
+    # What rounding takes from the smallest squares is given back, and more of it where that was not enough.
+    more = 200 * torch.finfo(samples.dtype).eps * products.diagonal().mean()
+    while True:
+        products.diagonal().add_(more)
+        triangle, failed = torch.linalg.cholesky_ex(products)
+        if not failed:
+            return triangle.to(samples.dtype)
+        more *= 10
+
+
+def _main_axes(inputs: torch.Tensor) -> _Basis:
+    """Return all main axes along which there is anything."""
+    few = len(inputs) < inputs.shape[1]
+    squares, axes = torch.linalg.eigh(inputs @ inputs.t() if few else inputs.t() @ inputs)
+    if not few:
+        return _Basis(axes)
+    known = squares > len(squares) * torch.finfo(squares.dtype).eps * squares.max()
+    return _Basis(inputs.t() @ (axes[:, known] * squares[known].rsqrt()))
+
+
+def _first_axes(inputs: torch.Tensor) -> _Reflections:
+    """Return the first main axes, and a basis of all that is orthogonal to them.
+
+    By randomized subspace iteration (N. Halko, P. Martinsson and J. Tropp, SIAM Review 53, 2011).
+    """
+    n_axes = _AXES + _SPARE_AXES
+    found = torch.randn(inputs.shape[1], n_axes, generator=generator(0, n_axes), dtype=inputs.dtype)
+    for _ in range(_ITERATIONS):
+        found = inputs.t() @ (inputs @ torch.linalg.qr(found).Q)
+    basis = torch.linalg.qr(found).Q
+    seen = inputs @ basis
+    axes = torch.linalg.eigh(seen.t() @ seen).eigenvectors
+    return _Reflections(*torch.geqrf(basis @ axes[:, -_AXES:]))
+
+
+_lock = fork_safe_lock()
+_kept: OrderedDict[bytes, Rotation] = OrderedDict()
+
+
+def rotation(
+    features: np.ndarray, weights: np.ndarray, shrinkage: float, sizes: Sequence[int] | None, dtype: torch.dtype
+) -> Rotation:
+    """Return what `Rotation.of` returns, which is kept for later fits on the same samples."""
+    key = _key(features, weights, shrinkage, sizes, dtype)
+    with _lock:
+        if key in _kept:
+            _kept.move_to_end(key)
+            return _kept[key]
+    made = Rotation.of(features, weights, shrinkage, sizes, dtype)
+    with _lock:
+        _kept[key] = made
+        while sum(map(_n_bytes, _kept.values())) > _MOST_BYTES:
+            _kept.popitem(last=False)
+    return made
+
+
+def _key(features: np.ndarray, weights: np.ndarray, *rest: object) -> bytes:
+    digest = hashlib.sha256(repr((features.shape, rest)).encode())  # the quickest where processors help with it
+    digest.update(np.ascontiguousarray(features).data)
+    digest.update(weights.tobytes())
+    return digest.digest()
+
+
+def _n_bytes(made: Rotation) -> int:
+    tensors = [made.inputs, *vars(made.basis).values(), *([] if made.triangle is None else [made.triangle])]
+    return sum(tensor.nbytes for tensor in tensors)

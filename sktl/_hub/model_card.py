@@ -1,0 +1,175 @@
+"""A fitted estimator to a model card: what a stranger should know of it, in Markdown that no text can break."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Mapping
+from numbers import Real
+from typing import Any
+
+from sktl._estimators.summary import one_line
+from sktl._training.recipe import TailRecipe
+from sktl._version import library_versions
+from sktl.exceptions import InvalidParameterError
+
+_LISTED_CLASSES = 50
+_LONGEST_NAME = 80
+_FEW_IMAGES = 20
+_CLASSIFICATION, _FEATURES = "image-classification", "image-feature-extraction"
+
+
+def check_metrics(estimator: Any, metrics: Any) -> dict[str, float]:
+    """Return metrics as plain numbers.
+
+    Raises
+    ------
+    InvalidParameterError
+        If they are not names with finite numbers, or an estimator without classes has any.
+    """
+    if metrics is None:
+        return {}
+    if not isinstance(metrics, Mapping):
+        raise InvalidParameterError(f"metrics must be a dict of names and numbers, not a {type(metrics).__name__}.")
+    if metrics and not hasattr(estimator, "classes_"):
+        raise InvalidParameterError("metrics are of classifiers: an encoder predicts nothing. Leave metrics=None.")
+    for name, value in metrics.items():
+        if not isinstance(name, str) or not name.strip() or not name.isprintable():
+            raise InvalidParameterError(f"metrics has the name {name!r}: use words, such as 'accuracy'.")
+        if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
+            raise InvalidParameterError(f"metrics[{name!r}] is {value!r}: pass a finite number.")
+    return {name: float(value) for name, value in metrics.items()}
+
+
+def model_card(
+    estimator: Any,
+    title: str,
+    load_call: str,
+    *,
+    metrics: Mapping[str, float],
+    license: str | None,
+    description: str | None,
+    complete: bool,
+) -> str:
+    """Return the text of a README.md: YAML for the hub, then Markdown for people.
+
+    Parameters
+    ----------
+    estimator : fitted estimator
+    title : str
+        What the model is called.
+    load_call : str
+        Python that loads it.
+    metrics : mapping of str to float
+    license, description : str or None
+    complete : bool
+        Whether the file has the whole network.
+    """
+    from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+    task = _CLASSIFICATION if hasattr(estimator, "classes_") else _FEATURES
+    results = [
+        EvalResult(task, "unknown", "images chosen by the author", name, value) for name, value in metrics.items()
+    ]
+    data = ModelCardData(
+        library_name="sktl", pipeline_tag=task, tags=["sktl", task], license=license, model_name=one_line(title),
+        eval_results=results or None,
+    )  # fmt: skip
+    sections = [f"# {_plain(title)}", *_paragraphs(description or ""), *_use(load_call, task, complete)]
+    if task == _CLASSIFICATION:
+        sections += _classes(estimator)
+    sections += [*_training(estimator), *_results(metrics), *_limits(estimator)]
+    versions = ", ".join(f"{name} {number}" for name, number in library_versions().items())
+    sections += ["## Versions", f"Saved with {versions}."]
+    return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(sections) + "\n"))
+
+
+def _plain(text: Any, longest: int | None = None) -> str:
+    """Return text on one line with all of Markdown's and HTML's characters escaped."""
+    line = one_line(text)
+    if longest is not None and len(line) > longest:
+        line = line[: longest - 1] + "…"
+    line = re.sub(r"([\\`*_{}\[\]<>#|~&!$])", r"\\\1", line)
+    return re.sub(r"^(\d*)([-+=.)])", r"\1\\\2", line)  # else a list, or the underline of a heading
+
+
+def _paragraphs(text: str) -> list[str]:
+    return [line for part in re.split(r"\n\s*\n", text) if (line := _plain(part))]
+
+
+def _table(head: tuple[str, str], rows: list[tuple[str, str]]) -> str:
+    return "\n".join(f"| {left} | {right} |" for left, right in [head, ("---", "---:"), *rows])
+
+
+def _use(load_call: str, task: str, complete: bool) -> list[str]:
+    act = 'estimator.predict(["photo.jpg"])' if task == _CLASSIFICATION else 'estimator.transform(["photo.jpg"])'
+    where = (
+        "The file has the whole network."
+        if complete
+        else "The file has what training changed; the pretrained weights are fetched where it is loaded, and checked."
+    )
+    return [
+        "## Use",
+        f"```python\nimport sktl\n\nestimator = {load_call}\n{act}\n```",
+        f"Install it with `pip install 'sktl[hub]'`. Nothing that comes with the model is run. {where}",
+    ]
+
+
+def _classes(estimator: Any) -> list[str]:
+    rows = list(zip(estimator.classes_.tolist(), estimator.class_count_.tolist(), strict=True))
+    listed = [(_plain(label, _LONGEST_NAME), str(count)) for label, count in rows[:_LISTED_CLASSES]]
+    sections = [f"## Classes: {len(rows)}", _table(("class", "training images"), listed)]
+    if len(rows) > _LISTED_CLASSES:
+        sections.append(f"and {len(rows) - _LISTED_CLASSES} more, all in `estimator.classes_`.")
+    return sections
+
+
+def _training(estimator: Any) -> list[str]:
+    backbone = estimator.backbone_
+    height, width = backbone.preprocessing.crop
+    # Of a local file its name: the rest of the path is nobody's business.
+    weights = os.path.basename(backbone.weights)
+    lines = [
+        f"- network: {_plain(backbone.name)}, weights: {_plain(weights)}",
+        f"- what the network sees: {height} x {width} pixels, see `estimator.backbone_.preprocessing`",
+    ]
+    if hasattr(estimator, "classes_"):
+        left_out = len(estimator.invalid_images_)
+        unusable = f", after {left_out} that could not be used were left out" if left_out else ""
+        lines.insert(0, f"- images: {int(estimator.class_count_.sum())}{unusable}")
+        lines += [f"- trained: {_trained(estimator)}", f"- epochs or iterations: {estimator.n_iter_}"]
+    else:
+        lines.append("- trained: nothing; these are the features of the pretrained network")
+    return ["## Training", "\n".join(lines)]
+
+
+def _trained(estimator: Any) -> str:
+    recipe, stages = estimator.recipe_, estimator.backbone_.stages
+    if not isinstance(recipe, TailRecipe):
+        return "the output layer alone, on features of the frozen network"
+    names = ", ".join(_plain(stage.name) for stage in stages[len(stages) - recipe.n_trainable :])
+    return f"the output layer and {recipe.n_trainable} of {len(stages)} stages of the network: {names}"
+
+
+def _results(metrics: Mapping[str, float]) -> list[str]:
+    if not metrics:
+        return ["## Results", "The author gave none. Measure on images of your own before you rely on it."]
+    rows = [(_plain(name), f"{value:.6g}") for name, value in metrics.items()]
+    return ["## Results", _table(("metric", "value"), rows), "Figures of the author, which sktl did not check."]
+
+
+def _limits(estimator: Any) -> list[str]:
+    lines = [
+        "- The pretrained weights come with their own licence, and with what their images taught them.",
+        "- sktl has not checked it for any use. Where a mistake does harm, check it yourself.",
+    ]
+    if hasattr(estimator, "classes_"):
+        lines = [
+            "- It answers with one of its classes for any image, also for one that shows none of them.",
+            "- Results hold for images like those of the training: other cameras, places or people can change them.",
+            *lines,
+        ]
+        if (fewest := int(estimator.class_count_.min())) < _FEW_IMAGES:
+            lines.insert(2, f"- Its smallest class had {fewest} training images, which is little to learn from.")
+    return ["## Limits", "\n".join(lines)]

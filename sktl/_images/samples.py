@@ -1,0 +1,297 @@
+"""Turn any legal `X` into a list of samples, each of which gives one checked RGB image.
+
+Nothing is decoded before it is needed: a sample first reads its *content* (the bytes of a file, the pixels of an
+array), which identifies it, and the content is decoded when the network needs it. What fails raises `ImageProblem`
+with the reason; whoever runs over many samples collects the reasons and says which samples they belong to.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from PIL import Image
+
+from sktl._utils.isolation import fork_safe_lock
+from sktl._utils.paths import user_path
+from sktl.exceptions import ImageFailure, InvalidImageError, InvalidInputError
+
+from .advice import Words
+from .containers import (
+    BYTES,
+    CHANNELS,
+    as_items,
+    check_image_shape,
+    is_array,
+    kind_of,
+    path_of,
+    to_array,
+    why_no_image,
+    words_for,
+)
+from .decoding import ImageProblem, RangeProblem, array_to_rgb, check_header, check_memory, check_pixels, pil_to_rgb
+from .formats import why_no_path
+
+# A file that became a pipe since it was looked at must not be waited for.
+_READING = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+_MOST_BYTES = 1 << 30
+# Seconds for which a file that was modified may be modified again without a trace, as git assumes.
+_RACY = 2.0
+
+
+class Stamp(NamedTuple):
+    """What a file system tells about a file."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    device: int
+    inode: int
+
+    def is_settled(self) -> bool:
+        """Tell whether another modification from now on would change the stamp."""
+        return max(self.mtime_ns, self.ctime_ns) < time.time_ns() - _RACY * 1e9
+
+
+def _check_file(status: os.stat_result) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise ImageProblem(
+            "is a directory; pass its files, as sktl.datasets.list_images or load_image_folder give them"
+        )
+    if not stat.S_ISREG(status.st_mode):
+        raise ImageProblem("is not a regular file")
+    if status.st_size > _MOST_BYTES:
+        raise ImageProblem(f"has {status.st_size / 2**30:.1f} GiB, more than any image of a legal size; leave it out")
+
+
+def _why_missing(path: str) -> str:
+    """Return what to do about a path at which there is nothing."""
+    if not path:
+        return "no such file: the path is empty"
+    if path != path.strip() and os.path.exists(path.strip()):
+        return "no such file: its path has a line break or spaces at an end; pass str(x).strip()"
+    if "*" in path or "?" in path:
+        return "no such file: patterns are not expanded; pass the files that glob.glob(x) returns"
+    if "\\" in path and os.path.exists(path.replace("\\", "/")):
+        return "no such file: on this system the separator is /; pass str(x).replace('\\\\', '/')"
+    return "no such file"
+
+
+class Sample(Protocol):
+    """One sample of `X`."""
+
+    @property
+    def name(self) -> str:
+        """What an error message calls it."""
+
+    def read(self) -> bytes | np.ndarray:
+        """Return the content: encoded bytes, or RGB pixels as uint8 of shape (H, W, 3)."""
+
+    def stamp(self) -> Stamp | None:
+        """Return what changes with the content and is quicker to read; None if there is no such thing."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileSample:
+    """An image file, read anew each time."""
+
+    path: str
+
+    @property
+    def name(self) -> str:
+        return self.path
+
+    def stamp(self) -> Stamp | None:
+        try:
+            status = os.stat(self.path)
+        except (OSError, ValueError):
+            return None
+        times = status.st_mtime_ns, status.st_ctime_ns
+        return Stamp(self.path, status.st_size, *times, status.st_dev, status.st_ino)
+
+    def read(self) -> bytes:
+        try:
+            _check_file(os.stat(self.path))  # before it is opened, which a device might notice
+            with open(os.open(self.path, _READING), "rb") as file:
+                status = os.fstat(file.fileno())
+                _check_file(status)
+                return file.read(status.st_size + 1)
+        except FileNotFoundError as error:
+            raise ImageProblem(why_no_path(self.path) or _why_missing(self.path)) from error
+        except (OSError, ValueError) as error:
+            hint = why_no_path(self.path)
+            reason = f"cannot be read: {getattr(error, 'strerror', None) or error}"
+            raise ImageProblem(f"{reason}; it {hint}" if hint else reason) from error
+
+
+@dataclass(frozen=True, slots=True)
+class BytesSample:
+    """The bytes of an image file."""
+
+    data: bytes
+    name: str = "bytes"
+
+    def stamp(self) -> None:
+        return None
+
+    def read(self) -> bytes:
+        return self.data
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ArraySample:
+    """Pixels: uint8, or floats in [0, 1], of shape (H, W) or (H, W, C) with 1, 3 or 4 channels."""
+
+    array: np.ndarray
+    name: str = "array"
+
+    def stamp(self) -> None:
+        return None
+
+    def read(self) -> np.ndarray:
+        return array_to_rgb(self.array)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PILSample:
+    """A PIL image of the user's, perhaps still lazy and perhaps in `X` more than once."""
+
+    image: Image.Image
+    name: str = "PIL image"
+
+    def stamp(self) -> None:
+        return None
+
+    def read(self) -> np.ndarray:
+        # Pillow loads lazily and without a lock: two threads on one object give wrong pixels.
+        with _PIL_LOCKS[id(self.image) // 64 % len(_PIL_LOCKS)]:
+            try:
+                check_header(self.image)
+                return np.asarray(pil_to_rgb(self.image))
+            except ImageProblem:
+                raise
+            except Exception as error:  # whatever the plugin of the user's image raises
+                check_memory(error)
+                raise ImageProblem(f"cannot be loaded: {str(error) or 'was its file closed?'}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class UnusableSample:
+    """What has no legal form, which is said when it is read."""
+
+    name: str
+    reason: str
+
+    def stamp(self) -> None:
+        return None
+
+    def read(self) -> bytes:
+        raise ImageProblem(self.reason)
+
+
+_PIL_LOCKS = tuple(fork_safe_lock() for _ in range(64))
+
+
+def as_samples(X: Any, image_shape: Sequence[int] | None = None, lenient: bool = False) -> list[Sample]:
+    """Return the samples of `X`, in order.
+
+    Parameters
+    ----------
+    X : one of `LEGAL_FORMS`
+        Series and data frames are read by position.
+    image_shape : (H, W), (H, W, C) or (C, H, W), default=None
+        The shape of one image when `X` holds flattened rows, (n, H * W * C).
+    lenient : bool, default=False
+        Whether samples of no legal form become such that say so when they are read.
+
+    Raises
+    ------
+    InvalidParameterError
+        If `image_shape` is no shape of an image.
+    InvalidInputError
+        If `X` as a whole has no legal form.
+    InvalidImageError
+        If samples have no legal form, listing them; files are not opened here.
+    """
+    items = as_items(X, check_image_shape(image_shape))
+    if not isinstance(items, np.ndarray):
+        return _each(items, _from_element, lenient)
+    words = words_for(X)
+    if lenient and items.dtype.kind == "f":
+        return _each(items, lambda image: _from_pixels(image, words), lenient)
+    _check_whole(items, words)
+    return _each(items, lambda image: ArraySample(_channels_last(image)), lenient)
+
+
+def _each(items: Iterable[Any], make: Callable[[Any], Sample], lenient: bool) -> list[Sample]:
+    """Return a sample for each item; what to do about numbers that are not pixels follows from all of them."""
+    samples: list[Sample] = []
+    problems: dict[int, ImageProblem] = {}
+    for position, item in enumerate(items):
+        try:
+            samples.append(make(item))
+        except ImageProblem as problem:
+            samples.append(UnusableSample(kind_of(item), str(problem)))
+            problems[position] = problem
+    ranges = [found for found in problems.values() if isinstance(found, RangeProblem)]
+    failures = []
+    for position, found in problems.items():
+        reason = str(found.among(ranges) if isinstance(found, RangeProblem) else found)
+        samples[position] = UnusableSample(samples[position].name, reason)
+        failures.append(ImageFailure(position, samples[position].name, reason))
+    if failures and not lenient:
+        raise InvalidImageError(failures)
+    return samples
+
+
+def _from_element(item: Any) -> Sample:
+    if isinstance(item, np.ndarray) and item.ndim == 0 and item.dtype.kind in "OUT":
+        item = item.item()
+    if isinstance(item, str | os.PathLike):
+        return FileSample(user_path(path_of(item)))
+    if isinstance(item, BYTES):
+        return BytesSample(bytes(item))
+    if isinstance(item, Image.Image):
+        return PILSample(item)
+    if is_array(item):
+        return _from_pixels(to_array(item), words_for(item))
+    raise ImageProblem(why_no_image(item))
+
+
+def _from_pixels(array: np.ndarray, words: Words) -> ArraySample:
+    image = _channels_last(array)
+    check_pixels(array, words)
+    return ArraySample(image)
+
+
+def _check_whole(X: np.ndarray, words: Words) -> None:
+    """Check all pixels at once, and image by image only to say where something is wrong."""
+    try:
+        check_pixels(X, words)
+    except ImageProblem as problem:
+        if X.dtype.kind != "f":
+            raise InvalidInputError(f"X {problem}.") from None
+        try:
+            _each(X, lambda image: _from_pixels(image, words), lenient=False)
+        except InvalidImageError as error:
+            if len(error.failures) == 1 or not isinstance(problem, RangeProblem):
+                raise
+            first = error.failures[0].position
+            raise InvalidInputError(f"X {problem}. The first such image is X[{first}].") from None
+
+
+def _channels_last(array: np.ndarray) -> np.ndarray:
+    if array.ndim == 2 or (array.ndim == 3 and array.shape[2] in CHANNELS):
+        return array
+    if array.ndim == 3 and array.shape[0] in CHANNELS:
+        return array.transpose(1, 2, 0)
+    raise ImageProblem(
+        f"an image of shape {array.shape} has no axis of 1, 3 or 4 channels, last or first; "
+        "pass shape (H, W), (H, W, C) or (C, H, W)"
+    )

@@ -1,0 +1,1 @@
+"""Displays: what a fitted estimator sees, predicts and learned."""

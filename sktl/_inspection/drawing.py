@@ -1,0 +1,189 @@
+"""What the displays share: axes in a grid, colours that colour-blind people tell apart, legends, labels that fit."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+from numbers import Integral
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sktl.exceptions import InvalidParameterError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, FigureBase
+
+# M. Okabe and K. Ito, "Color Universal Design", 2008; yellow and black last.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
+WRONG = "#B24700"  # their vermilion, dark enough for small letters on white
+# As 13 and 8 have no common divisor, pairs with a colour repeat after 104 classes.
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p", "h", "d")
+
+_ROWS_OF_LEGEND = 25
+_INCHES_PER_LETTER = 0.075
+_LETTERS_OF_A_CELL = 30
+
+
+def styled(default: dict[str, Any], given: dict[str, Any] | None, artist: Any) -> dict[str, Any]:
+    """Return style keywords for an artist of this class, those given by the user, in any of their names, first.
+
+    All names become those that matplotlib lists first: `"c"` of a line becomes `"color"`.
+    """
+    from matplotlib.cbook import normalize_kwargs
+
+    return {**normalize_kwargs(default, artist), **normalize_kwargs(given or {}, artist)}
+
+
+def style(number: int) -> tuple[str, str]:
+    """Return colour and marker of the class with this number, different for each of the first 104."""
+    return COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+
+
+def fitted(label: Any, width: int, lines: int = 1) -> str:
+    """Return a label in at most so many lines of so many letters; an ellipsis says where letters are left out.
+
+    Of one line that is the middle, as labels of many classes often differ at their end.
+    """
+    text = " ".join(str(label).split())
+    if len(text) <= width:
+        return text
+    if lines == 1:
+        tail = (width - 1) // 2
+        return f"{text[: width - 1 - tail]}…{text[len(text) - tail :]}"
+    wrapped = textwrap.wrap(text, width)
+    if len(wrapped) > lines:
+        wrapped[lines - 1 :] = [wrapped[lines - 1][: width - 1] + "…"]
+    return "\n".join(wrapped)
+
+
+def percent(share: float) -> str:
+    """Return a probability as people read it; never 100 % for less, nor 0 % for more."""
+    if 0.995 <= share < 1:
+        return "> 99 %"
+    if 0 < share <= 0.005:
+        return "< 1 %"
+    return f"{share:.0%}".replace("%", " %")
+
+
+def with_percent(label: Any, share: float, width: int) -> str:
+    """Return a label and its probability in at most two lines of so many letters."""
+    suffix = f" ({percent(share)})"
+    lines = fitted(label, width, 2).split("\n")
+    if len(lines[-1]) + len(suffix) > width:
+        if len(lines) == 1:
+            lines.append("")
+            suffix = suffix.lstrip()
+        else:
+            lines[-1] = lines[-1][: max(0, width - len(suffix) - 1)].rstrip("…") + "…"
+    return "\n".join([*lines[:-1], lines[-1] + suffix])
+
+
+def letters_across(ax: Any, axes: np.ndarray) -> int:
+    """Return how many small letters stand side by side over axes in a figure of ours (`ax` is None) or the user's."""
+    if ax is None:
+        return _LETTERS_OF_A_CELL
+    first = axes.flat[0]
+    inches = first.bbox.width / first.get_figure(root=True).dpi
+    return int(np.clip(inches / _INCHES_PER_LETTER, 10, 2 * _LETTERS_OF_A_CELL))
+
+
+def check_count(value: Any, name: str) -> None:
+    """Raise `InvalidParameterError` unless a parameter is an integer of at least 1."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+        raise InvalidParameterError(f"{name}={value!r} must be an integer of at least 1.")
+
+
+def axes_grid(
+    ax: Any, n: int, n_columns: int, cell: tuple[float, float], beside: float = 0
+) -> tuple[Figure, np.ndarray]:
+    """Return a figure and n axes in it, or in the subfigure of the axes that are divided.
+
+    Parameters
+    ----------
+    ax : Axes, array-like of Axes, or None
+        One is divided into a grid, several are taken as they are, None makes a new figure.
+    n, n_columns : int
+    cell : (float, float)
+        Width and height in inches of each axes in a new figure.
+    beside : float, default=0
+        Inches that a new figure is wider.
+
+    Raises
+    ------
+    InvalidParameterError
+        If the axes are too few or cannot be divided, or `n_columns` is no integer of at least 1.
+    """
+    import matplotlib.pyplot as plt
+    from matplotlib.axes import Axes
+
+    check_count(n_columns, "n_columns")
+    n_columns = min(n, n_columns)
+    n_rows = math.ceil(n / n_columns)
+    if ax is None:
+        figure = plt.figure(figsize=(cell[0] * n_columns + beside, cell[1] * n_rows), layout="constrained")
+        grid = figure.add_gridspec(n_rows, n_columns)
+        parent: FigureBase | None = figure
+        places = [grid[divmod(i, n_columns)] for i in range(n)]
+    elif isinstance(ax, Axes):
+        if n == 1:
+            return _figure_of(ax), np.array([ax], dtype=object)
+        place = ax.get_subplotspec()
+        if place is None:
+            raise InvalidParameterError("ax was placed by hand and cannot be divided: pass an array of axes instead.")
+        # A subfigure keeps its part of the figure.
+        figure, parent = _figure_of(ax), ax.get_figure(root=False)
+        ax.set_axis_off()
+        inner = place.subgridspec(n_rows, n_columns)
+        places = [inner[divmod(i, n_columns)] for i in range(n)]
+    else:
+        given = np.asarray(ax, dtype=object).ravel()
+        if len(given) < n:
+            raise InvalidParameterError(f"ax has {len(given)} axes, but {n} are needed.")
+        for spare in given[n:]:
+            spare.set_axis_off()
+        return _figure_of(given[0]), given[:n]
+    assert parent is not None
+    axes = np.empty(n, dtype=object)
+    for i, place in enumerate(places):
+        axes[i] = parent.add_subplot(place)
+    return figure, axes
+
+
+def _figure_of(ax: Axes) -> Figure:
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    return figure
+
+
+def show_picture(ax: Axes, pixels: np.ndarray) -> None:
+    """Draw an image without ticks, the pixels of tiny ones as squares."""
+    ax.imshow(pixels, interpolation="nearest" if max(pixels.shape) < 64 else "antialiased")
+    ax.set_xticks([])
+    ax.set_yticks([])
+
+
+def picture_cell(pictures: Sequence[np.ndarray], lines: int, width: float = 2.1) -> tuple[float, float]:
+    """Return width and height in inches of a cell for images with so many lines of title."""
+    ratios = [np.clip(height / broad, 0.4, 2.0) for height, broad, _ in (image.shape for image in pictures)]
+    return width, width * float(np.median(ratios) if ratios else 1) + 0.15 * lines + 0.15
+
+
+def legend_size(labels: Sequence[str]) -> tuple[int, float]:
+    """Return in how many columns labels stand in a legend, and how wide that is in inches."""
+    columns = max(1, math.ceil(len(labels) / _ROWS_OF_LEGEND))
+    return columns, columns * (0.35 + _INCHES_PER_LETTER * max(map(len, labels), default=0))
+
+
+def legend_beside(ax: Axes, handles: Sequence[Any], labels: Sequence[str], **options: Any) -> None:
+    """Put a legend to the right of the axes."""
+    columns, _ = legend_size(labels)
+    legend = ax.legend(
+        handles, ["x"] * len(labels), loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, ncols=columns,
+        fontsize="small", frameon=False, columnspacing=1, handletextpad=0.3, **options,
+    )  # fmt: skip
+    # Set afterwards: matplotlib leaves out labels that begin with an underscore, and reads mathematics between dollars.
+    for text, label in zip(legend.get_texts(), labels, strict=True):
+        text.set(text=label, parse_math=False)

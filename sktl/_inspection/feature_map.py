@@ -1,0 +1,294 @@
+"""`FeatureMapDisplay`: images as points of a plane, near each other where their features are alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.utils import get_tags
+
+from sktl._targets.columns import check_labels
+from sktl._utils.isolation import isolated
+from sktl._utils.optional import require
+from sktl.exceptions import InvalidInputError, InvalidParameterError
+
+from .drawing import axes_grid, fitted, legend_beside, legend_size, style, styled
+from .thumbnails import read_pictures, samples_for
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_SIDE = 64
+_LETTERS = 28
+# Of a thumbnail's longer side, in inches, and how far apart two are at least, in sizes of one.
+_THUMBNAIL = 0.4
+_APART = 1.15
+
+
+class FeatureMapDisplay:
+    """A map of images: points of a plane, or thumbnails, near each other where their features are alike.
+
+    Make it with :meth:`from_estimator`. All parameters are stored as attributes.
+
+    Parameters
+    ----------
+    coordinates : ndarray of shape (n_samples, 2)
+        Where each image lies.
+    y : array-like of shape (n_samples,), default=None
+        Labels, shown by colour and marker; the first 104 look different.
+    thumbnails : list of ndarray of shape (H, W, 3), default=None
+        Images to show in the place of points, uint8.
+    axis_names : (str, str), default=("", "")
+        What the two directions are.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+    figure_ : matplotlib Figure
+    scatters_ : list of matplotlib PathCollection
+        The points of each class, in sorted order; one for all without labels.
+    shown_ : ndarray of int
+        Positions of the images that are shown as thumbnails.
+
+    See Also
+    --------
+    PretrainedImageEncoder : Its features are what is mapped.
+
+    Notes
+    -----
+    Two directions seldom hold all that a network tells apart: classes that overlap on the map may be far from each
+    other in some other direction, and groups that a projection such as t-SNE draws may not be there.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sktl import FeatureMapDisplay
+    >>> display = FeatureMapDisplay(np.eye(2), y=["cat", "dog"]).plot()
+    >>> len(display.scatters_)
+    2
+    """
+
+    ax_: Axes
+    figure_: Figure
+    scatters_: list[Any]
+    shown_: np.ndarray
+
+    def __init__(
+        self,
+        coordinates: np.ndarray,
+        *,
+        y: Any = None,
+        thumbnails: Sequence[np.ndarray] | None = None,
+        axis_names: tuple[str, str] = ("", ""),
+    ):
+        self.coordinates = coordinates
+        self.y = y
+        self.thumbnails = thumbnails
+        self.axis_names = axis_names
+
+    @classmethod
+    @isolated()
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: Any,
+        y: Any = None,
+        *,
+        projection: Any = "pca",
+        thumbnails: bool = False,
+        image_shape: Sequence[int] | None = None,
+        ax: Any = None,
+        scatter_kw: dict[str, Any] | None = None,
+    ) -> FeatureMapDisplay:
+        """Map the features that a fitted estimator computes.
+
+        Parameters
+        ----------
+        estimator : transformer
+            A fitted :class:`PretrainedImageClassifier` or :class:`PretrainedImageEncoder`, or a search or pipeline
+            with one, whose `transform` gives features.
+        X : images, n_samples of them
+            In any of the forms that :class:`PretrainedImageClassifier` names.
+        y : array-like of shape (n_samples,), default=None
+            Labels to tell apart. Of projections, only those see them that cannot do without, such as
+            LinearDiscriminantAnalysis.
+        projection : "pca" or transformer with `fit_transform`, default="pca"
+            Features to at least two dimensions, of which the first two are drawn; a copy is fitted. `"pca"` is the two
+            principal components.
+        thumbnails : bool, default=False
+            Whether images are shown in the place of points, as many as do not cover each other.
+        image_shape : tuple of int, default=None
+            The shape of one image, for thumbnails of flattened rows; None is that of the estimator.
+        ax : matplotlib Axes, default=None
+            As in :meth:`plot`.
+        scatter_kw : dict, default=None
+            As in :meth:`plot`.
+
+        Returns
+        -------
+        display : FeatureMapDisplay
+            Drawn, with what was computed as its attributes.
+
+        Raises
+        ------
+        MissingPackageError
+            If matplotlib is not installed.
+        InvalidParameterError
+            If `projection` is none.
+        InvalidInputError
+            If labels are missing, or do not go together with the images, or the projection gives fewer than two
+            dimensions.
+        InvalidImageError
+            If images cannot be read.
+        """
+        require("matplotlib", f"{cls.__name__}.from_estimator", "sktl[plot]")
+        if projection != "pca" and not hasattr(projection, "fit_transform"):
+            raise InvalidParameterError(f'projection={projection!r} must be "pca", or have the method fit_transform.')
+        features = np.asarray(estimator.transform(X))
+        _labels_of(len(features), y)
+        coordinates, names = _principal(features) if projection == "pca" else _projected(projection, features, y)
+        pictures = None
+        if thumbnails:
+            pictures = read_pictures(samples_for(estimator, X, image_shape), range(len(features)), _SIDE)
+        display = cls(coordinates, y=y, thumbnails=pictures, axis_names=names)
+        return display.plot(ax=ax, scatter_kw=scatter_kw)
+
+    def plot(self, *, ax: Any = None, scatter_kw: dict[str, Any] | None = None) -> FeatureMapDisplay:
+        """Draw the map, and beside it a legend of the classes.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            None makes a new figure, as wide as the legend needs it.
+        scatter_kw : dict, default=None
+            Passed to `matplotlib.axes.Axes.scatter` for all points.
+
+        Returns
+        -------
+        display : FeatureMapDisplay
+            Itself.
+
+        Raises
+        ------
+        MissingPackageError
+            If matplotlib is not installed.
+        InvalidInputError
+            If coordinates, labels and thumbnails do not go together, or labels are missing.
+        """
+        require("matplotlib", f"{type(self).__name__}.plot", "sktl[plot]")
+        coordinates, y = self._checked()
+        classes = [] if y is None else np.unique(y).tolist()
+        labels = [fitted(label, _LETTERS) for label in classes]
+        width = 6.0 + (legend_size(labels)[1] if labels else 0)
+        self.figure_, (self.ax_,) = axes_grid(ax, 1, 1, (width, 5.2))
+        self.scatters_ = self._draw_points(coordinates, y, classes, scatter_kw)
+        self.ax_.set(xlabel=self.axis_names[0], ylabel=self.axis_names[1])
+        self.ax_.set_xticks([])
+        self.ax_.set_yticks([])
+        self.shown_ = np.empty(0, dtype=int)
+        if labels:
+            legend_beside(self.ax_, self.scatters_, labels)
+        if self.thumbnails is not None:
+            self._draw_thumbnails(coordinates, self.thumbnails, y, classes)
+        return self
+
+    def _checked(self) -> tuple[np.ndarray, np.ndarray | None]:
+        coordinates = np.asarray(self.coordinates)
+        if coordinates.ndim != 2 or coordinates.shape[1] != 2:
+            raise InvalidInputError(f"coordinates have shape {coordinates.shape}; it must be (n_samples, 2).")
+        if self.thumbnails is not None and len(self.thumbnails) != len(coordinates):
+            raise InvalidInputError(f"There are {len(coordinates)} points, but {len(self.thumbnails)} thumbnails.")
+        return coordinates, _labels_of(len(coordinates), self.y)
+
+    def _draw_points(
+        self, coordinates: np.ndarray, y: np.ndarray | None, classes: list[Any], scatter_kw: dict[str, Any] | None
+    ) -> list[Any]:
+        from matplotlib.collections import PathCollection
+
+        size = 36 if len(coordinates) <= 300 else 16
+        members = [y == label for label in classes] or [np.ones(len(coordinates), dtype=bool)]
+        scatters = []
+        for number, some in enumerate(members):
+            colour, marker = style(number)
+            default = {"s": size, "c": colour, "marker": marker, "edgecolors": "0.3", "linewidths": 0.4, "alpha": 0.85}
+            options = styled(default, scatter_kw, PathCollection)
+            if options.keys() & {"color", "facecolor"}:  # with which matplotlib takes no "c"
+                del options["c"]
+            scatters.append(self.ax_.scatter(*coordinates[some].T, **options))
+        return scatters
+
+    def _draw_thumbnails(
+        self, coordinates: np.ndarray, thumbnails: Sequence[np.ndarray], y: np.ndarray | None, classes: list[Any]
+    ) -> None:
+        from matplotlib.offsetbox import AnnotationBbox, OffsetImage
+        from matplotlib.transforms import offset_copy
+
+        self.ax_.margins(0.08)
+        self.figure_.draw_without_rendering()  # so that the layout is what it will be
+        self.shown_ = self._apart(coordinates)
+        labels = None if y is None else y.tolist()
+        for i in self.shown_:
+            pixels = thumbnails[i]
+            zoom = _THUMBNAIL * 72 / max(pixels.shape[:2])
+            picture = OffsetImage(pixels, zoom=zoom, interpolation="nearest" if max(pixels.shape) < 32 else None)
+            colour, marker = ("0.3", "") if labels is None else style(classes.index(labels[i]))
+            border = {"edgecolor": colour, "linewidth": 1.5}
+            self.ax_.add_artist(AnnotationBbox(picture, coordinates[i], pad=0, bboxprops=border, zorder=3))
+            # In the upper left corner the marker of the class, as there are more classes than colours.
+            height, width = np.array(pixels.shape[:2]) * zoom / 144
+            corner = offset_copy(self.ax_.transData, self.figure_, -width, height, units="inches")
+            self.ax_.plot(
+                *coordinates[i], marker=marker, color=colour, markeredgecolor="white", zorder=4, transform=corner
+            )
+
+    def _apart(self, coordinates: np.ndarray) -> np.ndarray:
+        """Return positions of images, in order, none of which covers another in the axes as they are now."""
+        inches = np.array(self.ax_.bbox.size) / self.figure_.dpi
+        corner, opposite = np.array([self.ax_.get_xlim(), self.ax_.get_ylim()]).T
+        places = (coordinates - corner) / (opposite - corner) * inches / _THUMBNAIL
+        kept: list[int] = []
+        for i, place in enumerate(places):
+            if not kept or (np.abs(places[kept] - place).max(axis=1) > _APART).all():
+                kept.append(i)
+        return np.array(kept, dtype=int)
+
+
+def _labels_of(n: int, y: Any) -> np.ndarray | None:
+    if y is None:
+        return None
+    labels = check_labels(y)
+    if labels.shape != (n,):
+        raise InvalidInputError(f"There are {n} images, but y has shape {labels.shape}.")
+    return labels
+
+
+def _principal(features: np.ndarray) -> tuple[np.ndarray, tuple[str, str]]:
+    """Return the first two principal components and their names; 0 where there are none."""
+    from sklearn.decomposition import PCA
+
+    coordinates = np.zeros((len(features), 2))
+    n_components = min(2, len(features) - 1, features.shape[1])
+    names = ["", ""]
+    if n_components:
+        pca = PCA(n_components, random_state=0)
+        coordinates[:, :n_components] = pca.fit_transform(features.astype(np.float64))
+        for i, share in enumerate(np.nan_to_num(pca.explained_variance_ratio_)):
+            names[i] = f"principal component {i + 1} ({share:.0%} of variance)".replace("%", " %")
+    return coordinates, (names[0], names[1])
+
+
+def _projected(projection: Any, features: np.ndarray, y: Any) -> tuple[np.ndarray, tuple[str, str]]:
+    """Return two dimensions that a copy of a transformer gives, and their names."""
+    transformer = clone(projection, safe=False)
+    name = type(transformer).__name__
+    supervised = hasattr(transformer, "__sklearn_tags__") and get_tags(transformer).target_tags.required
+    if supervised and y is None:
+        raise InvalidInputError(f"projection={name} needs labels: pass y.")
+    found = transformer.fit_transform(features, y) if supervised else transformer.fit_transform(features)
+    coordinates = np.asarray(found)
+    if coordinates.ndim != 2 or coordinates.shape[1] < 2:
+        raise InvalidInputError(f"projection={name} gave an array of shape {coordinates.shape}; it needs two columns.")
+    return coordinates[:, :2], (f"{name} 1", f"{name} 2")

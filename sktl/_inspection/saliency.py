@@ -1,0 +1,339 @@
+"""`SaliencyDisplay`: which part of an image speaks for a class."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from numbers import Real
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from scipy.ndimage import map_coordinates
+from sklearn.utils.validation import check_is_fitted
+
+from sktl._estimators.classifier import PretrainedImageClassifier
+from sktl._images.decoding import decode
+from sktl._images.preprocessing import Preprocessing
+from sktl._utils.devices import nearest_device
+from sktl._utils.isolation import isolated
+from sktl._utils.optional import require
+from sktl.exceptions import InvalidInputError, InvalidParameterError
+
+from .drawing import axes_grid, check_count, letters_across, picture_cell, show_picture, with_percent
+from .gradcam import class_maps, find_place
+from .thumbnails import picture, read_each
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_SIDE = 512
+
+
+class SaliencyDisplay:
+    """Images under a map of the places that speak for a class, by Grad-CAM [1]_.
+
+    Make it with :meth:`from_estimator`. All parameters are stored as attributes.
+
+    Parameters
+    ----------
+    images : list of ndarray of shape (H, W, 3)
+        Images to show, uint8, of any sizes.
+    heats : list of ndarray of shape (H, W)
+        How much each pixel's place speaks for the class, from 0 to 1 for the place that does most; all 0 if none does.
+        NaN where the network does not see the image.
+    targets : ndarray of shape (n_images,)
+        The class that each map is about.
+    proba : ndarray of shape (n_images,)
+        Its predicted probability, in [0, 1].
+
+    Attributes
+    ----------
+    axes_ : ndarray of matplotlib Axes of shape (n_images,)
+    colorbar_ : matplotlib Colorbar or None
+    figure_ : matplotlib Figure
+
+    See Also
+    --------
+    PredictionsDisplay : Images with what was predicted for them.
+
+    Notes
+    -----
+    The map is made of activations of the last layer that still has places, weighted by the mean gradient of the
+    class's logit, and what speaks against the class is left out. Most convolutional networks have 7 x 7 places, a ViT
+    with patches of 16 pixels 14 x 14. Of a ViT that is read at its class token, the map is that of what this token
+    attends to in the last block, where each place is weighted by its own gradient [2]_: the mean, under which attention
+    does not show, found the objects of a test less often. The blocks of a ViT also move what they find between places:
+    of four small ones that were trained from scratch, the last block held it at the object in two. With `layer`, such
+    as `"blocks.0.norm1"` of timm's, a map of an earlier block lies nearer to the image.
+
+    If the output layer sees features of several stages (`feature_stages_`), the map shows what the last of them
+    contributes; what the blocks before it contribute is not in it.
+
+    It says where the network found something, no finer than its places, and neither what that is nor whether it should
+    count. As a plausible map may come from the edges in an image alone [3]_, compare it with that of another class, or
+    of an estimator with ``weights=None``.
+
+    References
+    ----------
+    .. [1] R. R. Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-Based Localization",
+       ICCV 2017.
+    .. [2] R. L. Draelos and L. Carin, "Use HiResCAM instead of Grad-CAM for faithful explanations of convolutional
+       neural networks", arXiv 2011.08891, 2020.
+    .. [3] J. Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018.
+    """
+
+    axes_: np.ndarray
+    colorbar_: Any
+    figure_: Figure
+
+    def __init__(
+        self,
+        images: Sequence[np.ndarray],
+        heats: Sequence[np.ndarray],
+        *,
+        targets: np.ndarray,
+        proba: np.ndarray,
+    ):
+        self.images = images
+        self.heats = heats
+        self.targets = targets
+        self.proba = proba
+
+    @classmethod
+    @isolated()
+    def from_estimator(
+        cls,
+        estimator: PretrainedImageClassifier,
+        X: Any,
+        *,
+        target: Any = None,
+        layer: str | None = None,
+        ax: Any = None,
+        n_columns: int = 4,
+        cmap: Any = "inferno",
+        alpha: float = 0.7,
+        colorbar: bool = True,
+    ) -> SaliencyDisplay:
+        """Draw what speaks for a class in images; the estimator stays as it is.
+
+        Parameters
+        ----------
+        estimator : PretrainedImageClassifier
+            Fitted, with any number of trained stages.
+        X : images, n_images of them
+            In any of the forms that the classifier takes. All are drawn: pass a few.
+        target : label or array-like of labels of shape (n_images,), default=None
+            The class or, for each image, its class. None is the one that is predicted.
+        layer : str, default=None
+            The name of a module of `estimator.module_.backbone` whose output is to be weighted instead of the last one
+            that will do; its output has shape (n, C, H, W), (n, H, W, C) or (n, tokens, C).
+        ax : matplotlib Axes or array-like of them, default=None
+            As in :meth:`plot`.
+        n_columns : int, default=4
+            As in :meth:`plot`.
+        cmap : str or matplotlib Colormap, default="inferno"
+            As in :meth:`plot`.
+        alpha : float, default=0.7
+            As in :meth:`plot`.
+        colorbar : bool, default=True
+            As in :meth:`plot`.
+
+        Returns
+        -------
+        display : SaliencyDisplay
+            Drawn, with what was computed as its attributes.
+
+        Raises
+        ------
+        MissingPackageError
+            If captum or matplotlib is not installed: ``pip install 'sktl[explain]'``.
+        InvalidInputError
+            If the estimator is no classifier of ours, `X` has no legal form, or `target` is no class.
+        InvalidImageError
+            If images cannot be read.
+        BackboneError
+            If the network has no layer with places.
+        InvalidParameterError
+            If `layer` is none, or returns no map of places, or `n_columns` or `alpha` has no legal value.
+        """
+        for package in ("matplotlib", "captum"):
+            require(package, f"{cls.__name__}.from_estimator", "sktl[explain]")
+        if not isinstance(estimator, PretrainedImageClassifier):
+            raise InvalidInputError(
+                f"estimator is a {type(estimator).__name__}; pass a PretrainedImageClassifier, such as the "
+                "best_estimator_ of a search or the last step of a pipeline."
+            )
+        check_is_fitted(estimator)
+        _check_style(n_columns, alpha)
+        samples = estimator._as_samples(X, reset=False)
+        preprocessing = estimator.backbone_.preprocessing
+        seen = read_each(samples, range(len(samples)), lambda content: _see(content, preprocessing))
+        proba = estimator.predict_proba(X)
+        codes = proba.argmax(axis=1) if target is None else _codes(target, estimator.classes_, len(samples))
+        # Of a copy: its parts are those of the estimator, which putting them together sets to eval mode.
+        model = copy.deepcopy(estimator).module_.to(_device_for(estimator))
+        network = model.get_submodule("backbone")
+        place = find_place(network, preprocessing.crop, layer)
+        maps = class_maps(model, network, place, torch.stack([tensor for _, tensor, _ in seen]), codes)
+        display = cls(
+            [shown for shown, _, _ in seen],
+            [heat_over(shown, box, _relative(grid)) for (shown, _, box), grid in zip(seen, maps.numpy(), strict=True)],
+            targets=estimator.classes_[codes],
+            proba=proba[np.arange(len(codes)), codes],
+        )
+        return display.plot(ax=ax, n_columns=n_columns, cmap=cmap, alpha=alpha, colorbar=colorbar)
+
+    def plot(
+        self,
+        *,
+        ax: Any = None,
+        n_columns: int = 4,
+        cmap: Any = "inferno",
+        alpha: float = 0.7,
+        colorbar: bool = True,
+    ) -> SaliencyDisplay:
+        """Draw the images, upright and uncropped, what the network does not see pale and outside a frame.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or array-like of them, default=None
+            One is divided into a grid; of several, the first are taken. None makes a new figure.
+        n_columns : int, default=4
+            The most images in a row.
+        cmap : str or matplotlib Colormap, default="inferno"
+            Colours of the map.
+        alpha : float, default=0.7
+            Opacity of the hottest place, in [0, 1]; cooler ones are the more transparent. 0 shows the images alone.
+        colorbar : bool, default=True
+            Whether to add a colour bar.
+
+        Returns
+        -------
+        display : SaliencyDisplay
+            Itself.
+
+        Raises
+        ------
+        MissingPackageError
+            If matplotlib is not installed.
+        InvalidParameterError
+            If `n_columns` is no integer of at least 1, or `alpha` not in [0, 1].
+        """
+        require("matplotlib", f"{type(self).__name__}.plot", "sktl[explain]")
+        _check_style(n_columns, alpha)
+        from matplotlib import colormaps
+        from matplotlib.colors import ListedColormap
+
+        shades = colormaps.get_cmap(cmap)(np.linspace(0, 1, 256))
+        shades[:, 3] = np.linspace(0, alpha, 256)
+        colours = ListedColormap(shades, name="saliency", bad=(1, 1, 1, 0.65))
+        n = len(self.images)
+        self.figure_, self.axes_ = axes_grid(ax, n, n_columns, picture_cell(self.images, 3), beside=1.0 * colorbar)
+        letters = letters_across(ax, self.axes_)
+        for i, axes in enumerate(self.axes_):
+            show_picture(axes, self.images[i])
+            _draw_heat(axes, self.heats[i], colours)
+            axes.set_title(self._title(i, letters), fontsize="small", parse_math=False)
+        self.colorbar_ = self._draw_colorbar(shades) if colorbar else None
+        return self
+
+    def _draw_colorbar(self, shades: np.ndarray) -> Any:
+        from matplotlib.cm import ScalarMappable
+        from matplotlib.colors import ListedColormap
+
+        # On white, as a colour bar shows no transparency.
+        on_white = ListedColormap(shades[:, :3] * shades[:, 3:] + 1 - shades[:, 3:])
+        colours = ScalarMappable(cmap=on_white)
+        parent = self.axes_[0].get_figure(root=False)
+        bar = parent.colorbar(colours, ax=self.axes_.tolist(), ticks=[0, 1], aspect=40, panchor=False)
+        bar.ax.set_yticklabels(["nothing", "most"])
+        bar.set_label("speaks for the class", labelpad=-30)
+        return bar
+
+    def _title(self, i: int, letters: int) -> str:
+        title = with_percent(self.targets[i], self.proba[i], letters)
+        return title if np.nanmax(self.heats[i], initial=0) > 0 else f"{title}\nno place speaks for it"
+
+
+def heat_over(shown: np.ndarray, box: Sequence[float], grid: np.ndarray) -> np.ndarray:
+    """Return a value for each pixel of an image from those of a grid, interpolated; NaN outside of its box.
+
+    Where the box is narrower than a pixel, the pixel nearest to its centre is the one within.
+
+    Parameters
+    ----------
+    shown : ndarray of shape (H, W, 3)
+    box : (float, float, float, float)
+        Left, top, right and bottom of what the grid covers, as shares of the image's width and height.
+    grid : ndarray of shape (height, width)
+    """
+    left, top, right, bottom = box
+    height, width = shown.shape[:2]
+    x = ((np.arange(width) + 0.5) / width - left) / (right - left)
+    y = ((np.arange(height) + 0.5) / height - top) / (bottom - top)
+    # The value of a grid's place is that of its centre.
+    places = np.meshgrid(y * grid.shape[0] - 0.5, x * grid.shape[1] - 0.5, indexing="ij")
+    heat = map_coordinates(grid.astype(np.float32), places, order=1, mode="nearest")
+    heat[~_within(y)] = np.nan
+    heat[:, ~_within(x)] = np.nan
+    return heat
+
+
+def _within(shares: np.ndarray) -> np.ndarray:
+    """Tell which pixels have their centre in a box, from 0 to 1; of one narrower than a pixel, the nearest."""
+    within = (shares >= 0) & (shares <= 1)
+    if not within.any():
+        within[np.abs(shares - 0.5).argmin()] = True
+    return within
+
+
+def _see(
+    content: bytes | np.ndarray, preprocessing: Preprocessing
+) -> tuple[np.ndarray, torch.Tensor, tuple[float, ...]]:
+    """Return an image as it is shown, as the network's input, and which box of it that is, in shares."""
+    image = decode(content, preprocessing)
+    box = np.array(preprocessing.seen_box(*image.size)) / [*image.size, *image.size]
+    return picture(content, _SIDE), preprocessing(image), tuple(box.tolist())
+
+
+def _check_style(n_columns: Any, alpha: Any) -> None:
+    check_count(n_columns, "n_columns")
+    if not isinstance(alpha, Real) or not 0 <= float(alpha) <= 1:
+        raise InvalidParameterError(f"alpha={alpha!r} must be a number in [0, 1].")
+
+
+def _device_for(estimator: PretrainedImageClassifier) -> torch.device:
+    device = nearest_device(estimator.device_)
+    # There is no float64, which the output layer has, on Apple's accelerators.
+    return torch.device("cpu") if device.type == "mps" else device
+
+
+def _relative(grid: np.ndarray) -> np.ndarray:
+    highest = grid.max()
+    return grid / highest if highest > 0 else grid
+
+
+def _codes(target: Any, classes: np.ndarray, n: int) -> np.ndarray:
+    """Return the position in `classes` of the label, or labels, that the user asks about."""
+    targets = np.full(n, target) if np.ndim(target) == 0 else np.asarray(target)
+    if targets.shape != (n,):
+        raise InvalidInputError(f"target has shape {targets.shape}; for {n} images pass one label, or {n} of them.")
+    codes = {label: code for code, label in enumerate(classes.tolist())}
+    unknown = [label for label in targets.tolist() if label not in codes]
+    if unknown:
+        raise InvalidInputError(f"target={unknown[0]!r} is no class of the estimator; see its classes_.")
+    return np.array([codes[label] for label in targets.tolist()], dtype=np.int64)
+
+
+def _draw_heat(axes: Axes, heat: np.ndarray, colours: Any) -> None:
+    from matplotlib.patches import Rectangle
+
+    axes.imshow(heat, interpolation="nearest", cmap=colours, vmin=0, vmax=1)
+    unseen = np.isnan(heat)
+    if unseen.any() and not unseen.all():
+        rows, columns = np.flatnonzero(~unseen.all(axis=1)), np.flatnonzero(~unseen.all(axis=0))
+        corner = columns[0] - 0.5, rows[0] - 0.5
+        frame = Rectangle(corner, len(columns), len(rows), fill=False, linestyle="--", edgecolor="black", linewidth=0.8)
+        axes.add_patch(frame)

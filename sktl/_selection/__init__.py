@@ -1,0 +1,1 @@
+"""Ranking networks for a task."""

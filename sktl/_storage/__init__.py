@@ -1,0 +1,1 @@
+"""Files of our own: models, and values kept from process to process."""

@@ -1,0 +1,306 @@
+"""Which store of features a pass uses, and what people ask of it: statistics, forgetting, a bound.
+
+`cache="auto"` is a private store of this process and of the workers that it starts: both name it by the process id of
+the first, so that nothing about it travels in pickles. It goes when that process ends; what a killed one left behind is
+removed by the next process that makes a store.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import multiprocessing
+import os
+import shutil
+import stat
+import tempfile
+import threading
+from collections.abc import Sequence
+from numbers import Integral
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from sktl._utils.paths import user_path
+from sktl._utils.warnings import warn
+from sktl.exceptions import CacheWarning, InvalidParameterError
+
+from .store import Store, is_running, machine
+
+LIMIT_VARIABLE = "SKTL_CACHE_MAX_BYTES"
+# Spaces of a store that hold something else than images.
+APART = "about "
+_DEFAULT_LIMIT = 4 << 30
+# The first small values, such as features, also stay in memory, where they are found ten times as fast.
+_IN_MEMORY = 64 << 20
+_SMALL = 64 << 10
+_FOLDERS = 10  # names to try for a folder of this user alone
+
+
+class CacheInfo(NamedTuple):
+    """Statistics of a cache, as :func:`functools.lru_cache` gives them, over all processes that use it.
+
+    Attributes
+    ----------
+    hits, misses : int
+        Images whose features were found, and were not, since the cache was made or cleared.
+    images : int
+        Images whose features are kept now, counted once for each network.
+    bytes, max_bytes : int
+        Size of all that is kept, and its bound; files on disk are about a tenth larger.
+    """
+
+    hits: int
+    misses: int
+    images: int
+    bytes: int
+    max_bytes: int
+
+
+class Cache:
+    """A store and the first small values of it that this process used.
+
+    Parameters
+    ----------
+    store : Store or None
+        None keeps nothing.
+    """
+
+    def __init__(self, store: Store | None):
+        self.store = store
+        self._start()
+
+    def _start(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._memory: dict[tuple[str, bytes], bytes] = {}
+        self._bytes = 0
+
+    def get(self, space: str, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Return the values that are there, by key."""
+        if self.store is None:
+            return {}
+        memory = self._memory
+        found = {key: value for key in keys if (value := memory.get((space, key))) is not None}
+        if len(found) < len(keys):
+            stored = self.store.read(space, [key for key in keys if key not in found])
+            self._remember(space, stored)
+            found |= stored
+        return found
+
+    def put(self, space: str, items: Sequence[tuple[bytes, bytes]], owner: str = "") -> None:
+        """Keep values as far as there is room, and give up the owner's claims on their keys."""
+        if self.store is not None and items:
+            self.store.write(space, items, owner)
+            self._remember(space, dict(items))
+
+    def claim(self, space: str, keys: Sequence[bytes], owner: str) -> list[bytes]:
+        """Return those of the keys whose values the owner is to compute now."""
+        return list(keys) if self.store is None else self.store.claim(space, keys, owner)
+
+    def renew(self, space: str, owner: str) -> None:
+        """Keep the claims of an owner from lapsing."""
+        if self.store is not None:
+            self.store.write(space, (), owner)
+
+    def release(self, owner: str) -> None:
+        """Give up all claims of an owner."""
+        if self.store is not None:
+            self.store.release(owner)
+
+    def count(self, hits: int, misses: int) -> None:
+        """Add to the statistics."""
+        if self.store is not None:
+            self.store.count(hits, misses)
+
+    def set_limit(self, max_bytes: int | None) -> None:
+        """Set the bound of the store, None to the default one."""
+        self._start()
+        if self.store is not None:
+            self.store.set_limit(max_bytes)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._start()
+        if self.store is not None:
+            self.store.clear()
+
+    def _remember(self, space: str, values: dict[bytes, bytes]) -> None:
+        if self._pid != os.getpid():  # another thread may have held the lock when this process was forked
+            self._start()
+        with self._lock:
+            for key, value in values.items():
+                size = len(value) + len(key)
+                if len(value) <= _SMALL and self._bytes + size <= _IN_MEMORY and (space, key) not in self._memory:
+                    self._memory[space, key] = value
+                    self._bytes += size
+
+
+NO_CACHE = Cache(None)
+_caches: dict[Path, Cache] = {}
+
+
+def open_cache(cache: str | os.PathLike[str] | Literal[False]) -> Cache:
+    """Return the cache that a `cache` parameter names: `"auto"`, a directory, or False for none."""
+    if cache is False:
+        return NO_CACHE
+    private = cache == "auto"
+    try:
+        directory = _private_directory() if private else Path(os.path.abspath(user_path(cache)))
+        if private and not os.path.isdir(directory):
+            _remove_abandoned(directory.parent)
+    except OSError as error:
+        _warn(f"There is no folder for a cache of features: {error}.")
+        return NO_CACHE
+    if directory not in _caches:
+        _caches[directory] = Cache(Store(directory, lambda: _default_limit(directory), durable=not private))
+    return _caches[directory]
+
+
+def check_cache(cache: object) -> None:
+    """Raise `InvalidParameterError` for a text that is probably not meant as the name of a folder."""
+    if (
+        isinstance(cache, str)
+        and cache != "auto"
+        and cache.lower() in ("", "auto", "none", "false", "true", "off", "no")
+    ):
+        raise InvalidParameterError(
+            f'cache={cache!r} is not a folder: pass "auto" for a private one, the path of a folder, or False for none.'
+        )
+
+
+def cache_info(path: str | os.PathLike[str] | None = None) -> CacheInfo:
+    """Return statistics of a cache of features.
+
+    Parameters
+    ----------
+    path : str or path, default=None
+        The directory that estimators have as `cache`; None is the private cache of this process and its workers.
+
+    Returns
+    -------
+    CacheInfo
+        Named tuple of hits, misses, images, bytes, max_bytes.
+
+    Examples
+    --------
+    >>> import sktl
+    >>> sktl.clear_cache()
+    >>> sktl.cache_info().images
+    0
+    """
+    store = open_cache("auto" if path is None else path).store
+    return CacheInfo(0, 0, 0, 0, 0) if store is None else CacheInfo(*store.contents(APART))
+
+
+def clear_cache(path: str | os.PathLike[str] | None = None) -> None:
+    """Forget all features of a cache, and set its statistics to zero.
+
+    Parameters
+    ----------
+    path : str or path, default=None
+        The directory that estimators have as `cache`; None is the private cache of this process and its workers.
+    """
+    open_cache("auto" if path is None else path).clear()
+
+
+def set_cache_limit(max_bytes: int | None, path: str | os.PathLike[str] | None = None) -> None:
+    """Set the bound of a cache of features, for all processes that use it.
+
+    Parameters
+    ----------
+    max_bytes : int or None
+        At least 0; None is the default: what the environment variable `SKTL_CACHE_MAX_BYTES` says, else 4 GiB, but at
+        most half of what is free on the disk.
+    path : str or path, default=None
+        The directory that estimators have as `cache`; None is the private cache of this process and its workers.
+
+    Raises
+    ------
+    InvalidParameterError
+        If `max_bytes` is no such number.
+    """
+    if max_bytes is not None and (not isinstance(max_bytes, Integral) or isinstance(max_bytes, bool) or max_bytes < 0):
+        raise InvalidParameterError(f"max_bytes={max_bytes!r} must be an integer of at least 0, or None.")
+    open_cache("auto" if path is None else path).set_limit(None if max_bytes is None else int(max_bytes))
+
+
+def _remove_private() -> None:
+    """Remove the private cache of this process, which its workers may have made, unless it is itself a worker."""
+    if multiprocessing.parent_process() is None:
+        with contextlib.suppress(OSError):
+            for folder in filter(os.path.isdir, _own_folders()):
+                directory = folder / _private_name()
+                if (cache := _caches.pop(directory, None)) and cache.store is not None:
+                    cache.store.close()
+                shutil.rmtree(directory, ignore_errors=True)
+
+
+atexit.register(_remove_private)
+
+
+def _private_directory() -> Path:
+    return _own_folder() / _private_name()
+
+
+def _private_name() -> str:
+    parent = multiprocessing.parent_process()
+    return f"{machine()}-{os.getpid() if parent is None else parent.pid}"
+
+
+def _own_folder() -> Path:
+    """Return a folder for temporary files that nobody else can read, or write; the same in all processes of a user."""
+    folders = _own_folders()
+    for folder in folders:
+        if _is_private(folder):
+            return folder
+    raise PermissionError(f"{str(folders[0])!r} and its like are not folders of this user alone")
+
+
+def _own_folders() -> list[Path]:
+    user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "")
+    base = Path(tempfile.gettempdir(), f"sktl-{user}")
+    return [base, *(Path(f"{base}-{number}") for number in range(1, _FOLDERS))]
+
+
+def _is_private(folder: Path) -> bool:
+    """Make a folder if it is not there; tell whether it is this user's alone."""
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        status = os.lstat(folder)
+    except OSError:
+        return False
+    own = not hasattr(os, "getuid") or (status.st_uid == os.getuid() and not status.st_mode & 0o077)
+    return stat.S_ISDIR(status.st_mode) and own
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove the private caches of processes of this machine that no longer run."""
+    prefix = f"{machine()}-"
+    for name in os.listdir(folder):
+        owner = name.removeprefix(prefix)
+        if name.startswith(prefix) and owner.isdigit() and not is_running(int(owner)):
+            shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def _default_limit(directory: Path) -> int:
+    text = os.environ.get(LIMIT_VARIABLE, "")
+    with contextlib.suppress(ValueError):
+        if (limit := int(text)) >= 0:
+            return limit
+    if text:
+        _warn(f"{LIMIT_VARIABLE}={text!r} is not a number of bytes, such as {_DEFAULT_LIMIT} and is ignored.")
+    there = next((folder for folder in (directory, *directory.parents) if os.path.isdir(folder)), Path())
+    used = 0
+    try:
+        for entry in os.scandir(directory) if there == directory else ():
+            used += entry.stat().st_size if entry.name.startswith("features-v1-") else 0
+        return min(_DEFAULT_LIMIT, (shutil.disk_usage(there).free + used) // 2)
+    except OSError:
+        return _DEFAULT_LIMIT
+
+
+@functools.cache
+def _warn(message: str) -> None:
+    """Warn once."""
+    warn(message, CacheWarning)

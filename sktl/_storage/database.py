@@ -1,0 +1,342 @@
+"""One SQLite database in a directory, shared by processes: opened when it is needed, and renewed when it is damaged.
+
+A process may be killed at any moment, and a machine lose power: commits made since the last checkpoint may then be lost
+from a durable database, one that is not durable may be lost as a whole. Whatever goes wrong is reported once, as a
+`CacheWarning`: a damaged file is given up for a new one, and a database that is full, locked for long, or cannot be
+written is left alone for a while.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import ctypes
+import os
+import re
+import sqlite3
+import threading
+import time
+import uuid
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from sktl._utils.warnings import warn
+from sktl.exceptions import CacheWarning
+
+Result = TypeVar("Result")
+
+# No longer value is kept: a damaged record may claim to be of any length, and SQLite believe it.
+LARGEST_VALUE = 1 << 28
+_FILE = "features-v1-{:04d}.sqlite"
+_DRAFT = "features-v1-draft-{}"
+_FILE_PATTERN = re.compile(r"features-v1-(\d{4}|[1-9]\d{4,})\.sqlite(-wal|-shm|-journal)?")
+_DRAFT_PATTERN = re.compile(r"features-v1-draft-[0-9a-f]{32}(-wal|-shm|-journal)?")
+# Small rows fill a page of this many bytes well, and large ones need few.
+_PAGE = 16384
+_PATIENCE = 10.0  # seconds to wait for a lock
+_PAUSE = 60.0  # seconds for which a database that failed is left alone
+_DRAFTING = 60.0  # seconds after which a draft is that of a killed process
+_DAMAGE = {
+    sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_CONSTRAINT,
+    sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_NOTADB,
+}  # fmt: skip
+_MISUSE = re.compile("transaction")  # of statements that are wrong only here and now
+# Besides errors of SQLite, values of unexpected types and sizes.
+_ERRORS = (sqlite3.Error, OSError, TypeError, ValueError, OverflowError, MemoryError)
+
+
+class Database:
+    """A database in a directory.
+
+    Parameters
+    ----------
+    directory : Path
+        Made when it is needed.
+    schema : str
+        Statements that make the tables of a new file.
+    durable : bool
+        Whether the file stays consistent when the machine loses power.
+    """
+
+    def __init__(self, directory: Path, schema: str, durable: bool = True):
+        self.directory = directory
+        self.schema = schema
+        self.durable = durable
+        self._opened: _Opened | None = None
+        self._file: Path | None = None
+        self._reported: set[str] = set()
+        self._unreadable_until = self._unwritable_until = 0.0
+        _databases.add(self)
+
+    def attempt(
+        self, function: Callable[[sqlite3.Connection], Result], otherwise: Result, writes: bool = False
+    ) -> Result:
+        """Return what a function makes of the connection, or something else if it cannot be used.
+
+        Where the file is damaged or has just been removed, it is tried again on a new one.
+        """
+        with _turn:
+            for last in (False, False, True):
+                now = time.monotonic()
+                if now < self._unreadable_until or (writes and now < self._unwritable_until):
+                    break
+                try:
+                    opened = self._open()
+                    if writes and opened.read_only:
+                        break
+                    return function(opened.connection)
+                except _ERRORS as error:
+                    if last or not (_is_gone(error) or (_is_damage(error) and self._renew(error))):
+                        self._leave_alone(error, writes)
+                        break
+            return otherwise
+
+    def close(self) -> None:
+        """Close the connection of this process; the next use opens it again."""
+        with _turn:
+            opened, self._opened = self._opened, None
+            if opened is not None:
+                opened.close()
+
+    def _leave_alone(self, error: Exception, writes: bool) -> None:
+        self.close()
+        until = time.monotonic() + _PAUSE
+        if writes:
+            self._unwritable_until = until
+        else:
+            self._unreadable_until = until
+        problem = f"cannot be {'written' if writes else 'used'}"
+        self._report(problem, f" ({error}), so features are computed anew meanwhile")
+
+    def _report(self, problem: str, more: str) -> None:
+        if problem not in self._reported:
+            self._reported.add(problem)
+            warn(f"The cache in {str(self.directory)!r} {problem}{more}.", CacheWarning)
+
+    def _open(self) -> _Opened:
+        """Return the connection of this process to the newest file."""
+        if self._opened is not None and not self._opened.is_current():
+            self.close()
+        if self._opened is None:
+            self._opened = self._connect()
+            if self._opened.read_only:
+                self._report("cannot be written", ", so only what is there already is used")
+        elif not self._opened.is_whole():
+            raise sqlite3.DatabaseError("the index of its log was removed or cut off")
+        return self._opened
+
+    def _renew(self, error: Exception) -> bool:
+        """Give up a damaged file; tell whether there is another one."""
+        self.close()
+        try:
+            files = _files(self.directory)
+            if not files:
+                return False
+            if self._file == files[-1]:  # else another process was faster
+                self._create(_generation(files[-1]) + 1)
+                for old in files:
+                    _remove(old)
+        except (sqlite3.Error, OSError):
+            return False
+        self._report("was damaged", f" ({error}), so that it begins anew")
+        return True
+
+    def _connect(self) -> _Opened:
+        """Open the newest file, and make it if there is none."""
+        generations = _generations(self.directory)
+        if not (files := _files(self.directory, generations)):
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # One after all of which something is left: the log of another file would be taken for that of a new one.
+            # Of that first look: what somebody else makes meanwhile has this number too, and is used.
+            self._create(max(generations, default=-1) + 1)
+            if not (files := _files(self.directory)):
+                raise FileNotFoundError(f"{str(self.directory)!r} is being removed")
+        _tidy(self.directory, files[-1])
+        self._file = files[-1]
+        return _Opened(self._file, self._configure)
+
+    def _configure(self, connection: sqlite3.Connection) -> None:
+        connection.execute(f"PRAGMA synchronous = {'NORMAL' if self.durable else 'OFF'}")
+        connection.execute("PRAGMA mmap_size = 0")  # else a file cut short would end the process
+        connection.execute("PRAGMA cell_size_check = ON")
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LARGEST_VALUE + (1 << 16))
+        connection.execute("PRAGMA trusted_schema = OFF")
+
+    def _create(self, generation: int) -> None:
+        """Make a new file appear at once and complete, unless somebody else was faster."""
+        draft = self.directory / _DRAFT.format(uuid.uuid4().hex)
+        try:
+            os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            with contextlib.closing(sqlite3.connect(draft, isolation_level=None)) as connection:
+                self._configure(connection)
+                connection.execute(f"PRAGMA page_size = {_PAGE}")
+                connection.execute("PRAGMA journal_mode = WAL")  # where the file system has none, it stays as it was
+                connection.executescript(self.schema)
+            final = self.directory / _FILE.format(generation)
+            with contextlib.suppress(FileExistsError):
+                try:
+                    os.link(draft, final)
+                except FileExistsError:
+                    raise
+                except (AttributeError, NotImplementedError, OSError):  # no hard links here
+                    os.rename(draft, final)
+        finally:
+            _remove(draft)
+
+
+class _Opened:
+    """A connection of one process to one file, used by one thread at a time.
+
+    Parameters
+    ----------
+    file : Path
+    configure : callable
+        Is called with the connection.
+    """
+
+    def __init__(self, file: Path, configure: Callable[[sqlite3.Connection], None]):
+        self.file = file
+        self._index = Path(f"{file}-shm")
+        self._inode = os.stat(file).st_ino
+        self.read_only = not (os.access(file.parent, os.W_OK) and os.access(file, os.W_OK))
+        # SQLite wants to write beside a file that it reads, unless somebody else did or nobody will.
+        self._frozen = self.read_only and not self._index.exists()
+        mode = "ro&immutable=1" if self._frozen else "ro" if self.read_only else "rw"
+        address = f"{file.absolute().as_uri()}?mode={mode}"
+        # One thread at a time uses it, not always the same.
+        self.connection = sqlite3.connect(address, _PATIENCE, isolation_level=None, check_same_thread=False, uri=True)
+        try:
+            configure(self.connection)
+            self.connection.execute("PRAGMA schema_version").fetchone()  # opens the log
+        except BaseException:
+            self.connection.close()
+            raise
+        self._mapped = self._status()
+
+    def _status(self) -> tuple[int, int]:
+        """Return inode and size of the index of the log, zeros if there is none."""
+        try:
+            status = os.stat(self._index)
+        except OSError:
+            return 0, 0
+        return status.st_ino, status.st_size
+
+    def is_current(self) -> bool:
+        """Tell whether the file is still the one that was opened."""
+        try:
+            return os.stat(self.file).st_ino == self._inode and not (self._frozen and self._index.exists())
+        except OSError:
+            return False
+
+    def is_whole(self) -> bool:
+        """Tell whether the index of the log, of which SQLite maps all that it ever saw, is still there."""
+        status = self._status()
+        if status[0] != self._mapped[0] or status[1] < self._mapped[1]:
+            return False
+        self._mapped = status
+        return True
+
+    def close(self) -> None:
+        """Close the connection, unless that would read what was cut off and so end the process."""
+        inode, size = self._status()
+        if inode == self._mapped[0] and size < self._mapped[1]:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.connection))  # so that it never is
+        else:
+            with contextlib.suppress(sqlite3.Error):
+                self.connection.close()
+
+
+# One thread at a time uses databases, so that none does while the process is forked: SQLite's own locks would stay
+# locked in the child, and what it knows of locked files would be wrong there.
+_turn = threading.RLock()
+_databases: weakref.WeakSet[Database] = weakref.WeakSet()
+
+
+def _close_all() -> None:
+    for database in list(_databases):
+        database.close()
+
+
+def _before_fork() -> None:
+    _turn.acquire()
+    _close_all()
+
+
+def _after_fork_in_child() -> None:
+    global _turn
+    _turn = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=lambda: _turn.release(), after_in_child=_after_fork_in_child
+    )
+atexit.register(_close_all)
+
+
+def _generations(directory: Path) -> dict[int, bool]:
+    """Return the number of each file of which something is left, and whether that is more than its log."""
+    there: dict[int, bool] = {}
+    for name in os.listdir(directory) if os.path.isdir(directory) else []:
+        if match := _FILE_PATTERN.fullmatch(name):
+            there[int(match[1])] = there.get(int(match[1]), False) or match[2] is None
+    return there
+
+
+def _files(directory: Path, generations: dict[int, bool] | None = None) -> list[Path]:
+    """Return the files of a store, the newest last."""
+    there = _generations(directory) if generations is None else generations
+    return [directory / _FILE.format(number) for number in sorted(there) if there[number]]
+
+
+def _generation(file: Path) -> int:
+    match = _FILE_PATTERN.fullmatch(file.name)
+    assert match is not None
+    return int(match[1])
+
+
+def _tidy(directory: Path, newest: Path) -> None:
+    """Remove what Windows kept from being removed, and drafts of killed processes."""
+    with contextlib.suppress(OSError):
+        for name in os.listdir(directory):
+            file, match = directory / name, _FILE_PATTERN.fullmatch(name)
+            old = match is not None and int(match[1]) < _generation(newest)
+            if old or (_DRAFT_PATTERN.fullmatch(name) and file.stat().st_mtime < time.time() - _DRAFTING):
+                file.unlink(missing_ok=True)
+
+
+def _remove(file: Path) -> None:
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        with contextlib.suppress(OSError):
+            os.unlink(f"{file}{suffix}")
+
+
+@contextlib.contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """Write in one piece; who waits for the lock does so at the beginning."""
+    try:  # from the beginning: Ctrl-C may come while it waits
+        connection.execute("BEGIN IMMEDIATE")
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            with contextlib.suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
+        raise
+
+
+def _is_damage(error: Exception) -> bool:
+    """Tell whether an error means that the file is not what was written; values of wrong types do."""
+    if isinstance(error, OSError | MemoryError | sqlite3.ProgrammingError):
+        return False
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
+    if code == sqlite3.SQLITE_ERROR:
+        return _MISUSE.search(str(error)) is None
+    return code & 0xFF in _DAMAGE or code == sqlite3.SQLITE_IOERR_SHORT_READ
+
+
+def _is_gone(error: Exception) -> bool:
+    """Tell whether an error may mean that another process has just removed what was to be opened."""
+    return isinstance(error, FileNotFoundError) or getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_CANTOPEN

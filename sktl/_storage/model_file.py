@@ -1,0 +1,294 @@
+"""A saved model as a file: a JSON document and tensors in safetensors' format, written at once and checked as a whole.
+
+It has a path, or is a file that is open or in memory, with the same checks. Reading never runs code from it: all
+lengths are checked against its size, the document is plain JSON, and no tensor is read before its shape and type are
+what the caller expects.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import secrets
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, TypeAlias
+
+import safetensors
+import safetensors.torch
+import torch
+
+from sktl._utils.paths import checked_path, is_utf8, shown
+from sktl._version import __version__
+from sktl._words import one_line
+from sktl.exceptions import ModelFileError, ModelFileNotFoundError, SktlError
+
+from .streams import (
+    TYPES,
+    StreamedTensors,
+    check_stream,
+    foreign_kind,
+    is_stream,
+    name_of,
+    parsed,
+    write_all,
+)
+
+FORMAT = 1
+FORMAT_KEY, _DOCUMENT, _DOCUMENT_DIGEST, _DIGEST = "sktl", "document", "document_sha256", "sha256"
+# The beginning of the names of the tensors of a model's network.
+NETWORK = "network."
+
+Tensors = Mapping[str, torch.Tensor]
+
+
+class DocumentError(ValueError):
+    """A document says what `write_model` was never given; the message is the reason in plain words."""
+
+
+Place: TypeAlias = str | os.PathLike[str] | IO[bytes]
+_OR_FILE = {
+    "rb": ", or a file that is open for binary reading",
+    "wb": ", or a file that is open for binary writing",
+}
+
+
+def write_model(place: Place, document: Mapping[str, Any], tensors: Tensors, private: bool = False) -> None:
+    """Write a document and tensors to a file, which is there completely or not at all.
+
+    Parameters
+    ----------
+    place : path or binary file object
+        A symbolic link is followed. A file that is open is written to from where it stands, and stays open.
+    document : mapping
+        To be kept as JSON.
+    tensors : mapping of str to Tensor
+    private : bool, default=False
+        Whether its owner alone may read the file; else whoever may read other new files of this process.
+
+    Raises
+    ------
+    InvalidParameterError
+        If the place is neither a path nor a file that is open for writing bytes.
+    ModelFileNotFoundError
+        If there is no such folder, or the path is that of a folder, a pipe or a device.
+    OSError
+        If it cannot be written; nothing is left behind then, and what has that name stays as it was.
+    """
+    path = _check_place(place, "wb")
+    text = json.dumps(document, allow_nan=False)
+    # Copies: the format knows neither shared memory nor strides.
+    plain = {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()}
+    metadata = {FORMAT_KEY: str(FORMAT), _DOCUMENT: text, _DOCUMENT_DIGEST: _digest(text, {})}
+    metadata[_DIGEST] = _digest(text, plain)
+    if path is None:
+        write_all(place, safetensors.torch.save(plain, metadata))
+    else:
+        _write_file(path, plain, metadata, private)
+
+
+def _check_place(place: Any, mode: str) -> str | None:
+    """Return the path that a place is; None if it is a file that is open in this mode."""
+    if is_stream(place):
+        check_stream(place, mode)
+        return None
+    return checked_path(place, "path", _OR_FILE[mode])
+
+
+def _write_file(path: str, tensors: dict[str, torch.Tensor], metadata: dict[str, str], private: bool) -> None:
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        raise ModelFileNotFoundError(f"{shown(path)} is not a regular file, and is not replaced. Name another file.")
+    if not target.parent.is_dir():
+        raise ModelFileNotFoundError(f"The folder {shown(target.parent)} does not exist. Make it before saving.")
+    draft = target.with_name(f".{target.name[:100]}.{os.getpid()}.{secrets.token_hex(4)}")
+    mode = _create(draft, 0o600 if private else 0o666)
+    try:
+        try:
+            safetensors.torch.save_file(tensors, draft, metadata)
+        except safetensors.SafetensorError as error:  # a full disk, or a document beyond what a header may hold
+            raise OSError(f"{shown(path)} cannot be written: {error}") from error
+        with open(draft, "rb+") as file:
+            os.fsync(file.fileno())
+        os.chmod(draft, mode)  # the library's file is its owner's alone
+        os.replace(draft, target)
+    finally:
+        with contextlib.suppress(OSError):
+            draft.unlink()
+
+
+def _create(path: Path, mode: int) -> int:
+    """Make an empty file; return its mode, less what the process's umask, or the folder, takes away."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
+        os.chmod(path, 0o600)  # while it is written, whatever the umask
+        return mode
+    finally:
+        os.close(descriptor)
+
+
+def _digest(text: str, tensors: Tensors) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+class ModelFile:
+    """A saved model that is open for reading.
+
+    Attributes
+    ----------
+    name : str
+        What a message calls it.
+    document : dict
+        As it was written.
+    """
+
+    def __init__(self, name: str, file: Any):
+        self.name = name
+        self._file = file
+        self._names = set(file.keys())
+        metadata = file.metadata() or {}
+        number = metadata.get(FORMAT_KEY)
+        if number is None:
+            raise damaged(name, "it was not written by sktl's save")
+        if number != str(FORMAT):
+            raise ModelFileError(
+                f"{name} has format {number[:20]!r}, and this version of sktl reads format {FORMAT}. "
+                "Update sktl, or save the model again with this version."
+            )
+        self._text, self._expected = metadata.get(_DOCUMENT, ""), metadata.get(_DIGEST, "")
+        if _digest(self._text, {}) != metadata.get(_DOCUMENT_DIGEST):
+            raise damaged(name, "the checksum of its document is another")
+        document = parsed(self._text)
+        if not isinstance(document, dict):
+            raise damaged(name, "its document is no JSON mapping")
+        self.document: dict[str, Any] = document
+
+    def names(self, prefix: str) -> list[str]:
+        """Return the names of tensors that begin so, without the beginning."""
+        return [name.removeprefix(prefix) for name in self._names if name.startswith(prefix)]
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a tensor, which is not read for it."""
+        if name not in self._names:
+            raise damaged(self.name, f"it lacks {name}")
+        return tuple(self._file.get_slice(name).get_shape())
+
+    def read(self, expected: Mapping[str, tuple[tuple[int, ...], torch.dtype]]) -> dict[str, torch.Tensor]:
+        """Return all tensors, which must be those expected, by name, shape and type.
+
+        Raises
+        ------
+        ModelFileError
+            If they are not, or not the ones that were written.
+        """
+        for name in sorted(self._names ^ expected.keys()):
+            raise damaged(self.name, f"it {'has a needless' if name in self._names else 'lacks'} {name}")
+        for name, (shape, dtype) in expected.items():
+            if self.shape(name) != shape or TYPES.get(self._file.get_slice(name).get_dtype()) != dtype:
+                raise damaged(self.name, f"{name} has shape {self.shape(name)}, not {shape} of {dtype}")
+        return self.read_all()
+
+    def read_all(self) -> dict[str, torch.Tensor]:
+        """Return all tensors, of whatever shape.
+
+        Raises
+        ------
+        ModelFileError
+            If they are not the ones that were written.
+        """
+        # Copies: tensors of the library's lie in the file, which somebody may write to meanwhile.
+        tensors = {name: self._file.get_tensor(name).clone() for name in self._names}
+        if _digest(self._text, tensors) != self._expected:
+            raise damaged(self.name, "its checksum is another")
+        return tensors
+
+
+@contextmanager
+def open_model(place: Place | bytes) -> Iterator[ModelFile]:
+    """Open a saved model; whatever is wrong with the file is a `ModelFileError` within the block.
+
+    Parameters
+    ----------
+    place : path, binary file object or bytes
+        A file that is open is read from where it stands to the end of the model, and stays open.
+
+    Raises
+    ------
+    InvalidParameterError
+        If the place is neither, nor a file that is open for reading bytes.
+    ModelFileNotFoundError
+        If there is no such file.
+    ModelFileError
+        If it cannot be read, has another format, or is damaged.
+    """
+    name = name_of(place)
+    try:
+        with _opened(place, name) as file:
+            model = ModelFile(name, file)
+            try:
+                yield model
+            except (SktlError, MemoryError, OSError, safetensors.SafetensorError):
+                raise
+            except Exception as error:  # whatever follows from a document that says something else than `save` writes
+                raise _misunderstood(model, error) from error
+    except (SktlError, MemoryError):
+        raise
+    except (safetensors.SafetensorError, OSError) as error:
+        raise damaged(name, str(error)) from error
+
+
+def _misunderstood(model: ModelFile, error: Exception) -> ModelFileError:
+    """Return the error for a document that is not what this version writes: that of another version, or damaged."""
+    versions = model.document.get("versions")
+    version = versions.get("sktl", __version__) if isinstance(versions, dict) else __version__
+    if version != __version__:
+        return ModelFileError(
+            f"{model.name} was written by sktl {one_line(version, 40)}, and this is {__version__}, which does not know "
+            "all that is in it. Update sktl, or save the model again with this version."
+        )
+    # Words of Python's, about its own functions, help nobody.
+    reason = str(error) if isinstance(error, DocumentError) else "its document says something else than `save` writes"
+    return damaged(model.name, reason)
+
+
+@contextmanager
+def _opened(place: Any, name: str) -> Iterator[Any]:
+    """Open tensors for reading one by one."""
+    if isinstance(place, bytes | bytearray | memoryview):
+        yield StreamedTensors(io.BytesIO(place), whole=True)
+    elif (path := _check_place(place, "rb")) is None:
+        yield StreamedTensors(place, whole=False)
+    else:
+        if not os.path.isfile(path):
+            kind = "is not a file" if os.path.exists(path) else f"does not exist (looked in {os.getcwd()})"
+            raise ModelFileNotFoundError(f"The model file {name} {kind}. Pass a file that `save` wrote.")
+        if not is_utf8(path):
+            raise ModelFileError(
+                f"The name of the model file {name} is not UTF-8, so that it cannot be opened. Rename the file, or the "
+                "folder of that name."
+            )
+        try:
+            file = safetensors.safe_open(path, "pt")
+        except safetensors.SafetensorError as error:
+            with open(path, "rb") as content:
+                raise damaged(name, foreign_kind(content.read(4)) or str(error)) from error
+        with file:
+            yield file
+
+
+def damaged(name: str, reason: str) -> ModelFileError:
+    """Return the error for a file that cannot be what `save` wrote; `name` is as `ModelFile` has it."""
+    return ModelFileError(
+        f"{name} is damaged, or not an sktl model: {reason}. Save the model again, or fetch it again."
+    )

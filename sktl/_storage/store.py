@@ -1,0 +1,371 @@
+"""A bounded store of bytes that several processes share, in which what is damaged is as good as absent.
+
+An entry is found by its space (which function made it) and its key (of what); every value has a checksum over space,
+key and value, verified whenever it is read. Writers claim keys before they compute the values, so that no two processes
+do the same work; a claim lapses with its owner. No method raises: see `Database` for what happens instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hashlib
+import os
+import platform
+import random
+import sqlite3
+import time
+import uuid
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .database import LARGEST_VALUE, Database, transaction
+
+BULKY = "bulky "  # begins the names of spaces whose entries push out none of other spaces
+_KEYS_PER_QUERY = 500
+_LEASE = 60.0  # seconds after which a claim lapses
+_DAY = 24  # hours after which an entry that nobody read makes room for any other
+_IDLE = 60.0  # seconds after which a space that nobody uses makes room for others
+_LARGER = 8  # an entry this many times as large as another does not push it out
+_SWAPPED = 1 / 32  # of the new entries of a space that fills the store, so that it follows slowly what is used
+_UNBOUNDED = 2**63 - 1  # the largest integer that SQLite knows
+_SCHEMA = """
+CREATE TABLE spaces (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, used REAL NOT NULL);
+CREATE TABLE entries (
+    space INTEGER NOT NULL, key BLOB NOT NULL, used INTEGER NOT NULL, size INTEGER NOT NULL,
+    checksum BLOB NOT NULL, value BLOB NOT NULL, UNIQUE (space, key));
+CREATE INDEX entries_by_use ON entries (used, space, size);
+CREATE TABLE claims (
+    space INTEGER NOT NULL, key BLOB NOT NULL, owner TEXT NOT NULL, until REAL NOT NULL,
+    PRIMARY KEY (space, key)) WITHOUT ROWID;
+CREATE TABLE numbers (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+"""
+
+
+class Contents(NamedTuple):
+    """What a store holds and how it was used."""
+
+    hits: int
+    misses: int
+    entries: int
+    bytes: int
+    max_bytes: int
+
+
+class Store:
+    """A bounded map from (space, key) to bytes in a directory.
+
+    When it is full, the entries of other spaces go first, of those that nobody used for a minute the longest unused,
+    but no small ones for large ones, and for entries of bulky spaces none but those of other bulky ones. Within one
+    space entries stay, but for one in 32: dropping the oldest would never hit under the cyclic scans of a search. What
+    nobody read for a day goes for anything.
+
+    Parameters
+    ----------
+    directory : Path
+        Made when it is needed.
+    default_limit : callable
+        Returns the bound in bytes of a store that has none of its own.
+    durable : bool
+        Whether the file stays consistent when the machine loses power.
+    """
+
+    def __init__(self, directory: Path, default_limit: Callable[[], int], durable: bool = True):
+        self.directory = directory
+        self._default_limit = default_limit
+        self._database = Database(directory, _SCHEMA, durable)
+
+    def read(self, space: str, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Return the values that are there and intact, by key."""
+        found: dict[bytes, bytes] = {}
+        stale: list[bytes] = []
+        wanted = set(keys)
+        now = _hours()
+
+        def read(connection: sqlite3.Connection) -> bool:
+            for some in _batches(keys, _KEYS_PER_QUERY):
+                marks = ",".join("?" * len(some))
+                rows = connection.execute(
+                    "SELECT key, used, checksum, value FROM entries WHERE space = "
+                    f"(SELECT id FROM spaces WHERE name = ?) AND key IN ({marks})",
+                    (space, *some),
+                )
+                for key, used, checksum, value in rows:
+                    # A damaged index leads to rows that nobody asked for.
+                    if key in wanted and isinstance(value, bytes) and _checksum(space, key, value) == checksum:
+                        found[key] = value
+                        if used != now:
+                            stale.append(key)
+            row = connection.execute("SELECT used FROM spaces WHERE name = ?", (space,)).fetchone()
+            return row is not None and time.time() - row[0] > _IDLE / 6
+
+        long_ago = self._database.attempt(read, False)
+        if stale or long_ago:
+            self._touch(space, stale)
+        return found
+
+    def write(self, space: str, items: Sequence[tuple[bytes, bytes]], owner: str = "") -> None:
+        """Put values in one transaction, as far as there is room, and give up the owner's claims on their keys."""
+
+        def write(connection: sqlite3.Connection) -> None:
+            with transaction(connection):
+                number = _space(connection, space)
+                if owner:
+                    claimed = [(number, key, owner) for key, _ in items]
+                    connection.executemany("DELETE FROM claims WHERE space = ? AND key = ? AND owner = ?", claimed)
+                    until = time.time() + _LEASE
+                    connection.execute("UPDATE claims SET until = ? WHERE owner = ?", (until, owner))
+                kept = _make_room(connection, number, items, self._limit(connection))
+                rows = [(number, key, _hours(), len(value), _checksum(space, key, value), value) for key, value in kept]
+                connection.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+        self._database.attempt(write, None, writes=True)
+
+    def claim(self, space: str, keys: Sequence[bytes], owner: str) -> list[bytes]:
+        """Return those of the keys that the owner is to compute now; others are being computed by somebody else."""
+
+        def claim(connection: sqlite3.Connection) -> list[bytes]:
+            with transaction(connection):
+                number = _space(connection, space)
+                self._drop_lapsed_claims(connection)
+                lease = [(number, key, owner, time.time() + _LEASE) for key in keys]
+                connection.executemany("INSERT OR IGNORE INTO claims VALUES (?, ?, ?, ?)", lease)
+                rows = connection.execute("SELECT key FROM claims WHERE space = ? AND owner = ?", (number, owner))
+                mine = {key for (key,) in rows}
+            return [key for key in keys if key in mine]
+
+        return self._database.attempt(claim, list(keys), writes=True)
+
+    def release(self, owner: str) -> None:
+        """Give up all claims of an owner."""
+
+        def release(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM claims WHERE owner = ?", (owner,))
+
+        self._database.attempt(release, None, writes=True)
+
+    def count(self, hits: int, misses: int) -> None:
+        """Add to the statistics."""
+
+        def count(connection: sqlite3.Connection) -> None:
+            with transaction(connection):
+                connection.executemany(
+                    "INSERT INTO numbers VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
+                    [("hits", hits), ("misses", misses)],
+                )
+
+        self._database.attempt(count, None, writes=True)
+
+    def contents(self, spaces_apart: str) -> Contents:
+        """Return statistics; entries of spaces whose name begins as given count as bytes only."""
+
+        def contents(connection: sqlite3.Connection) -> Contents:
+            numbers = dict(connection.execute("SELECT name, value FROM numbers"))
+            (size,) = connection.execute("SELECT TOTAL(size) FROM entries").fetchone()
+            (entries,) = connection.execute(
+                "SELECT COUNT(*) FROM entries WHERE space NOT IN (SELECT id FROM spaces WHERE name GLOB ?)",
+                (spaces_apart + "*",),
+            ).fetchone()
+            hits, misses = numbers.get("hits", 0), numbers.get("misses", 0)
+            return Contents(hits, misses, entries, int(size), self._limit(connection))
+
+        if not os.path.isdir(self.directory):
+            return Contents(0, 0, 0, 0, self._default_limit())
+        return self._database.attempt(contents, Contents(0, 0, 0, 0, self._default_limit()))
+
+    def set_limit(self, max_bytes: int | None) -> None:
+        """Set the bound of this store, None to the default one, and drop what exceeds it."""
+
+        def set_limit(connection: sqlite3.Connection) -> None:
+            with transaction(connection):
+                connection.execute("DELETE FROM numbers WHERE name = 'max_bytes'")
+                if max_bytes is not None:
+                    connection.execute("INSERT INTO numbers VALUES ('max_bytes', ?)", (min(max_bytes, _UNBOUNDED),))
+                excess = _total(connection) - self._limit(connection)
+                _drop(connection, excess, "1 ORDER BY used", ())
+            if excess > 0:
+                _shrink(connection)
+
+        self._database.attempt(set_limit, None, writes=True)
+
+    def clear(self) -> None:
+        """Drop all entries and set the statistics to zero; the bound stays."""
+
+        def clear(connection: sqlite3.Connection) -> None:
+            with transaction(connection):
+                for statement in (
+                    "DELETE FROM entries", "DELETE FROM spaces", "DELETE FROM claims",
+                    "DELETE FROM numbers WHERE name != 'max_bytes'",
+                ):  # fmt: skip
+                    connection.execute(statement)
+            _shrink(connection)
+
+        if os.path.isdir(self.directory):
+            self._database.attempt(clear, None, writes=True)
+
+    def close(self) -> None:
+        """Close the connection of this process; the next use opens it again."""
+        self._database.close()
+
+    def _limit(self, connection: sqlite3.Connection) -> int:
+        row = connection.execute("SELECT value FROM numbers WHERE name = 'max_bytes'").fetchone()
+        return self._default_limit() if row is None else int(row[0])
+
+    def _touch(self, space: str, keys: Sequence[bytes]) -> None:
+        """Note that a space and some of its entries were used."""
+
+        def touch(connection: sqlite3.Connection) -> None:
+            with transaction(connection):
+                number = _space(connection, space)
+                rows = [(_hours(), number, key) for key in keys]
+                connection.executemany("UPDATE entries SET used = ? WHERE space = ? AND key = ?", rows)
+
+        self._database.attempt(touch, None, writes=True)
+
+    def _drop_lapsed_claims(self, connection: sqlite3.Connection) -> None:
+        now = time.time()
+        connection.execute("DELETE FROM claims WHERE until < ? OR until > ?", (now, now + 2 * _LEASE))
+        owners = [owner for (owner,) in connection.execute("SELECT DISTINCT owner FROM claims")]
+        dead = [(owner,) for owner in owners if _is_dead(owner)]
+        connection.executemany("DELETE FROM claims WHERE owner = ?", dead)
+
+
+def _space(connection: sqlite3.Connection, name: str) -> int:
+    """Return the number of a space, which is in use from now on."""
+    connection.execute(
+        "INSERT INTO spaces (name, used) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET used = excluded.used",
+        (name, time.time()),
+    )
+    return int(connection.execute("SELECT id FROM spaces WHERE name = ?", (name,)).fetchone()[0])
+
+
+def _total(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("SELECT TOTAL(size) FROM entries").fetchone()[0])
+
+
+def _room(connection: sqlite3.Connection, limit: int, wanted: int) -> int:
+    """Return how much room there is, or as much as is wanted and surely there: a total takes long with many entries."""
+    pages, free, size = (
+        int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+        for name in ("page_count", "freelist_count", "page_size")
+    )
+    return wanted if (pages - free) * size + wanted <= limit else limit - _total(connection)
+
+
+def _make_room(
+    connection: sqlite3.Connection, space: int, items: Sequence[tuple[bytes, bytes]], limit: int
+) -> list[tuple[bytes, bytes]]:
+    """Drop what may go for these items, and return those that find room."""
+    items = [(key, value) for key, value in items if len(value) <= LARGEST_VALUE]
+    if not items:
+        return []
+    wanted = sum(len(value) for _, value in items)
+    largest = max(len(value) for _, value in items)
+    room = _room(connection, limit, wanted)
+    if room < wanted <= limit:
+        room += _drop(connection, wanted - room, "used < ? ORDER BY used", (_hours() - _DAY,))
+        for idle in _idle_spaces(connection, space) if room < wanted else ():
+            condition = "space = ? AND size * ? >= ? ORDER BY used"
+            room += _drop(connection, wanted - room, condition, (idle, _LARGER, largest))
+    kept = []
+    chance = random.Random()
+    for key, value in items:
+        if len(value) > room and chance.random() < _SWAPPED:
+            room += _drop(connection, len(value) - room, "space = ? ORDER BY used", (space,))
+        if len(value) <= room:
+            kept.append((key, value))
+            room -= len(value)
+    return kept
+
+
+def _idle_spaces(connection: sqlite3.Connection, space: int) -> list[int]:
+    """Return the spaces with entries that nobody uses and that may make room for another one, longest unused first."""
+    rows = connection.execute(
+        "SELECT id FROM spaces WHERE id != ? AND used < ? AND EXISTS (SELECT 1 FROM entries WHERE space = id) "
+        "AND (name GLOB ? OR NOT EXISTS (SELECT 1 FROM spaces WHERE id = ? AND name GLOB ?)) ORDER BY used",
+        (space, time.time() - _IDLE, f"{BULKY}*", space, f"{BULKY}*"),
+    )
+    return [number for (number,) in rows.fetchall()]
+
+
+def _drop(connection: sqlite3.Connection, excess: int, condition: str, values: tuple[Any, ...]) -> int:
+    """Drop the first entries of a query until so many bytes are free; return how many were freed."""
+    # By this index they come one by one, the oldest first, instead of being sorted whenever one is to go.
+    query = "SELECT rowid, size FROM entries INDEXED BY entries_by_use WHERE "
+    doomed, freed = [], 0
+    if excess > 0:
+        for number, size in connection.execute(query + condition, values):
+            doomed.append((number,))
+            freed += size
+            if freed >= excess:
+                break
+        connection.executemany("DELETE FROM entries WHERE rowid = ?", doomed)
+    return freed
+
+
+def _checksum(space: str, key: bytes, value: bytes) -> bytes:
+    # With the place in it, since a damaged index leads to the intact value of another key. A cryptographic digest of
+    # large values takes longer than reading them.
+    sums = (len(value), zlib.crc32(value), zlib.adler32(value), len(key))
+    return hashlib.blake2b(b"%d %d %d %d %s %s" % (*sums, key, space.encode()), digest_size=16).digest()
+
+
+def _hours() -> int:
+    return int(time.time() // 3600)
+
+
+def _batches(items: Iterable[bytes], size: int) -> Iterator[list[bytes]]:
+    iterator = iter(items)
+    while some := list(islice(iterator, size)):
+        yield some
+
+
+def _shrink(connection: sqlite3.Connection) -> None:
+    """Give back the room of what was dropped."""
+    with contextlib.suppress(sqlite3.OperationalError):  # somebody is reading: the room is used again later
+        connection.execute("VACUUM")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def machine() -> str:
+    """Return a name within which a process id means one process: of this host, or of a container on it."""
+    try:
+        namespace = os.stat("/proc/self/ns/pid").st_ino
+    except OSError:
+        return platform.node()
+    return f"{platform.node()}-{namespace}"
+
+
+def new_owner() -> str:
+    """Return a name for whoever claims keys, by which others can tell whether its process still lives."""
+    return f"{machine()} {os.getpid()} {uuid.uuid4().hex}"
+
+
+def _is_dead(owner: str) -> bool:
+    """Tell whether the process of an owner is known to have ended."""
+    node, _, rest = owner.rpartition(" ")[0].rpartition(" ")
+    return node == machine() and rest.isdigit() and not is_running(int(rest))
+
+
+def is_running(pid: int) -> bool:
+    """Tell whether a process of this machine runs, as far as can be told."""
+    if os.name == "nt":
+        # os.kill would end it.
+        kernel = ctypes.WinDLL("kernel32", use_last_error=True)  # type: ignore[attr-defined]
+        handle = kernel.OpenProcess(0x1000, False, pid)
+        if handle:
+            code = ctypes.c_ulong()
+            known = kernel.GetExitCodeProcess(handle, ctypes.byref(code))
+            kernel.CloseHandle(handle)
+            return not known or code.value == 259  # still active
+        return bool(ctypes.get_last_error() == 5)  # type: ignore[attr-defined]  # access denied
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

@@ -1,0 +1,183 @@
+"""Tensors in safetensors' format through files that are open, or in memory, in place of a path."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+
+from sktl._utils.paths import shown
+from sktl.exceptions import InvalidParameterError
+
+# The format names types in its own way.
+TYPES = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
+    "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
+}  # fmt: skip
+_BLOCK = 1 << 20
+_LONGEST_HEADER = 100_000_000  # as safetensors has it
+_BYTES = (bytes, bytearray, memoryview)
+
+
+def is_stream(place: Any) -> bool:
+    """Return True if a place is an open file, or has its methods."""
+    return not isinstance(place, str | os.PathLike) and (hasattr(place, "read") or hasattr(place, "write"))
+
+
+def name_of(place: Any) -> str:
+    """Return what a message calls a path, an open file or bytes."""
+    if isinstance(place, str | os.PathLike):
+        return shown(place)
+    name = getattr(place, "name", None)
+    return f"the file {shown(name)}" if isinstance(name, str) and name else f"a {type(place).__name__}"
+
+
+def check_stream(file: Any, mode: str) -> None:
+    """Raise `InvalidParameterError` unless a file is open for binary reading ("rb") or writing ("wb")."""
+    method, able = ("read", "readable") if mode == "rb" else ("write", "writable")
+    if getattr(file, "closed", False) is True:
+        raise _misused(file, "is closed", mode)
+    if hasattr(file, "encoding") or isinstance(file, io.TextIOBase):
+        raise _misused(file, "is open for text", mode)
+    if not hasattr(file, method) or (hasattr(file, able) and not getattr(file, able)()):
+        raise _misused(file, f"is not open for {method[:4]}ing" if mode == "rb" else "is not open for writing", mode)
+
+
+def _misused(file: Any, fault: str, mode: str) -> InvalidParameterError:
+    return InvalidParameterError(f"path is {name_of(file)}, which {fault}. Pass a path, or open the file as {mode!r}.")
+
+
+def write_all(file: Any, content: bytes) -> None:
+    """Write bytes to an open file, from where it stands on; some take only a part at a time."""
+    rest = memoryview(content)
+    try:
+        while rest:
+            written = file.write(rest)
+            if written is None and isinstance(file, io.RawIOBase):
+                raise BlockingIOError(f"{name_of(file)} takes no more bytes just now. Pass a file that blocks.")
+            rest = rest[len(rest) if written is None else written :]
+        if hasattr(file, "flush"):
+            file.flush()  # what fails, such as a full disk, is to fail here
+    except io.UnsupportedOperation as error:
+        raise _misused(file, "is not open for writing", "wb") from error
+
+
+def read_exactly(file: Any, n_bytes: int) -> bytes:
+    """Return the next bytes of an open file, fewer only if it ends."""
+    found = bytearray()
+    try:
+        while len(found) < n_bytes:
+            part = file.read(min(n_bytes - len(found), _BLOCK))
+            if not isinstance(part, _BYTES):
+                raise _misused(file, f"gives a {type(part).__name__} instead of bytes", "rb")
+            if not part:
+                break
+            found += part
+    except io.UnsupportedOperation as error:
+        raise _misused(file, "is not open for reading", "rb") from error
+    except TypeError as error:
+        raise _misused(file, "does not read as many bytes as it is asked for", "rb") from error
+    return bytes(found)
+
+
+def foreign_kind(beginning: bytes) -> str | None:
+    """Return what a file that is not in safetensors' format is by its first bytes, and None if they tell nothing."""
+    if beginning[:1] == b"\x80":
+        return "it is a pickle, which could run code, and is not read"
+    if beginning[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
+        return "it is a ZIP archive; those that torch.save writes hold a pickle, which could run code, and are not read"
+    return None
+
+
+@dataclass(frozen=True)
+class _Described:
+    """What the header says of a tensor, under the methods that safetensors has for it."""
+
+    shape: list[int]
+    dtype: str
+
+    def get_shape(self) -> list[int]:
+        return self.shape
+
+    def get_dtype(self) -> str:
+        return self.dtype
+
+
+def _describe(entry: Any) -> _Described:
+    """Return an entry of the header, checked."""
+    shape, dtype = (entry.get("shape"), entry.get("dtype")) if isinstance(entry, dict) else (None, None)
+    if not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in shape) or dtype not in (*TYPES,):
+        raise safetensors.SafetensorError("its header does not give each tensor a known type and a shape")
+    return _Described(shape, dtype)
+
+
+def parsed(text: str | bytes) -> Any:
+    """Return what JSON says, and None for what is no JSON, or none that Python reads."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+class StreamedTensors:
+    """Tensors in a stream, under the methods of `safetensors.safe_open`.
+
+    The header is read at first. The rest is read with the first tensor, and is as long as the shapes say, so that
+    whoever checks shapes before bounds the memory. The stream then stands behind the tensors.
+
+    Parameters
+    ----------
+    file : binary file object
+    whole : bool
+        Whether nothing may follow.
+    """
+
+    def __init__(self, file: Any, whole: bool):
+        self._file, self._whole = file, whole
+        length = self._next(8, "its first eight bytes")
+        n_bytes = int.from_bytes(length, "little")
+        if n_bytes > _LONGEST_HEADER:
+            reason = foreign_kind(length) or "it does not begin with the length of a header"
+            raise safetensors.SafetensorError(reason)
+        header = self._next(n_bytes, "its header")
+        self._start = length + header
+        described = parsed(header)
+        if not isinstance(described, dict):
+            raise safetensors.SafetensorError("its header is no JSON mapping")
+        metadata = described.pop("__metadata__", {})
+        if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
+            raise safetensors.SafetensorError("its header has metadata that are no texts by name")
+        self._metadata: dict[str, str] = metadata
+        self._described = {name: _describe(entry) for name, entry in described.items()}
+        self._tensors: dict[str, torch.Tensor] | None = None
+
+    def _next(self, n_bytes: int, what: str) -> bytes:
+        found = read_exactly(self._file, n_bytes)
+        if len(found) < n_bytes:
+            raise safetensors.SafetensorError(f"it ends after {len(found)} of the {n_bytes} bytes of {what}")
+        return found
+
+    def keys(self) -> list[str]:
+        return list(self._described)
+
+    def metadata(self) -> dict[str, str]:
+        return self._metadata
+
+    def get_slice(self, name: str) -> _Described:
+        return self._described[name]
+
+    def get_tensor(self, name: str) -> torch.Tensor:
+        if self._tensors is None:
+            sizes = (math.prod(entry.shape) * TYPES[entry.dtype].itemsize for entry in self._described.values())
+            content = self._start + self._next(sum(sizes), "its tensors")
+            if self._whole and self._file.read(1):
+                raise safetensors.SafetensorError("it goes on after its tensors")
+            self._tensors = safetensors.torch.load(content)
+        return self._tensors[name]

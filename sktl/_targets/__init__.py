@@ -1,0 +1,1 @@
+"""What is to be learned of each image: `y`, weights, groups and folds."""

@@ -1,0 +1,246 @@
+"""One value for each image, in whatever container it comes: labels in a type of their own, and numbers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Set
+from decimal import Decimal
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.sparse import issparse
+from sklearn.exceptions import DataConversionWarning
+
+from sktl._utils.warnings import warn
+from sktl._words import one_line
+from sktl.exceptions import InvalidInputError
+
+_PLAIN: dict[Any, Callable[[Any], Any]] = {str: str.__str__, bool: bool, int: int, float: float}
+_TYPES: dict[type, tuple[type, ...]] = {
+    str: (str,), bool: (bool, np.bool_), int: (int, np.integer), float: (float, np.floating),
+}  # fmt: skip
+# More characters of a label say nothing more in a message.
+_SHOWN = 80
+
+
+def shown(value: Any) -> str:
+    """Return a value as a message shows it: its repr on one line, of a bounded length, without addresses of objects."""
+    try:
+        return shortened(repr(value))
+    except Exception:  # whatever a class of the user's raises, and Python of integers of more than 4300 digits
+        return f"<{type(value).__name__}>"
+
+
+def shortened(text: str, limit: int = _SHOWN) -> str:
+    """Return the repr of a value on one line, of a bounded length, without addresses of objects."""
+    text = re.sub(r"\s*\n\s*", " ", re.sub(r" at 0x[0-9a-fA-F]+", "", text))
+    return text if len(text) <= limit else f"{text[: limit // 2]}...{text[-limit // 4 :]} ({len(text)} characters)"
+
+
+def first_shown(values: Iterable[Any], n: int = 5) -> str:
+    """Return the first few values as a message shows them."""
+    values = list(values)
+    return ", ".join([*map(shown, values[:n]), *([f"and {len(values) - n} more"] if len(values) > n else [])])
+
+
+def check_labels(y: Any, name: str = "y") -> np.ndarray:
+    """Return labels as an array of shape (n_samples,) in a type of their own.
+
+    Strings, integers, whole floats and booleans are labels. None may be missing, and all must be of one type, whatever
+    holds them. NumPy makes the string "nan" of NaN among strings, and "1" of 1: elements are checked before they become
+    an array.
+
+    Raises
+    ------
+    InvalidInputError
+        If `y` is not one label per image; `name` is what the message calls it.
+    """
+    if y is None:
+        raise InvalidInputError(
+            f"The classifier requires y to be passed, but the target {name} is None. Pass one label for each image."
+        )
+    labels = _as_vector(_as_array(y, name), name)
+    if labels.dtype.kind not in "biufU":
+        # What was an array of objects, as in pandas, stays one: `predict` returns its dtype.
+        labels = _check_elements(labels, name, as_objects=hasattr(y, "__array__"))
+    if labels.dtype.kind == "f":
+        _check_floats(labels, name)
+    elif labels.dtype.kind in "UO" and len(empty := np.flatnonzero(labels == "")):
+        raise InvalidInputError(f"{name}[{empty[0]}] is an empty string. Label this image, or drop it.")
+    return labels
+
+
+def _as_array(values: Any, name: str, kind: str = "label") -> np.ndarray:
+    """Return what a container holds; as objects unless it is an array whose values are all of one type."""
+    is_array, unordered = hasattr(values, "__array__"), isinstance(values, str | bytes | Set | Mapping)
+    if unordered or issparse(values) or not (is_array or hasattr(values, "__len__")):
+        raise InvalidInputError(
+            f"{name} is a {type(values).__name__}; {name} must hold one {kind} for each image, in the order of the "
+            "images. Pass a list or an array."
+        )
+    try:
+        if not is_array:
+            elements = np.fromiter(map(_without_dimensions, values), dtype=object)
+            if not any(map(_is_row, elements)):
+                return elements
+            # Rows of a table, such as [[1], [2]].
+            rows = [[*map(_without_dimensions, row)] if isinstance(row, list | tuple) else row for row in elements]
+            return np.array(rows, dtype=object)
+        array = _of_tensor(values) if isinstance(values, torch.Tensor) else np.asanyarray(values)
+        plain = array.dtype.kind in "biufU" and not np.ma.is_masked(array)
+        return array.view(np.ndarray) if plain else _as_objects(array)
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever a class of the user's raises, or a tensor without values
+        reason = one_line(error).rstrip(".") or type(error).__name__
+        raise InvalidInputError(
+            f"{name} cannot be read: {reason}. {name} must hold one {kind} for each image."
+        ) from error
+
+
+def _of_tensor(tensor: torch.Tensor) -> np.ndarray:
+    if tensor.is_floating_point() and tensor.dtype.itemsize < 4 and tensor.dtype != torch.float16:
+        tensor = tensor.float()  # NumPy has no bfloat16
+    return tensor.numpy(force=True)
+
+
+def _without_dimensions(label: Any) -> Any:
+    """Return the scalar in an array without dimensions, None for what is masked in it, and all else as it is."""
+    if isinstance(label, np.ma.MaskedArray):
+        label = _as_objects(label)
+    if isinstance(label, torch.Tensor) and label.ndim == 0:
+        return label.item()
+    # Not item(), which makes integers of dates.
+    return label[()] if isinstance(label, np.ndarray) and label.ndim == 0 else label
+
+
+def _is_row(label: Any) -> bool:
+    return isinstance(label, list | tuple | np.ndarray | torch.Tensor)
+
+
+def _as_objects(array: np.ndarray) -> np.ndarray:
+    """Return the elements of an array as objects, None for those that the array itself marks as missing."""
+    missing = np.ma.getmaskarray(array) if array.dtype.names is None else np.zeros(array.shape, dtype=bool)
+    # Not astype(object), which makes integers of dates.
+    elements = map(_without_dimensions, np.ma.getdata(array).ravel())
+    objects = np.fromiter(elements, dtype=object).reshape(array.shape)
+    sentinel = getattr(array.dtype, "na_object", None)
+    if isinstance(sentinel, str):
+        missing = missing | (objects == sentinel)
+    objects[missing] = None
+    return objects
+
+
+def _as_vector(labels: np.ndarray, name: str) -> np.ndarray:
+    """Return labels of shape (n_samples,), also of a column."""
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        warn(
+            f"A column-vector {name} was passed when a 1d array was expected. Pass shape (n_samples,), for instance by "
+            f"{name}.ravel().",
+            DataConversionWarning,
+        )
+        return labels.ravel()
+    if labels.ndim != 1:
+        remedy = f"; of a one-hot array pass {name}.argmax(axis=1)" if labels.ndim == 2 else ""
+        raise InvalidInputError(
+            f"{name} should be a 1d array, got an array of shape {labels.shape}. Pass one label for each image{remedy}."
+        )
+    return labels
+
+
+def _check_elements(labels: np.ndarray, name: str, as_objects: bool) -> np.ndarray:
+    """Return labels of an object array in their own type; strings as objects if asked for."""
+    kinds = [_kind(label) for label in labels]
+    if None in kinds:
+        raise _missing(labels, kinds.index(None), name)
+    if object in kinds:
+        position = kinds.index(object)
+        label = labels[position]
+        raise InvalidInputError(
+            f"Unknown label type: {name}[{position}] is a {type(label).__name__}, {shown(label)}. {name} must hold one "
+            "label for each image: strings, integers or booleans."
+        )
+    present = sorted({kind.__name__ for kind in kinds if kind is not None})
+    if len(present) > 1 and present != ["float", "int"]:
+        names = [kind.__name__ for kind in kinds if kind is not None]
+        first, other = map(names.index, present[:2])
+        raise InvalidInputError(
+            f"{name} mixes labels of types {' and '.join(present)}: {name}[{first}] is {shown(labels[first])}, "
+            f"{name}[{other}] is {shown(labels[other])}. Convert them to one type, for instance with str."
+        )
+    plain = [_PLAIN[kind](label) for kind, label in zip(kinds, labels, strict=True)]
+    typed = np.array(plain)
+    # NumPy drops NUL at the end of strings, and rounds integers of more than 64 bits, signs included.
+    faithful = typed.tolist() == plain and (typed.dtype.kind == "f") == ("float" in present)
+    return typed if faithful and not (as_objects and present == ["str"]) else np.array(plain, dtype=object)
+
+
+def _kind(label: Any) -> type | None:
+    """Return str, bool, int or float for a label, None for a missing one, and object for all else."""
+    if label is None or type(label).__name__ in ("NAType", "NaTType"):
+        return None
+    if isinstance(label, Decimal):
+        return None if label.is_nan() else object
+    if isinstance(label, np.inexact | float | complex | np.datetime64 | np.timedelta64) and label != label:
+        return None
+    if isinstance(label, np.timedelta64):  # which NumPy counts among its integers
+        return object
+    return next((kind for kind, types in _TYPES.items() if isinstance(label, types)), object)
+
+
+def _check_floats(labels: np.ndarray, name: str) -> None:
+    """Raise `InvalidInputError` unless floats are whole numbers."""
+    if len(missing := np.flatnonzero(np.isnan(labels))):
+        raise _missing(labels, missing[0], name)
+    if len(broken := np.flatnonzero(~np.isfinite(labels) | (labels != np.floor(labels)))):
+        raise InvalidInputError(
+            f"Unknown label type: continuous. {name}[{broken[0]}] is {labels[broken[0]]}; labels are strings, integers "
+            "or booleans."
+        )
+
+
+def _missing(labels: np.ndarray, position: int, name: str) -> InvalidInputError:
+    label = labels[position]
+    found = "NaN" if isinstance(label, float | np.floating) else shown(label)
+    return InvalidInputError(f"{name}[{position}] is a missing value, {found}. Label this image, or drop it.")
+
+
+def check_complete(values: Any, name: str) -> np.ndarray:
+    """Return values of any type, one per image, as an array of shape (n_samples,).
+
+    Raises
+    ------
+    InvalidInputError
+        If one of them is missing.
+    """
+    column = _as_vector(_as_array(values, name, "value"), name)
+    if column.dtype.kind in "fO":
+        kinds = [_kind(value) for value in column]
+        if None in kinds:
+            raise _missing(column, kinds.index(None), name)
+    return np.array(column.tolist()) if column.dtype.kind == "O" else column
+
+
+def as_numbers(values: Any, name: str) -> np.ndarray:
+    """Return numbers, one or one per image, as float64 array, NaN for those that are missing.
+
+    Raises
+    ------
+    InvalidInputError
+        If they are no numbers; `name` is what the message calls them.
+    """
+    array = np.asarray(values) if isinstance(values, Real) else _as_array(values, name, "number")
+    if array.dtype.kind in "biuf":
+        return array.astype(np.float64)
+    kinds = [_kind(value) for value in array.flat]
+    for position, kind in enumerate(kinds):
+        if kind in (str, object):
+            value = array.flat[position]
+            raise InvalidInputError(
+                f"{name} must hold numbers, one for each image; {name}[{position}] is a {type(value).__name__}, "
+                f"{shown(value)}."
+            )
+    numbers = [np.nan if kind is None else float(value) for kind, value in zip(kinds, array.flat, strict=True)]
+    return np.array(numbers, dtype=np.float64).reshape(array.shape)

@@ -1,0 +1,256 @@
+"""`y` and `sample_weight` to class codes and weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from sklearn.model_selection import train_test_split
+
+from sktl._utils.warnings import warn
+from sktl.exceptions import InvalidInputError, InvalidParameterError
+
+from .columns import as_numbers, check_complete, check_labels, first_shown, shown
+from .folds import deal
+
+# For more images than this, as many classes as numbers are probably none.
+_MANY = 20
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What is learned: the classes, and for each sample its class and its weight.
+
+    Parameters
+    ----------
+    classes : array of shape (n_classes,)
+        Sorted labels, in their own dtype.
+    codes : int64 array of shape (n_samples,)
+        Position in `classes`.
+    weights : float64 array of shape (n_samples,)
+        Sample weight times class weight.
+    groups : int array of shape (n_samples,) or None
+        Samples of one group are not split between training and validation.
+    """
+
+    classes: np.ndarray
+    codes: np.ndarray
+    weights: np.ndarray
+    groups: np.ndarray | None = None
+
+    def take(self, rows: np.ndarray | slice) -> Targets:
+        """Return those of some samples."""
+        groups = None if self.groups is None else self.groups[rows]
+        return Targets(self.classes, self.codes[rows], self.weights[rows], groups)
+
+    def labels(self) -> np.ndarray:
+        """Return the label of each sample."""
+        return self.classes[self.codes]
+
+    def relative_weights(self) -> np.ndarray:
+        """Return the weights relative to their mean."""
+        return self.weights / self.weights.mean()
+
+
+def check_targets(
+    y: Any,
+    sample_weight: Any,
+    class_weight: Mapping[Any, float] | str | None,
+    n_samples: int,
+    kept: np.ndarray | None = None,
+    groups: Any = None,
+) -> Targets:
+    """Check labels and weights of `n_samples` images; return those of the images kept, or of all.
+
+    Raises
+    ------
+    InvalidInputError
+        If `y` is not one label per image of at least two classes, `sample_weight` not one finite weight per image, or
+        `groups` not one group per image.
+    InvalidParameterError
+        If `class_weight` does not fit the classes.
+    """
+    labels = check_labels(y)
+    if len(labels) != n_samples:
+        raise InvalidInputError(
+            f"X has {n_samples} images but y has {len(labels)} labels (inconsistent numbers of samples). Pass one "
+            "label for each image."
+        )
+    weights = check_sample_weight(sample_weight, n_samples)
+    numbers = check_groups(groups, n_samples)
+    if kept is not None:
+        labels, weights, numbers = labels[kept], weights[kept], None if numbers is None else numbers[kept]
+    classes, codes = np.unique(labels, return_inverse=True)
+    if len(classes) < 2:
+        raise InvalidInputError(
+            f"y has only one class, {shown(classes.tolist()[0])}; a classifier needs images of at least two classes."
+        )
+    if labels.dtype.kind in "iuf" and len(labels) > _MANY and len(classes) > len(labels) / 2:
+        warn(
+            f"y has {len(classes)} different numbers for {len(labels)} images. A classifier takes each as a class, "
+            "without their order.",
+            UserWarning,
+        )
+    weights = weights * _class_weights(class_weight, classes, codes, weights)[codes]
+    if not np.isfinite(weights).all() or (weights < 0).any() or not weights.any():
+        raise InvalidParameterError(
+            f"class_weight={shown(class_weight)} must give weights that are finite, not negative and not all zero."
+        )
+    return Targets(classes, codes.astype(np.int64), weights, numbers)
+
+
+def check_validation_targets(y: Any, sample_weight: Any, classes: np.ndarray, n_samples: int) -> Targets:
+    """Check labels and weights of a validation set, whose labels must be among the classes.
+
+    Raises
+    ------
+    InvalidInputError
+        If they are not, or do not fit the number of images.
+    """
+    labels = check_labels(y, "y_val")
+    if len(labels) != n_samples:
+        raise InvalidInputError(f"X_val has {n_samples} images but y_val has {len(labels)} labels. Pass one for each.")
+    codes = {label: code for code, label in enumerate(classes.tolist())}
+    booleans = classes.dtype.kind == "b"  # which equal 0 and 1
+    found = labels.tolist()
+    unknown = dict.fromkeys(x for x in found if x not in codes or isinstance(x, bool) != booleans)
+    if unknown:
+        raise InvalidInputError(
+            f"y_val has labels that y does not have: {first_shown(unknown)}. Remove these images, or convert the "
+            f"labels; y has {first_shown(codes)}."
+        )
+    positions = np.array([codes[label] for label in found], dtype=np.int64)
+    return Targets(classes, positions, check_sample_weight(sample_weight, n_samples, "X_val"))
+
+
+def check_groups(groups: Any, n_samples: int) -> np.ndarray | None:
+    """Return the number of the group of each sample, None if there are no groups.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is not one group for each image, or one is missing.
+    """
+    if groups is None:
+        return None
+    values = check_complete(groups, "groups")
+    if len(values) != n_samples:
+        raise InvalidInputError(f"groups has {len(values)} entries, but X has {n_samples} images. Pass one for each.")
+    return np.unique(values, return_inverse=True)[1].astype(np.int64)
+
+
+def hold_out(targets: Targets, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the positions of training and validation samples, each class in both in the same proportion.
+
+    Groups stay together; with them, the proportions are approximate.
+
+    Raises
+    ------
+    InvalidParameterError
+        If there are too few samples for that.
+    """
+    try:
+        if targets.groups is not None:
+            train, held_out = _hold_out_groups(targets.codes, targets.groups, fraction, seed)
+        else:
+            train, held_out = train_test_split(
+                np.arange(len(targets.codes)), test_size=fraction, stratify=targets.codes, random_state=seed
+            )
+    except ValueError as error:
+        counts = np.bincount(targets.codes, minlength=len(targets.classes))
+        rarest = targets.classes.tolist()[int(counts.argmin())]
+        reason = str(error).rstrip(".")  # of scikit-learn's messages some have a full stop
+        raise InvalidParameterError(
+            f"early_stopping=True cannot hold out validation_fraction={fraction:g} of {len(targets.codes)} images with "
+            f"{len(targets.classes)} classes, of which {shown(rarest)} has {counts.min()}: {reason}. Pass X_val "
+            "and y_val, another validation_fraction, or early_stopping=False."
+        ) from error
+    for rows, part in ((train, "training"), (held_out, "validation")):
+        if not targets.weights[rows].any():
+            raise InvalidParameterError(
+                f"early_stopping=True left only images of weight zero in the {part} part. Pass X_val and y_val, "
+                "another validation_fraction, or another random_state."
+            )
+    return np.sort(train), np.sort(held_out)
+
+
+def _hold_out_groups(
+    codes: np.ndarray, groups: np.ndarray, fraction: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    folds = deal(codes, groups, max(2, round(1 / fraction)), seed)
+    if folds.n_folds < 2:
+        raise ValueError("groups has one group only, or as good as one")
+    held_out = folds.of_sample == 0
+    if len(np.unique(codes[~held_out])) < len(np.unique(codes)):
+        raise ValueError("all images of a class are in groups that would be held out")
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+def check_sample_weight(sample_weight: Any, n_samples: int, of: str = "X") -> np.ndarray:
+    """Return the weights of samples as float64 array of shape (n_samples,).
+
+    Raises
+    ------
+    InvalidInputError
+        If they are not one number per image, finite, not negative and not all zero.
+    """
+    if sample_weight is None:
+        return np.ones(n_samples)
+    name = "sample_weight" if of == "X" else "sample_weight_val"
+    weights = as_numbers(sample_weight, name)
+    if weights.ndim == 0:
+        weights = np.full(n_samples, weights)
+    if weights.shape != (n_samples,):
+        raise InvalidInputError(
+            f"{name} has shape {weights.shape}, but {of} has {n_samples} images: pass shape ({n_samples},)."
+        )
+    wrong = np.flatnonzero(~np.isfinite(weights) | (weights < 0))
+    if len(wrong):
+        raise InvalidInputError(f"{name}[{wrong[0]}] is {weights[wrong[0]]}; weights must be finite and not negative.")
+    if not weights.any():
+        raise InvalidInputError(f"{name} is all zero: Sample weights must contain at least one non-zero number.")
+    with np.errstate(all="ignore"):
+        mean = weights.mean()
+        if not np.isfinite(mean) or mean < np.finfo(np.float64).tiny:
+            raise InvalidInputError(
+                f"{name} has numbers up to {weights.max():g}, beyond float64. Scale them to about 1."
+            )
+    return weights
+
+
+def _class_weights(
+    class_weight: Mapping[Any, float] | str | None, classes: np.ndarray, codes: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
+    """Return the weight of each class."""
+    if class_weight is None:
+        return np.ones(len(classes))
+    if isinstance(class_weight, str):  # "balanced"
+        totals = np.bincount(codes, weights)
+        return np.divide(weights.sum(), len(classes) * totals, out=np.zeros(len(classes)), where=totals > 0)
+    of_each = {}
+    for label in classes.tolist():
+        if label in class_weight:
+            of_each[label] = weight = class_weight[label]
+            if not isinstance(weight, Real | np.bool_):
+                raise InvalidParameterError(
+                    f"class_weight[{shown(label)}] is a {type(weight).__name__}, {shown(weight)}; weights are numbers."
+                )
+    if len(of_each) < min(len(classes), len(class_weight)):
+        others = [label for label in class_weight if label not in of_each]
+        raise InvalidParameterError(
+            f"class_weight has labels that y does not have: {first_shown(others)}. y has "
+            f"{first_shown(classes.tolist())}."
+        )
+    return np.array([float(of_each.get(label, 1.0)) for label in classes.tolist()])
+
+
+def appearance(codes: np.ndarray) -> np.ndarray:
+    """Return for each class its place in the order in which the classes appear.
+
+    Classes are trained in that order, so that other names of the classes change nothing.
+    """
+    _, first_positions = np.unique(codes, return_index=True)
+    return np.argsort(np.argsort(first_positions))

@@ -1,0 +1,1 @@
+"""What every training shares: the recipe, the skorch net, optimizers, checkpoints."""

@@ -1,0 +1,136 @@
+"""skorch callbacks of our own: learning rates by step, early stopping that counts the start, and the history."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+from sktl._utils.docstrings import documented
+
+with documented("skorch"):
+    from skorch import NeuralNet
+    from skorch.callbacks import Callback, EarlyStopping, PassthroughScoring
+    from skorch.history import History as History
+
+
+class CosineSchedule(Callback):
+    """Set the learning rates of every step: a linear rise to the highest, then half a cosine down to 0.
+
+    skorch's `LRScheduler` with torch's `LambdaLR` would set the same rates, for a tenth of the time of a step.
+
+    Parameters
+    ----------
+    n_steps : int
+    n_warmup : int
+        Steps of the rise.
+    """
+
+    def __init__(self, n_steps: int, n_warmup: int = 0):
+        self.n_steps = n_steps
+        self.n_warmup = n_warmup
+
+    def factor(self, step: int) -> float:
+        """Return the share of the highest rate in a step, counted from 0."""
+        if step < self.n_warmup:
+            return (step + 1) / (self.n_warmup + 1)
+        n_falling = self.n_steps - self.n_warmup
+        return (1 + math.cos(math.pi * min(step - self.n_warmup, n_falling) / max(1, n_falling))) / 2
+
+    def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:
+        self.resume(net, 0)
+
+    def resume(self, net: NeuralNet, step: int) -> None:
+        """Set the rates of a step, from which training goes on."""
+        self.step_ = step
+        self._set_rates(net)
+
+    def on_batch_end(self, net: NeuralNet, training: bool = False, **kwargs: Any) -> None:
+        if training:
+            net.history.record_batch("event_lr", net.optimizer_.param_groups[0]["lr"])
+            self.step_ += 1
+            self._set_rates(net)
+
+    def _set_rates(self, net: NeuralNet) -> None:
+        factor = self.factor(self.step_)
+        for group in net.optimizer_.param_groups:
+            # The key under which torch's own schedulers look for the highest rate.
+            group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
+
+
+class StartOrBest(EarlyStopping):
+    """Stop when the loss on the validation set no longer falls, and restore the best weights: the start counts as well.
+
+    Unlike skorch's, it takes every better loss for one, however little better, and the start for epoch 0, which is
+    validated like the others: the weights that are restored have the lowest of all validated losses. After the training
+    the history begins with a row of the start, without a training loss.
+
+    Parameters
+    ----------
+    patience : int
+        Epochs without a better loss after which training stops.
+    """
+
+    def __init__(self, patience: int):
+        super().__init__(patience=patience, threshold=0.0, load_best=True, sink=_silent)
+
+    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
+        super().on_train_begin(net, **kwargs)
+        self.start_loss_: float | None = None
+
+    def on_epoch_begin(self, net: Any, dataset_valid: Any = None, **kwargs: Any) -> None:
+        if self.start_loss_ is None:
+            self.start_loss_ = self.dynamic_threshold_ = net.validate(dataset_valid)
+            self.best_model_weights_ = copy.deepcopy(net.module_.state_dict())
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        # skorch has compared the epoch with those before it, without the start.
+        net.history.record("valid_loss_best", bool(self._is_score_improved(net.history[-1, self.monitor])))
+        super().on_epoch_end(net, **kwargs)
+
+    def on_train_end(self, net: Any, **kwargs: Any) -> None:
+        if self.start_loss_ is not None:  # else no epoch began
+            super().on_train_end(net, **kwargs)
+            net.history.insert(0, _start_row(self.start_loss_))
+
+
+class MeanLoss(PassthroughScoring):
+    """The mean of what batches recorded, as skorch's, which takes long to look it up in the history."""
+
+    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
+        size = "train_batch_size" if self.on_train else "valid_batch_size"
+        found = [(batch[self.name], batch[size]) for batch in net.history[-1]["batches"] if self.name in batch]
+        if not found:  # there is no validation set
+            return
+        mean = sum(loss * n for loss, n in found) / sum(n for _, n in found)
+        is_best = self._is_best_score(mean)
+        if is_best:
+            self.best_score_ = mean
+        net.history.record(self.name, mean)
+        net.history.record(f"{self.name}_best", bool(is_best))
+
+
+def _start_row(loss: float) -> dict[str, Any]:
+    return {"batches": [], "epoch": 0, "valid_loss": loss, "valid_loss_best": True}
+
+
+def count_epochs(history: History) -> int:
+    """Return how many epochs were trained: the start may have a row of its own."""
+    return sum("train_loss" in row for row in history)
+
+
+def kept_start(history: History) -> bool:
+    """Return True if early stopping found no epoch of the last phase better than its start."""
+    best = [row for row in history if row.get("valid_loss_best")]
+    return bool(best) and "train_loss" not in best[-1]
+
+
+class QuickHistory(History):
+    """A history that finds a row at once, where skorch's copies the list of all epochs, several times a step."""
+
+    def __getitem__(self, i: Any) -> Any:
+        return list.__getitem__(self, i) if isinstance(i, int) else super().__getitem__(i)
+
+
+def _silent(message: str, **kwargs: Any) -> None:
+    """Drop a message."""

@@ -1,0 +1,91 @@
+"""Plain values, recipes among them, as JSON that gives back the same types, and nothing else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import fields
+from enum import Enum
+from typing import Any
+
+import numpy as np
+import torch
+
+from sktl._images.augmentation import RandomChange
+from sktl._images.preprocessing import Preprocessing
+from sktl._storage.model_file import DocumentError
+from sktl._targets.columns import shown
+from sktl.exceptions import ImageFailure, InvalidParameterError
+
+from .recipe import Recipe, TailRecipe
+
+_CLASSES = {cls.__name__: cls for cls in (Preprocessing, Recipe, TailRecipe, RandomChange, ImageFailure)}
+
+
+def plain(value: Any) -> Any:
+    """Return a scalar of NumPy as the number, text or bool of Python that it stands for, and all else as it is.
+
+    Small integers of NumPy overflow, and floats of half precision round what is computed with them.
+    """
+    if not isinstance(value, np.generic):
+        return value
+    return float(value) if isinstance(value, np.longdouble) else value.item()
+
+
+def encode(value: Any, name: str) -> Any:
+    """Return a value as JSON, types kept; `name` is what an error calls it."""
+    value = plain(value)
+    if isinstance(value, Enum):
+        return str(value)
+    if value is None or isinstance(value, bool | int | str):
+        return str(value) if isinstance(value, str) else value
+    if isinstance(value, float):
+        return value if np.isfinite(value) else {"float": repr(value)}
+    if isinstance(value, torch.device):
+        return str(value)
+    if isinstance(value, os.PathLike):
+        return os.fsdecode(value)
+    if type(value) in _CLASSES.values():
+        names = _field_names(type(value))
+        return {"value": type(value).__name__, "of": {key: encode(getattr(value, key), key) for key in names}}
+    if isinstance(value, list | np.ndarray):
+        return [encode(item, name) for item in value]
+    if isinstance(value, tuple):
+        return {"tuple": [encode(item, name) for item in value]}
+    if isinstance(value, Mapping):
+        return {"dict": [[encode(key, name), encode(item, name)] for key, item in value.items()]}
+    kind = "a function or class" if callable(value) else f"a {type(value).__name__}"
+    raise InvalidParameterError(
+        f"{name} is {kind}, which cannot be saved without code. Choose a value that is a name or a number, or pickle "
+        "the estimator, for those who trust you."
+    )
+
+
+def _field_names(cls: Any) -> list[str]:
+    return list(ImageFailure._fields) if cls is ImageFailure else [field.name for field in fields(cls)]
+
+
+def _decode_known(name: Any, content: Any) -> Any:
+    """Return a value of one of our classes; it has all fields that `encode` writes, and no others."""
+    cls = _CLASSES.get(name) if isinstance(name, str) else None
+    if cls is None or not isinstance(content, dict):
+        raise DocumentError(f"it has a value of the kind {shown(name)}, which this version does not know")
+    if different := sorted(content.keys() ^ set(_field_names(cls))):
+        verb = "has" if different[0] in content else "lacks"
+        raise DocumentError(f"its {name} {verb} {shown(different[0])}, unlike that of this version")
+    return cls(**{key: decode(item) for key, item in content.items()})
+
+
+def decode(value: Any) -> Any:
+    """Return what `encode` made JSON of."""
+    if isinstance(value, list):
+        return [decode(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if "value" in value:
+        return _decode_known(value["value"], value["of"])
+    if "tuple" in value:
+        return tuple(decode(item) for item in value["tuple"])
+    if "float" in value:
+        return float(value["float"])
+    return {decode(key): decode(item) for key, item in value["dict"]}

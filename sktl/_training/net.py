@@ -1,0 +1,265 @@
+"""The skorch net that trains the output layer and stages: weighted loss, validation with what would be returned."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from sktl._utils.callbacks import Steps, task
+from sktl._utils.docstrings import documented
+from sktl.exceptions import TrainingError
+
+from .callbacks import CosineSchedule, MeanLoss, QuickHistory, StartOrBest
+from .descent import LimitedMemoryBFGS
+from .optimizers import find_optimizer
+from .recipe import Recipe, TailRecipe
+from .scoring import ScoringNet
+
+with documented("skorch"):
+    from skorch import NeuralNet
+    from skorch.callbacks import Callback, EarlyStopping, PrintLog
+    from skorch.helper import predefined_split
+
+CPU = torch.device("cpu")
+
+
+class OutputLayer(nn.Linear):
+    """A fully connected layer that computes in the precision of its own weights, whatever its input's.
+
+    Whoever makes one sets its numbers.
+    """
+
+    def reset_parameters(self) -> None:
+        """Draw nothing from torch's global generator; `nn.utils.skip_init` does so by importing a computer algebra."""
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return super().forward(features.to(self.weight.dtype))
+
+
+def as_output_layer(weight: torch.Tensor, bias: torch.Tensor, device: torch.device = CPU) -> OutputLayer:
+    """Return an output layer on a device with copies of these values, in float64 where the device has it."""
+    dtype = torch.float32 if device.type == "mps" else torch.float64
+    layer = OutputLayer(weight.shape[1], len(weight), device=device, dtype=dtype)
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+        layer.bias.copy_(bias)
+    return layer
+
+
+class _LastStep:
+    """Report the last evaluation of the loss within an optimizer's step, where skorch's default reports the first."""
+
+    def store_step(self, step: dict[str, Any]) -> None:
+        self.step = step
+
+    def get_step(self) -> dict[str, Any]:
+        return self.step
+
+
+class _Enough(Exception):  # noqa: N818 (it is no error)
+    """A callback of scikit-learn's wants no further epoch."""
+
+
+class Converged(Exception):  # noqa: N818 (it is no error)
+    """Further epochs would change nothing."""
+
+
+class WeightedNet(ScoringNet):
+    """A skorch net whose loss is weighted, and in which Ctrl-C and a broken loss end the fit with an error.
+
+    Each `fit` is a task of which scikit-learn's callbacks hear, its epochs the steps.
+    """
+
+    phase: str
+    epochs = Steps()
+    stopped = False  # by a callback of scikit-learn's
+
+    def __init__(self, *args: Any, loss_scale: float = 1.0, l2: float = 0.0, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.loss_scale = loss_scale
+        self.l2 = l2
+
+    @property
+    def _default_callbacks(self) -> list[tuple[str, Callback]]:
+        own = {"train_loss": MeanLoss("train_loss", on_train=True), "valid_loss": MeanLoss("valid_loss")}
+        return [(name, own.get(name, callback)) for name, callback in super()._default_callbacks]
+
+    def initialize_history(self) -> WeightedNet:
+        self.history_ = QuickHistory()
+        return self
+
+    def get_loss(self, y_pred: torch.Tensor, y_true: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        codes, weights = y_true
+        loss = (self.criterion_(y_pred, codes) * weights).sum() * self.loss_scale
+        if self.l2:
+            loss = loss + self.l2 / 2 * self.module_.output.weight.square().sum()
+        return loss
+
+    def get_train_step_accumulator(self) -> _LastStep:
+        return _LastStep()
+
+    def train_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
+        """Make a step, and report its loss per sample: a short last batch counts less in the sum, not in the mean."""
+        step = super().train_step(batch, **fit_params)
+        return step | {"loss": step["loss"].detach() * (self.batch_size / len(batch[0]))}
+
+    def on_batch_end(self, net: NeuralNet, batch: Any = None, training: bool = False, **kwargs: Any) -> None:
+        super().on_batch_end(net, batch=batch, training=training, **kwargs)
+        if not math.isfinite(loss := kwargs["loss"].item()):
+            raise TrainingError(
+                f"The loss became {loss} in epoch {len(self.history)}, batch {len(self.history[-1]['batches'])}, with "
+                f"lr={self.lr:g}. Lower lr, for instance to {self.lr / 10:g}."
+            )
+
+    def fit(
+        self,
+        X: torch.utils.data.Dataset,
+        y: None = None,
+        resume: Callable[[WeightedNet], bool] | None = None,
+        **fit_params: Any,
+    ) -> WeightedNet:
+        """Train from the start, or from the state into which `resume` puts the net unless it says that this is the end.
+
+        Unlike skorch's own `fit`, let KeyboardInterrupt through.
+        """
+        self.initialize()
+        self.notify("on_train_begin", X=X, y=y)
+        if resume is None or not resume(self):
+            self._train(X, y)
+        return self
+
+    def _train(self, X: torch.utils.data.Dataset, y: None) -> None:
+        n_epochs = self.max_epochs - len(self.history)
+        try:
+            with task(f"epochs of the {self.phase}", n_epochs, "epoch") as self.epochs:
+                self.fit_loop(X, y, epochs=n_epochs)
+        except _Enough:
+            self.stopped = True
+        except Converged:
+            pass
+        except KeyboardInterrupt:
+            if not any(isinstance(c, EarlyStopping) and c.misses_ >= c.patience for _, c in self.callbacks_):
+                raise
+        finally:
+            self.__dict__.pop("epochs", None)  # a net travels in pickles
+        self.notify("on_train_end", X=X, y=y)
+
+    def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
+        if self.epochs.is_enough:
+            raise _Enough
+        self.epochs.begin()
+        super().on_epoch_begin(net, **kwargs)
+
+    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
+        super().on_epoch_end(net, **kwargs)
+        self.epochs.end()
+
+    def get_iterator(self, dataset: Any, training: bool = False) -> Any:
+        """Return the batches of a dataset, those of training from the epoch that comes next."""
+        iterator = super().get_iterator(dataset, training)
+        if training:
+            iterator.epoch = len(self.history)
+        return iterator
+
+    def as_returned(self) -> contextlib.AbstractContextManager[None]:
+        """Hold the weights that `fit` would return now for the length of a block."""
+        return contextlib.nullcontext()
+
+    def run_single_epoch(self, iterator: Any, training: bool, prefix: str, step_fn: Any, **fit_params: Any) -> None:
+        """Go through batches, in validation with the weights that would be returned."""
+        with contextlib.nullcontext() if training else self.as_returned():
+            super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
+
+    def forward_iter(self, X: Any, training: bool = False, device: Any = "cpu") -> Iterator[torch.Tensor]:
+        """Return the logits of what a callback scores, with the weights that would be returned."""
+        with contextlib.nullcontext() if training else self.as_returned():
+            return iter([*super().forward_iter(X, training, device)])
+
+    def validate(self, dataset: torch.utils.data.Dataset) -> float:
+        """Return the loss on a validation set, as the history has it of an epoch."""
+        with self.as_returned():
+            batches = self.get_iterator(dataset, training=False)
+            found = [(self.validation_step(batch)["loss"].item(), len(batch[0])) for batch in batches]
+        losses, sizes = zip(*found, strict=True)
+        return float(np.average(losses, weights=sizes))
+
+    def validation_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
+        """Return the loss of a batch of the validation set, whose weights have mean 1."""
+        self._set_training(False)
+        inputs, (codes, weights) = batch[:2]
+        with torch.no_grad():
+            logits = self.infer(inputs)
+            return {"loss": (self.criterion_(logits, codes) * weights).mean(), "y_pred": logits}
+
+    def forget(self) -> None:
+        """Let go of what only training needed: a net travels in pickles."""
+        super().forget()
+        self.train_split = None
+        self.device = "cpu"
+        self.optimizer_.state.clear()
+        if isinstance(self.optimizer_, LimitedMemoryBFGS):
+            self.optimizer_.forget()
+        for _, callback in self.callbacks_:
+            if isinstance(callback, EarlyStopping):
+                callback.best_model_weights_ = None
+
+
+def restored(net: WeightedNet) -> WeightedNet:
+    """Initialize a net around a module that was trained elsewhere; it is not for further training."""
+    net.set_params(criterion=nn.CrossEntropyLoss, criterion__reduction="none", train_split=None, verbose=0)
+    net.initialize()
+    net.forget()
+    return net
+
+
+def net_arguments(
+    recipe: Recipe,
+    n_samples: int,
+    mean_weight: float,
+    validation: torch.utils.data.Dataset | None,
+    net_params: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return the arguments of a net that follow from a recipe and the training samples; "lbfgs" needs others.
+
+    Those of the user, `net_params`, are for the caller to add; here they decide what would contradict them.
+    """
+    batch_size = min(recipe.batch_size or n_samples, n_samples)
+    optimizer, options = find_optimizer(recipe.optimizer, {key.removeprefix("optimizer__") for key in net_params})
+    tuned = any(key.startswith("callbacks__print_log__") for key in net_params)
+    callbacks: list[Any] = []
+    if recipe.lr_schedule == "cosine":
+        n_steps = recipe.max_epochs * math.ceil(n_samples / batch_size)
+        n_warmup = math.ceil(n_steps * recipe.warmup) if isinstance(recipe, TailRecipe) else 0
+        callbacks.append(("lr_schedule", CosineSchedule(n_steps, n_warmup)))
+    if validation is not None and recipe.keeps_best:
+        callbacks.append(("early_stopping", StartOrBest(recipe.patience or recipe.max_epochs + 1)))
+    return {
+        "criterion": nn.CrossEntropyLoss,
+        "criterion__reduction": "none",
+        "criterion__label_smoothing": recipe.label_smoothing,
+        "loss_scale": 1 / (batch_size * mean_weight),
+        "batch_size": batch_size,
+        "max_epochs": recipe.max_epochs,
+        "lr": recipe.lr,
+        "optimizer": optimizer,
+        "optimizer__weight_decay": recipe.weight_decay,
+        **{f"optimizer__{key}": value for key, value in options.items()},
+        "callbacks": callbacks,
+        "train_split": None if validation is None else predefined_split(validation),
+        "predict_nonlinearity": None,
+        # A log of the user's prints, too; skorch composes the table of its own even where it does not print it.
+        "verbose": max(0, recipe.verbose - 1, *map(_prints, net_params.get("callbacks") or [])),
+        **({} if recipe.verbose > 1 or tuned else {"callbacks__print_log": None}),
+    }
+
+
+def _prints(item: Any) -> bool:
+    """Return True if a callback, or a pair of a name and a callback, is a log."""
+    callback = item[1] if isinstance(item, tuple) else item
+    return isinstance(callback, PrintLog) or callback is PrintLog

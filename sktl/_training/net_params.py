@@ -1,0 +1,267 @@
+"""What a user adds to the skorch nets by `net_params`, checked before training: callbacks that work, or are refused."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.metrics import check_scoring
+from torch import nn
+from torch.optim import Optimizer
+
+from sktl._targets.columns import shown
+from sktl._utils.docstrings import documented
+from sktl.exceptions import InvalidParameterError
+
+with documented("skorch"):
+    from skorch import NeuralNet
+    from skorch.callbacks import (
+        Callback,
+        Checkpoint,
+        EarlyStopping,
+        InputShapeSetter,
+        LoadInitState,
+        LRScheduler,
+        PassthroughScoring,
+        TrainEndCheckpoint,
+        WandbLogger,
+    )
+    from skorch.callbacks.scoring import ScoringBase
+
+# What `net_params` may name: all else is set by parameters of the estimator, or would change the loss.
+_OPEN = ("callbacks", "optimizer")
+# Names of callbacks of skorch's that are there anyway, and of ours.
+_TUNABLE = ("print_log", "epoch_timer")
+_RESERVED = ("train_loss", "valid_loss", "lr_schedule", "early_stopping", "keeping")
+_ANYTHING = ""  # what a class of the user's may record
+_LOSSES = {"train_loss", "train_loss_best", "valid_loss", "valid_loss_best"}
+
+
+def check_net_params(net_params: Mapping[str, Any] | None) -> None:
+    """Raise `InvalidParameterError` for arguments of the skorch net that are not the user's to set."""
+    for key, value in (net_params or {}).items():
+        base, _, inner = key.partition("__")
+        if base not in _OPEN or (base == "optimizer" and inner in ("", "lr", "weight_decay", "param_groups")):
+            raise InvalidParameterError(
+                f"net_params[{key!r}] is unknown, or set by sktl itself. Use the estimator's own parameters; "
+                'net_params is for what they leave open: "callbacks", "callbacks__<name>__<parameter>" and '
+                '"optimizer__<parameter>".'
+            )
+        listed = value is None or (isinstance(value, list | tuple) and all(map(_is_callback, value)))
+        if key == "callbacks" and not listed:
+            raise InvalidParameterError(
+                f"net_params['callbacks'] is {shown(value)}; it must be a list of skorch callbacks, or of "
+                "(name, callback)."
+            )
+    own_callbacks(net_params)
+
+
+def _is_callback(item: Any) -> bool:
+    callback = item[1] if isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str) else item
+    return isinstance(callback, Callback) or (isinstance(callback, type) and issubclass(callback, Callback))
+
+
+def copied(net_params: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return a copy for one net; a callback that cannot be copied, as one with an open file, shares what it has."""
+    memo: dict[int, Any] = {}
+
+    def copy_of(item: Any) -> Any:
+        if isinstance(item, tuple):
+            return (item[0], copy_of(item[1]))
+        try:
+            return copy.deepcopy(item, memo)
+        except Exception:  # whatever a class of the user's raises
+            return copy.copy(item)
+
+    params = dict(net_params or {})
+    if params.get("callbacks"):
+        params["callbacks"] = [copy_of(item) for item in params["callbacks"]]
+    return {key: value if key == "callbacks" else copy.deepcopy(value) for key, value in params.items()}
+
+
+def own_callbacks(net_params: Mapping[str, Any] | None) -> dict[str, Callback]:
+    """Return copies of the user's callbacks by their names, with their parameters set, as skorch makes them.
+
+    Raises
+    ------
+    InvalidParameterError
+        If that is not possible, or parameters are of a callback that is not among them.
+    """
+    params = {key: value for key, value in copied(net_params).items() if key.startswith("callbacks")}
+    ours = [(name, Callback()) for name in _RESERVED[2:]]
+    params["callbacks"] = [*ours, *(params.get("callbacks") or [])]
+    net = NeuralNet(nn.Identity, nn.CrossEntropyLoss, **params)
+    try:
+        named = dict(net._uniquely_named_callbacks())
+        for name in (*_TUNABLE, *_RESERVED):
+            del named[name]
+        for name, callback in named.items():
+            own = net.get_params_for(f"callbacks__{name}")
+            named[name] = callback(**own) if isinstance(callback, type) else callback
+            if named[name] is callback:
+                callback.set_params(**own)
+    except Exception as error:  # whatever a class of the user's raises
+        raise InvalidParameterError(
+            f"net_params['callbacks'] cannot be used: {error} The names {', '.join((*_TUNABLE, *_RESERVED))} are taken."
+        ) from error
+    for key in params:
+        name, _, parameter = key.removeprefix("callbacks__").partition("__")
+        if key != "callbacks" and not (parameter and name in (*named, *_TUNABLE)):
+            raise InvalidParameterError(
+                f"net_params[{key!r}] sets no parameter of a callback in net_params['callbacks'], which has "
+                f"{', '.join(named) or 'none'}. Name it callbacks__<name>__<parameter>."
+            )
+    return named
+
+
+def check_callbacks(
+    net_params: Mapping[str, Any] | None, *, validated: bool, trains_stages: bool, scheduled: bool
+) -> None:
+    """Raise `InvalidParameterError` for callbacks that cannot do what they are there for.
+
+    Parameters
+    ----------
+    net_params : dict or None
+    validated : bool
+        Whether there is a validation set.
+    trains_stages : bool
+        Whether stages are trained, or the output layer alone.
+    scheduled : bool
+        Whether the estimator sets the learning rate of each step.
+    """
+    columns = {"epoch", "dur", *(name for name in _LOSSES if validated or name.startswith("train"))}
+    for name, callback in own_callbacks(net_params).items():
+        problems = [
+            *_contradictions(callback, trains_stages, scheduled),
+            *_scoring_problems(callback, columns, validated),
+            *_monitoring_problems(callback, columns),
+        ]
+        if problems:
+            raise InvalidParameterError(f"net_params['callbacks']: {name} {problems[0]}")
+        columns |= _recorded(callback)
+
+
+def _contradictions(callback: Callback, trains_stages: bool, scheduled: bool) -> Iterator[str]:
+    """Yield in which ways a callback contradicts how nets are trained."""
+    if isinstance(callback, LoadInitState):
+        yield 'would start from the state of another net. Drop it, and pass checkpoint="folder" to go on after a crash.'
+    if isinstance(callback, InputShapeSetter):
+        yield "has nothing to set: the network decides the shape of what enters the output layer. Drop it."
+    if isinstance(callback, LRScheduler) and scheduled:
+        yield 'would set the learning rates that lr_schedule="cosine" sets. Pass lr_schedule="constant" with it.'
+    if isinstance(callback, Checkpoint | TrainEndCheckpoint) and callback.f_pickle and trains_stages:
+        yield "cannot pickle a net that trains stages. Pass f_pickle=None; f_params has its weights."
+
+
+def _scoring_problems(callback: Callback, columns: set[str], validated: bool) -> Iterator[str]:
+    """Yield why a score cannot be computed, or not be recorded."""
+    if not isinstance(callback, ScoringBase | PassthroughScoring):
+        return
+    if not callback.on_train and not validated:
+        yield (
+            "scores a validation set, and there is none. Set early_stopping=True, or on_train=True to score the "
+            "training set."
+        )
+    try:
+        recorded = _recorded(callback)
+        if isinstance(callback, ScoringBase) and isinstance(callback.scoring, str):
+            check_scoring(_Guess(np.arange(2)), callback.scoring)
+    except Exception as error:
+        yield f"has no score: {error}"
+        return
+    clash = sorted(recorded & columns - ({callback.name} if isinstance(callback, PassthroughScoring) else set()))
+    if clash and isinstance(callback, ScoringBase):
+        yield f"would overwrite {clash[0]!r} in the history. Give it another: name={clash[0] + '_2'!r}."
+
+
+def _monitoring_problems(callback: Callback, columns: set[str]) -> Iterator[str]:
+    """Yield why what a callback monitors is not there."""
+    if isinstance(callback, WandbLogger) and callback.save_model and "valid_loss_best" not in columns:
+        yield (
+            "saves the model with the best loss on a validation set, and there is none. Set early_stopping=True, or "
+            "save_model=False."
+        )
+    if not isinstance(callback, EarlyStopping | Checkpoint | LRScheduler) or not isinstance(callback.monitor, str):
+        return
+    if isinstance(callback, LRScheduler) and "Plateau" not in getattr(callback.policy, "__name__", callback.policy):
+        return
+    monitor = callback.monitor
+    if monitor in columns or (_ANYTHING in columns and monitor not in _LOSSES):
+        return
+    if monitor in _LOSSES:
+        yield (
+            f"monitors {monitor!r}, and there is no validation set. Set early_stopping=True, or monitor "
+            f"{monitor.replace('valid', 'train')!r}."
+        )
+    else:
+        known = ", ".join(sorted(columns - {_ANYTHING}))
+        yield f"monitors {monitor!r}, which no callback before it records. It may monitor {known}."
+
+
+def _recorded(callback: Callback) -> set[str]:
+    """Return the columns of the history that a callback writes; of a class of the user's, it may be any."""
+    if isinstance(callback, ScoringBase):
+        name = copy.copy(callback).initialize().name_
+    elif isinstance(callback, PassthroughScoring):
+        name = callback.name
+    elif type(callback).__module__.partition(".")[0] == "skorch":
+        return {name for name in [getattr(callback, "event_name", None)] if name}
+    else:
+        return {_ANYTHING}
+    return {name, f"{name}_best"}
+
+
+def check_schedulers(net_params: Mapping[str, Any] | None, optimizers: Sequence[Optimizer]) -> None:
+    """Raise `InvalidParameterError` if the schedule of an `LRScheduler` does not fit the optimizer of a phase."""
+    for name, callback in own_callbacks(net_params).items():
+        if isinstance(callback, LRScheduler):
+            for optimizer in optimizers:
+                try:
+                    callback._get_policy_cls()(copy.deepcopy(optimizer), **callback.kwargs)
+                except Exception as error:
+                    raise InvalidParameterError(
+                        f"net_params['callbacks']: {name} has policy={callback.policy!r}, which does not fit the "
+                        f"optimizer: {error}"
+                    ) from error
+
+
+class _Guess(ClassifierMixin, BaseEstimator):
+    """Predicts as a net in training does, and knows nothing."""
+
+    def __init__(self, classes: np.ndarray):
+        self.classes = classes
+        self.classes_ = classes
+
+    def fit(self, X: Any, y: Any) -> _Guess:
+        return self
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+    def predict_proba(self, X: np.ndarray) -> np.ndarray:
+        proba = np.random.default_rng(0).uniform(1, 2, (len(X), len(self.classes_)))
+        return proba / proba.sum(axis=1, keepdims=True)
+
+
+def check_scores(net_params: Mapping[str, Any] | None, classes: np.ndarray) -> None:
+    """Raise `InvalidParameterError` if scores of scikit-learn's that callbacks compute are not possible for classes."""
+    for name, callback in own_callbacks(net_params).items():
+        if not isinstance(callback, ScoringBase):
+            continue
+        if not isinstance(callback.scoring, str):
+            continue  # a function of the user's may need the images themselves
+        scoring = copy.copy(callback).initialize().scoring_
+        labels = classes.repeat(2)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of guesses, nothing is worth a warning
+                guess = _Guess(classes)
+                check_scoring(guess, scoring)(guess, np.zeros((len(labels), 1)), labels)
+        except Exception as error:
+            raise InvalidParameterError(
+                f"net_params['callbacks']: {name} cannot score these classes with {shown(callback.scoring)}: {error}"
+            ) from error

@@ -1,0 +1,130 @@
+"""What skorch's callbacks need to score a net in training: labels with the batches, and predictions as labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import ClassifierMixin
+
+from sktl._utils.docstrings import documented
+from sktl.exceptions import TrainingError
+
+with documented("skorch"):
+    from skorch import NeuralNet
+    from skorch.callbacks.scoring import ScoringBase
+    from skorch.dataset import Dataset
+
+
+class LabelledDataset(Dataset):
+    """Samples with class codes and weights, which to skorch is a dataset of samples and labels.
+
+    Parameters
+    ----------
+    codes : int64 array of shape (n_samples,)
+        As the module numbers the classes.
+    weights : float64 array of shape (n_samples,)
+    labels : array of shape (n_samples,) or None
+        As `y` has them; only callbacks ask for them.
+    """
+
+    def __init__(self, codes: np.ndarray, weights: np.ndarray, labels: np.ndarray | None = None):
+        self.codes = torch.from_numpy(codes)
+        self.weights = torch.from_numpy(weights)
+        self.y = labels
+
+    @property
+    def X(self) -> LabelledDataset:  # noqa: N802 (skorch's name)
+        """What a net predicts for."""
+        return self
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def __getitem__(self, i: int) -> tuple[torch.Tensor, Any]:
+        if not -len(self) <= i < len(self):
+            raise IndexError(i)
+        return self.inputs_of(i), None if self.y is None else self.y[i]
+
+    def inputs_of(self, i: int) -> torch.Tensor:
+        """Return what enters the module for a sample."""
+        raise NotImplementedError
+
+
+class ScoringNet(ClassifierMixin, NeuralNet):
+    """A skorch net that predicts labels while it is trained, so that callbacks can score it as any classifier.
+
+    A module numbers the classes as they appear in the training set. Callbacks that score get labels instead, and logits
+    in the order of `classes_`; all others get batches as they are.
+    """
+
+    classes_: np.ndarray | None = None
+    columns: torch.Tensor | None = None
+    _is_scored = False
+
+    def number(self, classes: np.ndarray, rank: np.ndarray) -> None:
+        """Set the classes, and the column of the module's output for each."""
+        self.classes_ = classes
+        self.columns = torch.from_numpy(rank)
+
+    def forget(self) -> None:
+        """Let go of what only training needed: the output layer is about to be changed."""
+        self.classes_ = self.columns = None
+
+    def initialize_callbacks(self) -> ScoringNet:
+        super().initialize_callbacks()
+        scoring = [callback for _, callback in self.callbacks_ if isinstance(callback, ScoringBase)]
+        self._is_scored = bool(scoring)
+        for callback in scoring:
+            if callback.on_train:
+                # What a step predicts is of weights before it, with dropout and augmentation.
+                callback.use_caching = False
+        return self
+
+    def notify(self, method_name: str, **told: Any) -> None:
+        if method_name != "on_batch_end" or not self._is_scored:
+            super().notify(method_name, **told)
+            return
+        self.on_batch_end(self, **told)
+        labelled = told | self._labelled(told["batch"], told["y_pred"])
+        for _, callback in self.callbacks_:
+            callback.on_batch_end(self, **(labelled if isinstance(callback, ScoringBase) else told))
+
+    def _labelled(self, batch: Any, y_pred: torch.Tensor | None) -> dict[str, Any]:
+        """Return a batch and its predictions in terms of the labels."""
+        classes, columns = self._numbers()
+        inputs, (codes, _) = batch[:2]
+        labels = classes[columns.argsort()[codes].numpy()]
+        return {"batch": (inputs, labels), "y_pred": None if y_pred is None else y_pred[:, columns]}
+
+    def _numbers(self) -> tuple[np.ndarray, torch.Tensor]:
+        if self.classes_ is None or self.columns is None:
+            raise TrainingError(
+                "net_ predicts for callbacks while it is trained, and not afterwards. Call predict of the classifier."
+            )
+        return self.classes_, self.columns
+
+    def evaluation_step(self, batch: Any, training: bool = False) -> torch.Tensor:
+        """Return the logits of a batch, in the order of `classes_`."""
+        _, columns = self._numbers()
+        self._set_training(training)
+        with torch.set_grad_enabled(training):
+            return self.infer(batch[0])[:, columns]
+
+    def forward_iter(self, X: Any, training: bool = False, device: Any = "cpu") -> Iterator[torch.Tensor]:
+        """Yield the logits of a dataset that the net is trained with, or of the inputs of one batch."""
+        if isinstance(X, LabelledDataset):
+            yield from super().forward_iter(X, training, device)
+        else:
+            yield self.evaluation_step((X, None), training).to(device)
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return the probabilities of the classes, in the order of `classes_`."""
+        return torch.cat(list(self.forward_iter(X))).double().softmax(dim=1).numpy()
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the most probable label of each sample."""
+        winners = self.predict_proba(X).argmax(axis=1)
+        return self._numbers()[0][winners]

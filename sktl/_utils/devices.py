@@ -1,0 +1,122 @@
+"""Devices of PyTorch: which there are, which one a parameter names, and what to do when their memory is full."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+
+from sktl.exceptions import DeviceError, DeviceMemoryError
+
+Result = TypeVar("Result")
+_ACCELERATORS = ("cuda", "mps", "xpu")
+
+
+def available_devices() -> list[str]:
+    """Return the devices of this machine, best first; `"cpu"` is always last."""
+    present = []
+    for kind in _ACCELERATORS:
+        backend = getattr(torch, kind, None) if kind != "mps" else torch.backends.mps
+        if backend is not None and not _is_lost(kind) and backend.is_available():
+            count = 1 if kind == "mps" else backend.device_count()
+            present += [kind, *(f"{kind}:{i}" for i in range(count))]
+    return [*present, "cpu"]
+
+
+def _is_lost(kind: str) -> bool:
+    """Return True if this process was forked from one that used an accelerator, which it cannot use itself then."""
+    return bool(getattr(getattr(torch, kind, None), "_is_in_bad_fork", bool)())
+
+
+def resolve_device(device: str | torch.device) -> torch.device:
+    """Return the device that a `device` parameter names.
+
+    Parameters
+    ----------
+    device : str or torch.device
+        `"auto"` is the first that is there of cuda, mps, xpu and cpu.
+
+    Raises
+    ------
+    DeviceError
+        If the device is not there; the message names those that are.
+    """
+    present = available_devices()
+    try:
+        wanted = torch.device(present[0] if device == "auto" else device)
+    except RuntimeError:
+        wanted = None
+    if wanted is not None and wanted.type == "cpu":
+        return torch.device("cpu")
+    if wanted is not None and _is_lost(wanted.type):
+        raise DeviceError(
+            f"device={str(device)!r} cannot be used in a process that was forked from one that used it. Start "
+            'processes by "spawn", as joblib does by default, or pass device="cpu".'
+        )
+    if wanted is None or str(wanted) not in present:
+        raise DeviceError(
+            f"device={str(device)!r} is unavailable: PyTorch {torch.__version__} sees only "
+            f'{", ".join(map(repr, present))}. Pass one of these or device="auto", or install the build of PyTorch and '
+            "the driver for your GPU."
+        )
+    if wanted.type in ("cuda", "xpu") and wanted.index is None:
+        # The current device is one per thread, and the pass has threads of its own.
+        wanted = torch.device(wanted.type, getattr(torch, wanted.type).current_device())
+    return wanted
+
+
+def nearest_device(device: torch.device) -> torch.device:
+    """Return a device if this machine has it, else its best: a fitted estimator may have come from another machine."""
+    return device if device.type == "cpu" or str(device) in available_devices() else resolve_device("auto")
+
+
+def is_out_of_memory(error: BaseException, device: torch.device) -> bool:
+    """Tell whether an error is an accelerator's, of too little memory."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    # Some backends, and libraries below torch, have no class of their own for it.
+    return device.type != "cpu" and isinstance(error, RuntimeError) and "out of memory" in str(error).lower()
+
+
+def release_memory(device: torch.device) -> None:
+    """Give back the memory of an accelerator that torch keeps for later."""
+    if device.type in _ACCELERATORS:
+        getattr(torch, device.type).empty_cache()
+
+
+def within_memory(attempt: Callable[[], Result], shrink: Callable[[], None], device: torch.device) -> Result:
+    """Return what a function returns, called again after `shrink` each time that an accelerator's memory is too small.
+
+    A CPU raises no error of that kind: there the system decides what becomes of processes that want too much.
+    """
+    while True:
+        try:
+            return attempt()
+        except Exception as error:
+            if not is_out_of_memory(error, device):
+                raise
+        shrink()  # not before the error is gone, whose traceback holds tensors
+
+
+def halved(size: int, what: str, device: torch.device) -> int:
+    """Return how many images to take at once after so many were too many for the memory of a device.
+
+    Raises
+    ------
+    DeviceMemoryError
+        If that was one.
+    """
+    if size == 1:
+        raise DeviceMemoryError(
+            f"Not even one image at a time fits into the memory of device={str(device)!r} in {what}. Free memory "
+            'there, choose a smaller image_size or backbone, train fewer stages, or pass device="cpu".'
+        )
+    release_memory(device)
+    return math.ceil(size / 2)
+
+
+def computes_in_bfloat16(device: torch.device) -> bool:
+    """Tell whether a device has arithmetic of its own for bfloat16 that is worth using."""
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)

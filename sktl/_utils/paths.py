@@ -1,0 +1,47 @@
+"""Paths as people write them, and names of files that not every library can open."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from sktl.exceptions import InvalidParameterError
+
+_LONGEST = 200
+
+
+def user_path(path: str | os.PathLike[str]) -> str:
+    """Return a path that a person wrote, with `~` or `~user` at its start replaced by the home directory."""
+    return os.path.expanduser(str(os.fsdecode(path)))
+
+
+def is_utf8(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a name is UTF-8: safetensors writes under names of other bytes, too, but opens none of them."""
+    try:
+        os.fsdecode(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def shown(name: str | os.PathLike[str]) -> str:
+    """Return a path in quotes as a message has it, its middle left out if it is long."""
+    text = os.fsdecode(name)
+    return repr(text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]}...{text[-_LONGEST // 2 :]}")
+
+
+def checked_path(path: Any, argument: str, alternative: str = "") -> str:
+    """Return the path that an argument names, `~` at its start being the home directory.
+
+    Raises
+    ------
+    InvalidParameterError
+        If it is not a path; `alternative` says what else the argument may be.
+    """
+    if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
+        given = repr(path) if path is None or isinstance(path, int | float) else f"a {type(path).__name__}"
+        raise InvalidParameterError(f"{argument} is {given}. Pass a path{alternative}.")
+    text = os.fspath(path)
+    if not text or "\0" in text:
+        raise InvalidParameterError(f"{argument}={shown(text)} is not a path. Pass a path{alternative}.")
+    return user_path(text)

@@ -1,0 +1,68 @@
+"""Progress over images: bars, and what callbacks hear of."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+from tqdm import tqdm
+from tqdm.auto import tqdm as automatic
+
+from .callbacks import Steps, draws_progress, task
+
+_MOST_PARTS = 100
+
+
+class Progress:
+    """How many of some images are done: a bar counts each, callbacks hear of parts of equal size."""
+
+    def __init__(self, bar: tqdm | None, parts: Steps, n_parts: int, n_images: int):
+        self.bar = bar
+        self.parts = parts
+        self.n_parts = n_parts
+        self.n_images = n_images
+        self._n_done = self._n_parts_done = 0
+        self.parts.begin()
+
+    def update(self, n_images: int) -> None:
+        """Count further images."""
+        if self.bar is not None:
+            self.bar.update(n_images)
+        self._n_done += n_images
+        while self._n_parts_done < self._n_done * self.n_parts // self.n_images:
+            self._n_parts_done += 1
+            self.parts.end()
+            if self._n_parts_done < self.n_parts:
+                self.parts.begin()
+
+
+@contextmanager
+def progress_bar(description: str, n_images: int, verbose: int) -> Iterator[Progress]:
+    """Show a bar of so many images, from `verbose=1` on, with few lines where it goes to a file.
+
+    There is no bar where scikit-learn's progress bar shows the same.
+    """
+    n_parts = min(n_images, _MOST_PARTS)
+    shown = verbose >= 1 and not draws_progress() and _can_write(sys.stderr)
+    with task(description, n_parts, "images") as parts, _bar(description, n_images) if shown else nullcontext() as bar:
+        yield Progress(bar, parts, n_parts, n_images)
+
+
+def _bar(description: str, n_images: int) -> tqdm:
+    interval = 0.5 if _is_terminal(sys.stderr) else 10.0
+    return automatic(total=n_images, desc=description, unit="image", mininterval=interval)
+
+
+def _can_write(stream: Any) -> bool:
+    """Return True if a stream takes text: services and windowed programs have none, or a closed one."""
+    return callable(getattr(stream, "write", None)) and not getattr(stream, "closed", False)
+
+
+def _is_terminal(stream: Any) -> bool:
+    """Return True if a stream is a terminal; objects that only have `write` are none."""
+    try:
+        return bool(stream.isatty())
+    except (AttributeError, ValueError, OSError):
+        return False

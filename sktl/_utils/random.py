@@ -1,0 +1,66 @@
+"""Seeded draws that leave the global generators as they were."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+_generator_lock = threading.RLock()
+
+
+def _renew_generator_lock() -> None:
+    global _generator_lock
+    _generator_lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):  # a thread that the forked child does not have may hold it
+    os.register_at_fork(after_in_child=_renew_generator_lock)
+
+
+@contextmanager
+def seeded_globals(seed: int, device: torch.device | None = None) -> Iterator[None]:
+    """Seed torch's global generators for code that offers no generator argument, one thread at a time.
+
+    That is the CPU's and, if a device is given, that device's. The states that they had are restored at the end.
+    """
+    on_accelerator = device is not None and device.type != "cpu"
+    kind = device.type if device is not None and on_accelerator else "cuda"
+    with _generator_lock, torch.random.fork_rng(devices=[device] if on_accelerator else [], device_type=kind):
+        torch.default_generator.manual_seed(seed)
+        if on_accelerator:
+            getattr(torch, kind).manual_seed(seed)
+        yield
+
+
+@contextmanager
+def seeded_everything(seed: int) -> Iterator[None]:
+    """Seed the global generators of torch, NumPy and `random` for a function of the user's, and restore them."""
+    with seeded_globals(seed):
+        numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
+        try:
+            np.random.seed(seed % 2**32)  # noqa: NPY002 - what a transform of the user's may draw from
+            random.seed(seed)
+            yield
+        finally:
+            np.random.set_state(numpy_state)  # noqa: NPY002
+            random.setstate(python_state)
+
+
+def draws_from_globals(function: Callable[[], object]) -> bool:
+    """Tell whether a function draws from torch's global CPU generator."""
+    with seeded_globals(0):
+        before = torch.get_rng_state()
+        function()
+        return not torch.equal(before, torch.get_rng_state())
+
+
+def generator(*seed: int) -> torch.Generator:
+    """Return a new CPU generator for a sequence of non-negative integers: (seed, epoch, ...)."""
+    state = np.random.SeedSequence((len(seed), *seed)).generate_state(2, np.uint32)
+    return torch.Generator().manual_seed(int(state[0]) << 31 ^ int(state[1]))

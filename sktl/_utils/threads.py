@@ -1,0 +1,67 @@
+"""Intra-op threads of PyTorch, which are state of the process: changed for the length of a block at most."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import joblib
+import torch
+
+from .devices import Result
+from .isolation import Loan
+
+
+def _run_in_new_thread(function: Callable[[], Result]) -> Result:
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(function).result()
+
+
+# `torch.set_num_threads` sets the number of the calling thread and, for the whole process, the number with which
+# threads started later begin. The second is the one that would leak.
+_loan = Loan(
+    lambda: _run_in_new_thread(torch.get_num_threads),
+    lambda saved: _run_in_new_thread(functools.partial(torch.set_num_threads, saved)),
+)
+
+
+def _compute_alone() -> None:
+    """Set torch to one intra-op thread in the calling thread."""
+    # A thread that has not asked yet takes the number of the process when it first computes, whatever was set before.
+    torch.get_num_threads()
+    torch.set_num_threads(1)
+
+
+def n_threads(n_jobs: int | None) -> int:
+    """Return the number of threads that an `n_jobs` parameter asks for."""
+    if n_jobs is None:
+        return torch.get_num_threads()
+    return n_jobs if n_jobs > 0 else max(1, joblib.cpu_count() + 1 + n_jobs)
+
+
+@contextmanager
+def single_threaded_pool(n_workers: int) -> Iterator[ThreadPoolExecutor]:
+    """Give a pool of threads in each of which torch computes with one intra-op thread.
+
+    When the block raises, KeyboardInterrupt included, work not yet started is dropped.
+    """
+    with _loan:
+        pool = ThreadPoolExecutor(n_workers, "sktl", initializer=_compute_alone)
+        try:
+            yield pool
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def single_threaded() -> Iterator[None]:
+    """Compute with one intra-op thread in the calling thread, so that results do not depend on the number of cores."""
+    before = torch.get_num_threads()
+    with _loan:
+        try:
+            torch.set_num_threads(1)
+            yield
+        finally:
+            torch.set_num_threads(before)

@@ -1,0 +1,292 @@
+"""The groups of a row are what a hook would see, and looking on changes nothing of the network's own output."""
+
+from __future__ import annotations
+
+import gc
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from backbones import NEW_TIMM, TwoBranches, backbone_of, small_conv_net, stochastic_net
+from families import QUICK, SMALL, TIMM
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from sktl import Preprocessing
+from sktl._backbones.backbone import Backbone, resolve_backbone
+from sktl._backbones.stages import channels_last, tensors
+from sktl._backbones.taps import StageLayout, Tapped
+from sktl._features import trunk as _trunk
+from sktl._features.trunk import Trunk
+from sktl._utils.kernels import place
+
+CPU = torch.device("cpu")
+TOLERANCE = 1e-5
+TRANSFORMERS = ["timm/test_vit", "timm/deit_tiny_distilled_patch16_224", "timm/vit_tiny_patch16_224"]
+
+
+def images_for(backbone, n=3):
+    return torch.randn(n, 3, *backbone.preprocessing.crop, generator=torch.Generator().manual_seed(7))
+
+
+def outputs_of(network, names, images):
+    """Return the first tensor that each of the named modules of a network returns, and its own output."""
+    found = {}
+    hooks = [
+        network.get_submodule(name).register_forward_hook(
+            lambda m, i, out, name=name: found.update({name: tensors(out)[0].clone()})
+        )
+        for name in names
+    ]
+    output = network(images)
+    for hook in hooks:
+        hook.remove()
+    return found, output
+
+
+def check_groups(backbone):
+    """The network's own output has the bits of the plain network, and each group is the mean of what its block gives.
+
+    Tokens that the network reads out are looked at by tests of their own.
+    """
+    images = images_for(backbone, 2)
+    plain, tapped = place(backbone.build(), CPU), place(backbone.tapped(), CPU)
+    assert isinstance(tapped, Tapped)
+    layout = tapped.layout
+    with torch.no_grad():
+        found, output = outputs_of(plain, [name for name, _ in layout.groups[1:]], images)
+        row = tapped(images)
+        assert torch.equal(tapped.network(images), output)
+    groups = [torch.from_numpy(group) for group in layout.split(row.numpy())]
+    assert torch.equal(groups[0], output)
+    for (name, size), group in zip(layout.groups[1:], groups[1:], strict=True):
+        assert group.shape == (2, size)
+        if found[name].ndim == 4:
+            axes = (1, 2) if channels_last(found[name].shape[1:]) else (2, 3)
+            np.testing.assert_allclose(group, found[name].mean(axes), rtol=1e-4, atol=TOLERANCE * group.abs().max())
+    assert layout.n_stages == len(backbone.stages)
+    return layout
+
+
+@pytest.mark.parametrize(
+    "name",
+    [*QUICK, "vgg11", *(pytest.param(name, marks=NEW_TIMM) for name in ("timm/test_maxvit", "timm/test_coatnet"))],
+)
+def test_groups_are_the_means_of_what_blocks_return_and_the_output_keeps_its_bits(name):
+    check_groups(resolve_backbone(name, None, QUICK.get(name, 64 if name == "vgg11" else None), 0))
+
+
+@pytest.mark.parametrize("make", [small_conv_net, stochastic_net])
+def test_so_are_those_of_a_callables_network(make):
+    check_groups(resolve_backbone(make, "default", None, 0))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", [*torchvision.models.list_models(module=torchvision.models), *(f"timm/{n}" for n in TIMM)]
+)
+def test_so_are_those_of_all_of_torchvision_and_families_of_timm(name):
+    check_groups(resolve_backbone(name, None, SMALL.get(name), 0))
+    gc.collect()
+
+
+@pytest.mark.parametrize("name", TRANSFORMERS)
+def test_tokens_are_read_as_the_network_reads_its_last_ones(name):
+    """By timm's own function for intermediate outputs, and its own pooling."""
+    backbone = resolve_backbone(name, None, None, 0)
+    images = images_for(backbone)
+    plain, tapped = backbone.build(), backbone.tapped()
+    with torch.no_grad():
+        row = tapped(images).numpy()
+        groups = dict(zip([name for name, _ in tapped.layout.groups], tapped.layout.split(row), strict=True))
+        n_blocks = len(plain.blocks)
+        tokens = plain.forward_intermediates(
+            images, norm=True, output_fmt="NLC", return_prefix_tokens=True, intermediates_only=True
+        )
+        for i, (of_places, of_classes) in enumerate(tokens[: n_blocks - 1]):
+            expected = plain.forward_head(torch.cat([of_classes, of_places], 1))
+            np.testing.assert_allclose(groups[f"blocks.{i}"], expected, rtol=1e-4, atol=1e-5)
+    assert f"blocks.{n_blocks - 1}" not in groups  # it would be the output again
+
+
+def test_so_are_those_of_torchvisions():
+    backbone = resolve_backbone("vit_b_32", None, 64, 0)
+    images = images_for(backbone)
+    plain, tapped = backbone.build(), backbone.tapped()
+    names = [f"encoder.layers.encoder_layer_{i}" for i in reversed(range(11))]
+    assert [name for name, _ in tapped.layout.groups][1:12] == names
+    with torch.no_grad():
+        found, _ = outputs_of(plain, names, images)
+        row = tapped(images).numpy()
+        for name, group in zip(names, tapped.layout.split(row)[1:], strict=False):
+            np.testing.assert_allclose(group, plain.encoder.ln(found[name])[:, 0], rtol=1e-4, atol=1e-5)
+
+
+def test_the_bundled_network_has_these_blocks():
+    layout = resolve_backbone("efficientnet_lite0", None, None, 0).tapped().layout
+    assert layout.groups == (
+        ("", 1280),
+        *((f"blocks.5.{i}", 192) for i in range(4)), ("blocks.6.0", 320),
+        *((f"blocks.3.{i}", 80) for i in range(3)), *((f"blocks.4.{i}", 112) for i in range(3)),
+        ("blocks.2.0", 40), ("blocks.2.1", 40), ("blocks.1.0", 24), ("blocks.1.1", 24), ("blocks.0.0", 16), ("bn1", 32),
+    )  # fmt: skip
+    assert layout.sizes == (1280, 2944, 3024, 3072, 3088, 3120)
+
+
+@pytest.mark.parametrize(
+    ("name", "blocks"),
+    [
+        ("resnet101", [f"layer3.{i}" for i in (2, 6, 10, 14, 18, 22)]),
+        ("vgg11", ["features.19", "features.14", "features.9", "features.4", "features.1"]),
+        ("efficientnet_b0", ["features.2.0", "features.2.1"]),
+        ("timm/convnext_atto", ["stages.2.blocks.0", "stages.2.blocks.5"]),
+        ("densenet121", ["features.denseblock4", "features.transition3"]),
+    ],
+)
+def test_blocks_of_a_stage_are_few_and_the_last_is_one_of_them(name, blocks):
+    layout = resolve_backbone(name, None, None if "/" in name else 64, 0).tapped().layout
+    names = [module for module, _ in layout.groups]
+    assert set(blocks) <= set(names)
+    if name == "resnet101":
+        assert [module for module in names if module.startswith("layer3")] == blocks
+
+
+@pytest.mark.parametrize("name", ["timm/test_vit", "resnet18"])
+def test_a_row_depends_neither_on_its_place_nor_on_its_neighbors(name):
+    trunk = Trunk(resolve_backbone(name, None, None if "/" in name else 64, 0), CPU)
+    pixels = np.random.default_rng(3).integers(0, 256, trunk.probe.shape, np.uint8)
+    rows = trunk.run(pixels)
+    assert rows.shape == (4, trunk.layout.sizes[-1])
+    np.testing.assert_array_equal(trunk.run(pixels[::-1].copy())[::-1], rows)
+    alone = np.zeros_like(pixels)
+    alone[2] = pixels[0]
+    np.testing.assert_array_equal(trunk.run(alone)[2], rows[0])
+
+
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "resnet18", "timm/test_efficientnet", "timm/test_convnext"])
+def test_folding_batchnorm_changes_no_group(name, monkeypatch):
+    backbone = resolve_backbone(
+        name, "default" if name == "efficientnet_lite0" else None, None if "/" in name else 64, 0
+    )
+    folded = Trunk(backbone, CPU)
+    monkeypatch.setattr(_trunk, "_FOLDING_TOLERANCE", -1.0)
+    plain = Trunk(backbone, CPU)
+    assert plain.difference(folded.answer) <= TOLERANCE
+    assert (plain.difference(folded.answer) == 0) == (name == "timm/test_convnext")  # which has none to fold
+
+
+class InPlace(nn.Module):
+    """The operation behind each block is in place."""
+
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.ModuleList(nn.Sequential(nn.Conv2d(3, 3, 3), nn.Conv2d(3, 3, 3)) for _ in range(3))
+        self.preprocessing = Preprocessing(16, (16, 16))
+
+    def forward(self, images):
+        for block in self.blocks:
+            images = block(images).relu_()
+        return images.amax((2, 3))
+
+
+def test_a_group_is_what_the_block_returned_before_it_was_changed_in_place():
+    torch.manual_seed(0)
+    layout = check_groups(resolve_backbone(InPlace, "default", None, 0))
+    assert layout.groups == (("", 3), ("blocks.2", 3), ("blocks.1", 3), ("blocks.0", 3))
+
+
+# ---------------------------------------------------------------------------------------- networks that give one stage
+
+
+class Suspicious(InPlace):
+    """Its hooks change what it computes."""
+
+    def forward(self, images):
+        return super().forward(images) + any(block._forward_hooks for block in self.blocks)
+
+
+class ByForward(InPlace):
+    """It calls its blocks past their hooks, except where stages are looked for."""
+
+    def forward(self, images):
+        for block in self.blocks:
+            images = (block if torch.is_grad_enabled() else block.forward)(images).relu()
+        return images.amax((2, 3))
+
+
+class InNumPy(InPlace):
+    """It does not run with gradients."""
+
+    def forward(self, images):
+        return torch.from_numpy(super().forward(images).numpy())
+
+
+class Branches(TwoBranches):
+    """No single tensor carries the image."""
+
+    def __init__(self):
+        super().__init__()
+        self.preprocessing = Preprocessing(16, (16, 16))
+
+
+class Infinite(InPlace):
+    """A block overflows, and the output does not show it."""
+
+    def forward(self, images):
+        for block in self.blocks:
+            images = block(images * 1e30)
+        return images.sigmoid().amax((2, 3)).nan_to_num()
+
+
+@pytest.mark.parametrize("network", [Suspicious, ByForward, InNumPy, Branches, Infinite])
+def test_a_network_that_cannot_be_tapped_has_its_output_alone_and_is_left_as_it_was(network):
+    backbone = resolve_backbone(network, "default", None, 0)
+    trunk = Trunk(backbone, CPU)
+    assert trunk.layout == StageLayout.of_output(trunk.answer.shape[1])
+    assert trunk.layout.sizes == (trunk.answer.shape[1],)
+    images = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(backbone.tapped()(images), backbone.build()(images))
+    assert not any(module._forward_hooks for module in backbone.tapped().modules())
+
+
+def test_a_function_without_weights_has_its_output_alone():
+    trunk = Trunk(backbone_of(lambda images: images.mean((2, 3))), CPU)
+    assert trunk.layout == StageLayout((("", 3),), (3,))
+
+
+# --------------------------------------------------------------------------------------------------------------- layout
+
+STAGES = st.lists(st.lists(st.integers(1, 5), max_size=4), min_size=1, max_size=4)
+
+
+@given(n_features=st.integers(1, 9), stages=STAGES)
+def test_each_number_of_stages_is_the_beginning_of_the_full_row(n_features, stages):
+    sizes = np.cumsum([n_features, sum(stages[0]) + sum(stages[1] if stages[1:] else []), *map(sum, stages[2:])])
+    groups = [("", n_features), *((f"{i}.{j}", n) for i, stage in enumerate(stages) for j, n in enumerate(stage))]
+    layout = StageLayout(tuple(groups), tuple(map(int, sizes)))
+    rows = np.arange(2 * layout.sizes[-1]).reshape(2, -1)
+    np.testing.assert_array_equal(np.concatenate(layout.split(rows), axis=1), rows)
+    assert [group.shape[1] for group in layout.split(rows)] == [size for _, size in groups]
+    for k in range(1, layout.n_stages + 1):
+        assert sum(size for _, size in layout.groups_of(k)) == layout.length(k) == layout.sizes[k - 1]
+        assert layout.groups_of(k) == layout.groups[: len(layout.groups_of(k))]
+    assert layout.groups_of(layout.n_stages) == layout.groups
+
+
+# ---------------------------------------------------------------------------------------------------------------- trunk
+
+
+@pytest.mark.parametrize(
+    "name", ["efficientnet_lite0", "shufflenet_v2_x0_5", "timm/levit_128s", "timm/test_efficientnet"]
+)
+def test_a_trunk_gives_the_bits_of_the_networks_own_output_folded_as_without_taps(name, monkeypatch):
+    backbone = resolve_backbone(name, None, None if "/" in name else 64, 0)
+    tapped = Trunk(backbone, CPU)
+    monkeypatch.setattr(Backbone, "tapped", Backbone.build)
+    plain = Trunk(backbone, CPU)
+    assert plain.layout == StageLayout.of_output(plain.answer.shape[1])
+    np.testing.assert_array_equal(tapped.answer[:, : plain.answer.shape[1]], plain.answer)
+    assert tapped.layout.n_stages > 1

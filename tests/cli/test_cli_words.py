@@ -1,0 +1,89 @@
+"""What the library says, as a command prints it."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import sktl
+from sktl import PretrainedImageClassifier
+from sktl._cli.words import PHRASES, Wording, shown
+from sktl.exceptions import ImageFailure, InvalidImageError
+
+PARAMETERS = PretrainedImageClassifier().get_params()
+OPTIONS = {name: f"--{name.replace('_', '-')}" for name in ("lr", "n_jobs", "checkpoint", "early_stopping", "cache")}
+WORDING = Wording(OPTIONS, ["early_stopping"], PARAMETERS)
+
+
+def test_each_phrase_is_one_of_the_library():
+    """Else a message was reworded, and the command line speaks of Python again."""
+    texts = [
+        node.value
+        for path in Path(sktl.__file__).parent.rglob("*.py")
+        if path != Path(sktl.__file__).parent / "_cli" / "words.py"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    assert [phrase for phrase in PHRASES if not any(phrase in text for text in texts)] == []
+
+
+@given(value=st.text() | st.integers() | st.floats(allow_nan=False))
+def test_a_parameter_with_its_value_is_an_option_whatever_the_value(value):
+    said = WORDING.say(f"checkpoint={value!r} is wrong.")
+    assert said.startswith("--checkpoint ")
+    assert said.endswith(" is wrong.")
+    assert "checkpoint=" not in said.removesuffix(" is wrong.")[:12]
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        (
+            "path='' is not a path. Pass a path, or a file that is open for binary reading.",
+            "path='' is not a path. Pass a path.",
+        ),
+        (
+            "The 'lr' parameter of X must be a float. Got 'a. Got b' instead.",
+            "--lr 'a. Got b' is not possible; it must be a number.",
+        ),
+        ("early_stopping=True fails; pass early_stopping=False.", "--early-stopping fails; pass no --early-stopping."),
+        ("Leave checkpoint=None.", "Leave out --checkpoint."),
+        ("cache=False and checkpoint='a b'", "--cache none and --checkpoint 'a b'"),
+        ("set n_jobs, lower lr or `checkpoint`", "set --n-jobs, lower --lr or --checkpoint"),
+        ("batch_size=1 is small; another validation_fraction", "batch size 1 is small; another validation fraction"),
+        ("X[95] (a/b (1).jpg): is no image", "a/b (1).jpg: is no image"),
+        ("class np.str_('cat') has np.int64(3)", "class 'cat' has 3"),
+        ("folder='a/b' is a file.", "a/b is a file."),
+        ("cannot be used ([Errno 17] File exists: 'a')", "cannot be used (File exists: 'a')"),
+        ("a \x1b[2J b\u202e", "a \ufffd[2J b\ufffd"),
+        ("a cache of checkpoints, on this device", "a cache of checkpoints, on this device"),
+        *[(text, text) for text in ("n_jobs/1.jpg, my-lr.jpg", "/a/lr=0.1/1.jpg", "class 'lr'", "/lr.jpg: is torn")],
+    ],
+)
+def test_messages(message, expected):
+    assert WORDING.say(message) == expected
+
+
+def test_failures_are_listed_by_name_up_to_a_bound():
+    error = InvalidImageError([ImageFailure(i, f"{i}.jpg", "is torn") for i in range(1000)])
+    lines = WORDING.list_failures(error).splitlines()
+    assert lines[:2] == ["These images cannot be used:", "0.jpg: is torn"]
+    assert len(lines) == 22
+    assert lines[-1] == "and 980 more; `sktl check` lists all."
+
+
+def test_long_names_are_shown_by_their_ends():
+    (line,) = WORDING.failures([ImageFailure(0, "a" * 4000 + "\n.jpg", "is torn")])
+    assert len(line) < 300
+    assert line.endswith("a\ufffd.jpg, 4,005 characters: is torn")
+
+
+@given(name=st.text())
+def test_what_is_shown_can_be_encoded_and_steers_nothing(name):
+    assert len(shown(name)) == len(name)
+    shown(name).encode()
+    assert not set(shown(name)) & {"\n", "\r", "\x1b", "\u202e", "\x07"}

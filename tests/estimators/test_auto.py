@@ -1,0 +1,124 @@
+"""The values that "auto" stands for."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sktl import PretrainedImageClassifier
+from sktl._estimators.auto import augmentations, check_combinations, resolve_recipe
+from sktl._images.augmentation import AUGMENTATIONS
+from sktl.exceptions import InvalidParameterError
+
+
+def resolve(n_samples=1000, n_features=1280, n_trainable=0, **params):
+    estimator = PretrainedImageClassifier(**params)
+    check_combinations(estimator)
+    device, change = torch.device("cpu"), augmentations(estimator)[0] if n_trainable else None
+    return resolve_recipe(estimator, n_trainable, n_samples, n_features, device, augmentation=change)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "lr", "weight_decay", "max_epochs"),
+    [
+        ("auto", None, 0.03, 500),
+        ("sgd", 0.03, 0.03, 50),
+        ("adamw", 0.001, 1.0, 50),
+        ("lbfgs", None, 0.03, 500),
+        (torch.optim.AdamW, 0.001, 1.0, 50),
+        (torch.optim.Adam, 0.001, 0.03, 50),
+        (torch.optim.RMSprop, 0.001, 0.03, 50),
+    ],
+)
+def test_auto_values_are_those_that_the_docstring_names(optimizer, lr, weight_decay, max_epochs):
+    recipe = resolve(optimizer=optimizer)
+    assert (recipe.lr, recipe.weight_decay, recipe.max_epochs) == (lr, weight_decay, max_epochs)
+
+
+@given(n_samples=st.integers(1, 10**6), n_features=st.integers(1, 10**5))
+def test_steps_are_at_most_twenty_of_at_least_sixteen_images_and_shorter_for_wide_features(n_samples, n_features):
+    recipe = resolve(n_samples, n_features, optimizer="sgd")
+    assert recipe.batch_size >= 16
+    assert -(-n_samples // recipe.batch_size) <= 20
+    assert recipe.lr == pytest.approx(0.03 * min(1, 1280 / n_features))
+
+
+@given(n_features=st.integers(1, 10**5))
+def test_what_the_user_says_is_taken_as_it_is(n_features):
+    recipe = resolve(100, n_features, lr=0.5, weight_decay=0.0, max_epochs=3, batch_size=7, lr_schedule="constant")
+    assert (recipe.lr, recipe.weight_decay, recipe.max_epochs) == (0.5, 0.0, 3)
+    assert (recipe.batch_size, recipe.lr_schedule) == (7, "constant")
+
+
+@pytest.mark.parametrize("params", [{"lr": 0.1}, {"batch_size": 8}, {"lr_schedule": "cosine"}, {"dropout": 0.1}])
+def test_what_lbfgs_cannot_use_is_refused_by_name(params):
+    with pytest.raises(InvalidParameterError, match=f"{next(iter(params))}=.* has no meaning with optimizer="):
+        resolve(optimizer="lbfgs", **params)
+
+
+@pytest.mark.parametrize(
+    ("params", "max_epochs", "augmentation", "lr", "ratio", "decay", "probing", "interpolation"),
+    [
+        ({}, 12, "trivial", 0.03, 1 / 75, 0.8, ("lbfgs", 500), 0.75),
+        ({"augmentation": None}, 12, None, 0.03, 1 / 300, 0.8, ("lbfgs", 500), 0.75),
+        ({"freeze_epochs": 7}, 12, "trivial", 0.03, 1 / 75, 0.8, ("sgd", 7), 0.75),
+        ({"dropout": 0.1}, 12, "trivial", 0.03, 1 / 75, 0.8, ("sgd", 50), 0.75),
+        ({"net_params": {"optimizer__momentum": 0.5}}, 12, "trivial", 0.03, 1 / 75, 0.8, ("sgd", 50), 0.75),
+        ({"optimizer": "sgd"}, 12, "trivial", 0.03, 1 / 30, 1, ("sgd", 50), 0.75),
+        ({"optimizer": "adamw"}, 12, "trivial", 0.001, 0.5, 1, ("adamw", 50), 0.75),
+        ({"optimizer": torch.optim.RMSprop}, 12, "trivial", 0.001, 0.1, 1, (torch.optim.RMSprop, 50), 0.75),
+        ({"weights": None}, 40, "light", 0.03, 1.0, 1, None, 1.0),
+    ],
+)
+def test_auto_values_of_stages_are_those_that_the_docstring_names(
+    params, max_epochs, augmentation, lr, ratio, decay, probing, interpolation
+):
+    recipe = resolve(trainable_stages="all", n_trainable=6, **params)
+    change = None if augmentation is None else AUGMENTATIONS[augmentation]
+    assert (recipe.max_epochs, recipe.batch_size, recipe.augmentation) == (max_epochs, 16, change)
+    assert recipe.head_lr_ratio == (0.1 if recipe.layer_decay == 0.8 else 1)
+    assert recipe.backbone_lr_ratio == pytest.approx(ratio)
+    assert (recipe.lr, recipe.layer_decay) == (lr, decay)
+    found = recipe.probing and (recipe.probing.optimizer, recipe.probing.max_epochs)
+    assert found == probing
+    assert recipe.warmup == (0.1 if "weights" in params else 0.3)
+    assert recipe.interpolation == interpolation
+    assert recipe.keeps_statistics == ("weights" not in params)
+
+
+@given(n_samples=st.integers(2, 10**6))
+def test_stages_learn_more_slowly_from_few_images_unless_they_start_at_random(n_samples):
+    few = min(1, n_samples / 200)
+    found = resolve(n_samples, trainable_stages="all", n_trainable=6)
+    assert found.backbone_lr_ratio == pytest.approx(few / 75)
+    assert resolve(n_samples, trainable_stages=1, n_trainable=1, backbone_lr_ratio=0.2).backbone_lr_ratio == 0.2
+    assert resolve(n_samples, trainable_stages="all", n_trainable=6, weights=None).backbone_lr_ratio == 1
+
+
+def test_what_the_user_says_of_stages_is_taken_as_it_is_and_the_probing_keeps_its_own_batches():
+    recipe = resolve(
+        1000, trainable_stages=2, n_trainable=2, max_epochs=3, freeze_epochs=0, backbone_lr_ratio=0.7, layer_decay=0.5,
+        augmentation=None, mixup_alpha=0.3, batch_size=5,
+    )  # fmt: skip
+    assert (recipe.max_epochs, recipe.probing, recipe.backbone_lr_ratio, recipe.layer_decay) == (3, None, 0.7, 0.5)
+    assert (recipe.augmentation, recipe.mixup_alpha, recipe.batch_size) == (None, 0.3, 5)
+    probed = resolve(1000, trainable_stages=2, n_trainable=2, freeze_epochs=7, batch_size=5)
+    assert (probed.probing.max_epochs, probed.probing.batch_size, probed.batch_size) == (7, 50, 5)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"weights": None, "trainable_stages": "all", "freeze_epochs": 3}, "freeze_epochs=3 has no meaning"),
+        ({"weights": None, "trainable_stages": "all", "batch_size": 1}, "batch_size=1 has no meaning"),
+        ({"net_params": {"optimizer__typo": 1}}, r"optimizer__typo.*no such option. It has .*momentum"),
+        ({"net_params": {"optimizer__eps": 1}}, "optimizer__eps.*no such option"),
+        ({"optimizer": "lbfgs", "early_stopping": True}, "early_stopping=True has no meaning"),
+        ({"optimizer": "lbfgs", "trainable_stages": 1}, "trainable_stages=1 has no meaning"),
+    ],
+)
+def test_combinations_without_meaning_are_refused_by_name(params, message):
+    with pytest.raises(InvalidParameterError, match=message):
+        resolve(**params)

@@ -1,0 +1,187 @@
+"""What a fit of the output layer alone chooses, and how it is trained."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.model_selection import GridSearchCV
+from sklearn.utils import Bunch
+
+import sktl
+from sktl import PretrainedImageClassifier, PretrainedImageEncoder, cache_info
+from sktl.datasets import make_surface_defects
+from sktl.exceptions import InvalidInputError, InvalidParameterError
+
+SHARED = {"image_size": 32, "random_state": 0, "engine": "torch"}
+
+
+@pytest.fixture(scope="module")
+def defects():
+    """Return drawn surfaces; what tells them apart are textures."""
+    data = make_surface_defects(40, random_state=0)
+    return Bunch(X=list(data.data), y=np.asarray(data.target))
+
+
+def classifier(**params):
+    return PretrainedImageClassifier(**SHARED | params)
+
+
+@pytest.fixture(scope="module")
+def fitted(defects):
+    return classifier().fit(defects.X, defects.y)
+
+
+def test_features_and_penalty_are_chosen_and_recorded(fitted):
+    table = fitted.selection_
+    assert set(table["param_feature_stages"]) == {1, 2}
+    best = np.flatnonzero(
+        (table["param_feature_stages"] == fitted.feature_stages_)
+        & (table["param_weight_decay"] == fitted.recipe_.weight_decay)
+    )
+    own = np.where(table["param_feature_stages"] == fitted.feature_stages_, table["mean_log_loss"], np.inf)
+    assert best == [np.nanargmin(own)]
+    assert fitted.recipe_.feature_stages == fitted.feature_stages_
+    assert fitted.recipe_.optimizer == "lbfgs"
+
+
+@pytest.mark.parametrize("n_stages", [1, 2, 3, "all"])
+def test_the_output_layer_sees_the_features_of_the_encoder(defects, n_stages):
+    clf = classifier(feature_stages=n_stages, weight_decay=0.03).fit(defects.X, defects.y)
+    encoder = PretrainedImageEncoder(image_size=32, engine="torch", feature_stages=n_stages).fit(defects.X)
+    features = encoder.transform(defects.X)
+    assert_array_equal(clf.transform(defects.X), features)
+    layer = clf.net_.module_.output
+    logits = features.astype(np.float64) @ layer.weight.detach().numpy().T + layer.bias.detach().numpy()
+    scores = logits if logits.shape[1] > 2 else logits[:, 1] - logits[:, 0]
+    assert_allclose(clf.decision_function(defects.X), scores, atol=1e-8)
+    assert clf.feature_stages_ == encoder.feature_stages_
+    names = [name.replace("encoder", "classifier") for name in encoder.get_feature_names_out()]
+    assert clf.get_feature_names_out().tolist() == names
+    assert not hasattr(clf, "selection_")
+
+
+def test_giving_one_value_leaves_the_choice_of_the_other(defects):
+    decays = classifier(feature_stages=2).fit(defects.X, defects.y)
+    assert set(decays.selection_["param_feature_stages"]) == {2}
+    stages = classifier(weight_decay=0.01).fit(defects.X, defects.y)
+    assert set(stages.selection_["param_weight_decay"]) == {0.01}
+    assert stages.recipe_.weight_decay == 0.01
+
+
+@pytest.mark.parametrize(
+    ("params", "optimizer"),
+    [
+        ({}, "lbfgs"),
+        ({"lr": 0.03}, "sgd"),
+        ({"lr_schedule": "cosine"}, "sgd"),
+        ({"batch_size": 16}, "sgd"),
+        ({"max_epochs": 3}, "sgd"),
+        ({"dropout": 0.1}, "sgd"),
+        ({"early_stopping": True}, "sgd"),
+        ({"net_params": {"optimizer__momentum": 0.8}}, "sgd"),
+        ({"label_smoothing": 0.1}, "lbfgs"),
+    ],
+)
+def test_steps_are_taken_where_a_parameter_of_steps_is_given(defects, params, optimizer):
+    clf = classifier(**params).fit(defects.X, defects.y)
+    assert clf.recipe_.optimizer == optimizer
+    assert len(clf.selection_["param_weight_decay"]) == 18  # the choice is the same
+
+
+def test_an_optimizer_that_decays_by_itself_keeps_its_own_decay(defects):
+    clf = classifier(optimizer="adamw").fit(defects.X, defects.y)
+    assert clf.recipe_.weight_decay == 1
+    assert clf.feature_stages_ in (1, 2)
+    assert not hasattr(classifier(optimizer="adamw", feature_stages=1).fit(defects.X, defects.y), "selection_")
+
+
+@pytest.mark.parametrize("params", [{"cache": False}, {"n_jobs": 2}, {"cache": "fresh"}])
+def test_the_same_fit_gives_the_same_bits(defects, fitted, params, tmp_path):
+    params = {"cache": tmp_path / "features"} if params.get("cache") == "fresh" else params
+    for _ in range(2):  # cold and warm
+        again = classifier(**params).fit(defects.X, defects.y)
+        assert_array_equal(again.predict_proba(defects.X), fitted.predict_proba(defects.X))
+        assert again.selection_.keys() == fitted.selection_.keys()
+        for key, column in fitted.selection_.items():
+            assert_array_equal(again.selection_[key], column)
+
+
+def test_the_random_start_hardly_shows(defects):
+    one, other = (
+        classifier(random_state=i, feature_stages=1, weight_decay=0.01).fit(defects.X, defects.y) for i in (1, 2)
+    )
+    assert_allclose(one.predict_proba(defects.X), other.predict_proba(defects.X), atol=1e-4)
+
+
+def test_a_search_over_stages_makes_one_pass(defects, tmp_path):
+    grid = {"feature_stages": [1, 2, "all"], "weight_decay": [0.01, 0.1]}
+    search = GridSearchCV(classifier(cache=tmp_path), grid, cv=2, error_score="raise").fit(defects.X, defects.y)
+    assert cache_info(tmp_path).misses == len(defects.X)
+    assert search.best_score_ > 0.5
+
+
+def test_a_fit_whose_features_are_kept_builds_no_network(defects, tmp_path, monkeypatch):
+    expected = classifier(cache=tmp_path).fit(defects.X, defects.y).predict_proba(defects.X)
+    monkeypatch.setattr("sktl._features.engines._registry", type(sktl._features.engines._registry)())
+    monkeypatch.setattr("sktl._backbones.backbone.Backbone._build", lambda self: pytest.fail("a network was built"))
+    found = classifier(cache=tmp_path).fit(defects.X, defects.y).predict_proba(defects.X)
+    assert_array_equal(found, expected)
+
+
+def test_saved_models_pickles_and_the_module_give_the_same(defects, tmp_path):
+    clf = classifier(feature_stages=2).fit(defects.X, defects.y)
+    clf.save(tmp_path / "model.sktl")
+    expected = clf.predict_proba(defects.X)
+    for other in (sktl.load(tmp_path / "model.sktl"), pickle.loads(pickle.dumps(clf))):
+        assert_array_equal(other.predict_proba(defects.X), expected)
+        assert other.feature_stages_ == 2
+        assert other.get_feature_names_out().tolist() == clf.get_feature_names_out().tolist()
+        for key, column in clf.selection_.items():
+            assert_array_equal(other.selection_[key], column)
+    images = torch.stack(
+        [clf.backbone_.preprocessing(sktl._images.decoding.Image.fromarray(x).convert("RGB")) for x in defects.X[:4]]
+    )
+    found = clf.module_(images).softmax(dim=1).detach().numpy()
+    assert_allclose(found, expected[:4], atol=1e-4)
+
+
+def test_groups_are_not_split(defects):
+    groups = np.arange(len(defects.y)) // 2
+    clf = classifier().fit(defects.X, defects.y, groups=groups)
+    plain = classifier().fit(defects.X, defects.y)
+    assert (clf.selection_["mean_log_loss"] != plain.selection_["mean_log_loss"]).any()
+    with pytest.raises(InvalidInputError, match="groups has 3 entries"):
+        classifier().fit(defects.X, defects.y, groups=[1, 2, 3])
+    with pytest.raises(InvalidInputError, match=r"groups\[1\] is a missing value"):
+        classifier().fit(defects.X[:3], ["a", "b", "a"], groups=["a", None, "b"])
+
+
+def test_early_stopping_holds_out_whole_groups(defects):
+    groups = np.arange(len(defects.y)) // 5
+    rows = sktl._targets.targets.hold_out(
+        sktl._targets.targets.check_targets(defects.y, None, None, len(defects.y), groups=groups), 0.2, 0
+    )
+    assert not set(groups[rows[0]]) & set(groups[rows[1]])
+    assert sorted(np.concatenate(rows)) == list(range(len(defects.y)))
+
+
+def test_two_images_are_enough(defects):
+    rows = [0, len(defects.y) - 1]
+    clf = classifier().fit([defects.X[i] for i in rows], defects.y[rows])
+    assert (clf.feature_stages_, clf.recipe_.weight_decay) == (1, 0.03)
+    assert np.isnan(clf.selection_["mean_log_loss"]).all()
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, "some", 99])
+def test_impossible_stages_are_refused(defects, value):
+    with pytest.raises(InvalidParameterError, match="feature_stages"):
+        classifier(feature_stages=value).fit(defects.X, defects.y)
+
+
+def test_stages_that_are_trained_end_in_the_last_features(defects):
+    with pytest.raises(InvalidParameterError, match="feature_stages=2 is for trainable_stages=0"):
+        classifier(feature_stages=2, trainable_stages=1).fit(defects.X, defects.y)

@@ -1,0 +1,402 @@
+"""A saved estimator predicts the same bits when it is loaded, and nothing in the file can do more than that."""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import os
+import pickle
+import random
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import safetensors.torch
+import torch
+from backbones import Pixels
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_array_equal
+from sklearn.base import clone
+from torchvision.models import MobileNet_V3_Small_Weights
+
+import sktl
+from sktl import PretrainedImageClassifier, PretrainedImageEncoder
+from sktl._storage.model_file import open_model, write_model
+from sktl._training.callbacks import CosineSchedule
+from sktl._training.json import decode, encode
+from sktl.exceptions import DeviceError, InvalidParameterError, ModelFileError, ModelFileNotFoundError
+
+pytestmark = pytest.mark.filterwarnings("ignore:weights=None:sktl.exceptions.BackboneWarning")
+RNG = np.random.default_rng(0)
+X = RNG.integers(0, 256, (12, 20, 24, 3), np.uint8)
+Y = np.array(["cat", "dog", "owl"])[np.arange(12) % 3]
+TINY = {"backbone": "timm/test_vit", "weights": None, "image_size": 64, "random_state": 0, "max_epochs": 2}
+MACHINE = ("device", "cache", "n_jobs", "verbose")
+
+
+def of_the_model(estimator):
+    return {name: value for name, value in estimator.get_params().items() if name not in MACHINE}
+
+
+def same(found, expected):
+    """Whether what two fitted classifiers know and say is equal, to the bit."""
+    assert type(found) is type(expected)
+    assert of_the_model(found) == of_the_model(expected)
+    assert found.classes_.dtype == expected.classes_.dtype
+    assert_array_equal(found.classes_, expected.classes_)
+    assert_array_equal(found.class_count_, expected.class_count_)
+    assert found.recipe_ == expected.recipe_
+    assert found.n_iter_ == expected.n_iter_
+    assert found.engine_ == expected.engine_
+    assert found.invalid_images_ == expected.invalid_images_
+    assert list(found.history_[:, "train_loss"]) == list(expected.history_[:, "train_loss"])
+    assert found.backbone_.preprocessing == expected.backbone_.preprocessing
+    for ask in ("decision_function", "predict", "predict_proba", "transform"):
+        assert_array_equal(getattr(found, ask)(X), getattr(expected, ask)(X))
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(found.module_(images), expected.module_(images))
+
+
+MODELS = {
+    "bundled": {"random_state": 0},
+    "random": TINY | {"class_weight": {"cat": 1, "dog": 2.5, "owl": np.float64(1)}, "optimizer": "lbfgs"},
+    "last stage": TINY | {"trainable_stages": np.int64(1), "augmentation": None, "weights": None},
+    "augmented": TINY | {"trainable_stages": "all", "augmentation": "trivial", "dropout": 0.1},
+    "views": TINY | {"trainable_stages": 2, "augmentation_views": 2, "label_smoothing": 0.1},
+    "stopped early": TINY | {"early_stopping": True, "validation_fraction": 0.25},
+    "convolutional": {"backbone": "mobilenet_v3_small", "weights": None, "trainable_stages": 1, "max_epochs": 1},
+}
+
+
+@pytest.mark.parametrize("include_backbone", [True, False])
+@pytest.mark.parametrize("name", MODELS)
+def test_what_is_loaded_is_what_was_saved(tmp_path, name, include_backbone):
+    clf = PretrainedImageClassifier(**MODELS[name]).fit(X, Y)
+    clf.save(tmp_path / "model", include_backbone=include_backbone)
+    loaded = sktl.load(tmp_path / "model")
+    same(loaded, clf)
+    same(pickle.loads(pickle.dumps(loaded)), clf)
+    same(copy.deepcopy(loaded), clf)
+    loaded.save(tmp_path / "again")
+    same(sktl.load(tmp_path / "again"), clf)
+    if clf.random_state is not None and include_backbone:
+        same(clone(loaded).fit(X, Y), clf)
+        same(loaded.fit(X, Y), clf)
+
+
+def test_another_process_loads_the_same_bits(tmp_path):
+    for name in ("bundled", "augmented"):
+        PretrainedImageClassifier(**MODELS[name]).fit(X, Y).save(tmp_path / name)
+    np.save(tmp_path / "x.npy", X)
+    program = (
+        "import sys, numpy as np, sktl, os; os.chdir(sys.argv[1]); X = np.load('x.npy')\n"
+        "print([sktl.load(name, 'cpu').decision_function(X).tobytes().hex() for name in ('bundled', 'augmented')])"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", program, tmp_path], check=True, capture_output=True)
+    expected = [sktl.load(tmp_path / name).decision_function(X).tobytes().hex() for name in ("bundled", "augmented")]
+    assert done.stdout.decode().strip() == str(expected)
+
+
+def test_an_output_layer_alone_takes_kilobytes(tmp_path):
+    clf = PretrainedImageClassifier(random_state=0).fit(X, Y)
+    clf.save(tmp_path / "small", include_backbone=False)
+    clf.save(tmp_path / "large")
+    assert (tmp_path / "small").stat().st_size < 64_000 < 10e6 < (tmp_path / "large").stat().st_size
+
+
+def test_an_encoder_is_saved_too(tmp_path):
+    encoder = PretrainedImageEncoder(backbone="timm/test_vit", weights=None, random_state=3).fit(X)
+    encoder.save(tmp_path / "encoder")
+    loaded = sktl.load(tmp_path / "encoder")
+    assert of_the_model(loaded) == of_the_model(encoder)
+    assert_array_equal(loaded.transform(X), encoder.transform(X))
+    assert_array_equal(loaded.get_feature_names_out(), encoder.get_feature_names_out())
+
+
+def test_flattened_images_and_the_names_of_their_columns_are_remembered(tmp_path):
+    flat = pd.DataFrame(RNG.random((12, 64)), columns=[f"pixel {i}" for i in range(64)])
+    clf = PretrainedImageClassifier(**TINY, image_shape=(8, 8)).fit(flat, Y)
+    clf.save(tmp_path / "model")
+    loaded = sktl.load(tmp_path / "model")
+    assert loaded.n_features_in_ == 64
+    assert_array_equal(loaded.feature_names_in_, clf.feature_names_in_)
+    assert_array_equal(loaded.predict_proba(flat), clf.predict_proba(flat))
+    with pytest.raises(ValueError, match="feature names"):
+        loaded.predict(flat.rename(columns={"pixel 0": "another"}))
+
+
+@settings(max_examples=25)
+@given(
+    labels=st.one_of(
+        st.lists(st.text(min_size=1).filter(lambda text: not text.endswith("\0")), min_size=2, max_size=4, unique=True),
+        st.lists(st.integers(-(2**62), 2**62), min_size=2, max_size=4, unique=True),
+        st.just([False, True]),
+        st.just([1.0, 2.0]),
+    ),
+    dtype=st.sampled_from([None, object]),
+)
+def test_labels_keep_values_and_types(tmp_path_factory, labels, dtype):
+    path = tmp_path_factory.getbasetemp() / "labels"
+    y = np.resize(np.array(labels, dtype=None if isinstance(labels[0], float) else dtype), 12)
+    clf = PretrainedImageClassifier(**TINY).fit(X, y)
+    clf.save(path)
+    loaded = sktl.load(path)
+    assert loaded.classes_.dtype == clf.classes_.dtype
+    assert loaded.classes_.tolist() == clf.classes_.tolist()
+    assert [*map(type, loaded.classes_.tolist())] == [*map(type, clf.classes_.tolist())]
+    assert_array_equal(loaded.predict(X), clf.predict(X))
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+        lambda inner: st.lists(inner) | st.tuples(inner, inner) | st.dictionaries(st.integers() | st.text(), inner),
+        max_leaves=6,
+    )
+)
+def test_values_survive_json(value):
+    found = decode(json.loads(json.dumps(encode(value, "x"), allow_nan=False)))
+    assert repr(found) == repr(value)
+
+
+# ------------------------------------------------------------------------------------------------------------- refused
+
+
+def fitted_tiny(**parameters):
+    return PretrainedImageClassifier(**TINY | parameters).fit(X, Y)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"backbone": Pixels, "weights": "default", "image_size": None}, "backbone=.* is a function or class"),
+        ({"augmentation": lambda image: image, "trainable_stages": 1}, "augmentation=.* is a function or class"),
+        ({"optimizer": torch.optim.Adam}, "optimizer=.* is a function or class"),
+        ({"random_state": np.random.RandomState(0)}, "random_state=.* is a RandomState"),
+        (
+            {"net_params": {"callbacks": [object.__new__(CosineSchedule)]}},
+            "net_params=.* is a ",
+        ),
+    ],
+)
+def test_what_cannot_be_saved_without_code_is_named(tmp_path, parameters, message):
+    clf = PretrainedImageClassifier(**TINY | parameters)
+    if "net_params" in parameters:
+        clf.net_params = {"callbacks": []}
+        clf.fit(X, Y).net_params = parameters["net_params"]
+    else:
+        clf.fit(X, Y)
+    with pytest.raises(InvalidParameterError, match=f"^{message}.*, which cannot be saved without code. Choose"):
+        clf.save(tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_saving_needs_a_fit_and_a_folder(tmp_path):
+    with pytest.raises(ValueError, match="is not fitted yet"):
+        PretrainedImageClassifier().save(tmp_path / "model")
+    with pytest.raises(ModelFileNotFoundError, match=r"does not exist\. Make it before saving"):
+        fitted_tiny().save(tmp_path / "nowhere" / "model")
+
+
+def test_a_folder_is_no_file(tmp_path):
+    with pytest.raises(ModelFileNotFoundError, match="is not a regular file"):
+        fitted_tiny().save(tmp_path)
+    with pytest.raises(ModelFileNotFoundError, match="is not a file"):
+        sktl.load(tmp_path)
+
+
+@pytest.mark.parametrize("content", [bytes, io.BytesIO])
+def test_a_model_is_loaded_from_memory(content):
+    clf = fitted_tiny(trainable_stages=1)
+    clf.save(memory := io.BytesIO())
+    same(sktl.load(content(memory.getvalue())), clf)
+
+
+def test_a_class_of_the_users_own_is_refused(tmp_path):
+    class Mine(PretrainedImageClassifier):
+        pass
+
+    with pytest.raises(InvalidParameterError, match=r"^Mine is a class of your own"):
+        Mine(**TINY).fit(X, Y).save(tmp_path / "model")
+
+
+@pytest.mark.parametrize("changed", [{"image_size": 32}, {"backbone": "timm/test_convnext"}, {"weights": "default"}])
+@pytest.mark.parametrize("loaded", [False, True])
+def test_parameters_of_the_network_that_were_set_since_the_fit_are_refused(tmp_path, changed, loaded):
+    if loaded and "weights" in changed:
+        return  # the network came with the file
+    clf = fitted_tiny()
+    if loaded:
+        clf.save(tmp_path / "model")
+        clf = sktl.load(tmp_path / "model")
+    with pytest.raises(InvalidParameterError, match="set to other values since the fit"):
+        clf.set_params(**changed).save(tmp_path / "again")
+
+
+def test_what_was_loaded_with_its_network_is_saved_with_it(tmp_path):
+    for stages in (0, 1):
+        fitted_tiny(trainable_stages=stages).save(tmp_path / "model")
+        with pytest.raises(InvalidParameterError, match="include_backbone=False is not possible"):
+            sktl.load(tmp_path / "model").save(tmp_path / "again", include_backbone=False)
+
+
+def test_without_the_network_a_file_is_refused_where_images_are_prepared_otherwise(tmp_path):
+    fitted_tiny().save(tmp_path / "model", include_backbone=False)
+    forged(tmp_path / "model", _set("backbone", "preprocessing", "of", "interpolation", value="nearest"))
+    with pytest.raises(ModelFileError, match="prepares images in another way here"):
+        sktl.load(tmp_path / "model")
+
+
+def test_published_weights_given_as_a_member_of_an_enumeration_are_saved_by_name():
+    weights = MobileNet_V3_Small_Weights.IMAGENET1K_V1
+    assert encode(weights, "weights") == "MobileNet_V3_Small_Weights.IMAGENET1K_V1"
+
+
+def test_parameters_of_the_machine_are_not_taken_from_a_file(tmp_path):
+    clf = fitted_tiny(cache=tmp_path / "elsewhere", n_jobs=3, device="cpu")
+    clf.save(tmp_path / "model")
+    loaded = sktl.load(tmp_path / "model")
+    assert {name: getattr(loaded, name) for name in MACHINE} == {
+        "device": "auto", "cache": "auto", "n_jobs": None, "verbose": 0,
+    }  # fmt: skip
+    with pytest.raises(DeviceError, match="cuda:9"):
+        sktl.load(tmp_path / "model", device="cuda:9")
+
+
+def test_without_the_network_a_file_is_refused_where_the_weights_are_others(tmp_path):
+    network = sktl._backbones.backbone.resolve_backbone("timm/test_vit", None, 64, 1).build()
+    file = tmp_path / "weights.safetensors"
+    safetensors.torch.save_file(network.state_dict(), file)
+    for stages in (0, 1):
+        clf = fitted_tiny(weights=os.fspath(file), trainable_stages=stages)
+        clf.save(tmp_path / "model", include_backbone=False)
+        same(sktl.load(tmp_path / "model"), clf)
+        state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+        next(iter(state.values())).view(-1)[0] += 1e-6
+        safetensors.torch.save_file(state, file)
+        with pytest.raises(ModelFileError, match=r"saved without the network, and the weights .* are not those"):
+            sktl.load(tmp_path / "model")
+        safetensors.torch.save_file(network.state_dict(), file)
+
+
+def forged(path, change):
+    """Change the document of a model file, and give it the right checksum again."""
+    with open_model(path) as file:
+        document = file.document
+        tensors = {name: file._file.get_tensor(name) for name in file._names}
+    change(document, tensors)
+    write_model(path, document, tensors)
+
+
+def _set(*keys, value):
+    def change(document, tensors):
+        inner = document
+        for key in keys[:-1]:
+            inner = inner[key]
+        inner[keys[-1]] = value
+
+    return change
+
+
+def _other_version(document, tensors):
+    _other_network(document, tensors)
+    document["versions"]["timm"] = "0.0.1"
+
+
+def _drop_tensor(document, tensors):
+    del tensors[next(name for name in tensors if name.startswith("network."))]
+
+
+def _larger_tensor(document, tensors):
+    tensors["output.weight"] = torch.zeros(10**4, 64, dtype=torch.float64)
+
+
+def _other_network(document, tensors):
+    for name, tensor in tensors.items():
+        if name.startswith("network.") and tensor.is_floating_point():
+            tensor.add_(0.5)
+
+
+FORGERIES = {
+    "estimator": _set("estimator", value="os.system"),
+    "no estimator": _set("estimator", value=["PretrainedImageClassifier"]),
+    "unknown parameter": _set("parameters", "evil", value=1),
+    "illegal parameter": _set("parameters", "dropout", value=7),
+    "parameter of the machine": _set("parameters", "cache", value="/tmp/elsewhere"),
+    "another value": _set("parameters", "lr", value={"value": "Popen", "of": {"args": "touch marker"}}),
+    "another backbone": _set("backbone", "name", value="vit_h_14"),
+    "backbone of the parameters": _set("parameters", "backbone", value="resnet18"),
+    "unknown backbone": lambda d, t: [d["parameters"].update(backbone="no"), d["backbone"].update(name="no")],
+    "huge network": lambda d, t: [d["parameters"].update(backbone="vit_h_14"), d["backbone"].update(name="vit_h_14")],
+    "huge images": _set("backbone", "preprocessing", "of", "crop", value={"tuple": [10**6, 10**6]}),
+    "other size": _set("backbone", "image_size", value=5600),
+    "long labels": _set("classifier", "dtype", value="<U20000000"),
+    "no images": _set("backbone", "preprocessing", "of", "crop", value={"tuple": [0, 64]}),
+    "mean": _set("backbone", "preprocessing", "of", "mean", value={"tuple": [{"float": "nan"}, 0.0, 0.0]}),
+    "labels": _set("classifier", "classes", value=["b", "a", "c"]),
+    "too few labels": _set("classifier", "classes", value=["a", "b"]),
+    "labels of another type": _set("classifier", "dtype", value="<i8"),
+    "type of labels": _set("classifier", "dtype", value="<U4,(10000000)f8"),
+    "count of classes": _set("classifier", "class_count", value=[4, 4]),
+    "count of images": _set("classifier", "class_count", value=[4, 4, "4"]),
+    "recipe": _set("classifier", "recipe", value={"value": "ImageFailure", "of": {}}),
+    "history": _set("classifier", "history", value=3),
+    "missing tensor": _drop_tensor,
+    "larger tensor": _larger_tensor,
+    "other network": _other_network,
+    "other version": _other_version,
+    "document": lambda d, t: d.clear(),
+}
+
+
+@pytest.mark.parametrize("forgery", FORGERIES)
+def test_a_forged_file_is_refused_by_name_and_does_nothing(tmp_path, monkeypatch, forgery):
+    fitted_tiny(trainable_stages=1).save(tmp_path / "model")
+    forged(tmp_path / "model", FORGERIES[forgery])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises((ModelFileError, ValueError), match=r"model|image_size|dropout|backbone"):
+        sktl.load(tmp_path / "model")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def mutation(content, number):
+    rng = random.Random(number)
+    data = bytearray(content)
+    header = 8 + int.from_bytes(data[:8], "little")
+    for _ in range(rng.choice([1, 1, 3])):
+        at = rng.randrange(max(1, min(len(data), rng.choice([8, header, len(data)]))))
+        kind = rng.randrange(4) if data else 2
+        if kind == 0:
+            data[at] ^= 1 << rng.randrange(8)
+        elif kind == 1:
+            data[at : at + 4] = rng.randbytes(4)
+        elif kind == 2:
+            data[at:at] = data[at : at + rng.randrange(1, 64)]
+        else:
+            del data[at : at + rng.choice([1, 4, len(data)])]
+    return bytes(data)
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 400), pytest.param(400, 5_400, marks=pytest.mark.slow)])
+def test_mutated_files_are_refused_or_load_the_same(tmp_path, first, last):
+    clf = fitted_tiny(trainable_stages=1, max_epochs=1)
+    clf.save(tmp_path / "model")
+    content = (tmp_path / "model").read_bytes()
+    expected = clf.decision_function(X)
+    passed = 0
+    for number in range(first, last):
+        (tmp_path / "model").write_bytes(mutation(content, number))
+        try:
+            with open_model(tmp_path / "model"):
+                passed += 1
+            loaded = sktl.load(tmp_path / "model")
+        except ModelFileError as error:
+            assert "model" in str(error)  # noqa: PT017 - most mutations, and never another error
+        else:
+            assert_array_equal(loaded.decision_function(X), expected)
+    assert passed > (last - first) / 20

@@ -1,0 +1,193 @@
+"""Laws of the choice of features and penalty."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.linear_model import LogisticRegression
+
+from sktl._head import axes as _axes
+from sktl._head import choice as _choice
+from sktl._head.choice import Candidates, cross_validate
+from sktl._head.standardization import Standardization
+from sktl._targets.targets import Targets
+
+RNG = np.random.default_rng(0)
+N = 90
+CODES = RNG.permutation(np.arange(N) % 3)
+# The first features say little of the class, those of the second block much.
+FEATURES = np.concatenate(
+    [
+        RNG.normal(size=(N, 8)) + 0.5 * RNG.normal(size=(3, 8))[CODES],
+        10 * (RNG.normal(size=(N, 6)) + 1.5 * RNG.normal(size=(3, 6))[CODES]),
+    ],
+    axis=1,
+).astype(np.float32)
+SIZES = {1: [8], 2: [8, 6]}
+PENALTIES = (0.3, 0.03, 0.003)
+
+
+def choose(features=FEATURES, codes=CODES, weights=None, groups=None, seed=0, sizes=SIZES, n_threads=1, **kwargs):
+    classes = np.unique(codes)
+    weights = np.ones(len(codes)) if weights is None else weights
+    targets = Targets(classes, np.searchsorted(classes, codes), weights, groups)
+    settings = {"penalties": PENALTIES, "shrinkage": 1.0, "label_smoothing": 0.0} | kwargs
+    return cross_validate(features, sizes, targets=targets, seed=seed, n_threads=n_threads, **settings)
+
+
+def test_losses_are_those_of_a_cross_validation_by_scikit_learn(monkeypatch):
+    coarse = choose().table()["mean_log_loss"]
+    monkeypatch.setattr(_choice, "_TOLERANCE", 1e-7)
+    found = choose()
+    assert_allclose(coarse, found.table()["mean_log_loss"], rtol=0.01)
+    scaled = Standardization.of(FEATURES, np.ones(N), 1.0, SIZES[2])
+    inputs = (FEATURES - scaled.mean.numpy()) / scaled.scale.numpy()
+    for i in np.flatnonzero(np.isfinite(found.losses).all(axis=1)):
+        n_stages, penalty = found.feature_stages[i], found.penalties[i]
+        seen = inputs[:, : sum(SIZES[n_stages])]
+        for fold in range(5):
+            held_out = found.folds == fold
+            C = 1 / (penalty * (~held_out).sum())
+            reference = LogisticRegression(C=C, tol=1e-8, max_iter=5000).fit(seen[~held_out], CODES[~held_out])
+            expected = -reference.predict_log_proba(seen[held_out])[np.arange(held_out.sum()), CODES[held_out]]
+            assert_allclose(found.losses[i, held_out], expected, atol=0.01)
+
+
+def test_more_stages_are_taken_where_they_help_and_not_where_they_are_noise():
+    found = choose()
+    assert found.feature_stages[found.best()] == 2
+    noise = FEATURES.copy()
+    noise[:, 8:] = RNG.normal(size=(N, 6))
+    noise[:, :8] += 2 * RNG.normal(size=(3, 8))[CODES]
+    found = choose(noise)
+    assert found.feature_stages[found.best()] == 1
+
+
+def candidates(losses, stages=(1, 2)):
+    losses = np.array(losses, dtype=float)
+    n = len(losses)
+    nothing = np.zeros(losses.shape[1])
+    return Candidates(np.array(stages), np.full(n, 0.1), losses, losses, nothing.astype(int), np.ones(losses.shape[1]))
+
+
+@pytest.mark.parametrize(
+    ("two", "taken"),
+    [([0.5, 0.5, 0.5, 0.5], 1), ([0.95, 0.95, 0.95, 0.95], 0), ([1.2, 1, 1, 1], 0), ([4, 0, 0, -0.8], 0)],
+)
+def test_a_gain_must_be_a_share_of_the_loss_and_of_its_standard_error(two, taken):
+    assert candidates([[1, 1, 1, 1], two]).best() == taken
+
+
+def test_where_nothing_was_scored_there_is_nothing_to_take():
+    assert candidates(np.full((2, 4), np.nan)).best() is None
+    assert choose(FEATURES[:3], np.arange(3)).best() is None
+
+
+def test_threads_do_not_matter():
+    assert_array_equal(choose(n_threads=1).losses, choose(n_threads=3).losses)
+
+
+def test_names_of_classes_do_not_matter():
+    renamed = np.array([7, 5, 6])[CODES]
+    assert_array_equal(choose().losses, choose(codes=renamed).losses)
+
+
+def test_samples_of_weight_zero_are_not_there():
+    more = np.concatenate([FEATURES, 100 + FEATURES[:9]]), np.concatenate([CODES, CODES[:9]])
+    found = choose(*more, weights=np.r_[np.ones(N), np.zeros(9)])
+    assert_array_equal(found.losses, choose().losses)
+
+
+def test_the_scale_of_weights_does_not_matter():
+    weights = RNG.uniform(0.5, 2, N)
+    one, other = choose(weights=weights), choose(weights=1000 * weights)
+    assert_allclose(one.losses, other.losses, atol=1e-4)
+    assert_allclose(one.table()["mean_log_loss"], other.table()["mean_log_loss"], atol=1e-4)
+
+
+def test_weights_count_in_training_and_in_the_mean():
+    weights = np.where(CODES == 0, 20.0, 1.0)
+    light, heavy = choose(), choose(weights=weights)
+    assert heavy.losses[0, CODES == 0].mean() < light.losses[0, CODES == 0].mean()
+    expected = np.average(heavy.losses, axis=1, weights=weights)
+    assert_allclose(heavy.table()["mean_log_loss"], expected)
+
+
+def test_groups_are_held_out_together():
+    groups = np.arange(N) // 6
+    found = choose(groups=groups)
+    for group in set(groups):
+        assert len(set(found.folds[groups == group])) == 1
+
+
+def test_scales_of_blocks_do_not_matter():
+    scaled = FEATURES * np.r_[np.full(8, 64), np.full(6, 1 / 32)].astype(np.float32)
+    assert_allclose(choose().losses, choose(scaled).losses, atol=1e-4)
+
+
+def test_a_path_ends_where_losses_rise(monkeypatch):
+    noise = RNG.normal(size=(N, 14)).astype(np.float32)
+    penalties = (0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
+    found = choose(noise, penalties=penalties)
+    means = found.table()["mean_log_loss"]
+    assert np.isnan(means).any()
+    monkeypatch.setattr(_choice, "_rises", lambda losses, weights: False)
+    whole = choose(noise, penalties=penalties)
+    known = np.isfinite(means)
+    assert_array_equal(means[known], whole.table()["mean_log_loss"][known])
+    assert found.best() == whole.best()
+
+
+def test_of_many_images_some_of_each_class_are_looked_at(monkeypatch):
+    monkeypatch.setattr(_choice, "_MOST_IMAGES", 30)
+    found = choose()
+    assert found.losses.shape[1] == 30
+    assert_array_equal(np.bincount(found.folds), [6] * 5)
+
+
+def test_of_many_classes_some_are_looked_at(monkeypatch):
+    monkeypatch.setattr(_choice, "_MOST_CLASSES", 2)
+    found = choose()
+    assert found.losses.shape[1] == 60
+    assert np.nanmin(found.table()["mean_log_loss"]) < np.log(2)
+
+
+def test_the_main_axes_of_many_images_are_those_of_all(monkeypatch):
+    exact = choose().losses
+    monkeypatch.setattr(_axes, "_AXES", 14)  # as many as there are features
+    _axes._kept.clear()
+    assert_allclose(choose().losses, exact, atol=0.02)
+
+
+def test_the_table_has_an_entry_for_each_candidate():
+    table = choose().table()
+    assert {len(column) for column in table.values()} == {6}
+    assert table["param_feature_stages"].tolist() == [1] * 3 + [2] * 3
+    splits = np.stack([table[f"split{i}_log_loss"] for i in range(5)])
+    assert_allclose(splits.mean(axis=0), table["mean_log_loss"], atol=1e-12)
+    known = np.isfinite(table["mean_log_loss"])
+    assert known.sum() >= 4
+    assert ((table["mean_accuracy"] >= 0) & (table["mean_accuracy"] <= 1)).tolist() == known.tolist()
+
+
+def test_candidates_of_a_search_share_the_axes(monkeypatch):
+    _axes._kept.clear()
+    expected = choose().losses
+    monkeypatch.setattr(_axes, "_products", lambda *arguments: pytest.fail("computed again"))
+    assert_array_equal(choose().losses, expected)
+    assert_array_equal(choose(penalties=PENALTIES[:1]).losses, expected[[0, 3]])
+
+
+def test_axes_of_other_samples_or_weights_are_their_own():
+    weights = np.ones(N)
+    weights[0] = 3
+    other = FEATURES.copy()
+    other[0, 0] += 1
+    first = choose().losses
+    for changed in (choose(other), choose(weights=weights)):
+        assert (changed.losses != first).any()
+    for i in range(10):
+        choose(FEATURES + i)
+    assert len(_axes._kept) == _axes._KEPT
+    assert_array_equal(choose().losses, first)

@@ -1,0 +1,142 @@
+"""A model card says what the fit knows, and is the same Markdown whatever labels and descriptions are made of."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import re
+
+import numpy as np
+import pytest
+import safetensors.torch
+from huggingface_hub import ModelCard
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+
+import sktl
+from sktl import PretrainedImageClassifier, PretrainedImageEncoder
+from sktl._hub.model_card import check_metrics, model_card
+from sktl._version import library_versions
+
+pytestmark = pytest.mark.filterwarnings("ignore:weights=None:sktl.exceptions.BackboneWarning")
+RNG = np.random.default_rng(0)
+X = RNG.integers(0, 256, (12, 20, 24, 3), np.uint8)
+Y = np.array(["cat", "dog", "owl"])[[0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2]]
+TINY = {"backbone": "timm/test_vit", "weights": None, "image_size": 64, "random_state": 0, "max_epochs": 2}
+HEADINGS = ["Use", "Classes: 3", "Training", "Results", "Limits", "Versions"]
+MARKDOWN = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
+NASTY = st.text(st.sampled_from("ab 1.-+=#>|`*_~[]()<>!\\&;:/\n\r\t\"'{}$\0\u2028\ud800é"), max_size=30)
+
+
+@pytest.fixture(scope="module")
+def clf():
+    return PretrainedImageClassifier(**TINY).fit(X, Y)
+
+
+def card_of(estimator, title="cats", metrics=None, license=None, description=None, complete=True):
+    return model_card(
+        estimator, title, f"sktl.load_from_hub('anna/{title}')", metrics=check_metrics(estimator, metrics),
+        license=license, description=description, complete=complete,
+    )  # fmt: skip
+
+
+def parsed(card):
+    return MARKDOWN.parse(ModelCard(card).text)
+
+
+def texts(tokens, kind):
+    """Return the text of each block of a kind; nothing in it may be more than text."""
+    found = []
+    for opening, inline in itertools.pairwise(tokens):
+        if opening.type == kind:
+            assert {child.type for child in inline.children} <= {"text", "code_inline"}, inline.children
+            found.append("".join(child.content for child in inline.children))
+    return found
+
+
+@pytest.mark.parametrize(("stages", "trained"), [(0, "the output layer alone"), (1, "1 of 7 stages .*: blocks.5")])
+def test_what_the_fit_knows_is_said(clf, stages, trained):
+    clf = clf if stages == 0 else PretrainedImageClassifier(**TINY, trainable_stages=stages).fit(X, Y)
+    text = MARKDOWN.render(ModelCard(card_of(clf)).text)
+    for line in [
+        "images: 12",
+        "network: timm/test_vit, weights: random",
+        "64 x 64 pixels",
+        f"iterations: {clf.n_iter_}",
+        "has the whole network",
+        "Its smallest class had 2 training images",
+        f"torch {library_versions()['torch']}",
+    ]:
+        assert line in text, line
+    assert re.search(f"trained: .*{trained}", text)
+    cells = texts(parsed(card_of(clf)), "td_open")
+    assert cells == ["cat", "6", "dog", "4", "owl", "2"]
+
+
+def test_the_hub_reads_tags_licence_and_results(clf):
+    data = ModelCard(card_of(clf, metrics={"accuracy": np.float32(0.5), "log loss": 2}, license="apache-2.0")).data
+    assert data.library_name == "sktl"
+    assert data.pipeline_tag == "image-classification"
+    assert data.tags == ["sktl", "image-classification"]
+    assert data.license == "apache-2.0"
+    assert [(result.metric_type, result.metric_value) for result in data.eval_results] == [
+        ("accuracy", 0.5), ("log loss", 2.0),
+    ]  # fmt: skip
+    assert ModelCard(card_of(clf)).data.eval_results is None
+
+
+def test_of_many_classes_the_first_are_listed_with_their_number(clf):
+    many = copy.copy(clf)
+    many.classes_, many.class_count_ = np.arange(1000), np.full(1000, 30)
+    card = card_of(many)
+    assert texts(parsed(card), "td_open")[::2] == [str(i) for i in range(50)]
+    assert "Classes: 1000" in card
+    assert "and 950 more" in card
+    assert "smallest class" not in card
+
+
+def test_the_folder_of_local_weights_is_not_told(tmp_path):
+    network = sktl._backbones.backbone.resolve_backbone("timm/test_vit", None, 64, 1).build()
+    safetensors.torch.save_file(network.state_dict(), tmp_path / "mine.safetensors")
+    weights = str(tmp_path / "mine.safetensors")
+    card = card_of(PretrainedImageClassifier(**TINY | {"weights": weights}).fit(X, Y), complete=False)
+    assert "mine.safetensors" in card
+    assert tmp_path.name not in card
+    assert "The file has what training changed" in card
+
+
+def test_an_encoder_has_a_card_of_its_own():
+    card = card_of(PretrainedImageEncoder(backbone="timm/test_vit", weights=None, image_size=64).fit(X))
+    assert texts(parsed(card), "heading_open")[1:] == [name for name in HEADINGS if name != "Classes: 3"]
+    assert ModelCard(card).data.pipeline_tag == "image-feature-extraction"
+    assert "trained: nothing" in card
+
+
+@settings(max_examples=100)
+@example(
+    metric="---",
+    labels=["| x |", "`", "<script>"],
+    description="```\n\n---\n\n# no\n\n    code\n\n1) a\n\n[a]: http://b",
+)
+@given(
+    metric=NASTY.map(str.strip).filter(lambda name: name and name.isprintable()),
+    labels=st.lists(NASTY | st.text(max_size=70), min_size=3, max_size=3),
+    description=NASTY | st.text(),
+)
+def test_no_text_breaks_the_card(clf, metric, labels, description):
+    nasty = copy.copy(clf)
+    nasty.classes_ = np.array(labels, dtype=object)
+    card = card_of(nasty, metrics={metric: 0.5}, description=description)
+    card.encode()
+    tokens = parsed(card)
+    assert texts(tokens, "heading_open") == ["cats", *HEADINGS]
+    assert [token.type for token in tokens if token.type.startswith(("html", "fence", "code", "hr", "blockquote"))] == [
+        "fence"
+    ]
+    expected = [" ".join("".join(char if char.isprintable() else " " for char in label).split()) for label in labels]
+    assert texts(tokens, "td_open")[:6:2] == expected
+    assert texts(tokens, "td_open")[6] == " ".join(metric.split())
+    texts(tokens, "paragraph_open")
+    assert ModelCard(card).data.eval_results[0].metric_type == metric
+    assert set(ModelCard(card).data.to_dict()) == {"library_name", "pipeline_tag", "tags", "model-index"}

@@ -1,0 +1,170 @@
+"""Images as points of a plane."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from backbones import small_conv_net
+from sklearn.decomposition import PCA
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.manifold import TSNE
+from sklearn.model_selection import GridSearchCV
+
+pytest.importorskip("matplotlib", reason="the extra `plot` installs it")
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from sktl import FeatureMapDisplay, PretrainedImageClassifier, PretrainedImageEncoder
+from sktl._inspection.drawing import style
+from sktl.exceptions import InvalidInputError, InvalidParameterError
+
+mpl.use("Agg")  # of the tests; the package leaves the backend alone
+X = np.random.default_rng(0).integers(0, 256, (12, 16, 16, 3), np.uint8)
+Y = np.tile(["ant", "bee", "cat"], 4)
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    import matplotlib.pyplot as plt
+
+    plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return PretrainedImageEncoder(backbone=small_conv_net, engine="torch").fit(X)
+
+
+def test_the_coordinates_are_the_principal_components_of_the_features(encoder):
+    clf = PretrainedImageClassifier(backbone=small_conv_net, engine="torch", random_state=0, max_epochs=2).fit(X, Y)
+    search = GridSearchCV(clf, {"lr": [0.01]}, cv=2).fit(X, Y)
+    pca = PCA(2)
+    expected = pca.fit_transform(encoder.transform(X).astype(float))
+    for estimator in (encoder, clf, search):
+        display = FeatureMapDisplay.from_estimator(estimator, X, Y)
+        np.testing.assert_allclose(np.abs(display.coordinates), np.abs(expected), rtol=1e-3, atol=1e-6)
+    share = f"{pca.explained_variance_ratio_[0]:.0%}".replace("%", " %")
+    assert display.ax_.get_xlabel() == f"principal component 1 ({share} of variance)"
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_few_images_have_a_map_too(encoder, n):
+    display = FeatureMapDisplay.from_estimator(encoder, X[:n], thumbnails=True)
+    assert display.coordinates.shape == (n, 2)
+    assert np.isfinite(display.coordinates).all()
+    display.figure_.canvas.draw()
+
+
+def test_any_projection_is_taken_and_left_as_it_is(encoder):
+    features = encoder.transform(X)
+    tsne = TSNE(perplexity=3, random_state=0, max_iter=250)
+    display = FeatureMapDisplay.from_estimator(encoder, X, Y, projection=tsne)
+    np.testing.assert_allclose(
+        display.coordinates, TSNE(perplexity=3, random_state=0, max_iter=250).fit_transform(features)
+    )
+    assert not hasattr(tsne, "embedding_")
+    assert display.ax_.get_ylabel() == "TSNE 2"
+
+
+def test_labels_reach_a_projection_only_where_it_needs_them(encoder):
+    lda = LinearDiscriminantAnalysis()
+    display = FeatureMapDisplay.from_estimator(encoder, X, Y, projection=lda)
+    np.testing.assert_allclose(display.coordinates, lda.fit_transform(encoder.transform(X), Y)[:, :2])
+    with pytest.raises(InvalidInputError, match="LinearDiscriminantAnalysis needs labels: pass y"):
+        FeatureMapDisplay.from_estimator(encoder, X, projection=lda)
+
+
+@pytest.mark.parametrize("n_classes", [1, 2, 12, 100])
+def test_each_class_has_its_points_and_its_line_in_the_legend(n_classes):
+    rng = np.random.default_rng(0)
+    y, coordinates = rng.permutation(np.arange(300) % n_classes), rng.normal(size=(300, 2))
+    display = FeatureMapDisplay(coordinates, y=y).plot()
+    assert len(display.scatters_) == n_classes
+    for label, scatter in enumerate(display.scatters_):
+        np.testing.assert_array_equal(scatter.get_offsets(), coordinates[y == label])
+    texts = display.ax_.get_legend().get_texts()
+    assert [text.get_text() for text in texts] == [str(label) for label in range(n_classes)]
+    display.figure_.canvas.draw()
+    boxes = [text.get_window_extent() for text in texts]
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    right, top = display.figure_.bbox.max
+    assert all(box.x1 <= right and box.y0 >= 0 and box.y1 <= top for box in boxes)
+    assert all(box.x0 > display.ax_.get_window_extent().x1 for box in boxes)
+
+
+def test_thumbnails_do_not_cover_each_other():
+    rng = np.random.default_rng(0)
+    pictures = [np.zeros((8, 12, 3), np.uint8)] * 80
+    y = np.arange(80) % 12
+    display = FeatureMapDisplay(rng.normal(size=(80, 2)), y=y, thumbnails=pictures).plot()
+    display.figure_.canvas.draw()
+    boxes = [artist.get_window_extent() for artist in display.ax_.artists]
+    assert len(boxes) == len(display.shown_) > 10
+    assert display.shown_[0] == 0
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    frames = [mpl.colors.to_hex(artist.patch.get_edgecolor()).upper() for artist in display.ax_.artists]
+    assert frames == [style(y[i])[0] for i in display.shown_]
+    assert [line.get_marker() for line in display.ax_.lines] == [style(y[i])[1] for i in display.shown_]
+
+
+@pytest.mark.parametrize("name", ["c", "color", "facecolor", "facecolors", "fc"])
+def test_the_colour_of_points_has_all_its_names(name):
+    display = FeatureMapDisplay(np.eye(2), y=["a", "b"]).plot(scatter_kw={name: "red"})
+    for scatter in display.scatters_:
+        assert mpl.colors.same_color(scatter.get_facecolor()[:, :3], [[1, 0, 0]])
+
+
+@pytest.mark.parametrize("name", ["linewidth", "linewidths", "lw"])
+def test_the_width_of_edges_has_all_its_names(name):
+    display = FeatureMapDisplay(np.eye(2)).plot(scatter_kw={name: 2, "ec": "blue"})
+    assert display.scatters_[0].get_linewidths() == [2]
+    assert mpl.colors.same_color(display.scatters_[0].get_edgecolor()[:, :3], [[0, 0, 1]])
+
+
+def test_thumbnails_in_a_subfigure_do_not_cover_each_other():
+    _, right = Figure(figsize=(8, 4)).subfigures(1, 2)
+    pictures = [np.zeros((8, 12, 3), np.uint8)] * 80
+    coordinates = np.random.default_rng(0).normal(size=(80, 2))
+    display = FeatureMapDisplay(coordinates, thumbnails=pictures).plot(ax=right.subplots())
+    display.figure_.canvas.draw()
+    boxes = [artist.get_window_extent() for artist in display.ax_.artists]
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+
+def test_it_draws_where_it_is_told_to(encoder):
+    ax = Figure().add_subplot()
+    display = FeatureMapDisplay.from_estimator(encoder, X, ax=ax, scatter_kw={"s": 5})
+    assert display.ax_ is ax
+    assert display.figure_ is ax.figure
+    assert ax.get_legend() is None
+    assert display.scatters_[0].get_sizes() == [5]
+
+
+@pytest.mark.parametrize("y", [["a", None, "b"], np.array(["a", np.nan, "b"], dtype=object), np.array([0, np.nan, 1])])
+@pytest.mark.parametrize("thumbnails", [False, True])
+def test_a_missing_label_is_refused(encoder, y, thumbnails):
+    with pytest.raises(InvalidInputError, match=r"y\[1\] is a missing value|y contains NaN"):
+        FeatureMapDisplay.from_estimator(encoder, X[:3], y, thumbnails=thumbnails)
+    with pytest.raises(InvalidInputError, match=r"y\[1\] is a missing value|y contains NaN"):
+        FeatureMapDisplay(np.eye(3)[:, :2], y=y).plot()
+
+
+def test_parts_that_do_not_go_together_are_refused():
+    with pytest.raises(InvalidInputError, match=r"coordinates have shape \(3, 3\)"):
+        FeatureMapDisplay(np.eye(3)).plot()
+    with pytest.raises(InvalidInputError, match=r"coordinates have shape \(3,\)"):
+        FeatureMapDisplay(np.arange(3)).plot()
+    with pytest.raises(InvalidInputError, match=r"3 images, but y has shape \(2,\)"):
+        FeatureMapDisplay(np.eye(3)[:, :2], y=["a", "b"]).plot()
+    with pytest.raises(InvalidInputError, match="3 points, but 2 thumbnails"):
+        FeatureMapDisplay(np.eye(3)[:, :2], thumbnails=[np.zeros((2, 2, 3), np.uint8)] * 2).plot()
+
+
+def test_what_cannot_be_drawn_is_refused(encoder):
+    with pytest.raises(InvalidParameterError, match="projection='umap' must be"):
+        FeatureMapDisplay.from_estimator(encoder, X, projection="umap")
+    with pytest.raises(InvalidInputError, match=r"12 images, but y has shape \(11,\)"):
+        FeatureMapDisplay.from_estimator(encoder, X, Y[:-1])
+    with pytest.raises(InvalidInputError, match=r"PCA gave an array of shape \(12, 1\)"):
+        FeatureMapDisplay.from_estimator(encoder, X, projection=PCA(1))

@@ -1,0 +1,189 @@
+"""The walls between the files, and what importing the package may not do."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+import importlib.util
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import setuptools
+
+import sktl
+
+PACKAGE = Path(sktl.__file__).parent
+ROOT = Path(__file__).parents[2]
+_spec = importlib.util.spec_from_file_location("files", ROOT / "docs" / "files.py")
+files = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(files)
+
+MODULES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+ONLY_IN = {
+    "torchvision.models": {"_backbones.sources"},
+    "timm": {"_backbones.sources"},
+    "skorch": {
+        "_training.scoring", "_training.callbacks", "_training.net", "_training.net_params", "_training.checkpoints",
+    },
+    "openvino": {"_features.openvino"},
+    "safetensors": {"_backbones.weights", "_storage.streams", "_storage.model_file"},
+    "huggingface_hub": {"_backbones.downloads", "_hub.model_card", "_hub.access"},
+    "sqlite3": {"_storage.database", "_storage.store"},
+    "click": {"_cli.commands", "_cli.options"},
+    "pandas": {"_selection.ranking"},
+    "sklearn": {
+        "_utils.callbacks", "_images.containers", "_targets.columns", "_targets.targets", "_training.scoring",
+        "_training.net_params", "_head.training", "_estimators.base", "_estimators.classifier", "_estimators.encoder",
+        "_estimators.loading", "_hub.sharing", "_inspection.training_curve", "_inspection.predictions",
+        "_inspection.saliency", "_inspection.feature_map", "_selection.rank_backbones", "datasets", "_cli.commands",
+    },
+    "sklearn.callback": {"_utils.callbacks"},
+    "captum": {"_inspection.gradcam"},
+}  # fmt: skip
+
+
+def _imports(name: str) -> list[str]:
+    """Return the full names of all modules, and of all names of modules, that a module imports."""
+    folder = ["sktl", *name.split(".")[:-1]]
+    found = []
+    for node in ast.walk(ast.parse(MODULES[name].read_text())):
+        if isinstance(node, ast.ImportFrom):
+            base = [*(folder if node.level else []), *(node.module or "").split(".")]
+            source = ".".join(part for part in base if part)
+            found += [source, *(f"{source}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+    return found
+
+
+def _own_imports(name: str) -> set[str]:
+    """Return the modules of the package that one of them imports."""
+    return {full.removeprefix("sktl.") for full in _imports(name)} & set(MODULES) - {name}
+
+
+def _unit(name: str) -> str:
+    """Return the folder of a module, or the module itself where it lies in none."""
+    return name.partition(".")[0]
+
+
+def test_every_folder_and_every_file_outside_of_them_has_its_place():
+    assert {_unit(name) for name in MODULES} == set(files.ORDER)
+
+
+@pytest.mark.parametrize("folder", files.ORDER)
+def test_folders_import_from_those_above_alone(folder):
+    above = files.ORDER[: files.ORDER.index(folder) + 1]
+    wrong = {
+        (name, own)
+        for name in MODULES
+        if _unit(name) == folder
+        for own in _own_imports(name)
+        if _unit(own) not in above
+    }
+    assert not wrong
+
+
+@pytest.mark.parametrize("folder", files.FOLDERS)
+def test_files_of_a_folder_do_not_import_each_other_in_circles(folder):
+    within = {
+        name: {own for own in _own_imports(name) if _unit(own) == folder} for name in MODULES if _unit(name) == folder
+    }
+    list(graphlib.TopologicalSorter(within).static_order())
+
+
+def test_no_two_files_of_the_package_import_each_other():
+    list(
+        graphlib.TopologicalSorter({name: _own_imports(name) for name in MODULES if name != "__init__"}).static_order()
+    )
+
+
+def test_the_page_says_of_each_file_what_the_file_says():
+    text = files.PAGE.read_text()
+    assert files.page(text) == text
+    assert all(files.opening_line(path) for path in MODULES.values())
+
+
+@pytest.mark.parametrize("library", ONLY_IN)
+def test_libraries_stay_behind_their_walls(library):
+    users = {name for name in MODULES for full in _imports(name) if full == library or full.startswith(f"{library}.")}
+    assert users <= ONLY_IN[library]
+
+
+def test_all_folders_are_in_the_wheel():
+    """Those that setuptools finds are those that Python does."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]
+    assert set(setuptools.find_packages(str(ROOT), **settings)) == {
+        ".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "sktl").rglob("__init__.py")
+    }
+
+
+def _run(program: str) -> str:
+    root = os.pathsep.join(filter(None, [str(PACKAGE.parent), os.environ.get("PYTHONPATH")]))
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=300,
+        env={**os.environ, "PYTHONPATH": root},
+    )  # fmt: skip
+    return done.stdout
+
+
+def test_importing_touches_no_network_threads_environment_or_global_state():
+    program = """
+import os, random, socket, sys, threading
+import torch, torchvision, timm, skorch, sklearn
+import numpy as np
+
+def refuse(*args, **kwargs):
+    raise AssertionError("network")
+
+socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
+state = lambda: (dict(os.environ), threading.active_count(), torch.get_num_threads(), random.getstate(),
+                 np.random.get_state()[1].tobytes(), torch.get_rng_state().numpy().tobytes(), torch.is_grad_enabled(),
+                 torch.cuda.is_initialized())
+before = state()
+import sktl
+assert state() == before
+assert not {"captum", "matplotlib", "openvino"} & set(sys.modules)
+"""
+    _run(program)
+
+
+def test_importing_costs_little_more_than_the_libraries_it_stands_on():
+    """At most 15 % more time than importing them alone, in the best of three fresh processes."""
+    program = """
+import time
+started = time.perf_counter()
+import torch, skorch, sklearn
+libraries = time.perf_counter() - started
+import sktl
+print((time.perf_counter() - started) / libraries)
+"""
+    assert min(float(_run(program)) for _ in range(3)) <= 1.15
+
+
+def test_a_fit_on_cached_features_imports_no_networks_and_no_compiler(tmp_path):
+    """Worker processes of a search start with it."""
+    program = f"""
+import sys
+import numpy as np, sktl
+X = np.random.default_rng(0).random((8, 8, 8))
+clf = sktl.PretrainedImageClassifier(cache={str(tmp_path)!r}, random_state=0).fit(X, [0, 1] * 4)
+clf.score(X, [0, 1] * 4)
+print(*{{
+    "timm", "torchvision", "openvino", "captum", "matplotlib", "huggingface_hub", "torch._dynamo", "sympy"
+}} & set(sys.modules))
+"""
+    assert "timm" in _run(program)  # the first one computes them
+    assert not _run(program).split()
+
+
+def test_everything_public_is_documented():
+    for name in sktl.__all__:
+        if name != "__version__":
+            assert getattr(sktl, name).__doc__, name

@@ -1,0 +1,92 @@
+"""The Python in the README and the documentation runs as it is written; the reference names all that is public."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import sktl
+
+ROOT = Path(__file__).parents[2]
+GENERATED = {"api", "auto_examples", "generated"}  # by a build of the site
+PAGES = sorted(ROOT.glob("*.md")) + sorted(
+    page for page in ROOT.glob("docs/**/*.md") if not GENERATED & set(page.relative_to(ROOT).parts)
+)
+BLOCKS = {page: re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL) for page in PAGES}
+
+
+def name_of(page):
+    return page.relative_to(ROOT).as_posix()
+
+
+def docs_module(name):
+    """Import a file beside the pages of the documentation."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Stand in a folder with the photos that the pages name."""
+    rng = np.random.default_rng(0)
+    for breed in ("Siamese", "sphynx"):
+        for part in ("train", "test"):
+            (tmp_path / "cat_breeds" / part / breed).mkdir(parents=True)
+            for i in range(5):
+                pixels = rng.integers(0, 256, (40, 50, 3), np.uint8)
+                pixels[..., 0] //= 1 + 3 * (breed == "sphynx")
+                Image.fromarray(pixels).save(tmp_path / "cat_breeds" / part / breed / f"{i}.jpg")
+    Image.fromarray(pixels).save(tmp_path / "my_cat.jpg")
+    shutil.copytree(tmp_path / "cat_breeds", tmp_path / "photos")
+    (tmp_path / "new").mkdir()
+    Image.fromarray(pixels).save(tmp_path / "new" / "my_cat.jpg")
+    for patient in range(8):
+        for i in range(2):
+            file = tmp_path / "xrays" / ("normal", "opacity")[patient % 2] / f"patient{patient}_{i}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 100 + 100 * (patient % 2), (40, 40), np.uint8)).save(file)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if BLOCKS[page]], ids=name_of)
+def test_every_python_block_of_a_page_runs_after_the_ones_before_it(page, folder, monkeypatch):
+    if "matplotlib" in page.read_text(encoding="utf-8"):
+        pytest.importorskip("captum", reason="the extra `explain` installs it, and matplotlib")
+        monkeypatch.setenv("MPLBACKEND", "Agg")
+    namespace: dict[str, object] = {"__name__": "__main__"}
+    # scikit-learn has callbacks from 1.9 on.
+    blocks = [block for block in BLOCKS[page] if find_spec("sklearn.callback") or "sklearn.callback" not in block]
+    for block in blocks:
+        exec(compile(block, name_of(page), "exec"), namespace)
+
+
+def test_there_is_no_code_that_the_test_above_overlooks():
+    """Code of other languages, and indented or tilde fences, would pass unseen."""
+    for page in PAGES:
+        languages = re.findall(r"^\s*(?:```|~~~)([^\s`]+)", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        languages = {language for language in languages if not language.startswith("{")}
+        assert languages <= {"python", "bash", "text"}, page
+        assert not re.search(r"^(?:[ \t]+```|~~~)", page.read_text(encoding="utf-8"), flags=re.MULTILINE), page
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_within_the_repository_lead_somewhere(page):
+    for target in re.findall(r"\]\((?!https?://)([^)#]+)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists() or GENERATED & set(Path(target).parts), target
+
+
+def test_the_reference_names_all_that_is_public_and_nothing_else():
+    modules = {name: getattr(sktl, name) for name in ("datasets", "exceptions")}
+    public = set(sktl.__all__) - {"__version__", *modules}
+    public |= {f"{module}.{name}" for module in modules for name in modules[module].__all__}
+    listed = [name for section in docs_module("api_reference").API_REFERENCE for name in section.names]
+    assert sorted(listed) == sorted(public)

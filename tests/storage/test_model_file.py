@@ -1,0 +1,230 @@
+"""The file of a saved model is whole or refused, and never runs anything."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import struct
+import sys
+
+import pytest
+import safetensors.torch
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pickles import Plant
+from processes import Child, needs_fork
+
+from sktl._storage import model_file as _model_file
+from sktl._storage.model_file import open_model, write_model
+from sktl.exceptions import ModelFileError, ModelFileNotFoundError
+
+TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(7), "empty": torch.zeros(0, 4, dtype=torch.float64)}
+EXPECTED = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in TENSORS.items()}
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def read(path, expected=EXPECTED):
+    with open_model(path) as file:
+        return file.document, file.read(expected)
+
+
+@settings(max_examples=50)
+@given(document=st.dictionaries(st.text(), JSON, max_size=4), values=st.lists(st.floats(width=32), max_size=5))
+def test_what_was_written_is_read(tmp_path_factory, document, values):
+    path = tmp_path_factory.getbasetemp() / "any.sktl"
+    tensors = {"x": torch.tensor(values)}
+    write_model(path, document, tensors)
+    found, read_tensors = read(path, {"x": ((len(values),), torch.float32)})
+    assert found == document
+    assert read_tensors["x"].numpy().tobytes() == tensors["x"].numpy().tobytes()
+
+
+def test_shared_and_strided_tensors_are_written_as_they_look(tmp_path):
+    base = torch.arange(12.0).reshape(3, 4)
+    write_model(tmp_path / "x", {}, {"a": base.t(), "b": base[1:]})
+    _, found = read(tmp_path / "x", {"a": ((4, 3), torch.float32), "b": ((2, 4), torch.float32)})
+    assert torch.equal(found["a"], base.t())
+    assert torch.equal(found["b"], base[1:])
+
+
+@pytest.mark.parametrize(
+    ("expected", "reason"),
+    [
+        ({**EXPECTED, "c": ((1,), torch.float32)}, "it lacks c"),
+        ({name: value for name, value in EXPECTED.items() if name != "a"}, "it has a needless a"),
+        ({**EXPECTED, "a": ((3, 2), torch.float32)}, r"a has shape \(2, 3\), not \(3, 2\)"),
+        ({**EXPECTED, "a": ((2, 3), torch.int32)}, r"a has shape .* of torch.int32"),
+    ],
+)
+def test_tensors_that_are_not_those_expected_are_not_read(tmp_path, monkeypatch, expected, reason):
+    write_model(tmp_path / "x", {}, TENSORS)
+    digest = _model_file._digest
+    monkeypatch.setattr(
+        _model_file, "_digest", lambda text, found: pytest.fail("read") if found else digest(text, found)
+    )
+    with pytest.raises(ModelFileError, match=rf"x' is damaged, or not an sktl model: {reason}"):
+        read(tmp_path / "x", expected)
+
+
+def test_every_changed_byte_and_every_cut_is_noticed(tmp_path):
+    write_model(tmp_path / "x", {"key": ["value", 1.5]}, TENSORS)
+    good = (tmp_path / "x").read_bytes()
+    expected = read(tmp_path / "x")[0]
+    accepted = 0
+    for at in range(len(good)):
+        for changed in (good[:at] + bytes([good[at] ^ 0x11]) + good[at + 1 :], good[:at]):
+            (tmp_path / "x").write_bytes(changed)
+            try:
+                found, tensors = read(tmp_path / "x")
+            except ModelFileError:
+                continue
+            accepted += 1  # spaces that fill the header up
+            assert found == expected
+            assert all(torch.equal(tensors[name], TENSORS[name]) for name in TENSORS)
+    assert accepted < 16
+
+
+def _metadata(document):
+    return {"sktl": "1", "document": document, "document_sha256": _model_file._digest(document, {})}
+
+
+def test_a_file_that_sktl_did_not_write_is_named(tmp_path):
+    path = tmp_path / "x"
+    safetensors.torch.save_file(TENSORS, path)
+    with pytest.raises(ModelFileError, match="it was not written by sktl's save"):
+        read(path)
+    for number in ("2", "999", "x" * 100):
+        safetensors.torch.save_file(TENSORS, path, {"sktl": number})
+        with pytest.raises(ModelFileError, match=rf"has format '{number[:20]}', and .* reads format 1\. Update sktl"):
+            read(path)
+    for document in ("[]", "{", "[" * 100_000, "3"):
+        safetensors.torch.save_file(TENSORS, path, _metadata(document))
+        with pytest.raises(ModelFileError, match="is damaged, or not an sktl model"):
+            read(path)
+    with pytest.raises(ModelFileNotFoundError, match=r"missing' does not exist \(looked in .*Pass a file that `save`"):
+        read(tmp_path / "missing")
+    with pytest.raises(ModelFileNotFoundError, match="is not a file"):
+        read(tmp_path)
+
+
+def test_a_header_that_promises_more_than_the_file_has_allocates_nothing(tmp_path):
+    header = json.dumps({"a": {"dtype": "F32", "shape": [1 << 40], "data_offsets": [0, 1 << 42]}}).encode()
+    (tmp_path / "x").write_bytes(struct.pack("<Q", len(header)) + header)
+    with pytest.raises(ModelFileError):
+        read(tmp_path / "x")
+    (tmp_path / "x").write_bytes(struct.pack("<Q", 1 << 60) + b"{}")
+    with pytest.raises(ModelFileError):
+        read(tmp_path / "x")
+
+
+@pytest.mark.parametrize("write", [lambda plant, path: path.write_bytes(pickle.dumps(plant)), torch.save])
+def test_a_pickle_is_refused_and_runs_nothing(tmp_path, write):
+    marker = tmp_path / "marker"
+    write(Plant(str(marker)), tmp_path / "x")
+    with pytest.raises(ModelFileError, match=r"it is a (pickle|ZIP archive; .* a pickle), which could run code"):
+        read(tmp_path / "x")
+    assert not marker.exists()
+    pickle.loads(pickle.dumps(Plant(str(marker)))).close()
+    assert marker.exists()  # the plant works
+
+
+# ------------------------------------------------------------------------------------------------------------- writing
+
+
+@pytest.mark.parametrize("broken", ["os.fsync", "os.replace", "safetensors.torch.save_file"])
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, broken):
+    write_model(tmp_path / "x", {"old": 1}, TENSORS)
+
+    def fail(*args):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(broken, fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_model(tmp_path / "x", {"new": 2}, TENSORS)
+    monkeypatch.undo()
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+    assert read(tmp_path / "x")[0] == {"old": 1}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX")
+@pytest.mark.parametrize("umask", [0o022, 0o007, 0o077])
+@pytest.mark.parametrize("private", [False, True])
+def test_a_file_may_be_read_by_whom_the_umask_says(tmp_path, umask, private):
+    before = os.umask(umask)
+    try:
+        for _ in range(2):  # new, and replaced
+            write_model(tmp_path / "x", {}, TENSORS, private)
+            assert (tmp_path / "x").stat().st_mode & 0o777 == (0o600 if private else 0o666 & ~umask)
+    finally:
+        os.umask(before)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links and pipes of POSIX")
+def test_links_are_followed_and_what_is_no_file_is_not_replaced(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("folder/x")  # which is not there at first
+    for n in range(2):
+        write_model(tmp_path / "link", {"n": n}, TENSORS)
+        assert (tmp_path / "link").is_symlink()
+        assert read(tmp_path / "folder" / "x")[0] == {"n": n}
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("pipe", "folder"):
+        with pytest.raises(OSError, match="is not a regular file"):
+            write_model(tmp_path / name, {}, TENSORS)
+    assert (tmp_path / "pipe").is_fifo()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "link", "pipe"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes")
+@settings(max_examples=30)
+@given(name=st.binary(min_size=1, max_size=20).filter(lambda name: not set(name) & set(b"/\0") and name.strip(b".")))
+def test_a_name_that_is_not_utf8_is_named_and_once_renamed_the_file_is_read(tmp_path_factory, name):
+    folder = tmp_path_factory.mktemp("names")
+    path = os.fsdecode(os.fsencode(folder) + b"/" + name)
+    write_model(path, {}, TENSORS)  # rather than lose what was trained
+    if os.fsencode(name.decode(errors="ignore")) != name:
+        with pytest.raises(ModelFileError, match=r"is not UTF-8.* Rename the file"), open_model(path):
+            pass
+        os.rename(path, folder / "renamed")
+        path = folder / "renamed"
+    assert set(read(path)[1]) == set(TENSORS)
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ModelFileNotFoundError, match=r"nowhere' does not exist\. Make it before saving"):
+        write_model(tmp_path / "nowhere" / "x", {}, TENSORS)
+
+
+@needs_fork
+def test_a_writer_killed_at_any_moment_leaves_a_whole_file(tmp_path):
+    path = tmp_path / "x"
+    # Torch copies more with threads, which a fork has not.
+    big = {"a": torch.arange(30_000.0)}
+    write_model(path, {"n": -1}, big)
+
+    def write_for_ever(pipe):
+        for n in range(10**9):
+            write_model(path, {"n": n}, big)
+            os.write(pipe, b".")
+
+    seen = set()
+    for i in range(20):
+        reader, writer = os.pipe()
+        child = Child(write_for_ever, writer)
+        for _ in range(1 + i % 5):  # so many writes, and some moment of the next one
+            os.read(reader, 1)
+        child.kill()
+        os.close(reader), os.close(writer)
+        document, _ = read(path, {"a": ((30_000,), torch.float32)})
+        seen.add(document["n"])
+    assert len(seen) > 1

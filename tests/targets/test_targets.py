@@ -1,0 +1,139 @@
+"""Labels and weights to targets: what fits together, what does not, and who says so."""
+
+from __future__ import annotations
+
+import warnings
+from collections import OrderedDict, defaultdict
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+from scipy.sparse import csr_array
+from sklearn.utils import compute_class_weight
+
+from sktl._targets.targets import check_sample_weight, check_targets, check_validation_targets, hold_out
+from sktl.exceptions import InvalidInputError, InvalidParameterError
+
+Y = ["b", "a", "b"]
+
+
+@settings(max_examples=50)
+@given(
+    codes=st.lists(st.integers(0, 3), min_size=2, max_size=8).filter(lambda codes: len(set(codes)) > 1),
+    weights=st.dictionaries(st.sampled_from("abcd"), st.floats(0.1, 10), min_size=1),
+)
+def test_class_weights_are_those_of_scikit_learn(codes, weights):
+    y = np.array(list("abcd"))[codes]
+    try:
+        expected = compute_class_weight(weights, classes=np.unique(y), y=y)
+    except ValueError:
+        with pytest.raises(InvalidParameterError, match="class_weight has labels that y does not have: '"):
+            check_targets(y, None, weights, len(y))
+    else:
+        targets = check_targets(y, None, weights, len(y))
+        assert_allclose(targets.weights, expected[targets.codes])
+
+
+@pytest.mark.parametrize("weights", [OrderedDict(a=2, b=3.0), {"a": np.float32(2), np.str_("b"): np.int64(3)}])
+def test_class_weights_may_be_any_mapping_of_numbers(weights):
+    assert check_targets(Y, None, weights, 3).weights.tolist() == [3, 2, 3]
+
+
+def test_a_default_dict_is_neither_asked_nor_changed():
+    weights = defaultdict(lambda: 7.0, a=2.0)
+    assert check_targets(Y, None, weights, 3).weights.tolist() == [1, 2, 1]
+    assert weights == {"a": 2.0}
+
+
+@pytest.mark.parametrize("weight", ["2", None, pd.NA, [1], np.ones(2), 1j])
+def test_class_weights_that_are_no_numbers_are_named(weight):
+    with pytest.raises(InvalidParameterError, match=r"class_weight\['b'\] is a .*weights are numbers"):
+        check_targets(Y, None, {"a": 1.0, "b": weight}, 3)
+
+
+@pytest.mark.parametrize("weight", [np.nan, np.inf, -1])
+def test_class_weights_out_of_range_are_refused_in_few_words(weight):
+    many = {f"{'x' * 50}{i}": 1.0 for i in range(500)} | {"a": 1.0, "b": weight}
+    with pytest.raises(InvalidParameterError, match="must give weights that are finite, not negative") as caught:
+        check_targets(Y, None, many, 3)
+    assert len(str(caught.value)) < 250
+
+
+@pytest.mark.parametrize(
+    ("weights", "words"),
+    [
+        ([1, None, 1], r"\[1\] is nan"),
+        (pd.Series([1, None, 1], dtype="Int64"), r"\[1\] is nan"),
+        (np.ma.array([1, 1, 1], mask=[0, 1, 0]), r"\[1\] is nan"),
+        (torch.tensor([1.0, -1.0, 1.0]), r"\[1\] is -1"),
+        (["1", "1", "1"], r" must hold numbers.*\[0\] is a str, '1'"),
+        (np.array(["1", "1", "1"]), r" must hold numbers"),
+        (csr_array(np.ones((1, 3))), " is a csr_array"),
+        (range(3).__iter__(), " is a range_iterator"),
+        ({0: 1, 1: 1, 2: 1}, " is a dict"),
+        (np.ones((3, 1)), r" has shape \(3, 1\), but .* pass shape \(3,\)"),
+        (np.ones(2), r" has shape \(2,\)"),
+        ([1e308] * 3, " has numbers up to 1e.308, beyond float64"),
+        ([1e-320] * 3, " has numbers up to .*beyond float64"),
+        (1j, " is a complex"),
+        ("1", " is a str"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize(("of", "name"), [("X", "sample_weight"), ("X_val", "sample_weight_val")])
+def test_sample_weights_are_refused_by_the_name_of_their_argument(weights, words, of, name):
+    with pytest.raises(InvalidInputError, match=f"{name}{words}"):
+        check_sample_weight(weights, 3, of)
+
+
+@pytest.mark.parametrize("weights", [2, 2.0, np.float32(2), np.array(2), torch.tensor(2.0)])
+def test_one_number_is_the_weight_of_all(weights):
+    assert check_sample_weight(weights, 3).tolist() == [2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("y", "words"),
+    [
+        (["a", None, "b"], r"y_val\[1\] is a missing value, None"),
+        (["a", 1, "b"], "y_val mixes labels of types int and str"),
+        (["a", "c", "z"], "y_val has labels that y does not have: 'c', 'z'.*y has 'a', 'b'"),
+        ([1, 2, 1], "y_val has labels that y does not have: 1, 2.*y has 'a', 'b'"),
+        (["a" * 9999] * 3, r"y does not have: 'aaa.*aaa' \(10001 characters\)"),
+        (["a"], "X_val has 3 images but y_val has 1 labels"),
+        (None, "the target y_val is None"),
+    ],
+)
+def test_labels_of_a_validation_set_are_checked_by_the_same_law(y, words):
+    with pytest.raises(InvalidInputError, match=words) as caught:
+        check_validation_targets(y, None, np.array(["a", "b"]), 3)
+    assert len(str(caught.value)) < 300
+
+
+def test_booleans_of_a_validation_set_are_not_the_numbers_that_they_equal():
+    for classes, y in ((np.array([0, 1]), [True, False]), (np.array([False, True]), [1, 0])):
+        with pytest.raises(InvalidInputError, match="y_val has labels that y does not have"):
+            check_validation_targets(y, None, classes, 2)
+    assert check_validation_targets([1.0, 0.0], None, np.array([0, 1]), 2).codes.tolist() == [1, 0]
+
+
+def test_many_numbers_for_few_images_are_a_warning_at_the_line_that_passed_them():
+    ages = np.arange(30) // 1.5
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        check_targets(ages, None, None, 30)
+        check_targets([f"of age {age}" for age in ages], None, None, 30)
+    assert [(w.category, w.filename) for w in caught] == [(UserWarning, __file__)]
+    assert "20 different numbers for 30 images" in str(caught[0].message)
+
+
+def test_long_labels_make_no_long_messages():
+    name = "x" * 10_000
+    with pytest.raises(InvalidInputError, match="only one class") as caught:
+        check_targets([name] * 3, None, None, 3)
+    assert len(str(caught.value)) < 300
+    with pytest.raises(InvalidParameterError, match="cannot hold out") as refused:
+        hold_out(check_targets([name, "a", "b"], None, None, 3), 0.5, 0)
+    assert len(str(refused.value)) < 500

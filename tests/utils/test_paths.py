@@ -1,0 +1,39 @@
+"""What a name of a file is made of."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sktl._utils.paths import is_utf8, user_path
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes")
+@given(name=st.binary(min_size=1).filter(lambda name: not set(name) & set(b"/\0")))
+def test_a_name_is_utf8_if_its_bytes_are(name):
+    try:
+        name.decode()
+        expected = True
+    except UnicodeDecodeError:
+        expected = False
+    path = os.fsdecode(name)
+    assert is_utf8(path) == is_utf8(Path(path)) == expected
+
+
+@given(name=st.text(st.characters(exclude_characters="~\0", codec="utf-8"), min_size=1))
+def test_only_a_tilde_at_the_start_is_replaced(name):
+    assert user_path(name) == user_path(Path(name) if name == str(Path(name)) else name) == name
+    assert user_path(f"{name}~") == f"{name}~"
+
+
+def test_a_home_directory_is_replaced_and_an_unknown_one_is_not(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert Path(user_path("~/a")) == Path(user_path(Path("~/a"))) == tmp_path / "a"
+    if sys.platform == "linux":
+        assert user_path("~nobody-of-this-name/a") == "~nobody-of-this-name/a"
