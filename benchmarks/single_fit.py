@@ -88,9 +88,9 @@ def opening_seconds(clf):
     """Return how long it takes to build, convert and probe the network of a classifier again."""
     from sktl._features import engines as _engines
 
-    _engines._registry.__init__()
+    _engines.registry = _engines.EngineRegistry()
     started = time.perf_counter()
-    _engines.open_engine(clf.backbone_, clf.device_, 0, clf.engine_)
+    _engines.registry.open(_engines.FrozenPart(clf.backbone_, clf.device_, 0, clf.engine_))
     return time.perf_counter() - started
 
 

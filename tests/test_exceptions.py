@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 from backbones import backbone_of, small_conv_net
+from opening import open_engine
 from safetensors.torch import save_file
 
 import sktl
 from sktl import PretrainedImageClassifier, exceptions
-from sktl._features.engines import open_engine
 from sktl._utils.devices import halved
 
 X = np.random.default_rng(0).integers(0, 256, (9, 16, 16, 3), np.uint8)

@@ -137,10 +137,10 @@ class Backbone:
         return wanted
 
     @isolated()
-    def cut(self, n_trainable: int) -> Cut:
+    def cut(self, n_tail_stages: int) -> Cut:
         """Return a new network, cut in front of its last stages; with all of them it is one piece."""
         network = self.build()
-        return Cut(network, self.anatomy(network), n_trainable, self._sight())
+        return Cut(network, self.anatomy(network), n_tail_stages, self._sight())
 
     @isolated()
     def tapped(self) -> nn.Module:

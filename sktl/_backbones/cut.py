@@ -128,21 +128,21 @@ class Cut(nn.Module):
         itself still runs all of it.
     anatomy : Anatomy
         Its stages.
-    n_trainable : int
+    n_tail_stages : int
         How many of the stages, counted from the output, belong to the tail. With all of them, the trunk hands on the
         images; so it does where the network has no exact boundary, and the tail then runs frozen stages as well.
     images : float32 tensor of shape (n, 3, H, W)
         Real inputs on which the cut is verified; n is 1 or more.
     """
 
-    def __init__(self, network: nn.Module, anatomy: Anatomy, n_trainable: int, images: torch.Tensor):
+    def __init__(self, network: nn.Module, anatomy: Anatomy, n_tail_stages: int, images: torch.Tensor):
         super().__init__()
         self.network = network.eval()
         self.input_shape = tuple(images.shape[1:])
         self.exact = True
         self._frozen_modules: list[str] = []
         self._clones = False
-        n_frozen = len(anatomy.stages) - n_trainable
+        n_frozen = len(anatomy.stages) - n_tail_stages
         tail = reversed(anatomy.parameters[n_frozen:])
         self._depths = {name: depth for depth, stage in enumerate(tail) for name in sorted(stage)}
         self.boundary = anatomy.boundaries[n_frozen - 1] if n_frozen else None

@@ -562,7 +562,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         self.net_, self.n_iter_, self.recipe_ = net, count_epochs(net.history), recipe
         self.feature_stages_, self._groups = 1, extractor.layout.groups_of(1)
         if (recipe.augmentation is None or recipe.n_views) and net.module_.cut.split:
-            self.engine_ = replace(extractor, n_trainable=recipe.n_trainable).engine_name
+            self.engine_ = replace(extractor, n_tail_stages=recipe.n_trainable).engine_name
         self._trained_digest = tensors_digest(net.module_.cut.network)
 
     def _stage_recipe(
@@ -730,7 +730,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         if not cut.split:
             trained = self.backbone_.with_network(cut.network, self._trained_digest)
             return self._fitted_extractor(trained)(samples)
-        trunk = replace(self._fitted_extractor(self.backbone_), n_trainable=self.recipe_.n_trainable)
+        trunk = replace(self._fitted_extractor(self.backbone_), n_tail_stages=self.recipe_.n_trainable)
         return TailExtractor(trunk, cut)(samples)
 
     def _logits(self, X: Any) -> np.ndarray:

@@ -11,6 +11,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -141,28 +142,51 @@ class OpenVinoEngine(Engine):
         )
 
 
-def _load(
-    backbone: Backbone, device: torch.device, n_trainable: int, chunk: int, engine: str, n_threads: int
-) -> Engine:
+@dataclass(frozen=True)
+class FrozenPart:
+    """Which part of which network is frozen, on which device it runs, and by which engine.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    device : torch.device
+    n_tail_stages : int
+        How many of the last stages are left out; with 0 the output is features, else activations.
+    engine : {"auto", "torch", "openvino"}
+        `"auto"` is OpenVINO where it is installed, the device is the CPU, and it can run the network; else torch.
+    """
+
+    backbone: Backbone
+    device: torch.device
+    n_tail_stages: int = 0
+    engine: str = "auto"
+
+    def trunk(self, chunk: int) -> Trunk:
+        """Return it built for chunks of so many images."""
+        return Trunk(self.backbone, self.device, self.n_tail_stages, chunk)
+
+
+def _load(part: FrozenPart, chunk: int, n_threads: int) -> Engine:
     """Return an engine as wanted; "auto" is OpenVINO where it can run the network, else torch."""
     trunk = None
-    if engine != "torch":
+    if part.engine != "torch":
         try:
-            check_available(device)
-            trunk = Trunk(backbone, device, n_trainable, chunk)
+            check_available(part.device)
+            trunk = part.trunk(chunk)
             return OpenVinoEngine(trunk, n_threads)
         except EngineError:
-            if engine != "auto":
+            if part.engine != "auto":
                 raise
-    return TorchEngine(trunk or Trunk(backbone, device, n_trainable, chunk))
+    return TorchEngine(trunk or part.trunk(chunk))
 
 
-_Place: TypeAlias = tuple[str, tuple[int, ...], str, int]
-_Part: TypeAlias = tuple[str, str, int, int, tuple[object, ...]]
-_Key: TypeAlias = tuple[_Part, str]
+# What needs the same memory, whatever its weights; what computes the same bits, whichever engine; and the engine.
+_Size: TypeAlias = tuple[str, tuple[int, ...], str, int]
+_Function: TypeAlias = tuple[str, str, int, int, tuple[object, ...]]
+_Key: TypeAlias = tuple[_Function, str]
 
 
-class _Registry:
+class EngineRegistry:
     """The engines used last, and the facts of all engines that this process ever ran."""
 
     def __init__(self) -> None:
@@ -170,8 +194,76 @@ class _Registry:
         self._turn = threading.RLock()
         self._engines: OrderedDict[_Key, Engine] = OrderedDict()
         self._facts: dict[_Key, EngineFacts] = {}
-        self._automatic: dict[_Part, str] = {}
-        self._chunks: dict[_Place, int] = {}
+        self._automatic: dict[_Function, str] = {}
+        self._chunks: dict[_Size, int] = {}
+
+    def open(self, part: FrozenPart, n_threads: int = 1) -> Engine:
+        """Return the engine that runs a part of a network, building and probing it unless it is at hand.
+
+        Parameters
+        ----------
+        part : FrozenPart
+        n_threads : int
+            How many threads are going to run it at once.
+
+        Raises
+        ------
+        EngineError
+            If `engine="openvino"` is not possible.
+        DeviceMemoryError
+            If not even one image fits into the memory of an accelerator.
+        """
+        return within_memory(lambda: self._opened(part, n_threads), lambda: self.shrink(part), part.device)
+
+    def is_open(self, part: FrozenPart) -> bool:
+        """Tell whether `open` has an engine at hand."""
+        with self._lock:
+            return self._key(part) in self._engines
+
+    def facts(self, part: FrozenPart) -> EngineFacts | None:
+        """Return what this process knows of an engine."""
+        with self._lock:
+            return self._facts.get(self._key(part))
+
+    def remember(self, part: FrozenPart, facts: EngineFacts) -> None:
+        """Let this process know facts of an engine that another one found out."""
+        with self._lock:
+            function = self._function(part)
+            self._facts[function, facts.engine] = facts
+            if part.engine != "torch":
+                self._automatic[function] = facts.engine
+
+    def facts_key(self, part: FrozenPart) -> bytes:
+        """Return what identifies the facts of an engine on this machine, in its state: they are not checked again."""
+        versions = (__version__, installed_version(), survived(), decoding_rule())
+        wanted = (part.backbone.identity, part.n_tail_stages, self.chunk(part), part.engine)
+        return hashlib.sha256(repr((*wanted, *versions, *describe_arithmetic(part.device))).encode()).digest()
+
+    def chunk(self, part: FrozenPart) -> int:
+        """Return how many images an engine takes at once."""
+        return self._chunks.get(self._size(part), chunk_size(part.device))
+
+    def shrink(self, part: FrozenPart) -> None:
+        """Let engines of a backbone take half as many images at once from now on: the memory of a device is full.
+
+        The number is a part of their facts' fingerprint, as other numbers lead to other last bits. Warns the first
+        time.
+        """
+        name, device = part.backbone.name, part.device
+        with self._lock:
+            for key in [key for key in self._engines if key[0][1] == str(device)]:
+                del self._engines[key]  # to free what they hold there
+            before = self.chunk(part)
+            after = halved(before, f"backbone={name!r}", device)
+            size = self._size(part)
+            if size not in self._chunks:
+                warn(
+                    f"The memory of device={str(device)!r} is too small for {before} images at once in "
+                    f"backbone={name!r}. From now on it takes fewer, slower and with other last bits; free "
+                    "memory there to take as many again in a new process.",
+                    DeviceWarning,
+                )
+            self._chunks[size] = after
 
     @property
     def _lock(self) -> threading.RLock:
@@ -182,18 +274,16 @@ class _Registry:
                 self._engines, self._facts, self._automatic = OrderedDict(), {}, {}
         return self._turn
 
-    def engine(self, backbone: Backbone, device: torch.device, n_trainable: int, wanted: str, n_threads: int) -> Engine:
+    def _opened(self, part: FrozenPart, n_threads: int) -> Engine:
         with self._lock:
-            part = self._part(backbone, device, n_trainable)
-            key = self._key(part, wanted)
+            key = self._key(part)
             if key not in self._engines:
                 with single_threaded():  # a forked process waits for ever for further threads of torch's
-                    kind = "torch" if key[1] == "torch" else wanted
-                    engine = _load(backbone, device, n_trainable, part[3], kind, n_threads)
-                key = (part, engine.facts.engine)
-                self._engines[key], self._facts[key] = engine, engine.facts
-                if wanted != "torch":
-                    self._automatic[part] = engine.facts.engine
+                    wanted = replace(part, engine="torch") if key[1] == "torch" else part
+                    engine = _load(wanted, self.chunk(part), n_threads)
+                self.remember(part, engine.facts)
+                key = (key[0], engine.facts.engine)
+                self._engines[key] = engine
             self._engines.move_to_end(key)
             while len(self._engines) > _KEPT_ENGINES:
                 self._engines.popitem(last=False)
@@ -201,114 +291,16 @@ class _Registry:
         engine.reserve(n_threads)
         return engine
 
-    def has(self, backbone: Backbone, device: torch.device, n_trainable: int, wanted: str) -> bool:
-        with self._lock:
-            return self._key(self._part(backbone, device, n_trainable), wanted) in self._engines
+    def _size(self, part: FrozenPart) -> _Size:
+        return part.backbone.name, part.backbone.preprocessing.crop, str(part.device), part.n_tail_stages
 
-    def facts(self, backbone: Backbone, device: torch.device, n_trainable: int, wanted: str) -> EngineFacts | None:
-        with self._lock:
-            return self._facts.get(self._key(self._part(backbone, device, n_trainable), wanted))
+    def _function(self, part: FrozenPart) -> _Function:
+        switches = (*arithmetic_switches(part.device), decoding_rule())
+        return part.backbone.identity, str(part.device), part.n_tail_stages, self.chunk(part), switches
 
-    def remember(
-        self, backbone: Backbone, device: torch.device, n_trainable: int, wanted: str, facts: EngineFacts
-    ) -> None:
-        with self._lock:
-            part = self._part(backbone, device, n_trainable)
-            self._facts[part, facts.engine] = facts
-            if wanted != "torch":
-                self._automatic[part] = facts.engine
-
-    def chunk(self, backbone: Backbone, device: torch.device, n_trainable: int) -> int:
-        return self._chunks.get(self._place(backbone, device, n_trainable), chunk_size(device))
-
-    def shrink(self, backbone: Backbone, device: torch.device, n_trainable: int) -> None:
-        with self._lock:
-            for key in [key for key in self._engines if key[0][1] == str(device)]:
-                del self._engines[key]  # to free what they hold there
-            before = self.chunk(backbone, device, n_trainable)
-            after = halved(before, f"backbone={backbone.name!r}", device)
-            place = self._place(backbone, device, n_trainable)
-            if place not in self._chunks:
-                warn(
-                    f"The memory of device={str(device)!r} is too small for {before} images at once in "
-                    f"backbone={backbone.name!r}. From now on it takes fewer, slower and with other last bits; free "
-                    "memory there to take as many again in a new process.",
-                    DeviceWarning,
-                )
-            self._chunks[place] = after
-
-    def _place(self, backbone: Backbone, device: torch.device, n_trainable: int) -> _Place:
-        """Return what needs the same memory, whatever its weights."""
-        return backbone.name, backbone.preprocessing.crop, str(device), n_trainable
-
-    def _part(self, backbone: Backbone, device: torch.device, n_trainable: int) -> _Part:
-        chunk = self.chunk(backbone, device, n_trainable)
-        switches = (*arithmetic_switches(device), decoding_rule())
-        return backbone.identity, str(device), n_trainable, chunk, switches
-
-    def _key(self, part: _Part, wanted: str) -> _Key:
-        return part, self._automatic.get(part, "auto") if wanted == "auto" else wanted
+    def _key(self, part: FrozenPart) -> _Key:
+        function = self._function(part)
+        return function, self._automatic.get(function, "auto") if part.engine == "auto" else part.engine
 
 
-_registry = _Registry()
-
-
-def open_engine(
-    backbone: Backbone, device: torch.device, n_trainable: int = 0, engine: str = "auto", n_threads: int = 1
-) -> Engine:
-    """Return the engine of a backbone on a device, building and probing its network unless it is at hand.
-
-    Parameters
-    ----------
-    backbone : Backbone
-    device : torch.device
-    n_trainable : int
-        How many of the last stages are left out.
-    engine : {"auto", "torch", "openvino"}
-        `"auto"` is OpenVINO where it is installed, the device is the CPU, and it can run the network; else torch.
-    n_threads : int
-        How many threads are going to run it at once.
-
-    Raises
-    ------
-    EngineError
-        If `engine="openvino"` is not possible.
-    DeviceMemoryError
-        If not even one image fits into the memory of an accelerator.
-    """
-    return within_memory(
-        lambda: _registry.engine(backbone, device, n_trainable, engine, n_threads),
-        lambda: shrink_chunk(backbone, device, n_trainable),
-        device,
-    )
-
-
-def shrink_chunk(backbone: Backbone, device: torch.device, n_trainable: int = 0) -> None:
-    """Let engines of a backbone take half as many images at once from now on, since the memory of a device is full.
-
-    The number is a part of their facts' fingerprint, as other numbers lead to other last bits. Warns the first time.
-    """
-    _registry.shrink(backbone, device, n_trainable)
-
-
-def is_open(backbone: Backbone, device: torch.device, n_trainable: int = 0, engine: str = "auto") -> bool:
-    """Tell whether `open_engine` has an engine at hand."""
-    return _registry.has(backbone, device, n_trainable, engine)
-
-
-def known_facts(backbone: Backbone, device: torch.device, n_trainable: int, engine: str) -> EngineFacts | None:
-    """Return what this process knows of an engine."""
-    return _registry.facts(backbone, device, n_trainable, engine)
-
-
-def remember_facts(backbone: Backbone, device: torch.device, n_trainable: int, engine: str, facts: EngineFacts) -> None:
-    """Let this process know facts of an engine that another one found out."""
-    _registry.remember(backbone, device, n_trainable, engine, facts)
-
-
-def facts_key(backbone: Backbone, device: torch.device, n_trainable: int, engine: str) -> bytes:
-    """Return what identifies the facts of an engine on this machine, in its state: they are not checked again."""
-    versions = (__version__, installed_version(), survived(), decoding_rule())
-    chunk = _registry.chunk(backbone, device, n_trainable)
-    parts = (backbone.identity, n_trainable, chunk, engine, *versions, *describe_arithmetic(device))
-    return hashlib.sha256(repr(parts).encode()).digest()
+registry = EngineRegistry()

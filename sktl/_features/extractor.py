@@ -27,7 +27,8 @@ from sktl._utils.progress import Progress, progress_bar
 from sktl._utils.threads import n_threads, single_threaded_pool
 from sktl.exceptions import ImageFailure, InvalidImageError, InvalidParameterError
 
-from .engines import facts_key, is_open, known_facts, open_engine, remember_facts, shrink_chunk
+from . import engines
+from .engines import FrozenPart
 from .prefetch import Decoder
 from .single_pass import Pass, contents_digest, read_keys
 from .trunk import EngineFacts, chunk_size
@@ -53,7 +54,7 @@ class FeatureExtractor:
         Where features are kept.
     verbose : int
         1 or more shows a progress bar.
-    n_trainable : int
+    n_tail_stages : int
         How many of the last stages are left out; with 0 the rows are features, else activations.
     feature_stages : int, "auto" or "all"
         Of how many of the last stages the features are; see `layout`. What is kept of an image serves all of them.
@@ -70,7 +71,7 @@ class FeatureExtractor:
     n_jobs: int | None = None
     cache: Cache = NO_CACHE
     verbose: int = 0
-    n_trainable: int = 0
+    n_tail_stages: int = 0
     feature_stages: int | str = 1
     view: View | None = None
     engine: str = "auto"
@@ -116,7 +117,7 @@ class FeatureExtractor:
 
     def _row_shape(self, facts: EngineFacts) -> tuple[int, ...]:
         """Return the shape of one row, which is a part of what is kept."""
-        if self.n_trainable:
+        if self.n_tail_stages:
             return facts.shape
         return (facts.layout.length(self._counted(self.feature_stages, facts.layout)),)
 
@@ -131,27 +132,27 @@ class FeatureExtractor:
         return self._facts().engine
 
     @property
-    def _wanted(self) -> tuple[Backbone, torch.device, int, str]:
-        return self.backbone, self.device, self.n_trainable, self.engine
+    def _part(self) -> FrozenPart:
+        return FrozenPart(self.backbone, self.device, self.n_tail_stages, self.engine)
 
     def _facts(self) -> EngineFacts:
         """Return what is known of the engine, opening it if nothing is."""
         if (facts := self._kept_facts()) is None:
-            facts = open_engine(*self._wanted, n_threads(self.n_jobs)).facts
+            facts = engines.registry.open(self._part, n_threads(self.n_jobs)).facts
             self._keep(facts)
         return facts
 
     def _kept_facts(self) -> EngineFacts | None:
         """Return what this process or the cache knows of the engine: no network is built."""
-        if (facts := known_facts(*self._wanted)) is None:
-            name = facts_key(*self._wanted)
+        if (facts := engines.registry.facts(self._part)) is None:
+            name = engines.registry.facts_key(self._part)
             if facts := EngineFacts.parse(self.cache.get(_ENGINES, [name]).get(name)):
-                remember_facts(*self._wanted, facts)
+                engines.registry.remember(self._part, facts)
         return facts
 
     def _keep(self, facts: EngineFacts) -> None:
         if facts.fingerprint is not None:
-            self.cache.put(_ENGINES, [(facts_key(*self._wanted), facts.format())])
+            self.cache.put(_ENGINES, [(engines.registry.facts_key(self._part), facts.format())])
 
     @property
     def fingerprint(self) -> str | None:
@@ -160,7 +161,7 @@ class FeatureExtractor:
 
     def open(self) -> None:
         """Open the engine, if it is not, so that what follows takes no longer than the images do."""
-        self._keep(open_engine(*self._wanted, n_threads(self.n_jobs)).facts)
+        self._keep(engines.registry.open(self._part, n_threads(self.n_jobs)).facts)
 
     def count_missing(self, samples: Sequence[Sample]) -> int:
         """Return how many different images would have to pass through the network."""
@@ -190,7 +191,7 @@ class FeatureExtractor:
         DeviceMemoryError
             If not even one image fits into the memory of an accelerator; as long as some do, fewer are taken at once.
         """
-        shrink = partial(shrink_chunk, self.backbone, self.device, self.n_trainable)
+        shrink = partial(engines.registry.shrink, self._part)
         return within_memory(partial(self._rows, samples), shrink, self.device)
 
     def _rows(self, samples: Sequence[Sample]) -> np.ndarray:
@@ -207,7 +208,7 @@ class FeatureExtractor:
             progress.update(len(keys) - n_missing)
             cache.count(len(keys) - n_missing, n_missing - sum(key in problems for key in keys))
             if wanted := [key for key in rows.missing if key in positions]:
-                engine = open_engine(*self._wanted, n_workers)
+                engine = engines.registry.open(self._part, n_workers)
                 self._keep(engine.facts)  # this process may have known them before it used this cache
                 for key, outcome in Pass(engine, decoder, wanted, cache, fingerprint).run(pool, n_workers):
                     progress.update(len(rows.positions[key]))
@@ -240,8 +241,8 @@ class FeatureExtractor:
 
     def _open(self, decoder: Decoder, keys: Iterable[bytes], pool: ThreadPoolExecutor) -> EngineFacts:
         """Return the facts of the engine, opened by one thread of a pool while the others decode the first images."""
-        if not is_open(*self._wanted):
-            opening = pool.submit(open_engine, *self._wanted, n_threads(self.n_jobs))
+        if not engines.registry.is_open(self._part):
+            opening = pool.submit(engines.registry.open, self._part, n_threads(self.n_jobs))
             with decoder.ahead(keys, pool):
                 self._keep(opening.result().facts)
         return self._facts()
@@ -251,7 +252,7 @@ class FeatureExtractor:
         if facts.fingerprint is None:
             return NO_CACHE, ""
         # Features of many stages are hardly smaller than activations, and worth more.
-        space = BULKY + facts.fingerprint if self.n_trainable else facts.fingerprint
+        space = BULKY + facts.fingerprint if self.n_tail_stages else facts.fingerprint
         return (self.cache if self.view is None or self.view.known else NO_CACHE), space
 
     def _progress(self, n_images: int) -> AbstractContextManager[Progress]:

@@ -82,7 +82,7 @@ class Trunk:
     ----------
     backbone : Backbone
     device : torch.device
-    n_trainable : int
+    n_tail_stages : int
         How many of the last stages are left out; with 0 the output is features of all stages, else activations.
     chunk : int or None
         How many images run at once; None is what suits the device.
@@ -97,15 +97,15 @@ class Trunk:
         Whether it was seen to depend on the values of tensors in ways that tracing cannot follow.
     """
 
-    def __init__(self, backbone: Backbone, device: torch.device, n_trainable: int = 0, chunk: int | None = None):
+    def __init__(self, backbone: Backbone, device: torch.device, n_tail_stages: int = 0, chunk: int | None = None):
         self.backbone = backbone
         self.device = device
-        self.n_trainable = n_trainable
+        self.n_tail_stages = n_tail_stages
         self.chunk = chunk or chunk_size(device)
         self.reads_values = False
         self.probe = np.random.default_rng(0).integers(0, 256, (self.chunk, *backbone.preprocessing.crop, 3), np.uint8)
         try:
-            network = backbone.cut(n_trainable) if n_trainable else backbone.tapped()
+            network = backbone.cut(n_tail_stages) if n_tail_stages else backbone.tapped()
             place(network, device)
             self._function = network.trunk if isinstance(network, Cut) else network
             with single_threaded_pool(1) as pool:
@@ -142,7 +142,7 @@ class Trunk:
 
     def facts(self, engine: str, version: str, answer: np.ndarray, repeats: bool = True) -> EngineFacts:
         """Return the facts of an engine that runs this trunk and gave an answer to the probe."""
-        parts = (self.backbone.identity, self.n_trainable, decoding_rule(), str(self.device))
+        parts = (self.backbone.identity, self.n_tail_stages, decoding_rule(), str(self.device))
         digest = hashlib.sha256(repr((*parts, engine, version, self.probe.shape)).encode())
         digest.update(np.ascontiguousarray(answer).data)
         return EngineFacts(digest.hexdigest() if repeats else None, answer.shape[1:], engine, self.layout)
@@ -159,7 +159,7 @@ class Trunk:
 
     def _first_answer(self) -> np.ndarray:
         answer = self.run(self.probe)
-        if not self.n_trainable and (answer.ndim != 2 or len(answer) != len(self.probe)):
+        if not self.n_tail_stages and (answer.ndim != 2 or len(answer) != len(self.probe)):
             raise BackboneError(
                 f"backbone={self.backbone.name!r} maps images of shape (n, 3, H, W) to an output of shape "
                 f"{answer.shape}; it must be (n, n_features), so pool and flatten it."

@@ -194,7 +194,7 @@ def train_stages(
     """
     cut = extractor.backbone.cut(recipe.n_trainable)
     parts = [training] if validation is None else [training, validation]
-    trunk = replace(extractor, n_trainable=recipe.n_trainable)
+    trunk = replace(extractor, n_tail_stages=recipe.n_trainable)
     kept = (_kept(trunk, recipe, seeds[1]), (trunk,)) if cut.split else ((), ())
     sources = [_Source(extractor, part, trunks) for part, trunks in zip(parts, kept, strict=False)]
     start = _start(sources, cut, recipe, seeds[0], net_params, checkpoint)

@@ -557,7 +557,7 @@ def _count_calls(monkeypatch):
 
     monkeypatch.setattr(sktl._backbones.backbone.Backbone, "build", counted_build)
     monkeypatch.setattr(sktl._features.engines, "_load", counted_load)
-    monkeypatch.setattr(sktl._features.engines, "_registry", sktl._features.engines._Registry())
+    monkeypatch.setattr(sktl._features.engines, "registry", sktl._features.engines.EngineRegistry())
     sktl.clear_cache()
     return counts
 
@@ -574,7 +574,7 @@ def test_no_image_passes_through_the_network_twice(monkeypatch):
 def test_a_fit_whose_features_are_all_kept_builds_no_network(monkeypatch):
     counts = _count_calls(monkeypatch)
     PretrainedImageClassifier(**FEW).fit(IMAGES[:10], NAMES[:10])
-    sktl._features.engines._registry._engines.clear()
+    sktl._features.engines.registry._engines.clear()
     PretrainedImageClassifier(lr=0.1).fit(IMAGES[:10], NAMES[:10])
     assert counts["built"] == 1
 
@@ -632,7 +632,7 @@ def test_changing_ones_own_module_after_a_fit_changes_nothing():
     expected = clf.decision_function(IMAGES[:20])
     network.layers[0].weight.data.zero_()
     sktl.clear_cache()
-    sktl._features.engines._registry._engines.clear()
+    sktl._features.engines.registry._engines.clear()
     assert_array_equal(clf.decision_function(IMAGES[:20]), expected)
 
 
@@ -642,7 +642,7 @@ def test_a_weights_file_that_changed_after_the_fit_is_refused(tmp_path):
     torch.save(timm.create_model("test_resnet").state_dict(), path)
     encoder = PretrainedImageEncoder(backbone="timm/test_resnet", weights=path).fit(IMAGES[:2])
     torch.save(timm.create_model("test_resnet").state_dict(), path)
-    sktl._features.engines._registry._engines.clear()
+    sktl._features.engines.registry._engines.clear()
     with pytest.raises(WeightsCorruptError, match=r"weights.pth.*changed.*fit again"):
         encoder.transform(IMAGES[:2])
 

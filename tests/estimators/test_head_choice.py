@@ -126,7 +126,7 @@ def test_a_search_over_stages_makes_one_pass(defects, tmp_path):
 
 def test_a_fit_whose_features_are_kept_builds_no_network(defects, tmp_path, monkeypatch):
     expected = classifier(cache=tmp_path).fit(defects.X, defects.y).predict_proba(defects.X)
-    monkeypatch.setattr("sktl._features.engines._registry", type(sktl._features.engines._registry)())
+    monkeypatch.setattr("sktl._features.engines.registry", type(sktl._features.engines.registry)())
     monkeypatch.setattr("sktl._backbones.backbone.Backbone._build", lambda self: pytest.fail("a network was built"))
     found = classifier(cache=tmp_path).fit(defects.X, defects.y).predict_proba(defects.X)
     assert_array_equal(found, expected)

@@ -47,7 +47,7 @@ class Crowded(SmallConvNet):
 @pytest.fixture(autouse=True)
 def own_registry(monkeypatch):
     """Give each test a registry of its own."""
-    monkeypatch.setattr(_engines, "_registry", _engines._Registry())
+    monkeypatch.setattr(_engines, "registry", _engines.EngineRegistry())
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_the_pass_starts_again_with_smaller_chunks_and_says_so_once(monkeypatch,
     expected, with_room, none = extract(monkeypatch, accelerator, Room(1000))
     assert not none
     room = Room(images, after)
-    _engines._registry = _engines._Registry()
+    _engines.registry = _engines.EngineRegistry()
     found, fingerprint, messages = extract(monkeypatch, accelerator, room)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     size = next(64 >> i for i in range(7) if 64 >> i <= images)
@@ -96,7 +96,7 @@ def test_the_pass_starts_again_with_smaller_chunks_and_says_so_once(monkeypatch,
 
 def test_rows_of_larger_chunks_are_not_mixed_with_those_of_smaller_ones(monkeypatch, accelerator, tmp_path):
     alone = extract(monkeypatch, accelerator, Room(32))[0]
-    _engines._registry = _engines._Registry()
+    _engines.registry = _engines.EngineRegistry()
     # Two chunks of 64 are stored before the memory is full.
     found = extract(monkeypatch, accelerator, Room(32, after=4), cache=str(tmp_path))[0]
     np.testing.assert_array_equal(found, alone)

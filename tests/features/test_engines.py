@@ -9,11 +9,12 @@ import torch
 from backbones import SmallConvNet, backbone_of, small_conv_net
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from opening import known_facts, open_engine
 from torch import nn
 
 from sktl._backbones.backbone import Backbone, resolve_backbone
 from sktl._features import engines as _engines
-from sktl._features.engines import TorchEngine, known_facts, open_engine
+from sktl._features.engines import TorchEngine
 from sktl._features.trunk import Trunk
 from sktl._images.preprocessing import Preprocessing
 from sktl._utils.threads import single_threaded_pool
@@ -25,7 +26,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(autouse=True)
 def builds(monkeypatch):
     """Give each test a registry of its own, and list the identities of the networks that it builds."""
-    monkeypatch.setattr(_engines, "_registry", _engines._Registry())
+    monkeypatch.setattr(_engines, "registry", _engines.EngineRegistry())
     built = []
     build = Backbone.build
     monkeypatch.setattr(Backbone, "build", lambda self: (built.append(self.identity), build(self))[1])

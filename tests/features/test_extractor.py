@@ -28,7 +28,7 @@ SAMPLES = as_samples(np.random.default_rng(0).integers(0, 256, (11, 20, 20, 3), 
 @pytest.fixture(autouse=True)
 def registry(monkeypatch):
     """Give each test a registry of its own."""
-    monkeypatch.setattr(_engines, "_registry", _engines._Registry())
+    monkeypatch.setattr(_engines, "registry", _engines.EngineRegistry())
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_what_was_kept_says_which_features_there_are_without_building_a_network(
     def refuse(self):
         raise AssertionError("built")
 
-    monkeypatch.setattr(_engines, "_registry", _engines._Registry())
+    monkeypatch.setattr(_engines, "registry", _engines.EngineRegistry())
     monkeypatch.setattr(Backbone, "_build", refuse)
     again = extractor(cache=open_cache(tmp_path / "cache"), feature_stages=3)
     assert again.layout == expected == StageLayout(again.layout.groups, again.layout.sizes)
@@ -83,14 +83,14 @@ def test_what_was_kept_says_which_features_there_are_without_building_a_network(
 
 
 def test_features_in_front_of_a_cut_are_activations_whatever_the_number_of_stages():
-    activations = extractor(n_trainable=1)(SAMPLES)
+    activations = extractor(n_tail_stages=1)(SAMPLES)
     assert activations.ndim == 4
-    assert_array_equal(extractor(n_trainable=1, feature_stages=2)(SAMPLES), activations)
+    assert_array_equal(extractor(n_tail_stages=1, feature_stages=2)(SAMPLES), activations)
 
 
 def test_activations_are_kept_apart_from_features_which_they_never_push_out(tmp_path):
     kept = extractor(cache=open_cache(tmp_path / "cache"))
-    features, activations = kept, replace(kept, n_trainable=1)
+    features, activations = kept, replace(kept, n_tail_stages=1)
     spaces = [each._space(each._facts())[1] for each in (features, activations)]
     assert [space.startswith(BULKY) for space in spaces] == [False, True]
     assert_array_equal(activations(SAMPLES), activations(SAMPLES))

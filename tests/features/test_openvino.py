@@ -21,13 +21,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from joblib import Parallel, delayed, parallel_config
 from numpy.testing import assert_allclose, assert_array_equal
+from opening import open_engine
 
 import sktl
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder
 from sktl._backbones.backbone import resolve_backbone
 from sktl._features import engines as _engines
 from sktl._features import openvino as _openvino
-from sktl._features.engines import OpenVinoEngine, TorchEngine, open_engine
+from sktl._features.engines import OpenVinoEngine, TorchEngine
 from sktl._features.trunk import Trunk
 from sktl.exceptions import BackboneWarning, EngineError, EngineNotInstalledError, InvalidParameterError, SktlError
 
@@ -40,9 +41,9 @@ needs_openvino = pytest.mark.skipif(not INSTALLED, reason="openvino is not insta
 @pytest.fixture(autouse=True)
 def registry(monkeypatch):
     """Give each test a registry and a cache of its own."""
-    monkeypatch.setattr(_engines, "_registry", _engines._Registry())
+    monkeypatch.setattr(_engines, "registry", _engines.EngineRegistry())
     sktl.clear_cache()
-    return _engines._registry
+    return _engines.registry
 
 
 @pytest.fixture
@@ -520,12 +521,12 @@ def test_a_pickle_predicts_the_same_without_openvino(trainable_stages, registry,
     scores, features = clf.decision_function(IMAGES), clf.transform(IMAGES)
     dumped = pickle.dumps(clf)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setattr(_engines, "_registry", _engines._Registry())
+    monkeypatch.setattr(_engines, "registry", _engines.EngineRegistry())
     sktl.clear_cache()
     loaded = pickle.loads(dumped)
     assert_near(loaded.transform(IMAGES), features)
     assert_allclose(loaded.decision_function(IMAGES), scores, rtol=1e-3, atol=1e-4)
-    assert {kind for _, kind in _engines._registry._engines} == {"torch"}
+    assert {kind for _, kind in _engines.registry._engines} == {"torch"}
 
 
 @needs_openvino
@@ -535,11 +536,11 @@ def test_what_was_fitted_with_torch_stays_with_it(registry, monkeypatch):
         clf = classifier().fit(IMAGES, LABELS)
         encoder = PretrainedImageEncoder(backbone=small_conv_net).fit(IMAGES)
         before = clf.decision_function(IMAGES), encoder.transform(IMAGES)
-    monkeypatch.setattr(_engines, "_registry", _engines._Registry())
+    monkeypatch.setattr(_engines, "registry", _engines.EngineRegistry())
     sktl.clear_cache()
     assert_array_equal(clf.decision_function(IMAGES), before[0])
     assert_array_equal(encoder.transform(IMAGES), before[1])
-    assert {kind for _, kind in _engines._registry._engines} == {"torch"}
+    assert {kind for _, kind in _engines.registry._engines} == {"torch"}
 
 
 @needs_openvino
@@ -547,7 +548,7 @@ def test_a_trunk_that_cannot_be_converted_falls_back_where_the_network_can(monke
     init = OpenVinoEngine.__init__
 
     def whole_networks_only(self, trunk, n_threads):
-        if trunk.n_trainable:
+        if trunk.n_tail_stages:
             raise EngineError("no trunks")
         init(self, trunk, n_threads)
 

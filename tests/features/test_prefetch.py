@@ -14,7 +14,6 @@ from numpy.testing import assert_array_equal
 
 from sktl import Preprocessing, PretrainedImageClassifier, PretrainedImageEncoder
 from sktl._features import engines as _engines
-from sktl._features import extractor as _features
 from sktl._features import prefetch as _decoder
 from sktl._features.prefetch import Decoder
 from sktl._images.augmentation import AUGMENTATIONS, View
@@ -79,7 +78,7 @@ def test_no_more_is_decoded_ahead_than_fits_and_nothing_after_the_block(monkeypa
 def test_images_are_decoded_while_the_network_is_opened(monkeypatch, tmp_path):
     """With a single thread they cannot be, and with a network at hand they need not."""
     started, opened = threading.Event(), []
-    decode, opening = Decoder._decode, _features.open_engine
+    decode, opening = Decoder._decode, _engines.EngineRegistry.open
 
     def decoding(self, key):
         started.set()
@@ -91,11 +90,11 @@ def test_images_are_decoded_while_the_network_is_opened(monkeypatch, tmp_path):
 
     expected = [PretrainedImageEncoder(backbone=Pixels, cache=False, n_jobs=1).fit_transform(X)] * 2
     monkeypatch.setattr(Decoder, "_decode", decoding)
-    monkeypatch.setattr(_features, "open_engine", open_slowly)
+    monkeypatch.setattr(_engines.EngineRegistry, "open", open_slowly)
     found = []
     for n_jobs in (2, 1):
         started.clear()
-        monkeypatch.setattr(_engines, "_registry", _engines._Registry())
+        monkeypatch.setattr(_engines, "registry", _engines.EngineRegistry())
         clf = PretrainedImageClassifier(backbone=Pixels, cache=tmp_path / str(n_jobs), n_jobs=n_jobs, max_epochs=2)
         clf.fit(X, np.arange(20) % 2)
         assert opened[0] is (n_jobs == 2)

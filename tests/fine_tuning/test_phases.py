@@ -264,7 +264,7 @@ def test_predictions_hold_few_activations_at_once_and_do_not_depend_on_how_many(
     tail = _features.tail_features
     monkeypatch.setattr(_features, "tail_features", lambda *args: sizes.append(args[1].nbytes) or tail(*args))
     assert_array_equal(clf.decision_function(X), expected)
-    trunk = FeatureExtractor(clf.backbone_, clf.device_, n_trainable=2)
+    trunk = FeatureExtractor(clf.backbone_, clf.device_, n_tail_stages=2)
     assert len(sizes) > 1
     assert max(sizes) <= max(n_bytes, 4 * trunk.row_bytes)
 

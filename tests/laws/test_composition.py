@@ -181,7 +181,7 @@ def test_a_search_of_4_rates_and_5_folds_passes_each_of_300_photos_through_the_n
         return engine
 
     monkeypatch.setattr(sktl._features.engines, "_load", counted)
-    monkeypatch.setattr(sktl._features.engines, "_registry", sktl._features.engines._Registry())
+    monkeypatch.setattr(sktl._features.engines, "registry", sktl._features.engines.EngineRegistry())
     sktl.clear_cache()
     clf = PretrainedImageClassifier(max_epochs=3, random_state=0)
     GridSearchCV(clf, {"lr": [1e-4, 1e-3, 1e-2, 1e-1]}, cv=5, error_score="raise").fit(paths, labels)
@@ -199,7 +199,7 @@ def test_cross_validation_in_two_processes_works_from_a_fresh_process_which_then
         "    scores = cross_validate(clf, X[:24] / 16, y[:24], cv=2, n_jobs=2, error_score='raise')['test_score']\n"
         "    assert scores.min() > 0.7, scores\n"
         "    clf.fit(X[:24] / 16, y[:24])\n"
-        "    assert not _engines._registry._engines\n"
+        "    assert not _engines.registry._engines\n"
     )
     root = str(Path(sktl.__file__).parents[1])
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))

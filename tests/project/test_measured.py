@@ -98,7 +98,7 @@ def numbers(pattern):
 
 def test_numbers_of_the_bundled_network_are_its_own():
     backbone = resolve_backbone("efficientnet_lite0", "default", None, 0)
-    extractors = [FeatureExtractor(backbone, torch.device("cpu"), 1, n_trainable=n, engine="torch") for n in (0, 1)]
+    extractors = [FeatureExtractor(backbone, torch.device("cpu"), 1, n_tail_stages=n, engine="torch") for n in (0, 1)]
     features, whole, activations = extractors[0].n_features, *(extractor.row_bytes // 4 for extractor in extractors)
     assert numbers(r"(\d[\d,]*)\s+features\s+of") == {features}
     assert numbers(r"(\d[\d,]*)\s+features\s+in\s+all\s+stages") == {whole}
