@@ -18,11 +18,13 @@ from scipy.special import log_softmax
 from sklearn.model_selection import StratifiedKFold
 
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder
-from sktl._estimators.auto import resolve_recipe
+from sktl._estimators.auto import Chosen, resolve_recipe
 from sktl._head import choice as _choice
 from sktl._head.choice import PENALTIES, cross_validate
 from sktl._head.training import output_logits, train_head
+from sktl._targets.labelled import Labelled, Split
 from sktl._targets.targets import Targets
+from sktl._training.run import Run
 from sktl.datasets import load_image_folder
 
 SETS = ("cat_breeds", "steel_defects", "potato_leaf", "magnetic_tile", "sign_digits")
@@ -63,9 +65,14 @@ def scores(features, codes, train, test, layout, seed):
     for n_stages, penalty in set(choices.values()):
         seen = np.ascontiguousarray(features[:, : layout.length(n_stages)])
         recipe = resolve_recipe(
-            PretrainedImageClassifier(), 0, len(train), seen.shape[1], torch.device("cpu"), (n_stages, penalty)
+            PretrainedImageClassifier(),
+            0,
+            len(train),
+            seen.shape[1],
+            torch.device("cpu"),
+            Chosen(n_stages, penalty, {}),
         )
-        net, _ = train_head(seen[train], targets, recipe, seed, block_sizes=sizes[n_stages])
+        net = train_head(Split(Labelled(seen[train], targets)), recipe, Run(seed), sizes[n_stages])
         logits = log_softmax(output_logits(net.module_.output, seen[test]), axis=1)
         hits = logits.argmax(axis=1) == codes[test]
         results[n_stages, penalty] = 100 * hits.mean(), -logits[np.arange(len(test)), codes[test]].mean()
@@ -78,7 +85,7 @@ def measure(folder, seeds):
     codes = np.unique(train.target, return_inverse=True)[1]
     encoder = PretrainedImageEncoder(feature_stages="all", verbose=1).fit(train.data)
     features = encoder.transform(train.data)
-    layout = encoder._fitted_extractor(encoder.backbone_).layout
+    layout = encoder._fitted_extractor().layout
     found = {}
     for shots in SHOTS:
         runs = []

@@ -29,11 +29,13 @@ from sktl import PretrainedImageClassifier
 from sktl._backbones.backbone import resolve_backbone, tensors_digest
 from sktl._estimators.auto import augmentations, resolve_recipe
 from sktl._features.extractor import FeatureExtractor
-from sktl._fine_tuning.phases import Labelled, train_stages
+from sktl._fine_tuning.phases import train_stages
 from sktl._head.training import train_head
 from sktl._images.samples import as_samples
 from sktl._storage.cache import NO_CACHE
+from sktl._targets.labelled import Labelled, Split
 from sktl._targets.targets import Targets
+from sktl._training.run import Run
 from sktl.datasets import load_image_folder
 
 RESULTS = Path("benchmarks/results/choose_fine_tuning.json")
@@ -143,18 +145,22 @@ class Trial:
     def probe(self, **parameters):
         """Return the output layer trained alone."""
         features, recipe = self.extractor(self.training.samples), self.recipe(**{"trainable_stages": 0} | parameters)
-        return train_head(features, self.training.targets, recipe, self.seed)[0].module_.output
+        return train_head(self.labelled(features), recipe, Run(self.seed)).module_.output
+
+    def labelled(self, features):
+        """Return features with what is to be learned of the images."""
+        return Split(Labelled(features, self.training.targets))
 
     def start(self, probing):
         """Return the output layer with which the stages start."""
         features = self.extractor(self.training.samples)
-        return train_head(features, self.training.targets, probing, self.seed)[0].module_.output
+        return train_head(self.labelled(features), probing, Run(self.seed)).module_.output
 
     def fine_tune(self, parameters):
         """Return the scores of each share of the trained weights, and the seconds."""
         recipe = replace(self.recipe(**{"trainable_stages": "all"} | parameters), interpolation=1.0)
         started = time.perf_counter()
-        net = train_stages(self.extractor, self.training, None, recipe, (self.seed, self.seed), None)
+        net = train_stages(self.extractor, Split(self.training), recipe, Run(self.seed), Run(self.seed))
         seconds = time.perf_counter() - started
         network, layer = net.module_.cut.network, net.module_.output
         trained = [p.detach().clone() for p in [*network.parameters(), *layer.parameters()]]

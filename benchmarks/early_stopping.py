@@ -23,7 +23,9 @@ from skorch.callbacks import Callback
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder
 from sktl._estimators.auto import resolve_recipe
 from sktl._head.training import output_logits, train_head
+from sktl._targets.labelled import Labelled, Split
 from sktl._targets.targets import Targets, hold_out
+from sktl._training.run import Run
 from sktl.datasets import load_image_folder
 
 SETS = ("cat_breeds", "magnetic_tile", "potato_leaf", "sign_digits", "steel_defects")
@@ -51,10 +53,11 @@ def ways(X, targets, seed):
         clf = PretrainedImageClassifier(early_stopping=validation is not None)
         recipe = resolve_recipe(clf, 0, len(X[rows]), X.shape[1], torch.device("cpu"))
         params = None if epoch is None else {"callbacks": [("restore", RestoreAt(epoch))]}
-        return train_head(X[rows], targets.take(rows), replace(recipe, **changes), seed, params, validation)[0]
+        split = Split(Labelled(X[rows], targets.take(rows)), validation)
+        return train_head(split, replace(recipe, **changes), Run(seed, params))
 
     rows, held_out = hold_out(targets, 0.1, seed)
-    stopped = train(rows, validation=(X[held_out], targets.take(held_out)))
+    stopped = train(rows, validation=Labelled(X[held_out], targets.take(held_out)))
     best = max(1, [row["epoch"] for row in stopped.history if row["valid_loss_best"]][-1])
     yield "all epochs (default)", train()
     yield "all epochs, without the tenth held out", train(rows)

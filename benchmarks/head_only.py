@@ -93,7 +93,7 @@ def measure(folder, shots, seeds):
     train, test = (load_image_folder(folder / part) for part in ("train", "test"))
     encoder = PretrainedImageEncoder(feature_stages="all", verbose=1).fit(train.data)
     features, test_features = encoder.transform(train.data), encoder.transform(test.data)
-    layout = [size for _, size in encoder._groups]
+    layout = [size for _, size in encoder._features.groups]
     codes, test_codes = (np.unique(part.target, return_inverse=True)[1] for part in (train, test))
     results = {}
     for number in shots:

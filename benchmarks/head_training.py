@@ -27,11 +27,14 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from sktl import PretrainedImageClassifier
-from sktl._estimators.auto import resolve_recipe
+from sktl._estimators.auto import Chosen, resolve_recipe
 from sktl._head import rotation as _rotation
 from sktl._head import training as _training
 from sktl._head.training import train_head
+from sktl._targets.labelled import Labelled, Split
 from sktl._targets.targets import Targets
+from sktl._training.callbacks import count_epochs
+from sktl._training.run import Run
 
 PENALTY = 0.01
 
@@ -49,9 +52,10 @@ def library(features, codes):
     _rotation._kept.clear()
     classes = np.arange(codes.max() + 1)
     recipe = resolve_recipe(
-        PretrainedImageClassifier(), 0, len(codes), features.shape[1], torch.device("cpu"), (1, PENALTY)
+        PretrainedImageClassifier(), 0, len(codes), features.shape[1], torch.device("cpu"), Chosen(1, PENALTY, {})
     )
-    return train_head(features, Targets(classes, codes, np.ones(len(codes))), recipe, seed=0)[1]
+    split = Split(Labelled(features, Targets(classes, codes, np.ones(len(codes)))))
+    return count_epochs(train_head(split, recipe, Run(0)).history)
 
 
 def products(features, codes):

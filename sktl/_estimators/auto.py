@@ -8,7 +8,7 @@ from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ import torch
 from sktl._backbones.taps import StageLayout
 from sktl._head.choice import PENALTIES, cross_validate
 from sktl._images.augmentation import Change, resolve_augmentation
-from sktl._targets.targets import Targets
+from sktl._targets.labelled import Labelled
 from sktl._training.json import plain
 from sktl._training.net_params import check_callbacks, check_net_params, check_schedulers
 from sktl._training.optimizers import OptimizerName, check_optimizer, has_option, option_names, rehearse
@@ -66,7 +66,7 @@ def resolve_recipe(
     n_samples: int,
     n_features: int,
     device: torch.device,
-    chosen: tuple[int, float] | None = None,
+    chosen: Chosen | None = None,
     augmentation: Change | None = None,
 ) -> Recipe:
     """Return the recipe that the checked parameters of a classifier describe.
@@ -77,8 +77,8 @@ def resolve_recipe(
     n_trainable, n_samples, n_features : int
         How many stages are trained, on how many images, and how many features the output layer has.
     device : torch.device
-    chosen : (int, float) or None
-        The number of stages that give features, and the penalty, that cross-validation chose.
+    chosen : Chosen or None
+        By cross-validation.
     augmentation : Change or None
         Of the images that stages are trained on.
     """
@@ -87,40 +87,41 @@ def resolve_recipe(
     return _tail_recipe(estimator, head, n_trainable, n_samples, device, augmentation) if n_trainable else head
 
 
-def choose(
-    classifier: Any, features: np.ndarray, targets: Targets, layout: StageLayout, seed: int, n_workers: int
-) -> tuple[int, float, dict[str, np.ndarray]]:
-    """Return how many stages give features, the penalty of the output layer, and what the choice was among.
+class Chosen(NamedTuple):
+    """How many stages give features, the penalty of the output layer, and what the choice was among, if any."""
+
+    n_stages: int
+    penalty: float
+    selection: dict[str, np.ndarray]
+
+
+def choose(classifier: Any, features: Labelled[np.ndarray], layout: StageLayout, seed: int, n_workers: int) -> Chosen:
+    """Return which features the output layer gets and what its penalty is.
 
     Parameters
     ----------
     classifier : PretrainedImageClassifier
         With checked parameters.
-    features : float32 array of shape (n_samples, n_features)
+    features : Labelled float32 array of shape (n_samples, n_features)
         Of the most stages that there is a choice of.
-    targets : Targets
     layout : StageLayout
     seed : int
         Of the folds.
     n_workers : int
         Threads; results do not depend on it.
-
-    Returns
-    -------
-    n_stages, penalty : int, float
-    selection : dict of arrays
-        Empty if there was no choice.
     """
     estimator = SimpleNamespace(**{name: plain(value) for name, value in vars(classifier).items()})
     stages, penalties = _candidates(estimator, layout)
     if len(stages) * len(penalties) == 1:
-        return stages[0], penalties[0], {}
+        return Chosen(stages[0], penalties[0], {})
     sizes = {n: [size for _, size in layout.groups_of(n)] for n in stages}
-    found = cross_validate(features, sizes, penalties, targets, SHRINKAGE, estimator.label_smoothing, seed, n_workers)
+    rows, targets = features.samples, features.targets
+    found = cross_validate(rows, sizes, penalties, targets, SHRINKAGE, estimator.label_smoothing, seed, n_workers)
     best = found.best()
     if best is None:  # no class has two images, or groups
-        return stages[0], penalties[0] if len(penalties) == 1 else _HEAD["sgd"]["weight_decay"], found.table()
-    return int(found.feature_stages[best]), float(found.penalties[best]), found.table()
+        penalty = penalties[0] if len(penalties) == 1 else _HEAD["sgd"]["weight_decay"]
+        return Chosen(stages[0], penalty, found.table())
+    return Chosen(int(found.feature_stages[best]), float(found.penalties[best]), found.table())
 
 
 def _candidates(estimator: Any, layout: StageLayout) -> tuple[list[int], tuple[float, ...]]:
@@ -136,11 +137,11 @@ def _candidates(estimator: Any, layout: StageLayout) -> tuple[list[int], tuple[f
     return stages, PENALTIES if estimator.weight_decay == "auto" else (float(estimator.weight_decay),)
 
 
-def _head_recipe(estimator: Any, n_samples: int, n_features: int, chosen: tuple[int, float] | None) -> Recipe:
+def _head_recipe(estimator: Any, n_samples: int, n_features: int, chosen: Chosen | None) -> Recipe:
     """Return the recipe of the output layer alone."""
     optimizer, _ = _optimizers(estimator)
     defaults = _HEAD[_kind(optimizer)]
-    stages, penalty = chosen or (1, defaults["weight_decay"])
+    stages, penalty, _ = chosen or Chosen(1, defaults["weight_decay"], {})
     if _kind(optimizer) == "adamw":
         penalty = defaults["weight_decay"]
     lr = defaults["lr"] if optimizer == "lbfgs" else defaults["lr"] * min(1.0, _FEATURES_OF_LR / n_features)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from enum import Enum
+from functools import cached_property
 from numbers import Integral
 from typing import Any, ClassVar, Literal, Self
 
@@ -29,8 +30,9 @@ from sktl._training.json import plain
 from sktl._utils.callbacks import CallbackSupport
 from sktl._utils.devices import nearest_device, resolve_device
 from sktl._utils.isolation import isolated
-from sktl.exceptions import BackboneError, InvalidInputError, InvalidParameterError
+from sktl.exceptions import InvalidInputError, InvalidParameterError
 
+from .features import PretrainedFeatures, TunedFeatures
 from .saving import to_document
 from .summary import SummaryTable, caption_of, facts_of
 
@@ -52,7 +54,7 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
     device_: torch.device
     engine_: str
     feature_stages_: int
-    _groups: tuple[tuple[str, int], ...]
+    _features: PretrainedFeatures | TunedFeatures
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "backbone": [str, callable],
@@ -80,24 +82,28 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
         check_cache(plain(self.cache))
         check_image_shape(self.image_shape)
 
-    def _seeds(self, n: int) -> list[int]:
+    def _draw_seeds(self, n: int) -> list[int]:
         """Draw seeds from `random_state`; None draws them from the system, not from NumPy's global state."""
         rng = self.random_state
         if not isinstance(rng, np.random.RandomState):
             rng = np.random.RandomState(rng)
         return [int(seed) for seed in rng.randint(2**31 - 1, size=n)]
 
-    def _draft(self) -> Self:
-        """Return a copy without fitted attributes, to be fitted in place of self and committed when all went well."""
-        draft = copy.copy(self)
-        for name in [name for name in vars(draft) if name.endswith("_") and not name.startswith("__")]:
-            delattr(draft, name)
-        return draft
+    @contextmanager
+    def _draft(self) -> Iterator[Self]:
+        """Give a copy without what the last fit set, to be fitted; take over its attributes when all went well.
 
-    def _commit(self, draft: Self) -> Self:
-        """Take over the fitted attributes of a draft, in one assignment."""
-        self.__dict__ = draft.__dict__
-        return self
+        All that a fit does it does on the draft, so that an error or Ctrl-C leaves the previous fit as it was. What
+        a subclass has set before it calls `fit` is in the draft, and stays.
+        """
+        draft = copy.copy(self)
+        cached = {name for name in vars(draft) if isinstance(getattr(type(self), name, None), cached_property)}
+        for name in draft.__dict__.pop("_fitted_names", frozenset()) | cached:
+            draft.__dict__.pop(name, None)
+        before = vars(draft).copy()
+        yield draft
+        fitted = {name for name, value in vars(draft).items() if name not in before or before[name] is not value}
+        self.__dict__ = vars(draft) | {"_fitted_names": frozenset(fitted)}
 
     def _as_samples(self, X: Any, *, reset: bool, lenient: bool = False) -> list[Sample]:
         """Return the samples of `X`; where `X` is flattened, set or check `n_features_in_`."""
@@ -116,13 +122,13 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
         """Return what the parameter `cache` comes to."""
         return self.cache
 
-    def _fitted_extractor(self, backbone: Backbone) -> FeatureExtractor:
+    def _fitted_extractor(self) -> FeatureExtractor:
         """Return the extractor of a fitted estimator, on the device and the engine of the fit wherever they are."""
         device = nearest_device(self.device_)
         if device != self.device_:
-            return self._extractor(backbone, device, self.engine)
+            return self._extractor(self.backbone_, device, self.engine)
         # Not "openvino": the estimator may have come to a machine without it.
-        return self._extractor(backbone, device, "torch" if self.engine_ == "torch" else "auto")
+        return self._extractor(self.backbone_, device, "torch" if self.engine_ == "torch" else "auto")
 
     def _resolve(self, seed: int) -> tuple[Backbone, torch.device]:
         return resolve_backbone(self.backbone, self.weights, self.image_size, seed), resolve_device(self.device)
@@ -141,22 +147,16 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
         features : float32 ndarray of shape (n_samples, n_features)
             The same whatever the other images of `X` are.
         """
-        return self._features(X)
+        return self._transform(X)
 
-    def _features(self, X: Any) -> np.ndarray:
+    def _transform(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
-        extractor = replace(self._fitted_extractor(self.backbone_), feature_stages=self.feature_stages_)
-        features = extractor(self._as_samples(X, reset=False))
-        if extractor.layout.groups_of(self.feature_stages_) != self._groups:
-            raise BackboneError(
-                f"backbone={self.backbone_.name!r} has other blocks here than where the estimator was fitted. Fit it "
-                "again, or install the versions of torch, torchvision and timm that it was fitted with."
-            )
-        return features
+        samples = self._as_samples(X, reset=False)
+        return self._features(samples, self._fitted_extractor())
 
     @property
     def _n_features_out(self) -> int:
-        return sum(size for _, size in self._groups)
+        return sum(size for _, size in self._features.groups)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Return the names of features, which say from which block of the network they are.
@@ -174,7 +174,7 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
             `backbone_.build()` has as `blocks.4.2`.
         """
         names = super().get_feature_names_out(input_features)
-        prefix, (_, n_own), *blocks = type(self).__name__.lower(), *self._groups
+        prefix, (_, n_own), *blocks = type(self).__name__.lower(), *self._features.groups
         names[n_own:] = [f"{prefix}_{module}_{i}" for module, size in blocks for i in range(size)]
         return names
 

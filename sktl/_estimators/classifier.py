@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import cached_property
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -20,20 +20,21 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from sktl._backbones.backbone import BackboneName, Weights, tensors_digest
-from sktl._backbones.taps import Tapped
 from sktl._features.checking import find_failures
-from sktl._features.extractor import FeatureExtractor, TailExtractor
-from sktl._fine_tuning.phases import Labelled, open_checkpoint, train_stages
+from sktl._features.extractor import FeatureExtractor
+from sktl._fine_tuning.phases import Images, open_checkpoint, train_stages
 from sktl._fine_tuning.trial import choose_augmentation
 from sktl._head.training import output_logits, train_head
 from sktl._images.augmentation import AUGMENTATIONS, Change, Transform
 from sktl._targets.columns import first_shown
+from sktl._targets.labelled import Labelled, Split
 from sktl._targets.targets import Targets, check_targets, check_validation_targets, hold_out
 from sktl._training.callbacks import History, count_epochs, kept_start
 from sktl._training.json import plain
 from sktl._training.net import NeuralNet
 from sktl._training.net_params import check_scores
 from sktl._training.recipe import Recipe, TailRecipe
+from sktl._training.run import Run
 from sktl._utils.callbacks import fit_task, with_callbacks
 from sktl._utils.isolation import isolated
 from sktl._utils.paths import user_path
@@ -49,9 +50,20 @@ from sktl.exceptions import (
 
 from .auto import augmentations, check_combinations, choose, resolve_recipe
 from .base import PretrainedImageBase
+from .features import PretrainedFeatures, TunedFeatures
 
 # Of the samples that are trained on, and perhaps of those that are held out.
 _Rows: TypeAlias = tuple[np.ndarray | slice, ...]
+
+
+class Seeds(NamedTuple):
+    """What the parts of a fit draw from; further ones are added at the end, so that the others stay what they are."""
+
+    backbone: int
+    head: int
+    stages: int
+    split: int
+    choice: int
 
 
 class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
@@ -483,92 +495,85 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         """
         self._check_parameters()
         check_combinations(self)
-        with fit_task(self, X, y, sample_weight):
-            draft = self._draft()
-            samples = draft._as_samples(X, reset=True, lenient=self.invalid_images == "skip")
-            targets = check_targets(y, sample_weight, self.class_weight, len(samples), groups=groups)
-            images = Labelled(samples, targets)
-            check_scores(self.net_params, targets.classes)
-            backbone_seed, head_seed, stages_seed, split_seed, choice_seed = self._seeds(5)
-            validation = draft._check_validation(X_val, y_val, sample_weight_val, targets.classes)
-            draft.backbone_, draft.device_ = self._resolve(backbone_seed)
-            extractor = self._extractor(draft.backbone_, draft.device_, self.engine)
-            images = draft._without_invalid(images, sample_weight, groups, extractor)
-            rows = self._split(images.targets, validation, split_seed)
-            if n_trainable := draft.backbone_.count_trainable(self.trainable_stages):
-                draft._fit_stages(images, rows, validation, extractor, n_trainable, (head_seed, stages_seed))
-            else:
-                draft._fit_output_layer(images, rows, validation, extractor, (head_seed, choice_seed))
-            draft.classes_ = images.targets.classes
-            draft.class_count_ = np.bincount(images.targets.codes)
-            return self._commit(draft)
+        with fit_task(self, X, y, sample_weight), self._draft() as draft:
+            draft._fit(X, y, sample_weight, groups, (X_val, y_val, sample_weight_val))
+        return self
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any, groups: Any, validation: tuple[Any, Any, Any]) -> None:
+        samples = self._as_samples(X, reset=True, lenient=self.invalid_images == "skip")
+        targets = check_targets(y, sample_weight, self.class_weight, len(samples), groups=groups)
+        check_scores(self.net_params, targets.classes)
+        seeds = self._seeds()
+        watched = self._check_validation(*validation, targets.classes)
+        self.backbone_, self.device_ = self._resolve(seeds.backbone)
+        extractor = self._extractor(self.backbone_, self.device_, self.engine)
+        images = self._without_invalid(Labelled(samples, targets), sample_weight, groups, extractor)
+        rows = self._split(images.targets, watched, seeds.split)
+        if self.backbone_.count_trainable(self.trainable_stages):
+            self._fit_stages(images, rows, watched, extractor, seeds)
+        else:
+            self._fit_output_layer(images, rows, watched, extractor, seeds)
+        self.classes_ = images.targets.classes
+        self.class_count_ = np.bincount(images.targets.codes)
 
     def _fit_output_layer(
-        self,
-        images: Labelled,
-        rows: _Rows,
-        validation: Labelled | None,
-        extractor: FeatureExtractor,
-        seeds: tuple[int, int],
+        self, images: Images, rows: _Rows, watched: Images | None, extractor: FeatureExtractor, seeds: Seeds
     ) -> None:
         """Train the output layer on features of the images, and perhaps stop early by those held out or passed."""
         # Before anything else wants the network, so that images are decoded while it is opened.
-        features = replace(extractor, feature_stages=plain(self.feature_stages))(images.samples)
-        training, *others = (images.take(some) for some in rows)
+        rows_of = replace(extractor, feature_stages=plain(self.feature_stages))
+        features = Labelled(rows_of(images.samples), images.targets)
         layout, n_workers = extractor.layout, n_threads(self.n_jobs)
-        n_stages, penalty, selection = choose(self, features[rows[0]], training.targets, layout, seeds[1], n_workers)
-        if selection:
-            self.selection_ = selection
-        groups = layout.groups_of(n_stages)
-        extractor = replace(extractor, feature_stages=n_stages)
-        parts = [(_first(features[some], groups), images.targets.take(some)) for some in rows]
-        if validation is not None:
-            with _called("X_val"):
-                parts.append((extractor(validation.samples), validation.targets))
-        self.engine_, self.feature_stages_, self._groups = extractor.engine_name, n_stages, groups
-        n_samples, n_features = parts[0][0].shape
-        self.recipe_ = resolve_recipe(self, 0, n_samples, n_features, self.device_, (n_stages, penalty))
-        held_out = parts[1] if len(parts) > 1 else None
-        labelled = [training, *others] + ([] if validation is None else [validation])
-        kept = open_checkpoint(self.checkpoint, labelled, extractor, self.recipe_, seeds)
-        kept = kept and kept.of_phase("output layer")
+        chosen = choose(self, features.take(rows[0]), layout, seeds.choice, n_workers)
+        if chosen.selection:
+            self.selection_ = chosen.selection
+        extractor = replace(extractor, feature_stages=chosen.n_stages)
+        groups = layout.groups_of(chosen.n_stages)
         sizes = [size for _, size in groups]
-        self.net_, self.n_iter_ = train_head(*parts[0], self.recipe_, seeds[0], self.net_params, held_out, kept, sizes)
+        split = _split(features, rows, None).map(lambda some: np.ascontiguousarray(some[:, : sum(sizes)]))
+        if watched is not None:
+            with _called("X_val"):
+                split = replace(split, validation=Labelled(extractor(watched.samples), watched.targets))
+        self.engine_, self.feature_stages_ = extractor.engine_name, chosen.n_stages
+        self._features = PretrainedFeatures(chosen.n_stages, groups)
+        n_samples, n_features = split.training.samples.shape
+        self.recipe_ = resolve_recipe(self, 0, n_samples, n_features, self.device_, chosen)
+        states = open_checkpoint(
+            self.checkpoint, _split(images, rows, watched), extractor, self.recipe_, (seeds.head, seeds.choice)
+        )
+        run = Run(seeds.head, self.net_params, states and states.of_phase("output layer"))
+        self.net_ = train_head(split, self.recipe_, run, sizes)
+        self.n_iter_ = count_epochs(self.net_.history)
 
     def _fit_stages(
-        self,
-        images: Labelled,
-        rows: _Rows,
-        validation: Labelled | None,
-        extractor: FeatureExtractor,
-        n_trainable: int,
-        seeds: tuple[int, int],
+        self, images: Images, rows: _Rows, watched: Images | None, extractor: FeatureExtractor, seeds: Seeds
     ) -> None:
         """Train the output layer, then the last stages with it."""
-        training, *others = (images.take(some) for some in rows)
-        watched = next(iter(others), validation)
-        self.engine_ = extractor.engine_name
+        split = _split(images, rows, watched)
+        self.engine_, self.feature_stages_ = extractor.engine_name, 1
         if self.engine_ == "torch":  # then so it is for a part of the network
             extractor = replace(extractor, engine="torch")
         # Else the pass over features names them, before any training and by their positions in X.
-        if watched is not None or self.weights is None or len(augmentations(self)) > 1:
+        if split.validation is not None or self.weights is None or len(augmentations(self)) > 1:
             self._check_images(images, extractor, "X")
-            if validation is not None:
-                self._check_images(validation, extractor, "X_val")
-        recipe = self._stage_recipe(training, extractor, n_trainable, seeds)
-        labelled = [training] if watched is None else [training, watched]
-        kept = open_checkpoint(self.checkpoint, labelled, extractor, recipe, seeds)
-        net = train_stages(extractor, training, watched, recipe, seeds, self.net_params, kept)
-        self.net_, self.n_iter_, self.recipe_ = net, count_epochs(net.history), recipe
-        self.feature_stages_, self._groups = 1, extractor.layout.groups_of(1)
-        if (recipe.augmentation is None or recipe.n_views) and net.module_.cut.split:
+            if watched is not None:
+                self._check_images(watched, extractor, "X_val")
+        recipe = self.recipe_ = self._stage_recipe(split.training, extractor, seeds)
+        states = open_checkpoint(self.checkpoint, split, extractor, recipe, (seeds.head, seeds.stages))
+        probing = Run(seeds.head, self.net_params, states and states.of_phase("output layer"))
+        tuning = Run(seeds.stages, self.net_params, states and states.of_phase("stages"))
+        net = self.net_ = train_stages(extractor, split, recipe, probing, tuning)
+        self.n_iter_, cut, groups = count_epochs(net.history), net.module_.cut, extractor.layout.groups_of(1)
+        if kept_start(net.history):  # no stage was changed
+            self._features = PretrainedFeatures(1, groups)
+        else:
+            self._features = TunedFeatures(cut, recipe.n_trainable, tensors_digest(cut.network), groups)
+        if (recipe.augmentation is None or recipe.n_views) and cut.split:
             self.engine_ = replace(extractor, n_tail_stages=recipe.n_trainable).engine_name
-        self._trained_digest = tensors_digest(net.module_.cut.network)
 
-    def _stage_recipe(
-        self, training: Labelled, extractor: FeatureExtractor, n_trainable: int, seeds: tuple[int, int]
-    ) -> TailRecipe:
+    def _stage_recipe(self, training: Images, extractor: FeatureExtractor, seeds: Seeds) -> TailRecipe:
         """Return how stages are trained, whether images are changed at random being tried on them if that is open."""
+        n_trainable = self.backbone_.count_trainable(self.trainable_stages)
 
         def recipe_of(change: Change | None, n_samples: int) -> TailRecipe:
             n_features = extractor.n_features
@@ -578,8 +583,13 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
 
         change, *others = augmentations(self)
         if others:
-            change = choose_augmentation(extractor, training, [change, *others], recipe_of, seeds)
+            runs = Run(seeds.head), Run(seeds.stages)
+            change = choose_augmentation(extractor, training, [change, *others], recipe_of, runs)
         return recipe_of(change, len(training.samples))
+
+    def _seeds(self) -> Seeds:
+        """Draw the seeds of a fit."""
+        return Seeds(*self._draw_seeds(len(Seeds._fields)))
 
     def _cache_place(self) -> str | os.PathLike[str] | Literal[False]:
         # The features of a fit that was killed are to be found again, too.
@@ -587,18 +597,16 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
             return Path(user_path(self.checkpoint), "features")
         return self.cache
 
-    def _find_failures(self, images: Labelled, extractor: FeatureExtractor) -> list[ImageFailure]:
+    def _find_failures(self, images: Images, extractor: FeatureExtractor) -> list[ImageFailure]:
         preprocessing = self.backbone_.preprocessing
         return find_failures(images.samples, preprocessing, extractor.cache, self.n_jobs, self.verbose)
 
-    def _check_images(self, images: Labelled, extractor: FeatureExtractor, argument: str) -> None:
+    def _check_images(self, images: Images, extractor: FeatureExtractor, argument: str) -> None:
         """Raise `InvalidImageError` before training if images cannot be decoded."""
         if failures := self._find_failures(images, extractor):
             raise InvalidImageError(failures, argument)
 
-    def _without_invalid(
-        self, images: Labelled, sample_weight: Any, groups: Any, extractor: FeatureExtractor
-    ) -> Labelled:
+    def _without_invalid(self, images: Images, sample_weight: Any, groups: Any, extractor: FeatureExtractor) -> Images:
         """Return the images without those that cannot be used, if these are to be skipped; warn if there are any."""
         failures = self._find_failures(images, extractor) if self.invalid_images == "skip" else []
         self.invalid_images_ = tuple(failures)
@@ -620,7 +628,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         targets = check_targets(classes[codes], sample_weight, self.class_weight, len(images.samples), kept, groups)
         return Labelled([images.samples[i] for i in kept], targets)
 
-    def _check_validation(self, X: Any, y: Any, sample_weight: Any, classes: np.ndarray) -> Labelled | None:
+    def _check_validation(self, X: Any, y: Any, sample_weight: Any, classes: np.ndarray) -> Images | None:
         """Return the validation set that the user passed, if any."""
         if X is None and y is None and sample_weight is None:
             return None
@@ -634,7 +642,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
             samples = self._as_samples(X, reset=False)
         return Labelled(samples, check_validation_targets(y, sample_weight, classes, len(samples)))
 
-    def _split(self, targets: Targets, validation: Labelled | None, seed: int) -> _Rows:
+    def _split(self, targets: Targets, validation: Images | None, seed: int) -> _Rows:
         """Return the rows that are trained on, and those that early stopping watches if it has to hold out some."""
         if validation is not None or not self.early_stopping:
             return (slice(None),)
@@ -710,31 +718,15 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
     @isolated()
     def module_(self) -> nn.Module:
         check_is_fitted(self)
-        features = self.backbone_.build() if self.feature_stages_ == 1 else self.backbone_.tapped()
-        network = features.network if isinstance(features, Tapped) else features
-        if isinstance(self.recipe_, TailRecipe):
-            network.load_state_dict(self.net_.module_.cut.network.state_dict(keep_vars=True), assign=True)
-        return _Classifier(network, self.net_.module_.output, features).eval()
+        return _Classifier(*self._features.modules(self.backbone_), self.net_.module_.output).eval()
 
     @property
     def history_(self) -> History:
         check_is_fitted(self)
         return self.net_.history
 
-    def _features(self, X: Any) -> np.ndarray:
-        check_is_fitted(self)
-        if not isinstance(self.recipe_, TailRecipe) or kept_start(self.history_):
-            return super()._features(X)
-        samples = self._as_samples(X, reset=False)
-        cut = self.net_.module_.cut
-        if not cut.split:
-            trained = self.backbone_.with_network(cut.network, self._trained_digest)
-            return self._fitted_extractor(trained)(samples)
-        trunk = replace(self._fitted_extractor(self.backbone_), n_tail_stages=self.recipe_.n_trainable)
-        return TailExtractor(trunk, cut)(samples)
-
     def _logits(self, X: Any) -> np.ndarray:
-        features = self._features(X)
+        features = self._transform(X)
         return output_logits(self.net_.module_.output, features)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -751,15 +743,16 @@ def _called(argument: str) -> Iterator[None]:
         raise InvalidImageError(error.failures, argument, error.lead) from error.__cause__
 
 
-def _first(features: np.ndarray, groups: tuple[tuple[str, int], ...]) -> np.ndarray:
-    """Return the first groups of features, in an array of their own."""
-    return np.ascontiguousarray(features[:, : sum(size for _, size in groups)])
+def _split(labelled: Labelled[Any], rows: _Rows, validation: Labelled[Any] | None) -> Split[Any]:
+    """Return the samples that are trained on, and those held out or passed for validation, if any."""
+    training, *held_out = (labelled.take(some) for some in rows)
+    return Split(training, next(iter(held_out), validation))
 
 
 class _Classifier(nn.Module):
     """Backbone and output layer as one module."""
 
-    def __init__(self, backbone: nn.Module, head: nn.Linear, features: nn.Module):
+    def __init__(self, backbone: nn.Module, features: nn.Module, head: nn.Linear):
         super().__init__()
         self.backbone = backbone
         self.head = head

@@ -17,6 +17,7 @@ from sktl._utils.callbacks import fit_task, with_callbacks
 from sktl._utils.isolation import isolated
 
 from .base import PretrainedImageBase
+from .features import PretrainedFeatures
 
 
 class PretrainedImageEncoder(PretrainedImageBase):
@@ -95,7 +96,6 @@ class PretrainedImageEncoder(PretrainedImageBase):
 
     feature_stages: int | str
     feature_stages_: int
-    _groups: tuple[tuple[str, int], ...]
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **PretrainedImageBase._parameter_constraints,
@@ -147,8 +147,9 @@ class PretrainedImageEncoder(PretrainedImageBase):
             Fitted.
         """
         self._check_parameters()
-        with fit_task(self, X, y):
-            return self._fit(X)
+        with fit_task(self, X, y), self._draft() as draft:
+            draft._fit(X)
+        return self
 
     @with_callbacks
     @isolated()
@@ -169,15 +170,15 @@ class PretrainedImageEncoder(PretrainedImageBase):
         """
         self._check_parameters()
         with fit_task(self, X, y):
-            return self._fit(X).transform(X)
+            with self._draft() as draft:
+                draft._fit(X)
+            return self.transform(X)
 
-    def _fit(self, X: Any) -> PretrainedImageEncoder:
-        draft = self._draft()
-        draft._as_samples(X, reset=True)
-        (seed,) = self._seeds(1)
-        draft.backbone_, draft.device_ = self._resolve(seed)
-        extractor = draft._extractor(draft.backbone_, draft.device_, self.engine)
-        draft.feature_stages_ = extractor.count_feature_stages(plain(self.feature_stages))
-        draft._groups = extractor.layout.groups_of(draft.feature_stages_)
-        draft.engine_ = extractor.engine_name
-        return self._commit(draft)
+    def _fit(self, X: Any) -> None:
+        self._as_samples(X, reset=True)
+        (seed,) = self._draw_seeds(1)
+        self.backbone_, self.device_ = self._resolve(seed)
+        extractor = self._extractor(self.backbone_, self.device_, self.engine)
+        self.feature_stages_ = extractor.count_feature_stages(plain(self.feature_stages))
+        self._features = PretrainedFeatures(self.feature_stages_, extractor.layout.groups_of(self.feature_stages_))
+        self.engine_ = extractor.engine_name

@@ -74,6 +74,7 @@ def load(
             raise DocumentError(f"it sets {', '.join(sorted(forbidden))}")
         estimator = kind(**parameters, device=device)
         estimator._check_parameters()
-        estimator.device_ = found
-        restore(estimator, file)
+        with estimator._draft() as draft:
+            draft.device_ = found
+            restore(draft, file)
     return estimator

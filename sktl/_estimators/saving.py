@@ -14,13 +14,15 @@ from sktl._fine_tuning.tail import restored_tail
 from sktl._head.training import restored_head
 from sktl._images.preprocessing import Preprocessing
 from sktl._storage.model_file import NETWORK, DocumentError, ModelFile, Tensors, damaged
-from sktl._training.callbacks import History
+from sktl._training.callbacks import History, kept_start
 from sktl._training.json import decode, encode
 from sktl._training.recipe import Recipe, TailRecipe
 from sktl._utils.random import generator
 from sktl._utils.threads import single_threaded
 from sktl._version import library_versions
 from sktl.exceptions import InvalidParameterError, ModelFileError, WeightsNotFoundError
+
+from .features import PretrainedFeatures, TunedFeatures
 
 _WEIGHT, _BIAS, _PROBE = "output.weight", "output.bias", "probe.features"
 # Larger than the differences between machines, smaller than those between networks.
@@ -54,15 +56,13 @@ def to_document(estimator: Any, include_backbone: bool) -> tuple[dict[str, Any],
         "flattened": _encode_flattened(estimator),
     }
     pretrained = estimator.backbone_.build()
-    network = pretrained
+    network, _ = estimator._features.modules(estimator.backbone_)
     tensors: dict[str, torch.Tensor] = {}
     if hasattr(estimator, "net_"):
         layer = estimator.net_.module_.output
         tensors |= {_WEIGHT: layer.weight, _BIAS: layer.bias}
         document["classifier"] = _encode_classifier(estimator)
-        if isinstance(estimator.recipe_, TailRecipe):
-            network = estimator.net_.module_.cut.network
-    document["features"] = {"stages": estimator.feature_stages_, "groups": estimator._groups}
+    document["features"] = {"stages": estimator.feature_stages_, "groups": estimator._features.groups}
     before, after = pretrained.state_dict(), network.state_dict()
     kept = [name for name in after if include_backbone or not torch.equal(before[name], after[name])]
     tensors |= {NETWORK + name: after[name] for name in kept}
@@ -168,7 +168,7 @@ def restore(estimator: Any, file: ModelFile) -> None:
     expected = {NETWORK + name: shapes[name] for name in (shapes if complete else file.names(NETWORK))}
     expected[_PROBE] = (file.shape(_PROBE), torch.float32)
     _restore_features(estimator, document.get("features"), file.shape(_PROBE)[1])
-    n_features = sum(size for _, size in estimator._groups)
+    n_features = sum(size for _, size in estimator._features.groups)
     if "classifier" in document:
         n_classes = len(document["classifier"]["classes"])
         expected |= {_WEIGHT: ((n_classes, n_features), torch.float64), _BIAS: ((n_classes,), torch.float64)}
@@ -251,7 +251,8 @@ def _restore_features(estimator: Any, described: Mapping[str, Any] | None, n_fea
         raise DocumentError("its features are not described by stages and groups")
     if groups[0][1] != n_features:
         raise DocumentError("its features are not those of its network")
-    estimator.feature_stages_, estimator._groups = stages, tuple((module, size) for module, size in groups)
+    estimator.feature_stages_ = stages
+    estimator._features = PretrainedFeatures(stages, tuple((module, size) for module, size in groups))
 
 
 def _is_group(module: Any, size: Any) -> bool:
@@ -269,7 +270,9 @@ def _restore_classifier(
         cut = estimator.backbone_.cut(recipe.n_trainable)
         cut.network.load_state_dict(network.state_dict())
         net = restored_tail(cut, estimator.backbone_.preprocessing, tensors[_WEIGHT], tensors[_BIAS], recipe)
-        estimator._trained_digest = tensors_digest(cut.network)
+        if not kept_start(history):
+            digest, groups = tensors_digest(cut.network), estimator._features.groups
+            estimator._features = TunedFeatures(cut, recipe.n_trainable, digest, groups)
     else:
         net = restored_head(tensors[_WEIGHT], tensors[_BIAS], recipe)
     net.history_ = history

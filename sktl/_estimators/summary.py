@@ -7,8 +7,6 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from sktl._training.recipe import TailRecipe
-
 _LISTED_CLASSES = 5
 _LONGEST_NAME = 40
 
@@ -66,7 +64,7 @@ def facts_of(estimator: Any) -> Iterator[Fact]:
 
 
 def _features(estimator: Any) -> str:
-    n_stages, n_blocks = estimator.feature_stages_, len(estimator._groups) - 1
+    n_stages, n_blocks = estimator.feature_stages_, len(estimator._features.groups) - 1
     of_blocks = f", of the output and of {n_blocks} blocks in {n_stages} stages" if n_stages > 1 else ""
     return f"{estimator._n_features_out}{of_blocks}"
 
@@ -102,7 +100,7 @@ def _name(text: Any) -> str:
 
 def _trained(classifier: Any) -> str:
     recipe = classifier.recipe_
-    if not isinstance(recipe, TailRecipe):
+    if not recipe.n_trainable:
         return "output layer"
     if n_stages := classifier.backbone_.n_stages:
         return f"output layer and {recipe.n_trainable} of {n_stages} stages"

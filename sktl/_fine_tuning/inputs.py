@@ -16,12 +16,12 @@ from sktl._images.augmentation import Change, changed_pixels
 from sktl._images.decoding import ImageProblem
 from sktl._images.preprocessing import Preprocessing
 from sktl._images.samples import Sample
+from sktl._targets.labelled import Labelled
 from sktl._training.scoring import LabelledDataset
-from sktl._utils.random import generator
+from sktl._utils.random import Stream, generator
 from sktl.exceptions import ImageFailure, InvalidImageError
 
 _VALIDATION_BATCH = 64
-_ORDER, _CHANGED, _MIXED = range(10, 13)
 
 Request: TypeAlias = Callable[[], torch.Tensor]
 
@@ -127,7 +127,7 @@ class ImageInputs:
         if self.change is None:
             return network_pixels(content, self.preprocessing)
         draw = epoch if self.n_views is None else (epoch - 1) % self.n_views + 1
-        seed = np.random.SeedSequence((self.seed, _CHANGED, draw, row))
+        seed = np.random.SeedSequence((self.seed, Stream.CHANGED, draw, row))
         return changed_pixels(content, self.change, self.preprocessing, seed)
 
 
@@ -157,9 +157,9 @@ class Batch(NamedTuple):
 class LabelledInputs(LabelledDataset):
     """Inputs of samples with their class codes and weights."""
 
-    def __init__(self, inputs: Inputs, codes: np.ndarray, weights: np.ndarray, labels: np.ndarray | None = None):
-        super().__init__(codes, weights, labels)
-        self.inputs = inputs
+    def __init__(self, labelled: Labelled[Inputs], rank: np.ndarray):
+        super().__init__(labelled.targets, rank)
+        self.inputs = labelled.samples
 
     def inputs_of(self, i: int) -> torch.Tensor:
         return self.inputs.unchanged.request(np.array([i % len(self)]), 0)()[0]
@@ -177,7 +177,7 @@ class TrainingBatches:
 
     def __iter__(self) -> Iterator[Batch]:
         self.epoch += 1
-        order = torch.randperm(len(self.dataset), generator=generator(self.seed, _ORDER, self.epoch)).numpy()
+        order = torch.randperm(len(self.dataset), generator=generator(self.seed, Stream.ORDER, self.epoch)).numpy()
         pieces = np.split(order, range(self.batch_size, len(order), self.batch_size))
         if len(pieces) > 1 and len(pieces[-1]) == 1:  # BatchNorm cannot train on one image
             pieces[-2:] = [np.concatenate(pieces[-2:])]
@@ -194,7 +194,7 @@ class TrainingBatches:
         seeds = (self.seed, self.epoch, number)
         partners, share = None, 1.0
         if self.mixup_alpha:
-            rng = np.random.default_rng((*seeds, _MIXED))
+            rng = np.random.default_rng((*seeds, Stream.MIXED))
             partners, share = torch.from_numpy(rng.permutation(len(rows))), rng.beta(self.mixup_alpha, self.mixup_alpha)
         return Batch(request(), (self.dataset.codes[rows], self.dataset.weights[rows]), partners, share, seeds)
 

@@ -8,96 +8,85 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 
 from sktl._backbones.cut import Cut
 from sktl._features.extractor import FeatureExtractor, TailExtractor, tail_features
+from sktl._head.net import random_layer
 from sktl._head.standardization import Standardization
-from sktl._head.training import random_layer, train_head
+from sktl._head.training import train_head
 from sktl._images.augmentation import Change, View
 from sktl._images.samples import Sample
-from sktl._targets.targets import Targets
+from sktl._targets.labelled import Labelled, Split
 from sktl._training.callbacks import History, count_epochs
 from sktl._training.checkpoints import Checkpoint
 from sktl._training.json import encode
-from sktl._training.net import OutputLayer, WeightedNet, as_output_layer
+from sktl._training.net import WeightedNet, as_output_layer
 from sktl._training.optimizers import OptimizerName, has_option
-from sktl._training.recipe import Recipe, TailRecipe, quiet
+from sktl._training.recipe import Recipe, TailRecipe
+from sktl._training.run import Run
 from sktl._utils.paths import user_path
 from sktl._utils.threads import n_threads, single_threaded_pool
 from sktl._version import library_versions
 
 from .inputs import CycledInputs, ImageInputs, Inputs, StoredInputs
-from .tail import fine_tune
+from .tail import Start, Workers, fine_tune
+
+Images: TypeAlias = Labelled[Sequence[Sample]]
 
 # Bytes of activations that training keeps in memory; more are read from the cache when they are needed.
 _IN_MEMORY = 512 << 20
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """Samples with what is to be learned of them."""
-
-    samples: Sequence[Sample]
-    targets: Targets
-
-    def take(self, rows: np.ndarray | slice) -> Labelled:
-        """Return some of them."""
-        samples = self.samples[rows] if isinstance(rows, slice) else [self.samples[i] for i in rows]
-        return Labelled(samples, self.targets.take(rows))
-
-
-@dataclass(frozen=True)
 class _Source:
-    """Labelled samples on their way into a cut network.
+    """Samples on their way into a cut network.
 
     Parameters
     ----------
     extractor : FeatureExtractor
         Of the pretrained features.
-    labelled : Labelled
+    samples : sequence of Sample
     trunks : tuple of FeatureExtractor
         What computes the activations that are kept, one for each view of the images; none if nothing is kept.
     """
 
     extractor: FeatureExtractor
-    labelled: Labelled
+    samples: Sequence[Sample]
     trunks: tuple[FeatureExtractor, ...]
 
     @cached_property
     def _activations(self) -> list[np.ndarray]:
         """The activations of each view, unless they are too many for the memory."""
-        n_bytes = len(self.labelled.samples) * sum(trunk.row_bytes for trunk in self.trunks)
-        return [trunk(self.labelled.samples) for trunk in self.trunks] if n_bytes <= _IN_MEMORY else []
+        n_bytes = len(self.samples) * sum(trunk.row_bytes for trunk in self.trunks)
+        return [trunk(self.samples) for trunk in self.trunks] if n_bytes <= _IN_MEMORY else []
 
     def features(self, cut: Cut) -> np.ndarray:
         """Return the pretrained features."""
-        samples = self.labelled.samples
         if not self.trunks or self.trunks[0].view is not None:
-            return self.extractor(samples)
+            return self.extractor(self.samples)
         if self._activations:
             return tail_features(cut, self._activations[0], self.extractor.device, self.extractor.n_jobs)
-        return TailExtractor(self.trunks[0], cut)(samples)
+        return TailExtractor(self.trunks[0], cut)(self.samples)
 
     def inputs(self, recipe: TailRecipe, change: Change | None, seed: int, pool: ThreadPoolExecutor) -> Inputs:
         """Return what enters the cut network in training."""
-        samples = self.labelled.samples
-        images = ImageInputs(samples, self.extractor.backbone.preprocessing, change, seed, pool, recipe.n_views)
+        images = ImageInputs(self.samples, self.extractor.backbone.preprocessing, change, seed, pool, recipe.n_views)
         if not self.trunks:
             return images
         of_views = images.unchanged if self.trunks[0].view is not None else None
         if self._activations:
             return CycledInputs([StoredInputs(rows.__getitem__) for rows in self._activations], of_views)
         trunks = [replace(trunk, verbose=0, n_jobs=1) for trunk in self.trunks]  # a fetch is one task of the pool
-        return CycledInputs([StoredInputs(partial(_fetch, trunk, samples), pool) for trunk in trunks], of_views)
+        return CycledInputs([StoredInputs(partial(_fetch, trunk, self.samples), pool) for trunk in trunks], of_views)
 
 
 def _fetch(trunk: FeatureExtractor, samples: Sequence[Sample], rows: np.ndarray) -> np.ndarray:
@@ -116,7 +105,7 @@ def _kept(trunk: FeatureExtractor, recipe: TailRecipe, seed: int) -> tuple[Featu
 
 def open_checkpoint(
     directory: str | os.PathLike[str] | None,
-    parts: Sequence[Labelled],
+    split: Split[Sequence[Sample]],
     extractor: FeatureExtractor,
     recipe: Recipe,
     seeds: tuple[int, ...],
@@ -127,8 +116,7 @@ def open_checkpoint(
     ----------
     directory : str, os.PathLike or None
         Made if it is not there.
-    parts : one or two Labelled
-        What is trained on, and perhaps what finds the best epoch.
+    split : Split of sequences of Sample
     extractor : FeatureExtractor
         Of the pretrained features.
     recipe : Recipe
@@ -138,40 +126,26 @@ def open_checkpoint(
     if directory is None:
         return None
     targets = hashlib.sha256()
-    for part in parts:
+    for part in split:
         targets.update(part.targets.codes.tobytes() + part.targets.weights.tobytes())
     header = {
         "versions": library_versions(),
         "network": extractor.backbone.identity,
         "engine": extractor.fingerprint,
         "device": str(extractor.device),
-        "images": [extractor.digest(part.samples) for part in parts],
-        "labels": encode(parts[0].targets.classes.tolist(), "a label"),
+        "images": [extractor.digest(part.samples) for part in split],
+        "labels": encode(split.training.targets.classes.tolist(), "a label"),
         "targets": targets.hexdigest(),
         "seeds": list(seeds),
-        "recipe": encode(quiet(recipe), "recipe_"),
+        "recipe": encode(recipe.quiet(), "recipe_"),
     }
     folder = Path(user_path(directory))
     folder.mkdir(parents=True, exist_ok=True)
     return Checkpoint(folder, header)
 
 
-class _Start(NamedTuple):
-    """What the stages start with: an output layer, the scale of its features, and how they came about."""
-
-    layer: OutputLayer
-    standardization: Standardization
-    history: History
-
-
 def train_stages(
-    extractor: FeatureExtractor,
-    training: Labelled,
-    validation: Labelled | None,
-    recipe: TailRecipe,
-    seeds: tuple[int, int],
-    net_params: dict[str, Any] | None,
-    checkpoint: Checkpoint | None = None,
+    extractor: FeatureExtractor, split: Split[Sequence[Sample]], recipe: TailRecipe, probing: Run, tuning: Run
 ) -> WeightedNet:
     """Train an output layer, then the last stages of a backbone with it.
 
@@ -179,13 +153,10 @@ def train_stages(
     ----------
     extractor : FeatureExtractor
         Of the pretrained network.
-    training, validation : Labelled
+    split : Split of sequences of Sample
     recipe : TailRecipe
-    seeds : (int, int)
-        Of the output layer and of the stages.
-    net_params : dict or None
-    checkpoint : Checkpoint or None
-        Where the states of both phases are kept.
+    probing, tuning : Run
+        Of the first phase and of the second.
 
     Returns
     -------
@@ -193,65 +164,44 @@ def train_stages(
         As `fine_tune` returns it, its history that of both phases.
     """
     cut = extractor.backbone.cut(recipe.n_trainable)
-    parts = [training] if validation is None else [training, validation]
     trunk = replace(extractor, n_tail_stages=recipe.n_trainable)
-    kept = (_kept(trunk, recipe, seeds[1]), (trunk,)) if cut.split else ((), ())
-    sources = [_Source(extractor, part, trunks) for part, trunks in zip(parts, kept, strict=False)]
-    start = _start(sources, cut, recipe, seeds[0], net_params, checkpoint)
-    workers = n_threads(extractor.n_jobs)
-    with single_threaded_pool(workers) as pool:
-        changes = (recipe.augmentation, None)
-        inputs = [
-            source.inputs(recipe, change, seeds[1], pool) for source, change in zip(sources, changes, strict=False)
-        ]
-        net = fine_tune(
-            cut,
-            extractor.backbone.preprocessing,
-            start.layer,
-            start.standardization,
-            list(zip(inputs, (part.targets for part in parts), strict=True)),
-            recipe,
-            seeds[1],
-            pool,
-            extractor.device,
-            net_params,
-            checkpoint and checkpoint.of_phase("stages"),
+    kept = (_kept(trunk, recipe, tuning.seed), (trunk,)) if cut.split else ((), ())
+    sources = split.map(lambda some: _Source(extractor, some, kept[0]), lambda some: _Source(extractor, some, kept[1]))
+    start = _start(sources, cut, recipe, probing)
+    with single_threaded_pool(n_threads(extractor.n_jobs)) as pool:
+        inputs = sources.map(
+            lambda source: source.inputs(recipe, recipe.augmentation, tuning.seed, pool),
+            lambda source: source.inputs(recipe, None, tuning.seed, pool),
         )
+        workers = Workers(pool, extractor.device)
+        net = fine_tune(cut, extractor.backbone.preprocessing, start, inputs, recipe, tuning, workers)
     net.history = _joined(start.history, net.history)
     return net
 
 
-def _start(
-    sources: Sequence[_Source],
-    cut: Cut,
-    recipe: TailRecipe,
-    seed: int,
-    net_params: dict[str, Any] | None,
-    checkpoint: Checkpoint | None,
-) -> _Start:
+def _start(sources: Split[_Source], cut: Cut, recipe: TailRecipe, run: Run) -> Start:
     """Train the output layer on what the pretrained network gives, as far as the recipe says."""
-    targets = sources[0].labelled.targets
+    targets = sources.training.targets
     n_classes = len(targets.classes)
     if not recipe.keeps_statistics:  # the features of random weights are about to become others
-        n_features = sources[0].extractor.n_features
-        layer = random_layer(n_features, n_classes, seed)
-        return _Start(layer, Standardization.identity(n_features), History())
-    features = sources[0].features(cut)
-    standardization = Standardization.of(features, targets.weights, recipe.shrinkage)
+        n_features = sources.training.samples.extractor.n_features
+        layer = random_layer(n_features, n_classes, run.seed)
+        return Start(layer, Standardization.identity(n_features), History())
+    features = sources.map(lambda source: source.features(cut))
+    rows = features.training.samples
+    standardization = Standardization.of(rows, targets.weights, recipe.shrinkage)
     if recipe.probing is None:
-        layer = random_layer(features.shape[1], n_classes, seed)
+        layer = random_layer(rows.shape[1], n_classes, run.seed)
         with torch.no_grad():
             layer = as_output_layer(*standardization.fold(layer.weight, layer.bias))
-        return _Start(layer, standardization, History())
-    kept = checkpoint and checkpoint.of_phase("output layer")
-    held_out = None if len(sources) == 1 else (sources[1].features(cut), sources[1].labelled.targets)
-    known = _known(net_params, recipe.probing.optimizer)
+        return Start(layer, standardization, History())
+    run = replace(run, net_params=_known(run.net_params, recipe.probing.optimizer))
     # All epochs: what the layer converges to is more accurate than its epoch with the lowest validation loss.
-    net, _ = train_head(features, targets, recipe.probing, seed, known, held_out, kept)
-    return _Start(net.module_.output, standardization, net.history)
+    net = train_head(features, recipe.probing, run)
+    return Start(net.module_.output, standardization, net.history)
 
 
-def _known(net_params: dict[str, Any] | None, optimizer: OptimizerName) -> dict[str, Any]:
+def _known(net_params: Mapping[str, Any] | None, optimizer: OptimizerName) -> dict[str, Any]:
     """Return the arguments of a net without options that an optimizer does not have."""
     return {
         key: value

@@ -12,7 +12,7 @@ import contextlib
 import copy
 import functools
 import operator
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -23,17 +23,17 @@ from torch import nn
 
 from sktl._backbones.cut import Cut
 from sktl._head.standardization import Standardization
-from sktl._head.training import warn_if_start
 from sktl._images.preprocessing import Preprocessing
-from sktl._targets.targets import Targets, appearance
-from sktl._training.checkpoints import Checkpoint, Keeping, fit_from
-from sktl._training.net import OutputLayer, WeightedNet, as_output_layer, net_arguments, restored
-from sktl._training.net_params import copied
+from sktl._targets.labelled import Split
+from sktl._targets.targets import appearance
+from sktl._training.callbacks import History
+from sktl._training.net import OutputLayer, WeightedNet, as_output_layer, drop, restored
 from sktl._training.optimizers import PairedOptimizer, shares
 from sktl._training.recipe import TailRecipe
+from sktl._training.run import Run
 from sktl._utils.devices import halved, within_memory
 from sktl._utils.kernels import place, uses_onednn
-from sktl._utils.random import draws_from_globals, generator, seeded_globals
+from sktl._utils.random import Stream, draws_from_globals, generator, seeded_globals
 from sktl._utils.threads import single_threaded
 from sktl._utils.warnings import warn
 from sktl.exceptions import DeviceMemoryError, DeviceWarning, TrainingError
@@ -44,7 +44,6 @@ from .inputs import Batch, ImageInputs, Inputs, LabelledInputs, TrainingBatches,
 _MICRO_BATCH = 8
 _MICRO_BATCH_OF_PIXELS = 4  # where the network is longer, so that more has to be kept for the gradients
 _AS_IT_IS = contextlib.nullcontext()
-_DROPPED = 13
 
 
 class FineTuned(nn.Module):
@@ -80,8 +79,7 @@ class FineTuned(nn.Module):
     def forward(self, inputs: torch.Tensor, draw: torch.Generator | None = None) -> torch.Tensor:
         features = (self.cut.tail(inputs).to(self.mean.dtype) - self.mean) / self.scale
         if self.training and self.dropout and draw is not None:
-            kept = torch.rand(features.shape, generator=draw).to(features.device) >= self.dropout
-            features = features * kept / (1 - self.dropout)
+            features = drop(features, self.dropout, draw)
         return self.output(features)
 
     def train(self, mode: bool = True) -> FineTuned:
@@ -207,7 +205,7 @@ class _TailNet(WeightedNet):
             inputs = batch.share * inputs + (1 - batch.share) * module.prepare(batch.inputs[others])
         if batch.inputs.dtype == torch.uint8:
             inputs = module.cut.trunk(inputs)
-        draw = generator(*batch.seeds, number, _DROPPED)
+        draw = generator(*batch.seeds, number, Stream.DROPPED)
         device = module.output.weight.device
         seeded = seeded_globals(draw.initial_seed(), device) if self.draws else _AS_IT_IS
         fast = FastGradients() if uses_onednn(device) and not self.recipe.compile else _AS_IT_IS
@@ -285,18 +283,41 @@ def _set_gradients(
     return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
 
 
+@dataclass(frozen=True)
+class Start:
+    """What the stages start with.
+
+    Parameters
+    ----------
+    layer : OutputLayer
+        For features as the network gives them, its rows in the order of the classes.
+    standardization : Standardization
+        Of the features, in whose terms the layer is trained.
+    history : History
+        Of the training that led here.
+    """
+
+    layer: OutputLayer
+    standardization: Standardization
+    history: History
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Threads with one intra-op thread each, which fetch inputs and, on a CPU, compute; and the device."""
+
+    pool: ThreadPoolExecutor
+    device: torch.device
+
+
 def fine_tune(
     cut: Cut,
     preprocessing: Preprocessing,
-    layer: OutputLayer,
-    standardization: Standardization,
-    parts: Sequence[tuple[Inputs, Targets]],
+    start: Start,
+    split: Split[Inputs],
     recipe: TailRecipe,
-    seed: int,
-    pool: ThreadPoolExecutor,
-    device: torch.device,
-    net_params: dict[str, Any] | None = None,
-    checkpoint: Checkpoint | None = None,
+    run: Run,
+    workers: Workers,
 ) -> WeightedNet:
     """Train the tail of a cut network and an output layer.
 
@@ -306,21 +327,12 @@ def fine_tune(
         Changed in place.
     preprocessing : Preprocessing
         Of pixels, where the inputs are such.
-    layer : OutputLayer
-        Where the output layer starts, for raw features, its rows in the order of the classes.
-    standardization : Standardization
-        Of the features, in whose terms the layer is trained.
-    parts : one or two of (Inputs, Targets)
-        The training samples, pixels or activations at the cut, and perhaps those on which the best epoch is found.
+    start : Start
+    split : Split of Inputs
+        Pixels or activations at the cut, and perhaps those on which the best epoch is found.
     recipe : TailRecipe
-    seed : int
-    pool : ThreadPoolExecutor
-        Threads with one intra-op thread each, which fetch inputs and, on a CPU, compute.
-    device : torch.device
-    net_params : dict or None
-        Further arguments of the skorch net; left unchanged.
-    checkpoint : Checkpoint or None
-        Where the state of training is kept after each epoch, and where it goes on from.
+    run : Run
+    workers : Workers
 
     Returns
     -------
@@ -328,48 +340,42 @@ def fine_tune(
         On the CPU and in eval mode: `net.module_.cut` is the network, `net.module_.output` maps its features to one
         logit per class.
     """
-    rank = appearance(parts[0][1].codes)
+    targets = split.training.targets
+    rank = appearance(targets.codes)
     order = torch.from_numpy(np.argsort(rank))
-    first = layer.weight.detach()[order], layer.bias.detach()[order]
+    first = start.layer.weight.detach()[order], start.layer.bias.detach()[order]
     draws = _draws(cut)
-    layer = as_output_layer(*standardization.unfold(*first), device)
-    module = place(FineTuned(cut, preprocessing, standardization, layer, recipe), device)
-    inputs, targets = parts[0]
-    dataset = LabelledInputs(inputs, rank[targets.codes], targets.weights, targets.labels())
-    held_out = None
-    if len(parts) > 1:
-        others, their = parts[1]
-        held_out = LabelledInputs(others, rank[their.codes], their.relative_weights(), their.labels())
-    net = _make_net(module, dataset, held_out, recipe, seed, copied(net_params), checkpoint)
-    net.number(targets.classes, rank)
-    net.runner = _make_runner(net.batch_size, inputs, recipe, pool, device)
+    layer = as_output_layer(*start.standardization.unfold(*first), workers.device)
+    module = place(FineTuned(cut, preprocessing, start.standardization, layer, recipe), workers.device)
+    dataset, *others = (LabelledInputs(part, rank) for part in split.weighted())
+    net = _make_net(module, dataset, next(iter(others), None), recipe, run)
+    net.runner = _make_runner(net.batch_size, split.training.samples, recipe, workers)
     net.recipe, net.draws = recipe, draws
-    start = net.start = {p: p.detach().clone() for p in module.parameters() if p.requires_grad}
-    net.anchors = {p: start[p] if recipe.keeps_statistics else torch.zeros_like(p) for p in cut.depths() if p.ndim > 1}
+    before = net.start = {p: p.detach().clone() for p in module.parameters() if p.requires_grad}
+    decayed = [p for p in cut.depths() if p.ndim > 1]
+    net.anchors = {p: before[p] if recipe.keeps_statistics else torch.zeros_like(p) for p in decayed}
     alone = single_threaded() if net.runner.pool else _AS_IT_IS
     with alone, _compiled(cut) if recipe.compile else _AS_IT_IS:
-        fit_from(net, dataset, checkpoint)
-    warn_if_start(net)
+        run.train(net, dataset, targets.classes, rank)
     net.average()
     net.forget()
     with torch.no_grad():
-        changes = [(p - start[p]).cpu().double() for p in layer.parameters()]  # weight, bias
+        changes = [(p - before[p]).cpu().double() for p in layer.parameters()]  # weight, bias
         # Added to the layer for raw features: of one that training left as it was not a bit changes.
-        weight, bias = (p + change for p, change in zip(first, standardization.fold(*changes), strict=True))
+        changed = zip(first, start.standardization.fold(*changes), strict=True)
+        weight, bias = (p + change for p, change in changed)
         place(net.module_, torch.device("cpu")).eval()
         net.module_.output = as_output_layer(weight[rank], bias[rank]).requires_grad_(False)
     return net
 
 
-def _make_runner(
-    batch_size: int, inputs: Inputs, recipe: TailRecipe, pool: ThreadPoolExecutor, device: torch.device
-) -> _Runner:
+def _make_runner(batch_size: int, inputs: Inputs, recipe: TailRecipe, workers: Workers) -> _Runner:
     """Return what runs micro-batches on a CPU, and whole batches elsewhere or where BatchNorm learns from them."""
     divisible = recipe.keeps_statistics
-    if device.type != "cpu" or not divisible:
-        return _Runner(None, batch_size + 1, device, divisible)
+    if workers.device.type != "cpu" or not divisible:
+        return _Runner(None, batch_size + 1, workers.device, divisible)
     size = _MICRO_BATCH_OF_PIXELS if isinstance(inputs, ImageInputs) else _MICRO_BATCH
-    return _Runner(pool, size, device, divisible)
+    return _Runner(workers.pool, size, workers.device, divisible)
 
 
 def restored_tail(
@@ -409,27 +415,26 @@ def _draws(cut: Cut) -> bool:
 
 
 def _make_net(
-    module: FineTuned,
-    dataset: LabelledInputs,
-    held_out: LabelledInputs | None,
-    recipe: TailRecipe,
-    seed: int,
-    net_params: dict[str, Any],
-    checkpoint: Checkpoint | None,
+    module: FineTuned, dataset: LabelledInputs, held_out: LabelledInputs | None, recipe: TailRecipe, run: Run
 ) -> _TailNet:
-    arguments = net_arguments(recipe, len(dataset), float(dataset.weights.mean()), held_out, net_params)
-    arguments["callbacks"] += net_params.pop("callbacks", None) or []
-    arguments["callbacks"] += [] if checkpoint is None else [("keeping", Keeping(checkpoint))]
-    if recipe.stage_optimizer != recipe.optimizer:
-        arguments = {key: value for key, value in arguments.items() if not key.startswith("optimizer__")}
-        arguments |= {"optimizer": PairedOptimizer, "optimizer__head": recipe.optimizer}
-        arguments |= {"optimizer__stages": recipe.stage_optimizer}
-    return _TailNet(
+    return run.make_net(
+        _TailNet,
         module,
+        recipe,
+        dataset,
+        held_out,
         device=None,  # where it is
         iterator_train=TrainingBatches,
-        iterator_train__seed=seed,
+        iterator_train__seed=run.seed,
         iterator_train__mixup_alpha=recipe.mixup_alpha,
         iterator_valid=ValidationBatches,
-        **(arguments | net_params),
+        **_optimizer(recipe),
     )
+
+
+def _optimizer(recipe: TailRecipe) -> dict[str, Any]:
+    """Return the arguments of a net for two optimizers, if stages have one of their own."""
+    if recipe.stage_optimizer == recipe.optimizer:
+        return {}
+    options = {"optimizer__head": recipe.optimizer, "optimizer__stages": recipe.stage_optimizer}
+    return {"optimizer": PairedOptimizer, "lr": recipe.lr} | options

@@ -12,10 +12,12 @@ from sktl._features.extractor import FeatureExtractor, TailExtractor
 from sktl._head.training import output_logits
 from sktl._images.augmentation import Change
 from sktl._targets.folds import deal
+from sktl._targets.labelled import Split
 from sktl._targets.targets import Targets
 from sktl._training.recipe import TailRecipe
+from sktl._training.run import Run
 
-from .phases import Labelled, train_stages
+from .phases import Images, train_stages
 
 # The last stages alone, on activations that are kept: that tells the changes apart, in a fraction of the time.
 _STAGES = 2
@@ -28,10 +30,10 @@ _MOST_IMAGES = 1000
 
 def choose_augmentation(
     extractor: FeatureExtractor,
-    training: Labelled,
+    training: Images,
     changes: Sequence[Change | None],
     recipe_of: Callable[[Change | None, int], TailRecipe],
-    seeds: tuple[int, int],
+    runs: tuple[Run, Run],
 ) -> Change | None:
     """Return the change of images with which short trainings of the last stages do best on images held out.
 
@@ -41,14 +43,15 @@ def choose_augmentation(
     ----------
     extractor : FeatureExtractor
         Of the pretrained features.
-    training : Labelled
+    training : Labelled sequence of Sample
     changes : sequence of Change or None
         The first is taken if there are too few images to tell.
     recipe_of : callable
         From a change, and how many images it is for, to the recipe of a training with it.
-    seeds : (int, int)
+    runs : (Run, Run)
+        Of the phases of each training.
     """
-    parts = _parts(training, seeds[1])
+    parts = _parts(training, runs[1].seed)
     if parts is None or not _can_be_cut(extractor):
         return changes[0]
     learned, held_out = parts
@@ -56,7 +59,7 @@ def choose_augmentation(
     for change in changes:
         recipe = _shortened(recipe_of(change, len(learned.samples)), len(extractor.backbone.stages))
         silent = replace(extractor, verbose=0)
-        module = train_stages(silent, learned, None, recipe, seeds, None).module_
+        module = train_stages(silent, Split(learned), recipe, *runs).module_
         features = TailExtractor(replace(silent, n_tail_stages=recipe.n_trainable), module.cut)(held_out.samples)
         losses.append(_loss(output_logits(module.output, features), held_out.targets))
     return changes[int(np.argmin(losses))]
@@ -80,7 +83,7 @@ def _shortened(recipe: TailRecipe, n_stages: int) -> TailRecipe:
     )
 
 
-def _parts(images: Labelled, seed: int) -> tuple[Labelled, Labelled] | None:
+def _parts(images: Images, seed: int) -> tuple[Images, Images] | None:
     """Return images that are trained on and those held out, None if they are too few to tell."""
     targets = images.targets
     rows = np.flatnonzero(targets.weights > 0)
@@ -95,7 +98,7 @@ def _parts(images: Labelled, seed: int) -> tuple[Labelled, Labelled] | None:
     return learned, held_out
 
 
-def _numbered(images: Labelled, classes: np.ndarray) -> Labelled:
+def _numbered(images: Images, classes: np.ndarray) -> Images:
     """Return images whose codes count through those classes that are there."""
     targets = images.targets
     codes = np.searchsorted(classes, targets.codes)

@@ -10,7 +10,6 @@ from numbers import Real
 from typing import Any
 
 from sktl._estimators.summary import one_line
-from sktl._training.recipe import TailRecipe
 from sktl._version import library_versions
 from sktl.exceptions import InvalidParameterError
 
@@ -146,7 +145,7 @@ def _training(estimator: Any) -> list[str]:
 
 def _trained(estimator: Any) -> str:
     recipe, stages = estimator.recipe_, estimator.backbone_.stages
-    if not isinstance(recipe, TailRecipe):
+    if not recipe.n_trainable:
         return "the output layer alone, on features of the frozen network"
     names = ", ".join(_plain(stage.name) for stage in stages[len(stages) - recipe.n_trainable :])
     return f"the output layer and {recipe.n_trainable} of {len(stages)} stages of the network: {names}"

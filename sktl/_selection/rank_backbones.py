@@ -25,11 +25,14 @@ from sktl._estimators.auto import choose, resolve_recipe
 from sktl._estimators.classifier import PretrainedImageClassifier
 from sktl._features.extractor import FeatureExtractor
 from sktl._features.trunk import chunk_size
-from sktl._head.training import output_logits, random_layer, train_head
+from sktl._head.net import random_layer
+from sktl._head.training import output_logits, train_head
 from sktl._images.samples import Sample
 from sktl._storage.cache import NO_CACHE
 from sktl._targets.columns import check_complete, shortened, shown
+from sktl._targets.labelled import Labelled, Split
 from sktl._targets.targets import Targets, check_targets
+from sktl._training.run import Run
 from sktl._utils.devices import resolve_device
 from sktl._utils.isolation import isolated
 from sktl._utils.threads import n_threads
@@ -71,11 +74,11 @@ class _OutputLayer(ClassifierMixin, BaseEstimator):
     def fit(self, X: np.ndarray, y: np.ndarray) -> _OutputLayer:
         classes, codes = np.unique(y, return_inverse=True)  # checked labels: of a fold nothing is worth a warning
         targets, classifier = Targets(classes, codes, np.ones(len(y))), PretrainedImageClassifier()
-        n_stages, penalty, _ = choose(classifier, X, targets, self.layout, self.seeds[1], self.n_workers)
-        sizes = [size for _, size in self.layout.groups_of(n_stages)]
+        chosen = choose(classifier, Labelled(X, targets), self.layout, self.seeds[1], self.n_workers)
+        sizes = [size for _, size in self.layout.groups_of(chosen.n_stages)]
         seen = np.ascontiguousarray(X[:, : sum(sizes)])
-        recipe = resolve_recipe(classifier, 0, len(seen), seen.shape[1], torch.device("cpu"), (n_stages, penalty))
-        net, _ = train_head(seen, targets, recipe, self.seeds[0], block_sizes=sizes)
+        recipe = resolve_recipe(classifier, 0, len(seen), seen.shape[1], torch.device("cpu"), chosen)
+        net = train_head(Split(Labelled(seen, targets)), recipe, Run(self.seeds[0]), sizes)
         self.classes_, self.layer_ = targets.classes, net.module_.output
         return self
 
@@ -149,9 +152,9 @@ class _Trial:
         )
 
     def _scores(self, features: np.ndarray, layout: StageLayout) -> np.ndarray:
-        _, head_seed, _, _, choice_seed = self.template._seeds(5)  # those of a classifier
+        seeds = self.template._seeds()
         labels = self.targets.classes[self.targets.codes]
-        layer = _OutputLayer(layout, (head_seed, choice_seed), n_threads(self.template.n_jobs))
+        layer = _OutputLayer(layout, (seeds.head, seeds.choice), n_threads(self.template.n_jobs))
         return cross_val_score(layer, features, labels, scoring=self.scorer, cv=self.splits, error_score="raise")
 
 
@@ -275,8 +278,8 @@ def rank_backbones(
     )  # fmt: skip
     template._check_parameters()
     if not isinstance(random_state, Integral):  # the networks share one draw
-        template.random_state = template._seeds(1)[0]
-    backbone_seed, *_ = template._seeds(4)
+        template.random_state = template._draw_seeds(1)[0]
+    backbone_seed = template._seeds().backbone
     resolved = [_resolve(params, backbone_seed) for params in entries]
     samples = template._as_samples(X, reset=True)
     targets = check_targets(y, None, None, len(samples))

@@ -50,10 +50,6 @@ class Targets:
         """Return the label of each sample."""
         return self.classes[self.codes]
 
-    def relative_weights(self) -> np.ndarray:
-        """Return the weights relative to their mean."""
-        return self.weights / self.weights.mean()
-
 
 def check_targets(
     y: Any,

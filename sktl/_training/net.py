@@ -18,8 +18,8 @@ from sktl.exceptions import TrainingError
 from .callbacks import CosineSchedule, MeanLoss, QuickHistory, StartOrBest
 from .descent import LimitedMemoryBFGS
 from .optimizers import find_optimizer
-from .recipe import Recipe, TailRecipe
-from .scoring import ScoringNet
+from .recipe import Recipe
+from .scoring import LabelledDataset, ScoringNet
 
 with documented("skorch"):
     from skorch import NeuralNet
@@ -50,6 +50,12 @@ def as_output_layer(weight: torch.Tensor, bias: torch.Tensor, device: torch.devi
         layer.weight.copy_(weight)
         layer.bias.copy_(bias)
     return layer
+
+
+def drop(features: torch.Tensor, share: float, draw: torch.Generator) -> torch.Tensor:
+    """Return features of which a share is 0 at random and the others are larger, so that their mean stays."""
+    kept = torch.rand(features.shape, generator=draw).to(features.device) >= share
+    return features * kept / (1 - share)
 
 
 class _LastStep:
@@ -219,44 +225,41 @@ def restored(net: WeightedNet) -> WeightedNet:
 
 
 def net_arguments(
-    recipe: Recipe,
-    n_samples: int,
-    mean_weight: float,
-    validation: torch.utils.data.Dataset | None,
-    net_params: Mapping[str, Any],
+    recipe: Recipe, dataset: LabelledDataset, held_out: LabelledDataset | None, net_params: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the arguments of a net that follow from a recipe and the training samples; "lbfgs" needs others.
+    """Return the arguments of a net that follow from a recipe and the samples, those of its optimizer aside.
 
     Those of the user, `net_params`, are for the caller to add; here they decide what would contradict them.
     """
-    batch_size = min(recipe.batch_size or n_samples, n_samples)
-    optimizer, options = find_optimizer(recipe.optimizer, {key.removeprefix("optimizer__") for key in net_params})
+    batch_size = min(recipe.batch_size or len(dataset), len(dataset))
     tuned = any(key.startswith("callbacks__print_log__") for key in net_params)
     callbacks: list[Any] = []
     if recipe.lr_schedule == "cosine":
-        n_steps = recipe.max_epochs * math.ceil(n_samples / batch_size)
-        n_warmup = math.ceil(n_steps * recipe.warmup) if isinstance(recipe, TailRecipe) else 0
-        callbacks.append(("lr_schedule", CosineSchedule(n_steps, n_warmup)))
-    if validation is not None and recipe.keeps_best:
+        n_steps = recipe.max_epochs * math.ceil(len(dataset) / batch_size)
+        callbacks.append(("lr_schedule", CosineSchedule(n_steps, recipe.count_warmup(n_steps))))
+    if held_out is not None and recipe.keeps_best:
         callbacks.append(("early_stopping", StartOrBest(recipe.patience or recipe.max_epochs + 1)))
     return {
         "criterion": nn.CrossEntropyLoss,
         "criterion__reduction": "none",
         "criterion__label_smoothing": recipe.label_smoothing,
-        "loss_scale": 1 / (batch_size * mean_weight),
+        "loss_scale": 1 / (batch_size * float(dataset.weights.mean())),
         "batch_size": batch_size,
         "max_epochs": recipe.max_epochs,
-        "lr": recipe.lr,
-        "optimizer": optimizer,
-        "optimizer__weight_decay": recipe.weight_decay,
-        **{f"optimizer__{key}": value for key, value in options.items()},
         "callbacks": callbacks,
-        "train_split": None if validation is None else predefined_split(validation),
+        "train_split": None if held_out is None else predefined_split(held_out),
         "predict_nonlinearity": None,
         # A log of the user's prints, too; skorch composes the table of its own even where it does not print it.
         "verbose": max(0, recipe.verbose - 1, *map(_prints, net_params.get("callbacks") or [])),
         **({} if recipe.verbose > 1 or tuned else {"callbacks__print_log": None}),
     }
+
+
+def optimizer_arguments(recipe: Recipe, net_params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a net that name the optimizer of a recipe, with options that the user leaves open."""
+    optimizer, options = find_optimizer(recipe.optimizer, {key.removeprefix("optimizer__") for key in net_params})
+    named = {f"optimizer__{key}": value for key, value in options.items()}
+    return {"optimizer": optimizer, "lr": recipe.lr, "optimizer__weight_decay": recipe.weight_decay} | named
 
 
 def _prints(item: Any) -> bool:

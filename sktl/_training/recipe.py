@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from sktl._images.augmentation import Change
@@ -60,6 +61,19 @@ class Recipe:
     keeps_best: bool = True
     feature_stages: int = 1
 
+    @property
+    def n_trainable(self) -> int:
+        """How many stages are trained with the output layer."""
+        return 0
+
+    def quiet(self) -> Recipe:
+        """Return the recipe without what is only said about it."""
+        return replace(self, verbose=0)
+
+    def count_warmup(self, n_steps: int) -> int:
+        """Return in how many of some steps the learning rate rises to its highest."""
+        return 0
+
 
 @dataclass(frozen=True)
 class TailRecipe(Recipe):
@@ -110,9 +124,8 @@ class TailRecipe(Recipe):
     amp: bool = False
     compile: bool = False
 
+    def quiet(self) -> TailRecipe:
+        return replace(self, verbose=0, probing=self.probing and self.probing.quiet())
 
-def quiet(recipe: Recipe) -> Recipe:
-    """Return a recipe without what is only said about it."""
-    if isinstance(recipe, TailRecipe) and recipe.probing is not None:
-        recipe = replace(recipe, probing=quiet(recipe.probing))
-    return replace(recipe, verbose=0)
+    def count_warmup(self, n_steps: int) -> int:
+        return math.ceil(n_steps * self.warmup)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from sklearn.base import ClassifierMixin
 
+from sktl._targets.targets import Targets
 from sktl._utils.docstrings import documented
 from sktl.exceptions import TrainingError
 
@@ -23,17 +24,15 @@ class LabelledDataset(Dataset):
 
     Parameters
     ----------
-    codes : int64 array of shape (n_samples,)
-        As the module numbers the classes.
-    weights : float64 array of shape (n_samples,)
-    labels : array of shape (n_samples,) or None
-        As `y` has them; only callbacks ask for them.
+    targets : Targets
+    rank : int array of shape (n_classes,)
+        Which column of the module stands for each class.
     """
 
-    def __init__(self, codes: np.ndarray, weights: np.ndarray, labels: np.ndarray | None = None):
-        self.codes = torch.from_numpy(codes)
-        self.weights = torch.from_numpy(weights)
-        self.y = labels
+    def __init__(self, targets: Targets, rank: np.ndarray):
+        self.codes = torch.from_numpy(rank[targets.codes])
+        self.weights = torch.from_numpy(targets.weights)
+        self.y = targets.labels()  # only callbacks ask for them
 
     @property
     def X(self) -> LabelledDataset:  # noqa: N802 (skorch's name)
@@ -46,7 +45,7 @@ class LabelledDataset(Dataset):
     def __getitem__(self, i: int) -> tuple[torch.Tensor, Any]:
         if not -len(self) <= i < len(self):
             raise IndexError(i)
-        return self.inputs_of(i), None if self.y is None else self.y[i]
+        return self.inputs_of(i), self.y[i]
 
     def inputs_of(self, i: int) -> torch.Tensor:
         """Return what enters the module for a sample."""

@@ -7,6 +7,7 @@ import random
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import IntEnum
 
 import numpy as np
 import torch
@@ -58,6 +59,21 @@ def draws_from_globals(function: Callable[[], object]) -> bool:
         before = torch.get_rng_state()
         function()
         return not torch.equal(before, torch.get_rng_state())
+
+
+class Stream(IntEnum):
+    """What random numbers are for: one seed gives other numbers to each, so that none of them depends on another.
+
+    The numbers are fixed: with others, a fit would give other bits than in the version before.
+    """
+
+    INITIAL = 0  # the output layer's start
+    ORDER_OF_FEATURES = 1
+    DROPPED_FEATURES = 2
+    ORDER = 10  # of the images that stages are trained on
+    CHANGED = 11  # images, by an augmentation
+    MIXED = 12  # images with each other, by mixup
+    DROPPED = 13  # features of fine-tuned stages
 
 
 def generator(*seed: int) -> torch.Generator:

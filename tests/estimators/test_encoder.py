@@ -120,7 +120,7 @@ def test_a_saved_encoder_gives_the_same_features_under_the_same_names(feature_st
     assert (loaded.feature_stages, loaded.feature_stages_) == (feature_stages, encoder.feature_stages_)
     assert_array_equal(loaded.transform(X), encoder.transform(X))
     assert_array_equal(loaded.get_feature_names_out(), encoder.get_feature_names_out())
-    assert sktl.load(saved(loaded))._groups == encoder._groups
+    assert sktl.load(saved(loaded))._features.groups == encoder._features.groups
 
 
 def test_a_file_of_a_version_without_the_parameter_gives_features_of_the_output():
@@ -148,7 +148,7 @@ def test_a_file_with_features_that_cannot_be_is_refused(features):
 
 def test_a_network_with_other_blocks_than_where_the_encoder_was_fitted_is_an_error():
     encoder = PretrainedImageEncoder(**SMALL, feature_stages=2).fit(X)
-    groups = [*map(list, encoder._groups[:-1]), ["blocks.99", encoder._groups[-1][1]]]
+    groups = [*map(list, encoder._features.groups[:-1]), ["blocks.99", encoder._features.groups[-1][1]]]
     loaded = sktl.load(saved(encoder, features={"stages": 2, "groups": groups}))
     with pytest.raises(
         BackboneError, match=r"has other blocks here than where the estimator was fitted\. Fit it again"
@@ -159,5 +159,5 @@ def test_a_network_with_other_blocks_than_where_the_encoder_was_fitted_is_an_err
 def test_the_layout_of_the_bundled_network_is_that_of_its_features():
     encoder = PretrainedImageEncoder(feature_stages="all").fit(X[:2])
     assert encoder.fit_transform(X[:2]).shape == (2, 3120)
-    assert isinstance(encoder._groups, tuple)
-    assert StageLayout(encoder._groups, (3120,)).groups_of(1) == encoder._groups
+    assert isinstance(encoder._features.groups, tuple)
+    assert StageLayout(encoder._features.groups, (3120,)).groups_of(1) == encoder._features.groups

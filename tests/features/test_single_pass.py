@@ -101,7 +101,7 @@ def test_cross_validation_in_two_processes_computes_each_image_once(log, tmp_pat
 
 def test_what_another_process_computes_is_awaited_and_taken_over_when_that_ends(log, tmp_path, monkeypatch):
     fitted = encoder(tmp_path / "cache").fit(X)
-    facts = fitted._fitted_extractor(fitted.backbone_)._facts()
+    facts = fitted._fitted_extractor()._facts()
     keys = [content_key(x) for x in X]
     store = Store(tmp_path / "cache", lambda: 1 << 20)
     somebody = new_owner()
@@ -128,7 +128,7 @@ def test_what_another_process_computes_is_awaited_and_taken_over_when_that_ends(
 def test_what_is_claimed_and_not_begun_is_kept_while_others_are_awaited(log, tmp_path, monkeypatch):
     """When all that ran is done and more is claimed than runs, another process must not take it over."""
     fitted = encoder(tmp_path / "cache").fit(X)
-    facts = fitted._fitted_extractor(fitted.backbone_)._facts()
+    facts = fitted._fitted_extractor()._facts()
     keys = [content_key(x) for x in X]
     store, somebody = Store(tmp_path / "cache", lambda: 1 << 20), new_owner()
     assert store.claim(facts.fingerprint, keys[:10], somebody) == keys[:10]
@@ -162,7 +162,7 @@ def test_a_pass_that_fails_gives_up_its_claims_and_keeps_what_it_computed(log, t
         fitted.transform(images)
     store = Store(tmp_path / "cache", lambda: 1 << 20)
     assert store.contents("about ").entries == 9
-    facts = fitted._fitted_extractor(fitted.backbone_)._facts()
+    facts = fitted._fitted_extractor()._facts()
     bad = content_key(images[5])
     assert store.claim(facts.fingerprint, [bad], new_owner()) == [bad]
     fitted.transform(X)
@@ -195,7 +195,7 @@ def test_images_without_finite_features_are_named_not_kept_and_the_others_kept(w
 
 def test_values_of_another_length_are_not_taken_for_rows(log, tmp_path):
     fitted = encoder(tmp_path / "cache").fit(X)
-    facts = fitted._fitted_extractor(fitted.backbone_)._facts()
+    facts = fitted._fitted_extractor()._facts()
     Store(tmp_path / "cache", lambda: 1 << 20).write(facts.fingerprint, [(content_key(x), b"short") for x in X])
     np.testing.assert_array_equal(fitted.transform(X), encoder(False).fit(X).transform(X))
 

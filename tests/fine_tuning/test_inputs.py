@@ -15,6 +15,8 @@ from sktl import Preprocessing
 from sktl._fine_tuning.inputs import ImageInputs, LabelledInputs, StoredInputs, TrainingBatches, ValidationBatches
 from sktl._images.augmentation import AUGMENTATIONS, View
 from sktl._images.samples import as_samples
+from sktl._targets.labelled import Labelled
+from sktl._targets.targets import Targets
 from sktl.exceptions import InvalidImageError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (13, 20, 20, 3), np.uint8)
@@ -22,9 +24,8 @@ PREPROCESSING = Preprocessing(16, (16, 16))
 
 
 def stored(n):
-    return LabelledInputs(
-        StoredInputs(np.arange(n, dtype=np.float32)[:, None].__getitem__), np.arange(n), np.arange(n) / 7
-    )
+    inputs = StoredInputs(np.arange(n, dtype=np.float32)[:, None].__getitem__)
+    return LabelledInputs(Labelled(inputs, Targets(np.arange(n), np.arange(n), np.arange(n) / 7)), np.arange(n))
 
 
 @settings(max_examples=60)

@@ -426,8 +426,9 @@ def test_where_no_epoch_of_the_stages_is_better_the_output_layer_alone_is_return
         trainable_stages, **params, early_stopping=True, validation_fraction=0.3, n_iter_no_change=2, freeze_epochs=5,
         max_epochs=9, backbone_lr_ratio=1e3,
     )  # fmt: skip
-    *_, split_seed = clf._seeds(4)
-    rows, _ = hold_out(check_targets(Y, None, None, len(Y)), 0.3, split_seed) if held_out else (slice(None), None)
+    rows, _ = (
+        hold_out(check_targets(Y, None, None, len(Y)), 0.3, clf._seeds().split) if held_out else (slice(None), None)
+    )
     expected = classifier(0, **params, max_epochs=5, feature_stages=1, weight_decay=0.03).fit(X[rows], Y[rows])
     with pytest.warns(ConvergenceWarning, match="No epoch of the stages lowered"):
         clf.fit(X, Y, **val)

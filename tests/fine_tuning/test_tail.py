@@ -17,12 +17,15 @@ from torchvision.ops import StochasticDepth
 from sktl._backbones.backbone import resolve_backbone
 from sktl._fine_tuning import tail as _finetuning
 from sktl._fine_tuning.inputs import Batch, StoredInputs
-from sktl._fine_tuning.tail import FineTuned, _draws, fine_tune
+from sktl._fine_tuning.tail import FineTuned, Start, Workers, _draws, fine_tune
+from sktl._head.net import random_layer
 from sktl._head.standardization import Standardization
-from sktl._head.training import random_layer
+from sktl._targets.labelled import Labelled, Split
 from sktl._targets.targets import Targets
+from sktl._training.callbacks import History
 from sktl._training.net import WeightedNet
 from sktl._training.recipe import TailRecipe
+from sktl._training.run import Run
 from sktl.exceptions import DeviceMemoryError, DeviceWarning, TrainingError
 
 CPU = torch.device("cpu")
@@ -44,12 +47,11 @@ def train(n_jobs=2, held_out=None, net_params=None, seed=0, **changes):
     layer, standardization = random_layer(16, 3, 0), Standardization.identity(16)
     with torch.no_grad():
         activations = cut.trunk(torch.from_numpy(IMAGES)).numpy()
-    parts = [(StoredInputs(activations.__getitem__), Targets(np.arange(3), CODES, WEIGHTS))]
-    parts += [] if held_out is None else [held_out]
+    training = Labelled(StoredInputs(activations.__getitem__), Targets(np.arange(3), CODES, WEIGHTS))
+    start, run = Start(layer, standardization, History()), Run(seed, net_params)
     with ThreadPoolExecutor(n_jobs) as pool:
-        return fine_tune(
-            cut, backbone.preprocessing, layer, standardization, parts, recipe, seed, pool, CPU, net_params
-        )
+        workers = Workers(pool, CPU)
+        return fine_tune(cut, backbone.preprocessing, start, Split(training, held_out), recipe, run, workers)
 
 
 def weights_of(net):
@@ -250,7 +252,7 @@ def test_a_loss_that_is_not_finite_is_named():
 
 
 def test_the_best_epoch_on_the_validation_set_is_restored():
-    held_out = (
+    held_out = Labelled(
         StoredInputs(IMAGES.__getitem__),
         Targets(np.arange(3), CODES[::-1].copy(), WEIGHTS),
     )  # what is learned harms

@@ -18,10 +18,11 @@ from sktl._estimators import classifier as _classifier
 from sktl._estimators.auto import resolve_recipe
 from sktl._features.extractor import FeatureExtractor
 from sktl._fine_tuning import trial as _trial
-from sktl._fine_tuning.phases import Labelled
 from sktl._images.augmentation import AUGMENTATIONS, UserChange
 from sktl._images.samples import as_samples
+from sktl._targets.labelled import Labelled
 from sktl._targets.targets import Targets
+from sktl._training.run import Run
 
 RNG = np.random.default_rng(0)
 Y = np.arange(60) % 3
@@ -45,7 +46,7 @@ def choose(images, changes, backbone=stochastic_net):
     def recipe_of(change, n_samples):
         return resolve_recipe(clf, 2, n_samples, extractor.n_features, extractor.device, augmentation=change)
 
-    return _trial.choose_augmentation(extractor, images, changes, recipe_of, (0, 0))
+    return _trial.choose_augmentation(extractor, images, changes, recipe_of, (Run(0), Run(0)))
 
 
 @pytest.mark.parametrize("turned", [False, True])

@@ -11,8 +11,10 @@ from sktl._head import rotation as _rotation
 from sktl._head.rotation import Rotation, rotation
 from sktl._head.standardization import Standardization
 from sktl._head.training import train_head
+from sktl._targets.labelled import Labelled, Split
 from sktl._targets.targets import Targets
 from sktl._training.recipe import Recipe
+from sktl._training.run import Run
 
 RNG = np.random.default_rng(0)
 # Few samples, few features, and many of both: with more samples, and with more features.
@@ -75,7 +77,8 @@ def test_training_finds_the_same_with_the_coordinates_of_a_search_and_with_its_o
     recipe = Recipe("lbfgs", None, 0.01, 500, None, None, 0.0, 0.0, 0)
 
     def train():
-        layer = train_head(features, targets, recipe, 0, block_sizes=SIZES.get(shape[1]))[0].module_.output
+        split = Split(Labelled(features, targets))
+        layer = train_head(split, recipe, Run(0), SIZES.get(shape[1])).module_.output
         assert layer.in_features == shape[1]
         return layer.weight.detach().numpy().copy()
 
@@ -107,6 +110,6 @@ def test_what_is_kept_is_that_of_the_same_samples_alone_and_bounded(monkeypatch)
 def test_where_no_feature_varies_the_shares_of_the_classes_are_learned():
     features, codes = np.full((5, 9), 7, np.float32), np.array([0, 1, 0, 1, 1])
     recipe = Recipe("lbfgs", None, 0.01, 500, None, None, 0.0, 0.0, 0)
-    net, _ = train_head(features, Targets(np.arange(2), codes, np.ones(5)), recipe, 0)
+    net = train_head(Split(Labelled(features, Targets(np.arange(2), codes, np.ones(5)))), recipe, Run(0))
     probabilities = torch.softmax(net.module_(torch.full((1, 9), 7.0)), dim=1)
     assert_allclose(probabilities.detach(), [[0.4, 0.6]], atol=1e-3)

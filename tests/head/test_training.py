@@ -18,28 +18,34 @@ from skorch.callbacks import Callback, EarlyStopping, Freezer, LRScheduler
 from skorch.history import History
 from torch.optim.lr_scheduler import LambdaLR
 
-from sktl._head import training as _training
+from sktl._head import inputs as _inputs
+from sktl._head.inputs import StandardizedFeatures
+from sktl._head.net import weighted_loss
 from sktl._head.standardization import Standardization
-from sktl._head.training import _StandardizedFeatures, train_head, weighted_loss
+from sktl._head.training import train_head
+from sktl._targets.labelled import Labelled, Split
 from sktl._targets.targets import Targets
-from sktl._training.callbacks import CosineSchedule
+from sktl._training.callbacks import CosineSchedule, count_epochs
 from sktl._training.net import OutputLayer, WeightedNet
 from sktl._training.net_params import check_net_params
 from sktl._training.recipe import Recipe
+from sktl._training.run import Run
 from sktl.exceptions import InvalidParameterError, TrainingError
 
 RNG = np.random.default_rng(0)
 FEATURES = (RNG.normal(size=(90, 6)) * [1, 10, 0.1, 1, 1, 1] + [0, 5, -3, 0, 0, 0]).astype(np.float32)
 CODES = (FEATURES[:, 0] + FEATURES[:, 1] / 10 + RNG.normal(size=90) > 0.5).astype(np.int64) + (FEATURES[:, 3] > 0.7)
 ONES = np.ones(90)
+LABELLED = Labelled(FEATURES, Targets(np.arange(3), CODES, ONES))
 SGD = Recipe("sgd", 0.05, 0.01, 10, 16, "cosine", 0.0, 0.0, 0)
 LBFGS = Recipe("lbfgs", None, 0.1, 500, None, None, 0.0, 0.0, 0)
 
 
 def train(recipe=SGD, features=FEATURES, codes=CODES, weights=ONES, seed=0, **net_params):
-    net, n_iter = train_head(features, Targets(np.arange(3), codes, weights), recipe, seed, net_params or None)
+    split = Split(Labelled(features, Targets(np.arange(3), codes, weights)))
+    net = train_head(split, recipe, Run(seed, net_params or None))
     layer = net.module_.output
-    return net, n_iter, layer.weight.detach().numpy().copy(), layer.bias.detach().numpy().copy()
+    return net, count_epochs(net.history), layer.weight.detach().numpy().copy(), layer.bias.detach().numpy().copy()
 
 
 def changed(recipe, **values):
@@ -65,7 +71,7 @@ def test_the_folded_layer_takes_raw_features():
     penalty = 1e-3 / 2 * ((weight * scale) ** 2).sum()
     net.module_.output.weight.data.mul_(torch.from_numpy(scale))  # back to standardised features
     net.module_.output.bias.data.copy_(torch.from_numpy(bias + weight @ FEATURES.astype(np.float64).mean(axis=0)))
-    dataset = _StandardizedFeatures(FEATURES, CODES, ONES, Standardization.of(FEATURES, ONES, 0.0))
+    dataset = StandardizedFeatures(LABELLED, np.arange(3), Standardization.of(FEATURES, ONES, 0.0))
     inputs, targets = dataset.all_rows()
     found = net.get_loss(net.module_(inputs), targets)
     assert_allclose(float(found.detach()), loss + penalty, rtol=1e-6)
@@ -247,7 +253,8 @@ def test_callbacks_are_told_of_each_batch_and_change_no_bit():
 
 def test_the_history_has_a_row_per_epoch_and_one_per_batch():
     targets = Targets(np.arange(3), CODES[:40], ONES[:40])
-    net, _ = train_head(FEATURES, Targets(np.arange(3), CODES, ONES), SGD, 0, None, (FEATURES[:40], targets))
+    whole = Labelled(FEATURES, Targets(np.arange(3), CODES, ONES))
+    net = train_head(Split(whole, Labelled(FEATURES[:40], targets)), SGD, Run(0))
     losses = ("train_loss", "train_loss_best", "valid_loss", "valid_loss_best")
     start, *rows = net.history
     assert set(start) == {"batches", "epoch", "valid_loss", "valid_loss_best"}
@@ -278,8 +285,8 @@ def test_schedules_and_freezing_of_skorch_do_what_they_say():
 def test_features_standardised_batch_by_batch_give_the_bits_of_those_standardised_at_once(monkeypatch, batch_size):
     recipe = changed(SGD, batch_size=batch_size)
     _, _, weight, bias = train(recipe)
-    monkeypatch.setattr(_training, "_MAX_KEPT", 0)
-    dataset = _StandardizedFeatures(FEATURES, CODES, ONES, Standardization.identity(6))
+    monkeypatch.setattr(_inputs, "_MAX_KEPT", 0)
+    dataset = StandardizedFeatures(LABELLED, np.arange(3), Standardization.identity(6))
     assert dataset.standardized is None
     _, _, other_weight, other_bias = train(recipe)
     assert_array_equal(other_weight, weight)

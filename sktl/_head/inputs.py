@@ -1,0 +1,113 @@
+"""What the output layer is trained on: features standardized or rotated, in batches whose order follows from a seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+
+from sktl._targets.labelled import Labelled
+from sktl._training.scoring import LabelledDataset
+from sktl._utils.random import Stream, generator
+
+from .standardization import Standardization
+
+# Standardized features are kept up to this many bytes, and made anew for each batch beyond.
+_MAX_KEPT = 64 * 2**20
+_PIECE = 64
+
+
+class StandardizedFeatures(LabelledDataset):
+    """Features of samples as they are standardised, their class codes and weights."""
+
+    def __init__(
+        self,
+        labelled: Labelled[np.ndarray],
+        rank: np.ndarray,
+        standardization: Standardization,
+        dtype: torch.dtype = torch.float64,
+    ):
+        super().__init__(labelled.targets, rank)
+        self.features = torch.from_numpy(labelled.samples)
+        self.standardization = standardization
+        self.dtype = dtype
+        kept = self.features.numel() * dtype.itemsize <= _MAX_KEPT
+        self.standardized = self._standardize(torch.arange(len(self.features))) if kept else None
+
+    @property
+    def n_inputs(self) -> int:
+        """How many numbers of a sample enter the module."""
+        return self.features.shape[1]
+
+    def inputs_of(self, i: int) -> torch.Tensor:
+        return self.batch(torch.tensor([i % len(self)]))[0][0]
+
+    def all_rows(self) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
+        """Return the standardised features, and the codes and weights."""
+        if self.standardized is None:
+            return self.batch(torch.arange(len(self)))
+        return self.standardized, (self.codes, self.weights)
+
+    def batch(self, rows: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
+        """Return the same of some rows, with the same bits whether they were kept or are standardised now."""
+        kept = self.standardized
+        features = self._standardize(rows) if kept is None else kept.index_select(0, rows)
+        return features, (self.codes.index_select(0, rows), self.weights.index_select(0, rows))
+
+    def _standardize(self, rows: torch.Tensor) -> torch.Tensor:
+        standardized = torch.empty(len(rows), self.features.shape[1], dtype=self.dtype)
+        # A piece stays in the processor's cache; copies of a large batch would spend their time mapping memory.
+        for piece, its_rows in zip(standardized.split(_PIECE), rows.split(_PIECE), strict=True):
+            raw = self.features.index_select(0, its_rows)
+            piece.copy_((raw - self.standardization.mean).div_(self.standardization.scale))
+        return standardized
+
+
+class RotatedFeatures(LabelledDataset):
+    """Coordinates of samples, as a rotation has them, their class codes and weights."""
+
+    def __init__(self, labelled: Labelled[torch.Tensor], rank: np.ndarray):
+        super().__init__(labelled.targets, rank)
+        self.inputs = labelled.samples
+        self.dtype = self.inputs.dtype
+
+    @property
+    def n_inputs(self) -> int:
+        """How many numbers of a sample enter the module."""
+        return self.inputs.shape[1]
+
+    def inputs_of(self, i: int) -> torch.Tensor:
+        return self.inputs[i]
+
+    def all_rows(self) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
+        """Return the coordinates, and the codes and weights."""
+        return self.inputs, (self.codes, self.weights)
+
+    def batch(self, rows: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
+        """Return the same of some rows."""
+        return self.inputs[rows], (self.codes[rows], self.weights[rows])
+
+
+HeadDataset: TypeAlias = StandardizedFeatures | RotatedFeatures
+
+
+class HeadBatches:
+    """Iterate over batches of whole tensors, shuffled anew each epoch by a seed; one batch of all rows is made once."""
+
+    def __init__(self, dataset: HeadDataset, batch_size: int, seed: int = 0):
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.seed = seed
+        self.epoch = 0
+        self.all_rows = dataset.all_rows() if batch_size >= len(dataset) else None
+
+    def __iter__(self) -> Iterator[Any]:
+        if self.all_rows is not None:
+            yield self.all_rows
+            return
+        self.epoch += 1
+        order = torch.randperm(len(self.dataset), generator=generator(self.seed, Stream.ORDER_OF_FEATURES, self.epoch))
+        for rows in order.split(self.batch_size):
+            yield self.dataset.batch(rows)

@@ -1,0 +1,151 @@
+"""The output layer as it is trained: its random start, dropout, and a net with gradients in closed form."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+
+from sktl._training.net import Converged, OutputLayer, WeightedNet, drop
+from sktl._utils.random import Stream, generator
+
+_INITIAL_SCALE = 0.01
+
+
+def random_layer(n_features: int, n_classes: int, seed: int, dtype: torch.dtype = torch.float64) -> OutputLayer:
+    """Return an output layer of small random numbers."""
+    layer = OutputLayer(n_features, n_classes, dtype=dtype)
+    # Small: what the start adds in directions that the samples do not span is never trained away.
+    bound = _INITIAL_SCALE / math.sqrt(max(1, n_features))
+    draw = generator(seed, Stream.INITIAL)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.uniform_(-bound, bound, generator=draw)
+    return layer
+
+
+class Head(nn.Module):
+    """Dropout and output layer as they are trained, their random numbers drawn from a seed."""
+
+    def __init__(self, n_features: int, n_classes: int, dropout: float, seed: int, dtype: torch.dtype):
+        super().__init__()
+        self.dropout = dropout
+        self.seed = seed
+        self.n_draws = 0
+        self.output = random_layer(n_features, n_classes, seed, dtype)
+
+    def drop(self, features: torch.Tensor) -> torch.Tensor:
+        """Return features with some set to 0 at random, in train mode."""
+        if not (self.training and self.dropout):
+            return features
+        self.n_draws += 1
+        return drop(features, self.dropout, generator(self.seed, Stream.DROPPED_FEATURES, self.n_draws))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return self.output(self.drop(features))
+
+
+class HeadNet(WeightedNet):
+    """A net of one layer on features, whose gradients are computed in closed form.
+
+    The detour through a graph of autograd would cost as much as one of the two matrix products of a step.
+    """
+
+    phase = "output layer"
+
+    def _zero_grad_optimizer(self, set_to_none: bool | None = None) -> None:
+        """Leave the gradients: each evaluation of the loss sets them anew."""
+
+    # Mean squares of the inputs, and mean second derivatives of the loss by the logits: of L-BFGS while it trains.
+    squares: torch.Tensor | None = None
+    curvature_: torch.Tensor | None = None
+
+    def initialize_optimizer(self, *args: Any, **kwargs: Any) -> HeadNet:
+        super().initialize_optimizer(*args, **kwargs)
+        if self.squares is not None:
+            self.optimizer_.precondition = self._precondition
+        return self
+
+    def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
+        """Set the gradients of a batch."""
+        features, (codes, weights) = batch
+        module, layer = self.module_, self.module_.output
+        if not module.training:
+            self._set_training(True)
+        with torch.no_grad():
+            inputs = module.drop(features)
+            # The few classes along the rows: the products are faster, and so is all that goes over the samples.
+            logits = torch.addmm(layer.bias[:, None], layer.weight, inputs.t()).t()
+            found = weighted_loss(logits, codes, weights * self.loss_scale, self.criterion_.label_smoothing)
+            loss, slopes, self.curvature_ = found
+            by_weight, by_bias = slopes.t() @ inputs, slopes.sum(dim=0)
+            if self.l2:
+                loss += self.l2 / 2 * layer.weight.square().sum()
+                by_weight.add_(layer.weight, alpha=self.l2)
+            for parameter, gradient in ((layer.weight, by_weight), (layer.bias, by_bias)):
+                parameter.grad = gradient if parameter.requires_grad else None  # callbacks may freeze either
+        return {"loss": loss, "y_pred": logits}
+
+    def _precondition(self, gradients: torch.Tensor) -> torch.Tensor:
+        """Divide gradients by about the second derivatives where the loss was last evaluated."""
+        assert self.squares is not None
+        assert self.curvature_ is not None
+        layer, curvature = self.module_.output, self.curvature_
+        floor = torch.finfo(gradients.dtype).tiny
+        parts = []
+        if layer.weight.requires_grad:
+            by_weight = torch.addr(torch.full_like(layer.weight, self.l2), curvature, self.squares)
+            parts.append(by_weight.flatten())
+        if layer.bias.requires_grad:
+            parts.append(curvature)
+        return gradients / torch.cat(parts).clamp_min_(floor)
+
+    def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
+        if getattr(self.optimizer_, "converged", False):
+            raise Converged
+        super().on_epoch_begin(net, **kwargs)
+
+    def forget(self) -> None:
+        """Let go of what only training needed."""
+        super().forget()
+        self.squares = self.curvature_ = None
+
+
+def weighted_loss(
+    logits: torch.Tensor, codes: torch.Tensor, weights: torch.Tensor, smoothing: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the weighted sum of cross-entropies with smoothed labels, and its derivatives.
+
+    Parameters
+    ----------
+    logits : tensor of shape (n_samples, n_classes)
+    codes : int64 tensor of shape (n_samples,)
+    weights : tensor of shape (n_samples,)
+    smoothing : float
+
+    Returns
+    -------
+    loss : tensor of shape ()
+    slopes : tensor of shape (n_samples, n_classes)
+        Derivatives by the logits.
+    curvatures : tensor of shape (n_classes,)
+        Second derivatives by the logits, summed over the samples.
+    """
+    weights = weights.to(logits.dtype).unsqueeze(1)
+    codes = codes.unsqueeze(1)
+    # By hand: torch's own softmax and cross-entropy take several times as long for few classes.
+    shifted = logits - logits.amax(dim=1, keepdim=True)
+    slopes = shifted.exp()
+    totals = slopes.sum(dim=1, keepdim=True)
+    of_each = totals.log() - (1 - smoothing) * shifted.gather(1, codes)
+    if smoothing:
+        of_each -= smoothing * shifted.mean(dim=1, keepdim=True)
+    loss = (of_each * weights).sum()
+    slopes /= totals
+    curvatures = ((slopes - slopes.square()) * weights).sum(dim=0)
+    if smoothing:
+        slopes -= smoothing / logits.shape[1]
+    slopes *= weights
+    return loss, slopes.scatter_add_(1, codes, weights * (smoothing - 1)), curvatures

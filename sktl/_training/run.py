@@ -1,0 +1,70 @@
+"""One training: its net with what the user adds to it, trained from the start or from a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+
+from sktl._utils.warnings import warn
+
+from .callbacks import kept_start
+from .checkpoints import Checkpoint, Keeping, fit_from
+from .net import WeightedNet, net_arguments, optimizer_arguments
+from .net_params import copied
+from .recipe import Recipe
+from .scoring import LabelledDataset
+
+Net = TypeVar("Net", bound=WeightedNet)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a training has beside its samples and its recipe.
+
+    Parameters
+    ----------
+    seed : int
+        Of all that is drawn in it.
+    net_params : mapping or None
+        Further arguments of the skorch net; left unchanged.
+    checkpoint : Checkpoint or None
+        Where the state is kept after each epoch, and where training goes on from.
+    """
+
+    seed: int
+    net_params: Mapping[str, Any] | None = None
+    checkpoint: Checkpoint | None = None
+
+    def make_net(
+        self,
+        kind: type[Net],
+        module: Any,
+        recipe: Recipe,
+        dataset: LabelledDataset,
+        held_out: LabelledDataset | None,
+        **own: Any,
+    ) -> Net:
+        """Return a net of some kind for a recipe, with arguments of its own and those of the user."""
+        given = copied(self.net_params)
+        arguments = net_arguments(recipe, dataset, held_out, given)
+        arguments |= {} if "optimizer" in own else optimizer_arguments(recipe, given)
+        arguments["callbacks"] += given.pop("callbacks", None) or []
+        arguments["callbacks"] += [] if self.checkpoint is None else [("keeping", Keeping(self.checkpoint))]
+        return kind(module, **(arguments | own | given))
+
+    def train(self, net: WeightedNet, dataset: LabelledDataset, classes: np.ndarray, rank: np.ndarray) -> None:
+        """Train a net whose module has class `classes[i]` in column `rank[i]`; warn if its start was best."""
+        net.number(classes, rank)
+        fit_from(net, dataset, self.checkpoint)
+        if kept_start(net.history):
+            start, *losses = net.history[:, "valid_loss"]
+            warn(
+                f"No epoch of the {net.phase} lowered the validation loss (start {start:.4g}, best of {len(losses)} "
+                f"epochs {min(losses):.4g}), so the weights from before are returned. Lower lr={net.lr:g}, or use more "
+                "validation images.",
+                ConvergenceWarning,
+            )
