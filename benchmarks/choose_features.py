@@ -64,14 +64,8 @@ def scores(features, codes, train, test, layout, seed):
     results = {}
     for n_stages, penalty in set(choices.values()):
         seen = np.ascontiguousarray(features[:, : layout.length(n_stages)])
-        recipe = resolve_recipe(
-            PretrainedImageClassifier(),
-            0,
-            len(train),
-            seen.shape[1],
-            torch.device("cpu"),
-            Chosen(n_stages, penalty, {}),
-        )
+        device, chosen = torch.device("cpu"), Chosen(n_stages, penalty, {})
+        recipe = resolve_recipe(PretrainedImageClassifier(), 0, len(train), seen.shape[1], device, chosen)
         net = train_head(Split(Labelled(seen[train], targets)), recipe, Run(seed), sizes[n_stages])
         logits = log_softmax(output_logits(net.module_.output, seen[test]), axis=1)
         hits = logits.argmax(axis=1) == codes[test]
