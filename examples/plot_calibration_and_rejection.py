@@ -1,16 +1,16 @@
 """
-Sure or unsure: calibration, and leaving hard cases to people
-=============================================================
+Calibrate probabilities and reject uncertain predictions
+========================================================
 
-Of the images for which a classifier says 80 %, eight in ten should be right. If that holds, a threshold on the
-probability is a contract: everything above it is decided by the machine, the rest by people. This example measures how
-far probabilities can be trusted, calibrates them, and draws what share of the images has to be handed over for a wanted
-accuracy of the rest::
+If a classifier predicts 80 % for ten images, about eight of these predictions should be correct. If probabilities are
+reliable in this sense, you can use a threshold: the classifier decides above it, and a person decides below it. This
+example measures how reliable probabilities are, calibrates them, and plots the share of images that a person has to
+decide to reach a given accuracy on the others::
 
     python examples/plot_calibration_and_rejection.py [FOLDER]
 
-FOLDER has one sub-folder per class; the environment variable ``SKTL_DATA`` can name it, too. Without it, images come
-with scikit-learn.
+FOLDER has one sub-folder per class. You can also set it in the environment variable ``SKTL_DATA``. Without it, the
+example uses images that come with scikit-learn.
 """
 
 import os
@@ -27,7 +27,7 @@ from sktl import PretrainedImageClassifier
 from sktl.datasets import load_image_folder, make_cats
 
 # %%
-# A hard task, made from few images at a small size, so that there is something to be unsure about.
+# Make a hard task from a few small images, so that the classifier is uncertain.
 
 folder = next(iter(sys.argv[1:]), os.environ.get("SKTL_DATA"))
 if folder:
@@ -43,9 +43,9 @@ images, labels = images[:250], labels[:250]
 side = 96 if folder else 48
 
 # %%
-# As it comes; with twenty times the penalty on weights, which makes it far too modest; and the latter calibrated in
-# folds of the training images by one number, the temperature (C. Guo et al., "On Calibration of Modern Neural
-# Networks", ICML 2017).
+# Compare three classifiers: the default; a classifier with twenty times the weight penalty, which makes it far too
+# underconfident; and this second classifier, calibrated on folds of the training images by a single number, the
+# temperature (C. Guo et al., "On Calibration of Modern Neural Networks", ICML 2017).
 
 clf = PretrainedImageClassifier(image_size=side, random_state=0)
 modest = PretrainedImageClassifier(image_size=side, weight_decay=0.6, random_state=0)
@@ -77,9 +77,9 @@ for name, probability in probabilities.items():
     )
 
 # %%
-# Rejection: sort by confidence and hand over the least sure. Choose the threshold on images that the model has not been
-# trained on, and remember that it holds for images like these: in front of what is no member of any class, a classifier
-# still shares out 100 % among those that it knows.
+# To reject predictions, sort them by confidence and let a person decide the least confident. Choose the threshold on
+# images that the model was not trained on. The threshold is only valid for similar images: for an object of an unknown
+# class, a classifier still distributes 100 % among the classes that it knows.
 
 right, kept = {}, np.arange(1, len(test_labels) + 1) / len(test_labels)
 for name, probability in probabilities.items():
@@ -96,7 +96,7 @@ sure = clf.predict_proba(strangers).max(axis=1)
 print(f"faces of cats, which are in no class: {(sure > 0.9).mean():.0%} get a probability above 0.9")
 
 # %%
-# On the diagonal, a probability is what it says; below it, too sure.
+# On the diagonal, probabilities match the observed frequencies; below the diagonal, the classifier is overconfident.
 
 figure, (ax, other) = plt.subplots(2, 1, figsize=(5.5, 8), layout="constrained")
 for (name, probability), colour, marker in zip(

@@ -2,16 +2,16 @@
 Cat breeds: which look-alikes are confused?
 ===========================================
 
-Overall accuracy hides where a classifier errs: breeds that look alike take nearly all the errors. This example finds
-these pairs by cross-validation, asks whether the second guess is right where the first is not, and looks at the photos
-about which the classifier was wrong and sure, which is where wrong labels are found::
+Overall accuracy hides where a classifier makes mistakes: nearly all errors are between breeds that look alike. This
+example finds such pairs by cross-validation, and checks how often the second guess is right when the first is wrong. It
+then shows the photos with confident errors, because wrong labels are often among them::
 
     python examples/plot_cat_breeds.py [FOLDER]
 
-FOLDER has one sub-folder per breed; the environment variable ``SKTL_DATA`` can name it, too. Photos of cats are
-published as the `Oxford-IIIT Pet data set <https://www.robots.ox.ac.uk/~vgg/data/pets/>`_ (O. M. Parkhi et al., "Cats
-and Dogs", CVPR 2012; CC BY-SA 4.0, see its page). Without a folder, faces of cats are drawn, in three pairs of
-look-alikes.
+FOLDER has one sub-folder per breed. You can also set it in the environment variable ``SKTL_DATA``. The
+`Oxford-IIIT Pet data set <https://www.robots.ox.ac.uk/~vgg/data/pets/>`_ contains photos of cats (O. M. Parkhi et al.,
+"Cats and Dogs", CVPR 2012; CC BY-SA 4.0, see its page). Without a folder, the example draws faces of cats, in three
+pairs of look-alikes.
 """
 
 import os
@@ -26,7 +26,7 @@ from sktl import PretrainedImageClassifier
 from sktl.datasets import load_image_folder, make_cats
 
 # %%
-# Photos are paths; drawn cats are arrays. Both are legal.
+# Photos are given as paths, and drawn cats as arrays. The classifier accepts both.
 
 folder = next(iter(sys.argv[1:]), os.environ.get("SKTL_DATA"))
 if folder:
@@ -40,7 +40,8 @@ classes = np.unique(labels)
 print(f"{len(labels)} images of {len(classes)} breeds")
 
 # %%
-# Each image is predicted by a model that has not seen it. Five fits, but each image goes through the network once.
+# Predict each image with a model that has not seen it. These are five fits, but each image passes through the network
+# once.
 
 clf = PretrainedImageClassifier(image_size=side, random_state=0)
 folds = StratifiedKFold(5, shuffle=True, random_state=0)
@@ -50,8 +51,8 @@ print(f"first guess right: {(predicted == labels).mean():.1%}")
 print(f"first or second guess right: {top_k_accuracy_score(labels, probabilities, k=2):.1%}")
 
 # %%
-# The pairs that are confused most often, in either direction. More photos of *these* breeds are worth more than photos
-# of all; and an application may show both names where their probabilities are close.
+# List the pairs that are confused most often, in either direction. More photos of *these* breeds help more than more
+# photos of all breeds. An application can show both names if their probabilities are close.
 
 counts = confusion_matrix(labels, predicted, labels=classes)
 pairs = np.triu(counts + counts.T, k=1)
@@ -62,8 +63,8 @@ for flat in pairs.ravel().argsort()[::-1][:3]:
         print(f"{classes[one]} and {classes[other]}: {pairs[one, other]} of {errors} errors")
 
 # %%
-# The confusion matrix, and the images on which the classifier was most sure of a wrong answer. Look at such photos
-# first: in real sets, some of them carry the wrong label.
+# Plot the confusion matrix and the most confident errors. Look at these photos first: in real data sets, some of them
+# have the wrong label.
 
 figure = plt.figure(figsize=(5.5, 8.8), layout="constrained")
 above, below = figure.subfigures(2, 1, height_ratios=[1.35, 1])

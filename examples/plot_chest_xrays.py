@@ -2,20 +2,20 @@
 Chest X-rays: several images of one patient
 ===========================================
 
-Images of one patient look alike for reasons that have nothing to do with the illness: the anatomy, a wire, the
-machine. If some of them are trained on and others are used for testing, a classifier can recognise the patient and
-repeat the diagnosis. What such a test promises is not kept for the next patient. This example measures by how much,
-and then chooses a threshold for a wanted sensitivity, without looking at the patients on which it is measured::
+Images of one patient look alike for reasons that have nothing to do with the disease: the anatomy, a wire, the machine.
+If you train on some images of a patient and test on others, a classifier can recognize the patient and repeat the
+diagnosis. The test score is then too high for new patients. This example measures by how much. It then chooses a
+threshold for a target sensitivity, without using the patients on which the threshold is evaluated::
 
     python examples/plot_chest_xrays.py [FOLDER]
 
-FOLDER has one sub-folder per class; the environment variable ``SKTL_DATA`` can name it, too. The patient is read from
-file names such as ``person12_virus_47.jpeg`` or ``IM-0115-0001.jpeg``, as in the X-rays of D. Kermany et al.
-("Identifying Medical Diagnoses and Treatable Diseases by Image-Based Deep Learning", Cell 2018), published on `Mendeley
-Data <https://data.mendeley.com/datasets/rscbjbr9sj/2>`_ (CC BY 4.0). Without a folder, chests are drawn, four images of
-each patient.
+FOLDER has one sub-folder per class. You can also set it in the environment variable ``SKTL_DATA``. The patient is read
+from file names such as ``person12_virus_47.jpeg`` or ``IM-0115-0001.jpeg``, as in the X-rays of D. Kermany et al.
+("Identifying Medical Diagnoses and Treatable Diseases by Image-Based Deep Learning", Cell 2018), published on
+`Mendeley Data <https://data.mendeley.com/datasets/rscbjbr9sj/2>`_ (CC BY 4.0). Without a folder, the example draws
+chests, with four images of each patient.
 
-Nothing here is a medical device, nor shows what one would have to show.
+This example is not a medical device, and does not meet the requirements for one.
 """
 
 import os
@@ -37,7 +37,8 @@ from sktl import PretrainedImageClassifier
 from sktl.datasets import load_image_folder, make_radiographs
 
 # %%
-# Images, labels, and who is seen on them. X-rays are grey; the network wants three channels and gets the same thrice.
+# Load images, labels and patients. X-rays are gray; the network needs three channels, so each image is repeated three
+# times.
 
 folder = next(iter(sys.argv[1:]), os.environ.get("SKTL_DATA"))
 if folder:
@@ -53,9 +54,9 @@ is_ill = np.array(["normal" not in label.lower() for label in labels])
 print(f"{len(labels)} images of {len(np.unique(patients))} patients, {is_ill.mean():.0%} of the images show an illness")
 
 # %%
-# The same classifier in the same number of folds. Once images are dealt out one by one; once patients are, so that
-# those to predict were never seen. (Left and right are not the same in a chest: if you also train stages of the
-# network, pass an ``augmentation`` that does not mirror.)
+# Evaluate the same classifier with the same number of folds. First, single images are assigned to folds; then patients
+# are, so that the patients to predict were never seen. (Left and right differ in a chest: if you also train stages of
+# the network, pass an ``augmentation`` that does not mirror.)
 
 clf = PretrainedImageClassifier(image_size=side, class_weight="balanced", random_state=0)
 by_image = StratifiedKFold(5, shuffle=True, random_state=0)
@@ -66,10 +67,10 @@ print(f"images dealt out:   area under the ROC curve {roc_auc_score(is_ill, prom
 print(f"patients dealt out: area under the ROC curve {roc_auc_score(is_ill, kept):.3f}")
 
 # %%
-# A threshold of 0.5 is no law. Where missing an illness costs more than a second look, choose the threshold that finds
-# nine in ten of the ill. It is chosen on predictions for patients of the training set, each made without them, where it
-# finds nine in ten by construction. What it finds among other patients is measured on the test set, and differs: there
-# are few of them.
+# You do not have to use a threshold of 0.5. If missing a disease costs more than a second examination, choose the
+# threshold that finds nine in ten patients with the disease. This example chooses it on out-of-fold predictions for
+# patients of the training set, where it finds nine in ten by construction. The sensitivity for other patients is
+# measured on the test set. It differs, because the test set has few patients.
 
 wanted = 0.9
 train, test = next(by_patient.split(images, is_ill, patients))
@@ -89,8 +90,9 @@ for name, at, model in (("as it is", 0.5, careful.estimator_), ("careful", thres
     print(f"{name}, threshold {at:.2f}: finds {sensitivity:.0%} of the ill, lets {specificity:.0%} of the others go")
 
 # %%
-# The gap between the curves is what an evaluation by images promises and the next patient does not get. The histogram
-# shows the predictions on which the threshold was chosen, and its legend what it finds among them and among others.
+# The gap between the curves shows how much an evaluation by images overestimates the accuracy for new patients. The
+# histogram shows the predictions on which the threshold was chosen. Its legend shows the sensitivity for these patients
+# and for other patients.
 
 figure, (ax, below) = plt.subplots(2, 1, figsize=(5.5, 8), layout="constrained")
 for scores_, name, colour in ((promised, "images dealt out", "#e69f00"), (kept, "patients dealt out", "#0072b2")):

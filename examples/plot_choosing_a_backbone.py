@@ -2,14 +2,14 @@
 Choosing a backbone
 ===================
 
-Which pretrained network suits these images? :func:`sktl.rank_backbones` takes several, passes every image through each
-once, and puts beside one another what matters for the choice: cross-validated accuracy of the output layer, LogME, the
-time per image, and the size::
+Which pretrained network suits these images? :func:`sktl.rank_backbones` passes every image through each of several
+networks once. It compares them by the criteria that matter for the choice: cross-validated accuracy of the output
+layer, LogME, time per image, and size::
 
     python examples/plot_choosing_a_backbone.py [FOLDER]
 
-FOLDER has one sub-folder per class; the environment variable ``SKTL_DATA`` can name it, too. Without it, images are
-drawn.
+FOLDER has one sub-folder per class. You can also set it in the environment variable ``SKTL_DATA``. Without it, the
+example draws images.
 """
 
 import os
@@ -31,8 +31,8 @@ else:
     images, labels = cats.data, cats.target
 
 # %%
-# An entry is a name, a pair of a network and its weights, or a mapping that also says the size of images. A network
-# with random weights belongs in every such table: what beats it by little does not profit from its pretraining.
+# An entry is a name, a pair of a network and its weights, or a dict that also sets the image size. Include a network
+# with random weights in every such table: a network that is only slightly better does not benefit from its pretraining.
 
 networks = [
     {"backbone": "efficientnet_lite0", "image_size": 64},
@@ -45,8 +45,8 @@ ranking = rank_backbones(images, labels, networks, cv=4, random_state=0)
 print(ranking)
 
 # %%
-# The first of the table is not always the one to take: half a point of accuracy is within what other folds would
-# give, while time and size are certain. In the picture the good ones are at the top left.
+# The first network in the table is not always the best choice: half a point of accuracy is within the variation between
+# folds, while time and size are certain. In the plot, good networks are at the top left.
 
 measured = [row for row in ranking if row.status == "ok"]
 figure, ax = plt.subplots(figsize=(7, 4.5), layout="constrained")
@@ -64,7 +64,7 @@ figure.savefig("choosing_a_backbone.png", dpi=120)
 print("The figure is in choosing_a_backbone.png.")
 
 # %%
-# A row's ``params`` go straight into a classifier, whose features are then already there.
+# Pass a row's ``params`` to a classifier. Its features are already cached.
 
 best = ranking[0]
 print("best:", best.params)

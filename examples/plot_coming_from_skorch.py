@@ -2,15 +2,15 @@
 Coming from skorch
 ==================
 
-What a skorch user writes to fine-tune a network, piece by piece, and what becomes of each piece here. The training loop
-*is* skorch's: ``net_`` is a ``NeuralNet``, ``history_`` its history, and callbacks of yours go in through
-``net_params``. What changes is around the loop: images are decoded and normalised as the weights want it, frozen layers
-run once per image instead of once per epoch, and labels are names::
+This example shows the code that a skorch user writes to fine-tune a network, and its equivalent in sktl. sktl uses
+skorch's training loop: ``net_`` is a ``NeuralNet``, ``history_`` is its history, and you can pass callbacks in
+``net_params``. The difference lies around the loop: images are decoded and normalized as the weights require, frozen
+layers run once per image instead of once per epoch, and labels can be names::
 
     python examples/plot_coming_from_skorch.py [FOLDER]
 
-FOLDER has one sub-folder per class; the environment variable ``SKTL_DATA`` can name it, too. Without it, images come
-with scikit-learn.
+FOLDER has one sub-folder per class. You can also set it in the environment variable ``SKTL_DATA``. Without it, the
+example uses images that come with scikit-learn.
 """
 
 import os
@@ -33,7 +33,8 @@ from sktl import PretrainedImageClassifier
 from sktl.datasets import load_image_folder
 
 # %%
-# The data: paths or arrays for sktl; for skorch, a tensor of the size and normalisation of the network, and codes.
+# Load the data. sktl takes paths or arrays. skorch takes a tensor with the size and normalization of the network, and
+# integer codes as labels.
 
 EPOCHS, PER_CLASS, SIDE = 6, 20, 64
 folder = next(iter(sys.argv[1:]), os.environ.get("SKTL_DATA"))
@@ -50,10 +51,10 @@ images, test_images, codes, test_codes = train_test_split(
 )
 
 # %%
-# With skorch. The module has to be built and its weights loaded. ``Freezer`` stops the gradients of what shall stay,
-# but leaves it in train mode, in which the statistics of BatchNorm follow the few images; to keep them, the module has
-# to override ``train``. ``train_split=None`` keeps skorch from holding out a fifth of the images. Of the learning rates
-# 0.003, 0.01, 0.03, 0.1, 0.3 and 1, this one was the best with ``Freezer``.
+# With skorch, you build the module and load its weights. ``Freezer`` stops the gradients of the frozen layers, but
+# leaves these layers in train mode, in which BatchNorm statistics adapt to the few images. To keep the statistics, the
+# module has to override ``train``. ``train_split=None`` prevents skorch from holding out a fifth of the images. This
+# learning rate was the best of 0.003, 0.01, 0.03, 0.1, 0.3 and 1 with ``Freezer``.
 
 
 class Net(nn.Module):
@@ -126,8 +127,8 @@ for name, keep in (("skorch, Freezer", False), ("skorch, and statistics kept", T
     print(f"{name}: {accuracy[name]:.1%} in {seconds[name]:.2f} s")
 
 # %%
-# With sktl. ``trainable_stages=0`` is the frozen network, and really frozen; the same callback goes through
-# ``net_params``. Labels can be names, ``predict`` returns names, and ``X`` are images.
+# With sktl, ``trainable_stages=0`` freezes the network, including its BatchNorm statistics. Pass the same callback in
+# ``net_params``. Labels can be names, ``predict`` returns names, and ``X`` contains images.
 
 name = "sktl"
 started = time.perf_counter()
@@ -140,8 +141,8 @@ seconds[name], history[name] = time.perf_counter() - started, clf.history_
 print(f"{name}, the same number of epochs: {accuracy[name]:.1%} in {seconds[name]:.2f} s")
 
 # %%
-# The net is there, with all that it can do: ``net_.history``, ``net_.module_``, ``get_params``. What sktl owns, such as
-# the criterion or the learning rate, is a parameter of sktl, and an error in ``net_params``.
+# You can use all features of the net: ``net_.history``, ``net_.module_``, ``get_params``. Settings that sktl controls,
+# such as the criterion or the learning rate, are parameters of sktl, and raise an error in ``net_params``.
 
 print(type(clf.net_).__mro__[1].__name__, "with the keys", ", ".join(sorted(clf.history_[-1])))
 try:
@@ -150,7 +151,7 @@ except ValueError as error:
     print(type(error).__name__, "-", error)
 
 # %%
-# The loss over the epochs is not the same number: sktl trains on standardised features and in float64.
+# The losses of the two are not the same: sktl trains on standardized features and in float64.
 
 COLOURS = ("#e69f00", "#cc79a7", "#0072b2")
 figure, (ax, other) = plt.subplots(2, 1, figsize=(5.5, 6.5), layout="constrained", height_ratios=[2, 1])

@@ -1,13 +1,13 @@
 """
-Explaining predictions: what was learned, what goes wrong, and where it is seen
-===============================================================================
+Explaining predictions: training curve, errors and saliency maps
+================================================================
 
-Train a classifier on images that come with scikit-learn, or on a folder of your own with one sub-folder per class, and
-look at it with the four displays of sktl::
+Train a classifier on images that come with scikit-learn, or on your own folder with one sub-folder per class, and
+inspect it with sktl's four displays::
 
     python examples/plot_explaining_predictions.py [FOLDER]
 
-The map of places needs Captum: ``pip install '.[explain]'`` in a clone of the repository.
+The saliency map needs Captum: run ``pip install '.[explain]'`` in a clone of the repository.
 """
 
 import os
@@ -28,7 +28,7 @@ from sktl import (
 from sktl.datasets import load_image_folder
 
 # %%
-# Images are paths here if a folder is named, else arrays with values from 0 to 1.
+# Images are paths if you pass a folder, and arrays with values from 0 to 1 otherwise.
 
 started = time.perf_counter()
 folder = next(iter(sys.argv[1:]), os.environ.get("SKTL_DATA"))
@@ -47,7 +47,7 @@ validation_images, test_images, validation_labels, test_labels = train_test_spli
 )
 
 # %%
-# The last stage of the network is trained with the output layer. Without augmentation it is trained on kept
+# Train the last stage of the network with the output layer. Without augmentation, the stage is trained on cached
 # activations, which takes seconds. Early stopping returns the epoch with the lowest loss on the validation images, or
 # the output layer alone if no epoch of the stage is better.
 
@@ -58,28 +58,29 @@ clf.fit(train_images, train_labels, X_val=validation_images, y_val=validation_la
 print(f"accuracy on held-out images: {clf.score(test_images, test_labels):.1%}")
 
 # %%
-# Each display makes a figure of its own, or draws into the ``ax`` of yours. Did training converge, and did the second
-# phase help? The validation loss says so.
+# Each display creates its own figure, or plots into the ``ax`` that you pass. The validation loss shows whether
+# training converged, and whether the second phase helped.
 
 curve = TrainingCurveDisplay.from_estimator(clf)
 curve.figure_.savefig("explaining_training.png", dpi=120)
 
 # %%
-# Which classes are alike for the network? Images near each other have similar features.
+# Which classes look alike to the network? Images that are close together have similar features.
 
 features = FeatureMapDisplay.from_estimator(clf, test_images, test_labels, thumbnails=True)
 features.figure_.savefig("explaining_features.png", dpi=120)
 
 # %%
-# What goes wrong? The errors come first of which the classifier was most sure: often wrong labels, or odd images.
+# Which predictions are wrong? The most confident errors come first. They are often due to wrong labels or unusual
+# images.
 
 errors = PredictionsDisplay.from_estimator(clf, test_images, test_labels, select="errors", n_images=6, n_columns=3)
 errors.figure_.savefig("explaining_errors.png", dpi=120)
 print(f"{len(errors.images)} errors shown")
 
 # %%
-# Where does the network see the class that it predicts? Here for images that it is least sure about, right or wrong.
-# ``target=`` asks about another class.
+# Where does the network see the class that it predicts? These are the images with the least confident predictions,
+# right or wrong. ``target=`` selects another class.
 
 unsure = np.argsort(clf.predict_proba(test_images).max(axis=1))[:6]
 seen = SaliencyDisplay.from_estimator(clf, [test_images[i] for i in unsure], n_columns=3)

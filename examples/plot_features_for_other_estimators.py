@@ -1,15 +1,15 @@
 """
-Features for other estimators: neighbours, support vectors, clusters
-====================================================================
+Features for other estimators: neighbors, support vectors, clusters
+===================================================================
 
-The features of a pretrained network are columns of numbers like any others. ``PretrainedImageEncoder`` is a transformer
-that computes them, so that every estimator of scikit-learn works on images: this example compares classifiers, finds
-the most similar images of a photo, and groups images without any labels::
+The features of a pretrained network are ordinary columns of numbers. The transformer ``PretrainedImageEncoder``
+computes them, so you can use any scikit-learn estimator on images. This example compares classifiers, finds the images
+that are most similar to a photo, and clusters images without labels::
 
     python examples/plot_features_for_other_estimators.py [FOLDER]
 
-FOLDER has one sub-folder per class; the environment variable ``SKTL_DATA`` can name it, too. Without it, images come
-with scikit-learn.
+FOLDER has one sub-folder per class. You can also set it in the environment variable ``SKTL_DATA``. Without it, the
+example uses images that come with scikit-learn.
 """
 
 import os
@@ -33,7 +33,7 @@ from sktl import PretrainedImageClassifier, PretrainedImageEncoder
 from sktl.datasets import load_image_folder
 
 # %%
-# Six hundred images at most, to keep this short.
+# Use at most six hundred images to keep the example fast.
 
 folder = next(iter(sys.argv[1:]), os.environ.get("SKTL_DATA"))
 if folder:
@@ -47,8 +47,8 @@ if len(labels) > 600:
 side = None if folder else 64
 
 # %%
-# In a pipeline, an estimator never sees that its rows were images. All pipelines share the features, whatever the fold:
-# the first pays for the pass over the network, the others only for themselves.
+# In a pipeline, an estimator only sees rows of numbers. All pipelines and folds share the cached features: the first
+# pipeline takes the time for the pass through the network, and the others only train their estimators.
 
 encoder = PretrainedImageEncoder(image_size=side)
 CLASSIFIERS = {
@@ -64,7 +64,8 @@ for name, classifier in CLASSIFIERS.items():
     print(f"{name:28s}{scores.mean():.1%} in {time.perf_counter() - started:.1f} s")
 
 # %%
-# Similar images: neighbours in feature space. Rows of length one make the Euclidean distance one of directions.
+# Find similar images as neighbors in feature space. If all rows have length one, the Euclidean distance compares
+# directions.
 
 features = make_pipeline(encoder, Normalizer()).fit_transform(images)
 neighbours = NearestNeighbors(n_neighbors=6).fit(features)
@@ -74,15 +75,15 @@ same = (labels[neighbours.kneighbors(features, return_distance=False)[:, 1:]] ==
 print(f"of the five images that are most similar to one, {same:.0%} are of its class")
 
 # %%
-# Groups without labels. Clusters need not be the classes that you have in mind: the network may find the background,
-# the light or the pose more striking.
+# Cluster images without labels. The clusters may differ from the classes that you have in mind, because the features
+# may depend more on the background, the light or the pose.
 
 reduced = make_pipeline(StandardScaler(), PCA(30, random_state=0)).fit_transform(features)
 clusters = KMeans(len(np.unique(labels)), n_init=10, random_state=0).fit_predict(reduced)
 print(f"agreement of clusters and classes (adjusted Rand index): {adjusted_rand_score(labels, clusters):.2f}")
 
 # %%
-# On the left an image, then those that are most like it.
+# Each row shows an image on the left, followed by the most similar images.
 
 figure, axes = plt.subplots(len(asked), 5, figsize=(5.5, 1.35 * len(asked)), layout="constrained")
 for row, indices in zip(axes, found[:, :5], strict=True):

@@ -2,15 +2,15 @@
 Few images per class
 ====================
 
-How far does one get with two, five or ten images of each class? With so few, two things matter more than anything that
-could be tuned: *which* images they are, and a prior that keeps predictions modest. This example shows the spread over
-random draws, compares the output layer alone with logistic regression on the same features, and asks whether training
-the last stage, too, is worth it::
+How accurate is a classifier with two, five or ten images of each class? With so few images, two things matter more than
+tuning: *which* images they are, and a prior that keeps predictions from being overconfident. This example shows the
+spread over random draws, and compares the output layer alone with logistic regression on the same features. It also
+shows whether training the last stage pays off::
 
     python examples/plot_few_images.py [FOLDER]
 
-FOLDER has one sub-folder per class; the environment variable ``SKTL_DATA`` can name it, too. Without it, images come
-with scikit-learn.
+FOLDER has one sub-folder per class. You can also set it in the environment variable ``SKTL_DATA``. Without it, the
+example uses images that come with scikit-learn.
 """
 
 import os
@@ -29,7 +29,7 @@ from sktl import PretrainedImageClassifier, PretrainedImageEncoder
 from sktl.datasets import load_image_folder
 
 # %%
-# Most images are held out here, to measure well what was learned from few.
+# Hold out most images, to measure accurately what was learned from a few.
 
 folder = next(iter(sys.argv[1:]), os.environ.get("SKTL_DATA"))
 if folder:
@@ -53,8 +53,8 @@ def draw(n, seed):
 
 
 # %%
-# Three ways on the same draws. The first two share the features of all images, so that what they cost is one pass; the
-# third trains the last stage of the network as well, on kept activations of the stages before it.
+# Compare three methods on the same draws. The first two share the features of all images, so together they cost one
+# pass. The third also trains the last stage of the network, on cached activations of the earlier stages.
 
 common = {"image_size": side, "random_state": 0}
 WAYS = {
@@ -81,9 +81,9 @@ for name, way in WAYS.items():
         )
 
 # %%
-# What the draw of the images is worth, beside what the choice of the way is worth. If the first is the larger one, look
-# for more, or more varied, images rather than for parameters, and repeat an evaluation over draws
-# (``RepeatedStratifiedKFold``) before you believe in a difference.
+# Compare the effect of the draw with the effect of the method. If the effect of the draw is larger, collect more
+# images, or more varied images, instead of tuning parameters. Repeat an evaluation over draws
+# (``RepeatedStratifiedKFold``) before you trust a difference.
 
 spread = np.mean([values.max(axis=1) - values.min(axis=1) for values in accuracy.values()], axis=0)
 ways = np.ptp([values.mean(axis=1) for values in accuracy.values()], axis=0)
@@ -91,7 +91,7 @@ for n, a, b in zip(PER_CLASS, spread, ways, strict=True):
     print(f"{n:2d} per class: {a:.1f} points between draws, {b:.1f} between ways")
 
 # %%
-# Accuracy, and the quality of the probabilities.
+# Plot the accuracy and the quality of the probabilities.
 
 figure, (ax, below) = plt.subplots(2, 1, figsize=(5.5, 8), layout="constrained")
 for name, colour, marker in zip(WAYS, ("#0072b2", "#e69f00", "#cc79a7"), "os^", strict=True):

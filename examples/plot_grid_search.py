@@ -1,14 +1,14 @@
 """
-How much to train, and how fast: a grid search
-==============================================
+Grid search over trained stages and learning rate
+=================================================
 
-Search the number of stages that are trained and the learning rate together, on images that come with scikit-learn, or
-on a folder of your own with one sub-folder per class::
+Search over the number of trained stages and the learning rate together, on images that come with scikit-learn, or on
+your own folder with one sub-folder per class::
 
     python examples/plot_grid_search.py [FOLDER]
 
-One grid of learning rates serves all numbers of stages: ``lr`` is the rate of the output layer, and the stages learn at
-a fixed share of it. With no stage to train, each image goes through the network once for the whole search.
+One grid of learning rates works for any number of stages: ``lr`` is the rate of the output layer, and the rates of the
+stages are a fixed share of it. If no stage is trained, each image passes through the network once for the whole search.
 """
 
 import os
@@ -24,7 +24,7 @@ from sktl import PretrainedImageClassifier
 from sktl.datasets import load_image_folder
 
 # %%
-# A few images of each class: enough to see the effect, few enough to search in a minute or two on two cores.
+# Use a few images of each class: enough to see the effect, and few enough to search in a minute or two on two cores.
 
 PER_CLASS = 12
 folder = next(iter(sys.argv[1:]), os.environ.get("SKTL_DATA"))
@@ -40,8 +40,9 @@ images, labels = [images[i] for i in rows], labels[rows]
 print(f"{len(images)} images of {len(np.unique(labels))} classes")
 
 # %%
-# Small images make the search fast; ``image_size=None`` is the size for which the network was made. Handwritten digits
-# mean something else when mirrored, so nothing is changed at random; leave ``augmentation`` as it is for photos.
+# Small images make the search fast; ``image_size=None`` is the size for which the network was trained. Mirrored
+# handwritten digits mean something else, so augmentation is turned off; leave ``augmentation`` at its default for
+# photos.
 
 clf = PretrainedImageClassifier(
     image_size=128 if folder else 64, augmentation="auto" if folder else None, max_epochs=6, random_state=0
@@ -57,7 +58,8 @@ print(f"{n_fits} fits in {time.perf_counter() - started:.0f} s")
 print(f"best: {search.best_params_}, accuracy {search.best_score_:.1%}")
 
 # %%
-# The heat map: accuracy over the folds, a row for each number of stages, a column for each learning rate.
+# Plot a heat map of the accuracy over the folds, with a row for each number of stages and a column for each learning
+# rate.
 
 scores = search.cv_results_["mean_test_score"]
 accuracy = np.array([

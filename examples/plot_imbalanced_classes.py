@@ -2,15 +2,15 @@
 Imbalanced classes
 ==================
 
-Where one class is rare, accuracy says little: who never names it is nearly always right. This example makes a class
-rare, and compares what can be done: nothing, weights, copies of the rare images, and another threshold. Weights and
-thresholds move along one trade-off between finding the rare class and false alarms; which point on it is right follows
-from what each error costs::
+If one class is rare, accuracy says little: a classifier that never predicts the rare class is nearly always right. This
+example makes a class rare, and compares four options: no change, weights, copies of the rare images, and another
+threshold. Weights and thresholds adjust the same trade-off between missed rare images and false alarms. The best point
+depends on the cost of each error::
 
     python examples/plot_imbalanced_classes.py [FOLDER]
 
-FOLDER has one sub-folder per class, the first of which is made rare; the environment variable ``SKTL_DATA`` can name
-it, too. Without it, images come with scikit-learn.
+FOLDER has one sub-folder per class, the first of which is made rare. You can also set it in the environment variable
+``SKTL_DATA``. Without it, the example uses images that come with scikit-learn.
 """
 
 import os
@@ -26,8 +26,8 @@ from sktl import PretrainedImageClassifier
 from sktl.datasets import load_image_folder
 
 # %%
-# One class against all others, and of the images to learn from, one in thirty is of the rare class. The test images
-# have as few, as in life.
+# Classify one class against all others. One in thirty training images belongs to the rare class, and the test images
+# have the same share, as in practice.
 
 folder = next(iter(sys.argv[1:]), os.environ.get("SKTL_DATA"))
 if folder:
@@ -48,9 +48,9 @@ print(f"{is_rare.sum()} of {len(is_rare)} images to learn from are of the class 
 print(f"accuracy of never naming it: {1 - test_is_rare.mean():.1%}")
 
 # %%
-# ``class_weight="balanced"`` counts an image of the rare class as often as it is rarer, in the loss. The same weights
-# can be passed for each image as ``sample_weight``, for instance to trust some labels less than others. Copies of rare
-# images do nearly the same at the price of longer epochs.
+# ``class_weight="balanced"`` weights images in the loss in inverse proportion to the size of their class. You can also
+# pass a weight for each image as ``sample_weight``, for instance to trust some labels less than others. Copies of rare
+# images have nearly the same effect, but make epochs longer.
 
 clf = PretrainedImageClassifier(image_size=None if folder else 64, random_state=0)
 heavy = {True: 5.0, False: 1.0}
@@ -75,9 +75,9 @@ for name, probability in fitted.items():
     )
 
 # %%
-# The same models at all thresholds. The dot is a probability of 0.5: weights mainly move the dot along the curve. When
-# they are used, a "probability" is no longer the share of such images that are rare, since the classifier was told of a
-# world in which they are not; moving the threshold instead keeps the meaning.
+# Compare the same models at all thresholds. The dot is a probability of 0.5: weights mainly move the dot along the
+# curve. With weights, predicted probabilities no longer match the observed frequency of the rare class, because it was
+# not rare in the weighted training data. If you move the threshold instead, probabilities keep their meaning.
 
 figure, ax = plt.subplots(figsize=(5.5, 5), layout="constrained")
 colours = ("#000000", "#0072b2", "#e69f00", "#cc79a7")

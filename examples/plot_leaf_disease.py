@@ -2,19 +2,20 @@
 Leaf disease: from the laboratory to the field
 ==============================================
 
-A classifier of leaf photos that were taken on a table is right on the table. In the field there is soil and grass
-behind the leaf, which it has never seen. This example measures the fall, tries as a remedy photos of the same plants on
-other backgrounds, and photos of more plants on the table, and shows that folds must keep the photos of a plant
-together::
+A classifier that was trained on photos of leaves on a table works well on the table. In the field, there is soil and
+grass behind the leaf, which the classifier has never seen. This example measures the loss of accuracy. It tries two
+remedies: photos of the same plants on other backgrounds, and photos of more plants on the table. It also shows why
+folds must keep the photos of a plant together::
 
     python examples/plot_leaf_disease.py [FOLDER [FIELD]]
 
-FOLDER has one sub-folder per class and, below each, perhaps one per plant; FIELD has photos from elsewhere in the same
-classes. The environment variable ``SKTL_DATA`` can name FOLDER, too. Leaves on a table are published as `PlantVillage
-<https://github.com/spMohanty/PlantVillage-Dataset>`_ (D. Hughes and M. Salathé, arXiv:1511.08060, 2015; CC BY-SA 3.0 by
-that page, whereas copies elsewhere name other licences), leaves in fields as `PlantDoc
-<https://github.com/pratikkayal/PlantDoc-Dataset>`_ (D. Singh et al., CoDS-COMAD 2020; CC BY 4.0 by its page, for photos
-that its authors found on the internet). Without a folder, leaves are drawn.
+FOLDER has one sub-folder per class, which can contain one sub-folder per plant. FIELD has photos of the same classes
+from elsewhere. You can also set FOLDER in the environment variable ``SKTL_DATA``.
+`PlantVillage <https://github.com/spMohanty/PlantVillage-Dataset>`_ has photos of leaves on a table (D. Hughes and M.
+Salathé, arXiv:1511.08060, 2015; CC BY-SA 3.0 according to that page, whereas copies elsewhere state other licenses).
+`PlantDoc <https://github.com/pratikkayal/PlantDoc-Dataset>`_ has photos of leaves in fields (D. Singh et al.,
+CoDS-COMAD 2020; CC BY 4.0 according to its page, for photos that its authors found on the internet). Without a folder,
+the example draws leaves.
 """
 
 import os
@@ -30,7 +31,8 @@ from sktl import PretrainedImageClassifier
 from sktl.datasets import load_image_folder, make_leaves
 
 # %%
-# Which photos are of one plant? Drawn leaves say so; in a folder, those that share a sub-folder of a class are.
+# Which photos show the same plant? For drawn leaves, the plant is known. In a folder, photos in the same sub-folder of
+# a class show the same plant.
 
 
 def load(folder):
@@ -62,8 +64,8 @@ else:
 print(f"{len(labels)} photos of {len(np.unique(plants))} plants, {len(np.unique(labels))} classes")
 
 # %%
-# Folds of photos and folds of plants. With several photos of each plant, only the second is about plants to come; where
-# each plant has one photo, they are the same.
+# Compare folds of photos with folds of plants. If there are several photos of each plant, only folds of plants estimate
+# the accuracy for new plants. If each plant has one photo, both are the same.
 
 clf = PretrainedImageClassifier(image_size=None if folder else 96, random_state=0)
 by_photo = StratifiedKFold(5, shuffle=True, random_state=0)
@@ -72,8 +74,8 @@ print(f"accuracy in folds of photos: {cross_val_score(clf, images, labels, cv=by
 print(f"accuracy in folds of plants: {cross_val_score(clf, images, labels, cv=by_plant, groups=plants).mean():.1%}")
 
 # %%
-# From the table to the field. The same plants on the backgrounds that will be met help more than three times as many
-# plants on the table.
+# Test a classifier from the table in the field. Photos of the same plants on the expected backgrounds help more than
+# three times as many plants on the table.
 
 table = clone(clf).fit(images, labels)
 accuracy = {"trained on the table": [table.score(*field)]} if field else {}
@@ -87,8 +89,9 @@ if not field:
     print("No second folder is named: nothing is known about photos from elsewhere.")
 
 # %%
-# Where the probability of the best class is low, say "unsure" rather than a name; but do not rely on it: far from what
-# it was trained on, a classifier can be sure and wrong. Photos from the field that are wrong, by how sure it was:
+# If the highest probability is low, you can answer "unsure" instead of a class. But do not rely on it: for images
+# unlike its training images, a classifier can be confident and wrong. Show wrong predictions in the field, by
+# confidence:
 
 shown, truth = field or (images, labels)
 probabilities = table.predict_proba(shown)

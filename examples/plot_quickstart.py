@@ -2,11 +2,11 @@
 Quickstart: images in, classes out
 ==================================
 
-Train a classifier on images that come with scikit-learn, or on a folder of your own with one sub-folder per class::
+Train a classifier on images that come with scikit-learn, or on your own folder with one sub-folder per class::
 
     python examples/plot_quickstart.py [FOLDER]
 
-A pretrained network looks at each image once; what is trained is one layer on top of its features.
+Each image passes through the pretrained network once. Only a single layer on top of its features is trained.
 """
 
 import os
@@ -22,7 +22,7 @@ from sktl import PretrainedImageClassifier
 from sktl.datasets import load_image_folder
 
 # %%
-# Images are paths here if a folder is named, else arrays with values from 0 to 1.
+# Images are paths if you pass a folder, and arrays with values from 0 to 1 otherwise.
 
 started = time.perf_counter()
 folder = next(iter(sys.argv[1:]), os.environ.get("SKTL_DATA"))
@@ -39,7 +39,7 @@ train_images, test_images, train_labels, test_labels = train_test_split(
 print(f"{len(train_images)} images to learn from, {len(test_images)} held out, {len(np.unique(labels))} classes")
 
 # %%
-# Fit and predict as with any estimator. ``verbose=1`` shows the progress of the pass over the images.
+# Fit and predict as with any other estimator. ``verbose=1`` shows the progress of the pass over the images.
 
 clf = PretrainedImageClassifier(random_state=0, verbose=1)
 loaded = time.perf_counter()
@@ -53,13 +53,13 @@ print(f"accuracy on held-out images: {accuracy:.1%}")
 print(f"time: prepare {loaded - started:.1f} s, fit {fitted - loaded:.1f} s, predict {done - fitted:.1f} s")
 
 # %%
-# A second fit does not need the network again: the features of these images are kept.
+# A second fit does not run the network again, because the features of these images are cached.
 
 clf.set_params(lr=3e-3, verbose=0).fit(train_images, train_labels)
 print(f"time of a second fit, with another learning rate: {time.perf_counter() - done:.1f} s")
 
 # %%
-# Look at some predictions; wrong ones are red and say what is right.
+# Look at some predictions. Wrong predictions are red and show the correct class.
 
 figure, axes = plt.subplots(4, 4, figsize=(5.5, 6.6), layout="constrained")
 for ax, image, label, guess in zip(axes.flat, test_images, test_labels, predicted, strict=False):

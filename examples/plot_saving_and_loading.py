@@ -2,14 +2,14 @@
 Saving, sending and loading a model
 ===================================
 
-A fitted model becomes one file, which another machine loads without the training images or the internet, and which
-predicts the same bits there if its processor is of the same kind. The file is no pickle: nothing in it is run, and what
-is damaged is refused::
+Save a fitted model to one file and load it on another machine, without the training images or the internet. If both
+processors are of the same kind, predictions are identical bit for bit. The file is not a pickle: no code in it is run,
+and damaged files raise an error::
 
     python examples/plot_saving_and_loading.py [FOLDER]
 
-FOLDER has one sub-folder per class; the environment variable ``SKTL_DATA`` can name it, too. Without it, images come
-with scikit-learn.
+FOLDER has one sub-folder per class. You can also set it in the environment variable ``SKTL_DATA``. Without it, the
+example uses images that come with scikit-learn.
 """
 
 import os
@@ -27,7 +27,7 @@ from sktl.datasets import load_image_folder
 from sktl.exceptions import ModelFileError
 
 # %%
-# Fit two models: one with the output layer trained, one with the last stage, too.
+# Fit two models: the first trains only the output layer, and the second also trains the last stage.
 
 folder = next(iter(sys.argv[1:]), os.environ.get("SKTL_DATA"))
 if folder:
@@ -43,8 +43,8 @@ last_stage = sktl.PretrainedImageClassifier(trainable_stages=1, augmentation=Non
 last_stage.fit(images, labels)
 
 # %%
-# The whole network makes a file that needs nothing else. ``include_backbone=False`` leaves out what training did not
-# change, for a machine that has the same pretrained weights: then it is the difference that is stored.
+# A file with the whole network needs nothing else. ``include_backbone=False`` stores only what training changed, for a
+# machine that has the same pretrained weights.
 
 place = Path(tempfile.mkdtemp())
 sizes = {}
@@ -57,7 +57,7 @@ for name, model in (("output layer", output_layer), ("last stage", last_stage)):
         print(f"{path.stem:28s}{sizes[path.stem]:8.3f} MB, the loaded one predicts the same bits: {same}")
 
 # %%
-# In a fresh process, as on a server: load once, predict often.
+# In a fresh process, as on a server, load the model once and predict often.
 
 np.save(place / "some.npy", np.asarray(images[:3]))
 program = """
@@ -70,7 +70,7 @@ arguments = [str(place / "output layer, whole.sktl"), str(place / "some.npy")]
 print(subprocess.run([sys.executable, "-c", program, *arguments], check=True, capture_output=True, text=True).stdout)
 
 # %%
-# A byte that fell over on the way is noticed before anything is used.
+# A byte that was damaged in transit is detected before the model is used.
 
 path = place / "last stage, difference.sktl"
 content = bytearray(path.read_bytes())
@@ -82,7 +82,7 @@ except ModelFileError as error:
     print(type(error).__name__, "-", str(error).replace(str(place), "..."))
 
 # %%
-# What a file takes. A model that only learned an output layer travels in a message.
+# Compare file sizes. A model with only a trained output layer is small enough for an email.
 
 figure, ax = plt.subplots(figsize=(5.5, 3), layout="constrained")
 bars = ax.barh(list(sizes), list(sizes.values()), color="#0072b2")

