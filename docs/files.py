@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "architecture.md"
-BEGIN, END = "<!-- begin files -->\n", "<!-- end files -->\n"
+BEGIN, END = "<!-- files, from here -->\n", "<!-- files, to here -->\n"
 # Each imports only from those before it; "" is what lies in no folder, below all and above all.
 FLOOR = ["_words", "exceptions", "_version"]
 FOLDERS = [
