@@ -49,7 +49,7 @@ def make_problem(n, n_features, n_classes):
 
 def library(features, codes):
     """Train by this library, with nothing kept of a training before; return the iterations."""
-    _rotation._kept.clear()
+    _rotation.memo.clear()
     classes = np.arange(codes.max() + 1)
     recipe = resolve_recipe(
         PretrainedImageClassifier(), 0, len(codes), features.shape[1], torch.device("cpu"), Chosen(1, PENALTY, {})

@@ -28,7 +28,7 @@ from sktl.exceptions import BackboneWarning, InvalidParameterError, UnknownBackb
 from . import sources as _sources
 from .cut import Cut
 from .sources import LocalFile, Origin, Published, Random, Source
-from .stages import Anatomy, Stage, find_stages
+from .stages import Stage, StageMap, find_stages
 from .taps import Tapped, stage_blocks
 from .weights import SUFFIXES, file_digest
 
@@ -96,20 +96,20 @@ class Backbone:
     @property
     def stages(self) -> tuple[Stage, ...]:
         """The stages of the network from input to output: name and number of parameters of each."""
-        return self.anatomy().stages
+        return self.stage_map().stages
 
     @property
     def n_stages(self) -> int | None:
         """How many stages the network has, if that is known without building it."""
-        found = _anatomies.get(self.identity)
+        found = _stage_maps.get(self.identity)
         return None if found is None else len(found.stages)
 
     @isolated()
-    def anatomy(self, network: nn.Module | None = None) -> Anatomy:
+    def stage_map(self, network: nn.Module | None = None) -> StageMap:
         """Return the stages, found once in a process; `network` is the one that `build` would return, if at hand."""
-        if self.identity not in _anatomies:
-            _anatomies[self.identity] = find_stages(network or self.build(), self._sight()[:1])
-        return _anatomies[self.identity]
+        if self.identity not in _stage_maps:
+            _stage_maps[self.identity] = find_stages(network or self.build(), self._probe_images()[:1])
+        return _stage_maps[self.identity]
 
     def count_trainable(self, trainable_stages: int | str) -> int:
         """Return how many stages a `trainable_stages` parameter asks for.
@@ -140,7 +140,7 @@ class Backbone:
     def cut(self, n_tail_stages: int) -> Cut:
         """Return a new network, cut in front of its last stages; with all of them it is one piece."""
         network = self.build()
-        return Cut(network, self.anatomy(network), n_tail_stages, self._sight())
+        return Cut(network, self.stage_map(network), n_tail_stages, self._probe_images())
 
     @isolated()
     def tapped(self) -> nn.Module:
@@ -149,8 +149,8 @@ class Backbone:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of reading numbers that have gradients
-                stages = stage_blocks(network, self.anatomy(network))
-            return Tapped(network, stages, self._sight()) if stages else network
+                stages = stage_blocks(network, self.stage_map(network))
+            return Tapped(network, stages, self._probe_images()) if stages else network
         except Exception:  # whatever a forward makes of gradients and hooks; else its first run says what is wrong
             return self.build()
 
@@ -158,11 +158,11 @@ class Backbone:
         """Return this backbone with another network of the same architecture, whose tensors have this digest."""
         identity = hashlib.sha256(f"{self.identity} {digest}".encode()).hexdigest()
         source = BuiltNetwork(network, self.preprocessing, identity)
-        if self.identity in _anatomies:  # that of each trained network need not be found and kept by itself
-            _anatomies[identity] = _anatomies[self.identity]
+        if self.identity in _stage_maps:  # that of each trained network need not be found and kept by itself
+            _stage_maps[identity] = _stage_maps[self.identity]
         return Backbone(self.name, f"{self.weights}, trained", self.preprocessing, identity, source)
 
-    def _sight(self) -> torch.Tensor:
+    def _probe_images(self) -> torch.Tensor:
         """Return two images of noise as the network sees them."""
         shape = (2, *self.preprocessing.crop, 3)
         return self.preprocessing.normalize(torch.randint(256, shape, dtype=torch.uint8, generator=generator(0)))
@@ -179,7 +179,7 @@ class Backbone:
         return state
 
 
-_anatomies: dict[str, Anatomy] = {}
+_stage_maps: dict[str, StageMap] = {}
 
 
 @dataclass(frozen=True, eq=False)

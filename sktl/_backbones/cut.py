@@ -21,7 +21,7 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_unflat
 from sktl._utils.kernels import place
 from sktl.exceptions import BackboneError
 
-from .stages import Anatomy, Boundary, record, tensors
+from .stages import Boundary, StageMap, record, tensors
 
 _RELATIVE_TOLERANCE = 1e-4
 
@@ -126,7 +126,7 @@ class Cut(nn.Module):
     network : nn.Module
         Changed in place: each finished module before the boundary gets a gate around its forward. Calling the network
         itself still runs all of it.
-    anatomy : Anatomy
+    stage_map : StageMap
         Its stages.
     n_tail_stages : int
         How many of the stages, counted from the output, belong to the tail. With all of them, the trunk hands on the
@@ -135,21 +135,21 @@ class Cut(nn.Module):
         Real inputs on which the cut is verified; n is 1 or more.
     """
 
-    def __init__(self, network: nn.Module, anatomy: Anatomy, n_tail_stages: int, images: torch.Tensor):
+    def __init__(self, network: nn.Module, stage_map: StageMap, n_tail_stages: int, images: torch.Tensor):
         super().__init__()
         self.network = network.eval()
         self.input_shape = tuple(images.shape[1:])
         self.exact = True
         self._frozen_modules: list[str] = []
         self._clones = False
-        n_frozen = len(anatomy.stages) - n_tail_stages
-        tail = reversed(anatomy.parameters[n_frozen:])
+        n_frozen = len(stage_map.stages) - n_tail_stages
+        tail = reversed(stage_map.parameters[n_frozen:])
         self._depths = {name: depth for depth, stage in enumerate(tail) for name in sorted(stage)}
-        self.boundary = anatomy.boundaries[n_frozen - 1] if n_frozen else None
+        self.boundary = stage_map.boundaries[n_frozen - 1] if n_frozen else None
         if self.boundary is not None:
             with torch.no_grad():
-                self._freeze_before(self.boundary, images[:1], gated=anatomy.exact)
-                self.exact = anatomy.exact and self._is_exact(images)
+                self._freeze_before(self.boundary, images[:1], gated=stage_map.exact)
+                self.exact = stage_map.exact and self._is_exact(images)
             if not self.exact:
                 self._remove_gates()
         for name, parameter in network.named_parameters():

@@ -71,7 +71,7 @@ class Boundary(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Anatomy:
+class StageMap:
     """The stages of a network from input to output.
 
     Parameters
@@ -154,7 +154,7 @@ def _without_numbers(leaf: Any) -> Any:
     return leaf.detach().to("meta") if floating else leaf  # integers may be positions, which are needed
 
 
-def find_stages(network: nn.Module, image: torch.Tensor) -> Anatomy:
+def find_stages(network: nn.Module, image: torch.Tensor) -> StageMap:
     """Return the stages of a network in eval mode; `image` is one input of shape (1, 3, H, W)."""
     with torch.enable_grad(), _all_trainable(network), saved_tensors_hooks(lambda _: None, _refuse_backward):
         source = image.detach().clone().requires_grad_()
@@ -169,7 +169,7 @@ def find_stages(network: nn.Module, image: torch.Tensor) -> Anatomy:
         behind = [_parameters_behind(_finished(calls, mark, exact), names) for mark in marks]
         everything = _parameters_behind(nodes[:1], names)
     marks, sets = _with_weights(network, marks, behind, everything)
-    return Anatomy(_describe(network, marks, blocks, sets), sets, tuple(marks), exact, tuple(map(tuple, cuts)))
+    return StageMap(_describe(network, marks, blocks, sets), sets, tuple(marks), exact, tuple(map(tuple, cuts)))
 
 
 def single_tensors(network: nn.Module, image: torch.Tensor) -> tuple[list[Boundary], list[Call]]:

@@ -22,7 +22,7 @@ from torch import nn
 from sktl._utils.kernels import place
 
 from .cut import Cut
-from .stages import Anatomy, Boundary, Stage, channels_last, is_numbered, numbered_blocks, outermost_ends, tensors
+from .stages import Boundary, Stage, StageMap, channels_last, is_numbered, numbered_blocks, outermost_ends, tensors
 
 _MOST_BLOCKS = 6  # of one stage
 # What "auto" comes to at most: more stages hardly ever give more than two (docs/defaults.md).
@@ -173,20 +173,20 @@ def _collecting(found: _Found | None) -> Iterator[None]:
         _found.reset(token)
 
 
-def stage_blocks(network: nn.Module, anatomy: Anatomy) -> list[list[Boundary]]:
+def stage_blocks(network: nn.Module, stage_map: StageMap) -> list[list[Boundary]]:
     """Return the ends of the blocks of each stage, input first; of several tens of blocks six.
 
     Blocks are the outermost numbered modules with at least two layers inside the numbered modules that stages consist
     of, or else these. A stage without them has its own end, but for the last, whose end is the network's output.
     """
-    if not anatomy.exact or len(anatomy.stages) < 2:
+    if not stage_map.exact or len(stage_map.stages) < 2:
         return []
-    order = {end: i for i, ends in enumerate(anatomy.singles) for end in ends}
-    ends = [order[boundary] for boundary in anatomy.boundaries]
-    stages: list[list[Boundary]] = [[] for _ in anatomy.stages]
-    for block in _blocks(network, anatomy.singles):
+    order = {end: i for i, ends in enumerate(stage_map.singles) for end in ends}
+    ends = [order[boundary] for boundary in stage_map.boundaries]
+    stages: list[list[Boundary]] = [[] for _ in stage_map.stages]
+    for block in _blocks(network, stage_map.singles):
         stages[bisect_left(ends, order[block])].append(block)
-    for stage, boundary in zip(stages, anatomy.boundaries, strict=False):
+    for stage, boundary in zip(stages, stage_map.boundaries, strict=False):
         stage[:] = _spaced(stage) or [boundary]
     stages[-1] = _spaced(stages[-1])
     return stages
@@ -215,7 +215,7 @@ def _reading_out(network: nn.Module, last: Boundary, images: torch.Tensor) -> Ca
     """Return what a network makes of the tokens of its last block; None if these are none, or it cannot be had."""
     if len(last.shape) != 2:
         return None
-    halves = Anatomy((Stage("", 0),) * 2, (frozenset(),) * 2, (last,), exact=True)
+    halves = StageMap((Stage("", 0),) * 2, (frozenset(),) * 2, (last,), exact=True)
     cut = Cut(network, halves, 1, images)
     return cut.tail if cut.split else None
 

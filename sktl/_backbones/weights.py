@@ -128,7 +128,7 @@ def _read(path: str | os.PathLike[str]) -> Any:
     if model := _read_model(path):
         return model
     if is_archive(path) and (found := describe(path)):  # torch would warn of a TorchScript archive before it refuses it
-        raise WeightsCorruptError(_called(path, found))
+        raise WeightsCorruptError(_described(path, found))
     try:
         if Path(path).suffix == ".safetensors" or _has_header(path):
             return (
@@ -186,14 +186,14 @@ def _why_unreadable(path: str | os.PathLike[str], error: Exception) -> str:
             "it, load it yourself and save only its tensors: torch.save(module.state_dict(), path)."
         )
     if found := describe(path):
-        return _called(path, found)
+        return _described(path, found)
     return (
         f"weights={shown(path)} is damaged or not a .safetensors or .pth file ({os.path.getsize(path)} bytes, starting "
         f"with {beginning(path)[:16]!r}). Fetch or save it again."
     )
 
 
-def _called(path: str | os.PathLike[str], found: tuple[str, str]) -> str:
+def _described(path: str | os.PathLike[str], found: tuple[str, str]) -> str:
     kind, remedy = found
     return f"weights={shown(path)} {kind}. {remedy}."
 

@@ -24,7 +24,7 @@ from sktl._features.extractor import FeatureExtractor
 from sktl._images.containers import check_image_shape, is_flattened
 from sktl._images.samples import Sample, as_samples
 from sktl._storage.cache import check_cache, open_cache
-from sktl._storage.model_file import Place, write_model
+from sktl._storage.model_file import PathOrFile, write_model
 from sktl._targets.columns import shortened
 from sktl._training.json import plain
 from sktl._utils.callbacks import CallbackSupport
@@ -179,7 +179,7 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
         return names
 
     @isolated()
-    def save(self, path: Place, *, include_backbone: bool = True) -> None:
+    def save(self, path: PathOrFile, *, include_backbone: bool = True) -> None:
         """Write the fitted estimator to a file without pickle, for :func:`sktl.load`.
 
         Parameters

@@ -532,7 +532,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         sizes = [size for _, size in groups]
         split = _split(features, rows, None).map(lambda some: np.ascontiguousarray(some[:, : sum(sizes)]))
         if watched is not None:
-            with _called("X_val"):
+            with _as_argument("X_val"):
                 split = replace(split, validation=Labelled(extractor(watched.samples), watched.targets))
         self.engine_, self.feature_stages_ = extractor.engine_name, chosen.n_stages
         self._features = PretrainedFeatures(chosen.n_stages, groups)
@@ -638,7 +638,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
             )
         if X is None or y is None:
             raise InvalidInputError("X_val and y_val go together: pass both, or neither.")
-        with _called("X_val"):
+        with _as_argument("X_val"):
             samples = self._as_samples(X, reset=False)
         return Labelled(samples, check_validation_targets(y, sample_weight, classes, len(samples)))
 
@@ -735,7 +735,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
 
 
 @contextmanager
-def _called(argument: str) -> Iterator[None]:
+def _as_argument(argument: str) -> Iterator[None]:
     """Let errors about images say which argument holds them."""
     try:
         yield

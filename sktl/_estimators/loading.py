@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from sktl._storage.model_file import DocumentError, Place, open_model
+from sktl._storage.model_file import DocumentError, PathOrFile, open_model
 from sktl._training.json import decode
 from sktl._utils.devices import resolve_device
 from sktl._utils.isolation import isolated
@@ -18,7 +18,7 @@ _ESTIMATORS = {cls.__name__: cls for cls in (PretrainedImageClassifier, Pretrain
 
 @isolated()
 def load(
-    path: Place | bytes, device: str | torch.device = "auto"
+    path: PathOrFile | bytes, device: str | torch.device = "auto"
 ) -> PretrainedImageClassifier | PretrainedImageEncoder:
     """Load a fitted estimator that its method `save` wrote.
 

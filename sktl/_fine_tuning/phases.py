@@ -93,7 +93,7 @@ def _fetch(trunk: FeatureExtractor, samples: Sequence[Sample], rows: np.ndarray)
     return trunk([samples[row] for row in rows])
 
 
-def _kept(trunk: FeatureExtractor, recipe: TailRecipe, seed: int) -> tuple[FeatureExtractor, ...]:
+def _trunks(trunk: FeatureExtractor, recipe: TailRecipe, seed: int) -> tuple[FeatureExtractor, ...]:
     """Return what computes the activations of training images that are kept."""
     if recipe.augmentation is None:
         return (trunk,)
@@ -165,8 +165,10 @@ def train_stages(
     """
     cut = extractor.backbone.cut(recipe.n_trainable)
     trunk = replace(extractor, n_tail_stages=recipe.n_trainable)
-    kept = (_kept(trunk, recipe, tuning.seed), (trunk,)) if cut.split else ((), ())
-    sources = split.map(lambda some: _Source(extractor, some, kept[0]), lambda some: _Source(extractor, some, kept[1]))
+    trunks, of_validation = (_trunks(trunk, recipe, tuning.seed), (trunk,)) if cut.split else ((), ())
+    sources = split.map(
+        lambda some: _Source(extractor, some, trunks), lambda some: _Source(extractor, some, of_validation)
+    )
     start = _start(sources, cut, recipe, probing)
     with single_threaded_pool(n_threads(extractor.n_jobs)) as pool:
         inputs = sources.map(

@@ -6,8 +6,6 @@ all that a training needs of features.
 
 from __future__ import annotations
 
-import hashlib
-from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias
@@ -15,9 +13,9 @@ from typing import TypeAlias
 import numpy as np
 import torch
 
-from sktl._utils.isolation import fork_safe_lock
 from sktl._utils.random import generator
 
+from .memo import SampleMemo
 from .standardization import Standardization, add_products, mirrored, standardized
 
 # Float32 of shape (n_samples, n_axes), and the mean square along each axis.
@@ -26,9 +24,7 @@ Coordinates: TypeAlias = tuple[torch.Tensor, torch.Tensor]
 _AXES = 384
 _SPARE_AXES = 32
 # Folds of a search: each takes at most 6 MB for each number of stages.
-_KEPT = 6
-_lock = fork_safe_lock()
-_kept: OrderedDict[bytes, list[Coordinates]] = OrderedDict()
+memo: SampleMemo[list[Coordinates]] = SampleMemo(6, cost=lambda found: 1)
 
 
 def principal_coordinates(
@@ -53,27 +49,12 @@ def principal_coordinates(
     pool : ThreadPoolExecutor
         Whose threads compute in one thread each: what they compute does not depend on how many there are.
     """
-    key = _key(features, weights, block_sizes, shrinkage)
-    with _lock:
-        if key in _kept:
-            _kept.move_to_end(key)
-            return _kept[key]
-    products = pool.submit(_products, features, weights, block_sizes, shrinkage).result()
-    found = [*pool.map(_main_axes, products)]
-    with _lock:
-        _kept[key] = found
-        while len(_kept) > _KEPT:
-            _kept.popitem(last=False)
-    return found
 
+    def compute() -> list[Coordinates]:
+        products = pool.submit(_products, features, weights, block_sizes, shrinkage).result()
+        return [*pool.map(_main_axes, products)]
 
-def _key(
-    features: np.ndarray, weights: np.ndarray, block_sizes: Sequence[tuple[int, Sequence[int]]], shrinkage: float
-) -> bytes:
-    digest = hashlib.blake2b(repr((features.shape, block_sizes, shrinkage)).encode(), digest_size=16)
-    digest.update(np.ascontiguousarray(features).data)
-    digest.update(weights.tobytes())
-    return digest.digest()
+    return memo.get(features, weights, (block_sizes, shrinkage), compute)
 
 
 def _products(

@@ -15,7 +15,7 @@ from sktl._utils.random import Stream, generator
 from .standardization import Standardization
 
 # Standardized features are kept up to this many bytes, and made anew for each batch beyond.
-_MAX_KEPT = 64 * 2**20
+_MAX_BYTES = 64 * 2**20
 _PIECE = 64
 
 
@@ -33,8 +33,8 @@ class StandardizedFeatures(LabelledDataset):
         self.features = torch.from_numpy(labelled.samples)
         self.standardization = standardization
         self.dtype = dtype
-        kept = self.features.numel() * dtype.itemsize <= _MAX_KEPT
-        self.standardized = self._standardize(torch.arange(len(self.features))) if kept else None
+        fits = self.features.numel() * dtype.itemsize <= _MAX_BYTES
+        self.standardized = self._standardize(torch.arange(len(self.features))) if fits else None
 
     @property
     def n_inputs(self) -> int:
@@ -52,8 +52,8 @@ class StandardizedFeatures(LabelledDataset):
 
     def batch(self, rows: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
         """Return the same of some rows, with the same bits whether they were kept or are standardised now."""
-        kept = self.standardized
-        features = self._standardize(rows) if kept is None else kept.index_select(0, rows)
+        made = self.standardized
+        features = self._standardize(rows) if made is None else made.index_select(0, rows)
         return features, (self.codes.index_select(0, rows), self.weights.index_select(0, rows))
 
     def _standardize(self, rows: torch.Tensor) -> torch.Tensor:

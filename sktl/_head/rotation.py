@@ -6,17 +6,15 @@ loss curves by as much as the samples spread, which tells L-BFGS how far to go a
 
 from __future__ import annotations
 
-import hashlib
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from sktl._utils.isolation import fork_safe_lock
 from sktl._utils.random import generator
 
+from .memo import SampleMemo
 from .standardization import Standardization, add_products, standardized
 
 # Up to so many coordinates all main axes are found at once. Of more, so many are found, by subspace iteration.
@@ -26,8 +24,6 @@ _SPARE_AXES = 16
 _ITERATIONS = 2
 # Samples that are fewer than features by this factor are described by as many coordinates as there are samples.
 _FEWER = 0.75
-# For the folds of a search. joblib ends a worker process that grows by 300 MB.
-_MOST_BYTES = 128 * 2**20
 
 
 @dataclass(frozen=True)
@@ -180,34 +176,19 @@ def _first_axes(inputs: torch.Tensor) -> _Reflections:
     return _Reflections(*torch.geqrf(basis @ axes[:, -_AXES:]))
 
 
-_lock = fork_safe_lock()
-_kept: OrderedDict[bytes, Rotation] = OrderedDict()
+def _n_bytes(made: Rotation) -> int:
+    tensors = [made.inputs, *vars(made.basis).values(), *([] if made.triangle is None else [made.triangle])]
+    return sum(tensor.nbytes for tensor in tensors)
+
+
+# For the folds of a search. joblib ends a worker process that grows by 300 MB.
+memo: SampleMemo[Rotation] = SampleMemo(128 * 2**20, cost=_n_bytes)
 
 
 def rotation(
     features: np.ndarray, weights: np.ndarray, shrinkage: float, sizes: Sequence[int] | None, dtype: torch.dtype
 ) -> Rotation:
     """Return what `Rotation.of` returns, which is kept for later fits on the same samples."""
-    key = _key(features, weights, shrinkage, sizes, dtype)
-    with _lock:
-        if key in _kept:
-            _kept.move_to_end(key)
-            return _kept[key]
-    made = Rotation.of(features, weights, shrinkage, sizes, dtype)
-    with _lock:
-        _kept[key] = made
-        while sum(map(_n_bytes, _kept.values())) > _MOST_BYTES:
-            _kept.popitem(last=False)
-    return made
-
-
-def _key(features: np.ndarray, weights: np.ndarray, *rest: object) -> bytes:
-    digest = hashlib.sha256(repr((features.shape, rest)).encode())  # the quickest where processors help with it
-    digest.update(np.ascontiguousarray(features).data)
-    digest.update(weights.tobytes())
-    return digest.digest()
-
-
-def _n_bytes(made: Rotation) -> int:
-    tensors = [made.inputs, *vars(made.basis).values(), *([] if made.triangle is None else [made.triangle])]
-    return sum(tensor.nbytes for tensor in tensors)
+    return memo.get(
+        features, weights, (shrinkage, sizes, dtype), lambda: Rotation.of(features, weights, shrinkage, sizes, dtype)
+    )

@@ -70,7 +70,7 @@ class RandomChange:
 
 
 @dataclass(frozen=True)
-class UserChange:
+class CustomTransform:
     """A function of the user's from a PIL image to an image; what has not the network's size yet is resized."""
 
     function: Transform
@@ -103,7 +103,7 @@ def _as_rgb(changed: Any) -> Image.Image:
     )
 
 
-Change: TypeAlias = RandomChange | UserChange
+Change: TypeAlias = RandomChange | CustomTransform
 
 
 def changed_pixels(
@@ -157,4 +157,4 @@ def resolve_augmentation(augmentation: str | Transform | None) -> Change | None:
     """Return the change that an `augmentation` parameter, not "auto", names."""
     if augmentation is None:
         return None
-    return AUGMENTATIONS[augmentation] if isinstance(augmentation, str) else UserChange(augmentation)
+    return AUGMENTATIONS[augmentation] if isinstance(augmentation, str) else CustomTransform(augmentation)

@@ -61,7 +61,7 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Place:
+class TargetLayer:
     """Where in a network Grad-CAM looks: at one of the tensors that a module returns."""
 
     module: str
@@ -103,7 +103,7 @@ def _token_layout(n_tokens: int, image_shape: tuple[int, int]) -> Layout | None:
     return None
 
 
-def find_place(network: nn.Module, image_shape: tuple[int, int], layer: str | None = None) -> Place:
+def find_target_layer(network: nn.Module, image_shape: tuple[int, int], layer: str | None = None) -> TargetLayer:
     """Return the last place in a network at which a tensor carries the image as a map that the output depends on.
 
     In front of the pooling of a convolutional network that is what is pooled. Behind the last block of a ViT that is
@@ -121,29 +121,29 @@ def find_place(network: nn.Module, image_shape: tuple[int, int], layer: str | No
     Raises
     ------
     BackboneError
-        If there is no such place.
+        If there is no such layer.
     InvalidParameterError
         If the network has no such layer, or it returns no map.
     """
     image = torch.randn(1, 3, *image_shape, generator=generator(0)).to(_device_of(network))
     if layer is not None:
-        return _place_of(network, image, layer)
+        return _named_layer(network, image, layer)
     boundaries, calls = single_tensors(network, image)
-    counts = _Counting(calls[-1].output)
+    counts = _InfluenceCounter(calls[-1].output)
     outputs = {call.name: tensors(call.output) for call in calls}
     for boundary in reversed(boundaries):
         tensor = outputs[boundary.module][boundary.output]
         layout = find_layout(tuple(tensor.shape), image_shape)
         if layout is not None and len(tensor) == 1 and counts(tensor, layout):
-            place = Place(boundary.module, boundary.output, layout)
-            return _last_like(place, tensor.shape, calls, counts) if layout.n_class_tokens else place
+            last = TargetLayer(boundary.module, boundary.output, layout)
+            return _last_like(last, tensor.shape, calls, counts) if layout.n_class_tokens else last
     raise BackboneError(
         "No layer of the network keeps a map of places that its output depends on, which Grad-CAM needs. If you know "
         "one, pass its name as layer=, as in network.named_modules()."
     )
 
 
-class _Counting:
+class _InfluenceCounter:
     """Tells whether an output depends on the places of a tensor behind it."""
 
     def __init__(self, output: torch.Tensor):
@@ -158,18 +158,21 @@ class _Counting:
         return gradient is not None and bool(layout.to_map(gradient).any())
 
 
-def _last_like(place: Place, shape: torch.Size, calls: list[Call], counts: _Counting) -> Place:
+def _last_like(layer: TargetLayer, shape: torch.Size, calls: list[Call], counts: _InfluenceCounter) -> TargetLayer:
     """Return the last place behind this one that still counts: the attention's input, normalised, in a ViT.
 
     Residuals carry the other tokens past it, so that it is no single tensor, but nothing reads them there.
     """
     names = [call.name for call in calls]
-    behind = [call for call in calls[names.index(place.module) + 1 :] if names.count(call.name) == 1]
+    behind = [call for call in calls[names.index(layer.module) + 1 :] if names.count(call.name) == 1]
     alike = (call for call in reversed(behind) if getattr(call.output, "shape", None) == shape)
-    return next((Place(call.name, 0, place.layout) for call in alike if counts(call.output, place.layout)), place)
+    return next(
+        (TargetLayer(call.name, 0, layer.layout) for call in alike if counts(call.output, layer.layout)),
+        layer,
+    )
 
 
-def _place_of(network: nn.Module, image: torch.Tensor, layer: str) -> Place:
+def _named_layer(network: nn.Module, image: torch.Tensor, layer: str) -> TargetLayer:
     with torch.no_grad():
         calls, _ = record(network, image, whole=True)
     outputs = [output for call in calls if call.name == layer for output in enumerate(tensors(call.output))]
@@ -182,14 +185,16 @@ def _place_of(network: nn.Module, image: torch.Tensor, layer: str) -> Place:
     for number, tensor in outputs:
         height, width = image.shape[2:]
         if layout := find_layout(tuple(tensor.shape), (height, width)):
-            return Place(layer, number, layout)
+            return TargetLayer(layer, number, layout)
     raise InvalidParameterError(
         f"layer={layer!r} returns a tensor of shape {tuple(outputs[0][1].shape)} for one image, which is no map of "
         "places: take a layer in front of the pooling."
     )
 
 
-def class_maps(model: nn.Module, network: nn.Module, place: Place, images: torch.Tensor, targets: Any) -> torch.Tensor:
+def class_maps(
+    model: nn.Module, network: nn.Module, layer: TargetLayer, images: torch.Tensor, targets: Any
+) -> torch.Tensor:
     """Return Grad-CAM of images.
 
     Parameters
@@ -197,8 +202,8 @@ def class_maps(model: nn.Module, network: nn.Module, place: Place, images: torch
     model : module
         Images to logits, in eval mode; its parameters are left as they are.
     network : module
-        The part of it, or all of it, in which `place` is.
-    place : Place
+        The part of it, or all of it, in which `layer` is.
+    layer : TargetLayer
     images : float32 tensor of shape (n, 3, H, W)
         Normalised.
     targets : int tensor of shape (n,)
@@ -213,8 +218,8 @@ def class_maps(model: nn.Module, network: nn.Module, place: Place, images: torch
 
     device = _device_of(model)
     # Where tokens are not pooled but attended to, each has gradients of its own: their mean would say nothing of it.
-    method = LayerGradCam if place.layout.n_class_tokens is None else LayerGradientXActivation
-    with _tapped(network, place) as places:
+    method = LayerGradCam if layer.layout.n_class_tokens is None else LayerGradientXActivation
+    with _tapped(network, layer) as places:
         attribution = method(model, places)
         maps = [
             attribution.attribute(some.to(device).requires_grad_(), classes.to(device)).sum(dim=1)
@@ -224,17 +229,17 @@ def class_maps(model: nn.Module, network: nn.Module, place: Place, images: torch
 
 
 @contextmanager
-def _tapped(network: nn.Module, place: Place) -> Iterator[nn.Module]:
-    """Let a place's map pass through a module that returns it as (n, C, H, W), whatever the layout."""
+def _tapped(network: nn.Module, layer: TargetLayer) -> Iterator[nn.Module]:
+    """Let a layer's map pass through a module that returns it as (n, C, H, W), whatever the layout."""
     tap = nn.Identity()
 
     def pass_through(module: nn.Module, inputs: Any, output: Any) -> Any:
         leaves, structure = tree_flatten(output)
-        number = [i for i, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)][place.output]
-        leaves[number] = place.layout.with_map(leaves[number], tap(place.layout.to_map(leaves[number])))
+        number = [i for i, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)][layer.output]
+        leaves[number] = layer.layout.with_map(leaves[number], tap(layer.layout.to_map(leaves[number])))
         return tree_unflatten(leaves, structure)
 
-    hook = network.get_submodule(place.module).register_forward_hook(pass_through)
+    hook = network.get_submodule(layer.module).register_forward_hook(pass_through)
     try:
         yield tap
     finally:

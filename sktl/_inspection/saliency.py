@@ -21,7 +21,7 @@ from sktl._utils.optional import require
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
 from .drawing import axes_grid, check_count, letters_across, picture_cell, show_picture, with_percent
-from .gradcam import class_maps, find_place
+from .gradcam import class_maps, find_target_layer
 from .thumbnails import picture, read_each
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ class SaliencyDisplay:
         # Of a copy: its parts are those of the estimator, which putting them together sets to eval mode.
         model = copy.deepcopy(estimator).module_.to(_device_for(estimator))
         network = model.get_submodule("backbone")
-        place = find_place(network, preprocessing.crop, layer)
+        place = find_target_layer(network, preprocessing.crop, layer)
         maps = class_maps(model, network, place, torch.stack([tensor for _, tensor, _ in seen]), codes)
         display = cls(
             [shown for shown, _, _ in seen],

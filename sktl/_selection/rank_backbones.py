@@ -335,14 +335,14 @@ def _resolve(params: dict[str, Any], seed: int) -> tuple[RankedBackbone, Backbon
         status = f"The callable raised {type(error).__name__}: {error}"
     else:
         status = OK
-    name = wanted if isinstance(wanted, str) else _called(wanted)
+    name = wanted if isinstance(wanted, str) else _name_of(wanted)
     if status != OK:
         return RankedBackbone(backbone=name, weights=str(weights), status=status, params=params), None
     named = RankedBackbone(backbone=name, weights=backbone.weights, status=OK, params=params)
     return replace(named, image_size=backbone.preprocessing.crop), backbone
 
 
-def _called(function: Any) -> str:
+def _name_of(function: Any) -> str:
     """Return what a callable is called; of one with some arguments bound, the name of the function within."""
     while isinstance(function, functools.partial):
         function = function.func

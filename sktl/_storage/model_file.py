@@ -51,14 +51,14 @@ class DocumentError(ValueError):
     """A document says what `write_model` was never given; the message is the reason in plain words."""
 
 
-Place: TypeAlias = str | os.PathLike[str] | IO[bytes]
+PathOrFile: TypeAlias = str | os.PathLike[str] | IO[bytes]
 _OR_FILE = {
     "rb": ", or a file that is open for binary reading",
     "wb": ", or a file that is open for binary writing",
 }
 
 
-def write_model(place: Place, document: Mapping[str, Any], tensors: Tensors, private: bool = False) -> None:
+def write_model(place: PathOrFile, document: Mapping[str, Any], tensors: Tensors, private: bool = False) -> None:
     """Write a document and tensors to a file, which is there completely or not at all.
 
     Parameters
@@ -215,7 +215,7 @@ class ModelFile:
 
 
 @contextmanager
-def open_model(place: Place | bytes) -> Iterator[ModelFile]:
+def open_model(place: PathOrFile | bytes) -> Iterator[ModelFile]:
     """Open a saved model; whatever is wrong with the file is a `ModelFileError` within the block.
 
     Parameters

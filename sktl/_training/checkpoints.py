@@ -114,7 +114,7 @@ def _differences(there: Any, here: Any, name: str = "") -> list[str]:
     return [] if there == here else [f"{name} is {there!r} there and {here!r} here"]
 
 
-class Keeping(Callback):
+class SaveState(Callback):
     """Keep the state of a net after each epoch; the last of its callbacks, so that it sees what the others did."""
 
     def __init__(self, checkpoint: Checkpoint):
@@ -128,9 +128,9 @@ def fit_from(net: WeightedNet, dataset: torch.utils.data.Dataset, checkpoint: Ch
     """Train a net, going on from a checkpoint if there is one, and keep its state after each epoch."""
     if checkpoint is None:
         return net.fit(dataset)
-    kept = checkpoint.load()
-    net.fit(dataset, resume=None if kept is None else lambda net: _resume(net, checkpoint, *kept))
-    if not net.stopped and (kept is None or not kept[0]["finished"]):
+    state = checkpoint.load()
+    net.fit(dataset, resume=None if state is None else lambda net: _resume(net, checkpoint, *state))
+    if not net.stopped and (state is None or not state[0]["finished"]):
         checkpoint.save({"finished": True} | _history(net), _module_tensors(net))
     return net
 
@@ -192,12 +192,12 @@ def _part(tensors: Tensors, prefix: str) -> dict[str, torch.Tensor]:
 
 
 def _restore(net: NeuralNet, document: dict[str, Any], tensors: Tensors) -> bool:
-    """Put a net that has been initialised into a kept state; tell whether its training had finished."""
+    """Put a net that has been initialised into a saved state; tell whether its training had finished."""
     own = _trained(net, net.module_.state_dict())
-    kept = _part(tensors, _MODULE)
-    _check_like(kept, own)
+    saved = _part(tensors, _MODULE)
+    _check_like(saved, own)
     with torch.no_grad():
-        for name, tensor in kept.items():
+        for name, tensor in saved.items():
             own[name].copy_(tensor)
     net.history_ = type(net.history)([decode(row) | {"batches": []} for row in document["history"]])
     if (draws := document["draws"]) is not None:

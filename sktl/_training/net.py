@@ -54,8 +54,8 @@ def as_output_layer(weight: torch.Tensor, bias: torch.Tensor, device: torch.devi
 
 def drop(features: torch.Tensor, share: float, draw: torch.Generator) -> torch.Tensor:
     """Return features of which a share is 0 at random and the others are larger, so that their mean stays."""
-    kept = torch.rand(features.shape, generator=draw).to(features.device) >= share
-    return features * kept / (1 - share)
+    mask = torch.rand(features.shape, generator=draw).to(features.device) >= share
+    return features * mask / (1 - share)
 
 
 class _LastStep:
@@ -68,7 +68,7 @@ class _LastStep:
         return self.step
 
 
-class _Enough(Exception):  # noqa: N818 (it is no error)
+class _StopRequested(Exception):  # noqa: N818 (it is no error)
     """A callback of scikit-learn's wants no further epoch."""
 
 
@@ -145,7 +145,7 @@ class WeightedNet(ScoringNet):
         try:
             with task(f"epochs of the {self.phase}", n_epochs, "epoch") as self.epochs:
                 self.fit_loop(X, y, epochs=n_epochs)
-        except _Enough:
+        except _StopRequested:
             self.stopped = True
         except Converged:
             pass
@@ -158,7 +158,7 @@ class WeightedNet(ScoringNet):
 
     def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
         if self.epochs.is_enough:
-            raise _Enough
+            raise _StopRequested
         self.epochs.begin()
         super().on_epoch_begin(net, **kwargs)
 

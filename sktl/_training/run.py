@@ -12,7 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sktl._utils.warnings import warn
 
 from .callbacks import kept_start
-from .checkpoints import Checkpoint, Keeping, fit_from
+from .checkpoints import Checkpoint, SaveState, fit_from
 from .net import WeightedNet, net_arguments, optimizer_arguments
 from .net_params import copied
 from .recipe import Recipe
@@ -53,7 +53,7 @@ class Run:
         arguments = net_arguments(recipe, dataset, held_out, given)
         arguments |= {} if "optimizer" in own else optimizer_arguments(recipe, given)
         arguments["callbacks"] += given.pop("callbacks", None) or []
-        arguments["callbacks"] += [] if self.checkpoint is None else [("keeping", Keeping(self.checkpoint))]
+        arguments["callbacks"] += [] if self.checkpoint is None else [("keeping", SaveState(self.checkpoint))]
         return kind(module, **(arguments | own | given))
 
     def train(self, net: WeightedNet, dataset: LabelledDataset, classes: np.ndarray, rank: np.ndarray) -> None:

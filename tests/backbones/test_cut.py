@@ -64,7 +64,7 @@ def check_all_cuts(name, image_size=None):
         _check_training(backbone, whole, cut, images, k)
         del cut
         gc.collect()  # a cut refers to itself, and some take gigabytes
-    assert backbone.anatomy().exact == cut_is_expected_to_be_exact(name)
+    assert backbone.stage_map().exact == cut_is_expected_to_be_exact(name)
 
 
 def cut_is_expected_to_be_exact(name):
@@ -88,7 +88,7 @@ def _check_training(backbone, whole, cut, images, k):
     assert_close(found, expected)
     trained = [p for p in cut.network.parameters() if p.requires_grad]
     names = {name for name, p in cut.network.named_parameters() if p.requires_grad}
-    assert names == frozenset().union(*backbone.anatomy().parameters[len(backbone.stages) - k :])
+    assert names == frozenset().union(*backbone.stage_map().parameters[len(backbone.stages) - k :])
     gradients = torch.autograd.grad(found.square().sum(), trained, allow_unused=True)
     assert not cut.exact or all(gradient is not None for gradient in gradients)
     cut.eval()
@@ -169,8 +169,8 @@ def test_an_operation_in_place_behind_the_cut_leaves_the_activations_alone():
             return self.second(self.first(images).relu_()).mean((2, 3))
 
     network, images = InPlace().eval(), torch.randn(2, 3, 8, 8)
-    anatomy = find_stages(network, images[:1])
-    cut = Cut(network, anatomy, 1, images)
+    stage_map = find_stages(network, images[:1])
+    cut = Cut(network, stage_map, 1, images)
     assert cut.split
     activations = cut.trunk(images)
     before = activations.clone()

@@ -24,16 +24,16 @@ QUICK = ["efficientnet_lite0", "resnet18", "mobilenet_v2", "efficientnet_b0", "r
 QUICK += ["timm/vit_tiny_patch16_224", "timm/convnext_atto"]
 
 
-def anatomy(name):
+def stage_map(name):
     backbone = resolve_backbone(name, None, None, 0)
-    return backbone.anatomy(), backbone.build()
+    return backbone.stage_map(), backbone.build()
 
 
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in FAMILIES]
 )
 def test_families_have_the_stages_that_are_documented(name):
-    found, network = anatomy(name)
+    found, network = stage_map(name)
     names = [stage.name for stage in found.stages]
     until = FAMILIES[name].index("...") if "..." in FAMILIES[name] else len(names)
     behind = FAMILIES[name][until + 1 :]
@@ -60,7 +60,7 @@ def test_the_size_of_the_images_changes_no_stage(name, image_size):
 
 @pytest.mark.parametrize("name", ["resnet18", "timm/test_vit", pytest.param("timm/test_maxvit", marks=NEW_TIMM)])
 def test_every_parameter_belongs_to_one_stage_and_every_stage_has_weights(name):
-    found, network = anatomy(name)
+    found, network = stage_map(name)
     names = [name for stage in found.parameters for name in stage]
     assert sorted(names) == sorted(name for name, _ in network.named_parameters())
     for stage in found.parameters:

@@ -72,7 +72,7 @@ def test_real_networks_fold(name, folded):
     weights = "default" if name == "efficientnet_lite0" else None
     backbone = resolve_backbone(name, weights, None if "/" in name else 64, 0)
     network = backbone.build()
-    images = backbone._sight()
+    images = backbone._probe_images()
     expected = network(images)
     fold(network, images)
     assert n_folded(network) == folded

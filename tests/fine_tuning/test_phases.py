@@ -67,7 +67,7 @@ def test_exactly_the_parameters_of_the_last_stages_change_and_no_statistic_does(
     before = stochastic_net().state_dict()
     clf = classifier(trainable_stages, augmentation=augmentation).fit(X, Y)
     k = len(clf.backbone_.stages) if trainable_stages == "all" else trainable_stages
-    stages = clf.backbone_.anatomy().parameters
+    stages = clf.backbone_.stage_map().parameters
     expected = frozenset().union(*stages[len(stages) - k :]) if k else set()
     assert changed_tensors(before, clf.module_.backbone.state_dict()) == expected
     assert (len(expected) > 0) == (k > 0)

@@ -18,7 +18,7 @@ from sktl._estimators import classifier as _classifier
 from sktl._estimators.auto import resolve_recipe
 from sktl._features.extractor import FeatureExtractor
 from sktl._fine_tuning import trial as _trial
-from sktl._images.augmentation import AUGMENTATIONS, UserChange
+from sktl._images.augmentation import AUGMENTATIONS, CustomTransform
 from sktl._images.samples import as_samples
 from sktl._targets.labelled import Labelled
 from sktl._targets.targets import Targets
@@ -51,12 +51,12 @@ def choose(images, changes, backbone=stochastic_net):
 
 @pytest.mark.parametrize("turned", [False, True])
 def test_what_does_better_on_images_held_out_is_chosen(turned):
-    changes = [UserChange(blackened), None][:: -1 if turned else 1]
+    changes = [CustomTransform(blackened), None][:: -1 if turned else 1]
     assert choose(labelled(), changes) is None
 
 
 def test_too_few_images_choose_nothing():
-    change = UserChange(blackened)
+    change = CustomTransform(blackened)
     assert choose(labelled(_trial._LEAST_IMAGES - 1), [change, None]) is change
 
 
@@ -72,7 +72,7 @@ class OneStage(nn.Module):
 def test_a_network_that_is_not_cut_tries_nothing():
     with torch.random.fork_rng():
         network = OneStage()
-    change = UserChange(blackened)
+    change = CustomTransform(blackened)
     with pytest.warns(UserWarning, match="preprocessing"):
         assert choose(labelled(), [change, None], lambda: network) is change
 

@@ -156,7 +156,7 @@ def test_of_many_classes_some_are_looked_at(monkeypatch):
 def test_the_main_axes_of_many_images_are_those_of_all(monkeypatch):
     exact = choose().losses
     monkeypatch.setattr(_axes, "_AXES", 14)  # as many as there are features
-    _axes._kept.clear()
+    _axes.memo.clear()
     assert_allclose(choose().losses, exact, atol=0.02)
 
 
@@ -172,7 +172,7 @@ def test_the_table_has_an_entry_for_each_candidate():
 
 
 def test_candidates_of_a_search_share_the_axes(monkeypatch):
-    _axes._kept.clear()
+    _axes.memo.clear()
     expected = choose().losses
     monkeypatch.setattr(_axes, "_products", lambda *arguments: pytest.fail("computed again"))
     assert_array_equal(choose().losses, expected)
@@ -189,5 +189,5 @@ def test_axes_of_other_samples_or_weights_are_their_own():
         assert (changed.losses != first).any()
     for i in range(10):
         choose(FEATURES + i)
-    assert len(_axes._kept) == _axes._KEPT
+    assert _axes.memo.total_cost() == _axes.memo.limit
     assert_array_equal(choose().losses, first)

@@ -82,7 +82,7 @@ def test_training_finds_the_same_with_the_coordinates_of_a_search_and_with_its_o
         assert layer.in_features == shape[1]
         return layer.weight.detach().numpy().copy()
 
-    _rotation._kept.clear()
+    _rotation.memo.clear()
     first, again = train(), train()
     assert_array_equal(first, again)
     for i in range(3):
@@ -102,9 +102,9 @@ def test_what_is_kept_is_that_of_the_same_samples_alone_and_bounded(monkeypatch)
         (features, weights, 1.0, None, torch.float32),
     ]
     assert all(rotation(*other) is not first for other in others)
-    monkeypatch.setattr(_rotation, "_MOST_BYTES", 250_000)
+    monkeypatch.setattr(_rotation.memo, "limit", 250_000)
     rotation(features + 2, weights, 1.0, None, torch.float64)
-    assert sum(map(_rotation._n_bytes, _rotation._kept.values())) <= 250_000
+    assert 0 < _rotation.memo.total_cost() <= 250_000
 
 
 def test_where_no_feature_varies_the_shares_of_the_classes_are_learned():

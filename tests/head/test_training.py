@@ -285,7 +285,7 @@ def test_schedules_and_freezing_of_skorch_do_what_they_say():
 def test_features_standardised_batch_by_batch_give_the_bits_of_those_standardised_at_once(monkeypatch, batch_size):
     recipe = changed(SGD, batch_size=batch_size)
     _, _, weight, bias = train(recipe)
-    monkeypatch.setattr(_inputs, "_MAX_KEPT", 0)
+    monkeypatch.setattr(_inputs, "_MAX_BYTES", 0)
     dataset = StandardizedFeatures(LABELLED, np.arange(3), Standardization.identity(6))
     assert dataset.standardized is None
     _, _, other_weight, other_bias = train(recipe)

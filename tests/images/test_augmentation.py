@@ -14,7 +14,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from sktl import Preprocessing
-from sktl._images.augmentation import AUGMENTATIONS, RandomChange, UserChange, resolve_augmentation
+from sktl._images.augmentation import AUGMENTATIONS, CustomTransform, RandomChange, resolve_augmentation
 from sktl._images.decoding import ImageProblem
 
 SMALL = Preprocessing(24, (24, 20))
@@ -34,7 +34,7 @@ def changed(change, seed, image=PHOTO):
     return change.pixels(image, SMALL, np.random.SeedSequence(seed))
 
 
-@pytest.mark.parametrize("change", [*AUGMENTATIONS.values(), *map(UserChange, USERS.values())])
+@pytest.mark.parametrize("change", [*AUGMENTATIONS.values(), *map(CustomTransform, USERS.values())])
 def test_a_change_is_decided_by_its_seed_and_leaves_the_process_alone(change):
     states = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()  # noqa: NPY002
     found = [changed(change, seed) for seed in range(12)]
@@ -95,7 +95,7 @@ def test_half_of_the_images_are_mirrored():
 )
 def test_functions_that_fail_or_return_something_else_are_named(function, message):
     with pytest.raises(ImageProblem, match=message):
-        changed(UserChange(function), 0)
+        changed(CustomTransform(function), 0)
 
 
 def test_names_and_functions_resolve():

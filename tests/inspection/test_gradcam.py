@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from sktl._backbones.backbone import resolve_backbone
-from sktl._inspection.gradcam import Layout, class_maps, find_layout, find_place
+from sktl._inspection.gradcam import Layout, class_maps, find_layout, find_target_layer
 from sktl._utils.random import generator
 from sktl.exceptions import BackboneError, InvalidParameterError
 
@@ -89,7 +89,7 @@ def test_layouts_of_the_families_of_networks(shape, image_shape, expected):
     ],
 )
 def test_the_last_map_that_counts_is_taken(network, module, layout):
-    place = find_place(network().requires_grad_(False).eval(), (16, 16))
+    place = find_target_layer(network().requires_grad_(False).eval(), (16, 16))
     assert (place.module, place.layout) == (module, layout)
 
 
@@ -111,22 +111,22 @@ def test_the_last_map_that_counts_is_taken(network, module, layout):
 )
 def test_published_networks_have_a_map(name, module, layout):
     backbone = resolve_backbone(name, None, None, 0)
-    place = find_place(backbone.build(), backbone.preprocessing.crop)
+    place = find_target_layer(backbone.build(), backbone.preprocessing.crop)
     assert (place.module, place.layout) == (module, layout)
 
 
 def test_a_layer_can_be_named():
-    assert find_place(_vit(), (16, 16), "blocks.0").module == "blocks.0"
-    assert find_place(small_conv_net().eval(), (16, 16), "layers.0").layout == Layout(7, 7, False)
+    assert find_target_layer(_vit(), (16, 16), "blocks.0").module == "blocks.0"
+    assert find_target_layer(small_conv_net().eval(), (16, 16), "layers.0").layout == Layout(7, 7, False)
     with pytest.raises(InvalidParameterError, match=r"layer='nowhere' is no module that.*patch_embed"):
-        find_place(_vit(), (16, 16), "nowhere")
+        find_target_layer(_vit(), (16, 16), "nowhere")
     with pytest.raises(InvalidParameterError, match=r"layer='layers.4' returns a tensor of shape \(1, 12, 1, 1\)"):
-        find_place(small_conv_net().eval(), (16, 16), "layers.4")
+        find_target_layer(small_conv_net().eval(), (16, 16), "layers.4")
 
 
 def test_a_network_without_places_is_refused():
     with pytest.raises(BackboneError, match="No layer of the network keeps a map"):
-        find_place(pixel_net(), (8, 8))
+        find_target_layer(pixel_net(), (8, 8))
 
 
 @pytest.mark.parametrize("make", [small_conv_net, _swin, lambda: _vit("avg", class_token=False, final_norm=False)])
@@ -137,7 +137,7 @@ def test_where_places_are_pooled_by_their_mean_it_is_the_class_activation_map(ma
     model = nn.Sequential(network, nn.Linear(n_features, 3)).eval()
     images = torch.randn(10, 3, 16, 16, generator=generator(0))
     targets = torch.arange(10) % 3
-    place = find_place(network, (16, 16))
+    place = find_target_layer(network, (16, 16))
     maps = class_maps(model, network, place, images, targets)
     held = []
     hook = network.get_submodule(place.module).register_forward_hook(
@@ -157,7 +157,7 @@ def test_the_model_stays_as_it_is(make):
     model = nn.Sequential(network, nn.LazyLinear(3)).eval()
     images = torch.randn(2, 3, 16, 16, generator=generator(0))
     before = model(images)
-    class_maps(model, network, find_place(network, (16, 16)), images, [0, 1])
+    class_maps(model, network, find_target_layer(network, (16, 16)), images, [0, 1])
     torch.testing.assert_close(model(images), before, rtol=0, atol=0)
     assert all(parameter.grad is None for parameter in model.parameters())
     assert not any(parameter.requires_grad for parameter in network.parameters())

@@ -21,7 +21,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 
 import sktl
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder
-from sktl._training.checkpoints import Keeping
+from sktl._training.checkpoints import SaveState
 from sktl._utils.devices import available_devices
 from sktl.exceptions import DeviceWarning
 
@@ -162,7 +162,7 @@ class StoppedError(Exception):
 
 def test_a_fit_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
     parameters = {"trainable_stages": 1, "freeze_epochs": 3, "max_epochs": 4, "augmentation": None}
-    expected, kept, keep = fitted(**parameters), [], Keeping.on_epoch_end
+    expected, kept, keep = fitted(**parameters), [], SaveState.on_epoch_end
 
     def stop(self, net, **kwargs):
         keep(self, net, **kwargs)
@@ -170,7 +170,7 @@ def test_a_fit_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
         if len(kept) == 5:
             raise StoppedError
 
-    monkeypatch.setattr(Keeping, "on_epoch_end", stop)
+    monkeypatch.setattr(SaveState, "on_epoch_end", stop)
     with pytest.raises(StoppedError):
         fitted(checkpoint=tmp_path, **parameters)
     clf = fitted(checkpoint=tmp_path, **parameters)

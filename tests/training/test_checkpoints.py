@@ -22,7 +22,7 @@ from sktl import PretrainedImageClassifier
 from sktl._features import single_pass as _pass
 from sktl._storage import model_file as _model_file
 from sktl._training import checkpoints as _checkpoints
-from sktl._training.checkpoints import Keeping
+from sktl._training.checkpoints import SaveState
 from sktl._training.net import WeightedNet
 from sktl.exceptions import CheckpointError, CheckpointWarning, InvalidParameterError
 
@@ -90,7 +90,7 @@ def test_wherever_it_is_interrupted_it_ends_with_the_same_bits_in_as_many_epochs
     n_epochs = len(epochs)
     assert outcome(classifier(name, tmp_path / "whole").fit(X, Y)) == expected
     assert len(epochs) == 2 * n_epochs
-    keep = Keeping.on_epoch_end
+    keep = SaveState.on_epoch_end
 
     class InterruptionError(Exception):
         pass
@@ -101,7 +101,7 @@ def test_wherever_it_is_interrupted_it_ends_with_the_same_bits_in_as_many_epochs
 
     # Interrupted after each of its epochs, one after the other.
     epochs.clear()
-    monkeypatch.setattr(Keeping, "on_epoch_end", interrupted)
+    monkeypatch.setattr(SaveState, "on_epoch_end", interrupted)
     for _ in range(40):
         try:
             found = classifier(name, tmp_path / "parts").fit(X, Y)
@@ -167,7 +167,7 @@ def test_a_damaged_file_is_refused_and_a_pickle_runs_nothing(tmp_path):
 
 def _interrupted(folder, monkeypatch):
     """Leave the state after the first epoch of the stages, and return its file."""
-    keep, count = Keeping.on_epoch_end, []
+    keep, count = SaveState.on_epoch_end, []
 
     def interrupted(self, net, **kwargs):
         keep(self, net, **kwargs)
@@ -176,7 +176,7 @@ def _interrupted(folder, monkeypatch):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(Keeping, "on_epoch_end", interrupted)
+        patched.setattr(SaveState, "on_epoch_end", interrupted)
         with pytest.raises(KeyboardInterrupt):
             classifier("stages", folder).fit(X, Y)
     return next(path for path in folder.glob("*.checkpoint") if b"optimizer.0" in path.read_bytes())
@@ -280,7 +280,7 @@ def _fit_and_die(folder, at, counts):
         setattr(module, name, wrapped)
 
     before(_pass.Pass, "_compute")  # the pass over the trunk
-    before(Keeping, "on_epoch_end")  # an epoch that is not kept yet
+    before(SaveState, "on_epoch_end")  # an epoch that is not kept yet
     before(_model_file.os, "fsync")  # a draft that is not whole
     before(_model_file.os, "replace")  # one that has not its name
     trained = 0
