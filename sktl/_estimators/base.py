@@ -15,8 +15,6 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Tags
-from sklearn.utils._param_validation import Interval, Options, StrOptions, validate_parameter_constraints
-from sklearn.utils._param_validation import InvalidParameterError as _SklearnParameterError
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sktl._backbones.backbone import Backbone, BackboneName, Weights, check_weights, resolve_backbone
@@ -27,9 +25,17 @@ from sktl._storage.cache import check_cache, open_cache
 from sktl._storage.model_file import PathOrFile, write_model
 from sktl._targets.columns import shortened
 from sktl._training.json import plain
-from sktl._utils.callbacks import CallbackSupport
 from sktl._utils.devices import nearest_device, resolve_device
 from sktl._utils.isolation import isolated
+from sktl._utils.sklearn_compat import (
+    CallbackSupport,
+    Interval,
+    Options,
+    SklearnParameterError,
+    StrOptions,
+    validate_parameter_constraints,
+    visual_block,
+)
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
 from .features import PretrainedFeatures, TunedFeatures
@@ -75,7 +81,7 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
         try:
             parameters = {name: plain(value) for name, value in self.get_params(deep=False).items()}
             validate_parameter_constraints(self._parameter_constraints, parameters, type(self).__name__)
-        except _SklearnParameterError as error:
+        except SklearnParameterError as error:
             wanted, _, got = str(error).partition(" Got ")
             got = got.removesuffix(" instead.")
             raise InvalidParameterError(f"{wanted} Got {shortened(got)} instead." if got else wanted) from None
@@ -208,10 +214,7 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
 
     def _sk_visual_block_(self) -> Any:
         """Return what scikit-learn's diagrams show: the name, and a line under that of a fitted estimator."""
-        from sklearn.utils._repr_html.estimator import _VisualBlock  # scikit-learn shows the name alone if it moves
-
-        name, details = type(self).__name__, str(self)
-        return _VisualBlock("single", self, names=name, name_details=details, name_caption=caption_of(self))
+        return visual_block(self, type(self).__name__, str(self), caption_of(self))
 
     def _get_fitted_attr_html(self, doc_link: str = "") -> SummaryTable:
         """Return what scikit-learn's diagrams show of a fitted estimator; its own table would build `module_`."""

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from scipy.special import log_softmax, softmax
 from sklearn.base import ClassifierMixin
-from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
@@ -35,9 +34,10 @@ from sktl._training.net import NeuralNet
 from sktl._training.net_params import check_scores
 from sktl._training.recipe import Recipe, TailRecipe
 from sktl._training.run import Run
-from sktl._utils.callbacks import fit_task, with_callbacks
+from sktl._utils.callbacks import fit_task
 from sktl._utils.isolation import isolated
 from sktl._utils.paths import user_path
+from sktl._utils.sklearn_compat import Interval, Options, StrOptions, with_callbacks
 from sktl._utils.threads import n_threads
 from sktl._utils.warnings import warn
 from sktl.exceptions import (

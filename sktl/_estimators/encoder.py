@@ -9,12 +9,12 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from sklearn.utils._param_validation import Interval, StrOptions
 
 from sktl._backbones.backbone import BackboneName, Weights
 from sktl._training.json import plain
-from sktl._utils.callbacks import fit_task, with_callbacks
+from sktl._utils.callbacks import fit_task
 from sktl._utils.isolation import isolated
+from sktl._utils.sklearn_compat import Interval, StrOptions, with_callbacks
 
 from .base import PretrainedImageBase
 from .features import PretrainedFeatures

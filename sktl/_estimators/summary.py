@@ -137,11 +137,8 @@ class SummaryTable:
 
     def _repr_html_inner(self) -> str:
         rows = "\n".join(
-            f'<tr class="default"><td class="param fitted-att-type">{html.escape(fact.name)}</td>'
-            f'<td>{html.escape(fact.value)}</td><td class="fitted-att-type">{html.escape(fact.attribute)}</td></tr>'
+            f"<tr><td>{html.escape(fact.name)}</td><td>{html.escape(fact.value)}</td>"
+            f"<td>{html.escape(fact.attribute)}</td></tr>"
             for fact in self.facts
         )
-        return (
-            '<div class="estimator-table"><details open><summary>Fitted</summary><table class="parameters-table">'
-            f"<tbody>\n{rows}\n</tbody></table></details></div>"
-        )
+        return f"<details open><summary>Fitted</summary><table><tbody>\n{rows}\n</tbody></table></details>"

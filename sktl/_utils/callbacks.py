@@ -1,44 +1,18 @@
 """What scikit-learn's callbacks hear of a fit: its passes over images and its epochs, as tasks within its own.
 
-The only file that knows `sklearn.callback`, which scikit-learn has from 1.9 on; before that estimators have no
-`set_callbacks`, and nobody is told of anything. Which fit is under way is a context variable, so that features and nets
-need not be told; the threads of a pool start without it, so that nothing is reported twice.
+Which fit is under way is a context variable, so that features and nets need not be told; the threads of a pool start
+without it, so that nothing is reported twice.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-try:
-    import sklearn.callback as _framework
-except ImportError:  # scikit-learn before 1.9
-    _framework = None
-
-_Method = TypeVar("_Method", bound=Callable[..., Any])
-
-
-class _NoSupport:
-    """The base of estimators that cannot have callbacks."""
-
-
-CallbackSupport: Any = _NoSupport if _framework is None else _framework.CallbackSupportMixin
-
-
-def with_callbacks(fit: _Method) -> _Method:
-    """Let a method set callbacks up in `fit_task`, and take them down whatever happens."""
-    if _framework is not None:
-        return _framework.with_callbacks(fit)
-
-    @functools.wraps(fit)
-    def without(*args: Any, **kwargs: Any) -> Any:
-        return fit(*args, **kwargs)  # as deep as scikit-learn's, for the stack levels of warnings
-
-    return without  # type: ignore[return-value]
+from .sklearn_compat import callback_context, callbacks_of, draws_progress_bar
 
 
 @dataclass(frozen=True)
@@ -102,13 +76,12 @@ def task(name: str, n_steps: int, step: str) -> Iterator[Steps]:
 @contextmanager
 def fit_task(estimator: Any, X: Any, y: Any = None, sample_weight: Any = None) -> Iterator[None]:
     """Run a block as the fit of an estimator, whose tasks are those of the block; it must be fitted at the end."""
-    if _framework is None:
+    if (context := callback_context(estimator)) is None:
         yield
         return
     data = {"X": X, "y": y, "metadata": None if sample_weight is None else {"sample_weight": sample_weight}}
-    context = estimator._init_callback_context(max_subtasks=None)  # passes depend on what the cache has
     context.call_on_fit_task_begin(estimator=estimator, **data)
-    token = _current.set(_Task(estimator, context) if getattr(estimator, "_skl_callbacks", None) else None)
+    token = _current.set(_Task(estimator, context) if callbacks_of(estimator) else None)
     try:
         yield
     finally:
@@ -121,4 +94,4 @@ def fit_task(estimator: Any, X: Any, y: Any = None, sample_weight: Any = None) -
 def draws_progress() -> bool:
     """Tell whether a progress bar of scikit-learn's shows the fit that is under way."""
     fit = _current.get()
-    return fit is not None and any(isinstance(c, _framework.ProgressBar) for c in fit.estimator._skl_callbacks)
+    return fit is not None and any(map(draws_progress_bar, callbacks_of(fit.estimator)))

@@ -19,7 +19,7 @@ from torch.optim import SGD
 
 import sktl
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder
-from sktl._utils import callbacks as _callbacks
+from sktl._utils import sklearn_compat
 from sktl.exceptions import InvalidImageWarning, InvalidParameterError, TrainingError
 
 SUPPORTED = importlib.util.find_spec("sklearn.callback") is not None
@@ -295,5 +295,5 @@ def test_estimators_have_callbacks_where_scikit_learn_has_them():
 
 def test_without_the_framework_a_fit_is_the_same(monkeypatch):
     expected = classifier().fit(X, Y).decision_function(X)
-    monkeypatch.setattr(_callbacks, "_framework", None)
+    monkeypatch.setattr(sklearn_compat, "_framework", None)
     np.testing.assert_array_equal(classifier().fit(X, Y).decision_function(X), expected)
