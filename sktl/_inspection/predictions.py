@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sktl._images.samples import Sample
-from sktl._targets.columns import check_labels
+from sktl._targets.columns import check_labels, codes_of
 from sktl._utils.isolation import isolated
 from sktl._utils.optional import require
 from sktl.exceptions import InvalidInputError, InvalidParameterError
@@ -314,9 +314,5 @@ def _codes(n_samples: int, y_true: np.ndarray, proba: np.ndarray, classes: np.nd
             f"Probabilities have shape {proba.shape}; for {n_samples} images and {len(classes)} classes it must be "
             f"({n_samples}, {len(classes)}). Pass classes=estimator.classes_ if some class has no image."
         )
-    codes = {label: code for code, label in enumerate(classes.tolist())}
-    unknown = [label for label in dict.fromkeys(y_true.tolist()) if label not in codes]
-    if unknown:
-        listed = ", ".join(map(repr, unknown[:5]))
-        raise InvalidInputError(f"There are labels that are no class of the predictions: {listed}.")
-    return np.array([codes[label] for label in y_true.tolist()], dtype=int)
+    remedy = "Pass classes=estimator.classes_, or leave these images out"
+    return codes_of(y_true.tolist(), classes, "y_true", "the estimator", remedy)

@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from sktl._estimators.classifier import PretrainedImageClassifier
 from sktl._images.decoding import decode
 from sktl._images.preprocessing import Preprocessing
+from sktl._targets.columns import codes_of
 from sktl._utils.devices import nearest_device
 from sktl._utils.isolation import isolated
 from sktl._utils.optional import require
@@ -320,11 +321,7 @@ def _codes(target: Any, classes: np.ndarray, n: int) -> np.ndarray:
     targets = np.full(n, target) if np.ndim(target) == 0 else np.asarray(target)
     if targets.shape != (n,):
         raise InvalidInputError(f"target has shape {targets.shape}; for {n} images pass one label, or {n} of them.")
-    codes = {label: code for code, label in enumerate(classes.tolist())}
-    unknown = [label for label in targets.tolist() if label not in codes]
-    if unknown:
-        raise InvalidInputError(f"target={unknown[0]!r} is no class of the estimator; see its classes_.")
-    return np.array([codes[label] for label in targets.tolist()], dtype=np.int64)
+    return codes_of(targets.tolist(), classes, "target", "the estimator", "Choose from its classes_")
 
 
 def _draw_heat(axes: Axes, heat: np.ndarray, colours: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from decimal import Decimal
 from numbers import Real
 from typing import Any
@@ -244,3 +244,30 @@ def as_numbers(values: Any, name: str) -> np.ndarray:
             )
     numbers = [np.nan if kind is None else float(value) for kind, value in zip(kinds, array.flat, strict=True)]
     return np.array(numbers, dtype=np.float64).reshape(array.shape)
+
+
+def codes_of(labels: Sequence[Any], classes: np.ndarray, name: str, owner: str, remedy: str) -> np.ndarray:
+    """Return the position in `classes` of each label.
+
+    Parameters
+    ----------
+    labels : sequence
+        Plain values of Python.
+    classes : array of shape (n_classes,)
+    name, owner, remedy : str
+        What an error calls the labels, who has the classes, and what to do.
+
+    Raises
+    ------
+    InvalidInputError
+        If a label is none of the classes; 1 is not True.
+    """
+    codes = {label: code for code, label in enumerate(classes.tolist())}
+    booleans = classes.dtype.kind == "b"  # which equal 0 and 1
+    unknown = dict.fromkeys(x for x in labels if x not in codes or isinstance(x, bool) != booleans)
+    if unknown:
+        raise InvalidInputError(
+            f"{name} has labels that {owner} does not have: {first_shown(unknown)}. {remedy}; {owner} has "
+            f"{first_shown(codes)}."
+        )
+    return np.array([codes[label] for label in labels], dtype=np.int64)

@@ -13,7 +13,7 @@ from sklearn.model_selection import train_test_split
 from sktl._utils.warnings import warn
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
-from .columns import as_numbers, check_complete, check_labels, first_shown, shown
+from .columns import as_numbers, check_complete, check_labels, codes_of, first_shown, shown
 from .folds import deal
 
 # For more images than this, as many classes as numbers are probably none.
@@ -109,16 +109,8 @@ def check_validation_targets(y: Any, sample_weight: Any, classes: np.ndarray, n_
     labels = check_labels(y, "y_val")
     if len(labels) != n_samples:
         raise InvalidInputError(f"X_val has {n_samples} images but y_val has {len(labels)} labels. Pass one for each.")
-    codes = {label: code for code, label in enumerate(classes.tolist())}
-    booleans = classes.dtype.kind == "b"  # which equal 0 and 1
-    found = labels.tolist()
-    unknown = dict.fromkeys(x for x in found if x not in codes or isinstance(x, bool) != booleans)
-    if unknown:
-        raise InvalidInputError(
-            f"y_val has labels that y does not have: {first_shown(unknown)}. Remove these images, or convert the "
-            f"labels; y has {first_shown(codes)}."
-        )
-    positions = np.array([codes[label] for label in found], dtype=np.int64)
+    remedy = "Remove these images, or convert the labels"
+    positions = codes_of(labels.tolist(), classes, "y_val", "y", remedy)
     return Targets(classes, positions, check_sample_weight(sample_weight, n_samples, "X_val"))
 
 

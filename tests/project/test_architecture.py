@@ -41,7 +41,8 @@ ONLY_IN = {
     "sklearn": {
         "_utils.sklearn_compat", "_images.containers", "_targets.columns", "_targets.targets", "_training.scoring",
         "_training.net_params", "_training.run", "_head.training", "_estimators.base", "_estimators.classifier",
-        "_estimators.encoder", "_estimators.loading", "_hub.sharing", "_inspection.training_curve", "_inspection.predictions",
+        "_estimators.encoder", "_estimators.loading", "_hub.sharing", "_inspection.training_curve",
+        "_inspection.predictions",
         "_inspection.saliency", "_inspection.feature_map", "_selection.rank_backbones", "datasets", "_cli.commands",
     },
     "sklearn.callback": {"_utils.sklearn_compat"},
