@@ -17,8 +17,8 @@ import numpy as np
 import PIL
 from PIL import Image, ImageFile, ImageOps, PngImagePlugin, TiffImagePlugin, features
 
+from sktl._utils.environment import bound_from
 from sktl._utils.isolation import fork_safe_lock
-from sktl._utils.warnings import warn
 from sktl._words import LONGEST_REASON, one_line
 from sktl.exceptions import InvalidImageWarning, InvalidParameterError
 
@@ -209,23 +209,13 @@ def set_pixel_limit(n_pixels: int | None) -> None:
 
 def pixel_limit() -> int:
     """Return the bound that `set_pixel_limit` sets."""
-    text = os.environ.get(_LIMIT_VARIABLE, "")
-    if text.isdecimal() and int(text):
-        return int(text)
-    if text:
-        _warn(f"{_LIMIT_VARIABLE}={text!r} is not a number of pixels, such as {_DEFAULT_LIMIT} and is ignored.")
-    return _DEFAULT_LIMIT
+    example = f"a number of pixels, such as {_DEFAULT_LIMIT}"
+    return bound_from(_LIMIT_VARIABLE, 1, example, InvalidImageWarning) or _DEFAULT_LIMIT
 
 
 def limits() -> tuple[int | None, ...]:
     """Return what decides, beside the content, which images are refused: what one process accepts, another may not."""
     return pixel_limit(), Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY
-
-
-@functools.cache
-def _warn(message: str) -> None:
-    """Warn once."""
-    warn(message, InvalidImageWarning)
 
 
 def check_header(image: Image.Image) -> None:

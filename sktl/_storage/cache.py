@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import functools
 import multiprocessing
 import os
 import shutil
@@ -21,8 +20,9 @@ from numbers import Integral
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from sktl._utils.environment import bound_from
 from sktl._utils.paths import user_path
-from sktl._utils.warnings import warn
+from sktl._utils.warnings import warn_once
 from sktl.exceptions import CacheWarning, InvalidParameterError
 
 from .store import Store, is_running, machine
@@ -150,7 +150,7 @@ def open_cache(cache: str | os.PathLike[str] | Literal[False]) -> Cache:
         if private and not os.path.isdir(directory):
             _remove_abandoned(directory.parent)
     except OSError as error:
-        _warn(f"There is no folder for a cache of features: {error}.")
+        warn_once(f"There is no folder for a cache of features: {error}.", CacheWarning)
         return NO_CACHE
     if directory not in _caches:
         _caches[directory] = Cache(Store(directory, lambda: _default_limit(directory), durable=not private))
@@ -284,12 +284,10 @@ def _remove_abandoned(folder: Path) -> None:
 
 
 def _default_limit(directory: Path) -> int:
-    text = os.environ.get(LIMIT_VARIABLE, "")
-    with contextlib.suppress(ValueError):
-        if (limit := int(text)) >= 0:
-            return limit
-    if text:
-        _warn(f"{LIMIT_VARIABLE}={text!r} is not a number of bytes, such as {_DEFAULT_LIMIT} and is ignored.")
+    if (
+        limit := bound_from(LIMIT_VARIABLE, 0, f"a number of bytes, such as {_DEFAULT_LIMIT}", CacheWarning)
+    ) is not None:
+        return limit
     there = next((folder for folder in (directory, *directory.parents) if os.path.isdir(folder)), Path())
     used = 0
     try:
@@ -298,9 +296,3 @@ def _default_limit(directory: Path) -> int:
         return min(_DEFAULT_LIMIT, (shutil.disk_usage(there).free + used) // 2)
     except OSError:
         return _DEFAULT_LIMIT
-
-
-@functools.cache
-def _warn(message: str) -> None:
-    """Warn once."""
-    warn(message, CacheWarning)

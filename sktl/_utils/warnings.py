@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import warnings
 from types import FrameType
@@ -22,3 +23,9 @@ def warn(message: str, category: type[Warning]) -> None:
         # Python prints to a closed stream, where other streams that fail are left alone.
         if not getattr(sys.stderr, "closed", False):
             raise
+
+
+@functools.cache
+def warn_once(message: str, category: type[Warning]) -> None:
+    """Warn of something about this process, whoever asks for it next."""
+    warn(message, category)

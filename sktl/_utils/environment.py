@@ -1,0 +1,28 @@
+"""Bounds that people set by environment variables."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+from .warnings import warn_once
+
+
+def bound_from(variable: str, least: int, example: str, category: type[Warning]) -> int | None:
+    """Return the number that an environment variable holds; None, with a warning, if it holds none.
+
+    Parameters
+    ----------
+    variable : str
+    least : int
+    example : str
+        What a value may be, with its unit, for the warning.
+    category : type of Warning
+    """
+    text = os.environ.get(variable, "")
+    with contextlib.suppress(ValueError):
+        if (number := int(text)) >= least:
+            return number
+    if text:
+        warn_once(f"{variable}={text!r} is not {example}, and is ignored.", category)
+    return None
