@@ -284,9 +284,8 @@ def _remove_abandoned(folder: Path) -> None:
 
 
 def _default_limit(directory: Path) -> int:
-    if (
-        limit := bound_from(LIMIT_VARIABLE, 0, f"a number of bytes, such as {_DEFAULT_LIMIT}", CacheWarning)
-    ) is not None:
+    limit = bound_from(LIMIT_VARIABLE, 0, f"a number of bytes, such as {_DEFAULT_LIMIT}", CacheWarning)
+    if limit is not None:
         return limit
     there = next((folder for folder in (directory, *directory.parents) if os.path.isdir(folder)), Path())
     used = 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 import warnings
 from types import FrameType
@@ -25,7 +24,11 @@ def warn(message: str, category: type[Warning]) -> None:
             raise
 
 
-@functools.cache
+told: set[str] = set()
+
+
 def warn_once(message: str, category: type[Warning]) -> None:
-    """Warn of something about this process, whoever asks for it next."""
-    warn(message, category)
+    """Warn of something about this process, the first time that it is found."""
+    if message not in told:
+        warn(message, category)
+        told.add(message)

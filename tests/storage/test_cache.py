@@ -27,7 +27,7 @@ from sktl import PretrainedImageClassifier, PretrainedImageEncoder
 from sktl._storage import cache as _cache
 from sktl._storage.cache import NO_CACHE, open_cache
 from sktl._storage.store import Store, machine
-from sktl._utils.warnings import warn_once
+from sktl._utils.warnings import told
 from sktl.exceptions import CacheWarning, InvalidParameterError
 
 X = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3), np.uint8)
@@ -41,7 +41,7 @@ def temporary(tmp_path, monkeypatch):
     """Let the private store be in a folder of its own."""
     monkeypatch.setattr(_cache.tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(_cache, "_caches", {})
-    warn_once.cache_clear()
+    told.clear()
     return tmp_path
 
 
@@ -289,7 +289,7 @@ def test_a_limit_of_the_environment_that_is_no_number_is_named_once_and_loses_no
     cache = open_cache(tmp_path / "cache")
     cache.put("a", [(b"key", b"value")])
     monkeypatch.setenv(_cache.LIMIT_VARIABLE, text)
-    warn_once.cache_clear()
+    told.clear()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for _ in range(3):
