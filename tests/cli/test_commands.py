@@ -24,6 +24,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_score
 import sktl
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder, load
 from sktl._cli import commands as _cli
+from sktl._cli import figures
 from sktl.datasets import load_image_folder
 
 QUICK = ["--image-size", "32", "--random-state", "0", "--n-jobs", "1"]
@@ -119,7 +120,7 @@ def test_options_are_parameters_with_their_defaults(photos, tmp_path, monkeypatc
             seen.append(self.get_params())
             raise sktl.exceptions.TrainingError("enough")
 
-    monkeypatch.setattr(_cli, "PretrainedImageClassifier", Seen)
+    monkeypatch.setattr(sktl, "PretrainedImageClassifier", Seen)
     run("fit", photos, "-o", tmp_path / "m", status=1)
     defaults = PretrainedImageClassifier().get_params() | {"verbose": 1}
     assert seen.pop() == defaults
@@ -285,13 +286,13 @@ def test_the_estimate_is_that_of_cross_validation(photos, tmp_path):
     ids=["stages", "no cache", "another network each time"],
 )
 def test_an_estimate_that_would_cost_passes_is_not_made(photos, tmp_path, monkeypatch, options):
-    monkeypatch.setattr(_cli, "cross_val_score", None)
+    monkeypatch.setattr(figures, "cross_val_score", None)
     assert "run `sktl evaluate`" in run("fit", photos, "-o", tmp_path / "m", "-q", *QUICK, *options)[0]
 
 
 def test_an_estimate_that_takes_longer_than_the_fit_is_not_made(photos, tmp_path, monkeypatch):
-    monkeypatch.setattr(_cli, "_SECONDS", 0.0)
-    monkeypatch.setattr(_cli, "cross_val_score", None)
+    monkeypatch.setattr(figures, "_SECONDS", 0.0)
+    monkeypatch.setattr(figures, "cross_val_score", None)
     monkeypatch.setattr(_cli.time, "monotonic", lambda: 0.0)
     assert "run `sktl evaluate`" in run("fit", photos, "-o", tmp_path / "m", "-q", *QUICK)[0]
 
@@ -370,7 +371,7 @@ def test_names_that_the_output_cannot_hold_are_no_error(tmp_path, monkeypatch, e
 def test_a_table_never_steers_the_terminal(model, photos, monkeypatch):
     clf = load(model)
     clf.classes_ = np.array(["\x1b[2Jlemon", "sk\ny\u202e"])
-    monkeypatch.setattr(_cli, "load", lambda path, device: clf)
+    monkeypatch.setattr(sktl, "load", lambda path, device: clf)
     for command, target in (("predict", photos / "sky" / "0.jpg"), ("evaluate", photos)):
         out, _ = run(command, model, target, "-q")
         assert "sk\N{REPLACEMENT CHARACTER}y" in out

@@ -42,7 +42,7 @@ ONLY_IN = {
         "_utils.callbacks", "_images.containers", "_targets.columns", "_targets.targets", "_training.scoring",
         "_training.net_params", "_head.training", "_estimators.base", "_estimators.classifier", "_estimators.encoder",
         "_estimators.loading", "_hub.sharing", "_inspection.training_curve", "_inspection.predictions",
-        "_inspection.saliency", "_inspection.feature_map", "_selection.rank_backbones", "datasets", "_cli.commands",
+        "_inspection.saliency", "_inspection.feature_map", "_selection.rank_backbones", "datasets", "_cli.figures",
     },
     "sklearn.callback": {"_utils.callbacks"},
     "captum": {"_inspection.gradcam"},
