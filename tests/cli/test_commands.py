@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import inspect
 import io
 import json
 import os
@@ -20,11 +21,13 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 from sklearn.model_selection import StratifiedKFold, cross_val_score
+from sklearn.utils._param_validation import StrOptions
 
 import sktl
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder, load
 from sktl._cli import commands as _cli
 from sktl._cli import figures
+from sktl._cli.options import DEFAULTS
 from sktl.datasets import load_image_folder
 
 QUICK = ["--image-size", "32", "--random-state", "0", "--n-jobs", "1"]
@@ -137,6 +140,20 @@ def test_options_are_parameters_with_their_defaults(photos, tmp_path, monkeypatc
             words += [f"--{name.replace('_', '-')}", shown]
     run("fit", photos, "-o", tmp_path / "m", "--early-stopping", *words, status=1)
     assert seen.pop() == defaults | given
+
+
+def test_the_table_of_defaults_is_the_signature_of_the_classifier():
+    signature = inspect.signature(PretrainedImageClassifier).parameters
+    assert {name: parameter.default for name, parameter in signature.items()} == DEFAULTS
+    assert all(type(DEFAULTS[name]) is type(parameter.default) for name, parameter in signature.items())
+
+
+@pytest.mark.parametrize("option", [o for o in _cli.main.commands["fit"].params if o.name in DEFAULTS], ids=str)
+def test_the_words_that_an_option_takes_are_those_of_the_parameter(option):
+    kind = option.type
+    words = {*getattr(kind, "words", {}), *getattr(getattr(kind, "kind", kind), "choices", ())} - {"none"}
+    legal = PretrainedImageClassifier._parameter_constraints[option.name]
+    assert words == {word for kind in legal if isinstance(kind, StrOptions) for word in kind.options} or str in legal
 
 
 @pytest.mark.parametrize(
