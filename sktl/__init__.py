@@ -1,47 +1,70 @@
 """Transfer learning for images as ordinary scikit-learn estimators."""
 
-from . import datasets, exceptions
-from ._backbones.catalogue import BackboneInfo, list_backbones
-from ._estimators.classifier import PretrainedImageClassifier
-from ._estimators.encoder import PretrainedImageEncoder
-from ._estimators.loading import load
-from ._features.checking import check_images
-from ._hub.sharing import load_from_hub, push_to_hub, save_to_folder
-from ._images.decoding import set_pixel_limit
-from ._images.preprocessing import Preprocessing
-from ._inspection.feature_map import FeatureMapDisplay
-from ._inspection.predictions import PredictionsDisplay
-from ._inspection.saliency import SaliencyDisplay
-from ._inspection.training_curve import TrainingCurveDisplay
-from ._selection.rank_backbones import rank_backbones
-from ._selection.ranking import BackboneRanking, RankedBackbone
-from ._storage.cache import CacheInfo, cache_info, clear_cache, set_cache_limit
-from ._version import __version__
+from __future__ import annotations
 
-__all__ = [
-    "BackboneInfo",
-    "BackboneRanking",
-    "CacheInfo",
-    "FeatureMapDisplay",
-    "PredictionsDisplay",
-    "Preprocessing",
-    "PretrainedImageClassifier",
-    "PretrainedImageEncoder",
-    "RankedBackbone",
-    "SaliencyDisplay",
-    "TrainingCurveDisplay",
-    "__version__",
-    "cache_info",
-    "check_images",
-    "clear_cache",
-    "datasets",
-    "exceptions",
-    "list_backbones",
-    "load",
-    "load_from_hub",
-    "push_to_hub",
-    "rank_backbones",
-    "save_to_folder",
-    "set_cache_limit",
-    "set_pixel_limit",
-]
+import importlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+from ._version import __version__ as __version__
+
+# PyTorch and scikit-learn take seconds to import: each name is imported when it is first used.
+_HOMES = {
+    "_backbones.catalogue": ("BackboneInfo", "list_backbones"),
+    "_estimators.classifier": ("PretrainedImageClassifier",),
+    "_estimators.encoder": ("PretrainedImageEncoder",),
+    "_estimators.loading": ("load",),
+    "_features.checking": ("check_images",),
+    "_hub.sharing": ("load_from_hub", "push_to_hub", "save_to_folder"),
+    "_images.decoding": ("set_pixel_limit",),
+    "_images.preprocessing": ("Preprocessing",),
+    "_inspection.feature_map": ("FeatureMapDisplay",),
+    "_inspection.predictions": ("PredictionsDisplay",),
+    "_inspection.saliency": ("SaliencyDisplay",),
+    "_inspection.training_curve": ("TrainingCurveDisplay",),
+    "_selection.rank_backbones": ("rank_backbones",),
+    "_selection.ranking": ("BackboneRanking", "RankedBackbone"),
+    "_storage.cache": ("CacheInfo", "cache_info", "clear_cache", "set_cache_limit"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_MODULES = ("datasets", "exceptions")
+
+if TYPE_CHECKING:  # the same names, where type checkers and editors look for them
+    from . import datasets as datasets
+    from . import exceptions as exceptions
+    from ._backbones.catalogue import BackboneInfo as BackboneInfo
+    from ._backbones.catalogue import list_backbones as list_backbones
+    from ._estimators.classifier import PretrainedImageClassifier as PretrainedImageClassifier
+    from ._estimators.encoder import PretrainedImageEncoder as PretrainedImageEncoder
+    from ._estimators.loading import load as load
+    from ._features.checking import check_images as check_images
+    from ._hub.sharing import load_from_hub as load_from_hub
+    from ._hub.sharing import push_to_hub as push_to_hub
+    from ._hub.sharing import save_to_folder as save_to_folder
+    from ._images.decoding import set_pixel_limit as set_pixel_limit
+    from ._images.preprocessing import Preprocessing as Preprocessing
+    from ._inspection.feature_map import FeatureMapDisplay as FeatureMapDisplay
+    from ._inspection.predictions import PredictionsDisplay as PredictionsDisplay
+    from ._inspection.saliency import SaliencyDisplay as SaliencyDisplay
+    from ._inspection.training_curve import TrainingCurveDisplay as TrainingCurveDisplay
+    from ._selection.rank_backbones import rank_backbones as rank_backbones
+    from ._selection.ranking import BackboneRanking as BackboneRanking
+    from ._selection.ranking import RankedBackbone as RankedBackbone
+    from ._storage.cache import CacheInfo as CacheInfo
+    from ._storage.cache import cache_info as cache_info
+    from ._storage.cache import clear_cache as clear_cache
+    from ._storage.cache import set_cache_limit as set_cache_limit
+else:  # type checkers would take whatever __getattr__ is asked for, misspelled names too
+    __all__ = sorted([*_HOME_OF, *_MODULES, "__version__"])
+
+    def __getattr__(name: str) -> Any:
+        if name in _MODULES:
+            return importlib.import_module(f"{__name__}.{name}")
+        if name not in _HOME_OF:
+            module = sys.modules[__name__]
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=module)
+        value = getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+        return globals().setdefault(name, value)
+
+    def __dir__() -> list[str]:
+        return __all__

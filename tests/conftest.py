@@ -18,12 +18,7 @@ settings.load_profile("sktl")
 
 
 def pytest_configure(config):
-    """Let warnings of ours be errors; not in pyproject.toml, where pytest imports sktl before coverage is measured.
-
-    A process that hands all tests to workers has no use for the seconds of that import.
-    """
-    if config.getoption("dist", "no") != "no" and config.getoption("tx"):
-        return
+    """Let warnings of ours be errors; not in pyproject.toml, where pytest imports sktl before coverage is measured."""
     for kind in ("BackboneWarning", "ImageFolderWarning"):
         config.addinivalue_line("filterwarnings", f"error::sktl.exceptions.{kind}")
 

@@ -1,7 +1,8 @@
 """The command line: `sktl fit`, `predict`, `evaluate`, `backbones` and `check`, which call the public functions.
 
 Results go to standard output, all else to standard error. The exit status is 0, 1 for errors that sktl names, 2 for a
-wrong use of the command, and 130 after Ctrl-C.
+wrong use of the command, and 130 after Ctrl-C. Help and typing errors take no time: public functions are called as
+attributes of `sktl`, which imports what a name needs when it is used, and the figures import scikit-learn themselves.
 """
 
 from __future__ import annotations
@@ -13,33 +14,26 @@ import os
 import tempfile
 import time
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
-import numpy as np
-from sklearn.base import clone
-from sklearn.metrics import classification_report, confusion_matrix, precision_recall_fscore_support
-from sklearn.model_selection import StratifiedKFold, cross_val_score
 
-from sktl._backbones.catalogue import list_backbones
-from sktl._estimators.classifier import PretrainedImageClassifier
-from sktl._estimators.loading import load
-from sktl._features.checking import check_images
+import sktl
 from sktl._utils.paths import user_path
-from sktl._version import __version__
-from sktl.datasets import list_images, load_image_folder
 from sktl.exceptions import InvalidImageError, SktlError
 
-from .options import NONE, Folder, OrWord, Threads, machine, parameter, training
+from .options import DEFAULTS, NONE, Folder, OrWord, Threads, machine, parameter, training
 from .words import Wording, shown
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _INTERRUPTED = 130
 _HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-_FOLDS = _LISTED = 5
-# An estimate that takes longer than the fit itself is not made, unless it takes a few seconds.
-_SECONDS = 10.0
+_LISTED = 5
 
 
 class _Group(click.Group):
@@ -95,15 +89,14 @@ def _of_the_system(error: OSError) -> click.ClickException:
 
 def _wording(command: click.Command | None) -> Wording:
     """Return the words of a command."""
-    parameters = PretrainedImageClassifier().get_params()
     params = command.params if command else []
-    options = [option for option in params if isinstance(option, click.Option) and option.name in parameters]
+    options = [option for option in params if isinstance(option, click.Option) and option.name in DEFAULTS]
     names = {str(option.name): max(option.opts, key=len) for option in options}
-    return Wording(names, [str(option.name) for option in options if option.is_flag], parameters)
+    return Wording(names, [str(option.name) for option in options if option.is_flag], DEFAULTS)
 
 
 @click.group(cls=_Group, context_settings=_HELP)
-@click.version_option(__version__, prog_name="sktl")
+@click.version_option(sktl.__version__, prog_name="sktl")
 def main() -> None:
     """Train an image classifier on a folder of photos, and use it.
 
@@ -133,8 +126,8 @@ def fit(folder: str, model: str, force: bool, quiet: bool, **parameters: Any) ->
     The options are the parameters of PretrainedImageClassifier.
     """
     _check_output(Path(user_path(model)), force)
-    photos = load_image_folder(folder)
-    classifier = PretrainedImageClassifier(**parameters, verbose=int(not quiet))
+    photos = sktl.datasets.load_image_folder(folder)
+    classifier = sktl.PretrainedImageClassifier(**parameters, verbose=int(not quiet))
     started = time.monotonic()
     classifier.fit(photos.data, photos.target)
     seconds = time.monotonic() - started
@@ -145,32 +138,14 @@ def fit(folder: str, model: str, force: bool, quiet: bool, **parameters: Any) ->
     click.echo(_estimate(classifier, photos.data, photos.target, seconds))
 
 
-def _estimate(classifier: PretrainedImageClassifier, paths: np.ndarray, target: np.ndarray, seconds: float) -> str:
-    """Return what cross-validation says of the accuracy, where that takes less time than the fit did."""
-    n_folds = min(_FOLDS, int(classifier.class_count_.min()))
-    if n_folds < 2:
-        alone = shown(str(classifier.classes_[classifier.class_count_.argmin()]))
-        return f"Its accuracy is unknown: the class {alone} has one image. Add images of it."
-    expected = n_folds * sum(row.get("dur", 0.0) for row in classifier.history_)  # the start of a phase takes none
-    # What is not kept, or drawn anew each time, would pass through the network once for each fold.
-    is_new = classifier.cache is False or (classifier.weights is None and classifier.random_state is None)
-    if classifier.trainable_stages != 0 or is_new or expected > max(seconds, _SECONDS):
-        return "To measure its accuracy, run `sktl evaluate` with images that it was not trained on."
-    used = np.delete(np.arange(len(paths)), [failure.position for failure in classifier.invalid_images_])
-    copy = clone(classifier).set_params(verbose=0, checkpoint=None, cache=classifier._cache_place())
-    folds = StratifiedKFold(n_folds, shuffle=True, random_state=0)
+def _estimate(classifier: sktl.PretrainedImageClassifier, paths: np.ndarray, target: np.ndarray, seconds: float) -> str:
+    from .figures import estimate
+
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the fit has said the same
-            scores = cross_val_score(copy, paths[used], target[used], cv=folds, scoring="accuracy", error_score="raise")
+        return estimate(classifier, paths, target, seconds)
     except SktlError as error:
         reason = _wording(click.get_current_context().command).say(str(error))
         return f"Its accuracy is unknown, since some of the images are not enough to train on: {reason}"
-    return (
-        f"Estimated accuracy on new images: {scores.mean():.3f} ({n_folds}-fold cross-validation, from "
-        f"{scores.min():.3f} to {scores.max():.3f}).\nIt is too high if the folder has nearly equal images, such as "
-        "several of one subject."
-    )
 
 
 def _check_output(path: Path, force: bool) -> None:
@@ -235,44 +210,34 @@ def evaluate(model: str, folder: str, form: str | None, quiet: bool, **machine: 
     sktl evaluate cats.sktl photos/test
     sktl evaluate cats.sktl photos/test --json > figures.json
     """
-    photos = load_image_folder(folder)
+    from .figures import Agreement
+
+    photos = sktl.datasets.load_image_folder(folder)
     classifier = _load_classifier(model, quiet, **machine)
     _warn_of_unknown(photos.target, classifier.classes_)
-    predictions = classifier.predict(photos.data).astype(str)
-    labels = np.unique(np.concatenate([photos.target, predictions]))
-    confusion = confusion_matrix(photos.target, predictions, labels=labels)
-    accuracy = float((photos.target == predictions).mean())
+    agreement = Agreement(photos.target, classifier.predict(photos.data).astype(str))
+    confusion = agreement.confusion()
     if form == "json":
-        per_class = _figures_of_classes(photos.target, predictions, labels)
-        _print_json({"accuracy": accuracy, "classes": per_class, "confusion": confusion.tolist()})
+        _print_json({"accuracy": agreement.accuracy, "classes": agreement.of_classes(), "confusion": confusion})
         return
-    names = [shown(label) for label in labels]
-    report = classification_report(
-        photos.target, predictions, labels=labels, target_names=names, zero_division=0.0, digits=3
-    )
-    click.echo(f"Accuracy {accuracy:.4f} on {len(predictions)} images.\n\n{report}")
+    names = [*map(shown, agreement.labels)]
+    report = agreement.report(names)
+    click.echo(f"Accuracy {agreement.accuracy:.4f} on {len(photos.target)} images.\n\n{report}")
     click.echo("Truth in rows, predictions in columns:\n")
-    short = [str(number) for number in range(1, len(labels) + 1)]
+    short = [str(number) for number in range(1, len(names) + 1)]
     cells = [[number, name, *map(str, row)] for number, name, row in zip(short, names, confusion, strict=True)]
     _print_rows([["", "", *short], *cells], words=(1,))
 
 
 def _warn_of_unknown(target: np.ndarray, classes: np.ndarray) -> None:
-    unknown = np.setdiff1d(target, classes.astype(str))
-    if len(unknown):
-        names = ", ".join(f"{name!a} ({(target == name).sum()})" for name in unknown.tolist()[:_LISTED])
+    known = {*classes.astype(str).tolist()}
+    unknown = sorted((name, n) for name, n in Counter(target.tolist()).items() if name not in known)
+    if unknown:
+        names = ", ".join(f"{name!a} ({n})" for name, n in unknown[:_LISTED])
         more = f" and {len(unknown) - _LISTED} more" if len(unknown) > _LISTED else ""
         click.echo(
             f"Warning: MODEL was not trained on these classes, whose images count as wrong: {names}{more}.", err=True
         )
-
-
-def _figures_of_classes(truth: np.ndarray, predictions: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    """Return precision, recall, F1 and number of images by class, whatever the classes are called."""
-    figures = precision_recall_fscore_support(truth, predictions, labels=labels, zero_division=0.0)
-    names = ("precision", "recall", "f1-score", "support")
-    rows = zip(*(column.tolist() for column in figures), strict=True)
-    return {str(label): dict(zip(names, row, strict=True)) for label, row in zip(labels, rows, strict=True)}
 
 
 @main.command()
@@ -288,7 +253,7 @@ def backbones(pattern: str | None) -> None:
     sktl backbones resnet
     sktl backbones 'timm/vit_*_224'
     """
-    found = list_backbones(pattern)
+    found = sktl.list_backbones(pattern)
     if not found:
         raise click.ClickException(f"No network has {pattern!r} in its name. `sktl backbones` lists some.")
     width = max(len(info.name) for info in found)
@@ -312,7 +277,7 @@ def check(paths: tuple[str, ...], n_jobs: int | None, quiet: bool) -> None:
     sktl check new/*.jpg
     """
     images = _all_images(paths, quiet)
-    failures = check_images(images, n_jobs=n_jobs, verbose=int(not quiet))
+    failures = sktl.check_images(images, n_jobs=n_jobs, verbose=int(not quiet))
     for line in _wording(click.get_current_context().command).failures(failures):
         click.echo(line)
     if failures:
@@ -326,7 +291,7 @@ def _all_images(names: Iterable[str], quiet: bool) -> list[str]:
     for name in names:
         found = [name]
         if os.path.isdir(user_path(name)):
-            found = list_images(name).tolist()
+            found = sktl.datasets.list_images(name).tolist()
             if not quiet:
                 click.echo(f"{len(found)} {'image' if len(found) == 1 else 'images'} in {shown(name)}.", err=True)
         for path in found:
@@ -334,9 +299,9 @@ def _all_images(names: Iterable[str], quiet: bool) -> list[str]:
     return [*images.values()]
 
 
-def _load_classifier(path: str, quiet: bool, device: str, **machine: Any) -> PretrainedImageClassifier:
-    estimator = load(path, device=device)
-    if not isinstance(estimator, PretrainedImageClassifier):
+def _load_classifier(path: str, quiet: bool, device: str, **machine: Any) -> sktl.PretrainedImageClassifier:
+    estimator = sktl.load(path, device=device)
+    if not isinstance(estimator, sktl.PretrainedImageClassifier):
         raise click.ClickException(f"{path} holds a {type(estimator).__name__}, which names no classes.")
     return estimator.set_params(**machine, verbose=int(not quiet))
 

@@ -7,10 +7,17 @@ from typing import Any
 
 import click
 
-from sktl._estimators.classifier import PretrainedImageClassifier
-from sktl._images.augmentation import AUGMENTATIONS
-
-_DEFAULTS = PretrainedImageClassifier().get_params()
+# The parameters of the classifier, with or without an option. Asking the class would import PyTorch for a typing error.
+DEFAULTS: dict[str, Any] = {
+    "backbone": "efficientnet_lite0", "weights": "default", "image_size": None, "image_shape": None,
+    "trainable_stages": 0, "freeze_epochs": "auto", "max_epochs": "auto", "lr": "auto", "backbone_lr_ratio": "auto",
+    "layer_decay": "auto", "weight_decay": "auto", "feature_stages": "auto", "optimizer": "auto", "lr_schedule": "auto",
+    "batch_size": "auto", "augmentation": "auto", "augmentation_views": None, "mixup_alpha": 0.0,
+    "label_smoothing": 0.0, "dropout": 0.0, "class_weight": None, "early_stopping": False, "validation_fraction": 0.1,
+    "n_iter_no_change": "auto", "invalid_images": "raise", "device": "auto", "engine": "auto", "amp": "auto",
+    "compile": False, "cache": "auto", "checkpoint": None, "n_jobs": None, "random_state": None, "verbose": 0,
+    "net_params": None,
+}  # fmt: skip
 
 
 class OrWord(click.ParamType):
@@ -53,7 +60,7 @@ _Command = Callable[..., Any]
 
 def parameter(name: str, kind: Any, text: str) -> Callable[[_Command], _Command]:
     """Return the option that mirrors a parameter of the classifier, with its default."""
-    default = _DEFAULTS[name]
+    default = DEFAULTS[name]
     shown = default is not None or "none"
     return click.option(f"--{name.replace('_', '-')}", name, type=kind, default=default, show_default=shown, help=text)
 
@@ -87,7 +94,7 @@ training = _together(
     parameter("optimizer", click.Choice(["auto", "sgd", "adamw", "lbfgs"]), "Optimizer."),
     parameter(
         "augmentation",
-        OrWord(click.Choice([*AUGMENTATIONS]), _AUTO | NONE),
+        OrWord(click.Choice(["light", "strong", "trivial"]), _AUTO | NONE),
         "How images are changed at random while stages are trained.",
     ),
     parameter("class_weight", OrWord(click.Choice(["balanced"]), NONE), "Weights of the classes."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import inspect
 import io
 import json
 import os
@@ -20,10 +21,13 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 from sklearn.model_selection import StratifiedKFold, cross_val_score
+from sklearn.utils._param_validation import StrOptions
 
 import sktl
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder, load
 from sktl._cli import commands as _cli
+from sktl._cli import figures
+from sktl._cli.options import DEFAULTS
 from sktl.datasets import load_image_folder
 
 QUICK = ["--image-size", "32", "--random-state", "0", "--n-jobs", "1"]
@@ -119,7 +123,7 @@ def test_options_are_parameters_with_their_defaults(photos, tmp_path, monkeypatc
             seen.append(self.get_params())
             raise sktl.exceptions.TrainingError("enough")
 
-    monkeypatch.setattr(_cli, "PretrainedImageClassifier", Seen)
+    monkeypatch.setattr(sktl, "PretrainedImageClassifier", Seen)
     run("fit", photos, "-o", tmp_path / "m", status=1)
     defaults = PretrainedImageClassifier().get_params() | {"verbose": 1}
     assert seen.pop() == defaults
@@ -136,6 +140,20 @@ def test_options_are_parameters_with_their_defaults(photos, tmp_path, monkeypatc
             words += [f"--{name.replace('_', '-')}", shown]
     run("fit", photos, "-o", tmp_path / "m", "--early-stopping", *words, status=1)
     assert seen.pop() == defaults | given
+
+
+def test_the_table_of_defaults_is_the_signature_of_the_classifier():
+    signature = inspect.signature(PretrainedImageClassifier).parameters
+    assert {name: parameter.default for name, parameter in signature.items()} == DEFAULTS
+    assert all(type(DEFAULTS[name]) is type(parameter.default) for name, parameter in signature.items())
+
+
+@pytest.mark.parametrize("option", [o for o in _cli.main.commands["fit"].params if o.name in DEFAULTS], ids=str)
+def test_the_words_that_an_option_takes_are_those_of_the_parameter(option):
+    kind = option.type
+    words = {*getattr(kind, "words", {}), *getattr(getattr(kind, "kind", kind), "choices", ())} - {"none"}
+    legal = PretrainedImageClassifier._parameter_constraints[option.name]
+    assert words == {word for kind in legal if isinstance(kind, StrOptions) for word in kind.options} or str in legal
 
 
 @pytest.mark.parametrize(
@@ -285,13 +303,13 @@ def test_the_estimate_is_that_of_cross_validation(photos, tmp_path):
     ids=["stages", "no cache", "another network each time"],
 )
 def test_an_estimate_that_would_cost_passes_is_not_made(photos, tmp_path, monkeypatch, options):
-    monkeypatch.setattr(_cli, "cross_val_score", None)
+    monkeypatch.setattr(figures, "cross_val_score", None)
     assert "run `sktl evaluate`" in run("fit", photos, "-o", tmp_path / "m", "-q", *QUICK, *options)[0]
 
 
 def test_an_estimate_that_takes_longer_than_the_fit_is_not_made(photos, tmp_path, monkeypatch):
-    monkeypatch.setattr(_cli, "_SECONDS", 0.0)
-    monkeypatch.setattr(_cli, "cross_val_score", None)
+    monkeypatch.setattr(figures, "_SECONDS", 0.0)
+    monkeypatch.setattr(figures, "cross_val_score", None)
     monkeypatch.setattr(_cli.time, "monotonic", lambda: 0.0)
     assert "run `sktl evaluate`" in run("fit", photos, "-o", tmp_path / "m", "-q", *QUICK)[0]
 
@@ -370,7 +388,7 @@ def test_names_that_the_output_cannot_hold_are_no_error(tmp_path, monkeypatch, e
 def test_a_table_never_steers_the_terminal(model, photos, monkeypatch):
     clf = load(model)
     clf.classes_ = np.array(["\x1b[2Jlemon", "sk\ny\u202e"])
-    monkeypatch.setattr(_cli, "load", lambda path, device: clf)
+    monkeypatch.setattr(sktl, "load", lambda path, device: clf)
     for command, target in (("predict", photos / "sky" / "0.jpg"), ("evaluate", photos)):
         out, _ = run(command, model, target, "-q")
         assert "sk\N{REPLACEMENT CHARACTER}y" in out
