@@ -59,7 +59,7 @@ def scores(features, codes, train, test, layout, seed):
     """Return accuracy in percent and log loss on some rows by each rule, trained on others."""
     sizes = {n: [size for _, size in layout.groups_of(n)] for n in (1, 2, layout.n_stages)}
     targets = Targets(np.unique(codes), codes[train], np.ones(len(train)))
-    found = cross_validate(features[train], sizes, PENALTIES, targets, 1.0, 0.0, seed, 2)
+    found = cross_validate(Labelled(features[train], targets), sizes, PENALTIES, 1.0, 0.0, seed, 2)
     choices = {FIXED: (1, 0.03)} | {name: chosen_by(found, rule) for name, rule in RULES.items()}
     results = {}
     for n_stages, penalty in set(choices.values()):

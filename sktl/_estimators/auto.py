@@ -115,8 +115,7 @@ def choose(classifier: Any, features: Labelled[np.ndarray], layout: StageLayout,
     if len(stages) * len(penalties) == 1:
         return Chosen(stages[0], penalties[0], {})
     sizes = {n: [size for _, size in layout.groups_of(n)] for n in stages}
-    rows, targets = features.samples, features.targets
-    found = cross_validate(rows, sizes, penalties, targets, SHRINKAGE, estimator.label_smoothing, seed, n_workers)
+    found = cross_validate(features, sizes, penalties, SHRINKAGE, estimator.label_smoothing, seed, n_workers)
     best = found.best()
     if best is None:  # no class has two images, or groups
         penalty = penalties[0] if len(penalties) == 1 else _HEAD["sgd"]["weight_decay"]

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - as everyone calls it
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -46,14 +47,14 @@ def fold_batchnorm(network: nn.Module, run: Callable[[], object]) -> Callable[[]
     return undo
 
 
-class _HandOn(nn.Module):
+class _PassThrough(nn.Module):
     """What a folded BatchNorm becomes."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return images
 
 
-class _HandOnActivated(nn.Module):
+class _ActivationAlone(nn.Module):
     """What a folded BatchNorm of timm becomes that has an activation inside."""
 
     drop: nn.Module
@@ -67,8 +68,8 @@ def _folded_class(norm: nn.BatchNorm2d) -> type[nn.Module] | None:
     if norm.training or norm.running_mean is None:
         return None
     if type(norm).forward is nn.BatchNorm2d.forward:
-        return _HandOn
-    return _HandOnActivated if {"drop", "act"} <= norm._modules.keys() else None
+        return _PassThrough
+    return _ActivationAlone if {"drop", "act"} <= norm._modules.keys() else None
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,11 @@ class _Call:
 
 
 class _Pair:
-    """A convolution, and the BatchNorm that alone takes its output."""
+    """A convolution, and the BatchNorm that alone takes its output.
+
+    To fold, the class of the BatchNorm is swapped, not the module: what else holds it, such as hooks of taps and the
+    gates of a cut, would be left with the old one.
+    """
 
     def __init__(self, convolution: _Call, norm: nn.BatchNorm2d, folded_class: type[nn.Module]):
         self._call = convolution
@@ -110,17 +115,21 @@ class _Pair:
         self._norm.__class__ = self._classes[0]
 
 
-def _folded_parameters(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[nn.Parameter, nn.Parameter]:
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    scale = (norm.running_var.double() + norm.eps).rsqrt()
-    scale = scale if norm.weight is None else scale * norm.weight
-    weight = conv.weight * scale.view(-1, 1, 1, 1)
-    bias = (-norm.running_mean if conv.bias is None else conv.bias - norm.running_mean) * scale
-    bias = bias if norm.bias is None else bias + norm.bias
-    memory_format = torch.channels_last if conv.weight.is_contiguous(memory_format=torch.channels_last) else None
-    weight = weight.float().contiguous(memory_format=memory_format or torch.contiguous_format)
-    return nn.Parameter(weight, requires_grad=False), nn.Parameter(bias.float(), requires_grad=False)
+def _folded_parameters(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> list[nn.Parameter]:
+    """Return the weight and the bias of the folded convolution, rounded once."""
+    tensors = (conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.weight, norm.bias)
+    weight, bias, mean, variance, scale, shift = (None if x is None else x.double() for x in tensors)
+    assert weight is not None
+    assert mean is not None
+    assert variance is not None
+    folded = fuse_conv_bn_weights(weight, bias, mean, variance, norm.eps, scale, shift)
+    channels_last = conv.weight.is_contiguous(memory_format=torch.channels_last)
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    layouts = (memory_format, torch.contiguous_format)
+    return [
+        nn.Parameter(x.detach().float().contiguous(memory_format=layout), requires_grad=False)
+        for x, layout in zip(folded, layouts, strict=True)
+    ]
 
 
 def _find(network: nn.Module, run: Callable[[], object]) -> list[_Pair]:

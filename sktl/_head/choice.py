@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from sktl._targets.folds import Folds, deal
+from sktl._targets.labelled import Labelled
 from sktl._targets.targets import Targets, appearance
 from sktl._training.descent import Descent
 from sktl._utils.threads import single_threaded_pool
@@ -110,10 +111,9 @@ def excess(losses: np.ndarray, others: np.ndarray, weights: np.ndarray) -> tuple
 
 
 def cross_validate(
-    features: np.ndarray,
+    labelled: Labelled[np.ndarray],
     block_sizes: Mapping[int, Sequence[int]],
     penalties: Sequence[float],
-    targets: Targets,
     shrinkage: float,
     label_smoothing: float,
     seed: int,
@@ -123,15 +123,13 @@ def cross_validate(
 
     Parameters
     ----------
-    features : float32 array of shape (n_samples, n_features)
-        Of the most stages.
+    labelled : Labelled float32 array of shape (n_samples, n_features)
+        Features of the most stages. Samples of one group are held out together.
     block_sizes : mapping of int to sequence of int
         For each number of stages how many features each block has, all of which are standardized together; the
         features of a number of stages are the first ones.
     penalties : sequence of float
         From strong to weak.
-    targets : Targets
-        Samples of one group are held out together.
     shrinkage, label_smoothing : float
         As in a recipe.
     seed : int
@@ -140,6 +138,7 @@ def cross_validate(
         Results do not depend on it.
     """
     # Numbered as they appear, so that other names of the classes lead to the same folds.
+    features, targets = labelled.samples, labelled.targets
     targets = replace(targets, codes=appearance(targets.codes)[targets.codes])
     rows = _looked_at(targets, seed)
     classes, codes = np.unique(targets.codes[rows], return_inverse=True)

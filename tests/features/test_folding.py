@@ -12,7 +12,7 @@ from torch import nn
 
 from sktl._backbones.backbone import resolve_backbone
 from sktl._features import trunk as _trunk
-from sktl._features.folding import _HandOn, _HandOnActivated, fold_batchnorm
+from sktl._features.folding import _ActivationAlone, _PassThrough, fold_batchnorm
 from sktl._features.trunk import Trunk
 from sktl._images.preprocessing import Preprocessing
 
@@ -32,7 +32,7 @@ def ready(network):
 
 
 def n_folded(network):
-    return sum(isinstance(module, _HandOn | _HandOnActivated) for module in network.modules())
+    return sum(isinstance(module, _PassThrough | _ActivationAlone) for module in network.modules())
 
 
 def fold(network, images=IMAGES):

@@ -11,6 +11,7 @@ from sktl._head import axes as _axes
 from sktl._head import choice as _choice
 from sktl._head.choice import Candidates, cross_validate
 from sktl._head.standardization import Standardization
+from sktl._targets.labelled import Labelled
 from sktl._targets.targets import Targets
 
 RNG = np.random.default_rng(0)
@@ -33,7 +34,7 @@ def choose(features=FEATURES, codes=CODES, weights=None, groups=None, seed=0, si
     weights = np.ones(len(codes)) if weights is None else weights
     targets = Targets(classes, np.searchsorted(classes, codes), weights, groups)
     settings = {"penalties": PENALTIES, "shrinkage": 1.0, "label_smoothing": 0.0} | kwargs
-    return cross_validate(features, sizes, targets=targets, seed=seed, n_threads=n_threads, **settings)
+    return cross_validate(Labelled(features, targets), sizes, seed=seed, n_threads=n_threads, **settings)
 
 
 def test_losses_are_those_of_a_cross_validation_by_scikit_learn(monkeypatch):

@@ -267,7 +267,7 @@ def test_the_class_may_be_chosen(clf):
     one = SaliencyDisplay.from_estimator(clf, X[:3], target="ant")
     np.testing.assert_allclose(one.heats[1], each.heats[1], rtol=1e-5)
     assert not np.array_equal(one.heats[0], each.heats[0], equal_nan=True)
-    with pytest.raises(InvalidInputError, match="target='dog' is no class"):
+    with pytest.raises(InvalidInputError, match="target has labels that the estimator does not have: 'dog'"):
         SaliencyDisplay.from_estimator(clf, X[:3], target="dog")
     with pytest.raises(InvalidInputError, match=r"shape \(2,\); for 3 images"):
         SaliencyDisplay.from_estimator(clf, X[:3], target=["cat", "ant"])

@@ -192,14 +192,15 @@ def test_cross_validation_in_two_processes_works_from_a_fresh_process_which_then
     program = (
         "from sklearn.datasets import load_digits\n"
         "from sklearn.model_selection import cross_validate\n"
-        "from sktl import PretrainedImageClassifier, _engines\n"
+        "from sktl import PretrainedImageClassifier\n"
+        "from sktl._features import engines\n"
         "if __name__ == '__main__':\n"
         "    X, y = load_digits(n_class=2, return_X_y=True)\n"
         "    clf = PretrainedImageClassifier(image_shape=(8, 8), random_state=0)\n"
         "    scores = cross_validate(clf, X[:24] / 16, y[:24], cv=2, n_jobs=2, error_score='raise')['test_score']\n"
         "    assert scores.min() > 0.7, scores\n"
         "    clf.fit(X[:24] / 16, y[:24])\n"
-        "    assert not _engines.registry._engines\n"
+        "    assert not engines.registry._engines\n"
     )
     root = str(Path(sktl.__file__).parents[1])
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
