@@ -23,6 +23,7 @@ from PIL import Image
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import validate_data
 
 import sktl
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder
@@ -342,6 +343,32 @@ def test_a_refit_on_another_form_forgets_the_number_of_features():
     clf = small(image_shape=(8, 8)).fit(IMAGES[:40].reshape(40, -1), NAMES[:40])
     assert clf.n_features_in_ == 64
     assert not hasattr(clf.fit(IMAGES[:40], NAMES[:40]), "n_features_in_")
+
+
+class Subclass(PretrainedImageClassifier):
+    """Checks its input by scikit-learn, and notes something, before it fits."""
+
+    def fit(self, X, y):
+        validate_data(self, X, skip_check_array=True)
+        self.notes_ = len(y)
+        return super().fit([row.reshape(8, 8) / 16 for row in X], y)
+
+
+def test_what_a_subclass_sets_before_it_calls_fit_stays_and_is_set_anew_in_a_refit():
+    clf = Subclass(**FEW, image_size=32)
+    for n in (20, 12):
+        clf.fit(DIGITS.data[:n], NAMES[:n])
+        assert (clf.notes_, clf.n_features_in_) == (n, 64)
+    assert clone(clf).fit(DIGITS.data[:12], NAMES[:12]).notes_ == 12
+
+
+def test_a_refit_forgets_what_the_fit_before_set():
+    clf = PretrainedImageClassifier(random_state=0, image_size=32).fit(IMAGES[:20], NAMES[:20])
+    assert clf.module_ is clf.module_
+    network = clf.module_
+    clf.set_params(weight_decay=0.1, feature_stages=1).fit(IMAGES[:12], NAMES[:12])
+    assert not hasattr(clf, "selection_")
+    assert clf.module_ is not network
 
 
 # ----------------------------------------------------------------------------------------- labels and weights
