@@ -94,7 +94,17 @@ def _check_training(backbone, whole, cut, images, k):
     cut.eval()
 
 
-@pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=NEW_TIMM) for name in NEW)])
+# The bundled network, one whose blocks branch, and a transformer; the others are slow tests.
+ALWAYS = ["efficientnet_lite0", "googlenet", "timm/test_vit"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(pytest.param(name, marks=[] if name in ALWAYS else pytest.mark.slow) for name in QUICK),
+        *(pytest.param(name, marks=[NEW_TIMM, pytest.mark.slow]) for name in NEW),
+    ],
+)
 def test_the_tail_after_the_trunk_is_the_network(name):
     check_all_cuts(name, QUICK.get(name))
 

@@ -212,7 +212,7 @@ def test_more_threads_make_more_streams_and_fewer_none_less(bundled, monkeypatch
 @needs_openvino
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-@pytest.mark.parametrize("leave", [sys.exit, os._exit])
+@pytest.mark.parametrize("leave", [sys.exit, pytest.param(os._exit, marks=pytest.mark.slow)])
 def test_a_forked_process_goes_on_with_torch_and_ends(leave):
     """OpenVINO has no threads there: it hangs or crashes, at the latest when it is cleared up."""
     program = """

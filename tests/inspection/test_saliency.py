@@ -129,7 +129,7 @@ def with_random_weights(clf, seed):
     [
         (ConvNet, 1, None),
         pytest.param(swin_transformer, 1, None, marks=pytest.mark.slow),
-        (vision_transformer, 3, None),
+        pytest.param(vision_transformer, 3, None, marks=pytest.mark.slow),
         # With this seed, as with one in two, it hands what it finds to other tokens before the last block.
         pytest.param(vision_transformer, 1, "blocks.0.norm1", marks=pytest.mark.slow),
     ],

@@ -66,6 +66,7 @@ FORMS = {
     "one column": lambda directory: pd.DataFrame({"path": _files(directory)}),
     "flattened": lambda directory: IMAGES.reshape(48, 64),
 }
+STEADY = {"list of paths", "array of images", "flattened"}
 TABULAR = {"(n, 1) paths", "one column", "flattened"}
 
 
@@ -96,14 +97,27 @@ WORKS_WITH_ALL = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", WORKS_WITH_ALL)
-def test_meta_estimators_that_take_every_form(name, X):
+def _pairs(names):
+    """Return each form with each name; so many are no slow tests that each form and each name is among them."""
+    forms, names = list(FORMS), list(names)
+    return [
+        pytest.param(form, name, marks=[] if i % len(names) == k else pytest.mark.slow)
+        for i, form in enumerate(forms)
+        for k, name in enumerate(names)
+    ]
+
+
+@pytest.mark.parametrize(("X", "name"), _pairs(WORKS_WITH_ALL), indirect=["X"])
+def test_meta_estimators_that_take_every_form(X, name):
     _, images = X
     model = WORKS_WITH_ALL[name]().fit(images, Y)
     assert (model.predict(images) == Y).mean() > 0.9
     assert set(model.predict(images)) <= set(Y)
 
 
+@pytest.mark.parametrize(
+    "X", [pytest.param(form, marks=[] if form in STEADY else pytest.mark.slow) for form in FORMS], indirect=True
+)
 def test_validation_functions_take_every_form(X):
     _, images = X
     assert cross_validate(_clf(), images, Y, cv=2, error_score="raise")["test_score"].mean() > 0.9

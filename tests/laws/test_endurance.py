@@ -98,6 +98,7 @@ def cycles(n):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="open files are counted by num_fds")
 def test_fifty_cycles_leave_memory_threads_and_files_as_they_were():
     """In a process of its own, whose memory is that of these cycles alone."""

@@ -113,12 +113,43 @@ def _excused(estimator):
     )
 
 
-@parametrize_with_checks([RowClassifier(), RowFineTuner(), RowEncoder()], expected_failed_checks=_excused)
-def test_official_checks(estimator, check):
+def _pass(estimator, check):
     try:
         check(estimator)
     except SkipTest as skip:
         pytest.fail(f"no check may be skipped: {skip}")
+
+
+@parametrize_with_checks([RowClassifier(), RowEncoder()])
+def test_official_checks(estimator, check):
+    _pass(estimator, check)
+
+
+@pytest.mark.slow
+@parametrize_with_checks([RowFineTuner()], expected_failed_checks=_excused)
+def test_official_checks_with_stages(estimator, check):
+    _pass(estimator, check)
+
+
+# Those that found something in the training of stages, or look at what it alone does.
+OF_STAGES = [
+    "check_dict_unchanged", "check_estimators_pickle", "check_fit2d_1sample", "check_fit_check_is_fitted",
+    "check_fit_idempotent", "check_methods_sample_order_invariance", "check_methods_subset_invariance",
+    "check_sample_weights_not_overwritten",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OF_STAGES)
+def test_some_official_checks_with_stages(name):
+    """All of them are slow tests."""
+    found = [
+        (estimator, check)
+        for estimator, check in estimator_checks_generator(RowFineTuner(), mark=None)
+        if getattr(check, "func", check).__name__ == name
+    ]
+    assert found
+    for estimator, check in found:
+        _pass(estimator, check)
 
 
 def test_there_are_at_least_69_checks():

@@ -428,7 +428,10 @@ STATES = """
     "engine",
     [
         "torch",
-        pytest.param("openvino", marks=pytest.mark.skipif(not INSTALLED, reason="openvino is not installed")),
+        pytest.param(
+            "openvino",
+            marks=[pytest.mark.slow, pytest.mark.skipif(not INSTALLED, reason="openvino is not installed")],
+        ),
     ],
 )
 def test_predictions_are_the_same_bits_off_cold_warm_evicting_and_shared_by_two_processes(tmp_path, engine):

@@ -327,7 +327,7 @@ def _at_once(folder):
 
 
 @needs_fork
-@pytest.mark.parametrize("function", ["_killed_everywhere", "_at_once"])
+@pytest.mark.parametrize("function", ["_killed_everywhere", pytest.param("_at_once", marks=pytest.mark.slow)])
 def test_a_fit_killed_at_any_moment_or_shared_ends_with_the_same_bits_in_fewer_epochs(tmp_path, function):
     """In a process of its own: forks of one whose torch has trained would wait for threads that they have not."""
     program = f"import sys, pathlib, test_checkpoints as t; t.{function}(pathlib.Path(sys.argv[1]))"
