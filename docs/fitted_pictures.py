@@ -143,3 +143,7 @@ def draw_few_images(path: Path) -> None:
     ax.legend(loc="lower right")
     ax.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110)
+
+
+if __name__ == "__main__":  # the picture in the README, which is no page of the site
+    draw_predictions(Path(__file__).parent / "_static" / "predictions.jpg")
