@@ -1,0 +1,85 @@
+"""Seeded draws repeat, and leave the global generators as they were."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sktl._utils.random import generator, seeded_globals
+
+
+@pytest.mark.parametrize("error", [None, ValueError])
+def test_seeded_globals_give_back_the_state_of_the_process(error):
+    torch.manual_seed(1)
+    state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    try:
+        with seeded_globals(7):
+            torch.rand(3)
+            if error:
+                raise error
+    except ValueError:
+        pass
+    assert torch.equal(torch.get_rng_state(), state)
+    assert np.array_equal(np.random.get_state()[1], numpy_state)  # noqa: NPY002
+
+
+def test_seeded_draws_repeat_whatever_came_before():
+    def draw(seed):
+        with seeded_globals(seed):
+            return torch.rand(8)
+
+    torch.manual_seed(1)
+    first = draw(7)
+    torch.manual_seed(2)
+    assert torch.equal(draw(7), first)
+    assert not torch.equal(draw(8), first)
+
+
+def test_seeded_blocks_may_be_nested():
+    with seeded_globals(1):
+        plain = torch.rand(2), torch.rand(2)
+    with seeded_globals(1):
+        first = torch.rand(2)
+        with seeded_globals(9):
+            torch.rand(5)
+        assert torch.equal(first, plain[0])
+        assert torch.equal(torch.rand(2), plain[1])
+
+
+def test_concurrent_seeded_draws_equal_those_one_after_the_other():
+    def draw(seed):
+        with seeded_globals(seed):
+            return torch.cat([torch.rand(1) for _ in range(50)])
+
+    state = torch.get_rng_state()
+    alone = [draw(seed) for seed in range(16)]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(draw, range(16)))
+    assert all(map(torch.equal, alone, together))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+seeds = st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=4).map(tuple)
+
+
+def draws(seed):
+    return tuple(torch.randint(2**62, (2,), generator=generator(*seed)).tolist())
+
+
+@given(seeds)
+def test_a_generator_repeats_and_leaves_the_global_one_alone(seed):
+    state = torch.get_rng_state()
+    assert draws(seed) == draws(seed)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@given(st.sets(seeds, min_size=2, max_size=5))
+def test_generators_of_different_seeds_differ(different):
+    assert len(set(map(draws, different))) == len(different)
+
+
+def test_generators_differ_by_the_length_of_their_seed():
+    assert len({draws(seed) for seed in [(5,), (5, 0), (5, 0, 0)]}) == 3
