@@ -10,13 +10,13 @@ import click
 # The parameters of the classifier, with or without an option. Asking the class would import PyTorch for a typing error.
 DEFAULTS: dict[str, Any] = {
     "backbone": "efficientnet_lite0", "weights": "default", "image_size": None, "image_shape": None,
-    "trainable_stages": 0, "freeze_epochs": "auto", "max_epochs": "auto", "lr": "auto", "backbone_lr_ratio": "auto",
-    "layer_decay": "auto", "weight_decay": "auto", "feature_stages": "auto", "optimizer": "auto", "lr_schedule": "auto",
-    "batch_size": "auto", "augmentation": "auto", "augmentation_views": None, "mixup_alpha": 0.0,
-    "label_smoothing": 0.0, "dropout": 0.0, "class_weight": None, "early_stopping": False, "validation_fraction": 0.1,
-    "n_iter_no_change": "auto", "invalid_images": "raise", "device": "auto", "engine": "auto", "amp": "auto",
-    "compile": False, "cache": "auto", "checkpoint": None, "n_jobs": None, "random_state": None, "verbose": 0,
-    "net_params": None,
+    "feature_stages": "auto", "weight_decay": "auto", "optimizer": "auto", "lr": "auto", "lr_schedule": "auto",
+    "max_epochs": "auto", "batch_size": "auto", "label_smoothing": 0.0, "dropout": 0.0, "class_weight": None,
+    "early_stopping": False, "validation_fraction": 0.1, "n_iter_no_change": "auto", "trainable_stages": 0,
+    "freeze_epochs": "auto", "backbone_lr_ratio": "auto", "layer_decay": "auto", "augmentation": "auto",
+    "augmentation_views": None, "mixup_alpha": 0.0, "amp": "auto", "compile": False, "invalid_images": "raise",
+    "device": "auto", "engine": "auto", "cache": "auto", "checkpoint": None, "n_jobs": None, "random_state": None,
+    "verbose": 0, "net_params": None,
 }  # fmt: skip
 
 
