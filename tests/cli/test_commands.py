@@ -180,7 +180,8 @@ def test_a_checkpoint_that_is_a_file_is_named_before_training(photos, tmp_path):
     _, err = run("fit", photos, "-o", tmp_path / "m", "--checkpoint", tmp_path / "run", status=1)
     # The whole of it: no progress of a pass stands before.
     assert err == (
-        f"Error: --checkpoint {tmp_path / 'run'} is a file, or lies in one; pass a folder, which is made if need be.\n"
+        f"Error: --checkpoint {tmp_path / 'run'} is a file, or lies in one. Pass a folder; it is created if it does "
+        "not exist.\n"
     )
 
 
