@@ -1,4 +1,4 @@
-"""A fitted estimator to a document and tensors, and back: what is kept, as what, and what cannot be."""
+"""A fitted estimator to a document and tensors, and back: what is saved, how, and what cannot be saved."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from sktl.exceptions import InvalidParameterError, ModelFileError, WeightsNotFou
 from .features import PretrainedFeatures, TunedFeatures
 
 _WEIGHT, _BIAS, _PROBE = "output.weight", "output.bias", "probe.features"
-# Larger than the differences between machines, smaller than those between networks.
+# Larger than differences between machines, smaller than differences between networks.
 _PROBE_TOLERANCE = 1e-3
 _MOST_PIXELS = 2_048
 _MOST_FEATURES = 2**20  # of one block
-# Parameters that concern a machine, not a model: a file from elsewhere has no say in them.
+# Parameters of a machine, not of a model: a file from elsewhere must not choose folders or devices here.
 OF_THE_MACHINE = frozenset({"device", "cache", "checkpoint", "n_jobs", "verbose"})
 
 
 def to_document(estimator: Any, include_backbone: bool) -> tuple[dict[str, Any], Tensors]:
-    """Return what is kept of a fitted estimator.
+    """Return a document and tensors that describe a fitted estimator.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def to_document(estimator: Any, include_backbone: bool) -> tuple[dict[str, Any],
 
 
 def _check_unchanged(estimator: Any, include_backbone: bool) -> None:
-    """Raise `InvalidParameterError` if a file would not give back the network of the fit."""
+    """Raise `InvalidParameterError` if a saved file would not restore the network of the fit."""
     backbone = estimator.backbone_
     if type(estimator).__module__.partition(".")[0] != __name__.partition(".")[0]:
         raise InvalidParameterError(
@@ -91,8 +91,8 @@ def _check_unchanged(estimator: Any, include_backbone: bool) -> None:
     if backbone.restored:
         if not include_backbone:
             raise InvalidParameterError(
-                "include_backbone=False is not possible for an estimator that was loaded with its network: what "
-                "training changed is not known any more. Leave include_backbone=True."
+                "include_backbone=False is not possible for an estimator that was loaded with its network, because the "
+                "weights before training are unknown. Leave include_backbone=True."
             )
         unchanged = estimator.backbone == backbone.name and estimator.image_size == backbone._image_size
     else:
@@ -102,10 +102,10 @@ def _check_unchanged(estimator: Any, include_backbone: bool) -> None:
         except WeightsNotFoundError:
             if not include_backbone:
                 raise
-            unchanged = True  # the estimator has what the file had
+            unchanged = True  # the file of weights is gone, but the estimator has its content
     if not unchanged:
         raise InvalidParameterError(
-            "backbone, weights or image_size were set to other values since the fit. Set them back, or fit again."
+            "backbone, weights or image_size have changed since the fit. Set them back, or fit again."
         )
 
 
@@ -147,12 +147,12 @@ def _probe(network: torch.nn.Module, preprocessing: Preprocessing) -> torch.Tens
 
 
 def restore(estimator: Any, file: ModelFile) -> None:
-    """Give an estimator, whose parameters are set, the fitted attributes that a file holds.
+    """Set the fitted attributes of an estimator, whose parameters are set, from a file.
 
     Raises
     ------
     ModelFileError
-        If the file is damaged, or its network cannot be had on this machine.
+        If the file is damaged, or its network is unavailable on this machine.
     """
     document = file.document
     described = document["backbone"]
@@ -161,7 +161,7 @@ def restore(estimator: Any, file: ModelFile) -> None:
     backbone = _bare_backbone(estimator, described, preprocessing)
     if not complete and backbone.preprocessing != preprocessing:
         raise ModelFileError(
-            f"The file was saved without the network, and backbone={backbone.name!r} prepares images in another way "
+            f"The file was saved without the network, and backbone={backbone.name!r} prepares images differently "
             f"here: {backbone.preprocessing}, not {preprocessing}. Save it with include_backbone=True."
         )
     shapes = backbone.shapes() if complete else state_shapes(backbone.build())
@@ -177,8 +177,8 @@ def restore(estimator: Any, file: ModelFile) -> None:
     if not complete and tensors_digest(network) != described["sha256"]:
         raise ModelFileError(
             f"The file was saved without the network, and the weights {described['weights']!r} of backbone="
-            f"{backbone.name!r} on this machine are not those that it was trained with. Save it with "
-            "include_backbone=True, or bring the same weights."
+            f"{backbone.name!r} on this machine differ from the weights that it was trained with. Save it with "
+            "include_backbone=True, or install the same weights."
         )
     network.load_state_dict({name: tensors.get(NETWORK + name, old) for name, old in network.state_dict().items()})
     if complete:
@@ -199,18 +199,18 @@ def _decode_preprocessing(described: Any) -> Preprocessing:
 
 
 def _check_sizes(preprocessing: Preprocessing) -> None:
-    """Refuse images so large that they could be a trap."""
+    """Raise `InvalidParameterError` for sizes so large that a malicious file could exhaust the memory with them."""
     resize = preprocessing.resize
     sizes = (*(resize if isinstance(resize, tuple) else (resize,)), *preprocessing.crop)
     if not all(isinstance(size, int) and 0 < size <= _MOST_PIXELS for size in sizes) or len(preprocessing.crop) != 2:
         raise InvalidParameterError(
-            f"image_size: models for images that are resized to {sizes} pixels are not saved or loaded, at most "
+            f"image_size: models for images of {sizes} pixels cannot be saved or loaded. Pass a size of at most "
             f"{_MOST_PIXELS}."
         )
 
 
 def _bare_backbone(estimator: Any, described: Mapping[str, Any], preprocessing: Preprocessing) -> Backbone:
-    """Return the backbone as this machine has it: with its weights, or with any where the file holds them."""
+    """Return the backbone of this machine, with its weights, or with any weights if the file contains them."""
     name, image_size = described["name"], described["image_size"]
     if not isinstance(name, str) or name != estimator.backbone:
         raise DocumentError("the backbone is not that of the parameters")
@@ -233,7 +233,7 @@ def _check_probe(found: torch.Tensor, file: ModelFile, expected: torch.Tensor) -
         raise damaged(file.name, "its network computes other features than it says")
     raise ModelFileError(
         f"The network of {file.name} computes other features here than where it was saved, by "
-        f"{difference:.1e} of the largest. Install the versions with which it was saved: {', '.join(others)}."
+        f"{difference:.1e} of the largest. Install the versions it was saved with: {', '.join(others)}."
     )
 
 
@@ -245,7 +245,7 @@ def _restore_flattened(estimator: Any, flattened: Mapping[str, Any]) -> None:
 
 
 def _restore_features(estimator: Any, described: Mapping[str, Any] | None, n_features: int) -> None:
-    """Restore which features an estimator uses; files of versions that knew one stage do not say it."""
+    """Restore the features of an estimator; files of versions before `feature_stages` do not describe them."""
     stages, groups = (1, [("", n_features)]) if described is None else (described["stages"], described["groups"])
     if type(stages) is not int or stages < 1 or not all(_is_group(*group) for group in groups):
         raise DocumentError("its features are not described by stages and groups")
