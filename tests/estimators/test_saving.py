@@ -279,7 +279,9 @@ def test_without_the_network_a_file_is_refused_where_the_weights_are_others(tmp_
         state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
         next(iter(state.values())).view(-1)[0] += 1e-6
         safetensors.torch.save_file(state, file)
-        with pytest.raises(ModelFileError, match=r"saved without the network, and the weights .* differ from the weights"):
+        with pytest.raises(
+            ModelFileError, match=r"saved without the network, and the weights .* differ from the weights"
+        ):
             sktl.load(tmp_path / "model")
         safetensors.torch.save_file(network.state_dict(), file)
 
