@@ -267,7 +267,7 @@ def backbones(pattern: str | None) -> None:
 
 @main.command()
 @click.argument("paths", nargs=-1, required=True, metavar="FOLDER|IMAGES...")
-@parameter("n_jobs", OrWord(Threads(), NONE), "Threads; -1 is all cores.")
+@parameter("n_jobs", OrWord(Threads(), NONE), "Number of threads; -1: all cores.")
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 def check(paths: tuple[str, ...], n_jobs: int | None, quiet: bool) -> None:
     """List the images that cannot be used, and why.

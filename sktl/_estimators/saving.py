@@ -28,7 +28,7 @@ _WEIGHT, _BIAS, _PROBE = "output.weight", "output.bias", "probe.features"
 # Larger than differences between machines, smaller than differences between networks.
 _PROBE_TOLERANCE = 1e-3
 _MOST_PIXELS = 2_048
-_MOST_FEATURES = 2**20  # of one block
+_MOST_FEATURES = 2**20  # in one block
 # Parameters of a machine, not of a model: a file from elsewhere must not choose folders or devices here.
 OF_THE_MACHINE = frozenset({"device", "cache", "checkpoint", "n_jobs", "verbose"})
 
@@ -84,9 +84,9 @@ def _check_unchanged(estimator: Any, include_backbone: bool) -> None:
     backbone = estimator.backbone_
     if type(estimator).__module__.partition(".")[0] != __name__.partition(".")[0]:
         raise InvalidParameterError(
-            f"{type(estimator).__name__} is a class of your own, which cannot be saved without its code: pickle it."
+            f"{type(estimator).__name__} is a class of your own, which cannot be saved without its code. Use pickle."
         )
-    if callable(estimator.backbone):  # refused as a parameter
+    if callable(estimator.backbone):  # `encode` raises an error that names this parameter
         return
     if backbone.restored:
         if not include_backbone:
@@ -193,7 +193,7 @@ def restore(estimator: Any, file: ModelFile) -> None:
 def _decode_preprocessing(described: Any) -> Preprocessing:
     found = decode(described)
     if not np.isfinite([*found.mean, *found.std]).all() or len(found.mean) != 3 or len(found.std) != 3:
-        raise DocumentError("preprocessing has no mean and deviation of three channels")
+        raise DocumentError("preprocessing has no mean and standard deviation of three channels")
     _check_sizes(found)
     return Preprocessing(found.resize, found.crop, str(found.interpolation), found.mean, found.std)
 
@@ -213,12 +213,12 @@ def _bare_backbone(estimator: Any, described: Mapping[str, Any], preprocessing: 
     """Return the backbone of this machine, with its weights, or with any weights if the file contains them."""
     name, image_size = described["name"], described["image_size"]
     if not isinstance(name, str) or name != estimator.backbone:
-        raise DocumentError("the backbone is not that of the parameters")
+        raise DocumentError("the backbone differs from the parameter backbone")
     if not described["complete"]:
         return resolve_backbone(name, estimator.weights, image_size, described["seed"])
     height, width = preprocessing.crop
     if image_size is not None and (type(image_size) is not int or preprocessing.crop != (image_size, image_size)):
-        raise DocumentError("the size of its images is not that of the preprocessing")
+        raise DocumentError("the image size differs from the preprocessing")
     size = image_size or (height if height == width else None)
     return resolve_backbone(name, None, size, 0)
 
@@ -230,7 +230,7 @@ def _check_probe(found: torch.Tensor, file: ModelFile, expected: torch.Tensor) -
     here = library_versions()
     others = [f"{name} {number}" for name, number in file.document["versions"].items() if here.get(name) != number]
     if not others:
-        raise damaged(file.name, "its network computes other features than it says")
+        raise damaged(file.name, "its network does not compute the recorded features")
     raise ModelFileError(
         f"The network of {file.name} computes other features here than where it was saved, by "
         f"{difference:.1e} of the largest. Install the versions it was saved with: {', '.join(others)}."
@@ -248,9 +248,9 @@ def _restore_features(estimator: Any, described: Mapping[str, Any] | None, n_fea
     """Restore the features of an estimator; files of versions before `feature_stages` do not describe them."""
     stages, groups = (1, [("", n_features)]) if described is None else (described["stages"], described["groups"])
     if type(stages) is not int or stages < 1 or not all(_is_group(*group) for group in groups):
-        raise DocumentError("its features are not described by stages and groups")
+        raise DocumentError("the description of its features is invalid")
     if groups[0][1] != n_features:
-        raise DocumentError("its features are not those of its network")
+        raise DocumentError("its features do not match its network")
     estimator.feature_stages_ = stages
     estimator._features = PretrainedFeatures(stages, tuple((module, size) for module, size in groups))
 
@@ -264,7 +264,7 @@ def _restore_classifier(
 ) -> None:
     recipe = decode(described["recipe"])
     if not isinstance(recipe, Recipe):
-        raise DocumentError("the recipe is none")
+        raise DocumentError("the recipe is invalid")
     history = History([decode(row) for row in described["history"]])
     if isinstance(recipe, TailRecipe):
         cut = estimator.backbone_.cut(recipe.n_trainable)
@@ -289,9 +289,9 @@ def _decode_classes(described: Mapping[str, Any]) -> np.ndarray:
     if not re.fullmatch(r"\|O|\|b1|[<>|][iu][1248]|[<>]f[248]|[<>]U\d{1,9}", dtype):
         raise DocumentError(f"labels have dtype {dtype!r}")
     if not all(isinstance(label, str if dtype[1] in "OU" else int | float) for label in labels):
-        raise DocumentError("labels are not of their dtype")
+        raise DocumentError("labels do not match their dtype")
     if dtype[1] == "U" and int(dtype[2:]) != max(1, *map(len, labels)):
-        raise DocumentError(f"labels have dtype {dtype!r}, which is not as long as they are")
+        raise DocumentError(f"labels have dtype {dtype!r}, which does not match their length")
     classes = np.array(labels, dtype=object if dtype == "|O" else None).astype(dtype)
     if len(np.unique(classes)) != len(labels) or classes.tolist() != sorted(labels):
         raise DocumentError("labels are not sorted")
@@ -301,5 +301,5 @@ def _decode_classes(described: Mapping[str, Any]) -> np.ndarray:
 def _decode_class_count(described: Mapping[str, Any]) -> np.ndarray:
     counts = described["class_count"]
     if len(counts) != len(described["classes"]) or not all(type(n) is int and 0 < n < 2**62 for n in counts):
-        raise DocumentError("images are not counted by class")
+        raise DocumentError("the number of images of each class is invalid")
     return np.array(counts, dtype=np.int64)

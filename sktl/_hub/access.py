@@ -73,9 +73,8 @@ def explained(what: str, token: str | bool | None) -> Iterator[None]:
         raise
     except Exception as error:
         chain = "\n".join(_told(error))
-        secret = chain != _without_secrets(
-            chain, token
-        )  # a server may repeat the token in its answer, and a chained error would show it
+        # A server may repeat the token in its answer, and the traceback of a chained error would show it.
+        secret = chain != _without_secrets(chain, token)
         raise HubRequestError(f"{what}: {_remedy(error, token)}") from (None if secret else error)
 
 

@@ -75,7 +75,7 @@ def save_to_folder(
     target = Path(checked_path(folder, "folder"))
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         fault = "is not empty" if target.is_dir() else "is not a folder"
-        raise InvalidParameterError(f"folder={shown(target)} {fault}. Name a new one.")
+        raise InvalidParameterError(f"folder={shown(target)} {fault}. Pass a new folder.")
     check_text("license", license)
     if description is not None and not isinstance(description, str):
         raise InvalidParameterError(f"description={description!r} must be text.")

@@ -103,13 +103,13 @@ class FeatureMapDisplay:
         ax: Any = None,
         scatter_kw: dict[str, Any] | None = None,
     ) -> FeatureMapDisplay:
-        """Map the features that a fitted estimator computes.
+        """Draw a map of the features that a fitted estimator computes.
 
         Parameters
         ----------
         estimator : transformer
             A fitted :class:`PretrainedImageClassifier` or :class:`PretrainedImageEncoder`, or a search or pipeline
-            with one, whose `transform` gives features.
+            with one, whose `transform` returns features.
         X : array-like of shape (n_samples, ...)
             Images; see the Notes of :class:`PretrainedImageClassifier` for the accepted formats.
         y : array-like of shape (n_samples,), default=None
@@ -197,9 +197,13 @@ class FeatureMapDisplay:
     def _checked(self) -> tuple[np.ndarray, np.ndarray | None]:
         coordinates = np.asarray(self.coordinates)
         if coordinates.ndim != 2 or coordinates.shape[1] != 2:
-            raise InvalidInputError(f"coordinates have shape {coordinates.shape}; it must be (n_samples, 2).")
+            raise InvalidInputError(
+                f"coordinates have shape {coordinates.shape}. Pass an array of shape (n_samples, 2)."
+            )
         if self.thumbnails is not None and len(self.thumbnails) != len(coordinates):
-            raise InvalidInputError(f"There are {len(coordinates)} points, but {len(self.thumbnails)} thumbnails.")
+            raise InvalidInputError(
+                f"There are {len(coordinates)} points, but {len(self.thumbnails)} thumbnails. Pass one for each."
+            )
         return coordinates, _labels_of(len(coordinates), self.y)
 
     def _draw_points(
@@ -214,7 +218,7 @@ class FeatureMapDisplay:
             colour, marker = style(number)
             default = {"s": size, "c": colour, "marker": marker, "edgecolors": "0.3", "linewidths": 0.4, "alpha": 0.85}
             options = styled(default, scatter_kw, PathCollection)
-            if options.keys() & {"color", "facecolor"}:  # with which matplotlib takes no "c"
+            if options.keys() & {"color", "facecolor"}:  # matplotlib does not accept "c" together with these
                 del options["c"]
             scatters.append(self.ax_.scatter(*coordinates[some].T, **options))
         return scatters

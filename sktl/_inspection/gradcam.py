@@ -84,7 +84,7 @@ def _is_like(shape: tuple[int, ...], image_shape: tuple[int, int]) -> bool:
     """Return True if a grid may be a downsampled image: with the same scale in both directions, up to rounding."""
     if shape[0] > image_shape[0] or shape[1] > image_shape[1]:
         return False
-    # Padding and strides round each side up or down.
+    # Padding and strides round the length of each side up or down.
     return abs(shape[0] / image_shape[0] * image_shape[1] - shape[1]) < 2 and (
         image_shape[0] != image_shape[1] or shape[0] == shape[1]
     )

@@ -87,7 +87,7 @@ def _fixed_point(ratio: float, squares: np.ndarray, energies: np.ndarray, outsid
 def _evidence(
     ratios: np.ndarray, squares: np.ndarray, energies: np.ndarray, outside: float, n_samples: int
 ) -> np.ndarray:
-    """Return the log evidence per sample at the best beta for each of some ratios."""
+    """Return the log evidence per sample at the best beta for each ratio."""
     left = np.array([(energies * (ratio / (ratio + squares))).sum() for ratio in ratios]) + outside
     complexity = np.array([np.log1p(squares / ratio).sum() for ratio in ratios])
     with np.errstate(divide="ignore"):

@@ -367,7 +367,7 @@ def _check_scoring(
             for number, (train, test) in enumerate(splits):
                 fold = f"this y in fold {number}"
                 scores.append(scorer(clone(layer).guessing(noise, labels[train]), noise[test], labels[test]))
-    except Exception as error:  # a callable may raise anything
+    except Exception as error:  # a callable may raise any exception
         raise InvalidParameterError(
             f"scoring={shown(scoring)} is not possible with {fold}: {shortened(str(error), 500)}"
         ) from error
@@ -378,8 +378,8 @@ def _check_scoring(
             )
         if not np.isfinite(float(score)):
             raise InvalidParameterError(
-                f"scoring={shown(scoring)} returned {score} for fold {number}. Choose another, or a cv whose folds "
-                "have all classes."
+                f"scoring={shown(scoring)} returned {score} for fold {number}. Choose another scorer, or a cv "
+                "whose folds have all classes."
             )
     return scorer
 
