@@ -1,8 +1,8 @@
-"""Images on disk as the arrays that scikit-learn works with, and drawn ones for want of photos.
+"""Images on disk as arrays for scikit-learn, and synthetic images for examples and tests.
 
-Drawn images are no substitute for photos: accuracies on them say nothing about a real task. What they have in common
-with real sets is how they go wrong: look-alikes, several images of one patient or plant, backgrounds that give the
-class away.
+Synthetic images are no substitute for photos: accuracies on them say nothing about a real task. They reproduce the
+pitfalls of real data sets: similar classes, several images of one patient or plant, and backgrounds that reveal the
+class.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ __all__ = ["list_images", "load_image_folder", "make_cats", "make_leaves", "make
 
 
 def load_image_folder(folder: str | os.PathLike[str]) -> Bunch:
-    """List the images of a folder that has one sub-folder per class: `FOLDER/<class>/*.jpg`.
+    """List the images in a folder with one sub-folder per class: `FOLDER/<class>/*.jpg`.
 
-    Nothing is decoded. Images in folders below a class folder belong to that class. Files that are not images (by
-    suffix, else by their first bytes) are left out with a warning; hidden files, and files and folders of the operating
-    system or of a network drive (`Thumbs.db`, `@eaDir`), silently.
+    Images are not decoded. Images in folders below a class folder belong to that class. Files are recognized as images
+    by their suffix, or by their first bytes. Other files are left out with a warning. Hidden files, and files and
+    folders of the operating system or of a network drive (`Thumbs.db`, `@eaDir`), are left out without a warning.
 
-    Links are followed when they add images. A link that leads back to the folder, to a folder above it, or to another
-    class is left out with a warning, so that every image keeps the class of its own folder.
+    Links are followed if they add images. A link that leads back to the folder, to a folder above it, or to another
+    class is left out with a warning, so that each image keeps the class of its own folder.
 
     Parameters
     ----------
@@ -41,19 +41,19 @@ def load_image_folder(folder: str | os.PathLike[str]) -> Bunch:
     Returns
     -------
     bunch : sklearn.utils.Bunch
-        With attributes
+        Dictionary-like object with the attributes
 
         - `data`: ndarray of str of shape (n_samples,), the paths, sorted by class and path;
-        - `target`: ndarray of str of shape (n_samples,), the class names;
+        - `target`: ndarray of str of shape (n_samples,), the class of each image;
         - `target_names`: list of str, the sorted class names;
         - `ignored`: list of str, the files and links that were left out.
 
     Raises
     ------
     InvalidInputError
-        If the folder does not exist, cannot be read, or has no sub-folders; if a sub-folder has no images; if
-        sub-folders are parts of a data set ("train", "test") or of a data set for object detection ("images",
-        "labels"); or if names of classes look the same.
+        If the folder does not exist, cannot be read, or has no sub-folders; if a sub-folder has no images; if the
+        sub-folders are parts of a data set ("train", "test") or belong to object detection ("images", "labels"); or if
+        names of classes look the same.
     InvalidParameterError
         If `folder` is not a path.
 
@@ -86,7 +86,7 @@ def load_image_folder(folder: str | os.PathLike[str]) -> Bunch:
     for path in classes:
         n_others, n_links = len(files.others), len(files.links)
         if not files.add(path, path.name):
-            links = ", and links to other classes alone" if len(files.links) > n_links else ""
+            links = ", and links to other classes" if len(files.links) > n_links else ""
             raise InvalidInputError(
                 f"The class folder {shown(str(path))} has no images ({len(files.others) - n_others} other files"
                 f"{links}). Remove it, or add images."
@@ -98,8 +98,8 @@ def load_image_folder(folder: str | os.PathLike[str]) -> Bunch:
 def list_images(folder: str | os.PathLike[str]) -> np.ndarray:
     """List all images in a folder and the folders below it, without classes.
 
-    Use it to predict photos that nobody has sorted: ``clf.predict(list_images("new"))``. Files are recognized and links
-    are followed as in :func:`load_image_folder`.
+    Use it to predict unsorted photos: ``clf.predict(list_images("new"))``. Files are recognized and links are followed
+    as in :func:`load_image_folder`.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def list_images(folder: str | os.PathLike[str]) -> np.ndarray:
     Returns
     -------
     paths : ndarray of str of shape (n_samples,)
-        Sorted.
+        Paths of the images, sorted.
 
     Raises
     ------
@@ -141,7 +141,7 @@ def list_images(folder: str | os.PathLike[str]) -> np.ndarray:
 
 
 def _warn_of_ignored(files: ImageFiles, wanted: str, more: str = "") -> None:
-    """Warn once of files that are not images, once of links, and once of images that links bring into two classes."""
+    """Warn once of other files, once of links, and once of images that links add to two classes."""
     root = shown(str(files.root))
     told = [
         (files.others, "file", f"left out: not {wanted}", more),
@@ -157,7 +157,7 @@ def _warn_of_ignored(files: ImageFiles, wanted: str, more: str = "") -> None:
 def make_cats(
     n_samples: int = 180, *, image_size: int = 96, random_state: int | np.random.RandomState | None = None
 ) -> Bunch:
-    """Draw faces of cats with six coats, which are three pairs of look-alikes.
+    """Draw faces of cats with six coats, in three pairs of similar coats.
 
     Parameters
     ----------
@@ -166,7 +166,7 @@ def make_cats(
     image_size : int, default=96
         Height and width in pixels.
     random_state : int, RandomState or None, default=None
-        For what is drawn.
+        Controls what is drawn. Pass an int for reproducible images.
 
     Returns
     -------
@@ -193,7 +193,7 @@ def make_cats(
 def make_surface_defects(
     n_samples: int = 120, *, image_size: int = 96, random_state: int | np.random.RandomState | None = None
 ) -> Bunch:
-    """Draw grey close-ups of a metal surface with four kinds of defects.
+    """Draw gray close-ups of metal surfaces with four kinds of defects.
 
     Parameters
     ----------
@@ -202,7 +202,7 @@ def make_surface_defects(
     image_size : int, default=96
         Height and width in pixels.
     random_state : int, RandomState or None, default=None
-        For what is drawn.
+        Controls what is drawn. Pass an int for reproducible images.
 
     Returns
     -------
@@ -233,32 +233,32 @@ def make_radiographs(
     image_size: int = 96,
     random_state: int | np.random.RandomState | None = None,
 ) -> Bunch:
-    """Draw grey pictures in the manner of chest X-rays, several of each patient, with and without an opacity.
+    """Draw gray images that resemble chest X-rays, several of each patient, with and without an opacity.
 
-    A patient has one anatomy and one diagnosis; three in ten have an opacity. Images of a patient differ in position
-    and exposure.
+    Each patient has one anatomy and one diagnosis; three in ten patients have an opacity. The images of a patient
+    differ in position and exposure.
 
     Parameters
     ----------
     n_patients : int, default=80
         Number of patients.
     images_per_patient : int, default=3
-        Number of images of each.
+        Number of images of each patient.
     image_size : int, default=96
         Height and width in pixels.
     random_state : int, RandomState or None, default=None
-        For what is drawn.
+        Controls what is drawn. Pass an int for reproducible images.
 
     Returns
     -------
     bunch : sklearn.utils.Bunch
         With `data`, a uint8 ndarray of shape (n_samples, image_size, image_size); `target`, an ndarray of str of shape
-        (n_samples,); `target_names`, a list of str; and `groups`, the patients, an ndarray of int of shape
-        (n_samples,).
+        (n_samples,); `target_names`, a list of str; and `groups`, an ndarray of int of shape (n_samples,), the patient
+        of each image.
 
     See Also
     --------
-    sklearn.model_selection.GroupKFold : Folds no two of which share a patient.
+    sklearn.model_selection.GroupKFold : Folds that do not share patients.
 
     Examples
     --------
@@ -287,39 +287,39 @@ def make_leaves(
     image_size: int = 96,
     random_state: int | np.random.RandomState | None = None,
 ) -> Bunch:
-    """Draw leaves of healthy and of ill plants, several photos of each.
+    """Draw leaves of healthy and diseased plants, several photos of each plant.
 
-    A plant has one shape, one green and one state of health, with its spots in the same places. Photos of a plant
-    differ in how the leaf lies and in the light.
+    Each plant has one shape of leaf, one shade of green and one state of health, with spots in the same places. The
+    photos of a plant differ in the orientation of the leaf and in the light.
 
     Parameters
     ----------
     n_plants : int, default=60
         Number of plants, spread evenly over the classes.
     photos_per_plant : int, default=4
-        Number of photos of each.
+        Number of photos of each plant.
     backgrounds : sequence of {"table", "soil", "grass"}, default=("table",)
-        What the leaf lies on. Of several, each photo has one at random.
+        Backgrounds of the leaves. If there are several, each photo has a random one.
     image_size : int, default=96
         Height and width in pixels.
     random_state : int, RandomState or None, default=None
-        For what is drawn.
+        Controls what is drawn. Pass an int for reproducible images.
 
     Returns
     -------
     bunch : sklearn.utils.Bunch
         With `data`, a uint8 ndarray of shape (n_samples, image_size, image_size, 3); `target`, an ndarray of str of
         shape (n_samples,); `target_names`, a list of str; and `groups`, an ndarray of int of shape (n_samples,), the
-        plants.
+        plant of each image.
 
     Raises
     ------
     InvalidParameterError
-        If a background has another name.
+        If `backgrounds` is empty or contains another name.
 
     See Also
     --------
-    sklearn.model_selection.GroupKFold : Folds no two of which share a plant.
+    sklearn.model_selection.GroupKFold : Folds that do not share plants.
 
     Examples
     --------

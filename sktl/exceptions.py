@@ -1,6 +1,6 @@
 """The named errors and warnings of sktl.
 
-Every error is a :class:`SktlError` and, beside it, the built-in type that a scikit-learn user would catch.
+Every error is a :class:`SktlError` and also an instance of the built-in type that a scikit-learn user would catch.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ class SktlError(Exception):
 
 
 class InvalidParameterError(SktlError, ValueError, TypeError):
-    """A constructor parameter has a value that it cannot have, alone or beside the others."""
+    """A parameter has an invalid value, alone or in combination with other parameters."""
 
 
 class InvalidInputError(SktlError, ValueError):
-    """`X`, `y` or `sample_weight` as a whole has no legal form."""
+    """`X`, `y` or `sample_weight` as a whole is not in a supported format."""
 
 
 class ImageFailure(NamedTuple):
@@ -64,10 +64,10 @@ class ImageFailure(NamedTuple):
     position : int
         Position of the sample in `X`, from 0.
     name : str
-        The path, or the kind of object, that was found there, in full. The text of a failure, and so the message of an
-        error, shortens a long name and escapes control characters.
+        The full path of the image, or the kind of object at this position. The text of a failure, and messages of
+        errors, shorten a long name and escape control characters.
     reason : str
-        What is wrong with it and what to do.
+        What is wrong with the image, and what to do.
     """
 
     position: int
@@ -78,17 +78,17 @@ class ImageFailure(NamedTuple):
         return self.describe("X")
 
     def describe(self, argument: str) -> str:
-        """Return the failure in words.
+        """Return the failure as text.
 
         Parameters
         ----------
         argument : str
-            What holds the image, such as "X".
+            Name of the argument that contains the image, such as "X".
 
         Returns
         -------
         description : str
-            With the place in the argument.
+            Position in the argument, name and reason.
         """
         reason = one_line(self.reason, LONGEST_REASON)
         return f"{argument}[{self.position}] ({shown_name(self.name)}): {reason}"
@@ -100,16 +100,16 @@ class InvalidImageError(InvalidInputError):
     Parameters
     ----------
     failures : sequence of ImageFailure
-        Those that could not be used, in any order.
+        The images that could not be used, in any order.
     argument : str, default="X"
-        What holds them.
+        Name of the argument that contains the images.
     lead : str, default=""
-        What comes first in the message.
+        Beginning of the message.
 
     Attributes
     ----------
     failures : tuple of ImageFailure
-        All of them, in the order of `X`; the message lists the first 20.
+        All failures, in the order of `X`. The message lists the first 20.
     """
 
     def __init__(self, failures: Sequence[ImageFailure], argument: str = "X", lead: str = ""):
@@ -132,11 +132,11 @@ class InvalidImageError(InvalidInputError):
 
 
 class BackboneError(SktlError, ValueError):
-    """A backbone cannot be used as asked, for instance at the wanted image size."""
+    """A backbone cannot be used as requested, for instance with the given image size."""
 
 
 class UnknownBackboneError(BackboneError):
-    """No backbone, or no weights of it, has this name."""
+    """No backbone has this name, or the backbone has no weights of this name."""
 
 
 class WeightsError(SktlError, RuntimeError):
@@ -144,15 +144,15 @@ class WeightsError(SktlError, RuntimeError):
 
 
 class WeightsNotFoundError(WeightsError, FileNotFoundError):
-    """The file of weights is not there."""
+    """The file of weights does not exist."""
 
 
 class WeightsCorruptError(WeightsError):
-    """The bytes of a weights file are not what was published, damaged, or unsafe to load."""
+    """A file of weights differs from the published file, is damaged, or is unsafe to load."""
 
 
 class WeightsMismatchError(WeightsError, ValueError):
-    """The weights are those of another architecture."""
+    """The weights belong to another architecture."""
 
 
 class WeightsUnavailableError(WeightsError, OSError):
@@ -160,64 +160,64 @@ class WeightsUnavailableError(WeightsError, OSError):
 
 
 class DeviceError(SktlError, RuntimeError):
-    """The device asked for is not on this machine."""
+    """The requested device is unavailable on this machine."""
 
 
 class DeviceMemoryError(DeviceError, MemoryError):
-    """Not even one image at a time fits into the memory of the device."""
+    """A single image does not fit into the memory of the device."""
 
 
 class EngineError(SktlError, RuntimeError):
-    """The engine asked for cannot run the network, or not on this device."""
+    """The requested engine cannot run the network, or does not support the device."""
 
 
 class EngineNotInstalledError(EngineError, ImportError):
-    """The package of the engine asked for is not installed."""
+    """The package of the requested engine is not installed."""
 
 
 class MissingPackageError(SktlError, ImportError):
-    """An optional package is not installed that the call needs."""
+    """The call needs an optional package that is not installed."""
 
 
 class ModelFileError(SktlError, RuntimeError):
-    """A saved model cannot be loaded: damaged, of another format, or of a network that this machine has not."""
+    """A saved model cannot be loaded: it is damaged, has another format, or needs a network that is unavailable."""
 
 
 class ModelFileNotFoundError(ModelFileError, FileNotFoundError):
-    """The file of a saved model, or the folder for it, is not there, or is something else than a file."""
+    """The file of a saved model or the folder for it does not exist, or the path is not a file."""
 
 
 class HubRequestError(SktlError, RuntimeError, OSError):
-    """The hub cannot be reached, refuses, or has no such repository, revision or file."""
+    """The hub cannot be reached, refuses a request, or has no such repository, revision or file."""
 
 
 class CheckpointError(SktlError, RuntimeError):
-    """A checkpoint cannot be used: damaged, or that of another fit."""
+    """A checkpoint cannot be used: it is damaged, or belongs to another fit."""
 
 
 class TrainingError(SktlError, RuntimeError):
-    """Training broke down, for instance because the loss is no longer finite."""
+    """Training failed, for instance because the loss is no longer finite."""
 
 
 class BackboneWarning(UserWarning):
-    """Something about the backbone that is legal but probably not wanted."""
+    """A setting of the backbone is valid, but probably not intended."""
 
 
 class DeviceWarning(UserWarning):
-    """The memory of the device is too small for what runs there at once; results may differ in their last bits."""
+    """The memory of the device is too small for a full batch; results may differ in their last bits."""
 
 
 class ImageFolderWarning(UserWarning):
-    """Files in an image folder were left out."""
+    """Files in an image folder were left out, or sub-folders may not be classes."""
 
 
 class InvalidImageWarning(UserWarning):
-    """Images were left out of a fit, as `invalid_images="skip"` wants it, or a limit for them is ignored."""
+    """A fit left out images because of `invalid_images="skip"`, or a limit for images is ignored."""
 
 
 class CheckpointWarning(UserWarning):
-    """The state of a training could not be kept; the training goes on."""
+    """The state of a training could not be saved; the training continues."""
 
 
 class CacheWarning(UserWarning):
-    """The cache of features is damaged, full or out of reach; results do not change, and take longer."""
+    """The cache of features is damaged, full or unavailable; results do not change, but take longer."""

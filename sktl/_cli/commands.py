@@ -1,8 +1,8 @@
 """The command line: `sktl fit`, `predict`, `evaluate`, `backbones` and `check`, which call the public functions.
 
-Results go to standard output, all else to standard error. The exit status is 0, 1 for errors that sktl names, 2 for a
-wrong use of the command, and 130 after Ctrl-C. Help and typing errors take no time: public functions are called as
-attributes of `sktl`, which imports what a name needs when it is used, and the figures import scikit-learn themselves.
+Results go to standard output, everything else to standard error. The exit status is 0 for success, 1 for errors of
+sktl, 2 for incorrect use of the command, and 130 after Ctrl-C. Help and usage errors appear at once: the commands call
+public functions as attributes of `sktl`, which imports modules when they are used, and import `figures` late.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ _LISTED = 5
 
 
 class _Group(click.Group):
-    """Turns what commands raise and warn of into messages in their own words, and exit statuses."""
+    """Turns errors and warnings of commands into messages for the command line, and exit statuses."""
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         try:
             return super().make_context(*args, **extra)
         except BrokenPipeError:
             raise
-        except OSError as error:  # of --help and --version, which write while arguments are read
+        except OSError as error:  # --help and --version write while arguments are parsed
             raise _of_the_system(error) from error
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -72,14 +72,14 @@ class _Group(click.Group):
         except SktlError as error:
             raise click.ClickException(words().say(str(error))) from error
         except BrokenPipeError:
-            raise  # click's own, so that `sktl ... | head` ends quietly
+            raise  # handled by click, so that `sktl ... | head` ends quietly
         except OSError as error:
             raise _of_the_system(error) from error
         except UnicodeError as error:
             raise click.ClickException(f"A name cannot be written as text: {error}") from error
         except MemoryError as error:
-            advice = "Free some, or ask for less: smaller images, fewer threads, another network."
-            raise click.ClickException(f"The memory is not enough: {error}. {advice}") from error
+            advice = "Free some memory, or use smaller images, fewer threads or another network."
+            raise click.ClickException(f"Out of memory: {error}. {advice}") from error
 
 
 def _of_the_system(error: OSError) -> click.ClickException:
@@ -88,7 +88,7 @@ def _of_the_system(error: OSError) -> click.ClickException:
 
 
 def _wording(command: click.Command | None) -> Wording:
-    """Return the words of a command."""
+    """Return the wording of messages for a command."""
     params = command.params if command else []
     options = [option for option in params if isinstance(option, click.Option) and option.name in DEFAULTS]
     names = {str(option.name): max(option.opts, key=len) for option in options}
@@ -112,7 +112,7 @@ def main() -> None:
 @main.command()
 @click.argument("folder", type=Folder())
 @click.option("-o", "--output", "model", required=True, metavar="MODEL", help="File to write the classifier to.")
-@click.option("--force", is_flag=True, help="Replace MODEL if it is there.")
+@click.option("--force", is_flag=True, help="Replace MODEL if it exists.")
 @training
 @machine
 def fit(folder: str, model: str, force: bool, quiet: bool, **parameters: Any) -> None:
@@ -123,7 +123,7 @@ def fit(folder: str, model: str, force: bool, quiet: bool, **parameters: Any) ->
     sktl fit photos/train -o cats.sktl --trainable-stages all --random-state 0
     sktl fit photos/train -o cats.sktl --backbone resnet50 --class-weight balanced
 
-    The options are the parameters of PretrainedImageClassifier.
+    The options correspond to the parameters of PretrainedImageClassifier.
     """
     _check_output(Path(user_path(model)), force)
     photos = sktl.datasets.load_image_folder(folder)
@@ -145,17 +145,17 @@ def _estimate(classifier: sktl.PretrainedImageClassifier, paths: np.ndarray, tar
         return estimate(classifier, paths, target, seconds)
     except SktlError as error:
         reason = _wording(click.get_current_context().command).say(str(error))
-        return f"Its accuracy is unknown, since some of the images are not enough to train on: {reason}"
+        return f"The accuracy is unknown, because cross-validation failed: {reason}"
 
 
 def _check_output(path: Path, force: bool) -> None:
-    """Refuse a file that could not be written, before hours of training."""
+    """Raise an error for a file that could not be written, before hours of training."""
     if path.is_dir():
-        raise click.ClickException(f"{path} is a folder. Name a file in it, such as {path / 'model.sktl'}.")
+        raise click.ClickException(f"{path} is a folder. Pass a file in it, such as {path / 'model.sktl'}.")
     if path.exists() and not path.is_file():
-        raise click.ClickException(f"{path} is a pipe or a device, which is never replaced. Name another file.")
+        raise click.ClickException(f"{path} is a pipe or a device, which is never replaced. Pass another file.")
     if path.exists() and not force:
-        raise click.ClickException(f"{path} is there already. Pass --force to replace it, or another name.")
+        raise click.ClickException(f"{path} already exists. Pass --force to replace it, or another name.")
     try:
         with tempfile.TemporaryFile(dir=os.path.dirname(os.path.realpath(path))):
             pass
@@ -170,9 +170,9 @@ def _check_output(path: Path, force: bool) -> None:
 @click.option("--json", "form", flag_value="json", help="JSON, with the probabilities of all classes.")
 @machine
 def predict(model: str, names: tuple[str, ...], form: str | None, quiet: bool, **machine: Any) -> None:
-    """Name the class of each of some images, with its probability.
+    """Predict the class of each image, with its probability.
 
-    Of a folder, all images in it and in folders below it. An image that is named twice is listed once.
+    A folder stands for all images in it and in the folders below it. An image that is passed twice is listed once.
 
     \b
     sktl predict cats.sktl my_cat.jpg
@@ -204,7 +204,7 @@ def predict(model: str, names: tuple[str, ...], form: str | None, quiet: bool, *
 def evaluate(model: str, folder: str, form: str | None, quiet: bool, **machine: Any) -> None:
     """Compare the predictions of MODEL with the classes of FOLDER/<class>/*.jpg.
 
-    Prints the accuracy, precision and recall of each class, and how often which class was taken for which.
+    Prints the accuracy, the precision and recall of each class, and the confusion matrix.
 
     \b
     sktl evaluate cats.sktl photos/test
@@ -223,7 +223,7 @@ def evaluate(model: str, folder: str, form: str | None, quiet: bool, **machine: 
     names = [*map(shown, agreement.labels)]
     report = agreement.report(names)
     click.echo(f"Accuracy {agreement.accuracy:.4f} on {len(photos.target)} images.\n\n{report}")
-    click.echo("Truth in rows, predictions in columns:\n")
+    click.echo("Confusion matrix (rows: true classes, columns: predictions):\n")
     short = [str(number) for number in range(1, len(names) + 1)]
     cells = [[number, name, *map(str, row)] for number, name, row in zip(short, names, confusion, strict=True)]
     _print_rows([["", "", *short], *cells], words=(1,))
@@ -236,7 +236,8 @@ def _warn_of_unknown(target: np.ndarray, classes: np.ndarray) -> None:
         names = ", ".join(f"{name!a} ({n})" for name, n in unknown[:_LISTED])
         more = f" and {len(unknown) - _LISTED} more" if len(unknown) > _LISTED else ""
         click.echo(
-            f"Warning: MODEL was not trained on these classes, whose images count as wrong: {names}{more}.", err=True
+            f"Warning: MODEL was not trained on these classes, whose images count as wrong: {names}{more}.",
+            err=True,
         )
 
 
@@ -245,8 +246,9 @@ def _warn_of_unknown(target: np.ndarray, classes: np.ndarray) -> None:
 def backbones(pattern: str | None) -> None:
     """List pretrained networks: parameters, image size, and where their weights come from.
 
-    Without PATTERN, those of sktl and torchvision; with it, also those of timm, of which there are more than a
-    thousand: listing them all takes minutes. A star marks networks whose weights are on this machine.
+    Without PATTERN, lists the networks of sktl and torchvision. With PATTERN, also lists matching networks of timm,
+    which has more than a thousand: listing all of them takes minutes. A star marks networks whose weights are on this
+    machine.
 
     \b
     sktl backbones
@@ -255,9 +257,9 @@ def backbones(pattern: str | None) -> None:
     """
     found = sktl.list_backbones(pattern)
     if not found:
-        raise click.ClickException(f"No network has {pattern!r} in its name. `sktl backbones` lists some.")
+        raise click.ClickException(f"No network has {pattern!r} in its name. `sktl backbones` lists names.")
     width = max(len(info.name) for info in found)
-    for info in found:  # one by one: counting the parameters of many takes a while
+    for info in found:  # printed one by one, because counting the parameters of many networks takes a while
         size = "x".join(map(str, info.image_size)) if info.image_size else "-"
         mark = "*" if info.at_hand else " "
         click.echo(f"{mark} {info.name:{width}} {info.parameters / 1e6:7.1f} M  {size:9} {info.weights}")
@@ -265,12 +267,12 @@ def backbones(pattern: str | None) -> None:
 
 @main.command()
 @click.argument("paths", nargs=-1, required=True, metavar="FOLDER|IMAGES...")
-@parameter("n_jobs", OrWord(Threads(), NONE), "Threads; -1 is all cores.")
+@parameter("n_jobs", OrWord(Threads(), NONE), "Number of threads; -1: all cores.")
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 def check(paths: tuple[str, ...], n_jobs: int | None, quiet: bool) -> None:
-    """List the images that cannot be used, and why, before a fit begins.
+    """List the images that cannot be used, and why.
 
-    Of a folder, all images in it and in folders below it. The exit status is 1 if any image cannot be used.
+    A folder stands for all images in it and in the folders below it. The exit status is 1 if any image cannot be used.
 
     \b
     sktl check photos/train
@@ -286,7 +288,7 @@ def check(paths: tuple[str, ...], n_jobs: int | None, quiet: bool) -> None:
 
 
 def _all_images(names: Iterable[str], quiet: bool) -> list[str]:
-    """Return the images that are named, and those in folders that are named, each once; say how many a folder has."""
+    """Return the named images and the images in named folders, each once; print how many a folder has."""
     images: dict[str, str] = {}
     for name in names:
         found = [name]
@@ -302,13 +304,15 @@ def _all_images(names: Iterable[str], quiet: bool) -> list[str]:
 def _load_classifier(path: str, quiet: bool, device: str, **machine: Any) -> sktl.PretrainedImageClassifier:
     estimator = sktl.load(path, device=device)
     if not isinstance(estimator, sktl.PretrainedImageClassifier):
-        raise click.ClickException(f"{path} holds a {type(estimator).__name__}, which names no classes.")
+        raise click.ClickException(
+            f"{path} contains a {type(estimator).__name__}, which does not predict classes. Pass a classifier."
+        )
     return estimator.set_params(**machine, verbose=int(not quiet))
 
 
 def _print_json(value: Any) -> None:
     text = json.dumps(value, indent=1, ensure_ascii=False)
-    # Bytes of names that are not UTF-8 stay as JSON's own escapes, so that names differ as they do on the disk.
+    # Bytes of names that are not UTF-8 become JSON escapes, so that names that differ on disk also differ here.
     click.echo(text.encode("utf-8", "backslashreplace").decode())
 
 

@@ -1,4 +1,4 @@
-"""What the library says, in the words of the command line: options for parameters, names of files for places in `X`."""
+"""Messages of the library in words of the command line: options for parameters, file names for positions in `X`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from collections.abc import Collection, Iterable, Mapping
 from sktl._words import cut_middle
 from sktl.exceptions import ImageFailure, InvalidImageError
 
-# What moves the cursor, changes the order of letters, ends a line, or is no text at all.
+# Characters that move the cursor, change the order of letters, end a line, or are not text.
 _UNSHOWN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _LISTED_FAILURES = 20
-# Advice for Python, as the library has it, and what a person who types commands would do.
+# Advice of the library for Python, and the corresponding advice for the command line. Each key must occur in a message.
 PHRASES = {
     "All are in the attribute `ignored`.": "",
     "To predict images that have no class, use list_images.": "Images without classes are for `sktl predict`.",
@@ -35,10 +35,10 @@ PHRASES = {
 }
 _VALUE = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|<[^<>]*>|-?\w+(?:\.\w+)*(?:[+-]\d+)?"""
 _IN_X = re.compile(r"\bX(?:_val)?\[\d+\] \((.*?)\): ")
-# What Python shows of values and of errors of the system.
+# Python's notation for values and system errors.
 _PYTHON = {r"\bnp\.\w+\(([^()]*)\)": r"\1", r"\[Errno \d+\] ": "", r"\bit is None\b": "it is none"}
 _INVALID = re.compile(r"The '(\w+)' parameter of \w+ must be (.*?)\. Got (.*) instead\.", re.DOTALL)
-# How scikit-learn describes legal values, in its own notation and with Python's names of types.
+# Scikit-learn's notation for valid values, with Python's names of types.
 _CONSTRAINTS = {
     r"a str among \{([^{}]*)\}": r"\1",
     r",? an instance of 'numpy.random.mtrand.RandomState'": "",
@@ -53,21 +53,21 @@ _CONSTRAINTS = {
 
 
 def shown(name: str) -> str:
-    """Return a name as a terminal may have it, for file names hold any bytes, and a stranger's model any letters."""
+    """Return a name that is safe to print: file names and models from strangers may contain control characters."""
     return "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in _UNSHOWN else c for c in name)
 
 
 class Wording:
-    """Messages in the words of one command.
+    """Messages in terms of one command.
 
     Parameters
     ----------
     options : mapping of str to str
-        The option for each parameter that has one, such as "--n-jobs" for "n_jobs".
+        Option of each parameter that has one, such as "--n-jobs" for "n_jobs".
     flags : collection of str
         Parameters whose option takes no value.
     parameters : collection of str
-        All parameters of the estimators; those without an option become plain words.
+        All parameters of the estimators. Parameters without an option become plain words.
     """
 
     def __init__(self, options: Mapping[str, str], flags: Collection[str], parameters: Collection[str]):
@@ -75,12 +75,12 @@ class Wording:
         self._flags = frozenset(flags)
         names = "|".join(sorted({*options, *parameters, "folder"}, key=len, reverse=True))
         alone = "|".join(name for name in {*options, *parameters} if "_" in name or name == "lr")
-        # Not within paths or quotes: folders may be called "lr=0.1".
+        # Not within paths or quotes, because a folder may be named "lr=0.1".
         self._assigned = re.compile(rf"([Ll]eave )?(?<![\w./\\'\"-])({names})=({_VALUE})")
         self._named = re.compile(rf"`({names})`|(?<![\w./\\'\"-])({alone})(?![\w/\\'\"(\[-]|\.\w)")
 
     def say(self, message: str) -> str:
-        """Return a message of the library as a command prints it, its lines kept."""
+        """Return a message of the library as a command prints it, with the same line breaks."""
         for phrase, words in PHRASES.items():
             message = message.replace(phrase, words)
         message = _INVALID.sub(self._invalid, _IN_X.sub(r"\1: ", message))
@@ -91,7 +91,7 @@ class Wording:
         return "\n".join(shown(line).rstrip() for line in message.split("\n"))
 
     def list_failures(self, error: InvalidImageError) -> str:
-        """Return what an error about images says, with their names."""
+        """Return the message of an error about images, with their names."""
         lead = self.say(error.lead) if error.lead else "These images cannot be used:"
         lines = self.failures(error.failures[:_LISTED_FAILURES])
         if more := len(error.failures) - len(lines):
@@ -118,7 +118,7 @@ class Wording:
         return f"{leave or ''}{name} {_as_word(value)}"
 
     def _invalid(self, match: re.Match[str]) -> str:
-        """Return scikit-learn's message for a value outside of the constraints, which names Python's types."""
+        """Return scikit-learn's message for an invalid value, without Python's names of types."""
         legal = match[2]
         for pattern, words in _CONSTRAINTS.items():
             legal = re.sub(pattern, words, legal)
@@ -133,7 +133,7 @@ def _literal(text: str) -> object:
 
 
 def _as_word(value: object) -> str:
-    """Return a value as it is typed behind an option."""
+    """Return a value as it is typed after an option."""
     if value is None or value is False:
         return "none"
     return str(value) if not isinstance(value, str) or value.startswith("<") else shlex.quote(value)

@@ -1,1 +1,1 @@
-"""Folders of images, and drawn images."""
+"""Folders of images, and synthetic images."""

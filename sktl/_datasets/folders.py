@@ -1,4 +1,4 @@
-"""The images below a folder: which files are images, which links are followed, what is left out and why."""
+"""The images below a folder: which files are images, which links are followed, and what is left out."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from sktl.exceptions import InvalidInputError, InvalidParameterError
 
 _SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"}
 _SUFFIXES |= {".jp2", ".avif"}
-# What operating systems, file managers and network drives keep beside photos, in lower case: previews and rubbish.
+# Files and folders of operating systems, file managers and network drives, in lower case: previews and trash, whose
+# images must not become training images.
 _OF_THE_SYSTEM = {
     "__macosx", "__pycache__", "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r",
     "$recycle.bin", "recycler", "recycled", "system volume information", "lost+found", "network trash folder",
@@ -30,29 +31,29 @@ _LISTED = 5
 
 
 def listed(names: Sequence[str]) -> str:
-    """Return a few names as a message has them, of bounded length."""
+    """Return names as text for a message, of bounded length."""
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
     return ", ".join(map(shown, names[:_LISTED])) + more
 
 
 def existing_folder(folder: Any, wanted: str) -> Path:
-    """Return the path of a folder that a person named.
+    """Return the path of a folder that the user passed.
 
     Parameters
     ----------
     folder : str or path-like
     wanted : str
-        What to pass, as the message says it.
+        Sentence at the end of the message that says what to pass.
 
     Raises
     ------
     InvalidParameterError
-        If it is of another type.
+        If `folder` has another type.
     InvalidInputError
-        If it is no folder.
+        If `folder` is not a folder.
     """
     if not isinstance(folder, str | os.PathLike):
-        several = " Call this once for each of several folders, and join the results." if _is_several(folder) else ""
+        several = " For several folders, call this once per folder and join the results." if _is_several(folder) else ""
         raise InvalidParameterError(
             f"folder must be the path of one folder, a str or path-like, not {type(folder).__name__}.{several}"
         )
@@ -89,38 +90,39 @@ def _why_no_folder(name: str) -> str:
 
 
 def folders_in(folder: Path) -> list[Path]:
-    """Return the folders in a folder, links among them, sorted by name, without what is hidden."""
+    """Return the folders in a folder, including links and without hidden folders, sorted by name."""
     return [Path(entry.path) for entry in _entries(folder) if os.path.isdir(entry.path)]
 
 
 def has_images(folder: Path) -> bool:
-    """Return True if a folder has images itself, not only in folders below it."""
+    """Return True if a folder itself contains images, not only folders below it."""
     return any(not os.path.isdir(entry.path) and _is_image(entry.path) for entry in _entries(folder))
 
 
 @dataclass
 class ImageFiles:
-    """The images below some folders, and what was left out, each in the order in which it was met.
+    """The images below some folders, and the files that were left out, in the order in which they were found.
 
-    Every folder is read once for a class. A link is followed if that brings something new: not to the root, to a folder
-    above it, or to what is read below it anyway. So what lies below the root keeps the class of its own place.
+    Each folder is read once per class. A link is followed if it adds images. It is not followed to the root, to a
+    folder above the root, or to a place below the root that is read anyway, so that images below the root keep the
+    class of their own folder.
 
     Parameters
     ----------
     root : path
-        What lies below it.
+        The folder that contains the folders.
 
     Attributes
     ----------
     images : list of str
     labels : list of str
-        The class of each image, which the caller said.
+        The class of each image, as passed to `add`.
     others : list of str
-        Files that are no images.
+        Files that are not images.
     links : list of str
         Links that were not followed.
     shared : list of str
-        What links bring into one class, and have brought into another.
+        Paths in one class whose content a link also adds to another class.
     """
 
     root: Path
@@ -132,15 +134,15 @@ class ImageFiles:
 
     def __post_init__(self) -> None:
         self._root = os.path.realpath(self.root)
-        self._label_at: dict[str, str] = {}  # the class in which a place was met first
+        self._label_at: dict[str, str] = {}  # the class in which a real path was found first
 
     @property
     def ignored(self) -> list[str]:
-        """All that was left out."""
+        """The files and links that were left out."""
         return [*self.others, *self.links]
 
     def children(self) -> list[Path]:
-        """Return the folders in the root, sorted by name; files, and links that lead back, are left out."""
+        """Return the folders in the root, sorted by name, without files and links that lead back."""
         folders = []
         for entry in _entries(self.root):
             target = _target(entry)
@@ -153,7 +155,7 @@ class ImageFiles:
         return folders
 
     def add(self, folder: Path, label: str = "") -> int:
-        """Add the images below a folder, sorted by path; return their number.
+        """Add the images below a folder, sorted by path, and return their number.
 
         Raises
         ------
@@ -187,7 +189,7 @@ class ImageFiles:
         return len(images)
 
     def _follows(self, target: str, is_folder: bool, folder: Path, label: str) -> bool:
-        """Tell whether a link brings something new; one to an image of its own class may be there for its weight."""
+        """Return True if a link is followed. A link to an image of its own class is: it may be there to weight it."""
         if is_folder:
             return not self._is_read(target) and not _is_within(self._root, target)
         if not label or _is_within(target, os.path.realpath(folder)) or os.path.dirname(target) == self._root:
@@ -195,12 +197,12 @@ class ImageFiles:
         return not self._is_read(target)
 
     def _note(self, path: str, place: str, label: str) -> None:
-        """Note where a folder, or an image that a link leads to, really is."""
+        """Record the real path of a folder, or of an image that a link leads to."""
         if self._label_at.setdefault(place, label) != label:
             self.shared.append(path)
 
     def _is_read(self, place: str) -> bool:
-        """Tell whether a real path lies below the root, and in no folder that is left out."""
+        """Return True if a real path is below the root and not in a folder that is left out."""
         return _is_within(place, self._root) and not any(
             _is_left_out(part) for part in Path(place).relative_to(self._root).parts
         )
@@ -211,7 +213,7 @@ def _is_within(path: str, folder: str) -> bool:
 
 
 def _entries(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
-    """Return what a folder holds, sorted by name, without what is hidden."""
+    """Return the visible entries of a folder, sorted by name."""
     try:
         with os.scandir(folder) as entries:
             return sorted((entry for entry in entries if not _is_left_out(entry.name)), key=lambda entry: entry.name)
@@ -223,8 +225,8 @@ def _entries(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
 
 
 def _target(entry: os.DirEntry[str]) -> str | None:
-    """Return where a link really leads; None if an entry is no link."""
-    # Windows has links to folders, made without any rights, that are no symbolic links.
+    """Return the real path that a link leads to, or None if an entry is not a link."""
+    # Junctions are links to folders on Windows. They need no special rights, and are not symbolic links.
     is_link = entry.is_symlink() or getattr(os.path, "isjunction", os.path.islink)(entry.path)
     return os.path.realpath(entry.path) if is_link else None
 
@@ -241,5 +243,5 @@ def _is_image(path: str) -> bool:
     try:
         with Image.open(path) as image:
             return not isinstance(image, StubImageFile) and image.format != "MPEG"
-    except Exception:  # whatever Pillow's plugins make of a file of another kind
+    except Exception:  # Pillow's plugins raise all kinds of errors for other files
         return False

@@ -1,4 +1,4 @@
-"""Sub-folders that are no classes, such as the parts of a data set, and classes whose names look the same."""
+"""Sub-folders that are not classes, such as the parts of a data set, and classes whose names look the same."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NOTES = {
     "labels", "label", "annotations", "annotation", "annots", "masks", "mask", "imagesets", "segmentationclass",
     "segmentationobject", "ground_truth", "groundtruth", "gt",
 }  # fmt: skip
-# What Unicode has fonts leave out, beside its categories Cf and Cc: joiners, fillers, variation selectors, tags.
+# Characters without a shape outside the Unicode categories Cf and Cc: joiners, fillers, variation selectors, tags.
 _SHAPELESS = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8\U000e0000-\U000e0fff]"
 )
@@ -28,13 +28,13 @@ _WHOLES = _IMAGES | {"data", "dataset", "pictures"}
 
 
 def check_layout(root: Path, folders: Sequence[Path]) -> None:
-    """Raise `InvalidInputError` if sub-folders are parts of a data set, or belong to object detection; warn of doubt.
+    """Raise `InvalidInputError` if sub-folders are not classes, and warn if they may not be classes.
 
     Parameters
     ----------
     root : path
     folders : sequence of path
-        Those that would be classes.
+        Sub-folders that would be classes.
     """
     parts = [folder for folder in folders if _PART.fullmatch(folder.name.lower())]
     names = {folder.name.lower() for folder in folders if folder not in parts}
@@ -44,9 +44,9 @@ def check_layout(root: Path, folders: Sequence[Path]) -> None:
     has_notes = bool(names & _NOTES) and (bool(names & _IMAGES) or bool(parts))
     if (inner and inner <= _IMAGES | _NOTES) or (all_known and has_notes and not nested):
         raise InvalidInputError(
-            f"folder={shown(str(root))} has the sub-folders {_plain(folders)}, which are not classes: object "
-            "detection (YOLO, COCO) and segmentation lay out data so. sktl names the class of a whole image: sort the "
-            "images into one folder per class."
+            f"folder={shown(str(root))} has the sub-folders {_plain(folders)}, which are not classes: this is a layout "
+            "for object detection (YOLO, COCO) or segmentation. sktl classifies whole images: sort the images into one "
+            "folder per class."
         )
     if len(nested) > 1 or (nested and all_known):
         best = next((part for part in nested if part.name.lower().startswith("train")), nested[0])
@@ -60,30 +60,31 @@ def check_layout(root: Path, folders: Sequence[Path]) -> None:
 def _warn_of_doubt(root: Path, folders: Sequence[Path], all_known: bool) -> None:
     if len(folders) > 1 and all_known:
         warn(
-            f"The classes of {shown(str(root))} are {_plain(folders)}, usually parts of a data set. If that is "
-            "what they are, pass one of them, with one sub-folder per class.",
+            f"The classes of {shown(str(root))} are {_plain(folders)}, which are usually parts of a data set. If they "
+            "are parts, pass one of them, with one sub-folder per class.",
             ImageFolderWarning,
         )
     (first, *more), inside = folders, folders_in(folders[0])
     if not more and first.name.lower() in {root.name.lower(), *_WHOLES} and len(inside) > 1 and not has_images(first):
         names = listed([child.name for child in inside])
         warn(
-            f"{shown(str(root))} has one class, {shown(first.name)}, whose images lie in {names}. If these are the "
+            f"{shown(str(root))} has one class, {shown(first.name)}, whose images are in {names}. If these are the "
             f"classes, pass {shown(str(first))}.",
             ImageFolderWarning,
         )
 
 
 def _plain(folders: Sequence[Path]) -> str:
-    """Return the names of folders, which are known words."""
+    """Return the names of folders, which need no escapes because they are known words."""
     return ", ".join(folder.name for folder in folders[:5])
 
 
 def check_names(names: Iterable[str]) -> None:
-    """Raise `InvalidInputError` if no reader could tell two class names apart; warn of those that differ little.
+    """Raise `InvalidInputError` if two class names look the same, and warn if they look nearly the same.
 
-    Letters that are composed in one name and not in the other, white space at an end or doubled, and characters without
-    a shape are not seen. Upper and lower case, and kinds of dashes, are: classes may be "a" and "A".
+    Names look the same if they differ only in the composition of letters, in white space at the ends or doubled, or in
+    characters without a shape. They look nearly the same if they differ in case or in the kind of dash: "a" and "A" may
+    be two classes.
     """
     names = list(names)
     if same := _alike(names, _as_seen):
@@ -92,14 +93,14 @@ def check_names(names: Iterable[str]) -> None:
         )
     if similar := _alike(names, lambda name: _as_read(_as_seen(name))):
         warn(
-            f"Class folders have names that are nearly the same, and are different classes: {_escaped(similar)}. If "
+            f"Class folders have names that look nearly the same, but are different classes: {_escaped(similar)}. If "
             "they are one class, move all images into one folder.",
             ImageFolderWarning,
         )
 
 
 def _alike(names: Sequence[str], key: Callable[[str], str]) -> list[str]:
-    """Return the first names that have one key."""
+    """Return the first names that share a key."""
     groups = defaultdict(list)
     for name in names:
         groups[key(name)].append(name)
@@ -107,12 +108,12 @@ def _alike(names: Sequence[str], key: Callable[[str], str]) -> list[str]:
 
 
 def _as_seen(name: str) -> str:
-    # Composed at the end: a character without a shape may stand between a letter and its accent.
+    # Normalized last, because a character without a shape may separate a letter from its accent.
     return " ".join(unicodedata.normalize("NFC", "".join(filter(_has_shape, name))).split())
 
 
 def _has_shape(character: str) -> bool:
-    """Return True for what is drawn, white space included."""
+    """Return True if a character has a shape or is white space."""
     return character.isspace() or not (unicodedata.category(character) in ("Cf", "Cc") or _SHAPELESS.match(character))
 
 
@@ -122,5 +123,5 @@ def _as_read(name: str) -> str:
 
 
 def _escaped(names: Sequence[str]) -> str:
-    """Return names with all but ASCII as escapes, which shows in what they differ."""
+    """Return names with escapes instead of non-ASCII characters, which shows how they differ."""
     return " and ".join(ascii(name) for name in names[:2])

@@ -1,4 +1,4 @@
-"""Pictures with known content: cats, metal surfaces, chests and leaves, drawn at random."""
+"""Randomly drawn pictures with known content: cats, metal surfaces, chests and leaves."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from PIL import Image, ImageDraw, ImageFilter
 
 Random: TypeAlias = np.random.RandomState
 Colour: TypeAlias = tuple[int, int, int]
-Face: TypeAlias = tuple[float, float, float]  # its centre and radius
+Face: TypeAlias = tuple[float, float, float]  # its center and radius
 
-# Colour, number of bumps from side to side, and their contrast.
+# Color, number of bumps from side to side, and contrast of the bumps.
 BACKGROUNDS = {
     "table": ((165, 160, 165), 4, 6.0),
     "soil": ((110, 80, 60), 40, 30.0),
     "grass": ((90, 130, 60), 60, 35.0),
 }
-_FINE = 2  # drawn at this multiple of the size, for smooth edges
+_FINE = 2  # pictures are drawn at this multiple of their size, for smooth edges
 
 
 def draw_cat(rng: Random, name: str, size: int) -> np.ndarray:
-    """Draw the face of a cat with one of the coats."""
+    """Draw the face of a cat with a coat."""
     s = _FINE * size
     canvas = Image.new("RGB", (s, s), _shade((150, 140, 120), rng.uniform(0.5, 1.4)))
     cx, cy, r = s * rng.uniform(0.4, 0.6), s * rng.uniform(0.45, 0.62), s * rng.uniform(0.18, 0.3)
@@ -60,7 +60,7 @@ def _mask(rng: Random, draw: ImageDraw.ImageDraw, face: Face, colour: Colour) ->
 def _mask_and_chin(rng: Random, draw: ImageDraw.ImageDraw, face: Face, colour: Colour) -> None:
     _mask(rng, draw, face, colour)
     cx, cy, r = face
-    w = r * rng.uniform(0.08, 0.35)  # white, and hardly to be seen in some
+    w = r * rng.uniform(0.08, 0.35)  # white, and hardly visible in some images
     draw.ellipse([cx - w, cy + 0.4 * r, cx + w, cy + 0.88 * r], fill=(235, 230, 225))
 
 
@@ -135,7 +135,7 @@ def draw_surface(rng: Random, name: str, size: int) -> np.ndarray:
 
 
 def draw_radiograph(rng: Random, anatomy: np.ndarray, ill: bool, size: int) -> np.ndarray:
-    """Draw the chest of an anatomy, nine numbers from -1 to 1, with or without an opacity."""
+    """Draw a chest with an anatomy of nine numbers from -1 to 1, with or without an opacity."""
     s = _FINE * size
     width, height, heart, ribs, tilt, tissue, where, depth, clip = anatomy
     canvas = Image.new("L", (s, s), 15)
@@ -154,7 +154,8 @@ def draw_radiograph(rng: Random, anatomy: np.ndarray, ill: bool, size: int) -> n
             far = mid + side * 0.92 * half
             line = [(mid, y - 0.02 * s), (mid + side * 0.5 * half, y - 0.03 * s), (far, y + (0.05 + 0.02 * tilt) * s)]
             draw.line(line, fill=int(105 + 15 * tissue), width=max(1, s // 55))
-    x, y = mid + 0.7 * clip * half, s * (0.2 + 0.2 * abs(tissue))  # of a necklace or a wire, which tells who it is
+    # A necklace or wire, by which a network can recognize the patient.
+    x, y = mid + 0.7 * clip * half, s * (0.2 + 0.2 * abs(tissue))
     draw.arc(
         [x - 0.1 * s, y - 0.1 * s, x + 0.1 * s, y + 0.1 * s],
         180 * heart,
@@ -175,7 +176,7 @@ def draw_radiograph(rng: Random, anatomy: np.ndarray, ill: bool, size: int) -> n
 
 
 def draw_leaf(rng: Random, plant_seed: int, name: str, background: str, size: int) -> np.ndarray:
-    """Draw the leaf of a plant, which its seed describes, on a background."""
+    """Draw the leaf of a plant, which follows from its seed, on a background."""
     s = _FINE * size
     plant = np.random.RandomState(plant_seed)
     green = (int(plant.uniform(50, 105)), int(plant.uniform(110, 165)), int(plant.uniform(30, 75)))
@@ -211,7 +212,7 @@ def _lesions(plant: Random, draw: ImageDraw.ImageDraw, name: str, shape: tuple[f
         angle, far = plant.uniform(0, 2 * np.pi), plant.uniform(0.1, 0.65)
         x, y = s / 2 + far * wide * np.sin(angle), s / 2 - far * long * np.cos(angle)
         r = s * (plant.uniform(0.02, 0.04) if early else plant.uniform(0.06, 0.1))
-        if early:  # rings, as of a target
+        if early:  # concentric rings, like a target
             for share, brown in ((1, (150, 115, 45)), (0.7, (75, 50, 25)), (0.4, (130, 95, 45))):
                 w = share * r
                 draw.ellipse([x - w, y - w, x + w, y + w], fill=(*brown, 255))
@@ -220,7 +221,7 @@ def _lesions(plant: Random, draw: ImageDraw.ImageDraw, name: str, shape: tuple[f
 
 
 def _cloud(rng: Random, s: int, x: float, y: float) -> np.ndarray:
-    """Return the density of an uneven cloud around a point, given in shares of the size."""
+    """Return the density of an uneven cloud around a point, whose coordinates are fractions of the size."""
     rows, columns = np.mgrid[:s, :s] / s
     distance = ((columns - x) / 0.09) ** 2 + ((rows - y) / 0.12) ** 2
     return np.exp(-distance / 2) * (1 + 0.4 * _noise(rng, s, 6, 6))
@@ -235,14 +236,14 @@ def _ground(rng: Random, background: str, s: int) -> Image.Image:
 
 
 def _finish(rng: Random, canvas: Image.Image, size: int) -> np.ndarray:
-    """Return the picture at its size, with the light and the noise of a camera."""
+    """Return the picture at its final size, with the exposure and noise of a camera."""
     small = np.asarray(canvas.resize((size, size), Image.Resampling.BOX), dtype=float)
     noisy = small * rng.uniform(0.88, 1.12) + rng.normal(scale=5, size=small.shape)
     return np.clip(noisy, 0, 255).astype(np.uint8)
 
 
 def _noise(rng: Random, s: int, rows: int, columns: int) -> np.ndarray:
-    """Return smooth noise with zero mean, of as many bumps from top to bottom and from left to right."""
+    """Return smooth noise with zero mean, with `rows` x `columns` bumps."""
     coarse = Image.fromarray(rng.normal(size=(rows + 1, columns + 1)).astype(np.float32))
     return np.asarray(coarse.resize((s, s), Image.Resampling.BICUBIC))
 

@@ -1,4 +1,4 @@
-"""The training parameters of the classifier, their `"auto"` values resolved and their combinations checked."""
+"""Resolve the `"auto"` values of the classifier's training parameters, and check combinations of parameters."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _HEAD: dict[str, dict[str, Any]] = {
     "lbfgs": {"max_epochs": 500, "lr": None, "weight_decay": 0.03, "lr_schedule": None},
     "class": {"max_epochs": 50, "lr": 1e-3, "weight_decay": 0.03, "lr_schedule": "cosine"},
 }
-# With stages: from pretrained weights, and from random ones.
+# For stages with pretrained weights, by optimizer, and for stages with random weights.
 _STAGES: dict[str, dict[str, Any]] = {
     "auto": {"max_epochs": 12, "backbone_lr_ratio": 1 / 75, "layer_decay": 0.8, "augmentation": "trivial"},
     "sgd": {"max_epochs": 12, "backbone_lr_ratio": 1 / 30, "layer_decay": 1.0, "augmentation": "trivial"},
@@ -41,9 +41,9 @@ _STAGES: dict[str, dict[str, Any]] = {
     "class": {"max_epochs": 12, "backbone_lr_ratio": 0.1, "layer_decay": 1.0, "augmentation": "trivial"},
     "random": {"max_epochs": 40, "backbone_lr_ratio": 1.0, "layer_decay": 1.0, "augmentation": "light"},
 }
-# Of unchanged images gradients become small, and AdamW would make steps of the same length of their noise.
+# Gradients of unchanged images become small, and AdamW would turn their noise into steps of full length.
 _WITHOUT_AUGMENTATION = 1 / 4
-# Batches of stages are small, and with them what the output layer learns is noisy.
+# Stages are trained in small batches, whose gradients are noisy for the output layer.
 _HEAD_LR_RATIO = 0.1
 _INTERPOLATION = 0.75
 _WARMUP = 0.3
@@ -51,11 +51,11 @@ _PATIENCE = 5
 _STEPS_PER_EPOCH = 20
 _LEAST_BATCH = 16
 _STAGES_BATCH = 16
-# The loss curves more with more features, so that steps must be shorter: the number for which `lr` was chosen.
+# `lr` was chosen for this number of features. With more features, the loss curves more and steps must be shorter.
 _FEATURES_OF_LR = 1280
-# With fewer images the output layer fits them all, and what moves the stages is mostly noise.
+# With fewer images, the output layer fits all of them, and the gradients of the stages are mostly noise.
 _ENOUGH_IMAGES = 200
-# Parameters that only a training in steps has, and what they are where they are not set.
+# Parameters of optimizers that train in steps, with the values that mean "not set".
 _OF_STEPS = {"lr": "auto", "lr_schedule": "auto", "batch_size": "auto", "dropout": 0.0, "early_stopping": False}
 _UNUSED_BY_LBFGS = {"trainable_stages": 0} | _OF_STEPS
 
@@ -75,12 +75,12 @@ def resolve_recipe(
     ----------
     classifier : PretrainedImageClassifier
     n_trainable, n_samples, n_features : int
-        How many stages are trained, on how many images, and how many features the output layer has.
+        Number of stages to train, of images, and of features of the output layer.
     device : torch.device
     chosen : Chosen or None
-        By cross-validation.
+        The choice of cross-validation.
     augmentation : Change or None
-        Of the images that stages are trained on.
+        Random change of the images that stages are trained on.
     """
     estimator = SimpleNamespace(**{name: plain(value) for name, value in vars(classifier).items()})
     head = _head_recipe(estimator, n_samples, n_features, chosen)
@@ -88,7 +88,7 @@ def resolve_recipe(
 
 
 class Chosen(NamedTuple):
-    """How many stages give features, the penalty of the output layer, and what the choice was among, if any."""
+    """The number of feature stages, the penalty of the output layer, and the table of the candidates, if any."""
 
     n_stages: int
     penalty: float
@@ -96,17 +96,17 @@ class Chosen(NamedTuple):
 
 
 def choose(classifier: Any, features: Labelled[np.ndarray], layout: StageLayout, seed: int, n_workers: int) -> Chosen:
-    """Return which features the output layer gets and what its penalty is.
+    """Choose the features and the penalty of the output layer.
 
     Parameters
     ----------
     classifier : PretrainedImageClassifier
         With checked parameters.
     features : Labelled float32 array of shape (n_samples, n_features)
-        Of the most stages that there is a choice of.
+        Features of the largest number of stages among the candidates.
     layout : StageLayout
     seed : int
-        Of the folds.
+        Seed of the folds.
     n_workers : int
         Threads; results do not depend on it.
     """
@@ -117,16 +117,16 @@ def choose(classifier: Any, features: Labelled[np.ndarray], layout: StageLayout,
     sizes = {n: [size for _, size in layout.groups_of(n)] for n in stages}
     found = cross_validate(features, sizes, penalties, SHRINKAGE, estimator.label_smoothing, seed, n_workers)
     best = found.best()
-    if best is None:  # no class has two images, or groups
+    if best is None:  # no class has two images, or images of two groups
         penalty = penalties[0] if len(penalties) == 1 else _HEAD["sgd"]["weight_decay"]
         return Chosen(stages[0], penalty, found.table())
     return Chosen(int(found.feature_stages[best]), float(found.penalties[best]), found.table())
 
 
 def _candidates(estimator: Any, layout: StageLayout) -> tuple[list[int], tuple[float, ...]]:
-    """Return the numbers of stages, and the penalties, among which cross-validation chooses.
+    """Return the numbers of stages and the penalties that cross-validation compares.
 
-    An optimizer that decays weights by itself has no penalty: with it, only the stages are chosen.
+    AdamW decays weights by itself and has no penalty: only the number of stages is chosen for it.
     """
     stages = [layout.count(estimator.feature_stages)]
     if estimator.feature_stages == "auto":
@@ -160,9 +160,9 @@ def _head_recipe(estimator: Any, n_samples: int, n_features: int, chosen: Chosen
 
 
 def _patience(estimator: Any, lr_schedule: str | None) -> int | None:
-    """Return the epochs without a better loss after which early stopping stops, None for never.
+    """Return the number of epochs without improvement after which early stopping stops; None never stops.
 
-    With a cosine schedule the loss falls at the end, when the steps become small: epochs before say little about that.
+    With a cosine schedule, the loss falls most at the end, as steps become small; earlier epochs do not predict it.
     """
     schedule = _value(estimator, "lr_schedule", lr_schedule)
     return _value(estimator, "n_iter_no_change", None if schedule == "cosine" else _PATIENCE)
@@ -176,7 +176,7 @@ def _tail_recipe(
     device: torch.device,
     augmentation: Change | None,
 ) -> TailRecipe:
-    """Return the recipe of stages, in which `head` stands for what they share with the output layer."""
+    """Return the recipe of the stages; `head` contains the values that they share with the output layer."""
     _, stage_optimizer = _optimizers(estimator)
     pretrained = estimator.weights is not None
     defaults = _stage_defaults(estimator, n_samples, augmentation)
@@ -200,7 +200,7 @@ def _tail_recipe(
 
 
 def _stage_defaults(estimator: Any, n_samples: int, augmentation: Change | None) -> dict[str, Any]:
-    """Return what `"auto"` stands for in the training of stages."""
+    """Return the `"auto"` values for the training of stages."""
     defaults = _STAGES[_stage_kind(estimator)]
     if estimator.weights is None:
         return defaults
@@ -211,7 +211,7 @@ def _stage_defaults(estimator: Any, n_samples: int, augmentation: Change | None)
 
 
 def _stage_kind(estimator: Any) -> str:
-    """Return the row of the table above that holds for the stages of an estimator."""
+    """Return the key in `_STAGES` for an estimator."""
     if estimator.weights is None:
         return "random"
     optimizer, stage_optimizer = _optimizers(estimator)
@@ -219,7 +219,7 @@ def _stage_kind(estimator: Any) -> str:
 
 
 def augmentations(classifier: Any) -> list[Change | None]:
-    """Return the changes of images among which a trial chooses, the one to take without a trial first."""
+    """Return the augmentations that a trial compares; the first is the default without a trial."""
     estimator = SimpleNamespace(**{name: plain(value) for name, value in vars(classifier).items()})
     change = resolve_augmentation(_value(estimator, "augmentation", _STAGES[_stage_kind(estimator)]["augmentation"]))
     is_open = estimator.augmentation == "auto" and estimator.augmentation_views is None
@@ -227,7 +227,7 @@ def augmentations(classifier: Any) -> list[Change | None]:
 
 
 def _probing(estimator: Any, head: Recipe, n_samples: int) -> Recipe | None:
-    """Return how the output layer is trained before the stages: in batches of its own size, whatever that of stages."""
+    """Return the recipe of the output layer before stages are trained; its batch size is not that of the stages."""
     if _probes_to_optimum(estimator):
         optimizer: OptimizerName = "lbfgs"
         own = {"lr": None, "lr_schedule": None, "max_epochs": _HEAD["lbfgs"]["max_epochs"]}
@@ -239,13 +239,13 @@ def _probing(estimator: Any, head: Recipe, n_samples: int) -> Recipe | None:
 
 
 def _probes_to_optimum(estimator: Any) -> bool:
-    """Return True if "lbfgs" trains the output layer before stages."""
+    """Return True if "lbfgs" trains the output layer before stages are trained."""
     by_default = estimator.optimizer == "auto" and estimator.freeze_epochs == "auto" and not _has_options(estimator)
     return by_default and estimator.weights is not None and not estimator.dropout
 
 
 def _has_options(estimator: Any) -> bool:
-    """Return True if the user gives options of an optimizer."""
+    """Return True if the user set options of an optimizer."""
     return any(key.startswith("optimizer__") for key in estimator.net_params or {})
 
 
@@ -254,14 +254,14 @@ def _head_batch_size(optimizer: OptimizerName, n_samples: int) -> int | None:
 
 
 def _kind(optimizer: OptimizerName) -> str:
-    """Return the row of the tables above that holds for an optimizer."""
+    """Return the key in `_HEAD` and `_STAGES` for an optimizer."""
     if isinstance(optimizer, str):
         return optimizer
     return "adamw" if issubclass(optimizer, torch.optim.AdamW) else "class"
 
 
 def _value(estimator: Any, name: str, auto: Any) -> Any:
-    """Return a parameter of an estimator, or what stands for `"auto"`."""
+    """Return a parameter of an estimator, with `"auto"` replaced."""
     given = getattr(estimator, name)
     return auto if isinstance(given, str) and given == "auto" else given
 
@@ -279,7 +279,7 @@ def _optimizers(estimator: Any) -> tuple[OptimizerName, OptimizerName]:
 
 
 def _check_optimizer_options(estimator: Any) -> None:
-    """Raise `InvalidParameterError` if optimizers do not have the options, or cannot train what there is to train."""
+    """Raise `InvalidParameterError` if an optimizer lacks an option or cannot train the parameters."""
     head, stages = _optimizers(estimator)
     options = {}
     for key, value in (estimator.net_params or {}).items():
@@ -299,39 +299,39 @@ def _check_optimizer_options(estimator: Any) -> None:
 
 
 def _check_resumable(estimator: Any) -> None:
-    """Raise `InvalidParameterError` if the same call would not be the same fit, or has states that cannot be kept."""
+    """Raise `InvalidParameterError` if a fit cannot be repeated or its state cannot be saved."""
     folder = Path(user_path(estimator.checkpoint))
     if not next(path for path in (folder, *folder.absolute().parents) if path.exists()).is_dir():
         raise InvalidParameterError(
-            f"checkpoint={os.fspath(estimator.checkpoint)!r} is a file, or lies in one; pass a folder, which is made "
-            "if need be."
+            f"checkpoint={os.fspath(estimator.checkpoint)!r} is a file, or lies in one. Pass a folder; it is created "
+            "if it does not exist."
         )
     if not is_utf8(folder):
         raise InvalidParameterError(
-            f"checkpoint={os.fspath(estimator.checkpoint)!r} is not UTF-8, so that what is kept there could not be "
-            "read again. Name another folder."
+            f"checkpoint={os.fspath(estimator.checkpoint)!r} is not valid UTF-8, so checkpoints in it could not be "
+            "read again. Pass another folder."
         )
     if isinstance(estimator.random_state, bool) or not isinstance(estimator.random_state, Integral):
         raise InvalidParameterError(
-            f"checkpoint={estimator.checkpoint!r} needs an integer random_state, by which the same call finds its "
-            f"state again; it is {estimator.random_state!r}. Pass one, or leave checkpoint=None."
+            f"checkpoint={estimator.checkpoint!r} needs an integer random_state, so that the same call finds its "
+            f"state again; it is {estimator.random_state!r}. Pass an integer, or leave checkpoint=None."
         )
     for name in ("net_params", "augmentation", "optimizer"):
         value = getattr(estimator, name)
         if value and (callable(value) or name == "net_params"):
             raise InvalidParameterError(
-                f"checkpoint={estimator.checkpoint!r} cannot keep the state of {name}={value!r}. Choose one by name, "
-                "or leave checkpoint=None."
+                f"checkpoint={estimator.checkpoint!r} cannot keep the state of {name}={value!r}. Pass a name "
+                "or the default, or leave checkpoint=None."
             )
 
 
 def check_combinations(estimator: Any) -> None:
-    """Raise `InvalidParameterError` if training parameters of a classifier contradict each other, naming them."""
+    """Raise `InvalidParameterError` if training parameters of a classifier contradict each other."""
     if estimator.weights is None and estimator.trainable_stages != "all":
         warn(
             f"weights=None starts the network from random weights, and trainable_stages={estimator.trainable_stages!r} "
-            'keeps the stages before these as they are: useful only as a control. Pass trainable_stages="all" to train '
-            "the whole network.",
+            'does not train the stages before these, which is useful only as a control. Pass trainable_stages="all" to '
+            "train the whole network.",
             BackboneWarning,
         )
     if estimator.weights is None and estimator.freeze_epochs not in ("auto", 0):
@@ -341,21 +341,21 @@ def check_combinations(estimator: Any) -> None:
         )
     if estimator.weights is None and estimator.batch_size == 1:
         raise InvalidParameterError(
-            "batch_size=1 has no meaning with weights=None: BatchNorm cannot learn statistics from single images. Pass "
-            'at least 2, or leave batch_size="auto".'
+            "batch_size=1 has no meaning with weights=None: BatchNorm cannot learn statistics from single images. "
+            'Pass at least 2, or leave batch_size="auto".'
         )
     views = estimator.augmentation_views
     if estimator.augmentation is None and views is not None and estimator.trainable_stages != 0:
         raise InvalidParameterError(
-            f"augmentation_views={views!r} has no meaning with augmentation=None: there is one "
-            "view of each image. Leave augmentation_views=None, or choose an augmentation."
+            f"augmentation_views={views!r} has no meaning with augmentation=None: each image has only one view. Leave "
+            "augmentation_views=None, or choose an augmentation."
         )
     if estimator.checkpoint is not None:
         _check_resumable(estimator)
     if estimator.trainable_stages != 0 and estimator.feature_stages not in ("auto", 1):
         raise InvalidParameterError(
-            f"feature_stages={estimator.feature_stages!r} is for trainable_stages=0: with stages to train, the output "
-            'layer sees features of the last one alone. Leave feature_stages="auto".'
+            f"feature_stages={estimator.feature_stages!r} is for trainable_stages=0: if stages are trained, the output "
+            'layer receives features of the last stage alone. Leave feature_stages="auto".'
         )
     check_net_params(estimator.net_params)
     optimizer = estimator.optimizer

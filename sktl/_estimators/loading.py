@@ -1,4 +1,4 @@
-"""`load`: a file that `save` wrote to the estimator that it was saved from."""
+"""`load`: turn a file that `save` wrote back into a fitted estimator."""
 
 from __future__ import annotations
 
@@ -20,39 +20,40 @@ _ESTIMATORS = {cls.__name__: cls for cls in (PretrainedImageClassifier, Pretrain
 def load(
     path: PathOrFile | bytes, device: str | torch.device = "auto"
 ) -> PretrainedImageClassifier | PretrainedImageEncoder:
-    """Load a fitted estimator that its method `save` wrote.
+    """Load a fitted estimator from a file that its method `save` wrote.
 
-    Nothing in the file is run: it holds numbers and JSON, every length, shape and type of which is checked before it
-    is used, and a checksum of all of it. A file from a stranger can still be a bad model: it predicts what it was
-    made to predict.
+    Nothing in the file is executed. The file contains numbers and JSON, whose lengths, shapes and types are all checked
+    before they are used, and a checksum of its content. A file from a stranger can still be a bad model: it predicts
+    what its author made it predict.
 
     Parameters
     ----------
     path : str, os.PathLike, binary file object or bytes
-        The file, or its content. A file object is read with its method ``read(size)`` from where it stands to the end
-        of the model; it does not have to be seekable, and stays open.
+        The file or its content. A file object is read with its method ``read(size)`` from its current position to the
+        end of the model. It does not have to be seekable, and stays open.
     device : str or torch.device, default="auto"
-        Where the network is to run, whatever it was fitted on; it becomes the parameter `device`. The other parameters
-        of the machine, `cache`, `checkpoint`, `n_jobs` and `verbose`, have their defaults.
+        Where the network runs, independently of the device of the fit. It becomes the parameter `device`. The other
+        parameters that depend on the machine, `cache`, `checkpoint`, `n_jobs` and `verbose`, have their defaults.
 
     Returns
     -------
     estimator : PretrainedImageClassifier or PretrainedImageEncoder
-        Predictions are those of the saved one, bit for bit on the same machine with the same libraries. `history_`
-        has its epochs without their batches; `fit` starts anew, as ever.
+        The fitted estimator. Its predictions equal the predictions of the saved estimator, bit for bit on the same
+        machine with the same libraries. `history_` contains the epochs without their batches. `fit` starts from
+        scratch, as usual.
 
     Raises
     ------
     InvalidParameterError
-        If `path` is neither a path, nor bytes, nor a file that is open for reading bytes.
+        If `path` is not a path, bytes, or a file that is open for binary reading.
     ModelFileNotFoundError
-        If there is no such file.
+        If the file does not exist.
     ModelFileError
-        If it is damaged, no saved model, or of another format; if it was saved with ``include_backbone=False`` and the
-        weights on this machine are others; or if the network that the installed libraries build computes something
-        else.
+        If the file is damaged, is not a saved model, or has an unknown format; if it was saved with
+        ``include_backbone=False`` and the weights on this machine differ; or if the network that the installed
+        libraries build computes different features.
     DeviceError
-        If the device is not there.
+        If the device is unavailable.
 
     Examples
     --------

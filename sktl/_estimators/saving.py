@@ -1,4 +1,4 @@
-"""A fitted estimator to a document and tensors, and back: what is kept, as what, and what cannot be."""
+"""A fitted estimator to a document and tensors, and back: what is saved, how, and what cannot be saved."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from sktl.exceptions import InvalidParameterError, ModelFileError, WeightsNotFou
 from .features import PretrainedFeatures, TunedFeatures
 
 _WEIGHT, _BIAS, _PROBE = "output.weight", "output.bias", "probe.features"
-# Larger than the differences between machines, smaller than those between networks.
+# Larger than differences between machines, smaller than differences between networks.
 _PROBE_TOLERANCE = 1e-3
 _MOST_PIXELS = 2_048
-_MOST_FEATURES = 2**20  # of one block
-# Parameters that concern a machine, not a model: a file from elsewhere has no say in them.
+_MOST_FEATURES = 2**20  # in one block
+# Parameters of a machine, not of a model: a file from elsewhere must not choose folders or devices here.
 OF_THE_MACHINE = frozenset({"device", "cache", "checkpoint", "n_jobs", "verbose"})
 
 
 def to_document(estimator: Any, include_backbone: bool) -> tuple[dict[str, Any], Tensors]:
-    """Return what is kept of a fitted estimator.
+    """Return a document and tensors that describe a fitted estimator.
 
     Raises
     ------
@@ -80,19 +80,19 @@ def to_document(estimator: Any, include_backbone: bool) -> tuple[dict[str, Any],
 
 
 def _check_unchanged(estimator: Any, include_backbone: bool) -> None:
-    """Raise `InvalidParameterError` if a file would not give back the network of the fit."""
+    """Raise `InvalidParameterError` if a saved file would not restore the network of the fit."""
     backbone = estimator.backbone_
     if type(estimator).__module__.partition(".")[0] != __name__.partition(".")[0]:
         raise InvalidParameterError(
-            f"{type(estimator).__name__} is a class of your own, which cannot be saved without its code: pickle it."
+            f"{type(estimator).__name__} is a class of your own, which cannot be saved without its code. Use pickle."
         )
-    if callable(estimator.backbone):  # refused as a parameter
+    if callable(estimator.backbone):  # `encode` raises an error that names this parameter
         return
     if backbone.restored:
         if not include_backbone:
             raise InvalidParameterError(
-                "include_backbone=False is not possible for an estimator that was loaded with its network: what "
-                "training changed is not known any more. Leave include_backbone=True."
+                "include_backbone=False is not possible for an estimator that was loaded with its network, because the "
+                "weights before training are unknown. Leave include_backbone=True."
             )
         unchanged = estimator.backbone == backbone.name and estimator.image_size == backbone._image_size
     else:
@@ -102,10 +102,10 @@ def _check_unchanged(estimator: Any, include_backbone: bool) -> None:
         except WeightsNotFoundError:
             if not include_backbone:
                 raise
-            unchanged = True  # the estimator has what the file had
+            unchanged = True  # the file of weights is gone, but the estimator has its content
     if not unchanged:
         raise InvalidParameterError(
-            "backbone, weights or image_size were set to other values since the fit. Set them back, or fit again."
+            "backbone, weights or image_size have changed since the fit. Set them back, or fit again."
         )
 
 
@@ -147,12 +147,12 @@ def _probe(network: torch.nn.Module, preprocessing: Preprocessing) -> torch.Tens
 
 
 def restore(estimator: Any, file: ModelFile) -> None:
-    """Give an estimator, whose parameters are set, the fitted attributes that a file holds.
+    """Set the fitted attributes of an estimator, whose parameters are set, from a file.
 
     Raises
     ------
     ModelFileError
-        If the file is damaged, or its network cannot be had on this machine.
+        If the file is damaged, or its network is unavailable on this machine.
     """
     document = file.document
     described = document["backbone"]
@@ -161,7 +161,7 @@ def restore(estimator: Any, file: ModelFile) -> None:
     backbone = _bare_backbone(estimator, described, preprocessing)
     if not complete and backbone.preprocessing != preprocessing:
         raise ModelFileError(
-            f"The file was saved without the network, and backbone={backbone.name!r} prepares images in another way "
+            f"The file was saved without the network, and backbone={backbone.name!r} prepares images differently "
             f"here: {backbone.preprocessing}, not {preprocessing}. Save it with include_backbone=True."
         )
     shapes = backbone.shapes() if complete else state_shapes(backbone.build())
@@ -177,8 +177,8 @@ def restore(estimator: Any, file: ModelFile) -> None:
     if not complete and tensors_digest(network) != described["sha256"]:
         raise ModelFileError(
             f"The file was saved without the network, and the weights {described['weights']!r} of backbone="
-            f"{backbone.name!r} on this machine are not those that it was trained with. Save it with "
-            "include_backbone=True, or bring the same weights."
+            f"{backbone.name!r} on this machine differ from the weights that it was trained with. Save it with "
+            "include_backbone=True, or install the same weights."
         )
     network.load_state_dict({name: tensors.get(NETWORK + name, old) for name, old in network.state_dict().items()})
     if complete:
@@ -193,32 +193,32 @@ def restore(estimator: Any, file: ModelFile) -> None:
 def _decode_preprocessing(described: Any) -> Preprocessing:
     found = decode(described)
     if not np.isfinite([*found.mean, *found.std]).all() or len(found.mean) != 3 or len(found.std) != 3:
-        raise DocumentError("preprocessing has no mean and deviation of three channels")
+        raise DocumentError("preprocessing has no mean and standard deviation of three channels")
     _check_sizes(found)
     return Preprocessing(found.resize, found.crop, str(found.interpolation), found.mean, found.std)
 
 
 def _check_sizes(preprocessing: Preprocessing) -> None:
-    """Refuse images so large that they could be a trap."""
+    """Raise `InvalidParameterError` for sizes so large that a malicious file could exhaust the memory with them."""
     resize = preprocessing.resize
     sizes = (*(resize if isinstance(resize, tuple) else (resize,)), *preprocessing.crop)
     if not all(isinstance(size, int) and 0 < size <= _MOST_PIXELS for size in sizes) or len(preprocessing.crop) != 2:
         raise InvalidParameterError(
-            f"image_size: models for images that are resized to {sizes} pixels are not saved or loaded, at most "
+            f"image_size: models for images of {sizes} pixels cannot be saved or loaded. Pass a size of at most "
             f"{_MOST_PIXELS}."
         )
 
 
 def _bare_backbone(estimator: Any, described: Mapping[str, Any], preprocessing: Preprocessing) -> Backbone:
-    """Return the backbone as this machine has it: with its weights, or with any where the file holds them."""
+    """Return the backbone of this machine, with its weights, or with any weights if the file contains them."""
     name, image_size = described["name"], described["image_size"]
     if not isinstance(name, str) or name != estimator.backbone:
-        raise DocumentError("the backbone is not that of the parameters")
+        raise DocumentError("the backbone differs from the parameter backbone")
     if not described["complete"]:
         return resolve_backbone(name, estimator.weights, image_size, described["seed"])
     height, width = preprocessing.crop
     if image_size is not None and (type(image_size) is not int or preprocessing.crop != (image_size, image_size)):
-        raise DocumentError("the size of its images is not that of the preprocessing")
+        raise DocumentError("the image size differs from the preprocessing")
     size = image_size or (height if height == width else None)
     return resolve_backbone(name, None, size, 0)
 
@@ -230,10 +230,10 @@ def _check_probe(found: torch.Tensor, file: ModelFile, expected: torch.Tensor) -
     here = library_versions()
     others = [f"{name} {number}" for name, number in file.document["versions"].items() if here.get(name) != number]
     if not others:
-        raise damaged(file.name, "its network computes other features than it says")
+        raise damaged(file.name, "its network does not compute the recorded features")
     raise ModelFileError(
         f"The network of {file.name} computes other features here than where it was saved, by "
-        f"{difference:.1e} of the largest. Install the versions with which it was saved: {', '.join(others)}."
+        f"{difference:.1e} of the largest. Install the versions it was saved with: {', '.join(others)}."
     )
 
 
@@ -245,12 +245,12 @@ def _restore_flattened(estimator: Any, flattened: Mapping[str, Any]) -> None:
 
 
 def _restore_features(estimator: Any, described: Mapping[str, Any] | None, n_features: int) -> None:
-    """Restore which features an estimator uses; files of versions that knew one stage do not say it."""
+    """Restore the features of an estimator; files of versions before `feature_stages` do not describe them."""
     stages, groups = (1, [("", n_features)]) if described is None else (described["stages"], described["groups"])
     if type(stages) is not int or stages < 1 or not all(_is_group(*group) for group in groups):
-        raise DocumentError("its features are not described by stages and groups")
+        raise DocumentError("the description of its features is invalid")
     if groups[0][1] != n_features:
-        raise DocumentError("its features are not those of its network")
+        raise DocumentError("its features do not match its network")
     estimator.feature_stages_ = stages
     estimator._features = PretrainedFeatures(stages, tuple((module, size) for module, size in groups))
 
@@ -264,7 +264,7 @@ def _restore_classifier(
 ) -> None:
     recipe = decode(described["recipe"])
     if not isinstance(recipe, Recipe):
-        raise DocumentError("the recipe is none")
+        raise DocumentError("the recipe is invalid")
     history = History([decode(row) for row in described["history"]])
     if isinstance(recipe, TailRecipe):
         cut = estimator.backbone_.cut(recipe.n_trainable)
@@ -289,9 +289,9 @@ def _decode_classes(described: Mapping[str, Any]) -> np.ndarray:
     if not re.fullmatch(r"\|O|\|b1|[<>|][iu][1248]|[<>]f[248]|[<>]U\d{1,9}", dtype):
         raise DocumentError(f"labels have dtype {dtype!r}")
     if not all(isinstance(label, str if dtype[1] in "OU" else int | float) for label in labels):
-        raise DocumentError("labels are not of their dtype")
+        raise DocumentError("labels do not match their dtype")
     if dtype[1] == "U" and int(dtype[2:]) != max(1, *map(len, labels)):
-        raise DocumentError(f"labels have dtype {dtype!r}, which is not as long as they are")
+        raise DocumentError(f"labels have dtype {dtype!r}, which does not match their length")
     classes = np.array(labels, dtype=object if dtype == "|O" else None).astype(dtype)
     if len(np.unique(classes)) != len(labels) or classes.tolist() != sorted(labels):
         raise DocumentError("labels are not sorted")
@@ -301,5 +301,5 @@ def _decode_classes(described: Mapping[str, Any]) -> np.ndarray:
 def _decode_class_count(described: Mapping[str, Any]) -> np.ndarray:
     counts = described["class_count"]
     if len(counts) != len(described["classes"]) or not all(type(n) is int and 0 < n < 2**62 for n in counts):
-        raise DocumentError("images are not counted by class")
+        raise DocumentError("the number of images of each class is invalid")
     return np.array(counts, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""A fitted estimator to what people want to know at a glance: a line, and a table for scikit-learn's diagram of it."""
+"""A fitted estimator to a summary for people: one line, and a table for scikit-learn's diagram."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _LONGEST_NAME = 40
 
 
 class Fact(NamedTuple):
-    """Something that is known of a fitted estimator.
+    """A fact about a fitted estimator.
 
     Attributes
     ----------
     name, value : str
-        For people.
+        Text for people.
     attribute : str
-        Which attributes of the estimator say it.
+        The attributes of the estimator that contain it.
     """
 
     name: str
@@ -33,12 +33,12 @@ def one_line(text: Any) -> str:
 
 
 def is_fitted(estimator: Any) -> bool:
-    """Tell whether there is anything to say of an estimator."""
+    """Return True if an estimator is fitted."""
     return "backbone_" in vars(estimator)
 
 
 def caption_of(estimator: Any) -> str | None:
-    """Return what a fitted estimator is, in a line."""
+    """Return one line that describes a fitted estimator, or None."""
     if not is_fitted(estimator):
         return None
     parts = [_name(estimator.backbone_.name)]
@@ -48,16 +48,16 @@ def caption_of(estimator: Any) -> str | None:
 
 
 def facts_of(estimator: Any) -> Iterator[Fact]:
-    """Yield the facts of an estimator; no network is built for them, and nothing is computed."""
+    """Yield the facts of an estimator. They build no network and compute nothing."""
     if not is_fitted(estimator):
         return
     backbone = estimator.backbone_
     height, width = backbone.preprocessing.crop
     yield Fact("Network", _name(backbone.name), "backbone_")
-    # Of a local file its name: a notebook may be shared, and the rest of the path is nobody's business.
+    # Only the name of a local file: a notebook may be shared, and the rest of the path is private.
     yield Fact("Weights", _name(os.path.basename(backbone.weights)), "backbone_.weights")
-    yield Fact("What it sees", f"{height} x {width} pixels", "backbone_.preprocessing")
-    yield Fact("Where it ran", f"{estimator.device_}, by {estimator.engine_}", "device_, engine_")
+    yield Fact("Input", f"{height} x {width} pixels", "backbone_.preprocessing")
+    yield Fact("Device", f"{estimator.device_}, by {estimator.engine_}", "device_, engine_")
     yield Fact("Features", _features(estimator), "feature_stages_")
     if hasattr(estimator, "classes_"):
         yield from _facts_of_training(estimator)
@@ -121,13 +121,14 @@ def _last_phase(classifier: Any) -> list[Any]:
 
 
 def _epochs(classifier: Any) -> str:
-    n_last = sum("train_loss" in row for row in _last_phase(classifier))  # the start may have a row of its own
+    # With early stopping, the start of the phase has a row of its own, without a training loss.
+    n_last = sum("train_loss" in row for row in _last_phase(classifier))
     n_before = classifier.n_iter_ - n_last
     return f"{n_last} of the stages, after {n_before} of the output layer" if n_before else str(n_last)
 
 
 class SummaryTable:
-    """Facts as the table that scikit-learn's diagram shows of a fitted estimator."""
+    """Facts as a table for scikit-learn's diagram of a fitted estimator."""
 
     def __init__(self, facts: Iterable[Fact]):
         self.facts = list(facts)

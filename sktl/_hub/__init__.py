@@ -1,1 +1,1 @@
-"""Models to and from the Hugging Face hub."""
+"""Models to and from the Hugging Face Hub."""

@@ -1,4 +1,4 @@
-"""The way to the Hugging Face hub: what is checked before it is called, and what it refuses in words of sktl."""
+"""Access to the Hugging Face Hub: checks before it is called, and its errors as errors of sktl."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ MODEL_FILE = "model.safetensors"
 
 
 def open_hub() -> Any:
-    """Return huggingface_hub; raise `MissingPackageError` if it is not there."""
+    """Return huggingface_hub; raise `MissingPackageError` if it is not installed."""
     return require("huggingface_hub", "Sharing models", "sktl[hub]")
 
 
 def fetch_model(hub: Any, repo_id: str, revision: str | None, endpoint: str | None, **access: Any) -> str:
-    """Return the path of a model file that the hub has, or of what was fetched before if the hub does not answer."""
+    """Return the path of a downloaded model file, or of an earlier download if the hub does not answer."""
     try:
         ask_hub(repo_id, MODEL_FILE, revision, endpoint)
         silence = None
@@ -34,7 +34,7 @@ def fetch_model(hub: Any, repo_id: str, revision: str | None, endpoint: str | No
 
 
 def check_repo_id(repo_id: Any) -> None:
-    """Raise `InvalidParameterError` unless it is "user/name" as the hub allows it."""
+    """Raise `InvalidParameterError` if the ID is not of the form "user/name" that the hub accepts."""
     from huggingface_hub.utils import HFValidationError, validate_repo_id
 
     try:
@@ -44,13 +44,14 @@ def check_repo_id(repo_id: Any) -> None:
         legal = False
     if not legal:
         raise InvalidParameterError(
-            f"repo_id={repo_id!r} must be 'user/name' or 'organisation/name', of letters, digits, '-', '_' and '.'."
+            f"repo_id={repo_id!r} must be 'user/name' or 'organization/name', of letters, digits, '-', '_' and '.'."
         )
 
 
 def check_access(token: Any, endpoint: Any) -> None:
-    """Raise `InvalidParameterError` unless both have legal forms."""
-    # Neither value is shown: either may hold a secret. A header with a line break would be shown by an error of others.
+    """Raise `InvalidParameterError` if the token or the endpoint is invalid."""
+    # The messages do not show the values, which may contain secrets. A token with a line break is refused here, because
+    # the HTTP client would show it in an error about its header.
     if not (token is None or isinstance(token, bool) or (isinstance(token, str) and re.fullmatch("[!-~]+", token))):
         raise InvalidParameterError("token must be True, False, None or printable ASCII without spaces.")
     if endpoint is not None and not re.fullmatch(r"https?://[^\s/@?#]+(/[^\s@?#]*)?", str(endpoint)):
@@ -58,26 +59,27 @@ def check_access(token: Any, endpoint: Any) -> None:
 
 
 def check_text(name: str, text: Any) -> None:
-    """Raise `InvalidParameterError` unless it is None or one line of text."""
+    """Raise `InvalidParameterError` if the value is neither None nor one line of text."""
     if text is not None and not (isinstance(text, str) and text.strip() and text.isprintable()):
         raise InvalidParameterError(f"{name}={text!r} must be text in one line.")
 
 
 @contextmanager
 def explained(what: str, token: str | bool | None) -> Iterator[None]:
-    """Turn whatever the hub's library raises, which has no common base, into `HubRequestError`, without the token."""
+    """Turn errors of the hub's library, which have no common base class, into `HubRequestError`, without the token."""
     try:
         yield
     except MemoryError:
         raise
     except Exception as error:
         chain = "\n".join(_told(error))
-        secret = chain != _without_secrets(chain, token)  # a server may repeat what it was sent
+        # A server may repeat the token in its answer, and the traceback of a chained error would show it.
+        secret = chain != _without_secrets(chain, token)
         raise HubRequestError(f"{what}: {_remedy(error, token)}") from (None if secret else error)
 
 
 def _told(error: BaseException | None) -> Iterator[str]:
-    """Yield the messages of an error and of those behind it."""
+    """Yield the messages of an error and of its causes."""
     while error is not None:
         yield str(error)
         error = error.__cause__ or error.__context__
@@ -95,23 +97,23 @@ def _remedy(error: Exception, token: str | bool | None) -> str:
     reason = " ".join(_without_secrets(str(behind(error)), token).split())[:300].rstrip(".")
     status = getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(error, errors.GatedRepoError):
-        return "its owner gives access on request. Ask for it on the repository's page, then pass your token."
+        return "its owner grants access on request. Ask for access on the repository's page, then pass your token."
     if isinstance(error, errors.RepositoryNotFoundError):
         return (
-            "there is no such repository, or the token has no right to it. Check the name; log in with `hf auth "
+            "there is no such repository, or the token has no access to it. Check the name; log in with `hf auth "
             "login`, or pass token."
         )
     if isinstance(error, errors.RevisionNotFoundError):
-        return "it has no such revision. Pass a branch, a tag or the full hash of a commit."
+        return "it has no such revision. Pass a branch, a tag or a full commit hash."
     if isinstance(error, errors.LocalEntryNotFoundError):
         return (
-            f"the hub did not answer, and nothing of it is kept on this machine ({reason}). Check the connection, the "
+            f"the hub did not answer, and this machine has no earlier download ({reason}). Check the connection, the "
             "endpoint and HF_HUB_OFFLINE."
         )
     if isinstance(error, errors.EntryNotFoundError):
         return f"it has no file {MODEL_FILE}. Pass a repository, or a revision of it, that `push_to_hub` made."
     if isinstance(error, errors.LocalTokenNotFoundError) or status in (401, 403):
-        return "the token is missing or has no right to it. Log in with `hf auth login`, or pass token."
+        return "the token is missing or has no access to it. Log in with `hf auth login`, or pass token."
     if status is not None:
         return f"the hub answered {status}: {reason}."
     return f"{type(error).__name__}: {reason}. Check the connection, the endpoint and HF_HUB_OFFLINE."

@@ -1,4 +1,4 @@
-"""A fitted estimator to a model card: what a stranger should know of it, in Markdown that no text can break."""
+"""A fitted estimator to a model card in Markdown, with all text escaped."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def check_metrics(estimator: Any, metrics: Any) -> dict[str, float]:
     Raises
     ------
     InvalidParameterError
-        If they are not names with finite numbers, or an estimator without classes has any.
+        If the metrics are not names with finite numbers, or the estimator is not a classifier.
     """
     if metrics is None:
         return {}
     if not isinstance(metrics, Mapping):
         raise InvalidParameterError(f"metrics must be a dict of names and numbers, not a {type(metrics).__name__}.")
     if metrics and not hasattr(estimator, "classes_"):
-        raise InvalidParameterError("metrics are of classifiers: an encoder predicts nothing. Leave metrics=None.")
+        raise InvalidParameterError("metrics are for classifiers: an encoder predicts nothing. Leave metrics=None.")
     for name, value in metrics.items():
         if not isinstance(name, str) or not name.strip() or not name.isprintable():
-            raise InvalidParameterError(f"metrics has the name {name!r}: use words, such as 'accuracy'.")
+            raise InvalidParameterError(f"metrics has the key {name!r}: use a name, such as 'accuracy'.")
         if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
             raise InvalidParameterError(f"metrics[{name!r}] is {value!r}: pass a finite number.")
     return {name: float(value) for name, value in metrics.items()}
@@ -57,13 +57,13 @@ def model_card(
     ----------
     estimator : fitted estimator
     title : str
-        What the model is called.
+        Name of the model.
     load_call : str
-        Python that loads it.
+        Python expression that loads the model.
     metrics : mapping of str to float
     license, description : str or None
     complete : bool
-        Whether the file has the whole network.
+        Whether the model file contains the whole network.
     """
     from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
@@ -85,12 +85,12 @@ def model_card(
 
 
 def _plain(text: Any, longest: int | None = None) -> str:
-    """Return text on one line with all of Markdown's and HTML's characters escaped."""
+    """Return text on one line, with all special characters of Markdown and HTML escaped."""
     line = one_line(text)
     if longest is not None and len(line) > longest:
         line = line[: longest - 1] + "…"
     line = re.sub(r"([\\`*_{}\[\]<>#|~&!$])", r"\\\1", line)
-    return re.sub(r"^(\d*)([-+=.)])", r"\1\\\2", line)  # else a list, or the underline of a heading
+    return re.sub(r"^(\d*)([-+=.)])", r"\1\\\2", line)  # otherwise, it would start a list or underline a heading
 
 
 def _paragraphs(text: str) -> list[str]:
@@ -104,14 +104,14 @@ def _table(head: tuple[str, str], rows: list[tuple[str, str]]) -> str:
 def _use(load_call: str, task: str, complete: bool) -> list[str]:
     act = 'estimator.predict(["photo.jpg"])' if task == _CLASSIFICATION else 'estimator.transform(["photo.jpg"])'
     where = (
-        "The file has the whole network."
+        "The file contains the whole network."
         if complete
-        else "The file has what training changed; the pretrained weights are fetched where it is loaded, and checked."
+        else "The file contains only what training changed. Loading downloads the pretrained weights and checks them."
     )
     return [
         "## Use",
         f"```python\nimport sktl\n\nestimator = {load_call}\n{act}\n```",
-        f"Install it with `pip install 'sktl[hub]'`. Nothing that comes with the model is run. {where}",
+        f"Install sktl with `pip install 'sktl[hub]'`. Nothing in the model is executed. {where}",
     ]
 
 
@@ -127,19 +127,19 @@ def _classes(estimator: Any) -> list[str]:
 def _training(estimator: Any) -> list[str]:
     backbone = estimator.backbone_
     height, width = backbone.preprocessing.crop
-    # Of a local file its name: the rest of the path is nobody's business.
+    # Only the name of a local file: the rest of the path is private.
     weights = os.path.basename(backbone.weights)
     lines = [
         f"- network: {_plain(backbone.name)}, weights: {_plain(weights)}",
-        f"- what the network sees: {height} x {width} pixels, see `estimator.backbone_.preprocessing`",
+        f"- input: {height} x {width} pixels, see `estimator.backbone_.preprocessing`",
     ]
     if hasattr(estimator, "classes_"):
         left_out = len(estimator.invalid_images_)
-        unusable = f", after {left_out} that could not be used were left out" if left_out else ""
+        unusable = f"; {left_out} unusable ones were left out" if left_out else ""
         lines.insert(0, f"- images: {int(estimator.class_count_.sum())}{unusable}")
         lines += [f"- trained: {_trained(estimator)}", f"- epochs or iterations: {estimator.n_iter_}"]
     else:
-        lines.append("- trained: nothing; these are the features of the pretrained network")
+        lines.append("- trained: nothing; the model computes features of the pretrained network")
     return ["## Training", "\n".join(lines)]
 
 
@@ -153,22 +153,29 @@ def _trained(estimator: Any) -> str:
 
 def _results(metrics: Mapping[str, float]) -> list[str]:
     if not metrics:
-        return ["## Results", "The author gave none. Measure on images of your own before you rely on it."]
+        return [
+            "## Results",
+            "The author reported none. Measure the accuracy on your own images before you rely on the model.",
+        ]
     rows = [(_plain(name), f"{value:.6g}") for name, value in metrics.items()]
-    return ["## Results", _table(("metric", "value"), rows), "Figures of the author, which sktl did not check."]
+    return [
+        "## Results",
+        _table(("metric", "value"), rows),
+        "The author reported these figures. sktl did not check them.",
+    ]
 
 
 def _limits(estimator: Any) -> list[str]:
     lines = [
-        "- The pretrained weights come with their own licence, and with what their images taught them.",
-        "- sktl has not checked it for any use. Where a mistake does harm, check it yourself.",
+        "- The pretrained weights have their own license, and the biases of the images that they were trained on.",
+        "- sktl has not checked the model for any use. If a mistake can do harm, check the model yourself.",
     ]
     if hasattr(estimator, "classes_"):
         lines = [
-            "- It answers with one of its classes for any image, also for one that shows none of them.",
-            "- Results hold for images like those of the training: other cameras, places or people can change them.",
+            "- The model predicts one of its classes for every image, even if the image shows none of them.",
+            "- Results hold for images like the training images. Other cameras, places or people can change them.",
             *lines,
         ]
         if (fewest := int(estimator.class_count_.min())) < _FEW_IMAGES:
-            lines.insert(2, f"- Its smallest class had {fewest} training images, which is little to learn from.")
+            lines.insert(2, f"- The smallest class had {fewest} training images, which are few to learn from.")
     return ["## Limits", "\n".join(lines)]

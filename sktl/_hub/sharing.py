@@ -1,4 +1,4 @@
-"""Models to and from the Hugging Face hub: two files in one commit, and an estimator back without running code."""
+"""Models to and from the Hugging Face Hub: upload in one commit, and load without running code."""
 
 from __future__ import annotations
 
@@ -38,33 +38,34 @@ def save_to_folder(
     description: str | None = None,
     include_backbone: bool = True,
 ) -> None:
-    """Write the files that `push_to_hub` would upload, to look at them or to publish them in another way.
+    """Write the files that `push_to_hub` would upload, to inspect them or to publish them in another way.
 
-    They are `model.safetensors`, which :func:`sktl.load` loads, and `README.md`, a model card with what the fit knows.
+    The files are `model.safetensors`, which :func:`sktl.load` loads, and `README.md`, a model card with facts about the
+    fit.
 
     Parameters
     ----------
     estimator : PretrainedImageClassifier or PretrainedImageEncoder
-        Fitted.
+        A fitted estimator.
     folder : str or os.PathLike
-        New or empty; made if it is not there.
+        A new or empty folder. It is created if it does not exist.
     repo_id : str, default=None
-        Where it will be published, `"user/name"`, for the card to say how to load it from there.
+        Repository in which you will publish the model, `"user/name"`. The card then shows how to load it from there.
     metrics : dict of str to float, default=None
-        What you measured, such as ``{"accuracy": 0.93}``; they are not checked.
+        Your measurements, such as ``{"accuracy": 0.93}``. sktl does not check them.
     license : str, default=None
-        Name of a licence as the hub knows it, such as `"apache-2.0"`.
+        Name of a license that the hub knows, such as `"apache-2.0"`.
     description : str, default=None
-        What the model is for, in plain text; blank lines part paragraphs, Markdown shows as it is written.
+        Purpose of the model, in plain text. Blank lines separate paragraphs, and Markdown is escaped.
     include_backbone : bool, default=True
-        As of `save`.
+        As in the method `save`.
 
     Raises
     ------
     MissingPackageError
         If huggingface_hub is not installed.
     InvalidParameterError
-        If the folder has files, or another parameter a value that it cannot have, or `save` would refuse the estimator.
+        If the folder contains files, if another parameter has an invalid value, or if the estimator cannot be saved.
     OSError
         If the files cannot be written.
     """
@@ -74,7 +75,7 @@ def save_to_folder(
     target = Path(checked_path(folder, "folder"))
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         fault = "is not empty" if target.is_dir() else "is not a folder"
-        raise InvalidParameterError(f"folder={shown(target)} {fault}. Name a new one.")
+        raise InvalidParameterError(f"folder={shown(target)} {fault}. Pass a new folder.")
     check_text("license", license)
     if description is not None and not isinstance(description, str):
         raise InvalidParameterError(f"description={description!r} must be text.")
@@ -107,47 +108,49 @@ def push_to_hub(
     commit_message: str = "Add a model of sktl",
     include_backbone: bool = True,
 ) -> str:
-    """Publish a fitted estimator on the Hugging Face hub, with a model card, in one commit.
+    """Publish a fitted estimator on the Hugging Face Hub, with a model card, in one commit.
 
-    Everything is checked, and both files are written, before the first connection. A repository that is there gets a
-    new commit, which replaces its `model.safetensors` and `README.md`.
+    All parameters are checked, and both files are written, before the first connection. In an existing repository, a
+    new commit replaces `model.safetensors` and `README.md`.
 
     Parameters
     ----------
     estimator : PretrainedImageClassifier or PretrainedImageEncoder
-        Fitted.
+        A fitted estimator.
     repo_id : str
-        `"user/name"` or `"organisation/name"`; the repository is made if it is not there.
+        `"user/name"` or `"organization/name"`. The repository is created if it does not exist.
     metrics : dict of str to float, default=None
-        What you measured; as of :func:`save_to_folder`.
+        As in :func:`save_to_folder`.
     license : str, default=None
-        As of :func:`save_to_folder`.
+        As in :func:`save_to_folder`.
     description : str, default=None
-        As of :func:`save_to_folder`.
+        As in :func:`save_to_folder`.
     private : bool, default=None
-        Whether a new repository is private; None is what its owner has set, which is public unless changed.
+        Whether a new repository is private. None uses the owner's setting, which is public unless it was changed.
     token : str or bool, default=None
-        With write access. None is the one that `hf auth login` stored or the environment has, True demands it.
+        A token with write access. None uses the token that `hf auth login` stored or that the environment contains, if
+        there is one. True requires such a token.
     endpoint : str, default=None
-        Address of another hub than huggingface.co, which then is sent the token.
+        Address of a hub other than huggingface.co. The token is sent to this address.
     commit_message : str, default="Add a model of sktl"
-        In one line.
+        Commit message, one line.
     include_backbone : bool, default=True
-        As of `save`.
+        As in the method `save`.
 
     Returns
     -------
     url : str
-        Of the commit.
+        URL of the commit.
 
     Raises
     ------
     MissingPackageError
         If huggingface_hub is not installed.
     HubRequestError
-        If the hub cannot be reached or refuses: no such token, no right to write, no such licence.
+        If the hub cannot be reached or refuses the request, for instance because the token is invalid or has no write
+        access, or because the license is unknown.
     InvalidParameterError
-        If a parameter has a value that it cannot have, or `save` would refuse the estimator.
+        If a parameter has an invalid value, or the estimator cannot be saved.
     """
     hub = open_hub()
     check_repo_id(repo_id)
@@ -178,29 +181,30 @@ def load_from_hub(
 ) -> PretrainedImageClassifier | PretrainedImageEncoder:
     """Load a fitted estimator that `push_to_hub` published.
 
-    Only its `model.safetensors` is fetched, once, and read by :func:`sktl.load`: nothing in the repository is run. A
-    model from a stranger can still be a bad model. Without a connection, what was fetched before is loaded.
+    Only `model.safetensors` is downloaded, once, and :func:`sktl.load` reads it: nothing in the repository is executed.
+    A model from a stranger can still be a bad model. Without a connection, an earlier download is loaded.
 
     Parameters
     ----------
     repo_id : str
-        `"user/name"`.
+        `"user/name"` or `"organization/name"`.
     revision : str, default=None
-        Branch, tag or full hash of a commit; None is the newest of the main branch. Name a hash to get the same model
-        for ever.
+        Branch, tag or full commit hash. None loads the latest commit of the main branch. Pass a hash to always get the
+        same model.
     token : str or bool, default=None
-        For private repositories. None is the one that `hf auth login` stored or the environment has, False sends none.
+        Token for private repositories. None uses the token that `hf auth login` stored or that the environment
+        contains, if there is one. False sends no token.
     endpoint : str, default=None
-        Address of another hub than huggingface.co, which then is sent the token.
+        Address of a hub other than huggingface.co. The token is sent to this address.
     device : str or torch.device, default="auto"
-        As of :func:`sktl.load`.
+        As in :func:`sktl.load`.
     cache_dir : str or os.PathLike, default=None
-        Where files are kept; None is huggingface_hub's folder.
+        Folder for downloaded files. None uses huggingface_hub's folder.
 
     Returns
     -------
     estimator : PretrainedImageClassifier or PretrainedImageEncoder
-        As :func:`sktl.load` returns it.
+        The fitted estimator, as returned by :func:`sktl.load`.
 
     Raises
     ------
@@ -209,9 +213,9 @@ def load_from_hub(
     HubRequestError
         If the hub cannot be reached or has no such repository, revision or file.
     ModelFileError
-        If the file is damaged, or not an sktl model, as of :func:`sktl.load`.
+        If the file is damaged or is not an sktl model; see :func:`sktl.load`.
     InvalidParameterError
-        If a parameter has a value that it cannot have.
+        If a parameter has an invalid value.
     """
     hub = open_hub()
     check_repo_id(repo_id)
@@ -223,5 +227,5 @@ def load_from_hub(
     try:
         return load(path, device)
     except ModelFileError as error:
-        error.add_note(f"It came from {repo_id!r}. If that is not to blame, remove the file to have it fetched again.")
+        error.add_note(f"It came from {repo_id!r}. If the repository is intact, remove the file to download it again.")
         raise

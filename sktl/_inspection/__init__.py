@@ -1,1 +1,1 @@
-"""Displays: what a fitted estimator sees, predicts and learned."""
+"""Displays of what a fitted estimator sees, predicts and has learned."""

@@ -1,4 +1,4 @@
-"""What the displays share: axes in a grid, colours that colour-blind people tell apart, legends, labels that fit."""
+"""What the displays share: grids of axes, colors for color-blind readers, legends, and labels that fit."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 # M. Okabe and K. Ito, "Color Universal Design", 2008; yellow and black last.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
-WRONG = "#B24700"  # their vermilion, dark enough for small letters on white
-# As 13 and 8 have no common divisor, pairs with a colour repeat after 104 classes.
+WRONG = "#B24700"  # Okabe and Ito's vermilion, darkened so that small letters are readable on white
+# 13 markers and 8 colors have no common divisor, so that pairs repeat only after 104 classes.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p", "h", "d")
 
 _ROWS_OF_LEGEND = 25
@@ -28,9 +28,10 @@ _LETTERS_OF_A_CELL = 30
 
 
 def styled(default: dict[str, Any], given: dict[str, Any] | None, artist: Any) -> dict[str, Any]:
-    """Return style keywords for an artist of this class, those given by the user, in any of their names, first.
+    """Return style keywords for an artist of this class; keywords of the user override the default.
 
-    All names become those that matplotlib lists first: `"c"` of a line becomes `"color"`.
+    Aliases become the names that matplotlib lists first, because two names of one keyword are an error in matplotlib:
+    `"c"` of a line becomes `"color"`.
     """
     from matplotlib.cbook import normalize_kwargs
 
@@ -38,14 +39,14 @@ def styled(default: dict[str, Any], given: dict[str, Any] | None, artist: Any) -
 
 
 def style(number: int) -> tuple[str, str]:
-    """Return colour and marker of the class with this number, different for each of the first 104."""
+    """Return the color and marker of the class with this number; the first 104 classes have different pairs."""
     return COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
 
 
 def fitted(label: Any, width: int, lines: int = 1) -> str:
-    """Return a label in at most so many lines of so many letters; an ellipsis says where letters are left out.
+    """Return a label in at most `lines` lines of `width` letters, with an ellipsis in place of omitted letters.
 
-    Of one line that is the middle, as labels of many classes often differ at their end.
+    In a single line, the middle is omitted, because labels of many classes often differ at their end.
     """
     text = " ".join(str(label).split())
     if len(text) <= width:
@@ -60,7 +61,7 @@ def fitted(label: Any, width: int, lines: int = 1) -> str:
 
 
 def percent(share: float) -> str:
-    """Return a probability as people read it; never 100 % for less, nor 0 % for more."""
+    """Return a probability for people; it is not rounded to 0 % or 100 % unless it is exactly 0 or 1."""
     if 0.995 <= share < 1:
         return "> 99 %"
     if 0 < share <= 0.005:
@@ -69,7 +70,7 @@ def percent(share: float) -> str:
 
 
 def with_percent(label: Any, share: float, width: int) -> str:
-    """Return a label and its probability in at most two lines of so many letters."""
+    """Return a label and its probability in at most two lines of `width` letters."""
     suffix = f" ({percent(share)})"
     lines = fitted(label, width, 2).split("\n")
     if len(lines[-1]) + len(suffix) > width:
@@ -82,7 +83,7 @@ def with_percent(label: Any, share: float, width: int) -> str:
 
 
 def letters_across(ax: Any, axes: np.ndarray) -> int:
-    """Return how many small letters stand side by side over axes in a figure of ours (`ax` is None) or the user's."""
+    """Return how many small letters fit into the width of axes, in a new figure (`ax` is None) or the user's."""
     if ax is None:
         return _LETTERS_OF_A_CELL
     first = axes.flat[0]
@@ -91,7 +92,7 @@ def letters_across(ax: Any, axes: np.ndarray) -> int:
 
 
 def check_count(value: Any, name: str) -> None:
-    """Raise `InvalidParameterError` unless a parameter is an integer of at least 1."""
+    """Raise `InvalidParameterError` if a parameter is not an integer of at least 1."""
     if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
         raise InvalidParameterError(f"{name}={value!r} must be an integer of at least 1.")
 
@@ -99,22 +100,23 @@ def check_count(value: Any, name: str) -> None:
 def axes_grid(
     ax: Any, n: int, n_columns: int, cell: tuple[float, float], beside: float = 0
 ) -> tuple[Figure, np.ndarray]:
-    """Return a figure and n axes in it, or in the subfigure of the axes that are divided.
+    """Return a figure and n axes in it, or in the subfigure of the axes that `ax` contains.
 
     Parameters
     ----------
     ax : Axes, array-like of Axes, or None
-        One is divided into a grid, several are taken as they are, None makes a new figure.
+        Single axes are divided into a grid, several axes are used as they are, and None creates a new figure.
     n, n_columns : int
+        Number of axes, and the largest number of axes in a row.
     cell : (float, float)
         Width and height in inches of each axes in a new figure.
     beside : float, default=0
-        Inches that a new figure is wider.
+        Extra width of a new figure in inches, for instance for a legend.
 
     Raises
     ------
     InvalidParameterError
-        If the axes are too few or cannot be divided, or `n_columns` is no integer of at least 1.
+        If the axes are too few or cannot be divided, or `n_columns` is not an integer of at least 1.
     """
     import matplotlib.pyplot as plt
     from matplotlib.axes import Axes
@@ -133,7 +135,7 @@ def axes_grid(
         place = ax.get_subplotspec()
         if place is None:
             raise InvalidParameterError("ax was placed by hand and cannot be divided: pass an array of axes instead.")
-        # A subfigure keeps its part of the figure.
+        # Axes of a subfigure are divided within the subfigure.
         figure, parent = _figure_of(ax), ax.get_figure(root=False)
         ax.set_axis_off()
         inner = place.subgridspec(n_rows, n_columns)
@@ -159,20 +161,20 @@ def _figure_of(ax: Axes) -> Figure:
 
 
 def show_picture(ax: Axes, pixels: np.ndarray) -> None:
-    """Draw an image without ticks, the pixels of tiny ones as squares."""
+    """Draw an image without ticks; the pixels of tiny images are drawn as squares."""
     ax.imshow(pixels, interpolation="nearest" if max(pixels.shape) < 64 else "antialiased")
     ax.set_xticks([])
     ax.set_yticks([])
 
 
 def picture_cell(pictures: Sequence[np.ndarray], lines: int, width: float = 2.1) -> tuple[float, float]:
-    """Return width and height in inches of a cell for images with so many lines of title."""
+    """Return the width and height in inches of a cell for images with titles of `lines` lines."""
     ratios = [np.clip(height / broad, 0.4, 2.0) for height, broad, _ in (image.shape for image in pictures)]
     return width, width * float(np.median(ratios) if ratios else 1) + 0.15 * lines + 0.15
 
 
 def legend_size(labels: Sequence[str]) -> tuple[int, float]:
-    """Return in how many columns labels stand in a legend, and how wide that is in inches."""
+    """Return the number of columns of a legend with these labels, and its width in inches."""
     columns = max(1, math.ceil(len(labels) / _ROWS_OF_LEGEND))
     return columns, columns * (0.35 + _INCHES_PER_LETTER * max(map(len, labels), default=0))
 
@@ -184,6 +186,6 @@ def legend_beside(ax: Axes, handles: Sequence[Any], labels: Sequence[str], **opt
         handles, ["x"] * len(labels), loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, ncols=columns,
         fontsize="small", frameon=False, columnspacing=1, handletextpad=0.3, **options,
     )  # fmt: skip
-    # Set afterwards: matplotlib leaves out labels that begin with an underscore, and reads mathematics between dollars.
+    # Set afterwards: matplotlib omits labels that begin with an underscore, and parses text between dollars as math.
     for text, label in zip(legend.get_texts(), labels, strict=True):
         text.set(text=label, parse_math=False)

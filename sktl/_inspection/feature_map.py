@@ -1,4 +1,4 @@
-"""`FeatureMapDisplay`: images as points of a plane, near each other where their features are alike."""
+"""`FeatureMapDisplay`: images as points in a plane; images with similar features are close to each other."""
 
 from __future__ import annotations
 
@@ -23,44 +23,44 @@ if TYPE_CHECKING:
 
 _SIDE = 64
 _LETTERS = 28
-# Of a thumbnail's longer side, in inches, and how far apart two are at least, in sizes of one.
+# Length of the longer side of a thumbnail in inches, and the smallest distance of two thumbnails in such lengths.
 _THUMBNAIL = 0.4
 _APART = 1.15
 
 
 class FeatureMapDisplay:
-    """A map of images: points of a plane, or thumbnails, near each other where their features are alike.
+    """Map of images as points or thumbnails; images with similar features are close to each other.
 
-    Make it with :meth:`from_estimator`. All parameters are stored as attributes.
+    Create it with :meth:`from_estimator`. All parameters are stored as attributes.
 
     Parameters
     ----------
     coordinates : ndarray of shape (n_samples, 2)
-        Where each image lies.
+        Position of each image.
     y : array-like of shape (n_samples,), default=None
-        Labels, shown by colour and marker; the first 104 look different.
+        Labels, shown by color and marker. The first 104 classes have different pairs of color and marker.
     thumbnails : list of ndarray of shape (H, W, 3), default=None
-        Images to show in the place of points, uint8.
+        Images to show instead of points, uint8.
     axis_names : (str, str), default=("", "")
-        What the two directions are.
+        Names of the two axes.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
     figure_ : matplotlib Figure
     scatters_ : list of matplotlib PathCollection
-        The points of each class, in sorted order; one for all without labels.
+        The points of each class, in sorted order; without labels, a single collection with all points.
     shown_ : ndarray of int
         Positions of the images that are shown as thumbnails.
 
     See Also
     --------
-    PretrainedImageEncoder : Its features are what is mapped.
+    PretrainedImageEncoder : Computes the features that are mapped.
 
     Notes
     -----
-    Two directions seldom hold all that a network tells apart: classes that overlap on the map may be far from each
-    other in some other direction, and groups that a projection such as t-SNE draws may not be there.
+    Two dimensions rarely show every difference that a network represents. Classes that overlap on the map may be far
+    apart in another direction, and clusters that a projection such as t-SNE draws may not exist in the features.
 
     Examples
     --------
@@ -103,25 +103,24 @@ class FeatureMapDisplay:
         ax: Any = None,
         scatter_kw: dict[str, Any] | None = None,
     ) -> FeatureMapDisplay:
-        """Map the features that a fitted estimator computes.
+        """Draw a map of the features that a fitted estimator computes.
 
         Parameters
         ----------
         estimator : transformer
             A fitted :class:`PretrainedImageClassifier` or :class:`PretrainedImageEncoder`, or a search or pipeline
-            with one, whose `transform` gives features.
-        X : images, n_samples of them
-            In any of the forms that :class:`PretrainedImageClassifier` names.
+            with one, whose `transform` returns features.
+        X : array-like of shape (n_samples, ...)
+            Images; see the Notes of :class:`PretrainedImageClassifier` for the accepted formats.
         y : array-like of shape (n_samples,), default=None
-            Labels to tell apart. Of projections, only those see them that cannot do without, such as
-            LinearDiscriminantAnalysis.
+            Labels to show. They are passed only to supervised projections, such as LinearDiscriminantAnalysis.
         projection : "pca" or transformer with `fit_transform`, default="pca"
-            Features to at least two dimensions, of which the first two are drawn; a copy is fitted. `"pca"` is the two
-            principal components.
+            Reduces features to at least two dimensions, of which the first two are drawn. A copy is fitted. `"pca"`
+            selects the first two principal components.
         thumbnails : bool, default=False
-            Whether images are shown in the place of points, as many as do not cover each other.
+            Whether to show images instead of points. Images that would cover other images are not shown.
         image_shape : tuple of int, default=None
-            The shape of one image, for thumbnails of flattened rows; None is that of the estimator.
+            Shape of one image, for thumbnails of flattened rows. None uses the estimator's `image_shape`.
         ax : matplotlib Axes, default=None
             As in :meth:`plot`.
         scatter_kw : dict, default=None
@@ -130,16 +129,16 @@ class FeatureMapDisplay:
         Returns
         -------
         display : FeatureMapDisplay
-            Drawn, with what was computed as its attributes.
+            The display, drawn, with the computed values as attributes.
 
         Raises
         ------
         MissingPackageError
             If matplotlib is not installed.
         InvalidParameterError
-            If `projection` is none.
+            If `projection` is neither `"pca"` nor a transformer.
         InvalidInputError
-            If labels are missing, or do not go together with the images, or the projection gives fewer than two
+            If labels are missing, if `X` and `y` have different lengths, or if the projection returns fewer than two
             dimensions.
         InvalidImageError
             If images cannot be read.
@@ -157,26 +156,26 @@ class FeatureMapDisplay:
         return display.plot(ax=ax, scatter_kw=scatter_kw)
 
     def plot(self, *, ax: Any = None, scatter_kw: dict[str, Any] | None = None) -> FeatureMapDisplay:
-        """Draw the map, and beside it a legend of the classes.
+        """Draw the map, with a legend of the classes to its right.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            None makes a new figure, as wide as the legend needs it.
+            Axes to draw on. None creates a new figure with room for the legend.
         scatter_kw : dict, default=None
             Passed to `matplotlib.axes.Axes.scatter` for all points.
 
         Returns
         -------
         display : FeatureMapDisplay
-            Itself.
+            The display itself.
 
         Raises
         ------
         MissingPackageError
             If matplotlib is not installed.
         InvalidInputError
-            If coordinates, labels and thumbnails do not go together, or labels are missing.
+            If coordinates, labels and thumbnails have different lengths, or labels are missing.
         """
         require("matplotlib", f"{type(self).__name__}.plot", "sktl[plot]")
         coordinates, y = self._checked()
@@ -198,9 +197,13 @@ class FeatureMapDisplay:
     def _checked(self) -> tuple[np.ndarray, np.ndarray | None]:
         coordinates = np.asarray(self.coordinates)
         if coordinates.ndim != 2 or coordinates.shape[1] != 2:
-            raise InvalidInputError(f"coordinates have shape {coordinates.shape}; it must be (n_samples, 2).")
+            raise InvalidInputError(
+                f"coordinates have shape {coordinates.shape}. Pass an array of shape (n_samples, 2)."
+            )
         if self.thumbnails is not None and len(self.thumbnails) != len(coordinates):
-            raise InvalidInputError(f"There are {len(coordinates)} points, but {len(self.thumbnails)} thumbnails.")
+            raise InvalidInputError(
+                f"There are {len(coordinates)} points, but {len(self.thumbnails)} thumbnails. Pass one for each."
+            )
         return coordinates, _labels_of(len(coordinates), self.y)
 
     def _draw_points(
@@ -215,7 +218,7 @@ class FeatureMapDisplay:
             colour, marker = style(number)
             default = {"s": size, "c": colour, "marker": marker, "edgecolors": "0.3", "linewidths": 0.4, "alpha": 0.85}
             options = styled(default, scatter_kw, PathCollection)
-            if options.keys() & {"color", "facecolor"}:  # with which matplotlib takes no "c"
+            if options.keys() & {"color", "facecolor"}:  # matplotlib does not accept "c" together with these
                 del options["c"]
             scatters.append(self.ax_.scatter(*coordinates[some].T, **options))
         return scatters
@@ -227,7 +230,7 @@ class FeatureMapDisplay:
         from matplotlib.transforms import offset_copy
 
         self.ax_.margins(0.08)
-        self.figure_.draw_without_rendering()  # so that the layout is what it will be
+        self.figure_.draw_without_rendering()  # otherwise, the sizes below are not yet those of the final layout
         self.shown_ = self._apart(coordinates)
         labels = None if y is None else y.tolist()
         for i in self.shown_:
@@ -237,7 +240,7 @@ class FeatureMapDisplay:
             colour, marker = ("0.3", "") if labels is None else style(classes.index(labels[i]))
             border = {"edgecolor": colour, "linewidth": 1.5}
             self.ax_.add_artist(AnnotationBbox(picture, coordinates[i], pad=0, bboxprops=border, zorder=3))
-            # In the upper left corner the marker of the class, as there are more classes than colours.
+            # The marker of the class in the upper left corner, because colors repeat after eight classes.
             height, width = np.array(pixels.shape[:2]) * zoom / 144
             corner = offset_copy(self.ax_.transData, self.figure_, -width, height, units="inches")
             self.ax_.plot(
@@ -245,7 +248,7 @@ class FeatureMapDisplay:
             )
 
     def _apart(self, coordinates: np.ndarray) -> np.ndarray:
-        """Return positions of images, in order, none of which covers another in the axes as they are now."""
+        """Return the positions of images that do not cover each other in the current layout of the axes, in order."""
         inches = np.array(self.ax_.bbox.size) / self.figure_.dpi
         corner, opposite = np.array([self.ax_.get_xlim(), self.ax_.get_ylim()]).T
         places = (coordinates - corner) / (opposite - corner) * inches / _THUMBNAIL
@@ -261,12 +264,12 @@ def _labels_of(n: int, y: Any) -> np.ndarray | None:
         return None
     labels = check_labels(y)
     if labels.shape != (n,):
-        raise InvalidInputError(f"There are {n} images, but y has shape {labels.shape}.")
+        raise InvalidInputError(f"There are {n} images, but y has shape {labels.shape}. Pass one label for each image.")
     return labels
 
 
 def _principal(features: np.ndarray) -> tuple[np.ndarray, tuple[str, str]]:
-    """Return the first two principal components and their names; 0 where there are none."""
+    """Return the first two principal components and their names; components that do not exist are 0."""
     from sklearn.decomposition import PCA
 
     coordinates = np.zeros((len(features), 2))
@@ -281,7 +284,7 @@ def _principal(features: np.ndarray) -> tuple[np.ndarray, tuple[str, str]]:
 
 
 def _projected(projection: Any, features: np.ndarray, y: Any) -> tuple[np.ndarray, tuple[str, str]]:
-    """Return two dimensions that a copy of a transformer gives, and their names."""
+    """Return the first two dimensions of the output of a fitted copy of a transformer, and their names."""
     transformer = clone(projection, safe=False)
     name = type(transformer).__name__
     supervised = hasattr(transformer, "__sklearn_tags__") and get_tags(transformer).target_tags.required
@@ -290,5 +293,7 @@ def _projected(projection: Any, features: np.ndarray, y: Any) -> tuple[np.ndarra
     found = transformer.fit_transform(features, y) if supervised else transformer.fit_transform(features)
     coordinates = np.asarray(found)
     if coordinates.ndim != 2 or coordinates.shape[1] < 2:
-        raise InvalidInputError(f"projection={name} gave an array of shape {coordinates.shape}; it needs two columns.")
+        raise InvalidInputError(
+            f"projection={name} returned an array of shape {coordinates.shape}; it must return at least two columns."
+        )
     return coordinates[:, :2], (f"{name} 1", f"{name} 2")

@@ -1,11 +1,11 @@
-"""Grad-CAM: which places of an image speak for a class, by the gradients of its logit.
+"""Grad-CAM: the positions in an image that support a class, by the gradients of its logit.
 
 R. R. Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-Based Localization", ICCV 2017.
-Captum computes it, the only package that this file adds; what is here is where in a network it is computed, and the
-layout there: (n, C, H, W) of convolutions, (n, H, W, C) of Swin, or tokens (n, T, C) of a ViT, perhaps behind class
-tokens. Of tokens each is weighted by its own gradient instead of the mean: HiResCAM, R. L. Draelos and L. Carin, "Use
-HiResCAM instead of Grad-CAM for faithful explanations of convolutional neural networks", arXiv 2011.08891, 2020. Where
-all places are pooled by their mean, both are the same.
+Captum computes Grad-CAM. This file decides at which tensor of a network, and how the tensor is laid out: (n, C, H, W)
+in convolutional networks, (n, H, W, C) in Swin, or tokens (n, T, C) in a ViT, which may follow class tokens. Each token
+is weighted by its own gradient instead of the mean gradient, as in HiResCAM: R. L. Draelos and L. Carin, "Use HiResCAM
+instead of Grad-CAM for faithful explanations of convolutional neural networks", arXiv 2011.08891, 2020. If all
+positions are pooled by their mean, both methods give the same map.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ _CHUNK = 8
 
 @dataclass(frozen=True)
 class Layout:
-    """How a tensor describes places of an image.
+    """How a tensor represents positions in an image.
 
     Parameters
     ----------
     height, width : int
-        Of the grid of places.
+        Size of the grid of positions.
     channels_last : bool
     n_class_tokens : int or None
-        Of tokens, how many before the others describe no place; None if they are no tokens.
+        Number of leading tokens that do not represent a position; None if the tensor does not consist of tokens.
     """
 
     height: int
@@ -47,14 +47,14 @@ class Layout:
     n_class_tokens: int | None = None
 
     def to_map(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return the places as (n, C, height, width)."""
+        """Return the positions as a tensor of shape (n, C, height, width)."""
         if self.n_class_tokens is not None:
             tokens = tensor[:, self.n_class_tokens :].transpose(1, 2)
             return tokens.reshape(*tokens.shape[:2], self.height, self.width)
         return tensor.permute(0, 3, 1, 2) if self.channels_last else tensor
 
     def with_map(self, tensor: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-        """Return a tensor with other places: the inverse of `to_map`."""
+        """Return the tensor with the positions replaced: the inverse of `to_map`."""
         if self.n_class_tokens is not None:
             return torch.cat([tensor[:, : self.n_class_tokens], places.flatten(2).transpose(1, 2)], dim=1)
         return places.permute(0, 2, 3, 1) if self.channels_last else places
@@ -62,7 +62,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class TargetLayer:
-    """Where in a network Grad-CAM looks: at one of the tensors that a module returns."""
+    """The tensor that Grad-CAM uses: one of the outputs of a module."""
 
     module: str
     output: int
@@ -70,7 +70,7 @@ class TargetLayer:
 
 
 def find_layout(shape: tuple[int, ...], image_shape: tuple[int, int]) -> Layout | None:
-    """Return how a tensor of this shape describes places of an image (height, width); None if it does not."""
+    """Return how a tensor of this shape represents positions in an image (height, width), or None if it does not."""
     if len(shape) == 3:
         return _token_layout(shape[1], image_shape)
     if len(shape) != 4:
@@ -81,10 +81,10 @@ def find_layout(shape: tuple[int, ...], image_shape: tuple[int, int]) -> Layout 
 
 
 def _is_like(shape: tuple[int, ...], image_shape: tuple[int, int]) -> bool:
-    """Tell whether a grid may be a shrunk image: the same scale in both directions, up to rounding."""
+    """Return True if a grid may be a downsampled image: with the same scale in both directions, up to rounding."""
     if shape[0] > image_shape[0] or shape[1] > image_shape[1]:
         return False
-    # Padding and strides round each side up or down.
+    # Padding and strides round the length of each side up or down.
     return abs(shape[0] / image_shape[0] * image_shape[1] - shape[1]) < 2 and (
         image_shape[0] != image_shape[1] or shape[0] == shape[1]
     )
@@ -104,26 +104,26 @@ def _token_layout(n_tokens: int, image_shape: tuple[int, int]) -> Layout | None:
 
 
 def find_target_layer(network: nn.Module, image_shape: tuple[int, int], layer: str | None = None) -> TargetLayer:
-    """Return the last place in a network at which a tensor carries the image as a map that the output depends on.
+    """Return the last tensor in a network that is a map of the image and that the output depends on.
 
-    In front of the pooling of a convolutional network that is what is pooled. Behind the last block of a ViT that is
-    read at its class token the other tokens no longer count: there it is what the block's attention reads.
+    In a convolutional network, this is the input of the pooling. In a ViT whose output is its class token, the other
+    tokens have no influence after the last block: there it is the input of the block's attention.
 
     Parameters
     ----------
     network : module
-        Images (n, 3, H, W) to features (n, n_features), in eval mode.
+        Maps images (n, 3, H, W) to features (n, n_features), in eval mode.
     image_shape : (int, int)
         Height and width of its input.
     layer : str, default=None
-        The module to take instead; its first output that is a map counts.
+        Module to use instead; its first output that is a map is used.
 
     Raises
     ------
     BackboneError
-        If there is no such layer.
+        If the network has no such tensor.
     InvalidParameterError
-        If the network has no such layer, or it returns no map.
+        If `layer` does not exist, or its outputs are not maps.
     """
     image = torch.randn(1, 3, *image_shape, generator=generator(0)).to(_device_of(network))
     if layer is not None:
@@ -138,16 +138,16 @@ def find_target_layer(network: nn.Module, image_shape: tuple[int, int], layer: s
             last = TargetLayer(boundary.module, boundary.output, layout)
             return _last_like(last, tensor.shape, calls, counts) if layout.n_class_tokens else last
     raise BackboneError(
-        "No layer of the network keeps a map of places that its output depends on, which Grad-CAM needs. If you know "
-        "one, pass its name as layer=, as in network.named_modules()."
+        "Grad-CAM needs a layer that keeps a map of the image, but the network has none that its output depends on. If "
+        "you know one, pass its name in network.named_modules() as layer."
     )
 
 
 class _InfluenceCounter:
-    """Tells whether an output depends on the places of a tensor behind it."""
+    """Whether an output depends on the positions in an earlier tensor."""
 
     def __init__(self, output: torch.Tensor):
-        # In a random direction: the sum of what a layer normalisation returns is constant.
+        # A random direction, because the sum of the outputs of a layer normalization is constant and has no gradient.
         with torch.enable_grad():
             self.value = (output * torch.randn(output.shape, generator=generator(1)).to(output)).sum()
 
@@ -159,9 +159,9 @@ class _InfluenceCounter:
 
 
 def _last_like(layer: TargetLayer, shape: torch.Size, calls: list[Call], counts: _InfluenceCounter) -> TargetLayer:
-    """Return the last place behind this one that still counts: the attention's input, normalised, in a ViT.
+    """Return the last layer after this one that influences the output: in a ViT, the attention's normalized input.
 
-    Residuals carry the other tokens past it, so that it is no single tensor, but nothing reads them there.
+    It is not a boundary, because residual connections carry the other tokens past it, but nothing reads them there.
     """
     names = [call.name for call in calls]
     behind = [call for call in calls[names.index(layer.module) + 1 :] if names.count(call.name) == 1]
@@ -179,45 +179,45 @@ def _named_layer(network: nn.Module, image: torch.Tensor, layer: str) -> TargetL
     if not outputs:
         names = ", ".join(name for name, _ in network.named_children())
         raise InvalidParameterError(
-            f"layer={layer!r} is no module that the network runs. Its outermost modules are {names}; for all others "
-            "see estimator.module_.backbone.named_modules()."
+            f"layer={layer!r} is not a module that the network runs. Its outermost modules are {names}; "
+            "estimator.module_.backbone.named_modules() lists all of them."
         )
     for number, tensor in outputs:
         height, width = image.shape[2:]
         if layout := find_layout(tuple(tensor.shape), (height, width)):
             return TargetLayer(layer, number, layout)
     raise InvalidParameterError(
-        f"layer={layer!r} returns a tensor of shape {tuple(outputs[0][1].shape)} for one image, which is no map of "
-        "places: take a layer in front of the pooling."
+        f"layer={layer!r} returns a tensor of shape {tuple(outputs[0][1].shape)} for one image, which is not a map of "
+        "the image: pass a layer before the pooling."
     )
 
 
 def class_maps(
     model: nn.Module, network: nn.Module, layer: TargetLayer, images: torch.Tensor, targets: Any
 ) -> torch.Tensor:
-    """Return Grad-CAM of images.
+    """Return the Grad-CAM maps of images.
 
     Parameters
     ----------
     model : module
-        Images to logits, in eval mode; its parameters are left as they are.
+        Maps images to logits, in eval mode. Its parameters do not change.
     network : module
-        The part of it, or all of it, in which `layer` is.
+        The part of the model, or the whole model, that contains `layer`.
     layer : TargetLayer
     images : float32 tensor of shape (n, 3, H, W)
-        Normalised.
+        Normalized images.
     targets : int tensor of shape (n,)
-        A class for each image.
+        Class of each image.
 
     Returns
     -------
     maps : float32 tensor of shape (n, height, width), on the CPU
-        How much each place of the layout raises the logit of the class, not negative.
+        How much each position raises the logit of the class; negative values are set to zero.
     """
     from captum.attr import LayerGradCam, LayerGradientXActivation
 
     device = _device_of(model)
-    # Where tokens are not pooled but attended to, each has gradients of its own: their mean would say nothing of it.
+    # Tokens that are attended to instead of pooled have different gradients, which their mean would hide.
     method = LayerGradCam if layer.layout.n_class_tokens is None else LayerGradientXActivation
     with _tapped(network, layer) as places:
         attribution = method(model, places)
@@ -230,7 +230,7 @@ def class_maps(
 
 @contextmanager
 def _tapped(network: nn.Module, layer: TargetLayer) -> Iterator[nn.Module]:
-    """Let a layer's map pass through a module that returns it as (n, C, H, W), whatever the layout."""
+    """Yield a module that a layer's map passes through in the layout (n, C, H, W), which Captum expects."""
     tap = nn.Identity()
 
     def pass_through(module: nn.Module, inputs: Any, output: Any) -> Any:

@@ -1,4 +1,4 @@
-"""`PredictionsDisplay`: images with what was predicted for them."""
+"""`PredictionsDisplay`: images with their labels and predictions."""
 
 from __future__ import annotations
 
@@ -21,40 +21,40 @@ if TYPE_CHECKING:
 
 _SELECTIONS = ("samples", "errors", "losses")
 _SIDE = 512
-# By which probabilities, perhaps means of float32, may miss 0 and 1.
+# Tolerance around 0 and 1, because probabilities may be means of float32 values.
 _ROUNDING = 1e-6
 
 
 class PredictionsDisplay:
-    """A grid of images with their labels, what was predicted for them, and how probable it was said to be.
+    """Grid of images with their labels, predictions and predicted probabilities.
 
-    Make it with :meth:`from_estimator` or :meth:`from_predictions`. All parameters are stored as attributes.
+    Create it with :meth:`from_estimator` or :meth:`from_predictions`. All parameters are stored as attributes.
 
     Parameters
     ----------
     images : list of ndarray of shape (H, W, 3)
         Images to show, uint8, of any sizes.
     y_true : ndarray of shape (n_images,)
-        Their labels.
+        Labels of the images.
     y_pred : ndarray of shape (n_images,)
-        The most probable label of each.
+        Most probable label of each image.
     proba_true, proba_pred : ndarray of shape (n_images,)
-        The probabilities that were predicted for the two, in [0, 1].
+        Predicted probabilities of `y_true` and of `y_pred`, in [0, 1].
     positions : ndarray of shape (n_images,)
-        Positions of the images in the `X` from which they were chosen.
+        Positions of the images in the `X` that they were selected from.
     select : {"samples", "errors", "losses"}, default="samples"
-        How they were chosen.
+        How the images were selected; see :meth:`from_predictions`.
 
     Attributes
     ----------
     axes_ : ndarray of matplotlib Axes of shape (n_images,)
-        One for each image; one with a sentence if there is no image.
+        Axes of each image; a single one with a sentence if there is no image.
     figure_ : matplotlib Figure
 
     See Also
     --------
-    SaliencyDisplay : Which part of an image speaks for a class.
-    sklearn.metrics.ConfusionMatrixDisplay : How often one class is taken for another.
+    SaliencyDisplay : Regions of an image that support a class.
+    sklearn.metrics.ConfusionMatrixDisplay : How often each class is mistaken for another.
 
     Examples
     --------
@@ -104,16 +104,16 @@ class PredictionsDisplay:
         ax: Any = None,
         n_columns: int = 4,
     ) -> PredictionsDisplay:
-        """Draw what a fitted classifier predicts.
+        """Draw predictions of a fitted classifier.
 
         Parameters
         ----------
         estimator : classifier with `predict_proba` and `classes_`
             A :class:`PretrainedImageClassifier`, or a search, pipeline or ensemble with one.
-        X : images, n_samples of them
-            In any of the forms that :class:`PretrainedImageClassifier` names.
+        X : array-like of shape (n_samples, ...)
+            Images; see the Notes of :class:`PretrainedImageClassifier` for the accepted formats.
         y : array-like of shape (n_samples,)
-            Their labels.
+            Labels of the images.
         select : {"samples", "errors", "losses"}, default="samples"
             As in :meth:`from_predictions`.
         n_images : int, default=12
@@ -121,7 +121,7 @@ class PredictionsDisplay:
         random_state : int, RandomState or None, default=None
             As in :meth:`from_predictions`.
         image_shape : tuple of int, default=None
-            None is that of the estimator.
+            Shape of one image, if `X` contains flattened rows. None uses the estimator's `image_shape`.
         ax : matplotlib Axes or array-like of them, default=None
             As in :meth:`plot`.
         n_columns : int, default=4
@@ -130,12 +130,12 @@ class PredictionsDisplay:
         Returns
         -------
         display : PredictionsDisplay
-            Drawn, with what was computed as its attributes.
+            The display, drawn, with the computed values as attributes.
 
         Raises
         ------
         MissingPackageError, InvalidParameterError, InvalidInputError, InvalidImageError
-            As by :meth:`from_predictions`.
+            As in :meth:`from_predictions`.
         """
         require("matplotlib", f"{cls.__name__}.from_estimator", "sktl[plot]")
         _check_choice(select, n_images, n_columns)
@@ -159,28 +159,29 @@ class PredictionsDisplay:
         ax: Any = None,
         n_columns: int = 4,
     ) -> PredictionsDisplay:
-        """Draw probabilities that were predicted before, for instance by `cross_val_predict`.
+        """Draw predictions from probabilities, for instance from the result of `cross_val_predict`.
 
         Parameters
         ----------
-        X : images, n_samples of them
-            In any of the forms that :class:`PretrainedImageClassifier` names. Only those that are shown are read.
+        X : array-like of shape (n_samples, ...)
+            Images; see the Notes of :class:`PretrainedImageClassifier` for the accepted formats. Only images that are
+            shown are read.
         y_true : array-like of shape (n_samples,)
-            Their labels.
+            Labels of the images.
         y_proba : array-like of shape (n_samples, n_classes)
             The probability of each class.
         classes : array-like of shape (n_classes,), default=None
-            The label of each column of `y_proba`; None is all labels in `y_true`, sorted.
+            Label of each column of `y_proba`. None uses the sorted labels in `y_true`.
         select : {"samples", "errors", "losses"}, default="samples"
-            Which images are shown: random ones in the order of `X`; wrong ones, those first whose wrong label was
-            thought most probable; or those first whose true label was thought least probable, which have the highest
-            log loss.
+            Which images are shown. `"samples"` selects random images and shows them in the order of `X`. `"errors"`
+            selects wrong predictions, beginning with the highest probability of the wrong label. `"losses"` selects the
+            images with the highest log loss, which have the lowest probability of the true label.
         n_images : int, default=12
-            The most images that are shown, at least 1.
+            Maximum number of images to show, at least 1.
         random_state : int, RandomState or None, default=None
-            For random ones; None draws others each time.
+            Controls the selection of random images. None draws different images each time.
         image_shape : tuple of int, default=None
-            The shape of one image, if `X` holds flattened rows.
+            Shape of one image, if `X` contains flattened rows.
         ax : matplotlib Axes or array-like of them, default=None
             As in :meth:`plot`.
         n_columns : int, default=4
@@ -189,18 +190,18 @@ class PredictionsDisplay:
         Returns
         -------
         display : PredictionsDisplay
-            Drawn, with what was computed as its attributes.
+            The display, drawn, with the computed values as attributes.
 
         Raises
         ------
         MissingPackageError
             If matplotlib is not installed.
         InvalidParameterError
-            If `select`, `n_images` or `n_columns` has no legal value.
+            If `select`, `n_images` or `n_columns` has an invalid value.
         InvalidInputError
-            If `X`, labels and probabilities do not go together, or probabilities do not lie in [0, 1].
+            If `X`, labels and probabilities have inconsistent shapes, or probabilities are not in [0, 1].
         InvalidImageError
-            If images that are to be shown cannot be read.
+            If images to show cannot be read.
         """
         require("matplotlib", f"{cls.__name__}.from_predictions", "sktl[plot]")
         _check_choice(select, n_images, n_columns)
@@ -228,7 +229,7 @@ class PredictionsDisplay:
         if select == "samples":
             rng = random_state
             if not isinstance(rng, np.random.RandomState):
-                rng = np.random.RandomState(rng)  # None draws from the system, not from NumPy's global state
+                rng = np.random.RandomState(rng)  # with None, seeded by the system and not by NumPy's global state
             chosen = np.sort(rng.permutation(len(samples))[:n_images])
         elif select == "errors":
             wrong = np.flatnonzero(winners != codes)
@@ -246,19 +247,20 @@ class PredictionsDisplay:
         )
 
     def plot(self, *, ax: Any = None, n_columns: int = 4) -> PredictionsDisplay:
-        """Draw the images, upright and uncropped, the titles of wrong predictions saying what is right.
+        """Draw the images, upright and uncropped; titles of wrong predictions contain the true label.
 
         Parameters
         ----------
         ax : matplotlib Axes or array-like of them, default=None
-            One is divided into a grid; of several, the first are taken. None makes a new figure.
+            Single axes are divided into a grid. From an array of axes, the first ones are used. None creates a new
+            figure.
         n_columns : int, default=4
-            The most images in a row.
+            Maximum number of images in a row.
 
         Returns
         -------
         display : PredictionsDisplay
-            Itself.
+            The display itself.
         """
         require("matplotlib", f"{type(self).__name__}.plot", "sktl[plot]")
         lines = 3 if np.array_equal(self.y_pred, self.y_true) else 4
@@ -276,7 +278,7 @@ class PredictionsDisplay:
         return self
 
     def _title(self, i: int, letters: int) -> tuple[str, str]:
-        """Return title and colour of an image; the words tell right from wrong, too."""
+        """Return the title and color of an image; the title also shows without color whether it is wrong."""
         guess = with_percent(self.y_pred[i], self.proba_pred[i], letters)
         if self.y_pred[i] == self.y_true[i]:
             return guess, "black"
@@ -295,24 +297,26 @@ def _probabilities(y_proba: Any) -> np.ndarray:
         proba = np.asarray(y_proba, dtype=float)
     except (TypeError, ValueError) as error:
         raise InvalidInputError(f"Probabilities must be numbers: {error}") from error
-    legal = (proba >= -_ROUNDING) & (proba <= 1 + _ROUNDING)  # false for NaN, too
+    legal = (proba >= -_ROUNDING) & (proba <= 1 + _ROUNDING)  # also False for NaN
     if not legal.all():
         position = np.argwhere(~legal)[0]
         raise InvalidInputError(
-            f"y_proba{position.tolist()} is {proba[tuple(position)]}, but probabilities lie in [0, 1]: pass what "
-            "predict_proba returns, not decision_function."
+            f"y_proba{position.tolist()} is {proba[tuple(position)]}, but probabilities lie in [0, 1]: pass the result "
+            "of predict_proba, not of decision_function."
         )
     return proba.clip(0, 1)
 
 
 def _codes(n_samples: int, y_true: np.ndarray, proba: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Return the position in `classes` of each label, all arguments checked."""
+    """Check the arguments, and return the position of each label in `classes`."""
     if y_true.shape != (n_samples,):
-        raise InvalidInputError(f"There are {n_samples} images, but the labels have shape {y_true.shape}.")
+        raise InvalidInputError(
+            f"There are {n_samples} images, but the labels have shape {y_true.shape}. Pass one label for each image."
+        )
     if proba.shape != (n_samples, len(classes)):
         raise InvalidInputError(
-            f"Probabilities have shape {proba.shape}; for {n_samples} images and {len(classes)} classes it must be "
-            f"({n_samples}, {len(classes)}). Pass classes=estimator.classes_ if some class has no image."
+            f"Probabilities have shape {proba.shape}; for {n_samples} images and {len(classes)} classes, it must be "
+            f"({n_samples}, {len(classes)}). Pass classes=estimator.classes_ if a class has no images."
         )
     remedy = "Pass classes=estimator.classes_, or leave these images out"
     return codes_of(y_true.tolist(), classes, "y_true", "the estimator", remedy)

@@ -1,4 +1,4 @@
-"""`SaliencyDisplay`: which part of an image speaks for a class."""
+"""`SaliencyDisplay`: the regions of an image that support a class."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ _SIDE = 512
 
 
 class SaliencyDisplay:
-    """Images under a map of the places that speak for a class, by Grad-CAM [1]_.
+    """Images with maps of the regions that support a class, computed by Grad-CAM [1]_.
 
-    Make it with :meth:`from_estimator`. All parameters are stored as attributes.
+    Create it with :meth:`from_estimator`. All parameters are stored as attributes.
 
     Parameters
     ----------
     images : list of ndarray of shape (H, W, 3)
         Images to show, uint8, of any sizes.
     heats : list of ndarray of shape (H, W)
-        How much each pixel's place speaks for the class, from 0 to 1 for the place that does most; all 0 if none does.
-        NaN where the network does not see the image.
+        How strongly the position of each pixel supports the class, as a fraction of the strongest position, in [0, 1].
+        All values are 0 if no position supports the class. NaN outside the part of the image that the network sees.
     targets : ndarray of shape (n_images,)
-        The class that each map is about.
+        Class that each map explains.
     proba : ndarray of shape (n_images,)
-        Its predicted probability, in [0, 1].
+        Predicted probability of the class, in [0, 1].
 
     Attributes
     ----------
@@ -57,24 +57,26 @@ class SaliencyDisplay:
 
     See Also
     --------
-    PredictionsDisplay : Images with what was predicted for them.
+    PredictionsDisplay : Images with their labels and predictions.
 
     Notes
     -----
-    The map is made of activations of the last layer that still has places, weighted by the mean gradient of the
-    class's logit, and what speaks against the class is left out. Most convolutional networks have 7 x 7 places, a ViT
-    with patches of 16 pixels 14 x 14. Of a ViT that is read at its class token, the map is that of what this token
-    attends to in the last block, where each place is weighted by its own gradient [2]_: the mean, under which attention
-    does not show, found the objects of a test less often. The blocks of a ViT also move what they find between places:
-    of four small ones that were trained from scratch, the last block held it at the object in two. With `layer`, such
-    as `"blocks.0.norm1"` of timm's, a map of an earlier block lies nearer to the image.
+    The map is the sum of the activations of the last layer with spatial positions, weighted by the mean gradient of the
+    class's logit. Negative values, which count against the class, are set to zero. Most convolutional networks have a
+    grid of 7 x 7 positions, and a ViT with patches of 16 pixels has 14 x 14.
 
-    If the output layer sees features of several stages (`feature_stages_`), the map shows what the last of them
-    contributes; what the blocks before it contribute is not in it.
+    In a ViT whose output is its class token, the map shows what this token attends to in the last block. Each position
+    is weighted by its own gradient [2]_, because a mean gradient hides attention; in a test, it found the objects less
+    often. The blocks of a ViT also move information between positions: in two of four small ViTs that were trained from
+    scratch, the last block no longer had the information at the position of the object. Pass `layer` for the map of an
+    earlier block, such as `"blocks.0.norm1"` of timm's ViTs, whose positions correspond more closely to the image.
 
-    It says where the network found something, no finer than its places, and neither what that is nor whether it should
-    count. As a plausible map may come from the edges in an image alone [3]_, compare it with that of another class, or
-    of an estimator with ``weights=None``.
+    If the output layer receives features of several stages (`feature_stages_`), the map shows the contribution of the
+    last stage. The contributions of blocks in earlier stages are not included.
+
+    The map shows where the network found something, at the resolution of the grid. It shows neither what the network
+    found nor whether it should matter. A plausible map may reflect only the edges in an image [3]_, so compare the map
+    with the map of another class, or of an estimator with ``weights=None``.
 
     References
     ----------
@@ -117,19 +119,19 @@ class SaliencyDisplay:
         alpha: float = 0.7,
         colorbar: bool = True,
     ) -> SaliencyDisplay:
-        """Draw what speaks for a class in images; the estimator stays as it is.
+        """Draw maps of the regions that support a class; the estimator does not change.
 
         Parameters
         ----------
         estimator : PretrainedImageClassifier
-            Fitted, with any number of trained stages.
-        X : images, n_images of them
-            In any of the forms that the classifier takes. All are drawn: pass a few.
+            A fitted classifier, with any number of trained stages.
+        X : array-like of shape (n_images, ...)
+            Images, in a format that the classifier accepts. All images are drawn, so pass only a few.
         target : label or array-like of labels of shape (n_images,), default=None
-            The class or, for each image, its class. None is the one that is predicted.
+            Class to explain, for all images or for each image. None explains the predicted class.
         layer : str, default=None
-            The name of a module of `estimator.module_.backbone` whose output is to be weighted instead of the last one
-            that will do; its output has shape (n, C, H, W), (n, H, W, C) or (n, tokens, C).
+            Name of a module of `estimator.module_.backbone` whose output is weighted, of shape (n, C, H, W),
+            (n, H, W, C) or (n, tokens, C). None selects the last suitable module.
         ax : matplotlib Axes or array-like of them, default=None
             As in :meth:`plot`.
         n_columns : int, default=4
@@ -144,20 +146,21 @@ class SaliencyDisplay:
         Returns
         -------
         display : SaliencyDisplay
-            Drawn, with what was computed as its attributes.
+            The display, drawn, with the computed values as attributes.
 
         Raises
         ------
         MissingPackageError
             If captum or matplotlib is not installed: ``pip install 'sktl[explain]'``.
         InvalidInputError
-            If the estimator is no classifier of ours, `X` has no legal form, or `target` is no class.
+            If `estimator` is not a :class:`PretrainedImageClassifier`, `X` is not in a supported format, or `target` is
+            not a class of the estimator.
         InvalidImageError
             If images cannot be read.
         BackboneError
-            If the network has no layer with places.
+            If the network has no layer with spatial positions.
         InvalidParameterError
-            If `layer` is none, or returns no map of places, or `n_columns` or `alpha` has no legal value.
+            If `layer` does not exist or has no spatial positions, or `n_columns` or `alpha` has an invalid value.
         """
         for package in ("matplotlib", "captum"):
             require(package, f"{cls.__name__}.from_estimator", "sktl[explain]")
@@ -173,7 +176,7 @@ class SaliencyDisplay:
         seen = read_each(samples, range(len(samples)), lambda content: _see(content, preprocessing))
         proba = estimator.predict_proba(X)
         codes = proba.argmax(axis=1) if target is None else _codes(target, estimator.classes_, len(samples))
-        # Of a copy: its parts are those of the estimator, which putting them together sets to eval mode.
+        # A copy, because module_ shares its parts with the estimator, and to() and eval mode would change them.
         model = copy.deepcopy(estimator).module_.to(_device_for(estimator))
         network = model.get_submodule("backbone")
         place = find_target_layer(network, preprocessing.crop, layer)
@@ -195,32 +198,33 @@ class SaliencyDisplay:
         alpha: float = 0.7,
         colorbar: bool = True,
     ) -> SaliencyDisplay:
-        """Draw the images, upright and uncropped, what the network does not see pale and outside a frame.
+        """Draw the images, upright and uncropped; parts that the network does not see are pale and outside a frame.
 
         Parameters
         ----------
         ax : matplotlib Axes or array-like of them, default=None
-            One is divided into a grid; of several, the first are taken. None makes a new figure.
+            Single axes are divided into a grid. From an array of axes, the first ones are used. None creates a new
+            figure.
         n_columns : int, default=4
-            The most images in a row.
+            Maximum number of images in a row.
         cmap : str or matplotlib Colormap, default="inferno"
-            Colours of the map.
+            Colors of the map.
         alpha : float, default=0.7
-            Opacity of the hottest place, in [0, 1]; cooler ones are the more transparent. 0 shows the images alone.
+            Opacity of the strongest position, in [0, 1]. Weaker positions are more transparent. 0 hides the map.
         colorbar : bool, default=True
-            Whether to add a colour bar.
+            Whether to add a color bar.
 
         Returns
         -------
         display : SaliencyDisplay
-            Itself.
+            The display itself.
 
         Raises
         ------
         MissingPackageError
             If matplotlib is not installed.
         InvalidParameterError
-            If `n_columns` is no integer of at least 1, or `alpha` not in [0, 1].
+            If `n_columns` is not an integer of at least 1, or `alpha` is not in [0, 1].
         """
         require("matplotlib", f"{type(self).__name__}.plot", "sktl[explain]")
         _check_style(n_columns, alpha)
@@ -244,37 +248,37 @@ class SaliencyDisplay:
         from matplotlib.cm import ScalarMappable
         from matplotlib.colors import ListedColormap
 
-        # On white, as a colour bar shows no transparency.
+        # Blended with white, because a color bar does not show transparency.
         on_white = ListedColormap(shades[:, :3] * shades[:, 3:] + 1 - shades[:, 3:])
         colours = ScalarMappable(cmap=on_white)
         parent = self.axes_[0].get_figure(root=False)
         bar = parent.colorbar(colours, ax=self.axes_.tolist(), ticks=[0, 1], aspect=40, panchor=False)
-        bar.ax.set_yticklabels(["nothing", "most"])
-        bar.set_label("speaks for the class", labelpad=-30)
+        bar.ax.set_yticklabels(["none", "most"])
+        bar.set_label("support for the class", labelpad=-30)
         return bar
 
     def _title(self, i: int, letters: int) -> str:
         title = with_percent(self.targets[i], self.proba[i], letters)
-        return title if np.nanmax(self.heats[i], initial=0) > 0 else f"{title}\nno place speaks for it"
+        return title if np.nanmax(self.heats[i], initial=0) > 0 else f"{title}\nno position supports it"
 
 
 def heat_over(shown: np.ndarray, box: Sequence[float], grid: np.ndarray) -> np.ndarray:
-    """Return a value for each pixel of an image from those of a grid, interpolated; NaN outside of its box.
+    """Interpolate the values of a grid at each pixel of an image; pixels outside the box of the grid are NaN.
 
-    Where the box is narrower than a pixel, the pixel nearest to its centre is the one within.
+    If the box is narrower than a pixel, the pixel nearest to its center counts as inside.
 
     Parameters
     ----------
     shown : ndarray of shape (H, W, 3)
     box : (float, float, float, float)
-        Left, top, right and bottom of what the grid covers, as shares of the image's width and height.
+        Left, top, right and bottom of the area that the grid covers, as fractions of the image's width and height.
     grid : ndarray of shape (height, width)
     """
     left, top, right, bottom = box
     height, width = shown.shape[:2]
     x = ((np.arange(width) + 0.5) / width - left) / (right - left)
     y = ((np.arange(height) + 0.5) / height - top) / (bottom - top)
-    # The value of a grid's place is that of its centre.
+    # A value of the grid belongs to the center of its cell, half a cell from the edge.
     places = np.meshgrid(y * grid.shape[0] - 0.5, x * grid.shape[1] - 0.5, indexing="ij")
     heat = map_coordinates(grid.astype(np.float32), places, order=1, mode="nearest")
     heat[~_within(y)] = np.nan
@@ -283,7 +287,7 @@ def heat_over(shown: np.ndarray, box: Sequence[float], grid: np.ndarray) -> np.n
 
 
 def _within(shares: np.ndarray) -> np.ndarray:
-    """Tell which pixels have their centre in a box, from 0 to 1; of one narrower than a pixel, the nearest."""
+    """Return which pixels have their center in [0, 1]; the nearest pixel if there is none."""
     within = (shares >= 0) & (shares <= 1)
     if not within.any():
         within[np.abs(shares - 0.5).argmin()] = True
@@ -293,7 +297,7 @@ def _within(shares: np.ndarray) -> np.ndarray:
 def _see(
     content: bytes | np.ndarray, preprocessing: Preprocessing
 ) -> tuple[np.ndarray, torch.Tensor, tuple[float, ...]]:
-    """Return an image as it is shown, as the network's input, and which box of it that is, in shares."""
+    """Return an image for display, the network's input, and the box of the image that the input shows, as fractions."""
     image = decode(content, preprocessing)
     box = np.array(preprocessing.seen_box(*image.size)) / [*image.size, *image.size]
     return picture(content, _SIDE), preprocessing(image), tuple(box.tolist())
@@ -307,7 +311,7 @@ def _check_style(n_columns: Any, alpha: Any) -> None:
 
 def _device_for(estimator: PretrainedImageClassifier) -> torch.device:
     device = nearest_device(estimator.device_)
-    # There is no float64, which the output layer has, on Apple's accelerators.
+    # The output layer computes in float64, which Apple's accelerators do not support.
     return torch.device("cpu") if device.type == "mps" else device
 
 
@@ -317,10 +321,10 @@ def _relative(grid: np.ndarray) -> np.ndarray:
 
 
 def _codes(target: Any, classes: np.ndarray, n: int) -> np.ndarray:
-    """Return the position in `classes` of the label, or labels, that the user asks about."""
+    """Return the position in `classes` of the target of each image."""
     targets = np.full(n, target) if np.ndim(target) == 0 else np.asarray(target)
     if targets.shape != (n,):
-        raise InvalidInputError(f"target has shape {targets.shape}; for {n} images pass one label, or {n} of them.")
+        raise InvalidInputError(f"target has shape {targets.shape}. Pass one label, or one for each of {n} images.")
     return codes_of(targets.tolist(), classes, "target", "the estimator", "Choose from its classes_")
 
 

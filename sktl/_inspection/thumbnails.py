@@ -1,4 +1,4 @@
-"""Images as people look at them: upright RGB of a bounded size, never cropped or normalised."""
+"""Images for people to look at: upright RGB of a bounded size, never cropped or normalized."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ T = TypeVar("T")
 
 
 def picture(content: bytes | np.ndarray, side: int) -> np.ndarray:
-    """Return pixels, uint8 of shape (H, W, 3), of the content of a sample, its longer side at most `side`."""
+    """Return the pixels of a sample as uint8 of shape (H, W, 3), with a longer side of at most `side`."""
     image = decode(content, Preprocessing(side, (side, side)))
     image.thumbnail((side, side), reducing_gap=2.0)
     return np.asarray(image)
 
 
 def read_each(samples: Sequence[Sample], positions: Iterable[int], make: Callable[[bytes | np.ndarray], T]) -> list[T]:
-    """Return what `make` makes of the contents of some samples.
+    """Return the results of `make` for the contents of some samples.
 
     Raises
     ------
     InvalidImageError
-        If some of them cannot be read or decoded, listing these.
+        If samples cannot be read or decoded; the error lists them.
     """
     made, failures = [], []
     for position in positions:
@@ -48,7 +48,7 @@ def read_pictures(samples: Sequence[Sample], positions: Iterable[int], side: int
 
 
 def samples_for(estimator: Any, X: Any, image_shape: Sequence[int] | None = None) -> list[Sample]:
-    """Return the samples of what is passed to an estimator, which may be a search or a pipeline around one of ours."""
+    """Return the samples of an `X` for an estimator, or for a search or pipeline that contains one of ours."""
     shape = _image_shape(estimator) if image_shape is None else image_shape
     return as_samples(X, shape)
 

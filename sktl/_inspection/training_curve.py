@@ -1,4 +1,4 @@
-"""`TrainingCurveDisplay`: loss and scores by epoch."""
+"""`TrainingCurveDisplay`: curves of loss and scores by epoch."""
 
 from __future__ import annotations
 
@@ -25,37 +25,38 @@ _NO_SCORE_BEGINNINGS = ("event_",)
 
 
 class TrainingCurveDisplay:
-    """Loss and scores by epoch, both phases of training told apart.
+    """Curves of loss and scores by epoch, separately for the two phases of training.
 
-    Make it with :meth:`from_estimator`. All parameters are stored as attributes.
+    Create it with :meth:`from_estimator`. All parameters are stored as attributes.
 
     Parameters
     ----------
     scores : dict of str to ndarray of shape (n_epochs,)
-        Values by name, such as `"train_loss"` and `"valid_loss"`; NaN in epochs without the score.
+        Values by name, such as `"train_loss"` and `"valid_loss"`, with NaN in epochs without the score.
     phases : array-like of str of shape (n_epochs,)
-        What was trained in each epoch: `"output layer"` or `"stages"`.
+        Phase of each epoch: `"output layer"` or `"stages"`.
     epochs : array-like of int of shape (n_epochs,), default=None
-        Numbers of the epochs; None counts from 1. A start that was validated has the number of epochs before it.
+        Numbers of the epochs. None counts from 1. If the start of a phase was validated, its number is the number of
+        epochs before it.
 
     Attributes
     ----------
     axes_ : ndarray of matplotlib Axes
-        The axes of the losses and, if there are other scores, one for these below.
+        Axes of the losses and, if there are other scores, axes of these scores below.
     ax_ : matplotlib Axes
-        The first of them.
+        The first of `axes_`.
     lines_ : dict of str to list of matplotlib Line2D
-        Of each score, a line for each phase.
+        One line per phase for each score.
     figure_ : matplotlib Figure
 
     See Also
     --------
-    PretrainedImageClassifier : Its `history_` is what is drawn.
+    PretrainedImageClassifier : The estimator whose `history_` is drawn.
 
     Notes
     -----
-    Losses of the two phases are not of the same task where augmentation or mixup change the images of the second: a
-    step up at the boundary is no step back.
+    If augmentation or mixup changes the images of the second phase, its training losses are not comparable with the
+    first phase. A jump when this phase starts is not a regression.
 
     Examples
     --------
@@ -83,7 +84,7 @@ class TrainingCurveDisplay:
         Parameters
         ----------
         estimator : PretrainedImageClassifier
-            Fitted. Its scores are the losses, and what callbacks in `net_params` wrote into its history.
+            The fitted classifier. Its scores are the losses and the scores that callbacks in `net_params` recorded.
         ax : matplotlib Axes or array-like of them, default=None
             As in :meth:`plot`.
         line_kw : dict, default=None
@@ -92,21 +93,21 @@ class TrainingCurveDisplay:
         Returns
         -------
         display : TrainingCurveDisplay
-            Drawn, with what was computed as its attributes.
+            The display, drawn, with the computed values as attributes.
 
         Raises
         ------
         MissingPackageError
             If matplotlib is not installed.
         InvalidInputError
-            If the estimator keeps no history.
+            If the estimator has no history.
         """
         require("matplotlib", f"{cls.__name__}.from_estimator", "sktl[plot]")
         check_is_fitted(estimator)
         history = getattr(estimator, "history_", None)
         if not history:
             raise InvalidInputError(
-                f"{type(estimator).__name__} keeps no history of its training: pass a fitted "
+                f"{type(estimator).__name__} has no history of its training: pass a fitted "
                 "PretrainedImageClassifier, such as the best_estimator_ of a search."
             )
         phases = [row.get("phase", _OUTPUT_LAYER) for row in history]
@@ -119,14 +120,14 @@ class TrainingCurveDisplay:
         Parameters
         ----------
         ax : matplotlib Axes or array-like of them, default=None
-            Where to draw; one is divided if there are other scores than losses. None makes a new figure.
+            Axes to draw on. Single axes are divided if there are scores other than losses. None creates a new figure.
         line_kw : dict, default=None
             Passed to `matplotlib.axes.Axes.plot` for all curves.
 
         Returns
         -------
         display : TrainingCurveDisplay
-            Itself.
+            The display itself.
         """
         require("matplotlib", f"{type(self).__name__}.plot", "sktl[plot]")
         from matplotlib.ticker import MaxNLocator
@@ -142,7 +143,7 @@ class TrainingCurveDisplay:
                 self.lines_[name] = self._draw_score(axes, name, number, line_kw)
             axes.set(xlabel="epoch", ylabel=label)
             axes.set_xlim(*self.epochs[[0, -1]] + [-0.5, 0.5])
-            # Ticks that the user has set stay.
+            # Another locator was set by the user and is kept.
             if isinstance(locator := axes.xaxis.get_major_locator(), MaxNLocator):
                 locator.set_params(integer=True)
             self._draw_phases(axes)
@@ -152,7 +153,7 @@ class TrainingCurveDisplay:
         return self
 
     def _spans(self) -> list[tuple[str, slice]]:
-        """Return name and rows of each phase."""
+        """Return the name and the rows of each phase."""
         spans, start = [], 0
         for name, group in itertools.groupby(self.phases.tolist()):
             end = start + len(list(group))
@@ -163,7 +164,7 @@ class TrainingCurveDisplay:
     def _draw_score(self, axes: Axes, name: str, number: int, line_kw: dict[str, Any] | None) -> list[Any]:
         from matplotlib.lines import Line2D
 
-        # A line of its own for each phase: what lies between their losses is no progress.
+        # One line per phase: a line across phases would suggest progress between losses that are not comparable.
         lines = []
         for i, (_, rows) in enumerate(self._spans()):
             epochs = self.epochs[rows]
@@ -184,11 +185,11 @@ class TrainingCurveDisplay:
         for i, (name, rows) in enumerate(spans):
             first, last = self.epochs[rows][[0, -1]]
             if i:
-                # A start that was validated is where the phase before ends.
+                # A validated start has the number of the last epoch before it, so that both coincide.
                 begin = (self.epochs[rows.start - 1] + first) / 2
                 axes.axvspan(begin, last + 0.5, color="0.5", alpha=0.12, linewidth=0)
                 axes.axvline(begin, color="0.4", linewidth=0.8)
-            # Outwards at both ends, so that the name of a short phase has room.
+            # The first and the last name extend inward from the edges, so that names of short phases fit.
             x, align = (first + last) / 2, "center"
             if i == 0:
                 x, align = axes.get_xlim()[0], "left"
@@ -199,7 +200,7 @@ class TrainingCurveDisplay:
 
 
 def _scores(history: Any) -> dict[str, np.ndarray]:
-    """Return the scores in a history of skorch: numbers per epoch that are neither times nor counts."""
+    """Return the scores in a skorch history: numbers per epoch that are neither times nor counts."""
     names = dict.fromkeys(name for row in history for name, value in row.items() if _is_score(name, value))
     return {name: np.array([row.get(name, np.nan) for row in history], dtype=float) for name in names}
 

@@ -1,1 +1,1 @@
-"""Ranking networks for a task."""
+"""Ranking of networks for a task."""

@@ -1,16 +1,16 @@
-"""LogME: how well labels follow linearly from features, as the evidence of a Bayesian linear model.
+"""LogME: how well features explain labels linearly, as the evidence of a Bayesian linear model.
 
 You et al., "LogME: Practical Assessment of Pre-trained Models for Transfer Learning", ICML 2021. A target y of n
-samples is F w plus noise of variance 1/beta, with w of variance 1/alpha; the evidence p(y | F) at the best alpha and
-beta says how well the features explain the target without rewarding that they are many.
+samples is F w plus noise of variance 1/beta, with w of variance 1/alpha. The evidence p(y | F) at the best alpha and
+beta measures how well the features explain the target, and does not reward a large number of features.
 
-For a given ratio t = alpha/beta the best beta has a closed form, so that t alone is sought. Only directions that the
-features span enter: with the singular values s of F and z = U'y, what is left of y in front of them is
+For a given ratio t = alpha/beta, the best beta has a closed form, so that only t is searched. Only the directions that
+the features span matter. With the singular values s of F and z = U'y, the penalized residual of y is
 
     Q(t) = sum z^2 t / (t + s^2) + |y - U z|^2,
     log p = n/2 (log n - log Q(t) - 1 - log 2 pi) - 1/2 sum log(1 + s^2/t),
 
-which holds with fewer samples than features, and neither subtracts nor squares what is nearly equal.
+which is valid with fewer samples than features, and never subtracts nearly equal numbers.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from __future__ import annotations
 import numpy as np
 import scipy.linalg
 
-# The ratio t is sought within these powers of ten of the largest squared singular value: without a bound, the evidence
-# of targets that follow exactly would grow for ever.
+# The ratio t is searched within these powers of ten of the largest squared singular value. Without a bound, the
+# evidence of targets that features explain exactly would grow forever.
 _POWERS = (-12.0, 12.0)
 _STARTS = 97
 _MOST_STEPS = 200
@@ -32,15 +32,15 @@ def log_evidence(features: np.ndarray, codes: np.ndarray) -> float:
     Parameters
     ----------
     features : array of shape (n_samples, n_features)
-        Finite; neither scaled nor centred, as in the paper.
+        Finite features, neither scaled nor centered, as in the paper.
     codes : int array of shape (n_samples,)
-        Class of each sample, 0 to n_classes - 1, each at least once.
+        Class of each sample, from 0 to n_classes - 1. Each class occurs at least once.
 
     Returns
     -------
     logme : float
-        Higher is better. It depends neither on the order of the samples or classes nor on a rotation or the scale of
-        the features.
+        Higher is better. It does not depend on the order of the samples or classes, nor on a rotation or the scale
+        of the features.
     """
     targets = (codes[:, None] == np.arange(codes.max() + 1)).astype(np.float64)
     directions, singular, _ = scipy.linalg.svd(features.astype(np.float64), full_matrices=False, check_finite=False)
@@ -58,7 +58,7 @@ def log_evidence(features: np.ndarray, codes: np.ndarray) -> float:
 
 
 def _largest_evidence(squares: np.ndarray, energies: np.ndarray, outside: float, n_samples: int) -> float:
-    """Return the largest log evidence per sample of one target: MacKay's fixed point, from the best of many starts."""
+    """Return the largest log evidence per sample of one target, by MacKay's fixed point from the best start."""
     starts = np.logspace(*_POWERS, _STARTS)
     evidences = _evidence(starts, squares, energies, outside, n_samples)
     ratio, best = float(starts[evidences.argmax()]), float(evidences.max())
@@ -74,12 +74,12 @@ def _largest_evidence(squares: np.ndarray, energies: np.ndarray, outside: float,
 
 
 def _fixed_point(ratio: float, squares: np.ndarray, energies: np.ndarray, outside: float, n_samples: int) -> float:
-    """Return the ratio of the alpha and beta that are best for the weights that are best for a ratio."""
+    """Return the next ratio: the ratio of the best alpha and beta for the weights that are optimal at this ratio."""
     shrinkage = ratio / (ratio + squares)
     n_effective = (1.0 - shrinkage).sum()
     weights = (energies * squares / (ratio + squares) ** 2).sum()
     residual = (energies * shrinkage**2).sum() + outside
-    # Written so that it does not cancel where as many directions as samples count fully.
+    # n_samples - n_effective, in a form that does not cancel if there are as many effective directions as samples.
     n_left = n_samples - len(squares) + shrinkage.sum()
     return float(n_effective / weights * (residual / n_left)) if weights > 0 and n_left > 0 else np.inf
 
@@ -87,7 +87,7 @@ def _fixed_point(ratio: float, squares: np.ndarray, energies: np.ndarray, outsid
 def _evidence(
     ratios: np.ndarray, squares: np.ndarray, energies: np.ndarray, outside: float, n_samples: int
 ) -> np.ndarray:
-    """Return the log evidence per sample at the best beta for each of some ratios."""
+    """Return the log evidence per sample at the best beta for each ratio."""
     left = np.array([(energies * (ratio / (ratio + squares))).sum() for ratio in ratios]) + outside
     complexity = np.array([np.log1p(squares / ratio).sum() for ratio in ratios])
     with np.errstate(divide="ignore"):

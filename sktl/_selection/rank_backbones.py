@@ -1,4 +1,4 @@
-"""`rank_backbones`: several pretrained networks on the same images, with one pass through each."""
+"""`rank_backbones`: compare pretrained networks on the same images, with one pass through each."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ _MEGA = 1e6
 
 
 class _OutputLayer(ClassifierMixin, BaseEstimator):
-    """The output layer of a `PretrainedImageClassifier` with all its defaults, on features instead of images."""
+    """The output layer of a `PretrainedImageClassifier` with default parameters, on features instead of images."""
 
     def __init__(self, layout: StageLayout, seeds: tuple[int, int] = (0, 0), n_workers: int = 1):
         self.layout = layout
@@ -72,7 +72,8 @@ class _OutputLayer(ClassifierMixin, BaseEstimator):
         self.n_workers = n_workers
 
     def fit(self, X: np.ndarray, y: np.ndarray) -> _OutputLayer:
-        classes, codes = np.unique(y, return_inverse=True)  # checked labels: of a fold nothing is worth a warning
+        # Not check_targets: y was checked as a whole, and warnings about single folds would only confuse.
+        classes, codes = np.unique(y, return_inverse=True)
         targets, classifier = Targets(classes, codes, np.ones(len(y))), PretrainedImageClassifier()
         chosen = choose(classifier, Labelled(X, targets), self.layout, self.seeds[1], self.n_workers)
         sizes = [size for _, size in self.layout.groups_of(chosen.n_stages)]
@@ -83,7 +84,7 @@ class _OutputLayer(ClassifierMixin, BaseEstimator):
         return self
 
     def guessing(self, X: np.ndarray, y: np.ndarray) -> _OutputLayer:
-        """Return itself with random weights, for the classes of `y`."""
+        """Return the layer itself with random weights for the classes of `y`."""
         self.classes_ = np.unique(y)
         self.layer_ = random_layer(X.shape[1], len(self.classes_), self.seeds[0])
         return self
@@ -104,12 +105,12 @@ class _OutputLayer(ClassifierMixin, BaseEstimator):
 
 @dataclass(frozen=True)
 class _Trial:
-    """What all networks are measured on.
+    """Images, folds and scorer that all networks are measured with.
 
     Parameters
     ----------
     template : PretrainedImageClassifier
-        With the parameters that they share.
+        A classifier with the parameters that all networks share.
     device : torch.device
     samples : list of Sample
     targets : Targets
@@ -125,7 +126,7 @@ class _Trial:
     scorer: Callable[..., float]
 
     def measure(self, row: RankedBackbone, backbone: Backbone) -> RankedBackbone:
-        """Return the row of a network with all that is measured of it, or with the reason why that cannot be."""
+        """Return the row of a network with its measurements, or with the reason why it could not be measured."""
         try:
             network = backbone.build()
             size = sum(parameter.numel() for parameter in network.parameters())
@@ -133,7 +134,7 @@ class _Trial:
             del network
             extractor = self.template._extractor(backbone, self.device, self.template.engine)
             height, width = backbone.preprocessing.crop
-            title = f"{row.backbone} ({row.weights}, {height}x{width})"  # entries may differ by one of these alone
+            title = f"{row.backbone} ({row.weights}, {height}x{width})"  # entries may differ only in one of these
             features, seconds = _timed(replace(extractor, title=title, feature_stages="auto"), self.samples)
             scores = self._scores(features, extractor.layout)
             own = features[:, : extractor.layout.length(1)]
@@ -159,10 +160,10 @@ class _Trial:
 
 
 def _timed(extractor: FeatureExtractor, samples: Sequence[Sample]) -> tuple[np.ndarray, float]:
-    """Return the features of samples, and the seconds per image of a pass: of this one, or of one chunk per thread."""
+    """Return the features of samples, and the seconds per image of this pass, or of an extra pass over a few images."""
     few = samples[: chunk_size(extractor.device) * n_threads(extractor.n_jobs)]
     n_missing = extractor.count_missing(samples)
-    if n_missing < len(few):  # too few for a figure
+    if n_missing < len(few):  # too few images for a reliable time
         features = extractor(samples)
         apart = replace(extractor, cache=NO_CACHE, verbose=0)
         return features, _seconds(apart, few, apart.count_missing(few))[1]
@@ -170,7 +171,7 @@ def _timed(extractor: FeatureExtractor, samples: Sequence[Sample]) -> tuple[np.n
 
 
 def _seconds(extractor: FeatureExtractor, samples: Sequence[Sample], n_images: int) -> tuple[np.ndarray, float]:
-    """Return the features of samples, and the seconds for each of so many of them."""
+    """Return the features of samples, and the seconds per image if `n_images` of them pass through the network."""
     extractor.open()
     started = time.perf_counter()
     features = extractor(samples)
@@ -194,67 +195,66 @@ def rank_backbones(
     random_state: int | np.random.RandomState | None = None,
     verbose: int = 0,
 ) -> BackboneRanking:
-    """Measure which pretrained network suits a classification, with one pass of the images through each.
+    """Compare pretrained networks on your images, with one pass of the images through each network.
 
-    For each network, on the same folds, the output layer is cross-validated as
-    ``PretrainedImageClassifier(trainable_stages=0)`` trains it; beside that score stands LogME [1]_, the evidence of
-    the labels given the features, which needs no training and no folds. Features are kept in the cache, where later
-    fits with the same network find them.
+    For each network, the output layer of ``PretrainedImageClassifier(trainable_stages=0)`` is cross-validated on the
+    same folds. The ranking also contains LogME [1]_, the evidence of the labels given the features, which needs no
+    training and no folds. Features are cached, and later fits with the same network reuse them.
 
     Parameters
     ----------
-    X : images, n_samples of them
-        In any of the forms that :class:`PretrainedImageClassifier` names.
+    X : array-like of shape (n_samples, ...)
+        Images; see the Notes of :class:`PretrainedImageClassifier` for the accepted formats.
     y : array-like of shape (n_samples,)
         Labels of at least two classes.
     backbones : iterable of str, callable, (backbone, weights) pairs or mappings, default=None
-        The networks: any legal values of the parameter `backbone`, with or without `weights`; or mappings with
-        `"backbone"` and, if wanted, `"weights"` and `"image_size"`. Random weights, as in
-        ``("efficientnet_lite0", None)``, are a control that shows what pretraining is worth. None is
+        The networks: values of the parameter `backbone`, with or without `weights`, or mappings with the key
+        `"backbone"` and, optionally, `"weights"` and `"image_size"`. Random weights, as in
+        ``("efficientnet_lite0", None)``, are a control that shows what pretraining is worth. None compares
         `"efficientnet_lite0"`, `"efficientnet_lite1"`, `"efficientnet_lite2"`, `"resnet50"`, `"convnext_tiny"` and
-        `"timm/vit_small_patch16_224"`, of which all but the first need a package or are downloaded once, 300 MB
-        together.
+        `"timm/vit_small_patch16_224"`. All of these except the first need another package or are downloaded once; the
+        downloads are 300 MB in total.
     cv : int, cross-validation generator or iterable, default=5
-        Folds; an integer is the number of folds of a stratified k-fold without shuffling. No fold may score images
+        Folds. An integer is the number of folds of a stratified k-fold without shuffling. A fold must not score images
         that it trains on.
     scoring : str or callable, default="accuracy"
-        Name of a scorer of scikit-learn, or a callable (estimator, features, y) that returns a number, higher being
-        better.
+        Name of a scikit-learn scorer, or a callable (estimator, features, y) that returns a number; higher is better.
     groups : array-like of shape (n_samples,), default=None
         Groups of images that stay together, such as patients, for a `cv` that uses groups. Missing values raise an
         error.
     image_shape : tuple of int, default=None
-        The shape of one image, if `X` holds flattened rows.
+        Shape of one image, if `X` contains flattened rows.
     device : str or torch.device, default="auto"
         Where the networks run.
     engine : {"auto", "torch", "openvino"}, default="auto"
-        What runs them on a CPU, as in :class:`PretrainedImageClassifier`.
+        What runs the networks on a CPU, as in :class:`PretrainedImageClassifier`.
     cache : "auto", path or False, default="auto"
-        Where features are kept. Without it, too, no image passes through a network twice.
+        Where features are cached. Each image passes through each network once, even without a cache.
     n_jobs : int, default=None
-        Threads of the passes; None is the number that torch uses, -1 all cores.
+        Number of threads of a pass. None uses the number that torch uses; -1 uses all cores.
     random_state : int, RandomState or None, default=None
-        For the starts of the output layers and for random weights; networks share the same draws.
+        Controls the initial output layers, the folds that choose `feature_stages` and `weight_decay`, and random
+        weights. All networks share the same draws.
     verbose : int, default=0
-        1 shows the progress of each pass, under the name of its network.
+        1 shows the progress of each pass, with the name of the network.
 
     Returns
     -------
     ranking : BackboneRanking
-        A sequence of :class:`RankedBackbone`, best first, which prints as a table; `to_frame` makes a pandas data frame
-        of it. Networks that could not be measured, such as those whose weights are neither on this machine nor to be
-        downloaded, come last, with the reason as their `status`.
+        A sequence of :class:`RankedBackbone`, best first. It prints as a table, and `to_frame` returns it as a pandas
+        data frame. Networks that could not be measured, for instance because their weights could not be downloaded,
+        come last, and their `status` contains the reason.
 
     Raises
     ------
     InvalidParameterError
-        If a parameter or an entry of `backbones` has a value that it cannot have.
+        If a parameter or an entry of `backbones` has an invalid value.
     UnknownBackboneError
-        If no network, or no weights of it, have the name that an entry says, before any image is read.
+        If an entry names a network or weights that do not exist. It is raised before any image is read.
     InvalidInputError, InvalidImageError
-        If `X` or `y` has no legal form, or images cannot be read.
+        If `X` or `y` is not in a supported format, or images cannot be read.
     DeviceError
-        If the device is not there.
+        If the device is unavailable.
 
     References
     ----------
@@ -277,7 +277,7 @@ def rank_backbones(
         random_state=random_state,
     )  # fmt: skip
     template._check_parameters()
-    if not isinstance(random_state, Integral):  # the networks share one draw
+    if not isinstance(random_state, Integral):  # a generator or None would draw other seeds for each network
         template.random_state = template._draw_seeds(1)[0]
     backbone_seed = template._seeds().backbone
     resolved = [_resolve(params, backbone_seed) for params in entries]
@@ -292,12 +292,12 @@ def rank_backbones(
 
 
 def _check_entries(backbones: Any) -> list[dict[str, Any]]:
-    """Return the parameters that the entries of `backbones` stand for."""
+    """Return the parameters of the networks in `backbones`."""
     if isinstance(backbones, str | Mapping | os.PathLike) or not isinstance(backbones, Iterable):
         raise InvalidParameterError(f"backbones={backbones!r} must be a list of networks: pass [{backbones!r}].")
     entries = [_check_entry(entry, position) for position, entry in enumerate(backbones)]
     if not entries:
-        raise InvalidParameterError("backbones is empty: pass at least one network, or None for the usual ones.")
+        raise InvalidParameterError("backbones is empty: pass at least one network, or None for the default networks.")
     return entries
 
 
@@ -310,8 +310,8 @@ def _check_entry(entry: Any, position: int) -> dict[str, Any]:
         params = dict(entry)
     else:
         raise InvalidParameterError(
-            f"backbones[{position}]={entry!r} is no network: pass a name or a callable, a pair (backbone, weights), or "
-            "a mapping with the key 'backbone' and, if wanted, 'weights' and 'image_size'."
+            f"backbones[{position}]={entry!r} is not a network: pass a name, a callable, a pair (backbone, weights) or "
+            "a mapping with the key 'backbone' and, optionally, 'weights' and 'image_size'."
         )
     try:
         PretrainedImageClassifier(**params)._check_parameters()
@@ -321,7 +321,7 @@ def _check_entry(entry: Any, position: int) -> dict[str, Any]:
 
 
 def _resolve(params: dict[str, Any], seed: int) -> tuple[RankedBackbone, Backbone | None]:
-    """Return the row of a network, still to be measured, and the network; None if its weights are not there."""
+    """Return the row of a network before it is measured, and the network, or None if it is unavailable."""
     wanted, weights = params["backbone"], params.get("weights", "default")
     try:
         backbone = resolve_backbone(wanted, weights, params.get("image_size"), seed)
@@ -329,7 +329,7 @@ def _resolve(params: dict[str, Any], seed: int) -> tuple[RankedBackbone, Backbon
         raise
     except (BackboneError, WeightsError) as error:
         status = str(error)
-    except Exception as error:  # whatever a callable raises is a fault of that network alone
+    except Exception as error:  # a callable may raise anything, which must not end the comparison of the other networks
         if isinstance(wanted, str):
             raise
         status = f"The callable raised {type(error).__name__}: {error}"
@@ -343,7 +343,7 @@ def _resolve(params: dict[str, Any], seed: int) -> tuple[RankedBackbone, Backbon
 
 
 def _name_of(function: Any) -> str:
-    """Return what a callable is called; of one with some arguments bound, the name of the function within."""
+    """Return the name of a callable; for a partial function, the name of the inner function."""
     while isinstance(function, functools.partial):
         function = function.func
     return qualified_name(function)
@@ -352,7 +352,7 @@ def _name_of(function: Any) -> str:
 def _check_scoring(
     scoring: Any, targets: Targets, splits: Sequence[tuple[np.ndarray, np.ndarray]]
 ) -> Callable[..., float]:
-    """Return the scorer, tried on each fold with features of noise before any image passes through a network."""
+    """Return the scorer, after a trial with random features on each fold, before any image passes through a network."""
     if not isinstance(scoring, str) and not callable(scoring):
         raise InvalidParameterError(f"scoring={shown(scoring)} must be the name of one scorer, or one callable.")
     labels = targets.labels()
@@ -362,12 +362,12 @@ def _check_scoring(
         layer = _OutputLayer(StageLayout.of_output(noise.shape[1]))
         scorer = check_scoring(layer, scoring)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of noise, nothing is worth a warning
+            warnings.simplefilter("ignore")  # warnings about predictions from noise say nothing about the images
             scores = []
             for number, (train, test) in enumerate(splits):
                 fold = f"this y in fold {number}"
                 scores.append(scorer(clone(layer).guessing(noise, labels[train]), noise[test], labels[test]))
-    except Exception as error:  # a callable may raise anything
+    except Exception as error:  # a callable may raise any exception
         raise InvalidParameterError(
             f"scoring={shown(scoring)} is not possible with {fold}: {shortened(str(error), 500)}"
         ) from error
@@ -378,14 +378,14 @@ def _check_scoring(
             )
         if not np.isfinite(float(score)):
             raise InvalidParameterError(
-                f"scoring={shown(scoring)} returned {score} for fold {number}. Choose another, or a cv whose folds "
-                "have all classes."
+                f"scoring={shown(scoring)} returned {score} for fold {number}. Choose another scorer, or a cv "
+                "whose folds have all classes."
             )
     return scorer
 
 
 def _splits(cv: Any, targets: Targets, groups: Any) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return the folds, the same for all networks."""
+    """Return the folds, which are the same for all networks."""
     n_images = len(targets.codes)
     groups = None if groups is None else check_complete(groups, "groups")
     if groups is not None and len(groups) != n_images:

@@ -1,4 +1,4 @@
-"""The table that `rank_backbones` returns: one row for each network, best first."""
+"""The table that `rank_backbones` returns: one row per network, best first."""
 
 from __future__ import annotations
 
@@ -32,36 +32,37 @@ _DECIMALS = {"mean_score": 4, "std_score": 4, "logme": 4, "million_parameters": 
 
 @dataclass(frozen=True, kw_only=True)
 class RankedBackbone:
-    """What was measured of one network.
+    """Measurements of one network.
 
     Attributes
     ----------
     rank : int or None
-        From 1, by `mean_score`, then by `logme`; None if the network could not be measured.
+        Rank by `mean_score`, then by `logme`, from 1. None if the network could not be measured.
     backbone : str
-        Its name; of a callable, its qualified name.
+        Name of the network; for a callable, its qualified name.
     weights : str
-        What a person calls its weights: a published name, a path, or "random".
+        Readable name of the weights: a published name, a path, or "random".
     image_size : tuple of int, or None
-        Height and width in pixels of what it sees.
+        Height and width of the network's input, in pixels.
     mean_score, std_score : float
-        Mean and standard deviation over the folds of the score of the output layer, trained as by
+        Mean and standard deviation over the folds of the score of the output layer, which is trained as in
         ``PretrainedImageClassifier(trainable_stages=0)``.
     logme : float
-        Log evidence per image of the labels, given the features; higher is better. Only differences count.
+        Log evidence per image of the labels given the features; higher is better. Only differences between networks
+        have a meaning.
     seconds_per_image : float
-        Wall time of the pass per image, decoding included. If features were cached, a few images pass again to
-        measure it.
+        Wall time of the pass per image, including decoding. If features were cached, a few images pass through the
+        network again to measure it.
     million_parameters : float
-        Of the network without its output layer.
+        Number of parameters of the network without its output layer, in millions.
     megabytes : float
-        Size of its weights, as float32, in 10^6 bytes.
+        Size of the weights as float32, in 10^6 bytes.
     n_features : int or None
-        How many features enter the output layer.
+        Number of features that the network's own output layer receives.
     status : str
-        "ok", or why there are no measurements. The printed table shows its beginning.
+        `"ok"`, or the reason why the network could not be measured. The printed table shows the beginning of it.
     params : dict
-        The parameters of an estimator with this network: ``PretrainedImageClassifier(**row.params)``.
+        Parameters for an estimator with this network: ``PretrainedImageClassifier(**row.params)``.
     """
 
     rank: int | None = None
@@ -80,16 +81,16 @@ class RankedBackbone:
 
 
 class BackboneRanking(Sequence[RankedBackbone]):
-    """Pretrained networks in the order of their scores; those that could not be measured come last.
+    """Pretrained networks in the order of their scores; networks that could not be measured come last.
 
-    It is a sequence of :class:`RankedBackbone`, prints as a table, and `to_frame` makes a data frame of it.
+    It is a sequence of :class:`RankedBackbone` that prints as a table. `to_frame` returns it as a data frame.
 
     Parameters
     ----------
     rows : iterable of RankedBackbone
-        In any order and without ranks.
+        Rows in any order, without ranks.
     scoring : str
-        What the scores are, such as "accuracy".
+        Name of the scores, such as "accuracy".
     """
 
     def __init__(self, rows: Iterable[RankedBackbone], scoring: str):
@@ -109,12 +110,12 @@ class BackboneRanking(Sequence[RankedBackbone]):
         return self.rows[index]
 
     def to_frame(self) -> Any:
-        """Return a pandas DataFrame with a row for each network and a column for each attribute but `params`.
+        """Return a pandas DataFrame with a row for each network and a column for each attribute except `params`.
 
         Returns
         -------
         frame : pandas.DataFrame
-            In the order of the ranking; `rank` and `n_features` are nullable integers.
+            Rows are in the order of the ranking. `rank` and `n_features` are nullable integers.
 
         Raises
         ------
@@ -125,7 +126,7 @@ class BackboneRanking(Sequence[RankedBackbone]):
 
         columns = [column.name for column in fields(RankedBackbone) if column.name != "params"]
         frame = pandas.DataFrame([vars(row) for row in self.rows], columns=columns)
-        return frame.astype({"rank": "Int64", "n_features": "Int64"})  # which may be missing
+        return frame.astype({"rank": "Int64", "n_features": "Int64"})  # nullable, because both may be missing
 
     def __repr__(self) -> str:
         columns = [*zip(self._header(), *(_cells(row) for row in self.rows), strict=True)]

@@ -66,7 +66,7 @@ def model(photos, tmp_path_factory):
     trained, estimate, caution = out.splitlines()
     assert trained == f"Trained on 12 images of 2 classes on cpu, and saved as {path}."
     assert estimate == "Estimated accuracy on new images: 1.000 (5-fold cross-validation, from 1.000 to 1.000)."
-    assert caution.startswith("It is too high if")
+    assert caution.startswith("The estimate is too high if")
     assert "features" in err  # the progress
     return path
 
@@ -167,12 +167,12 @@ def test_a_value_that_no_option_can_have_is_a_wrong_use(photos, tmp_path, option
 
 @pytest.mark.parametrize("command", [["fit", "-o", "m"], ["predict", "m"], ["check"]])
 def test_no_command_takes_no_threads(photos, command):
-    assert "0 threads do nothing" in run(*command, photos, "--n-jobs", "0", status=2)[1]
+    assert "at least one thread is needed" in run(*command, photos, "--n-jobs", "0", status=2)[1]
 
 
 @pytest.mark.parametrize("command", [["fit", "-o", "m"], ["evaluate", "m"]])
 def test_an_empty_folder_is_not_the_current_one(command):
-    assert "it is empty. Name a folder" in run(*command, "", status=2)[1]
+    assert "it is empty. Pass a folder" in run(*command, "", status=2)[1]
 
 
 def test_a_checkpoint_that_is_a_file_is_named_before_training(photos, tmp_path):
@@ -180,7 +180,8 @@ def test_a_checkpoint_that_is_a_file_is_named_before_training(photos, tmp_path):
     _, err = run("fit", photos, "-o", tmp_path / "m", "--checkpoint", tmp_path / "run", status=1)
     # The whole of it: no progress of a pass stands before.
     assert err == (
-        f"Error: --checkpoint {tmp_path / 'run'} is a file, or lies in one; pass a folder, which is made if need be.\n"
+        f"Error: --checkpoint {tmp_path / 'run'} is a file, or lies in one. Pass a folder; it is created if it does "
+        "not exist.\n"
     )
 
 
@@ -251,7 +252,7 @@ def test_a_damaged_image_is_named_or_left_out(tmp_path):
 def test_a_model_that_is_there_is_replaced_only_by_force(photos, model):
     before = model.read_bytes()
     _, err = run("fit", photos, "-o", model, status=1)
-    assert err == f"Error: {model} is there already. Pass --force to replace it, or another name.\n"
+    assert err == f"Error: {model} already exists. Pass --force to replace it, or another name.\n"
     assert model.read_bytes() == before
     run("fit", photos, "-o", model, "--force", "-q", *QUICK)
     assert load(model).classes_.tolist() == ["lemon", "sky"]
@@ -265,7 +266,7 @@ def test_an_output_that_cannot_be_written_is_named_before_training(photos, tmp_p
 
     if os.name != "nt":
         _, err = run("fit", photos, "-o", os.devnull, "--force", status=1)
-        assert err == f"Error: {os.devnull} is a pipe or a device, which is never replaced. Name another file.\n"
+        assert err == f"Error: {os.devnull} is a pipe or a device, which is never replaced. Pass another file.\n"
 
     def refuse(**options):
         raise PermissionError(13, "Permission denied")
@@ -317,11 +318,11 @@ def test_an_estimate_that_takes_longer_than_the_fit_is_not_made(photos, tmp_path
 def test_classes_too_small_for_an_estimate_are_said(photos, tmp_path):
     folder = make_photos(tmp_path / "photos", n=5)
     out, _ = run("fit", photos, "-o", tmp_path / "m", "-q", *QUICK, "--early-stopping")
-    assert "unknown, since some of the images are not enough to train on: --early-stopping cannot hold out" in out
+    assert "unknown, because cross-validation failed: --early-stopping cannot hold out" in out
     for i in range(1, 5):
         (folder / "sky" / f"{i}.jpg").unlink()
     out, _ = run("fit", folder, "-o", tmp_path / "n", "-q", *QUICK)
-    assert out.splitlines()[1] == "Its accuracy is unknown: the class sky has one image. Add images of it."
+    assert out.splitlines()[1] == "The accuracy is unknown, because the class sky has only one image. Add images of it."
 
 
 # -------------------------------------------------------------------------------------------------------------- predict
@@ -434,7 +435,7 @@ def test_models_that_are_none(photos, tmp_path, command):
     assert not fired.exists()
     PretrainedImageEncoder().fit([str(photos / "sky" / "0.jpg")]).save(tmp_path / "encoder.sktl")
     _, err = run(command, tmp_path / "encoder.sktl", target, status=1)
-    assert "holds a PretrainedImageEncoder, which names no classes" in err
+    assert "contains a PretrainedImageEncoder, which does not predict classes" in err
 
 
 def test_a_folder_stands_for_all_images_below_it_each_once(photos, model, tmp_path):

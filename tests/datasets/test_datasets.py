@@ -401,7 +401,7 @@ def test_parts_without_classes_and_a_folder_in_a_folder_are_doubted(tmp_path):
     write(tmp_path, "parts/train/1.png", "parts/test/1.png", "pets/pets/cat/1.png", "pets/pets/dog/1.png")
     with pytest.warns(ImageFolderWarning, match="usually parts of a data set"):
         assert load_image_folder(tmp_path / "parts").target_names == ["test", "train"]
-    with pytest.warns(ImageFolderWarning, match="one class, 'pets', whose images lie in 'cat', 'dog'"):
+    with pytest.warns(ImageFolderWarning, match="one class, 'pets', whose images are in 'cat', 'dog'"):
         assert load_image_folder(tmp_path / "pets").target_names == ["pets"]
 
 

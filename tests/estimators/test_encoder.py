@@ -151,7 +151,7 @@ def test_a_network_with_other_blocks_than_where_the_encoder_was_fitted_is_an_err
     groups = [*map(list, encoder._features.groups[:-1]), ["blocks.99", encoder._features.groups[-1][1]]]
     loaded = sktl.load(saved(encoder, features={"stages": 2, "groups": groups}))
     with pytest.raises(
-        BackboneError, match=r"has other blocks here than where the estimator was fitted\. Fit it again"
+        BackboneError, match=r"has other blocks here than where the estimator was fitted\. Fit the estimator again"
     ):
         loaded.transform(X)
 

@@ -69,8 +69,8 @@ def test_the_facts_are_those_of_the_fit(tuned):
     assert found == {
         "Network": "stochastic_net",
         "Weights": "from the callable",
-        "What it sees": "16 x 16 pixels",
-        "Where it ran": "cpu, by torch",
+        "Input": "16 x 16 pixels",
+        "Device": "cpu, by torch",
         "Features": "16",
         "Penalty": "0.03",
         "Trained": "output layer and 1 of 4 stages",

@@ -64,8 +64,8 @@ def test_what_the_fit_knows_is_said(clf, stages, trained):
         "network: timm/test_vit, weights: random",
         "64 x 64 pixels",
         f"iterations: {clf.n_iter_}",
-        "has the whole network",
-        "Its smallest class had 2 training images",
+        "contains the whole network",
+        "The smallest class had 2 training images",
         f"torch {library_versions()['torch']}",
     ]:
         assert line in text, line
@@ -103,7 +103,7 @@ def test_the_folder_of_local_weights_is_not_told(tmp_path):
     card = card_of(PretrainedImageClassifier(**TINY | {"weights": weights}).fit(X, Y), complete=False)
     assert "mine.safetensors" in card
     assert tmp_path.name not in card
-    assert "The file has what training changed" in card
+    assert "The file contains only what training changed" in card
 
 
 def test_an_encoder_has_a_card_of_its_own():

@@ -111,7 +111,7 @@ def test_a_private_repository_opens_to_its_token_alone(clf, hub, push, fetch):
     push(clf, private=True)
     assert hub.repositories[REPO].private
     for token in ("hf_another_token", False):
-        with pytest.raises(HubRequestError, match="no such repository, or the token has no right to it") as caught:
+        with pytest.raises(HubRequestError, match="no such repository, or the token has no access to it") as caught:
             fetch(token=token)
         assert "hf_another" not in str(caught.value)
     assert_array_equal(fetch(token=TOKEN).predict_proba(X), clf.predict_proba(X))
@@ -164,8 +164,8 @@ def test_a_folder_with_files_is_left_alone(clf, tmp_path):
         ({"metrics": {"accuracy": float("inf")}}, "finite"),
         ({"metrics": {"accuracy": "0.9"}}, "finite"),
         ({"metrics": {"accuracy": True}}, "finite"),
-        ({"metrics": {"a\nb": 1.0}}, "use words"),
-        ({"metrics": {"": 1.0}}, "use words"),
+        ({"metrics": {"a\nb": 1.0}}, "use a name"),
+        ({"metrics": {"": 1.0}}, "use a name"),
         ({"license": "mit\n---"}, "license=.* must be text in one line"),
         ({"license": 3}, "license=3 must be text"),
         ({"description": 3}, "description=3 must be text"),

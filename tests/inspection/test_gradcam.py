@@ -118,14 +118,14 @@ def test_published_networks_have_a_map(name, module, layout):
 def test_a_layer_can_be_named():
     assert find_target_layer(_vit(), (16, 16), "blocks.0").module == "blocks.0"
     assert find_target_layer(small_conv_net().eval(), (16, 16), "layers.0").layout == Layout(7, 7, False)
-    with pytest.raises(InvalidParameterError, match=r"layer='nowhere' is no module that.*patch_embed"):
+    with pytest.raises(InvalidParameterError, match=r"layer='nowhere' is not a module that.*patch_embed"):
         find_target_layer(_vit(), (16, 16), "nowhere")
     with pytest.raises(InvalidParameterError, match=r"layer='layers.4' returns a tensor of shape \(1, 12, 1, 1\)"):
         find_target_layer(small_conv_net().eval(), (16, 16), "layers.4")
 
 
 def test_a_network_without_places_is_refused():
-    with pytest.raises(BackboneError, match="No layer of the network keeps a map"):
+    with pytest.raises(BackboneError, match="Grad-CAM needs a layer that keeps a map"):
         find_target_layer(pixel_net(), (8, 8))
 
 

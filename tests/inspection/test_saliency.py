@@ -183,7 +183,7 @@ def test_a_long_thin_image_is_drawn(clf, shape):
 def test_an_image_of_which_nothing_is_seen_has_no_frame():
     shown, unseen = np.zeros((4, 4, 3), np.uint8), np.full((4, 4), np.nan)
     display = SaliencyDisplay([shown], [unseen], targets=np.array(["a"]), proba=np.array([0.2])).plot()
-    assert display.axes_[0].get_title() == "a (20 %)\nno place speaks for it"
+    assert display.axes_[0].get_title() == "a (20 %)\nno position supports it"
     assert not display.axes_[0].patches
 
 
@@ -312,7 +312,7 @@ def test_a_colour_bar_stays_in_its_subfigure(clf):
 def test_where_no_place_speaks_for_the_class_it_says_so():
     shown = np.zeros((4, 4, 3), np.uint8)
     display = SaliencyDisplay([shown], [np.zeros((4, 4))], targets=np.array(["a"]), proba=np.array([0.2])).plot()
-    assert display.axes_[0].get_title() == "a (20 %)\nno place speaks for it"
+    assert display.axes_[0].get_title() == "a (20 %)\nno position supports it"
 
 
 def test_what_cannot_be_explained_is_refused(clf, tmp_path):
@@ -323,7 +323,7 @@ def test_what_cannot_be_explained_is_refused(clf, tmp_path):
     with pytest.raises(InvalidImageError, match=r"X\[1\].*no such file"):
         SaliencyDisplay.from_estimator(clf, [X[0], tmp_path / "none.png"])
     flat = PretrainedImageClassifier(backbone=pixel_net, engine="torch", max_epochs=1).fit(X, Y)
-    with pytest.raises(BackboneError, match="keeps a map of places"):
+    with pytest.raises(BackboneError, match="keeps a map of the image"):
         SaliencyDisplay.from_estimator(flat, X[:1])
 
 

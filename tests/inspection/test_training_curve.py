@@ -129,5 +129,5 @@ def test_names_are_not_read_as_mathematics():
 
 
 def test_an_estimator_without_history_is_refused():
-    with pytest.raises(InvalidInputError, match="LogisticRegression keeps no history"):
+    with pytest.raises(InvalidInputError, match="LogisticRegression has no history"):
         TrainingCurveDisplay.from_estimator(LogisticRegression().fit([[0], [1]], [0, 1]))

@@ -218,7 +218,7 @@ def test_states_are_for_their_owner_alone(tmp_path):
 def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
     (tmp_path / "file").touch()
     for place in (tmp_path / "file", tmp_path / "file" / "states"):
-        with pytest.raises(InvalidParameterError, match=r"checkpoint='.*file.*' is a file.*pass a folder"):
+        with pytest.raises(InvalidParameterError, match=r"checkpoint='.*file.*' is a file.*Pass a folder"):
             classifier("output layer", place).fit(X, Y)
 
 
@@ -226,7 +226,7 @@ def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
 @pytest.mark.filterwarnings("error::sktl.exceptions.CacheWarning")
 def test_a_folder_whose_states_could_not_be_read_again_is_refused(tmp_path):
     folder = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")
-    with pytest.raises(InvalidParameterError, match=r"^checkpoint='.*' is not UTF-8.* Name another folder"):
+    with pytest.raises(InvalidParameterError, match=r"^checkpoint='.*' is not valid UTF-8.* Pass another folder"):
         classifier("output layer", folder).fit(X, Y)
     assert not os.path.exists(folder)
 
@@ -245,7 +245,7 @@ def test_a_disk_that_is_full_is_a_warning(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"random_state": None}, "needs an integer random_state.*it is None. Pass one"),
+        ({"random_state": None}, "needs an integer random_state.*it is None. Pass an integer"),
         ({"random_state": np.random.RandomState(0)}, "needs an integer random_state"),
         ({"net_params": {"callbacks": []}}, "cannot keep the state of net_params="),
         ({"augmentation": lambda image: image}, "cannot keep the state of augmentation="),
