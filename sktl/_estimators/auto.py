@@ -45,9 +45,12 @@ _STAGES: dict[str, dict[str, Any]] = {
 _WITHOUT_AUGMENTATION = 1 / 4
 # Stages are trained in small batches, whose gradients are noisy for the output layer.
 _HEAD_LR_RATIO = 0.1
+# Share of the trained weights in the result; docs/defaults.md compares shares.
 _INTERPOLATION = 0.75
+# Rates rise slowly, so that the stages build on the output layer of the first phase instead of undoing it.
 _WARMUP = 0.3
 _PATIENCE = 5
+# The output layer alone takes at most this many steps per epoch, unless batches would be smaller than the least.
 _STEPS_PER_EPOCH = 20
 _LEAST_BATCH = 16
 _STAGES_BATCH = 16

@@ -224,6 +224,7 @@ def _bare_backbone(estimator: Any, described: Mapping[str, Any], preprocessing: 
 
 
 def _check_probe(found: torch.Tensor, file: ModelFile, expected: torch.Tensor) -> None:
+    """Raise `ModelFileError` if the network computes other features here, which would silently change predictions."""
     difference = float((found - expected).abs().max() / expected.abs().max().clamp_min(1e-12))
     if difference <= _PROBE_TOLERANCE:
         return
