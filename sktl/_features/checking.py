@@ -120,7 +120,7 @@ def check_images(
     >>> for failure in check_images(X):
     ...     print(failure)
     X[1] (ndarray): contains NaN; every pixel must be a finite number
-    X[2] (bytes): is an HTML page, perhaps of a download that failed; download it again
+    X[2] (bytes): is an HTML page, perhaps from a failed download; download it again
     >>> wrong = {failure.position for failure in check_images(X)}
     >>> [i for i in range(len(X)) if i not in wrong]
     [0]
