@@ -457,7 +457,7 @@ def test_outputs_that_are_not_those_of_torch_are_not_used(monkeypatch, change):
     run = _openvino.CompiledFunction.run
     monkeypatch.setattr(_openvino.CompiledFunction, "run", lambda self, pixels: change(run(self, pixels)))
     assert isinstance(open_engine(small(), CPU), TorchEngine)
-    with pytest.raises(EngineError, match="differ from those of torch"):
+    with pytest.raises(EngineError, match="differ from torch's"):
         open_engine(small(), CPU, engine="openvino")
 
 
