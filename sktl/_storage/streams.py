@@ -92,7 +92,7 @@ def foreign_kind(beginning: bytes) -> str | None:
     if beginning[:1] == b"\x80":
         return "it is a pickle, which could run code, and is not read"
     if beginning[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
-        return "it is a ZIP archive; torch.save writes a pickle into it, which could run code, so it is not read"
+        return "it is a ZIP archive; files from torch.save contain a pickle, which could run code, and are not read"
     return None
 
 
