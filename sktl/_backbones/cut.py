@@ -76,6 +76,7 @@ class _StandIn:
     def make(self, like: torch.Tensor, batch: int) -> torch.Tensor:
         if self.constant is not None:
             return self.constant.to(like.device)
+        # Expanded from a single number, so that stand-ins take no memory.
         filler = (
             like.new_full((), torch.nan) if self.floating else torch.zeros((), dtype=torch.long, device=like.device)
         )

@@ -41,8 +41,10 @@ _WRAPPERS = (
     "module",
     "net",
 )
+# Prefixes that wrappers add to names, such as DataParallel ("module.") and torch.compile ("_orig_mod.").
 _PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "net.")
 _LISTED_KEYS = 5
+# Names in the published weights of DenseNets, which torchvision renames when it loads them.
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(?=\d)")
 
 

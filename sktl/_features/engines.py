@@ -29,6 +29,7 @@ from sktl.exceptions import BackboneWarning, DeviceWarning, EngineError
 from .openvino import CompiledFunction, check_available, installed_version, survived
 from .trunk import EngineFacts, Trunk, chunk_size
 
+# Each open engine holds a network in memory, so only the most recently used ones stay open.
 _MOST_ENGINES = 3
 # Both compute in float32, so outputs differ by accumulated rounding only. Relative to the largest output of a group.
 _TOLERANCE = 1e-4

@@ -90,10 +90,13 @@ class Decoder:
         try:
             yield
         finally:
+            # Running and finished tasks stay, because `__call__` uses their results.
             self._ahead = {key: future for key, future in self._ahead.items() if not future.cancel()}
 
     def _decode(self, key: bytes) -> np.ndarray:
         content = self.samples[self.positions[key]].read()
+        # The file may have changed since its key was computed. Without the check, features of the new content would be
+        # cached under the key of the old content.
         found = content_key(content)
         if key != (found if self.view is None else self.view.key(found)):
             raise ImageProblem("changed while it was being read; fit again when it no longer changes")

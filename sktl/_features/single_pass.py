@@ -29,6 +29,8 @@ _READS_PER_TASK = 16
 # Number of chunks per thread that are claimed in advance: enough to make a claim cheap, but few enough to share work
 # evenly between processes.
 _CHUNKS_AHEAD = 4
+# Rows are written in batches, because each write locks the database. Batches are small, because other processes wait
+# for rows, and rows not yet written are lost if the process is killed.
 _SECONDS_BETWEEN_WRITES = 0.5
 _BYTES_BETWEEN_WRITES = 16 << 20
 _SECONDS_BETWEEN_LOOKS = 0.05
@@ -93,6 +95,7 @@ class Pass:
             try:
                 self._write(at_once=True)
             finally:
+                # Otherwise, others would wait for the remaining images until the claims expire.
                 self.cache.release(self._owner)
 
     def _claim(self, candidates: deque[bytes], n: int) -> Iterator[tuple[bytes, Outcome]]:
@@ -100,6 +103,7 @@ class Pass:
         some = [candidates.popleft() for _ in range(min(n, len(candidates)))]
         claimed = self.cache.claim(self.fingerprint, some, self._owner)
         self._elsewhere += set(some).difference(claimed)
+        # Others may have stored rows, and released their claims, after this pass found them missing.
         stored = self._stored(claimed)
         self._mine.extend(key for key in claimed if key not in stored)
         yield from stored.items()

@@ -107,11 +107,13 @@ class Trunk:
         self.n_tail_stages = n_tail_stages
         self.chunk = chunk or chunk_size(device)
         self.reads_values = False
+        # Fixed noise, so that all engines and processes compute the same probe.
         self.probe = np.random.default_rng(0).integers(0, 256, (self.chunk, *backbone.preprocessing.crop, 3), np.uint8)
         try:
             network = backbone.cut(n_tail_stages) if n_tail_stages else backbone.tapped()
             place(network, device)
             self._function = network.trunk if isinstance(network, Cut) else network
+            # In a thread like those of the pass: the number of intra-op threads affects the bits of results.
             with single_threaded_pool(1) as pool:
                 self.answer = pool.submit(self._first_answer).result()
                 whole = StageLayout.of_output(self.answer.shape[1])

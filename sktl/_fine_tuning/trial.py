@@ -23,6 +23,7 @@ from .phases import Images, train_stages
 _STAGES = 2
 _VIEWS = 4
 _EPOCHS = 6
+# One part is held out.
 _PARTS = 5
 _LEAST_IMAGES = 50
 _MOST_IMAGES = 1000

@@ -122,6 +122,7 @@ def content_key(content: bytes | np.ndarray) -> bytes:
         digest = hashlib.sha256(b"file")
         digest.update(content)
     else:
+        # With the shape, because the same bytes in another shape are another image.
         digest = hashlib.sha256(b"pixels %d %d" % content.shape[:2])
         digest.update(np.ascontiguousarray(content).data)
     return digest.digest()

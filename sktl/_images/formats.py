@@ -137,6 +137,7 @@ _KNOWN = (
 _IMAGES_AS_BASE64 = ("/9j/", "iVBORw0KGgo", "R0lGOD", "UklGR", "SUkqA", "TU0AK", "Qk", "_9j_")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_\s-]+={0,2}\s*")
 _SHORTEST_BASE64 = 32
+# File systems do not allow longer names, so text with a longer part is not a path.
 _LONGEST_FILE_NAME = 255
 _SHOWN_TEXT = 40
 

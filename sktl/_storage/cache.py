@@ -290,6 +290,7 @@ def _default_limit(directory: Path) -> int:
     there = next((folder for folder in (directory, *directory.parents) if os.path.isdir(folder)), Path())
     used = 0
     try:
+        # The cache's own files count as free space. Otherwise, the limit would shrink while the cache grows.
         for entry in os.scandir(directory) if there == directory else ():
             used += entry.stat().st_size if entry.name.startswith("features-v1-") else 0
         return min(_DEFAULT_LIMIT, (shutil.disk_usage(there).free + used) // 2)

@@ -106,6 +106,7 @@ def _write_file(path: str, tensors: dict[str, torch.Tensor], metadata: dict[str,
         raise ModelFileNotFoundError(f"{shown(path)} is not a regular file, and is not replaced. Name another file.")
     if not target.parent.is_dir():
         raise ModelFileNotFoundError(f"The folder {shown(target.parent)} does not exist. Create it before saving.")
+    # In the same folder, because only a rename within a file system is atomic.
     draft = target.with_name(f".{target.name[:100]}.{os.getpid()}.{secrets.token_hex(4)}")
     mode = _create(draft, 0o600 if private else 0o666)
     try:
@@ -113,6 +114,7 @@ def _write_file(path: str, tensors: dict[str, torch.Tensor], metadata: dict[str,
             safetensors.torch.save_file(tensors, draft, metadata)
         except safetensors.SafetensorError as error:  # the disk is full, or the document is too long for a header
             raise OSError(f"{shown(path)} cannot be written: {error}") from error
+        # Without fsync, a power failure after the rename could leave an incomplete file under the final name.
         with open(draft, "rb+") as file:
             os.fsync(file.fileno())
         os.chmod(draft, mode)  # safetensors creates files that only their owner can read

@@ -25,7 +25,8 @@ from typing import Any, NamedTuple
 
 from .database import LARGEST_VALUE, Database, transaction
 
-BULKY = "bulky "  # prefix of spaces whose entries evict no entries of other spaces
+BULKY = "bulky "  # prefix of spaces whose entries only evict entries of such spaces
+# SQLite limits the number of parameters of a statement.
 _KEYS_PER_QUERY = 500
 _LEASE = 60.0  # seconds after which a claim expires unless it is renewed
 _DAY = 24  # hours after which an unread entry may be evicted for any other
@@ -84,6 +85,7 @@ class Store:
         found: dict[bytes, bytes] = {}
         stale: list[bytes] = []
         wanted = set(keys)
+        # Use is recorded by the hour, so that most reads do not have to write.
         now = _hours()
 
         def read(connection: sqlite3.Connection) -> bool:
@@ -117,6 +119,7 @@ class Store:
                 if owner:
                     claimed = [(number, key, owner) for key, _ in items]
                     connection.executemany("DELETE FROM claims WHERE space = ? AND key = ? AND owner = ?", claimed)
+                    # A write shows that the owner is alive, so its other claims are renewed.
                     until = time.time() + _LEASE
                     connection.execute("UPDATE claims SET until = ? WHERE owner = ?", (until, owner))
                 fitting = _make_room(connection, number, items, self._limit(connection))
@@ -274,6 +277,7 @@ def _make_room(
             condition = "space = ? AND size * ? >= ? ORDER BY used"
             room += _drop(connection, wanted - room, condition, (idle, _LARGER, largest))
     fitting = []
+    # A new generator, because the state of the global one belongs to the user.
     chance = random.Random()
     for key, value in items:
         if len(value) > room and chance.random() < _SWAPPED:

@@ -72,6 +72,7 @@ def _grouped(codes: np.ndarray, groups: np.ndarray, n_folds: int, seed: int) -> 
             for fold in range(n_folds)
         ]
         sizes = held.sum(axis=1)
+        # Rounded, so that differences due to rounding errors do not decide: among equal folds, the smallest is chosen.
         of_group[group] = min(range(n_folds), key=lambda fold: (round(unevenness[fold], 12), sizes[fold]))
         held[of_group[group]] += shares[group]
     return of_group[groups]

@@ -74,6 +74,7 @@ class Descent:
     def step(self) -> None:
         """Take a step in each problem that is not done."""
         size = (~self.done).to(self.value.dtype)
+        # Rounding errors of the value must not make a step fail.
         noise = 8 * torch.finfo(size.dtype).eps * self.value.abs()
         for _ in range(_SHORTENINGS):
             point = torch.addcmul(self.point, size[:, None], self._towards)

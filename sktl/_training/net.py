@@ -150,6 +150,7 @@ class WeightedNet(ScoringNet):
         except Converged:
             pass
         except KeyboardInterrupt:
+            # skorch's EarlyStopping stops training by raising KeyboardInterrupt. Any other comes from the user.
             if not any(isinstance(c, EarlyStopping) and c.misses_ >= c.patience for _, c in self.callbacks_):
                 raise
         finally:

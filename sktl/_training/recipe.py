@@ -93,7 +93,7 @@ class TailRecipe(Recipe):
         The learning rate of stage j before the last is multiplied by this number to the power of j.
     augmentation : Change or None
     n_views : int or None
-        Number of fixed random views of each image, used in turn by the epochs. None changes images anew in each epoch.
+        Number of fixed random views of each image, used in turn by the epochs. None draws new changes in each epoch.
     mixup_alpha : float
         Parameter of the beta distribution; 0 disables mixup.
     warmup : float in [0, 1)

@@ -78,5 +78,6 @@ class Stream(IntEnum):
 
 def generator(*seed: int) -> torch.Generator:
     """Return a new CPU generator for a sequence of non-negative integers: (seed, epoch, ...)."""
+    # SeedSequence pads with zeros: without the length, (1,) and (1, 0) would give the same numbers.
     state = np.random.SeedSequence((len(seed), *seed)).generate_state(2, np.uint32)
     return torch.Generator().manual_seed(int(state[0]) << 31 ^ int(state[1]))
