@@ -193,7 +193,7 @@ def _answer(url: str) -> Iterator[Any]:
 def ask_hub(repository: str, file_name: str, revision: str | None = None, endpoint: str | None = None) -> None:
     """Raise `NoAnswerError` if the hub does not answer. Its answer is left to the hub's own client to interpret.
 
-    The client would retry six times over half a minute, and write to the program's log each time.
+    The client would try six times over half a minute, and write to the program's log each time.
     """
     from huggingface_hub import get_session, hf_hub_url
     from huggingface_hub.utils import build_hf_headers

@@ -1,4 +1,4 @@
-"""Read files of pretrained weights to checked state dicts: verified, never executed."""
+"""Read files of pretrained weights as checked state dicts: verified, never executed."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def verify(path: str | os.PathLike[str], published: str | None) -> str:
     if published and not digest.startswith(published):
         raise WeightsCorruptError(
             f"The weights file {path} has SHA-256 {digest[: len(published)]}..., but {published}... was published: it "
-            "is damaged or another file. Delete it to download it again."
+            "is damaged or a different file. Delete it to download it again."
         )
     return digest
 

@@ -162,7 +162,7 @@ class FeatureExtractor:
         return self._facts().fingerprint
 
     def open(self) -> None:
-        """Open the engine if it is not open, so that the time of what follows depends on the images only."""
+        """Open the engine if it is not open, so that the time of the next pass depends only on the images."""
         self._cache_facts(engines.registry.open(self._part, n_threads(self.n_jobs)).facts)
 
     def count_missing(self, samples: Sequence[Sample]) -> int:

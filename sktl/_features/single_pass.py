@@ -174,7 +174,7 @@ class _Content(NamedTuple):
 def read_keys(
     samples: Sequence[Sample], pool: ThreadPoolExecutor, cache: Cache
 ) -> tuple[list[bytes], dict[bytes, str]]:
-    """Return the content keys of samples, in order. Also map positions of unreadable samples to the reasons.
+    """Return the content keys of samples, in order, and the reasons for unreadable samples by their placeholder keys.
 
     Files whose stamps are in the cache are not read again.
     """

@@ -144,7 +144,7 @@ class Batch(NamedTuple):
     share : float
         Weight of each row itself in the mixture.
     seeds : tuple of int
-        Determine the random numbers for this batch.
+        Seeds of the random numbers for this batch.
     """
 
     inputs: torch.Tensor

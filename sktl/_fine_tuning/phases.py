@@ -1,8 +1,7 @@
 """The two phases of training stages: first the output layer on cached features, then stages and output layer.
 
-Linear probing first prevents the gradients of a random output layer from distorting the pretrained features (Kumar et
-al.,
-"Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution", ICLR 2022).
+Linear probing first prevents the gradients of a random output layer from distorting the pretrained features
+(Kumar et al., "Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution", ICLR 2022).
 """
 
 from __future__ import annotations
@@ -112,7 +111,7 @@ def open_checkpoint(
     recipe: Recipe,
     seeds: tuple[int, ...],
 ) -> Checkpoint | None:
-    """Return the checkpoint of a training, identified by everything that affects its result; None without a directory.
+    """Return the checkpoint of a training run, identified by everything that affects its result, or None.
 
     Parameters
     ----------
@@ -123,7 +122,7 @@ def open_checkpoint(
         Extractor of the pretrained features.
     recipe : Recipe
     seeds : tuple of int
-        Seeds of the training.
+        Seeds of the training run.
     """
     if directory is None:
         return None

@@ -304,7 +304,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Workers:
-    """Threads with one intra-op thread each, which fetch inputs and compute on a CPU, and the device."""
+    """The device, and threads with one intra-op thread each, which fetch inputs and, on a CPU, also compute."""
 
     pool: ThreadPoolExecutor
     device: torch.device

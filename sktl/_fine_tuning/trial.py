@@ -1,4 +1,4 @@
-"""Determine by short trainings whether random changes of the images help when stages are trained."""
+"""Determine by short training runs whether random changes of the images help when stages are trained."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def choose_augmentation(
     recipe_of: Callable[[Change | None, int], TailRecipe],
     runs: tuple[Run, Run],
 ) -> Change | None:
-    """Return the change of images with which short trainings of the last stages do best on held-out images.
+    """Return the change of images with which short training runs of the last stages do best on held-out images.
 
     At most a thousand images are used. A fifth of them is held out.
 
@@ -48,9 +48,9 @@ def choose_augmentation(
     changes : sequence of Change or None
         Candidates. The first one is returned if there are too few images to compare them.
     recipe_of : callable
-        Returns the recipe of a training, given a change and the number of images.
+        Returns the recipe of a training run, given a change and the number of images.
     runs : (Run, Run)
-        The runs of both phases of each training.
+        The runs of both phases of each training run.
     """
     parts = _parts(training, runs[1].seed)
     if parts is None or not _can_be_cut(extractor):
@@ -72,7 +72,7 @@ def _can_be_cut(extractor: FeatureExtractor) -> bool:
 
 
 def _shortened(recipe: TailRecipe, n_stages: int) -> TailRecipe:
-    """Return the recipe of a training that takes a fraction of the time."""
+    """Return the recipe of a training run that takes a fraction of the time."""
     return replace(
         recipe,
         n_trainable=min(_STAGES, recipe.n_trainable, n_stages - 1),

@@ -77,7 +77,7 @@ def _products(
 def _main_axes(products: torch.Tensor) -> Coordinates:
     """Return coordinates of samples from their inner products.
 
-    Many samples use randomized subspace iteration (N. Halko, P. Martinsson and J. Tropp, SIAM Review 53, 2011).
+    For many samples, uses randomized subspace iteration (N. Halko, P. Martinsson and J. Tropp, SIAM Review 53, 2011).
     """
     n = len(products)
     if n <= 2 * _AXES:

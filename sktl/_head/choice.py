@@ -1,7 +1,7 @@
 """Choose the features and the penalty of an output layer by cross-validation on features already computed.
 
 No image is embedded again. All folds are trained at once, in coordinates along the main axes of the samples, where the
-penalty is the same. Along the path of penalties, each training starts from the previous result.
+penalty is the same. Along the path of penalties, each training run starts from the previous result.
 """
 
 from __future__ import annotations

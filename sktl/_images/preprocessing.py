@@ -12,7 +12,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 # Shrinking by a factor of four or more first averages whole blocks of pixels, down to at least twice the target size.
-# This is faster, and published weights tolerate the small difference.
+# This is faster.
 _REDUCING_GAP = 2.0
 
 

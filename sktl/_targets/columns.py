@@ -29,7 +29,7 @@ def shown(value: Any) -> str:
     """Return the repr of a value for messages: on one line, of limited length, without memory addresses."""
     try:
         return shortened(repr(value))
-    except Exception:  # users' classes may raise anything, and so do integers of more than 4300 digits
+    except Exception:  # users' classes may raise anything, and long integers do
         return f"<{type(value).__name__}>"
 
 
@@ -93,7 +93,7 @@ def _as_array(values: Any, name: str, kind: str = "label") -> np.ndarray:
         return array.view(np.ndarray) if plain else _as_objects(array)
     except MemoryError:
         raise
-    except Exception as error:  # users' classes may raise anything, and so do tensors without values
+    except Exception as error:  # users' classes may raise anything, and tensors without values do
         reason = one_line(error).rstrip(".") or type(error).__name__
         raise InvalidInputError(
             f"{name} cannot be read: {reason}. {name} must hold one {kind} for each image."

@@ -1,4 +1,4 @@
-"""The state of a training on disk, so that a killed fit resumes where it stopped, with identical results.
+"""The state of a training run on disk, so that a killed fit resumes where it stopped, with identical results.
 
 Each phase of a fit has one file, named by a digest of everything that affects its result. Folds and candidates of a
 search therefore have separate files in the same folder, and the same call finds its own. A file is replaced atomically

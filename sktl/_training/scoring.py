@@ -111,7 +111,7 @@ class ScoringNet(ClassifierMixin, NeuralNet):
             return self.infer(batch[0])[:, columns]
 
     def forward_iter(self, X: Any, training: bool = False, device: Any = "cpu") -> Iterator[torch.Tensor]:
-        """Yield the logits for a dataset of the training, or for the inputs of one batch."""
+        """Yield the logits for a dataset of the training run, or for the inputs of one batch."""
         if isinstance(X, LabelledDataset):
             yield from super().forward_iter(X, training, device)
         else:
