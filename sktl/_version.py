@@ -1,4 +1,4 @@
-"""The version of sktl, and those of the libraries on which bits depend."""
+"""The versions of sktl and of the libraries that affect its results."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _LIBRARIES = ("numpy", "pillow", "safetensors", "scikit-learn", "skorch", "timm"
 
 @functools.cache
 def version_of(library: str) -> str:
-    """Return the version of a library that is installed, without importing it."""
-    import importlib.metadata  # takes longer than all else that `import sktl` does
+    """Return the version of an installed library without importing it."""
+    import importlib.metadata  # takes longer than everything else in `import sktl`
 
     return importlib.metadata.version(library)
 
 
 def library_versions() -> dict[str, str]:
-    """Return name and version of sktl, Python and the libraries that are installed."""
+    """Return the names and versions of sktl, Python and the libraries that affect results."""
     libraries = {name: version_of(name) for name in _LIBRARIES}
     return {"sktl": __version__, "python": platform.python_version()} | libraries

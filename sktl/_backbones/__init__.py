@@ -1,1 +1,1 @@
-"""Pretrained networks: where they come from, their weights, and where they can be cut."""
+"""Pretrained networks: their sources, their weights, and where they can be cut."""

@@ -1,4 +1,4 @@
-"""The `backbone`, `weights` and `image_size` parameters to one `Backbone` value."""
+"""Convert the `backbone`, `weights` and `image_size` parameters to a `Backbone`."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ from .taps import Tapped, stage_blocks
 from .weights import SUFFIXES, file_digest
 
 BackboneName: TypeAlias = str | Callable[[], nn.Module]
-# Members of enumerations are those of torchvision; naming its class would import it.
+# Enum members are torchvision's weights. Naming their class here would import torchvision.
 Weights: TypeAlias = str | os.PathLike[str] | Enum | None
 
-# What these files are is said when they are read; none is the name of published weights.
+# Suffixes of files that are not names of published weights. Reading such a file reports its kind.
 _FILE_SUFFIXES = (
     *SUFFIXES, ".pkl", ".pickle", ".joblib", ".onnx", ".h5", ".hdf5", ".keras", ".pb", ".tflite", ".npz", ".npy",
     ".xml", ".json", ".zip", ".gz", ".pt2", ".jit", ".torchscript", ".model",
@@ -46,18 +46,18 @@ _SUGGESTIONS = 5
 
 @dataclass(frozen=True)
 class Backbone:
-    """A pretrained network without its output layer, described; `build` makes the network itself.
+    """A description of a pretrained network without its output layer; `build` creates the network itself.
 
     Parameters
     ----------
     name : str
-        As given to the estimator; of a callable, its qualified name.
+        Name as given to the estimator, or the qualified name of a callable.
     weights : str
-        What a person calls the weights: a published name, a path, or "random".
+        Name of the weights for users: a published name, a path, or "random".
     preprocessing : Preprocessing
-        What the network expects of its input.
+        Preprocessing that the network expects.
     identity : str
-        A digest of all that decides the features of an image, preprocessing and library versions included.
+        Digest of everything that affects the features of an image, including preprocessing and library versions.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Backbone:
 
     @isolated()
     def build(self) -> nn.Module:
-        """Return a new network in eval mode, frozen: (n, 3, H, W) normalised float32 -> (n, n_features)."""
+        """Return a new frozen network in eval mode: (n, 3, H, W) normalized float32 -> (n, n_features)."""
         return self._build()
 
     def _build(self) -> nn.Module:
@@ -80,44 +80,44 @@ class Backbone:
 
     @property
     def restored(self) -> bool:
-        """Whether its network came with a saved model."""
+        """Whether the network was loaded from a saved model."""
         return isinstance(self._source, BuiltNetwork) and self._source.restored
 
     @isolated()
     def shapes(self) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
-        """Return what `state_shapes` does of a network of random weights, without allocating it where possible."""
+        """Return `state_shapes` of a network with random weights, without allocating it if possible."""
         try:
             with torch.device("meta"):
                 network = self._build()
-        except Exception:  # a constructor that reads values of tensors
+        except Exception:  # constructors that read tensor values fail on the meta device
             network = self._build()
         return state_shapes(network)
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        """The stages of the network from input to output: name and number of parameters of each."""
+        """The stages of the network from input to output, each with its name and number of parameters."""
         return self.stage_map().stages
 
     @property
     def n_stages(self) -> int | None:
-        """How many stages the network has, if that is known without building it."""
+        """Number of stages of the network, if it is known without building the network."""
         found = _stage_maps.get(self.identity)
         return None if found is None else len(found.stages)
 
     @isolated()
     def stage_map(self, network: nn.Module | None = None) -> StageMap:
-        """Return the stages, found once in a process; `network` is the one that `build` would return, if at hand."""
+        """Return the stages, determined once per process. `network` is the result of `build`, if available."""
         if self.identity not in _stage_maps:
             _stage_maps[self.identity] = find_stages(network or self.build(), self._probe_images()[:1])
         return _stage_maps[self.identity]
 
     def count_trainable(self, trainable_stages: int | str) -> int:
-        """Return how many stages a `trainable_stages` parameter asks for.
+        """Return the number of stages for a `trainable_stages` parameter.
 
         Raises
         ------
         InvalidParameterError
-            If there are not so many; the message lists them.
+            If there are fewer stages. The message lists them.
         """
         if trainable_stages == 0:
             return 0
@@ -125,8 +125,8 @@ class Backbone:
         wanted = len(stages) if trainable_stages == "all" else int(trainable_stages)
         if not stages:
             raise InvalidParameterError(
-                f"trainable_stages={trainable_stages!r} is not possible: backbone={self.name!r} has no parameters that "
-                "could be trained. Leave trainable_stages=0."
+                f"trainable_stages={trainable_stages!r} is not possible: backbone={self.name!r} has no trainable "
+                "parameters. Leave trainable_stages=0."
             )
         if wanted > len(stages):
             listed = ", ".join(stage.name for stage in stages)
@@ -138,40 +138,41 @@ class Backbone:
 
     @isolated()
     def cut(self, n_tail_stages: int) -> Cut:
-        """Return a new network, cut in front of its last stages; with all of them it is one piece."""
+        """Return a new network, cut in front of its last stages; with all stages, it is not divided."""
         network = self.build()
         return Cut(network, self.stage_map(network), n_tail_stages, self._probe_images())
 
     @isolated()
     def tapped(self) -> nn.Module:
-        """Return what `build` does, as a `Tapped` network where its blocks can be tapped."""
+        """Return the same as `build`, as a `Tapped` network if its blocks can be tapped."""
         network = self.build()
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of reading numbers that have gradients
+                warnings.simplefilter("ignore")  # about reading values of tensors that require gradients
                 stages = stage_blocks(network, self.stage_map(network))
             return Tapped(network, stages, self._probe_images()) if stages else network
-        except Exception:  # whatever a forward makes of gradients and hooks; else its first run says what is wrong
+        except Exception:  # gradients and hooks may cause any error; other faults are reported in the first run
             return self.build()
 
     def with_network(self, network: nn.Module, digest: str) -> Backbone:
-        """Return this backbone with another network of the same architecture, whose tensors have this digest."""
+        """Return this backbone with another network of the same architecture, whose tensors have the given digest."""
         identity = hashlib.sha256(f"{self.identity} {digest}".encode()).hexdigest()
         source = BuiltNetwork(network, self.preprocessing, identity)
-        if self.identity in _stage_maps:  # that of each trained network need not be found and kept by itself
+        if self.identity in _stage_maps:  # trained networks have the same stages, so they need not be determined again
             _stage_maps[identity] = _stage_maps[self.identity]
         return Backbone(self.name, f"{self.weights}, trained", self.preprocessing, identity, source)
 
     def _probe_images(self) -> torch.Tensor:
-        """Return two images of noise as the network sees them."""
+        """Return two images of noise as network input."""
         shape = (2, *self.preprocessing.crop, 3)
         return self.preprocessing.normalize(torch.randint(256, shape, dtype=torch.uint8, generator=generator(0)))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Backbone:
-        return self  # nothing in it changes
+        return self  # immutable
 
     def __getstate__(self) -> dict[str, Any]:
-        # What exists only in a file or a function of the user's goes into the pickle; named weights are found again.
+        # Networks from local files and user functions are included in the pickle. Networks with published weights are
+        # found again by name.
         state = self.__dict__.copy()
         origin = getattr(self._source, "origin", None)
         if isinstance(origin, LocalFile):
@@ -184,7 +185,7 @@ _stage_maps: dict[str, StageMap] = {}
 
 @dataclass(frozen=True, eq=False)
 class BuiltNetwork:
-    """A network that is already there: what a user's callable returned."""
+    """An existing network, returned by a user's callable."""
 
     module: nn.Module
     preprocessing: Preprocessing
@@ -200,7 +201,7 @@ class BuiltNetwork:
 
 
 def state_shapes(network: nn.Module) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
-    """Return shape and type of each tensor in a network's state."""
+    """Return the shape and dtype of each tensor in a network's state."""
     return {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in network.state_dict().items()}
 
 
@@ -214,21 +215,21 @@ def tensors_digest(network: nn.Module) -> str:
 
 
 def resolve_backbone(backbone: BackboneName, weights: Weights, image_size: int | None, seed: int) -> Backbone:
-    """Return the backbone that the three parameters of an estimator describe, without building named ones.
+    """Return the backbone for the three parameters of an estimator, without building networks that have a name.
 
     Parameters
     ----------
     backbone, weights, image_size
-        As documented in :class:`sktl.PretrainedImageClassifier`.
+        See :class:`sktl.PretrainedImageClassifier`.
     seed : int
-        For random weights.
+        Seed for random weights.
 
     Raises
     ------
     UnknownBackboneError
-        If no network or weights have this name; the message has the nearest names.
+        If no network or weights have this name. The message suggests the most similar names.
     WeightsNotFoundError
-        If a local file is not there.
+        If a local file does not exist.
     """
     if isinstance(backbone, nn.Module):
         raise InvalidParameterError(
@@ -239,7 +240,7 @@ def resolve_backbone(backbone: BackboneName, weights: Weights, image_size: int |
         if weights is not None and weights != "default":
             raise InvalidParameterError(
                 f"weights={weights!r} cannot be combined with a callable backbone: let the callable load them, and "
-                "say weights=None if they are random."
+                "pass weights=None if they are random."
             )
         name = qualified_name(backbone)
         source: Source = _call(backbone, seed)
@@ -257,9 +258,9 @@ def resolve_backbone(backbone: BackboneName, weights: Weights, image_size: int |
 def rebuilt_backbone(
     bare: Backbone, weights: str, preprocessing: Preprocessing, image_size: int | None, network: nn.Module
 ) -> Backbone:
-    """Return a backbone for a network that was built from a description of the architecture and filled with weights.
+    """Return a backbone for a network that was built from a saved description and filled with saved weights.
 
-    Its identity follows from the tensors: that of the weights' name might belong to others.
+    Its identity depends on the tensors, because the name of the weights might be shared with other tensors.
     """
     identity = _identity(f"{bare.name} {tensors_digest(network)}", preprocessing, 0)
     source = BuiltNetwork(network, preprocessing, identity, restored=True)
@@ -272,7 +273,7 @@ def _identity(source: str, preprocessing: Preprocessing, seed: int) -> str:
 
 
 def check_weights(weights: Any) -> None:
-    """Raise `InvalidParameterError` for weights of another type; their values may be long."""
+    """Raise `InvalidParameterError` for weights of an unsupported type, without showing values, which may be long."""
     if weights is None or isinstance(weights, str | os.PathLike | Enum):
         return
     advice = "Pass the name of published weights, the path of a file, or None"
@@ -295,7 +296,7 @@ def _named_source(name: str, weights: Weights) -> Source:
 
 
 def _origin(weights: Weights, default: str, backbone: str) -> Origin:
-    """Return the origin of weights for a backbone whose only published ones are the default."""
+    """Return the origin of weights for a backbone that has only the default published weights."""
     if weights == "default":
         return Published(default)
     if weights is None:
@@ -350,7 +351,7 @@ def _unknown(name: str) -> UnknownBackboneError:
 
 
 def qualified_name(function: Callable[[], nn.Module]) -> str:
-    """Return what a callable backbone is called."""
+    """Return the name of a callable backbone."""
     return getattr(function, "__qualname__", type(function).__qualname__)
 
 
@@ -364,7 +365,7 @@ def _call(function: Callable[[], nn.Module], seed: int) -> BuiltNetwork:
             "images (n, 3, H, W) to features (n, n_features)."
         )
     preprocessing = _declared_preprocessing(module, name)
-    # A copy: what the caller does with the module later is not ours.
+    # Copied, because the caller may change the module later.
     return BuiltNetwork(copy.deepcopy(module), preprocessing, _module_digest(module, preprocessing))
 
 
@@ -377,7 +378,7 @@ def _declared_preprocessing(module: nn.Module, name: str) -> Preprocessing:
         return _sources.timm_preprocessing(config, name)
     warn(
         f"backbone={name} declares no preprocessing, so its images are prepared as for most ImageNet networks: shorter "
-        f"side 256, centre crop 224, mean {IMAGENET_MEAN}, std {IMAGENET_STD}. Set module.preprocessing = "
+        f"side 256, center crop 224, mean {IMAGENET_MEAN}, std {IMAGENET_STD}. Set module.preprocessing = "
         "sktl.Preprocessing(...) to change or confirm it.",
         BackboneWarning,
     )
@@ -385,7 +386,7 @@ def _declared_preprocessing(module: nn.Module, name: str) -> Preprocessing:
 
 
 def _module_digest(module: nn.Module, preprocessing: Preprocessing) -> str:
-    """Return a digest of a module's tensors, structure and code; what it cannot see, the probe of the pass may."""
+    """Return a digest of a module's tensors, structure and code. Other differences may show in the pass's probe."""
     digest = hashlib.sha256(repr(module).encode())
     for part_name, part in module.named_modules():
         code = getattr(type(part).forward, "__code__", None)
@@ -401,10 +402,10 @@ def _module_digest(module: nn.Module, preprocessing: Preprocessing) -> str:
 
 
 def _answer(module: nn.Module, preprocessing: Preprocessing) -> bytes:
-    """Return what a network makes of one fixed image: it shows what cannot be read from its code."""
+    """Return the output for one fixed image, which reveals differences that the code of a network does not show."""
     image = torch.randn(1, 3, *preprocessing.crop, generator=generator(0))
     try:
         with single_threaded(), seeded_globals(0), torch.inference_mode():
             return copy.deepcopy(module).cpu().float().eval()(image).numpy().tobytes()
-    except Exception:  # the probe of the engine reports it
+    except Exception:  # the engine's probe reports the error
         return b""

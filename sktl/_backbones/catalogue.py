@@ -1,4 +1,4 @@
-"""`list_backbones`: which networks there are by name, how large they are, and where their weights come from."""
+"""`list_backbones`: the networks available by name, their sizes, and the sources of their weights."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ _Network = PackagedNetwork | TorchvisionNetwork | TimmNetwork
 
 @dataclass(frozen=True)
 class BackboneInfo:
-    """A network that the parameter `backbone` can name.
+    """A network that is available by name.
 
     Attributes
     ----------
     name : str
-        The value of the parameter.
+        The value to pass as `backbone`.
     image_size : tuple of int, or None
-        Height and width in pixels of what the network sees; None of a network whose preprocessing sktl does not have.
+        Height and width of the network's input in pixels. None if sktl does not support the network's preprocessing.
     parameters : int
-        Their number, output layer included; for networks of timm it is counted when it is asked for.
+        Number of parameters, including the output layer. For timm's networks, they are counted on first access.
     weights : str
-        Where its weights come from.
+        Source of the weights.
     at_hand : bool
-        Whether they are on this machine, so that nothing has to be downloaded or installed.
+        Whether the weights are on this machine, so that nothing has to be downloaded or installed.
     """
 
     name: str
@@ -56,20 +56,21 @@ class BackboneInfo:
 
 
 def list_backbones(pattern: str | None = None) -> list[BackboneInfo]:
-    """Return the networks that the parameter `backbone` can name, with their sizes and the source of their weights.
+    """List the networks that are available by name, with their sizes and the sources of their weights.
 
     Nothing is downloaded.
 
     Parameters
     ----------
     pattern : str, default=None
-        Part of the name, or a pattern of the shell such as `"timm/vit_*_224"`. None is all networks of sktl and of
-        torchvision, without the more than thousand of timm.
+        Part of the name, or a shell-style pattern such as `"timm/vit_*_224"`. None lists the bundled network, networks
+        from packages and torchvision's networks, but not the more than one thousand networks of timm.
 
     Returns
     -------
     backbones : list of BackboneInfo
-        Those that sktl knows packages for, then those of torchvision and timm, each by name.
+        Networks from packages, then torchvision's, then timm's. The networks of torchvision and timm are sorted by
+        name.
 
     Examples
     --------

@@ -1,8 +1,9 @@
 """Cut a network at a stage boundary into a trunk, which stays frozen, and a tail, which is trained.
 
-Both halves run the network's own forward. The trunk's stops at the boundary. The tail's begins anew, but modules that
-had finished before the boundary return stand-ins at once, and the module at the boundary returns the stored activation:
-from there on all is computed as ever, in whatever mode the modules are. No parameter is renamed, copied or traced.
+Both halves run the network's own forward method. The trunk's run stops at the boundary. The tail's run starts from the
+beginning, but modules that finish before the boundary return stand-ins immediately, and the module at the boundary
+returns the stored activation. From there on, everything is computed as usual, whatever the mode of the modules. No
+parameter is renamed, copied or traced.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ from sktl.exceptions import BackboneError
 
 from .stages import Boundary, StageMap, record, tensors
 
+# The halves together compute the same as the network, except for rounding. Inexact cuts differ by far more.
 _RELATIVE_TOLERANCE = 1e-4
 
 
 class _Stop(Exception):  # noqa: N818 - control flow, not an error
-    """Ends the network's forward at the boundary, with what was reached there."""
+    """Stop the network's forward method at the boundary, with the activation there."""
 
     def __init__(self, activation: torch.Tensor):
         super().__init__()
@@ -44,7 +46,7 @@ class _Replay:
     calls: Counter[int] = field(default_factory=Counter)
 
 
-# Of the running thread: the threads of a pass share the modules.
+# A context variable, because the threads of a pass share the modules.
 _replay: ContextVar[_Replay | None] = ContextVar("replay", default=None)
 
 
@@ -58,9 +60,9 @@ def _running(replay: _Replay) -> Iterator[None]:
 
 
 class _StandIn:
-    """Makes up a tensor that is not needed, as NaN, so that whatever does use it shows.
+    """A replacement for a tensor that is not needed, filled with NaN so that any use of it becomes visible.
 
-    Its shape follows from two records of the network, with 2 and with 3 images.
+    Its shape is inferred from two records of the network, with 2 and with 3 images.
     """
 
     def __init__(self, of_two: torch.Tensor, of_three: torch.Tensor):
@@ -74,6 +76,7 @@ class _StandIn:
     def make(self, like: torch.Tensor, batch: int) -> torch.Tensor:
         if self.constant is not None:
             return self.constant.to(like.device)
+        # Expanded from a single number, so that stand-ins take no memory.
         filler = (
             like.new_full((), torch.nan) if self.floating else torch.zeros((), dtype=torch.long, device=like.device)
         )
@@ -83,15 +86,15 @@ class _StandIn:
 
 
 class _Gate:
-    """Stands in the place of a module's forward; without a replay it is that forward."""
+    """A replacement for a module's forward method. Outside of a replay, it calls the original method."""
 
     def __init__(self, module: nn.Module, output: int | None):
         self.module = module
-        self.output = output  # at the boundary: which of the tensors that the module returns
+        self.output = output  # at the boundary: index of the tensor among those that the module returns
         self.returned: list[tuple[list[Any], TreeSpec]] = []
 
     def remember(self, of_two: Any, of_three: Any) -> None:
-        """Note what a call returned in the two records."""
+        """Save what a call returned in the two records."""
         leaves, spec = tree_flatten(of_two)
         pairs = zip(leaves, tree_leaves(of_three), strict=True)
         self.returned.append(([_StandIn(a, b) if isinstance(a, torch.Tensor) else a for a, b in pairs], spec))
@@ -118,21 +121,21 @@ class _Gate:
 class Cut(nn.Module):
     """A network in two halves that share its modules: `tail(trunk(images))` equals `network(images)`.
 
-    The trunk is in eval mode and without gradients for good. The tail follows `train()` and `eval()`; its parameters
-    are those that require gradients.
+    The trunk is permanently in eval mode and computes no gradients. The tail follows `train()` and `eval()`; its
+    parameters are the ones that require gradients.
 
     Parameters
     ----------
     network : nn.Module
-        Changed in place: each finished module before the boundary gets a gate around its forward. Calling the network
-        itself still runs all of it.
+        Changed in place: each module that finishes before the boundary gets a gate around its forward method. Calling
+        the network itself still runs all of it.
     stage_map : StageMap
-        Its stages.
+        The stages of the network.
     n_tail_stages : int
-        How many of the stages, counted from the output, belong to the tail. With all of them, the trunk hands on the
-        images; so it does where the network has no exact boundary, and the tail then runs frozen stages as well.
+        Number of stages, counted from the output, that belong to the tail. With all of them, the trunk returns the
+        images. It also does so if the network has no exact boundary; the tail then runs the frozen stages as well.
     images : float32 tensor of shape (n, 3, H, W)
-        Real inputs on which the cut is verified; n is 1 or more.
+        Real inputs on which the cut is verified, with n at least 1.
     """
 
     def __init__(self, network: nn.Module, stage_map: StageMap, n_tail_stages: int, images: torch.Tensor):
@@ -155,15 +158,15 @@ class Cut(nn.Module):
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(name in self._depths)
         place(network, torch.device("cpu"))
-        self.train().eval()  # some keep attention biases of their last run in eval mode
+        self.train().eval()  # some networks cache attention biases from their last run in eval mode
 
     @property
     def split(self) -> bool:
-        """Whether the trunk does any work."""
+        """Whether the trunk computes anything."""
         return self.boundary is not None and self.exact
 
     def trunk(self, images: torch.Tensor) -> torch.Tensor:
-        """Return the activations of normalised images at the boundary; in eval mode whatever the mode of the tail."""
+        """Return the activations of normalized images at the boundary, always in eval mode."""
         if not self.split:
             return images
         with torch.no_grad(), _running(_Replay()):
@@ -174,7 +177,7 @@ class Cut(nn.Module):
         raise BackboneError("The network did not reach its own cut: its forward depends on more than the image.")
 
     def tail(self, activations: torch.Tensor) -> torch.Tensor:
-        """Return the features of activations."""
+        """Return the features for activations."""
         if not self.split:
             return self.network(activations)
         images = activations.new_full((), torch.nan).expand(len(activations), *self.input_shape)
@@ -184,7 +187,7 @@ class Cut(nn.Module):
             return self.network(images)
 
     def depths(self) -> dict[nn.Parameter, int]:
-        """Return for each parameter of the tail how many stages before the last it is."""
+        """Return the number of stages between each parameter of the tail and the last stage."""
         return {self.network.get_parameter(name): depth for name, depth in self._depths.items()}
 
     def tail_parts(self) -> list[nn.Module]:
@@ -210,7 +213,7 @@ class Cut(nn.Module):
         return self
 
     def _freeze_before(self, boundary: Boundary, image: torch.Tensor, gated: bool) -> None:
-        """Find the modules that have finished before the boundary, and put gates around them."""
+        """Find the modules that finish before the boundary, and put gates around them."""
         of_two, of_three = (record(self.network, image.repeat(n, 1, 1, 1))[0] for n in (2, 3))
         end = [call.name for call in of_two].index(boundary.module)
         finished = {call.name for call in of_two[:end]}
@@ -233,16 +236,16 @@ class Cut(nn.Module):
                 del module.forward
 
     def _is_exact(self, images: torch.Tensor) -> bool:
-        """Tell whether the halves, one after the other, give what the network gives."""
+        """Return True if running both halves gives the same output as the network."""
         whole = self.network(images)
         try:
             activations = self.trunk(images)
             before = activations._version
             again = self.tail(activations)
-        except Exception:  # whatever a forward makes of stand-ins
+        except Exception:  # stand-ins may cause any error in a forward method
             return False
-        self._clones = activations._version != before  # the tail begins with an operation in place
-        if len(activations) != len(images):  # windows of an image, or another order of axes: not one row per image
+        self._clones = activations._version != before  # the tail starts with an in-place operation
+        if len(activations) != len(images):  # not one row per image, but windows or another order of axes
             return False
         tolerance = _RELATIVE_TOLERANCE * float(whole.abs().max())
         return bool(torch.allclose(again, whole, rtol=_RELATIVE_TOLERANCE, atol=tolerance / 10))

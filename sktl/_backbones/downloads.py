@@ -1,6 +1,6 @@
-"""Published weights to this machine: from a web server or the Hugging Face hub, once, and verified.
+"""Download published weights once, from a web server or the Hugging Face hub, and verify them.
 
-A server that cannot be reached is asked twice, with a bound on the time, and not again within `one_outage`.
+A server that cannot be reached is asked twice, with a time limit, and not again within `one_outage`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .weights import verify
 
 _T = TypeVar("_T")
 
-# Seconds without a sign of the server, not for all of a file; huggingface_hub waits as long.
+# Seconds without a response from the server, not for the whole file. huggingface_hub uses the same limit.
 _PATIENCE = 10
 _BLOCK = 1 << 20
 _REASON_LENGTH = 200
@@ -39,17 +39,17 @@ _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.")
 _WEB_PAGE = re.compile(rb"\s*<(!doctype|html)", re.IGNORECASE)
 _CONNECT = "Connect to the network once"
 
-# The servers that did not answer, with the reason; none is remembered outside of `one_outage`.
+# Servers that did not answer, with the reason. They are only remembered within `one_outage`.
 _silent: ContextVar[dict[str, str] | None] = ContextVar("_silent", default=None)
 
 
 class NoAnswerError(Exception):
-    """A server cannot be reached, or says that it is out of order."""
+    """A server cannot be reached, or reports that it is out of order."""
 
 
 @contextmanager
 def one_outage() -> Iterator[None]:
-    """Within the block, ask no server again that could not be reached: each time may take many seconds."""
+    """Within the block, do not ask unreachable servers again: each attempt may take many seconds."""
     token = _silent.set({})
     try:
         yield
@@ -58,7 +58,7 @@ def one_outage() -> Iterator[None]:
 
 
 def _twice(url: str, request: Callable[[], _T]) -> _T:
-    """Return what a request to a server returns, tried once more at once where no answer or a damaged one comes."""
+    """Return the result of a request to a server. Retry once if the answer is missing or damaged."""
     server = urlsplit(url).netloc or url
     silent = _silent.get()
     if silent is not None and server in silent:
@@ -79,14 +79,17 @@ def _no_answer(url: str, error: object) -> NoAnswerError:
 
 
 def brief(error: object) -> str:
-    """Return what an error says in one line of bounded length."""
+    """Return the message of an error on one line of limited length."""
     reason = getattr(error, "reason", None) or error
     told = str(getattr(reason, "strerror", None) or reason) or type(error).__name__
     return textwrap.shorten(told, _REASON_LENGTH, placeholder=" ...").rstrip(".")
 
 
 def unavailable(what: str, place: object, reason: str, first: str = "") -> WeightsUnavailableError:
-    """Return the error for weights that are not on this machine and cannot be fetched; `first` is a remedy to try."""
+    """Return the error for weights that are neither on this machine nor available for download.
+
+    `first` is the remedy to try first.
+    """
     remedies = [first, f"copy the file to {place}", "pass weights=<path of a local file>",
                 'or use the bundled backbone="efficientnet_lite0", which needs no download']  # fmt: skip
     advice = ", ".join(filter(None, remedies))
@@ -100,25 +103,25 @@ def unavailable(what: str, place: object, reason: str, first: str = "") -> Weigh
 
 
 def published_hash(file_name: str) -> str | None:
-    """Return the beginning of the SHA-256 that PyTorch's convention puts into file names, if there is one."""
+    """Return the prefix of the SHA-256 that PyTorch's convention includes in file names; None without one."""
     found = _HASH_IN_NAME.search(file_name)
     return found.group(1) if found else None
 
 
 def kept_at(url: str) -> Path:
-    """Return where the local copy of a file of weights is, or would be: in torch's hub directory."""
+    """Return the path of the local copy of a weights file in torch's hub directory, whether or not it exists."""
     return Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
 
 
 def fetch(url: str) -> Path:
-    """Return the local copy of a file of weights, downloading it to torch's hub directory if it is not there.
+    """Return the local copy of a weights file, after downloading it to torch's hub directory if it is missing.
 
     Raises
     ------
     WeightsUnavailableError
-        If it has to be downloaded and cannot.
+        If the file must be downloaded and cannot be.
     WeightsCorruptError
-        If its bytes are not those that were published.
+        If the bytes of the file are not the published ones.
     """
     path = kept_at(url)
     published = published_hash(path.name)
@@ -126,29 +129,29 @@ def fetch(url: str) -> Path:
         try:
             locks = path.parent / ".sktl-locks"
             locks.mkdir(parents=True, exist_ok=True)
-            with FileLock(locks / f"{path.name}.lock"):  # another process may be fetching it
+            with FileLock(locks / f"{path.name}.lock"):  # another process may be downloading it
                 if not path.exists():
                     _twice(url, lambda: _download(url, path, published))
         except NoAnswerError as error:
             raise unavailable(url, path, str(error), _CONNECT) from error
         except WeightsUnavailableError:
             raise
-        except OSError as error:  # a full disk, a folder that is read only
+        except OSError as error:  # a full disk or a read-only folder
             raise unavailable(url, path, f"{path.parent} cannot be written: {brief(error)}") from error
     verify(path, published)
     return path
 
 
 def _download(url: str, path: Path, published: str | None) -> None:
-    """Download a file, which has its name only when it is whole."""
+    """Download a file. It gets its name only when it is complete."""
     draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     digest = hashlib.sha256()
     try:
         with _answer(url) as answer, open(draft, "wb") as file:
             announced = answer.headers.get("Content-Length")
             while block := answer.read(_BLOCK):
-                if not file.tell() and _WEB_PAGE.match(block):  # from a network that wants a password first
-                    raise unavailable(url, path, "a web page came in their place", "Log in to the network")
+                if not file.tell() and _WEB_PAGE.match(block):  # from a network that asks for a password first
+                    raise unavailable(url, path, "a web page was sent instead", "Log in to the network")
                 file.write(block)
                 digest.update(block)
             size = file.tell()
@@ -168,7 +171,7 @@ def _arrived_damaged(url: str, reason: str) -> WeightsCorruptError:
 
 @contextmanager
 def _answer(url: str) -> Iterator[Any]:
-    """Open an address for reading."""
+    """Open a URL for reading."""
     request = urllib.request.Request(url, headers={"User-Agent": "sktl"})
     try:
         with urllib.request.urlopen(request, timeout=_PATIENCE) as answer:
@@ -188,9 +191,9 @@ def _answer(url: str) -> Iterator[Any]:
 
 
 def ask_hub(repository: str, file_name: str, revision: str | None = None, endpoint: str | None = None) -> None:
-    """Raise `NoAnswerError` if the hub does not answer; what it answers is for its own client to read.
+    """Raise `NoAnswerError` if the hub does not answer. Its answer is left to the hub's own client to interpret.
 
-    That client would ask six times over half a minute, and write to the log of the program each time.
+    The client would try six times over half a minute, and write to the program's log each time.
     """
     from huggingface_hub import get_session, hf_hub_url
     from huggingface_hub.utils import build_hf_headers
@@ -200,7 +203,7 @@ def ask_hub(repository: str, file_name: str, revision: str | None = None, endpoi
     def ask() -> None:
         try:
             answer = get_session().head(url, headers=build_hf_headers(), timeout=_PATIENCE)
-        except Exception as error:  # the errors of its clients, which change with its version, have no common base
+        except Exception as error:  # errors depend on the version of the client and have no common base
             raise _no_answer(url, error) from error
         if answer.status_code >= _SERVER_ERRORS or answer.status_code == _TOO_MANY_REQUESTS:
             raise NoAnswerError(f"{urlsplit(url).netloc} answered {answer.status_code}")
@@ -209,7 +212,7 @@ def ask_hub(repository: str, file_name: str, revision: str | None = None, endpoi
 
 
 def behind(error: Exception) -> BaseException:
-    """Return the error of the hub's client that says most: of a file that is not here, why it was not fetched."""
+    """Return the most informative error of the hub's client: for a missing file, why it was not downloaded."""
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     return (error.__cause__ or error) if isinstance(error, LocalEntryNotFoundError) else error
@@ -221,12 +224,12 @@ def fetch_from_hub(repository: str, file_name: str | None) -> Path:
     Raises
     ------
     WeightsUnavailableError
-        If they have to be downloaded and cannot.
+        If the weights must be downloaded and cannot be.
     WeightsCorruptError
-        If their bytes are not those that were published.
+        If the bytes of the weights are not the published ones.
     """
-    if (kept := in_hub_cache(repository, file_name)) is not None:
-        return _verified_by_hub(kept)
+    if (cached := in_hub_cache(repository, file_name)) is not None:
+        return _verified_by_hub(cached)
     names = _hub_names(file_name)
     place = "the Hugging Face cache"
     try:
@@ -241,14 +244,14 @@ def fetch_from_hub(repository: str, file_name: str | None) -> Path:
 
 
 def _first_there(repository: str, names: list[str]) -> Path:
-    """Return the first file of a repository on the hub that is there."""
+    """Return the first file of the given names that exists in a repository on the hub."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     for name in names:
         try:
             return Path(hf_hub_download(repository, name))
-        except LocalEntryNotFoundError:  # no answer: the next name would only wait for it again
+        except LocalEntryNotFoundError:  # no answer; the next name would only wait again
             raise
         except EntryNotFoundError:
             continue
@@ -260,7 +263,7 @@ def _hub_names(file_name: str | None) -> list[str]:
 
 
 def in_hub_cache(repository: str, file_name: str | None) -> Path | None:
-    """Return the local copy of weights from the Hugging Face hub, if there is one."""
+    """Return the local copy of weights from the Hugging Face hub; None if there is none."""
     from huggingface_hub import try_to_load_from_cache
 
     found = (try_to_load_from_cache(repository, name) for name in _hub_names(file_name))
@@ -268,7 +271,7 @@ def in_hub_cache(repository: str, file_name: str | None) -> Path | None:
 
 
 def _verified_by_hub(path: Path) -> Path:
-    """Return a file of the hub's cache, which names a large file by its SHA-256 as published."""
+    """Return a file of the hub's cache after verifying it. Large files are named by their published SHA-256."""
     published = path.resolve().name
     verify(path, published if len(published) == 64 else None)
     return path

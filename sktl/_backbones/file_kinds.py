@@ -1,4 +1,4 @@
-"""What a file is that is not a file of weights, by its first bytes, and what to do instead."""
+"""Identify files that are not weights by their first bytes, and say what to do instead."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from sktl._utils.paths import shown
 
 _BEGINNING = 1024
 _CONVERT = "Load it with the library that wrote it, and save its tensors as a state dict: torch.save(state, path)"
-# The beginning of a file, what it is, and the remedy.
+# The first bytes of a file, what it is, and the remedy.
 _KINDS = (
-    (rb"version https://git-lfs", "is a pointer of Git LFS, not the file itself", "Run `git lfs pull`"),
+    (rb"version https://git-lfs", "is a Git LFS pointer, not the file itself", "Run `git lfs pull`"),
     (rb"\s*<(!doctype|html)", "is a web page", "Download the file itself"),
     (rb"(?s)\s*\{.*\"(weight_map|metadata)\"", "is the index of weights in several files",
      "Load them all, and save one: torch.save(state, path)"),
-    (rb"\s*\{", "is JSON, without tensors", "Pass the file of the weights beside it"),
+    (rb"\s*\{", "is JSON, without tensors", "Pass the weights file next to it"),
     (rb"\x89HDF\r\n\x1a\n", "is an HDF5 file, such as Keras writes", _CONVERT),
-    (rb"\x93NUMPY", "is an array of NumPy", _CONVERT),
-    (rb"(?s)....TFL3", "is a model of TensorFlow Lite", _CONVERT),
+    (rb"\x93NUMPY", "is a NumPy array", _CONVERT),
+    (rb"(?s)....TFL3", "is a TensorFlow Lite model", _CONVERT),
     (rb"(?s)\x08.\x12.{0,12}(pytorch|onnx|tf2onnx|skl2onnx)", "is an ONNX model", _CONVERT),
-    (rb"\x08\x01\x12", "is a model of TensorFlow", _CONVERT),
-    (rb"(?s)\s*<\?xml.*<net ", "is a model of OpenVINO", _CONVERT),
+    (rb"\x08\x01\x12", "is a TensorFlow model", _CONVERT),
+    (rb"(?s)\s*<\?xml.*<net ", "is an OpenVINO model", _CONVERT),
     (rb"\x1f\x8b|BZh|\xfd7zXZ|7z\xbc\xaf|Rar!", "is a compressed archive", "Unpack it, and pass the file inside"),
 )  # fmt: skip
 # A name in a ZIP archive, what the archive is, and the remedy.
 _ARCHIVES = (
     (r"(^|/)constants\.pkl$", "is a TorchScript archive",
      "Save its tensors: torch.save(torch.jit.load(path).state_dict(), new_path)"),
-    (r"\.weights\.h5$", "is a model of Keras", _CONVERT),
-    (r"archive_format$|serialized_exported_program", "is a program of torch.export",
+    (r"\.weights\.h5$", "is a Keras model", _CONVERT),
+    (r"archive_format$|serialized_exported_program", "is a torch.export program",
      "Save its tensors: torch.save(torch.export.load(path).state_dict, new_path)"),
-    (r"\.npy$", "is an archive of NumPy", _CONVERT),
+    (r"\.npy$", "is a NumPy archive", _CONVERT),
     (r"\.(pth?|bin|safetensors)$", "is an archive of files", "Unpack it, and pass the file inside"),
 )  # fmt: skip
 
@@ -44,7 +44,7 @@ def beginning(path: str | os.PathLike[str]) -> bytes:
 
 
 def describe(path: str | os.PathLike[str]) -> tuple[str, str] | None:
-    """Return what a file is and what to do, as a message says it; None if nothing is known of it."""
+    """Return what a file is and what to do, in the words of messages; None if the file is not recognized."""
     start = beginning(path)
     if not start:
         return "is empty", "Fetch or save it again"
@@ -54,7 +54,7 @@ def describe(path: str | os.PathLike[str]) -> tuple[str, str] | None:
 
 
 def is_archive(path: str | os.PathLike[str]) -> bool:
-    """Return True if a file begins like a ZIP archive, as those of torch do."""
+    """Return True if a file starts like a ZIP archive, such as torch's files."""
     return beginning(path).startswith(b"PK\x03\x04")
 
 
@@ -70,7 +70,7 @@ def _describe_archive(path: str | os.PathLike[str]) -> tuple[str, str] | None:
 
 
 def weights_in(folder: str | os.PathLike[str], suffixes: tuple[str, ...]) -> str:
-    """Return an advice that names a file of weights in a folder, if there is one."""
+    """Return advice that names a weights file in a folder, if there is one."""
     with os.scandir(folder) as entries:
         found = min((entry.path for entry in entries if entry.name.endswith(suffixes)), default=None)
     return f"Pass a file in it, such as {shown(found)}" if found else "Pass a file"

@@ -1,9 +1,9 @@
-"""Where networks come from: packages that carry weights, the bundled one among them, torchvision, timm.
+"""Sources of networks: packages with weights (one is bundled), torchvision, timm.
 
-A source is a value that describes one network with its weights; it builds the network when asked, without its output
-layer: float32 images, normalised, of shape (n, 3, H, W) go in, features of shape (n, n_features) come out.
-torchvision and timm are imported inside functions: a process whose features are all cached builds no network, and would
-take a second to import them.
+A source is a value that describes one network with its weights. It builds the network on request, without the output
+layer: the input is normalized float32 images of shape (n, 3, H, W), the output is features of shape (n, n_features).
+torchvision and timm are imported inside functions, because the import takes a second and a process whose features are
+all cached does not need it.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ BUNDLED = "efficientnet_lite0"
 TIMM_PREFIX = "timm/"
 
 _HALF = (0.5, 0.5, 0.5)
-# The SHA-256 of the file of weights in the package of each, and what they expect of their input, as timm has it. The
-# first package is a dependency, the others are the extra `lite`.
+# For each network, the SHA-256 of the weights file in its package, and the expected input according to timm. The first
+# package is a dependency of sktl; the others are in the extra `lite`.
 PACKAGED = {
     BUNDLED: (
         "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
@@ -53,26 +53,26 @@ PACKAGED = {
 
 
 class Source(Protocol):
-    """One network with its weights."""
+    """A network with its weights."""
 
     @property
     def weights_name(self) -> str:
-        """What a person calls the weights."""
+        """Name of the weights for users."""
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """What the weights expect of their input."""
+        """Preprocessing that the weights expect."""
 
     def identity(self) -> str:
-        """Return what decides the network's values, without building it."""
+        """Return a description that determines the network's values, without building the network."""
 
     def build(self, image_size: int | None) -> nn.Module:
-        """Return a new network for square images of this size in pixels, None being the weights' own."""
+        """Return a new network for square images of this size in pixels; None uses the size of the weights."""
 
 
 @dataclass(frozen=True)
 class LocalFile:
-    """Weights in a file of the user's, with the SHA-256 that its bytes had when it was named."""
+    """Weights in a user's file, with the SHA-256 that the file had when the path was passed."""
 
     path: str
     digest: str
@@ -83,7 +83,7 @@ class LocalFile:
 
 @dataclass(frozen=True)
 class Random:
-    """No pretrained weights: those with which the architecture starts."""
+    """No pretrained weights; the architecture's random initial weights."""
 
     def __str__(self) -> str:
         return "random"
@@ -107,7 +107,7 @@ def _origin_identity(origin: Origin) -> str:
 
 
 class _Network:
-    """What the three sources share: an origin of weights, and how a file is matched to the architecture."""
+    """Shared by the three sources: the origin of weights, and matching a file to the architecture."""
 
     name: str
     origin: Origin
@@ -121,7 +121,7 @@ class _Network:
 
 
 def _load(module: nn.Module, state: _weights.StateDict, output_layer: tuple[str, ...], source: object) -> None:
-    """Load a state dict of the whole architecture, or of all but its output layer, into a network without one."""
+    """Load a state dict of the whole architecture, or without the output layer, into a network without output layer."""
     wanted = module.state_dict()
     heads = tuple(_head_prefix(name, wanted) for name in output_layer)
     matched = _weights.match(state, wanted, lambda name: name.startswith(heads), source)
@@ -129,7 +129,7 @@ def _load(module: nn.Module, state: _weights.StateDict, output_layer: tuple[str,
 
 
 def _head_prefix(output_layer: str, wanted: Iterable[str]) -> str:
-    """Return the prefix of the outermost module that holds nothing but the output layer: people replace all of it."""
+    """Return the prefix of the outermost module that contains only the output layer. Users may replace all of it."""
     prefix = output_layer
     while "." in (outer := prefix.removesuffix(".")):
         outer = outer.rsplit(".", 1)[0] + "."
@@ -157,9 +157,10 @@ def torchvision_weights(name: str) -> type[WeightsEnum]:
 
 
 def remove_output_layer(module: nn.Module) -> str:
-    """Replace the output layer of a torchvision classification model in place, and return its name.
+    """Replace the output layer of a torchvision classification model in place. Return the name of the layer.
 
-    That is its last fully connected layer, or the last convolution of SqueezeNet; auxiliary heads go too.
+    The output layer is the last fully connected layer, or the last convolution in SqueezeNet. Auxiliary heads are
+    removed.
     """
     for auxiliary in ("AuxLogits", "aux1", "aux2"):
         if hasattr(module, auxiliary):
@@ -186,13 +187,13 @@ class TorchvisionNetwork(_Network):
         return Preprocessing(resize, (crop, crop), preset.interpolation.value, tuple(preset.mean), tuple(preset.std))
 
     def whereabouts(self) -> tuple[str, bool]:
-        """Return where its published weights come from, and whether they are on this machine."""
+        """Return where the published weights come from, and whether they are on this machine."""
         weights = torchvision_weights(self.name).DEFAULT
         path = kept_at(weights.url)
         return f"{weights.name}, {weights.meta['_file_size']:.0f} MB from {urlsplit(weights.url).netloc}", path.exists()
 
     def count_parameters(self) -> int:
-        """Return the number of parameters as published, output layer included."""
+        """Return the published number of parameters, including the output layer."""
         return int(torchvision_weights(self.name).DEFAULT.meta["num_params"])
 
     def build(self, image_size: int | None) -> nn.Module:
@@ -207,7 +208,7 @@ class TorchvisionNetwork(_Network):
         else:
             weights = torchvision_weights(self.name)[self.origin.name]
             fetch(weights.url)
-            # torchvision's own builder knows the arguments that each of its weights needs.
+            # torchvision's builder knows the arguments that its published weights require.
             module = torchvision.models.get_model(self.name, weights=weights, progress=False)
             if image_size is None or image_size == self.preprocessing.crop[0] or not self._fixed_size():
                 remove_output_layer(module)
@@ -232,7 +233,8 @@ class TorchvisionNetwork(_Network):
         if image_size is not None:
             arguments = {key: convert(image_size) for key, convert in self._fixed_size().items()}
         if self.name in ("googlenet", "inception_v3"):
-            # Their published weights take the usual normalisation through this switch; builders set it with weights.
+            # With this argument, the published weights accept the usual normalization. Builders set it together with
+            # weights.
             arguments = {"transform_input": True, "init_weights": isinstance(self.origin, Random)}
         module = torchvision.models.get_model(self.name, weights=None, **arguments)
         return module, remove_output_layer(module)
@@ -242,7 +244,7 @@ class TorchvisionNetwork(_Network):
 
 
 def timm_names() -> list[str]:
-    """Return the names of timm's models, those with published weights as "architecture.tag" too."""
+    """Return the names of timm's models. Models with published weights are also listed as "architecture.tag"."""
     import timm
 
     return timm.list_models() + timm.list_pretrained()
@@ -274,7 +276,7 @@ class TimmNetwork(_Network):
         return timm_preprocessing(self._config(), self.name)
 
     def whereabouts(self) -> tuple[str, bool]:
-        """Return where its published weights come from, and whether they are on this machine."""
+        """Return where the published weights come from, and whether they are on this machine."""
         config = self._config()
         if repository := config.get("hf_hub_id"):
             return f"Hugging Face, {repository}", in_hub_cache(repository, config.get("hf_hub_filename")) is not None
@@ -283,7 +285,7 @@ class TimmNetwork(_Network):
         return "none published", False
 
     def count_parameters(self) -> int:
-        """Return the number of parameters, output layer included; the network is not allocated."""
+        """Return the number of parameters, including the output layer, without allocating the network."""
         import timm
 
         with torch.device("meta"):
@@ -315,7 +317,7 @@ class TimmNetwork(_Network):
         return tuple(f"{name}." for name in ([names] if isinstance(names, str) else names))
 
     def _convert(self, state: _weights.StateDict, image_size: int | None, mismatch: Exception) -> nn.Module:
-        """Let timm convert a file in another project's format, or of another image size, and check all names."""
+        """Let timm convert a file in another project's format or for another image size, and check all names."""
         n_classes, output_layer = self._config()["num_classes"], self._output_layer()
         full = self._create(image_size, n_classes).state_dict()
         head = {name: tensor for name, tensor in full.items() if name.startswith(output_layer)}
@@ -326,7 +328,7 @@ class TimmNetwork(_Network):
                 overlay = {"state_dict": dict(candidate)}
                 try:
                     module = self._create(image_size, n_classes, pretrained=True, pretrained_cfg_overlay=overlay)
-                except Exception:  # whatever a conversion makes of a file that it was not written for
+                except Exception:  # converters of other formats may raise anything
                     continue
                 module.reset_classifier(0)  # type: ignore[operator]
                 return module
@@ -340,19 +342,19 @@ class TimmNetwork(_Network):
             return fetch(config["url"])
         raise BackboneError(
             f"timm has no pretrained weights for {self.name!r}. Pass weights=<path of a local file>, or weights=None "
-            "to start from random ones."
+            "to start from random weights."
         )
 
 
 def timm_preprocessing(config: dict[str, Any], name: str) -> Preprocessing:
-    """Return what a pretrained configuration of timm says of the input, as timm's own evaluation reads it."""
+    """Return the preprocessing of a pretrained configuration, interpreted as in timm's own evaluation."""
     import timm.data
 
     data = timm.data.resolve_data_config(pretrained_cfg=config)
     channels, height, width = data["input_size"]
     if channels != 3 or data["crop_mode"] not in ("center", "squash"):
         raise BackboneError(
-            f"timm's {name!r} expects {channels} channels and crop mode {data['crop_mode']!r}; sktl gives 3 channels "
+            f"timm's {name!r} expects {channels} channels and crop mode {data['crop_mode']!r}; sktl passes 3 channels "
             "and crops 'center' or 'squash'. Pass a callable that returns the network with its own preprocessing."
         )
     scaled = (math.floor(height / data["crop_pct"]), math.floor(width / data["crop_pct"]))
@@ -379,12 +381,12 @@ class PackagedNetwork(_Network):
         return PACKAGED[self.name][1]
 
     def whereabouts(self) -> tuple[str, bool]:
-        """Return where its published weights come from, and whether they are on this machine."""
+        """Return where the published weights come from, and whether they are on this machine."""
         package = _package(self.name)
         return f"package {package.replace('_', '-')}", importlib.util.find_spec(package) is not None
 
     def count_parameters(self) -> int:
-        """Return the number of parameters, output layer included; the network is not allocated."""
+        """Return the number of parameters, including the output layer, without allocating the network."""
         return self._network.count_parameters()
 
     def build(self, image_size: int | None) -> nn.Module:
@@ -395,14 +397,15 @@ class PackagedNetwork(_Network):
         path = packaged_file(self.name)
         _weights.verify(path, PACKAGED[self.name][0])
         module = timm.create_model(f"tf_{self.name}", num_classes=0)
-        # The file has timm's tensors in timm's order under other names, the output layer's two at the end.
+        # The file contains timm's tensors in timm's order under other names, and the two of the output layer at the
+        # end.
         tensors = _weights.read_state_dict(path).values()
         module.load_state_dict(dict(zip(module.state_dict(), tensors, strict=False)))
         return module
 
 
 def packaged_file(name: str) -> str:
-    """Return the path of the weights that the package of a network carries.
+    """Return the path of the weights file in a network's package.
 
     Raises
     ------

@@ -1,11 +1,11 @@
-"""Find the stages of a network: the blocks of layers between input and output, and the tensors that separate them.
+"""Find the stages of a network: blocks of layers, separated by tensors at which the network can be cut.
 
-A network can be cut exactly where one tensor carries all that the rest needs of the image. Such tensors are the
-dominators of the graph that autograd records: no edge of the graph jumps over them. Which of them separate stages is
-one rule for all families: blocks are the outermost numbered modules with layers inside (`layer3`, `blocks.7`,
-`encoder_layer_4`); where the resolution halves along the network, a stage is all blocks at one resolution; where it
-never changes, as in a ViT, each block is one. What comes before the first block is the stem; what follows the last one
-belongs to the last stage.
+A network can be cut exactly where a single tensor contains everything that the rest of the network needs from the
+image. Such tensors are the dominators of the graph that autograd records: no edge of the graph skips them. One rule for
+all families selects those that separate stages. Blocks are the outermost numbered modules with layers inside (`layer3`,
+`blocks.7`, `encoder_layer_4`). If the resolution is halved along the network, a stage consists of all blocks with the
+same resolution. If the resolution never changes, as in a ViT, each block is a stage. Layers before the first block form
+the stem; layers after the last block belong to the last stage.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class Stage(NamedTuple):
     Attributes
     ----------
     name : str
-        The modules that it consists of, under their names in the network.
+        Its modules, by their names in the network.
     n_parameters : int
-        Trainable numbers in it.
+        Number of trainable parameters.
     """
 
     name: str
@@ -44,15 +44,15 @@ class Stage(NamedTuple):
 
 
 class Boundary(NamedTuple):
-    """A tensor that may separate two stages: one of those that a module returns.
+    """A tensor that may separate two stages, identified as an output of a module.
 
     Attributes
     ----------
     module : str
     output : int
-        Which of the tensors that the module returns.
+        Index of the tensor among those that the module returns.
     shape : tuple of int
-        Of the tensor for one image, without the axis of images.
+        Shape of the tensor for one image, without the batch axis.
     """
 
     module: str
@@ -61,7 +61,7 @@ class Boundary(NamedTuple):
 
     @property
     def area(self) -> int:
-        """How many places of the image it describes, 0 if it has none."""
+        """Number of positions in the image, or 0 if there are none."""
         if len(self.shape) < 2:
             return 0
         if len(self.shape) == 2:  # tokens
@@ -78,13 +78,13 @@ class StageMap:
     ----------
     stages : tuple of Stage
     parameters : tuple of frozenset of str
-        Names of the parameters of each stage; one that is used in several belongs to the first.
+        Names of the parameters of each stage. A parameter that is used in several stages belongs to the first of them.
     boundaries : tuple of Boundary
-        The ends of all stages but the last.
+        Ends of all stages except the last.
     exact : bool
-        Whether at each boundary the one tensor carries all that the rest needs of the image.
+        Whether a single tensor at each boundary contains everything that the rest of the network needs from the image.
     singles : tuple of tuple of Boundary
-        All tensors that do, input first, each as the outputs of modules that it is known by.
+        All such tensors, input first, each as the outputs of modules that return it.
     """
 
     stages: tuple[Stage, ...]
@@ -96,19 +96,19 @@ class StageMap:
 
 @dataclass(frozen=True)
 class Call:
-    """One finished call of a module while a network ran.
+    """A finished call of a module during a run of the network.
 
     Parameters
     ----------
     name : str
-        Of the module in the network.
+        Name of the module in the network.
     callers : tuple of str
-        The modules in whose forward it was called, outermost first.
+        Modules whose forward methods contained the call, outermost first.
     output : tree of tensors and other objects
-        What it returned, perhaps without the numbers.
+        Return value, possibly without the data of tensors.
     ends : list of (node, int, bool)
-        For each tensor returned: the node of the graph that made it, which output of the node it is, and whether it
-        came in as it went out.
+        For each returned tensor: the node of the graph that computed it, the index among the node's outputs, and
+        whether the tensor was passed through unchanged.
     """
 
     name: str
@@ -123,9 +123,9 @@ def tensors(tree: Any) -> list[torch.Tensor]:
 
 
 def record(network: nn.Module, images: torch.Tensor, whole: bool = False) -> tuple[list[Call], Any]:
-    """Run a network; return the calls of its modules in the order in which they finished, and its output.
+    """Run a network. Return the calls of its modules in the order in which they finished, and its output.
 
-    Unless they are wanted `whole`, outputs of calls are on the meta device: large networks return gigabytes.
+    Unless `whole` is True, outputs of calls are on the meta device: the outputs of large networks take gigabytes.
     """
     names = {module: name for name, module in reversed(list(network.named_modules()))}
     calls: list[Call] = []
@@ -137,8 +137,8 @@ def record(network: nn.Module, images: torch.Tensor, whole: bool = False) -> tup
     def leave(module: nn.Module, inputs: Any, output: Any) -> None:
         name, came_in = open_calls.pop()
         ends = [(t.grad_fn, t.output_nr, came_in.get(id(t), 0) is t.grad_fn) for t in tensors(output)]
-        kept = output if whole else tree_map(_without_numbers, output)
-        calls.append(Call(name, tuple(caller for caller, _ in open_calls), kept, ends))
+        recorded = output if whole else tree_map(_without_numbers, output)
+        calls.append(Call(name, tuple(caller for caller, _ in open_calls), recorded, ends))
 
     hooks = [module.register_forward_pre_hook(enter) for module in names]
     hooks += [module.register_forward_hook(leave) for module in names]
@@ -151,18 +151,18 @@ def record(network: nn.Module, images: torch.Tensor, whole: bool = False) -> tup
 
 def _without_numbers(leaf: Any) -> Any:
     floating = isinstance(leaf, torch.Tensor) and leaf.is_floating_point()
-    return leaf.detach().to("meta") if floating else leaf  # integers may be positions, which are needed
+    return leaf.detach().to("meta") if floating else leaf  # the values of integers may be needed as positions
 
 
 def find_stages(network: nn.Module, image: torch.Tensor) -> StageMap:
-    """Return the stages of a network in eval mode; `image` is one input of shape (1, 3, H, W)."""
+    """Return the stages of a network in eval mode. `image` is one input of shape (1, 3, H, W)."""
     with torch.enable_grad(), _all_trainable(network), saved_tensors_hooks(lambda _: None, _refuse_backward):
         source = image.detach().clone().requires_grad_()
         calls, output = record(network, source)
         nodes = _sorted_nodes([t.grad_fn for t in tensors(output)[:1]])
         cuts = _single_tensors(calls, _leading_to(nodes, source))
         blocks, exact = _blocks(network, cuts), True
-        if len(blocks) < 2:  # nothing carries the image alone
+        if len(blocks) < 2:  # no tensor contains the whole image information
             blocks, exact = _blocks(network, _last_tensors(calls)), False
         marks = _stem(blocks, cuts) + _last_of_each_resolution(blocks)[:-1]
         names = {id(parameter): name for name, parameter in network.named_parameters()}
@@ -173,10 +173,10 @@ def find_stages(network: nn.Module, image: torch.Tensor) -> StageMap:
 
 
 def single_tensors(network: nn.Module, image: torch.Tensor) -> tuple[list[Boundary], list[Call]]:
-    """Run a network; return the tensors that carry all that the rest needs of the image, input first, and all calls.
+    """Run a network. Return the tensors that contain everything the rest needs from the image, and all calls.
 
-    Where no tensor carries the image alone, the last one of each module that is called once is listed instead. What the
-    calls hold is part of the graph of the output, which the last call returned.
+    The input comes first. If there are no such tensors, the last output of each module that is called once is listed
+    instead. Tensors in the calls belong to the graph of the network's output, which is the output of the last call.
     """
     with torch.enable_grad():
         source = image.detach().clone().requires_grad_()
@@ -186,7 +186,7 @@ def single_tensors(network: nn.Module, image: torch.Tensor) -> tuple[list[Bounda
 
 
 def _refuse_backward(saved: None) -> torch.Tensor:
-    raise RuntimeError("The graph is only looked at: what its gradients would need takes gigabytes in large networks.")
+    raise RuntimeError("This graph has no saved tensors, which would take gigabytes in large networks.")
 
 
 @contextmanager
@@ -199,11 +199,11 @@ def _all_trainable(network: nn.Module) -> Iterator[None]:
     finally:
         for parameter in frozen:
             parameter.requires_grad_(False)
-        network.train().eval()  # some keep attention biases of their last run in eval mode, with their graph
+        network.train().eval()  # some networks cache attention biases from their last run in eval mode, with the graph
 
 
 def _sorted_nodes(outputs: Sequence[_Node]) -> list[_Node]:
-    """Return the nodes of the graph behind outputs, each before those that it was computed from."""
+    """Return the nodes of the graph behind outputs. Each node precedes the nodes that it was computed from."""
     finished: list[_Node] = []
     seen = {node for node in outputs if node is not None}
     stack = [(node, 0) for node in seen]
@@ -221,7 +221,7 @@ def _sorted_nodes(outputs: Sequence[_Node]) -> list[_Node]:
 
 
 def _leading_to(nodes: Sequence[_Node], source: torch.Tensor) -> list[_Node]:
-    """Return the nodes that depend on a leaf of the graph, and the leaf's own, in the same order."""
+    """Return the nodes that depend on a leaf of the graph, and the leaf's own node, in the same order."""
     dependent = set()
     for node in reversed(nodes):
         if getattr(node, "variable", None) is source or any(before in dependent for before, _ in node.next_functions):
@@ -230,7 +230,7 @@ def _leading_to(nodes: Sequence[_Node], source: torch.Tensor) -> list[_Node]:
 
 
 def _single_tensors(calls: Sequence[Call], nodes: Sequence[_Node]) -> list[list[Boundary]]:
-    """Return the dominators of the graph, input first, each as the outputs of modules that it is known by."""
+    """Return the dominators of the graph, input first, each as the outputs of modules that return it."""
     position = {node: i for i, node in enumerate(nodes)}
     furthest = 0
     used: dict[_Node, set[int]] = {}
@@ -245,7 +245,8 @@ def _single_tensors(calls: Sequence[Call], nodes: Sequence[_Node]) -> list[list[
     times_called = Counter(call.name for call in calls)
     for call in calls:
         for i, (node, number, passed_through) in enumerate(call.ends):
-            # Neither what a module merely hands on, nor one of several outputs, nor a module that is called again.
+            # Not usable as boundaries: tensors that a module only passes on, parts of a node's output, and modules that
+            # are called more than once.
             whole = used.get(node, {number}) == {number}
             if node in known_by and not passed_through and whole and call.name and times_called[call.name] == 1:
                 known_by[node].append(_boundary(call, i))
@@ -253,7 +254,7 @@ def _single_tensors(calls: Sequence[Call], nodes: Sequence[_Node]) -> list[list[
 
 
 def _last_tensors(calls: Sequence[Call]) -> list[list[Boundary]]:
-    """Return the last output of each module that is called once, in the order in which they finish."""
+    """Return the last output of each module that is called once, in the order in which the modules finish."""
     times_called = Counter(call.name for call in calls)
     once = [call for call in calls if call.name and call.ends and times_called[call.name] == 1]
     return [[_boundary(call, len(call.ends) - 1)] for call in once]
@@ -264,12 +265,12 @@ def _boundary(call: Call, output: int) -> Boundary:
 
 
 def channels_last(shape: Sequence[int]) -> bool:
-    """Tell whether the axes of one image's places and channels are (H, W, C), not (C, H, W)."""
+    """Return True if the axes of one image are (H, W, C), not (C, H, W)."""
     return shape[0] == shape[1] != shape[2]
 
 
 def _blocks(network: nn.Module, cuts: Sequence[list[Boundary]]) -> list[Boundary]:
-    """Return the ends of blocks among boundaries, input first."""
+    """Return the boundaries that are ends of blocks, input first."""
     found = numbered_blocks(network, cuts)
     if found:
         return [boundary for boundary in found if boundary.area]
@@ -277,26 +278,26 @@ def _blocks(network: nn.Module, cuts: Sequence[list[Boundary]]) -> list[Boundary
 
 
 def numbered_blocks(network: nn.Module, cuts: Sequence[Sequence[Boundary]]) -> list[Boundary]:
-    """Return the ends of the outermost numbered modules with layers inside, input first; none if they are not several.
+    """Return the ends of the outermost numbered modules with layers inside, input first; empty if only one exists.
 
     Parameters
     ----------
     network : nn.Module
     cuts : sequence of sequence of Boundary
-        The ends to choose from, each as the outputs of modules that it is known by.
+        The candidate ends, each as the outputs of modules that return it.
     """
     found = outermost_ends(cuts, {name for name, module in network.named_modules() if _is_block(name, module)})
     return found if len(found) >= 2 else []
 
 
 def outermost_ends(cuts: Sequence[Sequence[Boundary]], modules: Set[str]) -> list[Boundary]:
-    """Return the ends of some modules, input first, without those of modules inside others of them."""
+    """Return the ends of the given modules, input first, except modules inside other given modules."""
     found = [_outermost(named) for named in ([b for b in aliases if b.module in modules] for aliases in cuts) if named]
     return [b for b in found if not any(b.module.startswith(f"{other.module}.") for other in found)]
 
 
 def is_numbered(name: str) -> bool:
-    """Tell whether the name of a module is that of one of several."""
+    """Return True if the name of a module marks it as one of several."""
     return bool(_NUMBERED.search(name))
 
 
@@ -310,12 +311,12 @@ def _outermost(aliases: Sequence[Boundary]) -> Boundary:
 
 
 def _last_of_each_resolution(blocks: Sequence[Boundary]) -> list[Boundary]:
-    kept: list[Boundary] = []
+    last: list[Boundary] = []
     for block in blocks:
-        if kept and block.area > kept[-1].area / 2:
-            kept.pop()
-        kept.append(block)
-    return kept if len(kept) > 2 else list(blocks)
+        if last and block.area > last[-1].area / 2:
+            last.pop()
+        last.append(block)
+    return last if len(last) > 2 else list(blocks)
 
 
 def _stem(blocks: Sequence[Boundary], cuts: Sequence[list[Boundary]]) -> list[Boundary]:
@@ -330,7 +331,7 @@ def _stem(blocks: Sequence[Boundary], cuts: Sequence[list[Boundary]]) -> list[Bo
 
 
 def _finished(calls: Sequence[Call], mark: Boundary, exact: bool) -> list[_Node]:
-    """Return the node of a boundary; where the boundary is not exact, of all that was computed until then."""
+    """Return the node of a boundary, or all nodes computed up to the boundary if it is not exact."""
     last = [call.name for call in calls].index(mark.module)
     if exact:
         return [calls[last].ends[mark.output][0]]
@@ -338,7 +339,7 @@ def _finished(calls: Sequence[Call], mark: Boundary, exact: bool) -> list[_Node]
 
 
 def _parameters_behind(nodes: Sequence[_Node], names: dict[int, str]) -> frozenset[str]:
-    """Return the names of the parameters that nodes of the graph were computed from."""
+    """Return the names of the parameters that the given nodes were computed from."""
     variables = (getattr(node, "variable", None) for node in _sorted_nodes(nodes))
     return frozenset(names[id(variable)] for variable in variables if id(variable) in names)
 
@@ -346,22 +347,22 @@ def _parameters_behind(nodes: Sequence[_Node], names: dict[int, str]) -> frozens
 def _with_weights(
     network: nn.Module, marks: Sequence[Boundary], behind: Sequence[frozenset[str]], everything: frozenset[str]
 ) -> tuple[list[Boundary], tuple[frozenset[str], ...]]:
-    """Drop boundaries until there are weights, not just biases and scales, on both sides of each."""
+    """Remove boundaries until there are weights, not only biases and scales, on both sides of each boundary."""
 
     def has_weights(stage: frozenset[str]) -> bool:
         return any(network.get_parameter(name).ndim > 1 for name in stage)
 
-    kept: list[tuple[Boundary, frozenset[str]]] = []
+    remaining: list[tuple[Boundary, frozenset[str]]] = []
     for mark, until in zip(marks, behind, strict=True):
-        while kept and not has_weights(until - kept[-1][1]):
-            kept.pop()
+        while remaining and not has_weights(until - remaining[-1][1]):
+            remaining.pop()
         if has_weights(until):
-            kept.append((mark, until))
-    while kept and not has_weights(everything - kept[-1][1]):
-        kept.pop()
-    ends = [frozenset(), *(until for _, until in kept), everything]
+            remaining.append((mark, until))
+    while remaining and not has_weights(everything - remaining[-1][1]):
+        remaining.pop()
+    ends = [frozenset(), *(until for _, until in remaining), everything]
     sets = tuple(after - before for before, after in itertools.pairwise(ends))
-    return [mark for mark, _ in kept], sets if everything else ()
+    return [mark for mark, _ in remaining], sets if everything else ()
 
 
 def _describe(

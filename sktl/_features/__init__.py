@@ -1,1 +1,1 @@
-"""The pass: each image through the frozen part of a network once."""
+"""Compute features: each image passes through the frozen part of a network once."""

@@ -1,4 +1,4 @@
-"""Which samples are not images that can be used: a pass that only decodes, and remembers what it has decoded."""
+"""Find samples that cannot be used as images: a pass that only decodes and remembers what it has decoded."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ _SAMPLES_AT_ONCE = 256
 def find_failures(
     samples: Sequence[Sample], preprocessing: Preprocessing, cache: Cache, n_jobs: int | None, verbose: int
 ) -> list[ImageFailure]:
-    """Return what is wrong with which samples, in order, each content decoded once.
+    """Return the unusable samples and the reasons, in order. Each content is decoded once.
 
     Parameters
     ----------
     samples : sequence of Sample
     preprocessing : Preprocessing
-        Of a network; it decides at which scale JPEG files are decoded.
+        Preprocessing of a network, which determines the scale at which JPEG files are decoded.
     cache : Cache
-        Where it is kept which contents can be decoded; those that cannot be are tried again each time.
+        Stores which contents can be decoded. Contents that cannot be decoded are tried again each time.
     n_jobs : int or None
-        Threads, as in `FeatureExtractor`.
+        Number of threads, as in `FeatureExtractor`.
     verbose : int
-        1 or more shows a progress bar.
+        Whether to show a progress bar.
     """
     problems: dict[int, str] = {}
     with (
@@ -83,34 +83,34 @@ def _problem(sample: Sample, preprocessing: Preprocessing) -> str | None:
 def check_images(
     X: Any, *, image_shape: Sequence[int] | None = None, n_jobs: int | None = None, verbose: int = 0
 ) -> list[ImageFailure]:
-    """Return which images cannot be used, and why, before a fit or a search begins.
+    """Find images that cannot be used, and why, before a fit or a search.
 
-    Every image is read and decoded, as `fit` does it, and nothing else. What could be decoded is remembered in the
-    cache of this process, by content, so that neither another call nor `fit` with ``invalid_images="skip"`` decodes it
-    again.
+    Every image is read and decoded as in `fit`, without running a network. The cache of this process remembers which
+    contents were decoded, so neither another call nor `fit` with ``invalid_images="skip"`` decodes them again.
 
     Parameters
     ----------
-    X : images
-        In any of the forms that :class:`PretrainedImageClassifier` takes.
+    X : array-like of shape (n_samples, ...)
+        Images in any format that :class:`PretrainedImageClassifier` accepts.
     image_shape : tuple of int, default=None
-        The shape of one image, if `X` holds flattened rows.
+        Shape of one image, if `X` contains flattened rows.
     n_jobs : int, default=None
-        Threads; None is the number that torch uses, -1 all cores.
+        Number of threads. None uses torch's number of threads, and -1 uses all cores.
     verbose : int, default=0
-        1 shows a progress bar.
+        Set to 1 to show a progress bar.
 
     Returns
     -------
     failures : list of ImageFailure
-        Position in `X`, name and reason of each image that cannot be used, in the order of `X`; empty if all can be.
+        Position in `X`, name and reason of each image that cannot be used, in the order of `X`. Empty if all images can
+        be used.
 
     Raises
     ------
     InvalidInputError
-        If `X` as a whole has no legal form.
+        If `X` as a whole is not in a supported format.
     InvalidParameterError
-        If `n_jobs` is no number of threads, or `image_shape` no shape of an image.
+        If `n_jobs` or `image_shape` is invalid.
 
     Examples
     --------
@@ -120,7 +120,7 @@ def check_images(
     >>> for failure in check_images(X):
     ...     print(failure)
     X[1] (ndarray): contains NaN; every pixel must be a finite number
-    X[2] (bytes): is an HTML page, perhaps of a download that failed; download it again
+    X[2] (bytes): is an HTML page, perhaps from a failed download; download it again
     >>> wrong = {failure.position for failure in check_images(X)}
     >>> [i for i in range(len(X)) if i not in wrong]
     [0]

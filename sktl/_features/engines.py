@@ -1,6 +1,6 @@
-"""Engines run a trunk fast on one device, with torch or OpenVINO, in threads of the caller's.
+"""Engines, which run a trunk fast on one device with torch or OpenVINO, in the caller's threads.
 
-They are kept in a registry of the process, never on an estimator: two estimators with the same backbone share one.
+A process-wide registry owns them, never an estimator, so two estimators with the same backbone share an engine.
 """
 
 from __future__ import annotations
@@ -29,33 +29,34 @@ from sktl.exceptions import BackboneWarning, DeviceWarning, EngineError
 from .openvino import CompiledFunction, check_available, installed_version, survived
 from .trunk import EngineFacts, Trunk, chunk_size
 
-_KEPT_ENGINES = 3
-# Largest difference of outputs between OpenVINO and torch, as a share of the largest output of a group.
+# Each open engine holds a network in memory, so only the most recently used ones stay open.
+_MOST_ENGINES = 3
+# Both compute in float32, so outputs differ by accumulated rounding only. Relative to the largest output of a group.
 _TOLERANCE = 1e-4
 
 
 class Engine(ABC):
-    """The frozen part of a backbone on a device, which threads may run at once."""
+    """The frozen part of a backbone on a device. Threads may run it concurrently."""
 
     backbone: Backbone
     chunk: int
     facts: EngineFacts
 
     def new_chunk(self) -> np.ndarray:
-        """Return zeros for the pixels of one chunk, uint8 of shape (chunk, H, W, 3)."""
+        """Return zeros for the pixels of one chunk, as uint8 of shape (chunk, H, W, 3)."""
         return np.zeros((self.chunk, *self.backbone.preprocessing.crop, 3), np.uint8)
 
     @abstractmethod
     def reserve(self, n_threads: int) -> None:
-        """Make ready for so many threads at once."""
+        """Prepare for this number of concurrent threads."""
 
     @abstractmethod
     def run(self, pixels: np.ndarray) -> np.ndarray:
-        """Return the features or activations of one chunk of pixels, float32 of shape (chunk, ...)."""
+        """Return the features or activations of a chunk of pixels, as float32 of shape (chunk, ...)."""
 
 
 class TorchEngine(Engine):
-    """A trunk, run by torch.
+    """A trunk run by torch.
 
     Parameters
     ----------
@@ -66,27 +67,28 @@ class TorchEngine(Engine):
         self.trunk = trunk
         self.backbone = trunk.backbone
         self.chunk = trunk.chunk
-        # On a CPU each thread of the pass runs its own chunk; an accelerator takes one chunk at a time.
+        # On a CPU, each thread of the pass runs its own chunk. An accelerator processes one chunk at a time.
         self._turn = nullcontext() if trunk.device.type == "cpu" else threading.Lock()
         with single_threaded_pool(1) as pool:
             answer = pool.submit(self.run, trunk.probe).result()
-            # The trunk answered under a watch, which might have led torch to other kernels.
+            # The trunk computed its answer under a watch, which might have led torch to other kernels. So a different
+            # answer is compared with a second run.
             repeats = np.array_equal(answer, trunk.answer) or np.array_equal(
                 answer, pool.submit(self.run, trunk.probe).result()
             )
         if not repeats:
             warn(
-                f"backbone={self.backbone.name!r} gives other features each time that it sees the same images, so they "
-                "are not kept and results will not repeat.",
+                f"backbone={self.backbone.name!r} returns different features for the same images, so they are not "
+                "cached and results will not be reproducible.",
                 BackboneWarning,
             )
         self.facts = trunk.facts("torch", torch.__version__, answer, repeats)
 
     def reserve(self, n_threads: int) -> None:
-        """Do nothing: any number of threads may run, or wait for their turn."""
+        """Do nothing: any number of threads may run or wait for their turn."""
 
     def run(self, pixels: np.ndarray) -> np.ndarray:
-        """Return the features or activations of one chunk of pixels, float32 of shape (chunk, ...)."""
+        """Return the features or activations of a chunk of pixels, as float32 of shape (chunk, ...)."""
         with self._turn:
             return self.trunk.run(pixels)
 
@@ -97,14 +99,14 @@ class OpenVinoEngine(Engine):
     Parameters
     ----------
     trunk : Trunk
-        Not needed any more afterwards.
+        Not needed after the conversion.
     n_threads : int
-        How many threads are expected at once; see `reserve`.
+        Expected number of concurrent threads; see `reserve`.
 
     Raises
     ------
     EngineError
-        If the network cannot be converted, or the outputs for a chunk of noise are not those of torch.
+        If the network cannot be converted, or its outputs for a chunk of noise differ from torch's.
     """
 
     def __init__(self, trunk: Trunk, n_threads: int = 1):
@@ -117,43 +119,44 @@ class OpenVinoEngine(Engine):
                 pixels = torch.from_numpy(trunk.probe)
                 self._compiled = pool.submit(CompiledFunction, trunk.compute, pixels, n_threads).result()
             first, second = (self.run(trunk.probe) for _ in range(2))
-        except Exception as error:  # whatever the conversion makes of a network
-            reason = " ".join(str(error).split())  # OpenVINO's go over several lines
+        except Exception as error:  # conversions may fail in any way
+            reason = " ".join(str(error).split())  # OpenVINO's messages span several lines
             raise self._error(f"its conversion fails: {reason}") from error
         difference = trunk.difference(first)
         if not np.array_equal(first, second, equal_nan=True):
-            raise self._error("it gives other features each time that it sees the same images")
+            raise self._error("it returns different features for the same images")
         if not difference <= _TOLERANCE:
-            raise self._error(f"its outputs differ from those of torch, by {difference:.1e} of the largest")
+            raise self._error(f"its outputs differ from torch's by {difference:.1e} of the largest output")
         self.facts = trunk.facts("openvino", self._compiled.version, first)
 
     def reserve(self, n_threads: int) -> None:
-        """Make ready for so many threads at once."""
+        """Prepare for this number of concurrent threads."""
         self._compiled.reserve(n_threads)
 
     def run(self, pixels: np.ndarray) -> np.ndarray:
-        """Return the features or activations of one chunk of pixels, float32 of shape (chunk, ...)."""
+        """Return the features or activations of a chunk of pixels, as float32 of shape (chunk, ...)."""
         return self._compiled.run(pixels)
 
     def _error(self, reason: str) -> EngineError:
         return EngineError(
             f"engine='openvino' cannot run backbone={self.backbone.name!r}: {reason}. Pass engine=\"torch\", or "
-            'engine="auto", which takes OpenVINO only where it can.'
+            'engine="auto", which uses OpenVINO only if it can.'
         )
 
 
 @dataclass(frozen=True)
 class FrozenPart:
-    """Which part of which network is frozen, on which device it runs, and by which engine.
+    """The frozen part of a network, with the device and the engine that run it.
 
     Parameters
     ----------
     backbone : Backbone
     device : torch.device
     n_tail_stages : int
-        How many of the last stages are left out; with 0 the output is features, else activations.
+        Number of last stages that are left out. With 0, the output is features; otherwise, it is activations.
     engine : {"auto", "torch", "openvino"}
-        `"auto"` is OpenVINO where it is installed, the device is the CPU, and it can run the network; else torch.
+        `"auto"` selects OpenVINO if it is installed, the device is the CPU, and OpenVINO can run the network;
+        otherwise, torch.
     """
 
     backbone: Backbone
@@ -162,12 +165,12 @@ class FrozenPart:
     engine: str = "auto"
 
     def trunk(self, chunk: int) -> Trunk:
-        """Return it built for chunks of so many images."""
+        """Build the trunk for chunks of this size."""
         return Trunk(self.backbone, self.device, self.n_tail_stages, chunk)
 
 
 def _load(part: FrozenPart, chunk: int, n_threads: int) -> Engine:
-    """Return an engine as wanted; "auto" is OpenVINO where it can run the network, else torch."""
+    """Return the requested engine. "auto" selects OpenVINO if it can run the network, and otherwise torch."""
     trunk = None
     if part.engine != "torch":
         try:
@@ -180,14 +183,15 @@ def _load(part: FrozenPart, chunk: int, n_threads: int) -> Engine:
     return TorchEngine(trunk or part.trunk(chunk))
 
 
-# What needs the same memory, whatever its weights; what computes the same bits, whichever engine; and the engine.
+# Parts with the same `_Size` need the same memory, whatever their weights. Parts with the same `_Function` compute the
+# same function. `_Key` adds the engine.
 _Size: TypeAlias = tuple[str, tuple[int, ...], str, int]
 _Function: TypeAlias = tuple[str, str, int, int, tuple[object, ...]]
 _Key: TypeAlias = tuple[_Function, str]
 
 
 class EngineRegistry:
-    """The engines used last, and the facts of all engines that this process ever ran."""
+    """The most recently used engines, and the facts about all engines that this process has run."""
 
     def __init__(self) -> None:
         self._process = os.getpid()
@@ -198,35 +202,35 @@ class EngineRegistry:
         self._chunks: dict[_Size, int] = {}
 
     def open(self, part: FrozenPart, n_threads: int = 1) -> Engine:
-        """Return the engine that runs a part of a network, building and probing it unless it is at hand.
+        """Return the engine that runs a part of a network. Build and probe it if it is not open.
 
         Parameters
         ----------
         part : FrozenPart
         n_threads : int
-            How many threads are going to run it at once.
+            Number of threads that will run it concurrently.
 
         Raises
         ------
         EngineError
-            If `engine="openvino"` is not possible.
+            If `engine="openvino"` was requested and is not possible.
         DeviceMemoryError
             If not even one image fits into the memory of an accelerator.
         """
         return within_memory(lambda: self._opened(part, n_threads), lambda: self.shrink(part), part.device)
 
     def is_open(self, part: FrozenPart) -> bool:
-        """Tell whether `open` has an engine at hand."""
+        """Return True if the engine is open."""
         with self._lock:
             return self._key(part) in self._engines
 
     def facts(self, part: FrozenPart) -> EngineFacts | None:
-        """Return what this process knows of an engine."""
+        """Return the facts about an engine if this process knows them."""
         with self._lock:
             return self._facts.get(self._key(part))
 
     def remember(self, part: FrozenPart, facts: EngineFacts) -> None:
-        """Let this process know facts of an engine that another one found out."""
+        """Add facts about an engine that another process has determined."""
         with self._lock:
             function = self._function(part)
             self._facts[function, facts.engine] = facts
@@ -234,40 +238,40 @@ class EngineRegistry:
                 self._automatic[function] = facts.engine
 
     def facts_key(self, part: FrozenPart) -> bytes:
-        """Return what identifies the facts of an engine on this machine, in its state: they are not checked again."""
+        """Return the key of an engine's facts on this machine in its current state, so that they need no new check."""
         versions = (__version__, installed_version(), survived(), decoding_rule())
         wanted = (part.backbone.identity, part.n_tail_stages, self.chunk(part), part.engine)
         return hashlib.sha256(repr((*wanted, *versions, *describe_arithmetic(part.device))).encode()).digest()
 
     def chunk(self, part: FrozenPart) -> int:
-        """Return how many images an engine takes at once."""
+        """Return the number of images that an engine processes at once."""
         return self._chunks.get(self._size(part), chunk_size(part.device))
 
     def shrink(self, part: FrozenPart) -> None:
-        """Let engines of a backbone take half as many images at once from now on: the memory of a device is full.
+        """Halve the number of images that engines of a backbone process at once, because a device is out of memory.
 
-        The number is a part of their facts' fingerprint, as other numbers lead to other last bits. Warns the first
-        time.
+        The number is part of the fingerprint of facts, because other numbers change the last bits of results. Warns the
+        first time.
         """
         name, device = part.backbone.name, part.device
         with self._lock:
             for key in [key for key in self._engines if key[0][1] == str(device)]:
-                del self._engines[key]  # to free what they hold there
+                del self._engines[key]  # frees their memory on the device
             before = self.chunk(part)
             after = halved(before, f"backbone={name!r}", device)
             size = self._size(part)
             if size not in self._chunks:
                 warn(
                     f"The memory of device={str(device)!r} is too small for {before} images at once in "
-                    f"backbone={name!r}. From now on it takes fewer, slower and with other last bits; free "
-                    "memory there to take as many again in a new process.",
+                    f"backbone={name!r}. From now on, fewer are processed at once, which is slower and changes "
+                    "the last bits of results. Free memory there and start a new process to undo this.",
                     DeviceWarning,
                 )
             self._chunks[size] = after
 
     @property
     def _lock(self) -> threading.RLock:
-        """Whose turn it is; a forked process begins anew, where OpenVINO cannot go on."""
+        """The lock of the registry. A forked process starts with an empty registry if it cannot use OpenVINO."""
         if self._process != os.getpid():
             self._process, self._turn = os.getpid(), threading.RLock()
             if not survived():
@@ -278,14 +282,14 @@ class EngineRegistry:
         with self._lock:
             key = self._key(part)
             if key not in self._engines:
-                with single_threaded():  # a forked process waits for ever for further threads of torch's
+                with single_threaded():  # a forked process would wait forever for torch's threads
                     wanted = replace(part, engine="torch") if key[1] == "torch" else part
                     engine = _load(wanted, self.chunk(part), n_threads)
                 self.remember(part, engine.facts)
                 key = (key[0], engine.facts.engine)
                 self._engines[key] = engine
             self._engines.move_to_end(key)
-            while len(self._engines) > _KEPT_ENGINES:
+            while len(self._engines) > _MOST_ENGINES:
                 self._engines.popitem(last=False)
             engine = self._engines[key]
         engine.reserve(n_threads)

@@ -1,4 +1,4 @@
-"""Samples to features or activations: what the cache has, and a pass over the rest. No labels here."""
+"""Convert samples to features or activations, from the cache or by a pass over the rest. No labels here."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ from .single_pass import Pass, contents_digest, read_keys
 from .trunk import EngineFacts, chunk_size
 
 _ENGINES = APART + "engines"
-# Rows of a block, and its bytes: of what is copied from the cache at once, and of activations on their way to a tail.
+# Rows per block, and bytes per block for copies from the cache and for activations that go through a tail. Blocks bound
+# the memory for sets of any size.
 _BLOCK = 256
 _COPIED_BYTES = 16 << 20
 _TAIL_BYTES = 128 << 20
@@ -42,28 +43,29 @@ _TAIL_BYTES = 128 << 20
 
 @dataclass(frozen=True)
 class FeatureExtractor:
-    """How features are computed: with which network, where, by how many threads, and whether they are kept.
+    """How features are computed: by which network, on which device, with how many threads, and with which cache.
 
     Parameters
     ----------
     backbone : Backbone
     device : torch.device
     n_jobs : int or None
-        Threads of the pass; None is the number that torch uses in the calling thread, negative counts from all cores.
+        Number of threads of the pass. None uses torch's number in the calling thread; negative numbers count from all
+        cores.
     cache : Cache
-        Where features are kept.
+        Cache for the features.
     verbose : int
-        1 or more shows a progress bar.
+        Whether to show a progress bar.
     n_tail_stages : int
-        How many of the last stages are left out; with 0 the rows are features, else activations.
+        Number of last stages that are left out. With 0, rows are features; otherwise, rows are activations.
     feature_stages : int, "auto" or "all"
-        Of how many of the last stages the features are; see `layout`. What is kept of an image serves all of them.
+        Number of last stages that contribute features; see `layout`. Cached rows serve any number of stages.
     view : View or None
-        How images are changed.
+        Random change of the images.
     engine : {"auto", "torch", "openvino"}
-        Which engine runs the network.
+        The engine that runs the network.
     title : str
-        What a progress bar says it counts.
+        Title of the progress bar.
     """
 
     backbone: Backbone
@@ -79,21 +81,21 @@ class FeatureExtractor:
 
     @property
     def n_features(self) -> int:
-        """The number of features of one image."""
+        """Number of features per image."""
         return self._row_shape(self._facts())[0]
 
     @property
     def layout(self) -> StageLayout:
-        """What features there are; no network is built for it if facts of its engine are kept."""
+        """Layout of the features. No network is built if facts about its engine are cached."""
         return self._facts().layout
 
     def count_feature_stages(self, feature_stages: int | str) -> int:
-        """Return how many stages a `feature_stages` parameter asks for.
+        """Return the number of stages for a `feature_stages` parameter.
 
         Raises
         ------
         InvalidParameterError
-            If there are not so many; the message lists them.
+            If there are fewer stages. The message lists them.
         """
         if feature_stages == 1:
             return 1
@@ -116,19 +118,19 @@ class FeatureExtractor:
         )
 
     def _row_shape(self, facts: EngineFacts) -> tuple[int, ...]:
-        """Return the shape of one row, which is a part of what is kept."""
+        """Return the shape of one row, which is a prefix of the cached row."""
         if self.n_tail_stages:
             return facts.shape
         return (facts.layout.length(self._counted(self.feature_stages, facts.layout)),)
 
     @property
     def row_bytes(self) -> int:
-        """The size of what is kept of one image."""
+        """Size of the cached row of one image, in bytes."""
         return 4 * math.prod(self._facts().shape)
 
     @property
     def engine_name(self) -> str:
-        """The engine that runs the network, "torch" or "openvino"."""
+        """Name of the engine that runs the network, "torch" or "openvino"."""
         return self._facts().engine
 
     @property
@@ -136,39 +138,39 @@ class FeatureExtractor:
         return FrozenPart(self.backbone, self.device, self.n_tail_stages, self.engine)
 
     def _facts(self) -> EngineFacts:
-        """Return what is known of the engine, opening it if nothing is."""
-        if (facts := self._kept_facts()) is None:
+        """Return the facts about the engine. Open the engine if they are unknown."""
+        if (facts := self._known_facts()) is None:
             facts = engines.registry.open(self._part, n_threads(self.n_jobs)).facts
-            self._keep(facts)
+            self._cache_facts(facts)
         return facts
 
-    def _kept_facts(self) -> EngineFacts | None:
-        """Return what this process or the cache knows of the engine: no network is built."""
+    def _known_facts(self) -> EngineFacts | None:
+        """Return what this process or the cache knows about the engine, without building a network."""
         if (facts := engines.registry.facts(self._part)) is None:
             name = engines.registry.facts_key(self._part)
             if facts := EngineFacts.parse(self.cache.get(_ENGINES, [name]).get(name)):
                 engines.registry.remember(self._part, facts)
         return facts
 
-    def _keep(self, facts: EngineFacts) -> None:
+    def _cache_facts(self, facts: EngineFacts) -> None:
         if facts.fingerprint is not None:
             self.cache.put(_ENGINES, [(engines.registry.facts_key(self._part), facts.format())])
 
     @property
     def fingerprint(self) -> str | None:
-        """What identifies the function from images to rows; None if it gives other rows each time."""
+        """Identifier of the function from images to rows; None if repeated runs return different rows."""
         return self._facts().fingerprint
 
     def open(self) -> None:
-        """Open the engine, if it is not, so that what follows takes no longer than the images do."""
-        self._keep(engines.registry.open(self._part, n_threads(self.n_jobs)).facts)
+        """Open the engine if it is not open, so that the time of the next pass depends only on the images."""
+        self._cache_facts(engines.registry.open(self._part, n_threads(self.n_jobs)).facts)
 
     def count_missing(self, samples: Sequence[Sample]) -> int:
-        """Return how many different images would have to pass through the network."""
+        """Return the number of different images that would have to pass through the network."""
         with single_threaded_pool(n_threads(self.n_jobs)) as pool:
             keys, problems = read_keys(samples, pool, self.cache)
         readable = [*{key for key in keys if key not in problems}]
-        if (facts := self._kept_facts()) is None:
+        if (facts := self._known_facts()) is None:
             return len(readable)
         cache, fingerprint = self._space(facts)
         n_keys = _rows_per_block(self.row_bytes, _COPIED_BYTES)
@@ -181,15 +183,15 @@ class FeatureExtractor:
             return contents_digest(samples, pool, self.cache)
 
     def __call__(self, samples: Sequence[Sample]) -> np.ndarray:
-        """Return the features or activations of samples, float32 of shape (n_samples, ...).
+        """Return the features or activations of samples, as float32 of shape (n_samples, ...).
 
         Raises
         ------
         InvalidImageError
-            If samples cannot be read or decoded, or the network gives features of them that are not finite, listing all
-            of them; the features of the others are kept.
+            If samples cannot be read or decoded, or the network returns features that are not finite. The error lists
+            all such samples. Features of the other samples are cached.
         DeviceMemoryError
-            If not even one image fits into the memory of an accelerator; as long as some do, fewer are taken at once.
+            If not even one image fits into the memory of an accelerator. Otherwise, fewer images are processed at once.
         """
         shrink = partial(engines.registry.shrink, self._part)
         return within_memory(partial(self._rows, samples), shrink, self.device)
@@ -202,14 +204,14 @@ class FeatureExtractor:
                 keys = [key if key in problems else self.view.key(key) for key in keys]
             positions = {key: i for i, key in reversed([*enumerate(keys)]) if key not in problems}
             decoder = Decoder(samples, positions, self.backbone.preprocessing, self.view)
-            rows = self._kept_rows(keys, decoder, pool)
+            rows = self._cached_rows(keys, decoder, pool)
             cache, fingerprint = self._space(self._facts())
             n_missing = sum(key in rows.missing for key in keys)
             progress.update(len(keys) - n_missing)
             cache.count(len(keys) - n_missing, n_missing - sum(key in problems for key in keys))
             if wanted := [key for key in rows.missing if key in positions]:
                 engine = engines.registry.open(self._part, n_workers)
-                self._keep(engine.facts)  # this process may have known them before it used this cache
+                self._cache_facts(engine.facts)  # this process may have learned them while it used another cache
                 for key, outcome in Pass(engine, decoder, wanted, cache, fingerprint).run(pool, n_workers):
                     progress.update(len(rows.positions[key]))
                     if isinstance(outcome, str):
@@ -223,35 +225,35 @@ class FeatureExtractor:
             )
         return rows.array
 
-    def _kept_rows(self, keys: Sequence[bytes], decoder: Decoder, pool: ThreadPoolExecutor) -> _Rows:
-        """Return the rows of keys, filled with what the cache has of them; unless that is all, the engine is open."""
-        facts = self._kept_facts() or self._open(decoder, decoder.positions, pool)
+    def _cached_rows(self, keys: Sequence[bytes], decoder: Decoder, pool: ThreadPoolExecutor) -> _Rows:
+        """Return the rows of keys, filled as far as they are cached. If rows are missing, the engine is open then."""
+        facts = self._known_facts() or self._open(decoder, decoder.positions, pool)
         rows = self._filled(keys, facts)
         wanted = [key for key in rows.missing if key in decoder.positions]
         if wanted and (found := self._open(decoder, wanted, pool)) != facts:
-            # The kept ones came from another state of this machine.
+            # The cached rows were computed in another state of this machine.
             rows = self._filled(keys, found)
         return rows
 
     def _filled(self, keys: Sequence[bytes], facts: EngineFacts) -> _Rows:
-        """Return rows with what the cache has of them."""
+        """Return rows, filled as far as they are cached."""
         rows = _Rows(keys, self._row_shape(facts))
         rows.fill(*self._space(facts), facts.shape)
         return rows
 
     def _open(self, decoder: Decoder, keys: Iterable[bytes], pool: ThreadPoolExecutor) -> EngineFacts:
-        """Return the facts of the engine, opened by one thread of a pool while the others decode the first images."""
+        """Return the facts of the engine. One thread of a pool opens it while the others decode the first images."""
         if not engines.registry.is_open(self._part):
             opening = pool.submit(engines.registry.open, self._part, n_threads(self.n_jobs))
             with decoder.ahead(keys, pool):
-                self._keep(opening.result().facts)
+                self._cache_facts(opening.result().facts)
         return self._facts()
 
     def _space(self, facts: EngineFacts) -> tuple[Cache, str]:
-        """Return where the rows are kept, and in which space."""
+        """Return the cache for the rows, and their space in it."""
         if facts.fingerprint is None:
             return NO_CACHE, ""
-        # Features of many stages are hardly smaller than activations, and worth more.
+        # Activations must not evict features: features of many stages are almost as large, but more useful.
         space = BULKY + facts.fingerprint if self.n_tail_stages else facts.fingerprint
         return (self.cache if self.view is None or self.view.known else NO_CACHE), space
 
@@ -260,9 +262,9 @@ class FeatureExtractor:
 
 
 class _Rows:
-    """Rows of an array, found by the content keys of its samples and filled one by one.
+    """Rows of an array, addressed by the content keys of samples and filled one by one.
 
-    What they are filled with may have more numbers than `shape`, behind the others.
+    Values may have more numbers than `shape`; the numbers at the end are ignored.
     """
 
     def __init__(self, keys: Sequence[bytes], shape: tuple[int, ...]):
@@ -277,7 +279,7 @@ class _Rows:
         self.missing.pop(key, None)
 
     def fill(self, cache: Cache, fingerprint: str, shape: tuple[int, ...]) -> None:
-        """Take what a cache has, rows of a shape, in blocks that bound the memory of copies."""
+        """Fill in cached rows with the given shape, in blocks that bound the memory for copies."""
         size, length, wanted = 4 * math.prod(shape), self.array.shape[1], list(self.missing)
         n_keys = _rows_per_block(size, _COPIED_BYTES)
         for start in range(0, len(wanted), n_keys):
@@ -294,20 +296,20 @@ class _Rows:
 
 @dataclass(frozen=True)
 class TailExtractor:
-    """The features of a network with a tail of its own: kept activations of the trunk, and the tail on them.
+    """Features of a network with its own tail: cached activations of the trunk, followed by the tail.
 
     Parameters
     ----------
     trunk : FeatureExtractor
     cut : Cut
-        In eval mode, on the CPU.
+        The cut network, in eval mode on the CPU.
     """
 
     trunk: FeatureExtractor
     cut: Cut
 
     def __call__(self, samples: Sequence[Sample]) -> np.ndarray:
-        """Return the features of samples, float32 of shape (n_samples, n_features), block by block of samples."""
+        """Return the features of samples as float32 of shape (n_samples, n_features), computed block by block."""
         features: list[np.ndarray] = []
         failures: list[ImageFailure] = []
         trunk = dataclasses.replace(self.trunk, verbose=0)
@@ -328,7 +330,7 @@ class TailExtractor:
 
 
 def tail_features(cut: Cut, activations: np.ndarray, device: torch.device, n_jobs: int | None) -> np.ndarray:
-    """Return the features of activations, float32 of shape (n_samples, n_features), in chunks of one shape."""
+    """Return the features for activations as float32 of shape (n_samples, n_features), in chunks of one shape."""
     size = chunk_size(device)
 
     def shrink() -> None:

@@ -1,6 +1,6 @@
-"""Fold BatchNorm into the convolutions in front of it, in a frozen network: the same function in less time.
+"""Fold BatchNorm into the preceding convolutions of a frozen network: the same function in less time.
 
-Which convolution feeds which BatchNorm is found by running the network, not by reading its code.
+Pairs of convolution and BatchNorm are found by running the network, not by reading its code.
 """
 
 from __future__ import annotations
@@ -12,28 +12,30 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F  # noqa: N812 - as everyone calls it
+from torch.nn import functional as F  # noqa: N812 - the usual name
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+# Folding is exact in real numbers, so outputs may differ by rounding only. Larger differences mean another kind of
+# layer.
 _TOLERANCE = 1e-5
 
 
 def fold_batchnorm(network: nn.Module, run: Callable[[], object]) -> Callable[[], None]:
-    """Fold each BatchNorm2d of a network in eval mode that sees nothing but the output of one Conv2d, in place.
+    """Fold each BatchNorm2d whose only input is the output of one Conv2d, in place, in a network in eval mode.
 
     Parameters
     ----------
     network : nn.Module
-        Of the caller's own: convolutions get other weights, and BatchNorm hands on what it gets.
+        The caller's own network: convolutions get other weights, and folded BatchNorms return their input.
     run : callable
         Runs the network, or the part that is to be folded, on an image.
 
     Returns
     -------
     undo : callable
-        Puts all back.
+        Restores the network.
     """
     with torch.no_grad():
         pairs = [pair for pair in _find(network, run) if pair.same_when_folded()]
@@ -48,14 +50,14 @@ def fold_batchnorm(network: nn.Module, run: Callable[[], object]) -> Callable[[]
 
 
 class _PassThrough(nn.Module):
-    """What a folded BatchNorm becomes."""
+    """A folded BatchNorm."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return images
 
 
 class _ActivationAlone(nn.Module):
-    """What a folded BatchNorm of timm becomes that has an activation inside."""
+    """A folded BatchNorm of timm that includes an activation."""
 
     drop: nn.Module
     act: nn.Module
@@ -80,10 +82,10 @@ class _Call:
 
 
 class _Pair:
-    """A convolution, and the BatchNorm that alone takes its output.
+    """A convolution, and the only BatchNorm that uses its output.
 
-    To fold, the class of the BatchNorm is swapped, not the module: what else holds it, such as hooks of taps and the
-    gates of a cut, would be left with the old one.
+    Folding changes the class of the BatchNorm instead of replacing the module: hooks of taps and gates of a cut refer
+    to the module, and would keep the old one.
     """
 
     def __init__(self, convolution: _Call, norm: nn.BatchNorm2d, folded_class: type[nn.Module]):
@@ -95,7 +97,7 @@ class _Pair:
         self._folded_parameters = _folded_parameters(self._conv, norm)
 
     def same_when_folded(self) -> bool:
-        """Tell whether the folded convolution gives what both gave: a convolution of another kind may not."""
+        """Return True if the folded convolution computes the same as both layers. Unusual convolutions may not."""
         norm = self._norm
         expected = F.batch_norm(
             self._call.output, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps
@@ -133,7 +135,7 @@ def _folded_parameters(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> list[nn.Paramet
 
 
 def _find(network: nn.Module, run: Callable[[], object]) -> list[_Pair]:
-    """Return the pairs of one run of a network."""
+    """Return the pairs found in one run of a network."""
     calls: list[_Call] = []
 
     def note(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
@@ -161,12 +163,12 @@ def _find(network: nn.Module, run: Callable[[], object]) -> list[_Pair]:
 
 
 def _is_plain(module: nn.Module) -> bool:
-    """Tell whether a module is a convolution with a weight of its own, not one that is computed anew each time."""
+    """Return True if a module is a convolution whose weight is a parameter, not recomputed in each call."""
     return isinstance(module, nn.Conv2d) and "weight" in module._parameters
 
 
 class _Uses(TorchDispatchMode):
-    """Counts the operations that take a tensor; keeps the tensors, so that no two have the same id."""
+    """Count the operations that use a tensor. Tensors are kept alive, so that no two have the same id."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""Compile a function of one chunk of pixels with OpenVINO, and run it in threads; the only file that imports openvino.
+"""Compile a function of one chunk of pixels with OpenVINO and run it. The only file that imports openvino.
 
-A compiled function computes in float32, each chunk in one thread, and chunks have one fixed shape, so that the bits of
-an image's output depend neither on its neighbours, nor on how many chunks are computed at once.
+A compiled function computes in float32, with one thread per chunk and a fixed chunk shape, so the bits of an image's
+output depend neither on other images nor on the number of chunks that run concurrently.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from sktl.exceptions import EngineError, EngineNotInstalledError
 
 _import_lock = fork_safe_lock()
 
-# OpenVINO would otherwise compute in bfloat16 where the processor can, quantise activations of fully connected layers,
-# pin its threads to cores, the same ones in each process, and leave the second thread of a core alone.
+# By default, OpenVINO would compute in bfloat16 on processors that support it, quantize activations of fully connected
+# layers, pin its threads to cores (the same cores in each process), and use one thread per core only.
 _PROPERTIES = {
     "INFERENCE_PRECISION_HINT": "f32",
     "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
@@ -58,12 +58,12 @@ def check_available(device: torch.device) -> None:
 
 
 def survived() -> bool:
-    """Tell whether OpenVINO can be used in this process: not after a fork of one that used it."""
+    """Return True if OpenVINO can be used in this process, which must not be forked from one that used it."""
     return _process in (None, os.getpid())
 
 
 def installed_version() -> str | None:
-    """Return the version of OpenVINO that is installed, if any, without importing it."""
+    """Return the installed version of OpenVINO without importing it; None if it is not installed."""
     try:
         return importlib.metadata.version("openvino")
     except importlib.metadata.PackageNotFoundError:
@@ -80,16 +80,16 @@ class CompiledFunction:
     Parameters
     ----------
     function : callable
-        From a uint8 tensor of shape (chunk, H, W, 3) to a float32 tensor whose rows each follow from one image.
+        Maps a uint8 tensor of shape (chunk, H, W, 3) to a float32 tensor with one row per image.
     example : uint8 tensor of shape (chunk, H, W, 3)
-        Pixels on which the function is traced.
+        Pixels with which the function is traced.
     n_threads : int
-        How many threads are expected to call `run` at once; see `reserve`.
+        Expected number of concurrent calls of `run`; see `reserve`.
 
     Raises
     ------
     Exception
-        Of any kind, where the function cannot be traced or converted.
+        Of any type, if the function cannot be traced or converted.
     """
 
     def __init__(self, function: Callable[[torch.Tensor], torch.Tensor], example: torch.Tensor, n_threads: int):
@@ -102,38 +102,38 @@ class CompiledFunction:
         _functions.add(self)
 
     def reserve(self, n_threads: int) -> None:
-        """Make sure that so many threads, or as many as there are cores, can run at once; further ones take turns."""
+        """Let this number of threads run concurrently, up to the number of cores. Further threads take turns."""
         with self._lock:
             if n_threads > self.n_threads:
                 self._compile(n_threads)
 
     def run(self, pixels: np.ndarray) -> np.ndarray:
-        """Return the output for one chunk of pixels, a new array."""
+        """Return the output for one chunk of pixels as a new array."""
         compiled, requests = self._streams
         try:
             request = requests.pop()
-        except IndexError:  # all are in use
+        except IndexError:  # all requests are in use
             request = compiled.create_infer_request()
-        # Tensors that share memory do not keep it alive.
+        # Tensors with shared memory do not keep the arrays alive.
         pixels, output = np.ascontiguousarray(pixels, np.uint8), np.empty(self._shape, np.float32)
         request.set_input_tensor(self._openvino.Tensor(pixels, shared_memory=True))
         request.set_output_tensor(self._openvino.Tensor(output, shared_memory=True))
-        # Not `infer`, which computes in the calling thread, on a stream that another thread may be using.
+        # `infer` would compute in the calling thread, on a stream that another thread may be using.
         request.start_async()
         request.wait()
         requests.append(request)
         return output
 
     def _compile(self, n_threads: int) -> None:
-        # Streams share the weights. Each is one thread.
+        # Streams share the weights, and each is one thread. Several compiled models would copy the weights.
         n_streams = min(n_threads, joblib.cpu_count())
         streams = {"NUM_STREAMS": n_streams, "INFERENCE_NUM_THREADS": n_streams}
         compiled = _core().compile_model(self._model, "CPU", _PROPERTIES | streams)
-        self._streams: tuple[Any, list[Any]] = (compiled, [])  # with the requests that nobody uses just now
+        self._streams: tuple[Any, list[Any]] = (compiled, [])  # with the unused requests
         self.n_threads = n_threads
 
     def leave_alone(self) -> None:
-        """Never let go of what OpenVINO made: it would wait for threads that a fork has not."""
+        """Never release OpenVINO's objects: in a forked process, it would wait for threads that do not exist."""
         compiled, requests = self._streams
         for thing in (self._model, compiled, *requests):
             _never_release(thing)
@@ -151,12 +151,13 @@ def _after_fork_in_child() -> None:
 
 
 def _never_release(thing: object) -> None:
+    # With an additional reference, the count never reaches zero.
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
 @functools.cache
 def _library() -> Any:
-    """Import openvino, without the telemetry that its import would start unless it was imported before."""
+    """Import openvino without the telemetry that the import would otherwise start."""
     with _import_lock, _hidden("openvino_telemetry"):
         import openvino
         import openvino.frontend.pytorch.ts_decoder
@@ -169,7 +170,7 @@ def _library() -> Any:
 
 @contextmanager
 def _hidden(package: str) -> Iterator[None]:
-    """Let a package look as if it were not installed."""
+    """Make a package look as if it were not installed."""
     before = sys.modules.get(package)
     sys.modules[package] = None  # type: ignore[assignment]
     try:
@@ -187,14 +188,14 @@ def _core() -> Any:
 
 
 def _convert(openvino: Any, function: Callable[[torch.Tensor], torch.Tensor], example: torch.Tensor) -> Any:
-    """Return a function of torch as an OpenVINO model of static shape."""
+    """Convert a function of torch to an OpenVINO model with static shape."""
     with torch.no_grad(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"`torch\.jit\.")  # deprecated
         warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
-        # What leaves torch becomes a constant.
+        # Values that leave torch would become constants in the trace.
         warnings.filterwarnings("error", ".*to a (NumPy array|Python list)", torch.jit.TracerWarning)
         traced = torch.jit.trace(function, example, check_trace=False)
-    # Not `openvino.convert_model`, which reports each conversion to its makers, and patches torch while it runs.
+    # `openvino.convert_model` would report each conversion to Intel, and patch torch while it runs.
     frontend = openvino.frontend.FrontEndManager().load_by_framework("pytorch")
     decoder = openvino.frontend.pytorch.ts_decoder.TorchScriptPythonDecoder(traced, example_input=example)
     graph = frontend.load(decoder)

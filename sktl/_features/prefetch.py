@@ -1,4 +1,4 @@
-"""The pixels of samples as a network takes them: decoded when they are asked for, or by a pool ahead of that."""
+"""The pixels of samples as network input, decoded on request or ahead of time by a pool."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ _BYTES_AHEAD = 64 << 20
 
 
 def network_pixels(content: bytes | np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
-    """Return the content of a sample as a network takes it, unchanged: uint8 pixels (H, W, 3).
+    """Decode the content of a sample to the pixels that a network receives, uint8 of shape (H, W, 3), unchanged.
 
-    What checks images before a fit and what computes their features both come here, so that they agree.
+    Both the check of images before a fit and the pass call this function, so they agree.
 
     Raises
     ------
     ImageProblem
-        If the content is no image, or one that cannot be resized.
+        If the content is not an image, or the image cannot be resized.
     DeviceMemoryError
-        If there is no memory for an image of the size that the network takes.
+        If there is not enough memory for an image of the network's input size.
     """
     image = decode(content, preprocessing)
     try:
         return preprocessing.pixels(image)
-    except (MemoryError, OverflowError) as error:  # sizes beyond 31 bits overflow before they are allocated
+    except (MemoryError, OverflowError) as error:  # sizes beyond 31 bits overflow before memory is allocated
         height, width = preprocessing.crop
         raise DeviceMemoryError(
             f"There is not enough memory to resize an image to {width} x {height} pixels; pass a smaller image_size, "
@@ -45,16 +45,16 @@ def network_pixels(content: bytes | np.ndarray, preprocessing: Preprocessing) ->
 
 
 class Decoder:
-    """Decodes samples that are found by their keys; threads may call it at once.
+    """Decode samples by their keys. Threads may call it concurrently.
 
     Parameters
     ----------
     samples : sequence of Sample
     positions : mapping
-        Key to position, of the samples that may be asked for.
+        Maps the keys of samples that may be requested to positions.
     preprocessing : Preprocessing
     view : View or None
-        How images are changed; their keys are then those of the view.
+        Random change of the images. Keys are then keys of the view.
     """
 
     def __init__(
@@ -71,32 +71,35 @@ class Decoder:
         self._ahead: dict[bytes, Future[np.ndarray]] = {}
 
     def __call__(self, key: bytes) -> np.ndarray:
-        """Return the pixels of a sample, uint8 of shape (H, W, 3).
+        """Return the pixels of a sample, as uint8 of shape (H, W, 3).
 
         Raises
         ------
         ImageProblem
-            If it cannot be read or decoded, or is not what its key says.
+            If the sample cannot be read or decoded, or its content no longer matches its key.
         """
         ahead = self._ahead.pop(key, None)
         return self._decode(key) if ahead is None else ahead.result()
 
     @contextmanager
     def ahead(self, keys: Iterable[bytes], pool: ThreadPoolExecutor) -> Iterator[None]:
-        """Let a pool decode as many of the first samples as fit into 64 MiB, until the block ends."""
+        """Let a pool decode the first samples, as many as fit into 64 MiB, until the block ends."""
         height, width = self.preprocessing.crop
         for key in islice(keys, _BYTES_AHEAD // (3 * height * width)):
             self._ahead[key] = pool.submit(self._decode, key)
         try:
             yield
         finally:
+            # Running and finished tasks stay, because `__call__` uses their results.
             self._ahead = {key: future for key, future in self._ahead.items() if not future.cancel()}
 
     def _decode(self, key: bytes) -> np.ndarray:
         content = self.samples[self.positions[key]].read()
+        # The file may have changed since its key was computed. Without the check, features of the new content would be
+        # cached under the key of the old content.
         found = content_key(content)
         if key != (found if self.view is None else self.view.key(found)):
-            raise ImageProblem("changed while it was being read; fit again when nothing writes to it")
+            raise ImageProblem("changed while it was being read; fit again when it no longer changes")
         if self.view is not None:
             return self.view.pixels(content, found, self.preprocessing)
         return network_pixels(content, self.preprocessing)

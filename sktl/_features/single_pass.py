@@ -1,8 +1,8 @@
-"""The pass over the trunk: each image that the cache lacks is computed once, over all threads and processes.
+"""The pass over a trunk: each image missing from the cache is computed once across all threads and processes.
 
-A pool of threads decodes and runs chunks of a few images, while the calling thread hands out work, collects rows and
-writes them to the cache in batches. Before images are computed they are claimed, so that processes which want the same
-ones share the work; rows that another computes are awaited.
+A pool of threads decodes and runs chunks of a few images, while the calling thread distributes work, collects rows and
+writes them to the cache in batches. Images are claimed before they are computed, so processes that need the same images
+share the work, and each waits for the rows that others compute.
 """
 
 from __future__ import annotations
@@ -26,16 +26,19 @@ from .prefetch import Decoder
 
 _FILES = APART + "files"
 _READS_PER_TASK = 16
-# Chunks that each thread finds claimed in advance: enough that a claim costs little, few enough to share work evenly.
+# Number of chunks per thread that are claimed in advance: enough to make a claim cheap, but few enough to share work
+# evenly between processes.
 _CHUNKS_AHEAD = 4
+# Rows are written in batches, because each write locks the database. Batches are small, because other processes wait
+# for rows, and rows not yet written are lost if the process is killed.
 _SECONDS_BETWEEN_WRITES = 0.5
 _BYTES_BETWEEN_WRITES = 16 << 20
 _SECONDS_BETWEEN_LOOKS = 0.05
 _KEYS_PER_LOOK = 256
-_SECONDS_BETWEEN_SIGNS = 15.0  # of life, where a chunk takes long: claims lapse after a minute
+_SECONDS_BETWEEN_SIGNS = 15.0  # claims expire after a minute, so they are renewed while slow chunks run
 _NOT_FINITE = (
-    "the network gives features of it that are not finite (NaN or infinite); leave it out, or choose another backbone "
-    "or other weights"
+    "the network returns features of it that are not finite (NaN or infinite); leave it out, or choose another "
+    "backbone or other weights"
 )
 
 Outcome: TypeAlias = np.ndarray | str
@@ -43,18 +46,18 @@ Result = TypeVar("Result")
 
 
 class Pass:
-    """One pass over images that the cache lacks.
+    """One pass over images that are missing from the cache.
 
     Parameters
     ----------
     engine : Engine
     decoder : Decoder
-        Gives the pixels of an image by its key.
+        Returns the pixels of an image for its key.
     wanted : iterable of bytes
-        The keys of the images to compute.
+        Keys of the images to compute.
     cache : Cache
     fingerprint : str
-        The space of the cache.
+        Space of the rows in the cache.
     """
 
     def __init__(self, engine: Engine, decoder: Decoder, wanted: Iterable[bytes], cache: Cache, fingerprint: str):
@@ -64,14 +67,14 @@ class Pass:
         self.fingerprint = fingerprint
         self.shape = engine.facts.shape
         self._owner = new_owner()
-        self._open = deque(wanted)  # nobody is known to compute these
-        self._mine: deque[bytes] = deque()  # claimed, not yet begun
-        self._elsewhere: list[bytes] = []  # somebody else computes these
-        self._fresh: list[tuple[bytes, bytes]] = []  # computed, not yet written
+        self._open = deque(wanted)  # not claimed, as far as known
+        self._mine: deque[bytes] = deque()  # claimed, but not started
+        self._elsewhere: list[bytes] = []  # claimed by another process or thread
+        self._fresh: list[tuple[bytes, bytes]] = []  # computed, but not written to the cache
         self._written = self._looked = time.monotonic()
 
     def run(self, pool: ThreadPoolExecutor, n_workers: int) -> Iterator[tuple[bytes, Outcome]]:
-        """Yield each key with its row, or with the reason why there is none, in the order of completion."""
+        """Yield each key with its row, or with the reason why there is no row, in order of completion."""
         running: set[Future[dict[bytes, Outcome]]] = set()
         size = self.engine.chunk
         try:
@@ -86,29 +89,31 @@ class Pass:
                     yield from self._collect(future.result())
                 self._write(at_once=not running)
                 if self._elsewhere and not self._open:
-                    # What is claimed and not begun is still to be computed here, and nowhere else.
+                    # Claimed images that are not started will only be computed here, so they count as work.
                     yield from self._look_elsewhere(idle=not running and not self._mine)
         finally:
             try:
                 self._write(at_once=True)
             finally:
+                # Otherwise, others would wait for the remaining images until the claims expire.
                 self.cache.release(self._owner)
 
     def _claim(self, candidates: deque[bytes], n: int) -> Iterator[tuple[bytes, Outcome]]:
-        """Claim some of the candidates; yield those that were stored meanwhile."""
+        """Claim some of the candidates. Yield those that others have stored meanwhile."""
         some = [candidates.popleft() for _ in range(min(n, len(candidates)))]
         claimed = self.cache.claim(self.fingerprint, some, self._owner)
         self._elsewhere += set(some).difference(claimed)
+        # Others may have stored rows, and released their claims, after this pass found them missing.
         stored = self._stored(claimed)
         self._mine.extend(key for key in claimed if key not in stored)
         yield from stored.items()
 
     def _look_elsewhere(self, idle: bool) -> Iterator[tuple[bytes, Outcome]]:
-        """Yield rows that others have stored, and take over what they gave up."""
+        """Yield rows that others have stored. Take over images that others gave up."""
         pause = self._looked + _SECONDS_BETWEEN_LOOKS - time.monotonic()
         if pause > 0 and not idle:
             return
-        if idle:  # the claims of what failed, for which others may be waiting
+        if idle:  # claims on failed images, for which others may be waiting
             self.cache.release(self._owner)
         time.sleep(max(0.0, pause))
         self._looked = time.monotonic()
@@ -130,7 +135,7 @@ class Pass:
             yield key, outcome
 
     def _write(self, at_once: bool) -> None:
-        """Write the fresh rows if there are many, or if it is time to."""
+        """Write new rows to the cache if there are many, or if enough time has passed."""
         n_bytes = len(self._fresh) * len(self._fresh[0][1]) if self._fresh else 0
         late = time.monotonic() > self._written + _SECONDS_BETWEEN_WRITES
         if n_bytes and (at_once or late or n_bytes > _BYTES_BETWEEN_WRITES):
@@ -141,7 +146,7 @@ class Pass:
             self._written = time.monotonic()
 
     def _compute(self, keys: Sequence[bytes]) -> dict[bytes, Outcome]:
-        """Decode, preprocess and run one chunk; a failed image leaves its place empty."""
+        """Decode, preprocess and run one chunk. The slots of failed images stay zero, so the shape never changes."""
         pixels = self.engine.new_chunk()
         outcomes: dict[bytes, Outcome] = {}
         good = []
@@ -159,21 +164,21 @@ class Pass:
 
 
 class _Content(NamedTuple):
-    """What reading a sample gave."""
+    """The result of reading a sample."""
 
     key: bytes
     problem: str | None = None
-    settled: bool = False  # whether the stamp of its file tells it from any later content
+    settled: bool = False  # whether the file's stamp would change with its content
 
 
 def read_keys(
     samples: Sequence[Sample], pool: ThreadPoolExecutor, cache: Cache
 ) -> tuple[list[bytes], dict[bytes, str]]:
-    """Return the content keys of samples, in order; for one that cannot be read its position, and the reason why.
+    """Return the content keys of samples, in order, and the reasons for unreadable samples by their placeholder keys.
 
-    A file whose stamp the cache knows is not read again.
+    Files whose stamps are in the cache are not read again.
     """
-    digests = [_digest(sample.stamp()) for sample in samples]  # too quick to gain by threads
+    digests = [_digest(sample.stamp()) for sample in samples]  # too fast to gain from threads
     known = cache.get(_FILES, [digest for digest in digests if digest])
     unknown = [i for i, digest in enumerate(digests) if digest not in known]
     contents = dict(zip(unknown, in_tasks(lambda i: _read(samples[i], i), unknown, pool), strict=True))
@@ -189,7 +194,7 @@ def contents_digest(samples: Sequence[Sample], pool: ThreadPoolExecutor, cache: 
 
 
 def in_tasks(function: Callable[[int], Result], positions: Sequence[int], pool: ThreadPoolExecutor) -> list[Result]:
-    """Return what a function gives for each position, computed by a pool in tasks that are worth their overhead."""
+    """Return a function's results for all positions, computed by a pool in tasks large enough for their overhead."""
     tasks = [positions[start : start + _READS_PER_TASK] for start in range(0, len(positions), _READS_PER_TASK)]
     return [result for results in pool.map(lambda task: [function(i) for i in task], tasks) for result in results]
 

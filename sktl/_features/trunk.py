@@ -1,6 +1,6 @@
-"""The frozen part of a backbone, built on a device for one fixed shape of chunk and checked on a chunk of noise.
+"""The frozen part of a backbone, built for a fixed chunk shape on a device and checked on a chunk of noise.
 
-Engines run it. One shape for every chunk makes the bits of an image's features independent of its neighbours.
+Engines run trunks. All chunks have the same shape, so the bits of an image's features do not depend on other images.
 """
 
 from __future__ import annotations
@@ -25,27 +25,29 @@ from sktl.exceptions import BackboneError, SktlError
 
 from .folding import fold_batchnorm
 
-# Images of one chunk: on a CPU small enough that activations stay in the processor's cache.
+# Images per chunk. On a CPU, activations of a chunk must fit into the processor's cache: large batches spend their time
+# mapping memory. Changing a size changes the last bits of features.
 _CPU_CHUNK = 4
 _ACCELERATOR_CHUNK = 64
-# Largest difference of outputs by folding BatchNorm, as a share of the largest output of a group.
+# Folding must not change outputs by more than rounding does. Relative to the largest output of a group, because
+# features are standardized per group.
 _FOLDING_TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True)
 class EngineFacts:
-    """What is known of an engine once it has run.
+    """Properties of an engine that are known once it has run.
 
     Parameters
     ----------
     fingerprint : str or None
-        Identifies the function from image content to output; None if two runs differed, so that nothing may be kept.
+        Identifies the function from image content to output. None if two runs differed; then nothing may be cached.
     shape : tuple of int
-        Of the output for one image: that of a full row of features, or of an activation.
+        Shape of the output for one image: a full row of features or an activation.
     engine : {"torch", "openvino"}
-        What runs the network.
+        The library that runs the network.
     layout : StageLayout
-        What a row of features consists of; an activation is one group.
+        Layout of a row of features. An activation is one group.
     """
 
     fingerprint: str | None
@@ -54,47 +56,49 @@ class EngineFacts:
     layout: StageLayout
 
     def format(self) -> bytes:
-        """Return the facts as bytes."""
+        """Convert the facts to bytes."""
         return json.dumps(asdict(self)).encode()
 
     @classmethod
     def parse(cls, text: bytes | None) -> EngineFacts | None:
-        """Return the facts that `format` made bytes of, or None."""
+        """Convert bytes from `format` back to facts; None if they are not valid."""
         if text is None:
             return None
         try:
             values = json.loads(text)
             layout = StageLayout(tuple(map(tuple, values["layout"]["groups"])), tuple(values["layout"]["sizes"]))
             return cls(values["fingerprint"], tuple(values["shape"]), values["engine"], layout)
-        except (KeyError, TypeError, ValueError):  # of another version
+        except (KeyError, TypeError, ValueError):  # written by another version
             return None
 
 
 def chunk_size(device: torch.device) -> int:
-    """Return how many images of one network run at once on a device that has the memory for it."""
+    """Return the number of images that run at once on a device with enough memory."""
     return _CPU_CHUNK if device.type == "cpu" else _ACCELERATOR_CHUNK
 
 
 class Trunk:
-    """The frozen part of a backbone on a device, as torch computes it.
+    """The frozen part of a backbone on a device, computed by torch.
 
     Parameters
     ----------
     backbone : Backbone
     device : torch.device
     n_tail_stages : int
-        How many of the last stages are left out; with 0 the output is features of all stages, else activations.
+        Number of last stages that are left out. With 0, the output is features of all stages; otherwise, it is
+        activations.
     chunk : int or None
-        How many images run at once; None is what suits the device.
+        Number of images that run at once. None selects it for the device.
 
     Attributes
     ----------
     probe, answer : ndarray
-        One chunk of noise, and the output for it.
+        A chunk of noise, and the output for it. Noise shows whether an engine computes the same, and whether runs
+        repeat.
     layout : StageLayout
-        What a row of the output consists of.
+        Layout of a row of the output.
     reads_values : bool
-        Whether it was seen to depend on the values of tensors in ways that tracing cannot follow.
+        Whether it reads values of tensors, which tracing cannot follow.
     """
 
     def __init__(self, backbone: Backbone, device: torch.device, n_tail_stages: int = 0, chunk: int | None = None):
@@ -103,11 +107,13 @@ class Trunk:
         self.n_tail_stages = n_tail_stages
         self.chunk = chunk or chunk_size(device)
         self.reads_values = False
+        # Fixed noise, so that all engines and processes compute the same probe.
         self.probe = np.random.default_rng(0).integers(0, 256, (self.chunk, *backbone.preprocessing.crop, 3), np.uint8)
         try:
             network = backbone.cut(n_tail_stages) if n_tail_stages else backbone.tapped()
             place(network, device)
             self._function = network.trunk if isinstance(network, Cut) else network
+            # In a thread like those of the pass: the number of intra-op threads affects the bits of results.
             with single_threaded_pool(1) as pool:
                 self.answer = pool.submit(self._first_answer).result()
                 whole = StageLayout.of_output(self.answer.shape[1])
@@ -116,7 +122,7 @@ class Trunk:
                     pool.submit(self._fold, network).result()
         except SktlError:
             raise
-        except Exception as error:  # whatever a network, perhaps of the user's, raises
+        except Exception as error:  # networks, including users' own, may raise anything
             if is_out_of_memory(error, device):
                 raise
             height, width = backbone.preprocessing.crop
@@ -126,12 +132,12 @@ class Trunk:
             ) from error
 
     def run(self, pixels: np.ndarray) -> np.ndarray:
-        """Return the features or activations of one chunk of pixels, float32 of shape (chunk, ...)."""
+        """Return the features or activations of a chunk of pixels, as float32 of shape (chunk, ...)."""
         with torch.inference_mode():
             return self.compute(torch.from_numpy(pixels).to(self.device)).cpu().numpy()
 
     def compute(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Return what `run` does, as tensors on the device."""
+        """Return the same as `run`, as tensors on the device."""
         output = self._function(self.backbone.preprocessing.normalize(pixels))
         if not isinstance(output, torch.Tensor):
             raise BackboneError(
@@ -141,16 +147,16 @@ class Trunk:
         return output.to(torch.float32)
 
     def facts(self, engine: str, version: str, answer: np.ndarray, repeats: bool = True) -> EngineFacts:
-        """Return the facts of an engine that runs this trunk and gave an answer to the probe."""
+        """Return the facts of an engine that runs this trunk, given its answer to the probe."""
         parts = (self.backbone.identity, self.n_tail_stages, decoding_rule(), str(self.device))
         digest = hashlib.sha256(repr((*parts, engine, version, self.probe.shape)).encode())
         digest.update(np.ascontiguousarray(answer).data)
         return EngineFacts(digest.hexdigest() if repeats else None, answer.shape[1:], engine, self.layout)
 
     def difference(self, answer: np.ndarray) -> float:
-        """Return the largest difference of another answer to the probe, as a share of the largest of its group.
+        """Return the largest difference of another answer to the probe, relative to the largest output of its group.
 
-        Each group of features is standardised by itself, whatever the size of the others.
+        Groups are compared separately because they are standardized separately, whatever their scales.
         """
         if answer.shape != self.answer.shape:
             return np.inf
@@ -166,16 +172,16 @@ class Trunk:
             )
         if not np.isfinite(answer).all():
             raise BackboneError(
-                f"backbone={self.backbone.name!r} with weights {self.backbone.weights!r} gives features that are not "
+                f"backbone={self.backbone.name!r} with weights {self.backbone.weights!r} returns features that are not "
                 "finite. Use other weights."
             )
         return answer
 
     def _fold(self, network: torch.nn.Module) -> None:
-        """Fold BatchNorm into convolutions, in the network of this trunk alone, if the outputs stay the same."""
+        """Fold BatchNorm into convolutions in this trunk's own network, if the outputs stay the same."""
         pixels = torch.from_numpy(self.probe)
         undo = fold_batchnorm(network, lambda: self.compute(pixels[:1]))
-        with torch.no_grad(), ReadingWatch() as watch:  # inference mode would hide what operations are made of
+        with torch.no_grad(), ReadingWatch() as watch:  # inference mode would hide the basic operations from the watch
             answer = self.compute(pixels).numpy()
         self.reads_values = watch.saw_reading
         if self.difference(answer) <= _FOLDING_TOLERANCE:
@@ -185,7 +191,7 @@ class Trunk:
 
 
 class ReadingWatch(TorchDispatchMode):
-    """Sees whether Python reads the value of a tensor: a trace would take it for the same in all images."""
+    """Detect whether Python reads the value of a tensor. A trace would fix the value for all images."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -197,7 +203,7 @@ class ReadingWatch(TorchDispatchMode):
 
 
 def relative_difference(outputs: np.ndarray, reference: np.ndarray) -> float:
-    """Return the largest difference of outputs, as a share of the largest output; infinite if shapes differ."""
+    """Return the largest difference relative to the largest output; infinite if shapes differ."""
     if outputs.shape != reference.shape:
         return np.inf
     largest = float(np.abs(reference).max(initial=0.0))

@@ -1,1 +1,1 @@
-"""The last stages of a network trained together with the output layer."""
+"""Train the last stages of a network together with the output layer."""

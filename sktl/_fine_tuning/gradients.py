@@ -1,10 +1,10 @@
-"""Gradients of convolutional networks that torch computes slowly on x86 processors.
+"""Fast gradients for operations of convolutional networks that are slow to differentiate on x86 processors.
 
-oneDNN has a fast kernel for the gradient of the weights of depthwise convolutions of up to three columns; more of them
-take ten to twenty times as long. Wider weights are therefore taken a few columns at a time, each the weights of a
-convolution of its own. The mean over all places has a gradient that is one number for all of them, which in that form
-leaves the memory format of the layers before it behind. ReLU6 in place keeps a copy of what it got, though what it
-gives tells as much.
+oneDNN has a fast kernel for the weight gradients of depthwise convolutions with up to three columns; wider ones take
+ten to twenty times as long. Wider weights are therefore divided into groups of columns, each treated as a separate
+convolution. The gradient of a mean over positions is a single expanded number, which makes the preceding layers lose
+their memory format, so it is copied to channels_last. In-place ReLU6 saves a copy of its input, although its output
+contains the same information.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch.nn import functional as F  # noqa: N812 - as everyone calls it
+from torch.nn import functional as F  # noqa: N812 - the usual name
 from torch.nn.grad import conv2d_weight
 from torch.overrides import TorchFunctionMode
 
@@ -22,9 +22,9 @@ _MEANS = (F.adaptive_avg_pool2d, torch.mean, torch.Tensor.mean)
 
 
 class FastGradients(TorchFunctionMode):
-    """Within its block, what torch and oneDNN differentiate slowly is differentiated fast.
+    """Within the block, differentiate operations fast that are slow in torch and oneDNN.
 
-    What they return is the same to the bit, gradients are the same but for rounding.
+    Outputs have the same bits as without it. Gradients are the same up to rounding.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -40,7 +40,7 @@ class FastGradients(TorchFunctionMode):
 
 
 def _is_in_place(images: torch.Tensor, *, min_val: float, max_val: float, inplace: bool) -> bool:
-    """Tell whether `hardtanh` is to be done in place, on what gradients go through and is no part of something else."""
+    """Return True if `hardtanh` should run in place: on a tensor with gradients that is not a view of another."""
     return inplace and images.grad_fn is not None and not images._is_view() and torch.is_grad_enabled()
 
 
@@ -73,7 +73,7 @@ def _pair(value: int | Sequence[int]) -> tuple[int, ...]:
 
 
 def _as_numbers(padding: str | int | Sequence[int], weight: torch.Tensor) -> tuple[int, ...]:
-    """Return the padding of a convolution without dilation, which may be said by name."""
+    """Return the padding of a convolution without dilation as numbers; it may be given by name."""
     if isinstance(padding, str):
         return (weight.shape[2] // 2, weight.shape[3] // 2) if padding == "same" else (0, 0)
     return _pair(padding)
@@ -99,7 +99,7 @@ class _Depthwise(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (gradient,), (images, weight) = gradients, ctx.saved_tensors
         wanted = [ctx.needs_input_grad[0], False, ctx.has_bias and ctx.needs_input_grad[2]]
-        # Not torch.nn.grad.conv2d_input, which forgets the memory format of the images.
+        # torch.nn.grad.conv2d_input would lose the memory format of the images.
         of_images, _, of_bias = torch.ops.aten.convolution_backward(
             gradient, images, weight, [len(weight)], ctx.stride, ctx.padding, [1, 1], False, [0, 0], len(weight), wanted
         )
@@ -108,7 +108,7 @@ class _Depthwise(torch.autograd.Function):
 
 
 class _Clamp(torch.autograd.Function):
-    """The activation `hardtanh`, of which ReLU6 is one, in place."""
+    """The activation `hardtanh`, which includes ReLU6, in place."""
 
     @staticmethod
     def forward(ctx: Any, images: torch.Tensor, lowest: float, highest: float) -> torch.Tensor:
@@ -130,9 +130,9 @@ def _by_columns(
     stride: tuple[int, int],
     padding: tuple[int, int],
 ) -> torch.Tensor:
-    """Return the gradient of the weights, a few columns at a time.
+    """Return the gradient of the weights, computed for a few columns at a time.
 
-    Some columns of the weights see the images from a place of their own on, with zeros beyond the edges.
+    For each group of columns, the images are shifted to its position, with zeros outside.
     """
     result = torch.zeros_like(weight)
     for left in range(0, weight.shape[3], _COLUMNS):

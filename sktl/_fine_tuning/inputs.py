@@ -1,4 +1,4 @@
-"""What training stages is fed with: pixels or activations of samples, in batches, each draw decided by a seed."""
+"""Inputs for training stages: pixels or activations of samples, in batches, with changes determined by seeds."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ Request: TypeAlias = Callable[[], torch.Tensor]
 
 
 class Inputs(Protocol):
-    """What enters the network or its tail, by the positions of samples."""
+    """Inputs of the network or its tail, addressed by the positions of samples."""
 
     @property
     def unchanged(self) -> Inputs:
-        """The same of images that are not changed at random."""
+        """The same inputs without random changes."""
 
     def request(self, rows: np.ndarray, epoch: int) -> Request:
-        """Begin to fetch rows for an epoch; the function returned waits for them."""
+        """Start to fetch rows for an epoch. The returned function waits for them."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class StoredInputs:
     Parameters
     ----------
     fetch : callable
-        Returns those of some rows, float32 of shape (n, ...).
+        Returns the activations of given rows, as float32 of shape (n, ...).
     pool : ThreadPoolExecutor or None
-        Fetches ahead of time; None fetches when the rows are needed.
+        Fetches rows ahead of time. None fetches rows when they are needed.
     """
 
     fetch: Callable[[np.ndarray], np.ndarray]
@@ -65,7 +65,7 @@ class StoredInputs:
 
 @dataclass(frozen=True)
 class CycledInputs:
-    """Several inputs of the same samples, one for each epoch in turn; of views of images also those of the images."""
+    """Several inputs of the same samples, used in turn by the epochs, and the unchanged images if they are views."""
 
     parts: Sequence[Inputs]
     images: Inputs | None = None
@@ -80,19 +80,19 @@ class CycledInputs:
 
 @dataclass(frozen=True)
 class ImageInputs:
-    """Pixels of samples, decoded anew each time and changed at random, by a pool of threads.
+    """Pixels of samples, decoded again in each epoch and changed at random, by a pool of threads.
 
     Parameters
     ----------
     samples : sequence of Sample
     preprocessing : Preprocessing
     change : Change or None
-        None leaves the images as they are.
+        None leaves the images unchanged.
     seed : int
-        With the epoch and the position of a sample it decides its change.
+        Determines the change of a sample, together with the epoch and the position of the sample.
     pool : ThreadPoolExecutor
     n_views : int or None
-        Epochs after which the same changes come again; None never repeats them.
+        Number of epochs after which the same changes are repeated. None never repeats them.
     """
 
     samples: Sequence[Sample]
@@ -132,7 +132,7 @@ class ImageInputs:
 
 
 class Batch(NamedTuple):
-    """One batch of training samples.
+    """A batch of training samples.
 
     Attributes
     ----------
@@ -140,11 +140,11 @@ class Batch(NamedTuple):
         Pixels, uint8 of shape (n, H, W, 3), or activations.
     targets : (codes, weights)
     partners : tensor of int or None
-        For mixup: the row that each row is mixed with.
+        For mixup: the row with which each row is mixed.
     share : float
-        Of each row itself in the mixture.
+        Weight of each row itself in the mixture.
     seeds : tuple of int
-        From which the draws of this batch follow.
+        Seeds of the random numbers for this batch.
     """
 
     inputs: torch.Tensor
@@ -155,7 +155,7 @@ class Batch(NamedTuple):
 
 
 class LabelledInputs(LabelledDataset):
-    """Inputs of samples with their class codes and weights."""
+    """Inputs of samples, with class codes and weights."""
 
     def __init__(self, labelled: Labelled[Inputs], rank: np.ndarray):
         super().__init__(labelled.targets, rank)
@@ -166,7 +166,7 @@ class LabelledInputs(LabelledDataset):
 
 
 class TrainingBatches:
-    """Iterate over the batches of an epoch in random order, fetching the next one while one is trained."""
+    """Iterate over the batches of an epoch in random order. The next batch is fetched while one is trained on."""
 
     def __init__(self, dataset: LabelledInputs, batch_size: int, seed: int = 0, mixup_alpha: float = 0.0):
         self.dataset = dataset
@@ -200,7 +200,7 @@ class TrainingBatches:
 
 
 class ValidationBatches:
-    """Iterate over the batches of a validation set, or of what callbacks predict for: always the same, unchanged."""
+    """Iterate over the batches of a validation set, or of data that callbacks predict for, unchanged and in order."""
 
     def __init__(self, dataset: LabelledInputs, batch_size: int):
         self.dataset = dataset

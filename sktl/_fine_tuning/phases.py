@@ -1,7 +1,7 @@
-"""The two phases of training stages: the output layer alone on kept features, then stages and output layer together.
+"""The two phases of training stages: first the output layer on cached features, then stages and output layer.
 
-Linear probing first keeps the gradients of a random output layer from distorting the pretrained features (Kumar et al.,
-"Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution", ICLR 2022).
+Linear probing first prevents the gradients of a random output layer from distorting the pretrained features
+(Kumar et al., "Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution", ICLR 2022).
 """
 
 from __future__ import annotations
@@ -42,21 +42,21 @@ from .tail import Start, Workers, fine_tune
 
 Images: TypeAlias = Labelled[Sequence[Sample]]
 
-# Bytes of activations that training keeps in memory; more are read from the cache when they are needed.
+# Training keeps activations up to this many bytes in memory. More are read from the cache when they are needed.
 _IN_MEMORY = 512 << 20
 
 
 @dataclass(frozen=True)
 class _Source:
-    """Samples on their way into a cut network.
+    """Samples as input of a cut network.
 
     Parameters
     ----------
     extractor : FeatureExtractor
-        Of the pretrained features.
+        Extractor of the pretrained features.
     samples : sequence of Sample
     trunks : tuple of FeatureExtractor
-        What computes the activations that are kept, one for each view of the images; none if nothing is kept.
+        Extractors of the cached activations, one for each view of the images. Empty if activations are not cached.
     """
 
     extractor: FeatureExtractor
@@ -65,7 +65,7 @@ class _Source:
 
     @cached_property
     def _activations(self) -> list[np.ndarray]:
-        """The activations of each view, unless they are too many for the memory."""
+        """The activations of each view, if they fit into memory."""
         n_bytes = len(self.samples) * sum(trunk.row_bytes for trunk in self.trunks)
         return [trunk(self.samples) for trunk in self.trunks] if n_bytes <= _IN_MEMORY else []
 
@@ -78,14 +78,15 @@ class _Source:
         return TailExtractor(self.trunks[0], cut)(self.samples)
 
     def inputs(self, recipe: TailRecipe, change: Change | None, seed: int, pool: ThreadPoolExecutor) -> Inputs:
-        """Return what enters the cut network in training."""
+        """Return the inputs of the cut network in training."""
         images = ImageInputs(self.samples, self.extractor.backbone.preprocessing, change, seed, pool, recipe.n_views)
         if not self.trunks:
             return images
         of_views = images.unchanged if self.trunks[0].view is not None else None
         if self._activations:
             return CycledInputs([StoredInputs(rows.__getitem__) for rows in self._activations], of_views)
-        trunks = [replace(trunk, verbose=0, n_jobs=1) for trunk in self.trunks]  # a fetch is one task of the pool
+        # Each fetch is a single task of the pool.
+        trunks = [replace(trunk, verbose=0, n_jobs=1) for trunk in self.trunks]
         return CycledInputs([StoredInputs(partial(_fetch, trunk, self.samples), pool) for trunk in trunks], of_views)
 
 
@@ -94,7 +95,7 @@ def _fetch(trunk: FeatureExtractor, samples: Sequence[Sample], rows: np.ndarray)
 
 
 def _trunks(trunk: FeatureExtractor, recipe: TailRecipe, seed: int) -> tuple[FeatureExtractor, ...]:
-    """Return what computes the activations of training images that are kept."""
+    """Return the extractors of the cached activations of training images."""
     if recipe.augmentation is None:
         return (trunk,)
     return tuple(
@@ -110,18 +111,18 @@ def open_checkpoint(
     recipe: Recipe,
     seeds: tuple[int, ...],
 ) -> Checkpoint | None:
-    """Return where the states of a training are kept, if they are, by all that its result depends on.
+    """Return the checkpoint of a training run, identified by everything that affects its result, or None.
 
     Parameters
     ----------
     directory : str, os.PathLike or None
-        Made if it is not there.
+        Created if it does not exist.
     split : Split of sequences of Sample
     extractor : FeatureExtractor
-        Of the pretrained features.
+        Extractor of the pretrained features.
     recipe : Recipe
     seeds : tuple of int
-        Of the training.
+        Seeds of the training run.
     """
     if directory is None:
         return None
@@ -147,21 +148,21 @@ def open_checkpoint(
 def train_stages(
     extractor: FeatureExtractor, split: Split[Sequence[Sample]], recipe: TailRecipe, probing: Run, tuning: Run
 ) -> WeightedNet:
-    """Train an output layer, then the last stages of a backbone with it.
+    """Train an output layer, then the last stages of a backbone together with it.
 
     Parameters
     ----------
     extractor : FeatureExtractor
-        Of the pretrained network.
+        Extractor of the pretrained features.
     split : Split of sequences of Sample
     recipe : TailRecipe
     probing, tuning : Run
-        Of the first phase and of the second.
+        The runs of the first and of the second phase.
 
     Returns
     -------
     net : WeightedNet
-        As `fine_tune` returns it, its history that of both phases.
+        As returned by `fine_tune`, with the history of both phases.
     """
     cut = extractor.backbone.cut(recipe.n_trainable)
     trunk = replace(extractor, n_tail_stages=recipe.n_trainable)
@@ -182,10 +183,10 @@ def train_stages(
 
 
 def _start(sources: Split[_Source], cut: Cut, recipe: TailRecipe, run: Run) -> Start:
-    """Train the output layer on what the pretrained network gives, as far as the recipe says."""
+    """Train the output layer on the pretrained features, as specified by the recipe."""
     targets = sources.training.targets
     n_classes = len(targets.classes)
-    if not recipe.keeps_statistics:  # the features of random weights are about to become others
+    if not recipe.keeps_statistics:  # features of random weights will change completely
         n_features = sources.training.samples.extractor.n_features
         layer = random_layer(n_features, n_classes, run.seed)
         return Start(layer, Standardization.identity(n_features), History())
@@ -198,13 +199,13 @@ def _start(sources: Split[_Source], cut: Cut, recipe: TailRecipe, run: Run) -> S
             layer = as_output_layer(*standardization.fold(layer.weight, layer.bias))
         return Start(layer, standardization, History())
     run = replace(run, net_params=_known(run.net_params, recipe.probing.optimizer))
-    # All epochs: what the layer converges to is more accurate than its epoch with the lowest validation loss.
+    # Trained for all epochs: the converged layer is more accurate than the layer with the lowest validation loss.
     net = train_head(features, recipe.probing, run)
     return Start(net.module_.output, standardization, net.history)
 
 
 def _known(net_params: Mapping[str, Any] | None, optimizer: OptimizerName) -> dict[str, Any]:
-    """Return the arguments of a net without options that an optimizer does not have."""
+    """Return the arguments of a net without options that an optimizer does not accept."""
     return {
         key: value
         for key, value in (net_params or {}).items()
@@ -213,7 +214,7 @@ def _known(net_params: Mapping[str, Any] | None, optimizer: OptimizerName) -> di
 
 
 def _joined(probing: History, tuning: History) -> History:
-    """Return one history of both phases, its rows marked with their phase, and its epochs counted through."""
+    """Return one history of both phases, with the phase of each row, and with consecutive epoch numbers."""
     before = count_epochs(probing)
     rows = [row | {"phase": "output layer"} for row in probing]
     return History(rows + [row | {"phase": "stages", "epoch": before + row["epoch"]} for row in tuning])

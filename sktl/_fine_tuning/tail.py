@@ -1,9 +1,9 @@
 """Train the last stages of a network together with its output layer.
 
-The unit of work is a micro-batch of a fixed size. On a CPU each thread of a pool takes one from pixels to gradients,
-with one intra-op thread, and the gradients are added in the order of the micro-batches: large batches would spend their
-time mapping memory, and the sum depends neither on the number of threads nor on their timing. BatchNorm keeps the
-statistics of the pretrained network, so that gradients of micro-batches add up to those of the batch.
+The unit of work is a micro-batch of fixed size. On a CPU, each thread of a pool processes a micro-batch from pixels to
+gradients with one intra-op thread, and the gradients are added in the order of the micro-batches. Large batches would
+spend their time mapping memory, and the sum depends neither on the number of threads nor on their timing. BatchNorm
+keeps the statistics of the pretrained network, so that gradients of micro-batches add up to the gradients of the batch.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ from .gradients import FastGradients
 from .inputs import Batch, ImageInputs, Inputs, LabelledInputs, TrainingBatches, ValidationBatches
 
 _MICRO_BATCH = 8
-_MICRO_BATCH_OF_PIXELS = 4  # where the network is longer, so that more has to be kept for the gradients
+_MICRO_BATCH_OF_PIXELS = 4  # smaller, because more layers have to store activations for the gradients
 _AS_IT_IS = contextlib.nullcontext()
 
 
 class FineTuned(nn.Module):
-    """A cut network, the standardisation of its features and the output layer, as they are trained."""
+    """A cut network, the standardization of its features and the output layer, in training."""
 
     mean: torch.Tensor
     scale: torch.Tensor
@@ -70,7 +70,7 @@ class FineTuned(nn.Module):
         self.register_buffer("scale", standardization.scale.to(layer.weight.dtype), persistent=False)
 
     def prepare(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Return pixels normalised, activations as they are, on the device of the layer."""
+        """Move inputs to the device of the layer; normalize pixels, and leave activations unchanged."""
         inputs = inputs.to(self.output.weight.device)
         if inputs.dtype == torch.uint8:
             return self.preprocessing.normalize(inputs)
@@ -92,9 +92,9 @@ class FineTuned(nn.Module):
 
 @dataclass
 class _Runner:
-    """Runs a function over micro-batches: in the threads of a pool on a CPU, one after the other elsewhere.
+    """Run a function on micro-batches: in the threads of a pool on a CPU, and one after the other elsewhere.
 
-    A batch may be `divisible` into others than these, unless BatchNorm learns from it.
+    A batch is `divisible` into smaller micro-batches unless BatchNorm learns from it.
     """
 
     pool: ThreadPoolExecutor | None
@@ -104,7 +104,7 @@ class _Runner:
     warned: bool = False
 
     def __call__(self, function: Callable[[slice, int], Any], n: int) -> list[Any]:
-        """Return what the function gives for each, for smaller ones where an accelerator's memory is full."""
+        """Return the results for all micro-batches, which become smaller if an accelerator is out of memory."""
 
         def shrink() -> None:
             self._shrink(min(self.size, n))
@@ -121,8 +121,8 @@ class _Runner:
         self.size = halved(size, "training", self.device)
         if not self.warned:
             warn(
-                f"In training {size} images at once are too many for {where}. From now on it takes fewer, slower and "
-                "with other last bits.",
+                f"Training on {size} images at once exceeds {where}. From now on, fewer are processed at once, "
+                "which is slower and changes the last bits of results.",
                 DeviceWarning,
             )
         self.warned = True
@@ -132,19 +132,19 @@ class _Runner:
         return self.each(function, rows, range(len(rows)))
 
     def each(self, function: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
-        """Return what a function gives for each of several arguments."""
+        """Return a function's results for several arguments."""
         run = map if self.pool is None else self.pool.map
         return list(run(function, *arguments))
 
     def each_share(
         self, function: Callable[[list[nn.Parameter]], Any], parameters: Iterable[nn.Parameter]
     ) -> list[Any]:
-        """Return what a function gives for each of some lists into which parameters are divided."""
+        """Return a function's results for several lists into which parameters are divided."""
         return self.each(function, [list(parameters)] if self.pool is None else shares(parameters))
 
 
 class _TailNet(WeightedNet):
-    """A net whose gradients are summed over micro-batches, and whose stages learn at rates of their own."""
+    """A net whose gradients are summed over micro-batches, and whose stages have their own learning rates."""
 
     phase = "stages"
     recipe: TailRecipe
@@ -155,7 +155,7 @@ class _TailNet(WeightedNet):
     anchors: dict[nn.Parameter, torch.Tensor]
 
     def get_params_for_optimizer(self, prefix: str, named_parameters: Any) -> tuple[list[Any], dict[str, Any]]:
-        """Return one group of parameters for each stage and for the output layer, weights apart from the rest."""
+        """Return one group of parameters for each stage and the output layer, with weights separate from the rest."""
         _, kwargs = super().get_params_for_optimizer(prefix, named_parameters)
         recipe, groups = self.recipe, []
         rates = {**self.module_.cut.depths(), **dict.fromkeys(self.module_.output.parameters(), -1)}
@@ -163,14 +163,14 @@ class _TailNet(WeightedNet):
             of_stage = recipe.backbone_lr_ratio * recipe.layer_decay**depth
             rate = self.lr * (recipe.head_lr_ratio if depth < 0 else of_stage)
             members = [p for p, of in rates.items() if of == depth]
-            head_decay = recipe.weight_decay if depth < 0 else 0.0  # stages are pulled to their start: see below
+            head_decay = recipe.weight_decay if depth < 0 else 0.0  # stages are pulled towards their start, see below
             shared = {"lr": rate, "depth": depth}
             groups.append({"params": [p for p in members if p.ndim > 1], "weight_decay": head_decay} | shared)
             groups.append({"params": [p for p in members if p.ndim <= 1], "weight_decay": 0.0} | shared)
         return [[group for group in groups if group["params"]]], kwargs
 
     def initialize_optimizer(self, *args: Any, **kwargs: Any) -> _TailNet:
-        """Let the step of the optimizer be made where micro-batches are computed."""
+        """Make the optimizer's steps run in the threads that compute micro-batches."""
         super().initialize_optimizer(*args, **kwargs)
         if self.runner is not None and self.runner.pool is not None and isinstance(self.optimizer_, PairedOptimizer):
             self.optimizer_.run_all = functools.partial(self.runner.each, operator.call)
@@ -181,7 +181,7 @@ class _TailNet(WeightedNet):
         self._set_training(True)
         parameters = [p for p in self.module_.parameters() if p.requires_grad]
         if not parameters:
-            raise TrainingError("A callback has frozen every parameter, so that nothing is trained. Freeze fewer.")
+            raise TrainingError("A callback has frozen every parameter, so nothing is trained. Freeze fewer.")
         runner = self.runner
         assert runner is not None
         compute = functools.partial(self._micro_batch, batch, parameters)
@@ -189,7 +189,7 @@ class _TailNet(WeightedNet):
         of_each = dict(zip(parameters, zip(*(gradients for _, gradients in parts), strict=True), strict=True))
         set_gradients = functools.partial(_set_gradients, of_each)
         length = torch.stack(runner.each_share(set_gradients, parameters)).norm()
-        # Where reading a number waits for nothing: gradients that are short enough are not written again.
+        # On a CPU, reading a number waits for nothing, so gradients that are short enough are not written again.
         if length.device.type != "cpu" or not length <= self.recipe.max_grad_norm:
             nn.utils.clip_grads_with_norm_(parameters, self.recipe.max_grad_norm, length)
         return {"loss": sum(loss for loss, _ in parts), "y_pred": None}
@@ -197,7 +197,7 @@ class _TailNet(WeightedNet):
     def _micro_batch(
         self, batch: Batch, parameters: list[nn.Parameter], rows: slice, number: int
     ) -> tuple[torch.Tensor, tuple[torch.Tensor | None, ...]]:
-        """Return the share of a micro-batch in the loss of its batch, and its gradients."""
+        """Return the contribution of a micro-batch to the loss of its batch, and its gradients."""
         module: FineTuned = self.module_
         inputs = module.prepare(batch.inputs[rows])
         others = slice(0, 0) if batch.partners is None else batch.partners[rows]
@@ -218,7 +218,7 @@ class _TailNet(WeightedNet):
         return loss.detach(), torch.autograd.grad(loss, parameters, allow_unused=True)
 
     def _step_optimizer(self, step_fn: Any) -> None:
-        """Make a step, then pull the weights of the stages towards where they began (L2-SP, decoupled)."""
+        """Take a step, then pull the weights of the stages towards their initial values (L2-SP, decoupled)."""
         super()._step_optimizer(step_fn)
         rates = {p: group["lr"] for group in self.optimizer_.param_groups for p in group["params"]}
 
@@ -244,14 +244,14 @@ class _TailNet(WeightedNet):
 
     @torch.no_grad()
     def average(self) -> None:
-        """Move the weights back towards where they began, as far as the recipe says."""
+        """Move the weights back towards their initial values, as specified by the recipe."""
         for parameter, before in self.start.items():
             parameter.lerp_(before, 1 - self.recipe.interpolation)
 
     @contextlib.contextmanager
     def as_returned(self) -> Iterator[None]:
-        """Hold the average of initial and trained weights for a block, after which the trained ones are back."""
-        if self.is_averaged:  # a callback scores a batch of the validation set
+        """Within the block, replace the trained weights by their average with the initial weights."""
+        if self.is_averaged:  # a callback is scoring a batch of the validation set
             yield
             return
         trained = {parameter: parameter.detach().clone() for parameter in self.start}
@@ -270,13 +270,13 @@ class _TailNet(WeightedNet):
         self.runner = None
         self.start = {}
         self.anchors = {}
-        self.module = FineTuned  # an instance would go into pickles a second time
+        self.module = FineTuned  # an instance would be included in pickles twice
 
 
 def _set_gradients(
     of_each: dict[nn.Parameter, tuple[torch.Tensor | None, ...]], parameters: list[nn.Parameter]
 ) -> torch.Tensor:
-    """Set the gradients of some parameters to the sums of those of micro-batches, and return their length."""
+    """Set the gradients of some parameters to the sums over micro-batches, and return their norm."""
     for parameter in parameters:
         known = [gradient for gradient in of_each[parameter] if gradient is not None]
         parameter.grad = sum(known[1:], known[0]) if known else None
@@ -285,16 +285,16 @@ def _set_gradients(
 
 @dataclass(frozen=True)
 class Start:
-    """What the stages start with.
+    """The initial state for training stages.
 
     Parameters
     ----------
     layer : OutputLayer
-        For features as the network gives them, its rows in the order of the classes.
+        Output layer for raw features, with its rows in the order of the classes.
     standardization : Standardization
-        Of the features, in whose terms the layer is trained.
+        Standardization of the features, for training the layer.
     history : History
-        Of the training that led here.
+        History of the training of the output layer.
     """
 
     layer: OutputLayer
@@ -304,7 +304,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Workers:
-    """Threads with one intra-op thread each, which fetch inputs and, on a CPU, compute; and the device."""
+    """The device, and threads with one intra-op thread each, which fetch inputs and, on a CPU, also compute."""
 
     pool: ThreadPoolExecutor
     device: torch.device
@@ -319,17 +319,17 @@ def fine_tune(
     run: Run,
     workers: Workers,
 ) -> WeightedNet:
-    """Train the tail of a cut network and an output layer.
+    """Train the tail of a cut network together with an output layer.
 
     Parameters
     ----------
     cut : Cut
         Changed in place.
     preprocessing : Preprocessing
-        Of pixels, where the inputs are such.
+        Preprocessing for inputs that are pixels.
     start : Start
     split : Split of Inputs
-        Pixels or activations at the cut, and perhaps those on which the best epoch is found.
+        Pixels or activations at the cut, optionally with validation data for selecting the best epoch.
     recipe : TailRecipe
     run : Run
     workers : Workers
@@ -337,7 +337,7 @@ def fine_tune(
     Returns
     -------
     net : WeightedNet
-        On the CPU and in eval mode: `net.module_.cut` is the network, `net.module_.output` maps its features to one
+        In eval mode on the CPU. `net.module_.cut` is the network, and `net.module_.output` maps its features to one
         logit per class.
     """
     targets = split.training.targets
@@ -361,7 +361,7 @@ def fine_tune(
     net.forget()
     with torch.no_grad():
         changes = [(p - before[p]).cpu().double() for p in layer.parameters()]  # weight, bias
-        # Added to the layer for raw features: of one that training left as it was not a bit changes.
+        # Changes are added to the layer for raw features, so a layer that training did not change keeps its bits.
         changed = zip(first, start.standardization.fold(*changes), strict=True)
         weight, bias = (p + change for p, change in changed)
         place(net.module_, torch.device("cpu")).eval()
@@ -370,7 +370,7 @@ def fine_tune(
 
 
 def _make_runner(batch_size: int, inputs: Inputs, recipe: TailRecipe, workers: Workers) -> _Runner:
-    """Return what runs micro-batches on a CPU, and whole batches elsewhere or where BatchNorm learns from them."""
+    """Return a runner of micro-batches on a CPU. Elsewhere, or if BatchNorm learns, it runs whole batches."""
     divisible = recipe.keeps_statistics
     if workers.device.type != "cpu" or not divisible:
         return _Runner(None, batch_size + 1, workers.device, divisible)
@@ -381,7 +381,7 @@ def _make_runner(batch_size: int, inputs: Inputs, recipe: TailRecipe, workers: W
 def restored_tail(
     cut: Cut, preprocessing: Preprocessing, weight: torch.Tensor, bias: torch.Tensor, recipe: TailRecipe
 ) -> WeightedNet:
-    """Return a net such as `fine_tune` returns, of a tail and an output layer that were trained before."""
+    """Return a net such as `fine_tune` returns, for a tail and an output layer that are already trained."""
     layer = as_output_layer(weight, bias).requires_grad_(False)
     module = FineTuned(cut, preprocessing, Standardization.identity(weight.shape[1]), layer, recipe).eval()
     net = _TailNet(module, criterion=nn.CrossEntropyLoss, device=None)
@@ -391,7 +391,7 @@ def restored_tail(
 
 @contextlib.contextmanager
 def _compiled(cut: Cut) -> Iterator[None]:
-    """Let torch.compile translate the tail for the length of a block."""
+    """Compile the tail by torch.compile within the block."""
     parts = cut.tail_parts()
     for part in parts:
         part.compile(dynamic=False)
@@ -406,8 +406,8 @@ def _compiled(cut: Cut) -> Iterator[None]:
 
 
 def _draws(cut: Cut) -> bool:
-    """Tell whether the tail draws random numbers in train mode, for dropout or stochastic depth."""
-    cut = copy.deepcopy(cut).train()  # BatchNorm may count what it sees
+    """Return True if the tail draws random numbers in train mode, for dropout or stochastic depth."""
+    cut = copy.deepcopy(cut).train()  # copied, because BatchNorm may update its statistics
     images = torch.zeros(2, *cut.input_shape).contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
         activations = cut.trunk(images)
@@ -423,7 +423,7 @@ def _make_net(
         recipe,
         dataset,
         held_out,
-        device=None,  # where it is
+        device=None,  # leaves the module on its device
         iterator_train=TrainingBatches,
         iterator_train__seed=run.seed,
         iterator_train__mixup_alpha=recipe.mixup_alpha,
@@ -433,7 +433,7 @@ def _make_net(
 
 
 def _optimizer(recipe: TailRecipe) -> dict[str, Any]:
-    """Return the arguments of a net for two optimizers, if stages have one of their own."""
+    """Return the optimizers of output layer and stages as arguments of a net, if the stages have their own."""
     if recipe.stage_optimizer == recipe.optimizer:
         return {}
     options = {"optimizer__head": recipe.optimizer, "optimizer__stages": recipe.stage_optimizer}

@@ -1,4 +1,4 @@
-"""Try on the images themselves whether changing them at random helps the training of stages."""
+"""Determine by short training runs whether random changes of the images help when stages are trained."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from sktl._training.run import Run
 
 from .phases import Images, train_stages
 
-# The last stages alone, on activations that are kept: that tells the changes apart, in a fraction of the time.
+# Only the last stages are trained, on cached activations. This is enough to compare changes, in a fraction of the time.
 _STAGES = 2
 _VIEWS = 4
 _EPOCHS = 6
+# One part is held out.
 _PARTS = 5
 _LEAST_IMAGES = 50
 _MOST_IMAGES = 1000
@@ -35,21 +36,21 @@ def choose_augmentation(
     recipe_of: Callable[[Change | None, int], TailRecipe],
     runs: tuple[Run, Run],
 ) -> Change | None:
-    """Return the change of images with which short trainings of the last stages do best on images held out.
+    """Return the change of images with which short training runs of the last stages do best on held-out images.
 
-    A fifth of the images is held out, or of a thousand of them if there are more.
+    At most a thousand images are used. A fifth of them is held out.
 
     Parameters
     ----------
     extractor : FeatureExtractor
-        Of the pretrained features.
+        Extractor of the pretrained features.
     training : Labelled sequence of Sample
     changes : sequence of Change or None
-        The first is taken if there are too few images to tell.
+        Candidates. The first one is returned if there are too few images to compare them.
     recipe_of : callable
-        From a change, and how many images it is for, to the recipe of a training with it.
+        Returns the recipe of a training run, given a change and the number of images.
     runs : (Run, Run)
-        Of the phases of each training.
+        The runs of both phases of each training run.
     """
     parts = _parts(training, runs[1].seed)
     if parts is None or not _can_be_cut(extractor):
@@ -71,7 +72,7 @@ def _can_be_cut(extractor: FeatureExtractor) -> bool:
 
 
 def _shortened(recipe: TailRecipe, n_stages: int) -> TailRecipe:
-    """Return the recipe of a training that takes a fraction of the time."""
+    """Return the recipe of a training run that takes a fraction of the time."""
     return replace(
         recipe,
         n_trainable=min(_STAGES, recipe.n_trainable, n_stages - 1),
@@ -84,7 +85,7 @@ def _shortened(recipe: TailRecipe, n_stages: int) -> TailRecipe:
 
 
 def _parts(images: Images, seed: int) -> tuple[Images, Images] | None:
-    """Return images that are trained on and those held out, None if they are too few to tell."""
+    """Return the training images and the held-out images; None if there are too few to compare changes."""
     targets = images.targets
     rows = np.flatnonzero(targets.weights > 0)
     if len(rows) > _MOST_IMAGES:
@@ -99,7 +100,7 @@ def _parts(images: Images, seed: int) -> tuple[Images, Images] | None:
 
 
 def _numbered(images: Images, classes: np.ndarray) -> Images:
-    """Return images whose codes count through those classes that are there."""
+    """Return images with codes renumbered for the classes that occur."""
     targets = images.targets
     codes = np.searchsorted(classes, targets.codes)
     return replace(images, targets=replace(targets, classes=targets.classes[classes], codes=codes))

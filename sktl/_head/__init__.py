@@ -1,1 +1,1 @@
-"""The output layer: its features and penalty chosen, and trained."""
+"""The output layer: the choice of its features and penalty, and its training."""

@@ -1,7 +1,7 @@
-"""Coordinates of samples on their main axes, computed once for the candidates of a search.
+"""Coordinates of samples along their main axes, computed once for all candidates of a search.
 
-A penalty is the same in rotated coordinates, and takes away what samples do not span: coordinates on the main axes are
-all that a training needs of features.
+A penalty is the same in rotated coordinates, and removes weights in directions that the samples do not span.
+Coordinates along the main axes are therefore all that training needs.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from sktl._utils.random import generator
 from .memo import SampleMemo
 from .standardization import Standardization, add_products, mirrored, standardized
 
-# Float32 of shape (n_samples, n_axes), and the mean square along each axis.
+# Float32 array of shape (n_samples, n_axes), and the mean square along each axis.
 Coordinates: TypeAlias = tuple[torch.Tensor, torch.Tensor]
 
 _AXES = 384
+# More axes than needed are drawn, because subspace iteration is inaccurate for the last ones.
 _SPARE_AXES = 32
-# Folds of a search: each takes at most 6 MB for each number of stages.
+# For the folds of a search. Each result takes at most 6 MB for each number of stages.
 memo: SampleMemo[list[Coordinates]] = SampleMemo(6, cost=lambda found: 1)
 
 
@@ -39,15 +40,15 @@ def principal_coordinates(
     Parameters
     ----------
     features : float32 array of shape (n_samples, n_features)
-        Of the most stages.
+        Features of the largest number of stages.
     weights : float64 array of shape (n_samples,)
     block_sizes : sequence of (int, sequence of int)
-        Numbers of stages, from few to many, and how many features each block of them has, all of which are standardized
-        together; the features of a number of stages are the first ones.
+        Numbers of stages in increasing order, each with the sizes of its blocks of features. Features of a block are
+        standardized together. The features of fewer stages are a prefix of all features.
     shrinkage : float
-        As in a recipe.
+        See `Recipe`.
     pool : ThreadPoolExecutor
-        Whose threads compute in one thread each: what they compute does not depend on how many there are.
+        Pool whose threads compute with one intra-op thread each. The result does not depend on the number of threads.
     """
 
     def compute() -> list[Coordinates]:
@@ -60,7 +61,7 @@ def principal_coordinates(
 def _products(
     features: np.ndarray, weights: np.ndarray, block_sizes: Sequence[tuple[int, Sequence[int]]], shrinkage: float
 ) -> list[torch.Tensor]:
-    """Return the inner products of all samples for each number of stages, summed block by block."""
+    """Return the inner products of all samples for each number of stages, summed over blocks."""
     totals, total = [], torch.zeros(len(features), len(features), dtype=torch.float32)
     start, done = 0, 0
     for _, sizes in block_sizes:
@@ -76,7 +77,7 @@ def _products(
 def _main_axes(products: torch.Tensor) -> Coordinates:
     """Return coordinates of samples from their inner products.
 
-    Of many samples by randomized subspace iteration (N. Halko, P. Martinsson and J. Tropp, SIAM Review 53, 2011).
+    For many samples, uses randomized subspace iteration (N. Halko, P. Martinsson and J. Tropp, SIAM Review 53, 2011).
     """
     n = len(products)
     if n <= 2 * _AXES:

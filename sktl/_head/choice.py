@@ -1,7 +1,7 @@
-"""Choose the features and the penalty of an output layer by cross-validation on features that are there.
+"""Choose the features and the penalty of an output layer by cross-validation on features already computed.
 
-No image is looked at again. All folds are trained at once, in the coordinates of the principal axes of the samples, in
-which the penalty is the same; along the penalties, each training starts where the one before ended.
+No image is embedded again. All folds are trained at once, in coordinates along the main axes of the samples, where the
+penalty is the same. Along the path of penalties, each training run starts from the previous result.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from .axes import Coordinates, principal_coordinates
 
 PENALTIES = (0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5)
 N_FOLDS = 5
-# More stages are taken where they lower the loss by more than this share of it, and of the standard error of the
-# difference: below that, test images could not tell the choices apart, and fewer features cost less.
+# More stages are selected only if they lower the loss by more than these fractions of the loss and of the standard
+# error of the difference. Smaller differences would not show on test images, and fewer features cost less.
 _LEAST_GAIN = 0.08
 _LEAST_ERRORS = 0.5
-# Images and classes that are looked at: what lies beyond hardly ever changes a choice.
+# Maximum numbers of images and classes used. More would hardly ever change the choice.
 _MOST_IMAGES = 4096
 _MOST_CLASSES = 64
 _STEPS = 60
@@ -36,18 +36,18 @@ _TOLERANCE = 1e-4
 
 @dataclass(frozen=True)
 class Candidates:
-    """Candidates, each a number of stages with a penalty, and what cross-validation found of them.
+    """Candidates, each a number of stages with a penalty, and their cross-validation results.
 
     Parameters
     ----------
     feature_stages : int array of shape (n_candidates,)
     penalties : float64 array of shape (n_candidates,)
     losses : float64 array of shape (n_candidates, n_samples)
-        Log loss of each sample where it was held out; NaN where it was not scored.
+        Log loss of each sample while it was held out; NaN if it was not scored.
     hits : float64 array of shape (n_candidates, n_samples)
-        1 where it was named right, else 0; NaN where it was not scored.
+        1 if the sample was classified correctly and 0 otherwise; NaN if it was not scored.
     folds : int array of shape (n_samples,)
-        Which fold held it out.
+        Fold in which the sample was held out.
     weights : float64 array of shape (n_samples,)
     """
 
@@ -59,10 +59,10 @@ class Candidates:
     weights: np.ndarray
 
     def best(self) -> int | None:
-        """Return the position of the candidate to take, None if nothing was scored.
+        """Return the position of the best candidate; None if nothing was scored.
 
-        Of each number of stages, that is the penalty with the lowest mean loss; and more stages are taken only where
-        they lower it by a share of itself, and of the standard error of the difference.
+        For each number of stages, this is the penalty with the lowest mean loss. More stages are selected only if they
+        lower the loss by the given fractions of the loss and of the standard error of the difference.
         """
         means = mean(self.losses, self.weights)
         if not np.isfinite(means).any():
@@ -79,7 +79,7 @@ class Candidates:
         return taken
 
     def table(self) -> dict[str, np.ndarray]:
-        """Return them in the manner of scikit-learn's `cv_results_`, one entry per candidate in each array."""
+        """Return the results in the form of scikit-learn's `cv_results_`, with one entry per candidate."""
         losses = mean(self.losses, self.weights)
         of_folds = {
             f"split{fold}_log_loss": mean(np.where(self.folds == fold, self.losses, np.nan), self.weights)
@@ -95,14 +95,14 @@ class Candidates:
 
 
 def mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return the weighted mean of each row over the samples that were scored, NaN if none was."""
+    """Return the weighted mean of each row over the scored samples; NaN if no sample was scored."""
     known = weights * np.isfinite(values)
     sums, totals = (np.nan_to_num(values) * known).sum(axis=1), known.sum(axis=1)
     return np.divide(sums, totals, out=np.full(len(values), np.nan), where=totals > 0)
 
 
 def excess(losses: np.ndarray, others: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
-    """Return by how much the mean of losses exceeds that of others of the same samples, and its standard error."""
+    """Return the mean difference between losses and other losses of the same samples, and its standard error."""
     differences = losses - others
     scored = np.isfinite(differences) & (weights > 0)
     shares = weights[scored] / weights[scored].sum()
@@ -119,25 +119,25 @@ def cross_validate(
     seed: int,
     n_threads: int,
 ) -> Candidates:
-    """Return what cross-validation finds of each number of stages with each penalty.
+    """Return the cross-validation results of each number of stages with each penalty.
 
     Parameters
     ----------
     labelled : Labelled float32 array of shape (n_samples, n_features)
-        Features of the most stages. Samples of one group are held out together.
+        Features of the largest number of stages. Samples of the same group are held out together.
     block_sizes : mapping of int to sequence of int
-        For each number of stages how many features each block has, all of which are standardized together; the
-        features of a number of stages are the first ones.
+        The sizes of the blocks of features for each number of stages. Features of a block are standardized together.
+        The features of fewer stages are a prefix of all features.
     penalties : sequence of float
-        From strong to weak.
+        Penalties from strong to weak.
     shrinkage, label_smoothing : float
-        As in a recipe.
+        See `Recipe`.
     seed : int
-        Of the folds, and of the samples that are looked at if they are many.
+        Seed of the folds, and of the sample of images if there are many.
     n_threads : int
-        Results do not depend on it.
+        Number of threads. Results do not depend on it.
     """
-    # Numbered as they appear, so that other names of the classes lead to the same folds.
+    # Numbered in order of appearance, so that renamed classes lead to the same folds.
     features, targets = labelled.samples, labelled.targets
     targets = replace(targets, codes=appearance(targets.codes)[targets.codes])
     rows = _looked_at(targets, seed)
@@ -161,7 +161,7 @@ def cross_validate(
 
 
 def _looked_at(targets: Targets, seed: int) -> np.ndarray:
-    """Return the rows with a weight; of many classes some, and of many images as many of each class."""
+    """Return the rows of samples with nonzero weight, from a limited number of classes, in a limited number."""
     drawn = np.random.RandomState(seed).permutation(len(targets.classes))[:_MOST_CLASSES]
     rows = np.flatnonzero((targets.weights > 0) & np.isin(targets.codes, drawn))
     if len(rows) <= _MOST_IMAGES:
@@ -172,13 +172,13 @@ def _looked_at(targets: Targets, seed: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Problem:
-    """What all candidates have in common.
+    """Data shared by all candidates.
 
     Parameters
     ----------
     codes : int64 tensor of shape (n_samples,)
     wanted : float32 tensor of shape (n_classes, n_samples)
-        The probabilities to be learned.
+        Target probabilities.
     shares : float32 tensor of shape (n_folds, n_samples)
         Weights of the samples in the training of each fold, which sum to 1.
     folds : int64 tensor of shape (n_samples,)
@@ -213,7 +213,7 @@ class _Problem:
 
 
 def _path(coordinates: Coordinates, problem: _Problem, penalties: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    """Return losses and hits of the samples that are held out, of shape (n_penalties, n_samples)."""
+    """Return losses and hits of the held-out samples, each of shape (n_penalties, n_samples)."""
     inputs, squares = coordinates
     n_samples, n_axes = inputs.shape
     n_classes, n_folds = problem.wanted.shape[0], problem.shares.shape[0]
@@ -232,7 +232,7 @@ def _path(coordinates: Coordinates, problem: _Problem, penalties: Sequence[float
 
 
 def _rises(losses: np.ndarray, weights: np.ndarray) -> bool:
-    """Return True if the last loss along a path is clearly above the lowest: weaker penalties raise it further."""
+    """Return True if the last loss along a path is clearly above the lowest. Weaker penalties would raise it."""
     means = mean(losses, weights)
     if not np.isfinite(means).all():
         return True
@@ -241,7 +241,7 @@ def _rises(losses: np.ndarray, weights: np.ndarray) -> bool:
 
 
 def _logits(inputs: torch.Tensor, layers: torch.Tensor) -> torch.Tensor:
-    """Return the logits of all samples by the layers of all folds, of shape (n_folds, n_classes, n_samples)."""
+    """Return the logits of all samples from the layers of all folds, of shape (n_folds, n_classes, n_samples)."""
     flat = layers.flatten(0, 1)
     return torch.addmm(flat[:, -1:], flat[:, :-1], inputs.t()).unflatten(0, layers.shape[:2])
 
@@ -250,12 +250,12 @@ def _logits(inputs: torch.Tensor, layers: torch.Tensor) -> torch.Tensor:
 class _Loss:
     """The penalized losses of all folds as functions of their layers.
 
-    Samples come last in all that there is of each sample, so that what goes over the few classes is quick.
+    Samples are the last axis of all arrays, so sums over the few classes run along contiguous memory.
 
     Parameters
     ----------
     inputs, squares : tensor
-        Coordinates.
+        Coordinates, and their mean squares.
     problem : _Problem
     penalty : float
     """
@@ -266,11 +266,11 @@ class _Loss:
     penalty: float
 
     def __call__(self, point: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the values of all folds, and their gradients."""
+        """Return the values of all folds and their gradients."""
         wanted, shares = self.problem.wanted, self.problem.shares
         layers = point.view(len(point), len(wanted), -1)
         logits = _logits(self.inputs, layers)
-        # By hand: torch's own softmax takes three times as long for few classes.
+        # Written out, because torch's softmax takes three times as long for few classes.
         logits -= logits.amax(dim=1, keepdim=True)
         found = logits.exp()
         totals = found.sum(dim=1, keepdim=True)
@@ -287,7 +287,7 @@ class _Loss:
         return values, gradients.flatten(1)
 
     def precondition(self, gradients: torch.Tensor) -> torch.Tensor:
-        """Divide gradients by about the second derivatives where the loss was last evaluated."""
+        """Divide gradients by approximate second derivatives at the last point at which the loss was evaluated."""
         n_classes, n_axes = len(self.problem.wanted), len(self.squares)
         seconds = torch.empty(len(gradients), n_classes, n_axes + 1)
         torch.mul(self.curvatures[:, :, None], self.squares, out=seconds[:, :, :-1])

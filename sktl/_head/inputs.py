@@ -1,4 +1,4 @@
-"""What the output layer is trained on: features standardized or rotated, in batches whose order follows from a seed."""
+"""Training data of the output layer: standardized or rotated features, in batches whose order depends on a seed."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from sktl._utils.random import Stream, generator
 
 from .standardization import Standardization
 
-# Standardized features are kept up to this many bytes, and made anew for each batch beyond.
+# Standardized features are stored if they take at most this many bytes, and otherwise recomputed for each batch.
 _MAX_BYTES = 64 * 2**20
 _PIECE = 64
 
 
 class StandardizedFeatures(LabelledDataset):
-    """Features of samples as they are standardised, their class codes and weights."""
+    """Standardized features of samples, with class codes and weights."""
 
     def __init__(
         self,
@@ -38,27 +38,27 @@ class StandardizedFeatures(LabelledDataset):
 
     @property
     def n_inputs(self) -> int:
-        """How many numbers of a sample enter the module."""
+        """Number of values per sample that enter the module."""
         return self.features.shape[1]
 
     def inputs_of(self, i: int) -> torch.Tensor:
         return self.batch(torch.tensor([i % len(self)]))[0][0]
 
     def all_rows(self) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
-        """Return the standardised features, and the codes and weights."""
+        """Return the standardized features of all samples, with codes and weights."""
         if self.standardized is None:
             return self.batch(torch.arange(len(self)))
         return self.standardized, (self.codes, self.weights)
 
     def batch(self, rows: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
-        """Return the same of some rows, with the same bits whether they were kept or are standardised now."""
+        """Return the same for some rows, with the same bits whether features are stored or standardized now."""
         made = self.standardized
         features = self._standardize(rows) if made is None else made.index_select(0, rows)
         return features, (self.codes.index_select(0, rows), self.weights.index_select(0, rows))
 
     def _standardize(self, rows: torch.Tensor) -> torch.Tensor:
         standardized = torch.empty(len(rows), self.features.shape[1], dtype=self.dtype)
-        # A piece stays in the processor's cache; copies of a large batch would spend their time mapping memory.
+        # Each piece fits into the processor's cache. Copies of a large batch would spend their time mapping memory.
         for piece, its_rows in zip(standardized.split(_PIECE), rows.split(_PIECE), strict=True):
             raw = self.features.index_select(0, its_rows)
             piece.copy_((raw - self.standardization.mean).div_(self.standardization.scale))
@@ -66,7 +66,7 @@ class StandardizedFeatures(LabelledDataset):
 
 
 class RotatedFeatures(LabelledDataset):
-    """Coordinates of samples, as a rotation has them, their class codes and weights."""
+    """Rotated coordinates of samples, with class codes and weights."""
 
     def __init__(self, labelled: Labelled[torch.Tensor], rank: np.ndarray):
         super().__init__(labelled.targets, rank)
@@ -75,18 +75,18 @@ class RotatedFeatures(LabelledDataset):
 
     @property
     def n_inputs(self) -> int:
-        """How many numbers of a sample enter the module."""
+        """Number of values per sample that enter the module."""
         return self.inputs.shape[1]
 
     def inputs_of(self, i: int) -> torch.Tensor:
         return self.inputs[i]
 
     def all_rows(self) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
-        """Return the coordinates, and the codes and weights."""
+        """Return the coordinates of all samples, with codes and weights."""
         return self.inputs, (self.codes, self.weights)
 
     def batch(self, rows: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
-        """Return the same of some rows."""
+        """Return the same for some rows."""
         return self.inputs[rows], (self.codes[rows], self.weights[rows])
 
 
@@ -94,7 +94,7 @@ HeadDataset: TypeAlias = StandardizedFeatures | RotatedFeatures
 
 
 class HeadBatches:
-    """Iterate over batches of whole tensors, shuffled anew each epoch by a seed; one batch of all rows is made once."""
+    """Iterate over batches of tensors, reshuffled in each epoch by a seed. A single batch of all rows is stored."""
 
     def __init__(self, dataset: HeadDataset, batch_size: int, seed: int = 0):
         self.dataset = dataset

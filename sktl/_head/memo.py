@@ -1,4 +1,4 @@
-"""What was computed of samples last, kept in the process: candidates of a search train on the same folds."""
+"""Recent results for samples, remembered in the process because candidates of a search train on the same folds."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Result = TypeVar("Result")
 
 
 class SampleMemo(Generic[Result]):
-    """Results by the samples that they were computed of; those used last, as many as a bound allows.
+    """Results addressed by the samples that they were computed from. The most recently used are remembered.
 
     Parameters
     ----------
     limit : int
-        What all results together may cost.
+        Maximum total cost of all results.
     cost : callable
-        Returns what a result costs, such as its bytes.
+        Returns the cost of a result, such as its size in bytes.
     """
 
     def __init__(self, limit: int, cost: Callable[[Result], int]):
@@ -34,9 +34,9 @@ class SampleMemo(Generic[Result]):
     def get(
         self, features: np.ndarray, weights: np.ndarray, parameters: object, compute: Callable[[], Result]
     ) -> Result:
-        """Return what `compute` returns, or returned for equal samples and parameters.
+        """Return the result of `compute`, or an earlier result for equal samples and parameters.
 
-        Two threads may compute the same: waiting for each other would cost as much.
+        Two threads may compute the same result. Waiting for each other would take as long.
         """
         key = _key(features, weights, parameters)
         with self._lock:
@@ -51,16 +51,17 @@ class SampleMemo(Generic[Result]):
         return found
 
     def total_cost(self) -> int:
-        """Return what all results cost together."""
+        """Return the total cost of all results."""
         return sum(map(self.cost, self._results.values()))
 
     def clear(self) -> None:
-        """Forget all results."""
+        """Remove all results."""
         self._results.clear()
 
 
 def _key(features: np.ndarray, weights: np.ndarray, parameters: object) -> bytes:
-    digest = hashlib.sha256(repr((features.shape, parameters)).encode())  # the quickest where processors help with it
+    # Fastest with the processor's instructions for it.
+    digest = hashlib.sha256(repr((features.shape, parameters)).encode())
     digest.update(np.ascontiguousarray(features).data)
     digest.update(weights.tobytes())
     return digest.digest()

@@ -1,4 +1,4 @@
-"""The output layer as it is trained: its random start, dropout, and a net with gradients in closed form."""
+"""The output layer in training: random initialization, dropout, and a net with gradients in closed form."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _INITIAL_SCALE = 0.01
 
 
 def random_layer(n_features: int, n_classes: int, seed: int, dtype: torch.dtype = torch.float64) -> OutputLayer:
-    """Return an output layer of small random numbers."""
+    """Return an output layer with small random weights."""
     layer = OutputLayer(n_features, n_classes, dtype=dtype)
-    # Small: what the start adds in directions that the samples do not span is never trained away.
+    # Small, because training never removes initial weights in directions that the samples do not span.
     bound = _INITIAL_SCALE / math.sqrt(max(1, n_features))
     draw = generator(seed, Stream.INITIAL)
     with torch.no_grad():
@@ -27,7 +27,7 @@ def random_layer(n_features: int, n_classes: int, seed: int, dtype: torch.dtype 
 
 
 class Head(nn.Module):
-    """Dropout and output layer as they are trained, their random numbers drawn from a seed."""
+    """Dropout and output layer in training, with random numbers determined by a seed."""
 
     def __init__(self, n_features: int, n_classes: int, dropout: float, seed: int, dtype: torch.dtype):
         super().__init__()
@@ -37,7 +37,7 @@ class Head(nn.Module):
         self.output = random_layer(n_features, n_classes, seed, dtype)
 
     def drop(self, features: torch.Tensor) -> torch.Tensor:
-        """Return features with some set to 0 at random, in train mode."""
+        """Set some features to 0 at random in train mode."""
         if not (self.training and self.dropout):
             return features
         self.n_draws += 1
@@ -50,15 +50,15 @@ class Head(nn.Module):
 class HeadNet(WeightedNet):
     """A net of one layer on features, whose gradients are computed in closed form.
 
-    The detour through a graph of autograd would cost as much as one of the two matrix products of a step.
+    Autograd would cost as much as one of the two matrix products of a step.
     """
 
     phase = "output layer"
 
     def _zero_grad_optimizer(self, set_to_none: bool | None = None) -> None:
-        """Leave the gradients: each evaluation of the loss sets them anew."""
+        """Keep the gradients, because each evaluation of the loss replaces them."""
 
-    # Mean squares of the inputs, and mean second derivatives of the loss by the logits: of L-BFGS while it trains.
+    # For L-BFGS during training: mean squares of the inputs, and mean second derivatives of the loss by the logits.
     squares: torch.Tensor | None = None
     curvature_: torch.Tensor | None = None
 
@@ -76,7 +76,8 @@ class HeadNet(WeightedNet):
             self._set_training(True)
         with torch.no_grad():
             inputs = module.drop(features)
-            # The few classes along the rows: the products are faster, and so is all that goes over the samples.
+            # Computed as classes by samples: the products are faster with few classes, and so are operations over the
+            # samples.
             logits = torch.addmm(layer.bias[:, None], layer.weight, inputs.t()).t()
             found = weighted_loss(logits, codes, weights * self.loss_scale, self.criterion_.label_smoothing)
             loss, slopes, self.curvature_ = found
@@ -85,11 +86,12 @@ class HeadNet(WeightedNet):
                 loss += self.l2 / 2 * layer.weight.square().sum()
                 by_weight.add_(layer.weight, alpha=self.l2)
             for parameter, gradient in ((layer.weight, by_weight), (layer.bias, by_bias)):
-                parameter.grad = gradient if parameter.requires_grad else None  # callbacks may freeze either
+                # Callbacks may freeze the weight or the bias.
+                parameter.grad = gradient if parameter.requires_grad else None
         return {"loss": loss, "y_pred": logits}
 
     def _precondition(self, gradients: torch.Tensor) -> torch.Tensor:
-        """Divide gradients by about the second derivatives where the loss was last evaluated."""
+        """Divide gradients by approximate second derivatives at the last point at which the loss was evaluated."""
         assert self.squares is not None
         assert self.curvature_ is not None
         layer, curvature = self.module_.output, self.curvature_
@@ -108,7 +110,7 @@ class HeadNet(WeightedNet):
         super().on_epoch_begin(net, **kwargs)
 
     def forget(self) -> None:
-        """Let go of what only training needed."""
+        """Release data that only training needs."""
         super().forget()
         self.squares = self.curvature_ = None
 
@@ -129,13 +131,13 @@ def weighted_loss(
     -------
     loss : tensor of shape ()
     slopes : tensor of shape (n_samples, n_classes)
-        Derivatives by the logits.
+        Derivatives with respect to the logits.
     curvatures : tensor of shape (n_classes,)
-        Second derivatives by the logits, summed over the samples.
+        Second derivatives with respect to the logits, summed over the samples.
     """
     weights = weights.to(logits.dtype).unsqueeze(1)
     codes = codes.unsqueeze(1)
-    # By hand: torch's own softmax and cross-entropy take several times as long for few classes.
+    # Written out, because torch's softmax and cross-entropy take several times as long for few classes.
     shifted = logits - logits.amax(dim=1, keepdim=True)
     slopes = shifted.exp()
     totals = slopes.sum(dim=1, keepdim=True)

@@ -1,7 +1,8 @@
-"""Standardized features in coordinates in which L-BFGS takes few steps, kept for the candidates of a search.
+"""Standardized features in coordinates in which L-BFGS needs few steps, cached for candidates of a search.
 
-An L2 penalty is the same in coordinates of any orthonormal basis of what the samples span. Along their main axes the
-loss curves by as much as the samples spread, which tells L-BFGS how far to go along each.
+An L2 penalty is the same in every orthonormal basis of the space spanned by the samples. Along the main axes, the
+curvature of the loss is roughly proportional to the variance of the samples, so L-BFGS knows how far to go along each
+axis.
 """
 
 from __future__ import annotations
@@ -17,18 +18,19 @@ from sktl._utils.random import generator
 from .memo import SampleMemo
 from .standardization import Standardization, add_products, standardized
 
-# Up to so many coordinates all main axes are found at once. Of more, so many are found, by subspace iteration.
+# Up to this many coordinates, all main axes are computed directly. Otherwise, `_AXES` are found by subspace iteration.
 _MOST_AT_ONCE = 256
 _AXES = 96
 _SPARE_AXES = 16
 _ITERATIONS = 2
-# Samples that are fewer than features by this factor are described by as many coordinates as there are samples.
+# If the samples are fewer than this fraction of the features, they are described by as many coordinates as samples.
+# This makes each iteration cheaper.
 _FEWER = 0.75
 
 
 @dataclass(frozen=True)
 class _Basis:
-    """An orthonormal basis, its vectors side by side.
+    """An orthonormal basis whose vectors are the columns of a matrix.
 
     Parameters
     ----------
@@ -46,12 +48,12 @@ class _Basis:
 
 @dataclass(frozen=True)
 class _Reflections:
-    """An orthonormal basis of the whole space, as LAPACK keeps the product of Householder reflections.
+    """An orthonormal basis of the whole space, stored as Householder reflections in LAPACK's format.
 
     Parameters
     ----------
     vectors, factors : tensor
-        What `torch.geqrf` returns.
+        Return values of `torch.geqrf`.
     """
 
     vectors: torch.Tensor
@@ -66,7 +68,7 @@ class _Reflections:
 
 @dataclass(frozen=True)
 class Rotation:
-    """Standardized features of samples in other coordinates, and the way there and back.
+    """Standardized features of samples in rotated coordinates, with the transformations in both directions.
 
     Parameters
     ----------
@@ -76,8 +78,8 @@ class Rotation:
         Weighted mean squares of the inputs.
     basis : basis
     triangle : tensor of shape (n_samples, n_samples) or None
-        The Cholesky factor of the inner products of the samples, if they are few: its rows are coordinates in an
-        orthonormal basis of what they span, to which `basis` refers then.
+        Cholesky factor of the inner products of the samples, if there are few samples. Its rows are coordinates in an
+        orthonormal basis of the space spanned by the samples, and `basis` then refers to these coordinates.
     """
 
     standardization: Standardization
@@ -95,16 +97,16 @@ class Rotation:
         sizes: Sequence[int] | None,
         dtype: torch.dtype,
     ) -> Rotation:
-        """Return that of weighted samples, in one thread: its bits depend on nothing else.
+        """Return the rotation for weighted samples, computed in one thread so that its bits depend on nothing else.
 
         Parameters
         ----------
         features : float32 array of shape (n_samples, n_features)
         weights : float64 array of shape (n_samples,)
         shrinkage, sizes
-            As in `Standardization.of`.
+            See `Standardization.of`.
         dtype : torch.dtype
-            Of the inputs.
+            Data type of the inputs.
         """
         standardization = Standardization.of(features, weights, shrinkage, sizes)
         inputs = standardized(features, standardization, dtype)
@@ -117,7 +119,7 @@ class Rotation:
         return cls(standardization, inputs, shares @ inputs.square(), basis, triangle)
 
     def of_others(self, others: np.ndarray, features: np.ndarray) -> torch.Tensor:
-        """Return the coordinates of other samples, given the features of which this was made."""
+        """Return the coordinates of other samples, given the features from which the rotation was computed."""
         rows = standardized(others, self.standardization, self.inputs.dtype)
         if self.triangle is not None:
             products = self._samples(features) @ rows.t()
@@ -125,7 +127,7 @@ class Rotation:
         return self.basis.coordinates(rows)
 
     def back(self, weight: torch.Tensor, features: np.ndarray) -> torch.Tensor:
-        """Return the weights of standardized features that do what weights of coordinates do."""
+        """Return weights for standardized features that are equivalent to weights for coordinates."""
         weight = self.basis.features(weight)
         if self.triangle is None:
             return weight
@@ -141,7 +143,8 @@ def _triangle(samples: torch.Tensor) -> torch.Tensor:
     products = torch.zeros(len(samples), len(samples), dtype=samples.dtype)
     add_products(products, samples)
     products = products.to(torch.float64)
-    # What rounding takes from the smallest squares is given back, and more of it where that was not enough.
+    # Rounding may make the smallest eigenvalues negative. A multiple of the identity compensates for it, and grows
+    # until the factorization succeeds.
     more = 200 * torch.finfo(samples.dtype).eps * products.diagonal().mean()
     while True:
         products.diagonal().add_(more)
@@ -152,7 +155,7 @@ def _triangle(samples: torch.Tensor) -> torch.Tensor:
 
 
 def _main_axes(inputs: torch.Tensor) -> _Basis:
-    """Return all main axes along which there is anything."""
+    """Return all main axes with nonzero variance."""
     few = len(inputs) < inputs.shape[1]
     squares, axes = torch.linalg.eigh(inputs @ inputs.t() if few else inputs.t() @ inputs)
     if not few:
@@ -162,9 +165,9 @@ def _main_axes(inputs: torch.Tensor) -> _Basis:
 
 
 def _first_axes(inputs: torch.Tensor) -> _Reflections:
-    """Return the first main axes, and a basis of all that is orthogonal to them.
+    """Return the first main axes, completed to an orthonormal basis of the whole space.
 
-    By randomized subspace iteration (N. Halko, P. Martinsson and J. Tropp, SIAM Review 53, 2011).
+    Uses randomized subspace iteration (N. Halko, P. Martinsson and J. Tropp, SIAM Review 53, 2011).
     """
     n_axes = _AXES + _SPARE_AXES
     found = torch.randn(inputs.shape[1], n_axes, generator=generator(0, n_axes), dtype=inputs.dtype)
@@ -181,14 +184,14 @@ def _n_bytes(made: Rotation) -> int:
     return sum(tensor.nbytes for tensor in tensors)
 
 
-# For the folds of a search. joblib ends a worker process that grows by 300 MB.
+# For the folds of a search. The limit is low because joblib ends worker processes that grow by 300 MB.
 memo: SampleMemo[Rotation] = SampleMemo(128 * 2**20, cost=_n_bytes)
 
 
 def rotation(
     features: np.ndarray, weights: np.ndarray, shrinkage: float, sizes: Sequence[int] | None, dtype: torch.dtype
 ) -> Rotation:
-    """Return what `Rotation.of` returns, which is kept for later fits on the same samples."""
+    """Return the result of `Rotation.of`, which is remembered for later fits on the same samples."""
     return memo.get(
         features, weights, (shrinkage, sizes, dtype), lambda: Rotation.of(features, weights, shrinkage, sizes, dtype)
     )

@@ -1,4 +1,4 @@
-"""The affine map that gives features mean 0 and similar scales, and its way into a layer and out of it."""
+"""The affine map that gives features mean 0 and similar scales, applied to features or folded into a layer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _BLOCK = 256
 
 
 def row_blocks(n_rows: int, size: int = 1024) -> Iterator[slice]:
-    """Return slices of so many rows."""
+    """Yield slices of at most `size` rows."""
     return (slice(start, start + size) for start in range(0, n_rows, size))
 
 
@@ -33,7 +33,7 @@ class Standardization:
     def of(
         cls, features: np.ndarray, weights: np.ndarray, shrinkage: float, sizes: Sequence[int] | None = None
     ) -> Standardization:
-        """Return that of weighted samples; a scale is the root of the variance plus a share of the mean variance.
+        """Return the map for weighted samples. A scale is the root of the variance plus a share of the mean variance.
 
         Parameters
         ----------
@@ -41,17 +41,18 @@ class Standardization:
         weights : float64 array of shape (n_samples,)
         shrinkage : float
         sizes : sequence of int or None
-            How many features each block has, within which the mean variance is taken; None is one block.
+            Sizes of the blocks of features over which the mean variance is computed. None is a single block.
         """
         shares = weights / weights.sum()
-        # Two passes over blocks of rows keep a float64 copy in the processor's cache; NumPy's own sums, not those of a
-        # BLAS, keep the bits independent of the number of cores.
+        # Two passes over blocks of rows keep a float64 copy in the processor's cache. NumPy's sums, unlike a BLAS, give
+        # the same bits for any number of cores.
         mean, variance = np.zeros(features.shape[1]), np.zeros(features.shape[1])
         for rows in row_blocks(len(features), _PIECE):
             mean += np.einsum("n,nd->d", shares[rows], features[rows].astype(np.float64))
         for rows in row_blocks(len(features), _PIECE):
             variance += np.einsum("n,nd->d", shares[rows], (features[rows] - mean) ** 2)
-        # Few images hardly vary in features that other images vary in: without a floor those would decide everything.
+        # A few images hardly vary in features in which other images vary. Without a floor, these features would
+        # dominate.
         floors = [np.full(len(block), block.mean()) for block in np.split(variance, np.cumsum(sizes or [])[:-1])]
         scale = np.sqrt(variance + shrinkage * np.concatenate(floors))
         constant = scale <= 10 * np.finfo(np.float32).eps * np.abs(mean)
@@ -63,12 +64,12 @@ class Standardization:
         return cls(torch.zeros(n_features, dtype=torch.float64), torch.ones(n_features, dtype=torch.float64))
 
     def fold(self, weight: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return a layer for raw features that does what the given one does for standardized ones."""
+        """Convert a layer for standardized features to an equivalent layer for raw features."""
         raw = weight / self.scale
         return raw, bias - (raw * self.mean).sum(dim=1)
 
     def unfold(self, weight: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return a layer for standardized features that does what the given one does for raw ones."""
+        """Convert a layer for raw features to an equivalent layer for standardized features."""
         return weight * self.scale, bias + (weight * self.mean).sum(dim=1)
 
 
@@ -76,18 +77,18 @@ def standardized(features: np.ndarray, standardization: Standardization, dtype: 
     """Return standardized features."""
     raw = torch.from_numpy(features)
     found = torch.empty(raw.shape, dtype=dtype)
-    # A piece stays in the processor's cache; copies of a large array would spend their time mapping memory.
+    # Each piece fits into the processor's cache. Copies of a large array would spend their time mapping memory.
     for piece, rows in zip(found.split(_PIECE), raw.split(_PIECE), strict=True):
         piece.copy_(rows.sub(standardization.mean).div_(standardization.scale))
     return found
 
 
 def add_products(total: torch.Tensor, rows: torch.Tensor) -> None:
-    """Add the inner products of all rows with each other, on and below the diagonal; above it, only in part."""
+    """Add the inner products of all pairs of rows on and below the diagonal, and only some above it."""
     for start in range(0, len(rows), _BLOCK):
         total[start:, start : start + _BLOCK].addmm_(rows[start:], rows[start : start + _BLOCK].t())
 
 
 def mirrored(total: torch.Tensor) -> torch.Tensor:
-    """Return a symmetric matrix of what is on and below the diagonal."""
+    """Return the symmetric matrix with the given values on and below the diagonal."""
     return total.tril().add_(total.tril(-1).t())

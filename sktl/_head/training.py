@@ -1,8 +1,8 @@
 """Train the output layer on features.
 
-Features are standardised with the weights of the samples, their variances shrunk towards the mean of all in their
-block; the layer is trained on the result, and the affine map is folded into the layer afterwards, so that it applies to
-features as the backbone gives them. For L-BFGS they are rotated as well, and the layer is rotated back.
+Features are standardized with the weights of the samples, with variances shrunk towards the mean variance of their
+block. The layer is trained on the result. The affine map is then folded into the layer, so that the layer applies to
+the backbone's raw features. For L-BFGS, features are also rotated, and the layer is rotated back.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from .net import Head, HeadNet
 from .rotation import Rotation, rotation
 from .standardization import Standardization, row_blocks
 
-# With more numbers than this, "lbfgs" computes in float32, in half the time. It stops earlier: what is left changes
+# With more numbers than this, "lbfgs" computes in float32, in half the time. It stops earlier, which changes
 # probabilities by a few hundredths at most.
 _MOST_IN_FLOAT64 = 2**19
 _TOLERANCE_IN_FLOAT32 = 3e-5
@@ -45,23 +45,24 @@ def train_head(
     Parameters
     ----------
     split : Split of float32 arrays of shape (n_samples, n_features)
-        Features, each class at least once in training. If the recipe keeps the best epoch, the one with the lowest loss
-        on those of validation wins, the start being epoch 0; otherwise the loss on them is only recorded.
+        Features, with each class at least once in training. If the recipe returns the best epoch, this is the one with
+        the lowest loss on the validation features, where the start is epoch 0. Otherwise, the validation loss is only
+        recorded.
     recipe : Recipe
     run : Run
-        Its seed is that of the start of the layer, the order of the samples and dropout. "lbfgs" keeps no checkpoint.
+        Its seed determines the initial layer, the order of the samples and dropout. "lbfgs" saves no checkpoint.
     block_sizes : sequence of int or None
-        How many features each block has; None is one block.
+        Sizes of the blocks of features. None is a single block.
 
     Returns
     -------
     net : WeightedNet
-        `net.module_.output` maps features to one logit per class. Its epochs are iterations of "lbfgs".
+        `net.module_.output` maps features to one logit per class. With "lbfgs", epochs are iterations.
 
     Raises
     ------
     TrainingError
-        If the loss is no longer finite.
+        If the loss becomes NaN or infinite.
     """
     features, targets = split.training.samples, split.training.targets
     rank = appearance(targets.codes)
@@ -85,7 +86,7 @@ def train_head(
 
 
 class _Prepared(NamedTuple):
-    """What is trained on, what is validated on, and how both were made of features."""
+    """Training and validation data, and the transformations by which both were computed from features."""
 
     dataset: HeadDataset
     held_out: HeadDataset | None
@@ -96,7 +97,7 @@ class _Prepared(NamedTuple):
 def _prepare(
     split: Split[np.ndarray], recipe: Recipe, block_sizes: Sequence[int] | None, rank: np.ndarray
 ) -> _Prepared:
-    """Return the features as they are trained on: rotated for L-BFGS, otherwise standardized."""
+    """Transform the features for training: rotated for L-BFGS, otherwise standardized."""
     features, weights = split.training.samples, split.training.targets.weights
     if recipe.optimizer != "lbfgs":
         scale = Standardization.of(features, weights, recipe.shrinkage, block_sizes)
@@ -110,18 +111,18 @@ def _prepare(
 
 
 def output_logits(layer: OutputLayer, features: np.ndarray) -> np.ndarray:
-    """Return what an output layer makes of features, float64 of shape (n_samples, n_classes), each row alone."""
+    """Return the logits for features, as float64 of shape (n_samples, n_classes), computed separately for each row."""
     weight, bias = (p.detach().numpy(force=True) for p in (layer.weight, layer.bias))
     logits = np.empty((len(features), len(bias)))
     for rows in row_blocks(len(features)):
-        # Not a matrix product: the bits of a BLAS row depend on how many rows there are.
+        # With a BLAS, the bits of a row in a matrix product would depend on the number of rows.
         logits[rows] = np.einsum("nd,kd->nk", features[rows].astype(np.float64), weight) + bias
     return logits
 
 
 def _warn_unless_converged(net: WeightedNet) -> None:
     n_iter = count_epochs(net.history)
-    if not net.optimizer_.converged and n_iter >= net.max_epochs:  # else a callback ended it
+    if not net.optimizer_.converged and n_iter >= net.max_epochs:  # otherwise, a callback has stopped it
         warn(
             f"lbfgs did not converge in {n_iter} iterations. Raise max_epochs={net.max_epochs}, or weight_decay.",
             ConvergenceWarning,
@@ -152,7 +153,7 @@ def _make_net(prepared: _Prepared, n_classes: int, recipe: Recipe, run: Run) -> 
 
 
 def _optimizer(recipe: Recipe, dtype: torch.dtype) -> dict[str, Any]:
-    """Return the arguments of a net in which the optimizer of the output layer differs from that of the recipe."""
+    """Return the optimizer of the output layer as arguments of a net, as far as it differs from the recipe's."""
     if recipe.optimizer != "lbfgs":
         return {"optimizer__param_groups": [("*bias", {"weight_decay": 0.0})]}
     tolerance = recipe.tol if dtype == torch.float64 else max(recipe.tol, _TOLERANCE_IN_FLOAT32)
@@ -165,7 +166,7 @@ def _optimizer(recipe: Recipe, dtype: torch.dtype) -> dict[str, Any]:
 
 
 def restored_head(weight: torch.Tensor, bias: torch.Tensor, recipe: Recipe) -> WeightedNet:
-    """Return a net such as `train_head` returns, of an output layer that was trained before."""
+    """Return a net such as `train_head` returns, for an output layer that is already trained."""
     sizes = {"module__n_features": weight.shape[1], "module__n_classes": len(weight)}
     net = restored(
         HeadNet(

@@ -1,1 +1,1 @@
-"""Any legal `X` to pixels: what holds images, what an image file holds, its size, random changes."""
+"""Convert any valid `X` to pixels: containers, image files, preprocessing, random changes."""

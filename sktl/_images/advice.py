@@ -1,7 +1,7 @@
-"""What to do about numbers that are not pixels. Followed to the letter, it gives pixels that are accepted and right.
+"""Advice for numbers that are not pixels. Following it literally yields pixels that are accepted and correct.
 
-White is the same for all images of `X`, so advice follows from the numbers of all of them: divided by a white of its
-own, a dark image would come out as bright as the others.
+White must be the same for all images of `X`, so advice is based on the numbers of all images. If each image were
+divided by its own white value, a dark image would become as bright as the others.
 """
 
 from __future__ import annotations
@@ -11,34 +11,35 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-# Floats a hair outside [0, 1], such as MinMaxScaler gives them: they round to 0 and 255.
+# Floats barely outside [0, 1], such as MinMaxScaler returns, are accepted: they round to 0 and 255.
 ROUNDING = 1e-6
-# Values of white in data that people forget to scale: 8, 10, 12 and 16 bits. Half of it must be reached.
+# White values in data that people forget to scale: 8, 10, 12 and 16 bits. A white value is assumed only if at least
+# half of it occurs.
 _WHITES = (255, 1023, 4095, 65535)
-_DIGITS_WHITE = 16  # of sklearn.datasets.load_digits, which reaches it
-# What resampling and noise add to pixels in [0, 1]; more is another range.
+_DIGITS_WHITE = 16  # in sklearn.datasets.load_digits, whose maximum is 16
+# Resampling and noise may exceed [0, 1] by this much. Larger values mean another range.
 _OVERSHOOT = 0.5
-# Values of images from which a mean was subtracted, and that were divided by a standard deviation, are smaller.
+# Images that were centered and divided by a standard deviation have smaller absolute values.
 _MOST_STANDARDIZED = 10
-_CT_BELOW = -128  # the least of eight bits
+_CT_BELOW = -128  # the minimum of int8; CT values of air are lower
 
 
 @dataclass(frozen=True)
 class Words:
-    """How the array of an image, `x`, is computed with.
+    """Expressions in which advice describes operations on an array `x`.
 
     Parameters
     ----------
     as_float, as_uint8 : str
-        `x` as floats, and as bytes.
+        `x` converted to floats and to uint8.
     clip : str
-        With a place for what is clipped to [0, 1].
+        Expression that clips to [0, 1], with a placeholder for its argument.
     meaning : str
-        What `x` is, where it is not what was passed.
+        Definition of `x`, if it is not the object that was passed.
     sees_all : bool
-        Whether the numbers of all images of `X` are known; of a file only its own are.
+        Whether the numbers of all images of `X` are known. For a file, only its own numbers are known.
     divides_all : bool
-        Whether `x` may be divided whatever its dtype: torch does not divide unsigned integers.
+        Whether `x` can be divided whatever its dtype. torch does not divide some unsigned integers.
     """
 
     as_float: str = "x.astype(float)"
@@ -49,11 +50,11 @@ class Words:
     divides_all: bool = True
 
     def advise(self, numbers: Numbers) -> str:
-        """Return what to pass instead of numbers with this range."""
+        """Return what to pass instead of numbers in this range."""
         return self.explain(_advice(numbers, self))
 
     def explain(self, advice: str) -> str:
-        """Return advice with what `x` is in it."""
+        """Return advice followed by the definition of `x`."""
         return f"{advice} (x = {self.meaning})" if self.meaning else advice
 
 
@@ -65,13 +66,13 @@ TORCH = Words("x.float()", "x.to(torch.uint8)", "({}).clamp(0, 1)", divides_all=
 
 @dataclass(frozen=True)
 class Numbers:
-    """The range of the numbers of one image or more.
+    """The range of the numbers of one or more images.
 
     Parameters
     ----------
     low, high : float
     dtype : dtype
-        Of any order of bytes.
+        Data type in any byte order.
     """
 
     low: float
@@ -80,21 +81,21 @@ class Numbers:
 
     @property
     def are_floats(self) -> bool:
-        """Whether these are floats, else integers."""
+        """Whether the numbers are floats; otherwise, they are integers."""
         return self.dtype.kind == "f"
 
     @property
     def are_half(self) -> bool:
-        """Whether these are floats of half precision."""
+        """Whether the numbers are half-precision floats."""
         return self.are_floats and self.dtype.itemsize == 2
 
     @property
     def is_pixels(self) -> bool:
-        """Whether these are floats in [0, 1]."""
+        """Whether the numbers are floats in [0, 1]."""
         return self.are_floats and self.low >= -ROUNDING and self.high <= 1 + ROUNDING
 
     def describe(self) -> str:
-        """Return the range in words."""
+        """Describe the range in words."""
         if not self.are_floats:
             unknown = "" if self.low >= 0 and self.high <= 255 else ", whose white is unknown,"
             return f"has dtype {self.dtype}{unknown} with values from {_shown(self.low)} to {_shown(self.high)}; "
@@ -103,13 +104,13 @@ class Numbers:
 
 
 def spanned(parts: Sequence[Numbers]) -> Numbers:
-    """Return the range of several images of one kind."""
+    """Return the range of several images with the same dtype."""
     first = next((part for part in parts if part.are_half), parts[0])
     return replace(first, low=min(p.low for p in parts), high=max(p.high for p in parts))
 
 
 def _shown(value: float) -> str:
-    """Return a number in digits that tell it from 1 where it is not rounding."""
+    """Format a number with enough digits to distinguish it from 1 if the difference exceeds rounding."""
     return f"{value:.7g}"
 
 
@@ -117,7 +118,7 @@ def _advice(numbers: Numbers, words: Words) -> str:
     if not numbers.are_floats:
         return _integer_advice(numbers, words)
     low, high = numbers.low, numbers.high
-    # A range around zero that is narrow was centered, and clipping would cut off its lower half.
+    # A narrow range around zero was probably centered, and clipping would remove its lower half.
     if low > -_OVERSHOOT and high < 1 + _OVERSHOOT and (high > _OVERSHOOT or low > -0.1):
         clipped = f"pass {words.clip.format('x')}"
         return clipped if words.sees_all else f"{clipped} if white is 1, else divide all images by the value of white"
@@ -159,12 +160,12 @@ def _divided(numbers: Numbers, words: Words, white: int | None) -> str:
 
 
 def _quotient(numbers: Numbers, words: Words, divisor: str) -> str:
-    exact = (numbers.are_floats or words.divides_all) and not numbers.are_half  # which does not hold 65535
+    exact = (numbers.are_floats or words.divides_all) and not numbers.are_half  # half precision cannot represent 65535
     return f"{'x' if exact else words.as_float} / {divisor}"
 
 
 def _window_advice(numbers: Numbers, words: Words) -> str:
-    # As floats, since differences of small integers overflow.
+    # Computed in floats, because differences of small integers overflow.
     scaled = words.clip.format(f"({words.as_float} - black) / (white - black)")
-    ct = ", of a CT a window such as black = -160 and white = 240" if numbers.low < _CT_BELOW else ""
+    ct = ", for a CT a window such as black = -160 and white = 240" if numbers.low < _CT_BELOW else ""
     return f"pass {scaled} with the values of black and white{ct}; scale all images alike"

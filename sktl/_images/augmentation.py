@@ -1,4 +1,4 @@
-"""Random changes of training images: named recipes, or a function of the user's, each draw decided by a seed."""
+"""Random changes of training images: named recipes or a user's function, determined by seeds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from .preprocessing import Preprocessing
 
 Transform: TypeAlias = Callable[[Image.Image], Any]
 
-# Enters the key of a view: change it when the same seed gives another view than before.
+# Part of the key of a view. Change it when the same seed yields another view than before; otherwise caches return
+# features of the old view.
 VIEWING_RULE = 1
 _TRIES = 10
 _ASPECT = math.log(4 / 3)
@@ -28,21 +29,21 @@ _ASPECT = math.log(4 / 3)
 
 @dataclass(frozen=True)
 class RandomChange:
-    """A crop of random size, aspect ratio and place, mirrored every other time, and perhaps one TrivialAugment.
+    """A crop of random size, aspect ratio and position, mirrored with probability 1/2, then optionally TrivialAugment.
 
     Parameters
     ----------
     least_area : float in (0, 1]
-        The smallest share of the image's area that a crop keeps; the aspect ratio is within 3/4 and 4/3.
+        Smallest fraction of the image area that a crop covers. The aspect ratio is between 3/4 and 4/3.
     trivial : bool
-        Whether one operation of TrivialAugment (Müller and Hutter, ICCV 2021) follows, of random kind and strength.
+        Whether to apply one random operation of TrivialAugment (Müller and Hutter, ICCV 2021), with random strength.
     """
 
     least_area: float
     trivial: bool = False
 
     def pixels(self, image: Image.Image, preprocessing: Preprocessing, seed: np.random.SeedSequence) -> np.ndarray:
-        from torchvision.transforms import v2  # a process that trains on cached features does without
+        from torchvision.transforms import v2  # slow to import, and not needed to train on cached features
 
         rng = np.random.default_rng(seed)
         left, top, width, height = self._box(image.size, rng)
@@ -56,7 +57,7 @@ class RandomChange:
         return np.asarray(image)
 
     def _box(self, size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int, int, int]:
-        """Draw a crop (left, top, width, height); the largest square in the middle if ten tries do not fit."""
+        """Draw a crop (left, top, width, height). After ten crops that do not fit, return the largest center square."""
         full_width, full_height = size
         for _ in range(_TRIES):
             area = full_width * full_height * rng.uniform(self.least_area, 1)
@@ -71,7 +72,7 @@ class RandomChange:
 
 @dataclass(frozen=True)
 class CustomTransform:
-    """A function of the user's from a PIL image to an image; what has not the network's size yet is resized."""
+    """A user's function from a PIL image to an image. The result is resized if it does not have the network's size."""
 
     function: Transform
 
@@ -81,7 +82,7 @@ class CustomTransform:
                 changed = self.function(image)
             except MemoryError:
                 raise
-            except Exception as error:  # whatever a function of the user's raises
+            except Exception as error:  # a user's function may raise anything
                 raise ImageProblem(f"augmentation failed on it: {type(error).__name__}: {error}") from error
         rgb = _as_rgb(changed)
         height, width = preprocessing.crop
@@ -99,7 +100,7 @@ def _as_rgb(changed: Any) -> Image.Image:
         return Image.fromarray(array_to_rgb(array))
     raise ImageProblem(
         f"augmentation returned a {type(changed).__name__}; it must return a PIL image, an array (H, W, 3) or a tensor "
-        "(3, H, W), uint8 or floats in [0, 1], not normalised"
+        "(3, H, W), uint8 or floats in [0, 1], not normalized"
     )
 
 
@@ -109,22 +110,23 @@ Change: TypeAlias = RandomChange | CustomTransform
 def changed_pixels(
     content: bytes | np.ndarray, change: Change, preprocessing: Preprocessing, seed: np.random.SeedSequence
 ) -> np.ndarray:
-    """Decode the content of a sample and change it: uint8 pixels (H, W, 3) as the network sees them."""
-    # A crop may keep a small part of the image: where JPEG files are decoded at reduced scale, keep twice the size.
+    """Decode the content of a sample and change it. Return uint8 pixels (H, W, 3) as the network sees them."""
+    # A crop may cover a small part of the image, so JPEG files that are decoded at reduced scale need twice the
+    # resolution.
     larger = preprocessing.with_image_size(2 * max(preprocessing.crop))
     return change.pixels(decode(content, larger), preprocessing, seed)
 
 
 @dataclass(frozen=True)
 class View:
-    """One random view of each image, always the same: it follows from a seed and the content of the image.
+    """One fixed random view of each image, determined by a seed and the content of the image.
 
     Parameters
     ----------
     change : Change
     seed : int
     number : int
-        Which of several views it is.
+        Number of the view, if there are several for each image.
     """
 
     change: Change
@@ -133,15 +135,15 @@ class View:
 
     @property
     def known(self) -> bool:
-        """Whether the change is known to be the same whenever it has the same parameters."""
+        """Whether the change is fully described by its parameters, so that its results can be cached."""
         return isinstance(self.change, RandomChange)
 
     def key(self, content_key: bytes) -> bytes:
-        """Return what identifies the view of an image."""
+        """Return a key that identifies the view of an image."""
         return hashlib.sha256(repr((self, VIEWING_RULE, np.__version__)).encode() + content_key).digest()
 
     def pixels(self, content: bytes | np.ndarray, content_key: bytes, preprocessing: Preprocessing) -> np.ndarray:
-        """Return the pixels of the view, uint8 of shape (H, W, 3)."""
+        """Return the pixels of the view, as uint8 of shape (H, W, 3)."""
         seed = np.random.SeedSequence((self.seed, self.number, *np.frombuffer(content_key, np.uint32)))
         return changed_pixels(content, self.change, preprocessing, seed)
 
@@ -154,7 +156,7 @@ AUGMENTATIONS = {
 
 
 def resolve_augmentation(augmentation: str | Transform | None) -> Change | None:
-    """Return the change that an `augmentation` parameter, not "auto", names."""
+    """Return the change for an `augmentation` parameter other than "auto"."""
     if augmentation is None:
         return None
     return AUGMENTATIONS[augmentation] if isinstance(augmentation, str) else CustomTransform(augmentation)

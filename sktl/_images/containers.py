@@ -1,4 +1,4 @@
-"""Any legal `X` to a list of items or one array of images; all else is refused by name, with what to pass instead."""
+"""Convert any valid `X` to a list of items or one array of images; refuse others with advice on what to pass."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _NUMPY_FLOATS = (torch.float16, torch.float32, torch.float64)
 
 
 def kind_of(item: Any) -> str:
-    """Return what an error calls an item that has no name."""
+    """Return the name of an item in errors, for items that have no name."""
     if isinstance(item, str | os.PathLike):
         return "path"
     return "PIL image" if isinstance(item, Image.Image) else type(item).__name__
@@ -43,12 +43,12 @@ def kind_of(item: Any) -> str:
 
 
 def check_image_shape(image_shape: Any) -> tuple[int, ...] | None:
-    """Return the shape of one flattened image.
+    """Return the `image_shape` parameter as a tuple of integers, or None.
 
     Raises
     ------
     InvalidParameterError
-        If it is none.
+        If it is not the shape of an image.
     """
     if image_shape is None:
         return None
@@ -64,29 +64,29 @@ def check_image_shape(image_shape: Any) -> tuple[int, ...] | None:
 
 
 def is_flattened(X: Any) -> bool:
-    """Return True if `X` holds one row of numbers per image."""
+    """Return True if `X` contains one row of numbers per image."""
     if isinstance(X, list | tuple):
         try:
             first = np.asarray(X[0]) if X and isinstance(X[0], list | tuple | np.ndarray) else None
-        except ValueError:  # ragged
+        except ValueError:  # ragged rows
             return False
         return first is not None and first.ndim == 1 and first.dtype.kind in "biufc"
     if isinstance(X, torch.Tensor) or issparse(X) or not is_array(X):
         return getattr(X, "ndim", 0) == 2
     try:
         values = np.asarray(X)
-    except Exception:  # whatever an array of another library raises: `as_items` says it
+    except Exception:  # arrays of other libraries may raise anything; `as_items` reports it
         return False
     return values.ndim == 2 and (values.dtype.kind in "biufc" or (values.dtype.kind == "O" and values.shape[1] > 1))
 
 
 def as_items(X: Any, image_shape: tuple[int, ...] | None) -> list[Any] | tuple[Any, ...] | np.ndarray:
-    """Return the items of `X`, or the images of one array of numbers: (n, H, W), (n, H, W, C) or (n, C, H, W).
+    """Return the items of `X`, or an array of images of shape (n, H, W), (n, H, W, C) or (n, C, H, W).
 
     Raises
     ------
     InvalidInputError
-        If `X` as a whole has no legal form.
+        If `X` as a whole is not in a supported format.
     """
     _refuse_single(X)
     if isinstance(X, torch.Tensor) and X.is_nested:
@@ -119,7 +119,7 @@ def _path_of_x(X: str | os.PathLike[Any]) -> str:
 
 
 def _instead(X: Any) -> str:
-    """Return what to pass instead of a container of another kind."""
+    """Return what to pass instead of an unsupported container."""
     if issparse(X):
         return " It is sparse: pass X.toarray()."
     if isinstance(X, torch.utils.data.DataLoader):
@@ -137,7 +137,7 @@ def _instead(X: Any) -> str:
     if isinstance(X, io.BytesIO):
         return " Pass [X.getvalue()]."
     if hasattr(X, "read"):
-        return f" An open file is no list: {_FILE_REMEDY}, in a list."
+        return f" An open file is not a list: {_FILE_REMEDY}, in a list."
     if isinstance(X, zip):
         return " Pass a list of the images alone."
     if isinstance(X, Iterable) or (hasattr(X, "__len__") and hasattr(X, "__getitem__")):
@@ -151,7 +151,7 @@ def _from_array(X: Any, image_shape: tuple[int, ...] | None) -> list[Any] | tupl
     try:
         array = to_array(X)
     except ImageProblem as problem:
-        if is_list and image_shape is None:  # ragged rows: each is named
+        if is_list and image_shape is None:  # ragged rows: the error lists each
             return X
         if is_list:
             raise InvalidInputError(f"X does not hold one row of numbers for each image: it {problem}.") from None
@@ -172,7 +172,7 @@ def _from_array(X: Any, image_shape: tuple[int, ...] | None) -> list[Any] | tupl
 
 
 def _as_numbers(array: np.ndarray, image_shape: tuple[int, ...] | None) -> np.ndarray:
-    """Return rows of numbers that are held as objects."""
+    """Convert rows of numbers of dtype object to floats."""
     try:
         return array.astype(float)
     except (TypeError, ValueError) as error:
@@ -189,7 +189,7 @@ def _single_column(X: np.ndarray, columns: Sequence[Any]) -> list[Any]:
     if X.ndim != 1:
         column = f" Pass one column, such as X[{reprlib.repr(columns[0])}]." if columns else ""
         raise InvalidInputError(
-            f"X is an array of {X.dtype} and shape {X.shape}; paths and objects come as shape (n,) or (n, 1).{column}"
+            f"X is an array of {X.dtype} and shape {X.shape}; paths and objects must have shape (n,) or (n, 1).{column}"
         )
     if len(X) == 0:
         raise InvalidInputError(_EMPTY)
@@ -197,7 +197,7 @@ def _single_column(X: np.ndarray, columns: Sequence[Any]) -> list[Any]:
 
 
 def _images_of(X: np.ndarray, image_shape: tuple[int, ...] | None) -> np.ndarray:
-    """Return the images of an array of numbers."""
+    """Return an array of numbers as images."""
     if X.ndim and len(X) == 0:
         raise InvalidInputError(_EMPTY)
     if X.ndim == 2 and X.shape[1] == 0:
@@ -214,7 +214,7 @@ def _images_of(X: np.ndarray, image_shape: tuple[int, ...] | None) -> np.ndarray
         side = int(X.shape[1] ** 0.5)
         shape = (side, side) if side * side == X.shape[1] else ("H", "W")
         raise InvalidInputError(
-            f"X has shape {X.shape}: if each row is an image, say its shape, for instance "
+            f"X has shape {X.shape}: if each row is an image, pass its shape, for instance "
             f"image_shape=({shape[0]}, {shape[1]}); if X is one image, pass it in a list: [x]."
         )
     elif X.ndim == 3 and X.shape[2] in CHANNELS and min(X.shape[:2]) > 4:
@@ -228,19 +228,19 @@ def _images_of(X: np.ndarray, image_shape: tuple[int, ...] | None) -> np.ndarray
 
 
 def is_array(item: Any) -> bool:
-    """Return True if NumPy can make an array of an item that is not a number."""
+    """Return True if NumPy can convert an item to an array, and the item is not a number."""
     kind = type(item)
     has_values = hasattr(kind, "__array__") or hasattr(kind, "__dlpack__")
     return has_values and not isinstance(item, np.generic) and not issparse(item)
 
 
 def to_array(item: Any) -> np.ndarray:
-    """Return an array or tensor of any library, or a list of numbers, as a plain NumPy array.
+    """Convert an array or tensor of any library, or a list of numbers, to a plain NumPy array.
 
     Raises
     ------
     ImageProblem
-        If it has no values, or NumPy has no numbers like these.
+        If it has no values, or values that NumPy cannot represent.
     """
     if isinstance(item, np.ma.MaskedArray) and np.ma.is_masked(item):
         if item.dtype.kind == "O":
@@ -252,18 +252,18 @@ def to_array(item: Any) -> np.ndarray:
         array = np.asarray(item) if not is_array(item) or hasattr(type(item), "__array__") else np.from_dlpack(item)
     except (ImageProblem, MemoryError):
         raise
-    except Exception as error:  # whatever an array of another library raises
+    except Exception as error:  # arrays of other libraries may raise anything
         raise ImageProblem(
-            f"is a {type(item).__name__} of which NumPy makes no array: {_brief(error)}; pass an array of uint8, or of "
-            "floats in [0, 1]"
+            f"is a {type(item).__name__} that NumPy cannot convert to an array: {_brief(error)}; pass an "
+            "array of uint8, or of floats in [0, 1]"
         ) from error
-    # Columns of data frames hold text in types of their own.
+    # Columns of data frames store text in dtypes of their own.
     is_column = hasattr(item, "iloc") or hasattr(item, "to_pandas")
     return array.astype(object) if is_column and array.dtype.kind not in "biufc" else array
 
 
 def words_for(item: Any) -> Words:
-    """Return how advice calls what is done with an array."""
+    """Return the expressions with which advice describes operations on an array."""
     if isinstance(item, torch.Tensor):
         conversions = _conversions(item)
         return replace(TORCH, meaning="".join(["x", *(f".{name}()" for name in conversions)])) if conversions else TORCH
@@ -274,7 +274,7 @@ def _tensor_to_array(tensor: torch.Tensor) -> np.ndarray:
     if tensor.is_nested:
         raise ImageProblem("is a nested tensor; pass its parts, x.unbind()")
     if tensor.is_meta:
-        raise ImageProblem("is a tensor on the device meta, which holds no values; pass one that does")
+        raise ImageProblem("is a tensor on the device meta, which has no values; pass a tensor that has values")
     conversions = _conversions(tensor)
     tensor = tensor.detach()
     for name in conversions:
@@ -283,7 +283,7 @@ def _tensor_to_array(tensor: torch.Tensor) -> np.ndarray:
 
 
 def _conversions(tensor: torch.Tensor) -> list[str]:
-    """Return the methods of a tensor that make one with which it can be computed, and that NumPy knows."""
+    """Return the methods that convert a tensor to a type in which torch can compute and that NumPy knows."""
     unknown = tensor.is_floating_point() and tensor.dtype not in _NUMPY_FLOATS
     needed = {"dequantize": tensor.is_quantized, "to_dense": tensor.layout != torch.strided, "float": unknown}
     return [name for name, is_needed in needed.items() if is_needed]
@@ -297,16 +297,16 @@ def _brief(error: Exception) -> str:
 
 
 def path_of(item: str | os.PathLike[Any]) -> str:
-    """Return a path as text.
+    """Return a path as a string.
 
     Raises
     ------
     ImageProblem
-        If its own method fails.
+        If the path object raises an error.
     """
     try:
         path = os.fspath(item)
-    except Exception as error:  # whatever a path of another library raises
+    except Exception as error:  # path objects of other libraries may raise anything
         raise ImageProblem(f"is a {type(item).__name__} that gives no path: {_brief(error)}; pass a str") from error
     return str.__str__(path) if isinstance(path, str) else os.fsdecode(path)
 
@@ -315,7 +315,7 @@ _FILE_REMEDY = "pass its path, or the bytes that read() returns in mode 'rb'"
 
 
 def why_no_image(item: Any) -> str:
-    """Return why an item that is neither a path, nor bytes, an array or a PIL image is none, and what to pass."""
+    """Return why an item that is not a path, bytes, array or PIL image cannot be used, and what to pass."""
     return f"is not a path, bytes, array or PIL image{_remedy(item)}"
 
 
@@ -340,16 +340,16 @@ def _remedy(item: Any) -> str:
 
 
 def _is_missing(item: Any) -> bool:
-    """Return True for None, NaN, NaT and the NA of pandas, without importing it."""
+    """Return True for None, NaN, NaT and pandas.NA, without importing pandas."""
     if item is None or type(item).__name__ in ("NAType", "NaTType"):
         return True
     return isinstance(item, float | np.floating | np.datetime64) and item != item
 
 
 def _are_numbers(item: Sequence[Any]) -> bool:
-    """Return True if nested lists hold the numbers of an image."""
+    """Return True if nested lists contain the numbers of an image."""
     try:
         array = np.asarray(item)
-    except (ValueError, TypeError, OverflowError):  # ragged
+    except (ValueError, TypeError, OverflowError):  # ragged lists
         return False
     return array.ndim > 1 and array.dtype.kind in "biuf"

@@ -1,7 +1,7 @@
-"""What Pillow reads otherwise than it is meant: put right, or a reason to refuse it.
+"""Correct what Pillow reads differently from the file's meaning, or return a reason to refuse the file.
 
-Pillow's plugins give numbers and a mode. Where a file says more about its numbers than the mode does (which of them is
-white, which is transparent), the same picture would have other pixels in one bit depth than in another.
+Pillow's plugins return numbers and a mode. If a file contains more information about its numbers than the mode does
+(which number is white, which is transparent), the same picture would have different pixels in different bit depths.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImagePalette
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-# Texts of PNG files that may hold the orientation, which Pillow reads.
+# Text chunks of PNG files that may contain the orientation, which Pillow reads.
 _ORIENTATION_TEXTS = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0", b"exif\0")
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _YCBCR, _SEPARATE, _SIGNED = 0, 1, 6, 2, 2
@@ -44,36 +44,36 @@ class _Tag(IntEnum):
 
 
 def without_texts(content: bytes) -> bytes:
-    """Return a PNG file without texts and color profile, on which its pixels do not depend; other content as it is.
+    """Return a PNG file without text chunks and color profile, which do not affect pixels. Return others unchanged.
 
-    Pillow bounds the size of texts, by settings of the process, and refuses the image of which they are too long.
+    Pillow limits the size of text chunks by process-wide settings, and refuses images whose text is longer.
     """
     if not content.startswith(_PNG):
         return content
-    kept, start, at = [], 0, len(_PNG)
+    parts, start, at = [], 0, len(_PNG)
     while at + 12 <= len(content):
         length, kind = int.from_bytes(content[at : at + 4], "big"), content[at + 4 : at + 8]
         end = at + 12 + length
         is_text = kind in _TEXTS and not content.startswith(_ORIENTATION_TEXTS, at + 8)
         if (is_text or kind == b"iCCP") and end <= len(content):
-            kept.append(content[start:at])
+            parts.append(content[start:at])
             start = end
         at = end
-    return b"".join([*kept, content[start:]]) if kept else content
+    return b"".join([*parts, content[start:]]) if parts else content
 
 
 def why_misread(image: Image.Image) -> str | None:
-    """Return why Pillow would read other pixels than the file has, and what to do; None if it would not."""
+    """Return why Pillow would misread the pixels of a file, and what to do; None if it would not."""
     if hasattr(image, "tag_v2"):
         return _why_tiff_is_misread(image)
     if image.format == "FITS" and image.mode != "L" and image.mode != "F":
         return "is a .fits file of integers, whose white is unknown; read it with astropy and pass uint8 arrays"
     if image.format == "PSD":
         if _header(image)[24:26] == bytes([0, _MULTICHANNEL]):
-            return "is a .psd file of many channels, of which Pillow reads the first; export it as PNG"
+            return "is a .psd file in multichannel mode, of which Pillow reads only one channel; export it as PNG"
         found = next((data for kind, _, data in getattr(image, "resources", ()) if kind == _HAS_MERGED_PICTURE), b"")
         if found[4:5] == b"\0":
-            return "is a .psd file of layers without the picture that they make; export it as PNG"
+            return "is a .psd file without a merged picture of its layers; export it as PNG"
     return None
 
 
@@ -81,8 +81,8 @@ def _why_tiff_is_misread(image: Image.Image) -> str | None:
     tags = image.tag_v2  # type: ignore[attr-defined]
     if _is_preview(image):
         return (
-            "is a camera's RAW file, or another of which Pillow reads a small preview; develop it with rawpy and pass "
-            "arrays, or convert it to JPEG"
+            "is a camera's RAW file, or another file of which Pillow reads a small preview; develop it with rawpy and "
+            "pass arrays, or convert it to JPEG"
         )
     bits, signed = max(tags.get(_Tag.BITS, (1,))), _SIGNED in tags.get(_Tag.SAMPLE_FORMAT, (1,))
     if image.mode == "I" or signed:
@@ -92,7 +92,7 @@ def _why_tiff_is_misread(image: Image.Image) -> str | None:
     apart = tags.get(_Tag.PLANAR) == _SEPARATE and len(image.getbands()) > 1
     untold = image.mode in ("LA", "La", "PA") or (image.mode == "RGBA" and _Tag.EXTRA not in tags)
     if apart and (untold if by_libtiff else bits > 8):
-        return "stores its colors apart, in a way that Pillow misreads; read it with tifffile, or convert it to PNG"
+        return "has colors in separate planes, which Pillow misreads; read it with tifffile, or convert it to PNG"
     if not by_libtiff and tags.get(_Tag.PHOTOMETRIC) == _YCBCR and tuple(tags.get(_Tag.SUBSAMPLING, (2, 2))) != (1, 1):
         n_bytes = image.width * image.height * len(image.getbands())
         if sum(tags.get(_Tag.STRIP_BYTES) or tags.get(_Tag.TILE_BYTES) or ()) < n_bytes:
@@ -101,7 +101,7 @@ def _why_tiff_is_misread(image: Image.Image) -> str | None:
 
 
 def _is_preview(image: Image.Image) -> bool:
-    """Return True if the first image of a TIFF file says that it is a smaller version of another one in the file."""
+    """Return True if the first image of a TIFF file is marked as a reduced version of another image in the file."""
     tags = image.tag_v2  # type: ignore[attr-defined]
     if _Tag.DNG_VERSION in tags or _header(image)[8:10] == b"CR":
         return True
@@ -111,7 +111,7 @@ def _is_preview(image: Image.Image) -> bool:
 
 
 def load(image: Image.Image) -> None:
-    """Load an image. A damaged one stays unloaded, else Pillow gives what it has of it when it is asked again."""
+    """Load an image. A damaged image stays unloaded; otherwise, Pillow would return a partial image the second time."""
     tiles = list(getattr(image, "tile", ()))
     try:
         image.load()
@@ -122,9 +122,9 @@ def load(image: Image.Image) -> None:
 
 
 def corrected(image: Image.Image) -> Image.Image:
-    """Return an image, loaded, with pixels that mean what their mode says.
+    """Return a loaded image whose pixels mean what its mode says.
 
-    Those of 16 bits have white at 65535, and floats at 1. An image that needs no correction is returned as it is.
+    White is 65535 in 16-bit images and 1 in floats. An image that needs no correction is returned unchanged.
     """
     if hasattr(image, "tag_v2"):
         return _corrected_tiff(image)
@@ -139,7 +139,7 @@ def corrected(image: Image.Image) -> Image.Image:
     load(image)
     if image.format == "PSD" and image.mode == "1":
         return _with_info(image.convert("L").point(_INVERTED), image)
-    # A channel more may be a selection that was saved, and merged pictures are stored on white already.
+    # An additional channel may be a saved selection, and merged pictures are already blended with white.
     return _opaque(image) if image.format == "PSD" else image
 
 
@@ -147,26 +147,26 @@ _INVERTED = [255 - value for value in range(256)]
 
 
 def _opaque(image: Image.Image) -> Image.Image:
-    """Return an image without its alpha, as it is if it has none."""
+    """Return an image without its alpha channel; unchanged if it has none."""
     if not image.has_transparency_data:
         return image
     return _with_info(image.convert("L" if image.mode == "LA" else "RGB"), image)
 
 
 def _corrected_targa(image: Image.Image) -> Image.Image:
-    """Return a TGA image without an alpha that its header does not have, or that is a bit: 1 is clear for some only."""
+    """Return a TGA image without an alpha channel that the header denies, or that has one bit, which is ambiguous."""
     header = _header(image)[:18]
     load(image)
     if not header:
         return image
-    if image.mode == "P":  # of which the attributes in the header say nothing
+    if image.mode == "P":  # the attributes in the header do not describe the palette
         return _opaque(image) if header[7] == 16 else image
     is_bit = image.mode == "RGBA" and header[16] == 16
     return _opaque(image) if is_bit or header[17] & 15 == 0 else image
 
 
 def _permute_sun(image: Image.Image) -> None:
-    """Have a Sun raster of 32 bits read with its padding first, which Pillow takes for the last byte."""
+    """Make Pillow read a 32-bit Sun raster with the padding as the first byte. Pillow expects it last."""
     orders = {"RGBX": "XRGB", "BGRX": "XBGR"}
     for i, tile in enumerate(getattr(image, "tile", ())):
         bare = isinstance(tile.args, str)
@@ -177,7 +177,7 @@ def _permute_sun(image: Image.Image) -> None:
 
 
 def _corrected_tiff(image: Image.Image) -> Image.Image:
-    # libtiff gives floats in the order of this machine, which Pillow then takes for that of the file.
+    # libtiff returns floats in the byte order of this machine, but Pillow assumes the byte order of the file.
     image.tile = [  # type: ignore[attr-defined]
         tile._replace(args=(_NATIVE_FLOATS, *tile.args[1:]))
         if tile.codec_name == "libtiff" and tile.args[0] in _ORDERED_FLOATS
@@ -186,10 +186,11 @@ def _corrected_tiff(image: Image.Image) -> Image.Image:
     ]
     load(image)
     tags = image.tag_v2  # type: ignore[attr-defined]
-    # The tag is required. Without it, the smallest number is black, and in faxes white, as libtiff assumes.
+    # The tag is required. Without it, the smallest number is black, except in faxes, where it is white. libtiff does
+    # the same.
     default = _WHITE_IS_ZERO if tags.get(_Tag.COMPRESSION, 1) in _FAXES else _BLACK_IS_ZERO
     photometric = tags.get(_Tag.PHOTOMETRIC, default)
-    if image.mode in ("1", "L"):  # where Pillow takes white for zero without the tag
+    if image.mode in ("1", "L"):  # Pillow assumes that zero is white if the tag is missing
         misread = _Tag.PHOTOMETRIC not in tags and photometric == _BLACK_IS_ZERO
         return _with_info(image.convert("L").point(_INVERTED), image) if misread else image
     if image.mode in ("I;16", "I;16B", "F"):
@@ -198,7 +199,7 @@ def _corrected_tiff(image: Image.Image) -> Image.Image:
             return _with_info(_rescaled(np.asarray(image), white, photometric == _WHITE_IS_ZERO), image)
     if (
         image.mode in ("P", "PA") and max(tags.get(_Tag.COLOR_MAP, (256,))) < 256
-    ):  # meant as 8 bits, as libtiff takes it
+    ):  # a palette of 8 bits, as libtiff assumes
         image = image.copy()
         image.palette = ImagePalette.raw("RGB;L", bytes(tags[_Tag.COLOR_MAP]))
         image.load()
@@ -206,7 +207,7 @@ def _corrected_tiff(image: Image.Image) -> Image.Image:
 
 
 def _rescaled(pixels: np.ndarray, white: int, inverted: bool) -> Image.Image:
-    """Return floats as they are, or integers with white at 65535, both the other way round if `inverted`."""
+    """Return floats unchanged, or integers with white at 65535; both inverted if `inverted`."""
     values = white - pixels.astype(np.float64) if inverted else pixels.astype(np.float64)
     if white == 1:
         return Image.fromarray(values.astype(np.float32))
@@ -214,7 +215,7 @@ def _rescaled(pixels: np.ndarray, white: int, inverted: bool) -> Image.Image:
 
 
 def _corrected_png(image: Image.Image) -> Image.Image:
-    """Return a PNG image whose transparent gray is in the scale of its pixels, and a 16-bit transparent color alpha."""
+    """Return a PNG image with transparent gray in the scale of its pixels, and alpha for a transparent 16-bit color."""
     tiles = getattr(image, "tile", [])
     raw_mode = tiles[0].args if tiles else ""
     low = None
@@ -224,8 +225,8 @@ def _corrected_png(image: Image.Image) -> Image.Image:
     load(image)
     clear = image.info.get("transparency")
     if raw_mode in _PNG_BITS and clear is not None:
-        most = 2 ** _PNG_BITS[raw_mode] - 1  # bits above those of the pixels have no meaning
-        if raw_mode == "1":  # where Pillow keeps only whether any bit is set
+        most = 2 ** _PNG_BITS[raw_mode] - 1  # bits beyond the depth of the pixels have no meaning
+        if raw_mode == "1":  # Pillow only returns whether any bit is set
             clear = before[before.find(b"\0\0\0\2tRNS") + 9]
         image = image.copy()
         image.info["transparency"] = (
@@ -239,19 +240,19 @@ def _corrected_png(image: Image.Image) -> Image.Image:
 
 
 def _low_bytes(image: Image.Image) -> np.ndarray:
-    """Return the lower bytes of 16-bit colors, of which Pillow keeps the upper ones, before the image is loaded."""
+    """Return the lower bytes of 16-bit colors before the image is loaded. Pillow only returns the upper bytes."""
     file = image.fp  # type: ignore[attr-defined]
     place = file.tell()
     file.seek(0)
     with Image.open(BytesIO(file.read())) as again:
         file.seek(place)
-        # Read with its bytes swapped, the upper byte of each sample is the lower one.
+        # With swapped bytes, the lower byte of each sample is read as the upper one.
         again.tile = [tile._replace(args="RGB;16L") for tile in again.tile]
         return np.asarray(again)
 
 
 def _corrected_jpeg2000(image: Image.Image) -> Image.Image:
-    """Return a JPEG 2000 image with white at 255: Pillow shifts fewer than 8 bits, and does not scale them."""
+    """Return a JPEG 2000 image with white at 255. Pillow shifts values of fewer than 8 bits without scaling them."""
     header = _header(image)
     load(image)
     at = header.find(_CODESTREAM)
@@ -264,7 +265,7 @@ def _corrected_jpeg2000(image: Image.Image) -> Image.Image:
 
 
 def _header(image: Image.Image) -> bytes:
-    """Return the first bytes of the file of an image; none once it is loaded or closed."""
+    """Return the first bytes of the file of an image; empty if the image is loaded or closed."""
     file = getattr(image, "fp", None)
     if file is None or getattr(file, "closed", False):
         return b""
@@ -276,6 +277,6 @@ def _header(image: Image.Image) -> bytes:
 
 
 def _with_info(made: Image.Image, image: Image.Image) -> Image.Image:
-    """Return an image that was made of another, with what is known of that: it may be turned."""
+    """Return a derived image with the metadata of the original, such as its orientation."""
     made.info = {key: value for key, value in image.info.items() if key != "transparency"}
     return made

@@ -1,4 +1,4 @@
-"""Decode the content of one sample to RGB: what each file format, array and PIL mode means as pixels."""
+"""Decode the content of a sample to RGB: the meaning of each file format, array and PIL mode as pixels."""
 
 from __future__ import annotations
 
@@ -31,26 +31,27 @@ from .preprocessing import Preprocessing
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
-# Enters every cache key: change it when the same content gives other pixels than before.
+# Part of every cache key. Change it when the same content is decoded to other pixels than before; otherwise caches
+# return features of the old pixels.
 DECODING_RULE = 2
 _CODECS = ("jpg", "jpg_2000", "webp", "avif", "libtiff", "littlecms2")
-# Programs of others that Pillow hands such files to.
+# External programs that Pillow runs to read such files.
 _RUN_BY_PROGRAMS = {"EPS": "Ghostscript", "WMF": "Windows"}
-# Their header says nothing of the size of the image within.
+# Formats whose header does not give the size of the image inside, so the size cannot be limited before decoding.
 _CONTAINERS = ("ICNS",)
 _LIMIT_VARIABLE = "SKTL_MAX_PIXELS"
-_DEFAULT_LIMIT = 89_478_485  # that of Pillow, which it only warns about: a quarter of a GiB as RGB
+_DEFAULT_LIMIT = 89_478_485  # Pillow's limit, at which Pillow only warns: 256 MiB as RGB
 _ORIENTATION = 0x0112
 _TURNED = (5, 6, 7, 8)
 
 
 class ImageProblem(Exception):  # noqa: N818 - a reason on its way to an InvalidImageError
-    """Why one sample is not an image that can be used; never leaves the package.
+    """Reason why a sample cannot be used as an image. It is never raised to the user.
 
     Parameters
     ----------
     reason : str
-        In words, some of which may be those of another library.
+        The reason in words, which may include words of another library.
     """
 
     def __init__(self, reason: str):
@@ -58,10 +59,10 @@ class ImageProblem(Exception):  # noqa: N818 - a reason on its way to an Invalid
 
 
 def decoding_rule() -> tuple[object, ...]:
-    """Return what decides the pixels that `decode` gives for a content: it enters each cache key.
+    """Return everything except the content that affects the pixels from `decode`. It is part of every cache key.
 
-    It holds versions, and settings of Pillow that apply to the whole process and are not ours to change. Limits are not
-    among them: they decide what is refused, and never the pixels.
+    It consists of versions and of Pillow's process-wide settings, which sktl does not change. Limits are not included:
+    they affect which images are refused, but never pixels.
     """
     switches = (ImageFile.LOAD_TRUNCATED_IMAGES, TiffImagePlugin.READ_LIBTIFF)
     return (DECODING_RULE, PIL.__version__, *_codec_versions(), switches, _foreign_readers())
@@ -70,37 +71,38 @@ def decoding_rule() -> tuple[object, ...]:
 @functools.cache
 def _codec_versions() -> tuple[str | None, ...]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a Pillow without a codec warns
-        # The version of "jpg" is that of its interface, which all releases of libjpeg-turbo share.
+        warnings.simplefilter("ignore")  # Pillow warns about missing codecs
+        # The version of "jpg" is the version of its interface, which is the same for all releases of libjpeg-turbo.
         return features.version_feature("libjpeg_turbo"), *(features.version(name) for name in _CODECS)
 
 
 def _foreign_readers() -> tuple[tuple[str, ...], ...]:
-    """Return who reads formats in Pillow's place, such as pillow-heif, with versions."""
-    openers = [(name, opener) for name, (opener, _) in list(Image.OPEN.items())]  # others may register theirs meanwhile
+    """Return the readers of other packages that replace Pillow's, such as pillow-heif, with their versions."""
+    # Copied, because other threads may register readers.
+    openers = [(name, opener) for name, (opener, _) in list(Image.OPEN.items())]
     readers = [*openers, *list(Image.DECODERS.items())]
     found = {(name, *_origin(reader)) for name, reader in readers}
     return tuple(sorted(reader for reader in found if reader[1] != PIL.__name__))
 
 
 def _origin(reader: object) -> tuple[str, str, str]:
-    """Return the package of a function or class, its name, and the version of the package."""
+    """Return the package and name of a function or class, and the version of the package."""
     package, name = (str(getattr(reader, kind, "")) for kind in ("__module__", "__qualname__"))
     package = package.partition(".")[0]
     return package, name, str(getattr(sys.modules.get(package), "__version__", ""))
 
 
 class RangeProblem(ImageProblem):
-    """Numbers that are not pixels.
+    """Numbers that are not valid pixels.
 
     Parameters
     ----------
     numbers : Numbers
-        Of this image.
+        The numbers of this image.
     words : Words
-        For the remedy.
+        Words for the advice.
     whole : Numbers or None
-        Of all such images of `X`, from which the remedy follows; None where only this one is known.
+        The numbers of all such images of `X`, on which the advice is based; None if only this image is known.
     """
 
     def __init__(self, numbers: Numbers, words: Words, whole: Numbers | None = None):
@@ -109,17 +111,18 @@ class RangeProblem(ImageProblem):
         self.words = words
 
     def among(self, problems: Sequence[RangeProblem]) -> RangeProblem:
-        """Return the same problem with the remedy for all images of its kind."""
+        """Return the same problem with advice that fits all images of the same kind."""
         parts = [problem.numbers for problem in problems if problem.numbers.are_floats == self.numbers.are_floats]
         return RangeProblem(self.numbers, self.words, spanned(parts))
 
 
 def content_key(content: bytes | np.ndarray) -> bytes:
-    """Return 32 bytes that identify the content of a sample: its file's bytes, or its shape and RGB pixels."""
+    """Return 32 bytes that identify the content of a sample: the bytes of its file, or its shape and RGB pixels."""
     if isinstance(content, bytes):
         digest = hashlib.sha256(b"file")
         digest.update(content)
     else:
+        # With the shape, because the same bytes in another shape are another image.
         digest = hashlib.sha256(b"pixels %d %d" % content.shape[:2])
         digest.update(np.ascontiguousarray(content).data)
     return digest.digest()
@@ -128,13 +131,13 @@ def content_key(content: bytes | np.ndarray) -> bytes:
 def decode(content: bytes | np.ndarray, preprocessing: Preprocessing) -> Image.Image:
     """Decode the content of a sample to an upright RGB image.
 
-    A JPEG file is decoded at 1/2, 1/4 or 1/8 of its size where that leaves at least twice the size to which
-    `preprocessing` resizes it (Pillow's `draft`); its features then differ a little from those of the whole image.
+    A JPEG file is decoded at 1/2, 1/4 or 1/8 of its size (Pillow's `draft`) if the result is at least twice as large as
+    `preprocessing` needs. Its features then differ slightly from the features of the full-size image.
 
     Raises
     ------
     ImageProblem
-        If the content is damaged, or no image.
+        If the content is damaged or not an image.
     """
     if not isinstance(content, bytes):
         return Image.fromarray(content)
@@ -154,7 +157,7 @@ def _decode_file(content: bytes, preprocessing: Preprocessing) -> Image.Image:
 
 
 def check_memory(error: Exception) -> None:
-    """Raise `MemoryError` if that is what an error of Pillow says: it tells of the machine, and not of the image."""
+    """Raise `MemoryError` if an error of Pillow means that memory ran out, which is not a fault of the image."""
     if isinstance(error, MemoryError):
         raise error
     if isinstance(error, OSError) and (error.errno == errno.ENOMEM or "out of memory" in str(error)):
@@ -165,10 +168,10 @@ _QUIET = fork_safe_lock()
 
 
 def _despite_warnings(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-    """Call a function that uses Pillow; again, without its warnings, if a filter of the user makes them errors.
+    """Call a function that uses Pillow. Call it again without warnings if a user's filter turns them into errors.
 
-    What Pillow warns of (damaged EXIF data, a large image) must not decide whether an image is accepted, or how it is
-    turned. Filters hold for the process, so they are left alone unless one stopped Pillow half-way.
+    Pillow's warnings (damaged EXIF data, a large image) must not affect whether an image is accepted or how it is
+    rotated. Filters are process-wide, so they are changed only after one of them has interrupted Pillow.
     """
     try:
         return function(*args, **kwargs)
@@ -179,25 +182,25 @@ def _despite_warnings(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.k
 
 
 def set_pixel_limit(n_pixels: int | None) -> None:
-    """Bound the size of images that are decoded, against files that are small and unpack to gigabytes.
+    """Set the maximum size of images, as protection against small files that unpack to gigabytes.
 
-    The bound holds in this process and in those that it starts from then on: it is kept in the environment variable
-    `SKTL_MAX_PIXELS`, which may also be set before Python starts.
+    The limit applies to this process and to processes that it starts afterwards. It is stored in the environment
+    variable `SKTL_MAX_PIXELS`, which can also be set before Python starts.
 
     Parameters
     ----------
     n_pixels : int or None
-        Width times height, at least 1; None is the default, 89,478,485. Pillow has a limit of its own, twice its
-        `PIL.Image.MAX_IMAGE_PIXELS`: beyond that both must be raised.
+        Maximum of width times height, at least 1. None restores the default of 89,478,485. Pillow has its own limit,
+        twice `PIL.Image.MAX_IMAGE_PIXELS`. Larger images require raising both limits.
 
     Raises
     ------
     InvalidParameterError
-        If it is no such number.
+        If `n_pixels` is not an integer of at least 1, or None.
 
     See Also
     --------
-    check_images : Which images cannot be used, and why.
+    check_images : Find images that cannot be used, and why.
     """
     if n_pixels is None:
         os.environ.pop(_LIMIT_VARIABLE, None)
@@ -208,13 +211,13 @@ def set_pixel_limit(n_pixels: int | None) -> None:
 
 
 def pixel_limit() -> int:
-    """Return the bound that `set_pixel_limit` sets."""
+    """Return the limit set by `set_pixel_limit`."""
     example = f"a number of pixels, such as {_DEFAULT_LIMIT}"
     return bound_from(_LIMIT_VARIABLE, 1, example, InvalidImageWarning) or _DEFAULT_LIMIT
 
 
 def limits() -> tuple[int | None, ...]:
-    """Return what decides, beside the content, which images are refused: what one process accepts, another may not."""
+    """Return everything except the content that affects which images are refused."""
     return pixel_limit(), Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY
 
 
@@ -222,7 +225,7 @@ def check_header(image: Image.Image) -> None:
     """Raise `ImageProblem` if an image should not be decoded."""
     if image.format in _RUN_BY_PROGRAMS:
         raise ImageProblem(
-            f"is a .{image.format.lower()} file, which Pillow lets {_RUN_BY_PROGRAMS[image.format]} draw; "
+            f"is a .{image.format.lower()} file, which Pillow renders with {_RUN_BY_PROGRAMS[image.format]}; "
             "convert it to PNG if you trust its source"
         )
     if image.format in _CONTAINERS:
@@ -230,7 +233,7 @@ def check_header(image: Image.Image) -> None:
     if problem := why_misread(image):
         raise ImageProblem(problem)
     width, height = image.size
-    if not width * height and not isinstance(image, ImageFile.StubImageFile):  # which cannot be decoded, and say why
+    if not width * height and not isinstance(image, ImageFile.StubImageFile):  # stubs raise their own error on decoding
         raise ImageProblem(f"has no pixels: {width} x {height}")
     if width * height > pixel_limit():
         raise ImageProblem(
@@ -240,7 +243,7 @@ def check_header(image: Image.Image) -> None:
 
 
 def _reduced(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
-    """Decode a JPEG at the smallest scale that leaves twice the size after resizing, and resize it."""
+    """Decode a JPEG at the smallest scale that is at least twice the resized size, and resize it."""
     width, height = image.size
     if _is_turned(image):
         needed_height, needed_width = preprocessing.resized_shape(height, width)
@@ -250,7 +253,7 @@ def _reduced(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
     image.load()
     if drafted is None or drafted[1][2:] == image.size:
         return image
-    # Of sides that the scale does not divide, the last blocks reach beyond the image: the box is what shows it.
+    # If the scale does not divide a side, the last blocks extend beyond the image. The box excludes that part.
     return preprocessing.resample(image, (needed_width, needed_height), drafted[1])
 
 
@@ -259,17 +262,18 @@ def _is_turned(image: Image.Image) -> bool:
         return image.getexif().get(_ORIENTATION, 1) in _TURNED
     except (Warning, MemoryError):
         raise
-    except Exception:  # EXIF too broken to hold an orientation
+    except Exception:  # EXIF data too damaged to contain an orientation
         return False
 
 
 def pil_to_rgb(image: Image.Image) -> Image.Image:
-    """Return a new RGB image: upright by EXIF, transparency on white, 16 bits scaled to 8, the first frame only."""
+    """Return a new RGB image: rotated according to EXIF, blended with white, 16 bits scaled to 8, first frame only."""
     return _despite_warnings(_to_rgb, image)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    # Loaded here, where damage is an error: Pillow gives what it has of a damaged image when it is asked again.
+    # `corrected` loads the image and raises an error if it is damaged. Pillow would return a partial image the second
+    # time.
     upright = _upright(corrected(image))
     if upright.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
         values = np.asarray(upright, dtype=np.float64)
@@ -291,7 +295,7 @@ def _upright(image: Image.Image) -> Image.Image:
         return ImageOps.exif_transpose(image)
     except (Warning, MemoryError):
         raise
-    except Exception:  # EXIF too broken to hold an orientation
+    except Exception:  # EXIF data too damaged to contain an orientation
         return image.copy()
 
 
@@ -309,7 +313,7 @@ def _to_uint8(pixels: np.ndarray) -> np.ndarray:
 
 
 def array_to_rgb(array: np.ndarray) -> np.ndarray:
-    """Return contiguous RGB pixels, uint8 of shape (H, W, 3), of a checked array (H, W) or (H, W, C)."""
+    """Return a checked array of shape (H, W) or (H, W, C) as contiguous RGB pixels, uint8 of shape (H, W, 3)."""
     pixels = array if array.dtype == np.uint8 else _to_uint8(array)
     if pixels.ndim == 2:
         pixels = pixels[:, :, None]
@@ -319,7 +323,7 @@ def array_to_rgb(array: np.ndarray) -> np.ndarray:
 
 
 def check_pixels(array: np.ndarray, words: Words = NUMPY) -> None:
-    """Raise `ImageProblem` unless the array holds uint8, or finite floats in [0, 1]; `words` are for its remedy."""
+    """Raise `ImageProblem` unless an array contains uint8, or finite floats in [0, 1]. `words` are for the advice."""
     if array.size == 0:
         raise ImageProblem(f"has no pixels: shape {array.shape}")
     if array.dtype == np.uint8:
@@ -331,10 +335,10 @@ def check_pixels(array: np.ndarray, words: Words = NUMPY) -> None:
         raise ImageProblem(words.explain(advice))
     if array.dtype.kind not in "iuf":
         name = "a structured dtype" if array.dtype.kind == "V" else f"dtype {array.dtype}"
-        # In the words of scikit-learn, as for arrays without rows or columns.
+        # scikit-learn's checks look for these words, as for those about arrays without rows or columns.
         known = " (Complex data not supported)" if array.dtype.kind == "c" else ""
         raise ImageProblem(f"has {name}; pass uint8, or floats in [0, 1]{known}")
-    low, high = float(array.min()), float(array.max())  # a long double may be infinite in all that follows
+    low, high = float(array.min()), float(array.max())  # large long doubles become infinite, and are refused below
     if not np.isfinite(low) or not np.isfinite(high):
         found = "NaN" if np.isnan(low) or np.isnan(high) else "infinity"
         raise ImageProblem(f"contains {found}; every pixel must be a finite number")

@@ -1,4 +1,4 @@
-"""What content is that Pillow does not read as an image, by its first bytes, and what to do about it."""
+"""Identify content that Pillow cannot read by its first bytes, and say what to do about it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sktl._words import one_line
 
 
 class _Kind(NamedTuple):
-    """A kind of content: what it is, what to do, and what it starts with; offsets other than 0 come before bytes."""
+    """A kind of content: what it is, what to do, and the bytes it starts with, as (offset, bytes) if not at 0."""
 
     what: str
     remedy: str
@@ -23,7 +23,7 @@ class _Kind(NamedTuple):
 
 
 def _brands(*names: bytes) -> tuple[tuple[int, bytes], ...]:
-    """Return the starts of ISO base media files of these brands."""
+    """Return the first bytes of ISO base media files of these brands."""
     return tuple((4, b"ftyp" + name) for name in names)
 
 
@@ -39,7 +39,7 @@ _HDR = "read it with OpenCV, map its range to [0, 1] and pass arrays, or convert
 _TABLE = "read the images in it and pass those, as bytes or arrays"
 _NO_IMAGE = "leave it out"
 
-# What is more special comes first.
+# More specific kinds come first.
 _KINDS = (
     _Kind("a Git LFS pointer", "run git lfs pull for the file that it stands for", (b"version https://git-lfs",)),
     _Kind("a git-annex pointer", "run git annex get for the file that it stands for", (b"/annex/objects/",)),
@@ -107,7 +107,7 @@ _KINDS = (
     _Kind("an .hdr file", _HDR, (b"#?RADIANCE", b"#?RGBE")),
     _Kind("a .pfm file in color", _HDR, (b"PF\n", b"PF ", b"PF\r")),
     _Kind("a .pam file", "convert it to PNG", (b"P7\n",)),
-    _Kind("a .dds file of a kind that Pillow does not read", "convert it to PNG", (b"DDS ",)),
+    _Kind("a .dds file that Pillow cannot read", "convert it to PNG", (b"DDS ",)),
     _Kind("an .xcf file", "export it from GIMP as PNG", (b"gimp xcf",)),
     _Kind("a file that macOS adds to folders", _NO_IMAGE, (b"\0\5\x16\7", b"\0\0\0\1Bud1")),
     _Kind("a shortcut of Windows", "pass the file that it points to", (b"L\0\0\0\1\x14\2\0",)),
@@ -116,12 +116,12 @@ _KINDS = (
     _Kind("a program", _NO_IMAGE, (b"\x7fELF", b"MZ\x90\0", b"\xca\xfe\xba\xbe", b"\xcf\xfa\xed\xfe")),
 )  # fmt: skip
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-# Formats that Pillow does read, and in which it knows not every kind of pixels.
+# Formats that Pillow reads, but not with all kinds of pixels.
 _KNOWN = (
     _Kind("a .jpg file", ", such as 12-bit or lossless ones; convert it to PNG", (b"\xff\xd8",)),
     _Kind(
         "a .tiff file",
-        ", such as 64-bit floats, 16-bit gray with alpha, those compressed as WebP, LERC or JPEG XL, and those of "
+        ", such as 64-bit floats, 16-bit gray with alpha, compression as WebP, LERC or JPEG XL, and "
         "cameras' RAW files; read it with tifffile, or develop a RAW file with rawpy, and pass arrays",
         _TIFF,
     ),
@@ -137,6 +137,7 @@ _KNOWN = (
 _IMAGES_AS_BASE64 = ("/9j/", "iVBORw0KGgo", "R0lGOD", "UklGR", "SUkqA", "TU0AK", "Qk", "_9j_")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_\s-]+={0,2}\s*")
 _SHORTEST_BASE64 = 32
+# File systems do not allow longer names, so text with a longer part is not a path.
 _LONGEST_FILE_NAME = 255
 _SHOWN_TEXT = 40
 
@@ -151,7 +152,7 @@ def why_undecodable(content: bytes, error: Exception) -> str:
             "its source"
         )
     if "MAX_TEXT_" in str(error):
-        return f"has more metadata than Pillow takes ({one_line(error)}); save it again without metadata"
+        return f"has more metadata than Pillow accepts ({one_line(error)}); save it again without metadata"
     if content.startswith((b"ftypavi", b"ftypmif1", b"ftypmsf1"), 4) and b"avif" in content[8:64]:
         unknown = isinstance(error, UnidentifiedImageError)
         return f"is damaged: {'Pillow cannot identify this .avif file' if unknown else one_line(error)}"
@@ -159,7 +160,7 @@ def why_undecodable(content: bytes, error: Exception) -> str:
         return f"is {kind.what}, which is not read directly: {kind.remedy}"
     if found := _why_document(content):
         return found
-    # libtiff says the same of damage and of a compression that it was built without.
+    # libtiff reports damage and compression without built-in support in the same words.
     is_unclear = "unknown raw mode" in str(error) or (content.startswith(_TIFF) and "decoder error -2" in str(error))
     if not isinstance(error, UnidentifiedImageError) and not is_unclear:
         return f"is damaged: {one_line(error)}"
@@ -175,7 +176,7 @@ def _first(kinds: tuple[_Kind, ...], content: bytes) -> _Kind | None:
 
 
 def _why_document(content: bytes) -> str | None:
-    """Return what content is that is PDF or a language of tags, and may begin later; None if it is neither."""
+    """Identify content that is PDF or markup, which may start with other bytes; None if it is neither."""
     if b"%PDF-" in content[:1024]:
         return f"is a .pdf file, which is not read directly: {_RENDER_PDF}"
     start = _as_text(content[:4096]).lstrip("\ufeff \t\r\n").lower()
@@ -184,14 +185,14 @@ def _why_document(content: bytes) -> str | None:
     if "<svg" in start:
         return f"is a .svg file, which is not read directly: {_RENDER_SVG}"
     if "<html" in start or start.startswith(("<!doctype html", "<head", "<body", "<script")):
-        return "is an HTML page, perhaps of a download that failed; download it again"
+        return "is an HTML page, perhaps from a failed download; download it again"
     if start.startswith("<?xml"):
-        return "is an XML document, perhaps of a download that failed; download it again"
+        return "is an XML document, perhaps from a failed download; download it again"
     return None
 
 
 def _why_text(content: bytes) -> str | None:
-    """Return what content is that is text; None if it is none."""
+    """Identify content that is text; None if it is not."""
     text = _as_text(content[:1024]).strip("\ufeff \t\r\n")
     if not text or not all(c.isprintable() or c.isspace() for c in text):
         return None
@@ -201,7 +202,7 @@ def _why_text(content: bytes) -> str | None:
 
 
 def _as_text(start: bytes) -> str:
-    """Return the first bytes of content as text, without a character that they cut; empty if they are none."""
+    """Decode the first bytes of content, except a character cut off at the end; empty if they are not text."""
     encoding = "utf-16" if start.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8"
     try:
         return start.decode(encoding)
@@ -210,7 +211,7 @@ def _as_text(start: bytes) -> str:
 
 
 def why_no_path(text: str) -> str | None:
-    """Return what text is that was passed for the path of a file, and what to do; None if it may be a path."""
+    """Identify text that was passed as a path but is not one, and say what to do; None if it may be a path."""
     if found := _why_encoded(text[:1024].strip()):
         return found
     return _instead_of_url(text) if "://" in text[:64] else None
@@ -225,7 +226,7 @@ def _instead_of_url(url: str) -> str:
 
 
 def _why_encoded(text: str) -> str | None:
-    """Return how to decode text that begins like the encoded bytes of an image; None if it does not."""
+    """Return how to decode text that looks like the encoded bytes of an image; None if it does not."""
     if text[:5].lower() == "data:":
         return 'is a data URI, not a path; pass the bytes: base64.b64decode(x.partition(",")[2])'
     if len(text) < _SHORTEST_BASE64 or not _BASE64.fullmatch(text):

@@ -1,4 +1,4 @@
-"""The deterministic way from an RGB image of any size to the fixed-size input of a network."""
+"""Convert an RGB image of any size to the fixed-size input of a network, without randomness."""
 
 from __future__ import annotations
 
@@ -11,26 +11,28 @@ from PIL import Image
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-# Shrinking by a factor of four or more first averages whole blocks of pixels, leaving at least twice the target size.
+# Shrinking by a factor of four or more first averages whole blocks of pixels, down to at least twice the target size.
+# This is faster.
 _REDUCING_GAP = 2.0
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What pretrained weights expect of their input: resize, centre crop, scale to [0, 1], normalise.
+    """Preprocessing for pretrained weights: resize, center crop, scale to [0, 1], normalize.
 
-    Called with an RGB `PIL.Image.Image` it returns the network's input, a float32 tensor of shape (3, H, W).
+    Calling it with an RGB `PIL.Image.Image` returns the input of the network, a float32 tensor of shape (3, H, W).
 
     Parameters
     ----------
     resize : int or (int, int)
-        Pixels of the shorter side after resizing, which keeps the aspect ratio; a pair (height, width) squashes.
+        Length of the shorter side after resizing, in pixels; the aspect ratio is preserved. A pair (height, width)
+        resizes to exactly this size, without preserving the aspect ratio.
     crop : (int, int)
-        Height and width of the centre crop in pixels, at most those after resizing.
+        Height and width of the center crop in pixels, at most the size after resizing.
     interpolation : {"nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"}, default="bilinear"
-        Filter of the resize, always with antialiasing when shrinking.
+        Resampling filter. Antialiasing is always used when the image shrinks.
     mean, std : (float, float, float)
-        Per channel, subtracted and divided by after scaling to [0, 1]. Default: ImageNet's.
+        Mean and standard deviation of each channel, for pixels in [0, 1]. The default is ImageNet's.
     """
 
     resize: int | tuple[int, int]
@@ -43,7 +45,7 @@ class Preprocessing:
         return self.normalize(torch.from_numpy(self.pixels(image)[None].copy()))[0]
 
     def with_image_size(self, image_size: int) -> Preprocessing:
-        """Return the same preprocessing for another crop, the part of the image that is seen unchanged.
+        """Return the same preprocessing with another crop size, which shows the same part of the image.
 
         Parameters
         ----------
@@ -53,7 +55,7 @@ class Preprocessing:
         Returns
         -------
         preprocessing : Preprocessing
-            A new one.
+            A new object.
         """
         height, width = self.crop
         if isinstance(self.resize, int):
@@ -63,17 +65,17 @@ class Preprocessing:
         return replace(self, resize=resize, crop=(image_size, image_size))
 
     def resized_shape(self, width: int, height: int) -> tuple[int, int]:
-        """Return the size of an image after the resize.
+        """Return the size to which an image is resized.
 
         Parameters
         ----------
         width, height : int
-            Of the image, in pixels.
+            Size of the image, in pixels.
 
         Returns
         -------
         width, height : int
-            After the resize, before the crop.
+            Size after resizing and before cropping, in pixels.
         """
         if not isinstance(self.resize, int):
             return self.resize[1], self.resize[0]
@@ -84,17 +86,17 @@ class Preprocessing:
     def pixels(self, image: Image.Image) -> np.ndarray:
         """Resize and crop an RGB image to uint8 pixels of shape (H, W, 3).
 
-        Only the part that the crop keeps is resized, so that a very long image costs no more than a square one.
+        Only the part inside the crop is resized, so a very elongated image costs no more than a square one.
 
         Parameters
         ----------
         image : PIL.Image.Image
-            In mode RGB, of any size.
+            Image of any size, in mode RGB.
 
         Returns
         -------
         pixels : uint8 ndarray of shape (H, W, 3)
-            Perhaps a view that cannot be written to.
+            The array may be a read-only view.
         """
         height, width = self.crop
         box = self.seen_box(*image.size)
@@ -103,17 +105,17 @@ class Preprocessing:
         return np.asarray(self.resample(image, (width, height), box))
 
     def seen_box(self, width: int, height: int) -> tuple[float, float, float, float]:
-        """Return what the crop keeps of an image.
+        """Return the part of an image that is inside the crop.
 
         Parameters
         ----------
         width, height : int
-            Of the image, in pixels.
+            Size of the image, in pixels.
 
         Returns
         -------
         left, top, right, bottom : float
-            In pixels of the image.
+            Edges of this part, in pixels of the image.
         """
         resized_width, resized_height = self.resized_shape(width, height)
         crop_height, crop_width = self.crop
@@ -129,31 +131,31 @@ class Preprocessing:
         Parameters
         ----------
         image : PIL.Image.Image
-            In mode RGB.
+            Image in mode RGB.
         size : (int, int)
-            Width and height of the result in pixels.
+            Width and height of the result, in pixels.
         box : (float, float, float, float)
-            Left, top, right and bottom of the part, in pixels of `image`.
+            Edges of the part (left, top, right, bottom), in pixels of `image`.
 
         Returns
         -------
         image : PIL.Image.Image
-            A new one.
+            A new image.
         """
         return image.resize(size, Image.Resampling[self.interpolation.upper()], box, reducing_gap=_REDUCING_GAP)
 
     def normalize(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Turn pixels into the network's input.
+        """Convert pixels to the input of the network.
 
         Parameters
         ----------
         pixels : uint8 tensor of shape (n, H, W, 3)
-            On any device.
+            Pixels on any device.
 
         Returns
         -------
         images : float32 tensor of shape (n, 3, H, W)
-            On the same device, channels last in memory.
+            Normalized images on the same device, channels last in memory.
         """
         mean = torch.tensor(self.mean, dtype=torch.float32, device=pixels.device) * 255
         scale = 1 / (torch.tensor(self.std, dtype=torch.float32, device=pixels.device) * 255)

@@ -1,8 +1,8 @@
-"""Turn any legal `X` into a list of samples, each of which gives one checked RGB image.
+"""Convert any valid `X` to a list of samples, each of which yields one checked RGB image.
 
-Nothing is decoded before it is needed: a sample first reads its *content* (the bytes of a file, the pixels of an
-array), which identifies it, and the content is decoded when the network needs it. What fails raises `ImageProblem`
-with the reason; whoever runs over many samples collects the reasons and says which samples they belong to.
+Nothing is decoded early: a sample first reads its *content* (the bytes of a file or the pixels of an array), which
+identifies it, and the content is decoded when the network needs it. A failure raises `ImageProblem` with the reason.
+Callers that process many samples collect the reasons and report the samples.
 """
 
 from __future__ import annotations
@@ -37,15 +37,17 @@ from .containers import (
 from .decoding import ImageProblem, RangeProblem, array_to_rgb, check_header, check_memory, check_pixels, pil_to_rgb
 from .formats import why_no_path
 
-# A file that became a pipe since it was looked at must not be waited for.
+# Nonblocking, because a file may have been replaced by a pipe since it was checked, and opening a pipe waits for a
+# writer.
 _READING = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 _MOST_BYTES = 1 << 30
-# Seconds for which a file that was modified may be modified again without a trace, as git assumes.
+# A file modified within this many seconds may be modified again without a change of its time stamp. git assumes the
+# same.
 _RACY = 2.0
 
 
 class Stamp(NamedTuple):
-    """What a file system tells about a file."""
+    """File metadata that changes when the content of the file changes."""
 
     path: str
     size: int
@@ -55,27 +57,27 @@ class Stamp(NamedTuple):
     inode: int
 
     def is_settled(self) -> bool:
-        """Tell whether another modification from now on would change the stamp."""
+        """Return True if any later modification would change the stamp."""
         return max(self.mtime_ns, self.ctime_ns) < time.time_ns() - _RACY * 1e9
 
 
 def _check_file(status: os.stat_result) -> None:
     if stat.S_ISDIR(status.st_mode):
         raise ImageProblem(
-            "is a directory; pass its files, as sktl.datasets.list_images or load_image_folder give them"
+            "is a directory; pass its files, as sktl.datasets.list_images or load_image_folder return them"
         )
     if not stat.S_ISREG(status.st_mode):
         raise ImageProblem("is not a regular file")
     if status.st_size > _MOST_BYTES:
-        raise ImageProblem(f"has {status.st_size / 2**30:.1f} GiB, more than any image of a legal size; leave it out")
+        raise ImageProblem(f"has {status.st_size / 2**30:.1f} GiB, more than any supported image; leave it out")
 
 
 def _why_missing(path: str) -> str:
-    """Return what to do about a path at which there is nothing."""
+    """Return what to do about a path that does not exist."""
     if not path:
         return "no such file: the path is empty"
     if path != path.strip() and os.path.exists(path.strip()):
-        return "no such file: its path has a line break or spaces at an end; pass str(x).strip()"
+        return "no such file: its path begins or ends with a line break or spaces; pass str(x).strip()"
     if "*" in path or "?" in path:
         return "no such file: patterns are not expanded; pass the files that glob.glob(x) returns"
     if "\\" in path and os.path.exists(path.replace("\\", "/")):
@@ -88,18 +90,18 @@ class Sample(Protocol):
 
     @property
     def name(self) -> str:
-        """What an error message calls it."""
+        """Name of the sample in error messages."""
 
     def read(self) -> bytes | np.ndarray:
         """Return the content: encoded bytes, or RGB pixels as uint8 of shape (H, W, 3)."""
 
     def stamp(self) -> Stamp | None:
-        """Return what changes with the content and is quicker to read; None if there is no such thing."""
+        """Return metadata that change with the content and are faster to read than it; None if there are none."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileSample:
-    """An image file, read anew each time."""
+    """An image file, read again at each access."""
 
     path: str
 
@@ -117,7 +119,7 @@ class FileSample:
 
     def read(self) -> bytes:
         try:
-            _check_file(os.stat(self.path))  # before it is opened, which a device might notice
+            _check_file(os.stat(self.path))  # before opening, because opening a device may have side effects
             with open(os.open(self.path, _READING), "rb") as file:
                 status = os.fstat(file.fileno())
                 _check_file(status)
@@ -160,7 +162,7 @@ class ArraySample:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PILSample:
-    """A PIL image of the user's, perhaps still lazy and perhaps in `X` more than once."""
+    """A PIL image of the user. It may not be loaded yet, and it may occur more than once in `X`."""
 
     image: Image.Image
     name: str = "PIL image"
@@ -169,21 +171,21 @@ class PILSample:
         return None
 
     def read(self) -> np.ndarray:
-        # Pillow loads lazily and without a lock: two threads on one object give wrong pixels.
+        # Pillow loads lazily and without a lock: two threads that load the same object read wrong pixels.
         with _PIL_LOCKS[id(self.image) // 64 % len(_PIL_LOCKS)]:
             try:
                 check_header(self.image)
                 return np.asarray(pil_to_rgb(self.image))
             except ImageProblem:
                 raise
-            except Exception as error:  # whatever the plugin of the user's image raises
+            except Exception as error:  # plugins for the user's image may raise anything
                 check_memory(error)
                 raise ImageProblem(f"cannot be loaded: {str(error) or 'was its file closed?'}") from error
 
 
 @dataclass(frozen=True, slots=True)
 class UnusableSample:
-    """What has no legal form, which is said when it is read."""
+    """A sample in an unsupported format. Reading it raises an error with the reason."""
 
     name: str
     reason: str
@@ -195,29 +197,30 @@ class UnusableSample:
         raise ImageProblem(self.reason)
 
 
+# One lock per image object would have to live as long as the object. Images that share a lock only wait for each other.
 _PIL_LOCKS = tuple(fork_safe_lock() for _ in range(64))
 
 
 def as_samples(X: Any, image_shape: Sequence[int] | None = None, lenient: bool = False) -> list[Sample]:
-    """Return the samples of `X`, in order.
+    """Return the samples of `X`, in its order.
 
     Parameters
     ----------
-    X : one of `LEGAL_FORMS`
-        Series and data frames are read by position.
+    X : array-like
+        Images in one of `LEGAL_FORMS`. Series and data frames are read by position.
     image_shape : (H, W), (H, W, C) or (C, H, W), default=None
-        The shape of one image when `X` holds flattened rows, (n, H * W * C).
+        Shape of one image if `X` contains flattened rows, of shape (n, H * W * C).
     lenient : bool, default=False
-        Whether samples of no legal form become such that say so when they are read.
+        Whether samples in an unsupported format are returned as samples that raise an error when they are read.
 
     Raises
     ------
     InvalidParameterError
-        If `image_shape` is no shape of an image.
+        If `image_shape` is invalid.
     InvalidInputError
-        If `X` as a whole has no legal form.
+        If `X` as a whole is not in a supported format.
     InvalidImageError
-        If samples have no legal form, listing them; files are not opened here.
+        If samples are not in a supported format. The error lists them. Files are not opened here.
     """
     items = as_items(X, check_image_shape(image_shape))
     if not isinstance(items, np.ndarray):
@@ -230,7 +233,7 @@ def as_samples(X: Any, image_shape: Sequence[int] | None = None, lenient: bool =
 
 
 def _each(items: Iterable[Any], make: Callable[[Any], Sample], lenient: bool) -> list[Sample]:
-    """Return a sample for each item; what to do about numbers that are not pixels follows from all of them."""
+    """Return a sample for each item. Advice for numbers that are not pixels is based on all items."""
     samples: list[Sample] = []
     problems: dict[int, ImageProblem] = {}
     for position, item in enumerate(items):
@@ -271,7 +274,7 @@ def _from_pixels(array: np.ndarray, words: Words) -> ArraySample:
 
 
 def _check_whole(X: np.ndarray, words: Words) -> None:
-    """Check all pixels at once, and image by image only to say where something is wrong."""
+    """Check all pixels at once. Images are checked one by one only to locate an error."""
     try:
         check_pixels(X, words)
     except ImageProblem as problem:

@@ -1,1 +1,1 @@
-"""Files of our own: models, and values kept from process to process."""
+"""Files that sktl writes: models, and values shared by processes."""

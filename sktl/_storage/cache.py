@@ -1,8 +1,8 @@
-"""Which store of features a pass uses, and what people ask of it: statistics, forgetting, a bound.
+"""Select the store of features that a pass uses; statistics, clearing and the size limit of caches.
 
-`cache="auto"` is a private store of this process and of the workers that it starts: both name it by the process id of
-the first, so that nothing about it travels in pickles. It goes when that process ends; what a killed one left behind is
-removed by the next process that makes a store.
+`cache="auto"` is a private store of this process and its workers. All of them name the store by the process id of the
+main process, so pickles contain nothing about it. The store is removed when the main process ends. Stores of killed
+processes are removed by the next process that creates a store.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ from sktl.exceptions import CacheWarning, InvalidParameterError
 from .store import Store, is_running, machine
 
 LIMIT_VARIABLE = "SKTL_CACHE_MAX_BYTES"
-# Spaces of a store that hold something else than images.
+# Prefix of spaces whose entries do not belong to images, such as facts about engines. They are not counted as images.
 APART = "about "
 _DEFAULT_LIMIT = 4 << 30
-# The first small values, such as features, also stay in memory, where they are found ten times as fast.
+# Small values, such as features, also stay in memory up to this size, where they are found ten times as fast.
 _IN_MEMORY = 64 << 20
 _SMALL = 64 << 10
-_FOLDERS = 10  # names to try for a folder of this user alone
+_FOLDERS = 10  # names to try for a private folder of this user
 
 
 class CacheInfo(NamedTuple):
-    """Statistics of a cache, as :func:`functools.lru_cache` gives them, over all processes that use it.
+    """Statistics of a cache over all processes that use it, similar to those of :func:`functools.lru_cache`.
 
     Attributes
     ----------
     hits, misses : int
-        Images whose features were found, and were not, since the cache was made or cleared.
+        Number of images whose features were found or not found since the cache was created or cleared.
     images : int
-        Images whose features are kept now, counted once for each network.
+        Number of images whose features are cached, counted once per network.
     bytes, max_bytes : int
-        Size of all that is kept, and its bound; files on disk are about a tenth larger.
+        Total size of the cached values, and its limit. Files on disk are about a tenth larger.
     """
 
     hits: int
@@ -58,12 +58,12 @@ class CacheInfo(NamedTuple):
 
 
 class Cache:
-    """A store and the first small values of it that this process used.
+    """A store, and the first small values that this process read from it or wrote to it.
 
     Parameters
     ----------
     store : Store or None
-        None keeps nothing.
+        None caches nothing.
     """
 
     def __init__(self, store: Store | None):
@@ -77,7 +77,7 @@ class Cache:
         self._bytes = 0
 
     def get(self, space: str, keys: Sequence[bytes]) -> dict[bytes, bytes]:
-        """Return the values that are there, by key."""
+        """Return the cached values by key."""
         if self.store is None:
             return {}
         memory = self._memory
@@ -89,44 +89,44 @@ class Cache:
         return found
 
     def put(self, space: str, items: Sequence[tuple[bytes, bytes]], owner: str = "") -> None:
-        """Keep values as far as there is room, and give up the owner's claims on their keys."""
+        """Store values as far as there is room, and release the owner's claims on their keys."""
         if self.store is not None and items:
             self.store.write(space, items, owner)
             self._remember(space, dict(items))
 
     def claim(self, space: str, keys: Sequence[bytes], owner: str) -> list[bytes]:
-        """Return those of the keys whose values the owner is to compute now."""
+        """Claim keys. Return those whose values the owner must compute now."""
         return list(keys) if self.store is None else self.store.claim(space, keys, owner)
 
     def renew(self, space: str, owner: str) -> None:
-        """Keep the claims of an owner from lapsing."""
+        """Renew the claims of an owner, so that they do not expire."""
         if self.store is not None:
             self.store.write(space, (), owner)
 
     def release(self, owner: str) -> None:
-        """Give up all claims of an owner."""
+        """Release all claims of an owner."""
         if self.store is not None:
             self.store.release(owner)
 
     def count(self, hits: int, misses: int) -> None:
-        """Add to the statistics."""
+        """Add hits and misses to the statistics."""
         if self.store is not None:
             self.store.count(hits, misses)
 
     def set_limit(self, max_bytes: int | None) -> None:
-        """Set the bound of the store, None to the default one."""
+        """Set the size limit of the store; None restores the default."""
         self._start()
         if self.store is not None:
             self.store.set_limit(max_bytes)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all entries."""
         self._start()
         if self.store is not None:
             self.store.clear()
 
     def _remember(self, space: str, values: dict[bytes, bytes]) -> None:
-        if self._pid != os.getpid():  # another thread may have held the lock when this process was forked
+        if self._pid != os.getpid():  # in a forked process, the lock may be held by a thread that does not exist
             self._start()
         with self._lock:
             for key, value in values.items():
@@ -141,7 +141,7 @@ _caches: dict[Path, Cache] = {}
 
 
 def open_cache(cache: str | os.PathLike[str] | Literal[False]) -> Cache:
-    """Return the cache that a `cache` parameter names: `"auto"`, a directory, or False for none."""
+    """Return the cache for a `cache` parameter: `"auto"`, a directory, or False to cache nothing."""
     if cache is False:
         return NO_CACHE
     private = cache == "auto"
@@ -150,7 +150,7 @@ def open_cache(cache: str | os.PathLike[str] | Literal[False]) -> Cache:
         if private and not os.path.isdir(directory):
             _remove_abandoned(directory.parent)
     except OSError as error:
-        warn_once(f"There is no folder for a cache of features: {error}.", CacheWarning)
+        warn_once(f"No folder is available for a cache of features: {error}.", CacheWarning)
         return NO_CACHE
     if directory not in _caches:
         _caches[directory] = Cache(Store(directory, lambda: _default_limit(directory), durable=not private))
@@ -158,7 +158,7 @@ def open_cache(cache: str | os.PathLike[str] | Literal[False]) -> Cache:
 
 
 def check_cache(cache: object) -> None:
-    """Raise `InvalidParameterError` for a text that is probably not meant as the name of a folder."""
+    """Raise `InvalidParameterError` for a string that is probably not meant as the name of a folder."""
     if (
         isinstance(cache, str)
         and cache != "auto"
@@ -175,12 +175,12 @@ def cache_info(path: str | os.PathLike[str] | None = None) -> CacheInfo:
     Parameters
     ----------
     path : str or path, default=None
-        The directory that estimators have as `cache`; None is the private cache of this process and its workers.
+        Directory that estimators use as `cache`. None is the private cache of this process and its workers.
 
     Returns
     -------
     CacheInfo
-        Named tuple of hits, misses, images, bytes, max_bytes.
+        Named tuple with the fields hits, misses, images, bytes and max_bytes.
 
     Examples
     --------
@@ -194,31 +194,31 @@ def cache_info(path: str | os.PathLike[str] | None = None) -> CacheInfo:
 
 
 def clear_cache(path: str | os.PathLike[str] | None = None) -> None:
-    """Forget all features of a cache, and set its statistics to zero.
+    """Remove all features from a cache, and reset its statistics to zero.
 
     Parameters
     ----------
     path : str or path, default=None
-        The directory that estimators have as `cache`; None is the private cache of this process and its workers.
+        Directory that estimators use as `cache`. None is the private cache of this process and its workers.
     """
     open_cache("auto" if path is None else path).clear()
 
 
 def set_cache_limit(max_bytes: int | None, path: str | os.PathLike[str] | None = None) -> None:
-    """Set the bound of a cache of features, for all processes that use it.
+    """Set the size limit of a cache of features, for all processes that use the cache.
 
     Parameters
     ----------
     max_bytes : int or None
-        At least 0; None is the default: what the environment variable `SKTL_CACHE_MAX_BYTES` says, else 4 GiB, but at
-        most half of what is free on the disk.
+        Maximum size in bytes, at least 0. None restores the default: the value of the environment variable
+        `SKTL_CACHE_MAX_BYTES`, or 4 GiB, but at most half of the free disk space.
     path : str or path, default=None
-        The directory that estimators have as `cache`; None is the private cache of this process and its workers.
+        Directory that estimators use as `cache`. None is the private cache of this process and its workers.
 
     Raises
     ------
     InvalidParameterError
-        If `max_bytes` is no such number.
+        If `max_bytes` is not an integer of at least 0, or None.
     """
     if max_bytes is not None and (not isinstance(max_bytes, Integral) or isinstance(max_bytes, bool) or max_bytes < 0):
         raise InvalidParameterError(f"max_bytes={max_bytes!r} must be an integer of at least 0, or None.")
@@ -226,7 +226,7 @@ def set_cache_limit(max_bytes: int | None, path: str | os.PathLike[str] | None =
 
 
 def _remove_private() -> None:
-    """Remove the private cache of this process, which its workers may have made, unless it is itself a worker."""
+    """Remove the private cache of this process, which its workers may have created. Workers remove nothing."""
     if multiprocessing.parent_process() is None:
         with contextlib.suppress(OSError):
             for folder in filter(os.path.isdir, _own_folders()):
@@ -249,12 +249,12 @@ def _private_name() -> str:
 
 
 def _own_folder() -> Path:
-    """Return a folder for temporary files that nobody else can read, or write; the same in all processes of a user."""
+    """Return a folder for temporary files that only this user can read or write, the same in all of their processes."""
     folders = _own_folders()
     for folder in folders:
         if _is_private(folder):
             return folder
-    raise PermissionError(f"{str(folders[0])!r} and its like are not folders of this user alone")
+    raise PermissionError(f"{str(folders[0])!r} and its alternatives are not private folders of this user")
 
 
 def _own_folders() -> list[Path]:
@@ -264,7 +264,7 @@ def _own_folders() -> list[Path]:
 
 
 def _is_private(folder: Path) -> bool:
-    """Make a folder if it is not there; tell whether it is this user's alone."""
+    """Create a folder if it does not exist. Return True if only this user can access it."""
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         status = os.lstat(folder)
@@ -275,7 +275,7 @@ def _is_private(folder: Path) -> bool:
 
 
 def _remove_abandoned(folder: Path) -> None:
-    """Remove the private caches of processes of this machine that no longer run."""
+    """Remove the private caches of processes on this machine that have ended."""
     prefix = f"{machine()}-"
     for name in os.listdir(folder):
         owner = name.removeprefix(prefix)
@@ -290,6 +290,7 @@ def _default_limit(directory: Path) -> int:
     there = next((folder for folder in (directory, *directory.parents) if os.path.isdir(folder)), Path())
     used = 0
     try:
+        # The cache's own files count as free space. Otherwise, the limit would shrink while the cache grows.
         for entry in os.scandir(directory) if there == directory else ():
             used += entry.stat().st_size if entry.name.startswith("features-v1-") else 0
         return min(_DEFAULT_LIMIT, (shutil.disk_usage(there).free + used) // 2)

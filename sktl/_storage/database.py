@@ -1,9 +1,9 @@
-"""One SQLite database in a directory, shared by processes: opened when it is needed, and renewed when it is damaged.
+"""An SQLite database in a directory, shared by processes: opened on first use, replaced when it is damaged.
 
-A process may be killed at any moment, and a machine lose power: commits made since the last checkpoint may then be lost
-from a durable database, one that is not durable may be lost as a whole. Whatever goes wrong is reported once, as a
-`CacheWarning`: a damaged file is given up for a new one, and a database that is full, locked for long, or cannot be
-written is left alone for a while.
+A process may be killed at any moment, and a machine may lose power. A durable database may then lose commits made since
+the last checkpoint; a database that is not durable may be lost completely. Every failure is reported once, as a
+`CacheWarning`: a damaged file is replaced by a new one, and a database that is full, locked for long, or not writable
+is not used for a while.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from sktl.exceptions import CacheWarning
 
 Result = TypeVar("Result")
 
-# No longer value is kept: a damaged record may claim to be of any length, and SQLite believe it.
+# Longer values are not stored: a damaged record may claim any length, and SQLite would try to read that much.
 LARGEST_VALUE = 1 << 28
 _FILE = "features-v1-{:04d}.sqlite"
 _DRAFT = "features-v1-draft-{}"
 _FILE_PATTERN = re.compile(r"features-v1-(\d{4}|[1-9]\d{4,})\.sqlite(-wal|-shm|-journal)?")
 _DRAFT_PATTERN = re.compile(r"features-v1-draft-[0-9a-f]{32}(-wal|-shm|-journal)?")
-# Small rows fill a page of this many bytes well, and large ones need few.
+# Many small rows fill a page of this size well, and large rows need few pages.
 _PAGE = 16384
 _PATIENCE = 10.0  # seconds to wait for a lock
-_PAUSE = 60.0  # seconds for which a database that failed is left alone
-_DRAFTING = 60.0  # seconds after which a draft is that of a killed process
+_PAUSE = 60.0  # seconds for which a database is not used after a failure
+_DRAFTING = 60.0  # seconds after which a draft must be from a killed process
 _DAMAGE = {
     sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_CONSTRAINT,
     sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_NOTADB,
 }  # fmt: skip
-_MISUSE = re.compile("transaction")  # of statements that are wrong only here and now
-# Besides errors of SQLite, values of unexpected types and sizes.
+_MISUSE = re.compile("transaction")  # errors that concern the statement, not the file
+# Damaged files cause errors of SQLite, and values of unexpected types and sizes.
 _ERRORS = (sqlite3.Error, OSError, TypeError, ValueError, OverflowError, MemoryError)
 
 
@@ -53,11 +53,11 @@ class Database:
     Parameters
     ----------
     directory : Path
-        Made when it is needed.
+        Created on first use.
     schema : str
-        Statements that make the tables of a new file.
+        SQL statements that create the tables of a new file.
     durable : bool
-        Whether the file stays consistent when the machine loses power.
+        Whether the file stays consistent if the machine loses power.
     """
 
     def __init__(self, directory: Path, schema: str, durable: bool = True):
@@ -73,9 +73,9 @@ class Database:
     def attempt(
         self, function: Callable[[sqlite3.Connection], Result], otherwise: Result, writes: bool = False
     ) -> Result:
-        """Return what a function makes of the connection, or something else if it cannot be used.
+        """Return the result of a function of the connection, or `otherwise` if the database cannot be used.
 
-        Where the file is damaged or has just been removed, it is tried again on a new one.
+        If the file is damaged or was just removed, the function is called again with a new file.
         """
         with _turn:
             for last in (False, False, True):
@@ -94,7 +94,7 @@ class Database:
             return otherwise
 
     def close(self) -> None:
-        """Close the connection of this process; the next use opens it again."""
+        """Close the connection of this process. The next use opens it again."""
         with _turn:
             opened, self._opened = self._opened, None
             if opened is not None:
@@ -108,7 +108,7 @@ class Database:
         else:
             self._unreadable_until = until
         problem = f"cannot be {'written' if writes else 'used'}"
-        self._report(problem, f" ({error}), so features are computed anew meanwhile")
+        self._report(problem, f" ({error}), so features are recomputed for now")
 
     def _report(self, problem: str, more: str) -> None:
         if problem not in self._reported:
@@ -122,34 +122,35 @@ class Database:
         if self._opened is None:
             self._opened = self._connect()
             if self._opened.read_only:
-                self._report("cannot be written", ", so only what is there already is used")
+                self._report("cannot be written", ", so only existing entries are used")
         elif not self._opened.is_whole():
-            raise sqlite3.DatabaseError("the index of its log was removed or cut off")
+            raise sqlite3.DatabaseError("the index of its log was removed or truncated")
         return self._opened
 
     def _renew(self, error: Exception) -> bool:
-        """Give up a damaged file; tell whether there is another one."""
+        """Replace a damaged file. Return True if there is a new one."""
         self.close()
         try:
             files = _files(self.directory)
             if not files:
                 return False
-            if self._file == files[-1]:  # else another process was faster
+            if self._file == files[-1]:  # otherwise, another process has already replaced it
                 self._create(_generation(files[-1]) + 1)
                 for old in files:
                     _remove(old)
         except (sqlite3.Error, OSError):
             return False
-        self._report("was damaged", f" ({error}), so that it begins anew")
+        self._report("was damaged", f" ({error}), so it starts empty")
         return True
 
     def _connect(self) -> _Opened:
-        """Open the newest file, and make it if there is none."""
+        """Open the newest file. Create it if none exists."""
         generations = _generations(self.directory)
         if not (files := _files(self.directory, generations)):
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # One after all of which something is left: the log of another file would be taken for that of a new one.
-            # Of that first look: what somebody else makes meanwhile has this number too, and is used.
+            # The number is larger than all numbers with any file left: SQLite would take the log of an old file for the
+            # log of a new one with the same name. It is based on the first listing, so a file that another process
+            # creates meanwhile has the same number, and is used.
             self._create(max(generations, default=-1) + 1)
             if not (files := _files(self.directory)):
                 raise FileNotFoundError(f"{str(self.directory)!r} is being removed")
@@ -159,20 +160,20 @@ class Database:
 
     def _configure(self, connection: sqlite3.Connection) -> None:
         connection.execute(f"PRAGMA synchronous = {'NORMAL' if self.durable else 'OFF'}")
-        connection.execute("PRAGMA mmap_size = 0")  # else a file cut short would end the process
+        connection.execute("PRAGMA mmap_size = 0")  # otherwise, reading a truncated file would crash the process
         connection.execute("PRAGMA cell_size_check = ON")
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LARGEST_VALUE + (1 << 16))
         connection.execute("PRAGMA trusted_schema = OFF")
 
     def _create(self, generation: int) -> None:
-        """Make a new file appear at once and complete, unless somebody else was faster."""
+        """Create a new file, which appears complete in one step, unless another process has created it first."""
         draft = self.directory / _DRAFT.format(uuid.uuid4().hex)
         try:
             os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
             with contextlib.closing(sqlite3.connect(draft, isolation_level=None)) as connection:
                 self._configure(connection)
                 connection.execute(f"PRAGMA page_size = {_PAGE}")
-                connection.execute("PRAGMA journal_mode = WAL")  # where the file system has none, it stays as it was
+                connection.execute("PRAGMA journal_mode = WAL")  # ignored if the file system does not support it
                 connection.executescript(self.schema)
             final = self.directory / _FILE.format(generation)
             with contextlib.suppress(FileExistsError):
@@ -180,7 +181,7 @@ class Database:
                     os.link(draft, final)
                 except FileExistsError:
                     raise
-                except (AttributeError, NotImplementedError, OSError):  # no hard links here
+                except (AttributeError, NotImplementedError, OSError):  # hard links are not supported
                     os.rename(draft, final)
         finally:
             _remove(draft)
@@ -193,7 +194,7 @@ class _Opened:
     ----------
     file : Path
     configure : callable
-        Is called with the connection.
+        Called with the connection.
     """
 
     def __init__(self, file: Path, configure: Callable[[sqlite3.Connection], None]):
@@ -201,11 +202,12 @@ class _Opened:
         self._index = Path(f"{file}-shm")
         self._inode = os.stat(file).st_ino
         self.read_only = not (os.access(file.parent, os.W_OK) and os.access(file, os.W_OK))
-        # SQLite wants to write beside a file that it reads, unless somebody else did or nobody will.
+        # SQLite must create files beside a database that it reads, unless another process has created them or none
+        # will.
         self._frozen = self.read_only and not self._index.exists()
         mode = "ro&immutable=1" if self._frozen else "ro" if self.read_only else "rw"
         address = f"{file.absolute().as_uri()}?mode={mode}"
-        # One thread at a time uses it, not always the same.
+        # Only one thread uses the connection at a time, but not always the same thread.
         self.connection = sqlite3.connect(address, _PATIENCE, isolation_level=None, check_same_thread=False, uri=True)
         try:
             configure(self.connection)
@@ -216,7 +218,7 @@ class _Opened:
         self._mapped = self._status()
 
     def _status(self) -> tuple[int, int]:
-        """Return inode and size of the index of the log, zeros if there is none."""
+        """Return inode and size of the index of the log, or zeros if it does not exist."""
         try:
             status = os.stat(self._index)
         except OSError:
@@ -224,14 +226,14 @@ class _Opened:
         return status.st_ino, status.st_size
 
     def is_current(self) -> bool:
-        """Tell whether the file is still the one that was opened."""
+        """Return True if the file is still the one that was opened."""
         try:
             return os.stat(self.file).st_ino == self._inode and not (self._frozen and self._index.exists())
         except OSError:
             return False
 
     def is_whole(self) -> bool:
-        """Tell whether the index of the log, of which SQLite maps all that it ever saw, is still there."""
+        """Return True if the index of the log, which SQLite has mapped into memory, still exists in full."""
         status = self._status()
         if status[0] != self._mapped[0] or status[1] < self._mapped[1]:
             return False
@@ -239,17 +241,17 @@ class _Opened:
         return True
 
     def close(self) -> None:
-        """Close the connection, unless that would read what was cut off and so end the process."""
+        """Close the connection, unless closing would read a truncated file and so crash the process."""
         inode, size = self._status()
         if inode == self._mapped[0] and size < self._mapped[1]:
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.connection))  # so that it never is
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.connection))  # never collected, and so never closed
         else:
             with contextlib.suppress(sqlite3.Error):
                 self.connection.close()
 
 
-# One thread at a time uses databases, so that none does while the process is forked: SQLite's own locks would stay
-# locked in the child, and what it knows of locked files would be wrong there.
+# Only one thread uses databases at a time, so none uses them while the process is forked: in the child, SQLite's locks
+# would stay locked, and its record of file locks would be wrong.
 _turn = threading.RLock()
 _databases: weakref.WeakSet[Database] = weakref.WeakSet()
 
@@ -277,7 +279,7 @@ atexit.register(_close_all)
 
 
 def _generations(directory: Path) -> dict[int, bool]:
-    """Return the number of each file of which something is left, and whether that is more than its log."""
+    """Return the numbers of files of which anything is left, with True if more than the log is left."""
     there: dict[int, bool] = {}
     for name in os.listdir(directory) if os.path.isdir(directory) else []:
         if match := _FILE_PATTERN.fullmatch(name):
@@ -286,7 +288,7 @@ def _generations(directory: Path) -> dict[int, bool]:
 
 
 def _files(directory: Path, generations: dict[int, bool] | None = None) -> list[Path]:
-    """Return the files of a store, the newest last."""
+    """Return the files of a store, newest last."""
     there = _generations(directory) if generations is None else generations
     return [directory / _FILE.format(number) for number in sorted(there) if there[number]]
 
@@ -298,7 +300,7 @@ def _generation(file: Path) -> int:
 
 
 def _tidy(directory: Path, newest: Path) -> None:
-    """Remove what Windows kept from being removed, and drafts of killed processes."""
+    """Remove old files, which Windows may have refused to remove earlier, and drafts of killed processes."""
     with contextlib.suppress(OSError):
         for name in os.listdir(directory):
             file, match = directory / name, _FILE_PATTERN.fullmatch(name)
@@ -315,8 +317,8 @@ def _remove(file: Path) -> None:
 
 @contextlib.contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """Write in one piece; who waits for the lock does so at the beginning."""
-    try:  # from the beginning: Ctrl-C may come while it waits
+    """Run a block as one transaction, which waits for the write lock when it begins."""
+    try:  # includes BEGIN, because Ctrl-C may interrupt the wait
         connection.execute("BEGIN IMMEDIATE")
         yield
         connection.execute("COMMIT")
@@ -328,7 +330,7 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def _is_damage(error: Exception) -> bool:
-    """Tell whether an error means that the file is not what was written; values of wrong types do."""
+    """Return True if an error means that the file is damaged, including values of wrong types."""
     if isinstance(error, OSError | MemoryError | sqlite3.ProgrammingError):
         return False
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
@@ -338,5 +340,5 @@ def _is_damage(error: Exception) -> bool:
 
 
 def _is_gone(error: Exception) -> bool:
-    """Tell whether an error may mean that another process has just removed what was to be opened."""
+    """Return True if an error may mean that another process has just removed the file."""
     return isinstance(error, FileNotFoundError) or getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_CANTOPEN

@@ -1,8 +1,8 @@
-"""A saved model as a file: a JSON document and tensors in safetensors' format, written at once and checked as a whole.
+"""A saved model as a file: a JSON document and tensors in safetensors' format, written atomically and verified.
 
-It has a path, or is a file that is open or in memory, with the same checks. Reading never runs code from it: all
-lengths are checked against its size, the document is plain JSON, and no tensor is read before its shape and type are
-what the caller expects.
+The file is given by a path, or is an open file or bytes in memory, with the same checks. Reading never runs code from
+the file: all lengths are checked against its size, the document is plain JSON, and no tensor is read before its shape
+and type have been compared with what the caller expects.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ from .streams import (
 
 FORMAT = 1
 FORMAT_KEY, _DOCUMENT, _DOCUMENT_DIGEST, _DIGEST = "sktl", "document", "document_sha256", "sha256"
-# The beginning of the names of the tensors of a model's network.
+# Prefix of the names of a network's tensors.
 NETWORK = "network."
 
 Tensors = Mapping[str, torch.Tensor]
 
 
 class DocumentError(ValueError):
-    """A document says what `write_model` was never given; the message is the reason in plain words."""
+    """A document has content that `write_model` does not write. The message is the reason in plain words."""
 
 
 PathOrFile: TypeAlias = str | os.PathLike[str] | IO[bytes]
@@ -59,30 +59,30 @@ _OR_FILE = {
 
 
 def write_model(place: PathOrFile, document: Mapping[str, Any], tensors: Tensors, private: bool = False) -> None:
-    """Write a document and tensors to a file, which is there completely or not at all.
+    """Write a document and tensors to a file, which is created completely or not at all.
 
     Parameters
     ----------
     place : path or binary file object
-        A symbolic link is followed. A file that is open is written to from where it stands, and stays open.
+        Symbolic links are followed. An open file is written to from its current position, and stays open.
     document : mapping
-        To be kept as JSON.
+        Content of the document, stored as JSON.
     tensors : mapping of str to Tensor
     private : bool, default=False
-        Whether its owner alone may read the file; else whoever may read other new files of this process.
+        Whether only the owner may read the file. Otherwise, its permissions are the same as for other new files.
 
     Raises
     ------
     InvalidParameterError
-        If the place is neither a path nor a file that is open for writing bytes.
+        If the place is neither a path nor a file that is open for binary writing.
     ModelFileNotFoundError
-        If there is no such folder, or the path is that of a folder, a pipe or a device.
+        If the folder does not exist, or the path is a folder, a pipe or a device.
     OSError
-        If it cannot be written; nothing is left behind then, and what has that name stays as it was.
+        If the file cannot be written. Nothing new is left behind, and an existing file is unchanged.
     """
     path = _check_place(place, "wb")
     text = json.dumps(document, allow_nan=False)
-    # Copies: the format knows neither shared memory nor strides.
+    # Copied, because the format supports neither shared memory nor strides.
     plain = {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()}
     metadata = {FORMAT_KEY: str(FORMAT), _DOCUMENT: text, _DOCUMENT_DIGEST: _digest(text, {})}
     metadata[_DIGEST] = _digest(text, plain)
@@ -93,7 +93,7 @@ def write_model(place: PathOrFile, document: Mapping[str, Any], tensors: Tensors
 
 
 def _check_place(place: Any, mode: str) -> str | None:
-    """Return the path that a place is; None if it is a file that is open in this mode."""
+    """Return a place as a path; None if it is a file that is open in this mode."""
     if is_stream(place):
         check_stream(place, mode)
         return None
@@ -105,17 +105,19 @@ def _write_file(path: str, tensors: dict[str, torch.Tensor], metadata: dict[str,
     if target.exists() and not target.is_file():
         raise ModelFileNotFoundError(f"{shown(path)} is not a regular file, and is not replaced. Name another file.")
     if not target.parent.is_dir():
-        raise ModelFileNotFoundError(f"The folder {shown(target.parent)} does not exist. Make it before saving.")
+        raise ModelFileNotFoundError(f"The folder {shown(target.parent)} does not exist. Create it before saving.")
+    # In the same folder, because only a rename within a file system is atomic.
     draft = target.with_name(f".{target.name[:100]}.{os.getpid()}.{secrets.token_hex(4)}")
     mode = _create(draft, 0o600 if private else 0o666)
     try:
         try:
             safetensors.torch.save_file(tensors, draft, metadata)
-        except safetensors.SafetensorError as error:  # a full disk, or a document beyond what a header may hold
+        except safetensors.SafetensorError as error:  # the disk is full, or the document is too long for a header
             raise OSError(f"{shown(path)} cannot be written: {error}") from error
+        # Without fsync, a power failure after the rename could leave an incomplete file under the final name.
         with open(draft, "rb+") as file:
             os.fsync(file.fileno())
-        os.chmod(draft, mode)  # the library's file is its owner's alone
+        os.chmod(draft, mode)  # safetensors creates files that only their owner can read
         os.replace(draft, target)
     finally:
         with contextlib.suppress(OSError):
@@ -123,11 +125,11 @@ def _write_file(path: str, tensors: dict[str, torch.Tensor], metadata: dict[str,
 
 
 def _create(path: Path, mode: int) -> int:
-    """Make an empty file; return its mode, less what the process's umask, or the folder, takes away."""
+    """Create an empty file. Return its mode after the process's umask, or the folder's defaults, were applied."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
-        os.chmod(path, 0o600)  # while it is written, whatever the umask
+        os.chmod(path, 0o600)  # while the file is being written, regardless of the umask
         return mode
     finally:
         os.close(descriptor)
@@ -148,9 +150,9 @@ class ModelFile:
     Attributes
     ----------
     name : str
-        What a message calls it.
+        Name of the file in messages.
     document : dict
-        As it was written.
+        The document that was written.
     """
 
     def __init__(self, name: str, file: Any):
@@ -168,69 +170,69 @@ class ModelFile:
             )
         self._text, self._expected = metadata.get(_DOCUMENT, ""), metadata.get(_DIGEST, "")
         if _digest(self._text, {}) != metadata.get(_DOCUMENT_DIGEST):
-            raise damaged(name, "the checksum of its document is another")
+            raise damaged(name, "the checksum of its document does not match")
         document = parsed(self._text)
         if not isinstance(document, dict):
-            raise damaged(name, "its document is no JSON mapping")
+            raise damaged(name, "its document is not a JSON mapping")
         self.document: dict[str, Any] = document
 
     def names(self, prefix: str) -> list[str]:
-        """Return the names of tensors that begin so, without the beginning."""
+        """Return the names of tensors that have a prefix, without the prefix."""
         return [name.removeprefix(prefix) for name in self._names if name.startswith(prefix)]
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Return the shape of a tensor, which is not read for it."""
+        """Return the shape of a tensor without reading the tensor."""
         if name not in self._names:
             raise damaged(self.name, f"it lacks {name}")
         return tuple(self._file.get_slice(name).get_shape())
 
     def read(self, expected: Mapping[str, tuple[tuple[int, ...], torch.dtype]]) -> dict[str, torch.Tensor]:
-        """Return all tensors, which must be those expected, by name, shape and type.
+        """Return all tensors, which must match the expected names, shapes and types.
 
         Raises
         ------
         ModelFileError
-            If they are not, or not the ones that were written.
+            If they do not match, or are not the tensors that were written.
         """
         for name in sorted(self._names ^ expected.keys()):
-            raise damaged(self.name, f"it {'has a needless' if name in self._names else 'lacks'} {name}")
+            raise damaged(self.name, f"it {'has an unexpected' if name in self._names else 'lacks'} {name}")
         for name, (shape, dtype) in expected.items():
             if self.shape(name) != shape or TYPES.get(self._file.get_slice(name).get_dtype()) != dtype:
                 raise damaged(self.name, f"{name} has shape {self.shape(name)}, not {shape} of {dtype}")
         return self.read_all()
 
     def read_all(self) -> dict[str, torch.Tensor]:
-        """Return all tensors, of whatever shape.
+        """Return all tensors, whatever their shapes.
 
         Raises
         ------
         ModelFileError
-            If they are not the ones that were written.
+            If they are not the tensors that were written.
         """
-        # Copies: tensors of the library's lie in the file, which somebody may write to meanwhile.
+        # Copied, because safetensors maps the file into memory, and another process may write to the file.
         tensors = {name: self._file.get_tensor(name).clone() for name in self._names}
         if _digest(self._text, tensors) != self._expected:
-            raise damaged(self.name, "its checksum is another")
+            raise damaged(self.name, "its checksum does not match")
         return tensors
 
 
 @contextmanager
 def open_model(place: PathOrFile | bytes) -> Iterator[ModelFile]:
-    """Open a saved model; whatever is wrong with the file is a `ModelFileError` within the block.
+    """Open a saved model. Within the block, anything wrong with the file raises `ModelFileError`.
 
     Parameters
     ----------
     place : path, binary file object or bytes
-        A file that is open is read from where it stands to the end of the model, and stays open.
+        An open file is read from its current position to the end of the model, and stays open.
 
     Raises
     ------
     InvalidParameterError
-        If the place is neither, nor a file that is open for reading bytes.
+        If the place is not a path, bytes, or a file that is open for binary reading.
     ModelFileNotFoundError
-        If there is no such file.
+        If the file does not exist.
     ModelFileError
-        If it cannot be read, has another format, or is damaged.
+        If the file cannot be read, has another format, or is damaged.
     """
     name = name_of(place)
     try:
@@ -240,7 +242,7 @@ def open_model(place: PathOrFile | bytes) -> Iterator[ModelFile]:
                 yield model
             except (SktlError, MemoryError, OSError, safetensors.SafetensorError):
                 raise
-            except Exception as error:  # whatever follows from a document that says something else than `save` writes
+            except Exception as error:  # a document that `save` did not write may cause any error
                 raise _misunderstood(model, error) from error
     except (SktlError, MemoryError):
         raise
@@ -249,16 +251,16 @@ def open_model(place: PathOrFile | bytes) -> Iterator[ModelFile]:
 
 
 def _misunderstood(model: ModelFile, error: Exception) -> ModelFileError:
-    """Return the error for a document that is not what this version writes: that of another version, or damaged."""
+    """Return the error for a document that this version does not write: from another version, or damaged."""
     versions = model.document.get("versions")
     version = versions.get("sktl", __version__) if isinstance(versions, dict) else __version__
     if version != __version__:
         return ModelFileError(
-            f"{model.name} was written by sktl {one_line(version, 40)}, and this is {__version__}, which does not know "
-            "all that is in it. Update sktl, or save the model again with this version."
+            f"{model.name} was written by sktl {one_line(version, 40)}, and this version, {__version__}, cannot read "
+            "all of it. Update sktl, or save the model again with this version."
         )
-    # Words of Python's, about its own functions, help nobody.
-    reason = str(error) if isinstance(error, DocumentError) else "its document says something else than `save` writes"
+    # Python's own error messages name its functions, which would not help the user.
+    reason = str(error) if isinstance(error, DocumentError) else "its document is not as `save` writes it"
     return damaged(model.name, reason)
 
 
@@ -275,8 +277,8 @@ def _opened(place: Any, name: str) -> Iterator[Any]:
             raise ModelFileNotFoundError(f"The model file {name} {kind}. Pass a file that `save` wrote.")
         if not is_utf8(path):
             raise ModelFileError(
-                f"The name of the model file {name} is not UTF-8, so that it cannot be opened. Rename the file, or the "
-                "folder of that name."
+                f"The name of the model file {name} is not UTF-8, so it cannot be opened. Rename the file, or the "
+                "folder with that name."
             )
         try:
             file = safetensors.safe_open(path, "pt")
@@ -288,7 +290,7 @@ def _opened(place: Any, name: str) -> Iterator[Any]:
 
 
 def damaged(name: str, reason: str) -> ModelFileError:
-    """Return the error for a file that cannot be what `save` wrote; `name` is as `ModelFile` has it."""
+    """Return the error for a file that `save` cannot have written. `name` is as in `ModelFile`."""
     return ModelFileError(
         f"{name} is damaged, or not an sktl model: {reason}. Save the model again, or fetch it again."
     )

@@ -1,8 +1,9 @@
-"""A bounded store of bytes that several processes share, in which what is damaged is as good as absent.
+"""A bounded store of bytes that several processes share. Damaged entries are treated as missing.
 
-An entry is found by its space (which function made it) and its key (of what); every value has a checksum over space,
-key and value, verified whenever it is read. Writers claim keys before they compute the values, so that no two processes
-do the same work; a claim lapses with its owner. No method raises: see `Database` for what happens instead.
+An entry is identified by its space (the function that computed it) and its key (the input). Each value has a checksum
+over space, key and value, which is verified at each read. Writers claim keys before they compute the values, so that no
+two processes do the same work. A claim expires with its owner. No method raises errors: see `Database` for what happens
+instead.
 """
 
 from __future__ import annotations
@@ -24,14 +25,15 @@ from typing import Any, NamedTuple
 
 from .database import LARGEST_VALUE, Database, transaction
 
-BULKY = "bulky "  # begins the names of spaces whose entries push out none of other spaces
+BULKY = "bulky "  # prefix of spaces whose entries only evict entries of such spaces
+# SQLite limits the number of parameters of a statement.
 _KEYS_PER_QUERY = 500
-_LEASE = 60.0  # seconds after which a claim lapses
-_DAY = 24  # hours after which an entry that nobody read makes room for any other
-_IDLE = 60.0  # seconds after which a space that nobody uses makes room for others
-_LARGER = 8  # an entry this many times as large as another does not push it out
-_SWAPPED = 1 / 32  # of the new entries of a space that fills the store, so that it follows slowly what is used
-_UNBOUNDED = 2**63 - 1  # the largest integer that SQLite knows
+_LEASE = 60.0  # seconds after which a claim expires unless it is renewed
+_DAY = 24  # hours after which an unread entry may be evicted for any other
+_IDLE = 60.0  # seconds after which entries of an unused space may be evicted for others
+_LARGER = 8  # entries are not evicted for entries this many times as large
+_SWAPPED = 1 / 32  # fraction of new entries that replace others of their space when the store is full: it adapts slowly
+_UNBOUNDED = 2**63 - 1  # the largest integer in SQLite
 _SCHEMA = """
 CREATE TABLE spaces (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, used REAL NOT NULL);
 CREATE TABLE entries (
@@ -46,7 +48,7 @@ CREATE TABLE numbers (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROW
 
 
 class Contents(NamedTuple):
-    """What a store holds and how it was used."""
+    """Contents and usage of a store."""
 
     hits: int
     misses: int
@@ -58,19 +60,19 @@ class Contents(NamedTuple):
 class Store:
     """A bounded map from (space, key) to bytes in a directory.
 
-    When it is full, the entries of other spaces go first, of those that nobody used for a minute the longest unused,
-    but no small ones for large ones, and for entries of bulky spaces none but those of other bulky ones. Within one
-    space entries stay, but for one in 32: dropping the oldest would never hit under the cyclic scans of a search. What
-    nobody read for a day goes for anything.
+    A full store first evicts entries unread for a day, for any new entry. It then evicts entries of spaces unused for a
+    minute, least recently used first, but not small entries for much larger ones, and for entries of bulky spaces only
+    entries of other bulky spaces. Within a space, entries stay, except that one new entry in 32 replaces another:
+    evicting the least recently used entry would never give a hit under the cyclic scans of a search.
 
     Parameters
     ----------
     directory : Path
-        Made when it is needed.
+        Created on first use.
     default_limit : callable
-        Returns the bound in bytes of a store that has none of its own.
+        Returns the size limit in bytes of a store that has no limit of its own.
     durable : bool
-        Whether the file stays consistent when the machine loses power.
+        Whether the file stays consistent if the machine loses power.
     """
 
     def __init__(self, directory: Path, default_limit: Callable[[], int], durable: bool = True):
@@ -79,10 +81,11 @@ class Store:
         self._database = Database(directory, _SCHEMA, durable)
 
     def read(self, space: str, keys: Sequence[bytes]) -> dict[bytes, bytes]:
-        """Return the values that are there and intact, by key."""
+        """Return the intact values by key. Missing and damaged values are left out."""
         found: dict[bytes, bytes] = {}
         stale: list[bytes] = []
         wanted = set(keys)
+        # Use is recorded by the hour, so that most reads do not have to write.
         now = _hours()
 
         def read(connection: sqlite3.Connection) -> bool:
@@ -94,7 +97,7 @@ class Store:
                     (space, *some),
                 )
                 for key, used, checksum, value in rows:
-                    # A damaged index leads to rows that nobody asked for.
+                    # A damaged index can return rows that were not requested.
                     if key in wanted and isinstance(value, bytes) and _checksum(space, key, value) == checksum:
                         found[key] = value
                         if used != now:
@@ -108,7 +111,7 @@ class Store:
         return found
 
     def write(self, space: str, items: Sequence[tuple[bytes, bytes]], owner: str = "") -> None:
-        """Put values in one transaction, as far as there is room, and give up the owner's claims on their keys."""
+        """Store values in one transaction as far as there is room, and release the owner's claims on their keys."""
 
         def write(connection: sqlite3.Connection) -> None:
             with transaction(connection):
@@ -116,16 +119,19 @@ class Store:
                 if owner:
                     claimed = [(number, key, owner) for key, _ in items]
                     connection.executemany("DELETE FROM claims WHERE space = ? AND key = ? AND owner = ?", claimed)
+                    # A write shows that the owner is alive, so its other claims are renewed.
                     until = time.time() + _LEASE
                     connection.execute("UPDATE claims SET until = ? WHERE owner = ?", (until, owner))
-                kept = _make_room(connection, number, items, self._limit(connection))
-                rows = [(number, key, _hours(), len(value), _checksum(space, key, value), value) for key, value in kept]
+                fitting = _make_room(connection, number, items, self._limit(connection))
+                rows = [
+                    (number, key, _hours(), len(value), _checksum(space, key, value), value) for key, value in fitting
+                ]
                 connection.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?)", rows)
 
         self._database.attempt(write, None, writes=True)
 
     def claim(self, space: str, keys: Sequence[bytes], owner: str) -> list[bytes]:
-        """Return those of the keys that the owner is to compute now; others are being computed by somebody else."""
+        """Claim keys. Return those that the owner must compute now; other owners are computing the rest."""
 
         def claim(connection: sqlite3.Connection) -> list[bytes]:
             with transaction(connection):
@@ -140,7 +146,7 @@ class Store:
         return self._database.attempt(claim, list(keys), writes=True)
 
     def release(self, owner: str) -> None:
-        """Give up all claims of an owner."""
+        """Release all claims of an owner."""
 
         def release(connection: sqlite3.Connection) -> None:
             connection.execute("DELETE FROM claims WHERE owner = ?", (owner,))
@@ -148,7 +154,7 @@ class Store:
         self._database.attempt(release, None, writes=True)
 
     def count(self, hits: int, misses: int) -> None:
-        """Add to the statistics."""
+        """Add hits and misses to the statistics."""
 
         def count(connection: sqlite3.Connection) -> None:
             with transaction(connection):
@@ -160,7 +166,7 @@ class Store:
         self._database.attempt(count, None, writes=True)
 
     def contents(self, spaces_apart: str) -> Contents:
-        """Return statistics; entries of spaces whose name begins as given count as bytes only."""
+        """Return statistics. Entries of spaces with the given prefix are counted in bytes only."""
 
         def contents(connection: sqlite3.Connection) -> Contents:
             numbers = dict(connection.execute("SELECT name, value FROM numbers"))
@@ -177,7 +183,7 @@ class Store:
         return self._database.attempt(contents, Contents(0, 0, 0, 0, self._default_limit()))
 
     def set_limit(self, max_bytes: int | None) -> None:
-        """Set the bound of this store, None to the default one, and drop what exceeds it."""
+        """Set the size limit of this store, or None for the default, and remove what exceeds it."""
 
         def set_limit(connection: sqlite3.Connection) -> None:
             with transaction(connection):
@@ -192,7 +198,7 @@ class Store:
         self._database.attempt(set_limit, None, writes=True)
 
     def clear(self) -> None:
-        """Drop all entries and set the statistics to zero; the bound stays."""
+        """Remove all entries and reset the statistics to zero. The size limit stays."""
 
         def clear(connection: sqlite3.Connection) -> None:
             with transaction(connection):
@@ -207,7 +213,7 @@ class Store:
             self._database.attempt(clear, None, writes=True)
 
     def close(self) -> None:
-        """Close the connection of this process; the next use opens it again."""
+        """Close the connection of this process. The next use opens it again."""
         self._database.close()
 
     def _limit(self, connection: sqlite3.Connection) -> int:
@@ -215,7 +221,7 @@ class Store:
         return self._default_limit() if row is None else int(row[0])
 
     def _touch(self, space: str, keys: Sequence[bytes]) -> None:
-        """Note that a space and some of its entries were used."""
+        """Record that a space and some of its entries were used."""
 
         def touch(connection: sqlite3.Connection) -> None:
             with transaction(connection):
@@ -234,7 +240,7 @@ class Store:
 
 
 def _space(connection: sqlite3.Connection, name: str) -> int:
-    """Return the number of a space, which is in use from now on."""
+    """Return the number of a space, and mark the space as used."""
     connection.execute(
         "INSERT INTO spaces (name, used) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET used = excluded.used",
         (name, time.time()),
@@ -247,7 +253,7 @@ def _total(connection: sqlite3.Connection) -> int:
 
 
 def _room(connection: sqlite3.Connection, limit: int, wanted: int) -> int:
-    """Return how much room there is, or as much as is wanted and surely there: a total takes long with many entries."""
+    """Return the free space, or `wanted` if that much is certainly free: a total takes long with many entries."""
     pages, free, size = (
         int(connection.execute(f"PRAGMA {name}").fetchone()[0])
         for name in ("page_count", "freelist_count", "page_size")
@@ -258,7 +264,7 @@ def _room(connection: sqlite3.Connection, limit: int, wanted: int) -> int:
 def _make_room(
     connection: sqlite3.Connection, space: int, items: Sequence[tuple[bytes, bytes]], limit: int
 ) -> list[tuple[bytes, bytes]]:
-    """Drop what may go for these items, and return those that find room."""
+    """Evict entries for these items as far as allowed. Return the items that fit."""
     items = [(key, value) for key, value in items if len(value) <= LARGEST_VALUE]
     if not items:
         return []
@@ -270,19 +276,20 @@ def _make_room(
         for idle in _idle_spaces(connection, space) if room < wanted else ():
             condition = "space = ? AND size * ? >= ? ORDER BY used"
             room += _drop(connection, wanted - room, condition, (idle, _LARGER, largest))
-    kept = []
+    fitting = []
+    # A new generator, because the state of the global one belongs to the user.
     chance = random.Random()
     for key, value in items:
         if len(value) > room and chance.random() < _SWAPPED:
             room += _drop(connection, len(value) - room, "space = ? ORDER BY used", (space,))
         if len(value) <= room:
-            kept.append((key, value))
+            fitting.append((key, value))
             room -= len(value)
-    return kept
+    return fitting
 
 
 def _idle_spaces(connection: sqlite3.Connection, space: int) -> list[int]:
-    """Return the spaces with entries that nobody uses and that may make room for another one, longest unused first."""
+    """Return the unused spaces whose entries may be evicted for entries of a space, least recently used first."""
     rows = connection.execute(
         "SELECT id FROM spaces WHERE id != ? AND used < ? AND EXISTS (SELECT 1 FROM entries WHERE space = id) "
         "AND (name GLOB ? OR NOT EXISTS (SELECT 1 FROM spaces WHERE id = ? AND name GLOB ?)) ORDER BY used",
@@ -292,8 +299,8 @@ def _idle_spaces(connection: sqlite3.Connection, space: int) -> list[int]:
 
 
 def _drop(connection: sqlite3.Connection, excess: int, condition: str, values: tuple[Any, ...]) -> int:
-    """Drop the first entries of a query until so many bytes are free; return how many were freed."""
-    # By this index they come one by one, the oldest first, instead of being sorted whenever one is to go.
+    """Remove the first entries of a query until `excess` bytes are free. Return the number of bytes freed."""
+    # This index yields entries one by one, oldest first. Otherwise, SQLite would sort all entries at each eviction.
     query = "SELECT rowid, size FROM entries INDEXED BY entries_by_use WHERE "
     doomed, freed = [], 0
     if excess > 0:
@@ -307,8 +314,8 @@ def _drop(connection: sqlite3.Connection, excess: int, condition: str, values: t
 
 
 def _checksum(space: str, key: bytes, value: bytes) -> bytes:
-    # With the place in it, since a damaged index leads to the intact value of another key. A cryptographic digest of
-    # large values takes longer than reading them.
+    # The checksum covers space and key, because a damaged index can lead to the intact value of another key. CRC-32 and
+    # Adler-32 come first, because a cryptographic digest of large values takes longer than reading them.
     sums = (len(value), zlib.crc32(value), zlib.adler32(value), len(key))
     return hashlib.blake2b(b"%d %d %d %d %s %s" % (*sums, key, space.encode()), digest_size=16).digest()
 
@@ -324,14 +331,14 @@ def _batches(items: Iterable[bytes], size: int) -> Iterator[list[bytes]]:
 
 
 def _shrink(connection: sqlite3.Connection) -> None:
-    """Give back the room of what was dropped."""
-    with contextlib.suppress(sqlite3.OperationalError):  # somebody is reading: the room is used again later
+    """Release the disk space of removed entries."""
+    with contextlib.suppress(sqlite3.OperationalError):  # another process is reading; the space is reused later
         connection.execute("VACUUM")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def machine() -> str:
-    """Return a name within which a process id means one process: of this host, or of a container on it."""
+    """Return a name within which process ids are unique: for this host, or for a container on it."""
     try:
         namespace = os.stat("/proc/self/ns/pid").st_ino
     except OSError:
@@ -340,20 +347,20 @@ def machine() -> str:
 
 
 def new_owner() -> str:
-    """Return a name for whoever claims keys, by which others can tell whether its process still lives."""
+    """Return a new name for an owner of claims, from which others can see whether its process is running."""
     return f"{machine()} {os.getpid()} {uuid.uuid4().hex}"
 
 
 def _is_dead(owner: str) -> bool:
-    """Tell whether the process of an owner is known to have ended."""
+    """Return True if the process of an owner is known to have ended."""
     node, _, rest = owner.rpartition(" ")[0].rpartition(" ")
     return node == machine() and rest.isdigit() and not is_running(int(rest))
 
 
 def is_running(pid: int) -> bool:
-    """Tell whether a process of this machine runs, as far as can be told."""
+    """Return True if a process on this machine is running, as far as this can be determined."""
     if os.name == "nt":
-        # os.kill would end it.
+        # On Windows, os.kill would end the process.
         kernel = ctypes.WinDLL("kernel32", use_last_error=True)  # type: ignore[attr-defined]
         handle = kernel.OpenProcess(0x1000, False, pid)
         if handle:

@@ -1,4 +1,4 @@
-"""Tensors in safetensors' format through files that are open, or in memory, in place of a path."""
+"""Read and write tensors in safetensors' format through open files or in memory instead of a path."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ import torch
 from sktl._utils.paths import shown
 from sktl.exceptions import InvalidParameterError
 
-# The format names types in its own way.
+# safetensors has its own names for types.
 TYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
     "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
 }  # fmt: skip
 _BLOCK = 1 << 20
-_LONGEST_HEADER = 100_000_000  # as safetensors has it
+_LONGEST_HEADER = 100_000_000  # as in safetensors
 _BYTES = (bytes, bytearray, memoryview)
 
 
 def is_stream(place: Any) -> bool:
-    """Return True if a place is an open file, or has its methods."""
+    """Return True if a place is an open file or has the methods of one."""
     return not isinstance(place, str | os.PathLike) and (hasattr(place, "read") or hasattr(place, "write"))
 
 
 def name_of(place: Any) -> str:
-    """Return what a message calls a path, an open file or bytes."""
+    """Return the name of a path, an open file or bytes in messages."""
     if isinstance(place, str | os.PathLike):
         return shown(place)
     name = getattr(place, "name", None)
@@ -55,50 +55,50 @@ def _misused(file: Any, fault: str, mode: str) -> InvalidParameterError:
 
 
 def write_all(file: Any, content: bytes) -> None:
-    """Write bytes to an open file, from where it stands on; some take only a part at a time."""
+    """Write bytes to an open file at its current position. Some files accept only a part at a time."""
     rest = memoryview(content)
     try:
         while rest:
             written = file.write(rest)
             if written is None and isinstance(file, io.RawIOBase):
-                raise BlockingIOError(f"{name_of(file)} takes no more bytes just now. Pass a file that blocks.")
+                raise BlockingIOError(f"{name_of(file)} accepts no more bytes for now. Pass a file in blocking mode.")
             rest = rest[len(rest) if written is None else written :]
         if hasattr(file, "flush"):
-            file.flush()  # what fails, such as a full disk, is to fail here
+            file.flush()  # so that errors, such as a full disk, are raised here
     except io.UnsupportedOperation as error:
         raise _misused(file, "is not open for writing", "wb") from error
 
 
 def read_exactly(file: Any, n_bytes: int) -> bytes:
-    """Return the next bytes of an open file, fewer only if it ends."""
+    """Return the next bytes of an open file; fewer only at its end."""
     found = bytearray()
     try:
         while len(found) < n_bytes:
             part = file.read(min(n_bytes - len(found), _BLOCK))
             if not isinstance(part, _BYTES):
-                raise _misused(file, f"gives a {type(part).__name__} instead of bytes", "rb")
+                raise _misused(file, f"returns a {type(part).__name__} instead of bytes", "rb")
             if not part:
                 break
             found += part
     except io.UnsupportedOperation as error:
         raise _misused(file, "is not open for reading", "rb") from error
     except TypeError as error:
-        raise _misused(file, "does not read as many bytes as it is asked for", "rb") from error
+        raise _misused(file, "does not return the requested number of bytes", "rb") from error
     return bytes(found)
 
 
 def foreign_kind(beginning: bytes) -> str | None:
-    """Return what a file that is not in safetensors' format is by its first bytes, and None if they tell nothing."""
+    """Identify a file that is not in safetensors' format by its first bytes; None if they are not recognized."""
     if beginning[:1] == b"\x80":
         return "it is a pickle, which could run code, and is not read"
     if beginning[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
-        return "it is a ZIP archive; those that torch.save writes hold a pickle, which could run code, and are not read"
+        return "it is a ZIP archive; files from torch.save contain a pickle, which could run code, and are not read"
     return None
 
 
 @dataclass(frozen=True)
 class _Described:
-    """What the header says of a tensor, under the methods that safetensors has for it."""
+    """A tensor as described in the header, with the methods of safetensors."""
 
     shape: list[int]
     dtype: str
@@ -111,15 +111,15 @@ class _Described:
 
 
 def _describe(entry: Any) -> _Described:
-    """Return an entry of the header, checked."""
+    """Return an entry of the header after checking it."""
     shape, dtype = (entry.get("shape"), entry.get("dtype")) if isinstance(entry, dict) else (None, None)
     if not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in shape) or dtype not in (*TYPES,):
-        raise safetensors.SafetensorError("its header does not give each tensor a known type and a shape")
+        raise safetensors.SafetensorError("its header does not have a known type and a shape for each tensor")
     return _Described(shape, dtype)
 
 
 def parsed(text: str | bytes) -> Any:
-    """Return what JSON says, and None for what is no JSON, or none that Python reads."""
+    """Parse JSON. Return None for text that is not JSON or that Python cannot parse."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -127,16 +127,16 @@ def parsed(text: str | bytes) -> Any:
 
 
 class StreamedTensors:
-    """Tensors in a stream, under the methods of `safetensors.safe_open`.
+    """Tensors in a stream, with the methods of `safetensors.safe_open`.
 
-    The header is read at first. The rest is read with the first tensor, and is as long as the shapes say, so that
-    whoever checks shapes before bounds the memory. The stream then stands behind the tensors.
+    The header is read first. The tensors are read together on first access, with the length that follows from their
+    shapes, so a caller that checks shapes first bounds the memory. The stream is then positioned after the tensors.
 
     Parameters
     ----------
     file : binary file object
     whole : bool
-        Whether nothing may follow.
+        Whether the stream must end after the tensors.
     """
 
     def __init__(self, file: Any, whole: bool):
@@ -150,10 +150,10 @@ class StreamedTensors:
         self._start = length + header
         described = parsed(header)
         if not isinstance(described, dict):
-            raise safetensors.SafetensorError("its header is no JSON mapping")
+            raise safetensors.SafetensorError("its header is not a JSON mapping")
         metadata = described.pop("__metadata__", {})
         if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
-            raise safetensors.SafetensorError("its header has metadata that are no texts by name")
+            raise safetensors.SafetensorError("its header has metadata that are not a mapping of strings")
         self._metadata: dict[str, str] = metadata
         self._described = {name: _describe(entry) for name, entry in described.items()}
         self._tensors: dict[str, torch.Tensor] | None = None
@@ -178,6 +178,6 @@ class StreamedTensors:
             sizes = (math.prod(entry.shape) * TYPES[entry.dtype].itemsize for entry in self._described.values())
             content = self._start + self._next(sum(sizes), "its tensors")
             if self._whole and self._file.read(1):
-                raise safetensors.SafetensorError("it goes on after its tensors")
+                raise safetensors.SafetensorError("it has more bytes after its tensors")
             self._tensors = safetensors.torch.load(content)
         return self._tensors[name]

@@ -1,1 +1,1 @@
-"""What is to be learned of each image: `y`, weights, groups and folds."""
+"""The targets: labels, sample weights, groups and cross-validation folds."""

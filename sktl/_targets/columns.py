@@ -1,4 +1,4 @@
-"""One value for each image, in whatever container it comes: labels in a type of their own, and numbers."""
+"""Convert one value per image from any container: labels in their own dtype, and numbers."""
 
 from __future__ import annotations
 
@@ -21,41 +21,41 @@ _PLAIN: dict[Any, Callable[[Any], Any]] = {str: str.__str__, bool: bool, int: in
 _TYPES: dict[type, tuple[type, ...]] = {
     str: (str,), bool: (bool, np.bool_), int: (int, np.integer), float: (float, np.floating),
 }  # fmt: skip
-# More characters of a label say nothing more in a message.
+# Messages show at most this many characters of a label.
 _SHOWN = 80
 
 
 def shown(value: Any) -> str:
-    """Return a value as a message shows it: its repr on one line, of a bounded length, without addresses of objects."""
+    """Return the repr of a value for messages: on one line, of limited length, without memory addresses."""
     try:
         return shortened(repr(value))
-    except Exception:  # whatever a class of the user's raises, and Python of integers of more than 4300 digits
+    except Exception:  # users' classes may raise anything, and long integers do
         return f"<{type(value).__name__}>"
 
 
 def shortened(text: str, limit: int = _SHOWN) -> str:
-    """Return the repr of a value on one line, of a bounded length, without addresses of objects."""
+    """Return the repr of a value on one line, of limited length, without memory addresses."""
     text = re.sub(r"\s*\n\s*", " ", re.sub(r" at 0x[0-9a-fA-F]+", "", text))
     return text if len(text) <= limit else f"{text[: limit // 2]}...{text[-limit // 4 :]} ({len(text)} characters)"
 
 
 def first_shown(values: Iterable[Any], n: int = 5) -> str:
-    """Return the first few values as a message shows them."""
+    """Return the first few values in the form of messages."""
     values = list(values)
     return ", ".join([*map(shown, values[:n]), *([f"and {len(values) - n} more"] if len(values) > n else [])])
 
 
 def check_labels(y: Any, name: str = "y") -> np.ndarray:
-    """Return labels as an array of shape (n_samples,) in a type of their own.
+    """Return labels as an array of shape (n_samples,) in their own dtype.
 
-    Strings, integers, whole floats and booleans are labels. None may be missing, and all must be of one type, whatever
-    holds them. NumPy makes the string "nan" of NaN among strings, and "1" of 1: elements are checked before they become
-    an array.
+    Labels are strings, integers, whole floats or booleans. None may be missing, and all must have the same type,
+    whatever their container. NumPy converts NaN among strings to "nan", and 1 to "1", so elements are checked before
+    they are converted to an array.
 
     Raises
     ------
     InvalidInputError
-        If `y` is not one label per image; `name` is what the message calls it.
+        If `y` is not one label per image. `name` is the name of the labels in the message.
     """
     if y is None:
         raise InvalidInputError(
@@ -63,7 +63,7 @@ def check_labels(y: Any, name: str = "y") -> np.ndarray:
         )
     labels = _as_vector(_as_array(y, name), name)
     if labels.dtype.kind not in "biufU":
-        # What was an array of objects, as in pandas, stays one: `predict` returns its dtype.
+        # Arrays of objects, as in pandas, stay arrays of objects, because `predict` returns the same dtype.
         labels = _check_elements(labels, name, as_objects=hasattr(y, "__array__"))
     if labels.dtype.kind == "f":
         _check_floats(labels, name)
@@ -73,7 +73,7 @@ def check_labels(y: Any, name: str = "y") -> np.ndarray:
 
 
 def _as_array(values: Any, name: str, kind: str = "label") -> np.ndarray:
-    """Return what a container holds; as objects unless it is an array whose values are all of one type."""
+    """Return the content of a container as an array, with dtype object unless it is an array with a single type."""
     is_array, unordered = hasattr(values, "__array__"), isinstance(values, str | bytes | Set | Mapping)
     if unordered or issparse(values) or not (is_array or hasattr(values, "__len__")):
         raise InvalidInputError(
@@ -93,7 +93,7 @@ def _as_array(values: Any, name: str, kind: str = "label") -> np.ndarray:
         return array.view(np.ndarray) if plain else _as_objects(array)
     except MemoryError:
         raise
-    except Exception as error:  # whatever a class of the user's raises, or a tensor without values
+    except Exception as error:  # users' classes may raise anything, and tensors without values do
         reason = one_line(error).rstrip(".") or type(error).__name__
         raise InvalidInputError(
             f"{name} cannot be read: {reason}. {name} must hold one {kind} for each image."
@@ -107,12 +107,12 @@ def _of_tensor(tensor: torch.Tensor) -> np.ndarray:
 
 
 def _without_dimensions(label: Any) -> Any:
-    """Return the scalar in an array without dimensions, None for what is masked in it, and all else as it is."""
+    """Return the scalar of a 0-d array, None if it is masked, and other objects unchanged."""
     if isinstance(label, np.ma.MaskedArray):
         label = _as_objects(label)
     if isinstance(label, torch.Tensor) and label.ndim == 0:
         return label.item()
-    # Not item(), which makes integers of dates.
+    # `item` would convert dates to integers.
     return label[()] if isinstance(label, np.ndarray) and label.ndim == 0 else label
 
 
@@ -121,9 +121,9 @@ def _is_row(label: Any) -> bool:
 
 
 def _as_objects(array: np.ndarray) -> np.ndarray:
-    """Return the elements of an array as objects, None for those that the array itself marks as missing."""
+    """Return the elements of an array as objects, with None for missing values of the array's own kind."""
     missing = np.ma.getmaskarray(array) if array.dtype.names is None else np.zeros(array.shape, dtype=bool)
-    # Not astype(object), which makes integers of dates.
+    # `astype(object)` would convert dates to integers.
     elements = map(_without_dimensions, np.ma.getdata(array).ravel())
     objects = np.fromiter(elements, dtype=object).reshape(array.shape)
     sentinel = getattr(array.dtype, "na_object", None)
@@ -134,7 +134,7 @@ def _as_objects(array: np.ndarray) -> np.ndarray:
 
 
 def _as_vector(labels: np.ndarray, name: str) -> np.ndarray:
-    """Return labels of shape (n_samples,), also of a column."""
+    """Return labels with shape (n_samples,), including labels in a column."""
     if labels.ndim == 2 and labels.shape[1] == 1:
         warn(
             f"A column-vector {name} was passed when a 1d array was expected. Pass shape (n_samples,), for instance by "
@@ -143,7 +143,7 @@ def _as_vector(labels: np.ndarray, name: str) -> np.ndarray:
         )
         return labels.ravel()
     if labels.ndim != 1:
-        remedy = f"; of a one-hot array pass {name}.argmax(axis=1)" if labels.ndim == 2 else ""
+        remedy = f"; for a one-hot array, pass {name}.argmax(axis=1)" if labels.ndim == 2 else ""
         raise InvalidInputError(
             f"{name} should be a 1d array, got an array of shape {labels.shape}. Pass one label for each image{remedy}."
         )
@@ -151,7 +151,7 @@ def _as_vector(labels: np.ndarray, name: str) -> np.ndarray:
 
 
 def _check_elements(labels: np.ndarray, name: str, as_objects: bool) -> np.ndarray:
-    """Return labels of an object array in their own type; strings as objects if asked for."""
+    """Return the labels of an object array in their own dtype; strings stay objects if `as_objects`."""
     kinds = [_kind(label) for label in labels]
     if None in kinds:
         raise _missing(labels, kinds.index(None), name)
@@ -172,20 +172,20 @@ def _check_elements(labels: np.ndarray, name: str, as_objects: bool) -> np.ndarr
         )
     plain = [_PLAIN[kind](label) for kind, label in zip(kinds, labels, strict=True)]
     typed = np.array(plain)
-    # NumPy drops NUL at the end of strings, and rounds integers of more than 64 bits, signs included.
+    # NumPy drops NUL characters at the end of strings, and rounds integers of more than 64 bits.
     faithful = typed.tolist() == plain and (typed.dtype.kind == "f") == ("float" in present)
     return typed if faithful and not (as_objects and present == ["str"]) else np.array(plain, dtype=object)
 
 
 def _kind(label: Any) -> type | None:
-    """Return str, bool, int or float for a label, None for a missing one, and object for all else."""
+    """Return str, bool, int or float for a label, None for a missing value, and object for anything else."""
     if label is None or type(label).__name__ in ("NAType", "NaTType"):
         return None
     if isinstance(label, Decimal):
         return None if label.is_nan() else object
     if isinstance(label, np.inexact | float | complex | np.datetime64 | np.timedelta64) and label != label:
         return None
-    if isinstance(label, np.timedelta64):  # which NumPy counts among its integers
+    if isinstance(label, np.timedelta64):  # a subclass of integers in NumPy
         return object
     return next((kind for kind, types in _TYPES.items() if isinstance(label, types)), object)
 
@@ -213,7 +213,7 @@ def check_complete(values: Any, name: str) -> np.ndarray:
     Raises
     ------
     InvalidInputError
-        If one of them is missing.
+        If a value is missing.
     """
     column = _as_vector(_as_array(values, name, "value"), name)
     if column.dtype.kind in "fO":
@@ -224,12 +224,12 @@ def check_complete(values: Any, name: str) -> np.ndarray:
 
 
 def as_numbers(values: Any, name: str) -> np.ndarray:
-    """Return numbers, one or one per image, as float64 array, NaN for those that are missing.
+    """Return one number, or one per image, as a float64 array with NaN for missing values.
 
     Raises
     ------
     InvalidInputError
-        If they are no numbers; `name` is what the message calls them.
+        If they are not numbers. `name` is their name in the message.
     """
     array = np.asarray(values) if isinstance(values, Real) else _as_array(values, name, "number")
     if array.dtype.kind in "biuf":
@@ -247,23 +247,23 @@ def as_numbers(values: Any, name: str) -> np.ndarray:
 
 
 def codes_of(labels: Sequence[Any], classes: np.ndarray, name: str, owner: str, remedy: str) -> np.ndarray:
-    """Return the position in `classes` of each label.
+    """Return the position of each label in `classes`.
 
     Parameters
     ----------
     labels : sequence
-        Plain values of Python.
+        Python objects.
     classes : array of shape (n_classes,)
     name, owner, remedy : str
-        What an error calls the labels, who has the classes, and what to do.
+        For the error: the name of the labels, the owner of the classes, and what to do.
 
     Raises
     ------
     InvalidInputError
-        If a label is none of the classes; 1 is not True.
+        If a label is not among the classes. 1 is not the same as True.
     """
     codes = {label: code for code, label in enumerate(classes.tolist())}
-    booleans = classes.dtype.kind == "b"  # which equal 0 and 1
+    booleans = classes.dtype.kind == "b"  # in Python, they equal 0 and 1
     unknown = dict.fromkeys(x for x in labels if x not in codes or isinstance(x, bool) != booleans)
     if unknown:
         raise InvalidInputError(

@@ -1,4 +1,4 @@
-"""Folds of a cross-validation within `fit`: stratified, or grouped, whatever the classes and however few the images."""
+"""Folds for cross-validation within `fit`, stratified or grouped, for any classes and any number of images."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Folds:
-    """Which fold holds each sample out, and whether it is scored there.
+    """The fold in which each sample is held out, and whether the sample is scored.
 
     Parameters
     ----------
     of_sample : int array of shape (n_samples,)
     scored : bool array of shape (n_samples,)
-        False for samples of a class that the other folds do not have: nothing could be learned of it.
+        False for samples whose class does not occur in other folds, so it cannot be learned there.
     """
 
     of_sample: np.ndarray
@@ -23,22 +23,22 @@ class Folds:
 
     @property
     def n_folds(self) -> int:
-        """The number of folds."""
+        """Number of folds."""
         return int(self.of_sample.max(initial=-1)) + 1
 
 
 def deal(codes: np.ndarray, groups: np.ndarray | None, n_folds: int, seed: int) -> Folds:
-    """Return folds with like shares of each class, whose samples of one group stay together.
+    """Return folds with similar proportions of each class, in which samples of a group stay together.
 
     Parameters
     ----------
     codes : int array of shape (n_samples,)
-        The class of each sample.
+        Class of each sample.
     groups : array of shape (n_samples,) or None
     n_folds : int
-        At most; no more than there are samples, or groups.
+        Maximum number of folds. There are never more folds than samples or groups.
     seed : int
-        Of the order in which samples are dealt.
+        Seed of the order in which samples are dealt.
     """
     if groups is None:
         n_folds = min(n_folds, len(codes))
@@ -54,9 +54,10 @@ def deal(codes: np.ndarray, groups: np.ndarray | None, n_folds: int, seed: int) 
 
 
 def _grouped(codes: np.ndarray, groups: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
-    """Deal whole groups, those with most of a class first, so that the folds' shares of classes are most alike.
+    """Deal whole groups, those with a large share of a class first, for similar class proportions in all folds.
 
-    That is what scikit-learn's `StratifiedGroupKFold` does, which refuses classes smaller than the number of folds.
+    scikit-learn's `StratifiedGroupKFold` does the same, but raises an error for classes smaller than the number of
+    folds.
     """
     _, groups = np.unique(groups, return_inverse=True)
     counts = np.zeros((groups.max() + 1, codes.max() + 1))
@@ -71,6 +72,7 @@ def _grouped(codes: np.ndarray, groups: np.ndarray, n_folds: int, seed: int) -> 
             for fold in range(n_folds)
         ]
         sizes = held.sum(axis=1)
+        # Rounded, so that differences due to rounding errors do not decide: among equal folds, the smallest is chosen.
         of_group[group] = min(range(n_folds), key=lambda fold: (round(unevenness[fold], 12), sizes[fold]))
         held[of_group[group]] += shares[group]
     return of_group[groups]

@@ -1,4 +1,4 @@
-"""Samples, features or activations with what is to be learned of them, for training and for validation."""
+"""Samples, features or activations together with their targets, for training and for validation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Others = TypeVar("Others")
 
 @dataclass(frozen=True)
 class Labelled(Generic[Samples]):
-    """Samples with what is to be learned of them.
+    """Samples with their targets.
 
     Parameters
     ----------
@@ -28,21 +28,21 @@ class Labelled(Generic[Samples]):
     targets: Targets
 
     def take(self, rows: np.ndarray | slice) -> Labelled[Any]:
-        """Return some of them."""
+        """Return a subset of the samples with their targets."""
         samples: Any = self.samples
         if isinstance(rows, np.ndarray) and not isinstance(samples, np.ndarray):
             return Labelled([samples[i] for i in rows], self.targets.take(rows))
         return Labelled(samples[rows], self.targets.take(rows))
 
     def relative(self) -> Labelled[Samples]:
-        """Return the same with weights relative to their mean."""
+        """Return the same samples with weights divided by their mean."""
         weights = self.targets.weights / self.targets.weights.mean()
         return replace(self, targets=replace(self.targets, weights=weights))
 
 
 @dataclass(frozen=True)
 class Split(Generic[Samples]):
-    """What is trained on, and what early stopping watches, if it does.
+    """The training data, and the validation data of early stopping if it is used.
 
     Parameters
     ----------
@@ -54,19 +54,19 @@ class Split(Generic[Samples]):
     validation: Labelled[Samples] | None = None
 
     def __iter__(self) -> Iterator[Labelled[Samples]]:
-        """Give the training samples, and then those of validation if there are any."""
+        """Yield the training data, then the validation data if there are any."""
         yield self.training
         if self.validation is not None:
             yield self.validation
 
     def weighted(self) -> list[Labelled[Samples]]:
-        """Return the parts with the weights that their losses have: those of validation are relative to their mean."""
+        """Return both parts with the weights used in their losses. Validation weights are divided by their mean."""
         return [self.training] if self.validation is None else [self.training, self.validation.relative()]
 
     def map(
         self, function: Callable[[Samples], Others], of_validation: Callable[[Samples], Others] | None = None
     ) -> Split[Others]:
-        """Return what a function, or another one for validation, makes of the samples, with the same targets."""
+        """Apply a function to the samples, optionally another one to validation samples. The targets stay the same."""
         training = Labelled(function(self.training.samples), self.training.targets)
         if self.validation is None:
             return Split(training)

@@ -1,4 +1,4 @@
-"""`y` and `sample_weight` to class codes and weights."""
+"""Convert `y` and `sample_weight` to class codes and weights."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from sktl.exceptions import InvalidInputError, InvalidParameterError
 from .columns import as_numbers, check_complete, check_labels, codes_of, first_shown, shown
 from .folds import deal
 
-# For more images than this, as many classes as numbers are probably none.
+# With more images than this, numbers are probably not classes if more than half of them are different.
 _MANY = 20
 
 
 @dataclass(frozen=True)
 class Targets:
-    """What is learned: the classes, and for each sample its class and its weight.
+    """The targets of training: the classes, and the class and weight of each sample.
 
     Parameters
     ----------
     classes : array of shape (n_classes,)
-        Sorted labels, in their own dtype.
+        Sorted labels in their own dtype.
     codes : int64 array of shape (n_samples,)
-        Position in `classes`.
+        Position of each sample's label in `classes`.
     weights : float64 array of shape (n_samples,)
         Sample weight times class weight.
     groups : int array of shape (n_samples,) or None
-        Samples of one group are not split between training and validation.
+        Samples of the same group are not split between training and validation.
     """
 
     classes: np.ndarray
@@ -42,7 +42,7 @@ class Targets:
     groups: np.ndarray | None = None
 
     def take(self, rows: np.ndarray | slice) -> Targets:
-        """Return those of some samples."""
+        """Return the targets of a subset of samples."""
         groups = None if self.groups is None else self.groups[rows]
         return Targets(self.classes, self.codes[rows], self.weights[rows], groups)
 
@@ -59,15 +59,15 @@ def check_targets(
     kept: np.ndarray | None = None,
     groups: Any = None,
 ) -> Targets:
-    """Check labels and weights of `n_samples` images; return those of the images kept, or of all.
+    """Check labels and weights of `n_samples` images. Return the targets of the images in `kept`, or of all images.
 
     Raises
     ------
     InvalidInputError
-        If `y` is not one label per image of at least two classes, `sample_weight` not one finite weight per image, or
-        `groups` not one group per image.
+        If `y` is not one label per image with at least two classes, `sample_weight` is not one finite weight per image,
+        or `groups` is not one group per image.
     InvalidParameterError
-        If `class_weight` does not fit the classes.
+        If `class_weight` does not match the classes.
     """
     labels = check_labels(y)
     if len(labels) != n_samples:
@@ -86,8 +86,8 @@ def check_targets(
         )
     if labels.dtype.kind in "iuf" and len(labels) > _MANY and len(classes) > len(labels) / 2:
         warn(
-            f"y has {len(classes)} different numbers for {len(labels)} images. A classifier takes each as a class, "
-            "without their order.",
+            f"y has {len(classes)} different numbers for {len(labels)} images. A classifier treats each as a class "
+            "and ignores their order.",
             UserWarning,
         )
     weights = weights * _class_weights(class_weight, classes, codes, weights)[codes]
@@ -104,7 +104,7 @@ def check_validation_targets(y: Any, sample_weight: Any, classes: np.ndarray, n_
     Raises
     ------
     InvalidInputError
-        If they are not, or do not fit the number of images.
+        If labels are not among the classes, or do not match the number of images.
     """
     labels = check_labels(y, "y_val")
     if len(labels) != n_samples:
@@ -115,12 +115,12 @@ def check_validation_targets(y: Any, sample_weight: Any, classes: np.ndarray, n_
 
 
 def check_groups(groups: Any, n_samples: int) -> np.ndarray | None:
-    """Return the number of the group of each sample, None if there are no groups.
+    """Return the group of each sample as a number; None without groups.
 
     Raises
     ------
     InvalidInputError
-        If there is not one group for each image, or one is missing.
+        If there is not one group per image, or a group is missing.
     """
     if groups is None:
         return None
@@ -131,14 +131,14 @@ def check_groups(groups: Any, n_samples: int) -> np.ndarray | None:
 
 
 def hold_out(targets: Targets, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the positions of training and validation samples, each class in both in the same proportion.
+    """Return the positions of training and validation samples, with the same proportions of classes in both.
 
-    Groups stay together; with them, the proportions are approximate.
+    Groups stay together. The proportions are then approximate.
 
     Raises
     ------
     InvalidParameterError
-        If there are too few samples for that.
+        If there are too few samples.
     """
     try:
         if targets.groups is not None:
@@ -150,7 +150,7 @@ def hold_out(targets: Targets, fraction: float, seed: int) -> tuple[np.ndarray, 
     except ValueError as error:
         counts = np.bincount(targets.codes, minlength=len(targets.classes))
         rarest = targets.classes.tolist()[int(counts.argmin())]
-        reason = str(error).rstrip(".")  # of scikit-learn's messages some have a full stop
+        reason = str(error).rstrip(".")  # some of scikit-learn's messages end with a period
         raise InvalidParameterError(
             f"early_stopping=True cannot hold out validation_fraction={fraction:g} of {len(targets.codes)} images with "
             f"{len(targets.classes)} classes, of which {shown(rarest)} has {counts.min()}: {reason}. Pass X_val "
@@ -170,7 +170,7 @@ def _hold_out_groups(
 ) -> tuple[np.ndarray, np.ndarray]:
     folds = deal(codes, groups, max(2, round(1 / fraction)), seed)
     if folds.n_folds < 2:
-        raise ValueError("groups has one group only, or as good as one")
+        raise ValueError("groups has effectively only one group")
     held_out = folds.of_sample == 0
     if len(np.unique(codes[~held_out])) < len(np.unique(codes)):
         raise ValueError("all images of a class are in groups that would be held out")
@@ -178,12 +178,12 @@ def _hold_out_groups(
 
 
 def check_sample_weight(sample_weight: Any, n_samples: int, of: str = "X") -> np.ndarray:
-    """Return the weights of samples as float64 array of shape (n_samples,).
+    """Return the weights of samples as a float64 array of shape (n_samples,).
 
     Raises
     ------
     InvalidInputError
-        If they are not one number per image, finite, not negative and not all zero.
+        If they are not one number per image, finite, nonnegative and not all zero.
     """
     if sample_weight is None:
         return np.ones(n_samples)
@@ -236,9 +236,9 @@ def _class_weights(
 
 
 def appearance(codes: np.ndarray) -> np.ndarray:
-    """Return for each class its place in the order in which the classes appear.
+    """Return the position of each class in the order in which the classes first appear.
 
-    Classes are trained in that order, so that other names of the classes change nothing.
+    Classes are trained in this order, so renaming classes changes nothing but the names.
     """
     _, first_positions = np.unique(codes, return_index=True)
     return np.argsort(np.argsort(first_positions))

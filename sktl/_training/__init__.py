@@ -1,1 +1,1 @@
-"""What every training shares: the recipe, the skorch net, optimizers, checkpoints."""
+"""Shared by all training: the recipe, the skorch net, optimizers, checkpoints."""

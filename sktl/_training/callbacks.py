@@ -1,4 +1,4 @@
-"""skorch callbacks of our own: learning rates by step, early stopping that counts the start, and the history."""
+"""skorch callbacks: learning rates by step, early stopping that includes the start, and the history."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ with documented("skorch"):
 
 
 class CosineSchedule(Callback):
-    """Set the learning rates of every step: a linear rise to the highest, then half a cosine down to 0.
+    """Set the learning rates of each step: a linear rise to the maximum, then half a cosine down to 0.
 
-    skorch's `LRScheduler` with torch's `LambdaLR` would set the same rates, for a tenth of the time of a step.
+    skorch's `LRScheduler` with torch's `LambdaLR` would set the same rates, but take a tenth of the time of a step.
 
     Parameters
     ----------
     n_steps : int
     n_warmup : int
-        Steps of the rise.
+        Number of steps of the rise.
     """
 
     def __init__(self, n_steps: int, n_warmup: int = 0):
@@ -31,7 +31,7 @@ class CosineSchedule(Callback):
         self.n_warmup = n_warmup
 
     def factor(self, step: int) -> float:
-        """Return the share of the highest rate in a step, counted from 0."""
+        """Return the learning rate of a step, counted from 0, as a fraction of the maximum."""
         if step < self.n_warmup:
             return (step + 1) / (self.n_warmup + 1)
         n_falling = self.n_steps - self.n_warmup
@@ -41,7 +41,7 @@ class CosineSchedule(Callback):
         self.resume(net, 0)
 
     def resume(self, net: NeuralNet, step: int) -> None:
-        """Set the rates of a step, from which training goes on."""
+        """Set the learning rates of the step from which training resumes."""
         self.step_ = step
         self._set_rates(net)
 
@@ -54,21 +54,21 @@ class CosineSchedule(Callback):
     def _set_rates(self, net: NeuralNet) -> None:
         factor = self.factor(self.step_)
         for group in net.optimizer_.param_groups:
-            # The key under which torch's own schedulers look for the highest rate.
+            # torch's own schedulers look for the maximum rate under the same key.
             group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
 
 
 class StartOrBest(EarlyStopping):
-    """Stop when the loss on the validation set no longer falls, and restore the best weights: the start counts as well.
+    """Stop when the validation loss no longer falls, and restore the best weights, which may be the initial ones.
 
-    Unlike skorch's, it takes every better loss for one, however little better, and the start for epoch 0, which is
-    validated like the others: the weights that are restored have the lowest of all validated losses. After the training
-    the history begins with a row of the start, without a training loss.
+    Unlike skorch's early stopping, any lower loss counts as an improvement, and the start is validated as epoch 0. The
+    restored weights therefore have the lowest of all validation losses. After training, the history begins with a row
+    for the start, without a training loss.
 
     Parameters
     ----------
     patience : int
-        Epochs without a better loss after which training stops.
+        Number of epochs without a lower loss after which training stops.
     """
 
     def __init__(self, patience: int):
@@ -84,23 +84,23 @@ class StartOrBest(EarlyStopping):
             self.best_model_weights_ = copy.deepcopy(net.module_.state_dict())
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        # skorch has compared the epoch with those before it, without the start.
+        # skorch has compared the epoch with previous epochs, but not with the start.
         net.history.record("valid_loss_best", bool(self._is_score_improved(net.history[-1, self.monitor])))
         super().on_epoch_end(net, **kwargs)
 
     def on_train_end(self, net: Any, **kwargs: Any) -> None:
-        if self.start_loss_ is not None:  # else no epoch began
+        if self.start_loss_ is not None:  # otherwise, no epoch has begun
             super().on_train_end(net, **kwargs)
             net.history.insert(0, _start_row(self.start_loss_))
 
 
 class MeanLoss(PassthroughScoring):
-    """The mean of what batches recorded, as skorch's, which takes long to look it up in the history."""
+    """The mean of a value recorded for batches. skorch's own callback takes long to look it up in the history."""
 
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
         size = "train_batch_size" if self.on_train else "valid_batch_size"
         found = [(batch[self.name], batch[size]) for batch in net.history[-1]["batches"] if self.name in batch]
-        if not found:  # there is no validation set
+        if not found:  # without a validation set
             return
         mean = sum(loss * n for loss, n in found) / sum(n for _, n in found)
         is_best = self._is_best_score(mean)
@@ -115,22 +115,22 @@ def _start_row(loss: float) -> dict[str, Any]:
 
 
 def count_epochs(history: History) -> int:
-    """Return how many epochs were trained: the start may have a row of its own."""
+    """Return the number of trained epochs. The start may have a row of its own, which does not count."""
     return sum("train_loss" in row for row in history)
 
 
 def kept_start(history: History) -> bool:
-    """Return True if early stopping found no epoch of the last phase better than its start."""
+    """Return True if early stopping found no epoch of the last phase that was better than its start."""
     best = [row for row in history if row.get("valid_loss_best")]
     return bool(best) and "train_loss" not in best[-1]
 
 
 class QuickHistory(History):
-    """A history that finds a row at once, where skorch's copies the list of all epochs, several times a step."""
+    """A history that finds a row quickly. skorch's copies the list of all epochs several times per step."""
 
     def __getitem__(self, i: Any) -> Any:
         return list.__getitem__(self, i) if isinstance(i, int) else super().__getitem__(i)
 
 
 def _silent(message: str, **kwargs: Any) -> None:
-    """Drop a message."""
+    """Discard a message."""

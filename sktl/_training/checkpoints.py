@@ -1,7 +1,8 @@
-"""The state of a training on disk, so that a fit which was killed goes on where it was, to the same bits.
+"""The state of a training run on disk, so that a killed fit resumes where it stopped, with identical results.
 
-Each phase of a fit has one file, named by a digest of all that its result depends on: folds and candidates of a search
-lie side by side, and the same call finds its own. A file is replaced at once after each epoch, and holds no pickle.
+Each phase of a fit has one file, named by a digest of everything that affects its result. Folds and candidates of a
+search therefore have separate files in the same folder, and the same call finds its own. A file is replaced atomically
+after each epoch, and contains no pickle.
 """
 
 from __future__ import annotations
@@ -38,35 +39,35 @@ _STOPPING = ("misses_", "best_epoch_", "dynamic_threshold_", "start_loss_")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where the states of one phase of one fit are kept.
+    """The file for the states of one phase of one fit.
 
     Parameters
     ----------
     directory : Path
     header : dict
-        Name to value, as JSON, of all that the result of the phase depends on.
+        Everything that the result of the phase depends on, as a mapping from names to JSON values.
     """
 
     directory: Path
     header: dict[str, Any]
 
     def of_phase(self, phase: str) -> Checkpoint:
-        """Return that of another phase."""
+        """Return the checkpoint of another phase."""
         return replace(self, header=self.header | {"phase": phase})
 
     @property
     def path(self) -> Path:
-        """The file."""
+        """Path of the file."""
         text = json.dumps(self.header, sort_keys=True)
         return self.directory / (hashlib.sha256(text.encode()).hexdigest()[:32] + _SUFFIX)
 
     def load(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]] | None:
-        """Return the document and the tensors that were saved last, if any.
+        """Return the document and the tensors that were saved last; None if there are none.
 
         Raises
         ------
         CheckpointError
-            If the file is damaged, or that of another fit; the message says what differs.
+            If the file is damaged, or belongs to another fit. The message says what differs.
         """
         self._remove_drafts()
         if not self.path.exists():
@@ -79,24 +80,24 @@ class Checkpoint:
             raise CheckpointError(f"{error} Delete it to train from the start.") from error
         if differences:
             raise CheckpointError(
-                f"The checkpoint {os.fspath(self.path)!r} is that of another fit: {'; '.join(differences[:5])}. It was "
-                "renamed or copied; delete it, or give it back its name."
+                f"The checkpoint {os.fspath(self.path)!r} belongs to another fit: {'; '.join(differences[:5])}. It was "
+                "renamed or copied. Delete it, or restore its name."
             )
         return document, tensors
 
     def save(self, document: dict[str, Any], tensors: Tensors) -> None:
-        """Replace what was saved; a disk that is full is a warning, for training is worth more."""
+        """Replace the saved state. A failure, such as a full disk, only causes a warning, and training continues."""
         try:
             write_model(self.path, document | {"header": self.header}, tensors, private=True)
         except OSError as error:
             warn(
-                f"The checkpoint {os.fspath(self.path)!r} cannot be written ({error}): should this fit be killed, the "
-                "last epochs are lost. Make room, or choose another folder.",
+                f"The checkpoint {os.fspath(self.path)!r} cannot be written ({error}). If this fit is killed, the "
+                "last epochs will be lost. Free disk space, or choose another folder.",
                 CheckpointWarning,
             )
 
     def _remove_drafts(self) -> None:
-        """Remove what writers left behind that were killed."""
+        """Remove temporary files of killed writers."""
         for draft in self.directory.glob(f".{self.path.name}.*"):
             owner = draft.name.split(".")[-2]
             if owner.isdecimal() and not is_running(int(owner)):
@@ -105,17 +106,17 @@ class Checkpoint:
 
 
 def _differences(there: Any, here: Any, name: str = "") -> list[str]:
-    """Return in which places two JSON values differ."""
+    """Describe the differences between two JSON values."""
     if isinstance(there, dict) and isinstance(here, dict):
         names = sorted(there.keys() | here.keys())
         return [
             found for key in names for found in _differences(there.get(key), here.get(key), f"{name} {key}".strip())
         ]
-    return [] if there == here else [f"{name} is {there!r} there and {here!r} here"]
+    return [] if there == here else [f"{name} is {there!r} in the file and {here!r} here"]
 
 
 class SaveState(Callback):
-    """Keep the state of a net after each epoch; the last of its callbacks, so that it sees what the others did."""
+    """Save the state of a net after each epoch. Must be the last callback, so that it saves what the others did."""
 
     def __init__(self, checkpoint: Checkpoint):
         self.checkpoint = checkpoint
@@ -125,7 +126,7 @@ class SaveState(Callback):
 
 
 def fit_from(net: WeightedNet, dataset: torch.utils.data.Dataset, checkpoint: Checkpoint | None) -> WeightedNet:
-    """Train a net, going on from a checkpoint if there is one, and keep its state after each epoch."""
+    """Train a net, from a checkpoint if one exists, and save its state after each epoch."""
     if checkpoint is None:
         return net.fit(dataset)
     state = checkpoint.load()
@@ -138,7 +139,7 @@ def fit_from(net: WeightedNet, dataset: torch.utils.data.Dataset, checkpoint: Ch
 def _resume(net: NeuralNet, checkpoint: Checkpoint, document: dict[str, Any], tensors: Tensors) -> bool:
     try:
         return _restore(net, document, tensors)
-    except Exception as error:  # whatever follows from a state of something else
+    except Exception as error:  # the state of another network may cause any error
         raise CheckpointError(
             f"The checkpoint {os.fspath(checkpoint.path)!r} does not fit this network: {error}. Delete it to train "
             "from the start."
@@ -146,13 +147,13 @@ def _resume(net: NeuralNet, checkpoint: Checkpoint, document: dict[str, Any], te
 
 
 def _history(net: NeuralNet) -> dict[str, Any]:
-    """Return the epochs, without what each batch gave: there may be hundreds of thousands."""
+    """Return the history without the batches of epochs, which may be hundreds of thousands."""
     rows = [{key: value for key, value in row.items() if key != "batches"} for row in net.history]
     return {"history": [encode(row, "history") for row in rows], "draws": getattr(net.module_, "n_draws", None)}
 
 
 def _trained(net: NeuralNet, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return what training changes of a state of the module: the rest is there when it goes on."""
+    """Return the part of a module's state that training changes. The rest is the same when training resumes."""
     frozen = {name for name, parameter in net.module_.named_parameters() if not parameter.requires_grad}
     return {name: tensor for name, tensor in state.items() if name not in frozen}
 
@@ -182,7 +183,7 @@ def _capture(net: NeuralNet) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
 
 
 def _parameters(net: NeuralNet) -> list[tuple[torch.nn.Parameter, bool]]:
-    """Return what is trained, and whether its optimizer counts steps on the device of the parameter."""
+    """Return the trained parameters, with True if the optimizer counts steps on the device of the parameter."""
     groups = net.optimizer_.param_groups
     return [(p, bool(g.get("fused") or g.get("capturable"))) for g in groups for p in g["params"]]
 
@@ -192,7 +193,7 @@ def _part(tensors: Tensors, prefix: str) -> dict[str, torch.Tensor]:
 
 
 def _restore(net: NeuralNet, document: dict[str, Any], tensors: Tensors) -> bool:
-    """Put a net that has been initialised into a saved state; tell whether its training had finished."""
+    """Put an initialized net into a saved state. Return True if its training had finished."""
     own = _trained(net, net.module_.state_dict())
     saved = _part(tensors, _MODULE)
     _check_like(saved, own)
@@ -226,14 +227,14 @@ def _restore(net: NeuralNet, document: dict[str, Any], tensors: Tensors) -> bool
 
 
 def _check_like(found: Tensors, expected: Tensors) -> None:
-    """Refuse tensors of other names, shapes or types than expected: kernels would read beyond them."""
+    """Raise an error unless tensors have the expected names, shapes and dtypes: kernels would read out of bounds."""
     of = [{name: (tuple(t.shape), t.dtype) for name, t in tensors.items()} for tensors in (found, expected)]
     if of[0] != of[1]:
-        raise ValueError("its tensors are those of another module")
+        raise ValueError("its tensors belong to another module")
 
 
 def _laid_out_as(parameter: torch.Tensor, name: str, value: torch.Tensor, counts_there: bool) -> torch.Tensor:
-    """Return a moment in the memory layout of its parameter, which fused optimizers rely on, as on its device."""
+    """Return a moment in the memory layout and on the device of its parameter, as fused optimizers require."""
     if name == "step" and value.ndim == 0 and value.dtype == torch.float32:
         return value.to(parameter.device) if counts_there else value
     _check_like({name: value}, {name: parameter})

@@ -1,7 +1,7 @@
-"""L-BFGS: a descent of several smooth problems at once, and of one of them as an optimizer of torch's.
+"""L-BFGS for several smooth problems at once, and as a torch optimizer for a single problem.
 
-Unlike torch's own, it keeps the gradient of the last step, so that a step costs one evaluation, and it takes a
-guess of the curvature, which may change from step to step.
+Unlike torch's L-BFGS, it keeps the gradient of the last step, so each step costs one evaluation, and it accepts an
+estimate of the curvature, which may change from step to step.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ from typing import Any, TypeAlias
 import torch
 from torch.optim import Optimizer
 
-# From points (n_problems, n_numbers) to values (n_problems,) and gradients (n_problems, n_numbers).
+# Maps points (n_problems, n_numbers) to values (n_problems,) and gradients (n_problems, n_numbers).
 Evaluate: TypeAlias = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
-# From gradients to tensors of the same shape.
+# Maps gradients to tensors of the same shape.
 Change: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
 
+# Number of remembered steps. With a preconditioner, 6 are enough; without one, about 20 would be needed.
 _MEMORY = 6
 _SHORTENINGS = 20
 _SHORTER = 0.35
-# Of the decrease that the slope promises, the least that a step must bring (Armijo).
+# A step must achieve at least this fraction of the decrease that the slope predicts (Armijo condition).
 _LEAST_SHARE = 1e-4
 
 
@@ -32,18 +33,19 @@ class Descent:
     Parameters
     ----------
     evaluate : callable
-        From points, of shape (n_problems, n_numbers), to values and gradients.
+        Maps points of shape (n_problems, n_numbers) to values and gradients.
     start : tensor of shape (n_problems, n_numbers)
     tolerance : float
-        A problem is done when what a quadratic model of it has left to descend is this share of its value.
+        A problem is done when the remaining decrease, predicted by a quadratic model, is at most this fraction of its
+        value.
     precondition : callable or None
-        From gradients to about what the inverse of the second derivatives makes of them where `evaluate` was last
-        called, linear.
+        Linear map that approximately multiplies gradients by the inverse matrix of second derivatives at the last point
+        at which `evaluate` was called.
 
     Attributes
     ----------
     point, value, gradient : tensor
-        Where the descent is.
+        Current state of the descent.
     done : bool tensor of shape (n_problems,)
     n_evaluations : int
     """
@@ -62,7 +64,7 @@ class Descent:
         self._aim()
 
     def run(self, n_steps: int) -> Descent:
-        """Make steps until all problems are done."""
+        """Take at most `n_steps` steps, until all problems are done."""
         for _ in range(n_steps):
             if self.done.all():
                 break
@@ -70,8 +72,9 @@ class Descent:
         return self
 
     def step(self) -> None:
-        """Make a step in each problem that is not done."""
+        """Take a step in each problem that is not done."""
         size = (~self.done).to(self.value.dtype)
+        # Rounding errors of the value must not make a step fail.
         noise = 8 * torch.finfo(size.dtype).eps * self.value.abs()
         for _ in range(_SHORTENINGS):
             point = torch.addcmul(self.point, size[:, None], self._towards)
@@ -82,20 +85,20 @@ class Descent:
                 break
             size = torch.where(failed, _SHORTER * size, size)
         else:
-            self.done |= failed  # as low as its numbers go
+            self.done |= failed  # the values cannot decrease further in this precision
             return
         self._remember(point - self.point, gradient - self.gradient)
         self.point, self.value, self.gradient = point, value, gradient
         self._aim()
 
     def _aim(self) -> None:
-        """Find where the next step goes, and whether it is worth one."""
+        """Determine the next step, and whether the predicted decrease is worth it."""
         self._towards = self._direction()
         self._promised = -_dot(self.gradient, self._towards)
         self.done |= self._promised / 2 <= self.tolerance * self.value.abs()
 
     def _direction(self) -> torch.Tensor:
-        """Return where to go: minus the gradient times an estimate of the inverse of the second derivatives."""
+        """Return the direction of the next step: minus an estimated inverse Hessian times the gradient."""
         found = self.gradient.clone()
         shares = []
         for step, change, inverse in reversed(self._pairs):
@@ -126,21 +129,21 @@ def _dot(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 
 class LimitedMemoryBFGS(Optimizer):
-    """One descent as an optimizer: each step takes all samples, and evaluates the loss once where it is well-behaved.
+    """One descent as an optimizer. Each step uses all samples, and normally evaluates the loss once.
 
     Parameters
     ----------
     params : iterable of tensors
-        One group, of one dtype.
+        A single group with one dtype.
     lr : float
-        Not used: the method finds the size of its steps. Schedules and skorch ask for it.
+        Ignored, because the method determines its step sizes. Schedules and skorch require it.
     tolerance : float
-        The parameter of `Descent`.
+        See `Descent`.
 
     Attributes
     ----------
     precondition : callable or None
-        The parameter of `Descent`, to be set before the first step.
+        See `Descent`. Must be set before the first step.
     converged : bool
         Whether further steps would change nothing.
     """
@@ -151,7 +154,7 @@ class LimitedMemoryBFGS(Optimizer):
         self._descent: Descent | None = None
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group without torch's compiler, which its own method imports: that takes a second in each process."""
+        """Add a group without importing torch's compiler. torch's own method imports it, which takes a second."""
         method = Optimizer.add_param_group
         getattr(method, "__wrapped__", method)(self, param_group)
 
@@ -161,7 +164,7 @@ class LimitedMemoryBFGS(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any]) -> torch.Tensor:  # type: ignore[override]
-        """Make a step; `closure` sets gradients and returns the loss."""
+        """Take a step. `closure` sets gradients and returns the loss."""
         parameters = [p for group in self.param_groups for p in group["params"] if p.requires_grad]
 
         def evaluate(point: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -181,5 +184,5 @@ class LimitedMemoryBFGS(Optimizer):
         return descent.value[0]
 
     def forget(self) -> None:
-        """Let go of what only further steps would need."""
+        """Release data that only further steps would need."""
         self._descent = self.precondition = None

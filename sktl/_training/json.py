@@ -1,4 +1,4 @@
-"""Plain values, recipes among them, as JSON that gives back the same types, and nothing else."""
+"""Convert plain values, including recipes, to JSON and back with the same types, and refuse everything else."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _CLASSES = {cls.__name__: cls for cls in (Preprocessing, Recipe, TailRecipe, Ran
 
 
 def plain(value: Any) -> Any:
-    """Return a scalar of NumPy as the number, text or bool of Python that it stands for, and all else as it is.
+    """Return a NumPy scalar as a Python number, string or bool, and other values unchanged.
 
-    Small integers of NumPy overflow, and floats of half precision round what is computed with them.
+    NumPy's small integers overflow, and its half-precision floats round the results of computations.
     """
     if not isinstance(value, np.generic):
         return value
@@ -33,7 +33,7 @@ def plain(value: Any) -> Any:
 
 
 def encode(value: Any, name: str) -> Any:
-    """Return a value as JSON, types kept; `name` is what an error calls it."""
+    """Convert a value to JSON that preserves its type. `name` is the name of the value in errors."""
     value = plain(value)
     if isinstance(value, Enum):
         return str(value)
@@ -66,18 +66,18 @@ def _field_names(cls: Any) -> list[str]:
 
 
 def _decode_known(name: Any, content: Any) -> Any:
-    """Return a value of one of our classes; it has all fields that `encode` writes, and no others."""
+    """Return an instance of one of sktl's classes. It must have exactly the fields that `encode` writes."""
     cls = _CLASSES.get(name) if isinstance(name, str) else None
     if cls is None or not isinstance(content, dict):
         raise DocumentError(f"it has a value of the kind {shown(name)}, which this version does not know")
     if different := sorted(content.keys() ^ set(_field_names(cls))):
         verb = "has" if different[0] in content else "lacks"
-        raise DocumentError(f"its {name} {verb} {shown(different[0])}, unlike that of this version")
+        raise DocumentError(f"its {name} {verb} {shown(different[0])}, unlike in this version")
     return cls(**{key: decode(item) for key, item in content.items()})
 
 
 def decode(value: Any) -> Any:
-    """Return what `encode` made JSON of."""
+    """Return the value that `encode` converted to JSON."""
     if isinstance(value, list):
         return [decode(item) for item in value]
     if not isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""The skorch net that trains the output layer and stages: weighted loss, validation with what would be returned."""
+"""The skorch net that trains output layer and stages: weighted loss, validation of the weights to be returned."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ CPU = torch.device("cpu")
 
 
 class OutputLayer(nn.Linear):
-    """A fully connected layer that computes in the precision of its own weights, whatever its input's.
+    """A fully connected layer that computes in the precision of its weights, whatever the precision of its input.
 
-    Whoever makes one sets its numbers.
+    Its creator must set the weights.
     """
 
     def reset_parameters(self) -> None:
-        """Draw nothing from torch's global generator; `nn.utils.skip_init` does so by importing a computer algebra."""
+        """Draw no random numbers. torch's way to do this, `skip_init`, would import a computer algebra system."""
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         return super().forward(features.to(self.weight.dtype))
 
 
 def as_output_layer(weight: torch.Tensor, bias: torch.Tensor, device: torch.device = CPU) -> OutputLayer:
-    """Return an output layer on a device with copies of these values, in float64 where the device has it."""
+    """Return an output layer with copies of these values on a device, in float64 if the device supports it."""
     dtype = torch.float32 if device.type == "mps" else torch.float64
     layer = OutputLayer(weight.shape[1], len(weight), device=device, dtype=dtype)
     with torch.no_grad():
@@ -53,13 +53,13 @@ def as_output_layer(weight: torch.Tensor, bias: torch.Tensor, device: torch.devi
 
 
 def drop(features: torch.Tensor, share: float, draw: torch.Generator) -> torch.Tensor:
-    """Return features of which a share is 0 at random and the others are larger, so that their mean stays."""
+    """Set a random fraction of features to 0, and scale up the others so that the mean stays the same."""
     mask = torch.rand(features.shape, generator=draw).to(features.device) >= share
     return features * mask / (1 - share)
 
 
 class _LastStep:
-    """Report the last evaluation of the loss within an optimizer's step, where skorch's default reports the first."""
+    """Report the last evaluation of the loss in an optimizer's step. skorch's default reports the first."""
 
     def store_step(self, step: dict[str, Any]) -> None:
         self.step = step
@@ -68,23 +68,23 @@ class _LastStep:
         return self.step
 
 
-class _StopRequested(Exception):  # noqa: N818 (it is no error)
-    """A callback of scikit-learn's wants no further epoch."""
+class _StopRequested(Exception):  # noqa: N818 (not an error)
+    """A callback of scikit-learn asks to stop."""
 
 
-class Converged(Exception):  # noqa: N818 (it is no error)
+class Converged(Exception):  # noqa: N818 (not an error)
     """Further epochs would change nothing."""
 
 
 class WeightedNet(ScoringNet):
-    """A skorch net whose loss is weighted, and in which Ctrl-C and a broken loss end the fit with an error.
+    """A skorch net with a weighted loss. Ctrl-C and a loss that is not finite end the fit with an error.
 
-    Each `fit` is a task of which scikit-learn's callbacks hear, its epochs the steps.
+    Each `fit` is reported to scikit-learn's callbacks as a task, with its epochs as steps.
     """
 
     phase: str
     epochs = Steps()
-    stopped = False  # by a callback of scikit-learn's
+    stopped = False  # whether a callback of scikit-learn has asked to stop
 
     def __init__(self, *args: Any, loss_scale: float = 1.0, l2: float = 0.0, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -111,7 +111,7 @@ class WeightedNet(ScoringNet):
         return _LastStep()
 
     def train_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
-        """Make a step, and report its loss per sample: a short last batch counts less in the sum, not in the mean."""
+        """Take a step, and report its loss per sample. A short last batch reduces the sum, but not the mean."""
         step = super().train_step(batch, **fit_params)
         return step | {"loss": step["loss"].detach() * (self.batch_size / len(batch[0]))}
 
@@ -130,9 +130,9 @@ class WeightedNet(ScoringNet):
         resume: Callable[[WeightedNet], bool] | None = None,
         **fit_params: Any,
     ) -> WeightedNet:
-        """Train from the start, or from the state into which `resume` puts the net unless it says that this is the end.
+        """Train from the start, or from the state set by `resume`, which returns True if training had finished.
 
-        Unlike skorch's own `fit`, let KeyboardInterrupt through.
+        Unlike in skorch's own `fit`, KeyboardInterrupt is raised.
         """
         self.initialize()
         self.notify("on_train_begin", X=X, y=y)
@@ -150,10 +150,11 @@ class WeightedNet(ScoringNet):
         except Converged:
             pass
         except KeyboardInterrupt:
+            # skorch's EarlyStopping stops training by raising KeyboardInterrupt. Any other comes from the user.
             if not any(isinstance(c, EarlyStopping) and c.misses_ >= c.patience for _, c in self.callbacks_):
                 raise
         finally:
-            self.__dict__.pop("epochs", None)  # a net travels in pickles
+            self.__dict__.pop("epochs", None)  # nets are included in pickles
         self.notify("on_train_end", X=X, y=y)
 
     def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
@@ -167,28 +168,28 @@ class WeightedNet(ScoringNet):
         self.epochs.end()
 
     def get_iterator(self, dataset: Any, training: bool = False) -> Any:
-        """Return the batches of a dataset, those of training from the epoch that comes next."""
+        """Return the batches of a dataset; training batches are those of the next epoch."""
         iterator = super().get_iterator(dataset, training)
         if training:
             iterator.epoch = len(self.history)
         return iterator
 
     def as_returned(self) -> contextlib.AbstractContextManager[None]:
-        """Hold the weights that `fit` would return now for the length of a block."""
+        """Within the block, replace the weights by the ones that `fit` would return now."""
         return contextlib.nullcontext()
 
     def run_single_epoch(self, iterator: Any, training: bool, prefix: str, step_fn: Any, **fit_params: Any) -> None:
-        """Go through batches, in validation with the weights that would be returned."""
+        """Process the batches of an epoch; validation uses the weights that would be returned."""
         with contextlib.nullcontext() if training else self.as_returned():
             super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
 
     def forward_iter(self, X: Any, training: bool = False, device: Any = "cpu") -> Iterator[torch.Tensor]:
-        """Return the logits of what a callback scores, with the weights that would be returned."""
+        """Return the logits for data that a callback scores, computed with the weights that would be returned."""
         with contextlib.nullcontext() if training else self.as_returned():
             return iter([*super().forward_iter(X, training, device)])
 
     def validate(self, dataset: torch.utils.data.Dataset) -> float:
-        """Return the loss on a validation set, as the history has it of an epoch."""
+        """Return the loss on a validation set, as recorded in the history."""
         with self.as_returned():
             batches = self.get_iterator(dataset, training=False)
             found = [(self.validation_step(batch)["loss"].item(), len(batch[0])) for batch in batches]
@@ -204,7 +205,7 @@ class WeightedNet(ScoringNet):
             return {"loss": (self.criterion_(logits, codes) * weights).mean(), "y_pred": logits}
 
     def forget(self) -> None:
-        """Let go of what only training needed: a net travels in pickles."""
+        """Release data that only training needs, because nets are included in pickles."""
         super().forget()
         self.train_split = None
         self.device = "cpu"
@@ -217,7 +218,7 @@ class WeightedNet(ScoringNet):
 
 
 def restored(net: WeightedNet) -> WeightedNet:
-    """Initialize a net around a module that was trained elsewhere; it is not for further training."""
+    """Initialize a net with a module that is already trained. It cannot be trained further."""
     net.set_params(criterion=nn.CrossEntropyLoss, criterion__reduction="none", train_split=None, verbose=0)
     net.initialize()
     net.forget()
@@ -227,9 +228,9 @@ def restored(net: WeightedNet) -> WeightedNet:
 def net_arguments(
     recipe: Recipe, dataset: LabelledDataset, held_out: LabelledDataset | None, net_params: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the arguments of a net that follow from a recipe and the samples, those of its optimizer aside.
+    """Return the arguments of a net that follow from a recipe and the samples, except those of its optimizer.
 
-    Those of the user, `net_params`, are for the caller to add; here they decide what would contradict them.
+    The caller must add the user's `net_params`. Here, they only determine arguments that would contradict them.
     """
     batch_size = min(recipe.batch_size or len(dataset), len(dataset))
     tuned = any(key.startswith("callbacks__print_log__") for key in net_params)
@@ -249,14 +250,14 @@ def net_arguments(
         "callbacks": callbacks,
         "train_split": None if held_out is None else predefined_split(held_out),
         "predict_nonlinearity": None,
-        # A log of the user's prints, too; skorch composes the table of its own even where it does not print it.
+        # A user's log also prints. skorch composes its own table even if it does not print it.
         "verbose": max(0, recipe.verbose - 1, *map(_prints, net_params.get("callbacks") or [])),
         **({} if recipe.verbose > 1 or tuned else {"callbacks__print_log": None}),
     }
 
 
 def optimizer_arguments(recipe: Recipe, net_params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a net that name the optimizer of a recipe, with options that the user leaves open."""
+    """Return the optimizer of a recipe as arguments of a net, with the options that the user has not set."""
     optimizer, options = find_optimizer(recipe.optimizer, {key.removeprefix("optimizer__") for key in net_params})
     named = {f"optimizer__{key}": value for key, value in options.items()}
     return {"optimizer": optimizer, "lr": recipe.lr, "optimizer__weight_decay": recipe.weight_decay} | named

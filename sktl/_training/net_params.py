@@ -1,4 +1,4 @@
-"""What a user adds to the skorch nets by `net_params`, checked before training: callbacks that work, or are refused."""
+"""Check the user's additions to the skorch nets, `net_params`, before training: callbacks work or are refused."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ with documented("skorch"):
     )
     from skorch.callbacks.scoring import ScoringBase
 
-# What `net_params` may name: all else is set by parameters of the estimator, or would change the loss.
+# Arguments allowed in `net_params`. Others are set by parameters of the estimator, or would change the loss.
 _OPEN = ("callbacks", "optimizer")
-# Names of callbacks of skorch's that are there anyway, and of ours.
+# Names of callbacks that exist in any case, from skorch and from sktl.
 _TUNABLE = ("print_log", "epoch_timer")
 _RESERVED = ("train_loss", "valid_loss", "lr_schedule", "early_stopping", "keeping")
-_ANYTHING = ""  # what a class of the user's may record
+_ANYTHING = ""  # stands for any column, which a user's class may record
 _LOSSES = {"train_loss", "train_loss_best", "valid_loss", "valid_loss_best"}
 
 
 def check_net_params(net_params: Mapping[str, Any] | None) -> None:
-    """Raise `InvalidParameterError` for arguments of the skorch net that are not the user's to set."""
+    """Raise `InvalidParameterError` for arguments of the skorch net that users must not set."""
     for key, value in (net_params or {}).items():
         base, _, inner = key.partition("__")
         if base not in _OPEN or (base == "optimizer" and inner in ("", "lr", "weight_decay", "param_groups")):
             raise InvalidParameterError(
                 f"net_params[{key!r}] is unknown, or set by sktl itself. Use the estimator's own parameters; "
-                'net_params is for what they leave open: "callbacks", "callbacks__<name>__<parameter>" and '
+                'net_params is for what they do not cover: "callbacks", "callbacks__<name>__<parameter>" and '
                 '"optimizer__<parameter>".'
             )
         listed = value is None or (isinstance(value, list | tuple) and all(map(_is_callback, value)))
@@ -66,7 +66,7 @@ def _is_callback(item: Any) -> bool:
 
 
 def copied(net_params: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return a copy for one net; a callback that cannot be copied, as one with an open file, shares what it has."""
+    """Return a copy for one net. A callback that cannot be copied, such as one with a file, is copied shallowly."""
     memo: dict[int, Any] = {}
 
     def copy_of(item: Any) -> Any:
@@ -74,7 +74,7 @@ def copied(net_params: Mapping[str, Any] | None) -> dict[str, Any]:
             return (item[0], copy_of(item[1]))
         try:
             return copy.deepcopy(item, memo)
-        except Exception:  # whatever a class of the user's raises
+        except Exception:  # users' classes may raise anything
             return copy.copy(item)
 
     params = dict(net_params or {})
@@ -84,12 +84,12 @@ def copied(net_params: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def own_callbacks(net_params: Mapping[str, Any] | None) -> dict[str, Callback]:
-    """Return copies of the user's callbacks by their names, with their parameters set, as skorch makes them.
+    """Return copies of the user's callbacks by name, with their parameters set, as skorch creates them.
 
     Raises
     ------
     InvalidParameterError
-        If that is not possible, or parameters are of a callback that is not among them.
+        If this is not possible, or if parameters belong to a callback that does not exist.
     """
     params = {key: value for key, value in copied(net_params).items() if key.startswith("callbacks")}
     ours = [(name, Callback()) for name in _RESERVED[2:]]
@@ -104,7 +104,7 @@ def own_callbacks(net_params: Mapping[str, Any] | None) -> dict[str, Callback]:
             named[name] = callback(**own) if isinstance(callback, type) else callback
             if named[name] is callback:
                 callback.set_params(**own)
-    except Exception as error:  # whatever a class of the user's raises
+    except Exception as error:  # users' classes may raise anything
         raise InvalidParameterError(
             f"net_params['callbacks'] cannot be used: {error} The names {', '.join((*_TUNABLE, *_RESERVED))} are taken."
         ) from error
@@ -121,7 +121,7 @@ def own_callbacks(net_params: Mapping[str, Any] | None) -> dict[str, Callback]:
 def check_callbacks(
     net_params: Mapping[str, Any] | None, *, validated: bool, trains_stages: bool, scheduled: bool
 ) -> None:
-    """Raise `InvalidParameterError` for callbacks that cannot do what they are there for.
+    """Raise `InvalidParameterError` for callbacks that cannot do their job.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ def check_callbacks(
     validated : bool
         Whether there is a validation set.
     trains_stages : bool
-        Whether stages are trained, or the output layer alone.
+        Whether stages are trained, not only the output layer.
     scheduled : bool
         Whether the estimator sets the learning rate of each step.
     """
@@ -146,9 +146,9 @@ def check_callbacks(
 
 
 def _contradictions(callback: Callback, trains_stages: bool, scheduled: bool) -> Iterator[str]:
-    """Yield in which ways a callback contradicts how nets are trained."""
+    """Yield the reasons why a callback contradicts the way nets are trained."""
     if isinstance(callback, LoadInitState):
-        yield 'would start from the state of another net. Drop it, and pass checkpoint="folder" to go on after a crash.'
+        yield 'would start from the state of another net. Pass checkpoint="folder" instead to resume after a crash.'
     if isinstance(callback, InputShapeSetter):
         yield "has nothing to set: the network decides the shape of what enters the output layer. Drop it."
     if isinstance(callback, LRScheduler) and scheduled:
@@ -158,7 +158,7 @@ def _contradictions(callback: Callback, trains_stages: bool, scheduled: bool) ->
 
 
 def _scoring_problems(callback: Callback, columns: set[str], validated: bool) -> Iterator[str]:
-    """Yield why a score cannot be computed, or not be recorded."""
+    """Yield the reasons why a score cannot be computed or recorded."""
     if not isinstance(callback, ScoringBase | PassthroughScoring):
         return
     if not callback.on_train and not validated:
@@ -179,7 +179,7 @@ def _scoring_problems(callback: Callback, columns: set[str], validated: bool) ->
 
 
 def _monitoring_problems(callback: Callback, columns: set[str]) -> Iterator[str]:
-    """Yield why what a callback monitors is not there."""
+    """Yield the reasons why the column that a callback monitors does not exist."""
     if isinstance(callback, WandbLogger) and callback.save_model and "valid_loss_best" not in columns:
         yield (
             "saves the model with the best loss on a validation set, and there is none. Set early_stopping=True, or "
@@ -203,7 +203,7 @@ def _monitoring_problems(callback: Callback, columns: set[str]) -> Iterator[str]
 
 
 def _recorded(callback: Callback) -> set[str]:
-    """Return the columns of the history that a callback writes; of a class of the user's, it may be any."""
+    """Return the columns of the history that a callback writes. A user's class may write any column."""
     if isinstance(callback, ScoringBase):
         name = copy.copy(callback).initialize().name_
     elif isinstance(callback, PassthroughScoring):
@@ -230,7 +230,7 @@ def check_schedulers(net_params: Mapping[str, Any] | None, optimizers: Sequence[
 
 
 class _Guess(ClassifierMixin, BaseEstimator):
-    """Predicts as a net in training does, and knows nothing."""
+    """Predict in the form of a net in training, without having learned anything."""
 
     def __init__(self, classes: np.ndarray):
         self.classes = classes
@@ -248,17 +248,17 @@ class _Guess(ClassifierMixin, BaseEstimator):
 
 
 def check_scores(net_params: Mapping[str, Any] | None, classes: np.ndarray) -> None:
-    """Raise `InvalidParameterError` if scores of scikit-learn's that callbacks compute are not possible for classes."""
+    """Raise `InvalidParameterError` if callbacks use scikit-learn scores that cannot be computed for the classes."""
     for name, callback in own_callbacks(net_params).items():
         if not isinstance(callback, ScoringBase):
             continue
         if not isinstance(callback.scoring, str):
-            continue  # a function of the user's may need the images themselves
+            continue  # a user's function may need the images themselves
         scoring = copy.copy(callback).initialize().scoring_
         labels = classes.repeat(2)
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of guesses, nothing is worth a warning
+                warnings.simplefilter("ignore")  # warnings about guesses would be meaningless
                 guess = _Guess(classes)
                 check_scoring(guess, scoring)(guess, np.zeros((len(labels), 1)), labels)
         except Exception as error:

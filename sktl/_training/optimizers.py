@@ -1,4 +1,4 @@
-"""The optimizers by name, and a pair of them: one for the output layer, another for the stages."""
+"""Optimizers by name, and a pair of optimizers: one for the output layer, another for the stages."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ _BY_NAME: dict[str, tuple[type[Optimizer], dict[str, Any]]] = {
 
 
 def find_optimizer(optimizer: OptimizerName, given: Iterable[str] = ()) -> tuple[type[Optimizer], dict[str, Any]]:
-    """Return the class of an optimizer, a name or the class itself, and its options beside those given by the user."""
+    """Return the class of an optimizer, given by name or as a class, and its options other than the user's."""
     if not isinstance(optimizer, str):
         return optimizer, {}
     kind, options = _BY_NAME[optimizer]
-    # Another choice of implementation: torch refuses both at once.
+    # The user has chosen another implementation, and torch refuses both at once.
     return kind, {name: value for name, value in options.items() if name != "fused" or "foreach" not in given}
 
 
 def option_names(optimizer: OptimizerName) -> Set[str]:
-    """Return the names of the options that an optimizer has."""
+    """Return the names of the options that an optimizer accepts."""
     return inspect.signature(find_optimizer(optimizer)[0]).parameters.keys()
 
 
 def has_option(optimizer: OptimizerName, name: str) -> bool:
-    """Return True if an optimizer takes an option of this name, or of any name."""
+    """Return True if an optimizer accepts an option of this name, or options of any name."""
     parameters = inspect.signature(find_optimizer(optimizer)[0]).parameters
     return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
@@ -67,12 +67,12 @@ def check_optimizer(optimizer: Any) -> None:
 
 
 def rehearse(head: OptimizerName, stages: OptimizerName | None, options: Mapping[str, Any]) -> list[Optimizer]:
-    """Return the optimizers of each phase for small parameters of the shapes that there are, after two steps.
+    """Take two steps with small parameters of every shape that occurs. Return the optimizers of each phase.
 
     Raises
     ------
     InvalidParameterError
-        If they do not take such parameters, or the options, or fail at a step.
+        If an optimizer does not accept the parameters or options, or fails in a step.
     """
     made = []
     for phase in ("the output layer", "stages")[: 1 if stages is None else 2]:
@@ -86,7 +86,7 @@ def rehearse(head: OptimizerName, stages: OptimizerName | None, options: Mapping
                 decay = {"weight_decay": 1e-3} if has_option(head, "weight_decay") else {}
                 optimizer = kind(groups, **{"lr": 1e-3} | decay | defaults | mine)
             _two_steps(optimizer)
-        except Exception as error:  # whatever the class of a user raises
+        except Exception as error:  # users' classes may raise anything
             which = head if phase == "the output layer" else stages
             given = {f"optimizer__{name}": value for name, value in options.items()}
             raise InvalidParameterError(
@@ -99,7 +99,7 @@ def rehearse(head: OptimizerName, stages: OptimizerName | None, options: Mapping
 
 
 def _small_groups(with_stages: bool) -> list[dict[str, Any]]:
-    """Return groups of parameters as each phase of training has them."""
+    """Return groups of parameters like those in each phase of training."""
     shapes: list[tuple[int, tuple[int, ...], torch.dtype]]
     shapes = [(-1, (3, 2), torch.float64), (-1, (3,), torch.float64)]
     if with_stages:
@@ -109,7 +109,7 @@ def _small_groups(with_stages: bool) -> list[dict[str, Any]]:
 
 
 def _two_steps(optimizer: Optimizer) -> None:
-    """Make two steps of the sum of squares."""
+    """Take two steps on the sum of squares."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
 
     def closure() -> torch.Tensor:
@@ -124,7 +124,7 @@ def _two_steps(optimizer: Optimizer) -> None:
 
 
 def shares(parameters: Iterable[torch.Tensor], n: int = 4) -> list[list[torch.Tensor]]:
-    """Divide tensors into at most n lists of about as many numbers each, the same for the same tensors."""
+    """Divide tensors into at most n lists of similar total size. The division depends on nothing else."""
     heap: list[tuple[int, int, list[torch.Tensor]]] = [(0, i, []) for i in range(n)]
     for parameter in sorted(parameters, key=torch.Tensor.numel, reverse=True):
         size, i, members = heap[0]
@@ -133,39 +133,39 @@ def shares(parameters: Iterable[torch.Tensor], n: int = 4) -> list[list[torch.Te
 
 
 class PairedOptimizer(Optimizer):
-    """Two optimizers as one, for groups of parameters of which some, by their key `"depth"`, are of the output layer.
+    """Two optimizers as one. Groups whose key `"depth"` is -1 belong to the output layer.
 
-    Stochastic gradient descent finds the optimum of the output layer, whose standardised inputs make its loss well
-    conditioned. Gradients of stages differ in scale from layer to layer, which AdamW evens out.
+    Stochastic gradient descent finds the optimum of the output layer, whose standardized inputs make its loss
+    well-conditioned. Gradients of stages differ in scale from layer to layer, which AdamW compensates.
 
     Parameters
     ----------
     groups : list of dict
-        With `"params"` and `"depth"`, -1 for the output layer, and perhaps rates of their own.
+        Groups with `"params"` and `"depth"`, which is -1 for the output layer, and optionally their own learning rates.
     lr : float
-        Of groups without a rate.
+        Learning rate of groups without their own.
     head, stages : str or subclass of Optimizer
     **options
-        For each optimizer that has one of this name.
+        Passed to each optimizer that has an option of this name.
     """
 
     def __init__(self, groups: Any, lr: float, head: OptimizerName, stages: OptimizerName, **options: Any):
         super().__init__(groups, {"lr": lr})
         self.parts: list[Optimizer] = []
-        # Calls functions, in threads of its own perhaps.
+        # Calls functions, possibly in its own threads.
         self.run_all: Callable[[Sequence[Callable[[], Any]]], Any] | None = None
-        # Those by name treat each number alone: its bits do not depend on how they are divided.
+        # Optimizers given by name update each number separately, so results do not depend on the division.
         self._divisible = isinstance(stages, str)
         for optimizer, of_head in ((head, True), (stages, False)):
             given = {name: value for name, value in options.items() if name in option_names(optimizer)}
             kind, defaults = find_optimizer(optimizer, given)
             mine = [group for group in self.param_groups if (group["depth"] < 0) == of_head]
-            part = kind(mine, **{"lr": lr} | defaults | given)  # shares the groups, so that schedules reach it
+            part = kind(mine, **{"lr": lr} | defaults | given)  # shares the groups, so schedules affect it
             part.state = self.state
             self.parts.append(part)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Make a step of both; `closure` sets the gradients and returns the loss."""
+        """Take a step with both optimizers. `closure` sets the gradients and returns the loss."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -178,7 +178,7 @@ class PairedOptimizer(Optimizer):
         return loss
 
     def _steps(self) -> list[Callable[[], Any]]:
-        """Return what together makes a step, each function for parameters of its own."""
+        """Return functions that together take a step, each for its own parameters."""
         head, stages = self.parts
         if not self._divisible:
             return [head.step, stages.step]
@@ -187,7 +187,7 @@ class PairedOptimizer(Optimizer):
 
 
 def _limited(optimizer: Optimizer, members: Set[torch.Tensor]) -> Optimizer:
-    """Return an optimizer that moves some of the parameters of another as that one would, with the same state."""
+    """Return an optimizer that updates some of the parameters of another in the same way, with the same state."""
     other = copy.copy(optimizer)
     other.param_groups = [
         {**group, "params": [p for p in group["params"] if p in members]} for group in optimizer.param_groups

@@ -1,4 +1,4 @@
-"""How the output layer and stages are trained, every value resolved."""
+"""Recipes: how the output layer and stages are trained, with all values resolved."""
 
 from __future__ import annotations
 
@@ -9,41 +9,41 @@ from sktl._images.augmentation import Change
 
 from .optimizers import OptimizerName
 
-# Of variances of features towards their mean, in every recipe.
+# Shrinkage of the variances of features towards their mean, used in every recipe.
 SHRINKAGE = 1.0
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the output layer is trained; every value is resolved.
+    """How the output layer is trained, with all values resolved.
 
     Parameters
     ----------
     optimizer : {"adamw", "sgd", "lbfgs"} or subclass of torch.optim.Optimizer
-        "lbfgs" sees all samples at once, and `weight_decay` is then an L2 penalty.
+        "lbfgs" uses all samples in each step, with `weight_decay` as an L2 penalty.
     lr : float or None
-        The highest learning rate; None for "lbfgs".
+        Maximum learning rate; None for "lbfgs".
     weight_decay : float
-        Of the weights in units of standardised features; the intercept is never decayed.
+        Weight decay of the weights for standardized features. The intercept is never decayed.
     max_epochs : int
     batch_size : int or None
-        None is all samples.
+        None uses all samples.
     lr_schedule : {"cosine", "constant"}
         "cosine" decays from `lr` to 0 over all steps.
     label_smoothing, dropout : float in [0, 1)
     verbose : int
         2 or more prints a line per epoch.
     tol : float
-        "lbfgs" stops when what it has left to descend is estimated to be this share of the loss.
+        "lbfgs" stops when the estimated remaining decrease is at most this fraction of the loss.
     shrinkage : float
-        A feature is divided by the root of its variance plus this share of the mean variance of all features.
+        A feature is divided by the square root of its variance plus this fraction of the mean variance of all features.
     patience : int or None
-        Epochs without a better loss on the validation set after which training stops, the best weights restored, be it
-        those of the start; None trains for `max_epochs`.
+        Number of epochs without a lower validation loss after which training stops and the best weights are restored,
+        which may be the initial weights. None trains for `max_epochs`.
     keeps_best : bool
-        Whether the epoch with the lowest loss on a validation set wins; otherwise the loss is only recorded.
+        Whether the epoch with the lowest validation loss is returned. Otherwise, the validation loss is only recorded.
     feature_stages : int
-        How many of the last stages of the network give features.
+        Number of last stages of the network that contribute features.
     """
 
     optimizer: OptimizerName
@@ -63,49 +63,49 @@ class Recipe:
 
     @property
     def n_trainable(self) -> int:
-        """How many stages are trained with the output layer."""
+        """Number of stages trained with the output layer."""
         return 0
 
     def quiet(self) -> Recipe:
-        """Return the recipe without what is only said about it."""
+        """Return the same recipe without output."""
         return replace(self, verbose=0)
 
     def count_warmup(self, n_steps: int) -> int:
-        """Return in how many of some steps the learning rate rises to its highest."""
+        """Return the number of steps, out of `n_steps`, in which the learning rate rises to its maximum."""
         return 0
 
 
 @dataclass(frozen=True)
 class TailRecipe(Recipe):
-    """How the last stages are trained with the output layer; `lr` is that of the output layer trained alone.
+    """How the last stages are trained with the output layer. `lr` is for training the output layer alone.
 
     Parameters
     ----------
     n_trainable : int
-        Stages to train.
+        Number of stages to train.
     probing : Recipe or None
-        How the output layer is trained alone before.
+        How the output layer is first trained alone.
     stage_optimizer : {"adamw", "sgd"} or subclass of torch.optim.Optimizer
-        Of the stages; `optimizer` is that of the output layer.
+        Optimizer of the stages. `optimizer` is for the output layer.
     head_lr_ratio, backbone_lr_ratio : float
-        Learning rates of the output layer, and of the last stage, as fractions of `lr`.
+        Learning rates of the output layer and of the last stage, as fractions of `lr`.
     layer_decay : float in (0, 1]
-        The stage j before the last learns at this to the power of j.
+        The learning rate of stage j before the last is multiplied by this number to the power of j.
     augmentation : Change or None
     n_views : int or None
-        Fixed random views of each image, which the epochs take in turn; None changes images anew in each epoch.
+        Number of fixed random views of each image, used in turn by the epochs. None draws new changes in each epoch.
     mixup_alpha : float
-        Of the beta distribution; 0 is no mixup.
+        Parameter of the beta distribution; 0 disables mixup.
     warmup : float in [0, 1)
-        Share of all steps in which the learning rate rises to its highest.
+        Fraction of all steps in which the learning rate rises to its maximum.
     max_grad_norm : float
-        Gradients longer than this are shortened to it.
+        Gradients with a larger norm are scaled down to it.
     interpolation : float in (0, 1]
-        Share of the trained weights in the result; the rest is what the stages and the output layer began with.
+        Weight of the trained weights in the result; the rest is the initial weights of the stages and the output layer.
     keeps_statistics : bool
-        Whether BatchNorm keeps its statistics; without pretrained weights it has none worth keeping.
+        Whether BatchNorm keeps its statistics. Without pretrained weights, it has no useful ones.
     amp, compile : bool
-        Whether the tail computes in bfloat16 where that is safe, and whether torch.compile translates it.
+        Whether the tail computes in bfloat16 where this is safe, and whether it is compiled by torch.compile.
     """
 
     n_trainable: int = 0

@@ -1,4 +1,4 @@
-"""One training: its net with what the user adds to it, trained from the start or from a checkpoint."""
+"""One training run: the net with the user's additions, trained from the start or from a checkpoint."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ Net = TypeVar("Net", bound=WeightedNet)
 
 @dataclass(frozen=True)
 class Run:
-    """What a training has beside its samples and its recipe.
+    """Everything about a training run except its samples and its recipe.
 
     Parameters
     ----------
     seed : int
-        Of all that is drawn in it.
+        Seed of all random numbers in the run.
     net_params : mapping or None
-        Further arguments of the skorch net; left unchanged.
+        Additional arguments of the skorch net. Not modified.
     checkpoint : Checkpoint or None
-        Where the state is kept after each epoch, and where training goes on from.
+        Stores the state after each epoch. Training resumes from it.
     """
 
     seed: int
@@ -48,7 +48,7 @@ class Run:
         held_out: LabelledDataset | None,
         **own: Any,
     ) -> Net:
-        """Return a net of some kind for a recipe, with arguments of its own and those of the user."""
+        """Return a net of the given class for a recipe, with its own arguments and the user's."""
         given = copied(self.net_params)
         arguments = net_arguments(recipe, dataset, held_out, given)
         arguments |= {} if "optimizer" in own else optimizer_arguments(recipe, given)
@@ -57,14 +57,14 @@ class Run:
         return kind(module, **(arguments | own | given))
 
     def train(self, net: WeightedNet, dataset: LabelledDataset, classes: np.ndarray, rank: np.ndarray) -> None:
-        """Train a net whose module has class `classes[i]` in column `rank[i]`; warn if its start was best."""
+        """Train a net whose module has class `classes[i]` in column `rank[i]`. Warn if its start was best."""
         net.number(classes, rank)
         fit_from(net, dataset, self.checkpoint)
         if kept_start(net.history):
             start, *losses = net.history[:, "valid_loss"]
             warn(
                 f"No epoch of the {net.phase} lowered the validation loss (start {start:.4g}, best of {len(losses)} "
-                f"epochs {min(losses):.4g}), so the weights from before are returned. Lower lr={net.lr:g}, or use more "
+                f"epochs {min(losses):.4g}), so the initial weights are returned. Lower lr={net.lr:g}, or use more "
                 "validation images.",
                 ConvergenceWarning,
             )

@@ -1,4 +1,4 @@
-"""What skorch's callbacks need to score a net in training: labels with the batches, and predictions as labels."""
+"""What skorch's callbacks need to score a net during training: labels with the batches, and label predictions."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ with documented("skorch"):
 
 
 class LabelledDataset(Dataset):
-    """Samples with class codes and weights, which to skorch is a dataset of samples and labels.
+    """Samples with class codes and weights, in the form of a skorch dataset of samples and labels.
 
     Parameters
     ----------
     targets : Targets
     rank : int array of shape (n_classes,)
-        Which column of the module stands for each class.
+        Column of the module's output for each class.
     """
 
     def __init__(self, targets: Targets, rank: np.ndarray):
         self.codes = torch.from_numpy(rank[targets.codes])
         self.weights = torch.from_numpy(targets.weights)
-        self.y = targets.labels()  # only callbacks ask for them
+        self.y = targets.labels()  # only used by callbacks
 
     @property
     def X(self) -> LabelledDataset:  # noqa: N802 (skorch's name)
-        """What a net predicts for."""
+        """The input for predictions."""
         return self
 
     def __len__(self) -> int:
@@ -48,15 +48,15 @@ class LabelledDataset(Dataset):
         return self.inputs_of(i), self.y[i]
 
     def inputs_of(self, i: int) -> torch.Tensor:
-        """Return what enters the module for a sample."""
+        """Return the module's input for a sample."""
         raise NotImplementedError
 
 
 class ScoringNet(ClassifierMixin, NeuralNet):
-    """A skorch net that predicts labels while it is trained, so that callbacks can score it as any classifier.
+    """A skorch net that predicts labels during training, so callbacks can score it like any classifier.
 
-    A module numbers the classes as they appear in the training set. Callbacks that score get labels instead, and logits
-    in the order of `classes_`; all others get batches as they are.
+    The module numbers classes in the order in which they appear in the training set. Scoring callbacks get labels, and
+    logits in the order of `classes_`. Other callbacks get batches unchanged.
     """
 
     classes_: np.ndarray | None = None
@@ -64,12 +64,12 @@ class ScoringNet(ClassifierMixin, NeuralNet):
     _is_scored = False
 
     def number(self, classes: np.ndarray, rank: np.ndarray) -> None:
-        """Set the classes, and the column of the module's output for each."""
+        """Set the classes, and the column of the module's output for each class."""
         self.classes_ = classes
         self.columns = torch.from_numpy(rank)
 
     def forget(self) -> None:
-        """Let go of what only training needed: the output layer is about to be changed."""
+        """Release data that only training needs, because the output layer will be changed."""
         self.classes_ = self.columns = None
 
     def initialize_callbacks(self) -> ScoringNet:
@@ -78,7 +78,7 @@ class ScoringNet(ClassifierMixin, NeuralNet):
         self._is_scored = bool(scoring)
         for callback in scoring:
             if callback.on_train:
-                # What a step predicts is of weights before it, with dropout and augmentation.
+                # Predictions in a training step are made by the weights before the step, with dropout and augmentation.
                 callback.use_caching = False
         return self
 
@@ -92,7 +92,7 @@ class ScoringNet(ClassifierMixin, NeuralNet):
             callback.on_batch_end(self, **(labelled if isinstance(callback, ScoringBase) else told))
 
     def _labelled(self, batch: Any, y_pred: torch.Tensor | None) -> dict[str, Any]:
-        """Return a batch and its predictions in terms of the labels."""
+        """Return a batch and its predictions in terms of labels."""
         classes, columns = self._numbers()
         inputs, (codes, _) = batch[:2]
         labels = classes[columns.argsort()[codes].numpy()]
@@ -100,9 +100,7 @@ class ScoringNet(ClassifierMixin, NeuralNet):
 
     def _numbers(self) -> tuple[np.ndarray, torch.Tensor]:
         if self.classes_ is None or self.columns is None:
-            raise TrainingError(
-                "net_ predicts for callbacks while it is trained, and not afterwards. Call predict of the classifier."
-            )
+            raise TrainingError("net_ can only predict for callbacks during training. Call predict of the classifier.")
         return self.classes_, self.columns
 
     def evaluation_step(self, batch: Any, training: bool = False) -> torch.Tensor:
@@ -113,7 +111,7 @@ class ScoringNet(ClassifierMixin, NeuralNet):
             return self.infer(batch[0])[:, columns]
 
     def forward_iter(self, X: Any, training: bool = False, device: Any = "cpu") -> Iterator[torch.Tensor]:
-        """Yield the logits of a dataset that the net is trained with, or of the inputs of one batch."""
+        """Yield the logits for a dataset of the training run, or for the inputs of one batch."""
         if isinstance(X, LabelledDataset):
             yield from super().forward_iter(X, training, device)
         else:

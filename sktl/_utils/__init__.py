@@ -1,1 +1,1 @@
-"""What every other folder may use: warnings, paths, optional packages, state of the process, devices, progress."""
+"""Shared helpers: warnings, paths, optional packages, process state, devices, progress."""

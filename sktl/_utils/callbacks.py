@@ -1,7 +1,7 @@
-"""What scikit-learn's callbacks hear of a fit: its passes over images and its epochs, as tasks within its own.
+"""Report a fit to scikit-learn's callbacks: passes over images and epochs, as subtasks of the fit.
 
-Which fit is under way is a context variable, so that features and nets need not be told; the threads of a pool start
-without it, so that nothing is reported twice.
+A context variable holds the current fit, so features and nets need no argument for it. The threads of a pool start
+without a context, so nothing is reported twice.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .sklearn_compat import callback_context, callbacks_of, draws_progress_bar
 
 @dataclass(frozen=True)
 class _Task:
-    """A task, and the estimator whose callbacks hear of it."""
+    """A task, and the estimator whose callbacks are notified of it."""
 
     estimator: Any
     context: Any
@@ -28,7 +28,7 @@ class _Task:
         return _Task(self.estimator, context.call_on_fit_task_begin(estimator=self.estimator))
 
     def end(self) -> bool:
-        """End the task, and tell whether a callback wants no further ones of its kind."""
+        """End the task. Return True if a callback asks to stop."""
         return self.context.call_on_fit_task_end(estimator=self.estimator)
 
 
@@ -36,7 +36,7 @@ _current: ContextVar[_Task | None] = ContextVar("fit", default=None)
 
 
 class Steps:
-    """The equal steps of one task, one after the other; of those of no task nobody hears."""
+    """The equal steps of a task, one after the other. Without a task, callbacks are not notified."""
 
     def __init__(self, name: str = "", task: _Task | None = None):
         self.name = name
@@ -58,13 +58,13 @@ class Steps:
 
 @contextmanager
 def task(name: str, n_steps: int, step: str) -> Iterator[Steps]:
-    """Run a block as a task of the fit that is under way, if there is one; it has so many steps at most."""
+    """Run a block as a task of the current fit, if any. The task has at most `n_steps` steps."""
     if (fit := _current.get()) is None:
         yield Steps()
         return
     under_way = fit.subtask(name, n_steps)
     steps = Steps(step, under_way)
-    token = _current.set(None)  # what a step does is not told apart
+    token = _current.set(None)  # tasks within a step are not reported
     try:
         yield steps
     finally:
@@ -75,7 +75,7 @@ def task(name: str, n_steps: int, step: str) -> Iterator[Steps]:
 
 @contextmanager
 def fit_task(estimator: Any, X: Any, y: Any = None, sample_weight: Any = None) -> Iterator[None]:
-    """Run a block as the fit of an estimator, whose tasks are those of the block; it must be fitted at the end."""
+    """Run a block as the fit of an estimator, which must be fitted when the block ends. Its tasks become subtasks."""
     if (context := callback_context(estimator)) is None:
         yield
         return
@@ -86,12 +86,12 @@ def fit_task(estimator: Any, X: Any, y: Any = None, sample_weight: Any = None) -
         yield
     finally:
         _current.reset(token)
-    if getattr(estimator, "invalid_images_", ()):  # nobody could predict for all of X
+    if getattr(estimator, "invalid_images_", ()):  # callbacks cannot predict for all of X
         data = {}
     context.call_on_fit_task_end(estimator=estimator, reconstruction_attributes={}, **data)
 
 
 def draws_progress() -> bool:
-    """Tell whether a progress bar of scikit-learn's shows the fit that is under way."""
+    """Return True if a progress bar of scikit-learn shows the current fit."""
     fit = _current.get()
     return fit is not None and any(map(draws_progress_bar, callbacks_of(fit.estimator)))

@@ -1,4 +1,4 @@
-"""Devices of PyTorch: which there are, which one a parameter names, and what to do when their memory is full."""
+"""Devices of PyTorch: which are available, which one a parameter names, and what to do when memory runs out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ACCELERATORS = ("cuda", "mps", "xpu")
 
 
 def available_devices() -> list[str]:
-    """Return the devices of this machine, best first; `"cpu"` is always last."""
+    """Return the devices of this machine, best first. `"cpu"` is always last."""
     present = []
     for kind in _ACCELERATORS:
         backend = getattr(torch, kind, None) if kind != "mps" else torch.backends.mps
@@ -26,22 +26,22 @@ def available_devices() -> list[str]:
 
 
 def _is_lost(kind: str) -> bool:
-    """Return True if this process was forked from one that used an accelerator, which it cannot use itself then."""
+    """Return True if this process was forked from one that used an accelerator, and so cannot use it itself."""
     return bool(getattr(getattr(torch, kind, None), "_is_in_bad_fork", bool)())
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
-    """Return the device that a `device` parameter names.
+    """Return the device that a `device` parameter selects.
 
     Parameters
     ----------
     device : str or torch.device
-        `"auto"` is the first that is there of cuda, mps, xpu and cpu.
+        `"auto"` selects the first available of cuda, mps, xpu and cpu.
 
     Raises
     ------
     DeviceError
-        If the device is not there; the message names those that are.
+        If the device is unavailable. The message lists the available devices.
     """
     present = available_devices()
     try:
@@ -62,34 +62,34 @@ def resolve_device(device: str | torch.device) -> torch.device:
             "the driver for your GPU."
         )
     if wanted.type in ("cuda", "xpu") and wanted.index is None:
-        # The current device is one per thread, and the pass has threads of its own.
+        # PyTorch has a current device per thread. Without an index, the threads of a pass could use another GPU.
         wanted = torch.device(wanted.type, getattr(torch, wanted.type).current_device())
     return wanted
 
 
 def nearest_device(device: torch.device) -> torch.device:
-    """Return a device if this machine has it, else its best: a fitted estimator may have come from another machine."""
+    """Return a device if this machine has it, else its best one: the estimator may come from another machine."""
     return device if device.type == "cpu" or str(device) in available_devices() else resolve_device("auto")
 
 
 def is_out_of_memory(error: BaseException, device: torch.device) -> bool:
-    """Tell whether an error is an accelerator's, of too little memory."""
+    """Return True if an error means that an accelerator is out of memory."""
     if isinstance(error, torch.OutOfMemoryError):
         return True
-    # Some backends, and libraries below torch, have no class of their own for it.
+    # Some backends, and libraries below torch, raise a plain RuntimeError.
     return device.type != "cpu" and isinstance(error, RuntimeError) and "out of memory" in str(error).lower()
 
 
 def release_memory(device: torch.device) -> None:
-    """Give back the memory of an accelerator that torch keeps for later."""
+    """Release the memory of an accelerator that torch holds for later use."""
     if device.type in _ACCELERATORS:
         getattr(torch, device.type).empty_cache()
 
 
 def within_memory(attempt: Callable[[], Result], shrink: Callable[[], None], device: torch.device) -> Result:
-    """Return what a function returns, called again after `shrink` each time that an accelerator's memory is too small.
+    """Return the result of a function, which is called again after `shrink` while the accelerator is out of memory.
 
-    A CPU raises no error of that kind: there the system decides what becomes of processes that want too much.
+    Only accelerators raise such errors. On a CPU, the operating system may end the process instead.
     """
     while True:
         try:
@@ -97,16 +97,16 @@ def within_memory(attempt: Callable[[], Result], shrink: Callable[[], None], dev
         except Exception as error:
             if not is_out_of_memory(error, device):
                 raise
-        shrink()  # not before the error is gone, whose traceback holds tensors
+        shrink()  # after the `except` block: the traceback of the error holds tensors
 
 
 def halved(size: int, what: str, device: torch.device) -> int:
-    """Return how many images to take at once after so many were too many for the memory of a device.
+    """Return the next smaller number of images to process at once after `size` images did not fit into memory.
 
     Raises
     ------
     DeviceMemoryError
-        If that was one.
+        If `size` is 1.
     """
     if size == 1:
         raise DeviceMemoryError(
@@ -118,5 +118,5 @@ def halved(size: int, what: str, device: torch.device) -> int:
 
 
 def computes_in_bfloat16(device: torch.device) -> bool:
-    """Tell whether a device has arithmetic of its own for bfloat16 that is worth using."""
+    """Return True if a device computes in bfloat16 natively, which is faster than float32."""
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)

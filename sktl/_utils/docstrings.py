@@ -1,4 +1,4 @@
-"""Import packages that read their own docstrings as they are imported, under `python -OO`, which removes docstrings."""
+"""Import packages that read their own docstrings at import under `python -OO`, which removes docstrings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from types import CodeType, ModuleType
 
 
 class _Loader(SourceFileLoader):
-    """Compile a module with its docstrings, and leave the files of compiled code alone."""
+    """Compile a module with its docstrings, without reading or writing cached bytecode."""
 
     def get_code(self, fullname: str) -> CodeType:
         path = self.get_filename(fullname)
@@ -42,12 +42,12 @@ class _Finder:
 
 @contextmanager
 def documented(package: str) -> Iterator[None]:
-    """Import a package with its docstrings, within the block.
+    """Import a package with its docstrings within the block.
 
     Parameters
     ----------
     package : str
-        The name of a top-level package, such as "skorch", whose import fails without docstrings.
+        Name of a top-level package, such as "skorch", whose import fails without docstrings.
     """
     if sys.flags.optimize < 2:
         yield

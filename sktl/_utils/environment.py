@@ -1,4 +1,4 @@
-"""Bounds that people set by environment variables."""
+"""Limits that users set by environment variables."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from .warnings import warn_once
 
 
 def bound_from(variable: str, least: int, example: str, category: type[Warning]) -> int | None:
-    """Return the number that an environment variable holds; None, with a warning, if it holds none.
+    """Return the number that an environment variable contains, or None, with a warning if it contains anything else.
 
     Parameters
     ----------
     variable : str
     least : int
+        Smallest valid number.
     example : str
-        What a value may be, with its unit, for the warning.
+        A valid value with its unit, for the warning.
     category : type of Warning
     """
     text = os.environ.get(variable, "")

@@ -1,7 +1,7 @@
-"""Blocks in which torch and NumPy compute as in a new process, whatever the program around them has switched.
+"""Blocks in which torch and NumPy compute as in a new process, whatever settings the program has changed.
 
-Notebooks set torch's default dtype, its inference mode or NumPy's error handling for other work. Without isolation,
-they would change results, and processes that never set them would find such results in the cache.
+Notebooks change torch's default dtype, inference mode or NumPy's error handling for other work. Without isolation, such
+settings would change results, and processes that never changed them would find these results in the cache.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ import torch
 State = TypeVar("State")
 
 _CPU = torch.device("cpu")
-_DENORMAL = np.array([1], np.uint32).view(np.float32)  # of bits: a literal may be read as zero
+# From bits, because a thread that flushes denormals may read a literal as zero.
+_DENORMAL = np.array([1], np.uint32).view(np.float32)
 
 
 def fork_safe_lock() -> threading.Lock:
@@ -32,16 +33,16 @@ def fork_safe_lock() -> threading.Lock:
 
 
 class Loan(Generic[State]):
-    """State of the process that is set while at least one block needs it, and put back when the last one ends.
+    """Process-wide state that is set while at least one block needs it, and restored when the last block ends.
 
     Parameters
     ----------
     take : callable
-        Sets the state and returns what it was.
+        Sets the state and returns the previous one.
     give_back : callable
-        Sets the state to what `take` returned.
+        Restores the state that `take` returned.
     give_back_in_child : callable, default=None
-        Does so in a process that was forked while only other threads, which it does not have, were in a block.
+        Restores the state in a forked child if only threads that the child does not have were in a block.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class Loan(Generic[State]):
         self._give_back = give_back
         self._give_back_in_child = give_back_in_child
         self._users = 0
-        self._blocks = threading.local()  # of the running thread
+        self._blocks = threading.local()  # number of blocks that the current thread is in
         self._lock = fork_safe_lock()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._forget_other_threads)
@@ -83,13 +84,13 @@ class Loan(Generic[State]):
 
 @dataclass(frozen=True)
 class _Switch:
-    """Something that torch keeps for the whole process.
+    """A setting that torch has for the whole process.
 
     Parameters
     ----------
     read, write : callable
     ordinary : object
-        What it is in a new process.
+        Its value in a new process.
     """
 
     read: Callable[[], Any]
@@ -98,7 +99,7 @@ class _Switch:
 
 
 def _anomaly_detection() -> _Switch:
-    # It takes locks in an order that ends in a deadlock when several threads compute gradients.
+    # Anomaly detection takes locks in an order that ends in a deadlock when several threads compute gradients.
     def write(detects: bool) -> None:
         torch.autograd.set_detect_anomaly(detects, torch.is_anomaly_check_nan_enabled())
 
@@ -106,13 +107,14 @@ def _anomaly_detection() -> _Switch:
 
 
 def _precision(name: str) -> _Switch:
-    """Return oneDNN's setting of precision for an operation, by which float32 may be computed in bfloat16 on a CPU."""
+    """Return oneDNN's precision setting for an operation, which may compute float32 in bfloat16 on a CPU."""
     onednn = torch.backends.mkldnn
     setting = getattr(onednn, name)
 
     def read() -> str:
         precision: str = setting.fp32_precision
-        # What it inherits from the setting for all operations reads like a value of its own.
+        # A value inherited from the setting for all operations reads like the operation's own value. Writing it back
+        # would detach the operation from that setting.
         inherited = onednn.fp32_precision, getattr(torch.backends, "fp32_precision", None)
         return "none" if precision in inherited else precision
 
@@ -126,7 +128,7 @@ def _switches() -> Iterator[_Switch]:
     yield _Switch(torch.get_default_dtype, torch.set_default_dtype, torch.float32)
     yield _anomaly_detection()
     for name in ("conv", "matmul", "rnn"):
-        if hasattr(torch.backends.mkldnn, name):  # of torch 2.9 and newer
+        if hasattr(torch.backends.mkldnn, name):  # torch 2.9 and newer
             yield _precision(name)
 
 
@@ -134,7 +136,7 @@ _SWITCHES = tuple(_switches())
 
 
 def _switch() -> list[Any]:
-    """Set all switches to what they are in a new process; return what they were."""
+    """Set all switches to their values in a new process. Return the previous values."""
     before = [switch.read() for switch in _SWITCHES]
     for switch in _SWITCHES:
         switch.write(switch.ordinary)
@@ -143,7 +145,7 @@ def _switch() -> list[Any]:
 
 def _switch_back(before: list[Any]) -> None:
     for switch, value in zip(_SWITCHES, before, strict=True):
-        if switch.read() == switch.ordinary:  # else another thread has set it meanwhile, for itself
+        if switch.read() == switch.ordinary:  # otherwise, other code has changed it meanwhile
             switch.write(value)
 
 
@@ -162,17 +164,19 @@ if hasattr(os, "register_at_fork"):
 
 @contextmanager
 def isolated() -> Iterator[None]:
-    """Compute as in a new process; also a decorator.
+    """Compute as in a new process. Can also be used as a decorator.
 
-    What torch and NumPy keep for each thread is set for the calling thread: inference mode, gradients, autocast,
-    default device, denormal numbers and floating-point errors. What torch keeps for the process is set until the last
-    such block ends, and other threads see it: default dtype, anomaly detection and reduced precision of float32 on a
-    CPU. In a forked process torch computes with one intra-op thread.
+    Settings that torch and NumPy have for each thread are changed for the calling thread only: inference mode,
+    gradients,
+    autocast, default device, denormal numbers and floating-point errors. Settings that torch has for the process are
+    changed until the last such block ends, and other threads see the change: default dtype, anomaly detection and
+    reduced
+    precision of float32 on a CPU. In a forked process, torch computes with one intra-op thread.
     """
-    # NumPy's own defaults.
+    # NumPy's defaults.
     ordinary_errors = np.errstate(divide="warn", over="warn", under="ignore", invalid="warn")
     with ExitStack() as stack, _torch_switches, ordinary_errors:
-        # Entering it is needed even where gradients are on: tensors made in inference mode cannot be trained.
+        # Needed even if gradients are enabled: tensors created in inference mode cannot be trained.
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         for kind in ("cpu", "cuda", "xpu", "mps"):
@@ -184,12 +188,12 @@ def isolated() -> Iterator[None]:
             torch.set_flush_denormal(False)
             stack.callback(torch.set_flush_denormal, True)
         if _forked:
-            # The threads with which the parent computed are gone, and torch would wait for them.
+            # The threads in which the parent computed do not exist here, and torch would wait for them.
             stack.callback(torch.set_num_threads, torch.get_num_threads())
             torch.set_num_threads(1)
         yield
 
 
 def _flushes_denormals() -> bool:
-    """Return True if the calling thread takes denormal numbers for zero."""
+    """Return True if the calling thread treats denormal numbers as zero."""
     return bool((_DENORMAL * np.float32(1) == 0).all())

@@ -1,4 +1,4 @@
-"""Packages that only some functions need, and that not every installation has."""
+"""Optional packages, which only some functions need."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ def require(package: str, user: str, requirement: str) -> Any:
     ----------
     package : str
     user : str
-        Who needs it, as the message says it.
+        What needs the package, as the message names it.
     requirement : str
-        What pip is to install, such as "sktl[plot]".
+        Argument for `pip install`, such as "sktl[plot]".
 
     Raises
     ------
     MissingPackageError
-        If it is not installed.
+        If the package is not installed.
     """
     try:
         return importlib.import_module(package)

@@ -1,4 +1,4 @@
-"""Paths as people write them, and names of files that not every library can open."""
+"""Paths as users write them, and file names that not every library can open."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _LONGEST = 200
 
 
 def user_path(path: str | os.PathLike[str]) -> str:
-    """Return a path that a person wrote, with `~` or `~user` at its start replaced by the home directory."""
+    """Return a path of the user as a string, with a leading `~` or `~user` replaced by the home directory."""
     return os.path.expanduser(str(os.fsdecode(path)))
 
 
 def is_utf8(path: str | os.PathLike[str]) -> bool:
-    """Tell whether a name is UTF-8: safetensors writes under names of other bytes, too, but opens none of them."""
+    """Return True if a name is valid UTF-8. safetensors writes files with other names, but cannot open them."""
     try:
         os.fsdecode(path).encode()
     except UnicodeEncodeError:
@@ -25,18 +25,18 @@ def is_utf8(path: str | os.PathLike[str]) -> bool:
 
 
 def shown(name: str | os.PathLike[str]) -> str:
-    """Return a path in quotes as a message has it, its middle left out if it is long."""
+    """Return a path in quotes for a message, without its middle if it is long."""
     text = os.fsdecode(name)
     return repr(text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]}...{text[-_LONGEST // 2 :]}")
 
 
 def checked_path(path: Any, argument: str, alternative: str = "") -> str:
-    """Return the path that an argument names, `~` at its start being the home directory.
+    """Return the path that was passed for an argument, with a leading `~` replaced by the home directory.
 
     Raises
     ------
     InvalidParameterError
-        If it is not a path; `alternative` says what else the argument may be.
+        If it is not a path. `alternative` names what else the argument accepts.
     """
     if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
         given = repr(path) if path is None or isinstance(path, int | float) else f"a {type(path).__name__}"

@@ -1,4 +1,4 @@
-"""Progress over images: bars, and what callbacks hear of."""
+"""Progress over images, shown by a bar and reported to callbacks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MOST_PARTS = 100
 
 
 class Progress:
-    """How many of some images are done: a bar counts each, callbacks hear of parts of equal size."""
+    """The progress of a pass over images. The bar counts images, and callbacks are notified of equal parts."""
 
     def __init__(self, bar: tqdm | None, parts: Steps, n_parts: int, n_images: int):
         self.bar = bar
@@ -27,7 +27,7 @@ class Progress:
         self.parts.begin()
 
     def update(self, n_images: int) -> None:
-        """Count further images."""
+        """Count more images as done."""
         if self.bar is not None:
             self.bar.update(n_images)
         self._n_done += n_images
@@ -40,9 +40,9 @@ class Progress:
 
 @contextmanager
 def progress_bar(description: str, n_images: int, verbose: int) -> Iterator[Progress]:
-    """Show a bar of so many images, from `verbose=1` on, with few lines where it goes to a file.
+    """Show a progress bar for `n_images` images if `verbose` is at least 1, with few updates if it goes to a file.
 
-    There is no bar where scikit-learn's progress bar shows the same.
+    No bar is shown if scikit-learn's progress bar already shows the fit.
     """
     n_parts = min(n_images, _MOST_PARTS)
     shown = verbose >= 1 and not draws_progress() and _can_write(sys.stderr)
@@ -56,12 +56,12 @@ def _bar(description: str, n_images: int) -> tqdm:
 
 
 def _can_write(stream: Any) -> bool:
-    """Return True if a stream takes text: services and windowed programs have none, or a closed one."""
+    """Return True if text can be written to a stream: services and windowed programs have none, or a closed one."""
     return callable(getattr(stream, "write", None)) and not getattr(stream, "closed", False)
 
 
 def _is_terminal(stream: Any) -> bool:
-    """Return True if a stream is a terminal; objects that only have `write` are none."""
+    """Return True if a stream is a terminal. Objects that only have `write` are not."""
     try:
         return bool(stream.isatty())
     except (AttributeError, ValueError, OSError):

@@ -1,4 +1,4 @@
-"""Seeded draws that leave the global generators as they were."""
+"""Seeded random numbers that leave the global generators unchanged."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ def _renew_generator_lock() -> None:
     _generator_lock = threading.RLock()
 
 
-if hasattr(os, "register_at_fork"):  # a thread that the forked child does not have may hold it
+if hasattr(os, "register_at_fork"):  # a thread that does not exist in the child may hold the lock
     os.register_at_fork(after_in_child=_renew_generator_lock)
 
 
 @contextmanager
 def seeded_globals(seed: int, device: torch.device | None = None) -> Iterator[None]:
-    """Seed torch's global generators for code that offers no generator argument, one thread at a time.
+    """Seed torch's global generators for code that accepts no generator, in one thread at a time.
 
-    That is the CPU's and, if a device is given, that device's. The states that they had are restored at the end.
+    The generators are the CPU's and, if a device is given, the device's. Their states are restored at the end.
     """
     on_accelerator = device is not None and device.type != "cpu"
     kind = device.type if device is not None and on_accelerator else "cuda"
@@ -41,11 +41,11 @@ def seeded_globals(seed: int, device: torch.device | None = None) -> Iterator[No
 
 @contextmanager
 def seeded_everything(seed: int) -> Iterator[None]:
-    """Seed the global generators of torch, NumPy and `random` for a function of the user's, and restore them."""
+    """Seed the global generators of torch, NumPy and `random` for a function of the user. Restore them afterwards."""
     with seeded_globals(seed):
         numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
         try:
-            np.random.seed(seed % 2**32)  # noqa: NPY002 - what a transform of the user's may draw from
+            np.random.seed(seed % 2**32)  # noqa: NPY002 - a user's transform may draw from it
             random.seed(seed)
             yield
         finally:
@@ -54,7 +54,7 @@ def seeded_everything(seed: int) -> Iterator[None]:
 
 
 def draws_from_globals(function: Callable[[], object]) -> bool:
-    """Tell whether a function draws from torch's global CPU generator."""
+    """Return True if a function draws from torch's global CPU generator."""
     with seeded_globals(0):
         before = torch.get_rng_state()
         function()
@@ -62,21 +62,22 @@ def draws_from_globals(function: Callable[[], object]) -> bool:
 
 
 class Stream(IntEnum):
-    """What random numbers are for: one seed gives other numbers to each, so that none of them depends on another.
+    """Purposes of random numbers. Each has its own numbers for a seed, so that a change in one affects no other.
 
-    The numbers are fixed: with others, a fit would give other bits than in the version before.
+    The values must not change: other values would change the results of every fit with a given seed.
     """
 
-    INITIAL = 0  # the output layer's start
+    INITIAL = 0  # weights of the output layer
     ORDER_OF_FEATURES = 1
     DROPPED_FEATURES = 2
-    ORDER = 10  # of the images that stages are trained on
-    CHANGED = 11  # images, by an augmentation
-    MIXED = 12  # images with each other, by mixup
-    DROPPED = 13  # features of fine-tuned stages
+    ORDER = 10  # of images, when stages are trained
+    CHANGED = 11  # images by augmentation
+    MIXED = 12  # images by mixup
+    DROPPED = 13  # features when stages are trained
 
 
 def generator(*seed: int) -> torch.Generator:
     """Return a new CPU generator for a sequence of non-negative integers: (seed, epoch, ...)."""
+    # SeedSequence pads with zeros: without the length, (1,) and (1, 0) would give the same numbers.
     state = np.random.SeedSequence((len(seed), *seed)).generate_state(2, np.uint32)
     return torch.Generator().manual_seed(int(state[0]) << 31 ^ int(state[1]))

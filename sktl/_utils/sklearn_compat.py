@@ -1,13 +1,13 @@
-"""What scikit-learn keeps private and sktl uses nevertheless: where each was read, and what happens without it.
+"""Private parts of scikit-learn that sktl uses: the versions checked, and what happens without each part.
 
-- `sklearn.utils._param_validation` (read in 1.7.2 to 1.9.1): constraints of parameters with the messages that
-  scikit-learn's users know. Without it sktl cannot be imported; a new version of scikit-learn is tried first in CI.
-- `sklearn.utils._repr_html.estimator._VisualBlock` (1.9.1): the block of an estimator in a diagram. Without it the
-  diagram shows the name alone.
-- `_sk_visual_block_` and `_get_fitted_attr_html` (1.9.1), methods by which a diagram asks an estimator for its block
-  and for a table of what was fitted. Where they are not asked for, the diagram looks like any other.
+- `sklearn.utils._param_validation` (checked in 1.7.2 to 1.9.1): parameter constraints, with the messages that
+  scikit-learn's users know. Without it, sktl cannot be imported. CI tries new versions of scikit-learn first.
+- `sklearn.utils._repr_html.estimator._VisualBlock` (1.9.1): the block of an estimator in a diagram. Without it, the
+  diagram shows only the name.
+- `_sk_visual_block_` and `_get_fitted_attr_html` (1.9.1): methods by which a diagram asks an estimator for its block
+  and for a table of fitted attributes. If they are not called, the diagram looks like any other.
 - `sklearn.callback` with `_init_callback_context` and `_skl_callbacks` (1.9.1, experimental): callbacks of a fit.
-  Without it estimators have no `set_callbacks`, and nobody is told of anything.
+  Without it, estimators have no `set_callbacks`, and no callback is notified.
 """
 
 from __future__ import annotations
@@ -52,22 +52,22 @@ CallbackSupport: Any = _NoSupport if _framework is None else _framework.Callback
 
 
 def with_callbacks(fit: _Method) -> _Method:
-    """Let a method set callbacks up in `fit_task`, and take them down whatever happens."""
+    """Make a method set up callbacks in `fit_task`, and tear them down even after an error."""
     if _framework is not None:
         return _framework.with_callbacks(fit)
 
     @functools.wraps(fit)
     def without(*args: Any, **kwargs: Any) -> Any:
-        return fit(*args, **kwargs)  # as deep as scikit-learn's, for the stack levels of warnings
+        return fit(*args, **kwargs)  # as deep as scikit-learn's wrapper, so that warnings have the same stack level
 
     return without  # type: ignore[return-value]
 
 
 def callback_context(estimator: Any) -> Any:
-    """Return the context in which callbacks hear of a fit of an estimator; None if there are none."""
+    """Return the context that notifies callbacks of a fit of an estimator; None without callbacks."""
     if _framework is None:
         return None
-    return estimator._init_callback_context(max_subtasks=None)  # passes depend on what the cache has
+    return estimator._init_callback_context(max_subtasks=None)  # the number of passes depends on the cache
 
 
 def callbacks_of(estimator: Any) -> list[Any]:
@@ -76,12 +76,12 @@ def callbacks_of(estimator: Any) -> list[Any]:
 
 
 def draws_progress_bar(callback: Any) -> bool:
-    """Tell whether a callback is scikit-learn's progress bar."""
+    """Return True if a callback is scikit-learn's progress bar."""
     return isinstance(callback, _framework.ProgressBar)
 
 
 def visual_block(estimator: Any, name: str, details: str, caption: str | None) -> Any:
-    """Return what a diagram shows of an estimator."""
+    """Return the block of an estimator in a diagram."""
     from sklearn.utils._repr_html.estimator import _VisualBlock
 
     return _VisualBlock("single", estimator, names=name, name_details=details, name_caption=caption)

@@ -1,4 +1,4 @@
-"""Intra-op threads of PyTorch, which are state of the process: changed for the length of a block at most."""
+"""Intra-op threads of PyTorch, a process-wide setting that is changed for the duration of a block at most."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def _run_in_new_thread(function: Callable[[], Result]) -> Result:
         return pool.submit(function).result()
 
 
-# `torch.set_num_threads` sets the number of the calling thread and, for the whole process, the number with which
-# threads started later begin. The second is the one that would leak.
+# `torch.set_num_threads` sets the number of the calling thread and also the number with which later threads of the
+# process start. The second number would leak, so a new thread reads and restores it.
 _loan = Loan(
     lambda: _run_in_new_thread(torch.get_num_threads),
     lambda saved: _run_in_new_thread(functools.partial(torch.set_num_threads, saved)),
@@ -28,14 +28,15 @@ _loan = Loan(
 
 
 def _compute_alone() -> None:
-    """Set torch to one intra-op thread in the calling thread."""
-    # A thread that has not asked yet takes the number of the process when it first computes, whatever was set before.
+    """Set the number of intra-op threads to one in the calling thread."""
+    # A thread that has never queried its number uses the number of the process when it first computes, even if it has
+    # set its own.
     torch.get_num_threads()
     torch.set_num_threads(1)
 
 
 def n_threads(n_jobs: int | None) -> int:
-    """Return the number of threads that an `n_jobs` parameter asks for."""
+    """Return the number of threads for an `n_jobs` parameter."""
     if n_jobs is None:
         return torch.get_num_threads()
     return n_jobs if n_jobs > 0 else max(1, joblib.cpu_count() + 1 + n_jobs)
@@ -43,9 +44,9 @@ def n_threads(n_jobs: int | None) -> int:
 
 @contextmanager
 def single_threaded_pool(n_workers: int) -> Iterator[ThreadPoolExecutor]:
-    """Give a pool of threads in each of which torch computes with one intra-op thread.
+    """Yield a pool of threads in each of which torch computes with one intra-op thread.
 
-    When the block raises, KeyboardInterrupt included, work not yet started is dropped.
+    If the block raises an error, KeyboardInterrupt included, work that has not started is canceled.
     """
     with _loan:
         pool = ThreadPoolExecutor(n_workers, "sktl", initializer=_compute_alone)

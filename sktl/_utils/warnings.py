@@ -1,4 +1,4 @@
-"""Warnings that point at the user's line, however deep within the library their reason was found."""
+"""Warnings that point at the user's line, however deep in the library their cause was found."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import sys
 import warnings
 from types import FrameType
 
-# Packages through which a call of the user's may reach the place of a warning.
+# Packages whose frames may lie between a line of the user and a warning.
 _LIBRARIES = {"sktl", "sklearn", "skorch", "joblib", "click", "torch", "contextlib", "concurrent", "threading"}
 
 
 def warn(message: str, category: type[Warning]) -> None:
-    """Warn as if the innermost line outside of libraries did; without one, as in a thread of a pool, the caller."""
+    """Warn at the innermost line outside of libraries. If there is none, as in a pool's thread, warn at the caller."""
     frame: FrameType | None = sys._getframe(1)
     level = 2
     while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _LIBRARIES:
@@ -19,7 +19,7 @@ def warn(message: str, category: type[Warning]) -> None:
     try:
         warnings.warn(message, category, stacklevel=2 if frame is None else level)
     except ValueError:
-        # Python prints to a closed stream, where other streams that fail are left alone.
+        # Python raises this for a closed stream only; it ignores errors of other streams.
         if not getattr(sys.stderr, "closed", False):
             raise
 
@@ -28,7 +28,7 @@ told: set[str] = set()
 
 
 def warn_once(message: str, category: type[Warning]) -> None:
-    """Warn of something about this process, the first time that it is found."""
+    """Issue a warning about this process only the first time that it occurs."""
     if message not in told:
         warn(message, category)
         told.add(message)

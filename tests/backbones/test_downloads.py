@@ -217,7 +217,7 @@ def test_a_server_out_of_order_for_a_moment_is_asked_again(hub, server):
 @pytest.mark.parametrize("page", [b"<!DOCTYPE html><html>Log in</html>", b"\n <HTML><body>Welcome"])
 def test_the_page_of_a_network_that_wants_a_password_is_no_file_of_weights(hub, server, name, page):
     server.files[f"/{name}"] = page
-    with pytest.raises(WeightsUnavailableError, match=r"a web page came in their place.*Log in to the network"):
+    with pytest.raises(WeightsUnavailableError, match=r"a web page was sent instead.*Log in to the network"):
         fetch(f"{server.url}/{name}")
     assert left(hub) == []
 

@@ -37,16 +37,16 @@ def network():
 
 FILES = {
     "empty": (b"", r"is empty\. Fetch or save it again"),
-    "git-lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 12\n", "is a pointer of Git LFS"),
+    "git-lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 12\n", "is a Git LFS pointer"),
     "page": (b"<!DOCTYPE html><html>404</html>", r"is a web page\. Download the file itself"),
     "index": (json.dumps(INDEX).encode(), r"is the index of weights in several files\. Load them all, and save one"),
-    "json": (b'{"architectures": ["ResNet"]}', r"is JSON, without tensors\. Pass the file of the weights beside it"),
-    "keras": (zipped("metadata.json", "config.json", "model.weights.h5"), "is a model of Keras"),
+    "json": (b'{"architectures": ["ResNet"]}', r"is JSON, without tensors\. Pass the weights file next to it"),
+    "keras": (zipped("metadata.json", "config.json", "model.weights.h5"), "is a Keras model"),
     "hdf5": (b"\x89HDF\r\n\x1a\n" + bytes(100), r"is an HDF5 file, such as Keras writes\. Load it with"),
     "onnx": (b"\x08\x08\x12\x07pytorch\x1a\x052.1.0" + bytes(100), "is an ONNX model"),
-    "tensorflow": (b"\x08\x01\x12\xc6" + bytes(100), "is a model of TensorFlow"),
-    "openvino": (b'<?xml version="1.0"?>\n<net name="x" version="11">', "is a model of OpenVINO"),
-    "numpy": (zipped("a.npy"), "is an archive of NumPy"),
+    "tensorflow": (b"\x08\x01\x12\xc6" + bytes(100), "is a TensorFlow model"),
+    "openvino": (b'<?xml version="1.0"?>\n<net name="x" version="11">', "is an OpenVINO model"),
+    "numpy": (zipped("a.npy"), "is a NumPy archive"),
     "gzip": (b"\x1f\x8b\x08" + bytes(100), r"is a compressed archive\. Unpack it"),
     "zip": (zipped("folder/model.pth"), r"is an archive of files\. Unpack it"),
     "cut zip": (zipped("a", "b")[:-10], r"is damaged: its end is missing\. Fetch or save it again"),
@@ -74,12 +74,12 @@ def test_programs_of_torch_are_called_by_their_name(tmp_path):
     ):
         read_state_dict(script)
     torch.export.save(torch.export.export(module, (torch.ones(1, 2),)), program := tmp_path / "program.pt2")
-    with pytest.raises(WeightsCorruptError, match=r"is a program of torch\.export"):
+    with pytest.raises(WeightsCorruptError, match=r"is a torch\.export program"):
         read_state_dict(program)
 
 
 def test_a_folder_names_the_weights_in_it(tmp_path):
-    with pytest.raises(WeightsError, match=r"is a folder, which is not a file\. Pass a file\."):
+    with pytest.raises(WeightsError, match=r"is a folder, not a file\. Pass a file\."):
         read_state_dict(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"")
     with pytest.raises(WeightsError, match=r"Pass a file in it, such as '.*model\.safetensors'"):
@@ -93,7 +93,7 @@ def test_an_optimizer_alone_is_no_state_dict(tmp_path):
     optimizer.step()
     for content, words in ((optimizer.state_dict(), "but the state of an optimizer"), ({"epoch": 3}, "but 'epoch'")):
         torch.save(content, tmp_path / "x.pth")
-        with pytest.raises(WeightsCorruptError, match=f"holds no tensors, {words}: it is no state dict"):
+        with pytest.raises(WeightsCorruptError, match=f"holds no tensors, {words}: it is not a state dict"):
             read_state_dict(tmp_path / "x.pth")
     torch.save({str(i): i for i in range(400)}, tmp_path / "x.pth")
     with pytest.raises(WeightsCorruptError, match="and 395 more"):

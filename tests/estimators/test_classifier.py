@@ -513,7 +513,7 @@ BAD_PARAMETERS = [
     ({"class_weight": {"a": 0.0, "b": 0.0}}, "class_weight.*not all zero"),
     ({"optimizer": torch.optim.LBFGS}, "has no weight_decay"),
     ({"net_params": {"typo": 1}}, r"net_params\['typo'\]"),
-    ({"trainable_stages": 3}, "trainable_stages=3 is not possible.*no parameters"),
+    ({"trainable_stages": 3}, "trainable_stages=3 is not possible.*no trainable parameters"),
     ({"trainable_stages": "some"}, "'trainable_stages'"),
     ({"freeze_epochs": -1}, "'freeze_epochs'"),
     ({"backbone_lr_ratio": 0}, "'backbone_lr_ratio'"),

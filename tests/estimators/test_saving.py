@@ -199,7 +199,7 @@ def test_what_cannot_be_saved_without_code_is_named(tmp_path, parameters, messag
 def test_saving_needs_a_fit_and_a_folder(tmp_path):
     with pytest.raises(ValueError, match="is not fitted yet"):
         PretrainedImageClassifier().save(tmp_path / "model")
-    with pytest.raises(ModelFileNotFoundError, match=r"does not exist\. Make it before saving"):
+    with pytest.raises(ModelFileNotFoundError, match=r"does not exist\. Create it before saving"):
         fitted_tiny().save(tmp_path / "nowhere" / "model")
 
 

@@ -72,7 +72,7 @@ def test_facts_are_known_without_building_again_even_when_the_engine_is_gone(bui
 
 
 def test_the_engines_used_last_are_kept_and_the_others_built_anew_with_the_same_facts(builds):
-    kept = _engines._KEPT_ENGINES
+    kept = _engines._MOST_ENGINES
     backbones = [small(seed) for seed in range(kept + 1)]
     for backbone in backbones[:kept]:
         open_engine(backbone, CPU)
@@ -118,7 +118,7 @@ def test_an_engine_computes_the_function_of_its_backbone_also_after_a_look_alike
 
 
 def test_a_network_whose_output_does_not_repeat_is_not_fingerprinted():
-    with pytest.warns(BackboneWarning, match=r"backbone='.*' gives other features each time.*not kept"):
+    with pytest.warns(BackboneWarning, match=r"backbone='.*' returns different features.*not cached"):
         engine = torch_engine(backbone_of(lambda x: x.mean((2, 3)) + torch.rand(len(x), 3)))
     assert engine.facts.fingerprint is None
     assert engine.facts.shape == (3,)

@@ -457,7 +457,7 @@ def test_outputs_that_are_not_those_of_torch_are_not_used(monkeypatch, change):
     run = _openvino.CompiledFunction.run
     monkeypatch.setattr(_openvino.CompiledFunction, "run", lambda self, pixels: change(run(self, pixels)))
     assert isinstance(open_engine(small(), CPU), TorchEngine)
-    with pytest.raises(EngineError, match="differ from those of torch"):
+    with pytest.raises(EngineError, match="differ from torch's"):
         open_engine(small(), CPU, engine="openvino")
 
 
@@ -465,7 +465,7 @@ def test_outputs_that_are_not_those_of_torch_are_not_used(monkeypatch, change):
 @pytest.mark.parametrize("scale", [1.0, 1e-6])  # the second is within what OpenVINO may differ by
 def test_a_network_that_does_not_repeat_is_left_to_torch_and_not_kept(scale):
     backbone = backbone_of(lambda x: x.mean((2, 3)) + scale * torch.rand(len(x), 3))
-    with pytest.warns(BackboneWarning, match="other features each time"):
+    with pytest.warns(BackboneWarning, match="different features for the same images"):
         facts = open_engine(backbone, CPU).facts
     assert (facts.fingerprint, facts.engine) == (None, "torch")
     with pytest.raises(EngineError, match="engine='openvino' cannot run"):

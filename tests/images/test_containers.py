@@ -95,8 +95,8 @@ NO_TENSORS = {
     "int64": (torch.Tensor.long, "has dtype int64"),
     "bool": (torch.Tensor.bool, r"has dtype bool; .*pass x\.float\(\)"),
     "complex": (lambda X: X.to(torch.complex64).conj(), "has dtype complex64; pass uint8"),
-    "half complex": (lambda X: X.to(torch.complex32), "is a Tensor of which NumPy makes no array.*pass an array"),
-    "meta": (lambda X: X.to("meta"), "is a tensor on the device meta, which holds no values"),
+    "half complex": (lambda X: X.to(torch.complex32), "is a Tensor that NumPy cannot convert.*pass an array"),
+    "meta": (lambda X: X.to("meta"), "is a tensor on the device meta, which has no values"),
 }
 
 
@@ -248,7 +248,7 @@ def test_an_open_file_is_refused_with_the_remedy(files):
     with open(files[0], "rb") as file:
         (failure,) = check_images([file])
         assert "pass its path, or the bytes that read() returns in mode 'rb'" in failure.reason
-        with pytest.raises(InvalidInputError, match="An open file is no list"):
+        with pytest.raises(InvalidInputError, match="An open file is not a list"):
             check_images(file)
         assert check_images([file.read()]) == []
 
@@ -276,7 +276,7 @@ class Broken:
 
 @pytest.mark.parametrize("item", [Path(KeyError("no")), Path(3), Broken()], ids=["raises", "no text", "no array"])
 def test_what_raises_of_itself_is_named(item):
-    with pytest.raises(InvalidImageError, match=r"X\[1\] \(\w+\): is a \w+ (that gives no path|of which)") as raised:
+    with pytest.raises(InvalidImageError, match=r"X\[1\] \(\w+\): is a \w+ (that gives no path|that NumPy)") as raised:
         as_samples([BATCH[0], item])
     assert len(str(raised.value)) < 500
     with pytest.raises(InvalidInputError, match=r"X is a"):
@@ -322,7 +322,7 @@ def test_flattened_rows_of_any_kind_are_checked_as_they_are_fitted(kind):
     X = BATCH.reshape(3, -1) / 255
     assert check_images(ROWS[kind](X), image_shape=(6, 7, 3)) == []
     assert_array_equal([sample.read() for sample in as_samples(ROWS[kind](X), (6, 7, 3))], BATCH)
-    with pytest.raises(InvalidInputError, match=r"X has shape \(3, 126\): if each row is an image, say its shape"):
+    with pytest.raises(InvalidInputError, match=r"X has shape \(3, 126\): if each row is an image, pass its shape"):
         as_samples(ROWS[kind](X))
 
 

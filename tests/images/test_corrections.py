@@ -31,7 +31,7 @@ WHITE_IS_ZERO, BLACK_IS_ZERO, COLORS, PALETTE, INKS, LUMA, LAB = 0, 1, 2, 3, 5, 
 # What Pillow cannot read is named; all else must give the picture.
 REFUSED = re.compile(
     r"whose white is unknown|is a \.tiff file that is damaged, or holds pixels that Pillow does not read"
-    r"|stores its colors apart, in a way that Pillow misreads|is a \.psd file"
+    r"|has colors in separate planes, which Pillow misreads|is a \.psd file"
 )
 
 
@@ -444,7 +444,7 @@ def test_an_orientation_in_a_text_is_kept_and_too_much_of_it_is_named():
     np.testing.assert_array_equal(decode(saved(picture, "PNG", pnginfo=info), PREPROCESSING), picture[::-1, ::-1])
     info = PngImagePlugin.PngInfo()
     info.add_itxt("XML:com.adobe.xmp", xmp + " " * 2_000_000, zip=True)
-    with pytest.raises(ImageProblem, match=r"has more metadata than Pillow takes.*save it again without metadata"):
+    with pytest.raises(ImageProblem, match=r"has more metadata than Pillow accepts.*save it again without metadata"):
         decode(saved(picture, "PNG", pnginfo=info), PREPROCESSING)
 
 

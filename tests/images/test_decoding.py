@@ -489,7 +489,7 @@ def test_a_limit_of_pixels_is_a_positive_integer(n_pixels):
 
 
 def test_what_pillow_would_let_a_program_draw_is_refused():
-    with pytest.raises(ImageProblem, match=r"is a \.eps file, which Pillow lets Ghostscript draw; convert it to PNG"):
+    with pytest.raises(ImageProblem, match=r"is a \.eps file, which Pillow renders with Ghostscript; convert it"):
         decode(saved(NOISE, "EPS"), PREPROCESSING)
 
 

@@ -78,7 +78,7 @@ FILES = {
     "half.png": (saved()[:1200], "is damaged"),
     "bomb.png": (bomb(20_000, 20_000), "is too large for Pillow"),
     "small bomb.png": (bomb(10_000, 10_000), "has 10000 x 10000 pixels, more than the limit of 89,478,485"),
-    "drawing.eps": (saved(NOISE, "EPS"), "which Pillow lets Ghostscript draw"),
+    "drawing.eps": (saved(NOISE, "EPS"), "which Pillow renders with Ghostscript"),
     "scan.dcm": (bytes(128) + b"DICM", "pydicom"),
 }
 BAD = {name: reason for name, (_, reason) in FILES.items() if reason}
@@ -384,7 +384,7 @@ def test_a_file_larger_than_any_image_is_not_read(tmp_path):
     with open(tmp_path / "x.png", "wb") as file:
         file.truncate((1 << 30) + 1)
     (failure,) = check_images([tmp_path / "x.png"])
-    assert "has 1.0 GiB, more than any image of a legal size" in failure.reason
+    assert "has 1.0 GiB, more than any supported image" in failure.reason
 
 
 def test_one_pil_object_at_many_positions_in_many_threads_is_one_image(tmp_path):

@@ -307,7 +307,7 @@ def test_arrays_of_bytes_are_refused_because_they_cut_zeros():
 
 @pytest.mark.parametrize("X", [pd.DataFrame({"a": ["x"], "b": ["y"]}), np.array([["x", "y"]])], ids=["frame", "array"])
 def test_two_columns_of_paths_are_refused(X):
-    with pytest.raises(InvalidInputError, match=r"shape \(1, 2\); paths and objects come as shape \(n,\) or \(n, 1\)"):
+    with pytest.raises(InvalidInputError, match=r"\(1, 2\); paths and objects must have shape \(n,\) or \(n, 1\)"):
         as_samples(X)
 
 

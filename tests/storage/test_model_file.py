@@ -61,7 +61,7 @@ def test_shared_and_strided_tensors_are_written_as_they_look(tmp_path):
     ("expected", "reason"),
     [
         ({**EXPECTED, "c": ((1,), torch.float32)}, "it lacks c"),
-        ({name: value for name, value in EXPECTED.items() if name != "a"}, "it has a needless a"),
+        ({name: value for name, value in EXPECTED.items() if name != "a"}, "it has an unexpected a"),
         ({**EXPECTED, "a": ((3, 2), torch.float32)}, r"a has shape \(2, 3\), not \(3, 2\)"),
         ({**EXPECTED, "a": ((2, 3), torch.int32)}, r"a has shape .* of torch.int32"),
     ],
@@ -201,7 +201,7 @@ def test_a_name_that_is_not_utf8_is_named_and_once_renamed_the_file_is_read(tmp_
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(ModelFileNotFoundError, match=r"nowhere' does not exist\. Make it before saving"):
+    with pytest.raises(ModelFileNotFoundError, match=r"nowhere' does not exist\. Create it before saving"):
         write_model(tmp_path / "nowhere" / "x", {}, TENSORS)
 
 

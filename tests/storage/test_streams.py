@@ -95,7 +95,7 @@ def test_models_follow_each_other_in_a_file_from_where_it_stands():
     read(file)
     read(file)
     assert file.read() == b"after"
-    with pytest.raises(ModelFileError, match="it goes on after its tensors"):
+    with pytest.raises(ModelFileError, match="it has more bytes after its tensors"):
         read(written() + b"after")
 
 
@@ -197,7 +197,7 @@ READING = {
     "named text": (lambda path: tempfile.NamedTemporaryFile("w+"), "which is open for text"),
     "string": (lambda path: io.StringIO("x"), "path is a StringIO, which is open for text"),
     "write only": (opened_for("ab"), "which is not open for reading"),
-    "web client": (lambda path: Whole(), "path is a Whole, which does not read as many bytes as it is asked for"),
+    "web client": (lambda path: Whole(), "path is a Whole, which does not return the requested number of bytes"),
     "none": (lambda path: None, "path is None. Pass a path, or a file that is open for binary reading"),
     "number": (lambda path: 3, r"path is 3\. Pass a path"),
     "truth": (lambda path: True, r"path is True\. Pass a path"),

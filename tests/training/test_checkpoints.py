@@ -146,7 +146,7 @@ def test_a_renamed_file_is_refused_and_the_difference_named(tmp_path):
         classifier("output layer", tmp_path / str(lr), lr=lr).fit(X, Y)
     (one,), (other,) = ((tmp_path / lr).glob("*.checkpoint") for lr in ("0.01", "0.02"))
     os.replace(one, other)
-    with pytest.raises(CheckpointError, match=r"is that of another fit: recipe of lr is 0\.01 there and 0\.02 here"):
+    with pytest.raises(CheckpointError, match=r"belongs to another fit: recipe of lr is 0\.01 in the file"):
         classifier("output layer", tmp_path / "0.02", lr=0.02).fit(X, Y)
 
 
@@ -190,7 +190,7 @@ def test_tensors_of_other_shapes_never_reach_the_kernels(tmp_path, monkeypatch, 
         document, tensors = opened.document, opened.read_all()
     name = next(name for name in sorted(tensors) if name.startswith(prefix) and tensors[name].ndim > 1)
     _model_file.write_model(file, document, tensors | {name: forge(tensors[name])})
-    with pytest.raises(CheckpointError, match=r"does not fit this network: its tensors are those of another module"):
+    with pytest.raises(CheckpointError, match=r"does not fit this network: its tensors belong to another module"):
         classifier("stages", tmp_path).fit(X, Y)
 
 
@@ -238,7 +238,7 @@ def test_a_disk_that_is_full_is_a_warning(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(_checkpoints, "write_model", full)
-    with pytest.warns(CheckpointWarning, match=r"cannot be written.*No space left.*Make room"):
+    with pytest.warns(CheckpointWarning, match=r"cannot be written.*No space left.*Free disk space"):
         assert outcome(classifier("stages", tmp_path).fit(X, Y)) == expected
 
 

@@ -124,8 +124,8 @@ def test_a_value_with_other_fields_than_ours_is_refused_in_plain_words(change, w
 @pytest.mark.parametrize("error", [DocumentError("it has 'momentum'"), TypeError("pop expected"), KeyError("x")])
 def test_what_another_version_wrote_is_said_to_be_that_and_not_damaged(error, tmp_path):
     for version, words in {
-        "99.1": r"was written by sktl 99\.1, and this is .*Update sktl",
-        sktl.__version__: r"is damaged, or not an sktl model: it(s document says something else| has 'momentum')",
+        "99.1": r"was written by sktl 99\.1, and this version, .*Update sktl",
+        sktl.__version__: r"is damaged, or not an sktl model: it(s document is not as| has 'momentum')",
     }.items():
         write_model(tmp_path / "x", {"versions": {"sktl": version}}, {})
         with pytest.raises(ModelFileError, match=words) as caught, open_model(tmp_path / "x"):
