@@ -27,10 +27,10 @@ from sklearn.preprocessing import StandardScaler
 
 from sktl import PretrainedImageEncoder
 from sktl._head.training import train_head
-from sktl._targets.labelled import Labelled, Split
+from sktl._targets.split import Labelled, Split
 from sktl._targets.targets import Targets
 from sktl._training.recipe import Recipe
-from sktl._training.run import Run
+from sktl._training.training_run import Run
 from sktl.datasets import load_image_folder
 
 FEW_SHOT = {"cat_breeds": (5, 20), "steel_defects": (5, 20), "potato_leaf": (5, 20)}

@@ -22,9 +22,9 @@ from sktl._estimators.auto import Chosen, resolve_recipe
 from sktl._head import choice as _choice
 from sktl._head.choice import PENALTIES, cross_validate
 from sktl._head.training import output_logits, train_head
-from sktl._targets.labelled import Labelled, Split
+from sktl._targets.split import Labelled, Split
 from sktl._targets.targets import Targets
-from sktl._training.run import Run
+from sktl._training.training_run import Run
 from sktl.datasets import load_image_folder
 
 SETS = ("cat_breeds", "steel_defects", "potato_leaf", "magnetic_tile", "sign_digits")

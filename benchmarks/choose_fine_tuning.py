@@ -33,9 +33,9 @@ from sktl._fine_tuning.phases import train_stages
 from sktl._head.training import train_head
 from sktl._images.samples import as_samples
 from sktl._storage.cache import NO_CACHE
-from sktl._targets.labelled import Labelled, Split
+from sktl._targets.split import Labelled, Split
 from sktl._targets.targets import Targets
-from sktl._training.run import Run
+from sktl._training.training_run import Run
 from sktl.datasets import load_image_folder
 
 RESULTS = Path("benchmarks/results/choose_fine_tuning.json")

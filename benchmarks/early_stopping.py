@@ -23,9 +23,9 @@ from skorch.callbacks import Callback
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder
 from sktl._estimators.auto import resolve_recipe
 from sktl._head.training import output_logits, train_head
-from sktl._targets.labelled import Labelled, Split
+from sktl._targets.split import Labelled, Split
 from sktl._targets.targets import Targets, hold_out
-from sktl._training.run import Run
+from sktl._training.training_run import Run
 from sktl.datasets import load_image_folder
 
 SETS = ("cat_breeds", "magnetic_tile", "potato_leaf", "sign_digits", "steel_defects")

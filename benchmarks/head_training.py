@@ -31,10 +31,10 @@ from sktl._estimators.auto import Chosen, resolve_recipe
 from sktl._head import rotation as _rotation
 from sktl._head import training as _training
 from sktl._head.training import train_head
-from sktl._targets.labelled import Labelled, Split
+from sktl._targets.split import Labelled, Split
 from sktl._targets.targets import Targets
 from sktl._training.callbacks import count_epochs
-from sktl._training.run import Run
+from sktl._training.training_run import Run
 
 PENALTY = 0.01
 

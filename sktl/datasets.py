@@ -15,7 +15,7 @@ from sklearn.utils import Bunch, check_random_state
 
 from ._datasets.folders import ImageFiles, existing_folder, has_images, listed
 from ._datasets.layouts import check_layout, check_names
-from ._datasets.synthetic import BACKGROUNDS, draw_cat, draw_leaf, draw_radiograph, draw_surface
+from ._datasets.pictures import BACKGROUNDS, draw_cat, draw_leaf, draw_radiograph, draw_surface
 from ._utils.paths import shown
 from ._utils.warnings import warn
 from .exceptions import ImageFolderWarning, InvalidInputError, InvalidParameterError

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_unflatten
 
-from sktl._utils.kernels import place
+from sktl._utils.torch_kernels import place
 from sktl.exceptions import BackboneError
 
 from .stages import Boundary, StageMap, record, tensors

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from sktl._utils.kernels import place
+from sktl._utils.torch_kernels import place
 
 from .cut import Cut
 from .stages import Boundary, Stage, StageMap, channels_last, is_numbered, numbered_blocks, outermost_ends, tensors

@@ -16,7 +16,7 @@ import torch
 from sktl._backbones.taps import StageLayout
 from sktl._head.choice import PENALTIES, cross_validate
 from sktl._images.augmentation import Change, resolve_augmentation
-from sktl._targets.labelled import Labelled
+from sktl._targets.split import Labelled
 from sktl._training.json import plain
 from sktl._training.net_params import check_callbacks, check_net_params, check_schedulers
 from sktl._training.optimizers import OptimizerName, check_optimizer, has_option, option_names, rehearse

@@ -23,7 +23,7 @@ from sktl._images.containers import check_image_shape, is_flattened
 from sktl._images.samples import Sample, as_samples
 from sktl._storage.cache import check_cache, open_cache
 from sktl._storage.model_file import PathOrFile, write_model
-from sktl._targets.columns import shortened
+from sktl._targets.labels import shortened
 from sktl._training.json import plain
 from sktl._utils.devices import nearest_device, resolve_device
 from sktl._utils.isolation import isolated

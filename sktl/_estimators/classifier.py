@@ -21,19 +21,19 @@ from torch import nn
 from sktl._backbones.backbone import BackboneName, Weights, tensors_digest
 from sktl._features.checking import find_failures
 from sktl._features.extractor import FeatureExtractor
+from sktl._fine_tuning.augmentation_trial import choose_augmentation
 from sktl._fine_tuning.phases import Images, open_checkpoint, train_stages
-from sktl._fine_tuning.trial import choose_augmentation
 from sktl._head.training import output_logits, train_head
 from sktl._images.augmentation import AUGMENTATIONS, Change, Transform
-from sktl._targets.columns import first_shown
-from sktl._targets.labelled import Labelled, Split
+from sktl._targets.labels import first_shown
+from sktl._targets.split import Labelled, Split
 from sktl._targets.targets import Targets, check_targets, check_validation_targets, hold_out
 from sktl._training.callbacks import History, count_epochs, kept_start
 from sktl._training.json import plain
 from sktl._training.net import NeuralNet
 from sktl._training.net_params import check_scores
 from sktl._training.recipe import Recipe, TailRecipe
-from sktl._training.run import Run
+from sktl._training.training_run import Run
 from sktl._utils.callbacks import fit_task
 from sktl._utils.isolation import isolated
 from sktl._utils.paths import user_path

@@ -20,8 +20,8 @@ import torch
 from sktl._backbones.backbone import Backbone
 from sktl._images.decoding import decoding_rule
 from sktl._utils.devices import halved, within_memory
-from sktl._utils.kernels import arithmetic_switches, describe_arithmetic
 from sktl._utils.threads import single_threaded, single_threaded_pool
+from sktl._utils.torch_kernels import arithmetic_switches, describe_arithmetic
 from sktl._utils.warnings import warn
 from sktl._version import __version__
 from sktl.exceptions import BackboneWarning, DeviceWarning, EngineError

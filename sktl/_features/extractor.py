@@ -20,11 +20,11 @@ from sktl._backbones.taps import StageLayout
 from sktl._images.augmentation import View
 from sktl._images.samples import Sample
 from sktl._storage.cache import APART, NO_CACHE, Cache
-from sktl._storage.store import BULKY
+from sktl._storage.value_store import BULKY
 from sktl._utils.devices import halved, within_memory
-from sktl._utils.kernels import place
 from sktl._utils.progress import Progress, progress_bar
 from sktl._utils.threads import n_threads, single_threaded_pool
+from sktl._utils.torch_kernels import place
 from sktl.exceptions import ImageFailure, InvalidImageError, InvalidParameterError
 
 from . import engines

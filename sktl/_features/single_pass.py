@@ -19,7 +19,7 @@ import numpy as np
 from sktl._images.decoding import ImageProblem, content_key
 from sktl._images.samples import Sample, Stamp
 from sktl._storage.cache import APART, Cache
-from sktl._storage.store import new_owner
+from sktl._storage.value_store import new_owner
 
 from .engines import Engine
 from .prefetch import Decoder

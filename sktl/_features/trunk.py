@@ -19,11 +19,11 @@ from sktl._backbones.cut import Cut
 from sktl._backbones.taps import StageLayout, Tapped
 from sktl._images.decoding import decoding_rule
 from sktl._utils.devices import is_out_of_memory
-from sktl._utils.kernels import place
 from sktl._utils.threads import single_threaded_pool
+from sktl._utils.torch_kernels import place
 from sktl.exceptions import BackboneError, SktlError
 
-from .folding import fold_batchnorm
+from .batchnorm_folding import fold_batchnorm
 
 # Images per chunk. On a CPU, activations of a chunk must fit into the processor's cache: large batches spend their time
 # mapping memory. Changing a size changes the last bits of features.

@@ -16,7 +16,7 @@ from sktl._images.augmentation import Change, changed_pixels
 from sktl._images.decoding import ImageProblem
 from sktl._images.preprocessing import Preprocessing
 from sktl._images.samples import Sample
-from sktl._targets.labelled import Labelled
+from sktl._targets.split import Labelled
 from sktl._training.scoring import LabelledDataset
 from sktl._utils.random import Stream, generator
 from sktl.exceptions import ImageFailure, InvalidImageError

@@ -25,14 +25,14 @@ from sktl._head.standardization import Standardization
 from sktl._head.training import train_head
 from sktl._images.augmentation import Change, View
 from sktl._images.samples import Sample
-from sktl._targets.labelled import Labelled, Split
+from sktl._targets.split import Labelled, Split
 from sktl._training.callbacks import History, count_epochs
 from sktl._training.checkpoints import Checkpoint
 from sktl._training.json import encode
 from sktl._training.net import WeightedNet, as_output_layer
 from sktl._training.optimizers import OptimizerName, has_option
 from sktl._training.recipe import Recipe, TailRecipe
-from sktl._training.run import Run
+from sktl._training.training_run import Run
 from sktl._utils.paths import user_path
 from sktl._utils.threads import n_threads, single_threaded_pool
 from sktl._version import library_versions

@@ -24,17 +24,17 @@ from torch import nn
 from sktl._backbones.cut import Cut
 from sktl._head.standardization import Standardization
 from sktl._images.preprocessing import Preprocessing
-from sktl._targets.labelled import Split
+from sktl._targets.split import Split
 from sktl._targets.targets import appearance
 from sktl._training.callbacks import History
 from sktl._training.net import OutputLayer, WeightedNet, as_output_layer, drop, restored
 from sktl._training.optimizers import PairedOptimizer, shares
 from sktl._training.recipe import TailRecipe
-from sktl._training.run import Run
+from sktl._training.training_run import Run
 from sktl._utils.devices import halved, within_memory
-from sktl._utils.kernels import place, uses_onednn
 from sktl._utils.random import Stream, draws_from_globals, generator, seeded_globals
 from sktl._utils.threads import single_threaded
+from sktl._utils.torch_kernels import place, uses_onednn
 from sktl._utils.warnings import warn
 from sktl.exceptions import DeviceMemoryError, DeviceWarning, TrainingError
 

@@ -14,12 +14,12 @@ import numpy as np
 import torch
 
 from sktl._targets.folds import Folds, deal
-from sktl._targets.labelled import Labelled
+from sktl._targets.split import Labelled
 from sktl._targets.targets import Targets, appearance
 from sktl._training.descent import Descent
 from sktl._utils.threads import single_threaded_pool
 
-from .axes import Coordinates, principal_coordinates
+from .principal_axes import Coordinates, principal_coordinates
 
 PENALTIES = (0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5)
 N_FOLDS = 5

@@ -15,7 +15,7 @@ import torch
 
 from sktl._utils.random import generator
 
-from .memo import SampleMemo
+from .sample_memo import SampleMemo
 from .standardization import Standardization, add_products, standardized
 
 # Up to this many coordinates, all main axes are computed directly. Otherwise, `_AXES` are found by subspace iteration.

@@ -16,13 +16,13 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
-from sktl._targets.labelled import Split
+from sktl._targets.split import Split
 from sktl._targets.targets import appearance
 from sktl._training.callbacks import count_epochs
 from sktl._training.descent import LimitedMemoryBFGS
 from sktl._training.net import OutputLayer, WeightedNet, restored
 from sktl._training.recipe import Recipe
-from sktl._training.run import Run
+from sktl._training.training_run import Run
 from sktl._utils.threads import single_threaded
 from sktl._utils.warnings import warn
 

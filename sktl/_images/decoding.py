@@ -24,8 +24,8 @@ from sktl.exceptions import InvalidImageWarning, InvalidParameterError
 
 from .advice import NUMPY, Numbers, Words, spanned
 from .advice import PIL as PIL_WORDS
-from .corrections import corrected, why_misread, without_texts
 from .formats import why_undecodable
+from .pillow_corrections import corrected, why_misread, without_texts
 from .preprocessing import Preprocessing
 
 _P = ParamSpec("_P")

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils import get_tags
 
-from sktl._targets.columns import check_labels
+from sktl._targets.labels import check_labels
 from sktl._utils.isolation import isolated
 from sktl._utils.optional import require
 from sktl.exceptions import InvalidInputError, InvalidParameterError

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sktl._images.samples import Sample
-from sktl._targets.columns import check_labels, codes_of
+from sktl._targets.labels import check_labels, codes_of
 from sktl._utils.isolation import isolated
 from sktl._utils.optional import require
 from sktl.exceptions import InvalidInputError, InvalidParameterError

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from sktl._estimators.classifier import PretrainedImageClassifier
 from sktl._images.decoding import decode
 from sktl._images.preprocessing import Preprocessing
-from sktl._targets.columns import codes_of
+from sktl._targets.labels import codes_of
 from sktl._utils.devices import nearest_device
 from sktl._utils.isolation import isolated
 from sktl._utils.optional import require

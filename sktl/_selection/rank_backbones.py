@@ -29,10 +29,10 @@ from sktl._head.net import random_layer
 from sktl._head.training import output_logits, train_head
 from sktl._images.samples import Sample
 from sktl._storage.cache import NO_CACHE
-from sktl._targets.columns import check_complete, shortened, shown
-from sktl._targets.labelled import Labelled, Split
+from sktl._targets.labels import check_complete, shortened, shown
+from sktl._targets.split import Labelled, Split
 from sktl._targets.targets import Targets, check_targets
-from sktl._training.run import Run
+from sktl._training.training_run import Run
 from sktl._utils.devices import resolve_device
 from sktl._utils.isolation import isolated
 from sktl._utils.threads import n_threads

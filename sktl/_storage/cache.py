@@ -22,10 +22,11 @@ from typing import Literal, NamedTuple
 
 from sktl._utils.environment import bound_from
 from sktl._utils.paths import user_path
+from sktl._utils.processes import is_running
 from sktl._utils.warnings import warn_once
 from sktl.exceptions import CacheWarning, InvalidParameterError
 
-from .store import Store, is_running, machine
+from .value_store import Store, machine
 
 LIMIT_VARIABLE = "SKTL_CACHE_MAX_BYTES"
 # Prefix of spaces whose entries do not belong to images, such as facts about engines. They are not counted as images.

@@ -28,7 +28,7 @@ from sktl._version import __version__
 from sktl._words import one_line
 from sktl.exceptions import ModelFileError, ModelFileNotFoundError, SktlError
 
-from .streams import (
+from .tensor_streams import (
     TYPES,
     StreamedTensors,
     check_stream,

@@ -13,8 +13,8 @@ from sklearn.model_selection import train_test_split
 from sktl._utils.warnings import warn
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
-from .columns import as_numbers, check_complete, check_labels, codes_of, first_shown, shown
 from .folds import deal
+from .labels import as_numbers, check_complete, check_labels, codes_of, first_shown, shown
 
 # With more images than this, numbers are probably not classes if more than half of them are different.
 _MANY = 20

@@ -20,8 +20,8 @@ from typing import Any
 import torch
 
 from sktl._storage.model_file import Tensors, open_model, write_model
-from sktl._storage.store import is_running
 from sktl._utils.docstrings import documented
+from sktl._utils.processes import is_running
 from sktl._utils.warnings import warn
 from sktl.exceptions import CheckpointError, CheckpointWarning, ModelFileError
 

@@ -13,7 +13,7 @@ from sklearn.metrics import check_scoring
 from torch import nn
 from torch.optim import Optimizer
 
-from sktl._targets.columns import shown
+from sktl._targets.labels import shown
 from sktl._utils.docstrings import documented
 from sktl.exceptions import InvalidParameterError
 

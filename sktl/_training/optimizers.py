@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.optim import LBFGS, SGD, AdamW, Optimizer
 
-from sktl._targets.columns import shown
+from sktl._targets.labels import shown
 from sktl.exceptions import InvalidParameterError
 
 from .descent import LimitedMemoryBFGS

@@ -18,7 +18,7 @@ from torch import nn
 from sktl._backbones.backbone import resolve_backbone
 from sktl._backbones.cut import Cut
 from sktl._backbones.stages import find_stages
-from sktl._utils.kernels import place
+from sktl._utils.torch_kernels import place
 
 # Relative to the largest output; the halves usually agree to the last bit.
 TOLERANCE = 1e-5

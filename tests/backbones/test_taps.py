@@ -20,7 +20,7 @@ from sktl._backbones.stages import channels_last, tensors
 from sktl._backbones.taps import StageLayout, Tapped
 from sktl._features import trunk as _trunk
 from sktl._features.trunk import Trunk
-from sktl._utils.kernels import place
+from sktl._utils.torch_kernels import place
 
 CPU = torch.device("cpu")
 TOLERANCE = 1e-5

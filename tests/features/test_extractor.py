@@ -18,7 +18,7 @@ from sktl._features.extractor import FeatureExtractor
 from sktl._images.decoding import content_key
 from sktl._images.samples import as_samples
 from sktl._storage.cache import NO_CACHE, open_cache
-from sktl._storage.store import BULKY
+from sktl._storage.value_store import BULKY
 from sktl.exceptions import InvalidParameterError
 
 CPU = torch.device("cpu")

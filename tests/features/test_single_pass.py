@@ -27,7 +27,7 @@ from sktl._features.single_pass import read_keys
 from sktl._images import samples as _images
 from sktl._images.decoding import content_key
 from sktl._storage.cache import Cache
-from sktl._storage.store import Store, new_owner
+from sktl._storage.value_store import Store, new_owner
 from sktl.exceptions import InvalidImageError
 
 X = np.random.default_rng(1).integers(0, 256, (40, 8, 8, 3), np.uint8)

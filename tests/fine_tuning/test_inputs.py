@@ -15,7 +15,7 @@ from sktl import Preprocessing
 from sktl._fine_tuning.inputs import ImageInputs, LabelledInputs, StoredInputs, TrainingBatches, ValidationBatches
 from sktl._images.augmentation import AUGMENTATIONS, View
 from sktl._images.samples import as_samples
-from sktl._targets.labelled import Labelled
+from sktl._targets.split import Labelled
 from sktl._targets.targets import Targets
 from sktl.exceptions import InvalidImageError
 

@@ -7,11 +7,11 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.linear_model import LogisticRegression
 
-from sktl._head import axes as _axes
 from sktl._head import choice as _choice
+from sktl._head import principal_axes as _axes
 from sktl._head.choice import Candidates, cross_validate
 from sktl._head.standardization import Standardization
-from sktl._targets.labelled import Labelled
+from sktl._targets.split import Labelled
 from sktl._targets.targets import Targets
 
 RNG = np.random.default_rng(0)

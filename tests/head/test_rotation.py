@@ -11,10 +11,10 @@ from sktl._head import rotation as _rotation
 from sktl._head.rotation import Rotation, rotation
 from sktl._head.standardization import Standardization
 from sktl._head.training import train_head
-from sktl._targets.labelled import Labelled, Split
+from sktl._targets.split import Labelled, Split
 from sktl._targets.targets import Targets
 from sktl._training.recipe import Recipe
-from sktl._training.run import Run
+from sktl._training.training_run import Run
 
 RNG = np.random.default_rng(0)
 # Few samples, few features, and many of both: with more samples, and with more features.

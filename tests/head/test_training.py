@@ -23,13 +23,13 @@ from sktl._head.inputs import StandardizedFeatures
 from sktl._head.net import weighted_loss
 from sktl._head.standardization import Standardization
 from sktl._head.training import train_head
-from sktl._targets.labelled import Labelled, Split
+from sktl._targets.split import Labelled, Split
 from sktl._targets.targets import Targets
 from sktl._training.callbacks import CosineSchedule, count_epochs
 from sktl._training.net import OutputLayer, WeightedNet
 from sktl._training.net_params import check_net_params
 from sktl._training.recipe import Recipe
-from sktl._training.run import Run
+from sktl._training.training_run import Run
 from sktl.exceptions import InvalidParameterError, TrainingError
 
 RNG = np.random.default_rng(0)

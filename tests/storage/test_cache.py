@@ -26,7 +26,7 @@ import sktl
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder
 from sktl._storage import cache as _cache
 from sktl._storage.cache import NO_CACHE, open_cache
-from sktl._storage.store import Store, machine
+from sktl._storage.value_store import Store, machine
 from sktl._utils.warnings import told
 from sktl.exceptions import CacheWarning, InvalidParameterError
 

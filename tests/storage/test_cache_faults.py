@@ -25,7 +25,7 @@ from sktl._storage import cache as _cache
 from sktl._storage import database as _database
 from sktl._storage.cache import open_cache
 from sktl._storage.database import Database
-from sktl._storage.store import Store, new_owner
+from sktl._storage.value_store import Store, new_owner
 from sktl.exceptions import CacheWarning
 
 pytestmark = needs_fork

@@ -9,7 +9,6 @@ instead.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import hashlib
 import os
 import platform
@@ -22,6 +21,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from sktl._utils.processes import is_running
 
 from .database import LARGEST_VALUE, Database, transaction
 
@@ -355,24 +356,3 @@ def _is_dead(owner: str) -> bool:
     """Return True if the process of an owner is known to have ended."""
     node, _, rest = owner.rpartition(" ")[0].rpartition(" ")
     return node == machine() and rest.isdigit() and not is_running(int(rest))
-
-
-def is_running(pid: int) -> bool:
-    """Return True if a process on this machine is running, as far as this can be determined."""
-    if os.name == "nt":
-        # On Windows, os.kill would end the process.
-        kernel = ctypes.WinDLL("kernel32", use_last_error=True)  # type: ignore[attr-defined]
-        handle = kernel.OpenProcess(0x1000, False, pid)
-        if handle:
-            code = ctypes.c_ulong()
-            known = kernel.GetExitCodeProcess(handle, ctypes.byref(code))
-            kernel.CloseHandle(handle)
-            return not known or code.value == 259  # still active
-        return bool(ctypes.get_last_error() == 5)  # type: ignore[attr-defined]  # access denied
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from processes import Child, in_child, needs_fork, results
 
-from sktl._storage import store as _store
-from sktl._storage.store import Contents, Store, is_running, new_owner
+from sktl._storage import value_store as _store
+from sktl._storage.value_store import Contents, Store, new_owner
+from sktl._utils.processes import is_running
 
 FEW = settings(max_examples=25)
 NOBODY = f"elsewhere 1 {'0' * 32}"  # an owner on a machine that cannot be asked

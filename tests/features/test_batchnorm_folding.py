@@ -12,7 +12,7 @@ from torch import nn
 
 from sktl._backbones.backbone import resolve_backbone
 from sktl._features import trunk as _trunk
-from sktl._features.folding import _ActivationAlone, _PassThrough, fold_batchnorm
+from sktl._features.batchnorm_folding import _ActivationAlone, _PassThrough, fold_batchnorm
 from sktl._features.trunk import Trunk
 from sktl._images.preprocessing import Preprocessing
 

@@ -17,12 +17,12 @@ from sktl._backbones.backbone import resolve_backbone
 from sktl._estimators import classifier as _classifier
 from sktl._estimators.auto import resolve_recipe
 from sktl._features.extractor import FeatureExtractor
-from sktl._fine_tuning import trial as _trial
+from sktl._fine_tuning import augmentation_trial as _trial
 from sktl._images.augmentation import AUGMENTATIONS, CustomTransform
 from sktl._images.samples import as_samples
-from sktl._targets.labelled import Labelled
+from sktl._targets.split import Labelled
 from sktl._targets.targets import Targets
-from sktl._training.run import Run
+from sktl._training.training_run import Run
 
 RNG = np.random.default_rng(0)
 Y = np.arange(60) % 3

@@ -12,10 +12,10 @@ from sktl._features.extractor import FeatureExtractor, TailExtractor
 from sktl._head.training import output_logits
 from sktl._images.augmentation import Change
 from sktl._targets.folds import deal
-from sktl._targets.labelled import Split
+from sktl._targets.split import Split
 from sktl._targets.targets import Targets
 from sktl._training.recipe import TailRecipe
-from sktl._training.run import Run
+from sktl._training.training_run import Run
 
 from .phases import Images, train_stages
 

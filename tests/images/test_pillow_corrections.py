@@ -15,8 +15,8 @@ from PIL import Image, ImageFile, PngImagePlugin, TiffImagePlugin
 from raster_files import chunk, packed, png, tiff
 
 from sktl import PretrainedImageEncoder, check_images
-from sktl._images.corrections import without_texts
 from sktl._images.decoding import ImageProblem, decode, pil_to_rgb
+from sktl._images.pillow_corrections import without_texts
 from sktl._images.preprocessing import Preprocessing
 
 PREPROCESSING = Preprocessing(8, (8, 8))

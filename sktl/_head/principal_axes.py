@@ -15,7 +15,7 @@ import torch
 
 from sktl._utils.random import generator
 
-from .memo import SampleMemo
+from .sample_memo import SampleMemo
 from .standardization import Standardization, add_products, mirrored, standardized
 
 # Float32 array of shape (n_samples, n_axes), and the mean square along each axis.

@@ -18,7 +18,7 @@ from numpy.testing import assert_array_equal
 from scipy.sparse import csr_array
 from sklearn.exceptions import DataConversionWarning
 
-from sktl._targets.columns import as_numbers, check_complete, check_labels, first_shown, shown
+from sktl._targets.labels import as_numbers, check_complete, check_labels, first_shown, shown
 from sktl.exceptions import InvalidInputError
 
 MISSING = [None, float("nan"), np.nan, np.float32("nan"), pd.NA, pd.NaT, np.datetime64("NaT"), Decimal("nan")]

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from sktl._utils.kernels import describe_arithmetic, uses_onednn
+from sktl._utils.torch_kernels import describe_arithmetic, uses_onednn
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ def test_settings_of_threads_are_none_of_the_arithmetic(monkeypatch, name, same)
 def test_the_gradient_of_a_strided_pointwise_convolution_of_few_channels_does_not_end_the_process(channels):
     program = f"""
 import torch
-from sktl._utils.kernels import place
+from sktl._utils.torch_kernels import place
 
 for _ in range(6):
     network = place(place(torch.nn.Conv2d({channels}, 48, 1, stride=2), torch.device("cpu")), torch.device("cpu"))
