@@ -173,6 +173,7 @@ def predict(model: str, names: tuple[str, ...], form: str | None, quiet: bool, *
     """Predict the class of each image, with its probability.
 
     A folder stands for all images in it and in the folders below it. An image that is passed twice is listed once.
+    Images that cannot be used are listed on standard error, and the exit status is then 1.
 
     \b
     sktl predict cats.sktl my_cat.jpg
@@ -181,7 +182,7 @@ def predict(model: str, names: tuple[str, ...], form: str | None, quiet: bool, *
     """
     images = _all_images(names, quiet)
     classifier = _load_classifier(model, quiet, **machine)
-    probabilities = classifier.predict_proba(images)
+    images, probabilities, failed = _predict_usable(classifier, images)
     winners = probabilities.argmax(axis=1)
     classes = [str(name) for name in classifier.classes_]
     rows = [(path, classes[k], row[k]) for path, k, row in zip(images, winners, probabilities, strict=True)]
@@ -194,6 +195,22 @@ def predict(model: str, names: tuple[str, ...], form: str | None, quiet: bool, *
     else:
         heading = ("image", "prediction", "probability")
         _print_rows([heading, *((path, name, f"{p:.4f}") for path, name, p in rows)], as_csv=form == "csv")
+    if failed is not None:
+        raise failed  # after the predictions, so that one bad photo of thousands does not cost those of the others
+
+
+def _predict_usable(
+    classifier: sktl.PretrainedImageClassifier, images: Sequence[str]
+) -> tuple[Sequence[str], np.ndarray, InvalidImageError | None]:
+    """Return the images that can be used with their probabilities, and the error about the others, if any."""
+    try:
+        return images, classifier.predict_proba(images), None
+    except InvalidImageError as error:
+        bad = {failure.position for failure in error.failures}
+        usable = [image for position, image in enumerate(images) if position not in bad]
+        if not usable:
+            raise
+        return usable, classifier.predict_proba(usable), error
 
 
 @main.command()

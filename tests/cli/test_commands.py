@@ -249,6 +249,19 @@ def test_a_damaged_image_is_named_or_left_out(tmp_path):
     assert warning.startswith("Warning: 1 of 13 images")
 
 
+def test_a_damaged_image_costs_no_prediction_of_the_others(model, tmp_path):
+    folder = make_photos(tmp_path / "photos")
+    torn = folder / "sky" / "torn.jpg"
+    torn.write_bytes((folder / "sky" / "0.jpg").read_bytes()[:300])
+    out, err = run("predict", model, folder, "--csv", "--quiet", status=1)
+    assert err.startswith(f"Error: These images cannot be used:\n{torn}: ")
+    torn.unlink()
+    assert run("predict", model, folder, "--csv", "--quiet")[0] == out
+    torn.write_bytes(b"")
+    out, err = run("predict", model, torn, "--quiet", status=1)
+    assert (out, err.splitlines()[1].startswith(f"{torn}: ")) == ("", True)
+
+
 def test_a_model_that_is_there_is_replaced_only_by_force(photos, model):
     before = model.read_bytes()
     _, err = run("fit", photos, "-o", model, status=1)
