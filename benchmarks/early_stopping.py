@@ -23,8 +23,8 @@ from skorch.callbacks import Callback
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder
 from sktl._estimators.auto import resolve_recipe
 from sktl._head.training import output_logits, train_head
-from sktl._targets.split import Labelled, Split
-from sktl._targets.targets import Targets, hold_out
+from sktl._targets.split import Labelled, Split, hold_out
+from sktl._targets.targets import Targets
 from sktl._training.training_run import Run
 from sktl.datasets import load_image_folder
 

@@ -24,7 +24,7 @@ from sktl.exceptions import (
     WeightsUnavailableError,
 )
 
-from .file_kinds import beginning, describe, is_archive, weights_in
+from .weight_file_kinds import beginning, describe, is_archive, weights_in
 
 StateDict = dict[str, torch.Tensor]
 

@@ -180,9 +180,9 @@ def predict(model: str, names: tuple[str, ...], form: str | None, quiet: bool, *
     sktl predict cats.sktl new --csv > predictions.csv
     sktl predict cats.sktl new/*.jpg --json | jq '.[].prediction'
     """
-    images = _all_images(names, quiet)
+    found = _all_images(names, quiet)
     classifier = _load_classifier(model, quiet, **machine)
-    images, probabilities, failed = _predict_usable(classifier, images)
+    images, probabilities, failed = _predict_usable(classifier, found)
     winners = probabilities.argmax(axis=1)
     classes = [str(name) for name in classifier.classes_]
     rows = [(path, classes[k], row[k]) for path, k, row in zip(images, winners, probabilities, strict=True)]

@@ -24,7 +24,7 @@ from sktl._images.samples import Sample, as_samples
 from sktl._storage.cache import check_cache, open_cache
 from sktl._storage.model_file import PathOrFile, write_model
 from sktl._targets.labels import shortened
-from sktl._training.json import plain
+from sktl._training.json_values import plain
 from sktl._utils.devices import nearest_device, resolve_device
 from sktl._utils.isolation import isolated
 from sktl._utils.sklearn_compat import (
@@ -38,7 +38,7 @@ from sktl._utils.sklearn_compat import (
 )
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
-from .features import PretrainedFeatures, TunedFeatures
+from .fitted_features import PretrainedFeatures, TunedFeatures
 from .saving import to_document
 from .summary import SummaryTable, caption_of, facts_of
 

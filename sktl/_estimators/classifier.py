@@ -26,10 +26,10 @@ from sktl._fine_tuning.phases import Images, open_checkpoint, train_stages
 from sktl._head.training import output_logits, train_head
 from sktl._images.augmentation import AUGMENTATIONS, Change, Transform
 from sktl._targets.labels import first_shown
-from sktl._targets.split import Labelled, Split
-from sktl._targets.targets import Targets, check_targets, check_validation_targets, hold_out
+from sktl._targets.split import Labelled, Split, hold_out
+from sktl._targets.targets import Targets, check_targets, check_validation_targets
 from sktl._training.callbacks import History, count_epochs, kept_start
-from sktl._training.json import plain
+from sktl._training.json_values import plain
 from sktl._training.net import NeuralNet
 from sktl._training.net_params import check_scores
 from sktl._training.recipe import Recipe, TailRecipe
@@ -50,7 +50,7 @@ from sktl.exceptions import (
 
 from .auto import augmentations, check_combinations, choose, resolve_recipe
 from .base import PretrainedImageBase
-from .features import PretrainedFeatures, TunedFeatures
+from .fitted_features import PretrainedFeatures, TunedFeatures
 
 # Rows of the training samples and, if some are held out, of the validation samples.
 _Rows: TypeAlias = tuple[np.ndarray | slice, ...]

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 
 from sktl._backbones.backbone import BackboneName, Weights
-from sktl._training.json import plain
+from sktl._training.json_values import plain
 from sktl._utils.callbacks import fit_task
 from sktl._utils.isolation import isolated
 from sktl._utils.sklearn_compat import Interval, StrOptions, with_callbacks
 
 from .base import PretrainedImageBase
-from .features import PretrainedFeatures
+from .fitted_features import PretrainedFeatures
 
 
 class PretrainedImageEncoder(PretrainedImageBase):

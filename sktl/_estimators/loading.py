@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from sktl._storage.model_file import DocumentError, PathOrFile, open_model
-from sktl._training.json import decode
+from sktl._training.json_values import decode
 from sktl._utils.devices import resolve_device
 from sktl._utils.isolation import isolated
 

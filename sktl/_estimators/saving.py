@@ -15,14 +15,14 @@ from sktl._head.training import restored_head
 from sktl._images.preprocessing import Preprocessing
 from sktl._storage.model_file import NETWORK, DocumentError, ModelFile, Tensors, damaged
 from sktl._training.callbacks import History, kept_start
-from sktl._training.json import decode, encode
+from sktl._training.json_values import decode, encode
 from sktl._training.recipe import Recipe, TailRecipe
 from sktl._utils.random import generator
 from sktl._utils.threads import single_threaded
 from sktl._version import library_versions
 from sktl.exceptions import InvalidParameterError, ModelFileError, WeightsNotFoundError
 
-from .features import PretrainedFeatures, TunedFeatures
+from .fitted_features import PretrainedFeatures, TunedFeatures
 
 _WEIGHT, _BIAS, _PROBE = "output.weight", "output.bias", "probe.features"
 # Larger than differences between machines, smaller than differences between networks.

@@ -18,7 +18,7 @@ from sktl._utils.threads import n_threads, single_threaded_pool
 from sktl.exceptions import ImageFailure, InvalidParameterError
 
 from .prefetch import network_pixels
-from .single_pass import in_tasks, read_keys
+from .shared_pass import in_tasks, read_keys
 
 _DECODED = APART + "decoded"
 _PREPROCESSING = Preprocessing(256, (224, 224))

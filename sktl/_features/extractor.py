@@ -30,7 +30,7 @@ from sktl.exceptions import ImageFailure, InvalidImageError, InvalidParameterErr
 from . import engines
 from .engines import FrozenPart
 from .prefetch import Decoder
-from .single_pass import Pass, contents_digest, read_keys
+from .shared_pass import Pass, contents_digest, read_keys
 from .trunk import EngineFacts, chunk_size
 
 _ENGINES = APART + "engines"

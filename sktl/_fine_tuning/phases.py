@@ -28,7 +28,7 @@ from sktl._images.samples import Sample
 from sktl._targets.split import Labelled, Split
 from sktl._training.callbacks import History, count_epochs
 from sktl._training.checkpoints import Checkpoint
-from sktl._training.json import encode
+from sktl._training.json_values import encode
 from sktl._training.net import WeightedNet, as_output_layer
 from sktl._training.optimizers import OptimizerName, has_option
 from sktl._training.recipe import Recipe, TailRecipe

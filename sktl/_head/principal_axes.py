@@ -15,8 +15,9 @@ import torch
 
 from sktl._utils.random import generator
 
+from .inner_products import add_products, mirrored
 from .sample_memo import SampleMemo
-from .standardization import Standardization, add_products, mirrored, standardized
+from .standardization import Standardization, standardized
 
 # Float32 array of shape (n_samples, n_axes), and the mean square along each axis.
 Coordinates: TypeAlias = tuple[torch.Tensor, torch.Tensor]

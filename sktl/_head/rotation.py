@@ -15,8 +15,9 @@ import torch
 
 from sktl._utils.random import generator
 
+from .inner_products import add_products
 from .sample_memo import SampleMemo
-from .standardization import Standardization, add_products, standardized
+from .standardization import Standardization, standardized
 
 # Up to this many coordinates, all main axes are computed directly. Otherwise, `_AXES` are found by subspace iteration.
 _MOST_AT_ONCE = 256

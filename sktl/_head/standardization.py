@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 _PIECE = 64
-_BLOCK = 256
 
 
 def row_blocks(n_rows: int, size: int = 1024) -> Iterator[slice]:
@@ -81,14 +80,3 @@ def standardized(features: np.ndarray, standardization: Standardization, dtype: 
     for piece, rows in zip(found.split(_PIECE), raw.split(_PIECE), strict=True):
         piece.copy_(rows.sub(standardization.mean).div_(standardization.scale))
     return found
-
-
-def add_products(total: torch.Tensor, rows: torch.Tensor) -> None:
-    """Add the inner products of all pairs of rows on and below the diagonal, and only some above it."""
-    for start in range(0, len(rows), _BLOCK):
-        total[start:, start : start + _BLOCK].addmm_(rows[start:], rows[start : start + _BLOCK].t())
-
-
-def mirrored(total: torch.Tensor) -> torch.Tensor:
-    """Return the symmetric matrix with the given values on and below the diagonal."""
-    return total.tril().add_(total.tril(-1).t())

@@ -26,7 +26,7 @@ from sktl._utils.warnings import warn
 from sktl.exceptions import CheckpointError, CheckpointWarning, ModelFileError
 
 from .callbacks import CosineSchedule
-from .json import decode, encode
+from .json_values import decode, encode
 from .net import NeuralNet, WeightedNet
 
 with documented("skorch"):

@@ -40,7 +40,7 @@ def test_a_missing_file_is_named_with_the_folder_where_it_was_sought(tmp_path, m
 
 
 def test_a_folder_is_no_file(tmp_path):
-    with pytest.raises(WeightsError, match=r"is not a file. Pass a file"):
+    with pytest.raises(WeightsError, match=r"is a folder, not a file\. "):
         read_state_dict(tmp_path)
 
 

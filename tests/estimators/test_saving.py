@@ -27,7 +27,7 @@ import sktl
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder
 from sktl._storage.model_file import open_model, write_model
 from sktl._training.callbacks import CosineSchedule
-from sktl._training.json import decode, encode
+from sktl._training.json_values import decode, encode
 from sktl.exceptions import DeviceError, InvalidParameterError, ModelFileError, ModelFileNotFoundError
 
 pytestmark = pytest.mark.filterwarnings("ignore:weights=None:sktl.exceptions.BackboneWarning")

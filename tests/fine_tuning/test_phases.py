@@ -30,7 +30,8 @@ from sktl._features.engines import TorchEngine
 from sktl._features.extractor import FeatureExtractor
 from sktl._fine_tuning import phases as _transfer
 from sktl._fine_tuning import tail as _finetuning
-from sktl._targets.targets import check_targets, hold_out
+from sktl._targets.split import hold_out
+from sktl._targets.targets import check_targets
 from sktl._training.callbacks import kept_start
 from sktl.exceptions import BackboneError, BackboneWarning, InvalidInputError, InvalidParameterError, TrainingError
 

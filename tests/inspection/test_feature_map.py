@@ -166,5 +166,5 @@ def test_what_cannot_be_drawn_is_refused(encoder):
         FeatureMapDisplay.from_estimator(encoder, X, projection="umap")
     with pytest.raises(InvalidInputError, match=r"12 images, but y has shape \(11,\)"):
         FeatureMapDisplay.from_estimator(encoder, X, Y[:-1])
-    with pytest.raises(InvalidInputError, match=r"PCA gave an array of shape \(12, 1\)"):
+    with pytest.raises(InvalidInputError, match=r"PCA returned an array of shape \(12, 1\)"):
         FeatureMapDisplay.from_estimator(encoder, X, projection=PCA(1))

@@ -15,7 +15,8 @@ from numpy.testing import assert_allclose
 from scipy.sparse import csr_array
 from sklearn.utils import compute_class_weight
 
-from sktl._targets.targets import check_sample_weight, check_targets, check_validation_targets, hold_out
+from sktl._targets.split import hold_out
+from sktl._targets.targets import check_sample_weight, check_targets, check_validation_targets
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
 Y = ["b", "a", "b"]

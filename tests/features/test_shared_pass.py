@@ -22,8 +22,8 @@ from sklearn.model_selection import cross_val_score
 
 import sktl
 from sktl import Preprocessing, PretrainedImageClassifier, PretrainedImageEncoder
-from sktl._features import single_pass as _pass
-from sktl._features.single_pass import read_keys
+from sktl._features import shared_pass as _pass
+from sktl._features.shared_pass import read_keys
 from sktl._images import samples as _images
 from sktl._images.decoding import content_key
 from sktl._storage.cache import Cache

@@ -13,7 +13,7 @@ import sktl
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder
 from sktl._images.preprocessing import Preprocessing
 from sktl._storage.model_file import DocumentError, open_model, write_model
-from sktl._training.json import decode, encode, plain
+from sktl._training.json_values import decode, encode, plain
 from sktl.exceptions import ModelFileError
 
 X = np.random.default_rng(0).integers(0, 256, (16, 8, 9, 3), np.uint8)
