@@ -269,7 +269,7 @@ def test_the_class_may_be_chosen(clf):
     assert not np.array_equal(one.heats[0], each.heats[0], equal_nan=True)
     with pytest.raises(InvalidInputError, match="target has labels that the estimator does not have: 'dog'"):
         SaliencyDisplay.from_estimator(clf, X[:3], target="dog")
-    with pytest.raises(InvalidInputError, match=r"shape \(2,\); for 3 images"):
+    with pytest.raises(InvalidInputError, match=r"shape \(2,\)\. Pass one label, or one for each of 3 images"):
         SaliencyDisplay.from_estimator(clf, X[:3], target=["cat", "ant"])
 
 
