@@ -160,7 +160,7 @@ class Trial:
         """Return the scores of each share of the trained weights, and the seconds."""
         recipe = replace(self.recipe(**{"trainable_stages": "all"} | parameters), interpolation=1.0)
         started = time.perf_counter()
-        net = train_stages(self.extractor, Split(self.training), recipe, Run(self.seed), Run(self.seed))
+        net = train_stages(self.extractor, Split(self.training), recipe, Run(self.seed), Run(self.seed)).net
         seconds = time.perf_counter() - started
         network, layer = net.module_.cut.network, net.module_.output
         trained = [p.detach().clone() for p in [*network.parameters(), *layer.parameters()]]

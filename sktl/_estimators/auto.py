@@ -33,6 +33,8 @@ _HEAD: dict[str, dict[str, Any]] = {
     "lbfgs": {"max_epochs": 500, "lr": None, "weight_decay": 0.03, "lr_schedule": None},
     "class": {"max_epochs": 50, "lr": 1e-3, "weight_decay": 0.03, "lr_schedule": "cosine"},
 }
+# Weaker penalties allow large weights, which feel every change of the features: docs/defaults.md, "Fine-tuning".
+_STAGE_PENALTIES = (1.0, 0.3, 0.1, 0.03)
 # For stages with pretrained weights, by optimizer, and for stages with random weights.
 _STAGES: dict[str, dict[str, Any]] = {
     "auto": {"max_epochs": 12, "backbone_lr_ratio": 1 / 75, "layer_decay": 0.8, "augmentation": "trivial"},
@@ -211,6 +213,13 @@ def _stage_defaults(estimator: Any, n_samples: int, augmentation: Change | None)
     if augmentation is None and estimator.optimizer == "auto":
         ratio *= _WITHOUT_AUGMENTATION
     return defaults | {"backbone_lr_ratio": ratio}
+
+
+def stage_penalties(classifier: Any) -> tuple[float, ...]:
+    """Return the penalties among which cross-validation chooses before stages are trained; none without a choice."""
+    estimator = SimpleNamespace(**{name: plain(value) for name, value in vars(classifier).items()})
+    is_open = estimator.weight_decay == "auto" and _probes_to_optimum(estimator)
+    return _STAGE_PENALTIES if is_open else ()
 
 
 def _stage_kind(estimator: Any) -> str:

@@ -48,7 +48,7 @@ from sktl.exceptions import (
     InvalidParameterError,
 )
 
-from .auto import augmentations, check_combinations, choose, resolve_recipe
+from .auto import augmentations, check_combinations, choose, resolve_recipe, stage_penalties
 from .base import PretrainedImageBase
 from .fitted_features import PretrainedFeatures, TunedFeatures
 
@@ -114,11 +114,12 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         and a value other than 1 or `"auto"` raises an error.
     weight_decay : float, default="auto"
         Strength of the regularization of the output layer's weights, at least 0: an L2 penalty, or decoupled weight
-        decay for `"adamw"` [1]_. With `trainable_stages=0`, `"auto"` is chosen by cross-validation within `fit` among
-        nine values from 0.3 to 0.00003. If stages are trained, `"auto"` is 0.03. For `"adamw"`, it is always 1. The
-        weights of stages are decayed toward their initial values, with the same strength and decoupled [5]_; with
-        `weights=None`, they are decayed toward zero. Biases and the parameters of normalization layers are not
-        decayed.
+        decay for `"adamw"` [1]_. `"auto"` is chosen by cross-validation within `fit`: with `trainable_stages=0` among
+        nine values from 0.3 to 0.00003; before stages are trained among 1, 0.3, 0.1 and 0.03, because a weakly
+        regularized output layer suffers from every change of the features. It is 0.03 if the output layer is trained by
+        gradient descent before the stages, and always 1 for `"adamw"`. The weights of stages are decayed toward their
+        initial values, with the same strength and decoupled [5]_; with `weights=None`, they are decayed toward zero.
+        Biases and the parameters of normalization layers are not decayed.
     optimizer : {"auto", "sgd", "adamw", "lbfgs"} or subclass of torch.optim.Optimizer, default="auto"
         The optimizer. `"lbfgs"` [10]_ uses all samples in each iteration and finds the optimum for any random start. It
         does not train stages, and `lr`, `lr_schedule`, `batch_size`, `dropout` and `early_stopping` cannot be set with
@@ -585,11 +586,14 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
             self._check_images(images, extractor, "X")
             if watched is not None:
                 self._check_images(watched, extractor, "X_val")
-        recipe = self.recipe_ = self._stage_recipe(split.training, extractor, seeds)
+        recipe, penalties = self._stage_recipe(split.training, extractor, seeds), stage_penalties(self)
         states = open_checkpoint(self.checkpoint, split, extractor, recipe, (seeds.head, seeds.stages))
         probing = Run(seeds.head, self.net_params, states and states.of_phase("output layer"))
         tuning = Run(seeds.stages, self.net_params, states and states.of_phase("stages"))
-        net = self.net_ = train_stages(extractor, split, recipe, probing, tuning)
+        net, recipe, selection = train_stages(extractor, split, recipe, probing, tuning, penalties)
+        if selection:
+            self.selection_ = selection
+        self.net_, self.recipe_ = net, recipe
         self.n_iter_, cut, groups = count_epochs(net.history), net.module_.cut, extractor.layout.groups_of(1)
         if kept_start(net.history):  # the stages are as they were before
             self._features = PretrainedFeatures(1, groups)
@@ -611,7 +615,8 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImageBase):
         change, *others = augmentations(self)
         if others:
             runs = Run(seeds.head), Run(seeds.stages)
-            change = choose_augmentation(extractor, training, [change, *others], recipe_of, runs)
+            candidates = [change, *others]
+            change = choose_augmentation(extractor, training, candidates, recipe_of, runs, stage_penalties(self))
         return recipe_of(change, len(training.samples))
 
     def _seeds(self) -> Seeds:

@@ -35,6 +35,7 @@ def choose_augmentation(
     changes: Sequence[Change | None],
     recipe_of: Callable[[Change | None, int], TailRecipe],
     runs: tuple[Run, Run],
+    penalties: Sequence[float] = (),
 ) -> Change | None:
     """Return the change of images with which short training runs of the last stages do best on held-out images.
 
@@ -51,6 +52,8 @@ def choose_augmentation(
         Returns the recipe of a training run, given a change and the number of images.
     runs : (Run, Run)
         The runs of both phases of each training run.
+    penalties : sequence of float
+        As in `train_stages`.
     """
     parts = _parts(training, runs[1].seed)
     if parts is None or not _can_be_cut(extractor):
@@ -60,7 +63,7 @@ def choose_augmentation(
     for change in changes:
         recipe = _shortened(recipe_of(change, len(learned.samples)), len(extractor.backbone.stages))
         silent = replace(extractor, verbose=0)
-        module = train_stages(silent, Split(learned), recipe, *runs).module_
+        module = train_stages(silent, Split(learned), recipe, *runs, penalties).net.module_
         features = TailExtractor(replace(silent, n_tail_stages=recipe.n_trainable), module.cut)(held_out.samples)
         losses.append(_loss(output_logits(module.output, features), held_out.targets))
     return changes[int(np.argmin(losses))]

@@ -13,13 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 
 from sktl._backbones.cut import Cut
 from sktl._features.extractor import FeatureExtractor, TailExtractor, tail_features
+from sktl._head.choice import cross_validate
 from sktl._head.net import random_layer
 from sktl._head.standardization import Standardization
 from sktl._head.training import train_head
@@ -145,9 +146,32 @@ def open_checkpoint(
     return Checkpoint(folder, header)
 
 
+class Tuned(NamedTuple):
+    """What training stages returns.
+
+    Attributes
+    ----------
+    net : WeightedNet
+        As returned by `fine_tune`, with the history of both phases.
+    recipe : TailRecipe
+        With the penalty that was chosen.
+    selection : dict of arrays
+        What the penalty was chosen among, empty without a choice.
+    """
+
+    net: WeightedNet
+    recipe: TailRecipe
+    selection: dict[str, np.ndarray]
+
+
 def train_stages(
-    extractor: FeatureExtractor, split: Split[Sequence[Sample]], recipe: TailRecipe, probing: Run, tuning: Run
-) -> WeightedNet:
+    extractor: FeatureExtractor,
+    split: Split[Sequence[Sample]],
+    recipe: TailRecipe,
+    probing: Run,
+    tuning: Run,
+    penalties: Sequence[float] = (),
+) -> Tuned:
     """Train an output layer, then the last stages of a backbone together with it.
 
     Parameters
@@ -158,11 +182,9 @@ def train_stages(
     recipe : TailRecipe
     probing, tuning : Run
         The runs of the first and of the second phase.
-
-    Returns
-    -------
-    net : WeightedNet
-        As returned by `fine_tune`, with the history of both phases.
+    penalties : sequence of float
+        Candidates for the penalty of the output layer, compared by cross-validation on the pretrained features. Without
+        any, the penalty is that of the recipe.
     """
     cut = extractor.backbone.cut(recipe.n_trainable)
     trunk = replace(extractor, n_tail_stages=recipe.n_trainable)
@@ -170,7 +192,7 @@ def train_stages(
     sources = split.map(
         lambda some: _Source(extractor, some, trunks), lambda some: _Source(extractor, some, of_validation)
     )
-    start = _start(sources, cut, recipe, probing)
+    start, recipe, selection = _start(sources, cut, recipe, probing, penalties)
     with single_threaded_pool(n_threads(extractor.n_jobs)) as pool:
         inputs = sources.map(
             lambda source: source.inputs(recipe, recipe.augmentation, tuning.seed, pool),
@@ -179,17 +201,19 @@ def train_stages(
         workers = Workers(pool, extractor.device)
         net = fine_tune(cut, extractor.backbone.preprocessing, start, inputs, recipe, tuning, workers)
     net.history = _joined(start.history, net.history)
-    return net
+    return Tuned(net, recipe, selection)
 
 
-def _start(sources: Split[_Source], cut: Cut, recipe: TailRecipe, run: Run) -> Start:
+def _start(
+    sources: Split[_Source], cut: Cut, recipe: TailRecipe, run: Run, penalties: Sequence[float]
+) -> tuple[Start, TailRecipe, dict[str, np.ndarray]]:
     """Train the output layer on the pretrained features, as specified by the recipe."""
     targets = sources.training.targets
     n_classes = len(targets.classes)
     if not recipe.keeps_statistics:  # features of random weights will change completely
         n_features = sources.training.samples.extractor.n_features
         layer = random_layer(n_features, n_classes, run.seed)
-        return Start(layer, Standardization.identity(n_features), History())
+        return Start(layer, Standardization.identity(n_features), History()), recipe, {}
     features = sources.map(lambda source: source.features(cut))
     rows = features.training.samples
     standardization = Standardization.of(rows, targets.weights, recipe.shrinkage)
@@ -197,11 +221,28 @@ def _start(sources: Split[_Source], cut: Cut, recipe: TailRecipe, run: Run) -> S
         layer = random_layer(rows.shape[1], n_classes, run.seed)
         with torch.no_grad():
             layer = as_output_layer(*standardization.fold(layer.weight, layer.bias))
-        return Start(layer, standardization, History())
+        return Start(layer, standardization, History()), recipe, {}
+    recipe, selection = _with_penalty(features.training, recipe, penalties, run.seed, sources.training.samples)
+    assert recipe.probing is not None
     run = replace(run, net_params=_known(run.net_params, recipe.probing.optimizer))
     # Trained for all epochs: the converged layer is more accurate than the layer with the lowest validation loss.
     net = train_head(features, recipe.probing, run)
-    return Start(net.module_.output, standardization, net.history)
+    return Start(net.module_.output, standardization, net.history), recipe, selection
+
+
+def _with_penalty(
+    features: Labelled[np.ndarray], recipe: TailRecipe, penalties: Sequence[float], seed: int, source: _Source
+) -> tuple[TailRecipe, dict[str, np.ndarray]]:
+    """Return a recipe with the penalty of the lowest cross-validated loss, and all candidates with their losses."""
+    if len(penalties) < 2:
+        return recipe, {}
+    n_workers, sizes = n_threads(source.extractor.n_jobs), {1: [features.samples.shape[1]]}
+    found = cross_validate(features, sizes, penalties, recipe.shrinkage, recipe.label_smoothing, seed, n_workers)
+    if (best := found.best()) is None:  # no class has two images, or groups
+        return recipe, found.table()
+    penalty = float(found.penalties[best])
+    probing = recipe.probing and replace(recipe.probing, weight_decay=penalty)
+    return replace(recipe, weight_decay=penalty, probing=probing), found.table()
 
 
 def _known(net_params: Mapping[str, Any] | None, optimizer: OptimizerName) -> dict[str, Any]:

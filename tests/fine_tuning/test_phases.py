@@ -346,6 +346,17 @@ def test_a_search_over_freezing_and_rates_runs_and_its_winner_reproduces_its_sco
     assert_array_equal(best.fit(X, Y).decision_function(NEW), search.best_estimator_.decision_function(NEW))
 
 
+def test_the_penalty_before_stages_is_chosen_among_strong_ones_unless_it_is_given():
+    clf = classifier(freeze_epochs="auto").fit(X, Y)
+    penalties, losses = clf.selection_["param_weight_decay"], clf.selection_["mean_log_loss"]
+    assert penalties.tolist() == [1, 0.3, 0.1, 0.03]
+    assert clf.recipe_.weight_decay == clf.recipe_.probing.weight_decay == penalties[np.nanargmin(losses)]
+    for params, penalty in (({"freeze_epochs": "auto", "weight_decay": 0.2}, 0.2), ({}, 0.03)):
+        other = classifier(**params).fit(X, Y)
+        assert not hasattr(other, "selection_")
+        assert other.recipe_.weight_decay == other.recipe_.probing.weight_decay == penalty
+
+
 @pytest.mark.parametrize("how", ["set_params", "constructor"])
 def test_setting_lr_keeps_the_ratios_between_stages(how):
     params = dict(layer_decay=0.5, backbone_lr_ratio=0.3, lr_schedule="constant", max_epochs=1)
