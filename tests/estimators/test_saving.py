@@ -73,8 +73,18 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize("include_backbone", [True, False])
-@pytest.mark.parametrize("name", MODELS)
+# With the network for each kind of model, without it for one of each kind of training; the others are slow tests.
+WITHOUT_NETWORK = {"bundled", "last stage"}
+
+
+@pytest.mark.parametrize(
+    ("name", "include_backbone"),
+    [
+        pytest.param(name, whole, marks=[] if whole or name in WITHOUT_NETWORK else pytest.mark.slow)
+        for name in MODELS
+        for whole in (True, False)
+    ],
+)
 def test_what_is_loaded_is_what_was_saved(tmp_path, name, include_backbone):
     clf = PretrainedImageClassifier(**MODELS[name]).fit(X, Y)
     clf.save(tmp_path / "model", include_backbone=include_backbone)
@@ -384,7 +394,7 @@ def mutation(content, number):
     return bytes(data)
 
 
-@pytest.mark.parametrize(("first", "last"), [(0, 400), pytest.param(400, 5_400, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("first", "last"), [(0, 150), pytest.param(150, 5_400, marks=pytest.mark.slow)])
 def test_mutated_files_are_refused_or_load_the_same(tmp_path, first, last):
     clf = fitted_tiny(trainable_stages=1, max_epochs=1)
     clf.save(tmp_path / "model")

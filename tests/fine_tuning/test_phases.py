@@ -405,7 +405,16 @@ def stopped_early(trainable_stages=2, **params):
         {"augmentation": "light", "augmentation_views": 2},
         {"optimizer": "adamw"},
         {"optimizer": torch.optim.SGD, "lr_schedule": "constant"},
-        {"trainable_stages": "all", "weights": None, "backbone": "resnet18", "image_size": 32, "freeze_epochs": "auto"},
+        pytest.param(
+            {
+                "trainable_stages": "all",
+                "weights": None,
+                "backbone": "resnet18",
+                "image_size": 32,
+                "freeze_epochs": "auto",
+            },
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=str,
 )
@@ -461,7 +470,10 @@ def test_where_no_epoch_of_the_stages_is_better_the_output_layer_alone_is_return
         {"trainable_stages": 0, "dropout": 0.2},
         {"augmentation": None, "dropout": 0.2},
         {"trainable_stages": "all", "mixup_alpha": 0.4},
-        {"trainable_stages": "all", "weights": None, "backbone": "resnet18", "image_size": 32},
+        pytest.param(
+            {"trainable_stages": "all", "weights": None, "backbone": "resnet18", "image_size": 32},
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=str,
 )
