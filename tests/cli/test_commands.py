@@ -420,10 +420,10 @@ def test_what_only_python_names_has_no_traceback(photos, tmp_path, monkeypatch, 
     assert str(error) in run("fit", photos, "-o", tmp_path / "m", status=1)[1]
 
 
-def test_an_image_that_cannot_be_used_is_an_error_and_not_left_out(photos, model, tmp_path):
+def test_an_image_that_cannot_be_used_is_an_error_after_the_predictions_of_the_others(photos, model, tmp_path):
     (tmp_path / "page.jpg").write_bytes(b"<html>not found</html>")
     out, err = run("predict", model, photos / "sky" / "0.jpg", tmp_path / "page.jpg", tmp_path / "absent.jpg", status=1)
-    assert not out
+    assert [line.split()[0] for line in out.splitlines()] == ["image", str(photos / "sky" / "0.jpg")]
     lines = [line for line in err.splitlines() if str(tmp_path) in line]
     assert lines[0].startswith(f"{tmp_path / 'page.jpg'}: is an HTML page")
     assert lines[1].startswith(f"{tmp_path / 'absent.jpg'}: no such file")

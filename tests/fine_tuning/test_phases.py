@@ -40,6 +40,7 @@ Y = np.array(["cat", "dog", "owl"])[np.arange(33) % 3]
 X = RNG.integers(0, 256, (33, 16, 16, 3), np.uint8)
 X[np.arange(33), :, :, np.arange(33) % 3] //= 3  # a hint
 NEW = RNG.integers(0, 256, (9, 16, 16, 3), np.uint8)
+SCRATCH = {"trainable_stages": "all", "weights": None, "backbone": "resnet18", "image_size": 32}
 FEW = dict(backbone=stochastic_net, freeze_epochs=3, max_epochs=2, batch_size=8, random_state=0)
 
 
