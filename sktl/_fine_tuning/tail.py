@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
-import operator
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -168,13 +167,6 @@ class _TailNet(WeightedNet):
             groups.append({"params": [p for p in members if p.ndim > 1], "weight_decay": head_decay} | shared)
             groups.append({"params": [p for p in members if p.ndim <= 1], "weight_decay": 0.0} | shared)
         return [[group for group in groups if group["params"]]], kwargs
-
-    def initialize_optimizer(self, *args: Any, **kwargs: Any) -> _TailNet:
-        """Make the optimizer's steps run in the threads that compute micro-batches."""
-        super().initialize_optimizer(*args, **kwargs)
-        if self.runner is not None and self.runner.pool is not None and isinstance(self.optimizer_, PairedOptimizer):
-            self.optimizer_.run_all = functools.partial(self.runner.each, operator.call)
-        return self
 
     def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
         """Set the gradients of a batch."""

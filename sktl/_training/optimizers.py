@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import heapq
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Any, TypeAlias
 
 import torch
@@ -152,10 +151,6 @@ class PairedOptimizer(Optimizer):
     def __init__(self, groups: Any, lr: float, head: OptimizerName, stages: OptimizerName, **options: Any):
         super().__init__(groups, {"lr": lr})
         self.parts: list[Optimizer] = []
-        # Calls functions, possibly in its own threads.
-        self.run_all: Callable[[Sequence[Callable[[], Any]]], Any] | None = None
-        # Optimizers given by name update each number separately, so results do not depend on the division.
-        self._divisible = isinstance(stages, str)
         for optimizer, of_head in ((head, True), (stages, False)):
             given = {name: value for name, value in options.items() if name in option_names(optimizer)}
             kind, defaults = find_optimizer(optimizer, given)
@@ -170,26 +165,6 @@ class PairedOptimizer(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        if self.run_all is None:
-            for part in self.parts:
-                part.step()
-        else:
-            self.run_all(self._steps())
+        for part in self.parts:
+            part.step()
         return loss
-
-    def _steps(self) -> list[Callable[[], Any]]:
-        """Return functions that together take a step, each for its own parameters."""
-        head, stages = self.parts
-        if not self._divisible:
-            return [head.step, stages.step]
-        members = (p for group in stages.param_groups for p in group["params"])
-        return [head.step, *(_limited(stages, set(share)).step for share in shares(members))]
-
-
-def _limited(optimizer: Optimizer, members: Set[torch.Tensor]) -> Optimizer:
-    """Return an optimizer that updates some of the parameters of another in the same way, with the same state."""
-    other = copy.copy(optimizer)
-    other.param_groups = [
-        {**group, "params": [p for p in group["params"] if p in members]} for group in optimizer.param_groups
-    ]
-    return other

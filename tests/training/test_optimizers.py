@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-import operator
 import pickle
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -53,38 +51,16 @@ def descend(tensors, *optimizers, steps=4, schedule=True):
     return losses
 
 
-@pytest.fixture(scope="module")
-def in_threads():
-    with ThreadPoolExecutor(3) as pool:
-        yield lambda steps: list(pool.map(operator.call, steps))
-
-
-@given(rates=st.lists(st.floats(1e-4, 0.1), min_size=3, max_size=3), decay=st.floats(0, 0.1), divided=st.booleans())
-def test_each_part_does_what_it_does_alone_under_a_schedule_too(in_threads, rates, decay, divided):
+@given(rates=st.lists(st.floats(1e-4, 0.1), min_size=3, max_size=3), decay=st.floats(0, 0.1))
+def test_each_part_does_what_it_does_alone_under_a_schedule_too(rates, decay):
     alone, paired = parameters(), parameters()
     groups = groups_of(alone, rates)
     head = SGD(groups[:1], lr=1.0, momentum=0.9, nesterov=True, weight_decay=decay, fused=True)
     expected = descend(alone, head, AdamW(groups[1:], lr=1.0, weight_decay=decay, fused=True))
     pair = PairedOptimizer(groups_of(paired, rates), lr=1.0, head="sgd", stages="adamw", weight_decay=decay)
-    pair.run_all = in_threads if divided else None
     assert descend(paired, pair) == expected
     for a, b in zip(alone, paired, strict=True):
         assert torch.equal(a, b)
-
-
-def test_an_optimizer_of_the_users_is_not_divided_as_it_may_look_at_all_parameters(in_threads):
-    calls = []
-
-    class Whole(SGD):
-        def step(self, closure=None):
-            calls.append(sum(len(group["params"]) for group in self.param_groups))
-            return super().step(closure)
-
-    tensors = parameters()
-    pair = PairedOptimizer(groups_of(tensors, [0.1] * 3), 0.1, "sgd", Whole)
-    pair.run_all = in_threads
-    descend(tensors, pair, steps=2)
-    assert calls == [2, 2]
 
 
 @given(sizes=st.lists(st.integers(0, 50), max_size=20), n=st.integers(1, 5))
