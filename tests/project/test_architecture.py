@@ -39,9 +39,9 @@ ONLY_IN = {
     "click": {"_cli.commands", "_cli.options"},
     "pandas": {"_selection.ranking"},
     "sklearn": {
-        "_utils.sklearn_compat", "_images.containers", "_targets.labels", "_targets.targets", "_training.scoring",
+        "_utils.sklearn_compat", "_images.containers", "_targets.labels", "_targets.split", "_training.scoring",
         "_training.net_params", "_training.training_run", "_head.training", "_estimators.base",
-        "_estimators.classifier", "_estimators.encoder", "_estimators.loading", "_hub.sharing",
+        "_estimators.classifier", "_estimators.encoder", "_hub.sharing",
         "_inspection.training_curve", "_inspection.predictions", "_inspection.saliency",
         "_inspection.feature_map", "_selection.rank_backbones", "datasets", "_cli.figures",
     },

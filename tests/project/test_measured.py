@@ -100,7 +100,7 @@ def test_numbers_of_the_bundled_network_are_its_own():
     backbone = resolve_backbone("efficientnet_lite0", "default", None, 0)
     extractors = [FeatureExtractor(backbone, torch.device("cpu"), 1, n_tail_stages=n, engine="torch") for n in (0, 1)]
     features, whole, activations = extractors[0].n_features, *(extractor.row_bytes // 4 for extractor in extractors)
-    assert numbers(r"(\d[\d,]*)\s+features\s+of") == {features}
+    assert numbers(r"(\d[\d,]*)\s+features\s+at\s+its\s+output") == {features}
     assert numbers(r"(\d[\d,]*)\s+features\s+in\s+all\s+stages") == {whole}
     assert numbers(r"bundled\s+network\s+has\s+(\d[\d,]*)") == {features}
     assert numbers(r"(\d[\d,]*)\s+numbers\s+for\s+its\s+last") == {activations}
@@ -116,7 +116,7 @@ def test_sizes_of_saved_models_are_their_own(tmp_path):
             clf.save(tmp_path / "model.sktl", include_backbone=whole)
             sizes[n_classes, whole] = (tmp_path / "model.sktl").stat().st_size
     per_class = (sizes[12, False] - sizes[2, False]) / 10
-    assert numbers(r"about\s+(\d+)\s+kB\s+for\s+each\s+class") == {round(per_class / 1000)}
+    assert numbers(r"about\s+(\d+)\s+kB\s+per\s+class") == {round(per_class / 1000)}
     assert numbers(r"bundled\s+network\s+takes\s+(\d+)\s+MB") == {round(sizes[12, True] / 1e6)}
 
 
