@@ -410,7 +410,7 @@ def test_leaving_a_process_closes_what_it_opened(tmp_path, name):
     program = f"""
 import os, sys, types
 sys.modules["sktl"] = package = types.ModuleType("sktl")
-package.__path__ = [{os.path.dirname(_database.__file__)!r}]
+package.__path__ = [{str(Path(_database.__file__).parents[1])!r}]
 from pathlib import Path
 from sktl._storage.database import Database
 database = Database(Path({str(tmp_path)!r}), "CREATE TABLE words (word TEXT)")
