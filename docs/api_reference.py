@@ -43,7 +43,7 @@ API_REFERENCE = (
         ("datasets.load_image_folder", "datasets.list_images", "check_images", "set_pixel_limit", "Preprocessing"),
     ),
     Section(
-        "Drawn images",
+        "Synthetic images",
         "For want of photos: they say nothing about a real task, and show how real sets go wrong.",
         ("datasets.make_cats", "datasets.make_surface_defects", "datasets.make_radiographs", "datasets.make_leaves"),
     ),

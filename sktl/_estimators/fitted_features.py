@@ -73,11 +73,6 @@ class TunedFeatures:
     digest: str
     groups: tuple[tuple[str, int], ...]
 
-    @property
-    def n_stages(self) -> int:
-        """The number of stages that provide features."""
-        return 1
-
     def __call__(self, samples: Sequence[Sample], extractor: FeatureExtractor) -> np.ndarray:
         """Return the features of samples, float32 of shape (n_samples, n_features)."""
         if self.cut.split:

@@ -60,7 +60,7 @@ class SampleMemo(Generic[Result]):
 
 
 def _key(features: np.ndarray, weights: np.ndarray, parameters: object) -> bytes:
-    # Fastest with the processor's instructions for it.
+    # SHA-256 is the fastest digest on processors that have instructions for it.
     digest = hashlib.sha256(repr((features.shape, parameters)).encode())
     digest.update(np.ascontiguousarray(features).data)
     digest.update(weights.tobytes())
