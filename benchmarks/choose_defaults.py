@@ -26,7 +26,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sktl import PretrainedImageEncoder
-from sktl._head.training import train_head
+from sktl._head.train_head import train_head
 from sktl._targets.split import Labelled, Split
 from sktl._targets.targets import Targets
 from sktl._training.recipe import Recipe

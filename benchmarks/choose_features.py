@@ -18,10 +18,10 @@ from scipy.special import log_softmax
 from sklearn.model_selection import StratifiedKFold
 
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder
-from sktl._estimators.auto import Chosen, resolve_recipe
-from sktl._head import choice as _choice
-from sktl._head.choice import PENALTIES, cross_validate
-from sktl._head.training import output_logits, train_head
+from sktl._estimators.resolved_parameters import Chosen, resolve_recipe
+from sktl._head import penalty_selection as _choice
+from sktl._head.penalty_selection import PENALTIES, cross_validate
+from sktl._head.train_head import output_logits, train_head
 from sktl._targets.split import Labelled, Split
 from sktl._targets.targets import Targets
 from sktl._training.training_run import Run

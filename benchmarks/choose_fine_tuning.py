@@ -27,10 +27,10 @@ from sklearn.model_selection import train_test_split
 
 from sktl import PretrainedImageClassifier
 from sktl._backbones.backbone import resolve_backbone, tensors_digest
-from sktl._estimators.auto import augmentations, resolve_recipe
+from sktl._estimators.resolved_parameters import augmentations, resolve_recipe
 from sktl._features.extractor import FeatureExtractor
 from sktl._fine_tuning.phases import train_stages
-from sktl._head.training import train_head
+from sktl._head.train_head import train_head
 from sktl._images.samples import as_samples
 from sktl._storage.cache import NO_CACHE
 from sktl._targets.split import Labelled, Split

@@ -21,8 +21,8 @@ from sklearn.model_selection import StratifiedKFold
 from skorch.callbacks import Callback
 
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder
-from sktl._estimators.auto import resolve_recipe
-from sktl._head.training import output_logits, train_head
+from sktl._estimators.resolved_parameters import resolve_recipe
+from sktl._head.train_head import output_logits, train_head
 from sktl._targets.split import Labelled, Split, hold_out
 from sktl._targets.targets import Targets
 from sktl._training.training_run import Run

@@ -27,13 +27,13 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from sktl import PretrainedImageClassifier
-from sktl._estimators.auto import Chosen, resolve_recipe
-from sktl._head import rotation as _rotation
-from sktl._head import training as _training
-from sktl._head.training import train_head
+from sktl._estimators.resolved_parameters import Chosen, resolve_recipe
+from sktl._head import lbfgs_coordinates as _rotation
+from sktl._head import train_head as _training
+from sktl._head.train_head import train_head
 from sktl._targets.split import Labelled, Split
 from sktl._targets.targets import Targets
-from sktl._training.callbacks import count_epochs
+from sktl._training.net_callbacks import count_epochs
 from sktl._training.training_run import Run
 
 PENALTY = 0.01

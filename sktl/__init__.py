@@ -14,7 +14,7 @@ _HOMES = {
     "_estimators.classifier": ("PretrainedImageClassifier",),
     "_estimators.encoder": ("PretrainedImageEncoder",),
     "_estimators.loading": ("load",),
-    "_features.checking": ("check_images",),
+    "_features.image_checks": ("check_images",),
     "_hub.sharing": ("load_from_hub", "push_to_hub", "save_to_folder"),
     "_images.decoding": ("set_pixel_limit",),
     "_images.preprocessing": ("Preprocessing",),
@@ -23,7 +23,7 @@ _HOMES = {
     "_inspection.saliency": ("SaliencyDisplay",),
     "_inspection.training_curve": ("TrainingCurveDisplay",),
     "_selection.rank_backbones": ("rank_backbones",),
-    "_selection.ranking": ("BackboneRanking", "RankedBackbone"),
+    "_selection.ranking_table": ("BackboneRanking", "RankedBackbone"),
     "_storage.cache": ("CacheInfo", "cache_info", "clear_cache", "set_cache_limit"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -37,7 +37,7 @@ if TYPE_CHECKING:  # the same names, where type checkers and editors look for th
     from ._estimators.classifier import PretrainedImageClassifier as PretrainedImageClassifier
     from ._estimators.encoder import PretrainedImageEncoder as PretrainedImageEncoder
     from ._estimators.loading import load as load
-    from ._features.checking import check_images as check_images
+    from ._features.image_checks import check_images as check_images
     from ._hub.sharing import load_from_hub as load_from_hub
     from ._hub.sharing import push_to_hub as push_to_hub
     from ._hub.sharing import save_to_folder as save_to_folder
@@ -48,8 +48,8 @@ if TYPE_CHECKING:  # the same names, where type checkers and editors look for th
     from ._inspection.saliency import SaliencyDisplay as SaliencyDisplay
     from ._inspection.training_curve import TrainingCurveDisplay as TrainingCurveDisplay
     from ._selection.rank_backbones import rank_backbones as rank_backbones
-    from ._selection.ranking import BackboneRanking as BackboneRanking
-    from ._selection.ranking import RankedBackbone as RankedBackbone
+    from ._selection.ranking_table import BackboneRanking as BackboneRanking
+    from ._selection.ranking_table import RankedBackbone as RankedBackbone
     from ._storage.cache import CacheInfo as CacheInfo
     from ._storage.cache import cache_info as cache_info
     from ._storage.cache import clear_cache as clear_cache

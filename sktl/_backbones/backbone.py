@@ -25,9 +25,9 @@ from sktl._utils.warnings import warn
 from sktl._version import version_of
 from sktl.exceptions import BackboneWarning, InvalidParameterError, UnknownBackboneError
 
-from . import sources as _sources
+from . import model_libraries as _libraries
 from .cut import Cut
-from .sources import LocalFile, Origin, Published, Random, Source
+from .model_libraries import LocalFile, Origin, Published, Random, Source
 from .stages import Stage, StageMap, find_stages
 from .taps import Tapped, stage_blocks
 from .weights import SUFFIXES, file_digest
@@ -283,15 +283,15 @@ def check_weights(weights: Any) -> None:
 
 
 def _named_source(name: str, weights: Weights) -> Source:
-    if name in _sources.PACKAGED:
-        return _sources.PackagedNetwork(name, _origin(weights, "ImageNet", name))
-    if name.startswith(_sources.TIMM_PREFIX):
-        bare = name.removeprefix(_sources.TIMM_PREFIX)
-        if not _sources.is_timm_name(bare):
+    if name in _libraries.PACKAGED:
+        return _libraries.PackagedNetwork(name, _origin(weights, "ImageNet", name))
+    if name.startswith(_libraries.TIMM_PREFIX):
+        bare = name.removeprefix(_libraries.TIMM_PREFIX)
+        if not _libraries.is_timm_name(bare):
             raise _unknown(name)
-        return _sources.TimmNetwork(bare, _origin(weights, "default", name))
-    if name in _sources.torchvision_names():
-        return _sources.TorchvisionNetwork(name, _torchvision_origin(name, weights))
+        return _libraries.TimmNetwork(bare, _origin(weights, "default", name))
+    if name in _libraries.torchvision_names():
+        return _libraries.TorchvisionNetwork(name, _torchvision_origin(name, weights))
     raise _unknown(name)
 
 
@@ -312,7 +312,7 @@ def _origin(weights: Weights, default: str, backbone: str) -> Origin:
 
 
 def _torchvision_origin(name: str, weights: Weights) -> Origin:
-    published = _sources.torchvision_weights(name)
+    published = _libraries.torchvision_weights(name)
     if weights == "default":
         return Published(published.DEFAULT.name)
     if weights is None or _is_path(weights):
@@ -336,8 +336,8 @@ def _is_path(weights: Weights) -> TypeGuard[str | os.PathLike[str]]:
 
 
 def _unknown(name: str) -> UnknownBackboneError:
-    names = [*_sources.PACKAGED, *_sources.torchvision_names()]
-    names += [_sources.TIMM_PREFIX + bare for bare in _sources.timm_names()]
+    names = [*_libraries.PACKAGED, *_libraries.torchvision_names()]
+    names += [_libraries.TIMM_PREFIX + bare for bare in _libraries.timm_names()]
     plain = {known.lower().replace("-", "").replace("_", ""): known for known in reversed(names)}
     wanted = name.lower().replace("-", "").replace("_", "")
     near = [plain[key] for key in difflib.get_close_matches(wanted, plain, _SUGGESTIONS)]
@@ -375,7 +375,7 @@ def _declared_preprocessing(module: nn.Module, name: str) -> Preprocessing:
         return declared
     config = getattr(module, "pretrained_cfg", None)
     if isinstance(config, dict):
-        return _sources.timm_preprocessing(config, name)
+        return _libraries.timm_preprocessing(config, name)
     warn(
         f"backbone={name} declares no preprocessing, so its images are prepared as for most ImageNet networks: shorter "
         f"side 256, center crop 224, mean {IMAGENET_MEAN}, std {IMAGENET_STD}. Set module.preprocessing = "

@@ -8,8 +8,8 @@ from functools import cached_property
 
 from sktl.exceptions import BackboneError
 
-from . import sources as _sources
-from .sources import PackagedNetwork, Published, TimmNetwork, TorchvisionNetwork
+from . import model_libraries as _libraries
+from .model_libraries import PackagedNetwork, Published, TimmNetwork, TorchvisionNetwork
 
 _Network = PackagedNetwork | TorchvisionNetwork | TimmNetwork
 
@@ -80,17 +80,17 @@ def list_backbones(pattern: str | None = None) -> list[BackboneInfo]:
     >>> list_backbones()[0].at_hand
     True
     """
-    names = [*_sources.PACKAGED, *sorted(_sources.torchvision_names())]
+    names = [*_libraries.PACKAGED, *sorted(_libraries.torchvision_names())]
     if pattern is not None:
-        names += [_sources.TIMM_PREFIX + bare for bare in sorted(set(_sources.timm_names()))]
+        names += [_libraries.TIMM_PREFIX + bare for bare in sorted(set(_libraries.timm_names()))]
         wanted = pattern if set(pattern) & set("*?[") else f"*{pattern}*"
         names = [name for name in names if fnmatch.fnmatchcase(name, wanted)]
     return [BackboneInfo(name, _network(name)) for name in names]
 
 
 def _network(name: str) -> _Network:
-    if name in _sources.PACKAGED:
+    if name in _libraries.PACKAGED:
         return PackagedNetwork(name, Published("ImageNet"))
-    if name.startswith(_sources.TIMM_PREFIX):
-        return TimmNetwork(name.removeprefix(_sources.TIMM_PREFIX), Published("default"))
-    return TorchvisionNetwork(name, Published(_sources.torchvision_weights(name).DEFAULT.name))
+    if name.startswith(_libraries.TIMM_PREFIX):
+        return TimmNetwork(name.removeprefix(_libraries.TIMM_PREFIX), Published("default"))
+    return TorchvisionNetwork(name, Published(_libraries.torchvision_weights(name).DEFAULT.name))

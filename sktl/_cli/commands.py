@@ -25,8 +25,8 @@ import sktl
 from sktl._utils.paths import user_path
 from sktl.exceptions import InvalidImageError, SktlError
 
+from .command_messages import Wording, shown
 from .options import DEFAULTS, NONE, Folder, OrWord, Threads, machine, parameter, training
-from .words import Wording, shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -139,7 +139,7 @@ def fit(folder: str, model: str, force: bool, quiet: bool, **parameters: Any) ->
 
 
 def _estimate(classifier: sktl.PretrainedImageClassifier, paths: np.ndarray, target: np.ndarray, seconds: float) -> str:
-    from .figures import estimate
+    from .accuracy_estimates import estimate
 
     try:
         return estimate(classifier, paths, target, seconds)
@@ -227,7 +227,7 @@ def evaluate(model: str, folder: str, form: str | None, quiet: bool, **machine: 
     sktl evaluate cats.sktl photos/test
     sktl evaluate cats.sktl photos/test --json > figures.json
     """
-    from .figures import Agreement
+    from .accuracy_estimates import Agreement
 
     photos = sktl.datasets.load_image_folder(folder)
     classifier = _load_classifier(model, quiet, **machine)

@@ -19,22 +19,22 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from sktl._backbones.backbone import BackboneName, Weights, tensors_digest
-from sktl._features.checking import find_failures
 from sktl._features.extractor import FeatureExtractor
+from sktl._features.image_checks import find_failures
 from sktl._fine_tuning.augmentation_trial import choose_augmentation
 from sktl._fine_tuning.phases import Images, open_checkpoint, train_stages
-from sktl._head.training import output_logits, train_head
+from sktl._head.train_head import output_logits, train_head
 from sktl._images.augmentation import AUGMENTATIONS, Change, Transform
 from sktl._targets.labels import first_shown
 from sktl._targets.split import Labelled, Split, hold_out
 from sktl._targets.targets import Targets, check_targets, check_validation_targets
-from sktl._training.callbacks import History, count_epochs, kept_start
 from sktl._training.json_values import plain
-from sktl._training.net import NeuralNet
+from sktl._training.net_callbacks import History, count_epochs, kept_start
 from sktl._training.net_params import check_scores
 from sktl._training.recipe import Recipe, TailRecipe
 from sktl._training.training_run import Run
-from sktl._utils.callbacks import fit_task
+from sktl._training.weighted_net import NeuralNet
+from sktl._utils.fit_tasks import fit_task
 from sktl._utils.isolation import isolated
 from sktl._utils.paths import user_path
 from sktl._utils.sklearn_compat import Interval, Options, StrOptions, with_callbacks
@@ -48,9 +48,9 @@ from sktl.exceptions import (
     InvalidParameterError,
 )
 
-from .auto import augmentations, check_combinations, choose, resolve_recipe, stage_penalties
 from .base import PretrainedImageBase
 from .fitted_features import PretrainedFeatures, TunedFeatures
+from .resolved_parameters import augmentations, check_combinations, choose, resolve_recipe, stage_penalties
 
 # Rows of the training samples and, if some are held out, of the validation samples.
 _Rows: TypeAlias = tuple[np.ndarray | slice, ...]

@@ -12,7 +12,7 @@ import torch
 
 from sktl._backbones.backbone import BackboneName, Weights
 from sktl._training.json_values import plain
-from sktl._utils.callbacks import fit_task
+from sktl._utils.fit_tasks import fit_task
 from sktl._utils.isolation import isolated
 from sktl._utils.sklearn_compat import Interval, StrOptions, with_callbacks
 

@@ -11,11 +11,11 @@ import torch
 
 from sktl._backbones.backbone import Backbone, rebuilt_backbone, resolve_backbone, state_shapes, tensors_digest
 from sktl._fine_tuning.tail import restored_tail
-from sktl._head.training import restored_head
+from sktl._head.train_head import restored_head
 from sktl._images.preprocessing import Preprocessing
 from sktl._storage.model_file import NETWORK, DocumentError, ModelFile, Tensors, damaged
-from sktl._training.callbacks import History, kept_start
 from sktl._training.json_values import decode, encode
+from sktl._training.net_callbacks import History, kept_start
 from sktl._training.recipe import Recipe, TailRecipe
 from sktl._utils.random import generator
 from sktl._utils.threads import single_threaded

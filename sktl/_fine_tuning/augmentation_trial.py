@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import log_softmax
 
 from sktl._features.extractor import FeatureExtractor, TailExtractor
-from sktl._head.training import output_logits
+from sktl._head.train_head import output_logits
 from sktl._images.augmentation import Change
 from sktl._targets.folds import deal
 from sktl._targets.split import Split

@@ -20,25 +20,25 @@ import torch
 
 from sktl._backbones.cut import Cut
 from sktl._features.extractor import FeatureExtractor, TailExtractor, tail_features
-from sktl._head.choice import cross_validate
-from sktl._head.net import random_layer
+from sktl._head.head_net import random_layer
+from sktl._head.penalty_selection import cross_validate
 from sktl._head.standardization import Standardization
-from sktl._head.training import train_head
+from sktl._head.train_head import train_head
 from sktl._images.augmentation import Change, View
 from sktl._images.samples import Sample
 from sktl._targets.split import Labelled, Split
-from sktl._training.callbacks import History, count_epochs
 from sktl._training.checkpoints import Checkpoint
 from sktl._training.json_values import encode
-from sktl._training.net import WeightedNet, as_output_layer
+from sktl._training.net_callbacks import History, count_epochs
 from sktl._training.optimizers import OptimizerName, has_option
 from sktl._training.recipe import Recipe, TailRecipe
 from sktl._training.training_run import Run
+from sktl._training.weighted_net import WeightedNet, as_output_layer
 from sktl._utils.paths import user_path
 from sktl._utils.threads import n_threads, single_threaded_pool
 from sktl._version import library_versions
 
-from .inputs import CycledInputs, ImageInputs, Inputs, StoredInputs
+from .image_batches import CycledInputs, ImageInputs, Inputs, StoredInputs
 from .tail import Start, Workers, fine_tune
 
 Images: TypeAlias = Labelled[Sequence[Sample]]

@@ -25,11 +25,11 @@ from sktl._head.standardization import Standardization
 from sktl._images.preprocessing import Preprocessing
 from sktl._targets.split import Split
 from sktl._targets.targets import appearance
-from sktl._training.callbacks import History
-from sktl._training.net import OutputLayer, WeightedNet, as_output_layer, drop, restored
+from sktl._training.net_callbacks import History
 from sktl._training.optimizers import PairedOptimizer, shares
 from sktl._training.recipe import TailRecipe
 from sktl._training.training_run import Run
+from sktl._training.weighted_net import OutputLayer, WeightedNet, as_output_layer, drop, restored
 from sktl._utils.devices import halved, within_memory
 from sktl._utils.random import Stream, draws_from_globals, generator, seeded_globals
 from sktl._utils.threads import single_threaded
@@ -38,7 +38,7 @@ from sktl._utils.warnings import warn
 from sktl.exceptions import DeviceMemoryError, DeviceWarning, TrainingError
 
 from .gradients import FastGradients
-from .inputs import Batch, ImageInputs, Inputs, LabelledInputs, TrainingBatches, ValidationBatches
+from .image_batches import Batch, ImageInputs, Inputs, LabelledInputs, TrainingBatches, ValidationBatches
 
 _MICRO_BATCH = 8
 _MICRO_BATCH_OF_PIXELS = 4  # smaller, because more layers have to store activations for the gradients

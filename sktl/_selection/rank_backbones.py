@@ -21,12 +21,12 @@ from sklearn.model_selection import check_cv, cross_val_score
 from sktl._backbones.backbone import Backbone, BackboneName, Weights, qualified_name, resolve_backbone
 from sktl._backbones.downloads import one_outage
 from sktl._backbones.taps import StageLayout
-from sktl._estimators.auto import choose, resolve_recipe
 from sktl._estimators.classifier import PretrainedImageClassifier
+from sktl._estimators.resolved_parameters import choose, resolve_recipe
 from sktl._features.extractor import FeatureExtractor
 from sktl._features.trunk import chunk_size
-from sktl._head.net import random_layer
-from sktl._head.training import output_logits, train_head
+from sktl._head.head_net import random_layer
+from sktl._head.train_head import output_logits, train_head
 from sktl._images.samples import Sample
 from sktl._storage.cache import NO_CACHE
 from sktl._targets.labels import check_complete, shortened, shown
@@ -47,7 +47,7 @@ from sktl.exceptions import (
 )
 
 from .logme import log_evidence
-from .ranking import OK, BackboneRanking, RankedBackbone
+from .ranking_table import OK, BackboneRanking, RankedBackbone
 
 Entry: TypeAlias = BackboneName | tuple[BackboneName, Weights] | Mapping[str, Any]
 

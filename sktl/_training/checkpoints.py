@@ -25,9 +25,9 @@ from sktl._utils.processes import is_running
 from sktl._utils.warnings import warn
 from sktl.exceptions import CheckpointError, CheckpointWarning, ModelFileError
 
-from .callbacks import CosineSchedule
 from .json_values import decode, encode
-from .net import NeuralNet, WeightedNet
+from .net_callbacks import CosineSchedule
+from .weighted_net import NeuralNet, WeightedNet
 
 with documented("skorch"):
     from skorch.callbacks import Callback, EarlyStopping, PassthroughScoring

@@ -14,7 +14,7 @@ from torch.optim import LBFGS, SGD, AdamW, Optimizer
 from sktl._targets.labels import shown
 from sktl.exceptions import InvalidParameterError
 
-from .descent import LimitedMemoryBFGS
+from .lbfgs import LimitedMemoryBFGS
 
 OptimizerName: TypeAlias = str | type[Optimizer]
 

@@ -11,12 +11,12 @@ from sklearn.exceptions import ConvergenceWarning
 
 from sktl._utils.warnings import warn
 
-from .callbacks import kept_start
 from .checkpoints import Checkpoint, SaveState, fit_from
-from .net import WeightedNet, net_arguments, optimizer_arguments
+from .net_callbacks import kept_start
 from .net_params import copied
 from .recipe import Recipe
 from .scoring import LabelledDataset
+from .weighted_net import WeightedNet, net_arguments, optimizer_arguments
 
 Net = TypeVar("Net", bound=WeightedNet)
 

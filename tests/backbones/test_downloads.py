@@ -19,7 +19,7 @@ from processes import Child, needs_fork, results
 
 from sktl import rank_backbones
 from sktl._backbones import downloads as _downloads
-from sktl._backbones import sources as _sources
+from sktl._backbones import model_libraries as _libraries
 from sktl._backbones.backbone import resolve_backbone
 from sktl._backbones.downloads import NoAnswerError, ask_hub, fetch, one_outage, published_hash
 from sktl.exceptions import WeightsCorruptError, WeightsError, WeightsUnavailableError
@@ -423,5 +423,5 @@ def test_a_hub_that_answers_is_left_to_its_own_client(loopback):
 
 
 def test_known_hashes_of_torchvision_are_all_found():
-    urls = [member.url for name in _sources.torchvision_names() for member in _sources.torchvision_weights(name)]
+    urls = [member.url for name in _libraries.torchvision_names() for member in _libraries.torchvision_weights(name)]
     assert all(published_hash(url.rsplit("/")[-1]) for url in urls)

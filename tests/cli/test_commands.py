@@ -25,8 +25,8 @@ from sklearn.utils._param_validation import StrOptions
 
 import sktl
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder, load
+from sktl._cli import accuracy_estimates
 from sktl._cli import commands as _cli
-from sktl._cli import figures
 from sktl._cli.options import DEFAULTS
 from sktl.datasets import load_image_folder
 
@@ -317,13 +317,13 @@ def test_the_estimate_is_that_of_cross_validation(photos, tmp_path):
     ids=["stages", "no cache", "another network each time"],
 )
 def test_an_estimate_that_would_cost_passes_is_not_made(photos, tmp_path, monkeypatch, options):
-    monkeypatch.setattr(figures, "cross_val_score", None)
+    monkeypatch.setattr(accuracy_estimates, "cross_val_score", None)
     assert "run `sktl evaluate`" in run("fit", photos, "-o", tmp_path / "m", "-q", *QUICK, *options)[0]
 
 
 def test_an_estimate_that_takes_longer_than_the_fit_is_not_made(photos, tmp_path, monkeypatch):
-    monkeypatch.setattr(figures, "_SECONDS", 0.0)
-    monkeypatch.setattr(figures, "cross_val_score", None)
+    monkeypatch.setattr(accuracy_estimates, "_SECONDS", 0.0)
+    monkeypatch.setattr(accuracy_estimates, "cross_val_score", None)
     monkeypatch.setattr(_cli.time, "monotonic", lambda: 0.0)
     assert "run `sktl evaluate`" in run("fit", photos, "-o", tmp_path / "m", "-q", *QUICK)[0]
 

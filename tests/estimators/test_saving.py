@@ -26,8 +26,8 @@ from torchvision.models import MobileNet_V3_Small_Weights
 import sktl
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder
 from sktl._storage.model_file import open_model, write_model
-from sktl._training.callbacks import CosineSchedule
 from sktl._training.json_values import decode, encode
+from sktl._training.net_callbacks import CosineSchedule
 from sktl.exceptions import DeviceError, InvalidParameterError, ModelFileError, ModelFileNotFoundError
 
 pytestmark = pytest.mark.filterwarnings("ignore:weights=None:sktl.exceptions.BackboneWarning")

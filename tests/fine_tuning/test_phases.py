@@ -32,7 +32,7 @@ from sktl._fine_tuning import phases as _transfer
 from sktl._fine_tuning import tail as _finetuning
 from sktl._targets.split import hold_out
 from sktl._targets.targets import check_targets
-from sktl._training.callbacks import kept_start
+from sktl._training.net_callbacks import kept_start
 from sktl.exceptions import BackboneError, BackboneWarning, InvalidInputError, InvalidParameterError, TrainingError
 
 RNG = np.random.default_rng(0)

@@ -16,16 +16,16 @@ from torchvision.ops import StochasticDepth
 
 from sktl._backbones.backbone import resolve_backbone
 from sktl._fine_tuning import tail as _finetuning
-from sktl._fine_tuning.inputs import Batch, StoredInputs
+from sktl._fine_tuning.image_batches import Batch, StoredInputs
 from sktl._fine_tuning.tail import FineTuned, Start, Workers, _draws, fine_tune
-from sktl._head.net import random_layer
+from sktl._head.head_net import random_layer
 from sktl._head.standardization import Standardization
 from sktl._targets.split import Labelled, Split
 from sktl._targets.targets import Targets
-from sktl._training.callbacks import History
-from sktl._training.net import WeightedNet
+from sktl._training.net_callbacks import History
 from sktl._training.recipe import TailRecipe
 from sktl._training.training_run import Run
+from sktl._training.weighted_net import WeightedNet
 from sktl.exceptions import DeviceMemoryError, DeviceWarning, TrainingError
 
 CPU = torch.device("cpu")

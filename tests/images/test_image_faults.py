@@ -341,7 +341,7 @@ def test_good_images_are_kept_when_others_raise_and_decoded_once_when_checked(tm
     seen = (tmp_path / "log").read_text().split()
     assert [seen.count(hashlib.md5(row.tobytes()).hexdigest()) for row in features] == [1] * 9
     decoded = []
-    monkeypatch.setattr("sktl._features.checking.network_pixels", lambda content, _: decoded.append(content))
+    monkeypatch.setattr("sktl._features.image_checks.network_pixels", lambda content, _: decoded.append(content))
     for _ in range(2):
         classifier(invalid_images="skip", cache=tmp_path / "cache").fit(X, y[:9])
         assert sorted(decoded) == sorted(X)

@@ -27,23 +27,24 @@ MODULES = {
     for path in sorted(PACKAGE.rglob("*.py"))
 }
 ONLY_IN = {
-    "torchvision.models": {"_backbones.sources"},
-    "timm": {"_backbones.sources"},
+    "torchvision.models": {"_backbones.model_libraries"},
+    "timm": {"_backbones.model_libraries"},
     "skorch": {
-        "_training.scoring", "_training.callbacks", "_training.net", "_training.net_params", "_training.checkpoints",
+        "_training.scoring", "_training.net_callbacks", "_training.weighted_net", "_training.net_params",
+        "_training.checkpoints",
     },
     "openvino": {"_features.openvino"},
     "safetensors": {"_backbones.weights", "_storage.tensor_streams", "_storage.model_file"},
     "huggingface_hub": {"_backbones.downloads", "_hub.model_card", "_hub.access"},
     "sqlite3": {"_storage.database", "_storage.value_store"},
     "click": {"_cli.commands", "_cli.options"},
-    "pandas": {"_selection.ranking"},
+    "pandas": {"_selection.ranking_table"},
     "sklearn": {
         "_utils.sklearn_compat", "_images.containers", "_targets.labels", "_targets.split", "_training.scoring",
-        "_training.net_params", "_training.training_run", "_head.training", "_estimators.base",
+        "_training.net_params", "_training.training_run", "_head.train_head", "_estimators.base",
         "_estimators.classifier", "_estimators.encoder", "_hub.sharing",
         "_inspection.training_curve", "_inspection.predictions", "_inspection.saliency",
-        "_inspection.feature_map", "_selection.rank_backbones", "datasets", "_cli.figures",
+        "_inspection.feature_map", "_selection.rank_backbones", "datasets", "_cli.accuracy_estimates",
     },
     "sklearn.callback": {"_utils.sklearn_compat"},
     "captum": {"_inspection.gradcam"},

@@ -25,7 +25,7 @@ from skorch.callbacks import (
 )
 
 from sktl import PretrainedImageClassifier
-from sktl._estimators.auto import check_combinations
+from sktl._estimators.resolved_parameters import check_combinations
 from sktl._training.net_params import check_scores, copied, own_callbacks
 from sktl.exceptions import InvalidParameterError
 

@@ -16,7 +16,7 @@ import torch
 from sktl._targets.folds import Folds, deal
 from sktl._targets.split import Labelled
 from sktl._targets.targets import Targets, appearance
-from sktl._training.descent import Descent
+from sktl._training.lbfgs import Descent
 from sktl._utils.threads import single_threaded_pool
 
 from .principal_axes import Coordinates, principal_coordinates

@@ -18,18 +18,18 @@ from skorch.callbacks import Callback, EarlyStopping, Freezer, LRScheduler
 from skorch.history import History
 from torch.optim.lr_scheduler import LambdaLR
 
-from sktl._head import inputs as _inputs
-from sktl._head.inputs import StandardizedFeatures
-from sktl._head.net import weighted_loss
+from sktl._head import feature_batches as _inputs
+from sktl._head.feature_batches import StandardizedFeatures
+from sktl._head.head_net import weighted_loss
 from sktl._head.standardization import Standardization
-from sktl._head.training import train_head
+from sktl._head.train_head import train_head
 from sktl._targets.split import Labelled, Split
 from sktl._targets.targets import Targets
-from sktl._training.callbacks import CosineSchedule, count_epochs
-from sktl._training.net import OutputLayer, WeightedNet
+from sktl._training.net_callbacks import CosineSchedule, count_epochs
 from sktl._training.net_params import check_net_params
 from sktl._training.recipe import Recipe
 from sktl._training.training_run import Run
+from sktl._training.weighted_net import OutputLayer, WeightedNet
 from sktl.exceptions import InvalidParameterError, TrainingError
 
 RNG = np.random.default_rng(0)

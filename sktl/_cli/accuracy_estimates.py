@@ -17,7 +17,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_score
 
 import sktl
 
-from .words import shown
+from .command_messages import shown
 
 _FOLDS = 5
 # No estimate is computed if it would take longer than the fit and longer than this.

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import sktl
 from sktl import PretrainedImageClassifier
-from sktl._cli.words import PHRASES, Wording, shown
+from sktl._cli.command_messages import PHRASES, Wording, shown
 from sktl.exceptions import ImageFailure, InvalidImageError
 
 PARAMETERS = PretrainedImageClassifier().get_params()

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from sktl._training.net import Converged, OutputLayer, WeightedNet, drop
+from sktl._training.weighted_net import Converged, OutputLayer, WeightedNet, drop
 from sktl._utils.random import Stream, generator
 
 _INITIAL_SCALE = 0.01

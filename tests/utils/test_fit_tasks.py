@@ -19,7 +19,7 @@ from torch.optim import SGD
 
 import sktl
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder
-from sktl._utils import callbacks as _callbacks
+from sktl._utils import fit_tasks as _callbacks
 from sktl._utils import sklearn_compat
 from sktl.exceptions import InvalidImageWarning, InvalidParameterError, TrainingError
 

@@ -18,17 +18,17 @@ from torch import nn
 
 from sktl._targets.split import Split
 from sktl._targets.targets import appearance
-from sktl._training.callbacks import count_epochs
-from sktl._training.descent import LimitedMemoryBFGS
-from sktl._training.net import OutputLayer, WeightedNet, restored
+from sktl._training.lbfgs import LimitedMemoryBFGS
+from sktl._training.net_callbacks import count_epochs
 from sktl._training.recipe import Recipe
 from sktl._training.training_run import Run
+from sktl._training.weighted_net import OutputLayer, WeightedNet, restored
 from sktl._utils.threads import single_threaded
 from sktl._utils.warnings import warn
 
-from .inputs import HeadBatches, HeadDataset, RotatedFeatures, StandardizedFeatures
-from .net import Head, HeadNet
-from .rotation import Rotation, rotation
+from .feature_batches import HeadBatches, HeadDataset, RotatedFeatures, StandardizedFeatures
+from .head_net import Head, HeadNet
+from .lbfgs_coordinates import Rotation, rotation
 from .standardization import Standardization, row_blocks
 
 # With more numbers than this, "lbfgs" computes in float32, in half the time. It stops earlier, which changes

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sktl import PretrainedImageClassifier
-from sktl._estimators.auto import augmentations, check_combinations, resolve_recipe
+from sktl._estimators.resolved_parameters import augmentations, check_combinations, resolve_recipe
 from sktl._images.augmentation import AUGMENTATIONS
 from sktl.exceptions import InvalidParameterError
 

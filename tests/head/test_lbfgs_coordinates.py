@@ -7,10 +7,10 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
-from sktl._head import rotation as _rotation
-from sktl._head.rotation import Rotation, rotation
+from sktl._head import lbfgs_coordinates as _rotation
+from sktl._head.lbfgs_coordinates import Rotation, rotation
 from sktl._head.standardization import Standardization
-from sktl._head.training import train_head
+from sktl._head.train_head import train_head
 from sktl._targets.split import Labelled, Split
 from sktl._targets.targets import Targets
 from sktl._training.recipe import Recipe

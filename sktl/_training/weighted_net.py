@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from sktl._utils.callbacks import Steps, task
 from sktl._utils.docstrings import documented
+from sktl._utils.fit_tasks import Steps, task
 from sktl.exceptions import TrainingError
 
-from .callbacks import CosineSchedule, MeanLoss, QuickHistory, StartOrBest
-from .descent import LimitedMemoryBFGS
+from .lbfgs import LimitedMemoryBFGS
+from .net_callbacks import CosineSchedule, MeanLoss, QuickHistory, StartOrBest
 from .optimizers import find_optimizer
 from .recipe import Recipe
 from .scoring import LabelledDataset, ScoringNet

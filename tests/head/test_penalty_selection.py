@@ -7,9 +7,9 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.linear_model import LogisticRegression
 
-from sktl._head import choice as _choice
+from sktl._head import penalty_selection as _choice
 from sktl._head import principal_axes as _axes
-from sktl._head.choice import Candidates, cross_validate
+from sktl._head.penalty_selection import Candidates, cross_validate
 from sktl._head.standardization import Standardization
 from sktl._targets.split import Labelled
 from sktl._targets.targets import Targets

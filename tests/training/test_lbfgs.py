@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
-from sktl._training.descent import Descent, LimitedMemoryBFGS
+from sktl._training.lbfgs import Descent, LimitedMemoryBFGS
 
 torch_draw = torch.Generator().manual_seed(0)
 MATRICES = torch.randn(3, 12, 12, generator=torch_draw, dtype=torch.float64)

