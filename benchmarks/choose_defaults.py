@@ -27,8 +27,8 @@ from sklearn.preprocessing import StandardScaler
 
 from sktl import PretrainedImageEncoder
 from sktl._head.train_head import train_head
+from sktl._targets.class_targets import ClassTargets
 from sktl._targets.split import Labelled, Split
-from sktl._targets.targets import Targets
 from sktl._training.recipe import Recipe
 from sktl._training.training_run import Run
 from sktl.datasets import load_image_folder
@@ -47,7 +47,7 @@ def output_layer(optimizer, lr, weight_decay, epochs=50, steps=20, schedule="cos
     def predict_proba(X, y, X_test, seed):
         batch_size = None if optimizer == "lbfgs" else max(16, math.ceil(len(y) / steps))
         recipe = Recipe(optimizer, lr, weight_decay, epochs, batch_size, schedule, 0.0, 0.0, 0, shrinkage=shrinkage)
-        net = train_head(Split(Labelled(X, Targets(np.unique(y), y, np.ones(len(y))))), recipe, Run(seed))
+        net = train_head(Split(Labelled(X, ClassTargets(np.unique(y), y, np.ones(len(y))))), recipe, Run(seed))
         layer = net.module_.output
         return softmax(X_test @ layer.weight.detach().numpy().T + layer.bias.detach().numpy(), axis=1)
 

@@ -21,9 +21,9 @@ from sktl import PretrainedImageClassifier, PretrainedImageEncoder
 from sktl._estimators.resolved_parameters import Chosen, resolve_recipe
 from sktl._head import penalty_selection as _choice
 from sktl._head.penalty_selection import PENALTIES, cross_validate
-from sktl._head.train_head import output_logits, train_head
+from sktl._head.train_head import output_values, train_head
+from sktl._targets.class_targets import ClassTargets
 from sktl._targets.split import Labelled, Split
-from sktl._targets.targets import Targets
 from sktl._training.training_run import Run
 from sktl.datasets import load_image_folder
 
@@ -58,7 +58,7 @@ def chosen_by(found, rule):
 def scores(features, codes, train, test, layout, seed):
     """Return accuracy in percent and log loss on some rows by each rule, trained on others."""
     sizes = {n: [size for _, size in layout.groups_of(n)] for n in (1, 2, layout.n_stages)}
-    targets = Targets(np.unique(codes), codes[train], np.ones(len(train)))
+    targets = ClassTargets(np.unique(codes), codes[train], np.ones(len(train)))
     found = cross_validate(Labelled(features[train], targets), sizes, PENALTIES, 1.0, 0.0, seed, 2)
     choices = {FIXED: (1, 0.03)} | {name: chosen_by(found, rule) for name, rule in RULES.items()}
     results = {}
@@ -67,7 +67,7 @@ def scores(features, codes, train, test, layout, seed):
         device, chosen = torch.device("cpu"), Chosen(n_stages, penalty, {})
         recipe = resolve_recipe(PretrainedImageClassifier(), 0, len(train), seen.shape[1], device, chosen)
         net = train_head(Split(Labelled(seen[train], targets)), recipe, Run(seed), sizes[n_stages])
-        logits = log_softmax(output_logits(net.module_.output, seen[test]), axis=1)
+        logits = log_softmax(output_values(net.module_.output, seen[test]), axis=1)
         hits = logits.argmax(axis=1) == codes[test]
         results[n_stages, penalty] = 100 * hits.mean(), -logits[np.arange(len(test)), codes[test]].mean()
     return {name: results[choice] for name, choice in choices.items()}

@@ -33,8 +33,8 @@ from sktl._fine_tuning.phases import train_stages
 from sktl._head.train_head import train_head
 from sktl._images.samples import as_samples
 from sktl._storage.cache import NO_CACHE
+from sktl._targets.class_targets import ClassTargets
 from sktl._targets.split import Labelled, Split
-from sktl._targets.targets import Targets
 from sktl._training.training_run import Run
 from sktl.datasets import load_image_folder
 
@@ -112,7 +112,7 @@ class Trial:
         train, others = split(y, size, seed)
         self.seed, self.y_others = seed, y[others]
         self.others = [samples[i] for i in others]
-        targets = Targets(np.unique(y), y[train], np.ones(len(train)))
+        targets = ClassTargets(np.unique(y), y[train], np.ones(len(train)))
         self.training = Labelled([samples[i] for i in train], targets)
         self.extractor = FeatureExtractor(
             resolve_backbone("efficientnet_lite0", "default", None, 0), torch.device(device)

@@ -22,9 +22,9 @@ from skorch.callbacks import Callback
 
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder
 from sktl._estimators.resolved_parameters import resolve_recipe
-from sktl._head.train_head import output_logits, train_head
+from sktl._head.train_head import output_values, train_head
+from sktl._targets.class_targets import ClassTargets
 from sktl._targets.split import Labelled, Split, hold_out
-from sktl._targets.targets import Targets
 from sktl._training.training_run import Run
 from sktl.datasets import load_image_folder
 
@@ -71,9 +71,9 @@ def compare(X, y, seeds):
     found = {}
     for seed in range(seeds):
         for rows, others in StratifiedKFold(5, shuffle=True, random_state=seed).split(X, y):
-            targets = Targets(np.unique(y), y[rows], np.ones(len(rows)))
+            targets = ClassTargets(np.unique(y), y[rows], np.ones(len(rows)))
             for way, net in ways(X[rows], targets, seed):
-                proba = softmax(output_logits(net.module_.output, X[others]), axis=1)
+                proba = softmax(output_values(net.module_.output, X[others]), axis=1)
                 right = 100 * (proba.argmax(axis=1) == y[others]).mean()
                 found.setdefault(way, []).append((right, log_loss(y[others], proba, labels=np.unique(y))))
     return found

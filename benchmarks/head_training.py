@@ -31,8 +31,8 @@ from sktl._estimators.resolved_parameters import Chosen, resolve_recipe
 from sktl._head import lbfgs_coordinates as _rotation
 from sktl._head import train_head as _training
 from sktl._head.train_head import train_head
+from sktl._targets.class_targets import ClassTargets
 from sktl._targets.split import Labelled, Split
-from sktl._targets.targets import Targets
 from sktl._training.net_callbacks import count_epochs
 from sktl._training.training_run import Run
 
@@ -54,7 +54,7 @@ def library(features, codes):
     recipe = resolve_recipe(
         PretrainedImageClassifier(), 0, len(codes), features.shape[1], torch.device("cpu"), Chosen(1, PENALTY, {})
     )
-    split = Split(Labelled(features, Targets(classes, codes, np.ones(len(codes)))))
+    split = Split(Labelled(features, ClassTargets(classes, codes, np.ones(len(codes)))))
     return count_epochs(train_head(split, recipe, Run(0)).history)
 
 

@@ -14,6 +14,7 @@ _HOMES = {
     "_estimators.classifier": ("PretrainedImageClassifier",),
     "_estimators.encoder": ("PretrainedImageEncoder",),
     "_estimators.loading": ("load",),
+    "_estimators.regressor": ("PretrainedImageRegressor",),
     "_features.image_checks": ("check_images",),
     "_hub.sharing": ("load_from_hub", "push_to_hub", "save_to_folder"),
     "_images.decoding": ("set_pixel_limit",),
@@ -37,6 +38,7 @@ if TYPE_CHECKING:  # the same names, where type checkers and editors look for th
     from ._estimators.classifier import PretrainedImageClassifier as PretrainedImageClassifier
     from ._estimators.encoder import PretrainedImageEncoder as PretrainedImageEncoder
     from ._estimators.loading import load as load
+    from ._estimators.regressor import PretrainedImageRegressor as PretrainedImageRegressor
     from ._features.image_checks import check_images as check_images
     from ._hub.sharing import load_from_hub as load_from_hub
     from ._hub.sharing import push_to_hub as push_to_hub

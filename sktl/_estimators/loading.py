@@ -11,15 +11,19 @@ from sktl._utils.isolation import isolated
 
 from .classifier import PretrainedImageClassifier
 from .encoder import PretrainedImageEncoder
-from .saving import OF_THE_MACHINE, restore
+from .regressor import PretrainedImageRegressor
+from .restoring import restore
+from .saving import OF_THE_MACHINE
 
-_ESTIMATORS = {cls.__name__: cls for cls in (PretrainedImageClassifier, PretrainedImageEncoder)}
+_ESTIMATORS = {
+    cls.__name__: cls for cls in (PretrainedImageClassifier, PretrainedImageRegressor, PretrainedImageEncoder)
+}
 
 
 @isolated()
 def load(
     path: PathOrFile | bytes, device: str | torch.device = "auto"
-) -> PretrainedImageClassifier | PretrainedImageEncoder:
+) -> PretrainedImageClassifier | PretrainedImageRegressor | PretrainedImageEncoder:
     """Load a fitted estimator from a file that its method `save` wrote.
 
     Nothing in the file is executed. The file contains numbers and JSON, whose lengths, shapes and types are all checked
@@ -37,7 +41,7 @@ def load(
 
     Returns
     -------
-    estimator : PretrainedImageClassifier or PretrainedImageEncoder
+    estimator : PretrainedImageClassifier, PretrainedImageRegressor or PretrainedImageEncoder
         The fitted estimator. Its predictions equal the predictions of the saved estimator, bit for bit on the same
         machine with the same libraries. `history_` contains the epochs without their batches. `fit` starts from
         scratch, as usual.

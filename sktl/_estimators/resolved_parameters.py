@@ -62,23 +62,26 @@ _FEATURES_OF_LR = 1280
 _ENOUGH_IMAGES = 200
 # Parameters of optimizers that train in steps, with the values that mean "not set".
 _OF_STEPS = {"lr": "auto", "lr_schedule": "auto", "batch_size": "auto", "dropout": 0.0, "early_stopping": False}
+# Parameters that a regressor does not have, with the values that mean "not used".
+_ABSENT = {"label_smoothing": 0.0}
 _UNUSED_BY_LBFGS = {"trainable_stages": 0} | _OF_STEPS
 
 
 def resolve_recipe(
-    classifier: Any,
+    predictor: Any,
     n_trainable: int,
     n_samples: int,
     n_features: int,
     device: torch.device,
     chosen: Chosen | None = None,
     augmentation: Change | None = None,
+    loss: str = "cross_entropy",
 ) -> Recipe:
-    """Return the recipe that the checked parameters of a classifier describe.
+    """Return the recipe that the checked parameters of an estimator describe.
 
     Parameters
     ----------
-    classifier : PretrainedImageClassifier
+    predictor : PretrainedImagePredictor
     n_trainable, n_samples, n_features : int
         Number of stages to train, of images, and of features of the output layer.
     device : torch.device
@@ -86,10 +89,17 @@ def resolve_recipe(
         The choice of cross-validation.
     augmentation : Change or None
         Random change of the images that stages are trained on.
+    loss : str
+        Name of the loss.
     """
-    estimator = SimpleNamespace(**{name: plain(value) for name, value in vars(classifier).items()})
-    head = _head_recipe(estimator, n_samples, n_features, chosen)
+    estimator = _plain_parameters(predictor)
+    head = _head_recipe(estimator, n_samples, n_features, chosen, loss)
     return _tail_recipe(estimator, head, n_trainable, n_samples, device, augmentation) if n_trainable else head
+
+
+def _plain_parameters(predictor: Any) -> SimpleNamespace:
+    """Return the parameters of an estimator as Python's own numbers, with neutral values for those it does not have."""
+    return SimpleNamespace(**_ABSENT | {name: plain(value) for name, value in vars(predictor).items()})
 
 
 class Chosen(NamedTuple):
@@ -100,12 +110,12 @@ class Chosen(NamedTuple):
     selection: dict[str, np.ndarray]
 
 
-def choose(classifier: Any, features: Labelled[np.ndarray], layout: StageLayout, seed: int, n_workers: int) -> Chosen:
+def choose(predictor: Any, features: Labelled[np.ndarray], layout: StageLayout, seed: int, n_workers: int) -> Chosen:
     """Choose the features and the penalty of the output layer.
 
     Parameters
     ----------
-    classifier : PretrainedImageClassifier
+    predictor : PretrainedImagePredictor
         With checked parameters.
     features : Labelled float32 array of shape (n_samples, n_features)
         Features of the largest number of stages among the candidates.
@@ -115,8 +125,8 @@ def choose(classifier: Any, features: Labelled[np.ndarray], layout: StageLayout,
     n_workers : int
         Threads; results do not depend on it.
     """
-    estimator = SimpleNamespace(**{name: plain(value) for name, value in vars(classifier).items()})
-    stages, penalties = _candidates(estimator, layout)
+    estimator, loss = _plain_parameters(predictor), features.targets.loss
+    stages, penalties = _candidates(estimator, layout, loss)
     if len(stages) * len(penalties) == 1:
         return Chosen(stages[0], penalties[0], {})
     sizes = {n: [size for _, size in layout.groups_of(n)] for n in stages}
@@ -128,7 +138,7 @@ def choose(classifier: Any, features: Labelled[np.ndarray], layout: StageLayout,
     return Chosen(int(found.feature_stages[best]), float(found.penalties[best]), found.table())
 
 
-def _candidates(estimator: Any, layout: StageLayout) -> tuple[list[int], tuple[float, ...]]:
+def _candidates(estimator: Any, layout: StageLayout, loss: str) -> tuple[list[int], tuple[float, ...]]:
     """Return the numbers of stages and the penalties that cross-validation compares.
 
     AdamW decays weights by itself and has no penalty: only the number of stages is chosen for it.
@@ -137,11 +147,11 @@ def _candidates(estimator: Any, layout: StageLayout) -> tuple[list[int], tuple[f
     if estimator.feature_stages == "auto":
         stages = sorted({1, *stages})
     if _kind(_optimizers(estimator)[0]) == "adamw":
-        return stages, PENALTIES if len(stages) > 1 else (math.nan,)
-    return stages, PENALTIES if estimator.weight_decay == "auto" else (float(estimator.weight_decay),)
+        return stages, PENALTIES[loss] if len(stages) > 1 else (math.nan,)
+    return stages, PENALTIES[loss] if estimator.weight_decay == "auto" else (float(estimator.weight_decay),)
 
 
-def _head_recipe(estimator: Any, n_samples: int, n_features: int, chosen: Chosen | None) -> Recipe:
+def _head_recipe(estimator: Any, n_samples: int, n_features: int, chosen: Chosen | None, loss: str) -> Recipe:
     """Return the recipe of the output layer alone."""
     optimizer, _ = _optimizers(estimator)
     defaults = _HEAD[_kind(optimizer)]
@@ -161,6 +171,7 @@ def _head_recipe(estimator: Any, n_samples: int, n_features: int, chosen: Chosen
         verbose=int(estimator.verbose),
         patience=_patience(estimator, defaults["lr_schedule"]) if estimator.early_stopping else None,
         feature_stages=stages,
+        loss=loss,
     )
 
 
@@ -215,9 +226,9 @@ def _stage_defaults(estimator: Any, n_samples: int, augmentation: Change | None)
     return defaults | {"backbone_lr_ratio": ratio}
 
 
-def stage_penalties(classifier: Any) -> tuple[float, ...]:
+def stage_penalties(predictor: Any) -> tuple[float, ...]:
     """Return the penalties among which cross-validation chooses before stages are trained; none without a choice."""
-    estimator = SimpleNamespace(**{name: plain(value) for name, value in vars(classifier).items()})
+    estimator = _plain_parameters(predictor)
     is_open = estimator.weight_decay == "auto" and _probes_to_optimum(estimator)
     return _STAGE_PENALTIES if is_open else ()
 
@@ -230,9 +241,9 @@ def _stage_kind(estimator: Any) -> str:
     return "auto" if stage_optimizer != optimizer else _kind(optimizer)
 
 
-def augmentations(classifier: Any) -> list[Change | None]:
+def augmentations(predictor: Any) -> list[Change | None]:
     """Return the augmentations that a trial compares; the first is the default without a trial."""
-    estimator = SimpleNamespace(**{name: plain(value) for name, value in vars(classifier).items()})
+    estimator = _plain_parameters(predictor)
     change = resolve_augmentation(_value(estimator, "augmentation", _STAGES[_stage_kind(estimator)]["augmentation"]))
     is_open = estimator.augmentation == "auto" and estimator.augmentation_views is None
     return [change, None] if is_open and estimator.weights is not None else [change]

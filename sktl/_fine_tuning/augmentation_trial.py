@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
-from scipy.special import log_softmax
+import torch
 
 from sktl._features.extractor import FeatureExtractor, TailExtractor
-from sktl._head.train_head import output_logits
+from sktl._head.train_head import output_values
 from sktl._images.augmentation import Change
-from sktl._targets.folds import deal
-from sktl._targets.split import Split
+from sktl._targets.split import Labelled, Split
 from sktl._targets.targets import Targets
+from sktl._training.losses import make_loss
 from sktl._training.recipe import TailRecipe
 from sktl._training.training_run import Run
 
@@ -65,7 +65,7 @@ def choose_augmentation(
         silent = replace(extractor, verbose=0)
         module = train_stages(silent, Split(learned), recipe, *runs, penalties).net.module_
         features = TailExtractor(replace(silent, n_tail_stages=recipe.n_trainable), module.cut)(held_out.samples)
-        losses.append(_loss(output_logits(module.output, features), held_out.targets))
+        losses.append(_loss(output_values(module.output, features), held_out.targets))
     return changes[int(np.argmin(losses))]
 
 
@@ -92,24 +92,20 @@ def _parts(images: Images, seed: int) -> tuple[Images, Images] | None:
     targets = images.targets
     rows = np.flatnonzero(targets.weights > 0)
     if len(rows) > _MOST_IMAGES:
-        rows = rows[deal(targets.codes[rows], None, -(-len(rows) // _MOST_IMAGES), seed).of_sample == 0]
-    folds = deal(targets.codes[rows], None if targets.groups is None else targets.groups[rows], _PARTS, seed)
+        ungrouped = targets.with_changes(groups=None).take(rows)
+        rows = rows[ungrouped.deal(-(-len(rows) // _MOST_IMAGES), seed).of_sample == 0]
+    folds = targets.take(rows).deal(_PARTS, seed)
     is_held_out = (folds.of_sample == 0) & folds.scored
-    classes = np.unique(targets.codes[rows[~is_held_out]])
-    if len(rows) < _LEAST_IMAGES or not is_held_out.any() or len(classes) < 2:
+    if len(rows) < _LEAST_IMAGES or not is_held_out.any():
         return None
-    learned, held_out = (_numbered(images.take(rows[part]), classes) for part in (~is_held_out, is_held_out))
-    return learned, held_out
+    parts = rows[~is_held_out], rows[is_held_out]
+    learned, held_out = (Labelled(images.take(part).samples, targets.restricted(part, parts[0])) for part in parts)
+    return None if learned.targets.is_trivial else (learned, held_out)
 
 
-def _numbered(images: Images, classes: np.ndarray) -> Images:
-    """Return images with codes renumbered for the classes that occur."""
-    targets = images.targets
-    codes = np.searchsorted(classes, targets.codes)
-    return replace(images, targets=replace(targets, classes=targets.classes[classes], codes=codes))
-
-
-def _loss(logits: np.ndarray, targets: Targets) -> float:
-    """Return the mean log loss."""
-    of_each = -log_softmax(logits, axis=1)[np.arange(len(logits)), targets.codes]
-    return float(np.average(of_each, weights=targets.weights))
+def _loss(outputs: np.ndarray, targets: Targets) -> float:
+    """Return the mean loss, without label smoothing."""
+    in_order = np.arange(len(targets.outputs))
+    values, weights = (torch.from_numpy(x) for x in (targets.ranked_values(in_order), targets.ranked_weights(in_order)))
+    of_each = make_loss(targets.loss, 0.0)(torch.from_numpy(outputs), values) * weights
+    return float(of_each.sum() / weights.sum())

@@ -138,7 +138,7 @@ class Batch(NamedTuple):
     ----------
     inputs : tensor
         Pixels, uint8 of shape (n, H, W, 3), or activations.
-    targets : (codes, weights)
+    targets : (values, weights)
     partners : tensor of int or None
         For mixup: the row with which each row is mixed.
     share : float
@@ -155,7 +155,7 @@ class Batch(NamedTuple):
 
 
 class LabelledInputs(LabelledDataset):
-    """Inputs of samples, with class codes and weights."""
+    """Inputs of samples, with targets and weights."""
 
     def __init__(self, labelled: Labelled[Inputs], rank: np.ndarray):
         super().__init__(labelled.targets, rank)
@@ -196,7 +196,7 @@ class TrainingBatches:
         if self.mixup_alpha:
             rng = np.random.default_rng((*seeds, Stream.MIXED))
             partners, share = torch.from_numpy(rng.permutation(len(rows))), rng.beta(self.mixup_alpha, self.mixup_alpha)
-        return Batch(request(), (self.dataset.codes[rows], self.dataset.weights[rows]), partners, share, seeds)
+        return Batch(request(), (self.dataset.values[rows], self.dataset.weights[rows]), partners, share, seeds)
 
 
 class ValidationBatches:
@@ -210,4 +210,4 @@ class ValidationBatches:
             np.arange(len(self.dataset)), range(_VALIDATION_BATCH, len(self.dataset), _VALIDATION_BATCH)
         ):
             inputs = self.dataset.inputs.unchanged.request(rows, 0)()
-            yield Batch(inputs, (self.dataset.codes[rows], self.dataset.weights[rows]))
+            yield Batch(inputs, (self.dataset.values[rows], self.dataset.weights[rows]))

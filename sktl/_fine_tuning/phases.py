@@ -129,14 +129,15 @@ def open_checkpoint(
         return None
     targets = hashlib.sha256()
     for part in split:
-        targets.update(part.targets.codes.tobytes() + part.targets.weights.tobytes())
+        in_order = np.arange(len(part.targets.outputs))
+        targets.update(part.targets.values().tobytes() + part.targets.ranked_weights(in_order).tobytes())
     header = {
         "versions": library_versions(),
         "network": extractor.backbone.identity,
         "engine": extractor.fingerprint,
         "device": str(extractor.device),
         "images": [extractor.digest(part.samples) for part in split],
-        "labels": encode(split.training.targets.classes.tolist(), "a label"),
+        "labels": encode(split.training.targets.outputs.names(), "a label"),
         "targets": targets.hexdigest(),
         "seeds": list(seeds),
         "recipe": encode(recipe.quiet(), "recipe_"),
@@ -209,16 +210,16 @@ def _start(
 ) -> tuple[Start, TailRecipe, dict[str, np.ndarray]]:
     """Train the output layer on the pretrained features, as specified by the recipe."""
     targets = sources.training.targets
-    n_classes = len(targets.classes)
+    n_outputs = len(targets.outputs)
     if not recipe.keeps_statistics:  # features of random weights will change completely
         n_features = sources.training.samples.extractor.n_features
-        layer = random_layer(n_features, n_classes, run.seed)
+        layer = random_layer(n_features, n_outputs, run.seed)
         return Start(layer, Standardization.identity(n_features), History()), recipe, {}
     features = sources.map(lambda source: source.features(cut))
     rows = features.training.samples
     standardization = Standardization.of(rows, targets.weights, recipe.shrinkage)
     if recipe.probing is None:
-        layer = random_layer(rows.shape[1], n_classes, run.seed)
+        layer = random_layer(rows.shape[1], n_outputs, run.seed)
         with torch.no_grad():
             layer = as_output_layer(*standardization.fold(layer.weight, layer.bias))
         return Start(layer, standardization, History()), recipe, {}

@@ -24,7 +24,7 @@ from sktl._backbones.cut import Cut
 from sktl._head.standardization import Standardization
 from sktl._images.preprocessing import Preprocessing
 from sktl._targets.split import Split
-from sktl._targets.targets import appearance
+from sktl._training.losses import LOSSES
 from sktl._training.net_callbacks import History
 from sktl._training.optimizers import PairedOptimizer, shares
 from sktl._training.recipe import TailRecipe
@@ -162,7 +162,7 @@ class _TailNet(WeightedNet):
             of_stage = recipe.backbone_lr_ratio * recipe.layer_decay**depth
             rate = self.lr * (recipe.head_lr_ratio if depth < 0 else of_stage)
             members = [p for p, of in rates.items() if of == depth]
-            head_decay = recipe.weight_decay if depth < 0 else 0.0  # stages are pulled towards their start, see below
+            head_decay = recipe.l2 if depth < 0 else 0.0  # stages are pulled towards their start, see below
             shared = {"lr": rate, "depth": depth}
             groups.append({"params": [p for p in members if p.ndim > 1], "weight_decay": head_decay} | shared)
             groups.append({"params": [p for p in members if p.ndim <= 1], "weight_decay": 0.0} | shared)
@@ -203,10 +203,10 @@ class _TailNet(WeightedNet):
         fast = FastGradients() if uses_onednn(device) and not self.recipe.compile else _AS_IT_IS
         with seeded, torch.autocast(device.type, torch.bfloat16, enabled=self.recipe.amp), fast:
             logits = module(inputs, draw)
-        codes, weights = batch.targets[0].to(device), batch.targets[1].to(logits.dtype).to(device)
-        loss = batch.share * self.get_loss(logits, (codes[rows], weights[rows]))
+        values, weights = batch.targets[0].to(device), batch.targets[1].to(logits.dtype).to(device)
+        loss = batch.share * self.get_loss(logits, (values[rows], weights[rows]))
         if batch.partners is not None:
-            loss = loss + (1 - batch.share) * self.get_loss(logits, (codes[others], weights[others]))
+            loss = loss + (1 - batch.share) * self.get_loss(logits, (values[others], weights[others]))
         return loss.detach(), torch.autograd.grad(loss, parameters, allow_unused=True)
 
     def _step_optimizer(self, step_fn: Any) -> None:
@@ -282,7 +282,7 @@ class Start:
     Parameters
     ----------
     layer : OutputLayer
-        Output layer for raw features, with its rows in the order of the classes.
+        Output layer for raw features, with its rows in the order of the outputs.
     standardization : Standardization
         Standardization of the features, for training the layer.
     history : History
@@ -330,10 +330,10 @@ def fine_tune(
     -------
     net : WeightedNet
         In eval mode on the CPU. `net.module_.cut` is the network, and `net.module_.output` maps its features to one
-        logit per class.
+        value per output.
     """
     targets = split.training.targets
-    rank = appearance(targets.codes)
+    rank = targets.rank
     order = torch.from_numpy(np.argsort(rank))
     first = start.layer.weight.detach()[order], start.layer.bias.detach()[order]
     draws = _draws(cut)
@@ -348,7 +348,7 @@ def fine_tune(
     net.anchors = {p: before[p] if recipe.keeps_statistics else torch.zeros_like(p) for p in decayed}
     alone = single_threaded() if net.runner.pool else _AS_IT_IS
     with alone, _compiled(cut) if recipe.compile else _AS_IT_IS:
-        run.train(net, dataset, targets.classes, rank)
+        run.train(net, dataset, targets.outputs, rank)
     net.average()
     net.forget()
     with torch.no_grad():
@@ -376,9 +376,9 @@ def restored_tail(
     """Return a net such as `fine_tune` returns, for a tail and an output layer that are already trained."""
     layer = as_output_layer(weight, bias).requires_grad_(False)
     module = FineTuned(cut, preprocessing, Standardization.identity(weight.shape[1]), layer, recipe).eval()
-    net = _TailNet(module, criterion=nn.CrossEntropyLoss, device=None)
+    net = _TailNet(module, criterion=LOSSES[recipe.loss], device=None)
     net.recipe = recipe
-    return restored(net)
+    return restored(net, recipe.loss)
 
 
 @contextlib.contextmanager

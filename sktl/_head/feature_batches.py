@@ -20,7 +20,7 @@ _PIECE = 64
 
 
 class StandardizedFeatures(LabelledDataset):
-    """Standardized features of samples, with class codes and weights."""
+    """Standardized features of samples, with targets and weights."""
 
     def __init__(
         self,
@@ -45,16 +45,16 @@ class StandardizedFeatures(LabelledDataset):
         return self.batch(torch.tensor([i % len(self)]))[0][0]
 
     def all_rows(self) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
-        """Return the standardized features of all samples, with codes and weights."""
+        """Return the standardized features of all samples, with targets and weights."""
         if self.standardized is None:
             return self.batch(torch.arange(len(self)))
-        return self.standardized, (self.codes, self.weights)
+        return self.standardized, (self.values, self.weights)
 
     def batch(self, rows: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
         """Return the same for some rows, with the same bits whether features are stored or standardized now."""
         made = self.standardized
         features = self._standardize(rows) if made is None else made.index_select(0, rows)
-        return features, (self.codes.index_select(0, rows), self.weights.index_select(0, rows))
+        return features, (self.values.index_select(0, rows), self.weights.index_select(0, rows))
 
     def _standardize(self, rows: torch.Tensor) -> torch.Tensor:
         standardized = torch.empty(len(rows), self.features.shape[1], dtype=self.dtype)
@@ -66,7 +66,7 @@ class StandardizedFeatures(LabelledDataset):
 
 
 class RotatedFeatures(LabelledDataset):
-    """Rotated coordinates of samples, with class codes and weights."""
+    """Rotated coordinates of samples, with targets and weights."""
 
     def __init__(self, labelled: Labelled[torch.Tensor], rank: np.ndarray):
         super().__init__(labelled.targets, rank)
@@ -82,12 +82,12 @@ class RotatedFeatures(LabelledDataset):
         return self.inputs[i]
 
     def all_rows(self) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
-        """Return the coordinates of all samples, with codes and weights."""
-        return self.inputs, (self.codes, self.weights)
+        """Return the coordinates of all samples, with targets and weights."""
+        return self.inputs, (self.values, self.weights)
 
     def batch(self, rows: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
         """Return the same for some rows."""
-        return self.inputs[rows], (self.codes[rows], self.weights[rows])
+        return self.inputs[rows], (self.values[rows], self.weights[rows])
 
 
 HeadDataset: TypeAlias = StandardizedFeatures | RotatedFeatures

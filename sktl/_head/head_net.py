@@ -14,9 +14,9 @@ from sktl._utils.random import Stream, generator
 _INITIAL_SCALE = 0.01
 
 
-def random_layer(n_features: int, n_classes: int, seed: int, dtype: torch.dtype = torch.float64) -> OutputLayer:
+def random_layer(n_features: int, n_outputs: int, seed: int, dtype: torch.dtype = torch.float64) -> OutputLayer:
     """Return an output layer with small random weights."""
-    layer = OutputLayer(n_features, n_classes, dtype=dtype)
+    layer = OutputLayer(n_features, n_outputs, dtype=dtype)
     # Small, because training never removes initial weights in directions that the samples do not span.
     bound = _INITIAL_SCALE / math.sqrt(max(1, n_features))
     draw = generator(seed, Stream.INITIAL)
@@ -29,12 +29,12 @@ def random_layer(n_features: int, n_classes: int, seed: int, dtype: torch.dtype 
 class Head(nn.Module):
     """Dropout and output layer in training, with random numbers determined by a seed."""
 
-    def __init__(self, n_features: int, n_classes: int, dropout: float, seed: int, dtype: torch.dtype):
+    def __init__(self, n_features: int, n_outputs: int, dropout: float, seed: int, dtype: torch.dtype):
         super().__init__()
         self.dropout = dropout
         self.seed = seed
         self.n_draws = 0
-        self.output = random_layer(n_features, n_classes, seed, dtype)
+        self.output = random_layer(n_features, n_outputs, seed, dtype)
 
     def drop(self, features: torch.Tensor) -> torch.Tensor:
         """Set some features to 0 at random in train mode."""
@@ -70,17 +70,16 @@ class HeadNet(WeightedNet):
 
     def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
         """Set the gradients of a batch."""
-        features, (codes, weights) = batch
+        features, (values, weights) = batch
         module, layer = self.module_, self.module_.output
         if not module.training:
             self._set_training(True)
         with torch.no_grad():
             inputs = module.drop(features)
-            # Computed as classes by samples: the products are faster with few classes, and so are operations over the
+            # Computed as outputs by samples: the products are faster with few outputs, and so are operations over the
             # samples.
             logits = torch.addmm(layer.bias[:, None], layer.weight, inputs.t()).t()
-            found = weighted_loss(logits, codes, weights * self.loss_scale, self.criterion_.label_smoothing)
-            loss, slopes, self.curvature_ = found
+            loss, slopes, self.curvature_ = self.criterion_.derivatives(logits, values, weights * self.loss_scale)
             by_weight, by_bias = slopes.t() @ inputs, slopes.sum(dim=0)
             if self.l2:
                 loss += self.l2 / 2 * layer.weight.square().sum()
@@ -113,41 +112,3 @@ class HeadNet(WeightedNet):
         """Release data that only training needs."""
         super().forget()
         self.squares = self.curvature_ = None
-
-
-def weighted_loss(
-    logits: torch.Tensor, codes: torch.Tensor, weights: torch.Tensor, smoothing: float
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return the weighted sum of cross-entropies with smoothed labels, and its derivatives.
-
-    Parameters
-    ----------
-    logits : tensor of shape (n_samples, n_classes)
-    codes : int64 tensor of shape (n_samples,)
-    weights : tensor of shape (n_samples,)
-    smoothing : float
-
-    Returns
-    -------
-    loss : tensor of shape ()
-    slopes : tensor of shape (n_samples, n_classes)
-        Derivatives with respect to the logits.
-    curvatures : tensor of shape (n_classes,)
-        Second derivatives with respect to the logits, summed over the samples.
-    """
-    weights = weights.to(logits.dtype).unsqueeze(1)
-    codes = codes.unsqueeze(1)
-    # Written out, because torch's softmax and cross-entropy take several times as long for few classes.
-    shifted = logits - logits.amax(dim=1, keepdim=True)
-    slopes = shifted.exp()
-    totals = slopes.sum(dim=1, keepdim=True)
-    of_each = totals.log() - (1 - smoothing) * shifted.gather(1, codes)
-    if smoothing:
-        of_each -= smoothing * shifted.mean(dim=1, keepdim=True)
-    loss = (of_each * weights).sum()
-    slopes /= totals
-    curvatures = ((slopes - slopes.square()) * weights).sum(dim=0)
-    if smoothing:
-        slopes -= smoothing / logits.shape[1]
-    slopes *= weights
-    return loss, slopes.scatter_add_(1, codes, weights * (smoothing - 1)), curvatures

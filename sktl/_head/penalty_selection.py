@@ -7,29 +7,38 @@ penalty is the same. Along the path of penalties, each training run starts from 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import torch
 
-from sktl._targets.folds import Folds, deal
+from sktl._targets.folds import Folds
 from sktl._targets.split import Labelled
-from sktl._targets.targets import Targets, appearance
+from sktl._targets.targets import Targets
 from sktl._training.lbfgs import Descent
+from sktl._training.losses import CrossEntropy, ElementwiseLoss, make_loss
 from sktl._utils.threads import single_threaded_pool
 
 from .principal_axes import Coordinates, principal_coordinates
 
-PENALTIES = (0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5)
+_OF_LOGITS = (0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5)
+_OF_NUMBERS = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3)
+# Candidates for each loss. The loss of numbers does not level off, so they need stronger penalties.
+PENALTIES = {
+    "cross_entropy": _OF_LOGITS,
+    "binary_cross_entropy": _OF_LOGITS,
+    "squared_error": _OF_NUMBERS,
+    "huber": _OF_NUMBERS,
+}
 N_FOLDS = 5
 # More stages are selected only if they lower the loss by more than these fractions of the loss and of the standard
 # error of the difference. Smaller differences would not show on test images, and fewer features cost less.
 _LEAST_GAIN = 0.08
 _LEAST_ERRORS = 0.5
-# Maximum numbers of images and classes used. More would hardly ever change the choice.
+# Maximum numbers of images and of classes, labels or numbers used. More would hardly ever change the choice.
 _MOST_IMAGES = 4096
-_MOST_CLASSES = 64
+_MOST_COLUMNS = 64
 _STEPS = 60
 _TOLERANCE = 1e-4
 
@@ -43,20 +52,23 @@ class Candidates:
     feature_stages : int array of shape (n_candidates,)
     penalties : float64 array of shape (n_candidates,)
     losses : float64 array of shape (n_candidates, n_samples)
-        Log loss of each sample while it was held out; NaN if it was not scored.
-    hits : float64 array of shape (n_candidates, n_samples)
-        1 if the sample was classified correctly and 0 otherwise; NaN if it was not scored.
+        Loss of each sample while it was held out; NaN if it was not scored.
+    scores : float64 array of shape (n_candidates, n_samples)
+        For classes, 1 if the sample was classified correctly and 0 otherwise; NaN if it was not scored.
     folds : int array of shape (n_samples,)
         Fold in which the sample was held out.
     weights : float64 array of shape (n_samples,)
+    names : (str, str)
+        Names of the loss and of the score.
     """
 
     feature_stages: np.ndarray
     penalties: np.ndarray
     losses: np.ndarray
-    hits: np.ndarray
+    scores: np.ndarray
     folds: np.ndarray
     weights: np.ndarray
+    names: tuple[str, str]
 
     def best(self) -> int | None:
         """Return the position of the best candidate; None if nothing was scored.
@@ -80,17 +92,17 @@ class Candidates:
 
     def table(self) -> dict[str, np.ndarray]:
         """Return the results in the form of scikit-learn's `cv_results_`, with one entry per candidate."""
-        losses = mean(self.losses, self.weights)
+        losses, (loss, score) = mean(self.losses, self.weights), self.names
         of_folds = {
-            f"split{fold}_log_loss": mean(np.where(self.folds == fold, self.losses, np.nan), self.weights)
+            f"split{fold}_{loss}": mean(np.where(self.folds == fold, self.losses, np.nan), self.weights)
             for fold in range(int(self.folds.max(initial=-1)) + 1)
         }
         return {
             "param_feature_stages": self.feature_stages,
             "param_weight_decay": self.penalties,
             **of_folds,
-            "mean_log_loss": losses,
-            "mean_accuracy": mean(self.hits, self.weights),
+            f"mean_{loss}": losses,
+            f"mean_{score}": mean(self.scores, self.weights),
         }
 
 
@@ -137,14 +149,13 @@ def cross_validate(
     n_threads : int
         Number of threads. Results do not depend on it.
     """
-    # Numbered in order of appearance, so that renamed classes lead to the same folds.
+    # In the order of training, so that renamed classes and permuted labels lead to the same folds.
     features, targets = labelled.samples, labelled.targets
-    targets = replace(targets, codes=appearance(targets.codes)[targets.codes])
-    rows = _looked_at(targets, seed)
-    classes, codes = np.unique(targets.codes[rows], return_inverse=True)
-    targets = replace(targets.take(rows), classes=classes, codes=codes.astype(np.int64))
-    folds = deal(targets.codes, targets.groups, N_FOLDS, seed)
-    problem = _Problem.of(targets, folds, label_smoothing)
+    rows, targets = _looked_at(targets.ordered(), seed)
+    targets = targets.restricted(rows)
+    folds = targets.deal(N_FOLDS, seed)
+    loss = make_loss(targets.loss, label_smoothing)
+    problem = _Problem.of(targets, folds, loss)
     seen = features if len(rows) == len(features) else features[rows]
     with single_threaded_pool(n_threads) as pool:
         coordinates = principal_coordinates(seen, targets.weights, [*sorted(block_sizes.items())], shrinkage, pool)
@@ -154,20 +165,23 @@ def cross_validate(
         np.repeat(sorted(block_sizes), len(penalties)),
         np.tile(np.asarray(penalties, dtype=np.float64), len(block_sizes)),
         np.concatenate([losses for losses, _ in found]).reshape(n_candidates, -1),
-        np.concatenate([hits for _, hits in found]).reshape(n_candidates, -1),
+        np.concatenate([scores for _, scores in found]).reshape(n_candidates, -1),
         folds.of_sample,
         targets.weights,
+        loss.names,
     )
 
 
-def _looked_at(targets: Targets, seed: int) -> np.ndarray:
-    """Return the rows of samples with nonzero weight, from a limited number of classes, in a limited number."""
-    drawn = np.random.RandomState(seed).permutation(len(targets.classes))[:_MOST_CLASSES]
-    rows = np.flatnonzero((targets.weights > 0) & np.isin(targets.codes, drawn))
-    if len(rows) <= _MOST_IMAGES:
-        return rows
-    parts = deal(targets.codes[rows], None, -(-len(rows) // _MOST_IMAGES), seed)
-    return rows[parts.of_sample == 0]
+def _looked_at(targets: Targets, seed: int) -> tuple[np.ndarray, Targets]:
+    """Return the rows of a limited number of samples with nonzero weight, and targets with a limited number of columns.
+
+    Of many classes, samples of some are returned.
+    """
+    rows, targets = targets.narrowed(_MOST_COLUMNS, np.random.RandomState(seed))
+    if len(rows) > _MOST_IMAGES:
+        ungrouped = targets.with_changes(groups=None).take(rows)
+        rows = rows[ungrouped.deal(-(-len(rows) // _MOST_IMAGES), seed).of_sample == 0]
+    return rows, targets
 
 
 @dataclass(frozen=True)
@@ -176,59 +190,71 @@ class _Problem:
 
     Parameters
     ----------
-    codes : int64 tensor of shape (n_samples,)
-    wanted : float32 tensor of shape (n_classes, n_samples)
-        Target probabilities.
+    values : tensor of shape (n_samples,) or (n_samples, n_outputs)
+        Codes of classes, or the target of each output.
+    wanted : float32 tensor of shape (n_outputs, n_samples)
+        Targets for the loss.
     shares : float32 tensor of shape (n_folds, n_samples)
         Weights of the samples in the training of each fold, which sum to 1.
+    of_outputs : float32 tensor of shape (n_outputs, n_samples) or None
+        Weights of single outputs.
     folds : int64 tensor of shape (n_samples,)
     scored : bool tensor of shape (n_samples,)
     weights : float64 array of shape (n_samples,)
+    loss : CrossEntropy or ElementwiseLoss
     """
 
-    codes: torch.Tensor
+    values: torch.Tensor
     wanted: torch.Tensor
     shares: torch.Tensor
+    of_outputs: torch.Tensor | None
     folds: torch.Tensor
     scored: torch.Tensor
     weights: np.ndarray
+    loss: CrossEntropy | ElementwiseLoss
 
     @classmethod
-    def of(cls, targets: Targets, folds: Folds, label_smoothing: float) -> _Problem:
-        n_classes = len(targets.classes)
-        codes = torch.from_numpy(targets.codes)
-        wanted = torch.full((n_classes, len(codes)), label_smoothing / n_classes, dtype=torch.float32)
-        wanted[codes, torch.arange(len(codes))] += 1 - label_smoothing
+    def of(cls, targets: Targets, folds: Folds, loss: CrossEntropy | ElementwiseLoss) -> _Problem:
+        in_order = np.arange(len(targets.outputs))
+        values = torch.from_numpy(targets.ranked_values(in_order))
         trained = folds.of_sample != np.arange(folds.n_folds)[:, None]
         shares = trained * targets.weights
         shares /= np.maximum(shares.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
+        weights = targets.ranked_weights(in_order)
+        of_outputs = None
+        if weights.ndim == 2 and weights.shape[1] == len(in_order) > 1:
+            relative = weights / np.maximum(targets.weights, np.finfo(np.float64).tiny)[:, None]
+            of_outputs = torch.from_numpy(np.ascontiguousarray(relative.T.astype(np.float32)))
         return cls(
-            codes,
-            wanted,
+            values,
+            loss.wanted(values, len(in_order)),
             torch.from_numpy(shares.astype(np.float32)),
+            of_outputs,
             torch.from_numpy(folds.of_sample),
             torch.from_numpy(folds.scored),
             targets.weights,
+            loss,
         )
 
 
 def _path(coordinates: Coordinates, problem: _Problem, penalties: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    """Return losses and hits of the held-out samples, each of shape (n_penalties, n_samples)."""
+    """Return losses and scores of the held-out samples, each of shape (n_penalties, n_samples)."""
     inputs, squares = coordinates
     n_samples, n_axes = inputs.shape
-    n_classes, n_folds = problem.wanted.shape[0], problem.shares.shape[0]
-    losses, hits = np.full((2, len(penalties), n_samples), np.nan)
-    point = inputs.new_zeros(n_folds, n_classes * (n_axes + 1))
+    n_outputs, n_folds = problem.wanted.shape[0], problem.shares.shape[0]
+    losses, scores = np.full((2, len(penalties), n_samples), np.nan)
+    point = inputs.new_zeros(n_folds, n_outputs * (n_axes + 1))
     for i, penalty in enumerate(penalties):
-        loss = _Loss(inputs, squares, problem, penalty)
+        loss = _Loss(inputs, squares, problem, penalty * problem.loss.penalty_share)
         point = Descent(loss, point, _TOLERANCE, loss.precondition).run(_STEPS).point
-        logits = _logits(inputs, point.view(n_folds, n_classes, n_axes + 1))[problem.folds, :, torch.arange(n_samples)]
-        of_each = torch.nn.functional.cross_entropy(logits, problem.codes, reduction="none")
+        outputs = _outputs(inputs, point.view(n_folds, n_outputs, n_axes + 1))
+        held_out = outputs[problem.folds, :, torch.arange(n_samples)]
+        of_each, hits = problem.loss.held_out(held_out, problem.values, problem.of_outputs)
         losses[i] = np.where(problem.scored, of_each, np.nan)
-        hits[i] = np.where(problem.scored, logits.argmax(dim=1) == problem.codes, np.nan)
+        scores[i] = np.where(problem.scored, hits, np.nan)
         if _rises(losses[: i + 1], problem.weights):
             break
-    return losses, hits
+    return losses, scores
 
 
 def _rises(losses: np.ndarray, weights: np.ndarray) -> bool:
@@ -240,8 +266,8 @@ def _rises(losses: np.ndarray, weights: np.ndarray) -> bool:
     return by > error
 
 
-def _logits(inputs: torch.Tensor, layers: torch.Tensor) -> torch.Tensor:
-    """Return the logits of all samples from the layers of all folds, of shape (n_folds, n_classes, n_samples)."""
+def _outputs(inputs: torch.Tensor, layers: torch.Tensor) -> torch.Tensor:
+    """Return the outputs of all samples from the layers of all folds, of shape (n_folds, n_outputs, n_samples)."""
     flat = layers.flatten(0, 1)
     return torch.addmm(flat[:, -1:], flat[:, :-1], inputs.t()).unflatten(0, layers.shape[:2])
 
@@ -267,19 +293,14 @@ class _Loss:
 
     def __call__(self, point: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the values of all folds and their gradients."""
-        wanted, shares = self.problem.wanted, self.problem.shares
-        layers = point.view(len(point), len(wanted), -1)
-        logits = _logits(self.inputs, layers)
-        # Written out, because torch's softmax takes three times as long for few classes.
-        logits -= logits.amax(dim=1, keepdim=True)
-        found = logits.exp()
-        totals = found.sum(dim=1, keepdim=True)
-        of_each = totals[:, 0].log() - (logits * wanted).sum(dim=1)
+        problem, shares = self.problem, self.problem.shares
+        layers = point.view(len(point), len(problem.wanted), -1)
+        outputs = _outputs(self.inputs, layers)
+        of_each, slopes, seconds = problem.loss.along_samples(outputs, problem.wanted, problem.of_outputs)
         penalized = layers[:, :, :-1]
         values = (of_each * shares).sum(dim=1) + self.penalty / 2 * penalized.square().sum(dim=(1, 2))
-        found /= totals
-        self.curvatures = torch.einsum("fkn,fn->fk", found - found.square(), shares)
-        slopes = found.sub_(wanted).mul_(shares[:, None])
+        self.curvatures = torch.einsum("fkn,fn->fk", seconds, shares)
+        slopes = slopes.mul_(shares[:, None])
         gradients = torch.empty_like(layers)
         by_weights = (slopes.flatten(0, 1) @ self.inputs).view_as(penalized)
         torch.add(by_weights, penalized, alpha=self.penalty, out=gradients[:, :, :-1])
@@ -288,8 +309,8 @@ class _Loss:
 
     def precondition(self, gradients: torch.Tensor) -> torch.Tensor:
         """Divide gradients by approximate second derivatives at the last point at which the loss was evaluated."""
-        n_classes, n_axes = len(self.problem.wanted), len(self.squares)
-        seconds = torch.empty(len(gradients), n_classes, n_axes + 1)
+        n_outputs, n_axes = len(self.problem.wanted), len(self.squares)
+        seconds = torch.empty(len(gradients), n_outputs, n_axes + 1)
         torch.mul(self.curvatures[:, :, None], self.squares, out=seconds[:, :, :-1])
         seconds[:, :, :-1] += self.penalty
         seconds[:, :, -1] = self.curvatures

@@ -14,11 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
-from torch import nn
 
 from sktl._targets.split import Split
-from sktl._targets.targets import appearance
 from sktl._training.lbfgs import LimitedMemoryBFGS
+from sktl._training.losses import LOSSES
 from sktl._training.net_callbacks import count_epochs
 from sktl._training.recipe import Recipe
 from sktl._training.training_run import Run
@@ -57,7 +56,7 @@ def train_head(
     Returns
     -------
     net : WeightedNet
-        `net.module_.output` maps features to one logit per class. With "lbfgs", epochs are iterations.
+        `net.module_.output` maps features to one value per output. With "lbfgs", epochs are iterations.
 
     Raises
     ------
@@ -65,13 +64,13 @@ def train_head(
         If the loss becomes NaN or infinite.
     """
     features, targets = split.training.samples, split.training.targets
-    rank = appearance(targets.codes)
+    rank = targets.rank
     with single_threaded():
         prepared = _prepare(split, recipe, block_sizes, rank)
         by_lbfgs = recipe.optimizer == "lbfgs"
         run = replace(run, checkpoint=None) if by_lbfgs else run
         net = _make_net(prepared, len(rank), recipe, run)
-        run.train(net, prepared.dataset, targets.classes, rank)
+        run.train(net, prepared.dataset, targets.outputs, rank)
         if by_lbfgs:
             _warn_unless_converged(net)
         net.forget()
@@ -110,8 +109,8 @@ def _prepare(
     return _Prepared(datasets[0], datasets[1] if split.validation else None, turned.standardization, turned)
 
 
-def output_logits(layer: OutputLayer, features: np.ndarray) -> np.ndarray:
-    """Return the logits for features, as float64 of shape (n_samples, n_classes), computed separately for each row."""
+def output_values(layer: OutputLayer, features: np.ndarray) -> np.ndarray:
+    """Return the logits for features, as float64 of shape (n_samples, n_outputs), computed separately for each row."""
     weight, bias = (p.detach().numpy(force=True) for p in (layer.weight, layer.bias))
     logits = np.empty((len(features), len(bias)))
     for rows in row_blocks(len(features)):
@@ -129,7 +128,7 @@ def _warn_unless_converged(net: WeightedNet) -> None:
         )
 
 
-def _make_net(prepared: _Prepared, n_classes: int, recipe: Recipe, run: Run) -> HeadNet:
+def _make_net(prepared: _Prepared, n_outputs: int, recipe: Recipe, run: Run) -> HeadNet:
     dataset = prepared.dataset
     net = run.make_net(
         HeadNet,
@@ -138,7 +137,7 @@ def _make_net(prepared: _Prepared, n_classes: int, recipe: Recipe, run: Run) -> 
         dataset,
         prepared.held_out,
         module__n_features=dataset.n_inputs,
-        module__n_classes=n_classes,
+        module__n_outputs=n_outputs,
         module__dropout=recipe.dropout,
         module__seed=run.seed,
         module__dtype=dataset.dtype,
@@ -161,22 +160,23 @@ def _optimizer(recipe: Recipe, dtype: torch.dtype) -> dict[str, Any]:
         "optimizer": LimitedMemoryBFGS,
         "optimizer__tolerance": tolerance,
         "lr": 1.0,
-        "l2": recipe.weight_decay,
+        "l2": recipe.l2,
     }
 
 
 def restored_head(weight: torch.Tensor, bias: torch.Tensor, recipe: Recipe) -> WeightedNet:
     """Return a net such as `train_head` returns, for an output layer that is already trained."""
-    sizes = {"module__n_features": weight.shape[1], "module__n_classes": len(weight)}
+    sizes = {"module__n_features": weight.shape[1], "module__n_outputs": len(weight)}
     net = restored(
         HeadNet(
             Head,
             module__dropout=recipe.dropout,
             module__seed=0,
             module__dtype=torch.float64,
-            criterion=nn.CrossEntropyLoss,
+            criterion=LOSSES[recipe.loss],
             **sizes,
-        )
+        ),
+        recipe.loss,
     )
     with torch.no_grad():
         net.module_.output.weight.copy_(weight)

@@ -26,12 +26,12 @@ from sktl._estimators.resolved_parameters import choose, resolve_recipe
 from sktl._features.extractor import FeatureExtractor
 from sktl._features.trunk import chunk_size
 from sktl._head.head_net import random_layer
-from sktl._head.train_head import output_logits, train_head
+from sktl._head.train_head import output_values, train_head
 from sktl._images.samples import Sample
 from sktl._storage.cache import NO_CACHE
+from sktl._targets.class_targets import ClassTargets, check_classes
 from sktl._targets.labels import check_complete, shortened, shown
 from sktl._targets.split import Labelled, Split
-from sktl._targets.targets import Targets, check_targets
 from sktl._training.training_run import Run
 from sktl._utils.devices import resolve_device
 from sktl._utils.isolation import isolated
@@ -72,9 +72,9 @@ class _OutputLayer(ClassifierMixin, BaseEstimator):
         self.n_workers = n_workers
 
     def fit(self, X: np.ndarray, y: np.ndarray) -> _OutputLayer:
-        # Not check_targets: y was checked as a whole, and warnings about single folds would only confuse.
+        # Not check_classes: y was checked as a whole, and warnings about single folds would only confuse.
         classes, codes = np.unique(y, return_inverse=True)
-        targets, classifier = Targets(classes, codes, np.ones(len(y))), PretrainedImageClassifier()
+        targets, classifier = ClassTargets(classes, codes, np.ones(len(y))), PretrainedImageClassifier()
         chosen = choose(classifier, Labelled(X, targets), self.layout, self.seeds[1], self.n_workers)
         sizes = [size for _, size in self.layout.groups_of(chosen.n_stages)]
         seen = np.ascontiguousarray(X[:, : sum(sizes)])
@@ -100,7 +100,7 @@ class _OutputLayer(ClassifierMixin, BaseEstimator):
         return self.classes_[self._logits(X).argmax(axis=1)]
 
     def _logits(self, X: np.ndarray) -> np.ndarray:
-        return output_logits(self.layer_, X[:, : self.layer_.in_features])
+        return output_values(self.layer_, X[:, : self.layer_.in_features])
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class _Trial:
         A classifier with the parameters that all networks share.
     device : torch.device
     samples : list of Sample
-    targets : Targets
+    targets : ClassTargets
     splits : list of (rows to train on, rows to score)
     scorer : callable
     """
@@ -121,7 +121,7 @@ class _Trial:
     template: PretrainedImageClassifier
     device: torch.device
     samples: list[Sample]
-    targets: Targets
+    targets: ClassTargets
     splits: list[tuple[np.ndarray, np.ndarray]]
     scorer: Callable[..., float]
 
@@ -282,7 +282,7 @@ def rank_backbones(
     backbone_seed = template._seeds().backbone
     resolved = [_resolve(params, backbone_seed) for params in entries]
     samples = template._as_samples(X, reset=True)
-    targets = check_targets(y, None, None, len(samples))
+    targets = check_classes(y, None, None, len(samples))
     splits = _splits(cv, targets, groups)
     scorer = _check_scoring(scoring, targets, splits)
     trial = _Trial(template, resolve_device(device), samples, targets, splits, scorer)
@@ -350,12 +350,12 @@ def _name_of(function: Any) -> str:
 
 
 def _check_scoring(
-    scoring: Any, targets: Targets, splits: Sequence[tuple[np.ndarray, np.ndarray]]
+    scoring: Any, targets: ClassTargets, splits: Sequence[tuple[np.ndarray, np.ndarray]]
 ) -> Callable[..., float]:
     """Return the scorer, after a trial with random features on each fold, before any image passes through a network."""
     if not isinstance(scoring, str) and not callable(scoring):
         raise InvalidParameterError(f"scoring={shown(scoring)} must be the name of one scorer, or one callable.")
-    labels = targets.labels()
+    labels = targets.classes[targets.codes]
     noise = np.random.default_rng(0).random((len(labels), 2), dtype=np.float32)
     fold = "this y"
     try:
@@ -384,7 +384,7 @@ def _check_scoring(
     return scorer
 
 
-def _splits(cv: Any, targets: Targets, groups: Any) -> list[tuple[np.ndarray, np.ndarray]]:
+def _splits(cv: Any, targets: ClassTargets, groups: Any) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return the folds, which are the same for all networks."""
     n_images = len(targets.codes)
     groups = None if groups is None else check_complete(groups, "groups")

@@ -1,4 +1,4 @@
-"""Folds for cross-validation within `fit`, stratified or grouped, for any classes and any number of images."""
+"""Folds for cross-validation within `fit`, stratified or grouped, for classes or labels, of any number of images."""
 
 from __future__ import annotations
 
@@ -27,43 +27,106 @@ class Folds:
         return int(self.of_sample.max(initial=-1)) + 1
 
 
-def deal(codes: np.ndarray, groups: np.ndarray | None, n_folds: int, seed: int) -> Folds:
-    """Return folds with similar proportions of each class, in which samples of a group stay together.
+def deal(strata: np.ndarray, groups: np.ndarray | None, n_folds: int, seed: int) -> Folds:
+    """Return folds with similar proportions of each class or label, in which samples of a group stay together.
 
     Parameters
     ----------
-    codes : int array of shape (n_samples,)
-        Class of each sample.
+    strata : array of shape (n_samples,) or (n_samples, n_labels)
+        Class of each sample, an integer, or whether it has each of several labels.
     groups : array of shape (n_samples,) or None
     n_folds : int
         Maximum number of folds. There are never more folds than samples or groups.
     seed : int
         Seed of the order in which samples are dealt.
     """
-    if groups is None:
-        n_folds = min(n_folds, len(codes))
-        order = np.random.RandomState(seed).permutation(len(codes))
-        order = order[np.argsort(codes[order], kind="stable")]
-        of_sample = np.empty(len(codes), dtype=np.int64)
-        of_sample[order] = np.arange(len(codes)) % n_folds
+    rng = np.random.RandomState(seed)
+    if groups is not None:
+        of_sample = _grouped(_memberships(strata), groups, min(n_folds, len(np.unique(groups))), rng)
+    elif strata.ndim == 2:
+        n_folds = min(n_folds, len(strata))
+        of_sample = stratify(strata, np.full(n_folds, 1 / n_folds), rng)
     else:
-        of_sample = _grouped(codes, groups, min(n_folds, len(np.unique(groups))), seed)
-    outside = [set(codes[of_sample != fold]) for fold in range(int(of_sample.max(initial=-1)) + 1)]
-    scored = np.array([code in outside[fold] for code, fold in zip(codes, of_sample, strict=True)], dtype=bool)
-    return Folds(of_sample, scored)
+        of_sample = _dealt(strata, min(n_folds, len(strata)), rng)
+    return Folds(of_sample, _scored(strata, of_sample))
 
 
-def _grouped(codes: np.ndarray, groups: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
+def _dealt(codes: np.ndarray, n_folds: int, rng: np.random.RandomState) -> np.ndarray:
+    """Deal samples in turn, class by class."""
+    order = rng.permutation(len(codes))
+    order = order[np.argsort(codes[order], kind="stable")]
+    of_sample = np.empty(len(codes), dtype=np.int64)
+    of_sample[order] = np.arange(len(codes)) % n_folds
+    return of_sample
+
+
+def _scored(strata: np.ndarray, of_sample: np.ndarray) -> np.ndarray:
+    """Return whether the class of each sample occurs in other folds, or for labels, whether there are other folds."""
+    n_folds = int(of_sample.max(initial=-1)) + 1
+    if strata.ndim == 2:
+        return np.full(len(of_sample), n_folds > 1)
+    outside = [set(strata[of_sample != fold]) for fold in range(n_folds)]
+    return np.array([code in outside[fold] for code, fold in zip(strata, of_sample, strict=True)], dtype=bool)
+
+
+def _memberships(strata: np.ndarray) -> np.ndarray:
+    """Return one column for each class or label, which is 1 for its samples."""
+    if strata.ndim == 2:
+        return np.concatenate([strata, np.ones((len(strata), 1))], axis=1)
+    return (strata[:, None] == np.arange(strata.max(initial=0) + 1)).astype(np.float64)
+
+
+def stratify(labels: np.ndarray, shares: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
+    """Divide samples with several labels each into parts with similar proportions of each label.
+
+    Samples of the rarest label are dealt first, each to the part that lacks most of this label (K. Sechidis,
+    G. Tsoumakas and I. Vlahavas, "On the Stratification of Multi-Label Data", ECML PKDD 2011).
+
+    Parameters
+    ----------
+    labels : array of shape (n_samples, n_labels)
+        1 if a sample has a label and 0 otherwise.
+    shares : float64 array of shape (n_parts,)
+        Shares of the parts, which sum to 1.
+    rng : RandomState
+        Determines the order of the samples.
+
+    Returns
+    -------
+    parts : int64 array of shape (n_samples,)
+    """
+    order = rng.permutation(len(labels))
+    has = labels[order] > 0
+    lacking, open_places = np.outer(shares, has.sum(axis=0)), shares * len(has)
+    parts = np.full(len(has), -1)
+    left = has.sum(axis=0)
+    while left.any():
+        label = int(np.where(left > 0, left, np.inf).argmin())
+        for row in np.flatnonzero(has[:, label] & (parts < 0)):
+            # Rounded, so that differences due to rounding errors do not decide.
+            parts[row] = part = np.lexsort((-open_places.round(9), -lacking[:, label].round(9)))[0]
+            lacking[part] -= has[row]
+            open_places[part] -= 1
+            left -= has[row]
+    for row in np.flatnonzero(parts < 0):
+        parts[row] = part = int(open_places.round(9).argmax())
+        open_places[part] -= 1
+    found = np.empty_like(parts)
+    found[order] = parts
+    return found
+
+
+def _grouped(memberships: np.ndarray, groups: np.ndarray, n_folds: int, rng: np.random.RandomState) -> np.ndarray:
     """Deal whole groups, those with a large share of a class first, for similar class proportions in all folds.
 
     scikit-learn's `StratifiedGroupKFold` does the same, but raises an error for classes smaller than the number of
     folds.
     """
     _, groups = np.unique(groups, return_inverse=True)
-    counts = np.zeros((groups.max() + 1, codes.max() + 1))
-    np.add.at(counts, (groups, codes), 1)
+    counts = np.zeros((groups.max() + 1, memberships.shape[1]))
+    np.add.at(counts, groups, memberships)
     shares = counts / np.maximum(counts.sum(axis=0), 1)
-    order = np.random.RandomState(seed).permutation(len(shares))
+    order = rng.permutation(len(shares))
     order = order[np.argsort(-shares[order].max(axis=1), kind="stable")]
     held, of_group = np.zeros((n_folds, shares.shape[1])), np.empty(len(shares), dtype=np.int64)
     for group in order:

@@ -61,7 +61,7 @@ def check_labels(y: Any, name: str = "y") -> np.ndarray:
         raise InvalidInputError(
             f"The classifier requires y to be passed, but the target {name} is None. Pass one label for each image."
         )
-    labels = _as_vector(_as_array(y, name), name)
+    labels = _as_vector(as_cells(y, name), name)
     if labels.dtype.kind not in "biufU":
         # Arrays of objects, as in pandas, stay arrays of objects, because `predict` returns the same dtype.
         labels = _check_elements(labels, name, as_objects=hasattr(y, "__array__"))
@@ -72,7 +72,7 @@ def check_labels(y: Any, name: str = "y") -> np.ndarray:
     return labels
 
 
-def _as_array(values: Any, name: str, kind: str = "label") -> np.ndarray:
+def as_cells(values: Any, name: str, kind: str = "label") -> np.ndarray:
     """Return the content of a container as an array, with dtype object unless it is an array with a single type."""
     is_array, unordered = hasattr(values, "__array__"), isinstance(values, str | bytes | Set | Mapping)
     if unordered or issparse(values) or not (is_array or hasattr(values, "__len__")):
@@ -215,7 +215,7 @@ def check_complete(values: Any, name: str) -> np.ndarray:
     InvalidInputError
         If a value is missing.
     """
-    column = _as_vector(_as_array(values, name, "value"), name)
+    column = _as_vector(as_cells(values, name, "value"), name)
     if column.dtype.kind in "fO":
         kinds = [_kind(value) for value in column]
         if None in kinds:
@@ -231,15 +231,16 @@ def as_numbers(values: Any, name: str) -> np.ndarray:
     InvalidInputError
         If they are not numbers. `name` is their name in the message.
     """
-    array = np.asarray(values) if isinstance(values, Real) else _as_array(values, name, "number")
+    array = np.asarray(values) if isinstance(values, Real) else as_cells(values, name, "number")
     if array.dtype.kind in "biuf":
         return array.astype(np.float64)
     kinds = [_kind(value) for value in array.flat]
     for position, kind in enumerate(kinds):
         if kind in (str, object):
             value = array.flat[position]
+            index = ", ".join(str(i) for i in np.unravel_index(position, array.shape))
             raise InvalidInputError(
-                f"{name} must hold numbers, one for each image; {name}[{position}] is a {type(value).__name__}, "
+                f"{name} must hold numbers, one for each image; {name}[{index}] is a {type(value).__name__}, "
                 f"{shown(value)}."
             )
     numbers = [np.nan if kind is None else float(value) for kind, value in zip(kinds, array.flat, strict=True)]

@@ -7,12 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 import numpy as np
-from sklearn.model_selection import train_test_split
 
 from sktl.exceptions import InvalidParameterError
 
-from .folds import deal
-from .labels import shown
 from .targets import Targets
 
 Samples = TypeVar("Samples")
@@ -42,7 +39,7 @@ class Labelled(Generic[Samples]):
     def relative(self) -> Labelled[Samples]:
         """Return the same samples with weights divided by their mean."""
         weights = self.targets.weights / self.targets.weights.mean()
-        return replace(self, targets=replace(self.targets, weights=weights))
+        return replace(self, targets=self.targets.with_changes(weights=weights))
 
 
 @dataclass(frozen=True)
@@ -89,20 +86,13 @@ def hold_out(targets: Targets, fraction: float, seed: int) -> tuple[np.ndarray, 
         If there are too few samples.
     """
     try:
-        if targets.groups is not None:
-            train, held_out = _hold_out_groups(targets.codes, targets.groups, fraction, seed)
-        else:
-            train, held_out = train_test_split(
-                np.arange(len(targets.codes)), test_size=fraction, stratify=targets.codes, random_state=seed
-            )
+        train, held_out = targets.hold_out(fraction, seed)
     except ValueError as error:
-        counts = np.bincount(targets.codes, minlength=len(targets.classes))
-        rarest = targets.classes.tolist()[int(counts.argmin())]
         reason = str(error).rstrip(".")  # some of scikit-learn's messages end with a period
         raise InvalidParameterError(
-            f"early_stopping=True cannot hold out validation_fraction={fraction:g} of {len(targets.codes)} images with "
-            f"{len(targets.classes)} classes, of which {shown(rarest)} has {counts.min()}: {reason}. Pass X_val "
-            "and y_val, another validation_fraction, or early_stopping=False."
+            f"early_stopping=True cannot hold out validation_fraction={fraction:g} of {len(targets)} images"
+            f"{targets.scarcity()}: {reason}. Pass X_val and y_val, another validation_fraction, or "
+            "early_stopping=False."
         ) from error
     for rows, part in ((train, "training"), (held_out, "validation")):
         if not targets.weights[rows].any():
@@ -111,15 +101,3 @@ def hold_out(targets: Targets, fraction: float, seed: int) -> tuple[np.ndarray, 
                 "another validation_fraction, or another random_state."
             )
     return np.sort(train), np.sort(held_out)
-
-
-def _hold_out_groups(
-    codes: np.ndarray, groups: np.ndarray, fraction: float, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    folds = deal(codes, groups, max(2, round(1 / fraction)), seed)
-    if folds.n_folds < 2:
-        raise ValueError("groups has effectively only one group")
-    held_out = folds.of_sample == 0
-    if len(np.unique(codes[~held_out])) < len(np.unique(codes)):
-        raise ValueError("all images of a class are in groups that would be held out")
-    return np.flatnonzero(~held_out), np.flatnonzero(held_out)

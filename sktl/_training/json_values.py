@@ -20,6 +20,11 @@ from sktl.exceptions import ImageFailure, InvalidParameterError
 from .recipe import Recipe, TailRecipe
 
 _CLASSES = {cls.__name__: cls for cls in (Preprocessing, Recipe, TailRecipe, RandomChange, ImageFailure)}
+# Fields that files of earlier versions lack, with the values that these versions used.
+_ADDED: dict[Any, dict[str, Any]] = {
+    Recipe: {"loss": "cross_entropy"},
+    TailRecipe: {"loss": "cross_entropy"},
+}
 
 
 def plain(value: Any) -> Any:
@@ -70,6 +75,7 @@ def _decode_known(name: Any, content: Any) -> Any:
     cls = _CLASSES.get(name) if isinstance(name, str) else None
     if cls is None or not isinstance(content, dict):
         raise DocumentError(f"it has a value of the kind {shown(name)}, which this version does not know")
+    content = _ADDED.get(cls, {}) | content
     if different := sorted(content.keys() ^ set(_field_names(cls))):
         verb = "has" if different[0] in content else "lacks"
         raise DocumentError(f"its {name} {verb} {shown(different[0])}, unlike in this version")

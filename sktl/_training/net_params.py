@@ -10,12 +10,17 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import check_scoring
+from sklearn.utils import Tags
 from torch import nn
 from torch.optim import Optimizer
 
 from sktl._targets.labels import shown
+from sktl._targets.outputs import ClassOutputs, LabelOutputs, Outputs
+from sktl._targets.targets import Targets
 from sktl._utils.docstrings import documented
 from sktl.exceptions import InvalidParameterError
+
+from .scoring import tags_of
 
 with documented("skorch"):
     from skorch import NeuralNet
@@ -169,7 +174,7 @@ def _scoring_problems(callback: Callback, columns: set[str], validated: bool) ->
     try:
         recorded = _recorded(callback)
         if isinstance(callback, ScoringBase) and isinstance(callback.scoring, str):
-            check_scoring(_Guess(np.arange(2)), callback.scoring)
+            check_scoring(_Guess(ClassOutputs(np.arange(2))), callback.scoring)
     except Exception as error:
         yield f"has no score: {error}"
         return
@@ -232,36 +237,43 @@ def check_schedulers(net_params: Mapping[str, Any] | None, optimizers: Sequence[
 class _Guess(ClassifierMixin, BaseEstimator):
     """Predict in the form of a net in training, without having learned anything."""
 
-    def __init__(self, classes: np.ndarray):
-        self.classes = classes
-        self.classes_ = classes
+    def __init__(self, outputs: Outputs):
+        self.outputs = outputs
+        self.classes_ = getattr(outputs, "classes", None)
 
     def fit(self, X: Any, y: Any) -> _Guess:
         return self
 
+    def __sklearn_tags__(self) -> Tags:
+        return tags_of(super().__sklearn_tags__(), self.outputs)
+
     def predict(self, X: np.ndarray) -> np.ndarray:
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        return self.outputs.predict(self._guessed(X))
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
-        proba = np.random.default_rng(0).uniform(1, 2, (len(X), len(self.classes_)))
-        return proba / proba.sum(axis=1, keepdims=True)
+        assert isinstance(self.outputs, ClassOutputs | LabelOutputs)
+        return self.outputs.probabilities(self._guessed(X))
+
+    def _guessed(self, X: np.ndarray) -> np.ndarray:
+        return np.random.default_rng(0).uniform(0, 1, (len(X), len(self.outputs)))
 
 
-def check_scores(net_params: Mapping[str, Any] | None, classes: np.ndarray) -> None:
-    """Raise `InvalidParameterError` if callbacks use scikit-learn scores that cannot be computed for the classes."""
+def check_scores(net_params: Mapping[str, Any] | None, targets: Targets) -> None:
+    """Raise `InvalidParameterError` if callbacks use scikit-learn scores that cannot be computed for such targets."""
     for name, callback in own_callbacks(net_params).items():
         if not isinstance(callback, ScoringBase):
             continue
         if not isinstance(callback.scoring, str):
             continue  # a user's function may need the images themselves
         scoring = copy.copy(callback).initialize().scoring_
-        labels = classes.repeat(2)
+        y = targets.outputs.example()
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # warnings about guesses would be meaningless
-                guess = _Guess(classes)
-                check_scoring(guess, scoring)(guess, np.zeros((len(labels), 1)), labels)
+                guess = _Guess(targets.outputs)
+                check_scoring(guess, scoring)(guess, np.zeros((len(y), 1)), y)
         except Exception as error:
             raise InvalidParameterError(
-                f"net_params['callbacks']: {name} cannot score these classes with {shown(callback.scoring)}: {error}"
+                f"net_params['callbacks']: {name} cannot score {targets.outputs.kind} with {shown(callback.scoring)}: "
+                f"{error}"
             ) from error

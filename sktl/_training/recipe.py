@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from torch.optim import AdamW
+
 from sktl._images.augmentation import Change
 
+from .losses import LOSSES
 from .optimizers import OptimizerName
 
 # Shrinkage of the variances of features towards their mean, used in every recipe.
@@ -44,6 +47,8 @@ class Recipe:
         Whether the epoch with the lowest validation loss is returned. Otherwise, the validation loss is only recorded.
     feature_stages : int
         Number of last stages of the network that contribute features.
+    loss : str
+        Name of the loss, a key of `LOSSES`.
     """
 
     optimizer: OptimizerName
@@ -60,11 +65,19 @@ class Recipe:
     patience: int | None = None
     keeps_best: bool = True
     feature_stages: int = 1
+    loss: str = "cross_entropy"
 
     @property
     def n_trainable(self) -> int:
         """Number of stages trained with the output layer."""
         return 0
+
+    @property
+    def l2(self) -> float:
+        """Weight decay of the output layer for its loss. Decoupled weight decay does not depend on the loss."""
+        if self.optimizer == "adamw" or (isinstance(self.optimizer, type) and issubclass(self.optimizer, AdamW)):
+            return self.weight_decay
+        return self.weight_decay * LOSSES[self.loss].penalty_share
 
     def quiet(self) -> Recipe:
         """Return the same recipe without output."""

@@ -1,4 +1,4 @@
-"""What skorch's callbacks need to score a net during training: labels with the batches, and label predictions."""
+"""What skorch's callbacks need to score a net during training: labels with the batches, and predictions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import ClassifierMixin
+from sklearn.utils import RegressorTags, Tags
 
+from sktl._targets.outputs import ClassOutputs, LabelOutputs, NumberOutputs, Outputs
 from sktl._targets.targets import Targets
 from sktl._utils.docstrings import documented
 from sktl.exceptions import TrainingError
@@ -19,20 +21,27 @@ with documented("skorch"):
     from skorch.dataset import Dataset
 
 
+def tags_of(tags: Tags, outputs: Outputs | None) -> Tags:
+    """Return the tags of a classifier, changed into those of a regressor if the outputs are numbers."""
+    if isinstance(outputs, NumberOutputs):
+        tags.estimator_type, tags.classifier_tags, tags.regressor_tags = "regressor", None, RegressorTags()
+    return tags
+
+
 class LabelledDataset(Dataset):
-    """Samples with class codes and weights, in the form of a skorch dataset of samples and labels.
+    """Samples with targets and weights, in the form of a skorch dataset of samples and labels.
 
     Parameters
     ----------
     targets : Targets
-    rank : int array of shape (n_classes,)
-        Column of the module's output for each class.
+    rank : int array of shape (n_outputs,)
+        Column of the module's output for each column of the outputs.
     """
 
     def __init__(self, targets: Targets, rank: np.ndarray):
-        self.codes = torch.from_numpy(rank[targets.codes])
-        self.weights = torch.from_numpy(targets.weights)
-        self.y = targets.labels()  # only used by callbacks
+        self.values = torch.from_numpy(targets.ranked_values(rank))
+        self.weights = torch.from_numpy(targets.ranked_weights(rank))
+        self.y = targets.outputs.observed(targets.values())  # only used by callbacks
 
     @property
     def X(self) -> LabelledDataset:  # noqa: N802 (skorch's name)
@@ -40,7 +49,7 @@ class LabelledDataset(Dataset):
         return self
 
     def __len__(self) -> int:
-        return len(self.codes)
+        return len(self.values)
 
     def __getitem__(self, i: int) -> tuple[torch.Tensor, Any]:
         if not -len(self) <= i < len(self):
@@ -53,24 +62,33 @@ class LabelledDataset(Dataset):
 
 
 class ScoringNet(ClassifierMixin, NeuralNet):
-    """A skorch net that predicts labels during training, so callbacks can score it like any classifier.
+    """A skorch net that predicts in the form of `y` during training, so callbacks can score it like any estimator.
 
-    The module numbers classes in the order in which they appear in the training set. Scoring callbacks get labels, and
-    logits in the order of `classes_`. Other callbacks get batches unchanged.
+    The module has its own order of columns: classes, for instance, in the order in which they appear in the training
+    set. Scoring callbacks get labels, and outputs in the order of the estimator's. Other callbacks get batches
+    unchanged.
     """
 
-    classes_: np.ndarray | None = None
+    outputs_: Outputs | None = None
     columns: torch.Tensor | None = None
     _is_scored = False
 
-    def number(self, classes: np.ndarray, rank: np.ndarray) -> None:
-        """Set the classes, and the column of the module's output for each class."""
-        self.classes_ = classes
+    def number(self, outputs: Outputs, rank: np.ndarray) -> None:
+        """Set what the outputs mean, and the module's column for each of them."""
+        self.outputs_ = outputs
         self.columns = torch.from_numpy(rank)
+
+    @property
+    def classes_(self) -> np.ndarray | None:
+        """The classes or labels. None for numbers, and after training."""
+        return getattr(self.outputs_, "classes", None)
+
+    def __sklearn_tags__(self) -> Tags:
+        return tags_of(super().__sklearn_tags__(), self.outputs_)
 
     def forget(self) -> None:
         """Release data that only training needs, because the output layer will be changed."""
-        self.classes_ = self.columns = None
+        self.outputs_ = self.columns = None
 
     def initialize_callbacks(self) -> ScoringNet:
         super().initialize_callbacks()
@@ -93,35 +111,40 @@ class ScoringNet(ClassifierMixin, NeuralNet):
 
     def _labelled(self, batch: Any, y_pred: torch.Tensor | None) -> dict[str, Any]:
         """Return a batch and its predictions in terms of labels."""
-        classes, columns = self._numbers()
-        inputs, (codes, _) = batch[:2]
-        labels = classes[columns.argsort()[codes].numpy()]
+        outputs, columns = self._numbers()
+        inputs, (values, _) = batch[:2]
+        values = columns.argsort()[values] if values.ndim == 1 else values[:, columns]
+        labels = outputs.observed(values.numpy())
         return {"batch": (inputs, labels), "y_pred": None if y_pred is None else y_pred[:, columns]}
 
-    def _numbers(self) -> tuple[np.ndarray, torch.Tensor]:
-        if self.classes_ is None or self.columns is None:
-            raise TrainingError("net_ can only predict for callbacks during training. Call predict of the classifier.")
-        return self.classes_, self.columns
+    def _numbers(self) -> tuple[Outputs, torch.Tensor]:
+        if self.outputs_ is None or self.columns is None:
+            raise TrainingError("net_ can only predict for callbacks during training. Call predict of the estimator.")
+        return self.outputs_, self.columns
 
     def evaluation_step(self, batch: Any, training: bool = False) -> torch.Tensor:
-        """Return the logits of a batch, in the order of `classes_`."""
+        """Return the outputs for a batch, in the order of the estimator's."""
         _, columns = self._numbers()
         self._set_training(training)
         with torch.set_grad_enabled(training):
             return self.infer(batch[0])[:, columns]
 
     def forward_iter(self, X: Any, training: bool = False, device: Any = "cpu") -> Iterator[torch.Tensor]:
-        """Yield the logits for a dataset of the training run, or for the inputs of one batch."""
+        """Yield the outputs for a dataset of the training run, or for the inputs of one batch."""
         if isinstance(X, LabelledDataset):
             yield from super().forward_iter(X, training, device)
         else:
             yield self.evaluation_step((X, None), training).to(device)
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Return the probabilities of the classes, in the order of `classes_`."""
-        return torch.cat(list(self.forward_iter(X))).double().softmax(dim=1).numpy()
+        """Return the probabilities of classes or labels, in the order of `classes_`."""
+        outputs, _ = self._numbers()
+        assert isinstance(outputs, ClassOutputs | LabelOutputs)
+        return outputs.probabilities(self._outputs_for(X))
 
     def predict(self, X: Any) -> np.ndarray:
-        """Return the most probable label of each sample."""
-        winners = self.predict_proba(X).argmax(axis=1)
-        return self._numbers()[0][winners]
+        """Return the prediction for each sample, in the form of `y`."""
+        return self._numbers()[0].predict(self._outputs_for(X))
+
+    def _outputs_for(self, X: Any) -> np.ndarray:
+        return torch.cat(list(self.forward_iter(X))).double().numpy()

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
+from sktl._targets.outputs import Outputs
 from sktl._utils.warnings import warn
 
 from .checkpoints import Checkpoint, SaveState, fit_from
@@ -56,9 +57,9 @@ class Run:
         arguments["callbacks"] += [] if self.checkpoint is None else [("keeping", SaveState(self.checkpoint))]
         return kind(module, **(arguments | own | given))
 
-    def train(self, net: WeightedNet, dataset: LabelledDataset, classes: np.ndarray, rank: np.ndarray) -> None:
-        """Train a net whose module has class `classes[i]` in column `rank[i]`. Warn if its start was best."""
-        net.number(classes, rank)
+    def train(self, net: WeightedNet, dataset: LabelledDataset, outputs: Outputs, rank: np.ndarray) -> None:
+        """Train a net whose module has the outputs' column `i` in column `rank[i]`. Warn if its start was best."""
+        net.number(outputs, rank)
         fit_from(net, dataset, self.checkpoint)
         if kept_start(net.history):
             start, *losses = net.history[:, "valid_loss"]

@@ -16,6 +16,7 @@ from sktl._utils.fit_tasks import Steps, task
 from sktl.exceptions import TrainingError
 
 from .lbfgs import LimitedMemoryBFGS
+from .losses import LOSSES, smoothing_of
 from .net_callbacks import CosineSchedule, MeanLoss, QuickHistory, StartOrBest
 from .optimizers import find_optimizer
 from .recipe import Recipe
@@ -101,8 +102,8 @@ class WeightedNet(ScoringNet):
         return self
 
     def get_loss(self, y_pred: torch.Tensor, y_true: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
-        codes, weights = y_true
-        loss = (self.criterion_(y_pred, codes) * weights).sum() * self.loss_scale
+        values, weights = y_true
+        loss = (self.criterion_(y_pred, values) * weights).sum() * self.loss_scale
         if self.l2:
             loss = loss + self.l2 / 2 * self.module_.output.weight.square().sum()
         return loss
@@ -199,10 +200,11 @@ class WeightedNet(ScoringNet):
     def validation_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
         """Return the loss of a batch of the validation set, whose weights have mean 1."""
         self._set_training(False)
-        inputs, (codes, weights) = batch[:2]
+        inputs, (values, weights) = batch[:2]
         with torch.no_grad():
-            logits = self.infer(inputs)
-            return {"loss": (self.criterion_(logits, codes) * weights).mean(), "y_pred": logits}
+            outputs = self.infer(inputs)
+            of_each = self.criterion_(outputs, values) * weights
+            return {"loss": of_each.sum() / len(of_each), "y_pred": outputs}
 
     def forget(self) -> None:
         """Release data that only training needs, because nets are included in pickles."""
@@ -217,9 +219,9 @@ class WeightedNet(ScoringNet):
                 callback.best_model_weights_ = None
 
 
-def restored(net: WeightedNet) -> WeightedNet:
+def restored(net: WeightedNet, loss: str) -> WeightedNet:
     """Initialize a net with a module that is already trained. It cannot be trained further."""
-    net.set_params(criterion=nn.CrossEntropyLoss, criterion__reduction="none", train_split=None, verbose=0)
+    net.set_params(criterion=LOSSES[loss], train_split=None, verbose=0)
     net.initialize()
     net.forget()
     return net
@@ -241,9 +243,8 @@ def net_arguments(
     if held_out is not None and recipe.keeps_best:
         callbacks.append(("early_stopping", StartOrBest(recipe.patience or recipe.max_epochs + 1)))
     return {
-        "criterion": nn.CrossEntropyLoss,
-        "criterion__reduction": "none",
-        "criterion__label_smoothing": recipe.label_smoothing,
+        "criterion": LOSSES[recipe.loss],
+        **{f"criterion__{key}": value for key, value in smoothing_of(recipe.loss, recipe.label_smoothing).items()},
         "loss_scale": 1 / (batch_size * float(dataset.weights.mean())),
         "batch_size": batch_size,
         "max_epochs": recipe.max_epochs,
@@ -260,7 +261,7 @@ def optimizer_arguments(recipe: Recipe, net_params: Mapping[str, Any]) -> dict[s
     """Return the optimizer of a recipe as arguments of a net, with the options that the user has not set."""
     optimizer, options = find_optimizer(recipe.optimizer, {key.removeprefix("optimizer__") for key in net_params})
     named = {f"optimizer__{key}": value for key, value in options.items()}
-    return {"optimizer": optimizer, "lr": recipe.lr, "optimizer__weight_decay": recipe.weight_decay} | named
+    return {"optimizer": optimizer, "lr": recipe.lr, "optimizer__weight_decay": recipe.l2} | named
 
 
 def _prints(item: Any) -> bool:

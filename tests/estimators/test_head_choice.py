@@ -163,7 +163,7 @@ def test_groups_are_not_split(defects):
 def test_early_stopping_holds_out_whole_groups(defects):
     groups = np.arange(len(defects.y)) // 5
     rows = sktl._targets.split.hold_out(
-        sktl._targets.targets.check_targets(defects.y, None, None, len(defects.y), groups=groups), 0.2, 0
+        sktl._targets.class_targets.check_classes(defects.y, None, None, len(defects.y), groups=groups), 0.2, 0
     )
     assert not set(groups[rows[0]]) & set(groups[rows[1]])
     assert sorted(np.concatenate(rows)) == list(range(len(defects.y)))

@@ -20,8 +20,8 @@ from sktl._features.extractor import FeatureExtractor
 from sktl._fine_tuning import augmentation_trial as _trial
 from sktl._images.augmentation import AUGMENTATIONS, CustomTransform
 from sktl._images.samples import as_samples
+from sktl._targets.class_targets import ClassTargets
 from sktl._targets.split import Labelled
-from sktl._targets.targets import Targets
 from sktl._training.training_run import Run
 
 RNG = np.random.default_rng(0)
@@ -36,7 +36,7 @@ def blackened(image):
 
 def labelled(n=60, **targets):
     codes = Y[:n]
-    return Labelled(as_samples(list(X[:n]), None), Targets(np.arange(3), codes, np.ones(n), **targets))
+    return Labelled(as_samples(list(X[:n]), None), ClassTargets(np.arange(3), codes, np.ones(n), **targets))
 
 
 def choose(images, changes, backbone=stochastic_net):
@@ -86,7 +86,7 @@ def test_a_network_that_is_not_cut_tries_nothing():
 def test_parts_share_no_image_and_no_group_and_what_is_held_out_could_be_learned(codes, n_groups, most):
     codes = np.unique(codes, return_inverse=True)[1]
     groups = None if n_groups is None else np.arange(len(codes)) % n_groups
-    images = Labelled(range(len(codes)), Targets(np.arange(codes.max() + 1), codes, np.ones(len(codes)), groups))
+    images = Labelled(range(len(codes)), ClassTargets(np.arange(codes.max() + 1), codes, np.ones(len(codes)), groups))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_trial, "_MOST_IMAGES", most)
         parts = _trial._parts(images, 0)
@@ -100,7 +100,7 @@ def test_parts_share_no_image_and_no_group_and_what_is_held_out_could_be_learned
             len(np.unique(codes)) > 2  # images of a class that is nowhere else are learned
         )
     for part in parts:  # renamed, their classes are still those of the images
-        assert_array_equal(part.targets.labels(), codes[list(part.samples)])
+        assert_array_equal(part.targets.classes[part.targets.codes], codes[list(part.samples)])
     assert set(held_out.targets.codes) <= set(learned.targets.codes) == set(range(len(learned.targets.classes)))
 
 

@@ -21,8 +21,8 @@ from sktl._fine_tuning.image_batches import (
 )
 from sktl._images.augmentation import AUGMENTATIONS, View
 from sktl._images.samples import as_samples
+from sktl._targets.class_targets import ClassTargets
 from sktl._targets.split import Labelled
-from sktl._targets.targets import Targets
 from sktl.exceptions import InvalidImageError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (13, 20, 20, 3), np.uint8)
@@ -31,7 +31,7 @@ PREPROCESSING = Preprocessing(16, (16, 16))
 
 def stored(n):
     inputs = StoredInputs(np.arange(n, dtype=np.float32)[:, None].__getitem__)
-    return LabelledInputs(Labelled(inputs, Targets(np.arange(n), np.arange(n), np.arange(n) / 7)), np.arange(n))
+    return LabelledInputs(Labelled(inputs, ClassTargets(np.arange(n), np.arange(n), np.arange(n) / 7)), np.arange(n))
 
 
 @settings(max_examples=60)

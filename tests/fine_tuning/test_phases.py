@@ -30,8 +30,8 @@ from sktl._features.engines import TorchEngine
 from sktl._features.extractor import FeatureExtractor
 from sktl._fine_tuning import phases as _transfer
 from sktl._fine_tuning import tail as _finetuning
+from sktl._targets.class_targets import check_classes
 from sktl._targets.split import hold_out
-from sktl._targets.targets import check_targets
 from sktl._training.net_callbacks import kept_start
 from sktl.exceptions import BackboneError, BackboneWarning, InvalidInputError, InvalidParameterError, TrainingError
 
@@ -451,7 +451,7 @@ def test_where_no_epoch_of_the_stages_is_better_the_output_layer_alone_is_return
         max_epochs=9, backbone_lr_ratio=1e3,
     )  # fmt: skip
     rows, _ = (
-        hold_out(check_targets(Y, None, None, len(Y)), 0.3, clf._seeds().split) if held_out else (slice(None), None)
+        hold_out(check_classes(Y, None, None, len(Y)), 0.3, clf._seeds().split) if held_out else (slice(None), None)
     )
     expected = classifier(0, **params, max_epochs=5, feature_stages=1, weight_decay=0.03).fit(X[rows], Y[rows])
     with pytest.warns(ConvergenceWarning, match="No epoch of the stages lowered"):

@@ -20,8 +20,8 @@ from sktl._fine_tuning.image_batches import Batch, StoredInputs
 from sktl._fine_tuning.tail import FineTuned, Start, Workers, _draws, fine_tune
 from sktl._head.head_net import random_layer
 from sktl._head.standardization import Standardization
+from sktl._targets.class_targets import ClassTargets
 from sktl._targets.split import Labelled, Split
-from sktl._targets.targets import Targets
 from sktl._training.net_callbacks import History
 from sktl._training.recipe import TailRecipe
 from sktl._training.training_run import Run
@@ -47,7 +47,7 @@ def train(n_jobs=2, held_out=None, net_params=None, seed=0, **changes):
     layer, standardization = random_layer(16, 3, 0), Standardization.identity(16)
     with torch.no_grad():
         activations = cut.trunk(torch.from_numpy(IMAGES)).numpy()
-    training = Labelled(StoredInputs(activations.__getitem__), Targets(np.arange(3), CODES, WEIGHTS))
+    training = Labelled(StoredInputs(activations.__getitem__), ClassTargets(np.arange(3), CODES, WEIGHTS))
     start, run = Start(layer, standardization, History()), Run(seed, net_params)
     with ThreadPoolExecutor(n_jobs) as pool:
         workers = Workers(pool, CPU)
@@ -254,7 +254,7 @@ def test_a_loss_that_is_not_finite_is_named():
 def test_the_best_epoch_on_the_validation_set_is_restored():
     held_out = Labelled(
         StoredInputs(IMAGES.__getitem__),
-        Targets(np.arange(3), CODES[::-1].copy(), WEIGHTS),
+        ClassTargets(np.arange(3), CODES[::-1].copy(), WEIGHTS),
     )  # what is learned harms
     net = train(held_out=held_out, max_epochs=30, patience=4, lr=0.3, lr_schedule="constant", label_smoothing=0.0)
     losses = net.history[:, "valid_loss"]

@@ -11,8 +11,8 @@ from sktl._head import lbfgs_coordinates as _rotation
 from sktl._head.lbfgs_coordinates import Rotation, rotation
 from sktl._head.standardization import Standardization
 from sktl._head.train_head import train_head
+from sktl._targets.class_targets import ClassTargets
 from sktl._targets.split import Labelled, Split
-from sktl._targets.targets import Targets
 from sktl._training.recipe import Recipe
 from sktl._training.training_run import Run
 
@@ -73,7 +73,7 @@ def test_the_first_coordinates_are_the_main_axes(shape):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_training_finds_the_same_with_the_coordinates_of_a_search_and_with_its_own(shape):
     features, codes, weights = problem(*shape)
-    targets = Targets(np.arange(4), codes, weights)
+    targets = ClassTargets(np.arange(4), codes, weights)
     recipe = Recipe("lbfgs", None, 0.01, 500, None, None, 0.0, 0.0, 0)
 
     def train():
@@ -110,6 +110,6 @@ def test_what_is_kept_is_that_of_the_same_samples_alone_and_bounded(monkeypatch)
 def test_where_no_feature_varies_the_shares_of_the_classes_are_learned():
     features, codes = np.full((5, 9), 7, np.float32), np.array([0, 1, 0, 1, 1])
     recipe = Recipe("lbfgs", None, 0.01, 500, None, None, 0.0, 0.0, 0)
-    net = train_head(Split(Labelled(features, Targets(np.arange(2), codes, np.ones(5)))), recipe, Run(0))
+    net = train_head(Split(Labelled(features, ClassTargets(np.arange(2), codes, np.ones(5)))), recipe, Run(0))
     probabilities = torch.softmax(net.module_(torch.full((1, 9), 7.0)), dim=1)
     assert_allclose(probabilities.detach(), [[0.4, 0.6]], atol=1e-3)

@@ -11,8 +11,8 @@ from sktl._head import penalty_selection as _choice
 from sktl._head import principal_axes as _axes
 from sktl._head.penalty_selection import Candidates, cross_validate
 from sktl._head.standardization import Standardization
+from sktl._targets.class_targets import ClassTargets
 from sktl._targets.split import Labelled
-from sktl._targets.targets import Targets
 
 RNG = np.random.default_rng(0)
 N = 90
@@ -32,7 +32,7 @@ PENALTIES = (0.3, 0.03, 0.003)
 def choose(features=FEATURES, codes=CODES, weights=None, groups=None, seed=0, sizes=SIZES, n_threads=1, **kwargs):
     classes = np.unique(codes)
     weights = np.ones(len(codes)) if weights is None else weights
-    targets = Targets(classes, np.searchsorted(classes, codes), weights, groups)
+    targets = ClassTargets(classes, np.searchsorted(classes, codes), weights, groups)
     settings = {"penalties": PENALTIES, "shrinkage": 1.0, "label_smoothing": 0.0} | kwargs
     return cross_validate(Labelled(features, targets), sizes, seed=seed, n_threads=n_threads, **settings)
 

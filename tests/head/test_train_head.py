@@ -20,11 +20,11 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from sktl._head import feature_batches as _inputs
 from sktl._head.feature_batches import StandardizedFeatures
-from sktl._head.head_net import weighted_loss
 from sktl._head.standardization import Standardization
 from sktl._head.train_head import train_head
+from sktl._targets.class_targets import ClassTargets
 from sktl._targets.split import Labelled, Split
-from sktl._targets.targets import Targets
+from sktl._training.losses import CrossEntropy
 from sktl._training.net_callbacks import CosineSchedule, count_epochs
 from sktl._training.net_params import check_net_params
 from sktl._training.recipe import Recipe
@@ -36,13 +36,13 @@ RNG = np.random.default_rng(0)
 FEATURES = (RNG.normal(size=(90, 6)) * [1, 10, 0.1, 1, 1, 1] + [0, 5, -3, 0, 0, 0]).astype(np.float32)
 CODES = (FEATURES[:, 0] + FEATURES[:, 1] / 10 + RNG.normal(size=90) > 0.5).astype(np.int64) + (FEATURES[:, 3] > 0.7)
 ONES = np.ones(90)
-LABELLED = Labelled(FEATURES, Targets(np.arange(3), CODES, ONES))
+LABELLED = Labelled(FEATURES, ClassTargets(np.arange(3), CODES, ONES))
 SGD = Recipe("sgd", 0.05, 0.01, 10, 16, "cosine", 0.0, 0.0, 0)
 LBFGS = Recipe("lbfgs", None, 0.1, 500, None, None, 0.0, 0.0, 0)
 
 
 def train(recipe=SGD, features=FEATURES, codes=CODES, weights=ONES, seed=0, **net_params):
-    split = Split(Labelled(features, Targets(np.arange(3), codes, weights)))
+    split = Split(Labelled(features, ClassTargets(np.arange(3), codes, weights)))
     net = train_head(split, recipe, Run(seed, net_params or None))
     layer = net.module_.output
     return net, count_epochs(net.history), layer.weight.detach().numpy().copy(), layer.bias.detach().numpy().copy()
@@ -195,7 +195,7 @@ def test_the_loss_and_its_derivatives_are_those_of_autograd(n, n_classes, smooth
     codes, weights = torch.from_numpy(rng.integers(0, n_classes, n)), torch.from_numpy(rng.uniform(0, 3, n))
     losses = torch.nn.functional.cross_entropy(logits, codes, reduction="none", label_smoothing=smoothing)
     (expected,) = torch.autograd.grad((losses * weights).sum(), logits, create_graph=True)
-    loss, slopes, curvatures = weighted_loss(logits.detach(), codes, weights, smoothing)
+    loss, slopes, curvatures = CrossEntropy(smoothing).derivatives(logits.detach(), codes, weights)
     assert_allclose(loss, (losses * weights).sum().detach(), rtol=1e-12)
     assert_allclose(slopes, expected.detach(), rtol=1e-12, atol=1e-14)
     for k in range(n_classes):
@@ -252,8 +252,8 @@ def test_callbacks_are_told_of_each_batch_and_change_no_bit():
 
 
 def test_the_history_has_a_row_per_epoch_and_one_per_batch():
-    targets = Targets(np.arange(3), CODES[:40], ONES[:40])
-    whole = Labelled(FEATURES, Targets(np.arange(3), CODES, ONES))
+    targets = ClassTargets(np.arange(3), CODES[:40], ONES[:40])
+    whole = Labelled(FEATURES, ClassTargets(np.arange(3), CODES, ONES))
     net = train_head(Split(whole, Labelled(FEATURES[:40], targets)), SGD, Run(0))
     losses = ("train_loss", "train_loss_best", "valid_loss", "valid_loss_best")
     start, *rows = net.history

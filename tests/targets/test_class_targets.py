@@ -15,11 +15,17 @@ from numpy.testing import assert_allclose
 from scipy.sparse import csr_array
 from sklearn.utils import compute_class_weight
 
+from sktl._targets.class_targets import ClassTargets, check_classes
+from sktl._targets.sample_weights import check_sample_weight
 from sktl._targets.split import hold_out
-from sktl._targets.targets import check_sample_weight, check_targets, check_validation_targets
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
 Y = ["b", "a", "b"]
+
+
+def _of(classes):
+    """Return targets with one sample of each class."""
+    return ClassTargets(classes, np.arange(len(classes)), np.ones(len(classes)))
 
 
 @settings(max_examples=50)
@@ -33,34 +39,34 @@ def test_class_weights_are_those_of_scikit_learn(codes, weights):
         expected = compute_class_weight(weights, classes=np.unique(y), y=y)
     except ValueError:
         with pytest.raises(InvalidParameterError, match="class_weight has labels that y does not have: '"):
-            check_targets(y, None, weights, len(y))
+            check_classes(y, None, weights, len(y))
     else:
-        targets = check_targets(y, None, weights, len(y))
+        targets = check_classes(y, None, weights, len(y))
         assert_allclose(targets.weights, expected[targets.codes])
 
 
 @pytest.mark.parametrize("weights", [OrderedDict(a=2, b=3.0), {"a": np.float32(2), np.str_("b"): np.int64(3)}])
 def test_class_weights_may_be_any_mapping_of_numbers(weights):
-    assert check_targets(Y, None, weights, 3).weights.tolist() == [3, 2, 3]
+    assert check_classes(Y, None, weights, 3).weights.tolist() == [3, 2, 3]
 
 
 def test_a_default_dict_is_neither_asked_nor_changed():
     weights = defaultdict(lambda: 7.0, a=2.0)
-    assert check_targets(Y, None, weights, 3).weights.tolist() == [1, 2, 1]
+    assert check_classes(Y, None, weights, 3).weights.tolist() == [1, 2, 1]
     assert weights == {"a": 2.0}
 
 
 @pytest.mark.parametrize("weight", ["2", None, pd.NA, [1], np.ones(2), 1j])
 def test_class_weights_that_are_no_numbers_are_named(weight):
     with pytest.raises(InvalidParameterError, match=r"class_weight\['b'\] is a .*weights are numbers"):
-        check_targets(Y, None, {"a": 1.0, "b": weight}, 3)
+        check_classes(Y, None, {"a": 1.0, "b": weight}, 3)
 
 
 @pytest.mark.parametrize("weight", [np.nan, np.inf, -1])
 def test_class_weights_out_of_range_are_refused_in_few_words(weight):
     many = {f"{'x' * 50}{i}": 1.0 for i in range(500)} | {"a": 1.0, "b": weight}
     with pytest.raises(InvalidParameterError, match="must give weights that are finite, not negative") as caught:
-        check_targets(Y, None, many, 3)
+        check_classes(Y, None, many, 3)
     assert len(str(caught.value)) < 250
 
 
@@ -109,23 +115,23 @@ def test_one_number_is_the_weight_of_all(weights):
 )
 def test_labels_of_a_validation_set_are_checked_by_the_same_law(y, words):
     with pytest.raises(InvalidInputError, match=words) as caught:
-        check_validation_targets(y, None, np.array(["a", "b"]), 3)
+        _of(np.array(["a", "b"])).of_validation(y, None, 3)
     assert len(str(caught.value)) < 300
 
 
 def test_booleans_of_a_validation_set_are_not_the_numbers_that_they_equal():
     for classes, y in ((np.array([0, 1]), [True, False]), (np.array([False, True]), [1, 0])):
         with pytest.raises(InvalidInputError, match="y_val has labels that y does not have"):
-            check_validation_targets(y, None, classes, 2)
-    assert check_validation_targets([1.0, 0.0], None, np.array([0, 1]), 2).codes.tolist() == [1, 0]
+            _of(classes).of_validation(y, None, 2)
+    assert _of(np.array([0, 1])).of_validation([1.0, 0.0], None, 2).codes.tolist() == [1, 0]
 
 
 def test_many_numbers_for_few_images_are_a_warning_at_the_line_that_passed_them():
     ages = np.arange(30) // 1.5
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        check_targets(ages, None, None, 30)
-        check_targets([f"of age {age}" for age in ages], None, None, 30)
+        check_classes(ages, None, None, 30)
+        check_classes([f"of age {age}" for age in ages], None, None, 30)
     assert [(w.category, w.filename) for w in caught] == [(UserWarning, __file__)]
     assert "20 different numbers for 30 images" in str(caught[0].message)
 
@@ -133,8 +139,8 @@ def test_many_numbers_for_few_images_are_a_warning_at_the_line_that_passed_them(
 def test_long_labels_make_no_long_messages():
     name = "x" * 10_000
     with pytest.raises(InvalidInputError, match="only one class") as caught:
-        check_targets([name] * 3, None, None, 3)
+        check_classes([name] * 3, None, None, 3)
     assert len(str(caught.value)) < 300
     with pytest.raises(InvalidParameterError, match="cannot hold out") as refused:
-        hold_out(check_targets([name, "a", "b"], None, None, 3), 0.5, 0)
+        hold_out(check_classes([name, "a", "b"], None, None, 3), 0.5, 0)
     assert len(str(refused.value)) < 500

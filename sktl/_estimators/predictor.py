@@ -1,0 +1,334 @@
+"""What the classifier and the regressor share: `fit` as a sequence of stages, from images and targets to a net."""
+
+from __future__ import annotations
+
+import os
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cached_property
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeAlias
+
+import numpy as np
+import torch
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
+
+from sktl._backbones.backbone import tensors_digest
+from sktl._features.extractor import FeatureExtractor
+from sktl._features.image_checks import find_failures
+from sktl._fine_tuning.augmentation_trial import choose_augmentation
+from sktl._fine_tuning.phases import Images, open_checkpoint, train_stages
+from sktl._head.train_head import output_values, train_head
+from sktl._images.augmentation import AUGMENTATIONS, Change
+from sktl._targets.labels import first_shown
+from sktl._targets.split import Labelled, Split, hold_out
+from sktl._targets.targets import Targets
+from sktl._training.json_values import plain
+from sktl._training.net_callbacks import History, count_epochs, kept_start
+from sktl._training.net_params import check_scores
+from sktl._training.recipe import Recipe, TailRecipe
+from sktl._training.training_run import Run
+from sktl._training.weighted_net import NeuralNet
+from sktl._utils.fit_tasks import fit_task
+from sktl._utils.isolation import isolated
+from sktl._utils.paths import user_path
+from sktl._utils.sklearn_compat import Interval, Options, StrOptions
+from sktl._utils.threads import n_threads
+from sktl._utils.warnings import warn
+from sktl.exceptions import (
+    ImageFailure,
+    InvalidImageError,
+    InvalidImageWarning,
+    InvalidInputError,
+    InvalidParameterError,
+)
+
+from .base import PretrainedImageBase
+from .fitted_features import PretrainedFeatures, TunedFeatures
+from .resolved_parameters import augmentations, check_combinations, choose, resolve_recipe, stage_penalties
+
+# Rows of the training samples and, if some are held out, of the validation samples.
+_Rows: TypeAlias = tuple[np.ndarray | slice, ...]
+
+
+class Seeds(NamedTuple):
+    """Seeds of the parts of a fit. New fields go at the end, because another position would change the other seeds."""
+
+    backbone: int
+    head: int
+    stages: int
+    split: int
+    choice: int
+
+
+class PretrainedImagePredictor(PretrainedImageBase):
+    """Base class of estimators that train an output layer, and stages of the network, on images and targets."""
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = PretrainedImageBase._parameter_constraints | {
+        "feature_stages": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto", "all"})],
+        "weight_decay": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
+        "optimizer": [StrOptions({"auto", "sgd", "adamw", "lbfgs"}), torch.optim.Optimizer, callable],
+        "lr": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
+        "lr_schedule": [StrOptions({"auto", "cosine", "constant"})],
+        "max_epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "trainable_stages": [Interval(Integral, 0, None, closed="left"), StrOptions({"all"})],
+        "freeze_epochs": [Interval(Integral, 0, None, closed="left"), StrOptions({"auto"})],
+        "backbone_lr_ratio": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
+        "layer_decay": [Interval(Real, 0, 1, closed="right"), StrOptions({"auto"})],
+        "augmentation": [StrOptions({"auto", *AUGMENTATIONS}), callable, None],
+        "augmentation_views": [Interval(Integral, 1, None, closed="left"), None],
+        "mixup_alpha": [Interval(Real, 0, None, closed="left")],
+        "amp": [StrOptions({"auto"}), Options(bool, {False})],
+        "compile": ["boolean"],
+        "invalid_images": [StrOptions({"raise", "skip"})],
+        "checkpoint": [str, os.PathLike, None],
+        "net_params": [dict, None],
+    }
+
+    feature_stages: int | str
+    early_stopping: bool
+    validation_fraction: float
+    trainable_stages: int | str
+    invalid_images: str
+    checkpoint: str | os.PathLike[str] | None
+    net_params: dict[str, Any] | None
+    selection_: dict[str, np.ndarray]
+    net_: NeuralNet
+    n_iter_: int
+    recipe_: Recipe
+    invalid_images_: tuple[ImageFailure, ...]
+
+    def _fit_draft(self, X: Any, y: Any, sample_weight: Any, groups: Any, validation: tuple[Any, Any, Any]) -> Self:
+        """Fit, unless an error or Ctrl-C leaves the estimator as it was before."""
+        self._check_parameters()
+        check_combinations(self)
+        with fit_task(self, X, y, sample_weight), self._draft() as draft:
+            draft._fit(X, y, sample_weight, groups, validation)
+        return self
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any, groups: Any, validation: tuple[Any, Any, Any]) -> None:
+        samples = self._as_samples(X, reset=True, lenient=self.invalid_images == "skip")
+        targets = self._check_targets(y, sample_weight, len(samples), groups=groups)
+        check_scores(self.net_params, targets)
+        seeds = self._seeds()
+        watched = self._check_validation(*validation, targets)
+        self.backbone_, self.device_ = self._resolve(seeds.backbone)
+        extractor = self._extractor(self.backbone_, self.device_, self.engine)
+        images = self._without_invalid(Labelled(samples, targets), (y, sample_weight, groups), extractor)
+        rows = self._split(images.targets, watched, seeds.split)
+        if self.backbone_.count_trainable(self.trainable_stages):
+            self._fit_stages(images, rows, watched, extractor, seeds)
+        else:
+            self._fit_output_layer(images, rows, watched, extractor, seeds)
+        self._set_outputs(images.targets)
+
+    @abstractmethod
+    def _check_targets(
+        self, y: Any, sample_weight: Any, n_samples: int, rows: np.ndarray | None = None, groups: Any = None
+    ) -> Targets:
+        """Return the targets of the images in `rows`, or of all images."""
+
+    @abstractmethod
+    def _set_outputs(self, targets: Targets) -> None:
+        """Set the fitted attributes that say what the outputs mean."""
+
+    def _fit_output_layer(
+        self, images: Images, rows: _Rows, watched: Images | None, extractor: FeatureExtractor, seeds: Seeds
+    ) -> None:
+        """Train the output layer on features of the images, with early stopping if it is on."""
+        # Called before anything else needs the network, so that images are decoded while the network is loaded.
+        rows_of = replace(extractor, feature_stages=plain(self.feature_stages))
+        features = Labelled(rows_of(images.samples), images.targets)
+        layout, n_workers = extractor.layout, n_threads(self.n_jobs)
+        chosen = choose(self, features.take(rows[0]), layout, seeds.choice, n_workers)
+        if chosen.selection:
+            self.selection_ = chosen.selection
+        extractor = replace(extractor, feature_stages=chosen.n_stages)
+        groups = layout.groups_of(chosen.n_stages)
+        sizes = [size for _, size in groups]
+        split = _split(features, rows, None).map(lambda some: np.ascontiguousarray(some[:, : sum(sizes)]))
+        if watched is not None:
+            with _as_argument("X_val"):
+                split = replace(split, validation=Labelled(extractor(watched.samples), watched.targets))
+        self.engine_, self.feature_stages_ = extractor.engine_name, chosen.n_stages
+        self._features = PretrainedFeatures(chosen.n_stages, groups)
+        n_samples, n_features = split.training.samples.shape
+        loss = images.targets.loss
+        self.recipe_ = resolve_recipe(self, 0, n_samples, n_features, self.device_, chosen, loss=loss)
+        states = open_checkpoint(
+            self.checkpoint, _split(images, rows, watched), extractor, self.recipe_, (seeds.head, seeds.choice)
+        )
+        run = Run(seeds.head, self.net_params, states and states.of_phase("output layer"))
+        self.net_ = train_head(split, self.recipe_, run, sizes)
+        self.n_iter_ = count_epochs(self.net_.history)
+
+    def _fit_stages(
+        self, images: Images, rows: _Rows, watched: Images | None, extractor: FeatureExtractor, seeds: Seeds
+    ) -> None:
+        """Train the output layer alone, then together with the last stages."""
+        split = _split(images, rows, watched)
+        self.engine_, self.feature_stages_ = extractor.engine_name, 1
+        if self.engine_ == "torch":  # a part of the network runs on the same engine as the whole
+            extractor = replace(extractor, engine="torch")
+        # In all other cases, the pass that computes features reports unusable images before any training. Here, there
+        # is no such pass (weights=None), or it sees a part of X and would report positions in that part.
+        if split.validation is not None or self.weights is None or len(augmentations(self)) > 1:
+            self._check_images(images, extractor, "X")
+            if watched is not None:
+                self._check_images(watched, extractor, "X_val")
+        recipe, penalties = self._stage_recipe(split.training, extractor, seeds), stage_penalties(self)
+        states = open_checkpoint(self.checkpoint, split, extractor, recipe, (seeds.head, seeds.stages))
+        probing = Run(seeds.head, self.net_params, states and states.of_phase("output layer"))
+        tuning = Run(seeds.stages, self.net_params, states and states.of_phase("stages"))
+        net, recipe, selection = train_stages(extractor, split, recipe, probing, tuning, penalties)
+        if selection:
+            self.selection_ = selection
+        self.net_, self.recipe_ = net, recipe
+        self.n_iter_, cut, groups = count_epochs(net.history), net.module_.cut, extractor.layout.groups_of(1)
+        if kept_start(net.history):  # the stages are as they were before
+            self._features = PretrainedFeatures(1, groups)
+        else:
+            self._features = TunedFeatures(cut, recipe.n_trainable, tensors_digest(cut.network), groups)
+        if (recipe.augmentation is None or recipe.n_views) and cut.split:
+            self.engine_ = replace(extractor, n_tail_stages=recipe.n_trainable).engine_name
+
+    def _stage_recipe(self, training: Images, extractor: FeatureExtractor, seeds: Seeds) -> TailRecipe:
+        """Return the recipe of the stages, after a trial of augmentations if there is a choice."""
+        n_trainable = self.backbone_.count_trainable(self.trainable_stages)
+
+        def recipe_of(change: Change | None, n_samples: int) -> TailRecipe:
+            n_features = extractor.n_features
+            loss = training.targets.loss
+            recipe = resolve_recipe(
+                self, n_trainable, n_samples, n_features, self.device_, augmentation=change, loss=loss
+            )
+            assert isinstance(recipe, TailRecipe)
+            return recipe
+
+        change, *others = augmentations(self)
+        if others:
+            runs = Run(seeds.head), Run(seeds.stages)
+            candidates = [change, *others]
+            change = choose_augmentation(extractor, training, candidates, recipe_of, runs, stage_penalties(self))
+        return recipe_of(change, len(training.samples))
+
+    def _seeds(self) -> Seeds:
+        """Return the seeds of a fit, drawn from `random_state`."""
+        return Seeds(*self._draw_seeds(len(Seeds._fields)))
+
+    def _cache_place(self) -> str | os.PathLike[str] | Literal[False]:
+        # A temporary folder would be lost with a killed process, and the resumed fit would compute all features again.
+        if self.cache == "auto" and self.checkpoint is not None:
+            return Path(user_path(self.checkpoint), "features")
+        return self.cache
+
+    def _find_failures(self, images: Images, extractor: FeatureExtractor) -> list[ImageFailure]:
+        preprocessing = self.backbone_.preprocessing
+        return find_failures(images.samples, preprocessing, extractor.cache, self.n_jobs, self.verbose)
+
+    def _check_images(self, images: Images, extractor: FeatureExtractor, argument: str) -> None:
+        """Raise `InvalidImageError` if images cannot be decoded."""
+        if failures := self._find_failures(images, extractor):
+            raise InvalidImageError(failures, argument)
+
+    def _without_invalid(self, images: Images, of_samples: tuple[Any, Any, Any], extractor: FeatureExtractor) -> Images:
+        """Return the images without unusable ones, with a warning, if `invalid_images="skip"`."""
+        failures = self._find_failures(images, extractor) if self.invalid_images == "skip" else []
+        self.invalid_images_ = tuple(failures)
+        if not failures:
+            return images
+        usable = np.setdiff1d(np.arange(len(images.samples)), [failure.position for failure in failures])
+        if len(lost := images.targets.losing(usable)):
+            labels = images.targets.outputs.observed(images.targets.values()[lost])
+            names = first_shown(np.unique(labels).tolist())
+            raise InvalidImageError(
+                [failure for failure in failures if failure.position in lost],
+                lead=f"invalid_images='skip' would leave no image of class {names}: add good ones, or drop the class.",
+            )
+        warn(
+            f"{len(failures)} of {len(images.samples)} images of X cannot be used and were left out; the attribute "
+            f"invalid_images_ lists them. The first: {failures[0]}",
+            InvalidImageWarning,
+        )
+        y, sample_weight, groups = of_samples
+        targets = self._check_targets(y, sample_weight, len(images.samples), usable, groups)
+        return Labelled([images.samples[i] for i in usable], targets)
+
+    def _check_validation(self, X: Any, y: Any, sample_weight: Any, targets: Targets) -> Images | None:
+        """Return the validation set that the user passed, or None."""
+        if X is None and y is None and sample_weight is None:
+            return None
+        if not self.early_stopping:
+            raise InvalidParameterError(
+                "X_val and y_val are for early stopping: set early_stopping=True, or do not pass them."
+            )
+        if X is None or y is None:
+            raise InvalidInputError("X_val and y_val go together: pass both, or neither.")
+        with _as_argument("X_val"):
+            samples = self._as_samples(X, reset=False)
+        return Labelled(samples, targets.of_validation(y, sample_weight, len(samples)))
+
+    def _split(self, targets: Targets, validation: Images | None, seed: int) -> _Rows:
+        """Return the rows of the training samples and, if early stopping holds out some, of the validation samples."""
+        if validation is not None or not self.early_stopping:
+            return (slice(None),)
+        return hold_out(targets, float(self.validation_fraction), seed)
+
+    @cached_property
+    @isolated()
+    def module_(self) -> nn.Module:
+        check_is_fitted(self)
+        return _NetworkWithOutput(*self._features.modules(self.backbone_), self.net_.module_.output).eval()
+
+    @property
+    def history_(self) -> History:
+        check_is_fitted(self)
+        return self.net_.history
+
+    def _outputs(self, X: Any) -> np.ndarray:
+        """Return the values of the output layer, float64 of shape (n_samples, n_outputs)."""
+        features = self._transform(X)
+        return output_values(self.net_.module_.output, features)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        return {name: value for name, value in state.items() if name != "module_"}
+
+
+@contextmanager
+def _as_argument(argument: str) -> Iterator[None]:
+    """Make errors about images name the argument that holds the images."""
+    try:
+        yield
+    except InvalidImageError as error:
+        raise InvalidImageError(error.failures, argument, error.lead) from error.__cause__
+
+
+def _split(labelled: Labelled[Any], rows: _Rows, validation: Labelled[Any] | None) -> Split[Any]:
+    """Return the training samples and the validation samples that were held out or passed, if any."""
+    training, *held_out = (labelled.take(some) for some in rows)
+    return Split(training, next(iter(held_out), validation))
+
+
+class _NetworkWithOutput(nn.Module):
+    """Backbone and output layer as one module."""
+
+    def __init__(self, backbone: nn.Module, features: nn.Module, head: nn.Linear):
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        # Not registered as a module: it runs the backbone, whose parameters would then appear under two names.
+        self.__dict__["features"] = features
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        features = self.__dict__["features"](images)
+        return self.head(features[:, : self.head.in_features])

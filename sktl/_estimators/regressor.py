@@ -1,0 +1,333 @@
+"""`PretrainedImageRegressor`: numbers for images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from sklearn.base import RegressorMixin
+
+from sktl._backbones.backbone import BackboneName, Weights
+from sktl._images.augmentation import Transform
+from sktl._targets.number_targets import NumberTargets, check_numbers
+from sktl._targets.targets import Targets
+from sktl._utils.isolation import isolated
+from sktl._utils.sklearn_compat import StrOptions, with_callbacks
+
+from .predictor import PretrainedImagePredictor
+
+
+class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
+    """Predict one or more numbers for each image with a pretrained network and an output layer of its own.
+
+    Age, ripeness, a count, the share of a surface that is defective: `fit` trains the output layer on the features that
+    the network computes, and with `trainable_stages` also the last stages of the network. Numbers are standardized
+    within `fit`, so that their unit does not matter, and predictions are in the unit of `y`.
+
+    The parameters are those of :class:`PretrainedImageClassifier`, which describes them in full, with `loss` in the
+    place of `class_weight` and `label_smoothing`.
+
+    Parameters
+    ----------
+    backbone : str or callable, default="efficientnet_lite0"
+        The pretrained network.
+    weights : str, path, torchvision weights enum member or None, default="default"
+        The weights that the network starts from.
+    image_size : int, default=None
+        Height and width of the network's input, in pixels. None uses the size that belongs to the weights.
+    image_shape : tuple of int, default=None
+        Shape of one image, if each row of `X` is a flattened image.
+    feature_stages : int, "auto" or "all", default="auto"
+        Number of stages of the network whose features the output layer receives. `"auto"` chooses 1 or 2 by
+        cross-validation within `fit`, together with `weight_decay`.
+    weight_decay : float, default="auto"
+        Strength of the regularization of the output layer's weights, at least 0, for standardized features and numbers.
+        `"auto"` chooses it by cross-validation within `fit`, among ten values from 30 to 0.001.
+    loss : {"squared_error", "huber"}, default="squared_error"
+        `"squared_error"` fits means. `"huber"` counts large errors linearly [1]_, so that a few wrong numbers in `y` do
+        little harm: errors count linearly beyond 1.345 times the standard deviation of `y`, which is estimated from the
+        median absolute deviation.
+    optimizer : {"auto", "sgd", "adamw", "lbfgs"} or subclass of torch.optim.Optimizer, default="auto"
+        The optimizer.
+    lr : float, default="auto"
+        Peak learning rate of the output layer, above 0, for standardized features and numbers.
+    lr_schedule : {"auto", "cosine", "constant"}, default="auto"
+        How the learning rate changes over the training.
+    max_epochs : int, default="auto"
+        Maximum number of epochs.
+    batch_size : int, default="auto"
+        Number of images per optimization step.
+    dropout : float, default=0.0
+        Fraction of the features that each step drops before the output layer, in [0, 1).
+    early_stopping : bool, default=False
+        If True, `fit` returns the weights of the epoch with the lowest loss on validation images.
+    validation_fraction : float, default=0.1
+        Fraction of the images that early stopping holds out, in (0, 1). Ignored if `X_val` is passed.
+    n_iter_no_change : int or "auto", default="auto"
+        Number of epochs without improvement after which early stopping stops.
+    trainable_stages : int or "all", default=0
+        Number of stages of the network, counted from its output, that are trained with the output layer.
+    freeze_epochs : int, default="auto"
+        Number of epochs in which the output layer is trained alone, before stages are trained with it.
+    backbone_lr_ratio : float, default="auto"
+        Learning rate of the last stage as a fraction of `lr`, above 0.
+    layer_decay : float, default="auto"
+        Learning rate of each stage as a fraction of the next stage's learning rate, in (0, 1].
+    augmentation : {"auto", "light", "strong", "trivial"}, callable or None, default="auto"
+        How images are randomly changed while stages are trained. A change must not change the number: a crop changes
+        the share of a surface, a rotation an angle, and a change of brightness the ripeness of a fruit. `"auto"`
+        compares `"trivial"` with None by a short trial within `fit`, and notices large harm; pass None, or a function
+        of your own, if you know that the number depends on size, position or color.
+    augmentation_views : int, default=None
+        Number of random views of each image, which the epochs take in turn. None draws a new view in each epoch.
+    mixup_alpha : float, default=0.0
+        Mixes pairs of images and their losses, with shares drawn from Beta(mixup_alpha, mixup_alpha). 0 turns mixup
+        off.
+    amp : {"auto", False}, default="auto"
+        Whether stages are trained in bfloat16 where that is safe.
+    compile : bool, default=False
+        Whether `torch.compile` compiles the stages before training.
+    invalid_images : {"raise", "skip"}, default="raise"
+        Whether unusable images of `X` raise an error, or are left out with a warning.
+    device : str or torch.device, default="auto"
+        Where the network runs.
+    engine : {"auto", "torch", "openvino"}, default="auto"
+        What runs the frozen part of the network on a CPU.
+    cache : "auto", path or False, default="auto"
+        Where features and activations are cached, by image content.
+    checkpoint : str or os.PathLike, default=None
+        Folder in which the state of the training is saved after each epoch.
+    n_jobs : int, default=None
+        Number of threads that read images and, on a CPU, run the network.
+    random_state : int, RandomState or None, default=None
+        Controls everything that is random. With an int, results repeat bit for bit on a CPU.
+    verbose : int, default=0
+        1 shows the progress of passes over the images, 2 also a line per epoch.
+    net_params : dict, default=None
+        Further arguments of the skorch nets, such as callbacks.
+
+    Attributes
+    ----------
+    n_outputs_ : int
+        Number of numbers per image.
+    backbone_ : Backbone
+        The network before training.
+    device_ : torch.device
+        Where the network ran.
+    feature_stages_ : int
+        Number of stages whose features the output layer receives.
+    selection_ : dict of ndarray of shape (n_candidates,)
+        Results of the cross-validation within `fit`, as for the classifier: `"mean_loss"` is the loss of standardized
+        numbers, and `"mean_r2"` the coefficient of determination, averaged over the numbers. Exists only if there was a
+        choice.
+    engine_ : {"torch", "openvino"}
+        What ran the frozen part of the network.
+    net_ : skorch.NeuralNet
+        The net of the last phase of training; `net_.module_.output` is the output layer, which gives numbers in the
+        unit of `y`.
+    module_ : torch.nn.Module
+        Network and output layer as one module. It maps normalized float32 images of shape (n, 3, H, W) to float64
+        numbers of shape (n, n_outputs).
+    history_ : skorch.history.History
+        Loss, for standardized numbers, and time of each epoch.
+    n_iter_ : int
+        Number of epochs of both phases, or of iterations of `"lbfgs"`.
+    recipe_ : Recipe
+        The training parameters with all values resolved.
+    invalid_images_ : tuple of ImageFailure
+        Position in `X`, name and reason of each image that was left out, in the order of `X`.
+    n_features_in_ : int
+        Number of columns of `X`. Exists only if `X` was flattened.
+    feature_names_in_ : ndarray of str
+        Names of the columns of `X`. Exists only if `X` was a data frame of flattened images.
+
+    Raises
+    ------
+    InvalidParameterError
+        By `fit`, if a parameter has an invalid value.
+    InvalidInputError
+        If `X`, `y` or `sample_weight` is not in a supported format.
+    InvalidImageError
+        If images cannot be read. The attribute `failures` of the error lists all of them.
+    TrainingError
+        By `fit`, if the loss is no longer finite.
+
+    See Also
+    --------
+    PretrainedImageClassifier : Classes, or several labels, for images.
+    PretrainedImageEncoder : The same features for other estimators.
+
+    Notes
+    -----
+    :class:`PretrainedImageClassifier` describes the formats of `X`, the cross-validation within `fit`, whose folds are
+    random here, and the training of stages.
+
+    References
+    ----------
+    .. [1] P. Huber and E. Ronchetti, "Robust Statistics", second edition, Wiley 2009.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sktl import PretrainedImageRegressor
+    >>> X, y = load_digits(n_class=3, return_X_y=True)
+    >>> reg = PretrainedImageRegressor(image_shape=(8, 8), random_state=0)
+    >>> reg.fit(X[:60] / 16, y[:60]).predict(X[60:63] / 16).round()
+    array([0., 0., 0.])
+    """
+
+    _parameter_constraints = PretrainedImagePredictor._parameter_constraints | {
+        "loss": [StrOptions({"squared_error", "huber"})],
+    }
+
+    n_outputs_: int
+    _is_vector: bool
+
+    def __init__(
+        self,
+        *,
+        backbone: BackboneName = "efficientnet_lite0",
+        weights: Weights = "default",
+        image_size: int | None = None,
+        image_shape: Sequence[int] | None = None,
+        feature_stages: int | str = "auto",
+        weight_decay: float | str = "auto",
+        loss: str = "squared_error",
+        optimizer: str | type[torch.optim.Optimizer] = "auto",
+        lr: float | str = "auto",
+        lr_schedule: str = "auto",
+        max_epochs: int | str = "auto",
+        batch_size: int | str = "auto",
+        dropout: float = 0.0,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int | Literal["auto"] = "auto",
+        trainable_stages: int | str = 0,
+        freeze_epochs: int | str = "auto",
+        backbone_lr_ratio: float | str = "auto",
+        layer_decay: float | str = "auto",
+        augmentation: str | Transform | None = "auto",
+        augmentation_views: int | None = None,
+        mixup_alpha: float = 0.0,
+        amp: str | bool = "auto",
+        compile: bool = False,
+        invalid_images: str = "raise",
+        device: str | torch.device = "auto",
+        engine: str = "auto",
+        cache: str | os.PathLike[str] | Literal[False] = "auto",
+        checkpoint: str | os.PathLike[str] | None = None,
+        n_jobs: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+        net_params: dict[str, Any] | None = None,
+    ):
+        self.backbone = backbone
+        self.weights = weights
+        self.image_size = image_size
+        self.image_shape = image_shape
+        self.feature_stages = feature_stages
+        self.weight_decay = weight_decay
+        self.loss = loss
+        self.optimizer = optimizer
+        self.lr = lr
+        self.lr_schedule = lr_schedule
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.dropout = dropout
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.trainable_stages = trainable_stages
+        self.freeze_epochs = freeze_epochs
+        self.backbone_lr_ratio = backbone_lr_ratio
+        self.layer_decay = layer_decay
+        self.augmentation = augmentation
+        self.augmentation_views = augmentation_views
+        self.mixup_alpha = mixup_alpha
+        self.amp = amp
+        self.compile = compile
+        self.invalid_images = invalid_images
+        self.device = device
+        self.engine = engine
+        self.cache = cache
+        self.checkpoint = checkpoint
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.verbose = verbose
+        self.net_params = net_params
+
+    @with_callbacks
+    @isolated()
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        groups: Any = None,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> PretrainedImageRegressor:
+        """Train the output layer, and `trainable_stages` stages of the network, on images and their numbers.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Images; see the Notes of :class:`PretrainedImageClassifier` for the accepted formats.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Numbers. A missing or infinite number raises an error that names its position.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples, not negative. None weights all samples equally.
+        groups : array-like of shape (n_samples,), default=None
+            Groups of images, such as the images of one patient, which `fit` does not split between training and
+            validation.
+        X_val : array-like of shape (n_validation_samples, ...), default=None
+            Validation images for early stopping, instead of a part of `X`. Only with `early_stopping=True`.
+        y_val : array-like of shape (n_validation_samples,) or (n_validation_samples, n_outputs), default=None
+            Numbers of the validation images.
+        sample_weight_val : array-like of shape (n_validation_samples,), default=None
+            Weights of the validation images.
+
+        Returns
+        -------
+        self : PretrainedImageRegressor
+            The fitted estimator. If `fit` raises an exception, including KeyboardInterrupt, the estimator stays as it
+            was before.
+        """
+        return self._fit_draft(X, y, sample_weight, groups, (X_val, y_val, sample_weight_val))
+
+    def _check_targets(
+        self, y: Any, sample_weight: Any, n_samples: int, rows: np.ndarray | None = None, groups: Any = None
+    ) -> Targets:
+        return check_numbers(y, sample_weight, self.loss, n_samples, rows, groups)
+
+    def _set_outputs(self, targets: Targets) -> None:
+        """Fold the way back to the unit of `y` into the output layer."""
+        assert isinstance(targets, NumberTargets)
+        layer, units = self.net_.module_.output, targets.units
+        center, scale = torch.from_numpy(units.center), torch.from_numpy(units.scale)
+        with torch.no_grad():
+            layer.weight.mul_(scale[:, None])
+            layer.bias.mul_(scale).add_(center)
+        self.n_outputs_, self._is_vector = len(units), units.is_vector
+
+    @isolated()
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the number, or the numbers, of each image.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Images; see the Notes of :class:`PretrainedImageClassifier` for the accepted formats.
+
+        Returns
+        -------
+        numbers : float64 ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            Predictions, in the unit and with the number of columns of `y`.
+        """
+        numbers = self._outputs(X)
+        return numbers[:, 0] if self._is_vector else numbers

@@ -1,0 +1,202 @@
+"""One class for each sample: `y` and `class_weight` to class codes and weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from numbers import Real
+from typing import Any, Self
+
+import numpy as np
+from sklearn.model_selection import train_test_split
+
+from sktl._utils.warnings import warn
+from sktl.exceptions import InvalidInputError, InvalidParameterError
+
+from .labels import check_labels, codes_of, first_shown, shown
+from .outputs import ClassOutputs
+from .sample_weights import check_groups, check_sample_weight
+from .targets import Targets
+
+# With more images than this, numbers are probably not classes if more than half of them are different.
+_MANY = 20
+
+
+@dataclass(frozen=True)
+class ClassTargets(Targets):
+    """The class and the weight of each sample.
+
+    Parameters
+    ----------
+    classes : array of shape (n_classes,)
+        Sorted labels in their own dtype.
+    codes : int64 array of shape (n_samples,)
+        Position of each sample's label in `classes`.
+    weights : float64 array of shape (n_samples,)
+        Sample weight times class weight.
+    groups : int array of shape (n_samples,) or None
+    """
+
+    classes: np.ndarray
+    codes: np.ndarray
+    weights: np.ndarray
+    groups: np.ndarray | None = None
+
+    @property
+    def loss(self) -> str:
+        return "cross_entropy"
+
+    @property
+    def outputs(self) -> ClassOutputs:
+        return ClassOutputs(self.classes)
+
+    @property
+    def rank(self) -> np.ndarray:
+        return _appearance(self.codes)
+
+    def counts(self) -> np.ndarray:
+        """Return the number of samples of each class."""
+        return np.bincount(self.codes)
+
+    def values(self) -> np.ndarray:
+        return self.codes
+
+    def ranked_values(self, rank: np.ndarray) -> np.ndarray:
+        return rank[self.codes]
+
+    def ranked_weights(self, rank: np.ndarray) -> np.ndarray:
+        return self.weights
+
+    def _of_samples(self, rows: np.ndarray | slice) -> dict[str, Any]:
+        return {"codes": self.codes[rows]}
+
+    def restricted(self, rows: np.ndarray, present: np.ndarray | None = None) -> Self:
+        found = np.unique(self.codes[rows if present is None else present])
+        codes = np.searchsorted(found, self.codes[rows]).astype(np.int64)
+        return replace(self.take(rows), classes=self.classes[found], codes=codes)
+
+    def losing(self, rows: np.ndarray) -> np.ndarray:
+        return np.flatnonzero(~np.isin(self.codes, self.codes[rows]))
+
+    @property
+    def is_trivial(self) -> bool:
+        return len(self.classes) < 2
+
+    def ordered(self) -> Self:
+        rank = self.rank
+        return replace(self, classes=self.classes[np.argsort(rank)], codes=rank[self.codes])
+
+    def narrowed(self, n_columns: int, rng: np.random.RandomState) -> tuple[np.ndarray, Self]:
+        drawn = rng.permutation(len(self.classes))[:n_columns]
+        return np.flatnonzero((self.weights > 0) & np.isin(self.codes, drawn)), self
+
+    def _strata(self) -> np.ndarray:
+        return self.codes
+
+    def hold_out(self, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        if self.groups is None:
+            rows = np.arange(len(self))
+            train, held_out = train_test_split(rows, test_size=fraction, stratify=self.codes, random_state=seed)
+            return train, held_out
+        train, held_out = self._hold_out_groups(fraction, seed)
+        if len(np.unique(self.codes[train])) < len(np.unique(self.codes)):
+            raise ValueError("all images of a class are in groups that would be held out")
+        return train, held_out
+
+    def scarcity(self) -> str:
+        counts = np.bincount(self.codes, minlength=len(self.classes))
+        rarest = self.classes.tolist()[int(counts.argmin())]
+        return f" with {len(self.classes)} classes, of which {shown(rarest)} has {counts.min()}"
+
+    def of_validation(self, y: Any, sample_weight: Any, n_samples: int) -> Self:
+        labels = check_labels(y, "y_val")
+        if len(labels) != n_samples:
+            raise InvalidInputError(
+                f"X_val has {n_samples} images but y_val has {len(labels)} labels. Pass one for each."
+            )
+        remedy = "Remove these images, or convert the labels"
+        codes = codes_of(labels.tolist(), self.classes, "y_val", "y", remedy)
+        weights = check_sample_weight(sample_weight, n_samples, "X_val")
+        return replace(self, codes=codes, weights=weights, groups=None)
+
+
+def check_classes(
+    y: Any,
+    sample_weight: Any,
+    class_weight: Mapping[Any, float] | str | None,
+    n_samples: int,
+    rows: np.ndarray | None = None,
+    groups: Any = None,
+) -> ClassTargets:
+    """Check labels and weights of `n_samples` images. Return the targets of the images in `rows`, or of all images.
+
+    Raises
+    ------
+    InvalidInputError
+        If `y` is not one label per image with at least two classes, `sample_weight` is not one finite weight per image,
+        or `groups` is not one group per image.
+    InvalidParameterError
+        If `class_weight` does not match the classes.
+    """
+    labels = check_labels(y)
+    if len(labels) != n_samples:
+        raise InvalidInputError(
+            f"X has {n_samples} images but y has {len(labels)} labels (inconsistent numbers of samples). Pass one "
+            "label for each image."
+        )
+    weights = check_sample_weight(sample_weight, n_samples)
+    numbers = check_groups(groups, n_samples)
+    if rows is not None:
+        labels, weights, numbers = labels[rows], weights[rows], None if numbers is None else numbers[rows]
+    classes, codes = np.unique(labels, return_inverse=True)
+    if len(classes) < 2:
+        raise InvalidInputError(
+            f"y has only one class, {shown(classes.tolist()[0])}; a classifier needs images of at least two classes."
+        )
+    if labels.dtype.kind in "iuf" and len(labels) > _MANY and len(classes) > len(labels) / 2:
+        warn(
+            f"y has {len(classes)} different numbers for {len(labels)} images. A classifier treats each as a class "
+            "and ignores their order.",
+            UserWarning,
+        )
+    weights = weights * _class_weights(class_weight, classes, codes, weights)[codes]
+    if not np.isfinite(weights).all() or (weights < 0).any() or not weights.any():
+        raise InvalidParameterError(
+            f"class_weight={shown(class_weight)} must give weights that are finite, not negative and not all zero."
+        )
+    return ClassTargets(classes, codes.astype(np.int64), weights, numbers)
+
+
+def _class_weights(
+    class_weight: Mapping[Any, float] | str | None, classes: np.ndarray, codes: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
+    """Return the weight of each class."""
+    if class_weight is None:
+        return np.ones(len(classes))
+    if isinstance(class_weight, str):  # "balanced"
+        totals = np.bincount(codes, weights)
+        return np.divide(weights.sum(), len(classes) * totals, out=np.zeros(len(classes)), where=totals > 0)
+    of_each = {}
+    for label in classes.tolist():
+        if label in class_weight:
+            of_each[label] = weight = class_weight[label]
+            if not isinstance(weight, Real | np.bool_):
+                raise InvalidParameterError(
+                    f"class_weight[{shown(label)}] is a {type(weight).__name__}, {shown(weight)}; weights are numbers."
+                )
+    if len(of_each) < min(len(classes), len(class_weight)):
+        others = [label for label in class_weight if label not in of_each]
+        raise InvalidParameterError(
+            f"class_weight has labels that y does not have: {first_shown(others)}. y has "
+            f"{first_shown(classes.tolist())}."
+        )
+    return np.array([float(of_each.get(label, 1.0)) for label in classes.tolist()])
+
+
+def _appearance(codes: np.ndarray) -> np.ndarray:
+    """Return the position of each class in the order in which the classes first appear.
+
+    Classes are trained in this order, so renaming classes changes nothing but the names.
+    """
+    _, first_positions = np.unique(codes, return_index=True)
+    return np.argsort(np.argsort(first_positions))

@@ -1,0 +1,212 @@
+"""Several labels for each sample: an indicator `y` and `class_weight` to zeros, ones and weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+
+from sktl._utils.warnings import warn
+from sktl.exceptions import InvalidInputError, InvalidParameterError
+
+from .folds import stratify
+from .labels import first_shown, shown
+from .outputs import LabelOutputs
+from .sample_weights import check_groups, check_sample_weight
+from .tables import Table
+from .targets import Targets
+
+
+@dataclass(frozen=True)
+class LabelTargets(Targets):
+    """Which labels each sample has.
+
+    Parameters
+    ----------
+    classes : array of shape (n_labels,)
+        Names of the labels, or their positions.
+    indicator : float64 array of shape (n_samples, n_labels)
+        1 if a sample has a label and 0 otherwise.
+    weights : float64 array of shape (n_samples,)
+    groups : int array of shape (n_samples,) or None
+    label_weights : float64 array of shape (2, n_labels) or None
+        Weights of the samples without and with each label. None weights all equally.
+    doubt : float64 array of shape (n_labels,) or float
+        Probability of the opposite that every sample is trained with. It is not 0 for labels that all samples have, or
+        none, because their probabilities would otherwise become 1 or 0.
+    """
+
+    classes: np.ndarray
+    indicator: np.ndarray
+    weights: np.ndarray
+    groups: np.ndarray | None = None
+    label_weights: np.ndarray | None = None
+    doubt: np.ndarray | float = 0.0
+
+    @property
+    def loss(self) -> str:
+        return "binary_cross_entropy"
+
+    @property
+    def outputs(self) -> LabelOutputs:
+        return LabelOutputs(self.classes)
+
+    @property
+    def rank(self) -> np.ndarray:
+        return canonical_rank(self.indicator)
+
+    def counts(self) -> np.ndarray:
+        """Return the number of samples with each label."""
+        return self.indicator.sum(axis=0).astype(np.int64)
+
+    def values(self) -> np.ndarray:
+        return self.indicator * (1 - 2 * self.doubt) + self.doubt
+
+    def ranked_weights(self, rank: np.ndarray) -> np.ndarray:
+        if self.label_weights is None:
+            return self.weights[:, None]
+        of_labels = np.where(self.indicator > 0, self.label_weights[1], self.label_weights[0])
+        return np.ascontiguousarray((self.weights[:, None] * of_labels)[:, np.argsort(rank)])
+
+    def _of_samples(self, rows: np.ndarray | slice) -> dict[str, Any]:
+        return {"indicator": self.indicator[rows]}
+
+    def ordered(self) -> Self:
+        return self._columns(np.argsort(self.rank))
+
+    def narrowed(self, n_columns: int, rng: np.random.RandomState) -> tuple[np.ndarray, Self]:
+        drawn = rng.permutation(len(self.classes))[:n_columns]
+        return np.flatnonzero(self.weights > 0), self._columns(np.sort(drawn))
+
+    def _columns(self, columns: np.ndarray) -> Self:
+        label_weights = None if self.label_weights is None else self.label_weights[:, columns]
+        indicator = np.ascontiguousarray(self.indicator[:, columns])
+        return replace(
+            self,
+            classes=self.classes[columns],
+            indicator=indicator,
+            label_weights=label_weights,
+            doubt=np.broadcast_to(self.doubt, len(self.classes))[columns],
+        )
+
+    def _strata(self) -> np.ndarray:
+        return self.indicator
+
+    def hold_out(self, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        if self.groups is not None:
+            return self._hold_out_groups(fraction, seed)
+        parts = stratify(self.indicator, np.array([1 - fraction, fraction]), np.random.RandomState(seed))
+        if min(np.bincount(parts, minlength=2)) < 1:
+            raise ValueError("one part would be empty")
+        return np.flatnonzero(parts == 0), np.flatnonzero(parts == 1)
+
+    def scarcity(self) -> str:
+        return f" with {len(self.classes)} labels"
+
+    def of_validation(self, y: Any, sample_weight: Any, n_samples: int) -> Self:
+        table = Table.of(y, "y_val")
+        if table.values.shape != (n_samples, len(self.classes)):
+            raise InvalidInputError(
+                f"y_val has shape {table.values.shape}; pass {n_samples} rows, one for each image of X_val, and "
+                f"{len(self.classes)} columns, one for each label of y."
+            )
+        if table.names is not None and table.names != self.classes.tolist():
+            raise InvalidInputError(
+                f"y_val has the columns {first_shown(table.names)}, but y has {first_shown(self.classes.tolist())}. "
+                "Pass the same columns in the same order."
+            )
+        weights = check_sample_weight(sample_weight, n_samples, "X_val")
+        return replace(self, indicator=_check_indicator(table, "y_val"), weights=weights, groups=None)
+
+
+def canonical_rank(columns: np.ndarray) -> np.ndarray:
+    """Return the position of each column in an order that depends on the contents of the columns alone."""
+    return np.argsort(np.lexsort(columns[::-1]), kind="stable")
+
+
+def check_indicator(
+    y: Any, sample_weight: Any, class_weight: Any, n_samples: int, rows: np.ndarray | None = None, groups: Any = None
+) -> LabelTargets:
+    """Check labels and weights of `n_samples` images. Return the targets of the images in `rows`, or of all images.
+
+    Raises
+    ------
+    InvalidInputError
+        If `y` is not a table of zeros and ones with a row for each image, or weights or groups do not match.
+    InvalidParameterError
+        If `class_weight` does not match the labels.
+    """
+    table = Table.of(y, "y")
+    if len(table.values) != n_samples:
+        raise InvalidInputError(
+            f"X has {n_samples} images but y has {len(table.values)} rows (inconsistent numbers of samples). Pass one "
+            "row for each image."
+        )
+    indicator = _check_indicator(table, "y")
+    weights, numbers = check_sample_weight(sample_weight, n_samples), check_groups(groups, n_samples)
+    if rows is not None:
+        indicator, weights, numbers = indicator[rows], weights[rows], None if numbers is None else numbers[rows]
+    classes = np.arange(indicator.shape[1]) if table.names is None else np.array(table.names, dtype=object)
+    weighed = weights > 0
+    n_each, n = indicator[weighed].sum(axis=0), int(weighed.sum())
+    for side, constant in (("every", n_each == n), ("no", n_each == 0)):
+        if constant.any():
+            warn(
+                f"{side.capitalize()} image has the label {first_shown(classes[constant].tolist())}. It cannot be "
+                "learned, and its probability will be about the same for all images.",
+                UserWarning,
+            )
+    doubt = np.where((n_each == n) | (n_each == 0), 1 / (n + 2), 0.0)  # Laplace's rule of succession
+    label_weights = _label_weights(class_weight, classes, weights @ indicator, weights)
+    return LabelTargets(classes, indicator, weights, numbers, label_weights, doubt)
+
+
+def _check_indicator(table: Table, name: str) -> np.ndarray:
+    """Return zeros and ones as float64."""
+    values = table.numbers(name, "a label of an image is 0 or 1")
+    if len(wrong := np.argwhere((values != 0) & (values != 1))):
+        raise InvalidInputError(
+            f"{table.cell(name, *wrong[0])} is {values[tuple(wrong[0])]:g}, but a table of several labels has only 0 "
+            "and 1. For one label for each image, pass shape (n_samples,); for numbers, use PretrainedImageRegressor; "
+            "for several columns of classes, wrap the classifier in MultiOutputClassifier."
+        )
+    return values
+
+
+def _label_weights(
+    class_weight: Mapping[Any, float] | Sequence[Mapping[Any, float]] | str | None,
+    classes: np.ndarray,
+    counts: np.ndarray,
+    weights: np.ndarray,
+) -> np.ndarray | None:
+    """Return the weights of the samples without and with each label."""
+    if class_weight is None:
+        return None
+    totals = np.stack([weights.sum() - counts, counts])
+    if isinstance(class_weight, str):  # "balanced"
+        return np.divide(weights.sum(), 2 * totals, out=np.zeros_like(totals), where=totals > 0)
+    found = np.ones((2, len(classes)))
+    if isinstance(class_weight, Mapping):
+        if unknown := [label for label in class_weight if label not in classes.tolist()]:
+            raise InvalidParameterError(
+                f"class_weight has labels that y does not have: {first_shown(unknown)}. y has "
+                f"{first_shown(classes.tolist())}."
+            )
+        found[1] = [float(class_weight.get(label, 1.0)) for label in classes.tolist()]
+    else:
+        if len(class_weight) != len(classes) or not all(
+            isinstance(of_label, Mapping) and set(of_label) <= {0, 1} for of_label in class_weight
+        ):
+            raise InvalidParameterError(
+                f"class_weight={shown(class_weight)} must have one dict with the keys 0 and 1 for each of the "
+                f"{len(classes)} labels."
+            )
+        found = np.array([[float(of_label.get(side, 1.0)) for of_label in class_weight] for side in (0, 1)])
+    used = found * (totals > 0)
+    if not np.isfinite(found).all() or (found < 0).any() or not used.any():
+        raise InvalidParameterError(
+            f"class_weight={shown(class_weight)} must give weights that are finite, not negative and not all zero."
+        )
+    return found

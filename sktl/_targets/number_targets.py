@@ -1,0 +1,160 @@
+"""One or more numbers for each sample: `y` to standardized values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+from sklearn.model_selection import train_test_split
+
+from sktl.exceptions import InvalidInputError
+
+from .label_targets import canonical_rank
+from .labels import as_numbers
+from .outputs import NumberOutputs
+from .sample_weights import check_groups, check_sample_weight
+from .tables import Table, is_frame, is_table
+from .targets import Targets
+
+# The median absolute deviation of a normal distribution, times this, is its standard deviation.
+_NORMAL = 1.4826
+
+
+@dataclass(frozen=True)
+class NumberTargets(Targets):
+    """The numbers of each sample, standardized so that penalties and learning rates suit any unit.
+
+    Parameters
+    ----------
+    standardized : float64 array of shape (n_samples, n_numbers)
+    units : NumberOutputs
+        The way back to the numbers of `y`.
+    loss_name : {"squared_error", "huber"}
+    weights : float64 array of shape (n_samples,)
+    groups : int array of shape (n_samples,) or None
+    """
+
+    standardized: np.ndarray
+    units: NumberOutputs
+    loss_name: str
+    weights: np.ndarray
+    groups: np.ndarray | None = None
+
+    @property
+    def loss(self) -> str:
+        return self.loss_name
+
+    @property
+    def outputs(self) -> NumberOutputs:
+        return self.units
+
+    @property
+    def rank(self) -> np.ndarray:
+        return canonical_rank(self.standardized)
+
+    def values(self) -> np.ndarray:
+        return self.standardized
+
+    def _of_samples(self, rows: np.ndarray | slice) -> dict[str, Any]:
+        return {"standardized": self.standardized[rows]}
+
+    def ordered(self) -> Self:
+        return self._columns(np.argsort(self.rank))
+
+    def narrowed(self, n_columns: int, rng: np.random.RandomState) -> tuple[np.ndarray, Self]:
+        drawn = rng.permutation(self.standardized.shape[1])[:n_columns]
+        return np.flatnonzero(self.weights > 0), self._columns(np.sort(drawn))
+
+    def _columns(self, columns: np.ndarray) -> Self:
+        units = replace(self.units, center=self.units.center[columns], scale=self.units.scale[columns])
+        return replace(self, standardized=np.ascontiguousarray(self.standardized[:, columns]), units=units)
+
+    def _strata(self) -> np.ndarray:
+        return np.zeros(len(self), dtype=np.int64)
+
+    def hold_out(self, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        if self.groups is not None:
+            return self._hold_out_groups(fraction, seed)
+        train, held_out = train_test_split(np.arange(len(self)), test_size=fraction, random_state=seed)
+        return train, held_out
+
+    def of_validation(self, y: Any, sample_weight: Any, n_samples: int) -> Self:
+        numbers = _numbers(y, "y_val")
+        if len(numbers) != n_samples:
+            raise InvalidInputError(f"X_val has {n_samples} images but y_val has {len(numbers)} rows. Pass one each.")
+        if numbers.shape[1] != len(self.outputs):
+            raise InvalidInputError(
+                f"y_val has {numbers.shape[1]} columns, but y has {len(self.outputs)}. Pass the same columns."
+            )
+        weights = check_sample_weight(sample_weight, n_samples, "X_val")
+        standardized = (numbers - self.outputs.center) / self.outputs.scale
+        return replace(self, standardized=standardized, weights=weights, groups=None)
+
+
+def check_numbers(
+    y: Any, sample_weight: Any, loss: str, n_samples: int, rows: np.ndarray | None = None, groups: Any = None
+) -> NumberTargets:
+    """Check numbers and weights of `n_samples` images. Return the targets of the images in `rows`, or of all images.
+
+    Raises
+    ------
+    InvalidInputError
+        If `y` is not one finite number, or one row of finite numbers, for each image, or weights or groups do not
+        match.
+    """
+    numbers = _numbers(y, "y")
+    if len(numbers) != n_samples:
+        raise InvalidInputError(
+            f"X has {n_samples} images but y has {len(numbers)} values (inconsistent numbers of samples). Pass one "
+            "number, or one row of numbers, for each image."
+        )
+    weights, groups = check_sample_weight(sample_weight, n_samples), check_groups(groups, n_samples)
+    if rows is not None:
+        numbers, weights, groups = numbers[rows], weights[rows], None if groups is None else groups[rows]
+    center, scale = _robust_scale(numbers, weights) if loss == "huber" else _scale(numbers, weights)
+    is_vector = not (is_table(y) or is_frame(y) or np.ndim(y) == 2)
+    return NumberTargets((numbers - center) / scale, NumberOutputs(center, scale, is_vector), loss, weights, groups)
+
+
+def _numbers(y: Any, name: str) -> np.ndarray:
+    """Return numbers as a float64 array of shape (n_samples, n_numbers)."""
+    rule = "each image needs a finite number"
+    if y is None:
+        raise InvalidInputError(f"The regressor requires y to be passed, but the target {name} is None. Pass numbers.")
+    if is_table(y) or is_frame(y) or np.ndim(y) == 2:
+        return Table.of(y, name).numbers(name, rule)
+    column = as_numbers(y, name)
+    if column.ndim != 1:
+        raise InvalidInputError(f"{name} has shape {column.shape}. Pass shape (n_samples,) or (n_samples, n_numbers).")
+    if len(wrong := np.flatnonzero(~np.isfinite(column))):
+        found = "a missing value (NaN)" if np.isnan(column[wrong[0]]) else "infinite (infinity)"
+        raise InvalidInputError(f"{name}[{wrong[0]}] is {found}, but {rule}. Drop this image.")
+    return column[:, None]
+
+
+def _scale(numbers: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the weighted mean and standard deviation of each column; a constant column has scale 1."""
+    # Divided by the largest, because squares of very large or very small numbers leave the range of float64.
+    unit = np.abs(numbers).max(axis=0, initial=0.0)
+    unit = np.where(unit > 0, unit, 1.0)
+    shares = weights / weights.sum()
+    center = shares @ (numbers / unit)
+    deviation = np.sqrt(shares @ (numbers / unit - center) ** 2)
+    varies = deviation > 10 * np.finfo(np.float64).eps * np.abs(center)
+    return center * unit, np.where(varies, deviation * unit, 1.0)
+
+
+def _robust_scale(numbers: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the weighted median and median absolute deviation of each column, or the deviation if most are equal."""
+    center = _median(numbers, weights)
+    deviation = _NORMAL * _median(np.abs(numbers - center), weights)
+    return center, np.where(deviation > 0, deviation, _scale(numbers, weights)[1])
+
+
+def _median(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the weighted median of each column."""
+    order = np.argsort(values, axis=0, kind="stable")
+    below = np.cumsum(weights[order], axis=0)
+    rows = (below < below[-1] / 2).sum(axis=0)
+    return np.take_along_axis(np.take_along_axis(values, order, axis=0), rows[None], axis=0)[0]

@@ -1,0 +1,163 @@
+"""What the outputs of the output layer mean: classes, several labels, or numbers."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from scipy.special import expit, log_expit, log_softmax, softmax
+
+
+@dataclass(frozen=True)
+class Outputs(ABC):
+    """The meaning of the outputs, one column for each class, label or number.
+
+    Attributes
+    ----------
+    kind : str
+        What they are, in the plural.
+    """
+
+    kind: ClassVar[str]
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return the number of columns."""
+
+    def names(self) -> list[Any]:
+        """Return the names of the columns, if they have names."""
+        return []
+
+    @abstractmethod
+    def predict(self, outputs: np.ndarray) -> np.ndarray:
+        """Return the predictions for outputs of shape (n_samples, n_columns), in the form of `y`."""
+
+    @abstractmethod
+    def example(self) -> np.ndarray:
+        """Return a small `y` of this form."""
+
+    @abstractmethod
+    def observed(self, values: np.ndarray) -> np.ndarray:
+        """Return the values of training targets in the form of `y`."""
+
+
+@dataclass(frozen=True)
+class ClassOutputs(Outputs):
+    """One logit per class, of which the largest wins.
+
+    Parameters
+    ----------
+    classes : array of shape (n_classes,)
+        Sorted labels in their own dtype.
+    """
+
+    kind = "these classes"
+
+    classes: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    def names(self) -> list[Any]:
+        return list(self.classes.tolist())
+
+    def example(self) -> np.ndarray:
+        return self.classes.repeat(2)
+
+    def predict(self, outputs: np.ndarray) -> np.ndarray:
+        return self.classes[outputs.argmax(axis=1)]
+
+    def observed(self, values: np.ndarray) -> np.ndarray:
+        return self.classes[values]
+
+    def decision(self, outputs: np.ndarray) -> np.ndarray:
+        """Return the logits; for two classes, the difference between the second and the first."""
+        return outputs[:, 1] - outputs[:, 0] if len(self) == 2 else outputs
+
+    def probabilities(self, outputs: np.ndarray) -> np.ndarray:
+        """Return the probabilities of the classes."""
+        return softmax(outputs, axis=1)
+
+    def log_probabilities(self, outputs: np.ndarray) -> np.ndarray:
+        """Return the logarithms of the probabilities of the classes."""
+        return log_softmax(outputs, axis=1)
+
+
+@dataclass(frozen=True)
+class LabelOutputs(Outputs):
+    """One logit per label. An image has a label if its logit is above 0.
+
+    Parameters
+    ----------
+    classes : array of shape (n_labels,)
+        Names of the labels, or their positions.
+    """
+
+    kind = "these labels"
+
+    classes: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    def names(self) -> list[Any]:
+        return list(self.classes.tolist())
+
+    def example(self) -> np.ndarray:
+        return np.tile(np.array([[0], [1]]), (2, len(self)))
+
+    def predict(self, outputs: np.ndarray) -> np.ndarray:
+        return (outputs > 0).astype(np.int64)
+
+    def observed(self, values: np.ndarray) -> np.ndarray:
+        return (values > 0.5).astype(np.int64)  # values of labels that cannot be learned are not exactly 0 or 1
+
+    def decision(self, outputs: np.ndarray) -> np.ndarray:
+        """Return the logits."""
+        return outputs
+
+    def probabilities(self, outputs: np.ndarray) -> np.ndarray:
+        """Return the probability of each label."""
+        return expit(outputs)
+
+    def log_probabilities(self, outputs: np.ndarray) -> np.ndarray:
+        """Return the logarithm of the probability of each label."""
+        return log_expit(outputs)
+
+
+@dataclass(frozen=True)
+class NumberOutputs(Outputs):
+    """One standardized number per column.
+
+    Parameters
+    ----------
+    center, scale : float64 array of shape (n_numbers,)
+        A prediction is an output times the scale plus the center.
+    is_vector : bool
+        Whether `y` has shape (n_samples,).
+    """
+
+    kind = "numbers"
+
+    center: np.ndarray
+    scale: np.ndarray
+    is_vector: bool
+
+    def __len__(self) -> int:
+        return len(self.center)
+
+    def example(self) -> np.ndarray:
+        return self.predict(np.tile(np.arange(4.0)[:, None], len(self)))
+
+    def predict(self, outputs: np.ndarray) -> np.ndarray:
+        numbers = outputs * self.scale + self.center
+        return numbers[:, 0] if self.is_vector else numbers
+
+    def observed(self, values: np.ndarray) -> np.ndarray:
+        return self.predict(values)
+
+    def unscaled(self) -> NumberOutputs:
+        """Return the meaning of outputs that are predictions already."""
+        return NumberOutputs(np.zeros(len(self)), np.ones(len(self)), self.is_vector)

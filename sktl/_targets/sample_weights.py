@@ -1,0 +1,59 @@
+"""Check `sample_weight` and `groups`: one finite weight, and one group, for each image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from sktl.exceptions import InvalidInputError
+
+from .labels import as_numbers, check_complete
+
+
+def check_groups(groups: Any, n_samples: int) -> np.ndarray | None:
+    """Return the group of each sample as a number; None without groups.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is not one group per image, or a group is missing.
+    """
+    if groups is None:
+        return None
+    values = check_complete(groups, "groups")
+    if len(values) != n_samples:
+        raise InvalidInputError(f"groups has {len(values)} entries, but X has {n_samples} images. Pass one for each.")
+    return np.unique(values, return_inverse=True)[1].astype(np.int64)
+
+
+def check_sample_weight(sample_weight: Any, n_samples: int, of: str = "X") -> np.ndarray:
+    """Return the weights of samples as a float64 array of shape (n_samples,).
+
+    Raises
+    ------
+    InvalidInputError
+        If they are not one number per image, finite, nonnegative and not all zero.
+    """
+    if sample_weight is None:
+        return np.ones(n_samples)
+    name = "sample_weight" if of == "X" else "sample_weight_val"
+    weights = as_numbers(sample_weight, name)
+    if weights.ndim == 0:
+        weights = np.full(n_samples, weights)
+    if weights.shape != (n_samples,):
+        raise InvalidInputError(
+            f"{name} has shape {weights.shape}, but {of} has {n_samples} images: pass shape ({n_samples},)."
+        )
+    wrong = np.flatnonzero(~np.isfinite(weights) | (weights < 0))
+    if len(wrong):
+        raise InvalidInputError(f"{name}[{wrong[0]}] is {weights[wrong[0]]}; weights must be finite and not negative.")
+    if not weights.any():
+        raise InvalidInputError(f"{name} is all zero: Sample weights must contain at least one non-zero number.")
+    with np.errstate(all="ignore"):
+        mean = weights.mean()
+        if not np.isfinite(mean) or mean < np.finfo(np.float64).tiny:
+            raise InvalidInputError(
+                f"{name} has numbers up to {weights.max():g}, beyond float64. Scale them to about 1."
+            )
+    return weights

@@ -1,0 +1,80 @@
+"""A table of values for each image, from any container: several labels, or numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from scipy.sparse import issparse
+
+from sktl.exceptions import InvalidInputError
+
+from .labels import as_cells, as_numbers, shown
+
+
+@dataclass(frozen=True)
+class Table:
+    """A two-dimensional table and the names of its columns.
+
+    Parameters
+    ----------
+    values : array of shape (n_samples, n_columns)
+    names : list or None
+        Names of the columns of a data frame.
+    """
+
+    values: np.ndarray
+    names: list[Any] | None
+
+    @classmethod
+    def of(cls, y: Any, name: str) -> Self:
+        """Return the table in an array, a sparse matrix, a data frame of pandas or polars, or a list of rows.
+
+        Raises
+        ------
+        InvalidInputError
+            If it is not a table. `name` is its name in the message.
+        """
+        if issparse(y):
+            return cls(np.asarray(y.toarray()), None)
+        values = as_cells(y, name)
+        if values.ndim != 2:
+            raise InvalidInputError(f"{name} has shape {values.shape}, but must be a table with a row for each image.")
+        if not values.shape[1]:
+            raise InvalidInputError(f"{name} has no columns. Pass one column for each label or number.")
+        names = list(y.columns) if is_frame(y) else None
+        if names is not None and len(set(names)) < len(names):
+            raise InvalidInputError(f"{name} has columns with the same name. Rename them.")
+        return cls(values, [str(item) if isinstance(item, str) else item for item in names] if names else None)
+
+    def numbers(self, name: str, rule: str) -> np.ndarray:
+        """Return the values as finite float64 numbers. `rule` is what the message says about them."""
+        numbers = as_numbers(self.values, name)
+        if len(missing := np.argwhere(np.isnan(numbers))):
+            raise InvalidInputError(
+                f"{self.cell(name, *missing[0])} is a missing value (NaN), but {rule}. Fill it in, or drop the image."
+            )
+        if len(wrong := np.argwhere(np.isinf(numbers))):
+            raise InvalidInputError(f"{self.cell(name, *wrong[0])} is infinite, but {rule}.")
+        return numbers
+
+    def cell(self, name: str, row: int, column: int) -> str:
+        """Return a cell in the form of messages."""
+        return f"{name}[{row}, {column if self.names is None else shown(self.names[column])}]"
+
+
+def is_frame(y: Any) -> bool:
+    """Return True for a data frame of pandas or polars."""
+    return hasattr(y, "columns") and hasattr(y, "dtypes") and getattr(y, "ndim", 2) == 2
+
+
+def is_table(y: Any) -> bool:
+    """Return True if `y` has several columns: an array, a sparse matrix, a data frame, or a list of rows."""
+    if issparse(y) or is_frame(y):
+        return y.shape[1] > 1
+    shape = getattr(y, "shape", None)
+    if shape is not None:
+        return len(shape) == 2 and int(shape[1]) > 1
+    rows = isinstance(y, list | tuple) and len(y) and all(isinstance(row, list | tuple | np.ndarray) for row in y)
+    return bool(rows) and all(np.ndim(row) == 1 and len(row) > 1 for row in y)

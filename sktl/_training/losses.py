@@ -1,0 +1,232 @@
+"""Losses with their derivatives in closed form: of classes, of several labels, and of numbers.
+
+Each is a torch module, with which stages are trained by autograd, and also gives the derivatives with which the output
+layer is trained on features.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import nn
+
+# Residuals beyond this many robust standard deviations count linearly (P. Huber, "Robust Statistics", 1981): for normal
+# errors, the estimates are then 95 % as efficient as with squared errors.
+_HUBER = 1.345
+
+
+class Derivatives(NamedTuple):
+    """A loss summed over samples, and its derivatives.
+
+    Attributes
+    ----------
+    loss : tensor of shape ()
+    slopes : tensor of shape (n_samples, n_outputs)
+        First derivatives with respect to the outputs.
+    curvatures : tensor of shape (n_outputs,)
+        Second derivatives with respect to the outputs, summed over the samples.
+    """
+
+    loss: torch.Tensor
+    slopes: torch.Tensor
+    curvatures: torch.Tensor
+
+
+class CrossEntropy(nn.CrossEntropyLoss):
+    """The cross-entropy of one class per sample, with smoothed labels."""
+
+    names: ClassVar[tuple[str, str]] = ("log_loss", "accuracy")
+    penalty_share: ClassVar[float] = 1.0
+
+    def __init__(self, label_smoothing: float = 0.0):
+        super().__init__(reduction="none", label_smoothing=label_smoothing)
+
+    def derivatives(self, logits: torch.Tensor, codes: torch.Tensor, weights: torch.Tensor) -> Derivatives:
+        """Return the weighted sum of the losses of samples, and its derivatives."""
+        smoothing = self.label_smoothing
+        weights = weights.to(logits.dtype).unsqueeze(1)
+        codes = codes.unsqueeze(1)
+        # Written out, because torch's softmax and cross-entropy take several times as long for few classes.
+        shifted = logits - logits.amax(dim=1, keepdim=True)
+        slopes = shifted.exp()
+        totals = slopes.sum(dim=1, keepdim=True)
+        of_each = totals.log() - (1 - smoothing) * shifted.gather(1, codes)
+        if smoothing:
+            of_each -= smoothing * shifted.mean(dim=1, keepdim=True)
+        loss = (of_each * weights).sum()
+        slopes /= totals
+        curvatures = ((slopes - slopes.square()) * weights).sum(dim=0)
+        if smoothing:
+            slopes -= smoothing / logits.shape[1]
+        slopes *= weights
+        return Derivatives(loss, slopes.scatter_add_(1, codes, weights * (smoothing - 1)), curvatures)
+
+    def wanted(self, codes: torch.Tensor, n_outputs: int) -> torch.Tensor:
+        """Return the target probabilities, float32 of shape (n_outputs, n_samples)."""
+        found = torch.full((n_outputs, len(codes)), self.label_smoothing / n_outputs, dtype=torch.float32)
+        found[codes, torch.arange(len(codes))] += 1 - self.label_smoothing
+        return found
+
+    def along_samples(
+        self, logits: torch.Tensor, wanted: torch.Tensor, weights: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return losses, slopes and second derivatives of several problems, whose logits may be overwritten.
+
+        Parameters
+        ----------
+        logits : tensor of shape (n_problems, n_outputs, n_samples)
+        wanted : tensor of shape (n_outputs, n_samples)
+            What `wanted` returned.
+        weights : tensor of shape (n_outputs, n_samples) or None
+            Weights of single outputs. None for classes, whose weights are weights of samples.
+        """
+        # Written out, because torch's softmax takes three times as long for few classes.
+        logits -= logits.amax(dim=1, keepdim=True)
+        found = logits.exp()
+        totals = found.sum(dim=1, keepdim=True)
+        of_each = totals[:, 0].log() - (logits * wanted).sum(dim=1)
+        found /= totals
+        seconds = found - found.square()
+        return of_each, found.sub_(wanted), seconds
+
+    def held_out(
+        self, logits: torch.Tensor, codes: torch.Tensor, weights: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the log loss of each sample, and whether it is classified correctly."""
+        of_each = nn.functional.cross_entropy(logits, codes, reduction="none")
+        return of_each, logits.argmax(dim=1) == codes
+
+
+class ElementwiseLoss(nn.Module):
+    """A sum over outputs, each with its own target."""
+
+    names: ClassVar[tuple[str, str]]
+    # Factor of the penalty of the weights.
+    penalty_share: ClassVar[float] = 1.0
+
+    def forward(self, outputs: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        """Return the loss of each output of each sample, of shape (n_samples, n_outputs)."""
+        return self.of_each(outputs, self.smoothed(values.to(outputs.dtype)))
+
+    def smoothed(self, values: torch.Tensor) -> torch.Tensor:
+        """Return the targets with smoothed labels."""
+        return values
+
+    @abstractmethod
+    def of_each(self, outputs: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        """Return the losses."""
+
+    @abstractmethod
+    def slopes(self, outputs: torch.Tensor, wanted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return first and second derivatives with respect to the outputs."""
+
+    def derivatives(self, outputs: torch.Tensor, values: torch.Tensor, weights: torch.Tensor) -> Derivatives:
+        """Return the weighted sum of the losses of samples, and its derivatives."""
+        weights, wanted = weights.to(outputs.dtype), self.smoothed(values.to(outputs.dtype))
+        slopes, seconds = self.slopes(outputs, wanted)
+        loss = (self.of_each(outputs, wanted) * weights).sum()
+        return Derivatives(loss, slopes * weights, (seconds * weights).sum(dim=0))
+
+    def wanted(self, values: torch.Tensor, n_outputs: int) -> torch.Tensor:
+        """Return the targets, float32 of shape (n_outputs, n_samples)."""
+        return self.smoothed(values.float()).t().contiguous()
+
+    def along_samples(
+        self, outputs: torch.Tensor, wanted: torch.Tensor, weights: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return losses, slopes and second derivatives of several problems, as `CrossEntropy` does."""
+        of_each = self.of_each(outputs, wanted)
+        slopes, seconds = self.slopes(outputs, wanted)
+        if weights is not None:
+            of_each, slopes, seconds = of_each * weights, slopes * weights, seconds * weights
+        return of_each.sum(dim=1), slopes, seconds
+
+    @abstractmethod
+    def held_out(
+        self, outputs: torch.Tensor, values: torch.Tensor, weights: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the loss and the score of each sample."""
+
+
+class BinaryCrossEntropy(ElementwiseLoss):
+    """The sum of the binary cross-entropies of several labels, with smoothed targets."""
+
+    names = ("log_loss", "accuracy")
+    # A label is a classifier of two classes. The difference of two logits has half the penalty of both.
+    penalty_share = 0.5
+
+    def __init__(self, label_smoothing: float = 0.0):
+        super().__init__()
+        self.label_smoothing = label_smoothing
+
+    def smoothed(self, values: torch.Tensor) -> torch.Tensor:
+        return values * (1 - self.label_smoothing) + self.label_smoothing / 2
+
+    def of_each(self, outputs: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        return nn.functional.softplus(outputs) - outputs * wanted
+
+    def slopes(self, outputs: torch.Tensor, wanted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        found = outputs.sigmoid()
+        return found - wanted, found - found.square()
+
+    def held_out(
+        self, outputs: torch.Tensor, values: torch.Tensor, weights: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the mean log loss over the labels of each sample, and the share of its labels that are correct."""
+        losses, hits = self.of_each(outputs, values.to(outputs.dtype)), (outputs > 0) == (values > 0.5)
+        return (losses if weights is None else losses * weights.t()).mean(dim=1), hits.float().mean(dim=1)
+
+
+class SquaredLoss(ElementwiseLoss):
+    """Half the squared error of standardized numbers, summed over numbers."""
+
+    names = ("loss", "r2")
+
+    def of_each(self, outputs: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        return (outputs - wanted).square() / 2
+
+    def slopes(self, outputs: torch.Tensor, wanted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return outputs - wanted, torch.ones_like(outputs)
+
+    def held_out(
+        self, outputs: torch.Tensor, values: torch.Tensor, weights: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the loss of each sample, and its contribution to the mean coefficient of determination."""
+        losses = self.of_each(outputs, values.to(outputs.dtype)).mean(dim=1)
+        variances = values.var(dim=0, correction=0).clamp_min(torch.finfo(values.dtype).tiny)
+        return losses, (1 - (outputs - values).square() / variances).mean(dim=1)
+
+
+class HuberLoss(SquaredLoss):
+    """The Huber loss of numbers in robust standard deviations, summed over numbers."""
+
+    def of_each(self, outputs: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        residuals = (outputs - wanted).abs()
+        near = residuals.clamp_max(_HUBER)
+        return near * (residuals - near / 2)
+
+    def slopes(self, outputs: torch.Tensor, wanted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        residuals = outputs - wanted
+        # Not the second derivative, which is 0 far away, but that of the parabola that touches the loss there.
+        return residuals.clamp(-_HUBER, _HUBER), _HUBER / residuals.abs().clamp_min(_HUBER)
+
+
+LOSSES: dict[str, type[CrossEntropy | ElementwiseLoss]] = {
+    "cross_entropy": CrossEntropy,
+    "binary_cross_entropy": BinaryCrossEntropy,
+    "squared_error": SquaredLoss,
+    "huber": HuberLoss,
+}
+
+
+def make_loss(name: str, label_smoothing: float) -> CrossEntropy | ElementwiseLoss:
+    """Return a loss by its name."""
+    kind = LOSSES[name]
+    return kind(**smoothing_of(name, label_smoothing))
+
+
+def smoothing_of(name: str, label_smoothing: float) -> dict[str, float]:
+    """Return the arguments of a loss. Losses of numbers have no labels to smooth."""
+    return {"label_smoothing": label_smoothing} if "cross_entropy" in name else {}
