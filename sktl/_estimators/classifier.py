@@ -384,7 +384,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         batch_size: int | str = "auto",
         label_smoothing: float = 0.0,
         dropout: float = 0.0,
-        class_weight: Mapping[Any, float] | str | None = None,
+        class_weight: Mapping[Any, float] | Sequence[Mapping[Any, float]] | str | None = None,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int | Literal["auto"] = "auto",
