@@ -97,6 +97,12 @@ def check_count(value: Any, name: str) -> None:
         raise InvalidParameterError(f"{name}={value!r} must be an integer of at least 1.")
 
 
+def check_task(task: Any) -> None:
+    """Raise `InvalidParameterError` if a task is neither classification nor regression."""
+    if not isinstance(task, str) or task not in ("classification", "regression"):
+        raise InvalidParameterError(f'task={task!r} must be "classification" or "regression".')
+
+
 def axes_grid(
     ax: Any, n: int, n_columns: int, cell: tuple[float, float], beside: float = 0
 ) -> tuple[Figure, np.ndarray]:

@@ -53,6 +53,13 @@ def samples_for(estimator: Any, X: Any, image_shape: Sequence[int] | None = None
     return as_samples(X, shape)
 
 
+def innermost(estimator: Any) -> Any:
+    """Return the last step of the best estimator, or the estimator itself."""
+    inner = getattr(estimator, "best_estimator_", estimator)
+    steps = getattr(inner, "steps", None)
+    return innermost(steps[-1][1]) if steps else inner
+
+
 def _image_shape(estimator: Any) -> Sequence[int] | None:
     inner = getattr(estimator, "best_estimator_", estimator)
     steps = [step for _, step in getattr(inner, "steps", [])]

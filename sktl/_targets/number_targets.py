@@ -139,6 +139,14 @@ def number_columns(y: Any, name: str) -> np.ndarray:
     return column[:, None]
 
 
+def are_numbers(y: Any) -> bool:
+    """Return True if `y` holds finite numbers, so that an error about labels can mention regression."""
+    try:
+        return bool(len(number_columns(y, "y")))
+    except InvalidInputError:
+        return False
+
+
 def _scale(numbers: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the weighted mean and standard deviation of each column; a constant column has scale 1."""
     # Divided by the largest, because squares of very large or very small numbers leave the range of float64.
