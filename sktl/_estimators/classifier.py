@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from sklearn.base import ClassifierMixin
 from sklearn.utils import Tags
+from sklearn.utils.validation import check_is_fitted
 
 from sktl._backbones.backbone import BackboneName, Weights
 from sktl._images.augmentation import Transform
@@ -468,6 +469,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
     @property
     def _meaning(self) -> ClassOutputs | LabelOutputs:
         """What the outputs of the output layer mean."""
+        check_is_fitted(self)
         return LabelOutputs(self.classes_) if self.multilabel_ else ClassOutputs(self.classes_)
 
     @isolated()
