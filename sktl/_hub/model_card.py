@@ -140,10 +140,11 @@ def _task(estimator: Any) -> _Task:
 
 
 def _numbers(regressor: Any) -> _Task:
-    found = "a number" if regressor._is_vector else f"a row of numbers, here {regressor.n_outputs_},"
-    outputs = (
-        f"`predict` returns {found} for each image, in the unit and order of the numbers that the model was trained on."
-    )
+    if regressor._is_vector:
+        outputs = "`predict` returns a number for each image, in the unit of the numbers that the model was trained on."
+    else:
+        row = f"a row of {regressor.n_outputs_} numbers" if regressor.n_outputs_ > 1 else "a row of one number"
+        outputs = f"`predict` returns {row} for each image, in the units and the order of the training."
     limit = "The model returns numbers for every image, even for images that show something else."
     return _Task(_REGRESSION, False, "predict", outputs, (limit,))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import Any, Self, cast
@@ -15,14 +14,12 @@ from sktl._targets.number_targets import number_columns
 from sktl._targets.tables import Table
 from sktl.exceptions import InvalidInputError
 
-from .drawing import fitted, percent, with_percent
+from .drawing import fitted, percent, rounded, with_percent
 
 # Tolerance around 0 and 1, because probabilities may be means of float32 values.
 _ROUNDING = 1e-6
 # Titles have at most this many lines.
 _MOST_LINES = 6
-# Numbers with more digits before or after the point are shown with an exponent.
-_MOST_DIGITS = 7
 
 
 class Comparison(ABC):
@@ -221,22 +218,23 @@ class NumberComparison(Comparison):
                 f"Predictions have {len(predicted)} rows and {predicted.shape[1]} columns, but y_true has {len(true)} "
                 f"rows and {true.shape[1]} columns. Pass one prediction for each number."
             )
-        deviation = true.std(axis=0)
-        scale = np.where(deviation > 0, deviation, 1.0)
+        scale = _deviations(true)
         if true.shape[1] == 1:
             return cls(true[:, 0], predicted[:, 0], scale)
         return cls(true, predicted, scale, _names_of(Table.of(y_true, "y_true"), None))
 
     def _relative_errors(self) -> np.ndarray:
         """Return the errors in standard deviations, of shape (n_images, n_numbers)."""
-        return np.abs(self.y_pred - self.y_true).reshape(-1, len(self.scale)) / self.scale
+        with np.errstate(over="ignore"):
+            return np.abs(self.y_pred - self.y_true).reshape(-1, len(self.scale)) / self.scale
 
     def errors(self) -> np.ndarray:
         largest = self._relative_errors().max(axis=1)
         return np.argsort(-largest, kind="stable")[: np.count_nonzero(largest)]
 
     def losses(self) -> np.ndarray:
-        return np.argsort(-np.square(self._relative_errors()).sum(axis=1), kind="stable")
+        # The root of the sum of squares, without squares that leave the range of float64.
+        return np.argsort(-np.hypot.reduce(self._relative_errors(), axis=1), kind="stable")
 
     def is_wrong(self, i: int) -> bool:
         return False  # no prediction is exact
@@ -247,14 +245,31 @@ class NumberComparison(Comparison):
         if len(columns) > _MOST_LINES:
             columns = np.argsort(-self._relative_errors()[i], kind="stable")
         lines = []
-        for k in columns:
-            line = f"true {_rounded(true[k], self.scale[k])}, predicted {_rounded(predicted[k], self.scale[k])}"
-            name = "" if self.names is None else f"{fitted(self.names[k], max(letters - len(line) - 2, 8))}: "
-            lines.append(name + line)
+        for k in columns.tolist():
+            right, guess = rounded(true[k], self.scale[k]), rounded(predicted[k], self.scale[k])
+            if self.names is None:
+                lines.append(f"true {right}, predicted {guess}")
+                continue
+            numbers = f": {guess} (true {right})"
+            lines.append(fitted(self._name(k), max(letters - len(numbers), 8)) + numbers)
         return "\n".join(_at_most(lines))
+
+    def _name(self, column: int) -> str:
+        assert self.names is not None
+        name = self.names[column]
+        return f"number {name}" if isinstance(name, int) else str(name)
 
     def n_lines(self) -> int:
         return min(len(self.scale), _MOST_LINES) + 1
+
+
+def _deviations(numbers: np.ndarray) -> np.ndarray:
+    """Return the standard deviation of each column; 1 for columns whose numbers are all equal."""
+    # Divided by the largest, because squares of very large or very small numbers leave the range of float64.
+    unit = np.abs(numbers).max(axis=0, initial=0.0)
+    unit = np.where(unit > 0, unit, 1.0)
+    deviations = (numbers / unit).std(axis=0) * unit
+    return np.where(np.ptp(numbers / unit, axis=0) > 0, deviations, 1.0)
 
 
 def _probabilities(y_proba: Any) -> np.ndarray:
@@ -314,11 +329,3 @@ def _at_most(lines: list[str]) -> list[str]:
     if len(lines) <= _MOST_LINES:
         return lines
     return [*lines[: _MOST_LINES - 1], f"and {len(lines) - _MOST_LINES + 1} more"]
-
-
-def _rounded(number: float, scale: float) -> str:
-    """Return a number with as many decimals as its standard deviation needs."""
-    n_decimals = max(0, 1 - math.floor(math.log10(scale)))
-    if n_decimals > _MOST_DIGITS or abs(number) >= 10**_MOST_DIGITS:
-        return f"{number:.4g}"
-    return f"{number:.{n_decimals}f}"

@@ -25,6 +25,8 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p", "h", "d")
 _ROWS_OF_LEGEND = 25
 _INCHES_PER_LETTER = 0.075
 _LETTERS_OF_A_CELL = 30
+# Numbers with more digits before or after the point are shown with an exponent.
+_MOST_DIGITS = 7
 
 
 def styled(default: dict[str, Any], given: dict[str, Any] | None, artist: Any) -> dict[str, Any]:
@@ -67,6 +69,14 @@ def percent(share: float) -> str:
     if 0 < share <= 0.005:
         return "< 1 %"
     return f"{share:.0%}".replace("%", " %")
+
+
+def rounded(number: float, scale: float) -> str:
+    """Return a number for people, with as many decimals as differences of a tenth of `scale` need."""
+    n_decimals = max(0, 1 - math.floor(math.log10(scale))) if scale > 0 else 0
+    if n_decimals > _MOST_DIGITS or abs(number) >= 10**_MOST_DIGITS:
+        return f"{number:.4g}"
+    return f"{number:z.{n_decimals}f}"
 
 
 def with_percent(label: Any, share: float, width: int) -> str:

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.base import clone, is_regressor
+from sklearn.base import clone
 from sklearn.utils import get_tags
 
 from sktl._targets.labels import check_labels
-from sktl._targets.number_targets import are_numbers, number_columns
+from sktl._targets.number_targets import number_columns, suggesting_regression
 from sktl._targets.tables import is_table
 from sktl._utils.isolation import isolated
 from sktl._utils.optional import require
@@ -18,7 +18,8 @@ from sktl._words import one_line
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
 from .drawing import axes_grid, check_task, fitted, legend_beside, legend_size, style, styled
-from .thumbnails import read_pictures, samples_for
+from .estimators import check_instance, predicts_numbers, samples_for
+from .thumbnails import read_pictures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -163,9 +164,9 @@ class FeatureMapDisplay:
         require("matplotlib", f"{cls.__name__}.from_estimator", "sktl[plot]")
         if projection != "pca" and not hasattr(projection, "fit_transform"):
             raise InvalidParameterError(f'projection={projection!r} must be "pca", or have the method fit_transform.')
+        check_instance(estimator)
         if isinstance(task, str) and task == "auto":
-            is_numbers = hasattr(estimator, "__sklearn_tags__") and is_regressor(estimator)
-            task = "regression" if is_numbers else "classification"
+            task = "regression" if predicts_numbers(estimator) else "classification"
         check_task(task)
         if not hasattr(estimator, "transform"):
             raise InvalidInputError(
@@ -327,12 +328,11 @@ def _values_of(n: int, y: Any, task: str) -> np.ndarray | None:
             "y has several columns, but the map shows one label or one number for each image. Pass one column, such as "
             "y[:, 0]."
         )
-    try:
-        values = number_columns(y, "y")[:, 0] if task == "regression" else check_labels(y)
-    except InvalidInputError as error:
-        if task == "classification" and are_numbers(y):
-            error.add_note('If y contains numbers instead of labels, pass task="regression".')
-        raise
+    if task == "regression":
+        values = number_columns(y, "y")[:, 0]
+    else:
+        with suggesting_regression(y):
+            values = check_labels(y)
     if values.shape != (n,):
         kind = "number" if task == "regression" else "label"
         raise InvalidInputError(
@@ -360,12 +360,14 @@ def _projected(projection: Any, features: np.ndarray, y: Any) -> tuple[np.ndarra
     """Return the first two dimensions of the output of a fitted copy of a transformer, and their names."""
     transformer = clone(projection, safe=False)
     name = type(transformer).__name__
-    supervised = hasattr(transformer, "__sklearn_tags__") and get_tags(transformer).target_tags.required
+    tags = get_tags(transformer) if hasattr(transformer, "__sklearn_tags__") else None
+    # PLSRegression is a regressor that does not require y.
+    supervised = tags is not None and (tags.target_tags.required or tags.estimator_type in ("classifier", "regressor"))
     if supervised and y is None:
-        raise InvalidInputError(f"projection={name} needs labels: pass y.")
+        raise InvalidInputError(f"projection={name} needs labels or numbers: pass y.")
     try:
         found = transformer.fit_transform(features, y) if supervised else transformer.fit_transform(features)
-        # PLSRegression and its like also return coordinates of y.
+        # Partial least squares also returns coordinates of y.
         coordinates = np.asarray(found[0] if isinstance(found, tuple) else found)
     except ValueError as error:
         raise InvalidInputError(f"projection={name} cannot project these features: {one_line(error)}") from error

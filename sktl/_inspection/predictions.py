@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.base import is_regressor
 
 from sktl._images.samples import Sample
 from sktl._targets.labels import check_labels
+from sktl._targets.number_targets import suggesting_regression
 from sktl._targets.tables import is_table
 from sktl._utils.isolation import isolated
 from sktl._utils.optional import require
@@ -17,7 +17,8 @@ from sktl.exceptions import InvalidInputError, InvalidParameterError
 
 from .comparisons import ClassComparison, Comparison, LabelComparison, NumberComparison
 from .drawing import WRONG, axes_grid, check_count, check_task, letters_across, picture_cell, show_picture
-from .thumbnails import innermost, read_pictures, samples_for
+from .estimators import check_instance, predicts_labels, predicts_numbers, samples_for
+from .thumbnails import read_pictures
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -152,6 +153,7 @@ class PredictionsDisplay:
         """
         require("matplotlib", f"{cls.__name__}.from_estimator", "sktl[plot]")
         _check_choice(select, n_images, n_columns)
+        check_instance(estimator)
         samples = samples_for(estimator, X, image_shape)
         compared = _predicted(estimator, X, y, len(samples))
         return cls._choose(samples, compared, select, n_images, random_state).plot(ax=ax, n_columns=n_columns)
@@ -234,11 +236,9 @@ class PredictionsDisplay:
             if classes is not None:
                 raise InvalidParameterError('classes has no meaning with task="regression". Leave classes=None.')
             compared = NumberComparison.of(len(samples), y_true, y_proba)
-        elif is_table(y_true):
-            compared = LabelComparison.of(len(samples), y_true, y_proba, classes)
         else:
-            classes = np.unique(check_labels(y_true, "y_true")) if classes is None else classes
-            compared = ClassComparison.of(len(samples), y_true, y_proba, classes)
+            with suggesting_regression(y_true):
+                compared = _compare_labels(len(samples), y_true, y_proba, classes)
         return cls._choose(samples, compared, select, n_images, random_state).plot(ax=ax, n_columns=n_columns)
 
     @classmethod
@@ -308,18 +308,39 @@ def _check_choice(select: str, n_images: int, n_columns: int) -> None:
     check_count(n_columns, "n_columns")
 
 
+def _compare_labels(n_images: int, y_true: Any, y_proba: Any, classes: Any) -> Comparison:
+    """Compare probabilities with classes, or with a table of labels."""
+    if is_table(y_true):
+        return LabelComparison.of(n_images, y_true, y_proba, classes)
+    classes = np.unique(check_labels(y_true, "y_true")) if classes is None else classes
+    return ClassComparison.of(n_images, y_true, y_proba, classes)
+
+
 def _predicted(estimator: Any, X: Any, y: Any, n_images: int) -> Comparison:
     """Compare the predictions of a fitted estimator with `y`."""
-    if hasattr(estimator, "__sklearn_tags__") and is_regressor(estimator):
+    if predicts_numbers(estimator):
         return NumberComparison.of(n_images, y, estimator.predict(X))
     if not hasattr(estimator, "predict_proba"):
         raise InvalidInputError(
             f"estimator is a {type(estimator).__name__}, which predicts neither probabilities nor numbers: pass a "
             "classifier with predict_proba, or a regressor."
         )
-    multilabel = getattr(innermost(estimator), "multilabel_", is_table(y))
-    proba, classes = estimator.predict_proba(X), estimator.classes_
-    if not multilabel:
+    proba, classes, several = estimator.predict_proba(X), estimator.classes_, predicts_labels(estimator)
+    if not (is_table(y) if several is None else several):
         return ClassComparison.of(n_images, y, proba, classes)
-    # The classes of scikit-learn's meta-estimators are those of each label.
-    return LabelComparison.of(n_images, y, proba, None if isinstance(classes, list) else classes)
+    if not isinstance(classes, list):
+        return LabelComparison.of(n_images, y, proba, classes)
+    # scikit-learn's meta-estimators have classes for each column.
+    return LabelComparison.of(n_images, y, _of_ones(proba, classes), None)
+
+
+def _of_ones(proba: Any, classes: list[np.ndarray]) -> Any:
+    """Return the probability of the class 1 in each column."""
+    if not isinstance(proba, list):
+        return proba
+    if not all(set(of_column.tolist()) <= {0, 1} for of_column in classes):
+        raise InvalidInputError(
+            "The estimator predicts several columns of classes, which cannot be shown together. Show one column at a "
+            "time: pass y[:, 0], predict_proba(X)[0] and classes=classes_[0] to from_predictions."
+        )
+    return np.stack([some[:, found == 1].sum(axis=1) for some, found in zip(proba, classes, strict=True)], axis=1)

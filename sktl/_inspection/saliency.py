@@ -23,7 +23,7 @@ from sktl._utils.isolation import isolated
 from sktl._utils.optional import require
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
-from .drawing import axes_grid, check_count, letters_across, picture_cell, show_picture, with_percent
+from .drawing import axes_grid, check_count, letters_across, picture_cell, rounded, show_picture, with_percent
 from .gradcam import class_maps, find_target_layer
 from .thumbnails import picture, read_each
 
@@ -270,7 +270,7 @@ class SaliencyDisplay:
         is_blank = not np.nanmax(self.heats[i], initial=0) > 0
         if self.numbers is not None:
             name = "" if self.targets is None else f"number {self.targets[i]}: "
-            return f"{name}{self.numbers[i]:.4g}" + "\nno position raises it" * is_blank
+            return f"{name}{rounded(self.numbers[i], abs(self.numbers[i]) / 10)}" + "\nno position raises it" * is_blank
         assert self.targets is not None
         assert self.proba is not None
         return with_percent(self.targets[i], self.proba[i], letters) + "\nno position supports it" * is_blank

@@ -6,6 +6,7 @@ import functools
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any, Literal, TypeAlias
@@ -25,7 +26,7 @@ from sktl._features.trunk import chunk_size
 from sktl._images.samples import Sample
 from sktl._storage.cache import NO_CACHE
 from sktl._targets.labels import shown
-from sktl._targets.number_targets import NumberTargets, are_numbers, number_columns
+from sktl._targets.number_targets import NumberTargets, number_columns, suggesting_regression
 from sktl._targets.targets import Targets
 from sktl._utils.devices import resolve_device
 from sktl._utils.isolation import isolated
@@ -34,7 +35,6 @@ from sktl.exceptions import (
     BackboneError,
     DeviceMemoryError,
     EngineError,
-    InvalidInputError,
     InvalidParameterError,
     TrainingError,
     UnknownBackboneError,
@@ -260,7 +260,8 @@ def rank_backbones(
     seeds = template._seeds()
     resolved = [_resolve(params, seeds.backbone) for params in entries]
     samples = template._as_samples(X, reset=True)
-    targets = _check_targets(template, y, len(samples))
+    with suggesting_regression(y) if task == "classification" else nullcontext():
+        targets = template._check_targets(y, None, len(samples))
     plain = _plain(targets, y)
     splits = check_splits(cv, targets, plain, groups, seeds.split)
     if isinstance(scoring, str) and scoring == "auto":
@@ -271,16 +272,6 @@ def rank_backbones(
     with one_outage():
         rows = [row if backbone is None else trial.measure(row, backbone) for row, backbone in resolved]
     return BackboneRanking(rows, scoring if isinstance(scoring, str) else "score")
-
-
-def _check_targets(template: PretrainedImagePredictor, y: Any, n_samples: int) -> Targets:
-    """Return the targets; an error about numbers says how they are ranked."""
-    try:
-        return template._check_targets(y, None, n_samples)
-    except InvalidInputError as error:
-        if isinstance(template, PretrainedImageClassifier) and are_numbers(y):
-            error.add_note('If y contains numbers instead of labels, pass task="regression".')
-        raise
 
 
 def _plain(targets: Targets, y: Any) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -139,12 +141,23 @@ def number_columns(y: Any, name: str) -> np.ndarray:
     return column[:, None]
 
 
-def are_numbers(y: Any) -> bool:
-    """Return True if `y` holds finite numbers, so that an error about labels can mention regression."""
+@contextmanager
+def suggesting_regression(y: Any) -> Iterator[None]:
+    """Let an error about labels suggest regression if `y` has fractions, or a table has other numbers than 0 and 1."""
     try:
-        return bool(len(number_columns(y, "y")))
+        yield
+    except InvalidInputError as error:
+        if _has_no_labels(y):
+            error.add_note('For numbers, pass task="regression".')
+        raise
+
+
+def _has_no_labels(y: Any) -> bool:
+    try:
+        numbers = number_columns(y, "y")
     except InvalidInputError:
         return False
+    return not (np.isin(numbers, (0, 1)) if numbers.shape[1] > 1 else numbers == np.floor(numbers)).all()
 
 
 def _scale(numbers: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
