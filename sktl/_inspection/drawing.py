@@ -75,7 +75,7 @@ def rounded(number: float, scale: float) -> str:
     """Return a number for people, with as many decimals as differences of a tenth of `scale` need."""
     n_decimals = max(0, 1 - math.floor(math.log10(scale))) if scale > 0 else 0
     if n_decimals > _MOST_DIGITS or abs(number) >= 10**_MOST_DIGITS:
-        return f"{number:.4g}"
+        return f"{number:z.4g}"
     return f"{number:z.{n_decimals}f}"
 
 
