@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from backbones import Pixels
+from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -41,6 +42,14 @@ def test_it_is_known_what_an_estimator_predicts(wrap, kind, y, labels, numbers):
 def test_of_other_estimators_it_is_not():
     assert predicts_labels(LogisticRegression()) is None
     assert not predicts_numbers(object())
+
+
+@pytest.mark.parametrize("display", [PredictionsDisplay, FeatureMapDisplay])
+@pytest.mark.parametrize("estimator", [PretrainedImageClassifier(), PretrainedImageRegressor()])
+def test_an_estimator_that_is_not_fitted_says_so(display, estimator):
+    for y in (np.arange(8), np.eye(8, dtype=int)):
+        with pytest.raises(NotFittedError, match="is not fitted yet"):
+            display.from_estimator(estimator, X, y)
 
 
 @pytest.mark.parametrize("display", [PredictionsDisplay, FeatureMapDisplay])
