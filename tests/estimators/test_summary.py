@@ -133,12 +133,13 @@ def test_an_encoder_says_how_many_features():
 
 
 @pytest.mark.parametrize("y", [Y, np.arange(24.0), np.eye(24, dtype=int)[:, :2]], ids=["classes", "number", "labels"])
-def test_attributes_that_are_named_are_there(y):
+def test_attributes_that_are_named_are_there(tuned, y):
     kind = PretrainedImageRegressor if y.dtype == float else PretrainedImageClassifier
     estimator = kind(backbone=Pixels, random_state=0, max_epochs=2).fit(X, y)
-    for fact in facts_of(estimator):
-        for name in fact.attribute.split(", "):
-            assert operator.attrgetter(name)(estimator) is not None
+    for fitted in (estimator, tuned):
+        for fact in facts_of(fitted):
+            for name in fact.attribute.split(", "):
+                assert operator.attrgetter(name)(fitted) is not None
 
 
 def test_facts_survive_pickles_and_files(tuned, tmp_path):
@@ -164,13 +165,8 @@ def test_diagrams_show_the_table_of_a_fitted_estimator_in_whatever_holds_it(tune
         raise AssertionError("a network was built to be looked at")
 
     monkeypatch.setattr(Backbone, "build", refuse)
-    for shown, of in (
-        (tuned, tuned),
-        (pipe, tuned),
-        (search, search.best_estimator_),
-        (alone, alone),
-        (regressor, regressor),
-    ):
+    same = [(estimator, estimator) for estimator in (tuned, alone, regressor)]
+    for shown, of in (*same, (pipe, tuned), (search, search.best_estimator_)):
         before = vars(of).keys() | set()
         texts = _Parser(shown._repr_html_()).texts
         for fact in facts_of(of):
