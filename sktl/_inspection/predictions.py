@@ -41,11 +41,11 @@ class PredictionsDisplay:
     y_pred : ndarray of shape (n_images,) or (n_images, n_columns)
         Most probable label of each image; for several labels, 1 where the probability is above 0.5; for regression,
         the predicted numbers.
+    positions : ndarray of shape (n_images,)
+        Positions of the images in the `X` that they were selected from.
     proba_true, proba_pred : ndarray of the shape of `y_true`, default=None
         Predicted probabilities of `y_true` and of `y_pred`, in [0, 1]. For several labels, the probabilities that each
         label is as in `y_true` and in `y_pred`. None for regression.
-    positions : ndarray of shape (n_images,)
-        Positions of the images in the `X` that they were selected from.
     select : {"samples", "errors", "losses"}, default="samples"
         How the images were selected; see :meth:`from_predictions`.
     names : ndarray of shape (n_columns,), default=None
