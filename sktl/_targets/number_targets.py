@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -80,7 +82,7 @@ class NumberTargets(Targets):
         return train, held_out
 
     def of_validation(self, y: Any, sample_weight: Any, n_samples: int) -> Self:
-        numbers = _numbers(y, "y_val")
+        numbers = number_columns(y, "y_val")
         if len(numbers) != n_samples:
             raise InvalidInputError(f"X_val has {n_samples} images but y_val has {len(numbers)} rows. Pass one each.")
         if numbers.shape[1] != len(self.outputs):
@@ -103,7 +105,7 @@ def check_numbers(
         If `y` is not one finite number, or one row of finite numbers, for each image, or weights or groups do not
         match.
     """
-    numbers = _numbers(y, "y")
+    numbers = number_columns(y, "y")
     if len(numbers) != n_samples:
         raise InvalidInputError(
             f"X has {n_samples} images but y has {len(numbers)} values (inconsistent numbers of samples). Pass one "
@@ -117,8 +119,14 @@ def check_numbers(
     return NumberTargets((numbers - center) / scale, NumberOutputs(center, scale, is_vector), loss, weights, groups)
 
 
-def _numbers(y: Any, name: str) -> np.ndarray:
-    """Return numbers as a float64 array of shape (n_samples, n_numbers)."""
+def number_columns(y: Any, name: str) -> np.ndarray:
+    """Return numbers as a float64 array of shape (n_samples, n_numbers).
+
+    Raises
+    ------
+    InvalidInputError
+        If they are not finite numbers, one or one row for each image. `name` is their name in the message.
+    """
     rule = "each image needs a finite number"
     if y is None:
         raise InvalidInputError(f"The regressor requires y to be passed, but the target {name} is None. Pass numbers.")
@@ -131,6 +139,25 @@ def _numbers(y: Any, name: str) -> np.ndarray:
         found = "a missing value (NaN)" if np.isnan(column[wrong[0]]) else "infinite (infinity)"
         raise InvalidInputError(f"{name}[{wrong[0]}] is {found}, but {rule}. Drop this image.")
     return column[:, None]
+
+
+@contextmanager
+def suggesting_regression(y: Any) -> Iterator[None]:
+    """Let an error about labels suggest regression if `y` has fractions, or a table has other numbers than 0 and 1."""
+    try:
+        yield
+    except InvalidInputError as error:
+        if _has_no_labels(y):
+            error.add_note('For numbers, pass task="regression".')
+        raise
+
+
+def _has_no_labels(y: Any) -> bool:
+    try:
+        numbers = number_columns(y, "y")
+    except InvalidInputError:
+        return False
+    return not (np.isin(numbers, (0, 1)) if numbers.shape[1] > 1 else numbers == np.floor(numbers)).all()
 
 
 def _scale(numbers: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
