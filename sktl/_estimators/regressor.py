@@ -175,8 +175,8 @@ class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
     >>> from sktl import PretrainedImageRegressor
     >>> X, y = load_digits(n_class=3, return_X_y=True)
     >>> reg = PretrainedImageRegressor(image_shape=(8, 8), random_state=0)
-    >>> reg.fit(X[:60] / 16, y[:60]).predict(X[60:63] / 16).round()
-    array([0., 0., 0.])
+    >>> reg.fit(X[:60] / 16, y[:60]).predict(X[60:63] / 16).round().astype(int)
+    array([1, 0, 2])
     """
 
     _parameter_constraints = PretrainedImagePredictor._parameter_constraints | {
