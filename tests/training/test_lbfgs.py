@@ -74,6 +74,21 @@ def test_a_value_that_never_falls_ends_the_descent():
     assert not found.point.any()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("unit", [1e-6, 1, 1e6])
+def test_a_descent_to_zero_ends_before_squares_underflow(dtype, unit):
+    matrices = MATRICES.to(dtype) * unit
+
+    def evaluate(point):
+        slopes = torch.einsum("pij,pj->pi", matrices, point)
+        return torch.linalg.vecdot(slopes, point) / 2, slopes
+
+    found = Descent(evaluate, TARGETS.to(dtype), 1e-9).run(500)
+    first, _ = evaluate(TARGETS.to(dtype))
+    assert found.done.all()
+    assert (found.value <= 1e-6 * first).all()
+
+
 def test_the_optimizer_finds_what_scipy_finds():
     generator = np.random.default_rng(0)
     inputs, codes = torch.from_numpy(generator.normal(size=(60, 5))), torch.from_numpy(generator.integers(0, 3, 60))
