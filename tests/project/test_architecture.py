@@ -37,7 +37,7 @@ ONLY_IN = {
     "safetensors": {"_backbones.weights", "_storage.tensor_streams", "_storage.model_file"},
     "huggingface_hub": {"_backbones.downloads", "_hub.model_card", "_hub.access"},
     "sqlite3": {"_storage.database", "_storage.value_store"},
-    "click": {"_cli.commands", "_cli.options"},
+    "click": {"_cli.commands", "_cli.options", "_cli.output_formats"},
     "pandas": {"_selection.ranking_table"},
     "sklearn": {
         "_utils.sklearn_compat", "_images.containers", "_targets.labels", "_targets.split", "_training.scoring",
@@ -45,6 +45,7 @@ ONLY_IN = {
         "_estimators.classifier", "_estimators.encoder", "_hub.sharing",
         "_inspection.training_curve", "_inspection.predictions", "_inspection.saliency",
         "_inspection.feature_map", "_selection.rank_backbones", "datasets", "_cli.accuracy_estimates",
+        "_cli.agreement",
     },
     "sklearn.callback": {"_utils.sklearn_compat"},
     "captum": {"_inspection.gradcam"},
