@@ -79,7 +79,7 @@ def _average_precision(copy: Any, paths: np.ndarray, target: np.ndarray, n_folds
     if agreement.macro is None:
         return "The average precision is unknown, because no image has a label."
     present = target.any(axis=0)
-    n_labels = f"{len(names)} labels" if present.all() else f"the {present.sum()} labels that some image has"
+    n_labels = f"{len(names)} labels" if present.all() else "the labels that some image has"
     return (
         f"Estimated average precision on new images: {agreement.macro:.3f} (mean over {n_labels}, {n_folds}-fold "
         f"cross-validation); guessing gives {target[:, present].mean():.3f}."

@@ -26,6 +26,7 @@ PHRASES = {
     'kind="numbers"': "--numbers",
     'kind="classes"': "--classes",
     "as `folder`": "as FOLDER",
+    "use load_label_table.": "pass it by --labels.",
     ", or a file that is open for binary reading": "",
     ", or a file that is open for binary writing": "",
     "Pass a file that `save` wrote.": "Pass a file that `sktl fit` wrote.",

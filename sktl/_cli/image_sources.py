@@ -15,6 +15,7 @@ from .model_outputs import kind_of, names_of
 if TYPE_CHECKING:
     import numpy as np
 
+_ONE = {"classes": "class", "labels": "label", "numbers": "number"}
 _LISTED = 5
 
 
@@ -66,7 +67,7 @@ class ImageSource:
         n_columns = estimator.n_outputs_ if kind == "numbers" else len(names)
         if found.target.shape[1] != n_columns:
             raise InvalidInputError(
-                f"MODEL predicts {n_columns} {kind}, but {shown(self.labels)} has {found.target.shape[1]}: "
+                f"MODEL predicts {counted(kind, n_columns)}, but {shown(self.labels)} has {found.target.shape[1]}: "
                 f"{listed(found.target_names)}. Choose columns by --column."
             )
         if sorted(found.target_names) == sorted(names):
@@ -92,8 +93,12 @@ class ImageSource:
 
 def contents(kind: str, n: int) -> str:
     """Return how many classes, labels or numbers images have, after the word "images"."""
-    noun = {"classes": "class", "labels": "label", "numbers": "number"}[kind] if n == 1 else kind
-    return f"{'of' if kind == 'classes' else 'with'} {n:,} {noun}"
+    return f"{'of' if kind == 'classes' else 'with'} {counted(kind, n)}"
+
+
+def counted(kind: str, n: int) -> str:
+    """Return a number of classes, labels or numbers."""
+    return f"{n:,} {_ONE[kind] if n == 1 else kind}"
 
 
 def listed(names: Sequence[Any]) -> str:

@@ -354,9 +354,10 @@ def without_repeats(table: LabelTable, paths: Sequence[str], target: np.ndarray)
                 "each label."
             )
     if repeats:
+        more = f" and {len(repeats) - 1} more" if len(repeats) > 1 else ""
         warn(
-            f"{table.name} has {len(repeats)} rows that repeat an image with the same values, which were left out. The "
-            f"first is row {table.rows[repeats[0]]}.",
+            f"Rows of {table.name} that repeat an image with the same values were left out: row "
+            f"{table.rows[repeats[0]]}{more}.",
             ImageFolderWarning,
         )
     return np.array(sorted(first.values()))

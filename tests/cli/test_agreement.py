@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from sklearn.metrics import average_precision_score, f1_score, mean_absolute_error, r2_score
 
 from sktl._cli.agreement import LabelAgreement, NumberAgreement
@@ -14,6 +13,7 @@ from sktl._cli.agreement import LabelAgreement, NumberAgreement
 SEEDS = st.integers(0, 2**32 - 1)
 
 
+@settings(max_examples=20)
 @given(seed=SEEDS, n=st.integers(1, 12), k=st.integers(2, 4))
 def test_labels(seed, n, k):
     rng = np.random.default_rng(seed)
@@ -36,6 +36,7 @@ def test_an_image_without_labels_of_which_none_is_predicted_is_right():
     assert agreement.example_f1 == 1
 
 
+@settings(max_examples=30)
 @given(
     seed=SEEDS, n=st.integers(2, 12), k=st.integers(1, 3), unit=st.sampled_from([1e-200, 1e-3, 1.0, 1e150]),
 )  # fmt: skip
@@ -55,8 +56,8 @@ def test_numbers_in_any_unit(seed, n, k, unit):
     assert "Largest errors" in agreement.report()
 
 
-@given(truth=arrays(np.float64, (3, 1), elements=st.just(2.5)))
-def test_equal_numbers_have_no_r2(truth):
+def test_equal_numbers_have_no_r2():
+    truth = np.full((3, 1), 2.5)
     agreement = NumberAgreement(["x"], np.array(["a", "b", "c"]), truth, truth + 1)
     assert (agreement.r2, agreement.figures()["numbers"]["x"]["r2"]) == (None, None)
     assert agreement.report().startswith("R2 -, mean absolute error 1 on 3 images.")
