@@ -58,11 +58,13 @@ def main():
     for way, runs in record.items():
         accuracy, loss, seconds = (statistics.mean(values) for values in zip(*runs, strict=True))
         rows.append((way, f"{100 * accuracy:.1f}", f"{loss:.3f}", f"{seconds:.0f}"))
+    n_train = len(paths) // 2
+    seeds = "with 1 seed" if arguments.seeds == 1 else f"averaged over {arguments.seeds} seeds"
     title = (
-        f"`trainable_stages={arguments.stages}` on {len(paths) // 2} photos, the mean of {arguments.seeds} seeds; "
-        "accuracy and log loss on as many others."
+        f"`trainable_stages={arguments.stages}` on {n_train} photos, {seeds}. "
+        f"Accuracy and log loss are measured on {len(paths) - n_train} other photos."
     )
-    header = ("views", "accuracy in %", "log loss", "s of a fit")
+    header = ("views", "accuracy in %", "log loss", "seconds per fit")
     report("augmentation_views", title, header, rows, record)
     if arguments.write:
         write_page("augmentation_views", arguments.write)

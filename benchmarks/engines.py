@@ -38,8 +38,8 @@ def main() -> None:
     record = {name: measure(name) for name in arguments.networks}
     rows = [(f'`"{name}"`', *(cell(*values) for values in engines.values())) for name, engines in record.items()]
     title = (
-        f"Milliseconds of processor time per image, without decoding it, in {THREADS} threads and chunks of 4 images; "
-        f"in brackets as a share of {TORCH}."
+        f"Milliseconds of processor time per image, without decoding, with {THREADS} threads and chunks of 4 images. "
+        f"The ratio to {TORCH} is in parentheses."
     )
     report("engines", title, ("backbone", *next(iter(record.values()))), rows, record)
     if arguments.write:

@@ -99,7 +99,7 @@ def main():
         figures = [*(f"{mean:.2f}" for mean in means), f"{row['gain']:+.2f}", *(f"{error:.2f}" for error in errors)]
         rows.append((name, *figures, f"{row['seconds']:.0f}"))
     title = f"Accuracy in percent on the images of test/, the mean of {arguments.seeds} seeds on all images of train/."
-    header = ("data", *pair, "gain", "SE over seeds", "SE over images", "s of a fit")
+    header = ("data", *pair, "gain", "SE over seeds", "SE over images", "seconds per fit")
     record = "fine_tuning_early_stopping" if arguments.early_stopping else "fine_tuning"
     report(record, title, header, rows, results)
     if arguments.write:

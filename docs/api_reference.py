@@ -35,7 +35,7 @@ API_REFERENCE = (
         "Ordinary scikit-learn estimators. Beside the methods on their pages they have those that scikit-learn gives "
         "to all of its kind: `score`, `fit_transform`, `get_feature_names_out`, `set_output`, `get_params`, "
         "`set_params` and, from scikit-learn 1.9 on, `set_callbacks`.",
-        ("PretrainedImageClassifier", "PretrainedImageEncoder"),
+        ("PretrainedImageClassifier", "PretrainedImageRegressor", "PretrainedImageEncoder"),
     ),
     Section(
         "Images",

@@ -19,6 +19,8 @@ ORDER = (
     "few_images",
     "imbalanced_classes",
     "calibration_and_rejection",
+    "several_labels",
+    "numbers",
     "explaining_predictions",
     "features_for_other_estimators",
     "saving_and_loading",

@@ -26,14 +26,14 @@ from sktl import PretrainedImageClassifier
 from sktl.datasets import load_image_folder, make_cats
 
 # %%
-# Photos are given as paths, and drawn cats as arrays. The classifier accepts both.
+# Photos are given as paths, and synthetic cats as arrays. The classifier accepts both.
 
 folder = next(iter(sys.argv[1:]), os.environ.get("SKTL_DATA"))
 if folder:
     photos = load_image_folder(folder)
     images, labels, side = photos.data, photos.target, None
 else:
-    print("No folder is named: these cats are drawn, and accuracies on them say nothing about real ones.")
+    print("No folder is named: these cats are synthetic, and accuracies on them say nothing about real ones.")
     cats = make_cats(180, random_state=0)
     images, labels, side = cats.data, cats.target, 96
 classes = np.unique(labels)

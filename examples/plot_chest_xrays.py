@@ -47,7 +47,7 @@ if folder:
     found = [re.search(r"person\d+|IM-\d+", Path(path).name) for path in images]
     patients = np.array([match[0] if match else path for match, path in zip(found, images, strict=True)])
 else:
-    print("No folder is named: these X-rays are drawn, and accuracies on them say nothing about real ones.")
+    print("No folder is named: these X-rays are synthetic, and accuracies on them say nothing about real ones.")
     drawn = make_radiographs(120, images_per_patient=4, random_state=0)
     images, labels, patients, side = drawn.data, drawn.target, drawn.groups, 96
 is_ill = np.array(["normal" not in label.lower() for label in labels])

@@ -26,7 +26,7 @@ if folder:
     photos = load_image_folder(folder)
     images, labels = photos.data, photos.target
 else:
-    print("No folder was named, so that the cats are drawn: the ranking says nothing about photos.")
+    print("No folder was named, so the cats are synthetic, and the ranking says nothing about photos.")
     cats = make_cats(160, random_state=0)
     images, labels = cats.data, cats.target
 

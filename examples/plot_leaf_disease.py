@@ -31,8 +31,8 @@ from sktl import PretrainedImageClassifier
 from sktl.datasets import load_image_folder, make_leaves
 
 # %%
-# Which photos show the same plant? For drawn leaves, the plant is known. In a folder, photos in the same sub-folder of
-# a class show the same plant.
+# Which photos show the same plant? For synthetic leaves, the plant is known. In a folder, photos in the same sub-folder
+# of a class show the same plant.
 
 
 def load(folder):
@@ -45,7 +45,7 @@ def load(folder):
 
 
 def draw(n_plants, seed, *backgrounds):
-    """Return images, labels and plants of drawn leaves."""
+    """Return images, labels and plants of synthetic leaves."""
     leaves = make_leaves(n_plants, photos_per_plant=4, backgrounds=backgrounds, random_state=seed)
     return list(leaves.data), leaves.target, leaves.groups
 
@@ -57,7 +57,7 @@ if folder:
     field = load(field_folder)[:2] if field_folder else None
     varied = None
 else:
-    print("No folder is named: these leaves are drawn, and accuracies on them say nothing about real ones.")
+    print("No folder is named: these leaves are synthetic, and accuracies on them say nothing about real ones.")
     images, labels, plants = draw(60, 0, "table")
     field = draw(60, 1, "soil", "grass")[:2]
     varied = draw(60, 0, "table", "soil", "grass")[:2]

@@ -35,7 +35,7 @@ if folder:
     photos = load_image_folder(folder)
     images, labels, side = photos.data, photos.target, None
 else:
-    print("No folder is named: these surfaces are drawn, and accuracies on them say nothing about real ones.")
+    print("No folder is named: these surfaces are synthetic, and accuracies on them say nothing about real ones.")
     drawn = make_surface_defects(360, random_state=0)
     images, labels, side = drawn.data, drawn.target, 96
 classes = np.unique(labels)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from sklearn.base import ClassifierMixin
 from sklearn.utils import Tags
+from sklearn.utils.validation import check_is_fitted
 
 from sktl._backbones.backbone import BackboneName, Weights
 from sktl._images.augmentation import Transform
@@ -26,13 +27,16 @@ from .predictor import PretrainedImagePredictor
 
 
 class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
-    """Classify images with a pretrained network and an output layer for your own classes.
+    """Predict the class, or several labels, of each image with a pretrained network and an output layer of its own.
 
     The network starts from pretrained weights. The output layer has one logit per class in `classes_` and starts from
     random weights. `fit` trains the output layer on the features that the network computes. If `trainable_stages` is
     not 0, `fit` then trains the last stages of the network together with the output layer. The other stages are frozen:
     training does not change them by a single bit. Their outputs are cached, so that each image passes through them once
     across folds, candidates, calls to `predict` and worker processes, and, without augmentation, across epochs.
+
+    If `y` is a table of zeros and ones, each image can have several labels, or none. The output layer then has one
+    logit per label, and each label has a probability of its own.
 
     The parameters are listed in four groups:
 
@@ -107,12 +111,15 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         of the images, at least 16. If stages are trained, a number does not apply to the first phase, in which the
         output layer is trained alone.
     label_smoothing : float, default=0.0
-        Fraction of the target probability that is spread evenly over all classes [3]_, in [0, 1).
+        Fraction of the target probability that is spread evenly over all classes [3]_, in [0, 1). With several labels,
+        the targets are `label_smoothing / 2` and `1 - label_smoothing / 2` instead of 0 and 1.
     dropout : float, default=0.0
         Fraction of the features that each step drops before the output layer, in [0, 1).
-    class_weight : dict, "balanced" or None, default=None
+    class_weight : dict, list of dict, "balanced" or None, default=None
         Weights of the classes, `{label: weight}`. `"balanced"` makes the weight of a class inversely proportional to
-        the total weight of its samples.
+        the total weight of its samples. With several labels, each label has its own weights: `{label: weight}` weights
+        the images that have the label, a list contains a dict `{0: weight, 1: weight}` for each label, and `"balanced"`
+        gives the same total weight to the images with the label and to the images without it.
     early_stopping : bool, default=False
         If True, `fit` measures the loss on validation images after each epoch, returns the weights of the epoch with
         the lowest loss, and stops when the loss has not improved for `n_iter_no_change` epochs. The start counts as
@@ -218,11 +225,14 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        Labels, sorted.
-    class_count_ : int64 ndarray of shape (n_classes,)
-        Number of images of each class in `X`, including images that early stopping held out and excluding images that
-        were left out as invalid.
+    classes_ : ndarray of shape (n_classes,) or (n_labels,)
+        Labels, sorted. With several labels, they are in the order of the columns of `y`: the column names of a data
+        frame, or else the numbers from 0 to n_labels - 1.
+    multilabel_ : bool
+        True if each image can have several labels, because `y` was a table.
+    class_count_ : int64 ndarray of shape (n_classes,) or (n_labels,)
+        Number of images of each class, or with each label, in `X`, including images that early stopping held out and
+        excluding images that were left out as invalid.
     backbone_ : Backbone
         The network before training: `name`, `weights`, `preprocessing`, `stages` with their names and numbers of
         parameters, and `build()`, which returns the network.
@@ -233,8 +243,9 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
     selection_ : dict of ndarray of shape (n_candidates,)
         Results of the cross-validation within `fit`, in the format of scikit-learn's `cv_results_`: for each candidate,
         `"param_feature_stages"`, `"param_weight_decay"`, `"mean_log_loss"` and `"mean_accuracy"`, both weighted like
-        the training, and the log loss of each fold, `"split0_log_loss"` and so on. A loss is NaN where a stronger
-        penalty was already clearly better. Exists only if there was a choice.
+        the training, and the log loss of each fold, `"split0_log_loss"` and so on. With several labels, both are means
+        over the labels. A loss is NaN where a stronger penalty was already clearly better. Exists only if there was a
+        choice.
     engine_ : {"torch", "openvino"}
         What ran the frozen part of the network. Predictions use the same engine. If the estimator is loaded on a
         machine without OpenVINO, torch replaces it, and features differ by at most 1e-4 of the largest.
@@ -242,8 +253,8 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         The net of the last phase of training; `net_.module_.output` is the output layer.
     module_ : torch.nn.Module
         Network and output layer as one module. It maps normalized float32 images of shape (n, 3, H, W) to float64
-        logits of shape (n, n_classes); `backbone_.preprocessing` turns a PIL image into its input. The module shares
-        trained weights with `net_` and the estimator: deepcopy it before you change it.
+        logits of shape (n, n_classes) or (n, n_labels); `backbone_.preprocessing` turns a PIL image into its input. The
+        module shares trained weights with `net_` and the estimator: deepcopy it before you change it.
     history_ : skorch.history.History
         Loss and time of each epoch. If stages were trained, `"phase"` is `"output layer"`, then `"stages"`. With early
         stopping, `"valid_loss"` is the loss on the validation images, and `"valid_loss_best"` is True if it was the
@@ -283,6 +294,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
 
     See Also
     --------
+    PretrainedImageRegressor : Numbers for images.
     PretrainedImageEncoder : The same features for other estimators.
     sktl.datasets.load_image_folder : Paths and labels of a folder with one sub-folder per class.
 
@@ -292,9 +304,18 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
     array of shape (n, H, W), (n, H, W, C) or (n, C, H, W), of uint8 or of floats in [0, 1]; or, with `image_shape`, an
     array of flattened rows. You can fit on one form and predict on another.
 
-    The cross-validation within `fit` is a stratified 5-fold on at most 4,096 images of at most 64 classes. Its choice
-    depends on `random_state` and, because of the folds, on the order of the images. If no class has two images, or
-    images of two groups, nothing can be compared: `weight_decay` is then 0.03 and `feature_stages` is 1.
+    `score` returns the accuracy. With several labels, this is the share of images whose labels are all predicted
+    correctly, as in scikit-learn, so it is low if there are many labels. ``scoring="average_precision"`` measures each
+    label separately.
+
+    A label that every image has, or no image, cannot be learned. `fit` warns, and predicts a probability close to 1 or
+    0 for all images: for n images, (n + 1) / (n + 2) or 1 / (n + 2).
+
+    The cross-validation within `fit` is a stratified 5-fold on at most 4,096 images of at most 64 classes or labels.
+    With several labels, iterative stratification [11]_ gives each label a similar share in all folds, and in the images
+    that early stopping holds out; all labels share the chosen `weight_decay` and `feature_stages`. The choice depends
+    on `random_state` and, because of the folds, on the order of the images. If no class has two images, or images of
+    two groups, nothing can be compared: `weight_decay` is then 0.03 and `feature_stages` is 1.
 
     Stages are trained in mini-batches, starting from the trained output layer, with gradients clipped to length 5.
     BatchNorm keeps the statistics of the pretrained network, except with `weights=None`. The weights that `fit` returns
@@ -315,6 +336,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
     .. [8] M. Wortsman et al., "Robust Fine-Tuning of Zero-Shot Models", CVPR 2022.
     .. [9] U. Evci et al., "Head2Toe: Utilizing Intermediate Representations for Better Transfer Learning", ICML 2022.
     .. [10] J. Nocedal and S. Wright, "Numerical Optimization", second edition, Springer 2006.
+    .. [11] K. Sechidis, G. Tsoumakas and I. Vlahavas, "On the Stratification of Multi-Label Data", ECML PKDD 2011.
 
     Examples
     --------
@@ -324,6 +346,17 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
     >>> clf = PretrainedImageClassifier(image_shape=(8, 8), random_state=0)
     >>> clf.fit(X[:30] / 16, y[:30]).predict(X[:3] / 16)
     array([0, 1, 2])
+
+    If `y` is a table, each image can have several labels:
+
+    >>> import pandas as pd
+    >>> table = pd.DataFrame({"round": y == 0, "straight": y == 1, "curved": y != 1})
+    >>> clf.fit(X[:30] / 16, table[:30]).predict(X[:3] / 16)
+    array([[1, 0, 1],
+           [0, 1, 0],
+           [0, 0, 1]])
+    >>> clf.classes_
+    array(['round', 'straight', 'curved'], dtype=object)
     """
 
     _parameter_constraints = PretrainedImagePredictor._parameter_constraints | {
@@ -351,7 +384,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         batch_size: int | str = "auto",
         label_smoothing: float = 0.0,
         dropout: float = 0.0,
-        class_weight: Mapping[Any, float] | str | None = None,
+        class_weight: Mapping[Any, float] | Sequence[Mapping[Any, float]] | str | None = None,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int | Literal["auto"] = "auto",
@@ -429,9 +462,11 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         ----------
         X : array-like of shape (n_samples, ...)
             Images; see the Notes of the class for the accepted formats.
-        y : array-like of shape (n_samples,)
-            Labels: strings, integers or booleans, all of one type. A missing label (None, NaN, an empty string, a
-            masked or null value) raises an error that names its position.
+        y : array-like of shape (n_samples,) or (n_samples, n_labels)
+            Labels: strings, integers or booleans, all of one type. For several labels per image, a table of 0 and 1, or
+            of booleans, with a column for each of two or more labels: an array, a sparse matrix, a data frame of pandas
+            or polars, or a list of rows. A missing label (None, NaN, an empty string, a masked or null value) raises an
+            error that names its position.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the samples, not negative. None weights all samples equally.
         groups : array-like of shape (n_samples,), default=None
@@ -441,8 +476,8 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
             Missing values raise an error.
         X_val : array-like of shape (n_validation_samples, ...), default=None
             Validation images for early stopping, instead of a part of `X`. Only with `early_stopping=True`.
-        y_val : array-like of shape (n_validation_samples,), default=None
-            Labels of the validation images. All of them must occur in `y`.
+        y_val : array-like of shape (n_validation_samples,) or (n_validation_samples, n_labels), default=None
+            Labels of the validation images. All of them must occur in `y`. A table must have the columns of `y`.
         sample_weight_val : array-like of shape (n_validation_samples,), default=None
             Weights of the validation images.
 
@@ -468,11 +503,12 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
     @property
     def _meaning(self) -> ClassOutputs | LabelOutputs:
         """What the outputs of the output layer mean."""
+        check_is_fitted(self)
         return LabelOutputs(self.classes_) if self.multilabel_ else ClassOutputs(self.classes_)
 
     @isolated()
     def decision_function(self, X: Any) -> np.ndarray:
-        """Return the logits of images.
+        """Return the logits of the classes or labels.
 
         Parameters
         ----------
@@ -481,15 +517,15 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
 
         Returns
         -------
-        scores : float64 ndarray of shape (n_samples, n_classes), or (n_samples,) for two classes
+        scores : float64 ndarray of shape (n_samples, n_classes), (n_samples, n_labels), or (n_samples,) for two classes
             Logits in the order of `classes_`. For two classes, the logit of `classes_[1]` minus the logit of
-            `classes_[0]`.
+            `classes_[0]`. With several labels, even with two, there is a logit for each label.
         """
         return self._meaning.decision(self._outputs(X))
 
     @isolated()
     def predict(self, X: Any) -> np.ndarray:
-        """Return the most probable class of each image.
+        """Return the most probable class, or the probable labels, of each image.
 
         Parameters
         ----------
@@ -498,14 +534,15 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
 
         Returns
         -------
-        labels : ndarray of shape (n_samples,)
-            Predicted labels, in the dtype of `classes_`.
+        labels : ndarray of shape (n_samples,) or (n_samples, n_labels)
+            Predicted labels, in the dtype of `classes_`. With several labels, an int64 table, which is 1 where the
+            probability of a label is above 0.5, and 0 elsewhere.
         """
         return self._meaning.predict(self._outputs(X))
 
     @isolated()
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Return the probability of each class.
+        """Return the probability of each class or label.
 
         Parameters
         ----------
@@ -514,14 +551,15 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
 
         Returns
         -------
-        probabilities : float64 ndarray of shape (n_samples, n_classes)
-            Probabilities in the order of `classes_`.
+        probabilities : float64 ndarray of shape (n_samples, n_classes) or (n_samples, n_labels)
+            Probabilities in the order of `classes_`. With several labels, each label has a probability of its own, so
+            the probabilities of an image do not add up to 1.
         """
         return self._meaning.probabilities(self._outputs(X))
 
     @isolated()
     def predict_log_proba(self, X: Any) -> np.ndarray:
-        """Return the logarithm of the probability of each class.
+        """Return the logarithm of the probability of each class or label.
 
         Parameters
         ----------
@@ -530,7 +568,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
 
         Returns
         -------
-        log_probabilities : float64 ndarray of shape (n_samples, n_classes)
+        log_probabilities : float64 ndarray of shape (n_samples, n_classes) or (n_samples, n_labels)
             Logarithms of probabilities in the order of `classes_`.
         """
         return self._meaning.log_probabilities(self._outputs(X))

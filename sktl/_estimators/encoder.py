@@ -85,6 +85,7 @@ class PretrainedImageEncoder(PretrainedImageBase):
     See Also
     --------
     PretrainedImageClassifier : A classifier on these features.
+    PretrainedImageRegressor : A regressor on these features.
 
     Examples
     --------

@@ -118,7 +118,7 @@ class PretrainedImagePredictor(PretrainedImageBase):
     def _fit(self, X: Any, y: Any, sample_weight: Any, groups: Any, validation: tuple[Any, Any, Any]) -> None:
         samples = self._as_samples(X, reset=True, lenient=self.invalid_images == "skip")
         targets = self._check_targets(y, sample_weight, len(samples), groups=groups)
-        check_scores(self.net_params, targets)
+        check_scores(self.net_params, targets.outputs)
         seeds = self._seeds()
         watched = self._check_validation(*validation, targets)
         self.backbone_, self.device_ = self._resolve(seeds.backbone)

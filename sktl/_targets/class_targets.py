@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any, Self
@@ -123,7 +123,7 @@ class ClassTargets(Targets):
 def check_classes(
     y: Any,
     sample_weight: Any,
-    class_weight: Mapping[Any, float] | str | None,
+    class_weight: Mapping[Any, float] | Sequence[Mapping[Any, float]] | str | None,
     n_samples: int,
     rows: np.ndarray | None = None,
     groups: Any = None,
@@ -168,7 +168,10 @@ def check_classes(
 
 
 def _class_weights(
-    class_weight: Mapping[Any, float] | str | None, classes: np.ndarray, codes: np.ndarray, weights: np.ndarray
+    class_weight: Mapping[Any, float] | Sequence[Mapping[Any, float]] | str | None,
+    classes: np.ndarray,
+    codes: np.ndarray,
+    weights: np.ndarray,
 ) -> np.ndarray:
     """Return the weight of each class."""
     if class_weight is None:
@@ -176,6 +179,11 @@ def _class_weights(
     if isinstance(class_weight, str):  # "balanced"
         totals = np.bincount(codes, weights)
         return np.divide(weights.sum(), len(classes) * totals, out=np.zeros(len(classes)), where=totals > 0)
+    if not isinstance(class_weight, Mapping):
+        raise InvalidParameterError(
+            f"class_weight={shown(class_weight)} is for several labels per image. Pass a dict with the weight of each "
+            "class, or 'balanced'."
+        )
     of_each = {}
     for label in classes.tolist():
         if label in class_weight:

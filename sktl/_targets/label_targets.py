@@ -165,6 +165,12 @@ def check_indicator(
 
 def _check_indicator(table: Table, name: str) -> np.ndarray:
     """Return zeros and ones as float64."""
+    if any(isinstance(value, str) for value in table.values.flat):
+        raise InvalidInputError(
+            f"{name} has several columns of strings. For several labels per image, pass a table of 0 and 1, such as "
+            f"MultiLabelBinarizer().fit_transform({name}); for several columns of classes, wrap the classifier in "
+            "MultiOutputClassifier."
+        )
     values = table.numbers(name, "a label of an image is 0 or 1")
     if len(wrong := np.argwhere((values != 0) & (values != 1))):
         raise InvalidInputError(

@@ -160,7 +160,7 @@ def _check_elements(labels: np.ndarray, name: str, as_objects: bool) -> np.ndarr
         label = labels[position]
         raise InvalidInputError(
             f"Unknown label type: {name}[{position}] is a {type(label).__name__}, {shown(label)}. {name} must hold one "
-            "label for each image: strings, integers or booleans."
+            f"label for each image: strings, integers or booleans{_of_several(label, name)}."
         )
     present = sorted({kind.__name__ for kind in kinds if kind is not None})
     if len(present) > 1 and present != ["float", "int"]:
@@ -175,6 +175,13 @@ def _check_elements(labels: np.ndarray, name: str, as_objects: bool) -> np.ndarr
     # NumPy drops NUL characters at the end of strings, and rounds integers of more than 64 bits.
     faithful = typed.tolist() == plain and (typed.dtype.kind == "f") == ("float" in present)
     return typed if faithful and not (as_objects and present == ["str"]) else np.array(plain, dtype=object)
+
+
+def _of_several(label: Any, name: str) -> str:
+    """Return how to pass several labels for an image, for messages."""
+    if not isinstance(label, list | tuple | Set):
+        return ""
+    return f". For several labels per image, pass MultiLabelBinarizer().fit_transform({name})"
 
 
 def _kind(label: Any) -> type | None:

@@ -16,7 +16,6 @@ from torch.optim import Optimizer
 
 from sktl._targets.labels import shown
 from sktl._targets.outputs import ClassOutputs, LabelOutputs, Outputs
-from sktl._targets.targets import Targets
 from sktl._utils.docstrings import documented
 from sktl.exceptions import InvalidParameterError
 
@@ -258,22 +257,21 @@ class _Guess(ClassifierMixin, BaseEstimator):
         return np.random.default_rng(0).uniform(0, 1, (len(X), len(self.outputs)))
 
 
-def check_scores(net_params: Mapping[str, Any] | None, targets: Targets) -> None:
-    """Raise `InvalidParameterError` if callbacks use scikit-learn scores that cannot be computed for such targets."""
+def check_scores(net_params: Mapping[str, Any] | None, outputs: Outputs) -> None:
+    """Raise `InvalidParameterError` if callbacks use scikit-learn scores that cannot be computed for the outputs."""
     for name, callback in own_callbacks(net_params).items():
         if not isinstance(callback, ScoringBase):
             continue
         if not isinstance(callback.scoring, str):
             continue  # a user's function may need the images themselves
         scoring = copy.copy(callback).initialize().scoring_
-        y = targets.outputs.example()
+        y = outputs.example()
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # warnings about guesses would be meaningless
-                guess = _Guess(targets.outputs)
+                guess = _Guess(outputs)
                 check_scoring(guess, scoring)(guess, np.zeros((len(y), 1)), y)
         except Exception as error:
             raise InvalidParameterError(
-                f"net_params['callbacks']: {name} cannot score {targets.outputs.kind} with {shown(callback.scoring)}: "
-                f"{error}"
+                f"net_params['callbacks']: {name} cannot score {outputs.kind} with {shown(callback.scoring)}: {error}"
             ) from error

@@ -69,7 +69,8 @@ def candidates(losses, stages=(1, 2)):
     losses = np.array(losses, dtype=float)
     n = len(losses)
     nothing = np.zeros(losses.shape[1])
-    return Candidates(np.array(stages), np.full(n, 0.1), losses, losses, nothing.astype(int), np.ones(losses.shape[1]))
+    weights, names = np.ones(losses.shape[1]), ("log_loss", "accuracy")
+    return Candidates(np.array(stages), np.full(n, 0.1), losses, losses, nothing.astype(int), weights, names)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +149,7 @@ def test_of_many_images_some_of_each_class_are_looked_at(monkeypatch):
 
 
 def test_of_many_classes_some_are_looked_at(monkeypatch):
-    monkeypatch.setattr(_choice, "_MOST_CLASSES", 2)
+    monkeypatch.setattr(_choice, "_MOST_COLUMNS", 2)
     found = choose()
     assert found.losses.shape[1] == 60
     assert np.nanmin(found.table()["mean_log_loss"]) < np.log(2)

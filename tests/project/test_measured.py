@@ -103,7 +103,7 @@ def test_numbers_of_the_bundled_network_are_its_own():
     assert numbers(r"(\d[\d,]*)\s+features\s+at\s+its\s+output") == {features}
     assert numbers(r"(\d[\d,]*)\s+features\s+in\s+all\s+stages") == {whole}
     assert numbers(r"bundled\s+network\s+has\s+(\d[\d,]*)") == {features}
-    assert numbers(r"(\d[\d,]*)\s+numbers\s+for\s+its\s+last") == {activations}
+    assert numbers(r"(\d[\d,]*)\s+numbers\s+to\s+its\s+last") == {activations}
 
 
 def test_sizes_of_saved_models_are_their_own(tmp_path):

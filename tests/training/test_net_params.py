@@ -26,6 +26,7 @@ from skorch.callbacks import (
 
 from sktl import PretrainedImageClassifier
 from sktl._estimators.resolved_parameters import check_combinations
+from sktl._targets.outputs import ClassOutputs, LabelOutputs, NumberOutputs
 from sktl._training.net_params import check_scores, copied, own_callbacks
 from sktl.exceptions import InvalidParameterError
 
@@ -129,14 +130,27 @@ def test_all_else_is_set_by_the_estimator(key):
 
 def test_scores_are_tried_on_the_classes():
     f1 = {"callbacks": [EpochScoring("f1", on_train=True)]}
-    check_scores(f1, np.array([0, 1]))
+    check_scores(f1, ClassOutputs(np.array([0, 1])))
     with pytest.raises(InvalidParameterError, match="EpochScoring cannot score these classes with 'f1': pos_label=1"):
-        check_scores(f1, np.array(["a", "b"]))
+        check_scores(f1, ClassOutputs(np.array(["a", "b"])))
     with pytest.raises(InvalidParameterError, match="cannot score these classes with 'roc_auc'"):
-        check_scores({"callbacks": [EpochScoring("roc_auc", on_train=True)]}, np.arange(3))
-    check_scores({"callbacks": [EpochScoring(lambda net, X, y: 1 / 0)]}, np.arange(3))  # it may need the net
+        check_scores({"callbacks": [EpochScoring("roc_auc", on_train=True)]}, ClassOutputs(np.arange(3)))
+    check_scores(
+        {"callbacks": [EpochScoring(lambda net, X, y: 1 / 0)]}, ClassOutputs(np.arange(3))
+    )  # it may need the net
     for classes in (np.arange(3), np.array(["a", "b"]), np.array([False, True])):
-        check_scores({"callbacks": [EpochScoring(s) for s in ("accuracy", "neg_log_loss", "f1_macro", None)]}, classes)
+        check_scores(
+            {"callbacks": [EpochScoring(s) for s in ("accuracy", "neg_log_loss", "f1_macro", None)]},
+            ClassOutputs(classes),
+        )
+
+
+def test_scores_are_tried_on_labels_and_numbers():
+    labels, numbers = LabelOutputs(np.array(["a", "b", "c"])), NumberOutputs(np.zeros(2), np.ones(2), False)
+    for outputs, fitting, other in ((labels, "average_precision", "top_k_accuracy"), (numbers, "r2", "accuracy")):
+        check_scores({"callbacks": [EpochScoring(fitting)]}, outputs)
+        with pytest.raises(InvalidParameterError, match=f"cannot score {outputs.kind} with '{other}'"):
+            check_scores({"callbacks": [EpochScoring(other)]}, outputs)
 
 
 def test_copies_share_what_callbacks_shared_and_leave_the_originals():

@@ -153,7 +153,7 @@ def test_any_callback_may_ask_the_net_for_predictions_of_its_datasets():
 @pytest.mark.parametrize("stages", [0, 1])
 def test_a_net_does_not_predict_when_its_training_is_over(stages):
     clf = classifier(trainable_stages=stages).fit(X, Y)
-    with pytest.raises(TrainingError, match="Call predict of the classifier"):
+    with pytest.raises(TrainingError, match="Call predict of the estimator"):
         clf.net_.predict(torch.zeros(2, 3))
 
 
