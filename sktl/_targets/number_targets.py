@@ -139,12 +139,6 @@ def _numbers(y: Any, name: str) -> np.ndarray:
     return column[:, None]
 
 
-def _names(y: Any) -> list[str] | None:
-    """Return the names of the columns of a data frame if all of them are strings, as scikit-learn names features."""
-    names = list(y.columns) if is_frame(y) else []
-    return [str(name) for name in names] if names and all(isinstance(name, str) for name in names) else None
-
-
 def _scale(numbers: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the weighted mean and standard deviation of each column; a constant column has scale 1."""
     # Divided by the largest, because squares of very large or very small numbers leave the range of float64.
@@ -170,3 +164,9 @@ def _median(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     below = np.cumsum(weights[order], axis=0)
     rows = (below < below[-1] / 2).sum(axis=0)
     return np.take_along_axis(np.take_along_axis(values, order, axis=0), rows[None], axis=0)[0]
+
+
+def _names(y: Any) -> list[str] | None:
+    """Return the names of the columns of a data frame if all of them are strings, as scikit-learn names features."""
+    names = list(y.columns) if is_frame(y) else []
+    return [str(name) for name in names] if names and all(isinstance(name, str) for name in names) else None
