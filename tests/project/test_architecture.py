@@ -40,12 +40,12 @@ ONLY_IN = {
     "click": {"_cli.commands", "_cli.options", "_cli.output_formats"},
     "pandas": {"_selection.ranking_table"},
     "sklearn": {
+        "_cli.agreement",
         "_utils.sklearn_compat", "_images.containers", "_targets.labels", "_targets.split", "_training.scoring",
         "_training.net_params", "_training.training_run", "_head.train_head", "_estimators.base",
         "_estimators.classifier", "_estimators.encoder", "_hub.sharing",
         "_inspection.training_curve", "_inspection.predictions", "_inspection.saliency",
         "_inspection.feature_map", "_selection.rank_backbones", "datasets", "_cli.accuracy_estimates",
-        "_cli.agreement",
     },
     "sklearn.callback": {"_utils.sklearn_compat"},
     "captum": {"_inspection.gradcam"},
