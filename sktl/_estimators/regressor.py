@@ -113,6 +113,8 @@ class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
     ----------
     n_outputs_ : int
         Number of numbers per image.
+    output_names_ : ndarray of str
+        Names of the columns of `y`. Exists only if `y` was a data frame whose columns are named by strings.
     backbone_ : Backbone
         The network before training.
     device_ : torch.device
@@ -184,6 +186,7 @@ class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
     }
 
     n_outputs_: int
+    output_names_: np.ndarray
     _is_vector: bool
 
     def __init__(
@@ -314,6 +317,8 @@ class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
             layer.weight.mul_(scale[:, None])
             layer.bias.mul_(scale).add_(center)
         self.n_outputs_, self._is_vector = len(units), units.is_vector
+        if units.column_names is not None:
+            self.output_names_ = np.array(units.column_names, dtype=object)
 
     @isolated()
     def predict(self, X: Any) -> np.ndarray:

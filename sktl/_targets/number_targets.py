@@ -13,7 +13,7 @@ from sklearn.model_selection import train_test_split
 from sktl.exceptions import InvalidInputError
 
 from .label_targets import canonical_rank
-from .labels import as_numbers
+from .labels import as_numbers, first_shown
 from .outputs import NumberOutputs
 from .sample_weights import check_groups, check_sample_weight
 from .tables import Table, is_frame, is_table
@@ -69,8 +69,8 @@ class NumberTargets(Targets):
         return np.flatnonzero(self.weights > 0), self._columns(np.sort(drawn))
 
     def _columns(self, columns: np.ndarray) -> Self:
-        units = replace(self.units, center=self.units.center[columns], scale=self.units.scale[columns])
-        return replace(self, standardized=np.ascontiguousarray(self.standardized[:, columns]), units=units)
+        standardized = np.ascontiguousarray(self.standardized[:, columns])
+        return replace(self, standardized=standardized, units=self.units.take(columns))
 
     def _strata(self) -> np.ndarray:
         return np.zeros(len(self), dtype=np.int64)
@@ -88,6 +88,11 @@ class NumberTargets(Targets):
         if numbers.shape[1] != len(self.outputs):
             raise InvalidInputError(
                 f"y_val has {numbers.shape[1]} columns, but y has {len(self.outputs)}. Pass the same columns."
+            )
+        if (names := _names(y)) and self.units.names() not in ([], names):
+            raise InvalidInputError(
+                f"y_val has the columns {first_shown(names)}, but y has {first_shown(self.units.names())}. Pass the "
+                "same columns in the same order."
             )
         weights = check_sample_weight(sample_weight, n_samples, "X_val")
         standardized = (numbers - self.outputs.center) / self.outputs.scale
@@ -116,7 +121,8 @@ def check_numbers(
         numbers, weights, groups = numbers[rows], weights[rows], None if groups is None else groups[rows]
     center, scale = _robust_scale(numbers, weights) if loss == "huber" else _scale(numbers, weights)
     is_vector = not (is_table(y) or is_frame(y) or np.ndim(y) == 2)
-    return NumberTargets((numbers - center) / scale, NumberOutputs(center, scale, is_vector), loss, weights, groups)
+    units = NumberOutputs(center, scale, is_vector, _names(y))
+    return NumberTargets((numbers - center) / scale, units, loss, weights, groups)
 
 
 def number_columns(y: Any, name: str) -> np.ndarray:
@@ -185,3 +191,9 @@ def _median(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     below = np.cumsum(weights[order], axis=0)
     rows = (below < below[-1] / 2).sum(axis=0)
     return np.take_along_axis(np.take_along_axis(values, order, axis=0), rows[None], axis=0)[0]
+
+
+def _names(y: Any) -> list[str] | None:
+    """Return the names of the columns of a data frame if all of them are strings, as scikit-learn names features."""
+    names = list(y.columns) if is_frame(y) else []
+    return [str(name) for name in names] if names and all(isinstance(name, str) for name in names) else None

@@ -37,9 +37,10 @@ ONLY_IN = {
     "safetensors": {"_backbones.weights", "_storage.tensor_streams", "_storage.model_file"},
     "huggingface_hub": {"_backbones.downloads", "_hub.model_card", "_hub.access"},
     "sqlite3": {"_storage.database", "_storage.value_store"},
-    "click": {"_cli.commands", "_cli.options"},
+    "click": {"_cli.commands", "_cli.options", "_cli.output_formats"},
     "pandas": {"_selection.ranking_table"},
     "sklearn": {
+        "_cli.agreement",
         "_utils.sklearn_compat", "_images.containers", "_targets.labels", "_targets.split", "_training.scoring",
         "_training.net_params", "_training.training_run", "_head.train_head", "_estimators.base",
         "_estimators.classifier", "_estimators.encoder", "_hub.sharing",
