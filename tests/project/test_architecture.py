@@ -41,9 +41,10 @@ ONLY_IN = {
     "pandas": {"_selection.ranking_table"},
     "sklearn": {
         "_cli.agreement",
-        "_utils.sklearn_compat", "_images.containers", "_targets.labels", "_targets.split", "_training.scoring",
+        "_utils.sklearn_compat", "_images.containers", "_targets.labels", "_targets.class_targets",
+        "_targets.number_targets", "_training.scoring",
         "_training.net_params", "_training.training_run", "_head.train_head", "_estimators.base",
-        "_estimators.classifier", "_estimators.encoder", "_hub.sharing",
+        "_estimators.predictor", "_estimators.classifier", "_estimators.regressor", "_estimators.encoder", "_hub.sharing",
         "_inspection.training_curve", "_inspection.estimators", "_inspection.saliency",
         "_inspection.feature_map", "_selection.rank_backbones", "_selection.validation", "_selection.output_layer",
         "datasets", "_cli.accuracy_estimates",
