@@ -86,8 +86,7 @@ def as_cells(values: Any, name: str, kind: str = "label") -> np.ndarray:
             if not any(map(_is_row, elements)):
                 return elements
             # Rows of a table, such as [[1], [2]].
-            rows = [[*map(_without_dimensions, row)] if isinstance(row, list | tuple) else row for row in elements]
-            return np.array(rows, dtype=object)
+            return np.array([_row(row) for row in elements], dtype=object)
         array = _of_tensor(values) if isinstance(values, torch.Tensor) else np.asanyarray(values)
         plain = array.dtype.kind in "biufU" and not np.ma.is_masked(array)
         return array.view(np.ndarray) if plain else _as_objects(array)
@@ -114,6 +113,13 @@ def _without_dimensions(label: Any) -> Any:
         return label.item()
     # `item` would convert dates to integers.
     return label[()] if isinstance(label, np.ndarray) and label.ndim == 0 else label
+
+
+def _row(row: Any) -> Any:
+    """Return a row of a table with None for masked elements, and other objects unchanged."""
+    if isinstance(row, list | tuple | torch.Tensor):
+        return [*map(_without_dimensions, row)]
+    return _as_objects(row) if isinstance(row, np.ma.MaskedArray) else row
 
 
 def _is_row(label: Any) -> bool:

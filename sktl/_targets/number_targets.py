@@ -14,7 +14,7 @@ from .label_targets import canonical_rank
 from .labels import as_numbers
 from .outputs import NumberOutputs
 from .sample_weights import check_groups, check_sample_weight
-from .tables import Table, is_frame, is_table
+from .tables import Table, has_rows
 from .targets import Targets
 
 # The median absolute deviation of a normal distribution, times this, is its standard deviation.
@@ -113,7 +113,7 @@ def check_numbers(
     if rows is not None:
         numbers, weights, groups = numbers[rows], weights[rows], None if groups is None else groups[rows]
     center, scale = _robust_scale(numbers, weights) if loss == "huber" else _scale(numbers, weights)
-    is_vector = not (is_table(y) or is_frame(y) or np.ndim(y) == 2)
+    is_vector = not has_rows(y)
     return NumberTargets((numbers - center) / scale, NumberOutputs(center, scale, is_vector), loss, weights, groups)
 
 
@@ -122,7 +122,7 @@ def _numbers(y: Any, name: str) -> np.ndarray:
     rule = "each image needs a finite number"
     if y is None:
         raise InvalidInputError(f"The regressor requires y to be passed, but the target {name} is None. Pass numbers.")
-    if is_table(y) or is_frame(y) or np.ndim(y) == 2:
+    if has_rows(y):
         return Table.of(y, name).numbers(name, rule)
     column = as_numbers(y, name)
     if column.ndim != 1:

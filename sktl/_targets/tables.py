@@ -69,12 +69,18 @@ def is_frame(y: Any) -> bool:
     return hasattr(y, "columns") and hasattr(y, "dtypes") and getattr(y, "ndim", 2) == 2
 
 
+def has_rows(y: Any) -> bool:
+    """Return True if `y` has rows and columns: an array, a sparse matrix, a data frame, a list of rows, or the like."""
+    return len(_shape(y)) == 2
+
+
 def is_table(y: Any) -> bool:
-    """Return True if `y` has several columns: an array, a sparse matrix, a data frame, or a list of rows."""
-    if issparse(y) or is_frame(y):
-        return y.shape[1] > 1
-    shape = getattr(y, "shape", None)
-    if shape is not None:
-        return len(shape) == 2 and int(shape[1]) > 1
-    rows = isinstance(y, list | tuple) and len(y) and all(isinstance(row, list | tuple | np.ndarray) for row in y)
-    return bool(rows) and all(np.ndim(row) == 1 and len(row) > 1 for row in y)
+    """Return True if `y` has several columns."""
+    return has_rows(y) and _shape(y)[1] > 1
+
+
+def _shape(y: Any) -> tuple[int, ...]:
+    if y is None:
+        return ()
+    # Objects that are only convertible to an array have no shape of their own.
+    return tuple(y.shape) if issparse(y) or is_frame(y) else as_cells(y, "y").shape
