@@ -14,7 +14,7 @@ from sktl.exceptions import InvalidInputError, InvalidParameterError
 from .folds import stratify
 from .labels import first_shown, shown
 from .outputs import LabelOutputs
-from .sample_weights import check_groups, check_sample_weight
+from .sample_weights import as_weight, check_groups, check_sample_weight
 from .tables import Table
 from .targets import Targets
 
@@ -148,7 +148,7 @@ def check_indicator(
     weights, numbers = check_sample_weight(sample_weight, n_samples), check_groups(groups, n_samples)
     if rows is not None:
         indicator, weights, numbers = indicator[rows], weights[rows], None if numbers is None else numbers[rows]
-    classes = np.arange(indicator.shape[1]) if table.names is None else np.array(table.names, dtype=object)
+    classes = np.arange(indicator.shape[1]) if table.names is None else np.fromiter(table.names, dtype=object)
     weighed = weights > 0
     n_each, n = indicator[weighed].sum(axis=0), int(weighed.sum())
     for side, constant in (("every", n_each == n), ("no", n_each == 0)):
@@ -159,7 +159,7 @@ def check_indicator(
                 UserWarning,
             )
     doubt = np.where((n_each == n) | (n_each == 0), 1 / (n + 2), 0.0)  # Laplace's rule of succession
-    label_weights = _label_weights(class_weight, classes, weights @ indicator, weights)
+    label_weights = _label_weights(class_weight, classes, indicator, weights)
     return LabelTargets(classes, indicator, weights, numbers, label_weights, doubt)
 
 
@@ -184,12 +184,14 @@ def _check_indicator(table: Table, name: str) -> np.ndarray:
 def _label_weights(
     class_weight: Mapping[Any, float] | Sequence[Mapping[Any, float]] | str | None,
     classes: np.ndarray,
-    counts: np.ndarray,
+    indicator: np.ndarray,
     weights: np.ndarray,
 ) -> np.ndarray | None:
     """Return the weights of the samples without and with each label."""
     if class_weight is None:
         return None
+    # Not by a BLAS, in which the bits of a column depend on its position.
+    counts = (weights[:, None] * indicator).sum(axis=0)
     totals = np.stack([weights.sum() - counts, counts])
     if isinstance(class_weight, str):  # "balanced"
         return np.divide(weights.sum(), 2 * totals, out=np.zeros_like(totals), where=totals > 0)
@@ -200,7 +202,7 @@ def _label_weights(
                 f"class_weight has labels that y does not have: {first_shown(unknown)}. y has "
                 f"{first_shown(classes.tolist())}."
             )
-        found[1] = [float(class_weight.get(label, 1.0)) for label in classes.tolist()]
+        found[1] = [_weight(class_weight, label, "class_weight") for label in classes.tolist()]
     else:
         if len(class_weight) != len(classes) or not all(
             isinstance(of_label, Mapping) and set(of_label) <= {0, 1} for of_label in class_weight
@@ -209,10 +211,15 @@ def _label_weights(
                 f"class_weight={shown(class_weight)} must have one dict with the keys 0 and 1 for each of the "
                 f"{len(classes)} labels."
             )
-        found = np.array([[float(of_label.get(side, 1.0)) for of_label in class_weight] for side in (0, 1)])
+        of_labels = [*enumerate(class_weight)]
+        found = np.array([[_weight(of, side, f"class_weight[{i}]") for i, of in of_labels] for side in (0, 1)])
     used = found * (totals > 0)
     if not np.isfinite(found).all() or (found < 0).any() or not used.any():
         raise InvalidParameterError(
             f"class_weight={shown(class_weight)} must give weights that are finite, not negative and not all zero."
         )
     return found
+
+
+def _weight(weights: Mapping[Any, float], key: Any, name: str) -> float:
+    return as_weight(weights[key], f"{name}[{shown(key)}]") if key in weights else 1.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from decimal import Decimal
+from fractions import Fraction
 from numbers import Real
 from typing import Any
 
@@ -249,14 +250,17 @@ def as_numbers(values: Any, name: str) -> np.ndarray:
         return array.astype(np.float64)
     kinds = [_kind(value) for value in array.flat]
     for position, kind in enumerate(kinds):
-        if kind in (str, object):
-            value = array.flat[position]
+        value = array.flat[position]
+        if kind in (str, object) and not isinstance(value, Decimal | Fraction):
             index = ", ".join(str(i) for i in np.unravel_index(position, array.shape))
             raise InvalidInputError(
                 f"{name} must hold numbers, one for each image; {name}[{index}] is a {type(value).__name__}, "
                 f"{shown(value)}."
             )
-    numbers = [np.nan if kind is None else float(value) for kind, value in zip(kinds, array.flat, strict=True)]
+    try:
+        numbers = [np.nan if kind is None else float(value) for kind, value in zip(kinds, array.flat, strict=True)]
+    except OverflowError as error:
+        raise InvalidInputError(f"{name} has numbers beyond float64. Scale them to about 1.") from error
     return np.array(numbers, dtype=np.float64).reshape(array.shape)
 
 

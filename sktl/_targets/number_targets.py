@@ -109,11 +109,17 @@ def check_numbers(
             f"X has {n_samples} images but y has {len(numbers)} values (inconsistent numbers of samples). Pass one "
             "number, or one row of numbers, for each image."
         )
+    with np.errstate(over="ignore"):
+        if not np.isfinite(np.ptp(numbers, axis=0)).all():
+            raise InvalidInputError(
+                f"y has numbers up to {np.abs(numbers).max():g}, whose differences are beyond float64. Scale them to "
+                "about 1."
+            )
     weights, groups = check_sample_weight(sample_weight, n_samples), check_groups(groups, n_samples)
     if rows is not None:
         numbers, weights, groups = numbers[rows], weights[rows], None if groups is None else groups[rows]
     center, scale = _robust_scale(numbers, weights) if loss == "huber" else _scale(numbers, weights)
-    is_vector = not has_rows(y)
+    is_vector = not has_rows(y, "number")
     return NumberTargets((numbers - center) / scale, NumberOutputs(center, scale, is_vector), loss, weights, groups)
 
 
@@ -122,7 +128,7 @@ def _numbers(y: Any, name: str) -> np.ndarray:
     rule = "each image needs a finite number"
     if y is None:
         raise InvalidInputError(f"The regressor requires y to be passed, but the target {name} is None. Pass numbers.")
-    if has_rows(y):
+    if has_rows(y, "number"):
         return Table.of(y, name).numbers(name, rule)
     column = as_numbers(y, name)
     if column.ndim != 1:
@@ -138,9 +144,10 @@ def _scale(numbers: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.nda
     # Divided by the largest, because squares of very large or very small numbers leave the range of float64.
     unit = np.abs(numbers).max(axis=0, initial=0.0)
     unit = np.where(unit > 0, unit, 1.0)
-    shares = weights / weights.sum()
-    center = shares @ (numbers / unit)
-    deviation = np.sqrt(shares @ (numbers / unit - center) ** 2)
+    # Not by a BLAS, in which the bits of a column depend on its position.
+    shares = (weights / weights.sum())[:, None]
+    center = (shares * (numbers / unit)).sum(axis=0)
+    deviation = np.sqrt((shares * (numbers / unit - center) ** 2).sum(axis=0))
     varies = deviation > 10 * np.finfo(np.float64).eps * np.abs(center)
     return center * unit, np.where(varies, deviation * unit, 1.0)
 

@@ -56,8 +56,11 @@ class Table:
                 f"{self.cell(name, *missing[0])} is a missing value (NaN), but {rule}. Fill it in, or drop the image."
             )
         if len(wrong := np.argwhere(np.isinf(numbers))):
-            raise InvalidInputError(f"{self.cell(name, *wrong[0])} is infinite, but {rule}.")
-        return numbers
+            raise InvalidInputError(
+                f"{self.cell(name, *wrong[0])} is infinite, but {rule}. Correct it, or drop the image."
+            )
+        # In the layout of an array, so that sums do not depend on the container.
+        return np.ascontiguousarray(numbers)
 
     def cell(self, name: str, row: int, column: int) -> str:
         """Return a cell in the form of messages."""
@@ -69,18 +72,22 @@ def is_frame(y: Any) -> bool:
     return hasattr(y, "columns") and hasattr(y, "dtypes") and getattr(y, "ndim", 2) == 2
 
 
-def has_rows(y: Any) -> bool:
-    """Return True if `y` has rows and columns: an array, a sparse matrix, a data frame, a list of rows, or the like."""
-    return len(_shape(y)) == 2
+def has_rows(y: Any, kind: str = "label") -> bool:
+    """Return True if `y` has rows and columns: an array, a sparse matrix, a data frame, a list of rows, or the like.
+
+    `kind` is what errors call a value of `y`.
+    """
+    return len(_shape(y, kind)) == 2
 
 
 def is_table(y: Any) -> bool:
     """Return True if `y` has several columns."""
-    return has_rows(y) and _shape(y)[1] > 1
+    shape = _shape(y, "label")
+    return len(shape) == 2 and shape[1] > 1
 
 
-def _shape(y: Any) -> tuple[int, ...]:
+def _shape(y: Any, kind: str) -> tuple[int, ...]:
     if y is None:
         return ()
     # Objects that are only convertible to an array have no shape of their own.
-    return tuple(y.shape) if issparse(y) or is_frame(y) else as_cells(y, "y").shape
+    return tuple(y.shape) if issparse(y) or is_frame(y) else as_cells(y, "y", kind).shape
