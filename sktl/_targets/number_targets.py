@@ -160,8 +160,10 @@ def _robust_scale(numbers: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray,
 
 
 def _median(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return the weighted median of each column."""
+    """Return the weighted median of each column, between the two values in the middle if there are two."""
     order = np.argsort(values, axis=0, kind="stable")
     below = np.cumsum(weights[order], axis=0)
-    rows = (below < below[-1] / 2).sum(axis=0)
-    return np.take_along_axis(np.take_along_axis(values, order, axis=0), rows[None], axis=0)[0]
+    # With a tolerance, so that rounding errors of the sums of weights do not decide.
+    rows = [(below < below[-1] / 2 * factor).sum(axis=0) for factor in (1 - 1e-9, 1 + 1e-9)]
+    lower, upper = np.take_along_axis(np.take_along_axis(values, order, axis=0), np.stack(rows), axis=0)
+    return lower + (upper - lower) / 2
