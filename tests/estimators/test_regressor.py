@@ -46,7 +46,6 @@ FITS = {
     "huber": {"loss": "huber"},
     "sgd": {"optimizer": "sgd", "max_epochs": 5},
     "early stopping": {"early_stopping": True, "max_epochs": 5, "validation_fraction": 0.25},
-    "dropout": {"dropout": 0.2, "max_epochs": 5, "loss": "huber"},
     "stages": {"backbone": pixel_net, "trainable_stages": 1, "max_epochs": 2, "augmentation": None},
     "stages, augmentation and mixup": {
         "backbone": stochastic_net, "trainable_stages": 1, "max_epochs": 2, "augmentation": "light", "mixup_alpha": 0.3,
@@ -100,11 +99,16 @@ def test_permuted_columns_with_weights(columns, loss):
 
 
 @fits
-@pytest.mark.parametrize(("factor", "shift"), [(2, 0), (1e-3, 50), (1e200, 0)])
-def test_predictions_follow_the_unit_of_y(params, factor, shift):
+def test_predictions_follow_the_unit_of_y(params):
     expected = regressor(**params).fit(X, Y[:, 0]).predict(X)
-    found = regressor(**params).fit(X, Y[:, 0] * factor + shift).predict(X)
-    assert_allclose((found - shift) / factor, expected, rtol=1e-6)
+    found = regressor(**params).fit(X, Y[:, 0] / 1024 + 50).predict(X)
+    assert_allclose((found - 50) * 1024, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("unit", [1e-200, 1e200])
+def test_numbers_may_be_very_large_or_small(unit):
+    expected = regressor().fit(X, Y).predict(X)
+    assert_allclose(regressor().fit(X, Y * unit).predict(X) / unit, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("loss", ["squared_error", "huber"])
@@ -175,8 +179,9 @@ def test_a_sample_weight_of_2_is_a_repetition(loss):
     assert_allclose(found, regressor(weight_decay=0.1, loss=loss).fit(X[repeated], Y[repeated]).predict(X), rtol=1e-5)
 
 
-@fits
-def test_numbers_of_samples_of_weight_zero_do_not_matter(params):
+@pytest.mark.parametrize("name", ["lbfgs", "huber", "early stopping", "stages"])
+def test_numbers_of_samples_of_weight_zero_do_not_matter(name):
+    params = FITS[name]
     weights, others = (np.arange(N) >= 9).astype(float), np.where(np.arange(N) < 9, 1e3, Y[:, 0])
     expected = regressor(**params).fit(X, Y[:, 0], weights).predict(X)
     assert_allclose(regressor(**params).fit(X, others, weights).predict(X), expected, rtol=1e-6)
@@ -309,8 +314,9 @@ untrained = pytest.mark.filterwarnings("ignore:weights=None:sktl.exceptions.Back
 
 
 @untrained
-@pytest.mark.parametrize("params", [{"loss": "huber"}, {"trainable_stages": 1}])
-@pytest.mark.parametrize("y", [Y, Y[:, 0], Y[:, :1]], ids=["table", "vector", "column"])
+@pytest.mark.parametrize(
+    ("params", "y"), [({"loss": "huber"}, Y), ({"trainable_stages": 1}, Y[:, 0]), ({"trainable_stages": 1}, Y[:, :1])]
+)
 def test_what_is_loaded_is_what_was_saved(tmp_path, params, y):
     reg = regressor(**TINY | params).fit(X, y)
     reg.save(tmp_path / "model")
@@ -343,13 +349,13 @@ FORGERIES = {
 }
 
 
-@pytest.fixture(scope="module", params=[0, 1], ids=["output layer", "stages"])
-def saved(request):
-    """Return model files as bytes."""
+@pytest.fixture(scope="module")
+def saved():
+    """Return a model file as bytes."""
     file = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BackboneWarning)
-        regressor(**TINY, trainable_stages=request.param).fit(X, Y).save(file)
+        regressor(**TINY, trainable_stages=1).fit(X, Y).save(file)
     return file.getvalue()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_array_equal
@@ -61,6 +61,7 @@ LABELS = arrays(np.int64, st.tuples(st.integers(1, 40), st.integers(2, 5)), elem
 SHARES = st.sampled_from([(0.9, 0.1), (0.5, 0.5), (0.2,) * 5, (1 / 3,) * 3]).map(np.array)
 
 
+@settings(max_examples=40)
 @given(LABELS, SHARES, SEEDS)
 def test_the_rarest_label_has_its_share_in_each_part(labels, shares, seed):
     parts = stratify(labels, shares, np.random.RandomState(seed))
@@ -73,6 +74,7 @@ def test_the_rarest_label_has_its_share_in_each_part(labels, shares, seed):
         assert (np.abs(of_parts - shares * counts[rarest]) < 1 + 1e-9).all()
 
 
+@settings(max_examples=40)
 @given(CODES, SHARES, SEEDS)
 def test_labels_that_exclude_each_other_have_their_shares_like_classes(codes, shares, seed):
     labels = (codes[:, None] == np.arange(5)).astype(np.int64)
@@ -82,6 +84,7 @@ def test_labels_that_exclude_each_other_have_their_shares_like_classes(codes, sh
         assert (np.abs(counts - shares * (codes == code).sum()) < 1 + 1e-9).all()
 
 
+@settings(max_examples=40)
 @given(st.integers(1, 60), SHARES, SEEDS)
 def test_samples_without_labels_fill_parts_to_their_shares(n, shares, seed):
     parts = stratify(np.zeros((n, 3)), shares, np.random.RandomState(seed))
@@ -99,6 +102,7 @@ def test_proportions_of_all_labels_are_closer_than_at_random():
     assert max(dealt) <= 3 < min(at_random)
 
 
+@settings(max_examples=40)
 @given(LABELS, st.integers(2, 7), SEEDS, st.data())
 def test_groups_of_samples_with_labels_stay_together(labels, n_folds, seed, data):
     groups = np.array(data.draw(st.lists(st.integers(0, 9), min_size=len(labels), max_size=len(labels))))
@@ -109,6 +113,7 @@ def test_groups_of_samples_with_labels_stay_together(labels, n_folds, seed, data
     assert (folds.scored == (folds.n_folds > 1)).all()
 
 
+@settings(max_examples=40)
 @given(LABELS, st.integers(2, 7), SEEDS)
 def test_folds_of_labels_follow_from_the_seed_and_are_never_empty(labels, n_folds, seed):
     folds = deal(labels, None, n_folds, seed)

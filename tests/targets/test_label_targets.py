@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
@@ -75,6 +75,7 @@ def test_there_is_one_row_for_each_image():
 
 
 @constant
+@settings(max_examples=30)
 @given(INDICATORS, st.data())
 def test_weights_of_each_label_have_mean_1_and_no_unit(y, data):
     positive = st.floats(0.1, 10)
@@ -90,6 +91,7 @@ def test_weights_of_each_label_have_mean_1_and_no_unit(y, data):
 
 
 @constant
+@settings(max_examples=30)
 @given(INDICATORS)
 def test_balanced_labels_have_the_same_weight_with_and_without(y):
     found = weights_of("balanced", y)
@@ -173,6 +175,7 @@ def test_labels_that_vary_cause_no_warning():
 
 
 @constant
+@settings(max_examples=30)
 @given(INDICATORS, st.sampled_from([None, "balanced", "list"]), st.randoms())
 def test_the_order_of_training_does_not_depend_on_the_order_of_columns(y, class_weight, random):
     if class_weight == "list":

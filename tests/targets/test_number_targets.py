@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
@@ -25,6 +25,7 @@ def check(y=Y, sample_weight=None, loss="squared_error", **kwargs):
 
 
 @losses
+@settings(max_examples=30)
 @given(TABLES)
 def test_the_way_back_is_exact(loss, y):
     targets = check(y, loss=loss)
@@ -44,6 +45,7 @@ def test_numbers_are_standardized_by_mean_and_deviation_or_by_median_and_absolut
 
 
 @losses
+@settings(max_examples=30)
 @given(y=TABLES, data=st.data())
 def test_a_weight_is_a_number_of_repetitions_in_any_unit(loss, y, data):
     repeats = np.array(data.draw(st.lists(st.integers(0, 3), min_size=len(y), max_size=len(y)).filter(any)))
@@ -55,6 +57,7 @@ def test_a_weight_is_a_number_of_repetitions_in_any_unit(loss, y, data):
 
 
 @losses
+@settings(max_examples=30)
 @given(y=TABLES, factor=st.sampled_from([-1e9, -1, 1e-9, 0.5, 3]), shift=st.integers(-1000, 1000))
 def test_standardized_numbers_have_no_unit(loss, y, factor, shift):
     standardized = check(y, loss=loss).values()
@@ -85,6 +88,7 @@ def test_squares_of_large_and_small_numbers_stay_finite(loss, unit):
 
 
 @losses
+@settings(max_examples=30)
 @given(st.permutations(range(4)))
 def test_columns_are_standardized_alike_wherever_they_are(loss, columns):
     y, weights = np.random.default_rng(1).normal(size=(50, 4)), np.linspace(0.1, 2, 50)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
@@ -21,6 +21,7 @@ def numbers(is_vector, n=3):
 
 
 @pytest.mark.parametrize("outputs", [CLASSES, LABELS])
+@settings(max_examples=30)
 @given(logits=LOGITS)
 def test_logarithms_are_those_of_the_probabilities_and_finite_where_these_are_zero(outputs, logits):
     found, logarithms = outputs.probabilities(logits), outputs.log_probabilities(logits)
@@ -28,12 +29,14 @@ def test_logarithms_are_those_of_the_probabilities_and_finite_where_these_are_ze
     assert_allclose(np.exp(logarithms), found, atol=1e-300)
 
 
+@settings(max_examples=30)
 @given(LOGITS)
 def test_the_class_with_the_largest_logit_wins_and_probabilities_sum_to_1(logits):
     assert_allclose(CLASSES.probabilities(logits).sum(axis=1), 1)
     assert_array_equal(CLASSES.predict(logits), CLASSES.classes[logits.argmax(axis=1)])
 
 
+@settings(max_examples=30)
 @given(LOGITS)
 def test_two_classes_have_one_decision_of_the_same_probability(logits):
     two, pair = ClassOutputs(np.array([0, 1])), logits[:, :2]
@@ -42,6 +45,7 @@ def test_two_classes_have_one_decision_of_the_same_probability(logits):
     assert_allclose(LABELS.probabilities(decision), two.probabilities(pair)[:, 1], atol=1e-12)
 
 
+@settings(max_examples=30)
 @given(LOGITS)
 def test_a_label_is_predicted_where_its_logit_is_above_zero(logits):
     predicted = LABELS.predict(logits)
@@ -56,6 +60,7 @@ def test_targets_of_labels_that_cannot_be_learned_are_observed_as_they_were():
     assert LABELS.observed(np.array([[0.02, 0.98, 1], [0.02, 0.98, 0]])).tolist() == [[0, 1, 1], [0, 1, 0]]
 
 
+@settings(max_examples=30)
 @given(arrays(np.float64, (4, 3), elements=st.floats(-1e6, 1e6)))
 def test_numbers_return_to_the_unit_of_y(values):
     units = numbers(is_vector=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import accuracy_score, log_loss, r2_score
@@ -41,6 +41,7 @@ def value_of(loss, outputs, values, weights):
     return (loss(outputs, values) * weights).sum()
 
 
+@settings(max_examples=25)
 @given(ALL)
 def test_losses_and_slopes_are_those_of_autograd(problem):
     loss, outputs, values, weights = problem
@@ -52,6 +53,7 @@ def test_losses_and_slopes_are_those_of_autograd(problem):
     torch.testing.assert_close(found.slopes, leaf.grad)
 
 
+@settings(max_examples=25)
 @given(ALL)
 def test_slopes_are_those_of_finite_differences(problem):
     loss, outputs, values, weights = problem
@@ -64,6 +66,7 @@ def test_slopes_are_those_of_finite_differences(problem):
             torch.testing.assert_close(slopes[i, j], (above - below) / (2 * step), atol=1e-4, rtol=1e-4)
 
 
+@settings(max_examples=25)
 @given(problems(tuple(name for name in LOSSES if name != "huber")))
 def test_curvatures_are_second_derivatives_summed_over_samples(problem):
     loss, outputs, values, weights = problem
@@ -73,6 +76,7 @@ def test_curvatures_are_second_derivatives_summed_over_samples(problem):
     torch.testing.assert_close(found.curvatures, diagonal.sum(dim=0))
 
 
+@settings(max_examples=25)
 @given(OUTPUTS, OUTPUTS, NUMBERS)
 def test_the_parabola_of_the_huber_loss_touches_it_and_lies_above_it(outputs, others, values):
     loss = HuberLoss()
@@ -82,6 +86,7 @@ def test_the_parabola_of_the_huber_loss_touches_it_and_lies_above_it(outputs, ot
     assert (parabola >= loss(others, values) - 1e-9).all()
 
 
+@settings(max_examples=25)
 @given(ALL)
 def test_problems_along_samples_are_the_same_problem(problem):
     loss, outputs, values, weights = problem
@@ -98,6 +103,7 @@ def test_problems_along_samples_are_the_same_problem(problem):
         torch.testing.assert_close(seconds[i].sum(dim=1), found.curvatures, **close)
 
 
+@settings(max_examples=25)
 @given(problems(), st.sampled_from([0, 2]))
 def test_a_weight_is_a_number_of_repetitions(problem, weight):
     loss, outputs, values, _ = problem
@@ -111,6 +117,7 @@ def test_a_weight_is_a_number_of_repetitions(problem, weight):
     torch.testing.assert_close(found.curvatures, expected.curvatures)
 
 
+@settings(max_examples=25)
 @given(OUTPUTS, CODES, INDICATORS, NUMBERS, SMOOTHING)
 def test_losses_are_those_of_torch(outputs, codes, indicator, numbers, smoothing):
     close = torch.testing.assert_close
@@ -124,6 +131,7 @@ def test_losses_are_those_of_torch(outputs, codes, indicator, numbers, smoothing
     close(make_loss("squared_error", smoothing)(outputs, numbers), nn.MSELoss(reduction="none")(outputs, numbers) / 2)
 
 
+@settings(max_examples=25)
 @given(OUTPUTS, INDICATORS.map(torch.round), SMOOTHING)
 def test_a_label_is_a_classifier_of_two_classes(outputs, indicator, smoothing):
     binary, classes = make_loss("binary_cross_entropy", smoothing), make_loss("cross_entropy", smoothing)
