@@ -56,9 +56,9 @@ def timed(record, name):
 @contextmanager
 def head_seconds(record):
     """Note how long the trainings of output layers within a block take together, in this process."""
-    from sktl._estimators import classifier as _classifier
+    from sktl._estimators import predictor as _predictor
 
-    original, spent = _classifier.train_head, []
+    original, spent = _predictor.train_head, []
 
     def train_head(*args, **kwargs):
         started = time.perf_counter()
@@ -67,11 +67,11 @@ def head_seconds(record):
         finally:
             spent.append(time.perf_counter() - started)
 
-    _classifier.train_head = train_head
+    _predictor.train_head = train_head
     try:
         yield
     finally:
-        _classifier.train_head = original
+        _predictor.train_head = original
         record["head"] = sum(spent)
 
 

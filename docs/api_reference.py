@@ -40,7 +40,14 @@ API_REFERENCE = (
     Section(
         "Images",
         "From folders and files to what estimators take.",
-        ("datasets.load_image_folder", "datasets.list_images", "check_images", "set_pixel_limit", "Preprocessing"),
+        (
+            "datasets.load_image_folder",
+            "datasets.load_label_table",
+            "datasets.list_images",
+            "check_images",
+            "set_pixel_limit",
+            "Preprocessing",
+        ),
     ),
     Section(
         "Synthetic images",

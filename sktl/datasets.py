@@ -8,19 +8,24 @@ class.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from sklearn.utils import Bunch, check_random_state
 
 from ._datasets.folders import ImageFiles, existing_folder, has_images, listed
+from ._datasets.label_tables import LabelTable, chosen_columns, located, values_of, without_repeats
 from ._datasets.layouts import check_layout, check_names
 from ._datasets.pictures import BACKGROUNDS, draw_cat, draw_leaf, draw_radiograph, draw_surface
-from ._utils.paths import shown
+from ._utils.paths import checked_path, shown
 from ._utils.warnings import warn
 from .exceptions import ImageFolderWarning, InvalidInputError, InvalidParameterError
 
-__all__ = ["list_images", "load_image_folder", "make_cats", "make_leaves", "make_radiographs", "make_surface_defects"]
+__all__ = [
+    "list_images", "load_image_folder", "load_label_table", "make_cats", "make_leaves", "make_radiographs",
+    "make_surface_defects",
+]  # fmt: skip
 
 
 def load_image_folder(folder: str | os.PathLike[str]) -> Bunch:
@@ -60,6 +65,7 @@ def load_image_folder(folder: str | os.PathLike[str]) -> Bunch:
     See Also
     --------
     list_images : Paths of all images in a folder, without classes.
+    load_label_table : Paths and classes, several labels or numbers from a CSV file.
 
     Examples
     --------
@@ -93,6 +99,96 @@ def load_image_folder(folder: str | os.PathLike[str]) -> Bunch:
             )
     _warn_of_ignored(files, "images in a class folder", "All are in the attribute `ignored`.")
     return Bunch(data=np.array(files.images), target=np.array(files.labels), target_names=names, ignored=files.ignored)
+
+
+def load_label_table(
+    path: str | os.PathLike[str],
+    *,
+    folder: str | os.PathLike[str] | None = None,
+    path_column: str | None = None,
+    columns: str | Sequence[str] | None = None,
+    ignore: str | Sequence[str] = (),
+    where: Mapping[str, Any] | None = None,
+    kind: str = "auto",
+) -> Bunch:
+    r"""List the images of a CSV file that has their paths in one column, and labels or numbers in others.
+
+    The first row names the columns. Columns without a name, such as the index that pandas writes, are left out. The
+    delimiter is the first of comma, semicolon and tab that occurs in the first row. Images are not decoded.
+
+    Parameters
+    ----------
+    path : str or path-like
+        Path of the table, a CSV file in UTF-8; `~` is the home directory.
+    folder : str or path-like, default=None
+        Folder that paths in the table are relative to. None is the folder of the table.
+    path_column : str, default=None
+        Column of paths. None is the column named path, file, filename or image, in any case.
+    columns : str or list of str, default=None
+        Columns of labels or numbers. None is all columns that nothing else uses.
+    ignore : str or list of str, default=()
+        Columns to leave out, if `columns` is None.
+    where : dict of str to str, default=None
+        Values that rows must have in some columns, such as ``{"split": "train"}``. Other rows are left out, and the
+        columns hold no labels.
+    kind : {"auto", "classes", "labels", "numbers"}, default="auto"
+        What the columns hold. `"classes"`: one column with the class of each image. `"labels"`: several columns of 0
+        and 1, or of true and false, one for each label. `"numbers"`: one or more columns of numbers. `"auto"` takes
+        several columns for labels. It takes one column for numbers if all cells are numbers and some have a
+        fractional part, and otherwise for classes. It raises an error if a column has more than 20 different whole
+        numbers, more different texts than half of the rows (and more than 20), or fractions and texts.
+
+    Returns
+    -------
+    bunch : sklearn.utils.Bunch
+        Dictionary-like object with the attributes
+
+        - `data`: ndarray of str of shape (n_samples,), the paths, in the order of the table;
+        - `target`: for classes, an ndarray of str or, if all are whole numbers without leading zeros, of int, of shape
+          (n_samples,); for labels, an int64 ndarray of shape (n_samples, n_labels) with 0 and 1; for numbers, a float64
+          ndarray of shape (n_samples,) or (n_samples, n_columns);
+        - `target_names`: list, the sorted classes, or the names of the columns;
+        - `kind`: "classes", "labels" or "numbers".
+
+    Raises
+    ------
+    InvalidInputError
+        If the table cannot be read; if a column is absent; if a file does not exist; if a cell is empty or does not
+        have the form of its kind; if `kind="auto"` is ambiguous; if an image has rows that differ; or if names of
+        classes look the same. The message names the row, as in a spreadsheet, and the column.
+    InvalidParameterError
+        If a parameter is invalid, or does not suit the number of columns.
+
+    See Also
+    --------
+    load_image_folder : Paths and labels of a folder with one sub-folder per class.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib, numpy as np, PIL.Image
+    >>> from sktl.datasets import load_label_table
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> for name in ["1.png", "2.png"]:
+    ...     PIL.Image.fromarray(np.zeros((8, 8), np.uint8)).save(folder / name)
+    >>> _ = (folder / "labels.csv").write_text("file,water,trees\n1.png,1,0\n2.png,1,1\n")
+    >>> load_label_table(folder / "labels.csv").target
+    array([[1, 0],
+           [1, 1]])
+    """
+    name = checked_path(path, "path")
+    root = os.path.dirname(name) if folder is None else existing_folder(folder, "Pass the folder of the images.")
+    if not isinstance(where, Mapping | None):
+        raise InvalidParameterError(f"where is a {type(where).__name__}. Pass a dict of columns and their values.")
+    table = LabelTable.read(name).where(where or {})
+    paths = table.path_column(path_column)
+    wanted = [columns] if isinstance(columns, str) else columns
+    unwanted = [ignore] if isinstance(ignore, str) else ignore
+    chosen = chosen_columns(table, paths, wanted, unwanted, [*(where or {})])
+    table.check_complete([paths, *chosen])
+    values = values_of(table, chosen, kind)
+    data = located(table, paths, os.fspath(root))
+    kept = without_repeats(table, data, values.target)
+    return Bunch(data=np.array(data)[kept], target=values.target[kept], target_names=values.names, kind=values.kind)
 
 
 def list_images(folder: str | os.PathLike[str]) -> np.ndarray:

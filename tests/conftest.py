@@ -11,6 +11,10 @@ from hypothesis import settings
 
 # SciPy reads it at import, and one of scikit-learn's checks is skipped without it.
 os.environ["SCIPY_ARRAY_API"] = "1"
+# Workers share the cores. With as many threads in each as there are cores, they would wait for one another, spinning.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    threads = max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 # How long an example takes says what else the machine does.
 settings.register_profile("sktl", deadline=None)

@@ -1,4 +1,4 @@
-"""Figures of accuracy: a cross-validated estimate after a fit, and the agreement of predictions with labels.
+"""A cross-validated estimate after a fit: accuracy for classes, average precision for labels, R2 for numbers.
 
 Commands import this module when they run, because it imports scikit-learn, which would delay help and usage errors.
 """
@@ -6,32 +6,33 @@ Commands import this module when they run, because it imports scikit-learn, whic
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from sklearn.base import clone
-from sklearn.metrics import classification_report, confusion_matrix, precision_recall_fscore_support
-from sklearn.model_selection import StratifiedKFold, cross_val_score
+from sklearn.model_selection import KFold, PredefinedSplit, StratifiedKFold, cross_val_score
 
-import sktl
+from sktl._targets.folds import deal
 
+from .agreement import LabelAgreement, NumberAgreement
 from .command_messages import shown
+from .model_outputs import kind_of, names_of, number_names
+from .predictions import values_of
 
 _FOLDS = 5
 # No estimate is computed if it would take longer than the fit and longer than this.
 _SECONDS = 10.0
 
 
-def estimate(classifier: sktl.PretrainedImageClassifier, paths: np.ndarray, target: np.ndarray, seconds: float) -> str:
-    """Return a sentence with the cross-validated accuracy, or advice if the estimate would take longer than the fit.
+def estimate(estimator: Any, paths: np.ndarray, target: np.ndarray, seconds: float) -> str:
+    """Return a sentence with cross-validated figures, or advice if the estimate would take longer than the fit.
 
     Parameters
     ----------
-    classifier : PretrainedImageClassifier
+    estimator : PretrainedImageClassifier or PretrainedImageRegressor
         Fitted on these images.
-    paths, target : array of str of shape (n_samples,)
+    paths : array of str of shape (n_samples,)
+    target : array of shape (n_samples,) or (n_samples, n_columns)
     seconds : float
         Duration of the fit.
 
@@ -40,68 +41,73 @@ def estimate(classifier: sktl.PretrainedImageClassifier, paths: np.ndarray, targ
     SktlError
         If a fold cannot be fitted.
     """
-    n_folds = min(_FOLDS, int(classifier.class_count_.min()))
-    if n_folds < 2:
-        alone = shown(str(classifier.classes_[classifier.class_count_.argmin()]))
+    used = np.delete(np.arange(len(paths)), [failure.position for failure in estimator.invalid_images_])
+    kind = kind_of(estimator)
+    n_folds = min(_FOLDS, int(estimator.class_count_.min()) if kind == "classes" else len(used))
+    if n_folds < 2 and kind == "classes":
+        alone = shown(str(estimator.classes_[estimator.class_count_.argmin()]))
         return f"The accuracy is unknown, because the class {alone} has only one image. Add images of it."
-    expected = n_folds * sum(row.get("dur", 0.0) for row in classifier.history_)  # the start of a phase has no duration
+    if n_folds < 2:
+        return "The accuracy is unknown, because there is only one image. Add images."
+    expected = n_folds * sum(row.get("dur", 0.0) for row in estimator.history_)  # the start of a phase has no duration
     # Without a cache, or with new random weights in each fit, all images would pass through the network in each fold.
-    is_new = classifier.cache is False or (classifier.weights is None and classifier.random_state is None)
-    if classifier.trainable_stages != 0 or is_new or expected > max(seconds, _SECONDS):
+    is_new = estimator.cache is False or (estimator.weights is None and estimator.random_state is None)
+    if estimator.trainable_stages != 0 or is_new or expected > max(seconds, _SECONDS):
         return "To measure the accuracy, run `sktl evaluate` with images that were not used for training."
-    used = np.delete(np.arange(len(paths)), [failure.position for failure in classifier.invalid_images_])
-    copy = clone(classifier).set_params(verbose=0, checkpoint=None, cache=classifier._cache_place())
-    folds = StratifiedKFold(n_folds, shuffle=True, random_state=0)
+    copy = clone(estimator).set_params(verbose=0, checkpoint=None, cache=estimator._cache_place())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the fit has already issued them
-        scores = cross_val_score(copy, paths[used], target[used], cv=folds, scoring="accuracy", error_score="raise")
+        estimated = {"classes": _accuracy, "labels": _average_precision, "numbers": _r2}[kind]
+        figures = estimated(copy, paths[used], target[used], n_folds, names_of(estimator))
     return (
-        f"Estimated accuracy on new images: {scores.mean():.3f} ({n_folds}-fold cross-validation, from "
-        f"{scores.min():.3f} to {scores.max():.3f}).\nThe estimate is too high if the folder "
-        "contains nearly equal images, such as several images of one subject."
+        f"{figures}\nThe estimate is too high if some images are nearly equal, such as several images of one subject."
     )
 
 
-@dataclass(frozen=True)
-class Agreement:
-    """Agreement of predictions with true classes.
+def _accuracy(copy: Any, paths: np.ndarray, target: np.ndarray, n_folds: int, names: list[str]) -> str:
+    folds = StratifiedKFold(n_folds, shuffle=True, random_state=0)
+    scores = cross_val_score(copy, paths, target, cv=folds, scoring="accuracy", error_score="raise")
+    return (
+        f"Estimated accuracy on new images: {scores.mean():.3f} ({n_folds}-fold cross-validation, from "
+        f"{scores.min():.3f} to {scores.max():.3f})."
+    )
 
-    Parameters
-    ----------
-    truth, predictions : array of str of shape (n_samples,)
+
+def _average_precision(copy: Any, paths: np.ndarray, target: np.ndarray, n_folds: int, names: list[str]) -> str:
+    folds = PredefinedSplit(deal(target, None, n_folds, seed=0).of_sample)
+    agreement = LabelAgreement(names, target, _held_out_values(copy, paths, target, folds))
+    if agreement.macro is None:
+        return "The average precision is unknown, because no image has a label."
+    present = target.any(axis=0)
+    n_labels = f"{len(names)} labels" if present.all() else "the labels that some image has"
+    return (
+        f"Estimated average precision on new images: {agreement.macro:.3f} (mean over {n_labels}, {n_folds}-fold "
+        f"cross-validation); guessing gives {target[:, present].mean():.3f}."
+    )
+
+
+def _r2(copy: Any, paths: np.ndarray, target: np.ndarray, n_folds: int, names: list[str]) -> str:
+    folds = KFold(n_folds, shuffle=True, random_state=0)
+    truth = target.reshape(len(target), -1)
+    headings = number_names(names, truth.shape[1])
+    agreement = NumberAgreement(headings, paths, truth, _held_out_values(copy, paths, target, folds))
+    if agreement.r2 is None:
+        return "R2 is unknown, because all images have the same number."
+    means = "mean over the numbers, " if len(headings) > 1 else ""
+    errors = [f"{error:.3g}" for error in agreement.mean_absolute_errors]
+    of_each = ", ".join(f"{shown(name)} {error}" for name, error in zip(headings, errors, strict=True))
+    return (
+        f"Estimated R2 on new images: {agreement.r2:.3f} ({means}{n_folds}-fold cross-validation); mean absolute "
+        f"error: {errors[0] if len(errors) == 1 else of_each}."
+    )
+
+
+def _held_out_values(copy: Any, paths: np.ndarray, target: np.ndarray, folds: Any) -> np.ndarray:
+    """Return the predictions for each image by an estimator that was not trained on its fold.
+
+    They are scored together, because a fold may have no image with a label, or only one number.
     """
-
-    truth: np.ndarray
-    predictions: np.ndarray
-
-    @property
-    def labels(self) -> np.ndarray:
-        """All classes, sorted."""
-        return np.unique(np.concatenate([self.truth, self.predictions]))
-
-    @property
-    def accuracy(self) -> float:
-        """Fraction of images whose prediction is correct."""
-        return float((self.truth == self.predictions).mean())
-
-    def confusion(self) -> list[list[int]]:
-        """Return the confusion matrix: true classes in rows, predictions in columns."""
-        counts: list[list[int]] = confusion_matrix(self.truth, self.predictions, labels=self.labels).tolist()
-        return counts
-
-    def of_classes(self) -> dict[str, Any]:
-        """Return precision, recall, F1 and number of images by class.
-
-        Not from classification_report, whose dictionary has keys such as "accuracy" that a class may have as its name.
-        """
-        figures = precision_recall_fscore_support(self.truth, self.predictions, labels=self.labels, zero_division=0.0)
-        names = ("precision", "recall", "f1-score", "support")
-        rows = zip(*(column.tolist() for column in figures), strict=True)
-        return {str(label): dict(zip(names, row, strict=True)) for label, row in zip(self.labels, rows, strict=True)}
-
-    def report(self, names: Sequence[str]) -> str:
-        """Return scikit-learn's table of these figures, with names for `labels`."""
-        table: str = classification_report(
-            self.truth, self.predictions, labels=self.labels, target_names=names, zero_division=0.0, digits=3
-        )
-        return table
+    values = np.empty((len(paths), target[0].size))
+    for train, test in folds.split(paths):
+        values[test] = values_of(clone(copy).fit(paths[train], target[train]), paths[test])
+    return values

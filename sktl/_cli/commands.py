@@ -2,20 +2,18 @@
 
 Results go to standard output, everything else to standard error. The exit status is 0 for success, 1 for errors of
 sktl, 2 for incorrect use of the command, and 130 after Ctrl-C. Help and usage errors appear at once: the commands call
-public functions as attributes of `sktl`, which imports modules when they are used, and import `figures` late.
+public functions as attributes of `sktl`, which imports modules when they are used, and import files that
+import libraries late.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import os
 import tempfile
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -26,10 +24,28 @@ from sktl._utils.paths import user_path
 from sktl.exceptions import InvalidImageError, SktlError
 
 from .command_messages import Wording, shown
-from .options import DEFAULTS, NONE, Folder, OrWord, Threads, machine, parameter, training
+from .image_sources import ImageSource, contents, target_of
+from .options import (
+    DEFAULTS,
+    NONE,
+    OF_CLASSIFIER,
+    OF_REGRESSOR,
+    OF_TABLE,
+    OrWord,
+    Threads,
+    images,
+    kinds,
+    machine,
+    parameter,
+    training,
+    with_source,
+)
+from .output_formats import as_csv, as_json, as_table
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from .agreement import ClassAgreement, LabelAgreement, NumberAgreement
 
 _INTERRUPTED = 130
 _HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -90,15 +106,16 @@ def _of_the_system(error: OSError) -> click.ClickException:
 def _wording(command: click.Command | None) -> Wording:
     """Return the wording of messages for a command."""
     params = command.params if command else []
-    options = [option for option in params if isinstance(option, click.Option) and option.name in DEFAULTS]
+    known = {*DEFAULTS, *OF_REGRESSOR, *OF_TABLE}
+    options = [option for option in params if isinstance(option, click.Option) and option.name in known]
     names = {str(option.name): max(option.opts, key=len) for option in options}
-    return Wording(names, [str(option.name) for option in options if option.is_flag], DEFAULTS)
+    return Wording(names, [str(option.name) for option in options if option.is_flag], known)
 
 
 @click.group(cls=_Group, context_settings=_HELP)
 @click.version_option(sktl.__version__, prog_name="sktl")
 def main() -> None:
-    """Train an image classifier on a folder of photos, and use it.
+    """Train a model on photos, and use it: classes, several labels or numbers.
 
     \b
     sktl fit photos/train -o cats.sktl      # photos/train/<class>/*.jpg
@@ -110,39 +127,60 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("folder", type=Folder())
-@click.option("-o", "--output", "model", required=True, metavar="MODEL", help="File to write the classifier to.")
+@images
+@kinds
+@click.option("-o", "--output", "model", required=True, metavar="MODEL", help="File to write the model to.")
 @click.option("--force", is_flag=True, help="Replace MODEL if it exists.")
 @training
 @machine
-def fit(folder: str, model: str, force: bool, quiet: bool, **parameters: Any) -> None:
+@with_source
+def fit(source: ImageSource, model: str, force: bool, quiet: bool, **parameters: Any) -> None:
     """Train a classifier on FOLDER/<class>/*.jpg and save it as MODEL.
+
+    With --labels, the images and what they show are in a table: a class, several labels (columns of 0 and 1), or
+    numbers. FOLDER is then the folder that paths are relative to, by default the folder of the table.
 
     \b
     sktl fit photos/train -o cats.sktl
     sktl fit photos/train -o cats.sktl --trainable-stages all --random-state 0
     sktl fit photos/train -o cats.sktl --backbone resnet50 --class-weight balanced
+    sktl fit --labels labels.csv -o tags.sktl
+    sktl fit --labels ages.csv --column age --numbers --where split=train -o ages.sktl
 
-    The options correspond to the parameters of PretrainedImageClassifier.
+    The options correspond to the parameters of PretrainedImageClassifier, PretrainedImageRegressor and
+    load_label_table.
     """
     _check_output(Path(user_path(model)), force)
-    photos = sktl.datasets.load_image_folder(folder)
-    classifier = sktl.PretrainedImageClassifier(**parameters, verbose=int(not quiet))
+    photos = source.load()
+    if source.labels is not None and not quiet:
+        click.echo(source.describe(photos), err=True)
+    estimator = _new_estimator(photos.kind, parameters | {"verbose": int(not quiet)})
     started = time.monotonic()
-    classifier.fit(photos.data, photos.target)
+    estimator.fit(photos.data, target_of(photos))
     seconds = time.monotonic() - started
-    classifier.save(model)
-    n_images = len(photos.data) - len(classifier.invalid_images_)
-    n_classes, device = len(classifier.classes_), classifier.device_
-    click.echo(f"Trained on {n_images} images of {n_classes} classes on {device}, and saved as {shown(model)}.")
-    click.echo(_estimate(classifier, photos.data, photos.target, seconds))
+    estimator.save(model)
+    n_images, n_columns = len(photos.data) - len(estimator.invalid_images_), len(photos.target_names)
+    what, device = contents(photos.kind, n_columns), estimator.device_
+    click.echo(f"Trained on {n_images:,} images {what} on {device}, and saved as {shown(model)}.")
+    click.echo(_estimate(estimator, photos.data, photos.target, seconds))
 
 
-def _estimate(classifier: sktl.PretrainedImageClassifier, paths: np.ndarray, target: np.ndarray, seconds: float) -> str:
+def _new_estimator(kind: str, parameters: dict[str, Any]) -> Any:
+    """Return the estimator for a kind of target. An option that belongs to another kind is a usage error."""
+    is_regressor = kind == "numbers"
+    others = {name: DEFAULTS[name] for name in OF_CLASSIFIER} if is_regressor else OF_REGRESSOR
+    for name, default in others.items():
+        if parameters.pop(name, default) != default:
+            option = f"--{name.replace('_', '-')}"
+            raise click.UsageError(f"{option} has no meaning for {kind}. Leave it out.", click.get_current_context())
+    return (sktl.PretrainedImageRegressor if is_regressor else sktl.PretrainedImageClassifier)(**parameters)
+
+
+def _estimate(estimator: Any, paths: np.ndarray, target: np.ndarray, seconds: float) -> str:
     from .accuracy_estimates import estimate
 
     try:
-        return estimate(classifier, paths, target, seconds)
+        return estimate(estimator, paths, target, seconds)
     except SktlError as error:
         reason = _wording(click.get_current_context().command).say(str(error))
         return f"The accuracy is unknown, because cross-validation failed: {reason}"
@@ -170,7 +208,7 @@ def _check_output(path: Path, force: bool) -> None:
 @click.option("--json", "form", flag_value="json", help="JSON, with the probabilities of all classes.")
 @machine
 def predict(model: str, names: tuple[str, ...], form: str | None, quiet: bool, **machine: Any) -> None:
-    """Predict the class of each image, with its probability.
+    """Predict what MODEL was trained for: the class of each image with its probability, its labels, or numbers.
 
     A folder stands for all images in it and in the folders below it. An image that is passed twice is listed once.
     Images that cannot be used are listed on standard error, and the exit status is then 1.
@@ -180,70 +218,57 @@ def predict(model: str, names: tuple[str, ...], form: str | None, quiet: bool, *
     sktl predict cats.sktl new --csv > predictions.csv
     sktl predict cats.sktl new/*.jpg --json | jq '.[].prediction'
     """
+    from .predictions import predict_usable
+
     found = _all_images(names, quiet)
-    classifier = _load_classifier(model, quiet, **machine)
-    images, probabilities, failed = _predict_usable(classifier, found)
-    winners = probabilities.argmax(axis=1)
-    classes = [str(name) for name in classifier.classes_]
-    rows = [(path, classes[k], row[k]) for path, k, row in zip(images, winners, probabilities, strict=True)]
+    predictions, failed = predict_usable(_load_predictor(model, quiet, **machine), found)
     if form == "json":
-        records = [
-            {"image": path, "prediction": name, "probability": p, "probabilities": dict(zip(classes, row, strict=True))}
-            for (path, name, p), row in zip(rows, probabilities.tolist(), strict=True)
-        ]
-        _print_json(records)
+        click.echo(as_json(predictions.records()))
     else:
-        heading = ("image", "prediction", "probability")
-        _print_rows([heading, *((path, name, f"{p:.4f}") for path, name, p in rows)], as_csv=form == "csv")
+        click.echo(as_csv(predictions.rows()) if form == "csv" else as_table(predictions.summary()))
     if failed is not None:
         raise failed  # after the predictions, so that one bad photo of thousands does not cost those of the others
 
 
-def _predict_usable(
-    classifier: sktl.PretrainedImageClassifier, images: Sequence[str]
-) -> tuple[Sequence[str], np.ndarray, InvalidImageError | None]:
-    """Return the images that can be used with their probabilities, and the error about the others, if any."""
-    try:
-        return images, classifier.predict_proba(images), None
-    except InvalidImageError as error:
-        bad = {failure.position for failure in error.failures}
-        usable = [image for position, image in enumerate(images) if position not in bad]
-        if not usable:
-            raise
-        return usable, classifier.predict_proba(usable), error
-
-
 @main.command()
 @click.argument("model")
-@click.argument("folder", type=Folder())
+@images
 @click.option("--json", "form", flag_value="json", help="All figures as JSON.")
 @machine
-def evaluate(model: str, folder: str, form: str | None, quiet: bool, **machine: Any) -> None:
-    """Compare the predictions of MODEL with the classes of FOLDER/<class>/*.jpg.
+@with_source
+def evaluate(model: str, source: ImageSource, form: str | None, quiet: bool, **machine: Any) -> None:
+    """Compare the predictions of MODEL with the classes of FOLDER/<class>/*.jpg, or with a table.
 
-    Prints the accuracy, the precision and recall of each class, and the confusion matrix.
+    For classes, prints the accuracy, the precision and recall of each class, and the confusion matrix; for several
+    labels, average precision and F1; for numbers, R2, the mean absolute error and the largest errors. By default,
+    columns of labels and of several numbers are found by their names in MODEL.
 
     \b
     sktl evaluate cats.sktl photos/test
     sktl evaluate cats.sktl photos/test --json > figures.json
+    sktl evaluate tags.sktl --labels labels.csv --where split=test
     """
-    from .accuracy_estimates import Agreement
+    estimator = _load_predictor(model, quiet, **machine)
+    photos = source.load_for(estimator)
+    if source.labels is not None and not quiet:
+        click.echo(source.describe(photos), err=True)
+    agreement = _agreement(estimator, photos)
+    click.echo(as_json(agreement.figures()) if form == "json" else agreement.report())
 
-    photos = sktl.datasets.load_image_folder(folder)
-    classifier = _load_classifier(model, quiet, **machine)
-    _warn_of_unknown(photos.target, classifier.classes_)
-    agreement = Agreement(photos.target, classifier.predict(photos.data).astype(str))
-    confusion = agreement.confusion()
-    if form == "json":
-        _print_json({"accuracy": agreement.accuracy, "classes": agreement.of_classes(), "confusion": confusion})
-        return
-    names = [*map(shown, agreement.labels)]
-    report = agreement.report(names)
-    click.echo(f"Accuracy {agreement.accuracy:.4f} on {len(photos.target)} images.\n\n{report}")
-    click.echo("Confusion matrix (rows: true classes, columns: predictions):\n")
-    short = [str(number) for number in range(1, len(names) + 1)]
-    cells = [[number, name, *map(str, row)] for number, name, row in zip(short, names, confusion, strict=True)]
-    _print_rows([["", "", *short], *cells], words=(1,))
+
+def _agreement(estimator: Any, photos: Any) -> ClassAgreement | LabelAgreement | NumberAgreement:
+    """Return the agreement of the predictions for images with what they show."""
+    from .agreement import ClassAgreement, LabelAgreement, NumberAgreement
+    from .predictions import values_of
+
+    if photos.kind == "classes":
+        target = photos.target.astype(str)
+        _warn_of_unknown(target, estimator.classes_)
+        return ClassAgreement(target, estimator.predict(photos.data).astype(str))
+    values = values_of(estimator, photos.data)
+    if photos.kind == "labels":
+        return LabelAgreement(photos.target_names, photos.target, values)
+    return NumberAgreement(photos.target_names, photos.data, photos.target, values)
 
 
 def _warn_of_unknown(target: np.ndarray, classes: np.ndarray) -> None:
@@ -318,33 +343,10 @@ def _all_images(names: Iterable[str], quiet: bool) -> list[str]:
     return [*images.values()]
 
 
-def _load_classifier(path: str, quiet: bool, device: str, **machine: Any) -> sktl.PretrainedImageClassifier:
+def _load_predictor(path: str, quiet: bool, device: str, **machine: Any) -> Any:
     estimator = sktl.load(path, device=device)
-    if not isinstance(estimator, sktl.PretrainedImageClassifier):
+    if not isinstance(estimator, sktl.PretrainedImageClassifier | sktl.PretrainedImageRegressor):
         raise click.ClickException(
-            f"{path} contains a {type(estimator).__name__}, which does not predict classes. Pass a classifier."
+            f"{path} contains a {type(estimator).__name__}, which predicts nothing. Pass a model of `sktl fit`."
         )
     return estimator.set_params(**machine, verbose=int(not quiet))
-
-
-def _print_json(value: Any) -> None:
-    text = json.dumps(value, indent=1, ensure_ascii=False)
-    # Bytes of names that are not UTF-8 become JSON escapes, so that names that differ on disk also differ here.
-    click.echo(text.encode("utf-8", "backslashreplace").decode())
-
-
-def _print_rows(rows: Sequence[Sequence[str]], as_csv: bool = False, words: Iterable[int] = (0, 1)) -> None:
-    """Print rows as a table, or as comma-separated values."""
-    if as_csv:
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([*map(click.format_filename, row)] for row in rows)
-        click.echo(text.getvalue(), nl=False)
-        return
-    rows = [[*map(shown, row)] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        adjusted = [
-            cell.ljust(width) if i in words else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        click.echo("  ".join(adjusted).rstrip())

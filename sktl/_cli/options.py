@@ -1,11 +1,14 @@
-"""Options of the command line: their types, and options for parameters of the classifier."""
+"""Options of the command line: their types, options for parameters of the estimators, and options of tables."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import update_wrapper
 from typing import Any
 
 import click
+
+from .image_sources import ImageSource
 
 # All parameters of the classifier, including those without an option. Reading them from the class would import PyTorch,
 # and delay help and usage errors by seconds.
@@ -19,6 +22,11 @@ DEFAULTS: dict[str, Any] = {
     "device": "auto", "engine": "auto", "cache": "auto", "checkpoint": None, "n_jobs": None, "random_state": None,
     "verbose": 0, "net_params": None,
 }  # fmt: skip
+# Parameters of one estimator alone, with the options for them.
+OF_CLASSIFIER = ("label_smoothing", "class_weight")
+OF_REGRESSOR: dict[str, Any] = {"loss": "squared_error"}
+# Options for parameters of `load_label_table`.
+OF_TABLE = {"path_column": "--path-column", "columns": "--column", "ignore": "--ignore-column", "where": "--where"}
 
 
 class OrWord(click.ParamType):
@@ -54,14 +62,26 @@ class Folder(click.ParamType):
         return value or self.fail("it is empty. Pass a folder, or . for the current folder.", param, ctx)
 
 
+class Condition(click.ParamType):
+    """A column and a value, which becomes a pair."""
+
+    name = "COLUMN=VALUE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, tuple):
+            return value
+        column, equals, wanted = value.partition("=")
+        return (column, wanted) if column and equals else self.fail("pass COLUMN=VALUE.", param, ctx)
+
+
 _AUTO = {"auto": "auto"}
 NONE = {"none": None}
 _Command = Callable[..., Any]
 
 
 def parameter(name: str, kind: Any, text: str) -> Callable[[_Command], _Command]:
-    """Return the option for a parameter of the classifier, with its default."""
-    default = DEFAULTS[name]
+    """Return the option for a parameter of an estimator, with its default."""
+    default = (DEFAULTS | OF_REGRESSOR)[name]
     shown = default is not None or "none"
     return click.option(f"--{name.replace('_', '-')}", name, type=kind, default=default, show_default=shown, help=text)
 
@@ -75,6 +95,45 @@ def _together(*options: Callable[[_Command], _Command]) -> Callable[[_Command], 
     return decorate
 
 
+def with_source(command: _Command) -> _Command:
+    """Return a command that receives the folder and the options of tables as one `source`."""
+
+    def run(folder: str | None, labels: str | None, numbers: bool = False, classes: bool = False, **rest: Any) -> Any:
+        chosen: dict[str, Any] = {name: rest.pop(name) for name in OF_TABLE}
+        context = click.get_current_context()
+        if numbers and classes:
+            raise click.UsageError("Pass either --numbers or --classes.", context)
+        if labels is None and (numbers or classes or any(chosen.values())):
+            raise click.UsageError("Options of tables need a table. Pass it by --labels.", context)
+        if labels is None and folder is None:
+            raise click.UsageError("Missing argument 'FOLDER'. Pass a folder, or a table by --labels.", context)
+        chosen["where"] = _as_conditions(chosen["where"], context)
+        kind = "numbers" if numbers else "classes" if classes else "auto"
+        return command(source=ImageSource(folder, labels, kind=kind, **chosen), **rest)
+
+    return update_wrapper(run, command)
+
+
+def _as_conditions(pairs: tuple[tuple[str, str], ...], context: click.Context) -> dict[str, str]:
+    if len(dict(pairs)) < len(pairs):
+        raise click.UsageError("--where names a column twice. Rows have one value in each column.", context)
+    return dict(pairs)
+
+
+images = _together(
+    click.argument("folder", type=Folder(), required=False),
+    click.option(
+        "--labels", metavar="TABLE", help="CSV file with a column of paths, and columns of labels or numbers."
+    ),
+    click.option("--path-column", metavar="NAME", help="Column of paths.  [default: path, file, filename or image]"),
+    click.option("--column", "columns", multiple=True, metavar="NAME", help="Column to use; repeat it for several."),
+    click.option("--ignore-column", "ignore", multiple=True, metavar="NAME", help="Column to leave out; repeat it."),
+    click.option("--where", multiple=True, type=Condition(), help="Use only these rows, such as split=train."),
+)
+kinds = _together(
+    click.option("--numbers", is_flag=True, help="The columns hold numbers to predict."),
+    click.option("--classes", is_flag=True, help="Each value of the column is a class, even if it is a number."),
+)
 machine = _together(
     parameter("device", str, "Where the network runs: auto, cpu, cuda, cuda:1, mps, xpu."),
     parameter("cache", OrWord(click.STRING, {"auto": "auto", "none": False}), "Folder for cached features."),
@@ -98,7 +157,8 @@ training = _together(
         OrWord(click.Choice(["light", "strong", "trivial"]), _AUTO | NONE),
         "Random changes of images while stages are trained.",
     ),
-    parameter("class_weight", OrWord(click.Choice(["balanced"]), NONE), "Weights of the classes."),
+    parameter("class_weight", OrWord(click.Choice(["balanced"]), NONE), "Weights of the classes or labels."),
+    parameter("loss", click.Choice(["squared_error", "huber"]), "Loss of numbers; huber tolerates wrong numbers."),
     click.option("--early-stopping", is_flag=True, help="Hold out a tenth of the images and use the best epoch."),
     parameter("invalid_images", click.Choice(["raise", "skip"]), "What to do with images that cannot be used."),
     parameter("engine", click.Choice(["auto", "torch", "openvino"]), "What runs the frozen stages on a CPU."),

@@ -27,6 +27,7 @@ _OF_THE_SYSTEM = {
     "temporary items", "@eadir", "@tmp", "@sharebin", "@recycle", "@recently-snapshot", "@__thumb", "#recycle",
     "#snapshot", "~snapshot",
 }  # fmt: skip
+_TABLES = {".csv", ".tsv"}
 _LISTED = 5
 
 
@@ -72,6 +73,8 @@ def _is_several(folder: Any) -> bool:
 def _why_no_folder(name: str) -> str:
     if os.path.isfile(name) and (zipfile.is_zipfile(name) or tarfile.is_tarfile(name)):
         return "is an archive. Unpack it first."
+    if os.path.isfile(name) and os.path.splitext(name)[1].lower() in _TABLES:
+        return "is a table: use load_label_table."
     if os.path.exists(name):
         return "is a file."
     try:

@@ -79,22 +79,22 @@ def _plain(folders: Sequence[Path]) -> str:
     return ", ".join(folder.name for folder in folders[:5])
 
 
-def check_names(names: Iterable[str]) -> None:
+def check_names(
+    names: Iterable[str], place: str = "Class folders have names", remedy: str = "move all images into one folder"
+) -> None:
     """Raise `InvalidInputError` if two class names look the same, and warn if they look nearly the same.
 
     Names look the same if they differ only in the composition of letters, in white space at the ends or doubled, or in
     characters without a shape. They look nearly the same if they differ in case or in the kind of dash: "a" and "A" may
-    be two classes.
+    be two classes. `place` begins the messages and `remedy` ends them.
     """
     names = list(names)
     if same := _alike(names, _as_seen):
-        raise InvalidInputError(
-            f"Class folders have names that look the same: {_escaped(same)}. Rename one, or move all images into one."
-        )
+        raise InvalidInputError(f"{place} that look the same: {_escaped(same)}. Rename one, or {remedy}.")
     if similar := _alike(names, lambda name: _as_read(_as_seen(name))):
         warn(
-            f"Class folders have names that look nearly the same, but are different classes: {_escaped(similar)}. If "
-            "they are one class, move all images into one folder.",
+            f"{place} that look nearly the same, but are different classes: {_escaped(similar)}. If they are one "
+            f"class, {remedy}.",
             ImageFolderWarning,
         )
 

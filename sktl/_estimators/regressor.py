@@ -114,6 +114,8 @@ class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
     ----------
     n_outputs_ : int
         Number of numbers per image.
+    output_names_ : ndarray of str
+        Names of the columns of `y`. Exists only if `y` was a data frame whose columns are named by strings.
     backbone_ : Backbone
         The network before training.
     device_ : torch.device
@@ -176,8 +178,8 @@ class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
     >>> from sktl import PretrainedImageRegressor
     >>> X, y = load_digits(n_class=3, return_X_y=True)
     >>> reg = PretrainedImageRegressor(image_shape=(8, 8), random_state=0)
-    >>> reg.fit(X[:60] / 16, y[:60]).predict(X[60:63] / 16).round()
-    array([0., 0., 0.])
+    >>> reg.fit(X[:60] / 16, y[:60]).predict(X[60:63] / 16).round().astype(int)
+    array([1, 0, 2])
     """
 
     _parameter_constraints = PretrainedImagePredictor._parameter_constraints | {
@@ -185,6 +187,7 @@ class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
     }
 
     n_outputs_: int
+    output_names_: np.ndarray
     _is_vector: bool
 
     def __init__(
@@ -315,6 +318,8 @@ class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
             layer.weight.mul_(scale[:, None])
             layer.bias.mul_(scale).add_(center)
         self.n_outputs_, self._is_vector = len(units), units.is_vector
+        if units.column_names is not None:
+            self.output_names_ = np.array(units.column_names, dtype=object)
 
     @isolated()
     def predict(self, X: Any) -> np.ndarray:

@@ -158,6 +158,7 @@ def _restore_outputs(estimator: Any, trained: Mapping[str, Any]) -> None:
     if "numbers" in trained:
         estimator.n_outputs_ = trained["numbers"]["n_outputs"]
         estimator._is_vector = trained["numbers"]["is_vector"]
+        _restore_names(estimator, trained["numbers"].get("names"))
         return
     described = trained["classes"]
     if type(described["multilabel"]) is not bool:
@@ -175,6 +176,17 @@ def _check_loss(estimator: Any, trained: Mapping[str, Any]) -> None:
         losses = {"binary_cross_entropy" if estimator.multilabel_ else "cross_entropy"}
     if estimator.recipe_.loss not in losses:
         raise DocumentError("its loss does not belong to its outputs")
+
+
+def _restore_names(estimator: Any, names: Any) -> None:
+    """Set the names of numbers, if the file has any."""
+    if names is None:
+        return
+    if not isinstance(names, list) or len(names) != estimator.n_outputs_:
+        raise DocumentError("it does not have one name for each number")
+    if not all(isinstance(name, str) for name in names):
+        raise DocumentError("the names of its numbers are invalid")
+    estimator.output_names_ = np.array(names, dtype=object)
 
 
 def _restore_training(estimator: Any, described: Mapping[str, Any], network: torch.nn.Module, tensors: Tensors) -> None:

@@ -101,17 +101,22 @@ def _check_unchanged(estimator: Any, include_backbone: bool) -> None:
 
 
 def _encode_flattened(estimator: Any) -> Any:
-    names = getattr(estimator, "feature_names_in_", None)
     return {
         "n_features": getattr(estimator, "n_features_in_", None),
-        "names": None if names is None else [str(name) for name in names],
+        "names": _names(estimator, "feature_names_in_"),
     }
+
+
+def _names(estimator: Any, attribute: str) -> list[str] | None:
+    names = getattr(estimator, attribute, None)
+    return None if names is None else [str(name) for name in names]
 
 
 def _encode_outputs(estimator: Any) -> dict[str, Any]:
     """Return what the outputs mean."""
     if not hasattr(estimator, "classes_"):
-        return {"numbers": {"n_outputs": int(estimator.n_outputs_), "is_vector": bool(estimator._is_vector)}}
+        numbers = {"n_outputs": int(estimator.n_outputs_), "is_vector": bool(estimator._is_vector)}
+        return {"numbers": numbers | {"names": _names(estimator, "output_names_")}}
     classes = estimator.classes_
     return {
         "classes": {

@@ -42,9 +42,23 @@ def caption_of(estimator: Any) -> str | None:
     if not is_fitted(estimator):
         return None
     parts = [_name(estimator.backbone_.name)]
-    if hasattr(estimator, "classes_"):
-        parts += [f"{len(estimator.classes_)} classes", f"{estimator.class_count_.sum()} images", _trained(estimator)]
+    if is_trained(estimator):
+        parts += [*_outputs(estimator), _trained(estimator)]
     return ", ".join(parts)
+
+
+def is_trained(estimator: Any) -> bool:
+    """Return True if a fitted estimator has an output layer."""
+    return "net_" in vars(estimator)
+
+
+def _outputs(predictor: Any) -> list[str]:
+    """Return how many classes and images, labels or numbers there are."""
+    if not hasattr(predictor, "classes_"):
+        return [f"{predictor.n_outputs_} number{'s' if predictor.n_outputs_ > 1 else ''}"]
+    if predictor.multilabel_:
+        return [f"{len(predictor.classes_)} labels"]
+    return [f"{len(predictor.classes_)} classes", f"{predictor.class_count_.sum()} images"]
 
 
 def facts_of(estimator: Any) -> Iterator[Fact]:
@@ -59,7 +73,7 @@ def facts_of(estimator: Any) -> Iterator[Fact]:
     yield Fact("Input", f"{height} x {width} pixels", "backbone_.preprocessing")
     yield Fact("Device", f"{estimator.device_}, by {estimator.engine_}", "device_, engine_")
     yield Fact("Features", _features(estimator), "feature_stages_")
-    if hasattr(estimator, "classes_"):
+    if is_trained(estimator):
         yield from _facts_of_training(estimator)
 
 
@@ -69,28 +83,36 @@ def _features(estimator: Any) -> str:
     return f"{estimator._n_features_out}{of_blocks}"
 
 
-def _facts_of_training(classifier: Any) -> Iterator[Fact]:
-    left_out = len(classifier.invalid_images_)
-    yield Fact("Trained", _trained(classifier), "recipe_")
-    penalty = f"{classifier.recipe_.weight_decay:g}"
-    if hasattr(classifier, "selection_"):
+def _facts_of_training(predictor: Any) -> Iterator[Fact]:
+    left_out = len(predictor.invalid_images_)
+    yield Fact("Trained", _trained(predictor), "recipe_")
+    penalty = f"{predictor.recipe_.weight_decay:g}"
+    if hasattr(predictor, "selection_"):
         yield Fact("Penalty", f"{penalty}, chosen by cross-validation", "recipe_, selection_")
     else:
         yield Fact("Penalty", penalty, "recipe_")
-    yield Fact("Classes", _classes(classifier), "classes_, class_count_")
-    yield Fact("Images", str(classifier.class_count_.sum()), "class_count_")
+    yield from _facts_of_outputs(predictor)
     if left_out:
         yield Fact("Images left out", str(left_out), "invalid_images_")
-    if classifier.recipe_.optimizer == "lbfgs":
-        yield Fact("Iterations", str(classifier.n_iter_), "n_iter_")
+    if predictor.recipe_.optimizer == "lbfgs":
+        yield Fact("Iterations", str(predictor.n_iter_), "n_iter_")
     else:
-        yield Fact("Epochs", _epochs(classifier), "n_iter_, history_")
-    rows = _last_phase(classifier)
+        yield Fact("Epochs", _epochs(predictor), "n_iter_, history_")
+    rows = _last_phase(predictor)
     if rows and "train_loss" in rows[-1]:
         yield Fact("Last loss", f"{rows[-1]['train_loss']:.4g}", "history_")
     if validated := [row for row in rows if "valid_loss" in row]:
         best = min(validated, key=lambda row: row["valid_loss"])
         yield Fact("Validation loss", f"{best['valid_loss']:.4g} in epoch {best['epoch']}, the best", "history_")
+
+
+def _facts_of_outputs(predictor: Any) -> Iterator[Fact]:
+    if not hasattr(predictor, "classes_"):
+        yield Fact("Numbers", str(predictor.n_outputs_), "n_outputs_")
+        return
+    yield Fact("Labels" if predictor.multilabel_ else "Classes", _classes(predictor), "classes_, class_count_")
+    if not predictor.multilabel_:  # the counts of several labels do not add up to the number of images
+        yield Fact("Images", str(predictor.class_count_.sum()), "class_count_")
 
 
 def _name(text: Any) -> str:

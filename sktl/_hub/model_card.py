@@ -7,16 +7,61 @@ import os
 import re
 from collections.abc import Mapping
 from numbers import Real
-from typing import Any
+from typing import Any, NamedTuple
 
-from sktl._estimators.summary import one_line
+from sktl._estimators.summary import is_trained, one_line
 from sktl._version import library_versions
 from sktl.exceptions import InvalidParameterError
 
 _LISTED_CLASSES = 50
 _LONGEST_NAME = 80
 _FEW_IMAGES = 20
-_CLASSIFICATION, _FEATURES = "image-classification", "image-feature-extraction"
+
+
+class _Task(NamedTuple):
+    """What a model does.
+
+    Attributes
+    ----------
+    name : str
+        Name of the task.
+    on_hub : bool
+        Whether the hub has a task with this name.
+    method : str
+        The method that users call.
+    outputs : str
+        What the methods return.
+    limits : tuple of str
+        When not to rely on the outputs.
+    """
+
+    name: str
+    on_hub: bool
+    method: str
+    outputs: str
+    limits: tuple[str, ...] = ()
+
+
+_CLASSES = _Task(
+    "image-classification",
+    True,
+    "predict",
+    "`predict` returns one class for each image, and `predict_proba` the probability of each class.",
+    ("The model predicts one of its classes for every image, even if the image shows none of them.",),
+)
+_LABELS = _Task(
+    "image-classification",
+    True,
+    "predict",
+    "An image can have several labels, or none. `predict` returns a row for each image and a column for each label of "
+    "the table below: 1 if the probability of the label is above 0.5, otherwise 0. `predict_proba` returns the "
+    "probabilities, which do not add up to 1.",
+    ("The model only knows its own labels, and predicts each label independently of the others.",),
+)
+_REGRESSION = "image-regression"
+_FEATURES = _Task(
+    "image-feature-extraction", True, "transform", "`transform` returns a row of features for each image."
+)
 
 
 def check_metrics(estimator: Any, metrics: Any) -> dict[str, float]:
@@ -25,14 +70,16 @@ def check_metrics(estimator: Any, metrics: Any) -> dict[str, float]:
     Raises
     ------
     InvalidParameterError
-        If the metrics are not names with finite numbers, or the estimator is not a classifier.
+        If the metrics are not names with finite numbers, or the estimator predicts nothing.
     """
     if metrics is None:
         return {}
     if not isinstance(metrics, Mapping):
         raise InvalidParameterError(f"metrics must be a dict of names and numbers, not a {type(metrics).__name__}.")
-    if metrics and not hasattr(estimator, "classes_"):
-        raise InvalidParameterError("metrics are for classifiers: an encoder predicts nothing. Leave metrics=None.")
+    if metrics and not is_trained(estimator):
+        raise InvalidParameterError(
+            "metrics are for classifiers and regressors: an encoder predicts nothing. Leave metrics=None."
+        )
     for name, value in metrics.items():
         if not isinstance(name, str) or not name.strip() or not name.isprintable():
             raise InvalidParameterError(f"metrics has the key {name!r}: use a name, such as 'accuracy'.")
@@ -67,21 +114,39 @@ def model_card(
     """
     from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-    task = _CLASSIFICATION if hasattr(estimator, "classes_") else _FEATURES
+    task = _task(estimator)
     results = [
-        EvalResult(task, "unknown", "images chosen by the author", name, value) for name, value in metrics.items()
+        EvalResult(task.name, "unknown", "images chosen by the author", name, value) for name, value in metrics.items()
     ]
     data = ModelCardData(
-        library_name="sktl", pipeline_tag=task, tags=["sktl", task], license=license, model_name=one_line(title),
-        eval_results=results or None,
+        library_name="sktl", pipeline_tag=task.name if task.on_hub else None, tags=["sktl", task.name], license=license,
+        model_name=one_line(title), eval_results=results or None,
     )  # fmt: skip
     sections = [f"# {_plain(title)}", *_paragraphs(description or ""), *_use(load_call, task, complete)]
-    if task == _CLASSIFICATION:
+    if hasattr(estimator, "classes_"):
         sections += _classes(estimator)
-    sections += [*_training(estimator), *_results(metrics), *_limits(estimator)]
+    sections += [*_training(estimator), *_results(metrics, task), *_limits(estimator, task)]
     versions = ", ".join(f"{name} {number}" for name, number in library_versions().items())
     sections += ["## Versions", f"Saved with {versions}."]
     return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(sections) + "\n"))
+
+
+def _task(estimator: Any) -> _Task:
+    if not is_trained(estimator):
+        return _FEATURES
+    if hasattr(estimator, "classes_"):
+        return _LABELS if estimator.multilabel_ else _CLASSES
+    return _numbers(estimator)
+
+
+def _numbers(regressor: Any) -> _Task:
+    if regressor._is_vector:
+        outputs = "`predict` returns a number for each image, in the unit of the numbers that the model was trained on."
+    else:
+        row = f"a row of {regressor.n_outputs_} numbers" if regressor.n_outputs_ > 1 else "a row of one number"
+        outputs = f"`predict` returns {row} for each image, in the units and the order of the training."
+    limit = "The model returns numbers for every image, even for images that show something else."
+    return _Task(_REGRESSION, False, "predict", outputs, (limit,))
 
 
 def _plain(text: Any, longest: int | None = None) -> str:
@@ -101,8 +166,7 @@ def _table(head: tuple[str, str], rows: list[tuple[str, str]]) -> str:
     return "\n".join(f"| {left} | {right} |" for left, right in [head, ("---", "---:"), *rows])
 
 
-def _use(load_call: str, task: str, complete: bool) -> list[str]:
-    act = 'estimator.predict(["photo.jpg"])' if task == _CLASSIFICATION else 'estimator.transform(["photo.jpg"])'
+def _use(load_call: str, task: _Task, complete: bool) -> list[str]:
     where = (
         "The file contains the whole network."
         if complete
@@ -110,7 +174,8 @@ def _use(load_call: str, task: str, complete: bool) -> list[str]:
     )
     return [
         "## Use",
-        f"```python\nimport sktl\n\nestimator = {load_call}\n{act}\n```",
+        f'```python\nimport sktl\n\nestimator = {load_call}\nestimator.{task.method}(["photo.jpg"])\n```',
+        task.outputs,
         f"Install sktl with `pip install 'sktl[hub]'`. Nothing in the model is executed. {where}",
     ]
 
@@ -118,7 +183,8 @@ def _use(load_call: str, task: str, complete: bool) -> list[str]:
 def _classes(estimator: Any) -> list[str]:
     rows = list(zip(estimator.classes_.tolist(), estimator.class_count_.tolist(), strict=True))
     listed = [(_plain(label, _LONGEST_NAME), str(count)) for label, count in rows[:_LISTED_CLASSES]]
-    sections = [f"## Classes: {len(rows)}", _table(("class", "training images"), listed)]
+    heading, name = ("Labels", "label") if estimator.multilabel_ else ("Classes", "class")
+    sections = [f"## {heading}: {len(rows)}", _table((name, "training images"), listed)]
     if len(rows) > _LISTED_CLASSES:
         sections.append(f"and {len(rows) - _LISTED_CLASSES} more, all in `estimator.classes_`.")
     return sections
@@ -133,14 +199,21 @@ def _training(estimator: Any) -> list[str]:
         f"- network: {_plain(backbone.name)}, weights: {_plain(weights)}",
         f"- input: {height} x {width} pixels, see `estimator.backbone_.preprocessing`",
     ]
-    if hasattr(estimator, "classes_"):
-        left_out = len(estimator.invalid_images_)
-        unusable = f"; {left_out} unusable ones were left out" if left_out else ""
-        lines.insert(0, f"- images: {int(estimator.class_count_.sum())}{unusable}")
+    if is_trained(estimator):
+        lines = [*_images(estimator), *lines]
         lines += [f"- trained: {_trained(estimator)}", f"- epochs or iterations: {estimator.n_iter_}"]
     else:
         lines.append("- trained: nothing; the model computes features of the pretrained network")
     return ["## Training", "\n".join(lines)]
+
+
+def _images(estimator: Any) -> list[str]:
+    """Return how many images were trained on, if this is known, and how many were left out."""
+    left_out = len(estimator.invalid_images_)
+    if _task(estimator) is not _CLASSES:
+        return [f"- unusable images that were left out: {left_out}"] if left_out else []
+    unusable = f"; {left_out} unusable ones were left out" if left_out else ""
+    return [f"- images: {int(estimator.class_count_.sum())}{unusable}"]
 
 
 def _trained(estimator: Any) -> str:
@@ -151,11 +224,12 @@ def _trained(estimator: Any) -> str:
     return f"the output layer and {recipe.n_trainable} of {len(stages)} stages of the network: {names}"
 
 
-def _results(metrics: Mapping[str, float]) -> list[str]:
+def _results(metrics: Mapping[str, float], task: _Task) -> list[str]:
     if not metrics:
+        measure = "error" if task.name == _REGRESSION else "accuracy"
         return [
             "## Results",
-            "The author reported none. Measure the accuracy on your own images before you rely on the model.",
+            f"The author reported none. Measure the {measure} on your own images before you rely on the model.",
         ]
     rows = [(_plain(name), f"{value:.6g}") for name, value in metrics.items()]
     return [
@@ -165,17 +239,17 @@ def _results(metrics: Mapping[str, float]) -> list[str]:
     ]
 
 
-def _limits(estimator: Any) -> list[str]:
-    lines = [
-        "- The pretrained weights have their own license, and the biases of the images that they were trained on.",
-        "- sktl has not checked the model for any use. If a mistake can do harm, check the model yourself.",
+def _limits(estimator: Any, task: _Task) -> list[str]:
+    lines = list(task.limits)
+    if lines:
+        lines.append(
+            "Results hold for images like the training images. Other cameras, places or people can change them."
+        )
+    if hasattr(estimator, "classes_") and (fewest := int(estimator.class_count_.min())) < _FEW_IMAGES:
+        least = "rarest label" if estimator.multilabel_ else "smallest class"
+        lines.append(f"The {least} had {fewest} training images, which are few to learn from.")
+    lines += [
+        "The pretrained weights have their own license, and the biases of the images that they were trained on.",
+        "sktl has not checked the model for any use. If a mistake can do harm, check the model yourself.",
     ]
-    if hasattr(estimator, "classes_"):
-        lines = [
-            "- The model predicts one of its classes for every image, even if the image shows none of them.",
-            "- Results hold for images like the training images. Other cameras, places or people can change them.",
-            *lines,
-        ]
-        if (fewest := int(estimator.class_count_.min())) < _FEW_IMAGES:
-            lines.insert(2, f"- The smallest class had {fewest} training images, which are few to learn from.")
-    return ["## Limits", "\n".join(lines)]
+    return ["## Limits", "\n".join(f"- {line}" for line in lines)]

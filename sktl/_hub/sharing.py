@@ -15,6 +15,7 @@ from sktl._estimators.base import PretrainedImageBase
 from sktl._estimators.classifier import PretrainedImageClassifier
 from sktl._estimators.encoder import PretrainedImageEncoder
 from sktl._estimators.loading import load
+from sktl._estimators.regressor import PretrainedImageRegressor
 from sktl._estimators.saving import to_document
 from sktl._storage.model_file import write_model
 from sktl._utils.isolation import isolated
@@ -45,7 +46,7 @@ def save_to_folder(
 
     Parameters
     ----------
-    estimator : PretrainedImageClassifier or PretrainedImageEncoder
+    estimator : PretrainedImageClassifier, PretrainedImageRegressor or PretrainedImageEncoder
         A fitted estimator.
     folder : str or os.PathLike
         A new or empty folder. It is created if it does not exist.
@@ -115,7 +116,7 @@ def push_to_hub(
 
     Parameters
     ----------
-    estimator : PretrainedImageClassifier or PretrainedImageEncoder
+    estimator : PretrainedImageClassifier, PretrainedImageRegressor or PretrainedImageEncoder
         A fitted estimator.
     repo_id : str
         `"user/name"` or `"organization/name"`. The repository is created if it does not exist.
@@ -178,7 +179,7 @@ def load_from_hub(
     endpoint: str | None = None,
     device: str | torch.device = "auto",
     cache_dir: str | os.PathLike[str] | None = None,
-) -> PretrainedImageClassifier | PretrainedImageEncoder:
+) -> PretrainedImageClassifier | PretrainedImageRegressor | PretrainedImageEncoder:
     """Load a fitted estimator that `push_to_hub` published.
 
     Only `model.safetensors` is downloaded, once, and :func:`sktl.load` reads it: nothing in the repository is executed.
@@ -203,7 +204,7 @@ def load_from_hub(
 
     Returns
     -------
-    estimator : PretrainedImageClassifier or PretrainedImageEncoder
+    estimator : PretrainedImageClassifier, PretrainedImageRegressor or PretrainedImageEncoder
         The fitted estimator, as returned by :func:`sktl.load`.
 
     Raises

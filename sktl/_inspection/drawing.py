@@ -25,6 +25,8 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p", "h", "d")
 _ROWS_OF_LEGEND = 25
 _INCHES_PER_LETTER = 0.075
 _LETTERS_OF_A_CELL = 30
+# Numbers with more digits before or after the point are shown with an exponent.
+_MOST_DIGITS = 7
 
 
 def styled(default: dict[str, Any], given: dict[str, Any] | None, artist: Any) -> dict[str, Any]:
@@ -69,6 +71,14 @@ def percent(share: float) -> str:
     return f"{share:.0%}".replace("%", " %")
 
 
+def rounded(number: float, scale: float) -> str:
+    """Return a number for people, with as many decimals as differences of a tenth of `scale` need."""
+    n_decimals = max(0, 1 - math.floor(math.log10(scale))) if scale > 0 else 0
+    if n_decimals > _MOST_DIGITS or abs(number) >= 10**_MOST_DIGITS:
+        return f"{number:z.4g}"
+    return f"{number:z.{n_decimals}f}"
+
+
 def with_percent(label: Any, share: float, width: int) -> str:
     """Return a label and its probability in at most two lines of `width` letters."""
     suffix = f" ({percent(share)})"
@@ -95,6 +105,12 @@ def check_count(value: Any, name: str) -> None:
     """Raise `InvalidParameterError` if a parameter is not an integer of at least 1."""
     if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
         raise InvalidParameterError(f"{name}={value!r} must be an integer of at least 1.")
+
+
+def check_task(task: Any) -> None:
+    """Raise `InvalidParameterError` if a task is neither classification nor regression."""
+    if not isinstance(task, str) or task not in ("classification", "regression"):
+        raise InvalidParameterError(f'task={task!r} must be "classification" or "regression".')
 
 
 def axes_grid(

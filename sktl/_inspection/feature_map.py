@@ -10,12 +10,16 @@ from sklearn.base import clone
 from sklearn.utils import get_tags
 
 from sktl._targets.labels import check_labels
+from sktl._targets.number_targets import number_columns, suggesting_regression
+from sktl._targets.tables import is_table
 from sktl._utils.isolation import isolated
 from sktl._utils.optional import require
+from sktl._words import one_line
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
-from .drawing import axes_grid, fitted, legend_beside, legend_size, style, styled
-from .thumbnails import read_pictures, samples_for
+from .drawing import axes_grid, check_task, fitted, legend_beside, legend_size, style, styled
+from .estimators import check_instance, predicts_numbers, samples_for
+from .thumbnails import read_pictures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,6 +30,7 @@ _LETTERS = 28
 # Length of the longer side of a thumbnail in inches, and the smallest distance of two thumbnails in such lengths.
 _THUMBNAIL = 0.4
 _APART = 1.15
+_SCALE = "viridis"
 
 
 class FeatureMapDisplay:
@@ -38,15 +43,20 @@ class FeatureMapDisplay:
     coordinates : ndarray of shape (n_samples, 2)
         Position of each image.
     y : array-like of shape (n_samples,), default=None
-        Labels, shown by color and marker. The first 104 classes have different pairs of color and marker.
+        Labels, shown by color and marker. The first 104 classes have different pairs of color and marker. With
+        `task="regression"`, numbers, shown by a scale of colors.
     thumbnails : list of ndarray of shape (H, W, 3), default=None
         Images to show instead of points, uint8.
     axis_names : (str, str), default=("", "")
         Names of the two axes.
+    task : {"classification", "regression"}, default="classification"
+        Whether `y` contains labels or numbers.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
+    colorbar_ : matplotlib Colorbar or None
+        The scale of numbers; None if `scatter_kw` colors the points.
     figure_ : matplotlib Figure
     scatters_ : list of matplotlib PathCollection
         The points of each class, in sorted order; without labels, a single collection with all points.
@@ -72,6 +82,7 @@ class FeatureMapDisplay:
     """
 
     ax_: Axes
+    colorbar_: Any
     figure_: Figure
     scatters_: list[Any]
     shown_: np.ndarray
@@ -83,11 +94,13 @@ class FeatureMapDisplay:
         y: Any = None,
         thumbnails: Sequence[np.ndarray] | None = None,
         axis_names: tuple[str, str] = ("", ""),
+        task: str = "classification",
     ):
         self.coordinates = coordinates
         self.y = y
         self.thumbnails = thumbnails
         self.axis_names = axis_names
+        self.task = task
 
     @classmethod
     @isolated()
@@ -97,6 +110,7 @@ class FeatureMapDisplay:
         X: Any,
         y: Any = None,
         *,
+        task: str = "auto",
         projection: Any = "pca",
         thumbnails: bool = False,
         image_shape: Sequence[int] | None = None,
@@ -108,12 +122,16 @@ class FeatureMapDisplay:
         Parameters
         ----------
         estimator : transformer
-            A fitted :class:`PretrainedImageClassifier` or :class:`PretrainedImageEncoder`, or a search or pipeline
-            with one, whose `transform` returns features.
+            A fitted :class:`PretrainedImageClassifier`, :class:`PretrainedImageRegressor` or
+            :class:`PretrainedImageEncoder`, or a search or pipeline with one, whose `transform` returns features.
         X : array-like of shape (n_samples, ...)
             Images; see the Notes of :class:`PretrainedImageClassifier` for the accepted formats.
         y : array-like of shape (n_samples,), default=None
-            Labels to show. They are passed only to supervised projections, such as LinearDiscriminantAnalysis.
+            Labels or numbers to show. They are passed only to supervised projections, such as
+            LinearDiscriminantAnalysis. Of several labels or several numbers, pass one column.
+        task : {"auto", "classification", "regression"}, default="auto"
+            Whether `y` contains labels or numbers. `"auto"` is `"regression"` if the estimator is a regressor, and
+            otherwise `"classification"`.
         projection : "pca" or transformer with `fit_transform`, default="pca"
             Reduces features to at least two dimensions, of which the first two are drawn. A copy is fitted. `"pca"`
             selects the first two principal components.
@@ -136,27 +154,36 @@ class FeatureMapDisplay:
         MissingPackageError
             If matplotlib is not installed.
         InvalidParameterError
-            If `projection` is neither `"pca"` nor a transformer.
+            If `projection` is neither `"pca"` nor a transformer, or `task` has an invalid value.
         InvalidInputError
-            If labels are missing, if `X` and `y` have different lengths, or if the projection returns fewer than two
-            dimensions.
+            If the estimator computes no features, if labels are missing, if `X` and `y` have different lengths, if `y`
+            has several columns, or if the projection fails or returns fewer than two dimensions.
         InvalidImageError
             If images cannot be read.
         """
         require("matplotlib", f"{cls.__name__}.from_estimator", "sktl[plot]")
         if projection != "pca" and not hasattr(projection, "fit_transform"):
             raise InvalidParameterError(f'projection={projection!r} must be "pca", or have the method fit_transform.')
+        check_instance(estimator)
+        if isinstance(task, str) and task == "auto":
+            task = "regression" if predicts_numbers(estimator) else "classification"
+        check_task(task)
+        if not hasattr(estimator, "transform"):
+            raise InvalidInputError(
+                f"estimator is a {type(estimator).__name__} without transform, which computes no features: pass an "
+                "estimator of sktl, such as the best_estimator_ of a search or a step of a pipeline."
+            )
         features = np.asarray(estimator.transform(X))
-        _labels_of(len(features), y)
+        _values_of(len(features), y, task)
         coordinates, names = _principal(features) if projection == "pca" else _projected(projection, features, y)
         pictures = None
         if thumbnails:
             pictures = read_pictures(samples_for(estimator, X, image_shape), range(len(features)), _SIDE)
-        display = cls(coordinates, y=y, thumbnails=pictures, axis_names=names)
+        display = cls(coordinates, y=y, thumbnails=pictures, axis_names=names, task=task)
         return display.plot(ax=ax, scatter_kw=scatter_kw)
 
     def plot(self, *, ax: Any = None, scatter_kw: dict[str, Any] | None = None) -> FeatureMapDisplay:
-        """Draw the map, with a legend of the classes to its right.
+        """Draw the map, with a legend of the classes or a scale of the numbers to its right.
 
         Parameters
         ----------
@@ -174,16 +201,23 @@ class FeatureMapDisplay:
         ------
         MissingPackageError
             If matplotlib is not installed.
+        InvalidParameterError
+            If `task` has an invalid value.
         InvalidInputError
-            If coordinates, labels and thumbnails have different lengths, or labels are missing.
+            If coordinates, `y` and thumbnails have different lengths, labels are missing, or `y` has several columns.
         """
         require("matplotlib", f"{type(self).__name__}.plot", "sktl[plot]")
         coordinates, y = self._checked()
-        classes = [] if y is None else np.unique(y).tolist()
+        is_scale = y is not None and self.task == "regression"
+        classes = [] if y is None or is_scale else np.unique(y).tolist()
         labels = [fitted(label, _LETTERS) for label in classes]
-        width = 6.0 + (legend_size(labels)[1] if labels else 0)
+        width = 6.0 + (legend_size(labels)[1] if labels else 0.8 * is_scale)
         self.figure_, (self.ax_,) = axes_grid(ax, 1, 1, (width, 5.2))
-        self.scatters_ = self._draw_points(coordinates, y, classes, scatter_kw)
+        self.colorbar_ = None
+        if y is not None and is_scale:
+            self.scatters_ = [self._draw_scale(coordinates, y, scatter_kw)]
+        else:
+            self.scatters_ = self._draw_points(coordinates, y, classes, scatter_kw)
         self.ax_.set(xlabel=self.axis_names[0], ylabel=self.axis_names[1])
         self.ax_.set_xticks([])
         self.ax_.set_yticks([])
@@ -191,7 +225,7 @@ class FeatureMapDisplay:
         if labels:
             legend_beside(self.ax_, self.scatters_, labels)
         if self.thumbnails is not None:
-            self._draw_thumbnails(coordinates, self.thumbnails, y, classes)
+            self._draw_thumbnails(coordinates, self.thumbnails, self._styles(y, classes))
         return self
 
     def _checked(self) -> tuple[np.ndarray, np.ndarray | None]:
@@ -204,27 +238,54 @@ class FeatureMapDisplay:
             raise InvalidInputError(
                 f"There are {len(coordinates)} points, but {len(self.thumbnails)} thumbnails. Pass one for each."
             )
-        return coordinates, _labels_of(len(coordinates), self.y)
+        check_task(self.task)
+        return coordinates, _values_of(len(coordinates), self.y, self.task)
 
     def _draw_points(
         self, coordinates: np.ndarray, y: np.ndarray | None, classes: list[Any], scatter_kw: dict[str, Any] | None
     ) -> list[Any]:
-        from matplotlib.collections import PathCollection
-
-        size = 36 if len(coordinates) <= 300 else 16
         members = [y == label for label in classes] or [np.ones(len(coordinates), dtype=bool)]
         scatters = []
         for number, some in enumerate(members):
             colour, marker = style(number)
-            default = {"s": size, "c": colour, "marker": marker, "edgecolors": "0.3", "linewidths": 0.4, "alpha": 0.85}
-            options = styled(default, scatter_kw, PathCollection)
-            if options.keys() & {"color", "facecolor"}:  # matplotlib does not accept "c" together with these
-                del options["c"]
+            options = self._point_options({"c": colour, "marker": marker}, scatter_kw)
             scatters.append(self.ax_.scatter(*coordinates[some].T, **options))
         return scatters
 
+    def _draw_scale(self, coordinates: np.ndarray, numbers: np.ndarray, scatter_kw: dict[str, Any] | None) -> Any:
+        """Draw points in the colors of their numbers, with a color bar unless the user colors them."""
+        options = self._point_options({"c": numbers, "cmap": _SCALE}, scatter_kw)
+        is_scale = options.get("c") is numbers
+        if not is_scale:
+            options.pop("cmap", None)  # matplotlib warns of a color map without numbers
+        scatter = self.ax_.scatter(*coordinates.T, **options)
+        if is_scale:
+            parent = self.ax_.get_figure(root=False)
+            assert parent is not None
+            self.colorbar_ = parent.colorbar(scatter, ax=self.ax_, aspect=40)
+        return scatter
+
+    def _point_options(self, default: dict[str, Any], scatter_kw: dict[str, Any] | None) -> dict[str, Any]:
+        from matplotlib.collections import PathCollection
+
+        size = 36 if len(self.coordinates) <= 300 else 16
+        default = default | {"s": size, "edgecolors": "0.3", "linewidths": 0.4, "alpha": 0.85}
+        options = styled(default, scatter_kw, PathCollection)
+        if options.keys() & {"color", "facecolor"}:  # matplotlib does not accept "c" together with these
+            del options["c"]
+        return options
+
+    def _styles(self, y: np.ndarray | None, classes: list[Any]) -> list[tuple[Any, str]]:
+        """Return the color and the marker of each thumbnail."""
+        if y is None:
+            return [("0.3", "")] * len(self.coordinates)
+        if not classes:
+            (scatter,) = self.scatters_
+            return [(colour, "") for colour in scatter.to_rgba(y)]
+        return [style(classes.index(label)) for label in y.tolist()]
+
     def _draw_thumbnails(
-        self, coordinates: np.ndarray, thumbnails: Sequence[np.ndarray], y: np.ndarray | None, classes: list[Any]
+        self, coordinates: np.ndarray, thumbnails: Sequence[np.ndarray], styles: list[tuple[Any, str]]
     ) -> None:
         from matplotlib.offsetbox import AnnotationBbox, OffsetImage
         from matplotlib.transforms import offset_copy
@@ -232,12 +293,11 @@ class FeatureMapDisplay:
         self.ax_.margins(0.08)
         self.figure_.draw_without_rendering()  # otherwise, the sizes below are not yet those of the final layout
         self.shown_ = self._apart(coordinates)
-        labels = None if y is None else y.tolist()
         for i in self.shown_:
             pixels = thumbnails[i]
             zoom = _THUMBNAIL * 72 / max(pixels.shape[:2])
             picture = OffsetImage(pixels, zoom=zoom, interpolation="nearest" if max(pixels.shape) < 32 else None)
-            colour, marker = ("0.3", "") if labels is None else style(classes.index(labels[i]))
+            colour, marker = styles[i]
             border = {"edgecolor": colour, "linewidth": 1.5}
             self.ax_.add_artist(AnnotationBbox(picture, coordinates[i], pad=0, bboxprops=border, zorder=3))
             # The marker of the class in the upper left corner, because colors repeat after eight classes.
@@ -259,13 +319,26 @@ class FeatureMapDisplay:
         return np.array(kept, dtype=int)
 
 
-def _labels_of(n: int, y: Any) -> np.ndarray | None:
+def _values_of(n: int, y: Any, task: str) -> np.ndarray | None:
+    """Return one label or one number for each image."""
     if y is None:
         return None
-    labels = check_labels(y)
-    if labels.shape != (n,):
-        raise InvalidInputError(f"There are {n} images, but y has shape {labels.shape}. Pass one label for each image.")
-    return labels
+    if is_table(y):
+        raise InvalidInputError(
+            "y has several columns, but the map shows one label or one number for each image. Pass one column, such as "
+            "y[:, 0]."
+        )
+    if task == "regression":
+        values = number_columns(y, "y")[:, 0]
+    else:
+        with suggesting_regression(y):
+            values = check_labels(y)
+    if values.shape != (n,):
+        kind = "number" if task == "regression" else "label"
+        raise InvalidInputError(
+            f"There are {n} images, but y has shape {values.shape}. Pass one {kind} for each image."
+        )
+    return values
 
 
 def _principal(features: np.ndarray) -> tuple[np.ndarray, tuple[str, str]]:
@@ -287,11 +360,17 @@ def _projected(projection: Any, features: np.ndarray, y: Any) -> tuple[np.ndarra
     """Return the first two dimensions of the output of a fitted copy of a transformer, and their names."""
     transformer = clone(projection, safe=False)
     name = type(transformer).__name__
-    supervised = hasattr(transformer, "__sklearn_tags__") and get_tags(transformer).target_tags.required
+    tags = get_tags(transformer) if hasattr(transformer, "__sklearn_tags__") else None
+    # PLSRegression is a regressor that does not require y.
+    supervised = tags is not None and (tags.target_tags.required or tags.estimator_type in ("classifier", "regressor"))
     if supervised and y is None:
-        raise InvalidInputError(f"projection={name} needs labels: pass y.")
-    found = transformer.fit_transform(features, y) if supervised else transformer.fit_transform(features)
-    coordinates = np.asarray(found)
+        raise InvalidInputError(f"projection={name} needs labels or numbers: pass y.")
+    try:
+        found = transformer.fit_transform(features, y) if supervised else transformer.fit_transform(features)
+        # Partial least squares also returns coordinates of y.
+        coordinates = np.asarray(found[0] if isinstance(found, tuple) else found)
+    except ValueError as error:
+        raise InvalidInputError(f"projection={name} cannot project these features: {one_line(error)}") from error
     if coordinates.ndim != 2 or coordinates.shape[1] < 2:
         raise InvalidInputError(
             f"projection={name} returned an array of shape {coordinates.shape}; it must return at least two columns."

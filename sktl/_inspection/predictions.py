@@ -1,4 +1,4 @@
-"""`PredictionsDisplay`: images with their labels and predictions."""
+"""`PredictionsDisplay`: images with their predictions and what would have been right."""
 
 from __future__ import annotations
 
@@ -8,25 +8,27 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sktl._images.samples import Sample
-from sktl._targets.labels import check_labels, codes_of
+from sktl._targets.labels import check_labels
+from sktl._targets.number_targets import suggesting_regression
+from sktl._targets.tables import is_table
 from sktl._utils.isolation import isolated
 from sktl._utils.optional import require
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
-from .drawing import WRONG, axes_grid, check_count, letters_across, picture_cell, show_picture, with_percent
-from .thumbnails import read_pictures, samples_for
+from .comparisons import ClassComparison, Comparison, LabelComparison, NumberComparison
+from .drawing import WRONG, axes_grid, check_count, check_task, letters_across, picture_cell, show_picture
+from .estimators import check_instance, predicts_labels, predicts_numbers, samples_for
+from .thumbnails import read_pictures
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SELECTIONS = ("samples", "errors", "losses")
 _SIDE = 512
-# Tolerance around 0 and 1, because probabilities may be means of float32 values.
-_ROUNDING = 1e-6
 
 
 class PredictionsDisplay:
-    """Grid of images with their labels, predictions and predicted probabilities.
+    """Grid of images with their predictions, and with the true labels or numbers.
 
     Create it with :meth:`from_estimator` or :meth:`from_predictions`. All parameters are stored as attributes.
 
@@ -34,16 +36,22 @@ class PredictionsDisplay:
     ----------
     images : list of ndarray of shape (H, W, 3)
         Images to show, uint8, of any sizes.
-    y_true : ndarray of shape (n_images,)
-        Labels of the images.
-    y_pred : ndarray of shape (n_images,)
-        Most probable label of each image.
-    proba_true, proba_pred : ndarray of shape (n_images,)
-        Predicted probabilities of `y_true` and of `y_pred`, in [0, 1].
+    y_true : ndarray of shape (n_images,) or (n_images, n_columns)
+        Labels of the images; for several labels, a table of 0 and 1; for regression, numbers.
+    y_pred : ndarray of shape (n_images,) or (n_images, n_columns)
+        Most probable label of each image; for several labels, 1 where the probability is above 0.5; for regression,
+        the predicted numbers.
     positions : ndarray of shape (n_images,)
         Positions of the images in the `X` that they were selected from.
+    proba_true, proba_pred : ndarray of the shape of `y_true`, default=None
+        Predicted probabilities of `y_true` and of `y_pred`, in [0, 1]. For several labels, the probabilities that each
+        label is as in `y_true` and in `y_pred`. None for regression.
     select : {"samples", "errors", "losses"}, default="samples"
         How the images were selected; see :meth:`from_predictions`.
+    names : ndarray of shape (n_columns,), default=None
+        Names of several labels or of several numbers.
+    scale : ndarray of shape (n_numbers,), default=None
+        For regression, the standard deviation of each number, by which errors are compared and rounded.
 
     Attributes
     ----------
@@ -55,6 +63,7 @@ class PredictionsDisplay:
     --------
     SaliencyDisplay : Regions of an image that support a class.
     sklearn.metrics.ConfusionMatrixDisplay : How often each class is mistaken for another.
+    sklearn.metrics.PredictionErrorDisplay : Predicted numbers against true numbers.
 
     Examples
     --------
@@ -76,18 +85,22 @@ class PredictionsDisplay:
         *,
         y_true: np.ndarray,
         y_pred: np.ndarray,
-        proba_true: np.ndarray,
-        proba_pred: np.ndarray,
         positions: np.ndarray,
+        proba_true: np.ndarray | None = None,
+        proba_pred: np.ndarray | None = None,
         select: str = "samples",
+        names: np.ndarray | None = None,
+        scale: np.ndarray | None = None,
     ):
         self.images = images
         self.y_true = y_true
         self.y_pred = y_pred
+        self.positions = positions
         self.proba_true = proba_true
         self.proba_pred = proba_pred
-        self.positions = positions
         self.select = select
+        self.names = names
+        self.scale = scale
 
     @classmethod
     @isolated()
@@ -104,16 +117,17 @@ class PredictionsDisplay:
         ax: Any = None,
         n_columns: int = 4,
     ) -> PredictionsDisplay:
-        """Draw predictions of a fitted classifier.
+        """Draw predictions of a fitted classifier or regressor.
 
         Parameters
         ----------
-        estimator : classifier with `predict_proba` and `classes_`
-            A :class:`PretrainedImageClassifier`, or a search, pipeline or ensemble with one.
+        estimator : classifier with `predict_proba` and `classes_`, or regressor
+            A :class:`PretrainedImageClassifier` or :class:`PretrainedImageRegressor`, or a search, pipeline or ensemble
+            with one.
         X : array-like of shape (n_samples, ...)
             Images; see the Notes of :class:`PretrainedImageClassifier` for the accepted formats.
-        y : array-like of shape (n_samples,)
-            Labels of the images.
+        y : array-like of shape (n_samples,) or (n_samples, n_columns)
+            Labels or numbers of the images, as in `fit`.
         select : {"samples", "errors", "losses"}, default="samples"
             As in :meth:`from_predictions`.
         n_images : int, default=12
@@ -139,10 +153,10 @@ class PredictionsDisplay:
         """
         require("matplotlib", f"{cls.__name__}.from_estimator", "sktl[plot]")
         _check_choice(select, n_images, n_columns)
+        check_instance(estimator)
         samples = samples_for(estimator, X, image_shape)
-        proba, classes = estimator.predict_proba(X), estimator.classes_
-        display = cls._choose(samples, y, proba, classes, select, n_images, random_state)
-        return display.plot(ax=ax, n_columns=n_columns)
+        compared = _predicted(estimator, X, y, len(samples))
+        return cls._choose(samples, compared, select, n_images, random_state).plot(ax=ax, n_columns=n_columns)
 
     @classmethod
     def from_predictions(
@@ -151,6 +165,7 @@ class PredictionsDisplay:
         y_true: Any,
         y_proba: Any,
         *,
+        task: str = "classification",
         classes: Any = None,
         select: str = "samples",
         n_images: int = 12,
@@ -159,23 +174,32 @@ class PredictionsDisplay:
         ax: Any = None,
         n_columns: int = 4,
     ) -> PredictionsDisplay:
-        """Draw predictions from probabilities, for instance from the result of `cross_val_predict`.
+        """Draw predictions from probabilities or numbers, for instance from the result of `cross_val_predict`.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
             Images; see the Notes of :class:`PretrainedImageClassifier` for the accepted formats. Only images that are
             shown are read.
-        y_true : array-like of shape (n_samples,)
-            Labels of the images.
-        y_proba : array-like of shape (n_samples, n_classes)
-            The probability of each class.
-        classes : array-like of shape (n_classes,), default=None
-            Label of each column of `y_proba`. None uses the sorted labels in `y_true`.
+        y_true : array-like of shape (n_samples,) or (n_samples, n_columns)
+            Labels of the images; a table of 0 and 1 with a column for each of several labels; or, with
+            `task="regression"`, numbers.
+        y_proba : array-like of shape (n_samples, n_classes) or (n_samples, n_labels)
+            The probability of each class or label. With `task="regression"`, the predicted numbers, in the shape of
+            `y_true`.
+        task : {"classification", "regression"}, default="classification"
+            Whether `y_true` contains classes or labels, or numbers.
+        classes : array-like of shape (n_classes,) or (n_labels,), default=None
+            Label of each column of `y_proba`. None uses the sorted labels in `y_true`; for several labels, the column
+            names of a data frame, or positions.
         select : {"samples", "errors", "losses"}, default="samples"
             Which images are shown. `"samples"` selects random images and shows them in the order of `X`. `"errors"`
             selects wrong predictions, beginning with the highest probability of the wrong label. `"losses"` selects the
             images with the highest log loss, which have the lowest probability of the true label.
+
+            With several labels, `"errors"` begins with the images with most wrong labels, and `"losses"` adds up the
+            log losses of the labels. With `task="regression"`, both select the largest errors: `"errors"` by the
+            largest error of an image, `"losses"` by the sum of its squared errors, in standard deviations of `y_true`.
         n_images : int, default=12
             Maximum number of images to show, at least 1.
         random_state : int, RandomState or None, default=None
@@ -197,57 +221,55 @@ class PredictionsDisplay:
         MissingPackageError
             If matplotlib is not installed.
         InvalidParameterError
-            If `select`, `n_images` or `n_columns` has an invalid value.
+            If `task`, `classes`, `select`, `n_images` or `n_columns` has an invalid value.
         InvalidInputError
-            If `X`, labels and probabilities have inconsistent shapes, or probabilities are not in [0, 1].
+            If `X`, `y_true` and `y_proba` have inconsistent shapes, or probabilities are not in [0, 1].
         InvalidImageError
             If images to show cannot be read.
         """
         require("matplotlib", f"{cls.__name__}.from_predictions", "sktl[plot]")
         _check_choice(select, n_images, n_columns)
-        classes = np.unique(check_labels(y_true, "y_true")) if classes is None else classes
+        check_task(task)
         samples = samples_for(None, X, image_shape)
-        display = cls._choose(samples, y_true, y_proba, classes, select, n_images, random_state)
-        return display.plot(ax=ax, n_columns=n_columns)
+        compared: Comparison
+        if task == "regression":
+            if classes is not None:
+                raise InvalidParameterError('classes has no meaning with task="regression". Leave classes=None.')
+            compared = NumberComparison.of(len(samples), y_true, y_proba)
+        else:
+            with suggesting_regression(y_true):
+                compared = _compare_labels(len(samples), y_true, y_proba, classes)
+        return cls._choose(samples, compared, select, n_images, random_state).plot(ax=ax, n_columns=n_columns)
 
     @classmethod
     def _choose(
         cls,
         samples: Sequence[Sample],
-        y_true: Any,
-        y_proba: Any,
-        classes: Any,
+        compared: Comparison,
         select: str,
         n_images: int,
         random_state: int | np.random.RandomState | None,
     ) -> PredictionsDisplay:
-        classes, proba = np.asarray(classes), _probabilities(y_proba)
-        codes = _codes(len(samples), check_labels(y_true, "y_true"), proba, classes)
-        winners = proba.argmax(axis=1)
-        rows = np.arange(len(samples))
-        proba_true, proba_pred = proba[rows, codes], proba[rows, winners]
         if select == "samples":
             rng = random_state
             if not isinstance(rng, np.random.RandomState):
                 rng = np.random.RandomState(rng)  # with None, seeded by the system and not by NumPy's global state
             chosen = np.sort(rng.permutation(len(samples))[:n_images])
-        elif select == "errors":
-            wrong = np.flatnonzero(winners != codes)
-            chosen = wrong[np.argsort(-proba_pred[wrong], kind="stable")][:n_images]
         else:
-            chosen = np.argsort(proba_true, kind="stable")[:n_images]
-        return cls(
-            read_pictures(samples, chosen.tolist(), _SIDE),
-            y_true=classes[codes[chosen]],
-            y_pred=classes[winners[chosen]],
-            proba_true=proba_true[chosen],
-            proba_pred=proba_pred[chosen],
-            positions=chosen,
-            select=select,
-        )
+            chosen = (compared.errors() if select == "errors" else compared.losses())[:n_images]
+        pictures = read_pictures(samples, chosen.tolist(), _SIDE)
+        return cls(pictures, positions=chosen, select=select, **vars(compared.take(chosen)))
+
+    def _compared(self) -> Comparison:
+        if self.proba_true is None or self.proba_pred is None:
+            scale = np.ones(self.y_true.reshape(len(self.y_true), -1).shape[1]) if self.scale is None else self.scale
+            return NumberComparison(self.y_true, self.y_pred, scale, self.names)
+        if self.names is not None:
+            return LabelComparison(self.y_true, self.y_pred, self.proba_true, self.proba_pred, self.names)
+        return ClassComparison(self.y_true, self.y_pred, self.proba_true, self.proba_pred)
 
     def plot(self, *, ax: Any = None, n_columns: int = 4) -> PredictionsDisplay:
-        """Draw the images, upright and uncropped; titles of wrong predictions contain the true label.
+        """Draw the images, upright and uncropped; titles of wrong predictions contain what would have been right.
 
         Parameters
         ----------
@@ -263,26 +285,20 @@ class PredictionsDisplay:
             The display itself.
         """
         require("matplotlib", f"{type(self).__name__}.plot", "sktl[plot]")
-        lines = 3 if np.array_equal(self.y_pred, self.y_true) else 4
+        compared = self._compared()
         n = max(1, len(self.images))
-        self.figure_, self.axes_ = axes_grid(ax, n, n_columns, picture_cell(self.images, lines))
+        self.figure_, self.axes_ = axes_grid(ax, n, n_columns, picture_cell(self.images, compared.n_lines()))
         letters = letters_across(ax, self.axes_)
         for i, pixels in enumerate(self.images):
             show_picture(self.axes_[i], pixels)
-            title, colour = self._title(i, letters)
-            self.axes_[i].set_title(title, color=colour, fontsize="small", parse_math=False)
+            # Words of the title also show without color what is wrong.
+            colour = WRONG if compared.is_wrong(i) else "black"
+            self.axes_[i].set_title(compared.title(i, letters), color=colour, fontsize="small", parse_math=False)
         if not self.images:
             self.axes_[0].set_axis_off()
             nothing = "no wrong prediction" if self.select == "errors" else "no image"
             self.axes_[0].text(0.5, 0.5, nothing, ha="center", va="center", transform=self.axes_[0].transAxes)
         return self
-
-    def _title(self, i: int, letters: int) -> tuple[str, str]:
-        """Return the title and color of an image; the title also shows without color whether it is wrong."""
-        guess = with_percent(self.y_pred[i], self.proba_pred[i], letters)
-        if self.y_pred[i] == self.y_true[i]:
-            return guess, "black"
-        return f"{guess}\n{with_percent(f'true: {self.y_true[i]}', self.proba_true[i], letters)}", WRONG
 
 
 def _check_choice(select: str, n_images: int, n_columns: int) -> None:
@@ -292,31 +308,39 @@ def _check_choice(select: str, n_images: int, n_columns: int) -> None:
     check_count(n_columns, "n_columns")
 
 
-def _probabilities(y_proba: Any) -> np.ndarray:
-    try:
-        proba = np.asarray(y_proba, dtype=float)
-    except (TypeError, ValueError) as error:
-        raise InvalidInputError(f"Probabilities must be numbers: {error}") from error
-    legal = (proba >= -_ROUNDING) & (proba <= 1 + _ROUNDING)  # also False for NaN
-    if not legal.all():
-        position = np.argwhere(~legal)[0]
-        raise InvalidInputError(
-            f"y_proba{position.tolist()} is {proba[tuple(position)]}, but probabilities lie in [0, 1]: pass the result "
-            "of predict_proba, not of decision_function."
-        )
-    return proba.clip(0, 1)
+def _compare_labels(n_images: int, y_true: Any, y_proba: Any, classes: Any) -> Comparison:
+    """Compare probabilities with classes, or with a table of labels."""
+    if is_table(y_true):
+        return LabelComparison.of(n_images, y_true, y_proba, classes)
+    classes = np.unique(check_labels(y_true, "y_true")) if classes is None else classes
+    return ClassComparison.of(n_images, y_true, y_proba, classes)
 
 
-def _codes(n_samples: int, y_true: np.ndarray, proba: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Check the arguments, and return the position of each label in `classes`."""
-    if y_true.shape != (n_samples,):
+def _predicted(estimator: Any, X: Any, y: Any, n_images: int) -> Comparison:
+    """Compare the predictions of a fitted estimator with `y`."""
+    if predicts_numbers(estimator):
+        return NumberComparison.of(n_images, y, estimator.predict(X))
+    if not hasattr(estimator, "predict_proba"):
         raise InvalidInputError(
-            f"There are {n_samples} images, but the labels have shape {y_true.shape}. Pass one label for each image."
+            f"estimator is a {type(estimator).__name__}, which predicts neither probabilities nor numbers: pass a "
+            "classifier with predict_proba, or a regressor."
         )
-    if proba.shape != (n_samples, len(classes)):
+    proba, classes, several = estimator.predict_proba(X), estimator.classes_, predicts_labels(estimator)
+    if not (is_table(y) if several is None else several):
+        return ClassComparison.of(n_images, y, proba, classes)
+    if not isinstance(classes, list):
+        return LabelComparison.of(n_images, y, proba, classes)
+    # scikit-learn's meta-estimators have classes for each column.
+    return LabelComparison.of(n_images, y, _of_ones(proba, classes), None)
+
+
+def _of_ones(proba: Any, classes: list[np.ndarray]) -> Any:
+    """Return the probability of the class 1 in each column."""
+    if not isinstance(proba, list):
+        return proba
+    if not all(set(of_column.tolist()) <= {0, 1} for of_column in classes):
         raise InvalidInputError(
-            f"Probabilities have shape {proba.shape}; for {n_samples} images and {len(classes)} classes, it must be "
-            f"({n_samples}, {len(classes)}). Pass classes=estimator.classes_ if a class has no images."
+            "The estimator predicts several columns of classes, which cannot be shown together. Show one column at a "
+            "time: pass y[:, 0], predict_proba(X)[0] and classes=classes_[0] to from_predictions."
         )
-    remedy = "Pass classes=estimator.classes_, or leave these images out"
-    return codes_of(y_true.tolist(), classes, "y_true", "the estimator", remedy)
+    return np.stack([some[:, found == 1].sum(axis=1) for some, found in zip(proba, classes, strict=True)], axis=1)

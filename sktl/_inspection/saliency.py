@@ -1,10 +1,10 @@
-"""`SaliencyDisplay`: the regions of an image that support a class."""
+"""`SaliencyDisplay`: the regions of an image that support a class or label, or that raise a number."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from numbers import Real
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,15 +13,17 @@ from scipy.ndimage import map_coordinates
 from sklearn.utils.validation import check_is_fitted
 
 from sktl._estimators.classifier import PretrainedImageClassifier
+from sktl._estimators.predictor import PretrainedImagePredictor
+from sktl._estimators.regressor import PretrainedImageRegressor
 from sktl._images.decoding import decode
 from sktl._images.preprocessing import Preprocessing
-from sktl._targets.labels import codes_of
+from sktl._targets.labels import codes_of, shown
 from sktl._utils.devices import nearest_device
 from sktl._utils.isolation import isolated
 from sktl._utils.optional import require
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
-from .drawing import axes_grid, check_count, letters_across, picture_cell, show_picture, with_percent
+from .drawing import axes_grid, check_count, letters_across, picture_cell, rounded, show_picture, with_percent
 from .gradcam import class_maps, find_target_layer
 from .thumbnails import picture, read_each
 
@@ -33,7 +35,7 @@ _SIDE = 512
 
 
 class SaliencyDisplay:
-    """Images with maps of the regions that support a class, computed by Grad-CAM [1]_.
+    """Images with maps of the regions that support a class or label, or that raise a number, by Grad-CAM [1]_.
 
     Create it with :meth:`from_estimator`. All parameters are stored as attributes.
 
@@ -44,10 +46,13 @@ class SaliencyDisplay:
     heats : list of ndarray of shape (H, W)
         How strongly the position of each pixel supports the class, as a fraction of the strongest position, in [0, 1].
         All values are 0 if no position supports the class. NaN outside the part of the image that the network sees.
-    targets : ndarray of shape (n_images,)
-        Class that each map explains.
-    proba : ndarray of shape (n_images,)
-        Predicted probability of the class, in [0, 1].
+    targets : ndarray of shape (n_images,) or None
+        Class or label that each map explains; for a regressor of several numbers, the position of the number. None for
+        a regressor of one number.
+    proba : ndarray of shape (n_images,), default=None
+        Predicted probability of the class or label, in [0, 1]. None for regressors.
+    numbers : ndarray of shape (n_images,), default=None
+        Predicted number that each map explains, for regressors.
 
     Attributes
     ----------
@@ -64,6 +69,9 @@ class SaliencyDisplay:
     The map is the sum of the activations of the last layer with spatial positions, weighted by the mean gradient of the
     class's logit. Negative values, which count against the class, are set to zero. Most convolutional networks have a
     grid of 7 x 7 positions, and a ViT with patches of 16 pixels has 14 x 14.
+
+    For a regressor, the gradient of the predicted number takes the place of the logit's gradient. The map shows the
+    positions that raise the number; positions that lower it are set to zero.
 
     In a ViT whose output is its class token, the map shows what this token attends to in the last block. Each position
     is weighted by its own gradient [2]_, because a mean gradient hides attention; in a test, it found the objects less
@@ -96,19 +104,21 @@ class SaliencyDisplay:
         images: Sequence[np.ndarray],
         heats: Sequence[np.ndarray],
         *,
-        targets: np.ndarray,
-        proba: np.ndarray,
+        targets: np.ndarray | None,
+        proba: np.ndarray | None = None,
+        numbers: np.ndarray | None = None,
     ):
         self.images = images
         self.heats = heats
         self.targets = targets
         self.proba = proba
+        self.numbers = numbers
 
     @classmethod
     @isolated()
     def from_estimator(
         cls,
-        estimator: PretrainedImageClassifier,
+        estimator: PretrainedImageClassifier | PretrainedImageRegressor,
         X: Any,
         *,
         target: Any = None,
@@ -119,16 +129,17 @@ class SaliencyDisplay:
         alpha: float = 0.7,
         colorbar: bool = True,
     ) -> SaliencyDisplay:
-        """Draw maps of the regions that support a class; the estimator does not change.
+        """Draw maps of the regions that support a class or raise a number; the estimator does not change.
 
         Parameters
         ----------
-        estimator : PretrainedImageClassifier
-            A fitted classifier, with any number of trained stages.
+        estimator : PretrainedImageClassifier or PretrainedImageRegressor
+            A fitted estimator, with any number of trained stages.
         X : array-like of shape (n_images, ...)
-            Images, in a format that the classifier accepts. All images are drawn, so pass only a few.
-        target : label or array-like of labels of shape (n_images,), default=None
-            Class to explain, for all images or for each image. None explains the predicted class.
+            Images, in a format that the estimator accepts. All images are drawn, so pass only a few.
+        target : label, int or array-like of shape (n_images,), default=None
+            Class or label to explain, for all images or for each image; for a regressor, the position of a number from
+            0. None explains the predicted class, the most probable label of each image, or the first number.
         layer : str, default=None
             Name of a module of `estimator.module_.backbone` whose output is weighted, of shape (n, C, H, W),
             (n, H, W, C) or (n, tokens, C). None selects the last suitable module.
@@ -153,8 +164,8 @@ class SaliencyDisplay:
         MissingPackageError
             If captum or matplotlib is not installed: ``pip install 'sktl[explain]'``.
         InvalidInputError
-            If `estimator` is not a :class:`PretrainedImageClassifier`, `X` is not in a supported format, or `target` is
-            not a class of the estimator.
+            If `estimator` is not a :class:`PretrainedImageClassifier` or :class:`PretrainedImageRegressor`, `X` is not
+            in a supported format, or `target` is not a class, label or number of the estimator.
         InvalidImageError
             If images cannot be read.
         BackboneError
@@ -164,18 +175,17 @@ class SaliencyDisplay:
         """
         for package in ("matplotlib", "captum"):
             require(package, f"{cls.__name__}.from_estimator", "sktl[explain]")
-        if not isinstance(estimator, PretrainedImageClassifier):
+        if not isinstance(estimator, PretrainedImageClassifier | PretrainedImageRegressor):
             raise InvalidInputError(
-                f"estimator is a {type(estimator).__name__}; pass a PretrainedImageClassifier, such as the "
-                "best_estimator_ of a search or the last step of a pipeline."
+                f"estimator is a {type(estimator).__name__}; pass a PretrainedImageClassifier or a "
+                "PretrainedImageRegressor, such as the best_estimator_ of a search or the last step of a pipeline."
             )
         check_is_fitted(estimator)
         _check_style(n_columns, alpha)
         samples = estimator._as_samples(X, reset=False)
         preprocessing = estimator.backbone_.preprocessing
         seen = read_each(samples, range(len(samples)), lambda content: _see(content, preprocessing))
-        proba = estimator.predict_proba(X)
-        codes = proba.argmax(axis=1) if target is None else _codes(target, estimator.classes_, len(samples))
+        codes, explained = _explained(estimator, X, target, len(samples))
         # A copy, because module_ shares its parts with the estimator, and to() and eval mode would change them.
         model = copy.deepcopy(estimator).module_.to(_device_for(estimator))
         network = model.get_submodule("backbone")
@@ -184,8 +194,7 @@ class SaliencyDisplay:
         display = cls(
             [shown for shown, _, _ in seen],
             [heat_over(shown, box, _relative(grid)) for (shown, _, box), grid in zip(seen, maps.numpy(), strict=True)],
-            targets=estimator.classes_[codes],
-            proba=proba[np.arange(len(codes)), codes],
+            **explained,
         )
         return display.plot(ax=ax, n_columns=n_columns, cmap=cmap, alpha=alpha, colorbar=colorbar)
 
@@ -254,12 +263,17 @@ class SaliencyDisplay:
         parent = self.axes_[0].get_figure(root=False)
         bar = parent.colorbar(colours, ax=self.axes_.tolist(), ticks=[0, 1], aspect=40, panchor=False)
         bar.ax.set_yticklabels(["none", "most"])
-        bar.set_label("support for the class", labelpad=-30)
+        bar.set_label("support for the class" if self.numbers is None else "raises the number", labelpad=-30)
         return bar
 
     def _title(self, i: int, letters: int) -> str:
-        title = with_percent(self.targets[i], self.proba[i], letters)
-        return title if np.nanmax(self.heats[i], initial=0) > 0 else f"{title}\nno position supports it"
+        is_blank = not np.nanmax(self.heats[i], initial=0) > 0
+        if self.numbers is not None:
+            name = "" if self.targets is None else f"number {self.targets[i]}: "
+            return f"{name}{rounded(self.numbers[i], abs(self.numbers[i]) / 10)}" + "\nno position raises it" * is_blank
+        assert self.targets is not None
+        assert self.proba is not None
+        return with_percent(self.targets[i], self.proba[i], letters) + "\nno position supports it" * is_blank
 
 
 def heat_over(shown: np.ndarray, box: Sequence[float], grid: np.ndarray) -> np.ndarray:
@@ -309,7 +323,7 @@ def _check_style(n_columns: Any, alpha: Any) -> None:
         raise InvalidParameterError(f"alpha={alpha!r} must be a number in [0, 1].")
 
 
-def _device_for(estimator: PretrainedImageClassifier) -> torch.device:
+def _device_for(estimator: PretrainedImagePredictor) -> torch.device:
     device = nearest_device(estimator.device_)
     # The output layer computes in float64, which Apple's accelerators do not support.
     return torch.device("cpu") if device.type == "mps" else device
@@ -320,12 +334,42 @@ def _relative(grid: np.ndarray) -> np.ndarray:
     return grid / highest if highest > 0 else grid
 
 
+def _explained(
+    estimator: PretrainedImageClassifier | PretrainedImageRegressor, X: Any, target: Any, n: int
+) -> tuple[np.ndarray, dict[str, np.ndarray | None]]:
+    """Return the output to explain for each image, and what the display says about it."""
+    rows = np.arange(n)
+    if isinstance(estimator, PretrainedImageClassifier):
+        proba = estimator.predict_proba(X)
+        codes = proba.argmax(axis=1) if target is None else _codes(target, estimator.classes_, n)
+        return codes, {"targets": estimator.classes_[codes], "proba": proba[rows, codes]}
+    numbers = estimator.predict(X).reshape(n, -1)
+    codes = _positions(0 if target is None else target, numbers.shape[1], n)
+    return codes, {"targets": codes if numbers.shape[1] > 1 else None, "numbers": numbers[rows, codes]}
+
+
 def _codes(target: Any, classes: np.ndarray, n: int) -> np.ndarray:
     """Return the position in `classes` of the target of each image."""
+    targets = _of_each(target, n, "label")
+    return codes_of(targets.tolist(), classes, "target", "the estimator", "Choose from its classes_")
+
+
+def _positions(target: Any, n_outputs: int, n: int) -> np.ndarray:
+    """Return the position of the number to explain for each image."""
+    for position in _of_each(target, n, "position").tolist():
+        if not isinstance(position, Integral) or isinstance(position, bool) or not 0 <= int(position) < n_outputs:
+            raise InvalidInputError(
+                f"target has the position {shown(position)}, but the regressor predicts {n_outputs} "
+                f"number{'s' if n_outputs > 1 else ''}. Pass an integer from 0 to {n_outputs - 1}."
+            )
+    return np.broadcast_to(target, n).astype(np.int64)
+
+
+def _of_each(target: Any, n: int, kind: str) -> np.ndarray:
     targets = np.full(n, target) if np.ndim(target) == 0 else np.asarray(target)
     if targets.shape != (n,):
-        raise InvalidInputError(f"target has shape {targets.shape}. Pass one label, or one for each of {n} images.")
-    return codes_of(targets.tolist(), classes, "target", "the estimator", "Choose from its classes_")
+        raise InvalidInputError(f"target has shape {targets.shape}. Pass one {kind}, or one for each of {n} images.")
+    return targets
 
 
 def _draw_heat(axes: Axes, heat: np.ndarray, colours: Any) -> None:

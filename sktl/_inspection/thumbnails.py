@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from sktl._images.decoding import ImageProblem, decode
 from sktl._images.preprocessing import Preprocessing
-from sktl._images.samples import Sample, as_samples
+from sktl._images.samples import Sample
 from sktl.exceptions import ImageFailure, InvalidImageError
 
 T = TypeVar("T")
@@ -45,15 +45,3 @@ def read_each(samples: Sequence[Sample], positions: Iterable[int], make: Callabl
 def read_pictures(samples: Sequence[Sample], positions: Iterable[int], side: int) -> list[np.ndarray]:
     """Return the pictures of some samples."""
     return read_each(samples, positions, lambda content: picture(content, side))
-
-
-def samples_for(estimator: Any, X: Any, image_shape: Sequence[int] | None = None) -> list[Sample]:
-    """Return the samples of an `X` for an estimator, or for a search or pipeline that contains one of ours."""
-    shape = _image_shape(estimator) if image_shape is None else image_shape
-    return as_samples(X, shape)
-
-
-def _image_shape(estimator: Any) -> Sequence[int] | None:
-    inner = getattr(estimator, "best_estimator_", estimator)
-    steps = [step for _, step in getattr(inner, "steps", [])]
-    return next(filter(None, map(_image_shape, steps)), None) if steps else getattr(inner, "image_shape", None)

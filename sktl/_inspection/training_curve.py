@@ -51,7 +51,7 @@ class TrainingCurveDisplay:
 
     See Also
     --------
-    PretrainedImageClassifier : The estimator whose `history_` is drawn.
+    PretrainedImageClassifier, PretrainedImageRegressor : The estimators whose `history_` is drawn.
 
     Notes
     -----
@@ -79,12 +79,12 @@ class TrainingCurveDisplay:
 
     @classmethod
     def from_estimator(cls, estimator: Any, *, ax: Any = None, line_kw: dict[str, Any] | None = None) -> Any:
-        """Draw the training of a fitted classifier.
+        """Draw the training of a fitted classifier or regressor.
 
         Parameters
         ----------
-        estimator : PretrainedImageClassifier
-            The fitted classifier. Its scores are the losses and the scores that callbacks in `net_params` recorded.
+        estimator : PretrainedImageClassifier or PretrainedImageRegressor
+            The fitted estimator. Its scores are the losses and the scores that callbacks in `net_params` recorded.
         ax : matplotlib Axes or array-like of them, default=None
             As in :meth:`plot`.
         line_kw : dict, default=None
@@ -108,7 +108,7 @@ class TrainingCurveDisplay:
         if not history:
             raise InvalidInputError(
                 f"{type(estimator).__name__} has no history of its training: pass a fitted "
-                "PretrainedImageClassifier, such as the best_estimator_ of a search."
+                "PretrainedImageClassifier or PretrainedImageRegressor, such as the best_estimator_ of a search."
             )
         phases = [row.get("phase", _OUTPUT_LAYER) for row in history]
         epochs = [row["epoch"] for row in history]

@@ -1,4 +1,4 @@
-"""LogME: how well features explain labels linearly, as the evidence of a Bayesian linear model.
+"""LogME: how well features explain targets linearly, as the evidence of a Bayesian linear model.
 
 You et al., "LogME: Practical Assessment of Pre-trained Models for Transfer Learning", ICML 2021. A target y of n
 samples is F w plus noise of variance 1/beta, with w of variance 1/alpha. The evidence p(y | F) at the best alpha and
@@ -15,6 +15,8 @@ which is valid with fewer samples than features, and never subtracts nearly equa
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import scipy.linalg
 
@@ -26,23 +28,26 @@ _MOST_STEPS = 200
 _TOLERANCE = 1e-9
 
 
-def log_evidence(features: np.ndarray, codes: np.ndarray) -> float:
-    """Return LogME: the largest log evidence per sample, averaged over one target of zeros and ones for each class.
+def log_evidence(features: np.ndarray, targets: np.ndarray) -> float:
+    """Return LogME: the largest log evidence per sample, averaged over the targets.
 
     Parameters
     ----------
     features : array of shape (n_samples, n_features)
         Finite features, neither scaled nor centered, as in the paper.
-    codes : int array of shape (n_samples,)
-        Class of each sample, from 0 to n_classes - 1. Each class occurs at least once.
+    targets : float64 array of shape (n_samples, n_targets)
+        One column of zeros and ones for each class or label, or one column for each number. Columns whose values are
+        all equal are left out, because features of any network explain them.
 
     Returns
     -------
     logme : float
-        Higher is better. It does not depend on the order of the samples or classes, nor on a rotation or the scale
-        of the features.
+        Higher is better. It does not depend on the order of the samples or columns, nor on a rotation or the scale
+        of the features. NaN if all columns are left out.
     """
-    targets = (codes[:, None] == np.arange(codes.max() + 1)).astype(np.float64)
+    targets = targets[:, np.ptp(targets, axis=0) > 0]
+    if not targets.shape[1]:
+        return math.nan
     directions, singular, _ = scipy.linalg.svd(features.astype(np.float64), full_matrices=False, check_finite=False)
     spanned = singular > singular[0] * max(features.shape) * np.finfo(np.float64).eps
     directions, singular = directions[:, spanned], singular[spanned]
@@ -51,7 +56,7 @@ def log_evidence(features: np.ndarray, codes: np.ndarray) -> float:
     squares = (singular / singular[0]) ** 2
     coordinates = directions.T @ targets
     outside = np.square(targets - directions @ coordinates).sum(axis=0)
-    outside[outside < targets.sum(axis=0) * (len(targets) * np.finfo(np.float64).eps) ** 2] = 0.0
+    outside[outside < np.square(targets).sum(axis=0) * (len(targets) * np.finfo(np.float64).eps) ** 2] = 0.0
     energies = np.square(coordinates)
     evidences = [_largest_evidence(squares, energies[:, k], outside[k], len(targets)) for k in range(targets.shape[1])]
     return float(np.mean(evidences))

@@ -5,34 +5,29 @@ from __future__ import annotations
 import functools
 import os
 import time
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
-from scipy.special import softmax
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
-from sklearn.metrics import check_scoring
-from sklearn.model_selection import check_cv, cross_val_score
+from sklearn.base import clone
 
 from sktl._backbones.backbone import Backbone, BackboneName, Weights, qualified_name, resolve_backbone
 from sktl._backbones.downloads import one_outage
 from sktl._backbones.taps import StageLayout
 from sktl._estimators.classifier import PretrainedImageClassifier
-from sktl._estimators.resolved_parameters import choose, resolve_recipe
+from sktl._estimators.predictor import PretrainedImagePredictor
+from sktl._estimators.regressor import PretrainedImageRegressor
 from sktl._features.extractor import FeatureExtractor
 from sktl._features.trunk import chunk_size
-from sktl._head.head_net import random_layer
-from sktl._head.train_head import output_values, train_head
 from sktl._images.samples import Sample
 from sktl._storage.cache import NO_CACHE
-from sktl._targets.class_targets import ClassTargets, check_classes
-from sktl._targets.labels import check_complete, shortened, shown
-from sktl._targets.split import Labelled, Split
-from sktl._training.training_run import Run
+from sktl._targets.labels import shown
+from sktl._targets.number_targets import NumberTargets, number_columns, suggesting_regression
+from sktl._targets.targets import Targets
 from sktl._utils.devices import resolve_device
 from sktl._utils.isolation import isolated
 from sktl._utils.threads import n_threads
@@ -47,7 +42,9 @@ from sktl.exceptions import (
 )
 
 from .logme import log_evidence
+from .output_layer import FeaturesEstimator
 from .ranking_table import OK, BackboneRanking, RankedBackbone
+from .validation import Splits, check_scorer, check_splits, default_scoring
 
 Entry: TypeAlias = BackboneName | tuple[BackboneName, Weights] | Mapping[str, Any]
 
@@ -61,46 +58,10 @@ DEFAULT_BACKBONES = (
 )
 _NAMES = ("backbone", "weights", "image_size")
 _MEGA = 1e6
-
-
-class _OutputLayer(ClassifierMixin, BaseEstimator):
-    """The output layer of a `PretrainedImageClassifier` with default parameters, on features instead of images."""
-
-    def __init__(self, layout: StageLayout, seeds: tuple[int, int] = (0, 0), n_workers: int = 1):
-        self.layout = layout
-        self.seeds = seeds
-        self.n_workers = n_workers
-
-    def fit(self, X: np.ndarray, y: np.ndarray) -> _OutputLayer:
-        # Not check_classes: y was checked as a whole, and warnings about single folds would only confuse.
-        classes, codes = np.unique(y, return_inverse=True)
-        targets, classifier = ClassTargets(classes, codes, np.ones(len(y))), PretrainedImageClassifier()
-        chosen = choose(classifier, Labelled(X, targets), self.layout, self.seeds[1], self.n_workers)
-        sizes = [size for _, size in self.layout.groups_of(chosen.n_stages)]
-        seen = np.ascontiguousarray(X[:, : sum(sizes)])
-        recipe = resolve_recipe(classifier, 0, len(seen), seen.shape[1], torch.device("cpu"), chosen)
-        net = train_head(Split(Labelled(seen, targets)), recipe, Run(self.seeds[0]), sizes)
-        self.classes_, self.layer_ = targets.classes, net.module_.output
-        return self
-
-    def guessing(self, X: np.ndarray, y: np.ndarray) -> _OutputLayer:
-        """Return the layer itself with random weights for the classes of `y`."""
-        self.classes_ = np.unique(y)
-        self.layer_ = random_layer(X.shape[1], len(self.classes_), self.seeds[0])
-        return self
-
-    def decision_function(self, X: np.ndarray) -> np.ndarray:
-        logits = self._logits(X)
-        return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
-
-    def predict_proba(self, X: np.ndarray) -> np.ndarray:
-        return softmax(self._logits(X), axis=1)
-
-    def predict(self, X: np.ndarray) -> np.ndarray:
-        return self.classes_[self._logits(X).argmax(axis=1)]
-
-    def _logits(self, X: np.ndarray) -> np.ndarray:
-        return output_values(self.layer_, X[:, : self.layer_.in_features])
+_TASKS: dict[str, type[PretrainedImageClassifier | PretrainedImageRegressor]] = {
+    "classification": PretrainedImageClassifier,
+    "regression": PretrainedImageRegressor,
+}
 
 
 @dataclass(frozen=True)
@@ -109,20 +70,24 @@ class _Trial:
 
     Parameters
     ----------
-    template : PretrainedImageClassifier
-        A classifier with the parameters that all networks share.
+    template : PretrainedImagePredictor
+        An estimator with the parameters that all networks share.
     device : torch.device
     samples : list of Sample
-    targets : ClassTargets
+    columns : float64 array of shape (n_samples, n_columns)
+        What LogME explains.
+    y : array
+        What the scorer compares predictions with.
     splits : list of (rows to train on, rows to score)
     scorer : callable
     """
 
-    template: PretrainedImageClassifier
+    template: PretrainedImagePredictor
     device: torch.device
     samples: list[Sample]
-    targets: ClassTargets
-    splits: list[tuple[np.ndarray, np.ndarray]]
+    columns: np.ndarray
+    y: np.ndarray
+    splits: Splits
     scorer: Callable[..., float]
 
     def measure(self, row: RankedBackbone, backbone: Backbone) -> RankedBackbone:
@@ -144,7 +109,7 @@ class _Trial:
             row,
             mean_score=float(scores.mean()),
             std_score=float(scores.std()),
-            logme=log_evidence(own, self.targets.codes),
+            logme=log_evidence(own, self.columns),
             seconds_per_image=seconds,
             million_parameters=size / _MEGA,
             megabytes=n_bytes / _MEGA,
@@ -153,10 +118,14 @@ class _Trial:
         )
 
     def _scores(self, features: np.ndarray, layout: StageLayout) -> np.ndarray:
-        seeds = self.template._seeds()
-        labels = self.targets.classes[self.targets.codes]
-        layer = _OutputLayer(layout, (seeds.head, seeds.choice), n_threads(self.template.n_jobs))
-        return cross_val_score(layer, features, labels, scoring=self.scorer, cv=self.splits, error_score="raise")
+        seeds, y = self.template._seeds(), self.y
+        workers = n_threads(self.template.n_jobs)
+        layer = FeaturesEstimator(type(self.template)(), layout, (seeds.head, seeds.choice), workers)
+        scores = [
+            self.scorer(clone(layer).fit(features[train], y[train]), features[test], y[test])
+            for train, test in self.splits
+        ]
+        return np.array(scores, dtype=np.float64)
 
 
 def _timed(extractor: FeatureExtractor, samples: Sequence[Sample]) -> tuple[np.ndarray, float]:
@@ -184,8 +153,9 @@ def rank_backbones(
     y: Any,
     backbones: Iterable[Entry] | None = None,
     *,
+    task: str = "classification",
     cv: Any = 5,
-    scoring: str | Callable[..., float] = "accuracy",
+    scoring: str | Callable[..., float] = "auto",
     groups: Any = None,
     image_shape: Sequence[int] | None = None,
     device: str | torch.device = "auto",
@@ -197,16 +167,18 @@ def rank_backbones(
 ) -> BackboneRanking:
     """Compare pretrained networks on your images, with one pass of the images through each network.
 
-    For each network, the output layer of ``PretrainedImageClassifier(trainable_stages=0)`` is cross-validated on the
-    same folds. The ranking also contains LogME [1]_, the evidence of the labels given the features, which needs no
-    training and no folds. Features are cached, and later fits with the same network reuse them.
+    For each network, the output layer of ``PretrainedImageClassifier(trainable_stages=0)``, or of
+    :class:`PretrainedImageRegressor`, is cross-validated on the same folds. The ranking also contains LogME [1]_, the
+    evidence of the labels or numbers given the features, which needs no training and no folds. Features are cached, and
+    later fits with the same network reuse them.
 
     Parameters
     ----------
     X : array-like of shape (n_samples, ...)
         Images; see the Notes of :class:`PretrainedImageClassifier` for the accepted formats.
-    y : array-like of shape (n_samples,)
-        Labels of at least two classes.
+    y : array-like of shape (n_samples,) or (n_samples, n_columns)
+        Labels of at least two classes; a table of 0 and 1 with a column for each of several labels; or, with
+        `task="regression"`, numbers.
     backbones : iterable of str, callable, (backbone, weights) pairs or mappings, default=None
         The networks: values of the parameter `backbone`, with or without `weights`, or mappings with the key
         `"backbone"` and, optionally, `"weights"` and `"image_size"`. Random weights, as in
@@ -214,11 +186,15 @@ def rank_backbones(
         `"efficientnet_lite0"`, `"efficientnet_lite1"`, `"efficientnet_lite2"`, `"resnet50"`, `"convnext_tiny"` and
         `"timm/vit_small_patch16_224"`. All of these except the first need another package or are downloaded once; the
         downloads are 300 MB in total.
+    task : {"classification", "regression"}, default="classification"
+        Whether `y` contains classes or labels, or numbers. Integers are classes unless you choose `"regression"`.
     cv : int, cross-validation generator or iterable, default=5
-        Folds. An integer is the number of folds of a stratified k-fold without shuffling. A fold must not score images
-        that it trains on.
-    scoring : str or callable, default="accuracy"
+        Folds. An integer is the number of folds. For classes, they are the folds of a stratified k-fold without
+        shuffling. For several labels and for numbers, they are random; they have similar proportions of each label, and
+        groups stay together. A fold must not score images that it trains on.
+    scoring : str or callable, default="auto"
         Name of a scikit-learn scorer, or a callable (estimator, features, y) that returns a number; higher is better.
+        `"auto"` is `"accuracy"` for classes, `"average_precision"` for several labels and `"r2"` for numbers.
     groups : array-like of shape (n_samples,), default=None
         Groups of images that stay together, such as patients, for a `cv` that uses groups. Missing values raise an
         error.
@@ -272,23 +248,44 @@ def rank_backbones(
     [(1, 1280, 'ok'), (2, 1280, 'ok')]
     """
     entries = _check_entries(DEFAULT_BACKBONES if backbones is None else backbones)
-    template = PretrainedImageClassifier(
+    if not isinstance(task, str) or task not in _TASKS:
+        raise InvalidParameterError(f'task={shown(task)} must be "classification" or "regression".')
+    template = _TASKS[task](
         image_shape=image_shape, device=device, engine=engine, cache=cache, n_jobs=n_jobs, verbose=verbose,
         random_state=random_state,
     )  # fmt: skip
     template._check_parameters()
     if not isinstance(random_state, Integral):  # a generator or None would draw other seeds for each network
         template.random_state = template._draw_seeds(1)[0]
-    backbone_seed = template._seeds().backbone
-    resolved = [_resolve(params, backbone_seed) for params in entries]
+    seeds = template._seeds()
+    resolved = [_resolve(params, seeds.backbone) for params in entries]
     samples = template._as_samples(X, reset=True)
-    targets = check_classes(y, None, None, len(samples))
-    splits = _splits(cv, targets, groups)
-    scorer = _check_scoring(scoring, targets, splits)
-    trial = _Trial(template, resolve_device(device), samples, targets, splits, scorer)
+    with suggesting_regression(y) if task == "classification" else nullcontext():
+        targets = template._check_targets(y, None, len(samples))
+    plain = _plain(targets, y)
+    splits = check_splits(cv, targets, plain, groups, seeds.split)
+    if isinstance(scoring, str) and scoring == "auto":
+        scoring = default_scoring(targets)
+    of_noise = FeaturesEstimator(type(template)(), StageLayout.of_output(2))
+    scorer = check_scorer(scoring, of_noise, plain, splits)
+    trial = _Trial(template, resolve_device(device), samples, _columns(targets), plain, splits, scorer)
     with one_outage():
         rows = [row if backbone is None else trial.measure(row, backbone) for row, backbone in resolved]
     return BackboneRanking(rows, scoring if isinstance(scoring, str) else "score")
+
+
+def _plain(targets: Targets, y: Any) -> np.ndarray:
+    """Return `y` as an array, of whatever container it was."""
+    if not isinstance(targets, NumberTargets):
+        return targets.outputs.observed(targets.values())
+    numbers = number_columns(y, "y")  # exactly, while the standardized numbers are rounded
+    return numbers[:, 0] if targets.units.is_vector else numbers
+
+
+def _columns(targets: Targets) -> np.ndarray:
+    """Return the labels or numbers as columns, of zeros and ones for classes."""
+    values = targets.values()
+    return values if values.ndim == 2 else np.eye(len(targets.outputs))[values]
 
 
 def _check_entries(backbones: Any) -> list[dict[str, Any]]:
@@ -347,66 +344,3 @@ def _name_of(function: Any) -> str:
     while isinstance(function, functools.partial):
         function = function.func
     return qualified_name(function)
-
-
-def _check_scoring(
-    scoring: Any, targets: ClassTargets, splits: Sequence[tuple[np.ndarray, np.ndarray]]
-) -> Callable[..., float]:
-    """Return the scorer, after a trial with random features on each fold, before any image passes through a network."""
-    if not isinstance(scoring, str) and not callable(scoring):
-        raise InvalidParameterError(f"scoring={shown(scoring)} must be the name of one scorer, or one callable.")
-    labels = targets.classes[targets.codes]
-    noise = np.random.default_rng(0).random((len(labels), 2), dtype=np.float32)
-    fold = "this y"
-    try:
-        layer = _OutputLayer(StageLayout.of_output(noise.shape[1]))
-        scorer = check_scoring(layer, scoring)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # warnings about predictions from noise say nothing about the images
-            scores = []
-            for number, (train, test) in enumerate(splits):
-                fold = f"this y in fold {number}"
-                scores.append(scorer(clone(layer).guessing(noise, labels[train]), noise[test], labels[test]))
-    except Exception as error:  # a callable may raise any exception
-        raise InvalidParameterError(
-            f"scoring={shown(scoring)} is not possible with {fold}: {shortened(str(error), 500)}"
-        ) from error
-    for number, score in enumerate(scores):
-        if not isinstance(score, Real | np.number):
-            raise InvalidParameterError(
-                f"scoring={shown(scoring)} returned a {type(score).__name__}; it must return a number."
-            )
-        if not np.isfinite(float(score)):
-            raise InvalidParameterError(
-                f"scoring={shown(scoring)} returned {score} for fold {number}. Choose another scorer, or a cv "
-                "whose folds have all classes."
-            )
-    return scorer
-
-
-def _splits(cv: Any, targets: ClassTargets, groups: Any) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return the folds, which are the same for all networks."""
-    n_images = len(targets.codes)
-    groups = None if groups is None else check_complete(groups, "groups")
-    if groups is not None and len(groups) != n_images:
-        raise InvalidParameterError(f"groups has shape {groups.shape}: pass one group for each of {n_images} images.")
-    try:
-        folds = check_cv(cv, targets.codes, classifier=True)
-        given = folds.split(np.zeros(n_images), targets.codes, groups)
-        splits = [(np.arange(n_images)[train], np.arange(n_images)[test]) for train, test in given]
-        if not splits:
-            raise ValueError("it has no folds.")
-        for number, (train, test) in enumerate(splits):
-            _check_fold(targets.codes, number, train, test)
-    except (ValueError, TypeError, IndexError) as error:
-        raise InvalidParameterError(f"cv={shown(cv)} is not possible with this y: {error}") from error
-    return splits
-
-
-def _check_fold(codes: np.ndarray, number: int, train: np.ndarray, test: np.ndarray) -> None:
-    if not len(test):
-        raise ValueError(f"fold {number} scores no images.")
-    if len(both := np.intersect1d(train, test)):
-        raise ValueError(f"fold {number} scores images that it trains on, such as X[{both[0]}].")
-    if len(np.unique(codes[train])) < 2:
-        raise ValueError(f"fold {number} trains on fewer than two classes. Shuffle, or stratify by class.")

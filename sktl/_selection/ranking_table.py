@@ -46,10 +46,10 @@ class RankedBackbone:
         Height and width of the network's input, in pixels.
     mean_score, std_score : float
         Mean and standard deviation over the folds of the score of the output layer, which is trained as in
-        ``PretrainedImageClassifier(trainable_stages=0)``.
+        ``PretrainedImageClassifier(trainable_stages=0)``, or in :class:`PretrainedImageRegressor`.
     logme : float
-        Log evidence per image of the labels given the features; higher is better. Only differences between networks
-        have a meaning.
+        Log evidence per image of the labels or numbers given the features, averaged over the classes, labels or
+        standardized numbers; higher is better. Only differences between networks have a meaning.
     seconds_per_image : float
         Wall time of the pass per image, including decoding. If features were cached, a few images pass through the
         network again to measure it.
@@ -62,7 +62,8 @@ class RankedBackbone:
     status : str
         `"ok"`, or the reason why the network could not be measured. The printed table shows the beginning of it.
     params : dict
-        Parameters for an estimator with this network: ``PretrainedImageClassifier(**row.params)``.
+        Parameters for an estimator with this network: ``PretrainedImageClassifier(**row.params)``, or another
+        estimator of sktl.
     """
 
     rank: int | None = None

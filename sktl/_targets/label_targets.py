@@ -119,7 +119,7 @@ class LabelTargets(Targets):
                 "Pass the same columns in the same order."
             )
         weights = check_sample_weight(sample_weight, n_samples, "X_val")
-        return replace(self, indicator=_check_indicator(table, "y_val"), weights=weights, groups=None)
+        return replace(self, indicator=zeros_and_ones(table, "y_val"), weights=weights, groups=None)
 
 
 def canonical_rank(columns: np.ndarray) -> np.ndarray:
@@ -145,7 +145,7 @@ def check_indicator(
             f"X has {n_samples} images but y has {len(table.values)} rows (inconsistent numbers of samples). Pass one "
             "row for each image."
         )
-    indicator = _check_indicator(table, "y")
+    indicator = zeros_and_ones(table, "y")
     weights, numbers = check_sample_weight(sample_weight, n_samples), check_groups(groups, n_samples)
     if rows is not None:
         indicator, weights, numbers = indicator[rows], weights[rows], None if numbers is None else numbers[rows]
@@ -181,8 +181,14 @@ def _find_constant(classes: np.ndarray, totals: np.ndarray, has_zeros: bool) -> 
     return (totals == 0).any(axis=0)
 
 
-def _check_indicator(table: Table, name: str) -> np.ndarray:
-    """Return zeros and ones as float64."""
+def zeros_and_ones(table: Table, name: str) -> np.ndarray:
+    """Return the zeros and ones of a table of labels as float64.
+
+    Raises
+    ------
+    InvalidInputError
+        If the table contains anything else. `name` is its name in the message.
+    """
     if any(isinstance(value, str) for value in table.values.flat):
         raise InvalidInputError(
             f"{name} has several columns of strings. For several labels per image, pass a table of 0 and 1, such as "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -11,10 +13,10 @@ from sklearn.model_selection import train_test_split
 from sktl.exceptions import InvalidInputError
 
 from .label_targets import canonical_rank
-from .labels import as_numbers
+from .labels import as_numbers, first_shown
 from .outputs import NumberOutputs
 from .sample_weights import check_groups, check_sample_weight
-from .tables import Table, has_rows
+from .tables import Table, has_rows, is_frame
 from .targets import Targets
 
 # The median absolute deviation of a normal distribution, times this, is its standard deviation.
@@ -67,8 +69,8 @@ class NumberTargets(Targets):
         return np.flatnonzero(self.weights > 0), self._columns(np.sort(drawn))
 
     def _columns(self, columns: np.ndarray) -> Self:
-        units = replace(self.units, center=self.units.center[columns], scale=self.units.scale[columns])
-        return replace(self, standardized=np.ascontiguousarray(self.standardized[:, columns]), units=units)
+        standardized = np.ascontiguousarray(self.standardized[:, columns])
+        return replace(self, standardized=standardized, units=self.units.take(columns))
 
     def _strata(self) -> np.ndarray:
         return np.zeros(len(self), dtype=np.int64)
@@ -80,12 +82,17 @@ class NumberTargets(Targets):
         return train, held_out
 
     def of_validation(self, y: Any, sample_weight: Any, n_samples: int) -> Self:
-        numbers = _numbers(y, "y_val")
+        numbers = number_columns(y, "y_val")
         if len(numbers) != n_samples:
             raise InvalidInputError(f"X_val has {n_samples} images but y_val has {len(numbers)} rows. Pass one each.")
         if numbers.shape[1] != len(self.outputs):
             raise InvalidInputError(
                 f"y_val has {numbers.shape[1]} columns, but y has {len(self.outputs)}. Pass the same columns."
+            )
+        if (names := _names(y)) and self.units.names() not in ([], names):
+            raise InvalidInputError(
+                f"y_val has the columns {first_shown(names)}, but y has {first_shown(self.units.names())}. Pass the "
+                "same columns in the same order."
             )
         weights = check_sample_weight(sample_weight, n_samples, "X_val")
         standardized = (numbers - self.outputs.center) / self.outputs.scale
@@ -103,7 +110,7 @@ def check_numbers(
         If `y` is not one finite number, or one row of finite numbers, for each image, or weights or groups do not
         match.
     """
-    numbers = _numbers(y, "y")
+    numbers = number_columns(y, "y")
     if len(numbers) != n_samples:
         raise InvalidInputError(
             f"X has {n_samples} images but y has {len(numbers)} values (inconsistent numbers of samples). Pass one "
@@ -119,16 +126,22 @@ def check_numbers(
     if rows is not None:
         numbers, weights, groups = numbers[rows], weights[rows], None if groups is None else groups[rows]
     center, scale = _robust_scale(numbers, weights) if loss == "huber" else _scale(numbers, weights)
-    is_vector = not has_rows(y, "number")
-    return NumberTargets((numbers - center) / scale, NumberOutputs(center, scale, is_vector), loss, weights, groups)
+    units = NumberOutputs(center, scale, not has_rows(y, "number"), _names(y))
+    return NumberTargets((numbers - center) / scale, units, loss, weights, groups)
 
 
-def _numbers(y: Any, name: str) -> np.ndarray:
-    """Return numbers as a float64 array of shape (n_samples, n_numbers)."""
+def number_columns(y: Any, name: str) -> np.ndarray:
+    """Return numbers as a float64 array of shape (n_samples, n_numbers).
+
+    Raises
+    ------
+    InvalidInputError
+        If they are not finite numbers, one or one row for each image. `name` is their name in the message.
+    """
     rule = "each image needs a finite number"
     if y is None:
         raise InvalidInputError(f"The regressor requires y to be passed, but the target {name} is None. Pass numbers.")
-    if has_rows(y, "number"):
+    if has_rows(y, "number", name):
         return Table.of(y, name).numbers(name, rule)
     column = as_numbers(y, name)
     if column.ndim != 1:
@@ -137,6 +150,25 @@ def _numbers(y: Any, name: str) -> np.ndarray:
         found = "a missing value (NaN)" if np.isnan(column[wrong[0]]) else "infinite (infinity)"
         raise InvalidInputError(f"{name}[{wrong[0]}] is {found}, but {rule}. Drop this image.")
     return column[:, None]
+
+
+@contextmanager
+def suggesting_regression(y: Any) -> Iterator[None]:
+    """Let an error about labels suggest regression if `y` has fractions, or a table has other numbers than 0 and 1."""
+    try:
+        yield
+    except InvalidInputError as error:
+        if _has_no_labels(y):
+            error.add_note('For numbers, pass task="regression".')
+        raise
+
+
+def _has_no_labels(y: Any) -> bool:
+    try:
+        numbers = number_columns(y, "y")
+    except InvalidInputError:
+        return False
+    return not (np.isin(numbers, (0, 1)) if numbers.shape[1] > 1 else numbers == np.floor(numbers)).all()
 
 
 def _scale(numbers: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -167,3 +199,9 @@ def _median(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     rows = [(below < below[-1] / 2 * factor).sum(axis=0) for factor in (1 - 1e-9, 1 + 1e-9)]
     lower, upper = np.take_along_axis(np.take_along_axis(values, order, axis=0), np.stack(rows), axis=0)
     return lower + (upper - lower) / 2
+
+
+def _names(y: Any) -> list[str] | None:
+    """Return the names of the columns of a data frame if all of them are strings, as scikit-learn names features."""
+    names = list(y.columns) if is_frame(y) else []
+    return [str(name) for name in names] if names and all(isinstance(name, str) for name in names) else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -137,6 +137,8 @@ class NumberOutputs(Outputs):
         A prediction is an output times the scale plus the center.
     is_vector : bool
         Whether `y` has shape (n_samples,).
+    column_names : list of str or None
+        Names of the columns of a data frame.
     """
 
     kind = "numbers"
@@ -144,9 +146,13 @@ class NumberOutputs(Outputs):
     center: np.ndarray
     scale: np.ndarray
     is_vector: bool
+    column_names: list[str] | None = None
 
     def __len__(self) -> int:
         return len(self.center)
+
+    def names(self) -> list[Any]:
+        return list(self.column_names or [])
 
     def example(self) -> np.ndarray:
         return self.predict(np.tile(np.arange(4.0)[:, None], len(self)))
@@ -160,4 +166,9 @@ class NumberOutputs(Outputs):
 
     def unscaled(self) -> NumberOutputs:
         """Return the meaning of outputs that are predictions already."""
-        return NumberOutputs(np.zeros(len(self)), np.ones(len(self)), self.is_vector)
+        return replace(self, center=np.zeros(len(self)), scale=np.ones(len(self)))
+
+    def take(self, columns: np.ndarray) -> NumberOutputs:
+        """Return the meaning of some of the columns."""
+        names = None if self.column_names is None else [self.column_names[i] for i in columns]
+        return replace(self, center=self.center[columns], scale=self.scale[columns], column_names=names)

@@ -72,22 +72,22 @@ def is_frame(y: Any) -> bool:
     return hasattr(y, "columns") and hasattr(y, "dtypes") and getattr(y, "ndim", 2) == 2
 
 
-def has_rows(y: Any, kind: str = "label") -> bool:
+def has_rows(y: Any, kind: str = "label", name: str = "y") -> bool:
     """Return True if `y` has rows and columns: an array, a sparse matrix, a data frame, a list of rows, or the like.
 
-    `kind` is what errors call a value of `y`.
+    `kind` and `name` are what errors call a value of `y`, and `y`.
     """
-    return len(_shape(y, kind)) == 2
+    return len(_shape(y, kind, name)) == 2
 
 
 def is_table(y: Any) -> bool:
     """Return True if `y` has several columns."""
-    shape = _shape(y, "label")
+    shape = _shape(y, "label", "y")
     return len(shape) == 2 and shape[1] > 1
 
 
-def _shape(y: Any, kind: str) -> tuple[int, ...]:
+def _shape(y: Any, kind: str, name: str) -> tuple[int, ...]:
     if y is None:
         return ()
     # Objects that are only convertible to an array have no shape of their own.
-    return tuple(y.shape) if issparse(y) or is_frame(y) else as_cells(y, "y", kind).shape
+    return tuple(y.shape) if issparse(y) or is_frame(y) else as_cells(y, name, kind).shape

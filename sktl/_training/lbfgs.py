@@ -37,7 +37,7 @@ class Descent:
     start : tensor of shape (n_problems, n_numbers)
     tolerance : float
         A problem is done when the remaining decrease, predicted by a quadratic model, is at most this fraction of its
-        value.
+        value, or negligible compared with its first value.
     precondition : callable or None
         Linear map that approximately multiplies gradients by the inverse matrix of second derivatives at the last point
         at which `evaluate` was called.
@@ -58,6 +58,8 @@ class Descent:
         self.precondition = precondition
         self.point = start
         self.value, self.gradient = evaluate(start)
+        # A value whose lowest is 0 would fall until it underflows, and products of its gradients before it.
+        self._negligible = torch.finfo(self.value.dtype).eps ** 2 * self.value.abs()
         self.n_evaluations = 1
         self.done = torch.zeros(len(start), dtype=torch.bool)
         self._pairs: deque[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = deque(maxlen=_MEMORY)
@@ -95,7 +97,7 @@ class Descent:
         """Determine the next step, and whether the predicted decrease is worth it."""
         self._towards = self._direction()
         self._promised = -_dot(self.gradient, self._towards)
-        self.done |= self._promised / 2 <= self.tolerance * self.value.abs()
+        self.done |= self._promised / 2 <= (self.tolerance * self.value.abs()).maximum(self._negligible)
 
     def _direction(self) -> torch.Tensor:
         """Return the direction of the next step: minus an estimated inverse Hessian times the gradient."""

@@ -232,7 +232,7 @@ def test_a_folder_without_classes(tmp_path):
 def test_a_folder_of_one_class(tmp_path):
     (tmp_path / "photos" / "only").mkdir(parents=True)
     Image.new("RGB", (8, 8)).save(tmp_path / "photos" / "only" / "1.png")
-    assert "only one class, 'only'" in run("fit", tmp_path / "photos", "-o", tmp_path / "m", status=1)[1]
+    assert "There is only one class, 'only'" in run("fit", tmp_path / "photos", "-o", tmp_path / "m", status=1)[1]
 
 
 def test_a_damaged_image_is_named_or_left_out(tmp_path):
@@ -448,7 +448,7 @@ def test_models_that_are_none(photos, tmp_path, command):
     assert not fired.exists()
     PretrainedImageEncoder().fit([str(photos / "sky" / "0.jpg")]).save(tmp_path / "encoder.sktl")
     _, err = run(command, tmp_path / "encoder.sktl", target, status=1)
-    assert "contains a PretrainedImageEncoder, which does not predict classes" in err
+    assert "contains a PretrainedImageEncoder, which predicts nothing" in err
 
 
 def test_a_folder_stands_for_all_images_below_it_each_once(photos, model, tmp_path):

@@ -19,7 +19,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.fixes import parse_version
 
 import sktl
-from sktl import PretrainedImageClassifier, PretrainedImageEncoder
+from sktl import PretrainedImageClassifier, PretrainedImageEncoder, PretrainedImageRegressor
 from sktl._backbones.backbone import Backbone
 from sktl._estimators.summary import Fact, SummaryTable, caption_of, facts_of
 from sktl.exceptions import InvalidImageWarning
@@ -99,6 +99,28 @@ def test_a_classifier_of_the_output_layer_says_so(params, name, value):
     assert "Validation loss" not in facts(clf)
 
 
+def test_several_labels_say_how_many_images_have_each():
+    table = np.c_[np.arange(24) % 2, np.arange(24) % 3 == 0, np.arange(24) < 5].astype(int)
+    clf = PretrainedImageClassifier(backbone=Pixels, random_state=0, max_epochs=2).fit(X, table)
+    assert facts(clf)["Labels"] == "3: 0 (12), 1 (8), 2 (5)"
+    assert not {"Classes", "Images"} & facts(clf).keys()
+    assert caption_of(clf) == "Pixels, 3 labels, output layer"
+
+
+@pytest.mark.parametrize(
+    ("y", "number", "caption"),
+    [
+        (np.arange(24.0), "1", "Pixels, 1 number, output layer"),
+        (np.eye(24)[:, :2], "2", "Pixels, 2 numbers, output layer"),
+    ],
+)
+def test_a_regressor_says_how_many_numbers(y, number, caption):
+    regressor = PretrainedImageRegressor(backbone=Pixels, random_state=0, max_epochs=2).fit(X, y)
+    assert facts(regressor)["Numbers"] == number
+    assert facts(regressor)["Epochs"] == "2"
+    assert caption_of(regressor) == caption
+
+
 def test_an_encoder_says_how_many_features():
     encoder = PretrainedImageEncoder(backbone=Pixels)
     assert list(facts_of(encoder)) == []
@@ -110,18 +132,26 @@ def test_an_encoder_says_how_many_features():
     assert facts(several)["Features"] == "36, of the output and of 2 blocks in 3 stages"
 
 
-def test_attributes_that_are_named_are_there(tuned):
-    for fact in facts_of(tuned):
-        for name in fact.attribute.split(", "):
-            assert operator.attrgetter(name)(tuned) is not None
+@pytest.mark.parametrize("y", [Y, np.arange(24.0), np.eye(24, dtype=int)[:, :2]], ids=["classes", "number", "labels"])
+def test_attributes_that_are_named_are_there(tuned, y):
+    kind = PretrainedImageRegressor if y.dtype == float else PretrainedImageClassifier
+    estimator = kind(backbone=Pixels, random_state=0, max_epochs=2).fit(X, y)
+    for fitted in (estimator, tuned):
+        for fact in facts_of(fitted):
+            for name in fact.attribute.split(", "):
+                assert operator.attrgetter(name)(fitted) is not None
 
 
 def test_facts_survive_pickles_and_files(tuned, tmp_path):
     assert facts(pickle.loads(pickle.dumps(tuned))) == facts(tuned)
     clf = PretrainedImageClassifier(random_state=0, max_epochs=2).fit(X, Y)
     assert facts(clf)["Penalty"].endswith(", chosen by cross-validation")
-    clf.save(tmp_path / "model.sktl")
-    assert facts(sktl.load(tmp_path / "model.sktl")) == facts(clf)
+    table = np.c_[np.arange(24) % 2, np.arange(24) % 3 == 0].astype(int)
+    labels = PretrainedImageClassifier(random_state=0, max_epochs=2).fit(X, table)
+    regressor = PretrainedImageRegressor(random_state=0, max_epochs=2).fit(X, table * 1.5)
+    for estimator in (clf, labels, regressor):
+        estimator.save(tmp_path / "model.sktl")
+        assert facts(sktl.load(tmp_path / "model.sktl")) == facts(estimator)
 
 
 @tables
@@ -129,12 +159,14 @@ def test_diagrams_show_the_table_of_a_fitted_estimator_in_whatever_holds_it(tune
     search = GridSearchCV(PretrainedImageClassifier(backbone=Pixels, max_epochs=2), {"lr": [0.1]}, cv=2).fit(X, Y)
     pipe = make_pipeline(FunctionTransformer(), copy.deepcopy(tuned))
     alone = PretrainedImageEncoder(backbone=Pixels).fit(X)
+    regressor = PretrainedImageRegressor(backbone=Pixels, max_epochs=2).fit(X, np.arange(24))
 
     def refuse(self):
         raise AssertionError("a network was built to be looked at")
 
     monkeypatch.setattr(Backbone, "build", refuse)
-    for shown, of in ((tuned, tuned), (pipe, tuned), (search, search.best_estimator_), (alone, alone)):
+    same = [(estimator, estimator) for estimator in (tuned, alone, regressor)]
+    for shown, of in (*same, (pipe, tuned), (search, search.best_estimator_)):
         before = vars(of).keys() | set()
         texts = _Parser(shown._repr_html_()).texts
         for fact in facts_of(of):

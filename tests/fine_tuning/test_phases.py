@@ -479,7 +479,7 @@ def test_where_no_epoch_of_the_stages_is_better_the_output_layer_alone_is_return
     ids=str,
 )
 def test_validation_changes_no_bit_of_the_training(params):
-    params = dict(max_epochs=4, freeze_epochs=0) | params
+    params = dict(max_epochs=2, freeze_epochs=0) | params
     plain = classifier(**params).fit(X, Y)
     clf, _ = stopped_early(**params, n_iter_no_change=99)
     assert clf.history_[:, "train_loss"] == plain.history_[:, "train_loss"]

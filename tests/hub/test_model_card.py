@@ -7,6 +7,7 @@ import itertools
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 import safetensors.torch
 from huggingface_hub import ModelCard
@@ -15,9 +16,10 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 import sktl
-from sktl import PretrainedImageClassifier, PretrainedImageEncoder
+from sktl import PretrainedImageClassifier, PretrainedImageEncoder, PretrainedImageRegressor
 from sktl._hub.model_card import check_metrics, model_card
 from sktl._version import library_versions
+from sktl.exceptions import InvalidImageWarning
 
 pytestmark = pytest.mark.filterwarnings("ignore:weights=None:sktl.exceptions.BackboneWarning")
 RNG = np.random.default_rng(0)
@@ -111,6 +113,49 @@ def test_an_encoder_has_a_card_of_its_own():
     assert texts(parsed(card), "heading_open")[1:] == [name for name in HEADINGS if name != "Classes: 3"]
     assert ModelCard(card).data.pipeline_tag == "image-feature-extraction"
     assert "trained: nothing" in card
+
+
+def test_several_labels_have_a_table_and_say_what_the_columns_are():
+    table = pd.DataFrame({"cat": [1] * 6 + [0] * 6, "in|doors": [1, 0] * 6, "rare": [1] + [0] * 11})
+    card = card_of(PretrainedImageClassifier(**TINY).fit(X, table), metrics={"f1": 0.5})
+    assert texts(parsed(card), "heading_open")[1:] == ["Use", "Labels: 3", *HEADINGS[2:]]
+    assert texts(parsed(card), "td_open")[:6] == ["cat", "6", "in|doors", "6", "rare", "1"]
+    assert ModelCard(card).data.pipeline_tag == "image-classification"
+    assert "a column for each label of the table below: 1 if the probability of the label is above 0.5" in card
+    assert "The rarest label had 1 training images" in card
+    assert "one of its classes" not in card
+    assert "- images:" not in card  # the counts of labels do not add up to it
+
+
+@pytest.mark.parametrize(
+    ("y", "outputs"),
+    [
+        (np.arange(12.0), "`predict` returns a number for each image, in the unit"),
+        (np.arange(12.0)[:, None], "`predict` returns a row of one number for each image"),
+        (np.eye(12)[:, :3], "`predict` returns a row of 3 numbers for each image"),
+    ],
+)
+def test_a_regressor_says_what_its_numbers_are(y, outputs):
+    regressor = PretrainedImageRegressor(**TINY).fit(X, y)
+    card = card_of(regressor, metrics={"r2": 0.5, "mean absolute error": 3})
+    assert texts(parsed(card), "heading_open")[1:] == [name for name in HEADINGS if name != "Classes: 3"]
+    data = ModelCard(card).data
+    assert data.pipeline_tag is None  # the hub has no such task
+    assert data.tags == ["sktl", "image-regression"]
+    assert {result.task_type for result in data.eval_results} == {"image-regression"}
+    assert outputs in card
+    assert 'estimator.predict(["photo.jpg"])' in card
+    assert f"- epochs or iterations: {regressor.n_iter_}" in card
+    assert "Measure the error" in card_of(regressor)
+
+
+@pytest.mark.parametrize("task", ["labels", "numbers"])
+def test_images_that_were_left_out_are_counted(task):
+    kind = PretrainedImageRegressor if task == "numbers" else PretrainedImageClassifier
+    y = np.arange(13.0) if task == "numbers" else np.eye(13, dtype=int)[:, :2]
+    with pytest.warns(InvalidImageWarning):
+        estimator = kind(**TINY, invalid_images="skip").fit([*X, b"no image"], y)
+    assert "- unusable images that were left out: 1" in card_of(estimator)
 
 
 @settings(max_examples=100)

@@ -17,7 +17,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.svm import SVC
 
 import sktl
-from sktl import PretrainedImageClassifier, PretrainedImageEncoder
+from sktl import PretrainedImageClassifier, PretrainedImageEncoder, PretrainedImageRegressor
 from sktl.exceptions import HubRequestError, InvalidParameterError, MissingPackageError, ModelFileError
 
 pytestmark = pytest.mark.filterwarnings("ignore:weights=None:sktl.exceptions.BackboneWarning")
@@ -86,6 +86,17 @@ def test_an_encoder_is_published_too(push, fetch, hub):
     assert_array_equal(fetch().transform(X), encoder.transform(X))
     with pytest.raises(InvalidParameterError, match="an encoder predicts nothing"):
         push(encoder, metrics={"accuracy": 1})
+
+
+def test_several_labels_and_numbers_are_published_too(push, fetch):
+    table = np.c_[np.arange(12) % 2, np.arange(12) % 3 == 0].astype(int)
+    labels = PretrainedImageClassifier(**TINY).fit(X, table)
+    push(labels, metrics={"f1": 0.5})
+    assert_array_equal(fetch().predict_proba(X), labels.predict_proba(X))
+    for y in (np.arange(12.0), table * 1.5):
+        regressor = PretrainedImageRegressor(**TINY).fit(X, y)
+        push(regressor, metrics={"r2": 0.5})
+        assert_array_equal(fetch().predict(X), regressor.predict(X))
 
 
 def test_each_push_is_a_commit_that_stays_to_be_had(clf, hub, push, fetch):

@@ -17,6 +17,7 @@ from sktl._inspection.drawing import (
     legend_beside,
     letters_across,
     percent,
+    rounded,
     style,
     with_percent,
 )
@@ -102,3 +103,14 @@ def test_a_legend_has_any_label():
     ax = Figure().add_subplot()
     legend_beside(ax, ax.plot(np.ones((2, 3))), labels)
     assert [text.get_text() for text in ax.get_legend().get_texts()] == labels
+
+
+@given(st.floats(-1e12, 1e12), st.floats(1e-12, 1e12))
+def test_a_rounded_number_is_as_near_as_differences_need(number, scale):
+    shown = rounded(number, scale)
+    assert abs(float(shown) - number) <= max(scale / 19, abs(number) * 6e-4 if "e" in shown or scale < 1e-5 else 0)
+    assert shown not in ("-0", "-0.0", "-0.00")
+
+
+def test_a_number_of_no_scale_is_shown():
+    assert rounded(0.0, 0.0) == "0"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from backbones import small_conv_net
+from sklearn.cross_decomposition import PLSRegression
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.manifold import TSNE
@@ -14,7 +15,7 @@ pytest.importorskip("matplotlib", reason="the extra `plot` installs it")
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from sktl import FeatureMapDisplay, PretrainedImageClassifier, PretrainedImageEncoder
+from sktl import FeatureMapDisplay, PretrainedImageClassifier, PretrainedImageEncoder, PretrainedImageRegressor
 from sktl._inspection.drawing import style
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
@@ -71,7 +72,7 @@ def test_labels_reach_a_projection_only_where_it_needs_them(encoder):
     lda = LinearDiscriminantAnalysis()
     display = FeatureMapDisplay.from_estimator(encoder, X, Y, projection=lda)
     np.testing.assert_allclose(display.coordinates, lda.fit_transform(encoder.transform(X), Y)[:, :2])
-    with pytest.raises(InvalidInputError, match="LinearDiscriminantAnalysis needs labels: pass y"):
+    with pytest.raises(InvalidInputError, match="LinearDiscriminantAnalysis needs labels or numbers: pass y"):
         FeatureMapDisplay.from_estimator(encoder, X, projection=lda)
 
 
@@ -168,3 +169,93 @@ def test_what_cannot_be_drawn_is_refused(encoder):
         FeatureMapDisplay.from_estimator(encoder, X, Y[:-1])
     with pytest.raises(InvalidInputError, match=r"PCA returned an array of shape \(12, 1\)"):
         FeatureMapDisplay.from_estimator(encoder, X, projection=PCA(1))
+
+
+NUMBERS = np.arange(12.0) ** 2
+
+
+@pytest.fixture(scope="module")
+def regressor():
+    return PretrainedImageRegressor(backbone=small_conv_net, engine="torch", random_state=0).fit(X, NUMBERS)
+
+
+@pytest.mark.parametrize("y", [NUMBERS, NUMBERS.astype(int), NUMBERS[:, None], NUMBERS.tolist(), np.ones(12)])
+def test_numbers_are_shown_on_a_scale(regressor, encoder, y):
+    for estimator, task in ((regressor, "auto"), (encoder, "regression")):
+        display = FeatureMapDisplay.from_estimator(estimator, X, y, task=task)
+        (scatter,) = display.scatters_
+        np.testing.assert_array_equal(scatter.get_array(), np.ravel(y))
+        assert display.colorbar_.mappable is scatter
+        assert display.ax_.get_legend() is None
+        display.figure_.canvas.draw()
+
+
+def test_frames_of_thumbnails_have_the_colors_of_their_numbers(regressor):
+    display = FeatureMapDisplay.from_estimator(regressor, X, NUMBERS, thumbnails=True)
+    frames = [artist.patch.get_edgecolor() for artist in display.ax_.artists]
+    np.testing.assert_allclose(frames, display.scatters_[0].to_rgba(NUMBERS[display.shown_]))
+
+
+@pytest.mark.parametrize("scatter_kw", [{"c": "red"}, {"color": "red"}, {"fc": "red"}])
+def test_a_scale_that_no_point_shows_is_not_drawn(regressor, scatter_kw):
+    display = FeatureMapDisplay.from_estimator(regressor, X, NUMBERS, scatter_kw=scatter_kw)
+    assert display.colorbar_ is None
+    assert mpl.colors.same_color(display.scatters_[0].get_facecolor()[:, :3], [[1, 0, 0]])
+
+
+def test_the_color_bar_stays_in_its_subfigure(regressor):
+    _, right = Figure(figsize=(8, 4)).subfigures(1, 2)
+    display = FeatureMapDisplay.from_estimator(regressor, X, NUMBERS, ax=right.subplots())
+    display.figure_.canvas.draw()
+    assert display.colorbar_.ax.bbox.x0 >= right.bbox.x0
+
+
+def test_one_label_of_several_is_shown_as_classes_are():
+    table = np.random.default_rng(0).integers(0, 2, (12, 3))
+    clf = PretrainedImageClassifier(backbone=small_conv_net, engine="torch", random_state=0).fit(X, table)
+    display = FeatureMapDisplay.from_estimator(clf, X, table[:, 0])
+    assert [text.get_text() for text in display.ax_.get_legend().get_texts()] == ["0", "1"]
+    with pytest.raises(InvalidInputError, match=r"y has several columns.*Pass one column, such as y\[:, 0\]"):
+        FeatureMapDisplay.from_estimator(clf, X, table)
+
+
+def test_several_numbers_are_refused(regressor):
+    with pytest.raises(InvalidInputError, match="y has several columns"):
+        FeatureMapDisplay.from_estimator(regressor, X, np.c_[NUMBERS, NUMBERS])
+
+
+def test_numbers_of_an_encoder_need_the_task(encoder):
+    with pytest.raises(InvalidInputError) as caught:
+        FeatureMapDisplay.from_estimator(encoder, X, NUMBERS / 7)
+    assert caught.value.__notes__ == ['For numbers, pass task="regression".']
+    with pytest.raises(InvalidParameterError, match="task=None must be"):
+        FeatureMapDisplay.from_estimator(encoder, X, NUMBERS, task=None)
+    with pytest.raises(InvalidParameterError, match="task='numbers' must be"):
+        FeatureMapDisplay(np.eye(2), y=[1, 2], task="numbers").plot()
+
+
+@pytest.mark.parametrize("y", [[1.0, np.nan, 2.0], ["a", "b", "c"], [1.0, 2.0]])
+def test_what_is_no_number_is_refused(y):
+    with pytest.raises(InvalidInputError, match=r"y\[1\] is a missing value|must hold numbers|y has shape \(2,\)"):
+        FeatureMapDisplay(np.eye(3)[:, :2], y=y, task="regression").plot()
+
+
+def test_numbers_reach_a_supervised_projection(regressor):
+    features = regressor.transform(X)
+    display = FeatureMapDisplay.from_estimator(regressor, X, NUMBERS, projection=PLSRegression(2))
+    expected, _ = PLSRegression(2).fit_transform(features, NUMBERS)
+    np.testing.assert_allclose(display.coordinates, expected)
+    with pytest.raises(InvalidInputError, match="PLSRegression needs labels or numbers: pass y"):
+        FeatureMapDisplay.from_estimator(regressor, X, projection=PLSRegression(2))
+
+
+def test_a_projection_that_fails_is_named(regressor):
+    with pytest.raises(InvalidInputError, match="projection=TSNE cannot project these features: perplexity"):
+        FeatureMapDisplay.from_estimator(regressor, X, NUMBERS, projection=TSNE(perplexity=30))
+    with pytest.raises(InvalidInputError, match="projection=LinearDiscriminantAnalysis cannot project"):
+        FeatureMapDisplay.from_estimator(regressor, X, NUMBERS / 7, projection=LinearDiscriminantAnalysis())
+
+
+def test_an_estimator_without_features_is_refused():
+    with pytest.raises(InvalidInputError, match="estimator is a GridSearchCV without transform"):
+        FeatureMapDisplay.from_estimator(GridSearchCV(TSNE(), {}), X)

@@ -12,13 +12,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from sklearn.model_selection import GridSearchCV
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.multioutput import MultiOutputClassifier, MultiOutputRegressor
 from sklearn.pipeline import make_pipeline
 
 pytest.importorskip("matplotlib", reason="the extra `plot` installs it")
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from sktl import FeatureMapDisplay, PredictionsDisplay, PretrainedImageClassifier
+from sktl import (
+    FeatureMapDisplay,
+    PredictionsDisplay,
+    PretrainedImageClassifier,
+    PretrainedImageEncoder,
+    PretrainedImageRegressor,
+)
 from sktl.exceptions import InvalidImageError, InvalidInputError, InvalidParameterError
 
 mpl.use("Agg")  # of the tests; the package leaves the backend alone
@@ -224,3 +232,95 @@ def test_an_image_that_cannot_be_read_is_named(tmp_path):
     X = [_images(1)[0], tmp_path / "none.png"]
     with pytest.raises(InvalidImageError, match=r"X\[1\].*none.png.*no such file"):
         PredictionsDisplay.from_predictions(X, ["a", "b"], np.eye(2))
+
+
+TABLE = np.random.default_rng(1).integers(0, 2, (12, 3))
+NUMBERS = np.random.default_rng(2).normal(size=12)
+TINY = {"backbone": small_conv_net, "engine": "torch", "random_state": 0, "weight_decay": 1.0}
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda clf: clf,
+        lambda clf: make_pipeline("passthrough", clf),
+        lambda clf: GridSearchCV(clf, {"weight_decay": [1.0]}, cv=2),
+        OneVsRestClassifier,
+        MultiOutputClassifier,
+    ],
+    ids=["alone", "pipeline", "search", "one versus rest", "one for each"],
+)
+def test_several_labels_are_shown_whatever_predicts_them(wrap):
+    frame = pd.DataFrame(TABLE, columns=CLASSES)
+    estimator = wrap(PretrainedImageClassifier(**TINY)).fit(_images(12), frame)
+    display = PredictionsDisplay.from_estimator(estimator, _images(12), frame, n_images=12)
+    np.testing.assert_array_equal(display.y_true, TABLE)
+    np.testing.assert_array_equal(display.y_pred, estimator.predict(_images(12)))
+    assert display.names.tolist() == CLASSES.tolist()
+    for ax, has, guessed in zip(display.axes_, display.y_true > 0, display.y_pred > 0, strict=True):
+        lines = ax.get_title().split("\n")
+        assert {line.rpartition(" (")[0] for line in lines if line.startswith("missed")} == {
+            f"missed: {name}" for name in CLASSES[has & ~guessed]
+        }
+    display.figure_.canvas.draw()
+
+
+@pytest.mark.parametrize("columns", [1, 2])
+@pytest.mark.parametrize("wrap", [lambda reg: reg, lambda reg: make_pipeline("passthrough", reg), MultiOutputRegressor])
+def test_numbers_are_shown_with_the_largest_errors_first(wrap, columns):
+    y = np.c_[NUMBERS, NUMBERS**2][:, :columns]
+    regressor = wrap(PretrainedImageRegressor(**TINY)).fit(_images(12), y)
+    display = PredictionsDisplay.from_estimator(regressor, _images(12), y, select="errors", n_images=3)
+    errors = np.abs(regressor.predict(_images(12)).reshape(y.shape) - y) / y.std(axis=0)
+    assert display.positions.tolist() == np.argsort(-errors.max(axis=1))[:3].tolist()
+    np.testing.assert_array_equal(display.y_true.reshape(3, -1), y[display.positions])
+    assert display.proba_true is display.proba_pred is None
+    assert "true" in display.axes_[0].get_title()
+    assert display.axes_[0].title.get_color() == "black"
+    again = PredictionsDisplay(**{name: value for name, value in vars(display).items() if not name.endswith("_")})
+    assert [ax.get_title() for ax in again.plot().axes_] == [ax.get_title() for ax in display.axes_]
+
+
+def test_a_display_of_labels_is_drawn_again_from_its_attributes():
+    display = PredictionsDisplay.from_predictions(_images(12), TABLE, np.full((12, 3), 0.6), select="losses")
+    again = PredictionsDisplay(**{name: value for name, value in vars(display).items() if not name.endswith("_")})
+    assert [ax.get_title() for ax in again.plot().axes_] == [ax.get_title() for ax in display.axes_]
+
+
+def test_predicted_numbers_need_the_task():
+    X = _images(12)
+    display = PredictionsDisplay.from_predictions(X, NUMBERS, NUMBERS + 1, task="regression", random_state=0)
+    np.testing.assert_array_equal(display.y_pred, NUMBERS + 1)
+    for y in (NUMBERS, np.c_[NUMBERS, NUMBERS]):
+        with pytest.raises(InvalidInputError) as caught:
+            PredictionsDisplay.from_predictions(X, y, y)
+        assert caught.value.__notes__ == ['For numbers, pass task="regression".']
+    with pytest.raises(InvalidInputError, match='for predicted numbers, pass task="regression"'):
+        PredictionsDisplay.from_predictions(X, np.arange(12), np.arange(12))
+    with pytest.raises(InvalidParameterError, match='task=\'auto\' must be "classification" or "regression"'):
+        PredictionsDisplay.from_predictions(X, NUMBERS, NUMBERS, task="auto")
+    with pytest.raises(InvalidParameterError, match='classes has no meaning with task="regression"'):
+        PredictionsDisplay.from_predictions(X, NUMBERS, NUMBERS, task="regression", classes=["a"])
+
+
+def test_exact_numbers_are_no_wrong_predictions():
+    display = PredictionsDisplay.from_predictions(_images(12), NUMBERS, NUMBERS, task="regression", select="errors")
+    assert [text.get_text() for text in display.axes_[0].texts] == ["no wrong prediction"]
+
+
+def test_what_does_not_suit_the_estimator_is_refused():
+    X = _images(12)
+    labels, classes = (PretrainedImageClassifier(**TINY).fit(X, y) for y in (TABLE, np.tile(["a", "b"], 6)))
+    with pytest.raises(InvalidInputError, match=r"y_true has shape \(12,\), but must be a table"):
+        PredictionsDisplay.from_estimator(labels, X, TABLE[:, 0])
+    with pytest.raises(InvalidInputError, match=r"pass y_true.argmax\(axis=1\)"):
+        PredictionsDisplay.from_estimator(classes, X, TABLE)
+    with pytest.raises(InvalidInputError, match="PretrainedImageEncoder, which predicts neither"):
+        PredictionsDisplay.from_estimator(PretrainedImageEncoder(), X, TABLE)
+    words = np.tile([["a", "x"], ["b", "y"]], (6, 1))
+    several = MultiOutputClassifier(PretrainedImageClassifier(**TINY)).fit(X, words)
+    with pytest.raises(InvalidInputError, match=r"several columns of classes.*Show one column at a time"):
+        PredictionsDisplay.from_estimator(several, X, words)
+    first = several.predict_proba(X)[0]
+    display = PredictionsDisplay.from_predictions(X, words[:, 0], first, classes=several.classes_[0], n_images=12)
+    np.testing.assert_array_equal(display.y_true, words[:, 0])

@@ -7,6 +7,7 @@ import pickle
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import timm
 import torch
@@ -21,7 +22,13 @@ pytest.importorskip("captum", reason="the extra `explain` installs it")
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from sktl import Preprocessing, PretrainedImageClassifier, PretrainedImageEncoder, SaliencyDisplay
+from sktl import (
+    Preprocessing,
+    PretrainedImageClassifier,
+    PretrainedImageEncoder,
+    PretrainedImageRegressor,
+    SaliencyDisplay,
+)
 from sktl._inspection.saliency import heat_over
 from sktl.exceptions import (
     BackboneError,
@@ -344,3 +351,65 @@ def test_what_is_not_installed_is_named_with_its_remedy(clf, monkeypatch, packag
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingPackageError, match=rf"needs {package}.*pip install 'sktl\[explain\]'"):
         SaliencyDisplay.from_estimator(clf, X[:1])
+
+
+TABLE = pd.DataFrame(RNG.integers(0, 2, (12, 3)), columns=["ant", "bee", "cat"])
+NUMBERS = X[..., 0].mean((1, 2))
+TINY = {"backbone": small_conv_net, "engine": "torch", "random_state": 0, "weight_decay": 0.1}
+
+
+@pytest.fixture(scope="module")
+def tagger():
+    return PretrainedImageClassifier(**TINY).fit(X, TABLE)
+
+
+@pytest.fixture(scope="module")
+def regressor():
+    return PretrainedImageRegressor(**TINY).fit(X, np.c_[NUMBERS, -NUMBERS])
+
+
+def test_of_several_labels_the_most_probable_one_is_explained(tagger):
+    display = SaliencyDisplay.from_estimator(tagger, X[:3])
+    proba = tagger.predict_proba(X[:3])
+    assert display.targets.tolist() == [TABLE.columns[k] for k in proba.argmax(axis=1)]
+    np.testing.assert_array_equal(display.proba, proba.max(axis=1))
+    each = SaliencyDisplay.from_estimator(tagger, X[:3], target=display.targets)
+    np.testing.assert_array_equal(each.heats, display.heats)
+    with pytest.raises(InvalidInputError, match="target has labels that the estimator does not have: 'dog'"):
+        SaliencyDisplay.from_estimator(tagger, X[:3], target="dog")
+
+
+def test_numbers_are_explained_in_any_unit(regressor):
+    """The map of a number is the map of its opposite where this falls, and its unit changes nothing."""
+    display = SaliencyDisplay.from_estimator(regressor, X[:3])
+    np.testing.assert_array_equal(display.numbers, regressor.predict(X[:3])[:, 0])
+    assert display.targets.tolist() == [0, 0, 0]
+    assert display.proba is None
+    opposite = SaliencyDisplay.from_estimator(regressor, X[:3], target=1)
+    for heat, other in zip(display.heats, opposite.heats, strict=True):
+        assert np.nanmax(np.minimum(heat, other)) < 0.5  # zero at the positions, with edges between them
+    scaled = PretrainedImageRegressor(**TINY).fit(X, 1000 * NUMBERS + 7)
+    found = SaliencyDisplay.from_estimator(scaled, X[:3])
+    assert found.targets is None
+    np.testing.assert_allclose(found.heats, display.heats, rtol=1e-4, atol=1e-4)
+
+
+def test_each_image_may_have_its_own_number(regressor):
+    each = SaliencyDisplay.from_estimator(regressor, X[:2], target=[1, 0])
+    first, second = (SaliencyDisplay.from_estimator(regressor, X[:2], target=k) for k in (0, 1))
+    np.testing.assert_allclose(each.heats[0], second.heats[0], rtol=1e-5)
+    np.testing.assert_allclose(each.heats[1], first.heats[1], rtol=1e-5)
+    assert [ax.get_title().partition(":")[0] for ax in each.axes_] == ["number 1", "number 0"]
+    assert each.colorbar_.ax.get_ylabel() == "raises the number"
+
+
+@pytest.mark.parametrize("target", [2, -1, 0.0, "a", True, [0, 5]])
+def test_a_number_that_there_is_not_is_refused(regressor, target):
+    with pytest.raises(InvalidInputError, match=r"target has the position .*predicts 2 numbers. Pass an integer"):
+        SaliencyDisplay.from_estimator(regressor, X[:2], target=target)
+
+
+def test_where_nothing_raises_the_number_it_says_so():
+    shown = np.zeros((4, 4, 3), np.uint8)
+    display = SaliencyDisplay([shown], [np.zeros((4, 4))], targets=None, numbers=np.array([26300.4])).plot()
+    assert display.axes_[0].get_title() == "26300\nno position raises it"

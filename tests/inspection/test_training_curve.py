@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from backbones import small_conv_net, stochastic_net
 from sklearn.linear_model import LogisticRegression
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, EpochScoring
 
 pytest.importorskip("matplotlib", reason="the extra `plot` installs it")
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from sktl import PretrainedImageClassifier, TrainingCurveDisplay
+from sktl import PretrainedImageClassifier, PretrainedImageRegressor, TrainingCurveDisplay
 from sktl.exceptions import InvalidInputError
 
 mpl.use("Agg")  # of the tests; the package leaves the backend alone
@@ -63,6 +63,27 @@ def test_each_phase_has_its_own_lines_and_place(tuned):
     assert [text.get_text() for text in display.ax_.texts] == ["output layer", "stages"]
     (span,) = display.ax_.patches
     assert (span.get_x(), span.get_x() + span.get_width()) == (4, 7.5)
+
+
+@pytest.mark.filterwarnings("ignore:No epoch of the stages")
+@pytest.mark.parametrize(
+    ("kind", "y", "scoring"),
+    [
+        (PretrainedImageClassifier, np.random.default_rng(1).integers(0, 2, (24, 3)), "f1_macro"),
+        (PretrainedImageRegressor, np.random.default_rng(1).normal(size=24), "r2"),
+    ],
+)
+def test_labels_and_numbers_have_curves_of_losses_and_scores(kind, y, scoring):
+    estimator = kind(
+        backbone=stochastic_net, trainable_stages=1, freeze_epochs=2, max_epochs=2, early_stopping=True,
+        validation_fraction=0.25, random_state=0, engine="torch", augmentation=None,
+        net_params={"callbacks": [EpochScoring(scoring, lower_is_better=False, name="score")]},
+    ).fit(X, y)  # fmt: skip
+    display = TrainingCurveDisplay.from_estimator(estimator)
+    assert set(display.scores) == {"train_loss", "valid_loss", "score"}
+    losses = [row.get("train_loss", np.nan) for row in estimator.history_]
+    np.testing.assert_array_equal(display.scores["train_loss"], losses)
+    display.figure_.canvas.draw()
 
 
 def test_phases_that_were_not_validated_meet_between_their_epochs():

@@ -8,7 +8,12 @@ import scipy.optimize
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sktl._selection.logme import log_evidence
+from sktl._selection import logme
+
+
+def log_evidence(features, codes):
+    """Return LogME of classes."""
+    return logme.log_evidence(features, np.eye(codes.max() + 1)[codes])
 
 
 @st.composite
@@ -101,3 +106,29 @@ def test_targets_that_follow_exactly_have_a_finite_and_stable_evidence():
     evidence = log_evidence(features, codes)
     assert np.isfinite(evidence)
     assert log_evidence(features[::-1], codes[::-1]) == pytest.approx(evidence, rel=1e-6)
+
+
+@pytest.mark.parametrize("n_features", [2, 15, 40])
+def test_numbers_have_the_largest_evidence_that_a_direct_search_finds(n_features):
+    rng = np.random.default_rng(n_features)
+    features = rng.normal(size=(15, n_features))
+    numbers = features[:, :1] + rng.normal(size=(15, 2))
+    expected = np.mean([largest_evidence(features, column) for column in numbers.T])
+    assert logme.log_evidence(features, numbers) == pytest.approx(expected, abs=1e-5)
+
+
+@settings(max_examples=20)
+@given(problems(), st.floats(1e-6, 1e6))
+def test_another_unit_shifts_the_evidence_of_all_features_alike(problem, unit):
+    features, codes = problem
+    targets = np.eye(3)[codes] + 0.1
+    shift = logme.log_evidence(features, unit * targets) - logme.log_evidence(features, targets)
+    assert shift == pytest.approx(-np.log(unit), abs=1e-6)
+
+
+def test_columns_that_are_constant_are_left_out():
+    rng = np.random.default_rng(0)
+    features, targets = rng.normal(size=(20, 4)), rng.normal(size=(20, 2))
+    constant = np.tile([0.0, 1.0, -3.5], (20, 1))
+    assert logme.log_evidence(features, np.c_[constant, targets]) == logme.log_evidence(features, targets)
+    assert np.isnan(logme.log_evidence(features, constant))

@@ -11,11 +11,12 @@ import pandas as pd
 import pytest
 import torch
 from backbones import Function, LoggedPixels, Pixels, small_conv_net
+from scipy.sparse import csr_array
 from sklearn.metrics import accuracy_score
-from sklearn.model_selection import GroupKFold, LeaveOneOut, StratifiedKFold, cross_val_score
+from sklearn.model_selection import GroupKFold, KFold, LeaveOneOut, StratifiedKFold, cross_val_score
 
 import sktl
-from sktl import PretrainedImageClassifier, PretrainedImageEncoder, rank_backbones
+from sktl import PretrainedImageClassifier, PretrainedImageEncoder, PretrainedImageRegressor, rank_backbones
 from sktl._features.extractor import FeatureExtractor
 from sktl._selection.rank_backbones import DEFAULT_BACKBONES
 from sktl.exceptions import (
@@ -32,6 +33,9 @@ Y = np.array(["day", "night", "dusk"])[np.arange(45) % 3]
 X = np.clip(RNG.integers(0, 200, (45, 8, 8, 3)) + 30 * (np.arange(45) % 3)[:, None, None, None], 0, 255).astype(
     np.uint8
 )
+# Brightness tells most about both.
+TABLE = np.c_[Y == "day", Y == "night", RNG.integers(0, 2, 45)].astype(int)
+NUMBERS = X.mean((1, 2, 3)) + RNG.normal(size=45)
 
 
 def mean_brightness():
@@ -325,3 +329,108 @@ def test_progress_goes_to_standard_error_and_names_the_network_of_each_pass(caps
     titles = {f"{row.backbone} ({row.weights}, {'x'.join(map(str, row.image_size))})" for row in ranking}
     assert len(titles) == len(networks)
     assert all(f"{title}: 100%" in err for title in titles)
+
+
+@pytest.mark.parametrize("scoring", ["average_precision", "roc_auc", "f1_macro"])
+@pytest.mark.parametrize("backbone", [Pixels, small_conv_net])
+def test_scores_of_several_labels_are_those_of_the_classifier_bit_for_bit(backbone, scoring):
+    cv = KFold(3, shuffle=True, random_state=1)
+    clf = PretrainedImageClassifier(backbone=backbone, random_state=0, n_jobs=1)
+    expected = cross_val_score(clf, X, TABLE, cv=cv, scoring=scoring)
+    (row,) = rank_backbones(X, TABLE, [backbone], cv=cv, scoring=scoring, random_state=0, n_jobs=1)
+    assert (row.mean_score, row.std_score) == (expected.mean(), expected.std())
+
+
+@pytest.mark.parametrize("scoring", ["r2", "neg_mean_absolute_error"])
+@pytest.mark.parametrize("y", [NUMBERS, np.arange(45), np.c_[NUMBERS, np.arange(45)]], ids=["real", "int", "two"])
+def test_scores_of_numbers_are_those_of_the_regressor(y, scoring):
+    cv = KFold(3, shuffle=True, random_state=1)
+    regressor = PretrainedImageRegressor(backbone=Pixels, random_state=0, n_jobs=1)
+    expected = cross_val_score(regressor, X, y, cv=cv, scoring=scoring)
+    (row,) = rank_backbones(X, y, [Pixels], task="regression", cv=cv, scoring=scoring, random_state=0, n_jobs=1)
+    assert (row.mean_score, row.std_score) == pytest.approx((expected.mean(), expected.std()), rel=1e-9)
+
+
+def test_the_scorer_gets_the_numbers_as_they_were_passed():
+    """Scorers of counts refuse a zero that standardization has rounded to less."""
+    counts = np.arange(45) % 7
+    seen = []
+
+    def scorer(layer, features, y):
+        seen.append(y)
+        return 0.0
+
+    rank_backbones(X, counts, [Pixels], task="regression", cv=3, scoring=scorer, random_state=0, n_jobs=1)
+    assert set(np.concatenate(seen).tolist()) == set(range(7))
+
+
+@pytest.mark.parametrize(
+    ("y", "task", "scoring"),
+    [
+        (Y, "classification", "accuracy"),
+        (TABLE, "classification", "average_precision"),
+        (NUMBERS, "regression", "r2"),
+        (np.c_[NUMBERS, NUMBERS], "regression", "r2"),
+    ],
+)
+def test_the_score_suits_the_task_and_the_best_network_comes_first(y, task, scoring):
+    ranking = rank_backbones(X, y, [blind, mean_brightness], task=task, cv=3, random_state=0, n_jobs=1)
+    assert ranking.scoring == scoring
+    assert [row.backbone for row in ranking] == ["mean_brightness", "blind"]
+    assert ranking[0].logme > ranking[1].logme
+
+
+def test_labels_may_come_in_any_table():
+    frame = pd.DataFrame(TABLE, columns=["day", "night", "rain"])
+    forms = [TABLE, TABLE.tolist(), csr_array(TABLE), frame, torch.tensor(TABLE), TABLE.astype(bool)]
+    found = [rank_backbones(X, y, [Pixels], cv=3, random_state=0, n_jobs=1)[0] for y in forms]
+    assert len({(row.mean_score, row.logme) for row in found}) == 1
+
+
+def test_the_unit_of_numbers_does_not_matter():
+    found = [
+        rank_backbones(X, y, [Pixels], task="regression", cv=3, random_state=0, n_jobs=1)[0]
+        for y in (NUMBERS, NUMBERS / 1000, 300 - 7 * NUMBERS)
+    ]
+    for row in found[1:]:
+        assert row.mean_score == pytest.approx(found[0].mean_score, abs=1e-6)
+        assert row.logme == pytest.approx(found[0].logme, abs=1e-6)
+
+
+def test_integers_are_classes_unless_the_task_is_regression():
+    ages = np.arange(45) % 3 + 20
+    assert rank_backbones(X, ages, [Pixels], cv=3, random_state=0, n_jobs=1).scoring == "accuracy"
+    assert rank_backbones(X, ages, [Pixels], task="regression", cv=3, random_state=0, n_jobs=1).scoring == "r2"
+
+
+@pytest.mark.parametrize("y", [NUMBERS, np.c_[NUMBERS, NUMBERS]])
+def test_numbers_without_the_task_are_refused_with_what_to_pass(y):
+    with pytest.raises(InvalidInputError) as caught:
+        rank_backbones(X, y, [Pixels])
+    assert caught.value.__notes__ == ['For numbers, pass task="regression".']
+
+
+@pytest.mark.parametrize("y", [TABLE[:5], Y[:5], ["a"] * 45])
+def test_other_errors_do_not_speak_of_numbers(y):
+    with pytest.raises(InvalidInputError) as caught:
+        rank_backbones(X, y, [Pixels])
+    assert not hasattr(caught.value, "__notes__")
+
+
+@pytest.mark.parametrize("task", ["auto", None, ["regression"], "Regression"])
+def test_a_task_that_does_not_exist_is_refused(task):
+    with pytest.raises(InvalidParameterError, match='must be "classification" or "regression"'):
+        rank([Pixels], task=task)
+
+
+def test_numbers_that_are_all_equal_are_ranked_without_logme():
+    (row,) = rank_backbones(X, np.full(45, 3.7), [Pixels], task="regression", cv=3, random_state=0, n_jobs=1)
+    assert (row.status, row.mean_score) == ("ok", 1.0)
+    assert np.isnan(row.logme)
+
+
+def test_a_label_that_a_fold_does_not_have_stops_nothing_and_warns_of_nothing(recwarn):
+    rare = np.c_[TABLE, np.arange(45) == 7].astype(int)
+    (row,) = rank_backbones(X, rare, [Pixels], cv=3, random_state=0, n_jobs=1, scoring="f1_micro")
+    assert row.status == "ok"
+    assert not [warning for warning in recwarn if "label" in str(warning.message)]

@@ -140,6 +140,7 @@ def test_what_are_no_numbers_is_refused_by_name(y, words):
         (Y[:4, 0], "y_val has 1 columns, but y has 2"),
         (np.where(Y[:4] > 3, np.nan, 1), r"y_val\[\d, \d\] is a missing value"),
         (None, "the target y_val is None"),
+        ({1.0, 2.0}, "y_val is a set; y_val must hold one number"),
     ],
 )
 def test_numbers_of_a_validation_set_are_checked_by_the_same_law(y, words):

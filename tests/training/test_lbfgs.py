@@ -65,6 +65,19 @@ def test_a_problem_that_is_done_stays_where_it_is():
     torch.testing.assert_close(found.point[1], TARGETS[1], atol=1e-5, rtol=0)
 
 
+def test_a_value_that_falls_to_zero_ends_the_descent():
+    """Numbers that are all equal are fitted exactly; only the penalty makes the loss fall on."""
+
+    def evaluate(point):
+        return 0.015 * point.square().sum(dim=1), 0.03 * point
+
+    start = torch.linspace(1e-3, 1e-2, 12, dtype=torch.float64)[None]
+    found = Descent(evaluate, start, 1e-9, lambda gradient: gradient / 0.03).run(500)
+    assert found.done.all()
+    assert found.n_evaluations <= 4
+    assert found.point.abs().max() < 1e-12
+
+
 def test_a_value_that_never_falls_ends_the_descent():
     def uphill(point):
         return 1 + point.abs().sum(dim=1), -torch.ones_like(point)  # a gradient that lies

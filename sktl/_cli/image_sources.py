@@ -1,0 +1,141 @@
+"""The images of a command and what they show: a folder with one sub-folder per class, or a table of labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import sktl
+from sktl.exceptions import InvalidInputError
+
+from .command_messages import shown
+from .model_outputs import kind_of, names_of
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_ONE = {"classes": "class", "labels": "label", "numbers": "number"}
+_LISTED = 5
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """Where the images of a command and their classes, labels or numbers are.
+
+    Parameters
+    ----------
+    folder : str or None
+        Folder with one sub-folder per class; with a table, the folder that its paths are relative to.
+    labels : str or None
+        Path of a table.
+    path_column, columns, ignore, where, kind
+        Parameters of :func:`sktl.datasets.load_label_table`.
+    """
+
+    folder: str | None
+    labels: str | None
+    path_column: str | None = None
+    columns: Sequence[str] = ()
+    ignore: Sequence[str] = ()
+    where: Mapping[str, str] = field(default_factory=dict)
+    kind: str = "auto"
+
+    def load(self) -> Any:
+        """Return the images and what they show, a Bunch with `data`, `target`, `target_names` and `kind`."""
+        if self.labels is not None:
+            return self._of_table(self.columns or None, self.kind)
+        found = sktl.datasets.load_image_folder(self.folder or "")
+        found.kind = "classes"
+        return found
+
+    def load_for(self, estimator: Any) -> Any:
+        """Return the images and what they show, with the columns that a fitted estimator predicts, in its order.
+
+        Raises
+        ------
+        InvalidInputError
+            If the images do not show what the estimator predicts.
+        """
+        kind, names = kind_of(estimator), names_of(estimator)
+        if self.labels is None and kind != "classes":
+            raise InvalidInputError(f"MODEL predicts {kind}, which need a table. Pass --labels.")
+        if self.labels is None or kind == "classes":
+            return self.load() if self.labels is None else self._of_table(self.columns or None, kind)
+        found = self._of_table(self.columns or (None if self.ignore else names or None), kind)
+        found.target = found.target.reshape(len(found.target), -1)
+        n_columns = estimator.n_outputs_ if kind == "numbers" else len(names)
+        if found.target.shape[1] != n_columns:
+            raise InvalidInputError(
+                f"MODEL predicts {counted(kind, n_columns)}, but {shown(self.labels)} has {found.target.shape[1]}: "
+                f"{listed(found.target_names)}. Choose columns by --column."
+            )
+        if sorted(found.target_names) == sorted(names):
+            found.target = found.target[:, [found.target_names.index(name) for name in names]]
+            found.target_names = names
+        return found
+
+    def _of_table(self, columns: Sequence[str] | None, kind: str) -> Any:
+        return sktl.datasets.load_label_table(
+            self.labels or "", folder=self.folder, path_column=self.path_column, columns=columns, ignore=self.ignore,
+            where=self.where, kind=kind,
+        )  # fmt: skip
+
+    def describe(self, found: Any) -> str:
+        """Return a sentence that says how the table was understood."""
+        advice = ""
+        if self.kind == "auto" and found.kind == "classes" and found.target.dtype.kind == "i":
+            advice = " To learn numbers, pass --numbers."
+        of_what = contents(found.kind, len(found.target_names))
+        names = listed(found.target_names)
+        return f"Read {len(found.data):,} images {of_what} ({names}) from {shown(str(self.labels))}.{advice}"
+
+
+def contents(kind: str, n: int) -> str:
+    """Return how many classes, labels or numbers images have, after the word "images"."""
+    return f"{'of' if kind == 'classes' else 'with'} {counted(kind, n)}"
+
+
+def counted(kind: str, n: int) -> str:
+    """Return a number of classes, labels or numbers."""
+    return f"{n:,} {_ONE[kind] if n == 1 else kind}"
+
+
+def listed(names: Sequence[Any]) -> str:
+    """Return a few names in a form that is safe to print."""
+    more = [f"and {len(names) - _LISTED} more"] if len(names) > _LISTED else []
+    return ", ".join([*(shown(str(name)) for name in names[:_LISTED]), *more])
+
+
+@dataclass(frozen=True)
+class NamedColumns:
+    """An array whose columns have names, in the form of a data frame, from which `fit` takes the names."""
+
+    values: np.ndarray
+    columns: Sequence[str]
+
+    @property
+    def dtypes(self) -> list[np.dtype[Any]]:
+        """The type of each column."""
+        return [self.values.dtype] * len(self.columns)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of rows and columns."""
+        return self.values.shape
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return self.values.ndim
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self.values.astype(dtype or self.values.dtype, copy=bool(copy))
+
+
+def target_of(found: Any) -> Any:
+    """Return what `fit` takes, with the names of the columns if there are several."""
+    return found.target if found.target.ndim == 1 else NamedColumns(found.target, found.target_names)

@@ -1,0 +1,24 @@
+"""What a fitted estimator predicts, classes, labels or numbers, and their names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+def kind_of(estimator: Any) -> str:
+    """Return "classes", "labels" or "numbers" for a fitted estimator."""
+    if hasattr(estimator, "n_outputs_"):
+        return "numbers"
+    return "labels" if estimator.multilabel_ else "classes"
+
+
+def names_of(estimator: Any) -> list[str]:
+    """Return the names of the classes, labels or numbers that a fitted estimator predicts; none if they have none."""
+    names = getattr(estimator, "output_names_", ()) if kind_of(estimator) == "numbers" else estimator.classes_
+    return [str(name) for name in names]
+
+
+def number_names(names: Sequence[str], n_numbers: int) -> list[str]:
+    """Return the names of numbers, or their positions from 0 if they have no names."""
+    return [*names] or [f"number {i}" for i in range(n_numbers)]

@@ -1,0 +1,41 @@
+"""Results as text: a table for people, comma-separated values or JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Container, Sequence
+from typing import Any
+
+import click
+
+from .command_messages import shown
+
+
+def as_json(value: Any) -> str:
+    """Return a value as JSON."""
+    text = json.dumps(value, indent=1, ensure_ascii=False)
+    # Bytes of names that are not UTF-8 become JSON escapes, so that names that differ on disk also differ here.
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def as_csv(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows as comma-separated values, without a line break at the end."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([*map(click.format_filename, row)] for row in rows)
+    return text.getvalue().removesuffix("\n")
+
+
+def as_table(rows: Sequence[Sequence[str]], words: Container[int] = (0, 1)) -> str:
+    """Return rows as a table. `words` are the columns that are aligned to the left."""
+    rows = [[*map(shown, row)] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        adjusted = [
+            cell.ljust(width) if i in words else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(adjusted).rstrip())
+    return "\n".join(lines)

@@ -1,0 +1,142 @@
+"""Predictions as rows and records: the class of each image, its labels or its numbers.
+
+Commands import this module when they run, because it imports NumPy, which would delay help and usage errors.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sktl.exceptions import InvalidImageError
+
+from .model_outputs import kind_of, names_of, number_names
+
+
+@dataclass(frozen=True)
+class Predictions(ABC):
+    """What an estimator predicts for some images.
+
+    Parameters
+    ----------
+    names : list of str
+        Names of the columns of `values`, which may be missing for numbers.
+    images : sequence of str
+    values : float64 array of shape (n_samples, n_columns)
+        Probabilities, or numbers.
+    """
+
+    names: list[str]
+    images: Sequence[str]
+    values: np.ndarray
+
+    @abstractmethod
+    def summary(self) -> list[list[str]]:
+        """Return a heading and rows for people."""
+
+    def rows(self) -> list[list[str]]:
+        """Return a heading and rows for programs."""
+        return self.summary()
+
+    @abstractmethod
+    def records(self) -> list[dict[str, Any]]:
+        """Return all that is predicted."""
+
+
+class _Classes(Predictions):
+    """The most probable class of each image."""
+
+    def summary(self) -> list[list[str]]:
+        winners, best = self.values.argmax(axis=1), self.values.max(axis=1, initial=0.0)
+        rows = zip(self.images, winners, best, strict=True)
+        return [["image", "prediction", "probability"], *([image, self.names[k], f"{p:.4f}"] for image, k, p in rows)]
+
+    def records(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "image": image,
+                "prediction": self.names[int(np.argmax(row))],
+                "probability": max(row),
+                "probabilities": dict(zip(self.names, row, strict=True)),
+            }
+            for image, row in zip(self.images, self.values.tolist(), strict=True)
+        ]
+
+
+class _Labels(Predictions):
+    """The labels of each image, whose probabilities are above 0.5."""
+
+    def summary(self) -> list[list[str]]:
+        rows = [["image", "prediction", "probability"]]
+        for image, row in zip(self.images, self.values, strict=True):
+            has = np.flatnonzero(row > 0.5)
+            probabilities = ", ".join(f"{p:.4f}" for p in row[has])
+            rows.append([image, ", ".join(self.names[k] for k in has) or "-", probabilities or "-"])
+        return rows
+
+    def rows(self) -> list[list[str]]:
+        rows = [["image", "prediction", *self.names]]
+        for image, row in zip(self.images, self.values, strict=True):
+            has = ", ".join(self.names[k] for k in np.flatnonzero(row > 0.5))
+            rows.append([image, has, *(f"{p:.4f}" for p in row)])
+        return rows
+
+    def records(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "image": image,
+                "prediction": [name for name, p in zip(self.names, row, strict=True) if p > 0.5],
+                "probabilities": dict(zip(self.names, row, strict=True)),
+            }
+            for image, row in zip(self.images, self.values.tolist(), strict=True)
+        ]
+
+
+class _Numbers(Predictions):
+    """One or more numbers of each image."""
+
+    @property
+    def headings(self) -> list[str]:
+        """The names of the numbers, or their positions from 0 if they have no names."""
+        return number_names(self.names, self.values.shape[1])
+
+    def summary(self) -> list[list[str]]:
+        headings = ["prediction"] if self.values.shape[1] == 1 else self.headings
+        rows = ([image, *(f"{x:.6g}" for x in row)] for image, row in zip(self.images, self.values, strict=True))
+        return [["image", *headings], *rows]
+
+    def records(self) -> list[dict[str, Any]]:
+        return [
+            {"image": image, "prediction": row[0] if len(row) == 1 else dict(zip(self.headings, row, strict=True))}
+            for image, row in zip(self.images, self.values.tolist(), strict=True)
+        ]
+
+
+_KINDS: dict[str, type[Predictions]] = {"classes": _Classes, "labels": _Labels, "numbers": _Numbers}
+
+
+def values_of(estimator: Any, images: Sequence[str]) -> np.ndarray:
+    """Return the probabilities of the classes or labels, or the numbers, of shape (n_samples, n_columns)."""
+    if kind_of(estimator) != "numbers":
+        probabilities: np.ndarray = estimator.predict_proba(images)
+        return probabilities
+    numbers: np.ndarray = estimator.predict(images)
+    return numbers.reshape(len(numbers), -1)
+
+
+def predict_usable(estimator: Any, images: Sequence[str]) -> tuple[Predictions, InvalidImageError | None]:
+    """Return the predictions for the images that can be used, and the error about the others, if any."""
+    error = None
+    try:
+        values = values_of(estimator, images)
+    except InvalidImageError as failed:
+        bad = {failure.position for failure in failed.failures}
+        images = [image for position, image in enumerate(images) if position not in bad]
+        if not images:
+            raise
+        values, error = values_of(estimator, images), failed
+    return _KINDS[kind_of(estimator)](names_of(estimator), images, values), error

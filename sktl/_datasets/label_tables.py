@@ -1,0 +1,363 @@
+"""Tables of labels: a CSV file to the paths of images, and to classes, several labels or numbers for each image."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+
+from sktl._utils.paths import shown, user_path
+from sktl._utils.warnings import warn
+from sktl.exceptions import ImageFolderWarning, InvalidInputError, InvalidParameterError
+
+from .folders import listed
+from .layouts import check_names
+
+KINDS = ("auto", "classes", "labels", "numbers")
+_PATH_COLUMNS = ("path", "file", "filename", "image")
+_DELIMITERS = (",", ";", "\t")
+_WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
+# Not what `float` accepts, which includes "1_000", "infinity" and "nan".
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+# Without leading zeros, because "007" and "7" are different names. At most 18 digits, which int64 can represent.
+_WHOLE = re.compile(r"-?(0|[1-9]\d{0,17})(\.0*)?", re.ASCII)
+_INDICATOR = {"false": 0, "true": 1}
+# A column with more different whole numbers is not taken for classes.
+_MOST_WHOLE = 20
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """The cells of a table as text, without white space at their ends.
+
+    Parameters
+    ----------
+    name : str
+        The file, as messages show it.
+    columns : dict of str to list of str
+        The cells of each column that has a name.
+    rows : list of int
+        Number of each row in the file. The header is row 1.
+    """
+
+    name: str
+    columns: dict[str, list[str]]
+    rows: list[int]
+
+    @classmethod
+    def read(cls, path: str) -> Self:
+        """Return the table in a CSV file.
+
+        Raises
+        ------
+        InvalidInputError
+            If the file cannot be read or is not a table with a header.
+        """
+        name = shown(path)
+        (first, header), *body = _numbered_rows(path, name)
+        if not body:
+            raise InvalidInputError(f"{name} has no rows below row {first}, which must hold the names of the columns.")
+        for number, cells in body:
+            if len(cells) != len(header):
+                raise InvalidInputError(
+                    f"Row {number} of {name} has {len(cells)} cells, but there are {len(header)} columns. Correct the "
+                    "row. A cell that contains the delimiter must be in quotes."
+                )
+        named = [(i, column) for i, column in enumerate(header) if column]
+        if repeated := [column for i, column in named if column in header[:i]]:
+            raise InvalidInputError(f"{name} has several columns named {listed(repeated)}. Rename them.")
+        return cls(name, {column: [cells[i] for _, cells in body] for i, column in named}, [n for n, _ in body])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def place(self, position: int, column: str) -> str:
+        """Return the place of a cell in the form of messages."""
+        return f"row {self.rows[position]} of {self.name}, column {shown(column)}"
+
+    def take(self, positions: Sequence[int]) -> LabelTable:
+        """Return a table with some of the rows."""
+        columns = {column: [cells[i] for i in positions] for column, cells in self.columns.items()}
+        return LabelTable(self.name, columns, [self.rows[i] for i in positions])
+
+    def check_columns(self, names: Sequence[Any]) -> None:
+        """Raise `InvalidInputError` if the table lacks a column of some names."""
+        if absent := [str(name) for name in names if name not in self.columns]:
+            raise InvalidInputError(
+                f"{self.name} has no column named {listed(absent)}. Its columns are {listed([*self.columns])}. Correct "
+                "the name or the table."
+            )
+
+    def where(self, conditions: Mapping[str, Any]) -> LabelTable:
+        """Return the rows that have some values in some columns.
+
+        Raises
+        ------
+        InvalidInputError
+            If a column is absent or no row is left.
+        """
+        self.check_columns([*conditions])
+        table: LabelTable = self
+        for column, value in conditions.items():
+            cells = table.columns[column]
+            positions = [i for i, cell in enumerate(cells) if cell == str(value).strip()]
+            if not positions:
+                raise InvalidInputError(
+                    f"No row of {self.name} has {shown(str(value))} in column {shown(column)}. The column has "
+                    f"{listed(sorted(set(cells)))}."
+                )
+            table = table.take(positions)
+        return table
+
+    def path_column(self, name: str | None) -> str:
+        """Return the column of paths, by the name that the user passed or by its usual names."""
+        if name is not None:
+            self.check_columns([name])
+            return name
+        found = [column for column in self.columns if column.lower() in _PATH_COLUMNS]
+        if len(found) != 1:
+            has = f"several columns of paths, {listed(found)}" if found else f"no column named {_any_of(_PATH_COLUMNS)}"
+            columns = "" if found else f" Its columns are {listed([*self.columns])}; row 1 must name the columns."
+            raise InvalidInputError(f"{self.name} has {has}.{columns} Pass the column of paths as `path_column`.")
+        return found[0]
+
+    def check_complete(self, columns: Sequence[str]) -> None:
+        """Raise `InvalidInputError` if a cell of some columns is empty."""
+        empty = [(i, column) for i in range(len(self)) for column in columns if not self.columns[column][i]]
+        if empty:
+            more = f" {len(empty) - 1} more cells are empty." if len(empty) > 1 else ""
+            raise InvalidInputError(
+                f"The cell in {self.place(*empty[0])}, is empty.{more} Fill it in, or remove the row."
+            )
+
+
+def _numbered_rows(path: str, name: str) -> list[tuple[int, list[str]]]:
+    """Return the rows of a file that are not blank, with their numbers. There is at least one."""
+    text = _text(path, name)
+    header = text.partition("\n")[0]
+    delimiter = next((one for one in _DELIMITERS if one in header), ",")
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
+    try:
+        rows = [(number, [cell.strip() for cell in row]) for number, row in enumerate(reader, 1)]
+    except csv.Error as error:
+        raise InvalidInputError(f"{name} is not a CSV file: line {reader.line_num}: {error}. Correct it.") from error
+    rows = [(number, row) for number, row in rows if any(row)]
+    if not rows:
+        raise InvalidInputError(f"{name} is empty. Pass a table with a header.")
+    return rows
+
+
+def _text(path: str, name: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            content = file.read()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InvalidInputError(f"The table {name} cannot be read: {reason}. Pass a CSV file.") from error
+    if content.startswith(_WORKBOOKS):
+        raise InvalidInputError(f"{name} is a workbook or an archive. Save the table as CSV.")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidInputError(
+            f'{name} is not text in UTF-8. Save it as CSV in UTF-8 ("CSV UTF-8" in Excel).'
+        ) from error
+
+
+def _any_of(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} or {names[-1]}"
+
+
+class Values(NamedTuple):
+    """What a table says about its images.
+
+    Attributes
+    ----------
+    kind : {"classes", "labels", "numbers"}
+    target : array of shape (n_samples,) or (n_samples, n_columns)
+    names : list
+        The sorted classes, or the columns.
+    """
+
+    kind: str
+    target: np.ndarray
+    names: list[Any]
+
+
+def chosen_columns(
+    table: LabelTable, path_column: str, columns: Sequence[str] | None, ignore: Sequence[str], used: Sequence[str]
+) -> list[str]:
+    """Return the columns to learn: those that are named, or all but the ignored ones and those used otherwise.
+
+    Raises
+    ------
+    InvalidInputError
+        If a column is absent, or none is left.
+    InvalidParameterError
+        If the choice is contradictory.
+    """
+    if columns is None:
+        table.check_columns(ignore)
+        found = [column for column in table.columns if column not in {path_column, *ignore, *used}]
+        if not found:
+            raise InvalidInputError(f"{table.name} has no column of labels or numbers. Add one.")
+        return found
+    if ignore:
+        raise InvalidParameterError("Pass either `columns` or `ignore`, not both.")
+    table.check_columns(columns)
+    if not columns or len(set(columns)) < len(columns) or path_column in columns:
+        raise InvalidParameterError(
+            f"`columns` must name different columns of labels or numbers, not {listed([*columns]) or 'none'}."
+        )
+    return [*columns]
+
+
+def values_of(table: LabelTable, columns: Sequence[str], kind: str) -> Values:
+    """Return the target that some columns of a table hold.
+
+    Raises
+    ------
+    InvalidInputError
+        If cells do not have the form of their kind, or the kind is ambiguous.
+    InvalidParameterError
+        If `kind` is unknown, or does not suit the number of columns.
+    """
+    if kind not in KINDS:
+        raise InvalidParameterError(f"kind={kind!r} must be one of {', '.join(map(repr, KINDS))}.")
+    if kind == "auto":
+        kind = _kind_of_column(table, columns[0]) if len(columns) == 1 else "labels"
+    if kind == "numbers":
+        return _numbers(table, columns)
+    if kind == "labels":
+        return _labels(table, columns)
+    if len(columns) > 1:
+        raise InvalidParameterError(
+            f"Classes are in one column, but {table.name} has {len(columns)}: {listed(columns)}. Name one as `columns`."
+        )
+    return _classes(table, columns[0])
+
+
+def _kind_of_column(table: LabelTable, column: str) -> str:
+    """Return "classes" or "numbers" for the only column."""
+    cells = table.columns[column]
+    n_different, where = len(set(cells)), f"Column {shown(column)} of {table.name}"
+    decide = 'To learn numbers, pass kind="numbers"; to learn each value as a class, pass kind="classes"'
+    others = [i for i, cell in enumerate(cells) if not _NUMBER.fullmatch(cell)]
+    fractions = [cell for cell in cells if _NUMBER.fullmatch(cell) and not float(cell).is_integer()]
+    if fractions and others:
+        raise InvalidInputError(
+            f"{where} has numbers such as {fractions[0]}, but row {table.rows[others[0]]} has "
+            f"{shown(cells[others[0]])}. Correct the row. {decide}."
+        )
+    if fractions:
+        return "numbers"
+    if not others and n_different > _MOST_WHOLE:
+        raise InvalidInputError(f"{where} has {n_different} different whole numbers. {decide}.")
+    if n_different > max(_MOST_WHOLE, len(table) / 2):
+        raise InvalidInputError(
+            f"{where} has {n_different} different values for {len(table)} images, too many for classes. Name the "
+            f"column of labels as `columns`. {decide}."
+        )
+    return "classes"
+
+
+def _numbers(table: LabelTable, columns: Sequence[str]) -> Values:
+    for column in columns:
+        for i, cell in enumerate(table.columns[column]):
+            if not _NUMBER.fullmatch(cell) or not math.isfinite(float(cell)):
+                comma = " Write numbers with a decimal point and without separators." if "," in cell else ""
+                raise InvalidInputError(
+                    f"{shown(cell)} in {table.place(i, column)}, is not a finite number.{comma} Correct it, or name "
+                    "the columns of numbers as `columns`."
+                )
+    target = np.array([[float(cell) for cell in table.columns[column]] for column in columns]).T
+    return Values("numbers", np.ascontiguousarray(target[:, 0] if len(columns) == 1 else target), [*columns])
+
+
+def _labels(table: LabelTable, columns: Sequence[str]) -> Values:
+    if len(columns) < 2:
+        raise InvalidParameterError(
+            f"Several labels need several columns of 0 and 1, but {table.name} has one, {shown(columns[0])}. Add "
+            'columns, or pass kind="classes".'
+        )
+    target = np.empty((len(table), len(columns)), dtype=np.int64)
+    for k, column in enumerate(columns):
+        for i, cell in enumerate(table.columns[column]):
+            value = _INDICATOR.get(cell.lower(), float(cell) if _NUMBER.fullmatch(cell) else math.nan)
+            if value not in (0, 1):
+                raise InvalidInputError(
+                    f"{shown(cell)} in {table.place(i, column)}, is neither 0 nor 1. Several columns are several "
+                    "labels, with 1 for an image that has the label. Name the columns of labels as `columns`, or "
+                    'those to leave out as `ignore`; to learn numbers, pass kind="numbers".'
+                )
+            target[i, k] = value
+    return Values("labels", target, [*columns])
+
+
+def _classes(table: LabelTable, column: str) -> Values:
+    cells = table.columns[column]
+    if all(map(_WHOLE.fullmatch, cells)):
+        target = np.array([int(cell.partition(".")[0]) for cell in cells])
+    else:
+        target = np.array(cells)
+        place = f"Column {shown(column)} of {table.name} has labels"
+        check_names(dict.fromkeys(cells), place, "correct the table")
+    return Values("classes", target, np.unique(target).tolist())
+
+
+def located(table: LabelTable, column: str, folder: str) -> list[str]:
+    """Return the paths of images that are relative to a folder.
+
+    Raises
+    ------
+    InvalidInputError
+        If files do not exist.
+    """
+    paths = [os.path.join(folder, user_path(cell)) for cell in table.columns[column]]
+    absent = [i for i, path in enumerate(paths) if not os.path.isfile(path)]
+    if absent:
+        more = f" {len(absent) - 1} more of {len(table)} files are missing." if len(absent) > 1 else ""
+        raise InvalidInputError(
+            f"{shown(table.columns[column][absent[0]])} in {table.place(absent[0], column)}, is not a file (looked in "
+            f"{shown(os.path.abspath(folder))}).{more} Correct the paths, or pass the folder that they are relative "
+            "to as `folder`."
+        )
+    return paths
+
+
+def without_repeats(table: LabelTable, paths: Sequence[str], target: np.ndarray) -> np.ndarray:
+    """Return the positions of the first row of each image.
+
+    Raises
+    ------
+    InvalidInputError
+        If two rows of an image differ.
+    """
+    first: dict[str, int] = {}
+    repeats = []
+    for i, path in enumerate(paths):
+        j = first.setdefault(os.path.normcase(os.path.abspath(path)), i)
+        if j == i:
+            continue
+        repeats.append(i)
+        if not np.array_equal(target[i], target[j]):
+            raise InvalidInputError(
+                f"Rows {table.rows[j]} and {table.rows[i]} of {table.name} have different values for the same image, "
+                f"{shown(path)}. Remove one. For several labels of an image, use one row with a column of 0 and 1 for "
+                "each label."
+            )
+    if repeats:
+        more = f" and {len(repeats) - 1} more" if len(repeats) > 1 else ""
+        warn(
+            f"Rows of {table.name} that repeat an image with the same values were left out: row "
+            f"{table.rows[repeats[0]]}{more}.",
+            ImageFolderWarning,
+        )
+    return np.array(sorted(first.values()))

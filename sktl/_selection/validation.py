@@ -1,0 +1,150 @@
+"""Folds and scorer of a ranking, checked before any image passes through a network."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from numbers import Integral, Real
+from typing import Any, TypeAlias
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.metrics import check_scoring
+from sklearn.model_selection import check_cv
+
+from sktl._targets.class_targets import ClassTargets
+from sktl._targets.label_targets import LabelTargets
+from sktl._targets.labels import check_complete, shortened, shown
+from sktl._targets.targets import Targets
+from sktl.exceptions import InvalidParameterError
+
+from .output_layer import FeaturesEstimator
+
+# Rows to train on, and rows to score.
+Splits: TypeAlias = list[tuple[np.ndarray, np.ndarray]]
+_FOLDS = 5
+
+
+def default_scoring(targets: Targets) -> str:
+    """Return the name of the usual scorer for classes, labels or numbers."""
+    if isinstance(targets, ClassTargets):
+        return "accuracy"
+    return "average_precision" if isinstance(targets, LabelTargets) else "r2"
+
+
+def check_scorer(scoring: Any, layer: FeaturesEstimator, y: np.ndarray, splits: Splits) -> Callable[..., float]:
+    """Return the scorer, after a trial with random features on each fold.
+
+    Parameters
+    ----------
+    scoring : str or callable
+    layer : FeaturesEstimator
+        For features of any number.
+    y : array
+    splits : list of (rows to train on, rows to score)
+
+    Raises
+    ------
+    InvalidParameterError
+        If it is not a scorer, or cannot score these folds.
+    """
+    if not isinstance(scoring, str) and not callable(scoring):
+        raise InvalidParameterError(f"scoring={shown(scoring)} must be the name of one scorer, or one callable.")
+    noise = np.random.default_rng(0).random((len(y), 2), dtype=np.float32)
+    fold = "this y"
+    try:
+        scorer = check_scoring(layer, scoring)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # warnings about predictions from noise say nothing about the images
+            scores = []
+            for number, (train, test) in enumerate(splits):
+                fold = f"this y in fold {number}"
+                scores.append(scorer(clone(layer).guess(noise, y[train]), noise[test], y[test]))
+    except Exception as error:  # a callable may raise any exception
+        raise InvalidParameterError(
+            f"scoring={shown(scoring)} is not possible with {fold}: {shortened(str(error), 500)}"
+        ) from error
+    _check_scores(scoring, scores)
+    return scorer
+
+
+def _check_scores(scoring: Any, scores: Sequence[Any]) -> None:
+    for number, score in enumerate(scores):
+        if not isinstance(score, Real | np.number):
+            raise InvalidParameterError(
+                f"scoring={shown(scoring)} returned a {type(score).__name__}; it must return a number."
+            )
+        if not np.isfinite(float(score)):
+            raise InvalidParameterError(
+                f"scoring={shown(scoring)} returned {score} for fold {number}. Choose another scorer, or a cv "
+                "whose folds have all classes or labels, and several images."
+            )
+
+
+def check_splits(cv: Any, targets: Targets, y: np.ndarray, groups: Any, seed: int) -> Splits:
+    """Return the folds, which are the same for all networks.
+
+    Parameters
+    ----------
+    cv : int, cross-validation generator, iterable or None
+    targets : Targets
+    y : array
+        The same targets, for generators.
+    groups : array-like of shape (n_samples,) or None
+    seed : int
+        Seed of the folds of several labels and of numbers.
+
+    Raises
+    ------
+    InvalidParameterError
+        If `cv` and `groups` do not suit `y`.
+    """
+    groups = None if groups is None else check_complete(groups, "groups")
+    if groups is not None and len(groups) != len(y):
+        raise InvalidParameterError(f"groups has shape {groups.shape}: pass one group for each of {len(y)} images.")
+    try:
+        given = _folds(cv, targets, y, groups, seed)
+        rows = np.arange(len(y))
+        splits = [(rows[train], rows[test]) for train, test in given]
+        if not splits:
+            raise ValueError("it has no folds.")
+        for number, (train, test) in enumerate(splits):
+            _check_fold(targets, number, train, test)
+    except (ValueError, TypeError, IndexError) as error:
+        raise InvalidParameterError(f"cv={shown(cv)} is not possible with this y: {error}") from error
+    return splits
+
+
+def _folds(cv: Any, targets: Targets, y: np.ndarray, groups: np.ndarray | None, seed: int) -> Iterable[tuple[Any, Any]]:
+    if isinstance(targets, ClassTargets):
+        return check_cv(cv, targets.codes, classifier=True).split(np.zeros(len(y)), targets.codes, groups)
+    if cv is None or isinstance(cv, Integral):
+        return _dealt(_FOLDS if cv is None else int(cv), targets, groups, seed)
+    return check_cv(cv, y).split(np.zeros(len(y)), y, groups)
+
+
+def _dealt(n_folds: int, targets: Targets, groups: np.ndarray | None, seed: int) -> Iterable[tuple[Any, Any]]:
+    """Return random folds with similar proportions of each label.
+
+    scikit-learn's folds would be consecutive images here: sorted images would then be trained on one end of the scale
+    and scored on the other.
+    """
+    if n_folds < 2:
+        raise ValueError("pass at least 2 folds.")
+    numbers = None if groups is None else np.unique(groups, return_inverse=True)[1]
+    dealt = targets.with_changes(groups=numbers).deal(n_folds, seed)
+    if dealt.n_folds < n_folds:
+        raise ValueError(f"only {dealt.n_folds} folds are possible.")
+    held_out = [dealt.of_sample == fold for fold in range(n_folds)]
+    return [(np.flatnonzero(~some), np.flatnonzero(some)) for some in held_out]
+
+
+def _check_fold(targets: Targets, number: int, train: np.ndarray, test: np.ndarray) -> None:
+    if not len(test):
+        raise ValueError(f"fold {number} scores no images.")
+    if len(both := np.intersect1d(train, test)):
+        raise ValueError(f"fold {number} scores images that it trains on, such as X[{both[0]}].")
+    if isinstance(targets, ClassTargets) and len(np.unique(targets.codes[train])) < 2:
+        raise ValueError(f"fold {number} trains on fewer than two classes. Shuffle, or stratify by class.")
+    if len(train) < 2:
+        raise ValueError(f"fold {number} trains on fewer than two images.")

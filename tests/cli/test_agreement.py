@@ -1,0 +1,63 @@
+"""Figures of agreement are scikit-learn's where both are defined, and None where nothing is defined."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score, f1_score, mean_absolute_error, r2_score
+
+from sktl._cli.agreement import LabelAgreement, NumberAgreement
+
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+@settings(max_examples=20)
+@given(seed=SEEDS, n=st.integers(1, 12), k=st.integers(2, 4))
+def test_labels(seed, n, k):
+    rng = np.random.default_rng(seed)
+    truth, scores = rng.integers(0, 2, (n, k)), rng.random((n, k)).round(1)
+    agreement = LabelAgreement([f"l{i}" for i in range(k)], truth, scores)
+    present = truth.any(axis=0)
+    assert [value is not None for value in agreement.average_precisions()] == present.tolist()
+    if present.any():
+        by_label = [average_precision_score(truth[:, i], scores[:, i]) for i in np.flatnonzero(present)]
+        assert agreement.macro == pytest.approx(np.mean(by_label))
+        assert agreement.micro == pytest.approx(average_precision_score(truth, scores, average="micro"))
+    else:
+        assert agreement.macro is agreement.micro is None
+    assert agreement.example_f1 == f1_score(truth, scores > 0.5, average="samples", zero_division=1.0)
+    assert agreement.report().count("\n") == k + 3
+
+
+def test_an_image_without_labels_of_which_none_is_predicted_is_right():
+    agreement = LabelAgreement(["a", "b"], np.array([[0, 0], [1, 0]]), np.array([[0.2, 0.1], [0.9, 0.1]]))
+    assert agreement.example_f1 == 1
+
+
+@settings(max_examples=30)
+@given(
+    seed=SEEDS, n=st.integers(2, 12), k=st.integers(1, 3), unit=st.sampled_from([1e-200, 1e-3, 1.0, 1e150]),
+)  # fmt: skip
+def test_numbers_in_any_unit(seed, n, k, unit):
+    rng = np.random.default_rng(seed)
+    truth, predictions = rng.normal(size=(n, k)), rng.normal(size=(n, k))
+    names, images = [f"x{i}" for i in range(k)], np.array([f"{i}.jpg" for i in range(n)])
+    agreement = NumberAgreement(names, images, truth * unit, predictions * unit)
+    np.testing.assert_allclose(agreement.r2s(), r2_score(truth, predictions, multioutput="raw_values"), rtol=1e-6)
+    errors = mean_absolute_error(truth, predictions, multioutput="raw_values")
+    np.testing.assert_allclose(agreement.mean_absolute_errors, errors * unit)
+    largest = agreement.largest_errors()
+    assert len(largest) == min(5, n * k)
+    if k == 1:
+        worst = np.argsort(-np.abs(truth - predictions)[:, 0])[:5]
+        assert [row["image"] for row in largest] == images[worst].tolist()
+    assert "Largest errors" in agreement.report()
+
+
+def test_equal_numbers_have_no_r2():
+    truth = np.full((3, 1), 2.5)
+    agreement = NumberAgreement(["x"], np.array(["a", "b", "c"]), truth, truth + 1)
+    assert (agreement.r2, agreement.figures()["numbers"]["x"]["r2"]) == (None, None)
+    assert agreement.report().startswith("R2 -, mean absolute error 1 on 3 images.")

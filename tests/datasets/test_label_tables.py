@@ -1,0 +1,272 @@
+"""A table becomes paths and classes, labels or numbers by stated rules; what breaks them is named by row and column."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from sktl.datasets import load_image_folder, load_label_table
+from sktl.exceptions import ImageFolderWarning, InvalidInputError, InvalidParameterError
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with forty images."""
+    folder = tmp_path_factory.mktemp("images")
+    for i in range(40):
+        Image.new("L", (4, 4), i).save(folder / f"{i}.png")
+    return folder
+
+
+def write(folder, rows, name="table.csv", **form):
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n", **form).writerows(rows)
+    (folder / name).write_text(text.getvalue(), encoding="utf-8")
+    return folder / name
+
+
+def with_paths(header, *columns):
+    """Return rows whose first cells are the names of images."""
+    return [["file", *header], *([f"{i}.png", *cells] for i, cells in enumerate(zip(*columns, strict=True)))]
+
+
+# ------------------------------------------------------------------------------------------------------------ the rules
+
+
+@pytest.mark.parametrize(
+    ("columns", "kind", "target"),
+    [
+        ([["cat", "dog", "cat"]], "classes", ["cat", "dog", "cat"]),
+        ([["0", "1", "1"]], "classes", [0, 1, 1]),
+        ([["3.0", "1.0", "2.0"]], "classes", [3, 1, 2]),
+        ([["007", "7", "7"]], "classes", ["007", "7", "7"]),
+        ([["1", "2", "unknown"]], "classes", ["1", "2", "unknown"]),
+        ([["-3", "12345678901234567890", "2"]], "classes", ["-3", "12345678901234567890", "2"]),
+        ([["0.5", "1", "-2e-3"]], "numbers", [0.5, 1, -0.002]),
+        ([["0", "1", "1"], ["1.0", "0.0", "0"]], "labels", [[0, 1], [1, 0], [1, 0]]),
+        ([["True", "FALSE", "true"], ["1", "0", "0"]], "labels", [[1, 1], [0, 0], [1, 0]]),
+    ],
+)
+def test_what_the_columns_hold_is_decided_by_rules(folder, columns, kind, target):
+    found = load_label_table(write(folder, with_paths([f"c{i}" for i in range(len(columns))], *columns)))
+    assert found.kind == kind
+    assert found.target.tolist() == target
+    assert found.data.tolist() == [str(folder / f"{i}.png") for i in range(3)]
+    assert found.target_names == (sorted(set(target)) if kind == "classes" else ["c0", "c1"][: len(columns)])
+
+
+@pytest.mark.parametrize("n_columns", [1, 2])
+def test_numbers_are_whatever_they_are_told_to_be(folder, n_columns):
+    table = write(folder, with_paths(["a", "b"][:n_columns], *[["0", "1", "2"], ["30", "40", "-50.5"]][:n_columns]))
+    found = load_label_table(table, kind="numbers")
+    assert found.target.dtype == np.float64
+    assert found.target.tolist() == ([0, 1, 2] if n_columns == 1 else [[0, 30], [1, 40], [2, -50.5]])
+    assert found.target_names == ["a", "b"][:n_columns]
+
+
+LABELS = st.lists(
+    st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), min_size=1, max_size=8), min_size=1, max_size=20
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(cells=LABELS, delimiter=st.sampled_from(",;\t"))
+def test_classes_are_the_texts_of_the_cells(folder, cells, delimiter):
+    cells = ["x" + cell for cell in cells]  # not numbers
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ImageFolderWarning)  # names that look nearly the same
+        try:
+            found = load_label_table(write(folder, with_paths(["class"], cells), delimiter=delimiter))
+        except InvalidInputError as error:
+            assert "look the same" in str(error)  # noqa: PT017
+            return
+    assert found.target.tolist() == [cell.strip() for cell in cells]
+
+
+@pytest.mark.parametrize("n", [20, 21])
+def test_many_whole_numbers_are_a_question(folder, n):
+    table = write(folder, with_paths(["age"], [str(i % n) for i in range(40)]))
+    if n == 20:
+        assert load_label_table(table).kind == "classes"
+    else:
+        message = (
+            r"'age' of .* has 21 different whole numbers\. To learn numbers, pass kind=\"numbers\"; to learn each "
+        )
+        with pytest.raises(InvalidInputError, match=message):
+            load_label_table(table)
+    assert load_label_table(table, kind="classes").target_names == [*range(n)]
+    assert load_label_table(table, kind="numbers").target.tolist() == [i % n for i in range(40)]
+
+
+def test_a_column_of_names_of_images_is_no_class(folder):
+    table = write(folder, with_paths(["id"], [f"ID{i}" for i in range(40)]))
+    with pytest.raises(InvalidInputError, match="40 different values for 40 images, too many for classes"):
+        load_label_table(table)
+    assert len(load_label_table(table, kind="classes").target_names) == 40
+
+
+@pytest.mark.parametrize("odd", ["nan", "n/a", "1,5", "inf", "1_000", "\N{ARABIC-INDIC DIGIT ONE}"])
+def test_a_text_among_fractions_is_a_question(folder, odd):
+    table = write(folder, with_paths(["share"], ["0.5", odd, "0.25"]))
+    with pytest.raises(InvalidInputError, match=f"has numbers such as 0.5, but row 3 has '{odd}'"):
+        load_label_table(table)
+    with pytest.raises(InvalidInputError, match=f"'{odd}' in row 3 of .*, column 'share', is not a finite number"):
+        load_label_table(table, kind="numbers")
+
+
+def test_columns_are_chosen_by_what_they_are_for(folder):
+    rows = with_paths(["split", "cat", "dog"], ["train", "test", "train"], ["1", "0", "0"], ["0", "0", "1"])
+    table = write(folder, rows)
+    for how in (
+        {"columns": ["cat", "dog"]},
+        {"ignore": ["split"]},
+        {"ignore": "split"},
+    ):
+        assert load_label_table(table, **how).target.tolist() == [[1, 0], [0, 0], [0, 1]]
+    assert load_label_table(table, columns=["dog", "cat"]).target.tolist() == [[0, 1], [0, 0], [1, 0]]
+    assert load_label_table(table, columns="dog").target.tolist() == [0, 0, 1]
+    found = load_label_table(table, where={"split": "train"})
+    assert found.target_names == ["cat", "dog"]
+    assert [os.path.basename(path) for path in found.data] == ["0.png", "2.png"]
+    assert load_label_table(table, where={"split": "train", "dog": 1}, columns=["cat"]).data.tolist() == [
+        str(folder / "2.png")
+    ]
+
+
+@pytest.mark.parametrize("name", ["path", "File", "filename", "IMAGE"])
+def test_the_column_of_paths_is_found_by_its_usual_names(folder, name):
+    table = write(folder, [["breed", name], ["Siamese", "1.png"]])
+    assert load_label_table(table).data.tolist() == [str(folder / "1.png")]
+
+
+def test_paths_are_relative_to_the_table_or_the_folder_or_absolute(folder, tmp_path, monkeypatch):
+    here = write(folder, [["path", "class"], ["1.png", "a"]])
+    assert load_label_table(here).data.tolist() == [str(folder / "1.png")]
+    there = write(tmp_path, [["path", "class"], ["1.png", "a"]])
+    assert load_label_table(there, folder=folder).data.tolist() == [str(folder / "1.png")]
+    absolute = write(tmp_path, [["path", "class"], [str(folder / "1.png"), "a"]])
+    for of in (None, tmp_path):
+        assert load_label_table(absolute, folder=of).data.tolist() == [str(folder / "1.png")]
+    monkeypatch.chdir(folder)
+    assert load_label_table("table.csv").data.tolist() == ["1.png"]
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.setenv("USERPROFILE", str(folder))
+    assert load_label_table("~/table.csv").data.tolist() == [str(folder / "1.png")]
+
+
+def test_tables_as_programs_write_them(folder):
+    """pandas writes an index without a name, and Excel a byte order mark, semicolons, CRLF and empty rows."""
+    (folder / "pandas.csv").write_text(",file,class\n0,1.png,a\n1,2.png,b\n")
+    (folder / "excel.csv").write_bytes(b"\xef\xbb\xbffile;class\r\n1.png;a\r\n;\r\n2.png;b\r\n\r\n")
+    (folder / "spaces.csv").write_text('file, class\n1.png , "a"\n2.png, b\n')
+    for name in ("pandas.csv", "excel.csv", "spaces.csv"):
+        found = load_label_table(folder / name)
+        assert (found.target.tolist(), len(found.data)) == (["a", "b"], 2)
+
+
+# ----------------------------------------------------------------------------------------------------------- what fails
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([["file", "a"], ["1.png", "x"], ["2.png", ""]], r"The cell in row 3 of .*, column 'a', is empty\. Fill it in"),
+        ([["file", "a"], ["1.png", "x"], [" ", "y"]], "The cell in row 3 of .*, column 'file', is empty"),
+        ([["file", "a"], ["1.png", "x"], ["z", "y"]], r"'z' in row 3 of .*, column 'file', is not a file \(looked in"),
+        ([["file", "a"], ["1.png", "x"], [".", "y"]], r"'\.' in row 3 of .*, column 'file', is not a file"),
+        ([["file", "a"], ["1.png", "x"], [], ["./1.png", "y"]], "Rows 2 and 4 of .* have different values for the"),
+        ([["file", "a", "b"], ["1.png", "0", "2"]], "'2' in row 2 of .*, column 'b', is neither 0 nor 1"),
+        ([["file", "a", "b"], ["1.png", "yes", "1"]], "'yes' in row 2 of .*, column 'a', is neither 0 nor 1"),
+        ([["file", "a", "b"], ["1.png", "1"]], r"Row 2 of .* has 2 cells, but there are 3 columns"),
+        ([["file", "a"], ["1.png", "x", "y"]], r"Row 2 of .* has 3 cells, but there are 2 columns"),
+        ([["file", "a", "a"], ["1.png", "1", "1"]], "several columns named 'a'"),
+        ([["file", "image", "a"], ["1.png", "1.png", "x"]], "several columns of paths, 'file', 'image'. Pass the col"),
+        ([["1.png", "cat"], ["2.png", "dog"]], "no column named path, file, filename or image. Its columns are '1"),
+        ([["file", "a"]], "no rows below row 1, which must hold the names"),
+        ([["file"], ["1.png"]], "no column of labels or numbers"),
+        ([], "is empty"),
+        ([["file", "a"], ["1.png", "caf\u00e9"], ["2.png", "cafe\u0301"]], "has labels that look the same"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_named_by_row_and_column(folder, rows, message):
+    with pytest.raises(InvalidInputError, match=message):
+        load_label_table(write(folder, rows))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"file,a\n1.png,caf\xe9\n", r'is not text in UTF-8\. Save it as CSV in UTF-8'),
+        ("file,a\n1.png,b\n".encode("utf-16"), "is not text in UTF-8"),
+        (b"PK\x03\x04...", "is a workbook or an archive. Save the table as CSV"),
+        (b'file,a\n1.png,"b\n', "is not a CSV file: line 2: unexpected end of data"),
+        (b"\n \n", "is empty"),
+    ],
+)  # fmt: skip
+def test_files_that_are_no_tables(folder, content, message):
+    (folder / "table.csv").write_bytes(content)
+    with pytest.raises(InvalidInputError, match=message):
+        load_label_table(folder / "table.csv")
+
+
+def test_tables_that_are_not_there(folder, tmp_path):
+    with pytest.raises(InvalidInputError, match=r"The table .*absent.csv' cannot be read: No such file"):
+        load_label_table(tmp_path / "absent.csv")
+    with pytest.raises(InvalidInputError, match="cannot be read"):
+        load_label_table(tmp_path)
+    with pytest.raises(InvalidParameterError, match="path is 3"):
+        load_label_table(3)
+    with pytest.raises(InvalidInputError, match=r"is a table: use load_label_table\."):
+        load_image_folder(write(folder, [["file", "a"], ["1.png", "x"]]))
+
+
+@pytest.mark.parametrize(
+    ("how", "error", "message"),
+    [
+        ({"columns": ["c"]}, InvalidInputError, "no column named 'c'. Its columns are 'file', 'a', 'b'"),
+        ({"ignore": ["c"]}, InvalidInputError, "no column named 'c'"),
+        ({"where": {"c": "1"}}, InvalidInputError, "no column named 'c'"),
+        ({"where": {"a": "2"}}, InvalidInputError, "No row of .* has '2' in column 'a'. The column has '0', '1'"),
+        ({"path_column": "c"}, InvalidInputError, "no column named 'c'"),
+        ({"ignore": ["a", "b"]}, InvalidInputError, "no column of labels or numbers"),
+        ({"columns": ["a"], "ignore": ["b"]}, InvalidParameterError, "either `columns` or `ignore`"),
+        ({"columns": []}, InvalidParameterError, "must name different columns of labels or numbers, not none"),
+        ({"columns": ["a", "a"]}, InvalidParameterError, "must name different columns"),
+        ({"columns": ["file"]}, InvalidParameterError, "must name different columns"),
+        ({"kind": "classes"}, InvalidParameterError, "Classes are in one column, but .* has 2: 'a', 'b'"),
+        ({"kind": "labels", "columns": ["a"]}, InvalidParameterError, "Several labels need several columns"),
+        ({"kind": "words"}, InvalidParameterError, "kind='words' must be one of"),
+        ({"where": ["a"]}, InvalidParameterError, "where is a list"),
+        ({"folder": "absent"}, InvalidInputError, "folder='absent' does not exist"),
+    ],
+)
+def test_choices_that_are_impossible(folder, how, error, message):
+    table = write(folder, [["file", "a", "b"], ["1.png", "1", "0"], ["2.png", "0", "1"]])
+    with pytest.raises(error, match=message):
+        load_label_table(table, **how)
+
+
+def test_rows_that_are_not_used_may_hold_anything(folder):
+    table = write(folder, [["file", "a", "split"], ["1.png", "x", "train"], ["absent", "", "test"]])
+    assert load_label_table(table, where={"split": "train"}).target.tolist() == ["x"]
+
+
+def test_a_repeated_row_counts_once_with_a_warning(folder):
+    table = write(folder, [["file", "a"], ["1.png", "x"], ["2.png", "y"], [str(folder / "1.png"), "x"]])
+    with pytest.warns(ImageFolderWarning, match=r"repeat an image .* were left out: row 4\.") as record:
+        found = load_label_table(table)
+    assert record[0].filename == __file__
+    assert (found.data.tolist(), found.target.tolist()) == ([str(folder / f"{i}.png") for i in (1, 2)], ["x", "y"])
+
+
+def test_labels_that_look_nearly_the_same_are_named(folder):
+    with pytest.warns(ImageFolderWarning, match=r"look nearly the same.*'Cat' and 'cat'.*correct the table"):
+        load_label_table(write(folder, with_paths(["class"], ["Cat", "cat", "dog"])))
