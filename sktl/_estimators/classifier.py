@@ -119,7 +119,8 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         Weights of the classes, `{label: weight}`. `"balanced"` makes the weight of a class inversely proportional to
         the total weight of its samples. With several labels, each label has its own weights: `{label: weight}` weights
         the images that have the label, a list contains a dict `{0: weight, 1: weight}` for each label, and `"balanced"`
-        gives the same total weight to the images with the label and to the images without it.
+        gives the same total weight to the images with the label and to the images without it. The weights of a label
+        are divided by their mean over the images, so they do not change other labels.
     early_stopping : bool, default=False
         If True, `fit` measures the loss on validation images after each epoch, returns the weights of the epoch with
         the lowest loss, and stops when the loss has not improved for `n_iter_no_change` epochs. The start counts as

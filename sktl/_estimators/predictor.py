@@ -254,6 +254,9 @@ class PretrainedImagePredictor(PretrainedImageBase):
                 [failure for failure in failures if failure.position in lost],
                 lead=f"invalid_images='skip' would leave no image of class {names}: add good ones, or drop the class.",
             )
+        if not images.targets.weights[usable].any():
+            what = "only images of weight zero" if len(usable) else "no image"
+            raise InvalidImageError(failures, lead=f"invalid_images='skip' would leave {what}: add good ones.")
         warn(
             f"{len(failures)} of {len(images.samples)} images of X cannot be used and were left out; the attribute "
             f"invalid_images_ lists them. The first: {failures[0]}",

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from sklearn.base import RegressorMixin
+from sklearn.utils import Tags
 
 from sktl._backbones.backbone import BackboneName, Weights
 from sktl._images.augmentation import Transform
@@ -336,3 +337,8 @@ class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
         """
         numbers = self._outputs(X)
         return numbers[:, 0] if self._is_vector else numbers
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags

@@ -71,6 +71,7 @@ def restore(estimator: Any, file: ModelFile) -> None:
     if trained:
         _restore_training(estimator, trained[TRAINED], network, tensors)
         _restore_outputs(estimator, trained)
+        _check_loss(estimator, trained)
 
 
 def _decode_preprocessing(described: Any) -> Preprocessing:
@@ -141,6 +142,8 @@ def _in_this_form(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _count_outputs(trained: Mapping[str, Any]) -> int:
+    if ("classes" in trained) == ("numbers" in trained):
+        raise DocumentError("it does not say whether its outputs are classes or numbers")
     if "classes" in trained:
         return len(trained["classes"]["labels"])
     n_outputs, is_vector = trained["numbers"]["n_outputs"], trained["numbers"]["is_vector"]
@@ -163,6 +166,16 @@ def _restore_outputs(estimator: Any, trained: Mapping[str, Any]) -> None:
     estimator.multilabel_ = described["multilabel"]
     estimator.classes_ = _decode_labels(described) if estimator.multilabel_ else _decode_classes(described)
     estimator.class_count_ = _decode_counts(described)
+
+
+def _check_loss(estimator: Any, trained: Mapping[str, Any]) -> None:
+    """Raise `DocumentError` if the recipe trains other outputs. Parameters may have changed since the fit."""
+    if "numbers" in trained:
+        losses = {"squared_error", "huber"}
+    else:
+        losses = {"binary_cross_entropy" if estimator.multilabel_ else "cross_entropy"}
+    if estimator.recipe_.loss not in losses:
+        raise DocumentError("its loss does not belong to its outputs")
 
 
 def _restore_names(estimator: Any, names: Any) -> None:

@@ -10,6 +10,7 @@ import torch
 from sktl._backbones.backbone import resolve_backbone, tensors_digest
 from sktl._images.preprocessing import Preprocessing
 from sktl._storage.model_file import NETWORK, Tensors
+from sktl._targets.labels import shown
 from sktl._training.json_values import encode
 from sktl._utils.random import generator
 from sktl._utils.threads import single_threaded
@@ -119,12 +120,21 @@ def _encode_outputs(estimator: Any) -> dict[str, Any]:
     classes = estimator.classes_
     return {
         "classes": {
-            "labels": [encode(label, "a label of classes_") for label in classes],
+            "labels": [_encode_label(label) for label in classes.tolist()],
             "dtype": classes.dtype.str,
             "counts": estimator.class_count_.tolist(),
             "multilabel": bool(estimator.multilabel_),
         }
     }
+
+
+def _encode_label(label: Any) -> Any:
+    if not isinstance(label, str | int | float) or label != label:
+        raise InvalidParameterError(
+            f"{shown(label)} in classes_ is a {type(label).__name__}, which cannot be saved. Fit with columns of y "
+            "that are named by strings, or pickle the estimator."
+        )
+    return encode(label, "a label of classes_")
 
 
 def _encode_training(estimator: Any) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from numbers import Real
 from typing import Any, Self
 
 import numpy as np
@@ -15,7 +14,7 @@ from sktl.exceptions import InvalidInputError, InvalidParameterError
 
 from .labels import check_labels, codes_of, first_shown, shown
 from .outputs import ClassOutputs
-from .sample_weights import check_groups, check_sample_weight
+from .sample_weights import as_weight, check_groups, check_sample_weight
 from .targets import Targets
 
 # With more images than this, numbers are probably not classes if more than half of them are different.
@@ -184,21 +183,17 @@ def _class_weights(
             f"class_weight={shown(class_weight)} is for several labels per image. Pass a dict with the weight of each "
             "class, or 'balanced'."
         )
-    of_each = {}
+    of_each: dict[Any, float] = {}
     for label in classes.tolist():
         if label in class_weight:
-            of_each[label] = weight = class_weight[label]
-            if not isinstance(weight, Real | np.bool_):
-                raise InvalidParameterError(
-                    f"class_weight[{shown(label)}] is a {type(weight).__name__}, {shown(weight)}; weights are numbers."
-                )
+            of_each[label] = as_weight(class_weight[label], f"class_weight[{shown(label)}]")
     if len(of_each) < min(len(classes), len(class_weight)):
         others = [label for label in class_weight if label not in of_each]
         raise InvalidParameterError(
             f"class_weight has labels that y does not have: {first_shown(others)}. y has "
             f"{first_shown(classes.tolist())}."
         )
-    return np.array([float(of_each.get(label, 1.0)) for label in classes.tolist()])
+    return np.array([of_each.get(label, 1.0) for label in classes.tolist()])
 
 
 def _appearance(codes: np.ndarray) -> np.ndarray:

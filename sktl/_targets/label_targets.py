@@ -14,7 +14,7 @@ from sktl.exceptions import InvalidInputError, InvalidParameterError
 from .folds import stratify
 from .labels import first_shown, shown
 from .outputs import LabelOutputs
-from .sample_weights import check_groups, check_sample_weight
+from .sample_weights import as_weight, check_groups, check_sample_weight
 from .tables import Table
 from .targets import Targets
 
@@ -32,7 +32,7 @@ class LabelTargets(Targets):
     weights : float64 array of shape (n_samples,)
     groups : int array of shape (n_samples,) or None
     label_weights : float64 array of shape (2, n_labels) or None
-        Weights of the samples without and with each label. None weights all equally.
+        Weights of the samples without and with each label, with mean 1 for each label. None weights all equally.
     doubt : float64 array of shape (n_labels,) or float
         Probability of the opposite that every sample is trained with. It is not 0 for labels that all samples have, or
         none, because their probabilities would otherwise become 1 or 0.
@@ -55,7 +55,8 @@ class LabelTargets(Targets):
 
     @property
     def rank(self) -> np.ndarray:
-        return canonical_rank(self.indicator)
+        weights = np.empty((0, len(self.classes))) if self.label_weights is None else self.label_weights
+        return canonical_rank(np.concatenate([self.indicator, weights]))
 
     def counts(self) -> np.ndarray:
         """Return the number of samples with each label."""
@@ -148,19 +149,36 @@ def check_indicator(
     weights, numbers = check_sample_weight(sample_weight, n_samples), check_groups(groups, n_samples)
     if rows is not None:
         indicator, weights, numbers = indicator[rows], weights[rows], None if numbers is None else numbers[rows]
-    classes = np.arange(indicator.shape[1]) if table.names is None else np.array(table.names, dtype=object)
-    weighed = weights > 0
-    n_each, n = indicator[weighed].sum(axis=0), int(weighed.sum())
-    for side, constant in (("every", n_each == n), ("no", n_each == 0)):
+    classes = np.arange(indicator.shape[1]) if table.names is None else np.fromiter(table.names, dtype=object)
+    # Not by a BLAS, in which the bits of a column depend on its position.
+    totals = (weights[:, None] * np.stack([1 - indicator, indicator])).sum(axis=1)
+    label_weights = _label_weights(class_weight, classes, totals)
+    weighed = totals if label_weights is None else totals * label_weights
+    constant = _find_constant(classes, weighed, bool((weighed > 0).sum() < (totals > 0).sum() or not weights.all()))
+    doubt = np.where(constant, 1 / (np.count_nonzero(weights) + 2), 0.0)  # Laplace's rule of succession
+    return LabelTargets(classes, indicator, weights, numbers, label_weights, doubt)
+
+
+def _find_constant(classes: np.ndarray, totals: np.ndarray, has_zeros: bool) -> np.ndarray:
+    """Return whether all samples of nonzero weight are alike in each label, with a warning.
+
+    Parameters
+    ----------
+    classes : array of shape (n_labels,)
+    totals : float64 array of shape (2, n_labels)
+        Total weights of the samples without and with each label.
+    has_zeros : bool
+        Whether samples have weight zero, which the warning mentions.
+    """
+    besides = ", apart from images of weight zero" if has_zeros else ""
+    for whose, constant in zip(("Every image has", "No image has"), totals == 0, strict=True):
         if constant.any():
             warn(
-                f"{side.capitalize()} image has the label {first_shown(classes[constant].tolist())}. It cannot be "
+                f"{whose} the label {first_shown(classes[constant].tolist())}{besides}. It cannot be "
                 "learned, and its probability will be about the same for all images.",
                 UserWarning,
             )
-    doubt = np.where((n_each == n) | (n_each == 0), 1 / (n + 2), 0.0)  # Laplace's rule of succession
-    label_weights = _label_weights(class_weight, classes, weights @ indicator, weights)
-    return LabelTargets(classes, indicator, weights, numbers, label_weights, doubt)
+    return (totals == 0).any(axis=0)
 
 
 def zeros_and_ones(table: Table, name: str) -> np.ndarray:
@@ -190,23 +208,24 @@ def zeros_and_ones(table: Table, name: str) -> np.ndarray:
 def _label_weights(
     class_weight: Mapping[Any, float] | Sequence[Mapping[Any, float]] | str | None,
     classes: np.ndarray,
-    counts: np.ndarray,
-    weights: np.ndarray,
+    totals: np.ndarray,
 ) -> np.ndarray | None:
-    """Return the weights of the samples without and with each label."""
+    """Return the weights of the samples without and with each label.
+
+    They have mean 1 for each label: the weights of a label change neither its penalty nor other labels.
+    """
     if class_weight is None:
         return None
-    totals = np.stack([weights.sum() - counts, counts])
-    if isinstance(class_weight, str):  # "balanced"
-        return np.divide(weights.sum(), 2 * totals, out=np.zeros_like(totals), where=totals > 0)
     found = np.ones((2, len(classes)))
-    if isinstance(class_weight, Mapping):
+    if isinstance(class_weight, str):  # "balanced"
+        found = np.divide(1, totals, out=np.zeros_like(totals), where=totals > 0)
+    elif isinstance(class_weight, Mapping):
         if unknown := [label for label in class_weight if label not in classes.tolist()]:
             raise InvalidParameterError(
                 f"class_weight has labels that y does not have: {first_shown(unknown)}. y has "
                 f"{first_shown(classes.tolist())}."
             )
-        found[1] = [float(class_weight.get(label, 1.0)) for label in classes.tolist()]
+        found[1] = [_weight(class_weight, label, "class_weight") for label in classes.tolist()]
     else:
         if len(class_weight) != len(classes) or not all(
             isinstance(of_label, Mapping) and set(of_label) <= {0, 1} for of_label in class_weight
@@ -215,10 +234,16 @@ def _label_weights(
                 f"class_weight={shown(class_weight)} must have one dict with the keys 0 and 1 for each of the "
                 f"{len(classes)} labels."
             )
-        found = np.array([[float(of_label.get(side, 1.0)) for of_label in class_weight] for side in (0, 1)])
-    used = found * (totals > 0)
-    if not np.isfinite(found).all() or (found < 0).any() or not used.any():
+        of_labels = [*enumerate(class_weight)]
+        found = np.array([[_weight(of, side, f"class_weight[{i}]") for i, of in of_labels] for side in (0, 1)])
+    means = (found * totals).sum(axis=0) / totals.sum(axis=0)
+    if not np.isfinite(means).all() or (found < 0).any() or not means.all():
         raise InvalidParameterError(
-            f"class_weight={shown(class_weight)} must give weights that are finite, not negative and not all zero."
+            f"class_weight={shown(class_weight)} must give weights that are finite, not negative, and not all zero for "
+            "the images of any label."
         )
-    return found
+    return found / means
+
+
+def _weight(weights: Mapping[Any, float], key: Any, name: str) -> float:
+    return as_weight(weights[key], f"{name}[{shown(key)}]") if key in weights else 1.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from decimal import Decimal
+from fractions import Fraction
 from numbers import Real
 from typing import Any
 
@@ -86,8 +87,7 @@ def as_cells(values: Any, name: str, kind: str = "label") -> np.ndarray:
             if not any(map(_is_row, elements)):
                 return elements
             # Rows of a table, such as [[1], [2]].
-            rows = [[*map(_without_dimensions, row)] if isinstance(row, list | tuple) else row for row in elements]
-            return np.array(rows, dtype=object)
+            return np.array([_row(row) for row in elements], dtype=object)
         array = _of_tensor(values) if isinstance(values, torch.Tensor) else np.asanyarray(values)
         plain = array.dtype.kind in "biufU" and not np.ma.is_masked(array)
         return array.view(np.ndarray) if plain else _as_objects(array)
@@ -114,6 +114,13 @@ def _without_dimensions(label: Any) -> Any:
         return label.item()
     # `item` would convert dates to integers.
     return label[()] if isinstance(label, np.ndarray) and label.ndim == 0 else label
+
+
+def _row(row: Any) -> Any:
+    """Return a row of a table with None for masked elements, and other objects unchanged."""
+    if isinstance(row, list | tuple | torch.Tensor):
+        return [*map(_without_dimensions, row)]
+    return _as_objects(row) if isinstance(row, np.ma.MaskedArray) else row
 
 
 def _is_row(label: Any) -> bool:
@@ -243,14 +250,17 @@ def as_numbers(values: Any, name: str) -> np.ndarray:
         return array.astype(np.float64)
     kinds = [_kind(value) for value in array.flat]
     for position, kind in enumerate(kinds):
-        if kind in (str, object):
-            value = array.flat[position]
+        value = array.flat[position]
+        if kind in (str, object) and not isinstance(value, Decimal | Fraction):
             index = ", ".join(str(i) for i in np.unravel_index(position, array.shape))
             raise InvalidInputError(
                 f"{name} must hold numbers, one for each image; {name}[{index}] is a {type(value).__name__}, "
                 f"{shown(value)}."
             )
-    numbers = [np.nan if kind is None else float(value) for kind, value in zip(kinds, array.flat, strict=True)]
+    try:
+        numbers = [np.nan if kind is None else float(value) for kind, value in zip(kinds, array.flat, strict=True)]
+    except OverflowError as error:
+        raise InvalidInputError(f"{name} has numbers beyond float64. Scale them to about 1.") from error
     return np.array(numbers, dtype=np.float64).reshape(array.shape)
 
 

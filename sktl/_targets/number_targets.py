@@ -16,7 +16,7 @@ from .label_targets import canonical_rank
 from .labels import as_numbers, first_shown
 from .outputs import NumberOutputs
 from .sample_weights import check_groups, check_sample_weight
-from .tables import Table, is_frame, is_table
+from .tables import Table, has_rows, is_frame
 from .targets import Targets
 
 # The median absolute deviation of a normal distribution, times this, is its standard deviation.
@@ -116,12 +116,17 @@ def check_numbers(
             f"X has {n_samples} images but y has {len(numbers)} values (inconsistent numbers of samples). Pass one "
             "number, or one row of numbers, for each image."
         )
+    with np.errstate(over="ignore"):
+        if not np.isfinite(np.ptp(numbers, axis=0)).all():
+            raise InvalidInputError(
+                f"y has numbers up to {np.abs(numbers).max():g}, whose differences are beyond float64. Scale them to "
+                "about 1."
+            )
     weights, groups = check_sample_weight(sample_weight, n_samples), check_groups(groups, n_samples)
     if rows is not None:
         numbers, weights, groups = numbers[rows], weights[rows], None if groups is None else groups[rows]
     center, scale = _robust_scale(numbers, weights) if loss == "huber" else _scale(numbers, weights)
-    is_vector = not (is_table(y) or is_frame(y) or np.ndim(y) == 2)
-    units = NumberOutputs(center, scale, is_vector, _names(y))
+    units = NumberOutputs(center, scale, not has_rows(y, "number"), _names(y))
     return NumberTargets((numbers - center) / scale, units, loss, weights, groups)
 
 
@@ -136,7 +141,7 @@ def number_columns(y: Any, name: str) -> np.ndarray:
     rule = "each image needs a finite number"
     if y is None:
         raise InvalidInputError(f"The regressor requires y to be passed, but the target {name} is None. Pass numbers.")
-    if is_table(y) or is_frame(y) or np.ndim(y) == 2:
+    if has_rows(y, "number", name):
         return Table.of(y, name).numbers(name, rule)
     column = as_numbers(y, name)
     if column.ndim != 1:
@@ -171,9 +176,10 @@ def _scale(numbers: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.nda
     # Divided by the largest, because squares of very large or very small numbers leave the range of float64.
     unit = np.abs(numbers).max(axis=0, initial=0.0)
     unit = np.where(unit > 0, unit, 1.0)
-    shares = weights / weights.sum()
-    center = shares @ (numbers / unit)
-    deviation = np.sqrt(shares @ (numbers / unit - center) ** 2)
+    # Not by a BLAS, in which the bits of a column depend on its position.
+    shares = (weights / weights.sum())[:, None]
+    center = (shares * (numbers / unit)).sum(axis=0)
+    deviation = np.sqrt((shares * (numbers / unit - center) ** 2).sum(axis=0))
     varies = deviation > 10 * np.finfo(np.float64).eps * np.abs(center)
     return center * unit, np.where(varies, deviation * unit, 1.0)
 
@@ -186,11 +192,13 @@ def _robust_scale(numbers: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray,
 
 
 def _median(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return the weighted median of each column."""
+    """Return the weighted median of each column, between the two values in the middle if there are two."""
     order = np.argsort(values, axis=0, kind="stable")
     below = np.cumsum(weights[order], axis=0)
-    rows = (below < below[-1] / 2).sum(axis=0)
-    return np.take_along_axis(np.take_along_axis(values, order, axis=0), rows[None], axis=0)[0]
+    # With a tolerance, so that rounding errors of the sums of weights do not decide.
+    rows = [(below < below[-1] / 2 * factor).sum(axis=0) for factor in (1 - 1e-9, 1 + 1e-9)]
+    lower, upper = np.take_along_axis(np.take_along_axis(values, order, axis=0), np.stack(rows), axis=0)
+    return lower + (upper - lower) / 2
 
 
 def _names(y: Any) -> list[str] | None:

@@ -1,14 +1,15 @@
-"""Check `sample_weight` and `groups`: one finite weight, and one group, for each image."""
+"""Check weights and `groups`: one finite weight, and one group, for each image, and numbers in `class_weight`."""
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
-from sktl.exceptions import InvalidInputError
+from sktl.exceptions import InvalidInputError, InvalidParameterError
 
-from .labels import as_numbers, check_complete
+from .labels import as_numbers, check_complete, shown
 
 
 def check_groups(groups: Any, n_samples: int) -> np.ndarray | None:
@@ -57,3 +58,16 @@ def check_sample_weight(sample_weight: Any, n_samples: int, of: str = "X") -> np
                 f"{name} has numbers up to {weights.max():g}, beyond float64. Scale them to about 1."
             )
     return weights
+
+
+def as_weight(weight: Any, name: str) -> float:
+    """Return a weight in `class_weight` as a float.
+
+    Raises
+    ------
+    InvalidParameterError
+        If it is not a number. `name` is its name in the message.
+    """
+    if not isinstance(weight, Real | np.bool_):
+        raise InvalidParameterError(f"{name} is a {type(weight).__name__}, {shown(weight)}; weights are numbers.")
+    return float(weight)

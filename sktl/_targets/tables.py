@@ -56,8 +56,11 @@ class Table:
                 f"{self.cell(name, *missing[0])} is a missing value (NaN), but {rule}. Fill it in, or drop the image."
             )
         if len(wrong := np.argwhere(np.isinf(numbers))):
-            raise InvalidInputError(f"{self.cell(name, *wrong[0])} is infinite, but {rule}.")
-        return numbers
+            raise InvalidInputError(
+                f"{self.cell(name, *wrong[0])} is infinite, but {rule}. Correct it, or drop the image."
+            )
+        # In the layout of an array, so that sums do not depend on the container.
+        return np.ascontiguousarray(numbers)
 
     def cell(self, name: str, row: int, column: int) -> str:
         """Return a cell in the form of messages."""
@@ -69,12 +72,22 @@ def is_frame(y: Any) -> bool:
     return hasattr(y, "columns") and hasattr(y, "dtypes") and getattr(y, "ndim", 2) == 2
 
 
+def has_rows(y: Any, kind: str = "label", name: str = "y") -> bool:
+    """Return True if `y` has rows and columns: an array, a sparse matrix, a data frame, a list of rows, or the like.
+
+    `kind` and `name` are what errors call a value of `y`, and `y`.
+    """
+    return len(_shape(y, kind, name)) == 2
+
+
 def is_table(y: Any) -> bool:
-    """Return True if `y` has several columns: an array, a sparse matrix, a data frame, or a list of rows."""
-    if issparse(y) or is_frame(y):
-        return y.shape[1] > 1
-    shape = getattr(y, "shape", None)
-    if shape is not None:
-        return len(shape) == 2 and int(shape[1]) > 1
-    rows = isinstance(y, list | tuple) and len(y) and all(isinstance(row, list | tuple | np.ndarray) for row in y)
-    return bool(rows) and all(np.ndim(row) == 1 and len(row) > 1 for row in y)
+    """Return True if `y` has several columns."""
+    shape = _shape(y, "label", "y")
+    return len(shape) == 2 and shape[1] > 1
+
+
+def _shape(y: Any, kind: str, name: str) -> tuple[int, ...]:
+    if y is None:
+        return ()
+    # Objects that are only convertible to an array have no shape of their own.
+    return tuple(y.shape) if issparse(y) or is_frame(y) else as_cells(y, name, kind).shape

@@ -17,6 +17,7 @@ import pytest
 import safetensors.torch
 import torch
 from backbones import Pixels
+from forging import forged, setting
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
@@ -25,7 +26,7 @@ from torchvision.models import MobileNet_V3_Small_Weights
 
 import sktl
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder
-from sktl._storage.model_file import open_model, write_model
+from sktl._storage.model_file import open_model
 from sktl._training.json_values import decode, encode
 from sktl._training.net_callbacks import CosineSchedule
 from sktl.exceptions import DeviceError, InvalidParameterError, ModelFileError, ModelFileNotFoundError
@@ -257,7 +258,7 @@ def test_what_was_loaded_with_its_network_is_saved_with_it(tmp_path):
 
 def test_without_the_network_a_file_is_refused_where_images_are_prepared_otherwise(tmp_path):
     fitted_tiny().save(tmp_path / "model", include_backbone=False)
-    forged(tmp_path / "model", _set("backbone", "preprocessing", "of", "interpolation", value="nearest"))
+    forged(tmp_path / "model", setting("backbone", "preprocessing", "of", "interpolation", value="nearest"))
     with pytest.raises(ModelFileError, match="prepares images differently here"):
         sktl.load(tmp_path / "model")
 
@@ -296,25 +297,6 @@ def test_without_the_network_a_file_is_refused_where_the_weights_are_others(tmp_
         safetensors.torch.save_file(network.state_dict(), file)
 
 
-def forged(path, change):
-    """Change the document of a model file, and give it the right checksum again."""
-    with open_model(path) as file:
-        document = file.document
-        tensors = {name: file._file.get_tensor(name) for name in file._names}
-    change(document, tensors)
-    write_model(path, document, tensors)
-
-
-def _set(*keys, value):
-    def change(document, tensors):
-        inner = document
-        for key in keys[:-1]:
-            inner = inner[key]
-        inner[keys[-1]] = value
-
-    return change
-
-
 def _other_version(document, tensors):
     _other_network(document, tensors)
     document["versions"]["timm"] = "0.0.1"
@@ -335,29 +317,29 @@ def _other_network(document, tensors):
 
 
 FORGERIES = {
-    "estimator": _set("estimator", value="os.system"),
-    "no estimator": _set("estimator", value=["PretrainedImageClassifier"]),
-    "unknown parameter": _set("parameters", "evil", value=1),
-    "illegal parameter": _set("parameters", "dropout", value=7),
-    "parameter of the machine": _set("parameters", "cache", value="/tmp/elsewhere"),
-    "another value": _set("parameters", "lr", value={"value": "Popen", "of": {"args": "touch marker"}}),
-    "another backbone": _set("backbone", "name", value="vit_h_14"),
-    "backbone of the parameters": _set("parameters", "backbone", value="resnet18"),
+    "estimator": setting("estimator", value="os.system"),
+    "no estimator": setting("estimator", value=["PretrainedImageClassifier"]),
+    "unknown parameter": setting("parameters", "evil", value=1),
+    "illegal parameter": setting("parameters", "dropout", value=7),
+    "parameter of the machine": setting("parameters", "cache", value="/tmp/elsewhere"),
+    "another value": setting("parameters", "lr", value={"value": "Popen", "of": {"args": "touch marker"}}),
+    "another backbone": setting("backbone", "name", value="vit_h_14"),
+    "backbone of the parameters": setting("parameters", "backbone", value="resnet18"),
     "unknown backbone": lambda d, t: [d["parameters"].update(backbone="no"), d["backbone"].update(name="no")],
     "huge network": lambda d, t: [d["parameters"].update(backbone="vit_h_14"), d["backbone"].update(name="vit_h_14")],
-    "huge images": _set("backbone", "preprocessing", "of", "crop", value={"tuple": [10**6, 10**6]}),
-    "other size": _set("backbone", "image_size", value=5600),
-    "long labels": _set("classes", "dtype", value="<U20000000"),
-    "no images": _set("backbone", "preprocessing", "of", "crop", value={"tuple": [0, 64]}),
-    "mean": _set("backbone", "preprocessing", "of", "mean", value={"tuple": [{"float": "nan"}, 0.0, 0.0]}),
-    "labels": _set("classes", "labels", value=["b", "a", "c"]),
-    "too few labels": _set("classes", "labels", value=["a", "b"]),
-    "labels of another type": _set("classes", "dtype", value="<i8"),
-    "type of labels": _set("classes", "dtype", value="<U4,(10000000)f8"),
-    "count of classes": _set("classes", "counts", value=[4, 4]),
-    "count of images": _set("classes", "counts", value=[4, 4, "4"]),
-    "recipe": _set("training", "recipe", value={"value": "ImageFailure", "of": {}}),
-    "history": _set("training", "history", value=3),
+    "huge images": setting("backbone", "preprocessing", "of", "crop", value={"tuple": [10**6, 10**6]}),
+    "other size": setting("backbone", "image_size", value=5600),
+    "long labels": setting("classes", "dtype", value="<U20000000"),
+    "no images": setting("backbone", "preprocessing", "of", "crop", value={"tuple": [0, 64]}),
+    "mean": setting("backbone", "preprocessing", "of", "mean", value={"tuple": [{"float": "nan"}, 0.0, 0.0]}),
+    "labels": setting("classes", "labels", value=["b", "a", "c"]),
+    "too few labels": setting("classes", "labels", value=["a", "b"]),
+    "labels of another type": setting("classes", "dtype", value="<i8"),
+    "type of labels": setting("classes", "dtype", value="<U4,(10000000)f8"),
+    "count of classes": setting("classes", "counts", value=[4, 4]),
+    "count of images": setting("classes", "counts", value=[4, 4, "4"]),
+    "recipe": setting("training", "recipe", value={"value": "ImageFailure", "of": {}}),
+    "history": setting("training", "history", value=3),
     "missing tensor": _drop_tensor,
     "larger tensor": _larger_tensor,
     "other network": _other_network,

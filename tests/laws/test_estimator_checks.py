@@ -18,7 +18,7 @@ from sklearn.utils.estimator_checks import _NotAnArray, estimator_checks_generat
 from sklearn.utils.fixes import parse_version
 from sklearn.utils.validation import validate_data
 
-from sktl import PretrainedImageClassifier, PretrainedImageEncoder
+from sktl import PretrainedImageClassifier, PretrainedImageEncoder, PretrainedImageRegressor
 
 _SIDE = 8
 
@@ -98,6 +98,65 @@ class RowFineTuner(RowClassifier):
         )
 
 
+class RowRegressor(_RowsAsImages, PretrainedImageRegressor):
+    """As RowClassifier."""
+
+    def __init__(
+        self,
+        *,
+        backbone=Pixels,
+        optimizer="sgd",
+        lr=0.3,
+        lr_schedule="constant",
+        max_epochs=300,
+        batch_size=10_000,
+        weight_decay=0.5,
+        n_iter_no_change=5,
+        n_jobs=1,
+        random_state=None,
+    ):
+        super().__init__(
+            backbone=backbone,
+            optimizer=optimizer,
+            lr=lr,
+            lr_schedule=lr_schedule,
+            max_epochs=max_epochs,
+            batch_size=batch_size,
+            weight_decay=weight_decay,
+            n_iter_no_change=n_iter_no_change,
+            n_jobs=n_jobs,
+            random_state=random_state,
+        )
+
+
+class RowNumberTuner(RowRegressor):
+    """As RowFineTuner."""
+
+    def __init__(
+        self,
+        *,
+        backbone=pixel_net,
+        trainable_stages=1,
+        freeze_epochs=20,
+        max_epochs=20,
+        augmentation=None,
+        n_iter_no_change=5,
+        n_jobs=1,
+        random_state=None,
+    ):
+        PretrainedImageRegressor.__init__(
+            self,
+            backbone=backbone,
+            trainable_stages=trainable_stages,
+            freeze_epochs=freeze_epochs,
+            max_epochs=max_epochs,
+            augmentation=augmentation,
+            n_iter_no_change=n_iter_no_change,
+            n_jobs=n_jobs,
+            random_state=random_state,
+        )
+
+
 class RowEncoder(_RowsAsImages, PretrainedImageEncoder):
     def __init__(self, *, backbone=Pixels, n_jobs=1):
         super().__init__(backbone=backbone, n_jobs=n_jobs)
@@ -105,7 +164,7 @@ class RowEncoder(_RowsAsImages, PretrainedImageEncoder):
 
 def _excused(estimator):
     """Name the checks that an estimator need not pass, with the reason."""
-    if not isinstance(estimator, RowFineTuner):
+    if not isinstance(estimator, RowFineTuner | RowNumberTuner):
         return {}
     reason = "stages are trained in mini-batches: a repeated sample meets other neighbours than one of double weight"
     return dict.fromkeys(
@@ -120,13 +179,13 @@ def _pass(estimator, check):
         pytest.fail(f"no check may be skipped: {skip}")
 
 
-@parametrize_with_checks([RowClassifier(), RowEncoder()])
+@parametrize_with_checks([RowClassifier(), RowRegressor(), RowEncoder()])
 def test_official_checks(estimator, check):
     _pass(estimator, check)
 
 
 @pytest.mark.slow
-@parametrize_with_checks([RowFineTuner()], expected_failed_checks=_excused)
+@parametrize_with_checks([RowFineTuner(), RowNumberTuner()], expected_failed_checks=_excused)
 def test_official_checks_with_stages(estimator, check):
     _pass(estimator, check)
 
@@ -152,10 +211,21 @@ def test_some_official_checks_with_stages(name):
         _pass(estimator, check)
 
 
-def test_there_are_at_least_69_checks():
-    names = [check for _, check in estimator_checks_generator(RowClassifier(), mark=None)]
+@pytest.mark.parametrize(("estimator", "n_checks"), [(RowClassifier(), 73), (RowRegressor(), 66)])
+def test_there_are_so_many_checks(estimator, n_checks):
+    found = [check for _, check in estimator_checks_generator(estimator, mark=None)]
     # scikit-learn 1.8 and older have one check less.
-    assert len(names) >= (69 if parse_version(sklearn.__version__) >= parse_version("1.9") else 68)
+    assert len(found) >= (n_checks if parse_version(sklearn.__version__) >= parse_version("1.9") else n_checks - 1)
+
+
+def test_checks_of_several_labels_and_of_several_numbers_are_among_them():
+    names = [
+        getattr(check, "func", check).__name__
+        for estimator in (RowClassifier(), RowRegressor())
+        for _, check in estimator_checks_generator(estimator, mark=None)
+    ]
+    assert sum("multilabel" in name for name in names) == 4
+    assert "check_regressor_multioutput" in names
 
 
 @pytest.mark.parametrize(
@@ -163,6 +233,8 @@ def test_there_are_at_least_69_checks():
     [
         (RowClassifier(), PretrainedImageClassifier()),
         (RowFineTuner(), PretrainedImageClassifier()),
+        (RowRegressor(), PretrainedImageRegressor()),
+        (RowNumberTuner(), PretrainedImageRegressor()),
         (RowEncoder(), PretrainedImageEncoder()),
     ],
 )

@@ -8,15 +8,12 @@ from collections import OrderedDict, defaultdict
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
-from scipy.sparse import csr_array
 from sklearn.utils import compute_class_weight
 
 from sktl._targets.class_targets import ClassTargets, check_classes
-from sktl._targets.sample_weights import check_sample_weight
 from sktl._targets.split import hold_out
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
@@ -68,37 +65,6 @@ def test_class_weights_out_of_range_are_refused_in_few_words(weight):
     with pytest.raises(InvalidParameterError, match="must give weights that are finite, not negative") as caught:
         check_classes(Y, None, many, 3)
     assert len(str(caught.value)) < 250
-
-
-@pytest.mark.parametrize(
-    ("weights", "words"),
-    [
-        ([1, None, 1], r"\[1\] is nan"),
-        (pd.Series([1, None, 1], dtype="Int64"), r"\[1\] is nan"),
-        (np.ma.array([1, 1, 1], mask=[0, 1, 0]), r"\[1\] is nan"),
-        (torch.tensor([1.0, -1.0, 1.0]), r"\[1\] is -1"),
-        (["1", "1", "1"], r" must hold numbers.*\[0\] is a str, '1'"),
-        (np.array(["1", "1", "1"]), r" must hold numbers"),
-        (csr_array(np.ones((1, 3))), " is a csr_array"),
-        (range(3).__iter__(), " is a range_iterator"),
-        ({0: 1, 1: 1, 2: 1}, " is a dict"),
-        (np.ones((3, 1)), r" has shape \(3, 1\), but .* pass shape \(3,\)"),
-        (np.ones(2), r" has shape \(2,\)"),
-        ([1e308] * 3, " has numbers up to 1e.308, beyond float64"),
-        ([1e-320] * 3, " has numbers up to .*beyond float64"),
-        (1j, " is a complex"),
-        ("1", " is a str"),
-    ],
-)  # fmt: skip
-@pytest.mark.parametrize(("of", "name"), [("X", "sample_weight"), ("X_val", "sample_weight_val")])
-def test_sample_weights_are_refused_by_the_name_of_their_argument(weights, words, of, name):
-    with pytest.raises(InvalidInputError, match=f"{name}{words}"):
-        check_sample_weight(weights, 3, of)
-
-
-@pytest.mark.parametrize("weights", [2, 2.0, np.float32(2), np.array(2), torch.tensor(2.0)])
-def test_one_number_is_the_weight_of_all(weights):
-    assert check_sample_weight(weights, 3).tolist() == [2, 2, 2]
 
 
 @pytest.mark.parametrize(

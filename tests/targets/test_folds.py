@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_array_equal
 
-from sktl._targets.folds import deal
+from sktl._targets.folds import deal, stratify
 
 CODES = st.lists(st.integers(0, 4), min_size=1, max_size=60).map(np.array)
 SEEDS = st.integers(0, 2**31 - 1)
@@ -52,3 +53,70 @@ def test_folds_follow_from_the_seed(grouped):
     first, again, other = (deal(codes, groups, 5, seed).of_sample for seed in (0, 0, 1))
     assert_array_equal(first, again)
     assert (first != other).any()
+
+
+# ---------------------------------------------------------------------------------------------------- several labels
+
+LABELS = arrays(np.int64, st.tuples(st.integers(1, 40), st.integers(2, 5)), elements=st.integers(0, 1))
+SHARES = st.sampled_from([(0.9, 0.1), (0.5, 0.5), (0.2,) * 5, (1 / 3,) * 3]).map(np.array)
+
+
+@settings(max_examples=40)
+@given(LABELS, SHARES, SEEDS)
+def test_the_rarest_label_has_its_share_in_each_part(labels, shares, seed):
+    parts = stratify(labels, shares, np.random.RandomState(seed))
+    assert parts.shape == (len(labels),)
+    assert set(parts) <= set(range(len(shares)))
+    counts = labels.sum(axis=0)
+    if counts.any():
+        rarest = np.where(counts > 0, counts, np.inf).argmin()
+        of_parts = np.bincount(parts[labels[:, rarest] > 0], minlength=len(shares))
+        assert (np.abs(of_parts - shares * counts[rarest]) < 1 + 1e-9).all()
+
+
+@settings(max_examples=40)
+@given(CODES, SHARES, SEEDS)
+def test_labels_that_exclude_each_other_have_their_shares_like_classes(codes, shares, seed):
+    labels = (codes[:, None] == np.arange(5)).astype(np.int64)
+    parts = stratify(labels, shares, np.random.RandomState(seed))
+    for code in set(codes):
+        counts = np.bincount(parts[codes == code], minlength=len(shares))
+        assert (np.abs(counts - shares * (codes == code).sum()) < 1 + 1e-9).all()
+
+
+@settings(max_examples=40)
+@given(st.integers(1, 60), SHARES, SEEDS)
+def test_samples_without_labels_fill_parts_to_their_shares(n, shares, seed):
+    parts = stratify(np.zeros((n, 3)), shares, np.random.RandomState(seed))
+    assert (np.abs(np.bincount(parts, minlength=len(shares)) - shares * n) < 1 + 1e-9).all()
+
+
+def test_proportions_of_all_labels_are_closer_than_at_random():
+    labels = (np.random.default_rng(0).random((200, 8)) < np.linspace(0.03, 0.5, 8)).astype(int)
+
+    def unevenness(parts):
+        return np.abs([labels[parts == part].sum(axis=0) - labels.sum(axis=0) / 5 for part in range(5)]).max()
+
+    dealt = [unevenness(stratify(labels, np.full(5, 0.2), np.random.RandomState(seed))) for seed in range(5)]
+    at_random = [unevenness(np.random.RandomState(seed).permutation(200) % 5) for seed in range(5)]
+    assert max(dealt) <= 3 < min(at_random)
+
+
+@settings(max_examples=40)
+@given(LABELS, st.integers(2, 7), SEEDS, st.data())
+def test_groups_of_samples_with_labels_stay_together(labels, n_folds, seed, data):
+    groups = np.array(data.draw(st.lists(st.integers(0, 9), min_size=len(labels), max_size=len(labels))))
+    folds = deal(labels, groups, n_folds, seed)
+    for group in set(groups):
+        assert len(set(folds.of_sample[groups == group])) == 1
+    assert folds.n_folds <= n_folds
+    assert (folds.scored == (folds.n_folds > 1)).all()
+
+
+@settings(max_examples=40)
+@given(LABELS, st.integers(2, 7), SEEDS)
+def test_folds_of_labels_follow_from_the_seed_and_are_never_empty(labels, n_folds, seed):
+    folds = deal(labels, None, n_folds, seed)
+    assert_array_equal(folds.of_sample, deal(labels, None, n_folds, seed).of_sample)
+    assert folds.n_folds <= min(n_folds, len(labels))
+    assert np.bincount(folds.of_sample).all()
