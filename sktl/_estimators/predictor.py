@@ -202,8 +202,12 @@ class PretrainedImagePredictor(PretrainedImageBase):
         self.n_iter_, cut, groups = count_epochs(net.history), net.module_.cut, extractor.layout.groups_of(1)
         if kept_start(net.history):  # the stages are as they were before
             self._features = PretrainedFeatures(1, groups)
+            own = extractor(split.training.samples)
+            self._typicality = Typicality.of(own, split.training.targets, seeds.typicality)
         else:
             self._features = TunedFeatures(cut, recipe.n_trainable, tensors_digest(cut.network), groups)
+            # Trained stages know the training images, which would look more ordinary than new images.
+            self._typicality = None
         if (recipe.augmentation is None or recipe.n_views) and cut.split:
             self.engine_ = replace(extractor, n_tail_stages=recipe.n_trainable).engine_name
 
@@ -353,7 +357,7 @@ class PretrainedImagePredictor(PretrainedImageBase):
 
     def _why_not_typical(self) -> str:
         """Return why the typicality of images is unavailable, and what to do."""
-        if self.recipe_.n_trainable if isinstance(self.recipe_, TailRecipe) else 0:
+        if isinstance(self._features, TunedFeatures):
             return (
                 f"typicality is unavailable with trainable_stages={self.trainable_stages!r}: the stages were trained "
                 "on the training images, so features of new images are not comparable. Fit another estimator with "
