@@ -43,8 +43,9 @@ def estimator(kind):
 
 def test_images_of_another_kind_are_less_typical_than_new_images_of_the_same_kind(estimator):
     p_values, strange = estimator.typicality(NEW), estimator.typicality(NOISE)
-    assert p_values.dtype == np.float64 and p_values.shape == (20,)
-    assert (p_values > 0).all() and (p_values <= 1).all()
+    assert p_values.dtype == np.float64
+    assert p_values.shape == (20,)
+    assert 0 < p_values.min() <= p_values.max() <= 1
     assert strange.max() < np.median(p_values)
 
 
@@ -60,12 +61,8 @@ def test_another_fit_and_a_copy_give_the_same_bits(estimator, kind, tmp_path):
     estimator.save(tmp_path / "model", include_backbone=False)
     assert (tmp_path / "model").stat().st_size < 250_000
     again = clone(estimator).set_params(n_jobs=3).fit(X, TARGETS[kind])
-    for found in (
-        again,
-        sktl.load(tmp_path / "model"),
-        pickle.loads(pickle.dumps(estimator)),
-        copy.deepcopy(estimator),
-    ):
+    loaded, unpickled = sktl.load(tmp_path / "model"), pickle.loads(pickle.dumps(estimator))
+    for found in (again, loaded, unpickled, copy.deepcopy(estimator)):
         assert_array_equal(found.typicality(NEW), expected)
 
 

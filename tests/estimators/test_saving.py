@@ -415,7 +415,7 @@ def test_a_file_without_typicality_predicts_and_says_so_when_it_is_asked_for_typ
     forged(tmp_path / "model", drop)
     loaded = sktl.load(tmp_path / "model")
     assert_array_equal(loaded.predict_proba(X), clf.predict_proba(X))
-    with pytest.raises(TypicalityError, match="version of sktl without typicality. Fit it again"):
+    with pytest.raises(TypicalityError, match=r"version of sktl without typicality\. Fit it again"):
         loaded.typicality(X)
     loaded.save(tmp_path / "again", include_backbone=False)
     del clf._typicality  # as a pickle of an earlier version
