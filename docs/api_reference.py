@@ -100,6 +100,7 @@ API_REFERENCE = (
             "exceptions.HubRequestError",
             "exceptions.CheckpointError",
             "exceptions.TrainingError",
+            "exceptions.TypicalityError",
             "exceptions.BackboneWarning",
             "exceptions.CacheWarning",
             "exceptions.CheckpointWarning",

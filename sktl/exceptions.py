@@ -33,6 +33,7 @@ __all__ = [
     "ModelFileNotFoundError",
     "SktlError",
     "TrainingError",
+    "TypicalityError",
     "UnknownBackboneError",
     "WeightsCorruptError",
     "WeightsError",
@@ -197,6 +198,10 @@ class CheckpointError(SktlError, RuntimeError):
 
 class TrainingError(SktlError, RuntimeError):
     """Training failed, for instance because the loss is no longer finite."""
+
+
+class TypicalityError(SktlError, RuntimeError):
+    """The typicality of images is unavailable for this estimator."""
 
 
 class BackboneWarning(UserWarning):

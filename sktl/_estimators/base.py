@@ -196,6 +196,7 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
         include_backbone : bool, default=True
             Whether the file contains the whole network. False stores only what training changed, and a digest of the
             rest. An output layer takes 8 bytes per feature and class, about 10 kB per class for the bundled network.
+            The references of `typicality` take about a byte per feature for each of at most 1,024 training images.
             To load such a file, a machine needs the same pretrained weights.
 
         Raises

@@ -33,6 +33,7 @@ from sktl._training.net_params import check_scores
 from sktl._training.recipe import Recipe, TailRecipe
 from sktl._training.training_run import Run
 from sktl._training.weighted_net import NeuralNet
+from sktl._typicality.typicality import Typicality
 from sktl._utils.fit_tasks import fit_task
 from sktl._utils.isolation import isolated
 from sktl._utils.paths import user_path
@@ -45,6 +46,7 @@ from sktl.exceptions import (
     InvalidImageWarning,
     InvalidInputError,
     InvalidParameterError,
+    TypicalityError,
 )
 
 from .base import PretrainedImageBase
@@ -63,6 +65,7 @@ class Seeds(NamedTuple):
     stages: int
     split: int
     choice: int
+    typicality: int
 
 
 class PretrainedImagePredictor(PretrainedImageBase):
@@ -106,6 +109,7 @@ class PretrainedImagePredictor(PretrainedImageBase):
     n_iter_: int
     recipe_: Recipe
     invalid_images_: tuple[ImageFailure, ...]
+    _typicality: Typicality | None
 
     def _fit_draft(self, X: Any, y: Any, sample_weight: Any, groups: Any, validation: tuple[Any, Any, Any]) -> Self:
         """Fit, unless an error or Ctrl-C leaves the estimator as it was before."""
@@ -161,6 +165,8 @@ class PretrainedImagePredictor(PretrainedImageBase):
                 split = replace(split, validation=Labelled(extractor(watched.samples), watched.targets))
         self.engine_, self.feature_stages_ = extractor.engine_name, chosen.n_stages
         self._features = PretrainedFeatures(chosen.n_stages, groups)
+        own = split.training.samples[:, : sizes[0]]
+        self._typicality = Typicality.of(own, split.training.targets, seeds.typicality)
         n_samples, n_features = split.training.samples.shape
         loss = images.targets.loss
         self.recipe_ = resolve_recipe(self, 0, n_samples, n_features, self.device_, chosen, loss=loss)
@@ -196,8 +202,12 @@ class PretrainedImagePredictor(PretrainedImageBase):
         self.n_iter_, cut, groups = count_epochs(net.history), net.module_.cut, extractor.layout.groups_of(1)
         if kept_start(net.history):  # the stages are as they were before
             self._features = PretrainedFeatures(1, groups)
+            own = extractor(split.training.samples)
+            self._typicality = Typicality.of(own, split.training.targets, seeds.typicality)
         else:
             self._features = TunedFeatures(cut, recipe.n_trainable, tensors_digest(cut.network), groups)
+            # Trained stages know the training images, which would look more ordinary than new images.
+            self._typicality = None
         if (recipe.augmentation is None or recipe.n_views) and cut.split:
             self.engine_ = replace(extractor, n_tail_stages=recipe.n_trainable).engine_name
 
@@ -301,6 +311,62 @@ class PretrainedImagePredictor(PretrainedImageBase):
         """Return the values of the output layer, float64 of shape (n_samples, n_outputs)."""
         features = self._transform(X)
         return output_values(self.net_.module_.output, features)
+
+    @isolated()
+    def typicality(self, X: Any) -> np.ndarray:
+        """Return how typical images are of the training images, as conformal p-values.
+
+        A low value means that an image is unlike the training images, or does not resemble any of the classes or labels
+        clearly. If you reject images with values of at most 0.05, you reject about 5 % of the images that come from
+        where the training images came from, whatever that is. See :doc:`/guide/none_of_these`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Images; see the Notes of the class for the accepted formats.
+
+        Returns
+        -------
+        p_values : float64 ndarray of shape (n_samples,)
+            Values in (0, 1], a multiple of 1 / (n + 1) for n images of reference. They do not depend on the other
+            images of `X`.
+
+        Raises
+        ------
+        TypicalityError
+            If stages were trained, if the model was saved by a version of sktl without typicality, or if it was fitted
+            on a single image or group.
+
+        Notes
+        -----
+        `fit` draws up to 1,024 training images with nonzero weight as references. An image is scored by the cosine
+        between its features and those of the nearest reference and, for classes and labels, by the largest output of a
+        ridge regression on the references. The p-value is the share of references, with the image among them, whose
+        score is not higher. Each reference is compared under a score that was fitted without a fifth of the references,
+        the reference's own fold; images of a group are in the same fold. This is cross-conformal prediction [V1]_: the
+        share of exchangeable images with a value of at most a is about a, and is proven to be at most about 2a [V2]_.
+
+        References
+        ----------
+        .. [V1] V. Vovk, "Cross-conformal predictors", Annals of Mathematics and Artificial Intelligence 74, 2015.
+        .. [V2] R. Barber, E. Candès, A. Ramdas and R. Tibshirani, "Predictive inference with the jackknife+", Annals of
+           Statistics 49, 2021.
+        """
+        check_is_fitted(self)
+        typicality = getattr(self, "_typicality", None)
+        if typicality is None:
+            raise TypicalityError(self._why_not_typical())
+        return typicality(self._transform(X)[:, : self._features.groups[0][1]])
+
+    def _why_not_typical(self) -> str:
+        """Return why the typicality of images is unavailable, and what to do."""
+        if isinstance(self._features, TunedFeatures):
+            return (
+                f"typicality is unavailable with trainable_stages={self.trainable_stages!r}: the stages were trained "
+                "on the training images, so features of new images are not comparable. Fit another estimator with "
+                "trainable_stages=0 on the same images, and use its typicality."
+            )
+        return "The model was saved by a version of sktl without typicality. Fit it again."
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()

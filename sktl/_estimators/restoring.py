@@ -17,11 +17,12 @@ from sktl._storage.model_file import NETWORK, DocumentError, ModelFile, Tensors,
 from sktl._training.json_values import decode
 from sktl._training.net_callbacks import History, kept_start
 from sktl._training.recipe import Recipe, TailRecipe
+from sktl._typicality.typicality import Typicality
 from sktl._version import library_versions
 from sktl.exceptions import ModelFileError
 
 from .fitted_features import PretrainedFeatures, TunedFeatures
-from .saving import BIAS, PROBE, TRAINED, WEIGHT, check_sizes, probe
+from .saving import BIAS, PROBE, TRAINED, TYPICALITY, WEIGHT, check_sizes, probe
 
 # Larger than differences between machines, smaller than differences between networks.
 _PROBE_TOLERANCE = 1e-3
@@ -54,6 +55,7 @@ def restore(estimator: Any, file: ModelFile) -> None:
     if trained := _in_this_form(document):
         n_outputs = _count_outputs(trained)
         expected |= {WEIGHT: ((n_outputs, n_features), torch.float64), BIAS: ((n_outputs,), torch.float64)}
+        expected |= _typicality_shapes(file, estimator._features.groups[0][1], 0 if "numbers" in trained else n_outputs)
     tensors = file.read(expected)
     network = backbone.build()
     if not complete and tensors_digest(network) != described["sha256"]:
@@ -71,7 +73,11 @@ def restore(estimator: Any, file: ModelFile) -> None:
     if trained:
         _restore_training(estimator, trained[TRAINED], network, tensors)
         _restore_outputs(estimator, trained)
+<<<<<<< HEAD
         _check_loss(estimator, trained)
+=======
+        estimator._typicality = _restored_typicality(tensors)
+>>>>>>> typicality21
 
 
 def _decode_preprocessing(described: Any) -> Preprocessing:
@@ -150,6 +156,30 @@ def _count_outputs(trained: Mapping[str, Any]) -> int:
     if type(n_outputs) is not int or n_outputs < 1 or type(is_vector) is not bool or (is_vector and n_outputs > 1):
         raise DocumentError("the number of its outputs is invalid")
     return n_outputs
+
+
+def _typicality_shapes(
+    file: ModelFile, n_features: int, n_columns: int
+) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+    """Return the shapes of the references of typicality; estimators with trained stages and old files have none."""
+    if not file.names(TYPICALITY):
+        return {}
+    n_references = file.shape(f"{TYPICALITY}folds")[0]
+    return {
+        f"{TYPICALITY}directions": ((n_references, n_features), torch.int8),
+        f"{TYPICALITY}memberships": ((n_references, n_columns), torch.uint8),
+        f"{TYPICALITY}folds": ((n_references,), torch.uint8),
+    }
+
+
+def _restored_typicality(tensors: Tensors) -> Typicality | None:
+    arrays = {name: t.numpy() for name, t in tensors.items() if name.startswith(TYPICALITY)}
+    if not arrays:
+        return None
+    found = Typicality(**{name.removeprefix(TYPICALITY): array for name, array in arrays.items()})
+    if not found.is_valid:
+        raise DocumentError("its references of typicality are invalid")
+    return found
 
 
 def _restore_outputs(estimator: Any, trained: Mapping[str, Any]) -> None:

@@ -19,6 +19,7 @@ from sktl.exceptions import InvalidParameterError, WeightsNotFoundError
 
 TRAINED = "training"
 WEIGHT, BIAS, PROBE = "output.weight", "output.bias", "probe.features"
+TYPICALITY = "typicality."
 _MOST_PIXELS = 2_048
 # Parameters of a machine, not of a model: a file from elsewhere must not choose folders or devices here.
 OF_THE_MACHINE = frozenset({"device", "cache", "checkpoint", "n_jobs", "verbose"})
@@ -51,7 +52,7 @@ def to_document(estimator: Any, include_backbone: bool) -> tuple[dict[str, Any],
     tensors: dict[str, torch.Tensor] = {}
     if hasattr(estimator, "net_"):
         layer = estimator.net_.module_.output
-        tensors |= {WEIGHT: layer.weight, BIAS: layer.bias}
+        tensors |= {WEIGHT: layer.weight, BIAS: layer.bias, **_typicality_tensors(estimator)}
         document |= {TRAINED: _encode_training(estimator), **_encode_outputs(estimator)}
     document["features"] = {"stages": estimator.feature_stages_, "groups": estimator._features.groups}
     before, after = pretrained.state_dict(), network.state_dict()
@@ -146,6 +147,12 @@ def _encode_training(estimator: Any) -> dict[str, Any]:
         "invalid_images": [encode(failure, "invalid_images_") for failure in estimator.invalid_images_],
         "selection": {key: encode(column.tolist(), key) for key, column in _selection(estimator).items()},
     }
+
+
+def _typicality_tensors(estimator: Any) -> Tensors:
+    """Return the references of typicality, if the estimator has them."""
+    found = getattr(estimator, "_typicality", None)
+    return {} if found is None else {TYPICALITY + name: torch.from_numpy(a) for name, a in found.arrays().items()}
 
 
 def _selection(estimator: Any) -> dict[str, np.ndarray]:

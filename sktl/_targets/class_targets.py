@@ -53,6 +53,9 @@ class ClassTargets(Targets):
     def rank(self) -> np.ndarray:
         return _appearance(self.codes)
 
+    def memberships(self) -> np.ndarray:
+        return self.codes[:, None] == np.arange(len(self.classes))
+
     def counts(self) -> np.ndarray:
         """Return the number of samples of each class."""
         return np.bincount(self.codes)

@@ -65,6 +65,9 @@ class LabelTargets(Targets):
     def values(self) -> np.ndarray:
         return self.indicator * (1 - 2 * self.doubt) + self.doubt
 
+    def memberships(self) -> np.ndarray:
+        return self.values()
+
     def ranked_weights(self, rank: np.ndarray) -> np.ndarray:
         if self.label_weights is None:
             return self.weights[:, None]

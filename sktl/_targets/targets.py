@@ -51,6 +51,10 @@ class Targets(ABC):
     def values(self) -> np.ndarray:
         """Return what the loss compares outputs with: codes of shape (n_samples,), or one column per output."""
 
+    def memberships(self) -> np.ndarray:
+        """Return one column for each class or label, which is 1 for its samples. Numbers have no columns."""
+        return np.empty((len(self), 0))
+
     def ranked_values(self, rank: np.ndarray) -> np.ndarray:
         """Return the values for outputs in the order of training."""
         return np.ascontiguousarray(self.values()[:, np.argsort(rank)])

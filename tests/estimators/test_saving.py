@@ -29,7 +29,13 @@ from sktl import PretrainedImageClassifier, PretrainedImageEncoder
 from sktl._storage.model_file import open_model
 from sktl._training.json_values import decode, encode
 from sktl._training.net_callbacks import CosineSchedule
-from sktl.exceptions import DeviceError, InvalidParameterError, ModelFileError, ModelFileNotFoundError
+from sktl.exceptions import (
+    DeviceError,
+    InvalidParameterError,
+    ModelFileError,
+    ModelFileNotFoundError,
+    TypicalityError,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:weights=None:sktl.exceptions.BackboneWarning")
 RNG = np.random.default_rng(0)
@@ -58,6 +64,8 @@ def same(found, expected):
     assert found.backbone_.preprocessing == expected.backbone_.preprocessing
     for ask in ("decision_function", "predict", "predict_proba", "transform"):
         assert_array_equal(getattr(found, ask)(X), getattr(expected, ask)(X))
+    if expected._typicality is not None:
+        assert_array_equal(found.typicality(X), expected.typicality(X))
     images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         assert torch.equal(found.module_(images), expected.module_(images))
@@ -356,6 +364,45 @@ def test_a_forged_file_is_refused_by_name_and_does_nothing(tmp_path, monkeypatch
     with pytest.raises((ModelFileError, ValueError), match=r"model|image_size|dropout|backbone"):
         sktl.load(tmp_path / "model")
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+OF_TYPICALITY = {
+    "other features": ("directions", torch.zeros(12, 7, dtype=torch.int8)),
+    "another type": ("directions", torch.zeros(12, 1280, dtype=torch.uint8)),
+    "fewer memberships": ("memberships", torch.zeros(11, 3, dtype=torch.uint8)),
+    "other classes": ("memberships", torch.zeros(12, 4, dtype=torch.uint8)),
+    "values of memberships": ("memberships", torch.full((12, 3), 2, dtype=torch.uint8)),
+    "values of folds": ("folds", torch.full((12,), 9, dtype=torch.uint8)),
+    "shape of folds": ("folds", torch.zeros(12, 1, dtype=torch.uint8)),
+}
+
+
+@pytest.mark.parametrize("forgery", OF_TYPICALITY)
+def test_forged_references_of_typicality_are_refused(tmp_path, forgery):
+    PretrainedImageClassifier(random_state=0).fit(X, Y).save(tmp_path / "model", include_backbone=False)
+    name, forged_tensor = OF_TYPICALITY[forgery]
+    forged(tmp_path / "model", lambda document, tensors: tensors.update({f"typicality.{name}": forged_tensor}))
+    with pytest.raises(ModelFileError, match="damaged"):
+        sktl.load(tmp_path / "model")
+
+
+def test_a_file_without_typicality_predicts_and_says_so_when_it_is_asked_for_typicality(tmp_path):
+    clf = PretrainedImageClassifier(random_state=0).fit(X, Y)
+    clf.save(tmp_path / "model", include_backbone=False)
+
+    def drop(document, tensors):
+        for name in [name for name in tensors if name.startswith("typicality.")]:
+            del tensors[name]
+
+    forged(tmp_path / "model", drop)
+    loaded = sktl.load(tmp_path / "model")
+    assert_array_equal(loaded.predict_proba(X), clf.predict_proba(X))
+    with pytest.raises(TypicalityError, match=r"version of sktl without typicality\. Fit it again"):
+        loaded.typicality(X)
+    loaded.save(tmp_path / "again", include_backbone=False)
+    del clf._typicality  # as a pickle of an earlier version
+    with pytest.raises(TypicalityError, match="version of sktl without typicality"):
+        clf.typicality(X)
 
 
 def mutation(content, number):

@@ -35,7 +35,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.semi_supervised import SelfTrainingClassifier
 
 import sktl
-from sktl import PretrainedImageClassifier, PretrainedImageEncoder
+from sktl import PretrainedImageClassifier, PretrainedImageEncoder, PretrainedImageRegressor
 
 DIGITS = load_digits(n_class=3)
 IMAGES = (DIGITS.images[:48] * 15.9375).astype(np.uint8)
@@ -239,3 +239,23 @@ def test_several_labels_and_numbers_embed_each_image_once(name, tmp_path):
     model = make(_clf(cache=tmp_path), PretrainedImageEncoder(backbone=Pixels, cache=tmp_path))
     assert cross_val_predict(model, IMAGES, y, cv=3).shape == y.shape
     assert sktl.cache_info(tmp_path).misses == len(IMAGES)
+
+
+def test_mapies_sets_and_intervals_have_the_chosen_coverage():
+    """Around a fitted classifier and a fitted regressor, calibrated on images that `fit` has not seen."""
+    pytest.importorskip("mapie", reason="MAPIE is not a dependency; the guide shows it")
+    from mapie.classification import SplitConformalClassifier
+    from mapie.regression import SplitConformalRegressor
+
+    digits = load_digits(n_class=4)
+    images, y = digits.images / 16, digits.target
+    train, calibration, test = slice(60), slice(60, 260), slice(260, 560)
+    clf = PretrainedImageClassifier(image_size=48, random_state=0).fit(images[train], y[train])
+    sets = SplitConformalClassifier(clf, confidence_level=0.9, prefit=True)
+    predicted, members = sets.conformalize(images[calibration], y[calibration]).predict_set(images[test])
+    np.testing.assert_array_equal(predicted, clf.predict(images[test]))
+    assert members[np.arange(300), y[test], 0].mean() > 0.85
+    regressor = PretrainedImageRegressor(image_size=48, random_state=0).fit(images[train], y[train].astype(float))
+    intervals = SplitConformalRegressor(regressor, confidence_level=0.9, prefit=True)
+    _, ends = intervals.conformalize(images[calibration], y[calibration]).predict_interval(images[test])
+    assert 0.85 < ((ends[:, 0, 0] <= y[test]) & (y[test] <= ends[:, 1, 0])).mean() < 0.97

@@ -1,0 +1,108 @@
+"""The typicality of images: what all estimators that predict promise for it."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+
+import sktl
+from sktl import PretrainedImageClassifier, PretrainedImageRegressor
+from sktl.datasets import make_cats
+from sktl.exceptions import TypicalityError
+
+CATS = make_cats(60, random_state=0)
+X, NEW = list(CATS.data[:40]), list(CATS.data[40:])
+CODES = np.unique(CATS.target[:40], return_inverse=True)[1]
+NOISE = list(np.random.default_rng(0).integers(0, 256, (10, 64, 64, 3), np.uint8))
+TINY = {"image_size": 64, "random_state": 0}
+
+
+TARGETS = {"classes": CODES, "labels": np.stack([CODES % 2, CODES > 2], axis=1).astype(int), "numbers": CODES + 0.5}
+
+
+def fitted(kind, **params):
+    estimator = PretrainedImageRegressor if kind == "numbers" else PretrainedImageClassifier
+    return estimator(**TINY | params).fit(X, TARGETS[kind])
+
+
+@pytest.fixture(scope="module", params=[*TARGETS])
+def kind(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def estimator(kind):
+    return fitted(kind)
+
+
+def test_images_of_another_kind_are_less_typical_than_new_images_of_the_same_kind(estimator):
+    p_values, strange = estimator.typicality(NEW), estimator.typicality(NOISE)
+    assert p_values.dtype == np.float64
+    assert p_values.shape == (20,)
+    assert 0 < p_values.min() <= p_values.max() <= 1
+    assert strange.max() < np.median(p_values)
+
+
+def test_the_bits_depend_neither_on_the_batch_nor_on_the_order_nor_on_threads(estimator):
+    expected = estimator.typicality(NEW)
+    assert_array_equal(estimator.typicality(NEW[7:8]), expected[7:8])
+    assert_array_equal(estimator.typicality(NEW[::-1]), expected[::-1])
+    assert_array_equal(copy.copy(estimator).set_params(n_jobs=3).typicality(NEW), expected)
+
+
+def test_another_fit_and_a_copy_give_the_same_bits(estimator, kind, tmp_path):
+    expected = estimator.typicality(NEW)
+    estimator.save(tmp_path / "model", include_backbone=False)
+    assert (tmp_path / "model").stat().st_size < 250_000
+    again = clone(estimator).set_params(n_jobs=3).fit(X, TARGETS[kind])
+    loaded, unpickled = sktl.load(tmp_path / "model"), pickle.loads(pickle.dumps(estimator))
+    for found in (again, loaded, unpickled, copy.deepcopy(estimator)):
+        assert_array_equal(found.typicality(NEW), expected)
+
+
+def test_it_does_not_depend_on_the_features_and_the_penalty_of_the_output_layer():
+    found = [fitted("classes", feature_stages=n, weight_decay=w).typicality(NEW) for n, w in ((1, 0.1), (2, 0.001))]
+    assert_array_equal(*found)
+
+
+def test_images_without_weight_and_images_held_out_do_not_count():
+    weights = np.repeat([1.0, 0.0], [30, 10])
+    clf = PretrainedImageClassifier(**TINY).fit(X, CODES, sample_weight=weights)
+    assert len(clf._typicality.directions) == 30
+    clf = PretrainedImageClassifier(**TINY, early_stopping=True, validation_fraction=0.25).fit(X, CODES)
+    assert len(clf._typicality.directions) == 30
+
+
+def test_trained_stages_are_an_error_that_says_what_to_do(tmp_path):
+    clf = fitted("classes", trainable_stages=1, max_epochs=1, augmentation=None)
+    clf.save(tmp_path / "model")
+    for found in (clf, sktl.load(tmp_path / "model")):
+        with pytest.raises(TypicalityError, match="Fit another estimator with trainable_stages=0 on the same images"):
+            found.typicality(NEW)
+
+
+def test_stages_that_early_stopping_left_as_they_were_are_no_error(tmp_path):
+    """A learning rate that destroys the network: the start has the lowest loss."""
+    with pytest.warns(ConvergenceWarning):
+        clf = fitted(
+            "classes",
+            trainable_stages=1,
+            max_epochs=1,
+            augmentation=None,
+            early_stopping=True,
+            validation_fraction=0.25,
+            backbone_lr_ratio=1e6,
+        )
+    clf.save(tmp_path / "model", include_backbone=False)
+    assert_array_equal(sktl.load(tmp_path / "model").typicality(NEW), clf.typicality(NEW))
+
+
+def test_it_needs_a_fit():
+    with pytest.raises(NotFittedError):
+        PretrainedImageClassifier().typicality(NEW)
