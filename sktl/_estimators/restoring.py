@@ -73,11 +73,8 @@ def restore(estimator: Any, file: ModelFile) -> None:
     if trained:
         _restore_training(estimator, trained[TRAINED], network, tensors)
         _restore_outputs(estimator, trained)
-<<<<<<< HEAD
         _check_loss(estimator, trained)
-=======
         estimator._typicality = _restored_typicality(tensors)
->>>>>>> typicality21
 
 
 def _decode_preprocessing(described: Any) -> Preprocessing:
