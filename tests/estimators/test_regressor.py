@@ -164,6 +164,13 @@ def test_few_images_suffice(loss, n):
     assert (found <= Y[:n, 0].max() + 1e-6).all()
 
 
+@pytest.mark.parametrize("params", [{}, {"loss": "huber"}, FITS["sgd"]])
+def test_equal_numbers_are_predicted_for_all_images(params):
+    y = np.column_stack([np.full(N, 7.0), Y[:, 0]])
+    assert_allclose(regressor(**params).fit(X, y).predict(X)[:, 0], 7, atol=0.01)
+    assert_allclose(regressor(**params).fit(X, y[:, 0]).predict(X), 7, atol=0.01)
+
+
 def test_an_unknown_loss_is_refused():
     with pytest.raises(InvalidParameterError, match="The 'loss' parameter of PretrainedImageRegressor must be"):
         regressor(loss="hinge").fit(X, Y)

@@ -188,6 +188,13 @@ def test_the_order_of_training_does_not_depend_on_the_order_of_columns(y, class_
     assert_array_equal(targets.ranked_weights(targets.rank), others.ranked_weights(others.rank))
 
 
+def test_equal_columns_are_in_the_order_of_their_weights():
+    y = Y[:, [0, 0, 1]]
+    targets, others = check(y, None, {0: 5.0}), check(y, None, {1: 5.0})
+    assert_array_equal(targets.ordered().label_weights, others.ordered().label_weights)
+    assert targets.rank.tolist() == others.rank[[1, 0, 2]].tolist()
+
+
 def test_targets_of_some_rows_are_those_of_the_rows():
     rows = np.array([3, 0, 1])
     groups = np.arange(5)
