@@ -192,7 +192,7 @@ def zeros_and_ones(table: Table, name: str) -> np.ndarray:
     InvalidInputError
         If the table contains anything else. `name` is its name in the message.
     """
-    if any(isinstance(value, str) for value in table.values.flat):
+    if table.values.dtype.kind in "OU" and any(isinstance(value, str) for value in table.values.flat):
         raise InvalidInputError(
             f"{name} has several columns of strings. For several labels per image, pass a table of 0 and 1, such as "
             f"MultiLabelBinarizer().fit_transform({name}); for several columns of classes, wrap the classifier in "
