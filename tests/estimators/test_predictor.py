@@ -79,27 +79,25 @@ def test_images_without_weight_and_images_held_out_do_not_count():
     assert len(clf._typicality.directions) == 30
 
 
+UNTRAINED = {"backbone": "timm/test_vit", "weights": None, "trainable_stages": 1, "max_epochs": 1}
+
+
+@pytest.mark.filterwarnings("ignore:weights=None:sktl.exceptions.BackboneWarning")
 def test_trained_stages_are_an_error_that_says_what_to_do(tmp_path):
-    clf = fitted("classes", trainable_stages=1, max_epochs=1, augmentation=None)
+    clf = fitted("classes", **UNTRAINED)
     clf.save(tmp_path / "model")
     for found in (clf, sktl.load(tmp_path / "model")):
         with pytest.raises(TypicalityError, match="Fit another estimator with trainable_stages=0 on the same images"):
             found.typicality(NEW)
 
 
+@pytest.mark.filterwarnings("ignore:weights=None:sktl.exceptions.BackboneWarning")
 def test_stages_that_early_stopping_left_as_they_were_are_no_error(tmp_path):
-    """A learning rate that destroys the network: the start has the lowest loss."""
+    """With a learning rate that destroys the network, the start has the lowest loss."""
+    stopped = {"early_stopping": True, "validation_fraction": 0.25, "backbone_lr_ratio": 1e6}
     with pytest.warns(ConvergenceWarning):
-        clf = fitted(
-            "classes",
-            trainable_stages=1,
-            max_epochs=1,
-            augmentation=None,
-            early_stopping=True,
-            validation_fraction=0.25,
-            backbone_lr_ratio=1e6,
-        )
-    clf.save(tmp_path / "model", include_backbone=False)
+        clf = fitted("classes", **UNTRAINED | stopped)
+    clf.save(tmp_path / "model")
     assert_array_equal(sktl.load(tmp_path / "model").typicality(NEW), clf.typicality(NEW))
 
 
