@@ -28,11 +28,36 @@ class Predictions(ABC):
     images : sequence of str
     values : float64 array of shape (n_samples, n_columns)
         Probabilities, or numbers.
+    typicality : float64 array of shape (n_samples,) or None
+        P-values that images come from where the training images came from, if they are wanted.
     """
 
     names: list[str]
     images: Sequence[str]
     values: np.ndarray
+    typicality: np.ndarray | None = None
+
+    def _with_typicality(self, rows: list[list[str]]) -> list[list[str]]:
+        """Return rows with a last column."""
+        if self.typicality is None:
+            return rows
+        column = ["typicality", *(f"{p:.4f}" for p in self.typicality)]
+        return [[*row, cell] for row, cell in zip(rows, column, strict=True)]
+
+    def table(self) -> list[list[str]]:
+        """Return a heading and rows for people, with all that is wanted."""
+        return self._with_typicality(self.summary())
+
+    def csv(self) -> list[list[str]]:
+        """Return a heading and rows for programs, with all that is wanted."""
+        return self._with_typicality(self.rows())
+
+    def json(self) -> list[dict[str, Any]]:
+        """Return all that is predicted, with all that is wanted."""
+        if self.typicality is None:
+            return self.records()
+        of_each = zip(self.records(), self.typicality.tolist(), strict=True)
+        return [record | {"typicality": p} for record, p in of_each]
 
     @abstractmethod
     def summary(self) -> list[list[str]]:
@@ -128,7 +153,9 @@ def values_of(estimator: Any, images: Sequence[str]) -> np.ndarray:
     return numbers.reshape(len(numbers), -1)
 
 
-def predict_usable(estimator: Any, images: Sequence[str]) -> tuple[Predictions, InvalidImageError | None]:
+def predict_usable(
+    estimator: Any, images: Sequence[str], typicality: bool = False
+) -> tuple[Predictions, InvalidImageError | None]:
     """Return the predictions for the images that can be used, and the error about the others, if any."""
     error = None
     try:
@@ -139,4 +166,5 @@ def predict_usable(estimator: Any, images: Sequence[str]) -> tuple[Predictions, 
         if not images:
             raise
         values, error = values_of(estimator, images), failed
-    return _KINDS[kind_of(estimator)](names_of(estimator), images, values), error
+    p_values = estimator.typicality(images) if typicality else None
+    return _KINDS[kind_of(estimator)](names_of(estimator), images, values, p_values), error

@@ -358,6 +358,17 @@ def test_predictions_are_a_table_csv_or_json(photos, model):
     assert [*records[0]["probabilities"]] == ["lemon", "sky"]
 
 
+def test_typicality_is_a_last_column_or_key(photos, model):
+    paths = [str(photos / "lemon" / "0.jpg"), str(photos / "sky" / "0.jpg")]
+    expected = load(model).typicality(paths)
+    rows = list(csv.reader(io.StringIO(run("predict", model, *paths, "--csv", "--typicality")[0])))
+    assert rows[0] == ["image", "prediction", "probability", "typicality"]
+    np.testing.assert_allclose([float(row[-1]) for row in rows[1:]], expected, atol=1e-4)
+    records = json.loads(run("predict", model, *paths, "--json", "--typicality")[0])
+    np.testing.assert_array_equal([record["typicality"] for record in records], expected)
+    assert run("predict", model, *paths, "--typicality")[0].splitlines()[0].split()[-1] == "typicality"
+
+
 def test_names_of_files_may_hold_anything(photos, model, tmp_path):
     odd = tmp_path / 'a, "b" \N{SNOWMAN}.jpg'
     odd.write_bytes((photos / "sky" / "0.jpg").read_bytes())
