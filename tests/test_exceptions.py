@@ -111,6 +111,9 @@ WRONG = {
         lambda *_: fit(trainable_stages="all", lr=1e30, lr_schedule="constant", max_epochs=3, freeze_epochs=0),
         r"epoch \d, batch \d, with lr=", "Lower lr",
     ),
+    "TypicalityError": (
+        lambda *_: fit(trainable_stages=1, max_epochs=1).typicality(X), "trainable_stages=1", "Fit another estimator",
+    ),
 }  # fmt: skip
 
 

@@ -64,16 +64,17 @@ class Typicality:
         seed : int
             Seed of the references and of the folds.
         """
-        memberships = targets.memberships()
-        n_bytes = features.shape[1] + memberships.shape[1]
+        n_bytes = features.shape[1] + targets.take(slice(0, 1)).memberships().shape[1]
         rng = np.random.RandomState(seed)
         drawn = rng.permutation(np.flatnonzero(targets.weights > 0))
         rows = np.sort(drawn[: max(2, min(_MOST_REFERENCES, _MOST_BYTES // n_bytes))])
+        drawn_targets = targets.take(rows)
         groups = np.arange(len(rows))
-        if targets.groups is not None:
-            _, groups = np.unique(targets.groups[rows], return_inverse=True)
+        if drawn_targets.groups is not None:
+            _, groups = np.unique(drawn_targets.groups, return_inverse=True)
         folds = rng.permutation(np.arange(groups.max() + 1) % _N_FOLDS)[groups]
-        return cls(directions_of(features[rows]), memberships[rows].astype(np.uint8), folds.astype(np.uint8))
+        memberships = drawn_targets.memberships().astype(np.uint8)
+        return cls(directions_of(features[rows]), memberships, folds.astype(np.uint8))
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the arrays that determine the p-values."""

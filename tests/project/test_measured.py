@@ -110,7 +110,7 @@ def test_sizes_of_saved_models_are_their_own(tmp_path):
     rng = np.random.default_rng(0)
     sizes = {}
     for n_classes in (2, 12):
-        X, y = rng.integers(0, 256, (2 * n_classes, 32, 32, 3), np.uint8), np.repeat(np.arange(n_classes), 2)
+        X, y = rng.integers(0, 256, (24, 32, 32, 3), np.uint8), np.arange(24) % n_classes
         clf = sktl.PretrainedImageClassifier(image_size=32, max_epochs=1, random_state=0).fit(X, y)
         for whole in (False, True):
             clf.save(tmp_path / "model.sktl", include_backbone=whole)
