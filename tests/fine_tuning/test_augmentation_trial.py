@@ -14,7 +14,7 @@ from torch import nn
 
 from sktl import PretrainedImageClassifier
 from sktl._backbones.backbone import resolve_backbone
-from sktl._estimators import classifier as _classifier
+from sktl._estimators import predictor as _predictor
 from sktl._estimators.resolved_parameters import resolve_recipe
 from sktl._features.extractor import FeatureExtractor
 from sktl._fine_tuning import augmentation_trial as _trial
@@ -116,7 +116,7 @@ def test_parts_share_no_image_and_no_group_and_what_is_held_out_could_be_learned
 )
 def test_nothing_is_tried_where_the_user_decides(params, monkeypatch):
     tried = []
-    monkeypatch.setattr(_classifier, "choose_augmentation", lambda *arguments: tried.append(arguments))
+    monkeypatch.setattr(_predictor, "choose_augmentation", lambda *arguments: tried.append(arguments))
     shared = {"backbone": stochastic_net, "trainable_stages": "all", "freeze_epochs": 2, "max_epochs": 1}
     PretrainedImageClassifier(**shared | params, random_state=0).fit(X, Y)
     assert not tried
@@ -124,7 +124,7 @@ def test_nothing_is_tried_where_the_user_decides(params, monkeypatch):
 
 @pytest.mark.parametrize("chosen", [None, AUGMENTATIONS["trivial"]])
 def test_the_recipe_says_what_was_chosen_and_its_rate_suits_it(chosen, monkeypatch):
-    monkeypatch.setattr(_classifier, "choose_augmentation", lambda *_: chosen)
+    monkeypatch.setattr(_predictor, "choose_augmentation", lambda *_: chosen)
     clf = PretrainedImageClassifier(backbone=stochastic_net, trainable_stages=1, max_epochs=1, random_state=0).fit(X, Y)
     given = clf.set_params(augmentation=None if chosen is None else "trivial").fit(X, Y)
     assert clf.recipe_.augmentation == chosen == given.recipe_.augmentation

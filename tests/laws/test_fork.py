@@ -14,7 +14,7 @@ from processes import in_child, needs_fork
 from sklearn.model_selection import GridSearchCV
 
 import sktl
-from sktl import PretrainedImageClassifier, PretrainedImageEncoder
+from sktl import PretrainedImageClassifier, PretrainedImageEncoder, PretrainedImageRegressor
 from sktl._cli.commands import main
 from sktl._utils.devices import resolve_device
 from sktl.datasets import load_image_folder, make_cats, make_leaves, make_radiographs, make_surface_defects
@@ -24,6 +24,7 @@ pytestmark = needs_fork
 
 X = np.random.default_rng(0).integers(0, 256, (8, 40, 40, 3)).astype(np.uint8)
 Y = np.array(["ant", "bee"] * 4)
+LABELS = np.array([[0, 1], [1, 1], [1, 0], [0, 0]] * 2)
 _SECONDS = 120
 
 
@@ -56,6 +57,9 @@ class Parent:
     def classifier(self, **parameters):
         shared = {"max_epochs": 1, "freeze_epochs": 1, "n_jobs": 2, "random_state": 0}
         return PretrainedImageClassifier(**self.network | shared | parameters)
+
+    def new_regressor(self):
+        return PretrainedImageRegressor(**self.network, n_jobs=2, random_state=0)
 
     def new_encoder(self):
         return PretrainedImageEncoder(**self.network, n_jobs=2)
@@ -90,6 +94,9 @@ ENTRY_POINTS = {
     "fit, from scratch": lambda p: _fit(p, trainable_stages="all", weights=None, freeze_epochs="auto"),
     "fit, bundled network": lambda p: PretrainedImageClassifier(image_size=32, max_epochs=1).fit(X, Y),
     "fit, torch": lambda p: _fit(p, engine="torch", image_size=40),
+    "fit, several labels": lambda p: p.classifier().fit(X, LABELS).predict(255 - X),
+    "fit, numbers": lambda p: p.new_regressor().fit(X, LABELS[:, 0] / 3).predict(255 - X),
+    "typicality": lambda p: p.head.typicality(255 - X),
     "fit, other images": lambda p: p.classifier().fit(255 - X, Y).score(X, Y),
     "search": lambda p: _search(p),
     "predict": lambda p: p.head.predict(X),
@@ -129,7 +136,8 @@ ENTRY_POINTS = {
     "sktl check": lambda p: _run("check", p.photos),
 }  # fmt: skip
 COVERED_OTHERWISE = {
-    "PretrainedImageClassifier", "PretrainedImageEncoder", "datasets",  # by their methods and functions
+    "PretrainedImageClassifier", "PretrainedImageRegressor", "PretrainedImageEncoder",  # by their methods
+    "datasets",  # by its functions
     "exceptions", "__version__", "BackboneInfo", "BackboneRanking", "CacheInfo", "RankedBackbone",  # values
     "push_to_hub", "load_from_hub",  # `save_to_folder` and `load`, with a connection
 }  # fmt: skip
