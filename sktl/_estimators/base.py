@@ -185,7 +185,7 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
         return names
 
     @isolated()
-    def save(self, path: PathOrFile, *, include_backbone: bool = True) -> None:
+    def save(self, path: PathOrFile, *, include_backbone: bool = True, include_references: bool = True) -> None:
         """Save the fitted estimator to a file, without pickle. :func:`sktl.load` loads it.
 
         Parameters
@@ -198,6 +198,10 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
             rest. An output layer takes 8 bytes per feature and class, about 10 kB per class for the bundled network.
             The references of `typicality` take about a byte per feature for each of at most 1,024 training images.
             To load such a file, a machine needs the same pretrained weights.
+        include_references : bool, default=True
+            Whether the file contains the references of `typicality`, which are features of up to 1,024 training images
+            with their labels. False leaves them out, for instance because images are confidential; the loaded model
+            then has no `typicality`. Encoders have no references.
 
         Raises
         ------
@@ -211,7 +215,7 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
             If the file cannot be written.
         """
         check_is_fitted(self)
-        write_model(path, *to_document(self, include_backbone))
+        write_model(path, *to_document(self, include_backbone, include_references))
 
     def _sk_visual_block_(self) -> Any:
         """Return what scikit-learn's diagrams show: the name and, for a fitted estimator, a line below it."""

@@ -366,7 +366,10 @@ class PretrainedImagePredictor(PretrainedImageBase):
                 "on the training images, so features of new images are not comparable. Fit another estimator with "
                 "trainable_stages=0 on the same images, and use its typicality."
             )
-        return "The model was saved by a version of sktl without typicality. Fit it again."
+        return (
+            "typicality is unavailable: the model was saved without the references, or by a version of sktl without "
+            "typicality. Fit it again, or save it with include_references=True."
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()

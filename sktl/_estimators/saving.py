@@ -25,17 +25,18 @@ _MOST_PIXELS = 2_048
 OF_THE_MACHINE = frozenset({"device", "cache", "checkpoint", "n_jobs", "verbose"})
 
 
-def to_document(estimator: Any, include_backbone: bool) -> tuple[dict[str, Any], Tensors]:
+def to_document(estimator: Any, include_backbone: bool, include_references: bool) -> tuple[dict[str, Any], Tensors]:
     """Return a document and tensors that describe a fitted estimator.
 
     Raises
     ------
     InvalidParameterError
-        If a parameter is a function, a class or an instance, labels are of an unusual type, or `include_backbone` is
-        not a bool.
+        If a parameter is a function, a class or an instance, labels are of an unusual type, or what to include is not
+        a bool.
     """
-    if not isinstance(include_backbone, bool | np.bool_):
-        raise InvalidParameterError(f"include_backbone is a {type(include_backbone).__name__}. Pass True or False.")
+    for name, value in (("include_backbone", include_backbone), ("include_references", include_references)):
+        if not isinstance(value, bool | np.bool_):
+            raise InvalidParameterError(f"{name} is a {type(value).__name__}. Pass True or False.")
     parameters = estimator.get_params(deep=False)
     parameters = {name: value for name, value in parameters.items() if name not in OF_THE_MACHINE}
     _check_unchanged(estimator, include_backbone)
@@ -52,7 +53,8 @@ def to_document(estimator: Any, include_backbone: bool) -> tuple[dict[str, Any],
     tensors: dict[str, torch.Tensor] = {}
     if hasattr(estimator, "net_"):
         layer = estimator.net_.module_.output
-        tensors |= {WEIGHT: layer.weight, BIAS: layer.bias, **_typicality_tensors(estimator)}
+        tensors |= {WEIGHT: layer.weight, BIAS: layer.bias}
+        tensors |= _typicality_tensors(estimator) if include_references else {}
         document |= {TRAINED: _encode_training(estimator), **_encode_outputs(estimator)}
     document["features"] = {"stages": estimator.feature_stages_, "groups": estimator._features.groups}
     before, after = pretrained.state_dict(), network.state_dict()

@@ -38,6 +38,7 @@ def save_to_folder(
     license: str | None = None,
     description: str | None = None,
     include_backbone: bool = True,
+    include_references: bool = False,
 ) -> None:
     """Write the files that `push_to_hub` would upload, to inspect them or to publish them in another way.
 
@@ -60,6 +61,9 @@ def save_to_folder(
         Purpose of the model, in plain text. Blank lines separate paragraphs, and Markdown is escaped.
     include_backbone : bool, default=True
         As in the method `save`.
+    include_references : bool, default=False
+        As in the method `save`. By default, nothing of single training images is published, and the model has no
+        `typicality`.
 
     Raises
     ------
@@ -89,7 +93,7 @@ def save_to_folder(
         estimator, title, call, metrics=check_metrics(estimator, metrics), license=license, description=description,
         complete=include_backbone,
     )  # fmt: skip
-    document, tensors = to_document(estimator, include_backbone)
+    document, tensors = to_document(estimator, include_backbone, include_references)
     target.mkdir(parents=True, exist_ok=True)
     write_model(target / MODEL_FILE, document, tensors)
     (target / _CARD).write_text(card, encoding="utf-8", newline="\n")
@@ -108,6 +112,7 @@ def push_to_hub(
     endpoint: str | None = None,
     commit_message: str = "Add a model of sktl",
     include_backbone: bool = True,
+    include_references: bool = False,
 ) -> str:
     """Publish a fitted estimator on the Hugging Face Hub, with a model card, in one commit.
 
@@ -137,6 +142,9 @@ def push_to_hub(
         Commit message, one line.
     include_backbone : bool, default=True
         As in the method `save`.
+    include_references : bool, default=False
+        As in the method `save`. By default, nothing of single training images is published, and the model has no
+        `typicality`.
 
     Returns
     -------
@@ -162,7 +170,7 @@ def push_to_hub(
     with tempfile.TemporaryDirectory(prefix="sktl-") as folder:
         save_to_folder(
             estimator, folder, repo_id=repo_id, metrics=metrics, license=license, description=description,
-            include_backbone=include_backbone,
+            include_backbone=include_backbone, include_references=include_references,
         )  # fmt: skip
         files = [hub.CommitOperationAdd(name, os.path.join(folder, name)) for name in (MODEL_FILE, _CARD)]
         with explained(f"{repo_id!r} could not be published", token):

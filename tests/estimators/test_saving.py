@@ -386,6 +386,18 @@ def test_forged_references_of_typicality_are_refused(tmp_path, forgery):
         sktl.load(tmp_path / "model")
 
 
+def test_references_of_training_images_are_left_out_on_request(tmp_path):
+    clf = PretrainedImageClassifier(random_state=0).fit(X, Y)
+    clf.save(tmp_path / "whole", include_backbone=False)
+    clf.save(tmp_path / "model", include_backbone=False, include_references=False)
+    assert b"typicality" in (tmp_path / "whole").read_bytes()
+    assert b"typicality" not in (tmp_path / "model").read_bytes()
+    loaded = sktl.load(tmp_path / "model")
+    assert_array_equal(loaded.predict_proba(X), clf.predict_proba(X))
+    with pytest.raises(TypicalityError, match="include_references=True"):
+        loaded.typicality(X)
+
+
 def test_a_file_without_typicality_predicts_and_says_so_when_it_is_asked_for_typicality(tmp_path):
     clf = PretrainedImageClassifier(random_state=0).fit(X, Y)
     clf.save(tmp_path / "model", include_backbone=False)
@@ -397,7 +409,7 @@ def test_a_file_without_typicality_predicts_and_says_so_when_it_is_asked_for_typ
     forged(tmp_path / "model", drop)
     loaded = sktl.load(tmp_path / "model")
     assert_array_equal(loaded.predict_proba(X), clf.predict_proba(X))
-    with pytest.raises(TypicalityError, match=r"version of sktl without typicality\. Fit it again"):
+    with pytest.raises(TypicalityError, match=r"version of sktl without typicality\. Fit it again, or save it"):
         loaded.typicality(X)
     loaded.save(tmp_path / "again", include_backbone=False)
     del clf._typicality  # as a pickle of an earlier version

@@ -150,6 +150,14 @@ def test_a_folder_has_the_files_that_a_push_uploads(clf, hub, push, tmp_path):
     assert_array_equal(loaded.predict_proba(X), clf.predict_proba(X))
 
 
+@pytest.mark.parametrize("params", [{}, {"include_references": True}])
+def test_nothing_of_single_images_is_published_unless_it_is_asked_for(tmp_path, params):
+    head = PretrainedImageClassifier(image_size=32, random_state=0).fit(X, Y)
+    sktl.save_to_folder(head, tmp_path / "new", **params)
+    content = (tmp_path / "new" / "model.safetensors").read_bytes()
+    assert (b"typicality" in content) == bool(params)
+
+
 def test_a_folder_with_files_is_left_alone(clf, tmp_path):
     (tmp_path / "README.md").write_text("mine")
     for folder in (tmp_path, tmp_path / "README.md"):
