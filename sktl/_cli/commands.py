@@ -206,7 +206,7 @@ def _check_output(path: Path, force: bool) -> None:
 @click.argument("names", nargs=-1, required=True, metavar="FOLDER|IMAGES...")
 @click.option("--csv", "form", flag_value="csv", help="Comma-separated values.")
 @click.option("--json", "form", flag_value="json", help="JSON, with the probabilities of all classes.")
-@click.option("--typicality", is_flag=True, help="Also how typical each image is of the training images, 0 to 1.")
+@click.option("--typicality", is_flag=True, help="Also print how typical each image is, from 0 to 1.")
 @machine
 def predict(
     model: str, names: tuple[str, ...], form: str | None, typicality: bool, quiet: bool, **machine: Any
@@ -215,7 +215,7 @@ def predict(
 
     A folder stands for all images in it and in the folders below it. An image that is passed twice is listed once.
     Images that cannot be used are listed on standard error, and the exit status is then 1. About 5 % of the images from
-    where the training images came from have a --typicality of at most 0.05; images of something else have less.
+    where the training images came from have a --typicality of at most 0.05; other images mostly do.
 
     \b
     sktl predict cats.sktl my_cat.jpg

@@ -24,12 +24,12 @@ from .predictor import PretrainedImagePredictor
 class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
     """Predict one or more numbers for each image with a pretrained network and an output layer of its own.
 
-    Age, ripeness, a count, the share of a surface that is defective: `fit` trains the output layer on the features that
-    the network computes, and with `trainable_stages` also the last stages of the network. Numbers are standardized
-    within `fit`, so that their unit does not matter, and predictions are in the unit of `y`.
+    Examples are an age, a degree of ripeness, a count, or the defective share of a surface. `fit` trains the output
+    layer on the features that the network computes and, with `trainable_stages`, also the last stages of the network.
+    Numbers are standardized within `fit`, so their unit does not matter. Predictions are in the unit of `y`.
 
-    The parameters are those of :class:`PretrainedImageClassifier`, which describes them in full, with `loss` in the
-    place of `class_weight` and `label_smoothing`.
+    The parameters are those of :class:`PretrainedImageClassifier`, which describes them in full, with `loss` instead
+    of `class_weight` and `label_smoothing`.
 
     Parameters
     ----------
@@ -80,8 +80,8 @@ class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
     augmentation : {"auto", "light", "strong", "trivial"}, callable or None, default="auto"
         How images are randomly changed while stages are trained. A change must not change the number: a crop changes
         the share of a surface, a rotation an angle, and a change of brightness the ripeness of a fruit. `"auto"`
-        compares `"trivial"` with None by a short trial within `fit`, and notices large harm; pass None, or a function
-        of your own, if you know that the number depends on size, position or color.
+        compares `"trivial"` with None in a short trial within `fit`, which detects only large effects. Pass None or
+        your own function if the number depends on size, position or color.
     augmentation_views : int, default=None
         Number of random views of each image, which the epochs take in turn. None draws a new view in each epoch.
     mixup_alpha : float, default=0.0

@@ -15,7 +15,7 @@ from sktl._estimators.predictor import PretrainedImagePredictor
 from sktl._estimators.resolved_parameters import choose, resolve_recipe
 from sktl._head.head_net import random_layer
 from sktl._head.train_head import output_values, train_head
-from sktl._targets.outputs import ClassOutputs, LabelOutputs, Outputs
+from sktl._targets.outputs import LogitOutputs, Outputs
 from sktl._targets.split import Labelled, Split
 from sktl._targets.targets import Targets
 from sktl._training.training_run import Run
@@ -23,7 +23,7 @@ from sktl._training.weighted_net import OutputLayer
 
 
 def _has_probabilities(layer: FeaturesEstimator) -> bool:
-    return isinstance(layer.outputs_, ClassOutputs | LabelOutputs)
+    return isinstance(layer.outputs_, LogitOutputs)
 
 
 class FeaturesEstimator(BaseEstimator):
@@ -81,7 +81,7 @@ class FeaturesEstimator(BaseEstimator):
 
     def _with_layer(self, layer: OutputLayer, outputs: Outputs) -> FeaturesEstimator:
         self.layer_, self.outputs_ = layer, outputs
-        if isinstance(outputs, ClassOutputs | LabelOutputs):
+        if isinstance(outputs, LogitOutputs):
             self.classes_ = outputs.classes
         return self
 

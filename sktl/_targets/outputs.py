@@ -44,7 +44,37 @@ class Outputs(ABC):
 
 
 @dataclass(frozen=True)
-class ClassOutputs(Outputs):
+class LogitOutputs(Outputs):
+    """Logits of classes or labels.
+
+    Parameters
+    ----------
+    classes : array of shape (n_columns,)
+    """
+
+    classes: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    def names(self) -> list[Any]:
+        return list(self.classes.tolist())
+
+    @abstractmethod
+    def decision(self, outputs: np.ndarray) -> np.ndarray:
+        """Return the logits in the form of `decision_function`."""
+
+    @abstractmethod
+    def probabilities(self, outputs: np.ndarray) -> np.ndarray:
+        """Return the probability of each class or label, of shape (n_samples, n_columns)."""
+
+    @abstractmethod
+    def log_probabilities(self, outputs: np.ndarray) -> np.ndarray:
+        """Return the logarithm of the probability of each class or label."""
+
+
+@dataclass(frozen=True)
+class ClassOutputs(LogitOutputs):
     """One logit per class, of which the largest wins.
 
     Parameters
@@ -54,14 +84,6 @@ class ClassOutputs(Outputs):
     """
 
     kind = "these classes"
-
-    classes: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.classes)
-
-    def names(self) -> list[Any]:
-        return list(self.classes.tolist())
 
     def example(self) -> np.ndarray:
         return self.classes.repeat(2)
@@ -73,20 +95,18 @@ class ClassOutputs(Outputs):
         return self.classes[values]
 
     def decision(self, outputs: np.ndarray) -> np.ndarray:
-        """Return the logits; for two classes, the difference between the second and the first."""
+        # For two classes, scikit-learn expects one column.
         return outputs[:, 1] - outputs[:, 0] if len(self) == 2 else outputs
 
     def probabilities(self, outputs: np.ndarray) -> np.ndarray:
-        """Return the probabilities of the classes."""
         return softmax(outputs, axis=1)
 
     def log_probabilities(self, outputs: np.ndarray) -> np.ndarray:
-        """Return the logarithms of the probabilities of the classes."""
         return log_softmax(outputs, axis=1)
 
 
 @dataclass(frozen=True)
-class LabelOutputs(Outputs):
+class LabelOutputs(LogitOutputs):
     """One logit per label. An image has a label if its logit is above 0.
 
     Parameters
@@ -96,14 +116,6 @@ class LabelOutputs(Outputs):
     """
 
     kind = "these labels"
-
-    classes: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.classes)
-
-    def names(self) -> list[Any]:
-        return list(self.classes.tolist())
 
     def example(self) -> np.ndarray:
         return np.tile(np.array([[0], [1]]), (2, len(self)))
@@ -115,15 +127,12 @@ class LabelOutputs(Outputs):
         return (values > 0.5).astype(np.int64)  # values of labels that cannot be learned are not exactly 0 or 1
 
     def decision(self, outputs: np.ndarray) -> np.ndarray:
-        """Return the logits."""
         return outputs
 
     def probabilities(self, outputs: np.ndarray) -> np.ndarray:
-        """Return the probability of each label."""
         return expit(outputs)
 
     def log_probabilities(self, outputs: np.ndarray) -> np.ndarray:
-        """Return the logarithm of the probability of each label."""
         return log_expit(outputs)
 
 
@@ -163,10 +172,6 @@ class NumberOutputs(Outputs):
 
     def observed(self, values: np.ndarray) -> np.ndarray:
         return self.predict(values)
-
-    def unscaled(self) -> NumberOutputs:
-        """Return the meaning of outputs that are predictions already."""
-        return replace(self, center=np.zeros(len(self)), scale=np.ones(len(self)))
 
     def take(self, columns: np.ndarray) -> NumberOutputs:
         """Return the meaning of some of the columns."""

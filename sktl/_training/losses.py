@@ -103,7 +103,7 @@ class ElementwiseLoss(nn.Module):
     """A sum over outputs, each with its own target."""
 
     names: ClassVar[tuple[str, str]]
-    # Factor of the penalty of the weights.
+    # The penalty of the weights is multiplied by this number.
     penalty_share: ClassVar[float] = 1.0
 
     def forward(self, outputs: torch.Tensor, values: torch.Tensor) -> torch.Tensor:

@@ -15,7 +15,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from sktl._targets.labels import shown
-from sktl._targets.outputs import ClassOutputs, LabelOutputs, Outputs
+from sktl._targets.outputs import ClassOutputs, LogitOutputs, Outputs
 from sktl._utils.docstrings import documented
 from sktl.exceptions import InvalidParameterError
 
@@ -250,7 +250,7 @@ class _Guess(ClassifierMixin, BaseEstimator):
         return self.outputs.predict(self._guessed(X))
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
-        assert isinstance(self.outputs, ClassOutputs | LabelOutputs)
+        assert isinstance(self.outputs, LogitOutputs)
         return self.outputs.probabilities(self._guessed(X))
 
     def _guessed(self, X: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import torch
 from sklearn.base import ClassifierMixin
 from sklearn.utils import RegressorTags, Tags
 
-from sktl._targets.outputs import ClassOutputs, LabelOutputs, NumberOutputs, Outputs
+from sktl._targets.outputs import LogitOutputs, NumberOutputs, Outputs
 from sktl._targets.targets import Targets
 from sktl._utils.docstrings import documented
 from sktl.exceptions import TrainingError
@@ -139,7 +139,7 @@ class ScoringNet(ClassifierMixin, NeuralNet):
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probabilities of classes or labels, in the order of `classes_`."""
         outputs, _ = self._numbers()
-        assert isinstance(outputs, ClassOutputs | LabelOutputs)
+        assert isinstance(outputs, LogitOutputs)
         return outputs.probabilities(self._outputs_for(X))
 
     def predict(self, X: Any) -> np.ndarray:

@@ -66,14 +66,12 @@ def test_numbers_return_to_the_unit_of_y(values):
     units = numbers(is_vector=False)
     assert_allclose(units.predict(values), values * units.scale + units.center)
     assert_array_equal(units.observed(values), units.predict(values))
-    assert_array_equal(units.unscaled().predict(values), values)
 
 
 def test_numbers_have_the_shape_of_y():
     values = np.ones((4, 1))
     assert numbers(is_vector=True, n=1).predict(values).shape == (4,)
     assert numbers(is_vector=False, n=1).predict(values).shape == (4, 1)
-    assert numbers(is_vector=True, n=1).unscaled().predict(values).shape == (4,)
 
 
 @pytest.mark.parametrize("outputs", [CLASSES, LABELS, numbers(is_vector=False)])
