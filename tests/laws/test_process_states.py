@@ -29,7 +29,7 @@ class Program:
         )  # fmt: skip
 
     def run(self, names, backbone):
-        """Return what is computed under states, and the features that a normal process finds in its cache afterwards."""
+        """Return what is computed under states, and the features that a normal process finds afterwards."""
         print(json.dumps([names, backbone]), file=self.process.stdin, flush=True)
         line = self.process.stdout.readline()
         assert line, "the program ended"

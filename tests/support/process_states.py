@@ -34,7 +34,7 @@ import sklearn
 import timm
 import torch
 import torch._dynamo  # which optimizers import
-import torchvision.transforms.v2  # which augmentation imports
+import torchvision.transforms.v2  # noqa: F401 - which augmentation imports
 from PIL import Image
 
 import sktl
