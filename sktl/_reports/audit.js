@@ -101,8 +101,8 @@
     const numbers = { keep: 0, drop: 0, relabel: 0 };
     for (const { decision } of decisions.values()) numbers[decision] += 1;
     const n = toDecide.filter(isDecided).length;
-    find("counter").textContent = `${n.toLocaleString("en")} of ${toDecide.length.toLocaleString("en")} findings ` +
-      `decided: ${numbers.keep} keep, ${numbers.drop} drop, ${numbers.relabel} relabel`;
+    find("counter").textContent = `${n.toLocaleString("en")} of ${toDecide.length.toLocaleString("en")} decided: ` +
+      `${numbers.keep} keep, ${numbers.drop} drop, ${numbers.relabel} relabel`;
     find("undo").disabled = !history.length;
     find("download").disabled = !decisions.size;
   }
@@ -201,6 +201,8 @@
     const [, , name, own, suggestions] = data.images[image];
     choosing = { image, byKey };
     find("dialog-name").textContent = name;
+    const picture = active.querySelector("img");
+    find("dialog-picture").replaceChildren(...(picture ? [picture.cloneNode()] : []));
     find("dialog-choice").replaceChildren(data.severalLabels ? boxes(own, suggestions) : list(own, suggestions));
     dialog.showModal();
     find("dialog-choice").querySelector("select, input").focus();

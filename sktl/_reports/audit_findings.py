@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import os
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -76,6 +77,9 @@ WORDS = {
 }
 
 
+WHOSE = {"train": "Training image", "test": "Test image"}
+
+
 class ImageId(NamedTuple):
     """An image of the audit."""
 
@@ -140,6 +144,15 @@ def audited_images(issues: np.ndarray) -> dict[ImageId, AuditedImage]:
     return found
 
 
+def common_folder(names: Sequence[str]) -> str:
+    """Return the longest folder that all names begin with, with its separator; empty if that tells nothing."""
+    folders = [name[: max(name.rfind("/"), name.rfind(os.sep)) + 1] for name in names]
+    first, last = min(folders, default=""), max(folders, default="")
+    n = next((i for i, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), len(first))
+    common = first[: max(first.rfind("/", 0, n), first.rfind(os.sep, 0, n)) + 1]
+    return common if len(names) > 1 and len(common) > 1 else ""
+
+
 def data_of(audit: ImageAudit, images: dict[ImageId, AuditedImage]) -> dict[str, Any]:
     """Return what the page's script needs, as JSON values."""
     classes = [in_utf8(str(name)) for name in audit.classes_]
@@ -157,5 +170,7 @@ def data_of(audit: ImageAudit, images: dict[ImageId, AuditedImage]) -> dict[str,
 
 def _has_several_labels(images: dict[ImageId, AuditedImage], classes: Collection[str]) -> bool:
     """Return True if images have several labels, or none, instead of one class."""
-    labels = {in_utf8(image.label) for (part, _), image in images.items() if part == "train" and image.label is not None}
+    labels = {
+        in_utf8(image.label) for (part, _), image in images.items() if part == "train" and image.label is not None
+    }
     return bool(classes) and not labels <= {*classes}

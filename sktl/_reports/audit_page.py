@@ -12,7 +12,17 @@ import numpy as np
 from sktl._audit.issues import KINDS
 from sktl._images.samples import as_samples
 
-from .audit_findings import WORDS, AuditedImage, ImageId, audited_images, chosen, data_of, images_of
+from .audit_findings import (
+    WHOSE,
+    WORDS,
+    AuditedImage,
+    ImageId,
+    audited_images,
+    chosen,
+    common_folder,
+    data_of,
+    images_of,
+)
 from .markup import Markup, data_block, joined, named, plain, tag
 from .page import asset, page, write_page
 from .thumbnails import MOST_BYTES, Album
@@ -23,6 +33,8 @@ if TYPE_CHECKING:
 # More findings are not decided at one sitting, and browsers become slow.
 MOST_FINDINGS = 5000
 _LONGEST_SUGGESTION = 1000
+# How much of a row a finding takes; one image by default.
+_LAYOUTS = {"exact_copy": "pair", "near_copy": "pair", "rare_class": "words", "shortcut": "words"}
 _CROSSES = {"test": "in training and test images", "groups": "in two groups"}
 
 
@@ -45,14 +57,18 @@ def audit_page(audit: ImageAudit, album: Album, most_findings: int = MOST_FINDIN
     """Return the page as text."""
     rows = chosen(audit.issues, most_findings)
     images = audited_images(audit.issues[sorted(rows)])
-    findings = {row: _Finding(audit, audit.issues[row], images, album).element() for row in rows}  # album fills in order
+    folders = {
+        part: common_folder([image.name for place, image in images.items() if place.part == part]) for part in WHOSE
+    }
+    # In the order of weight, in which the album fills.
+    findings = {row: _Finding(audit, audit.issues[row], images, folders, album).element() for row in rows}
     by_kind = {kind: [row for row in sorted(rows) if audit.issues["kind"][row] == kind] for kind in KINDS}
     data = data_of(audit, images)
     data["key"] = f"sktl-audit-{hashlib.sha256(json.dumps(data).encode()).hexdigest()[:24]}"
     sections = [_section(kind, [findings[row] for row in found]) for kind, found in by_kind.items() if found]
     if not sections:
         sections = [tag("p", "The audit found nothing.")]
-    header = tag("header", *_introduction(audit), *_limits(len(audit.issues) - len(rows), album))
+    header = tag("header", *_introduction(audit, folders), *_limits(len(audit.issues) - len(rows), album))
     filters = _filters({kind: len(found) for kind, found in by_kind.items() if found})
     main = tag("main", filters, *sections)
     return page(
@@ -61,7 +77,7 @@ def audit_page(audit: ImageAudit, album: Album, most_findings: int = MOST_FINDIN
     )  # fmt: skip
 
 
-def _introduction(audit: ImageAudit) -> list[Markup]:
+def _introduction(audit: ImageAudit, folders: dict[str, str]) -> list[Markup]:
     test = f" and {_counted(audit.n_test, 'test image')}" if audit.n_test else ""
     kinds, counts = np.unique(audit.issues["kind"], return_counts=True)
     of_kind = dict(zip(kinds.tolist(), counts.tolist(), strict=True))
@@ -69,6 +85,11 @@ def _introduction(audit: ImageAudit) -> list[Markup]:
     return [
         tag("h1", f"Audit of {_counted(audit.n_train, 'training image')}{test}"),
         tag("p", f"Found: {', '.join(found)}." if found else "Found nothing."),
+        *(
+            tag("p", f"{WHOSE[part]}s are in ", named(folder), class_="muted")
+            for part, folder in folders.items()
+            if folder
+        ),
     ]
 
 
@@ -87,16 +108,16 @@ def _limits(n_more: int, album: Album) -> list[Markup]:
     notes = []
     if n_more:
         notes.append(
-            f"{_counted(n_more, 'finding')} of less weight {'is' if n_more == 1 else 'are'} not on this page, which has "
-            "room for a limited number. To see the rest, decide about these, apply the decisions, and run the audit "
-            "again; `audit.issues` has all."
+            f"{_counted(n_more, 'finding')} of less weight {'is' if n_more == 1 else 'are'} not on this page, which "
+            "has room for a limited number. To see the rest, decide about these, apply the decisions, and run the "
+            "audit again; `audit.issues` has all."
         )
     if album.n_left_out:
         notes.append(
             f"{_counted(album.n_left_out, 'image')} of less weight {'has' if album.n_left_out == 1 else 'have'} no "
-            f"thumbnail, because the thumbnails of this page take at most {album.limit / 1e6:,.0f} MB. To see them, open "
-            "the files, write the page with a larger limit, or decide about the others, apply the decisions and run the "
-            "audit again."
+            f"thumbnail, because the thumbnails of this page take at most {album.limit / 1e6:,.0f} MB. To see them, "
+            "open the files, write the page with a larger limit, or decide about the others, apply the decisions and "
+            "run the audit again."
         )
     return [tag("p", note, class_="note") for note in notes]
 
@@ -113,7 +134,8 @@ def _bar() -> Markup:
 
 
 _KEYS = [
-    ("j k", "next, previous finding"),
+    ("j k", "or"),
+    ("↓ ↑", "next, previous finding"),
     ("← →", "image of a pair"),
     ("e", "keep"),
     ("d", "drop"),
@@ -132,16 +154,14 @@ def _filters(counts: dict[str, int]) -> Markup:
         tag("button", words, type="button", data_kind=kind, aria_pressed="false" if kind else "true")
         for kind, words in kinds.items()
     ]
-    keys = [
-        joined(*(joined(tag("kbd", key), " ") for key in letters.split()), words, "; ") for letters, words in _KEYS
-    ]
+    keys = [joined(*(joined(tag("kbd", key), " ") for key in letters.split()), words, " ") for letters, words in _KEYS]
     return tag(
         "div",
         tag("div", *buttons, class_="kinds", role="group", aria_label="Kinds of findings"),
         tag("label", tag("input", type="search", id="search", placeholder="Name or label", aria_label="Name or label")),
         tag("label", tag("input", type="checkbox", id="undecided"), " Undecided only"),
         tag("p", id="storage-note", class_="note", hidden=True),
-        tag("p", "Keys: ", *keys, "Arrows up and down work, too.", class_="keys muted"),
+        tag("p", *(tag("span", key) for key in keys), class_="keys muted", aria_label="Keys"),
         tag("p", id="nothing", hidden=True),
         class_="filters needs-script",
     )
@@ -153,7 +173,7 @@ def _section(kind: str, findings: list[Markup]) -> Markup:
         "section",
         tag("h2", heading, id=f"{kind}-heading"),
         tag("p", WORDS[kind].meaning, class_="muted"),
-        *findings,
+        tag("div", *findings, class_=f"findings {_LAYOUTS.get(kind, 'single')}"),
         data_kind=kind,
         aria_labelledby=f"{kind}-heading",
     )
@@ -168,12 +188,15 @@ class _Finding:
     audit : ImageAudit
     issue : row of its issues
     images : dict of ImageId to AuditedImage
+    folders : dict of str to str
+        The folder of all images of a part, which their names do not repeat.
     album : Album
     """
 
     audit: ImageAudit
     issue: np.void
     images: dict[ImageId, AuditedImage]
+    folders: dict[str, str]
     album: Album
 
     def element(self) -> Markup:
@@ -191,17 +214,20 @@ class _Finding:
             parts.append(_badge(_CROSSES[str(issue["crosses"])]))
         if issue["contradicts"]:
             parts.append(_badge("different labels"))
-        return [*parts, tag("span", f"{issue['score']:.2f}", class_="score", title="Weight among findings of this kind")]
+        return [
+            *parts,
+            tag("span", f"{issue['score']:.2f}", class_="score", title="Weight among findings of this kind"),
+        ]
 
     def _card(self, image: ImageId) -> Markup:
         known = self.images[image]
-        part = "training image" if image.part == "train" else "test image"
+        name = named(known.name.removeprefix(self.folders[image.part]))
         label = joined(", labeled ", tag("b", named(known.label))) if known.label else None
         return tag(
             "div",
             self._thumbnail(image, known.name),
-            tag("div", named(known.name), class_="name"),
-            tag("div", part, label, class_="muted"),
+            tag("div", name, class_="name", title=plain(known.name)),
+            tag("div", WHOSE[image.part], label, class_="muted"),
             tag("div", class_="decision needs-script"),
             tag("div", class_="buttons needs-script"),
             class_="card", data_image=known.number, tabindex="-1", role="group", aria_label=plain(known.name),
@@ -221,6 +247,7 @@ def _dialog() -> Markup:
     return tag(
         "dialog",
         tag("h2", "Relabel", id="dialog-heading"),
+        tag("div", id="dialog-picture"),
         tag("p", tag("bdi", id="dialog-name")),
         tag("div", id="dialog-choice"),
         tag(
@@ -239,8 +266,8 @@ def _footer() -> Markup:
         tag("h2", "Apply the decisions"),
         tag(
             "p",
-            "This page changes no file. Download the decisions as CSV, then fit without the images that you dropped and "
-            "with the labels that you chose:",
+            "This page changes no file. Download the decisions as CSV, then fit without the images that you dropped "
+            "and with the labels that you chose:",
         ),
         tag("p", tag("code", "sktl fit FOLDER --decisions decisions.csv -o model.sktl")),
         tag("p", tag("code", 'X, y = sktl.datasets.apply_decisions("decisions.csv", X, y)')),

@@ -48,5 +48,5 @@ def checked_path(path: Any, argument: str, alternative: str = "") -> str:
 
 
 def in_utf8(name: str) -> str:
-    """Return a name as files in UTF-8 hold it: bytes that are not UTF-8 become escapes such as `\\udce9`."""
+    """Return a name as files in UTF-8 hold it: bytes that are not UTF-8 become escapes, as in Python source code."""
     return name.encode("utf-8", "backslashreplace").decode()
