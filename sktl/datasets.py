@@ -303,7 +303,7 @@ def apply_decisions(decisions: Any, X: Any, y: Any = None, *arrays: Any, part: s
             raise InvalidInputError(f"{name} has {_n_rows(values)} rows, but X has {n}. Pass one row for each image.")
     check_images(of_part, X, n)
     if y is None and (changes := [decision for decision in of_part if decision.decision == "relabel"]):
-        raise InvalidInputError(f"{changes[0].place} relabels an image, but y is None. Pass y.")
+        raise InvalidInputError(f"{changes[0].place} relabels an image, but there are no labels. Pass y.")
     dropped = [decision.position for decision in of_part if decision.decision == "drop"]
     rows = np.delete(np.arange(n), dropped)
     if not len(rows):

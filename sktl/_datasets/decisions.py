@@ -285,6 +285,5 @@ def _typed(y: Any, values: list[int]) -> Any:
 
 def _unknown_label(change: Decision, labels: Sequence[str]) -> InvalidInputError:
     return InvalidInputError(
-        f"{change.place} relabels to {shown(change.label)}, but y has the labels {first_shown(labels)}. Correct the "
-        "row."
+        f"{change.place} relabels to {shown(change.label)}, but the labels are {first_shown(labels)}. Correct the row."
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -13,8 +13,28 @@ from sktl._audit.issues import KINDS
 from sktl._targets.joined_labels import split_labels
 from sktl._utils.paths import in_utf8
 
-if TYPE_CHECKING:
-    from sktl._audit.image_audit import ImageAudit
+
+class Audit(Protocol):
+    """What the page needs of :class:`sktl.ImageAudit`, whose method `to_html` imports the page."""
+
+    @property
+    def issues(self) -> np.ndarray:
+        """The findings, the weightiest of each kind first."""
+
+    @property
+    def classes_(self) -> np.ndarray:
+        """Classes or names of labels."""
+
+    @property
+    def n_train(self) -> int:
+        """Number of training images."""
+
+    @property
+    def n_test(self) -> int:
+        """Number of test images."""
+
+    def images(self, part: str) -> Sequence[Any] | np.ndarray:
+        """Return the images of a part as they were passed."""
 
 
 class Words(NamedTuple):
@@ -153,7 +173,7 @@ def common_folder(names: Sequence[str]) -> str:
     return common if len(names) > 1 and len(common) > 1 else ""
 
 
-def data_of(audit: ImageAudit, images: dict[ImageId, AuditedImage]) -> dict[str, Any]:
+def data_of(audit: Audit, images: dict[ImageId, AuditedImage]) -> dict[str, Any]:
     """Return what the page's script needs, as JSON values."""
     classes = [in_utf8(str(name)) for name in audit.classes_]
     numbers = {name: k for k, name in enumerate(classes)}

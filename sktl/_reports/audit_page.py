@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from numbers import Real
+from typing import Any
 
 import numpy as np
 
 from sktl._audit.issues import KINDS
 from sktl._images.samples import as_samples
+from sktl._utils.paths import checked_path
+from sktl.exceptions import InvalidParameterError
 
 from .audit_findings import (
     WHOSE,
     WORDS,
+    Audit,
     AuditedImage,
     ImageId,
     audited_images,
@@ -27,9 +32,6 @@ from .markup import Markup, data_block, joined, named, plain, tag
 from .page import asset, page, write_page
 from .thumbnails import MOST_BYTES, Album
 
-if TYPE_CHECKING:
-    from sktl._audit.image_audit import ImageAudit
-
 # More findings are not decided at one sitting, and browsers become slow.
 MOST_FINDINGS = 5000
 _LONGEST_SUGGESTION = 1000
@@ -38,22 +40,24 @@ _LAYOUTS = {"exact_copy": "pair", "near_copy": "pair", "rare_class": "words", "s
 _CROSSES = {"test": "in training and test images", "groups": "in two groups"}
 
 
-def write_audit_page(audit: ImageAudit, path: Any, *, max_bytes: int = MOST_BYTES) -> None:
-    """Write the findings of an audit as a page to decide about them.
+def write_audit_page(audit: Audit, path: Any, *, max_megabytes: float = MOST_BYTES / 1e6) -> None:
+    """Write the findings of an audit as a page to decide about them; see :meth:`sktl.ImageAudit.to_html`.
 
-    Parameters
-    ----------
-    audit : ImageAudit
-    path : str or path-like
-        File to write, which is replaced if it exists.
-    max_bytes : int, default=MOST_BYTES
-        Largest number of bytes that the thumbnails take. Those of the least weighty findings of each kind are left out
-        first.
+    Raises
+    ------
+    InvalidInputError
+        If the file cannot be written.
+    InvalidParameterError
+        If `path` is not a path, or `max_megabytes` is not a number of at least 0.
     """
-    write_page(path, audit_page(audit, Album(max_bytes)))
+    checked_path(path, "path")  # before thousands of images are read
+    is_number = isinstance(max_megabytes, Real) and not isinstance(max_megabytes, bool)
+    if not is_number or not 0 <= max_megabytes < math.inf:
+        raise InvalidParameterError(f"max_megabytes={max_megabytes!r} must be a number of at least 0.")
+    write_page(path, audit_page(audit, Album(round(max_megabytes * 1e6))))
 
 
-def audit_page(audit: ImageAudit, album: Album, most_findings: int = MOST_FINDINGS) -> str:
+def audit_page(audit: Audit, album: Album, most_findings: int = MOST_FINDINGS) -> str:
     """Return the page as text."""
     rows = chosen(audit.issues, most_findings)
     images = audited_images(audit.issues[sorted(rows)])
@@ -77,7 +81,7 @@ def audit_page(audit: ImageAudit, album: Album, most_findings: int = MOST_FINDIN
     )  # fmt: skip
 
 
-def _introduction(audit: ImageAudit, folders: dict[str, str]) -> list[Markup]:
+def _introduction(audit: Audit, folders: dict[str, str]) -> list[Markup]:
     test = f" and {_counted(audit.n_test, 'test image')}" if audit.n_test else ""
     kinds, counts = np.unique(audit.issues["kind"], return_counts=True)
     of_kind = dict(zip(kinds.tolist(), counts.tolist(), strict=True))
@@ -185,7 +189,7 @@ class _Finding:
 
     Parameters
     ----------
-    audit : ImageAudit
+    audit : Audit
     issue : row of its issues
     images : dict of ImageId to AuditedImage
     folders : dict of str to str
@@ -193,7 +197,7 @@ class _Finding:
     album : Album
     """
 
-    audit: ImageAudit
+    audit: Audit
     issue: np.void
     images: dict[ImageId, AuditedImage]
     folders: dict[str, str]
