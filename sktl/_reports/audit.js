@@ -133,7 +133,8 @@
 
   // ------------------------------------------------------------------------------------------------ filters
   let kind = "";
-  const textOf = new Map(findings.map((finding) => [finding, finding.textContent.toLowerCase()]));
+  const namesIn = (finding) => cardsIn(finding).map((card) => data.images[card.dataset.image][2]).join("\n");
+  const textOf = new Map(findings.map((one) => [one, `${one.textContent}\n${namesIn(one)}`.toLowerCase()]));
   function filter() {
     const words = find("search").value.toLowerCase();
     const undecided = find("undecided").checked;
@@ -209,7 +210,7 @@
   }
   function list(own, suggestions) {
     const select = document.createElement("select");
-    const suggested = suggestions.flat();
+    const suggested = suggestions.flat().filter((code) => !own.includes(code));
     const others = allCodes.filter((code) => !suggested.includes(code) && !own.includes(code));
     for (const code of [...suggested, ...others]) {
       select.add(new Option(data.classes[code] + (suggested.includes(code) ? " (suggested)" : ""), String(code)));

@@ -280,5 +280,7 @@ def _footer() -> Markup:
             "Decisions are kept in this browser, for this report only. Nothing on this page is sent anywhere.",
             class_="needs-script",
         ),
-        tag("noscript", tag("p", "Without scripts, this page is a list. To decide on the page, allow scripts.")),
+        tag(
+            "p", "Without scripts, this page is a list. To decide on the page, allow scripts.", class_="without-script"
+        ),
     )
