@@ -132,8 +132,8 @@ def _limits(n_more: int, n_bare: int, limit: int) -> list[Markup]:
     if n_bare:
         notes.append(
             f"{_counted(n_bare, 'finding')} of less weight {'has' if n_bare == 1 else 'have'} no thumbnail, because "
-            f"the thumbnails of this page take at most {limit / 1e6:,.1f} MB. To see them, open the files, write the page "
-            "with a larger limit, or decide about the others, apply the decisions and run the audit again."
+            f"the thumbnails of this page take at most {limit / 1e6:,.1f} MB. To see them, open the files, write the "
+            "page with a larger limit, or decide about the others, apply the decisions and run the audit again."
         )
     return [tag("p", note, class_="note") for note in notes]
 
