@@ -137,7 +137,7 @@ def test_an_existing_page_is_replaced_only_by_force(photos, audited):
     assert page.read_text(encoding="utf-8") != "mine"
 
 
-def test_a_fit_drops_and_relabels(photos):
+def test_a_fit_and_an_evaluation_drop_and_relabel(photos):
     found = sktl.datasets.load_image_folder(photos / "train")
     at = {name: found.data.tolist().index(str(photos / "train" / name)) for name in ("lemon/9.png", "rose/0.png")}
     path = decisions(
@@ -151,6 +151,11 @@ def test_a_fit_drops_and_relabels(photos):
     assert "Trained on 9 images of 2 classes" in out
     model = sktl.load(photos / "m.sktl")
     assert dict(zip(model.classes_.tolist(), model.class_count_.tolist(), strict=True)) == {"lemon": 4, "sky": 5}
+
+    tests = decisions(photos / "t.csv", ["test", 0, "test/lemon/0.png", "drop", ""], ["train", 0, "x", "drop", ""])
+    out, err = run("evaluate", photos / "m.sktl", photos / "test", "--decisions", tests, "-q")
+    assert f"Dropped 1 of 8 images by {tests}." in err
+    assert "on 7 images" in out
 
 
 def test_a_fit_on_a_table_drops_and_relabels(photos, table):
