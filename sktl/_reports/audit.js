@@ -216,6 +216,10 @@
     dialog.showModal();
     find("dialog-choice").querySelector("select, input").focus();
   }
+  function chosenBefore() {
+    const value = decisions.get(choosing.image);
+    return value?.decision === "relabel" ? value.label : null;
+  }
   function list(own, suggestions) {
     const select = document.createElement("select");
     const suggested = suggestions.flat().filter((code) => !own.includes(code));
@@ -225,13 +229,13 @@
     }
     select.size = Math.min(Math.max(select.options.length, 2), 10);
     select.setAttribute("aria-label", "New label");
-    const current = decisions.get(choosing.image);
-    const code = current?.decision === "relabel" ? data.classes.indexOf(current.label) : -1;
+    const code = data.classes.indexOf(chosenBefore());
     select.selectedIndex = Math.max(0, [...select.options].findIndex((option) => option.value === String(code)));
     return select;
   }
   function boxes(own, suggestions) {
     const group = document.createElement("div");
+    const before = chosenBefore();
     const suggested = suggestions[0] ?? own;
     const changed = allCodes.filter((code) => suggested.includes(code) !== own.includes(code));
     const order = [...new Set([...changed, ...suggested, ...own, ...allCodes])];
@@ -240,8 +244,9 @@
       const box = document.createElement("input");
       box.type = "checkbox";
       box.value = String(code);
-      box.checked = suggested.includes(code);
-      const hint = suggested.includes(code) === own.includes(code) ? "" : box.checked ? " (suggested)" : " (suggested: no)";
+      const isSuggested = suggested.includes(code);
+      box.checked = before === null ? isSuggested : `, ${before}, `.includes(`, ${data.classes[code]}, `);
+      const hint = isSuggested === own.includes(code) ? "" : isSuggested ? " (suggested)" : " (suggested: no)";
       label.append(box, " ", plain(data.classes[code]) + hint);
       group.append(label);
     }

@@ -155,6 +155,8 @@ def test_several_labels_are_chosen_by_boxes(open_page, tmp_path):
     page.check("dialog label:has-text('blue') input")
     page.keyboard.press("Enter")
     assert rows(downloaded(page, tmp_path / "d.csv"))[1:] == ['train,0,X[0],relabel,"red, dark, blue"']
+    page.keyboard.press("r")  # once more: it shows what was chosen
+    assert page.locator("dialog input:checked").count() == 2
 
 
 def test_names_of_strangers_do_nothing_and_are_applied_as_they_are(open_page, tmp_path):
