@@ -35,8 +35,8 @@
     }
   }
   function isDecision(value) {
-    return Array.isArray(value) && Number.isInteger(value[0]) && data.images[value[0]] && ["keep", "drop", "relabel"].includes(value[1]) &&
-      typeof value[2] === "string";
+    return Array.isArray(value) && Number.isInteger(value[0]) && data.images[value[0]] &&
+      ["keep", "drop", "relabel"].includes(value[1]) && typeof value[2] === "string";
   }
   function restore() {
     let kept = [];
@@ -109,8 +109,9 @@
   function count() {
     const numbers = { keep: 0, drop: 0, relabel: 0 };
     for (const { decision } of decisions.values()) numbers[decision] += 1;
-    find("counter").textContent = `${decided.size.toLocaleString("en")} of ${toDecide.length.toLocaleString("en")} decided: ` +
-      `${numbers.keep} keep, ${numbers.drop} drop, ${numbers.relabel} relabel`;
+    const [n, of] = [decided.size, toDecide.length].map((number) => number.toLocaleString("en"));
+    find("counter").textContent =
+      `${n} of ${of} decided: ${numbers.keep} keep, ${numbers.drop} drop, ${numbers.relabel} relabel`;
     find("undo").disabled = !history.length;
     find("download").disabled = !decisions.size;
   }

@@ -113,6 +113,7 @@ def test_a_table_is_audited_with_its_test_rows(photos, table, audited):
         (["TRAIN"], 2, "Missing option '-o'"),
         (["-o", "PAGE"], 2, "Missing argument 'FOLDER'"),
         (["TRAIN", "-o", "TRAIN"], 1, "is a folder"),
+        (["FLAT", "-o", "PAGE"], 1, "`sktl audit --unlabeled`"),
         (["TRAIN", "-o", "PAGE", "--test", "ABSENT"], 1, "does not exist"),
         (["TRAIN", "-o", "PAGE", "--test-where", "a=b"], 2, "--test-where needs a table"),
         (["TRAIN", "-o", "PAGE", "--cv", "1"], 2, "--cv"),
@@ -122,7 +123,13 @@ def test_a_table_is_audited_with_its_test_rows(photos, table, audited):
     ],
 )
 def test_wrong_uses_are_named(photos, table, audited, arguments, status, message):
-    places = {"TRAIN": photos / "train", "PAGE": photos / "a.html", "ABSENT": photos / "absent", "TABLE": table}
+    places = {
+        "FLAT": photos / "train" / "sky",
+        "TRAIN": photos / "train",
+        "PAGE": photos / "a.html",
+        "ABSENT": photos / "absent",
+        "TABLE": table,
+    }
     _, err = run("audit", *(places.get(argument, argument) for argument in arguments), status=status)
     assert message in " ".join(err.split())
 
