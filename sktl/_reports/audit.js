@@ -226,7 +226,8 @@
     const suggested = suggestions.flat().filter((code) => !own.includes(code));
     const others = allCodes.filter((code) => !suggested.includes(code) && !own.includes(code));
     for (const code of [...suggested, ...others]) {
-      select.add(new Option(plain(data.classes[code]) + (suggested.includes(code) ? " (suggested)" : ""), String(code)));
+      const hint = suggested.includes(code) ? " (suggested)" : "";
+      select.add(new Option(plain(data.classes[code]) + hint, String(code)));
     }
     select.size = Math.min(Math.max(select.options.length, 2), 10);
     select.setAttribute("aria-label", "New label");
@@ -280,8 +281,8 @@
   find("dialog-cancel").addEventListener("click", () => dialog.close());
 
   // ------------------------------------------------------------------------------------------------ download
-  // Spreadsheets run cells that begin with these as formulas. An apostrophe in front makes them text; it is put in front
-  // of apostrophes, too, so that apply_decisions can remove it without doubt.
+  // Spreadsheets run cells that begin with these as formulas. An apostrophe in front makes them text; it is put in
+  // front of apostrophes, too, so that apply_decisions can remove it without doubt.
   const FORMULA = /^[=+\-@\t\r\n'\uff1d\uff0b\uff0d\uff20]/;
   function cell(value) {
     const text = String(value);
