@@ -221,6 +221,17 @@ def _missing(labels: np.ndarray, position: int, name: str) -> InvalidInputError:
     return InvalidInputError(f"{name}[{position}] is a missing value, {found}. Label this image, or drop it.")
 
 
+def missing_cells(cells: np.ndarray) -> np.ndarray:
+    """Return which cells of an array of `as_cells` are missing values or empty strings."""
+    if cells.dtype.kind in "fc":
+        return np.isnan(cells)
+    empty = cells == "" if cells.dtype.kind in "OU" else np.zeros(cells.shape, dtype=bool)
+    if cells.dtype.kind != "O":
+        return empty
+    kinds = np.fromiter((_kind(value) is None for value in cells.flat), dtype=bool, count=cells.size)
+    return kinds.reshape(cells.shape) | empty.astype(bool)
+
+
 def check_complete(values: Any, name: str) -> np.ndarray:
     """Return values of any type, one per image, as an array of shape (n_samples,).
 
