@@ -10,6 +10,8 @@ from ._version import __version__ as __version__
 
 # PyTorch and scikit-learn take seconds to import: each name is imported when it is first used.
 _HOMES = {
+    "_audit.audit_images": ("audit_images",),
+    "_audit.image_audit": ("ImageAudit",),
     "_backbones.catalogue": ("BackboneInfo", "list_backbones"),
     "_estimators.classifier": ("PretrainedImageClassifier",),
     "_estimators.encoder": ("PretrainedImageEncoder",),
@@ -33,6 +35,8 @@ _MODULES = ("datasets", "exceptions")
 if TYPE_CHECKING:  # the same names, where type checkers and editors look for them
     from . import datasets as datasets
     from . import exceptions as exceptions
+    from ._audit.audit_images import audit_images as audit_images
+    from ._audit.image_audit import ImageAudit as ImageAudit
     from ._backbones.catalogue import BackboneInfo as BackboneInfo
     from ._backbones.catalogue import list_backbones as list_backbones
     from ._estimators.classifier import PretrainedImageClassifier as PretrainedImageClassifier
