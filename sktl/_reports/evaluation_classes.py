@@ -117,7 +117,8 @@ class ClassFigures:
                 name,
                 k < n_known,
                 counts[k] if k < len(counts) else None,
-                *(_rate(hits, where == k, of_each) for where in (winners, codes)),
+                precision=Rate.of_rows(hits, winners == k, of_each),
+                recall=Rate.of_rows(hits, codes == k, of_each),
             )
             for k, name in enumerate(classes)
         ]
@@ -157,7 +158,3 @@ class ClassFigures:
     def worst(self) -> np.ndarray:
         """Return the rows of the images with wrong predictions, the surest first."""
         return ClassComparison(self.y_true, self.y_pred, self.proba_true, self.proba_pred).errors()
-
-
-def _rate(hits: np.ndarray, rows: np.ndarray, groups: np.ndarray | None) -> Rate:
-    return Rate.of(hits[rows], None if groups is None else groups[rows])

@@ -71,7 +71,7 @@ class Calibration:
         bins, error, chance = [], 0.0, 0.0
         for number in np.unique(numbers).tolist():
             rows = numbers == number
-            some, rate = probabilities[rows], Rate.of(hits[rows], None if groups is None else groups[rows])
+            some, rate = probabilities[rows], Rate.of_rows(hits, rows, groups)
             bins.append(CalibrationBin(number / _N_BINS, (number + 1) / _N_BINS, float(some.mean()), rate))
             error += abs(float(some.sum()) - rate.n_hits)
             # The mean absolute value of a normal distribution is its standard deviation times this factor.
@@ -153,6 +153,5 @@ class Coverage:
         if not len(reached):
             return CoverageTarget(accuracy, None, 1.0, Rate.of(hits[:0]))
         threshold = float(self.thresholds[reached[-1]])
-        kept = probabilities >= threshold
-        rate = Rate.of(hits[kept], None if groups is None else groups[kept])
+        rate = Rate.of_rows(hits, probabilities >= threshold, groups)
         return CoverageTarget(accuracy, threshold, 1 - float(self.shares[reached[-1]]), rate)

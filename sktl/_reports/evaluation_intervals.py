@@ -51,6 +51,11 @@ class Rate:
         n_hits, n = int(np.count_nonzero(hits)), len(hits)
         return cls(n_hits, n, *_wilson(n_hits / n if n else 0.0, _effective_size(hits, groups)))
 
+    @classmethod
+    def of_rows(cls, hits: np.ndarray, rows: np.ndarray, groups: np.ndarray | None) -> Self:
+        """Return the share of True in some rows."""
+        return cls.of(hits[rows], None if groups is None else groups[rows])
+
     @property
     def value(self) -> float:
         """The share; NaN without images."""

@@ -1,0 +1,60 @@
+"""An evaluation as text: the most important figures, and all findings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .evaluation_classes import ClassFigures
+from .evaluation_labels import LabelFigures
+from .evaluation_words import (
+    count,
+    decimal,
+    headlines,
+    number,
+    of_calibration,
+    of_target,
+    of_typicality,
+    percent,
+    short,
+)
+from .markup import plain
+
+if TYPE_CHECKING:
+    from .evaluation import EvaluationReport
+
+_LISTED = 5
+
+
+def summary_of(report: EvaluationReport) -> str:
+    """Return a report as text for a terminal."""
+    lines = [*headlines(report.figures), *_weakest(report)]
+    if isinstance(report.figures, ClassFigures):
+        lines += [of_calibration(report.figures.calibration)[0]]
+        lines += [of_target(target) for target in report.figures.coverage.targets]
+    unavailable = isinstance(report.typicality, str)
+    lines.append("Typicality: " + report.typicality if unavailable else of_typicality(report.typicality))
+    if report.findings:
+        lines += ["", "Findings:", *(f"- {finding.message}" for finding in report.findings)]
+    return "\n".join(map(plain, lines))
+
+
+def _weakest(report: EvaluationReport) -> list[str]:
+    """Return the classes, labels or numbers that are recognized worst."""
+    figures = report.figures
+    if isinstance(figures, ClassFigures):
+        rows = sorted((row for row in figures.of_classes if row.recall.n), key=lambda row: row.recall.value)
+        names = [
+            f"{short(row.name)} ({percent(row.recall.value, 0)})" for row in rows[:_LISTED] if row.recall.value < 1
+        ]
+        return [f"Least often recognized: {', '.join(names)}."] if names else []
+    if isinstance(figures, LabelFigures):
+        found = [row for row in figures.of_labels if row.average_precision is not None]
+        found.sort(key=lambda row: row.average_precision or 0.0)
+        names = [f"{short(row.name)} ({decimal(row.average_precision)})" for row in found[:_LISTED]]
+        return [f"Lowest average precision: {', '.join(names)}."] if names else []
+    if len(figures.of_numbers) == 1:
+        return []
+    shown = figures.of_numbers[:_LISTED]
+    errors = [f"{short(row.name)} {number(row.error.value)}" for row in shown]
+    more = len(figures.of_numbers) - len(shown)
+    return [f"Mean absolute errors: {', '.join(errors)}{f' and {count(more, "more", "more")}' if more else ''}."]
