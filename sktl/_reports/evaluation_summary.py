@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from .evaluation_classes import ClassFigures
 from .evaluation_labels import LabelFigures
 from .evaluation_words import (
-    count,
     decimal,
     headlines,
+    listed,
     number,
     of_calibration,
     of_target,
@@ -31,8 +31,7 @@ def summary_of(report: EvaluationReport) -> str:
     if isinstance(report.figures, ClassFigures):
         lines += [of_calibration(report.figures.calibration)[0]]
         lines += [of_target(target) for target in report.figures.coverage.targets]
-    unavailable = isinstance(report.typicality, str)
-    lines.append("Typicality: " + report.typicality if unavailable else of_typicality(report.typicality))
+    lines.append(report.typicality if isinstance(report.typicality, str) else of_typicality(report.typicality))
     if report.findings:
         lines += ["", "Findings:", *(f"- {finding.message}" for finding in report.findings)]
     return "\n".join(map(plain, lines))
@@ -54,7 +53,5 @@ def _weakest(report: EvaluationReport) -> list[str]:
         return [f"Lowest average precision: {', '.join(names)}."] if names else []
     if len(figures.of_numbers) == 1:
         return []
-    shown = figures.of_numbers[:_LISTED]
-    errors = [f"{short(row.name)} {number(row.error.value)}" for row in shown]
-    more = len(figures.of_numbers) - len(shown)
-    return [f"Mean absolute errors: {', '.join(errors)}{f' and {count(more, "more", "more")}' if more else ''}."]
+    errors = [f"{short(row.name)} {number(row.error.value)}" for row in figures.of_numbers]
+    return [f"Mean absolute errors: {listed(errors, _LISTED)}."]

@@ -15,6 +15,8 @@ from .evaluation_labels import LabelFigures
 from .evaluation_numbers import NumberFigure, NumberFigures
 from .evaluation_typicality import LOW, TypicalityFigures
 
+# In place of a figure that is not defined.
+NONE = "-"
 # Longer names of classes are cut in sentences.
 _LETTERS = 60
 
@@ -22,7 +24,7 @@ _LETTERS = 60
 def percent(share: float, digits: int = 1) -> str:
     """Return a share in percent; it is not rounded to 0 or 100 % unless it is exactly 0 or 1."""
     if math.isnan(share):
-        return "–"
+        return NONE
     unit = 10.0**-digits
     if 0 < share * 100 < unit / 2:
         return f"< {unit:g} %"
@@ -33,12 +35,12 @@ def percent(share: float, digits: int = 1) -> str:
 
 def number(value: float | None) -> str:
     """Return a number with four digits, or a dash."""
-    return "–" if value is None or not math.isfinite(value) else f"{value:.4g}"
+    return NONE if value is None or not math.isfinite(value) else f"{value:.4g}"
 
 
 def decimal(value: float | None, digits: int = 3) -> str:
     """Return a score in [0, 1], or a dash."""
-    return "–" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+    return NONE if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
 
 
 def interval(figure: Rate | Mean) -> str:
@@ -77,8 +79,8 @@ def _of_classes(figures: ClassFigures) -> list[str]:
     ]
     if len(figures.classes) > 1:
         lines.append(
-            f"Balanced accuracy {percent(figures.balanced_accuracy)}: the mean share of right answers over the classes, "
-            "so that rare classes count as much as frequent ones."
+            f"Balanced accuracy {percent(figures.balanced_accuracy)}: the mean share of right answers over the "
+            "classes, so that rare classes count as much as frequent ones."
         )
     if figures.log_loss is not None:
         lines.append(
@@ -167,8 +169,8 @@ def of_typicality(typicality: TypicalityFigures) -> str:
     """Return what the typicality of the images means."""
     low = typicality.low
     start = (
-        f"{percent(low.value)} of the images have a typicality of at most {LOW} ({interval(low)}). Of images from where "
-        "the training images came from, about 5 % do."
+        f"{percent(low.value)} of the images have a typicality of at most {LOW} ({interval(low)}). Of images from "
+        "where the training images came from, about 5 % do."
     )
     if low.low > LOW:
         return f"{start} These images differ from the training images: another camera, place, time or kind of object."
