@@ -12,7 +12,7 @@ from .evaluation_intervals import Rate
 from .markup import Markup, tag
 
 _WIDTH, _HEIGHT = 440, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 14, 12, 44
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 26, 12, 44
 # Charts draw at most this many points, so that a page of many images stays small.
 _MOST_POINTS = 2000
 _MOST_VERTICES = 300
@@ -147,10 +147,10 @@ def interval_mark(rate: Rate) -> Markup | None:
     """Return a share with its interval as a mark for a table, on a scale from 0 to 100 %."""
     if not rate.n:
         return None
-    low, value, high = (f"{2 + 116 * share:.1f}" for share in (rate.low, rate.value, rate.high))
+    low, value, high = (f"{5 + 110 * share:.1f}" for share in (rate.low, rate.value, rate.high))
     return tag(
         "svg",
-        tag("line", x1=2, x2=118, y1=8, y2=8, class_="grid"),
+        tag("line", x1=5, x2=115, y1=8, y2=8, class_="grid"),
         tag("line", x1=low, x2=high, y1=8, y2=8, class_="whisker"),
         tag("circle", cx=value, cy=8, r=4, class_="dot"),
         viewBox="0 0 120 16", width=120, height=16, class_="mark", aria_hidden="true",

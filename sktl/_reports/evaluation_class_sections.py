@@ -11,6 +11,7 @@ from .evaluation_classes import ClassFigures
 from .evaluation_confidence import Calibration, Coverage
 from .evaluation_elements import (
     Pictures,
+    beside,
     folded,
     grid,
     paragraphs,
@@ -20,7 +21,7 @@ from .evaluation_elements import (
     tile,
     with_interval,
 )
-from .evaluation_words import NONE, count, decimal, interval, of_calibration, of_target, percent, short
+from .evaluation_words import NONE, count, decimal, interval, of_calibration, percent, short
 from .markup import Markup, joined, named, tag
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ _MOST_COLUMNS = 25
 _MOST_CELLS = 150
 _MOST_EXAMPLES, _MOST_PER_CELL = 600, 6
 _N_SHADES = 9
+# Cells of the matrix whose images open below it; the others are one level deeper.
+_UNFOLDED = 10
 
 
 def tiles(figures: ClassFigures) -> list[Markup]:
@@ -45,12 +48,12 @@ def tiles(figures: ClassFigures) -> list[Markup]:
 
 
 def sections(report: EvaluationReport, figures: ClassFigures, pictures: Pictures) -> list[Markup]:
-    """Return the sections, the most important images first: later ones are left out if the page is full."""
+    """Return the sections about classes, the table first."""
     return [
-        _of_mistakes(report, figures, pictures),
         _of_classes(figures),
         _of_confusions(figures, pictures),
-        section("calibration", "Can the probabilities be trusted?", *calibration_chart(figures.calibration)),
+        _of_mistakes(report, figures, pictures),
+        section("calibration", "Can the probabilities be trusted?", calibration_chart(figures.calibration)),
         _of_coverage(figures.coverage),
     ]
 
@@ -93,7 +96,7 @@ def _of_mistakes(report: EvaluationReport, figures: ClassFigures, pictures: Pict
     for i, row in enumerate(report.worst.tolist()):
         predicted, true = (figures.classes[code[row]] for code in (figures.y_pred, figures.y_true))
         caption = [
-            tag("span", named(short(predicted)), f" {percent(figures.proba_pred[row])}", class_="bad"),
+            tag("span", "predicted: ", named(short(predicted)), f" {percent(figures.proba_pred[row])}", class_="bad"),
             tag("span", "true: ", named(short(true)), f" {percent(figures.proba_true[row])}"),
         ]
         beside = None if isinstance(report.maps, str) else report.maps[i]
@@ -114,32 +117,35 @@ def map_words(report: EvaluationReport) -> Markup:
 
 def _of_confusions(figures: ClassFigures, pictures: Pictures) -> Markup:
     true, predicted = np.nonzero(figures.confusion)
-    counts = figures.confusion[true, predicted]
-    # Confusions before right answers, and the most frequent ones first.
-    order = np.lexsort((predicted, true, -counts, true == predicted))
+    order = np.lexsort((predicted, true, -figures.confusion[true, predicted]))
     cells = [(int(true[i]), int(predicted[i])) for i in order]
-    has_matrix = len(figures.classes) <= _MOST_COLUMNS
-    shown = cells if has_matrix else [cell for cell in cells if cell[0] != cell[1]][:_MOST_CELLS]
-    per_cell = max(1, min(_MOST_PER_CELL, _MOST_EXAMPLES // max(1, len(shown))))
+    confused = [cell for cell in cells if cell[0] != cell[1]]
+    if len(figures.classes) > _MOST_COLUMNS:
+        words = "There are too many classes for a matrix. These are the most frequent confusions, with images."
+        shown = confused[:_MOST_CELLS]
+        parts = [*_cells(figures, pictures, shown), rest(len(confused), len(shown), "confusions")]
+        return section("confusions", "What is taken for what", tag("p", words), *parts)
     words = (
-        "A cell counts the images of the class of its row for which the model names the class of its column. Select a "
-        "number to see images."
-        if has_matrix
-        else "There are too many classes for a matrix. These are the most frequent confusions, with images."
+        "A cell counts the images of the class of its row for which the model names the class of its column, whose "
+        "number is above it. Select a count to see images."
     )
-    return section(
-        "confusions",
-        "What is taken for what",
-        tag("p", words),
-        _matrix(figures) if has_matrix else None,
-        *(_cell(figures, pictures, *cell, per_cell) for cell in shown),
-        None if has_matrix else rest(sum(a != b for a, b in cells), len(shown), "different confusions"),
-    )
+    # Confusions before right answers, which matter less if the page is full.
+    opened = _cells(figures, pictures, [*confused, *(cell for cell in cells if cell[0] == cell[1])])
+    parts = [
+        *opened[:_UNFOLDED],
+        folded("All other cells", *opened[_UNFOLDED:]) if len(opened) > _UNFOLDED else None,
+    ]
+    return section("confusions", "What is taken for what", tag("p", words), _matrix(figures), *parts)
+
+
+def _cells(figures: ClassFigures, pictures: Pictures, cells: list[tuple[int, int]]) -> list[Markup]:
+    per_cell = max(1, min(_MOST_PER_CELL, _MOST_EXAMPLES // max(1, len(cells))))
+    return [_cell(figures, pictures, *cell, per_cell) for cell in cells]
 
 
 def _matrix(figures: ClassFigures) -> Markup:
     numbers = [str(k + 1) for k in range(len(figures.classes))]
-    head = tag("tr", tag("th", "true"), *(tag("th", k, class_="number", scope="col") for k in numbers))
+    head = tag("tr", tag("th", "true class"), *(tag("th", k, class_="number", scope="col") for k in numbers))
     rows = []
     for i, name in enumerate(figures.classes):
         title = tag("th", f"{numbers[i]} ", named(short(name)), scope="row")
@@ -170,12 +176,11 @@ def _cell(figures: ClassFigures, pictures: Pictures, true: int, predicted: int, 
         pictures.card(row, tag("span", percent(figures.proba_pred[row])), small=True)
         for row in figures.examples(true, predicted, most)
     ]
-    return folded(
-        words, grid(cards), rest(n, len(cards), "images, the surest first"), anchor=f"cell-{true}-{predicted}"
-    )
+    left_out = rest(n, len(cards), "images, the surest first")
+    return folded(words, grid(cards), left_out, anchor=f"cell-{true}-{predicted}")
 
 
-def calibration_chart(calibration: Calibration) -> list[Markup]:
+def calibration_chart(calibration: Calibration) -> Markup:
     """Return the calibration curve and what it means."""
     lowest = min(0.5, *(min(bin.low, bin.rate.low) for bin in calibration.bins))
     frame = Frame(Axis("stated probability", lowest, 1, True), Axis("share of right answers", lowest, 1, True))
@@ -186,21 +191,16 @@ def calibration_chart(calibration: Calibration) -> list[Markup]:
     ]
     fullest = max(calibration.bins, key=lambda bin: bin.rate.n)
     example = (
-        f"For example, where the model states {percent(fullest.low, 0)} to {percent(fullest.high, 0)}, its answer is right "
-        f"for {percent(fullest.rate.value)} of {count(fullest.rate.n)}."
+        f"For example, where the model states {percent(fullest.low, 0)} to {percent(fullest.high, 0)}, its answer is "
+        f"right for {percent(fullest.rate.value)} of {count(fullest.rate.n)}."
     )
-    return [
-        frame.draw(*content, text=of_calibration(calibration)[0]),
-        paragraphs(
-            [
-                "Points on the dashed line are right: of the answers that the model is 80 % sure of, 80 % should be "
-                "right. Points below it mean that the model is too sure. Larger points are more images; lines are 95 % "
-                "confidence intervals.",
-                example,
-                *of_calibration(calibration),
-            ]
-        ),
-    ]
+    words = (
+        "Points on the dashed line are right: of the answers that the model is 80 % sure of, 80 % should be right. "
+        "Points below it mean that the model is too sure. Larger points are more images; lines are 95 % confidence "
+        "intervals."
+    )
+    chart = frame.draw(*content, text=of_calibration(calibration)[0])
+    return beside(chart, paragraphs([words, example, *of_calibration(calibration)]))
 
 
 def _of_coverage(coverage: Coverage) -> Markup:
@@ -209,25 +209,34 @@ def _of_coverage(coverage: Coverage) -> Markup:
         Axis("share of images that are answered", 0, 1, True),
         Axis("accuracy for them", min(0.9, lowest - 0.02), 1, True),
     )
-    shares, accuracies = coverage.shares, coverage.accuracies
     content = [frame.line([0, 1], [target.accuracy] * 2, "ideal") for target in coverage.targets]
-    content.append(frame.line(shares, accuracies, "series"))
-    rows = [
-        [
+    content.append(frame.line(coverage.shares, coverage.accuracies, "series"))
+    words = (
+        "How often the model is right if a person looks at the images that it is least sure of. Further left, more "
+        "images are turned away. The dashed lines are the accuracies in the table."
+    )
+    caution = "The thresholds were chosen on these images, so they are a little too good. Confirm them on other images."
+    return section(
+        "coverage",
+        "What if unsure images are turned away?",
+        beside(
+            frame.draw(*content, text=words),
+            tag("p", words),
+            table(["to reach", "turn away", "lowest probability", "accuracy for the others"], _targets(coverage), ()),
+            tag("p", caution, class_="muted"),
+        ),
+    )
+
+
+def _targets(coverage: Coverage) -> list[list[object]]:
+    return [
+        [percent(target.accuracy, 0), "not reached", NONE, NONE]
+        if target.threshold is None
+        else [
             percent(target.accuracy, 0),
-            "not reached" if target.threshold is None else percent(target.turned_away),
-            NONE if target.threshold is None else f"{target.threshold:.3f}",
-            with_interval(percent(target.kept.value), target.kept) if target.threshold is not None else NONE,
+            percent(target.turned_away),
+            f"{target.threshold:.3f}",
+            with_interval(percent(target.kept.value), target.kept),
         ]
         for target in coverage.targets
     ]
-    words = "How often the model is right if a person looks at the images that it is least sure of."
-    return section(
-        "coverage", "What if unsure images are turned away?",
-        frame.draw(*content, text=words),
-        paragraphs([f"{words} Further left, more images are turned away."]),
-        table(["to reach", "turn away", "lowest probability", "accuracy for the others"], rows, words=()),
-        paragraphs([of_target(target) for target in coverage.targets]),
-        tag("p", "The thresholds were chosen on these images, so they are a little too good. Confirm them on other images.",
-            class_="muted"),
-    )  # fmt: skip

@@ -103,6 +103,11 @@ def folded(summary: object, *content: object, anchor: str | None = None) -> Mark
     return tag("details", tag("summary", summary), inner)
 
 
+def beside(chart: Markup, *content: object) -> Markup:
+    """Return a chart with its explanation beside it, or below it on narrow screens."""
+    return tag("div", chart, tag("div", *content, class_="words"), class_="explained")
+
+
 def rest(n: int, shown: int, what: str) -> Markup | None:
     """Return a sentence about what a list leaves out, or None."""
     return tag("p", f"The page shows {shown:,} of {n:,} {what}.", class_="muted") if n > shown else None

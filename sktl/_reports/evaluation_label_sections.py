@@ -33,25 +33,19 @@ def tiles(figures: LabelFigures) -> list[Markup]:
 
 
 def sections(report: EvaluationReport, figures: LabelFigures, pictures: Pictures) -> list[Markup]:
-    """Return the sections, the most important images first: later ones are left out if the page is full."""
+    """Return the sections about labels, the table first."""
     return [
-        _of_mistakes(report, figures, pictures),
         _of_labels(figures),
         _of_missed(figures, pictures),
-        section("calibration", "Can the probabilities be trusted?", *calibration_chart(figures.calibration)),
+        _of_mistakes(report, figures, pictures),
+        section("calibration", "Can the probabilities be trusted?", calibration_chart(figures.calibration)),
     ]
 
 
 def _of_labels(figures: LabelFigures) -> Markup:
-    def rank(row: object) -> tuple[bool, float]:
-        average = row.average_precision  # type: ignore[attr-defined]
-        return average is None, average or 0.0
-
-    rows = sorted(figures.of_labels, key=rank)
-    heads = [
-        "label", "images", "average precision", "found", "", "right when predicted", "F1", "best threshold", "F1 with it",
-        "training images",
-    ]  # fmt: skip
+    rows = sorted(figures.of_labels, key=lambda row: (row.average_precision is None, row.average_precision or 0.0))
+    heads = ["label", "images", "average precision", "found", "", "right when predicted", "F1"]
+    heads += ["best threshold", "F1 with it", "training images"]
     body = [
         [
             named(short(row.name)),
@@ -67,16 +61,24 @@ def _of_labels(figures: LabelFigures) -> Markup:
         ]
         for row in rows[:_MOST_LABELS]
     ]
+    words = (
+        "Found: the share of the images with a label for which the model predicts it (recall). Right when predicted: "
+        "the share of the predictions of a label that are right (precision). A label is predicted if its probability "
+        "is above 0.5. Small figures are 95 % confidence intervals. Labels with the lowest average precision come "
+        "first."
+    )
+    caution = (
+        "The best threshold has the highest F1 score for these images. It was chosen on them, so its F1 score is a "
+        "little too good: choose thresholds on validation images."
+    )
     return section(
-        "labels", "Each label",
-        tag("p", "“Found” (recall) is the share of the images with a label for which the model predicts it. “Right when "
-            "predicted” (precision) is the share of images that have the label among those for which it is predicted. "
-            "A label is predicted if its probability is above 0.5. Small figures are 95 % confidence intervals."),
+        "labels",
+        "Each label",
+        tag("p", words),
         table(heads, body),
         rest(len(rows), _MOST_LABELS, "labels"),
-        tag("p", "The best threshold has the highest F1 score for these images. It was chosen on them, so its F1 score is a "
-            "little too good: choose thresholds on validation images.", class_="muted"),
-    )  # fmt: skip
+        tag("p", caution, class_="muted"),
+    )
 
 
 def _of_missed(figures: LabelFigures, pictures: Pictures) -> Markup:
@@ -85,12 +87,10 @@ def _of_missed(figures: LabelFigures, pictures: Pictures) -> Markup:
     most = max(1, min(_MOST_PER_LABEL, _MOST_MISSED // max(1, len(missed))))
     parts = []
     for k, n in missed[:_MOST_LABELS]:
-        cards = [
-            pictures.card(row, tag("span", percent(figures.proba[row, k])), small=True)
-            for row in figures.missed(k, most)
-        ]
-        words = joined(named(short(figures.labels[k])), f": missed in {n:,} of {count(figures.of_labels[k].recall.n)}")
-        parts.append(folded(words, grid(cards), rest(n, len(cards), "images, the least probable first")))
+        rows = figures.missed(k, most)
+        cards = [pictures.card(row, tag("span", percent(figures.proba[row, k])), small=True) for row in rows]
+        label = joined(named(short(figures.labels[k])), f": missed in {n:,} of {count(figures.of_labels[k].recall.n)}")
+        parts.append(folded(label, grid(cards), rest(n, len(cards), "images, the least probable first")))
     words = "Images that have a label that the model does not predict, with the probability that it states."
     return section("missed", "What was missed", tag("p", words if parts else "No label was missed."), *parts)
 
@@ -108,15 +108,13 @@ def _of_mistakes(report: EvaluationReport, figures: LabelFigures, pictures: Pict
 
 def _caption(figures: LabelFigures, row: int) -> list[Markup]:
     has, found, proba = figures.y_true[row] > 0, figures.y_pred[row] > 0, figures.proba[row]
+    kinds = ("wrong: ", found & ~has, "bad"), ("missed: ", has & ~found, "warn"), ("", has & found, "")
     lines = []
-    for word, some, class_ in (
-        ("wrong: ", found & ~has, "bad"),
-        ("missed: ", has & ~found, "warn"),
-        ("", has & found, None),
-    ):
+    for word, some, class_ in kinds:
         columns = np.flatnonzero(some)
         for k in columns[np.argsort(-proba[columns], kind="stable")].tolist():
-            lines.append(tag("span", word, named(short(figures.labels[k])), f" {percent(proba[k], 0)}", class_=class_))
+            words = word, named(short(figures.labels[k])), f" {percent(proba[k], 0)}"
+            lines.append(tag("span", *words, class_=class_ or None))
     if len(lines) > _MOST_NAMED:
         lines = [*lines[:_MOST_NAMED], tag("span", f"and {len(lines) - _MOST_NAMED} more")]
     return lines

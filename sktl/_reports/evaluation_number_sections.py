@@ -58,9 +58,9 @@ def _of_numbers(figures: NumberFigures) -> Markup:
         for row in figures.of_numbers
     ]
     words = (
-        "R2 is the share of the differences between images that the predictions explain: 1 is perfect, 0 is no better than "
-        "the mean. A mean difference above 0 means that predictions are too high. Small figures are 95 % confidence "
-        "intervals."
+        "R2 is the share of the differences between images that the predictions explain: 1 is perfect, 0 is no better "
+        "than the mean. A mean difference above 0 means that predictions are too high. Small figures are 95 % "
+        "confidence intervals."
     )
     return section("numbers", "Each number", tag("p", words), table(heads, body))
 
@@ -101,8 +101,8 @@ def _meaning(figure: NumberFigure) -> str:
         side = "high" if figure.bias.low > 0 else "low"
         trend = f" On average, predictions are {number(abs(figure.bias.value))} too {side}."
     return (
-        "Each point is an image. On the left, points on the dashed line are predicted exactly. On the right, points above "
-        f"the dashed line are predicted too high, and points below it too low.{trend}"
+        "Each point is an image. In the first chart, images on the dashed line are predicted exactly. In the second, "
+        f"images above the dashed line are predicted too high, and images below it too low.{trend}"
     )
 
 

@@ -9,12 +9,13 @@ import numpy as np
 from . import evaluation_class_sections, evaluation_label_sections, evaluation_number_sections
 from .evaluation_charts import Axis, Frame, bars, interval_mark
 from .evaluation_classes import ClassFigures
-from .evaluation_elements import Pictures, folded, grid, paragraphs, rest, section, table, with_interval
+from .evaluation_elements import Pictures, beside, folded, grid, paragraphs, rest, section, table, with_interval
 from .evaluation_findings import Finding
 from .evaluation_intervals import Rate
 from .evaluation_labels import LabelFigures
 from .evaluation_typicality import LOW, TypicalityFigures
-from .evaluation_words import headlines, number, of_typicality, percent, short
+from .evaluation_words import headlines, number, percent, short
+from .evaluation_words import of_typicality as typicality_words
 from .markup import Markup, named, tag
 from .page import asset, page
 
@@ -25,11 +26,22 @@ _MOST_GROUPS = 50
 _LEAST_TYPICAL = 12
 _LISTED = 100
 _MOST_CLASSES = 500
+# Names of sections in the navigation, in the order of the page; a report has only some of them.
 _TITLES = {
-    "findings": "Findings", "mistakes": "Mistakes", "classes": "Classes", "labels": "Labels", "numbers": "Numbers",
-    "predictions": "Predictions", "groups": "Groups", "confusions": "Confusions", "missed": "Missed",
-    "calibration": "Probabilities", "coverage": "Turning images away", "typicality": "Typicality", "model": "Model",
-}  # fmt: skip
+    "findings": "Findings",
+    "classes": "Classes",
+    "labels": "Labels",
+    "numbers": "Numbers",
+    "predictions": "Predictions",
+    "groups": "Groups",
+    "confusions": "Confusions",
+    "missed": "Missed",
+    "mistakes": "Mistakes",
+    "calibration": "Probabilities",
+    "coverage": "Turning images away",
+    "typicality": "Typicality",
+    "model": "Model",
+}
 
 
 def page_of(report: EvaluationReport, title: str) -> str:
@@ -44,7 +56,9 @@ def page_of(report: EvaluationReport, title: str) -> str:
     else:
         tiles = evaluation_number_sections.tiles(figures)
         own = evaluation_number_sections.sections(report, figures, pictures)
-    parts = [*_of_findings(report), *own, *_of_groups(report), _of_typicality(report, pictures), _of_model(report)]
+    table, *others = own
+    of_images, of_model = _of_typicality(report, pictures), _of_model(report)
+    parts = [*_of_findings(report), table, *_of_groups(report), *others, of_images, of_model]
     header = tag(
         "header",
         tag("h1", named(title)),
@@ -62,7 +76,7 @@ def _navigation(parts: list[Markup]) -> Markup:
     links = [
         tag("a", title, href=f"#{identifier}")
         for identifier, title in _TITLES.items()
-        if any(f'<section id="{identifier}">' in part for part in parts)
+        if any(part.startswith(f'<section id="{identifier}">') for part in parts)
     ]
     return tag("nav", *links, aria_label="Sections")
 
@@ -106,9 +120,9 @@ def _of_groups(report: EvaluationReport) -> list[Markup]:
         for group in groups[:_MOST_GROUPS]
     ]
     words = (
-        "The worst groups come first. If a few groups are much worse than the others, find out what they have in common: "
-        "the mean over all images hides them. Small figures are 95 % confidence intervals; groups of few images differ by "
-        "chance."
+        "The worst groups come first. If a few groups are much worse than the others, find out what they have in "
+        "common: the mean over all images hides them. Small figures are 95 % confidence intervals; groups of few "
+        "images differ by chance."
     )
     left_out = rest(len(groups), _MOST_GROUPS, "groups")
     return [section("groups", "Each group", tag("p", words), table(["group", "images", what, ""], rows), left_out)]
@@ -123,19 +137,19 @@ def _of_typicality(report: EvaluationReport, pictures: Pictures) -> Markup:
         pictures.card(row, tag("span", f"typicality {typicality.p_values[row]:.3f}"))
         for row in typicality.least()[:_LEAST_TYPICAL].tolist()
     ]
+    words = (
+        "Typicality is a value between 0 and 1 that says how ordinary an image is among the training images. If the "
+        "images come from the same source, all bars are about as high as the dashed line. A high first bar means "
+        "images of another kind."
+    )
     return section(
-        "typicality", title,
-        _histogram(typicality),
-        paragraphs([
-            "Typicality is a value between 0 and 1 that says how ordinary an image is among the training images. If the "
-            "images come from the same source, all bars are about as high as the dashed line. A high first bar means "
-            "images of another kind.",
-            of_typicality(typicality),
-        ]),
+        "typicality",
+        title,
+        beside(_histogram(typicality), paragraphs([words, typicality_words(typicality)])),
         tag("h3", "The least typical images"),
-        tag("p", "Look for images that should not be there, and for kinds of images that training images lack."),
+        tag("p", "Look for images that should not be there, and for kinds of images that the training images lack."),
         grid(cards),
-    )  # fmt: skip
+    )
 
 
 def _histogram(typicality: TypicalityFigures) -> Markup:
@@ -167,6 +181,5 @@ def _of_training(report: EvaluationReport) -> Markup | None:
     if not known:
         return None
     items = [tag("li", named(short(name)), f": {n:,}") for name, n in known[:_MOST_CLASSES]]
-    return folded(
-        "Training images of each class", tag("ul", *items, class_="columns"), rest(len(known), len(items), "classes")
-    )
+    left_out = rest(len(known), len(items), "classes")
+    return folded("Training images of each class", tag("ul", *items, class_="columns"), left_out)

@@ -46,7 +46,9 @@ def decimal(value: float | None, digits: int = 3) -> str:
 def interval(figure: Rate | Mean) -> str:
     """Return the limits of an interval, "" if it has none."""
     if isinstance(figure, Rate):
-        low, high = (f"{100 * limit:.1f}" for limit in (figure.low, figure.high))
+        low, high = (
+            f"{100 * limit:.1f}" if 0 < limit < 1 else f"{100 * limit:.0f}" for limit in (figure.low, figure.high)
+        )
         return f"{low} to {high} %" if figure.n else ""
     return f"{number(figure.low)} to {number(figure.high)}" if math.isfinite(figure.high) else ""
 
