@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils import Bunch, check_random_state
 
+from ._datasets.decisions import PARTS, check_images, read_decisions, relabeled, rows_of
 from ._datasets.folders import ImageFiles, existing_folder, has_images, listed
 from ._datasets.label_tables import LabelTable, chosen_columns, located, values_of, without_repeats
 from ._datasets.layouts import check_layout, check_names
@@ -23,8 +24,8 @@ from ._utils.warnings import warn
 from .exceptions import ImageFolderWarning, InvalidInputError, InvalidParameterError
 
 __all__ = [
-    "list_images", "load_image_folder", "load_label_table", "make_cats", "make_leaves", "make_radiographs",
-    "make_surface_defects",
+    "apply_decisions", "list_images", "load_image_folder", "load_label_table", "make_cats", "make_leaves",
+    "make_radiographs", "make_surface_defects",
 ]  # fmt: skip
 
 
@@ -234,6 +235,86 @@ def list_images(folder: str | os.PathLike[str]) -> np.ndarray:
         raise InvalidInputError(f"folder={shown(str(root))} has no images ({len(files.others)} other files).")
     _warn_of_ignored(files, "images")
     return np.array(files.images)
+
+
+def apply_decisions(decisions: Any, X: Any, y: Any = None, *arrays: Any, part: str = "train") -> tuple[Any, ...]:
+    """Leave out and relabel images as decided on the page of an audit.
+
+    The page that :meth:`sktl.ImageAudit.to_html` writes downloads decisions as a CSV file with the columns `part`,
+    `position`, `name`, `decision` (keep, drop or relabel) and `label`. No file of an image is changed. Images
+    without a decision are kept.
+
+    Parameters
+    ----------
+    decisions : str, path-like or data frame
+        The CSV file, or its content as a data frame of pandas or polars.
+    X : array-like of shape (n_samples, ...)
+        The images that were audited, in the same order: paths, arrays, or others that `fit` accepts.
+    y : array-like of shape (n_samples,) or (n_samples, n_labels), default=None
+        Their labels. Several labels for each image are a table of zeros and ones.
+    *arrays : array-like of shape (n_samples, ...)
+        Further values of each image, such as groups, which lose the same rows.
+    part : {"train", "test"}, default="train"
+        Which decisions to apply: those about `X` of the audit, or those about its `X_test`.
+
+    Returns
+    -------
+    X, y, *arrays : tuple
+        The images that are left, their labels, and further values, in containers of the same type. `y` is None if it
+        was not passed.
+
+    Raises
+    ------
+    InvalidInputError
+        If the table cannot be read or a row is invalid; if names do not match the images at their positions, because
+        the images have changed since the audit; if a new label does not occur in `y`; or if no image is left.
+    InvalidParameterError
+        If `decisions` is neither a path nor a data frame, or `part` is invalid.
+
+    See Also
+    --------
+    sktl.audit_images : Find images and labels to decide about.
+
+    Notes
+    -----
+    Names match if they are equal, or if one is the end of the other, such as "train/cat/1.jpg" and
+    "/data/train/cat/1.jpg". Arrays have no names: only their positions are compared.
+
+    On the page, a cell that a spreadsheet would run as a formula gets an apostrophe in front. It is removed here.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sktl.datasets import apply_decisions
+    >>> decisions = pd.DataFrame({
+    ...     "part": ["train", "train"], "position": [0, 2], "name": ["a.jpg", "c.jpg"],
+    ...     "decision": ["drop", "relabel"], "label": ["", "dog"],
+    ... })
+    >>> X, y = apply_decisions(decisions, ["a.jpg", "b.jpg", "c.jpg"], ["cat", "dog", "cat"])
+    >>> X, y
+    (['b.jpg', 'c.jpg'], ['dog', 'dog'])
+    """
+    if part not in PARTS:
+        raise InvalidParameterError(f"part={part!r} must be one of {', '.join(map(repr, PARTS))}.")
+    of_part = read_decisions(decisions, part)
+    n = _n_rows(X)
+    for name, values in [("y", y), *((f"arrays[{k}]", values) for k, values in enumerate(arrays))]:
+        if values is not None and _n_rows(values) != n:
+            raise InvalidInputError(f"{name} has {_n_rows(values)} rows, but X has {n}. Pass one row for each image.")
+    check_images(of_part, X, n)
+    if y is None and (changes := [decision for decision in of_part if decision.decision == "relabel"]):
+        raise InvalidInputError(f"{changes[0].place} relabels an image, but there are no labels. Pass y.")
+    dropped = [decision.position for decision in of_part if decision.decision == "drop"]
+    rows = np.delete(np.arange(n), dropped)
+    if not len(rows):
+        raise InvalidInputError("The decisions drop all images. Keep some.")
+    changed = None if y is None else relabeled(y, of_part)
+    return tuple(None if values is None else rows_of(values, rows) for values in (X, changed, *arrays))
+
+
+def _n_rows(values: Any) -> int:
+    """Return the number of rows, also of a sparse matrix, which has no length."""
+    return int(values.shape[0]) if hasattr(values, "shape") else len(values)
 
 
 def _warn_of_ignored(files: ImageFiles, wanted: str, more: str = "") -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -63,3 +64,34 @@ class ImageAudit:
         if part not in self._items:
             raise InvalidParameterError(f"part={shown(part)} must be one of {', '.join(map(shown, self._items))}.")
         return self._items[part]
+
+    def to_html(self, path: str | os.PathLike[str], *, max_megabytes: float = 16) -> None:
+        """Write a page on which to decide about the findings: keep, drop or relabel each image.
+
+        The page is one file that loads nothing else and sends nothing. It has the findings by kind, the weightiest
+        first, with thumbnails. Decisions are kept in the browser, and downloaded as a CSV file for
+        :func:`sktl.datasets.apply_decisions`. The page has at most 5,000 findings, and says how many it leaves out.
+
+        Parameters
+        ----------
+        path : str or path-like
+            File to write, such as "audit.html". An existing file is replaced.
+        max_megabytes : float, default=16
+            Largest size of all thumbnails. Findings of less weight are shown without a thumbnail, and the page says
+            how many.
+
+        Raises
+        ------
+        InvalidInputError
+            If the file cannot be written.
+        InvalidParameterError
+            If `path` is not a path, or `max_megabytes` is not a number of at least 0.
+
+        See Also
+        --------
+        sktl.datasets.apply_decisions : Apply the decisions to images and labels.
+        """
+        # Pages are above audits: they import the kinds of findings.
+        from sktl._reports.audit_page import write_audit_page
+
+        write_audit_page(self, path, max_megabytes=max_megabytes)

@@ -1,4 +1,4 @@
-"""The command line: `sktl fit`, `predict`, `evaluate`, `backbones` and `check`, which call the public functions.
+"""The command line: `sktl fit`, `predict`, `evaluate` and others, which call the public functions.
 
 Results go to standard output, everything else to standard error. The exit status is 0 for success, 1 for errors of
 sktl, 2 for incorrect use of the command, and 130 after Ctrl-C. Help and usage errors appear at once: the commands call
@@ -9,7 +9,6 @@ import libraries late.
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 import warnings
 from collections import Counter
@@ -23,8 +22,9 @@ import sktl
 from sktl._utils.paths import user_path
 from sktl.exceptions import InvalidImageError, SktlError
 
+from .audit_command import audit
 from .command_messages import Wording, shown
-from .image_sources import ImageSource, contents, target_of
+from .image_sources import ImageSource, contents, decide, target_of
 from .options import (
     DEFAULTS,
     NONE,
@@ -40,6 +40,7 @@ from .options import (
     training,
     with_source,
 )
+from .output_files import check_output
 from .output_formats import as_csv, as_json, as_table
 
 if TYPE_CHECKING:
@@ -126,15 +127,19 @@ def main() -> None:
     """
 
 
+main.add_command(audit)
+
+
 @main.command()
 @images
 @kinds
 @click.option("-o", "--output", "model", required=True, metavar="MODEL", help="File to write the model to.")
 @click.option("--force", is_flag=True, help="Replace MODEL if it exists.")
+@click.option("--decisions", metavar="CSV", help="Drop and relabel images as decided on the page of `sktl audit`.")
 @training
 @machine
 @with_source
-def fit(source: ImageSource, model: str, force: bool, quiet: bool, **parameters: Any) -> None:
+def fit(source: ImageSource, model: str, force: bool, decisions: str | None, quiet: bool, **parameters: Any) -> None:
     """Train a classifier on FOLDER/<class>/*.jpg and save it as MODEL.
 
     With --labels, the images and what they show are in a table: a class, several labels (columns of 0 and 1), or
@@ -144,16 +149,22 @@ def fit(source: ImageSource, model: str, force: bool, quiet: bool, **parameters:
     sktl fit photos/train -o cats.sktl
     sktl fit photos/train -o cats.sktl --trainable-stages all --random-state 0
     sktl fit photos/train -o cats.sktl --backbone resnet50 --class-weight balanced
+    sktl fit photos/train --decisions decisions.csv -o cats.sktl
     sktl fit --labels labels.csv -o tags.sktl
     sktl fit --labels ages.csv --column age --numbers --where split=train -o ages.sktl
 
     The options correspond to the parameters of PretrainedImageClassifier, PretrainedImageRegressor and
     load_label_table.
     """
-    _check_output(Path(user_path(model)), force)
+    check_output(Path(user_path(model)), force)
     photos = source.load()
     if source.labels is not None and not quiet:
         click.echo(source.describe(photos), err=True)
+    if decisions is not None:
+        n_all = len(photos.data)
+        decide(photos, decisions)
+        if not quiet:
+            click.echo(f"Dropped {n_all - len(photos.data):,} of {n_all:,} images by {shown(decisions)}.", err=True)
     estimator = _new_estimator(photos.kind, parameters | {"verbose": int(not quiet)})
     started = time.monotonic()
     estimator.fit(photos.data, target_of(photos))
@@ -184,21 +195,6 @@ def _estimate(estimator: Any, paths: np.ndarray, target: np.ndarray, seconds: fl
     except SktlError as error:
         reason = _wording(click.get_current_context().command).say(str(error))
         return f"The accuracy is unknown, because cross-validation failed: {reason}"
-
-
-def _check_output(path: Path, force: bool) -> None:
-    """Raise an error for a file that could not be written, before hours of training."""
-    if path.is_dir():
-        raise click.ClickException(f"{path} is a folder. Pass a file in it, such as {path / 'model.sktl'}.")
-    if path.exists() and not path.is_file():
-        raise click.ClickException(f"{path} is a pipe or a device, which is never replaced. Pass another file.")
-    if path.exists() and not force:
-        raise click.ClickException(f"{path} already exists. Pass --force to replace it, or another name.")
-    try:
-        with tempfile.TemporaryFile(dir=os.path.dirname(os.path.realpath(path))):
-            pass
-    except OSError as error:
-        raise click.ClickException(f"{path} cannot be written: {error.strerror}.") from error
 
 
 @main.command()

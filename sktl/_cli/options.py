@@ -107,16 +107,17 @@ def with_source(command: _Command) -> _Command:
             raise click.UsageError("Options of tables need a table. Pass it by --labels.", context)
         if labels is None and folder is None:
             raise click.UsageError("Missing argument 'FOLDER'. Pass a folder, or a table by --labels.", context)
-        chosen["where"] = _as_conditions(chosen["where"], context)
+        chosen["where"] = as_conditions(chosen["where"], "--where", context)
         kind = "numbers" if numbers else "classes" if classes else "auto"
         return command(source=ImageSource(folder, labels, kind=kind, **chosen), **rest)
 
     return update_wrapper(run, command)
 
 
-def _as_conditions(pairs: tuple[tuple[str, str], ...], context: click.Context) -> dict[str, str]:
+def as_conditions(pairs: tuple[tuple[str, str], ...], option: str, context: click.Context) -> dict[str, str]:
+    """Return columns and their values. A column with two values is a usage error."""
     if len(dict(pairs)) < len(pairs):
-        raise click.UsageError("--where names a column twice. Rows have one value in each column.", context)
+        raise click.UsageError(f"{option} names a column twice. Rows have one value in each column.", context)
     return dict(pairs)
 
 

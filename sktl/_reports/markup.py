@@ -16,7 +16,6 @@ from sktl._words import cut_middle
 # Characters that change the order of letters, are no text, or end a line, as on the command line.
 _UNSHOWN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _VOID = frozenset({"br", "hr", "img", "input", "link", "meta"})
-_LONGEST = 400
 
 
 class Markup(str):
@@ -25,9 +24,9 @@ class Markup(str):
     __slots__ = ()
 
 
-def plain(text: object) -> str:
+def plain(text: object, length: int = 400) -> str:
     """Return a name of a stranger as pages show it, of bounded length, with a mark for each character that is none."""
-    cut = cut_middle(str(text), _LONGEST)
+    cut = cut_middle(str(text), length)
     return "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in _UNSHOWN else c for c in cut)
 
 
