@@ -95,7 +95,7 @@ def _of_classes(figures: ClassFigures) -> list[str]:
 def _of_labels(figures: LabelFigures) -> list[str]:
     right = figures.all_right
     return [
-        f"For {percent(right.value)} of {count(right.n)}, all of {count(len(figures.labels), 'label')} are right. For "
+        f"For {percent(right.value)} of {count(right.n)}, all {count(len(figures.labels), 'label')} are right. For "
         f"new images like these, expect {interval(right)} (95 % confidence interval).",
         f"Mean average precision {decimal(figures.macro)}: how well the images with a label are ranked before the "
         "others, averaged over labels; 1 is perfect.",
