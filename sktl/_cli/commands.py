@@ -42,6 +42,8 @@ from .options import (
 )
 from .output_files import check_output
 from .output_formats import as_csv, as_json, as_table
+from .report_command import report
+from .saved_models import load_predictor
 
 if TYPE_CHECKING:
     import numpy as np
@@ -128,6 +130,7 @@ def main() -> None:
 
 
 main.add_command(audit)
+main.add_command(report)
 
 
 @main.command()
@@ -222,7 +225,7 @@ def predict(
     from .predictions import predict_usable
 
     found = _all_images(names, quiet)
-    predictions, failed = predict_usable(_load_predictor(model, quiet, **machine), found, typicality)
+    predictions, failed = predict_usable(load_predictor(model, quiet, **machine), found, typicality)
     if form == "json":
         click.echo(as_json(predictions.json()))
     else:
@@ -249,7 +252,7 @@ def evaluate(model: str, source: ImageSource, form: str | None, quiet: bool, **m
     sktl evaluate cats.sktl photos/test --json > figures.json
     sktl evaluate tags.sktl --labels labels.csv --where split=test
     """
-    estimator = _load_predictor(model, quiet, **machine)
+    estimator = load_predictor(model, quiet, **machine)
     photos = source.load_for(estimator)
     if source.labels is not None and not quiet:
         click.echo(source.describe(photos), err=True)
@@ -342,12 +345,3 @@ def _all_images(names: Iterable[str], quiet: bool) -> list[str]:
         for path in found:
             images.setdefault(os.path.abspath(user_path(path)), path)
     return [*images.values()]
-
-
-def _load_predictor(path: str, quiet: bool, device: str, **machine: Any) -> Any:
-    estimator = sktl.load(path, device=device)
-    if not isinstance(estimator, sktl.PretrainedImageClassifier | sktl.PretrainedImageRegressor):
-        raise click.ClickException(
-            f"{path} contains a {type(estimator).__name__}, which predicts nothing. Pass a model of `sktl fit`."
-        )
-    return estimator.set_params(**machine, verbose=int(not quiet))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import os
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from sktl._estimators.summary import Fact, facts_of, is_fitted, one_line
 from sktl._hub.model_card import limits_of
-from sktl._images.samples import Sample
 from sktl._inspection.estimators import check_instance, innermost, samples_for
 from sktl._utils.isolation import isolated
 from sktl.exceptions import ImageFailure
@@ -23,22 +22,27 @@ from .evaluation_findings import (
     about_groups,
     about_images,
     about_labels,
+    about_numbers,
     about_typicality,
 )
 from .evaluation_groups import Groups
-from .evaluation_heat import explained, heat_pictures
+from .evaluation_heat import explained, maps_of
 from .evaluation_labels import LabelFigures
 from .evaluation_numbers import NumberFigures
+from .evaluation_page import write_evaluation_page
 from .evaluation_predictions import names_of, taken
+from .evaluation_results import Evaluation
+from .evaluation_summary import summary_of
 from .evaluation_truth import Truth
 from .evaluation_typicality import TypicalityFigures, typicality_of
+from .thumbnails import limit_of
 
 # The worst mistakes that a page shows, with maps of where the model looked.
 N_WORST = 12
 
 
 @dataclass(frozen=True, eq=False)
-class EvaluationReport:
+class EvaluationReport(Evaluation):
     """What a model can do on test images: figures, findings, and a page. Create it with :func:`evaluation_report`.
 
     Attributes
@@ -59,7 +63,7 @@ class EvaluationReport:
         Whether the images are like the training images; the reason, if the typicality is unavailable.
     worst : int64 ndarray of shape (n_worst,)
         Rows of the worst mistakes among the evaluated images.
-    maps : list of ndarray or str
+    maps : Maps or str
         The worst mistakes under maps of where the model looked, by Grad-CAM; the reason, if there are none.
     facts : tuple of Fact
         What the model was trained on, and how.
@@ -71,18 +75,6 @@ class EvaluationReport:
     PredictionsDisplay : Images with their predictions, drawn by matplotlib.
     """
 
-    figures: Figures
-    positions: np.ndarray
-    n_images: int
-    names: tuple[str, ...] = field(repr=False)
-    findings: tuple[Finding, ...]
-    typicality: TypicalityFigures | str = field(repr=False)
-    worst: np.ndarray = field(repr=False)
-    maps: list[np.ndarray] | str = field(repr=False)
-    facts: tuple[Fact, ...] = field(repr=False)
-    limits: tuple[str, ...] = field(repr=False)
-    _samples: Sequence[Sample] = field(repr=False)
-
     def summary(self) -> str:
         """Return the most important figures and all findings as text.
 
@@ -91,34 +83,34 @@ class EvaluationReport:
         text : str
             A few lines.
         """
-        from .evaluation_summary import summary_of
-
         return summary_of(self)
 
-    def to_html(self, path: Any, *, title: str = "Evaluation report") -> None:
+    def to_html(
+        self, path: str | os.PathLike[str], *, title: str = "Evaluation report", max_megabytes: float = 16
+    ) -> None:
         """Write the report as one self-contained HTML page.
 
-        The page loads nothing from elsewhere, runs no script, and contains images as thumbnails of at most 16 MB
-        altogether. The names of files are relative to the folder that all of them share.
+        The page loads nothing else, sends nothing, and runs no script. Names of files are relative to the folder that
+        all of them share.
 
         Parameters
         ----------
-        path : str or os.PathLike
-            File to write. An existing file is replaced.
+        path : str or path-like
+            File to write, such as "report.html". An existing file is replaced.
         title : str, default="Evaluation report"
             Heading of the page, for instance with the name of the model.
+        max_megabytes : float, default=16
+            Largest size of all thumbnails. Less important images are then shown without a thumbnail, and the page says
+            how many.
 
         Raises
         ------
         InvalidParameterError
-            If `path` is not a path.
+            If `path` is not a path, or `max_megabytes` is not a number of at least 0.
         InvalidInputError
             If the file cannot be written.
         """
-        from .evaluation_page import page_of
-        from .page import write_page
-
-        write_page(path, page_of(self, title))
+        write_evaluation_page(self, path, title, limit_of(max_megabytes))
 
 
 @isolated()
@@ -193,7 +185,7 @@ def evaluation_report(estimator: Any, X: Any, y: Any, *, groups: Any = None) -> 
         findings=_findings(figures, rows, failures, truth, used, typicality),
         typicality=typicality,
         worst=worst,
-        maps=heat_pictures(estimator, taken(X, rows[worst]), explained(inner, figures, worst)) if len(worst) else [],
+        maps=maps_of(estimator, X, rows[worst], explained(inner, figures, worst)),
         facts=tuple(facts_of(inner)) if ours else (Fact("Model", one_line(type(inner).__name__), ""),),
         limits=tuple(limits_of(inner)) if ours else (),
         _samples=samples,
@@ -215,4 +207,6 @@ def _findings(
         findings += about_classes(figures, rows)
     elif isinstance(figures, LabelFigures):
         findings += about_labels(figures)
+    else:
+        findings += about_numbers(figures)
     return (*findings, *about_groups(groups), *about_typicality(typicality, rows))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from .evaluation_charts import Axis, Frame, interval_mark, with_intervals
@@ -21,11 +19,9 @@ from .evaluation_elements import (
     tile,
     with_interval,
 )
+from .evaluation_results import Evaluation
 from .evaluation_words import NONE, count, decimal, interval, of_calibration, percent, short
 from .markup import Markup, joined, named, tag
-
-if TYPE_CHECKING:
-    from .evaluation import EvaluationReport
 
 _MOST_CLASSES = 200
 # Larger matrices are unreadable; the page lists their most frequent confusions instead.
@@ -47,7 +43,7 @@ def tiles(figures: ClassFigures) -> list[Markup]:
     ]
 
 
-def sections(report: EvaluationReport, figures: ClassFigures, pictures: Pictures) -> list[Markup]:
+def sections(report: Evaluation, figures: ClassFigures, pictures: Pictures) -> list[Markup]:
     """Return the sections about classes, the table first."""
     return [
         _of_classes(figures),
@@ -83,7 +79,7 @@ def _of_classes(figures: ClassFigures) -> Markup:
     )
 
 
-def _of_mistakes(report: EvaluationReport, figures: ClassFigures, pictures: Pictures) -> Markup:
+def _of_mistakes(report: Evaluation, figures: ClassFigures, pictures: Pictures) -> Markup:
     n_wrong = figures.accuracy.n - figures.accuracy.n_hits
     if not n_wrong:
         return section("mistakes", "The worst mistakes", tag("p", "No prediction is wrong."))
@@ -99,19 +95,19 @@ def _of_mistakes(report: EvaluationReport, figures: ClassFigures, pictures: Pict
             tag("span", "predicted: ", named(short(predicted)), f" {percent(figures.proba_pred[row])}", class_="bad"),
             tag("span", "true: ", named(short(true)), f" {percent(figures.proba_true[row])}"),
         ]
-        beside = None if isinstance(report.maps, str) else report.maps[i]
-        cards.append(pictures.card(row, *caption, beside=beside))
-    return section("mistakes", "The worst mistakes", paragraphs(words), map_words(report), grid(cards))
+        map_ = None if isinstance(report.maps, str) else report.maps.pictures[i]
+        cards.append(pictures.card(row, *caption, beside=map_))
+    words.append(map_words(report, "supports the wrong answer"))
+    return section("mistakes", "The worst mistakes", paragraphs(words), grid(cards))
 
 
-def map_words(report: EvaluationReport) -> Markup:
-    """Return what the maps beside images show, or why there are none."""
+def map_words(report: Evaluation, what: str) -> str:
+    """Return what the maps beside images show, or why there are none. `what` is what warm colors show."""
     if isinstance(report.maps, str):
-        return tag("p", report.maps, class_="muted")
-    return tag(
-        "p",
-        "Warm colors in the second picture show what supports the wrong answer (Grad-CAM). The model does not see pale "
-        "edges. A map shows where the model found something, not whether this is a good reason.",
+        return report.maps
+    return (
+        f"Warm colors in the second picture show what {what} (Grad-CAM). The model does not see pale edges. A map "
+        "shows where the model found something, not whether this is a good reason."
     )
 
 

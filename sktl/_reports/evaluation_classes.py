@@ -67,7 +67,7 @@ class ClassFigures:
     of_classes : tuple of ClassFigure
         In the order of `classes`.
     of_groups : tuple of GroupFigure
-        Accuracy of each group, the lowest first.
+        Accuracy of each group, the surely low ones first.
     calibration : Calibration
     coverage : Coverage
     """

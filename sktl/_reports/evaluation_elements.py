@@ -11,7 +11,7 @@ import numpy as np
 from .evaluation_intervals import Mean, Rate
 from .evaluation_words import NONE, interval
 from .markup import Markup, joined, named, tag
-from .thumbnails import MOST_BYTES, Album
+from .thumbnails import Album
 
 # Images of cells of the confusion matrix, and of labels, are smaller and share a limit of their own.
 _SMALL_SIDE = 112
@@ -40,11 +40,10 @@ class Pictures:
     small: Album
 
     @classmethod
-    def of(cls, samples: Sequence[Any], names: Sequence[str], positions: np.ndarray) -> Pictures:
-        """Return the images of a page, which share the limit of a page."""
-        for_small = MOST_BYTES // _SMALL_SHARE
-        albums = Album(MOST_BYTES - for_small), Album(for_small, _SMALL_SIDE)
-        return cls(samples, names, positions, *albums)
+    def of(cls, samples: Sequence[Any], names: Sequence[str], positions: np.ndarray, limit: int) -> Pictures:
+        """Return the images of a page, whose thumbnails take at most `limit` bytes."""
+        for_small = limit // _SMALL_SHARE
+        return cls(samples, names, positions, Album(limit - for_small), Album(for_small, _SMALL_SIDE))
 
     def card(self, row: int, *caption: object, beside: np.ndarray | None = None, small: bool = False) -> Markup:
         """Return an evaluated image with its name and a caption, and another picture beside it."""

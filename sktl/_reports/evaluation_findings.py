@@ -13,7 +13,9 @@ from sktl.exceptions import ImageFailure
 from .evaluation_classes import ClassFigures
 from .evaluation_groups import Groups
 from .evaluation_labels import LabelFigures
-from .evaluation_typicality import TypicalityFigures
+from .evaluation_numbers import NumberFigures
+from .evaluation_typicality import LOW, TypicalityFigures
+from .evaluation_words import percent
 
 # Shares of fewer images have intervals of at least 35 percentage points in the middle of their range.
 _FEW_IMAGES = 20
@@ -28,8 +30,8 @@ class Finding:
     Parameters
     ----------
     kind : str
-        "unreadable", "no_label", "unknown_class", "class_without_images", "few_images", "few_groups" or
-        "unlike_the_training_images".
+        "unreadable", "no_label", "unknown_class", "class_without_images", "label_without_images", "few_images",
+        "few_groups", "no_better_than_a_constant" or "unlike_the_training_images".
     message : str
         What was found, and what it means.
     positions : tuple of int
@@ -77,7 +79,28 @@ def about_classes(figures: ClassFigures, positions: np.ndarray) -> list[Finding]
             )
         )
     counts = [(figure.name, figure.recall.n) for figure in figures.of_classes]
-    return findings + _about_counts(counts[:n_known], "class", "classes")
+    return [*findings, *_about_constant_class(figures), *_about_counts(counts[:n_known], "class", "classes")]
+
+
+def _about_constant_class(figures: ClassFigures) -> list[Finding]:
+    frequent, accuracy = figures.most_frequent, figures.accuracy
+    if accuracy.low > frequent.recall.n / accuracy.n or len(figures.classes) < 2:
+        return []
+    message = (
+        f"The model is not clearly better than a constant answer: {first_shown([frequent.name])} for every image would "
+        f"be right for {percent(frequent.recall.n / accuracy.n)}, the model is right for {percent(accuracy.value)}."
+    )
+    return [Finding("no_better_than_a_constant", message)]
+
+
+def about_numbers(figures: NumberFigures) -> list[Finding]:
+    """Return findings about numbers that are not predicted better than by a constant."""
+    useless = [row.name for row in figures.of_numbers if row.error.high >= row.guess]
+    if not useless:
+        return []
+    of_which = f" for {first_shown(useless)}" if len(figures.of_numbers) > 1 else ""
+    message = f"By its mean absolute error, the model is not clearly better than the best constant answer{of_which}."
+    return [Finding("no_better_than_a_constant", message)]
 
 
 def about_labels(figures: LabelFigures) -> list[Finding]:
@@ -121,14 +144,14 @@ def about_groups(groups: Groups | None) -> list[Finding]:
 
 def about_typicality(typicality: TypicalityFigures | str, positions: np.ndarray) -> list[Finding]:
     """Return a finding if clearly more images are unlike the training images than chance explains."""
-    if isinstance(typicality, str) or typicality.low.low <= 0.05:
+    if isinstance(typicality, str) or typicality.low.low <= LOW:
         return []
     low = typicality.low
-    rows = [row for row in typicality.least().tolist() if typicality.p_values[row] <= 0.05]
+    rows = [row for row in typicality.least().tolist() if typicality.p_values[row] <= LOW]
     message = (
-        f"{low.value:.0%} of the images are unlike the training images; 5 % are expected. Images like these may come "
-        "from another camera, place or time than the training images."
-    ).replace("%", " %", 1)
+        f"{percent(low.value)} of the images are unlike the training images; 5 % are expected. Images like these may "
+        "come from another camera, place or time than the training images."
+    )
     return [Finding("unlike_the_training_images", message, tuple(positions[rows].tolist()))]
 
 

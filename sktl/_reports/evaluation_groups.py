@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -67,17 +67,17 @@ class Groups:
         return Groups(codes, tuple(self.names[k] for k in present))
 
     def rates(self, hits: np.ndarray) -> tuple[GroupFigure, ...]:
-        """Return the share of True in each group, the lowest first."""
-        return self._each(hits, Rate.of, sign=1)
+        """Return the share of True in each group, the surely low ones first: a group of one image may be chance."""
+        figures = [GroupFigure(name, len(part), Rate.of(part)) for name, part in self._parts(hits)]
+        return tuple(sorted(figures, key=lambda group: (group.figure.high, group.figure.value)))
 
     def means(self, values: np.ndarray) -> tuple[GroupFigure, ...]:
-        """Return the mean in each group, the highest first."""
-        return self._each(values, Mean.of, sign=-1)
+        """Return the mean in each group, the surely high ones first."""
+        figures = [GroupFigure(name, len(part), Mean.of(part)) for name, part in self._parts(values)]
+        return tuple(sorted(figures, key=lambda group: (-group.figure.low, -group.figure.value)))
 
-    def _each(
-        self, values: np.ndarray, figure_of: Callable[[np.ndarray], Rate | Mean], sign: int
-    ) -> tuple[GroupFigure, ...]:
+    def _parts(self, values: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+        """Yield the name and the values of each group."""
         order = np.argsort(self.codes, kind="stable")
-        parts = np.split(values[order], np.cumsum(np.bincount(self.codes, minlength=len(self.names)))[:-1])
-        figures = [GroupFigure(name, len(part), figure_of(part)) for name, part in zip(self.names, parts, strict=True)]
-        return tuple(sorted(figures, key=lambda group: (sign * group.figure.value, -group.n)))
+        ends = np.cumsum(np.bincount(self.codes, minlength=len(self.names)))[:-1]
+        yield from zip(self.names, np.split(values[order], ends), strict=True)

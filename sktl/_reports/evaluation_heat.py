@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
@@ -19,6 +20,7 @@ from sktl.exceptions import BackboneError
 from .evaluation_classes import ClassFigures
 from .evaluation_figures import Figures
 from .evaluation_labels import LabelFigures
+from .evaluation_predictions import taken
 from .thumbnails import SIDE
 
 # Colors of matplotlib's "inferno", at equal distances from 0 to 1.
@@ -30,28 +32,47 @@ _OPACITY = 0.7
 _PALE = 0.65
 
 
-def heat_pictures(estimator: Any, X: Any, targets: Sequence[Any] | None) -> list[np.ndarray] | str:
-    """Return images under the map of what supports a target, or the reason why there are no maps.
+@dataclass(frozen=True, eq=False)
+class Maps:
+    """Images under maps of what supports an answer.
+
+    Parameters
+    ----------
+    pictures : list of uint8 array of shape (H, W, 3)
+    targets : tuple
+        What each map explains: a class, a label, or the position of a number.
+    """
+
+    pictures: list[np.ndarray]
+    targets: tuple[Any, ...]
+
+
+def maps_of(estimator: Any, X: Any, rows: np.ndarray, targets: Sequence[Any]) -> Maps | str:
+    """Return some images of `X` under maps of what supports a target, or the reason why there are no maps.
 
     Parameters
     ----------
     estimator : fitted estimator
     X : array-like of shape (n_images, ...)
-        Images to explain.
-    targets : sequence of shape (n_images,), or None
-        A class, label or position of a number for each image.
+    rows : int array of shape (n_explained,)
+        Positions of the images to explain.
+    targets : sequence of shape (n_explained,)
+        A class, label or position of a number for each of them.
     """
     inner, _ = innermost(estimator)
     if not isinstance(inner, PretrainedImageClassifier | PretrainedImageRegressor):
         return f"Maps of where the model looked are unavailable for a {type(inner).__name__}."
     if find_spec("captum") is None:
         return "To see where the model looked, install captum: pip install 'sktl[explain]'."
-    inner, seen = innermost(estimator, X)
+    if not len(rows):
+        return Maps([], ())
+    inner, seen = innermost(estimator, taken(X, rows))
     try:
-        images, heats, _ = explain(inner, seen, None if targets is None else np.array([*targets], dtype=object))
+        images, heats, _ = explain(inner, seen, np.fromiter(targets, dtype=object))
     except BackboneError as error:
         return str(error)
-    return [_small(overlaid(image, heat)) for image, heat in zip(images, heats, strict=True)]
+    pictures = [_small(overlaid(image, heat)) for image, heat in zip(images, heats, strict=True)]
+    return Maps(pictures, tuple(targets))
 
 
 def _small(pixels: np.ndarray) -> np.ndarray:

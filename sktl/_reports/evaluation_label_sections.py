@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from .evaluation_charts import interval_mark
 from .evaluation_class_sections import calibration_chart, map_words
-from .evaluation_elements import Pictures, folded, grid, rest, section, table, tile, with_interval
+from .evaluation_elements import Pictures, folded, grid, paragraphs, rest, section, table, tile, with_interval
 from .evaluation_labels import LabelFigures
+from .evaluation_results import Evaluation
 from .evaluation_words import NONE, count, decimal, interval, percent, short
 from .markup import Markup, joined, named, tag
-
-if TYPE_CHECKING:
-    from .evaluation import EvaluationReport
 
 _MOST_LABELS = 200
 _MOST_MISSED, _MOST_PER_LABEL = 600, 8
@@ -32,7 +28,7 @@ def tiles(figures: LabelFigures) -> list[Markup]:
     ]
 
 
-def sections(report: EvaluationReport, figures: LabelFigures, pictures: Pictures) -> list[Markup]:
+def sections(report: Evaluation, figures: LabelFigures, pictures: Pictures) -> list[Markup]:
     """Return the sections about labels, the table first."""
     return [
         _of_labels(figures),
@@ -95,15 +91,19 @@ def _of_missed(figures: LabelFigures, pictures: Pictures) -> Markup:
     return section("missed", "What was missed", tag("p", words if parts else "No label was missed."), *parts)
 
 
-def _of_mistakes(report: EvaluationReport, figures: LabelFigures, pictures: Pictures) -> Markup:
+def _of_mistakes(report: Evaluation, figures: LabelFigures, pictures: Pictures) -> Markup:
     if not len(report.worst):
         return section("mistakes", "The worst mistakes", tag("p", "All labels of all images are right."))
     cards = []
     for i, row in enumerate(report.worst.tolist()):
-        beside = None if isinstance(report.maps, str) else report.maps[i]
-        cards.append(pictures.card(row, *_caption(figures, row), beside=beside))
+        caption, map_ = _caption(figures, row), None
+        if not isinstance(report.maps, str):
+            map_ = report.maps.pictures[i]
+            caption.append(tag("span", "map: ", named(short(report.maps.targets[i])), class_="muted"))
+        cards.append(pictures.card(row, *caption, beside=map_))
     words = f"The {count(len(report.worst), 'image')} with most wrong labels."
-    return section("mistakes", "The worst mistakes", tag("p", words), map_words(report), grid(cards))
+    of_maps = map_words(report, "supports the label that is most in error, which is named below the images")
+    return section("mistakes", "The worst mistakes", paragraphs([words, of_maps]), grid(cards))
 
 
 def _caption(figures: LabelFigures, row: int) -> list[Markup]:

@@ -70,7 +70,8 @@ class LabelFigures:
         Share of images of which all labels are right.
     of_labels : tuple of LabelFigure
     of_groups : tuple of GroupFigure
-        Share of images of which all labels are right in each group, the lowest first.
+        Share of images of which all labels are right in each group, the surely low ones
+        first.
     calibration : Calibration
         Of all pairs of an image and a label.
     """

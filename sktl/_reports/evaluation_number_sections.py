@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from .evaluation_charts import Axis, Frame
 from .evaluation_class_sections import map_words
 from .evaluation_elements import Pictures, grid, paragraphs, rest, section, table, tile, with_interval
 from .evaluation_numbers import NumberFigure, NumberFigures
+from .evaluation_results import Evaluation
 from .evaluation_words import count, decimal, interval, number, of_number, short
 from .markup import Markup, named, tag
-
-if TYPE_CHECKING:
-    from .evaluation import EvaluationReport
 
 _MOST_CHARTS = 12
 _MOST_NAMED = 4
@@ -35,7 +31,7 @@ def tiles(figures: NumberFigures) -> list[Markup]:
     ]
 
 
-def sections(report: EvaluationReport, figures: NumberFigures, pictures: Pictures) -> list[Markup]:
+def sections(report: Evaluation, figures: NumberFigures, pictures: Pictures) -> list[Markup]:
     """Return the sections."""
     parts = [_of_numbers(figures)] if len(figures.of_numbers) > 1 else []
     charts = [_charts(figures, k) for k in range(min(len(figures.numbers), _MOST_CHARTS))]
@@ -110,15 +106,16 @@ def _limits(values: np.ndarray) -> tuple[float, float]:
     return float(values.min()), float(values.max())
 
 
-def _of_mistakes(report: EvaluationReport, figures: NumberFigures, pictures: Pictures) -> Markup:
+def _of_mistakes(report: Evaluation, figures: NumberFigures, pictures: Pictures) -> Markup:
     if not len(report.worst):
         return section("mistakes", "The largest errors", tag("p", "All predictions are exact."))
     cards = []
     for i, row in enumerate(report.worst.tolist()):
-        beside = None if isinstance(report.maps, str) else report.maps[i]
-        cards.append(pictures.card(row, *_caption(figures, row), beside=beside))
+        map_ = None if isinstance(report.maps, str) else report.maps.pictures[i]
+        cards.append(pictures.card(row, *_caption(figures, row), beside=map_))
     words = f"The {count(len(report.worst), 'image')} with the largest errors."
-    return section("mistakes", "The largest errors", tag("p", words), map_words(report), grid(cards))
+    of_maps = map_words(report, "raises the number with the largest error")
+    return section("mistakes", "The largest errors", paragraphs([words, of_maps]), grid(cards))
 
 
 def _caption(figures: NumberFigures, row: int) -> list[Markup]:

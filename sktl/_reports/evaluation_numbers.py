@@ -61,8 +61,8 @@ class NumberFigures:
         Mean over the numbers whose true values differ.
     of_numbers : tuple of NumberFigure
     of_groups : tuple of GroupFigure
-        Mean absolute error of each group, the highest first. Errors of several numbers are divided by the standard
-        deviation of the number and averaged.
+        Mean absolute error of each group, the surely high ones first. Errors of several numbers are divided by the
+        standard deviation of the number and averaged.
     """
 
     numbers: tuple[str, ...]

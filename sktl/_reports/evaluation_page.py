@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
+
+from sktl._utils.paths import checked_path
 
 from . import evaluation_class_sections, evaluation_label_sections, evaluation_number_sections
 from .evaluation_charts import Axis, Frame, bars, interval_mark
@@ -13,16 +15,15 @@ from .evaluation_elements import Pictures, beside, folded, grid, paragraphs, res
 from .evaluation_findings import Finding
 from .evaluation_intervals import Rate
 from .evaluation_labels import LabelFigures
+from .evaluation_results import Evaluation
 from .evaluation_typicality import LOW, TypicalityFigures
 from .evaluation_words import headlines, number, percent, short
 from .evaluation_words import of_typicality as typicality_words
 from .markup import Markup, named, tag
-from .page import asset, page
+from .page import asset, page, write_page
+from .thumbnails import MOST_BYTES
 
-if TYPE_CHECKING:
-    from .evaluation import EvaluationReport
-
-_MOST_GROUPS = 50
+_MOST_GROUPS = 30
 _LEAST_TYPICAL = 12
 _LISTED = 100
 _MOST_CLASSES = 500
@@ -44,9 +45,23 @@ _TITLES = {
 }
 
 
-def page_of(report: EvaluationReport, title: str) -> str:
-    """Return the page of a report as text."""
-    figures, pictures = report.figures, Pictures.of(report._samples, report.names, report.positions)
+def write_evaluation_page(report: Evaluation, path: Any, title: str, limit: int) -> None:
+    """Write the page of a report.
+
+    Raises
+    ------
+    InvalidParameterError
+        If `path` is not a path.
+    InvalidInputError
+        If the file cannot be written.
+    """
+    checked_path(path, "path")  # before images are read
+    write_page(path, page_of(report, title, limit))
+
+
+def page_of(report: Evaluation, title: str, limit: int = MOST_BYTES) -> str:
+    """Return the page of a report as text, with thumbnails of at most `limit` bytes."""
+    figures, pictures = report.figures, Pictures.of(report._samples, report.names, report.positions, limit)
     if isinstance(figures, ClassFigures):
         tiles = evaluation_class_sections.tiles(figures)
         own = evaluation_class_sections.sections(report, figures, pictures)
@@ -81,7 +96,7 @@ def _navigation(parts: list[Markup]) -> Markup:
     return tag("nav", *links, aria_label="Sections")
 
 
-def _of_findings(report: EvaluationReport) -> list[Markup]:
+def _of_findings(report: Evaluation) -> list[Markup]:
     if not report.findings:
         return []
     parts = [_finding(report, finding) for finding in report.findings]
@@ -89,7 +104,7 @@ def _of_findings(report: EvaluationReport) -> list[Markup]:
     return [section("findings", "Findings", tag("p", words), *parts)]
 
 
-def _finding(report: EvaluationReport, finding: Finding) -> Markup:
+def _finding(report: Evaluation, finding: Finding) -> Markup:
     if not finding.positions:
         return tag("div", finding.message, class_="note")
     items = []
@@ -100,7 +115,7 @@ def _finding(report: EvaluationReport, finding: Finding) -> Markup:
     return tag("div", finding.message, folded("Which images", tag("ul", *items), left_out), class_="note")
 
 
-def _of_groups(report: EvaluationReport) -> list[Markup]:
+def _of_groups(report: Evaluation) -> list[Markup]:
     groups = report.figures.of_groups
     if not groups:
         return []
@@ -120,15 +135,15 @@ def _of_groups(report: EvaluationReport) -> list[Markup]:
         for group in groups[:_MOST_GROUPS]
     ]
     words = (
-        "The worst groups come first. If a few groups are much worse than the others, find out what they have in "
-        "common: the mean over all images hides them. Small figures are 95 % confidence intervals; groups of few "
-        "images differ by chance."
+        "The groups that are most surely bad come first. If a few groups are much worse than the others, find out "
+        "what they have in common: the mean over all images hides them. Small figures are 95 % confidence intervals; "
+        "groups of few images differ by chance."
     )
     left_out = rest(len(groups), _MOST_GROUPS, "groups")
     return [section("groups", "Each group", tag("p", words), table(["group", "images", what, ""], rows), left_out)]
 
 
-def _of_typicality(report: EvaluationReport, pictures: Pictures) -> Markup:
+def _of_typicality(report: Evaluation, pictures: Pictures) -> Markup:
     title = "Are the images like the training images?"
     if isinstance(report.typicality, str):
         return section("typicality", title, tag("p", report.typicality, class_="muted"))
@@ -165,7 +180,7 @@ def _histogram(typicality: TypicalityFigures) -> Markup:
     return frame.draw(*parts, text=f"Histogram of typicality. {percent(typicality.low.value)} are at most {LOW}.")
 
 
-def _of_model(report: EvaluationReport) -> Markup:
+def _of_model(report: Evaluation) -> Markup:
     facts = table(["fact", "value"], [[fact.name, named(fact.value)] for fact in report.facts], words=(0, 1))
     parts = [facts, _of_training(report)]
     if report.limits:
@@ -173,7 +188,7 @@ def _of_model(report: EvaluationReport) -> Markup:
     return section("model", "What the model was trained on", *parts)
 
 
-def _of_training(report: EvaluationReport) -> Markup | None:
+def _of_training(report: Evaluation) -> Markup | None:
     """Return the number of training images of all classes, of which the facts name only a few."""
     figures = report.figures
     rows = figures.of_classes if isinstance(figures, ClassFigures) else getattr(figures, "of_labels", ())

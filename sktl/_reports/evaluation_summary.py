@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from .evaluation_classes import ClassFigures
 from .evaluation_labels import LabelFigures
+from .evaluation_results import Evaluation
 from .evaluation_words import (
     decimal,
     headlines,
@@ -19,13 +18,10 @@ from .evaluation_words import (
 )
 from .markup import plain
 
-if TYPE_CHECKING:
-    from .evaluation import EvaluationReport
-
 _LISTED = 5
 
 
-def summary_of(report: EvaluationReport) -> str:
+def summary_of(report: Evaluation) -> str:
     """Return a report as text for a terminal."""
     lines = [*headlines(report.figures), *_weakest(report)]
     if isinstance(report.figures, ClassFigures):
@@ -37,7 +33,7 @@ def summary_of(report: EvaluationReport) -> str:
     return "\n".join(map(plain, lines))
 
 
-def _weakest(report: EvaluationReport) -> list[str]:
+def _weakest(report: Evaluation) -> list[str]:
     """Return the classes, labels or numbers that are recognized worst."""
     figures = report.figures
     if isinstance(figures, ClassFigures):
