@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from sklearn.utils.validation import check_is_fitted
 
 from sktl._estimators.summary import Fact, facts_of, is_fitted, one_line
 from sktl._hub.model_card import limits_of
@@ -169,6 +170,7 @@ def evaluation_report(estimator: Any, X: Any, y: Any, *, groups: Any = None) -> 
     16
     """
     check_instance(estimator)
+    check_is_fitted(innermost(estimator)[0])
     samples = samples_for(estimator, X, lenient=True)
     truth, of_images = Truth.of(y, len(samples)), Groups.of(groups, len(samples))
     figures, rows, failures = figures_of(estimator, X, truth, of_images)

@@ -21,7 +21,7 @@ from .evaluation_elements import (
 )
 from .evaluation_results import Evaluation
 from .evaluation_words import NONE, count, decimal, interval, of_calibration, percent, short
-from .markup import Markup, joined, named, tag
+from .markup import Markup, joined, named, plain, tag
 
 _MOST_CLASSES = 200
 # Larger matrices are unreadable; the page lists their most frequent confusions instead.
@@ -156,7 +156,7 @@ def _count(figures: ClassFigures, true: int, predicted: int) -> Markup:
         return tag("td", class_="number")
     shade = max(1, round(n / total * _N_SHADES))
     label = f"{count(n)} of {figures.classes[true]}, predicted {figures.classes[predicted]}"
-    link = tag("a", f"{n:,}", href=f"#cell-{true}-{predicted}", title=short(label))
+    link = tag("a", f"{n:,}", href=f"#cell-{true}-{predicted}", title=plain(label))
     return tag("td", link, class_=f"number {'right' if true == predicted else 'wrong'} shade-{shade}")
 
 

@@ -14,6 +14,7 @@ from sktl._inspection.estimators import (
     predicts_labels,
     predicts_numbers,
 )
+from sktl._targets.label_targets import zeros_and_ones
 from sktl._targets.number_targets import number_columns
 from sktl._targets.tables import Table
 from sktl.exceptions import ImageFailure
@@ -43,7 +44,7 @@ def figures_of(
 def _class_figures(
     estimator: Any, X: Any, truth: Truth, groups: Groups | None
 ) -> tuple[Figures, np.ndarray, list[ImageFailure]]:
-    names, codes = class_codes(truth.values, estimator.classes_)
+    names, codes = class_codes(truth.array, estimator.classes_)
     proba, rows, failures = predict_usable(estimator.predict_proba, X, truth.present)
     codes = codes[np.searchsorted(truth.present, rows)]
     figures = ClassFigures.of(names, codes, proba, groups and groups.take(rows), _n_trained(estimator))
@@ -56,9 +57,10 @@ def _label_figures(
     def predict(images: Any) -> tuple[Any, Any]:
         return label_probabilities(estimator, images)
 
+    table = truth.values if truth.is_table else Table(truth.values.reshape(len(truth.present), -1), None)
+    zeros_and_ones(table, "y")  # before the images are read
     (proba, names), rows, failures = predict_usable(predict, X, truth.present)
-    values = truth.rows(rows)
-    table = values if isinstance(values, Table) else Table(values.reshape(len(rows), -1), None)
+    table = Table(table.values[np.searchsorted(truth.present, rows)], table.names)
     compared = LabelComparison.of(len(rows), table, proba, names)
     labels = column_names(compared.names.tolist(), len(compared.names), "label")
     proba = np.where(compared.y_true > 0, compared.proba_true, 1 - compared.proba_true)
@@ -69,13 +71,14 @@ def _label_figures(
 def _number_figures(
     estimator: Any, X: Any, truth: Truth, groups: Groups | None
 ) -> tuple[Figures, np.ndarray, list[ImageFailure]]:
+    numbers = number_columns(truth.array, "y")  # before the images are read
     predicted, rows, failures = predict_usable(estimator.predict, X, truth.present)
-    values = truth.rows(rows)
-    compared = NumberComparison.of(len(rows), values.values if isinstance(values, Table) else values, predicted)
-    y_true, y_pred = (number_columns(some, "y").reshape(len(rows), -1) for some in (compared.y_true, compared.y_pred))
+    numbers = numbers[np.searchsorted(truth.present, rows)]
+    NumberComparison.of(len(rows), numbers, predicted)  # checks the shapes
     given = getattr(innermost(estimator)[0], "output_names_", None) or truth.names()
-    numbers = column_names(given, y_true.shape[1], "number")
-    return NumberFigures.of(numbers, y_true, y_pred, groups and groups.take(rows)), rows, failures
+    names = column_names(given, numbers.shape[1], "number")
+    predicted = number_columns(predicted, "predictions")
+    return NumberFigures.of(names, numbers, predicted, groups and groups.take(rows)), rows, failures
 
 
 def _n_trained(estimator: Any) -> list[int] | None:

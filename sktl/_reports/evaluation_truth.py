@@ -41,6 +41,8 @@ class Truth:
         InvalidInputError
             If `y` is not one value, or one row of values, for each image, or no image has one.
         """
+        if y is None:
+            raise InvalidInputError("y is None. An evaluation needs the true value of each image.")
         table = Table(y.toarray(), None) if issparse(y) else None
         cells = as_cells(y, "y") if table is None else table.values
         if len(cells) != n_images:
@@ -57,14 +59,15 @@ class Truth:
         return cls(present, cells[present], n_images)
 
     @property
+    def array(self) -> np.ndarray:
+        """The values without names of columns."""
+        values: np.ndarray = self.values.values if isinstance(self.values, Table) else self.values
+        return values
+
+    @property
     def is_table(self) -> bool:
         """True if images have a row of several values."""
         return isinstance(self.values, Table)
-
-    def rows(self, positions: np.ndarray) -> Any:
-        """Return the values of some images that have one, given by their positions among all."""
-        rows = np.searchsorted(self.present, positions)
-        return Table(self.values.values[rows], self.values.names) if self.is_table else self.values[rows]
 
     def names(self) -> list[Any] | None:
         """Return the names of the columns of a table, if it has names."""

@@ -17,8 +17,8 @@ from .evaluation_typicality import LOW, TypicalityFigures
 
 # In place of a figure that is not defined.
 NONE = "-"
-# Longer names of classes are cut in sentences.
-_LETTERS = 60
+# Longer names of classes are cut in their middle.
+_LETTERS = 32
 
 
 def percent(share: float, digits: int = 1) -> str:
@@ -59,7 +59,7 @@ def count(n: int, one: str = "image", several: str = "") -> str:
 
 
 def short(name: object) -> str:
-    """Return a name for a sentence, cut in its middle if it is long."""
+    """Return a name as sentences and tables show it."""
     return fitted(name, _LETTERS)
 
 
@@ -149,7 +149,7 @@ def of_calibration(calibration: Calibration) -> list[str]:
         f"On average, the model states a probability of {percent(calibration.probability)}, and its answers are right "
         f"for {percent(calibration.share)}. {verdict}",
         f"Expected calibration error {percent(calibration.error)}: the mean distance of the points from the diagonal. "
-        f"With so few images, chance alone gives about {percent(calibration.chance)} even if all probabilities are "
+        f"With this number of images, chance alone gives about {percent(calibration.chance)} even if all probabilities are "
         "right.",
     ]
 

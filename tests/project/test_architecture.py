@@ -51,7 +51,7 @@ ONLY_IN = {
         "_hub.sharing", "_inspection.agreement", "_inspection.training_curve", "_inspection.estimators",
         "_inspection.saliency",
         "_inspection.feature_map", "_selection.rank_backbones", "_selection.validation", "_selection.output_layer",
-        "_reports.evaluation_labels",
+        "_reports.evaluation", "_reports.evaluation_labels",
         "datasets", "_cli.accuracy_estimates",
     },
     "sklearn.callback": {"_utils.sklearn_compat"},
