@@ -149,8 +149,8 @@ def of_calibration(calibration: Calibration) -> list[str]:
         f"On average, the model states a probability of {percent(calibration.probability)}, and its answers are right "
         f"for {percent(calibration.share)}. {verdict}",
         f"Expected calibration error {percent(calibration.error)}: the mean distance of the points from the diagonal. "
-        f"With this number of images, chance alone gives about {percent(calibration.chance)} even if all probabilities are "
-        "right.",
+        f"With this number of images, chance alone gives about {percent(calibration.chance)} even if all "
+        "probabilities are right.",
     ]
 
 
