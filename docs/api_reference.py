@@ -44,6 +44,7 @@ API_REFERENCE = (
             "datasets.load_image_folder",
             "datasets.load_label_table",
             "datasets.list_images",
+            "datasets.apply_decisions",
             "check_images",
             "set_pixel_limit",
             "Preprocessing",

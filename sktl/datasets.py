@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from sklearn.utils import Bunch, check_random_state
 
-from ._datasets.decisions import PARTS, check_images, read_decisions, relabeled, rows_of
 from ._datasets.folders import ImageFiles, existing_folder, has_images, listed
 from ._datasets.label_tables import LabelTable, chosen_columns, located, values_of, without_repeats
 from ._datasets.layouts import check_layout, check_names
@@ -294,6 +293,9 @@ def apply_decisions(decisions: Any, X: Any, y: Any = None, *arrays: Any, part: s
     >>> X, y
     (['b.jpg', 'c.jpg'], ['dog', 'dog'])
     """
+    # Imports PyTorch, for labels in any container; listing folders does not need it.
+    from ._datasets.decisions import PARTS, check_images, read_decisions, relabeled, rows_of
+
     if part not in PARTS:
         raise InvalidParameterError(f"part={part!r} must be one of {', '.join(map(repr, PARTS))}.")
     of_part = read_decisions(decisions, part)

@@ -78,14 +78,22 @@
   }
 
   // ------------------------------------------------------------------------------------------------ what is shown
-  const past = { keep: "Keep", drop: "Drop", relabel: "Relabel: " };
+  // As the page shows names: characters that would turn the order of letters around are marks.
+  const plain = (text) => text.slice(0, 400).replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu, "\ufffd");
+  const words = {
+    keep: () => "Keep",
+    drop: () => "Drop",
+    relabel: (label) => `Relabel: ${plain(label) || "no label"}`,
+  };
   function show(image) {
     const value = decisions.get(image);
     for (const card of cardsOf.get(image)) {
+      const finding = card.closest(".finding");
       if (value) card.dataset.decision = value.decision;
       else delete card.dataset.decision;
-      const words = value ? past[value.decision] + (value.decision === "relabel" ? value.label || "no label" : "") : "";
-      card.querySelector(".decision").textContent = words;
+      if (isDecided(finding)) decided.add(finding);
+      else decided.delete(finding);
+      card.querySelector(".decision").textContent = value ? words[value.decision](value.label) : "";
       for (const button of card.querySelectorAll("[data-do]")) {
         button.setAttribute("aria-pressed", String(value?.decision === button.dataset.do));
       }
@@ -96,12 +104,12 @@
     const values = cardsIn(finding).map((card) => card.dataset.decision);
     return values.some((value) => value === "drop" || value === "relabel") || values.every((value) => value === "keep");
   }
+  const decided = new Set();
   const toDecide = findings.filter((finding) => cardsIn(finding).length);
   function count() {
     const numbers = { keep: 0, drop: 0, relabel: 0 };
     for (const { decision } of decisions.values()) numbers[decision] += 1;
-    const n = toDecide.filter(isDecided).length;
-    find("counter").textContent = `${n.toLocaleString("en")} of ${toDecide.length.toLocaleString("en")} decided: ` +
+    find("counter").textContent = `${decided.size.toLocaleString("en")} of ${toDecide.length.toLocaleString("en")} decided: ` +
       `${numbers.keep} keep, ${numbers.drop} drop, ${numbers.relabel} relabel`;
     find("undo").disabled = !history.length;
     find("download").disabled = !decisions.size;
@@ -136,14 +144,14 @@
   const namesIn = (finding) => cardsIn(finding).map((card) => data.images[card.dataset.image][2]).join("\n");
   const textOf = new Map(findings.map((one) => [one, `${one.textContent}\n${namesIn(one)}`.toLowerCase()]));
   function filter() {
-    const words = find("search").value.toLowerCase();
+    const sought = find("search").value.toLowerCase();
     const undecided = find("undecided").checked;
     let n = 0;
     for (const section of sections) {
       const isWanted = !kind || section.dataset.kind === kind;
       let ofSection = 0;
       for (const finding of section.querySelectorAll(".finding")) {
-        const isShown = isWanted && textOf.get(finding).includes(words) && !(undecided && isDecided(finding));
+        const isShown = isWanted && textOf.get(finding).includes(sought) && !(undecided && decided.has(finding));
         finding.hidden = !isShown;
         ofSection += isShown;
       }
@@ -181,8 +189,8 @@
   function advance() {
     const finding = active.closest(".finding");
     const open = cardsIn(finding).find((card) => !card.dataset.decision);
-    if (open && !isDecided(finding)) activate(open);
-    else if (isDecided(finding)) move(1);
+    if (decided.has(finding)) move(1);
+    else if (open) activate(open);
   }
   function act(card, name, byKey) {
     active = card;
@@ -201,7 +209,7 @@
   function choose(image, byKey) {
     const [, , name, own, suggestions] = data.images[image];
     choosing = { image, byKey };
-    find("dialog-name").textContent = name;
+    find("dialog-name").textContent = plain(name);
     const picture = active.querySelector("img");
     find("dialog-picture").replaceChildren(...(picture ? [picture.cloneNode()] : []));
     find("dialog-choice").replaceChildren(data.severalLabels ? boxes(own, suggestions) : list(own, suggestions));
@@ -213,7 +221,7 @@
     const suggested = suggestions.flat().filter((code) => !own.includes(code));
     const others = allCodes.filter((code) => !suggested.includes(code) && !own.includes(code));
     for (const code of [...suggested, ...others]) {
-      select.add(new Option(data.classes[code] + (suggested.includes(code) ? " (suggested)" : ""), String(code)));
+      select.add(new Option(plain(data.classes[code]) + (suggested.includes(code) ? " (suggested)" : ""), String(code)));
     }
     select.size = Math.min(Math.max(select.options.length, 2), 10);
     select.setAttribute("aria-label", "New label");
@@ -234,7 +242,7 @@
       box.value = String(code);
       box.checked = suggested.includes(code);
       const hint = suggested.includes(code) === own.includes(code) ? "" : box.checked ? " (suggested)" : " (suggested: no)";
-      label.append(box, " ", data.classes[code] + hint);
+      label.append(box, " ", plain(data.classes[code]) + hint);
       group.append(label);
     }
     return group;
@@ -309,7 +317,7 @@
   const keys = {
     j: () => move(1), ArrowDown: () => move(1), k: () => move(-1), ArrowUp: () => move(-1),
     ArrowLeft: () => turn(-1), ArrowRight: () => turn(1),
-    n: () => move(1, (finding) => !isDecided(finding)), u: undo,
+    n: () => move(1, (finding) => !decided.has(finding)), u: undo,
   };
   // Not while a key is held down, which would decide about one image after the other.
   for (const [name, key] of actions) {

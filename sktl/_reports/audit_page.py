@@ -55,24 +55,37 @@ def audit_page(audit: Audit, album: Album, most_findings: int = MOST_FINDINGS) -
     """Return the page as text."""
     rows = chosen(audit.issues, most_findings)
     images = audited_images(audit.issues[sorted(rows)])
-    folders = {
-        part: common_folder([image.name for place, image in images.items() if place.part == part]) for part in WHOSE
-    }
-    # In the order of weight, in which the album fills.
-    findings = {row: _Finding(audit, audit.issues[row], images, folders, album).element() for row in rows}
-    by_kind = {kind: [row for row in sorted(rows) if audit.issues["kind"][row] == kind] for kind in KINDS}
+    folders = {part: common_folder([one.name for place, one in images.items() if place.part == part]) for part in WHOSE}
+    findings, n_bare = _elements(audit, rows, images, folders, album)
+    kinds = audit.issues["kind"]
+    by_kind = {kind: [findings[row] for row in sorted(rows) if kinds[row] == kind] for kind in KINDS}
+    by_kind = {kind: found for kind, found in by_kind.items() if found}
+    sections = [_section(kind, found) for kind, found in by_kind.items()] or [tag("p", "The audit found nothing.")]
     data = data_of(audit, images)
-    data["key"] = f"sktl-audit-{hashlib.sha256(json.dumps(data).encode()).hexdigest()[:24]}"
-    sections = [_section(kind, [findings[row] for row in found]) for kind, found in by_kind.items() if found]
-    if not sections:
-        sections = [tag("p", "The audit found nothing.")]
-    header = tag("header", *_introduction(audit, folders), *_limits(len(audit.issues) - len(rows), album))
-    filters = _filters({kind: len(found) for kind, found in by_kind.items() if found})
-    main = tag("main", filters, *sections)
+    key = f"sktl-audit-{hashlib.sha256(json.dumps(data).encode()).hexdigest()[:24]}"
     return page(
-        "Audit of images", header, _bar(), main, _footer(), _dialog(), data_block("data", data),
-        styles=asset("audit.css"), script=asset("audit.js"),
-    )  # fmt: skip
+        "Audit of images",
+        tag("header", *_introduction(audit, folders), *_limits(len(audit.issues) - len(rows), n_bare, album.limit)),
+        _bar(),
+        tag("main", _filters({kind: len(found) for kind, found in by_kind.items()}), *sections),
+        _footer(),
+        _dialog(),
+        data_block("data", data | {"key": key}),
+        styles=asset("audit.css"),
+        script=asset("audit.js"),
+    )
+
+
+def _elements(
+    audit: Audit, rows: list[int], images: dict[ImageId, AuditedImage], folders: dict[str, str], album: Album
+) -> tuple[dict[int, Markup], int]:
+    """Return the elements of findings by row, and how many lack a thumbnail. The album fills in the order of rows."""
+    elements, n_bare = {}, 0
+    for row in rows:
+        n_before = album.n_left_out
+        elements[row] = _Finding(audit, audit.issues[row], images, folders, album).element()
+        n_bare += album.n_left_out > n_before
+    return elements, n_bare
 
 
 def _introduction(audit: Audit, folders: dict[str, str]) -> list[Markup]:
@@ -101,7 +114,7 @@ def _named_count(kind: str, n: int) -> str:
     return f"{n:,} {name.lower()}"
 
 
-def _limits(n_more: int, album: Album) -> list[Markup]:
+def _limits(n_more: int, n_bare: int, limit: int) -> list[Markup]:
     """Return what the page leaves out, and how to see it."""
     notes = []
     if n_more:
@@ -110,12 +123,11 @@ def _limits(n_more: int, album: Album) -> list[Markup]:
             "has room for a limited number. To see the rest, decide about these, apply the decisions, and run the "
             "audit again; `audit.issues` has all."
         )
-    if album.n_left_out:
+    if n_bare:
         notes.append(
-            f"{_counted(album.n_left_out, 'image')} of less weight {'has' if album.n_left_out == 1 else 'have'} no "
-            f"thumbnail, because the thumbnails of this page take at most {album.limit / 1e6:,.0f} MB. To see them, "
-            "open the files, write the page with a larger limit, or decide about the others, apply the decisions and "
-            "run the audit again."
+            f"{_counted(n_bare, 'finding')} of less weight {'has' if n_bare == 1 else 'have'} no thumbnail, because "
+            f"the thumbnails of this page take at most {limit / 1e6:,.1f} MB. To see them, open the files, write the "
+            "page with a larger limit, or decide about the others, apply the decisions and run the audit again."
         )
     return [tag("p", note, class_="note") for note in notes]
 

@@ -23,6 +23,7 @@ SIDE = 192
 # All data URIs of a page. Browsers open pages of this size within seconds, and mail programs still attach them.
 MOST_BYTES = 16_000_000
 _QUALITY = 70
+_METHOD = 2  # of WebP: half of the default's time, 5 % more bytes
 # Smaller images are shown as squares.
 _TINY = 64
 
@@ -32,7 +33,7 @@ def data_uri(pixels: np.ndarray) -> str:
     # All browsers read WebP, at two thirds of the size of JPEG. Pillow may be built without it.
     form = "WEBP" if features.check("webp") else "JPEG" if pixels.shape[-1] == 3 else "PNG"
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, form, quality=_QUALITY)
+    Image.fromarray(pixels).save(file, form, quality=_QUALITY, method=_METHOD)
     return f"data:image/{form.lower()};base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
 
 

@@ -98,7 +98,7 @@ def test_thumbnails_beyond_the_limit_are_counted_and_the_page_says_how_to_see_th
     text = audit_page(audit, Album(full.n_bytes // 2))
     n_shown = _Outline(text).n["img"]
     assert 0 < n_shown < 6
-    assert f"{6 - n_shown} images of less weight have no thumbnail" in text
+    assert f"{6 - n_shown} findings of less weight have no thumbnail" in text
     assert "write the page with a larger limit" in text
 
 
