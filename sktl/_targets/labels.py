@@ -225,11 +225,12 @@ def missing_cells(cells: np.ndarray) -> np.ndarray:
     """Return which cells of an array of `as_cells` are missing values or empty strings."""
     if cells.dtype.kind in "fc":
         return np.isnan(cells)
-    empty = cells == "" if cells.dtype.kind in "OU" else np.zeros(cells.shape, dtype=bool)
+    if cells.dtype.kind == "U":
+        return np.asarray(cells == "")
     if cells.dtype.kind != "O":
-        return empty
-    kinds = np.fromiter((_kind(value) is None for value in cells.flat), dtype=bool, count=cells.size)
-    return kinds.reshape(cells.shape) | empty.astype(bool)
+        return np.zeros(cells.shape, dtype=bool)
+    missing = (_kind(value) is None or (isinstance(value, str) and not value) for value in cells.flat)
+    return np.fromiter(missing, dtype=bool, count=cells.size).reshape(cells.shape)
 
 
 def check_complete(values: Any, name: str) -> np.ndarray:
