@@ -75,7 +75,7 @@ def _number_figures(
     predicted, rows, failures = predict_usable(estimator.predict, X, truth.present)
     numbers = numbers[np.searchsorted(truth.present, rows)]
     NumberComparison.of(len(rows), numbers, predicted)  # checks the shapes
-    given = getattr(innermost(estimator)[0], "output_names_", None) or truth.names()
+    given = getattr(innermost(estimator)[0], "output_names_", truth.names())
     names = column_names(given, numbers.shape[1], "number")
     predicted = number_columns(predicted, "predictions")
     return NumberFigures.of(names, numbers, predicted, groups and groups.take(rows)), rows, failures

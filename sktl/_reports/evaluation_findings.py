@@ -53,10 +53,8 @@ def about_images(failures: Sequence[ImageFailure], unlabelled: np.ndarray, what:
         message = f"{_images(len(failures))} cannot be read and {_are(len(failures))} left out of all figures."
         positions, reasons = zip(*((failure.position, failure.reason) for failure in failures), strict=True)
         findings.append(Finding("unreadable", message, positions, reasons))
-    if len(unlabelled):
-        message = f"{_images(len(unlabelled))} have no {what} in y and are left out of all figures."
-        if len(unlabelled) == 1:
-            message = f"1 image has no {what} in y and is left out of all figures."
+    if n := len(unlabelled):
+        message = f"{_images(n)} {'has' if n == 1 else 'have'} no {what} and {_are(n)} left out of all figures."
         findings.append(Finding("no_label", message, tuple(unlabelled.tolist())))
     return findings
 
@@ -67,17 +65,13 @@ def about_classes(figures: ClassFigures, positions: np.ndarray) -> list[Finding]
     n_known = sum(figure.known for figure in figures.of_classes)
     unknown = figures.y_true >= n_known
     if unknown.any():
-        names = first_shown(figures.classes[n_known:])
-        n = int(unknown.sum())
-        findings.append(
-            Finding(
-                "unknown_class",
-                f"The model was not trained on {_classes(len(figures.classes) - n_known)} of y: {names}. It cannot "
-                f"predict {'it' if len(figures.classes) - n_known == 1 else 'them'}, so {_images(n)} "
-                f"{'counts' if n == 1 else 'count'} as wrong, and {_are(n)} left out of the log loss.",
-                tuple(positions[unknown].tolist()),
-            )
+        n, several = int(unknown.sum()), len(figures.classes) > n_known + 1
+        message = (
+            f"The model was not trained on the {'classes' if several else 'class'} "
+            f"{first_shown(figures.classes[n_known:])}. It cannot predict {'them' if several else 'it'}, so "
+            f"{_images(n)} {'counts' if n == 1 else 'count'} as wrong, and {_are(n)} left out of the log loss."
         )
+        findings.append(Finding("unknown_class", message, tuple(positions[unknown].tolist())))
     counts = [(figure.name, figure.recall.n) for figure in figures.of_classes]
     return [*findings, *_about_constant_class(figures), *_about_counts(counts[:n_known], "class", "classes")]
 
@@ -157,10 +151,6 @@ def about_typicality(typicality: TypicalityFigures | str, positions: np.ndarray)
 
 def _images(n: int) -> str:
     return f"{n:,} image{'' if n == 1 else 's'}"
-
-
-def _classes(n: int) -> str:
-    return f"{n} class{'' if n == 1 else 'es'}"
 
 
 def _are(n: int) -> str:

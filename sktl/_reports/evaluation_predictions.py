@@ -36,7 +36,7 @@ def predict_usable(
     failures: list[ImageFailure] = []
     while True:
         try:
-            return predict(taken(X, rows)), rows, failures
+            return predict(taken(X, rows)), rows, sorted(failures)
         except InvalidImageError as error:  # unsupported formats are found first, and unreadable files afterwards
             failures += [failure._replace(position=int(rows[failure.position])) for failure in error.failures]
             rows = np.delete(rows, [failure.position for failure in error.failures])
