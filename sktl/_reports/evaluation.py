@@ -46,7 +46,9 @@ N_WORST = 12
 class EvaluationReport(Evaluation):
     """What a model can do on test images: figures, findings, and a page. Create it with :func:`evaluation_report`.
 
-    Attributes
+    All parameters are stored as attributes, which cannot be replaced.
+
+    Parameters
     ----------
     figures : ClassFigures, LabelFigures or NumberFigures
         Figures of a classifier of classes or of several labels, or of a regressor, as attributes. Their arrays have a
@@ -70,6 +72,8 @@ class EvaluationReport(Evaluation):
         What the model was trained on, and how.
     limits : tuple of str
         When not to rely on the model.
+    samples : list of Sample
+        The images of `X`, from which the page reads its thumbnails.
 
     See Also
     --------
@@ -163,11 +167,11 @@ def evaluation_report(estimator: Any, X: Any, y: Any, *, groups: Any = None) -> 
     --------
     >>> from sktl import PretrainedImageClassifier, evaluation_report
     >>> from sktl.datasets import make_cats
-    >>> cats = make_cats(40, image_size=64, random_state=0)
-    >>> clf = PretrainedImageClassifier(image_size=64, random_state=0).fit(cats.data[:24], cats.target[:24])
-    >>> report = evaluation_report(clf, cats.data[24:], cats.target[24:])
+    >>> cats = make_cats(24, image_size=32, random_state=0)
+    >>> clf = PretrainedImageClassifier(image_size=32, random_state=0).fit(cats.data[:16], cats.target[:16])
+    >>> report = evaluation_report(clf, cats.data[16:], cats.target[16:])
     >>> report.figures.accuracy.n
-    16
+    8
     """
     check_instance(estimator)
     check_is_fitted(innermost(estimator)[0])
@@ -190,7 +194,7 @@ def evaluation_report(estimator: Any, X: Any, y: Any, *, groups: Any = None) -> 
         maps=maps_of(estimator, X, rows[worst], explained(inner, figures, worst)),
         facts=tuple(facts_of(inner)) if ours else (Fact("Model", one_line(type(inner).__name__), ""),),
         limits=tuple(limits_of(inner)) if ours else (),
-        _samples=samples,
+        samples=samples,
     )
 
 

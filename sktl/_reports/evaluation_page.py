@@ -61,7 +61,7 @@ def write_evaluation_page(report: Evaluation, path: Any, title: str, limit: int)
 
 def page_of(report: Evaluation, title: str, limit: int = MOST_BYTES) -> str:
     """Return the page of a report as text, with thumbnails of at most `limit` bytes."""
-    figures, pictures = report.figures, Pictures.of(report._samples, report.names, report.positions, limit)
+    figures, pictures = report.figures, Pictures.of(report.samples, report.names, report.positions, limit)
     if isinstance(figures, ClassFigures):
         tiles = evaluation_class_sections.tiles(figures)
         own = evaluation_class_sections.sections(report, figures, pictures)

@@ -30,4 +30,4 @@ class Evaluation:
     maps: Maps | str = field(repr=False)
     facts: tuple[Fact, ...] = field(repr=False)
     limits: tuple[str, ...] = field(repr=False)
-    _samples: Sequence[Sample] = field(repr=False)
+    samples: Sequence[Sample] = field(repr=False)

@@ -55,5 +55,5 @@ def report_of(figures, images, names=None, findings=(), typicality=None):
         figures=figures, positions=np.arange(n), n_images=n, names=tuple(names or (f"X[{i}]" for i in range(n))),
         findings=tuple(findings), typicality=typicality, worst=worst,
         maps=Maps([np.full((32, 32, 3), 99, np.uint8)] * len(worst), tuple(range(len(worst)))),
-        facts=(Fact("Network", "small", "backbone_"),), limits=("Limits there are.",), _samples=as_samples(images),
+        facts=(Fact("Network", "small", "backbone_"),), limits=("Limits there are.",), samples=as_samples(images),
     )  # fmt: skip
