@@ -11,16 +11,34 @@ import numpy as np
 from sktl._images.samples import FileSample, Sample
 from sktl.exceptions import ImageFailure, InvalidImageError
 
+from .audit_findings import common_folder
+
 Values = TypeVar("Values")
 
 
+class _Some(Sequence[Any]):
+    """Some items of a sequence, which are read from it when they are needed."""
+
+    def __init__(self, items: Any, rows: np.ndarray):
+        self._items, self._rows = items, rows.tolist()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, i: Any) -> Any:
+        return _Some(self._items, np.array(self._rows[i])) if isinstance(i, slice) else self._items[self._rows[i]]
+
+
 def taken(X: Any, rows: np.ndarray) -> Any:
-    """Return some images of `X`, in a container of its kind."""
+    """Return some images of `X`, in a container of its kind. Images of other sequences are not read here."""
     if len(rows) == len(X):
         return X
     if hasattr(X, "iloc"):
         return X.iloc[rows]
-    return [X[row] for row in rows.tolist()] if not hasattr(X, "__array__") else X[rows]
+    if hasattr(X, "__array__"):
+        return X[rows]
+    some = _Some(X, rows)
+    return list(some) if isinstance(X, list | tuple) else some
 
 
 def predict_usable(
@@ -45,16 +63,15 @@ def predict_usable(
 
 
 def names_of(samples: Sequence[Sample]) -> tuple[str, ...]:
-    """Return a name for each image: the path of a file below the folder that all files share, or the position in `X`.
+    """Return a name for each image: its place below the folder that all files share, or the position in `X`.
 
     The shared folder is left out, because it says more about a computer than about an image.
     """
-    paths = [os.path.abspath(sample.path) for sample in samples if isinstance(sample, FileSample)]
-    try:
-        folder = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else ""
-    except ValueError:  # files on several drives of Windows
-        folder = ""
-    return tuple(
-        os.path.relpath(os.path.abspath(sample.path), folder or None) if isinstance(sample, FileSample) else f"X[{i}]"
-        for i, sample in enumerate(samples)
-    )
+    places = {
+        i: sample.name for i, sample in enumerate(samples) if isinstance(sample, FileSample) or "/" in sample.name
+    }
+    names = [*places.values()]
+    if len(names) == 1:
+        places = {i: os.path.basename(name) for i, name in places.items()}
+    start = len(common_folder(names))
+    return tuple(places[i][start:] if i in places else f"X[{i}]" for i in range(len(samples)))

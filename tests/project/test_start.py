@@ -152,7 +152,8 @@ def test_help_and_wrong_uses_import_click_alone():
     wrong = [
         [], ["train"], ["--verbose"], ["fit"], ["fit", "photos"], ["fit", "photos", "-o", "m", "--lr", "high"],
         ["fit", "photos", "-o", "m", "--augmentation", "much"], ["fit", "", "-o", "m"], ["predict", "m"],
-        ["predict", "m", "cat.jpg", "--n-jobs", "0"], ["evaluate", "m"], ["evaluate", "m", "a", "b"], ["report", "m", "a"], ["check"],
+        ["predict", "m", "cat.jpg", "--n-jobs", "0"], ["evaluate", "m"], ["evaluate", "m", "a", "b"],
+        ["report", "m", "a"], ["check"],
     ]  # fmt: skip
     assert outcomes(right) == [(0, {"click"})] * len(right)
     assert outcomes(wrong) == [(2, {"click"})] * len(wrong)

@@ -45,6 +45,23 @@ def test_some_images_are_taken_from_any_container(make):
     assert taken(X, np.arange(3)) is X
 
 
+def test_other_sequences_are_read_later():
+    class Lazy:
+        n_read = 0
+
+        def __len__(self):
+            return 5
+
+        def __getitem__(self, i):
+            self.n_read += 1
+            return 10 * i
+
+    X = Lazy()
+    some = taken(X, np.array([4, 1, 3]))
+    assert (len(some), X.n_read) == (3, 0)
+    assert (some[1], [*some[1:]]) == (10, [10, 30])
+
+
 def test_names_are_paths_below_the_shared_folder_or_positions(tmp_path):
     paths = [tmp_path / "cats" / "1.jpg", tmp_path / "dogs" / "deep" / "2.jpg"]
     assert names_of(as_samples([*paths, np.zeros((4, 4), np.uint8)])) == ("cats/1.jpg", "dogs/deep/2.jpg", "X[2]")
