@@ -31,7 +31,7 @@ class _Some(Sequence[Any]):
 
 def taken(X: Any, rows: np.ndarray) -> Any:
     """Return some images of `X`, in a container of its kind. Images of other sequences are not read here."""
-    if len(rows) == len(X):
+    if np.array_equal(rows, np.arange(len(X))):
         return X
     if hasattr(X, "iloc"):
         return X.iloc[rows]

@@ -42,6 +42,7 @@ def test_if_no_image_can_be_used_all_are_in_the_error():
 def test_some_images_are_taken_from_any_container(make):
     X = make(["a", "b", "c"])
     assert list(taken(X, np.array([2, 0]))) == ["c", "a"]
+    assert list(taken(X, np.array([2, 0, 1]))) == ["c", "a", "b"]
     assert taken(X, np.arange(3)) is X
 
 
