@@ -33,6 +33,7 @@ from .options import (
     OF_TABLE,
     OrWord,
     Threads,
+    decisions,
     images,
     kinds,
     machine,
@@ -138,7 +139,7 @@ main.add_command(report)
 @kinds
 @click.option("-o", "--output", "model", required=True, metavar="MODEL", help="File to write the model to.")
 @click.option("--force", is_flag=True, help="Replace MODEL if it exists.")
-@click.option("--decisions", metavar="CSV", help="Drop and relabel images as decided on the page of `sktl audit`.")
+@decisions
 @training
 @machine
 @with_source
@@ -164,10 +165,7 @@ def fit(source: ImageSource, model: str, force: bool, decisions: str | None, qui
     if source.labels is not None and not quiet:
         click.echo(source.describe(photos), err=True)
     if decisions is not None:
-        n_all = len(photos.data)
-        decide(photos, decisions)
-        if not quiet:
-            click.echo(f"Dropped {n_all - len(photos.data):,} of {n_all:,} images by {shown(decisions)}.", err=True)
+        click.echo(decide(photos, decisions, "train"), err=True)
     estimator = _new_estimator(photos.kind, parameters | {"verbose": int(not quiet)})
     started = time.monotonic()
     estimator.fit(photos.data, target_of(photos))
@@ -238,9 +236,12 @@ def predict(
 @click.argument("model")
 @images
 @click.option("--json", "form", flag_value="json", help="All figures as JSON.")
+@decisions
 @machine
 @with_source
-def evaluate(model: str, source: ImageSource, form: str | None, quiet: bool, **machine: Any) -> None:
+def evaluate(
+    model: str, source: ImageSource, form: str | None, decisions: str | None, quiet: bool, **machine: Any
+) -> None:
     """Compare the predictions of MODEL with the classes of FOLDER/<class>/*.jpg, or with a table.
 
     For classes, prints the accuracy, the precision and recall of each class, and the confusion matrix; for several
@@ -250,12 +251,15 @@ def evaluate(model: str, source: ImageSource, form: str | None, quiet: bool, **m
     \b
     sktl evaluate cats.sktl photos/test
     sktl evaluate cats.sktl photos/test --json > figures.json
+    sktl evaluate cats.sktl photos/test --decisions decisions.csv
     sktl evaluate tags.sktl --labels labels.csv --where split=test
     """
     estimator = load_predictor(model, quiet, **machine)
     photos = source.load_for(estimator)
     if source.labels is not None and not quiet:
         click.echo(source.describe(photos), err=True)
+    if decisions is not None:
+        click.echo(decide(photos, decisions, "test"), err=True)
     agreement = _agreement(estimator, photos)
     click.echo(as_json(agreement.figures()) if form == "json" else agreement.report())
 

@@ -175,9 +175,11 @@ def target_of(found: Any) -> Any:
     return found.target if found.target.ndim == 1 else NamedColumns(found.target, found.target_names)
 
 
-def decide(found: Any, decisions: str) -> None:
-    """Leave out images that were dropped, and change labels, as the CSV file of an audit's page says."""
-    found.data, target = sktl.datasets.apply_decisions(decisions, found.data, target_of(found))
+def decide(found: Any, decisions: str, part: str) -> str:
+    """Leave out images and change labels as the CSV file of an audit's page says; return a sentence about it."""
+    n = len(found.data)
+    found.data, target = sktl.datasets.apply_decisions(decisions, found.data, target_of(found), part=part)
     found.target = target.values if isinstance(target, NamedColumns) else target
     if found.kind == "classes":
         found.target_names = sorted({*found.target.tolist()})
+    return f"Dropped {n - len(found.data):,} of {n:,} images by {shown(decisions)}."

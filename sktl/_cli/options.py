@@ -135,6 +135,9 @@ kinds = _together(
     click.option("--numbers", is_flag=True, help="The columns hold numbers to predict."),
     click.option("--classes", is_flag=True, help="Each value of the column is a class, even if it is a number."),
 )
+decisions = click.option(
+    "--decisions", metavar="CSV", help="Drop and relabel images as decided on the page of `sktl audit`."
+)
 machine = _together(
     parameter("device", str, "Where the network runs: auto, cpu, cuda, cuda:1, mps, xpu."),
     parameter("cache", OrWord(click.STRING, {"auto": "auto", "none": False}), "Folder for cached features."),

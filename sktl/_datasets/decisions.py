@@ -206,14 +206,13 @@ def _item(X: Any, position: int) -> Any:
 
 
 def rows_of(values: Any, rows: np.ndarray) -> Any:
-    """Return some rows of a container, in a container of the same type; a list for a tuple."""
+    """Return some rows of a container, in a container of the same type; a list for a tuple or another sequence."""
     if hasattr(values, "iloc"):
         return values.iloc[rows]
-    if isinstance(values, list | tuple):
-        return [values[row] for row in rows]
     if issparse(values):
         return values.tocsr()[rows]
-    return values[rows]
+    # What has a shape selects several rows at once.
+    return values[rows] if hasattr(values, "shape") else [values[int(row)] for row in rows]
 
 
 def relabeled(y: Any, decisions: Sequence[Decision]) -> Any:

@@ -35,8 +35,8 @@
     }
   }
   function isDecision(value) {
-    return Array.isArray(value) && Number.isInteger(value[0]) && data.images[value[0]] && ["keep", "drop", "relabel"].includes(value[1]) &&
-      typeof value[2] === "string";
+    return Array.isArray(value) && Number.isInteger(value[0]) && data.images[value[0]] &&
+      ["keep", "drop", "relabel"].includes(value[1]) && typeof value[2] === "string";
   }
   function restore() {
     let kept = [];
@@ -109,8 +109,9 @@
   function count() {
     const numbers = { keep: 0, drop: 0, relabel: 0 };
     for (const { decision } of decisions.values()) numbers[decision] += 1;
-    find("counter").textContent = `${decided.size.toLocaleString("en")} of ${toDecide.length.toLocaleString("en")} decided: ` +
-      `${numbers.keep} keep, ${numbers.drop} drop, ${numbers.relabel} relabel`;
+    const [n, of] = [decided.size, toDecide.length].map((number) => number.toLocaleString("en"));
+    find("counter").textContent =
+      `${n} of ${of} decided: ${numbers.keep} keep, ${numbers.drop} drop, ${numbers.relabel} relabel`;
     find("undo").disabled = !history.length;
     find("download").disabled = !decisions.size;
   }
@@ -216,22 +217,27 @@
     dialog.showModal();
     find("dialog-choice").querySelector("select, input").focus();
   }
+  function chosenBefore() {
+    const value = decisions.get(choosing.image);
+    return value?.decision === "relabel" ? value.label : null;
+  }
   function list(own, suggestions) {
     const select = document.createElement("select");
     const suggested = suggestions.flat().filter((code) => !own.includes(code));
     const others = allCodes.filter((code) => !suggested.includes(code) && !own.includes(code));
     for (const code of [...suggested, ...others]) {
-      select.add(new Option(plain(data.classes[code]) + (suggested.includes(code) ? " (suggested)" : ""), String(code)));
+      const hint = suggested.includes(code) ? " (suggested)" : "";
+      select.add(new Option(plain(data.classes[code]) + hint, String(code)));
     }
     select.size = Math.min(Math.max(select.options.length, 2), 10);
     select.setAttribute("aria-label", "New label");
-    const current = decisions.get(choosing.image);
-    const code = current?.decision === "relabel" ? data.classes.indexOf(current.label) : -1;
+    const code = data.classes.indexOf(chosenBefore());
     select.selectedIndex = Math.max(0, [...select.options].findIndex((option) => option.value === String(code)));
     return select;
   }
   function boxes(own, suggestions) {
     const group = document.createElement("div");
+    const before = chosenBefore();
     const suggested = suggestions[0] ?? own;
     const changed = allCodes.filter((code) => suggested.includes(code) !== own.includes(code));
     const order = [...new Set([...changed, ...suggested, ...own, ...allCodes])];
@@ -240,8 +246,9 @@
       const box = document.createElement("input");
       box.type = "checkbox";
       box.value = String(code);
-      box.checked = suggested.includes(code);
-      const hint = suggested.includes(code) === own.includes(code) ? "" : box.checked ? " (suggested)" : " (suggested: no)";
+      const isSuggested = suggested.includes(code);
+      box.checked = before === null ? isSuggested : `, ${before}, `.includes(`, ${data.classes[code]}, `);
+      const hint = isSuggested === own.includes(code) ? "" : isSuggested ? " (suggested)" : " (suggested: no)";
       label.append(box, " ", plain(data.classes[code]) + hint);
       group.append(label);
     }
@@ -274,8 +281,8 @@
   find("dialog-cancel").addEventListener("click", () => dialog.close());
 
   // ------------------------------------------------------------------------------------------------ download
-  // Spreadsheets run cells that begin with these as formulas. An apostrophe in front makes them text; it is put in front
-  // of apostrophes, too, so that apply_decisions can remove it without doubt.
+  // Spreadsheets run cells that begin with these as formulas. An apostrophe in front makes them text; it is put in
+  // front of apostrophes, too, so that apply_decisions can remove it without doubt.
   const FORMULA = /^[=+\-@\t\r\n'\uff1d\uff0b\uff0d\uff20]/;
   function cell(value) {
     const text = String(value);

@@ -113,6 +113,7 @@ def test_a_table_is_audited_with_its_test_rows(photos, table, audited):
         (["TRAIN"], 2, "Missing option '-o'"),
         (["-o", "PAGE"], 2, "Missing argument 'FOLDER'"),
         (["TRAIN", "-o", "TRAIN"], 1, "is a folder"),
+        (["FLAT", "-o", "PAGE"], 1, "`sktl audit --unlabeled`"),
         (["TRAIN", "-o", "PAGE", "--test", "ABSENT"], 1, "does not exist"),
         (["TRAIN", "-o", "PAGE", "--test-where", "a=b"], 2, "--test-where needs a table"),
         (["TRAIN", "-o", "PAGE", "--cv", "1"], 2, "--cv"),
@@ -122,7 +123,13 @@ def test_a_table_is_audited_with_its_test_rows(photos, table, audited):
     ],
 )
 def test_wrong_uses_are_named(photos, table, audited, arguments, status, message):
-    places = {"TRAIN": photos / "train", "PAGE": photos / "a.html", "ABSENT": photos / "absent", "TABLE": table}
+    places = {
+        "FLAT": photos / "train" / "sky",
+        "TRAIN": photos / "train",
+        "PAGE": photos / "a.html",
+        "ABSENT": photos / "absent",
+        "TABLE": table,
+    }
     _, err = run("audit", *(places.get(argument, argument) for argument in arguments), status=status)
     assert message in " ".join(err.split())
 
@@ -137,7 +144,7 @@ def test_an_existing_page_is_replaced_only_by_force(photos, audited):
     assert page.read_text(encoding="utf-8") != "mine"
 
 
-def test_a_fit_drops_and_relabels(photos):
+def test_a_fit_and_an_evaluation_drop_and_relabel(photos):
     found = sktl.datasets.load_image_folder(photos / "train")
     at = {name: found.data.tolist().index(str(photos / "train" / name)) for name in ("lemon/9.png", "rose/0.png")}
     path = decisions(
@@ -151,6 +158,11 @@ def test_a_fit_drops_and_relabels(photos):
     assert "Trained on 9 images of 2 classes" in out
     model = sktl.load(photos / "m.sktl")
     assert dict(zip(model.classes_.tolist(), model.class_count_.tolist(), strict=True)) == {"lemon": 4, "sky": 5}
+
+    tests = decisions(photos / "t.csv", ["test", 0, "test/lemon/0.png", "drop", ""], ["train", 0, "x", "drop", ""])
+    out, err = run("evaluate", photos / "m.sktl", photos / "test", "--decisions", tests, "-q")
+    assert f"Dropped 1 of 8 images by {tests}." in err
+    assert "on 7 images" in out
 
 
 def test_a_fit_on_a_table_drops_and_relabels(photos, table):

@@ -66,6 +66,18 @@ def test_the_other_part_has_decisions_of_its_own(tmp_path):
         apply_decisions(table, NAMES, part="valid")
 
 
+def test_other_sequences_become_lists(tmp_path):
+    class Stripes:
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, position):
+            return np.full((8, 8), {0: 0, 1: 1, 2: 2}[position])
+
+    X, _ = apply_decisions(write(tmp_path / "d.csv", ("train", 1, "X[1]", "drop", "")), Stripes())
+    assert [image[0, 0] for image in X] == [0, 2]
+
+
 def _plain(values):
     return values.to_numpy().tolist() if hasattr(values, "to_numpy") else np.asarray(values).tolist()
 

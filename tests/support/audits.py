@@ -12,7 +12,14 @@ def audit_of(issues, X, classes=(), X_test=None):
     """Return an audit with these findings about these images."""
     items = {"train": X} | ({} if X_test is None else {"test": X_test})
     n_test = 0 if X_test is None else len(X_test)
-    return ImageAudit(as_array(issues), np.arange(len(X)), np.array(classes, dtype=object), len(X), n_test, items)
+    return ImageAudit(
+        issues=as_array(issues),
+        duplicate_groups=np.arange(len(X)),
+        classes_=np.array(classes, dtype=object),
+        n_train=len(X),
+        n_test=n_test,
+        _items=items,
+    )
 
 
 def noise(n, side=16):
