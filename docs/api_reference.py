@@ -61,6 +61,11 @@ API_REFERENCE = (
         ("TrainingCurveDisplay", "PredictionsDisplay", "SaliencyDisplay", "FeatureMapDisplay"),
     ),
     Section(
+        "Evaluation",
+        "What a model can do on test images, as figures and as a page; see :doc:`/guide/evaluation_report`.",
+        ("evaluation_report", "EvaluationReport"),
+    ),
+    Section(
         "Choosing a network",
         "Which networks there are, and which one suits some images; see :doc:`/guide/choosing_a_network`.",
         ("rank_backbones", "BackboneRanking", "RankedBackbone", "list_backbones", "BackboneInfo"),

@@ -25,6 +25,7 @@ _HOMES = {
     "_inspection.predictions": ("PredictionsDisplay",),
     "_inspection.saliency": ("SaliencyDisplay",),
     "_inspection.training_curve": ("TrainingCurveDisplay",),
+    "_reports.evaluation": ("EvaluationReport", "evaluation_report"),
     "_selection.rank_backbones": ("rank_backbones",),
     "_selection.ranking_table": ("BackboneRanking", "RankedBackbone"),
     "_storage.cache": ("CacheInfo", "cache_info", "clear_cache", "set_cache_limit"),
@@ -53,6 +54,8 @@ if TYPE_CHECKING:  # the same names, where type checkers and editors look for th
     from ._inspection.predictions import PredictionsDisplay as PredictionsDisplay
     from ._inspection.saliency import SaliencyDisplay as SaliencyDisplay
     from ._inspection.training_curve import TrainingCurveDisplay as TrainingCurveDisplay
+    from ._reports.evaluation import EvaluationReport as EvaluationReport
+    from ._reports.evaluation import evaluation_report as evaluation_report
     from ._selection.rank_backbones import rank_backbones as rank_backbones
     from ._selection.ranking_table import BackboneRanking as BackboneRanking
     from ._selection.ranking_table import RankedBackbone as RankedBackbone

@@ -43,6 +43,8 @@ from .options import (
 )
 from .output_files import check_output
 from .output_formats import as_csv, as_json, as_table
+from .report_command import report
+from .saved_models import load_predictor
 
 if TYPE_CHECKING:
     import numpy as np
@@ -129,6 +131,7 @@ def main() -> None:
 
 
 main.add_command(audit)
+main.add_command(report)
 
 
 @main.command()
@@ -220,7 +223,7 @@ def predict(
     from .predictions import predict_usable
 
     found = _all_images(names, quiet)
-    predictions, failed = predict_usable(_load_predictor(model, quiet, **machine), found, typicality)
+    predictions, failed = predict_usable(load_predictor(model, quiet, **machine), found, typicality)
     if form == "json":
         click.echo(as_json(predictions.json()))
     else:
@@ -251,7 +254,7 @@ def evaluate(
     sktl evaluate cats.sktl photos/test --decisions decisions.csv
     sktl evaluate tags.sktl --labels labels.csv --where split=test
     """
-    estimator = _load_predictor(model, quiet, **machine)
+    estimator = load_predictor(model, quiet, **machine)
     photos = source.load_for(estimator)
     if source.labels is not None and not quiet:
         click.echo(source.describe(photos), err=True)
@@ -346,12 +349,3 @@ def _all_images(names: Iterable[str], quiet: bool) -> list[str]:
         for path in found:
             images.setdefault(os.path.abspath(user_path(path)), path)
     return [*images.values()]
-
-
-def _load_predictor(path: str, quiet: bool, device: str, **machine: Any) -> Any:
-    estimator = sktl.load(path, device=device)
-    if not isinstance(estimator, sktl.PretrainedImageClassifier | sktl.PretrainedImageRegressor):
-        raise click.ClickException(
-            f"{path} contains a {type(estimator).__name__}, which predicts nothing. Pass a model of `sktl fit`."
-        )
-    return estimator.set_params(**machine, verbose=int(not quiet))

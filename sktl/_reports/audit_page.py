@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -14,7 +12,6 @@ import numpy as np
 from sktl._audit.issues import KINDS
 from sktl._images.samples import as_samples
 from sktl._utils.paths import checked_path
-from sktl.exceptions import InvalidParameterError
 
 from .audit_findings import (
     WHOSE,
@@ -30,7 +27,7 @@ from .audit_findings import (
 )
 from .markup import Markup, data_block, joined, named, plain, tag
 from .page import asset, page, write_page
-from .thumbnails import MOST_BYTES, Album
+from .thumbnails import MOST_BYTES, Album, limit_of
 
 # More findings are not decided at one sitting, and browsers become slow.
 MOST_FINDINGS = 5000
@@ -51,10 +48,7 @@ def write_audit_page(audit: Audit, path: Any, *, max_megabytes: float = MOST_BYT
         If `path` is not a path, or `max_megabytes` is not a number of at least 0.
     """
     checked_path(path, "path")  # before thousands of images are read
-    is_number = isinstance(max_megabytes, Real) and not isinstance(max_megabytes, bool)
-    if not is_number or not 0 <= max_megabytes < math.inf:
-        raise InvalidParameterError(f"max_megabytes={max_megabytes!r} must be a number of at least 0.")
-    write_page(path, audit_page(audit, Album(round(max_megabytes * 1e6))))
+    write_page(path, audit_page(audit, Album(limit_of(max_megabytes))))
 
 
 def audit_page(audit: Audit, album: Album, most_findings: int = MOST_FINDINGS) -> str:

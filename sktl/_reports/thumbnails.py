@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from dataclasses import dataclass
+from numbers import Real
+from typing import Any
 
 import numpy as np
 from PIL import Image, features
@@ -12,6 +15,7 @@ from PIL import Image, features
 from sktl._images.decoding import ImageProblem
 from sktl._images.samples import Sample
 from sktl._inspection.thumbnails import picture
+from sktl.exceptions import InvalidParameterError
 
 from .markup import Markup, plain, tag
 
@@ -31,6 +35,20 @@ def data_uri(pixels: np.ndarray) -> str:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, form, quality=_QUALITY, method=_METHOD)
     return f"data:image/{form.lower()};base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
+
+
+def limit_of(max_megabytes: Any) -> int:
+    """Return the bytes that thumbnails may take.
+
+    Raises
+    ------
+    InvalidParameterError
+        If `max_megabytes` is not a number of at least 0.
+    """
+    is_number = isinstance(max_megabytes, Real) and not isinstance(max_megabytes, bool)
+    if not is_number or not 0 <= max_megabytes < math.inf:
+        raise InvalidParameterError(f"max_megabytes={max_megabytes!r} must be a number of at least 0.")
+    return round(max_megabytes * 1e6)
 
 
 @dataclass

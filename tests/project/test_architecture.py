@@ -37,7 +37,10 @@ ONLY_IN = {
     "safetensors": {"_backbones.weights", "_storage.tensor_streams", "_storage.model_file"},
     "huggingface_hub": {"_backbones.downloads", "_hub.model_card", "_hub.access"},
     "sqlite3": {"_storage.database", "_storage.value_store"},
-    "click": {"_cli.commands", "_cli.audit_command", "_cli.options", "_cli.output_files", "_cli.output_formats"},
+    "click": {
+        "_cli.commands", "_cli.audit_command", "_cli.report_command", "_cli.saved_models", "_cli.options",
+        "_cli.output_files", "_cli.output_formats",
+    },
     "pandas": {"_selection.ranking_table"},
     "sklearn": {
         "_cli.agreement",
@@ -45,8 +48,10 @@ ONLY_IN = {
         "_targets.number_targets", "_training.scoring",
         "_training.net_params", "_training.training_run", "_head.train_head", "_estimators.base",
         "_estimators.predictor", "_estimators.classifier", "_estimators.regressor", "_estimators.encoder",
-        "_hub.sharing", "_inspection.training_curve", "_inspection.estimators", "_inspection.saliency",
+        "_hub.sharing", "_inspection.agreement", "_inspection.training_curve", "_inspection.estimators",
+        "_inspection.saliency",
         "_inspection.feature_map", "_selection.rank_backbones", "_selection.validation", "_selection.output_layer",
+        "_reports.evaluation", "_reports.evaluation_labels",
         "datasets", "_cli.accuracy_estimates",
     },
     "sklearn.callback": {"_utils.sklearn_compat"},
