@@ -20,8 +20,9 @@ class Rate:
     """A share of images, with its 95 % confidence interval.
 
     The interval is Wilson's [1]_. With groups, such as patients, images count as fewer independent images: as many as
-    would have the variance that the shares of the groups have [2]_, [3]_. The correction cannot be estimated if all
-    images agree; then only the number of groups widens the interval.
+    would have the variance that the shares of the groups have [2]_. The correction cannot be estimated if all images
+    agree; then only the number of groups widens the interval. With few groups and a share near 0 or 1, such intervals
+    are somewhat too narrow [3]_.
 
     Parameters
     ----------
