@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from PIL import Image
@@ -36,6 +36,8 @@ from .containers import (
 )
 from .decoding import ImageProblem, RangeProblem, array_to_rgb, check_header, check_memory, check_pixels, pil_to_rgb
 from .formats import why_no_path
+from .remote import url_sample
+from .urls import is_url, local_path_of
 
 # Nonblocking, because a file may have been replaced by a pipe since it was checked, and opening a pipe waits for a
 # writer.
@@ -46,7 +48,16 @@ _MOST_BYTES = 1 << 30
 _RACY = 2.0
 
 
-class Stamp(NamedTuple):
+class Stamp(Protocol):
+    """Values that change with the content of a sample, and are faster to read than the content."""
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+    def is_settled(self) -> bool:
+        """Return True if any later modification would change the stamp."""
+
+
+class FileStamp(NamedTuple):
     """File metadata that changes when the content of the file changes."""
 
     path: str
@@ -88,6 +99,8 @@ def _why_missing(path: str) -> str:
 class Sample(Protocol):
     """One sample of `X`."""
 
+    is_remote: ClassVar[bool]  # whether reading it waits for a server
+
     @property
     def name(self) -> str:
         """Name of the sample in error messages."""
@@ -96,26 +109,27 @@ class Sample(Protocol):
         """Return the content: encoded bytes, or RGB pixels as uint8 of shape (H, W, 3)."""
 
     def stamp(self) -> Stamp | None:
-        """Return metadata that change with the content and are faster to read than it; None if there are none."""
+        """Return the stamp of the content; None if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileSample:
     """An image file, read again at each access."""
 
+    is_remote: ClassVar[bool] = False
     path: str
 
     @property
     def name(self) -> str:
         return self.path
 
-    def stamp(self) -> Stamp | None:
+    def stamp(self) -> FileStamp | None:
         try:
             status = os.stat(self.path)
         except (OSError, ValueError):
             return None
         times = status.st_mtime_ns, status.st_ctime_ns
-        return Stamp(self.path, status.st_size, *times, status.st_dev, status.st_ino)
+        return FileStamp(self.path, status.st_size, *times, status.st_dev, status.st_ino)
 
     def read(self) -> bytes:
         try:
@@ -136,6 +150,7 @@ class FileSample:
 class BytesSample:
     """The bytes of an image file."""
 
+    is_remote: ClassVar[bool] = False
     data: bytes
     name: str = "bytes"
 
@@ -150,6 +165,7 @@ class BytesSample:
 class ArraySample:
     """Pixels: uint8, or floats in [0, 1], of shape (H, W) or (H, W, C) with 1, 3 or 4 channels."""
 
+    is_remote: ClassVar[bool] = False
     array: np.ndarray
     name: str = "array"
 
@@ -164,6 +180,7 @@ class ArraySample:
 class PILSample:
     """A PIL image of the user. It may not be loaded yet, and it may occur more than once in `X`."""
 
+    is_remote: ClassVar[bool] = False
     image: Image.Image
     name: str = "PIL image"
 
@@ -187,6 +204,7 @@ class PILSample:
 class UnusableSample:
     """A sample in an unsupported format. Reading it raises an error with the reason."""
 
+    is_remote: ClassVar[bool] = False
     name: str
     reason: str
 
@@ -257,7 +275,7 @@ def _from_element(item: Any) -> Sample:
     if isinstance(item, np.ndarray) and item.ndim == 0 and item.dtype.kind in "OUT":
         item = item.item()
     if isinstance(item, str | os.PathLike):
-        return FileSample(user_path(path_of(item)))
+        return _from_path(path_of(item))
     if isinstance(item, BYTES):
         return BytesSample(bytes(item))
     if isinstance(item, Image.Image):
@@ -265,6 +283,13 @@ def _from_element(item: Any) -> Sample:
     if is_array(item):
         return _from_pixels(to_array(item), words_for(item))
     raise ImageProblem(why_no_image(item))
+
+
+def _from_path(path: str) -> Sample:
+    if not is_url(path):
+        return FileSample(user_path(path))
+    local = local_path_of(path)
+    return url_sample(path) if local is None else FileSample(local)
 
 
 def _from_pixels(array: np.ndarray, words: Words) -> ArraySample:
