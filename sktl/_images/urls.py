@@ -93,6 +93,6 @@ def _secrets(url: str) -> set[str]:
     for link in url.split(_CHAIN):
         if match := _LINK.fullmatch(link):
             end = _user_end(match[2])
-            parts = re.split("[:@&=;?#]", match[2][:end] + "&" + _cut(match[2][end:])[2])
+            parts = re.split("[:@&=;?#/]|%2[Ff]", match[2][:end] + "&" + _cut(match[2][end:])[2])
             found |= {form for part in parts for form in (part, unquote(part))}
     return {part for part in found if len(part) >= _SHORTEST_SECRET}
