@@ -21,9 +21,18 @@ _ARCHIVES_PER_THREAD = 4
 
 @functools.cache
 def check_scheme(scheme: str) -> None:
+    """Raise an error if URLs with a scheme cannot be read.
+
+    Raises
+    ------
+    MissingPackageError
+        If the package that reads them is not installed.
+    ImageProblem
+        If fsspec does not know the scheme.
+    """
     fsspec = require("fsspec", f"Reading {scheme}:// URLs in X", _EXTRA)
     try:
-        fsspec.get_filesystem_class(scheme)
+        _kinds.add(fsspec.get_filesystem_class(scheme))
     except ImportError as error:
         if scheme in _WEB:
             raise MissingPackageError(
@@ -51,9 +60,22 @@ def is_web(file_system: Any) -> bool:
 
 
 _local = threading.local()
-# A forked child empties fsspec's own caches. A connection that was closed there would be taken out of the selector
-# that the child shares with its parent, whose requests would then never be answered.
-_in_use: dict[int, Any] = {}
+_kinds: set[Any] = set()  # classes of file systems that were used
+_inherited: list[Any] = []
+
+
+def _keep_connections() -> None:
+    """Keep the connections that a forked child inherits, and does not use, from being closed there.
+
+    fsspec empties its caches in a child. Closing a connection would take it out of the selector that the child shares
+    with its parent, where the next request would wait until it times out.
+    """
+    for kind in _kinds:
+        _inherited.extend(kind._cache.values())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_keep_connections)
 
 
 def file_system_of(url: str) -> tuple[Any, str]:
@@ -64,8 +86,6 @@ def file_system_of(url: str) -> tuple[Any, str]:
     if rest and "://" in first and not kind.cachable:
         return _archive(first.partition("://")[0], rest), kind._strip_protocol(first)
     file_system, path = fsspec.core.url_to_fs(url)
-    if is_async(file_system):
-        _in_use.setdefault(id(file_system), file_system)
     return file_system, path
 
 

@@ -325,9 +325,12 @@ def test_forked_children_read_urls_and_leave_the_parent_its_connections(tmp_path
     for source in ("web", "zip", "zip on the web", "memory"):
         urls = everything[source]
         encoder().fit_transform(urls)
+        started = time.monotonic()
         for _ in range(2):
             np.testing.assert_array_equal(in_child(lambda urls=urls: encoder().fit_transform(urls)), expected)
             np.testing.assert_array_equal(encoder().fit_transform(urls), expected)
+        # The parent would wait for a time-out if the child had closed its connections.
+        assert time.monotonic() < started + remote.bounds.stall
 
 
 def test_failed_reads_leave_nothing_in_the_cache(web, tmp_path):
