@@ -37,6 +37,7 @@ from .containers import (
 from .decoding import ImageProblem, RangeProblem, array_to_rgb, check_header, check_memory, check_pixels, pil_to_rgb
 from .formats import why_no_path
 from .remote import url_sample
+from .sequences import Item, LazyImages, why_no_item
 from .urls import is_url, local_path_of
 
 # Nonblocking, because a file may have been replaced by a pipe since it was checked, and opening a pipe waits for a
@@ -201,6 +202,37 @@ class PILSample:
 
 
 @dataclass(frozen=True, slots=True)
+class ItemSample:
+    """An item of a sequence, fetched again at each access."""
+
+    is_remote: ClassVar[bool] = False
+    item: Item
+
+    @property
+    def name(self) -> str:
+        return self.item.name
+
+    def stamp(self) -> Stamp | None:
+        return self.item.stamp
+
+    def read(self) -> bytes | np.ndarray:
+        # Sequences of other libraries are made for one thread: two threads that read a file of theirs in turns would
+        # receive other images. An image may be loaded from this file only when its pixels are needed.
+        with _ITEM_LOCKS[id(self.item.sequence) // 64 % len(_ITEM_LOCKS)]:
+            image = self._fetch()
+            if reason := why_no_item(image):
+                raise ImageProblem(reason)
+            return _from_element(image).read()
+
+    def _fetch(self) -> Any:
+        try:
+            return self.item.sequence[self.item.position]
+        except Exception as error:  # sequences of other libraries may raise anything
+            check_memory(error)
+            raise ImageProblem(f"cannot be read: {type(error).__name__}: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
 class UnusableSample:
     """A sample in an unsupported format. Reading it raises an error with the reason."""
 
@@ -216,6 +248,7 @@ class UnusableSample:
 
 
 # One lock per image object would have to live as long as the object. Images that share a lock only wait for each other.
+_ITEM_LOCKS = tuple(fork_safe_lock() for _ in range(64))
 _PIL_LOCKS = tuple(fork_safe_lock() for _ in range(64))
 
 
@@ -241,6 +274,8 @@ def as_samples(X: Any, image_shape: Sequence[int] | None = None, lenient: bool =
         If samples are not in a supported format. The error lists them. Files are not opened here.
     """
     items = as_items(X, check_image_shape(image_shape))
+    if isinstance(items, LazyImages):
+        return [ItemSample(item) for item in items.items()]
     if not isinstance(items, np.ndarray):
         return _each(items, _from_element, lenient)
     words = words_for(X)
