@@ -15,16 +15,18 @@ import numpy as np
 from sklearn.utils import Bunch, check_random_state
 
 from ._datasets.folders import ImageFiles, existing_folder, has_images, listed
+from ._datasets.foreign import from_dataset
 from ._datasets.label_tables import LabelTable, chosen_columns, located, values_of, without_repeats
 from ._datasets.layouts import check_layout, check_names
 from ._datasets.pictures import BACKGROUNDS, draw_cat, draw_leaf, draw_radiograph, draw_surface
+from ._images.sequences import LazyImages
 from ._utils.paths import checked_path, shown
 from ._utils.warnings import warn
 from .exceptions import ImageFolderWarning, InvalidInputError, InvalidParameterError
 
 __all__ = [
-    "list_images", "load_image_folder", "load_label_table", "make_cats", "make_leaves", "make_radiographs",
-    "make_surface_defects",
+    "LazyImages", "from_dataset", "list_images", "load_image_folder", "load_label_table", "make_cats", "make_leaves",
+    "make_radiographs", "make_surface_defects",
 ]  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from typing import NamedTuple, TypeAlias, TypeVar
 import numpy as np
 
 from sktl._images.decoding import ImageProblem, content_key
+from sktl._images.remote import UrlSample
 from sktl._images.samples import Sample, Stamp
 from sktl._storage.cache import APART, Cache
 from sktl._storage.value_store import new_owner
@@ -183,7 +184,7 @@ def read_keys(
     digests = _digests(samples)
     known = cache.get(_FILES, [digest for digest in digests if digest])
     unknown = [i for i, digest in enumerate(digests) if digest not in known]
-    remote = [i for i in unknown if samples[i].is_remote]
+    remote = [i for i in unknown if isinstance(samples[i], UrlSample)]
     contents = _from_servers(lambda i: _read(samples[i], i), remote)
     local = [i for i in unknown if i not in contents]
     contents |= zip(local, in_tasks(lambda i: _read(samples[i], i), local, pool), strict=True)
@@ -206,7 +207,8 @@ def in_tasks(function: Callable[[int], Result], positions: Sequence[int], pool: 
 
 def _digests(samples: Sequence[Sample]) -> list[bytes]:
     """Return the digests of stamps, in order; empty for samples without a stamp."""
-    remote = _from_servers(lambda i: _digest(samples[i].stamp()), [i for i, one in enumerate(samples) if one.is_remote])
+    at_urls = [i for i, sample in enumerate(samples) if isinstance(sample, UrlSample)]
+    remote = _from_servers(lambda i: _digest(samples[i].stamp()), at_urls)
     # Stamps of local files are read too fast to gain from threads.
     return [remote[i] if i in remote else _digest(sample.stamp()) for i, sample in enumerate(samples)]
 

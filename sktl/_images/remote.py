@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 from sktl._utils.isolation import fork_safe_lock
 from sktl._words import one_line
@@ -85,7 +85,6 @@ class UrlStamp(NamedTuple):
 class UrlSample:
     """An image file at a URL, read again at each access."""
 
-    is_remote: ClassVar[bool] = True
     url: str
 
     @property

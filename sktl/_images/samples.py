@@ -12,7 +12,7 @@ import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from PIL import Image
@@ -37,7 +37,7 @@ from .containers import (
 from .decoding import ImageProblem, RangeProblem, array_to_rgb, check_header, check_memory, check_pixels, pil_to_rgb
 from .formats import why_no_path
 from .remote import url_sample
-from .sequences import Item, LazyImages, why_no_item
+from .sequences import Item, LazyImages, lock_of, why_no_item
 from .urls import is_url, local_path_of
 
 # Nonblocking, because a file may have been replaced by a pipe since it was checked, and opening a pipe waits for a
@@ -100,8 +100,6 @@ def _why_missing(path: str) -> str:
 class Sample(Protocol):
     """One sample of `X`."""
 
-    is_remote: ClassVar[bool]  # whether reading it waits for a server
-
     @property
     def name(self) -> str:
         """Name of the sample in error messages."""
@@ -117,7 +115,6 @@ class Sample(Protocol):
 class FileSample:
     """An image file, read again at each access."""
 
-    is_remote: ClassVar[bool] = False
     path: str
 
     @property
@@ -151,7 +148,6 @@ class FileSample:
 class BytesSample:
     """The bytes of an image file."""
 
-    is_remote: ClassVar[bool] = False
     data: bytes
     name: str = "bytes"
 
@@ -166,7 +162,6 @@ class BytesSample:
 class ArraySample:
     """Pixels: uint8, or floats in [0, 1], of shape (H, W) or (H, W, C) with 1, 3 or 4 channels."""
 
-    is_remote: ClassVar[bool] = False
     array: np.ndarray
     name: str = "array"
 
@@ -181,7 +176,6 @@ class ArraySample:
 class PILSample:
     """A PIL image of the user. It may not be loaded yet, and it may occur more than once in `X`."""
 
-    is_remote: ClassVar[bool] = False
     image: Image.Image
     name: str = "PIL image"
 
@@ -205,7 +199,6 @@ class PILSample:
 class ItemSample:
     """An item of a sequence, fetched again at each access."""
 
-    is_remote: ClassVar[bool] = False
     item: Item
 
     @property
@@ -216,13 +209,14 @@ class ItemSample:
         return self.item.stamp
 
     def read(self) -> bytes | np.ndarray:
-        # Sequences of other libraries are made for one thread: two threads that read a file of theirs in turns would
-        # receive other images. An image may be loaded from this file only when its pixels are needed.
-        with _ITEM_LOCKS[id(self.item.sequence) // 64 % len(_ITEM_LOCKS)]:
+        # The lock is held until the pixels are read, because Pillow may load them from a file of the sequence.
+        with lock_of(self.item.sequence):
             image = self._fetch()
             if reason := why_no_item(image):
                 raise ImageProblem(reason)
-            return _from_element(image).read()
+            content = _from_element(image).read()
+            # Copied, because the sequence may return the same buffer each time.
+            return content if isinstance(content, bytes) else content.copy()
 
     def _fetch(self) -> Any:
         try:
@@ -236,7 +230,6 @@ class ItemSample:
 class UnusableSample:
     """A sample in an unsupported format. Reading it raises an error with the reason."""
 
-    is_remote: ClassVar[bool] = False
     name: str
     reason: str
 
@@ -247,8 +240,17 @@ class UnusableSample:
         raise ImageProblem(self.reason)
 
 
+def why_changed(sample: Sample) -> str:
+    """Return what is wrong with a sample whose content differs when it is read again, and what to do."""
+    if isinstance(sample, ItemSample):
+        return (
+            "differs when it is read again; remove random transforms from the sequence, or create LazyImages anew if "
+            "the sequence has changed"
+        )
+    return "changed while it was being read; fit again when it no longer changes"
+
+
 # One lock per image object would have to live as long as the object. Images that share a lock only wait for each other.
-_ITEM_LOCKS = tuple(fork_safe_lock() for _ in range(64))
 _PIL_LOCKS = tuple(fork_safe_lock() for _ in range(64))
 
 

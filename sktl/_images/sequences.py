@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from numbers import Number
 from typing import Any, NamedTuple, overload
@@ -10,7 +11,20 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 from scipy.sparse import issparse
 
+from sktl._utils.isolation import fork_safe_lock
 from sktl.exceptions import InvalidInputError, InvalidParameterError
+
+# Sequences share locks, because one for each would have to live as long as the sequence.
+_LOCKS = tuple(fork_safe_lock() for _ in range(64))
+
+
+def lock_of(sequence: Any) -> threading.Lock:
+    """Return the lock under which a sequence is read.
+
+    Sequences of other libraries are made for one thread: two threads that read a file of theirs in turns would receive
+    other images.
+    """
+    return _LOCKS[id(sequence) // 64 % len(_LOCKS)]
 
 
 class LazyImages(Sequence[Any]):
@@ -66,8 +80,9 @@ class LazyImages(Sequence[Any]):
                 f"sequence is a {type(sequence).__name__}. Pass an object with __len__ and __getitem__ that returns an "
                 "image for each position."
             )
-        self._sequence = sequence
-        self._positions = np.arange(length)
+        is_lazy = isinstance(sequence, LazyImages)
+        self._sequence = sequence._sequence if is_lazy else sequence
+        self._positions = sequence._positions if is_lazy else np.arange(length)
         # Identifies the images in the cache: parts and copies in other processes keep it, other sequences differ.
         self._token = os.urandom(16).hex()
 
@@ -105,7 +120,7 @@ class LazyImages(Sequence[Any]):
     def __repr__(self) -> str:
         n_all = _length_of(self._sequence)
         part = f"{len(self)} images" if n_all == len(self) else f"{len(self)} of {n_all} images"
-        return f"LazyImages({type(self._sequence).__name__}, {part})"
+        return f"LazyImages({_name_of(self._sequence)}, {part})"
 
     def items(self) -> list[Item]:
         """Return where each image is."""
@@ -131,11 +146,15 @@ class Item(NamedTuple):
 
     @property
     def name(self) -> str:
-        return f"{type(self.sequence).__name__}[{self.position}]"
+        return f"{_name_of(self.sequence)}[{self.position}]"
 
     @property
     def stamp(self) -> ItemStamp | None:
         return ItemStamp(self.token, self.position) if self.token else None
+
+
+def _name_of(sequence: Any) -> str:
+    return type(getattr(sequence, "__wrapped__", sequence)).__name__
 
 
 def _length_of(sequence: Any) -> int | None:
@@ -168,7 +187,8 @@ def as_sequence(X: Any) -> LazyImages | list[Any] | None:
     if length is None or length == 0:
         return None if length is None else []
     try:
-        first = X[0]
+        with lock_of(X):
+            first = X[0]
     except (KeyError, TypeError):  # it has keys other than positions
         return None
     except Exception:  # the image is reported, with others
