@@ -79,7 +79,7 @@ def from_dataset(dataset: Any, *, image: str | None = None, target: str | None =
     array(['zero', 'one', 'one'], dtype='<U4')
     """
     kind = type(dataset)
-    if isinstance(dataset, Mapping) and all(hasattr(part, "column_names") for part in dataset.values()):
+    if isinstance(dataset, Mapping) and dataset and all(hasattr(part, "column_names") for part in dataset.values()):
         raise InvalidInputError(
             f"dataset has the parts {listed([*dataset])}. Pass one of them, such as dataset[{next(iter(dataset))!r}]."
         )
