@@ -47,12 +47,6 @@ def from_dataset(dataset: Any, *, image: str | None = None, target: str | None =
     y : ndarray of shape (n_samples,) or (n_samples, n_columns)
         The targets. Numbers of classes are replaced by the names of the classes if the data set has them.
 
-    Warns
-    -----
-    DatasetWarning
-        If all images are decoded once, because the data set stores its targets nowhere else; or if images change each
-        time they are read. Such images raise an error in `fit`.
-
     Raises
     ------
     InvalidParameterError
@@ -60,6 +54,12 @@ def from_dataset(dataset: Any, *, image: str | None = None, target: str | None =
     InvalidInputError
         If the items have another form, the columns are ambiguous, images have no class, or a target is not a class or a
         number, as in data sets for detection.
+
+    Warns
+    -----
+    DatasetWarning
+        If all images are decoded once, because the data set stores its targets nowhere else; or if images change each
+        time they are read. Such images raise an error in `fit`.
 
     Examples
     --------

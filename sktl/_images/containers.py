@@ -24,8 +24,9 @@ from .decoding import ImageProblem
 from .sequences import LazyImages, as_sequence
 
 LEGAL_FORMS = (
-    "a list, 1-d array, Series or one column of paths, bytes, arrays or PIL images; or an array of shape (n, H, W), "
-    "(n, H, W, C) or (n, C, H, W), uint8 or floats in [0, 1]; or flattened rows together with image_shape"
+    "a list, 1-d array, Series or one column of paths, bytes, URLs, arrays or PIL images; or another sequence of them; "
+    "or an array of shape (n, H, W), (n, H, W, C) or (n, C, H, W), uint8 or floats in [0, 1]; or flattened rows "
+    "together with image_shape"
 )
 CHANNELS = (1, 3, 4)
 BYTES = (bytes, bytearray, memoryview)

@@ -37,7 +37,7 @@ from .containers import (
 from .decoding import ImageProblem, RangeProblem, array_to_rgb, check_header, check_memory, check_pixels, pil_to_rgb
 from .formats import why_no_path
 from .remote import url_sample
-from .sequences import Item, LazyImages, lock_of, why_no_item
+from .sequences import Item, LazyImages, items_of, lock_of, why_no_item
 from .urls import is_url, local_path_of
 
 # Nonblocking, because a file may have been replaced by a pipe since it was checked, and opening a pipe waits for a
@@ -277,7 +277,7 @@ def as_samples(X: Any, image_shape: Sequence[int] | None = None, lenient: bool =
     """
     items = as_items(X, check_image_shape(image_shape))
     if isinstance(items, LazyImages):
-        return [ItemSample(item) for item in items.items()]
+        return [ItemSample(item) for item in items_of(items)]
     if not isinstance(items, np.ndarray):
         return _each(items, _from_element, lenient)
     words = words_for(X)

@@ -86,13 +86,6 @@ class LazyImages(Sequence[Any]):
         # Identifies the images in the cache: parts and copies in other processes keep it, other sequences differ.
         self._token = os.urandom(16).hex()
 
-    @classmethod
-    def once(cls, sequence: Any) -> LazyImages:
-        """Return the images of a sequence that may change, whose positions identify nothing later."""
-        images = cls(sequence)
-        images._token = ""
-        return images
-
     @property
     def shape(self) -> tuple[int]:
         return (len(self._positions),)
@@ -122,10 +115,6 @@ class LazyImages(Sequence[Any]):
         part = f"{len(self)} images" if n_all == len(self) else f"{len(self)} of {n_all} images"
         return f"LazyImages({_name_of(self._sequence)}, {part})"
 
-    def items(self) -> list[Item]:
-        """Return where each image is."""
-        return [Item(self._sequence, int(position), self._token) for position in self._positions]
-
 
 class ItemStamp(NamedTuple):
     """The position of an image in a sequence that does not change."""
@@ -151,6 +140,18 @@ class Item(NamedTuple):
     @property
     def stamp(self) -> ItemStamp | None:
         return ItemStamp(self.token, self.position) if self.token else None
+
+
+def items_of(images: LazyImages) -> list[Item]:
+    """Return where each image is."""
+    return [Item(images._sequence, int(position), images._token) for position in images._positions]
+
+
+def _once(sequence: Any) -> LazyImages:
+    """Return the images of a sequence that may change, whose positions identify nothing later."""
+    images = LazyImages(sequence)
+    images._token = ""
+    return images
 
 
 def _name_of(sequence: Any) -> str:
@@ -192,12 +193,12 @@ def as_sequence(X: Any) -> LazyImages | list[Any] | None:
     except (KeyError, TypeError):  # it has keys other than positions
         return None
     except Exception:  # the image is reported, with others
-        return LazyImages.once(X)
+        return _once(X)
     if isinstance(first, str | os.PathLike):
         return [X[i] for i in range(length)]
     if reason := why_no_item(first):
         raise InvalidInputError(f"X is a {type(X).__name__}, of which the first item {reason}.")
-    return LazyImages.once(X)
+    return _once(X)
 
 
 def why_no_item(item: Any) -> str:

@@ -51,6 +51,7 @@ ONLY_IN = {
     },
     "sklearn.callback": {"_utils.sklearn_compat"},
     "captum": {"_inspection.gradcam"},
+    "fsspec": set(),  # imported when the first URL needs it
 }  # fmt: skip
 
 
