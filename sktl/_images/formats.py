@@ -137,6 +137,7 @@ _KNOWN = (
 _IMAGES_AS_BASE64 = ("/9j/", "iVBORw0KGgo", "R0lGOD", "UklGR", "SUkqA", "TU0AK", "Qk", "_9j_")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_\s-]+={0,2}\s*")
 _SHORTEST_BASE64 = 32
+_INNER = re.compile(r"[\\/](https?|s3|gs|gcs|abfss?|az|hf|ftp|file):/", re.IGNORECASE)
 _COLLAPSED = re.compile(r"(https?|s3|gs|gcs|abfss?|az|hf|ftp|file):/[^/]", re.IGNORECASE)
 # File systems do not allow longer names, so text with a longer part is not a path.
 _LONGEST_FILE_NAME = 255
@@ -217,7 +218,7 @@ def why_no_path(text: str) -> str | None:
         return found
     if _COLLAPSED.match(text):
         return "is a URL of which pathlib.Path made a path; pass the URL as a str"
-    return None
+    return "is a path with a URL in it; pass the URL alone, as a str" if _INNER.search(text) else None
 
 
 def _why_encoded(text: str) -> str | None:

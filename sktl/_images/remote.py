@@ -282,7 +282,7 @@ def _why(error: Exception, url: str, limits: Bounds) -> tuple[str, bool]:
     if type(error).__name__ == "ClientPayloadError":  # aiohttp's error for a body that ends before its length
         return "ended early: the connection was closed before all bytes arrived", False
     words = without_secrets(one_line(error), url)
-    is_final = isinstance(error, ValueError | EOFError | zipfile.BadZipFile | zlib.error)
+    is_final = isinstance(error, ValueError | TypeError | EOFError | zipfile.BadZipFile | zlib.error)
     return f"cannot be read: {type(error).__name__}{': ' if words else ''}{words}", is_final
 
 

@@ -38,7 +38,7 @@ from .decoding import ImageProblem, RangeProblem, array_to_rgb, check_header, ch
 from .formats import why_no_path
 from .remote import url_sample
 from .sequences import Item, LazyImages, items_of, lock_of, why_no_item
-from .urls import is_url, local_path_of
+from .urls import is_url, local_path_of, masked
 
 # Nonblocking, because a file may have been replaced by a pipe since it was checked, and opening a pipe waits for a
 # writer.
@@ -119,7 +119,7 @@ class FileSample:
 
     @property
     def name(self) -> str:
-        return self.path
+        return masked(self.path)  # it may be a URL that was joined to a folder
 
     def stamp(self) -> FileStamp | None:
         try:
@@ -323,10 +323,10 @@ def _from_element(item: Any) -> Sample:
 
 
 def _from_path(path: str) -> Sample:
-    if not is_url(path):
+    if not is_url(url := path.strip()):
         return FileSample(user_path(path))
-    local = local_path_of(path)
-    return url_sample(path) if local is None else FileSample(local)
+    local = local_path_of(url)
+    return url_sample(url) if local is None else FileSample(local)
 
 
 def _from_pixels(array: np.ndarray, words: Words) -> ArraySample:

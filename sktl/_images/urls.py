@@ -14,6 +14,9 @@ _SCHEME = r"[A-Za-z][A-Za-z0-9+.-]+"
 _URL = re.compile(rf"({_SCHEME}::)*{_SCHEME}://")
 _LOCAL = re.compile(r"(file|local)://", re.IGNORECASE)
 _LINK = re.compile(rf"({_SCHEME})://(.*)", re.DOTALL)
+# Also a URL behind a folder, and one of which pathlib.Path has removed a slash. Only the end of the scheme, because a
+# search for all of it takes quadratic time in long text.
+_SCHEME_END = re.compile(r"[A-Za-z0-9+.-]{2}:/{1,2}")
 _CHAIN = "::"
 _HIDDEN = "***"
 # Shorter parts of a URL, such as "1", occur in any text.
@@ -50,15 +53,15 @@ def local_path_of(url: str) -> str | None:
 
 
 def masked(url: str) -> str:
-    """Return a URL without its secrets: user names, passwords, and queries, which may be signed."""
+    """Return a URL, or a path that holds one, without user names, passwords, and queries, which may be signed."""
     return _CHAIN.join(map(_masked_link, url.split(_CHAIN)))
 
 
 def _masked_link(link: str) -> str:
-    if not (found := _LINK.fullmatch(link)):
+    if not (found := _SCHEME_END.search(link)):
         return link
-    rest, mark, _ = _cut(_without_user(found[2]))
-    return f"{found[1]}://{rest}{mark and mark + _HIDDEN}"
+    rest, mark, _ = _cut(_without_user(link[found.end() :]))
+    return f"{link[: found.end()]}{rest}{mark and mark + _HIDDEN}"
 
 
 def _cut(rest: str) -> tuple[str, str, str]:

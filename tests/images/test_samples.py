@@ -475,9 +475,25 @@ def test_a_file_url_is_the_path(tmp_path):
     assert (sample.read(), sample.name, sample.stamp()) == (b"content", str(file), as_samples([file])[0].stamp())
 
 
-def test_a_url_that_was_made_a_path_is_named_with_the_remedy():
-    with pytest.raises(ImageProblem, match="pass the URL as a str"):
-        as_samples([Path("https://example.org/cat.jpg")])[0].read()
+@pytest.mark.parametrize(
+    ("x", "reason"),
+    [
+        (Path("https://me:secret@example.org/cat.jpg?sig=secret"), "pass the URL as a str"),
+        ("photos/https://me:secret@example.org/cat.jpg?sig=secret", "is a path with a URL in it; pass the URL alone"),
+        (Path("photos") / "s3://me:secret@bucket/cat.jpg", "is a path with a URL in it; pass the URL alone"),
+    ],
+)
+def test_a_url_that_was_made_a_path_is_named_with_the_remedy_and_without_its_secrets(x, reason):
+    (sample,) = as_samples([x])
+    assert "secret" not in sample.name
+    with pytest.raises(ImageProblem, match=reason) as caught:
+        sample.read()
+    assert "secret" not in str(caught.value)
+
+
+def test_white_space_around_a_url_is_no_part_of_it():
+    (sample,) = as_samples([" memory://photos/cat.jpg\r\n"])
+    assert sample.name == "memory://photos/cat.jpg"
 
 
 def remedied(x):
