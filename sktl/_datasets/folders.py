@@ -14,6 +14,7 @@ from typing import Any
 from PIL import Image
 from PIL.ImageFile import StubImageFile
 
+from sktl._images.urls import is_url, masked
 from sktl._utils.paths import shown, user_path
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
@@ -62,7 +63,7 @@ def existing_folder(folder: Any, wanted: str) -> Path:
     if not name:
         raise InvalidInputError("folder='' is empty. Pass '.' for the current folder.")
     if not os.path.isdir(name):
-        raise InvalidInputError(f"folder={shown(name)} {_why_no_folder(name)} {wanted}")
+        raise InvalidInputError(f"folder={shown(masked(name))} {_why_no_folder(name)} {wanted}")
     return Path(name)
 
 
@@ -83,8 +84,11 @@ def _why_no_folder(name: str) -> str:
         return f"cannot be read: {error.strerror}. Change the permissions of the folders above it."
     except (OSError, ValueError):
         missing = f"does not exist (looked in {os.getcwd()})."
-    if "://" in name:
-        return f"{missing} URLs are not opened: download the images first."
+    if is_url(name):
+        return (
+            "is a URL. Folders at URLs are not listed: download the images first, or pass the URLs of images to an "
+            "estimator."
+        )
     if os.path.expandvars(name) != name:
         return f"{missing} Variables are not replaced: use os.path.expandvars."
     if (stripped := name.strip(" \t\r\n\"'")) != name and os.path.isdir(stripped):

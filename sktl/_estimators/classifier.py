@@ -301,9 +301,10 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
 
     Notes
     -----
-    `X` is a list, 1-d array, Series, single column or (n, 1) array of paths, encoded bytes, arrays or PIL images; an
-    array of shape (n, H, W), (n, H, W, C) or (n, C, H, W), of uint8 or of floats in [0, 1]; or, with `image_shape`, an
-    array of flattened rows. You can fit on one form and predict on another.
+    `X` is a list, 1-d array, Series, single column or (n, 1) array of paths, URLs, encoded bytes, arrays or PIL images;
+    another sequence of such images, such as :class:`sktl.datasets.LazyImages`, which is read item by item; an array of
+    shape (n, H, W), (n, H, W, C) or (n, C, H, W), of uint8 or of floats in [0, 1]; or, with `image_shape`, an array of
+    flattened rows. You can fit on one form and predict on another.
 
     `score` returns the accuracy. With several labels, this is the share of images whose labels are all predicted
     correctly, as in scikit-learn, so it is low if there are many labels. ``scoring="average_precision"`` measures each

@@ -17,6 +17,7 @@ from typing import NamedTuple, TypeAlias, TypeVar
 import numpy as np
 
 from sktl._images.decoding import ImageProblem, content_key
+from sktl._images.remote import UrlSample
 from sktl._images.samples import Sample, Stamp
 from sktl._storage.cache import APART, Cache
 from sktl._storage.value_store import new_owner
@@ -26,6 +27,8 @@ from .prefetch import Decoder
 
 _FILES = APART + "files"
 _READS_PER_TASK = 16
+# Threads that wait for servers. Each holds the bytes of at most one file.
+_REMOTE_READERS = 8
 # Number of chunks per thread that are claimed in advance: enough to make a claim cheap, but few enough to share work
 # evenly between processes.
 _CHUNKS_AHEAD = 4
@@ -178,10 +181,13 @@ def read_keys(
 
     Files whose stamps are in the cache are not read again.
     """
-    digests = [_digest(sample.stamp()) for sample in samples]  # too fast to gain from threads
+    digests = _digests(samples)
     known = cache.get(_FILES, [digest for digest in digests if digest])
     unknown = [i for i, digest in enumerate(digests) if digest not in known]
-    contents = dict(zip(unknown, in_tasks(lambda i: _read(samples[i], i), unknown, pool), strict=True))
+    remote = [i for i in unknown if isinstance(samples[i], UrlSample)]
+    contents = _from_servers(lambda i: _read(samples[i], i), remote)
+    local = [i for i in unknown if i not in contents]
+    contents |= zip(local, in_tasks(lambda i: _read(samples[i], i), local, pool), strict=True)
     cache.put(_FILES, [(digests[i], content.key) for i, content in contents.items() if content.settled])
     keys = [contents[i].key if i in contents else known[digest] for i, digest in enumerate(digests)]
     return keys, {content.key: content.problem for content in contents.values() if content.problem is not None}
@@ -197,6 +203,22 @@ def in_tasks(function: Callable[[int], Result], positions: Sequence[int], pool: 
     """Return a function's results for all positions, computed by a pool in tasks large enough for their overhead."""
     tasks = [positions[start : start + _READS_PER_TASK] for start in range(0, len(positions), _READS_PER_TASK)]
     return [result for results in pool.map(lambda task: [function(i) for i in task], tasks) for result in results]
+
+
+def _digests(samples: Sequence[Sample]) -> list[bytes]:
+    """Return the digests of stamps, in order; empty for samples without a stamp."""
+    at_urls = [i for i, sample in enumerate(samples) if isinstance(sample, UrlSample)]
+    remote = _from_servers(lambda i: _digest(samples[i].stamp()), at_urls)
+    # Stamps of local files are read too fast to gain from threads.
+    return [remote[i] if i in remote else _digest(sample.stamp()) for i, sample in enumerate(samples)]
+
+
+def _from_servers(function: Callable[[int], Result], positions: Sequence[int]) -> dict[int, Result]:
+    """Return a function's results by position, computed by more threads than there are cores, which mostly wait."""
+    if not positions:
+        return {}
+    with ThreadPoolExecutor(min(_REMOTE_READERS, len(positions))) as readers:
+        return dict(zip(positions, readers.map(function, positions), strict=True))
 
 
 def _digest(stamp: Stamp | None) -> bytes:

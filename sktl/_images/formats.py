@@ -137,6 +137,8 @@ _KNOWN = (
 _IMAGES_AS_BASE64 = ("/9j/", "iVBORw0KGgo", "R0lGOD", "UklGR", "SUkqA", "TU0AK", "Qk", "_9j_")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_\s-]+={0,2}\s*")
 _SHORTEST_BASE64 = 32
+_INNER = re.compile(r"[\\/](https?|s3|gs|gcs|abfss?|az|hf|ftp|file):/", re.IGNORECASE)
+_COLLAPSED = re.compile(r"(https?|s3|gs|gcs|abfss?|az|hf|ftp|file):/[^/]", re.IGNORECASE)
 # File systems do not allow longer names, so text with a longer part is not a path.
 _LONGEST_FILE_NAME = 255
 _SHOWN_TEXT = 40
@@ -214,15 +216,9 @@ def why_no_path(text: str) -> str | None:
     """Identify text that was passed as a path but is not one, and say what to do; None if it may be a path."""
     if found := _why_encoded(text[:1024].strip()):
         return found
-    return _instead_of_url(text) if "://" in text[:64] else None
-
-
-def _instead_of_url(url: str) -> str:
-    scheme = url.partition("://")[0].lower()
-    if scheme == "file":
-        return "is a URL; pass the path: urllib.request.url2pathname(urllib.parse.urlparse(x).path)"
-    reader = "urllib.request.urlopen(x)" if scheme in ("http", "https") else "fsspec.open(x).open()"
-    return f"is a URL; download it first, or pass its bytes: {reader}.read()"
+    if _COLLAPSED.match(text):
+        return "is a URL of which pathlib.Path made a path; pass the URL as a str"
+    return "is a path with a URL in it; pass the URL alone, as a str" if _INNER.search(text) else None
 
 
 def _why_encoded(text: str) -> str | None:

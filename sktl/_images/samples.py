@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -36,6 +36,9 @@ from .containers import (
 )
 from .decoding import ImageProblem, RangeProblem, array_to_rgb, check_header, check_memory, check_pixels, pil_to_rgb
 from .formats import why_no_path
+from .remote import url_sample
+from .sequences import Item, LazyImages, items_of, lock_of, why_no_item
+from .urls import is_url, local_path_of, masked
 
 # Nonblocking, because a file may have been replaced by a pipe since it was checked, and opening a pipe waits for a
 # writer.
@@ -46,7 +49,16 @@ _MOST_BYTES = 1 << 30
 _RACY = 2.0
 
 
-class Stamp(NamedTuple):
+class Stamp(Protocol):
+    """Values that change with the content of a sample, and are faster to read than the content."""
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+    def is_settled(self) -> bool:
+        """Return True if any later modification would change the stamp."""
+
+
+class FileStamp(NamedTuple):
     """File metadata that changes when the content of the file changes."""
 
     path: str
@@ -96,7 +108,7 @@ class Sample(Protocol):
         """Return the content: encoded bytes, or RGB pixels as uint8 of shape (H, W, 3)."""
 
     def stamp(self) -> Stamp | None:
-        """Return metadata that change with the content and are faster to read than it; None if there are none."""
+        """Return the stamp of the content; None if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,15 +119,15 @@ class FileSample:
 
     @property
     def name(self) -> str:
-        return self.path
+        return masked(self.path)  # it may be a URL that was joined to a folder
 
-    def stamp(self) -> Stamp | None:
+    def stamp(self) -> FileStamp | None:
         try:
             status = os.stat(self.path)
         except (OSError, ValueError):
             return None
         times = status.st_mtime_ns, status.st_ctime_ns
-        return Stamp(self.path, status.st_size, *times, status.st_dev, status.st_ino)
+        return FileStamp(self.path, status.st_size, *times, status.st_dev, status.st_ino)
 
     def read(self) -> bytes:
         try:
@@ -184,6 +196,37 @@ class PILSample:
 
 
 @dataclass(frozen=True, slots=True)
+class ItemSample:
+    """An item of a sequence, fetched again at each access."""
+
+    item: Item
+
+    @property
+    def name(self) -> str:
+        return self.item.name
+
+    def stamp(self) -> Stamp | None:
+        return self.item.stamp
+
+    def read(self) -> bytes | np.ndarray:
+        # The lock is held until the pixels are read, because Pillow may load them from a file of the sequence.
+        with lock_of(self.item.sequence):
+            image = self._fetch()
+            if reason := why_no_item(image):
+                raise ImageProblem(reason)
+            content = _from_element(image).read()
+            # Copied, because the sequence may return the same buffer each time.
+            return content if isinstance(content, bytes) else content.copy()
+
+    def _fetch(self) -> Any:
+        try:
+            return self.item.sequence[self.item.position]
+        except Exception as error:  # sequences of other libraries may raise anything
+            check_memory(error)
+            raise ImageProblem(f"cannot be read: {type(error).__name__}: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
 class UnusableSample:
     """A sample in an unsupported format. Reading it raises an error with the reason."""
 
@@ -195,6 +238,16 @@ class UnusableSample:
 
     def read(self) -> bytes:
         raise ImageProblem(self.reason)
+
+
+def why_changed(sample: Sample) -> str:
+    """Return what is wrong with a sample whose content differs when it is read again, and what to do."""
+    if isinstance(sample, ItemSample):
+        return (
+            "differs when it is read again; remove random transforms from the sequence, or create LazyImages anew if "
+            "the sequence has changed"
+        )
+    return "changed while it was being read; fit again when it no longer changes"
 
 
 # One lock per image object would have to live as long as the object. Images that share a lock only wait for each other.
@@ -223,6 +276,8 @@ def as_samples(X: Any, image_shape: Sequence[int] | None = None, lenient: bool =
         If samples are not in a supported format. The error lists them. Files are not opened here.
     """
     items = as_items(X, check_image_shape(image_shape))
+    if isinstance(items, LazyImages):
+        return [ItemSample(item) for item in items_of(items)]
     if not isinstance(items, np.ndarray):
         return _each(items, _from_element, lenient)
     words = words_for(X)
@@ -257,7 +312,7 @@ def _from_element(item: Any) -> Sample:
     if isinstance(item, np.ndarray) and item.ndim == 0 and item.dtype.kind in "OUT":
         item = item.item()
     if isinstance(item, str | os.PathLike):
-        return FileSample(user_path(path_of(item)))
+        return _from_path(path_of(item))
     if isinstance(item, BYTES):
         return BytesSample(bytes(item))
     if isinstance(item, Image.Image):
@@ -265,6 +320,13 @@ def _from_element(item: Any) -> Sample:
     if is_array(item):
         return _from_pixels(to_array(item), words_for(item))
     raise ImageProblem(why_no_image(item))
+
+
+def _from_path(path: str) -> Sample:
+    if not is_url(url := path.strip()):
+        return FileSample(user_path(path))
+    local = local_path_of(url)
+    return url_sample(url) if local is None else FileSample(local)
 
 
 def _from_pixels(array: np.ndarray, words: Words) -> ArraySample:

@@ -56,6 +56,7 @@ ONLY_IN = {
     },
     "sklearn.callback": {"_utils.sklearn_compat"},
     "captum": {"_inspection.gradcam"},
+    "fsspec": set(),  # imported when the first URL needs it
 }  # fmt: skip
 # Methods that import a folder below them when they are called.
 LATE = {("_audit.image_audit", "_reports.audit_page")}  # `ImageAudit.to_html`; pages import the kinds of findings
