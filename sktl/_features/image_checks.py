@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from numbers import Integral
 from typing import Any
 
-from sktl._images.decoding import ImageProblem, decoding_rule, limits
+from sktl._images.decoding import ImageProblem, decoding_rule
 from sktl._images.preprocessing import Preprocessing
+from sktl._images.problems import limits
 from sktl._images.samples import Sample, as_samples
 from sktl._storage.cache import APART, Cache, open_cache
 from sktl._utils.isolation import isolated

@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
-from sktl._images.decoding import ImageProblem, content_key
+from sktl._images.decoding import ContentName, ImageProblem, content_name
 from sktl._images.samples import Sample, Stamp
 from sktl._storage.cache import APART, Cache
 from sktl._storage.value_store import new_owner
@@ -24,7 +24,8 @@ from sktl._storage.value_store import new_owner
 from .engines import Engine
 from .prefetch import Decoder
 
-_FILES = APART + "files"
+# With a number, which changes when the bytes of a file belong to another reader than before.
+_FILES = APART + "files 2"
 _READS_PER_TASK = 16
 # Number of chunks per thread that are claimed in advance: enough to make a claim cheap, but few enough to share work
 # evenly between processes.
@@ -166,9 +167,13 @@ class Pass:
 class _Content(NamedTuple):
     """The result of reading a sample."""
 
-    key: bytes
+    name: ContentName
     problem: str | None = None
     settled: bool = False  # whether the file's stamp would change with its content
+
+    @property
+    def key(self) -> bytes:
+        return self.name.key
 
 
 def read_keys(
@@ -182,8 +187,10 @@ def read_keys(
     known = cache.get(_FILES, [digest for digest in digests if digest])
     unknown = [i for i, digest in enumerate(digests) if digest not in known]
     contents = dict(zip(unknown, in_tasks(lambda i: _read(samples[i], i), unknown, pool), strict=True))
-    cache.put(_FILES, [(digests[i], content.key) for i, content in contents.items() if content.settled])
-    keys = [contents[i].key if i in contents else known[digest] for i, digest in enumerate(digests)]
+    cache.put(_FILES, [(digests[i], content.name.encode()) for i, content in contents.items() if content.settled])
+    keys = [
+        contents[i].key if i in contents else ContentName.decode(known[digest]).key for i, digest in enumerate(digests)
+    ]
     return keys, {content.key: content.problem for content in contents.values() if content.problem is not None}
 
 
@@ -209,7 +216,7 @@ def _read(sample: Sample, position: int) -> _Content:
     stamp = sample.stamp()
     settled = stamp is not None and stamp.is_settled()
     try:
-        key = content_key(sample.read())
+        name = content_name(sample.read())
     except ImageProblem as problem:
-        return _Content(b"unreadable %d" % position, str(problem))
-    return _Content(key, settled=settled and sample.stamp() == stamp)
+        return _Content(ContentName(b"unreadable %d" % position), str(problem))
+    return _Content(name, settled=settled and sample.stamp() == stamp)

@@ -1,0 +1,141 @@
+"""Readers of formats that Pillow does not read: which content each of them reads, and which versions decide its pixels.
+
+A reader turns the bytes of a file into an array: uint8, or floats in [0, 1], of shape (H, W), (H, W, 3) or (H, W, 4).
+Its packages are optional and are imported when the first file needs them. Which reader a file belongs to depends on its
+bytes alone, not on what is installed, so it can be cached together with the content key.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+import importlib.util
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+import numpy as np
+from PIL import Image
+
+from sktl._words import one_line
+
+from .formats import DICOM, HEIC, is_avif, is_known
+from .problems import ImageProblem, check_memory
+from .tiff_tags import has_tiff_image, is_beyond_pillow, is_tiff
+
+# Part of every cache key of a file that a reader reads. Change it when a reader returns other pixels than before.
+READING_RULE = 1
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A reader of a format.
+
+    Parameters
+    ----------
+    name : str
+        Name of the reader, and of the extra of sktl that installs its package.
+    what : str
+        What its files are, in messages.
+    module : str
+        Module of this package that defines ``read(content)``.
+    package : str
+        Package that it needs.
+    deciding : tuple of str
+        Distributions whose versions decide its pixels.
+    replaced_by : str
+        Name of a format of Pillow. If another library has registered a plugin for it, Pillow reads the files, because
+        the program has asked for it.
+    """
+
+    name: str
+    what: str
+    module: str
+    package: str
+    deciding: tuple[str, ...]
+    replaced_by: str = ""
+
+    @property
+    def is_active(self) -> bool:
+        """Whether files of this format are read by this reader, instead of being left to Pillow."""
+        return is_installed(self.package) and self.replaced_by not in Image.OPEN
+
+    def identity(self) -> tuple[object, ...]:
+        """Return everything except the content that affects the pixels. It is part of every cache key."""
+        return (self.name, READING_RULE, *(_version(name) for name in self.deciding))
+
+    def read(self, content: bytes) -> np.ndarray:
+        """Return the pixels of a file.
+
+        Raises
+        ------
+        ImageProblem
+            If the file cannot be read, or the package is not installed.
+        """
+        if not is_installed(self.package):
+            raise ImageProblem(f"is read by {self.package}, which is not installed: pip install 'sktl[{self.name}]'")
+        module = importlib.import_module(f".{self.module}", __package__)
+        try:
+            return module.read(content)
+        except (ImageProblem, Warning):
+            raise
+        except Exception as error:  # the packages raise almost anything on damaged files
+            check_memory(error)
+            raise ImageProblem(f"is {self.what} that is damaged: {one_line(error) or type(error).__name__}") from error
+
+
+READERS = {
+    reader.name: reader
+    for reader in (
+        Reader(
+            "dicom", "a .dcm file", "dicom", "pydicom",
+            (
+                "pydicom", "python-gdcm", "pyjpegls", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg",
+                "pylibjpeg-rle",
+            ),
+        ),
+        Reader("heic", "a .heic file", "heic", "pillow_heif", ("pillow-heif",), replaced_by="HEIF"),
+        Reader("tiff", "a .tiff file", "tiff", "tifffile", ("tifffile", "imagecodecs")),
+    )
+}  # fmt: skip
+
+
+def reader_name(content: bytes) -> str:
+    """Return the name of the reader to which content belongs; empty if it is left to Pillow."""
+    if HEIC.matches(content) and not is_avif(content):
+        return "heic"
+    # A DICOM file may start with the header of another format, so that programs for that format read it as well. Many
+    # start with the header of a TIFF file that contains no image.
+    if DICOM.matches(content) and not (is_known(content) if not is_tiff(content) else has_tiff_image(content)):
+        return "dicom"
+    return "tiff" if is_beyond_pillow(content) else ""
+
+
+def active_reader(content: bytes) -> Reader | None:
+    """Return the reader that reads content in this process; None if Pillow does."""
+    return _active(reader_name(content))
+
+
+def _active(name: str) -> Reader | None:
+    reader = READERS.get(name)
+    return reader if reader is not None and reader.is_active else None
+
+
+def key_of(digest: bytes, name: str) -> bytes:
+    """Return the content key of a file, given the digest of its bytes and the name of its reader."""
+    reader = _active(name)
+    return digest if reader is None else hashlib.sha256(repr(reader.identity()).encode() + digest).digest()
+
+
+@functools.cache
+def is_installed(package: str) -> bool:
+    """Return True if a package can be imported, without importing it."""
+    return importlib.util.find_spec(package) is not None
+
+
+@functools.cache
+def _version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
