@@ -22,7 +22,7 @@ from .formats import why_undecodable
 from .pillow_corrections import corrected, why_misread, without_texts
 from .preprocessing import Preprocessing
 from .problems import ImageProblem, check_memory, check_size
-from .readers import Reader, active_reader, key_of, reader_name
+from .readers import READERS, Reader, key_of, reader_name
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -154,8 +154,18 @@ def decode(content: bytes | np.ndarray, preprocessing: Preprocessing) -> Image.I
 
 
 def _decode_file(content: bytes, preprocessing: Preprocessing) -> Image.Image:
-    if reader := active_reader(content):
+    reader = READERS.get(reader_name(content))
+    if reader is not None and reader.is_active:
         return Image.fromarray(_read(reader, content))
+    try:
+        return _decode_by_pillow(content, preprocessing)
+    except ImageProblem as problem:
+        if reader is None or reader.is_installed:
+            raise
+        raise ImageProblem(reader.why_missing()) from problem
+
+
+def _decode_by_pillow(content: bytes, preprocessing: Preprocessing) -> Image.Image:
     try:
         with Image.open(BytesIO(without_texts(content))) as image:
             check_header(image)
@@ -190,8 +200,8 @@ _QUIET = fork_safe_lock()
 def _despite_warnings(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
     """Call a function that reads an image. Call it again without warnings if a user's filter turns them into errors.
 
-    Warnings of Pillow and other readers (damaged EXIF data, a large image) must not affect whether an image is accepted or how it is
-    rotated. Filters are process-wide, so they are changed only after one of them has interrupted a reader.
+    Warnings of Pillow and other readers (damaged EXIF data, a large image) must not affect whether an image is accepted
+    or how it is rotated. Filters are process-wide, so they are changed only after one of them has interrupted a reader.
     """
     try:
         return function(*args, **kwargs)

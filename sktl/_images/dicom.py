@@ -93,9 +93,11 @@ def _decoded(dataset: Any, frame: int) -> np.ndarray:
     try:
         pixels = pixel_array(dataset, index=frame)
     except RuntimeError as error:  # from decoders
-        others = f"; if it is not damaged, add a decoder: pip install {decoders_of(syntax)}" if decoders_of(syntax) else ""
         reason = one_line(str(error).rpartition("\n")[2].strip(), 120)
-        raise ImageProblem(f"is a .dcm file that cannot be decompressed: {reason}{others}") from error
+        remedy = f"pip install {decoders}" if (decoders := decoders_of(syntax)) else "convert it to PNG"
+        raise ImageProblem(
+            f"is a .dcm file that cannot be decompressed: {reason}; if it is not damaged, {remedy}"
+        ) from error
     shape = int(dataset.Rows), int(dataset.Columns)
     if pixels.shape not in (shape, (*shape, 3)):
         raise ImageProblem(f"is a .dcm file that is damaged: its pixels have shape {pixels.shape}, not {shape}")
@@ -144,7 +146,7 @@ def _display(values: np.ndarray, dataset: Any, frame: int) -> np.ndarray:
     places = _functional_groups(dataset, frame)
     if table := _sequence(dataset.get("ModalityLUTSequence")):
         units, white = _from_table(values, table, dataset)
-        ends = 0.0, float(white)
+        ends: tuple[float, float] | None = (0.0, float(white))
     else:
         slope, intercept = (_first(_found(places, name)) for name in ("RescaleSlope", "RescaleIntercept"))
         slope, intercept = (1.0, 0.0) if slope is None or intercept is None else (slope, intercept)
@@ -220,14 +222,13 @@ def _descriptor(value: Any) -> tuple[int, int, int]:
 
 def _functional_groups(dataset: Any, frame: int) -> list[Any]:
     """Return the places where the attributes of a frame may be: of the frame, of all frames, and of the file."""
-    places = []
+    places: list[Any] = []
     per_frame = dataset.get("PerFrameFunctionalGroupsSequence")
     groups = [per_frame[frame] if per_frame and frame < len(per_frame) else None]
     groups.append(_sequence(dataset.get("SharedFunctionalGroupsSequence")))
     for group in filter(None, groups):
-        for name in ("PixelValueTransformationSequence", "FrameVOILUTSequence"):
-            if macro := _sequence(group.get(name)):
-                places.append(macro)
+        macros = (group.get(name) for name in ("PixelValueTransformationSequence", "FrameVOILUTSequence"))
+        places += filter(None, map(_sequence, macros))
     return [*places, dataset]
 
 

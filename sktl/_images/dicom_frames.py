@@ -66,12 +66,11 @@ def check_encapsulated(dataset: Any, frame: int, n_frames: int) -> None:
         most = rows * columns * int(dataset.SamplesPerPixel) * int(dataset.BitsAllocated) // 8
         if len(data) > 2 * most + _MOST_OVERHEAD:
             raise ImageProblem("is a .dcm file that is damaged: it unpacks to more pixels than its header says")
-    elif size := coded_size(data):
-        if size != (columns, rows):
-            raise ImageProblem(
-                f"is a .dcm file that is damaged: its header says {columns} x {rows} pixels, its frame "
-                f"{size[0]} x {size[1]}"
-            )
+    elif (size := coded_size(data)) and size != (columns, rows):
+        raise ImageProblem(
+            f"is a .dcm file that is damaged: its header says {columns} x {rows} pixels, its frame {size[0]} x "
+            f"{size[1]}"
+        )
 
 
 def why_undecoded(syntax: Any) -> str:

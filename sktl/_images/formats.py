@@ -124,7 +124,7 @@ _KNOWN = (
     _Kind(
         "a .tiff file",
         ", such as 64-bit floats, 16-bit gray with alpha, compression as WebP, LERC or JPEG XL, and "
-        "cameras' RAW files; pip install 'sktl[tiff]' (tifffile), or read it with rawpy and pass arrays",
+        "cameras' RAW files; read it with tifffile, or develop a RAW file with rawpy, and pass arrays",
         TIFF,
     ),
     _Kind("a .psd file", ", such as 16-bit ones; export it as PNG", (b"8BPS",)),

@@ -92,7 +92,7 @@ def _why_tiff_is_misread(image: Image.Image) -> str | None:
     apart = tags.get(_Tag.PLANAR) == _SEPARATE and len(image.getbands()) > 1
     untold = image.mode in ("LA", "La", "PA") or (image.mode == "RGBA" and _Tag.EXTRA not in tags)
     if apart and (untold if by_libtiff else bits > 8):
-        return "has colors in separate planes, which Pillow misreads; pip install 'sktl[tiff]' (tifffile), or convert it to PNG"
+        return "has colors in separate planes, which Pillow misreads; read it with tifffile, or convert it to PNG"
     if not by_libtiff and tags.get(_Tag.PHOTOMETRIC) == _YCBCR and tuple(tags.get(_Tag.SUBSAMPLING, (2, 2))) != (1, 1):
         n_bytes = image.width * image.height * len(image.getbands())
         if sum(tags.get(_Tag.STRIP_BYTES) or tags.get(_Tag.TILE_BYTES) or ()) < n_bytes:

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import importlib
 import importlib.util
+import os
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
@@ -43,6 +44,8 @@ class Reader:
         Package that it needs.
     deciding : tuple of str
         Distributions whose versions decide its pixels.
+    suffixes : tuple of str
+        Suffixes of its files, in lower case, by which folders are listed.
     replaced_by : str
         Name of a format of Pillow. If another library has registered a plugin for it, Pillow reads the files, because
         the program has asked for it.
@@ -53,12 +56,22 @@ class Reader:
     module: str
     package: str
     deciding: tuple[str, ...]
+    suffixes: tuple[str, ...] = ()
     replaced_by: str = ""
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether its package is installed."""
+        return _is_installed(self.package)
 
     @property
     def is_active(self) -> bool:
         """Whether files of this format are read by this reader, instead of being left to Pillow."""
-        return is_installed(self.package) and self.replaced_by not in Image.OPEN
+        return self.is_installed and self.replaced_by not in Image.OPEN
+
+    def why_missing(self) -> str:
+        """Return what to install."""
+        return f"is {self.what}, which needs {self.deciding[0]}: pip install 'sktl[{self.name}]', or convert it to PNG"
 
     def identity(self) -> tuple[object, ...]:
         """Return everything except the content that affects the pixels. It is part of every cache key."""
@@ -72,8 +85,8 @@ class Reader:
         ImageProblem
             If the file cannot be read, or the package is not installed.
         """
-        if not is_installed(self.package):
-            raise ImageProblem(f"is read by {self.package}, which is not installed: pip install 'sktl[{self.name}]'")
+        if not self.is_installed:
+            raise ImageProblem(self.why_missing())
         module = importlib.import_module(f".{self.module}", __package__)
         try:
             return module.read(content)
@@ -93,9 +106,10 @@ READERS = {
                 "pydicom", "python-gdcm", "pyjpegls", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg",
                 "pylibjpeg-rle",
             ),
+            (".dcm", ".dicom"),
         ),
-        Reader("heic", "a .heic file", "heic", "pillow_heif", ("pillow-heif",), replaced_by="HEIF"),
-        Reader("tiff", "a .tiff file", "tiff", "tifffile", ("tifffile", "imagecodecs")),
+        Reader("heic", "a .heic file", "heic", "pillow_heif", ("pillow-heif",), (".heic", ".heif", ".hif"), "HEIF"),
+        Reader("tiff", "a .tiff file with pixels that Pillow does not read", "tiff", "tifffile", ("tifffile", "imagecodecs")),
     )
 }  # fmt: skip
 
@@ -111,24 +125,30 @@ def reader_name(content: bytes) -> str:
     return "tiff" if is_beyond_pillow(content) else ""
 
 
-def active_reader(content: bytes) -> Reader | None:
-    """Return the reader that reads content in this process; None if Pillow does."""
-    return _active(reader_name(content))
+def is_read_by_name(path: str) -> bool:
+    """Return True if the suffix of a path belongs to an installed reader."""
+    suffix = os.path.splitext(path)[1].lower()
+    return any(suffix in reader.suffixes and reader.is_installed for reader in READERS.values())
 
 
-def _active(name: str) -> Reader | None:
-    reader = READERS.get(name)
-    return reader if reader is not None and reader.is_active else None
+def is_dicom_image(path: str) -> bool:
+    """Return True for a DICOM file without a suffix, as scanners name them, that can be read; not for a DICOMDIR."""
+    if not READERS["dicom"].is_installed or os.path.basename(path).upper() == "DICOMDIR":
+        return False
+    with open(path, "rb") as file:
+        return file.read(132).endswith(b"DICM")
 
 
 def key_of(digest: bytes, name: str) -> bytes:
     """Return the content key of a file, given the digest of its bytes and the name of its reader."""
-    reader = _active(name)
-    return digest if reader is None else hashlib.sha256(repr(reader.identity()).encode() + digest).digest()
+    reader = READERS.get(name)
+    if reader is None or not reader.is_active:
+        return digest
+    return hashlib.sha256(repr(reader.identity()).encode() + digest).digest()
 
 
 @functools.cache
-def is_installed(package: str) -> bool:
+def _is_installed(package: str) -> bool:
     """Return True if a package can be imported, without importing it."""
     return importlib.util.find_spec(package) is not None
 

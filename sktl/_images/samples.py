@@ -34,8 +34,11 @@ from .containers import (
     why_no_image,
     words_for,
 )
-from .decoding import ImageProblem, RangeProblem, array_to_rgb, check_header, check_memory, check_pixels, pil_to_rgb
+from .decoding import RangeProblem, array_to_rgb, check_header, check_pixels, pil_to_rgb, read_pixels
 from .formats import why_no_path
+from .image_reader import ImageReader, call_reader, check_image_reader
+from .problems import ImageProblem, check_memory
+from .readers import READERS
 
 # Nonblocking, because a file may have been replaced by a pipe since it was checked, and opening a pipe waits for a
 # writer.
@@ -184,6 +187,34 @@ class PILSample:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadSample:
+    """A file or bytes that a reader turns into pixels, again at each access.
+
+    Its content is the pixels, so features of a reader that has changed are never found, whatever has changed: its code,
+    what it calls, or its settings.
+    """
+
+    sample: FileSample | BytesSample
+    reader: ImageReader
+
+    @property
+    def name(self) -> str:
+        return self.sample.name
+
+    def stamp(self) -> None:
+        return None
+
+    def read(self) -> np.ndarray:
+        if isinstance(self.reader, str):
+            return read_pixels(READERS[self.reader], self.sample.read())
+        image = call_reader(self.reader, self.sample.path if isinstance(self.sample, FileSample) else self.sample.data)
+        try:
+            return np.asarray(_from_element(image).read())
+        except ImageProblem as problem:
+            raise ImageProblem(f"image_reader returned an image that {problem}") from problem
+
+
+@dataclass(frozen=True, slots=True)
 class UnusableSample:
     """A sample in an unsupported format. Reading it raises an error with the reason."""
 
@@ -201,7 +232,9 @@ class UnusableSample:
 _PIL_LOCKS = tuple(fork_safe_lock() for _ in range(64))
 
 
-def as_samples(X: Any, image_shape: Sequence[int] | None = None, lenient: bool = False) -> list[Sample]:
+def as_samples(
+    X: Any, image_shape: Sequence[int] | None = None, lenient: bool = False, image_reader: ImageReader | None = None
+) -> list[Sample]:
     """Return the samples of `X`, in its order.
 
     Parameters
@@ -212,19 +245,22 @@ def as_samples(X: Any, image_shape: Sequence[int] | None = None, lenient: bool =
         Shape of one image if `X` contains flattened rows, of shape (n, H * W * C).
     lenient : bool, default=False
         Whether samples in an unsupported format are returned as samples that raise an error when they are read.
+    image_reader : str, callable or None, default=None
+        What reads files and bytes; None chooses it by their content.
 
     Raises
     ------
     InvalidParameterError
-        If `image_shape` is invalid.
+        If `image_shape` or `image_reader` is invalid.
     InvalidInputError
         If `X` as a whole is not in a supported format.
     InvalidImageError
         If samples are not in a supported format. The error lists them. Files are not opened here.
     """
     items = as_items(X, check_image_shape(image_shape))
+    check_image_reader(image_reader)
     if not isinstance(items, np.ndarray):
-        return _each(items, _from_element, lenient)
+        return [_read_by(image_reader, sample) for sample in _each(items, _from_element, lenient)]
     words = words_for(X)
     if lenient and items.dtype.kind == "f":
         return _each(items, lambda image: _from_pixels(image, words), lenient)
@@ -251,6 +287,13 @@ def _each(items: Iterable[Any], make: Callable[[Any], Sample], lenient: bool) ->
     if failures and not lenient:
         raise InvalidImageError(failures)
     return samples
+
+
+def _read_by(reader: ImageReader | None, sample: Sample) -> Sample:
+    """Return a sample that a reader reads; unchanged without a reader, or if it is not a file or bytes."""
+    if reader is None or not isinstance(sample, FileSample | BytesSample):
+        return sample
+    return ReadSample(sample, reader)
 
 
 def _from_element(item: Any) -> Sample:

@@ -82,7 +82,7 @@ def _check_segments(page: Any, content: bytes) -> None:
     """
     places = list(zip(page.dataoffsets, page.databytecounts, strict=True))
     complete = len(places) == math.prod(page.chunked)
-    complete = complete and all(0 < at and 0 < size and at + size <= len(content) for at, size in places)
+    complete = complete and all(at > 0 and size > 0 and at + size <= len(content) for at, size in places)
     if complete and page.compression in (_NONE, _DEFLATE, _OLD_DEFLATE):
         most = math.prod(page.chunks) * page.dtype.itemsize
         is_plain = page.compression == _NONE
@@ -115,8 +115,8 @@ def _meant(pixels: np.ndarray, page: Any) -> np.ndarray:
     if pixels.shape[2] == n_colors or alpha not in (_ASSOCIATED, _UNASSOCIATED):
         return colors
     share = pixels[:, :, n_colors:] / white
-    blended = colors / white + 1 - share if alpha == _ASSOCIATED else colors / white * share + 1 - share
-    return blended
+    return (colors / white if alpha == _ASSOCIATED else colors / white * share) + 1 - share
+
 
 def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """Return pixels in the orientation in which they are meant to be seen."""
