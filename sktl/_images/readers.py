@@ -26,6 +26,7 @@ from .tiff_tags import has_tiff_image, is_beyond_pillow, is_tiff
 
 # Part of every cache key of a file that a reader reads. Change it when a reader returns other pixels than before.
 READING_RULE = 1
+_LONGEST = 200
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Reader:
     name : str
         Name of the reader, and of the extra of sktl that installs its package.
     what : str
-        What its files are, in messages.
+        What one of its files is, in messages.
     module : str
         Module of this package that defines ``read(content)``.
     package : str
@@ -71,7 +72,10 @@ class Reader:
 
     def why_missing(self) -> str:
         """Return what to install."""
-        return f"is {self.what}, which needs {self.deciding[0]}: pip install 'sktl[{self.name}]', or convert it to PNG"
+        return (
+            f"is a {self.what} that Pillow does not read: pip install 'sktl[{self.name}]' for {self.deciding[0]}, or "
+            "convert it to PNG"
+        )
 
     def identity(self) -> tuple[object, ...]:
         """Return everything except the content that affects the pixels. It is part of every cache key."""
@@ -94,22 +98,23 @@ class Reader:
             raise
         except Exception as error:  # the packages raise almost anything on damaged files
             check_memory(error)
-            raise ImageProblem(f"is {self.what} that is damaged: {one_line(error) or type(error).__name__}") from error
+            reason = str(error) if " " in str(error) else f"{type(error).__name__} {error}"
+            raise ImageProblem(f"is not a valid {self.what}: {one_line(reason, _LONGEST)}") from error
 
 
 READERS = {
     reader.name: reader
     for reader in (
         Reader(
-            "dicom", "a .dcm file", "dicom", "pydicom",
+            "dicom", ".dcm file", "dicom", "pydicom",
             (
                 "pydicom", "python-gdcm", "pyjpegls", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg",
                 "pylibjpeg-rle",
             ),
             (".dcm", ".dicom"),
         ),
-        Reader("heic", "a .heic file", "heic", "pillow_heif", ("pillow-heif",), (".heic", ".heif", ".hif"), "HEIF"),
-        Reader("tiff", "a .tiff file with pixels that Pillow does not read", "tiff", "tifffile", ("tifffile", "imagecodecs")),
+        Reader("heic", ".heic file", "heic", "pillow_heif", ("pillow-heif",), (".heic", ".heif", ".hif"), "HEIF"),
+        Reader("tiff", ".tiff file", "tiff", "tifffile", ("tifffile", "imagecodecs")),
     )
 }  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import zlib
 from io import BytesIO
@@ -16,6 +17,7 @@ from .tiff_tags import Tag
 _NONE, _DEFLATE, _OLD_DEFLATE = 1, 8, 32946
 _ASSOCIATED, _UNASSOCIATED = 1, 2
 _CHUNK = 1 << 20
+_NULL = logging.NullHandler()
 
 
 def read(content: bytes) -> np.ndarray:
@@ -30,6 +32,8 @@ def read(content: bytes) -> np.ndarray:
     """
     import tifffile
 
+    # It logs what it finds wrong with a file. Without a handler, Python prints that.
+    logging.getLogger("tifffile").addHandler(_NULL)
     with tifffile.TiffFile(BytesIO(content)) as file:
         page = file.pages.first
         check_size(page.imagewidth, page.imagelength)

@@ -1,12 +1,13 @@
-"""The tags of a TIFF file's first image, and whether they describe pixels that Pillow does not read."""
+"""The tags of a TIFF file's first image, and whether they describe pixels that Pillow does not read.
+
+They are parsed here, because Pillow's own parser warns about damaged tags, and a user's filter may turn that into an
+error: which reader a file belongs to must depend on its bytes alone.
+"""
 
 from __future__ import annotations
 
+import struct
 from enum import IntEnum
-from io import BytesIO
-from typing import Any
-
-from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from .formats import TIFF
 
@@ -26,6 +27,8 @@ class Tag(IntEnum):
     SAMPLE_FORMAT = 339
 
 
+_INTEGERS = {1: "B", 3: "H", 4: "L", 16: "Q"}
+_MOST_VALUES = 64
 _UNSIGNED, _FLOAT, _SEPARATE = 1, 3, 2
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
 _UNCOMPRESSED = 1
@@ -40,10 +43,7 @@ def is_tiff(content: bytes) -> bool:
 
 def has_tiff_image(content: bytes) -> bool:
     """Return True if the header of a TIFF file leads to an image."""
-    try:
-        tags = _first_tags(content)
-    except Exception:  # damaged tags
-        return False
+    tags = first_tags(content)
     return Tag.WIDTH in tags and (Tag.STRIP_OFFSETS in tags or Tag.TILE_OFFSETS in tags)
 
 
@@ -55,35 +55,44 @@ def is_beyond_pillow(content: bytes) -> bool:
     """
     if not is_tiff(content):
         return False
-    try:
-        tags = _first_tags(content)
-        bits, form, n_samples = (_number(tags, tag) for tag in (Tag.BITS, Tag.SAMPLE_FORMAT, Tag.SAMPLES))
-        apart = n_samples > 1 and _number(tags, Tag.PLANAR) == _SEPARATE
-        compression = _number(tags, Tag.COMPRESSION)
-        if _number(tags, Tag.PHOTOMETRIC) not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB):
-            return False
-    except Exception:  # damaged tags: Pillow names the damage
+    tags = first_tags(content)
+    bits, form, n_samples, planar, compression = (
+        tags.get(tag, 1) for tag in (Tag.BITS, Tag.SAMPLE_FORMAT, Tag.SAMPLES, Tag.PLANAR, Tag.COMPRESSION)
+    )
+    if Tag.WIDTH not in tags or tags.get(Tag.PHOTOMETRIC) not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB):
         return False
-    if compression in _UNKNOWN_COMPRESSIONS or form == _FLOAT:
-        return compression in _UNKNOWN_COMPRESSIONS or bits != 32 or n_samples > 1
+    if compression in _UNKNOWN_COMPRESSIONS:
+        return True
+    if form == _FLOAT:
+        return bits != 32 or n_samples > 1
+    apart = n_samples > 1 and planar == _SEPARATE
     if form != _UNSIGNED or bits not in (8, 16):
         return False
     return (n_samples == 2 and (bits == 16 or apart)) or (bits == 16 and apart and compression == _UNCOMPRESSED)
 
 
-def _first_tags(content: bytes) -> ImageFileDirectory_v2:
-    file = BytesIO(content)
-    header = file.read(8)
-    if header[2] == 43:  # BigTIFF
-        header += file.read(8)
-    tags = ImageFileDirectory_v2(header)
-    file.seek(tags.next)
-    tags.load(file)
+def first_tags(content: bytes) -> dict[int, int]:
+    """Return the largest value of each tag of integers of the first image; only those that are not damaged."""
+    order = "<" if content.startswith(b"I") else ">"
+    big = content[2:4] in (b"+\0", b"\0+")
+    word, count, entry = ("Q", "Q", 20) if big else ("L", "H", 12)
+    tags = {}
+    try:
+        (at,) = struct.unpack_from(order + word, content, 8 if big else 4)
+        (n,) = struct.unpack_from(order + count, content, at)
+        at += struct.calcsize("=" + count)
+        for start in range(at, min(at + n * entry, len(content)), entry):
+            tag, kind, n_values = struct.unpack_from(f"{order}HH{word}", content, start)
+            if kind in _INTEGERS and n_values:
+                tags[tag] = _largest(content, start + 4 + struct.calcsize("=" + word), order, word, kind, n_values)
+    except (struct.error, OverflowError):  # an offset beyond the end
+        pass
     return tags
 
 
-def _number(tags: ImageFileDirectory_v2, tag: Tag) -> int:
-    """Return a tag of integers that are equal for all channels; 1, the default of all these tags, if it is missing."""
-    value: Any = tags.get(tag, 1)
-    values = value if isinstance(value, tuple) else (value,)
-    return int(max(values))
+def _largest(content: bytes, at: int, order: str, word: str, kind: int, n_values: int) -> int:
+    """Return the largest of the first values of a tag, which are stored in its entry if they fit into a word."""
+    form = f"{order}{min(n_values, _MOST_VALUES)}{_INTEGERS[kind]}"
+    if n_values * struct.calcsize("=" + _INTEGERS[kind]) > struct.calcsize("=" + word):
+        (at,) = struct.unpack_from(order + word, content, at)
+    return max(struct.unpack_from(form, content, at))
