@@ -12,11 +12,12 @@ import hashlib
 import importlib
 import importlib.util
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from sktl._words import one_line
 
@@ -47,9 +48,8 @@ class Reader:
         Distributions whose versions decide its pixels.
     suffixes : tuple of str
         Suffixes of its files, in lower case, by which folders are listed.
-    replaced_by : str
-        Name of a format of Pillow. If another library has registered a plugin for it, Pillow reads the files, because
-        the program has asked for it.
+    yields : callable
+        Returns True if the program has set up Pillow to read some of these files, which are then left to it.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Reader:
     package: str
     deciding: tuple[str, ...]
     suffixes: tuple[str, ...] = ()
-    replaced_by: str = ""
+    yields: Callable[[], bool] = lambda: False
 
     @property
     def is_installed(self) -> bool:
@@ -68,7 +68,7 @@ class Reader:
     @property
     def is_active(self) -> bool:
         """Whether files of this format are read by this reader, instead of being left to Pillow."""
-        return self.is_installed and self.replaced_by not in Image.OPEN
+        return self.is_installed and not self.yields()
 
     def why_missing(self) -> str:
         """Return what to install."""
@@ -102,6 +102,14 @@ class Reader:
             raise ImageProblem(f"is not a valid {self.what}: {one_line(reason, _LONGEST)}") from error
 
 
+def _opens_heif() -> bool:
+    return "HEIF" in Image.OPEN
+
+
+def _reads_all_by_libtiff() -> bool:
+    return TiffImagePlugin.READ_LIBTIFF
+
+
 READERS = {
     reader.name: reader
     for reader in (
@@ -113,8 +121,8 @@ READERS = {
             ),
             (".dcm", ".dicom"),
         ),
-        Reader("heic", ".heic file", "heic", "pillow_heif", ("pillow-heif",), (".heic", ".heif", ".hif"), "HEIF"),
-        Reader("tiff", ".tiff file", "tiff", "tifffile", ("tifffile", "imagecodecs")),
+        Reader("heic", ".heic file", "heic", "pillow_heif", ("pillow-heif",), (".heic", ".heif", ".hif"), _opens_heif),
+        Reader("tiff", ".tiff file", "tiff", "tifffile", ("tifffile", "imagecodecs"), (), _reads_all_by_libtiff),
     )
 }  # fmt: skip
 

@@ -115,7 +115,7 @@ def _meant(pixels: np.ndarray, page: Any) -> np.ndarray:
     colors = pixels[:, :, :n_colors]
     if page.photometric == 0:
         colors = white - colors
-    alpha = page.extrasamples[0] if page.extrasamples else 0
+    alpha = page.extrasamples[0] if page.extrasamples else _UNASSOCIATED  # as Pillow reads a file without the tag
     if pixels.shape[2] == n_colors or alpha not in (_ASSOCIATED, _UNASSOCIATED):
         return colors
     share = pixels[:, :, n_colors:] / white

@@ -15,6 +15,7 @@ from .formats import TIFF
 class Tag(IntEnum):
     """Tags of TIFF files."""
 
+    NEW_SUBFILE_TYPE = 254
     WIDTH = 256
     BITS = 258
     COMPRESSION = 259
@@ -24,14 +25,16 @@ class Tag(IntEnum):
     SAMPLES = 277
     PLANAR = 284
     TILE_OFFSETS = 324
+    EXTRA = 338
     SAMPLE_FORMAT = 339
+    DNG_VERSION = 50706
 
 
 _INTEGERS = {1: "B", 3: "H", 4: "L", 16: "Q"}
 _MOST_VALUES = 64
 _UNSIGNED, _FLOAT, _SEPARATE = 1, 3, 2
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
-_UNCOMPRESSED = 1
+_UNCOMPRESSED, _REDUCED, _UNSPECIFIED = 1, 1, 0
 # JPEG 2000 (four numbers), JPEG XR (two), PNG, LERC, WebP, JPEG XL (three): Pillow's libtiff has none of them.
 _UNKNOWN_COMPRESSIONS = (33003, 33004, 33005, 34712, 22610, 34934, 34933, 34887, 50001, 50002, 52546, 34892)
 
@@ -61,6 +64,8 @@ def is_beyond_pillow(content: bytes) -> bool:
     )
     if Tag.WIDTH not in tags or tags.get(Tag.PHOTOMETRIC) not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB):
         return False
+    if Tag.DNG_VERSION in tags or tags.get(Tag.NEW_SUBFILE_TYPE, 0) & _REDUCED:  # perhaps the preview of a RAW file
+        return False
     if compression in _UNKNOWN_COMPRESSIONS:
         return True
     if form == _FLOAT:
@@ -68,7 +73,10 @@ def is_beyond_pillow(content: bytes) -> bool:
     apart = n_samples > 1 and planar == _SEPARATE
     if form != _UNSIGNED or bits not in (8, 16):
         return False
-    return (n_samples == 2 and (bits == 16 or apart)) or (bits == 16 and apart and compression == _UNCOMPRESSED)
+    if not apart:
+        return bits == 16 and n_samples == 2
+    has_alpha = n_samples == 2 and tags.get(Tag.EXTRA) != _UNSPECIFIED
+    return has_alpha or (bits == 16 and compression == _UNCOMPRESSED)
 
 
 def first_tags(content: bytes) -> dict[int, int]:
