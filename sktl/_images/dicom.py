@@ -100,7 +100,7 @@ def _decoded(dataset: Any, frame: int) -> np.ndarray:
         ) from error
     shape = int(dataset.Rows), int(dataset.Columns)
     if pixels.shape not in (shape, (*shape, 3)):
-        raise ImageProblem(f"is a .dcm file that is damaged: its pixels have shape {pixels.shape}, not {shape}")
+        raise ImageProblem(f"is not a valid .dcm file: its pixels have shape {pixels.shape}, not {shape}")
     return pixels
 
 
@@ -132,17 +132,24 @@ def _palette(pixels: np.ndarray, dataset: Any) -> np.ndarray:
 
 def _grays(pixels: np.ndarray, dataset: Any, frame: int, inverted: bool) -> np.ndarray:
     if pixels.dtype.kind == "f" or pixels.dtype.itemsize > 2:
-        grays = _display(pixels, dataset, frame)
-        grays = np.rint(np.clip(grays, 0, 1) * 255).astype(np.uint8)
+        grays = np.rint(_display(pixels, dataset, frame) * 255).astype(np.uint8)
     else:  # each different number once
         low, high = int(pixels.min()), int(pixels.max())
-        values = np.arange(low, high + 1, dtype=np.int32)
-        grays = looked_up(pixels, low, _display(values, dataset, frame))
+        grays = looked_up(pixels, low, _display(np.arange(low, high + 1, dtype=np.int32), dataset, frame))
     return 255 - grays if inverted else grays
 
 
 def _display(values: np.ndarray, dataset: Any, frame: int) -> np.ndarray:
-    """Return the grays of stored numbers: 0 for the lower end of the window, and 1 for its upper end."""
+    """Return the grays of stored numbers: 0 up to the lower end of the window, and 1 from its upper end on."""
+    with np.errstate(all="ignore"):
+        grays = np.clip(_in_window(values, dataset, frame), 0, 1)
+    if not np.isfinite(grays).all():
+        raise ImageProblem("is not a valid .dcm file: it contains NaN, or a scale or window that is not finite")
+    return grays
+
+
+def _in_window(values: np.ndarray, dataset: Any, frame: int) -> np.ndarray:
+    """Return stored numbers with 0 at the lower end of the window and 1 at its upper end."""
     places = _functional_groups(dataset, frame)
     if table := _sequence(dataset.get("ModalityLUTSequence")):
         units, white = _from_table(values, table, dataset)
@@ -206,7 +213,7 @@ def _from_table(values: np.ndarray, item: Any, dataset: Any) -> tuple[np.ndarray
 def _entries(data: Any, n: int, bits: int, dataset: Any) -> tuple[np.ndarray, int]:
     """Return the entries of a table, and the entry that is white. Entries of 8 bits may be stored in 16 bits."""
     if not 8 <= bits <= 16:
-        raise ImageProblem(f"is a .dcm file that is damaged: a table has entries of {bits} bits")
+        raise ImageProblem(f"is not a valid .dcm file: a table has entries of {bits} bits")
     if isinstance(data, bytes):
         order = "<" if dataset.file_meta.TransferSyntaxUID.is_little_endian else ">"
         bits, dtype = (8, "u1") if len(data) < 2 * n else (bits, f"{order}u2")

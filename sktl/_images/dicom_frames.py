@@ -65,11 +65,10 @@ def check_encapsulated(dataset: Any, frame: int, n_frames: int) -> None:
     if syntax == _RLE:
         most = rows * columns * int(dataset.SamplesPerPixel) * int(dataset.BitsAllocated) // 8
         if len(data) > 2 * most + _MOST_OVERHEAD:
-            raise ImageProblem("is a .dcm file that is damaged: it unpacks to more pixels than its header says")
+            raise ImageProblem("is not a valid .dcm file: it unpacks to more pixels than its header says")
     elif (size := coded_size(data)) and size != (columns, rows):
         raise ImageProblem(
-            f"is a .dcm file that is damaged: its header says {columns} x {rows} pixels, its frame {size[0]} x "
-            f"{size[1]}"
+            f"is not a valid .dcm file: its header says {columns} x {rows} pixels, its frame {size[0]} x {size[1]}"
         )
 
 

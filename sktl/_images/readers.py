@@ -96,6 +96,8 @@ class Reader:
             return module.read(content)
         except (ImageProblem, Warning):
             raise
+        except ImportError as error:
+            raise ImageProblem(f"is a {self.what}, but {self.package} cannot be imported: {error}") from error
         except Exception as error:  # the packages raise almost anything on damaged files
             check_memory(error)
             reason = str(error) if " " in str(error) else f"{type(error).__name__} {error}"

@@ -93,7 +93,7 @@ def _check_segments(page: Any, content: bytes) -> None:
         sizes = [size if is_plain else _inflated_size(content[at : at + size], most) for at, size in places]
         complete = sum(sizes) * 8 * page.dtype.itemsize >= page.nbytes * page.bitspersample
     if not complete:
-        raise ImageProblem("is a .tiff file that is damaged: parts of its pixels are missing")
+        raise ImageProblem("is not a valid .tiff file: parts of its pixels are missing")
 
 
 def _inflated_size(data: bytes, most: int) -> int:
@@ -103,7 +103,7 @@ def _inflated_size(data: bytes, most: int) -> int:
         size += len(inflate.decompress(data, _CHUNK))
         data = inflate.unconsumed_tail
         if size > most:
-            raise ImageProblem("is a .tiff file that is damaged: it unpacks to more pixels than its header says")
+            raise ImageProblem("is not a valid .tiff file: it unpacks to more pixels than its header says")
     return size
 
 
