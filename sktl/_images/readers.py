@@ -12,7 +12,7 @@ import hashlib
 import importlib
 import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
@@ -144,6 +144,13 @@ def is_read_by_name(path: str) -> bool:
     """Return True if the suffix of a path belongs to an installed reader."""
     suffix = os.path.splitext(path)[1].lower()
     return any(suffix in reader.suffixes and reader.is_installed for reader in READERS.values())
+
+
+def missing_extras(paths: Iterable[str]) -> str:
+    """Return the commands that install readers for files of these names; empty if none is missing."""
+    suffixes = {os.path.splitext(path)[1].lower() for path in paths}
+    missing = [r for r in READERS.values() if suffixes & set(r.suffixes) and not r.is_installed]
+    return " ".join(f"To read {reader.what}s: pip install 'sktl[{reader.name}]'." for reader in missing)
 
 
 def is_dicom_image(path: str) -> bool:

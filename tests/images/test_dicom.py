@@ -462,7 +462,7 @@ def test_a_file_that_is_deflated_as_a_whole_may_not_unpack_to_gigabytes(monkeypa
     meta = shipped("test_files/image_dfl.dcm")
     start = 144 + int.from_bytes(meta[140:144], "little")
     deflate = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
-    bomb = b"".join([*(deflate.compress(bytes(1 << 20)) for _ in range(200)), deflate.flush()])
+    bomb = b"".join([*(deflate.compress(bytes(1 << 20)) for _ in range(60)), deflate.flush()])
     assert len(bomb) < 1 << 20
     with pytest.raises(ImageProblem, match="unpacks to more than an image of 1,000,000 pixels"):
         decoded(meta[:start] + bomb)
