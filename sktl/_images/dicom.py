@@ -23,6 +23,7 @@ _GRAY = {"MONOCHROME1", "MONOCHROME2"}
 _COLORS = {"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"}
 # The numbers of a CT without a window: what 12 bits hold, from air to dense bone and metal.
 _CT_UNITS = (-1024.0, 3071.0)
+_NARROWEST = 1e-9
 _NO_WINDOW = (
     "and no window, so the values of black and white are unknown; pass image_reader, a function that reads it and "
     "applies a window that is the same for all images"
@@ -164,7 +165,10 @@ def _in_window(values: np.ndarray, dataset: Any, frame: int) -> np.ndarray:
         return shown / white
     center, width = (_first(_found(places, name)) for name in ("WindowCenter", "WindowWidth"))
     if center is not None and width is not None and width > 0:
-        return _windowed(units, center, width, str(_found(places, "VOILUTFunction") or "LINEAR").strip().upper())
+        function = str(_found(places, "VOILUTFunction") or "LINEAR").strip().upper()
+        # The default counts whole numbers, so that a window of width 1 has one number; floats have none.
+        function = "LINEAR_EXACT" if function == "LINEAR" and values.dtype.kind == "f" else function
+        return _windowed(units, center, width, function)
     if ends is None:
         raise ImageProblem(f"is a .dcm file with {_numbers(values, dataset)} {_NO_WINDOW}")
     low, high = ends
@@ -197,8 +201,8 @@ def _windowed(units: np.ndarray, center: float, width: float, function: str) -> 
     """Apply a window (PS3.3 C.11.2.1.2)."""
     if function == "SIGMOID":
         return 1 / (1 + np.exp(np.clip(-4 * (units - center) / width, -700, 700)))
-    if function == "LINEAR" and width > 1:
-        center, width = center - 0.5, width - 1
+    if function == "LINEAR" and width >= 1:
+        center, width = center - 0.5, max(width - 1, _NARROWEST)
     return np.clip((units - center) / width + 0.5, 0, 1)
 
 
@@ -206,6 +210,8 @@ def _from_table(values: np.ndarray, item: Any, dataset: Any) -> tuple[np.ndarray
     """Return the entries of a table for numbers, and the entry that is white."""
     n, first, bits = _descriptor(item.LUTDescriptor)
     entries, white = _entries(item.LUTData, n, bits, dataset)
+    if first >= 2**15 and values.min() < 0:  # a negative number in an unsigned field, which only the units tell
+        first -= 2**16
     indices = np.clip(np.rint(values) - first, 0, len(entries) - 1)
     return entries[indices.astype(np.int64)], white
 

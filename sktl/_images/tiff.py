@@ -110,7 +110,7 @@ def _inflated_size(data: bytes, most: int) -> int:
 def _meant(pixels: np.ndarray, page: Any) -> np.ndarray:
     """Return pixels as gray, RGB or RGBA, with black at zero and white at 1 or 255."""
     n_colors = 3 if page.photometric == 2 else 1
-    pixels = in_8_bits(pixels, page.bitspersample) if pixels.dtype.kind == "u" else pixels.astype(np.float64)
+    pixels = in_8_bits(pixels, page.bitspersample) if pixels.dtype.kind == "u" else pixels.astype(np.float32)
     white = 255 if pixels.dtype == np.uint8 else 1
     colors = pixels[:, :, :n_colors]
     if page.photometric == 0:

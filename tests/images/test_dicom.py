@@ -267,6 +267,20 @@ def test_a_table_goes_before_a_window(bits):
     np.testing.assert_allclose(gray(content), expected, atol=0.51)
 
 
+def test_a_table_may_begin_at_a_negative_number_of_units():
+    values = np.array([[0, 1024, 1100, 2000]], np.uint16)
+    entries = np.arange(1200)
+    scale = {"RescaleSlope": "1", "RescaleIntercept": "-1024"}
+    content = made(values, VOILUTSequence=table(entries, 2**16 - 100, 12), **scale)
+    expected = entries[np.clip(values.astype(int) - 1024 + 100, 0, 1199)] / 4095 * 255
+    np.testing.assert_allclose(gray(content), expected, atol=0.51)
+
+
+def test_the_narrowest_window_divides_black_from_white():
+    content = made(np.array([[99, 100, 101]], np.uint8), WindowCenter="100", WindowWidth="1")
+    np.testing.assert_array_equal(gray(content), [[0, 255, 255]])
+
+
 def test_a_modality_table_gives_the_units_of_the_window():
     values = RNG.integers(0, 256, (9, 11)).astype(np.uint8)
     entries = np.arange(256) * 16
