@@ -21,6 +21,7 @@ from ._datasets.label_tables import LabelTable, chosen_columns, located, values_
 from ._datasets.layouts import check_layout, check_names
 from ._datasets.parts import joined_labels, parts_in, warn_of_new_classes
 from ._datasets.pictures import BACKGROUNDS, draw_cat, draw_leaf, draw_radiograph, draw_surface
+from ._images.readers import missing_extras
 from ._images.sequences import LazyImages
 from ._utils.paths import checked_path, shown
 from ._utils.warnings import warn
@@ -117,7 +118,7 @@ def _of_classes(files: ImageFiles, folders: Mapping[str, Path], nested: str) -> 
             links = ", and links to other classes" if len(files.links) > n_links else ""
             raise InvalidInputError(
                 f"The class folder {shown(str(path))} has no images ({len(files.others) - n_others} other files"
-                f"{links}). Remove it, or add images."
+                f"{links}). {missing_extras(files.others[n_others:]) or 'Remove it, or add images.'}"
             )
     labels, names = files.labels, [*folders]
     if nested == "join":
@@ -321,7 +322,8 @@ def list_images(folder: str | os.PathLike[str]) -> np.ndarray:
     root = existing_folder(folder, "Pass a folder of images.")
     files = ImageFiles(root)
     if not files.add(root):
-        raise InvalidInputError(f"folder={shown(str(root))} has no images ({len(files.others)} other files).")
+        message = f"folder={shown(str(root))} has no images ({len(files.others)} other files)."
+        raise InvalidInputError(f"{message} {missing_extras(files.others)}".rstrip())
     _warn_of_ignored(files, "images")
     return np.array(files.images)
 
@@ -413,7 +415,7 @@ def _warn_of_ignored(files: ImageFiles, wanted: str, more: str = "") -> None:
     """Warn once of other files, once of links, and once of images that links add to two classes."""
     root = shown(str(files.root))
     told = [
-        (files.others, "file", f"left out: not {wanted}", more),
+        (files.others, "file", f"left out: not {wanted}", f"{more} {missing_extras(files.others)}".strip()),
         (files.links, "link", "not followed: already listed elsewhere", more),
         (files.shared, "link", "shared with another class", "Keep each image in one class folder."),
     ]

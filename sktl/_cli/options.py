@@ -14,6 +14,7 @@ from .image_sources import ImageSource
 # and delay help and usage errors by seconds.
 DEFAULTS: dict[str, Any] = {
     "backbone": "efficientnet_lite0", "weights": "default", "image_size": None, "image_shape": None,
+    "image_reader": None,
     "feature_stages": "auto", "weight_decay": "auto", "optimizer": "auto", "lr": "auto", "lr_schedule": "auto",
     "max_epochs": "auto", "batch_size": "auto", "label_smoothing": 0.0, "dropout": 0.0, "class_weight": None,
     "early_stopping": False, "validation_fraction": 0.1, "n_iter_no_change": "auto", "trainable_stages": 0,

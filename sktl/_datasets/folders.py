@@ -14,6 +14,7 @@ from typing import Any
 from PIL import Image
 from PIL.ImageFile import StubImageFile
 
+from sktl._images.readers import is_dicom_image, is_read_by_name
 from sktl._images.urls import is_url, masked
 from sktl._utils.paths import shown, user_path
 from sktl.exceptions import InvalidInputError, InvalidParameterError
@@ -243,7 +244,7 @@ def _is_left_out(name: str) -> bool:
 
 
 def _is_image(path: str) -> bool:
-    if os.path.splitext(path)[1].lower() in _SUFFIXES:
+    if os.path.splitext(path)[1].lower() in _SUFFIXES or is_read_by_name(path):
         return True
     if not os.path.isfile(path):
         return False
@@ -251,4 +252,11 @@ def _is_image(path: str) -> bool:
         with Image.open(path) as image:
             return not isinstance(image, StubImageFile) and image.format != "MPEG"
     except Exception:  # Pillow's plugins raise all kinds of errors for other files
+        return _is_dicom(path)
+
+
+def _is_dicom(path: str) -> bool:
+    try:
+        return is_dicom_image(path)
+    except OSError:
         return False

@@ -34,9 +34,12 @@ from .containers import (
     why_no_image,
     words_for,
 )
-from .decoding import ImageProblem, RangeProblem, array_to_rgb, check_header, check_memory, check_pixels, pil_to_rgb
+from .decoding import RangeProblem, array_to_rgb, check_header, check_pixels, pil_to_rgb, read_pixels
 from .formats import why_no_path
-from .remote import url_sample
+from .image_reader import ImageReader, call_reader, check_image_reader
+from .problems import ImageProblem, check_memory
+from .readers import READERS
+from .remote import UrlSample, url_sample
 from .sequences import Item, LazyImages, items_of, lock_of, why_no_item
 from .urls import is_url, local_path_of, masked
 
@@ -196,17 +199,48 @@ class PILSample:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadSample:
+    """A file, bytes or a URL that a reader turns into pixels, again at each access.
+
+    Its content is the pixels, so features of a reader that has changed are never found, whatever has changed: its code,
+    what it calls, or its settings.
+    """
+
+    sample: FileSample | BytesSample | UrlSample
+    reader: ImageReader
+
+    @property
+    def name(self) -> str:
+        return self.sample.name
+
+    def stamp(self) -> None:
+        return None
+
+    def read(self) -> np.ndarray:
+        if isinstance(self.reader, str):
+            return read_pixels(READERS[self.reader], self.sample.read())
+        image = call_reader(
+            self.reader, self.sample.path if isinstance(self.sample, FileSample) else self.sample.read()
+        )
+        try:
+            return np.asarray(_from_element(image).read())
+        except ImageProblem as problem:
+            raise ImageProblem(f"image_reader returned an image that {problem}") from problem
+
+
+@dataclass(frozen=True, slots=True)
 class ItemSample:
     """An item of a sequence, fetched again at each access."""
 
     item: Item
+    reader: ImageReader | None = None
 
     @property
     def name(self) -> str:
         return self.item.name
 
     def stamp(self) -> Stamp | None:
-        return self.item.stamp
+        return self.item.stamp if self.reader is None else None
 
     def read(self) -> bytes | np.ndarray:
         # The lock is held until the pixels are read, because Pillow may load them from a file of the sequence.
@@ -214,7 +248,7 @@ class ItemSample:
             image = self._fetch()
             if reason := why_no_item(image):
                 raise ImageProblem(reason)
-            content = _from_element(image).read()
+            content = _read_by(self.reader, _from_element(image)).read()
             # Copied, because the sequence may return the same buffer each time.
             return content if isinstance(content, bytes) else content.copy()
 
@@ -247,14 +281,23 @@ def why_changed(sample: Sample) -> str:
             "differs when it is read again; remove random transforms from the sequence, or create LazyImages anew if "
             "the sequence has changed"
         )
+    if isinstance(sample, ReadSample):
+        return "changed while it was being read; image_reader must return the same pixels each time"
     return "changed while it was being read; fit again when it no longer changes"
+
+
+def is_remote(sample: Sample) -> bool:
+    """Return True if reading a sample waits for a server."""
+    return isinstance(sample.sample if isinstance(sample, ReadSample) else sample, UrlSample)
 
 
 # One lock per image object would have to live as long as the object. Images that share a lock only wait for each other.
 _PIL_LOCKS = tuple(fork_safe_lock() for _ in range(64))
 
 
-def as_samples(X: Any, image_shape: Sequence[int] | None = None, lenient: bool = False) -> list[Sample]:
+def as_samples(
+    X: Any, image_shape: Sequence[int] | None = None, lenient: bool = False, image_reader: ImageReader | None = None
+) -> list[Sample]:
     """Return the samples of `X`, in its order.
 
     Parameters
@@ -265,21 +308,24 @@ def as_samples(X: Any, image_shape: Sequence[int] | None = None, lenient: bool =
         Shape of one image if `X` contains flattened rows, of shape (n, H * W * C).
     lenient : bool, default=False
         Whether samples in an unsupported format are returned as samples that raise an error when they are read.
+    image_reader : str, callable or None, default=None
+        What reads files and bytes; None chooses it by their content.
 
     Raises
     ------
     InvalidParameterError
-        If `image_shape` is invalid.
+        If `image_shape` or `image_reader` is invalid.
     InvalidInputError
         If `X` as a whole is not in a supported format.
     InvalidImageError
         If samples are not in a supported format. The error lists them. Files are not opened here.
     """
     items = as_items(X, check_image_shape(image_shape))
+    check_image_reader(image_reader)
     if isinstance(items, LazyImages):
-        return [ItemSample(item) for item in items_of(items)]
+        return [ItemSample(item, image_reader) for item in items_of(items)]
     if not isinstance(items, np.ndarray):
-        return _each(items, _from_element, lenient)
+        return [_read_by(image_reader, sample) for sample in _each(items, _from_element, lenient)]
     words = words_for(X)
     if lenient and items.dtype.kind == "f":
         return _each(items, lambda image: _from_pixels(image, words), lenient)
@@ -306,6 +352,13 @@ def _each(items: Iterable[Any], make: Callable[[Any], Sample], lenient: bool) ->
     if failures and not lenient:
         raise InvalidImageError(failures)
     return samples
+
+
+def _read_by(reader: ImageReader | None, sample: Sample) -> Sample:
+    """Return a sample that a reader reads; unchanged without a reader, or if it has no file."""
+    if reader is None or not isinstance(sample, FileSample | BytesSample | UrlSample):
+        return sample
+    return ReadSample(sample, reader)
 
 
 def _from_element(item: Any) -> Sample:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import is_regressor
 
+from sktl._images.image_reader import ImageReader
 from sktl._images.samples import Sample, as_samples
 from sktl.exceptions import InvalidInputError
 
@@ -68,14 +69,21 @@ def innermost(estimator: Any, X: Any = None) -> tuple[Any, Any]:
 
 
 def samples_for(
-    estimator: Any, X: Any, image_shape: Sequence[int] | None = None, lenient: bool = False
+    estimator: Any,
+    X: Any,
+    image_shape: Sequence[int] | None = None,
+    image_reader: ImageReader | None = None,
+    lenient: bool = False,
 ) -> list[Sample]:
     """Return the samples of an `X` for an estimator, or for a search or pipeline that contains one of ours."""
-    shape = _image_shape(estimator) if image_shape is None else image_shape
-    return as_samples(X, shape, lenient)
+    shape = _parameter(estimator, "image_shape") if image_shape is None else image_shape
+    reader = _parameter(estimator, "image_reader") if image_reader is None else image_reader
+    return as_samples(X, shape, lenient, reader)
 
 
-def _image_shape(estimator: Any) -> Sequence[int] | None:
+def _parameter(estimator: Any, name: str) -> Any:
+    """Return a parameter of the first estimator of ours that has set it; None if there is none."""
     inner = getattr(estimator, "best_estimator_", estimator)
     steps = [step for _, step in getattr(inner, "steps", [])]
-    return next(filter(None, map(_image_shape, steps)), None) if steps else getattr(inner, "image_shape", None)
+    found = (_parameter(step, name) for step in steps)
+    return next((value for value in found if value is not None), None) if steps else getattr(inner, name, None)

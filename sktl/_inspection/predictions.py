@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sktl._images.image_reader import ImageReader
 from sktl._images.samples import Sample
 from sktl._targets.labels import check_labels
 from sktl._targets.number_targets import suggesting_regression
@@ -178,6 +179,7 @@ class PredictionsDisplay:
         n_images: int = 12,
         random_state: int | np.random.RandomState | None = None,
         image_shape: Sequence[int] | None = None,
+        image_reader: ImageReader | None = None,
         ax: Any = None,
         n_columns: int = 4,
     ) -> PredictionsDisplay:
@@ -213,6 +215,8 @@ class PredictionsDisplay:
             Controls the selection of random images. None draws different images each time.
         image_shape : tuple of int, default=None
             Shape of one image, if `X` contains flattened rows.
+        image_reader : {"dicom", "heic", "tiff"}, callable or None, default=None
+            What reads files and bytes, as in :class:`PretrainedImageClassifier`.
         ax : matplotlib Axes or array-like of them, default=None
             As in :meth:`plot`.
         n_columns : int, default=4
@@ -237,7 +241,7 @@ class PredictionsDisplay:
         require("matplotlib", f"{cls.__name__}.from_predictions", "sktl[plot]")
         _check_choice(select, n_images, n_columns)
         check_task(task)
-        samples = samples_for(None, X, image_shape)
+        samples = samples_for(None, X, image_shape, image_reader)
         compared: Comparison
         if task == "regression":
             if classes is not None:
