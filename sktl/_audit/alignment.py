@@ -47,7 +47,7 @@ def grid(side: int) -> torch.Tensor:
 
 
 def warped(images: torch.Tensor, maps: torch.Tensor, places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the values of images at mapped places, and 1 where a place lies within the image, of shape (n, n_places)."""
+    """Return the values of images at mapped places, and 1 for places within the image, of shape (n, n_places)."""
     at = maps @ places
     values = functional.grid_sample(
         images[:, None], at.transpose(1, 2)[:, None], align_corners=False, padding_mode="border"

@@ -23,7 +23,7 @@ CONFIRMED = 0.75
 
 
 class _Level(NamedTuple):
-    """How pairs are aligned: at which size and smoothness, by which motions, in how many steps, and how well at least."""
+    """How pairs are aligned: at which size and smoothness, by which motions, in how many steps, and how well."""
 
     side: int
     blur: float

@@ -61,7 +61,7 @@ class Candidates(NamedTuple):
 
 
 def turned(images: torch.Tensor, turn: int) -> torch.Tensor:
-    """Return images of shape (..., H, W), transposed if `turn` has bit 4, then flipped by bit 2 and mirrored by bit 1."""
+    """Return images of shape (..., H, W), transposed if `turn` has bit 4, then flipped by bit 2, mirrored by bit 1."""
     if turn & 4:
         images = images.transpose(-1, -2)
     axes = [axis for axis, bit in ((-2, 2), (-1, 1)) if turn & bit]
