@@ -9,8 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from sktl._images.samples import Sample
 from sktl._targets.labels import shown
-from sktl.exceptions import InvalidParameterError
+from sktl._utils.optional import require
+from sktl.exceptions import InvalidParameterError, MissingPackageError
+
+from .drawing import plot_issues
+from .summary import summary
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -42,6 +47,7 @@ class ImageAudit:
     n_train: int
     n_test: int
     _items: Mapping[str, Sequence[Any] | np.ndarray] = field(default_factory=dict)
+    _samples: Mapping[str, Sequence[Sample]] = field(default_factory=dict)
 
     def images(self, part: str) -> Sequence[Any] | np.ndarray:
         """Return the images of a part as they were passed: paths, arrays, PIL images or bytes.
@@ -64,6 +70,73 @@ class ImageAudit:
         if part not in self._items:
             raise InvalidParameterError(f"part={shown(part)} must be one of {', '.join(map(shown, self._items))}.")
         return self._items[part]
+
+    def summary(self) -> str:
+        """Return what was found, with examples and what to do, as text.
+
+        Returns
+        -------
+        text : str
+            A line for each kind of finding, followed by the three weightiest.
+        """
+        return summary(self)
+
+    def __str__(self) -> str:
+        return self.summary()
+
+    def __repr__(self) -> str:
+        return f"<ImageAudit: {self.n_train} images, {self.n_test} test images, {len(self.issues)} issues>"
+
+    def to_frame(self) -> Any:
+        """Return the findings as a data frame of pandas or, if pandas is not installed, of polars.
+
+        Returns
+        -------
+        frame : pandas.DataFrame or polars.DataFrame
+            One row for each finding, with the fields of `issues` as columns.
+
+        Raises
+        ------
+        MissingPackageError
+            If neither package is installed.
+        """
+        columns = {name: self.issues[name].tolist() for name in self.issues.dtype.names or ()}
+        try:
+            library = require("pandas", "to_frame", "pandas")
+        except MissingPackageError as error:
+            try:
+                library = require("polars", "to_frame", "polars")
+            except MissingPackageError:
+                raise error from None
+        return library.DataFrame(columns)
+
+    def plot(self, *, kind: str | None = None, n_images: int = 12, n_columns: int = 4, ax: Any = None) -> Any:
+        """Show the weightiest findings as a grid of images; copies are shown side by side.
+
+        Parameters
+        ----------
+        kind : str, default=None
+            Only show findings of this kind. None takes turns between the kinds.
+        n_images : int, default=12
+            Largest number of findings.
+        n_columns : int, default=4
+            Largest number of findings in a row.
+        ax : Axes or array-like of Axes, default=None
+            Axes to draw in. None creates a new figure.
+
+        Returns
+        -------
+        figure : matplotlib.figure.Figure
+
+        Raises
+        ------
+        InvalidParameterError
+            If a parameter is invalid, or there is no finding with an image.
+        MissingPackageError
+            If matplotlib is not installed.
+        """
+        require("matplotlib", "plot", "sktl[plot]")
+        return plot_issues(self, kind, n_images, n_columns, ax)
 
     def to_html(self, path: str | os.PathLike[str], *, max_megabytes: float = 16) -> None:
         """Write a page on which to decide about the findings: keep, drop or relabel each image.
