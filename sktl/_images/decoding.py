@@ -14,7 +14,7 @@ import numpy as np
 import PIL
 from PIL import Image, ImageFile, ImageOps, TiffImagePlugin, features
 
-from sktl._utils.isolation import fork_safe_lock
+from sktl._utils.locks import fork_safe_lock
 
 from .advice import FILE, NUMPY, Numbers, Words, spanned
 from .advice import PIL as PIL_WORDS

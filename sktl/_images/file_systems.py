@@ -11,7 +11,7 @@ from sktl._utils.optional import require
 from sktl._words import one_line
 from sktl.exceptions import MissingPackageError
 
-from .decoding import ImageProblem
+from .problems import ImageProblem
 from .urls import is_url, schemes_of
 
 _EXTRA = "sktl[remote]"

@@ -13,11 +13,11 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
-from sktl._utils.isolation import fork_safe_lock
+from sktl._utils.locks import fork_safe_lock
 from sktl._words import one_line
 
-from .decoding import ImageProblem, check_memory
 from .file_systems import check_scheme, file_system_of, fsspec_package, is_async, is_web
+from .problems import ImageProblem, check_memory
 from .urls import masked, schemes_of, without_secrets
 
 _BLOCK = 1 << 20

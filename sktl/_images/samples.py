@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from PIL import Image
 
-from sktl._utils.isolation import fork_safe_lock
+from sktl._utils.locks import fork_safe_lock
 from sktl._utils.paths import user_path
 from sktl.exceptions import ImageFailure, InvalidImageError, InvalidInputError
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 from scipy.sparse import issparse
 
-from sktl._utils.isolation import fork_safe_lock
+from sktl._utils.locks import fork_safe_lock
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
 # Sequences share locks, because one for each would have to live as long as the sequence.

@@ -6,7 +6,7 @@ import os
 import re
 from urllib.parse import unquote, unquote_to_bytes
 
-from .decoding import ImageProblem
+from .problems import ImageProblem
 
 # Schemes have at least two letters, because `c:\x` and `c://x` are paths of Windows. A chain such as
 # "zip://a.png::https://host/x.zip" is a URL, and so is "simplecache::s3://bucket/a.png".
