@@ -64,6 +64,11 @@ API_REFERENCE = (
         ("TrainingCurveDisplay", "PredictionsDisplay", "SaliencyDisplay", "FeatureMapDisplay"),
     ),
     Section(
+        "Clean data",
+        "What is wrong with images and labels; see :doc:`/guide/clean_data`.",
+        ("audit_images", "ImageAudit"),
+    ),
+    Section(
         "Evaluation",
         "What a model can do on test images, as figures and as a page; see :doc:`/guide/evaluation_report`.",
         ("evaluation_report", "EvaluationReport"),
