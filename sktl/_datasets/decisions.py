@@ -13,6 +13,7 @@ from typing import Any, Self
 import numpy as np
 from scipy.sparse import issparse
 
+from sktl._images.urls import masked
 from sktl._targets.joined_labels import split_labels
 from sktl._targets.labels import as_cells, first_shown
 from sktl._targets.tables import Table, is_frame, is_table
@@ -80,7 +81,7 @@ class Decision:
     def check_image(self, item: Any) -> None:
         """Raise `InvalidInputError` if this is not the image that the decision is about."""
         if isinstance(item, str | os.PathLike):
-            name = os.fsdecode(item)
+            name = masked(os.fsdecode(item))
             # A leading apostrophe may be part of the name, if a person wrote the table.
             matches = any(_is_same_file(wanted, in_utf8(name)) for wanted in (_unescaped(self.name), self.name))
         else:

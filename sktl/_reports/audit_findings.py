@@ -156,6 +156,8 @@ def audited_images(issues: np.ndarray) -> dict[ImageId, AuditedImage]:
         names = [str(issue["name"]), str(issue["other_name"])]
         for image, name in zip(images_of(issue), names, strict=False):
             found.setdefault(image, AuditedImage(len(found), name))
+        if issue["other_position"] >= 0 and issue["other_label"]:
+            found[ImageId(str(issue["other_part"]), int(issue["other_position"]))].label = str(issue["other_label"])
         if issue["position"] >= 0:
             first = found[next(images_of(issue))]
             first.label = str(issue["label"])
