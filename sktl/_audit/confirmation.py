@@ -19,7 +19,7 @@ from .thumbnails import SIDE
 from .windows import Candidates, starts, turned
 
 # Chosen on one half of planted copies in six sets of images; docs/guide/clean_data.md has the figures of the other.
-CONFIRMED = 0.75
+CONFIRMED = 0.9
 
 
 class _Level(NamedTuple):
@@ -33,9 +33,10 @@ class _Level(NamedTuple):
 
 
 _LEVELS = (
-    _Level(SIDE // 2, 1.5, ZOOM, 6, 0.5),
-    _Level(SIDE // 2, 0.8, STRETCH, 6, 0.5),
-    _Level(SIDE, 1.2, AFFINE, 6, 0.5),
+    _Level(SIDE // 2, 1.5, ZOOM, 6, 0.45),
+    _Level(SIDE // 2, 0.8, STRETCH, 4, 0.55),
+    _Level(SIDE // 2, 0.6, AFFINE, 4, 0.55),
+    _Level(SIDE, 1.2, AFFINE, 3, 0.6),
 )
 # Changes of brightness over longer distances than this, in pixels, do not count. Otherwise, what lies around a part of
 # an image, and was cropped from its copy, would lead the alignment astray.
@@ -45,7 +46,7 @@ _WINDOW = 12
 _LEAST_OVERLAP = 0.7
 # Variances of detail in gray levels: of noise, and above which more contrast does not give a window more weight.
 _NOISE, _DETAIL = 0.5, 4.0
-_PAIRS_AT_ONCE = 256
+_PAIRS_AT_ONCE = 64
 
 
 class Confirmed(NamedTuple):
@@ -139,7 +140,9 @@ def _scores(thumbnails: torch.Tensor, block: Candidates, maps: torch.Tensor) -> 
     detail = (variances[0] * variances[1]).sqrt() * full
     overall = (common * full).sum(dim=1) / (detail.sum(dim=1) + _NOISE)
     weights = (detail / _DETAIL).clamp_max(1)
-    even = (weights * common / (detail + _NOISE)).sum(dim=1) / (weights.sum(dim=1) + 1)
+    reliable = weights / (detail + _NOISE)
+    # The sum of a copy without noise, plus a window, so that almost blank images are no copies of each other.
+    even = (reliable * common).sum(dim=1) / ((reliable * detail).sum(dim=1) + 1)
     return torch.where(full.mean(dim=1) >= _LEAST_OVERLAP, (overall + even) / 2, 0.0).clamp(0, 1)
 
 

@@ -158,7 +158,7 @@ def _issue(
         kind="exact_copy" if exact else "near_copy",
         **subjects.describe(member),
         **subjects.describe_other(parent),
-        score=float((copies.scores[edge] + bool(crosses or contradicts)) / 2),
+        score=float((copies.scores[edge] + bool(crosses) + contradicts) / 3),
         suggestion=_advice(crosses, contradicts, subjects.label(member), subjects.label(parent)),
         crosses=crosses,
         contradicts=contradicts,

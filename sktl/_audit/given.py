@@ -20,7 +20,7 @@ from sktl._inspection.estimators import check_instance
 from sktl._targets.class_targets import ClassTargets
 from sktl._targets.label_targets import LabelTargets
 from sktl._targets.labels import check_labels, shown
-from sktl._targets.number_targets import NumberTargets
+from sktl._targets.number_targets import NumberTargets, suggesting_regression
 from sktl._targets.targets import Targets
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
@@ -44,6 +44,10 @@ def check_estimator(estimator: Any, random_state: Any) -> tuple[Any, PretrainedI
     if not hasattr(estimator, "__sklearn_tags__") or not (is_classifier(estimator) or is_regressor(estimator)):
         raise InvalidParameterError(
             f"estimator={shown(estimator)} must be a classifier or a regressor, such as PretrainedImageClassifier()."
+        )
+    if is_classifier(estimator) and not hasattr(estimator, "predict_proba"):
+        raise InvalidParameterError(
+            f"estimator={shown(estimator)} has no predict_proba, which reveals suspicious labels. Choose another one."
         )
     found = _own(estimator)
     computes = found if isinstance(found, PretrainedImagePredictor) else _like(found, seed)
@@ -87,10 +91,13 @@ def check_part(X: Any, image_shape: Sequence[int] | None, name: str) -> Part:
 
 def check_targets(estimator: Any, y: Any, n_samples: int) -> Targets:
     """Return the targets for what the estimator predicts."""
-    if isinstance(estimator, PretrainedImagePredictor):
-        return estimator._check_targets(y, None, n_samples)
-    own = PretrainedImageRegressor() if is_regressor(estimator) else PretrainedImageClassifier()
-    return own._check_targets(y, None, n_samples)
+    own = estimator
+    if not isinstance(estimator, PretrainedImagePredictor):
+        own = PretrainedImageRegressor() if is_regressor(estimator) else PretrainedImageClassifier()
+    if is_regressor(own):
+        return own._check_targets(y, None, n_samples)
+    with suggesting_regression(y, "pass estimator=PretrainedImageRegressor()"):
+        return own._check_targets(y, None, n_samples)
 
 
 def check_test_targets(targets: Targets, y_test: Any, n_samples: int) -> Targets:

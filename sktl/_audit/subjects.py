@@ -10,10 +10,8 @@ from typing import Any
 import numpy as np
 
 from sktl._images.samples import Sample
-from sktl._words import one_line
 
 _ARGUMENTS = {"train": "X", "test": "X_test"}
-_LONGEST_NAME = 4096
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ class Subjects:
         if isinstance(item, np.ndarray) and item.ndim == 0:
             item = item.item()
         if isinstance(item, str | os.PathLike):
-            return one_line(os.fsdecode(item), _LONGEST_NAME)
+            return os.fsdecode(item)
         return f"{_ARGUMENTS[self.part_of(number)]}[{self.position(number)}]"
 
     def label(self, number: int) -> str:

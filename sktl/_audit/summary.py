@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sktl._inspection.drawing import fitted
+from sktl._words import one_line
+
 if TYPE_CHECKING:
     from .image_audit import ImageAudit
 
 _EXAMPLES = 3
-_WIDTH = 120
+_NAME, _LONGEST = 60, 4096
 _TITLES = {
     "unreadable": ("file that cannot be used", "files that cannot be used"),
     "exact_copy": ("exact copy", "exact copies"),
@@ -58,6 +60,6 @@ def _remarks(found: np.ndarray) -> str:
 
 
 def _line(issue: np.void) -> str:
-    names = f"{issue['name']} = {issue['other_name']}" if issue["other_name"] else str(issue["name"])
-    label = f" [{issue['label']}]" if issue["label"] and issue["position"] >= 0 else ""
-    return textwrap.shorten(f"{names}{label}: {issue['suggestion']}", 2 * _WIDTH, placeholder=" ...")
+    name, other = (fitted(one_line(issue[field], _LONGEST), _NAME) for field in ("name", "other_name"))
+    label = f" [{fitted(issue['label'], _NAME)}]" if issue["label"] and issue["position"] >= 0 else ""
+    return f"{name}{label}{f' is a copy of {other}' if other else ''}: {issue['suggestion']}"

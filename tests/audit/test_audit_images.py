@@ -1,0 +1,253 @@
+"""An audit lists what is wrong with a data set, whatever is wrong with it."""
+
+import collections
+import hashlib
+
+import numpy as np
+import pandas as pd
+import pytest
+from backbones import LoggedPixels, Pixels
+from photographs import COPIES, photograph
+from PIL import Image
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, GroupKFold, LeaveOneOut, ShuffleSplit
+from sklearn.pipeline import make_pipeline
+from sklearn.svm import LinearSVC
+
+from sktl import PretrainedImageClassifier, PretrainedImageEncoder, PretrainedImageRegressor, audit_images
+from sktl.exceptions import InvalidInputError, InvalidParameterError
+
+N = 48
+CODES = np.arange(N) % 2
+Y = np.array(["dark", "light"])[CODES]
+# Brightness tells the classes apart.
+X = [np.asarray(photograph(seed, (96, 72))) // 2 + np.uint8(120 * code) for seed, code in enumerate(CODES)]
+OWN = {"backbone": Pixels, "engine": "torch", "cache": False, "n_jobs": 1, "random_state": 0}
+
+
+def classifier(**parameters):
+    return PretrainedImageClassifier(**OWN | parameters)
+
+
+def audit(images=X, y=Y, **arguments):
+    return audit_images(images, y, **{"estimator": classifier(), "random_state": 0} | arguments)
+
+
+def of_kind(found, *kinds):
+    return found.issues[np.isin(found.issues["kind"], kinds)]
+
+
+def positions(found, *kinds):
+    return sorted(of_kind(found, *kinds)["position"].tolist())
+
+
+def test_a_clean_set_has_neither_copies_nor_suspicious_labels():
+    found = audit()
+    assert not len(of_kind(found, "unreadable", "exact_copy", "near_copy", "suspicious_label", "rare_class"))
+    assert found.duplicate_groups.tolist() == [*range(N)]
+    assert found.classes_.tolist() == ["dark", "light"]
+
+
+def test_wrong_labels_are_found_with_the_right_ones():
+    wrong = [3, 10, 31]
+    y = Y.copy()
+    y[wrong] = Y[np.array(wrong) + 1]
+    found = of_kind(audit(y=y), "suspicious_label")
+    assert sorted(found["position"].tolist()) == wrong
+    assert [*found["suggested_label"]] == [Y[i] for i in found["position"]]
+    assert [*found["label"]] == [y[i] for i in found["position"]]
+
+
+def test_an_image_that_cannot_be_used_is_a_finding_and_nothing_else_changes(tmp_path):
+    (tmp_path / "empty.jpg").touch()
+    bad = [b"<html>", None, str(tmp_path / "empty.jpg"), str(tmp_path / "missing.jpg"), np.full((4, 4), np.nan)]
+    found = audit([*bad, *X], [*Y[: len(bad)], *Y])
+    assert positions(found, "unreadable") == [*range(len(bad))]
+    names = of_kind(found, "unreadable")["name"].tolist()
+    assert names == ["X[0]", "X[1]", bad[2], bad[3], "X[4]"]
+    whole, rest = of_kind(found, "unlike_the_rest", "shortcut"), of_kind(audit(), "unlike_the_rest", "shortcut")
+    assert whole["score"].tolist() == rest["score"].tolist()
+    assert len(set(found.duplicate_groups)) == len(bad) + N
+
+
+@pytest.mark.parametrize("images", [[b"x"], [b"x", b"y"]])
+@pytest.mark.parametrize("with_labels", [False, True])
+def test_nothing_but_unusable_images(images, with_labels):
+    y = ["a", "b"][: len(images)] if with_labels and len(images) > 1 else None
+    found = audit(images, y)
+    assert positions(found, "unreadable") == [*range(len(images))]
+    assert len(found.issues) == len(images)
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        X[:1], X[:2], [np.zeros((5, 5), np.uint8)] * 30, [np.full((5, 5), i, np.uint8) for i in range(30)],
+        [np.zeros((1, 3000), np.uint8), np.zeros((3000, 1), np.uint8), np.zeros((1, 1), np.uint8)],
+    ],
+)  # fmt: skip
+def test_degenerate_images_are_no_error(images):
+    found = audit(images, None)
+    assert np.isfinite(found.issues["score"]).all()
+    assert found.duplicate_groups.shape == (len(images),)
+    found.summary()
+
+
+def test_copies_are_found_named_and_grouped(tmp_path):
+    path = str(tmp_path / "ä\nb<i>.png")
+    Image.fromarray(X[5]).save(path)
+    near = COPIES["recompressed"](Image.fromarray(X[7]))
+    found = audit([*X, path, X[5], near], [*Y, "dark", Y[5], Y[7]], groups=[*range(N), N, 5, N + 1])
+    exact = {issue["position"]: issue for issue in of_kind(found, "exact_copy")}
+    assert [*exact] == [N, N + 1]  # the first one contradicts, and crosses groups
+    assert exact[N]["name"] == path
+    assert (exact[N]["other_name"], exact[N]["crosses"], bool(exact[N]["contradicts"])) == ("X[5]", "groups", True)
+    assert (exact[N + 1]["crosses"], bool(exact[N + 1]["contradicts"])) == ("", False)
+    assert positions(found, "near_copy") == [N + 2]
+    groups = found.duplicate_groups
+    assert groups[N] == groups[N + 1] == groups[5]
+    assert groups[N + 2] == groups[7]
+    assert len(set(groups)) == N
+
+
+def test_test_images_are_checked_and_no_model_learns_from_them():
+    alone = audit()
+    found = audit(
+        X_test=[X[4], X[9], photograph(99, (96, 72)).point(lambda value: value // 2), b"x"],
+        y_test=["dark", "medium", "light", "dark"],
+    )
+    crossing = of_kind(found, "exact_copy")
+    assert sorted(zip(crossing["position"], crossing["other_position"], strict=True)) == [(0, 4), (1, 9)]
+    assert set(crossing["part"]) == {"test"}
+    assert set(crossing["crosses"]) == {"test"}
+    assert crossing["contradicts"].tolist() == [True, False]  # the weightier first
+    assert crossing["position"].tolist() == [1, 0]
+    wrong = of_kind(found, "suspicious_label")
+    assert wrong[["part", "position", "name", "suggested_label"]].tolist() == [("test", 2, "X_test[2]", "dark")]
+    unusable = of_kind(found, "unreadable")
+    assert unusable[["part", "position", "name"]].tolist() == [("test", 3, "X_test[3]")]
+    ours = found.issues[(found.issues["part"] == "train")]
+    assert ours.tolist() == alone.issues.tolist()
+    assert found.duplicate_groups.tolist() == alone.duplicate_groups.tolist()
+    assert (found.n_train, found.n_test) == (N, 4)
+
+
+def test_labels_are_optional():
+    found = audit([*X, X[0]], None)
+    assert positions(found, "exact_copy") == [N]
+    assert set(found.issues["label"]) == {""}
+    assert not found.issues["contradicts"].any()
+    assert found.classes_.shape == (0,)
+
+
+def test_several_labels():
+    table = pd.DataFrame({"light": CODES, "dark": 1 - CODES})
+    table.iloc[6] = [1, 1]
+    found = audit(y=table)
+    (issue,) = of_kind(found, "suspicious_label")
+    assert (issue["position"], issue["label"], issue["suggested_label"]) == (6, "light, dark", "dark")
+    assert found.classes_.tolist() == ["light", "dark"]
+
+
+def test_numbers():
+    y = np.array([image.mean() for image in X])
+    y[11] += 300
+    found = audit(y=y, estimator=PretrainedImageRegressor(**OWN))
+    assert 11 in positions(found, "suspicious_label")
+    assert of_kind(found, "suspicious_label")["position"][0] == 11
+
+
+@pytest.mark.parametrize("cv", [2, 100, LeaveOneOut(), GroupKFold(4), ShuffleSplit(2, random_state=0)])
+def test_any_folds(cv):
+    found = audit(X[:12], Y[:12], cv=cv, groups=np.arange(12) // 2)
+    assert np.isfinite(found.issues["score"]).all()
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        classifier(early_stopping=True, lr=0.1, batch_size=8),
+        classifier(optimizer="adamw", lr=0.1),
+        classifier(class_weight="balanced", feature_stages=1),
+        make_pipeline(PretrainedImageEncoder(**OWN), LogisticRegression()),
+        GridSearchCV(classifier(), {"weight_decay": [0.1, 1]}, cv=2),
+    ],
+)
+def test_any_classifier_with_probabilities(estimator):
+    y = Y.copy()
+    y[8] = "light"
+    assert 8 in positions(audit(y=y, estimator=estimator, cv=3), "suspicious_label")
+
+
+def test_each_image_is_embedded_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("SKTL_TEST_LOG", str(tmp_path / "log"))
+    audit(estimator=classifier(backbone=LoggedPixels))
+    seen = collections.Counter((tmp_path / "log").read_text().split())
+    features = PretrainedImageEncoder(**OWN).fit_transform(X)
+    assert [seen[hashlib.md5(row.tobytes()).hexdigest()] for row in features] == [1] * N
+
+
+def test_findings_depend_on_the_random_state_alone():
+    same = [audit(random_state=3).issues.tolist() for _ in range(2)]
+    assert same[0] == same[1]
+    state = np.random.get_state()[1].copy()  # noqa: NPY002
+    audit(random_state=None)
+    assert np.array_equal(np.random.get_state()[1], state)  # noqa: NPY002
+
+
+def test_copies_do_not_depend_on_the_order_of_the_images():
+    images = [
+        *X[:10],
+        *(COPIES[copy](Image.fromarray(X[i])) for i, copy in enumerate(["mirrored", "brighter", "gray"])),
+    ]
+    order = np.random.default_rng(0).permutation(len(images))
+    groups = audit(images, None).duplicate_groups[order]
+    shuffled = audit([images[i] for i in order], None).duplicate_groups
+    assert np.array_equal(groups[:, None] == groups, shuffled[:, None] == shuffled)
+
+
+@pytest.mark.parametrize("form", ["array", "pil", "flat"])
+def test_forms_of_images(form):
+    array = np.stack([image[:64, :64] for image in X])
+    if form == "flat":
+        estimator = classifier(image_shape=(64, 64, 3))
+        found = audit(array.reshape(N, -1), estimator=estimator)
+        assert found.images("train")[2].shape == (64, 64, 3)
+        return
+    images = array if form == "array" else [Image.fromarray(image) for image in array]
+    found = audit(images)
+    assert np.array_equal(np.asarray(found.images("train")[2]), array[2])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"y": Y[:3]}, InvalidInputError, "X has 48 images but y has 3 labels"),
+        ({"y": [None, *Y[1:]]}, InvalidInputError, r"y\[0\] is a missing value"),
+        ({"groups": [1, 2]}, InvalidInputError, "groups has 2 entries"),
+        ({"y_test": ["dark"]}, InvalidInputError, "y_test needs X_test and y"),
+        ({"X_test": X[:2], "y_test": ["dark"]}, InvalidInputError, "X_test has 2 images but y_test has 1 labels"),
+        ({"X_test": "cat.jpg"}, InvalidInputError, "^X_test: X is a single path"),
+        ({"cv": 1}, InvalidParameterError, "cv=1 must be at least 2 folds"),
+        ({"cv": "five"}, InvalidParameterError, "cv='five' must be at least 2 folds"),
+        ({"cv": GroupKFold(60)}, InvalidParameterError, "is not possible with this y"),
+        ({"estimator": PretrainedImageClassifier}, InvalidInputError, "estimator is the class"),
+        ({"estimator": PretrainedImageEncoder()}, InvalidParameterError, "must be a classifier or a regressor"),
+        ({"estimator": "resnet50"}, InvalidParameterError, "must be a classifier or a regressor"),
+        (
+            {"estimator": make_pipeline(PretrainedImageEncoder(**OWN), LinearSVC())}, InvalidParameterError,
+            "has no predict_proba",
+        ),
+        ({"random_state": "x"}, InvalidParameterError, "random_state"),
+        ({"y": np.arange(N) / 7}, InvalidInputError, "continuous"),
+    ],
+)  # fmt: skip
+def test_wrong_arguments_are_named(arguments, error, message):
+    with pytest.raises(error, match=message):
+        audit(**arguments)
+
+
+def test_numbers_without_a_regressor_are_told_how_to_audit_them():
+    with pytest.raises(InvalidInputError) as caught:
+        audit(y=np.arange(N) / 7)
+    assert "estimator=PretrainedImageRegressor()" in "".join(caught.value.__notes__)
