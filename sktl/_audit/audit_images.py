@@ -302,7 +302,8 @@ class _Checks:
     def _label_model(self, targets: Targets, votes: Votes) -> LabelModel:
         items = [self.given.subjects.item(number) for number in self.usable.thumbnails]
         learner = learner_of(self.estimator, items, self.usable.features, self.usable.layout, (self.seed, self.seed))
-        labeled = LabeledRows(targets, targets.outputs.observed(targets.values()), self.usable.train)
+        groups = None if self.given.subjects.groups is None else targets.groups
+        labeled = LabeledRows(targets, targets.outputs.observed(targets.values()), self.usable.train, groups)
         return LabelModel.of(learner, labeled, votes, self.cv, self.seed)
 
     def _about_test_labels(self, targets: Targets, model: LabelModel) -> Iterator[Issue]:
