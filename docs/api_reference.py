@@ -45,6 +45,8 @@ API_REFERENCE = (
             "datasets.load_label_table",
             "datasets.list_images",
             "check_images",
+            "audit_images",
+            "ImageAudit",
             "set_pixel_limit",
             "Preprocessing",
         ),

@@ -47,6 +47,7 @@ ONLY_IN = {
         "_estimators.predictor", "_estimators.classifier", "_estimators.regressor", "_estimators.encoder",
         "_hub.sharing", "_inspection.training_curve", "_inspection.estimators", "_inspection.saliency",
         "_inspection.feature_map", "_selection.rank_backbones", "_selection.validation", "_selection.output_layer",
+        "_audit.given", "_audit.predictions", "_audit.classes",
         "datasets", "_cli.accuracy_estimates",
     },
     "sklearn.callback": {"_utils.sklearn_compat"},
