@@ -10,11 +10,12 @@ curve of the audit's probability of the own label, and the precision among the k
 labels. The latter is compared with confident learning (C. Northcutt, L. Jiang and I. Chuang, "Confident Learning:
 Estimating Uncertainty in Dataset Labels", JAIR 2021), by the rule of the paper and, if it is installed, by cleanlab.
 
-copies: 60 images of each set are copied in each of nine ways; each image is copied once. The share of copies that are in
-one group with their originals, and the number of pairs that are confirmed among the originals. Constants were chosen on
-other originals, which are left out. --pairs writes the pairs of originals with the highest scores as pictures.
+copies: 60 images of each set are copied in each of nine ways; each image is copied once. The figures are the share of
+copies that are in one group with their originals, and the number of pairs that are confirmed among the originals.
+Constants were chosen on other originals, which are left out. --pairs writes pictures of pairs of originals.
 
-leaks: the pairs that lie across train and test, and the accuracy on all test images and on those without a copy in train.
+leaks: the pairs that lie across train and test, and the accuracy on all test images and on those without a copy in
+train.
 
 time: an audit of the images of all sets, with cached features, in a fresh process.
 

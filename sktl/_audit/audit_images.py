@@ -118,8 +118,8 @@ def audit_images(
     >>> clf = PretrainedImageClassifier(image_shape=(8, 8), random_state=0)
     >>> audit = audit_images(X[:60] / 16, y[:60], estimator=clf, random_state=0)
     >>> suspicious = audit.issues[audit.issues["kind"] == "suspicious_label"]
-    >>> suspicious[["name", "label", "suggested_label"]][0]
-    np.void(('X[0]', '2', '0'), dtype=[('name', 'O'), ('label', 'O'), ('suggested_label', 'O')])
+    >>> suspicious[["name", "label", "suggested_label"]][0].item()
+    ('X[0]', '2', '0')
     """
     estimator, computes, seed = check_estimator(estimator, random_state)
     check_folds(cv)

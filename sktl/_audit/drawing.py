@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from itertools import chain, zip_longest
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from sktl._images.decoding import ImageProblem
+from sktl._images.samples import Sample
 from sktl._inspection.drawing import axes_grid, check_count, fitted, letters_across, picture_cell, show_picture
 from sktl._inspection.thumbnails import picture
 from sktl._targets.labels import shown
@@ -15,23 +17,22 @@ from sktl.exceptions import InvalidParameterError
 
 from .issues import KINDS
 
-if TYPE_CHECKING:
-    from .image_audit import ImageAudit
+_Parts: TypeAlias = Mapping[str, Sequence[Sample]]
 
 _SIDE = 256
 _GAP = 8
 _LINES = 3
 
 
-def plot_issues(audit: ImageAudit, kind: str | None, n_images: int, n_columns: int, ax: Any) -> Any:
+def plot_issues(issues: np.ndarray, samples: _Parts, kind: str | None, n_images: int, n_columns: int, ax: Any) -> Any:
     """Return a figure with the findings; see `ImageAudit.plot`."""
     if kind is not None and kind not in KINDS:
         raise InvalidParameterError(f"kind={shown(kind)} must be None or one of {', '.join(map(shown, KINDS))}.")
     check_count(n_images, "n_images")
-    chosen = _in_turns(audit.issues, kind)[:n_images]
+    chosen = _in_turns(issues, kind)[:n_images]
     if not chosen:
         raise InvalidParameterError("The audit has no such finding with an image, so there is nothing to plot.")
-    pictures = [_picture(audit, issue) for issue in chosen]
+    pictures = [_picture(samples, issue) for issue in chosen]
     figure, axes = axes_grid(ax, len(chosen), n_columns, picture_cell(pictures, _LINES))
     width = letters_across(ax, axes)
     for cell, issue, pixels in zip(axes, chosen, pictures, strict=True):
@@ -53,19 +54,19 @@ def _title(issue: np.void, width: int) -> str:
     return "\n".join(fitted(line, width) for line in lines if line)
 
 
-def _picture(audit: ImageAudit, issue: np.void) -> np.ndarray:
+def _picture(samples: _Parts, issue: np.void) -> np.ndarray:
     """Return the image of a finding, or both images side by side."""
     places = [(issue["part"], issue["position"])]
     if issue["other_position"] >= 0:
         places.insert(0, (issue["other_part"], issue["other_position"]))
-    found = [_read(audit, str(part), int(position)) for part, position in places]
+    found = [_read(samples, str(part), int(position)) for part, position in places]
     height = max(len(pixels) for pixels in found)
     padded = [np.pad(pixels, ((0, height - len(pixels)), (0, _GAP), (0, 0)), constant_values=255) for pixels in found]
     return np.concatenate(padded, axis=1)[:, :-_GAP]
 
 
-def _read(audit: ImageAudit, part: str, position: int) -> np.ndarray:
+def _read(samples: _Parts, part: str, position: int) -> np.ndarray:
     try:
-        return picture(audit._samples[part][position].read(), _SIDE)
+        return picture(samples[part][position].read(), _SIDE)
     except ImageProblem:  # the file has changed since the audit, which must not hide the other findings
         return np.full((_SIDE, _SIDE, 3), 200, dtype=np.uint8)

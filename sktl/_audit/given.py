@@ -16,7 +16,6 @@ from sktl._estimators.predictor import PretrainedImagePredictor
 from sktl._estimators.regressor import PretrainedImageRegressor
 from sktl._images.containers import as_items, check_image_shape
 from sktl._images.samples import as_samples
-from sktl._inspection.estimators import check_instance
 from sktl._targets.class_targets import ClassTargets
 from sktl._targets.label_targets import LabelTargets
 from sktl._targets.labels import check_labels, shown
@@ -40,7 +39,10 @@ def check_estimator(estimator: Any, random_state: Any) -> tuple[Any, PretrainedI
     (seed,) = default._draw_seeds(1)
     if estimator is None:
         estimator = PretrainedImageClassifier(random_state=seed)
-    check_instance(estimator)
+    if isinstance(estimator, type):
+        raise InvalidParameterError(
+            f"estimator is the class {estimator.__name__}: pass an instance, {estimator.__name__}()."
+        )
     if not hasattr(estimator, "__sklearn_tags__") or not (is_classifier(estimator) or is_regressor(estimator)):
         raise InvalidParameterError(
             f"estimator={shown(estimator)} must be a classifier or a regressor, such as PretrainedImageClassifier()."

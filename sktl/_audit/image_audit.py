@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,16 +22,18 @@ from .summary import summary
 class ImageAudit:
     """What :func:`audit_images` found in images and their labels.
 
-    Attributes
+    All parameters are stored as attributes, which cannot be replaced.
+
+    Parameters
     ----------
     issues : structured ndarray of shape (n_issues,)
         One row for each finding, the weightiest of each kind first. Fields: `kind`; `part` ("train" or "test"),
         `position` and `name` of the image; its `label` (several labels are joined by ", "); `other_part`,
-        `other_position` and `other_name` of its copy; `score` in [0, 1], higher is weightier; `suggestion`, what to do;
-        `suggested_label`; `crosses` ("test" or "groups" for copies on both sides of a split); and `contradicts`, True
-        for copies with different labels. Findings about a class or the whole set have position -1, and `name` is the
-        class. Kinds are "unreadable", "exact_copy", "near_copy", "suspicious_label", "unlike_the_rest", "rare_class"
-        and "shortcut".
+        `other_position`, `other_name` and `other_label` of its copy; `score` in [0, 1], higher is weightier;
+        `suggestion`, what to do; `suggested_label`; `crosses` ("test" or "groups" for copies on both sides of a split);
+        and `contradicts`, True for copies with different labels. Findings about a class or the whole set have position
+        -1, and `name` is the class. Kinds are "unreadable", "exact_copy", "near_copy", "suspicious_label",
+        "unlike_the_rest", "rare_class" and "shortcut".
     duplicate_groups : int64 ndarray of shape (n_train,)
         Number of the group of each image of `X`. Copies are in one group, and so are images of one group of `groups`.
         Pass it as `groups=` to `fit` or to a cross-validation, so that copies are not split.
@@ -38,6 +41,12 @@ class ImageAudit:
         Classes or names of labels; empty without `y`.
     n_train, n_test : int
         Number of images of `X` and `X_test`.
+    _items, _samples : mapping of str to sequence
+        Images of each part, as they were passed and as they are read.
+
+    See Also
+    --------
+    sktl.datasets.apply_decisions : Apply what was decided on the page that `to_html` writes.
     """
 
     issues: np.ndarray
@@ -78,7 +87,7 @@ class ImageAudit:
         text : str
             A line for each kind of finding, followed by the three weightiest.
         """
-        return summary(self)
+        return summary(self.issues, self.n_train, self.n_test)
 
     def __str__(self) -> str:
         return self.summary()
@@ -126,6 +135,7 @@ class ImageAudit:
         Returns
         -------
         figure : matplotlib.figure.Figure
+            Figure with one cell for each finding.
 
         Raises
         ------
@@ -135,4 +145,35 @@ class ImageAudit:
             If matplotlib is not installed.
         """
         require("matplotlib", "plot", "sktl[plot]")
-        return plot_issues(self, kind, n_images, n_columns, ax)
+        return plot_issues(self.issues, self._samples, kind, n_images, n_columns, ax)
+
+    def to_html(self, path: str | os.PathLike[str], *, max_megabytes: float = 16) -> None:
+        """Write a page on which to decide about the findings: keep, drop or relabel each image.
+
+        The page is one file that loads nothing else and sends nothing. It has the findings by kind, the weightiest
+        first, with thumbnails. Decisions are kept in the browser, and downloaded as a CSV file for
+        :func:`sktl.datasets.apply_decisions`. The page has at most 5,000 findings, and says how many it leaves out.
+
+        Parameters
+        ----------
+        path : str or path-like
+            File to write, such as "audit.html". An existing file is replaced.
+        max_megabytes : float, default=16
+            Largest size of all thumbnails. Findings of less weight are shown without a thumbnail, and the page says
+            how many.
+
+        Raises
+        ------
+        InvalidInputError
+            If the file cannot be written.
+        InvalidParameterError
+            If `path` is not a path, or `max_megabytes` is not a number of at least 0.
+
+        See Also
+        --------
+        sktl.datasets.apply_decisions : Apply the decisions to images and labels.
+        """
+        # Pages are above audits: they import the kinds of findings.
+        from sktl._reports.audit_page import write_audit_page
+
+        write_audit_page(self, path, max_megabytes=max_megabytes)

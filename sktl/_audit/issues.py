@@ -28,6 +28,7 @@ DTYPE = np.dtype(
         ("other_part", "U5"),
         ("other_position", np.int64),
         ("other_name", object),
+        ("other_label", object),
         ("score", np.float64),
         ("suggestion", object),
         ("suggested_label", object),
@@ -52,7 +53,7 @@ class Issue:
         File name as given, or the place, such as "X[5]"; for a class, the class.
     label : str
         The label given. Several labels are joined by ", ".
-    other_part, other_position, other_name
+    other_part, other_position, other_name, other_label
         The other image of a pair.
     score : float
         Weight in [0, 1], which only orders findings of a kind. Copies that cross a split or contradict are above 0.5,
@@ -75,6 +76,7 @@ class Issue:
     other_part: str = ""
     other_position: int = -1
     other_name: str = ""
+    other_label: str = ""
     score: float = 0.0
     suggestion: str = ""
     suggested_label: str = ""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from sktl._images.samples import Sample
+from sktl._images.urls import masked
 
 _ARGUMENTS = {"train": "X", "test": "X_test"}
 
@@ -72,12 +73,12 @@ class Subjects:
         return self.parts[self.part_of(number)].items[self.position(number)]
 
     def name(self, number: int) -> str:
-        """Return the file name as it was given, or the place of the image."""
+        """Return the file name as it was given, a URL without secrets, or the place of the image."""
         item = self.item(number)
         if isinstance(item, np.ndarray) and item.ndim == 0:
             item = item.item()
         if isinstance(item, str | os.PathLike):
-            return os.fsdecode(item)
+            return masked(os.fsdecode(item))
         return f"{_ARGUMENTS[self.part_of(number)]}[{self.position(number)}]"
 
     def label(self, number: int) -> str:
@@ -94,4 +95,7 @@ class Subjects:
     def describe_other(self, number: int) -> dict[str, Any]:
         """Return the fields of an issue that name the other image of a pair."""
         part, position = self.part_of(number), self.position(number)
-        return {"other_part": part, "other_position": position, "other_name": self.name(number)}
+        return {
+            "other_part": part, "other_position": position, "other_name": self.name(number),
+            "other_label": self.label(number),
+        }  # fmt: skip

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sktl._inspection.drawing import fitted
 from sktl._words import one_line
-
-if TYPE_CHECKING:
-    from .image_audit import ImageAudit
 
 _EXAMPLES = 3
 _NAME, _LONGEST = 60, 4096
@@ -31,16 +27,16 @@ def counted(n: int, kind: str) -> str:
     return f"{n} {_TITLES[kind][n != 1]}"
 
 
-def summary(audit: ImageAudit) -> str:
-    """Return the summary of an audit."""
-    of_test = f" and {audit.n_test} test images" if audit.n_test else ""
-    title = f"Audit of {audit.n_train} images{of_test}: " + ("nothing found." if not len(audit.issues) else "")
-    return "\n".join([title.rstrip(), *_paragraphs(audit)])
+def summary(issues: np.ndarray, n_train: int, n_test: int) -> str:
+    """Return the summary of the findings about some training and test images."""
+    of_test = f" and {n_test} test images" if n_test else ""
+    title = f"Audit of {n_train} images{of_test}: " + ("nothing found." if not len(issues) else "")
+    return "\n".join([title.rstrip(), *_paragraphs(issues)])
 
 
-def _paragraphs(audit: ImageAudit) -> Iterator[str]:
+def _paragraphs(issues: np.ndarray) -> Iterator[str]:
     for kind in _TITLES:
-        found = audit.issues[audit.issues["kind"] == kind]
+        found = issues[issues["kind"] == kind]
         if len(found):
             yield f"- {counted(len(found), kind)}{_remarks(found)}"
             yield from (f"    {_line(issue)}" for issue in found[:_EXAMPLES])

@@ -39,6 +39,7 @@ class CrossEntropy(nn.CrossEntropyLoss):
 
     names: ClassVar[tuple[str, str]] = ("log_loss", "accuracy")
     penalty_share: ClassVar[float] = 1.0
+    smooths: ClassVar[bool] = True
 
     def __init__(self, label_smoothing: float = 0.0):
         super().__init__(reduction="none", label_smoothing=label_smoothing)
@@ -105,6 +106,8 @@ class ElementwiseLoss(nn.Module):
     names: ClassVar[tuple[str, str]]
     # The penalty of the weights is multiplied by this number.
     penalty_share: ClassVar[float] = 1.0
+    # Whether there are labels to smooth.
+    smooths: ClassVar[bool] = False
 
     def forward(self, outputs: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
         """Return the loss of each output of each sample, of shape (n_samples, n_outputs)."""
@@ -156,6 +159,7 @@ class BinaryCrossEntropy(ElementwiseLoss):
     names = ("log_loss", "accuracy")
     # A label is a classifier of two classes. The difference of two logits has half the penalty of both.
     penalty_share = 0.5
+    smooths = True
 
     def __init__(self, label_smoothing: float = 0.0):
         super().__init__()
@@ -228,5 +232,5 @@ def make_loss(name: str, label_smoothing: float) -> CrossEntropy | ElementwiseLo
 
 
 def smoothing_of(name: str, label_smoothing: float) -> dict[str, float]:
-    """Return the arguments of a loss. Losses of numbers have no labels to smooth."""
-    return {"label_smoothing": label_smoothing} if "cross_entropy" in name else {}
+    """Return the arguments of a loss."""
+    return {"label_smoothing": label_smoothing} if LOSSES[name].smooths else {}

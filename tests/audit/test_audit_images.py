@@ -232,7 +232,7 @@ def test_forms_of_images(form):
         ({"cv": 1}, InvalidParameterError, "cv=1 must be at least 2 folds"),
         ({"cv": "five"}, InvalidParameterError, "cv='five' must be at least 2 folds"),
         ({"cv": GroupKFold(60)}, InvalidParameterError, "is not possible with this y"),
-        ({"estimator": PretrainedImageClassifier}, InvalidInputError, "estimator is the class"),
+        ({"estimator": PretrainedImageClassifier}, InvalidParameterError, "estimator is the class"),
         ({"estimator": PretrainedImageEncoder()}, InvalidParameterError, "must be a classifier or a regressor"),
         ({"estimator": "resnet50"}, InvalidParameterError, "must be a classifier or a regressor"),
         (

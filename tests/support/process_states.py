@@ -1,6 +1,6 @@
 """A program that runs the main paths of sktl in forked children, each after something else has changed their process.
 
-Its argument is a folder for its own use. It reads the name of a state and that of a backbone, null for a small network,
+Its argument is a folder for its own use. It reads names of states and the name of a backbone, null for a small network,
 as a line of JSON, forks, and writes a line of JSON: what the child computed. It forks before it has computed anything
 itself, so that its children are like new processes, without the seconds of imports.
 """
@@ -8,6 +8,7 @@ itself, so that its children are like new processes, without the seconds of impo
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import hashlib
 import importlib
@@ -33,12 +34,14 @@ import sklearn
 import timm
 import torch
 import torch._dynamo  # which optimizers import
+import torchvision.transforms.v2  # noqa: F401 - which augmentation imports
 from PIL import Image
 
 import sktl
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder
 
-STATES: dict[str, Callable[[], object]] = {"none": lambda: None}
+Image.init()  # imports all of its formats
+STATES: dict[str, Callable[[], object]] = {}
 _entered = contextlib.ExitStack()  # never left
 
 
@@ -243,7 +246,7 @@ def umask_of_everything():
 
 @state
 def no_environment():
-    for name in set(os.environ) - {"PYTHONPATH", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"}:
+    for name in set(os.environ) - {"PYTHONPATH", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "SCIPY_ARRAY_API"}:
         del os.environ[name]
 
 
@@ -321,19 +324,24 @@ def main_paths(folder: str, network: dict[str, object]) -> dict[str, object]:
     return results | {"loaded": digest(loaded.predict_proba(X))}
 
 
-def in_child(name: str | None, folder: str, network: dict[str, object]) -> dict[str, object]:
-    """Return what a forked child computes after its state was changed; its error, if it raises one.
+def under(names: list[str], folder: str, network: dict[str, object]) -> dict[str, object]:
+    """Return what is computed under some states at once."""
+    for name in names:
+        STATES[name]()
+    return main_paths(folder, network)
 
-    Without a state, the features alone, which it finds in the cache of the child before.
-    """
+
+def later_features(folder: str, network: dict[str, object]) -> dict[str, object]:
+    """Return the features alone, which are in the cache of the process before."""
+    return {"features": features(folder, network)}
+
+
+def in_child(compute: Callable[[], dict[str, object]]) -> dict[str, object]:
+    """Return what a forked child computes; its error, if it raises one."""
     reader, writer = os.pipe()
     if os.fork() == 0:
         try:
-            if name is None:
-                answer = {"features": features(folder, network)}
-            else:
-                STATES[name]()
-                answer = main_paths(folder, network)
+            answer = compute()
         except BaseException:
             answer = {"error": traceback.format_exc()}
         os.write(writer, json.dumps(answer).encode())
@@ -349,12 +357,12 @@ def main() -> None:
     out = os.fdopen(os.dup(1), "w")
     small = small_network(sys.argv[1])
     for line in sys.stdin:
-        name, backbone = json.loads(line)
+        names, backbone = json.loads(line)
         network = {"backbone": backbone} if backbone else small
         folder = tempfile.mkdtemp()
         os.chmod(folder, 0o777)
-        found = in_child(name, folder, network)
-        later = in_child(None, folder, network) if "error" not in found else {}
+        found = in_child(functools.partial(under, names, folder, network))
+        later = in_child(functools.partial(later_features, folder, network)) if "error" not in found else {}
         print(json.dumps([found, later]), file=out, flush=True)
         shutil.rmtree(folder)
 
