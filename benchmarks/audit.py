@@ -107,7 +107,7 @@ def wrong_labels(folder, arguments):
     train = load_image_folder(folder / "train")
     classes, right = np.unique(train.target, return_inverse=True)
     clf, n = classifier(arguments), len(right)
-    given = _Given.of(train.data, train.target, None, None, None, clf, None)
+    given = _Given.of(train.data, train.target, None, None, None, clf, clf)
     with single_threaded_pool(2) as pool:
         usable = _Usable.of(given.subjects, clf, pool)
         copies = find_copies(usable.thumbnails, given.subjects.samples, usable.own, pool)
@@ -231,7 +231,7 @@ def recall(paths, arguments):
     with tempfile.TemporaryDirectory() as folder, single_threaded_pool(2) as pool:
         planted = plant(paths, Path(folder))
         clf = PretrainedImageClassifier(cache=arguments.cache, random_state=0)
-        given = _Given.of([*paths, *(path for path, *_ in planted)], None, None, None, None, clf, None)
+        given = _Given.of([*paths, *(path for path, *_ in planted)], None, None, None, None, clf, clf)
         usable = _Usable.of(given.subjects, clf, pool)
         copies = find_copies(usable.thumbnails, given.subjects.samples, usable.own, pool)
     found = {way: [] for way in WAYS}
@@ -244,7 +244,7 @@ def recall(paths, arguments):
 def pairs_of(paths, arguments, least=0.5):
     """Return the pairs of originals and their scores, the highest first."""
     clf = classifier(arguments)
-    given = _Given.of(paths, None, None, None, None, clf, None)
+    given = _Given.of(paths, None, None, None, None, clf, clf)
     with single_threaded_pool(2) as pool:
         usable = _Usable.of(given.subjects, clf, pool)
         gray = np.stack([kept.gray for kept in usable.thumbnails.values()])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from numbers import Integral
 from typing import Any
@@ -21,6 +20,7 @@ from sktl._targets.label_targets import LabelTargets
 from sktl._targets.labels import check_labels, shown
 from sktl._targets.number_targets import NumberTargets, suggesting_regression
 from sktl._targets.targets import Targets
+from sktl._training.json_values import plain
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
 from .subjects import Part
@@ -80,11 +80,12 @@ def _like(encoder: PretrainedImageBase | None, seed: int) -> PretrainedImagePred
     return PretrainedImageClassifier(**given)
 
 
-def check_part(X: Any, image_shape: Sequence[int] | None, name: str) -> Part:
+def check_part(X: Any, computes: PretrainedImagePredictor, name: str) -> Part:
     """Return the images of `X` or `X_test`, without labels. Unusable images are found when they are read."""
+    image_shape, image_reader = computes.image_shape, plain(computes.image_reader)
     try:
         items = as_items(X, check_image_shape(image_shape))
-        return Part(items, as_samples(X, image_shape, lenient=True), [""] * len(items))
+        return Part(items, as_samples(X, image_shape, True, image_reader), [""] * len(items))
     except InvalidInputError as error:
         if name == "X":
             raise

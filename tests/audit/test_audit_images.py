@@ -252,3 +252,24 @@ def test_numbers_without_a_regressor_are_told_how_to_audit_them():
     with pytest.raises(InvalidInputError) as caught:
         audit(y=np.arange(N) / 7)
     assert "estimator=PretrainedImageRegressor()" in "".join(caught.value.__notes__)
+
+
+def test_other_formats_and_readers(tmp_path):
+    Image.fromarray(X[0]).save(tmp_path / "a.tif")
+    pydicom = pytest.importorskip("pydicom", reason="DICOM files need pydicom")
+    from pydicom.data import get_testdata_file
+
+    dicom = get_testdata_file("CT_small.dcm")
+    found = audit([str(tmp_path / "a.tif"), dicom, dicom, X[0]], None)
+    assert pydicom is not None
+    assert positions(found, "exact_copy") == [2, 3]
+    assert not positions(found, "unreadable")
+
+
+def test_the_estimators_reader_reads_the_images(tmp_path):
+    paths = [tmp_path / f"{i}.npy" for i in range(3)]
+    for path, image in zip(paths, (X[0], X[1], X[0]), strict=True):
+        np.save(path, image)
+    found = audit(paths, None, estimator=classifier(image_reader=np.load))
+    assert positions(found, "unreadable") == []
+    assert positions(found, "exact_copy") == [2]
