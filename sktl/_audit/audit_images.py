@@ -123,7 +123,7 @@ def audit_images(
     """
     estimator, computes, seed = check_estimator(estimator, random_state)
     check_folds(cv)
-    given = _Given.of(X, y, groups, X_test, y_test, estimator, computes.image_shape)
+    given = _Given.of(X, y, groups, X_test, y_test, estimator, computes)
     with single_threaded_pool(n_threads(computes.n_jobs)) as pool:
         usable = _Usable.of(given.subjects, computes, pool)
         copies = find_copies(usable.thumbnails, given.subjects.samples, usable.own, pool)
@@ -158,18 +158,18 @@ class _Given:
 
     @classmethod
     def of(
-        cls, X: Any, y: Any, groups: Any, X_test: Any, y_test: Any, estimator: Any, image_shape: Sequence[int] | None
+        cls, X: Any, y: Any, groups: Any, X_test: Any, y_test: Any, estimator: Any, computes: PretrainedImagePredictor
     ) -> _Given:
         if y_test is not None and (X_test is None or y is None):
             raise InvalidInputError("y_test needs X_test and y: pass them too.")
-        parts = {"train": check_part(X, image_shape, "X")}
+        parts = {"train": check_part(X, computes, "X")}
         n_train = len(parts["train"].samples)
         targets = test_targets = None
         if y is not None:
             targets = check_targets(estimator, y, n_train)
             parts["train"] = replace(parts["train"], labels=label_texts(targets))
         if X_test is not None:
-            parts["test"] = check_part(X_test, image_shape, "X_test")
+            parts["test"] = check_part(X_test, computes, "X_test")
         if y_test is not None:
             assert targets is not None
             test_targets = check_test_targets(targets, y_test, len(parts["test"].samples))
@@ -302,7 +302,8 @@ class _Checks:
     def _label_model(self, targets: Targets, votes: Votes) -> LabelModel:
         items = [self.given.subjects.item(number) for number in self.usable.thumbnails]
         learner = learner_of(self.estimator, items, self.usable.features, self.usable.layout, (self.seed, self.seed))
-        labeled = LabeledRows(targets, targets.outputs.observed(targets.values()), self.usable.train)
+        groups = None if self.given.subjects.groups is None else targets.groups
+        labeled = LabeledRows(targets, targets.outputs.observed(targets.values()), self.usable.train, groups)
         return LabelModel.of(learner, labeled, votes, self.cv, self.seed)
 
     def _about_test_labels(self, targets: Targets, model: LabelModel) -> Iterator[Issue]:

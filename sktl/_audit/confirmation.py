@@ -18,7 +18,7 @@ from .alignment import AFFINE, STRETCH, ZOOM, agreement, blurred, grid, is_plaus
 from .thumbnails import SIDE
 from .windows import Candidates, starts, turned
 
-# Chosen on planted copies and different photos of six sets of images, half of each.
+# Chosen on some planted copies and originals of six sets of images; docs/guide/clean_data.md has figures for others.
 CONFIRMED = 0.9
 
 

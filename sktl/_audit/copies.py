@@ -10,7 +10,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import breadth_first_order, connected_components, minimum_spanning_tree
 
-from sktl._images.decoding import decode
+from sktl._images.decoding import ImageProblem, decode
 from sktl._images.preprocessing import Preprocessing
 from sktl._images.samples import Sample
 
@@ -98,7 +98,10 @@ def _have_equal_pixels(
             return False
         if np.abs(one.gray.astype(np.int16) - other.gray).max() > _ALMOST:
             return False
-        first, second = (np.asarray(decode(samples[i].read(), _FULL_SIZE)) for i in different[pair])
+        try:
+            first, second = (np.asarray(decode(samples[i].read(), _FULL_SIZE)) for i in different[pair])
+        except ImageProblem:  # a file has changed since its thumbnail was made
+            return False
         return first.shape == second.shape and bool((first == second).all())
 
     return np.array([*pool.map(are_equal, pairs)], dtype=bool)
@@ -158,7 +161,7 @@ def _issue(
         kind="exact_copy" if exact else "near_copy",
         **subjects.describe(member),
         **subjects.describe_other(parent),
-        score=float((copies.scores[edge] + bool(crosses or contradicts)) / 2),
+        score=float((copies.scores[edge] + bool(crosses) + contradicts) / 3),
         suggestion=_advice(crosses, contradicts, subjects.label(member), subjects.label(parent)),
         crosses=crosses,
         contradicts=contradicts,

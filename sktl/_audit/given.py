@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from numbers import Integral
 from typing import Any
@@ -19,8 +18,9 @@ from sktl._images.samples import as_samples
 from sktl._targets.class_targets import ClassTargets
 from sktl._targets.label_targets import LabelTargets
 from sktl._targets.labels import check_labels, shown
-from sktl._targets.number_targets import NumberTargets
+from sktl._targets.number_targets import NumberTargets, suggesting_regression
 from sktl._targets.targets import Targets
+from sktl._training.json_values import plain
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
 from .subjects import Part
@@ -49,7 +49,7 @@ def check_estimator(estimator: Any, random_state: Any) -> tuple[Any, PretrainedI
         )
     if is_classifier(estimator) and not hasattr(estimator, "predict_proba"):
         raise InvalidParameterError(
-            f"estimator={shown(estimator)} has no predict_proba, which reveals suspicious labels."
+            f"estimator={shown(estimator)} has no predict_proba, which reveals suspicious labels. Choose another one."
         )
     found = _own(estimator)
     computes = found if isinstance(found, PretrainedImagePredictor) else _like(found, seed)
@@ -80,11 +80,12 @@ def _like(encoder: PretrainedImageBase | None, seed: int) -> PretrainedImagePred
     return PretrainedImageClassifier(**given)
 
 
-def check_part(X: Any, image_shape: Sequence[int] | None, name: str) -> Part:
+def check_part(X: Any, computes: PretrainedImagePredictor, name: str) -> Part:
     """Return the images of `X` or `X_test`, without labels. Unusable images are found when they are read."""
+    image_shape, image_reader = computes.image_shape, plain(computes.image_reader)
     try:
         items = as_items(X, check_image_shape(image_shape))
-        return Part(items, as_samples(X, image_shape, lenient=True), [""] * len(items))
+        return Part(items, as_samples(X, image_shape, True, image_reader), [""] * len(items))
     except InvalidInputError as error:
         if name == "X":
             raise
@@ -93,10 +94,13 @@ def check_part(X: Any, image_shape: Sequence[int] | None, name: str) -> Part:
 
 def check_targets(estimator: Any, y: Any, n_samples: int) -> Targets:
     """Return the targets for what the estimator predicts."""
-    if isinstance(estimator, PretrainedImagePredictor):
-        return estimator._check_targets(y, None, n_samples)
-    own = PretrainedImageRegressor() if is_regressor(estimator) else PretrainedImageClassifier()
-    return own._check_targets(y, None, n_samples)
+    own = estimator
+    if not isinstance(estimator, PretrainedImagePredictor):
+        own = PretrainedImageRegressor() if is_regressor(estimator) else PretrainedImageClassifier()
+    if is_regressor(own):
+        return own._check_targets(y, None, n_samples)
+    with suggesting_regression(y, "pass estimator=PretrainedImageRegressor()"):
+        return own._check_targets(y, None, n_samples)
 
 
 def check_test_targets(targets: Targets, y_test: Any, n_samples: int) -> Targets:

@@ -56,7 +56,8 @@ class Issue:
     other_part, other_position, other_name, other_label
         The other image of a pair.
     score : float
-        Weight in [0, 1], which only orders findings of a kind. Copies that cross a split or contradict are above 0.5.
+        Weight in [0, 1], which only orders findings of a kind. Copies that cross a split or contradict are above 0.5,
+        and copies that do both are above 0.9.
     suggestion : str
         What to do, for people.
     suggested_label : str

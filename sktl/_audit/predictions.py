@@ -143,6 +143,7 @@ def out_of_fold(
     plain: np.ndarray,
     rows: np.ndarray,
     cv: Any,
+    groups: np.ndarray | None,
     seed: int,
     trusted: np.ndarray | None = None,
 ) -> OutOfFold:
@@ -158,11 +159,13 @@ def out_of_fold(
     rows : int array of shape (n_samples,)
         Positions of these images.
     cv : int, cross-validation generator or iterable
+    groups : int array of shape (n_samples,) or None
+        Groups for a generator.
     seed : int
     trusted : bool array of shape (n_samples,) or None
         Images to learn from. Predictions are made for all images.
     """
-    splits = _splits(cv, targets, plain, seed)
+    splits = _splits(cv, targets, plain, groups, seed)
     values = np.zeros((len(rows), len(targets.outputs)))
     folds, n_times = np.full(len(rows), -1), np.zeros(len(rows))
     for fold, (train, held_out) in enumerate(splits):
@@ -174,9 +177,11 @@ def out_of_fold(
     return OutOfFold(values / np.maximum(n_times, 1)[:, None], folds, len(splits))
 
 
-def _splits(cv: Any, targets: Targets, plain: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def _splits(
+    cv: Any, targets: Targets, plain: np.ndarray, groups: np.ndarray | None, seed: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
     if not isinstance(cv, Integral):
-        return check_splits(cv, targets, plain, targets.groups, seed)
+        return check_splits(cv, targets, plain, groups, seed)
     of_sample = targets.deal(int(cv), seed).of_sample
     held_out = [of_sample == fold for fold in np.unique(of_sample)]
     return [(np.flatnonzero(~some), np.flatnonzero(some)) for some in held_out if not some.all()]

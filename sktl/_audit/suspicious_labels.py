@@ -39,12 +39,15 @@ class LabeledRows:
     plain : array
         In the form of `y`.
     rows : int array
-        Positions of the images in `X`.
+        Positions of the images among the usable images.
+    groups : int array or None
+        Groups for a cross-validation generator.
     """
 
     targets: Targets
     plain: np.ndarray
     rows: np.ndarray
+    groups: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -109,16 +112,16 @@ class LabelModel:
     @classmethod
     def of(cls, learner: Learner, labeled: LabeledRows, votes: Votes, cv: Any, seed: int) -> LabelModel:
         """Return the model. For classes, it does not learn from the labels that are suspicious at first."""
-        targets, plain, rows = labeled.targets, labeled.plain, labeled.rows
+        targets, plain, rows, groups = labeled.targets, labeled.plain, labeled.rows, labeled.groups
         tuned = learner.tuned(targets, rows)
-        found = votes.added_to(out_of_fold(tuned, targets, plain, rows, cv, seed))
+        found = votes.added_to(out_of_fold(tuned, targets, plain, rows, cv, groups, seed))
         trusted = np.ones(len(rows), dtype=bool)
         if isinstance(targets, ClassTargets) and learner.features is not None:
             trusted = _trusted(targets, found.values)
         if not trusted.all():
             kept = np.flatnonzero(trusted)
             tuned = learner.tuned(targets.take(kept), rows[kept])
-            found = votes.added_to(out_of_fold(tuned, targets, plain, rows, cv, seed, trusted))
+            found = votes.added_to(out_of_fold(tuned, targets, plain, rows, cv, groups, seed, trusted))
         return cls(found, tuned, labeled, trusted)
 
     def predict(self, wanted: np.ndarray) -> np.ndarray:

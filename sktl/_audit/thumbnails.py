@@ -71,19 +71,25 @@ def thumbnail(content: bytes | np.ndarray) -> Thumbnail:
     cells = np.asarray(image.resize((_CELLS, _CELLS), Image.Resampling.BOX))
     pixels = {"gray": gray, "rim": cells[_RIM].ravel(), "color": cells.mean(axis=(0, 1), dtype=np.float32)}
     if isinstance(content, bytes):
-        return Thumbnail(content_key(content), **pixels, **_properties(content))
+        return Thumbnail(content_key(content), **pixels, **_properties(content, image))
     return Thumbnail(content_key(content), **pixels, shape=content.shape[:2])
 
 
-def _properties(content: bytes) -> dict[str, Any]:
-    with Image.open(BytesIO(content)) as image:
-        try:
-            exif = image.getexif()
-            camera = " ".join(str(exif.get(tag, "")).strip("\0 ") for tag in (_MAKER, _MODEL)).strip()
-        except Exception:  # EXIF data of strangers may be damaged in any way, and the camera is then unknown
-            camera = ""
-        width, height = image.size
-        return {"shape": (height, width), "n_bytes": len(content), "format": image.format or "", "camera": camera}
+def _properties(content: bytes, decoded: Image.Image) -> dict[str, Any]:
+    try:
+        with Image.open(BytesIO(content)) as image:
+            (width, height), name, camera = image.size, image.format or "", _camera(image)
+    except Exception:  # Pillow's plugins raise almost anything on formats that other readers have decoded
+        (width, height), name, camera = decoded.size, "", ""
+    return {"shape": (height, width), "n_bytes": len(content), "format": name, "camera": camera}
+
+
+def _camera(image: Image.Image) -> str:
+    try:
+        exif = image.getexif()
+        return " ".join(str(exif.get(tag, "")).strip("\0 ") for tag in (_MAKER, _MODEL)).strip()
+    except Exception:  # EXIF data of strangers may be damaged in any way, and the camera is then unknown
+        return ""
 
 
 def read_thumbnails(

@@ -153,13 +153,13 @@ def number_columns(y: Any, name: str) -> np.ndarray:
 
 
 @contextmanager
-def suggesting_regression(y: Any) -> Iterator[None]:
+def suggesting_regression(y: Any, remedy: str = 'pass task="regression"') -> Iterator[None]:
     """Let an error about labels suggest regression if `y` has fractions, or a table has other numbers than 0 and 1."""
     try:
         yield
     except InvalidInputError as error:
         if _has_no_labels(y):
-            error.add_note('For numbers, pass task="regression".')
+            error.add_note(f"For numbers, {remedy}.")
         raise
 
 

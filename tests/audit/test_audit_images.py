@@ -1,191 +1,275 @@
-"""What was planted in a set of images is found, nothing else changes, and findings follow from the images alone."""
+"""An audit lists what is wrong with a data set, whatever is wrong with it."""
+
+import collections
+import hashlib
 
 import numpy as np
+import pandas as pd
 import pytest
+from backbones import LoggedPixels, Pixels
+from photographs import COPIES, photograph, recompressed
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, GroupKFold, LeaveOneOut, ShuffleSplit
+from sklearn.pipeline import make_pipeline
+from sklearn.svm import LinearSVC
 
-import sktl
-from sktl import PretrainedImageClassifier, PretrainedImageRegressor
-from sktl.datasets import apply_decisions, make_surface_defects
+from sktl import PretrainedImageClassifier, PretrainedImageEncoder, PretrainedImageRegressor, audit_images
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
-SURFACES = make_surface_defects(40, random_state=0)
-X = list(np.asarray(SURFACES.data))
-Y = np.asarray(SURFACES.target)
-CLASSES = sorted(set(Y.tolist()))
+N = 48
+CODES = np.arange(N) % 2
+Y = np.array(["dark", "light"])[CODES]
+# Brightness tells the classes apart.
+X = [np.asarray(photograph(seed, (96, 72))) // 2 + np.uint8(120 * code) for seed, code in enumerate(CODES)]
+OWN = {"backbone": Pixels, "engine": "torch", "cache": False, "n_jobs": 1, "random_state": 0}
 
 
 def classifier(**parameters):
-    return PretrainedImageClassifier(image_size=64, random_state=0, **parameters)
+    return PretrainedImageClassifier(**OWN | parameters)
 
 
-def audit(X, y=None, **arguments):
-    arguments = {"estimator": classifier(), "cv": 3, "random_state": 0} | arguments
-    return sktl.audit_images(X, y, **arguments)
+def audit(images=X, y=Y, **arguments):
+    return audit_images(images, y, **{"estimator": classifier(), "random_state": 0} | arguments)
 
 
-def of_kind(found, kind):
-    return found.issues[found.issues["kind"] == kind]
+def of_kind(found, *kinds):
+    return found.issues[np.isin(found.issues["kind"], kinds)]
 
 
-def half_size(image):
-    picture = Image.fromarray(image)
-    return np.asarray(picture.resize((picture.width // 2, picture.height // 2), Image.Resampling.LANCZOS))
+def positions(found, *kinds):
+    return sorted(of_kind(found, *kinds)["position"].tolist())
 
 
-@pytest.fixture(scope="module")
-def planted():
-    """Return an audit of images with a wrong label, copies, and a file that is no image."""
+def test_a_clean_set_has_neither_copies_nor_suspicious_labels():
+    found = audit()
+    assert not len(of_kind(found, "unreadable", "exact_copy", "near_copy", "suspicious_label", "rare_class"))
+    assert found.duplicate_groups.tolist() == [*range(N)]
+    assert found.classes_.tolist() == ["dark", "light"]
+
+
+def test_wrong_labels_are_found_with_the_right_ones():
+    wrong = [3, 10, 31]
     y = Y.copy()
-    wrong = int(np.flatnonzero(y == CLASSES[0])[0])
-    y[wrong] = CLASSES[1]
-    images = [*X, X[5], half_size(X[7])[:, ::-1], b"no image"]
-    labels = np.array([*y, y[5], y[7], y[0]])
-    return audit(images, labels, X_test=[X[9], X[1][::2, ::2]], y_test=[y[9], y[1]]), wrong
+    y[wrong] = Y[np.array(wrong) + 1]
+    found = of_kind(audit(y=y), "suspicious_label")
+    assert sorted(found["position"].tolist()) == wrong
+    assert [*found["suggested_label"]] == [Y[i] for i in found["position"]]
+    assert [*found["label"]] == [y[i] for i in found["position"]]
 
 
-def test_a_wrong_label_is_the_most_suspicious(planted):
-    found, wrong = planted
-    first = of_kind(found, "suspicious_label")[0]
-    assert (first["position"], first["label"], first["suggested_label"]) == (wrong, CLASSES[1], CLASSES[0])
+def test_an_image_that_cannot_be_used_is_a_finding_and_nothing_else_changes(tmp_path):
+    (tmp_path / "empty.jpg").touch()
+    bad = [b"<html>", None, str(tmp_path / "empty.jpg"), str(tmp_path / "missing.jpg"), np.full((4, 4), np.nan)]
+    found = audit([*bad, *X], [*Y[: len(bad)], *Y])
+    assert positions(found, "unreadable") == [*range(len(bad))]
+    names = of_kind(found, "unreadable")["name"].tolist()
+    assert names == ["X[0]", "X[1]", bad[2], bad[3], "X[4]"]
+    whole, rest = of_kind(found, "unlike_the_rest", "shortcut"), of_kind(audit(), "unlike_the_rest", "shortcut")
+    assert whole["score"].tolist() == rest["score"].tolist()
+    assert len(set(found.duplicate_groups)) == len(bad) + N
 
 
-def test_copies_are_found_and_named(planted):
-    found, _ = planted
-    pairs = {
-        (issue["kind"], frozenset([(issue["part"], issue["position"]), (issue["other_part"], issue["other_position"])]))
-        for issue in found.issues
-        if issue["other_position"] >= 0
-    }
-    n = len(X)
-    assert ("exact_copy", frozenset([("train", 5), ("train", n)])) in pairs
-    assert ("near_copy", frozenset([("train", 7), ("train", n + 1)])) in pairs
-    assert ("exact_copy", frozenset([("train", 9), ("test", 0)])) in pairs
+@pytest.mark.parametrize("images", [[b"x"], [b"x", b"y"]])
+@pytest.mark.parametrize("with_labels", [False, True])
+def test_nothing_but_unusable_images(images, with_labels):
+    y = ["a", "b"][: len(images)] if with_labels and len(images) > 1 else None
+    found = audit(images, y)
+    assert positions(found, "unreadable") == [*range(len(images))]
+    assert len(found.issues) == len(images)
 
 
-def test_copies_across_train_and_test_come_first(planted):
-    found, _ = planted
-    crosses = of_kind(found, "exact_copy")["crosses"].tolist()
-    assert crosses == sorted(crosses, key=lambda where: where != "test")
-    assert "test" in crosses
+@pytest.mark.parametrize(
+    "images",
+    [
+        X[:1], X[:2], [np.zeros((5, 5), np.uint8)] * 30, [np.full((5, 5), i, np.uint8) for i in range(30)],
+        [np.zeros((1, 3000), np.uint8), np.zeros((3000, 1), np.uint8), np.zeros((1, 1), np.uint8)],
+    ],
+)  # fmt: skip
+def test_degenerate_images_are_no_error(images):
+    found = audit(images, None)
+    assert np.isfinite(found.issues["score"]).all()
+    assert found.duplicate_groups.shape == (len(images),)
+    found.summary()
 
 
-def test_copies_are_in_one_group_and_other_images_in_groups_of_their_own(planted):
-    found, _ = planted
-    groups, n = found.duplicate_groups, len(X)
-    assert groups.shape == (n + 3,)
-    assert groups[5] == groups[n]
-    assert groups[7] == groups[n + 1]
-    assert len(set(groups.tolist())) == n + 1
+def test_copies_are_found_named_and_grouped(tmp_path):
+    path = str(tmp_path / "ä\nb<i>.png")
+    Image.fromarray(X[5]).save(path)
+    near = recompressed(Image.fromarray(X[7]), 80)
+    found = audit([*X, path, X[5], near], [*Y, "dark", Y[5], Y[7]], groups=[*range(N), N, 5, N + 1])
+    exact = {issue["position"]: issue for issue in of_kind(found, "exact_copy")}
+    assert [*exact] == [N, N + 1]  # the first one contradicts, and crosses groups
+    assert exact[N]["name"] == path
+    assert (exact[N]["other_name"], exact[N]["crosses"], bool(exact[N]["contradicts"])) == ("X[5]", "groups", True)
+    assert (exact[N + 1]["crosses"], bool(exact[N + 1]["contradicts"])) == ("", False)
+    assert positions(found, "near_copy") == [N + 2]
+    groups = found.duplicate_groups
+    assert groups[N] == groups[N + 1] == groups[5]
+    assert groups[N + 2] == groups[7]
+    assert len(set(groups)) == N
 
 
-def test_a_file_that_is_no_image_is_a_finding(planted):
-    found, _ = planted
-    (issue,) = of_kind(found, "unreadable")
-    assert (issue["part"], issue["position"], issue["name"]) == ("train", len(X) + 2, f"X[{len(X) + 2}]")
+def test_test_images_are_checked_and_no_model_learns_from_them():
+    alone = audit()
+    found = audit(
+        X_test=[X[4], X[9], photograph(99, (96, 72)).point(lambda value: value // 2), b"x"],
+        y_test=["dark", "medium", "light", "dark"],
+    )
+    crossing = of_kind(found, "exact_copy")
+    assert sorted(zip(crossing["position"], crossing["other_position"], strict=True)) == [(0, 4), (1, 9)]
+    assert set(crossing["part"]) == {"test"}
+    assert set(crossing["crosses"]) == {"test"}
+    assert crossing["contradicts"].tolist() == [True, False]  # the weightier first
+    assert crossing["position"].tolist() == [1, 0]
+    wrong = of_kind(found, "suspicious_label")
+    assert wrong[["part", "position", "name", "suggested_label"]].tolist() == [("test", 2, "X_test[2]", "dark")]
+    unusable = of_kind(found, "unreadable")
+    assert unusable[["part", "position", "name"]].tolist() == [("test", 3, "X_test[3]")]
+    ours = found.issues[(found.issues["part"] == "train")]
+    assert ours.tolist() == alone.issues.tolist()
+    assert found.duplicate_groups.tolist() == alone.duplicate_groups.tolist()
+    assert (found.n_train, found.n_test) == (N, 4)
 
 
-def test_issues_are_sorted_by_kind_and_weight(planted):
-    found, _ = planted
-    for kind in set(found.issues["kind"].tolist()):
-        scores = of_kind(found, kind)["score"]
-        assert (np.diff(scores) <= 0).all()
-        assert ((scores >= 0) & (scores <= 1)).all()
+def test_labels_are_optional():
+    found = audit([*X, X[0]], None)
+    assert positions(found, "exact_copy") == [N]
+    assert set(found.issues["label"]) == {""}
+    assert not found.issues["contradicts"].any()
+    assert found.classes_.shape == (0,)
 
 
-def test_the_summary_and_the_frame_have_all_kinds(planted):
-    found, _ = planted
-    assert found.to_frame().shape == (len(found.issues), len(found.issues.dtype.names))
-    text = str(found)
-    assert all(words in text for words in ("suspicious label", "exact cop", "near cop", "cannot be used"))
+def test_several_labels():
+    table = pd.DataFrame({"light": CODES, "dark": 1 - CODES})
+    table.iloc[6] = [1, 1]
+    found = audit(y=table)
+    (issue,) = of_kind(found, "suspicious_label")
+    assert (issue["position"], issue["label"], issue["suggested_label"]) == (6, "light, dark", "dark")
+    assert found.classes_.tolist() == ["light", "dark"]
 
 
-def test_the_figure_has_a_cell_for_each_finding(planted):
-    found, _ = planted
-    figure = found.plot(n_images=4)
-    assert sum(bool(axes.images) for axes in figure.axes) == 4
-    with pytest.raises(InvalidParameterError, match="kind='copies'"):
-        found.plot(kind="copies")
+def test_numbers():
+    y = np.array([image.mean() for image in X])
+    y[11] += 300
+    found = audit(y=y, estimator=PretrainedImageRegressor(**OWN))
+    assert 11 in positions(found, "suspicious_label")
+    assert of_kind(found, "suspicious_label")["position"][0] == 11
 
 
-def test_the_page_leads_to_decisions_that_apply(planted, tmp_path):
-    found, wrong = planted
-    found.to_html(tmp_path / "audit.html")
-    assert "suspicious" in (tmp_path / "audit.html").read_text(encoding="utf-8").lower()
-    row = f"train,{wrong},X[{wrong}],relabel,{CLASSES[0]}"
-    (tmp_path / "decisions.csv").write_text(f"part,position,name,decision,label\n{row}\n")
-    _, y = apply_decisions(tmp_path / "decisions.csv", X, np.where(np.arange(len(Y)) == wrong, CLASSES[1], Y))
-    assert y.tolist() == Y.tolist()
+@pytest.mark.parametrize("cv", [2, 100, LeaveOneOut(), GroupKFold(4), ShuffleSplit(2, random_state=0)])
+def test_any_folds(cv):
+    groups = np.arange(12) // 2 if isinstance(cv, GroupKFold) else None
+    found = audit(X[:12], Y[:12], cv=cv, groups=groups)
+    assert np.isfinite(found.issues["score"]).all()
 
 
-def test_the_same_random_state_gives_the_same_findings():
-    first, second = audit(X, Y), audit(X, Y)
-    assert first.issues.tolist() == second.issues.tolist()
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        classifier(early_stopping=True, lr=0.1, batch_size=8),
+        classifier(optimizer="adamw", lr=0.1),
+        classifier(class_weight="balanced", feature_stages=1),
+        make_pipeline(PretrainedImageEncoder(**OWN), LogisticRegression()),
+        GridSearchCV(classifier(), {"weight_decay": [0.1, 1]}, cv=2),
+    ],
+)
+def test_any_classifier_with_probabilities(estimator):
+    y = Y.copy()
+    y[8] = "light"
+    assert 8 in positions(audit(y=y, estimator=estimator, cv=3), "suspicious_label")
 
 
-def test_clean_images_have_no_copies_and_findings_never_change_them():
-    before = [image.copy() for image in X]
-    found = audit(X, Y)
-    assert not len(of_kind(found, "exact_copy"))
-    assert not len(of_kind(found, "near_copy"))
-    assert all(np.array_equal(a, b) for a, b in zip(before, X, strict=True))
+def test_each_image_is_embedded_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("SKTL_TEST_LOG", str(tmp_path / "log"))
+    audit(estimator=classifier(backbone=LoggedPixels))
+    seen = collections.Counter((tmp_path / "log").read_text().split())
+    features = PretrainedImageEncoder(**OWN).fit_transform(X)
+    assert [seen[hashlib.md5(row.tobytes()).hexdigest()] for row in features] == [1] * N
 
 
-def test_without_labels_only_images_are_checked():
-    found = audit([*X, X[0]])
-    assert set(found.issues["kind"].tolist()) <= {"exact_copy", "near_copy", "unlike_the_rest"}
-    assert len(of_kind(found, "exact_copy")) == 1
-    assert not len(found.classes_)
+def test_findings_depend_on_the_random_state_alone():
+    same = [audit(random_state=3).issues.tolist() for _ in range(2)]
+    assert same[0] == same[1]
+    state = np.random.get_state()[1].copy()  # noqa: NPY002
+    audit(random_state=None)
+    assert np.array_equal(np.random.get_state()[1], state)  # noqa: NPY002
 
 
-def test_copies_with_different_labels_contradict():
-    other = next(name for name in CLASSES if name != Y[0])
-    found = audit([*X, X[0]], [*Y, other])
-    (issue,) = of_kind(found, "exact_copy")
-    assert issue["contradicts"]
-    assert {issue["label"], issue["other_label"]} == {Y[0], other}
+def test_copies_do_not_depend_on_the_order_of_the_images():
+    images = [
+        *X[:10],
+        *(COPIES[copy](Image.fromarray(X[i])) for i, copy in enumerate(["mirrored", "brighter", "gray"])),
+    ]
+    order = np.random.default_rng(0).permutation(len(images))
+    groups = audit(images, None).duplicate_groups[order]
+    shuffled = audit([images[i] for i in order], None).duplicate_groups
+    assert np.array_equal(groups[:, None] == groups, shuffled[:, None] == shuffled)
 
 
-def test_copies_across_groups_are_said_and_join_the_groups():
-    groups = np.arange(len(X) + 1) // 2
-    found = audit([*X, X[0]], [*Y, Y[0]], groups=groups)
-    (issue,) = of_kind(found, "exact_copy")
-    assert issue["crosses"] == "groups"
-    assert found.duplicate_groups[0] == found.duplicate_groups[1] == found.duplicate_groups[-1]
-
-
-def test_classes_with_fewer_images_than_folds_are_rare():
-    found = audit([*X, half_size(X[3])], [*Y, "crack"])
-    assert of_kind(found, "rare_class")["name"].tolist() == ["crack"]
-
-
-def test_a_wrong_label_among_several_is_suspicious():
-    scratched = Y == "scratches"
-    labels = np.stack([scratched, scratched | (CLASSES[0] == Y)], axis=1).astype(int)
-    wrong = int(np.flatnonzero(scratched)[0])
-    labels[wrong] = 0
-    found = audit(X, labels)
-    assert wrong in of_kind(found, "suspicious_label")["position"]
-
-
-def test_a_wrong_number_is_suspicious():
-    brightness = np.array([image.mean() for image in X])
-    brightness[4] += 40 * brightness.std()
-    regressor = PretrainedImageRegressor(image_size=64, random_state=0)
-    found = audit(X, brightness, estimator=regressor)
-    assert of_kind(found, "suspicious_label")["position"].tolist()[:1] == [4]
+@pytest.mark.parametrize("form", ["array", "pil", "flat"])
+def test_forms_of_images(form):
+    array = np.stack([image[:64, :64] for image in X])
+    if form == "flat":
+        estimator = classifier(image_shape=(64, 64, 3))
+        found = audit(array.reshape(N, -1), estimator=estimator)
+        assert found.images("train")[2].shape == (64, 64, 3)
+        return
+    images = array if form == "array" else [Image.fromarray(image) for image in array]
+    found = audit(images)
+    assert np.array_equal(np.asarray(found.images("train")[2]), array[2])
 
 
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"cv": 1}, InvalidParameterError, "cv=1"),
-        ({"estimator": LogisticRegression}, InvalidParameterError, r"pass an instance, LogisticRegression\(\)"),
-        ({"y_test": Y}, InvalidInputError, "y_test needs X_test"),
-        ({"random_state": "a"}, InvalidParameterError, "random_state"),
+        ({"y": Y[:3]}, InvalidInputError, "X has 48 images but y has 3 labels"),
+        ({"y": [None, *Y[1:]]}, InvalidInputError, r"y\[0\] is a missing value"),
+        ({"groups": [1, 2]}, InvalidInputError, "groups has 2 entries"),
+        ({"y_test": ["dark"]}, InvalidInputError, "y_test needs X_test and y"),
+        ({"X_test": X[:2], "y_test": ["dark"]}, InvalidInputError, "X_test has 2 images but y_test has 1 labels"),
+        ({"X_test": "cat.jpg"}, InvalidInputError, "^X_test: X is a single path"),
+        ({"cv": 1}, InvalidParameterError, "cv=1 must be at least 2 folds"),
+        ({"cv": "five"}, InvalidParameterError, "cv='five' must be at least 2 folds"),
+        ({"cv": GroupKFold(60)}, InvalidParameterError, "is not possible with this y"),
+        ({"estimator": PretrainedImageClassifier}, InvalidParameterError, "estimator is the class"),
+        ({"estimator": PretrainedImageEncoder()}, InvalidParameterError, "must be a classifier or a regressor"),
+        ({"estimator": "resnet50"}, InvalidParameterError, "must be a classifier or a regressor"),
+        (
+            {"estimator": make_pipeline(PretrainedImageEncoder(**OWN), LinearSVC())}, InvalidParameterError,
+            "has no predict_proba",
+        ),
+        ({"random_state": "x"}, InvalidParameterError, "random_state"),
+        ({"y": np.arange(N) / 7}, InvalidInputError, "continuous"),
     ],
-)
+)  # fmt: skip
 def test_wrong_arguments_are_named(arguments, error, message):
     with pytest.raises(error, match=message):
-        audit(X[:4], Y[:4], **arguments)
+        audit(**arguments)
+
+
+def test_numbers_without_a_regressor_are_told_how_to_audit_them():
+    with pytest.raises(InvalidInputError) as caught:
+        audit(y=np.arange(N) / 7)
+    assert "estimator=PretrainedImageRegressor()" in "".join(caught.value.__notes__)
+
+
+def test_other_formats_and_readers(tmp_path):
+    Image.fromarray(X[0]).save(tmp_path / "a.tif")
+    pydicom = pytest.importorskip("pydicom", reason="DICOM files need pydicom")
+    from pydicom.data import get_testdata_file
+
+    dicom = get_testdata_file("CT_small.dcm")
+    found = audit([str(tmp_path / "a.tif"), dicom, dicom, X[0]], None)
+    assert pydicom is not None
+    assert positions(found, "exact_copy") == [2, 3]
+    assert not positions(found, "unreadable")
+
+
+def test_the_estimators_reader_reads_the_images(tmp_path):
+    paths = [tmp_path / f"{i}.npy" for i in range(3)]
+    for path, image in zip(paths, (X[0], X[1], X[0]), strict=True):
+        np.save(path, image)
+    found = audit(paths, None, estimator=classifier(image_reader=np.load))
+    assert positions(found, "unreadable") == []
+    assert positions(found, "exact_copy") == [2]

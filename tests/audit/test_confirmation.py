@@ -4,8 +4,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from photographs import COPIES, photograph
-from test_windows import gray_of
+from photographs import COPIES, gray_of, photograph
+from PIL import Image
 
 from sktl._audit.confirmation import CONFIRMED, confirm
 from sktl._audit.windows import Descriptors
@@ -48,8 +48,6 @@ def test_the_same_outline_is_not_enough():
     rng = np.random.default_rng(0)
     base = np.asarray(ORIGINALS[1].resize((12, 9)).resize((120, 90)), dtype=float)
     images = [np.clip(base + rng.normal(0, 25, base.shape), 0, 255).astype(np.uint8) for _ in range(2)]
-    from PIL import Image
-
     assert not len(confirmed(gray_of(*map(Image.fromarray, images))).pairs)
 
 

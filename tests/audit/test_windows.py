@@ -5,17 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from photographs import COPIES, photograph
+from photographs import COPIES, gray_of, photograph
 
-from sktl._audit.thumbnails import SIDE, thumbnail
+from sktl._audit.thumbnails import SIDE
 from sktl._audit.windows import WINDOWS, Descriptors, nearest_directions, starts, turned
 
 POOL = ThreadPoolExecutor(2)
 ORIGINALS = [photograph(seed) for seed in range(12)]
-
-
-def gray_of(*images):
-    return np.stack([thumbnail(i if isinstance(i, bytes) else np.asarray(i.convert("RGB"))).gray for i in images])
 
 
 def pairs(candidates):
@@ -51,7 +47,6 @@ def test_blank_images_are_no_candidates():
 
 
 def test_candidates_do_not_depend_on_the_order_of_the_images():
-    # One copy of each, because an image has a limited number of candidates, and rounding would decide among many.
     gray = gray_of(*ORIGINALS, *(COPIES[copy](image) for copy, image in zip(COPIES, ORIGINALS, strict=False)))
     order = np.random.default_rng(0).permutation(len(gray))
     shuffled = pairs(Descriptors(gray[order], POOL).candidates(None))

@@ -7,6 +7,8 @@ import io
 import numpy as np
 from PIL import Image, ImageEnhance
 
+from sktl._audit.thumbnails import thumbnail
+
 
 def photograph(seed: int, size: tuple[int, int] = (120, 90)) -> Image.Image:
     """Return an image of random shapes at all scales; images of different seeds have nothing in common."""
@@ -32,6 +34,12 @@ def cropped(image: Image.Image, share: float, place: tuple[float, float] = (0.3,
     width, height = image.size
     left, top = place[0] * (1 - share) * width, place[1] * (1 - share) * height
     return image.crop((round(left), round(top), round(left + share * width), round(top + share * height)))
+
+
+def gray_of(*images: Image.Image | bytes) -> np.ndarray:
+    """Return the gray thumbnails of images or files."""
+    contents = [image if isinstance(image, bytes) else np.asarray(image.convert("RGB")) for image in images]
+    return np.stack([thumbnail(content).gray for content in contents])
 
 
 TRANSPOSE = Image.Transpose

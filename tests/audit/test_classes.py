@@ -1,0 +1,88 @@
+"""Classes that are too rare, and properties that give a class away."""
+
+import numpy as np
+import pytest
+from photographs import photograph
+from PIL import Image
+
+from sktl._audit.classes import rare_classes, shortcuts
+from sktl._audit.predictions import OutOfFold
+from sktl._audit.thumbnails import thumbnail
+from sktl._targets.class_targets import check_classes
+from sktl._targets.label_targets import check_indicator
+from sktl._targets.number_targets import check_numbers
+
+N = 60
+CODES = np.arange(N) % 2
+TARGETS = check_classes(np.array(["cat", "dog"])[CODES], None, None, N)
+FOLDS = np.arange(N) // 2 % 5
+IMAGES = [photograph(seed, (48, 48)) for seed in range(N)]
+RIGHT = OutOfFold(np.eye(2)[CODES], FOLDS, 5)
+
+
+def file_of(image, tmp_path, name, **options):
+    path = tmp_path / name
+    image.save(path, **options)
+    return path.read_bytes()
+
+
+def found_in(contents, predicted=RIGHT):
+    return {
+        issue.name: issue for issue in shortcuts(TARGETS, [thumbnail(content) for content in contents], predicted, 0)
+    }
+
+
+def test_images_without_shortcuts_have_no_warning():
+    assert not found_in([np.asarray(image) for image in IMAGES])
+
+
+def framed(image, code):
+    pixels = np.array(image)
+    if code:
+        pixels[:4] = pixels[-4:] = 255
+    return pixels
+
+
+def camera(code):
+    exif = Image.Exif()
+    exif[0x010F] = ["Nokia", "Canon"][code]
+    return exif
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("border", lambda image, code, folder: framed(image, code)),
+        ("mean color", lambda image, code, folder: (np.array(image) // (1 + code)).astype(np.uint8)),
+        ("image size", lambda image, code, folder: np.asarray(image.resize((48 + 8 * code, 48)))),
+        ("file format", lambda image, code, folder: file_of(image, folder, ["a.png", "a.jpg"][code])),
+        ("camera", lambda image, code, folder: file_of(image, folder, "a.jpg", exif=camera(code))),
+        ("file size", lambda image, code, folder: file_of(image, folder, "a.jpg", quality=[95, 60][code])),
+    ],
+)
+def test_a_property_that_tells_the_classes_apart_is_named(name, content, tmp_path):
+    found = found_in([content(image, code, tmp_path) for image, code in zip(IMAGES, CODES, strict=True)])
+    assert name in found
+    assert "chance is 50%" in found[name].suggestion
+    assert "the whole image reaches 100%" in found[name].suggestion
+    assert 0.6 < found[name].score <= 1
+
+
+def test_images_that_no_fold_held_out_do_not_count():
+    nowhere = OutOfFold(np.full((N, 2), np.nan), np.full(N, -1), 5)
+    assert not found_in([framed(image, code) for image, code in zip(IMAGES, CODES, strict=True)], nowhere)
+
+
+def test_classes_with_fewer_different_images_than_folds_are_rare():
+    targets = check_classes(list("aaaaabbbbbc"), None, None, 11)
+    contents = np.array([0, 1, 2, 3, 4, 5, 5, 5, 5, 6, 7])
+    found = {issue.name: issue for issue in rare_classes(targets, 5, contents)}
+    assert [*found] == ["b", "c"]
+    assert found["c"].score > found["b"].score > 0
+    assert found["c"].position == -1
+
+
+def test_rare_labels_are_named_by_their_column_and_numbers_have_none():
+    table = check_indicator(np.array([[1, 0], [1, 0], [0, 1]]), None, None, 3)
+    assert [issue.name for issue in rare_classes(table, 2, np.arange(3))] == ["1"]
+    assert not [*rare_classes(check_numbers([1.0, 2, 3], None, "squared_error", 3), 2, np.arange(3))]

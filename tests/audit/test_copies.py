@@ -1,0 +1,128 @@
+"""Copies form groups, and one finding names each image that is a copy of another."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from photographs import COPIES, photograph
+from PIL import Image
+
+from sktl._audit.copies import Copies, copy_issues, find_copies, joined_groups
+from sktl._audit.subjects import Part, Subjects
+from sktl._audit.thumbnails import read_thumbnails
+from sktl._images.samples import as_samples
+
+POOL = ThreadPoolExecutor(2)
+NUMBERS = st.lists(st.integers(0, 4), min_size=1, max_size=12).map(np.array)
+
+
+def subjects_of(train, test=(), groups=None):
+    """Return images that have nothing but labels."""
+    parts = {"train": train, "test": list(test)}
+    return Subjects(
+        {name: Part([None] * len(labels), [None] * len(labels), list(labels)) for name, labels in parts.items()},
+        None if groups is None else np.array(groups),
+    )
+
+
+def copies_of(n, pairs, scores=None):
+    pairs = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    scores = np.ones(len(pairs)) if scores is None else np.array(scores)
+    return Copies(pairs, scores, np.zeros(len(pairs), dtype=bool), np.arange(n), np.arange(n))
+
+
+@given(NUMBERS, st.data())
+def test_joined_groups_are_the_finest_that_split_neither_copies_nor_groups(numbers, data):
+    groups = np.array(data.draw(st.lists(st.integers(0, 4), min_size=len(numbers), max_size=len(numbers))))
+    joined = joined_groups(numbers, groups, len(numbers))
+    same = (numbers[:, None] == numbers) | (groups[:, None] == groups)
+    for _ in range(len(numbers)):
+        same = same @ same
+    assert np.array_equal(joined[:, None] == joined, same)
+    assert joined.dtype == np.int64
+    _, first = np.unique(joined, return_index=True)
+    assert np.array_equal(joined[np.sort(first)], np.arange(joined.max() + 1))  # numbered in the order of the images
+
+
+@given(NUMBERS)
+def test_without_groups_copies_are_the_groups(numbers):
+    joined = joined_groups(numbers, None, len(numbers))
+    assert np.array_equal(joined[:, None] == joined, numbers[:, None] == numbers)
+
+
+def test_training_images_that_a_test_image_connects_are_one_group():
+    assert joined_groups(np.array([0, 1, 0, 0]), None, 3).tolist() == [0, 1, 0]
+
+
+@given(st.sets(st.tuples(st.integers(0, 7), st.integers(0, 7)).filter(lambda pair: pair[0] < pair[1])))
+def test_dropping_all_findings_leaves_one_image_of_each_picture(pairs):
+    copies = copies_of(8, sorted(pairs))
+    dropped = [issue.position for issue in copy_issues(copies, subjects_of([""] * 8))]
+    assert len(dropped) == len(set(dropped))
+    left = set(range(8)) - set(dropped)
+    neighbors = {i: {i} for i in range(8)}
+    for _ in range(8):
+        for a, b in pairs:
+            neighbors[a] = neighbors[b] = neighbors[a] | neighbors[b]
+    assert {min(some) for some in neighbors.values()} == left
+
+
+def test_copies_across_train_and_test_are_named_first():
+    copies = copies_of(4, [(0, 1), (1, 2), (2, 3)], [0.99, 0.91, 0.95])
+    issues = {issue.part + str(issue.position): issue for issue in copy_issues(copies, subjects_of("aa", "ab"))}
+    assert issues["test0"].crosses == "test"
+    assert (issues["test0"].other_part, issues["test0"].other_position) == ("train", 1)
+    assert issues["test1"].crosses == ""
+    assert issues["test1"].contradicts
+    assert issues["test0"].score > 0.5 > issues["train1"].score
+
+
+@pytest.mark.parametrize(("groups", "crosses"), [([0, 1], "groups"), ([5, 5], ""), (None, "")])
+def test_copies_across_groups_say_so(groups, crosses):
+    (issue,) = copy_issues(copies_of(2, [(0, 1)]), subjects_of("aa", groups=groups))
+    assert issue.crosses == crosses
+
+
+@pytest.mark.parametrize(
+    ("labels", "contradicts"), [("ab", True), ("aa", False), (["", ""], False), (["a", ""], False)]
+)
+def test_contradicting_labels_say_so(labels, contradicts):
+    (issue,) = copy_issues(copies_of(2, [(0, 1)]), subjects_of(labels))
+    assert issue.contradicts is contradicts
+    assert ("contradict" in issue.suggestion) is contradicts
+
+
+def found_among(items):
+    samples = as_samples(items, lenient=True)
+    thumbnails, failures = read_thumbnails(samples, POOL)
+    return find_copies(thumbnails, samples, None, POOL), failures
+
+
+def test_equal_pixels_in_different_formats_are_exact_copies(tmp_path):
+    image = photograph(0)
+    paths = [tmp_path / name for name in ("a.png", "b.bmp", "c.png", "d.jpg")]
+    for path in paths:
+        image.save(path)
+    found, _ = found_among([*map(str, paths), np.asarray(image), photograph(1)])
+    exact = {tuple(pair) for pair, equal in zip(found.pairs.tolist(), found.exact, strict=True) if equal}
+    assert {(0, 1), (0, 2), (0, 4)} <= exact
+    assert not any(3 in pair for pair in exact)
+    assert found.components[3] == found.components[0] != found.components[5]
+
+
+def test_a_turn_that_exif_undoes_is_the_same_picture(tmp_path):
+    image, exif = photograph(0), Image.Exif()
+    exif[0x0112] = 6
+    image.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
+    image.save(tmp_path / "upright.png")
+    found, _ = found_among([str(tmp_path / "turned.png"), str(tmp_path / "upright.png")])
+    assert found.exact.tolist() == [True]
+
+
+def test_unusable_images_are_no_copies_of_each_other():
+    found, failures = found_among([b"x", b"x", photograph(0), COPIES["recompressed"](photograph(0))])
+    assert [failure.position for failure in failures] == [0, 1]
+    assert found.pairs.tolist() == [[2, 3]]
+    assert len(set(found.components[:3])) == 3

@@ -1,0 +1,123 @@
+"""The findings as text, as a data frame, as a figure, and next to the images."""
+
+import pickle
+
+import numpy as np
+import polars
+import pytest
+from photographs import photograph
+
+from sktl import ImageAudit
+from sktl._audit.issues import Issue, as_array
+from sktl._images.samples import as_samples
+from sktl.exceptions import InvalidParameterError, MissingPackageError
+
+ITEMS = [np.asarray(photograph(seed, (30, 20))) for seed in range(4)]
+LONG = "/data/" + "very_" * 40 + "long.jpg"
+ISSUES = as_array(
+    [
+        Issue(kind="unreadable", position=3, name="b\nad.jpg", score=1.0, suggestion="It is empty. Replace it."),
+        Issue(
+            kind="near_copy", position=1, name=LONG, label="a", other_part="test", other_position=0,
+            other_name="X_test[0]", score=0.95, suggestion="Drop one.", crosses="test", contradicts=True,
+        ),
+        *(
+            Issue(kind="suspicious_label", position=i % 3, name=f"{i}.jpg", label="$a", score=1 / (i + 1),
+                  suggestion="Probably b.", suggested_label="b_1")
+            for i in range(5)
+        ),
+        Issue(kind="rare_class", name="c", label="c", score=0.5, suggestion="Add images."),
+    ]
+)  # fmt: skip
+AUDIT = ImageAudit(
+    ISSUES, np.arange(4), np.array(["a", "b_1"]), 4, 2, {"train": ITEMS, "test": ITEMS[:2]},
+    {"train": as_samples(ITEMS), "test": as_samples(ITEMS[:2])},
+)  # fmt: skip
+EMPTY = ImageAudit(as_array([]), np.arange(4), np.array([]), 4, 0, {"train": ITEMS}, {"train": as_samples(ITEMS)})
+
+
+def test_the_summary_counts_and_shows_the_weightiest():
+    lines = AUDIT.summary().splitlines()
+    assert lines[0] == "Audit of 4 images and 2 test images:"
+    assert "- 1 near copy (1 across train and test, 1 with contradicting labels)" in lines
+    assert "- 5 suspicious labels" in lines
+    assert lines.count("    and 2 more") == 1
+    assert "    0.jpg [$a]: Probably b." in lines
+    assert str(AUDIT) == AUDIT.summary()
+    assert max(map(len, lines)) < 250
+
+
+def test_names_of_strangers_stay_on_one_line():
+    assert "    b ad.jpg: It is empty. Replace it." in AUDIT.summary().splitlines()
+
+
+def test_an_audit_without_findings_says_so():
+    assert EMPTY.summary() == "Audit of 4 images: nothing found."
+    assert repr(EMPTY) == "<ImageAudit: 4 images, 0 test images, 0 issues>"
+    assert EMPTY.to_frame().shape == (0, len(ISSUES.dtype.names))
+
+
+def test_a_frame_has_all_fields():
+    frame = AUDIT.to_frame()
+    assert [*frame.columns] == [*ISSUES.dtype.names]
+    assert frame["name"].tolist() == ISSUES["name"].tolist()
+    assert frame["position"].dtype == np.int64
+
+
+def test_polars_is_enough_for_a_frame(monkeypatch):
+    monkeypatch.setattr("sktl._audit.image_audit.require", _only("polars", polars))
+    assert AUDIT.to_frame()["name"].to_list() == ISSUES["name"].tolist()
+
+
+def test_without_either_the_error_names_pandas(monkeypatch):
+    monkeypatch.setattr("sktl._audit.image_audit.require", _only("nothing", None))
+    with pytest.raises(MissingPackageError, match="pandas"):
+        AUDIT.to_frame()
+
+
+def _only(installed, module):
+    def require(package, user, requirement):
+        if package != installed:
+            raise MissingPackageError(f"{user} needs {package}")
+        return module
+
+    return require
+
+
+@pytest.mark.parametrize(("kind", "n"), [(None, 6), ("near_copy", 1), ("suspicious_label", 5)])
+def test_a_figure_shows_the_images_of_findings(kind, n):
+    figure = AUDIT.plot(kind=kind)
+    assert len(figure.axes) == n
+    figure.canvas.draw()
+    titles = [ax.get_title() for ax in figure.axes]
+    assert titles[0].startswith("near copy" if kind != "suspicious_label" else "suspicious label")
+    if kind == "near_copy":
+        assert figure.axes[0].images[0].get_array().shape[1] > 2 * 30
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"kind": "shortcut"}, "no such finding with an image"), ({"kind": "bug"}, "kind='bug' must be"),
+        ({"n_images": 0}, "n_images=0"), ({"kind": "rare_class"}, "no such finding"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_drawn_is_an_error(arguments, message):
+    with pytest.raises(InvalidParameterError, match=message):
+        AUDIT.plot(**arguments)
+    with pytest.raises(InvalidParameterError, match="no such finding"):
+        EMPTY.plot()
+
+
+def test_images_of_a_part_are_as_they_were_passed():
+    assert AUDIT.images("test") is AUDIT._items["test"]
+    with pytest.raises(InvalidParameterError, match="part='validation' must be one of 'train', 'test'"):
+        AUDIT.images("validation")
+    with pytest.raises(InvalidParameterError, match="part='test' must be one of 'train'"):
+        EMPTY.images("test")
+
+
+def test_audits_can_be_pickled():
+    again = pickle.loads(pickle.dumps(AUDIT))
+    assert again.issues.tolist() == AUDIT.issues.tolist()
+    assert again.summary() == AUDIT.summary()
