@@ -108,7 +108,7 @@ def command():
     words = ["python", f"benchmarks/{Path(sys.argv[0]).name}"]
     arguments = iter(sys.argv[1:])
     for word in arguments:
-        if word == "--write":
+        if word in ("--write", "--cache", "--pairs"):
             next(arguments)
         elif Path(word).is_dir():
             words.append(f"DATA/{Path(word).name}" if (Path(word) / "train").is_dir() else "DATA")
