@@ -100,8 +100,8 @@ def from_dataset(dataset: Any, *, image: str | None = None, target: str | None =
 
 
 @dataclass(frozen=True)
-class ImagesOf:
-    """The first elements of the pairs of a data set."""
+class _Elements:
+    """A part of each element of a data set, which is read when it is asked for."""
 
     dataset: Any
 
@@ -111,6 +111,10 @@ class ImagesOf:
 
     def __len__(self) -> int:
         return len(self.dataset)
+
+
+class ImagesOf(_Elements):
+    """The first elements of the pairs of a data set."""
 
     def __getitem__(self, position: int) -> Any:
         return self.dataset[position][0]
@@ -208,18 +212,10 @@ def _class_names(dataset: Any) -> list[str]:
 
 
 @dataclass(frozen=True)
-class ColumnOf:
+class ColumnOf(_Elements):
     """One column of a data set, item by item. Images that are stored as files are returned as their bytes or path."""
 
-    dataset: Any
     name: str
-
-    @property
-    def __wrapped__(self) -> Any:
-        return self.dataset
-
-    def __len__(self) -> int:
-        return len(self.dataset)
 
     def __getitem__(self, position: int) -> Any:
         item = self.dataset[position][self.name]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
@@ -164,15 +163,6 @@ def audited_images(issues: np.ndarray) -> dict[ImageId, AuditedImage]:
             if issue["suggested_label"] and issue["suggested_label"] not in first.suggested:
                 first.suggested.append(str(issue["suggested_label"]))
     return found
-
-
-def common_folder(names: Sequence[str]) -> str:
-    """Return the longest folder that all names begin with, with its separator; empty if that tells nothing."""
-    folders = [name[: max(name.rfind("/"), name.rfind(os.sep)) + 1] for name in names]
-    first, last = min(folders, default=""), max(folders, default="")
-    n = next((i for i, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), len(first))
-    common = first[: max(first.rfind("/", 0, n), first.rfind(os.sep, 0, n)) + 1]
-    return common if len(names) > 1 and len(common) > 1 else ""
 
 
 def data_of(audit: Audit, images: dict[ImageId, AuditedImage]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from sktl._audit.issues import KINDS
 from sktl._images.samples import as_samples
-from sktl._utils.paths import checked_path
+from sktl._utils.paths import checked_path, common_folder
 
 from .audit_findings import (
     WHOSE,
@@ -21,7 +21,6 @@ from .audit_findings import (
     ImageId,
     audited_images,
     chosen,
-    common_folder,
     data_of,
     images_of,
 )

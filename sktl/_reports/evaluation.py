@@ -10,14 +10,9 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from sktl._estimators.summary import Fact, facts_of, is_fitted, one_line
-from sktl._hub.model_card import limits_of
-from sktl._inspection.estimators import check_instance, innermost, samples_for
-from sktl._utils.isolation import isolated
-from sktl.exceptions import ImageFailure
-
-from .evaluation_classes import ClassFigures
-from .evaluation_figures import Figures, figures_of
-from .evaluation_findings import (
+from sktl._evaluation.class_figures import ClassFigures
+from sktl._evaluation.figures import Figures, figures_of
+from sktl._evaluation.findings import (
     Finding,
     about_classes,
     about_groups,
@@ -26,16 +21,21 @@ from .evaluation_findings import (
     about_numbers,
     about_typicality,
 )
-from .evaluation_groups import Groups
+from sktl._evaluation.groups import Groups
+from sktl._evaluation.label_figures import LabelFigures
+from sktl._evaluation.number_figures import NumberFigures
+from sktl._evaluation.predictions import names_of, taken
+from sktl._evaluation.true_values import Truth
+from sktl._evaluation.typicality_figures import TypicalityFigures, typicality_of
+from sktl._hub.model_card import limits_of
+from sktl._inspection.estimators import check_instance, innermost, samples_for
+from sktl._utils.isolation import isolated
+from sktl.exceptions import ImageFailure
+
 from .evaluation_heat import explained, maps_of
-from .evaluation_labels import LabelFigures
-from .evaluation_numbers import NumberFigures
 from .evaluation_page import write_evaluation_page
-from .evaluation_predictions import names_of, taken
 from .evaluation_results import Evaluation
 from .evaluation_summary import summary_of
-from .evaluation_truth import Truth
-from .evaluation_typicality import TypicalityFigures, typicality_of
 from .thumbnails import limit_of
 
 # The worst mistakes that a page shows, with maps of where the model looked.

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .evaluation_intervals import Rate
+from sktl._evaluation.confidence_intervals import Rate
+
 from .markup import Markup, tag
 
 _WIDTH, _HEIGHT = 440, 300

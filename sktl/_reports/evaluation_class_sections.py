@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from sktl._evaluation.calibration import Calibration, Coverage
+from sktl._evaluation.class_figures import ClassFigures
+from sktl._evaluation.sentences import NONE, count, decimal, interval, of_calibration, percent, short
+
 from .evaluation_charts import Axis, Frame, interval_mark, with_intervals
-from .evaluation_classes import ClassFigures
-from .evaluation_confidence import Calibration, Coverage
 from .evaluation_elements import (
     Pictures,
     beside,
@@ -20,7 +22,6 @@ from .evaluation_elements import (
     with_interval,
 )
 from .evaluation_results import Evaluation
-from .evaluation_words import NONE, count, decimal, interval, of_calibration, percent, short
 from .markup import Markup, joined, named, plain, tag
 
 _MOST_CLASSES = 200
@@ -39,7 +40,7 @@ def tiles(figures: ClassFigures) -> list[Markup]:
         tile(percent(figures.accuracy.value), "accuracy", f"95 % interval {interval(figures.accuracy)}"),
         tile(percent(figures.balanced_accuracy), "balanced accuracy", "mean over classes"),
         tile(decimal(figures.log_loss), "log loss", "0 is perfect"),
-        tile(percent(figures.calibration.error), "calibration error", "stated against true probability"),
+        calibration_tile(figures.calibration),
     ]
 
 
@@ -49,7 +50,7 @@ def sections(report: Evaluation, figures: ClassFigures, pictures: Pictures) -> l
         _of_classes(figures),
         _of_confusions(figures, pictures),
         _of_mistakes(report, figures, pictures),
-        section("calibration", "Can the probabilities be trusted?", calibration_chart(figures.calibration)),
+        calibration_section(figures.calibration),
         _of_coverage(figures.coverage),
     ]
 
@@ -176,7 +177,17 @@ def _cell(figures: ClassFigures, pictures: Pictures, true: int, predicted: int, 
     return folded(words, grid(cards), left_out, anchor=f"cell-{true}-{predicted}")
 
 
-def calibration_chart(calibration: Calibration) -> Markup:
+def calibration_tile(calibration: Calibration) -> Markup:
+    """Return the calibration error in large letters."""
+    return tile(percent(calibration.error), "calibration error", "stated against true probability")
+
+
+def calibration_section(calibration: Calibration) -> Markup:
+    """Return the section about the calibration of probabilities."""
+    return section("calibration", "Can the probabilities be trusted?", _calibration_chart(calibration))
+
+
+def _calibration_chart(calibration: Calibration) -> Markup:
     """Return the calibration curve and what it means."""
     lowest = min(0.5, *(min(bin.low, bin.rate.low) for bin in calibration.bins))
     frame = Frame(Axis("stated probability", lowest, 1, True), Axis("share of right answers", lowest, 1, True))

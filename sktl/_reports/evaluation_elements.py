@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from .evaluation_intervals import Mean, Rate
-from .evaluation_words import NONE, interval
+from sktl._evaluation.confidence_intervals import Mean, Rate
+from sktl._evaluation.sentences import NONE, interval
+
 from .markup import Markup, joined, named, tag
 from .thumbnails import Album
 

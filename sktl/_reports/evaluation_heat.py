@@ -12,15 +12,15 @@ from PIL import Image
 
 from sktl._estimators.classifier import PretrainedImageClassifier
 from sktl._estimators.regressor import PretrainedImageRegressor
+from sktl._evaluation.class_figures import ClassFigures
+from sktl._evaluation.figures import Figures
+from sktl._evaluation.label_figures import LabelFigures
+from sktl._evaluation.predictions import taken
 from sktl._inspection.comparisons import NumberComparison
 from sktl._inspection.estimators import innermost
 from sktl._inspection.saliency import explain
 from sktl.exceptions import BackboneError
 
-from .evaluation_classes import ClassFigures
-from .evaluation_figures import Figures
-from .evaluation_labels import LabelFigures
-from .evaluation_predictions import taken
 from .thumbnails import SIDE
 
 # Colors of matplotlib's "inferno", at equal distances from 0 to 1.

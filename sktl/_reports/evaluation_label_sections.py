@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from sktl._evaluation.label_figures import LabelFigures
+from sktl._evaluation.sentences import NONE, count, decimal, interval, percent, short
+
 from .evaluation_charts import interval_mark
-from .evaluation_class_sections import calibration_chart, map_words
+from .evaluation_class_sections import calibration_section, calibration_tile, map_words
 from .evaluation_elements import Pictures, folded, grid, paragraphs, rest, section, table, tile, with_interval
-from .evaluation_labels import LabelFigures
 from .evaluation_results import Evaluation
-from .evaluation_words import NONE, count, decimal, interval, percent, short
 from .markup import Markup, joined, named, tag
 
 _MOST_LABELS = 200
@@ -24,7 +25,7 @@ def tiles(figures: LabelFigures) -> list[Markup]:
         tile(decimal(figures.macro), "average precision", "mean over labels"),
         tile(decimal(figures.example_f1), "F1 of an image", "mean over images"),
         tile(percent(figures.all_right.value), "all labels right", limits),
-        tile(percent(figures.calibration.error), "calibration error", "stated against true probability"),
+        calibration_tile(figures.calibration),
     ]
 
 
@@ -34,7 +35,7 @@ def sections(report: Evaluation, figures: LabelFigures, pictures: Pictures) -> l
         _of_labels(figures),
         _of_missed(figures, pictures),
         _of_mistakes(report, figures, pictures),
-        section("calibration", "Can the probabilities be trusted?", calibration_chart(figures.calibration)),
+        calibration_section(figures.calibration),
     ]
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from sktl._evaluation.number_figures import NumberFigure, NumberFigures
+from sktl._evaluation.sentences import count, decimal, interval, number, of_number, short
+
 from .evaluation_charts import Axis, Frame
 from .evaluation_class_sections import map_words
 from .evaluation_elements import Pictures, grid, paragraphs, rest, section, table, tile, with_interval
-from .evaluation_numbers import NumberFigure, NumberFigures
 from .evaluation_results import Evaluation
-from .evaluation_words import count, decimal, interval, number, of_number, short
 from .markup import Markup, named, tag
 
 _MOST_CHARTS = 12

@@ -6,19 +6,19 @@ from typing import Any
 
 import numpy as np
 
+from sktl._evaluation.class_figures import ClassFigures
+from sktl._evaluation.confidence_intervals import Rate
+from sktl._evaluation.findings import Finding
+from sktl._evaluation.label_figures import LabelFigures
+from sktl._evaluation.sentences import headlines, number, percent, short
+from sktl._evaluation.sentences import of_typicality as typicality_words
+from sktl._evaluation.typicality_figures import LOW, TypicalityFigures
 from sktl._utils.paths import checked_path
 
 from . import evaluation_class_sections, evaluation_label_sections, evaluation_number_sections
 from .evaluation_charts import Axis, Frame, bars, interval_mark
-from .evaluation_classes import ClassFigures
 from .evaluation_elements import Pictures, beside, folded, grid, paragraphs, rest, section, table, with_interval
-from .evaluation_findings import Finding
-from .evaluation_intervals import Rate
-from .evaluation_labels import LabelFigures
 from .evaluation_results import Evaluation
-from .evaluation_typicality import LOW, TypicalityFigures
-from .evaluation_words import headlines, number, percent, short
-from .evaluation_words import of_typicality as typicality_words
 from .markup import Markup, named, tag
 from .page import asset, page, write_page
 from .thumbnails import MOST_BYTES

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sktl._estimators.summary import Fact
+from sktl._evaluation.figures import Figures
+from sktl._evaluation.findings import Finding
+from sktl._evaluation.typicality_figures import TypicalityFigures
 from sktl._images.samples import Sample
 
-from .evaluation_figures import Figures
-from .evaluation_findings import Finding
 from .evaluation_heat import Maps
-from .evaluation_typicality import TypicalityFigures
 
 
 @dataclass(frozen=True, eq=False)

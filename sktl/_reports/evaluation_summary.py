@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from .evaluation_classes import ClassFigures
-from .evaluation_labels import LabelFigures
-from .evaluation_results import Evaluation
-from .evaluation_words import (
+from sktl._evaluation.class_figures import ClassFigures
+from sktl._evaluation.label_figures import LabelFigures
+from sktl._evaluation.sentences import (
     decimal,
     headlines,
     listed,
@@ -16,6 +15,8 @@ from .evaluation_words import (
     percent,
     short,
 )
+
+from .evaluation_results import Evaluation
 from .markup import plain
 
 _LISTED = 5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from sktl.exceptions import InvalidParameterError
@@ -50,3 +51,12 @@ def checked_path(path: Any, argument: str, alternative: str = "") -> str:
 def in_utf8(name: str) -> str:
     """Return a name as files in UTF-8 hold it: bytes that are not UTF-8 become escapes, as in Python source code."""
     return name.encode("utf-8", "backslashreplace").decode()
+
+
+def common_folder(names: Sequence[str]) -> str:
+    """Return the longest folder that all names begin with, with its separator; empty if that tells nothing."""
+    folders = [name[: max(name.rfind("/"), name.rfind(os.sep)) + 1] for name in names]
+    first, last = min(folders, default=""), max(folders, default="")
+    n = next((i for i, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), len(first))
+    common = first[: max(first.rfind("/", 0, n), first.rfind(os.sep, 0, n)) + 1]
+    return common if len(names) > 1 and len(common) > 1 else ""

@@ -7,23 +7,13 @@ import csv
 import numpy as np
 import pytest
 from audits import audit_of
-from click.testing import CliRunner
+from command_line import run
 from PIL import Image
 
 import sktl
 from sktl._audit.issues import Issue
-from sktl._cli import commands
 
 QUICK = ["--image-size", "32", "--random-state", "0", "--n-jobs", "1", "-q"]
-
-
-def run(*arguments, status=0):
-    """Run a command; return what it wrote to standard output and standard error."""
-    done = CliRunner().invoke(commands.main, [str(argument) for argument in arguments], prog_name="sktl")
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    assert done.exit_code == status, done.output
-    return done.stdout, done.stderr
 
 
 def paint(path, color):

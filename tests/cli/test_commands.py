@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from command_line import run
 from PIL import Image
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.utils._param_validation import StrOptions
@@ -32,16 +32,6 @@ from sktl.datasets import load_image_folder
 
 QUICK = ["--image-size", "32", "--random-state", "0", "--n-jobs", "1"]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(sktl.__file__).parents[1])}
-
-
-def run(*arguments, status=0):
-    """Run a command; return what it wrote to standard output and standard error."""
-    done = CliRunner().invoke(_cli.main, [str(argument) for argument in arguments], prog_name="sktl")
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    assert done.exit_code == status, done.output
-    assert "Traceback" not in done.output
-    return done.stdout, done.stderr
 
 
 def make_photos(folder, n=6):

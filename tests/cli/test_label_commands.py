@@ -9,7 +9,7 @@ import re
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from command_line import run
 from PIL import Image
 from sklearn.metrics import average_precision_score, f1_score, mean_absolute_error, r2_score
 from sklearn.model_selection import KFold, cross_val_predict
@@ -17,22 +17,12 @@ from sklearn.model_selection import KFold, cross_val_predict
 import sktl
 from sktl import PretrainedImageClassifier, PretrainedImageRegressor, load
 from sktl._cli import accuracy_estimates
-from sktl._cli import commands as _cli
 from sktl._cli.options import DEFAULTS, OF_CLASSIFIER, OF_REGRESSOR
 from sktl.datasets import load_label_table
 
 PARAMETERS = {"image_size": 32, "random_state": 0, "n_jobs": 1, "weight_decay": 0.03, "feature_stages": 1}
 QUICK = [word for name, value in PARAMETERS.items() for word in (f"--{name.replace('_', '-')}", value)]
 COLUMNS = ["blue", "dark, or dim", "gray"]
-
-
-def run(*arguments, status=0):
-    """Run a command; return what it wrote to standard output and standard error."""
-    done = CliRunner().invoke(_cli.main, [str(argument) for argument in arguments], prog_name="sktl")
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    assert done.exit_code == status, done.output
-    return done.stdout, done.stderr
 
 
 def write(path, rows):

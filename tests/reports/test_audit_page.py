@@ -11,7 +11,7 @@ import pytest
 from audits import audit_of, noise
 
 from sktl._audit.issues import KINDS, Issue
-from sktl._reports.audit_findings import WORDS, chosen, common_folder
+from sktl._reports.audit_findings import WORDS, chosen
 from sktl._reports.audit_page import audit_page
 from sktl._reports.thumbnails import Album
 from sktl.exceptions import InvalidInputError, InvalidParameterError
@@ -160,23 +160,6 @@ def test_images_of_any_form_are_shown(tmp_path):
     for broken in (str(tmp_path / "absent.png"), b"broken", 7, None):
         text = audit_page(audit_of(suspicious(1), [broken], ["cat", "dog"]), Album())
         assert "Cannot be shown" in text
-
-
-@pytest.mark.parametrize(
-    ("names", "folder"),
-    [
-        (["/data/train/cat/1.jpg", "/data/train/cow/1.jpg"], "/data/train/"),
-        (["/data/cat/1.jpg", "/data/cat/10.jpg"], "/data/cat/"),
-        (["/a/1.jpg", "/b/1.jpg"], ""),
-        (["a/1.jpg", "1.jpg"], ""),
-        (["data/a/1.jpg", "data/b/1.jpg", "data/1.jpg"], "data/"),
-        (["X[0]", "X[1]"], ""),
-        (["/data/1.jpg"], ""),
-        ([], ""),
-    ],
-)
-def test_the_common_folder_is_the_longest(names, folder):
-    assert common_folder(names) == folder
 
 
 def test_the_weightiest_are_chosen_in_turn():

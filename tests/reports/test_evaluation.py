@@ -15,11 +15,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder, PretrainedImageRegressor, evaluation_report
-from sktl._reports.evaluation_classes import ClassFigures
+from sktl._evaluation.class_figures import ClassFigures
+from sktl._evaluation.label_figures import LabelFigures
+from sktl._evaluation.number_figures import NumberFigures
+from sktl._evaluation.typicality_figures import TypicalityFigures
 from sktl._reports.evaluation_heat import Maps
-from sktl._reports.evaluation_labels import LabelFigures
-from sktl._reports.evaluation_numbers import NumberFigures
-from sktl._reports.evaluation_typicality import TypicalityFigures
 from sktl.exceptions import InvalidImageError, InvalidInputError
 
 QUICK = {"backbone": small_conv_net, "engine": "torch", "random_state": 0, "max_epochs": 3}

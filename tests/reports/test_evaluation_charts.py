@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sktl._evaluation.confidence_intervals import Rate
 from sktl._reports.evaluation_charts import Axis, Frame, bars, interval_mark, with_intervals
-from sktl._reports.evaluation_intervals import Rate
 
 NUMBERS = st.floats(-1e12, 1e12, allow_nan=False)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from evaluations import of_classes, of_labels, of_numbers, report_of
 
-from sktl._reports.evaluation_findings import Finding
+from sktl._evaluation.findings import Finding
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
 IMAGES = [np.full((12, 16, 3), i, np.uint8) for i in range(60)]

@@ -6,13 +6,13 @@ import numpy as np
 
 from sktl import EvaluationReport
 from sktl._estimators.summary import Fact
+from sktl._evaluation.class_figures import ClassFigures
+from sktl._evaluation.groups import Groups
+from sktl._evaluation.label_figures import LabelFigures
+from sktl._evaluation.number_figures import NumberFigures
+from sktl._evaluation.typicality_figures import TypicalityFigures
 from sktl._images.samples import as_samples
-from sktl._reports.evaluation_classes import ClassFigures
-from sktl._reports.evaluation_groups import Groups
 from sktl._reports.evaluation_heat import Maps
-from sktl._reports.evaluation_labels import LabelFigures
-from sktl._reports.evaluation_numbers import NumberFigures
-from sktl._reports.evaluation_typicality import TypicalityFigures
 
 
 def probabilities(rng, codes, n_classes):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sktl._utils.paths import is_utf8, user_path
+from sktl._utils.paths import common_folder, is_utf8, user_path
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes")
@@ -37,3 +37,20 @@ def test_a_home_directory_is_replaced_and_an_unknown_one_is_not(monkeypatch, tmp
     assert Path(user_path("~/a")) == Path(user_path(Path("~/a"))) == tmp_path / "a"
     if sys.platform == "linux":
         assert user_path("~nobody-of-this-name/a") == "~nobody-of-this-name/a"
+
+
+@pytest.mark.parametrize(
+    ("names", "folder"),
+    [
+        (["/data/train/cat/1.jpg", "/data/train/cow/1.jpg"], "/data/train/"),
+        (["/data/cat/1.jpg", "/data/cat/10.jpg"], "/data/cat/"),
+        (["/a/1.jpg", "/b/1.jpg"], ""),
+        (["a/1.jpg", "1.jpg"], ""),
+        (["data/a/1.jpg", "data/b/1.jpg", "data/1.jpg"], "data/"),
+        (["X[0]", "X[1]"], ""),
+        (["/data/1.jpg"], ""),
+        ([], ""),
+    ],
+)
+def test_the_common_folder_is_the_longest(names, folder):
+    assert common_folder(names) == folder

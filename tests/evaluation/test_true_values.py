@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from scipy.sparse import csr_matrix
 
-from sktl._reports.evaluation_truth import Truth, class_codes, column_names
+from sktl._evaluation.true_values import Truth, class_codes, column_names
 from sktl.exceptions import InvalidInputError
 
 

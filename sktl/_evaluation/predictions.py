@@ -9,9 +9,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from sktl._images.samples import FileSample, Sample
+from sktl._utils.paths import common_folder
 from sktl.exceptions import ImageFailure, InvalidImageError
-
-from .audit_findings import common_folder
 
 Values = TypeVar("Values")
 

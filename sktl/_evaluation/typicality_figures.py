@@ -10,7 +10,7 @@ import numpy as np
 from sktl._inspection.estimators import innermost
 from sktl.exceptions import TypicalityError
 
-from .evaluation_intervals import Rate
+from .confidence_intervals import Rate
 
 # Of images from where the training images came from, about this share has a typicality of at most this.
 LOW = 0.05

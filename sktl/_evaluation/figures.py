@@ -19,12 +19,12 @@ from sktl._targets.number_targets import number_columns
 from sktl._targets.tables import Table
 from sktl.exceptions import ImageFailure
 
-from .evaluation_classes import ClassFigures
-from .evaluation_groups import Groups
-from .evaluation_labels import LabelFigures
-from .evaluation_numbers import NumberFigures
-from .evaluation_predictions import predict_usable
-from .evaluation_truth import Truth, class_codes, column_names
+from .class_figures import ClassFigures
+from .groups import Groups
+from .label_figures import LabelFigures
+from .number_figures import NumberFigures
+from .predictions import predict_usable
+from .true_values import Truth, class_codes, column_names
 
 Figures = ClassFigures | LabelFigures | NumberFigures
 

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sktl._evaluation.predictions import names_of, predict_usable, taken
 from sktl._images.samples import as_samples
-from sktl._reports.evaluation_predictions import names_of, predict_usable, taken
 from sktl.exceptions import ImageFailure, InvalidImageError
 
 

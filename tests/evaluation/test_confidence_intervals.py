@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, ttest_1samp
 
-from sktl._reports.evaluation_intervals import Mean, Rate
+from sktl._evaluation.confidence_intervals import Mean, Rate
 
 SEEDS = st.integers(0, 2**32 - 1)
 

@@ -13,9 +13,9 @@ from sklearn.metrics import precision_recall_curve
 from sktl._inspection.agreement import LabelAgreement
 from sktl._inspection.comparisons import LabelComparison
 
-from .evaluation_confidence import Calibration
-from .evaluation_groups import GroupFigure, Groups
-from .evaluation_intervals import Rate
+from .calibration import Calibration
+from .confidence_intervals import Rate
+from .groups import GroupFigure, Groups
 
 
 @dataclass(frozen=True)

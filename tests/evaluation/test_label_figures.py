@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, f1_score
 
-from sktl._reports.evaluation_groups import Groups
-from sktl._reports.evaluation_labels import LabelFigures
+from sktl._evaluation.groups import Groups
+from sktl._evaluation.label_figures import LabelFigures
 
 SEEDS = st.integers(0, 2**32 - 1)
 NAMES = ["a", "b", "c"]

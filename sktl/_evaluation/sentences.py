@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 from sktl._inspection.drawing import fitted
 
-from .evaluation_classes import ClassFigures
-from .evaluation_confidence import Calibration, CoverageTarget
-from .evaluation_figures import Figures
-from .evaluation_intervals import Mean, Rate
-from .evaluation_labels import LabelFigures
-from .evaluation_numbers import NumberFigure, NumberFigures
-from .evaluation_typicality import LOW, TypicalityFigures
+from .calibration import Calibration, CoverageTarget
+from .class_figures import ClassFigures
+from .confidence_intervals import Mean, Rate
+from .figures import Figures
+from .label_figures import LabelFigures
+from .number_figures import NumberFigure, NumberFigures
+from .typicality_figures import LOW, TypicalityFigures
 
 # In place of a figure that is not defined.
 NONE = "-"

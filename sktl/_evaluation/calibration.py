@@ -8,7 +8,7 @@ from typing import Self
 
 import numpy as np
 
-from .evaluation_intervals import Rate
+from .confidence_intervals import Rate
 
 _N_BINS = 10
 # Accuracies for which the page says how many images must be turned away.

@@ -11,7 +11,7 @@ import numpy as np
 from sktl._targets.labels import check_complete
 from sktl._targets.sample_weights import check_groups
 
-from .evaluation_intervals import Mean, Rate
+from .confidence_intervals import Mean, Rate
 
 
 @dataclass(frozen=True)

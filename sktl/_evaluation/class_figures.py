@@ -11,9 +11,9 @@ import numpy as np
 
 from sktl._inspection.comparisons import ClassComparison
 
-from .evaluation_confidence import Calibration, Coverage
-from .evaluation_groups import GroupFigure, Groups
-from .evaluation_intervals import Rate
+from .calibration import Calibration, Coverage
+from .confidence_intervals import Rate
+from .groups import GroupFigure, Groups
 
 # The lowest probability in the logarithm of the log loss, as in scikit-learn: a single 0 would make it infinite.
 _LOWEST = float(np.finfo(np.float64).eps)

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sktl._reports.evaluation_confidence import Calibration, Coverage
-from sktl._reports.evaluation_intervals import Mean, Rate
-from sktl._reports.evaluation_words import interval, listed, number, of_calibration, of_target, percent
+from sktl._evaluation.calibration import Calibration, Coverage
+from sktl._evaluation.confidence_intervals import Mean, Rate
+from sktl._evaluation.sentences import interval, listed, number, of_calibration, of_target, percent
 
 
 @given(st.floats(0, 1), st.integers(0, 2))

@@ -10,12 +10,12 @@ import numpy as np
 from sktl._targets.labels import first_shown
 from sktl.exceptions import ImageFailure
 
-from .evaluation_classes import ClassFigures
-from .evaluation_groups import Groups
-from .evaluation_labels import LabelFigures
-from .evaluation_numbers import NumberFigures
-from .evaluation_typicality import LOW, TypicalityFigures
-from .evaluation_words import percent
+from .class_figures import ClassFigures
+from .groups import Groups
+from .label_figures import LabelFigures
+from .number_figures import NumberFigures
+from .sentences import percent
+from .typicality_figures import LOW, TypicalityFigures
 
 # Shares of fewer images have intervals of at least 35 percentage points in the middle of their range.
 _FEW_IMAGES = 20

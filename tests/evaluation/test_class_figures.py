@@ -17,8 +17,8 @@ from sklearn.metrics import (
     precision_recall_fscore_support,
 )
 
-from sktl._reports.evaluation_classes import ClassFigures
-from sktl._reports.evaluation_groups import Groups
+from sktl._evaluation.class_figures import ClassFigures
+from sktl._evaluation.groups import Groups
 
 SEEDS = st.integers(0, 2**32 - 1)
 NAMES = [f"c{i}" for i in range(6)]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
-from sktl._reports.evaluation_findings import about_typicality
-from sktl._reports.evaluation_typicality import TypicalityFigures, typicality_of
+from sktl._evaluation.findings import about_typicality
+from sktl._evaluation.typicality_figures import TypicalityFigures, typicality_of
 
 
 def test_the_first_bar_holds_what_is_at_most_the_threshold():

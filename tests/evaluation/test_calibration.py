@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sktl._reports.evaluation_confidence import TARGETS, Calibration, Coverage
+from sktl._evaluation.calibration import TARGETS, Calibration, Coverage
 
 
 @st.composite

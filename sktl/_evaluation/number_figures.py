@@ -12,8 +12,8 @@ import numpy as np
 from sktl._inspection.agreement import NumberAgreement
 from sktl._inspection.comparisons import NumberComparison
 
-from .evaluation_groups import GroupFigure, Groups
-from .evaluation_intervals import Mean
+from .confidence_intervals import Mean
+from .groups import GroupFigure, Groups
 
 _SHARES = (0.5, 0.9, 1.0)
 
