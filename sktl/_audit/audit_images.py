@@ -30,15 +30,15 @@ from .given import among, check_estimator, check_folds, check_part, check_target
 from .image_audit import ImageAudit
 from .issues import Issue, as_array
 from .predictions import learner_of
-from .strangers import typicalities
 from .subjects import Subjects
 from .suspicious_labels import LabeledRows, LabelModel, Votes, is_learned, label_issues
 from .thumbnails import Thumbnail, read_thumbnails
+from .unlike_the_rest import typicalities
 
 # With fewer images, none can be told to be unlike the rest.
 _FEWEST = 20
 # Deviations below the ordinary.
-_STRANGE = 5.0
+_FAR_BELOW = 5.0
 
 
 @isolated()
@@ -83,7 +83,7 @@ def audit_images(
     Returns
     -------
     audit : ImageAudit
-        Findings, the weightiest of each kind first. Print it, plot it, or convert it to a data frame.
+        Findings, the most important of each kind first. Print it, plot it, or convert it to a data frame.
 
     Raises
     ------
@@ -283,7 +283,7 @@ class _Checks:
             targets = targets.with_changes(groups=groups).restricted(numbers)
             memberships = targets.memberships()
             yield from self._about_labels(targets, numbers)
-        yield from self._strangers(memberships)
+        yield from self._unlike_the_rest(memberships)
 
     def _about_labels(self, targets: Targets, numbers: np.ndarray) -> Iterator[Issue]:
         """Yield the findings about labels and classes of the training images with these numbers."""
@@ -316,13 +316,13 @@ class _Checks:
             given, known = among(given, targets.classes)
         yield from label_issues(given, model.predict(test), known, numbers, self.given.subjects)
 
-    def _strangers(self, memberships: np.ndarray) -> Iterator[Issue]:
+    def _unlike_the_rest(self, memberships: np.ndarray) -> Iterator[Issue]:
         train, test, numbers = self.usable.train, self.usable.test, self.usable.numbers
         if len(train) < _FEWEST:
             return
         own, groups = self.usable.own, self.copies.components[numbers[train]]
         scores = np.concatenate(typicalities(own[train], memberships, groups, own[test], self.seed))
-        for row in np.flatnonzero(scores < -_STRANGE):
+        for row in np.flatnonzero(scores < -_FAR_BELOW):
             yield Issue(
                 kind="unlike_the_rest",
                 **self.given.subjects.describe(int(numbers[row])),

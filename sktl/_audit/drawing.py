@@ -1,4 +1,4 @@
-"""Draw the weightiest findings of an audit as a grid of images."""
+"""Draw the most important findings of an audit as a grid of images."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def plot_issues(issues: np.ndarray, samples: _Parts, kind: str | None, n_images:
 
 
 def _in_turns(issues: np.ndarray, kind: str | None) -> list[np.void]:
-    """Return findings about images, the weightiest of each kind first."""
+    """Return findings about images, the most important of each kind first."""
     with_images = issues[issues["position"] >= 0]
     of_kinds = [with_images[with_images["kind"] == each] for each in KINDS[1:] if kind in (None, each)]
     return [issue for issue in chain.from_iterable(zip_longest(*of_kinds)) if issue is not None]

@@ -27,9 +27,9 @@ class ImageAudit:
     Parameters
     ----------
     issues : structured ndarray of shape (n_issues,)
-        One row for each finding, the weightiest of each kind first. Fields: `kind`; `part` ("train" or "test"),
+        One row for each finding, the most important of each kind first. Fields: `kind`; `part` ("train" or "test"),
         `position` and `name` of the image; its `label` (several labels are joined by ", "); `other_part`,
-        `other_position`, `other_name` and `other_label` of its copy; `score` in [0, 1], higher is weightier;
+        `other_position`, `other_name` and `other_label` of its copy; `score` in [0, 1], higher is more important;
         `suggestion`, what to do; `suggested_label`; `crosses` ("test" or "groups" for copies on both sides of a split);
         and `contradicts`, True for copies with different labels. Findings about a class or the whole set have position
         -1, and `name` is the class. Kinds are "unreadable", "exact_copy", "near_copy", "suspicious_label",
@@ -85,7 +85,7 @@ class ImageAudit:
         Returns
         -------
         text : str
-            A line for each kind of finding, followed by the three weightiest.
+            A line for each kind of finding, followed by the three most important.
         """
         return summary(self.issues, self.n_train, self.n_test)
 
@@ -119,7 +119,7 @@ class ImageAudit:
         return library.DataFrame(columns)
 
     def plot(self, *, kind: str | None = None, n_images: int = 12, n_columns: int = 4, ax: Any = None) -> Any:
-        """Show the weightiest findings as a grid of images; copies are shown side by side.
+        """Show the most important findings as a grid of images; copies are shown side by side.
 
         Parameters
         ----------
@@ -150,7 +150,7 @@ class ImageAudit:
     def to_html(self, path: str | os.PathLike[str], *, max_megabytes: float = 16) -> None:
         """Write a page on which to decide about the findings: keep, drop or relabel each image.
 
-        The page is one file that loads nothing else and sends nothing. It has the findings by kind, the weightiest
+        The page is one file that loads nothing else and sends nothing. It has the findings by kind, the most important
         first, with thumbnails. Decisions are kept in the browser, and downloaded as a CSV file for
         :func:`sktl.datasets.apply_decisions`. The page has at most 5,000 findings, and says how many it leaves out.
 
@@ -159,7 +159,7 @@ class ImageAudit:
         path : str or path-like
             File to write, such as "audit.html". An existing file is replaced.
         max_megabytes : float, default=16
-            Largest size of all thumbnails. Findings of less weight are shown without a thumbnail, and the page says
+            Largest size of all thumbnails. Less important findings are shown without a thumbnail, and the page says
             how many.
 
         Raises

@@ -1,4 +1,4 @@
-"""Findings of an audit as rows of a structured array, the weightiest of each kind first."""
+"""Findings of an audit as rows of a structured array, the most important of each kind first."""
 
 from __future__ import annotations
 
@@ -89,9 +89,9 @@ assert DTYPE.names == tuple(field.name for field in fields(Issue))
 
 def as_array(issues: Iterable[Issue]) -> np.ndarray:
     """Return the findings as a structured array: by kind, then by descending score, then by place."""
-    ordered = sorted(issues, key=_weightiest_first)
+    ordered = sorted(issues, key=_most_important_first)
     return np.array([astuple(issue) for issue in ordered], dtype=DTYPE)
 
 
-def _weightiest_first(issue: Issue) -> tuple[int, float, bool, int, str]:
+def _most_important_first(issue: Issue) -> tuple[int, float, bool, int, str]:
     return (KINDS.index(issue.kind), -issue.score, issue.part == "test", issue.position, issue.name)

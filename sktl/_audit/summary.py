@@ -1,4 +1,4 @@
-"""The text of an audit, for people: what was found, the weightiest examples, and what to do next."""
+"""The text of an audit, for people: what was found, the most important examples, and what to do next."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ class Audit(Protocol):
 
     @property
     def issues(self) -> np.ndarray:
-        """The findings, the weightiest of each kind first."""
+        """The findings, the most important of each kind first."""
 
     @property
     def classes_(self) -> np.ndarray:
@@ -118,7 +118,7 @@ class AuditedImage:
     label : str or None
         None if it is unknown.
     suggested : list of str
-        Labels that findings suggest, the weightiest first.
+        Labels that findings suggest, the most important first.
     """
 
     number: int
@@ -128,9 +128,9 @@ class AuditedImage:
 
 
 def chosen(issues: np.ndarray, most: int) -> list[int]:
-    """Return the rows of the weightiest findings: first the weightiest of each kind, then the second of each kind.
+    """Return the rows of the most important findings: first the first of each kind, then the second of each kind.
 
-    In this order, a limit leaves out the least weighty of each kind, rather than all of the last kinds.
+    In this order, a limit leaves out the least important of each kind, rather than all of the last kinds.
     """
     ranks: dict[str, int] = {}
     keys = []

@@ -118,13 +118,13 @@ def _limits(n_more: int, n_bare: int, limit: int) -> list[Markup]:
     notes = []
     if n_more:
         notes.append(
-            f"{_counted(n_more, 'finding')} of less weight {'is' if n_more == 1 else 'are'} not on this page, which "
+            f"{_counted(n_more, 'less important finding')} {'is' if n_more == 1 else 'are'} not on this page, which "
             "has room for a limited number. To see the rest, decide about these, apply the decisions, and run the "
             "audit again; `audit.issues` has all."
         )
     if n_bare:
         notes.append(
-            f"{_counted(n_bare, 'finding')} of less weight {'has' if n_bare == 1 else 'have'} no thumbnail, because "
+            f"{_counted(n_bare, 'less important finding')} {'has' if n_bare == 1 else 'have'} no thumbnail, because "
             f"the thumbnails of this page take at most {limit / 1e6:,.1f} MB. To see them, open the files, write the "
             "page with a larger limit, or decide about the others, apply the decisions and run the audit again."
         )

@@ -120,7 +120,7 @@ def test_test_images_are_checked_and_no_model_learns_from_them():
     assert sorted(zip(crossing["position"], crossing["other_position"], strict=True)) == [(0, 4), (1, 9)]
     assert set(crossing["part"]) == {"test"}
     assert set(crossing["crosses"]) == {"test"}
-    assert crossing["contradicts"].tolist() == [True, False]  # the weightier first
+    assert crossing["contradicts"].tolist() == [True, False]  # the more important first
     assert crossing["position"].tolist() == [1, 0]
     wrong = of_kind(found, "suspicious_label")
     assert wrong[["part", "position", "name", "suggested_label"]].tolist() == [("test", 2, "X_test[2]", "dark")]

@@ -36,7 +36,7 @@ AUDIT = ImageAudit(
 EMPTY = ImageAudit(as_array([]), np.arange(4), np.array([]), 4, 0, {"train": ITEMS}, {"train": as_samples(ITEMS)})
 
 
-def test_the_summary_counts_and_shows_the_weightiest():
+def test_the_summary_counts_and_shows_the_most_important():
     lines = AUDIT.summary().splitlines()
     assert lines[0] == "Audit of 4 images and 2 test images:"
     assert "- 1 near copy (1 across train and test, 1 with contradicting labels)" in lines

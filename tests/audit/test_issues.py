@@ -1,4 +1,4 @@
-"""Findings are rows of a structured array, the weightiest of each kind first."""
+"""Findings are rows of a structured array, the most important of each kind first."""
 
 import numpy as np
 import pytest

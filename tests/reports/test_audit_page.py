@@ -57,7 +57,7 @@ def test_all_kinds_have_words():
     assert [*WORDS] == [*KINDS]
 
 
-def test_findings_are_grouped_by_kind_the_weightiest_first():
+def test_findings_are_grouped_by_kind_the_most_important_first():
     issues = [
         *suspicious(3),
         Issue(kind="exact_copy", position=0, name="X[0]", other_part="test", other_position=1, other_name="X_test[1]",
@@ -82,12 +82,12 @@ def test_nothing_found_is_a_page_that_says_so():
     assert "Audit of 2 training images" in text
 
 
-def test_beyond_the_limits_the_least_weighty_of_each_kind_are_left_out():
+def test_beyond_the_limits_the_least_important_of_each_kind_are_left_out():
     strangers = [Issue(kind="unlike_the_rest", position=i, name=f"X[{i}]", score=0.1) for i in range(4)]
     audit = audit_of([*suspicious(6), *strangers], noise(6), ["cat", "dog"])
     text = audit_page(audit, Album(), most_findings=5)
     assert _Outline(text).headings == ["Finding 01.00", "Finding 10.83", "Finding 20.67"] + ["Unlike the rest0.10"] * 2
-    assert "5 findings of less weight are not on this page" in text
+    assert "5 less important findings are not on this page" in text
     assert "have no thumbnail" not in text
 
 
@@ -98,7 +98,7 @@ def test_thumbnails_beyond_the_limit_are_counted_and_the_page_says_how_to_see_th
     text = audit_page(audit, Album(full.n_bytes // 2))
     n_shown = _Outline(text).n["img"]
     assert 0 < n_shown < 6
-    assert f"{6 - n_shown} findings of less weight have no thumbnail" in text
+    assert f"{6 - n_shown} less important findings have no thumbnail" in text
     assert "write the page with a larger limit" in text
 
 
@@ -162,7 +162,7 @@ def test_images_of_any_form_are_shown(tmp_path):
         assert "Cannot be shown" in text
 
 
-def test_the_weightiest_are_chosen_in_turn():
+def test_the_most_important_are_chosen_in_turn():
     issues = audit_of([*suspicious(3), Issue(kind="shortcut"), Issue(kind="unreadable", position=0)], noise(3)).issues
     order = [str(issues["kind"][row]) for row in chosen(issues, 4)]
     assert order == ["unreadable", "suspicious_label", "shortcut", "suspicious_label"]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sktl._audit.strangers import typicalities
+from sktl._audit.unlike_the_rest import typicalities
 
 RNG = np.random.default_rng(0)
 N = 200

@@ -46,7 +46,7 @@ def typicalities(
         references = _drawn(np.flatnonzero(folds != fold), rng)
         parts[folds == fold] = _scores(directions[references], memberships[references], directions[folds == fold])
     references = _drawn(np.arange(len(features)), rng)
-    # Medians instead of means, so that several strangers do not hide each other.
+    # Medians instead of means, so that several unusual images do not hide each other.
     middle, spread = np.median(parts, axis=0), _spread(parts)
     combination = Combination(middle, spread)
     found, strange = (
