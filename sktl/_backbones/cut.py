@@ -212,9 +212,9 @@ class Cut(nn.Module):
         parts, candidates = [], [self.network]
         while candidates:
             module = candidates.pop()
-            gated = any(self._has_gate(inner) for inner in module.modules())
+            gated = any(self._gate(inner) for inner in module.modules())
             if gated or isinstance(module, nn.ModuleList | nn.ModuleDict):
-                candidates += [] if self._has_gate(module) else module.children()
+                candidates += [] if self._gate(module) else module.children()
             elif any(parameter.requires_grad for parameter in module.parameters()):
                 parts.append(module)
         return parts
@@ -249,11 +249,13 @@ class Cut(nn.Module):
 
     def _remove_gates(self) -> None:
         for module in self.network.modules():
-            if self._has_gate(module):
-                module.forward.remove()
+            if (gate := self._gate(module)) is not None:
+                gate.remove()
 
-    def _has_gate(self, module: nn.Module) -> bool:
-        return isinstance(module.forward, _Gate) and module.forward.cut is self
+    def _gate(self, module: nn.Module) -> _Gate | None:
+        """Return the gate around a module's forward method, if this cut put it there."""
+        gate = module.forward
+        return gate if isinstance(gate, _Gate) and gate.cut is self else None
 
     def _is_exact(self, images: torch.Tensor) -> bool:
         """Return True if running both halves gives the same output as the network."""
