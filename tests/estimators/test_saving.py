@@ -59,6 +59,8 @@ def same(found, expected):
     assert found.recipe_ == expected.recipe_
     assert found.n_iter_ == expected.n_iter_
     assert found.engine_ == expected.engine_
+    assert found.feature_stages_ == expected.feature_stages_
+    assert_array_equal(found.get_feature_names_out(), expected.get_feature_names_out())
     assert found.invalid_images_ == expected.invalid_images_
     assert list(found.history_[:, "train_loss"]) == list(expected.history_[:, "train_loss"])
     assert found.backbone_.preprocessing == expected.backbone_.preprocessing
@@ -76,14 +78,19 @@ MODELS = {
     "random": TINY | {"class_weight": {"cat": 1, "dog": 2.5, "owl": np.float64(1)}, "optimizer": "lbfgs"},
     "last stage": TINY | {"trainable_stages": np.int64(1), "augmentation": None, "weights": None},
     "augmented": TINY | {"trainable_stages": "all", "augmentation": "trivial", "dropout": 0.1},
+    "two stages": TINY | {"trainable_stages": 2, "feature_stages": 2, "augmentation": None},
+    "all stages": {
+        "backbone": "resnet18", "weights": None, "image_size": 32, "trainable_stages": "all", "feature_stages": "all",
+        "max_epochs": 1,
+    },
     "views": TINY | {"trainable_stages": 2, "augmentation_views": 2, "label_smoothing": 0.1},
     "stopped early": TINY | {"early_stopping": True, "validation_fraction": 0.25},
     "convolutional": {"backbone": "mobilenet_v3_small", "weights": None, "trainable_stages": 1, "max_epochs": 1},
-}
+}  # fmt: skip
 
 
 # With the network for each kind of model, without it for one of each kind of training; the others are slow tests.
-WITHOUT_NETWORK = {"bundled", "last stage"}
+WITHOUT_NETWORK = {"bundled", "last stage", "two stages"}
 
 
 @pytest.mark.parametrize(
