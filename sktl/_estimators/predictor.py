@@ -21,7 +21,7 @@ from sktl._backbones.backbone import tensors_digest
 from sktl._features.extractor import FeatureExtractor
 from sktl._features.image_checks import find_failures
 from sktl._fine_tuning.augmentation_trial import choose_augmentation
-from sktl._fine_tuning.phases import Choose, Images, open_checkpoint, train_stages
+from sktl._fine_tuning.phases import Choose, Images, Tuned, open_checkpoint, train_stages
 from sktl._head.train_head import output_values, train_head
 from sktl._images.augmentation import AUGMENTATIONS, Change
 from sktl._targets.labels import first_shown
@@ -208,7 +208,12 @@ class PretrainedImagePredictor(PretrainedImageBase):
         states = open_checkpoint(self.checkpoint, split, extractor, recipe, (seeds.head, seeds.stages), candidates)
         probing = Run(seeds.head, self.net_params, states and states.of_phase("output layer"))
         tuning = Run(seeds.stages, self.net_params, states and states.of_phase("stages"))
-        net, recipe, selection = train_stages(extractor, split, recipe, probing, tuning, choose_for)
+        tuned = train_stages(extractor, split, recipe, probing, tuning, choose_for)
+        self._set_tuned(tuned, split.training, extractor, seeds)
+
+    def _set_tuned(self, tuned: Tuned, training: Images, extractor: FeatureExtractor, seeds: Seeds) -> None:
+        """Set the fitted attributes that describe the training of stages."""
+        net, recipe, selection = tuned
         if selection:
             self.selection_ = selection
         self.net_, self.recipe_ = net, recipe
@@ -216,8 +221,8 @@ class PretrainedImagePredictor(PretrainedImageBase):
         cut, groups = net.module_.cut, extractor.layout.groups_of(recipe.feature_stages)
         if kept_start(net.history):  # the stages are as they were before
             self._features = PretrainedFeatures(recipe.feature_stages, groups)
-            own = extractor(split.training.samples)
-            self._typicality = Typicality.of(own, split.training.targets, seeds.typicality)
+            own = extractor(training.samples)
+            self._typicality = Typicality.of(own, training.targets, seeds.typicality)
         else:
             digest = tensors_digest(cut.network)
             self._features = TunedFeatures(cut, recipe.n_trainable, digest, recipe.feature_stages, groups)
