@@ -373,6 +373,29 @@ def test_a_forged_file_is_refused_by_name_and_does_nothing(tmp_path, monkeypatch
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
+@pytest.mark.parametrize(
+    ("forgery", "message"),
+    [
+        (setting("features", "stages", value=1), "recipe does not match its features"),
+        (setting("training", "recipe", "of", "feature_stages", value=3), "recipe does not match its features"),
+        (setting("training", "recipe", "of", "n_trainable", value=1), "recipe does not match its features"),
+        (setting("features", "groups", value=[["", 64], ["blocks.99", 64]]), "has other blocks here"),
+        (
+            lambda d, t: [
+                d["features"].update(stages=99),
+                d["training"]["recipe"]["of"].update(feature_stages=99, n_trainable=99),
+            ],
+            "has other blocks here",
+        ),
+    ],
+)
+def test_features_that_a_network_with_trained_stages_does_not_have_are_refused(tmp_path, forgery, message):
+    fitted_tiny(trainable_stages=2, feature_stages=2).save(tmp_path / "model")
+    forged(tmp_path / "model", forgery)
+    with pytest.raises(ModelFileError, match=message):
+        sktl.load(tmp_path / "model")
+
+
 OF_TYPICALITY = {
     "other features": ("directions", torch.zeros(12, 7, dtype=torch.int8)),
     "another type": ("directions", torch.zeros(12, 1280, dtype=torch.uint8)),
