@@ -149,7 +149,8 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         Learning rate of the last stage as a fraction of `lr`, above 0. `"auto"` is 1/75 with `optimizer="auto"`, and
         1/300 if there is no augmentation: with the default `lr` of 0.03, the last stage learns at 0.0004 or 0.0001.
         `"auto"` is 1/30 for `"sgd"`, 1/2 for `"adamw"` and 1/10 for all others. With fewer than 200 images, these
-        values are multiplied by n_samples / 200. With `weights=None`, `"auto"` is 1.
+        values are multiplied by n_samples / 200. Features of several stages lower `lr`, and `"auto"` rises in
+        proportion, so that the stages learn at the same rate. With `weights=None`, `"auto"` is 1.
     layer_decay : float, default="auto"
         Learning rate of each stage as a fraction of the next stage's learning rate, in (0, 1]. `"auto"` is 0.8 for
         pretrained stages with `optimizer="auto"`, and 1 otherwise.

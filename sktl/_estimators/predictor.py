@@ -262,8 +262,7 @@ class PretrainedImagePredictor(PretrainedImageBase):
 
         def choose_for(features: Labelled[np.ndarray], recipe: TailRecipe) -> tuple[TailRecipe, dict[str, np.ndarray]]:
             chosen = choose(self, features, layout, seeds.head, n_workers, recipe.n_trainable)
-            n_features = layout.length(chosen.n_stages)
-            return with_choice(self, recipe, chosen, len(features.samples), n_features), chosen.selection
+            return with_choice(self, recipe, chosen, len(features.samples), layout), chosen.selection
 
         return choose_for
 

@@ -257,13 +257,21 @@ def _stage_defaults(estimator: Any, n_samples: int, augmentation: Change | None)
     return defaults | {"backbone_lr_ratio": ratio}
 
 
-def with_choice(predictor: Any, recipe: TailRecipe, chosen: Chosen, n_samples: int, n_features: int) -> TailRecipe:
-    """Return the recipe of the stages with the choice of cross-validation."""
+def with_choice(predictor: Any, recipe: TailRecipe, chosen: Chosen, n_samples: int, layout: StageLayout) -> TailRecipe:
+    """Return the recipe of the stages with the choice of cross-validation.
+
+    More features lower `lr`, but not the rates of the stages.
+    """
     estimator = _plain_parameters(predictor)
-    head = _head_recipe(estimator, n_samples, n_features, chosen, recipe.loss)
+    lengths = layout.length(1), layout.length(chosen.n_stages)
+    own, head = (_head_recipe(estimator, n_samples, length, chosen, recipe.loss) for length in lengths)
+    assert own.lr is not None
+    assert head.lr is not None
+    factor = own.lr / head.lr if estimator.backbone_lr_ratio == "auto" else 1.0
     return replace(
         recipe,
         lr=head.lr,
+        backbone_lr_ratio=recipe.backbone_lr_ratio * factor,
         weight_decay=head.weight_decay,
         feature_stages=head.feature_stages,
         probing=_probing(estimator, head, n_samples),
