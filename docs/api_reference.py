@@ -42,8 +42,12 @@ API_REFERENCE = (
         "From folders and files to what estimators take.",
         (
             "datasets.load_image_folder",
+            "datasets.load_image_parts",
             "datasets.load_label_table",
             "datasets.list_images",
+            "datasets.apply_decisions",
+            "datasets.from_dataset",
+            "datasets.LazyImages",
             "check_images",
             "set_pixel_limit",
             "Preprocessing",
@@ -58,6 +62,16 @@ API_REFERENCE = (
         "Displays",
         "What was learned, what goes wrong, where a class is seen, what is alike; see :doc:`/displays`.",
         ("TrainingCurveDisplay", "PredictionsDisplay", "SaliencyDisplay", "FeatureMapDisplay"),
+    ),
+    Section(
+        "Clean data",
+        "What is wrong with images and labels; see :doc:`/guide/clean_data`.",
+        ("audit_images", "ImageAudit"),
+    ),
+    Section(
+        "Evaluation",
+        "What a model can do on test images, as figures and as a page; see :doc:`/guide/evaluation_report`.",
+        ("evaluation_report", "EvaluationReport"),
     ),
     Section(
         "Choosing a network",
@@ -104,6 +118,7 @@ API_REFERENCE = (
             "exceptions.BackboneWarning",
             "exceptions.CacheWarning",
             "exceptions.CheckpointWarning",
+            "exceptions.DatasetWarning",
             "exceptions.DeviceWarning",
             "exceptions.ImageFolderWarning",
             "exceptions.InvalidImageWarning",

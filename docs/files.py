@@ -14,7 +14,7 @@ BEGIN, END = "<!-- files, from here -->\n", "<!-- files, to here -->\n"
 FLOOR = ["_words", "exceptions", "_version"]
 FOLDERS = [
     "_utils", "_images", "_storage", "_backbones", "_features", "_targets", "_training", "_head", "_typicality",
-    "_fine_tuning", "_estimators", "_hub", "_inspection", "_selection", "_datasets",
+    "_fine_tuning", "_estimators", "_hub", "_inspection", "_selection", "_audit", "_reports", "_datasets",
 ]  # fmt: skip
 ROOF = ["datasets", "__init__", "_cli", "__main__"]
 ORDER = [*FLOOR, *FOLDERS, *ROOF]

@@ -10,6 +10,8 @@ from ._version import __version__ as __version__
 
 # PyTorch and scikit-learn take seconds to import: each name is imported when it is first used.
 _HOMES = {
+    "_audit.audit_images": ("audit_images",),
+    "_audit.image_audit": ("ImageAudit",),
     "_backbones.catalogue": ("BackboneInfo", "list_backbones"),
     "_estimators.classifier": ("PretrainedImageClassifier",),
     "_estimators.encoder": ("PretrainedImageEncoder",),
@@ -17,12 +19,13 @@ _HOMES = {
     "_estimators.regressor": ("PretrainedImageRegressor",),
     "_features.image_checks": ("check_images",),
     "_hub.sharing": ("load_from_hub", "push_to_hub", "save_to_folder"),
-    "_images.decoding": ("set_pixel_limit",),
+    "_images.problems": ("set_pixel_limit",),
     "_images.preprocessing": ("Preprocessing",),
     "_inspection.feature_map": ("FeatureMapDisplay",),
     "_inspection.predictions": ("PredictionsDisplay",),
     "_inspection.saliency": ("SaliencyDisplay",),
     "_inspection.training_curve": ("TrainingCurveDisplay",),
+    "_reports.evaluation": ("EvaluationReport", "evaluation_report"),
     "_selection.rank_backbones": ("rank_backbones",),
     "_selection.ranking_table": ("BackboneRanking", "RankedBackbone"),
     "_storage.cache": ("CacheInfo", "cache_info", "clear_cache", "set_cache_limit"),
@@ -33,6 +36,8 @@ _MODULES = ("datasets", "exceptions")
 if TYPE_CHECKING:  # the same names, where type checkers and editors look for them
     from . import datasets as datasets
     from . import exceptions as exceptions
+    from ._audit.audit_images import audit_images as audit_images
+    from ._audit.image_audit import ImageAudit as ImageAudit
     from ._backbones.catalogue import BackboneInfo as BackboneInfo
     from ._backbones.catalogue import list_backbones as list_backbones
     from ._estimators.classifier import PretrainedImageClassifier as PretrainedImageClassifier
@@ -43,12 +48,14 @@ if TYPE_CHECKING:  # the same names, where type checkers and editors look for th
     from ._hub.sharing import load_from_hub as load_from_hub
     from ._hub.sharing import push_to_hub as push_to_hub
     from ._hub.sharing import save_to_folder as save_to_folder
-    from ._images.decoding import set_pixel_limit as set_pixel_limit
     from ._images.preprocessing import Preprocessing as Preprocessing
+    from ._images.problems import set_pixel_limit as set_pixel_limit
     from ._inspection.feature_map import FeatureMapDisplay as FeatureMapDisplay
     from ._inspection.predictions import PredictionsDisplay as PredictionsDisplay
     from ._inspection.saliency import SaliencyDisplay as SaliencyDisplay
     from ._inspection.training_curve import TrainingCurveDisplay as TrainingCurveDisplay
+    from ._reports.evaluation import EvaluationReport as EvaluationReport
+    from ._reports.evaluation import evaluation_report as evaluation_report
     from ._selection.rank_backbones import rank_backbones as rank_backbones
     from ._selection.ranking_table import BackboneRanking as BackboneRanking
     from ._selection.ranking_table import RankedBackbone as RankedBackbone

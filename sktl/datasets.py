@@ -9,31 +9,37 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from sklearn.utils import Bunch, check_random_state
 
 from ._datasets.folders import ImageFiles, existing_folder, has_images, listed
+from ._datasets.foreign import from_dataset
 from ._datasets.label_tables import LabelTable, chosen_columns, located, values_of, without_repeats
 from ._datasets.layouts import check_layout, check_names
+from ._datasets.parts import joined_labels, parts_in, warn_of_new_classes
 from ._datasets.pictures import BACKGROUNDS, draw_cat, draw_leaf, draw_radiograph, draw_surface
+from ._images.readers import missing_extras
+from ._images.sequences import LazyImages
 from ._utils.paths import checked_path, shown
 from ._utils.warnings import warn
 from .exceptions import ImageFolderWarning, InvalidInputError, InvalidParameterError
 
 __all__ = [
-    "list_images", "load_image_folder", "load_label_table", "make_cats", "make_leaves", "make_radiographs",
-    "make_surface_defects",
+    "LazyImages", "apply_decisions", "from_dataset", "list_images", "load_image_folder", "load_image_parts",
+    "load_label_table", "make_cats", "make_leaves", "make_radiographs", "make_surface_defects",
 ]  # fmt: skip
 
 
-def load_image_folder(folder: str | os.PathLike[str]) -> Bunch:
+def load_image_folder(folder: str | os.PathLike[str], *, nested: str = "merge") -> Bunch:
     """List the images in a folder with one sub-folder per class: `FOLDER/<class>/*.jpg`.
 
-    Images are not decoded. Images in folders below a class folder belong to that class. Files are recognized as images
-    by their suffix, or by their first bytes. Other files are left out with a warning. Hidden files, and files and
-    folders of the operating system or of a network drive (`Thumbs.db`, `@eaDir`), are left out without a warning.
+    Images are not decoded. By default, images in folders below a class folder belong to that class. Files are
+    recognized as images by their suffix, or by their first bytes. Other files are left out with a warning. Hidden
+    files, and files and folders of the operating system or of a network drive (`Thumbs.db`, `@eaDir`), are left out
+    without a warning.
 
     Links are followed if they add images. A link that leads back to the folder, to a folder above it, or to another
     class is left out with a warning, so that each image keeps the class of its own folder.
@@ -42,6 +48,9 @@ def load_image_folder(folder: str | os.PathLike[str]) -> Bunch:
     ----------
     folder : str or path-like
         Path of the folder; `~` is the home directory.
+    nested : {"merge", "join"}, default="merge"
+        What folders below a class folder are. `"merge"`: parts of the class. `"join"`: classes of their own, whose
+        names are joined, such as "cat/Siamese".
 
     Returns
     -------
@@ -58,12 +67,13 @@ def load_image_folder(folder: str | os.PathLike[str]) -> Bunch:
     InvalidInputError
         If the folder does not exist, cannot be read, or has no sub-folders; if a sub-folder has no images; if the
         sub-folders are parts of a data set ("train", "test") or belong to object detection ("images", "labels"); or if
-        names of classes look the same.
+        names of classes look the same; or, for `nested="join"`, if a folder and a folder below it have images.
     InvalidParameterError
-        If `folder` is not a path.
+        If `folder` is not a path, or `nested` is invalid.
 
     See Also
     --------
+    load_image_parts : The same for a folder with parts for training, validation and test.
     list_images : Paths of all images in a folder, without classes.
     load_label_table : Paths and classes, several labels or numbers from a CSV file.
 
@@ -81,24 +91,105 @@ def load_image_folder(folder: str | os.PathLike[str]) -> Bunch:
     files = ImageFiles(root)
     classes = files.children()
     if not classes:
-        flat = " To predict images that have no class, use list_images." if has_images(root) else ""
         raise InvalidInputError(
             f"folder={shown(str(root))} has no sub-folders. It needs one per class, as in {root.name}/cat/1.jpg and "
-            f"{root.name}/dog/1.jpg.{flat}"
+            f"{root.name}/dog/1.jpg.{_instead_of_classes(root)}"
         )
-    names = [path.name for path in classes]
     check_layout(root, classes)
-    check_names(names)
-    for path in classes:
+    return _of_classes(files, {path.name: path for path in classes}, nested)
+
+
+def _instead_of_classes(root: Path) -> str:
+    """Return what a folder without sub-folders may be, and how it is read."""
+    tables = [name for name in sorted(os.listdir(root)) if name.lower().endswith((".csv", ".tsv"))]
+    if tables:
+        return f" If {shown(tables[0])} holds the labels of the images, use load_label_table."
+    return " To predict images that have no class, use list_images." if has_images(root) else ""
+
+
+def _of_classes(files: ImageFiles, folders: Mapping[str, Path], nested: str) -> Bunch:
+    """Return the images below the folders of classes."""
+    if nested not in ("merge", "join"):
+        raise InvalidParameterError(f"nested={nested!r} must be 'merge' or 'join'.")
+    check_names(folders)
+    for name, path in folders.items():
         n_others, n_links = len(files.others), len(files.links)
-        if not files.add(path, path.name):
+        if not files.add(path, name):
             links = ", and links to other classes" if len(files.links) > n_links else ""
             raise InvalidInputError(
                 f"The class folder {shown(str(path))} has no images ({len(files.others) - n_others} other files"
-                f"{links}). Remove it, or add images."
+                f"{links}). {missing_extras(files.others[n_others:]) or 'Remove it, or add images.'}"
             )
+    labels, names = files.labels, [*folders]
+    if nested == "join":
+        labels = joined_labels(files.root, files.images)
+        check_names(names := sorted(set(labels)))
     _warn_of_ignored(files, "images in a class folder", "All are in the attribute `ignored`.")
-    return Bunch(data=np.array(files.images), target=np.array(files.labels), target_names=names, ignored=files.ignored)
+    return Bunch(data=np.array(files.images), target=np.array(labels), target_names=names, ignored=files.ignored)
+
+
+def load_image_parts(folder: str | os.PathLike[str], *, nested: str = "merge") -> Bunch:
+    """List the images in a folder with parts for training, validation and test: `FOLDER/train/<class>/*.jpg`.
+
+    The folders of the parts are named train or training; val, valid, validation or dev; and test or testing, in any
+    case. A word may follow, as in `train_images`. Class folders are in the parts, as in `train/cat/1.jpg`, or above
+    them, as in `cat/train/1.jpg`. Other names raise an error.
+
+    Parameters
+    ----------
+    folder : str or path-like
+        Path of the folder; `~` is the home directory.
+    nested : {"merge", "join"}, default="merge"
+        What folders below a class folder are, as in :func:`load_image_folder`.
+
+    Returns
+    -------
+    bunch : sklearn.utils.Bunch
+        Dictionary-like object with the attributes `train` and, if they exist, `val` and `test`. Each is a Bunch as
+        :func:`load_image_folder` returns it.
+
+    Raises
+    ------
+    InvalidInputError
+        If the folder does not exist, has folders that are not parts, two folders for the same part or no part for
+        training; or if a part is not a folder of classes.
+    InvalidParameterError
+        If `folder` is not a path, or `nested` is invalid.
+
+    Warns
+    -----
+    ImageFolderWarning
+        If a part has classes that the part for training lacks, or files were left out.
+
+    See Also
+    --------
+    load_image_folder : One folder with one sub-folder per class.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib, numpy as np, PIL.Image
+    >>> from sktl.datasets import load_image_parts
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> for name in ["train/cat", "train/dog", "test/cat", "test/dog"]:
+    ...     (folder / name).mkdir(parents=True)
+    ...     PIL.Image.fromarray(np.zeros((8, 8), np.uint8)).save(folder / name / "1.png")
+    >>> parts = load_image_parts(folder)
+    >>> list(parts)
+    ['train', 'test']
+    >>> parts.train.target
+    array(['cat', 'dog'], dtype='<U3')
+    """
+    root = existing_folder(folder, "Pass a folder with the parts train, val and test.")
+    parts = Bunch()
+    for part, folders in parts_in(root).items():
+        is_above = "" in folders
+        parts[part] = (
+            load_image_folder(folders[""], nested=nested)
+            if is_above
+            else _of_classes(ImageFiles(root), folders, nested)
+        )
+    warn_of_new_classes(root, {part: found.target_names for part, found in parts.items()})
+    return parts
 
 
 def load_label_table(
@@ -123,7 +214,7 @@ def load_label_table(
     folder : str or path-like, default=None
         Folder that paths in the table are relative to. None is the folder of the table.
     path_column : str, default=None
-        Column of paths. None is the column named path, file, filename or image, in any case.
+        Column of paths or URLs. None is the column named path, file, filename or image, in any case.
     columns : str or list of str, default=None
         Columns of labels or numbers. None is all columns that nothing else uses.
     ignore : str or list of str, default=()
@@ -143,7 +234,7 @@ def load_label_table(
     bunch : sklearn.utils.Bunch
         Dictionary-like object with the attributes
 
-        - `data`: ndarray of str of shape (n_samples,), the paths, in the order of the table;
+        - `data`: ndarray of str of shape (n_samples,), the paths, in the order of the table. URLs are not opened here;
         - `target`: for classes, an ndarray of str or, if all are whole numbers without leading zeros, of int, of shape
           (n_samples,); for labels, an int64 ndarray of shape (n_samples, n_labels) with 0 and 1; for numbers, a float64
           ndarray of shape (n_samples,) or (n_samples, n_columns);
@@ -231,16 +322,100 @@ def list_images(folder: str | os.PathLike[str]) -> np.ndarray:
     root = existing_folder(folder, "Pass a folder of images.")
     files = ImageFiles(root)
     if not files.add(root):
-        raise InvalidInputError(f"folder={shown(str(root))} has no images ({len(files.others)} other files).")
+        message = f"folder={shown(str(root))} has no images ({len(files.others)} other files)."
+        raise InvalidInputError(f"{message} {missing_extras(files.others)}".rstrip())
     _warn_of_ignored(files, "images")
     return np.array(files.images)
+
+
+def apply_decisions(decisions: Any, X: Any, y: Any = None, *arrays: Any, part: str = "train") -> tuple[Any, ...]:
+    """Leave out and relabel images as decided on the page of an audit.
+
+    The page that :meth:`sktl.ImageAudit.to_html` writes downloads decisions as a CSV file with the columns `part`,
+    `position`, `name`, `decision` (keep, drop or relabel) and `label`. No file of an image is changed. Images
+    without a decision are kept.
+
+    Parameters
+    ----------
+    decisions : str, path-like or data frame
+        The CSV file, or its content as a data frame of pandas or polars.
+    X : array-like of shape (n_samples, ...)
+        The images that were audited, in the same order: paths, arrays, or others that `fit` accepts.
+    y : array-like of shape (n_samples,) or (n_samples, n_labels), default=None
+        Their labels. Several labels for each image are a table of zeros and ones.
+    *arrays : array-like of shape (n_samples, ...)
+        Further values of each image, such as groups, which lose the same rows.
+    part : {"train", "test"}, default="train"
+        Which decisions to apply: those about `X` of the audit, or those about its `X_test`.
+
+    Returns
+    -------
+    X, y, *arrays : tuple
+        The images that are left, their labels, and further values, in containers of the same type. `y` is None if it
+        was not passed.
+
+    Raises
+    ------
+    InvalidInputError
+        If the table cannot be read or a row is invalid; if names do not match the images at their positions, because
+        the images have changed since the audit; if a new label does not occur in `y`; or if no image is left.
+    InvalidParameterError
+        If `decisions` is neither a path nor a data frame, or `part` is invalid.
+
+    See Also
+    --------
+    sktl.audit_images : Find images and labels to decide about.
+
+    Notes
+    -----
+    Names match if they are equal, or if one is the end of the other, such as "train/cat/1.jpg" and
+    "/data/train/cat/1.jpg". Arrays have no names: only their positions are compared.
+
+    On the page, a cell that a spreadsheet would run as a formula gets an apostrophe in front. It is removed here.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sktl.datasets import apply_decisions
+    >>> decisions = pd.DataFrame({
+    ...     "part": ["train", "train"], "position": [0, 2], "name": ["a.jpg", "c.jpg"],
+    ...     "decision": ["drop", "relabel"], "label": ["", "dog"],
+    ... })
+    >>> X, y = apply_decisions(decisions, ["a.jpg", "b.jpg", "c.jpg"], ["cat", "dog", "cat"])
+    >>> X, y
+    (['b.jpg', 'c.jpg'], ['dog', 'dog'])
+    """
+    # Imports PyTorch, for labels in any container; listing folders does not need it.
+    from ._datasets.decisions import PARTS, check_images, read_decisions, relabeled, rows_of
+
+    if part not in PARTS:
+        raise InvalidParameterError(f"part={part!r} must be one of {', '.join(map(repr, PARTS))}.")
+    of_part = read_decisions(decisions, part)
+    n = _n_rows(X)
+    for name, values in [("y", y), *((f"arrays[{k}]", values) for k, values in enumerate(arrays))]:
+        if values is not None and _n_rows(values) != n:
+            raise InvalidInputError(f"{name} has {_n_rows(values)} rows, but X has {n}. Pass one row for each image.")
+    check_images(of_part, X, n)
+    if y is None and (changes := [decision for decision in of_part if decision.decision == "relabel"]):
+        raise InvalidInputError(f"{changes[0].place} relabels an image, but there are no labels. Pass y.")
+    dropped = [decision.position for decision in of_part if decision.decision == "drop"]
+    rows = np.delete(np.arange(n), dropped)
+    if not len(rows):
+        raise InvalidInputError("The decisions drop all images. Keep some.")
+    changed = None if y is None else relabeled(y, of_part)
+    return tuple(None if values is None else rows_of(values, rows) for values in (X, changed, *arrays))
+
+
+def _n_rows(values: Any) -> int:
+    """Return the number of rows, also of a sparse matrix, which has no length."""
+    return int(values.shape[0]) if hasattr(values, "shape") else len(values)
 
 
 def _warn_of_ignored(files: ImageFiles, wanted: str, more: str = "") -> None:
     """Warn once of other files, once of links, and once of images that links add to two classes."""
     root = shown(str(files.root))
     told = [
-        (files.others, "file", f"left out: not {wanted}", more),
+        (files.others, "file", f"left out: not {wanted}", f"{more} {missing_extras(files.others)}".strip()),
         (files.links, "link", "not followed: already listed elsewhere", more),
         (files.shared, "link", "shared with another class", "Keep each image in one class folder."),
     ]

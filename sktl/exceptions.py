@@ -16,6 +16,7 @@ __all__ = [
     "CacheWarning",
     "CheckpointError",
     "CheckpointWarning",
+    "DatasetWarning",
     "DeviceError",
     "DeviceMemoryError",
     "DeviceWarning",
@@ -214,6 +215,10 @@ class DeviceWarning(UserWarning):
 
 class ImageFolderWarning(UserWarning):
     """Files in an image folder were left out, or sub-folders may not be classes."""
+
+
+class DatasetWarning(UserWarning):
+    """Images of a data set change each time they are read, or were all decoded to read their targets."""
 
 
 class InvalidImageWarning(UserWarning):

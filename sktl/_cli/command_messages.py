@@ -17,7 +17,9 @@ _LISTED_FAILURES = 20
 # Advice of the library for Python, and the corresponding advice for the command line. Each key must occur in a message.
 PHRASES = {
     "All are in the attribute `ignored`.": "",
-    "To predict images that have no class, use list_images.": "Images without classes are for `sktl predict`.",
+    "To predict images that have no class, use list_images.": (
+        "Images without classes are for `sktl predict` and `sktl audit --unlabeled`."
+    ),
     "Variables are not replaced: use os.path.expandvars.": "Variables are not replaced within quotes.",
     "; the attribute invalid_images_ lists them": "; `sktl check FOLDER` lists them",
     "sktl.set_pixel_limit": "the environment variable SKTL_MAX_PIXELS",

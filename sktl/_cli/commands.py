@@ -1,4 +1,4 @@
-"""The command line: `sktl fit`, `predict`, `evaluate`, `backbones` and `check`, which call the public functions.
+"""The command line: `sktl fit`, `predict`, `evaluate` and others, which call the public functions.
 
 Results go to standard output, everything else to standard error. The exit status is 0 for success, 1 for errors of
 sktl, 2 for incorrect use of the command, and 130 after Ctrl-C. Help and usage errors appear at once: the commands call
@@ -9,7 +9,6 @@ import libraries late.
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 import warnings
 from collections import Counter
@@ -23,8 +22,9 @@ import sktl
 from sktl._utils.paths import user_path
 from sktl.exceptions import InvalidImageError, SktlError
 
+from .audit_command import audit
 from .command_messages import Wording, shown
-from .image_sources import ImageSource, contents, target_of
+from .image_sources import ImageSource, contents, decide, target_of
 from .options import (
     DEFAULTS,
     NONE,
@@ -33,6 +33,7 @@ from .options import (
     OF_TABLE,
     OrWord,
     Threads,
+    decisions,
     images,
     kinds,
     machine,
@@ -40,7 +41,10 @@ from .options import (
     training,
     with_source,
 )
+from .output_files import check_output
 from .output_formats import as_csv, as_json, as_table
+from .report_command import report
+from .saved_models import load_predictor
 
 if TYPE_CHECKING:
     import numpy as np
@@ -126,15 +130,20 @@ def main() -> None:
     """
 
 
+main.add_command(audit)
+main.add_command(report)
+
+
 @main.command()
 @images
 @kinds
 @click.option("-o", "--output", "model", required=True, metavar="MODEL", help="File to write the model to.")
 @click.option("--force", is_flag=True, help="Replace MODEL if it exists.")
+@decisions
 @training
 @machine
 @with_source
-def fit(source: ImageSource, model: str, force: bool, quiet: bool, **parameters: Any) -> None:
+def fit(source: ImageSource, model: str, force: bool, decisions: str | None, quiet: bool, **parameters: Any) -> None:
     """Train a classifier on FOLDER/<class>/*.jpg and save it as MODEL.
 
     With --labels, the images and what they show are in a table: a class, several labels (columns of 0 and 1), or
@@ -144,16 +153,19 @@ def fit(source: ImageSource, model: str, force: bool, quiet: bool, **parameters:
     sktl fit photos/train -o cats.sktl
     sktl fit photos/train -o cats.sktl --trainable-stages all --random-state 0
     sktl fit photos/train -o cats.sktl --backbone resnet50 --class-weight balanced
+    sktl fit photos/train --decisions decisions.csv -o cats.sktl
     sktl fit --labels labels.csv -o tags.sktl
     sktl fit --labels ages.csv --column age --numbers --where split=train -o ages.sktl
 
     The options correspond to the parameters of PretrainedImageClassifier, PretrainedImageRegressor and
     load_label_table.
     """
-    _check_output(Path(user_path(model)), force)
+    check_output(Path(user_path(model)), force)
     photos = source.load()
     if source.labels is not None and not quiet:
         click.echo(source.describe(photos), err=True)
+    if decisions is not None:
+        click.echo(decide(photos, decisions, "train"), err=True)
     estimator = _new_estimator(photos.kind, parameters | {"verbose": int(not quiet)})
     started = time.monotonic()
     estimator.fit(photos.data, target_of(photos))
@@ -186,21 +198,6 @@ def _estimate(estimator: Any, paths: np.ndarray, target: np.ndarray, seconds: fl
         return f"The accuracy is unknown, because cross-validation failed: {reason}"
 
 
-def _check_output(path: Path, force: bool) -> None:
-    """Raise an error for a file that could not be written, before hours of training."""
-    if path.is_dir():
-        raise click.ClickException(f"{path} is a folder. Pass a file in it, such as {path / 'model.sktl'}.")
-    if path.exists() and not path.is_file():
-        raise click.ClickException(f"{path} is a pipe or a device, which is never replaced. Pass another file.")
-    if path.exists() and not force:
-        raise click.ClickException(f"{path} already exists. Pass --force to replace it, or another name.")
-    try:
-        with tempfile.TemporaryFile(dir=os.path.dirname(os.path.realpath(path))):
-            pass
-    except OSError as error:
-        raise click.ClickException(f"{path} cannot be written: {error.strerror}.") from error
-
-
 @main.command()
 @click.argument("model")
 @click.argument("names", nargs=-1, required=True, metavar="FOLDER|IMAGES...")
@@ -226,7 +223,7 @@ def predict(
     from .predictions import predict_usable
 
     found = _all_images(names, quiet)
-    predictions, failed = predict_usable(_load_predictor(model, quiet, **machine), found, typicality)
+    predictions, failed = predict_usable(load_predictor(model, quiet, **machine), found, typicality)
     if form == "json":
         click.echo(as_json(predictions.json()))
     else:
@@ -239,9 +236,12 @@ def predict(
 @click.argument("model")
 @images
 @click.option("--json", "form", flag_value="json", help="All figures as JSON.")
+@decisions
 @machine
 @with_source
-def evaluate(model: str, source: ImageSource, form: str | None, quiet: bool, **machine: Any) -> None:
+def evaluate(
+    model: str, source: ImageSource, form: str | None, decisions: str | None, quiet: bool, **machine: Any
+) -> None:
     """Compare the predictions of MODEL with the classes of FOLDER/<class>/*.jpg, or with a table.
 
     For classes, prints the accuracy, the precision and recall of each class, and the confusion matrix; for several
@@ -251,12 +251,15 @@ def evaluate(model: str, source: ImageSource, form: str | None, quiet: bool, **m
     \b
     sktl evaluate cats.sktl photos/test
     sktl evaluate cats.sktl photos/test --json > figures.json
+    sktl evaluate cats.sktl photos/test --decisions decisions.csv
     sktl evaluate tags.sktl --labels labels.csv --where split=test
     """
-    estimator = _load_predictor(model, quiet, **machine)
+    estimator = load_predictor(model, quiet, **machine)
     photos = source.load_for(estimator)
     if source.labels is not None and not quiet:
         click.echo(source.describe(photos), err=True)
+    if decisions is not None:
+        click.echo(decide(photos, decisions, "test"), err=True)
     agreement = _agreement(estimator, photos)
     click.echo(as_json(agreement.figures()) if form == "json" else agreement.report())
 
@@ -346,12 +349,3 @@ def _all_images(names: Iterable[str], quiet: bool) -> list[str]:
         for path in found:
             images.setdefault(os.path.abspath(user_path(path)), path)
     return [*images.values()]
-
-
-def _load_predictor(path: str, quiet: bool, device: str, **machine: Any) -> Any:
-    estimator = sktl.load(path, device=device)
-    if not isinstance(estimator, sktl.PretrainedImageClassifier | sktl.PretrainedImageRegressor):
-        raise click.ClickException(
-            f"{path} contains a {type(estimator).__name__}, which predicts nothing. Pass a model of `sktl fit`."
-        )
-    return estimator.set_params(**machine, verbose=int(not quiet))

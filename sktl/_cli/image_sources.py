@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import sktl
@@ -31,6 +32,8 @@ class ImageSource:
         Path of a table.
     path_column, columns, ignore, where, kind
         Parameters of :func:`sktl.datasets.load_label_table`.
+    has_labels : bool, default=True
+        Whether the images in a folder have classes.
     """
 
     folder: str | None
@@ -40,9 +43,13 @@ class ImageSource:
     ignore: Sequence[str] = ()
     where: Mapping[str, str] = field(default_factory=dict)
     kind: str = "auto"
+    has_labels: bool = True
 
     def load(self) -> Any:
         """Return the images and what they show, a Bunch with `data`, `target`, `target_names` and `kind`."""
+        if not self.has_labels:
+            images = sktl.datasets.list_images(self.folder or "")
+            return SimpleNamespace(data=images, target=None, target_names=[], kind="none")
         if self.labels is not None:
             return self._of_table(self.columns or None, self.kind)
         found = sktl.datasets.load_image_folder(self.folder or "")
@@ -74,6 +81,20 @@ class ImageSource:
             found.target = found.target[:, [found.target_names.index(name) for name in names]]
             found.target_names = names
         return found
+
+    def of_test(self, test: str | None, where: Mapping[str, str]) -> ImageSource | None:
+        """Return where the test images are, if there are any: in a folder, or in rows of a table.
+
+        Parameters
+        ----------
+        test : str or None
+            A folder; with a table of labels, another such table.
+        where : mapping of str to str
+            Values of the rows of test images, in `test` or in the same table.
+        """
+        if self.labels is None:
+            return None if test is None else replace(self, folder=test)
+        return None if test is None and not where else replace(self, labels=test or self.labels, where=where)
 
     def _of_table(self, columns: Sequence[str] | None, kind: str) -> Any:
         return sktl.datasets.load_label_table(
@@ -114,6 +135,19 @@ class NamedColumns:
     values: np.ndarray
     columns: Sequence[str]
 
+    def __getitem__(self, place: Any) -> Any:
+        """Return some rows, or the cell of a row and a column."""
+        if isinstance(place, tuple):
+            return self.values[place[0], self.columns.index(place[1])]
+        return NamedColumns(self.values[place], self.columns)
+
+    def __setitem__(self, place: tuple[int, str], value: Any) -> None:
+        self.values[place[0], self.columns.index(place[1])] = value
+
+    def copy(self) -> NamedColumns:
+        """Return a copy with its own values."""
+        return NamedColumns(self.values.copy(), self.columns)
+
     @property
     def dtypes(self) -> list[np.dtype[Any]]:
         """The type of each column."""
@@ -139,3 +173,13 @@ class NamedColumns:
 def target_of(found: Any) -> Any:
     """Return what `fit` takes, with the names of the columns if there are several."""
     return found.target if found.target.ndim == 1 else NamedColumns(found.target, found.target_names)
+
+
+def decide(found: Any, decisions: str, part: str) -> str:
+    """Leave out images and change labels as the CSV file of an audit's page says; return a sentence about it."""
+    n = len(found.data)
+    found.data, target = sktl.datasets.apply_decisions(decisions, found.data, target_of(found), part=part)
+    found.target = target.values if isinstance(target, NamedColumns) else target
+    if found.kind == "classes":
+        found.target_names = sorted({*found.target.tolist()})
+    return f"Dropped {n - len(found.data):,} of {n:,} images by {shown(decisions)}."

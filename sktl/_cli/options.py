@@ -14,6 +14,7 @@ from .image_sources import ImageSource
 # and delay help and usage errors by seconds.
 DEFAULTS: dict[str, Any] = {
     "backbone": "efficientnet_lite0", "weights": "default", "image_size": None, "image_shape": None,
+    "image_reader": None,
     "feature_stages": "auto", "weight_decay": "auto", "optimizer": "auto", "lr": "auto", "lr_schedule": "auto",
     "max_epochs": "auto", "batch_size": "auto", "label_smoothing": 0.0, "dropout": 0.0, "class_weight": None,
     "early_stopping": False, "validation_fraction": 0.1, "n_iter_no_change": "auto", "trainable_stages": 0,
@@ -107,16 +108,17 @@ def with_source(command: _Command) -> _Command:
             raise click.UsageError("Options of tables need a table. Pass it by --labels.", context)
         if labels is None and folder is None:
             raise click.UsageError("Missing argument 'FOLDER'. Pass a folder, or a table by --labels.", context)
-        chosen["where"] = _as_conditions(chosen["where"], context)
+        chosen["where"] = as_conditions(chosen["where"], "--where", context)
         kind = "numbers" if numbers else "classes" if classes else "auto"
         return command(source=ImageSource(folder, labels, kind=kind, **chosen), **rest)
 
     return update_wrapper(run, command)
 
 
-def _as_conditions(pairs: tuple[tuple[str, str], ...], context: click.Context) -> dict[str, str]:
+def as_conditions(pairs: tuple[tuple[str, str], ...], option: str, context: click.Context) -> dict[str, str]:
+    """Return columns and their values. A column with two values is a usage error."""
     if len(dict(pairs)) < len(pairs):
-        raise click.UsageError("--where names a column twice. Rows have one value in each column.", context)
+        raise click.UsageError(f"{option} names a column twice. Rows have one value in each column.", context)
     return dict(pairs)
 
 
@@ -133,6 +135,9 @@ images = _together(
 kinds = _together(
     click.option("--numbers", is_flag=True, help="The columns hold numbers to predict."),
     click.option("--classes", is_flag=True, help="Each value of the column is a class, even if it is a number."),
+)
+decisions = click.option(
+    "--decisions", metavar="CSV", help="Drop and relabel images as decided on the page of `sktl audit`."
 )
 machine = _together(
     parameter("device", str, "Where the network runs: auto, cpu, cuda, cuda:1, mps, xpu."),

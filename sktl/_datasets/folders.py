@@ -14,6 +14,8 @@ from typing import Any
 from PIL import Image
 from PIL.ImageFile import StubImageFile
 
+from sktl._images.readers import is_dicom_image, is_read_by_name
+from sktl._images.urls import is_url, masked
 from sktl._utils.paths import shown, user_path
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
@@ -62,7 +64,7 @@ def existing_folder(folder: Any, wanted: str) -> Path:
     if not name:
         raise InvalidInputError("folder='' is empty. Pass '.' for the current folder.")
     if not os.path.isdir(name):
-        raise InvalidInputError(f"folder={shown(name)} {_why_no_folder(name)} {wanted}")
+        raise InvalidInputError(f"folder={shown(masked(name))} {_why_no_folder(name)} {wanted}")
     return Path(name)
 
 
@@ -83,8 +85,11 @@ def _why_no_folder(name: str) -> str:
         return f"cannot be read: {error.strerror}. Change the permissions of the folders above it."
     except (OSError, ValueError):
         missing = f"does not exist (looked in {os.getcwd()})."
-    if "://" in name:
-        return f"{missing} URLs are not opened: download the images first."
+    if is_url(name):
+        return (
+            "is a URL. Folders at URLs are not listed: download the images first, or pass the URLs of images to an "
+            "estimator."
+        )
     if os.path.expandvars(name) != name:
         return f"{missing} Variables are not replaced: use os.path.expandvars."
     if (stripped := name.strip(" \t\r\n\"'")) != name and os.path.isdir(stripped):
@@ -239,7 +244,7 @@ def _is_left_out(name: str) -> bool:
 
 
 def _is_image(path: str) -> bool:
-    if os.path.splitext(path)[1].lower() in _SUFFIXES:
+    if os.path.splitext(path)[1].lower() in _SUFFIXES or is_read_by_name(path):
         return True
     if not os.path.isfile(path):
         return False
@@ -247,4 +252,11 @@ def _is_image(path: str) -> bool:
         with Image.open(path) as image:
             return not isinstance(image, StubImageFile) and image.format != "MPEG"
     except Exception:  # Pillow's plugins raise all kinds of errors for other files
+        return _is_dicom(path)
+
+
+def _is_dicom(path: str) -> bool:
+    try:
+        return is_dicom_image(path)
+    except OSError:
         return False

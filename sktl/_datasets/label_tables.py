@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from sktl._images.urls import is_url, masked
 from sktl._utils.paths import shown, user_path
 from sktl._utils.warnings import warn
 from sktl.exceptions import ImageFolderWarning, InvalidInputError, InvalidParameterError
@@ -313,15 +314,16 @@ def _classes(table: LabelTable, column: str) -> Values:
 
 
 def located(table: LabelTable, column: str, folder: str) -> list[str]:
-    """Return the paths of images that are relative to a folder.
+    """Return the paths of images that are relative to a folder, and URLs as they are.
 
     Raises
     ------
     InvalidInputError
         If files do not exist.
     """
-    paths = [os.path.join(folder, user_path(cell)) for cell in table.columns[column]]
-    absent = [i for i, path in enumerate(paths) if not os.path.isfile(path)]
+    cells = table.columns[column]
+    paths = [cell if is_url(cell) else os.path.join(folder, user_path(cell)) for cell in cells]
+    absent = [i for i, path in enumerate(paths) if not is_url(path) and not os.path.isfile(path)]
     if absent:
         more = f" {len(absent) - 1} more of {len(table)} files are missing." if len(absent) > 1 else ""
         raise InvalidInputError(
@@ -343,15 +345,15 @@ def without_repeats(table: LabelTable, paths: Sequence[str], target: np.ndarray)
     first: dict[str, int] = {}
     repeats = []
     for i, path in enumerate(paths):
-        j = first.setdefault(os.path.normcase(os.path.abspath(path)), i)
+        j = first.setdefault(path if is_url(path) else os.path.normcase(os.path.abspath(path)), i)
         if j == i:
             continue
         repeats.append(i)
         if not np.array_equal(target[i], target[j]):
             raise InvalidInputError(
                 f"Rows {table.rows[j]} and {table.rows[i]} of {table.name} have different values for the same image, "
-                f"{shown(path)}. Remove one. For several labels of an image, use one row with a column of 0 and 1 for "
-                "each label."
+                f"{shown(masked(path))}. Remove one. For several labels of an image, use one row with a column of 0 "
+                "and 1 for each label."
             )
     if repeats:
         more = f" and {len(repeats) - 1} more" if len(repeats) > 1 else ""

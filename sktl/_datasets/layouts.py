@@ -52,7 +52,7 @@ def check_layout(root: Path, folders: Sequence[Path]) -> None:
         best = next((part for part in nested if part.name.lower().startswith("train")), nested[0])
         raise InvalidInputError(
             f"folder={shown(str(root))} has the sub-folders {_plain(parts)}, which are parts of a data set, not "
-            f"classes. Pass one of them: {shown(str(best))}."
+            f"classes. Pass one of them: {shown(str(best))}. load_image_parts reads all."
         )
     _warn_of_doubt(root, folders, all_known)
 
@@ -62,6 +62,13 @@ def _warn_of_doubt(root: Path, folders: Sequence[Path], all_known: bool) -> None
         warn(
             f"The classes of {shown(str(root))} are {_plain(folders)}, which are usually parts of a data set. If they "
             "are parts, pass one of them, with one sub-folder per class.",
+            ImageFolderWarning,
+        )
+    merged = {child.name.lower() for folder in folders for child in folders_in(folder)}
+    if len(merged) > 1 and all(_PART.fullmatch(name) for name in merged):
+        warn(
+            f"The class folders of {shown(str(root))} have the sub-folders {', '.join(sorted(merged)[:5])}, which are "
+            "usually parts of a data set. Their images are read as one set. load_image_parts reads the parts.",
             ImageFolderWarning,
         )
     (first, *more), inside = folders, folders_in(folders[0])

@@ -20,6 +20,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from sktl._backbones.backbone import Backbone, BackboneName, Weights, check_weights, resolve_backbone
 from sktl._features.extractor import FeatureExtractor
 from sktl._images.containers import check_image_shape, is_flattened
+from sktl._images.image_reader import ImageReader
+from sktl._images.readers import READERS
 from sktl._images.samples import Sample, as_samples
 from sktl._storage.cache import check_cache, open_cache
 from sktl._storage.model_file import PathOrFile, write_model
@@ -50,6 +52,7 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
     weights: Weights
     image_size: int | None
     image_shape: Sequence[int] | None
+    image_reader: ImageReader | None
     device: str | torch.device
     engine: str
     cache: str | os.PathLike[str] | Literal[False]
@@ -67,6 +70,7 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
         "weights": [str, os.PathLike, Enum, None],
         "image_size": [Interval(Integral, 1, None, closed="left"), None],
         "image_shape": ["array-like", None],
+        "image_reader": [StrOptions(set(READERS)), callable, None],
         "device": [str, torch.device],
         "engine": [StrOptions({"auto", "torch", "openvino"})],
         "cache": [str, os.PathLike, Options(bool, {False})],
@@ -118,7 +122,7 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
                 validate_data(self, X, reset=reset, skip_check_array=True)
             except (ValueError, TypeError) as error:
                 raise InvalidInputError(str(error)) from error
-        return as_samples(X, self.image_shape, lenient)
+        return as_samples(X, self.image_shape, lenient, plain(self.image_reader))
 
     def _extractor(self, backbone: Backbone, device: torch.device, engine: str) -> FeatureExtractor:
         cache = open_cache(plain(self._cache_place()))
@@ -206,9 +210,9 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
         Raises
         ------
         InvalidParameterError
-            If a parameter is a function, a class or an instance, such as a callable `backbone` or `augmentation`; if
-            labels are not strings, numbers or booleans; or if `path` is neither a path nor a file that is open for
-            binary writing.
+            If a parameter is a function, a class or an instance, such as a callable `backbone`, `augmentation` or
+            `image_reader`; if labels are not strings, numbers or booleans; or if `path` is neither a path nor a file
+            that is open for binary writing.
         ModelFileNotFoundError
             If the folder does not exist, or `path` is a folder.
         OSError

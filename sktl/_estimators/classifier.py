@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sktl._backbones.backbone import BackboneName, Weights
 from sktl._images.augmentation import Transform
+from sktl._images.image_reader import ImageReader
 from sktl._targets.class_targets import ClassTargets, check_classes
 from sktl._targets.label_targets import LabelTargets, check_indicator
 from sktl._targets.outputs import ClassOutputs, LabelOutputs
@@ -40,7 +41,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
 
     The parameters are listed in four groups:
 
-    - Model, from `backbone` to `image_shape`: the pretrained network and its input.
+    - Model, from `backbone` to `image_reader`: the pretrained network and its input.
     - Output layer, from `feature_stages` to `n_iter_no_change`: features, optimizer, regularization and early stopping.
       If stages are trained, these parameters also apply to the stages, except where their description says otherwise.
     - Fine-tuning, from `trainable_stages` to `compile`: how many stages are trained, and how. With
@@ -68,6 +69,13 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         Height and width of the network's input, in pixels. None uses the size that belongs to the weights.
     image_shape : tuple of int, default=None
         Shape of one image, (H, W), (H, W, C) or (C, H, W), if each row of `X` is a flattened image.
+    image_reader : {"dicom", "heic", "tiff"}, callable or None, default=None
+        What reads files and bytes. None chooses by their content: Pillow, or pydicom, pillow-heif and tifffile for
+        DICOM, HEIC and some TIFF files. A name reads all files by the reader of that format, for instance DICOM files
+        without a header. A callable takes a path or, for bytes in `X`, the bytes. It returns a PIL image, or an array
+        of shape (H, W), (H, W, C) or (C, H, W), of uint8 or of floats in [0, 1]. It is called in threads, and must
+        return the same pixels each time. Features are then cached by these pixels, so files are read again in each
+        call. Arrays and PIL images in `X` are not affected.
     feature_stages : int, "auto" or "all", default="auto"
         The features that the output layer receives. 1 selects the input of the network's own output layer. 2 or more
         adds the outputs of all blocks in that many stages, counted from the output and averaged over the positions in
@@ -303,9 +311,10 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
 
     Notes
     -----
-    `X` is a list, 1-d array, Series, single column or (n, 1) array of paths, encoded bytes, arrays or PIL images; an
-    array of shape (n, H, W), (n, H, W, C) or (n, C, H, W), of uint8 or of floats in [0, 1]; or, with `image_shape`, an
-    array of flattened rows. You can fit on one form and predict on another.
+    `X` is a list, 1-d array, Series, single column or (n, 1) array of paths, URLs, encoded bytes, arrays or PIL images;
+    another sequence of such images, such as :class:`sktl.datasets.LazyImages`, which is read item by item; an array of
+    shape (n, H, W), (n, H, W, C) or (n, C, H, W), of uint8 or of floats in [0, 1]; or, with `image_shape`, an array of
+    flattened rows. You can fit on one form and predict on another.
 
     `score` returns the accuracy. With several labels, this is the share of images whose labels are all predicted
     correctly, as in scikit-learn, so it is low if there are many labels. ``scoring="average_precision"`` measures each
@@ -378,6 +387,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         weights: Weights = "default",
         image_size: int | None = None,
         image_shape: Sequence[int] | None = None,
+        image_reader: ImageReader | None = None,
         feature_stages: int | str = "auto",
         weight_decay: float | str = "auto",
         optimizer: str | type[torch.optim.Optimizer] = "auto",
@@ -414,6 +424,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         self.weights = weights
         self.image_size = image_size
         self.image_shape = image_shape
+        self.image_reader = image_reader
         self.feature_stages = feature_stages
         self.weight_decay = weight_decay
         self.optimizer = optimizer

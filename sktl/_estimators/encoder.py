@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from sktl._backbones.backbone import BackboneName, Weights
+from sktl._images.image_reader import ImageReader
 from sktl._training.json_values import plain
 from sktl._utils.fit_tasks import fit_task
 from sktl._utils.isolation import isolated
@@ -42,6 +43,8 @@ class PretrainedImageEncoder(PretrainedImageBase):
         color, which may help on images unlike the photos of the pretraining. `"all"` selects all stages.
     image_shape : tuple of int, default=None
         Shape of one image, (H, W), (H, W, C) or (C, H, W), if each row of `X` is a flattened image.
+    image_reader : {"dicom", "heic", "tiff"}, callable or None, default=None
+        What reads files and bytes, as in :class:`PretrainedImageClassifier`.
     device : str or torch.device, default="auto"
         Where the network runs. `"auto"` uses the first accelerator that is available, and otherwise the CPU.
     engine : {"auto", "torch", "openvino"}, default="auto"
@@ -114,6 +117,7 @@ class PretrainedImageEncoder(PretrainedImageBase):
         image_size: int | None = None,
         feature_stages: int | str = 1,
         image_shape: Sequence[int] | None = None,
+        image_reader: ImageReader | None = None,
         device: str | torch.device = "auto",
         engine: str = "auto",
         cache: str | os.PathLike[str] | Literal[False] = "auto",
@@ -126,6 +130,7 @@ class PretrainedImageEncoder(PretrainedImageBase):
         self.image_size = image_size
         self.feature_stages = feature_stages
         self.image_shape = image_shape
+        self.image_reader = image_reader
         self.device = device
         self.engine = engine
         self.cache = cache

@@ -13,6 +13,7 @@ from sklearn.utils import Tags
 
 from sktl._backbones.backbone import BackboneName, Weights
 from sktl._images.augmentation import Transform
+from sktl._images.image_reader import ImageReader
 from sktl._targets.number_targets import NumberTargets, check_numbers
 from sktl._targets.targets import Targets
 from sktl._utils.isolation import isolated
@@ -41,6 +42,8 @@ class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
         Height and width of the network's input, in pixels. None uses the size that belongs to the weights.
     image_shape : tuple of int, default=None
         Shape of one image, if each row of `X` is a flattened image.
+    image_reader : {"dicom", "heic", "tiff"}, callable or None, default=None
+        What reads files and bytes. None chooses by their content.
     feature_stages : int, "auto" or "all", default="auto"
         Number of stages of the network whose features the output layer receives. `"auto"` chooses 1 or 2 by
         cross-validation within `fit`, together with `weight_decay`. If stages are trained, only trained stages
@@ -198,6 +201,7 @@ class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
         weights: Weights = "default",
         image_size: int | None = None,
         image_shape: Sequence[int] | None = None,
+        image_reader: ImageReader | None = None,
         feature_stages: int | str = "auto",
         weight_decay: float | str = "auto",
         loss: str = "squared_error",
@@ -233,6 +237,7 @@ class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
         self.weights = weights
         self.image_size = image_size
         self.image_shape = image_shape
+        self.image_reader = image_reader
         self.feature_stages = feature_stages
         self.weight_decay = weight_decay
         self.loss = loss

@@ -8,8 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from numbers import Integral
 from typing import Any
 
-from sktl._images.decoding import ImageProblem, decoding_rule, limits
+from sktl._images.decoding import ImageProblem, decoding_rule
+from sktl._images.image_reader import ImageReader
 from sktl._images.preprocessing import Preprocessing
+from sktl._images.problems import limits
 from sktl._images.samples import Sample, as_samples
 from sktl._storage.cache import APART, Cache, open_cache
 from sktl._utils.isolation import isolated
@@ -81,7 +83,12 @@ def _problem(sample: Sample, preprocessing: Preprocessing) -> str | None:
 
 @isolated()
 def check_images(
-    X: Any, *, image_shape: Sequence[int] | None = None, n_jobs: int | None = None, verbose: int = 0
+    X: Any,
+    *,
+    image_shape: Sequence[int] | None = None,
+    n_jobs: int | None = None,
+    verbose: int = 0,
+    image_reader: ImageReader | None = None,
 ) -> list[ImageFailure]:
     """Find images that cannot be used, and why, before a fit or a search.
 
@@ -98,6 +105,8 @@ def check_images(
         Number of threads. None uses torch's number of threads, and -1 uses all cores.
     verbose : int, default=0
         Set to 1 to show a progress bar.
+    image_reader : {"dicom", "heic", "tiff"}, callable or None, default=None
+        What reads files and bytes, as in :class:`PretrainedImageClassifier`.
 
     Returns
     -------
@@ -110,7 +119,7 @@ def check_images(
     InvalidInputError
         If `X` as a whole is not in a supported format.
     InvalidParameterError
-        If `n_jobs` or `image_shape` is invalid.
+        If `n_jobs`, `image_shape` or `image_reader` is invalid.
 
     Examples
     --------
@@ -127,5 +136,5 @@ def check_images(
     """
     if n_jobs is not None and (not isinstance(n_jobs, Integral) or isinstance(n_jobs, bool) or n_jobs == 0):
         raise InvalidParameterError(f"n_jobs={n_jobs!r} must be None, a number of threads, or -1 for all cores.")
-    samples = as_samples(X, image_shape, lenient=True)
+    samples = as_samples(X, image_shape, lenient=True, image_reader=image_reader)
     return find_failures(samples, _PREPROCESSING, open_cache("auto"), n_jobs, verbose)

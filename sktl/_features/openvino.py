@@ -23,7 +23,7 @@ import joblib
 import numpy as np
 import torch
 
-from sktl._utils.isolation import fork_safe_lock
+from sktl._utils.locks import fork_safe_lock
 from sktl.exceptions import EngineError, EngineNotInstalledError
 
 _import_lock = fork_safe_lock()

@@ -12,7 +12,7 @@ import numpy as np
 from sktl._images.augmentation import View
 from sktl._images.decoding import ImageProblem, content_key, decode
 from sktl._images.preprocessing import Preprocessing
-from sktl._images.samples import Sample
+from sktl._images.samples import Sample, why_changed
 from sktl.exceptions import DeviceMemoryError
 
 _BYTES_AHEAD = 64 << 20
@@ -94,12 +94,13 @@ class Decoder:
             self._ahead = {key: future for key, future in self._ahead.items() if not future.cancel()}
 
     def _decode(self, key: bytes) -> np.ndarray:
-        content = self.samples[self.positions[key]].read()
+        sample = self.samples[self.positions[key]]
+        content = sample.read()
         # The file may have changed since its key was computed. Without the check, features of the new content would be
         # cached under the key of the old content.
         found = content_key(content)
         if key != (found if self.view is None else self.view.key(found)):
-            raise ImageProblem("changed while it was being read; fit again when it no longer changes")
+            raise ImageProblem(why_changed(sample))
         if self.view is not None:
             return self.view.pixels(content, found, self.preprocessing)
         return network_pixels(content, self.preprocessing)

@@ -16,16 +16,19 @@ from typing import NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
-from sktl._images.decoding import ImageProblem, content_key
-from sktl._images.samples import Sample, Stamp
+from sktl._images.decoding import ContentName, ImageProblem, content_name
+from sktl._images.samples import Sample, Stamp, is_remote
 from sktl._storage.cache import APART, Cache
 from sktl._storage.value_store import new_owner
 
 from .engines import Engine
 from .prefetch import Decoder
 
-_FILES = APART + "files"
+# With a number, which changes when the bytes of a file belong to another reader than before.
+_FILES = APART + "files 2"
 _READS_PER_TASK = 16
+# Threads that wait for servers. Each holds the bytes of at most one file.
+_REMOTE_READERS = 8
 # Number of chunks per thread that are claimed in advance: enough to make a claim cheap, but few enough to share work
 # evenly between processes.
 _CHUNKS_AHEAD = 4
@@ -166,9 +169,13 @@ class Pass:
 class _Content(NamedTuple):
     """The result of reading a sample."""
 
-    key: bytes
+    name: ContentName
     problem: str | None = None
     settled: bool = False  # whether the file's stamp would change with its content
+
+    @property
+    def key(self) -> bytes:
+        return self.name.key
 
 
 def read_keys(
@@ -178,12 +185,17 @@ def read_keys(
 
     Files whose stamps are in the cache are not read again.
     """
-    digests = [_digest(sample.stamp()) for sample in samples]  # too fast to gain from threads
+    digests = _digests(samples)
     known = cache.get(_FILES, [digest for digest in digests if digest])
     unknown = [i for i, digest in enumerate(digests) if digest not in known]
-    contents = dict(zip(unknown, in_tasks(lambda i: _read(samples[i], i), unknown, pool), strict=True))
-    cache.put(_FILES, [(digests[i], content.key) for i, content in contents.items() if content.settled])
-    keys = [contents[i].key if i in contents else known[digest] for i, digest in enumerate(digests)]
+    remote = [i for i in unknown if is_remote(samples[i])]
+    contents = _from_servers(lambda i: _read(samples[i], i), remote)
+    local = [i for i in unknown if i not in contents]
+    contents |= zip(local, in_tasks(lambda i: _read(samples[i], i), local, pool), strict=True)
+    cache.put(_FILES, [(digests[i], content.name.encode()) for i, content in contents.items() if content.settled])
+    keys = [
+        contents[i].key if i in contents else ContentName.decode(known[digest]).key for i, digest in enumerate(digests)
+    ]
     return keys, {content.key: content.problem for content in contents.values() if content.problem is not None}
 
 
@@ -199,6 +211,22 @@ def in_tasks(function: Callable[[int], Result], positions: Sequence[int], pool: 
     return [result for results in pool.map(lambda task: [function(i) for i in task], tasks) for result in results]
 
 
+def _digests(samples: Sequence[Sample]) -> list[bytes]:
+    """Return the digests of stamps, in order; empty for samples without a stamp."""
+    at_urls = [i for i, sample in enumerate(samples) if is_remote(sample)]
+    remote = _from_servers(lambda i: _digest(samples[i].stamp()), at_urls)
+    # Stamps of local files are read too fast to gain from threads.
+    return [remote[i] if i in remote else _digest(sample.stamp()) for i, sample in enumerate(samples)]
+
+
+def _from_servers(function: Callable[[int], Result], positions: Sequence[int]) -> dict[int, Result]:
+    """Return a function's results by position, computed by more threads than there are cores, which mostly wait."""
+    if not positions:
+        return {}
+    with ThreadPoolExecutor(min(_REMOTE_READERS, len(positions))) as readers:
+        return dict(zip(positions, readers.map(function, positions), strict=True))
+
+
 def _digest(stamp: Stamp | None) -> bytes:
     if stamp is None:
         return b""
@@ -209,7 +237,7 @@ def _read(sample: Sample, position: int) -> _Content:
     stamp = sample.stamp()
     settled = stamp is not None and stamp.is_settled()
     try:
-        key = content_key(sample.read())
+        name = content_name(sample.read())
     except ImageProblem as problem:
-        return _Content(b"unreadable %d" % position, str(problem))
-    return _Content(key, settled=settled and sample.stamp() == stamp)
+        return _Content(ContentName(b"unreadable %d" % position), str(problem))
+    return _Content(name, settled=settled and sample.stamp() == stamp)

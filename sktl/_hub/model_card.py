@@ -125,7 +125,7 @@ def model_card(
     sections = [f"# {_plain(title)}", *_paragraphs(description or ""), *_use(load_call, task, complete)]
     if hasattr(estimator, "classes_"):
         sections += _classes(estimator)
-    sections += [*_training(estimator), *_results(metrics, task), *_limits(estimator, task)]
+    sections += [*_training(estimator), *_results(metrics, task), *_limits(estimator)]
     versions = ", ".join(f"{name} {number}" for name, number in library_versions().items())
     sections += ["## Versions", f"Saved with {versions}."]
     return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(sections) + "\n"))
@@ -239,8 +239,9 @@ def _results(metrics: Mapping[str, float], task: _Task) -> list[str]:
     ]
 
 
-def _limits(estimator: Any, task: _Task) -> list[str]:
-    lines = list(task.limits)
+def limits_of(estimator: Any) -> list[str]:
+    """Return sentences about when not to rely on a fitted estimator; they contain no names of users."""
+    lines = list(_task(estimator).limits)
     if lines:
         lines.append(
             "Results hold for images like the training images. Other cameras, places or people can change them."
@@ -248,8 +249,12 @@ def _limits(estimator: Any, task: _Task) -> list[str]:
     if hasattr(estimator, "classes_") and (fewest := int(estimator.class_count_.min())) < _FEW_IMAGES:
         least = "rarest label" if estimator.multilabel_ else "smallest class"
         lines.append(f"The {least} had {fewest} training images, which are few to learn from.")
-    lines += [
+    return [
+        *lines,
         "The pretrained weights have their own license, and the biases of the images that they were trained on.",
         "sktl has not checked the model for any use. If a mistake can do harm, check the model yourself.",
     ]
-    return ["## Limits", "\n".join(f"- {line}" for line in lines)]
+
+
+def _limits(estimator: Any) -> list[str]:
+    return ["## Limits", "\n".join(f"- {line}" for line in limits_of(estimator))]

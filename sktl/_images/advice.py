@@ -61,6 +61,7 @@ class Words:
 NUMPY = Words()
 OTHERS = Words(meaning="np.asarray(x)")
 PIL = Words(meaning="np.asarray(image)", sees_all=False)
+FILE = Words(meaning="the pixels of the file", sees_all=False)
 TORCH = Words("x.float()", "x.to(torch.uint8)", "({}).clamp(0, 1)", divides_all=False)
 
 

@@ -21,10 +21,12 @@ from sktl.exceptions import InvalidInputError, InvalidParameterError
 
 from .advice import NUMPY, OTHERS, TORCH, Words
 from .decoding import ImageProblem
+from .sequences import LazyImages, as_sequence
 
 LEGAL_FORMS = (
-    "a list, 1-d array, Series or one column of paths, bytes, arrays or PIL images; or an array of shape (n, H, W), "
-    "(n, H, W, C) or (n, C, H, W), uint8 or floats in [0, 1]; or flattened rows together with image_shape"
+    "a list, 1-d array, Series or one column of paths, bytes, URLs, arrays or PIL images; or another sequence of them; "
+    "or an array of shape (n, H, W), (n, H, W, C) or (n, C, H, W), uint8 or floats in [0, 1]; or flattened rows "
+    "together with image_shape"
 )
 CHANNELS = (1, 3, 4)
 BYTES = (bytes, bytearray, memoryview)
@@ -80,8 +82,10 @@ def is_flattened(X: Any) -> bool:
     return values.ndim == 2 and (values.dtype.kind in "biufc" or (values.dtype.kind == "O" and values.shape[1] > 1))
 
 
-def as_items(X: Any, image_shape: tuple[int, ...] | None) -> list[Any] | tuple[Any, ...] | np.ndarray:
+def as_items(X: Any, image_shape: tuple[int, ...] | None) -> list[Any] | tuple[Any, ...] | LazyImages | np.ndarray:
     """Return the items of `X`, or an array of images of shape (n, H, W), (n, H, W, C) or (n, C, H, W).
+
+    Sequences of other libraries are returned as `LazyImages`, whose items are not read here.
 
     Raises
     ------
@@ -93,7 +97,9 @@ def as_items(X: Any, image_shape: tuple[int, ...] | None) -> list[Any] | tuple[A
         X = list(X.unbind())
     if is_array(X) or (isinstance(X, list | tuple) and is_flattened(X)):
         return _from_array(X, image_shape)
-    if not isinstance(X, list | tuple):
+    if not isinstance(X, list | tuple) and (sequence := as_sequence(X)) is not None:
+        X = sequence
+    if not isinstance(X, list | tuple | LazyImages):
         raise InvalidInputError(f"X is a {kind_of(X)}; it must be {LEGAL_FORMS}.{_instead(X)}")
     if len(X) == 0:
         raise InvalidInputError(_EMPTY)
@@ -124,10 +130,10 @@ def _instead(X: Any) -> str:
         return " It is sparse: pass X.toarray()."
     if isinstance(X, torch.utils.data.DataLoader):
         return " Pass a list of the images of its data set, such as [image for image, label in X.dataset]."
-    if isinstance(X, torch.utils.data.Dataset):
+    if isinstance(X, torch.utils.data.IterableDataset):
         return " Pass a list of its images, such as [image for image, label in X]."
     if isinstance(names := getattr(X, "column_names", None), Sequence) and names:
-        return f" Pass one column, such as list(X[{reprlib.repr(names[0])}])."
+        return f" Pass one column, such as X[{reprlib.repr(names[0])}], or X and y of sktl.datasets.from_dataset(X)."
     if isinstance(X, Mapping):
         return " Pass a list of its images, such as list(X.values())."
     if isinstance(X, set | frozenset):

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import errno
 import functools
 import hashlib
-import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from io import BytesIO
-from numbers import Integral
-from typing import ParamSpec, TypeVar
+from typing import NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 import PIL
-from PIL import Image, ImageFile, ImageOps, PngImagePlugin, TiffImagePlugin, features
+from PIL import Image, ImageFile, ImageOps, TiffImagePlugin, features
 
-from sktl._utils.environment import bound_from
-from sktl._utils.isolation import fork_safe_lock
-from sktl._words import LONGEST_REASON, one_line
-from sktl.exceptions import InvalidImageWarning, InvalidParameterError
+from sktl._utils.locks import fork_safe_lock
 
-from .advice import NUMPY, Numbers, Words, spanned
+from .advice import FILE, NUMPY, Numbers, Words, spanned
 from .advice import PIL as PIL_WORDS
 from .formats import why_undecodable
 from .pillow_corrections import corrected, why_misread, without_texts
 from .preprocessing import Preprocessing
+from .problems import ImageProblem, check_memory, check_size
+from .readers import READERS, Reader, key_of, reader_name
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -39,23 +35,10 @@ _CODECS = ("jpg", "jpg_2000", "webp", "avif", "libtiff", "littlecms2")
 _RUN_BY_PROGRAMS = {"EPS": "Ghostscript", "WMF": "Windows"}
 # Formats whose header does not give the size of the image inside, so the size cannot be limited before decoding.
 _CONTAINERS = ("ICNS",)
-_LIMIT_VARIABLE = "SKTL_MAX_PIXELS"
-_DEFAULT_LIMIT = 89_478_485  # Pillow's limit, at which Pillow only warns: 256 MiB as RGB
+_DIGEST_SIZE = 32
+_LIBRARIES = r"(PIL|pydicom|pillow_heif|tifffile|sktl\._images)\b"
 _ORIENTATION = 0x0112
 _TURNED = (5, 6, 7, 8)
-
-
-class ImageProblem(Exception):  # noqa: N818 - a reason on its way to an InvalidImageError
-    """Reason why a sample cannot be used as an image. It is never raised to the user.
-
-    Parameters
-    ----------
-    reason : str
-        The reason in words, which may include words of another library.
-    """
-
-    def __init__(self, reason: str):
-        super().__init__(one_line(reason, LONGEST_REASON))
 
 
 def decoding_rule() -> tuple[object, ...]:
@@ -116,16 +99,42 @@ class RangeProblem(ImageProblem):
         return RangeProblem(self.numbers, self.words, spanned(parts))
 
 
-def content_key(content: bytes | np.ndarray) -> bytes:
-    """Return 32 bytes that identify the content of a sample: the bytes of its file, or its shape and RGB pixels."""
+class ContentName(NamedTuple):
+    """What the bytes of a sample alone tell about it: their digest, and the name of the reader to which they belong."""
+
+    digest: bytes
+    reader: str = ""
+
+    @property
+    def key(self) -> bytes:
+        """The content key: 32 bytes that identify the pixels of the sample in this process."""
+        return key_of(*self)
+
+    def encode(self) -> bytes:
+        """Return the name as bytes that another process can decode."""
+        return self.digest + self.reader.encode()
+
+    @classmethod
+    def decode(cls, encoded: bytes) -> ContentName:
+        """Return the name that `encode` wrote."""
+        return cls(encoded[:_DIGEST_SIZE], encoded[_DIGEST_SIZE:].decode())
+
+
+def content_name(content: bytes | np.ndarray) -> ContentName:
+    """Return the name of the content of a sample: the bytes of its file, or its shape and RGB pixels."""
     if isinstance(content, bytes):
         digest = hashlib.sha256(b"file")
         digest.update(content)
-    else:
-        # With the shape, because the same bytes in another shape are another image.
-        digest = hashlib.sha256(b"pixels %d %d" % content.shape[:2])
-        digest.update(np.ascontiguousarray(content).data)
-    return digest.digest()
+        return ContentName(digest.digest(), reader_name(content))
+    # With the shape, because the same bytes in another shape are another image.
+    digest = hashlib.sha256(b"pixels %d %d" % content.shape[:2])
+    digest.update(np.ascontiguousarray(content).data)
+    return ContentName(digest.digest())
+
+
+def content_key(content: bytes | np.ndarray) -> bytes:
+    """Return 32 bytes that identify the content of a sample, and the reader of its file if that is not Pillow."""
+    return content_name(content).key
 
 
 def decode(content: bytes | np.ndarray, preprocessing: Preprocessing) -> Image.Image:
@@ -145,6 +154,18 @@ def decode(content: bytes | np.ndarray, preprocessing: Preprocessing) -> Image.I
 
 
 def _decode_file(content: bytes, preprocessing: Preprocessing) -> Image.Image:
+    reader = READERS.get(reader_name(content))
+    if reader is not None and reader.is_active:
+        return Image.fromarray(_read(reader, content))
+    try:
+        return _decode_by_pillow(content, preprocessing)
+    except ImageProblem as problem:
+        if reader is None or reader.is_installed:
+            raise
+        raise ImageProblem(reader.why_missing()) from problem
+
+
+def _decode_by_pillow(content: bytes, preprocessing: Preprocessing) -> Image.Image:
     try:
         with Image.open(BytesIO(without_texts(content))) as image:
             check_header(image)
@@ -156,69 +177,38 @@ def _decode_file(content: bytes, preprocessing: Preprocessing) -> Image.Image:
         raise ImageProblem(why_undecodable(content, error)) from error
 
 
-def check_memory(error: Exception) -> None:
-    """Raise `MemoryError` if an error of Pillow means that memory ran out, which is not a fault of the image."""
-    if isinstance(error, MemoryError):
-        raise error
-    if isinstance(error, OSError) and (error.errno == errno.ENOMEM or "out of memory" in str(error)):
-        raise MemoryError(str(error)) from error
+def read_pixels(reader: Reader, content: bytes) -> np.ndarray:
+    """Return the pixels of a file, as uint8 of shape (H, W, 3), from a reader that may not be the one for its format.
+
+    Raises
+    ------
+    ImageProblem
+        If the reader cannot read the file.
+    """
+    return _despite_warnings(_read, reader, content)
+
+
+def _read(reader: Reader, content: bytes) -> np.ndarray:
+    pixels = reader.read(content)
+    check_pixels(pixels, FILE)
+    return array_to_rgb(pixels)
 
 
 _QUIET = fork_safe_lock()
 
 
 def _despite_warnings(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-    """Call a function that uses Pillow. Call it again without warnings if a user's filter turns them into errors.
+    """Call a function that reads an image. Call it again without warnings if a user's filter turns them into errors.
 
-    Pillow's warnings (damaged EXIF data, a large image) must not affect whether an image is accepted or how it is
-    rotated. Filters are process-wide, so they are changed only after one of them has interrupted Pillow.
+    Warnings of Pillow and other readers (damaged EXIF data, a large image) must not affect whether an image is accepted
+    or how it is rotated. Filters are process-wide, so they are changed only after one of them has interrupted a reader.
     """
     try:
         return function(*args, **kwargs)
     except Warning:
         with _QUIET, warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"PIL\b")
+            warnings.filterwarnings("ignore", module=_LIBRARIES)
             return function(*args, **kwargs)
-
-
-def set_pixel_limit(n_pixels: int | None) -> None:
-    """Set the maximum size of images, as protection against small files that unpack to gigabytes.
-
-    The limit applies to this process and to processes that it starts afterwards. It is stored in the environment
-    variable `SKTL_MAX_PIXELS`, which can also be set before Python starts.
-
-    Parameters
-    ----------
-    n_pixels : int or None
-        Maximum of width times height, at least 1. None restores the default of 89,478,485. Pillow has its own limit,
-        twice `PIL.Image.MAX_IMAGE_PIXELS`. Larger images require raising both limits.
-
-    Raises
-    ------
-    InvalidParameterError
-        If `n_pixels` is not an integer of at least 1, or None.
-
-    See Also
-    --------
-    check_images : Find images that cannot be used, and why.
-    """
-    if n_pixels is None:
-        os.environ.pop(_LIMIT_VARIABLE, None)
-        return
-    if isinstance(n_pixels, bool) or not isinstance(n_pixels, Integral) or n_pixels < 1:
-        raise InvalidParameterError(f"n_pixels={n_pixels!r} must be an integer of at least 1, or None for the default.")
-    os.environ[_LIMIT_VARIABLE] = str(int(n_pixels))
-
-
-def pixel_limit() -> int:
-    """Return the limit set by `set_pixel_limit`."""
-    example = f"a number of pixels, such as {_DEFAULT_LIMIT}"
-    return bound_from(_LIMIT_VARIABLE, 1, example, InvalidImageWarning) or _DEFAULT_LIMIT
-
-
-def limits() -> tuple[int | None, ...]:
-    """Return everything except the content that affects which images are refused."""
-    return pixel_limit(), Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY
 
 
 def check_header(image: Image.Image) -> None:
@@ -232,14 +222,8 @@ def check_header(image: Image.Image) -> None:
         raise ImageProblem(f"is a .{image.format.lower()} file, a container of icons; convert it to PNG")
     if problem := why_misread(image):
         raise ImageProblem(problem)
-    width, height = image.size
-    if not width * height and not isinstance(image, ImageFile.StubImageFile):  # stubs raise their own error on decoding
-        raise ImageProblem(f"has no pixels: {width} x {height}")
-    if width * height > pixel_limit():
-        raise ImageProblem(
-            f"has {width} x {height} pixels, more than the limit of {pixel_limit():,}; shrink it, or raise the limit "
-            "with sktl.set_pixel_limit if you trust its source"
-        )
+    if all(image.size) or not isinstance(image, ImageFile.StubImageFile):  # stubs raise their own error on decoding
+        check_size(*image.size)
 
 
 def _reduced(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError, features
 
 from sktl._words import one_line
 
@@ -27,27 +27,35 @@ def _brands(*names: bytes) -> tuple[tuple[int, bytes], ...]:
     return tuple((4, b"ftyp" + name) for name in names)
 
 
-_HEIF = "install pillow-heif and call pillow_heif.register_heif_opener(), or convert it to JPEG"
+_HEIF = "pip install 'sktl[heic]', which adds pillow-heif, or convert it to JPEG"
 _RENDER_PDF = "render it to PNG, for instance with pdf2image"
 _RENDER_SVG = "render it to PNG, for instance with cairosvg"
 _FRAMES = "extract its frames as JPEG, for instance with ffmpeg"
 _UNPACK = "unpack it and pass the files in it"
-_DICOM = "read it with pydicom, apply its window (apply_voi_lut) and pass uint8 arrays, or convert it to PNG"
+_DICOM = "pip install 'sktl[dicom]', which adds pydicom, or convert it to PNG"
 _NIFTI = "read it with nibabel and pass its slices as arrays"
 _RAW = "develop it with rawpy and pass arrays, or convert it to JPEG"
 _HDR = "read it with OpenCV, map its range to [0, 1] and pass arrays, or convert it to PNG"
 _TABLE = "read the images in it and pass those, as bytes or arrays"
 _NO_IMAGE = "leave it out"
 
+HEIC = _Kind(
+    "a .heic file", _HEIF,
+    _brands(b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1"),
+)  # fmt: skip
+DICOM = _Kind(
+    "a .dcm file", _DICOM,
+    (
+        (128, b"DICM"), b"\2\0\0\0UL", b"\2\0\1\0OB", b"\2\0\2\0UI",
+        b"\x08\0\0\0UL", b"\x08\0\0\0\4\0\0\0", b"\x08\0\5\0", b"\x08\0\x08\0",
+    ),
+)  # fmt: skip
 # More specific kinds come first.
 _KINDS = (
     _Kind("a Git LFS pointer", "run git lfs pull for the file that it stands for", (b"version https://git-lfs",)),
     _Kind("a git-annex pointer", "run git annex get for the file that it stands for", (b"/annex/objects/",)),
     _Kind("a .cr3 file", _RAW, _brands(b"crx ")),
-    _Kind(
-        "a .heic file", _HEIF,
-        _brands(b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1"),
-    ),
+    HEIC,
     _Kind("a .mov file", _FRAMES, (*_brands(b"qt"), (4, b"moov"), (4, b"mdat"), (4, b"wide"))),
     _Kind("a .mp4 file", _FRAMES, ((4, b"ftyp"),)),
     _Kind("a .mkv or .webm file", _FRAMES, (b"\x1aE\xdf\xa3",)),
@@ -57,13 +65,7 @@ _KINDS = (
     _Kind("a .flv file", _FRAMES, (b"FLV\1",)),
     _Kind("an .ogg file", _FRAMES, (b"OggS",)),
     _Kind("a sound file", _NO_IMAGE, (b"ID3\2", b"ID3\3", b"ID3\4", b"fLaC", (8, b"WAVE"))),
-    _Kind(
-        "a .dcm file", _DICOM,
-        (
-            (128, b"DICM"), b"\2\0\0\0UL", b"\2\0\1\0OB", b"\2\0\2\0UI",
-            b"\x08\0\0\0UL", b"\x08\0\0\0\4\0\0\0", b"\x08\0\5\0", b"\x08\0\x08\0",
-        ),
-    ),
+    DICOM,
     _Kind("a .nii file", _NIFTI, ((344, b"n+1\0"), (344, b"ni1\0"), (4, b"n+2\0"))),
     _Kind("a .nrrd file", "read it with pynrrd and pass its slices as arrays", (b"NRRD000",)),
     _Kind("a .npy file", "load it with numpy.load and pass the arrays", (b"\x93NUMPY",)),
@@ -115,7 +117,7 @@ _KINDS = (
     _Kind("a font", _NO_IMAGE, (b"\0\1\0\0\0", b"OTTO\0", b"ttcf", b"wOFF", b"wOF2")),
     _Kind("a program", _NO_IMAGE, (b"\x7fELF", b"MZ\x90\0", b"\xca\xfe\xba\xbe", b"\xcf\xfa\xed\xfe")),
 )  # fmt: skip
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # Formats that Pillow reads, but not with all kinds of pixels.
 _KNOWN = (
     _Kind("a .jpg file", ", such as 12-bit or lossless ones; convert it to PNG", (b"\xff\xd8",)),
@@ -123,7 +125,7 @@ _KNOWN = (
         "a .tiff file",
         ", such as 64-bit floats, 16-bit gray with alpha, compression as WebP, LERC or JPEG XL, and "
         "cameras' RAW files; read it with tifffile, or develop a RAW file with rawpy, and pass arrays",
-        _TIFF,
+        TIFF,
     ),
     _Kind("a .psd file", ", such as 16-bit ones; export it as PNG", (b"8BPS",)),
     _Kind("a .png file", "; convert it again", (b"\x89PNG",)),
@@ -137,9 +139,21 @@ _KNOWN = (
 _IMAGES_AS_BASE64 = ("/9j/", "iVBORw0KGgo", "R0lGOD", "UklGR", "SUkqA", "TU0AK", "Qk", "_9j_")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_\s-]+={0,2}\s*")
 _SHORTEST_BASE64 = 32
+_INNER = re.compile(r"[\\/](https?|s3|gs|gcs|abfss?|az|hf|ftp|file):/", re.IGNORECASE)
+_COLLAPSED = re.compile(r"(https?|s3|gs|gcs|abfss?|az|hf|ftp|file):/[^/]", re.IGNORECASE)
 # File systems do not allow longer names, so text with a longer part is not a path.
 _LONGEST_FILE_NAME = 255
 _SHOWN_TEXT = 40
+
+
+def is_avif(content: bytes) -> bool:
+    """Return True if content is an AVIF file, whose major brand may be one that HEIC files share."""
+    return content.startswith((b"ftypavi", b"ftypmif1", b"ftypmsf1"), 4) and b"avif" in content[8:64]
+
+
+def is_known(content: bytes) -> bool:
+    """Return True if content starts like a file that Pillow reads."""
+    return _first(_KNOWN, content) is not None
 
 
 def why_undecodable(content: bytes, error: Exception) -> str:
@@ -153,7 +167,9 @@ def why_undecodable(content: bytes, error: Exception) -> str:
         )
     if "MAX_TEXT_" in str(error):
         return f"has more metadata than Pillow accepts ({one_line(error)}); save it again without metadata"
-    if content.startswith((b"ftypavi", b"ftypmif1", b"ftypmsf1"), 4) and b"avif" in content[8:64]:
+    if is_avif(content):
+        if not features.check("avif"):
+            return "is an .avif file, which this build of Pillow does not read: pip install --upgrade pillow"
         unknown = isinstance(error, UnidentifiedImageError)
         return f"is damaged: {'Pillow cannot identify this .avif file' if unknown else one_line(error)}"
     if kind := _first(_KINDS, content):
@@ -161,7 +177,7 @@ def why_undecodable(content: bytes, error: Exception) -> str:
     if found := _why_document(content):
         return found
     # libtiff reports damage and compression without built-in support in the same words.
-    is_unclear = "unknown raw mode" in str(error) or (content.startswith(_TIFF) and "decoder error -2" in str(error))
+    is_unclear = "unknown raw mode" in str(error) or (content.startswith(TIFF) and "decoder error -2" in str(error))
     if not isinstance(error, UnidentifiedImageError) and not is_unclear:
         return f"is damaged: {one_line(error)}"
     if found := _why_text(content):
@@ -214,15 +230,9 @@ def why_no_path(text: str) -> str | None:
     """Identify text that was passed as a path but is not one, and say what to do; None if it may be a path."""
     if found := _why_encoded(text[:1024].strip()):
         return found
-    return _instead_of_url(text) if "://" in text[:64] else None
-
-
-def _instead_of_url(url: str) -> str:
-    scheme = url.partition("://")[0].lower()
-    if scheme == "file":
-        return "is a URL; pass the path: urllib.request.url2pathname(urllib.parse.urlparse(x).path)"
-    reader = "urllib.request.urlopen(x)" if scheme in ("http", "https") else "fsspec.open(x).open()"
-    return f"is a URL; download it first, or pass its bytes: {reader}.read()"
+    if _COLLAPSED.match(text):
+        return "is a URL of which pathlib.Path made a path; pass the URL as a str"
+    return "is a path with a URL in it; pass the URL alone, as a str" if _INNER.search(text) else None
 
 
 def _why_encoded(text: str) -> str | None:

@@ -10,14 +10,14 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from PIL import Image
 
-from sktl._utils.isolation import fork_safe_lock
+from sktl._utils.locks import fork_safe_lock
 from sktl._utils.paths import user_path
 from sktl.exceptions import ImageFailure, InvalidImageError, InvalidInputError
 
@@ -34,8 +34,14 @@ from .containers import (
     why_no_image,
     words_for,
 )
-from .decoding import ImageProblem, RangeProblem, array_to_rgb, check_header, check_memory, check_pixels, pil_to_rgb
+from .decoding import RangeProblem, array_to_rgb, check_header, check_pixels, pil_to_rgb, read_pixels
 from .formats import why_no_path
+from .image_reader import ImageReader, call_reader, check_image_reader
+from .problems import ImageProblem, check_memory
+from .readers import READERS
+from .remote import UrlSample, url_sample
+from .sequences import Item, LazyImages, items_of, lock_of, why_no_item
+from .urls import is_url, local_path_of, masked
 
 # Nonblocking, because a file may have been replaced by a pipe since it was checked, and opening a pipe waits for a
 # writer.
@@ -46,7 +52,16 @@ _MOST_BYTES = 1 << 30
 _RACY = 2.0
 
 
-class Stamp(NamedTuple):
+class Stamp(Protocol):
+    """Values that change with the content of a sample, and are faster to read than the content."""
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+    def is_settled(self) -> bool:
+        """Return True if any later modification would change the stamp."""
+
+
+class FileStamp(NamedTuple):
     """File metadata that changes when the content of the file changes."""
 
     path: str
@@ -96,7 +111,7 @@ class Sample(Protocol):
         """Return the content: encoded bytes, or RGB pixels as uint8 of shape (H, W, 3)."""
 
     def stamp(self) -> Stamp | None:
-        """Return metadata that change with the content and are faster to read than it; None if there are none."""
+        """Return the stamp of the content; None if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,15 +122,15 @@ class FileSample:
 
     @property
     def name(self) -> str:
-        return self.path
+        return masked(self.path)  # it may be a URL that was joined to a folder
 
-    def stamp(self) -> Stamp | None:
+    def stamp(self) -> FileStamp | None:
         try:
             status = os.stat(self.path)
         except (OSError, ValueError):
             return None
         times = status.st_mtime_ns, status.st_ctime_ns
-        return Stamp(self.path, status.st_size, *times, status.st_dev, status.st_ino)
+        return FileStamp(self.path, status.st_size, *times, status.st_dev, status.st_ino)
 
     def read(self) -> bytes:
         try:
@@ -184,6 +199,68 @@ class PILSample:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadSample:
+    """A file, bytes or a URL that a reader turns into pixels, again at each access.
+
+    Its content is the pixels, so features of a reader that has changed are never found, whatever has changed: its code,
+    what it calls, or its settings.
+    """
+
+    sample: FileSample | BytesSample | UrlSample
+    reader: ImageReader
+
+    @property
+    def name(self) -> str:
+        return self.sample.name
+
+    def stamp(self) -> None:
+        return None
+
+    def read(self) -> np.ndarray:
+        if isinstance(self.reader, str):
+            return read_pixels(READERS[self.reader], self.sample.read())
+        image = call_reader(
+            self.reader, self.sample.path if isinstance(self.sample, FileSample) else self.sample.read()
+        )
+        try:
+            return np.asarray(_from_element(image).read())
+        except ImageProblem as problem:
+            raise ImageProblem(f"image_reader returned an image that {problem}") from problem
+
+
+@dataclass(frozen=True, slots=True)
+class ItemSample:
+    """An item of a sequence, fetched again at each access."""
+
+    item: Item
+    reader: ImageReader | None = None
+
+    @property
+    def name(self) -> str:
+        return self.item.name
+
+    def stamp(self) -> Stamp | None:
+        return self.item.stamp if self.reader is None else None
+
+    def read(self) -> bytes | np.ndarray:
+        # The lock is held until the pixels are read, because Pillow may load them from a file of the sequence.
+        with lock_of(self.item.sequence):
+            image = self._fetch()
+            if reason := why_no_item(image):
+                raise ImageProblem(reason)
+            content = _read_by(self.reader, _from_element(image)).read()
+            # Copied, because the sequence may return the same buffer each time.
+            return content if isinstance(content, bytes) else content.copy()
+
+    def _fetch(self) -> Any:
+        try:
+            return self.item.sequence[self.item.position]
+        except Exception as error:  # sequences of other libraries may raise anything
+            check_memory(error)
+            raise ImageProblem(f"cannot be read: {type(error).__name__}: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
 class UnusableSample:
     """A sample in an unsupported format. Reading it raises an error with the reason."""
 
@@ -197,11 +274,30 @@ class UnusableSample:
         raise ImageProblem(self.reason)
 
 
+def why_changed(sample: Sample) -> str:
+    """Return what is wrong with a sample whose content differs when it is read again, and what to do."""
+    if isinstance(sample, ItemSample):
+        return (
+            "differs when it is read again; remove random transforms from the sequence, or create LazyImages anew if "
+            "the sequence has changed"
+        )
+    if isinstance(sample, ReadSample):
+        return "changed while it was being read; image_reader must return the same pixels each time"
+    return "changed while it was being read; fit again when it no longer changes"
+
+
+def is_remote(sample: Sample) -> bool:
+    """Return True if reading a sample waits for a server."""
+    return isinstance(sample.sample if isinstance(sample, ReadSample) else sample, UrlSample)
+
+
 # One lock per image object would have to live as long as the object. Images that share a lock only wait for each other.
 _PIL_LOCKS = tuple(fork_safe_lock() for _ in range(64))
 
 
-def as_samples(X: Any, image_shape: Sequence[int] | None = None, lenient: bool = False) -> list[Sample]:
+def as_samples(
+    X: Any, image_shape: Sequence[int] | None = None, lenient: bool = False, image_reader: ImageReader | None = None
+) -> list[Sample]:
     """Return the samples of `X`, in its order.
 
     Parameters
@@ -212,19 +308,24 @@ def as_samples(X: Any, image_shape: Sequence[int] | None = None, lenient: bool =
         Shape of one image if `X` contains flattened rows, of shape (n, H * W * C).
     lenient : bool, default=False
         Whether samples in an unsupported format are returned as samples that raise an error when they are read.
+    image_reader : str, callable or None, default=None
+        What reads files and bytes; None chooses it by their content.
 
     Raises
     ------
     InvalidParameterError
-        If `image_shape` is invalid.
+        If `image_shape` or `image_reader` is invalid.
     InvalidInputError
         If `X` as a whole is not in a supported format.
     InvalidImageError
         If samples are not in a supported format. The error lists them. Files are not opened here.
     """
     items = as_items(X, check_image_shape(image_shape))
+    check_image_reader(image_reader)
+    if isinstance(items, LazyImages):
+        return [ItemSample(item, image_reader) for item in items_of(items)]
     if not isinstance(items, np.ndarray):
-        return _each(items, _from_element, lenient)
+        return [_read_by(image_reader, sample) for sample in _each(items, _from_element, lenient)]
     words = words_for(X)
     if lenient and items.dtype.kind == "f":
         return _each(items, lambda image: _from_pixels(image, words), lenient)
@@ -253,11 +354,18 @@ def _each(items: Iterable[Any], make: Callable[[Any], Sample], lenient: bool) ->
     return samples
 
 
+def _read_by(reader: ImageReader | None, sample: Sample) -> Sample:
+    """Return a sample that a reader reads; unchanged without a reader, or if it has no file."""
+    if reader is None or not isinstance(sample, FileSample | BytesSample | UrlSample):
+        return sample
+    return ReadSample(sample, reader)
+
+
 def _from_element(item: Any) -> Sample:
     if isinstance(item, np.ndarray) and item.ndim == 0 and item.dtype.kind in "OUT":
         item = item.item()
     if isinstance(item, str | os.PathLike):
-        return FileSample(user_path(path_of(item)))
+        return _from_path(path_of(item))
     if isinstance(item, BYTES):
         return BytesSample(bytes(item))
     if isinstance(item, Image.Image):
@@ -265,6 +373,13 @@ def _from_element(item: Any) -> Sample:
     if is_array(item):
         return _from_pixels(to_array(item), words_for(item))
     raise ImageProblem(why_no_image(item))
+
+
+def _from_path(path: str) -> Sample:
+    if not is_url(url := path.strip()):
+        return FileSample(user_path(path))
+    local = local_path_of(url)
+    return url_sample(url) if local is None else FileSample(local)
 
 
 def _from_pixels(array: np.ndarray, words: Words) -> ArraySample:

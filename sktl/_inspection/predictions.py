@@ -7,17 +7,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sktl._images.image_reader import ImageReader
 from sktl._images.samples import Sample
 from sktl._targets.labels import check_labels
 from sktl._targets.number_targets import suggesting_regression
 from sktl._targets.tables import is_table
 from sktl._utils.isolation import isolated
 from sktl._utils.optional import require
-from sktl.exceptions import InvalidInputError, InvalidParameterError
+from sktl.exceptions import InvalidParameterError
 
 from .comparisons import ClassComparison, Comparison, LabelComparison, NumberComparison
 from .drawing import WRONG, axes_grid, check_count, check_task, letters_across, picture_cell, show_picture
-from .estimators import check_instance, predicts_labels, predicts_numbers, samples_for
+from .estimators import (
+    check_instance,
+    check_probabilities,
+    label_probabilities,
+    predicts_labels,
+    predicts_numbers,
+    samples_for,
+)
 from .thumbnails import read_pictures
 
 if TYPE_CHECKING:
@@ -171,6 +179,7 @@ class PredictionsDisplay:
         n_images: int = 12,
         random_state: int | np.random.RandomState | None = None,
         image_shape: Sequence[int] | None = None,
+        image_reader: ImageReader | None = None,
         ax: Any = None,
         n_columns: int = 4,
     ) -> PredictionsDisplay:
@@ -206,6 +215,8 @@ class PredictionsDisplay:
             Controls the selection of random images. None draws different images each time.
         image_shape : tuple of int, default=None
             Shape of one image, if `X` contains flattened rows.
+        image_reader : {"dicom", "heic", "tiff"}, callable or None, default=None
+            What reads files and bytes, as in :class:`PretrainedImageClassifier`.
         ax : matplotlib Axes or array-like of them, default=None
             As in :meth:`plot`.
         n_columns : int, default=4
@@ -230,7 +241,7 @@ class PredictionsDisplay:
         require("matplotlib", f"{cls.__name__}.from_predictions", "sktl[plot]")
         _check_choice(select, n_images, n_columns)
         check_task(task)
-        samples = samples_for(None, X, image_shape)
+        samples = samples_for(None, X, image_shape, image_reader)
         compared: Comparison
         if task == "regression":
             if classes is not None:
@@ -320,27 +331,8 @@ def _predicted(estimator: Any, X: Any, y: Any, n_images: int) -> Comparison:
     """Compare the predictions of a fitted estimator with `y`."""
     if predicts_numbers(estimator):
         return NumberComparison.of(n_images, y, estimator.predict(X))
-    if not hasattr(estimator, "predict_proba"):
-        raise InvalidInputError(
-            f"estimator is a {type(estimator).__name__}, which predicts neither probabilities nor numbers: pass a "
-            "classifier with predict_proba, or a regressor."
-        )
-    proba, classes, several = estimator.predict_proba(X), estimator.classes_, predicts_labels(estimator)
+    check_probabilities(estimator)
+    several = predicts_labels(estimator)
     if not (is_table(y) if several is None else several):
-        return ClassComparison.of(n_images, y, proba, classes)
-    if not isinstance(classes, list):
-        return LabelComparison.of(n_images, y, proba, classes)
-    # scikit-learn's meta-estimators have classes for each column.
-    return LabelComparison.of(n_images, y, _of_ones(proba, classes), None)
-
-
-def _of_ones(proba: Any, classes: list[np.ndarray]) -> Any:
-    """Return the probability of the class 1 in each column."""
-    if not isinstance(proba, list):
-        return proba
-    if not all(set(of_column.tolist()) <= {0, 1} for of_column in classes):
-        raise InvalidInputError(
-            "The estimator predicts several columns of classes, which cannot be shown together. Show one column at a "
-            "time: pass y[:, 0], predict_proba(X)[0] and classes=classes_[0] to from_predictions."
-        )
-    return np.stack([some[:, found == 1].sum(axis=1) for some, found in zip(proba, classes, strict=True)], axis=1)
+        return ClassComparison.of(n_images, y, estimator.predict_proba(X), estimator.classes_)
+    return LabelComparison.of(n_images, y, *label_probabilities(estimator, X))

@@ -182,20 +182,8 @@ class SaliencyDisplay:
             )
         check_is_fitted(estimator)
         _check_style(n_columns, alpha)
-        samples = estimator._as_samples(X, reset=False)
-        preprocessing = estimator.backbone_.preprocessing
-        seen = read_each(samples, range(len(samples)), lambda content: _see(content, preprocessing))
-        codes, explained = _explained(estimator, X, target, len(samples))
-        # A copy, because module_ shares its parts with the estimator, and to() and eval mode would change them.
-        model = copy.deepcopy(estimator).module_.to(_device_for(estimator))
-        network = model.get_submodule("backbone")
-        place = find_target_layer(network, preprocessing.crop, layer)
-        maps = class_maps(model, network, place, torch.stack([tensor for _, tensor, _ in seen]), codes)
-        display = cls(
-            [shown for shown, _, _ in seen],
-            [heat_over(shown, box, _relative(grid)) for (shown, _, box), grid in zip(seen, maps.numpy(), strict=True)],
-            **explained,
-        )
+        images, heats, explained = explain(estimator, X, target, layer)
+        display = cls(images, heats, **explained)
         return display.plot(ax=ax, n_columns=n_columns, cmap=cmap, alpha=alpha, colorbar=colorbar)
 
     def plot(
@@ -274,6 +262,23 @@ class SaliencyDisplay:
         assert self.targets is not None
         assert self.proba is not None
         return with_percent(self.targets[i], self.proba[i], letters) + "\nno position supports it" * is_blank
+
+
+def explain(
+    estimator: PretrainedImageClassifier | PretrainedImageRegressor, X: Any, target: Any, layer: str | None = None
+) -> tuple[list[np.ndarray], list[np.ndarray], dict[str, np.ndarray | None]]:
+    """Return images, their maps, and what the maps explain, as the parameters of `SaliencyDisplay`."""
+    samples = estimator._as_samples(X, reset=False)
+    preprocessing = estimator.backbone_.preprocessing
+    seen = read_each(samples, range(len(samples)), lambda content: _see(content, preprocessing))
+    codes, explained = _explained(estimator, X, target, len(samples))
+    # A copy, because module_ shares its parts with the estimator, and to() and eval mode would change them.
+    model = copy.deepcopy(estimator).module_.to(_device_for(estimator))
+    network = model.get_submodule("backbone")
+    place = find_target_layer(network, preprocessing.crop, layer)
+    maps = class_maps(model, network, place, torch.stack([tensor for _, tensor, _ in seen]), codes)
+    heats = [heat_over(shown, box, _relative(grid)) for (shown, _, box), grid in zip(seen, maps.numpy(), strict=True)]
+    return [shown for shown, _, _ in seen], heats, explained
 
 
 def heat_over(shown: np.ndarray, box: Sequence[float], grid: np.ndarray) -> np.ndarray:

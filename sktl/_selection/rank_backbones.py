@@ -23,6 +23,7 @@ from sktl._estimators.predictor import PretrainedImagePredictor
 from sktl._estimators.regressor import PretrainedImageRegressor
 from sktl._features.extractor import FeatureExtractor
 from sktl._features.trunk import chunk_size
+from sktl._images.image_reader import ImageReader
 from sktl._images.samples import Sample
 from sktl._storage.cache import NO_CACHE
 from sktl._targets.labels import shown
@@ -158,6 +159,7 @@ def rank_backbones(
     scoring: str | Callable[..., float] = "auto",
     groups: Any = None,
     image_shape: Sequence[int] | None = None,
+    image_reader: ImageReader | None = None,
     device: str | torch.device = "auto",
     engine: str = "auto",
     cache: str | os.PathLike[str] | Literal[False] = "auto",
@@ -200,6 +202,8 @@ def rank_backbones(
         error.
     image_shape : tuple of int, default=None
         Shape of one image, if `X` contains flattened rows.
+    image_reader : {"dicom", "heic", "tiff"}, callable or None, default=None
+        What reads files and bytes, as in :class:`PretrainedImageClassifier`.
     device : str or torch.device, default="auto"
         Where the networks run.
     engine : {"auto", "torch", "openvino"}, default="auto"
@@ -251,8 +255,8 @@ def rank_backbones(
     if not isinstance(task, str) or task not in _TASKS:
         raise InvalidParameterError(f'task={shown(task)} must be "classification" or "regression".')
     template = _TASKS[task](
-        image_shape=image_shape, device=device, engine=engine, cache=cache, n_jobs=n_jobs, verbose=verbose,
-        random_state=random_state,
+        image_shape=image_shape, image_reader=image_reader, device=device, engine=engine, cache=cache, n_jobs=n_jobs,
+        verbose=verbose, random_state=random_state,
     )  # fmt: skip
     template._check_parameters()
     if not isinstance(random_state, Integral):  # a generator or None would draw other seeds for each network

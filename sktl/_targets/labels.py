@@ -221,6 +221,18 @@ def _missing(labels: np.ndarray, position: int, name: str) -> InvalidInputError:
     return InvalidInputError(f"{name}[{position}] is a missing value, {found}. Label this image, or drop it.")
 
 
+def missing_cells(cells: np.ndarray) -> np.ndarray:
+    """Return which cells of an array of `as_cells` are missing values or empty strings."""
+    if cells.dtype.kind in "fc":
+        return np.isnan(cells)
+    if cells.dtype.kind == "U":
+        return np.asarray(cells == "")
+    if cells.dtype.kind != "O":
+        return np.zeros(cells.shape, dtype=bool)
+    missing = (_kind(value) is None or (isinstance(value, str) and not value) for value in cells.flat)
+    return np.fromiter(missing, dtype=bool, count=cells.size).reshape(cells.shape)
+
+
 def check_complete(values: Any, name: str) -> np.ndarray:
     """Return values of any type, one per image, as an array of shape (n_samples,).
 

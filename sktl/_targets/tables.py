@@ -36,6 +36,8 @@ class Table:
         InvalidInputError
             If it is not a table. `name` is its name in the message.
         """
+        if isinstance(y, cls):
+            return y
         if issparse(y):
             return cls(np.asarray(y.toarray()), None)
         values = as_cells(y, name)

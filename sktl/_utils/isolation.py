@@ -17,19 +17,13 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import torch
 
+from .locks import fork_safe_lock
+
 State = TypeVar("State")
 
 _CPU = torch.device("cpu")
 # From bits, because a thread that flushes denormals may read a literal as zero.
 _DENORMAL = np.array([1], np.uint32).view(np.float32)
-
-
-def fork_safe_lock() -> threading.Lock:
-    """Return a lock that is free in a forked child, where the thread that held it may not exist."""
-    lock = threading.Lock()
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=lock._at_fork_reinit)  # type: ignore[attr-defined]
-    return lock
 
 
 class Loan(Generic[State]):

@@ -45,3 +45,8 @@ def checked_path(path: Any, argument: str, alternative: str = "") -> str:
     if not text or "\0" in text:
         raise InvalidParameterError(f"{argument}={shown(text)} is not a path. Pass a path{alternative}.")
     return user_path(text)
+
+
+def in_utf8(name: str) -> str:
+    """Return a name as files in UTF-8 hold it: bytes that are not UTF-8 become escapes, as in Python source code."""
+    return name.encode("utf-8", "backslashreplace").decode()

@@ -25,7 +25,7 @@ from sklearn.utils._param_validation import StrOptions
 
 import sktl
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder, load
-from sktl._cli import accuracy_estimates
+from sktl._cli import accuracy_estimates, output_files
 from sktl._cli import commands as _cli
 from sktl._cli.options import DEFAULTS
 from sktl.datasets import load_image_folder
@@ -284,7 +284,7 @@ def test_an_output_that_cannot_be_written_is_named_before_training(photos, tmp_p
     def refuse(**options):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(_cli.tempfile, "TemporaryFile", refuse)
+    monkeypatch.setattr(output_files.tempfile, "TemporaryFile", refuse)
     assert "cannot be written: Permission denied" in run("fit", photos, "-o", tmp_path / "m", status=1)[1]
 
 

@@ -6,7 +6,6 @@ import io
 import os
 import re
 import zipfile
-from collections import UserList, deque
 
 import numpy as np
 import pandas as pd
@@ -197,12 +196,9 @@ CONTAINERS = {
     "generator": (lambda: (image for image in IMAGES), "list(X)"),
     "iterator": (lambda: iter(IMAGES), "list(X)"),
     "values": (lambda: dict(enumerate(IMAGES)).values(), "list(X)"),
-    "deque": (lambda: deque(IMAGES), "list(X)"),
-    "UserList": (lambda: UserList(IMAGES), "list(X)"),
     "dict": (lambda: dict(enumerate(IMAGES)), "list(X.values())"),
-    "Dataset": (Pairs, "[image for image, label in X]"),
     "DataLoader": (lambda: torch.utils.data.DataLoader(Pairs()), "[image for image, label in X.dataset]"),
-    "table": (Table, "list(X['image'])"),
+    "table": (Table, "X['image']"),
     "BytesIO": (lambda: io.BytesIO(png(BATCH[0])), "[X.getvalue()]"),
     "sparse": (lambda: scipy.sparse.coo_array(BATCH[..., 0] / 255), "X.toarray()"),
 }

@@ -79,7 +79,7 @@ FILES = {
     "bomb.png": (bomb(20_000, 20_000), "is too large for Pillow"),
     "small bomb.png": (bomb(10_000, 10_000), "has 10000 x 10000 pixels, more than the limit of 89,478,485"),
     "drawing.eps": (saved(NOISE, "EPS"), "which Pillow renders with Ghostscript"),
-    "scan.dcm": (bytes(128) + b"DICM", "pydicom"),
+    "scan.dcm": (bytes(128) + b"DICM", ".dcm file"),
 }
 BAD = {name: reason for name, (_, reason) in FILES.items() if reason}
 

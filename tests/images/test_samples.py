@@ -468,15 +468,32 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
             as_samples([path])[0].read()
 
 
+def test_a_file_url_is_the_path(tmp_path):
+    file = tmp_path / "a b#%41.png"
+    file.write_bytes(b"content")
+    (sample,) = as_samples([file.as_uri()])
+    assert (sample.read(), sample.name, sample.stamp()) == (b"content", str(file), as_samples([file])[0].stamp())
+
+
 @pytest.mark.parametrize(
-    ("url", "reader"),
-    [("https://example.org/cat.jpg", "urllib.request.urlopen(x)"), ("s3://bucket/cat*.jpg", "fsspec.open(x).open()")],
+    ("x", "reason"),
+    [
+        (Path("https://me:secret@example.org/cat.jpg?sig=secret"), "pass the URL as a str"),
+        ("photos/https://me:secret@example.org/cat.jpg?sig=secret", "is a path with a URL in it; pass the URL alone"),
+        (Path("photos") / "s3://me:secret@bucket/cat.jpg", "is a path with a URL in it; pass the URL alone"),
+    ],
 )
-def test_a_url_is_named_with_the_remedy(url, reader):
-    with pytest.raises(
-        ImageProblem, match=re.escape(f"is a URL; download it first, or pass its bytes: {reader}.read()")
-    ):
-        as_samples([url])[0].read()
+def test_a_url_that_was_made_a_path_is_named_with_the_remedy_and_without_its_secrets(x, reason):
+    (sample,) = as_samples([x])
+    assert "secret" not in sample.name
+    with pytest.raises(ImageProblem, match=reason) as caught:
+        sample.read()
+    assert "secret" not in str(caught.value)
+
+
+def test_white_space_around_a_url_is_no_part_of_it():
+    (sample,) = as_samples([" memory://photos/cat.jpg\r\n"])
+    assert sample.name == "memory://photos/cat.jpg"
 
 
 def remedied(x):
@@ -491,7 +508,7 @@ def test_the_remedy_for_a_path_that_is_written_otherwise_works(tmp_path, monkeyp
     file = tmp_path / "a b.png"
     file.write_bytes(png(np.zeros((5, 5), np.uint8)))
     monkeypatch.setenv("HOME", str(tmp_path))
-    for x in (f"{file}\n", f" {file}\r\n", Path(f"{file}\n"), file.as_uri()):
+    for x in (f"{file}\n", f" {file}\r\n", Path(f"{file}\n")):
         assert remedied(x) == str(file)
     assert remedied(f"{tmp_path}/a*.png") == [str(file)]
     if os.sep == "/":

@@ -115,6 +115,8 @@ ENTRY_POINTS = {
     "save": lambda p: p.whole.save(p.folder / "child.sktl"),
     "load": lambda p: sktl.load(p.model).predict(255 - X),
     "check_images": lambda p: sktl.check_images([*X, b"no image"]),
+    "audit_images": lambda p: sktl.audit_images(X, Y, estimator=p.classifier(), cv=2).to_html(p.folder / "audit.html"),
+    "evaluation_report": lambda p: sktl.evaluation_report(p.head, X, Y).to_html(p.folder / "report.html"),
     "rank_backbones": lambda p: str(sktl.rank_backbones(X, Y, [p.network], cv=2)),
     "list_backbones": lambda p: len(sktl.list_backbones()),
     "cache_info": lambda p: sktl.cache_info(),
@@ -138,7 +140,8 @@ ENTRY_POINTS = {
 COVERED_OTHERWISE = {
     "PretrainedImageClassifier", "PretrainedImageRegressor", "PretrainedImageEncoder",  # by their methods
     "datasets",  # by its functions
-    "exceptions", "__version__", "BackboneInfo", "BackboneRanking", "CacheInfo", "RankedBackbone",  # values
+    "exceptions", "__version__",
+    "BackboneInfo", "BackboneRanking", "CacheInfo", "EvaluationReport", "ImageAudit", "RankedBackbone",  # values
     "push_to_hub", "load_from_hub",  # `save_to_folder` and `load`, with a connection
 }  # fmt: skip
 

@@ -54,6 +54,8 @@ def folder(tmp_path, monkeypatch):
             file = tmp_path / "xrays" / ("normal", "opacity")[patient % 2] / f"patient{patient}_{i}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(rng.integers(0, 100 + 100 * (patient % 2), (40, 40), np.uint8)).save(file)
+    first = "cat_breeds/train/Siamese/0.jpg"
+    (tmp_path / "decisions.csv").write_text(f"part,position,name,decision,label\ntrain,0,{first},drop,\n")
     monkeypatch.chdir(tmp_path)
 
 

@@ -147,12 +147,13 @@ def outcomes(commands: list[list[str]]) -> list[tuple[int, set[str]]]:
 
 
 def test_help_and_wrong_uses_import_click_alone():
-    names = ("fit", "predict", "evaluate", "backbones", "check")
+    names = ("fit", "predict", "evaluate", "report", "backbones", "check")
     right = [["--help"], ["-h"], ["--version"], *([name, "--help"] for name in names)]
     wrong = [
         [], ["train"], ["--verbose"], ["fit"], ["fit", "photos"], ["fit", "photos", "-o", "m", "--lr", "high"],
         ["fit", "photos", "-o", "m", "--augmentation", "much"], ["fit", "", "-o", "m"], ["predict", "m"],
-        ["predict", "m", "cat.jpg", "--n-jobs", "0"], ["evaluate", "m"], ["evaluate", "m", "a", "b"], ["check"],
+        ["predict", "m", "cat.jpg", "--n-jobs", "0"], ["evaluate", "m"], ["evaluate", "m", "a", "b"],
+        ["report", "m", "a"], ["check"],
     ]  # fmt: skip
     assert outcomes(right) == [(0, {"click"})] * len(right)
     assert outcomes(wrong) == [(2, {"click"})] * len(wrong)

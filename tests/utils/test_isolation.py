@@ -1,7 +1,6 @@
 """Within a block torch and NumPy are as in a new process, and afterwards as they were."""
 
 import contextlib
-import os
 import signal
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from processes import Child, in_child, needs_fork
 
-from sktl._utils.isolation import Loan, fork_safe_lock, isolated
+from sktl._utils.isolation import Loan, isolated
 
 
 def state():
@@ -212,28 +211,3 @@ def test_a_forked_child_computes_with_one_thread_within_a_block_and_as_before_ou
     with isolated():
         assert torch.get_num_threads() == numbers()[1]  # not in a process that was not forked
     assert in_child(numbers) == (1, torch.get_num_threads())
-
-
-@needs_fork
-def test_a_lock_that_another_thread_holds_is_free_in_a_forked_child():
-    lock, held, done = fork_safe_lock(), threading.Event(), threading.Event()
-
-    def hold():
-        with lock:
-            held.set()
-            done.wait()
-
-    def take():
-        signal.alarm(60)
-        with lock:
-            return os.getpid()
-
-    thread = threading.Thread(target=hold)
-    thread.start()
-    held.wait()
-    child = Child(take)
-    try:
-        assert child.result() == child.pid
-    finally:
-        done.set()
-        thread.join()

@@ -1,0 +1,118 @@
+"""Align images with each other: the affine map under which one looks like a part of the other.
+
+Gauss-Newton steps on standardized images, from coarse to fine (S. Baker and I. Matthews, "Lucas-Kanade 20 Years On: A
+Unifying Framework", IJCV 2004, the inverse compositional algorithm). Coordinates run from -1 to 1 along each side.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import torch
+from torch.nn import functional
+
+# Which entries of a map may change, and how: shifts and a zoom, also a zoom of its own for each axis, or everything.
+# A copy is hardly ever rotated or sheared, and with fewer degrees of freedom, steps from a rough start go astray less.
+ZOOM = torch.tensor([[1.0, 0, 0, 0, 1, 0], [0, 0, 1, 0, 0, 0], [0, 0, 0, 0, 0, 1]])
+STRETCH = torch.eye(6)[[0, 2, 4, 5]]
+AFFINE = torch.eye(6)
+# Longest step, in coordinates.
+_LONGEST = 0.15
+_DAMPING = 1e-3
+_LEAST_DEVIATION = 1e-3
+
+
+def blurred(images: torch.Tensor, sigma: float) -> torch.Tensor:
+    """Return square images of shape (n, side, side), smoothed by a Gaussian, with the border continued outside."""
+    smooth = _smoothing(images.shape[-1], sigma)
+    return smooth @ images @ smooth.T
+
+
+@functools.cache
+def _smoothing(side: int, sigma: float) -> torch.Tensor:
+    """Return the matrix that smooths columns. For small images, matrix products are faster than convolutions."""
+    radius = math.ceil(2.5 * sigma)
+    offsets = torch.arange(-radius, radius + 1)
+    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    sources = (torch.arange(side)[:, None] + offsets).clamp(0, side - 1)
+    return torch.zeros(side, side).scatter_add_(1, sources, (kernel / kernel.sum()).expand(side, -1))
+
+
+def grid(side: int) -> torch.Tensor:
+    """Return the homogeneous coordinates of the centers of pixels, of shape (3, side * side)."""
+    centers = (torch.arange(side) + 0.5) * 2 / side - 1
+    y, x = torch.meshgrid(centers, centers, indexing="ij")
+    return torch.stack([x.flatten(), y.flatten(), torch.ones(side * side)])
+
+
+def warped(images: torch.Tensor, maps: torch.Tensor, places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the values of images at mapped places, and 1 for places within the image, of shape (n, n_places)."""
+    at = maps @ places
+    values = functional.grid_sample(
+        images[:, None], at.transpose(1, 2)[:, None], align_corners=False, padding_mode="border"
+    )
+    return values[:, 0, 0], (at.abs() <= 1).all(dim=1).to(images.dtype)
+
+
+def refined(
+    whole: torch.Tensor, part: torch.Tensor, maps: torch.Tensor, motions: torch.Tensor, n_steps: int
+) -> torch.Tensor:
+    """Return better maps from `part` to `whole`, of shape (n, 2, 3).
+
+    Parameters
+    ----------
+    whole, part : float32 tensor of shape (n, side, side)
+    maps : float32 tensor of shape (n, 2, 3)
+    motions : float32 tensor of shape (n_motions, 6)
+        How maps may change: `ZOOM`, `STRETCH` or `AFFINE`.
+    n_steps : int
+    """
+    side = part.shape[-1]
+    places, half = grid(side), side / 2
+    slopes_y, slopes_x = torch.gradient(part, dim=(1, 2))
+    slopes_x, slopes_y = slopes_x.flatten(1) * half, slopes_y.flatten(1) * half
+    steepest = motions @ torch.cat([slopes_x[:, None] * places, slopes_y[:, None] * places], dim=1)
+    wanted, eye = part.flatten(1), torch.eye(len(motions))
+    for _ in range(n_steps):
+        values, inside = warped(whole, maps, places)
+        shares = inside / inside.sum(dim=1, keepdim=True).clamp_min(1)
+        mean = (wanted * shares).sum(dim=1, keepdim=True)
+        deviation = ((wanted - mean).square() * shares).sum(dim=1, keepdim=True).sqrt() + _LEAST_DEVIATION
+        residual = standardized(values, shares) - (wanted - mean) / deviation
+        weighted = steepest * shares[:, None]
+        curvature = weighted @ steepest.transpose(1, 2)
+        curvature += (_DAMPING * curvature.diagonal(dim1=1, dim2=2).mean(dim=1) + 1e-6)[:, None, None] * eye
+        step = torch.linalg.solve(curvature, weighted @ (residual * deviation)[:, :, None])[:, :, 0] @ motions
+        step = step.view(-1, 2, 3)
+        step = step * (_LONGEST / step.abs().amax(dim=(1, 2), keepdim=True)).clamp_max(1)
+        maps = _composed_with_inverse(maps, step)
+    return maps
+
+
+def standardized(values: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
+    """Return values with mean 0 and standard deviation 1 under weights that sum to 1."""
+    centered = values - (values * shares).sum(dim=1, keepdim=True)
+    return centered / ((centered.square() * shares).sum(dim=1, keepdim=True).sqrt() + _LEAST_DEVIATION)
+
+
+def agreement(whole: torch.Tensor, part: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
+    """Return the correlation of `part` with the place in `whole` that it is mapped to, of shape (n,)."""
+    values, inside = warped(whole, maps, grid(part.shape[-1]))
+    shares = inside / inside.sum(dim=1, keepdim=True).clamp_min(1)
+    return (standardized(values, shares) * standardized(part.flatten(1), shares) * shares).sum(dim=1)
+
+
+def _composed_with_inverse(maps: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
+    last = torch.tensor([0.0, 0.0, 1.0]).expand(len(maps), 1, 3)
+    inverse = torch.linalg.inv(torch.cat([step, 0 * last], dim=1) + torch.eye(3))
+    return (torch.cat([maps, last], dim=1) @ inverse)[:, :2]
+
+
+def is_plausible(maps: torch.Tensor) -> torch.Tensor:
+    """Return True for maps of a copy: a part of at least half the side, hardly stretched, sheared or rotated."""
+    linear = maps[:, :, :2].double()
+    sizes = torch.linalg.svdvals(linear)
+    rotation = torch.atan2(linear[:, 1, 0] - linear[:, 0, 1], linear[:, 0, 0] + linear[:, 1, 1]).abs()
+    even = (sizes[:, 0] < 1.12) & (sizes[:, 1] > 0.5) & (sizes[:, 0] < 1.2 * sizes[:, 1])
+    return even & (rotation < math.radians(7)) & (torch.linalg.det(linear) > 0)

@@ -1,0 +1,340 @@
+"""`audit_images`: find what is wrong with images and labels, before a model is trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+
+from sktl._backbones.taps import StageLayout
+from sktl._estimators.predictor import PretrainedImagePredictor
+from sktl._features.extractor import FeatureExtractor
+from sktl._images.samples import Sample
+from sktl._targets.class_targets import ClassTargets
+from sktl._targets.outputs import LogitOutputs
+from sktl._targets.sample_weights import check_groups
+from sktl._targets.targets import Targets
+from sktl._training.json_values import plain
+from sktl._utils.isolation import isolated
+from sktl._utils.threads import n_threads, single_threaded_pool
+from sktl._words import LONGEST_REASON, one_line
+from sktl.exceptions import ImageFailure, InvalidImageError, InvalidInputError
+
+from .classes import rare_classes, shortcuts
+from .copies import Copies, copy_issues, find_copies, joined_groups
+from .given import among, check_estimator, check_folds, check_part, check_targets, check_test_targets, label_texts
+from .image_audit import ImageAudit
+from .issues import Issue, as_array
+from .predictions import learner_of
+from .strangers import typicalities
+from .subjects import Subjects
+from .suspicious_labels import LabeledRows, LabelModel, Votes, is_learned, label_issues
+from .thumbnails import Thumbnail, read_thumbnails
+
+# With fewer images, none can be told to be unlike the rest.
+_FEWEST = 20
+# Deviations below the ordinary.
+_STRANGE = 5.0
+
+
+@isolated()
+def audit_images(
+    X: Any,
+    y: Any = None,
+    *,
+    groups: Any = None,
+    X_test: Any = None,
+    y_test: Any = None,
+    estimator: Any = None,
+    cv: Any = 5,
+    random_state: int | np.random.RandomState | None = None,
+) -> ImageAudit:
+    """Find unreadable images, copies, suspicious labels and other problems of a data set.
+
+    Nothing is changed: the result lists findings for a person to look at. Features are cached, and later fits with the
+    same network reuse them.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, ...)
+        Images; see the Notes of :class:`PretrainedImageClassifier` for the accepted formats. Images that cannot be used
+        are findings, and do not stop the audit.
+    y : array-like of shape (n_samples,) or (n_samples, n_columns), default=None
+        Labels; a table of 0 and 1 with a column for each of several labels; or, for a regressor, numbers. Without
+        labels, only images are checked.
+    groups : array-like of shape (n_samples,), default=None
+        Groups of images, such as the images of one patient, which folds do not split. Copies across groups are marked.
+    X_test, y_test : array-like, default=None
+        Test images and their labels. They are checked as well, copies across train and test are marked, and no model
+        learns from them.
+    estimator : estimator, default=None
+        Classifier or regressor whose predictions reveal suspicious labels; clones of it are fitted. None uses
+        ``PretrainedImageClassifier()``. If the estimator only trains an output layer, each image is embedded once.
+    cv : int, cross-validation generator or iterable, default=5
+        Folds for the predictions. Folds of an integer are stratified and keep groups and exact copies together.
+    random_state : int, RandomState or None, default=None
+        Controls the folds, the initial output layers and the images that others are compared with. Pass an integer for
+        findings that are the same in each call.
+
+    Returns
+    -------
+    audit : ImageAudit
+        Findings, the weightiest of each kind first. Print it, plot it, or convert it to a data frame.
+
+    Raises
+    ------
+    InvalidInputError
+        If an argument as a whole is not in a supported format, or labels are missing.
+    InvalidParameterError
+        If `estimator`, `cv` or `random_state` is invalid.
+
+    See Also
+    --------
+    check_images : Only find images that cannot be used.
+
+    Notes
+    -----
+    Copies are searched by features of the network and by windows of thumbnails, aligned, and confirmed in the detail of
+    their pixels. They may be recompressed, resized, mirrored, turned by quarters, cropped to about 70 % of each side,
+    or changed in brightness or color.
+
+    A label is suspicious if another one is at least ten times as probable for a model that did not learn from the
+    image. Models are fitted twice, the second time without the labels that were suspicious the first time; labels of
+    copies count as votes. A number is suspicious if its residual is more than five standard deviations.
+
+    An image is unlike the rest if its typicality, compared with images of other folds, is more than five standard
+    deviations below the ordinary.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sktl import PretrainedImageClassifier, audit_images
+    >>> X, y = load_digits(n_class=3, return_X_y=True)
+    >>> y[0] = 2  # a zero
+    >>> clf = PretrainedImageClassifier(image_shape=(8, 8), random_state=0)
+    >>> audit = audit_images(X[:60] / 16, y[:60], estimator=clf, random_state=0)
+    >>> suspicious = audit.issues[audit.issues["kind"] == "suspicious_label"]
+    >>> suspicious[["name", "label", "suggested_label"]][0].item()
+    ('X[0]', '2', '0')
+    """
+    estimator, computes, seed = check_estimator(estimator, random_state)
+    check_folds(cv)
+    given = _Given.of(X, y, groups, X_test, y_test, estimator, computes.image_shape)
+    with single_threaded_pool(n_threads(computes.n_jobs)) as pool:
+        usable = _Usable.of(given.subjects, computes, pool)
+        copies = find_copies(usable.thumbnails, given.subjects.samples, usable.own, pool)
+    issues = [*_unreadable(usable.failures, given.subjects), *copy_issues(copies, given.subjects)]
+    if len(usable.train):
+        issues += _Checks(given, usable, copies, estimator, cv, seed).issues()
+    subjects = given.subjects
+    return ImageAudit(
+        issues=as_array(issues),
+        duplicate_groups=joined_groups(copies.components, subjects.groups, subjects.n_train),
+        classes_=given.classes,
+        n_train=subjects.n_train,
+        n_test=len(subjects) - subjects.n_train,
+        _items={name: part.items for name, part in subjects.parts.items()},
+        _samples={name: part.samples for name, part in subjects.parts.items()},
+    )
+
+
+@dataclass(frozen=True)
+class _Given:
+    """The checked arguments.
+
+    Attributes
+    ----------
+    subjects : Subjects
+    targets, test_targets : Targets or None
+    """
+
+    subjects: Subjects
+    targets: Targets | None
+    test_targets: Targets | None
+
+    @classmethod
+    def of(
+        cls, X: Any, y: Any, groups: Any, X_test: Any, y_test: Any, estimator: Any, image_shape: Sequence[int] | None
+    ) -> _Given:
+        if y_test is not None and (X_test is None or y is None):
+            raise InvalidInputError("y_test needs X_test and y: pass them too.")
+        parts = {"train": check_part(X, image_shape, "X")}
+        n_train = len(parts["train"].samples)
+        targets = test_targets = None
+        if y is not None:
+            targets = check_targets(estimator, y, n_train)
+            parts["train"] = replace(parts["train"], labels=label_texts(targets))
+        if X_test is not None:
+            parts["test"] = check_part(X_test, image_shape, "X_test")
+        if y_test is not None:
+            assert targets is not None
+            test_targets = check_test_targets(targets, y_test, len(parts["test"].samples))
+            parts["test"] = replace(parts["test"], labels=label_texts(test_targets))
+        return cls(Subjects(parts, check_groups(groups, n_train)), targets, test_targets)
+
+    @property
+    def classes(self) -> np.ndarray:
+        """Classes or names of labels."""
+        outputs = None if self.targets is None else self.targets.outputs
+        return outputs.classes if isinstance(outputs, LogitOutputs) else np.empty(0, dtype="U1")
+
+
+@dataclass(frozen=True)
+class _Usable:
+    """What was read of the images, and the images that could not be used.
+
+    Attributes
+    ----------
+    thumbnails : dict of int to Thumbnail
+        By the numbers of the usable images, in order.
+    features : float32 array of shape (n_usable, n_features)
+    layout : StageLayout
+        Layout of the features.
+    failures : list of ImageFailure
+        Positions are numbers among all images.
+    n_train : int
+    """
+
+    thumbnails: dict[int, Thumbnail]
+    features: np.ndarray
+    layout: StageLayout
+    failures: list[ImageFailure]
+    n_train: int
+
+    @classmethod
+    def of(cls, subjects: Subjects, computes: PretrainedImagePredictor, pool: ThreadPoolExecutor) -> _Usable:
+        samples = subjects.samples
+        thumbnails, failures = read_thumbnails(samples, pool)
+        backbone, device = computes._resolve(computes._seeds().backbone)
+        extractor = computes._extractor(backbone, device, computes.engine)
+        extractor = replace(extractor, feature_stages=plain(computes.feature_stages))
+        features, more = _features(samples, [*thumbnails], extractor)
+        kept = {number: thumbnails[number] for number in thumbnails if number not in {f.position for f in more}}
+        return cls(kept, features, extractor.layout, sorted([*failures, *more]), subjects.n_train)
+
+    @property
+    def numbers(self) -> np.ndarray:
+        """Numbers of the usable images among all images."""
+        return np.array([*self.thumbnails], dtype=np.int64)
+
+    @property
+    def train(self) -> np.ndarray:
+        """Rows of the training images among the usable images."""
+        return np.flatnonzero(self.numbers < self.n_train)
+
+    @property
+    def test(self) -> np.ndarray:
+        """Rows of the test images among the usable images."""
+        return np.flatnonzero(self.numbers >= self.n_train)
+
+    @property
+    def own(self) -> np.ndarray:
+        """The features that the network's own output layer would receive."""
+        return self.features[:, : self.layout.length(1)]
+
+
+def _features(
+    samples: Sequence[Sample], numbers: list[int], extractor: FeatureExtractor
+) -> tuple[np.ndarray, list[ImageFailure]]:
+    """Return the features of some samples, without those that the network cannot use."""
+    failures: list[ImageFailure] = []
+    while numbers:
+        try:
+            return extractor([samples[i] for i in numbers]), failures
+        except InvalidImageError as error:
+            found = [failure._replace(position=numbers[failure.position]) for failure in error.failures]
+            failures += found
+            numbers = [i for i in numbers if i not in {failure.position for failure in found}]
+    return np.empty((0, extractor.n_features), dtype=np.float32), failures
+
+
+@dataclass(frozen=True)
+class _Checks:
+    """The checks that need features.
+
+    Parameters
+    ----------
+    given : _Given
+    usable : _Usable
+        With at least one training image.
+    copies : Copies
+    estimator : estimator
+    cv : int, cross-validation generator or iterable
+    seed : int
+    """
+
+    given: _Given
+    usable: _Usable
+    copies: Copies
+    estimator: Any
+    cv: Any
+    seed: int
+
+    def issues(self) -> Iterator[Issue]:
+        """Yield the findings about labels, classes, and images unlike the rest."""
+        targets, numbers = self.given.targets, self.usable.numbers[self.usable.train]
+        memberships = np.empty((len(numbers), 0))
+        if targets is not None:
+            groups = joined_groups(self.copies.contents, self.given.subjects.groups, self.usable.n_train)
+            targets = targets.with_changes(groups=groups).restricted(numbers)
+            memberships = targets.memberships()
+            yield from self._about_labels(targets, numbers)
+        yield from self._strangers(memberships)
+
+    def _about_labels(self, targets: Targets, numbers: np.ndarray) -> Iterator[Issue]:
+        """Yield the findings about labels and classes of the training images with these numbers."""
+        contents = self.copies.contents[numbers]
+        n_folds = int(self.cv) if isinstance(self.cv, Integral) else 2
+        yield from rare_classes(targets, n_folds, contents)
+        if targets.is_trivial or len(np.unique(targets.groups)) < 2:  # type: ignore[arg-type]
+            return
+        model = self._label_model(targets, Votes.of(targets, contents, self.copies.components[numbers]))
+        found, subjects = model.found, self.given.subjects
+        yield from label_issues(targets, found.values, is_learned(targets, found), numbers, subjects)
+        yield from shortcuts(targets, [self.usable.thumbnails[int(i)] for i in numbers], found, self.seed)
+        if self.given.test_targets is not None and len(self.usable.test):
+            yield from self._about_test_labels(targets, model)
+
+    def _label_model(self, targets: Targets, votes: Votes) -> LabelModel:
+        items = [self.given.subjects.item(number) for number in self.usable.thumbnails]
+        learner = learner_of(self.estimator, items, self.usable.features, self.usable.layout, (self.seed, self.seed))
+        labeled = LabeledRows(targets, targets.outputs.observed(targets.values()), self.usable.train)
+        return LabelModel.of(learner, labeled, votes, self.cv, self.seed)
+
+    def _about_test_labels(self, targets: Targets, model: LabelModel) -> Iterator[Issue]:
+        test, given = self.usable.test, self.given.test_targets
+        assert given is not None
+        numbers = self.usable.numbers[test]
+        given = given.take(numbers - self.usable.n_train)
+        known = np.ones(len(test), dtype=bool)
+        if isinstance(targets, ClassTargets) and isinstance(given, ClassTargets):
+            given, known = among(given, targets.classes)
+        yield from label_issues(given, model.predict(test), known, numbers, self.given.subjects)
+
+    def _strangers(self, memberships: np.ndarray) -> Iterator[Issue]:
+        train, test, numbers = self.usable.train, self.usable.test, self.usable.numbers
+        if len(train) < _FEWEST:
+            return
+        own, groups = self.usable.own, self.copies.components[numbers[train]]
+        scores = np.concatenate(typicalities(own[train], memberships, groups, own[test], self.seed))
+        for row in np.flatnonzero(scores < -_STRANGE):
+            yield Issue(
+                kind="unlike_the_rest",
+                **self.given.subjects.describe(int(numbers[row])),
+                score=float(1 - 1 / -scores[row]),
+                suggestion="It resembles none of the other images. Drop it if it does not belong here.",
+            )
+
+
+def _unreadable(failures: Sequence[ImageFailure], subjects: Subjects) -> Iterator[Issue]:
+    for failure in failures:
+        yield Issue(
+            kind="unreadable",
+            **subjects.describe(failure.position),
+            score=1.0,
+            suggestion=f"It {one_line(failure.reason, LONGEST_REASON)}. Replace it, or drop it.",
+        )

@@ -1,0 +1,123 @@
+"""Findings about classes: too rare to validate, or told apart by something other than the pictured thing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from sklearn.ensemble import ExtraTreesClassifier
+
+from sktl._targets.class_targets import ClassTargets
+from sktl._targets.label_targets import LabelTargets
+from sktl._targets.targets import Targets
+
+from .issues import Issue
+from .predictions import OutOfFold
+from .thumbnails import Thumbnail
+
+# A shortcut is worth a warning if it gains this many standard errors and this much accuracy over chance, and this share
+# of what the images gain.
+_ERRORS, _LEAST_GAIN, _SHARE = 4.0, 0.1, 0.6
+_N_TREES = 50
+_SMALLEST_LEAF = 3
+# Categories with fewer images than this are one category.
+_COMMON = 5
+
+
+def rare_classes(targets: Targets, n_folds: int, contents: np.ndarray) -> Iterator[Issue]:
+    """Yield classes or labels with fewer different images than folds.
+
+    Parameters
+    ----------
+    targets : Targets
+    n_folds : int
+    contents : int array of shape (n_samples,)
+        Images with the same number have equal files.
+    """
+    if not isinstance(targets, ClassTargets | LabelTargets):
+        return
+    memberships = targets.memberships() if isinstance(targets, ClassTargets) else targets.indicator
+    for name, has in zip(targets.outputs.names(), np.asarray(memberships).T > 0, strict=True):
+        n_different = len(np.unique(contents[has]))
+        if n_different < n_folds:
+            yield Issue(
+                kind="rare_class",
+                name=str(name),
+                label=str(name),
+                score=1 - n_different / n_folds,
+                suggestion=(
+                    f"{n_different} different images for {n_folds} folds: some folds cannot validate this class. Add "
+                    "images, merge it with another class, or drop it."
+                ),
+            )
+
+
+def shortcuts(targets: Targets, thumbnails: list[Thumbnail], predicted: OutOfFold, seed: int) -> Iterator[Issue]:
+    """Yield the properties that tell classes apart almost as well as the images do.
+
+    Parameters
+    ----------
+    targets : Targets
+        Only classes are checked.
+    thumbnails : list of Thumbnail
+    predicted : OutOfFold
+        Predictions from the images, whose folds are used.
+    seed : int
+    """
+    scored = np.flatnonzero(predicted.folds >= 0)
+    if not isinstance(targets, ClassTargets) or not len(scored):
+        return
+    codes = targets.codes[scored]
+    chance = np.bincount(codes).max() / len(codes)
+    real = float((np.nan_to_num(predicted.values[scored]).argmax(axis=1) == codes).mean())
+    for name, table in _properties([thumbnails[i] for i in scored]).items():
+        if len(np.unique(table, axis=0)) < 2:
+            continue
+        accuracy = _accuracy(table, codes, predicted.folds[scored], seed)
+        error = np.sqrt(max(chance * (1 - chance), 1e-12) / len(codes))
+        gain = accuracy - chance
+        if gain > max(_ERRORS * error, _LEAST_GAIN, _SHARE * (real - chance)):
+            yield _shortcut(name, accuracy, chance, real)
+
+
+def _shortcut(name: str, accuracy: float, chance: float, real: float) -> Issue:
+    return Issue(
+        kind="shortcut",
+        name=name,
+        score=float(min(1.0, (accuracy - chance) / max(real - chance, 1e-12))) if real > chance else 1.0,
+        suggestion=(
+            f"The {name} alone predicts the class with an accuracy of {accuracy:.0%}; chance is {chance:.0%}, and the "
+            f"whole image reaches {real:.0%}. If it differs between classes only because of how the images were "
+            "collected, a model may learn it instead of what the images show: test on images from elsewhere."
+        ),
+    )
+
+
+def _properties(thumbnails: list[Thumbnail]) -> Mapping[str, np.ndarray]:
+    """Return a table of numbers for each property that may be a shortcut."""
+    return {
+        "border": np.stack([kept.rim for kept in thumbnails]).astype(np.float32),
+        "mean color": np.stack([kept.color for kept in thumbnails]),
+        "image size": np.array([kept.shape for kept in thumbnails], dtype=np.float32),
+        "file size": np.array([[kept.n_bytes] for kept in thumbnails], dtype=np.float32),
+        "file format": _indicators([kept.format for kept in thumbnails]),
+        "camera": _indicators([kept.camera for kept in thumbnails]),
+    }
+
+
+def _indicators(names: list[str]) -> np.ndarray:
+    """Return one column for each common name."""
+    values, counts = np.unique(names, return_counts=True)
+    common = values[counts >= _COMMON]
+    return (np.array(names)[:, None] == common).astype(np.float32)
+
+
+def _accuracy(table: np.ndarray, codes: np.ndarray, folds: np.ndarray, seed: int) -> float:
+    hits = 0
+    for fold in np.unique(folds):
+        held_out = folds == fold
+        if held_out.all():
+            return 0.0
+        trees = ExtraTreesClassifier(_N_TREES, min_samples_leaf=_SMALLEST_LEAF, random_state=seed)
+        hits += int((trees.fit(table[~held_out], codes[~held_out]).predict(table[held_out]) == codes[held_out]).sum())
+    return hits / len(codes)

@@ -1,0 +1,187 @@
+"""Copies: which images show the same picture, what that breaks, and which groups they form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import breadth_first_order, connected_components, minimum_spanning_tree
+
+from sktl._images.decoding import decode
+from sktl._images.preprocessing import Preprocessing
+from sktl._images.samples import Sample
+
+from .confirmation import Confirmed, confirm
+from .issues import Issue
+from .subjects import Subjects
+from .thumbnails import Thumbnail
+from .windows import Descriptors
+
+# Larger than any image, so that no file is decoded at reduced scale.
+_FULL_SIZE = Preprocessing(1 << 20, (1 << 20, 1 << 20))
+# Largest difference of gray levels between thumbnails of images that may have equal pixels.
+_ALMOST = 3
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Pairs of copies among all images.
+
+    Attributes
+    ----------
+    pairs : int64 array of shape (n_pairs, 2)
+    scores : float64 array of shape (n_pairs,)
+    exact : bool array of shape (n_pairs,)
+        Whether the files or the pixels are equal.
+    contents : int64 array of shape (n_images,)
+        Images with the same number have equal files; unreadable images have numbers of their own.
+    components : int64 array of shape (n_images,)
+        Images with the same number are connected by copies.
+    """
+
+    pairs: np.ndarray
+    scores: np.ndarray
+    exact: np.ndarray
+    contents: np.ndarray
+    components: np.ndarray
+
+
+def find_copies(
+    thumbnails: dict[int, Thumbnail], samples: list[Sample], features: np.ndarray | None, pool: ThreadPoolExecutor
+) -> Copies:
+    """Find copies among images.
+
+    Parameters
+    ----------
+    thumbnails : dict of int to Thumbnail
+        Thumbnails of usable images by their positions.
+    samples : list of Sample
+    features : float32 array of shape (n_usable, n_features) or None
+        Features of the usable images, in the order of `thumbnails`.
+    pool : ThreadPoolExecutor
+    """
+    contents = np.arange(len(samples))
+    first: dict[bytes, int] = {}
+    for position, kept in thumbnails.items():
+        contents[position] = first.setdefault(kept.key, position)
+    different = np.array([*first.values()], dtype=np.int64)
+    repeated = np.flatnonzero(contents != np.arange(len(samples)))
+    near = Confirmed(np.empty((0, 2), dtype=np.int64), np.empty(0))
+    if len(different) > 1:
+        gray = np.stack([thumbnails[i].gray for i in different])
+        rows = None if features is None else features[np.searchsorted([*thumbnails], different)]
+        near = confirm(gray, Descriptors(gray, pool).candidates(rows), pool)
+    equal = _have_equal_pixels(near.pairs, different, thumbnails, samples, pool)
+    pairs = np.concatenate([np.stack([contents[repeated], repeated], axis=1), different[near.pairs]])
+    scores = np.concatenate([np.ones(len(repeated)), np.where(equal, 1.0, near.scores)])
+    exact = np.concatenate([np.ones(len(repeated), dtype=bool), equal])
+    n = len(samples)
+    _, components = connected_components(coo_array((np.ones(len(pairs)), pairs.T), shape=(n, n)), directed=False)
+    return Copies(pairs, scores, exact, contents, components.astype(np.int64))
+
+
+def _have_equal_pixels(
+    pairs: np.ndarray,
+    different: np.ndarray,
+    thumbnails: dict[int, Thumbnail],
+    samples: list[Sample],
+    pool: ThreadPoolExecutor,
+) -> np.ndarray:
+    """Return whether the images of each pair have equal pixels in different files."""
+
+    def are_equal(pair: np.ndarray) -> bool:
+        one, other = (thumbnails[i] for i in different[pair])
+        if sorted(one.shape) != sorted(other.shape):
+            return False
+        if np.abs(one.gray.astype(np.int16) - other.gray).max() > _ALMOST:
+            return False
+        first, second = (np.asarray(decode(samples[i].read(), _FULL_SIZE)) for i in different[pair])
+        return first.shape == second.shape and bool((first == second).all())
+
+    return np.array([*pool.map(are_equal, pairs)], dtype=bool)
+
+
+def joined_groups(numbers: np.ndarray, groups: np.ndarray | None, n_train: int) -> np.ndarray:
+    """Return the group of each training image, numbered in the order of the images.
+
+    Images with equal numbers are in one group. Groups of the user are joined where such images connect them.
+    """
+    nodes = numbers
+    if groups is not None:
+        own = groups + nodes.max(initial=-1) + 1
+        edges = np.stack([nodes[:n_train], own])
+        n = int(own.max()) + 1
+        _, joined = connected_components(coo_array((np.ones(n_train), edges), shape=(n, n)), directed=False)
+        nodes = joined[nodes]
+    _, first, numbers = np.unique(nodes[:n_train], return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[numbers].astype(np.int64)
+
+
+def copy_issues(copies: Copies, subjects: Subjects) -> Iterator[Issue]:
+    """Yield one finding for each image that is a copy of another one, which it names.
+
+    Of several copies of one picture, one image has no finding: dropping all images with findings leaves one of each.
+    The image named is the other side of a split or has another label, if there is such a copy.
+    """
+    crosses = [_crossing(subjects, *pair) for pair in copies.pairs]
+    contradicts = np.array([_contradicts(subjects, *pair) for pair in copies.pairs], dtype=bool)
+    order = {"test": 0, "groups": 1, "": 2}
+    of_crossing = np.array([order[where] for where in crosses], dtype=np.int64)
+    rank = np.lexsort((-copies.scores, ~copies.exact, ~contradicts, of_crossing))
+    n = len(copies.components)
+    costs = np.empty(len(rank))
+    costs[rank] = np.arange(1, len(rank) + 1)
+    of_edge = {(int(a), int(b)): edge for edge, (a, b) in enumerate(copies.pairs)}
+    tree = minimum_spanning_tree(coo_array((costs, copies.pairs.T), shape=(n, n)).tocsr())
+    tree = (tree + tree.T).tocsr()
+    degrees = np.diff(tree.indptr)
+    seen = np.zeros(n, dtype=bool)
+    for root in np.flatnonzero(degrees):
+        if seen[root]:
+            continue
+        members, parents = breadth_first_order(tree, root, directed=False)
+        seen[members] = True
+        for member in members[1:]:
+            parent = parents[member]
+            edge = of_edge.get((int(parent), int(member)), of_edge.get((int(member), int(parent)), -1))
+            yield _issue(copies, subjects, int(member), int(parent), edge, crosses[edge], bool(contradicts[edge]))
+
+
+def _issue(
+    copies: Copies, subjects: Subjects, member: int, parent: int, edge: int, crosses: str, contradicts: bool
+) -> Issue:
+    exact = bool(copies.exact[edge])
+    return Issue(
+        kind="exact_copy" if exact else "near_copy",
+        **subjects.describe(member),
+        **subjects.describe_other(parent),
+        score=float((copies.scores[edge] + bool(crosses or contradicts)) / 2),
+        suggestion=_advice(crosses, contradicts, subjects.label(member), subjects.label(parent)),
+        crosses=crosses,
+        contradicts=contradicts,
+    )
+
+
+def _advice(crosses: str, contradicts: bool, label: str, other: str) -> str:
+    advice = {
+        "test": "Keep it on one side only: a test image that was trained on makes the test accuracy too high.",
+        "groups": "Put both into one group, or drop one: folds split by group would still share this picture.",
+        "": "Drop one of the two, or keep both in one fold with duplicate_groups.",
+    }[crosses]
+    return f"The labels contradict: {label} and {other}. Correct one. {advice}" if contradicts else advice
+
+
+def _crossing(subjects: Subjects, one: int, other: int) -> str:
+    if subjects.part_of(one) != subjects.part_of(other):
+        return "test"
+    groups = subjects.groups
+    are_in_groups = groups is not None and max(one, other) < subjects.n_train
+    return "groups" if are_in_groups and groups[one] != groups[other] else ""  # type: ignore[index]
+
+
+def _contradicts(subjects: Subjects, one: int, other: int) -> bool:
+    labels = subjects.label(one), subjects.label(other)
+    return all(labels) and labels[0] != labels[1]

@@ -1,0 +1,135 @@
+"""Check the arguments of an audit: images, labels, groups and the estimator, as values that the checks work on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from sklearn.base import is_classifier, is_regressor
+
+from sktl._estimators.base import PretrainedImageBase
+from sktl._estimators.classifier import PretrainedImageClassifier
+from sktl._estimators.predictor import PretrainedImagePredictor
+from sktl._estimators.regressor import PretrainedImageRegressor
+from sktl._images.containers import as_items, check_image_shape
+from sktl._images.samples import as_samples
+from sktl._targets.class_targets import ClassTargets
+from sktl._targets.label_targets import LabelTargets
+from sktl._targets.labels import check_labels, shown
+from sktl._targets.number_targets import NumberTargets
+from sktl._targets.targets import Targets
+from sktl.exceptions import InvalidInputError, InvalidParameterError
+
+from .subjects import Part
+
+
+def check_estimator(estimator: Any, random_state: Any) -> tuple[Any, PretrainedImagePredictor, int]:
+    """Return the estimator, the estimator of sktl whose network computes features, and a seed.
+
+    Raises
+    ------
+    InvalidParameterError
+        If `estimator` predicts neither labels nor numbers, or `random_state` or one of its parameters is invalid.
+    """
+    default = PretrainedImageClassifier(random_state=random_state)
+    default._check_parameters()
+    (seed,) = default._draw_seeds(1)
+    if estimator is None:
+        estimator = PretrainedImageClassifier(random_state=seed)
+    if isinstance(estimator, type):
+        raise InvalidParameterError(
+            f"estimator is the class {estimator.__name__}: pass an instance, {estimator.__name__}()."
+        )
+    if not hasattr(estimator, "__sklearn_tags__") or not (is_classifier(estimator) or is_regressor(estimator)):
+        raise InvalidParameterError(
+            f"estimator={shown(estimator)} must be a classifier or a regressor, such as PretrainedImageClassifier()."
+        )
+    if is_classifier(estimator) and not hasattr(estimator, "predict_proba"):
+        raise InvalidParameterError(
+            f"estimator={shown(estimator)} has no predict_proba, which reveals suspicious labels."
+        )
+    found = _own(estimator)
+    computes = found if isinstance(found, PretrainedImagePredictor) else _like(found, seed)
+    computes._check_parameters()
+    return estimator, computes, seed
+
+
+def check_folds(cv: Any) -> None:
+    """Raise `InvalidParameterError` if the number of folds is too small. Other folds are checked when they are made."""
+    if cv is None or isinstance(cv, str | bool) or (isinstance(cv, Integral) and cv < 2):
+        raise InvalidParameterError(f"cv={shown(cv)} must be at least 2 folds, or a cross-validation generator.")
+
+
+def _own(estimator: Any) -> PretrainedImageBase | None:
+    """Return the estimator of sktl in a search, a pipeline or another meta-estimator."""
+    if isinstance(estimator, PretrainedImageBase):
+        return estimator
+    inner = [step for _, step in getattr(estimator, "steps", [])] or [getattr(estimator, "estimator", None)]
+    return next((found for step in inner if step is not None and (found := _own(step)) is not None), None)
+
+
+def _like(encoder: PretrainedImageBase | None, seed: int) -> PretrainedImagePredictor:
+    """Return a classifier with the network of an encoder."""
+    if encoder is None:
+        return PretrainedImageClassifier(random_state=seed)
+    parameters = set(PretrainedImageClassifier().get_params()) - {"feature_stages"}
+    given = {name: value for name, value in encoder.get_params(deep=False).items() if name in parameters}
+    return PretrainedImageClassifier(**given)
+
+
+def check_part(X: Any, image_shape: Sequence[int] | None, name: str) -> Part:
+    """Return the images of `X` or `X_test`, without labels. Unusable images are found when they are read."""
+    try:
+        items = as_items(X, check_image_shape(image_shape))
+        return Part(items, as_samples(X, image_shape, lenient=True), [""] * len(items))
+    except InvalidInputError as error:
+        if name == "X":
+            raise
+        raise InvalidInputError(f"{name}: {error}") from None
+
+
+def check_targets(estimator: Any, y: Any, n_samples: int) -> Targets:
+    """Return the targets for what the estimator predicts."""
+    if isinstance(estimator, PretrainedImagePredictor):
+        return estimator._check_targets(y, None, n_samples)
+    own = PretrainedImageRegressor() if is_regressor(estimator) else PretrainedImageClassifier()
+    return own._check_targets(y, None, n_samples)
+
+
+def check_test_targets(targets: Targets, y_test: Any, n_samples: int) -> Targets:
+    """Return the targets of the test images, which may have classes of their own."""
+    if not isinstance(targets, ClassTargets):
+        try:
+            return targets.of_validation(y_test, None, n_samples)
+        except InvalidInputError as error:
+            raise InvalidInputError(str(error).replace("_val", "_test")) from None
+    labels = check_labels(y_test, "y_test")
+    if len(labels) != n_samples:
+        raise InvalidInputError(
+            f"X_test has {n_samples} images but y_test has {len(labels)} labels. Pass one for each."
+        )
+    classes, codes = np.unique(labels, return_inverse=True)
+    return ClassTargets(classes, codes.astype(np.int64), np.ones(n_samples))
+
+
+def among(targets: ClassTargets, classes: np.ndarray) -> tuple[ClassTargets, np.ndarray]:
+    """Return targets with the codes of other classes, and whether each image's class is one of these."""
+    columns = {label: column for column, label in enumerate(classes.tolist())}
+    new = np.array([columns.get(label, -1) for label in targets.classes.tolist()], dtype=np.int64)
+    codes = new[targets.codes]
+    return replace(targets, classes=classes, codes=np.maximum(codes, 0)), codes >= 0
+
+
+def label_texts(targets: Targets) -> list[str]:
+    """Return the label of each image for people."""
+    if isinstance(targets, ClassTargets):
+        return [str(label) for label in targets.classes[targets.codes].tolist()]
+    if isinstance(targets, LabelTargets):
+        names = [str(name) for name in targets.outputs.names()]
+        return [", ".join(names[i] for i in np.flatnonzero(row > 0)) for row in targets.indicator]
+    assert isinstance(targets, NumberTargets)
+    rows = targets.outputs.observed(targets.values()).reshape(len(targets), -1)
+    return [", ".join(f"{value:.6g}" for value in row) for row in rows]

@@ -1,0 +1,179 @@
+"""`ImageAudit`: the findings about a data set, as an array, a frame, a text and a figure."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from sktl._images.samples import Sample
+from sktl._targets.labels import shown
+from sktl._utils.optional import require
+from sktl.exceptions import InvalidParameterError, MissingPackageError
+
+from .drawing import plot_issues
+from .summary import summary
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ImageAudit:
+    """What :func:`audit_images` found in images and their labels.
+
+    All parameters are stored as attributes, which cannot be replaced.
+
+    Parameters
+    ----------
+    issues : structured ndarray of shape (n_issues,)
+        One row for each finding, the weightiest of each kind first. Fields: `kind`; `part` ("train" or "test"),
+        `position` and `name` of the image; its `label` (several labels are joined by ", "); `other_part`,
+        `other_position`, `other_name` and `other_label` of its copy; `score` in [0, 1], higher is weightier;
+        `suggestion`, what to do; `suggested_label`; `crosses` ("test" or "groups" for copies on both sides of a split);
+        and `contradicts`, True for copies with different labels. Findings about a class or the whole set have position
+        -1, and `name` is the class. Kinds are "unreadable", "exact_copy", "near_copy", "suspicious_label",
+        "unlike_the_rest", "rare_class" and "shortcut".
+    duplicate_groups : int64 ndarray of shape (n_train,)
+        Number of the group of each image of `X`. Copies are in one group, and so are images of one group of `groups`.
+        Pass it as `groups=` to `fit` or to a cross-validation, so that copies are not split.
+    classes_ : ndarray of shape (n_classes,)
+        Classes or names of labels; empty without `y`.
+    n_train, n_test : int
+        Number of images of `X` and `X_test`.
+    _items, _samples : mapping of str to sequence
+        Images of each part, as they were passed and as they are read.
+
+    See Also
+    --------
+    sktl.datasets.apply_decisions : Apply what was decided on the page that `to_html` writes.
+    """
+
+    issues: np.ndarray
+    duplicate_groups: np.ndarray
+    classes_: np.ndarray
+    n_train: int
+    n_test: int
+    _items: Mapping[str, Sequence[Any] | np.ndarray] = field(default_factory=dict)
+    _samples: Mapping[str, Sequence[Sample]] = field(default_factory=dict)
+
+    def images(self, part: str) -> Sequence[Any] | np.ndarray:
+        """Return the images of a part as they were passed: paths, arrays, PIL images or bytes.
+
+        Parameters
+        ----------
+        part : {"train", "test"}
+            `"train"` for `X` and `"test"` for `X_test`.
+
+        Returns
+        -------
+        images : sequence
+            The image of an issue is ``audit.images(issue["part"])[issue["position"]]``.
+
+        Raises
+        ------
+        InvalidParameterError
+            If there is no such part.
+        """
+        if part not in self._items:
+            raise InvalidParameterError(f"part={shown(part)} must be one of {', '.join(map(shown, self._items))}.")
+        return self._items[part]
+
+    def summary(self) -> str:
+        """Return what was found, with examples and what to do, as text.
+
+        Returns
+        -------
+        text : str
+            A line for each kind of finding, followed by the three weightiest.
+        """
+        return summary(self.issues, self.n_train, self.n_test)
+
+    def __str__(self) -> str:
+        return self.summary()
+
+    def __repr__(self) -> str:
+        return f"<ImageAudit: {self.n_train} images, {self.n_test} test images, {len(self.issues)} issues>"
+
+    def to_frame(self) -> Any:
+        """Return the findings as a data frame of pandas or, if pandas is not installed, of polars.
+
+        Returns
+        -------
+        frame : pandas.DataFrame or polars.DataFrame
+            One row for each finding, with the fields of `issues` as columns.
+
+        Raises
+        ------
+        MissingPackageError
+            If neither package is installed.
+        """
+        columns = {name: self.issues[name].tolist() for name in self.issues.dtype.names or ()}
+        try:
+            library = require("pandas", "to_frame", "pandas")
+        except MissingPackageError as error:
+            try:
+                library = require("polars", "to_frame", "polars")
+            except MissingPackageError:
+                raise error from None
+        return library.DataFrame(columns)
+
+    def plot(self, *, kind: str | None = None, n_images: int = 12, n_columns: int = 4, ax: Any = None) -> Any:
+        """Show the weightiest findings as a grid of images; copies are shown side by side.
+
+        Parameters
+        ----------
+        kind : str, default=None
+            Only show findings of this kind. None takes turns between the kinds.
+        n_images : int, default=12
+            Largest number of findings.
+        n_columns : int, default=4
+            Largest number of findings in a row.
+        ax : Axes or array-like of Axes, default=None
+            Axes to draw in. None creates a new figure.
+
+        Returns
+        -------
+        figure : matplotlib.figure.Figure
+            Figure with one cell for each finding.
+
+        Raises
+        ------
+        InvalidParameterError
+            If a parameter is invalid, or there is no finding with an image.
+        MissingPackageError
+            If matplotlib is not installed.
+        """
+        require("matplotlib", "plot", "sktl[plot]")
+        return plot_issues(self.issues, self._samples, kind, n_images, n_columns, ax)
+
+    def to_html(self, path: str | os.PathLike[str], *, max_megabytes: float = 16) -> None:
+        """Write a page on which to decide about the findings: keep, drop or relabel each image.
+
+        The page is one file that loads nothing else and sends nothing. It has the findings by kind, the weightiest
+        first, with thumbnails. Decisions are kept in the browser, and downloaded as a CSV file for
+        :func:`sktl.datasets.apply_decisions`. The page has at most 5,000 findings, and says how many it leaves out.
+
+        Parameters
+        ----------
+        path : str or path-like
+            File to write, such as "audit.html". An existing file is replaced.
+        max_megabytes : float, default=16
+            Largest size of all thumbnails. Findings of less weight are shown without a thumbnail, and the page says
+            how many.
+
+        Raises
+        ------
+        InvalidInputError
+            If the file cannot be written.
+        InvalidParameterError
+            If `path` is not a path, or `max_megabytes` is not a number of at least 0.
+
+        See Also
+        --------
+        sktl.datasets.apply_decisions : Apply the decisions to images and labels.
+        """
+        # Pages are above audits: they import the kinds of findings.
+        from sktl._reports.audit_page import write_audit_page
+
+        write_audit_page(self, path, max_megabytes=max_megabytes)

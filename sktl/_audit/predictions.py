@@ -1,0 +1,182 @@
+"""Predictions for each image by models that did not learn from it, without another pass through the network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import clone
+
+from sktl._backbones.taps import StageLayout
+from sktl._estimators.classifier import PretrainedImageClassifier
+from sktl._estimators.predictor import PretrainedImagePredictor
+from sktl._estimators.regressor import PretrainedImageRegressor
+from sktl._estimators.resolved_parameters import choose, resolve_recipe
+from sktl._selection.output_layer import FeaturesEstimator
+from sktl._selection.validation import check_splits
+from sktl._targets.outputs import LogitOutputs
+from sktl._targets.split import Labelled
+from sktl._targets.targets import Targets
+from sktl._utils.threads import n_threads
+
+_OWN_FITS = (PretrainedImageClassifier.fit, PretrainedImageRegressor.fit)
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """Predictions by models that were fitted without the image's fold.
+
+    Attributes
+    ----------
+    values : float64 array of shape (n_samples, n_columns)
+        Probabilities of classes or labels, or numbers; NaN for images that no fold held out.
+    folds : int64 array of shape (n_samples,)
+        Fold that held the image out; -1 for none.
+    n_folds : int
+    """
+
+    values: np.ndarray
+    folds: np.ndarray
+    n_folds: int
+
+
+@dataclass(frozen=True)
+class Learner:
+    """How predictions are made: by the estimator's output layer on features, or by the whole estimator on images.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Not fitted here; clones of it are.
+    items : list
+        The usable images as they were passed.
+    features : float32 array of shape (n_samples, n_features) or None
+        Features of the estimator, if its output layer is all that a fit trains.
+    layout : StageLayout or None
+        Layout of the features.
+    seeds : (int, int)
+        Seeds of the output layer, and of the folds that choose its penalty.
+    """
+
+    estimator: Any
+    items: list[Any]
+    features: np.ndarray | None
+    layout: StageLayout | None
+    seeds: tuple[int, int]
+
+    def tuned(self, targets: Targets, rows: np.ndarray) -> Learner:
+        """Choose features and penalty once for all folds, on the training images; groups stay together."""
+        if self.features is None or self.layout is None:
+            return self
+        predictor, n_workers = clone(self.estimator), n_threads(self.estimator.n_jobs)
+        seen = self.features[rows]
+        chosen = choose(predictor, Labelled(seen, targets), self.layout, self.seeds[1], n_workers)
+        n_features = self.layout.length(chosen.n_stages)
+        recipe = resolve_recipe(predictor, 0, len(seen), n_features, torch.device("cpu"), chosen, loss=targets.loss)
+        predictor.set_params(feature_stages=chosen.n_stages, weight_decay=recipe.weight_decay)
+        return Learner(
+            predictor, self.items, np.ascontiguousarray(self.features[:, :n_features]), self.layout, self.seeds
+        )
+
+    def predict(self, train: np.ndarray, y: np.ndarray, wanted: np.ndarray, targets: Targets) -> np.ndarray:
+        """Fit on some images and return predictions for others, of shape (n_wanted, n_columns).
+
+        Parameters
+        ----------
+        train, wanted : int array
+            Positions of images.
+        y : array
+            Labels or numbers of the images in `train`.
+        targets : Targets
+            Targets of all training images. Classes that no image in `train` has get the probability 0.
+        """
+        if self.features is not None:
+            assert self.layout is not None
+            n_workers = n_threads(self.estimator.n_jobs)
+            layer = FeaturesEstimator(self.estimator, self.layout, self.seeds, n_workers).fit(self.features[train], y)
+            return _in_columns(layer, self.features[wanted], targets)
+        model = clone(self.estimator).fit(_take(self.items, train), y)
+        return _in_columns(model, _take(self.items, wanted), targets)
+
+
+def learner_of(
+    estimator: Any, items: list[Any], features: np.ndarray, layout: StageLayout, seeds: tuple[int, int]
+) -> Learner:
+    """Return the learner for an estimator; features are only used if a fit trains nothing but an output layer."""
+    if not trains_output_layer_alone(estimator):
+        return Learner(estimator, items, None, None, seeds)
+    return Learner(estimator, items, features, layout, seeds)
+
+
+def trains_output_layer_alone(estimator: Any) -> bool:
+    """Return True if a fit of an estimator is the training of an output layer on all its features."""
+    if not isinstance(estimator, PretrainedImagePredictor) or type(estimator).fit not in _OWN_FITS:
+        return False
+    return estimator.trainable_stages == 0 and not estimator.early_stopping and not estimator.net_params
+
+
+def _take(items: list[Any], rows: np.ndarray) -> list[Any]:
+    return [items[i] for i in rows]
+
+
+def _in_columns(model: Any, X: Any, targets: Targets) -> np.ndarray:
+    """Return predictions with one column for each class, label or number of the targets."""
+    if not isinstance(targets.outputs, LogitOutputs):
+        return np.asarray(model.predict(X), dtype=np.float64).reshape(len(X), -1)
+    found = model.predict_proba(X)
+    if isinstance(found, list):  # one array for each label, as forests return them
+        found = np.stack([of_label[:, -1] for of_label in found], axis=1)
+    values = np.zeros((len(X), len(targets.outputs)))
+    if found.shape[1] == values.shape[1]:
+        return np.asarray(found, dtype=np.float64)
+    columns = {label: column for column, label in enumerate(targets.outputs.names())}
+    values[:, [columns[label] for label in np.asarray(model.classes_).tolist()]] = found
+    return values
+
+
+def out_of_fold(
+    learner: Learner,
+    targets: Targets,
+    plain: np.ndarray,
+    rows: np.ndarray,
+    cv: Any,
+    seed: int,
+    trusted: np.ndarray | None = None,
+) -> OutOfFold:
+    """Return predictions for images by models that were fitted without their folds.
+
+    Parameters
+    ----------
+    learner : Learner
+    targets : Targets
+        Targets of the usable training images, whose groups an integer `cv` does not split.
+    plain : array
+        The same targets in the form of `y`.
+    rows : int array of shape (n_samples,)
+        Positions of these images.
+    cv : int, cross-validation generator or iterable
+    seed : int
+    trusted : bool array of shape (n_samples,) or None
+        Images to learn from. Predictions are made for all images.
+    """
+    splits = _splits(cv, targets, plain, seed)
+    values = np.zeros((len(rows), len(targets.outputs)))
+    folds, n_times = np.full(len(rows), -1), np.zeros(len(rows))
+    for fold, (train, held_out) in enumerate(splits):
+        train = train if trusted is None else train[trusted[train]]
+        values[held_out] += learner.predict(rows[train], plain[train], rows[held_out], targets)
+        folds[held_out] = fold
+        n_times[held_out] += 1
+    values[n_times == 0] = np.nan
+    return OutOfFold(values / np.maximum(n_times, 1)[:, None], folds, len(splits))
+
+
+def _splits(cv: Any, targets: Targets, plain: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    if not isinstance(cv, Integral):
+        return check_splits(cv, targets, plain, targets.groups, seed)
+    of_sample = targets.deal(int(cv), seed).of_sample
+    held_out = [of_sample == fold for fold in np.unique(of_sample)]
+    return [(np.flatnonzero(~some), np.flatnonzero(some)) for some in held_out if not some.all()]

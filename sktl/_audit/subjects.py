@@ -1,0 +1,101 @@
+"""The images of both parts with their names, labels and groups: what findings say about an image."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sktl._images.samples import Sample
+from sktl._images.urls import masked
+
+_ARGUMENTS = {"train": "X", "test": "X_test"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """The images of `X` or `X_test`.
+
+    Attributes
+    ----------
+    items : sequence or array
+        As they were passed.
+    samples : list of Sample
+    labels : list of str
+        Labels for people, "" without labels.
+    """
+
+    items: Sequence[Any] | np.ndarray
+    samples: list[Sample]
+    labels: list[str]
+
+
+@dataclass(frozen=True)
+class Subjects:
+    """All images, those of `X` first.
+
+    Attributes
+    ----------
+    parts : dict of str to Part
+    groups : int array of shape (n_train,) or None
+        Groups of the images of `X`.
+    """
+
+    parts: dict[str, Part]
+    groups: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return sum(len(part.samples) for part in self.parts.values())
+
+    @property
+    def n_train(self) -> int:
+        """Number of images of `X`."""
+        return len(self.parts["train"].samples)
+
+    @property
+    def samples(self) -> list[Sample]:
+        """The samples of all images."""
+        return [sample for part in self.parts.values() for sample in part.samples]
+
+    def part_of(self, number: int) -> str:
+        """Return the part that an image is in."""
+        return "test" if number >= self.n_train else "train"
+
+    def position(self, number: int) -> int:
+        """Return the position of an image in its part."""
+        return number - self.n_train if number >= self.n_train else number
+
+    def item(self, number: int) -> Any:
+        """Return an image as it was passed."""
+        return self.parts[self.part_of(number)].items[self.position(number)]
+
+    def name(self, number: int) -> str:
+        """Return the file name as it was given, a URL without secrets, or the place of the image."""
+        item = self.item(number)
+        if isinstance(item, np.ndarray) and item.ndim == 0:
+            item = item.item()
+        if isinstance(item, str | os.PathLike):
+            return masked(os.fsdecode(item))
+        return f"{_ARGUMENTS[self.part_of(number)]}[{self.position(number)}]"
+
+    def label(self, number: int) -> str:
+        """Return the label of an image."""
+        return self.parts[self.part_of(number)].labels[self.position(number)]
+
+    def describe(self, number: int) -> dict[str, Any]:
+        """Return the fields of an issue that name an image."""
+        return {
+            "part": self.part_of(number), "position": self.position(number), "name": self.name(number),
+            "label": self.label(number),
+        }  # fmt: skip
+
+    def describe_other(self, number: int) -> dict[str, Any]:
+        """Return the fields of an issue that name the other image of a pair."""
+        part, position = self.part_of(number), self.position(number)
+        return {
+            "other_part": part, "other_position": position, "other_name": self.name(number),
+            "other_label": self.label(number),
+        }  # fmt: skip

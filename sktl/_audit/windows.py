@@ -1,0 +1,224 @@
+"""Descriptors of windows of thumbnails: which image may be a copy of which, and where it lies in the other.
+
+A copy that was cropped looks like a window of the original. Each image is therefore compared, turned and mirrored in
+all ways, with the whole of every other image, and, as it is, with 50 windows of every other image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from .thumbnails import SIDE
+
+# Scales of windows with the number of places along each side.
+_GRID = ((1.0, 1), (0.9, 3), (0.8, 4), (0.7, 5))
+_CELLS = 16
+# Frequencies along each side; more would not survive strong compression.
+_FREQUENCIES = 6
+N_TURNS = 8
+# The best images for each image as it is, for each way to turn it, and by features.
+_N_BEST, _N_TURNED = 3, 1
+# Copies are more similar than this; most other pairs are not.
+_SIMILAR = 0.85
+_ROWS, _COLUMNS = 256, 512
+_BLANK = 0.25
+
+
+def _windows() -> np.ndarray:
+    """Return scale, left and top of each window, as shares of the image. The first is the whole image."""
+    found = []
+    for scale, n_places in _GRID:
+        places = np.linspace(0, 1 - scale, n_places)
+        found += [(scale, left, top) for left in places for top in places]
+    return np.array(found)
+
+
+WINDOWS = _windows()
+
+
+class Candidates(NamedTuple):
+    """Pairs of images that may be copies: the second, turned, may look like a window of the first.
+
+    Attributes
+    ----------
+    whole, part : int64 tensor of shape (n_pairs,)
+    turn : int64 tensor of shape (n_pairs,)
+        How `part` is turned, from 0 to 7; see `turned`.
+    window : int64 tensor of shape (n_pairs,)
+        Row of `WINDOWS`.
+    """
+
+    whole: torch.Tensor
+    part: torch.Tensor
+    turn: torch.Tensor
+    window: torch.Tensor
+
+
+def turned(images: torch.Tensor, turn: int) -> torch.Tensor:
+    """Return images of shape (..., H, W), transposed if `turn` has bit 4, then flipped by bit 2, mirrored by bit 1."""
+    if turn & 4:
+        images = images.transpose(-1, -2)
+    axes = [axis for axis, bit in ((-2, 2), (-1, 1)) if turn & bit]
+    return images.flip(axes) if axes else images
+
+
+def starts(window: torch.Tensor) -> torch.Tensor:
+    """Return affine maps from the window to the image, in coordinates from -1 to 1, of shape (n, 2, 3)."""
+    scale, left, top = torch.from_numpy(WINDOWS.astype(np.float32))[window].T
+    maps = torch.zeros(len(window), 2, 3)
+    maps[:, 0, 0] = maps[:, 1, 1] = scale
+    maps[:, 0, 2], maps[:, 1, 2] = 2 * left + scale - 1, 2 * top + scale - 1
+    return maps
+
+
+class Descriptors:
+    """Low frequencies of all windows of thumbnails, of length 1.
+
+    Parameters
+    ----------
+    gray : uint8 array of shape (n_images, 96, 96)
+    pool : ThreadPoolExecutor
+    """
+
+    def __init__(self, gray: np.ndarray, pool: ThreadPoolExecutor):
+        blocks = [torch.from_numpy(gray[start : start + _ROWS]) for start in range(0, len(gray), _ROWS)]
+        self.windows = torch.cat([*pool.map(_describe, blocks)])
+        self._pool = pool
+
+    def whole(self, turn: int = 0, images: torch.Tensor | slice = slice(None)) -> torch.Tensor:
+        """Return the descriptors of whole images that were turned."""
+        rows = self.windows[images, 0]
+        coefficients = functional.pad(rows, (1, 0)).view(-1, _FREQUENCIES, _FREQUENCIES)
+        odd = 1.0 - 2.0 * (torch.arange(_FREQUENCIES) % 2)
+        if turn & 4:
+            coefficients = coefficients.transpose(1, 2)
+        if turn & 2:
+            coefficients = coefficients * odd[:, None]
+        if turn & 1:
+            coefficients = coefficients * odd
+        return coefficients.flatten(1)[:, 1:]
+
+    def candidates(self, features: np.ndarray | None) -> Candidates:
+        """Return the pairs that are similar.
+
+        Parameters
+        ----------
+        features : float32 array of shape (n_images, n_features) or None
+            Features of the network, whose nearest neighbors are also compared as mirror images with all windows.
+        """
+        found = [self._of_windows(), *(self._of_turn(turn) for turn in range(1, N_TURNS))]
+        if features is not None:
+            found += self._of_neighbors(nearest_directions(features, _N_BEST, self._pool))
+        return _distinct(torch.cat(found))
+
+    def _of_windows(self) -> torch.Tensor:
+        def of_rows(rows: slice) -> torch.Tensor:
+            return _best(_blocks(self.whole(images=rows), self.windows), rows, _N_BEST)
+
+        return torch.cat([*self._pool.map(of_rows, _slices(len(self.windows)))])
+
+    def _of_turn(self, turn: int) -> torch.Tensor:
+        all_turned = self.whole(turn)
+
+        def of_rows(rows: slice) -> torch.Tensor:
+            found = _best(_blocks(all_turned[rows], self.windows[:, :1]), rows, _N_TURNED)
+            found[:, 2] = turn
+            return found
+
+        return torch.cat([*self._pool.map(of_rows, _slices(len(self.windows)))])
+
+    def _of_neighbors(self, neighbors: torch.Tensor) -> list[torch.Tensor]:
+        """Return the best window of each image for each of its neighbors by features, as it is and mirrored."""
+        part = torch.arange(len(neighbors)).repeat_interleave(neighbors.shape[1])
+        other = neighbors.flatten()
+        rows = []
+        for whole, small in ((other, part), (part, other)):
+            for turn in (0, 1):
+                similar, window = torch.einsum("nwd,nd->nw", self.windows[whole], self.whole(turn, small)).max(dim=1)
+                rows.append(_rows_of(whole, small, turn, window, similar))
+        return rows
+
+
+def _describe(gray: torch.Tensor) -> torch.Tensor:
+    """Return the descriptors of the windows of some images, of shape (n_images, n_windows, 35)."""
+    sums = functional.pad(gray.float().cumsum(1).cumsum(2), (1, 0, 1, 0))[:, None]
+    angles = torch.outer(torch.arange(_FREQUENCIES), (torch.arange(_CELLS) + 0.5) * torch.pi / _CELLS)
+    basis = functional.normalize(torch.cos(angles), dim=1)
+    edges = torch.linspace(0, 1, _CELLS + 1)
+    found = []
+    for scale, left, top in WINDOWS:
+        y, x = torch.meshgrid(2 * (top + scale * edges) - 1, 2 * (left + scale * edges) - 1, indexing="ij")
+        places = torch.stack([x, y], dim=2).float().expand(len(gray), -1, -1, -1)
+        corners = functional.grid_sample(sums, places, align_corners=True)[:, 0]
+        cells = corners[:, 1:, 1:] - corners[:, :-1, 1:] - corners[:, 1:, :-1] + corners[:, :-1, :-1]
+        found.append((basis @ cells @ basis.T).flatten(1)[:, 1:])  # without the mean
+    rows = torch.stack(found, dim=1)
+    # The floor, a deviation of a quarter of a gray level, keeps blank images from having a direction.
+    scales = torch.from_numpy(WINDOWS[:, 0].astype(np.float32))
+    floor = _BLANK * _CELLS * (SIDE / _CELLS * scales) ** 2
+    return rows / (rows.square().sum(dim=2, keepdim=True) + floor.square()[:, None]).sqrt()
+
+
+def _slices(n: int) -> list[slice]:
+    return [slice(start, min(n, start + _ROWS)) for start in range(0, n, _ROWS)]
+
+
+def _blocks(rows: torch.Tensor, windows: torch.Tensor) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
+    """Yield the first column, the similarity and the best window of blocks of images."""
+    for start in range(0, len(windows), _COLUMNS):
+        some = windows[start : start + _COLUMNS]
+        products = (rows @ some.flatten(0, 1).T).unflatten(1, some.shape[:2])
+        yield start, *products.max(dim=2)
+
+
+def _best(blocks: Iterator[tuple[int, torch.Tensor, torch.Tensor]], rows: slice, n_best: int) -> torch.Tensor:
+    """Return the most similar images for each of some rows, except the image itself."""
+    part = torch.arange(rows.start, rows.stop)
+    best = torch.full((len(part), n_best), -1.0)
+    whole = torch.zeros(len(part), n_best, dtype=torch.int64)
+    window = torch.zeros_like(whole)
+    for start, similar, windows in blocks:
+        similar.masked_fill_(part[:, None] == torch.arange(start, start + similar.shape[1]), -1.0)
+        values, columns = similar.topk(min(n_best, similar.shape[1]), dim=1)
+        values, order = torch.cat([best, values], dim=1).sort(dim=1, descending=True, stable=True)
+        whole = torch.cat([whole, columns + start], dim=1).gather(1, order)[:, :n_best]
+        window = torch.cat([window, windows.gather(1, columns)], dim=1).gather(1, order)[:, :n_best]
+        best = values[:, :n_best]
+    return _rows_of(whole.flatten(), part.repeat_interleave(n_best), 0, window.flatten(), best.flatten())
+
+
+def _rows_of(
+    whole: torch.Tensor, part: torch.Tensor, turn: int, window: torch.Tensor, similar: torch.Tensor
+) -> torch.Tensor:
+    """Return the similar pairs as rows (whole, part, turn, window)."""
+    kept = (similar > _SIMILAR) & (whole != part)
+    return torch.stack([whole, part, torch.full_like(whole, turn), window], dim=1)[kept]
+
+
+def _distinct(rows: torch.Tensor) -> Candidates:
+    """Return each pair once, also if the search found it from both sides."""
+    whole, part, turn, window = rows.T
+    swapped = (window == 0) & (whole > part)
+    back = torch.tensor([0, 1, 2, 3, 4, 6, 5, 7])[turn]  # a quarter turn to the left undoes a quarter turn to the right
+    first, second = torch.where(swapped, part, whole), torch.where(swapped, whole, part)
+    found = torch.unique(torch.stack([first, second, torch.where(swapped, back, turn), window], dim=1), dim=0)
+    return Candidates(*found.T)
+
+
+def nearest_directions(features: np.ndarray, n_nearest: int, pool: ThreadPoolExecutor) -> torch.Tensor:
+    """Return the nearest images by the cosine of centered features, int64 of shape (n_images, at most n_nearest)."""
+    centered = torch.from_numpy(features - features.mean(axis=0, keepdims=True))
+    directions = functional.normalize(centered, dim=1)
+
+    def of_rows(rows: slice) -> torch.Tensor:
+        products = directions[rows] @ directions.T
+        products[torch.arange(len(products)), torch.arange(rows.start, rows.stop)] = -2.0
+        return products.topk(min(n_nearest, len(directions) - 1), dim=1).indices
+
+    return torch.cat([*pool.map(of_rows, _slices(len(directions)))])

@@ -1,0 +1,87 @@
+"""`sktl audit`: the page on which to decide about what is wrong with images."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+import sktl
+from sktl._utils.paths import user_path
+
+from .command_messages import shown
+from .image_sources import ImageSource, target_of
+from .options import NONE, Condition, OrWord, as_conditions, images, machine, parameter, with_source
+from .output_files import check_output
+
+
+@click.command()
+@images
+@click.option("-o", "--output", "page", required=True, metavar="PAGE", help="HTML file to write.")
+@click.option("--force", is_flag=True, help="Replace PAGE if it exists.")
+@click.option("--test", metavar="FOLDER|TABLE", help="Test images, to find copies in both; with --labels, a table.")
+@click.option(
+    "--test-where", multiple=True, type=Condition(), help="Rows of test images in a table, such as split=test."
+)
+@click.option("--unlabeled", is_flag=True, help="The images in FOLDER have no classes.")
+@click.option("--cv", type=click.IntRange(2), default=5, show_default=True, help="Number of folds of predictions.")
+@click.option("--max-megabytes", type=click.FloatRange(0), default=16, show_default=True, help="Limit of thumbnails.")
+@parameter("random_state", OrWord(click.INT, NONE), "Seed; results repeat with a fixed seed.")
+@machine
+@with_source
+def audit(
+    source: ImageSource,
+    page: str,
+    force: bool,
+    test: str | None,
+    test_where: tuple[tuple[str, str], ...],
+    unlabeled: bool,
+    cv: int,
+    max_megabytes: float,
+    quiet: bool,
+    **machine: Any,
+) -> None:
+    """Find what is wrong with the images of FOLDER/<class>/*.jpg, and write a page to decide about it.
+
+    Finds unreadable files, copies, copies in training and test images, suspicious labels, images unlike the rest, rare
+    classes, and properties of files that give the class away. On the page, choose what to keep, drop or relabel, and
+    download the decisions for `sktl fit --decisions`. No image is changed.
+
+    \b
+    sktl audit photos/train --test photos/test -o audit.html
+    sktl audit new --unlabeled -o audit.html
+    sktl audit --labels tiles.csv --where split=train --test-where split=test -o audit.html
+    sktl fit photos/train --decisions decisions.csv -o cats.sktl
+    """
+    context = click.get_current_context()
+    if unlabeled and source.labels is not None:
+        raise click.UsageError("Pass either --unlabeled or --labels.", context)
+    if test_where and source.labels is None:
+        raise click.UsageError("--test-where needs a table. Pass it by --labels.", context)
+    check_output(Path(user_path(page)), force)
+    source = replace(source, has_labels=not unlabeled)
+    test_source = source.of_test(test, as_conditions(test_where, "--test-where", context))
+    found = _audited(source, test_source, cv, sktl.PretrainedImageClassifier(verbose=int(not quiet), **machine))
+    found.to_html(page, max_megabytes=max_megabytes)
+    click.echo(found.summary())
+    click.echo(f"Wrote {shown(page)}. Open it in a browser to decide about the findings.")
+
+
+def _audited(source: ImageSource, test_source: ImageSource | None, cv: int, estimator: Any) -> Any:
+    photos = source.load()
+    if test_source is None:
+        tests = None, None
+    else:
+        test = replace(test_source, kind=photos.kind).load()
+        tests = test.data, _auditable(test)
+    return sktl.audit_images(
+        photos.data, _auditable(photos), X_test=tests[0], y_test=tests[1], cv=cv, estimator=estimator,
+        random_state=estimator.random_state,
+    )  # fmt: skip
+
+
+def _auditable(photos: Any) -> Any:
+    """Return classes or labels, which are audited, or None for numbers and images without labels."""
+    return target_of(photos) if photos.kind in ("classes", "labels") else None

@@ -1,0 +1,49 @@
+"""`sktl report`: the page for the person who decides whether to deploy a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+import sktl
+from sktl._utils.paths import user_path
+
+from .command_messages import shown
+from .image_sources import ImageSource, target_of
+from .options import images, machine, with_source
+from .output_files import check_output
+from .saved_models import load_predictor
+
+
+@click.command()
+@click.argument("model")
+@images
+@click.option("-o", "--output", "page", required=True, metavar="PAGE", help="HTML file to write.")
+@click.option("--force", is_flag=True, help="Replace PAGE if it exists.")
+@click.option("--max-megabytes", type=click.FloatRange(0), default=16, show_default=True, help="Limit of thumbnails.")
+@machine
+@with_source
+def report(
+    model: str, source: ImageSource, page: str, force: bool, max_megabytes: float, quiet: bool, **machine: Any
+) -> None:
+    """Write a page about how good MODEL is on FOLDER/<class>/*.jpg, or on a table, for the person who decides.
+
+    The page shows the accuracy and its confidence interval, each class, what is taken for what, the worst mistakes
+    with images, whether the probabilities can be trusted, what turning unsure images away gains, and whether the
+    images are like the training images. Images that cannot be read are listed and left out.
+
+    \b
+    sktl report cats.sktl photos/test -o report.html
+    sktl report tags.sktl --labels labels.csv --where split=test -o report.html
+    """
+    check_output(Path(user_path(page)), force)
+    estimator = load_predictor(model, quiet, **machine)
+    photos = source.load_for(estimator)
+    if source.labels is not None and not quiet:
+        click.echo(source.describe(photos), err=True)
+    found = sktl.evaluation_report(estimator, photos.data, target_of(photos))
+    found.to_html(page, title=Path(model).name, max_megabytes=max_megabytes)
+    click.echo(found.summary())
+    click.echo(f"Wrote {shown(page)}. Open it in a browser.")

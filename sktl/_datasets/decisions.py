@@ -1,0 +1,289 @@
+"""Decisions about the findings of an audit: a CSV file to the rows that stay, and to the labels that change."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from scipy.sparse import issparse
+
+from sktl._images.urls import masked
+from sktl._targets.joined_labels import split_labels
+from sktl._targets.labels import as_cells, first_shown
+from sktl._targets.tables import Table, is_frame, is_table
+from sktl._utils.paths import checked_path, in_utf8, shown
+from sktl.exceptions import InvalidInputError
+
+PARTS = ("train", "test")
+_COLUMNS = ("part", "position", "name", "decision", "label")
+_DECISIONS = ("keep", "drop", "relabel")
+_ADVICE = "Pass the CSV file that the page of an audit downloads."
+# The page puts an apostrophe in front of cells that spreadsheets would run as formulas.
+_FORMULA = re.compile("\\A'(?=[=+\\-@\t\r\n'\uff1d\uff0b\uff0d\uff20])")
+_PLACE = re.compile(r"\w+\[(\d+)\]")
+_STALE = (
+    "The images have changed since the audit. Pass them in the order in which they were audited, or run the audit "
+    "again and decide on its page."
+)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a person decided about an image.
+
+    Parameters
+    ----------
+    place : str
+        The row of the table, as messages show it.
+    part : {"train", "test"}
+    position : int
+    name : str
+    decision : {"keep", "drop", "relabel"}
+    label : str
+        The new label; several labels are joined by ", ".
+    """
+
+    place: str
+    part: str
+    position: int
+    name: str
+    decision: str
+    label: str
+
+    @classmethod
+    def of(cls, place: str, cells: Sequence[str]) -> Self:
+        """Return the decision in a row with these cells, in the order of the columns.
+
+        Raises
+        ------
+        InvalidInputError
+            If a cell is invalid.
+        """
+        part, position, name, decision, label = cells
+        for cell, column, valid in ((part, "part", PARTS), (decision, "decision", _DECISIONS)):
+            if cell not in valid:
+                raise InvalidInputError(
+                    f"{place} has {shown(cell)} in column {column}, which must be {' or '.join(valid)}. Correct it."
+                )
+        if not re.fullmatch(r"\d{1,15}", position, re.ASCII):
+            raise InvalidInputError(
+                f"{place} has {shown(position)} in column position, which must be the position of an image, from 0. "
+                "Correct it."
+            )
+        return cls(place, part, int(position), name, decision, _unescaped(label))
+
+    def check_image(self, item: Any) -> None:
+        """Raise `InvalidInputError` if this is not the image that the decision is about."""
+        if isinstance(item, str | os.PathLike):
+            name = masked(os.fsdecode(item))
+            # A leading apostrophe may be part of the name, if a person wrote the table.
+            matches = any(_is_same_file(wanted, in_utf8(name)) for wanted in (_unescaped(self.name), self.name))
+        else:
+            name = f"X[{self.position}]"
+            place = _PLACE.fullmatch(self.name)
+            matches = place is not None and int(place[1]) == self.position
+        if not matches:
+            raise InvalidInputError(
+                f"{self.place} is about {shown(self.name)}, but the image at position {self.position} is "
+                f"{shown(name)}. {_STALE}"
+            )
+
+
+def _unescaped(cell: str) -> str:
+    return _FORMULA.sub("", cell)
+
+
+def _is_same_file(one: str, other: str) -> bool:
+    """Return True if names are equal, or one is the end of the other: the audit ran in another working directory."""
+    short, long = sorted((one.replace("\\", "/"), other.replace("\\", "/")), key=len)
+    short = short.removeprefix("./")
+    return long == short or (short != "" and long.endswith("/" + short))
+
+
+def read_decisions(decisions: Any, part: str) -> list[Decision]:
+    """Return the decisions about the images of a part, at most one for each image.
+
+    Raises
+    ------
+    InvalidInputError
+        If the table cannot be read, a cell is invalid, or two rows about one image differ.
+    InvalidParameterError
+        If `decisions` is neither a path nor a data frame.
+    """
+    of_image: dict[int, Decision] = {}
+    for place, cells in _rows_of_frame(decisions) if is_frame(decisions) else _rows_of_file(decisions):
+        new = Decision.of(place, cells)
+        if new.part != part:
+            continue
+        old = of_image.setdefault(new.position, new)
+        if (old.name, old.decision, old.label) != (new.name, new.decision, new.label):
+            raise InvalidInputError(
+                f"{old.place} and {new.place} decide differently about the same image. Remove one of the rows."
+            )
+    return [*of_image.values()]
+
+
+def _rows_of_file(decisions: Any) -> Iterator[tuple[str, list[str]]]:
+    path = checked_path(decisions, "decisions", " or a data frame")
+    name = shown(path)
+    text = _text(path, name)
+    # Spreadsheets save other delimiters in some countries.
+    delimiter = next((one for one in ",;\t" if one in text.partition("\n")[0]), ",")
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        rows = [(number, row) for number, row in enumerate(reader, 1) if any(row)]
+    except csv.Error as error:
+        raise InvalidInputError(f"{name} is not a CSV file: line {reader.line_num}: {error}. {_ADVICE}") from error
+    header = rows[0][1] if rows else []
+    order = _order(header, name)
+    for number, row in rows[1:]:
+        if len(row) != len(header):
+            raise InvalidInputError(
+                f"Row {number} of {name} has {len(row)} cells, but there are {len(header)} columns. Correct the row."
+            )
+        yield f"Row {number} of {name}", [row[k] for k in order]
+
+
+def _text(path: str, name: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            return file.read().decode("utf-8-sig")
+    except OSError as error:
+        raise InvalidInputError(f"The decisions {name} cannot be read: {error.strerror or error}. {_ADVICE}") from error
+    except UnicodeDecodeError as error:
+        raise InvalidInputError(f"{name} is not text in UTF-8. {_ADVICE}") from error
+
+
+def _order(header: Iterable[Any], name: str) -> list[int]:
+    """Return the position of each column in a header."""
+    names = [str(cell).strip() for cell in header]
+    if absent := [column for column in _COLUMNS if names.count(column) != 1]:
+        raise InvalidInputError(
+            f"{name} needs one column of each of the names {', '.join(_COLUMNS)}; {', '.join(absent)} "
+            f"{'is' if len(absent) == 1 else 'are'} missing or repeated. {_ADVICE}"
+        )
+    return [names.index(column) for column in _COLUMNS]
+
+
+def _rows_of_frame(frame: Any) -> Iterator[tuple[str, list[str]]]:
+    _order(frame.columns, "decisions")
+    columns = [[*map(_as_text, frame[column])] for column in _COLUMNS]
+    for number, cells in enumerate(zip(*columns, strict=True)):
+        yield f"Row {number} of decisions", [*cells]
+
+
+def _as_text(value: Any) -> str:
+    """Return a cell of a data frame as text. Readers of CSV files turn empty cells to NaN, and numbers to floats."""
+    if value is None or value != value or type(value).__name__ == "NAType":
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+# ------------------------------------------------------------------------------------------------------------- applying
+
+
+def check_images(decisions: Iterable[Decision], X: Any, n: int) -> None:
+    """Raise `InvalidInputError` unless all decisions are about the images of `X` at their positions."""
+    for decision in decisions:
+        if decision.position >= n:
+            raise InvalidInputError(
+                f"{decision.place} is about the image at position {decision.position}, but there are {n} images. "
+                f"{_STALE}"
+            )
+        decision.check_image(_item(X, decision.position))
+
+
+def _item(X: Any, position: int) -> Any:
+    """Return an image of `X`, which may be a data frame with one column of paths."""
+    if is_frame(X) and len(X.columns) == 1:
+        X = X[X.columns[0]]
+    return X.iloc[position] if hasattr(X, "iloc") else X[position]
+
+
+def rows_of(values: Any, rows: np.ndarray) -> Any:
+    """Return some rows of a container, in a container of the same type; a list for a tuple or another sequence."""
+    if hasattr(values, "iloc"):
+        return values.iloc[rows]
+    if issparse(values):
+        return values.tocsr()[rows]
+    # What has a shape selects several rows at once.
+    return values[rows] if hasattr(values, "shape") else [values[int(row)] for row in rows]
+
+
+def relabeled(y: Any, decisions: Sequence[Decision]) -> Any:
+    """Return a copy of `y` with the labels that were decided.
+
+    Raises
+    ------
+    InvalidInputError
+        If a new label is not one that `y` has.
+    """
+    changes = [decision for decision in decisions if decision.decision == "relabel"]
+    if not changes:
+        return y
+    return _with_indicators(y, changes) if is_table(y) else _with_classes(y, changes)
+
+
+def _with_classes(y: Any, changes: Sequence[Decision]) -> Any:
+    """Return the labels, each changed one from a row that has it: so labels keep their type in any container."""
+    labels = as_cells(y, "y").ravel().tolist()
+    first: dict[str, int] = {}
+    for row, label in enumerate(labels):
+        first.setdefault(in_utf8(str(label)), row)
+    source = np.arange(len(labels))
+    for change in changes:
+        if change.label not in first:
+            raise _unknown_label(change, [*first])
+        source[change.position] = first[change.label]
+    return rows_of(y, source)
+
+
+def _with_indicators(y: Any, changes: Sequence[Decision]) -> Any:
+    """Return a table of zeros and ones with some rows changed."""
+    table = Table.of(y, "y")
+    n_columns = table.values.shape[1]
+    names = [in_utf8(str(name)) for name in table.names or range(n_columns)]
+    copy = _copy(y)
+    for change in changes:
+        has = split_labels(change.label, names)
+        if has is None:
+            raise _unknown_label(change, names)
+        _set_row(copy, change.position, [int(name in has) for name in names])
+    return copy.asformat(y.format) if issparse(y) else copy
+
+
+def _copy(y: Any) -> Any:
+    if issparse(y):
+        return y.tolil()
+    if isinstance(y, list | tuple):
+        return [*y]
+    return y.clone() if hasattr(y, "clone") else y.copy()
+
+
+def _set_row(y: Any, row: int, values: list[int]) -> None:
+    """Set a row of a table, whose columns keep their types."""
+    if not is_frame(y):
+        y[row] = type(y[row])(values) if isinstance(y, list) and isinstance(y[row], list | tuple) else _typed(y, values)
+        return
+    for k, column in enumerate(y.columns):
+        if hasattr(y, "iloc"):
+            y.iloc[row, k] = y.dtypes.iloc[k].type(values[k])
+        else:
+            y[row, column] = type(y[row, column])(values[k])
+
+
+def _typed(y: Any, values: list[int]) -> Any:
+    """Return values as a row that torch, NumPy or SciPy can assign."""
+    return y.new_tensor(values) if hasattr(y, "new_tensor") else np.array(values)
+
+
+def _unknown_label(change: Decision, labels: Sequence[str]) -> InvalidInputError:
+    return InvalidInputError(
+        f"{change.place} relabels to {shown(change.label)}, but the labels are {first_shown(labels)}. Correct the row."
+    )

@@ -1,0 +1,98 @@
+"""Folders for training, validation and test, with class folders in them or above them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from sktl._utils.paths import shown
+from sktl._utils.warnings import warn
+from sktl.exceptions import ImageFolderWarning, InvalidInputError
+
+from .folders import ImageFiles, folders_in, has_images, listed
+
+_WORDS = {
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+_ORDER = ("train", "val", "test")
+_NAME = re.compile(rf"({'|'.join(_WORDS)})([-_ ]?(set|data|images))?")
+_WANTED = "Name the parts train, val (or valid, validation) and test, and move other folders elsewhere."
+
+
+def part_of(name: str) -> str | None:
+    """Return the part that a folder name stands for, "train", "val" or "test"; None if it is another name."""
+    found = _NAME.fullmatch(name.lower())
+    return _WORDS[found[1]] if found else None
+
+
+def parts_in(root: Path) -> dict[str, dict[str, Path]]:
+    """Return the folder of each class by part, for class folders in parts or parts in class folders.
+
+    The key "" of a part is its folder, if the classes are in it.
+
+    Raises
+    ------
+    InvalidInputError
+        If folders are not parts, two folders are the same part, or there is no part for training.
+    """
+    folders = ImageFiles(root).children()
+    if not folders:
+        raise InvalidInputError(f"folder={shown(str(root))} has no sub-folders. {_WANTED}")
+    if any(part_of(folder.name) for folder in folders):
+        found = {part: {"": folder} for part, folder in _by_part(root, folders).items()}
+    else:
+        found = {}
+        for folder in folders:
+            for part, inner in _by_part(folder, folders_in(folder)).items():
+                found.setdefault(part, {})[folder.name] = inner
+    if "train" not in found:
+        raise InvalidInputError(f"folder={shown(str(root))} has no part for training. {_WANTED}")
+    return {part: found[part] for part in _ORDER if part in found}
+
+
+def _by_part(root: Path, folders: Sequence[Path]) -> dict[str, Path]:
+    """Return the folder of each part."""
+    if others := [folder.name for folder in folders if part_of(folder.name) is None]:
+        raise InvalidInputError(f"{shown(str(root))} has sub-folders that are not parts: {listed(others)}. {_WANTED}")
+    if not folders or has_images(root):
+        what = "images beside its parts" if folders else "no parts"
+        raise InvalidInputError(f"{shown(str(root))} has {what}. {_WANTED}")
+    found: dict[str, Path] = {}
+    for folder in folders:
+        if (other := found.setdefault(part_of(folder.name) or "", folder)) is not folder:
+            raise InvalidInputError(
+                f"{shown(str(root))} has two folders for the same part: {listed([other.name, folder.name])}. Join them."
+            )
+    return found
+
+
+def warn_of_new_classes(root: Path, classes: dict[str, Sequence[str]]) -> None:
+    """Warn if a part has classes that the part for training lacks."""
+    for part, names in classes.items():
+        if new := [name for name in names if name not in classes["train"]]:
+            warn(
+                f"The part {part} of {shown(str(root))} has classes without training images: {listed(new)}. A "
+                "classifier never predicts them.",
+                ImageFolderWarning,
+            )
+
+
+def joined_labels(root: Path, images: Sequence[str]) -> list[str]:
+    """Return the path of the folder of each image below the root, as its class.
+
+    Raises
+    ------
+    InvalidInputError
+        If a folder has images, and so has a folder below it.
+    """
+    labels = [Path(image).parent.relative_to(root).as_posix() for image in images]
+    names = set(labels)
+    for name in sorted(names):
+        if above := [parent.as_posix() for parent in Path(name).parents if parent.as_posix() in names]:
+            raise InvalidInputError(
+                f"{shown(above[0])} has images, and so has {shown(name)} below it. Move the images of the upper folder "
+                'into a folder of their own, or pass nested="merge".'
+            )
+    return labels

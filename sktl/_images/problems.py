@@ -1,0 +1,88 @@
+"""Why a sample cannot be used: a reason on its way to an error, limits of size, and errors that are not its fault."""
+
+from __future__ import annotations
+
+import errno
+import os
+from numbers import Integral
+
+from PIL import Image, PngImagePlugin
+
+from sktl._utils.environment import bound_from
+from sktl._words import LONGEST_REASON, one_line
+from sktl.exceptions import InvalidImageWarning, InvalidParameterError
+
+_LIMIT_VARIABLE = "SKTL_MAX_PIXELS"
+_DEFAULT_LIMIT = 89_478_485  # Pillow's limit, at which Pillow only warns: 256 MiB as RGB
+
+
+class ImageProblem(Exception):  # noqa: N818 - a reason on its way to an InvalidImageError
+    """Reason why a sample cannot be used as an image. It is never raised to the user.
+
+    Parameters
+    ----------
+    reason : str
+        The reason in words, which may include words of another library.
+    """
+
+    def __init__(self, reason: str):
+        super().__init__(one_line(reason, LONGEST_REASON))
+
+
+def check_memory(error: Exception) -> None:
+    """Raise `MemoryError` if an error of Pillow means that memory ran out, which is not a fault of the image."""
+    if isinstance(error, MemoryError):
+        raise error
+    if isinstance(error, OSError) and (error.errno == errno.ENOMEM or "out of memory" in str(error)):
+        raise MemoryError(str(error)) from error
+
+
+def set_pixel_limit(n_pixels: int | None) -> None:
+    """Set the maximum size of images, as protection against small files that unpack to gigabytes.
+
+    The limit applies to this process and to processes that it starts afterwards. It is stored in the environment
+    variable `SKTL_MAX_PIXELS`, which can also be set before Python starts.
+
+    Parameters
+    ----------
+    n_pixels : int or None
+        Maximum of width times height, at least 1. None restores the default of 89,478,485. Pillow has its own limit,
+        twice `PIL.Image.MAX_IMAGE_PIXELS`. Larger images require raising both limits.
+
+    Raises
+    ------
+    InvalidParameterError
+        If `n_pixels` is not an integer of at least 1, or None.
+
+    See Also
+    --------
+    check_images : Find images that cannot be used, and why.
+    """
+    if n_pixels is None:
+        os.environ.pop(_LIMIT_VARIABLE, None)
+        return
+    if isinstance(n_pixels, bool) or not isinstance(n_pixels, Integral) or n_pixels < 1:
+        raise InvalidParameterError(f"n_pixels={n_pixels!r} must be an integer of at least 1, or None for the default.")
+    os.environ[_LIMIT_VARIABLE] = str(int(n_pixels))
+
+
+def pixel_limit() -> int:
+    """Return the limit set by `set_pixel_limit`."""
+    example = f"a number of pixels, such as {_DEFAULT_LIMIT}"
+    return bound_from(_LIMIT_VARIABLE, 1, example, InvalidImageWarning) or _DEFAULT_LIMIT
+
+
+def limits() -> tuple[int | None, ...]:
+    """Return everything except the content that affects which images are refused."""
+    return pixel_limit(), Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY
+
+
+def check_size(width: int, height: int) -> None:
+    """Raise `ImageProblem` if an image has no pixels, or more than the limit."""
+    if width < 1 or height < 1:
+        raise ImageProblem(f"has no pixels: {width} x {height}")
+    if width * height > pixel_limit():
+        raise ImageProblem(
+            f"has {width} x {height} pixels, more than the limit of {pixel_limit():,}; shrink it, or raise the limit "
+            "with sktl.set_pixel_limit if you trust its source"
+        )

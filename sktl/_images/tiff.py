@@ -1,0 +1,132 @@
+"""TIFF files by tifffile: the first page, for pixels that Pillow does not read."""
+
+from __future__ import annotations
+
+import logging
+import math
+import zlib
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+
+from .bit_depths import in_8_bits
+from .problems import ImageProblem, check_size
+from .tiff_tags import Tag
+
+_NONE, _DEFLATE, _OLD_DEFLATE = 1, 8, 32946
+_ASSOCIATED, _UNASSOCIATED = 1, 2
+_CHUNK = 1 << 20
+_NULL = logging.NullHandler()
+
+
+def read(content: bytes) -> np.ndarray:
+    """Return the pixels of the first page.
+
+    White is 1 in floats, and the largest value of their bit depth in unsigned integers of up to 16 bits.
+
+    Raises
+    ------
+    ImageProblem
+        If the page is too large, is damaged, or has pixels whose meaning is unknown.
+    """
+    import tifffile
+
+    # It logs what it finds wrong with a file. Without a handler, Python prints that.
+    logging.getLogger("tifffile").addHandler(_NULL)
+    with tifffile.TiffFile(BytesIO(content)) as file:
+        page = file.pages.first
+        check_size(page.imagewidth, page.imagelength)
+        _check_kind(page)
+        _check_segments(page, content)
+        pixels = _decoded(page)
+        if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and page.samplesperpixel > 1:
+            pixels = np.moveaxis(pixels, 0, -1)
+        pixels = pixels.reshape(page.imagelength, page.imagewidth, page.samplesperpixel)
+        orientation = page.tags.valueof(int(Tag.ORIENTATION), default=1)
+        return _upright(_meant(pixels, page), orientation)
+
+
+def _decoded(page: Any) -> np.ndarray:
+    try:
+        return page.asarray()
+    except ValueError as error:
+        if "imagecodecs" not in str(error):
+            raise
+        raise ImageProblem(
+            f"is a .tiff file whose compression, {page.compression.name}, needs imagecodecs: pip install imagecodecs"
+        ) from error
+
+
+def _check_kind(page: Any) -> None:
+    """Raise `ImageProblem` if the meaning of the pixels is unknown."""
+    if page.imagedepth != 1 or page.dtype is None:
+        raise ImageProblem("is a .tiff file of a volume, or of an unknown data type; pass its slices as arrays")
+    if page.photometric not in (0, 1, 2):
+        raise ImageProblem(f"is a .tiff file with colors as {page.photometric.name}; convert it to PNG")
+    kind = page.dtype.kind
+    if kind not in "uf" or (kind == "u" and page.bitspersample > 16):
+        sign = "signed " if kind == "i" else ""
+        raise ImageProblem(
+            f"has {sign}{page.bitspersample}-bit integer pixels, whose white is unknown; convert it to uint8 or to "
+            "[0, 1]"
+        )
+    n_colors = 3 if page.photometric == 2 else 1
+    if not n_colors <= page.samplesperpixel <= n_colors + 1:
+        raise ImageProblem(
+            f"is a .tiff file with {page.samplesperpixel} channels, which is neither gray nor RGB; pass three of them "
+            "as an array"
+        )
+
+
+def _check_segments(page: Any, content: bytes) -> None:
+    """Raise `ImageProblem` if parts of the pixels are missing, or are larger than the header says.
+
+    tifffile fills missing parts with zeros, and unpacks parts of any length.
+    """
+    places = list(zip(page.dataoffsets, page.databytecounts, strict=True))
+    complete = len(places) == math.prod(page.chunked)
+    complete = complete and all(at > 0 and size > 0 and at + size <= len(content) for at, size in places)
+    if complete and page.compression in (_NONE, _DEFLATE, _OLD_DEFLATE):
+        most = math.prod(page.chunks) * page.dtype.itemsize
+        is_plain = page.compression == _NONE
+        sizes = [size if is_plain else _inflated_size(content[at : at + size], most) for at, size in places]
+        complete = sum(sizes) * 8 * page.dtype.itemsize >= page.nbytes * page.bitspersample
+    if not complete:
+        raise ImageProblem("is not a valid .tiff file: parts of its pixels are missing")
+
+
+def _inflated_size(data: bytes, most: int) -> int:
+    """Return the number of bytes that data unpack to, without holding them in memory."""
+    inflate, size = zlib.decompressobj(), 0
+    while data and not inflate.eof:
+        size += len(inflate.decompress(data, _CHUNK))
+        data = inflate.unconsumed_tail
+        if size > most:
+            raise ImageProblem("is not a valid .tiff file: it unpacks to more pixels than its header says")
+    return size
+
+
+def _meant(pixels: np.ndarray, page: Any) -> np.ndarray:
+    """Return pixels as gray, RGB or RGBA, with black at zero and white at 1 or 255."""
+    n_colors = 3 if page.photometric == 2 else 1
+    pixels = in_8_bits(pixels, page.bitspersample) if pixels.dtype.kind == "u" else pixels.astype(np.float32)
+    white = 255 if pixels.dtype == np.uint8 else 1
+    colors = pixels[:, :, :n_colors]
+    if page.photometric == 0:
+        colors = white - colors
+    alpha = page.extrasamples[0] if page.extrasamples else _UNASSOCIATED  # as Pillow reads a file without the tag
+    if pixels.shape[2] == n_colors or alpha not in (_ASSOCIATED, _UNASSOCIATED):
+        return colors
+    share = pixels[:, :, n_colors:] / white
+    return (colors / white if alpha == _ASSOCIATED else colors / white * share) + 1 - share
+
+
+def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Return pixels in the orientation in which they are meant to be seen."""
+    flips = {
+        2: lambda x: x[:, ::-1], 3: lambda x: x[::-1, ::-1], 4: lambda x: x[::-1], 5: lambda x: x.swapaxes(0, 1),
+        6: lambda x: x[::-1].swapaxes(0, 1), 7: lambda x: x[::-1, ::-1].swapaxes(0, 1),
+        8: lambda x: x[:, ::-1].swapaxes(0, 1),
+    }  # fmt: skip
+    return flips[orientation](pixels) if orientation in flips else pixels

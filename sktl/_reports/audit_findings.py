@@ -1,0 +1,198 @@
+"""The findings of an audit that a page shows: their order, their images, and the words for each kind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from sktl._audit.issues import KINDS
+from sktl._targets.joined_labels import split_labels
+from sktl._utils.paths import in_utf8
+
+
+class Audit(Protocol):
+    """What the page needs of :class:`sktl.ImageAudit`, whose method `to_html` imports the page."""
+
+    @property
+    def issues(self) -> np.ndarray:
+        """The findings, the weightiest of each kind first."""
+
+    @property
+    def classes_(self) -> np.ndarray:
+        """Classes or names of labels."""
+
+    @property
+    def n_train(self) -> int:
+        """Number of training images."""
+
+    @property
+    def n_test(self) -> int:
+        """Number of test images."""
+
+    def images(self, part: str) -> Sequence[Any] | np.ndarray:
+        """Return the images of a part as they were passed."""
+
+
+class Words(NamedTuple):
+    """The words for a kind of finding.
+
+    Attributes
+    ----------
+    one, several : str
+        Name of the kind.
+    meaning : str
+        What the findings are, and what to do.
+    """
+
+    one: str
+    several: str
+    meaning: str
+
+
+WORDS = {
+    "unreadable": Words(
+        "Unreadable file",
+        "Unreadable files",
+        "These files cannot be read as images, and fit stops at them. Replace the files, or drop them.",
+    ),
+    "exact_copy": Words(
+        "Exact copy",
+        "Exact copies",
+        "The same image twice. If one is a training image and the other a test image, the test score is too high. "
+        "Drop one of them. If their labels differ, at least one label is wrong.",
+    ),
+    "near_copy": Words(
+        "Near copy",
+        "Near copies",
+        "One image is the other after it was recompressed, resized, mirrored, cropped or changed in brightness or "
+        "color. Drop one of them, or pass the groups of copies to fit and to cross-validation.",
+    ),
+    "suspicious_label": Words(
+        "Suspicious label",
+        "Suspicious labels",
+        "A model that was trained on the other images gives these images another label. Some are wrong labels, others "
+        "are right but difficult: look at each image before you relabel it.",
+    ),
+    "unlike_the_rest": Words(
+        "Unlike the rest",
+        "Images unlike the rest",
+        "These images differ from all others: another subject, a placeholder, a damaged image, or a rare case that you "
+        "need. Drop only images that do not belong to the task.",
+    ),
+    "rare_class": Words(
+        "Rare class",
+        "Rare classes",
+        "These classes have too few images to measure how well they are recognized. Add images, or merge classes.",
+    ),
+    "shortcut": Words(
+        "Shortcut",
+        "Shortcuts",
+        "Something other than the subject tells the classes apart, so that a model may learn it instead: it will then "
+        "fail on images from elsewhere. Collect images of all classes in the same way.",
+    ),
+}
+
+
+WHOSE = {"train": "Training image", "test": "Test image"}
+
+
+class ImageId(NamedTuple):
+    """An image of the audit."""
+
+    part: str
+    position: int
+
+
+@dataclass
+class AuditedImage:
+    """What the page and its script know about an image.
+
+    Attributes
+    ----------
+    number : int
+        Number of the image on the page.
+    name : str
+    label : str or None
+        None if it is unknown.
+    suggested : list of str
+        Labels that findings suggest, the weightiest first.
+    """
+
+    number: int
+    name: str
+    label: str | None = None
+    suggested: list[str] = field(default_factory=list)
+
+
+def chosen(issues: np.ndarray, most: int) -> list[int]:
+    """Return the rows of the weightiest findings: first the weightiest of each kind, then the second of each kind.
+
+    In this order, a limit leaves out the least weighty of each kind, rather than all of the last kinds.
+    """
+    ranks: dict[str, int] = {}
+    keys = []
+    for row, kind in enumerate(issues["kind"].tolist()):
+        rank = ranks[kind] = ranks.get(kind, -1) + 1
+        keys.append((rank, KINDS.index(kind), row))
+    return [row for _, _, row in sorted(keys)[:most]]
+
+
+def images_of(issue: np.void) -> Iterator[ImageId]:
+    """Yield the images of a finding: none, one, or both of a pair."""
+    if issue["position"] >= 0:
+        yield ImageId(str(issue["part"]), int(issue["position"]))
+    if issue["other_position"] >= 0:
+        yield ImageId(str(issue["other_part"]), int(issue["other_position"]))
+
+
+def audited_images(issues: np.ndarray) -> dict[ImageId, AuditedImage]:
+    """Return the images of some findings, numbered in the order of the findings."""
+    found: dict[ImageId, AuditedImage] = {}
+    for issue in issues:
+        names = [str(issue["name"]), str(issue["other_name"])]
+        for image, name in zip(images_of(issue), names, strict=False):
+            found.setdefault(image, AuditedImage(len(found), name))
+        if issue["other_position"] >= 0 and issue["other_label"]:
+            found[ImageId(str(issue["other_part"]), int(issue["other_position"]))].label = str(issue["other_label"])
+        if issue["position"] >= 0:
+            first = found[next(images_of(issue))]
+            first.label = str(issue["label"])
+            if issue["suggested_label"] and issue["suggested_label"] not in first.suggested:
+                first.suggested.append(str(issue["suggested_label"]))
+    return found
+
+
+def common_folder(names: Sequence[str]) -> str:
+    """Return the longest folder that all names begin with, with its separator; empty if that tells nothing."""
+    folders = [name[: max(name.rfind("/"), name.rfind(os.sep)) + 1] for name in names]
+    first, last = min(folders, default=""), max(folders, default="")
+    n = next((i for i, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), len(first))
+    common = first[: max(first.rfind("/", 0, n), first.rfind(os.sep, 0, n)) + 1]
+    return common if len(names) > 1 and len(common) > 1 else ""
+
+
+def data_of(audit: Audit, images: dict[ImageId, AuditedImage]) -> dict[str, Any]:
+    """Return what the page's script needs, as JSON values."""
+    classes = [in_utf8(str(name)) for name in audit.classes_]
+    numbers = {name: k for k, name in enumerate(classes)}
+
+    def codes(label: str) -> list[int]:
+        return [numbers[name] for name in split_labels(in_utf8(label), numbers) or []]
+
+    rows = [
+        [part, position, in_utf8(image.name), codes(image.label or ""), [codes(label) for label in image.suggested]]
+        for (part, position), image in images.items()
+    ]
+    return {"classes": classes, "severalLabels": _has_several_labels(images, numbers), "images": rows}
+
+
+def _has_several_labels(images: dict[ImageId, AuditedImage], classes: Collection[str]) -> bool:
+    """Return True if images have several labels, or none, instead of one class."""
+    labels = {
+        in_utf8(image.label) for (part, _), image in images.items() if part == "train" and image.label is not None
+    }
+    return bool(classes) and not labels <= {*classes}

@@ -1,0 +1,218 @@
+"""`evaluation_report`: what a model can do on test images, for the person who decides whether to deploy it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from sktl._estimators.summary import Fact, facts_of, is_fitted, one_line
+from sktl._hub.model_card import limits_of
+from sktl._inspection.estimators import check_instance, innermost, samples_for
+from sktl._utils.isolation import isolated
+from sktl.exceptions import ImageFailure
+
+from .evaluation_classes import ClassFigures
+from .evaluation_figures import Figures, figures_of
+from .evaluation_findings import (
+    Finding,
+    about_classes,
+    about_groups,
+    about_images,
+    about_labels,
+    about_numbers,
+    about_typicality,
+)
+from .evaluation_groups import Groups
+from .evaluation_heat import explained, maps_of
+from .evaluation_labels import LabelFigures
+from .evaluation_numbers import NumberFigures
+from .evaluation_page import write_evaluation_page
+from .evaluation_predictions import names_of, taken
+from .evaluation_results import Evaluation
+from .evaluation_summary import summary_of
+from .evaluation_truth import Truth
+from .evaluation_typicality import TypicalityFigures, typicality_of
+from .thumbnails import limit_of
+
+# The worst mistakes that a page shows, with maps of where the model looked.
+N_WORST = 12
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluationReport(Evaluation):
+    """What a model can do on test images: figures, findings, and a page. Create it with :func:`evaluation_report`.
+
+    All parameters are stored as attributes, which cannot be replaced.
+
+    Parameters
+    ----------
+    figures : ClassFigures, LabelFigures or NumberFigures
+        Figures of a classifier of classes or of several labels, or of a regressor, as attributes. Their arrays have a
+        row for each evaluated image.
+    positions : int64 ndarray of shape (n_evaluated,)
+        Positions in `X` of the evaluated images. Images that cannot be read or have no value in `y` are left out.
+    n_images : int
+        Number of images of `X`.
+    names : tuple of str
+        Names of the images of `X`: paths below the folder that they share, or positions.
+    findings : tuple of Finding
+        Facts that limit what the figures mean, such as images that cannot be read and classes that the model does not
+        know.
+    typicality : TypicalityFigures or str
+        Whether the images are like the training images; the reason, if the typicality is unavailable.
+    worst : int64 ndarray of shape (n_worst,)
+        Rows of the worst mistakes among the evaluated images.
+    maps : Maps or str
+        The worst mistakes under maps of where the model looked, by Grad-CAM; the reason, if there are none.
+    facts : tuple of Fact
+        What the model was trained on, and how.
+    limits : tuple of str
+        When not to rely on the model.
+    samples : list of Sample
+        The images of `X`, from which the page reads its thumbnails.
+
+    See Also
+    --------
+    PredictionsDisplay : Images with their predictions, drawn by matplotlib.
+    """
+
+    def summary(self) -> str:
+        """Return the most important figures and all findings as text.
+
+        Returns
+        -------
+        text : str
+            A few lines.
+        """
+        return summary_of(self)
+
+    def to_html(
+        self, path: str | os.PathLike[str], *, title: str = "Evaluation report", max_megabytes: float = 16
+    ) -> None:
+        """Write the report as one self-contained HTML page.
+
+        The page loads nothing else, sends nothing, and runs no script. Names of files are relative to the folder that
+        all of them share.
+
+        Parameters
+        ----------
+        path : str or path-like
+            File to write, such as "report.html". An existing file is replaced.
+        title : str, default="Evaluation report"
+            Heading of the page, for instance with the name of the model.
+        max_megabytes : float, default=16
+            Largest size of all thumbnails. Less important images are then shown without a thumbnail, and the page says
+            how many.
+
+        Raises
+        ------
+        InvalidParameterError
+            If `path` is not a path, or `max_megabytes` is not a number of at least 0.
+        InvalidInputError
+            If the file cannot be written.
+        """
+        write_evaluation_page(self, path, title, limit_of(max_megabytes))
+
+
+@isolated()
+def evaluation_report(estimator: Any, X: Any, y: Any, *, groups: Any = None) -> EvaluationReport:
+    """Evaluate a model on test images, for the person who decides whether to deploy it.
+
+    Parameters
+    ----------
+    estimator : fitted classifier or regressor
+        A :class:`PretrainedImageClassifier` or :class:`PretrainedImageRegressor`, or a search, pipeline or ensemble
+        with one.
+    X : array-like of shape (n_samples, ...)
+        Images that the model was not trained on; see the Notes of :class:`PretrainedImageClassifier` for the accepted
+        formats.
+    y : array-like of shape (n_samples,) or (n_samples, n_columns)
+        Labels or numbers of the images, as in `fit`. Images without a value (None or NaN) are left out. Images of
+        classes that the model does not know count as wrong.
+    groups : array-like of shape (n_samples,), default=None
+        Group of each image, such as its patient. Images of a group resemble each other, so confidence intervals are
+        wider, and the report has a table of groups.
+
+    Returns
+    -------
+    report : EvaluationReport
+        Figures as attributes; `summary()` as text, and `to_html(path)` as a page.
+
+    Raises
+    ------
+    InvalidInputError
+        If `estimator` predicts neither probabilities nor numbers, `X`, `y` and `groups` do not match, or no label in
+        `y` is a class of the model.
+    InvalidImageError
+        If no image can be read. Single images that cannot be read are findings of the report.
+
+    Notes
+    -----
+    Confidence intervals of shares are Wilson's [1]_. With `groups`, they use the effective number of independent images
+    [2]_. Intervals of mean errors use Student's distribution, with the variance between groups. Thresholds are chosen
+    on the images that they are evaluated on, so confirm them on other images.
+
+    References
+    ----------
+    .. [1] E. B. Wilson, "Probable inference, the law of succession, and statistical inference", Journal of the American
+       Statistical Association 22, 1927.
+    .. [2] E. L. Korn and B. I. Graubard, "Confidence intervals for proportions with small expected number of positive
+       counts estimated from survey data", Survey Methodology 24, 1998.
+
+    Examples
+    --------
+    >>> from sktl import PretrainedImageClassifier, evaluation_report
+    >>> from sktl.datasets import make_cats
+    >>> cats = make_cats(24, image_size=32, random_state=0)
+    >>> clf = PretrainedImageClassifier(image_size=32, random_state=0).fit(cats.data[:16], cats.target[:16])
+    >>> report = evaluation_report(clf, cats.data[16:], cats.target[16:])
+    >>> report.figures.accuracy.n
+    8
+    """
+    check_instance(estimator)
+    check_is_fitted(innermost(estimator)[0])
+    samples = samples_for(estimator, X, lenient=True)
+    truth, of_images = Truth.of(y, len(samples)), Groups.of(groups, len(samples))
+    figures, rows, failures = figures_of(estimator, X, truth, of_images)
+    used = None if of_images is None else of_images.take(rows)
+    typicality = typicality_of(estimator, taken(X, rows), None if used is None else used.codes)
+    worst = figures.worst()[:N_WORST]
+    inner, _ = innermost(estimator)
+    ours = is_fitted(inner)
+    return EvaluationReport(
+        figures=figures,
+        positions=rows,
+        n_images=len(samples),
+        names=names_of(samples),
+        findings=_findings(figures, rows, failures, truth, used, typicality),
+        typicality=typicality,
+        worst=worst,
+        maps=maps_of(estimator, X, rows[worst], explained(inner, figures, worst)),
+        facts=tuple(facts_of(inner)) if ours else (Fact("Model", one_line(type(inner).__name__), ""),),
+        limits=tuple(limits_of(inner)) if ours else (),
+        samples=samples,
+    )
+
+
+def _findings(
+    figures: Figures,
+    rows: np.ndarray,
+    failures: list[ImageFailure],
+    truth: Truth,
+    groups: Groups | None,
+    typicality: TypicalityFigures | str,
+) -> tuple[Finding, ...]:
+    # Images without a value are not read.
+    unlabelled = np.setdiff1d(np.arange(truth.n_images), truth.present)
+    findings = about_images(failures, unlabelled, "number" if isinstance(figures, NumberFigures) else "label")
+    if isinstance(figures, ClassFigures):
+        findings += about_classes(figures, rows)
+    elif isinstance(figures, LabelFigures):
+        findings += about_labels(figures)
+    else:
+        findings += about_numbers(figures)
+    return (*findings, *about_groups(groups), *about_typicality(typicality, rows))

@@ -1,0 +1,87 @@
+"""The figures of a fitted estimator for images: of classes, several labels or numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from sktl._inspection.comparisons import LabelComparison, NumberComparison
+from sktl._inspection.estimators import (
+    check_probabilities,
+    innermost,
+    label_probabilities,
+    predicts_labels,
+    predicts_numbers,
+)
+from sktl._targets.label_targets import zeros_and_ones
+from sktl._targets.number_targets import number_columns
+from sktl._targets.tables import Table
+from sktl.exceptions import ImageFailure
+
+from .evaluation_classes import ClassFigures
+from .evaluation_groups import Groups
+from .evaluation_labels import LabelFigures
+from .evaluation_numbers import NumberFigures
+from .evaluation_predictions import predict_usable
+from .evaluation_truth import Truth, class_codes, column_names
+
+Figures = ClassFigures | LabelFigures | NumberFigures
+
+
+def figures_of(
+    estimator: Any, X: Any, truth: Truth, groups: Groups | None
+) -> tuple[Figures, np.ndarray, list[ImageFailure]]:
+    """Return the figures, the positions of the evaluated images, and why others cannot be used."""
+    if predicts_numbers(estimator):
+        return _number_figures(estimator, X, truth, groups)
+    check_probabilities(estimator)
+    several = predicts_labels(estimator)
+    of_kind = _label_figures if (truth.is_table if several is None else several) else _class_figures
+    return of_kind(estimator, X, truth, groups)
+
+
+def _class_figures(
+    estimator: Any, X: Any, truth: Truth, groups: Groups | None
+) -> tuple[Figures, np.ndarray, list[ImageFailure]]:
+    names, codes = class_codes(truth.array, estimator.classes_)
+    proba, rows, failures = predict_usable(estimator.predict_proba, X, truth.present)
+    codes = codes[np.searchsorted(truth.present, rows)]
+    figures = ClassFigures.of(names, codes, proba, groups and groups.take(rows), _n_trained(estimator))
+    return figures, rows, failures
+
+
+def _label_figures(
+    estimator: Any, X: Any, truth: Truth, groups: Groups | None
+) -> tuple[Figures, np.ndarray, list[ImageFailure]]:
+    def predict(images: Any) -> tuple[Any, Any]:
+        return label_probabilities(estimator, images)
+
+    table = truth.values if truth.is_table else Table(truth.values.reshape(len(truth.present), -1), None)
+    zeros_and_ones(table, "y")  # before the images are read
+    (proba, names), rows, failures = predict_usable(predict, X, truth.present)
+    table = Table(table.values[np.searchsorted(truth.present, rows)], table.names)
+    compared = LabelComparison.of(len(rows), table, proba, names)
+    labels = column_names(compared.names.tolist(), len(compared.names), "label")
+    proba = np.where(compared.y_true > 0, compared.proba_true, 1 - compared.proba_true)
+    figures = LabelFigures.of(labels, compared.y_true, proba, groups and groups.take(rows), _n_trained(estimator))
+    return figures, rows, failures
+
+
+def _number_figures(
+    estimator: Any, X: Any, truth: Truth, groups: Groups | None
+) -> tuple[Figures, np.ndarray, list[ImageFailure]]:
+    numbers = number_columns(truth.array, "y")  # before the images are read
+    predicted, rows, failures = predict_usable(estimator.predict, X, truth.present)
+    numbers = numbers[np.searchsorted(truth.present, rows)]
+    NumberComparison.of(len(rows), numbers, predicted)  # checks the shapes
+    given = getattr(innermost(estimator)[0], "output_names_", truth.names())
+    names = column_names(given, numbers.shape[1], "number")
+    predicted = number_columns(predicted, "predictions")
+    return NumberFigures.of(names, numbers, predicted, groups and groups.take(rows)), rows, failures
+
+
+def _n_trained(estimator: Any) -> list[int] | None:
+    """Return the number of training images of each class or label, if an estimator of sktl knows it."""
+    counts = getattr(innermost(estimator)[0], "class_count_", None)
+    return None if counts is None else [int(n) for n in counts]

@@ -1,0 +1,77 @@
+"""Predictions for the images of an evaluation that can be used."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+from sktl._images.samples import FileSample, Sample
+from sktl.exceptions import ImageFailure, InvalidImageError
+
+from .audit_findings import common_folder
+
+Values = TypeVar("Values")
+
+
+class _Some(Sequence[Any]):
+    """Some items of a sequence, which are read from it when they are needed."""
+
+    def __init__(self, items: Any, rows: np.ndarray):
+        self._items, self._rows = items, rows.tolist()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, i: Any) -> Any:
+        return _Some(self._items, np.array(self._rows[i])) if isinstance(i, slice) else self._items[self._rows[i]]
+
+
+def taken(X: Any, rows: np.ndarray) -> Any:
+    """Return some images of `X`, in a container of its kind. Images of other sequences are not read here."""
+    if np.array_equal(rows, np.arange(len(X))):
+        return X
+    if hasattr(X, "iloc"):
+        return X.iloc[rows]
+    if hasattr(X, "__array__"):
+        return X[rows]
+    some = _Some(X, rows)
+    return list(some) if isinstance(X, list | tuple) else some
+
+
+def predict_usable(
+    predict: Callable[[Any], Values], X: Any, rows: np.ndarray
+) -> tuple[Values, np.ndarray, list[ImageFailure]]:
+    """Return predictions for the rows of `X` that can be used, these rows, and why the others cannot be used.
+
+    Raises
+    ------
+    InvalidImageError
+        If no image can be used.
+    """
+    failures: list[ImageFailure] = []
+    while True:
+        try:
+            return predict(taken(X, rows)), rows, sorted(failures)
+        except InvalidImageError as error:  # unsupported formats are found first, and unreadable files afterwards
+            failures += [failure._replace(position=int(rows[failure.position])) for failure in error.failures]
+            rows = np.delete(rows, [failure.position for failure in error.failures])
+            if not len(rows):
+                raise InvalidImageError(failures) from error
+
+
+def names_of(samples: Sequence[Sample]) -> tuple[str, ...]:
+    """Return a name for each image: its place below the folder that all files share, or the position in `X`.
+
+    The shared folder is left out, because it says more about a computer than about an image.
+    """
+    places = {
+        i: sample.name for i, sample in enumerate(samples) if isinstance(sample, FileSample) or "/" in sample.name
+    }
+    names = [*places.values()]
+    if len(names) == 1:
+        places = {i: os.path.basename(name) for i, name in places.items()}
+    start = len(common_folder(names))
+    return tuple(places[i][start:] if i in places else f"X[{i}]" for i in range(len(samples)))

@@ -1,0 +1,63 @@
+"""Whether the images of an evaluation are like the training images, by their typicality."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from sktl._inspection.estimators import innermost
+from sktl.exceptions import TypicalityError
+
+from .evaluation_intervals import Rate
+
+# Of images from where the training images came from, about this share has a typicality of at most this.
+LOW = 0.05
+_N_BINS = 20
+
+
+@dataclass(frozen=True, eq=False)
+class TypicalityFigures:
+    """Typicality of images.
+
+    Parameters
+    ----------
+    p_values : float64 array of shape (n_images,)
+    low : Rate
+        Share of values of at most 0.05.
+    """
+
+    p_values: np.ndarray
+    low: Rate
+
+    @classmethod
+    def of(cls, p_values: np.ndarray, groups: np.ndarray | None = None) -> Self:
+        """Return the figures for p-values."""
+        return cls(p_values, Rate.of(p_values <= LOW, groups))
+
+    @property
+    def histogram(self) -> np.ndarray:
+        """Number of images in twenty ranges of equal width, which include their upper limits."""
+        bins = np.ceil(self.p_values * _N_BINS).astype(np.int64).clip(1, _N_BINS) - 1
+        counts: np.ndarray = np.bincount(bins, minlength=_N_BINS)
+        return counts
+
+    def least(self) -> np.ndarray:
+        """Return the rows of all images, the least typical first."""
+        return np.argsort(self.p_values, kind="stable")
+
+
+def typicality_of(estimator: Any, X: Any, groups: np.ndarray | None) -> TypicalityFigures | str:
+    """Return the typicality of images, or the reason why it is unavailable."""
+    inner, _ = innermost(estimator)
+    if not hasattr(inner, "typicality"):
+        return (
+            f"The model is a {type(inner).__name__}, which has no typicality. PretrainedImageClassifier and "
+            "PretrainedImageRegressor have it."
+        )
+    try:
+        inner, seen = innermost(estimator, X)
+        return TypicalityFigures.of(inner.typicality(seen), groups)
+    except TypicalityError as error:
+        return str(error)

@@ -1,0 +1,185 @@
+"""Figures of an evaluation in sentences, for readers who are not statisticians. The text and the page share them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from sktl._inspection.drawing import fitted
+
+from .evaluation_classes import ClassFigures
+from .evaluation_confidence import Calibration, CoverageTarget
+from .evaluation_figures import Figures
+from .evaluation_intervals import Mean, Rate
+from .evaluation_labels import LabelFigures
+from .evaluation_numbers import NumberFigure, NumberFigures
+from .evaluation_typicality import LOW, TypicalityFigures
+
+# In place of a figure that is not defined.
+NONE = "-"
+# Longer names of classes are cut in their middle.
+_LETTERS = 32
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """Return a share in percent; it is not rounded to 0 or 100 % unless it is exactly 0 or 1."""
+    if math.isnan(share):
+        return NONE
+    unit = 10.0**-digits
+    if 0 < share * 100 < unit / 2:
+        return f"< {unit:g} %"
+    if 100 - unit / 2 <= share * 100 < 100:
+        return f"> {100 - unit:g} %"
+    return f"{share:.0%}".replace("%", " %") if share in (0, 1) else f"{share * 100:.{digits}f} %"
+
+
+def number(value: float | None) -> str:
+    """Return a number with four digits, or a dash."""
+    return NONE if value is None or not math.isfinite(value) else f"{value:.4g}"
+
+
+def decimal(value: float | None, digits: int = 3) -> str:
+    """Return a score in [0, 1], or a dash."""
+    return NONE if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+
+
+def interval(figure: Rate | Mean) -> str:
+    """Return the limits of an interval, "" if it has none."""
+    if isinstance(figure, Rate):
+        low, high = (
+            f"{100 * limit:.1f}" if 0 < limit < 1 else f"{100 * limit:.0f}" for limit in (figure.low, figure.high)
+        )
+        return f"{low} to {high} %" if figure.n else ""
+    return f"{number(figure.low)} to {number(figure.high)}" if math.isfinite(figure.high) else ""
+
+
+def count(n: int, one: str = "image", several: str = "") -> str:
+    """Return a number of things."""
+    return f"{n:,} {one if n == 1 else several or one + 's'}"
+
+
+def short(name: object) -> str:
+    """Return a name as sentences and tables show it."""
+    return fitted(name, _LETTERS)
+
+
+def headlines(figures: Figures) -> list[str]:
+    """Return the most important figures as sentences."""
+    if isinstance(figures, ClassFigures):
+        return _of_classes(figures)
+    return _of_labels(figures) if isinstance(figures, LabelFigures) else _of_numbers(figures)
+
+
+def _of_classes(figures: ClassFigures) -> list[str]:
+    accuracy, frequent = figures.accuracy, figures.most_frequent
+    constant = frequent.recall.n / accuracy.n
+    lines = [
+        f"The model is right for {percent(accuracy.value)} of {count(accuracy.n)} of "
+        f"{count(len(figures.classes), 'class', 'classes')}. For new images like these, expect {interval(accuracy)} "
+        "(95 % confidence interval).",
+        f"Answering {short(frequent.name)} for every image would be right for {percent(constant)}.",
+    ]
+    if len(figures.classes) > 1:
+        lines.append(
+            f"Balanced accuracy {percent(figures.balanced_accuracy)}: the mean share of right answers over the "
+            "classes, so that rare classes count as much as frequent ones."
+        )
+    if figures.log_loss is not None:
+        lines.append(
+            f"Log loss {figures.log_loss:.3f}: the model typically gives the true class a probability of "
+            f"{percent(math.exp(-figures.log_loss), 0)}. Confident mistakes weigh most; 0 is perfect."
+        )
+    return lines
+
+
+def _of_labels(figures: LabelFigures) -> list[str]:
+    right = figures.all_right
+    return [
+        f"For {percent(right.value)} of {count(right.n)}, all {count(len(figures.labels), 'label')} are right. For "
+        f"new images like these, expect {interval(right)} (95 % confidence interval).",
+        f"Mean average precision {decimal(figures.macro)}: how well the images with a label are ranked before the "
+        "others, averaged over labels; 1 is perfect.",
+        f"F1 score of the labels of an image {decimal(figures.example_f1)} on average: how well its predicted labels "
+        "match its true ones; 1 is perfect.",
+    ]
+
+
+def _of_numbers(figures: NumberFigures) -> list[str]:
+    n = count(len(figures.y_true))
+    if len(figures.of_numbers) > 1:
+        return [
+            f"R2 {decimal(figures.r2)}, averaged over {count(len(figures.of_numbers), 'number')}, on {n}: the share of "
+            "the differences between images that the predictions explain. 1 is perfect; 0 is no better than the mean."
+        ]
+    return [f"Evaluated on {n}.", *of_number(figures.of_numbers[0])]
+
+
+def of_number(figure: NumberFigure) -> list[str]:
+    """Return the figures of one number as sentences."""
+    limits = f" (95 % confidence interval {interval(figure.error)})" if interval(figure.error) else ""
+    shares = ", and ".join(f"by at most {number(error)} for {percent(share, 0)}" for share, error in figure.within[:2])
+    lines = [
+        f"Predictions are off by {number(figure.error.value)} on average{limits}. The best constant answer is off by "
+        f"{number(figure.guess)}.",
+        f"They are off {shares} of the images. The largest error is {number(figure.within[-1][1])}.",
+    ]
+    if figure.r2 is not None:
+        lines.append(
+            f"R2 {figure.r2:.3f}: the share of the differences between images that the predictions explain. 1 is "
+            "perfect; 0 is no better than the mean."
+        )
+    if figure.bias.low > 0 or figure.bias.high < 0:
+        side = "high" if figure.bias.low > 0 else "low"
+        lines.append(f"On average, predictions are {number(abs(figure.bias.value))} too {side}.")
+    return lines
+
+
+def of_calibration(calibration: Calibration) -> list[str]:
+    """Return what the calibration means."""
+    difference = calibration.probability - calibration.share
+    gap = f"{abs(difference) * 100:.1f} percentage points"
+    verdict = (
+        f"The probabilities are too high by {gap} on average: the model is more confident than it should be."
+        if difference > max(0.005, calibration.chance)
+        else f"The probabilities are too low by {gap} on average: the model is more cautious than it needs to be."
+        if -difference > max(0.005, calibration.chance)
+        else "On average, the probabilities are about right."
+    )
+    return [
+        f"On average, the model states a probability of {percent(calibration.probability)}, and its answers are right "
+        f"for {percent(calibration.share)}. {verdict}",
+        f"Expected calibration error {percent(calibration.error)}: the mean distance of the points from the diagonal. "
+        f"With this number of images, chance alone gives about {percent(calibration.chance)} even if all "
+        "probabilities are right.",
+    ]
+
+
+def of_target(target: CoverageTarget) -> str:
+    """Return what reaching an accuracy costs."""
+    goal = percent(target.accuracy, 0)
+    if target.threshold is None:
+        return f"No threshold reaches {goal} accuracy: even the surest answers are wrong more often."
+    if target.turned_away == 0:
+        return f"The accuracy is at least {goal} without turning any image away."
+    return (
+        f"To reach {goal} accuracy, turn away {percent(target.turned_away)} of the images: those with a probability "
+        f"below {target.threshold:.3f}."
+    )
+
+
+def of_typicality(typicality: TypicalityFigures) -> str:
+    """Return what the typicality of the images means."""
+    low = typicality.low
+    start = (
+        f"{percent(low.value)} of the images have a typicality of at most {LOW} ({interval(low)}). Of images from "
+        "where the training images came from, about 5 % do."
+    )
+    if low.low > LOW:
+        return f"{start} These images differ from the training images: another camera, place, time or kind of object."
+    return f"{start} The images are about as ordinary as the training images."
+
+
+def listed(names: Sequence[str], n: int = 10) -> str:
+    """Return the first few names."""
+    more = [f"and {len(names) - n:,} more"] if len(names) > n else []
+    return ", ".join([*map(short, names[:n]), *more])

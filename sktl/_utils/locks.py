@@ -1,0 +1,14 @@
+"""A lock that works in forked children. Apart from isolation, which imports torch."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+
+def fork_safe_lock() -> threading.Lock:
+    """Return a lock that is free in a forked child, where the thread that held it may not exist."""
+    lock = threading.Lock()
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=lock._at_fork_reinit)  # type: ignore[attr-defined]
+    return lock

@@ -1,0 +1,66 @@
+"""Gauss-Newton steps find the map under which one image looks like a part of the other."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from photographs import photograph
+
+from sktl._audit.alignment import AFFINE, STRETCH, ZOOM, agreement, blurred, grid, is_plausible, refined, warped
+
+IMAGE = torch.from_numpy(np.array(photograph(0, (64, 64)).convert("L"), dtype=np.float32))[None]
+SMOOTH = blurred(IMAGE, 1.5)
+IDENTITY = torch.eye(3)[None, :2]
+
+
+def moved(scale=1.0, x=0.0, y=0.0, stretch=1.0, angle=0.0):
+    cosine, sine = math.cos(angle), math.sin(angle)
+    return torch.tensor([[[scale * cosine, -scale * sine, x], [scale * stretch * sine, scale * stretch * cosine, y]]])
+
+
+@pytest.mark.parametrize(
+    ("motions", "target"),
+    [
+        (ZOOM, moved(0.9, 0.05, -0.03)),
+        (STRETCH, moved(0.9, 0.05, -0.03, 1.05)),
+        (AFFINE, moved(0.9, 0.05, -0.03, 1.03, 0.03)),
+        (AFFINE, IDENTITY),
+    ],
+)
+def test_the_map_is_recovered(motions, target):
+    part, _ = warped(SMOOTH, target, grid(64))
+    start = moved(0.92, 0.03, 0.0)
+    found = refined(SMOOTH, part.view(1, 64, 64), start, motions, 20)
+    torch.testing.assert_close(found, target, atol=2e-3, rtol=0)
+    assert agreement(SMOOTH, part.view(1, 64, 64), found) > 0.999
+
+
+def test_brightness_and_contrast_do_not_matter():
+    part = 0.4 * warped(SMOOTH, moved(0.9), grid(64))[0].view(1, 64, 64) + 70
+    found = refined(SMOOTH, part, moved(0.93), AFFINE, 20)
+    torch.testing.assert_close(found, moved(0.9), atol=2e-3, rtol=0)
+
+
+def test_blank_images_are_no_error():
+    blank = torch.zeros(2, 64, 64)
+    found = refined(blank, blank, IDENTITY.repeat(2, 1, 1), AFFINE, 3)
+    assert found.isfinite().all()
+    assert agreement(blank, blank, found).tolist() == [0, 0]
+
+
+def test_smoothing_keeps_means_and_flat_images():
+    assert torch.allclose(blurred(torch.full((1, 32, 32), 7.0), 3.0), torch.tensor(7.0))
+    assert blurred(IMAGE, 2.0).std() < IMAGE.std()
+
+
+@pytest.mark.parametrize(
+    ("maps", "plausible"),
+    [
+        (IDENTITY, True), (moved(0.7, 0.2, 0.1), True), (moved(0.9, stretch=1.1), True), (moved(angle=0.08), True),
+        (moved(0.4), False), (moved(1.3), False), (moved(0.8, stretch=0.7), False), (moved(angle=0.3), False),
+        (-IDENTITY, False), (IDENTITY * torch.tensor([-1.0, 1, 1]), False),
+    ],
+)  # fmt: skip
+def test_copies_are_hardly_stretched_or_rotated(maps, plausible):
+    assert is_plausible(maps).item() is plausible

@@ -1,0 +1,60 @@
+"""Copies are confirmed in their pixels; images that only look alike are not."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from photographs import COPIES, photograph
+from test_windows import gray_of
+
+from sktl._audit.confirmation import CONFIRMED, confirm
+from sktl._audit.windows import Descriptors
+
+POOL = ThreadPoolExecutor(2)
+ORIGINALS = [photograph(seed) for seed in range(8)]
+
+
+def confirmed(gray, features=None):
+    return confirm(gray, Descriptors(gray, POOL).candidates(features), POOL)
+
+
+@pytest.mark.parametrize("copy", COPIES)
+def test_copies_are_confirmed_from_either_side(copy):
+    other = COPIES[copy](ORIGINALS[2])
+    near = np.eye(2, 3, dtype=np.float32)
+    for pair in ((ORIGINALS[2], other), (other, ORIGINALS[2])):
+        found = confirmed(gray_of(*pair), near)
+        assert found.pairs.tolist() == [[0, 1]]
+        assert CONFIRMED <= found.scores[0] <= 1
+
+
+def test_originals_are_no_copies_of_each_other():
+    assert not len(confirmed(gray_of(*ORIGINALS)).pairs)
+
+
+def with_foreground(seed, background):
+    """Return a photo with another thing in front of the same background, on a quarter of its area."""
+    image = background.copy()
+    image.paste(photograph(seed, (60, 45)), (30, 25))
+    return image
+
+
+def test_the_same_background_is_not_enough():
+    images = [with_foreground(seed, ORIGINALS[0]) for seed in (20, 21)]
+    assert not len(confirmed(gray_of(*images)).pairs)
+
+
+def test_the_same_outline_is_not_enough():
+    rng = np.random.default_rng(0)
+    base = np.asarray(ORIGINALS[1].resize((12, 9)).resize((120, 90)), dtype=float)
+    images = [np.clip(base + rng.normal(0, 25, base.shape), 0, 255).astype(np.uint8) for _ in range(2)]
+    from PIL import Image
+
+    assert not len(confirmed(gray_of(*map(Image.fromarray, images))).pairs)
+
+
+def test_scores_do_not_depend_on_the_other_images():
+    copy = COPIES["cropped to 75 %"](ORIGINALS[0])
+    few, many = confirmed(gray_of(ORIGINALS[0], copy)), confirmed(gray_of(ORIGINALS[0], copy, *ORIGINALS[1:]))
+    np.testing.assert_allclose(few.scores, many.scores, atol=1e-4)
+    assert few.pairs.tolist() == many.pairs.tolist() == [[0, 1]]

@@ -1,0 +1,196 @@
+"""`sktl audit` and `sktl fit --decisions`: what is audited, the page, and decisions applied to folders and tables."""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pytest
+from audits import audit_of
+from click.testing import CliRunner
+from PIL import Image
+
+import sktl
+from sktl._audit.issues import Issue
+from sktl._cli import commands
+
+QUICK = ["--image-size", "32", "--random-state", "0", "--n-jobs", "1", "-q"]
+
+
+def run(*arguments, status=0):
+    """Run a command; return what it wrote to standard output and standard error."""
+    done = CliRunner().invoke(commands.main, [str(argument) for argument in arguments], prog_name="sktl")
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert done.exit_code == status, done.output
+    return done.stdout, done.stderr
+
+
+def paint(path, color):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(len(str(path))).integers(0, 30, (32, 32, 3))
+    Image.fromarray((noise + color).astype(np.uint8)).save(path)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Return a folder in which one image of the sky lies among lemons."""
+    for part in ("train", "test"):
+        for i in range(4):
+            paint(tmp_path / part / "lemon" / f"{i}.png", (200, 190, 20))
+            paint(tmp_path / part / "sky" / f"{i}.png", (40, 100, 200))
+    paint(tmp_path / "train" / "lemon" / "9.png", (40, 100, 200))
+    paint(tmp_path / "train" / "rose" / "0.png", (200, 20, 90))
+    return tmp_path
+
+
+@pytest.fixture
+def table(photos):
+    """Return a table of several labels with a column of splits."""
+    rows = [["file", "split", "yellow", "blue, dark"]]
+    for part in ("train", "test"):
+        for i in range(4):
+            rows += [[f"{part}/lemon/{i}.png", part, 1, 0], [f"{part}/sky/{i}.png", part, 0, 1]]
+    return write(photos / "labels.csv", rows)
+
+
+def write(path, rows):
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)
+    return path
+
+
+def decisions(path, *rows):
+    return write(path, [["part", "position", "name", "decision", "label"], *rows])
+
+
+@pytest.fixture
+def audited(monkeypatch):
+    """Return the calls of `audit_images`, which finds the first image."""
+    calls = []
+
+    def audit_images(X, y=None, **options):
+        calls.append({"X": X, "y": y, **options})
+        issue = Issue(kind="unlike_the_rest", position=0, name=X[0], score=0.5)
+        audit = audit_of([issue], X, [] if y is None else ["a"], options["X_test"])
+        object.__setattr__(audit, "summary", lambda: "Found one.")
+        return audit
+
+    monkeypatch.setattr(sktl, "audit_images", audit_images)
+    return calls
+
+
+def test_a_folder_is_audited_with_its_classes(photos, audited):
+    page = photos / "audit.html"
+    out, _ = run("audit", photos / "train", "--test", photos / "test", "-o", page, "--cv", "3", "--random-state", "7")
+    assert out == f"Found one.\nWrote {page}. Open it in a browser to decide about the findings.\n"
+    assert "lemon/0.png" in page.read_text(encoding="utf-8")
+    (call,) = audited
+    assert (len(call["X"]), len(call["X_test"]), call["cv"], call["random_state"]) == (10, 8, 3, 7)
+    assert sorted({*call["y"].tolist()}) == ["lemon", "rose", "sky"]
+    assert sorted({*call["y_test"].tolist()}) == ["lemon", "sky"]
+    assert call["estimator"].random_state == 7
+
+
+def test_images_without_classes_are_audited(photos, audited):
+    run("audit", photos / "train" / "sky", "--unlabeled", "-o", photos / "audit.html", "-q")
+    (call,) = audited
+    assert len(call["X"]) == 4
+    assert call["y"] is call["X_test"] is call["y_test"] is None
+
+
+def test_a_table_is_audited_with_its_test_rows(photos, table, audited):
+    run("audit", "--labels", table, "--where", "split=train", "--test-where", "split=test", "-o", photos / "a.html")
+    (call,) = audited
+    assert (len(call["X"]), len(call["X_test"])) == (8, 8)
+    assert [*call["y"].columns] == [*call["y_test"].columns] == ["yellow", "blue, dark"]
+    assert np.asarray(call["y_test"]).sum() == 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["TRAIN"], 2, "Missing option '-o'"),
+        (["-o", "PAGE"], 2, "Missing argument 'FOLDER'"),
+        (["TRAIN", "-o", "TRAIN"], 1, "is a folder"),
+        (["FLAT", "-o", "PAGE"], 1, "`sktl audit --unlabeled`"),
+        (["TRAIN", "-o", "PAGE", "--test", "ABSENT"], 1, "does not exist"),
+        (["TRAIN", "-o", "PAGE", "--test-where", "a=b"], 2, "--test-where needs a table"),
+        (["TRAIN", "-o", "PAGE", "--cv", "1"], 2, "--cv"),
+        (["TRAIN", "-o", "PAGE", "--max-megabytes", "-1"], 2, "--max-megabytes"),
+        (["--labels", "TABLE", "--unlabeled", "-o", "PAGE"], 2, "either --unlabeled or --labels"),
+        (["--labels", "TABLE", "--where", "split=train", "--test-where", "split=x", "-o", "PAGE"], 1, "No row of"),
+    ],
+)
+def test_wrong_uses_are_named(photos, table, audited, arguments, status, message):
+    places = {
+        "FLAT": photos / "train" / "sky",
+        "TRAIN": photos / "train",
+        "PAGE": photos / "a.html",
+        "ABSENT": photos / "absent",
+        "TABLE": table,
+    }
+    _, err = run("audit", *(places.get(argument, argument) for argument in arguments), status=status)
+    assert message in " ".join(err.split())
+
+
+def test_an_existing_page_is_replaced_only_by_force(photos, audited):
+    page = photos / "audit.html"
+    page.write_text("mine")
+    _, err = run("audit", photos / "train", "-o", page, status=1)
+    assert "already exists. Pass --force" in err
+    assert not audited
+    run("audit", photos / "train", "-o", page, "--force")
+    assert page.read_text(encoding="utf-8") != "mine"
+
+
+def test_a_fit_and_an_evaluation_drop_and_relabel(photos):
+    found = sktl.datasets.load_image_folder(photos / "train")
+    at = {name: found.data.tolist().index(str(photos / "train" / name)) for name in ("lemon/9.png", "rose/0.png")}
+    path = decisions(
+        photos / "d.csv",
+        ["train", at["lemon/9.png"], photos / "train" / "lemon" / "9.png", "relabel", "sky"],
+        ["train", at["rose/0.png"], "train/rose/0.png", "drop", ""],
+        ["test", 0, "x", "drop", ""],
+    )
+    out, err = run("fit", photos / "train", "--decisions", path, "-o", photos / "m.sktl", *QUICK[:-1])
+    assert f"Dropped 1 of 10 images by {path}." in err
+    assert "Trained on 9 images of 2 classes" in out
+    model = sktl.load(photos / "m.sktl")
+    assert dict(zip(model.classes_.tolist(), model.class_count_.tolist(), strict=True)) == {"lemon": 4, "sky": 5}
+
+    tests = decisions(photos / "t.csv", ["test", 0, "test/lemon/0.png", "drop", ""], ["train", 0, "x", "drop", ""])
+    out, err = run("evaluate", photos / "m.sktl", photos / "test", "--decisions", tests, "-q")
+    assert f"Dropped 1 of 8 images by {tests}." in err
+    assert "on 7 images" in out
+
+
+def test_a_fit_on_a_table_drops_and_relabels(photos, table):
+    path = decisions(
+        photos / "d.csv",
+        ["train", 0, "train/lemon/0.png", "relabel", "yellow, blue, dark"],
+        ["train", 1, "train/sky/0.png", "drop", ""],
+    )
+    out, _ = run(
+        "fit", "--labels", table, "--where", "split=train", "--decisions", path, "-o", photos / "m.sktl", *QUICK
+    )
+    assert "Trained on 7 images with 2 labels" in out
+    assert sktl.load(photos / "m.sktl").class_count_.tolist() == [4, 4]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (["train", 0, "train/lemon/1.png", "drop", ""], "Row 2 of 'PATH' is about 'train/lemon/1.png'"),
+        (
+            ["train", 0, "train/lemon/0.png", "relabel", "limon"],
+            "relabels to 'limon', but the labels are 'lemon', 'rose'",
+        ),
+        (["train", 99, "train/lemon/0.png", "drop", ""], "position 99, but there are 10 images"),
+    ],
+)
+def test_decisions_that_do_not_fit_the_images_are_named(photos, row, message):
+    path = decisions(photos / "d.csv", row)
+    _, err = run("fit", photos / "train", "--decisions", path, "-o", photos / "m.sktl", *QUICK, status=1)
+    assert message.replace("PATH", str(path)) in err
+    assert not (photos / "m.sktl").exists()

@@ -1,0 +1,84 @@
+"""`sktl report`: a page and a summary from a folder or a table, and what cannot be read is said."""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from sktl._cli import commands
+
+QUICK = ["--image-size", "32", "--random-state", "0", "--n-jobs", "1", "-q"]
+
+
+def run(*arguments, status=0):
+    """Run a command; return what it wrote to standard output and standard error."""
+    done = CliRunner().invoke(commands.main, [str(argument) for argument in arguments], prog_name="sktl")
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert done.exit_code == status, done.output
+    return done.stdout, done.stderr
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Return a folder of photos, with a table of a number for each."""
+    folder = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    rows = [["file", "light"]]
+    for name, color in (("lemon", (200, 190, 20)), ("sky", (40, 100, 200))):
+        (folder / "images" / name).mkdir(parents=True)
+        for i in range(8):
+            path = folder / "images" / name / f"{i}.png"
+            Image.fromarray((rng.integers(0, 40, (32, 32, 3)) + color).astype(np.uint8)).save(path)
+            rows.append([path, sum(color) / 3 + i / 10])
+    with open(folder / "numbers.csv", "w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(photos):
+    run("fit", photos / "images", "-o", photos / "fruit.sktl", *QUICK)
+    return photos / "fruit.sktl"
+
+
+def test_of_a_folder(model, photos, tmp_path):
+    out, err = run("report", model, photos / "images", "-o", tmp_path / "report.html", "-q")
+    assert out.startswith("The model is right for 100 % of 16 images of 2 classes.")
+    assert out.endswith(f"Wrote {tmp_path / 'report.html'}. Open it in a browser.\n")
+    text = (tmp_path / "report.html").read_text()
+    assert "fruit.sktl" in text
+    assert "lemon/0.png" in text
+    assert str(photos) not in text
+    assert not err
+
+
+def test_an_existing_page_is_kept_unless_it_may_be_replaced(model, photos, tmp_path):
+    (tmp_path / "report.html").write_text("mine")
+    _, err = run("report", model, photos / "images", "-o", tmp_path / "report.html", status=1)
+    assert "already exists" in err
+    assert (tmp_path / "report.html").read_text() == "mine"
+    run("report", model, photos / "images", "-o", tmp_path / "report.html", "--force", "-q")
+    assert (tmp_path / "report.html").read_text().startswith("<!DOCTYPE html>")
+
+
+def test_bad_files_and_unknown_classes_are_findings(model, photos, tmp_path):
+    for name in ("lemon", "sky", "rose"):
+        (tmp_path / "test" / name).mkdir(parents=True)
+        (tmp_path / "test" / name / "0.png").write_bytes((photos / "images" / "sky" / "0.png").read_bytes())
+    (tmp_path / "test" / "sky" / "bad.png").write_text("not an image")
+    out, _ = run("report", model, tmp_path / "test", "-o", tmp_path / "report.html", "-q")
+    assert "- 1 image cannot be read and is left out of all figures." in out
+    assert "The model was not trained on the class 'rose'. It cannot predict it, so 1 image counts as wrong" in out
+
+
+def test_of_a_table(photos, tmp_path):
+    table = photos / "numbers.csv"
+    run("fit", "--labels", table, "-o", tmp_path / "model", *QUICK)
+    out, _ = run("report", tmp_path / "model", "--labels", table, "-o", tmp_path / "report.html", "-q")
+    assert out.startswith("Evaluated on 16 images.")
+    assert "The largest errors" in (tmp_path / "report.html").read_text()

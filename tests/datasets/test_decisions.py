@@ -1,0 +1,240 @@
+"""Decisions about the findings of an audit, applied to images and labels in any container."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import scipy.sparse
+import torch
+
+from sktl.datasets import apply_decisions
+from sktl.exceptions import InvalidInputError, InvalidParameterError
+
+NAMES = ["cat/1.jpg", "cat/2.jpg", "dog/3.jpg", "dog/4.jpg"]
+LABELS = ["cat", "cat", "dog", "dog"]
+COLUMNS = ["part", "position", "name", "decision", "label"]
+
+
+def write(path, *rows, delimiter=",", encoding="utf-8"):
+    with open(path, "w", newline="", encoding=encoding) as file:
+        csv.writer(file, delimiter=delimiter).writerows([COLUMNS, *rows])
+    return path
+
+
+@pytest.fixture
+def table(tmp_path):
+    return write(
+        tmp_path / "decisions.csv",
+        ("train", 0, NAMES[0], "drop", ""),
+        ("train", 1, NAMES[1], "relabel", "dog"),
+        ("train", 3, NAMES[3], "keep", ""),
+        ("test", 2, "somewhere/else.jpg", "drop", ""),
+    )
+
+
+def test_images_are_dropped_and_relabeled(table):
+    X, y = apply_decisions(table, NAMES, LABELS)
+    assert list(X) == NAMES[1:]
+    assert y == ["dog", "dog", "dog"]
+    assert LABELS == ["cat", "cat", "dog", "dog"]  # not those that were passed
+
+
+def test_further_arrays_lose_the_same_rows(table):
+    _, _, groups, weights = apply_decisions(table, NAMES, LABELS, np.arange(4), [1.0, 2.0, 3.0, 4.0])
+    assert groups.tolist() == [1, 2, 3]
+    assert weights == [2.0, 3.0, 4.0]
+
+
+def test_without_labels_images_are_dropped(tmp_path):
+    table = write(tmp_path / "d.csv", ("train", 2, "X[2]", "drop", ""))
+    X, y = apply_decisions(table, np.arange(4 * 64, dtype=np.uint8).reshape(4, 8, 8))
+    assert X[:, 0, 0].tolist() == [0, 64, 192]
+    assert y is None
+
+
+def test_the_other_part_has_decisions_of_its_own(tmp_path):
+    table = write(tmp_path / "d.csv", ("test", 2, NAMES[2], "drop", ""))
+    assert apply_decisions(table, NAMES, LABELS)[0] == NAMES
+    assert apply_decisions(table, NAMES, LABELS, part="test")[0] == [*NAMES[:2], NAMES[3]]
+    with pytest.raises(InvalidParameterError, match="part='valid'"):
+        apply_decisions(table, NAMES, part="valid")
+
+
+def test_other_sequences_become_lists(tmp_path):
+    class Stripes:
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, position):
+            return np.full((8, 8), {0: 0, 1: 1, 2: 2}[position])
+
+    X, _ = apply_decisions(write(tmp_path / "d.csv", ("train", 1, "X[1]", "drop", "")), Stripes())
+    assert [image[0, 0] for image in X] == [0, 2]
+
+
+def _plain(values):
+    return values.to_numpy().tolist() if hasattr(values, "to_numpy") else np.asarray(values).tolist()
+
+
+@pytest.mark.parametrize(
+    "of",
+    [
+        list, tuple, np.array, lambda x: np.array(x, dtype=object), pd.Series, pl.Series,
+        lambda x: pd.DataFrame({"path": x}),
+    ],
+)  # fmt: skip
+def test_containers_of_paths_and_labels_keep_their_type(table, of):
+    given = of(NAMES)
+    X, y = apply_decisions(table, given, of(LABELS))
+    assert np.ravel(_plain(X)).tolist() == NAMES[1:]
+    assert np.ravel(_plain(y)).tolist() == ["dog"] * 3
+    assert type(X) is (list if of is tuple else type(given))
+    assert getattr(X, "dtype", None) == getattr(given, "dtype", None)
+
+
+@pytest.mark.parametrize(
+    ("labels", "new"),
+    [([7, 7, 3, 3], "3"), ([True, True, False, False], "False"), (["-1", "-1", "=x", "=x"], "=x")],
+)
+def test_labels_keep_their_type(tmp_path, labels, new):
+    table = write(tmp_path / "d.csv", ("train", 1, NAMES[1], "relabel", new))
+    for of in (list, np.array, pd.Series, torch.tensor if not isinstance(labels[0], str) else np.array):
+        _, y = apply_decisions(table, NAMES, of(labels))
+        assert _plain(y) == [labels[0], labels[2], *labels[2:]]
+
+
+def test_new_labels_are_never_cut(tmp_path):
+    """An array of text has a fixed width."""
+    table = write(tmp_path / "d.csv", ("train", 0, NAMES[0], "relabel", "a long name"))
+    _, y = apply_decisions(table, NAMES, np.array(["x", "y", "y", "a long name"]))
+    assert y.tolist() == ["a long name", "y", "y", "a long name"]
+
+
+INDICATOR = np.array([[1, 0, 0], [0, 1, 1], [0, 0, 0], [1, 1, 1]])
+
+
+@pytest.mark.parametrize(
+    "of",
+    [
+        lambda t: t, lambda t: t.astype(bool), lambda t: t.tolist(), torch.tensor, scipy.sparse.csr_matrix,
+        scipy.sparse.coo_array,
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize(("label", "row"), [("0, 2", [1, 0, 1]), ("", [0, 0, 0]), ("1", [0, 1, 0])])
+def test_several_labels_without_names_are_numbers(tmp_path, of, label, row):
+    table = write(tmp_path / "d.csv", ("train", 1, NAMES[1], "relabel", label), ("train", 0, NAMES[0], "drop", ""))
+    given = of(INDICATOR)
+    _, y = apply_decisions(table, NAMES, given)
+    dense = y.toarray() if scipy.sparse.issparse(y) else np.asarray(y)
+    assert dense.tolist() == [row, *INDICATOR[2:].tolist()]
+    assert dense.dtype == np.asarray(given.toarray() if scipy.sparse.issparse(given) else given).dtype
+    original = given.toarray() if scipy.sparse.issparse(given) else np.asarray(given)
+    assert original.tolist() == INDICATOR.tolist()
+
+
+@pytest.mark.parametrize("frame", [pd.DataFrame, pl.DataFrame])
+@pytest.mark.parametrize("dtype", [int, bool, float])
+def test_several_labels_are_named_by_columns(tmp_path, frame, dtype):
+    columns = ["red, dark", "red", "dark"]
+    given = frame({name: INDICATOR[:, k].astype(dtype) for k, name in enumerate(columns)})
+    table = write(tmp_path / "d.csv", ("train", 2, NAMES[2], "relabel", "red, dark, dark"))
+    _, y = apply_decisions(table, NAMES, given)
+    assert [*y.columns] == columns
+    assert _plain(y) == [[1, 0, 0], [0, 1, 1], [1, 0, 1], [1, 1, 1]]
+    assert [*y.dtypes] == [*given.dtypes]
+    assert _plain(given) == INDICATOR.tolist()
+
+
+def test_a_spreadsheet_may_have_saved_the_table(tmp_path):
+    row = ("train", 0, NAMES[0], "drop", "")
+    for delimiter, encoding in ((";", "utf-8-sig"), ("\t", "utf-8")):
+        table = write(tmp_path / "d.csv", row, delimiter=delimiter, encoding=encoding)
+        assert apply_decisions(str(table), NAMES)[0] == NAMES[1:]
+
+
+@pytest.mark.parametrize("read", [pd.read_csv, pl.read_csv])
+def test_tables_may_be_data_frames(table, read):
+    frame = read(table)
+    assert apply_decisions(frame, NAMES, LABELS) == apply_decisions(table, NAMES, LABELS)
+
+
+def test_the_audit_may_have_run_in_another_folder(tmp_path):
+    table = write(tmp_path / "d.csv", ("train", 0, "train/cat/1.jpg", "drop", ""), ("train", 1, "2.jpg", "keep", ""))
+    assert len(apply_decisions(table, [Path("/data/train/cat/1.jpg"), "2.jpg"])[0]) == 1
+    assert len(apply_decisions(table, ["./train/cat/1.jpg", "/data/2.jpg"])[0]) == 1
+    with pytest.raises(InvalidInputError, match="changed since the audit"):
+        apply_decisions(table, ["/data/xtrain/cat/1.jpg", "2.jpg"])
+
+
+@pytest.mark.parametrize(
+    "name", ["=cmd|'/c calc'!A0", "-1.png", "@eaDir", "'quoted'", "'=both", "\ttab", "it's=x", "a\nb"]
+)
+def test_the_apostrophe_of_formulas_is_removed(tmp_path, name):
+    cell = f"'{name}" if name[0] in "=-@'\t" else name
+    for written in (cell, name):  # by the page, and by a person
+        table = write(tmp_path / "d.csv", ("train", 0, written, "relabel", cell))
+        assert apply_decisions(table, [name, "b"], ["x", name])[1] == [name, name]
+
+
+def test_names_that_are_not_utf8_match(tmp_path):
+    name = os.fsdecode(b"caf\xe9.jpg")
+    table = write(tmp_path / "d.csv", ("train", 0, r"caf\udce9.jpg", "drop", ""))
+    assert apply_decisions(table, [name, "b.jpg"])[0] == ["b.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (("train", 1, NAMES[2], "drop", ""), r"Row 2 of '.*d\.csv' is about 'dog/3\.jpg', but .* 1 is 'cat/2\.jpg'"),
+        (("train", 9, NAMES[1], "drop", ""), r"Row 2 .* position 9, but there are 4 images.*run the audit again"),
+        (("train", 1, "X[1]", "drop", ""), r"Row 2 .* is about 'X\[1\]'"),
+        (("train", 1, "", "drop", ""), r"Row 2 .* is about ''"),
+        (("valid", 1, NAMES[1], "drop", ""), r"Row 2 .* has 'valid' in column part, which must be train or test"),
+        (("train", 1, NAMES[1], "remove", ""), r"Row 2 .* has 'remove' in column decision"),
+        (("train", -1, NAMES[1], "drop", ""), r"Row 2 .* has '-1' in column position"),
+        (("train", "1.5", NAMES[1], "drop", ""), r"Row 2 .* has '1.5' in column position"),
+        (("train", 1, NAMES[1], "relabel", "dgo"), r"Row 2 .* relabels to 'dgo', but the labels are 'cat', 'dog'"),
+        (("train", 1, NAMES[1], "relabel", ""), r"Row 2 .* relabels to ''"),
+        (("train", 1, NAMES[1], "drop"), r"Row 2 .* has 4 cells, but there are 5 columns"),
+    ],
+)  # fmt: skip
+def test_a_row_that_cannot_be_applied_is_named(tmp_path, row, message):
+    with pytest.raises(InvalidInputError, match=message):
+        apply_decisions(write(tmp_path / "d.csv", row), NAMES, LABELS)
+
+
+def test_tables_that_cannot_be_applied_are_errors(tmp_path):
+    drop, keep = ("train", 1, NAMES[1], "drop", ""), ("train", 1, NAMES[1], "keep", "")
+    assert len(apply_decisions(write(tmp_path / "d.csv", drop, drop), NAMES)[0]) == 3
+    for path, message in [
+        (write(tmp_path / "two.csv", drop, keep), "Row 2 .* and Row 3 .* differently"),
+        (tmp_path / "absent.csv", r"absent\.csv' cannot be read: No such file"),
+        (write(tmp_path / "all.csv", *(("train", i, name, "drop", "") for i, name in enumerate(NAMES))), "drop all"),
+        (write(tmp_path / "new.csv", ("train", 1, NAMES[1], "relabel", "cat")), "but there are no labels"),
+    ]:
+        with pytest.raises(InvalidInputError, match=message):
+            apply_decisions(path, NAMES)
+    (tmp_path / "other.csv").write_text("file,label\na,b\n")
+    with pytest.raises(InvalidInputError, match="needs one column of each of the names"):
+        apply_decisions(tmp_path / "other.csv", NAMES)
+    (tmp_path / "other.csv").write_bytes(b"")
+    with pytest.raises(InvalidInputError, match="missing"):
+        apply_decisions(tmp_path / "other.csv", NAMES)
+    (tmp_path / "other.csv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InvalidInputError, match="UTF-8"):
+        apply_decisions(tmp_path / "other.csv", NAMES)
+    with pytest.raises(InvalidParameterError, match="decisions is None"):
+        apply_decisions(None, NAMES)
+    with pytest.raises(InvalidInputError, match="y has 3 rows, but X has 4"):
+        apply_decisions(tmp_path / "d.csv", NAMES, LABELS[:3])
+
+
+def test_no_decisions_change_nothing(tmp_path):
+    X, y = apply_decisions(write(tmp_path / "d.csv"), NAMES, LABELS)
+    assert (X, y) == (NAMES, LABELS)

@@ -1,0 +1,210 @@
+"""Evaluations of estimators: of every kind, within searches and pipelines, and of images that are not all usable."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from backbones import small_conv_net
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss, r2_score
+from sklearn.model_selection import GridSearchCV
+from sklearn.multioutput import MultiOutputClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from sktl import PretrainedImageClassifier, PretrainedImageEncoder, PretrainedImageRegressor, evaluation_report
+from sktl._reports.evaluation_classes import ClassFigures
+from sktl._reports.evaluation_heat import Maps
+from sktl._reports.evaluation_labels import LabelFigures
+from sktl._reports.evaluation_numbers import NumberFigures
+from sktl._reports.evaluation_typicality import TypicalityFigures
+from sktl.exceptions import InvalidImageError, InvalidInputError
+
+QUICK = {"backbone": small_conv_net, "engine": "torch", "random_state": 0, "max_epochs": 3}
+X = np.random.default_rng(0).integers(0, 256, (36, 16, 20, 3), np.uint8)
+Y = np.tile(["ant", "bee", "cat"], 12)
+for _channel in range(3):
+    X[_channel::3, ..., _channel] //= 3
+LABELS = pd.DataFrame({"ant": Y == "ant", "not bee": Y != "bee"}).astype(int)
+NUMBERS = X.mean(axis=(1, 2, 3))
+TRAIN, TEST = slice(0, 18), slice(18, 36)
+
+
+@pytest.fixture(scope="module")
+def clf():
+    return PretrainedImageClassifier(**QUICK).fit(X[TRAIN], Y[TRAIN])
+
+
+def kinds(report):
+    return [finding.kind for finding in report.findings]
+
+
+def finding(report, kind):
+    (found,) = [finding for finding in report.findings if finding.kind == kind]
+    return found
+
+
+def test_classes(clf):
+    report = evaluation_report(clf, X[TEST], Y[TEST])
+    assert isinstance(report.figures, ClassFigures)
+    proba = clf.predict_proba(X[TEST])
+    assert report.figures.accuracy.value == pytest.approx(clf.score(X[TEST], Y[TEST]))
+    assert report.figures.log_loss == pytest.approx(log_loss(Y[TEST], proba))
+    assert [row.n_trained for row in report.figures.of_classes] == [6, 6, 6]
+    np.testing.assert_array_equal(report.typicality.p_values, clf.typicality(X[TEST]))
+    assert tuple(fact.name for fact in report.facts if fact.name in ("Network", "Images")) == ("Network", "Images")
+    assert any("one of its classes for every image" in line for line in report.limits)
+    assert report.summary().startswith("The model is right for ")
+
+
+def test_the_worst_mistakes_have_maps_of_the_wrong_class(clf):
+    pytest.importorskip("captum", reason="the extra `explain` installs it")
+    rolled = np.roll(Y[TEST], 1)  # so that all predictions that were right are wrong
+    report = evaluation_report(clf, X[TEST], rolled)
+    assert isinstance(report.maps, Maps)
+    predicted = clf.predict(X[TEST])[report.worst]
+    assert list(report.maps.targets) == predicted.tolist()
+    assert len(report.maps.pictures) == len(report.worst) == 12
+    assert (predicted != rolled[report.worst]).all()
+
+
+def test_labels():
+    tagger = PretrainedImageClassifier(**QUICK).fit(X[TRAIN], LABELS[TRAIN])
+    report = evaluation_report(tagger, X[TEST], LABELS[TEST], groups=np.arange(18) // 3)
+    assert isinstance(report.figures, LabelFigures)
+    assert report.figures.labels == ("ant", "not bee")
+    np.testing.assert_allclose(report.figures.proba, tagger.predict_proba(X[TEST]), rtol=1e-12)
+    assert len(report.figures.of_groups) == 6
+    several = MultiOutputClassifier(PretrainedImageClassifier(**QUICK)).fit(X[TRAIN], LABELS[TRAIN])
+    assert isinstance(evaluation_report(several, X[TEST], LABELS[TEST]).figures, LabelFigures)
+
+
+def test_numbers():
+    regressor = PretrainedImageRegressor(**QUICK).fit(X[TRAIN], NUMBERS[TRAIN])
+    report = evaluation_report(regressor, X[TEST], NUMBERS[TEST])
+    assert isinstance(report.figures, NumberFigures)
+    assert report.figures.r2 == pytest.approx(r2_score(NUMBERS[TEST], regressor.predict(X[TEST])))
+    two = pd.DataFrame({"mean": NUMBERS, "minus": -NUMBERS})
+    several = PretrainedImageRegressor(**QUICK).fit(X[TRAIN], two[TRAIN])
+    report = evaluation_report(several, X[TEST], two[TEST])
+    assert report.figures.numbers == ("mean", "minus")
+    assert "Mean absolute errors: mean " in report.summary()
+
+
+def test_images_that_cannot_be_used_are_findings(clf):
+    images, y = [*X[TEST]], Y[TEST].tolist()
+    images[2], images[9] = b"<html>", None
+    y[4], y[5] = None, "dog"
+    report = evaluation_report(clf, images, y, groups=[*"ab"] * 9)
+    assert report.positions.tolist() == [i for i in range(18) if i not in (2, 4, 9)]
+    assert finding(report, "unreadable").positions == (2, 9)
+    assert "HTML" in finding(report, "unreadable").details[0]
+    assert finding(report, "no_label").positions == (4,)
+    assert finding(report, "unknown_class").positions == (5,)
+    assert "few_groups" in kinds(report)
+    assert report.figures.classes == ("ant", "bee", "cat", "dog")
+    rest = np.array([i for i in range(18) if i not in (2, 4, 5, 9)])
+    n_right = (clf.predict(X[TEST][rest]) == Y[TEST][rest]).sum()
+    assert (report.figures.accuracy.n_hits, report.figures.accuracy.n) == (n_right, 15)
+    assert sum(group.n for group in report.figures.of_groups) == 15
+
+
+def test_images_without_a_value_are_not_read(clf):
+    y = Y[TEST].tolist()
+    y[3] = None
+    images = [*X[TEST]]
+    images[3] = "no such file.jpg"
+    assert "unreadable" not in kinds(evaluation_report(clf, images, y))
+
+
+def test_if_no_image_can_be_read_it_is_an_error(clf):
+    with pytest.raises(InvalidImageError) as caught:
+        evaluation_report(clf, [b"?"] * 3, Y[:3])
+    assert [failure.position for failure in caught.value.failures] == [0, 1, 2]
+
+
+def test_classes_without_images_and_useless_models_are_findings(clf):
+    report = evaluation_report(clf, X[TEST][Y[TEST] == "ant"], ["ant"] * 6)
+    assert "'bee'" in finding(report, "class_without_images").message
+    assert "few_images" in kinds(report)
+    shuffled = np.random.default_rng(0).permutation(Y[TEST])
+    assert "no_better_than_a_constant" in kinds(evaluation_report(clf, X[TEST], shuffled))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda clf: GridSearchCV(clf, {"weight_decay": [0.1, 1.0]}, cv=2),
+        lambda clf: make_pipeline(FunctionTransformer(), clf),
+        lambda clf: GridSearchCV(
+            make_pipeline(FunctionTransformer(), clf), {"pretrainedimageclassifier__lr": [0.01]}, cv=2
+        ),
+    ],
+    ids=["search", "pipeline", "search of a pipeline"],
+)
+def test_searches_and_pipelines_are_seen_through(make):
+    model = make(PretrainedImageClassifier(**QUICK)).fit(X[TRAIN], Y[TRAIN])
+    report = evaluation_report(model, X[TEST], Y[TEST])
+    assert report.figures.accuracy.value == pytest.approx(model.score(X[TEST], Y[TEST]))
+    assert isinstance(report.typicality, TypicalityFigures)
+    assert report.figures.of_classes[0].n_trained == 6
+    assert any(fact.name == "Network" for fact in report.facts)
+
+
+def test_a_pipeline_shows_its_images_to_the_last_step():
+    """Typicality and maps see what the estimator sees."""
+    flip = FunctionTransformer(lambda images: np.asarray(images)[:, ::-1])
+    model = make_pipeline(flip, PretrainedImageClassifier(**QUICK)).fit(X[TRAIN], Y[TRAIN])
+    report = evaluation_report(model, X[TEST], Y[TEST])
+    np.testing.assert_array_equal(report.typicality.p_values, model[-1].typicality(X[TEST][:, ::-1]))
+
+
+def test_other_classifiers_have_figures_but_no_typicality():
+    encoder = PretrainedImageEncoder(backbone=small_conv_net, engine="torch", random_state=0)
+    model = make_pipeline(encoder, LogisticRegression(max_iter=50)).fit(X[TRAIN], Y[TRAIN])
+    report = evaluation_report(model, X[TEST], Y[TEST])
+    assert report.figures.accuracy.n == 18
+    assert "LogisticRegression" in report.typicality
+    assert [fact.value for fact in report.facts] == ["LogisticRegression"]
+
+
+def test_trained_stages_have_no_typicality():
+    tuned = PretrainedImageClassifier(**QUICK, trainable_stages=1).fit(X[TRAIN], Y[TRAIN])
+    assert "trainable_stages=1" in evaluation_report(tuned, X[TEST], Y[TEST]).typicality
+
+
+@pytest.mark.parametrize(
+    ("estimator", "y", "groups", "error"),
+    [
+        (PretrainedImageClassifier, Y[TEST], None, InvalidInputError),
+        (PretrainedImageClassifier(**QUICK), Y[TEST], None, NotFittedError),
+        ("clf", Y[:3], None, InvalidInputError),
+        ("clf", None, None, InvalidInputError),
+        ("clf", ["x"] * 18, None, InvalidInputError),
+        ("clf", LABELS[TEST], None, InvalidInputError),
+        ("clf", Y[TEST], ["a"] * 3, InvalidInputError),
+    ],
+)
+def test_wrong_arguments_are_named(clf, estimator, y, groups, error):
+    with pytest.raises(error):
+        evaluation_report(clf if isinstance(estimator, str) else estimator, X[TEST], y, groups=groups)
+
+
+def test_an_encoder_predicts_nothing():
+    encoder = PretrainedImageEncoder(backbone=small_conv_net, engine="torch", random_state=0).fit(X[TRAIN])
+    with pytest.raises(InvalidInputError, match="predicts neither probabilities nor numbers"):
+        evaluation_report(encoder, X[TEST], Y[TEST])
+
+
+def test_reports_are_values(clf, tmp_path):
+    """The same figures and the same page each time, and no attribute can be replaced."""
+    one, other = (evaluation_report(clf, X[TEST], Y[TEST]) for _ in range(2))
+    for name, report in (("one", one), ("other", other)):
+        report.to_html(tmp_path / name)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
+    assert one.summary() == other.summary()
+    with pytest.raises(AttributeError):
+        one.figures = None
+    assert len(repr(one)) < 20_000

@@ -1,0 +1,93 @@
+"""Intervals are SciPy's where images are independent, wider where they are not, and right as often as they say."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest, ttest_1samp
+
+from sktl._reports.evaluation_intervals import Mean, Rate
+
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+def hits_of(n_hits, n):
+    return np.arange(n) < n_hits
+
+
+@given(n=st.integers(1, 500), share=st.floats(0, 1))
+def test_without_groups_it_is_wilsons(n, share):
+    rate = Rate.of(hits_of(round(share * n), n))
+    expected = binomtest(rate.n_hits, n).proportion_ci(method="wilson")
+    assert (rate.low, rate.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert 0 <= rate.low <= rate.value <= rate.high <= 1
+
+
+@given(seed=SEEDS, n=st.integers(2, 60))
+def test_groups_of_one_image_change_nothing(seed, n):
+    rng = np.random.default_rng(seed)
+    hits = rng.random(n) < 0.7
+    alone, grouped = Rate.of(hits), Rate.of(hits, rng.permutation(n))
+    share = hits.mean()
+    # But for the correction n / (n - 1) of a variance that is estimated.
+    assert grouped.low == pytest.approx(alone.low, abs=0.5 / n)
+    assert (grouped.low <= share) & (share <= grouped.high)
+
+
+@given(seed=SEEDS, n=st.integers(3, 40), copies=st.integers(2, 6))
+def test_copies_of_images_tell_nothing_new(seed, n, copies):
+    hits = np.random.default_rng(seed).random(n) < 0.6
+    hits[:2] = True, False  # if all agree, groups cannot show that images are alike
+    once, repeated = Rate.of(hits), Rate.of(np.repeat(hits, copies), np.repeat(np.arange(n), copies))
+    assert repeated.low <= once.low + 1e-12
+    assert repeated.high >= once.high - 1e-12
+
+
+def test_one_group_says_nothing_about_others():
+    assert Rate.of(hits_of(9, 10), np.zeros(10)) == Rate(9, 10, 0.0, 1.0)
+    assert Mean.of(np.arange(5.0), np.zeros(5)) == Mean(2.0, -math.inf, math.inf)
+
+
+def test_no_image_has_no_share():
+    rate = Rate.of(np.zeros(0, bool), np.zeros(0))
+    assert (rate.low, rate.high) == (0, 1)
+    assert math.isnan(rate.value)
+
+
+def test_intervals_of_groups_contain_the_truth_as_often_as_they_say():
+    """Groups whose shares differ: an interval that ignores this is wrong far too often."""
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(40), 12)
+    right, naive, n_trials = 0, 0, 300
+    for _ in range(n_trials):
+        hits = rng.random(len(groups)) < rng.beta(4, 2, 40)[groups]
+        grouped, alone = Rate.of(hits, groups), Rate.of(hits)
+        right += grouped.low <= 2 / 3 <= grouped.high
+        naive += alone.low <= 2 / 3 <= alone.high
+    assert 0.92 <= right / n_trials <= 0.985
+    assert naive / n_trials < 0.85
+
+
+def test_the_names_of_groups_do_not_matter():
+    hits, groups = hits_of(7, 12), np.arange(12) // 3
+    assert Rate.of(hits, groups) == Rate.of(hits, 100 - groups)
+    assert Mean.of(hits + 0.0, groups) == Mean.of(hits + 0.0, 100 - groups)
+
+
+@given(seed=SEEDS, n=st.integers(2, 50), unit=st.sampled_from([1e-200, 1.0, 1e150]))
+def test_means_are_students_in_any_unit(seed, n, unit):
+    values = np.random.default_rng(seed).normal(3, 2, n)
+    expected = ttest_1samp(values, 0).confidence_interval(0.95)
+    mean = Mean.of(values * unit)
+    assert mean.value == pytest.approx(values.mean() * unit, rel=1e-9)
+    assert (mean.low / unit, mean.high / unit) == pytest.approx((expected.low, expected.high), rel=1e-9, abs=1e-9)
+    grouped = Mean.of(np.repeat(values, 3) * unit, np.repeat(np.arange(n), 3))
+    assert (grouped.low, grouped.high) == pytest.approx((mean.low, mean.high), rel=1e-6, abs=1e-9 * unit)
+
+
+def test_the_mean_of_one_image_has_no_limits():
+    assert Mean.of(np.array([2.0])) == Mean(2.0, -math.inf, math.inf)

@@ -1,0 +1,84 @@
+"""Images without a value are found in every container; labels are matched by value, or else by text."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from scipy.sparse import csr_matrix
+
+from sktl._reports.evaluation_truth import Truth, class_codes, column_names
+from sktl.exceptions import InvalidInputError
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        ["a", None, "b"],
+        ["a", "", "b"],
+        ["a", float("nan"), "b"],
+        np.array(["a", None, "b"], dtype=object),
+        np.array(["a", "", "b"]),
+        pd.Series(["a", None, "b"]),
+        pd.Series(["a", pd.NA, "b"], dtype="string"),
+        pd.Series(["a", None, "b"], dtype="category"),
+        pl.Series(["a", None, "b"]),
+        np.ma.array(["a", "c", "b"], mask=[0, 1, 0]),
+        [1, None, 0],
+        np.array([1, np.nan, 0]),
+        pd.Series([1, pd.NA, 0], dtype="Int64"),
+        [[1, 0], [0, np.nan], [1, 1]],
+        pd.DataFrame({"p": [1, None, 0], "q": [1, 1, 0]}),
+    ],
+    ids=repr,
+)
+def test_missing_values_are_found(y):
+    truth = Truth.of(y, 3)
+    assert truth.present.tolist() == [0, 2]
+    assert len(truth.array) == 2
+
+
+def test_tables_keep_the_names_of_their_columns():
+    assert Truth.of(pd.DataFrame({"p": [1, 0], "q": [1, 1]}), 2).names() == ["p", "q"]
+    assert Truth.of(csr_matrix(np.eye(2)), 2).array.tolist() == [[1, 0], [0, 1]]
+
+
+@pytest.mark.parametrize("y", [None, [], [None, None], ["a"], "ab", {"a": 1}])
+def test_what_has_no_value_for_each_image_is_refused(y):
+    with pytest.raises(InvalidInputError, match=r"\by\b"):
+        Truth.of(y, 2)
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "codes"),
+    [
+        (["b", "a", "b"], ["a", "b"], [1, 0, 1]),
+        ([1.0, 0.0], [0, 1], [1, 0]),
+        (["1", "0"], [0, 1], [1, 0]),  # names of folders
+        ([1, 0], ["0", "1"], [1, 0]),
+        ([True, False], [False, True], [1, 0]),
+    ],
+)
+def test_labels_are_matched(labels, classes, codes):
+    names, found = class_codes(labels, np.array(classes))
+    assert found.tolist() == codes
+    assert names == tuple(map(str, classes))
+
+
+def test_unknown_labels_come_after_the_classes_of_the_model():
+    names, codes = class_codes(["z", "a", "y", "z"], np.array(["a", "b"]))
+    assert names == ("a", "b", "y", "z")
+    assert codes.tolist() == [3, 0, 2, 3]
+
+
+@pytest.mark.parametrize(("labels", "classes"), [(["x"], ["a", "b"]), ([True], [0, 1])])
+def test_labels_of_which_the_model_knows_none_are_refused(labels, classes):
+    with pytest.raises(InvalidInputError, match="No label in y is a class of the model"):
+        class_codes(labels, np.array(classes))
+
+
+def test_columns_without_names_are_counted():
+    assert column_names(None, 2, "number") == ("number 0", "number 1")
+    assert column_names([0, 1], 2, "label") == ("label 0", "label 1")
+    assert column_names(["p", "q"], 2, "label") == ("p", "q")

@@ -1,0 +1,32 @@
+"""Typicality of test images: the histogram counts all, and a model without typicality says why."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+
+from sktl._reports.evaluation_findings import about_typicality
+from sktl._reports.evaluation_typicality import TypicalityFigures, typicality_of
+
+
+def test_the_first_bar_holds_what_is_at_most_the_threshold():
+    figures = TypicalityFigures.of(np.array([0.001, 0.05, 0.0501, 0.5, 1.0]))
+    assert figures.histogram.sum() == 5
+    assert figures.histogram[0] == figures.low.n_hits == 2
+    assert figures.histogram[-1] == 1
+    assert figures.least().tolist() == [0, 1, 2, 3, 4]
+
+
+def test_only_more_unusual_images_than_chance_explains_are_a_finding():
+    rng = np.random.default_rng(0)
+    assert about_typicality(TypicalityFigures.of(rng.random(500)), np.arange(500)) == []
+    p_values = rng.random(500)
+    p_values[:60] = 0.01
+    (finding,) = about_typicality(TypicalityFigures.of(p_values), np.arange(500) + 7)
+    assert finding.kind == "unlike_the_training_images"
+    assert set(range(7, 67)) <= set(finding.positions)
+    assert about_typicality("unavailable", np.arange(5)) == []
+
+
+def test_other_estimators_have_no_typicality():
+    assert "LogisticRegression, which has no typicality" in typicality_of(LogisticRegression(), None, None)

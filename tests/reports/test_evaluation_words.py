@@ -1,0 +1,59 @@
+"""Figures in sentences: never rounded to what they are not."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sktl._reports.evaluation_confidence import Calibration, Coverage
+from sktl._reports.evaluation_intervals import Mean, Rate
+from sktl._reports.evaluation_words import interval, listed, number, of_calibration, of_target, percent
+
+
+@given(st.floats(0, 1), st.integers(0, 2))
+def test_only_all_are_100_percent_and_only_none_0(share, digits):
+    text = percent(share, digits)
+    assert text.endswith(" %")
+    assert (text == "100 %") == (share == 1)
+    assert (text == "0 %") == (share == 0)
+    figure = float(text.removesuffix(" %").strip("<> "))
+    assert abs(figure - 100 * share) <= 10.0**-digits
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(0.9194, "91.9 %"), (0.99999, "> 99.9 %"), (1e-9, "< 0.1 %"), (math.nan, "-"), (0.5, "50.0 %")]
+)
+def test_percent(share, text):
+    assert percent(share) == text
+
+
+def test_intervals_that_there_are_not_are_not_shown():
+    assert interval(Rate.of(np.zeros(0, bool))) == ""
+    assert interval(Mean.of(np.ones(1))) == ""
+    assert interval(Rate(9, 10, 0.5, 1.0)) == "50.0 to 100 %"
+    assert number(math.inf) == number(None) == "-"
+
+
+def test_too_sure_too_cautious_and_right_are_told_apart():
+    n = 1000
+    sure = of_calibration(Calibration.of(np.full(n, 0.95), np.arange(n) < 700))[0]
+    cautious = of_calibration(Calibration.of(np.full(n, 0.55), np.arange(n) < 900))[0]
+    right = of_calibration(Calibration.of(np.full(n, 0.8), np.arange(n) < 800))[0]
+    assert "too high by 25.0 percentage points" in sure
+    assert "too low by 35.0 percentage points" in cautious
+    assert "about right" in right
+
+
+def test_targets_that_are_reached_never_or_always_say_so():
+    never = Coverage.of(np.array([0.9, 0.8]), np.array([False, True])).targets[-1]
+    always = Coverage.of(np.array([0.9, 0.8]), np.array([True, True])).targets[-1]
+    assert of_target(never).startswith("No threshold reaches 99 % accuracy")
+    assert of_target(always) == "The accuracy is at least 99 % without turning any image away."
+
+
+def test_long_lists_and_long_names_are_cut():
+    assert listed(["a" * 100, "b", "c"], 2) == f"{'a' * 16}…{'a' * 15}, b, and 1 more"

@@ -1,0 +1,50 @@
+"""The shell of a page: its policy, and the file that is written."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+
+import pytest
+
+from sktl._reports.markup import tag
+from sktl._reports.page import asset, page, write_page
+from sktl.exceptions import InvalidInputError, InvalidParameterError
+
+
+def test_the_policy_allows_this_style_and_this_script_alone():
+    text = page("A title", tag("p", "content"), styles="p { color: red }", script="console.log(1 < 2 && 3)")
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)[1].replace("&#x27;", "'")
+    assert policy.startswith("default-src 'none'; img-src data:; ")
+    assert "unsafe" not in policy
+    for name in ("style", "script"):
+        inline = re.search(rf"<{name}>(.*?)</{name}>", text, re.DOTALL)[1]
+        digest = base64.b64encode(hashlib.sha256(inline.encode()).digest()).decode()
+        assert f"{name}-src 'sha256-{digest}'" in policy
+
+
+def test_titles_of_strangers_are_escaped():
+    assert "<title>&lt;/title&gt;&lt;script&gt;</title>" in page("</title><script>")
+
+
+def test_the_style_loads_nothing():
+    assert "url(" not in asset("page.css")
+    assert "@import" not in asset("page.css")
+
+
+def test_a_page_replaces_an_older_one_and_leaves_nothing_else(tmp_path):
+    path = tmp_path / "report.html"
+    write_page(path, "old")
+    write_page(str(path), "new \N{SNOWMAN}")
+    assert path.read_text(encoding="utf-8") == "new \N{SNOWMAN}"
+    assert [*tmp_path.iterdir()] == [path]
+
+
+def test_a_page_that_cannot_be_written_is_an_error_that_names_it(tmp_path):
+    with pytest.raises(InvalidInputError, match="is a folder"):
+        write_page(tmp_path, "x")
+    with pytest.raises(InvalidInputError, match=r"absent.*cannot be written"):
+        write_page(tmp_path / "absent" / "report.html", "x")
+    with pytest.raises(InvalidParameterError, match="path"):
+        write_page(None, "x")

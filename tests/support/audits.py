@@ -1,0 +1,27 @@
+"""Audits made of findings, without the images' being audited."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sktl._audit.image_audit import ImageAudit
+from sktl._audit.issues import as_array
+
+
+def audit_of(issues, X, classes=(), X_test=None):
+    """Return an audit with these findings about these images."""
+    items = {"train": X} | ({} if X_test is None else {"test": X_test})
+    n_test = 0 if X_test is None else len(X_test)
+    return ImageAudit(
+        issues=as_array(issues),
+        duplicate_groups=np.arange(len(X)),
+        classes_=np.array(classes, dtype=object),
+        n_train=len(X),
+        n_test=n_test,
+        _items=items,
+    )
+
+
+def noise(n, side=16):
+    """Return images of noise, whose thumbnails take some bytes."""
+    return np.random.default_rng(0).integers(0, 256, (n, side, side, 3), dtype=np.uint8)

@@ -1,0 +1,59 @@
+"""Evaluations with made-up figures, for tests of their pages."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sktl import EvaluationReport
+from sktl._estimators.summary import Fact
+from sktl._images.samples import as_samples
+from sktl._reports.evaluation_classes import ClassFigures
+from sktl._reports.evaluation_groups import Groups
+from sktl._reports.evaluation_heat import Maps
+from sktl._reports.evaluation_labels import LabelFigures
+from sktl._reports.evaluation_numbers import NumberFigures
+from sktl._reports.evaluation_typicality import TypicalityFigures
+
+
+def probabilities(rng, codes, n_classes):
+    """Return random probabilities, which are often highest for the class of an image."""
+    logits = rng.normal(size=(len(codes), n_classes))
+    logits[np.arange(len(codes)), codes % n_classes] += 2
+    return np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+
+
+def of_classes(classes, n=60, groups=None, seed=0):
+    """Return figures of random predictions of classes."""
+    rng = np.random.default_rng(seed)
+    codes = np.arange(n) % len(classes)
+    proba = probabilities(rng, codes, len(classes))
+    return ClassFigures.of(classes, codes, proba, Groups.of(groups, n), [9] * len(classes))
+
+
+def of_labels(labels, n=60, groups=None, seed=0):
+    """Return figures of random predictions of labels."""
+    rng = np.random.default_rng(seed)
+    has = rng.integers(0, 2, (n, len(labels)))
+    proba = 0.6 * rng.random(has.shape) + 0.4 * has
+    return LabelFigures.of(labels, has, proba, Groups.of(groups, n), [9] * len(labels))
+
+
+def of_numbers(numbers, n=60, groups=None, seed=0):
+    """Return figures of random predictions of numbers."""
+    rng = np.random.default_rng(seed)
+    true, errors = rng.normal(size=(2, n, len(numbers)))
+    return NumberFigures.of(numbers, true, true + errors, Groups.of(groups, n))
+
+
+def report_of(figures, images, names=None, findings=(), typicality=None):
+    """Return a report of figures about images, which may repeat."""
+    n = len(images)
+    worst = figures.worst()[:12]
+    if typicality is None:
+        typicality = TypicalityFigures.of((np.arange(n) + 1) / n)
+    return EvaluationReport(
+        figures=figures, positions=np.arange(n), n_images=n, names=tuple(names or (f"X[{i}]" for i in range(n))),
+        findings=tuple(findings), typicality=typicality, worst=worst,
+        maps=Maps([np.full((32, 32, 3), 99, np.uint8)] * len(worst), tuple(range(len(worst)))),
+        facts=(Fact("Network", "small", "backbone_"),), limits=("Limits there are.",), samples=as_samples(images),
+    )  # fmt: skip

@@ -1,0 +1,34 @@
+"""Several labels as one text, and back."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sktl._targets.joined_labels import SEPARATOR, split_labels
+
+NAMES = st.lists(st.text(st.sampled_from("ab, "), min_size=1), min_size=1, max_size=6, unique=True)
+
+
+@given(NAMES, st.data())
+def test_labels_that_were_joined_are_read_as_names_that_join_to_the_same_text(names, data):
+    has = data.draw(st.lists(st.sampled_from(names), unique=True))
+    text = SEPARATOR.join(has)
+    read = split_labels(text, names)
+    assert SEPARATOR.join(read) == text
+    assert {*read} <= {*names}
+
+
+@given(st.lists(st.text(st.sampled_from("abc-"), min_size=1), unique=True))
+def test_names_without_the_separator_are_read_as_they_were_joined(names):
+    assert split_labels(SEPARATOR.join(names), names) == names
+
+
+def test_other_text_is_no_label():
+    assert split_labels("trees, sea", ["trees", "water"]) is None
+    assert split_labels("trees,water", ["trees", "water"]) is None
+    assert split_labels("", ["trees"]) == []
+
+
+def test_many_labels_with_separators_in_their_names_take_no_time():
+    assert split_labels(", ".join(["a"] * 300 + ["b"]), ["a", "a, a", "a, a, a"]) is None
