@@ -23,13 +23,13 @@ from sktl._utils.random import generator, seeded_globals
 from sktl._utils.threads import single_threaded
 from sktl._utils.warnings import warn
 from sktl._version import version_of
-from sktl.exceptions import BackboneWarning, InvalidParameterError, UnknownBackboneError
+from sktl.exceptions import BackboneError, BackboneWarning, InvalidParameterError, UnknownBackboneError
 
 from . import model_libraries as _libraries
 from .cut import Cut
 from .model_libraries import LocalFile, Origin, Published, Random, Source
 from .stages import Stage, StageMap, find_stages
-from .taps import Tapped, stage_blocks
+from .taps import Tapped, TappedCut, stage_blocks
 from .weights import SUFFIXES, file_digest
 
 BackboneName: TypeAlias = str | Callable[[], nn.Module]
@@ -137,10 +137,24 @@ class Backbone:
         return wanted
 
     @isolated()
-    def cut(self, n_tail_stages: int) -> Cut:
-        """Return a new network, cut in front of its last stages; with all stages, it is not divided."""
-        network = self.build()
-        return Cut(network, self.stage_map(network), n_tail_stages, self._probe_images())
+    def cut(self, n_tail_stages: int, feature_stages: int = 1) -> Cut:
+        """Return a new network, cut in front of its last stages; with all stages, it is not divided.
+
+        With more than one feature stage, the tail also returns the pooled outputs of the blocks of the last stages.
+
+        Raises
+        ------
+        BackboneError
+            If the network has fewer stages whose blocks can be tapped.
+        """
+        images = self._probe_images()
+        if feature_stages == 1:
+            network = self.build()
+            return Cut(network, self.stage_map(network), n_tail_stages, images)
+        tapped = self.tapped()
+        if not isinstance(tapped, Tapped) or tapped.layout.n_stages < feature_stages:
+            raise BackboneError(f"backbone={self.name!r} has no features of {feature_stages} stages.")
+        return TappedCut(tapped, self.stage_map(tapped.network), n_tail_stages, feature_stages, images)
 
     @isolated()
     def tapped(self) -> nn.Module:

@@ -38,8 +38,9 @@ class _Stop(Exception):  # noqa: N818 - control flow, not an error
 
 @dataclass
 class _Replay:
-    """The state of one run of a tail, or of a trunk if there is no activation."""
+    """The state of one run of a cut network's tail, or of its trunk if there is no activation."""
 
+    cut: Cut
     activation: torch.Tensor | None = None
     batch: int = 0
     resumed: bool = False
@@ -86,10 +87,12 @@ class _StandIn:
 
 
 class _Gate:
-    """A replacement for a module's forward method. Outside of a replay, it calls the original method."""
+    """A replacement for a module's forward method. Outside of a replay of its cut, it calls the original method."""
 
-    def __init__(self, module: nn.Module, output: int | None):
+    def __init__(self, cut: Cut, module: nn.Module, output: int | None):
+        self.cut = cut
         self.module = module
+        self.earlier = module.forward if isinstance(module.forward, _Gate) else None  # of another cut
         self.output = output  # at the boundary: index of the tensor among those that the module returns
         self.returned: list[tuple[list[Any], TreeSpec]] = []
 
@@ -101,12 +104,26 @@ class _Gate:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         replay = _replay.get()
-        if replay is not None and replay.activation is not None and not replay.resumed:
+        if replay is None or replay.cut is not self.cut:
+            return self._original(*args, **kwargs)
+        if replay.activation is not None and not replay.resumed:
             return self._stand_in(replay, replay.activation)
-        result = type(self.module).forward(self.module, *args, **kwargs)
-        if replay is not None and replay.activation is None and self.output is not None:
+        result = self._original(*args, **kwargs)
+        if replay.activation is None and self.output is not None:
             raise _Stop(tensors(result)[self.output])
         return result
+
+    def _original(self, *args: Any, **kwargs: Any) -> Any:
+        if self.earlier is not None:
+            return self.earlier(*args, **kwargs)
+        return type(self.module).forward(self.module, *args, **kwargs)
+
+    def remove(self) -> None:
+        """Put the original method back."""
+        if self.earlier is None:
+            del self.module.forward
+        else:
+            self.module.forward = self.earlier
 
     def _stand_in(self, replay: _Replay, activation: torch.Tensor) -> Any:
         leaves, spec = self.returned[replay.calls[id(self)]]
@@ -128,7 +145,7 @@ class Cut(nn.Module):
     ----------
     network : nn.Module
         Changed in place: each module that finishes before the boundary gets a gate around its forward method. Calling
-        the network itself still runs all of it.
+        the network itself still runs all of it. A network may be cut several times.
     stage_map : StageMap
         The stages of the network.
     n_tail_stages : int
@@ -169,7 +186,7 @@ class Cut(nn.Module):
         """Return the activations of normalized images at the boundary, always in eval mode."""
         if not self.split:
             return images
-        with torch.no_grad(), _running(_Replay()):
+        with torch.no_grad(), _running(_Replay(self)):
             try:
                 self.network(images)
             except _Stop as stop:
@@ -183,7 +200,7 @@ class Cut(nn.Module):
         images = activations.new_full((), torch.nan).expand(len(activations), *self.input_shape)
         if self._clones:
             activations = activations.clone(memory_format=torch.preserve_format)
-        with _running(_Replay(activations, len(activations))):
+        with _running(_Replay(self, activations, len(activations))):
             return self.network(images)
 
     def depths(self) -> dict[nn.Parameter, int]:
@@ -195,9 +212,9 @@ class Cut(nn.Module):
         parts, candidates = [], [self.network]
         while candidates:
             module = candidates.pop()
-            gated = any(isinstance(inner.forward, _Gate) for inner in module.modules())
+            gated = any(self._gate(inner) for inner in module.modules())
             if gated or isinstance(module, nn.ModuleList | nn.ModuleDict):
-                candidates += [] if isinstance(module.forward, _Gate) else module.children()
+                candidates += [] if self._gate(module) else module.children()
             elif any(parameter.requires_grad for parameter in module.parameters()):
                 parts.append(module)
         return parts
@@ -223,7 +240,7 @@ class Cut(nn.Module):
             if boundary.module not in call.callers and not (finished - later).intersection(call.callers):
                 at_boundary = call.name == boundary.module
                 module = self.network.get_submodule(call.name)
-                gate = gates.setdefault(call.name, _Gate(module, boundary.output if at_boundary else None))
+                gate = gates.setdefault(call.name, _Gate(self, module, boundary.output if at_boundary else None))
                 gate.remember(call.output, other.output)
         self._frozen_modules = [name for name in gates if name not in later]
         if gated:
@@ -232,8 +249,13 @@ class Cut(nn.Module):
 
     def _remove_gates(self) -> None:
         for module in self.network.modules():
-            if isinstance(module.forward, _Gate):
-                del module.forward
+            if (gate := self._gate(module)) is not None:
+                gate.remove()
+
+    def _gate(self, module: nn.Module) -> _Gate | None:
+        """Return the gate around a module's forward method, if this cut put it there."""
+        gate = module.forward
+        return gate if isinstance(gate, _Gate) and gate.cut is self else None
 
     def _is_exact(self, images: torch.Tensor) -> bool:
         """Return True if running both halves gives the same output as the network."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from typing import Any, TypeAlias
 
@@ -93,7 +94,8 @@ class Tapped(nn.Module):
     Parameters
     ----------
     network : nn.Module
-        Network in eval mode. Its blocks get hooks, which do nothing if the network is called directly.
+        Network in eval mode. Its blocks get hooks, which do nothing if the network is called directly. Hooks from an
+        earlier tapping are removed.
     stages : sequence of sequence of Boundary
         Blocks of each stage, as returned by `stage_blocks`.
     images : float32 tensor of shape (n, 3, H, W)
@@ -114,47 +116,102 @@ class Tapped(nn.Module):
     def __init__(self, network: nn.Module, stages: Sequence[Sequence[Boundary]], images: torch.Tensor):
         super().__init__()
         self.network = network
-        self._blocks = tuple(block for stage in reversed(stages) for block in stage)
+        blocks = tuple(block for stage in reversed(stages) for block in stage)
         last = next(stage[-1] for stage in reversed(stages) if stage)
+        _remove_taps(network)
         place(network, images.device)
         with torch.no_grad():
             expected = network(images[:1])
-            self._read_out, self._token_shape = _reading_out(network, last, images), last.shape
-            for block in self._blocks:
-                network.get_submodule(block.module).register_forward_hook(self._tap(block))
-            output, found = self._run(images)
+            pooling = _Pooling(_reading_out(network, last, images), last.shape)
+            for block in blocks:
+                network.get_submodule(block.module).register_forward_hook(_Tap(block, pooling))
+            output, found = _collected(partial(network, images), blocks)
         if not _same(output[:1], expected) or not all(_is_a_row_per_image(pooled, output) for pooled in found.values()):
             raise UntappableError
         # If only pooling follows the last block, its pooled output equals the network's own output.
         repeated = {last} if _same(found[last][0], output) else ()
-        self._blocks = tuple(block for block in self._blocks if block not in repeated)
+        self._blocks = tuple(block for block in blocks if block not in repeated)
         self.layout = _layout(stages, {block: found[block][0].shape[1] for block in self._blocks}, output.shape[1])
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        output, found = self._run(images)
-        return torch.cat([output, *(pooled for block in self._blocks for pooled in found[block])], dim=1)
+        return _row(partial(self.network, images), self._blocks)
 
-    def _run(self, images: torch.Tensor) -> tuple[torch.Tensor, _Found]:
-        found: _Found = {block: [] for block in self._blocks}
-        with _collecting(found):
-            return self.network(images), found
+    def blocks_of(self, feature_stages: int) -> tuple[Boundary, ...]:
+        """Return the blocks of the last stages, in the order of their groups."""
+        return self._blocks[: len(self.layout.groups_of(feature_stages)) - 1]
 
-    def _tap(self, block: Boundary) -> Callable[[nn.Module, Any, Any], None]:
-        def note(module: nn.Module, inputs: Any, output: Any) -> None:
-            found = _found.get()
-            if found is not None and block in found:
-                # Pooled immediately, because the next operation may change the output in place.
-                found[block].append(self._pooled(tensors(output)[block.output]))
 
-        return note
+class TappedCut(Cut):
+    """A cut network whose tail returns the network's own output, followed by the pooled outputs of its last blocks.
 
-    def _pooled(self, output: torch.Tensor) -> torch.Tensor:
+    `tail(trunk(images))` equals the first numbers of a row of the `Tapped` network.
+
+    Parameters
+    ----------
+    tapped : Tapped
+        Its network is changed in place.
+    feature_stages : int
+        Number of last stages whose blocks are pooled, at most `n_tail_stages`.
+    stage_map, n_tail_stages, images
+        See `Cut`.
+    """
+
+    _blocks: tuple[Boundary, ...] = ()
+
+    def __init__(
+        self, tapped: Tapped, stage_map: StageMap, n_tail_stages: int, feature_stages: int, images: torch.Tensor
+    ):
+        super().__init__(tapped.network, stage_map, n_tail_stages, images)
+        self._blocks = tapped.blocks_of(feature_stages)
+        self.feature_stages = feature_stages
+        self.groups = tapped.layout.groups_of(feature_stages)
+
+    def tail(self, activations: torch.Tensor) -> torch.Tensor:
+        return _row(partial(super().tail, activations), self._blocks)
+
+
+@dataclass(frozen=True)
+class _Pooling:
+    """Pooling of outputs of blocks to one row per image.
+
+    Parameters
+    ----------
+    read_out : callable or None
+        Maps tokens of the last block to the network's output.
+    token_shape : tuple of int
+        Shape of these tokens for one image.
+    """
+
+    read_out: Callable[[torch.Tensor], torch.Tensor] | None
+    token_shape: tuple[int, ...]
+
+    def __call__(self, output: torch.Tensor) -> torch.Tensor:
         if output.ndim > 3:
             return output.mean((1, 2) if channels_last(output.shape[1:]) else (2, 3))
-        if self._read_out is None or tuple(output.shape[1:]) != self._token_shape:
+        if self.read_out is None or tuple(output.shape[1:]) != self.token_shape:
             return output.mean(1)
         with _collecting(None):  # the read-out runs the network's forward method, which would call the hooks
-            return self._read_out(output)
+            return self.read_out(output)
+
+
+@dataclass(frozen=True)
+class _Tap:
+    """A hook that pools the output of a block. A class, because networks with hooks are copied and pickled."""
+
+    block: Boundary
+    pooling: _Pooling
+
+    def __call__(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        found = _found.get()
+        if found is not None and self.block in found:
+            # Pooled immediately, because the next operation may change the output in place.
+            found[self.block].append(self.pooling(tensors(output)[self.block.output]))
+
+
+def _remove_taps(network: nn.Module) -> None:
+    for module in network.modules():
+        for key in [key for key, hook in module._forward_hooks.items() if isinstance(hook, _Tap)]:
+            del module._forward_hooks[key]
 
 
 class UntappableError(Exception):
@@ -174,6 +231,18 @@ def _collecting(found: _Found | None) -> Iterator[None]:
         yield
     finally:
         _found.reset(token)
+
+
+def _collected(run: Callable[[], torch.Tensor], blocks: Sequence[Boundary]) -> tuple[torch.Tensor, _Found]:
+    """Return the output of a run of a network, and what the taps of some blocks found."""
+    found: _Found = {block: [] for block in blocks}
+    with _collecting(found):
+        return run(), found
+
+
+def _row(run: Callable[[], torch.Tensor], blocks: Sequence[Boundary]) -> torch.Tensor:
+    output, found = _collected(run, blocks)
+    return torch.cat([output, *(pooled for block in blocks for pooled in found[block])], dim=1)
 
 
 def stage_blocks(network: nn.Module, stage_map: StageMap) -> list[list[Boundary]]:

@@ -81,8 +81,8 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         adds the outputs of all blocks in that many stages, counted from the output and averaged over the positions in
         the image [9]_. `"all"` selects all stages. `"auto"` chooses 1 or 2 by cross-validation within `fit`, together
         with `weight_decay`: 2 helps on images unlike those of the pretraining, such as X-rays or surfaces. All features
-        come from the same pass. If stages are trained, the output layer receives the features of the last stage alone,
-        and a value other than 1 or `"auto"` raises an error.
+        come from the same pass. If stages are trained, only trained stages contribute features: `"auto"` is 1 with
+        `trainable_stages=1` and with `weights=None`, and a number above `trainable_stages` raises an error.
     weight_decay : float, default="auto"
         Strength of the regularization of the output layer's weights, at least 0: an L2 penalty, or decoupled weight
         decay for `"adamw"` [1]_. `"auto"` is chosen by cross-validation within `fit`: with `trainable_stages=0` among
@@ -145,7 +145,8 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
     trainable_stages : int or "all", default=0
         Number of stages of the network, counted from its output, that are trained with the output layer. 0 trains the
         output layer alone, and `"all"` trains the whole network. `backbone_.stages` lists the stages; a larger number
-        raises an error that lists them. With hundreds of images or more, `"all"` is the most accurate and the slowest.
+        raises an error that lists them. Training starts from the output layer alone, with the features that
+        `feature_stages` describes. With hundreds of images or more, `"all"` is the most accurate and the slowest.
     freeze_epochs : int, default="auto"
         Number of epochs in which the output layer is trained alone, before stages are trained with it [4]_. These
         epochs use features of images without augmentation, which are computed once, so they cost almost nothing.
@@ -156,7 +157,8 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         Learning rate of the last stage as a fraction of `lr`, above 0. `"auto"` is 1/75 with `optimizer="auto"`, and
         1/300 if there is no augmentation: with the default `lr` of 0.03, the last stage learns at 0.0004 or 0.0001.
         `"auto"` is 1/30 for `"sgd"`, 1/2 for `"adamw"` and 1/10 for all others. With fewer than 200 images, these
-        values are multiplied by n_samples / 200. With `weights=None`, `"auto"` is 1.
+        values are multiplied by n_samples / 200. Features of several stages lower `lr`, and `"auto"` rises in
+        proportion, so that the stages learn at the same rate. With `weights=None`, `"auto"` is 1.
     layer_decay : float, default="auto"
         Learning rate of each stage as a fraction of the next stage's learning rate, in (0, 1]. `"auto"` is 0.8 for
         pretrained stages with `optimizer="auto"`, and 1 otherwise.

@@ -36,25 +36,17 @@ class PretrainedFeatures:
         extractor = replace(extractor, feature_stages=self.n_stages)
         features = extractor(samples)
         if extractor.layout.groups_of(self.n_stages) != self.groups:
-            raise BackboneError(
-                f"backbone={extractor.backbone.name!r} has other blocks here than where the estimator was fitted. Fit "
-                "the estimator again, or install the versions of torch, torchvision and timm that it was fitted with."
-            )
+            raise other_blocks(extractor.backbone)
         return features
 
     def modules(self, backbone: Backbone) -> tuple[nn.Module, nn.Module]:
         """Return the network and the module that maps images to features, which may be the same module."""
-        if self.n_stages == 1:
-            network = backbone.build()
-            return network, network
-        tapped = backbone.tapped()
-        assert isinstance(tapped, Tapped)
-        return tapped.network, tapped
+        return _modules(backbone, self.n_stages)
 
 
 @dataclass(frozen=True)
 class TunedFeatures:
-    """Features of the output of a network whose last stages were trained.
+    """Features of a network whose last stages were trained.
 
     Parameters
     ----------
@@ -64,13 +56,14 @@ class TunedFeatures:
         Number of its last stages that were trained.
     digest : str
         Digest of its weights.
-    groups : tuple of (str, int)
+    n_stages, groups
         As in `PretrainedFeatures`.
     """
 
     cut: Cut
     n_trained: int
     digest: str
+    n_stages: int
     groups: tuple[tuple[str, int], ...]
 
     def __call__(self, samples: Sequence[Sample], extractor: FeatureExtractor) -> np.ndarray:
@@ -78,10 +71,27 @@ class TunedFeatures:
         if self.cut.split:
             return TailExtractor(replace(extractor, n_tail_stages=self.n_trained), self.cut)(samples)
         trained = extractor.backbone.with_network(self.cut.network, self.digest)
-        return replace(extractor, backbone=trained)(samples)
+        return replace(extractor, backbone=trained, feature_stages=self.n_stages)(samples)
 
     def modules(self, backbone: Backbone) -> tuple[nn.Module, nn.Module]:
-        """Return the network twice; it shares its weights with the cut network."""
-        network = backbone.build()
+        """Return the same as `PretrainedFeatures.modules`; the network shares its weights with the cut network."""
+        network, features = _modules(backbone, self.n_stages)
         network.load_state_dict(self.cut.network.state_dict(keep_vars=True), assign=True)
+        return network, features
+
+
+def other_blocks(backbone: Backbone) -> BackboneError:
+    """Return the error for a network whose features differ from those of the fit."""
+    return BackboneError(
+        f"backbone={backbone.name!r} has other blocks here than where the estimator was fitted. Fit the "
+        "estimator again, or install the versions of torch, torchvision and timm that it was fitted with."
+    )
+
+
+def _modules(backbone: Backbone, n_stages: int) -> tuple[nn.Module, nn.Module]:
+    if n_stages == 1:
+        network = backbone.build()
         return network, network
+    tapped = backbone.tapped()
+    assert isinstance(tapped, Tapped)
+    return tapped.network, tapped

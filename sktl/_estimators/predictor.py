@@ -21,7 +21,7 @@ from sktl._backbones.backbone import tensors_digest
 from sktl._features.extractor import FeatureExtractor
 from sktl._features.image_checks import find_failures
 from sktl._fine_tuning.augmentation_trial import choose_augmentation
-from sktl._fine_tuning.phases import Images, open_checkpoint, train_stages
+from sktl._fine_tuning.phases import Choose, Images, Tuned, open_checkpoint, train_stages
 from sktl._head.train_head import output_values, train_head
 from sktl._images.augmentation import AUGMENTATIONS, Change
 from sktl._targets.labels import first_shown
@@ -51,7 +51,15 @@ from sktl.exceptions import (
 
 from .base import PretrainedImageBase
 from .fitted_features import PretrainedFeatures, TunedFeatures
-from .resolved_parameters import augmentations, check_combinations, choose, resolve_recipe, stage_penalties
+from .resolved_parameters import (
+    augmentations,
+    candidates_of,
+    check_combinations,
+    check_within_trained,
+    choose,
+    resolve_recipe,
+    with_choice,
+)
 
 # Rows of the training samples and, if some are held out, of the validation samples.
 _Rows: TypeAlias = tuple[np.ndarray | slice, ...]
@@ -181,8 +189,11 @@ class PretrainedImagePredictor(PretrainedImageBase):
         self, images: Images, rows: _Rows, watched: Images | None, extractor: FeatureExtractor, seeds: Seeds
     ) -> None:
         """Train the output layer alone, then together with the last stages."""
+        n_trainable = self.backbone_.count_trainable(self.trainable_stages)
+        if (wanted := plain(self.feature_stages)) != "auto":
+            check_within_trained(self, extractor.count_feature_stages(wanted), n_trainable)
         split = _split(images, rows, watched)
-        self.engine_, self.feature_stages_ = extractor.engine_name, 1
+        self.engine_ = extractor.engine_name
         if self.engine_ == "torch":  # a part of the network runs on the same engine as the whole
             extractor = replace(extractor, engine="torch")
         # In all other cases, the pass that computes features reports unusable images before any training. Here, there
@@ -191,45 +202,69 @@ class PretrainedImagePredictor(PretrainedImageBase):
             self._check_images(images, extractor, "X")
             if watched is not None:
                 self._check_images(watched, extractor, "X_val")
-        recipe, penalties = self._stage_recipe(split.training, extractor, seeds), stage_penalties(self)
-        states = open_checkpoint(self.checkpoint, split, extractor, recipe, (seeds.head, seeds.stages))
+        candidates = candidates_of(self, extractor.layout, images.targets.loss, n_trainable)
+        choose_for = self._chooser(extractor, seeds)
+        recipe = self._stage_recipe(split.training, extractor, seeds, n_trainable, max(candidates.stages), choose_for)
+        states = open_checkpoint(self.checkpoint, split, extractor, recipe, (seeds.head, seeds.stages), candidates)
         probing = Run(seeds.head, self.net_params, states and states.of_phase("output layer"))
         tuning = Run(seeds.stages, self.net_params, states and states.of_phase("stages"))
-        net, recipe, selection = train_stages(extractor, split, recipe, probing, tuning, penalties)
+        tuned = train_stages(extractor, split, recipe, probing, tuning, choose_for)
+        self._set_tuned(tuned, split.training, extractor, seeds)
+
+    def _set_tuned(self, tuned: Tuned, training: Images, extractor: FeatureExtractor, seeds: Seeds) -> None:
+        """Set the fitted attributes that describe the training of stages."""
+        net, recipe, selection = tuned
         if selection:
             self.selection_ = selection
         self.net_, self.recipe_ = net, recipe
-        self.n_iter_, cut, groups = count_epochs(net.history), net.module_.cut, extractor.layout.groups_of(1)
+        self.n_iter_, self.feature_stages_ = count_epochs(net.history), recipe.feature_stages
+        cut, groups = net.module_.cut, extractor.layout.groups_of(recipe.feature_stages)
         if kept_start(net.history):  # the stages are as they were before
-            self._features = PretrainedFeatures(1, groups)
-            own = extractor(split.training.samples)
-            self._typicality = Typicality.of(own, split.training.targets, seeds.typicality)
+            self._features = PretrainedFeatures(recipe.feature_stages, groups)
+            own = extractor(training.samples)
+            self._typicality = Typicality.of(own, training.targets, seeds.typicality)
         else:
-            self._features = TunedFeatures(cut, recipe.n_trainable, tensors_digest(cut.network), groups)
+            digest = tensors_digest(cut.network)
+            self._features = TunedFeatures(cut, recipe.n_trainable, digest, recipe.feature_stages, groups)
             # Trained stages know the training images, which would look more ordinary than new images.
             self._typicality = None
         if (recipe.augmentation is None or recipe.n_views) and cut.split:
             self.engine_ = replace(extractor, n_tail_stages=recipe.n_trainable).engine_name
 
-    def _stage_recipe(self, training: Images, extractor: FeatureExtractor, seeds: Seeds) -> TailRecipe:
+    def _stage_recipe(
+        self,
+        training: Images,
+        extractor: FeatureExtractor,
+        seeds: Seeds,
+        n_trainable: int,
+        feature_stages: int,
+        choose_for: Choose,
+    ) -> TailRecipe:
         """Return the recipe of the stages, after a trial of augmentations if there is a choice."""
-        n_trainable = self.backbone_.count_trainable(self.trainable_stages)
 
         def recipe_of(change: Change | None, n_samples: int) -> TailRecipe:
-            n_features = extractor.n_features
-            loss = training.targets.loss
+            n_features, loss = extractor.layout.length(feature_stages), training.targets.loss
             recipe = resolve_recipe(
                 self, n_trainable, n_samples, n_features, self.device_, augmentation=change, loss=loss
             )
             assert isinstance(recipe, TailRecipe)
-            return recipe
+            return replace(recipe, feature_stages=feature_stages)
 
         change, *others = augmentations(self)
         if others:
             runs = Run(seeds.head), Run(seeds.stages)
-            candidates = [change, *others]
-            change = choose_augmentation(extractor, training, candidates, recipe_of, runs, stage_penalties(self))
+            change = choose_augmentation(extractor, training, [change, *others], recipe_of, runs, choose_for)
         return recipe_of(change, len(training.samples))
+
+    def _chooser(self, extractor: FeatureExtractor, seeds: Seeds) -> Choose:
+        """Return the function that chooses features and penalty of the output layer before stages are trained."""
+        layout, n_workers = extractor.layout, n_threads(self.n_jobs)
+
+        def choose_for(features: Labelled[np.ndarray], recipe: TailRecipe) -> tuple[TailRecipe, dict[str, np.ndarray]]:
+            chosen = choose(self, features, layout, seeds.head, n_workers, recipe.n_trainable)
+            return with_choice(self, recipe, chosen, len(features.samples), layout), chosen.selection
+
+        return choose_for
 
     def _seeds(self) -> Seeds:
         """Return the seeds of a fit, drawn from `random_state`."""

@@ -110,7 +110,21 @@ class Chosen(NamedTuple):
     selection: dict[str, np.ndarray]
 
 
-def choose(predictor: Any, features: Labelled[np.ndarray], layout: StageLayout, seed: int, n_workers: int) -> Chosen:
+class Candidates(NamedTuple):
+    """The numbers of feature stages and the penalties that cross-validation compares."""
+
+    stages: tuple[int, ...]
+    penalties: tuple[float, ...]
+
+
+def choose(
+    predictor: Any,
+    features: Labelled[np.ndarray],
+    layout: StageLayout,
+    seed: int,
+    n_workers: int,
+    n_trainable: int = 0,
+) -> Chosen:
     """Choose the features and the penalty of the output layer.
 
     Parameters
@@ -124,9 +138,11 @@ def choose(predictor: Any, features: Labelled[np.ndarray], layout: StageLayout, 
         Seed of the folds.
     n_workers : int
         Threads; results do not depend on it.
+    n_trainable : int
+        See `candidates_of`.
     """
     estimator, loss = _plain_parameters(predictor), features.targets.loss
-    stages, penalties = _candidates(estimator, layout, loss)
+    stages, penalties = candidates_of(predictor, layout, loss, n_trainable)
     if len(stages) * len(penalties) == 1:
         return Chosen(stages[0], penalties[0], {})
     sizes = {n: [size for _, size in layout.groups_of(n)] for n in stages}
@@ -138,17 +154,32 @@ def choose(predictor: Any, features: Labelled[np.ndarray], layout: StageLayout, 
     return Chosen(int(found.feature_stages[best]), float(found.penalties[best]), found.table())
 
 
-def _candidates(estimator: Any, layout: StageLayout, loss: str) -> tuple[list[int], tuple[float, ...]]:
-    """Return the numbers of stages and the penalties that cross-validation compares.
+def candidates_of(predictor: Any, layout: StageLayout, loss: str, n_trainable: int = 0) -> Candidates:
+    """Return what cross-validation compares.
 
     AdamW decays weights by itself and has no penalty: only the number of stages is chosen for it.
+
+    Parameters
+    ----------
+    predictor : PretrainedImagePredictor
+    layout : StageLayout
+    loss : str
+        Name of the loss.
+    n_trainable : int
+        Number of stages that will be trained. Only trained stages contribute features then.
     """
-    stages = [layout.count(estimator.feature_stages)]
-    if estimator.feature_stages == "auto":
-        stages = sorted({1, *stages})
+    estimator = _plain_parameters(predictor)
+    is_open = estimator.feature_stages == "auto"
+    most = layout.count(estimator.feature_stages)
+    if n_trainable:
+        most = 1 if is_open and estimator.weights is None else min(most, n_trainable)
+    stages = tuple(sorted({1, most})) if is_open else (most,)
+    penalties = _STAGE_PENALTIES if n_trainable else PENALTIES[loss]
     if _kind(_optimizers(estimator)[0]) == "adamw":
-        return stages, PENALTIES[loss] if len(stages) > 1 else (math.nan,)
-    return stages, PENALTIES[loss] if estimator.weight_decay == "auto" else (float(estimator.weight_decay),)
+        return Candidates(stages, penalties if len(stages) > 1 else (math.nan,))
+    if n_trainable and not _probes_to_optimum(estimator):
+        penalties = (_HEAD["sgd"]["weight_decay"],)
+    return Candidates(stages, penalties if estimator.weight_decay == "auto" else (float(estimator.weight_decay),))
 
 
 def _head_recipe(estimator: Any, n_samples: int, n_features: int, chosen: Chosen | None, loss: str) -> Recipe:
@@ -226,11 +257,35 @@ def _stage_defaults(estimator: Any, n_samples: int, augmentation: Change | None)
     return defaults | {"backbone_lr_ratio": ratio}
 
 
-def stage_penalties(predictor: Any) -> tuple[float, ...]:
-    """Return the penalties among which cross-validation chooses before stages are trained; none without a choice."""
+def with_choice(predictor: Any, recipe: TailRecipe, chosen: Chosen, n_samples: int, layout: StageLayout) -> TailRecipe:
+    """Return the recipe of the stages with the choice of cross-validation.
+
+    More features lower `lr`, but not the rates of the stages.
+    """
     estimator = _plain_parameters(predictor)
-    is_open = estimator.weight_decay == "auto" and _probes_to_optimum(estimator)
-    return _STAGE_PENALTIES if is_open else ()
+    lengths = layout.length(1), layout.length(chosen.n_stages)
+    own, head = (_head_recipe(estimator, n_samples, length, chosen, recipe.loss) for length in lengths)
+    assert own.lr is not None
+    assert head.lr is not None
+    factor = own.lr / head.lr if estimator.backbone_lr_ratio == "auto" else 1.0
+    return replace(
+        recipe,
+        lr=head.lr,
+        backbone_lr_ratio=recipe.backbone_lr_ratio * factor,
+        weight_decay=head.weight_decay,
+        feature_stages=head.feature_stages,
+        probing=_probing(estimator, head, n_samples),
+    )
+
+
+def check_within_trained(estimator: Any, feature_stages: int, n_trainable: int) -> None:
+    """Raise `InvalidParameterError` if stages contribute features that are not trained while others are."""
+    if feature_stages > n_trainable:
+        raise InvalidParameterError(
+            f"feature_stages={estimator.feature_stages!r} is more than the trained stages, "
+            f"trainable_stages={estimator.trainable_stages!r}: if stages are trained, only these contribute features. "
+            f'Pass at most {n_trainable}, or "auto", or train more stages.'
+        )
 
 
 def _stage_kind(estimator: Any) -> str:
@@ -375,11 +430,8 @@ def check_combinations(estimator: Any) -> None:
         )
     if estimator.checkpoint is not None:
         _check_resumable(estimator)
-    if estimator.trainable_stages != 0 and estimator.feature_stages not in ("auto", 1):
-        raise InvalidParameterError(
-            f"feature_stages={estimator.feature_stages!r} is for trainable_stages=0: if stages are trained, the output "
-            'layer receives features of the last stage alone. Leave feature_stages="auto".'
-        )
+    if isinstance(estimator.feature_stages, Integral) and estimator.trainable_stages not in (0, "all"):
+        check_within_trained(estimator, int(estimator.feature_stages), int(estimator.trainable_stages))
     check_net_params(estimator.net_params)
     optimizer = estimator.optimizer
     check_optimizer(optimizer)

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 
 from sktl._backbones.backbone import Backbone, rebuilt_backbone, resolve_backbone, state_shapes, tensors_digest
+from sktl._backbones.cut import Cut
+from sktl._backbones.taps import TappedCut
 from sktl._fine_tuning.tail import restored_tail
 from sktl._head.train_head import restored_head
 from sktl._images.preprocessing import Preprocessing
@@ -19,9 +21,9 @@ from sktl._training.net_callbacks import History, kept_start
 from sktl._training.recipe import Recipe, TailRecipe
 from sktl._typicality.typicality import Typicality
 from sktl._version import library_versions
-from sktl.exceptions import ModelFileError
+from sktl.exceptions import BackboneError, ModelFileError
 
-from .fitted_features import PretrainedFeatures, TunedFeatures
+from .fitted_features import PretrainedFeatures, TunedFeatures, other_blocks
 from .saving import BIAS, PROBE, TRAINED, TYPICALITY, WEIGHT, check_sizes, probe
 
 # Larger than differences between machines, smaller than differences between networks.
@@ -222,12 +224,12 @@ def _restore_training(estimator: Any, described: Mapping[str, Any], network: tor
         raise DocumentError("the recipe is invalid")
     history = History([decode(row) for row in described["history"]])
     if isinstance(recipe, TailRecipe):
-        cut = estimator.backbone_.cut(recipe.n_trainable)
+        cut = _cut(estimator, recipe)
         cut.network.load_state_dict(network.state_dict())
         net = restored_tail(cut, estimator.backbone_.preprocessing, tensors[WEIGHT], tensors[BIAS], recipe)
         if not kept_start(history):
-            digest, groups = tensors_digest(cut.network), estimator._features.groups
-            estimator._features = TunedFeatures(cut, recipe.n_trainable, digest, groups)
+            digest, pretrained = tensors_digest(cut.network), estimator._features
+            estimator._features = TunedFeatures(cut, recipe.n_trainable, digest, pretrained.n_stages, pretrained.groups)
     else:
         net = restored_head(tensors[WEIGHT], tensors[BIAS], recipe)
     net.history_ = history
@@ -235,6 +237,21 @@ def _restore_training(estimator: Any, described: Mapping[str, Any], network: tor
     estimator.invalid_images_ = tuple(decode(failure) for failure in described["invalid_images"])
     if selection := described.get("selection"):
         estimator.selection_ = {str(key): np.array(decode(column)) for key, column in selection.items()}
+
+
+def _cut(estimator: Any, recipe: TailRecipe) -> Cut:
+    """Return the network, cut in front of the trained stages, with the features that the file describes."""
+    features = estimator._features
+    if not recipe.feature_stages == features.n_stages <= recipe.n_trainable:
+        raise DocumentError("the recipe does not match its features")
+    backbone = estimator.backbone_
+    try:
+        cut = backbone.cut(recipe.n_trainable, features.n_stages)
+    except BackboneError as error:
+        raise ModelFileError(str(other_blocks(backbone))) from error
+    if isinstance(cut, TappedCut) and cut.groups != features.groups:
+        raise ModelFileError(str(other_blocks(backbone)))
+    return cut
 
 
 def _decode_classes(described: Mapping[str, Any]) -> np.ndarray:

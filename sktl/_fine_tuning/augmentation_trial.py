@@ -17,7 +17,7 @@ from sktl._training.losses import make_loss
 from sktl._training.recipe import TailRecipe
 from sktl._training.training_run import Run
 
-from .phases import Images, train_stages
+from .phases import Choose, Images, train_stages
 
 # Only the last stages are trained, on cached activations. This is enough to compare changes, in a fraction of the time.
 _STAGES = 2
@@ -35,7 +35,7 @@ def choose_augmentation(
     changes: Sequence[Change | None],
     recipe_of: Callable[[Change | None, int], TailRecipe],
     runs: tuple[Run, Run],
-    penalties: Sequence[float] = (),
+    choose: Choose | None = None,
 ) -> Change | None:
     """Return the change of images with which short training runs of the last stages do best on held-out images.
 
@@ -52,7 +52,7 @@ def choose_augmentation(
         Returns the recipe of a training run, given a change and the number of images.
     runs : (Run, Run)
         The runs of both phases of each training run.
-    penalties : sequence of float
+    choose : callable or None
         As in `train_stages`.
     """
     parts = _parts(training, runs[1].seed)
@@ -63,7 +63,7 @@ def choose_augmentation(
     for change in changes:
         recipe = _shortened(recipe_of(change, len(learned.samples)), len(extractor.backbone.stages))
         silent = replace(extractor, verbose=0)
-        module = train_stages(silent, Split(learned), recipe, *runs, penalties).net.module_
+        module = train_stages(silent, Split(learned), recipe, *runs, choose).net.module_
         features = TailExtractor(replace(silent, n_tail_stages=recipe.n_trainable), module.cut)(held_out.samples)
         losses.append(_loss(output_values(module.output, features), held_out.targets))
     return changes[int(np.argmin(losses))]
@@ -76,9 +76,11 @@ def _can_be_cut(extractor: FeatureExtractor) -> bool:
 
 def _shortened(recipe: TailRecipe, n_stages: int) -> TailRecipe:
     """Return the recipe of a training run that takes a fraction of the time."""
+    n_trainable = min(_STAGES, recipe.n_trainable, n_stages - 1)
     return replace(
         recipe,
-        n_trainable=min(_STAGES, recipe.n_trainable, n_stages - 1),
+        n_trainable=n_trainable,
+        feature_stages=min(recipe.feature_stages, n_trainable),
         max_epochs=min(_EPOCHS, recipe.max_epochs),
         n_views=None if recipe.augmentation is None else _VIEWS,
         patience=None,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -21,7 +21,6 @@ import torch
 from sktl._backbones.cut import Cut
 from sktl._features.extractor import FeatureExtractor, TailExtractor, tail_features
 from sktl._head.head_net import random_layer
-from sktl._head.penalty_selection import cross_validate
 from sktl._head.standardization import Standardization
 from sktl._head.train_head import train_head
 from sktl._images.augmentation import Change, View
@@ -42,6 +41,9 @@ from .image_batches import CycledInputs, ImageInputs, Inputs, StoredInputs
 from .tail import Start, Workers, fine_tune
 
 Images: TypeAlias = Labelled[Sequence[Sample]]
+# Returns a recipe with the number of feature stages and the penalty that suit features best, and all candidates with
+# their losses. The features are those of the recipe's number of feature stages, the largest one to choose from.
+Choose: TypeAlias = "Callable[[Labelled[np.ndarray], TailRecipe], tuple[TailRecipe, dict[str, np.ndarray]]]"
 
 # Training keeps activations up to this many bytes in memory. More are read from the cache when they are needed.
 _IN_MEMORY = 512 << 20
@@ -111,6 +113,7 @@ def open_checkpoint(
     extractor: FeatureExtractor,
     recipe: Recipe,
     seeds: tuple[int, ...],
+    candidates: tuple[Any, ...] = (),
 ) -> Checkpoint | None:
     """Return the checkpoint of a training run, identified by everything that affects its result, or None.
 
@@ -124,6 +127,8 @@ def open_checkpoint(
     recipe : Recipe
     seeds : tuple of int
         Seeds of the training run.
+    candidates : tuple
+        Values of the recipe among which the training run chooses.
     """
     if directory is None:
         return None
@@ -141,6 +146,7 @@ def open_checkpoint(
         "targets": targets.hexdigest(),
         "seeds": list(seeds),
         "recipe": encode(recipe.quiet(), "recipe_"),
+        "candidates": encode(candidates, "the candidates"),
     }
     folder = Path(user_path(directory))
     folder.mkdir(parents=True, exist_ok=True)
@@ -155,9 +161,9 @@ class Tuned(NamedTuple):
     net : WeightedNet
         As returned by `fine_tune`, with the history of both phases.
     recipe : TailRecipe
-        With the penalty that was chosen.
+        With the number of feature stages and the penalty that were chosen.
     selection : dict of arrays
-        What the penalty was chosen among, empty without a choice.
+        What they were chosen among, empty without a choice.
     """
 
     net: WeightedNet
@@ -171,7 +177,7 @@ def train_stages(
     recipe: TailRecipe,
     probing: Run,
     tuning: Run,
-    penalties: Sequence[float] = (),
+    choose: Choose | None = None,
 ) -> Tuned:
     """Train an output layer, then the last stages of a backbone together with it.
 
@@ -183,17 +189,20 @@ def train_stages(
     recipe : TailRecipe
     probing, tuning : Run
         The runs of the first and of the second phase.
-    penalties : sequence of float
-        Candidates for the penalty of the output layer, compared by cross-validation on the pretrained features. Without
-        any, the penalty is that of the recipe.
+    choose : callable or None
+        Chooses the number of feature stages and the penalty of the output layer. None leaves them as in the recipe.
     """
-    cut = extractor.backbone.cut(recipe.n_trainable)
+    extractor = replace(extractor, feature_stages=recipe.feature_stages)
+    cut = extractor.backbone.cut(recipe.n_trainable, recipe.feature_stages)
     trunk = replace(extractor, n_tail_stages=recipe.n_trainable)
     trunks, of_validation = (_trunks(trunk, recipe, tuning.seed), (trunk,)) if cut.split else ((), ())
     sources = split.map(
         lambda some: _Source(extractor, some, trunks), lambda some: _Source(extractor, some, of_validation)
     )
-    start, recipe, selection = _start(sources, cut, recipe, probing, penalties)
+    most = recipe.feature_stages
+    start, recipe, selection = _start(sources, cut, recipe, probing, choose)
+    if recipe.feature_stages < most:
+        cut = extractor.backbone.cut(recipe.n_trainable, recipe.feature_stages)
     with single_threaded_pool(n_threads(extractor.n_jobs)) as pool:
         inputs = sources.map(
             lambda source: source.inputs(recipe, recipe.augmentation, tuning.seed, pool),
@@ -206,7 +215,7 @@ def train_stages(
 
 
 def _start(
-    sources: Split[_Source], cut: Cut, recipe: TailRecipe, run: Run, penalties: Sequence[float]
+    sources: Split[_Source], cut: Cut, recipe: TailRecipe, run: Run, choose: Choose | None
 ) -> tuple[Start, TailRecipe, dict[str, np.ndarray]]:
     """Train the output layer on the pretrained features, as specified by the recipe."""
     targets = sources.training.targets
@@ -216,34 +225,21 @@ def _start(
         layer = random_layer(n_features, n_outputs, run.seed)
         return Start(layer, Standardization.identity(n_features), History()), recipe, {}
     features = sources.map(lambda source: source.features(cut))
+    recipe, selection = (recipe, {}) if choose is None else choose(features.training, recipe)
+    groups = sources.training.samples.extractor.layout.groups_of(recipe.feature_stages)
+    sizes = [size for _, size in groups]
+    features = features.map(lambda some: np.ascontiguousarray(some[:, : sum(sizes)]))
     rows = features.training.samples
-    standardization = Standardization.of(rows, targets.weights, recipe.shrinkage)
+    standardization = Standardization.of(rows, targets.weights, recipe.shrinkage, sizes)
     if recipe.probing is None:
         layer = random_layer(rows.shape[1], n_outputs, run.seed)
         with torch.no_grad():
             layer = as_output_layer(*standardization.fold(layer.weight, layer.bias))
-        return Start(layer, standardization, History()), recipe, {}
-    recipe, selection = _with_penalty(features.training, recipe, penalties, run.seed, sources.training.samples)
-    assert recipe.probing is not None
+        return Start(layer, standardization, History()), recipe, selection
     run = replace(run, net_params=_known(run.net_params, recipe.probing.optimizer))
     # Trained for all epochs: the converged layer is more accurate than the layer with the lowest validation loss.
-    net = train_head(features, recipe.probing, run)
+    net = train_head(features, recipe.probing, run, sizes)
     return Start(net.module_.output, standardization, net.history), recipe, selection
-
-
-def _with_penalty(
-    features: Labelled[np.ndarray], recipe: TailRecipe, penalties: Sequence[float], seed: int, source: _Source
-) -> tuple[TailRecipe, dict[str, np.ndarray]]:
-    """Return a recipe with the penalty of the lowest cross-validated loss, and all candidates with their losses."""
-    if len(penalties) < 2:
-        return recipe, {}
-    n_workers, sizes = n_threads(source.extractor.n_jobs), {1: [features.samples.shape[1]]}
-    found = cross_validate(features, sizes, penalties, recipe.shrinkage, recipe.label_smoothing, seed, n_workers)
-    if (best := found.best()) is None:  # no class has two images, or groups
-        return recipe, found.table()
-    penalty = float(found.penalties[best])
-    probing = recipe.probing and replace(recipe.probing, weight_decay=penalty)
-    return replace(recipe, weight_decay=penalty, probing=probing), found.table()
 
 
 def _known(net_params: Mapping[str, Any] | None, optimizer: OptimizerName) -> dict[str, Any]:

@@ -202,6 +202,19 @@ def test_where_no_cut_is_exact_the_whole_network_runs_with_its_first_stages_froz
     assert network.branches[1].training
 
 
+@pytest.mark.parametrize("name", ["resnet18", "timm/test_vit"])
+def test_cuts_of_one_network_do_not_see_each_other(name):
+    backbone = resolve_backbone(name, None, QUICK.get(name, 64), 0)
+    images, network, stage_map = images_for(backbone, 2), backbone.build(), backbone.stage_map()
+    cuts = [Cut(network, stage_map, k, images) for k in (1, 3, 2)]
+    with torch.no_grad():
+        for cut in cuts:
+            assert cut.split
+            assert_close(cut.tail(cut.trunk(images)), network(images))
+        cuts[1]._remove_gates()
+        assert_close(cuts[2].tail(cuts[2].trunk(images)), network(images))
+
+
 def test_small_networks_are_cut_too():
     network, images = small_conv_net().eval(), torch.randn(2, 3, 16, 16)
     expected = network(images)

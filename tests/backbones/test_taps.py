@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import gc
+import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -21,6 +24,7 @@ from sktl._backbones.taps import StageLayout, Tapped
 from sktl._features import trunk as _trunk
 from sktl._features.trunk import Trunk
 from sktl._utils.torch_kernels import place
+from sktl.exceptions import BackboneError
 
 CPU = torch.device("cpu")
 TOLERANCE = 1e-5
@@ -195,6 +199,96 @@ def test_a_group_is_what_the_block_returned_before_it_was_changed_in_place():
     torch.manual_seed(0)
     layout = check_groups(resolve_backbone(InPlace, "default", None, 0))
     assert layout.groups == (("", 3), ("blocks.2", 3), ("blocks.1", 3), ("blocks.0", 3))
+
+
+# --------------------------------------------------------------------------------------------------------- tapped cuts
+
+# The bundled network, one whose blocks branch, and transformers, whose read-out is a cut of its own.
+CUT = {"efficientnet_lite0": 64, "googlenet": 64, "timm/test_vit": None, "timm/levit_128s": None}
+
+
+def assert_close(found, expected):
+    assert float((found - expected).abs().max()) <= TOLERANCE * float(expected.abs().max())
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_the_tail_of_a_cut_returns_the_row_of_the_tapped_network(name):
+    backbone = resolve_backbone(name, None, CUT[name], 0)
+    images, tapped = images_for(backbone), place(backbone.tapped(), CPU)
+    names = list(backbone.build().state_dict())
+    with torch.no_grad():
+        expected = tapped(images)
+    for n_trainable, feature_stages in ((2, 2), (len(backbone.stages), 3)):
+        cut = backbone.cut(n_trainable, feature_stages)
+        assert list(cut.state_dict()) == [f"network.{name}" for name in names]
+        assert cut.groups == tapped.layout.groups_of(feature_stages)
+        with torch.no_grad():
+            row = cut.tail(cut.trunk(images))
+            assert_close(row, expected[:, : tapped.layout.length(feature_stages)])
+            for other in (copy.deepcopy(cut), pickle.loads(pickle.dumps(cut))):
+                assert torch.equal(other(images), row)
+            assert_close(cut.network(images), row[:, : tapped.layout.length(1)])
+
+
+@pytest.mark.parametrize("name", ["resnet18", "timm/test_vit"])
+def test_each_group_has_the_gradients_of_its_block(name):
+    backbone = resolve_backbone(name, None, CUT.get(name, 64), 0)
+    images = images_for(backbone)
+    cut, whole = backbone.cut(2, 2), place(backbone.tapped(), CPU)
+    whole.requires_grad_(True)
+    trained = {name for name, p in cut.network.named_parameters() if p.requires_grad}
+    assert trained == frozenset().union(*backbone.stage_map().parameters[-2:])
+    activations, start = cut.trunk(images), 0
+    for module, size in cut.groups:
+        found, expected = (
+            torch.autograd.grad(
+                row[:, start : start + size].square().sum(),
+                [network.get_parameter(name) for name in sorted(trained)],
+                allow_unused=True,
+            )
+            for network, row in ((cut.network, cut.tail(activations)), (whole.network, whole(images)))
+        )
+        assert any(gradient is not None for gradient in found)
+        for a, b in zip(found, expected, strict=True):
+            assert (a is None) == (b is None)
+            if a is not None:
+                np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4 * float(b.abs().max()), err_msg=module)
+        start += size
+
+
+def test_threads_may_run_one_tapped_cut_at_once():
+    backbone = resolve_backbone("timm/test_vit", None, None, 0)
+    cut = backbone.cut(2, 2)
+    batches = [images_for(backbone, n) for n in (1, 2, 3, 4) * 3]
+
+    def run(images):
+        torch.set_num_threads(1)
+        with torch.no_grad():
+            return cut(images), cut.network(images)
+
+    expected = [run(images) for images in batches]
+    with ThreadPoolExecutor(4) as pool:
+        for found, rows in zip(pool.map(run, batches), expected, strict=True):
+            for a, b in zip(found, rows, strict=True):
+                assert_close(a, b)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "timm/test_vit"])
+def test_the_network_of_a_tapped_cut_can_be_tapped_again(name):
+    backbone = resolve_backbone(name, None, CUT.get(name, 64), 0)
+    images, cut = images_for(backbone), backbone.cut(len(backbone.stages), 2)
+    with torch.no_grad():
+        for parameter in cut.depths():
+            parameter.mul_(1.01)
+        again = backbone.with_network(cut.network, f"again {name}").tapped()
+        assert isinstance(again, Tapped)
+        assert again.layout == backbone.tapped().layout
+        assert_close(place(again, CPU)(images)[:, : again.layout.length(2)], cut(images))
+
+
+def test_more_stages_than_a_network_has_are_refused():
+    with pytest.raises(BackboneError, match="no features of 2 stages"):
+        resolve_backbone(Branches, "default", None, 0).cut(1, 2)
 
 
 # ---------------------------------------------------------------------------------------- networks that give one stage

@@ -182,6 +182,10 @@ def test_impossible_stages_are_refused(defects, value):
         classifier(feature_stages=value).fit(defects.X, defects.y)
 
 
-def test_stages_that_are_trained_end_in_the_last_features(defects):
-    with pytest.raises(InvalidParameterError, match="feature_stages=2 is for trainable_stages=0"):
-        classifier(feature_stages=2, trainable_stages=1).fit(defects.X, defects.y)
+@pytest.mark.parametrize(("n_stages", "n_trained"), [(2, 1), (4, 3), ("all", 2)])
+def test_only_trained_stages_contribute_features_while_stages_are_trained(defects, n_stages, n_trained):
+    expected = rf"feature_stages={n_stages!r} is more than the .*={n_trained}: .* at most {n_trained}, or \"auto\""
+    with pytest.raises(InvalidParameterError, match=expected):
+        classifier(feature_stages=n_stages, trainable_stages=n_trained).fit(defects.X, defects.y)
+    with pytest.raises(InvalidParameterError, match="feature_stages=99 is more than the 6 stages"):
+        classifier(feature_stages=99, trainable_stages="all").fit(defects.X, defects.y)

@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sktl import PretrainedImageClassifier
-from sktl._estimators.resolved_parameters import augmentations, check_combinations, resolve_recipe
+from sktl._backbones.taps import StageLayout
+from sktl._estimators.resolved_parameters import (
+    Chosen,
+    augmentations,
+    check_combinations,
+    resolve_recipe,
+    with_choice,
+)
 from sktl._images.augmentation import AUGMENTATIONS
 from sktl.exceptions import InvalidParameterError
 
@@ -43,6 +50,23 @@ def test_steps_are_at_most_twenty_of_at_least_sixteen_images_and_shorter_for_wid
     assert recipe.batch_size >= 16
     assert -(-n_samples // recipe.batch_size) <= 20
     assert recipe.lr == pytest.approx(0.03 * min(1, 1280 / n_features))
+
+
+@given(own=st.integers(1, 10**4), blocks=st.integers(1, 10**4), optimizer=st.sampled_from(["auto", "sgd", "adamw"]))
+def test_features_of_blocks_lower_the_rate_of_the_output_layer_and_not_those_of_the_stages(own, blocks, optimizer):
+    layout = StageLayout((("", own), ("block", blocks)), (own, own + blocks))
+    for params in ({}, {"lr": 0.02}, {"backbone_lr_ratio": 0.1}):
+        estimator = PretrainedImageClassifier(trainable_stages=2, optimizer=optimizer, **params)
+        before = resolve(100, own, 2, trainable_stages=2, optimizer=optimizer, **params)
+        one, two = (with_choice(estimator, before, Chosen(n, 0.5, {}), 100, layout) for n in (1, 2))
+        assert one.lr == before.lr
+        assert one.backbone_lr_ratio == before.backbone_lr_ratio
+        wide = resolve(100, own + blocks, 2, trainable_stages=2, optimizer=optimizer, **params)
+        assert two.lr == wide.lr
+        if params:
+            assert two.backbone_lr_ratio == before.backbone_lr_ratio
+        else:
+            assert two.lr * two.backbone_lr_ratio == pytest.approx(before.lr * before.backbone_lr_ratio)
 
 
 @given(n_features=st.integers(1, 10**5))

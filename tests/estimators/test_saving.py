@@ -59,6 +59,8 @@ def same(found, expected):
     assert found.recipe_ == expected.recipe_
     assert found.n_iter_ == expected.n_iter_
     assert found.engine_ == expected.engine_
+    assert found.feature_stages_ == expected.feature_stages_
+    assert_array_equal(found.get_feature_names_out(), expected.get_feature_names_out())
     assert found.invalid_images_ == expected.invalid_images_
     assert list(found.history_[:, "train_loss"]) == list(expected.history_[:, "train_loss"])
     assert found.backbone_.preprocessing == expected.backbone_.preprocessing
@@ -76,14 +78,19 @@ MODELS = {
     "random": TINY | {"class_weight": {"cat": 1, "dog": 2.5, "owl": np.float64(1)}, "optimizer": "lbfgs"},
     "last stage": TINY | {"trainable_stages": np.int64(1), "augmentation": None, "weights": None},
     "augmented": TINY | {"trainable_stages": "all", "augmentation": "trivial", "dropout": 0.1},
+    "two stages": TINY | {"trainable_stages": 2, "feature_stages": 2, "augmentation": None},
+    "all stages": {
+        "backbone": "resnet18", "weights": None, "image_size": 32, "trainable_stages": "all", "feature_stages": "all",
+        "max_epochs": 1,
+    },
     "views": TINY | {"trainable_stages": 2, "augmentation_views": 2, "label_smoothing": 0.1},
     "stopped early": TINY | {"early_stopping": True, "validation_fraction": 0.25},
     "convolutional": {"backbone": "mobilenet_v3_small", "weights": None, "trainable_stages": 1, "max_epochs": 1},
-}
+}  # fmt: skip
 
 
 # With the network for each kind of model, without it for one of each kind of training; the others are slow tests.
-WITHOUT_NETWORK = {"bundled", "last stage"}
+WITHOUT_NETWORK = {"bundled", "last stage", "two stages"}
 
 
 @pytest.mark.parametrize(
@@ -364,6 +371,29 @@ def test_a_forged_file_is_refused_by_name_and_does_nothing(tmp_path, monkeypatch
     with pytest.raises((ModelFileError, ValueError), match=r"model|image_size|dropout|backbone"):
         sktl.load(tmp_path / "model")
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize(
+    ("forgery", "message"),
+    [
+        (setting("features", "stages", value=1), "recipe does not match its features"),
+        (setting("training", "recipe", "of", "feature_stages", value=3), "recipe does not match its features"),
+        (setting("training", "recipe", "of", "n_trainable", value=1), "recipe does not match its features"),
+        (setting("features", "groups", value=[["", 64], ["blocks.99", 64]]), "has other blocks here"),
+        (
+            lambda d, t: [
+                d["features"].update(stages=99),
+                d["training"]["recipe"]["of"].update(feature_stages=99, n_trainable=99),
+            ],
+            "has other blocks here",
+        ),
+    ],
+)
+def test_features_that_a_network_with_trained_stages_does_not_have_are_refused(tmp_path, forgery, message):
+    fitted_tiny(trainable_stages=2, feature_stages=2).save(tmp_path / "model")
+    forged(tmp_path / "model", forgery)
+    with pytest.raises(ModelFileError, match=message):
+        sktl.load(tmp_path / "model")
 
 
 OF_TYPICALITY = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import gc
 import pickle
@@ -30,6 +31,7 @@ from sktl._features.engines import TorchEngine
 from sktl._features.extractor import FeatureExtractor
 from sktl._fine_tuning import phases as _transfer
 from sktl._fine_tuning import tail as _finetuning
+from sktl._head import penalty_selection as _selection
 from sktl._targets.class_targets import check_classes
 from sktl._targets.split import hold_out
 from sktl._training.net_callbacks import kept_start
@@ -197,9 +199,9 @@ def test_the_scale_of_the_sample_weights_changes_nothing():
 # -------------------------------------------------------------------------------------------- the fitted estimator
 
 
-@pytest.mark.parametrize("trainable_stages", [1, "all"])
-def test_fitted_estimators_survive_copy_and_pickle_and_agree_with_their_module(trainable_stages):
-    clf = classifier(trainable_stages).fit(X, Y)
+@pytest.mark.parametrize(("trainable_stages", "feature_stages"), [(1, 1), ("all", 1), (2, 2), ("all", 3)])
+def test_fitted_estimators_survive_copy_and_pickle_and_agree_with_their_module(trainable_stages, feature_stages):
+    clf = classifier(trainable_stages, feature_stages=feature_stages).fit(X, Y)
     expected = clf.decision_function(NEW)
     for other in (copy.deepcopy(clf), pickle.loads(pickle.dumps(clf))):
         assert_array_equal(other.decision_function(NEW), expected)
@@ -348,14 +350,76 @@ def test_a_search_over_freezing_and_rates_runs_and_its_winner_reproduces_its_sco
 
 
 def test_the_penalty_before_stages_is_chosen_among_strong_ones_unless_it_is_given():
-    clf = classifier(freeze_epochs="auto").fit(X, Y)
+    clf = classifier(freeze_epochs="auto", feature_stages=1).fit(X, Y)
     penalties, losses = clf.selection_["param_weight_decay"], clf.selection_["mean_log_loss"]
     assert penalties.tolist() == [1, 0.3, 0.1, 0.03]
     assert clf.recipe_.weight_decay == clf.recipe_.probing.weight_decay == penalties[np.nanargmin(losses)]
     for params, penalty in (({"freeze_epochs": "auto", "weight_decay": 0.2}, 0.2), ({}, 0.03)):
-        other = classifier(**params).fit(X, Y)
+        other = classifier(feature_stages=1, **params).fit(X, Y)
         assert not hasattr(other, "selection_")
         assert other.recipe_.weight_decay == other.recipe_.probing.weight_decay == penalty
+
+
+@pytest.mark.parametrize(
+    ("params", "penalties"),
+    [
+        ({"freeze_epochs": "auto"}, [1, 0.3, 0.1, 0.03]),
+        ({"freeze_epochs": "auto", "weight_decay": 0.2}, [0.2]),
+        ({"weight_decay": "auto"}, [0.03]),
+        ({"freeze_epochs": 0}, [0.03]),
+        ({"optimizer": "adamw"}, [1, 0.3, 0.1, 0.03]),
+    ],
+)
+@pytest.mark.parametrize("trainable_stages", [2, "all"])
+def test_so_are_the_stages_whose_features_the_output_layer_receives(trainable_stages, params, penalties):
+    clf = classifier(trainable_stages, **params).fit(X, Y)
+    table, n_penalties = clf.selection_, len(penalties)
+    assert table["param_feature_stages"].tolist() == n_penalties * [1] + n_penalties * [2]
+    assert table["param_weight_decay"].tolist() == 2 * penalties
+    assert clf.recipe_.feature_stages == clf.feature_stages_
+    assert (
+        clf.transform(NEW).shape == (9, clf.net_.module_.output.in_features) == (9, {1: 16, 2: 28}[clf.feature_stages_])
+    )
+    if params.get("optimizer") == "adamw":  # it has no penalty
+        assert clf.recipe_.weight_decay == 1
+    else:
+        own = np.where(table["param_feature_stages"] == clf.feature_stages_, table["mean_log_loss"], np.inf)
+        assert clf.recipe_.weight_decay == penalties[np.nanargmin(own) % n_penalties]
+
+
+@pytest.mark.parametrize(("trainable_stages", "weights"), [(1, "default"), (2, None)])
+def test_features_of_stages_that_are_frozen_or_random_are_not_among_them(trainable_stages, weights):
+    params = {"backbone": "resnet18", "image_size": 32} if weights is None else {}
+    with pytest.warns(BackboneWarning) if weights is None else contextlib.nullcontext():
+        clf = classifier(trainable_stages, weights=weights, freeze_epochs="auto", **params).fit(X, Y)
+    assert clf.feature_stages_ == 1
+    assert set(getattr(clf, "selection_", {}).get("param_feature_stages", [1])) == {1}
+
+
+@pytest.mark.parametrize("params", [{"augmentation": None}, {"augmentation": "light"}, {"trainable_stages": "all"}])
+def test_one_stage_that_was_chosen_gives_the_bits_of_one_stage_that_was_given(params, monkeypatch):
+    monkeypatch.setattr(_selection, "_LEAST_GAIN", 1.0)
+    chosen, given = (classifier(**params, **more).fit(X, Y) for more in ({}, {"feature_stages": 1}))
+    assert_array_equal(chosen.decision_function(NEW), given.decision_function(NEW))
+    assert len(chosen.selection_["param_feature_stages"]) == 2
+
+
+@pytest.mark.parametrize("augmentation", [None, "light"])
+@pytest.mark.parametrize(("trainable_stages", "feature_stages"), [(2, 2), ("all", 2), (3, 3), ("all", "all")])
+def test_training_starts_from_the_output_layer_alone_with_the_same_features(
+    trainable_stages, feature_stages, augmentation
+):
+    shared = dict(feature_stages=feature_stages, weight_decay=0.1, freeze_epochs="auto", batch_size="auto")
+    alone = classifier(0, **shared, max_epochs="auto").fit(X, Y)
+    expected = alone.decision_function(NEW)
+    start = classifier(trainable_stages, **shared, lr=1e-12, augmentation=augmentation).fit(X, Y)
+    assert_allclose(start.decision_function(NEW), expected, atol=1e-4 * np.abs(expected).max())
+    assert_array_equal(start.get_feature_names_out(), alone.get_feature_names_out())
+    trained = classifier(trainable_stages, **shared, augmentation=augmentation).fit(X, Y)
+    assert np.abs(trained.decision_function(NEW) - expected).max() > 1e-3
+    blocks = trained._features.groups[1:]
+    changed = trained.transform(NEW)[:, 16:] != alone.transform(NEW)[:, 16:]
+    assert changed.any(axis=0).reshape(-1).sum() >= 0.9 * sum(size for _, size in blocks)
 
 
 @pytest.mark.parametrize("how", ["set_params", "constructor"])
@@ -440,12 +504,14 @@ def test_epochs_without_a_better_loss_are_counted_from_the_start(trainable_stage
     assert kept_start(clf.history_)
 
 
-@pytest.mark.parametrize(("trainable_stages", "held_out"), [(1, True), (2, False), ("all", True)])
+@pytest.mark.parametrize(
+    ("trainable_stages", "held_out", "feature_stages"), [(1, True, 1), (2, False, 2), ("all", True, 1), (3, True, 3)]
+)
 def test_where_no_epoch_of_the_stages_is_better_the_output_layer_alone_is_returned_bit_for_bit(
-    trainable_stages, held_out
+    trainable_stages, held_out, feature_stages
 ):
     val = {} if held_out else dict(X_val=NEW, y_val=Y_VAL, sample_weight_val=WEIGHTS_VAL)
-    params = dict(batch_size="auto", lr_schedule="constant")
+    params = dict(batch_size="auto", lr_schedule="constant", feature_stages=feature_stages)
     clf = classifier(
         trainable_stages, **params, early_stopping=True, validation_fraction=0.3, n_iter_no_change=2, freeze_epochs=5,
         max_epochs=9, backbone_lr_ratio=1e3,
@@ -453,7 +519,7 @@ def test_where_no_epoch_of_the_stages_is_better_the_output_layer_alone_is_return
     rows, _ = (
         hold_out(check_classes(Y, None, None, len(Y)), 0.3, clf._seeds().split) if held_out else (slice(None), None)
     )
-    expected = classifier(0, **params, max_epochs=5, feature_stages=1, weight_decay=0.03).fit(X[rows], Y[rows])
+    expected = classifier(0, **params, max_epochs=5, weight_decay=0.03).fit(X[rows], Y[rows])
     with pytest.warns(ConvergenceWarning, match="No epoch of the stages lowered"):
         clf.fit(X, Y, **val)
     assert_array_equal(clf.decision_function(NEW), expected.decision_function(NEW))

@@ -45,6 +45,7 @@ FITS = {
         "n_iter_no_change": 2, "lr": 0.5,
     },
     "stages": STAGES,
+    "stages, features of two": STAGES | {"feature_stages": 2},
     "stages, adamw": STAGES | {"optimizer": "adamw", "mixup_alpha": 0.3},
     "stages, kept activations": STAGES | {"augmentation": None, "dropout": 0.2},
     "stages, early stopping": STAGES | {
@@ -139,6 +140,15 @@ def test_another_fit_has_another_file(tmp_path, change):
     classifier("output layer", tmp_path).fit(X, Y[::-1], weights)
     classifier("output layer", tmp_path).fit(X, Y)
     assert len(list(tmp_path.glob("*.checkpoint"))) == 5
+
+
+def test_what_is_chosen_and_what_is_given_have_files_of_their_own(tmp_path):
+    given = [{}, {"feature_stages": 1}, {"feature_stages": 2}, {"weight_decay": 0.03}]
+    for parameters in given:
+        parameters = {"freeze_epochs": "auto", "max_epochs": 1, "augmentation": None} | parameters
+        expected = outcome(classifier("stages", None, **parameters).fit(X, Y))
+        assert outcome(classifier("stages", tmp_path, **parameters).fit(X, Y)) == expected
+    assert len(list(tmp_path.glob("*.checkpoint"))) == len(given)
 
 
 def test_a_renamed_file_is_refused_and_the_difference_named(tmp_path):
