@@ -39,7 +39,7 @@ from sktl import PretrainedImageClassifier, audit_images
 from sktl._audit.audit_images import _Given, _Usable
 from sktl._audit.confirmation import CONFIRMED, confirm
 from sktl._audit.copies import find_copies, joined_groups
-from sktl._audit.predictions import learner_of, out_of_fold
+from sktl._audit.out_of_fold import learner_of, out_of_fold
 from sktl._audit.suspicious_labels import LabeledRows, LabelModel, Votes, label_issues
 from sktl._audit.windows import Descriptors
 from sktl._utils.isolation import isolated

@@ -29,7 +29,7 @@ from .copies import Copies, copy_issues, find_copies, joined_groups
 from .given import among, check_estimator, check_folds, check_part, check_targets, check_test_targets, label_texts
 from .image_audit import ImageAudit
 from .issues import Issue, as_array
-from .predictions import learner_of
+from .out_of_fold import learner_of
 from .subjects import Subjects
 from .suspicious_labels import LabeledRows, LabelModel, Votes, is_learned, label_issues
 from .thumbnails import Thumbnail, read_thumbnails

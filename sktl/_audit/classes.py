@@ -12,7 +12,7 @@ from sktl._targets.label_targets import LabelTargets
 from sktl._targets.targets import Targets
 
 from .issues import Issue
-from .predictions import OutOfFold
+from .out_of_fold import OutOfFold
 from .thumbnails import Thumbnail
 
 # A shortcut is worth a warning if it gains this many standard errors and this much accuracy over chance, and this share

@@ -18,7 +18,7 @@ from sktl._targets.label_targets import LabelTargets
 from sktl._targets.targets import Targets
 
 from .issues import Issue
-from .predictions import Learner, OutOfFold, out_of_fold
+from .out_of_fold import Learner, OutOfFold, out_of_fold
 from .subjects import Subjects
 
 # Another label must be at least this many times as probable as the label given.

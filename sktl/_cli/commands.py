@@ -220,10 +220,10 @@ def predict(
     sktl predict cats.sktl new/*.jpg --json | jq '.[].prediction'
     sktl predict cats.sktl new --typicality
     """
-    from .predictions import predict_usable
+    from .predictions import predict_images
 
     found = _all_images(names, quiet)
-    predictions, failed = predict_usable(load_predictor(model, quiet, **machine), found, typicality)
+    predictions, failed = predict_images(load_predictor(model, quiet, **machine), found, typicality)
     if form == "json":
         click.echo(as_json(predictions.json()))
     else:

@@ -8,10 +8,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from sktl._evaluation.usable_images import predict_usable
 from sktl.exceptions import InvalidImageError
 
 from .model_outputs import kind_of, names_of, number_names
@@ -153,18 +155,12 @@ def values_of(estimator: Any, images: Sequence[str]) -> np.ndarray:
     return numbers.reshape(len(numbers), -1)
 
 
-def predict_usable(
+def predict_images(
     estimator: Any, images: Sequence[str], typicality: bool = False
 ) -> tuple[Predictions, InvalidImageError | None]:
     """Return the predictions for the images that can be used, and the error about the others, if any."""
-    error = None
-    try:
-        values = values_of(estimator, images)
-    except InvalidImageError as failed:
-        bad = {failure.position for failure in failed.failures}
-        images = [image for position, image in enumerate(images) if position not in bad]
-        if not images:
-            raise
-        values, error = values_of(estimator, images), failed
+    values, rows, failures = predict_usable(partial(values_of, estimator), images, np.arange(len(images)))
+    images = [images[row] for row in rows]
     p_values = estimator.typicality(images) if typicality else None
-    return _KINDS[kind_of(estimator)](names_of(estimator), images, values, p_values), error
+    predictions = _KINDS[kind_of(estimator)](names_of(estimator), images, values, p_values)
+    return predictions, InvalidImageError(failures) if failures else None

@@ -23,8 +23,8 @@ from .class_figures import ClassFigures
 from .groups import Groups
 from .label_figures import LabelFigures
 from .number_figures import NumberFigures
-from .predictions import predict_usable
 from .true_values import Truth, class_codes, column_names
+from .usable_images import predict_usable
 
 Figures = ClassFigures | LabelFigures | NumberFigures
 

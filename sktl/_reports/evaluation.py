@@ -24,9 +24,9 @@ from sktl._evaluation.findings import (
 from sktl._evaluation.groups import Groups
 from sktl._evaluation.label_figures import LabelFigures
 from sktl._evaluation.number_figures import NumberFigures
-from sktl._evaluation.predictions import names_of, taken
 from sktl._evaluation.true_values import Truth
 from sktl._evaluation.typicality_figures import TypicalityFigures, typicality_of
+from sktl._evaluation.usable_images import names_of, taken
 from sktl._hub.model_card import limits_of
 from sktl._inspection.estimators import check_instance, innermost, samples_for
 from sktl._utils.isolation import isolated

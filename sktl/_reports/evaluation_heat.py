@@ -15,7 +15,7 @@ from sktl._estimators.regressor import PretrainedImageRegressor
 from sktl._evaluation.class_figures import ClassFigures
 from sktl._evaluation.figures import Figures
 from sktl._evaluation.label_figures import LabelFigures
-from sktl._evaluation.predictions import taken
+from sktl._evaluation.usable_images import taken
 from sktl._inspection.comparisons import NumberComparison
 from sktl._inspection.estimators import innermost
 from sktl._inspection.saliency import explain

@@ -6,7 +6,7 @@ from photographs import photograph
 from PIL import Image
 
 from sktl._audit.classes import rare_classes, shortcuts
-from sktl._audit.predictions import OutOfFold
+from sktl._audit.out_of_fold import OutOfFold
 from sktl._audit.thumbnails import thumbnail
 from sktl._targets.class_targets import check_classes
 from sktl._targets.label_targets import check_indicator

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sktl._audit.predictions import OutOfFold
+from sktl._audit.out_of_fold import OutOfFold
 from sktl._audit.subjects import Part, Subjects
 from sktl._audit.suspicious_labels import Votes, is_learned, label_issues
 from sktl._targets.class_targets import check_classes

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sktl._evaluation.predictions import names_of, predict_usable, taken
+from sktl._evaluation.usable_images import names_of, predict_usable, taken
 from sktl._images.samples import as_samples
 from sktl.exceptions import ImageFailure, InvalidImageError
 
