@@ -6,7 +6,6 @@ all ways, with the whole of every other image, and, as it is, with 50 windows of
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -26,7 +25,8 @@ N_TURNS = 8
 _N_BEST, _N_TURNED = 3, 1
 # Copies are more similar than this; most other pairs are not.
 _SIMILAR = 0.85
-_ROWS, _COLUMNS = 256, 512
+# Images per task, per selection of the best, and per product, which then stays in the processor's cache.
+_ROWS, _COLUMNS, _IN_CACHE = 256, 4096, 32
 _BLANK = 0.25
 
 
@@ -119,7 +119,8 @@ class Descriptors:
 
     def _of_windows(self) -> torch.Tensor:
         def of_rows(rows: slice) -> torch.Tensor:
-            return _best(_blocks(self.whole(images=rows), self.windows), rows, _N_BEST)
+            part, whole, _ = _best(self.whole(images=rows), self.windows, rows, _N_BEST)
+            return self._with_windows(whole, part, (0,))
 
         return torch.cat([*self._pool.map(of_rows, _slices(len(self.windows)))])
 
@@ -127,22 +128,26 @@ class Descriptors:
         all_turned = self.whole(turn)
 
         def of_rows(rows: slice) -> torch.Tensor:
-            found = _best(_blocks(all_turned[rows], self.windows[:, :1]), rows, _N_TURNED)
-            found[:, 2] = turn
-            return found
+            part, whole, similar = _best(all_turned[rows], self.windows[:, :1], rows, _N_TURNED)
+            return _rows_of(whole, part, turn, torch.zeros_like(whole), similar)
 
         return torch.cat([*self._pool.map(of_rows, _slices(len(self.windows)))])
 
     def _of_neighbors(self, neighbors: torch.Tensor) -> list[torch.Tensor]:
-        """Return the best window of each image for each of its neighbors by features, as it is and mirrored."""
-        part = torch.arange(len(neighbors)).repeat_interleave(neighbors.shape[1])
-        other = neighbors.flatten()
-        rows = []
-        for whole, small in ((other, part), (part, other)):
-            for turn in (0, 1):
-                similar, window = torch.einsum("nwd,nd->nw", self.windows[whole], self.whole(turn, small)).max(dim=1)
-                rows.append(_rows_of(whole, small, turn, window, similar))
-        return rows
+        """Return the pairs of each image and its neighbors by features, both ways, as they are and mirrored."""
+
+        def of_rows(rows: slice) -> torch.Tensor:
+            part = torch.arange(rows.start, rows.stop).repeat_interleave(neighbors.shape[1])
+            other = neighbors[rows].flatten()
+            return torch.cat([self._with_windows(other, part, (0, 1)), self._with_windows(part, other, (0, 1))])
+
+        return [*self._pool.map(of_rows, _slices(len(neighbors)))]
+
+    def _with_windows(self, whole: torch.Tensor, part: torch.Tensor, turns: tuple[int, ...]) -> torch.Tensor:
+        """Return the similar pairs among those given, with the best window of each for each way to turn it."""
+        turned_parts = torch.stack([self.whole(turn, part) for turn in turns], dim=2)
+        similar, window = (self.windows[whole] @ turned_parts).max(dim=1)
+        return torch.cat([_rows_of(whole, part, turn, window[:, i], similar[:, i]) for i, turn in enumerate(turns)])
 
 
 def _describe(gray: torch.Tensor) -> torch.Tensor:
@@ -169,28 +174,46 @@ def _slices(n: int) -> list[slice]:
     return [slice(start, min(n, start + _ROWS)) for start in range(0, n, _ROWS)]
 
 
-def _blocks(rows: torch.Tensor, windows: torch.Tensor) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
-    """Yield the first column, the similarity and the best window of blocks of images."""
-    for start in range(0, len(windows), _COLUMNS):
-        some = windows[start : start + _COLUMNS]
-        products = (rows @ some.flatten(0, 1).T).unflatten(1, some.shape[:2])
-        yield start, *products.max(dim=2)
+def _best(
+    images: torch.Tensor, windows: torch.Tensor, rows: slice, n_best: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the most similar images for each of some rows, except the image itself.
 
+    Parameters
+    ----------
+    images : float32 tensor of shape (n_rows, n_frequencies)
+    windows : float32 tensor of shape (n_images, n_windows, n_frequencies)
+    rows : slice
+        Positions of `images` among all images.
+    n_best : int
 
-def _best(blocks: Iterator[tuple[int, torch.Tensor, torch.Tensor]], rows: slice, n_best: int) -> torch.Tensor:
-    """Return the most similar images for each of some rows, except the image itself."""
+    Returns
+    -------
+    part, whole : int64 tensor of shape (n_pairs,)
+    similar : float32 tensor of shape (n_pairs,)
+    """
     part = torch.arange(rows.start, rows.stop)
     best = torch.full((len(part), n_best), -1.0)
     whole = torch.zeros(len(part), n_best, dtype=torch.int64)
-    window = torch.zeros_like(whole)
-    for start, similar, windows in blocks:
-        similar.masked_fill_(part[:, None] == torch.arange(start, start + similar.shape[1]), -1.0)
+    for start in range(0, len(windows), _COLUMNS):
+        some = windows[start : start + _COLUMNS].split(_IN_CACHE)
+        similar = torch.cat([_most_similar(images, few) for few in some], dim=1)
+        own = (part >= start) & (part < start + similar.shape[1])
+        similar[own, part[own] - start] = -1.0
         values, columns = similar.topk(min(n_best, similar.shape[1]), dim=1)
         values, order = torch.cat([best, values], dim=1).sort(dim=1, descending=True, stable=True)
         whole = torch.cat([whole, columns + start], dim=1).gather(1, order)[:, :n_best]
-        window = torch.cat([window, windows.gather(1, columns)], dim=1).gather(1, order)[:, :n_best]
         best = values[:, :n_best]
-    return _rows_of(whole.flatten(), part.repeat_interleave(n_best), 0, window.flatten(), best.flatten())
+    return part.repeat_interleave(n_best), whole.flatten(), best.flatten()
+
+
+def _most_similar(images: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
+    """Return the similarity of images to the most similar window of others, of shape (n_rows, n_images).
+
+    Which window it is matters for few pairs only, and costs as much again.
+    """
+    products = images @ windows.transpose(0, 1).flatten(0, 1).T
+    return products.view(len(images), windows.shape[1], len(windows)).amax(dim=1)
 
 
 def _rows_of(

@@ -156,7 +156,7 @@ def cross_validate(
     targets = targets.restricted(rows)
     folds = targets.deal(N_FOLDS, seed)
     loss = make_loss(targets.loss, label_smoothing)
-    problem = _Problem.of(targets, folds, loss)
+    problem = FoldProblem.of(targets, folds, loss)
     seen = features if len(rows) == len(features) else features[rows]
     with single_threaded_pool(n_threads) as pool:
         coordinates = principal_coordinates(seen, targets.weights, [*sorted(block_sizes.items())], shrinkage, pool)
@@ -186,7 +186,7 @@ def _looked_at(targets: Targets, seed: int) -> tuple[np.ndarray, Targets]:
 
 
 @dataclass(frozen=True)
-class _Problem:
+class FoldProblem:
     """Data shared by all candidates.
 
     Parameters
@@ -215,7 +215,7 @@ class _Problem:
     loss: CrossEntropy | ElementwiseLoss
 
     @classmethod
-    def of(cls, targets: Targets, folds: Folds, loss: CrossEntropy | ElementwiseLoss) -> _Problem:
+    def of(cls, targets: Targets, folds: Folds, loss: CrossEntropy | ElementwiseLoss) -> FoldProblem:
         in_order = np.arange(len(targets.outputs))
         values = torch.from_numpy(targets.ranked_values(in_order))
         trained = folds.of_sample != np.arange(folds.n_folds)[:, None]
@@ -238,7 +238,7 @@ class _Problem:
         )
 
 
-def _path(coordinates: Coordinates, problem: _Problem, penalties: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+def _path(coordinates: Coordinates, problem: FoldProblem, penalties: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
     """Return losses and scores of the held-out samples, each of shape (n_penalties, n_samples)."""
     inputs, squares = coordinates
     n_samples, n_axes = inputs.shape
@@ -246,9 +246,9 @@ def _path(coordinates: Coordinates, problem: _Problem, penalties: Sequence[float
     losses, scores = np.full((2, len(penalties), n_samples), np.nan)
     point = inputs.new_zeros(n_folds, n_outputs * (n_axes + 1))
     for i, penalty in enumerate(penalties):
-        loss = _Loss(inputs, squares, problem, penalty * problem.loss.penalty_share)
+        loss = PenalizedLosses(inputs, squares, problem, penalty * problem.loss.penalty_share)
         point = Descent(loss, point, _TOLERANCE, loss.precondition).run(_STEPS).point
-        outputs = _outputs(inputs, point.view(n_folds, n_outputs, n_axes + 1))
+        outputs = outputs_of(inputs, point.view(n_folds, n_outputs, n_axes + 1))
         held_out = outputs[problem.folds, :, torch.arange(n_samples)]
         of_each, hits = problem.loss.held_out(held_out, problem.values, problem.of_outputs)
         losses[i] = np.where(problem.scored, of_each, np.nan)
@@ -267,14 +267,14 @@ def _rises(losses: np.ndarray, weights: np.ndarray) -> bool:
     return by > error
 
 
-def _outputs(inputs: torch.Tensor, layers: torch.Tensor) -> torch.Tensor:
+def outputs_of(inputs: torch.Tensor, layers: torch.Tensor) -> torch.Tensor:
     """Return the outputs of all samples from the layers of all folds, of shape (n_folds, n_outputs, n_samples)."""
     flat = layers.flatten(0, 1)
     return torch.addmm(flat[:, -1:], flat[:, :-1], inputs.t()).unflatten(0, layers.shape[:2])
 
 
 @dataclass
-class _Loss:
+class PenalizedLosses:
     """The penalized losses of all folds as functions of their layers.
 
     Samples are the last axis of all arrays, so sums over the few classes run along contiguous memory.
@@ -283,20 +283,20 @@ class _Loss:
     ----------
     inputs, squares : tensor
         Coordinates, and their mean squares.
-    problem : _Problem
+    problem : FoldProblem
     penalty : float
     """
 
     inputs: torch.Tensor
     squares: torch.Tensor
-    problem: _Problem
+    problem: FoldProblem
     penalty: float
 
     def __call__(self, point: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the values of all folds and their gradients."""
         problem, shares = self.problem, self.problem.shares
         layers = point.view(len(point), len(problem.wanted), -1)
-        outputs = _outputs(self.inputs, layers)
+        outputs = outputs_of(self.inputs, layers)
         of_each, slopes, seconds = problem.loss.along_samples(outputs, problem.wanted, problem.of_outputs)
         penalized = layers[:, :, :-1]
         values = (of_each * shares).sum(dim=1) + self.penalty / 2 * penalized.square().sum(dim=(1, 2))

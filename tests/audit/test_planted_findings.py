@@ -7,6 +7,7 @@ from sklearn.linear_model import LogisticRegression
 
 import sktl
 from sktl import PretrainedImageClassifier, PretrainedImageRegressor
+from sktl._audit import out_of_fold
 from sktl.datasets import apply_decisions, make_surface_defects
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
@@ -49,6 +50,18 @@ def test_a_wrong_label_is_the_most_suspicious(planted):
     found, wrong = planted
     first = of_kind(found, "suspicious_label")[0]
     assert (first["position"], first["label"], first["suggested_label"]) == (wrong, CLASSES[1], CLASSES[0])
+
+
+@pytest.mark.parametrize("form", ["classes", "labels", "numbers"])
+def test_wrong_targets_of_many_images_are_found_by_models_that_are_trained_at_once(form, monkeypatch):
+    codes = np.searchsorted(CLASSES, Y)
+    wrong = int(np.flatnonzero(codes == 0)[0])
+    y = {"classes": Y.copy(), "labels": np.eye(len(CLASSES), dtype=int)[codes], "numbers": codes.astype(float)}[form]
+    y[wrong] = {"classes": CLASSES[1], "labels": np.eye(len(CLASSES), dtype=int)[1], "numbers": 60.0}[form]
+    estimator = classifier() if form != "numbers" else PretrainedImageRegressor(image_size=64, random_state=0)
+    monkeypatch.setattr(out_of_fold, "_MOST_ONE_BY_ONE", 0)
+    found = of_kind(audit(X, y, estimator=estimator), "suspicious_label")
+    assert found["position"][0] == wrong
 
 
 def test_copies_are_found_and_named(planted):

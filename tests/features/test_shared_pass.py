@@ -234,10 +234,15 @@ def reads(monkeypatch):
 
 @pytest.fixture
 def later(monkeypatch):
-    """Let it be ten seconds later, or as many as are given, for whoever asks whether a file is settled."""
+    """Let it be ten seconds later for whoever asks whether a file is settled, or a time after a change."""
     now = time.time_ns
+
+    def later(path, seconds):
+        then = os.stat(path).st_mtime_ns + int(seconds * 1e9)
+        monkeypatch.setattr(_images.time, "time_ns", lambda: then)
+
     monkeypatch.setattr(_images.time, "time_ns", lambda: now() + 10 * 10**9)
-    return lambda seconds: monkeypatch.setattr(_images.time, "time_ns", lambda: now() + int(seconds * 1e9))
+    return later
 
 
 @pytest.fixture
@@ -288,11 +293,11 @@ def test_a_file_that_changed_is_read_again(files, keys_of, reads, change):
 
 
 def test_a_file_modified_within_two_seconds_before_it_was_hashed_is_read_again(files, keys_of, reads, later):
-    later(1.9)
+    later(files[0], 1.9)
     for _ in range(2):
         keys_of(files[:1])
         assert reads() == ["0.png"]
-    later(2.5)
+    later(files[0], 2.5)
     keys_of(files[:1])
     assert reads() == ["0.png"]
     keys_of(files[:1])
