@@ -24,8 +24,8 @@ from sktl._targets.split import Labelled
 from sktl._targets.targets import Targets
 from sktl._utils.threads import n_threads
 
-# The models of more images are trained at once, in a tenth of the time. This costs about a point of precision among the
-# most suspicious labels.
+# For more images, folds share the main axes of the features, which takes a fraction of the time. This costs about a
+# point of precision among the most suspicious labels.
 _MOST_ONE_BY_ONE = 4096
 _OWN_FITS = (PretrainedImageClassifier.fit, PretrainedImageRegressor.fit)
 
@@ -86,8 +86,10 @@ class Learner:
             predictor, self.items, np.ascontiguousarray(self.features[:, :n_features]), self.layout, self.seeds
         )
 
-    def at_once(self, targets: Targets, rows: np.ndarray, folds: Folds, trusted: np.ndarray) -> np.ndarray | None:
-        """Return predictions for many images by the models of all folds, or None if these are trained one by one.
+    def held_out_values(
+        self, targets: Targets, rows: np.ndarray, folds: Folds, trusted: np.ndarray
+    ) -> np.ndarray | None:
+        """Return predictions for many images, or None if the models of the folds are trained one by one.
 
         Parameters
         ----------
@@ -200,8 +202,8 @@ def out_of_fold(
     trusted = np.ones(len(rows), dtype=bool) if trusted is None else trusted
     if isinstance(cv, Integral):
         dealt = targets.deal(int(cv), seed)
-        if (at_once := learner.at_once(targets, rows, dealt, trusted)) is not None:
-            return OutOfFold(at_once, dealt.of_sample, dealt.n_folds)
+        if (found := learner.held_out_values(targets, rows, dealt, trusted)) is not None:
+            return OutOfFold(found, dealt.of_sample, dealt.n_folds)
     splits = _splits(cv, targets, plain, groups, seed)
     values = np.zeros((len(rows), len(targets.outputs)))
     folds, n_times = np.full(len(rows), -1), np.zeros(len(rows))

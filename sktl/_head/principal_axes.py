@@ -59,6 +59,18 @@ def principal_coordinates(
     return memo.get(features, weights, (block_sizes, shrinkage), compute)
 
 
+def coordinates_of_many(
+    features: np.ndarray, weights: np.ndarray, sizes: Sequence[int], shrinkage: float
+) -> Coordinates:
+    """Return the coordinates of many samples, without the inner products of all pairs. See `principal_coordinates`."""
+    scaled = standardized(features, Standardization.of(features, weights, shrinkage, sizes), torch.float32)
+    drawn = torch.randn(scaled.shape[1], min(_AXES + _SPARE_AXES, *scaled.shape), generator=generator(0, _AXES))
+    basis = torch.linalg.qr(scaled.t() @ (scaled @ drawn)).Q
+    inputs = scaled @ basis
+    squares, axes = torch.linalg.eigh(inputs.t() @ inputs)
+    return inputs @ axes[:, -_AXES:], squares[-_AXES:].clamp_min(0) / len(scaled)
+
+
 def _products(
     features: np.ndarray, weights: np.ndarray, block_sizes: Sequence[tuple[int, Sequence[int]]], shrinkage: float
 ) -> list[torch.Tensor]:
