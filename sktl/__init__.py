@@ -31,11 +31,12 @@ _HOMES = {
     "_storage.cache": ("CacheInfo", "cache_info", "clear_cache", "set_cache_limit"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-_MODULES = ("datasets", "exceptions")
+_MODULES = ("datasets", "exceptions", "runtime")
 
 if TYPE_CHECKING:  # the same names, where type checkers and editors look for them
     from . import datasets as datasets
     from . import exceptions as exceptions
+    from . import runtime as runtime
     from ._audit.audit_images import audit_images as audit_images
     from ._audit.image_audit import ImageAudit as ImageAudit
     from ._backbones.catalogue import BackboneInfo as BackboneInfo

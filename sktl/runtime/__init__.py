@@ -1,0 +1,1 @@
+"""Run exported models with NumPy, Pillow and ONNX Runtime, without PyTorch or scikit-learn."""
