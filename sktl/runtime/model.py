@@ -91,7 +91,7 @@ class OnnxModel:
         InvalidImageError
             If images cannot be used. The error lists them.
         """
-        return np.concatenate([*self._batches(X)])
+        return np.concatenate([*self.batches(X)])
 
     def run(self, pixels: np.ndarray) -> list[np.ndarray]:
         """Return the outputs of the network for pixels from `preprocess`, as one batch.
@@ -112,19 +112,32 @@ class OnnxModel:
             raise InvalidInputError(f"pixels must be a uint8 array of shape (n, {shape[0]}, {shape[1]}, 3) with n > 0.")
         return self._session.run(pixels)
 
-    def _batches(self, X: Any) -> Iterator[np.ndarray]:
+    def batches(self, X: Any) -> Iterator[np.ndarray]:
+        """Yield the result of `preprocess` in parts, for more images than fit into memory.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Images, as in `preprocess`.
+
+        Yields
+        ------
+        pixels : uint8 ndarray of shape (n, height, width, 3)
+            Input of `run` for the next n images.
+        """
         samples = as_samples(X, image_reader=self.image_reader or self.document.image_reader)
         return batches(samples, self.document.preprocessing, count_threads(self.n_threads))
 
     def _outputs(self, X: Any, which: int = 0) -> np.ndarray:
         """Return one of the outputs for all images."""
-        return np.concatenate([self._session.run(pixels)[which] for pixels in self._batches(X)])
+        return np.concatenate([self._session.run(pixels)[which] for pixels in self.batches(X)])
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restored, (type(self), self._session.source, self.n_threads, self.image_reader)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._session.source.name})"
+        place = self._session.source.place
+        return f"{type(self).__name__}({repr(place) if isinstance(place, str) else f'{len(place):,} bytes'})"
 
 
 class PredictingModel(OnnxModel):
