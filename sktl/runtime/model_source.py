@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import IO, Any, TypeAlias
 
 from sktl._utils.paths import checked_path, shown
-from sktl.exceptions import InvalidParameterError, ModelFileError, ModelFileNotFoundError
+from sktl.exceptions import InvalidParameterError, ModelFileError, ModelFileNotFoundError, SktlError
 
 PathOrContent: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
 _MOST_BYTES = 2 << 30  # the limit of the format
@@ -88,6 +88,8 @@ def _read_file(path: str, name: str) -> bytes:
             raise ModelFileError(f"{name} has {status.st_size / 2**30:.1f} GiB, more than any ONNX file.")
         with open(path, "rb") as file:
             return file.read(_MOST_BYTES + 1)
+    except SktlError:  # some are also OSError
+        raise
     except FileNotFoundError as error:
         raise ModelFileNotFoundError(
             f"The model {name} does not exist. Pass the path of a file that sktl.export wrote."

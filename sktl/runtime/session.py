@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from sktl._utils.locks import fork_safe_lock
-from sktl._utils.optional import require
+from sktl._utils.onnx_runtime import onnxruntime
 from sktl._words import one_line
 from sktl.exceptions import DeviceMemoryError, ModelFileError
 
@@ -56,12 +56,11 @@ class Session:
         self._n_threads = n_threads
         content, self.source = source.read()
         self._network: Any = _open(content, self.source.name, n_threads)
-        metadata = self._network.get_modelmeta().custom_metadata_map
-        if KEY not in metadata:
-            raise damaged(self.source.name, "its metadata lacks the document")
-        self.document = ModelDocument.from_json(metadata[KEY], self.source.name)
+        try:
+            self.document = _checked_document(self._network, self.source.name)
+        except UnicodeDecodeError as error:  # ONNX Runtime decodes names when they are used
+            raise damaged(self.source.name, "it has text that is not UTF-8") from error
         self.has_typicality = len(self._network.get_outputs()) == 2
-        _check_signature(self._network, self.document, self.source.name)
         _SESSIONS.add(self)
 
     def run(self, pixels: np.ndarray) -> list[np.ndarray]:
@@ -115,16 +114,27 @@ if hasattr(os, "register_at_fork"):
 
 
 def _open(content: bytes, name: str, n_threads: int) -> Any:
-    onnxruntime = require("onnxruntime", "sktl.runtime", "onnxruntime>=1.20")
-    options = onnxruntime.SessionOptions()
+    runtime = onnxruntime("sktl.runtime")
+    options = runtime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = n_threads, 1
     options.log_severity_level = _SILENT  # errors are raised; ONNX Runtime would print them as well
     for key, value in (_QUIET_THREADS | {_FOLDER_KEY: _NO_FOLDER}).items():
         options.add_session_config_entry(key, value)
     try:
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        # With fallback, it would print errors of damaged files and try again.
+        return runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"], enable_fallback=0)
     except Exception as error:  # see `Session.run`
         raise damaged(name, f"ONNX Runtime cannot open it ({one_line(error)})") from error
+
+
+def _checked_document(network: Any, name: str) -> ModelDocument:
+    """Return the document in the metadata of a network, to which its inputs and outputs correspond."""
+    metadata = network.get_modelmeta().custom_metadata_map
+    if KEY not in metadata:
+        raise damaged(name, "its metadata lacks the document")
+    document = ModelDocument.from_json(metadata[KEY], name)
+    _check_signature(network, document, name)
+    return document
 
 
 def _failed(name: str, error: Exception, n_images: int) -> Exception:

@@ -65,8 +65,12 @@ def with_text(model: onnx.ModelProto, text: str | None) -> bytes:
     return model.SerializeToString()
 
 
+def described(kind: str, **changes: Any) -> ModelDocument:
+    """Return the document of a model, with references."""
+    references = References.of(REFERENCES, outputs_for(kind, REFERENCES))
+    return document(kind, **{"references": references} | changes)
+
+
 def content(kind: str = "classes", typicality: bool = False, **changes: Any) -> bytes:
     """Return the bytes of an exported model."""
-    references = References.of(REFERENCES, outputs_for(kind, REFERENCES))
-    text = document(kind, **{"references": references} | changes).to_json()
-    return with_text(graph(kind, typicality), text)
+    return with_text(graph(kind, typicality), described(kind, **changes).to_json())
