@@ -1,1 +1,1 @@
-"""Export fitted estimators to files that run without sktl, and verify each file in its own runtime"""
+"""Export fitted estimators to files that run without sktl, and verify each file in its own runtime."""

@@ -1,4 +1,4 @@
-"""`export`: a fitted estimator to a file that runs without sktl, verified in its own runtime before it gets its name."""
+"""`export`: a fitted estimator to a file that runs without sktl, verified in its own runtime."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from sktl._estimators.base import PretrainedImageBase
 from sktl._estimators.saving import check_sizes
 from sktl._images.samples import Sample
 from sktl._utils.isolation import isolated
@@ -28,7 +27,6 @@ from .files import FORMATS, Target
 from .graph import PixelGraph, traced
 from .model_format import Run
 from .onnx_file import to_onnx, with_half_weights
-from .program_file import ProgramFormat
 from .quantization import Quantized, quantize
 from .report import ExportReport
 from .test_images import default_samples, reference_pixels
@@ -168,7 +166,7 @@ class _Images:
         if precision == "int8":
             if len(calibrating) < _LEAST_CALIBRATION:
                 raise InvalidParameterError(
-                    f'calibration has {len(calibrating)} images. Pass at least {_LEAST_CALIBRATION} with '
+                    f"calibration has {len(calibrating)} images. Pass at least {_LEAST_CALIBRATION} with "
                     'precision="int8", better some hundreds.'
                 )
             order = np.random.default_rng(0).permutation(len(calibrating))  # images may be sorted by class
@@ -247,19 +245,17 @@ class _Export:
         graph = PixelGraph.of(self.estimator, self.kind, self.include_references)
         name = self.estimator.backbone_.name
         program = traced(graph, name)
-        if isinstance(self.target.format, ProgramFormat):
-            return program, ()
-        model, float_layers = to_onnx(program, graph.output_names, name), ()
-        if self.precision == "float16":
-            model = with_half_weights(model)
-        elif self.precision == "int8":
-            found = self._quantized(model, expected)
-            model, float_layers = found.model, found.float_layers
-        return self.target.format.convert(model, program), float_layers
+        if not self.target.format.from_onnx:
+            return self.target.format.convert(program), ()
+        model = to_onnx(program, graph.output_names, name)
+        if self.precision == "int8":
+            quantized = self._quantized(model, expected)
+            return self.target.format.convert(quantized.model), quantized.float_layers
+        return self.target.format.convert(with_half_weights(model) if self.precision == "float16" else model), ()
 
     def _quantized(self, model: Any, expected: Answers) -> Quantized:
         def drop_on(n_images: int, quantized: Any) -> float:
-            run = self.target.format.run(self.target.format.convert(quantized, None))
+            run = self.target.format.run(self.target.format.convert(quantized))
             found = answers_of_run(run, self._pixels(self._compared[:n_images]))
             return drop_of(self.kind, found.outputs, expected.outputs[:n_images])
 
@@ -299,7 +295,8 @@ class _Export:
 
 
 def _check_estimator(estimator: Any) -> None:
-    if isinstance(estimator, type) or not isinstance(estimator, PretrainedImageBase):
+    # Not isinstance, because the estimators import this file for their method `export`.
+    if isinstance(estimator, type) or not hasattr(estimator, "_fitted_extractor"):
         given = estimator.__name__ if isinstance(estimator, type) else type(estimator).__name__
         raise InvalidParameterError(
             f"estimator is {'the class' if isinstance(estimator, type) else 'a'} {given}. Pass a fitted classifier, "
@@ -312,8 +309,8 @@ def _check_estimator(estimator: Any) -> None:
 def _check_precision(precision: Any, calibration: Any, max_drop: Any, target: Target) -> None:
     if not isinstance(precision, str) or precision not in PRECISIONS:
         raise InvalidParameterError(f"precision={precision!r} must be {', '.join(map(repr, PRECISIONS))}.")
-    if precision != "float32" and isinstance(target.format, ProgramFormat):
-        others = " or ".join(found.suffixes[0] for found in FORMATS.values() if not isinstance(found, ProgramFormat))
+    if precision != "float32" and not target.format.from_onnx:
+        others = " or ".join(found.suffixes[0] for found in FORMATS.values() if found.from_onnx)
         raise InvalidParameterError(
             f"precision={precision!r} is not possible in a {target.format.title}. Export to {others}, or leave "
             'precision="float32".'
@@ -327,15 +324,13 @@ def _check_precision(precision: Any, calibration: Any, max_drop: Any, target: Ta
             f'precision="int8" needs calibration images: pass calibration, at least {_LEAST_CALIBRATION} images like '
             "those of the application, without labels."
         )
-    if not isinstance(max_drop, Real) or isinstance(max_drop, bool) or not 0 <= max_drop < np.inf:
+    if not isinstance(max_drop, Real) or isinstance(max_drop, bool) or not 0 <= float(max_drop) < np.inf:
         raise InvalidParameterError(f"max_drop={max_drop!r} must be a number of at least 0, such as 0.005.")
 
 
 def _check_references_exist(estimator: Any, include_references: Any) -> None:
     if not isinstance(include_references, bool | np.bool_):
-        raise InvalidParameterError(
-            f"include_references is a {type(include_references).__name__}. Pass True or False."
-        )
+        raise InvalidParameterError(f"include_references is a {type(include_references).__name__}. Pass True or False.")
     if not include_references:
         return
     if not hasattr(estimator, "_typicality"):

@@ -175,7 +175,7 @@ def traced(graph: PixelGraph, backbone_name: str) -> torch.export.ExportedProgra
         raise not_exportable(backbone_name, error) from error
 
 
-def not_exportable(backbone_name: str, error: Exception) -> ExportError:
+def not_exportable(backbone_name: str, error: BaseException) -> ExportError:
     """Return the error for a network that torch cannot export."""
     reason = one_line(str(error).partition("\n\n")[0], 300).rstrip(".")
     return ExportError(

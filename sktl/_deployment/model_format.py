@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
-import torch
 
 # From pixels, uint8 of shape (n, H, W, 3), to the outputs of a model.
 Run: TypeAlias = Callable[[np.ndarray], list[np.ndarray]]
@@ -27,6 +26,8 @@ class ModelFormat(ABC):
         Packages that an export needs.
     suffixes : tuple of str
         Suffixes of its files. The first one belongs to the path that users pass.
+    from_onnx : bool
+        Whether models are converted from ONNX. Only these have other precisions than float32.
     """
 
     name: ClassVar[str]
@@ -34,10 +35,11 @@ class ModelFormat(ABC):
     runtime: ClassVar[str]
     packages: ClassVar[tuple[str, ...]]
     suffixes: ClassVar[tuple[str, ...]]
+    from_onnx: ClassVar[bool] = True
 
     @abstractmethod
-    def convert(self, model: Any, program: torch.export.ExportedProgram) -> Any:
-        """Return the model in this format, from an `onnx.ModelProto` or from the program that it was made from."""
+    def convert(self, source: Any) -> Any:
+        """Return a model in this format, from an `onnx.ModelProto`, or from a program if `from_onnx` is false."""
 
     @abstractmethod
     def run(self, model: Any) -> Run:

@@ -39,8 +39,8 @@ class OnnxFormat(ModelFormat):
     runtime = "ONNX Runtime"
     suffixes = (".onnx",)
 
-    def convert(self, model: Any, program: torch.export.ExportedProgram) -> Any:
-        return model
+    def convert(self, source: Any) -> Any:
+        return source
 
     def run(self, model: Any) -> Run:
         return running(model.SerializeToString())

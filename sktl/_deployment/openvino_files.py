@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from sktl._features.openvino import PROPERTIES, core, library
 from sktl.runtime.document import KEY
@@ -23,8 +22,8 @@ class OpenVinoFormat(ModelFormat):
     packages = ("onnx", "onnxscript", "openvino")
     suffixes = (".xml", ".bin")
 
-    def convert(self, model: Any, program: torch.export.ExportedProgram) -> Any:
-        return core().read_model(model.SerializeToString(), b"")
+    def convert(self, source: Any) -> Any:
+        return core().read_model(source.SerializeToString(), b"")
 
     def run(self, model: Any) -> Run:
         # The plug-in would otherwise compute in bfloat16 on processors that have it.

@@ -24,9 +24,10 @@ class ProgramFormat(ModelFormat):
     runtime = "PyTorch"
     packages = ()
     suffixes = (".pt2",)
+    from_onnx = False
 
-    def convert(self, model: Any, program: torch.export.ExportedProgram) -> Any:
-        return program
+    def convert(self, source: Any) -> Any:
+        return source
 
     def run(self, model: Any) -> Run:
         module = model.module()

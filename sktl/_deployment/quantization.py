@@ -1,4 +1,4 @@
-"""Static quantization to int8 by ONNX Runtime: ranges from images, weights per channel, and layers that stay in float."""
+"""Static quantization to int8 by ONNX Runtime: ranges from images, weights per channel, some layers left in float."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from sktl.runtime.document import INPUT
 
 from .onnx_file import FEATURES
 
-# Operators with weights, and what stands between them. Softmax, normalization and sigmoid stay in float: they take little
-# time, and 8 bits are too few for them.
+# Operators with weights, and what stands between them. Softmax, normalization and sigmoid stay in float: they take
+# little time, and 8 bits are too few for them.
 _WITH_WEIGHTS = frozenset({"Conv", "Gemm", "MatMul"})
 _OPERATORS = _WITH_WEIGHTS | {
     "Add", "AveragePool", "Clip", "Concat", "Flatten", "GlobalAveragePool", "MaxPool", "Mul", "Pad", "Relu", "Reshape",

@@ -1,4 +1,4 @@
-"""The p-values of `typicality` as operations that every runtime has, from the references that are stored with a model."""
+"""The p-values of `typicality` as operations that every runtime has, from the references of an estimator."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch import nn
 from sktl._typicality.typicality import Calibration, Typicality
 
 _LARGEST = 127  # of directions in 8 bits
-# Coefficients of the complementary error function, with a relative error of at most 1.2e-7 for all arguments: W. Press et
-# al., "Numerical Recipes", second edition, section 6.2.
+# Coefficients of the complementary error function, with a relative error of at most 1.2e-7 for all arguments: W. Press
+# et al., "Numerical Recipes", second edition, section 6.2.
 _ERFC = (
     -1.26551223, 1.00002368, 0.37409196, 0.09678418, -0.18628806, 0.27886807, -1.13520398, 1.48851587, -0.82215223,
     0.17087277,
@@ -30,11 +30,12 @@ class TypicalityGraph(nn.Module):
         What counts the references of each fold that are at most as ordinary as an image.
     """
 
+    directions: torch.Tensor
+    norms: torch.Tensor
+
     def __init__(self, directions: np.ndarray, folds: list[nn.Module]):
         super().__init__()
         norms = np.sqrt(np.maximum((directions.astype(np.float64) ** 2).sum(axis=1), 1.0))
-        self.directions: torch.Tensor
-        self.norms: torch.Tensor
         self.register_buffer("directions", torch.from_numpy(directions))
         self.register_buffer("norms", _float32(norms))
         self.folds = nn.ModuleList(folds)
@@ -63,6 +64,13 @@ class TypicalityGraph(nn.Module):
 
 class _Fold(nn.Module):
     """Count the references of a fold that are at most as ordinary as an image, under the scores of the other folds."""
+
+    weights: torch.Tensor
+    intercept: torch.Tensor
+    scores: torch.Tensor
+    mean: torch.Tensor
+    deviation: torch.Tensor
+    others: torch.Tensor
 
     def __init__(self, calibration: Calibration, combination: Any):
         super().__init__()

@@ -15,7 +15,7 @@ _WHAT = {"classes": "probabilities", "labels": "probabilities", "numbers": "numb
 
 
 def check_references(written: ModelDocument, read: ModelDocument, run: Run) -> None:
-    """Raise `ExportError` unless a file has its document, and gives the reference outputs that the document contains."""
+    """Raise `ExportError` unless a file has its document, and gives the reference outputs in it."""
     if read != written:
         raise ExportError("The file does not contain the document that was written to it. No file was written.")
     pixels = read.references.pixels(read.preprocessing.crop)
