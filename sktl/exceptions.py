@@ -183,7 +183,7 @@ class MissingPackageError(SktlError, ImportError):
 
 
 class ModelFileError(SktlError, RuntimeError):
-    """A saved or exported model cannot be loaded: it is damaged, has another format, or needs a network that is unavailable."""
+    """A saved or exported model cannot be loaded: it is damaged, has another format, or its network is unavailable."""
 
 
 class ModelFileNotFoundError(ModelFileError, FileNotFoundError):

@@ -45,7 +45,7 @@ ONLY_IN = {
     "pandas": {"_selection.ranking_table"},
     "sklearn": {
         "_audit.classes", "_audit.given", "_audit.out_of_fold", "_cli.agreement", "_utils.sklearn_compat",
-        "_images.containers", "_targets.labels", "_targets.class_targets",
+        "_targets.labels", "_targets.class_targets",
         "_targets.number_targets", "_training.scoring",
         "_training.net_params", "_training.training_run", "_head.train_head", "_estimators.base",
         "_estimators.predictor", "_estimators.classifier", "_estimators.regressor", "_estimators.encoder",
