@@ -15,7 +15,7 @@ FLOOR = ["_words", "exceptions", "_version"]
 FOLDERS = [
     "_utils", "_images", "runtime", "_storage", "_backbones", "_features", "_targets", "_training", "_head",
     "_typicality", "_fine_tuning", "_estimators", "_hub", "_inspection", "_selection", "_audit", "_evaluation",
-    "_reports", "_datasets",
+    "_reports", "_datasets", "_deployment",
 ]  # fmt: skip
 ROOF = ["datasets", "__init__", "_cli", "__main__"]
 ORDER = [*FLOOR, *FOLDERS, *ROOF]

@@ -13,6 +13,8 @@ _HOMES = {
     "_audit.audit_images": ("audit_images",),
     "_audit.image_audit": ("ImageAudit",),
     "_backbones.catalogue": ("BackboneInfo", "list_backbones"),
+    "_deployment.export": ("export",),
+    "_deployment.report": ("ExportReport",),
     "_estimators.classifier": ("PretrainedImageClassifier",),
     "_estimators.encoder": ("PretrainedImageEncoder",),
     "_estimators.loading": ("load",),
@@ -41,6 +43,8 @@ if TYPE_CHECKING:  # the same names, where type checkers and editors look for th
     from ._audit.image_audit import ImageAudit as ImageAudit
     from ._backbones.catalogue import BackboneInfo as BackboneInfo
     from ._backbones.catalogue import list_backbones as list_backbones
+    from ._deployment.export import export as export
+    from ._deployment.report import ExportReport as ExportReport
     from ._estimators.classifier import PretrainedImageClassifier as PretrainedImageClassifier
     from ._estimators.encoder import PretrainedImageEncoder as PretrainedImageEncoder
     from ._estimators.loading import load as load

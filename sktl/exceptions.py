@@ -22,6 +22,7 @@ __all__ = [
     "DeviceWarning",
     "EngineError",
     "EngineNotInstalledError",
+    "ExportError",
     "HubRequestError",
     "ImageFailure",
     "ImageFolderWarning",
@@ -187,6 +188,10 @@ class ModelFileError(SktlError, RuntimeError):
 
 class ModelFileNotFoundError(ModelFileError, FileNotFoundError):
     """The file of a saved model or the folder for it does not exist, or the path is not a file."""
+
+
+class ExportError(SktlError, RuntimeError):
+    """A model cannot be exported, or the exported file computes something else; nothing was written."""
 
 
 class HubRequestError(SktlError, RuntimeError, OSError):

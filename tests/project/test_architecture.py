@@ -38,7 +38,8 @@ ONLY_IN = {
     "huggingface_hub": {"_backbones.downloads", "_hub.model_card", "_hub.access"},
     "sqlite3": {"_storage.database", "_storage.value_store"},
     "click": {
-        "_cli.commands", "_cli.audit_command", "_cli.report_command", "_cli.saved_models", "_cli.options",
+        "_cli.commands", "_cli.audit_command", "_cli.report_command", "_cli.export_command", "_cli.saved_models",
+        "_cli.options",
         "_cli.output_files", "_cli.output_formats",
     },
     "pandas": {"_selection.ranking_table"},
@@ -52,14 +53,19 @@ ONLY_IN = {
         "_inspection.saliency",
         "_inspection.feature_map", "_selection.rank_backbones", "_selection.validation", "_selection.output_layer",
         "_reports.evaluation", "_evaluation.label_figures",
-        "datasets", "_datasets.synthetic", "_cli.accuracy_estimates",
+        "datasets", "_datasets.synthetic", "_cli.accuracy_estimates", "_deployment.export",
     },
     "sklearn.callback": {"_utils.sklearn_compat"},
     "captum": {"_inspection.gradcam"},
+    "onnx": {"_deployment.onnx_file", "_deployment.quantization"},
     "fsspec": set(),  # imported when the first URL needs it
 }  # fmt: skip
 # Methods that import a folder below them when they are called.
-LATE = {("_audit.image_audit", "_reports.audit_page")}  # `ImageAudit.to_html`; pages import the kinds of findings
+LATE = {
+    ("_audit.image_audit", "_reports.audit_page"),  # `ImageAudit.to_html`; pages import the kinds of findings
+    ("_estimators.base", "_deployment.export"),  # the method `export`
+    ("_estimators.base", "_deployment.report"),  # its annotation
+}
 
 
 def _imports(name: str) -> list[str]:
