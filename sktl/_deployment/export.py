@@ -16,14 +16,13 @@ from sklearn.utils.validation import check_is_fitted
 from sktl._estimators.saving import check_sizes
 from sktl._images.samples import Sample
 from sktl._utils.isolation import isolated
-from sktl._utils.optional import require
 from sktl.exceptions import ExportError, InvalidImageError, InvalidParameterError, TypicalityError
 from sktl.runtime.document import PRECISIONS, ModelDocument
 
 from .answers import Answers, PixelBatches, answers_of_estimator, answers_of_run
 from .comparison import Comparison, drop_of
 from .documents import document_of, kind_of
-from .files import FORMATS, Target
+from .files import FORMATS, Target, check_package
 from .graph import PixelGraph, traced
 from .model_format import Run
 from .onnx_file import to_onnx, with_half_weights
@@ -279,8 +278,8 @@ class _Export:
 
     def _verified(self, path: Path, document: ModelDocument, expected: Answers) -> Comparison:
         """Load the written files, and compare them with the document and with the estimator."""
-        text, run = self.target.format.read(path)
-        check_references(document, ModelDocument.from_json(text, path.name), run)
+        read, run = self.target.format.read(path)
+        check_references(document, read, run)
         found = answers_of_run(run, self._pixels(self._compared))
         comparison = Comparison.of(self.kind, found, expected)
         if self._is_exact:
@@ -342,7 +341,7 @@ def _check_references_exist(estimator: Any, include_references: Any) -> None:
 def _check_packages(target: Target, precision: str) -> None:
     target.check_packages()
     if precision == "int8":
-        require("onnxruntime", 'precision="int8"', "sktl[export]")
+        check_package("onnxruntime", 'precision="int8"')
 
 
 def _notes(estimator: Any) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import secrets
 from collections.abc import Iterator, Mapping
@@ -11,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sktl._utils.optional import require
 from sktl._utils.paths import checked_path, is_utf8, shown
-from sktl.exceptions import ExportError, InvalidParameterError, ModelFileNotFoundError
+from sktl.exceptions import ExportError, InvalidParameterError, MissingPackageError, ModelFileNotFoundError
 
 from .model_format import ModelFormat
 from .onnx_file import OnnxFormat
@@ -59,6 +59,7 @@ class Target:
         if not is_utf8(text):
             raise InvalidParameterError(f"path={shown(text)} is not UTF-8, and runtimes could not open it. Rename it.")
         in_folder = os.path.isdir(text) or text.endswith(("/", os.sep))
+        in_folder |= format == OpenVinoFormat.name and not Path(text).suffix
         found = cls._in_folder(text, format) if in_folder else cls._file(text, format)
         for file in found.files:
             if file.exists() and not file.is_file():
@@ -104,12 +105,7 @@ class Target:
     def check_packages(self) -> None:
         """Raise `MissingPackageError` if a package is missing."""
         for package in self.format.packages:
-            if package == "openvino":  # imported without its telemetry
-                from sktl._features.openvino import library as _library
-
-                _library()
-            else:
-                require(package, f"The export to {self.format.title}", "sktl[export]")
+            check_package(package, f"The export to {self.format.title}")
 
     @contextmanager
     def draft(self) -> Iterator[Path]:
@@ -140,6 +136,13 @@ class Target:
             if created and not done:
                 with contextlib.suppress(OSError):
                     self.path.parent.rmdir()
+
+
+def check_package(package: str, user: str) -> None:
+    """Raise `MissingPackageError` if a package is missing. It is not imported, because some packages report imports."""
+    if importlib.util.find_spec(package) is None:
+        extra = "openvino" if package == "openvino" else "export"
+        raise MissingPackageError(f"{user} needs {package}, which is not installed: pip install 'sktl[{extra}]'")
 
 
 def _flush(path: Path) -> None:

@@ -9,6 +9,8 @@ from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
+from sktl.runtime.document import ModelDocument
+
 # From pixels, uint8 of shape (n, H, W, 3), to the outputs of a model.
 Run: TypeAlias = Callable[[np.ndarray], list[np.ndarray]]
 
@@ -50,5 +52,5 @@ class ModelFormat(ABC):
         """Write a converted model and its document. `path` has the first suffix; other files lie beside it."""
 
     @abstractmethod
-    def read(self, path: Path) -> tuple[str, Run]:
+    def read(self, path: Path) -> tuple[ModelDocument, Run]:
         """Return the document of a written model, and the function that the model computes."""

@@ -15,8 +15,11 @@ import joblib
 import numpy as np
 import torch
 
+from sktl._utils.onnx_runtime import onnxruntime
 from sktl.exceptions import ExportError
-from sktl.runtime.document import INPUT, KEY
+from sktl.runtime.document import INPUT, KEY, ModelDocument
+from sktl.runtime.model_source import ModelSource
+from sktl.runtime.session import Session
 
 from .graph import not_exportable
 from .model_format import ModelFormat, Run
@@ -50,9 +53,10 @@ class OnnxFormat(ModelFormat):
         model.metadata_props.add(key=KEY, value=document)
         path.write_bytes(model.SerializeToString())
 
-    def read(self, path: Path) -> tuple[str, Run]:
-        content = path.read_bytes()
-        return _session(content).get_modelmeta().custom_metadata_map[KEY], running(content)
+    def read(self, path: Path) -> tuple[ModelDocument, Run]:
+        # As users of the file do, who have no other part of sktl.
+        session = Session(ModelSource.of(str(path)), joblib.cpu_count())
+        return session.document, session.run
 
 
 def to_onnx(program: torch.export.ExportedProgram, output_names: Sequence[str], backbone_name: str) -> Any:
@@ -138,22 +142,17 @@ def with_half_weights(model: Any) -> Any:
 
 def running(content: bytes) -> Run:
     """Return the function from pixels to outputs of an ONNX model."""
-    session = _session(content)
+    runtime = onnxruntime("sktl.export")
+    options = runtime.SessionOptions()
+    options.log_severity_level = 3  # errors
+    options.intra_op_num_threads = joblib.cpu_count()  # otherwise, threads are pinned to cores
+    session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
     def run(pixels: np.ndarray) -> list[np.ndarray]:
         outputs: list[np.ndarray] = session.run(None, {INPUT: pixels})
         return outputs
 
     return run
-
-
-def _session(content: bytes) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors
-    options.intra_op_num_threads = joblib.cpu_count()  # otherwise, threads are pinned to cores
-    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from sktl._features.openvino import PROPERTIES, core, library
-from sktl.runtime.document import KEY
+from sktl.runtime.document import KEY, ModelDocument
 
 from .model_format import ModelFormat, Run
 
@@ -39,6 +39,6 @@ class OpenVinoFormat(ModelFormat):
         # Weights that should be compressed are float16 in the model already.
         library().save_model(model, path, compress_to_fp16=False)
 
-    def read(self, path: Path) -> tuple[str, Run]:
+    def read(self, path: Path) -> tuple[ModelDocument, Run]:
         model = core().read_model(path)
-        return str(model.get_rt_info([KEY]).astype(str)), self.run(model)
+        return ModelDocument.from_json(model.get_rt_info([KEY]).astype(str), path.name), self.run(model)

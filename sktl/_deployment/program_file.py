@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sktl.runtime.document import KEY
+from sktl.runtime.document import KEY, ModelDocument
 
 from .model_format import ModelFormat, Run
 
@@ -44,10 +44,11 @@ class ProgramFormat(ModelFormat):
             warnings.simplefilter("ignore")  # about torch's own code
             torch.export.save(model, path, extra_files={_DOCUMENT: document})
 
-    def read(self, path: Path) -> tuple[str, Run]:
+    def read(self, path: Path) -> tuple[ModelDocument, Run]:
         extra = {_DOCUMENT: ""}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program = torch.export.load(path, extra_files=extra)
         text: Any = extra[_DOCUMENT]
-        return text.decode() if isinstance(text, bytes) else text, self.run(program)
+        document = ModelDocument.from_json(text.decode() if isinstance(text, bytes) else text, path.name)
+        return document, self.run(program)

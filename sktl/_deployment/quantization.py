@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,8 @@ _OPERATORS = _WITH_WEIGHTS | {
 # At most this share of the layers stays in float. With more, int8 would save too little.
 _MOST_IN_FLOAT = 0.25
 _NAMED = 5
+# Activations that a quantized layer takes over: its outputs are quantized after them.
+_TAKEN_OVER = frozenset({"Clip", "Relu"})
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ class _Quantizer:
             if node.op_type in _WITH_WEIGHTS and node.name in self._within and node.input[1] in constants
         ]
 
-    def without(self, layers: tuple[str, ...]) -> Any:
+    def without(self, layers: Collection[str]) -> Any:
         """Return a model in which all layers are quantized, except some."""
         return self._quantized(self._within - set(layers))
 
@@ -147,11 +149,26 @@ class _Quantizer:
         """Return a model in which one layer is quantized."""
         return self._quantized({layer})
 
-    def _quantized(self, chosen: set[str]) -> Any:
+    def _with_activations(self, chosen: Collection[str]) -> set[str]:
+        """Return the operators that are quantized. An activation is, if the layer before it is.
+
+        Otherwise, outputs of a layer in float would be quantized before their activation, and lose most of their
+        resolution to values that the activation removes.
+        """
+        sources = {output: node.name for node in self._model.graph.node for output in node.output}
+        found = set(chosen)
+        for node in self._model.graph.node:
+            if node.op_type in _TAKEN_OVER and node.name in self._within:
+                follows = sources.get(node.input[0]) in found
+                (found.add if follows else found.discard)(node.name)
+        return found
+
+    def _quantized(self, chosen: Collection[str]) -> Any:
         import onnx
         from onnxruntime.quantization import QuantType
         from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
+        quantized = self._with_activations(chosen)
         copied = onnx.ModelProto()
         copied.CopyFrom(self._model)
         quantizer = QDQQuantizer(
@@ -162,7 +179,7 @@ class _Quantizer:
             activation_qType=QuantType.QUInt8,
             tensors_range=self._ranges,
             nodes_to_quantize=[],
-            nodes_to_exclude=[name for name in self._nodes if name not in chosen],
+            nodes_to_exclude=[name for name in self._nodes if name not in quantized],
             op_types_to_quantize=[*_OPERATORS],
             extra_options={},
         )
