@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sktl._words import shown_name
+from sktl._words import cut_middle, shown_name
 from sktl.exceptions import InvalidImageError, SktlError
 
 _EXAMPLES = """examples:
@@ -51,8 +51,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    if not (text.isascii() and text.isdecimal()) or not 1 <= int(text[:9]) <= 1_024:
+        raise argparse.ArgumentTypeError(f"{cut_middle(repr(text), 40)} is not a whole number from 1 to 1024")
     return int(text)
 
 

@@ -33,7 +33,8 @@ N_REFERENCES = 3
 
 _LONGEST = 64 << 20  # three images of 2,048 x 2,048 pixels of noise, in base64
 _MOST_PIXELS = 2_048  # as in saved models
-_MOST_OUTPUTS = 1 << 20
+_MOST_OUTPUTS = 1 << 18
+_MOST_VALUES = 1 << 21  # each takes some fifty bytes of memory, and may be two characters of text
 _MOST_BYTES = 64 << 20  # of `classes_`
 _DTYPE = re.compile(r"[<>|=]?([biuf][1248]|U[0-9]{1,8})|\|?O")
 _FILTERS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
@@ -189,6 +190,7 @@ def _parsed(content: dict[str, Any]) -> ModelDocument:
         raise DocumentError("its document has no format")
     names = {own.name for own in fields(ModelDocument)}
     _check_keys(content, {"format", *names}, "its document")
+    _check_unicode({name: content[name] for name in ("names", "versions", "card")})
     document = ModelDocument(
         kind=_one_of(content["kind"], OUTPUTS, "kind"),
         names=_names(content),
@@ -212,6 +214,8 @@ def _parsed(content: dict[str, Any]) -> ModelDocument:
 def _load(text: Any) -> dict[str, Any]:
     if not isinstance(text, str) or len(text) > _LONGEST:
         raise DocumentError(f"its document is not text of at most {_LONGEST:,} characters")
+    if sum(map(text.count, ",[{")) > _MOST_VALUES:
+        raise DocumentError(f"its document has more than {_MOST_VALUES:,} values")
     try:
         content = json.loads(text, parse_constant=_refuse, object_pairs_hook=_unique)
     except DocumentError:
@@ -237,6 +241,14 @@ def _check_keys(content: Mapping[str, Any], expected: Iterable[str], what: str) 
         raise DocumentError(
             f"{what} {'has an unexpected' if different[0] in content else 'lacks'} {_shown(different[0])}"
         )
+
+
+def _check_unicode(content: Any) -> None:
+    """Raise `DocumentError` for halves of characters, which could be neither printed nor sent."""
+    try:
+        json.dumps(content, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise DocumentError("its document contains text that is not Unicode") from error
 
 
 def _typed(value: Any, kind: type, name: str) -> Any:

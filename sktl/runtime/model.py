@@ -21,6 +21,7 @@ from .session import Session
 # Largest difference between outputs here and at the time of the export. Probabilities are compared as they are, numbers
 # and features relative to the largest value. Kernels for whole and half-precision numbers differ between processors.
 _TOLERANCES = {"float32": 1e-3, "float16": 1e-2, "int8": 5e-2}
+_MOST_THREADS = 1_024  # ONNX Runtime starts as many as it is told, all at once
 
 
 class OnnxModel:
@@ -194,8 +195,8 @@ def count_threads(n_threads: int | None) -> int:
     """Return the number of threads for an `n_threads` parameter."""
     if n_threads is None:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if isinstance(n_threads, bool) or not isinstance(n_threads, Integral) or n_threads < 1:
-        raise InvalidParameterError(f"n_threads={n_threads!r} must be an integer of at least 1, or None.")
+    if isinstance(n_threads, bool) or not isinstance(n_threads, Integral) or not 1 <= n_threads <= _MOST_THREADS:
+        raise InvalidParameterError(f"n_threads={n_threads!r} must be an integer from 1 to {_MOST_THREADS}, or None.")
     return int(n_threads)
 
 

@@ -58,6 +58,7 @@ ONLY_IN = {
     "sklearn.callback": {"_utils.sklearn_compat"},
     "captum": {"_inspection.gradcam"},
     "onnx": {"_deployment.onnx_file", "_deployment.quantization"},
+    "onnxruntime": {"_deployment.quantization"},  # `_utils.onnx_runtime` imports it without its telemetry
     "fsspec": set(),  # imported when the first URL needs it
 }  # fmt: skip
 # Methods that import a folder below them when they are called.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -16,6 +17,9 @@ import pytest
 from onnx import numpy_helper
 from PIL import Image
 from processes import ROOTS
+
+from sktl import PretrainedImageClassifier
+from sktl.datasets import make_cats
 
 ROOT = Path(__file__).parents[2]
 NEEDED = ("numpy", "pillow", "onnxruntime")
@@ -107,19 +111,71 @@ print(*{name.partition(".")[0] for name in set(sys.modules) - before} - set(sys.
     assert done.stdout.split() == ["sktl"]
 
 
-@pytest.mark.slow
-def test_an_environment_with_three_packages_is_enough(folder, tmp_path):
-    """As on a machine that has never seen PyTorch: sktl is installed from its wheel, without its dependencies."""
-    venv.create(tmp_path / "env", with_pip=True)
-    python = tmp_path / "env" / "bin" / "python"
+@pytest.fixture(scope="module")
+def environment_of_three(tmp_path_factory):
+    """Return the Python of an environment with three packages, and sktl without its dependencies."""
+    place = tmp_path_factory.mktemp("environment")
+    venv.create(place, with_pip=True)
+    python = place / ("Scripts" if os.name == "nt" else "bin") / "python"
     pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, *NEEDED], check=True, timeout=600)
     subprocess.run([*pip, "--no-deps", str(ROOT)], check=True, timeout=600)
-    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    found, _ = results(python, folder, env)
+    return python
+
+
+def bare() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+
+@pytest.mark.slow
+def test_an_environment_with_three_packages_is_enough(folder, environment_of_three):
+    """As on a machine that has never seen PyTorch."""
+    found, _ = results(environment_of_three, folder, bare())
     check(found)
     here, _ = results(sys.executable, folder, environment())
-    np.testing.assert_allclose(found[0], here[0], atol=1e-4)
+    np.testing.assert_allclose(found[0], here[0], atol=1e-6)
+
+
+@pytest.mark.slow
+def test_an_exported_classifier_predicts_there_as_the_estimator_here(environment_of_three, tmp_path):
+    cats = make_cats(36, random_state=0)
+    clf = PretrainedImageClassifier(random_state=0, cache=False, image_size=96).fit(cats.data, cats.target)
+    clf.export(tmp_path / "cats.onnx")
+    for i, content in enumerate(unusual_files(Image.fromarray(cats.data[0]))):
+        (tmp_path / f"{i}.image").write_bytes(content)
+    paths = sorted(map(str, tmp_path.glob("*.image")))
+    program = """
+import json, sys
+from sktl.runtime import OnnxClassifier
+clf = OnnxClassifier(sys.argv[1])
+print(json.dumps([clf.predict(sys.argv[2:]).tolist(), clf.predict_proba(sys.argv[2:]).tolist()]))
+"""
+    done = subprocess.run(
+        [environment_of_three, "-c", program, tmp_path / "cats.onnx", *paths], capture_output=True, text=True,
+        timeout=300, env=bare(), cwd=tmp_path,
+    )  # fmt: skip
+    assert not done.returncode, done.stderr
+    labels, probabilities = json.loads(done.stdout)
+    assert labels == clf.predict(paths).tolist()
+    np.testing.assert_allclose(probabilities, clf.predict_proba(paths), atol=1e-4)
+
+
+def unusual_files(photo: Image.Image) -> list[bytes]:
+    """Return a photo as JPEG that EXIF turns, PNG with alpha, CMYK, and 16 bits."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    alpha = Image.merge("RGBA", [*photo.split(), photo.getchannel(0)])
+    deep = Image.fromarray(np.asarray(photo.convert("L")).astype(np.uint16) * 257)
+    options = [
+        (photo, "JPEG", {"exif": exif}), (alpha, "PNG", {}), (photo.convert("CMYK"), "JPEG", {}), (deep, "PNG", {}),
+        (photo.resize((1_500, 1_500)), "JPEG", {}),
+    ]  # fmt: skip
+    found = []
+    for image, kind, extra in options:
+        file = io.BytesIO()
+        image.save(file, kind, **extra)
+        found.append(file.getvalue())
+    return found
 
 
 @pytest.mark.slow

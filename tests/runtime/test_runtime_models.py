@@ -160,7 +160,7 @@ def test_pixels_of_another_shape_are_refused():
             CLASSIFIER.run(wrong)
 
 
-@pytest.mark.parametrize("n_threads", [0, -1, True, 1.5, "2"])
+@pytest.mark.parametrize("n_threads", [0, -1, True, 1.5, "2", 10**6])
 def test_a_number_of_threads_is_checked(n_threads):
     with pytest.raises(InvalidParameterError, match="n_threads="):
         open_model(exported.content(), n_threads=n_threads)

@@ -75,15 +75,15 @@ GOOD = {"wide": encoded(Image.new("RGB", (10_000, 20), "red")), "with texts": te
 class Server:
     """The service in a process of its own, on a free port."""
 
-    def __init__(self, folder: Path, **environment: str):
+    def __init__(self, folder: Path, app: str = "service:app"):
         (folder / "model.onnx").write_bytes(CONTENT)
         self.log = folder / "log.txt"
         path = os.pathsep.join([*ROOTS, str(FOLDER)])
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "uvicorn", "service:app", "--port", "0", "--no-access-log"],
+                [sys.executable, "-m", "uvicorn", app, "--port", "0", "--no-access-log"],
                 stdout=log, stderr=log, cwd=folder,
-                env={**os.environ, "PYTHONPATH": path, "SERVICE_MODEL": "model.onnx", **environment},
+                env={**os.environ, "PYTHONPATH": path, "SERVICE_MODEL": "model.onnx"},
             )  # fmt: skip
         self.url = self._wait_for_url()
 
@@ -232,6 +232,79 @@ def test_200_requests_at_once_are_answered_rightly_and_memory_stays_flat(server)
         memory.append(server.memory() / 2**20)
     assert memory[2] - memory[0] < 40, memory  # MiB; the first round set up threads and pools
     assert json.loads(httpx.get(f"{server.url}/health").text) == {"status": "ok"}
+
+
+def test_slow_uploads_end_and_a_full_service_says_so(tmp_path):
+    (tmp_path / "strict.py").write_text(
+        "from service import Limits, create_app\napp = create_app('model.onnx', Limits(seconds=1, requests=2))\n"
+    )
+    server = Server(tmp_path, "strict:app")
+    try:
+        host, port = server.url.removeprefix("http://").split(":")
+        head = b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 99\r\n"
+        head += b"Content-Type: multipart/form-data; boundary=x\r\n\r\n"
+        slow = [socket.create_connection((host, int(port)), 20) for _ in range(2)]
+        for connection in slow:
+            connection.sendall(head)
+        for _ in range(1_000):
+            answer = httpx.post(f"{server.url}/predict", files=files(PHOTOS[0]), timeout=20)
+            if answer.status_code == 200:
+                break
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        assert answer.status_code == 200
+        for connection in slow:
+            assert b" 408 " in connection.recv(100)
+            connection.close()
+    finally:
+        assert "Traceback" not in server.stop()
+
+
+@pytest.fixture
+def batcher(monkeypatch):
+    """Return a batcher of at most 3 images, and the sizes of its batches; images whose first pixel is 9 fail."""
+    monkeypatch.syspath_prepend(FOLDER)
+    import service
+
+    sizes = []
+
+    def run(pixels):
+        sizes.append(len(pixels))
+        if 9 in pixels:
+            raise MemoryError("too large")
+        return [{"prediction": int(image[0])} for image in pixels]
+
+    return service.Batcher(run, 3), sizes
+
+
+def test_what_waits_is_predicted_together_and_alone_if_nothing_waits(batcher):
+    batcher, sizes = batcher
+
+    async def ask() -> list[dict]:
+        serving = asyncio.create_task(batcher.serve())
+        alone = await batcher.predict(np.array([7]))
+        others = await asyncio.gather(*(batcher.predict(np.array([i])) for i in range(8)))
+        serving.cancel()
+        return [alone, *others]
+
+    assert [record["prediction"] for record in asyncio.run(ask())] == [7, *range(8)]
+    assert sizes == [1, 3, 3, 2]
+
+
+def test_a_batch_that_fails_is_told_to_all_who_wait_and_to_nobody_else(batcher):
+    batcher, _ = batcher
+
+    async def ask() -> list:
+        gone = asyncio.create_task(batcher.predict(np.array([1])))
+        await asyncio.sleep(0)  # until it waits
+        gone.cancel()
+        serving = asyncio.create_task(batcher.serve())
+        rows = [np.array([i]) for i in (2, 9, 3, 4)]
+        found = await asyncio.gather(*map(batcher.predict, rows), return_exceptions=True)
+        serving.cancel()
+        return found
+
+    found = asyncio.run(ask())
+    assert [type(answer) for answer in found] == [MemoryError, MemoryError, MemoryError, dict]
 
 
 def test_a_service_without_its_model_says_so_and_ends(tmp_path):
