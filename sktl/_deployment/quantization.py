@@ -27,7 +27,7 @@ _OPERATORS = _WITH_WEIGHTS | {
 # At most this share of the layers stays in float. With more, int8 would save too little.
 _MOST_IN_FLOAT = 0.25
 _NAMED = 5
-# Numbers of first layers that are tried in float: they see pixels, whose details are lost in 8 bits, and take little time.
+# Numbers of first layers that are tried in float: they see pixels, of which 8 bits lose details, and take little time.
 _FIRST_IN_FLOAT = (0, 1, 3)
 
 
@@ -39,7 +39,7 @@ class Quantized:
     ----------
     model : onnx.ModelProto
     float_layers : tuple of str
-        Layers that stay in float32, the most harmful first.
+        Layers that stay in float32, as the network names them.
     """
 
     model: Any
@@ -91,7 +91,7 @@ def quantize(
         first = min(quantizer.beginnings(), key=lambda layers: harm_of(quantizer.without(layers)))
         found = quantizer.without(first)
         if (drop := drop_of(found)) <= max_drop:
-            return Quantized(found, first)
+            return Quantized(found, shown(first))
         return _with_worst_in_float(quantizer, first, drop, drop_of, harm_of, max_drop)
 
 
@@ -112,7 +112,7 @@ def _with_worst_in_float(
         kept = (*first, *worst[:n_layers])
         found = quantizer.without(kept)
         if (dropped := drop_of(found)) <= max_drop:
-            return Quantized(found, kept)
+            return Quantized(found, shown(kept))
         least = min(least, dropped)
         n_layers *= 2
     raise _too_lossy(drop, least, max_drop, worst)
@@ -121,10 +121,15 @@ def _with_worst_in_float(
 def _too_lossy(drop: float, least: float, max_drop: float, worst: list[str]) -> ExportError:
     return ExportError(
         f'precision="int8" loses {drop:.4f}, and {least:.4f} with the most harmful layers in float32; max_drop is '
-        f"{max_drop:g}. The most harmful layers are {', '.join(worst[:_NAMED])}. No file was written. Pass more "
+        f"{max_drop:g}. The most harmful layers are {', '.join(shown(worst[:_NAMED]))}. No file was written. Pass more "
         'calibration images or a larger max_drop, use precision="float16", or fit with backbone="efficientnet_lite0", '
         "which was made for int8."
     )
+
+
+def shown(layers: Iterable[str]) -> tuple[str, ...]:
+    """Return the names of layers as the network has them."""
+    return tuple(layer.removeprefix(f"{FEATURES}.").rpartition("/")[0] for layer in layers)
 
 
 class _Quantizer:
@@ -148,7 +153,7 @@ class _Quantizer:
         calibrator.collect_data(_Reader(batches))
         self._ranges = calibrator.compute_data()
         self._nodes = [node.name for node in self._model.graph.node]
-        self._within = {name for name in self._nodes if name.startswith(FEATURES)}
+        self._within = {name for name in self._nodes if name.startswith((f"{FEATURES}.", f"{FEATURES}/"))}
         constants = {tensor.name for tensor in self._model.graph.initializer}
         self.layers = [
             node.name

@@ -110,7 +110,7 @@ def test_an_export_repeats_bit_for_bit(clf, exported, tmp_path):
 def test_operators_have_the_names_of_the_modules_of_the_network(exported):
     names = [node.name for node in onnx.load(exported).graph.node]
     assert len(set(names)) == len(names)
-    assert "features.tapped.network.blocks.0.down/Conv" in names
+    assert "features.blocks.0.down/Conv" in names
     assert names[-1] == "activation/Softmax"
 
 
