@@ -8,8 +8,9 @@ import numpy as np
 
 from .answers import Answers
 
-# Largest difference that float32 may make: of probabilities, and of numbers and features relative to their spread.
-TOLERANCES = {"classes": 1e-4, "labels": 1e-4, "numbers": 1e-3, "features": 1e-3}
+# Largest difference that float32 may make: of probabilities, and of numbers and features relative to their spread. The
+# weights of a regressor may amplify rounding of features that hardly vary.
+TOLERANCES = {"classes": 1e-4, "labels": 1e-4, "numbers": 1e-2, "features": 1e-3}
 # Largest difference of p-values, as a share and in references. Ranks of images between references may change.
 _TYPICALITY_SHARE, _TYPICALITY_RANKS = 0.01, 2
 _ROUNDING = float(np.finfo(np.float32).eps)
@@ -84,7 +85,8 @@ def drop_of(kind: str, found: np.ndarray, expected: np.ndarray) -> float:
     if kind == "features":  # some features hardly vary
         squares, variances = squares.sum(keepdims=True), variances.sum(keepdims=True)
     rounding = len(expected) * (_ROUNDING * np.abs(expected).max(initial=0)) ** 2
-    return float((squares / np.maximum(variances, max(rounding, np.finfo(np.float64).tiny))).mean())
+    with np.errstate(over="ignore"):  # any change of a constant costs more than all of its variance
+        return float((squares / np.maximum(variances, max(rounding, np.finfo(np.float64).tiny))).mean())
 
 
 def _differences(kind: str, found: np.ndarray, expected: np.ndarray) -> np.ndarray:

@@ -108,7 +108,7 @@ def export(
         If `include_references=True` and the estimator has no `typicality`.
     ExportError
         If torch or the format cannot express the network; if the outputs of the file differ from the estimator's by
-        more than rounding: 1e-4 for probabilities, a thousandth of the spread for numbers and features, or in any
+        more than rounding (1e-4 for probabilities, and a hundredth of their spread for numbers), or in any
         label; or if the lower precision costs more than `max_drop`. No file is then written, and an existing file is
         unchanged.
 
@@ -253,16 +253,16 @@ class _Export:
         return self.target.format.convert(with_half_weights(model) if self.precision == "float16" else model), ()
 
     def _quantized(self, model: Any, expected: Answers) -> Quantized:
-        def drop_on(n_images: int, quantized: Any) -> float:
+        def outputs_of(quantized: Any, n_images: int) -> np.ndarray:
             run = self.target.format.run(self.target.format.convert(quantized))
-            found = answers_of_run(run, self._pixels(self._compared[:n_images]))
-            return drop_of(self.kind, found.outputs, expected.outputs[:n_images])
+            return answers_of_run(run, self._pixels(self._compared[:n_images])).outputs
 
+        few = expected.outputs[:_MOST_FOR_ORDER]
         return quantize(
             model,
             self._pixels(self.images.for_ranges),
-            lambda quantized: drop_on(len(expected), quantized),
-            lambda quantized: drop_on(_MOST_FOR_ORDER, quantized),
+            lambda quantized: drop_of(self.kind, outputs_of(quantized, len(expected)), expected.outputs),
+            lambda quantized: float(((outputs_of(quantized, len(few)) - few) ** 2).mean()),
             self.max_drop,
         )
 

@@ -81,7 +81,7 @@ class PixelGraph(nn.Module):
             _features(estimator),
             nn.Identity() if kind == "features" else _in_float32(estimator.net_.module_.output),
             kind,
-            None if references is None else TypicalityGraph.of(references),
+            None if references is None else TypicalityGraph(references),
         )
         graph.eval()
         _own_weights(graph)

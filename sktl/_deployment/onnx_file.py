@@ -28,6 +28,7 @@ from .model_format import ModelFormat, Run
 _OPSET = 20
 # Names of operators of the network begin with it: the attribute of `PixelGraph`.
 FEATURES = "features"
+_TAPPED = f"{FEATURES}.tapped.network"
 _LARGEST = (1 << 31) - 1  # bytes of a message of Protocol Buffers
 # Smaller tensors are not worth an operation.
 _LEAST_HALVED = 256
@@ -116,7 +117,8 @@ def _place_of(node: Any) -> str:
         scopes = [scope for scope in ast.literal_eval(notes.get("pkg.torch.onnx.name_scopes", "[]"))[:-1] if scope]
     except (ValueError, SyntaxError):
         scopes = []
-    return f"{scopes[-1] if scopes else 'graph'}/{node.op_type}"
+    place = scopes[-1].replace(_TAPPED, FEATURES, 1) if scopes else "graph"
+    return f"{place}/{node.op_type}"
 
 
 def with_half_weights(model: Any) -> Any:

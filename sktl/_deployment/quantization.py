@@ -27,8 +27,8 @@ _OPERATORS = _WITH_WEIGHTS | {
 # At most this share of the layers stays in float. With more, int8 would save too little.
 _MOST_IN_FLOAT = 0.25
 _NAMED = 5
-# Activations that a quantized layer takes over: its outputs are quantized after them.
-_TAKEN_OVER = frozenset({"Clip", "Relu"})
+# Numbers of first layers that are tried in float: they see pixels, of which 8 bits lose details, and take little time.
+_FIRST_IN_FLOAT = (0, 1, 3)
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Quantized:
     ----------
     model : onnx.ModelProto
     float_layers : tuple of str
-        Layers that stay in float32, the most harmful first.
+        Layers that stay in float32, as the network names them.
     """
 
     model: Any
@@ -74,7 +74,7 @@ def quantize(
     drop_of : callable
         Returns what a quantized model loses, measured on other images.
     harm_of : callable
-        Orders layers by what a model loses in which only this layer is quantized. Runs once for each layer, if needed.
+        Returns how far the outputs of a quantized model are from the outputs in float32, on a few of these images.
     max_drop : float
 
     Raises
@@ -87,29 +87,49 @@ def quantize(
         quantizer = _Quantizer(model, batches, Path(folder))
         if not quantizer.layers:
             raise ExportError('precision="int8" is not possible: the network has no convolutions or matrix products.')
-        found = quantizer.without(())
+        # Squared differences also rank models that change no label of these images.
+        first = min(quantizer.beginnings(), key=lambda layers: harm_of(quantizer.without(layers)))
+        found = quantizer.without(first)
         if (drop := drop_of(found)) <= max_drop:
-            return Quantized(found)
-        harms = {layer: harm_of(quantizer.only(layer)) for layer in quantizer.layers}
-        worst = sorted(quantizer.layers, key=lambda layer: -harms[layer])
-        n_layers, least = 1, drop
-        while n_layers <= _MOST_IN_FLOAT * len(worst):
-            kept = tuple(worst[:n_layers])
-            found = quantizer.without(kept)
-            if (dropped := drop_of(found)) <= max_drop:
-                return Quantized(found, kept)
-            least = min(least, dropped)
-            n_layers *= 2
+            return Quantized(found, shown(first))
+        return _with_worst_in_float(quantizer, first, drop, drop_of, harm_of, max_drop)
+
+
+def _with_worst_in_float(
+    quantizer: _Quantizer,
+    first: tuple[str, ...],
+    drop: float,
+    drop_of: Callable[[Any], float],
+    harm_of: Callable[[Any], float],
+    max_drop: float,
+) -> Quantized:
+    """Return a model in which the most harmful layers stay in float, as few as possible."""
+    others = [layer for layer in quantizer.layers if layer not in first]
+    harms = {layer: harm_of(quantizer.only(layer)) for layer in others}
+    worst = sorted(others, key=lambda layer: -harms[layer])
+    n_layers, least = 1, drop
+    while n_layers <= _MOST_IN_FLOAT * len(quantizer.layers):
+        kept = (*first, *worst[:n_layers])
+        found = quantizer.without(kept)
+        if (dropped := drop_of(found)) <= max_drop:
+            return Quantized(found, shown(kept))
+        least = min(least, dropped)
+        n_layers *= 2
     raise _too_lossy(drop, least, max_drop, worst)
 
 
 def _too_lossy(drop: float, least: float, max_drop: float, worst: list[str]) -> ExportError:
     return ExportError(
         f'precision="int8" loses {drop:.4f}, and {least:.4f} with the most harmful layers in float32; max_drop is '
-        f"{max_drop:g}. The most harmful layers are {', '.join(worst[:_NAMED])}. No file was written. Pass more "
+        f"{max_drop:g}. The most harmful layers are {', '.join(shown(worst[:_NAMED]))}. No file was written. Pass more "
         'calibration images or a larger max_drop, use precision="float16", or fit with backbone="efficientnet_lite0", '
         "which was made for int8."
     )
+
+
+def shown(layers: Iterable[str]) -> tuple[str, ...]:
+    """Return the names of layers as the network has them."""
+    return tuple(layer.removeprefix(f"{FEATURES}.").rpartition("/")[0] for layer in layers)
 
 
 class _Quantizer:
@@ -133,34 +153,41 @@ class _Quantizer:
         calibrator.collect_data(_Reader(batches))
         self._ranges = calibrator.compute_data()
         self._nodes = [node.name for node in self._model.graph.node]
-        self._within = {name for name in self._nodes if name.startswith(FEATURES)}
+        self._within = {name for name in self._nodes if name.startswith((f"{FEATURES}.", f"{FEATURES}/"))}
         constants = {tensor.name for tensor in self._model.graph.initializer}
         self.layers = [
             node.name
             for node in self._model.graph.node
             if node.op_type in _WITH_WEIGHTS and node.name in self._within and node.input[1] in constants
         ]
+        self._all_layers = frozenset(self.layers)
+
+    def beginnings(self) -> list[tuple[str, ...]]:
+        """Return the groups of first layers that are tried in float, the smallest first."""
+        most = _MOST_IN_FLOAT * len(self.layers)
+        return [tuple(self.layers[:n]) for n in _FIRST_IN_FLOAT if n <= most]
 
     def without(self, layers: Collection[str]) -> Any:
         """Return a model in which all layers are quantized, except some."""
-        return self._quantized(self._within - set(layers))
+        return self._quantized(self._all_layers - set(layers))
 
     def only(self, layer: str) -> Any:
         """Return a model in which one layer is quantized."""
         return self._quantized({layer})
 
-    def _with_activations(self, chosen: Collection[str]) -> set[str]:
-        """Return the operators that are quantized. An activation is, if the layer before it is.
+    def _with_followers(self, layers: Collection[str]) -> set[str]:
+        """Return some layers, and the operators without weights that follow them up to the next layer.
 
-        Otherwise, outputs of a layer in float would be quantized before their activation, and lose most of their
-        resolution to values that the activation removes.
+        Operators that follow a layer in float stay in float: their inputs may need more than 8 bits, as before an
+        activation that removes most of the values.
         """
         sources = {output: node.name for node in self._model.graph.node for output in node.output}
-        found = set(chosen)
-        for node in self._model.graph.node:
-            if node.op_type in _TAKEN_OVER and node.name in self._within:
-                follows = sources.get(node.input[0]) in found
-                (found.add if follows else found.discard)(node.name)
+        found: set[str] = set()
+        for node in self._model.graph.node:  # inputs first
+            is_layer = node.name in self._all_layers
+            follows = not is_layer and any(sources.get(name) in found for name in node.input)
+            if node.name in (layers if is_layer else self._within) and (is_layer or follows):
+                found.add(node.name)
         return found
 
     def _quantized(self, chosen: Collection[str]) -> Any:
@@ -168,7 +195,7 @@ class _Quantizer:
         from onnxruntime.quantization import QuantType
         from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
-        quantized = self._with_activations(chosen)
+        quantized = self._with_followers(chosen)
         copied = onnx.ModelProto()
         copied.CopyFrom(self._model)
         quantizer = QDQQuantizer(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,32 +24,35 @@ class TypicalityGraph(nn.Module):
 
     Parameters
     ----------
-    directions : int8 array of shape (n_references, n_features)
-    folds : list of nn.Module
-        What counts the references of each fold that are at most as ordinary as an image.
+    typicality : Typicality
+
+    Raises
+    ------
+    TypicalityError
+        If there are too few references to compare them with each other.
     """
 
     directions: torch.Tensor
     norms: torch.Tensor
+    mean: torch.Tensor
+    deviation: torch.Tensor
+    scores: torch.Tensor
 
-    def __init__(self, directions: np.ndarray, folds: list[nn.Module]):
+    def __init__(self, typicality: Typicality):
         super().__init__()
-        norms = np.sqrt(np.maximum((directions.astype(np.float64) ** 2).sum(axis=1), 1.0))
-        self.register_buffer("directions", torch.from_numpy(directions))
-        self.register_buffer("norms", _float32(norms))
-        self.folds = nn.ModuleList(folds)
-
-    @classmethod
-    def of(cls, typicality: Typicality) -> TypicalityGraph:
-        """Return the graph for the references of an estimator.
-
-        Raises
-        ------
-        TypicalityError
-            If there are too few references to compare them with each other.
-        """
         combination, calibrations = typicality.calibrations
-        return cls(typicality.directions, [_Fold(found, combination) for found in calibrations])
+        norms = np.sqrt(np.maximum((typicality.directions.astype(np.float64) ** 2).sum(axis=1), 1.0))
+        self.register_buffer("directions", torch.from_numpy(typicality.directions))
+        self.register_buffer("norms", _float32(norms))
+        self.register_buffer("mean", _float32(combination.mean))
+        self.register_buffer("deviation", _float32(combination.deviation))
+        # Folds may differ in size. No image is as ordinary as the largest number.
+        most = max(len(found.scores) for found in calibrations)
+        scores = np.full((len(calibrations), most), np.finfo(np.float32).max, np.float32)
+        for row, found in zip(scores, calibrations, strict=True):
+            row[: len(found.scores)] = found.scores
+        self.register_buffer("scores", _float32(scores))
+        self.folds = nn.ModuleList([_Fold(found) for found in calibrations])
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         own = features[:, : self.directions.shape[1]]
@@ -58,39 +60,33 @@ class TypicalityGraph(nn.Module):
         directions = torch.round(own / largest * _LARGEST)
         norms = (directions * directions).sum(dim=1, keepdim=True).clamp(min=1).sqrt()
         cosines = directions @ self.directions.to(torch.float32).T / (norms * self.norms)
-        n_below = torch.stack([fold(cosines) for fold in self.folds]).sum(dim=0)
+        found = torch.stack([fold(cosines) for fold in self.folds], dim=1)
+        combined = log_ndtr((found - self.mean) / self.deviation).sum(dim=2, keepdim=True)
+        n_below = (self.scores <= combined).to(torch.float32).sum(dim=(1, 2))
         return (n_below + 1) / (len(self.directions) + 1)
 
 
 class _Fold(nn.Module):
-    """Count the references of a fold that are at most as ordinary as an image, under the scores of the other folds."""
+    """The scores of images without the references of a fold, as `Scorer` computes them."""
 
     weights: torch.Tensor
     intercept: torch.Tensor
-    scores: torch.Tensor
-    mean: torch.Tensor
-    deviation: torch.Tensor
     others: torch.Tensor
 
-    def __init__(self, calibration: Calibration, combination: Any):
+    def __init__(self, calibration: Calibration):
         super().__init__()
-        scorer = calibration.scorer
-        self.has_columns = len(scorer.intercept) > 0
-        for name, array in {
-            "weights": scorer.weights, "intercept": scorer.intercept, "scores": calibration.scores,
-            "mean": combination.mean, "deviation": combination.deviation,
-        }.items():  # fmt: skip
-            self.register_buffer(name, _float32(array))
+        self.has_columns = len(calibration.scorer.intercept) > 0
+        self.register_buffer("weights", _float32(calibration.scorer.weights))
+        self.register_buffer("intercept", _float32(calibration.scorer.intercept))
         self.register_buffer("others", torch.from_numpy(np.flatnonzero(calibration.others)))
 
     def forward(self, cosines: torch.Tensor) -> torch.Tensor:
         others = cosines.index_select(1, self.others)
-        scores = others.amax(dim=1, keepdim=True)
-        if self.has_columns:
-            outputs = others @ self.weights.T + self.intercept
-            scores = torch.cat([scores, outputs.amax(dim=1, keepdim=True)], dim=1)
-        combined = log_ndtr((scores - self.mean) / self.deviation).sum(dim=1, keepdim=True)
-        return (self.scores <= combined).to(torch.float32).sum(dim=1)
+        nearest = others.amax(dim=1, keepdim=True)
+        if not self.has_columns:
+            return nearest
+        outputs = others @ self.weights.T + self.intercept
+        return torch.cat([nearest, outputs.amax(dim=1, keepdim=True)], dim=1)
 
 
 def log_ndtr(z: torch.Tensor) -> torch.Tensor:
