@@ -36,7 +36,7 @@ _MOST_PIXELS = 2_048  # as in saved models
 _MOST_OUTPUTS = 1 << 18
 _MOST_VALUES = 1 << 21  # each takes some fifty bytes of memory, and may be two characters of text
 _MOST_BYTES = 64 << 20  # of `classes_`
-_DTYPE = re.compile(r"[<>|=]?([biuf][1248]|U[0-9]{1,8})|\|?O")
+_DTYPE = re.compile(r"[<>|]?(b1|[iu][1248]|f[248]|U[0-9]{1,8})|\|O")
 _FILTERS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
 
 
