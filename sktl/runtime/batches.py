@@ -19,6 +19,7 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 # Pixels of a batch: 4 images of 224 x 224. Larger batches are not faster, and need more memory.
 _PIXELS = 4 * 224 * 224
+_BYTES_AHEAD = 64 << 20
 
 
 def batches(samples: Sequence[Sample], preprocessing: Preprocessing, n_threads: int) -> Iterator[np.ndarray]:
@@ -31,6 +32,7 @@ def batches(samples: Sequence[Sample], preprocessing: Preprocessing, n_threads: 
     """
     height, width = preprocessing.crop
     size = max(1, _PIXELS // (height * width))
+    n_ahead = max(1, min(max(2 * size, n_threads), _BYTES_AHEAD // (3 * height * width)))
 
     def decode(sample: Sample) -> np.ndarray | ImageProblem:
         try:
@@ -40,7 +42,7 @@ def batches(samples: Sequence[Sample], preprocessing: Preprocessing, n_threads: 
 
     batch: list[np.ndarray] = []
     failures: list[ImageFailure] = []
-    for position, found in enumerate(_map_ahead(decode, samples, n_threads, max(2 * size, n_threads))):
+    for position, found in enumerate(_map_ahead(decode, samples, n_threads, n_ahead)):
         if isinstance(found, ImageProblem):
             failures.append(ImageFailure(position, samples[position].name, str(found)))
         elif not failures:

@@ -76,7 +76,7 @@ class Session:
         try:
             outputs = self._opened().run(None, {INPUT: np.ascontiguousarray(pixels)})
         except Exception as error:  # ONNX Runtime has an error class for each of its codes, below Exception alone
-            raise _failed(self.source.name, error, len(pixels)) from error
+            raise _failed(self.source.name, error, f"run it on {len(pixels)} images") from error
         shapes = [(len(pixels), self.document.n_outputs), (len(pixels),)][: len(outputs)]
         if [output.shape for output in outputs] != shapes:
             found = [output.shape for output in outputs]
@@ -124,7 +124,7 @@ def _open(content: bytes, name: str, n_threads: int) -> Any:
         # With fallback, it would print errors of damaged files and try again.
         return runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"], enable_fallback=0)
     except Exception as error:  # see `Session.run`
-        raise damaged(name, f"ONNX Runtime cannot open it ({one_line(error)})") from error
+        raise _failed(name, error, "open it") from error
 
 
 def _checked_document(network: Any, name: str) -> ModelDocument:
@@ -137,10 +137,11 @@ def _checked_document(network: Any, name: str) -> ModelDocument:
     return document
 
 
-def _failed(name: str, error: Exception, n_images: int) -> Exception:
+def _failed(name: str, error: Exception, action: str) -> Exception:
+    """Return our error for an error of ONNX Runtime, which tells by its words that memory ran out."""
     if isinstance(error, MemoryError) or "alloc" in str(error).lower():
-        return DeviceMemoryError(f"There is not enough memory to run {name} on {n_images} images. Free memory.")
-    return damaged(name, f"ONNX Runtime cannot run it ({one_line(error)})")
+        return DeviceMemoryError(f"There is not enough memory for {name}: ONNX Runtime cannot {action}. Free memory.")
+    return damaged(name, f"ONNX Runtime cannot {action} ({one_line(error)})")
 
 
 def _check_signature(network: Any, document: ModelDocument, name: str) -> None:
