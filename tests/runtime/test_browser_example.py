@@ -192,6 +192,8 @@ def test_a_dropped_photo_is_classified_as_by_the_runtime(serve, open_page, examp
         assert set(found) == set(NAMES)  # as text
         assert [label for label, _ in rows] == [NAMES[i] for i in np.argsort(-expected)]
         np.testing.assert_allclose([found[label] for label in NAMES], expected, atol=tolerance + 5e-4)  # as printed
+        exact = dict(page.evaluate("document.getElementById('results').pairs"))
+        np.testing.assert_allclose([exact[label] for label in NAMES], expected, atol=tolerance)
     assert page.locator("#photo").evaluate("image => image.naturalWidth") > 0
 
 

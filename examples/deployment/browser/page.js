@@ -70,6 +70,7 @@ function show(pairs, kind) {
     return row;
   });
   place("results").replaceChildren(...rows);
+  place("results").pairs = pairs; // for programs, not rounded
 }
 
 async function classify(model, file) {
