@@ -78,7 +78,7 @@ def start():
     from sktl._features import openvino as _openvino
 
     if _openvino._is_installed():
-        _openvino._library()
+        _openvino.library()
 
 
 def pipeline(train, test, memory, record):

@@ -75,7 +75,7 @@ def sktl(train, test, engine, record, cache, stages):
     from sktl._features import openvino as _openvino
 
     if engine == "openvino":
-        _openvino._library()
+        _openvino.library()
     with head_seconds(record), timed(record, "wall"):
         clf = PretrainedImageClassifier(trainable_stages=stages, random_state=0, engine=engine, cache=cache)
         clf.fit(*train)

@@ -84,6 +84,16 @@ API_REFERENCE = (
         ("load", "push_to_hub", "load_from_hub", "save_to_folder"),
     ),
     Section(
+        "Deployment",
+        "Files that run without sktl; see :doc:`/guide/export`.",
+        ("export", "ExportReport"),
+    ),
+    Section(
+        "Exported models",
+        "On machines without PyTorch; see :doc:`/guide/run_without_torch`.",
+        ("runtime.OnnxClassifier", "runtime.OnnxRegressor", "runtime.OnnxEncoder", "runtime.open_model"),
+    ),
+    Section(
         "What is kept",
         "Features are kept by the content of the image; see :doc:`/guide/speed_and_cache`.",
         ("cache_info", "CacheInfo", "clear_cache", "set_cache_limit"),
@@ -109,6 +119,7 @@ API_REFERENCE = (
             "exceptions.MissingPackageError",
             "exceptions.EngineError",
             "exceptions.EngineNotInstalledError",
+            "exceptions.ExportError",
             "exceptions.ModelFileError",
             "exceptions.ModelFileNotFoundError",
             "exceptions.HubRequestError",

@@ -13,9 +13,9 @@ BEGIN, END = "<!-- files, from here -->\n", "<!-- files, to here -->\n"
 # Each imports only from those before it; "" is what lies in no folder, below all and above all.
 FLOOR = ["_words", "exceptions", "_version"]
 FOLDERS = [
-    "_utils", "_images", "_storage", "_backbones", "_features", "_targets", "_training", "_head", "_typicality",
-    "_fine_tuning", "_estimators", "_hub", "_inspection", "_selection", "_audit", "_evaluation", "_reports",
-    "_datasets",
+    "_utils", "_images", "runtime", "_storage", "_backbones", "_features", "_targets", "_training", "_head",
+    "_typicality", "_fine_tuning", "_estimators", "_hub", "_inspection", "_selection", "_audit", "_evaluation",
+    "_reports", "_datasets", "_deployment",
 ]  # fmt: skip
 ROOF = ["datasets", "__init__", "_cli", "__main__"]
 ORDER = [*FLOOR, *FOLDERS, *ROOF]

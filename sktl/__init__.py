@@ -13,6 +13,8 @@ _HOMES = {
     "_audit.audit_images": ("audit_images",),
     "_audit.image_audit": ("ImageAudit",),
     "_backbones.catalogue": ("BackboneInfo", "list_backbones"),
+    "_deployment.export": ("export",),
+    "_deployment.report": ("ExportReport",),
     "_estimators.classifier": ("PretrainedImageClassifier",),
     "_estimators.encoder": ("PretrainedImageEncoder",),
     "_estimators.loading": ("load",),
@@ -31,15 +33,18 @@ _HOMES = {
     "_storage.cache": ("CacheInfo", "cache_info", "clear_cache", "set_cache_limit"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-_MODULES = ("datasets", "exceptions")
+_MODULES = ("datasets", "exceptions", "runtime")
 
 if TYPE_CHECKING:  # the same names, where type checkers and editors look for them
     from . import datasets as datasets
     from . import exceptions as exceptions
+    from . import runtime as runtime
     from ._audit.audit_images import audit_images as audit_images
     from ._audit.image_audit import ImageAudit as ImageAudit
     from ._backbones.catalogue import BackboneInfo as BackboneInfo
     from ._backbones.catalogue import list_backbones as list_backbones
+    from ._deployment.export import export as export
+    from ._deployment.report import ExportReport as ExportReport
     from ._estimators.classifier import PretrainedImageClassifier as PretrainedImageClassifier
     from ._estimators.encoder import PretrainedImageEncoder as PretrainedImageEncoder
     from ._estimators.loading import load as load

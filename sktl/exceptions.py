@@ -22,6 +22,7 @@ __all__ = [
     "DeviceWarning",
     "EngineError",
     "EngineNotInstalledError",
+    "ExportError",
     "HubRequestError",
     "ImageFailure",
     "ImageFolderWarning",
@@ -182,11 +183,15 @@ class MissingPackageError(SktlError, ImportError):
 
 
 class ModelFileError(SktlError, RuntimeError):
-    """A saved model cannot be loaded: it is damaged, has another format, or needs a network that is unavailable."""
+    """A saved or exported model cannot be loaded: it is damaged, has another format, or its network is unavailable."""
 
 
 class ModelFileNotFoundError(ModelFileError, FileNotFoundError):
     """The file of a saved model or the folder for it does not exist, or the path is not a file."""
+
+
+class ExportError(SktlError, RuntimeError):
+    """A model cannot be exported, or the exported file computes something else; nothing was written."""
 
 
 class HubRequestError(SktlError, RuntimeError, OSError):

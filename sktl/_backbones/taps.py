@@ -134,7 +134,11 @@ class Tapped(nn.Module):
         self.layout = _layout(stages, {block: found[block][0].shape[1] for block in self._blocks}, output.shape[1])
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return _row(partial(self.network, images), self._blocks)
+        return self.features(images, self.layout.n_stages)
+
+    def features(self, images: torch.Tensor, feature_stages: int) -> torch.Tensor:
+        """Return the beginning of the row that `feature_stages` selects, without computing the rest."""
+        return _row(partial(self.network, images), self.blocks_of(feature_stages))
 
     def blocks_of(self, feature_stages: int) -> tuple[Boundary, ...]:
         """Return the blocks of the last stages, in the order of their groups."""

@@ -24,11 +24,13 @@ from sktl.exceptions import InvalidImageError, SktlError
 
 from .audit_command import audit
 from .command_messages import Wording, shown
+from .export_command import export
 from .image_sources import ImageSource, contents, decide, target_of
 from .options import (
     DEFAULTS,
     NONE,
     OF_CLASSIFIER,
+    OF_EXPORT,
     OF_REGRESSOR,
     OF_TABLE,
     OrWord,
@@ -110,7 +112,7 @@ def _of_the_system(error: OSError) -> click.ClickException:
 def _wording(command: click.Command | None) -> Wording:
     """Return the wording of messages for a command."""
     params = command.params if command else []
-    known = {*DEFAULTS, *OF_REGRESSOR, *OF_TABLE}
+    known = {*DEFAULTS, *OF_REGRESSOR, *OF_TABLE, *OF_EXPORT}
     options = [option for option in params if isinstance(option, click.Option) and option.name in known]
     names = {str(option.name): max(option.opts, key=len) for option in options}
     return Wording(names, [str(option.name) for option in options if option.is_flag], known)
@@ -131,6 +133,7 @@ def main() -> None:
 
 
 main.add_command(audit)
+main.add_command(export)
 main.add_command(report)
 
 

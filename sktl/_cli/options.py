@@ -26,6 +26,8 @@ DEFAULTS: dict[str, Any] = {
 # Parameters of one estimator alone, with the options for them.
 OF_CLASSIFIER = ("label_smoothing", "class_weight")
 OF_REGRESSOR: dict[str, Any] = {"loss": "squared_error"}
+# Parameters of `sktl.export` that have an option.
+OF_EXPORT = ("precision", "calibration", "max_drop", "verify", "include_references")
 # Options for parameters of `load_label_table`.
 OF_TABLE = {"path_column": "--path-column", "columns": "--column", "ignore": "--ignore-column", "where": "--where"}
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from enum import Enum
 from functools import cached_property
 from numbers import Integral
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -43,6 +43,9 @@ from sktl.exceptions import InvalidInputError, InvalidParameterError
 from .fitted_features import PretrainedFeatures, TunedFeatures
 from .saving import to_document
 from .summary import SummaryTable, caption_of, facts_of
+
+if TYPE_CHECKING:
+    from sktl._deployment.report import ExportReport
 
 
 class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -220,6 +223,60 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
         """
         check_is_fitted(self)
         write_model(path, *to_document(self, include_backbone, include_references))
+
+    def export(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        format: str | None = None,
+        precision: str = "float32",
+        calibration: Any = None,
+        max_drop: float = 0.005,
+        verify: Any = None,
+        include_references: bool = False,
+    ) -> ExportReport:
+        """Export the fitted estimator to a file that runs without sktl. The same as :func:`sktl.export`.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+            The file: ``.onnx`` for ONNX, ``.xml`` or a folder for OpenVINO IR, ``.pt2`` for a program of torch.export.
+        format : {"onnx", "openvino", "program"}, default=None
+            The format; None takes it from the suffix.
+        precision : {"float32", "float16", "int8"}, default="float32"
+            Precision of the weights, and with `"int8"` of the computation.
+        calibration : array-like of shape (n_samples, ...), default=None
+            Images without labels that determine ranges in int8, and on which a lower precision is measured.
+        max_drop : float, default=0.005
+            How much the lower precision may cost.
+        verify : array-like of shape (n_samples, ...), default=None
+            Images on which the file is compared with the estimator, in addition to three drawings and noise.
+        include_references : bool, default=False
+            Whether the file has the p-values of `typicality` as a second output.
+
+        Returns
+        -------
+        report : ExportReport
+            What was written and how it was verified; `print` shows a summary.
+
+        Raises
+        ------
+        ExportError
+            If the network cannot be exported, or the outputs of the file differ from the estimator's. No file is then
+            written. See :func:`sktl.export` for this and other errors.
+        """
+        from sktl._deployment.export import export
+
+        return export(
+            self,
+            path,
+            format=format,
+            precision=precision,
+            calibration=calibration,
+            max_drop=max_drop,
+            verify=verify,
+            include_references=include_references,
+        )
 
     def _sk_visual_block_(self) -> Any:
         """Return what scikit-learn's diagrams show: the name and, for a fitted estimator, a line below it."""

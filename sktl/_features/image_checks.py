@@ -10,6 +10,7 @@ from typing import Any
 
 from sktl._images.decoding import ImageProblem, decoding_rule
 from sktl._images.image_reader import ImageReader
+from sktl._images.network_pixels import network_pixels
 from sktl._images.preprocessing import Preprocessing
 from sktl._images.problems import limits
 from sktl._images.samples import Sample, as_samples
@@ -19,7 +20,6 @@ from sktl._utils.progress import progress_bar
 from sktl._utils.threads import n_threads, single_threaded_pool
 from sktl.exceptions import ImageFailure, InvalidParameterError
 
-from .prefetch import network_pixels
 from .shared_pass import in_tasks, read_keys
 
 _DECODED = APART + "decoded"

@@ -30,7 +30,7 @@ _import_lock = fork_safe_lock()
 
 # By default, OpenVINO would compute in bfloat16 on processors that support it, quantize activations of fully connected
 # layers, pin its threads to cores (the same cores in each process), and use one thread per core only.
-_PROPERTIES = {
+PROPERTIES = {
     "INFERENCE_PRECISION_HINT": "f32",
     "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
     "ENABLE_CPU_PINNING": False,
@@ -93,7 +93,7 @@ class CompiledFunction:
     """
 
     def __init__(self, function: Callable[[torch.Tensor], torch.Tensor], example: torch.Tensor, n_threads: int):
-        self._openvino = _library()
+        self._openvino = library()
         self.version = str(self._openvino.get_version())
         self._model = _convert(self._openvino, function, example)
         self._shape = tuple(self._model.output(0).shape)
@@ -128,7 +128,7 @@ class CompiledFunction:
         # Streams share the weights, and each is one thread. Several compiled models would copy the weights.
         n_streams = min(n_threads, joblib.cpu_count())
         streams = {"NUM_STREAMS": n_streams, "INFERENCE_NUM_THREADS": n_streams}
-        compiled = _core().compile_model(self._model, "CPU", _PROPERTIES | streams)
+        compiled = core().compile_model(self._model, "CPU", PROPERTIES | streams)
         self._streams: tuple[Any, list[Any]] = (compiled, [])  # with the unused requests
         self.n_threads = n_threads
 
@@ -147,7 +147,7 @@ _functions: weakref.WeakSet[CompiledFunction] = weakref.WeakSet()
 def _after_fork_in_child() -> None:
     for function in list(_functions):
         function.leave_alone()
-    _never_release(_core())
+    _never_release(core())
 
 
 def _never_release(thing: object) -> None:
@@ -156,7 +156,7 @@ def _never_release(thing: object) -> None:
 
 
 @functools.cache
-def _library() -> Any:
+def library() -> Any:
     """Import openvino without the telemetry that the import would otherwise start."""
     with _import_lock, _hidden("openvino_telemetry"):
         import openvino
@@ -183,8 +183,9 @@ def _hidden(package: str) -> Iterator[None]:
 
 
 @functools.cache
-def _core() -> Any:
-    return _library().Core()
+def core() -> Any:
+    """Return OpenVINO's core, which reads and compiles models."""
+    return library().Core()
 
 
 def _convert(openvino: Any, function: Callable[[torch.Tensor], torch.Tensor], example: torch.Tensor) -> Any:

@@ -11,9 +11,9 @@ from typing import NamedTuple, Protocol, TypeAlias
 import numpy as np
 import torch
 
-from sktl._features.prefetch import network_pixels
 from sktl._images.augmentation import Change, changed_pixels
 from sktl._images.decoding import ImageProblem
+from sktl._images.network_pixels import network_pixels
 from sktl._images.preprocessing import Preprocessing
 from sktl._images.samples import Sample
 from sktl._targets.split import Labelled

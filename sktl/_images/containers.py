@@ -9,19 +9,20 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from numbers import Integral
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from PIL import Image
-from scipy.sparse import issparse
-from sklearn.utils import Bunch
 
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
 from .advice import NUMPY, OTHERS, TORCH, Words
 from .decoding import ImageProblem
+from .foreign_types import is_instance, is_sparse, is_tensor
 from .sequences import LazyImages, as_sequence
+
+if TYPE_CHECKING:
+    import torch
 
 LEGAL_FORMS = (
     "a list, 1-d array, Series or one column of paths, bytes, URLs, arrays or PIL images; or another sequence of them; "
@@ -31,7 +32,6 @@ LEGAL_FORMS = (
 CHANNELS = (1, 3, 4)
 BYTES = (bytes, bytearray, memoryview)
 _EMPTY = "X is empty: Found array with 0 sample(s). Pass at least one image."
-_NUMPY_FLOATS = (torch.float16, torch.float32, torch.float64)
 
 
 def kind_of(item: Any) -> str:
@@ -73,7 +73,7 @@ def is_flattened(X: Any) -> bool:
         except ValueError:  # ragged rows
             return False
         return first is not None and first.ndim == 1 and first.dtype.kind in "biufc"
-    if isinstance(X, torch.Tensor) or issparse(X) or not is_array(X):
+    if is_tensor(X) or is_sparse(X) or not is_array(X):
         return getattr(X, "ndim", 0) == 2
     try:
         values = np.asarray(X)
@@ -93,7 +93,7 @@ def as_items(X: Any, image_shape: tuple[int, ...] | None) -> list[Any] | tuple[A
         If `X` as a whole is not in a supported format.
     """
     _refuse_single(X)
-    if isinstance(X, torch.Tensor) and X.is_nested:
+    if is_tensor(X) and X.is_nested:
         X = list(X.unbind())
     if is_array(X) or (isinstance(X, list | tuple) and is_flattened(X)):
         return _from_array(X, image_shape)
@@ -111,7 +111,7 @@ def _refuse_single(X: Any) -> None:
         raise InvalidInputError(
             f"X is a folder, {path!r}. Pass sktl.datasets.list_images(X), or load_image_folder(X).data."
         )
-    if isinstance(X, Bunch):
+    if is_instance(X, "sklearn.utils.Bunch"):
         raise InvalidInputError("X is a Bunch, such as load_image_folder returns. Pass its attribute `data`.")
     if isinstance(X, (str, os.PathLike, *BYTES, Image.Image)):
         raise InvalidInputError(f"X is a single {kind_of(X)}, not a list of images. Pass it in a list: [x].")
@@ -126,11 +126,11 @@ def _path_of_x(X: str | os.PathLike[Any]) -> str:
 
 def _instead(X: Any) -> str:
     """Return what to pass instead of an unsupported container."""
-    if issparse(X):
+    if is_sparse(X):
         return " It is sparse: pass X.toarray()."
-    if isinstance(X, torch.utils.data.DataLoader):
+    if is_instance(X, "torch.utils.data.DataLoader"):
         return " Pass a list of the images of its data set, such as [image for image, label in X.dataset]."
-    if isinstance(X, torch.utils.data.IterableDataset):
+    if is_instance(X, "torch.utils.data.IterableDataset"):
         return " Pass a list of its images, such as [image for image, label in X]."
     if isinstance(names := getattr(X, "column_names", None), Sequence) and names:
         return f" Pass one column, such as X[{reprlib.repr(names[0])}], or X and y of sktl.datasets.from_dataset(X)."
@@ -237,7 +237,7 @@ def is_array(item: Any) -> bool:
     """Return True if NumPy can convert an item to an array, and the item is not a number."""
     kind = type(item)
     has_values = hasattr(kind, "__array__") or hasattr(kind, "__dlpack__")
-    return has_values and not isinstance(item, np.generic) and not issparse(item)
+    return has_values and not isinstance(item, np.generic) and not is_sparse(item)
 
 
 def to_array(item: Any) -> np.ndarray:
@@ -253,7 +253,7 @@ def to_array(item: Any) -> np.ndarray:
             raise ImageProblem("has masked items; leave them out, with their labels")
         raise ImageProblem("has masked values; pass x.filled(0) to make them black")
     try:
-        if isinstance(item, torch.Tensor):
+        if is_tensor(item):
             return _tensor_to_array(item)
         array = np.asarray(item) if not is_array(item) or hasattr(type(item), "__array__") else np.from_dlpack(item)
     except (ImageProblem, MemoryError):
@@ -270,7 +270,7 @@ def to_array(item: Any) -> np.ndarray:
 
 def words_for(item: Any) -> Words:
     """Return the expressions with which advice describes operations on an array."""
-    if isinstance(item, torch.Tensor):
+    if is_tensor(item):
         conversions = _conversions(item)
         return replace(TORCH, meaning="".join(["x", *(f".{name}()" for name in conversions)])) if conversions else TORCH
     return NUMPY if isinstance(item, np.ndarray) or hasattr(item, "iloc") else OTHERS
@@ -290,7 +290,9 @@ def _tensor_to_array(tensor: torch.Tensor) -> np.ndarray:
 
 def _conversions(tensor: torch.Tensor) -> list[str]:
     """Return the methods that convert a tensor to a type in which torch can compute and that NumPy knows."""
-    unknown = tensor.is_floating_point() and tensor.dtype not in _NUMPY_FLOATS
+    import torch
+
+    unknown = tensor.is_floating_point() and tensor.dtype not in (torch.float16, torch.float32, torch.float64)
     needed = {"dequantize": tensor.is_quantized, "to_dense": tensor.layout != torch.strided, "float": unknown}
     return [name for name, is_needed in needed.items() if is_needed]
 
@@ -328,7 +330,7 @@ def why_no_image(item: Any) -> str:
 def _remedy(item: Any) -> str:
     if _is_missing(item):
         return " but a missing value: leave it out, with its label"
-    if issparse(item):
+    if is_sparse(item):
         return ": pass x.toarray()"
     if isinstance(item, io.BytesIO):
         return ": pass x.getvalue()"

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image
+
+if TYPE_CHECKING:  # machines that run exported models have no torch
+    import torch
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -42,6 +45,8 @@ class Preprocessing:
     std: tuple[float, float, float] = IMAGENET_STD
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
+        import torch
+
         return self.normalize(torch.from_numpy(self.pixels(image)[None].copy()))[0]
 
     def with_image_size(self, image_size: int) -> Preprocessing:
@@ -157,6 +162,8 @@ class Preprocessing:
         images : float32 tensor of shape (n, 3, H, W)
             Normalized images on the same device, channels last in memory.
         """
+        import torch
+
         mean = torch.tensor(self.mean, dtype=torch.float32, device=pixels.device) * 255
         scale = 1 / (torch.tensor(self.std, dtype=torch.float32, device=pixels.device) * 255)
         return pixels.to(torch.float32).sub_(mean).mul_(scale).permute(0, 3, 1, 2)

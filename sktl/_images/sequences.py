@@ -9,10 +9,11 @@ from numbers import Number
 from typing import Any, NamedTuple, overload
 
 import numpy as np
-from scipy.sparse import issparse
 
 from sktl._utils.locks import fork_safe_lock
 from sktl.exceptions import InvalidInputError, InvalidParameterError
+
+from .foreign_types import is_sparse
 
 # Sequences share locks, because one for each would have to live as long as the sequence.
 _LOCKS = tuple(fork_safe_lock() for _ in range(64))
@@ -161,7 +162,7 @@ def _name_of(sequence: Any) -> str:
 def _length_of(sequence: Any) -> int | None:
     """Return the length of a sequence, or None if it is no sequence."""
     kind = type(sequence)
-    if not (hasattr(kind, "__len__") and hasattr(kind, "__getitem__")) or issparse(sequence):
+    if not (hasattr(kind, "__len__") and hasattr(kind, "__getitem__")) or is_sparse(sequence):
         return None
     try:
         return len(sequence)

@@ -22,7 +22,7 @@ _MOST_BYTES = 1_800_000
 _BLOCK = 1024
 
 
-class _Calibration(NamedTuple):
+class Calibration(NamedTuple):
     """How images are scored without the references of one fold, and the sorted scores of these references."""
 
     others: np.ndarray
@@ -87,7 +87,7 @@ class Typicality:
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
         """Return the p-values of images, float64 of shape (n_images,) in (0, 1]."""
-        combination, calibrations = self._calibrations
+        combination, calibrations = self.calibrations
         p_values = np.empty(len(features))
         for start in range(0, len(features), _BLOCK):
             rows = slice(start, start + _BLOCK)
@@ -95,7 +95,7 @@ class Typicality:
             p_values[rows] = self._p_values(products, combination, calibrations)
         return p_values
 
-    def _p_values(self, products: np.ndarray, combination: Combination, calibrations: list[_Calibration]) -> np.ndarray:
+    def _p_values(self, products: np.ndarray, combination: Combination, calibrations: list[Calibration]) -> np.ndarray:
         """Return the p-values of images from their cosines to the references."""
         n_below = np.ones(len(products), dtype=np.int64)
         for others, scorer, scores in calibrations:
@@ -104,7 +104,7 @@ class Typicality:
         return n_below / (len(self.directions) + 1)
 
     @cached_property
-    def _calibrations(self) -> tuple[Combination, list[_Calibration]]:
+    def calibrations(self) -> tuple[Combination, list[Calibration]]:
         """How scores are combined, and the calibration of each fold.
 
         Computed when p-values are first needed, and not saved, because the references determine it.
@@ -123,7 +123,7 @@ class Typicality:
             scored.append((others, scorer, scorer(products[np.ix_(held_out, others)])))
         combination = Combination.of(np.concatenate([scores for *_, scores in scored]))
         return combination, [
-            _Calibration(others, scorer, np.sort(combination(scores))) for others, scorer, scores in scored
+            Calibration(others, scorer, np.sort(combination(scores))) for others, scorer, scores in scored
         ]
 
     def __getstate__(self) -> dict[str, Any]:

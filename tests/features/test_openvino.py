@@ -366,7 +366,7 @@ def test_each_engine_has_its_own_facts():
 @needs_openvino
 def test_another_version_has_another_fingerprint(monkeypatch):
     before = OpenVinoEngine(Trunk(small(), CPU)).facts
-    monkeypatch.setattr(_openvino._library(), "get_version", lambda: "0.0")
+    monkeypatch.setattr(_openvino.library(), "get_version", lambda: "0.0")
     after = OpenVinoEngine(Trunk(small(), CPU)).facts
     assert before.fingerprint != after.fingerprint
 
@@ -389,7 +389,7 @@ def test_a_package_that_cannot_be_imported_is_as_good_as_none(monkeypatch):
     def fail():
         raise ImportError("libopenvino.so: cannot open shared object file")
 
-    monkeypatch.setattr(_openvino, "_library", fail)
+    monkeypatch.setattr(_openvino, "library", fail)
     assert isinstance(open_engine(small(), CPU), TorchEngine)
     with pytest.raises(EngineError, match=r"libopenvino.*engine=\"torch\""):
         open_engine(small(), CPU, engine="openvino")

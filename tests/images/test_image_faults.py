@@ -22,8 +22,8 @@ from PIL import Image, ImageFile, ImageOps
 from processes import in_child, needs_fork
 
 from sktl import Preprocessing, PretrainedImageClassifier, PretrainedImageEncoder, check_images, rank_backbones
-from sktl._features.prefetch import network_pixels
 from sktl._images.decoding import ImageProblem, decode
+from sktl._images.network_pixels import network_pixels
 from sktl._images.samples import as_samples
 from sktl._inspection.thumbnails import read_pictures
 from sktl.exceptions import (

@@ -38,13 +38,14 @@ ONLY_IN = {
     "huggingface_hub": {"_backbones.downloads", "_hub.model_card", "_hub.access"},
     "sqlite3": {"_storage.database", "_storage.value_store"},
     "click": {
-        "_cli.commands", "_cli.audit_command", "_cli.report_command", "_cli.saved_models", "_cli.options",
+        "_cli.commands", "_cli.audit_command", "_cli.report_command", "_cli.export_command", "_cli.saved_models",
+        "_cli.options",
         "_cli.output_files", "_cli.output_formats",
     },
     "pandas": {"_selection.ranking_table"},
     "sklearn": {
         "_audit.classes", "_audit.given", "_audit.out_of_fold", "_cli.agreement", "_utils.sklearn_compat",
-        "_images.containers", "_targets.labels", "_targets.class_targets",
+        "_targets.labels", "_targets.class_targets",
         "_targets.number_targets", "_training.scoring",
         "_training.net_params", "_training.training_run", "_head.train_head", "_estimators.base",
         "_estimators.predictor", "_estimators.classifier", "_estimators.regressor", "_estimators.encoder",
@@ -52,14 +53,20 @@ ONLY_IN = {
         "_inspection.saliency",
         "_inspection.feature_map", "_selection.rank_backbones", "_selection.validation", "_selection.output_layer",
         "_reports.evaluation", "_evaluation.label_figures",
-        "datasets", "_datasets.synthetic", "_cli.accuracy_estimates",
+        "datasets", "_datasets.synthetic", "_cli.accuracy_estimates", "_deployment.export",
     },
     "sklearn.callback": {"_utils.sklearn_compat"},
     "captum": {"_inspection.gradcam"},
+    "onnx": {"_deployment.onnx_file", "_deployment.quantization"},
+    "onnxruntime": {"_deployment.quantization"},  # `_utils.onnx_runtime` imports it without its telemetry
     "fsspec": set(),  # imported when the first URL needs it
 }  # fmt: skip
 # Methods that import a folder below them when they are called.
-LATE = {("_audit.image_audit", "_reports.audit_page")}  # `ImageAudit.to_html`; pages import the kinds of findings
+LATE = {
+    ("_audit.image_audit", "_reports.audit_page"),  # `ImageAudit.to_html`; pages import the kinds of findings
+    ("_estimators.base", "_deployment.export"),  # the method `export`
+    ("_estimators.base", "_deployment.report"),  # its annotation
+}
 
 
 def _imports(name: str) -> list[str]:

@@ -1,0 +1,68 @@
+"""`sktl export`: a saved model to a file that runs without sktl."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+import sktl
+
+from .command_messages import shown
+from .options import machine
+
+
+@click.command()
+@click.argument("model")
+@click.option("-o", "--output", required=True, metavar="FILE", help="File to write: .onnx, .xml (OpenVINO) or .pt2.")
+@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
+@click.option("--precision", type=click.Choice(["float32", "float16", "int8"]), default="float32", show_default=True)
+@click.option("--calibration", metavar="FOLDER", help="Images like those of the application; int8 needs at least 40.")
+@click.option(
+    "--max-drop", type=click.FloatRange(0), default=0.005, show_default=True, help="Most that precision may cost."
+)
+@click.option("--verify", metavar="FOLDER", help="Images on which FILE is compared with MODEL, apart from drawings.")
+@click.option("--include-references", is_flag=True, help="Let FILE compute how typical images are, too.")
+@machine
+def export(
+    model: str,
+    output: str,
+    force: bool,
+    calibration: str | None,
+    verify: str | None,
+    quiet: bool,
+    device: str,
+    cache: Any,
+    n_jobs: int | None,
+    **options: Any,
+) -> None:
+    """Export MODEL to a file that runs without sktl, in ONNX Runtime, OpenVINO or PyTorch.
+
+    FILE maps pixels to probabilities or numbers. It is loaded again and compared with MODEL before it gets its name.
+    With --precision int8, half of the calibration images set the ranges of numbers, and the others show what int8
+    costs; FILE is not written if it costs more than --max-drop.
+
+    \b
+    sktl export cats.sktl -o cats.onnx
+    sktl export cats.sktl -o cats.onnx --verify photos/test
+    sktl export cats.sktl -o cats.xml --precision int8 --calibration photos/train
+    """
+    from sktl._deployment.files import Target  # imports PyTorch
+
+    for file in Target.of(output, None).files:
+        if file.exists() and not force:
+            raise click.ClickException(
+                f"{shown(str(file))} already exists. Pass --force to replace it, or another name."
+            )
+    estimator = sktl.load(model, device=device).set_params(cache=cache, n_jobs=n_jobs, verbose=int(not quiet))
+    found = sktl.export(estimator, output, calibration=_images(calibration), verify=_images(verify), **options)
+    click.echo(_shown_lines(found.summary()))
+
+
+def _images(folder: str | None) -> Any:
+    return None if folder is None else sktl.datasets.list_images(folder)
+
+
+def _shown_lines(text: str) -> str:
+    """Return a text that is safe to print, with its line breaks."""
+    return "\n".join(map(shown, text.split("\n")))

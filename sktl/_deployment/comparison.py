@@ -1,0 +1,119 @@
+"""Compare the answers of an exported model with the answers of its estimator: rounding, or what precision costs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .answers import Answers
+
+# Largest difference that float32 may make: of probabilities, and of numbers and features relative to their spread. The
+# weights of a regressor may amplify rounding of features that hardly vary.
+TOLERANCES = {"classes": 1e-4, "labels": 1e-4, "numbers": 1e-2, "features": 1e-3}
+# Largest difference of p-values, as a share and in references. Ranks of images between references may change.
+_TYPICALITY_SHARE, _TYPICALITY_RANKS = 0.01, 2
+_ROUNDING = float(np.finfo(np.float32).eps)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How far the answers of an exported model are from the answers of its estimator.
+
+    Parameters
+    ----------
+    n_images : int
+    difference : float
+        Largest difference of probabilities; of numbers and features, relative to their spread over the images.
+    n_changed : int
+        Number of images with other labels. Labels whose probabilities differ by rounding only do not count.
+    drop : float
+        What the change costs; see `drop_of`.
+    typicality_difference : float or None
+        Largest difference of p-values.
+    """
+
+    n_images: int
+    difference: float
+    n_changed: int
+    drop: float
+    typicality_difference: float | None = None
+
+    @classmethod
+    def of(cls, kind: str, found: Answers, expected: Answers) -> Comparison:
+        """Return the comparison of two answers for the same images."""
+        if found.outputs.shape != expected.outputs.shape or not np.isfinite(found.outputs).all():
+            return cls(len(expected), np.inf, len(expected), np.inf)
+        return cls(
+            len(expected),
+            float(_differences(kind, found.outputs, expected.outputs).max(initial=0)),
+            int(_changed(kind, found.outputs, expected.outputs).sum()),
+            drop_of(kind, found.outputs, expected.outputs),
+            _typicality_difference(found.typicality, expected.typicality),
+        )
+
+
+def within_rounding(kind: str, comparison: Comparison, n_references: int) -> bool:
+    """Return True if answers differ by no more than rounding in float32."""
+    largest = max(_TYPICALITY_SHARE, _TYPICALITY_RANKS / (n_references + 1))
+    typical = comparison.typicality_difference is None or comparison.typicality_difference <= largest
+    return comparison.difference <= TOLERANCES[kind] and not comparison.n_changed and typical
+
+
+def drop_of(kind: str, found: np.ndarray, expected: np.ndarray) -> float:
+    """Return what changed outputs cost, on average, without true labels.
+
+    Parameters
+    ----------
+    kind : {"classes", "labels", "numbers", "features"}
+    found, expected : array of shape (n_images, n_outputs)
+
+    Returns
+    -------
+    drop : float
+        For classes and labels, the expected loss of accuracy if the probabilities of the estimator are right: a changed
+        label costs the difference between the probabilities of both labels. For numbers and features, 1 minus R2, the
+        share of their variance that the changed outputs do not explain.
+    """
+    if kind == "classes":
+        rows = np.arange(len(expected))
+        return float((expected.max(axis=1) - expected[rows, found.argmax(axis=1)]).mean())
+    if kind == "labels":
+        return float((np.abs(2 * expected - 1) * ((found > 0.5) != (expected > 0.5))).mean())
+    squares = ((found - expected) ** 2).sum(axis=0)
+    variances = ((expected - expected.mean(axis=0)) ** 2).sum(axis=0)
+    if kind == "features":  # some features hardly vary
+        squares, variances = squares.sum(keepdims=True), variances.sum(keepdims=True)
+    rounding = len(expected) * (_ROUNDING * np.abs(expected).max(initial=0)) ** 2
+    with np.errstate(over="ignore"):  # any change of a constant costs more than all of its variance
+        return float((squares / np.maximum(variances, max(rounding, np.finfo(np.float64).tiny))).mean())
+
+
+def _differences(kind: str, found: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    differences = np.abs(found - expected)
+    if kind in ("classes", "labels"):
+        return differences
+    axis = 0 if kind == "numbers" else None
+    largest = np.abs(expected).max(axis=axis, initial=0)
+    spread = np.abs(expected - expected.mean(axis=0)).max(axis=axis, initial=0)
+    # Columns that vary less than float32 can tell are constant.
+    scale = np.where(spread > 2 * _ROUNDING * largest, spread, 1e4 * _ROUNDING * largest)
+    return differences / np.where(scale > 0, scale, 1.0)
+
+
+def _changed(kind: str, found: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Return the images whose labels differ, though their probabilities differ by more than rounding."""
+    if kind == "classes":
+        rows = np.arange(len(expected))
+        margin = expected.max(axis=1) - expected[rows, found.argmax(axis=1)]
+        return margin > TOLERANCES[kind]
+    if kind == "labels":
+        other = (found > 0.5) != (expected > 0.5)
+        return (other & (np.abs(expected - 0.5) > TOLERANCES[kind])).any(axis=1)
+    return np.zeros(len(expected), dtype=bool)
+
+
+def _typicality_difference(found: np.ndarray | None, expected: np.ndarray | None) -> float | None:
+    if found is None or expected is None:
+        return None
+    return float(np.abs(found - expected).max(initial=0))

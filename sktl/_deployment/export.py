@@ -1,0 +1,371 @@
+"""`export`: a fitted estimator to a file that runs without sktl, verified in its own runtime."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from sktl._estimators.saving import check_sizes
+from sktl._images.samples import Sample
+from sktl._utils.isolation import isolated
+from sktl.exceptions import ExportError, InvalidImageError, InvalidParameterError, TypicalityError
+from sktl.runtime.document import PRECISIONS, ModelDocument
+
+from .answers import Answers, PixelBatches, answers_of_estimator, answers_of_run
+from .comparison import Comparison, drop_of
+from .documents import document_of, kind_of
+from .files import FORMATS, Target, check_package
+from .graph import PixelGraph, traced
+from .model_format import Run
+from .onnx_file import to_onnx, with_half_weights
+from .quantization import Quantized, quantize
+from .report import ExportReport
+from .test_images import default_samples, reference_pixels
+from .verification import check_drop, check_references, check_rounding
+
+# Fewer images would neither give ranges nor show what int8 costs.
+_LEAST_CALIBRATION = 40
+# More images hardly widen ranges.
+_MOST_FOR_RANGES = 256
+# Enough to order layers by the harm that they do.
+_MOST_FOR_ORDER = 48
+
+
+@isolated()
+def export(
+    estimator: Any,
+    path: str | os.PathLike[str],
+    *,
+    format: str | None = None,
+    precision: str = "float32",
+    calibration: Any = None,
+    max_drop: float = 0.005,
+    verify: Any = None,
+    include_references: bool = False,
+) -> ExportReport:
+    """Export a fitted estimator to a file that runs without sktl, in ONNX Runtime, OpenVINO or PyTorch.
+
+    The file maps uint8 pixels of shape (n, H, W, 3), at the size of the network's input and for any n, to
+    probabilities, numbers or features. Normalization, the network, the output layer, and softmax or sigmoid are inside.
+    Decoding, resizing and cropping are outside: :doc:`/guide/export` shows how to do them elsewhere. Labels, the
+    preprocessing, facts about the training, and three reference images with their outputs are in the metadata.
+
+    The file is written under a temporary name, loaded in its own runtime and compared with the estimator. Only if the
+    outputs agree does it get its name.
+
+    Parameters
+    ----------
+    estimator : PretrainedImageClassifier, PretrainedImageRegressor or PretrainedImageEncoder
+        A fitted estimator, with any backbone that torch can export, fine-tuned or not.
+    path : str or os.PathLike
+        The suffix selects the format: ``.onnx`` for ONNX, ``.xml`` for OpenVINO IR with its weights beside it in a
+        ``.bin`` file, ``.pt2`` for a program of torch.export. An existing folder, or a path that ends in a slash, gets
+        OpenVINO IR named ``model.xml``. Existing files are replaced.
+    format : {"onnx", "openvino", "program"}, default=None
+        The format; None takes it from the suffix.
+    precision : {"float32", "float16", "int8"}, default="float32"
+        `"float16"` stores weights in half the bytes; runtimes compute in float32. `"int8"` stores weights in a quarter
+        of the bytes and computes in 8 bits, which is faster on many processors. The output layer stays in float32. A
+        program has only `"float32"`.
+    calibration : array-like of shape (n_samples, ...), default=None
+        Images like those of the application, without labels; at least 40 for `"int8"`, better some hundreds. Half of
+        them, at most 256, determine the ranges of numbers; the lower precision is measured on the others. With
+        `"float16"`, it is measured on all of them. Accepted formats are those of `X`.
+    max_drop : float, default=0.005
+        How much the lower precision may cost. For classes and labels, the expected loss of accuracy if the
+        probabilities of the estimator are right: each changed label costs the difference between the probabilities of
+        both labels. For numbers and features, the share of their variance that is lost.
+    verify : array-like of shape (n_samples, ...), default=None
+        Images on which the file is compared with the estimator, in addition to three drawings and noise.
+    include_references : bool, default=False
+        Whether the file has the p-values of `typicality` as a second output. It then contains features of up to 1,024
+        training images.
+
+    Returns
+    -------
+    report : ExportReport
+        What was written and how it was verified; `print` shows a summary.
+
+    Raises
+    ------
+    InvalidParameterError
+        If an argument is invalid, or `calibration` is missing or has too few images.
+    ModelFileNotFoundError
+        If the folder does not exist.
+    MissingPackageError
+        If a package is missing: ``pip install 'sktl[export]'``.
+    InvalidImageError
+        If images of `calibration` or `verify` cannot be used.
+    TypicalityError
+        If `include_references=True` and the estimator has no `typicality`.
+    ExportError
+        If torch or the format cannot express the network; if the outputs of the file differ from the estimator's by
+        more than rounding (1e-4 for probabilities, and a hundredth of their spread for numbers), or in any
+        label; or if the lower precision costs more than `max_drop`. No file is then written, and an existing file is
+        unchanged.
+
+    Notes
+    -----
+    The answers of the estimator include its engine, so exports of a model that was fitted with OpenVINO and with torch
+    differ by rounding. Labels whose probabilities differ by less than 1e-4 count as equal.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import sktl
+    >>> from sktl.datasets import make_cats
+    >>> cats = make_cats(24, random_state=0)
+    >>> clf = sktl.PretrainedImageClassifier(random_state=0).fit(cats.data, cats.target)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     report = sktl.export(clf, os.path.join(folder, "cats.onnx"))
+    >>> report.n_changed
+    0
+    """
+    _check_estimator(estimator)
+    target = Target.of(path, format)
+    _check_precision(precision, calibration, max_drop, target)
+    _check_references_exist(estimator, include_references)
+    _check_packages(target, precision)
+    images = _Images.of(estimator, precision, calibration, verify)
+    job = _Export(estimator, kind_of(estimator), target, precision, float(max_drop), images, bool(include_references))
+    return job.run()
+
+
+@dataclass(frozen=True)
+class _Images:
+    """Which images are used for what.
+
+    Parameters
+    ----------
+    for_ranges : sequence of Sample
+        Images that determine the ranges of numbers in int8.
+    measured : sequence of Sample
+        Images on which a lower precision is measured, apart from `verified`.
+    verified : sequence of Sample
+        Images on which the files are compared with the estimator.
+    """
+
+    for_ranges: Sequence[Sample]
+    measured: Sequence[Sample]
+    verified: Sequence[Sample]
+
+    @classmethod
+    def of(cls, estimator: Any, precision: str, calibration: Any, verify: Any) -> _Images:
+        verified = [] if verify is None else _samples(estimator, verify, "verify")
+        calibrating = [] if calibration is None else _samples(estimator, calibration, "calibration")
+        n_ranges = 0
+        if precision == "int8":
+            if len(calibrating) < _LEAST_CALIBRATION:
+                raise InvalidParameterError(
+                    f"calibration has {len(calibrating)} images. Pass at least {_LEAST_CALIBRATION} with "
+                    'precision="int8", better some hundreds.'
+                )
+            order = np.random.default_rng(0).permutation(len(calibrating))  # images may be sorted by class
+            calibrating = [calibrating[i] for i in order]
+            n_ranges = min(len(calibrating) // 2, _MOST_FOR_RANGES)
+        return cls(calibrating[:n_ranges], calibrating[n_ranges:], verified)
+
+
+@dataclass(frozen=True)
+class _Export:
+    """One export, step by step."""
+
+    estimator: Any
+    kind: str
+    target: Target
+    precision: str
+    max_drop: float
+    images: _Images
+    include_references: bool
+
+    def run(self) -> ExportReport:
+        """Convert, write, verify, and report."""
+        expected = self._expected()
+        converted, float_layers = self._converted(expected)
+        document = self._document(self.target.format.run(converted))
+        with self.target.draft() as path:
+            self.target.format.write(converted, document.to_json(), path)
+            comparison = self._verified(path, document, expected)
+        files = tuple(map(str, reversed(self.target.files)))
+        return ExportReport(
+            files,
+            self.target.format.name,
+            self.target.format.runtime,
+            self.kind,
+            self.precision,
+            sum(map(os.path.getsize, files)),
+            comparison.n_images,
+            comparison.difference,
+            comparison.n_changed,
+            comparison.drop,
+            len(self.images.for_ranges),
+            float_layers,
+            _notes(self.estimator),
+        )
+
+    @property
+    def _is_exact(self) -> bool:
+        return self.precision == "float32"
+
+    @property
+    def _compared(self) -> Sequence[Sample]:
+        """The images on which the file is compared with the estimator, in the order of the answers."""
+        given = [*self.images.measured, *self.images.verified]
+        if given and not self._is_exact:  # labels of noise say nothing about what a lower precision costs
+            return given
+        return [*default_samples(self.estimator.backbone_.preprocessing), *given]
+
+    def _expected(self) -> Answers:
+        """Return what the estimator answers for the images on which the file is compared with it."""
+        given = [("calibration", self.images.measured), ("verify", self.images.verified)]
+        parts = []
+        if len(self._compared) > sum(len(samples) for _, samples in given):
+            parts.append(self._answers(default_samples(self.estimator.backbone_.preprocessing), cached=False))
+        for argument, samples in given:
+            if samples:
+                with _as_argument(argument):
+                    parts.append(self._answers(samples, cached=True))
+        typicality = np.concatenate([part.typicality for part in parts]) if self.include_references else None
+        return Answers(np.concatenate([part.outputs for part in parts]), typicality)
+
+    def _answers(self, samples: Sequence[Sample], cached: bool) -> Answers:
+        return answers_of_estimator(self.estimator, samples, self.include_references, cached)
+
+    def _converted(self, expected: Answers) -> tuple[Any, tuple[str, ...]]:
+        """Return the model in its format and precision, and the layers that stay in float32."""
+        graph = PixelGraph.of(self.estimator, self.kind, self.include_references)
+        name = self.estimator.backbone_.name
+        program = traced(graph, name)
+        if not self.target.format.from_onnx:
+            return self.target.format.convert(program), ()
+        model = to_onnx(program, graph.output_names, name)
+        if self.precision == "int8":
+            quantized = self._quantized(model, expected)
+            return self.target.format.convert(quantized.model), quantized.float_layers
+        return self.target.format.convert(with_half_weights(model) if self.precision == "float16" else model), ()
+
+    def _quantized(self, model: Any, expected: Answers) -> Quantized:
+        def outputs_of(quantized: Any, n_images: int) -> np.ndarray:
+            run = self.target.format.run(self.target.format.convert(quantized))
+            return answers_of_run(run, self._pixels(self._compared[:n_images])).outputs
+
+        few = expected.outputs[:_MOST_FOR_ORDER]
+        return quantize(
+            model,
+            self._pixels(self.images.for_ranges),
+            lambda quantized: drop_of(self.kind, outputs_of(quantized, len(expected)), expected.outputs),
+            lambda quantized: float(((outputs_of(quantized, len(few)) - few) ** 2).mean()),
+            self.max_drop,
+        )
+
+    def _document(self, run: Run) -> ModelDocument:
+        pixels = reference_pixels(self.estimator.backbone_.preprocessing)
+        outputs = run(pixels)[0]
+        if not np.isfinite(outputs).all():
+            raise ExportError(
+                f"The outputs of the exported model in {self.precision} are not finite. No file was written."
+            )
+        packages = self.target.format.packages
+        return document_of(self.estimator, self.precision, packages, pixels, outputs)
+
+    def _verified(self, path: Path, document: ModelDocument, expected: Answers) -> Comparison:
+        """Load the written files, and compare them with the document and with the estimator."""
+        read, run = self.target.format.read(path)
+        check_references(document, read, run)
+        found = answers_of_run(run, self._pixels(self._compared))
+        comparison = Comparison.of(self.kind, found, expected)
+        if self._is_exact:
+            n_references = len(self.estimator._typicality.folds) if self.include_references else 0
+            check_rounding(self.kind, comparison, n_references, self.target.format.runtime)
+        else:
+            check_drop(self.precision, comparison, self.max_drop)
+        return comparison
+
+    def _pixels(self, samples: Sequence[Sample]) -> PixelBatches:
+        return PixelBatches(samples, self.estimator.backbone_.preprocessing)
+
+
+def _check_estimator(estimator: Any) -> None:
+    # Not isinstance, because the estimators import this file for their method `export`.
+    if isinstance(estimator, type) or not hasattr(estimator, "_fitted_extractor"):
+        given = estimator.__name__ if isinstance(estimator, type) else type(estimator).__name__
+        raise InvalidParameterError(
+            f"estimator is {'the class' if isinstance(estimator, type) else 'a'} {given}. Pass a fitted classifier, "
+            "regressor or encoder of sktl, such as best_estimator_ of a search."
+        )
+    check_is_fitted(estimator)
+    check_sizes(estimator.backbone_.preprocessing)
+
+
+def _check_precision(precision: Any, calibration: Any, max_drop: Any, target: Target) -> None:
+    if not isinstance(precision, str) or precision not in PRECISIONS:
+        raise InvalidParameterError(f"precision={precision!r} must be {', '.join(map(repr, PRECISIONS))}.")
+    if precision != "float32" and not target.format.from_onnx:
+        others = " or ".join(found.suffixes[0] for found in FORMATS.values() if found.from_onnx)
+        raise InvalidParameterError(
+            f"precision={precision!r} is not possible in a {target.format.title}. Export to {others}, or leave "
+            'precision="float32".'
+        )
+    if precision == "float32" and calibration is not None:
+        raise InvalidParameterError(
+            'calibration is for precision="float16" and "int8". With "float32", pass images as `verify`.'
+        )
+    if precision == "int8" and calibration is None:
+        raise InvalidParameterError(
+            f'precision="int8" needs calibration images: pass calibration, at least {_LEAST_CALIBRATION} images like '
+            "those of the application, without labels."
+        )
+    if not isinstance(max_drop, Real) or isinstance(max_drop, bool) or not 0 <= float(max_drop) < np.inf:
+        raise InvalidParameterError(f"max_drop={max_drop!r} must be a number of at least 0, such as 0.005.")
+
+
+def _check_references_exist(estimator: Any, include_references: Any) -> None:
+    if not isinstance(include_references, bool | np.bool_):
+        raise InvalidParameterError(f"include_references is a {type(include_references).__name__}. Pass True or False.")
+    if not include_references:
+        return
+    if not hasattr(estimator, "_typicality"):
+        raise TypicalityError("An encoder has no typicality. Leave include_references=False.")
+    if estimator._typicality is None:
+        raise TypicalityError(estimator._why_not_typical())
+
+
+def _check_packages(target: Target, precision: str) -> None:
+    target.check_packages()
+    if precision == "int8":
+        check_package("onnxruntime", 'precision="int8"')
+
+
+def _notes(estimator: Any) -> tuple[str, ...]:
+    """Return what does not travel with the files."""
+    notes = []
+    if callable(estimator.image_reader):
+        notes.append("The function image_reader does not travel with the model. Read images by it before resizing.")
+    if estimator.image_shape is not None:
+        notes.append("The exported model takes images, not flattened rows as with image_shape.")
+    return tuple(notes)
+
+
+def _samples(estimator: Any, X: Any, argument: str) -> list[Sample]:
+    with _as_argument(argument):
+        found = estimator._as_samples(X, reset=False)
+    if not found:
+        raise InvalidParameterError(f"{argument} has no images. Pass some, or leave {argument}=None.")
+    return list(found)
+
+
+@contextmanager
+def _as_argument(argument: str) -> Iterator[None]:
+    """Make errors about images name the argument that holds the images."""
+    try:
+        yield
+    except InvalidImageError as error:
+        raise InvalidImageError(error.failures, argument, error.lead) from error.__cause__

@@ -1,0 +1,44 @@
+"""OpenVINO IR: an ONNX model to a graph (.xml) and its weights (.bin), with the document in its runtime information."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sktl._features.openvino import PROPERTIES, core, library
+from sktl.runtime.document import KEY, ModelDocument
+
+from .model_format import ModelFormat, Run
+
+
+class OpenVinoFormat(ModelFormat):
+    """OpenVINO IR, run on the CPU. A model is an `openvino.Model`."""
+
+    name = "openvino"
+    title = "OpenVINO IR"
+    runtime = "OpenVINO"
+    packages = ("onnx", "onnxscript", "openvino")
+    suffixes = (".xml", ".bin")
+
+    def convert(self, source: Any) -> Any:
+        return core().read_model(source.SerializeToString(), b"")
+
+    def run(self, model: Any) -> Run:
+        # The plug-in would otherwise compute in bfloat16 on processors that have it.
+        request = core().compile_model(model, "CPU", PROPERTIES).create_infer_request()
+
+        def run(pixels: np.ndarray) -> list[np.ndarray]:
+            return [np.array(output) for output in request.infer([pixels]).values()]
+
+        return run
+
+    def write(self, model: Any, document: str, path: Path) -> None:
+        model.set_rt_info(document, [KEY])
+        # Weights that should be compressed are float16 in the model already.
+        library().save_model(model, path, compress_to_fp16=False)
+
+    def read(self, path: Path) -> tuple[ModelDocument, Run]:
+        model = core().read_model(path)
+        return ModelDocument.from_json(model.get_rt_info([KEY]).astype(str), path.name), self.run(model)

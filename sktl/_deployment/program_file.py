@@ -1,0 +1,54 @@
+"""Programs of torch.export: .pt2 files, which PyTorch runs without the code of the network."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sktl.runtime.document import KEY, ModelDocument
+
+from .model_format import ModelFormat, Run
+
+_DOCUMENT = f"{KEY}.json"
+
+
+class ProgramFormat(ModelFormat):
+    """A program of torch.export. A model is a `torch.export.ExportedProgram`."""
+
+    name = "program"
+    title = "torch.export program"
+    runtime = "PyTorch"
+    packages = ()
+    suffixes = (".pt2",)
+    from_onnx = False
+
+    def convert(self, source: Any) -> Any:
+        return source
+
+    def run(self, model: Any) -> Run:
+        module = model.module()
+
+        def run(pixels: np.ndarray) -> list[np.ndarray]:
+            with torch.no_grad():
+                outputs = module(torch.from_numpy(pixels))
+            return [o.numpy() for o in (outputs if isinstance(outputs, tuple | list) else [outputs])]
+
+        return run
+
+    def write(self, model: Any, document: str, path: Path) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about torch's own code
+            torch.export.save(model, path, extra_files={_DOCUMENT: document})
+
+    def read(self, path: Path) -> tuple[ModelDocument, Run]:
+        extra = {_DOCUMENT: ""}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.export.load(path, extra_files=extra)
+        text: Any = extra[_DOCUMENT]
+        document = ModelDocument.from_json(text.decode() if isinstance(text, bytes) else text, path.name)
+        return document, self.run(program)

@@ -1,0 +1,53 @@
+"""What an exported file must satisfy before it gets its name, and the errors that say by how much it does not."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sktl.exceptions import ExportError
+from sktl.runtime.document import ModelDocument
+
+from .comparison import TOLERANCES, Comparison, within_rounding
+from .model_format import Run
+
+_UNITS = {"classes": "", "labels": "", "numbers": " of their spread", "features": " of their spread"}
+_WHAT = {"classes": "probabilities", "labels": "probabilities", "numbers": "numbers", "features": "features"}
+
+
+def check_references(written: ModelDocument, read: ModelDocument, run: Run) -> None:
+    """Raise `ExportError` unless a file has its document, and gives the reference outputs in it."""
+    if read != written:
+        raise ExportError("The file does not contain the document that was written to it. No file was written.")
+    pixels = read.references.pixels(read.preprocessing.crop)
+    outputs = np.array(read.references.outputs)
+    scale = 1.0 if read.kind in ("classes", "labels") else float(np.abs(outputs).max()) or 1.0
+    found = run(pixels)[0]
+    if found.shape != outputs.shape or not np.abs(found - outputs).max() <= TOLERANCES[read.kind] * scale:
+        raise ExportError("The file, loaded again, computes other outputs than before. No file was written.")
+
+
+def check_rounding(kind: str, comparison: Comparison, n_references: int, runtime: str) -> None:
+    """Raise `ExportError` if a file in float32 differs from its estimator by more than rounding."""
+    if within_rounding(kind, comparison, n_references):
+        return
+    reasons = [f"{_WHAT[kind]} differ by up to {comparison.difference:.1e}{_UNITS[kind]}"]
+    if comparison.n_changed:
+        reasons.append(f"{comparison.n_changed} labels differ")
+    if comparison.typicality_difference is not None:
+        reasons.append(f"p-values of typicality differ by up to {comparison.typicality_difference:.1e}")
+    raise ExportError(
+        f"The exported model differs from the estimator on {comparison.n_images} images in {runtime}: "
+        f"{' and '.join(reasons)}; at most {TOLERANCES[kind]:g} and no label are allowed. No file was written. Export "
+        "to another format, or fit with another backbone."
+    )
+
+
+def check_drop(precision: str, comparison: Comparison, max_drop: float) -> None:
+    """Raise `ExportError` if a lower precision costs too much."""
+    if comparison.drop <= max_drop:
+        return
+    raise ExportError(
+        f"precision={precision!r} loses {comparison.drop:.4f} on {comparison.n_images} images, and "
+        f"{comparison.n_changed} labels change; max_drop is {max_drop:g}. No file was written. Pass a larger max_drop, "
+        "or choose a higher precision."
+    )

@@ -1,0 +1,30 @@
+"""Recognize values of PyTorch, SciPy and scikit-learn without importing these libraries.
+
+A value of a library can exist only if the library has been imported. Exported models run where it is not installed.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+if TYPE_CHECKING:
+    import torch
+
+
+def is_instance(value: Any, name: str) -> bool:
+    """Return True if a value is an instance of a class, given by the full name under which users import the class."""
+    module, _, cls = name.rpartition(".")
+    # The class may be missing while another thread imports the module.
+    return isinstance(value, getattr(sys.modules.get(module), cls, ()))
+
+
+def is_tensor(value: Any) -> TypeGuard[torch.Tensor]:
+    """Return True if a value is a tensor of PyTorch."""
+    return is_instance(value, "torch.Tensor")
+
+
+def is_sparse(value: Any) -> bool:
+    """Return True if a value is a sparse array or matrix of SciPy."""
+    issparse = getattr(sys.modules.get("scipy.sparse"), "issparse", None)
+    return issparse is not None and issparse(value)

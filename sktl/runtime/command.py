@@ -1,0 +1,116 @@
+"""The command ``python -m sktl.runtime``: predictions of an exported model for image files."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from sktl._words import cut_middle, shown_name
+from sktl.exceptions import InvalidImageError, SktlError
+
+_EXAMPLES = """examples:
+  python -m sktl.runtime cats.onnx my_cat.jpg
+  python -m sktl.runtime cats.onnx new/*.jpg --json
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status: 1 if the model, or an image, cannot be used."""
+    options = _parser().parse_args(arguments)
+    from .models import open_model  # NumPy and Pillow would delay help and usage errors
+
+    try:
+        model = open_model(options.model, n_threads=options.n_threads)
+    except SktlError as error:
+        return _complain(str(error))
+    found, problems = _predict(model, options.images)
+    try:
+        print(_as_json(found) if options.json else _as_table(found), end="", flush=True)
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    for problem in problems:
+        _complain(problem)
+    return 1 if problems else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "python -m sktl.runtime", description="Predict images with a model that sktl exported to ONNX.",
+        epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("model", help="the exported model, such as cats.onnx")
+    parser.add_argument("images", nargs="+", metavar="image", help="an image file")
+    parser.add_argument("--json", action="store_true", help="print all probabilities as JSON")
+    parser.add_argument("--n-threads", type=_count, metavar="N", help="number of threads (default: all cores)")
+    return parser
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()) or not 1 <= int(text[:9]) <= 1_024:
+        raise argparse.ArgumentTypeError(f"{cut_middle(repr(text), 40)} is not a whole number from 1 to 1024")
+    return int(text)
+
+
+def _predict(model: Any, names: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the records of the images that can be used, and what is wrong with the others."""
+    try:
+        return list(_records_of(model, names)), []
+    except InvalidImageError as error:
+        failures = {failure.position: failure for failure in error.failures}
+    except SktlError as error:
+        return [], [str(error)]
+    usable = [name for position, name in enumerate(names) if position not in failures]
+    problems = [f"{shown_name(failure.name)}: {failure.reason}" for failure in failures.values()]
+    found, others = _predict(model, usable) if usable else ([], [])
+    return found, problems + others
+
+
+def _records_of(model: Any, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    from .records import records
+
+    found = (record for pixels in model.batches(names) for record in records(model.document, model.run(pixels)))
+    for name, record in zip(names, found, strict=True):
+        yield {"image": name} | record
+
+
+def _as_json(found: Sequence[dict[str, Any]]) -> str:
+    text = json.dumps(found, indent=1, ensure_ascii=False)
+    # Bytes of names that are not UTF-8 become JSON escapes.
+    return text.encode("utf-8", "backslashreplace").decode() + "\n"
+
+
+def _as_table(found: Sequence[dict[str, Any]]) -> str:
+    rows = [{"image": record["image"]} | _cells(record) for record in found]
+    table = [[_printable(cell) for cell in row] for row in (*rows[:1], *(row.values() for row in rows))]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in table)
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _cells(record: dict[str, Any]) -> dict[str, str]:
+    """Return the texts of a record by column."""
+    typicality = {"typicality": f"{record['typicality']:.4f}"} if "typicality" in record else {}
+    if "features" in record:
+        return {"features": f"{len(record['features']):,} numbers, printed with --json"}
+    prediction = record["prediction"]
+    if isinstance(prediction, dict):
+        return {name: f"{number:.6g}" for name, number in prediction.items()} | typicality
+    labels = prediction if isinstance(prediction, list) else [prediction]
+    likely = [f"{record['probabilities'][str(label)]:.4f}" for label in labels]
+    cells = {"prediction": ", ".join(map(str, labels)) or "-", "probability": ", ".join(likely) or "-"}
+    return cells | typicality
+
+
+def _printable(text: str) -> str:
+    """Return a text that is safe to print: names from strangers may contain control characters."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def _complain(message: str) -> int:
+    print("\n".join(map(_printable, message.splitlines())), file=sys.stderr)
+    return 1

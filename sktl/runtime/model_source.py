@@ -1,0 +1,98 @@
+"""Where an exported model comes from: a path, an open file or bytes, with a checksum by which it is read again."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from dataclasses import dataclass, replace
+from typing import IO, Any, TypeAlias
+
+from sktl._utils.paths import checked_path, shown
+from sktl.exceptions import InvalidParameterError, ModelFileError, ModelFileNotFoundError, SktlError
+
+PathOrContent: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
+_MOST_BYTES = 2 << 30  # the limit of the format
+_BYTES = (bytes, bytearray, memoryview)
+_OTHERS = ", the bytes of an exported model, or a file that is open for binary reading"
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """An exported model that can be read, and read again later as the same model.
+
+    Parameters
+    ----------
+    place : str or bytes
+        Absolute path of the file, or its content.
+    digest : str
+        Checksum of the content. It is empty before the first reading.
+    """
+
+    place: str | bytes
+    digest: str = ""
+
+    @classmethod
+    def of(cls, given: Any) -> ModelSource:
+        """Return the source for what a user passed.
+
+        Raises
+        ------
+        InvalidParameterError
+            If it is not a path, bytes or a file that is open for binary reading.
+        """
+        if isinstance(given, _BYTES):
+            return cls(bytes(given))
+        if not isinstance(given, str | os.PathLike) and hasattr(given, "read"):
+            return cls(_content_of(given))
+        return cls(os.path.abspath(checked_path(given, "model", _OTHERS)))
+
+    @property
+    def name(self) -> str:
+        """Name of the model in messages."""
+        return shown(self.place) if isinstance(self.place, str) else "The model"
+
+    def read(self) -> tuple[bytes, ModelSource]:
+        """Return the content, and the source with the checksum of the content.
+
+        Raises
+        ------
+        ModelFileNotFoundError
+            If the path does not exist, or is not a file.
+        ModelFileError
+            If the file cannot be read, is too large, or has changed since it was first read.
+        """
+        content = self.place if isinstance(self.place, bytes) else _read_file(self.place, self.name)
+        digest = hashlib.sha256(content).hexdigest()
+        if self.digest and digest != self.digest:
+            raise ModelFileError(f"{self.name} has changed since it was opened. Open the model again.")
+        return content, replace(self, digest=digest)
+
+
+def _content_of(file: Any) -> bytes:
+    try:
+        content = file.read(_MOST_BYTES + 1)
+    except (OSError, ValueError) as error:  # ValueError: the file is closed
+        raise InvalidParameterError(f"model is a file that cannot be read ({error}). Pass an open file.") from error
+    if not isinstance(content, bytes):
+        raise InvalidParameterError("model is a file that is open for text. Open it as 'rb'.")
+    return content
+
+
+def _read_file(path: str, name: str) -> bytes:
+    try:
+        status = os.stat(path)  # before opening, because opening a pipe waits for a writer
+        if not stat.S_ISREG(status.st_mode):
+            raise ModelFileNotFoundError(f"The model {name} is not a file. Pass a file that sktl.export wrote.")
+        if status.st_size > _MOST_BYTES:
+            raise ModelFileError(f"{name} has {status.st_size / 2**30:.1f} GiB, more than any ONNX file.")
+        with open(path, "rb") as file:
+            return file.read(_MOST_BYTES + 1)
+    except SktlError:  # some are also OSError
+        raise
+    except FileNotFoundError as error:
+        raise ModelFileNotFoundError(
+            f"The model {name} does not exist. Pass the path of a file that sktl.export wrote."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise ModelFileError(f"{name} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
