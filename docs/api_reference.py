@@ -89,6 +89,11 @@ API_REFERENCE = (
         ("export", "ExportReport"),
     ),
     Section(
+        "Exported models",
+        "On machines without PyTorch; see :doc:`/guide/run_without_torch`.",
+        ("runtime.OnnxClassifier", "runtime.OnnxRegressor", "runtime.OnnxEncoder", "runtime.open_model"),
+    ),
+    Section(
         "What is kept",
         "Features are kept by the content of the image; see :doc:`/guide/speed_and_cache`.",
         ("cache_info", "CacheInfo", "clear_cache", "set_cache_limit"),

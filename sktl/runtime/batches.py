@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -17,8 +17,8 @@ from sktl.exceptions import ImageFailure, InvalidImageError
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
-# Pixels of a batch: 8 images of 224 x 224. Larger batches are not faster, and need more memory.
-_PIXELS = 8 * 224 * 224
+# Pixels of a batch: 4 images of 224 x 224. Larger batches are not faster, and need more memory.
+_PIXELS = 4 * 224 * 224
 
 
 def batches(samples: Sequence[Sample], preprocessing: Preprocessing, n_threads: int) -> Iterator[np.ndarray]:
@@ -40,7 +40,7 @@ def batches(samples: Sequence[Sample], preprocessing: Preprocessing, n_threads: 
 
     batch: list[np.ndarray] = []
     failures: list[ImageFailure] = []
-    for position, found in enumerate(_map_ahead(decode, samples, n_threads, 2 * size)):
+    for position, found in enumerate(_map_ahead(decode, samples, n_threads, max(2 * size, n_threads))):
         if isinstance(found, ImageProblem):
             failures.append(ImageFailure(position, samples[position].name, str(found)))
         elif not failures:
@@ -53,9 +53,12 @@ def batches(samples: Sequence[Sample], preprocessing: Preprocessing, n_threads: 
 
 
 def _map_ahead(
-    function: Callable[[_Item], _Result], items: Iterable[_Item], n_threads: int, n_ahead: int
+    function: Callable[[_Item], _Result], items: Sequence[_Item], n_threads: int, n_ahead: int
 ) -> Iterator[_Result]:
     """Yield what a function returns for items, in their order, computed by threads at most `n_ahead` items ahead."""
+    if n_threads == 1 or len(items) == 1:
+        yield from map(function, items)
+        return
     waiting: deque[Future[_Result]] = deque()
     pool = ThreadPoolExecutor(n_threads, "sktl")
     try:

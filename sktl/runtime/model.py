@@ -53,7 +53,7 @@ class OnnxModel:
         self._use(open_session(ModelSource.of(model), n_threads), n_threads, image_reader)
 
     @classmethod
-    def from_session(cls, session: Session, n_threads: int | None, image_reader: ImageReader | None) -> Self:
+    def _from_session(cls, session: Session, n_threads: int | None, image_reader: ImageReader | None) -> Self:
         """Return a model of an open session. The other arguments are those of the constructor."""
         model = cls.__new__(cls)
         model._use(session, n_threads, image_reader)
@@ -99,6 +99,7 @@ class OnnxModel:
         Parameters
         ----------
         pixels : uint8 ndarray of shape (n_samples, height, width, 3)
+            Pixels of the network's size.
 
         Returns
         -------
@@ -113,17 +114,17 @@ class OnnxModel:
         return self._session.run(pixels)
 
     def batches(self, X: Any) -> Iterator[np.ndarray]:
-        """Yield the result of `preprocess` in parts, for more images than fit into memory.
+        """Return the result of `preprocess` in parts, for more images than fit into memory.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
             Images, as in `preprocess`.
 
-        Yields
-        ------
-        pixels : uint8 ndarray of shape (n, height, width, 3)
-            Input of `run` for the next n images.
+        Returns
+        -------
+        parts : iterator of uint8 ndarray of shape (n, height, width, 3)
+            Inputs of `run`, each for the next n images.
         """
         samples = as_samples(X, image_reader=self.image_reader or self.document.image_reader)
         return batches(samples, self.document.preprocessing, count_threads(self.n_threads))
@@ -186,7 +187,7 @@ def _restored(
     cls: type[OnnxModel], source: ModelSource, n_threads: int | None, image_reader: ImageReader | None
 ) -> OnnxModel:
     """Return the model of a pickle."""
-    return cls.from_session(open_session(source, n_threads), n_threads, image_reader)
+    return cls._from_session(open_session(source, n_threads), n_threads, image_reader)
 
 
 def count_threads(n_threads: int | None) -> int:

@@ -195,6 +195,7 @@ class OnnxEncoder(OnnxModel):
         Returns
         -------
         features : float32 ndarray of shape (n_samples, n_features)
+            Features in the order of the estimator's.
         """
         return self._outputs(X)
 
@@ -219,6 +220,7 @@ def open_model(
     Returns
     -------
     model : OnnxClassifier, OnnxRegressor or OnnxEncoder
+        The model, as an object of the class for its kind.
 
     Raises
     ------
@@ -228,4 +230,4 @@ def open_model(
     """
     session = open_session(ModelSource.of(model), n_threads)
     cls = next(cls for cls in _CLASSES if session.document.kind in cls.kinds)
-    return cls.from_session(session, n_threads, image_reader)
+    return cls._from_session(session, n_threads, image_reader)

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+import onnx_models
 import pytest
 from PIL import Image
 
@@ -56,6 +57,7 @@ def folder(tmp_path, monkeypatch):
             Image.fromarray(rng.integers(0, 100 + 100 * (patient % 2), (40, 40), np.uint8)).save(file)
     first = "cat_breeds/train/Siamese/0.jpg"
     (tmp_path / "decisions.csv").write_text(f"part,position,name,decision,label\ntrain,0,{first},drop,\n")
+    (tmp_path / "cats.onnx").write_bytes(onnx_models.content())
     monkeypatch.chdir(tmp_path)
 
 
@@ -87,7 +89,7 @@ def test_links_within_the_repository_lead_somewhere(page):
 
 
 def test_the_reference_names_all_that_is_public_and_nothing_else():
-    modules = {name: getattr(sktl, name) for name in ("datasets", "exceptions")}
+    modules = {name: getattr(sktl, name) for name in ("datasets", "exceptions", "runtime")}
     public = set(sktl.__all__) - {"__version__", *modules}
     public |= {f"{module}.{name}" for module in modules for name in modules[module].__all__}
     listed = [name for section in docs_module("api_reference").API_REFERENCE for name in section.names]

@@ -22,7 +22,7 @@ OBJECTS = {
     if callable(getattr(sktl, name))
 } | {
     f"sktl.{module}.{name}": getattr(getattr(sktl, module), name)
-    for module in ("datasets", "exceptions")
+    for module in ("datasets", "exceptions", "runtime")
     for name in getattr(sktl, module).__all__
 }  # fmt: skip
 METHODS = [

@@ -112,6 +112,7 @@ print(all(value is getattr(sktl, name) for name, value in found))
     [
         "import sktl; dir(sktl); hasattr(sktl, 'no such name'); sktl.__version__",
         "import sktl.exceptions",
+        "import sktl; dir(sktl.runtime)",
         "import sktl; sktl.cache_info(); sktl.set_cache_limit(10**9)",
     ],
 )

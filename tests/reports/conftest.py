@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
+from chromium import chromium
 
 
 @pytest.fixture(scope="module")
 def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if chromium is None:
-        pytest.skip("no Chromium is installed")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium)
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ def external(place: str) -> bytes:
         weight.data_location = TensorProto.EXTERNAL
         for key, value in {"location": place, "length": "36"}.items():
             weight.external_data.add(key=key, value=value)
-        graph.node[3].op_type = "Gemm"  # which reads it unoptimized
+        graph.node[5].op_type = "Gemm"  # which reads it unoptimized
 
     return changed(move)
 
@@ -52,8 +52,7 @@ def zipped() -> bytes:
 
 
 def not_a_number(graph):
-    graph.node[2].op_type = "ReduceLogSum"
-    graph.initializer[0].raw_data = np.float32(-1).tobytes()
+    graph.node[-1].op_type = "Asin"  # of numbers above 1
 
 
 FOREIGN = {
@@ -88,7 +87,7 @@ FOREIGN = {
     "no output": changed(lambda graph: graph.ClearField("output")),
     "another kind": exported.with_text(exported.graph("numbers"), TEXT),
     "outputs that are not finite": changed(not_a_number),
-    "one row for all images": changed(lambda graph: graph.node[2].attribute[0].ints.__setitem__(0, 0)),
+    "one row for all images": changed(lambda graph: setattr(graph.node[4].attribute[0], "i", 0)),
     "another network": changed(lambda graph: setattr(graph.initializer[1], "raw_data", bytes(36))),
 }  # fmt: skip
 
@@ -97,7 +96,7 @@ FOREIGN = {
 def test_a_file_that_the_export_did_not_write_is_an_error_of_ours(content, tmp_path, monkeypatch, capfd):
     (tmp_path / "here").mkdir()
     for place in ("weights.bin", "here/weights.bin"):
-        (tmp_path / place).write_bytes((12 * np.eye(3, dtype=np.float32)).tobytes())
+        (tmp_path / place).write_bytes((4 * np.eye(3, dtype=np.float32)).tobytes())
     monkeypatch.chdir(tmp_path / "here")
     (tmp_path / "here" / "cats.onnx").write_bytes(content)
     for given in ("cats.onnx", content):

@@ -30,11 +30,13 @@ def document(kind: str = "classes", **changes: Any) -> ModelDocument:
 
 
 def graph(kind: str = "classes", typicality: bool = False, size: Any = ("n", *CROP, 3)) -> onnx.ModelProto:
-    """Return a network whose outputs are linear in the mean color, between 0 and 1, times 12."""
+    """Return a network whose outputs are linear in the mean color, between 0 and 1, times 4."""
     nodes = [
         helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
         helper.make_node("Mul", ["floats", "scale"], ["scaled"]),
-        helper.make_node("ReduceMean", ["scaled"], ["mean"], axes=[1, 2], keepdims=0),
+        helper.make_node("Transpose", ["scaled"], ["channels_first"], perm=[0, 3, 1, 2]),
+        helper.make_node("GlobalAveragePool", ["channels_first"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["mean"], axis=1),
         helper.make_node("MatMul", ["mean", "weight"], ["logits"]),
         helper.make_node(LAST[kind], ["logits"], [OUTPUTS[kind]]),
     ]
@@ -42,7 +44,7 @@ def graph(kind: str = "classes", typicality: bool = False, size: Any = ("n", *CR
     if typicality:
         nodes.append(helper.make_node("ReduceMax", ["mean"], ["typicality"], axes=[1], keepdims=0))
         outputs.append(helper.make_tensor_value_info("typicality", TensorProto.FLOAT, ["n"]))
-    weights = {"scale": np.float32(1 / 255), "weight": 12 * np.eye(3, dtype=np.float32)}
+    weights = {"scale": np.float32(1 / 255), "weight": 4 * np.eye(3, dtype=np.float32)}
     found = helper.make_graph(
         nodes, "colors", [helper.make_tensor_value_info("images", TensorProto.UINT8, list(size))], outputs,
         [numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()],
@@ -52,7 +54,7 @@ def graph(kind: str = "classes", typicality: bool = False, size: Any = ("n", *CR
 
 def outputs_for(kind: str, pixels: np.ndarray) -> np.ndarray:
     """Return the first output of `graph`."""
-    logits = 12 * (pixels / 255).mean(axis=(1, 2))
+    logits = 4 * (pixels / 255).mean(axis=(1, 2))
     if LAST[kind] == "Identity":
         return logits
     return 1 / (1 + np.exp(-logits)) if kind == "labels" else np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
