@@ -140,7 +140,7 @@ class Backbone:
         stages = self.stages
         if int(n_stages) > len(stages):
             raise InvalidParameterError(
-                f"n_stages={n_stages} is more than {self._listed(stages)} Pass at most {len(stages)}, or \"all\"."
+                f'n_stages={n_stages} is more than {self._listed(stages)} Pass at most {len(stages)}, or "all".'
                 if stages
                 else f'n_stages={n_stages} is not possible: backbone={self.name!r} has no stages. Pass n_stages="all".'
             )
@@ -231,9 +231,7 @@ class Backbone:
         if self.identity in _stage_maps:  # trained networks have the same stages, so they need not be determined again
             _stage_maps[identity] = _stage_maps[self.identity]
         name = f"{self.weights}, trained"
-        return Backbone(
-            self.name, name, self.preprocessing, identity, source, first_stages=self.first_stages
-        )
+        return Backbone(self.name, name, self.preprocessing, identity, source, first_stages=self.first_stages)
 
     def _probe_images(self) -> torch.Tensor:
         """Return two images of noise as network input."""
@@ -369,9 +367,7 @@ def rebuilt_backbone(
     """
     identity = _identity(f"{bare.name} {tensors_digest(network)}", preprocessing, 0)
     source = BuiltNetwork(network, preprocessing, identity, restored=True)
-    return Backbone(
-        bare.name, weights, preprocessing, identity, source, image_size, first_stages=bare.first_stages
-    )
+    return Backbone(bare.name, weights, preprocessing, identity, source, image_size, first_stages=bare.first_stages)
 
 
 def _identity(source: str, preprocessing: Preprocessing, seed: int) -> str:

@@ -163,10 +163,11 @@ class Cut(nn.Module):
         """Return the features for activations."""
         if not self.split:
             return self.network(activations)
-        images = activations.new_full((), torch.nan).expand(len(activations), *self.input_shape)
+        n_images = activations.shape[0]  # not len, which torch.export would take for a constant
+        images = activations.new_full((), torch.nan).expand(n_images, *self.input_shape)
         if self._clones:
             activations = activations.clone(memory_format=torch.preserve_format)
-        with _running(_Replay(self, activations, len(activations))):
+        with _running(_Replay(self, activations, n_images)):
             return self.network(images)
 
     def depths(self) -> dict[nn.Parameter, int]:

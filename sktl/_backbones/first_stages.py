@@ -59,7 +59,7 @@ class Shortening:
         network.get_submodule(self.end.module).register_forward_hook(_End(self.end.output, self.read_from is None))
         _replace_modules(network, {network.get_submodule(name): self._replacement(name) for name in self.removed})
         _remove_parameters(network, [network.get_parameter(name) for name in self.unused])
-        network.forward = FirstStages(network, self).forward  # type: ignore[method-assign]
+        network.forward = FirstStages(network, self).forward
         return network
 
     def _replacement(self, name: str) -> nn.Module:
@@ -78,13 +78,10 @@ class FirstStages:
     # A bound method, because torch.export reads the code of a module's `forward`.
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return the features of normalized images."""
-        return self.run(images)[0]
+        return self.run(images)
 
-    def run(self, images: torch.Tensor, fills: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the features of images, and the tensor at the end of the last stage.
-
-        If `fills` is True, tensors that must not be used are filled with NaN.
-        """
+    def run(self, images: torch.Tensor, fills: bool = False) -> torch.Tensor:
+        """Return the features. If `fills` is True, tensors that must not be used are filled with NaN."""
         run = _Run(fills)
         token = _run.set(run)
         try:
@@ -93,7 +90,7 @@ class FirstStages:
             _run.reset(token)
         if run.activation is None:
             raise BackboneError("The network did not reach its last stage: its forward depends on more than the image.")
-        return (output if run.pooled is None else run.pooled), run.activation
+        return output if run.pooled is None else run.pooled
 
 
 def stage_map_of(network: nn.Module) -> StageMap | None:
@@ -141,9 +138,10 @@ class _End:
 
     def __call__(self, module: nn.Module, inputs: Any, output: Any) -> None:
         if (run := _run.get()) is not None:
-            run.activation = tensors(output)[self.output]
-            # Pooled immediately, because the next operation may change the tensor in place.
-            run.pooled = mean_over_positions(run.activation) if self.pools else None
+            found = tensors(output)[self.output]
+            # Pooled or copied immediately, because the next operation may change the tensor in place.
+            run.activation = found if self.pools else found.clone()
+            run.pooled = mean_over_positions(found) if self.pools else None
 
 
 class _Removed(nn.Module):
@@ -226,7 +224,9 @@ def find_shortening(network: nn.Module, stage_map: StageMap, n_stages: int, imag
             return _verified(_complete(shortening, network, n_stages, blocks, images), network, images, expected)
         except Exception as error:  # stand-ins may cause any error in a forward method
             failure = error
-    raise IndivisibleError(f"its forward method needs the stages after {stage_map.stages[n_stages - 1].name}") from failure
+    raise IndivisibleError(
+        f"its forward method needs the stages after {stage_map.stages[n_stages - 1].name}"
+    ) from failure
 
 
 def _sources(end: Boundary, blocks: Sequence[Sequence[Boundary]]) -> list[Boundary | None]:
@@ -253,10 +253,14 @@ def _removed(
 
 
 def _complete(
-    shortening: Shortening, network: nn.Module, n_stages: int, blocks: Sequence[Sequence[Boundary]], images: torch.Tensor
+    shortening: Shortening,
+    network: nn.Module,
+    n_stages: int,
+    blocks: Sequence[Sequence[Boundary]],
+    images: torch.Tensor,
 ) -> Shortening:
     """Return the shortening with the parameters that nothing needs any more, and with the remaining stages."""
-    shortened = shortening.shorten(copy.deepcopy(network))
+    shortened = shortening.shorten(_copy(network))
     needed = parameters_of_output(shortened, images[:1])
     whole = shortening.stage_map
     present = {name for name, _ in shortened.named_parameters()}
@@ -277,21 +281,25 @@ def _complete(
     return replace(shortening, stage_map=stage_map, unused=tuple(sorted(later - needed)))
 
 
-def _verified(
-    shortening: Shortening, network: nn.Module, images: torch.Tensor, expected: torch.Tensor
-) -> Shortening:
+def _verified(shortening: Shortening, network: nn.Module, images: torch.Tensor, expected: torch.Tensor) -> Shortening:
     """Return the shortening if a shortened network computes the expected activation, and features of each image."""
-    first = _first_stages_of(shortening.shorten(copy.deepcopy(network)))
+    first = _first_stages_of(shortening.shorten(_copy(network)))
     assert first is not None
-    with torch.no_grad():
-        output, activation = first.run(images, fills=True)
-    same = torch.allclose(activation, expected, rtol=0, atol=0, equal_nan=True)
+    end = shortening.end
+    with torch.no_grad(), _watched(first.network.get_submodule(end.module), end.output) as found:
+        output = first.run(images, fills=True)
+    same = torch.allclose(found[0], expected, rtol=0, atol=0, equal_nan=True)
     finite = bool(output.isfinite().all()) or not bool(expected.isfinite().all())
     # Tokens that contain no image yet, such as a class token in front of the first block, are not features.
     differ = shortening.read_from is None or not torch.equal(output[0], output[1])
     if not (same and finite and differ and output.ndim == 2 and len(output) == len(images)):
         raise IndivisibleError
     return shortening
+
+
+def _copy(network: nn.Module) -> nn.Module:
+    """Return a copy of a network's modules that shares its tensors, which may take gigabytes."""
+    return copy.deepcopy(network, {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())})
 
 
 def _activation(network: nn.Module, end: Boundary, images: torch.Tensor) -> torch.Tensor:

@@ -108,12 +108,12 @@ class FeatureExtractor:
         name = f"feature_stages={feature_stages!r}"
         if layout.n_stages == 1:
             raise InvalidParameterError(
-                f"{name} is not possible: backbone={self.backbone.name!r} has only its output layer's features; pass "
+                f"{name} is not possible: {self.backbone.described} has only its output layer's features; pass "
                 "feature_stages=1."
             )
         listed = ", ".join(stage.name for stage in self.backbone.stages)
         raise InvalidParameterError(
-            f"{name} is more than the {layout.n_stages} stages of backbone={self.backbone.name!r}: {listed}. Pass at "
+            f"{name} is more than the {layout.n_stages} stages of {self.backbone.described}: {listed}. Pass at "
             f'most {layout.n_stages}, or "all".'
         )
 
