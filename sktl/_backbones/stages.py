@@ -279,6 +279,16 @@ def channels_last(shape: Sequence[int]) -> bool:
     return shape[0] == shape[1] != shape[2]
 
 
+def laid_out(activations: torch.Tensor) -> torch.Tensor:
+    """Return activations of images in the memory format in which convolutions are fast.
+
+    Activations of shape (n, H, W, C) stay as they are: forward methods may view them as (n, H * W, C).
+    """
+    if activations.ndim != 4 or channels_last(activations.shape[1:]):
+        return activations
+    return activations.contiguous(memory_format=torch.channels_last)
+
+
 def _blocks(network: nn.Module, cuts: Sequence[list[Boundary]]) -> list[Boundary]:
     """Return the boundaries that are ends of blocks, input first."""
     found = numbered_blocks(network, cuts)

@@ -16,6 +16,7 @@ import torch
 
 from sktl._backbones.backbone import Backbone
 from sktl._backbones.cut import Cut
+from sktl._backbones.stages import laid_out
 from sktl._backbones.taps import StageLayout
 from sktl._images.augmentation import View
 from sktl._images.samples import Sample
@@ -348,9 +349,7 @@ def _in_chunks(cut: Cut, activations: np.ndarray, size: int, device: torch.devic
         rows = activations[start : start + size]
         chunk = torch.from_numpy(np.concatenate([rows, np.zeros((size - len(rows), *rows.shape[1:]), rows.dtype)]))
         with torch.inference_mode():
-            moved = chunk.to(device)
-            ready = moved.contiguous(memory_format=torch.channels_last) if moved.ndim == 4 else moved
-            return tail(ready)[: len(rows)].to("cpu", torch.float32).numpy()
+            return tail(laid_out(chunk.to(device)))[: len(rows)].to("cpu", torch.float32).numpy()
 
     with single_threaded_pool(n_threads(n_jobs) if on_cpu else 1) as pool:
         return np.concatenate(list(pool.map(run, range(0, len(activations), size))))
