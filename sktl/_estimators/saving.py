@@ -90,7 +90,9 @@ def _check_unchanged(estimator: Any, include_backbone: bool) -> None:
                 "weights before training are unknown. Leave include_backbone=True."
             )
         unchanged = (estimator.backbone, estimator.image_size) == (backbone.name, backbone._image_size)
-        unchanged &= estimator.n_stages in (backbone.first_stages or "all", len(backbone.stages))
+        unchanged &= estimator.n_stages == (backbone.first_stages or "all") or estimator.n_stages == len(
+            backbone.stages
+        )
     else:
         try:
             parameters = (estimator.backbone, estimator.weights, estimator.image_size)

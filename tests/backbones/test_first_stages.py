@@ -12,6 +12,7 @@ import pytest
 import torch
 from backbones import Pixels, TwoBranches, stochastic_net
 from families import NEW, QUICK, SMALL, TIMM
+from safetensors.torch import save_file
 from torch import nn
 
 from sktl import Preprocessing
@@ -279,6 +280,18 @@ def test_the_pickle_of_a_callables_network_contains_only_what_is_left():
     again = pickle.loads(pickle.dumps(backbone))
     assert again.stages == backbone.stages
     assert set(again._source.module.state_dict()) == set(backbone.build().state_dict())
+
+
+def test_the_pickle_of_weights_from_a_file_does_not_need_the_file(tmp_path):
+    path = tmp_path / "own.safetensors"
+    save_file(resolve_backbone(VIT, None, None, 1).build().state_dict(), path)
+    backbone = resolve_backbone(VIT, path, None, 0, 3)
+    pickled, network = pickle.dumps(backbone), backbone.build()
+    path.unlink()
+    again = pickle.loads(pickled)
+    assert again.stages == backbone.stages
+    assert torch.equal(run(again.build(), images_for(backbone)), run(network, images_for(backbone)))
+    assert len(pickled) < 0.6 * sum(4 * p.numel() for p in resolve_backbone(VIT, None, None, 1).build().parameters())
 
 
 def test_trained_weights_keep_the_stages():
