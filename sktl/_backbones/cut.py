@@ -163,7 +163,7 @@ class Cut(nn.Module):
         """Return the features for activations."""
         if not self.split:
             return self.network(activations)
-        n_images = activations.shape[0]  # not len, which torch.export would take for a constant
+        n_images = activations.shape[0]  # `len` would fix the number of images when the network is exported
         images = activations.new_full((), torch.nan).expand(n_images, *self.input_shape)
         if self._clones:
             activations = activations.clone(memory_format=torch.preserve_format)
