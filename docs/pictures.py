@@ -30,6 +30,8 @@ def draw_all(folder: Path) -> None:
         ("single_fit.svg", draw_single_fit),
         ("predict.svg", draw_predict),
         ("rank_backbones.svg", draw_ranking),
+        ("smaller_cat_breeds.svg", draw_smaller),
+        ("smaller_magnetic_tile.svg", draw_smaller),
     ):
         path = folder / name
         result = measured.RESULTS / f"{path.stem}.json"
@@ -145,6 +147,30 @@ def draw_ranking(path: Path) -> None:
         ax.annotate(text, (float(time), float(accuracy)), va="center", fontsize=9)
     ax.set(xlabel="ms per image", ylabel="test accuracy in %", ylim=(0, 100))
     ax.set_xlim(0, 1.35 * ax.get_xlim()[1])
+    ax.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path)
+
+
+def draw_smaller(path: Path) -> None:
+    """Draw the accuracy of parts of a network by the time of an image; image sizes stand beside the points."""
+    from matplotlib.figure import Figure
+
+    header, rows = measured.read_table(path.stem)
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    ax = figure.subplots()
+    numbers = list(dict.fromkeys(row[header.index("n_stages")] for row in rows))
+    for number, colour in zip(numbers, ("#999999", "#e69f00", BLUE, GREEN, ORANGE, GREY), strict=False):
+        own = [row for row in rows if row[header.index("n_stages")] == number]
+        times, accuracies = (
+            [float(row[header.index(column)]) for row in own] for column in ("ms per image of 64", "test accuracy in %")
+        )
+        ax.plot(times, accuracies, "o-", color=colour, linewidth=1, label=f"{number} stages, {own[0][-1]} MB")
+        for row, time, accuracy in zip(own, times, accuracies, strict=True):
+            ax.annotate(f" {row[header.index('image_size')]}", (time, accuracy), fontsize=8, va="top")
+    ax.set(xscale="log", xlabel="ms per image, logarithmic", ylabel="test accuracy in %")
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_formatter("{x:g}")
+    ax.legend(fontsize=8)
     ax.spines[["top", "right"]].set_visible(False)
     figure.savefig(path)
 

@@ -8,7 +8,7 @@ import hashlib
 import os
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeAlias, TypeGuard
@@ -27,6 +27,7 @@ from sktl.exceptions import BackboneError, BackboneWarning, InvalidParameterErro
 
 from . import model_libraries as _libraries
 from .cut import Cut
+from .first_stages import IndivisibleError, Shortening, find_shortening, stage_map_of
 from .model_libraries import LocalFile, Origin, Published, Random, Source
 from .stages import Stage, StageMap, find_stages
 from .taps import Tapped, TappedCut, stage_blocks
@@ -58,12 +59,15 @@ class Backbone:
         Preprocessing that the network expects.
     identity : str
         Digest of everything that affects the features of an image, including preprocessing and library versions.
+    first_stages : int or None
+        Number of stages, counted from the input, if later stages were removed.
     """
 
     name: str
     weights: str
     preprocessing: Preprocessing
     identity: str
+    first_stages: int | None = field(default=None, kw_only=True)
     _source: Source = field(repr=False, compare=False)
     _image_size: int | None = field(default=None, repr=False, compare=False)
     _seed: int = field(default=0, repr=False, compare=False)
@@ -108,8 +112,61 @@ class Backbone:
     def stage_map(self, network: nn.Module | None = None) -> StageMap:
         """Return the stages, determined once per process. `network` is the result of `build`, if available."""
         if self.identity not in _stage_maps:
-            _stage_maps[self.identity] = find_stages(network or self.build(), self._probe_images()[:1])
+            network = network or self.build()
+            _stage_maps[self.identity] = stage_map_of(network) or find_stages(network, self._probe_images()[:1])
         return _stage_maps[self.identity]
+
+    @property
+    def described(self) -> str:
+        """The parameters that name the network, for messages."""
+        return f"backbone={self.name!r}" + (f" with n_stages={self.first_stages}" if self.first_stages else "")
+
+    @isolated()
+    def first(self, n_stages: int | str) -> Backbone:
+        """Return the backbone that ends after its first stages; "all" and their number return this backbone.
+
+        The features are the output of the last of them: averaged over positions, or tokens that are pooled as the
+        network pools its own.
+
+        Raises
+        ------
+        InvalidParameterError
+            If there are fewer stages. The message lists them.
+        BackboneError
+            If later stages cannot be removed.
+        """
+        if n_stages == "all":
+            return self
+        stages = self.stages
+        if int(n_stages) > len(stages):
+            raise InvalidParameterError(
+                f'n_stages={n_stages} is more than {self._listed(stages)} Pass at most {len(stages)}, or "all".'
+                if stages
+                else f'n_stages={n_stages} is not possible: backbone={self.name!r} has no stages. Pass n_stages="all".'
+            )
+        return self if int(n_stages) == len(stages) else self._shortened(int(n_stages))
+
+    def _shortened(self, n_stages: int) -> Backbone:
+        identity = hashlib.sha256(f"{self.identity} first {n_stages}".encode()).hexdigest()
+        if identity not in _shortenings:
+            network = self.build()
+            try:
+                found = find_shortening(network, self.stage_map(network), n_stages, self._probe_images())
+            except IndivisibleError as error:
+                raise BackboneError(
+                    f"n_stages={n_stages} is not possible: later stages cannot be removed from "
+                    f'backbone={self.name!r}, because {error}. Pass n_stages="all", or choose another backbone.'
+                ) from error
+            _shortenings[identity] = found
+            _stage_maps[identity] = found.stage_map
+        source: Source = ShortenedNetwork(self, _shortenings[identity])
+        if isinstance(self._source, BuiltNetwork):  # its last stages would stay in memory
+            source = replace(self._source, module=source.build(None), digest=identity)
+        return replace(self, identity=identity, _source=source, first_stages=n_stages)
+
+    def _listed(self, stages: tuple[Stage, ...]) -> str:
+        listed = ", ".join(stage.name for stage in stages)
+        return f"the {len(stages)} stages of {self.described}: {listed}."
 
     def count_trainable(self, trainable_stages: int | str) -> int:
         """Return the number of stages for a `trainable_stages` parameter.
@@ -129,10 +186,9 @@ class Backbone:
                 "parameters. Leave trainable_stages=0."
             )
         if wanted > len(stages):
-            listed = ", ".join(stage.name for stage in stages)
             raise InvalidParameterError(
-                f"trainable_stages={trainable_stages!r} is more than the {len(stages)} stages of "
-                f'backbone={self.name!r}: {listed}. Pass at most {len(stages)}, or "all".'
+                f"trainable_stages={trainable_stages!r} is more than {self._listed(stages)} Pass at most "
+                f'{len(stages)}, or "all".'
             )
         return wanted
 
@@ -153,7 +209,7 @@ class Backbone:
             return Cut(network, self.stage_map(network), n_tail_stages, images)
         tapped = self.tapped()
         if not isinstance(tapped, Tapped) or tapped.layout.n_stages < feature_stages:
-            raise BackboneError(f"backbone={self.name!r} has no features of {feature_stages} stages.")
+            raise BackboneError(f"{self.described} has no features of {feature_stages} stages.")
         return TappedCut(tapped, self.stage_map(tapped.network), n_tail_stages, feature_stages, images)
 
     @isolated()
@@ -174,7 +230,8 @@ class Backbone:
         source = BuiltNetwork(network, self.preprocessing, identity)
         if self.identity in _stage_maps:  # trained networks have the same stages, so they need not be determined again
             _stage_maps[identity] = _stage_maps[self.identity]
-        return Backbone(self.name, f"{self.weights}, trained", self.preprocessing, identity, source)
+        name = f"{self.weights}, trained"
+        return Backbone(self.name, name, self.preprocessing, identity, source, first_stages=self.first_stages)
 
     def _probe_images(self) -> torch.Tensor:
         """Return two images of noise as network input."""
@@ -195,6 +252,7 @@ class Backbone:
 
 
 _stage_maps: dict[str, StageMap] = {}
+_shortenings: dict[str, Shortening] = {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,6 +272,32 @@ class BuiltNetwork:
         return copy.deepcopy(self.module)
 
 
+@dataclass(frozen=True, eq=False)
+class ShortenedNetwork:
+    """The first stages of a network that has a name."""
+
+    whole: Backbone
+    shortening: Shortening
+
+    @property
+    def weights_name(self) -> str:
+        return self.whole.weights
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        return self.whole.preprocessing
+
+    @property
+    def origin(self) -> Origin | None:
+        return getattr(self.whole._source, "origin", None)
+
+    def identity(self) -> str:
+        return self.whole.identity
+
+    def build(self, image_size: int | None) -> nn.Module:
+        return self.shortening.shorten(self.whole._build())
+
+
 def state_shapes(network: nn.Module) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
     """Return the shape and dtype of each tensor in a network's state."""
     return {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in network.state_dict().items()}
@@ -228,12 +312,16 @@ def tensors_digest(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def resolve_backbone(backbone: BackboneName, weights: Weights, image_size: int | None, seed: int) -> Backbone:
-    """Return the backbone for the three parameters of an estimator, without building networks that have a name.
+def resolve_backbone(
+    backbone: BackboneName, weights: Weights, image_size: int | None, seed: int, n_stages: int | str = "all"
+) -> Backbone:
+    """Return the backbone for the parameters of an estimator.
+
+    Networks that have a name are built only if `n_stages` is a number, once per process.
 
     Parameters
     ----------
-    backbone, weights, image_size
+    backbone, weights, image_size, n_stages
         See :class:`sktl.PretrainedImageClassifier`.
     seed : int
         Seed for random weights.
@@ -266,7 +354,8 @@ def resolve_backbone(backbone: BackboneName, weights: Weights, image_size: int |
         preprocessing = preprocessing.with_image_size(image_size)
     used_seed = seed if weights is None else 0
     identity = _identity(source.identity(), preprocessing, used_seed)
-    return Backbone(name, source.weights_name, preprocessing, identity, source, image_size, used_seed)
+    whole = Backbone(name, source.weights_name, preprocessing, identity, source, image_size, used_seed)
+    return whole.first(n_stages)
 
 
 def rebuilt_backbone(
@@ -278,7 +367,7 @@ def rebuilt_backbone(
     """
     identity = _identity(f"{bare.name} {tensors_digest(network)}", preprocessing, 0)
     source = BuiltNetwork(network, preprocessing, identity, restored=True)
-    return Backbone(bare.name, weights, preprocessing, identity, source, image_size)
+    return Backbone(bare.name, weights, preprocessing, identity, source, image_size, first_stages=bare.first_stages)
 
 
 def _identity(source: str, preprocessing: Preprocessing, seed: int) -> str:

@@ -17,12 +17,12 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_unflatten
 
 from sktl._utils.torch_kernels import place
 from sktl.exceptions import BackboneError
 
 from .stages import Boundary, StageMap, record, tensors
+from .stand_ins import Returned
 
 # The halves together compute the same as the network, except for rounding. Inexact cuts differ by far more.
 _RELATIVE_TOLERANCE = 1e-4
@@ -60,32 +60,6 @@ def _running(replay: _Replay) -> Iterator[None]:
         _replay.reset(token)
 
 
-class _StandIn:
-    """A replacement for a tensor that is not needed, filled with NaN so that any use of it becomes visible.
-
-    Its shape is inferred from two records of the network, with 2 and with 3 images.
-    """
-
-    def __init__(self, of_two: torch.Tensor, of_three: torch.Tensor):
-        self.shape = tuple(of_two.shape)
-        self.floating = of_two.is_floating_point()
-        self.per_image = {
-            i: a // 2 for i, (a, b) in enumerate(zip(of_two.shape, of_three.shape, strict=True)) if a != b
-        }
-        self.constant = None if self.floating or self.per_image else of_two
-
-    def make(self, like: torch.Tensor, batch: int) -> torch.Tensor:
-        if self.constant is not None:
-            return self.constant.to(like.device)
-        # Expanded from a single number, so that stand-ins take no memory.
-        filler = (
-            like.new_full((), torch.nan) if self.floating else torch.zeros((), dtype=torch.long, device=like.device)
-        )
-        return filler.expand(
-            [self.per_image[i] * batch if i in self.per_image else n for i, n in enumerate(self.shape)]
-        )
-
-
 class _Gate:
     """A replacement for a module's forward method. Outside of a replay of its cut, it calls the original method."""
 
@@ -94,13 +68,7 @@ class _Gate:
         self.module = module
         self.earlier = module.forward if isinstance(module.forward, _Gate) else None  # of another cut
         self.output = output  # at the boundary: index of the tensor among those that the module returns
-        self.returned: list[tuple[list[Any], TreeSpec]] = []
-
-    def remember(self, of_two: Any, of_three: Any) -> None:
-        """Save what a call returned in the two records."""
-        leaves, spec = tree_flatten(of_two)
-        pairs = zip(leaves, tree_leaves(of_three), strict=True)
-        self.returned.append(([_StandIn(a, b) if isinstance(a, torch.Tensor) else a for a, b in pairs], spec))
+        self.returned: list[Returned] = []
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         replay = _replay.get()
@@ -126,13 +94,11 @@ class _Gate:
             self.module.forward = self.earlier
 
     def _stand_in(self, replay: _Replay, activation: torch.Tensor) -> Any:
-        leaves, spec = self.returned[replay.calls[id(self)]]
+        returned = self.returned[replay.calls[id(self)]]
         replay.calls[id(self)] += 1
-        made = [leaf.make(activation, replay.batch) if isinstance(leaf, _StandIn) else leaf for leaf in leaves]
-        if self.output is not None:
-            replay.resumed = True
-            made[[i for i, leaf in enumerate(leaves) if isinstance(leaf, _StandIn)][self.output]] = activation
-        return tree_unflatten(made, spec)
+        replay.resumed = self.output is not None
+        given = None if self.output is None else (self.output, activation)
+        return returned.filled(lambda stand_in: stand_in.expanded(activation, replay.batch), given)
 
 
 class Cut(nn.Module):
@@ -242,7 +208,7 @@ class Cut(nn.Module):
                 at_boundary = call.name == boundary.module
                 module = self.network.get_submodule(call.name)
                 gate = gates.setdefault(call.name, _Gate(self, module, boundary.output if at_boundary else None))
-                gate.remember(call.output, other.output)
+                gate.returned.append(Returned(call.output, other.output))
         self._frozen_modules = [name for name in gates if name not in later]
         if gated:
             for gate in gates.values():

@@ -85,6 +85,8 @@ class StageMap:
         Whether a single tensor at each boundary contains everything that the rest of the network needs from the image.
     singles : tuple of tuple of Boundary
         All such tensors, input first, each as the outputs of modules that return it.
+    blocks : tuple of tuple of Boundary, or None
+        Ends of the blocks of each stage, if they were found in a larger network.
     """
 
     stages: tuple[Stage, ...]
@@ -92,6 +94,7 @@ class StageMap:
     boundaries: tuple[Boundary, ...] = field(repr=False)
     exact: bool = field(repr=False)
     singles: tuple[tuple[Boundary, ...], ...] = field(repr=False, default=())
+    blocks: tuple[tuple[Boundary, ...], ...] | None = field(repr=False, default=None)
 
 
 @dataclass(frozen=True)
@@ -170,6 +173,13 @@ def find_stages(network: nn.Module, image: torch.Tensor) -> StageMap:
         everything = _parameters_behind(nodes[:1], names)
     marks, sets = _with_weights(network, marks, behind, everything)
     return StageMap(_describe(network, marks, blocks, sets), sets, tuple(marks), exact, tuple(map(tuple, cuts)))
+
+
+def parameters_of_output(network: nn.Module, image: torch.Tensor) -> frozenset[str]:
+    """Return the names of the parameters that the output of a network in eval mode depends on."""
+    with torch.enable_grad(), _all_trainable(network), saved_tensors_hooks(lambda _: None, _refuse_backward):
+        nodes = [t.grad_fn for t in tensors(network(image))]
+        return _parameters_behind(nodes, {id(parameter): name for name, parameter in network.named_parameters()})
 
 
 def single_tensors(network: nn.Module, image: torch.Tensor) -> tuple[list[Boundary], list[Call]]:
@@ -267,6 +277,16 @@ def _boundary(call: Call, output: int) -> Boundary:
 def channels_last(shape: Sequence[int]) -> bool:
     """Return True if the axes of one image are (H, W, C), not (C, H, W)."""
     return shape[0] == shape[1] != shape[2]
+
+
+def laid_out(activations: torch.Tensor) -> torch.Tensor:
+    """Return activations of images in the memory format in which convolutions are fast.
+
+    Activations of shape (n, H, W, C) stay as they are: forward methods may view them as (n, H * W, C).
+    """
+    if activations.ndim != 4 or channels_last(activations.shape[1:]):
+        return activations
+    return activations.contiguous(memory_format=torch.channels_last)
 
 
 def _blocks(network: nn.Module, cuts: Sequence[list[Boundary]]) -> list[Boundary]:

@@ -190,12 +190,17 @@ class _Pooling:
     token_shape: tuple[int, ...]
 
     def __call__(self, output: torch.Tensor) -> torch.Tensor:
-        if output.ndim > 3:
-            return output.mean((1, 2) if channels_last(output.shape[1:]) else (2, 3))
         if self.read_out is None or tuple(output.shape[1:]) != self.token_shape:
-            return output.mean(1)
+            return mean_over_positions(output)
         with _collecting(None):  # the read-out runs the network's forward method, which would call the hooks
             return self.read_out(output)
+
+
+def mean_over_positions(output: torch.Tensor) -> torch.Tensor:
+    """Return the average of the output of a block over the positions in the image, one row per image."""
+    if output.ndim > 3:
+        return output.mean((1, 2) if channels_last(output.shape[1:]) else (2, 3))
+    return output.mean(1)
 
 
 @dataclass(frozen=True)
@@ -258,6 +263,8 @@ def stage_blocks(network: nn.Module, stage_map: StageMap) -> list[list[Boundary]
     """
     if not stage_map.exact or len(stage_map.stages) < 2:
         return []
+    if stage_map.blocks is not None:
+        return [list(stage) for stage in stage_map.blocks]
     order = {end: i for i, ends in enumerate(stage_map.singles) for end in ends}
     ends = [order[boundary] for boundary in stage_map.boundaries]
     stages: list[list[Boundary]] = [[] for _ in stage_map.stages]

@@ -13,8 +13,8 @@ from .image_sources import ImageSource
 # All parameters of the classifier, including those without an option. Reading them from the class would import PyTorch,
 # and delay help and usage errors by seconds.
 DEFAULTS: dict[str, Any] = {
-    "backbone": "efficientnet_lite0", "weights": "default", "image_size": None, "image_shape": None,
-    "image_reader": None,
+    "backbone": "efficientnet_lite0", "weights": "default", "image_size": None, "n_stages": "all",
+    "image_shape": None, "image_reader": None,
     "feature_stages": "auto", "weight_decay": "auto", "optimizer": "auto", "lr": "auto", "lr_schedule": "auto",
     "max_epochs": "auto", "batch_size": "auto", "label_smoothing": 0.0, "dropout": 0.0, "class_weight": None,
     "early_stopping": False, "validation_fraction": 0.1, "n_iter_no_change": "auto", "trainable_stages": 0,
@@ -151,6 +151,7 @@ training = _together(
     parameter("backbone", str, "Pretrained network; `sktl backbones` lists them."),
     parameter("weights", OrWord(click.STRING, NONE), "Name or file of the weights; none: random weights."),
     parameter("image_size", OrWord(click.INT, NONE), "Height and width of the input of the network, in pixels."),
+    parameter("n_stages", OrWord(click.INT, {"all": "all"}), "Number of first stages that the network keeps."),
     parameter("trainable_stages", OrWord(click.INT, {"all": "all"}), "Number of last stages to train."),
     parameter("max_epochs", OrWord(click.INT, _AUTO), "Maximum number of epochs."),
     parameter("lr", OrWord(click.FLOAT, _AUTO), "Learning rate of the output layer."),

@@ -54,6 +54,7 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
     backbone: BackboneName
     weights: Weights
     image_size: int | None
+    n_stages: int | str
     image_shape: Sequence[int] | None
     image_reader: ImageReader | None
     device: str | torch.device
@@ -72,6 +73,7 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
         "backbone": [str, callable],
         "weights": [str, os.PathLike, Enum, None],
         "image_size": [Interval(Integral, 1, None, closed="left"), None],
+        "n_stages": [Interval(Integral, 1, None, closed="left"), StrOptions({"all"})],
         "image_shape": ["array-like", None],
         "image_reader": [StrOptions(set(READERS)), callable, None],
         "device": [str, torch.device],
@@ -144,7 +146,8 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
         return self._extractor(self.backbone_, device, "torch" if self.engine_ == "torch" else "auto")
 
     def _resolve(self, seed: int) -> tuple[Backbone, torch.device]:
-        return resolve_backbone(self.backbone, self.weights, self.image_size, seed), resolve_device(self.device)
+        backbone = resolve_backbone(self.backbone, self.weights, self.image_size, seed, plain(self.n_stages))
+        return backbone, resolve_device(self.device)
 
     @isolated()
     def transform(self, X: Any) -> np.ndarray:

@@ -67,6 +67,12 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         returned module are random.
     image_size : int, default=None
         Height and width of the network's input, in pixels. None uses the size that belongs to the weights.
+    n_stages : int or "all", default="all"
+        Number of stages of the network, counted from its input, that are used. A number removes the later stages: the
+        network becomes smaller and faster, and saved files shrink. The features are then the output of the last stage
+        that remains, averaged over the positions in the image; the tokens of a transformer are pooled as the network
+        pools its own. `feature_stages` and `trainable_stages` count from this stage. `"all"`, or the number of all
+        stages, uses the whole network.
     image_shape : tuple of int, default=None
         Shape of one image, (H, W), (H, W, C) or (C, H, W), if each row of `X` is a flattened image.
     image_reader : {"dicom", "heic", "tiff"}, callable or None, default=None
@@ -386,6 +392,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         backbone: BackboneName = "efficientnet_lite0",
         weights: Weights = "default",
         image_size: int | None = None,
+        n_stages: int | str = "all",
         image_shape: Sequence[int] | None = None,
         image_reader: ImageReader | None = None,
         feature_stages: int | str = "auto",
@@ -423,6 +430,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         self.backbone = backbone
         self.weights = weights
         self.image_size = image_size
+        self.n_stages = n_stages
         self.image_shape = image_shape
         self.image_reader = image_reader
         self.feature_stages = feature_stages

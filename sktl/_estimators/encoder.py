@@ -36,6 +36,9 @@ class PretrainedImageEncoder(PretrainedImageBase):
         Weights of the network, as in :class:`PretrainedImageClassifier`. None draws random weights from `random_state`.
     image_size : int, default=None
         Height and width of the network's input, in pixels. None uses the size that belongs to the weights.
+    n_stages : int or "all", default="all"
+        Number of stages of the network, counted from its input, that are used; later stages are removed. The features
+        are then the output of the last stage that remains, as in :class:`PretrainedImageClassifier`.
     feature_stages : int or "all", default=1
         Number of the network's last stages that provide features. 1 selects the input of the network's own output
         layer. 2 or more adds the outputs of all blocks in that many stages, averaged over the positions in the image.
@@ -115,6 +118,7 @@ class PretrainedImageEncoder(PretrainedImageBase):
         backbone: BackboneName = "efficientnet_lite0",
         weights: Weights = "default",
         image_size: int | None = None,
+        n_stages: int | str = "all",
         feature_stages: int | str = 1,
         image_shape: Sequence[int] | None = None,
         image_reader: ImageReader | None = None,
@@ -128,6 +132,7 @@ class PretrainedImageEncoder(PretrainedImageBase):
         self.backbone = backbone
         self.weights = weights
         self.image_size = image_size
+        self.n_stages = n_stages
         self.feature_stages = feature_stages
         self.image_shape = image_shape
         self.image_reader = image_reader

@@ -83,7 +83,7 @@ class TunedFeatures:
 def other_blocks(backbone: Backbone) -> BackboneError:
     """Return the error for a network whose features differ from those of the fit."""
     return BackboneError(
-        f"backbone={backbone.name!r} has other blocks here than where the estimator was fitted. Fit the "
+        f"{backbone.described} has other blocks here than where the estimator was fitted. Fit the "
         "estimator again, or install the versions of torch, torchvision and timm that it was fitted with."
     )
 

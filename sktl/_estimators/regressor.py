@@ -40,6 +40,8 @@ class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
         The weights that the network starts from.
     image_size : int, default=None
         Height and width of the network's input, in pixels. None uses the size that belongs to the weights.
+    n_stages : int or "all", default="all"
+        Number of stages of the network, counted from its input, that are used; later stages are removed.
     image_shape : tuple of int, default=None
         Shape of one image, if each row of `X` is a flattened image.
     image_reader : {"dicom", "heic", "tiff"}, callable or None, default=None
@@ -200,6 +202,7 @@ class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
         backbone: BackboneName = "efficientnet_lite0",
         weights: Weights = "default",
         image_size: int | None = None,
+        n_stages: int | str = "all",
         image_shape: Sequence[int] | None = None,
         image_reader: ImageReader | None = None,
         feature_stages: int | str = "auto",
@@ -236,6 +239,7 @@ class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
         self.backbone = backbone
         self.weights = weights
         self.image_size = image_size
+        self.n_stages = n_stages
         self.image_shape = image_shape
         self.image_reader = image_reader
         self.feature_stages = feature_stages

@@ -21,7 +21,7 @@ from sktl._training.net_callbacks import History, kept_start
 from sktl._training.recipe import Recipe, TailRecipe
 from sktl._typicality.typicality import Typicality
 from sktl._version import library_versions
-from sktl.exceptions import BackboneError, ModelFileError
+from sktl.exceptions import BackboneError, InvalidParameterError, ModelFileError
 
 from .fitted_features import PretrainedFeatures, TunedFeatures, other_blocks
 from .saving import BIAS, PROBE, TRAINED, TYPICALITY, WEIGHT, check_sizes, probe
@@ -92,13 +92,24 @@ def _bare_backbone(estimator: Any, described: Mapping[str, Any], preprocessing: 
     name, image_size = described["name"], described["image_size"]
     if not isinstance(name, str) or name != estimator.backbone:
         raise DocumentError("the backbone differs from the parameter backbone")
+    n_stages = "all" if (first := described.get("n_stages")) is None else first
+    if n_stages != "all" and (type(n_stages) is not int or n_stages < 1):
+        raise DocumentError("the number of its stages is invalid")
     if not described["complete"]:
-        return resolve_backbone(name, estimator.weights, image_size, described["seed"])
+        return _first(resolve_backbone(name, estimator.weights, image_size, described["seed"]), n_stages)
     height, width = preprocessing.crop
     if image_size is not None and (type(image_size) is not int or preprocessing.crop != (image_size, image_size)):
         raise DocumentError("the image size differs from the preprocessing")
     size = image_size or (height if height == width else None)
-    return resolve_backbone(name, None, size, 0)
+    return _first(resolve_backbone(name, None, size, 0), n_stages)
+
+
+def _first(backbone: Backbone, n_stages: int | str) -> Backbone:
+    """Return the first stages of a network, which may have other stages here than where the file was saved."""
+    try:
+        return backbone.first(n_stages)
+    except (BackboneError, InvalidParameterError) as error:
+        raise ModelFileError(str(other_blocks(backbone))) from error
 
 
 def _check_probe(found: torch.Tensor, file: ModelFile, expected: torch.Tensor) -> None:

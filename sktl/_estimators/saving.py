@@ -11,7 +11,7 @@ from sktl._backbones.backbone import resolve_backbone, tensors_digest
 from sktl._images.preprocessing import Preprocessing
 from sktl._storage.model_file import NETWORK, Tensors
 from sktl._targets.labels import shown
-from sktl._training.json_values import encode
+from sktl._training.json_values import encode, plain
 from sktl._utils.random import generator
 from sktl._utils.threads import single_threaded
 from sktl._version import library_versions
@@ -66,6 +66,7 @@ def to_document(estimator: Any, include_backbone: bool, include_references: bool
         "weights": estimator.backbone_.weights,
         "preprocessing": encode(estimator.backbone_.preprocessing, "preprocessing"),
         "image_size": None if estimator.image_size is None else int(estimator.image_size),
+        "n_stages": estimator.backbone_.first_stages,
         "seed": estimator.backbone_._seed,
         "complete": bool(include_backbone),
         "sha256": tensors_digest(pretrained),
@@ -88,10 +89,14 @@ def _check_unchanged(estimator: Any, include_backbone: bool) -> None:
                 "include_backbone=False is not possible for an estimator that was loaded with its network, because the "
                 "weights before training are unknown. Leave include_backbone=True."
             )
-        unchanged = estimator.backbone == backbone.name and estimator.image_size == backbone._image_size
+        unchanged = (estimator.backbone, estimator.image_size) == (backbone.name, backbone._image_size)
+        unchanged &= estimator.n_stages == (backbone.first_stages or "all") or estimator.n_stages == len(
+            backbone.stages
+        )
     else:
         try:
-            named = resolve_backbone(estimator.backbone, estimator.weights, estimator.image_size, backbone._seed)
+            parameters = (estimator.backbone, estimator.weights, estimator.image_size)
+            named = resolve_backbone(*parameters, backbone._seed, plain(estimator.n_stages))
             unchanged = named.identity == backbone.identity
         except WeightsNotFoundError:
             if not include_backbone:
@@ -99,7 +104,7 @@ def _check_unchanged(estimator: Any, include_backbone: bool) -> None:
             unchanged = True  # the file of weights is gone, but the estimator has its content
     if not unchanged:
         raise InvalidParameterError(
-            "backbone, weights or image_size have changed since the fit. Set them back, or fit again."
+            "backbone, weights, image_size or n_stages have changed since the fit. Set them back, or fit again."
         )
 
 

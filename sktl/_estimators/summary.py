@@ -41,7 +41,7 @@ def caption_of(estimator: Any) -> str | None:
     """Return one line that describes a fitted estimator, or None."""
     if not is_fitted(estimator):
         return None
-    parts = [_name(estimator.backbone_.name)]
+    parts = [_network(estimator.backbone_)]
     if is_trained(estimator):
         parts += [*_outputs(estimator), _trained(estimator)]
     return ", ".join(parts)
@@ -67,7 +67,7 @@ def facts_of(estimator: Any) -> Iterator[Fact]:
         return
     backbone = estimator.backbone_
     height, width = backbone.preprocessing.crop
-    yield Fact("Network", _name(backbone.name), "backbone_")
+    yield Fact("Network", _network(backbone), "backbone_")
     # Only the name of a local file: a notebook may be shared, and the rest of the path is private.
     yield Fact("Weights", _name(os.path.basename(backbone.weights)), "backbone_.weights")
     yield Fact("Input", f"{height} x {width} pixels", "backbone_.preprocessing")
@@ -118,6 +118,12 @@ def _facts_of_outputs(predictor: Any) -> Iterator[Fact]:
 def _name(text: Any) -> str:
     line = one_line(text)
     return line if len(line) <= _LONGEST_NAME else line[: _LONGEST_NAME - 1] + "…"
+
+
+def _network(backbone: Any) -> str:
+    n_stages = backbone.first_stages
+    part = "" if n_stages is None else f", first {n_stages} stages" if n_stages > 1 else ", first stage"
+    return _name(backbone.name) + part
 
 
 def _trained(classifier: Any) -> str:

@@ -16,6 +16,7 @@ import torch
 
 from sktl._backbones.backbone import Backbone
 from sktl._backbones.cut import Cut
+from sktl._backbones.stages import laid_out
 from sktl._backbones.taps import StageLayout
 from sktl._images.augmentation import View
 from sktl._images.samples import Sample
@@ -108,12 +109,12 @@ class FeatureExtractor:
         name = f"feature_stages={feature_stages!r}"
         if layout.n_stages == 1:
             raise InvalidParameterError(
-                f"{name} is not possible: backbone={self.backbone.name!r} has only its output layer's features; pass "
+                f"{name} is not possible: {self.backbone.described} has only its output layer's features; pass "
                 "feature_stages=1."
             )
         listed = ", ".join(stage.name for stage in self.backbone.stages)
         raise InvalidParameterError(
-            f"{name} is more than the {layout.n_stages} stages of backbone={self.backbone.name!r}: {listed}. Pass at "
+            f"{name} is more than the {layout.n_stages} stages of {self.backbone.described}: {listed}. Pass at "
             f'most {layout.n_stages}, or "all".'
         )
 
@@ -348,9 +349,7 @@ def _in_chunks(cut: Cut, activations: np.ndarray, size: int, device: torch.devic
         rows = activations[start : start + size]
         chunk = torch.from_numpy(np.concatenate([rows, np.zeros((size - len(rows), *rows.shape[1:]), rows.dtype)]))
         with torch.inference_mode():
-            moved = chunk.to(device)
-            ready = moved.contiguous(memory_format=torch.channels_last) if moved.ndim == 4 else moved
-            return tail(ready)[: len(rows)].to("cpu", torch.float32).numpy()
+            return tail(laid_out(chunk.to(device)))[: len(rows)].to("cpu", torch.float32).numpy()
 
     with single_threaded_pool(n_threads(n_jobs) if on_cpu else 1) as pool:
         return np.concatenate(list(pool.map(run, range(0, len(activations), size))))

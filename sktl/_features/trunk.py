@@ -128,7 +128,7 @@ class Trunk:
             height, width = backbone.preprocessing.crop
             remedy = "Leave image_size=None for the size that its weights were trained with, or change the network."
             raise BackboneError(
-                f"backbone={backbone.name!r} fails on images of {height} x {width} pixels: {error}. {remedy}"
+                f"{backbone.described} fails on images of {height} x {width} pixels: {error}. {remedy}"
             ) from error
 
     def run(self, pixels: np.ndarray) -> np.ndarray:
@@ -172,7 +172,7 @@ class Trunk:
             )
         if not np.isfinite(answer).all():
             raise BackboneError(
-                f"backbone={self.backbone.name!r} with weights {self.backbone.weights!r} returns features that are not "
+                f"{self.backbone.described} with weights {self.backbone.weights!r} returns features that are not "
                 "finite. Use other weights."
             )
         return answer

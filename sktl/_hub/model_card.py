@@ -196,7 +196,7 @@ def _training(estimator: Any) -> list[str]:
     # Only the name of a local file: the rest of the path is private.
     weights = os.path.basename(backbone.weights)
     lines = [
-        f"- network: {_plain(backbone.name)}, weights: {_plain(weights)}",
+        f"- network: {_plain(backbone.name)}{_part(backbone)}, weights: {_plain(weights)}",
         f"- input: {height} x {width} pixels, see `estimator.backbone_.preprocessing`",
     ]
     if is_trained(estimator):
@@ -205,6 +205,10 @@ def _training(estimator: Any) -> list[str]:
     else:
         lines.append("- trained: nothing; the model computes features of the pretrained network")
     return ["## Training", "\n".join(lines)]
+
+
+def _part(backbone: Any) -> str:
+    return "" if backbone.first_stages is None else f", the first stages up to {_plain(backbone.stages[-1].name)}"
 
 
 def _images(estimator: Any) -> list[str]:

@@ -29,6 +29,7 @@ from sktl._storage.cache import NO_CACHE
 from sktl._targets.labels import shown
 from sktl._targets.number_targets import NumberTargets, number_columns, suggesting_regression
 from sktl._targets.targets import Targets
+from sktl._training.json_values import plain
 from sktl._utils.devices import resolve_device
 from sktl._utils.isolation import isolated
 from sktl._utils.threads import n_threads
@@ -57,7 +58,7 @@ DEFAULT_BACKBONES = (
     "convnext_tiny",
     "timm/vit_small_patch16_224",
 )
-_NAMES = ("backbone", "weights", "image_size")
+_NAMES = ("backbone", "weights", "image_size", "n_stages")
 _MEGA = 1e6
 _TASKS: dict[str, type[PretrainedImageClassifier | PretrainedImageRegressor]] = {
     "classification": PretrainedImageClassifier,
@@ -183,7 +184,7 @@ def rank_backbones(
         `task="regression"`, numbers.
     backbones : iterable of str, callable, (backbone, weights) pairs or mappings, default=None
         The networks: values of the parameter `backbone`, with or without `weights`, or mappings with the key
-        `"backbone"` and, optionally, `"weights"` and `"image_size"`. Random weights, as in
+        `"backbone"` and, optionally, `"weights"`, `"image_size"` and `"n_stages"`. Random weights, as in
         ``("efficientnet_lite0", None)``, are a control that shows what pretraining is worth. None compares
         `"efficientnet_lite0"`, `"efficientnet_lite1"`, `"efficientnet_lite2"`, `"resnet50"`, `"convnext_tiny"` and
         `"timm/vit_small_patch16_224"`. All of these except the first need another package or are downloaded once; the
@@ -312,7 +313,7 @@ def _check_entry(entry: Any, position: int) -> dict[str, Any]:
     else:
         raise InvalidParameterError(
             f"backbones[{position}]={entry!r} is not a network: pass a name, a callable, a pair (backbone, weights) or "
-            "a mapping with the key 'backbone' and, optionally, 'weights' and 'image_size'."
+            "a mapping with the key 'backbone' and, optionally, 'weights', 'image_size' and 'n_stages'."
         )
     try:
         PretrainedImageClassifier(**params)._check_parameters()
@@ -325,7 +326,8 @@ def _resolve(params: dict[str, Any], seed: int) -> tuple[RankedBackbone, Backbon
     """Return the row of a network before it is measured, and the network, or None if it is unavailable."""
     wanted, weights = params["backbone"], params.get("weights", "default")
     try:
-        backbone = resolve_backbone(wanted, weights, params.get("image_size"), seed)
+        n_stages = plain(params.get("n_stages", "all"))
+        backbone = resolve_backbone(wanted, weights, params.get("image_size"), seed, n_stages)
     except (UnknownBackboneError, InvalidParameterError):
         raise
     except (BackboneError, WeightsError) as error:
@@ -340,7 +342,7 @@ def _resolve(params: dict[str, Any], seed: int) -> tuple[RankedBackbone, Backbon
     if status != OK:
         return RankedBackbone(backbone=name, weights=str(weights), status=status, params=params), None
     named = RankedBackbone(backbone=name, weights=backbone.weights, status=OK, params=params)
-    return replace(named, image_size=backbone.preprocessing.crop), backbone
+    return replace(named, image_size=backbone.preprocessing.crop, n_stages=backbone.first_stages or "all"), backbone
 
 
 def _name_of(function: Any) -> str:

@@ -44,6 +44,8 @@ class RankedBackbone:
         Readable name of the weights: a published name, a path, or "random".
     image_size : tuple of int, or None
         Height and width of the network's input, in pixels.
+    n_stages : int or "all"
+        Number of first stages that are used. The printed table shows a number after the name of the network.
     mean_score, std_score : float
         Mean and standard deviation over the folds of the score of the output layer, which is trained as in
         ``PretrainedImageClassifier(trainable_stages=0)``, or in :class:`PretrainedImageRegressor`.
@@ -70,6 +72,7 @@ class RankedBackbone:
     backbone: str
     weights: str
     image_size: tuple[int, int] | None = None
+    n_stages: int | str = "all"
     mean_score: float = math.nan
     std_score: float = math.nan
     logme: float = math.nan
@@ -158,7 +161,10 @@ def _worse_last(row: RankedBackbone) -> tuple[bool, float, float]:
 
 
 def _cells(row: RankedBackbone) -> list[str]:
-    return [_cell(name, getattr(row, name)) for name in _HEADINGS]
+    cells = {name: _cell(name, getattr(row, name)) for name in _HEADINGS}
+    if row.n_stages != "all":
+        cells["backbone"] += f", {row.n_stages} of its stages"
+    return list(cells.values())
 
 
 def _cell(name: str, value: Any) -> str:

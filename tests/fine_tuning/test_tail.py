@@ -14,6 +14,7 @@ from skorch.callbacks import Callback
 from torch import nn
 from torchvision.ops import StochasticDepth
 
+from sktl import PretrainedImageClassifier
 from sktl._backbones.backbone import resolve_backbone
 from sktl._fine_tuning import tail as _finetuning
 from sktl._fine_tuning.image_batches import Batch, StoredInputs
@@ -268,3 +269,13 @@ def test_the_best_epoch_on_the_validation_set_is_restored():
 @pytest.mark.slow
 def test_compiled_stages_learn_what_others_learn(no_draws):
     assert distance(train(compile=True, max_epochs=1), train(max_epochs=1)) < 1e-4
+
+
+@pytest.mark.filterwarnings("ignore:weights=None:sktl.exceptions.BackboneWarning")
+def test_activations_with_channels_last_keep_their_layout():
+    """The stem of this transformer returns rows and columns of tokens, which its forward method views as a sequence."""
+    X = np.random.default_rng(0).integers(0, 256, (8, 20, 20, 3), np.uint8)
+    clf = PretrainedImageClassifier(
+        backbone="timm/test_vit", weights=None, image_size=32, trainable_stages=6, max_epochs=1, augmentation=None
+    )
+    assert clf.fit(X, [0, 1] * 4).predict(X).shape == (8,)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from backbones import Function, LoggedPixels, Pixels, small_conv_net
+from backbones import Function, LoggedPixels, Pixels, small_conv_net, stochastic_net
 from scipy.sparse import csr_array
 from sklearn.metrics import accuracy_score
 from sklearn.model_selection import GroupKFold, KFold, LeaveOneOut, StratifiedKFold, cross_val_score
@@ -434,3 +434,15 @@ def test_a_label_that_a_fold_does_not_have_stops_nothing_and_warns_of_nothing(re
     (row,) = rank_backbones(X, rare, [Pixels], cv=3, random_state=0, n_jobs=1, scoring="f1_micro")
     assert row.status == "ok"
     assert not [warning for warning in recwarn if "label" in str(warning.message)]
+
+
+def test_parts_of_a_network_are_ranked_with_it():
+    ranking = rank([{"backbone": stochastic_net, "n_stages": n} for n in (2, 4)] + [stochastic_net])
+    rows = sorted(ranking, key=lambda row: row.million_parameters)
+    assert [row.n_stages for row in rows] == [2, "all", "all"]
+    assert [row.n_features for row in rows] == [8, 16, 16]
+    assert f"{rows[0].backbone}, 2 of its stages" in repr(ranking)
+    found = PretrainedImageClassifier(**rows[0].params, random_state=0).fit(X, Y)
+    assert found.backbone_.n_stages == 2
+    with pytest.raises(InvalidParameterError, match=r"n_stages=5 is more than the 4 stages"):
+        rank([{"backbone": stochastic_net, "n_stages": 5}])
