@@ -20,6 +20,7 @@ from sktl.exceptions import ExportError, InvalidImageError, InvalidParameterErro
 from sktl.runtime.document import PRECISIONS, ModelDocument
 
 from .answers import Answers, PixelBatches, answers_of_estimator, answers_of_run
+from .bias_correction import with_corrected_bias
 from .comparison import Comparison, drop_of
 from .documents import document_of, kind_of
 from .files import FORMATS, Target, check_package
@@ -257,10 +258,16 @@ class _Export:
             run = self.target.format.run(self.target.format.convert(quantized))
             return answers_of_run(run, self._pixels(self._compared[:n_images])).outputs
 
+        def correct(quantized: Any) -> Any:
+            return with_corrected_bias(quantized, self.kind, self._pixels(self.images.for_ranges), for_ranges)
+
+        with _as_argument("calibration"):
+            for_ranges = self._answers(self.images.for_ranges, cached=True).outputs
         few = expected.outputs[:_MOST_FOR_ORDER]
         return quantize(
             model,
             self._pixels(self.images.for_ranges),
+            correct,
             lambda quantized: drop_of(self.kind, outputs_of(quantized, len(expected)), expected.outputs),
             lambda quantized: float(((outputs_of(quantized, len(few)) - few) ** 2).mean()),
             self.max_drop,

@@ -26,8 +26,8 @@ from .model_format import ModelFormat, Run
 
 # Runtimes from 2024 on read it, in browsers too.
 _OPSET = 20
-# Names of operators of the network begin with it: the attribute of `PixelGraph`.
-FEATURES = "features"
+# Names of operators of the network, and of the output layer, begin with these attributes of `PixelGraph`.
+FEATURES, HEAD = "features", "head"
 _TAPPED = f"{FEATURES}.tapped.network"
 _LARGEST = (1 << 31) - 1  # bytes of a message of Protocol Buffers
 # Smaller tensors are not worth an operation.

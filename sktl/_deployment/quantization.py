@@ -60,6 +60,7 @@ class _Reader:
 def quantize(
     model: Any,
     batches: Iterable[np.ndarray],
+    correct: Callable[[Any], Any],
     drop_of: Callable[[Any], float],
     harm_of: Callable[[Any], float],
     max_drop: float,
@@ -71,6 +72,8 @@ def quantize(
     model : onnx.ModelProto
     batches : iterable of uint8 arrays of shape (n, H, W, 3)
         Pixels that determine the ranges of activations.
+    correct : callable
+        Returns a quantized model with a corrected output layer.
     drop_of : callable
         Returns what a quantized model loses, measured on other images.
     harm_of : callable
@@ -84,7 +87,7 @@ def quantize(
         that can be quantized.
     """
     with _quiet(), tempfile.TemporaryDirectory(prefix="sktl.") as folder:
-        quantizer = _Quantizer(model, batches, Path(folder))
+        quantizer = _Quantizer(model, batches, correct, Path(folder))
         if not quantizer.layers:
             raise ExportError('precision="int8" is not possible: the network has no convolutions or matrix products.')
         # Squared differences also rank models that change no label of these images.
@@ -141,11 +144,12 @@ class _Quantizer:
         Names of the operators with weights within the network, input first.
     """
 
-    def __init__(self, model: Any, batches: Iterable[np.ndarray], folder: Path):
+    def __init__(self, model: Any, batches: Iterable[np.ndarray], correct: Callable[[Any], Any], folder: Path):
         import onnx
         from onnxruntime.quantization.calibrate import create_calibrator
         from onnxruntime.quantization.quant_utils import save_and_reload_model_with_shape_infer
 
+        self._correct = correct
         self._model = save_and_reload_model_with_shape_infer(model)
         path = folder / "model.onnx"
         onnx.save_model(self._model, str(path))
@@ -211,7 +215,7 @@ class _Quantizer:
             extra_options={},
         )
         quantizer.quantize_model()
-        return quantizer.model.model
+        return self._correct(quantizer.model.model)
 
 
 @contextmanager
