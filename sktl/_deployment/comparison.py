@@ -14,6 +14,7 @@ TOLERANCES = {"classes": 1e-4, "labels": 1e-4, "numbers": 1e-2, "features": 1e-3
 # Largest difference of p-values, as a share and in references. Ranks of images between references may change.
 _TYPICALITY_SHARE, _TYPICALITY_RANKS = 0.01, 2
 _ROUNDING = float(np.finfo(np.float32).eps)
+_CONSTANT = 1e-12  # rounding in float64, relative to the largest number
 
 
 @dataclass(frozen=True)
@@ -96,8 +97,8 @@ def _differences(kind: str, found: np.ndarray, expected: np.ndarray) -> np.ndarr
     axis = 0 if kind == "numbers" else None
     largest = np.abs(expected).max(axis=axis, initial=0)
     spread = np.abs(expected - expected.mean(axis=0)).max(axis=axis, initial=0)
-    # Columns that vary less than float32 can tell are constant.
-    scale = np.where(spread > 2 * _ROUNDING * largest, spread, 1e4 * _ROUNDING * largest)
+    # Constant columns have no spread. Others may vary by less than float32 can tell, and are then not exported.
+    scale = np.where(spread > _CONSTANT * largest, spread, 1e4 * _ROUNDING * largest)
     return differences / np.where(scale > 0, scale, 1.0)
 
 

@@ -3,39 +3,40 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
 
-from sktl._estimators.saving import check_sizes
 from sktl._images.samples import Sample
 from sktl._utils.isolation import isolated
-from sktl.exceptions import ExportError, InvalidImageError, InvalidParameterError, TypicalityError
-from sktl.runtime.document import PRECISIONS, ModelDocument
+from sktl.exceptions import ExportError
+from sktl.runtime.document import ModelDocument
 
 from .answers import Answers, PixelBatches, answers_of_estimator, answers_of_run
+from .arguments import (
+    Images,
+    as_argument,
+    check_estimator,
+    check_packages,
+    check_precision,
+    check_references,
+    notes,
+)
 from .bias_correction import with_corrected_bias
 from .comparison import Comparison, drop_of
 from .documents import document_of, kind_of
-from .files import FORMATS, Target, check_package
+from .files import Target
 from .graph import PixelGraph, traced
 from .model_format import Run
 from .onnx_file import to_onnx, with_half_weights
 from .quantization import Quantized, quantize
 from .report import ExportReport
 from .test_images import default_samples, reference_pixels
-from .verification import check_drop, check_references, check_rounding
+from .verification import check_document, check_drop, check_rounding
 
-# Fewer images would neither give ranges nor show what int8 costs.
-_LEAST_CALIBRATION = 40
-# More images hardly widen ranges.
-_MOST_FOR_RANGES = 256
 # Enough to order layers by the harm that they do.
 _MOST_FOR_ORDER = 48
 
@@ -130,49 +131,14 @@ def export(
     >>> report.n_changed
     0
     """
-    _check_estimator(estimator)
+    check_estimator(estimator)
     target = Target.of(path, format)
-    _check_precision(precision, calibration, max_drop, target)
-    _check_references_exist(estimator, include_references)
-    _check_packages(target, precision)
-    images = _Images.of(estimator, precision, calibration, verify)
+    check_precision(precision, calibration, max_drop, target)
+    check_references(estimator, include_references)
+    check_packages(target, precision)
+    images = Images.of(estimator, precision, calibration, verify)
     job = _Export(estimator, kind_of(estimator), target, precision, float(max_drop), images, bool(include_references))
     return job.run()
-
-
-@dataclass(frozen=True)
-class _Images:
-    """Which images are used for what.
-
-    Parameters
-    ----------
-    for_ranges : sequence of Sample
-        Images that determine the ranges of numbers in int8.
-    measured : sequence of Sample
-        Images on which a lower precision is measured, apart from `verified`.
-    verified : sequence of Sample
-        Images on which the files are compared with the estimator.
-    """
-
-    for_ranges: Sequence[Sample]
-    measured: Sequence[Sample]
-    verified: Sequence[Sample]
-
-    @classmethod
-    def of(cls, estimator: Any, precision: str, calibration: Any, verify: Any) -> _Images:
-        verified = [] if verify is None else _samples(estimator, verify, "verify")
-        calibrating = [] if calibration is None else _samples(estimator, calibration, "calibration")
-        n_ranges = 0
-        if precision == "int8":
-            if len(calibrating) < _LEAST_CALIBRATION:
-                raise InvalidParameterError(
-                    f"calibration has {len(calibrating)} images. Pass at least {_LEAST_CALIBRATION} with "
-                    'precision="int8", better some hundreds.'
-                )
-            order = np.random.default_rng(0).permutation(len(calibrating))  # images may be sorted by class
-            calibrating = [calibrating[i] for i in order]
-            n_ranges = min(len(calibrating) // 2, _MOST_FOR_RANGES)
-        return cls(calibrating[:n_ranges], calibrating[n_ranges:], verified)
 
 
 @dataclass(frozen=True)
@@ -184,7 +150,7 @@ class _Export:
     target: Target
     precision: str
     max_drop: float
-    images: _Images
+    images: Images
     include_references: bool
 
     def run(self) -> ExportReport:
@@ -209,7 +175,7 @@ class _Export:
             comparison.drop,
             len(self.images.for_ranges),
             float_layers,
-            _notes(self.estimator),
+            notes(self.estimator),
         )
 
     @property
@@ -232,7 +198,7 @@ class _Export:
             parts.append(self._answers(default_samples(self.estimator.backbone_.preprocessing), cached=False))
         for argument, samples in given:
             if samples:
-                with _as_argument(argument):
+                with as_argument(argument):
                     parts.append(self._answers(samples, cached=True))
         typicality = np.concatenate([part.typicality for part in parts]) if self.include_references else None
         return Answers(np.concatenate([part.outputs for part in parts]), typicality)
@@ -261,7 +227,7 @@ class _Export:
         def correct(quantized: Any) -> Any:
             return with_corrected_bias(quantized, self.kind, self._pixels(self.images.for_ranges), for_ranges)
 
-        with _as_argument("calibration"):
+        with as_argument("calibration"):
             for_ranges = self._answers(self.images.for_ranges, cached=True).outputs
         few = expected.outputs[:_MOST_FOR_ORDER]
         return quantize(
@@ -286,7 +252,7 @@ class _Export:
     def _verified(self, path: Path, document: ModelDocument, expected: Answers) -> Comparison:
         """Load the written files, and compare them with the document and with the estimator."""
         read, run = self.target.format.read(path)
-        check_references(document, read, run)
+        check_document(document, read, run)
         found = answers_of_run(run, self._pixels(self._compared))
         comparison = Comparison.of(self.kind, found, expected)
         if self._is_exact:
@@ -298,81 +264,3 @@ class _Export:
 
     def _pixels(self, samples: Sequence[Sample]) -> PixelBatches:
         return PixelBatches(samples, self.estimator.backbone_.preprocessing)
-
-
-def _check_estimator(estimator: Any) -> None:
-    # Not isinstance, because the estimators import this file for their method `export`.
-    if isinstance(estimator, type) or not hasattr(estimator, "_fitted_extractor"):
-        given = estimator.__name__ if isinstance(estimator, type) else type(estimator).__name__
-        raise InvalidParameterError(
-            f"estimator is {'the class' if isinstance(estimator, type) else 'a'} {given}. Pass a fitted classifier, "
-            "regressor or encoder of sktl, such as best_estimator_ of a search."
-        )
-    check_is_fitted(estimator)
-    check_sizes(estimator.backbone_.preprocessing)
-
-
-def _check_precision(precision: Any, calibration: Any, max_drop: Any, target: Target) -> None:
-    if not isinstance(precision, str) or precision not in PRECISIONS:
-        raise InvalidParameterError(f"precision={precision!r} must be {', '.join(map(repr, PRECISIONS))}.")
-    if precision != "float32" and not target.format.from_onnx:
-        others = " or ".join(found.suffixes[0] for found in FORMATS.values() if found.from_onnx)
-        raise InvalidParameterError(
-            f"precision={precision!r} is not possible in a {target.format.title}. Export to {others}, or leave "
-            'precision="float32".'
-        )
-    if precision == "float32" and calibration is not None:
-        raise InvalidParameterError(
-            'calibration is for precision="float16" and "int8". With "float32", pass images as `verify`.'
-        )
-    if precision == "int8" and calibration is None:
-        raise InvalidParameterError(
-            f'precision="int8" needs calibration images: pass calibration, at least {_LEAST_CALIBRATION} images like '
-            "those of the application, without labels."
-        )
-    if not isinstance(max_drop, Real) or isinstance(max_drop, bool) or not 0 <= float(max_drop) < np.inf:
-        raise InvalidParameterError(f"max_drop={max_drop!r} must be a number of at least 0, such as 0.005.")
-
-
-def _check_references_exist(estimator: Any, include_references: Any) -> None:
-    if not isinstance(include_references, bool | np.bool_):
-        raise InvalidParameterError(f"include_references is a {type(include_references).__name__}. Pass True or False.")
-    if not include_references:
-        return
-    if not hasattr(estimator, "_typicality"):
-        raise TypicalityError("An encoder has no typicality. Leave include_references=False.")
-    if estimator._typicality is None:
-        raise TypicalityError(estimator._why_not_typical())
-
-
-def _check_packages(target: Target, precision: str) -> None:
-    target.check_packages()
-    if precision == "int8":
-        check_package("onnxruntime", 'precision="int8"')
-
-
-def _notes(estimator: Any) -> tuple[str, ...]:
-    """Return what does not travel with the files."""
-    notes = []
-    if callable(estimator.image_reader):
-        notes.append("The function image_reader does not travel with the model. Read images by it before resizing.")
-    if estimator.image_shape is not None:
-        notes.append("The exported model takes images, not flattened rows as with image_shape.")
-    return tuple(notes)
-
-
-def _samples(estimator: Any, X: Any, argument: str) -> list[Sample]:
-    with _as_argument(argument):
-        found = estimator._as_samples(X, reset=False)
-    if not found:
-        raise InvalidParameterError(f"{argument} has no images. Pass some, or leave {argument}=None.")
-    return list(found)
-
-
-@contextmanager
-def _as_argument(argument: str) -> Iterator[None]:
-    """Make errors about images name the argument that holds the images."""
-    try:
-        yield
-    except InvalidImageError as error:
-        raise InvalidImageError(error.failures, argument, error.lead) from error.__cause__

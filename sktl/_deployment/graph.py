@@ -30,7 +30,8 @@ _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "numbers": nn.Identity,
     "features": nn.Identity,
 }
-_tracing = fork_safe_lock()
+# torch traces for one thread at a time.
+TRACING = fork_safe_lock()
 
 
 class PixelGraph(nn.Module):
@@ -166,7 +167,7 @@ def traced(graph: PixelGraph, backbone_name: str) -> torch.export.ExportedProgra
     """
     example = torch.from_numpy(_noise(graph.preprocessing))
     try:
-        with _tracing, torch.no_grad(), warnings.catch_warnings():
+        with TRACING, torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about torch's own code
             return torch.export.export(graph, (example,), dynamic_shapes={INPUT: {0: torch.export.Dim("n")}})
     except SktlError:

@@ -21,7 +21,7 @@ from sktl.runtime.document import INPUT, KEY, ModelDocument
 from sktl.runtime.model_source import ModelSource
 from sktl.runtime.session import Session
 
-from .graph import not_exportable
+from .graph import TRACING, not_exportable
 from .model_format import ModelFormat, Run
 
 # Runtimes from 2024 on read it, in browsers too.
@@ -69,7 +69,7 @@ def to_onnx(program: torch.export.ExportedProgram, output_names: Sequence[str], 
         If ONNX lacks an operation of the network, or the file would be too large.
     """
     try:
-        with _quiet():
+        with TRACING, _quiet():
             found = torch.onnx.export(
                 program,
                 input_names=[INPUT],

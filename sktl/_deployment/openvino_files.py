@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from sktl._features.openvino import PROPERTIES, core, library
+from sktl._features.openvino import PROPERTIES, core, library, survived
+from sktl.exceptions import ExportError
 from sktl.runtime.document import KEY, ModelDocument
 
 from .model_format import ModelFormat, Run
@@ -23,6 +24,11 @@ class OpenVinoFormat(ModelFormat):
     suffixes = (".xml", ".bin")
 
     def convert(self, source: Any) -> Any:
+        if not survived():
+            raise ExportError(
+                "The export to OpenVINO IR is not possible in a process that was forked from one which used OpenVINO. "
+                "Export in the parent process, or to another format."
+            )
         return core().read_model(source.SerializeToString(), b"")
 
     def run(self, model: Any) -> Run:

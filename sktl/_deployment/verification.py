@@ -14,7 +14,7 @@ _UNITS = {"classes": "", "labels": "", "numbers": " of their spread", "features"
 _WHAT = {"classes": "probabilities", "labels": "probabilities", "numbers": "numbers", "features": "features"}
 
 
-def check_references(written: ModelDocument, read: ModelDocument, run: Run) -> None:
+def check_document(written: ModelDocument, read: ModelDocument, run: Run) -> None:
     """Raise `ExportError` unless a file has its document, and gives the reference outputs in it."""
     if read != written:
         raise ExportError("The file does not contain the document that was written to it. No file was written.")

@@ -53,11 +53,11 @@ ONLY_IN = {
         "_inspection.saliency",
         "_inspection.feature_map", "_selection.rank_backbones", "_selection.validation", "_selection.output_layer",
         "_reports.evaluation", "_evaluation.label_figures",
-        "datasets", "_datasets.synthetic", "_cli.accuracy_estimates", "_deployment.export",
+        "datasets", "_datasets.synthetic", "_cli.accuracy_estimates", "_deployment.arguments",
     },
     "sklearn.callback": {"_utils.sklearn_compat"},
     "captum": {"_inspection.gradcam"},
-    "onnx": {"_deployment.onnx_file", "_deployment.quantization"},
+    "onnx": {"_deployment.bias_correction", "_deployment.onnx_file", "_deployment.quantization"},
     "onnxruntime": {"_deployment.quantization"},  # `_utils.onnx_runtime` imports it without its telemetry
     "fsspec": set(),  # imported when the first URL needs it
 }  # fmt: skip

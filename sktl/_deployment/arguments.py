@@ -1,0 +1,141 @@
+"""The arguments of an export, checked before anything is computed: which images are used for what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from sktl._estimators.saving import check_sizes
+from sktl._images.samples import Sample
+from sktl.exceptions import InvalidImageError, InvalidParameterError, TypicalityError
+from sktl.runtime.document import PRECISIONS
+
+from .files import FORMATS, Target, check_package
+
+# Fewer images would neither give ranges nor show what int8 costs.
+_LEAST_CALIBRATION = 40
+# More images hardly widen ranges.
+_MOST_FOR_RANGES = 256
+
+
+@dataclass(frozen=True)
+class Images:
+    """Which images are used for what.
+
+    Parameters
+    ----------
+    for_ranges : sequence of Sample
+        Images that determine the ranges of numbers in int8.
+    measured : sequence of Sample
+        Images on which a lower precision is measured, apart from `verified`.
+    verified : sequence of Sample
+        Images on which the files are compared with the estimator.
+    """
+
+    for_ranges: Sequence[Sample]
+    measured: Sequence[Sample]
+    verified: Sequence[Sample]
+
+    @classmethod
+    def of(cls, estimator: Any, precision: str, calibration: Any, verify: Any) -> Images:
+        verified = [] if verify is None else _samples(estimator, verify, "verify")
+        calibrating = [] if calibration is None else _samples(estimator, calibration, "calibration")
+        n_ranges = 0
+        if precision == "int8":
+            if len(calibrating) < _LEAST_CALIBRATION:
+                raise InvalidParameterError(
+                    f"calibration has {len(calibrating)} images. Pass at least {_LEAST_CALIBRATION} with "
+                    'precision="int8", better some hundreds.'
+                )
+            order = np.random.default_rng(0).permutation(len(calibrating))  # images may be sorted by class
+            calibrating = [calibrating[i] for i in order]
+            n_ranges = min(len(calibrating) // 2, _MOST_FOR_RANGES)
+        return cls(calibrating[:n_ranges], calibrating[n_ranges:], verified)
+
+
+def check_estimator(estimator: Any) -> None:
+    """Raise `InvalidParameterError` unless this is an estimator of sktl, and `NotFittedError` unless it is fitted."""
+    # Not isinstance, because the estimators import this file for their method `export`.
+    if isinstance(estimator, type) or not hasattr(estimator, "_fitted_extractor"):
+        given = estimator.__name__ if isinstance(estimator, type) else type(estimator).__name__
+        raise InvalidParameterError(
+            f"estimator is {'the class' if isinstance(estimator, type) else 'a'} {given}. Pass a fitted classifier, "
+            "regressor or encoder of sktl, such as best_estimator_ of a search."
+        )
+    check_is_fitted(estimator)
+    check_sizes(estimator.backbone_.preprocessing)
+
+
+def check_precision(precision: Any, calibration: Any, max_drop: Any, target: Target) -> None:
+    """Raise `InvalidParameterError` for a precision that is unknown or impossible with the other arguments."""
+    if not isinstance(precision, str) or precision not in PRECISIONS:
+        raise InvalidParameterError(f"precision={precision!r} must be {', '.join(map(repr, PRECISIONS))}.")
+    if precision != "float32" and not target.format.from_onnx:
+        others = " or ".join(found.suffixes[0] for found in FORMATS.values() if found.from_onnx)
+        raise InvalidParameterError(
+            f"precision={precision!r} is not possible in a {target.format.title}. Export to {others}, or leave "
+            'precision="float32".'
+        )
+    if precision == "float32" and calibration is not None:
+        raise InvalidParameterError(
+            'calibration is for precision="float16" and "int8". With "float32", pass images as `verify`.'
+        )
+    if precision == "int8" and calibration is None:
+        raise InvalidParameterError(
+            f'precision="int8" needs calibration images: pass calibration, at least {_LEAST_CALIBRATION} images like '
+            "those of the application, without labels."
+        )
+    if not isinstance(max_drop, Real) or isinstance(max_drop, bool) or not 0 <= float(max_drop) < np.inf:
+        raise InvalidParameterError(f"max_drop={max_drop!r} must be a number of at least 0, such as 0.005.")
+
+
+def check_references(estimator: Any, include_references: Any) -> None:
+    """Raise `TypicalityError` if references of typicality should be exported, and the estimator has none."""
+    if not isinstance(include_references, bool | np.bool_):
+        raise InvalidParameterError(f"include_references is a {type(include_references).__name__}. Pass True or False.")
+    if not include_references:
+        return
+    if not hasattr(estimator, "_typicality"):
+        raise TypicalityError("An encoder has no typicality. Leave include_references=False.")
+    if estimator._typicality is None:
+        raise TypicalityError(estimator._why_not_typical())
+
+
+def check_packages(target: Target, precision: str) -> None:
+    """Raise `MissingPackageError` if a package is missing."""
+    target.check_packages()
+    if precision == "int8":
+        check_package("onnxruntime", 'precision="int8"')
+
+
+def notes(estimator: Any) -> tuple[str, ...]:
+    """Return what does not travel with the files."""
+    notes = []
+    if callable(estimator.image_reader):
+        notes.append("The function image_reader does not travel with the model. Read images by it before resizing.")
+    if estimator.image_shape is not None:
+        notes.append("The exported model takes images, not flattened rows as with image_shape.")
+    return tuple(notes)
+
+
+def _samples(estimator: Any, X: Any, argument: str) -> list[Sample]:
+    with as_argument(argument):
+        found = estimator._as_samples(X, reset=False)
+    if not found:
+        raise InvalidParameterError(f"{argument} has no images. Pass some, or leave {argument}=None.")
+    return list(found)
+
+
+@contextmanager
+def as_argument(argument: str) -> Iterator[None]:
+    """Make errors about images name the argument that holds the images."""
+    try:
+        yield
+    except InvalidImageError as error:
+        raise InvalidImageError(error.failures, argument, error.lead) from error.__cause__
