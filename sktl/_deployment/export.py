@@ -34,7 +34,7 @@ from .model_format import Run
 from .onnx_file import to_onnx, with_half_weights
 from .quantization import Quantized, quantize
 from .report import ExportReport
-from .test_images import default_samples, reference_pixels
+from .reference_images import default_samples, reference_pixels
 from .verification import check_document, check_drop, check_rounding
 
 # Enough to order layers by the harm that they do.
