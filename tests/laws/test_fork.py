@@ -123,6 +123,7 @@ ENTRY_POINTS = {
     "clear_cache": lambda p: sktl.clear_cache(p.folder / "cache"),
     "set_cache_limit": lambda p: sktl.set_cache_limit(1 << 20, p.folder / "cache"),
     "set_pixel_limit": lambda p: sktl.set_pixel_limit(1 << 20),
+    "export": lambda p: sktl.export(p.stages, p.folder / "model.pt2"),
     "save_to_folder": lambda p: sktl.save_to_folder(p.stages, p.folder / "card"),
     "Preprocessing": lambda p: p.head.backbone_.preprocessing(sktl._images.decoding.Image.fromarray(X[0])).sum(),
     "TrainingCurveDisplay": lambda p: sktl.TrainingCurveDisplay.from_estimator(p.stages),
@@ -141,7 +142,8 @@ COVERED_OTHERWISE = {
     "PretrainedImageClassifier", "PretrainedImageRegressor", "PretrainedImageEncoder",  # by their methods
     "datasets",  # by its functions
     "exceptions", "__version__",
-    "BackboneInfo", "BackboneRanking", "CacheInfo", "EvaluationReport", "ImageAudit", "RankedBackbone",  # values
+    "runtime",  # by tests of its own
+    "BackboneInfo", "BackboneRanking", "CacheInfo", "EvaluationReport", "ExportReport", "ImageAudit", "RankedBackbone",
     "push_to_hub", "load_from_hub",  # `save_to_folder` and `load`, with a connection
 }  # fmt: skip
 
