@@ -10,7 +10,8 @@ from PIL import Image
 
 import sktl
 
-SMALL = {"image_size": 32, "random_state": 0, "n_jobs": 1}
+pytestmark = pytest.mark.filterwarnings("ignore:weights=None:sktl.exceptions.BackboneWarning")
+SMALL = {"backbone": "timm/test_efficientnet", "weights": None, "random_state": 0, "n_jobs": 1}
 
 
 @pytest.fixture(scope="module")
@@ -26,17 +27,17 @@ def folder(tmp_path_factory):
 
 
 def test_a_model_is_exported_and_replaced_only_if_wanted(folder, tmp_path):
-    out, _ = run("export", folder / "m.sktl", "-o", tmp_path / "m.onnx", "--verify", folder / "photos", "-q")
-    assert out.startswith(f"Wrote '{tmp_path / 'm.onnx'}': classes in float32")
+    out, _ = run("export", folder / "m.sktl", "-o", tmp_path / "m.pt2", "--verify", folder / "photos", "-q")
+    assert out.startswith(f"Wrote '{tmp_path / 'm.pt2'}': classes in float32")
     assert "on 14 images" in out
     clf = sktl.load(folder / "m.sktl")
-    found = run_file(tmp_path / "m.onnx", pixels_of(clf, IMAGES))[0]
+    found = run_file(tmp_path / "m.pt2", pixels_of(clf, IMAGES))[0]
     np.testing.assert_allclose(found, answers(clf, IMAGES), atol=1e-4)
-    before = (tmp_path / "m.onnx").read_bytes()
-    _, err = run("export", folder / "e.sktl", "-o", tmp_path / "m.onnx", status=1)
+    before = (tmp_path / "m.pt2").read_bytes()
+    _, err = run("export", folder / "e.sktl", "-o", tmp_path / "m.pt2", status=1)
     assert "already exists. Pass --force" in err
-    assert (tmp_path / "m.onnx").read_bytes() == before
-    out, _ = run("export", folder / "e.sktl", "-o", tmp_path / "m.onnx", "--force", "-q")
+    assert (tmp_path / "m.pt2").read_bytes() == before
+    out, _ = run("export", folder / "e.sktl", "-o", tmp_path / "m.pt2", "--force", "-q")
     assert "features in float32" in out
 
 

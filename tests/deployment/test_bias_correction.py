@@ -12,7 +12,9 @@ import sktl
 from sktl._deployment.bias_correction import with_corrected_bias
 
 
-@pytest.mark.parametrize("kind", ["classes", "labels", "numbers"])
+@pytest.mark.parametrize(
+    "kind", ["classes", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("labels", "numbers"))]
+)
 def test_a_shift_of_the_output_layer_is_found(kind, tmp_path):
     estimator = fitted(kind)
     sktl.export(estimator, tmp_path / "m.onnx")

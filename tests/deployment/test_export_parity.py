@@ -29,8 +29,11 @@ def check_same(estimator, X, path):
         np.testing.assert_array_equal(predicted, estimator.predict(X))
 
 
-# All kinds in ONNX, from which OpenVINO IR is made, and some in the others.
-QUICK = [*((kind, ".onnx") for kind in TARGETS), ("classes", ".xml"), ("numbers", ".xml"), ("features", ".pt2")]
+slow = pytest.mark.slow
+QUICK = [
+    ("classes", ".onnx"), ("binary", ".pt2"), ("labels", ".onnx"), ("number", ".pt2"), ("numbers", ".xml"),
+    ("features", ".pt2"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("kind", "suffix"), QUICK)
@@ -41,11 +44,14 @@ def test_all_kinds_of_outputs(kind, suffix, tmp_path):
     check_same(estimator, [*NEW, *IMAGES[:5]], path)
 
 
-@pytest.mark.parametrize(("trainable_stages", "feature_stages"), [(2, 1), (2, 2), ("all", 2)])
-def test_trained_stages(trainable_stages, feature_stages, tmp_path):
+TRAINED = [(2, 1, ".pt2"), (2, 2, ".onnx"), ("all", 1, ".pt2"), ("all", 2, ".pt2")]
+
+
+@pytest.mark.parametrize(("trainable_stages", "feature_stages", "suffix"), TRAINED)
+def test_trained_stages(trainable_stages, feature_stages, suffix, tmp_path):
     estimator = fitted("classes", trainable_stages=trainable_stages, feature_stages=feature_stages)
     before = answers(estimator, NEW)
-    path = tmp_path / "model.onnx"
+    path = tmp_path / f"model{suffix}"
     sktl.export(estimator, path)
     check_same(estimator, NEW, path)
     np.testing.assert_array_equal(answers(estimator, NEW), before)  # an export changes nothing
@@ -65,13 +71,16 @@ def _cats():
     return cats.data, cats.target
 
 
-@pytest.mark.parametrize(("name", "size"), [("timm/test_vit", None), ("timm/test_convnext", None)])
+@pytest.mark.parametrize(
+    ("name", "size"), [("timm/test_vit", None), pytest.param("timm/test_convnext", None, marks=slow)]
+)
 def test_families(name, size, tmp_path):
     clf, X = family(name, size, feature_stages=2)
     sktl.export(clf, tmp_path / "model.onnx")
     check_same(clf, X, tmp_path / "model.onnx")
 
 
+@pytest.mark.slow
 def test_the_bundled_network(tmp_path):
     X, y = _cats()
     clf = PretrainedImageClassifier(random_state=0, image_size=64).fit(X, y)

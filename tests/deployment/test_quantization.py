@@ -86,7 +86,12 @@ def test_weights_are_int8_for_each_channel_and_the_output_layer_is_float(int8):
     assert tensors[head.input[1]].data_type == onnx.TensorProto.FLOAT
 
 
-@pytest.mark.parametrize("kind", ["binary", "labels", "numbers", "features"])
+slow = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "kind", ["labels", *(pytest.param(kind, marks=slow) for kind in ("binary", "numbers", "features"))]
+)
 def test_int8_is_close_for_all_kinds(kind, tmp_path):
     estimator = fitted(kind)
     name = "m.xml" if kind == "labels" else "m.onnx"
@@ -106,6 +111,7 @@ def test_too_much_loss_is_refused_with_the_layers_that_hurt(tmp_path):
     assert not os.listdir(tmp_path)
 
 
+@pytest.mark.slow
 def test_layers_that_hurt_stay_in_float(harmed, tmp_path):
     lossy = sktl.export(harmed, tmp_path / "a.onnx", precision="int8", calibration=CALIBRATION, max_drop=1)
     assert lossy.drop > 0.02
@@ -116,6 +122,7 @@ def test_layers_that_hurt_stay_in_float(harmed, tmp_path):
     assert "convolutions.4" in mended.summary()
 
 
+@pytest.mark.slow
 def test_a_network_without_layers_is_an_error(tmp_path):
     clf = PretrainedImageClassifier(backbone=Pixels, random_state=0).fit(IMAGES, TARGETS["binary"])
     with pytest.raises(ExportError, match="no convolutions"):
@@ -123,7 +130,7 @@ def test_a_network_without_layers_is_an_error(tmp_path):
     assert not os.listdir(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["m.onnx", "m.xml"])
+@pytest.mark.parametrize("name", ["m.onnx", pytest.param("m.xml", marks=slow)])
 def test_float16_halves_the_weights(name, tmp_path):
     estimator = fitted("numbers", backbone=_wide)
     exact = sktl.export(estimator, tmp_path / name)
@@ -154,8 +161,6 @@ def test_weights_beyond_float16_are_refused(tmp_path):
         return network
 
     clf = PretrainedImageClassifier(backbone=huge, random_state=0).fit(IMAGES, TARGETS["binary"])
-    sktl.export(clf, tmp_path / "m.onnx")
-    (tmp_path / "m.onnx").unlink()
     with pytest.raises(ExportError, match="not finite"):
         sktl.export(clf, tmp_path / "m.onnx", precision="float16")
     assert not os.listdir(tmp_path)

@@ -190,7 +190,7 @@ def test_a_chunk_is_computed_in_float32_by_one_thread_that_may_run_on_any_core(b
     compiled = bundled[0]._compiled
     for n_threads in (1, 2):
         compiled._compile(n_threads)
-        found = {name: str(compiled._streams[0].get_property(name)) for name in _openvino._PROPERTIES}
+        found = {name: str(compiled._streams[0].get_property(name)) for name in _openvino.PROPERTIES}
         assert "float32" in found["INFERENCE_PRECISION_HINT"]
         assert (found["DYNAMIC_QUANTIZATION_GROUP_SIZE"], found["ENABLE_CPU_PINNING"]) == ("0", "False")
         streams = compiled._streams[0].get_property("NUM_STREAMS")
