@@ -33,8 +33,8 @@ from .graph import PixelGraph, traced
 from .model_format import Run
 from .onnx_file import to_onnx, with_half_weights
 from .quantization import Quantized, quantize
-from .report import ExportReport
 from .reference_images import default_samples, reference_pixels
+from .report import ExportReport
 from .verification import check_document, check_drop, check_rounding
 
 # Enough to order layers by the harm that they do.
