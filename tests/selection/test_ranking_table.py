@@ -66,8 +66,8 @@ def test_its_data_frame_has_a_row_for_each_and_the_types_of_the_values():
     pandas = pytest.importorskip("pandas")
     frame = BackboneRanking(ROWS, "accuracy").to_frame()
     assert list(frame.columns) == [
-        "rank", "backbone", "weights", "image_size", "mean_score", "std_score", "logme", "seconds_per_image",
-        "million_parameters", "megabytes", "n_features", "status",
+        "rank", "backbone", "weights", "image_size", "n_stages", "mean_score", "std_score", "logme",
+        "seconds_per_image", "million_parameters", "megabytes", "n_features", "status",
     ]  # fmt: skip
     assert frame["rank"].tolist() == [1, 2, 3, pandas.NA]
     assert frame["mean_score"].dtype == float
