@@ -57,6 +57,17 @@ def test_trained_stages(trainable_stages, feature_stages, suffix, tmp_path):
     np.testing.assert_array_equal(answers(estimator, NEW), before)  # an export changes nothing
 
 
+@pytest.mark.parametrize(
+    ("trainable_stages", "suffix"),
+    [(0, ".onnx"), pytest.param(1, ".pt2", marks=slow), pytest.param(0, ".xml", marks=slow)],
+)
+def test_first_stages(trainable_stages, suffix, tmp_path):
+    estimator = fitted("classes", n_stages=3, trainable_stages=trainable_stages)
+    path = tmp_path / f"model{suffix}"
+    sktl.export(estimator, path)
+    check_same(estimator, NEW, path)
+
+
 def family(name, size, **parameters):
     """Return a classifier with random weights, and the images on which it was fitted."""
     X, y = _cats()
