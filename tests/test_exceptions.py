@@ -79,6 +79,18 @@ def openvino_cannot_run_a_network(folder, monkeypatch):
     open_engine(network, CPU, engine="openvino")
 
 
+class DependsOnValues(torch.nn.Module):
+    """A network whose code depends on values of tensors."""
+
+    def forward(self, images):
+        features = images.mean((2, 3))
+        return features if features.sum() > 0 else -features
+
+
+def a_network_cannot_be_traced(folder, monkeypatch):
+    fit(backbone=DependsOnValues).export(folder / "cats.pt2")
+
+
 # What is done wrong, whom the message blames, and what it advises.
 WRONG = {
     "InvalidParameterError": (lambda *_: fit(max_epochs=0), "max_epochs", r"must be .*range \[1, inf\)"),
@@ -104,6 +116,7 @@ WRONG = {
         a_package_is_missing("captum", lambda: sktl.SaliencyDisplay.from_estimator(fit(), X[:1])), "captum",
         r"pip install 'sktl\[explain\]'",
     ),
+    "ExportError": (a_network_cannot_be_traced, "DependsOnValues", "Fit with another backbone"),
     "ModelFileError": (a_model_is_damaged, "cats.model", "Save the model again"),
     "ModelFileNotFoundError": (lambda *_: sktl.load("no/cats.model"), "no/cats.model", "looked in|Pass"),
     "CheckpointError": (a_checkpoint_is_damaged, ".checkpoint", "Delete it"),
