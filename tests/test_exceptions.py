@@ -82,6 +82,8 @@ def openvino_cannot_run_a_network(folder, monkeypatch):
 class DependsOnValues(torch.nn.Module):
     """A network whose code depends on values of tensors."""
 
+    preprocessing = sktl.Preprocessing(16, (16, 16))
+
     def forward(self, images):
         features = images.mean((2, 3))
         return features if features.sum() > 0 else -features
