@@ -398,8 +398,8 @@ def test_pil_images_are_never_reduced():
 
 
 # Mean and largest difference, in gray levels of 255. A box average (the reduced decode) and a triangle over the same
-# pixels differ most on white noise, which no photo comes near. Means of 1,500 random cases each were up to 0.51 and 4.8;
-# small images, searched for, reach 0.62.
+# pixels differ most on white noise, which no photo comes near. Means of 1,500 random cases each were up to 0.51 and
+# 4.8; small images, searched for, reach 0.62.
 TOLERANCES = {"smooth": (smooth, 1, 4), "noisy": (noisy, 6, 40)}
 
 
