@@ -16,8 +16,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     threads = max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
 sys.path.insert(0, str(Path(__file__).parent / "support"))
-# How long an example takes says what else the machine does.
-settings.register_profile("sktl", deadline=None)
+# How long an example takes says what else the machine does. Where changes are checked, examples are the same in each
+# run, so that no change is refused for an example that has nothing to do with it. Other runs find new ones.
+settings.register_profile("sktl", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("sktl")
 
 
