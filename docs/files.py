@@ -30,7 +30,7 @@ def tables(package=ROOT / "sktl"):
     """Return both tables as Markdown."""
     units = [(name, package / name / "__init__.py") for name in ORDER if (package / name).is_dir()]
     lines = ["| folder | its job |", "|---|---|"]
-    lines += [f"| [`{name}`](#folder{name.replace('_', '-')}) | {opening_line(path)} |" for name, path in units]
+    lines += [f"| [`{name}`](#folder-{name.lstrip('_').replace('_', '-')}) | {opening_line(path)} |" for name, path in units]
     top = [package / f"{name}.py" for name in ORDER if not (package / name).is_dir()]
     sections = [("In no folder", top)]
     sections += [(f"Folder `{name}`", sorted(path.parent.glob("[!_]*.py"))) for name, path in units]
