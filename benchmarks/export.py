@@ -26,7 +26,7 @@ from PIL import Image
 
 import sktl
 from sktl._features.openvino import PROPERTIES, core
-from sktl._features.prefetch import network_pixels
+from sktl._images.network_pixels import network_pixels
 from sktl._images.samples import as_samples
 
 CHUNK = 4

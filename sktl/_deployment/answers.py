@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from sktl._features.prefetch import network_pixels
 from sktl._head.train_head import output_values
+from sktl._images.network_pixels import network_pixels
 from sktl._images.problems import ImageProblem
 from sktl._images.samples import Sample
 from sktl._storage.cache import NO_CACHE

@@ -11,6 +11,13 @@ from .answers import Answers
 # Largest difference that float32 may make: of probabilities, and of numbers and features relative to their spread. The
 # weights of a regressor may amplify rounding of features that hardly vary.
 TOLERANCES = {"classes": 1e-4, "labels": 1e-4, "numbers": 1e-2, "features": 1e-3}
+# What is compared, and the unit of its differences.
+UNITS = {
+    "classes": ("probabilities", ""),
+    "labels": ("probabilities", ""),
+    "numbers": ("numbers", " of their spread"),
+    "features": ("features", " of their spread"),
+}
 # Largest difference of p-values, as a share and in references. Ranks of images between references may change.
 _TYPICALITY_SHARE, _TYPICALITY_RANKS = 0.01, 2
 _ROUNDING = float(np.finfo(np.float32).eps)

@@ -6,12 +6,8 @@ from dataclasses import dataclass
 
 from sktl._utils.paths import shown
 
-_UNITS = {
-    "classes": ("probabilities", ""),
-    "labels": ("probabilities", ""),
-    "numbers": ("numbers", " of their spread"),
-    "features": ("features", " of their spread"),
-}
+from .comparison import UNITS
+
 _COSTS = {
     "classes": "points of accuracy, if the probabilities in float32 are right",
     "labels": "points of accuracy for each label, if the probabilities in float32 are right",
@@ -92,7 +88,7 @@ class ExportReport:
         return "\n".join([*lines, *self.notes])
 
     def _verified(self) -> str:
-        what, unit = _UNITS[self.kind]
+        what, unit = UNITS[self.kind]
         equal = self.kind in ("classes", "labels") and not self.n_changed
         labels = "; all labels are equal" if equal else ""
         return (

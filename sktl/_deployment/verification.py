@@ -7,11 +7,8 @@ import numpy as np
 from sktl.exceptions import ExportError
 from sktl.runtime.document import ModelDocument
 
-from .comparison import TOLERANCES, Comparison, within_rounding
+from .comparison import TOLERANCES, UNITS, Comparison, within_rounding
 from .model_format import Run
-
-_UNITS = {"classes": "", "labels": "", "numbers": " of their spread", "features": " of their spread"}
-_WHAT = {"classes": "probabilities", "labels": "probabilities", "numbers": "numbers", "features": "features"}
 
 
 def check_document(written: ModelDocument, read: ModelDocument, run: Run) -> None:
@@ -30,7 +27,8 @@ def check_rounding(kind: str, comparison: Comparison, n_references: int, runtime
     """Raise `ExportError` if a file in float32 differs from its estimator by more than rounding."""
     if within_rounding(kind, comparison, n_references):
         return
-    reasons = [f"{_WHAT[kind]} differ by up to {comparison.difference:.1e}{_UNITS[kind]}"]
+    what, unit = UNITS[kind]
+    reasons = [f"{what} differ by up to {comparison.difference:.1e}{unit}"]
     if comparison.n_changed:
         reasons.append(f"{comparison.n_changed} labels differ")
     if comparison.typicality_difference is not None:

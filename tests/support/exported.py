@@ -12,7 +12,7 @@ from backbones import stochastic_net
 
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder, PretrainedImageRegressor
 from sktl._features.openvino import core
-from sktl._features.prefetch import network_pixels
+from sktl._images.network_pixels import network_pixels
 from sktl._images.samples import as_samples
 
 SUFFIXES = [".onnx", ".xml", ".pt2"]
