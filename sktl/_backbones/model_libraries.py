@@ -26,6 +26,7 @@ from sktl.exceptions import BackboneError
 
 from . import weights as _weights
 from .downloads import fetch, fetch_from_hub, in_hub_cache, kept_at
+from .library_imports import library
 
 if TYPE_CHECKING:
     from torchvision.models import WeightsEnum
@@ -144,14 +145,14 @@ def _head_prefix(output_layer: str, wanted: Iterable[str]) -> str:
 
 def torchvision_names() -> list[str]:
     """Return the names of torchvision's classification models."""
-    import torchvision
+    torchvision = library("torchvision")
 
     return torchvision.models.list_models(module=torchvision.models)
 
 
 def torchvision_weights(name: str) -> type[WeightsEnum]:
     """Return the enumeration of a model's published weights."""
-    import torchvision
+    torchvision = library("torchvision")
 
     return torchvision.models.get_model_weights(name)
 
@@ -197,7 +198,7 @@ class TorchvisionNetwork(_Network):
         return int(torchvision_weights(self.name).DEFAULT.meta["num_params"])
 
     def build(self, image_size: int | None) -> nn.Module:
-        import torchvision
+        torchvision = library("torchvision")
         from torchvision.models.vision_transformer import VisionTransformer, interpolate_embeddings
 
         if isinstance(self.origin, Random):
@@ -227,7 +228,7 @@ class TorchvisionNetwork(_Network):
         return {"input_size": lambda size: (size, size)} if self.name.startswith("maxvit_") else {}
 
     def _empty(self, image_size: int | None) -> tuple[nn.Module, str]:
-        import torchvision
+        torchvision = library("torchvision")
 
         arguments: dict[str, Any] = {}
         if image_size is not None:
@@ -245,14 +246,14 @@ class TorchvisionNetwork(_Network):
 
 def timm_names() -> list[str]:
     """Return the names of timm's models. Models with published weights are also listed as "architecture.tag"."""
-    import timm
+    timm = library("timm")
 
     return timm.list_models() + timm.list_pretrained()
 
 
 def is_timm_name(name: str) -> bool:
     """Return True if `name` is one of `timm_names`, without sorting all of timm's names."""
-    import timm
+    timm = library("timm")
 
     pattern = glob.escape(name)
     return name in timm.list_models(pattern) or name in timm.list_pretrained(pattern)
@@ -266,7 +267,7 @@ class TimmNetwork(_Network):
     origin: Origin
 
     def _config(self) -> dict[str, Any]:
-        import timm
+        timm = library("timm")
 
         config = timm.get_pretrained_cfg(self.name)
         return config.to_dict() if config is not None else {}
@@ -286,7 +287,7 @@ class TimmNetwork(_Network):
 
     def count_parameters(self) -> int:
         """Return the number of parameters, including the output layer, without allocating the network."""
-        import timm
+        timm = library("timm")
 
         with torch.device("meta"):
             network = timm.create_model(self.name)
@@ -306,7 +307,7 @@ class TimmNetwork(_Network):
         return module
 
     def _create(self, image_size: int | None, num_classes: int = 0, **arguments: Any) -> nn.Module:
-        import timm
+        timm = library("timm")
 
         if image_size is not None and self._config().get("fixed_input_size"):
             arguments["img_size"] = image_size
@@ -348,9 +349,7 @@ class TimmNetwork(_Network):
 
 def timm_preprocessing(config: dict[str, Any], name: str) -> Preprocessing:
     """Return the preprocessing of a pretrained configuration, interpreted as in timm's own evaluation."""
-    import timm.data
-
-    data = timm.data.resolve_data_config(pretrained_cfg=config)
+    data = library("timm.data").resolve_data_config(pretrained_cfg=config)
     channels, height, width = data["input_size"]
     if channels != 3 or data["crop_mode"] not in ("center", "squash"):
         raise BackboneError(
@@ -390,7 +389,7 @@ class PackagedNetwork(_Network):
         return self._network.count_parameters()
 
     def build(self, image_size: int | None) -> nn.Module:
-        import timm
+        timm = library("timm")
 
         if not isinstance(self.origin, Published):
             return self._network.build(image_size)

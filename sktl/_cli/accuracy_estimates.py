@@ -60,7 +60,8 @@ def estimate(estimator: Any, paths: np.ndarray, target: np.ndarray, seconds: flo
         estimated = {"classes": _accuracy, "labels": _average_precision, "numbers": _r2}[kind]
         figures = estimated(copy, paths[used], target[used], n_folds, names_of(estimator))
     return (
-        f"{figures}\nThe estimate is too high if some images are nearly equal, such as several images of one subject."
+        f"{figures}\nThe estimate is too high if some images are nearly equal, such as several images of one subject; "
+        "`sktl audit` finds them."
     )
 
 

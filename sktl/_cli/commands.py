@@ -344,6 +344,7 @@ def _all_images(names: Iterable[str], quiet: bool) -> list[str]:
     """Return the named images and the images in named folders, each once; print how many a folder has."""
     images: dict[str, str] = {}
     for name in names:
+        _check_name(name)
         found = [name]
         if os.path.isdir(user_path(name)):
             found = sktl.datasets.list_images(name).tolist()
@@ -352,3 +353,14 @@ def _all_images(names: Iterable[str], quiet: bool) -> list[str]:
         for path in found:
             images.setdefault(os.path.abspath(user_path(path)), path)
     return [*images.values()]
+
+
+def _check_name(name: str) -> None:
+    """Raise an error for a name that is probably meant as a folder, or as the file for the output."""
+    suffix = os.path.splitext(name)[1].lower()
+    if "://" in name or os.path.lexists(user_path(name)):
+        return
+    if suffix in (".csv", ".json"):
+        raise click.UsageError(f"--csv and --json take no file name. Write `> {shown(name)}` at the end instead.")
+    if not suffix:
+        raise click.ClickException(f"{shown(name)} does not exist (looked in {shown(os.getcwd())}).")

@@ -1,4 +1,4 @@
-"""Correct the output layer of a quantized model for the average error of the layers before it."""
+"""Errors of a quantized model before softmax or sigmoid, and a correction of the output layer for their average."""
 
 from __future__ import annotations
 
@@ -36,16 +36,22 @@ def with_corrected_bias(model: Any, kind: str, pixels: Iterable[np.ndarray], exp
     for tensor in model.graph.initializer:
         if tensor.name in names:
             found = answers_of_run(running(model.SerializeToString()), pixels).outputs
-            shift = (_before_activation(kind, expected) - _before_activation(kind, found)).mean(axis=0)
+            shift = (before_activation(kind, expected) - before_activation(kind, found)).mean(axis=0)
             bias = numpy_helper.to_array(tensor) + shift.astype(np.float32)
             tensor.CopyFrom(numpy_helper.from_array(bias, tensor.name))
     return model
 
 
-def _before_activation(kind: str, outputs: np.ndarray) -> np.ndarray:
-    """Return outputs before softmax or sigmoid; for softmax, up to a constant for each image, which has no effect."""
+def harm(kind: str, outputs: np.ndarray, expected: np.ndarray) -> float:
+    """Return the mean squared error before softmax or sigmoid, which also tells apart models that change no label."""
+    return float(((before_activation(kind, outputs) - before_activation(kind, expected)) ** 2).mean())
+
+
+def before_activation(kind: str, outputs: np.ndarray) -> np.ndarray:
+    """Return outputs before softmax or sigmoid; for softmax, with a mean of 0 for each image."""
     if kind == "classes":
-        return np.log(np.maximum(outputs, _LEAST))
+        logs = np.log(np.maximum(outputs, _LEAST))
+        return logs - logs.mean(axis=1, keepdims=True)
     if kind == "labels":
         return logit(np.clip(outputs.astype(np.float64), _LEAST, 1 - _LEAST))
     return outputs

@@ -25,7 +25,7 @@ from .arguments import (
     check_references,
     notes,
 )
-from .bias_correction import with_corrected_bias
+from .bias_correction import harm, with_corrected_bias
 from .comparison import Comparison, drop_of
 from .documents import document_of, kind_of
 from .files import Target
@@ -235,7 +235,7 @@ class _Export:
             self._pixels(self.images.for_ranges),
             correct,
             lambda quantized: drop_of(self.kind, outputs_of(quantized, len(expected)), expected.outputs),
-            lambda quantized: float(((outputs_of(quantized, len(few)) - few) ** 2).mean()),
+            lambda quantized: harm(self.kind, outputs_of(quantized, len(few)), few),
             self.max_drop,
         )
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,12 @@ _MOST_IN_FLOAT = 0.25
 _NAMED = 5
 # Numbers of first layers that are tried in float: they see pixels, of which 8 bits lose details, and take little time.
 _FIRST_IN_FLOAT = (0, 1, 3)
+# Ranges leave out this percentage of the values of a tensor. A range that included a few extreme values would be too
+# wide for all others, and would change twice as many labels.
+_PERCENTILE = 99.999
+# Images whose activations are in memory at once. More than one, because ONNX Runtime derives the bins of a histogram
+# from the first group, and a blank image would make them too narrow.
+_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -47,14 +55,20 @@ class Quantized:
 
 
 class _Reader:
-    """Batches of pixels as ONNX Runtime's calibration takes them."""
+    """One group of pixels as ONNX Runtime's calibration takes it."""
 
-    def __init__(self, batches: Iterable[np.ndarray]):
-        self._batches = iter(batches)
+    def __init__(self, pixels: np.ndarray):
+        self._groups = [pixels]
 
     def get_next(self) -> dict[str, np.ndarray] | None:
-        batch = next(self._batches, None)
-        return None if batch is None else {INPUT: batch}
+        return {INPUT: self._groups.pop()} if self._groups else None
+
+
+def _groups(batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Yield the pixels of batches in groups of equal sizes, except the last one."""
+    images = (image for batch in batches for image in batch)
+    while group := list(islice(images, _AT_ONCE)):
+        yield np.stack(group)
 
 
 def quantize(
@@ -146,15 +160,22 @@ class _Quantizer:
 
     def __init__(self, model: Any, batches: Iterable[np.ndarray], correct: Callable[[Any], Any], folder: Path):
         import onnx
-        from onnxruntime.quantization.calibrate import create_calibrator
+        from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator
         from onnxruntime.quantization.quant_utils import save_and_reload_model_with_shape_infer
 
         self._correct = correct
         self._model = save_and_reload_model_with_shape_infer(model)
         path = folder / "model.onnx"
         onnx.save_model(self._model, str(path))
-        calibrator = create_calibrator(path, [*_OPERATORS], augmented_model_path=str(folder / "augmented.onnx"))
-        calibrator.collect_data(_Reader(batches))
+        calibrator = create_calibrator(
+            path,
+            [*_OPERATORS],
+            augmented_model_path=str(folder / "augmented.onnx"),
+            calibrate_method=CalibrationMethod.Percentile,
+            extra_options={"percentile": _PERCENTILE},
+        )
+        for pixels in _groups(batches):  # one by one: the calibrator would hold the activations of all groups at once
+            calibrator.collect_data(_Reader(pixels))
         self._ranges = calibrator.compute_data()
         self._nodes = [node.name for node in self._model.graph.node]
         self._within = {name for name in self._nodes if name.startswith((f"{FEATURES}.", f"{FEATURES}/"))}
@@ -220,10 +241,11 @@ class _Quantizer:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the quantizer, which reports its progress to the root logger."""
+    """Silence the quantizer, which reports its progress to the root logger and prints it."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        yield
+        with redirect_stdout(io.StringIO()):
+            yield
     finally:
         logging.disable(before)

@@ -231,8 +231,8 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         `feature_stages`, augmentation, dropout, stochastic depth, the images that early stopping holds out, and random
         `weights`. With an int, results repeat bit for bit on a CPU.
     verbose : int, default=0
-        1 shows the progress of passes over the images, unless scikit-learn's `ProgressBar` shows it. 2 also prints a
-        line per epoch.
+        1 shows the progress of passes over the images and of training stages, unless scikit-learn's `ProgressBar`
+        shows it. 2 prints a line per epoch.
     net_params : dict, default=None
         Further arguments of the skorch nets: `{"callbacks": [...], "optimizer__<name>": ...}`. Each phase of training
         has its own net with copies of the callbacks, and each optimizer receives the options that it accepts. Scores,

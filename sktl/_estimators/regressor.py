@@ -112,7 +112,7 @@ class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
     random_state : int, RandomState or None, default=None
         Controls everything that is random. With an int, results repeat bit for bit on a CPU.
     verbose : int, default=0
-        1 shows the progress of passes over the images, 2 also a line per epoch.
+        1 shows the progress of passes over the images and of training stages; 2 prints a line per epoch.
     net_params : dict, default=None
         Further arguments of the skorch nets, such as callbacks.
 

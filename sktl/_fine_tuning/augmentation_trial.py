@@ -60,6 +60,7 @@ def choose_augmentation(
         return changes[0]
     learned, held_out = parts
     losses = []
+    runs = runs[0], replace(runs[1], title="trial of augmentation")
     for change in changes:
         recipe = _shortened(recipe_of(change, len(learned.samples)), len(extractor.backbone.stages))
         silent = replace(extractor, verbose=0)
@@ -85,7 +86,7 @@ def _shortened(recipe: TailRecipe, n_stages: int) -> TailRecipe:
         n_views=None if recipe.augmentation is None else _VIEWS,
         patience=None,
         compile=False,
-        verbose=0,
+        verbose=min(1, recipe.verbose),
     )
 
 

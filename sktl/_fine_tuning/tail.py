@@ -32,6 +32,7 @@ from sktl._training.recipe import TailRecipe
 from sktl._training.training_run import Run
 from sktl._training.weighted_net import OutputLayer, WeightedNet, as_output_layer, drop, restored
 from sktl._utils.devices import halved, within_memory
+from sktl._utils.progress import training_bar
 from sktl._utils.random import Stream, draws_from_globals, generator, seeded_globals
 from sktl._utils.threads import single_threaded
 from sktl._utils.torch_kernels import place, uses_onednn
@@ -153,6 +154,7 @@ class _TailNet(WeightedNet):
     is_averaged = False
     start: dict[nn.Parameter, torch.Tensor]
     anchors: dict[nn.Parameter, torch.Tensor]
+    count: Callable[[int], Any] | None = None  # counts images, for a progress bar
 
     def get_params_for_optimizer(self, prefix: str, named_parameters: Any) -> tuple[list[Any], dict[str, Any]]:
         """Return one group of parameters for each stage and the output layer, with weights separate from the rest."""
@@ -210,6 +212,11 @@ class _TailNet(WeightedNet):
             loss = loss + (1 - batch.share) * self.get_loss(logits, (values[others], weights[others]))
         return loss.detach(), torch.autograd.grad(loss, parameters, allow_unused=True)
 
+    def on_batch_end(self, net: Any, batch: Any = None, training: bool = False, **kwargs: Any) -> None:
+        super().on_batch_end(net, batch=batch, training=training, **kwargs)
+        if training and self.count is not None:
+            self.count(len(batch.inputs))
+
     def _step_optimizer(self, step_fn: Any) -> None:
         """Take a step, then pull the weights of the stages towards their initial values (L2-SP, decoupled)."""
         super()._step_optimizer(step_fn)
@@ -260,7 +267,7 @@ class _TailNet(WeightedNet):
 
     def forget(self) -> None:
         super().forget()
-        self.runner = None
+        self.runner = self.count = None
         self.start = {}
         self.anchors = {}
         self.module = FineTuned  # an instance would be included in pickles twice
@@ -348,7 +355,8 @@ def fine_tune(
     decayed = [p for p in cut.depths() if p.ndim > 1]
     net.anchors = {p: before[p] if recipe.keeps_statistics else torch.zeros_like(p) for p in decayed}
     alone = single_threaded() if net.runner.pool else _AS_IT_IS
-    with alone, _compiled(cut) if recipe.compile else _AS_IT_IS:
+    bar = training_bar(run.title, recipe.max_epochs * len(dataset), recipe.verbose)
+    with alone, _compiled(cut) if recipe.compile else _AS_IT_IS, bar as net.count:
         run.train(net, dataset, targets.outputs, rank)
     net.average()
     net.forget()

@@ -93,6 +93,8 @@ def foreign_kind(beginning: bytes) -> str | None:
         return "it is a pickle, which could run code, and is not read"
     if beginning[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
         return "it is a ZIP archive; files from torch.save contain a pickle, which could run code, and are not read"
+    if beginning.startswith((b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"II*\0", b"MM\0*", b"BM")):
+        return "it is an image; on the command line, the model comes before the images"
     return None
 
 

@@ -34,11 +34,14 @@ class Run:
         Additional arguments of the skorch net. Not modified.
     checkpoint : Checkpoint or None
         Stores the state after each epoch. Training resumes from it.
+    title : str
+        Title of the progress bar of training stages.
     """
 
     seed: int
     net_params: Mapping[str, Any] | None = None
     checkpoint: Checkpoint | None = None
+    title: str = "training of stages"
 
     def make_net(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -45,9 +45,26 @@ def progress_bar(description: str, n_images: int, verbose: int) -> Iterator[Prog
     No bar is shown if scikit-learn's progress bar already shows the fit.
     """
     n_parts = min(n_images, _MOST_PARTS)
-    shown = verbose >= 1 and not draws_progress() and _can_write(sys.stderr)
+    shown = verbose >= 1 and _can_draw()
     with task(description, n_parts, "images") as parts, _bar(description, n_images) if shown else nullcontext() as bar:
         yield Progress(bar, parts, n_parts, n_images)
+
+
+@contextmanager
+def training_bar(description: str, n_images: int, verbose: int) -> Iterator[Callable[[int], Any]]:
+    """Show a progress bar for the images of all epochs if `verbose` is 1. Yield what counts more images as done.
+
+    Epochs are reported to callbacks elsewhere. With a higher `verbose`, a line is printed for each epoch instead.
+    """
+    if verbose != 1 or not _can_draw():
+        yield lambda n_images: None
+    else:
+        with _bar(description, n_images) as bar:
+            yield bar.update
+
+
+def _can_draw() -> bool:
+    return not draws_progress() and _can_write(sys.stderr)
 
 
 def _bar(description: str, n_images: int) -> tqdm:

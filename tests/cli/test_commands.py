@@ -348,6 +348,15 @@ def test_predictions_are_a_table_csv_or_json(photos, model):
     assert [*records[0]["probabilities"]] == ["lemon", "sky"]
 
 
+def test_a_name_that_is_no_image_is_a_mistake_that_is_said_before_the_pass(photos, model, tmp_path):
+    _, folder = run("predict", model, tmp_path / "trian", status=1)
+    assert "trian does not exist (looked in" in folder
+    _, output = run("predict", model, photos, "--csv", tmp_path / "out.csv", status=2)
+    assert "--csv and --json take no file name" in output
+    _, order = run("predict", next(photos.glob("*/*.*")), model, status=1)
+    assert "the model comes before the images" in order
+
+
 def test_typicality_is_a_last_column_or_key(photos, model):
     paths = [str(photos / "lemon" / "0.jpg"), str(photos / "sky" / "0.jpg")]
     expected = load(model).typicality(paths)
