@@ -23,7 +23,7 @@ from sklearn.model_selection import cross_val_score
 import sktl
 from sktl import Preprocessing, PretrainedImageClassifier, PretrainedImageEncoder
 from sktl._features import shared_pass as _pass
-from sktl._features.shared_pass import read_keys
+from sktl._features.reading import read_keys
 from sktl._images import samples as _images
 from sktl._images.decoding import content_key
 from sktl._storage.cache import Cache
@@ -133,7 +133,12 @@ def test_what_is_claimed_and_not_begun_is_kept_while_others_are_awaited(log, tmp
     store, somebody = Store(tmp_path / "cache", lambda: 1 << 20), new_owner()
     assert store.claim(facts.fingerprint, keys[:10], somebody) == keys[:10]
     log()
-    wait, release, looks, given_up = _pass.wait, Store.release, [], []
+    collect, release, looks, given_up = _pass.Pass._collect, Store.release, [], []
+
+    def collect_all(self):
+        yield from collect(self)
+        while self._running or self._decoding:
+            yield from collect(self)
 
     def released(self, owner):
         query = "SELECT COUNT(*) FROM claims WHERE owner = ?"
@@ -145,7 +150,7 @@ def test_what_is_claimed_and_not_begun_is_kept_while_others_are_awaited(log, tmp
         if len(looks) == 3:
             release(store, somebody)
 
-    monkeypatch.setattr(_pass, "wait", lambda running, timeout, when: wait(running, None))
+    monkeypatch.setattr(_pass.Pass, "_collect", collect_all)
     monkeypatch.setattr(Store, "release", released)
     monkeypatch.setattr(_pass.time, "sleep", sleep)
     fitted.set_params(n_jobs=1).transform(X[:26])
