@@ -358,7 +358,7 @@ def test_skipping_decodes_what_is_computed_once_and_nothing_that_is_cached(tmp_p
 
 
 def test_images_are_decoded_once_for_all_checks(monkeypatch):
-    X = [saved(NOISE.rotate(20 * i)) for i in range(9)]
+    X = [saved(NOISE.rotate(7 + 20 * i)) for i in range(9)]
     decoded = []
     decode = prefetch.network_pixels
     monkeypatch.setattr(prefetch, "network_pixels", lambda *args: (decoded.append(args[0]), decode(*args))[1])
