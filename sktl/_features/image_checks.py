@@ -104,7 +104,8 @@ def check_images(
     """Find images that cannot be used, and why, before a fit or a search.
 
     Every image is read and decoded as in `fit`, without running a network. The cache of this process remembers which
-    contents were decoded, so neither another call nor `fit` with ``invalid_images="skip"`` decodes them again.
+    contents were decoded, so another call does not decode them again. `fit` with ``invalid_images="skip"`` does not
+    need this check, because it finds unusable images while it computes features.
 
     Parameters
     ----------
