@@ -162,12 +162,13 @@ class Pass:
         """Claim some of the candidates. Yield those that others have stored meanwhile."""
         some = [candidates.popleft() for _ in range(min(n, len(candidates)))]
         claimed = self.cache.claim(self.fingerprint, some, self._owner)
-        for key in set(some).difference(claimed):
-            self._elsewhere.append(key)
-            self.decoder.forget(key)
+        elsewhere = set(some).difference(claimed)
+        self._elsewhere += elsewhere
         # Others may have stored rows, and released their claims, after this pass found them missing.
         stored = self._stored(claimed)
         self._mine.extend(key for key in claimed if key not in stored)
+        for key in elsewhere.union(stored):  # otherwise, their contents would stay in the way of others
+            self.decoder.forget(key)
         yield from stored.items()
 
     def _look_elsewhere(self, idle: bool) -> Iterator[tuple[bytes, Outcome]]:

@@ -20,6 +20,8 @@ from sklearn.model_selection import cross_val_score
 import sktl
 from sktl import Preprocessing, PretrainedImageClassifier, PretrainedImageEncoder
 from sktl._features import shared_pass as _pass
+from sktl._features.rows import Rows
+from sktl._features.windows import Budget
 from sktl._images.decoding import content_key
 from sktl._storage.value_store import Store, new_owner
 from sktl.exceptions import InvalidImageError
@@ -117,6 +119,41 @@ def test_what_another_process_computes_is_awaited_and_taken_over_when_that_ends(
     assert len(looks) >= 6
     assert (features[1:20] == 7).all()
     assert log() == [1] + [0] * 19 + [1] * 20
+
+
+@pytest.mark.parametrize("claims", [False, True])
+def test_contents_of_images_that_others_compute_are_not_held(log, tmp_path, monkeypatch, claims):
+    """Others store rows, or claim them, after they were found missing."""
+    fitted = encoder(tmp_path / "cache").fit(X[:1])
+    store, somebody = Store(tmp_path / "cache", lambda: 1 << 20), new_owner()
+    row, held = np.full(64, 7, np.float32).tobytes(), []
+    fill, sleep, close = Rows.fill, time.sleep, Budget.close
+
+    def fill_and_store(self, keys, cache, space, shape):
+        missing = fill(self, keys, cache, space, shape)
+        write = [(key, row) for key in missing]
+        if claims:
+            store.claim(space, missing, somebody)
+        else:
+            store.write(space, write)
+        return missing
+
+    def release(seconds):
+        store.release(somebody)
+        sleep(seconds)
+
+    def note(self):
+        held.append(self._held)
+        close(self)
+
+    log()
+    monkeypatch.setattr(Rows, "fill", fill_and_store)
+    monkeypatch.setattr(Budget, "close", note)
+    monkeypatch.setattr(_pass.time, "sleep", release)
+    features = fitted.transform(X)
+    assert held == [0]
+    assert log() == [int(claims)] * 40
+    assert claims or (features == 7).all()
 
 
 def test_what_is_claimed_and_not_begun_is_kept_while_others_are_awaited(log, tmp_path, monkeypatch):
