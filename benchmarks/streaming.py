@@ -26,6 +26,8 @@ from measuring import folders, head_seconds, measure, median, report, timed, wri
 from PIL import Image
 from scaling import PeakMemory, anonymous_megabytes
 
+from sktl import Preprocessing
+
 ENGINE = "openvino"
 
 
@@ -71,6 +73,8 @@ def cold(train, record):
 
 class OneConvolution(torch.nn.Module):
     """A network that takes little time."""
+
+    preprocessing = Preprocessing(256, (224, 224))
 
     def __init__(self):
         super().__init__()
