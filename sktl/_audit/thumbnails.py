@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from sktl._features.shared_pass import in_tasks
+from sktl._features.reading import in_tasks
 from sktl._images.decoding import ImageProblem, content_key, decode
 from sktl._images.preprocessing import Preprocessing
 from sktl._images.samples import Sample

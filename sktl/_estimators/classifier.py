@@ -201,7 +201,9 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
     invalid_images : {"raise", "skip"}, default="raise"
         What `fit` does if images of `X` cannot be used. `"raise"` raises an error that lists all of them before any
         training. `"skip"` leaves them out together with their labels and weights, warns once, and records them in
-        `invalid_images_`; a class without usable images raises an error. Unusable images in `X_val`, or among images to
+        `invalid_images_`; a class without usable images raises an error. The pass that computes features finds unusable
+        images, including images whose features are not finite; only if stages are trained, all images are decoded
+        first. Unusable images in `X_val`, or among images to
         predict, always raise an error. :func:`check_images` lists unusable images before a fit.
     device : str or torch.device, default="auto"
         Where the network runs: `"cpu"`, `"cuda"`, `"cuda:1"`, `"mps"` or `"xpu"`. `"auto"` uses the first accelerator

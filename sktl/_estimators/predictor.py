@@ -135,12 +135,12 @@ class PretrainedImagePredictor(PretrainedImageBase):
         watched = self._check_validation(*validation, targets)
         self.backbone_, self.device_ = self._resolve(seeds.backbone)
         extractor = self._extractor(self.backbone_, self.device_, self.engine)
-        images = self._without_invalid(Labelled(samples, targets), (y, sample_weight, groups), extractor)
+        images, features = self._usable(Labelled(samples, targets), (y, sample_weight, groups), extractor)
         rows = self._split(images.targets, watched, seeds.split)
         if self.backbone_.count_trainable(self.trainable_stages):
             self._fit_stages(images, rows, watched, extractor, seeds)
         else:
-            self._fit_output_layer(images, rows, watched, extractor, seeds)
+            self._fit_output_layer(images, features, rows, watched, extractor, seeds)
         self._set_outputs(images.targets)
 
     @abstractmethod
@@ -154,12 +154,19 @@ class PretrainedImagePredictor(PretrainedImageBase):
         """Set the fitted attributes that say what the outputs mean."""
 
     def _fit_output_layer(
-        self, images: Images, rows: _Rows, watched: Images | None, extractor: FeatureExtractor, seeds: Seeds
+        self,
+        images: Images,
+        computed: np.ndarray | None,
+        rows: _Rows,
+        watched: Images | None,
+        extractor: FeatureExtractor,
+        seeds: Seeds,
     ) -> None:
         """Train the output layer on features of the images, with early stopping if it is on."""
         # Called before anything else needs the network, so that images are decoded while the network is loaded.
-        rows_of = replace(extractor, feature_stages=plain(self.feature_stages))
-        features = Labelled(rows_of(images.samples), images.targets)
+        if computed is None:
+            computed = self._of_all_stages(extractor)(images.samples)
+        features = Labelled(computed, images.targets)
         layout, n_workers = extractor.layout, n_threads(self.n_jobs)
         chosen = choose(self, features.take(rows[0]), layout, seeds.choice, n_workers)
         if chosen.selection:
@@ -285,12 +292,28 @@ class PretrainedImagePredictor(PretrainedImageBase):
         if failures := self._find_failures(images, extractor):
             raise InvalidImageError(failures, argument)
 
-    def _without_invalid(self, images: Images, of_samples: tuple[Any, Any, Any], extractor: FeatureExtractor) -> Images:
-        """Return the images without unusable ones, with a warning, if `invalid_images="skip"`."""
-        failures = self._find_failures(images, extractor) if self.invalid_images == "skip" else []
+    def _of_all_stages(self, extractor: FeatureExtractor) -> FeatureExtractor:
+        """Return the extractor of all features from which the output layer may choose."""
+        return replace(extractor, feature_stages=plain(self.feature_stages))
+
+    def _usable(
+        self, images: Images, of_samples: tuple[Any, Any, Any], extractor: FeatureExtractor
+    ) -> tuple[Images, np.ndarray | None]:
+        """Return the images, without unusable ones if `invalid_images="skip"`, and their features if computed for that.
+
+        If stages are trained, features of all images may not be needed, so images are only decoded.
+        """
+        features, failures = None, list[ImageFailure]()
+        if self.invalid_images == "skip":
+            if self.backbone_.count_trainable(self.trainable_stages):
+                failures = self._find_failures(images, extractor)
+            else:
+                features, failures = self._of_all_stages(extractor).usable(images.samples)
         self.invalid_images_ = tuple(failures)
-        if not failures:
-            return images
+        return (self._without(failures, images, of_samples) if failures else images), features
+
+    def _without(self, failures: list[ImageFailure], images: Images, of_samples: tuple[Any, Any, Any]) -> Images:
+        """Return the images without unusable ones, with a warning."""
         usable = np.setdiff1d(np.arange(len(images.samples)), [failure.position for failure in failures])
         if len(lost := images.targets.losing(usable)):
             labels = images.targets.outputs.observed(images.targets.values()[lost])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -31,14 +31,14 @@ from sktl.exceptions import ImageFailure, InvalidImageError, InvalidParameterErr
 from . import engines
 from .engines import FrozenPart
 from .prefetch import Decoder
-from .shared_pass import Pass, contents_digest, read_keys
+from .reading import contents_digest, read_ahead, read_keys
+from .rows import COPIED_BYTES, Rows, rows_per_block
+from .shared_pass import Pass
 from .trunk import EngineFacts, chunk_size
+from .wanted import RowSpace, Wanted
 
 _ENGINES = APART + "engines"
-# Rows per block, and bytes per block for copies from the cache and for activations that go through a tail. Blocks bound
-# the memory for sets of any size.
-_BLOCK = 256
-_COPIED_BYTES = 16 << 20
+# Bytes per block of activations that go through a tail. Blocks bound the memory for sets of any size.
 _TAIL_BYTES = 128 << 20
 
 
@@ -173,10 +173,10 @@ class FeatureExtractor:
         readable = [*{key for key in keys if key not in problems}]
         if (facts := self._known_facts()) is None:
             return len(readable)
-        cache, fingerprint = self._space(facts)
-        n_keys = _rows_per_block(self.row_bytes, _COPIED_BYTES)
+        space = self._space(facts)
+        n_keys = rows_per_block(self.row_bytes, COPIED_BYTES)
         blocks = (readable[start : start + n_keys] for start in range(0, len(readable), n_keys))
-        return len(readable) - sum(len(cache.get(fingerprint, block)) for block in blocks)
+        return len(readable) - sum(len(space.cache.get(space.name, block)) for block in blocks)
 
     def digest(self, samples: Sequence[Sample]) -> str:
         """Return a digest of the contents of samples, in order."""
@@ -194,105 +194,78 @@ class FeatureExtractor:
         DeviceMemoryError
             If not even one image fits into the memory of an accelerator. Otherwise, fewer images are processed at once.
         """
-        shrink = partial(engines.registry.shrink, self._part)
-        return within_memory(partial(self._rows, samples), shrink, self.device)
+        rows, failures = self._rows(samples)
+        if failures:
+            raise InvalidImageError(failures)
+        return rows
 
-    def _rows(self, samples: Sequence[Sample]) -> np.ndarray:
+    def usable(self, samples: Sequence[Sample]) -> tuple[np.ndarray, list[ImageFailure]]:
+        """Return the rows of all usable samples, in order, and the failures of the others.
+
+        Raises
+        ------
+        DeviceMemoryError
+            If not even one image fits into the memory of an accelerator. Otherwise, fewer images are processed at once.
+        """
+        rows, failures = self._rows(samples)
+        return np.delete(rows, [failure.position for failure in failures], axis=0) if failures else rows, failures
+
+    def _rows(self, samples: Sequence[Sample]) -> tuple[np.ndarray, list[ImageFailure]]:
+        """Return the rows of samples, and the failures of samples whose rows are undefined."""
+        shrink = partial(engines.registry.shrink, self._part)
+        return within_memory(partial(self._read_and_computed, samples), shrink, self.device)
+
+    def _read_and_computed(self, samples: Sequence[Sample]) -> tuple[np.ndarray, list[ImageFailure]]:
         n_workers = n_threads(self.n_jobs)
-        with single_threaded_pool(n_workers) as pool, self._progress(len(samples)) as progress:
-            keys, problems = read_keys(samples, pool, self.cache)
-            if self.view is not None:
-                keys = [key if key in problems else self.view.key(key) for key in keys]
-            positions = {key: i for i, key in reversed([*enumerate(keys)]) if key not in problems}
-            decoder = Decoder(samples, positions, self.backbone.preprocessing, self.view)
-            rows = self._cached_rows(keys, decoder, pool)
-            cache, fingerprint = self._space(self._facts())
-            n_missing = sum(key in rows.missing for key in keys)
-            progress.update(len(keys) - n_missing)
-            cache.count(len(keys) - n_missing, n_missing - sum(key in problems for key in keys))
-            if wanted := [key for key in rows.missing if key in positions]:
+        with (
+            self._progress(len(samples)) as progress,
+            single_threaded_pool(n_workers) as pool,
+            read_ahead(samples, pool, self.cache) as windows,
+        ):
+            decoder = Decoder(samples, self.backbone.preprocessing, self.view, windows.budget)
+            rows = Rows(len(samples), progress)
+            wanted = Wanted(windows, rows, decoder)
+            if self._is_computing(wanted, pool):
                 engine = engines.registry.open(self._part, n_workers)
                 self._cache_facts(engine.facts)  # this process may have learned them while it used another cache
-                for key, outcome in Pass(engine, decoder, wanted, cache, fingerprint).run(pool, n_workers):
-                    progress.update(len(rows.positions[key]))
-                    if isinstance(outcome, str):
-                        problems[key] = outcome
-                    else:
-                        rows.put(key, outcome)
-        if problems:
-            pairs = enumerate(zip(keys, samples, strict=True))
-            raise InvalidImageError(
-                [ImageFailure(i, sample.name, problems[key]) for i, (key, sample) in pairs if key in problems]
-            )
-        return rows.array
+                space = self._space(engine.facts)
+                for key, outcome in Pass(engine, decoder, space.cache, space.name).run(pool, n_workers, wanted):
+                    rows.put(key, outcome)
+            self._space(self._facts()).cache.count(*rows.counts())
+            return rows.array, rows.failures(samples)
 
-    def _cached_rows(self, keys: Sequence[bytes], decoder: Decoder, pool: ThreadPoolExecutor) -> _Rows:
-        """Return the rows of keys, filled as far as they are cached. If rows are missing, the engine is open then."""
-        facts = self._known_facts() or self._open(decoder, decoder.positions, pool)
-        rows = self._filled(keys, facts)
-        wanted = [key for key in rows.missing if key in decoder.positions]
-        if wanted and (found := self._open(decoder, wanted, pool)) != facts:
-            # The cached rows were computed in another state of this machine.
-            rows = self._filled(keys, found)
-        return rows
+    def _is_computing(self, wanted: Wanted, pool: ThreadPoolExecutor) -> bool:
+        """Take samples until one is missing from the cache, and open the engine then. Return False if none is."""
+        if (facts := self._known_facts()) is not None:
+            wanted.begin(self._space(facts))
+            while not wanted.exhausted and not wanted.look_ahead():
+                pass
+            if wanted.exhausted:
+                return False
+        if (found := self._open(wanted, pool)) != facts:
+            # Nothing was looked up, or the cached rows were computed in another state of this machine.
+            wanted.begin(self._space(found))
+        return True
 
-    def _filled(self, keys: Sequence[bytes], facts: EngineFacts) -> _Rows:
-        """Return rows, filled as far as they are cached."""
-        rows = _Rows(keys, self._row_shape(facts))
-        rows.fill(*self._space(facts), facts.shape)
-        return rows
-
-    def _open(self, decoder: Decoder, keys: Iterable[bytes], pool: ThreadPoolExecutor) -> EngineFacts:
+    def _open(self, wanted: Wanted, pool: ThreadPoolExecutor) -> EngineFacts:
         """Return the facts of the engine. One thread of a pool opens it while the others decode the first images."""
         if not engines.registry.is_open(self._part):
             opening = pool.submit(engines.registry.open, self._part, n_threads(self.n_jobs))
-            with decoder.ahead(keys, pool):
-                self._cache_facts(opening.result().facts)
+            wanted.decode_ahead(opening, pool)
+            self._cache_facts(opening.result().facts)
         return self._facts()
 
-    def _space(self, facts: EngineFacts) -> tuple[Cache, str]:
-        """Return the cache for the rows, and their space in it."""
+    def _space(self, facts: EngineFacts) -> RowSpace:
+        """Return where the rows are cached, and their shapes."""
+        shapes = facts.shape, self._row_shape(facts)
         if facts.fingerprint is None:
-            return NO_CACHE, ""
+            return RowSpace(NO_CACHE, "", *shapes)
         # Activations must not evict features: features of many stages are almost as large, but more useful.
-        space = BULKY + facts.fingerprint if self.n_tail_stages else facts.fingerprint
-        return (self.cache if self.view is None or self.view.known else NO_CACHE), space
+        name = BULKY + facts.fingerprint if self.n_tail_stages else facts.fingerprint
+        return RowSpace(self.cache if self.view is None or self.view.known else NO_CACHE, name, *shapes)
 
     def _progress(self, n_images: int) -> AbstractContextManager[Progress]:
         return progress_bar(self.title, n_images, self.verbose)
-
-
-class _Rows:
-    """Rows of an array, addressed by the content keys of samples and filled one by one.
-
-    Values may have more numbers than `shape`; the numbers at the end are ignored.
-    """
-
-    def __init__(self, keys: Sequence[bytes], shape: tuple[int, ...]):
-        self.array = np.empty((len(keys), *shape), np.float32)
-        self.positions: dict[bytes, list[int]] = {}
-        for position, key in enumerate(keys):
-            self.positions.setdefault(key, []).append(position)
-        self.missing = {key: positions[0] for key, positions in self.positions.items()}
-
-    def put(self, key: bytes, row: np.ndarray) -> None:
-        self.array[self.positions[key]] = row[: self.array.shape[1]]
-        self.missing.pop(key, None)
-
-    def fill(self, cache: Cache, fingerprint: str, shape: tuple[int, ...]) -> None:
-        """Fill in cached rows with the given shape, in blocks that bound the memory for copies."""
-        size, length, wanted = 4 * math.prod(shape), self.array.shape[1], list(self.missing)
-        n_keys = _rows_per_block(size, _COPIED_BYTES)
-        for start in range(0, len(wanted), n_keys):
-            values = cache.get(fingerprint, wanted[start : start + n_keys])
-            found = {key: value for key, value in values.items() if len(value) == size}
-            pairs = [(position, i) for i, key in enumerate(found) for position in self.positions[key]]
-            if pairs:
-                positions, sources = map(list, zip(*pairs, strict=True))
-                whole = np.frombuffer(b"".join(found.values()), np.float32).reshape(-1, *shape)
-                self.array[positions] = whole[sources, :length]
-            for key in found:
-                del self.missing[key]
 
 
 @dataclass(frozen=True)
@@ -315,7 +288,7 @@ class TailExtractor:
         failures: list[ImageFailure] = []
         trunk = dataclasses.replace(self.trunk, verbose=0)
         with self.trunk._progress(len(samples)) as progress:
-            size = max(chunk_size(trunk.device), _rows_per_block(trunk.row_bytes, _TAIL_BYTES))
+            size = max(chunk_size(trunk.device), rows_per_block(trunk.row_bytes, _TAIL_BYTES))
             for start in range(0, len(samples), size):
                 block = samples[start : start + size]
                 try:
@@ -353,7 +326,3 @@ def _in_chunks(cut: Cut, activations: np.ndarray, size: int, device: torch.devic
 
     with single_threaded_pool(n_threads(n_jobs) if on_cpu else 1) as pool:
         return np.concatenate(list(pool.map(run, range(0, len(activations), size))))
-
-
-def _rows_per_block(row_bytes: int, n_bytes: int) -> int:
-    return max(1, min(_BLOCK, n_bytes // max(1, row_bytes)))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
 
 from sktl._images.decoding import ImageProblem, decoding_rule
 from sktl._images.image_reader import ImageReader
-from sktl._images.network_pixels import network_pixels
 from sktl._images.preprocessing import Preprocessing
 from sktl._images.problems import limits
 from sktl._images.samples import Sample, as_samples
@@ -20,11 +20,12 @@ from sktl._utils.progress import progress_bar
 from sktl._utils.threads import n_threads, single_threaded_pool
 from sktl.exceptions import ImageFailure, InvalidParameterError
 
-from .shared_pass import in_tasks, read_keys
+from .prefetch import Decoder
+from .reading import in_tasks, read_ahead
+from .windows import Window
 
 _DECODED = APART + "decoded"
 _PREPROCESSING = Preprocessing(256, (224, 224))
-_SAMPLES_AT_ONCE = 256
 
 
 def find_failures(
@@ -46,39 +47,49 @@ def find_failures(
     """
     problems: dict[int, str] = {}
     with (
-        single_threaded_pool(n_threads(n_jobs)) as pool,
         progress_bar("images checked", len(samples), verbose) as progress,
+        single_threaded_pool(n_threads(n_jobs)) as pool,
+        read_ahead(samples, pool, cache) as windows,
     ):
-        for start in range(0, len(samples), _SAMPLES_AT_ONCE):
-            some = samples[start : start + _SAMPLES_AT_ONCE]
-            found = _problems(some, preprocessing, cache, pool)
-            problems |= {start + i: reason for i, reason in found.items()}
-            progress.update(len(some))
+        check = _Check(Decoder(samples, preprocessing, budget=windows.budget), cache, pool)
+        while not windows.exhausted:
+            window = windows.take()
+            problems |= {window.start + i: reason for i, reason in check.problems(window).items()}
+            progress.update(len(window.keys))
     return [ImageFailure(i, samples[i].name, reason) for i, reason in sorted(problems.items())]
 
 
-def _problems(
-    samples: Sequence[Sample], preprocessing: Preprocessing, cache: Cache, pool: ThreadPoolExecutor
-) -> dict[int, str]:
-    keys, unreadable = read_keys(samples, pool, cache)
-    state = repr((decoding_rule(), limits())).encode()
-    marks = {key: hashlib.sha256(state + key).digest() for key in keys}
-    known = cache.get(_DECODED, [marks[key] for key in marks if key not in unreadable])
-    first = {key: i for i, key in reversed([*enumerate(keys)]) if key not in unreadable and marks[key] not in known}
-    found = dict(
-        zip(first, in_tasks(lambda i: _problem(samples[i], preprocessing), [*first.values()], pool), strict=True)
-    )
-    cache.put(_DECODED, [(marks[key], b"\1") for key, problem in found.items() if problem is None])
-    reasons = unreadable | {key: problem for key, problem in found.items() if problem is not None}
-    return {i: reasons[key] for i, key in enumerate(keys) if key in reasons}
+@dataclass(frozen=True)
+class _Check:
+    """How windows of samples are checked."""
 
+    decoder: Decoder
+    cache: Cache
+    pool: ThreadPoolExecutor
 
-def _problem(sample: Sample, preprocessing: Preprocessing) -> str | None:
-    try:
-        network_pixels(sample.read(), preprocessing)
-    except ImageProblem as problem:
-        return str(problem)
-    return None
+    def problems(self, window: Window) -> dict[int, str]:
+        """Return why samples are unusable, by their positions in a window."""
+        state = repr((decoding_rule(), limits())).encode()
+        readable = {key: i for i, key in reversed([*enumerate(window.keys)]) if key not in window.problems}
+        marks = {key: hashlib.sha256(state + key).digest() for key in readable}
+        known = self.cache.get(_DECODED, [*marks.values()])
+        for key, i in readable.items():
+            self.decoder.add(key, window.start + i, key, window.contents.get(key))
+            if marks[key] in known:
+                self.decoder.forget(key)
+        unknown = [key for key in readable if marks[key] not in known]
+        reasons = in_tasks(self._problem, unknown, self.pool)
+        found = {key: reason for key, reason in zip(unknown, reasons, strict=True) if reason is not None}
+        self.cache.put(_DECODED, [(marks[key], b"\1") for key in unknown if key not in found])
+        found |= window.problems
+        return {i: found[key] for i, key in enumerate(window.keys) if key in found}
+
+    def _problem(self, key: bytes) -> str | None:
+        try:
+            self.decoder(key)
+        except ImageProblem as problem:
+            return str(problem)
+        return None
 
 
 @isolated()
@@ -93,7 +104,8 @@ def check_images(
     """Find images that cannot be used, and why, before a fit or a search.
 
     Every image is read and decoded as in `fit`, without running a network. The cache of this process remembers which
-    contents were decoded, so neither another call nor `fit` with ``invalid_images="skip"`` decodes them again.
+    contents were decoded, so another call does not decode them again. `fit` with ``invalid_images="skip"`` does not
+    need this check, because it finds unusable images while it computes features.
 
     Parameters
     ----------

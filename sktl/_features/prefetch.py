@@ -1,11 +1,9 @@
-"""The pixels of samples as network input, decoded on request or ahead of time by a pool."""
+"""The pixels of samples as network input, decoded on request or ahead of time, from what was read once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from itertools import islice
 
 import numpy as np
 
@@ -14,6 +12,8 @@ from sktl._images.decoding import ImageProblem, content_key
 from sktl._images.network_pixels import network_pixels
 from sktl._images.preprocessing import Preprocessing
 from sktl._images.samples import Sample, why_changed
+
+from .windows import Budget, Content, size_of
 
 _BYTES_AHEAD = 64 << 20
 
@@ -24,25 +24,43 @@ class Decoder:
     Parameters
     ----------
     samples : sequence of Sample
-    positions : mapping
-        Maps the keys of samples that may be requested to positions.
     preprocessing : Preprocessing
     view : View or None
         Random change of the images. Keys are then keys of the view.
+    budget : Budget or None
+        Is told when the content of a sample is no longer held. None counts nothing.
     """
 
     def __init__(
         self,
         samples: Sequence[Sample],
-        positions: Mapping[bytes, int],
         preprocessing: Preprocessing,
         view: View | None = None,
+        budget: Budget | None = None,
     ):
         self.samples = samples
-        self.positions = positions
         self.preprocessing = preprocessing
         self.view = view
+        self.budget = budget
+        self._positions: dict[bytes, int] = {}
+        self._contents: dict[bytes, tuple[bytes, Content]] = {}
         self._ahead: dict[bytes, Future[np.ndarray]] = {}
+
+    def key(self, content_key: bytes) -> bytes:
+        """Return the key of a sample for the key of its content."""
+        return content_key if self.view is None else self.view.key(content_key)
+
+    def add(self, key: bytes, position: int, content_key: bytes, content: Content | None) -> None:
+        """Add a sample that may be requested. Without its content, it is read then."""
+        self._positions[key] = position
+        if content is not None:
+            self._contents[key] = content_key, content
+
+    def forget(self, key: bytes) -> None:
+        """Release what is held for a sample that is not needed, or not soon."""
+        self._taken(key)
+        if (ahead := self._ahead.pop(key, None)) is not None:
+            ahead.cancel()
 
     def __call__(self, key: bytes) -> np.ndarray:
         """Return the pixels of a sample, as uint8 of shape (H, W, 3).
@@ -55,26 +73,39 @@ class Decoder:
         ahead = self._ahead.pop(key, None)
         return self._decode(key) if ahead is None else ahead.result()
 
-    @contextmanager
-    def ahead(self, keys: Iterable[bytes], pool: ThreadPoolExecutor) -> Iterator[None]:
-        """Let a pool decode the first samples, as many as fit into 64 MiB, until the block ends."""
+    @property
+    def n_ahead(self) -> int:
+        """Number of samples that may be decoded ahead of time: as many as fit into 64 MiB, less those that were."""
         height, width = self.preprocessing.crop
-        for key in islice(keys, _BYTES_AHEAD // (3 * height * width)):
+        return max(0, _BYTES_AHEAD // (3 * height * width) - len(self._ahead))
+
+    def start(self, keys: Iterable[bytes], pool: ThreadPoolExecutor) -> None:
+        """Let a pool decode samples ahead of time, as many as fit."""
+        for key, _ in zip(keys, range(self.n_ahead), strict=False):
             self._ahead[key] = pool.submit(self._decode, key)
-        try:
-            yield
-        finally:
-            # Running and finished tasks stay, because `__call__` uses their results.
-            self._ahead = {key: future for key, future in self._ahead.items() if not future.cancel()}
+
+    def stop(self) -> None:
+        """Cancel tasks that have not started. The results of others are used by `__call__`."""
+        self._ahead = {key: future for key, future in self._ahead.items() if not future.cancel()}
+
+    def _taken(self, key: bytes) -> tuple[bytes, Content] | None:
+        """Return the content of a sample and its key if it is held, and hold it no longer."""
+        held = self._contents.pop(key, None)
+        if held is not None and self.budget is not None:
+            self.budget.release(size_of(held[1]))
+        return held
 
     def _decode(self, key: bytes) -> np.ndarray:
-        sample = self.samples[self.positions[key]]
-        content = sample.read()
-        # The file may have changed since its key was computed. Without the check, features of the new content would be
-        # cached under the key of the old content.
-        found = content_key(content)
-        if key != (found if self.view is None else self.view.key(found)):
-            raise ImageProblem(why_changed(sample))
+        if (held := self._taken(key)) is None:
+            sample = self.samples[self._positions[key]]
+            content = sample.read()
+            # The file may have changed since its key was computed. Without the check, features of the new content would
+            # be cached under the key of the old content.
+            found = content_key(content)
+            if key != self.key(found):
+                raise ImageProblem(why_changed(sample))
+        else:
+            found, content = held
         if self.view is not None:
             return self.view.pixels(content, found, self.preprocessing)
         return network_pixels(content, self.preprocessing)

@@ -1,37 +1,33 @@
 """The pass over a trunk: each image missing from the cache is computed once across all threads and processes.
 
-A pool of threads decodes and runs chunks of a few images, while the calling thread distributes work, collects rows and
-writes them to the cache in batches. Images are claimed before they are computed, so processes that need the same images
-share the work, and each waits for the rows that others compute.
+A pool of threads decodes images and runs chunks of a few images, while the calling thread distributes work, collects
+rows and writes them to the cache in batches. Images are claimed before they are computed, so processes that need the
+same images share the work, and each waits for the rows that others compute.
 """
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import NamedTuple, TypeAlias, TypeVar
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import Empty, SimpleQueue
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
-from sktl._images.decoding import ContentName, ImageProblem, content_name
-from sktl._images.samples import Sample, Stamp, is_remote
-from sktl._storage.cache import APART, Cache
+from sktl._images.decoding import ImageProblem
+from sktl._storage.cache import Cache
 from sktl._storage.value_store import new_owner
 
 from .engines import Engine
 from .prefetch import Decoder
 
-# With a number, which changes when the bytes of a file belong to another reader than before.
-_FILES = APART + "files 2"
-_READS_PER_TASK = 16
-# Threads that wait for servers. Each holds the bytes of at most one file.
-_REMOTE_READERS = 8
-# Number of chunks per thread that are claimed in advance: enough to make a claim cheap, but few enough to share work
-# evenly between processes.
-_CHUNKS_AHEAD = 4
+# Images that are decoded or computed at once, or wait for it: per thread, enough to keep threads busy while the calling
+# thread writes rows; and chunks, so that full ones can be formed meanwhile. Few enough to share work evenly between
+# processes, because this many are also claimed in advance.
+_IMAGES_PER_THREAD = 8
+_CHUNKS = 2
 # Rows are written in batches, because each write locks the database. Batches are small, because other processes wait
 # for rows, and rows not yet written are lost if the process is killed.
 _SECONDS_BETWEEN_WRITES = 0.5
@@ -46,6 +42,24 @@ _NOT_FINITE = (
 
 Outcome: TypeAlias = np.ndarray | str
 Result = TypeVar("Result")
+_Decoded: TypeAlias = tuple[bytes, np.ndarray | ImageProblem]
+
+
+class Source(Protocol):
+    """Keys of images to compute, some of which may not be known yet."""
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether all keys were taken."""
+
+    def is_ready(self) -> bool:
+        """Return True if more can be taken without waiting."""
+
+    def wait(self, seconds: float) -> None:
+        """Wait until more can be taken, or for this number of seconds."""
+
+    def take(self) -> list[bytes]:
+        """Return more keys; none if those that became known need no computing."""
 
 
 class Pass:
@@ -56,44 +70,42 @@ class Pass:
     engine : Engine
     decoder : Decoder
         Returns the pixels of an image for its key.
-    wanted : iterable of bytes
-        Keys of the images to compute.
     cache : Cache
     fingerprint : str
         Space of the rows in the cache.
     """
 
-    def __init__(self, engine: Engine, decoder: Decoder, wanted: Iterable[bytes], cache: Cache, fingerprint: str):
+    def __init__(self, engine: Engine, decoder: Decoder, cache: Cache, fingerprint: str):
         self.engine = engine
         self.decoder = decoder
         self.cache = cache
         self.fingerprint = fingerprint
         self.shape = engine.facts.shape
         self._owner = new_owner()
-        self._open = deque(wanted)  # not claimed, as far as known
+        self._open: deque[bytes] = deque()  # not claimed, as far as known
         self._mine: deque[bytes] = deque()  # claimed, but not started
+        self._decoding: set[Future[_Decoded]] = set()
+        self._decoded: deque[tuple[bytes, np.ndarray]] = deque()
+        self._running: set[Future[dict[bytes, Outcome]]] = set()
+        self._done: SimpleQueue[Future[Any]] = SimpleQueue()  # finished tasks of both kinds
         self._elsewhere: list[bytes] = []  # claimed by another process or thread
         self._fresh: list[tuple[bytes, bytes]] = []  # computed, but not written to the cache
         self._written = self._looked = time.monotonic()
 
-    def run(self, pool: ThreadPoolExecutor, n_workers: int) -> Iterator[tuple[bytes, Outcome]]:
+    def run(self, pool: ThreadPoolExecutor, n_workers: int, source: Source) -> Iterator[tuple[bytes, Outcome]]:
         """Yield each key with its row, or with the reason why there is no row, in order of completion."""
-        running: set[Future[dict[bytes, Outcome]]] = set()
-        size = self.engine.chunk
+        n_ahead = _IMAGES_PER_THREAD * n_workers + _CHUNKS * self.engine.chunk
         try:
-            while self._open or self._mine or self._elsewhere or running:
-                if self._open and len(self._mine) < n_workers * size:
-                    yield from self._claim(self._open, n_workers * size * _CHUNKS_AHEAD)
-                while self._mine and len(running) < 2 * n_workers:
-                    chunk = [self._mine.popleft() for _ in range(min(size, len(self._mine)))]
-                    running.add(pool.submit(self._compute, chunk))
-                done, running = wait(running, _SECONDS_BETWEEN_LOOKS, FIRST_COMPLETED)
-                for future in done:
-                    yield from self._collect(future.result())
-                self._write(at_once=not running)
+            while self._open or self._mine or self._is_busy() or self._elsewhere or not source.exhausted:
+                self._take(source, n_ahead)
+                if self._open and len(self._mine) < self.engine.chunk:
+                    yield from self._claim(self._open, n_ahead)
+                self._submit(pool, n_ahead, source.exhausted)
+                yield from self._collect()
+                self._write(at_once=not self._is_busy())
                 if self._elsewhere and not self._open:
                     # Claimed images that are not started will only be computed here, so they count as work.
-                    yield from self._look_elsewhere(idle=not running and not self._mine)
+                    yield from self._look_elsewhere(idle=not self._is_busy() and not self._mine and source.exhausted)
         finally:
             try:
                 self._write(at_once=True)
@@ -101,14 +113,62 @@ class Pass:
                 # Otherwise, others would wait for the remaining images until the claims expire.
                 self.cache.release(self._owner)
 
+    def _is_busy(self) -> bool:
+        return bool(self._decoding or self._decoded or self._running)
+
+    def _take(self, source: Source, n: int) -> None:
+        """Take more keys from the source if there are fewer than n. Wait only if there is nothing else to do."""
+        if not source.exhausted and len(self._open) + len(self._mine) < n:
+            if not (self._mine or self._open or self._decoding or self._running):
+                source.wait(_SECONDS_BETWEEN_LOOKS)
+            if source.is_ready():
+                self._open.extend(source.take())
+
+    def _submit(self, pool: ThreadPoolExecutor, n_ahead: int, is_end: bool) -> None:
+        """Let the pool decode images, at most `n_ahead`, and run chunks, which are full except the last one."""
+        size = self.engine.chunk
+        n_free = n_ahead - len(self._decoding) - len(self._decoded) - size * len(self._running)
+        for _ in range(min(n_free, len(self._mine))):
+            self._decoding.add(self._started(pool.submit(self._decode, self._mine.popleft())))
+        is_end = is_end and not (self._open or self._mine or self._decoding)
+        while len(self._decoded) >= size or (self._decoded and is_end):
+            chunk = [self._decoded.popleft() for _ in range(min(size, len(self._decoded)))]
+            self._running.add(self._started(pool.submit(self._compute, chunk)))
+
+    def _started(self, task: Future[Result]) -> Future[Result]:
+        task.add_done_callback(self._done.put)
+        return task
+
+    def _collect(self) -> Iterator[tuple[bytes, Outcome]]:
+        """Wait for a task. Yield the outcomes of all that have finished."""
+        if not (self._decoding or self._running):
+            return
+        for task in _finished(self._done):
+            if task in self._running:
+                self._running.discard(task)
+                for key, outcome in task.result().items():
+                    if isinstance(outcome, np.ndarray):
+                        self._fresh.append((key, outcome.tobytes()))
+                    yield key, outcome
+            else:
+                self._decoding.discard(task)
+                key, pixels = task.result()
+                if isinstance(pixels, ImageProblem):
+                    yield key, str(pixels)
+                else:
+                    self._decoded.append((key, pixels))
+
     def _claim(self, candidates: deque[bytes], n: int) -> Iterator[tuple[bytes, Outcome]]:
         """Claim some of the candidates. Yield those that others have stored meanwhile."""
         some = [candidates.popleft() for _ in range(min(n, len(candidates)))]
         claimed = self.cache.claim(self.fingerprint, some, self._owner)
-        self._elsewhere += set(some).difference(claimed)
+        elsewhere = set(some).difference(claimed)
+        self._elsewhere += elsewhere
         # Others may have stored rows, and released their claims, after this pass found them missing.
         stored = self._stored(claimed)
         self._mine.extend(key for key in claimed if key not in stored)
+        for key in elsewhere.union(stored):  # otherwise, their contents would stay in the way of others
+            self.decoder.forget(key)
         yield from stored.items()
 
     def _look_elsewhere(self, idle: bool) -> Iterator[tuple[bytes, Outcome]]:
@@ -131,12 +191,6 @@ class Pass:
         n_bytes = 4 * int(np.prod(self.shape))
         return {k: np.frombuffer(v, np.float32).reshape(self.shape) for k, v in values if len(v) == n_bytes}
 
-    def _collect(self, outcomes: Mapping[bytes, Outcome]) -> Iterator[tuple[bytes, Outcome]]:
-        for key, outcome in outcomes.items():
-            if isinstance(outcome, np.ndarray):
-                self._fresh.append((key, outcome.tobytes()))
-            yield key, outcome
-
     def _write(self, at_once: bool) -> None:
         """Write new rows to the cache if there are many, or if enough time has passed."""
         n_bytes = len(self._fresh) * len(self._fresh[0][1]) if self._fresh else 0
@@ -148,96 +202,27 @@ class Pass:
             self.cache.renew(self.fingerprint, self._owner)
             self._written = time.monotonic()
 
-    def _compute(self, keys: Sequence[bytes]) -> dict[bytes, Outcome]:
-        """Decode, preprocess and run one chunk. The slots of failed images stay zero, so the shape never changes."""
-        pixels = self.engine.new_chunk()
-        outcomes: dict[bytes, Outcome] = {}
-        good = []
-        for slot, key in enumerate(keys):
-            try:
-                pixels[slot] = self.decoder(key)
-                good.append((slot, key))
-            except ImageProblem as problem:
-                outcomes[key] = str(problem)
-        if good:
-            features = self.engine.run(pixels)
-            finite = np.isfinite(features).reshape(len(features), -1).all(axis=1)
-            outcomes |= {key: features[slot].copy() if finite[slot] else _NOT_FINITE for slot, key in good}
-        return outcomes
+    def _decode(self, key: bytes) -> _Decoded:
+        try:
+            return key, self.decoder(key)
+        except ImageProblem as problem:
+            return key, problem
+
+    def _compute(self, images: Sequence[tuple[bytes, np.ndarray]]) -> dict[bytes, Outcome]:
+        """Run one chunk. Slots without an image are zero, so the shape never changes."""
+        chunk = self.engine.new_chunk()
+        for slot, (_, pixels) in enumerate(images):
+            chunk[slot] = pixels
+        features = self.engine.run(chunk)
+        finite = np.isfinite(features).reshape(len(features), -1).all(axis=1)
+        return {key: features[slot].copy() if finite[slot] else _NOT_FINITE for slot, (key, _) in enumerate(images)}
 
 
-class _Content(NamedTuple):
-    """The result of reading a sample."""
-
-    name: ContentName
-    problem: str | None = None
-    settled: bool = False  # whether the file's stamp would change with its content
-
-    @property
-    def key(self) -> bytes:
-        return self.name.key
-
-
-def read_keys(
-    samples: Sequence[Sample], pool: ThreadPoolExecutor, cache: Cache
-) -> tuple[list[bytes], dict[bytes, str]]:
-    """Return the content keys of samples, in order, and the reasons for unreadable samples by their placeholder keys.
-
-    Files whose stamps are in the cache are not read again.
-    """
-    digests = _digests(samples)
-    known = cache.get(_FILES, [digest for digest in digests if digest])
-    unknown = [i for i, digest in enumerate(digests) if digest not in known]
-    remote = [i for i in unknown if is_remote(samples[i])]
-    contents = _from_servers(lambda i: _read(samples[i], i), remote)
-    local = [i for i in unknown if i not in contents]
-    contents |= zip(local, in_tasks(lambda i: _read(samples[i], i), local, pool), strict=True)
-    cache.put(_FILES, [(digests[i], content.name.encode()) for i, content in contents.items() if content.settled])
-    keys = [
-        contents[i].key if i in contents else ContentName.decode(known[digest]).key for i, digest in enumerate(digests)
-    ]
-    return keys, {content.key: content.problem for content in contents.values() if content.problem is not None}
-
-
-def contents_digest(samples: Sequence[Sample], pool: ThreadPoolExecutor, cache: Cache) -> str:
-    """Return a digest of the contents of samples, in order."""
-    keys, _ = read_keys(samples, pool, cache)
-    return hashlib.sha256(b"".join(keys)).hexdigest()
-
-
-def in_tasks(function: Callable[[int], Result], positions: Sequence[int], pool: ThreadPoolExecutor) -> list[Result]:
-    """Return a function's results for all positions, computed by a pool in tasks large enough for their overhead."""
-    tasks = [positions[start : start + _READS_PER_TASK] for start in range(0, len(positions), _READS_PER_TASK)]
-    return [result for results in pool.map(lambda task: [function(i) for i in task], tasks) for result in results]
-
-
-def _digests(samples: Sequence[Sample]) -> list[bytes]:
-    """Return the digests of stamps, in order; empty for samples without a stamp."""
-    at_urls = [i for i, sample in enumerate(samples) if is_remote(sample)]
-    remote = _from_servers(lambda i: _digest(samples[i].stamp()), at_urls)
-    # Stamps of local files are read too fast to gain from threads.
-    return [remote[i] if i in remote else _digest(sample.stamp()) for i, sample in enumerate(samples)]
-
-
-def _from_servers(function: Callable[[int], Result], positions: Sequence[int]) -> dict[int, Result]:
-    """Return a function's results by position, computed by more threads than there are cores, which mostly wait."""
-    if not positions:
-        return {}
-    with ThreadPoolExecutor(min(_REMOTE_READERS, len(positions))) as readers:
-        return dict(zip(positions, readers.map(function, positions), strict=True))
-
-
-def _digest(stamp: Stamp | None) -> bytes:
-    if stamp is None:
-        return b""
-    return hashlib.blake2b(repr(tuple(stamp)).encode(errors="replace"), digest_size=16).digest()
-
-
-def _read(sample: Sample, position: int) -> _Content:
-    stamp = sample.stamp()
-    settled = stamp is not None and stamp.is_settled()
+def _finished(done: SimpleQueue[Future[Any]]) -> Iterator[Future[Any]]:
+    """Yield the tasks that have finished. Wait for the first one, but not for long: claims have to be renewed."""
     try:
-        name = content_name(sample.read())
-    except ImageProblem as problem:
-        return _Content(ContentName(b"unreadable %d" % position), str(problem))
-    return _Content(name, settled=settled and sample.stamp() == stamp)
+        yield done.get(timeout=_SECONDS_BETWEEN_LOOKS)
+        while True:
+            yield done.get_nowait()
+    except Empty:
+        return

@@ -34,10 +34,10 @@ class LazyImages(Sequence[Any]):
     Pass it as `X` to estimators, and to searches and cross-validation of scikit-learn. Scikit-learn selects the images
     of a fold from other sequences by reading them into a list; it selects them from `LazyImages` without reading any.
 
-    Each image is read once to identify its content, and again if its features are not cached. Later fits on the same
-    object, or on a part of it, find the features by position without reading the images, also in worker processes. So
-    the sequence must return the same images each time: after a change, create another object. Images that differ when
-    they are read again, for example because of a random transform, raise an error in `fit`.
+    `fit` reads each image once. Later fits on the same object, or on a part of it, find the features by position
+    without reading the images, also in worker processes. So the sequence must return the same images each time: after a
+    change, create another object, and leave out random transforms, which would be applied only once. Images that have
+    to be read again, for example for another network, raise an error in `fit` if they differ.
 
     Parameters
     ----------

@@ -8,15 +8,18 @@ import numpy as np
 import pytest
 import torch
 from backbones import Pixels, stochastic_net
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from sktl._backbones.backbone import Backbone, resolve_backbone
 from sktl._backbones.taps import StageLayout
 from sktl._features import engines as _engines
+from sktl._features import reading
 from sktl._features.engines import TorchEngine
 from sktl._features.extractor import FeatureExtractor
 from sktl._images.decoding import content_key
-from sktl._images.samples import as_samples
+from sktl._images.samples import BytesSample, UnusableSample, as_samples
 from sktl._storage.cache import NO_CACHE, open_cache
 from sktl._storage.value_store import BULKY
 from sktl.exceptions import InvalidParameterError
@@ -95,6 +98,39 @@ def test_activations_are_kept_apart_from_features_which_they_never_push_out(tmp_
     assert [space.startswith(BULKY) for space in spaces] == [False, True]
     assert_array_equal(activations(SAMPLES), activations(SAMPLES))
     assert open_cache(tmp_path / "cache").store.read(spaces[1], [content_key(SAMPLES[0].read())])
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    order=st.lists(st.integers(0, 12), min_size=1, max_size=60), window=st.integers(1, 20), limit=st.integers(0, 5000),
+    n_jobs=st.integers(1, 3), again=st.booleans(),
+)  # fmt: skip
+def test_rows_do_not_depend_on_windows_copies_or_failures_and_only_the_last_chunk_is_not_full(
+    order, window, limit, n_jobs, again, chunks, tmp_path_factory
+):
+    """Number 11 is no image, and 12 cannot be read."""
+    X = [SAMPLES[i] if i < 11 else BytesSample(b"none") if i == 11 else UnusableSample("none", "none") for i in order]
+    expected = extractor()(SAMPLES)
+    cache = open_cache(tmp_path_factory.mktemp("cache"))
+    kept = replace(extractor(cache=cache), n_jobs=n_jobs)
+    kept.open()
+    del chunks[:]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reading, "_WINDOW", window)
+        patch.setattr(reading, "_FIRST_WINDOW", window)
+        patch.setattr(reading, "_BYTES_AHEAD", limit)
+        rows, failures = kept.usable(X)
+        good = [i for i in order if i < 11]
+        assert len(chunks) == -(-len(set(good)) // 4)
+        assert_array_equal(rows, expected[good])
+        assert [failure.position for failure in failures] == [place for place, i in enumerate(order) if i >= 11]
+        unreadable, damaged = order.count(12), order.count(11)
+        info = cache.store.contents("about ")
+        assert (info.hits, info.misses) == (0, len(order) - unreadable)
+        if again:
+            assert_array_equal(kept.usable(X)[0], rows)
+            info = cache.store.contents("about ")
+            assert (info.hits, info.misses) == (len(good), len(order) - unreadable + damaged)
 
 
 @pytest.mark.parametrize("wanted", [1, 2, 4, "all"])

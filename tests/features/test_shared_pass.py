@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import collections
 import hashlib
-import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,17 +14,15 @@ import torch
 from backbones import LoggedPixels, Pixels
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 from processes import Child, needs_fork, results
 from sklearn.model_selection import cross_val_score
 
 import sktl
 from sktl import Preprocessing, PretrainedImageClassifier, PretrainedImageEncoder
 from sktl._features import shared_pass as _pass
-from sktl._features.shared_pass import read_keys
-from sktl._images import samples as _images
+from sktl._features.rows import Rows
+from sktl._features.windows import Budget
 from sktl._images.decoding import content_key
-from sktl._storage.cache import Cache
 from sktl._storage.value_store import Store, new_owner
 from sktl.exceptions import InvalidImageError
 
@@ -125,6 +121,41 @@ def test_what_another_process_computes_is_awaited_and_taken_over_when_that_ends(
     assert log() == [1] + [0] * 19 + [1] * 20
 
 
+@pytest.mark.parametrize("claims", [False, True])
+def test_contents_of_images_that_others_compute_are_not_held(log, tmp_path, monkeypatch, claims):
+    """Others store rows, or claim them, after they were found missing."""
+    fitted = encoder(tmp_path / "cache").fit(X[:1])
+    store, somebody = Store(tmp_path / "cache", lambda: 1 << 20), new_owner()
+    row, held = np.full(64, 7, np.float32).tobytes(), []
+    fill, sleep, close = Rows.fill, time.sleep, Budget.close
+
+    def fill_and_store(self, keys, cache, space, shape):
+        missing = fill(self, keys, cache, space, shape)
+        write = [(key, row) for key in missing]
+        if claims:
+            store.claim(space, missing, somebody)
+        else:
+            store.write(space, write)
+        return missing
+
+    def release(seconds):
+        store.release(somebody)
+        sleep(seconds)
+
+    def note(self):
+        held.append(self._held)
+        close(self)
+
+    log()
+    monkeypatch.setattr(Rows, "fill", fill_and_store)
+    monkeypatch.setattr(Budget, "close", note)
+    monkeypatch.setattr(_pass.time, "sleep", release)
+    features = fitted.transform(X)
+    assert held == [0]
+    assert log() == [int(claims)] * 40
+    assert claims or (features == 7).all()
+
+
 def test_what_is_claimed_and_not_begun_is_kept_while_others_are_awaited(log, tmp_path, monkeypatch):
     """When all that ran is done and more is claimed than runs, another process must not take it over."""
     fitted = encoder(tmp_path / "cache").fit(X)
@@ -133,7 +164,12 @@ def test_what_is_claimed_and_not_begun_is_kept_while_others_are_awaited(log, tmp
     store, somebody = Store(tmp_path / "cache", lambda: 1 << 20), new_owner()
     assert store.claim(facts.fingerprint, keys[:10], somebody) == keys[:10]
     log()
-    wait, release, looks, given_up = _pass.wait, Store.release, [], []
+    collect, release, looks, given_up = _pass.Pass._collect, Store.release, [], []
+
+    def collect_all(self):
+        yield from collect(self)
+        while self._running or self._decoding:
+            yield from collect(self)
 
     def released(self, owner):
         query = "SELECT COUNT(*) FROM claims WHERE owner = ?"
@@ -145,7 +181,7 @@ def test_what_is_claimed_and_not_begun_is_kept_while_others_are_awaited(log, tmp
         if len(looks) == 3:
             release(store, somebody)
 
-    monkeypatch.setattr(_pass, "wait", lambda running, timeout, when: wait(running, None))
+    monkeypatch.setattr(_pass.Pass, "_collect", collect_all)
     monkeypatch.setattr(Store, "release", released)
     monkeypatch.setattr(_pass.time, "sleep", sleep)
     fitted.set_params(n_jobs=1).transform(X[:26])
@@ -198,147 +234,6 @@ def test_values_of_another_length_are_not_taken_for_rows(log, tmp_path):
     facts = fitted._fitted_extractor()._facts()
     Store(tmp_path / "cache", lambda: 1 << 20).write(facts.fingerprint, [(content_key(x), b"short") for x in X])
     np.testing.assert_array_equal(fitted.transform(X), encoder(False).fit(X).transform(X))
-
-
-# ---------------------------------------------------------------------------------------------------------- read once
-
-
-@pytest.fixture
-def files(tmp_path):
-    """Five image files that were written long ago."""
-    paths = [str(tmp_path / f"{i}.png") for i in range(5)]
-    for path, pixels in zip(paths, X, strict=False):
-        Image.fromarray(pixels).save(path)
-    return paths
-
-
-@pytest.fixture
-def reads(monkeypatch):
-    """Return the names of the files read since it was last asked."""
-    names = []
-    read = _images.FileSample.read
-
-    def counted(self):
-        names.append(os.path.basename(self.path))
-        return read(self)
-
-    monkeypatch.setattr(_images.FileSample, "read", counted)
-
-    def asked():
-        found = sorted(names)
-        names.clear()
-        return found
-
-    return asked
-
-
-@pytest.fixture
-def later(monkeypatch):
-    """Let it be ten seconds later for whoever asks whether a file is settled, or a time after a change."""
-    now = time.time_ns
-
-    def later(path, seconds):
-        then = os.stat(path).st_mtime_ns + int(seconds * 1e9)
-        monkeypatch.setattr(_images.time, "time_ns", lambda: then)
-
-    monkeypatch.setattr(_images.time, "time_ns", lambda: now() + 10 * 10**9)
-    return later
-
-
-@pytest.fixture
-def keys_of(tmp_path):
-    cache = Cache(Store(tmp_path / "cache", lambda: 1 << 20))
-
-    def keys_of(paths):
-        with ThreadPoolExecutor(2) as pool:
-            return read_keys([_images.FileSample(path) for path in paths], pool, cache)
-
-    return keys_of
-
-
-@pytest.mark.usefixtures("later")
-def test_a_file_whose_stamp_is_known_is_not_read_again(files, keys_of, reads):
-    keys, problems = keys_of(files)
-    assert len(reads()) == 5
-    assert keys_of(files) == (keys, problems)
-    assert reads() == []
-    assert keys == [content_key(Path(path).read_bytes()) for path in files]
-    assert problems == {}
-
-
-@pytest.mark.usefixtures("later")
-@pytest.mark.parametrize("change", ["size", "mtime", "content at the same size and mtime", "inode"])
-def test_a_file_that_changed_is_read_again(files, keys_of, reads, change):
-    keys, _ = keys_of(files)
-    reads()
-    status = os.stat(files[2])
-    content = Path(files[2]).read_bytes()
-    if change == "size":
-        content += b"."
-    elif change == "mtime":
-        os.utime(files[2], ns=(status.st_atime_ns, status.st_mtime_ns + 1))
-    else:
-        content = content[:-1] + b"."
-    if change == "inode":
-        os.rename(files[2], files[2] + ".old")
-    if change != "mtime":
-        with open(files[2], "wb") as file:
-            file.write(content)
-        if change != "size":
-            os.utime(files[2], ns=(status.st_atime_ns, status.st_mtime_ns))
-    again, _ = keys_of(files)
-    assert reads() == ["2.png"]
-    assert again[2] == content_key(content)
-    assert again[:2] + again[3:] == keys[:2] + keys[3:]
-
-
-def test_a_file_modified_within_two_seconds_before_it_was_hashed_is_read_again(files, keys_of, reads, later):
-    later(files[0], 1.9)
-    for _ in range(2):
-        keys_of(files[:1])
-        assert reads() == ["0.png"]
-    later(files[0], 2.5)
-    keys_of(files[:1])
-    assert reads() == ["0.png"]
-    keys_of(files[:1])
-    assert reads() == []
-
-
-@pytest.mark.usefixtures("later")
-def test_nothing_is_kept_about_a_file_that_changes_while_it_is_read(files, keys_of, monkeypatch, tmp_path):
-    read = _images.FileSample.read
-
-    def slow(self):
-        content = read(self)
-        os.utime(self.path, (1, 1))
-        return content
-
-    monkeypatch.setattr(_images.FileSample, "read", slow)
-    keys_of(files[:1])
-    assert Store(tmp_path / "cache", lambda: 1 << 20).contents("about ").bytes == 0
-
-
-@pytest.mark.usefixtures("later")
-def test_files_that_cannot_be_read_are_reported_each_time_and_nothing_about_them_is_kept(files, keys_of):
-    os.unlink(files[1])
-    for _ in range(2):
-        keys, problems = keys_of(files)
-        assert list(problems.values()) == ["no such file"]
-        assert keys.index(next(iter(problems))) == 1
-    Image.fromarray(X[1]).save(files[1])
-    assert keys_of(files)[1] == {}
-
-
-@pytest.mark.usefixtures("later")
-def test_the_stamps_of_one_process_serve_another(files, tmp_path, reads):
-    fitted = PretrainedImageEncoder(backbone=Pixels, engine="torch", cache=tmp_path / "cache", n_jobs=1).fit(files)
-    expected = fitted.transform(files)
-    reads()
-    again = Cache(Store(tmp_path / "cache", lambda: 1 << 20))
-    with ThreadPoolExecutor(2) as pool:
-        read_keys([_images.FileSample(path) for path in files], pool, again)
-    np.testing.assert_array_equal(fitted.transform(files), expected)
-    assert reads() == []
 
 
 def test_passes_that_wait_for_images_which_the_other_found_damaged_go_on(tmp_path):

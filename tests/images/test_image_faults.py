@@ -22,6 +22,7 @@ from PIL import Image, ImageFile, ImageOps
 from processes import in_child, needs_fork
 
 from sktl import Preprocessing, PretrainedImageClassifier, PretrainedImageEncoder, check_images, rank_backbones
+from sktl._features import prefetch
 from sktl._images.decoding import ImageProblem, decode
 from sktl._images.network_pixels import network_pixels
 from sktl._images.samples import as_samples
@@ -340,11 +341,30 @@ def test_good_images_are_kept_when_others_raise_and_decoded_once_when_checked(tm
     features = clf.fit(X, y[:9]).transform(X)
     seen = (tmp_path / "log").read_text().split()
     assert [seen.count(hashlib.md5(row.tobytes()).hexdigest()) for row in features] == [1] * 9
+
+
+def test_skipping_decodes_what_is_computed_once_and_nothing_that_is_cached(tmp_path, monkeypatch):
+    X = [saved(NOISE.rotate(20 * i)) for i in range(9)]
     decoded = []
-    monkeypatch.setattr("sktl._features.image_checks.network_pixels", lambda content, _: decoded.append(content))
+    decode = prefetch.network_pixels
+    monkeypatch.setattr(prefetch, "network_pixels", lambda *args: (decoded.append(args[0]), decode(*args))[1])
+    for cache in (tmp_path / "cache", False):
+        for n in (1, int(cache is False)):
+            del decoded[:]
+            with pytest.warns(InvalidImageWarning):
+                fitted = classifier(invalid_images="skip", cache=cache).fit([*X, b""], np.arange(10) % 2)
+            assert sorted(decoded) == sorted([b"", *X] if n else [b""])
+            assert [failure.position for failure in fitted.invalid_images_] == [9]
+
+
+def test_images_are_decoded_once_for_all_checks(monkeypatch):
+    X = [saved(NOISE.rotate(7 + 20 * i)) for i in range(9)]
+    decoded = []
+    decode = prefetch.network_pixels
+    monkeypatch.setattr(prefetch, "network_pixels", lambda *args: (decoded.append(args[0]), decode(*args))[1])
     for _ in range(2):
-        classifier(invalid_images="skip", cache=tmp_path / "cache").fit(X, y[:9])
-        assert sorted(decoded) == sorted(X)
+        assert len(check_images([*X, b""])) == 1
+    assert sorted(decoded) == sorted([b"", b"", *X])
 
 
 def test_a_file_that_became_a_pipe_since_it_was_looked_at_is_not_waited_for(tmp_path, monkeypatch):

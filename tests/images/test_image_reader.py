@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import pickle
-import threading
 
 import numpy as np
 import pytest
@@ -131,15 +130,17 @@ def test_memory_that_runs_out_is_not_a_fault_of_the_image(paths):
         features(paths, fail)
 
 
-def test_a_function_that_returns_other_pixels_each_time_is_refused(paths):
-    generator, lock = np.random.default_rng(0), threading.Lock()
+def test_a_function_is_called_once_for_each_image_so_features_are_those_of_one_result(paths):
+    called = []
 
-    def noise(path):
-        with lock:
-            return generator.random((8, 8))
+    def count(path):
+        called.append(path)
+        return np.full((8, 8), len(called) / 10)
 
-    with pytest.raises(InvalidImageError, match="image_reader must return the same pixels each time"):
-        features(paths[:2], noise)
+    found = features(paths[:2], count)
+    assert sorted(called) == sorted(paths[:2])
+    expected = [features([np.full((8, 8), (called.index(path) + 1) / 10)], None)[0] for path in paths[:2]]
+    np.testing.assert_array_equal(found, expected)
 
 
 # The key

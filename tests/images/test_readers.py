@@ -17,8 +17,7 @@ from backbones import Pixels
 from PIL import Image
 
 import sktl
-from sktl._features import shared_pass
-from sktl._images import readers
+from sktl._images import readers, samples
 from sktl._images.decoding import ContentName, ImageProblem, content_key, content_name, decode
 from sktl._images.preprocessing import Preprocessing
 from sktl._images.readers import READERS, reader_name
@@ -133,7 +132,7 @@ def test_features_of_another_version_are_not_found_though_the_file_is_not_read_a
     path.write_bytes(FILES["dicom"])
     os.utime(path, (1, 1))  # long ago, so that its stamp is trusted
     encoder = sktl.PretrainedImageEncoder(backbone=Pixels, cache=tmp_path / "cache")
-    monkeypatch.setattr(shared_pass.Stamp, "is_settled", lambda self: True)
+    monkeypatch.setattr(samples.FileStamp, "is_settled", lambda self: True)
     expected = encoder.fit_transform([path])
     assert sktl.cache_info(tmp_path / "cache").misses == 1
     encoder.fit_transform([path])

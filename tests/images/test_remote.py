@@ -21,6 +21,7 @@ from web_server import running_web_server
 
 import sktl
 from sktl import PretrainedImageEncoder
+from sktl._features import reading
 from sktl._images import remote
 from sktl._images.decoding import ImageProblem
 from sktl._images.samples import as_samples
@@ -163,7 +164,7 @@ def test_a_body_with_a_short_length_is_not_cached_under_the_key_of_the_file(web,
     np.testing.assert_array_equal(features, encoder().fit_transform(FILES[:1]))
 
 
-def test_a_file_that_changes_between_key_and_pixels_is_named_and_not_cached(web, tmp_path, monkeypatch):
+def test_the_features_of_a_file_that_changes_are_those_of_what_was_read(web, tmp_path, monkeypatch):
     url, old = web.url("/0.png"), remote.read_url
 
     def read_and_replace(wanted):
@@ -172,12 +173,33 @@ def test_a_file_that_changes_between_key_and_pixels_is_named_and_not_cached(web,
         return content
 
     monkeypatch.setattr(remote, "read_url", read_and_replace)
+    for i in range(2):
+        features = encoder(tmp_path / "cache").fit_transform([url])
+        np.testing.assert_array_equal(features, encoder().fit_transform(FILES[i : i + 1]))
+
+
+def test_a_file_that_differs_from_its_stamp_is_named_and_not_cached(web, tmp_path):
+    url, web.tags = web.url("/0.png"), {"/0.png": '"same"'}
+    encoder(tmp_path / "cache").fit_transform([url])
+    web.files["/0.png"] = FILES[1]
+    other = encoder(tmp_path / "cache").set_params(image_size=16)  # whose features are not cached
     with pytest.raises(InvalidImageError, match="changed while it was being read"):
-        encoder(tmp_path / "cache").fit_transform([url])
-    monkeypatch.undo()
+        other.fit_transform([url])
+    assert sktl.cache_info(tmp_path / "cache").images == 1
     web.files["/0.png"] = FILES[0]
-    features = encoder(tmp_path / "cache").fit_transform([url])
-    np.testing.assert_array_equal(features, encoder().fit_transform(FILES[:1]))
+    other.fit_transform([url])
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_each_file_is_downloaded_once(web, tmp_path, cache):
+    web.tags = {path: f'"{path}"' for path in web.files}
+    urls = [web.url(path) for path in web.files]
+    folder = tmp_path / "cache" if cache else False
+    fitted = encoder(folder).fit(urls)
+    fitted.transform(urls)
+    assert {web.requests["GET", path] for path in web.files} == {1}
+    fitted.transform(urls)
+    assert {web.requests["GET", path] for path in web.files} == {1 if cache else 2}
 
 
 @pytest.mark.parametrize("tag", ['"strong"', 'W/"weak"', ""])
@@ -276,16 +298,16 @@ def test_unknown_schemes_and_missing_packages_are_named(monkeypatch):
 
 
 def test_the_bytes_of_few_files_are_in_memory_at_once(monkeypatch):
-    """No more than there are readers of servers, or threads of the pass."""
+    """No more than the budget allows, and one for each thread that decodes."""
     held, most, lock = Counter(), [0], threading.Lock()
-    old = remote.read_url
+    old, size = remote.read_url, max(map(len, FILES)) + 2
 
     class Content(bytes):
         def __del__(self):
             held.subtract(["files"])
 
     def count(url):
-        content = Content(old(url))
+        content = Content(old(url).ljust(size))  # readers of PNG ignore what follows the image
         with lock:
             held["files"] += 1
             most[0] = max(most[0], held["files"])
@@ -293,11 +315,13 @@ def test_the_bytes_of_few_files_are_in_memory_at_once(monkeypatch):
         return content
 
     monkeypatch.setattr(remote, "read_url", count)
+    monkeypatch.setattr(reading, "_BYTES_AHEAD", 10 * size)
+    monkeypatch.setattr(reading, "_FIRST_GUESS", size)
     memory = fsspec.filesystem("memory")
     for i in range(100):
-        memory.pipe(f"/many/{i}.png", FILES[i % 12] + b"%d" % i)  # readers of PNG ignore what follows the image
+        memory.pipe(f"/many/{i}.png", FILES[i % 12] + b"%d" % i)
     encoder().fit_transform([f"memory://many/{i}.png" for i in range(100)])
-    assert 1 < most[0] <= 8
+    assert 1 < most[0] <= 10 + 2
 
 
 def test_threads_share_a_server_and_an_archive(tmp_path, web):

@@ -129,14 +129,14 @@ def test_keys_that_an_array_refuses_are_refused(key):
         LazyImages(list(range(24)))[key]
 
 
-def test_a_search_holds_few_images_and_reads_each_twice():
-    """Once for the key and once for the pixels, however many folds and candidates there are."""
+def test_a_search_holds_few_images_and_reads_each_once():
+    """Its key and its pixels are those of one reading, however many folds and candidates there are."""
     sequence = Counted(300)
     images, y = LazyImages(sequence), np.arange(300) % 2
     found = GridSearchCV(classifier(), {"dropout": [0.0, 0.1]}, cv=3).fit(images, y)
     predicted = cross_val_predict(classifier(), images, y, cv=3)
     assert sequence.most <= 6  # the threads of the pass, and the image that waits for one
-    assert sequence.reads == 600
+    assert sequence.reads == 300
     held = [sequence[i] for i in range(300)]
     np.testing.assert_array_equal(predicted, cross_val_predict(classifier(), held, y, cv=3))
     np.testing.assert_array_equal(found.predict(images), found.predict(held))
@@ -262,16 +262,32 @@ def test_items_that_cannot_be_read_are_named(make):
     assert (failure.position, failure.name) == (1, "Broken[3]")
 
 
-def test_images_that_change_are_named_and_not_cached(tmp_path):
-    class Flipped(Counted):
-        def __getitem__(self, i):
-            return np.random.default_rng(random.getrandbits(60)).integers(0, 256, (8, 8, 3)).astype(np.uint8)
+class Random(Counted):
+    """Returns another image at each access."""
 
+    def __getitem__(self, i):
+        super().__getitem__(i)
+        return np.random.default_rng(random.getrandbits(60)).integers(0, 256, (8, 8, 3)).astype(np.uint8)
+
+
+def test_images_that_change_are_named_and_not_cached_when_they_are_read_again(tmp_path):
+    images = LazyImages(Random())
+    encoder(tmp_path).fit_transform(images)
+    n_images = sktl.cache_info(tmp_path).images
+    other = encoder(tmp_path).set_params(image_size=16)  # whose features are not cached
     with pytest.raises(
-        InvalidImageError, match=r"X\[0\] \(Flipped\[0\]\): differs when it is read again; remove random"
+        InvalidImageError, match=r"X\[0\] \(Random\[0\]\): differs when it is read again; remove random"
     ):
-        encoder(tmp_path).fit_transform(LazyImages(Flipped()))
-    assert sktl.cache_info(tmp_path).images == 0
+        other.fit_transform(images)
+    assert sktl.cache_info(tmp_path).images == n_images
+
+
+def test_images_that_change_are_read_once_so_their_features_are_those_of_one_reading(tmp_path):
+    sequence = Random()
+    images = LazyImages(sequence)
+    first = encoder(tmp_path).fit_transform(images)
+    np.testing.assert_array_equal(encoder(tmp_path).fit_transform(images[::-1]), first[::-1])
+    assert sequence.reads == len(images)
 
 
 @pytest.mark.parametrize(
