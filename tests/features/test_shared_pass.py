@@ -27,7 +27,8 @@ from sktl._features.shared_pass import read_keys
 from sktl._images import samples as _images
 from sktl._images.decoding import content_key
 from sktl._storage.cache import Cache
-from sktl._storage.value_store import Store, new_owner
+from sktl._storage.sqlite_store import SQLiteStore
+from sktl._storage.value_store import new_owner
 from sktl.exceptions import InvalidImageError
 
 X = np.random.default_rng(1).integers(0, 256, (40, 8, 8, 3), np.uint8)
@@ -103,7 +104,7 @@ def test_what_another_process_computes_is_awaited_and_taken_over_when_that_ends(
     fitted = encoder(tmp_path / "cache").fit(X)
     facts = fitted._fitted_extractor()._facts()
     keys = [content_key(x) for x in X]
-    store = Store(tmp_path / "cache", lambda: 1 << 20)
+    store = SQLiteStore(tmp_path / "cache", lambda: 1 << 20)
     somebody = new_owner()
     log()
     fitted.transform(X[:1])
@@ -130,10 +131,10 @@ def test_what_is_claimed_and_not_begun_is_kept_while_others_are_awaited(log, tmp
     fitted = encoder(tmp_path / "cache").fit(X)
     facts = fitted._fitted_extractor()._facts()
     keys = [content_key(x) for x in X]
-    store, somebody = Store(tmp_path / "cache", lambda: 1 << 20), new_owner()
+    store, somebody = SQLiteStore(tmp_path / "cache", lambda: 1 << 20), new_owner()
     assert store.claim(facts.fingerprint, keys[:10], somebody) == keys[:10]
     log()
-    wait, release, looks, given_up = _pass.wait, Store.release, [], []
+    wait, release, looks, given_up = _pass.wait, SQLiteStore.release, [], []
 
     def released(self, owner):
         query = "SELECT COUNT(*) FROM claims WHERE owner = ?"
@@ -146,7 +147,7 @@ def test_what_is_claimed_and_not_begun_is_kept_while_others_are_awaited(log, tmp
             release(store, somebody)
 
     monkeypatch.setattr(_pass, "wait", lambda running, timeout, when: wait(running, None))
-    monkeypatch.setattr(Store, "release", released)
+    monkeypatch.setattr(SQLiteStore, "release", released)
     monkeypatch.setattr(_pass.time, "sleep", sleep)
     fitted.set_params(n_jobs=1).transform(X[:26])
     assert len(given_up) > 1
@@ -160,7 +161,7 @@ def test_a_pass_that_fails_gives_up_its_claims_and_keeps_what_it_computed(log, t
     fitted = encoder(tmp_path / "cache").fit(X[:1])
     with pytest.raises(InvalidImageError):
         fitted.transform(images)
-    store = Store(tmp_path / "cache", lambda: 1 << 20)
+    store = SQLiteStore(tmp_path / "cache", lambda: 1 << 20)
     assert store.contents("about ").entries == 9
     facts = fitted._fitted_extractor()._facts()
     bad = content_key(images[5])
@@ -196,7 +197,7 @@ def test_images_without_finite_features_are_named_not_kept_and_the_others_kept(w
 def test_values_of_another_length_are_not_taken_for_rows(log, tmp_path):
     fitted = encoder(tmp_path / "cache").fit(X)
     facts = fitted._fitted_extractor()._facts()
-    Store(tmp_path / "cache", lambda: 1 << 20).write(facts.fingerprint, [(content_key(x), b"short") for x in X])
+    SQLiteStore(tmp_path / "cache", lambda: 1 << 20).write(facts.fingerprint, [(content_key(x), b"short") for x in X])
     np.testing.assert_array_equal(fitted.transform(X), encoder(False).fit(X).transform(X))
 
 
@@ -247,7 +248,7 @@ def later(monkeypatch):
 
 @pytest.fixture
 def keys_of(tmp_path):
-    cache = Cache(Store(tmp_path / "cache", lambda: 1 << 20))
+    cache = Cache(SQLiteStore(tmp_path / "cache", lambda: 1 << 20))
 
     def keys_of(paths):
         with ThreadPoolExecutor(2) as pool:
@@ -315,7 +316,7 @@ def test_nothing_is_kept_about_a_file_that_changes_while_it_is_read(files, keys_
 
     monkeypatch.setattr(_images.FileSample, "read", slow)
     keys_of(files[:1])
-    assert Store(tmp_path / "cache", lambda: 1 << 20).contents("about ").bytes == 0
+    assert SQLiteStore(tmp_path / "cache", lambda: 1 << 20).contents("about ").bytes == 0
 
 
 @pytest.mark.usefixtures("later")
@@ -334,7 +335,7 @@ def test_the_stamps_of_one_process_serve_another(files, tmp_path, reads):
     fitted = PretrainedImageEncoder(backbone=Pixels, engine="torch", cache=tmp_path / "cache", n_jobs=1).fit(files)
     expected = fitted.transform(files)
     reads()
-    again = Cache(Store(tmp_path / "cache", lambda: 1 << 20))
+    again = Cache(SQLiteStore(tmp_path / "cache", lambda: 1 << 20))
     with ThreadPoolExecutor(2) as pool:
         read_keys([_images.FileSample(path) for path in files], pool, again)
     np.testing.assert_array_equal(fitted.transform(files), expected)

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from processes import Child, in_child, needs_fork, results
 
-from sktl._storage import value_store as _store
-from sktl._storage.value_store import Contents, Store, new_owner
+from sktl._storage import sqlite_store as _store
+from sktl._storage.sqlite_store import SQLiteStore
+from sktl._storage.value_store import Contents, new_owner
 from sktl._utils.processes import is_running
 
 FEW = settings(max_examples=25)
@@ -53,7 +54,7 @@ def make(tmp_path):
     made = []
 
     def make(limit=1 << 20):
-        made.append(Store(tmp_path / str(next(numbers)), lambda: limit, durable=False))
+        made.append(SQLiteStore(tmp_path / str(next(numbers)), lambda: limit, durable=False))
         return made[-1]
 
     yield make
@@ -93,7 +94,7 @@ STEPS = st.lists(
 @FEW
 def test_the_bound_holds_at_any_time_and_every_value_found_was_put_for_that_space_and_key(steps, limit):
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        store = Store(Path(folder, "store"), lambda: 200, durable=False)
+        store = SQLiteStore(Path(folder, "store"), lambda: 200, durable=False)
         store.set_limit(limit)
         hours, put = 0, {}
         for i, (kind, space, number, size) in enumerate(steps):
@@ -137,7 +138,7 @@ def test_keys_and_spaces_are_told_apart_wherever_they_are_split(make):
     store.write("a", [(b"b c", b"1")])
     store.write("a b", [(b"c", b"2")])
     assert (store.read("a", [b"b c"]), store.read("a b", [b"c"])) == ({b"b c": b"1"}, {b"c": b"2"})
-    assert _store._checksum("a", b"b c", b"1") != _store._checksum("a b", b"c", b"1")
+    assert _store.checksum("a", b"b c", b"1") != _store.checksum("a b", b"c", b"1")
 
 
 def test_more_keys_than_one_query_takes_are_found(make):
@@ -396,7 +397,7 @@ def test_no_key_is_claimed_by_two_owners_at_once(steps):
     owners = [new_owner() for _ in range(3)]
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(_store.time, "time", lambda: seconds)
-        store = Store(Path(folder, "store"), lambda: 1 << 20, durable=False)
+        store = SQLiteStore(Path(folder, "store"), lambda: 1 << 20, durable=False)
         until = {}  # (key, owner) to the end of the lease
         for kind, i, number in steps:
             some = [key(number), key(number + 1)]
@@ -404,12 +405,12 @@ def test_no_key_is_claimed_by_two_owners_at_once(steps):
                 until = {c: end for c, end in until.items() if end >= seconds}  # an owner may renew what nobody took
                 for k in store.claim("a", some, owners[i]):
                     assert not [owner for claimed, owner in until if claimed == k and owner != owners[i]]
-                    until.setdefault((k, owners[i]), seconds + _store._LEASE)
+                    until.setdefault((k, owners[i]), seconds + _store.LEASE)
                 assert {k for k, _ in until} >= set(some), "a key that nobody holds was refused"
             elif kind == "write":
                 store.write("a", [(key(number), b"value")], owners[i])
                 until.pop((key(number), owners[i]), None)
-                until = {c: seconds + _store._LEASE if c[1] == owners[i] else end for c, end in until.items()}
+                until = {c: seconds + _store.LEASE if c[1] == owners[i] else end for c, end in until.items()}
             elif kind == "release":
                 store.release(owners[i])
                 until = {c: end for c, end in until.items() if c[1] != owners[i]}
@@ -428,11 +429,11 @@ def test_a_claim_lapses_unless_its_owner_writes_meanwhile(make, clock):
     store = make()
     slow, other = new_owner(), new_owner()
     store.claim("a", keys(3), slow)
-    clock.seconds = _store._LEASE - 1
+    clock.seconds = _store.LEASE - 1
     store.write("a", [(key(0), b"x")], slow)
-    clock.seconds = _store._LEASE + 1
+    clock.seconds = _store.LEASE + 1
     assert store.claim("a", keys(3), other) == [key(0)]
-    clock.seconds = 2 * _store._LEASE
+    clock.seconds = 2 * _store.LEASE
     assert store.claim("a", keys(3), other) == keys(3)
 
 
@@ -448,7 +449,7 @@ def test_claims_of_another_machine_are_heeded_until_they_lapse(make, clock):
     store = make()
     store.claim("a", keys(1), NOBODY)
     assert store.claim("a", keys(1), new_owner()) == []
-    clock.seconds = _store._LEASE + 1
+    clock.seconds = _store.LEASE + 1
     assert store.claim("a", keys(1), new_owner()) == keys(1)
 
 
