@@ -32,7 +32,7 @@ _ENTRY, _CLAIM = _PREFIX + b"entry:%s:%s", _PREFIX + b"claim:%s:%s"
 _COUNTS = _PREFIX + b"counts"
 _CHECKSUM_BYTES = 16
 # A server computes one request at a time, and others wait for it.
-_BYTES_PER_REQUEST = 4 << 20
+_BYTES_PER_REQUEST = 1 << 20
 _KEYS_PER_REQUEST = 1024
 _FIRST_KEYS = 32  # their values show how many more fit into one request
 _CONNECT_SECONDS = 2.0
@@ -95,28 +95,36 @@ class RedisStore:
 
     def __init__(self, url: str, lease: float = LEASE):
         self.place = repr(without_password(url))
-        redis = require("redis", f"cache={self.place}", "sktl[redis]")
+        self._redis = require("redis", f"cache={self.place}", "sktl[redis]")
+        self._url = os.path.expandvars(url)
+        self._lease = round(1000 * lease)
+        self._errors = (self._redis.RedisError, OSError, TypeError, ValueError, OverflowError, MemoryError)
+        self._refusal = self._redis.ResponseError
+        self._available = Availability(self.place)
+        self._late = 0.0  # seconds that recent requests took too long
+        self._open()
+
+    def _open(self) -> None:
+        """Make a client for this process. It connects when it is first used."""
+        redis = self._redis
         # A connection that the server has closed since it was last used is opened again. A server that does not answer
         # in time is not asked again.
         retry = redis.retry.Retry(redis.backoff.NoBackoff(), 1, (redis.ConnectionError,))
         try:
-            self._server = redis.Redis.from_url(
-                os.path.expandvars(url), socket_connect_timeout=_CONNECT_SECONDS, socket_timeout=_REPLY_SECONDS,
-                retry=retry, protocol=2,
+            pool = redis.ConnectionPool.from_url(
+                self._url, socket_connect_timeout=_CONNECT_SECONDS, socket_timeout=_REPLY_SECONDS, retry=retry,
+                protocol=2,
             )  # fmt: skip
         except ValueError:  # its message may contain a part of the password
             raise InvalidParameterError(
                 f"cache={self.place} is not a valid URL. Pass redis://user:password@host:port/database, with special "
                 "characters of the password percent-encoded."
             ) from None
+        self._server = redis.Redis(connection_pool=pool)
         self._claim_keys = self._server.register_script(_CLAIM_KEYS)
         self._expire_claims = self._server.register_script(_EXPIRE_CLAIMS)
-        self._errors = (redis.RedisError, OSError, TypeError, ValueError, OverflowError, MemoryError)
-        self._refusal = redis.ResponseError
-        self._available = Availability(self.place)
-        self._lease = round(1000 * lease)
         self._claims: dict[str, set[bytes]] = {}  # those that this process may hold, by their owners
-        self._late = 0.0  # seconds that recent requests took too long
+        self._process = os.getpid()
 
     def read(self, space: str, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """Return the intact values by key. Missing and damaged values are left out."""
@@ -207,12 +215,15 @@ class RedisStore:
 
     def close(self) -> None:
         """Close the connections of this process. The next use opens them again."""
-        self._server.close()
+        self._server.connection_pool.disconnect()
 
     def _attempt(self, function: Callable[[Any], Result], otherwise: Result, writes: bool = False) -> Result:
         """Return the result of a function of the server, or `otherwise` if the server cannot be used."""
         if not self._available.now(writes):
             return otherwise
+        if self._process != os.getpid():
+            # In a forked process, a lock of the parent's client may be held by a thread that does not exist.
+            self._open()
         started = time.monotonic()
         try:
             result = function(self._server)

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import itertools
-import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from processes import Child, in_child, needs_fork, results
 
 from sktl._storage import sqlite_store as _store
 from sktl._storage.sqlite_store import SQLiteStore
 from sktl._storage.value_store import Contents, new_owner
-from sktl._utils.processes import is_running
 
 FEW = settings(max_examples=25)
 NOBODY = f"elsewhere 1 {'0' * 32}"  # an owner on a machine that cannot be asked
@@ -124,29 +119,6 @@ def test_the_bound_holds_at_any_time_and_every_value_found_was_put_for_that_spac
         store.close()
 
 
-@pytest.mark.parametrize("size", [0, 1, 7, 100, 5000, 16383, 16384, 100_000, 1_000_000])
-def test_values_of_any_size_are_found_as_they_were_put(make, size):
-    store = make(10 << 20)
-    values = {key(i): bytes(range(i, i + 64)) * (size // 64) + b"." * (size % 64) for i in range(3)}
-    store.write("a", list(values.items()))
-    assert store.read("a", keys(4)) == values
-    assert store.read("b", keys(4)) == {}
-
-
-def test_keys_and_spaces_are_told_apart_wherever_they_are_split(make):
-    store = make()
-    store.write("a", [(b"b c", b"1")])
-    store.write("a b", [(b"c", b"2")])
-    assert (store.read("a", [b"b c"]), store.read("a b", [b"c"])) == ({b"b c": b"1"}, {b"c": b"2"})
-    assert _store.checksum("a", b"b c", b"1") != _store.checksum("a b", b"c", b"1")
-
-
-def test_more_keys_than_one_query_takes_are_found(make):
-    store = make()
-    store.write("a", [(k, k) for k in keys(1700)])
-    assert len(store.read("a", [*keys(1700), b"other"])) == 1700
-
-
 def test_a_value_that_was_changed_in_the_file_is_not_found(make):
     store = make()
     store.write("a", [(k, k * 4) for k in keys(3)])
@@ -185,13 +157,6 @@ def test_a_damaged_index_leads_to_no_wrong_value(make):
             connection.execute("UPDATE sqlite_master SET rootpage = ? WHERE name = ?", (root, name))
     store.close()
     assert store.read("a", keys(4)) == {}
-
-
-def test_values_larger_than_the_largest_are_not_kept_and_the_others_are(make, monkeypatch):
-    store = make()
-    monkeypatch.setattr(_store, "LARGEST_VALUE", 1000)
-    store.write("a", [(key(0), b"x" * 1001), (key(1), b"x" * 1000)])
-    assert list(store.read("a", keys(2))) == [key(1)]
 
 
 # ------------------------------------------------------------------------------------------------ what stays, what goes
@@ -368,13 +333,6 @@ def test_a_store_that_was_never_used_makes_no_directory_when_asked_or_cleared(ma
     assert not store.directory.exists()
 
 
-def test_spaces_apart_count_as_bytes_only(make):
-    store = make()
-    store.write("about files", [(key(0), b"x" * 30)])
-    store.write("a", [(key(0), b"x" * 20)])
-    assert store.contents("about ")[2:4] == (1, 50)
-
-
 def test_what_is_plainly_there_needs_no_total(make, monkeypatch):
     store = make(1 << 30)
     monkeypatch.setattr(_store, "_total", lambda connection: pytest.fail("summed all entries"))
@@ -419,12 +377,6 @@ def test_no_key_is_claimed_by_two_owners_at_once(steps):
         store.close()
 
 
-def test_claims_of_different_spaces_do_not_meet(make):
-    store = make()
-    assert store.claim("a", keys(2), new_owner()) == keys(2)
-    assert store.claim("b", keys(2), new_owner()) == keys(2)
-
-
 def test_a_claim_lapses_unless_its_owner_writes_meanwhile(make, clock):
     store = make()
     slow, other = new_owner(), new_owner()
@@ -451,38 +403,3 @@ def test_claims_of_another_machine_are_heeded_until_they_lapse(make, clock):
     assert store.claim("a", keys(1), new_owner()) == []
     clock.seconds = _store.LEASE + 1
     assert store.claim("a", keys(1), new_owner()) == keys(1)
-
-
-@needs_fork
-def test_claims_of_a_dead_process_are_taken_over_at_once(make):
-    store = make()
-    owner = in_child(lambda: (owner := new_owner(), store.claim("a", keys(2), owner))[0])
-    assert store.claim("a", keys(3), new_owner()) == keys(3)
-    assert not is_running(int(owner.split()[-2]))
-
-
-@needs_fork
-def test_processes_share_the_keys_between_them_and_their_statistics_add_up(make):
-    store = make()
-    readers, writer = os.pipe()
-
-    def claim_all():
-        owner, mine = new_owner(), []
-        os.read(readers, 1)
-        for start in range(0, 200, 4):
-            mine += store.claim("a", [key(i) for i in range(start, start + 4)], owner)
-            store.count(1, 0)
-        return mine
-
-    children = [Child(claim_all) for _ in range(3)]
-    os.write(writer, b"...")
-    claimed = results(children)
-    assert sorted(k for mine in claimed for k in mine) == sorted(keys(200))
-    assert store.contents("about ").hits == 3 * 50
-
-
-def test_is_running_tells_the_living_from_the_dead():
-    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    assert is_running(process.pid)
-    process.communicate(b"\n", timeout=60)
-    assert not is_running(process.pid)

@@ -13,13 +13,19 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-needs_redis = [
-    pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not installed"),
-    pytest.mark.skipif(importlib.util.find_spec("redis") is None, reason="redis-py is not installed"),
-]
+
+def missing() -> str | None:
+    """Return why no server can be run here, or None."""
+    if shutil.which("redis-server") is None:
+        return "redis-server is not installed"
+    return None if importlib.util.find_spec("redis") else "redis-py is not installed"
+
+
+needs_redis = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 
 
 class RedisServer:
@@ -57,10 +63,9 @@ class RedisServer:
         self.process.wait()
         self.process.stdout.close()
 
-    def client(self):
-        import redis
-
-        return redis.Redis.from_url(self.url)
+    def client(self) -> Any:
+        """Return a client that no store uses."""
+        return importlib.import_module("redis").Redis.from_url(self.url)
 
 
 @contextmanager
