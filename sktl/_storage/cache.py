@@ -51,7 +51,8 @@ class CacheInfo(NamedTuple):
     images : int
         Number of images whose features are cached, counted once per network.
     bytes, max_bytes : int
-        Total size of the cached values, and its limit. Files on disk are about a tenth larger.
+        Total size of the cached values, and its limit. Files on disk are about a tenth larger. The limit of a Redis
+        server is its `maxmemory`, for all of its data, or 0 if it has none.
     """
 
     hits: int
@@ -184,7 +185,8 @@ def cache_info(path: str | os.PathLike[str] | None = None) -> CacheInfo:
     Parameters
     ----------
     path : str or path, default=None
-        Directory that estimators use as `cache`. None is the private cache of this process and its workers.
+        Directory, or URL of a Redis server, that estimators use as `cache`. None is the private cache of this process
+        and its workers.
 
     Returns
     -------
@@ -208,7 +210,8 @@ def clear_cache(path: str | os.PathLike[str] | None = None) -> None:
     Parameters
     ----------
     path : str or path, default=None
-        Directory that estimators use as `cache`. None is the private cache of this process and its workers.
+        Directory, or URL of a Redis server, that estimators use as `cache`. None is the private cache of this process
+        and its workers.
     """
     open_cache("auto" if path is None else path).clear()
 
@@ -227,7 +230,7 @@ def set_cache_limit(max_bytes: int | None, path: str | os.PathLike[str] | None =
     Raises
     ------
     InvalidParameterError
-        If `max_bytes` is not an integer of at least 0, or None.
+        If `max_bytes` is not an integer of at least 0, or None; or if `path` is a Redis server, which limits itself.
     """
     if max_bytes is not None and (not isinstance(max_bytes, Integral) or isinstance(max_bytes, bool) or max_bytes < 0):
         raise InvalidParameterError(f"max_bytes={max_bytes!r} must be an integer of at least 0, or None.")
