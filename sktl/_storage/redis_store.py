@@ -197,7 +197,8 @@ class RedisStore:
             entries += sum(not name.startswith(apart) for name, _ in known)
             n_bytes += sum(max(0, n - _CHECKSUM_BYTES) for _, n in known)
         hits, misses = self._attempt(_counts, (0, 0))
-        return Contents(hits, misses, entries, n_bytes, self._attempt(_limit, 0))
+        limit = self._attempt(lambda server: int(server.info("memory").get("maxmemory", 0)), 0)
+        return Contents(hits, misses, entries, n_bytes, limit)
 
     def set_limit(self, max_bytes: int | None) -> NoReturn:
         """Raise `InvalidParameterError`, because the server bounds its own size."""
@@ -308,10 +309,6 @@ def _lengths(names: list[bytes], server: Any) -> list[Any]:
 def _counts(server: Any) -> tuple[int, int]:
     hits, misses = (int(number or 0) for number in server.hmget(_COUNTS, ["hits", "misses"]))
     return hits, misses
-
-
-def _limit(server: Any) -> int:
-    return int(server.info("memory").get("maxmemory", 0))
 
 
 def _unlink(names: list[bytes], server: Any) -> None:
