@@ -37,8 +37,7 @@ _KEYS_PER_REQUEST = 1024
 _FIRST_KEYS = 32  # their values show how many more fit into one request
 _CONNECT_SECONDS = 2.0
 _REPLY_SECONDS = 5.0
-# A request may take this long, and longer by what its bytes take in the slowest network that is still worth its while.
-_QUICK = 0.25
+_QUICK = 0.25  # seconds that a request may take, beside the time of its bytes in the slowest network worth using
 _BYTES_PER_SECOND = 2e6
 _PATIENCE = 5.0  # seconds that slow requests may take beyond that, in sum, before the server is left alone
 
@@ -98,7 +97,8 @@ class RedisStore:
         self._redis = require("redis", f"cache={self.place}", "sktl[redis]")
         self._url = os.path.expandvars(url)
         self._lease = round(1000 * lease)
-        self._errors = (self._redis.RedisError, OSError, TypeError, ValueError, OverflowError, MemoryError)
+        # Replies of unexpected kinds cause any of those after the first two.
+        self._errors = (self._redis.RedisError, OSError, AttributeError, TypeError, ValueError, MemoryError)
         self._refusal = self._redis.ResponseError
         self._available = Availability(self.place)
         self._late = 0.0  # seconds that recent requests took too long
@@ -189,10 +189,9 @@ class RedisStore:
         The server may have evicted entries without notice, so all of its keys are listed.
         """
         entries = n_bytes = 0
-        lengths: list[Any]
         apart = _ENTRY[: -len(b"%s:%s")] + spaces_apart.encode()
         for names in self._pages(_ENTRY % (b"*", b"*")):
-            lengths = self._attempt(partial(_lengths, names), [])
+            lengths = self._attempt(partial(_lengths, names), list[Any]())
             known = [(name, n) for name, n in zip(names, lengths, strict=False) if isinstance(n, int)]
             entries += sum(not name.startswith(apart) for name, _ in known)
             n_bytes += sum(max(0, n - _CHECKSUM_BYTES) for _, n in known)
@@ -240,7 +239,7 @@ class RedisStore:
         return result
 
     def _get(self, names: list[bytes], server: Any) -> list[bytes | None]:
-        records: list[bytes | None] = server.mget(names)
+        records: list[bytes | None] = [record for _, record in zip(names, server.mget(names), strict=True)]
         self._late -= sum(len(record) for record in records if record is not None) / _BYTES_PER_SECOND
         return records
 
@@ -295,7 +294,8 @@ class _Page(NamedTuple):
 
 
 def _scan(cursor: int, pattern: bytes, server: Any) -> _Page:
-    return _Page(*server.scan(cursor, pattern, _KEYS_PER_REQUEST))
+    following, names = server.scan(cursor, pattern, _KEYS_PER_REQUEST)
+    return _Page(int(following), [bytes(name) for name in names])
 
 
 def _lengths(names: list[bytes], server: Any) -> list[Any]:

@@ -301,6 +301,14 @@ def test_a_server_that_answers_nonsense_raises_nothing():
     assert {w.category for w in caught} <= {CacheWarning}
 
 
+@pytest.mark.parametrize("reply", [[], [b"x"], [b"x"] * 5, 7, None, [1, 2, 3, 4], "some text"])
+@pytest.mark.parametrize("method", ["mget", "scan", "_claim_keys"])
+def test_replies_of_other_kinds_are_faults_of_the_server(store, monkeypatch, method, reply):
+    monkeypatch.setattr(store if method == "_claim_keys" else store._server, method, lambda *arguments: reply)
+    with warned("cannot be used"):
+        use(store)
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1:1", "no-such-host.invalid:6379"])
 def test_a_server_that_is_not_there_is_reported_once(host):
     store = RedisStore(f"redis://{host}")
