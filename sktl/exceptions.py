@@ -235,4 +235,4 @@ class CheckpointWarning(UserWarning):
 
 
 class CacheWarning(UserWarning):
-    """The cache of features is damaged, full or unavailable; results do not change, but take longer."""
+    """The cache of features is damaged, full, slow or unavailable; results do not change, but take longer."""

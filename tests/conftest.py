@@ -42,3 +42,14 @@ def simulated_cuda(monkeypatch):
 
     monkeypatch.setattr(torch.Tensor, "to", stay)
     return torch.device("cuda")
+
+
+@pytest.fixture(scope="session")
+def redis_server():
+    """Run one server for all tests that ask for it; they take turns, and empty it first."""
+    import redis_server
+
+    if missing := redis_server.missing():
+        pytest.skip(missing)
+    with redis_server.running_redis() as server:
+        yield server

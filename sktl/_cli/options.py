@@ -143,7 +143,7 @@ decisions = click.option(
 )
 machine = _together(
     parameter("device", str, "Where the network runs: auto, cpu, cuda, cuda:1, mps, xpu."),
-    parameter("cache", OrWord(click.STRING, {"auto": "auto", "none": False}), "Folder for cached features."),
+    parameter("cache", OrWord(click.STRING, {"auto": "auto", "none": False}), "Folder or Redis URL of the cache."),
     parameter("n_jobs", OrWord(Threads(), NONE), "Number of threads; -1: all cores."),
     click.option("-q", "--quiet", is_flag=True, help="Show no progress."),
 )

@@ -212,11 +212,13 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         What runs the frozen part of the network on a CPU. `"auto"` uses OpenVINO if it is installed (the extra
         `sktl[openvino]`) and its features differ from torch's by at most 1e-4 of the largest feature; otherwise it uses
         torch. `"openvino"` raises an error where `"auto"` would use torch. Stages are always trained by torch.
-    cache : "auto", path or False, default="auto"
+    cache : "auto", path, URL or False, default="auto"
         Where features and activations are cached, by image content. `"auto"` uses a private temporary folder, which
         worker processes share and which is removed when this process ends. A path names a permanent folder, which all
-        processes that name it share. False turns the cache off. Results do not depend on the cache. See
-        :func:`cache_info`, :func:`clear_cache` and :func:`set_cache_limit`.
+        processes that name it share. A URL such as `"redis://:$REDIS_PASSWORD@host:6379/0"` names a Redis server, which
+        workers on several machines share (the extra `sktl[redis]`); `$REDIS_PASSWORD` stands for the environment
+        variable of this name, so that the parameter contains no password. False turns the cache off. Results do not
+        depend on the cache. See :func:`cache_info`, :func:`clear_cache` and :func:`set_cache_limit`.
     checkpoint : str or os.PathLike, default=None
         Folder in which the state of the training is saved after each epoch. After a crash, the same call to `fit`
         resumes from there, and its result equals the result of an uninterrupted fit bit for bit. Files are named by a

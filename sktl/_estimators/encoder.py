@@ -53,7 +53,7 @@ class PretrainedImageEncoder(PretrainedImageBase):
     engine : {"auto", "torch", "openvino"}, default="auto"
         What runs the network. `"auto"` uses OpenVINO on a CPU if it is installed and can run the network, and otherwise
         torch.
-    cache : "auto", path or False, default="auto"
+    cache : "auto", path, URL or False, default="auto"
         Where features are cached, as in :class:`PretrainedImageClassifier`.
     n_jobs : int, default=None
         Number of threads of a pass. None uses the number that torch uses; -1 uses all cores. Results do not depend on

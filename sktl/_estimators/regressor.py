@@ -103,8 +103,8 @@ class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
         Where the network runs.
     engine : {"auto", "torch", "openvino"}, default="auto"
         What runs the frozen part of the network on a CPU.
-    cache : "auto", path or False, default="auto"
-        Where features and activations are cached, by image content.
+    cache : "auto", path, URL or False, default="auto"
+        Where features and activations are cached, by image content, as in :class:`PretrainedImageClassifier`.
     checkpoint : str or os.PathLike, default=None
         Folder in which the state of the training is saved after each epoch.
     n_jobs : int, default=None

@@ -209,8 +209,9 @@ def rank_backbones(
         Where the networks run.
     engine : {"auto", "torch", "openvino"}, default="auto"
         What runs the networks on a CPU, as in :class:`PretrainedImageClassifier`.
-    cache : "auto", path or False, default="auto"
-        Where features are cached. Each image passes through each network once, even without a cache.
+    cache : "auto", path, URL or False, default="auto"
+        Where features are cached, as in :class:`PretrainedImageClassifier`. Each image passes through each network
+        once, even without a cache.
     n_jobs : int, default=None
         Number of threads of a pass. None uses the number that torch uses; -1 uses all cores.
     random_state : int, RandomState or None, default=None

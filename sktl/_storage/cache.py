@@ -26,7 +26,9 @@ from sktl._utils.processes import is_running
 from sktl._utils.warnings import warn_once
 from sktl.exceptions import CacheWarning, InvalidParameterError
 
-from .value_store import Store, machine
+from .redis_store import RedisStore, is_redis_url, without_password
+from .sqlite_store import SQLiteStore
+from .value_store import ValueStore, machine
 
 LIMIT_VARIABLE = "SKTL_CACHE_MAX_BYTES"
 # Prefix of spaces whose entries do not belong to images, such as facts about engines. They are not counted as images.
@@ -35,6 +37,7 @@ _DEFAULT_LIMIT = 4 << 30
 # Small values, such as features, also stay in memory up to this size, where they are found ten times as fast.
 _IN_MEMORY = 64 << 20
 _SMALL = 64 << 10
+_WORDS = ("", "auto", "none", "false", "true", "off", "no")
 _FOLDERS = 10  # names to try for a private folder of this user
 
 
@@ -48,7 +51,8 @@ class CacheInfo(NamedTuple):
     images : int
         Number of images whose features are cached, counted once per network.
     bytes, max_bytes : int
-        Total size of the cached values, and its limit. Files on disk are about a tenth larger.
+        Total size of the cached values, and its limit. Files on disk are about a tenth larger. The limit of a Redis
+        server is its `maxmemory`, for all of its data, or 0 if it has none.
     """
 
     hits: int
@@ -63,11 +67,11 @@ class Cache:
 
     Parameters
     ----------
-    store : Store or None
+    store : ValueStore or None
         None caches nothing.
     """
 
-    def __init__(self, store: Store | None):
+    def __init__(self, store: ValueStore | None):
         self.store = store
         self._start()
 
@@ -138,13 +142,18 @@ class Cache:
 
 
 NO_CACHE = Cache(None)
-_caches: dict[Path, Cache] = {}
+_caches: dict[Path | str, Cache] = {}
 
 
 def open_cache(cache: str | os.PathLike[str] | Literal[False]) -> Cache:
-    """Return the cache for a `cache` parameter: `"auto"`, a directory, or False to cache nothing."""
+    """Return the cache for a `cache` parameter: `"auto"`, a directory, a Redis URL, or False to cache nothing."""
     if cache is False:
         return NO_CACHE
+    if is_redis_url(cache):
+        url = str(cache)
+        if url not in _caches:
+            _caches[url] = Cache(RedisStore(url))
+        return _caches[url]
     private = cache == "auto"
     try:
         directory = _private_directory() if private else Path(os.path.abspath(user_path(cache)))
@@ -154,19 +163,19 @@ def open_cache(cache: str | os.PathLike[str] | Literal[False]) -> Cache:
         warn_once(f"No folder is available for a cache of features: {error}.", CacheWarning)
         return NO_CACHE
     if directory not in _caches:
-        _caches[directory] = Cache(Store(directory, lambda: _default_limit(directory), durable=not private))
+        _caches[directory] = Cache(SQLiteStore(directory, lambda: _default_limit(directory), durable=not private))
     return _caches[directory]
 
 
 def check_cache(cache: object) -> None:
     """Raise `InvalidParameterError` for a string that is probably not meant as the name of a folder."""
-    if (
-        isinstance(cache, str)
-        and cache != "auto"
-        and cache.lower() in ("", "auto", "none", "false", "true", "off", "no")
-    ):
+    if not isinstance(cache, str) or cache == "auto" or is_redis_url(cache):
+        return
+    if cache.lower() in _WORDS or "://" in cache:
+        shown = repr(without_password(cache))
         raise InvalidParameterError(
-            f'cache={cache!r} is not a folder: pass "auto" for a private one, the path of a folder, or False for none.'
+            f'cache={shown} is not a folder: pass "auto" for a private one, the path of a folder, the URL of a Redis '
+            "server such as redis://host:6379/0, or False for none."
         )
 
 
@@ -176,7 +185,8 @@ def cache_info(path: str | os.PathLike[str] | None = None) -> CacheInfo:
     Parameters
     ----------
     path : str or path, default=None
-        Directory that estimators use as `cache`. None is the private cache of this process and its workers.
+        Directory, or URL of a Redis server, that estimators use as `cache`. None is the private cache of this process
+        and its workers.
 
     Returns
     -------
@@ -200,7 +210,8 @@ def clear_cache(path: str | os.PathLike[str] | None = None) -> None:
     Parameters
     ----------
     path : str or path, default=None
-        Directory that estimators use as `cache`. None is the private cache of this process and its workers.
+        Directory, or URL of a Redis server, that estimators use as `cache`. None is the private cache of this process
+        and its workers.
     """
     open_cache("auto" if path is None else path).clear()
 
@@ -219,7 +230,7 @@ def set_cache_limit(max_bytes: int | None, path: str | os.PathLike[str] | None =
     Raises
     ------
     InvalidParameterError
-        If `max_bytes` is not an integer of at least 0, or None.
+        If `max_bytes` is not an integer of at least 0, or None; or if `path` is a Redis server, which limits itself.
     """
     if max_bytes is not None and (not isinstance(max_bytes, Integral) or isinstance(max_bytes, bool) or max_bytes < 0):
         raise InvalidParameterError(f"max_bytes={max_bytes!r} must be an integer of at least 0, or None.")

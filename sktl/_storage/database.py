@@ -22,13 +22,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from sktl._utils.warnings import warn
-from sktl.exceptions import CacheWarning
+from .availability import Availability
+from .value_store import LARGEST_VALUE
 
 Result = TypeVar("Result")
 
-# Longer values are not stored: a damaged record may claim any length, and SQLite would try to read that much.
-LARGEST_VALUE = 1 << 28
 _FILE = "features-v1-{:04d}.sqlite"
 _DRAFT = "features-v1-draft-{}"
 _FILE_PATTERN = re.compile(r"features-v1-(\d{4}|[1-9]\d{4,})\.sqlite(-wal|-shm|-journal)?")
@@ -36,7 +34,6 @@ _DRAFT_PATTERN = re.compile(r"features-v1-draft-[0-9a-f]{32}(-wal|-shm|-journal)
 # Many small rows fill a page of this size well, and large rows need few pages.
 _PAGE = 16384
 _PATIENCE = 10.0  # seconds to wait for a lock
-_PAUSE = 60.0  # seconds for which a database is not used after a failure
 _DRAFTING = 60.0  # seconds after which a draft must be from a killed process
 _DAMAGE = {
     sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_CONSTRAINT,
@@ -66,8 +63,7 @@ class Database:
         self.durable = durable
         self._opened: _Opened | None = None
         self._file: Path | None = None
-        self._reported: set[str] = set()
-        self._unreadable_until = self._unwritable_until = 0.0
+        self._available = Availability(repr(str(directory)))
         _databases.add(self)
 
     def attempt(
@@ -79,8 +75,7 @@ class Database:
         """
         with _turn:
             for last in (False, False, True):
-                now = time.monotonic()
-                if now < self._unreadable_until or (writes and now < self._unwritable_until):
+                if not self._available.now(writes):
                     break
                 try:
                     opened = self._open()
@@ -102,18 +97,7 @@ class Database:
 
     def _leave_alone(self, error: Exception, writes: bool) -> None:
         self.close()
-        until = time.monotonic() + _PAUSE
-        if writes:
-            self._unwritable_until = until
-        else:
-            self._unreadable_until = until
-        problem = f"cannot be {'written' if writes else 'used'}"
-        self._report(problem, f" ({error}), so features are recomputed for now")
-
-    def _report(self, problem: str, more: str) -> None:
-        if problem not in self._reported:
-            self._reported.add(problem)
-            warn(f"The cache in {str(self.directory)!r} {problem}{more}.", CacheWarning)
+        self._available.leave_alone(str(error), writes)
 
     def _open(self) -> _Opened:
         """Return the connection of this process to the newest file."""
@@ -122,7 +106,7 @@ class Database:
         if self._opened is None:
             self._opened = self._connect()
             if self._opened.read_only:
-                self._report("cannot be written", ", so only existing entries are used")
+                self._available.report("cannot be written", ", so only existing entries are used")
         elif not self._opened.is_whole():
             raise sqlite3.DatabaseError("the index of its log was removed or truncated")
         return self._opened
@@ -140,7 +124,7 @@ class Database:
                     _remove(old)
         except (sqlite3.Error, OSError):
             return False
-        self._report("was damaged", f" ({error}), so it starts empty")
+        self._available.report("was damaged", f" ({error}), so it starts empty")
         return True
 
     def _connect(self) -> _Opened:
@@ -162,6 +146,7 @@ class Database:
         connection.execute(f"PRAGMA synchronous = {'NORMAL' if self.durable else 'OFF'}")
         connection.execute("PRAGMA mmap_size = 0")  # otherwise, reading a truncated file would crash the process
         connection.execute("PRAGMA cell_size_check = ON")
+        # A damaged record may claim any length, and SQLite would try to read that much.
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LARGEST_VALUE + (1 << 16))
         connection.execute("PRAGMA trusted_schema = OFF")
 

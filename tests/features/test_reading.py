@@ -28,7 +28,7 @@ from sktl._images import samples as _images
 from sktl._images.decoding import content_key
 from sktl._images.samples import as_samples
 from sktl._storage.cache import NO_CACHE, Cache
-from sktl._storage.value_store import Store
+from sktl._storage.sqlite_store import SQLiteStore
 
 X = np.random.default_rng(1).integers(0, 256, (40, 8, 8, 3), np.uint8)
 
@@ -80,7 +80,7 @@ def later(monkeypatch):
 
 @pytest.fixture
 def keys_of(tmp_path):
-    cache = Cache(Store(tmp_path / "cache", lambda: 1 << 20))
+    cache = Cache(SQLiteStore(tmp_path / "cache", lambda: 1 << 20))
 
     def keys_of(paths):
         with ThreadPoolExecutor(2) as pool:
@@ -148,7 +148,7 @@ def test_nothing_is_kept_about_a_file_that_changes_while_it_is_read(files, keys_
 
     monkeypatch.setattr(_images.FileSample, "read", slow)
     keys_of(files[:1])
-    assert Store(tmp_path / "cache", lambda: 1 << 20).contents("about ").bytes == 0
+    assert SQLiteStore(tmp_path / "cache", lambda: 1 << 20).contents("about ").bytes == 0
 
 
 @pytest.mark.usefixtures("later")
@@ -167,7 +167,7 @@ def test_the_stamps_of_one_process_serve_another(files, tmp_path, reads):
     fitted = PretrainedImageEncoder(backbone=Pixels, engine="torch", cache=tmp_path / "cache", n_jobs=1).fit(files)
     expected = fitted.transform(files)
     reads()
-    again = Cache(Store(tmp_path / "cache", lambda: 1 << 20))
+    again = Cache(SQLiteStore(tmp_path / "cache", lambda: 1 << 20))
     with ThreadPoolExecutor(2) as pool:
         read_keys([_images.FileSample(path) for path in files], pool, again)
     np.testing.assert_array_equal(fitted.transform(files), expected)

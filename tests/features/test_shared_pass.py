@@ -23,7 +23,8 @@ from sktl._features import shared_pass as _pass
 from sktl._features.rows import Rows
 from sktl._features.windows import Budget
 from sktl._images.decoding import content_key
-from sktl._storage.value_store import Store, new_owner
+from sktl._storage.sqlite_store import SQLiteStore
+from sktl._storage.value_store import new_owner
 from sktl.exceptions import InvalidImageError
 
 X = np.random.default_rng(1).integers(0, 256, (40, 8, 8, 3), np.uint8)
@@ -99,7 +100,7 @@ def test_what_another_process_computes_is_awaited_and_taken_over_when_that_ends(
     fitted = encoder(tmp_path / "cache").fit(X)
     facts = fitted._fitted_extractor()._facts()
     keys = [content_key(x) for x in X]
-    store = Store(tmp_path / "cache", lambda: 1 << 20)
+    store = SQLiteStore(tmp_path / "cache", lambda: 1 << 20)
     somebody = new_owner()
     log()
     fitted.transform(X[:1])
@@ -125,7 +126,7 @@ def test_what_another_process_computes_is_awaited_and_taken_over_when_that_ends(
 def test_contents_of_images_that_others_compute_are_not_held(log, tmp_path, monkeypatch, claims):
     """Others store rows, or claim them, after they were found missing."""
     fitted = encoder(tmp_path / "cache").fit(X[:1])
-    store, somebody = Store(tmp_path / "cache", lambda: 1 << 20), new_owner()
+    store, somebody = SQLiteStore(tmp_path / "cache", lambda: 1 << 20), new_owner()
     row, held = np.full(64, 7, np.float32).tobytes(), []
     fill, sleep, close = Rows.fill, time.sleep, Budget.close
 
@@ -161,10 +162,10 @@ def test_what_is_claimed_and_not_begun_is_kept_while_others_are_awaited(log, tmp
     fitted = encoder(tmp_path / "cache").fit(X)
     facts = fitted._fitted_extractor()._facts()
     keys = [content_key(x) for x in X]
-    store, somebody = Store(tmp_path / "cache", lambda: 1 << 20), new_owner()
+    store, somebody = SQLiteStore(tmp_path / "cache", lambda: 1 << 20), new_owner()
     assert store.claim(facts.fingerprint, keys[:10], somebody) == keys[:10]
     log()
-    collect, release, looks, given_up = _pass.Pass._collect, Store.release, [], []
+    collect, release, looks, given_up = _pass.Pass._collect, SQLiteStore.release, [], []
 
     def collect_all(self):
         yield from collect(self)
@@ -182,7 +183,7 @@ def test_what_is_claimed_and_not_begun_is_kept_while_others_are_awaited(log, tmp
             release(store, somebody)
 
     monkeypatch.setattr(_pass.Pass, "_collect", collect_all)
-    monkeypatch.setattr(Store, "release", released)
+    monkeypatch.setattr(SQLiteStore, "release", released)
     monkeypatch.setattr(_pass.time, "sleep", sleep)
     fitted.set_params(n_jobs=1).transform(X[:26])
     assert len(given_up) > 1
@@ -196,7 +197,7 @@ def test_a_pass_that_fails_gives_up_its_claims_and_keeps_what_it_computed(log, t
     fitted = encoder(tmp_path / "cache").fit(X[:1])
     with pytest.raises(InvalidImageError):
         fitted.transform(images)
-    store = Store(tmp_path / "cache", lambda: 1 << 20)
+    store = SQLiteStore(tmp_path / "cache", lambda: 1 << 20)
     assert store.contents("about ").entries == 9
     facts = fitted._fitted_extractor()._facts()
     bad = content_key(images[5])
@@ -232,7 +233,7 @@ def test_images_without_finite_features_are_named_not_kept_and_the_others_kept(w
 def test_values_of_another_length_are_not_taken_for_rows(log, tmp_path):
     fitted = encoder(tmp_path / "cache").fit(X)
     facts = fitted._fitted_extractor()._facts()
-    Store(tmp_path / "cache", lambda: 1 << 20).write(facts.fingerprint, [(content_key(x), b"short") for x in X])
+    SQLiteStore(tmp_path / "cache", lambda: 1 << 20).write(facts.fingerprint, [(content_key(x), b"short") for x in X])
     np.testing.assert_array_equal(fitted.transform(X), encoder(False).fit(X).transform(X))
 
 

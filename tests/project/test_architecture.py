@@ -36,7 +36,7 @@ ONLY_IN = {
     "openvino": {"_features.openvino"},
     "safetensors": {"_backbones.weights", "_storage.tensor_streams", "_storage.model_file"},
     "huggingface_hub": {"_backbones.downloads", "_hub.model_card", "_hub.access"},
-    "sqlite3": {"_storage.database", "_storage.value_store"},
+    "sqlite3": {"_storage.database", "_storage.sqlite_store"},
     "click": {
         "_cli.commands", "_cli.audit_command", "_cli.report_command", "_cli.export_command", "_cli.saved_models",
         "_cli.options",
@@ -60,6 +60,7 @@ ONLY_IN = {
     "onnx": {"_deployment.bias_correction", "_deployment.onnx_file", "_deployment.quantization"},
     "onnxruntime": {"_deployment.quantization"},  # `_utils.onnx_runtime` imports it without its telemetry
     "fsspec": set(),  # imported when the first URL needs it
+    "redis": set(),  # imported when the first cache on a server is opened
 }  # fmt: skip
 # Methods that import a folder below them when they are called.
 LATE = {

@@ -26,7 +26,8 @@ import sktl
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder
 from sktl._storage import cache as _cache
 from sktl._storage.cache import NO_CACHE, open_cache
-from sktl._storage.value_store import Store, machine
+from sktl._storage.sqlite_store import SQLiteStore
+from sktl._storage.value_store import machine
 from sktl._utils.warnings import told
 from sktl.exceptions import CacheWarning, InvalidParameterError
 
@@ -320,7 +321,7 @@ def test_values_used_last_are_kept_in_memory_too_but_no_large_ones_and_not_witho
     monkeypatch.setattr(_cache, "_IN_MEMORY", 5000)
     cache.put("a", [(b"large", b"x" * (_cache._SMALL + 1)), *((b"%d" % i, b"x" * 1000) for i in range(9))])
     with monkeypatch.context() as patch:
-        patch.setattr(Store, "read", lambda *args: {})
+        patch.setattr(SQLiteStore, "read", lambda *args: {})
         assert set(cache.get("a", [b"large", *(b"%d" % i for i in range(9))])) == {b"0", b"1", b"2", b"3"}
         assert cache.get("b", [b"0"]) == {}
     assert len(cache.get("a", [b"large", *(b"%d" % i for i in range(9))])) == 10
@@ -370,7 +371,7 @@ def test_no_estimator_keeps_a_cache_alive(temporary):
         if id(item) in seen or isinstance(item, type) or callable(item) or isinstance(item, type(os)):
             continue
         seen.add(id(item))
-        assert not isinstance(item, _cache.Cache | Store), item
+        assert not isinstance(item, _cache.Cache | SQLiteStore), item
         waiting += gc.get_referents(item)
 
 

@@ -25,7 +25,8 @@ from sktl._storage import cache as _cache
 from sktl._storage import database as _database
 from sktl._storage.cache import open_cache
 from sktl._storage.database import Database
-from sktl._storage.value_store import Store, new_owner
+from sktl._storage.sqlite_store import SQLiteStore
+from sktl._storage.value_store import new_owner
 from sktl.exceptions import CacheWarning
 
 pytestmark = needs_fork
@@ -71,7 +72,7 @@ def use(store, rng):
 
 
 def filled(directory, seed=0):
-    store = Store(directory, lambda: LIMIT, durable=False)
+    store = SQLiteStore(directory, lambda: LIMIT, durable=False)
     rng = random.Random(seed)
     for _ in range(20):
         put(store, rng, 10)
@@ -95,7 +96,7 @@ def few_warnings(*kinds, stores=1):
 def heals(store, rng):
     """Tell whether a store works again, as one opened later would."""
     store.close()
-    again = Store(store.directory, lambda: LIMIT, durable=False)
+    again = SQLiteStore(store.directory, lambda: LIMIT, durable=False)
     put(again, rng)
     n = check(again)
     again.close()
@@ -106,7 +107,7 @@ def heals(store, rng):
 
 
 def work_forever(directory, seed):
-    store, rng, owner = Store(directory, lambda: LIMIT, durable=False), random.Random(seed), new_owner()
+    store, rng, owner = SQLiteStore(directory, lambda: LIMIT, durable=False), random.Random(seed), new_owner()
     while True:
         store.claim("a", rng.sample(KEYS, 5), owner)
         put(store, rng, owner=owner)
@@ -114,7 +115,7 @@ def work_forever(directory, seed):
 
 
 def test_writers_killed_at_any_moment_leave_nothing_wrong_behind(tmp_path):
-    rng, store = random.Random(0), Store(tmp_path / "cache", lambda: LIMIT, durable=False)
+    rng, store = random.Random(0), SQLiteStore(tmp_path / "cache", lambda: LIMIT, durable=False)
     with few_warnings() as caught:
         for batch in range(25):
             children = [Child(work_forever, tmp_path / "cache", 2 * batch + i) for i in range(2)]
@@ -132,7 +133,7 @@ def test_writers_killed_at_any_moment_leave_nothing_wrong_behind(tmp_path):
 
 
 def work(directory, seed, n, limit):
-    store, rng = Store(directory, lambda: limit), random.Random(seed)
+    store, rng = SQLiteStore(directory, lambda: limit), random.Random(seed)
     for _ in range(n):
         use(store, rng)
         assert store.contents("about ").bytes <= limit
@@ -146,7 +147,7 @@ def test_processes_at_once(tmp_path, limit):
         assert work(tmp_path / "cache", 9, 60, limit) > 0
         assert min(results(children)) > 0
         assert caught == []
-    assert Store(tmp_path / "cache", lambda: limit).contents("about ").hits == 180
+    assert SQLiteStore(tmp_path / "cache", lambda: limit).contents("about ").hits == 180
 
 
 @pytest.mark.parametrize("method", ["os.fork", "multiprocessing"])
@@ -174,7 +175,7 @@ def test_a_store_used_before_and_after_forking(tmp_path, method):
 
 
 def renew_at_once(directory, barrier_reader):
-    store = Store(directory, lambda: LIMIT, durable=False)
+    store = SQLiteStore(directory, lambda: LIMIT, durable=False)
     os.read(barrier_reader, 1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CacheWarning)
@@ -193,7 +194,7 @@ def test_processes_that_find_a_damaged_file_at_once_go_on_with_one(tmp_path):
         children = [Child(renew_at_once, directory, reader) for _ in range(4)]
         os.write(writer, b"....")
         assert min(results(children)) > 0
-        store = Store(directory, lambda: LIMIT, durable=False)
+        store = SQLiteStore(directory, lambda: LIMIT, durable=False)
         assert check(store) > 0
         store.close()
         assert len([name for name in os.listdir(directory) if name.endswith(".sqlite")]) == 1
@@ -223,7 +224,7 @@ def damage_in_use(seeds, folder):
         rng = random.Random(seed)
         directory = Path(folder, str(seed))
         store = filled(directory, seed)
-        other = Store(directory, lambda: LIMIT, durable=False)
+        other = SQLiteStore(directory, lambda: LIMIT, durable=False)
         check(other)
         with few_warnings(stores=2):
             for _ in range(4):
@@ -245,7 +246,7 @@ def damage_between_uses(seeds, folder):
         shutil.copytree(source, directory)
         for _ in range(rng.choice([1, 2, 3])):
             overwrite(file_of(directory, rng.choice(PARTS)), rng, rng.choice([1, 1, 5, 50]))
-        again = Store(directory, lambda: LIMIT, durable=False)
+        again = SQLiteStore(directory, lambda: LIMIT, durable=False)
         with few_warnings():
             use(again, rng)
             use(again, rng)
@@ -280,7 +281,7 @@ def truncate_all(part, in_use, folder):
         if not in_use:
             shutil.copytree(directory, copy)
             store.close()
-            store = Store(copy, lambda: LIMIT, durable=False)
+            store = SQLiteStore(copy, lambda: LIMIT, durable=False)
         cut(file_of(store.directory, part), length)
         with few_warnings():
             for _ in range(3):
@@ -295,7 +296,7 @@ def test_files_cut_to_any_length(tmp_path, part, in_use):
 
 
 def grow_and_cut(directory):
-    store = Store(directory, lambda: 1 << 30)
+    store = SQLiteStore(directory, lambda: 1 << 30)
     with contextlib.closing(sqlite3.connect(file_of(filled(directory).directory, ""))) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT COUNT(*) FROM entries").fetchone()  # so that the log can only grow
@@ -339,7 +340,7 @@ def test_the_directory_removed_again_and_again_by_another_process(tmp_path):
             shutil.rmtree(tmp_path / "cache", ignore_errors=True)
             os.sched_yield()
 
-    store = Store(tmp_path / "cache", lambda: LIMIT, durable=False)
+    store = SQLiteStore(tmp_path / "cache", lambda: LIMIT, durable=False)
     child = Child(remove)
     with few_warnings():
         for _ in range(50):
@@ -353,12 +354,12 @@ def test_the_directory_removed_again_and_again_by_another_process(tmp_path):
 def full(directory, n_bytes):
     resource = pytest.importorskip("resource")
     resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, n_bytes))
-    store = Store(directory, lambda: LIMIT, durable=False)
+    store = SQLiteStore(directory, lambda: LIMIT, durable=False)
     with few_warnings():
         for i in range(30):
             use(store, random.Random(i))
-            store._database._unwritable_until = 0  # as if a minute had passed
-            store._database._unreadable_until = 0
+            store._database._available.unwritable_until = 0  # as if a minute had passed
+            store._database._available.unusable_until = 0
     return check(store)
 
 
@@ -368,7 +369,7 @@ def test_files_that_cannot_grow(tmp_path, n_bytes, there):
     if there:
         filled(tmp_path / "cache").close()
     assert in_child(full, tmp_path / "cache", n_bytes) >= 0
-    assert use(Store(tmp_path / "cache", lambda: LIMIT, durable=False), random.Random(0)) > 0
+    assert use(SQLiteStore(tmp_path / "cache", lambda: LIMIT, durable=False), random.Random(0)) > 0
 
 
 @pytest.mark.parametrize("pages", [1, 3, 5, 10, 30])
@@ -381,13 +382,13 @@ def test_a_disk_that_is_full(tmp_path, pages, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(Database, "_configure", bounded)
-        store = Store(tmp_path / "cache", lambda: LIMIT, durable=False)
+        store = SQLiteStore(tmp_path / "cache", lambda: LIMIT, durable=False)
         with few_warnings("cannot be written", "cannot be used") as caught:
             for i in range(30):
                 use(store, random.Random(i))
             assert caught
         store.close()
-    assert use(Store(tmp_path / "cache", lambda: LIMIT, durable=False), random.Random(0)) > 0
+    assert use(SQLiteStore(tmp_path / "cache", lambda: LIMIT, durable=False), random.Random(0)) > 0
 
 
 @pytest.fixture
@@ -416,7 +417,7 @@ def as_nobody(function, *args):
 
 
 def use_elsewhere(directory):
-    store = Store(directory, lambda: LIMIT, durable=False)
+    store = SQLiteStore(directory, lambda: LIMIT, durable=False)
     with few_warnings() as caught:
         numbers = [use(store, random.Random(i)) for i in range(3)]
     return numbers, [str(w.message) for w in caught]
@@ -447,7 +448,7 @@ def test_a_directory_that_can_only_be_read_is_read(public, live):
     if live:
         os.write(writer, b".")
         assert child.result() == numbers[0]
-    assert numbers == [check(Store(public / "cache", lambda: LIMIT, durable=False))] * 3
+    assert numbers == [check(SQLiteStore(public / "cache", lambda: LIMIT, durable=False))] * 3
 
 
 def test_a_damaged_file_that_can_only_be_read_is_left_alone(public):
@@ -477,7 +478,7 @@ def test_a_directory_of_others_is_left_alone(public):
 @pytest.mark.parametrize("below", [False, True])
 def test_a_path_that_is_no_directory(tmp_path, make, below):
     make(tmp_path / "cache")
-    store = Store(tmp_path / "cache" / "below" if below else tmp_path / "cache", lambda: LIMIT, durable=False)
+    store = SQLiteStore(tmp_path / "cache" / "below" if below else tmp_path / "cache", lambda: LIMIT, durable=False)
     with few_warnings("cannot be written", "cannot be used") as caught:
         for _ in range(2):
             assert use(store, random.Random(0)) == 0
@@ -488,7 +489,7 @@ def test_a_path_that_is_no_directory(tmp_path, make, below):
 
 @pytest.mark.parametrize("path", ["/proc/self/cache", "/dev/null/cache", "/tmp/" + "x" * 300, "/tmp/a\0b"])
 def test_a_directory_that_cannot_be_made(path):
-    store = Store(Path(path), lambda: LIMIT, durable=False)
+    store = SQLiteStore(Path(path), lambda: LIMIT, durable=False)
     with few_warnings() as caught:
         assert use(store, random.Random(0)) == 0
         store.set_limit(5)
@@ -526,7 +527,7 @@ def test_a_database_locked_by_others_is_not_awaited_for_long(tmp_path, monkeypat
         assert use(store, random.Random(0)) == n
         assert store.claim("a", KEYS, new_owner()) == KEYS
         assert time.monotonic() - started < 5
-    store._database._unwritable_until = 0
+    store._database._available.unwritable_until = 0
     assert use(store, random.Random(0)) >= n
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from processes import Child, in_child, needs_fork, results
 
+from sktl._storage import availability
 from sktl._storage import database as _database
 from sktl._storage.database import Database, transaction
 from sktl.exceptions import CacheWarning
@@ -170,7 +171,7 @@ def test_a_damaged_file_is_given_up_for_a_new_one_which_others_follow(make):
     with pytest.warns(CacheWarning) as caught:
         assert first.attempt(fail(), "nothing") == "nothing"
     assert "was damaged" in str(caught[0].message)
-    first._unreadable_until = 0
+    first._available.unusable_until = 0
     assert first.attempt(add("b"), 0, writes=True) == 1
     assert second.attempt(words, None) == ["b"]
     first.close()
@@ -302,7 +303,7 @@ def test_each_kind_of_fault_is_reported_once(make):
         for code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) * 3:
             for writes in (False, True):
                 database.attempt(fail(code), None, writes)
-                database._unreadable_until = database._unwritable_until = 0
+                database._available.unusable_until = database._available.unwritable_until = 0
     assert [w.category for w in caught] == [CacheWarning] * 3
     assert [any(kind in str(w.message) for w in caught) for kind in ("damaged", "written", "used")] == [True] * 3
 
@@ -315,7 +316,7 @@ def test_what_cannot_be_written_is_left_alone_for_a_while_and_still_read(make, m
         database.attempt(fail(sqlite3.SQLITE_FULL), None, writes=True)
     assert database.attempt(add("b"), 0, writes=True) == 0
     assert database.attempt(words, None) == ["a"]
-    monkeypatch.setattr(_database.time, "monotonic", lambda: now + 2 * _database._PAUSE)
+    monkeypatch.setattr(_database.time, "monotonic", lambda: now + 2 * availability.PAUSE)
     assert database.attempt(add("b"), 0, writes=True) == 1
 
 
@@ -327,7 +328,7 @@ def test_warnings_that_are_errors_leave_no_trace(make, code, writes):
     database.attempt(add("a"), 0, writes=True)
     with pytest.raises(CacheWarning):
         database.attempt(fail(code), None, writes)
-    database._unreadable_until = database._unwritable_until = 0
+    database._available.unusable_until = database._available.unwritable_until = 0
     assert database.attempt(add("b"), 0, writes=True) == 1
     assert database.attempt(words, None) == (["b"] if code == sqlite3.SQLITE_CORRUPT else ["a", "b"])
 
