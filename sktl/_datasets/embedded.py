@@ -141,7 +141,7 @@ def _embedding(X: Any, y: Any, names: Sequence[str] | None, estimator: Any) -> E
     columns, is_vector = _columns_of(y, len(samples))
     backbone, device = template._resolve(template._draw_seeds(1)[0])
     extractor = template._extractor(backbone, device, template.engine)
-    layout, wanted = extractor.layout, plain(template.feature_stages)  # type: ignore[attr-defined]
+    layout, wanted = extractor.layout, plain(template.feature_stages)
     extractor.count_feature_stages(wanted)
     extractor = replace(extractor, feature_stages=layout.count(wanted))
     return Embedding(Part(samples, _names_of(samples, names), columns, 0), extractor, is_vector, skips)
@@ -247,7 +247,6 @@ def load_features(path: str | os.PathLike[str]) -> Bunch:
     target: np.ndarray | None = None
     if values:
         target = values[0] if store.header["is_vector"] else np.stack(values, axis=1)
-    is_text = target is not None and target.ndim == 1 and target.dtype.kind == "U"
-    return Bunch(
-        data=ImageFeatures(store), target=target, target_names=np.unique(target).tolist() if is_text else columns
-    )
+    if target is not None and target.ndim == 1 and target.dtype.kind == "U":
+        columns = np.unique(target).tolist()
+    return Bunch(data=ImageFeatures(store), target=target, target_names=columns)

@@ -75,6 +75,10 @@ class Place:
             raise InvalidParameterError(
                 f"path={shown(self.path)} is being written by another process. Wait for it, or pass another path."
             ) from None
+        except BaseException:
+            if not any(self.folder.glob(f"*{SUFFIX}")):
+                self.clean()
+            raise
 
     def clean(self) -> None:
         """Remove what only an unfinished run needs."""
