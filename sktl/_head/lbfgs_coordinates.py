@@ -8,7 +8,7 @@ axis.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -116,7 +116,13 @@ class Rotation:
             Data type of the inputs.
         """
         standardization = Standardization.of(features, weights, shrinkage, sizes)
-        return cls._of_standardized(standardized(features, standardization, dtype), weights, standardization)
+        inputs = standardized(features, standardization, dtype)
+        small, triangle = min(inputs.shape) <= _MOST_AT_ONCE, None
+        if not small and inputs.shape[0] < _FEWER * inputs.shape[1]:
+            inputs = triangle = _triangle(inputs)
+        basis = _main_axes(inputs) if small else _first_axes(inputs)
+        inputs = basis.coordinates(inputs).contiguous()
+        return cls(standardization, inputs, _mean_squares(inputs, weights), basis, triangle)
 
     @classmethod
     def of_many(
@@ -132,18 +138,10 @@ class Rotation:
         n_drawn = min(n_samples, max(2 * n_features, _DRAWN // n_features))
         rows = np.linspace(0, n_samples - 1, n_drawn).astype(np.int64)
         inputs = standardized(np.asarray(features[rows]), standardization, torch.float32)
-        some = cls._of_standardized(inputs, weights[rows] + np.finfo(np.float64).tiny, standardization)
-        return replace(some, inputs=inputs[:0])
-
-    @classmethod
-    def _of_standardized(cls, inputs: torch.Tensor, weights: np.ndarray, standardization: Standardization) -> Rotation:
-        small, triangle = min(inputs.shape) <= _MOST_AT_ONCE, None
-        if not small and inputs.shape[0] < _FEWER * inputs.shape[1]:
-            inputs = triangle = _triangle(inputs)
-        basis = _main_axes(inputs) if small else _first_axes(inputs)
-        inputs = basis.coordinates(inputs).contiguous()
-        shares = torch.from_numpy(weights / weights.sum()).to(inputs.dtype)
-        return cls(standardization, inputs, shares @ inputs.square(), basis, triangle)
+        basis = _main_axes(inputs) if n_features <= _MOST_AT_ONCE else _first_axes(inputs)
+        inputs = basis.coordinates(inputs)
+        squares = _mean_squares(inputs, weights[rows] + np.finfo(np.float64).tiny)
+        return cls(standardization, inputs[:0], squares, basis, None)
 
     def of_others(self, others: np.ndarray, features: np.ndarray) -> torch.Tensor:
         """Return the coordinates of other samples, given the features from which the rotation was computed."""
@@ -163,6 +161,11 @@ class Rotation:
 
     def _samples(self, features: np.ndarray) -> torch.Tensor:
         return standardized(features, self.standardization, self.inputs.dtype)
+
+
+def _mean_squares(inputs: torch.Tensor, weights: np.ndarray) -> torch.Tensor:
+    """Return the weighted mean squares of coordinates."""
+    return torch.from_numpy(weights / weights.sum()).to(inputs.dtype) @ inputs.square()
 
 
 def _triangle(samples: torch.Tensor) -> torch.Tensor:
