@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -60,7 +60,8 @@ class Place:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Create the folder, and keep other processes from writing to it."""
+        """Create the folder, and keep other processes from writing to it. A call that fails at once leaves no trace."""
+        existed = self.progress.exists()
         try:
             self.progress.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError):
@@ -76,8 +77,10 @@ class Place:
                 f"path={shown(self.path)} is being written by another process. Wait for it, or pass another path."
             ) from None
         except BaseException:
-            if not any(self.folder.glob(f"*{SUFFIX}")):
-                self.clean()
+            if not existed and not any(self.progress.glob("[0-9]*")):
+                shutil.rmtree(self.progress, ignore_errors=True)
+                with suppress(OSError):  # it has parts
+                    self.folder.rmdir()
             raise
 
     def clean(self) -> None:

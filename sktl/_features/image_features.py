@@ -57,6 +57,8 @@ class FeatureStore:
     def rows(self, positions: range | np.ndarray, n_columns: int) -> np.ndarray:
         """Return the first columns of some rows, float32 of shape (n_positions, n_columns)."""
         found = np.empty((len(positions), n_columns), np.float32)
+        if not len(positions):
+            return found
         if isinstance(positions, range) and positions.step == 1:
             for block, start in zip(*self._between(positions.start, positions.stop), strict=True):
                 first, last = max(start, positions.start), min(start + len(block), positions.stop)

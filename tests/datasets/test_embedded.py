@@ -35,7 +35,7 @@ RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (22, 8, 8), np.uint8)
 Y = np.array(["cat", "dog"])[np.arange(22) % 2]
 TINY = {"n_jobs": 1, "engine": "torch", "cache": False}
-PLAIN = PretrainedImageEncoder(Pixels, **TINY)
+PLAIN = PretrainedImageEncoder(backbone=Pixels, **TINY)
 write = partial(write_features, estimator=PLAIN, images_per_part=5)
 
 
@@ -203,7 +203,7 @@ def die_at(n, place):
 def write_logged(paths, target, n=0, place="before"):
     if n:
         die_at(n, place)
-    return write(paths, target, y=Y, estimator=PretrainedImageEncoder(LoggedPixels, **TINY)).n_computed
+    return write(paths, target, y=Y, estimator=PretrainedImageEncoder(backbone=LoggedPixels, **TINY)).n_computed
 
 
 def contents(place):
@@ -292,8 +292,14 @@ def test_a_finished_file_is_only_checked(tmp_path, photos, file):
 
 
 DIFFERENT = {
-    "backbone": (lambda p: {"estimator": PretrainedImageEncoder(small_conv_net, **TINY)}, "1 stages of backbone="),
-    "image_size": (lambda p: {"estimator": PretrainedImageEncoder(Pixels, image_size=4, **TINY)}, "crop=\\(8, 8\\)"),
+    "backbone": (
+        lambda p: {"estimator": PretrainedImageEncoder(backbone=small_conv_net, **TINY)},
+        "1 stages of backbone=",
+    ),
+    "image_size": (
+        lambda p: {"estimator": PretrainedImageEncoder(backbone=Pixels, image_size=4, **TINY)},
+        "crop=\\(8, 8\\)",
+    ),
     "images": (lambda p: {"X": p[::-1]}, "features of other images, from"),
     "fewer images": (lambda p: {"X": p[:9], "y": Y[:9]}, "another number of images than 9"),
     "labels": (lambda p: {"y": Y[::-1]}, "other values of 'label'"),
@@ -334,7 +340,7 @@ def test_unusable_images_are_listed_or_left_out(tmp_path, photos):
         write(bad, tmp_path / "f.parquet")
     assert [failure.position for failure in error.value.failures] == [3, 22]
     assert len(os.listdir(tmp_path / "f.parquet.parts")) == 4  # three parts and the hidden folder
-    classifier = PretrainedImageClassifier(Pixels, invalid_images="skip", **TINY)
+    classifier = PretrainedImageClassifier(backbone=Pixels, invalid_images="skip", **TINY)
     with pytest.warns(InvalidImageWarning, match="2 of 23 images of X cannot be used"):
         found = write(bad, tmp_path / "f.parquet", estimator=classifier, y=[*range(23)], overwrite=True)
     assert [failure.position for failure in found.invalid_images] == [3, 22]

@@ -189,7 +189,7 @@ def test_features_beyond_memory_lead_to_the_same_predictions(features, new, monk
 
 def test_two_networks_in_one_process(tmp_path):
     for network in (Pixels, small_conv_net):
-        estimator = PretrainedImageClassifier(network, random_state=0)
+        estimator = PretrainedImageClassifier(backbone=network, random_state=0)
         write_features(X, tmp_path / f"{network.__name__}.parquet", estimator=estimator)
         features = load_features(tmp_path / f"{network.__name__}.parquet").data
         assert features.backbone == network.__name__
