@@ -52,8 +52,9 @@ def write_features(
         Names of the images in the file. None takes their paths or, of images without a path, their positions in `X`.
     estimator : estimator, default=None
         The estimator for which features are written, fitted or not, such as
-        ``PretrainedImageClassifier(backbone="resnet50")``. Its parameters set the network, the stages that contribute features, and how they are computed. None is
-        ``PretrainedImageClassifier()``. With ``invalid_images="skip"``, images that cannot be used are left out.
+        ``PretrainedImageClassifier(backbone="resnet50")``. Its parameters set the network, the stages that contribute
+        features, and how they are computed. None is ``PretrainedImageClassifier()``. With ``invalid_images="skip"``,
+        images that cannot be used are left out.
     images_per_part : int, default=4096
         Images that are computed between two points from which a killed run resumes. Their features are in memory.
     overwrite : bool, default=False

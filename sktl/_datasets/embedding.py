@@ -152,9 +152,9 @@ def _in_words(key: str, header: Mapping[str, Any]) -> str:
     """Return the value of a header in a message."""
     if key == "source":
         source = header["source"]
-        stages = len(source["sizes"])
+        n = len(source["sizes"])
         return (
-            f"{stages} stages of backbone={source['backbone']!r} with weights {source['weights']!r} (digest "
+            f"{n} stage{'s' * (n > 1)} of backbone={source['backbone']!r} with weights {source['weights']!r} (digest "
             f"{source['digest'][:8]}) and {source['preprocessing']}"
         )
     if key == "fingerprint":

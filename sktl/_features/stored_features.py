@@ -22,7 +22,7 @@ from .image_features import ImageFeatures
 from .trunk import relative_difference
 
 # Training holds up to this many bytes of features in memory; it reads more from the file, block by block.
-IN_MEMORY = 512 << 20
+IN_MEMORY = 256 << 20
 # Engines, devices and versions of libraries change features by less; other networks and weights change them by more.
 _TOLERANCE = 0.02
 _MOST_REMEMBERED = 16

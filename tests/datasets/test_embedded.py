@@ -213,8 +213,7 @@ def contents(place):
 
 @needs_fork
 @pytest.mark.parametrize("form", ["f.parquet", "folder"])
-@pytest.mark.parametrize("place", ["before", "after"])
-@pytest.mark.parametrize("n", [1, 3, 5, 6])
+@pytest.mark.parametrize(("n", "place"), [(1, "before"), (3, "after"), (5, "after"), (6, "before"), (6, "after")])
 def test_a_killed_run_resumes_after_its_last_part(n, place, form, tmp_path, photos, monkeypatch):
     monkeypatch.setenv("SKTL_TEST_LOG", str(tmp_path / "log"))
     (tmp_path / "undisturbed").mkdir()
@@ -294,7 +293,7 @@ def test_a_finished_file_is_only_checked(tmp_path, photos, file):
 DIFFERENT = {
     "backbone": (
         lambda p: {"estimator": PretrainedImageEncoder(backbone=small_conv_net, **TINY)},
-        "1 stages of backbone=",
+        "1 stage of backbone=",
     ),
     "image_size": (
         lambda p: {"estimator": PretrainedImageEncoder(backbone=Pixels, image_size=4, **TINY)},
@@ -314,7 +313,7 @@ def test_other_content_is_an_error_that_says_what_differs(name, form, tmp_path, 
     first, other = {"X": photos, "y": Y, "path": tmp_path / form}, make(photos)
     write(**first)
     before = contents(tmp_path / form)
-    with pytest.raises(InvalidParameterError, match=f"exists and holds {message}|holds features of {message}") as error:
+    with pytest.raises(InvalidParameterError, match=f"exists and holds .*{message}") as error:
         write(**first | other)
     assert "Pass overwrite=True" in str(error.value)
     assert contents(tmp_path / form) == before
