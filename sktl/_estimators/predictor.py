@@ -184,7 +184,7 @@ class PretrainedImagePredictor(PretrainedImageBase):
             self.checkpoint, _split(images, rows, watched), extractor, self.recipe_, (seeds.head, seeds.choice)
         )
         run = Run(seeds.head, self.net_params, states and states.of_phase("output layer"))
-        self.net_ = train_head(split, self.recipe_, run, sizes)
+        self.net_ = train_head(split, self.recipe_, run, sizes, n_workers)
         self.n_iter_ = count_epochs(self.net_.history)
 
     def _fit_stages(

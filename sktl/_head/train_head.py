@@ -39,7 +39,11 @@ _TOLERANCE_IN_FLOAT32 = 3e-5
 
 
 def train_head(
-    split: Split[np.ndarray], recipe: Recipe, run: Run, block_sizes: Sequence[int] | None = None
+    split: Split[np.ndarray],
+    recipe: Recipe,
+    run: Run,
+    block_sizes: Sequence[int] | None = None,
+    n_threads: int = 1,
 ) -> WeightedNet:
     """Train an output layer.
 
@@ -54,6 +58,8 @@ def train_head(
         Its seed determines the initial layer, the order of the samples and dropout. "lbfgs" saves no checkpoint.
     block_sizes : sequence of int or None
         Sizes of the blocks of features. None is a single block.
+    n_threads : int
+        Threads that pass over features that do not fit into memory. Results do not depend on it.
 
     Returns
     -------
@@ -72,6 +78,8 @@ def train_head(
         by_lbfgs = recipe.optimizer == "lbfgs"
         run = replace(run, checkpoint=None) if by_lbfgs else run
         net = _make_net(prepared, len(rank), recipe, run)
+        if isinstance(net, StreamedHeadNet):
+            net.n_threads = n_threads
         run.train(net, prepared.dataset, targets.outputs, rank)
         if by_lbfgs:
             _warn_unless_converged(net)

@@ -35,10 +35,10 @@ def labelled(features, rows=slice(None)):
     return Labelled(features, ClassTargets(np.arange(3), CODES, weights)).take(rows)
 
 
-def trained(split, recipe, monkeypatch, limit, rows=1024, **net_params):
+def trained(split, recipe, monkeypatch, limit, rows=1024, n_threads=1, **net_params):
     monkeypatch.setattr(train_head, "IN_MEMORY", limit)
     monkeypatch.setattr(feature_stream, "_ROWS", rows)
-    net = train_head.train_head(split, recipe, Run(0, net_params or None))
+    net = train_head.train_head(split, recipe, Run(0, net_params or None), None, n_threads)
     return net, net.module_.output.weight.detach().numpy(), net.module_.output.bias.detach().numpy()
 
 
@@ -94,6 +94,15 @@ def test_dropout_changes_the_layer_and_repeats_with_the_seed(monkeypatch):
     (_, first, _), (_, second, _) = (trained(split, recipe, monkeypatch, 0) for _ in range(2))
     assert_array_equal(first, second)
     assert np.abs(first - trained(split, SGD, monkeypatch, 0)[1]).max() > 1e-3
+
+
+@pytest.mark.parametrize("recipe", [LBFGS, Recipe(**vars(SGD) | {"dropout": 0.5})])
+def test_the_bits_do_not_depend_on_the_number_of_threads(recipe, monkeypatch):
+    monkeypatch.setattr(feature_stream, "_BLOCKS_PER_SPAN", 2)
+    split = Split(labelled(features_of(20)))
+    layers = [trained(split, recipe, monkeypatch, 0, 30, n_threads)[1] for n_threads in (1, 2, 5)]
+    assert_array_equal(layers[1], layers[0])
+    assert_array_equal(layers[2], layers[0])
 
 
 def test_axes_of_some_samples_are_an_orthonormal_basis_of_the_whole_space():
