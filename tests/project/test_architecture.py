@@ -38,8 +38,8 @@ ONLY_IN = {
     "huggingface_hub": {"_backbones.downloads", "_hub.model_card", "_hub.access"},
     "sqlite3": {"_storage.database", "_storage.value_store"},
     "click": {
-        "_cli.commands", "_cli.audit_command", "_cli.embed_command", "_cli.report_command", "_cli.export_command", "_cli.saved_models",
-        "_cli.options",
+        "_cli.commands", "_cli.audit_command", "_cli.embed_command", "_cli.report_command", "_cli.export_command",
+        "_cli.saved_models", "_cli.options",
         "_cli.output_files", "_cli.output_formats",
     },
     "pandas": {"_selection.ranking_table"},
