@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import threading
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 from backbones import Pixels, backbone_of, small_conv_net
 from numpy.testing import assert_array_equal
+from processes import in_child
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
 from sklearn.pipeline import make_pipeline
 
 import sktl
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder, PretrainedImageRegressor
+from sktl._backbones.backbone import resolve_backbone
+from sktl._datasets.embedding import Embedding, Part
 from sktl._estimators import predictor
 from sktl._features import stored_features
+from sktl._features.extractor import FeatureExtractor
 from sktl._features.stored_features import source_of
 from sktl._head import train_head
+from sktl._images.samples import as_samples
+from sktl._storage.feature_files import Rows, first_row, write_rows
 from sktl.datasets import load_features, make_cats, write_features
 from sktl.exceptions import InvalidInputError
 
@@ -26,6 +36,10 @@ CODES = np.unique(CATS.target, return_inverse=True)[1]
 Y = CODES[:40]
 LABELS = np.stack([CODES % 2, CODES > 2], axis=1).astype(int)[:40]
 TINY = {"image_size": 64, "random_state": 0}
+
+
+def extractor_of(network):
+    return FeatureExtractor(resolve_backbone(network, "default", None, 0), torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")
@@ -194,3 +208,49 @@ def test_two_networks_in_one_process(tmp_path):
         features = load_features(tmp_path / f"{network.__name__}.parquet").data
         assert features.backbone == network.__name__
         assert_array_equal(estimator.fit(features, Y).predict(X), estimator.fit(X, Y).predict(X))
+
+
+def wide():
+    """Return a network with 1,024 features."""
+    return Pixels(32)
+
+
+def anonymous_bytes():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
+
+
+def peak_of_fit(path):
+    """Return by how much the anonymous memory of this process grows while features are loaded and fitted."""
+    before, found, done = anonymous_bytes(), [], threading.Event()
+
+    def watch():
+        while not done.wait(0.01):
+            found.append(anonymous_bytes())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        train = load_features(path)
+        PretrainedImageClassifier(backbone=wide, random_state=0).fit(train.data, train.target[:, 0])
+    finally:
+        done.set()
+        watcher.join()
+    return max(found) - before
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="this system does not tell anonymous memory")
+def test_a_fit_on_features_beyond_memory_takes_a_fraction_of_their_size(tmp_path):
+    image, n_parts, size = np.zeros((32, 32), np.uint8), 25, 8192
+    labels = np.arange(size) % 10
+    small = Embedding(Part(as_samples([image]), ["0"], {"label_0": labels[:1]}, 0), extractor_of(wide), False, False)
+    for i in range(n_parts):
+        rows = np.random.default_rng(i).standard_normal((size, 1024), dtype=np.float32)
+        rows[:, :10] += 2 * np.eye(10, dtype=np.float32)[labels]
+        own = {"part": [i, n_parts], "contents": [str(i)], "first_rows": [first_row(rows)]}
+        groups = [Rows([*map(str, range(size))], {"label_0": labels}, rows)]
+        path = tmp_path / f"part-{i:05}.parquet"
+        write_rows(path, tmp_path / "unfinished", groups, 1024, {"label_0": labels}, small.header | own)
+    n_bytes = n_parts * size * 1024 * 4
+    assert in_child(peak_of_fit, tmp_path) < 0.75 * n_bytes
