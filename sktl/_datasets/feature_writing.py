@@ -17,7 +17,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from sktl._storage.feature_files import SUFFIX, FeatureFile, Rows, first_row, write_rows
+from sktl._storage.feature_files import PROGRESS, SUFFIX, FeatureFile, Rows, first_row, write_rows
 from sktl._utils.paths import shown
 from sktl.exceptions import ImageFailure, InvalidImageError, InvalidInputError, InvalidParameterError
 
@@ -38,7 +38,7 @@ class Place:
         self.path = Path(path)
         self.file = self.path if is_file else None
         self.folder = Path(f"{path}.parts") if is_file else self.path
-        self.progress = self.folder / ".progress"
+        self.progress = self.folder / PROGRESS
 
     def part(self, i: int) -> Path:
         """Return the path of a part."""

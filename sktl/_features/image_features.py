@@ -11,7 +11,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from sktl._storage.feature_files import SUFFIX, FeatureFile
+from sktl._storage.feature_files import PROGRESS, SUFFIX, FeatureFile
 from sktl._utils.paths import shown
 from sktl.exceptions import InvalidInputError
 
@@ -97,10 +97,11 @@ def _files_in(path: str) -> list[FeatureFile]:
     if not files:
         raise InvalidInputError(f"{shown(path)} has no {SUFFIX} files. Pass a folder that `sktl embed` wrote.")
     n_parts = files[0].header["part"][1]
-    if [file.header["part"] for file in files] != [[i, n_parts] for i in range(n_parts)]:
+    found = [file.header["part"] for file in files]
+    if Path(path, PROGRESS).exists() or found != [[i, n_parts] for i in range(n_parts)]:
         raise InvalidInputError(
-            f"{shown(path)} has {len(files)} of {n_parts} parts. Repeat the call that writes them; finished parts are "
-            "not computed again."
+            f"{shown(path)} is unfinished: it has {len(files)} of {n_parts} parts, or parts of different runs. Repeat "
+            "the call that writes them; finished parts are not computed again."
         )
     return files
 

@@ -25,6 +25,8 @@ from sktl.exceptions import InvalidInputError
 
 NAMES, FEATURES = "image", "features"
 SUFFIX = ".parquet"
+# Exists in a folder of parts while they are written, and after a run that was killed. Readers of folders ignore it.
+PROGRESS = ".progress"
 # Rows of a group. Arrow starts a new page after 20,000 rows.
 ROWS_PER_GROUP = 8192
 _KEY = b"sktl"

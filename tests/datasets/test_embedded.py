@@ -167,10 +167,27 @@ def test_a_part_is_lacking_or_damaged(tmp_path, photos):
     with pytest.raises(InvalidInputError, match="not a complete Parquet file"):
         load_features(tmp_path)
     part.unlink()
-    with pytest.raises(InvalidInputError, match=r"has 4 of 5 parts\. Repeat the call"):
+    with pytest.raises(InvalidInputError, match=r"is unfinished: it has 4 of 5 parts, .* Repeat the call"):
         load_features(tmp_path)
     assert write(photos, tmp_path).n_computed == 5
     assert part.read_bytes() == content
+
+
+@needs_fork
+def test_parts_of_different_runs_are_not_loaded(tmp_path, photos):
+    write(photos, tmp_path)
+    child = Child(overwrite_until_killed, photos, tmp_path)
+    assert child.read() == b""
+    os.waitpid(child.pid, 0)
+    with pytest.raises(InvalidInputError, match="parts of different runs"):
+        load_features(tmp_path)
+    write(photos[::-1], tmp_path, overwrite=True)
+    assert load_features(tmp_path).data.names.tolist() == photos[::-1]
+
+
+def overwrite_until_killed(paths, target):
+    die_at(2, "after")
+    write(paths[::-1], target, overwrite=True)
 
 
 def test_a_file_that_changes_under_a_copy_is_an_error(tmp_path, photos):
