@@ -275,7 +275,7 @@ def test_a_second_process_is_refused_while_the_first_one_writes(tmp_path, photos
 def test_a_command_killed_twenty_times_writes_what_an_undisturbed_one_writes(tmp_path):
     for name in Y[:2]:
         (tmp_path / "photos" / name).mkdir(parents=True)
-    for i, image in enumerate(np.random.default_rng(0).integers(0, 256, (240, 200, 200, 3), np.uint8)):
+    for i, image in enumerate(np.random.default_rng(0).integers(0, 256, (640, 40, 40, 3), np.uint8)):
         Image.fromarray(image).save(tmp_path / "photos" / Y[i % 2] / f"{i}.png")
     command = [sys.executable, "-m", "sktl", "embed", tmp_path / "photos", "--images-per-part", "8", "-q"]
     command += ["--cache", "none", "--n-jobs", "1", "-o"]
@@ -288,13 +288,13 @@ def test_a_command_killed_twenty_times_writes_what_an_undisturbed_one_writes(tmp
         n_before = len([*parts.glob("*.parquet")])
         while process.poll() is None and len([*parts.glob("*.parquet")]) <= n_before:
             time.sleep(0.01)
-        time.sleep(rng.uniform(0, 0.3))
+        time.sleep(rng.uniform(0, 0.1))
         assert process.poll() is None, "it ended before it was killed twenty times"
         process.kill()
         process.wait()
         n_killed += 1
     finished = len([*parts.glob("*.parquet")])
-    assert 20 <= finished <= 30
+    assert 20 <= finished <= 80
     subprocess.run([*command, target], check=True, env=environment)
     assert target.read_bytes() == (tmp_path / "undisturbed.parquet").read_bytes()
     assert not parts.exists()
