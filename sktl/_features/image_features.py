@@ -113,6 +113,15 @@ class ImageFeatures(Sequence[Any]):
     Selecting rows reads nothing, and an estimator reads rows block by block. ``np.asarray(features)`` reads all of them
     into memory.
 
+    Parameters
+    ----------
+    store : FeatureStore
+        The files.
+    positions : range or int array of shape (n_samples,), default=None
+        Rows of the files. None is all rows.
+    n_columns : int, default=None
+        Number of first columns. None is all columns.
+
     Attributes
     ----------
     names : ndarray of str of shape (n_samples,)
@@ -175,12 +184,29 @@ class ImageFeatures(Sequence[Any]):
         return self.size * self.dtype.itemsize
 
     def digest(self) -> str:
-        """Return a digest of the contents of the images, in order."""
+        """Return a digest of the contents of the images, in order.
+
+        Returns
+        -------
+        digest : str
+            Digest in hexadecimal digits.
+        """
         positions = np.asarray(self._positions, dtype=np.int64)
         return hashlib.sha256(self._store.digest.encode() + positions.tobytes()).hexdigest()
 
     def columns(self, n: int) -> ImageFeatures:
-        """Return the first columns."""
+        """Return the first columns.
+
+        Parameters
+        ----------
+        n : int
+            Number of columns.
+
+        Returns
+        -------
+        features : ImageFeatures
+            The same rows. An estimator that uses them as `X` takes the columns that it needs, whatever `n` is.
+        """
         return ImageFeatures(self._store, self._positions, n)
 
     def __len__(self) -> int:
