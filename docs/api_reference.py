@@ -54,6 +54,11 @@ API_REFERENCE = (
         ),
     ),
     Section(
+        "Features in files",
+        "Embed images once, and train without them; see :doc:`/guide/embed_once`.",
+        ("datasets.write_features", "datasets.load_features", "datasets.ImageFeatures"),
+    ),
+    Section(
         "Synthetic images",
         "For want of photos: they say nothing about a real task, and show how real sets go wrong.",
         ("datasets.make_cats", "datasets.make_surface_defects", "datasets.make_radiographs", "datasets.make_leaves"),

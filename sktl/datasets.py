@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 from sklearn.utils import Bunch
 
+from ._datasets.embedded import load_features, write_features
 from ._datasets.folders import ImageFiles, existing_folder, has_images, listed
 from ._datasets.foreign import from_dataset
 from ._datasets.label_tables import LabelTable, chosen_columns, located, values_of, without_repeats
 from ._datasets.layouts import check_layout, check_names
 from ._datasets.parts import joined_labels, parts_in, warn_of_new_classes
 from ._datasets.synthetic import make_cats, make_leaves, make_radiographs, make_surface_defects
+from ._features.image_features import ImageFeatures
 from ._images.readers import missing_extras
 from ._images.sequences import LazyImages
 from ._utils.paths import checked_path, shown
@@ -28,8 +30,9 @@ from ._utils.warnings import warn
 from .exceptions import ImageFolderWarning, InvalidInputError, InvalidParameterError
 
 __all__ = [
-    "LazyImages", "apply_decisions", "from_dataset", "list_images", "load_image_folder", "load_image_parts",
-    "load_label_table", "make_cats", "make_leaves", "make_radiographs", "make_surface_defects",
+    "ImageFeatures", "LazyImages", "apply_decisions", "from_dataset", "list_images", "load_features",
+    "load_image_folder", "load_image_parts", "load_label_table", "make_cats", "make_leaves", "make_radiographs",
+    "make_surface_defects", "write_features",
 ]  # fmt: skip
 
 

@@ -22,6 +22,8 @@ PHRASES = {
     ),
     "Variables are not replaced: use os.path.expandvars.": "Variables are not replaced within quotes.",
     "; the attribute invalid_images_ lists them": "; `sktl check FOLDER` lists them",
+    "Pass overwrite=True to replace it, or another path.": "Pass --force to replace it, or another path.",
+    "; `invalid_images` of the result lists them": "; `sktl check FOLDER` lists them",
     "sktl.set_pixel_limit": "the environment variable SKTL_MAX_PIXELS",
     "images of X": "images",
     "y has only one class": "There is only one class",

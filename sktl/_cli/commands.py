@@ -24,6 +24,7 @@ from sktl.exceptions import InvalidImageError, SktlError
 
 from .audit_command import audit
 from .command_messages import Wording, shown
+from .embed_command import embed
 from .export_command import export
 from .image_sources import ImageSource, contents, decide, target_of
 from .options import (
@@ -133,6 +134,7 @@ def main() -> None:
 
 
 main.add_command(audit)
+main.add_command(embed)
 main.add_command(export)
 main.add_command(report)
 

@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sktl._backbones.backbone import Backbone, BackboneName, Weights, check_weights, resolve_backbone
 from sktl._features.extractor import FeatureExtractor
+from sktl._features.image_features import ImageFeatures
 from sktl._images.containers import check_image_shape, is_flattened
 from sktl._images.image_reader import ImageReader
 from sktl._images.readers import READERS
@@ -129,6 +130,10 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
                 raise InvalidInputError(str(error)) from error
         return as_samples(X, self.image_shape, lenient, plain(self.image_reader))
 
+    def _inputs(self, X: Any, *, reset: bool, lenient: bool = False) -> Sequence[Sample]:
+        """Return the samples of `X`, or `X` itself if it holds stored features, which extractors take as samples."""
+        return X if isinstance(X, ImageFeatures) else self._as_samples(X, reset=reset, lenient=lenient)
+
     def _extractor(self, backbone: Backbone, device: torch.device, engine: str) -> FeatureExtractor:
         cache = open_cache(plain(self._cache_place()))
         return FeatureExtractor(backbone, device, self.n_jobs, cache, self.verbose, engine=engine)
@@ -163,11 +168,11 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
         features : float32 ndarray of shape (n_samples, n_features)
             Features. They do not depend on the other images of `X`.
         """
-        return self._transform(X)
+        return np.asarray(self._transform(X))
 
     def _transform(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
-        samples = self._as_samples(X, reset=False)
+        samples = self._inputs(X, reset=False)
         return self._features(samples, self._fitted_extractor())
 
     @property

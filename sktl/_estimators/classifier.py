@@ -324,7 +324,12 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
     `X` is a list, 1-d array, Series, single column or (n, 1) array of paths, URLs, encoded bytes, arrays or PIL images;
     another sequence of such images, such as :class:`sktl.datasets.LazyImages`, which is read item by item; an array of
     shape (n, H, W), (n, H, W, C) or (n, C, H, W), of uint8 or of floats in [0, 1]; or, with `image_shape`, an array of
-    flattened rows. You can fit on one form and predict on another.
+    flattened rows. You can fit on one form and predict on another. With ``trainable_stages=0``, `X` can also be the
+    :class:`sktl.datasets.ImageFeatures` of the same network, which :func:`sktl.datasets.load_features` returns: the
+    images are then not needed.
+
+    More than 256 MiB of features of training images pass through memory in blocks, which takes little memory for any
+    number of images if the features are in a file.
 
     `score` returns the accuracy. With several labels, this is the share of images whose labels are all predicted
     correctly, as in scikit-learn, so it is low if there are many labels. ``scoring="average_precision"`` measures each

@@ -189,7 +189,7 @@ class PretrainedImageEncoder(PretrainedImageBase):
             return self.transform(X)
 
     def _fit(self, X: Any) -> None:
-        self._as_samples(X, reset=True)
+        self._inputs(X, reset=True)
         (seed,) = self._draw_seeds(1)
         self.backbone_, self.device_ = self._resolve(seed)
         extractor = self._extractor(self.backbone_, self.device_, self.engine)

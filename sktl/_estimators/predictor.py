@@ -20,6 +20,8 @@ from torch import nn
 from sktl._backbones.backbone import tensors_digest
 from sktl._features.extractor import FeatureExtractor
 from sktl._features.image_checks import find_failures
+from sktl._features.image_features import ImageFeatures
+from sktl._features.stored_features import check_images, contiguous, first_columns
 from sktl._fine_tuning.augmentation_trial import choose_augmentation
 from sktl._fine_tuning.phases import Choose, Images, Tuned, open_checkpoint, train_stages
 from sktl._head.train_head import output_values, train_head
@@ -128,7 +130,7 @@ class PretrainedImagePredictor(PretrainedImageBase):
         return self
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, groups: Any, validation: tuple[Any, Any, Any]) -> None:
-        samples = self._as_samples(X, reset=True, lenient=self.invalid_images == "skip")
+        samples = self._inputs(X, reset=True, lenient=self.invalid_images == "skip")
         targets = self._check_targets(y, sample_weight, len(samples), groups=groups)
         check_scores(self.net_params, targets.outputs)
         seeds = self._seeds()
@@ -167,20 +169,20 @@ class PretrainedImagePredictor(PretrainedImageBase):
         if computed is None:
             computed = self._of_all_stages(extractor)(images.samples)
         features = Labelled(computed, images.targets)
-        layout, n_workers = extractor.layout, n_threads(self.n_jobs)
+        layout, n_workers = extractor.layout_of(images.samples), n_threads(self.n_jobs)
         chosen = choose(self, features.take(rows[0]), layout, seeds.choice, n_workers)
         if chosen.selection:
             self.selection_ = chosen.selection
         extractor = replace(extractor, feature_stages=chosen.n_stages)
         groups = layout.groups_of(chosen.n_stages)
         sizes = [size for _, size in groups]
-        split = _split(features, rows, None).map(lambda some: np.ascontiguousarray(some[:, : sum(sizes)]))
+        split = _split(features, rows, None).map(lambda some: contiguous(some, sum(sizes)))
         if watched is not None:
             with _as_argument("X_val"):
                 split = replace(split, validation=Labelled(extractor(watched.samples), watched.targets))
         self.engine_, self.feature_stages_ = extractor.engine_name, chosen.n_stages
         self._features = PretrainedFeatures(chosen.n_stages, groups)
-        own = split.training.samples[:, : sizes[0]]
+        own = first_columns(split.training.samples, sizes[0])
         self._typicality = Typicality.of(own, split.training.targets, seeds.typicality)
         n_samples, n_features = split.training.samples.shape
         loss = images.targets.loss
@@ -189,7 +191,7 @@ class PretrainedImagePredictor(PretrainedImageBase):
             self.checkpoint, _split(images, rows, watched), extractor, self.recipe_, (seeds.head, seeds.choice)
         )
         run = Run(seeds.head, self.net_params, states and states.of_phase("output layer"))
-        self.net_ = train_head(split, self.recipe_, run, sizes)
+        self.net_ = train_head(split, self.recipe_, run, sizes, n_workers)
         self.n_iter_ = count_epochs(self.net_.history)
 
     def _fit_stages(
@@ -197,6 +199,9 @@ class PretrainedImagePredictor(PretrainedImageBase):
     ) -> None:
         """Train the output layer alone, then together with the last stages."""
         n_trainable = self.backbone_.count_trainable(self.trainable_stages)
+        check_images(images.samples)
+        if watched is not None:
+            check_images(watched.samples, "X_val")
         if (wanted := plain(self.feature_stages)) != "auto":
             check_within_trained(self, extractor.count_feature_stages(wanted), n_trainable)
         split = _split(images, rows, watched)
@@ -284,6 +289,8 @@ class PretrainedImagePredictor(PretrainedImageBase):
         return self.cache
 
     def _find_failures(self, images: Images, extractor: FeatureExtractor) -> list[ImageFailure]:
+        if isinstance(images.samples, ImageFeatures):  # unusable images were left out when features were written
+            return []
         preprocessing = self.backbone_.preprocessing
         return find_failures(images.samples, preprocessing, extractor.cache, self.n_jobs, self.verbose)
 
@@ -345,7 +352,7 @@ class PretrainedImagePredictor(PretrainedImageBase):
         if X is None or y is None:
             raise InvalidInputError("X_val and y_val go together: pass both, or neither.")
         with _as_argument("X_val"):
-            samples = self._as_samples(X, reset=False)
+            samples = self._inputs(X, reset=False)
         return Labelled(samples, targets.of_validation(y, sample_weight, len(samples)))
 
     def _split(self, targets: Targets, validation: Images | None, seed: int) -> _Rows:
@@ -414,7 +421,7 @@ class PretrainedImagePredictor(PretrainedImageBase):
         typicality = getattr(self, "_typicality", None)
         if typicality is None:
             raise TypicalityError(self._why_not_typical())
-        return typicality(self._transform(X)[:, : self._features.groups[0][1]])
+        return typicality(first_columns(self._transform(X), self._features.groups[0][1]))
 
     def _why_not_typical(self) -> str:
         """Return why the typicality of images is unavailable, and what to do."""

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 import numpy as np
 import torch
@@ -30,10 +31,12 @@ from sktl.exceptions import ImageFailure, InvalidImageError, InvalidParameterErr
 
 from . import engines
 from .engines import FrozenPart
+from .image_features import ImageFeatures
 from .prefetch import Decoder
 from .reading import contents_digest, read_ahead, read_keys
 from .rows import COPIED_BYTES, Rows, rows_per_block
 from .shared_pass import Pass
+from .stored_features import check_images, layout_of, stored_rows
 from .trunk import EngineFacts, chunk_size
 from .wanted import RowSpace, Wanted
 
@@ -89,6 +92,10 @@ class FeatureExtractor:
     def layout(self) -> StageLayout:
         """Layout of the features. No network is built if facts about its engine are cached."""
         return self._facts().layout
+
+    def layout_of(self, samples: Sequence[Sample]) -> StageLayout:
+        """Return the layout of the features of samples, which may be stored features of fewer stages."""
+        return layout_of(samples.source) if isinstance(samples, ImageFeatures) else self.layout
 
     def count_feature_stages(self, feature_stages: int | str) -> int:
         """Return the number of stages for a `feature_stages` parameter.
@@ -180,20 +187,28 @@ class FeatureExtractor:
 
     def digest(self, samples: Sequence[Sample]) -> str:
         """Return a digest of the contents of samples, in order."""
+        if isinstance(samples, ImageFeatures):
+            return samples.digest()
         with single_threaded_pool(n_threads(self.n_jobs)) as pool:
             return contents_digest(samples, pool, self.cache)
 
     def __call__(self, samples: Sequence[Sample]) -> np.ndarray:
         """Return the features or activations of samples, as float32 of shape (n_samples, ...).
 
+        Stored features are not computed again. More of them than fit into memory stay in their file.
+
         Raises
         ------
+        InvalidInputError
+            If stored features are of another network, or of fewer stages.
         InvalidImageError
             If samples cannot be read or decoded, or the network returns features that are not finite. The error lists
             all such samples. Features of the other samples are cached.
         DeviceMemoryError
             If not even one image fits into the memory of an accelerator. Otherwise, fewer images are processed at once.
         """
+        if isinstance(samples, ImageFeatures):
+            return self._stored(samples)
         rows, failures = self._rows(samples)
         if failures:
             raise InvalidImageError(failures)
@@ -207,8 +222,16 @@ class FeatureExtractor:
         DeviceMemoryError
             If not even one image fits into the memory of an accelerator. Otherwise, fewer images are processed at once.
         """
+        if isinstance(samples, ImageFeatures):
+            return self._stored(samples), []
         rows, failures = self._rows(samples)
         return np.delete(rows, [failure.position for failure in failures], axis=0) if failures else rows, failures
+
+    def _stored(self, features: ImageFeatures) -> np.ndarray:
+        if self.n_tail_stages or self.view is not None:
+            check_images(features)
+        # The output layer, its choices and typicality take rows of either kind.
+        return cast(np.ndarray, stored_rows(features, self.backbone, self.feature_stages))
 
     def _rows(self, samples: Sequence[Sample]) -> tuple[np.ndarray, list[ImageFailure]]:
         """Return the rows of samples, and the failures of samples whose rows are undefined."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -24,6 +24,25 @@ def random_layer(n_features: int, n_outputs: int, seed: int, dtype: torch.dtype 
         for parameter in layer.parameters():
             parameter.uniform_(-bound, bound, generator=draw)
     return layer
+
+
+class Gradients(NamedTuple):
+    """A loss summed over samples, its gradients, and what else a step needs.
+
+    Attributes
+    ----------
+    loss : tensor of shape ()
+    by_weight, by_bias : tensor
+    curvatures : tensor of shape (n_outputs,)
+        Second derivatives with respect to the outputs, summed over the samples.
+    logits : tensor of shape (n_samples, n_outputs) or None
+    """
+
+    loss: torch.Tensor
+    by_weight: torch.Tensor
+    by_bias: torch.Tensor
+    curvatures: torch.Tensor
+    logits: torch.Tensor | None
 
 
 class Head(nn.Module):
@@ -75,12 +94,8 @@ class HeadNet(WeightedNet):
         if not module.training:
             self._set_training(True)
         with torch.no_grad():
-            inputs = module.drop(features)
-            # Computed as outputs by samples: the products are faster with few outputs, and so are operations over the
-            # samples.
-            logits = torch.addmm(layer.bias[:, None], layer.weight, inputs.t()).t()
-            loss, slopes, self.curvature_ = self.criterion_.derivatives(logits, values, weights * self.loss_scale)
-            by_weight, by_bias = slopes.t() @ inputs, slopes.sum(dim=0)
+            found = self.gradients(features, values, weights * self.loss_scale)
+            loss, by_weight, by_bias, self.curvature_, logits = found
             if self.l2:
                 loss += self.l2 / 2 * layer.weight.square().sum()
                 by_weight.add_(layer.weight, alpha=self.l2)
@@ -88,6 +103,21 @@ class HeadNet(WeightedNet):
                 # Callbacks may freeze the weight or the bias.
                 parameter.grad = gradient if parameter.requires_grad else None
         return {"loss": loss, "y_pred": logits}
+
+    def gradients(self, features: torch.Tensor, values: torch.Tensor, weights: torch.Tensor) -> Gradients:
+        """Return the loss of a batch without the penalty, and its gradients."""
+        return self.gradients_of(self.module_.output.weight, features, values, weights)
+
+    def gradients_of(
+        self, weight: torch.Tensor, features: torch.Tensor, values: torch.Tensor, weights: torch.Tensor
+    ) -> Gradients:
+        """Return the same for given weights of the layer."""
+        inputs = self.module_.drop(features)
+        # Computed as outputs by samples: the products are faster with few outputs, and so are operations over the
+        # samples.
+        logits = torch.addmm(self.module_.output.bias[:, None], weight, inputs.t()).t()
+        loss, slopes, curvatures = self.criterion_.derivatives(logits, values, weights)
+        return Gradients(loss, slopes.t() @ inputs, slopes.sum(dim=0), curvatures, logits)
 
     def _precondition(self, gradients: torch.Tensor) -> torch.Tensor:
         """Divide gradients by approximate second derivatives at the last point at which the loss was evaluated."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -24,6 +25,8 @@ _MOST_AT_ONCE = 256
 _AXES = 96
 _SPARE_AXES = 16
 _ITERATIONS = 2
+# Numbers in the features of the samples from which axes are computed if not all samples fit into memory.
+_DRAWN = 2**24
 # If the samples are fewer than this fraction of the features, they are described by as many coordinates as samples.
 # This makes each iteration cheaper.
 _FEWER = 0.75
@@ -67,6 +70,9 @@ class _Reflections:
         return torch.ormqr(self.vectors, self.factors, coordinates, left=False, transpose=True)
 
 
+Basis: TypeAlias = _Basis | _Reflections
+
+
 @dataclass(frozen=True)
 class Rotation:
     """Standardized features of samples in rotated coordinates, with the transformations in both directions.
@@ -86,7 +92,7 @@ class Rotation:
     standardization: Standardization
     inputs: torch.Tensor
     squares: torch.Tensor
-    basis: _Basis | _Reflections
+    basis: Basis
     triangle: torch.Tensor | None
 
     @classmethod
@@ -116,8 +122,26 @@ class Rotation:
             inputs = triangle = _triangle(inputs)
         basis = _main_axes(inputs) if small else _first_axes(inputs)
         inputs = basis.coordinates(inputs).contiguous()
-        shares = torch.from_numpy(weights / weights.sum()).to(dtype)
-        return cls(standardization, inputs, shares @ inputs.square(), basis, triangle)
+        return cls(standardization, inputs, _mean_squares(inputs, weights), basis, triangle)
+
+    @classmethod
+    def of_many(
+        cls, features: np.ndarray, weights: np.ndarray, shrinkage: float, sizes: Sequence[int] | None
+    ) -> Rotation:
+        """Return a rotation for samples that do not fit into memory, without their coordinates.
+
+        All samples determine the standardization. The axes are those of some samples: other axes lead to the same layer
+        in a few steps more or less.
+        """
+        standardization = Standardization.of(features, weights, shrinkage, sizes)
+        n_samples, n_features = features.shape
+        n_drawn = min(n_samples, max(2 * n_features, _DRAWN // n_features))
+        rows = np.linspace(0, n_samples - 1, n_drawn).astype(np.int64)
+        inputs = standardized(np.asarray(features[rows]), standardization, torch.float32)
+        basis = _main_axes(inputs) if n_features <= _MOST_AT_ONCE else _first_axes(inputs)
+        inputs = basis.coordinates(inputs)
+        squares = _mean_squares(inputs, weights[rows] + np.finfo(np.float64).tiny)
+        return cls(standardization, inputs[:0], squares, basis, None)
 
     def of_others(self, others: np.ndarray, features: np.ndarray) -> torch.Tensor:
         """Return the coordinates of other samples, given the features from which the rotation was computed."""
@@ -137,6 +161,11 @@ class Rotation:
 
     def _samples(self, features: np.ndarray) -> torch.Tensor:
         return standardized(features, self.standardization, self.inputs.dtype)
+
+
+def _mean_squares(inputs: torch.Tensor, weights: np.ndarray) -> torch.Tensor:
+    """Return the weighted mean squares of coordinates."""
+    return torch.from_numpy(weights / weights.sum()).to(inputs.dtype) @ inputs.square()
 
 
 def _triangle(samples: torch.Tensor) -> torch.Tensor:

@@ -157,7 +157,7 @@ def cross_validate(
     folds = targets.deal(N_FOLDS, seed)
     loss = make_loss(targets.loss, label_smoothing)
     problem = FoldProblem.of(targets, folds, loss)
-    seen = features if len(rows) == len(features) else features[rows]
+    seen = np.asarray(features if len(rows) == len(features) else features[rows])
     with single_threaded_pool(n_threads) as pool:
         coordinates = principal_coordinates(seen, targets.weights, [*sorted(block_sizes.items())], shrinkage, pool)
         found = [*pool.map(partial(_path, problem=problem, penalties=penalties), coordinates)]

@@ -36,7 +36,7 @@ class Standardization:
 
         Parameters
         ----------
-        features : float32 array of shape (n_samples, n_features)
+        features : float32 array of shape (n_samples, n_features), or ImageFeatures
         weights : float64 array of shape (n_samples,)
         shrinkage : float
         sizes : sequence of int or None
@@ -47,9 +47,9 @@ class Standardization:
         # the same bits for any number of cores.
         mean, variance = np.zeros(features.shape[1]), np.zeros(features.shape[1])
         for rows in row_blocks(len(features), _PIECE):
-            mean += np.einsum("n,nd->d", shares[rows], features[rows].astype(np.float64))
+            mean += np.einsum("n,nd->d", shares[rows], np.asarray(features[rows]).astype(np.float64))
         for rows in row_blocks(len(features), _PIECE):
-            variance += np.einsum("n,nd->d", shares[rows], (features[rows] - mean) ** 2)
+            variance += np.einsum("n,nd->d", shares[rows], (np.asarray(features[rows]) - mean) ** 2)
         # A few images hardly vary in features in which other images vary. Without a floor, these features would
         # dominate.
         floors = [np.full(len(block), block.mean()) for block in np.split(variance, np.cumsum(sizes or [])[:-1])]

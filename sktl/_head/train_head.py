@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
+from sktl._features.stored_features import IN_MEMORY
 from sktl._targets.split import Split
 from sktl._training.lbfgs import LimitedMemoryBFGS
 from sktl._training.losses import LOSSES
@@ -26,6 +27,7 @@ from sktl._utils.threads import single_threaded
 from sktl._utils.warnings import warn
 
 from .feature_batches import HeadBatches, HeadDataset, RotatedFeatures, StandardizedFeatures
+from .feature_stream import StreamedFeatures, StreamedHeadNet
 from .head_net import Head, HeadNet
 from .lbfgs_coordinates import Rotation, rotation
 from .standardization import Standardization, row_blocks
@@ -37,7 +39,11 @@ _TOLERANCE_IN_FLOAT32 = 3e-5
 
 
 def train_head(
-    split: Split[np.ndarray], recipe: Recipe, run: Run, block_sizes: Sequence[int] | None = None
+    split: Split[np.ndarray],
+    recipe: Recipe,
+    run: Run,
+    block_sizes: Sequence[int] | None = None,
+    n_threads: int = 1,
 ) -> WeightedNet:
     """Train an output layer.
 
@@ -52,6 +58,8 @@ def train_head(
         Its seed determines the initial layer, the order of the samples and dropout. "lbfgs" saves no checkpoint.
     block_sizes : sequence of int or None
         Sizes of the blocks of features. None is a single block.
+    n_threads : int
+        Threads that pass over features that do not fit into memory. Results do not depend on it.
 
     Returns
     -------
@@ -70,6 +78,8 @@ def train_head(
         by_lbfgs = recipe.optimizer == "lbfgs"
         run = replace(run, checkpoint=None) if by_lbfgs else run
         net = _make_net(prepared, len(rank), recipe, run)
+        if isinstance(net, StreamedHeadNet):
+            net.n_threads = n_threads
         run.train(net, prepared.dataset, targets.outputs, rank)
         if by_lbfgs:
             _warn_unless_converged(net)
@@ -87,8 +97,8 @@ def train_head(
 class _Prepared(NamedTuple):
     """Training and validation data, and the transformations by which both were computed from features."""
 
-    dataset: HeadDataset
-    held_out: HeadDataset | None
+    dataset: HeadDataset | StreamedFeatures
+    held_out: HeadDataset | StreamedFeatures | None
     standardization: Standardization
     rotation: Rotation | None = None
 
@@ -98,6 +108,8 @@ def _prepare(
 ) -> _Prepared:
     """Transform the features for training: rotated for L-BFGS, otherwise standardized."""
     features, weights = split.training.samples, split.training.targets.weights
+    if features.nbytes > IN_MEMORY:
+        return _prepare_stream(split, recipe, block_sizes, rank)
     if recipe.optimizer != "lbfgs":
         scale = Standardization.of(features, weights, recipe.shrinkage, block_sizes)
         standardized = [StandardizedFeatures(part, rank, scale) for part in split.weighted()]
@@ -109,13 +121,28 @@ def _prepare(
     return _Prepared(datasets[0], datasets[1] if split.validation else None, turned.standardization, turned)
 
 
+def _prepare_stream(
+    split: Split[np.ndarray], recipe: Recipe, block_sizes: Sequence[int] | None, rank: np.ndarray
+) -> _Prepared:
+    """Prepare features that are read block by block, because they do not fit into memory."""
+    features, weights = split.training.samples, split.training.targets.weights
+    if recipe.optimizer == "lbfgs":
+        turned, dtype = Rotation.of_many(features, weights, recipe.shrinkage, block_sizes), torch.float32
+        scale = turned.standardization
+    else:
+        turned, dtype = None, torch.float64
+        scale = Standardization.of(features, weights, recipe.shrinkage, block_sizes)
+    datasets = [StreamedFeatures(part, rank, scale, dtype) for part in split.weighted()]
+    return _Prepared(datasets[0], datasets[1] if split.validation else None, scale, turned)
+
+
 def output_values(layer: OutputLayer, features: np.ndarray) -> np.ndarray:
     """Return the logits for features, as float64 of shape (n_samples, n_outputs), computed separately for each row."""
     weight, bias = (p.detach().numpy(force=True) for p in (layer.weight, layer.bias))
     logits = np.empty((len(features), len(bias)))
     for rows in row_blocks(len(features)):
         # With a BLAS, the bits of a row in a matrix product would depend on the number of rows.
-        logits[rows] = np.einsum("nd,kd->nk", features[rows].astype(np.float64), weight) + bias
+        logits[rows] = np.einsum("nd,kd->nk", np.asarray(features[rows]).astype(np.float64), weight) + bias
     return logits
 
 
@@ -131,7 +158,7 @@ def _warn_unless_converged(net: WeightedNet) -> None:
 def _make_net(prepared: _Prepared, n_outputs: int, recipe: Recipe, run: Run) -> HeadNet:
     dataset = prepared.dataset
     net = run.make_net(
-        HeadNet,
+        StreamedHeadNet if isinstance(dataset, StreamedFeatures) else HeadNet,
         Head,
         recipe,
         dataset,
@@ -147,7 +174,10 @@ def _make_net(prepared: _Prepared, n_outputs: int, recipe: Recipe, run: Run) -> 
         iterator_valid__batch_size=-1,
         **_optimizer(recipe, dataset.dtype),
     )
-    net.squares = None if prepared.rotation is None else prepared.rotation.squares
+    if prepared.rotation is not None:
+        net.squares = prepared.rotation.squares
+        if isinstance(net, StreamedHeadNet):
+            net.basis = prepared.rotation.basis
     return net
 
 

@@ -113,6 +113,8 @@ def _refuse_single(X: Any) -> None:
         )
     if is_instance(X, "sklearn.utils.Bunch"):
         raise InvalidInputError("X is a Bunch, such as load_image_folder returns. Pass its attribute `data`.")
+    if is_instance(X, "sktl.datasets.ImageFeatures"):
+        raise InvalidInputError("X holds features of images, but images are needed here. Pass the images.")
     if isinstance(X, (str, os.PathLike, *BYTES, Image.Image)):
         raise InvalidInputError(f"X is a single {kind_of(X)}, not a list of images. Pass it in a list: [x].")
 

@@ -65,8 +65,9 @@ def _scored(strata: np.ndarray, of_sample: np.ndarray) -> np.ndarray:
     n_folds = int(of_sample.max(initial=-1)) + 1
     if strata.ndim == 2:
         return np.full(len(of_sample), n_folds > 1)
-    outside = [set(strata[of_sample != fold]) for fold in range(n_folds)]
-    return np.array([code in outside[fold] for code, fold in zip(strata, of_sample, strict=True)], dtype=bool)
+    classes, codes = np.unique(strata, return_inverse=True)
+    counts = np.bincount(of_sample * len(classes) + codes, minlength=n_folds * len(classes)).reshape(n_folds, -1)
+    return np.asarray(counts.sum(axis=0)[codes] > counts[of_sample, codes])
 
 
 def _memberships(strata: np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ class Labelled(Generic[Samples]):
 
     Parameters
     ----------
-    samples : sequence of Sample, array of features, or Inputs
+    samples : sequence of Sample, array of features, ImageFeatures, or Inputs
     targets : Targets
     """
 
@@ -32,7 +32,7 @@ class Labelled(Generic[Samples]):
     def take(self, rows: np.ndarray | slice) -> Labelled[Any]:
         """Return a subset of the samples with their targets."""
         samples: Any = self.samples
-        if isinstance(rows, np.ndarray) and not isinstance(samples, np.ndarray):
+        if isinstance(rows, np.ndarray) and not hasattr(samples, "shape"):  # a list of samples
             return Labelled([samples[i] for i in rows], self.targets.take(rows))
         return Labelled(samples[rows], self.targets.take(rows))
 

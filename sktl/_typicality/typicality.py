@@ -74,7 +74,7 @@ class Typicality:
             _, groups = np.unique(drawn_targets.groups, return_inverse=True)
         folds = rng.permutation(np.arange(groups.max() + 1) % _N_FOLDS)[groups]
         memberships = drawn_targets.memberships().astype(np.uint8)
-        return cls(directions_of(features[rows]), memberships, folds.astype(np.uint8))
+        return cls(directions_of(np.asarray(features[rows])), memberships, folds.astype(np.uint8))
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the arrays that determine the p-values."""
@@ -91,7 +91,7 @@ class Typicality:
         p_values = np.empty(len(features))
         for start in range(0, len(features), _BLOCK):
             rows = slice(start, start + _BLOCK)
-            products = cosines(directions_of(features[rows]), self.directions)
+            products = cosines(directions_of(np.asarray(features[rows])), self.directions)
             p_values[rows] = self._p_values(products, combination, calibrations)
         return p_values
 

@@ -38,8 +38,8 @@ ONLY_IN = {
     "huggingface_hub": {"_backbones.downloads", "_hub.model_card", "_hub.access"},
     "sqlite3": {"_storage.database", "_storage.sqlite_store"},
     "click": {
-        "_cli.commands", "_cli.audit_command", "_cli.report_command", "_cli.export_command", "_cli.saved_models",
-        "_cli.options",
+        "_cli.commands", "_cli.audit_command", "_cli.embed_command", "_cli.report_command", "_cli.export_command",
+        "_cli.saved_models", "_cli.options",
         "_cli.output_files", "_cli.output_formats",
     },
     "pandas": {"_selection.ranking_table"},
@@ -53,7 +53,7 @@ ONLY_IN = {
         "_inspection.saliency",
         "_inspection.feature_map", "_selection.rank_backbones", "_selection.validation", "_selection.output_layer",
         "_reports.evaluation", "_evaluation.label_figures",
-        "datasets", "_datasets.synthetic", "_cli.accuracy_estimates", "_deployment.arguments",
+        "datasets", "_datasets.embedded", "_datasets.synthetic", "_cli.accuracy_estimates", "_deployment.arguments",
     },
     "sklearn.callback": {"_utils.sklearn_compat"},
     "captum": {"_inspection.gradcam"},
@@ -61,6 +61,7 @@ ONLY_IN = {
     "onnxruntime": {"_deployment.quantization"},  # `_utils.onnx_runtime` imports it without its telemetry
     "fsspec": set(),  # imported when the first URL needs it
     "redis": set(),  # imported when the first cache on a server is opened
+    "pyarrow": set(),  # `_storage.feature_files` imports it when a file is opened
 }  # fmt: skip
 # Methods that import a folder below them when they are called.
 LATE = {

@@ -1,0 +1,87 @@
+"""`sktl embed`: the features of images to a file, from which models are trained without images."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import Any
+
+import click
+
+import sktl
+from sktl._utils.paths import user_path
+from sktl.exceptions import InvalidImageError
+
+from .command_messages import shown
+from .image_sources import ImageSource, target_of
+from .options import NONE, OrWord, images, kinds, machine, parameter, with_source
+
+_AUTO = {"auto": "auto", "all": "all"}
+
+
+@click.command()
+@images
+@kinds
+@click.option("-o", "--output", required=True, metavar="PATH", help="File to write, .parquet, or a folder for parts.")
+@click.option("--force", is_flag=True, help="Replace PATH if it holds something else.")
+@click.option("--unlabeled", is_flag=True, help="The images in FOLDER have no classes.")
+@click.option(
+    "--images-per-part", type=click.IntRange(1), default=4096, show_default=True, help="Images between two parts."
+)
+@parameter("backbone", str, "Pretrained network; `sktl backbones` lists them.")
+@parameter("weights", OrWord(click.STRING, NONE), "Name or file of the weights; none: random weights.")
+@parameter("image_size", OrWord(click.INT, NONE), "Height and width of the input of the network, in pixels.")
+@parameter("n_stages", OrWord(click.INT, {"all": "all"}), "Number of first stages that the network keeps.")
+@parameter("feature_stages", OrWord(click.INT, _AUTO), "Number of last stages whose features are written.")
+@parameter("engine", click.Choice(["auto", "torch", "openvino"]), "What runs the network on a CPU.")
+@parameter("random_state", OrWord(click.INT, NONE), "Seed of random weights.")
+@machine
+@with_source
+def embed(
+    source: ImageSource,
+    output: str,
+    force: bool,
+    unlabeled: bool,
+    images_per_part: int,
+    quiet: bool,
+    **parameters: Any,
+) -> None:
+    """Write the features of the images of FOLDER/<class>/*.jpg to PATH, with their classes.
+
+    FOLDER may also be a table, as for --labels. Images that cannot be used are left out and listed, and the exit status
+    is then 1. Repeat the command to resume a run that was interrupted. Train on the features in Python, by
+    sktl.datasets.load_features, or read the file with pandas, polars or DuckDB.
+
+    \b
+    sktl embed photos/train -o train.parquet
+    sktl embed new --unlabeled -o new.parquet
+    sktl embed labels.csv -o features/ --backbone resnet50 --feature-stages all
+    """
+    if unlabeled and source.labels is not None:
+        raise click.UsageError("Pass either --unlabeled or --labels.", click.get_current_context())
+    if source.labels is None and source.folder and os.path.isfile(user_path(source.folder)):
+        source = replace(source, folder=None, labels=source.folder)
+    source = replace(source, has_labels=not unlabeled)
+    photos = source.load()
+    if source.labels is not None and not quiet:
+        click.echo(source.describe(photos), err=True)
+    estimator = sktl.PretrainedImageClassifier(invalid_images="skip", verbose=int(not quiet), **parameters)
+    written = sktl.datasets.write_features(
+        photos.data,
+        output,
+        y=None if photos.target is None else target_of(photos),
+        names=_names(photos.data.tolist(), source),
+        estimator=estimator,
+        images_per_part=images_per_part,
+        overwrite=force,
+    )
+    click.echo(f"Wrote {written.n_features:,} features of {written.n_images:,} images to {shown(output)}.")
+    if written.invalid_images:
+        raise InvalidImageError(written.invalid_images)
+
+
+def _names(paths: list[str], source: ImageSource) -> list[str]:
+    """Return paths relative to the folder of the images, so that the file is the same wherever the folder is."""
+    folder = user_path(source.folder) if source.folder else os.path.dirname(user_path(source.labels or ""))
+    root = os.path.abspath(folder)
+    return [path if "://" in path else os.path.relpath(path, root).replace(os.sep, "/") for path in paths]

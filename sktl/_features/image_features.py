@@ -1,0 +1,252 @@
+"""`ImageFeatures`: rows of features in files, selected like rows of an array and read when they are needed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+
+from sktl._storage.feature_files import PROGRESS, SUFFIX, FeatureFile
+from sktl._utils.paths import shown
+from sktl.exceptions import InvalidInputError
+
+from .feature_source import FeatureSource
+
+
+class FeatureStore:
+    """The files of one set of features.
+
+    Parameters
+    ----------
+    path : str
+        A file, or a folder whose files are the parts of the set.
+
+    Raises
+    ------
+    InvalidInputError
+        If there are no features, or some parts are missing.
+    """
+
+    def __init__(self, path: str):
+        self.path = path
+        self.files = _files_in(path)
+        self.header = self.files[0].header
+        self.source = FeatureSource.parse(self.header["source"])
+        self.blocks = [block for file in self.files for block in file.blocks]
+        self.starts = np.cumsum([0, *map(len, self.blocks)])
+        contents = [digest for file in self.files for digest in file.header["contents"]]
+        parts = "".join([*contents, self.source.digest, str(self.header["fingerprint"]), str(self.starts[-1])])
+        self.digest = hashlib.sha256(parts.encode()).hexdigest()
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopened, (self.path, self.digest)
+
+    @cached_property
+    def names(self) -> np.ndarray:
+        """Names of all images."""
+        return np.concatenate([file.names() for file in self.files])
+
+    def rows(self, positions: range | np.ndarray, n_columns: int) -> np.ndarray:
+        """Return the first columns of some rows, float32 of shape (n_positions, n_columns)."""
+        found = np.empty((len(positions), n_columns), np.float32)
+        if not len(positions):
+            return found
+        if isinstance(positions, range) and positions.step == 1:
+            for block, start in zip(*self._between(positions.start, positions.stop), strict=True):
+                first, last = max(start, positions.start), min(start + len(block), positions.stop)
+                some = block[first - start : last - start, :n_columns]
+                found[first - positions.start : last - positions.start] = some
+            return found
+        wanted = np.asarray(positions)
+        of_block = np.searchsorted(self.starts, wanted, side="right") - 1
+        order = np.argsort(of_block, kind="stable")
+        used, firsts = np.unique(of_block[order], return_index=True)
+        for i, at in zip(used, np.split(order, firsts[1:]), strict=True):
+            found[at] = self.blocks[i][wanted[at] - self.starts[i], :n_columns]
+        return found
+
+    def _between(self, start: int, stop: int) -> tuple[list[np.ndarray], np.ndarray]:
+        """Return the blocks with rows from `start` to `stop`, and their first rows."""
+        first, last = np.searchsorted(self.starts, [start, stop], side="right") - 1
+        last = min(last + 1, len(self.blocks))
+        return self.blocks[first:last], self.starts[first:last]
+
+
+def _reopened(path: str, digest: str) -> FeatureStore:
+    store = FeatureStore(path)
+    if store.digest != digest:
+        raise InvalidInputError(f"{shown(path)} has changed since it was loaded. Load it again.")
+    return store
+
+
+def _files_in(path: str) -> list[FeatureFile]:
+    """Return the files of a set, in order."""
+    if not os.path.isdir(path):
+        if not os.path.exists(path):
+            raise InvalidInputError(f"{shown(path)} does not exist. Pass a file that `sktl embed` wrote.")
+        return [FeatureFile.open(Path(path))]
+    files = [FeatureFile.open(file) for file in sorted(Path(path).glob(f"*{SUFFIX}"))]
+    if not files:
+        raise InvalidInputError(f"{shown(path)} has no {SUFFIX} files. Pass a folder that `sktl embed` wrote.")
+    n_parts = files[0].header["part"][1]
+    found = [file.header["part"] for file in files]
+    if Path(path, PROGRESS).exists() or found != [[i, n_parts] for i in range(n_parts)]:
+        raise InvalidInputError(
+            f"{shown(path)} is unfinished: it has {len(files)} of {n_parts} parts, or parts of different runs. Repeat "
+            "the call that writes them; finished parts are not computed again."
+        )
+    return files
+
+
+class ImageFeatures(Sequence[Any]):
+    """Features of images in a file, as :func:`sktl.datasets.load_features` returns them.
+
+    Pass them as `X` to estimators with the same network, also in searches and cross-validation of scikit-learn.
+    Selecting rows reads nothing, and an estimator reads rows block by block. ``np.asarray(features)`` reads all of them
+    into memory.
+
+    Parameters
+    ----------
+    store : FeatureStore
+        The files.
+    positions : range or int array of shape (n_samples,), default=None
+        Rows of the files. None is all rows.
+    n_columns : int, default=None
+        Number of first columns. None is all columns.
+
+    Attributes
+    ----------
+    names : ndarray of str of shape (n_samples,)
+        Names of the images.
+    shape : tuple of int
+        Number of images and of features.
+    backbone : str
+        Name of the network.
+    weights : str
+        Name of its weights.
+    n_stages : int
+        Number of last stages that contribute features.
+
+    See Also
+    --------
+    sktl.datasets.write_features : Write features to a file.
+    """
+
+    ndim = 2
+    dtype = np.dtype(np.float32)
+
+    def __init__(self, store: FeatureStore, positions: range | np.ndarray | None = None, n_columns: int | None = None):
+        self._store = store
+        self._positions = range(len(store)) if positions is None else positions
+        self._n_columns = store.source.sizes[-1] if n_columns is None else n_columns
+
+    @property
+    def source(self) -> FeatureSource:
+        """What computed the features."""
+        return self._store.source
+
+    @property
+    def backbone(self) -> str:
+        return self.source.backbone
+
+    @property
+    def weights(self) -> str:
+        return self.source.weights
+
+    @property
+    def n_stages(self) -> int:
+        return self.source.n_stages
+
+    @property
+    def names(self) -> np.ndarray:
+        return self._store.names[np.asarray(self._positions)]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self._positions), self._n_columns
+
+    @property
+    def size(self) -> int:
+        """Number of numbers."""
+        return self.shape[0] * self.shape[1]
+
+    @property
+    def nbytes(self) -> int:
+        """Size in memory that all rows would take, in bytes."""
+        return self.size * self.dtype.itemsize
+
+    def digest(self) -> str:
+        """Return a digest of the contents of the images, in order.
+
+        Returns
+        -------
+        digest : str
+            Digest in hexadecimal digits.
+        """
+        positions = np.asarray(self._positions, dtype=np.int64)
+        return hashlib.sha256(self._store.digest.encode() + positions.tobytes()).hexdigest()
+
+    def columns(self, n: int) -> ImageFeatures:
+        """Return the first columns.
+
+        Parameters
+        ----------
+        n : int
+            Number of columns.
+
+        Returns
+        -------
+        features : ImageFeatures
+            The same rows. An estimator that uses them as `X` takes the columns that it needs, whatever `n` is.
+        """
+        return ImageFeatures(self._store, self._positions, n)
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    @overload
+    def __getitem__(self, key: int) -> np.ndarray: ...
+
+    @overload
+    def __getitem__(self, key: Any) -> Any: ...
+
+    def __getitem__(self, key: Any) -> Any:
+        """Return the row at a position, or the part at several positions, a slice or a mask, without reading it.
+
+        A second key selects features, as in an array, and reads the rows.
+        """
+        if isinstance(key, tuple):
+            rows, *others = key
+            part = self[rows]
+            others = [other for other in others if other is not Ellipsis]
+            return np.asarray(part)[(..., *others)] if others else part
+        chosen = self._positions[key] if isinstance(key, slice) else np.asarray(self._positions)[_as_index(key)]
+        if np.ndim(chosen) == 0:
+            return self._store.rows(np.reshape(chosen, 1), self._n_columns)[0]
+        if np.ndim(chosen) > 1:
+            raise IndexError(f"Images have one axis, but the key selects {np.ndim(chosen)}. Pass a list of positions.")
+        return ImageFeatures(self._store, chosen, self._n_columns)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if copy is False:
+            raise ValueError("Features in a file become an array only by a copy.")
+        rows = self._store.rows(self._positions, self._n_columns)
+        return rows if dtype is None else rows.astype(dtype, copy=False)
+
+    def __repr__(self) -> str:
+        n_all = len(self._store)
+        part = f"{len(self)} images" if n_all == len(self) else f"{len(self)} of {n_all} images"
+        return f"ImageFeatures({self.backbone!r}, {part}, {self._n_columns} features)"
+
+
+def _as_index(key: Any) -> Any:
+    """Return a key as NumPy takes it; NumPy would refuse an empty list, whose type it cannot know."""
+    return np.empty(0, dtype=np.int64) if isinstance(key, list) and not key else key

@@ -1,0 +1,243 @@
+"""Rows of features in Parquet files, which are written whole and mapped into memory instead of decoded.
+
+Features are stored without compression, and each group of rows in one page, so their bytes lie in the file as in an
+array. A checksum of the first row of each group shows whether another program has rewritten the file; such a file is
+decoded once into a temporary file.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import tempfile
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sktl._utils.optional import require
+from sktl._utils.paths import shown
+from sktl.exceptions import InvalidInputError
+
+NAMES, FEATURES = "image", "features"
+SUFFIX = ".parquet"
+# Exists in a folder of parts while they are written, and after a run that was killed. Readers of folders ignore it.
+PROGRESS = ".progress"
+# Rows of a group. Arrow starts a new page after 20,000 rows.
+ROWS_PER_GROUP = 8192
+_KEY = b"sktl"
+_FORMAT = 1
+_PAGE_BYTES = 1 << 30
+_USER = "A file of features"
+
+
+class Rows(NamedTuple):
+    """Rows of features with what belongs to them.
+
+    Attributes
+    ----------
+    names : sequence of str
+    columns : mapping of str to array of shape (n_rows,)
+        Labels or numbers of each row.
+    features : float32 array of shape (n_rows, n_features)
+    """
+
+    names: Sequence[str]
+    columns: Mapping[str, np.ndarray]
+    features: np.ndarray
+
+    def groups(self) -> Iterator[Rows]:
+        """Yield the rows in groups of the size that files have."""
+        for start in range(0, len(self.features), ROWS_PER_GROUP):
+            part = slice(start, start + ROWS_PER_GROUP)
+            columns = {name: values[part] for name, values in self.columns.items()}
+            yield Rows(self.names[part], columns, self.features[part])
+
+
+def _pyarrow() -> tuple[Any, Any]:
+    return require("pyarrow", _USER, "sktl[parquet]"), importlib.import_module("pyarrow.parquet")
+
+
+def check_installed() -> None:
+    """Raise `MissingPackageError` if Parquet files cannot be written."""
+    _pyarrow()
+
+
+def first_row(features: np.ndarray) -> int:
+    """Return the checksum of the first row of a group."""
+    return zlib.crc32(np.ascontiguousarray(features[0]).tobytes())
+
+
+def write_rows(
+    path: Path, scratch: Path, groups: Iterable[Rows], n_features: int, like: Mapping[str, Any], header: dict[str, Any]
+) -> None:
+    """Write a file that either exists with all of its content or does not exist.
+
+    Equal arguments lead to equal bytes.
+
+    Parameters
+    ----------
+    path : Path
+    scratch : Path
+        Name of the file until it is complete, in the same file system.
+    groups : iterable of Rows
+        Each of at most `ROWS_PER_GROUP` rows.
+    n_features : int
+    like : mapping of str to array
+        The columns of labels, of which only the types count.
+    header : dict
+        What `FeatureFile.header` returns, with the checksums `first_rows` of the groups.
+    """
+    pa, pq = _pyarrow()
+    number = pa.field("element", pa.float32(), nullable=False)
+    fields = [pa.field(NAMES, pa.string(), nullable=False)]
+    fields += [pa.field(name, _arrow_type(pa, values), nullable=False) for name, values in like.items()]
+    fields += [pa.field(FEATURES, pa.list_(number, n_features), nullable=False)]
+    schema = pa.schema(fields, metadata={_KEY: json.dumps({"format": _FORMAT} | header)})
+    with open(scratch, "wb") as file:
+        options = {"compression": "none", "use_dictionary": False, "write_statistics": [NAMES, *like]}
+        with pq.ParquetWriter(file, schema, data_page_size=_PAGE_BYTES, **options) as writer:
+            for rows in groups:
+                values = pa.array(np.ascontiguousarray(rows.features).reshape(-1))
+                columns = [pa.array(rows.columns[name].tolist(), schema.field(name).type) for name in like]
+                features = pa.FixedSizeListArray.from_arrays(values, type=schema.field(FEATURES).type)
+                table = pa.Table.from_arrays([pa.array(rows.names, pa.string()), *columns, features], schema=schema)
+                writer.write_table(table, row_group_size=ROWS_PER_GROUP)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(scratch, path)
+    _sync_folder(path.parent)
+
+
+def _arrow_type(pa: Any, values: np.ndarray) -> Any:
+    return pa.string() if values.dtype.kind in "UO" else pa.from_numpy_dtype(values.dtype)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Let the new name of a file survive a loss of power, where the system can."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@dataclass(frozen=True)
+class FeatureFile:
+    """A file of features, whose rows are read when they are needed.
+
+    Parameters
+    ----------
+    path : Path
+    header : dict
+        What `write_rows` was told.
+    blocks : list of float32 array of shape (n_rows, n_features)
+        Read-only views of the file, one for each group of rows.
+    """
+
+    path: Path
+    header: dict[str, Any]
+    blocks: list[np.ndarray]
+
+    @classmethod
+    def open(cls, path: Path) -> FeatureFile:
+        """Open a file.
+
+        Raises
+        ------
+        InvalidInputError
+            If it is no Parquet file, or one without features of sktl.
+        """
+        pa, pq = _pyarrow()
+        try:
+            file = pq.ParquetFile(path)
+        except (pa.ArrowException, OSError) as error:
+            raise InvalidInputError(f"{shown(path)} is not a complete Parquet file. Write it again.") from error
+        with file:
+            metadata = (file.schema_arrow.metadata or {}).get(_KEY)
+            header = json.loads(metadata) if metadata else {}
+            if header.get("format") != _FORMAT or FEATURES not in file.schema_arrow.names:
+                raise InvalidInputError(
+                    f"{shown(path)} holds no features of this version of sktl. Write them by "
+                    "sktl.datasets.write_features or `sktl embed`."
+                )
+            n_features = int(header["n_features"])
+            blocks = _mapped(path, file.metadata, n_features, header["first_rows"])
+            return cls(path, header, _decoded(file, n_features) if blocks is None else blocks)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.blocks))
+
+    def names(self) -> np.ndarray:
+        """Return the names of the images, an array of str."""
+        return self.columns([NAMES])[NAMES]
+
+    def columns(self, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """Return columns as arrays of shape (n_rows,).
+
+        Raises
+        ------
+        InvalidInputError
+            If another program has removed a column.
+        """
+        _, pq = _pyarrow()
+        with pq.ParquetFile(self.path) as file:
+            if lacking := [name for name in names if name not in file.schema_arrow.names]:
+                raise InvalidInputError(f"{shown(self.path)} has no column {lacking[0]!r}. Write it again.")
+            table = file.read(columns=[*names])
+        return {name: _as_numpy(table[name]) for name in names}
+
+
+def _as_numpy(column: Any) -> np.ndarray:
+    values = column.to_pylist()
+    return np.array(values, dtype=str if not values or isinstance(values[0], str) else None)
+
+
+def _mapped(path: Path, metadata: Any, n_features: int, first_rows: Sequence[int]) -> list[np.ndarray] | None:
+    """Return the features of each group as they lie in the file, or None if they lie there in another form."""
+    if metadata.num_row_groups != len(first_rows):
+        return None
+    whole = np.memmap(path, np.uint8, "r") if first_rows else np.empty(0, np.uint8)
+    blocks = []
+    for i, expected in enumerate(first_rows):
+        group = metadata.row_group(i)
+        column = next(c for c in map(group.column, range(group.num_columns)) if c.path_in_schema.startswith(FEATURES))
+        n_bytes = 4 * group.num_rows * n_features
+        # The page ends with the numbers; its header and levels come first.
+        start = column.data_page_offset + column.total_compressed_size - n_bytes
+        if column.compression != "UNCOMPRESSED" or column.physical_type != "FLOAT" or start < column.data_page_offset:
+            return None
+        # Not `view`, because the numbers may begin at any byte.
+        block = np.ndarray((group.num_rows, n_features), "<f4", buffer=whole, offset=start)
+        if first_row(block) != expected:
+            return None
+        blocks.append(block)
+    return blocks
+
+
+def _decoded(file: Any, n_features: int) -> list[np.ndarray]:
+    """Return the features of each group, decoded into a temporary file that has no name."""
+    blocks = []
+    with tempfile.TemporaryFile() as scratch:
+        for i in range(file.metadata.num_row_groups):
+            column = file.read_row_group(i, columns=[FEATURES])[FEATURES]
+            for chunk in column.chunks:
+                values = chunk.flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
+                if values.size != len(chunk) * n_features:
+                    raise InvalidInputError(f"The rows of a file must have {n_features} features. Write it again.")
+                if values.size:
+                    start = scratch.tell()
+                    scratch.write(np.ascontiguousarray(values).data)
+                    scratch.flush()
+                    blocks.append(_view(scratch, start, values.reshape(-1, n_features).shape))
+    return blocks
+
+
+def _view(file: Any, start: int, shape: tuple[int, ...]) -> np.ndarray:
+    return np.memmap(file, np.float32, "r", start, shape)

@@ -1,0 +1,99 @@
+"""`sktl embed`: features in a file, resumed, checked, and with the messages of the command line."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from command_line import run
+from numpy.testing import assert_array_equal
+from PIL import Image
+
+from sktl import PretrainedImageClassifier, PretrainedImageEncoder
+from sktl.datasets import load_features
+
+pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+QUICK = ["--image-size", "32", "--n-jobs", "1", "-q"]
+IMAGES = np.random.default_rng(0).integers(0, 256, (12, 40, 40, 3), np.uint8)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    for i, image in enumerate(IMAGES):
+        folder = tmp_path / "photos" / ("lemon", "sky")[i % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / f"{i:02}.png")
+    return tmp_path / "photos"
+
+
+def test_a_folder_of_classes(photos, tmp_path):
+    out, err = run("embed", photos, "-o", tmp_path / "f.parquet", "--images-per-part", "5", *QUICK)
+    assert out == f"Wrote 2,944 features of 12 images to {tmp_path / 'f.parquet'}.\n"
+    assert err == ""
+    found = load_features(tmp_path / "f.parquet")
+    assert found.target_names == ["lemon", "sky"]
+    assert found.data.names.tolist()[:2] == ["lemon/00.png", "lemon/02.png"]
+    encoder = PretrainedImageEncoder(image_size=32, feature_stages=2)
+    assert_array_equal(np.asarray(found.data), encoder.fit_transform([*IMAGES[::2], *IMAGES[1::2]]))
+    clf = PretrainedImageClassifier(image_size=32, random_state=0).fit(found.data, found.target)
+    assert clf.classes_.tolist() == ["lemon", "sky"]
+
+
+def test_the_file_is_the_same_wherever_the_folder_is(photos, tmp_path, monkeypatch):
+    run("embed", photos, "-o", tmp_path / "a.parquet", *QUICK)
+    monkeypatch.chdir(photos.parent)
+    run("embed", "photos", "-o", "b.parquet", *QUICK)
+    assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
+
+
+def test_a_folder_without_classes_and_a_table(photos, tmp_path):
+    run("embed", photos / "sky", "--unlabeled", "-o", tmp_path / "parts", "--feature-stages", "1", *QUICK)
+    found = load_features(tmp_path / "parts")
+    assert found.target is None
+    assert found.data.shape == (6, 1280)
+    table = tmp_path / "labels.csv"
+    table.write_text("file,water,trees\n" + "".join(f"photos/sky/{i:02}.png,{i % 4 // 2},1\n" for i in (1, 3, 5)))
+    for i, arguments in enumerate((["--labels", table], [table])):
+        run("embed", *arguments, "-o", tmp_path / f"t{i}.parquet", *QUICK)
+        found = load_features(tmp_path / f"t{i}.parquet")
+        assert found.target_names == ["water", "trees"]
+        assert_array_equal(found.target, [[0, 1], [1, 1], [0, 1]])
+        assert found.data.names.tolist() == ["photos/sky/01.png", "photos/sky/03.png", "photos/sky/05.png"]
+
+
+def test_images_that_cannot_be_used_are_left_out_and_listed(photos, tmp_path):
+    (photos / "sky" / "bad.png").write_text("no image")
+    for _ in range(2):  # also if nothing is left to compute
+        out, err = run("embed", photos, "-o", tmp_path / "f.parquet", *QUICK, status=1)
+        assert "of 12 images" in out
+        assert "sky/bad.png: is not an image" in err
+        assert "invalid_images" not in err
+    assert len(load_features(tmp_path / "f.parquet").data) == 12
+
+
+def test_other_content_is_replaced_only_if_wanted(photos, tmp_path):
+    target = tmp_path / "f.parquet"
+    run("embed", photos, "-o", target, *QUICK)
+    before = target.read_bytes()
+    _, err = run("embed", photos, "-o", target, "--feature-stages", "1", *QUICK, status=1)
+    assert "holds features of 2 stages of --backbone efficientnet_lite0" in err
+    assert "Pass --force to replace it, or another path." in err
+    assert target.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["f.parquet", "photos"]
+    run("embed", photos, "-o", target, "--feature-stages", "1", "--force", *QUICK)
+    assert load_features(target).data.shape == (12, 1280)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["photos", "--unlabeled", "--labels", "t.csv"], 2, "Pass either --unlabeled or --labels"),
+        ([], 2, "Missing argument 'FOLDER'"),
+        (["missing"], 1, "missing"),
+        (["photos", "--backbone", "resnet17"], 1, "--backbone resnet17 is not known"),
+    ],
+)
+def test_mistakes(arguments, status, message, photos, monkeypatch):
+    monkeypatch.chdir(photos.parent)
+    _, err = run("embed", *arguments, "-o", "f.parquet", *QUICK, status=status)
+    assert message in err
+    assert [path.name for path in photos.parent.iterdir()] == ["photos"]

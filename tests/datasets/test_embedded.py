@@ -1,0 +1,399 @@
+"""Features in files: whatever kills the run that writes them, whatever reads them, and what estimators make of them."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from backbones import LoggedPixels, Pixels, small_conv_net
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_array_equal
+from PIL import Image
+from processes import ROOTS, Child, needs_fork
+
+from sktl import PretrainedImageClassifier, PretrainedImageEncoder
+from sktl._datasets.feature_writing import Place
+from sktl.datasets import ImageFeatures, load_features, write_features
+from sktl.exceptions import InvalidImageError, InvalidImageWarning, InvalidInputError, InvalidParameterError
+
+pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+RNG = np.random.default_rng(0)
+PIXELS = RNG.integers(0, 256, (22, 8, 8), np.uint8)
+Y = np.array(["cat", "dog"])[np.arange(22) % 2]
+TINY = {"n_jobs": 1, "engine": "torch", "cache": False}
+PLAIN = PretrainedImageEncoder(backbone=Pixels, **TINY)
+write = partial(write_features, estimator=PLAIN, images_per_part=5)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Return paths of images whose stamps are settled."""
+    folder = tmp_path_factory.mktemp("photos")
+    paths = []
+    for i, image in enumerate(PIXELS):
+        paths.append(str(folder / f"{i:02}.png"))
+        Image.fromarray(image).save(paths[-1])
+        os.utime(paths[-1], (1e9, 1e9))
+    return paths
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory, photos):
+    path = tmp_path_factory.mktemp("features") / "f.parquet"
+    write(photos, path, y=Y)
+    return path
+
+
+@pytest.fixture(scope="module")
+def features(file):
+    return load_features(file).data
+
+
+def test_rows_are_what_an_encoder_returns_in_any_parts(tmp_path, photos, file, features):
+    expected = PLAIN.fit_transform(photos)
+    assert_array_equal(np.asarray(features), expected)
+    for n in (1, 7, 100):
+        found = write(photos, tmp_path / str(n), images_per_part=n)
+        assert (found.n_images, found.n_features, found.n_computed) == (22, 64, 22)
+        assert len(os.listdir(tmp_path / str(n))) == -(-22 // n)
+        assert_array_equal(np.asarray(load_features(tmp_path / str(n)).data), expected)
+    assert os.listdir(file.parent) == ["f.parquet"]
+
+
+def test_names_and_targets_come_back(tmp_path, photos, file):
+    found = load_features(file)
+    assert found.data.names.tolist() == photos
+    assert_array_equal(found.target, Y)
+    assert found.target_names == ["cat", "dog"]
+    table = pd.DataFrame({"water": np.arange(22) % 2, "trees": np.arange(22) % 3 > 0}).astype(int)
+    write(list(PIXELS), tmp_path / "t.parquet", y=table)
+    found = load_features(tmp_path / "t.parquet")
+    assert found.target_names == ["water", "trees"]
+    assert_array_equal(found.target, table)
+    assert found.data.names.tolist() == [*map(str, range(22))]
+    write(list(PIXELS), tmp_path / "n.parquet", names=[f"n{i}" for i in range(22)])
+    found = load_features(tmp_path / "n.parquet")
+    assert found.target is None
+    assert found.data[3:5].names.tolist() == ["n3", "n4"]
+
+
+def read_by_pandas(path):
+    frame = pd.read_parquet(path)
+    return frame.image.tolist(), frame.label.tolist(), np.stack(frame.features)
+
+
+def read_by_polars(path):
+    frame = pl.read_parquet(path)
+    return frame["image"].to_list(), frame["label"].to_list(), frame["features"].to_numpy()
+
+
+def read_by_duckdb(path):
+    import duckdb
+
+    place = f"{path}/*.parquet" if path.is_dir() else path
+    rows = duckdb.sql(f"select image, label, features from '{place}'").fetchall()
+    names, labels, values = zip(*rows, strict=True)
+    return [*names], [*labels], np.array(values, np.float32)
+
+
+needs_duckdb = pytest.mark.skipif(importlib.util.find_spec("duckdb") is None, reason="duckdb is not installed")
+
+
+@pytest.mark.parametrize("form", ["file", "folder"])
+@pytest.mark.parametrize("read", [read_by_pandas, read_by_polars, pytest.param(read_by_duckdb, marks=needs_duckdb)])
+def test_other_libraries_read_the_file_and_the_folder(read, form, tmp_path, photos, file):
+    path = file
+    if form == "folder":
+        write(photos, path := tmp_path / "folder", y=Y)
+    names, labels, values = read(path)
+    assert names == photos
+    assert labels == Y.tolist()
+    assert_array_equal(values, PLAIN.fit_transform(photos))
+
+
+KEYS = st.one_of(
+    st.slices(22),
+    st.lists(st.integers(-22, 21)),
+    st.lists(st.integers(-22, 21)).map(lambda rows: np.array(rows, int)),
+    st.lists(st.booleans(), min_size=22, max_size=22).map(np.array),
+    st.integers(-22, 21),
+)
+
+
+@given(first=KEYS, second=st.slices(22))
+def test_selection_is_an_arrays(features, first, second):
+    whole = np.asarray(features)
+    key = np.array(first, int) if isinstance(first, list) else first
+    found, expected = features[first], whole[key]
+    assert_array_equal(np.asarray(found), expected)
+    if expected.ndim == 2:
+        assert isinstance(found, ImageFeatures)
+        assert found.shape == expected.shape
+        assert_array_equal(np.asarray(found[second]), expected[second])
+        assert_array_equal(found[:, 3:5], expected[:, 3:5])
+        assert_array_equal(np.asarray(pickle.loads(pickle.dumps(found))), expected)
+
+
+def test_a_matrix_of_positions_is_an_error(features):
+    with pytest.raises(IndexError, match="one axis"):
+        features[[[0, 1], [2, 3]]]
+
+
+@pytest.mark.parametrize("options", [{"compression": "zstd"}, {"row_group_size": 7}, {"use_dictionary": True}])
+def test_a_file_that_was_rewritten_has_the_same_rows(options, tmp_path, file, features):
+    pq.write_table(pq.read_table(file), tmp_path / "f.parquet", **options)
+    assert_array_equal(np.asarray(load_features(tmp_path / "f.parquet").data), np.asarray(features))
+
+
+def test_a_part_is_lacking_or_damaged(tmp_path, photos):
+    write(photos, tmp_path)
+    part = tmp_path / "part-00002.parquet"
+    content = part.read_bytes()
+    part.write_bytes(content[:-100])
+    with pytest.raises(InvalidInputError, match="not a complete Parquet file"):
+        load_features(tmp_path)
+    part.unlink()
+    with pytest.raises(InvalidInputError, match=r"is unfinished: it has 4 of 5 parts, .* Repeat the call"):
+        load_features(tmp_path)
+    assert write(photos, tmp_path).n_computed == 5
+    assert part.read_bytes() == content
+
+
+@needs_fork
+def test_parts_of_different_runs_are_not_loaded(tmp_path, photos):
+    write(photos, tmp_path)
+    child = Child(overwrite_until_killed, photos, tmp_path)
+    assert child.read() == b""
+    os.waitpid(child.pid, 0)
+    with pytest.raises(InvalidInputError, match="parts of different runs"):
+        load_features(tmp_path)
+    write(photos[::-1], tmp_path, overwrite=True)
+    assert load_features(tmp_path).data.names.tolist() == photos[::-1]
+
+
+def overwrite_until_killed(paths, target):
+    die_at(2, "after")
+    write(paths[::-1], target, overwrite=True)
+
+
+def test_a_file_that_changes_under_a_copy_is_an_error(tmp_path, photos):
+    path = tmp_path / "f.parquet"
+    write(photos, path)
+    pickled = pickle.dumps(load_features(path).data)
+    write(photos[::-1], path, overwrite=True)
+    with pytest.raises(InvalidInputError, match="has changed since it was loaded"):
+        pickle.loads(pickled)
+
+
+# ------------------------------------------------------------------------------------------------------------- resuming
+
+
+def die_at(n, place):
+    """End this process when a file gets its name for the `n`th time, before or after it has the name."""
+    replace, left = os.replace, [n]
+
+    def replacing(*paths):
+        left[0] -= 1
+        if left[0] == 0 and place == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        replace(*paths)
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    os.replace = replacing
+
+
+def write_logged(paths, target, n=0, place="before"):
+    if n:
+        die_at(n, place)
+    return write(paths, target, y=Y, estimator=PretrainedImageEncoder(backbone=LoggedPixels, **TINY)).n_computed
+
+
+def contents(place):
+    files = [place] if place.is_file() else sorted(place.iterdir())
+    return [(file.name, file.read_bytes()) for file in files]
+
+
+@needs_fork
+@pytest.mark.parametrize("form", ["f.parquet", "folder"])
+@pytest.mark.parametrize(("n", "place"), [(1, "before"), (3, "after"), (5, "after"), (6, "before"), (6, "after")])
+def test_a_killed_run_resumes_after_its_last_part(n, place, form, tmp_path, photos, monkeypatch):
+    monkeypatch.setenv("SKTL_TEST_LOG", str(tmp_path / "log"))
+    (tmp_path / "undisturbed").mkdir()
+    write_logged(photos, tmp_path / "undisturbed" / form)
+    (tmp_path / "log").unlink()
+    child = Child(write_logged, photos, tmp_path / form, n, place)
+    if form == "folder" and n == 6:  # there are five parts
+        assert child.result() == 22
+    else:
+        assert child.read() == b""
+        os.waitpid(child.pid, 0)
+    write_logged(photos, tmp_path / form)
+    assert contents(tmp_path / form) == contents(tmp_path / "undisturbed" / form)
+    assert sorted(os.listdir(tmp_path)) == sorted(["log", "undisturbed", form])
+    rows = np.asarray(load_features(tmp_path / form).data)
+    seen = Counter((tmp_path / "log").read_text().split())
+    counts = [seen[hashlib.md5(row.tobytes()).hexdigest()] for row in rows]
+    assert sum(count == 1 for count in counts) >= 17  # all but those of a part that had no name yet
+    assert max(counts) <= 2
+
+
+@needs_fork
+def test_a_second_process_is_refused_while_the_first_one_writes(tmp_path, photos):
+    (ready, told), (reader, writer) = os.pipe(), os.pipe()
+
+    def hold():
+        os.close(writer)
+        with Place(str(tmp_path / "f.parquet")).locked():
+            os.write(told, b"x")
+            os.read(reader, 1)  # until the parent closes its end
+
+    child = Child(hold)
+    os.read(ready, 1)
+    with pytest.raises(InvalidParameterError, match="being written by another process"):
+        write(photos, tmp_path / "f.parquet")
+    os.close(writer)
+    child.result()
+    assert write(photos, tmp_path / "f.parquet").n_computed == 22
+
+
+@pytest.mark.slow
+def test_a_command_killed_twenty_times_writes_what_an_undisturbed_one_writes(tmp_path):
+    for name in Y[:2]:
+        (tmp_path / "photos" / name).mkdir(parents=True)
+    for i, image in enumerate(np.random.default_rng(0).integers(0, 256, (640, 40, 40, 3), np.uint8)):
+        Image.fromarray(image).save(tmp_path / "photos" / Y[i % 2] / f"{i}.png")
+    command = [sys.executable, "-m", "sktl", "embed", tmp_path / "photos", "--images-per-part", "8", "-q"]
+    command += ["--cache", "none", "--n-jobs", "1", "-o"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(ROOTS)}
+    subprocess.run([*command, tmp_path / "undisturbed.parquet"], check=True, env=environment)
+    rng, target, n_killed = np.random.default_rng(0), tmp_path / "killed.parquet", 0
+    parts = Path(f"{target}.parts")
+    while n_killed < 20:
+        process = subprocess.Popen([*command, target], env=environment, stdout=subprocess.DEVNULL)
+        n_before = len([*parts.glob("*.parquet")])
+        while process.poll() is None and len([*parts.glob("*.parquet")]) <= n_before:
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.1))
+        assert process.poll() is None, "it ended before it was killed twenty times"
+        process.kill()
+        process.wait()
+        n_killed += 1
+    finished = len([*parts.glob("*.parquet")])
+    assert 20 <= finished <= 80
+    subprocess.run([*command, target], check=True, env=environment)
+    assert target.read_bytes() == (tmp_path / "undisturbed.parquet").read_bytes()
+    assert not parts.exists()
+
+
+def test_a_finished_file_is_only_checked(tmp_path, photos, file):
+    before = file.stat().st_mtime_ns
+    assert write(photos, file, y=Y).n_computed == 0
+    assert write(photos, file, y=Y, images_per_part=8).n_computed == 0
+    assert file.stat().st_mtime_ns == before
+
+
+DIFFERENT = {
+    "backbone": (
+        lambda p: {"estimator": PretrainedImageEncoder(backbone=small_conv_net, **TINY)},
+        "1 stage of backbone=",
+    ),
+    "image_size": (
+        lambda p: {"estimator": PretrainedImageEncoder(backbone=Pixels, image_size=4, **TINY)},
+        "crop=\\(8, 8\\)",
+    ),
+    "images": (lambda p: {"X": p[::-1]}, "features of other images, from"),
+    "fewer images": (lambda p: {"X": p[:9], "y": Y[:9]}, "another number of images than 9"),
+    "labels": (lambda p: {"y": Y[::-1]}, "other values of 'label'"),
+    "columns": (lambda p: {"y": None}, "the columns \\['label'\\] instead of \\[\\]"),
+}
+
+
+@pytest.mark.parametrize("form", ["f.parquet", "folder"])
+@pytest.mark.parametrize("name", [*DIFFERENT])
+def test_other_content_is_an_error_that_says_what_differs(name, form, tmp_path, photos):
+    make, message = DIFFERENT[name]
+    first, other = {"X": photos, "y": Y, "path": tmp_path / form}, make(photos)
+    write(**first)
+    before = contents(tmp_path / form)
+    with pytest.raises(InvalidParameterError, match=f"exists and holds .*{message}") as error:
+        write(**first | other)
+    assert "Pass overwrite=True" in str(error.value)
+    assert contents(tmp_path / form) == before
+    write(**first | other, overwrite=True)
+    write(**first | other | {"path": tmp_path / "new" / form})
+    assert contents(tmp_path / form) == contents(tmp_path / "new" / form)
+
+
+def test_a_changed_image_is_noticed_by_its_content(tmp_path, photos):
+    paths = [str(tmp_path / os.path.basename(path)) for path in photos]
+    for path, copy in zip(photos, paths, strict=True):
+        Path(copy).write_bytes(Path(path).read_bytes())
+    write(paths, tmp_path / "folder")
+    Image.fromarray(PIXELS[0]).save(paths[12])
+    with pytest.raises(InvalidParameterError, match=r"part-00002.*features of files that have changed"):
+        write(paths, tmp_path / "folder")
+    assert write(paths, tmp_path / "folder", overwrite=True).n_computed == 5
+
+
+def test_unusable_images_are_listed_or_left_out(tmp_path, photos):
+    bad = [*photos[:3], str(tmp_path / "lacking.png"), *photos[4:], b"no image"]
+    with pytest.raises(InvalidImageError) as error:
+        write(bad, tmp_path / "f.parquet")
+    assert [failure.position for failure in error.value.failures] == [3, 22]
+    assert len(os.listdir(tmp_path / "f.parquet.parts")) == 4  # three parts and the hidden folder
+    classifier = PretrainedImageClassifier(backbone=Pixels, invalid_images="skip", **TINY)
+    with pytest.warns(InvalidImageWarning, match="2 of 23 images of X cannot be used"):
+        found = write(bad, tmp_path / "f.parquet", estimator=classifier, y=[*range(23)], overwrite=True)
+    assert [failure.position for failure in found.invalid_images] == [3, 22]
+    kept = [i for i in range(23) if i not in (3, 22)]
+    loaded = load_features(tmp_path / "f.parquet")
+    assert_array_equal(loaded.target, kept)
+    assert_array_equal(np.asarray(loaded.data), PLAIN.fit_transform([bad[i] for i in kept]))
+    with pytest.warns(InvalidImageWarning):
+        again = write(bad, tmp_path / "f.parquet", estimator=classifier, y=[*range(23)])
+    assert (again.n_computed, len(again.invalid_images)) == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"path": 3}, "path is 3"),
+        ({"images_per_part": 0}, "images_per_part=0"),
+        ({"estimator": "resnet18"}, "estimator is a str"),
+        ({"names": ["a"]}, "22 images but names has 1"),
+        ({"y": [1, 2]}, "22 images but y has shape"),
+        ({"y": [None] * 22}, "no missing values"),
+        ({"y": pd.DataFrame({"image": range(22)})}, "different names"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments, message, tmp_path, photos):
+    with pytest.raises((InvalidParameterError, InvalidInputError), match=message):
+        write(**{"X": photos, "path": tmp_path / "f.parquet"} | arguments)
+    assert not os.listdir(tmp_path)
+
+
+def test_what_is_no_file_of_features(tmp_path):
+    with pytest.raises(InvalidInputError, match="does not exist"):
+        load_features(tmp_path / "none.parquet")
+    with pytest.raises(InvalidInputError, match=r"has no \.parquet files"):
+        load_features(tmp_path)
+    pd.DataFrame({"features": [[1.0]]}).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(InvalidInputError, match="holds no features of this version of sktl"):
+        load_features(tmp_path / "a.parquet")
+    with pytest.raises(InvalidParameterError, match="but a file has this name"):
+        write(list(PIXELS), tmp_path / "a.parquet" / "folder")
