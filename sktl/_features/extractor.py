@@ -29,9 +29,10 @@ from sktl._utils.torch_kernels import place
 from sktl.exceptions import ImageFailure, InvalidImageError, InvalidParameterError
 
 from . import engines
+from .distributed_pass import rows_of
 from .engines import FrozenPart
 from .prefetch import Decoder
-from .shared_pass import Pass, contents_digest, read_keys
+from .shared_pass import Pass, contents_digest, known_keys, read_keys
 from .trunk import EngineFacts, chunk_size
 
 _ENGINES = APART + "engines"
@@ -186,6 +187,8 @@ class FeatureExtractor:
     def __call__(self, samples: Sequence[Sample]) -> np.ndarray:
         """Return the features or activations of samples, as float32 of shape (n_samples, ...).
 
+        Workers of a cluster compute features if joblib's active backend has one.
+
         Raises
         ------
         InvalidImageError
@@ -194,12 +197,38 @@ class FeatureExtractor:
         DeviceMemoryError
             If not even one image fits into the memory of an accelerator. Otherwise, fewer images are processed at once.
         """
+        return self.here(samples) if self.n_tail_stages else rows_of(self, samples)
+
+    def here(self, samples: Sequence[Sample]) -> np.ndarray:
+        """Return the features or activations of samples, computed in this process; see `__call__`."""
         shrink = partial(engines.registry.shrink, self._part)
         return within_memory(partial(self._rows, samples), shrink, self.device)
 
+    def with_cache(self, cache: Cache) -> FeatureExtractor:
+        """Return the extractor with another cache."""
+        return dataclasses.replace(self, cache=cache)
+
+    def silent(self, n_threads: int | None) -> FeatureExtractor:
+        """Return the extractor without a progress bar, and with another number of threads unless it is None."""
+        return dataclasses.replace(self, verbose=0, n_jobs=n_threads or self.n_jobs)
+
+    def find_cached(self, samples: Sequence[Sample]) -> tuple[dict[int, bytes], list[int]]:
+        """Return the content keys known without reading a file, by position, and the positions with cached rows."""
+        with single_threaded_pool(n_threads(self.n_jobs)) as pool:
+            keys = known_keys(samples, pool, self.cache)
+        if (facts := self._known_facts()) is None:
+            return keys, []
+        cache, fingerprint = self._space(facts)
+        of_rows = {i: key if self.view is None else self.view.key(key) for i, key in keys.items()}
+        n_keys = _rows_per_block(self.row_bytes, _COPIED_BYTES)
+        wanted = [*of_rows.values()]
+        blocks = (wanted[start : start + n_keys] for start in range(0, len(wanted), n_keys))
+        found = {key for block in blocks for key in cache.get(fingerprint, block)}
+        return keys, [i for i, key in of_rows.items() if key in found]
+
     def _rows(self, samples: Sequence[Sample]) -> np.ndarray:
         n_workers = n_threads(self.n_jobs)
-        with single_threaded_pool(n_workers) as pool, self._progress(len(samples)) as progress:
+        with single_threaded_pool(n_workers) as pool, self.progress(len(samples)) as progress:
             keys, problems = read_keys(samples, pool, self.cache)
             if self.view is not None:
                 keys = [key if key in problems else self.view.key(key) for key in keys]
@@ -258,7 +287,8 @@ class FeatureExtractor:
         space = BULKY + facts.fingerprint if self.n_tail_stages else facts.fingerprint
         return (self.cache if self.view is None or self.view.known else NO_CACHE), space
 
-    def _progress(self, n_images: int) -> AbstractContextManager[Progress]:
+    def progress(self, n_images: int) -> AbstractContextManager[Progress]:
+        """Return a progress bar."""
         return progress_bar(self.title, n_images, self.verbose)
 
 
@@ -309,12 +339,40 @@ class TailExtractor:
     trunk: FeatureExtractor
     cut: Cut
 
+    @property
+    def cache(self) -> Cache:
+        """The cache of the features, which are not cached; activations of the trunk are, in the cache of the trunk."""
+        return NO_CACHE
+
+    def with_cache(self, cache: Cache) -> TailExtractor:
+        """Return the same extractor."""
+        return self
+
+    def silent(self, n_threads: int | None) -> TailExtractor:
+        """Return the extractor without a progress bar, and with another number of threads unless it is None."""
+        return dataclasses.replace(self, trunk=self.trunk.silent(n_threads))
+
+    def find_cached(self, samples: Sequence[Sample]) -> tuple[dict[int, bytes], list[int]]:
+        """Return nothing, because features are not cached."""
+        return {}, []
+
+    def progress(self, n_images: int) -> AbstractContextManager[Progress]:
+        """Return a progress bar."""
+        return self.trunk.progress(n_images)
+
     def __call__(self, samples: Sequence[Sample]) -> np.ndarray:
-        """Return the features of samples as float32 of shape (n_samples, n_features), computed block by block."""
+        """Return the features of samples as float32 of shape (n_samples, n_features).
+
+        Workers of a cluster compute them if joblib's active backend has one.
+        """
+        return rows_of(self, samples)
+
+    def here(self, samples: Sequence[Sample]) -> np.ndarray:
+        """Return the features of samples, computed block by block in this process."""
         features: list[np.ndarray] = []
         failures: list[ImageFailure] = []
         trunk = dataclasses.replace(self.trunk, verbose=0)
-        with self.trunk._progress(len(samples)) as progress:
+        with self.trunk.progress(len(samples)) as progress:
             size = max(chunk_size(trunk.device), _rows_per_block(trunk.row_bytes, _TAIL_BYTES))
             for start in range(0, len(samples), size):
                 block = samples[start : start + size]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
 from numbers import Integral
 from typing import Any
 
@@ -15,12 +17,15 @@ from sktl._images.preprocessing import Preprocessing
 from sktl._images.problems import limits
 from sktl._images.samples import Sample, as_samples
 from sktl._storage.cache import APART, Cache, open_cache
+from sktl._utils.clusters import Cluster, active_cluster
 from sktl._utils.isolation import isolated
-from sktl._utils.progress import progress_bar
+from sktl._utils.progress import Progress, progress_bar
 from sktl._utils.threads import n_threads, single_threaded_pool
-from sktl.exceptions import ImageFailure, InvalidParameterError
+from sktl.exceptions import ImageFailure, InvalidImageError, InvalidParameterError
 
-from .shared_pass import in_tasks, read_keys
+from .distributed_pass import SMALLEST_BLOCK, SpreadPass, is_ready
+from .shared_pass import in_tasks, known_keys, read_keys
+from .worker_blocks import Answer, Recorder, check_versions, versions
 
 _DECODED = APART + "decoded"
 _PREPROCESSING = Preprocessing(256, (224, 224))
@@ -31,6 +36,8 @@ def find_failures(
     samples: Sequence[Sample], preprocessing: Preprocessing, cache: Cache, n_jobs: int | None, verbose: int
 ) -> list[ImageFailure]:
     """Return the unusable samples and the reasons, in order. Each content is decoded once.
+
+    Workers of a cluster decode them if joblib's active backend has one.
 
     Parameters
     ----------
@@ -44,16 +51,87 @@ def find_failures(
     verbose : int
         Whether to show a progress bar.
     """
+    cluster = active_cluster()
+    with progress_bar("images checked", len(samples), verbose) as progress:
+        if cluster is not None and len(samples) > SMALLEST_BLOCK:
+            return _found_by_workers(samples, preprocessing, cache, n_jobs, progress, cluster)
+        return _found_here(samples, preprocessing, cache, n_jobs, progress.update)
+
+
+def _found_by_workers(
+    samples: Sequence[Sample],
+    preprocessing: Preprocessing,
+    cache: Cache,
+    n_jobs: int | None,
+    progress: Progress,
+    cluster: Cluster,
+) -> list[ImageFailure]:
+    """Return the unusable samples, after workers have decoded those that this process does not know to be good."""
+    with single_threaded_pool(n_threads(n_jobs)) as pool:
+        keys = known_keys(samples, pool, cache)
+    marks = _marks(keys.values())
+    good = cache.get(_DECODED, [*marks.values()])
+    rest = [i for i in range(len(samples)) if i not in keys or marks[keys[i]] not in good]
+    if len(rest) <= SMALLEST_BLOCK or not is_ready(cluster):
+        return _found_here(samples, preprocessing, cache, n_jobs, progress.update)
+    progress.update(len(samples) - len(rest))
+
+    def here(some: Sequence[Sample]) -> None:
+        if failures := _found_here(some, preprocessing, cache, n_jobs):
+            raise InvalidImageError(failures)
+
+    task = ChecksTask(preprocessing, cache, cluster.n_threads, cache.address)
+    spread = SpreadPass(cluster, task, here, cache, progress)
+    with closing(spread.run(samples, rest, keys)) as results:
+        for _ in results:
+            pass
+    return spread.failures
+
+
+@dataclass(frozen=True)
+class ChecksTask:
+    """Find the unusable samples of a block on a worker of a cluster.
+
+    Parameters
+    ----------
+    preprocessing : Preprocessing
+    cache : Cache
+    n_threads : int
+    address : tuple of str or None
+        Address of the cache of the caller.
+    versions : dict
+        Versions with which the caller decodes.
+    """
+
+    preprocessing: Preprocessing
+    cache: Cache
+    n_threads: int
+    address: tuple[str, ...] | None
+    versions: dict[str, str] = field(default_factory=versions)
+
+    @isolated()
+    def __call__(self, samples: Sequence[Sample]) -> Answer:
+        check_versions(self.versions)
+        recorder = Recorder(self.cache)
+        failures = _found_here(samples, self.preprocessing, recorder, self.n_threads)
+        return Answer(None, [failure.position for failure in failures], recorder.entries_for(self.address))
+
+
+def _found_here(
+    samples: Sequence[Sample],
+    preprocessing: Preprocessing,
+    cache: Cache,
+    n_jobs: int | None,
+    update: Callable[[int], object] = bool,
+) -> list[ImageFailure]:
+    """Return the unusable samples, found by this process."""
     problems: dict[int, str] = {}
-    with (
-        single_threaded_pool(n_threads(n_jobs)) as pool,
-        progress_bar("images checked", len(samples), verbose) as progress,
-    ):
+    with single_threaded_pool(n_threads(n_jobs)) as pool:
         for start in range(0, len(samples), _SAMPLES_AT_ONCE):
             some = samples[start : start + _SAMPLES_AT_ONCE]
             found = _problems(some, preprocessing, cache, pool)
             problems |= {start + i: reason for i, reason in found.items()}
-            progress.update(len(some))
+            update(len(some))
     return [ImageFailure(i, samples[i].name, reason) for i, reason in sorted(problems.items())]
 
 
@@ -61,8 +139,7 @@ def _problems(
     samples: Sequence[Sample], preprocessing: Preprocessing, cache: Cache, pool: ThreadPoolExecutor
 ) -> dict[int, str]:
     keys, unreadable = read_keys(samples, pool, cache)
-    state = repr((decoding_rule(), limits())).encode()
-    marks = {key: hashlib.sha256(state + key).digest() for key in keys}
+    marks = _marks(keys)
     known = cache.get(_DECODED, [marks[key] for key in marks if key not in unreadable])
     first = {key: i for i, key in reversed([*enumerate(keys)]) if key not in unreadable and marks[key] not in known}
     found = dict(
@@ -71,6 +148,12 @@ def _problems(
     cache.put(_DECODED, [(marks[key], b"\1") for key, problem in found.items() if problem is None])
     reasons = unreadable | {key: problem for key, problem in found.items() if problem is not None}
     return {i: reasons[key] for i, key in enumerate(keys) if key in reasons}
+
+
+def _marks(keys: Iterable[bytes]) -> dict[bytes, bytes]:
+    """Return the keys under which the cache stores that contents can be decoded, by content key."""
+    state = repr((decoding_rule(), limits())).encode()
+    return {key: hashlib.sha256(state + key).digest() for key in keys}
 
 
 def _problem(sample: Sample, preprocessing: Preprocessing) -> str | None:

@@ -17,7 +17,7 @@ from typing import NamedTuple, TypeAlias, TypeVar
 import numpy as np
 
 from sktl._images.decoding import ContentName, ImageProblem, content_name
-from sktl._images.samples import Sample, Stamp, is_remote
+from sktl._images.samples import ArraySample, BytesSample, PILSample, Sample, Stamp, is_remote
 from sktl._storage.cache import APART, Cache
 from sktl._storage.value_store import new_owner
 
@@ -197,6 +197,26 @@ def read_keys(
         contents[i].key if i in contents else ContentName.decode(known[digest]).key for i, digest in enumerate(digests)
     ]
     return keys, {content.key: content.problem for content in contents.values() if content.problem is not None}
+
+
+def known_keys(samples: Sequence[Sample], pool: ThreadPoolExecutor, cache: Cache) -> dict[int, bytes]:
+    """Return the content keys by position that are known without reading a file or asking a server."""
+    if cache.store is None:
+        return {}
+    local = [i for i, sample in enumerate(samples) if not is_remote(sample)]
+    digests = {i: digest for i in local if (digest := _digest(samples[i].stamp()))}
+    known = cache.get(_FILES, [*digests.values()])
+    keys = {i: ContentName.decode(known[digest]).key for i, digest in digests.items() if digest in known}
+    held = [i for i in local if isinstance(samples[i], BytesSample | ArraySample | PILSample)]
+    contents = zip(held, in_tasks(lambda i: _read(samples[i], i), held, pool), strict=True)
+    return keys | {i: content.key for i, content in contents if content.problem is None}
+
+
+def remember_contents(pairs: Iterable[tuple[Sample, Sample]], cache: Cache) -> None:
+    """Remember the contents of samples that were just read. The second of a pair holds the content of the first."""
+    stamped = [(stamp, content) for sample, content in pairs if (stamp := sample.stamp()) and stamp.is_settled()]
+    contents = [(_digest(stamp), _read(content, 0)) for stamp, content in stamped]
+    cache.put(_FILES, [(digest, content.name.encode()) for digest, content in contents if content.problem is None])
 
 
 def contents_digest(samples: Sequence[Sample], pool: ThreadPoolExecutor, cache: Cache) -> str:

@@ -64,7 +64,7 @@ def choose_augmentation(
         recipe = _shortened(recipe_of(change, len(learned.samples)), len(extractor.backbone.stages))
         silent = replace(extractor, verbose=0)
         module = train_stages(silent, Split(learned), recipe, *runs, choose).net.module_
-        features = TailExtractor(replace(silent, n_tail_stages=recipe.n_trainable), module.cut)(held_out.samples)
+        features = TailExtractor(replace(silent, n_tail_stages=recipe.n_trainable), module.cut).here(held_out.samples)
         losses.append(_loss(output_values(module.output, features), held_out.targets))
     return changes[int(np.argmin(losses))]
 

@@ -78,7 +78,7 @@ class _Source:
             return self.extractor(self.samples)
         if self._activations:
             return tail_features(cut, self._activations[0], self.extractor.device, self.extractor.n_jobs)
-        return TailExtractor(self.trunks[0], cut)(self.samples)
+        return TailExtractor(self.trunks[0], cut).here(self.samples)
 
     def inputs(self, recipe: TailRecipe, change: Change | None, seed: int, pool: ThreadPoolExecutor) -> Inputs:
         """Return the inputs of the cut network in training."""
