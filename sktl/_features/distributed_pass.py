@@ -195,7 +195,10 @@ class SpreadPass:
                     running[submit(block.samples)] = block
                 except Exception as error:  # of dask or ray, or of objects that cannot be pickled
                     self._retry(block, again, error)
-            done = self._wait(running)
+            patience = (_PATIENCE if self._count_slots() else _PATIENCE_WITHOUT_WORKERS) + heard - time.monotonic()
+            if not running and patience > 0:
+                time.sleep(0.05)  # for workers
+            done, _ = wait(running, min(max(patience, 0.0), _SECONDS_BETWEEN_COUNTS), FIRST_COMPLETED)
             for future in done:
                 block = running.pop(future)
                 try:
@@ -205,18 +208,9 @@ class SpreadPass:
                 else:
                     heard = time.monotonic()
                     yield self._accept(block, answer)
-            del done
-            if time.monotonic() > heard + (_PATIENCE if self._count_slots() else _PATIENCE_WITHOUT_WORKERS):
-                # The answer to a block that is running may still come. It is ignored.
-                block = (
-                    again.popleft() if again else self._cut(waiting) if waiting else running.pop(next(iter(running)))
-                )
+            if patience < 0 and not done and (waiting or again or running):
+                block = again.popleft() if again else self._cut(waiting) if waiting else _give_up(running)
                 yield from self._computed_here(block.positions)
-
-    def _wait(self, running: Mapping[Future[Any], _Block]) -> set[Future[Any]]:
-        if not running:
-            time.sleep(0.05)  # for workers
-        return wait(running, 1.0, FIRST_COMPLETED).done
 
     def _cut(self, waiting: deque[int]) -> _Block:
         """Take the next block from the waiting samples."""
@@ -269,6 +263,13 @@ class SpreadPass:
             yield [*positions], self.here([self._samples[i] for i in positions])
         except InvalidImageError as error:
             self.failures += [failure._replace(position=positions[failure.position]) for failure in error.failures]
+
+
+def _give_up(running: dict[Future[Any], _Block]) -> _Block:
+    """Take back the block that has been running for the longest time."""
+    future = next(iter(running))
+    future.cancel()
+    return running.pop(future)
 
 
 def _copies(samples: Sequence[Sample], positions: Sequence[int], keys: Mapping[int, bytes]) -> dict[int, list[int]]:
