@@ -71,7 +71,7 @@ def workers(logs):
 
 
 def encoder(backbone=Pixels, cache=False):
-    return PretrainedImageEncoder(backbone, engine="torch", cache=cache, n_jobs=1).fit(X[:1])
+    return PretrainedImageEncoder(backbone=backbone, engine="torch", cache=cache, n_jobs=1).fit(X[:1])
 
 
 EXPECTED = encoder().transform(X)
@@ -79,7 +79,7 @@ EXPECTED = encoder().transform(X)
 
 def test_results_equal_those_of_one_process(backend, tmp_path):
     def fit():
-        return PretrainedImageClassifier(Pixels, engine="torch", random_state=0, n_jobs=1).fit(X, Y)
+        return PretrainedImageClassifier(backbone=Pixels, engine="torch", random_state=0, n_jobs=1).fit(X, Y)
 
     expected = fit().predict_proba(X)
     with joblib.parallel_config(backend):
@@ -135,7 +135,13 @@ def test_tasks_of_a_cluster_spread_nothing(backend):
 
 def test_a_search_over_the_workers_equals_a_search_in_one_process(backend, tmp_path):
     clf = PretrainedImageClassifier(
-        Pixels, engine="torch", cache=str(tmp_path / "cache"), random_state=0, n_jobs=1, optimizer="sgd", max_epochs=2
+        backbone=Pixels,
+        engine="torch",
+        cache=str(tmp_path / "cache"),
+        random_state=0,
+        n_jobs=1,
+        optimizer="sgd",
+        max_epochs=2,
     )
     search = GridSearchCV(clf, {"lr": [0.01, 0.1]}, cv=2, error_score="raise")
     expected = search.fit(X, Y).cv_results_["mean_test_score"]
