@@ -285,4 +285,5 @@ def _copies(samples: Sequence[Sample], positions: Sequence[int], keys: Mapping[i
 
 
 def _described(error: Exception) -> str:
+    error = getattr(error, "cause", None) or error  # ray's own text is a traceback in color
     return one_line(f"{type(error).__name__}: {error}", LONGEST_REASON)

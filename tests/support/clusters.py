@@ -13,7 +13,7 @@ import cloudpickle
 import torch
 from backbones import Pixels
 
-from sktl._utils.clusters import Cluster
+from sktl._utils.clusters import Cluster, active_cluster
 
 
 class ThreadCluster(Cluster):
@@ -76,3 +76,8 @@ class SlowPixels(Pixels):
             file.write(f"{os.getpid()}\n")
         time.sleep(0.005 * len(images))
         return super().forward(images)
+
+
+def spreads() -> bool:
+    """Return True if a pass would be spread over workers."""
+    return active_cluster() is not None

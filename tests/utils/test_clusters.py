@@ -17,7 +17,8 @@ import joblib
 import numpy as np
 import pytest
 from backbones import LoggedPixels, Pixels
-from clusters import SlowPixels
+from clusters import SlowPixels, spreads
+from processes import ROOTS
 from sklearn.model_selection import GridSearchCV
 
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder, check_images
@@ -30,7 +31,7 @@ Y = np.arange(150) % 2
 
 def start_dask():
     distributed = pytest.importorskip("distributed", reason="dask is not installed")
-    cluster = distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None)
+    cluster = distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0")
     client = distributed.Client(cluster)
     yield "dask"
     client.close()
@@ -55,12 +56,17 @@ def logs(tmp_path_factory):
         patch.setenv("SKTL_TEST_LOG", str(folder / "images"))
         patch.setenv("SKTL_TEST_WORKERS", str(folder / "workers"))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("PYTHONPATH", os.pathsep.join(ROOTS))  # for the workers of ray
         yield folder
 
 
-@pytest.fixture(scope="module", params=[start_dask, start_ray], ids=["dask", "ray"])
+@pytest.fixture(scope="module", params=["dask", "ray"])
 def backend(request, logs):
-    yield from request.param()
+    yield from {"dask": start_dask, "ray": start_ray}[request.param]()
+
+
+# Processes that joblib's ray backend starts for each call, or that replace killed ones, import sktl first.
+ray_slow = pytest.mark.parametrize("backend", ["dask", pytest.param("ray", marks=pytest.mark.slow)], indirect=True)
 
 
 @pytest.fixture
@@ -100,11 +106,12 @@ def test_each_image_is_computed_once_by_the_workers(backend, logs, tmp_path):
 
 
 def test_workers_compute_and_this_process_does_not(backend, workers):
+    fitted = encoder(SlowPixels)
+    n_before = len(workers())  # probes of the engine in this process
     with joblib.parallel_config(backend):
-        encoder(SlowPixels).transform(X)
-    counted = collections.Counter(workers())
-    assert len(counted) == 2 + (os.getpid() in counted)
-    assert counted[os.getpid()] <= 4  # the probes of a new engine
+        fitted.transform(X)
+    assert len({*workers()[n_before:]} - {os.getpid()}) == 2
+    assert os.getpid() not in workers()[n_before:]
 
 
 def test_unusable_images_are_named_by_position(backend):
@@ -119,10 +126,7 @@ def test_unusable_images_are_named_by_position(backend):
     assert [failure.position for failure in caught.value.failures] == [40, 91]
 
 
-def spreads():
-    return active_cluster() is not None
-
-
+@ray_slow
 def test_tasks_of_a_cluster_spread_nothing(backend):
     with joblib.parallel_config(backend, n_jobs=2):
         assert active_cluster().count_slots() == 2
@@ -133,6 +137,7 @@ def test_tasks_of_a_cluster_spread_nothing(backend):
         assert active_cluster().count_slots() == 1
 
 
+@ray_slow
 def test_a_search_over_the_workers_equals_a_search_in_one_process(backend, tmp_path):
     clf = PretrainedImageClassifier(
         backbone=Pixels,
@@ -174,6 +179,7 @@ def kill_at_random(workers, n, images, transform):
         killer.join()
 
 
+@ray_slow
 @pytest.mark.parametrize(("n_kills", "n_images"), [(2, 600), pytest.param(10, 12_000, marks=pytest.mark.slow)])
 def test_killed_workers_cost_their_blocks_and_nothing_else(backend, workers, n_kills, n_images):
     images = np.concatenate([X] * (n_images // len(X)))
