@@ -134,6 +134,7 @@ API_REFERENCE = (
             "exceptions.BackboneWarning",
             "exceptions.CacheWarning",
             "exceptions.CheckpointWarning",
+            "exceptions.ClusterWarning",
             "exceptions.DatasetWarning",
             "exceptions.DeviceWarning",
             "exceptions.ImageFolderWarning",

@@ -16,6 +16,7 @@ __all__ = [
     "CacheWarning",
     "CheckpointError",
     "CheckpointWarning",
+    "ClusterWarning",
     "DatasetWarning",
     "DeviceError",
     "DeviceMemoryError",
@@ -236,3 +237,7 @@ class CheckpointWarning(UserWarning):
 
 class CacheWarning(UserWarning):
     """The cache of features is damaged, full, slow or unavailable; results do not change, but take longer."""
+
+
+class ClusterWarning(UserWarning):
+    """Workers of a cluster failed or could not use images, which were then computed in the main process."""

@@ -191,7 +191,15 @@ _Key: TypeAlias = tuple[_Function, str]
 
 
 class EngineRegistry:
-    """The most recently used engines, and the facts about all engines that this process has run."""
+    """The most recently used engines, and the facts about all engines that this process has run.
+
+    Attributes
+    ----------
+    n_passes : int
+        Number of passes at once for which engines are prepared. Workers of a cluster that run tasks in threads set it.
+    """
+
+    n_passes = 1
 
     def __init__(self) -> None:
         self._process = os.getpid()
@@ -208,7 +216,7 @@ class EngineRegistry:
         ----------
         part : FrozenPart
         n_threads : int
-            Number of threads that will run it concurrently.
+            Number of threads of a pass that will run it concurrently.
 
         Raises
         ------
@@ -217,6 +225,7 @@ class EngineRegistry:
         DeviceMemoryError
             If not even one image fits into the memory of an accelerator.
         """
+        n_threads *= self.n_passes
         return within_memory(lambda: self._opened(part, n_threads), lambda: self.shrink(part), part.device)
 
     def is_open(self, part: FrozenPart) -> bool:

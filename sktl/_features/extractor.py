@@ -30,10 +30,11 @@ from sktl._utils.torch_kernels import place
 from sktl.exceptions import ImageFailure, InvalidImageError, InvalidParameterError
 
 from . import engines
+from .distributed_pass import attempted
 from .engines import FrozenPart
 from .image_features import ImageFeatures
 from .prefetch import Decoder
-from .reading import contents_digest, read_ahead, read_keys
+from .reading import contents_digest, known_keys, read_ahead, read_keys
 from .rows import COPIED_BYTES, Rows, rows_per_block
 from .shared_pass import Pass
 from .stored_features import check_images, layout_of, stored_rows
@@ -196,6 +197,7 @@ class FeatureExtractor:
         """Return the features or activations of samples, as float32 of shape (n_samples, ...).
 
         Stored features are not computed again. More of them than fit into memory stay in their file.
+        Workers of a cluster compute features if joblib's active backend has one.
 
         Raises
         ------
@@ -207,9 +209,7 @@ class FeatureExtractor:
         DeviceMemoryError
             If not even one image fits into the memory of an accelerator. Otherwise, fewer images are processed at once.
         """
-        if isinstance(samples, ImageFeatures):
-            return self._stored(samples)
-        rows, failures = self._rows(samples)
+        rows, failures = self._attempted(samples)
         if failures:
             raise InvalidImageError(failures)
         return rows
@@ -222,10 +222,14 @@ class FeatureExtractor:
         DeviceMemoryError
             If not even one image fits into the memory of an accelerator. Otherwise, fewer images are processed at once.
         """
+        rows, failures = self._attempted(samples)
+        return np.delete(rows, [failure.position for failure in failures], axis=0) if failures else rows, failures
+
+    def _attempted(self, samples: Sequence[Sample]) -> tuple[np.ndarray, list[ImageFailure]]:
+        """Return the rows of samples from a file, from workers of a cluster, or computed in this process."""
         if isinstance(samples, ImageFeatures):
             return self._stored(samples), []
-        rows, failures = self._rows(samples)
-        return np.delete(rows, [failure.position for failure in failures], axis=0) if failures else rows, failures
+        return self.attempt(samples) if self.n_tail_stages else attempted(self, samples)
 
     def _stored(self, features: ImageFeatures) -> np.ndarray:
         if self.n_tail_stages or self.view is not None:
@@ -233,15 +237,37 @@ class FeatureExtractor:
         # The output layer, its choices and typicality take rows of either kind.
         return cast(np.ndarray, stored_rows(features, self.backbone, self.feature_stages))
 
-    def _rows(self, samples: Sequence[Sample]) -> tuple[np.ndarray, list[ImageFailure]]:
-        """Return the rows of samples, and the failures of samples whose rows are undefined."""
+    def attempt(self, samples: Sequence[Sample]) -> tuple[np.ndarray, list[ImageFailure]]:
+        """Return the rows of samples, computed in this process, and the failures; rows of failures are undefined."""
         shrink = partial(engines.registry.shrink, self._part)
         return within_memory(partial(self._read_and_computed, samples), shrink, self.device)
+
+    def with_cache(self, cache: Cache) -> FeatureExtractor:
+        """Return the extractor with another cache."""
+        return dataclasses.replace(self, cache=cache)
+
+    def silent(self, n_threads: int | None) -> FeatureExtractor:
+        """Return the extractor without a progress bar, and with another number of threads unless it is None."""
+        return dataclasses.replace(self, verbose=0, n_jobs=n_threads or self.n_jobs)
+
+    def find_cached(self, samples: Sequence[Sample]) -> tuple[dict[int, bytes], list[int]]:
+        """Return the content keys known without reading a file, by position, and the positions with cached rows."""
+        with single_threaded_pool(n_threads(self.n_jobs)) as pool:
+            keys = known_keys(samples, pool, self.cache)
+        if (facts := self._known_facts()) is None:
+            return keys, []
+        space = self._space(facts)
+        of_rows = {i: key if self.view is None else self.view.key(key) for i, key in keys.items()}
+        n_keys = rows_per_block(self.row_bytes, COPIED_BYTES)
+        wanted = [*of_rows.values()]
+        blocks = (wanted[start : start + n_keys] for start in range(0, len(wanted), n_keys))
+        found = {key for block in blocks for key in space.cache.get(space.name, block)}
+        return keys, [i for i, key in of_rows.items() if key in found]
 
     def _read_and_computed(self, samples: Sequence[Sample]) -> tuple[np.ndarray, list[ImageFailure]]:
         n_workers = n_threads(self.n_jobs)
         with (
-            self._progress(len(samples)) as progress,
+            self.progress(len(samples)) as progress,
             single_threaded_pool(n_workers) as pool,
             read_ahead(samples, pool, self.cache) as windows,
         ):
@@ -287,7 +313,8 @@ class FeatureExtractor:
         name = BULKY + facts.fingerprint if self.n_tail_stages else facts.fingerprint
         return RowSpace(self.cache if self.view is None or self.view.known else NO_CACHE, name, *shapes)
 
-    def _progress(self, n_images: int) -> AbstractContextManager[Progress]:
+    def progress(self, n_images: int) -> AbstractContextManager[Progress]:
+        """Return a progress bar."""
         return progress_bar(self.title, n_images, self.verbose)
 
 
@@ -305,25 +332,61 @@ class TailExtractor:
     trunk: FeatureExtractor
     cut: Cut
 
+    @property
+    def cache(self) -> Cache:
+        """The cache of the features, which are not cached; activations of the trunk are, in the cache of the trunk."""
+        return NO_CACHE
+
+    def with_cache(self, cache: Cache) -> TailExtractor:
+        """Return the same extractor."""
+        return self
+
+    def silent(self, n_threads: int | None) -> TailExtractor:
+        """Return the extractor without a progress bar, and with another number of threads unless it is None."""
+        return dataclasses.replace(self, trunk=self.trunk.silent(n_threads))
+
+    def find_cached(self, samples: Sequence[Sample]) -> tuple[dict[int, bytes], list[int]]:
+        """Return nothing, because features are not cached."""
+        return {}, []
+
+    def progress(self, n_images: int) -> AbstractContextManager[Progress]:
+        """Return a progress bar."""
+        return self.trunk.progress(n_images)
+
     def __call__(self, samples: Sequence[Sample]) -> np.ndarray:
-        """Return the features of samples as float32 of shape (n_samples, n_features), computed block by block."""
+        """Return the features of samples as float32 of shape (n_samples, n_features).
+
+        Workers of a cluster compute them if joblib's active backend has one.
+        """
+        rows, failures = attempted(self, samples)
+        if failures:
+            raise InvalidImageError(failures)
+        return rows
+
+    def attempt(self, samples: Sequence[Sample]) -> tuple[np.ndarray, list[ImageFailure]]:
+        """Return the features of samples, computed block by block in this process, and the failures.
+
+        Rows of unusable samples are undefined.
+        """
         features: list[np.ndarray] = []
         failures: list[ImageFailure] = []
         trunk = dataclasses.replace(self.trunk, verbose=0)
-        with self.trunk._progress(len(samples)) as progress:
+        with self.trunk.progress(len(samples)) as progress:
             size = max(chunk_size(trunk.device), rows_per_block(trunk.row_bytes, _TAIL_BYTES))
             for start in range(0, len(samples), size):
                 block = samples[start : start + size]
-                try:
-                    activations = trunk(block)
-                except InvalidImageError as error:
-                    failures += [failure._replace(position=failure.position + start) for failure in error.failures]
-                    continue
-                features.append(tail_features(self.cut, activations, trunk.device, trunk.n_jobs))
+                activations, failed = trunk.usable(block)
+                failures += [failure._replace(position=failure.position + start) for failure in failed]
+                if len(activations):
+                    features.append(tail_features(self.cut, activations, trunk.device, trunk.n_jobs))
                 progress.update(len(block))
-        if failures:
-            raise InvalidImageError(failures)
-        return np.concatenate(features)
+        if not failures:
+            return np.concatenate(features), []
+        rows = np.empty((len(samples), features[0].shape[1] if features else 0), np.float32)
+        usable = np.delete(np.arange(len(samples)), [failure.position for failure in failures])
+        if features:
+            rows[usable] = np.concatenate(features)
+        return rows, failures
 
 
 def tail_features(cut: Cut, activations: np.ndarray, device: torch.device, n_jobs: int | None) -> np.ndarray:

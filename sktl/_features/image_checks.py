@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, field
 from numbers import Integral
 from typing import Any
 
@@ -15,14 +16,17 @@ from sktl._images.preprocessing import Preprocessing
 from sktl._images.problems import limits
 from sktl._images.samples import Sample, as_samples
 from sktl._storage.cache import APART, Cache, open_cache
+from sktl._utils.clusters import Cluster, active_cluster
 from sktl._utils.isolation import isolated
-from sktl._utils.progress import progress_bar
+from sktl._utils.progress import Progress, progress_bar
 from sktl._utils.threads import n_threads, single_threaded_pool
 from sktl.exceptions import ImageFailure, InvalidParameterError
 
+from .distributed_pass import SMALLEST_BLOCK, SpreadPass, is_ready
 from .prefetch import Decoder
-from .reading import in_tasks, read_ahead
+from .reading import in_tasks, known_keys, read_ahead
 from .windows import Window
+from .worker_blocks import Answer, Recorder, check_versions, versions
 
 _DECODED = APART + "decoded"
 _PREPROCESSING = Preprocessing(256, (224, 224))
@@ -32,6 +36,8 @@ def find_failures(
     samples: Sequence[Sample], preprocessing: Preprocessing, cache: Cache, n_jobs: int | None, verbose: int
 ) -> list[ImageFailure]:
     """Return the unusable samples and the reasons, in order. Each content is decoded once.
+
+    Workers of a cluster decode them if joblib's active backend has one.
 
     Parameters
     ----------
@@ -45,18 +51,93 @@ def find_failures(
     verbose : int
         Whether to show a progress bar.
     """
+    cluster = active_cluster()
+    with progress_bar("images checked", len(samples), verbose) as progress:
+        if cluster is not None and len(samples) > SMALLEST_BLOCK:
+            return _found_by_workers(samples, preprocessing, cache, n_jobs, progress, cluster)
+        return _found_here(samples, preprocessing, cache, n_jobs, progress.update)
+
+
+def _found_by_workers(
+    samples: Sequence[Sample],
+    preprocessing: Preprocessing,
+    cache: Cache,
+    n_jobs: int | None,
+    progress: Progress,
+    cluster: Cluster,
+) -> list[ImageFailure]:
+    """Return the unusable samples, after workers have decoded those that this process does not know to be good."""
+    with single_threaded_pool(n_threads(n_jobs)) as pool:
+        keys = known_keys(samples, pool, cache)
+    marks = _marks(keys.values())
+    good = cache.get(_DECODED, [*marks.values()])
+    rest = [i for i in range(len(samples)) if i not in keys or marks[keys[i]] not in good]
+    if len(rest) <= SMALLEST_BLOCK or not is_ready(cluster):
+        return _found_here(samples, preprocessing, cache, n_jobs, progress.update)
+    progress.update(len(samples) - len(rest))
+
+    def attempt(some: Sequence[Sample]) -> tuple[None, list[ImageFailure]]:
+        return None, _found_here(some, preprocessing, cache, n_jobs)
+
+    task = ChecksTask(preprocessing, cache, cluster.n_threads, cache.address)
+    spread = SpreadPass(cluster, task, attempt, cache, progress)
+    with closing(spread.run(samples, rest, keys)) as results:
+        for _ in results:
+            pass
+    return spread.failures
+
+
+@dataclass(frozen=True)
+class ChecksTask:
+    """Find the unusable samples of a block on a worker of a cluster.
+
+    Parameters
+    ----------
+    preprocessing : Preprocessing
+    cache : Cache
+    n_threads : int
+    address : tuple of str or None
+        Address of the cache of the caller.
+    versions : dict
+        Versions with which the caller decodes.
+    """
+
+    preprocessing: Preprocessing
+    cache: Cache
+    n_threads: int
+    address: tuple[str, ...] | None
+    versions: dict[str, str] = field(default_factory=versions)
+
+    @isolated()
+    def __call__(self, samples: Sequence[Sample]) -> Answer:
+        check_versions(self.versions)
+        recorder = Recorder(self.cache)
+        failures = _found_here(samples, self.preprocessing, recorder, self.n_threads)
+        return Answer(None, [failure.position for failure in failures], recorder.entries_for(self.address))
+
+
+def _found_here(
+    samples: Sequence[Sample],
+    preprocessing: Preprocessing,
+    cache: Cache,
+    n_jobs: int | None,
+    update: Callable[[int], object] = bool,
+) -> list[ImageFailure]:
+    """Return the unusable samples, found by this process."""
     problems: dict[int, str] = {}
-    with (
-        progress_bar("images checked", len(samples), verbose) as progress,
-        single_threaded_pool(n_threads(n_jobs)) as pool,
-        read_ahead(samples, pool, cache) as windows,
-    ):
+    with single_threaded_pool(n_threads(n_jobs)) as pool, read_ahead(samples, pool, cache) as windows:
         check = _Check(Decoder(samples, preprocessing, budget=windows.budget), cache, pool)
         while not windows.exhausted:
             window = windows.take()
             problems |= {window.start + i: reason for i, reason in check.problems(window).items()}
-            progress.update(len(window.keys))
+            update(len(window.keys))
     return [ImageFailure(i, samples[i].name, reason) for i, reason in sorted(problems.items())]
+
+
+def _marks(keys: Iterable[bytes]) -> dict[bytes, bytes]:
+    """Return the keys under which the cache stores that contents can be decoded, by content key."""
+    state = repr((decoding_rule(), limits())).encode()
+    return {key: hashlib.sha256(state + key).digest() for key in keys}
 
 
 @dataclass(frozen=True)
@@ -69,9 +150,8 @@ class _Check:
 
     def problems(self, window: Window) -> dict[int, str]:
         """Return why samples are unusable, by their positions in a window."""
-        state = repr((decoding_rule(), limits())).encode()
         readable = {key: i for i, key in reversed([*enumerate(window.keys)]) if key not in window.problems}
-        marks = {key: hashlib.sha256(state + key).digest() for key in readable}
+        marks = _marks(readable)
         known = self.cache.get(_DECODED, [*marks.values()])
         for key, i in readable.items():
             self.decoder.add(key, window.start + i, key, window.contents.get(key))

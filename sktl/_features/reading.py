@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import groupby
 from typing import NamedTuple, TypeVar
 
 from sktl._images.decoding import ContentName, ImageProblem, content_name
-from sktl._images.samples import ArraySample, BytesSample, FileSample, ItemSample, Sample, Stamp, is_remote
+from sktl._images.samples import ArraySample, BytesSample, FileSample, ItemSample, PILSample, Sample, Stamp, is_remote
 from sktl._storage.cache import APART, Cache
 from sktl._utils.threads import single_threaded_pool
 
@@ -228,6 +228,34 @@ def read_keys(
             keys += window.keys
             problems |= window.problems
     return keys, problems
+
+
+def known_keys(samples: Sequence[Sample], pool: ThreadPoolExecutor, cache: Cache) -> dict[int, bytes]:
+    """Return the content keys by position that are known without reading a file or asking a server."""
+    if cache.store is None:
+        return {}
+    local = [i for i, sample in enumerate(samples) if not is_remote(sample)]
+    digests = {i: digest for i in local if (digest := _digest(samples[i].stamp()))}
+    known = cache.get(_FILES, [*digests.values()])
+    keys = {i: ContentName.decode(known[digest]).key for i, digest in digests.items() if digest in known}
+    held = [i for i in local if isinstance(samples[i], BytesSample | ArraySample | PILSample)]
+    names = zip(held, in_tasks(_name, [samples[i] for i in held], pool), strict=True)
+    return keys | {i: name.key for i, name in names if name is not None}
+
+
+def remember_contents(pairs: Iterable[tuple[Sample, Sample]], cache: Cache) -> None:
+    """Remember the contents of samples that were just read. The second of a pair holds the content of the first."""
+    stamped = [(stamp, content) for sample, content in pairs if (stamp := sample.stamp()) and stamp.is_settled()]
+    names = [(_digest(stamp), _name(content)) for stamp, content in stamped]
+    cache.put(_FILES, [(digest, name.encode()) for digest, name in names if name is not None])
+
+
+def _name(sample: Sample) -> ContentName | None:
+    """Return the name of the content of a sample; None if it cannot be read."""
+    try:
+        return content_name(sample.read())
+    except ImageProblem:
+        return None
 
 
 def contents_digest(samples: Sequence[Sample], pool: ThreadPoolExecutor, cache: Cache) -> str:

@@ -15,7 +15,7 @@ import shutil
 import stat
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Integral
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -69,11 +69,22 @@ class Cache:
     ----------
     store : ValueStore or None
         None caches nothing.
+    place : str, path or False
+        The `cache` parameter that opens this cache. A copy in another process opens what the parameter means there.
     """
 
-    def __init__(self, store: ValueStore | None):
+    def __init__(self, store: ValueStore | None, place: str | os.PathLike[str] | Literal[False] = False):
         self.store = store
+        self.place = place
         self._start()
+
+    def __reduce__(self) -> tuple[Callable[..., Cache], tuple[object]]:
+        return open_cache, (self.place,)
+
+    @property
+    def address(self) -> tuple[str, ...] | None:
+        """What tells this cache from those of other processes and machines; None if it caches nothing."""
+        return None if self.store is None else self.store.address
 
     def _start(self) -> None:
         self._pid = os.getpid()
@@ -152,7 +163,7 @@ def open_cache(cache: str | os.PathLike[str] | Literal[False]) -> Cache:
     if is_redis_url(cache):
         url = str(cache)
         if url not in _caches:
-            _caches[url] = Cache(RedisStore(url))
+            _caches[url] = Cache(RedisStore(url), url)
         return _caches[url]
     private = cache == "auto"
     try:
@@ -163,7 +174,10 @@ def open_cache(cache: str | os.PathLike[str] | Literal[False]) -> Cache:
         warn_once(f"No folder is available for a cache of features: {error}.", CacheWarning)
         return NO_CACHE
     if directory not in _caches:
-        _caches[directory] = Cache(SQLiteStore(directory, lambda: _default_limit(directory), durable=not private))
+        place = "auto" if private else directory
+        _caches[directory] = Cache(
+            SQLiteStore(directory, lambda: _default_limit(directory), durable=not private), place
+        )
     return _caches[directory]
 
 

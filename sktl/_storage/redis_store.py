@@ -104,6 +104,10 @@ class RedisStore:
         self._late = 0.0  # seconds that recent requests took too long
         self._open()
 
+    @property
+    def address(self) -> tuple[str, ...]:
+        return (self.place,)
+
     def _open(self) -> None:
         """Make a client for this process. It connects when it is first used."""
         redis = self._redis

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from .database import Database, transaction
-from .value_store import BULKY, LARGEST_VALUE, LEASE, Contents, checksum, is_dead
+from .value_store import BULKY, LARGEST_VALUE, LEASE, Contents, checksum, is_dead, machine
 
 # SQLite limits the number of parameters of a statement.
 _KEYS_PER_QUERY = 500
@@ -60,6 +60,10 @@ class SQLiteStore:
         self.directory = directory
         self._default_limit = default_limit
         self._database = Database(directory, _SCHEMA, durable)
+
+    @property
+    def address(self) -> tuple[str, ...]:
+        return machine(), str(self.directory)
 
     def read(self, space: str, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """Return the intact values by key. Missing and damaged values are left out."""

@@ -41,6 +41,10 @@ class ValueStore(Protocol):
     and every claim succeeds, so the process computes for itself.
     """
 
+    @property
+    def address(self) -> tuple[str, ...]:
+        """What tells this store from those of other processes and machines."""
+
     def read(self, space: str, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """Return the intact values by key. Missing and damaged values are left out."""
 
