@@ -135,8 +135,7 @@ class RedisStore:
         found: dict[bytes, bytes] = {}
         start, n_keys = 0, _FIRST_KEYS
         while start < len(keys):
-            some = keys[start : start + n_keys]
-            start += n_keys
+            some, start = keys[start : start + n_keys], start + n_keys
             stored = self._attempt(partial(self._get, [_ENTRY % (space.encode(), key) for key in some]), None)
             if stored is None:
                 break
@@ -174,8 +173,7 @@ class RedisStore:
 
     def release(self, owner: str) -> None:
         """Release all claims of an owner that this process has made."""
-        if self._claims.get(owner):
-            self._attempt(lambda server: self._expire(owner, 0), None, writes=True)
+        self._attempt(lambda server: self._expire(owner, 0), None, writes=True)
         self._claims.pop(owner, None)
 
     def count(self, hits: int, misses: int) -> None:
@@ -239,6 +237,8 @@ class RedisStore:
         self._late = max(0.0, self._late + time.monotonic() - started - _QUICK)
         if self._late > _PATIENCE:
             self._late = 0.0
+            for owner in list(self._claims):  # nobody should wait for what is not stored for now
+                self.release(owner)
             self._available.leave_alone("the server answers too slowly", writes_only=False)
         return result
 

@@ -341,6 +341,7 @@ def test_a_server_that_answers_slowly_is_left_alone(redis_server, client, monkey
     monkeypatch.setattr(_store, "_PATIENCE", 0.1)
     store = RedisStore(redis_server.url)
     store.write("a", [(k, k * 3) for k in KEYS])
+    assert store.claim("b", KEYS, new_owner()) == KEYS
 
     def delayed(*arguments, ask=store._server.mget):
         time.sleep(0.05)
@@ -351,6 +352,7 @@ def test_a_server_that_answers_slowly_is_left_alone(redis_server, client, monkey
         found = [len(store.read("a", KEYS)) for _ in range(10)]
     assert found[:2] == [4, 4]
     assert found[-5:] == [0] * 5
+    assert client.keys("*claim*") == [], "others would wait for them"
     store.close()
 
 
