@@ -114,6 +114,7 @@ class Windows:
 
     def wait(self, seconds: float | None = None, until: Future[Any] | None = None) -> None:
         """Wait until the next window is ready, for this number of seconds, or until another task is done."""
+        self.start()  # otherwise, whoever waits before the first window is taken would wait forever
         tasks = [task for task in (self._next, until) if task is not None]
         wait(tasks, seconds, FIRST_COMPLETED)
 

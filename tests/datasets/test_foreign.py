@@ -19,7 +19,7 @@ from torchvision import transforms
 
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder
 from sktl.datasets import from_dataset
-from sktl.exceptions import DatasetWarning, InvalidImageError, InvalidInputError, InvalidParameterError
+from sktl.exceptions import DatasetWarning, InvalidInputError, InvalidParameterError
 
 RNG = np.random.default_rng(1)
 ARRAYS = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3), np.uint8)
@@ -166,9 +166,7 @@ def test_images_that_change_are_told_whatever_the_name_of_the_transform(folder):
         folder, lambda image: np.asarray(image) ^ RNG.integers(1, 255, dtype=np.uint8)
     )
     with pytest.warns(DatasetWarning, match="change each time they are read"):
-        X, _ = from_dataset(dataset)
-    with pytest.raises(InvalidImageError, match="differs when it is read again"):
-        features(X)
+        from_dataset(dataset)
 
 
 def test_transforms_that_are_not_random_are_used_without_a_word(folder):

@@ -331,3 +331,12 @@ def test_system_calls_show_that_a_cold_fit_opens_each_file_once(folder, tmp_path
     lines = log.read_text(errors="replace").splitlines()
     opened = collections.Counter(name for name in os.listdir(folder) for line in lines if str(folder / name) in line)
     assert opened == dict.fromkeys(os.listdir(folder), 1)
+
+
+def test_windows_that_nobody_has_started_become_ready_while_they_are_waited_for():
+    with ThreadPoolExecutor(1) as pool, read_ahead(as_samples([b"a", b"b"]), pool, NO_CACHE) as windows:
+        assert not windows.is_ready()
+        windows.wait(60)
+        assert windows.is_ready()
+        assert len(windows.take().keys) == 2
+        assert windows.exhausted
