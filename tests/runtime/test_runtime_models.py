@@ -62,9 +62,10 @@ FILES = {
 
 @pytest.mark.parametrize("content", FILES.values(), ids=FILES)
 def test_pixels_are_those_of_a_fit(content):
-    decoder = Decoder(as_samples([content]), {content_key(content): 0}, CLASSIFIER.document.preprocessing)
+    decoder, key = Decoder(as_samples([content]), CLASSIFIER.document.preprocessing), content_key(content)
+    decoder.add(key, 0, key, None)
     pixels = CLASSIFIER.preprocess([content])
-    np.testing.assert_array_equal(pixels, decoder(content_key(content))[None])
+    np.testing.assert_array_equal(pixels, decoder(key)[None])
     expected = exported.outputs_for("classes", pixels)
     np.testing.assert_allclose(CLASSIFIER.predict_proba([content]), expected, atol=1e-5)
 
