@@ -1,4 +1,4 @@
-"""Import the libraries of models, and say what to do if they do not fit the installed torch."""
+"""Import the libraries of models, with an error that says what to do if torch is incompatible."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ from sktl.exceptions import BackboneError
 
 
 def library(name: str) -> ModuleType:
-    """Import torchvision, timm, or a module of theirs when it is needed, because each takes a second.
+    """Import and return torchvision, timm, or one of their modules.
+
+    They are imported when they are needed, because each takes about a second.
 
     Raises
     ------
     BackboneError
-        If it cannot be imported, as when torch and torchvision were installed by different commands: torchvision's
-        compiled part fits a single version of torch.
+        If the library cannot be imported. The usual cause is that torch and torchvision were installed by different
+        commands: the compiled part of torchvision works with a single version of torch.
     """
     try:
         return importlib.import_module(name)
     except (ImportError, RuntimeError, OSError, AttributeError) as error:
         raise BackboneError(
             f"{name} cannot be imported beside torch {torch.__version__}: {one_line(error)}. torch and torchvision "
-            "probably do not fit each other. Install both by one command: pip install --upgrade torch torchvision"
+            "are probably incompatible versions. Install both with one command: pip install --upgrade torch torchvision"
         ) from error

@@ -83,7 +83,7 @@ class Cache:
 
     @property
     def address(self) -> tuple[str, ...] | None:
-        """What tells this cache from those of other processes and machines; None if it caches nothing."""
+        """Identifier of this cache among the caches of all processes and machines; None if it caches nothing."""
         return None if self.store is None else self.store.address
 
     def _start(self) -> None:

@@ -43,7 +43,7 @@ class ValueStore(Protocol):
 
     @property
     def address(self) -> tuple[str, ...]:
-        """What tells this store from those of other processes and machines."""
+        """Identifier of this store among the stores of all processes and machines."""
 
     def read(self, space: str, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """Return the intact values by key. Missing and damaged values are left out."""

@@ -71,7 +71,7 @@ class Cluster(ABC):
 
     @abstractmethod
     def tasks(self, function: Callable[[Any], Any]) -> AbstractContextManager[Submit]:
-        """Yield what submits a call of a function with one argument. At the end of the block, calls are canceled.
+        """Yield a function that submits a call with one argument. At the end of the block, calls are canceled.
 
         Function and arguments are pickled by cloudpickle, so they may contain what the user has defined in a notebook.
         """

@@ -52,7 +52,7 @@ def progress_bar(description: str, n_images: int, verbose: int) -> Iterator[Prog
 
 @contextmanager
 def training_bar(description: str, n_images: int, verbose: int) -> Iterator[Callable[[int], Any]]:
-    """Show a progress bar for the images of all epochs if `verbose` is 1. Yield what counts more images as done.
+    """Show a progress bar for the images of all epochs if `verbose` is 1. Yield a function that counts more images.
 
     Epochs are reported to callbacks elsewhere. With a higher `verbose`, a line is printed for each epoch instead.
     """
