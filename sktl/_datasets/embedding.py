@@ -108,17 +108,14 @@ class Embedding:
         InvalidImageError
             If images cannot be used, and are not to be left out.
         """
-        extractor, failures = replace(self.extractor, title=title), list[ImageFailure]()
-        while (usable := part.without(failures)).samples:
-            try:
-                return Rows(usable.names, usable.columns, extractor(usable.samples)), failures
-            except InvalidImageError as error:
-                left = np.setdiff1d(np.arange(len(part.samples)), [f.position - part.start for f in failures])
-                failures += [f._replace(position=part.start + int(left[f.position])) for f in error.failures]
-                if not self.skips:
-                    raise InvalidImageError(failures) from error
-        empty = np.empty((0, self.header["n_features"]), np.float32)
-        return Rows(usable.names, usable.columns, empty), failures
+        features, failures = replace(self.extractor, title=title).usable(part.samples)
+        failures = [failure._replace(position=part.start + failure.position) for failure in failures]
+        if failures and not self.skips:
+            raise InvalidImageError(failures)
+        usable = part.without(failures)
+        # If no image can be used, the number of features is unknown to the pass.
+        features = features.reshape(len(usable.samples), self.header["n_features"])
+        return Rows(usable.names, usable.columns, features), failures
 
     def difference(self, file: FeatureFile, parts: Sequence[Part], stamps: str | None = None) -> str | None:
         """Return how the content of a file differs from the features of some parts, or None.
