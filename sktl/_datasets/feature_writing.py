@@ -181,11 +181,16 @@ class Writer:
         """Compute and write a part. Return the images for which it could not be written."""
         part, embedding = self.parts[i], self.embedding
         stamps = stamps_digest(part.samples)
-        contents = embedding.extractor.digest(part.samples)
+        # The pass learns the contents of files with stamps. Others could change unnoticed, so they are read before it.
+        contents = embedding.extractor.digest(part.samples) if stamps is None else ""
         try:
             rows, failures = embedding.rows(part, f"part {i + 1} of {len(self.parts)}")
         except InvalidImageError as error:
             return [*error.failures]
+        if stamps is not None:
+            contents = embedding.extractor.digest(part.samples)
+            if stamps_digest(part.samples) != stamps:  # some features are of the contents before the change
+                contents = ""
         firsts = [first_row(group.features) for group in rows.groups()]
         named = [failure._replace(name=part.names[failure.position - part.start]) for failure in sorted(failures)]
         own = self._header([i, len(self.parts)], [contents], firsts, named)

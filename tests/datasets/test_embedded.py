@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,6 +28,8 @@ from processes import ROOTS, Child, needs_fork
 
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder
 from sktl._datasets.feature_writing import Place
+from sktl._images import samples
+from sktl._images.samples import FileSample
 from sktl.datasets import ImageFeatures, load_features, write_features
 from sktl.exceptions import InvalidImageError, InvalidImageWarning, InvalidInputError, InvalidParameterError
 
@@ -72,6 +75,48 @@ def test_rows_are_what_an_encoder_returns_in_any_parts(tmp_path, photos, file, f
         assert len(os.listdir(tmp_path / str(n))) == -(-22 // n)
         assert_array_equal(np.asarray(load_features(tmp_path / str(n)).data), expected)
     assert os.listdir(file.parent) == ["f.parquet"]
+
+
+@pytest.fixture
+def settled(monkeypatch):
+    """Let it be ten seconds later for whoever asks whether a file could change without a change of its stamp."""
+    now = time.time_ns
+    monkeypatch.setattr(samples.time, "time_ns", lambda: now() + 10 * 10**9)
+
+
+@pytest.mark.usefixtures("settled")
+def test_each_file_is_read_once(tmp_path, photos, monkeypatch):
+    read, names = FileSample.read, Counter()
+
+    def counted(self):
+        names[self.path] += 1
+        return read(self)
+
+    monkeypatch.setattr(FileSample, "read", counted)
+    own = PretrainedImageEncoder(backbone=Pixels, engine="torch", cache=tmp_path / "cache")
+    write_features(photos, tmp_path / "f.parquet", estimator=own, images_per_part=8)
+    assert names == dict.fromkeys(photos, 1)
+
+
+@pytest.mark.usefixtures("settled")
+def test_a_file_that_changes_while_it_is_embedded_is_noticed_later(tmp_path, photos, monkeypatch):
+    path = str(tmp_path / "changing.png")
+    shutil.copy(photos[0], path)
+    os.utime(path, (1e9, 1e9))
+    read = FileSample.read
+
+    def changed(self):
+        content = read(self)
+        if self.path == path:
+            os.utime(path, (1e9 + 7, 1e9 + 7))
+        return content
+
+    own = PretrainedImageEncoder(backbone=Pixels, engine="torch", cache=tmp_path / "cache")
+    with monkeypatch.context() as patch:
+        patch.setattr(FileSample, "read", changed)
+        write_features([path, *photos], tmp_path / "f.parquet", estimator=own)
+    with pytest.raises(InvalidParameterError, match="files that have changed"):
+        write_features([path, *photos], tmp_path / "f.parquet", estimator=own)
 
 
 def test_names_and_targets_come_back(tmp_path, photos, file):
