@@ -55,23 +55,29 @@ def timed(record, name):
 
 @contextmanager
 def head_seconds(record):
-    """Note how long the trainings of output layers within a block take together, in this process."""
+    """Note how long choices and trainings of output layers within a block take together, in this process."""
     from sktl._estimators import predictor as _predictor
 
-    original, spent = _predictor.train_head, []
+    originals = {name: getattr(_predictor, name) for name in ("choose", "train_head")}
+    spent = []
 
-    def train_head(*args, **kwargs):
-        started = time.perf_counter()
-        try:
-            return original(*args, **kwargs)
-        finally:
-            spent.append(time.perf_counter() - started)
+    def timing(original):
+        def run(*args, **kwargs):
+            started = time.perf_counter()
+            try:
+                return original(*args, **kwargs)
+            finally:
+                spent.append(time.perf_counter() - started)
 
-    _predictor.train_head = train_head
+        return run
+
+    for name, original in originals.items():
+        setattr(_predictor, name, timing(original))
     try:
         yield
     finally:
-        _predictor.train_head = original
+        for name, original in originals.items():
+            setattr(_predictor, name, original)
         record["head"] = sum(spent)
 
 

@@ -6,7 +6,7 @@ A cold fit with OpenVINO is compared with the processor time of its parts: readi
 the open engine on chunks of pixels. Divided by the number of threads, that is a pass without any overhead. The parts
 are measured in one thread, and in as many threads at once as the fit uses: cores share caches, memory and power, so the
 same work takes more processor time there. The processor time of the pass is compared as well, because it depends less
-on what else the machine does.
+on what else the machine does. Imports of libraries are not counted.
 
 For the time by the number of images, the photos are cropped and scaled to as many different JPEG files of about 240 x
 180 pixels. The network is one small convolution, so that the overhead of the pass is not hidden behind the network.
@@ -62,6 +62,7 @@ def bare(train, record, n_threads=1):
 
 def cold(train, record):
     """Fit once, with an empty cache."""
+    import timm as _timm  # otherwise imported by the fit, in two seconds that have nothing to do with images
     from sktl import PretrainedImageClassifier
     from sktl._features import engines, openvino
 
@@ -175,7 +176,7 @@ def tell(arguments, record):
                 )
             ),
             ("opening the engine alone", f"{median(record['cold'], 'opening cpu'):.2f}", f"{opening:.2f}"),
-            ("training the output layer alone", "", f"{head:.2f}"),
+            ("choosing and training the output layer alone", "", f"{head:.2f}"),
             ("cold fit", f"{used:.2f}", f"{wall:.2f}"),
         ]
         title = (

@@ -174,9 +174,8 @@ class _Quantizer:
             calibrate_method=CalibrationMethod.Percentile,
             extra_options={"percentile": _PERCENTILE},
         )
-        for pixels in _groups(
-            batches
-        ):  # one by one: the calibrator holds the activations of all images that it gets in one call
+        # One by one, because the calibrator holds the activations of all images that it gets in one call.
+        for pixels in _groups(batches):
             calibrator.collect_data(_Reader(pixels))
         self._ranges = calibrator.compute_data()
         self._nodes = [node.name for node in self._model.graph.node]
