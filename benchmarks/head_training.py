@@ -5,8 +5,8 @@
 
 Random features, on one thread, in turn; medians over repeats. Each size is images, features, classes. The features are
 first standardized and rotated, once for all candidates of a search on the same images; the time of an iteration is what
-remains, divided by the iterations. Times are processor time, which other programs on the machine disturb least. Prints a
-table and writes benchmarks/results/head_training.json.
+remains, divided by the iterations. Times are processor time, which other programs on the machine disturb least. Prints
+a table and writes benchmarks/results/head_training.json.
 
 - "sktl": `train_head` by the default recipe with a penalty of 0.01: L-BFGS until nothing is left to gain;
 - "products": the two matrix products of each iteration alone, in the same precision, on the same features;
