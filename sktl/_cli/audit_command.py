@@ -13,13 +13,13 @@ from sktl._utils.paths import user_path
 
 from .command_messages import shown
 from .image_sources import ImageSource, target_of
-from .options import NONE, Condition, OrWord, as_conditions, images, machine, parameter, with_source
+from .options import NONE, Condition, OrWord, as_conditions, images, machine, output, parameter, with_source
 from .output_files import check_output
 
 
-@click.command()
+@click.command(short_help="Find wrong labels, copies and other faults in photos.")
 @images
-@click.option("-o", "--output", "page", required=True, metavar="PAGE", help="HTML file to write.")
+@output("page", "PAGE", "HTML file to write.")
 @click.option("--force", is_flag=True, help="Replace PAGE if it exists.")
 @click.option("--test", metavar="FOLDER|TABLE", help="Test images, to find copies in both; with --labels, a table.")
 @click.option(

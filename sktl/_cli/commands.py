@@ -40,6 +40,7 @@ from .options import (
     images,
     kinds,
     machine,
+    output,
     parameter,
     training,
     with_source,
@@ -139,10 +140,10 @@ main.add_command(export)
 main.add_command(report)
 
 
-@main.command()
+@main.command(short_help="Train a model on photos and save it.")
 @images
 @kinds
-@click.option("-o", "--output", "model", required=True, metavar="MODEL", help="File to write the model to.")
+@output("model", "MODEL", "File to write the model to.")
 @click.option("--force", is_flag=True, help="Replace MODEL if it exists.")
 @decisions
 @training
@@ -203,7 +204,7 @@ def _estimate(estimator: Any, paths: np.ndarray, target: np.ndarray, seconds: fl
         return f"The accuracy is unknown, because cross-validation failed: {reason}"
 
 
-@main.command()
+@main.command(short_help="Predict the classes, labels or numbers of photos.")
 @click.argument("model")
 @click.argument("names", nargs=-1, required=True, metavar="FOLDER|IMAGES...")
 @click.option("--csv", "form", flag_value="csv", help="Comma-separated values.")
@@ -237,7 +238,7 @@ def predict(
         raise failed  # after the predictions, so that one bad photo of thousands does not cost those of the others
 
 
-@main.command()
+@main.command(short_help="Compare predictions with the truth.")
 @click.argument("model")
 @images
 @click.option("--json", "form", flag_value="json", help="All figures as JSON.")
@@ -296,7 +297,7 @@ def _warn_of_unknown(target: np.ndarray, classes: np.ndarray) -> None:
         )
 
 
-@main.command()
+@main.command(short_help="List pretrained networks.")
 @click.argument("pattern", required=False)
 def backbones(pattern: str | None) -> None:
     """List pretrained networks: parameters, image size, and where their weights come from.
@@ -320,7 +321,7 @@ def backbones(pattern: str | None) -> None:
         click.echo(f"{mark} {info.name:{width}} {info.parameters / 1e6:7.1f} M  {size:9} {info.weights}")
 
 
-@main.command()
+@main.command(short_help="List images that cannot be used, and why.")
 @click.argument("paths", nargs=-1, required=True, metavar="FOLDER|IMAGES...")
 @parameter("n_jobs", OrWord(Threads(), NONE), "Number of threads; -1: all cores.")
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")

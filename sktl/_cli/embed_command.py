@@ -14,15 +14,15 @@ from sktl.exceptions import InvalidImageError
 
 from .command_messages import shown
 from .image_sources import ImageSource, target_of
-from .options import NONE, OrWord, images, kinds, machine, parameter, with_source
+from .options import NONE, OrWord, images, kinds, machine, output, parameter, with_source
 
 _AUTO = {"auto": "auto", "all": "all"}
 
 
-@click.command()
+@click.command(short_help="Write the features of photos to a file.")
 @images
 @kinds
-@click.option("-o", "--output", required=True, metavar="PATH", help="File to write, .parquet, or a folder for parts.")
+@output("output", "PATH", "File to write, .parquet, or a folder for parts.")
 @click.option("--force", is_flag=True, help="Replace PATH if it holds something else.")
 @click.option("--unlabeled", is_flag=True, help="The images in FOLDER have no classes.")
 @click.option(

@@ -9,12 +9,12 @@ import click
 import sktl
 
 from .command_messages import shown
-from .options import machine
+from .options import machine, output
 
 
-@click.command()
+@click.command(short_help="Export a model to ONNX, OpenVINO or PyTorch.")
 @click.argument("model")
-@click.option("-o", "--output", required=True, metavar="FILE", help="File to write: .onnx, .xml (OpenVINO) or .pt2.")
+@output("output", "FILE", "File to write: .onnx, .xml (OpenVINO) or .pt2.")
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 @click.option("--precision", type=click.Choice(["float32", "float16", "int8"]), default="float32", show_default=True)
 @click.option("--calibration", metavar="FOLDER", help="Images like those of the application; int8 needs at least 40.")

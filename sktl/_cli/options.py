@@ -42,7 +42,13 @@ class OrWord(click.ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if value in self.words:
             return self.words[value]
-        return value if value in self.words.values() else self.kind.convert(value, param, ctx)
+        if value in self.words.values():
+            return value
+        try:
+            return self.kind.convert(value, param, ctx)
+        except click.BadParameter as error:
+            words = " or ".join(map(repr, self.words))
+            return self.fail(f"{error.message.rstrip('.')} or {words}.", param, ctx)
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
         return f"[{self.name}]"
@@ -63,6 +69,15 @@ class Folder(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         return value or self.fail("it is empty. Pass a folder, or . for the current folder.", param, ctx)
+
+
+class OutputPath(click.ParamType):
+    """The path of a file to write. An empty path would mean the current folder."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value or self.fail("it is empty. Pass the name of the file to write.", param, ctx)
 
 
 class Condition(click.ParamType):
@@ -87,6 +102,11 @@ def parameter(name: str, kind: Any, text: str) -> Callable[[_Command], _Command]
     default = (DEFAULTS | OF_REGRESSOR)[name]
     shown = default is not None or "none"
     return click.option(f"--{name.replace('_', '-')}", name, type=kind, default=default, show_default=shown, help=text)
+
+
+def output(name: str, metavar: str, text: str) -> Callable[[_Command], _Command]:
+    """Return the option for the file that a command writes."""
+    return click.option("-o", "--output", name, required=True, type=OutputPath(), metavar=metavar, help=text)
 
 
 def _together(*options: Callable[[_Command], _Command]) -> Callable[[_Command], _Command]:

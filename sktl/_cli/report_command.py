@@ -12,15 +12,15 @@ from sktl._utils.paths import user_path
 
 from .command_messages import shown
 from .image_sources import ImageSource, target_of
-from .options import images, machine, with_source
+from .options import images, machine, output, with_source
 from .output_files import check_output
 from .saved_models import load_predictor
 
 
-@click.command()
+@click.command(short_help="Write a page about how good a model is.")
 @click.argument("model")
 @images
-@click.option("-o", "--output", "page", required=True, metavar="PAGE", help="HTML file to write.")
+@output("page", "PAGE", "HTML file to write.")
 @click.option("--force", is_flag=True, help="Replace PAGE if it exists.")
 @click.option("--max-megabytes", type=click.FloatRange(0), default=16, show_default=True, help="Limit of thumbnails.")
 @machine

@@ -11,7 +11,8 @@ from torch import nn
 from sktl._backbones.backbone import Backbone
 from sktl._backbones.cut import Cut
 from sktl._backbones.taps import Tapped
-from sktl._features.extractor import FeatureExtractor, TailExtractor
+from sktl._features.extractor import FeatureExtractor
+from sktl._features.tail_extractor import TailExtractor
 from sktl._images.samples import Sample
 from sktl.exceptions import BackboneError
 

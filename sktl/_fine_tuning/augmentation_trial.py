@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from sktl._features.extractor import FeatureExtractor, TailExtractor
+from sktl._features.extractor import FeatureExtractor
+from sktl._features.tail_extractor import TailExtractor
 from sktl._head.train_head import output_values
 from sktl._images.augmentation import Change
 from sktl._targets.split import Labelled, Split

@@ -19,7 +19,8 @@ import numpy as np
 import torch
 
 from sktl._backbones.cut import Cut
-from sktl._features.extractor import FeatureExtractor, TailExtractor, tail_features
+from sktl._features.extractor import FeatureExtractor
+from sktl._features.tail_extractor import TailExtractor, tail_features
 from sktl._head.head_net import random_layer
 from sktl._head.standardization import Standardization
 from sktl._head.train_head import train_head

@@ -165,6 +165,22 @@ def test_an_empty_folder_is_not_the_current_one(command):
     assert "it is empty. Pass a folder" in run(*command, "", status=2)[1]
 
 
+@pytest.mark.parametrize("command", ["fit", "embed", "audit"])
+def test_an_empty_name_of_the_output_is_not_the_current_folder(command, photos):
+    assert "it is empty. Pass the name of the file to write" in run(command, photos, "-o", "", status=2)[1]
+
+
+@pytest.mark.parametrize("option", ["--lr", "--trainable-stages", "--n-stages"])
+def test_a_wrong_value_shows_the_words_that_stand_for_values(photos, tmp_path, option):
+    words = {"--lr": "'auto'", "--trainable-stages": "'all'", "--n-stages": "'all'"}[option]
+    assert f"or {words}." in run("fit", photos, "-o", tmp_path / "m", option, "some", status=2)[1]
+
+
+def test_the_list_of_commands_shows_whole_sentences():
+    _, _, commands = run("--help")[0].partition("Commands:\n")
+    assert all(line.endswith(".") and "..." not in line for line in commands.splitlines())
+
+
 def test_a_checkpoint_that_is_a_file_is_named_before_training(photos, tmp_path):
     (tmp_path / "run").touch()
     _, err = run("fit", photos, "-o", tmp_path / "m", "--checkpoint", tmp_path / "run", status=1)

@@ -12,7 +12,8 @@ from torch import nn
 
 from sktl._backbones.backbone import resolve_backbone
 from sktl._features import engines as _engines
-from sktl._features.extractor import FeatureExtractor, tail_features
+from sktl._features.extractor import FeatureExtractor
+from sktl._features.tail_extractor import tail_features
 from sktl._images.samples import as_samples
 from sktl._storage.cache import open_cache
 from sktl._utils.devices import halved, is_out_of_memory, within_memory

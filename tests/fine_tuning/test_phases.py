@@ -26,7 +26,7 @@ from torch import nn
 
 import sktl
 from sktl import PretrainedImageClassifier
-from sktl._features import extractor as _features
+from sktl._features import tail_extractor as _features
 from sktl._features.engines import TorchEngine
 from sktl._features.extractor import FeatureExtractor
 from sktl._fine_tuning import phases as _transfer
