@@ -19,14 +19,11 @@ from torch import nn
 
 from sktl._backbones.backbone import tensors_digest
 from sktl._features.extractor import FeatureExtractor
-from sktl._features.image_checks import find_failures
-from sktl._features.image_features import ImageFeatures
 from sktl._features.stored_features import check_images, contiguous, first_columns
 from sktl._fine_tuning.augmentation_trial import choose_augmentation
 from sktl._fine_tuning.phases import Choose, Images, Tuned, open_checkpoint, train_stages
 from sktl._head.train_head import output_values, train_head
 from sktl._images.augmentation import AUGMENTATIONS, Change
-from sktl._targets.labels import first_shown
 from sktl._targets.split import Labelled, Split, hold_out
 from sktl._targets.targets import Targets
 from sktl._training.json_values import plain
@@ -41,11 +38,9 @@ from sktl._utils.isolation import isolated
 from sktl._utils.paths import user_path
 from sktl._utils.sklearn_compat import Interval, Options, StrOptions
 from sktl._utils.threads import n_threads
-from sktl._utils.warnings import warn
 from sktl.exceptions import (
     ImageFailure,
     InvalidImageError,
-    InvalidImageWarning,
     InvalidInputError,
     InvalidParameterError,
     TypicalityError,
@@ -53,6 +48,7 @@ from sktl.exceptions import (
 
 from .base import PretrainedImageBase
 from .fitted_features import PretrainedFeatures, TunedFeatures
+from .invalid_images import check_usable, find_usable, of_all_stages
 from .resolved_parameters import (
     augmentations,
     candidates_of,
@@ -137,7 +133,8 @@ class PretrainedImagePredictor(PretrainedImageBase):
         watched = self._check_validation(*validation, targets)
         self.backbone_, self.device_ = self._resolve(seeds.backbone)
         extractor = self._extractor(self.backbone_, self.device_, self.engine)
-        images, features = self._usable(Labelled(samples, targets), (y, sample_weight, groups), extractor)
+        found = find_usable(self, Labelled(samples, targets), (y, sample_weight, groups), extractor)
+        images, features, self.invalid_images_ = found
         rows = self._split(images.targets, watched, seeds.split)
         if self.backbone_.count_trainable(self.trainable_stages):
             self._fit_stages(images, rows, watched, extractor, seeds)
@@ -167,7 +164,7 @@ class PretrainedImagePredictor(PretrainedImageBase):
         """Train the output layer on features of the images, with early stopping if it is on."""
         # Called before anything else needs the network, so that images are decoded while the network is loaded.
         if computed is None:
-            computed = self._of_all_stages(extractor)(images.samples)
+            computed = of_all_stages(self, extractor)(images.samples)
         features = Labelled(computed, images.targets)
         layout, n_workers = extractor.layout_of(images.samples), n_threads(self.n_jobs)
         chosen = choose(self, features.take(rows[0]), layout, seeds.choice, n_workers)
@@ -211,9 +208,9 @@ class PretrainedImagePredictor(PretrainedImageBase):
         # In all other cases, the pass that computes features reports unusable images before any training. Here, there
         # is no such pass (weights=None), or it sees a part of X and would report positions in that part.
         if split.validation is not None or self.weights is None or len(augmentations(self)) > 1:
-            self._check_images(images, extractor, "X")
+            check_usable(self, images, extractor, "X")
             if watched is not None:
-                self._check_images(watched, extractor, "X_val")
+                check_usable(self, watched, extractor, "X_val")
         candidates = candidates_of(self, extractor.layout, images.targets.loss, n_trainable)
         choose_for = self._chooser(extractor, seeds)
         recipe = self._stage_recipe(split.training, extractor, seeds, n_trainable, max(candidates.stages), choose_for)
@@ -287,59 +284,6 @@ class PretrainedImagePredictor(PretrainedImageBase):
         if self.cache == "auto" and self.checkpoint is not None:
             return Path(user_path(self.checkpoint), "features")
         return self.cache
-
-    def _find_failures(self, images: Images, extractor: FeatureExtractor) -> list[ImageFailure]:
-        if isinstance(images.samples, ImageFeatures):  # unusable images were left out when features were written
-            return []
-        preprocessing = self.backbone_.preprocessing
-        return find_failures(images.samples, preprocessing, extractor.cache, self.n_jobs, self.verbose)
-
-    def _check_images(self, images: Images, extractor: FeatureExtractor, argument: str) -> None:
-        """Raise `InvalidImageError` if images cannot be decoded."""
-        if failures := self._find_failures(images, extractor):
-            raise InvalidImageError(failures, argument)
-
-    def _of_all_stages(self, extractor: FeatureExtractor) -> FeatureExtractor:
-        """Return the extractor of all features from which the output layer may choose."""
-        return replace(extractor, feature_stages=plain(self.feature_stages))
-
-    def _usable(
-        self, images: Images, of_samples: tuple[Any, Any, Any], extractor: FeatureExtractor
-    ) -> tuple[Images, np.ndarray | None]:
-        """Return the images, without unusable ones if `invalid_images="skip"`, and their features if computed for that.
-
-        If stages are trained, features of all images may not be needed, so images are only decoded.
-        """
-        features, failures = None, list[ImageFailure]()
-        if self.invalid_images == "skip":
-            if self.backbone_.count_trainable(self.trainable_stages):
-                failures = self._find_failures(images, extractor)
-            else:
-                features, failures = self._of_all_stages(extractor).usable(images.samples)
-        self.invalid_images_ = tuple(failures)
-        return (self._without(failures, images, of_samples) if failures else images), features
-
-    def _without(self, failures: list[ImageFailure], images: Images, of_samples: tuple[Any, Any, Any]) -> Images:
-        """Return the images without unusable ones, with a warning."""
-        usable = np.setdiff1d(np.arange(len(images.samples)), [failure.position for failure in failures])
-        if len(lost := images.targets.losing(usable)):
-            labels = images.targets.outputs.observed(images.targets.values()[lost])
-            names = first_shown(np.unique(labels).tolist())
-            raise InvalidImageError(
-                [failure for failure in failures if failure.position in lost],
-                lead=f"invalid_images='skip' would leave no image of class {names}: add good ones, or drop the class.",
-            )
-        if not images.targets.weights[usable].any():
-            what = "only images of weight zero" if len(usable) else "no image"
-            raise InvalidImageError(failures, lead=f"invalid_images='skip' would leave {what}: add good ones.")
-        warn(
-            f"{len(failures)} of {len(images.samples)} images of X cannot be used and were left out; the attribute "
-            f"invalid_images_ lists them. The first: {failures[0]}",
-            InvalidImageWarning,
-        )
-        y, sample_weight, groups = of_samples
-        targets = self._check_targets(y, sample_weight, len(images.samples), usable, groups)
-        return Labelled([images.samples[i] for i in usable], targets)
 
     def _check_validation(self, X: Any, y: Any, sample_weight: Any, targets: Targets) -> Images | None:
         """Return the validation set that the user passed, or None."""
