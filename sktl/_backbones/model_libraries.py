@@ -26,6 +26,7 @@ from sktl.exceptions import BackboneError
 
 from . import weights as _weights
 from .downloads import fetch, fetch_from_hub, in_hub_cache, kept_at
+from .efficientnet_lite import EfficientNetLite
 from .library_imports import library
 
 if TYPE_CHECKING:
@@ -389,13 +390,11 @@ class PackagedNetwork(_Network):
         return self._network.count_parameters()
 
     def build(self, image_size: int | None) -> nn.Module:
-        timm = library("timm")
-
         if not isinstance(self.origin, Published):
             return self._network.build(image_size)
         path = packaged_file(self.name)
         _weights.verify(path, PACKAGED[self.name][0])
-        module = timm.create_model(f"tf_{self.name}", num_classes=0)
+        module = EfficientNetLite(self.name)
         # The file contains timm's tensors in timm's order under other names, and the two of the output layer at the
         # end.
         tensors = _weights.read_state_dict(path).values()

@@ -14,8 +14,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - the usual name
 from torch.nn.utils.fusion import fuse_conv_bn_weights
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from sktl._utils.operation_watch import OperationWatch
 
 # Folding is exact in real numbers, so outputs may differ by rounding only. Larger differences mean another kind of
 # layer.
@@ -167,7 +168,7 @@ def _is_plain(module: nn.Module) -> bool:
     return isinstance(module, nn.Conv2d) and "weight" in module._parameters
 
 
-class _Uses(TorchDispatchMode):
+class _Uses(OperationWatch):
     """Count the operations that use a tensor. Tensors are kept alive, so that no two have the same id."""
 
     def __init__(self) -> None:

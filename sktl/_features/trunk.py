@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from sktl._backbones.backbone import Backbone
 from sktl._backbones.cut import Cut
 from sktl._backbones.taps import StageLayout, Tapped
 from sktl._images.decoding import decoding_rule
 from sktl._utils.devices import is_out_of_memory
+from sktl._utils.operation_watch import OperationWatch
 from sktl._utils.threads import single_threaded_pool
 from sktl._utils.torch_kernels import place
 from sktl.exceptions import BackboneError, SktlError
@@ -190,7 +190,7 @@ class Trunk:
             undo()
 
 
-class ReadingWatch(TorchDispatchMode):
+class ReadingWatch(OperationWatch):
     """Detect whether Python reads the value of a tensor. A trace would fix the value for all images."""
 
     def __init__(self) -> None:

@@ -30,10 +30,8 @@ def place(network: Network, device: torch.device) -> Network:
     """Move a network to a device, with the memory format and the kernels that are fastest there. Return the network."""
     network.to(device).to(memory_format=torch.channels_last)
     # With one thread and a small batch, torch computes plain 1 x 1 convolutions by a general matrix product, which
-    # takes
-    # twice as long as oneDNN on some x86 processors. It uses oneDNN for dilated convolutions, and dilation has no
-    # effect
-    # on a kernel of one point.
+    # takes twice as long as oneDNN on some x86 processors. It uses oneDNN for dilated convolutions, and dilation has
+    # no effect on a kernel of one point.
     dilation = 2 if uses_onednn(device) else 1
     for module in network.modules():
         if isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and module.padding in ((0, 0), "valid"):
