@@ -26,8 +26,6 @@ from .cut import Cut
 from .stages import Boundary, Stage, StageMap, channels_last, is_numbered, numbered_blocks, outermost_ends, tensors
 
 _MOST_BLOCKS = 6  # per stage
-# Maximum for "auto": more stages are hardly ever better than two (docs/defaults.md).
-_AUTO_STAGES = 2
 _LEAST_WEIGHTS = 2  # minimum for a block inside another block, because a single layer is not a block
 # Relative to the largest output. Taps do not change the computation, so the network's own output differs by rounding at
 # most.
@@ -68,10 +66,11 @@ class StageLayout:
         return self.sizes[feature_stages - 1]
 
     def count(self, feature_stages: int | str) -> int:
-        """Return the number of stages for a parameter, which may be larger than the number of existing stages."""
-        if feature_stages == "all":
-            return self.n_stages
-        return min(_AUTO_STAGES, self.n_stages) if feature_stages == "auto" else int(feature_stages)
+        """Return the number of stages for a parameter, which may be larger than the number of existing stages.
+
+        `"auto"` chooses among the features of all stages.
+        """
+        return self.n_stages if feature_stages in ("auto", "all") else int(feature_stages)
 
     def groups_of(self, feature_stages: int) -> tuple[tuple[str, int], ...]:
         """Return the groups of a row."""

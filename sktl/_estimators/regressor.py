@@ -47,9 +47,9 @@ class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
     image_reader : {"dicom", "heic", "tiff"}, callable or None, default=None
         What reads files and bytes. None chooses by their content.
     feature_stages : int, "auto" or "all", default="auto"
-        Number of stages of the network whose features the output layer receives. `"auto"` chooses 1 or 2 by
-        cross-validation within `fit`, together with `weight_decay`. If stages are trained, only trained stages
-        contribute features.
+        Number of stages of the network whose features the output layer receives. `"auto"` chooses 1, 2 or
+        all by cross-validation within `fit`, together with `weight_decay`. If stages are trained, only trained stages
+        contribute features, and `"auto"` chooses 1 or 2.
     weight_decay : float, default="auto"
         Strength of the regularization of the output layer's weights, at least 0, for standardized features and numbers.
         `"auto"` chooses it by cross-validation within `fit`, among ten values from 30 to 0.001.

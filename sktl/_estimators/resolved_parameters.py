@@ -33,6 +33,8 @@ _HEAD: dict[str, dict[str, Any]] = {
     "lbfgs": {"max_epochs": 500, "lr": None, "weight_decay": 0.03, "lr_schedule": None},
     "class": {"max_epochs": 50, "lr": 1e-3, "weight_decay": 0.03, "lr_schedule": "cosine"},
 }
+# Most of the gain of all stages is that of two. If stages are trained, more were not tried.
+_FEW_STAGES = 2
 # Weaker penalties allow large weights, which feel every change of the features: docs/defaults.md, "Fine-tuning".
 _STAGE_PENALTIES = (1.0, 0.3, 0.1, 0.03)
 # For stages with pretrained weights, by optimizer, and for stages with random weights.
@@ -172,8 +174,8 @@ def candidates_of(predictor: Any, layout: StageLayout, loss: str, n_trainable: i
     is_open = estimator.feature_stages == "auto"
     most = layout.count(estimator.feature_stages)
     if n_trainable:
-        most = 1 if is_open and estimator.weights is None else min(most, n_trainable)
-    stages = tuple(sorted({1, most})) if is_open else (most,)
+        most = 1 if is_open and estimator.weights is None else min(most, n_trainable, *[_FEW_STAGES] * is_open)
+    stages = tuple(sorted({1, min(_FEW_STAGES, most), most})) if is_open else (most,)
     penalties = _STAGE_PENALTIES if n_trainable else PENALTIES[loss]
     if _kind(_optimizers(estimator)[0]) == "adamw":
         return Candidates(stages, penalties if len(stages) > 1 else (math.nan,))
