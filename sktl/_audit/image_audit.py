@@ -126,7 +126,8 @@ class ImageAudit:
         kind : str, default=None
             Show only findings of this kind. None alternates between the kinds.
         n_images : int, default=12
-            Maximum number of findings. n_columns : int, default=4
+            Maximum number of findings.
+        n_columns : int, default=4
             Maximum number of findings in a row.
         ax : Axes or array-like of Axes, default=None
             Axes to draw in. None creates a new figure.
