@@ -52,8 +52,8 @@ def load_image_folder(folder: str | os.PathLike[str], *, nested: str = "merge") 
     folder : str or path-like
         Path of the folder; `~` is the home directory.
     nested : {"merge", "join"}, default="merge"
-        What folders below a class folder are. `"merge"`: parts of the class. `"join"`: classes of their own, whose
-        names are joined, such as "cat/Siamese".
+        How folders below a class folder are treated. `"merge"`: as parts of the class. `"join"`: as separate classes,
+        whose names are joined, such as "cat/Siamese".
 
     Returns
     -------
@@ -143,13 +143,13 @@ def load_image_parts(folder: str | os.PathLike[str], *, nested: str = "merge") -
     folder : str or path-like
         Path of the folder; `~` is the home directory.
     nested : {"merge", "join"}, default="merge"
-        What folders below a class folder are, as in :func:`load_image_folder`.
+        How folders below a class folder are treated, as in :func:`load_image_folder`.
 
     Returns
     -------
     bunch : sklearn.utils.Bunch
-        Dictionary-like object with the attributes `train` and, if they exist, `val` and `test`. Each is a Bunch as
-        :func:`load_image_folder` returns it.
+        Dictionary-like object with the attributes `train` and, if they exist, `val` and `test`. Each is a Bunch like
+        the result of :func:`load_image_folder`.
 
     Raises
     ------
@@ -162,7 +162,7 @@ def load_image_parts(folder: str | os.PathLike[str], *, nested: str = "merge") -
     Warns
     -----
     ImageFolderWarning
-        If a part has classes that the part for training lacks, or files were left out.
+        If a part has classes that do not occur in the part for training, or files were left out.
 
     See Also
     --------
@@ -205,7 +205,7 @@ def load_label_table(
     where: Mapping[str, Any] | None = None,
     kind: str = "auto",
 ) -> Bunch:
-    r"""List the images of a CSV file that has their paths in one column, and labels or numbers in others.
+    r"""List images whose paths are in one column of a CSV file and whose labels or numbers are in other columns.
 
     The first row names the columns. Columns without a name, such as the index that pandas writes, are left out. The
     delimiter is the first of comma, semicolon and tab that occurs in the first row. Images are not decoded.
@@ -215,11 +215,11 @@ def load_label_table(
     path : str or path-like
         Path of the table, a CSV file in UTF-8; `~` is the home directory.
     folder : str or path-like, default=None
-        Folder that paths in the table are relative to. None is the folder of the table.
+        Folder that paths in the table are relative to. None uses the folder of the table.
     path_column : str, default=None
-        Column of paths or URLs. None is the column named path, file, filename or image, in any case.
+        Column of paths or URLs. None uses the column named path, file, filename or image, in any case.
     columns : str or list of str, default=None
-        Columns of labels or numbers. None is all columns that nothing else uses.
+        Columns of labels or numbers. None uses all columns that no other parameter uses.
     ignore : str or list of str, default=()
         Columns to leave out, if `columns` is None.
     where : dict of str to str, default=None
@@ -227,10 +227,10 @@ def load_label_table(
         columns hold no labels.
     kind : {"auto", "classes", "labels", "numbers"}, default="auto"
         What the columns hold. `"classes"`: one column with the class of each image. `"labels"`: several columns of 0
-        and 1, or of true and false, one for each label. `"numbers"`: one or more columns of numbers. `"auto"` takes
-        several columns for labels. It takes one column for numbers if all cells are numbers and some have a
-        fractional part, and otherwise for classes. It raises an error if a column has more than 20 different whole
-        numbers, more different texts than half of the rows (and more than 20), or fractions and texts.
+        and 1, or of true and false, one for each label. `"numbers"`: one or more columns of numbers. `"auto"` treats
+        several columns as labels. It treats one column as numbers if all cells are numbers and some have a fractional
+        part, and otherwise as classes. It raises an error if the column has more than 20 different whole numbers, more
+        different texts than half of the rows (and more than 20), or both fractions and texts.
 
     Returns
     -------
@@ -248,10 +248,10 @@ def load_label_table(
     ------
     InvalidInputError
         If the table cannot be read; if a column is absent; if a file does not exist; if a cell is empty or does not
-        have the form of its kind; if `kind="auto"` is ambiguous; if an image has rows that differ; or if names of
+        have the form of its kind; if `kind="auto"` is ambiguous; if rows of the same image differ; or if names of
         classes look the same. The message names the row, as in a spreadsheet, and the column.
     InvalidParameterError
-        If a parameter is invalid, or does not suit the number of columns.
+        If a parameter is invalid, or does not match the number of columns.
 
     See Also
     --------
@@ -334,22 +334,22 @@ def list_images(folder: str | os.PathLike[str]) -> np.ndarray:
 def apply_decisions(decisions: Any, X: Any, y: Any = None, *arrays: Any, part: str = "train") -> tuple[Any, ...]:
     """Leave out and relabel images as decided on the page of an audit.
 
-    The page that :meth:`sktl.ImageAudit.to_html` writes downloads decisions as a CSV file with the columns `part`,
-    `position`, `name`, `decision` (keep, drop or relabel) and `label`. No file of an image is changed. Images
-    without a decision are kept.
+    From the page that :meth:`sktl.ImageAudit.to_html` writes, you can download the decisions as a CSV file with the
+    columns `part`, `position`, `name`, `decision` (keep, drop or relabel) and `label`. Image files are not changed.
+    Images without a decision are kept.
 
     Parameters
     ----------
     decisions : str, path-like or data frame
-        The CSV file, or its content as a data frame of pandas or polars.
+        The CSV file, or its content as a pandas or polars data frame.
     X : array-like of shape (n_samples, ...)
-        The images that were audited, in the same order: paths, arrays, or others that `fit` accepts.
+        The images that were audited, in the same order: paths, arrays, or other formats that `fit` accepts.
     y : array-like of shape (n_samples,) or (n_samples, n_labels), default=None
-        Their labels. Several labels for each image are a table of zeros and ones.
+        Labels of the images; for several labels, a table of zeros and ones.
     *arrays : array-like of shape (n_samples, ...)
-        Further values of each image, such as groups, which lose the same rows.
+        Further values of each image, such as groups, from which the same rows are dropped.
     part : {"train", "test"}, default="train"
-        Which decisions to apply: those about `X` of the audit, or those about its `X_test`.
+        Whether to apply the decisions about `X` or about `X_test` of the audit.
 
     Returns
     -------
@@ -374,7 +374,8 @@ def apply_decisions(decisions: Any, X: Any, y: Any = None, *arrays: Any, part: s
     Names match if they are equal, or if one is the end of the other, such as "train/cat/1.jpg" and
     "/data/train/cat/1.jpg". Arrays have no names: only their positions are compared.
 
-    On the page, a cell that a spreadsheet would run as a formula gets an apostrophe in front. It is removed here.
+    The page puts an apostrophe in front of a cell that a spreadsheet program would run as a formula. This function
+    removes the apostrophe.
 
     Examples
     --------

@@ -55,27 +55,28 @@ def audit_images(
 ) -> ImageAudit:
     """Find unreadable images, copies, suspicious labels and other problems of a data set.
 
-    Nothing is changed: the result lists findings for a person to look at. Features are cached, and later fits with the
-    same network reuse them.
+    The audit changes nothing: it lists findings that a person should look at. Features are cached, and later fits with
+    the same network reuse them.
 
     Parameters
     ----------
     X : array-like of shape (n_samples, ...)
         Images; see the Notes of :class:`PretrainedImageClassifier` for the accepted formats. Images that cannot be used
-        are findings, and do not stop the audit.
+        are listed as findings, and do not stop the audit.
     y : array-like of shape (n_samples,) or (n_samples, n_columns), default=None
-        Labels; a table of 0 and 1 with a column for each of several labels; or, for a regressor, numbers. Without
-        labels, only images are checked.
+        Labels; a table of 0 and 1 with one column per label; or, for a regressor, numbers. Without `y`, only the images
+        are checked.
     groups : array-like of shape (n_samples,), default=None
         Groups of images, such as the images of one patient, which folds do not split. Copies across groups are marked.
     X_test, y_test : array-like, default=None
-        Test images and their labels. They are checked as well, copies across train and test are marked, and no model
-        learns from them.
+        Test images and their labels. They are checked as well, and copies across train and test are marked. No model is
+        trained on them.
     estimator : estimator, default=None
         Classifier or regressor whose predictions reveal suspicious labels; clones of it are fitted. None uses
-        ``PretrainedImageClassifier()``. If the estimator only trains an output layer, each image is embedded once.
+        ``PretrainedImageClassifier()``. If the estimator trains only an output layer, each image is embedded once.
     cv : int, cross-validation generator or iterable, default=5
-        Folds for the predictions. Folds of an integer are stratified and keep groups and exact copies together.
+        Folds for the predictions. If `cv` is an integer, the folds are stratified and keep groups and exact copies
+        together.
     random_state : int, RandomState or None, default=None
         Controls the folds, the initial output layers and the images that others are compared with. Pass an integer for
         findings that are the same in each call.
@@ -98,16 +99,16 @@ def audit_images(
 
     Notes
     -----
-    Copies are searched by features of the network and by windows of thumbnails, aligned, and confirmed in the detail of
-    their pixels. They may be recompressed, resized, mirrored, turned by quarters, cropped to about 70 % of each side,
-    or changed in brightness or color.
+    Candidate copies are found by features of the network and by windows of thumbnails, aligned, and confirmed by the
+    fine detail of their pixels. Copies may be recompressed, resized, mirrored, rotated by quarter turns, cropped to
+    about 70 % of each side, or changed in brightness or color.
 
-    A label is suspicious if another one is at least ten times as probable for a model that did not learn from the
+    A label is suspicious if another label is at least ten times as probable for a model that was not trained on the
     image. Models are fitted twice, the second time without the labels that were suspicious the first time; labels of
-    copies count as votes. A number is suspicious if its residual is more than five standard deviations.
+    copies count as votes. A number is suspicious if its residual exceeds five standard deviations.
 
     An image is unlike the rest if its typicality, compared with images of other folds, is more than five standard
-    deviations below the ordinary.
+    deviations below the median.
 
     Examples
     --------

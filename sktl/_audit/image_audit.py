@@ -35,8 +35,8 @@ class ImageAudit:
         -1, and `name` is the class. Kinds are "unreadable", "exact_copy", "near_copy", "suspicious_label",
         "unlike_the_rest", "rare_class" and "shortcut".
     duplicate_groups : int64 ndarray of shape (n_train,)
-        Number of the group of each image of `X`. Copies are in one group, and so are images of one group of `groups`.
-        Pass it as `groups=` to `fit` or to a cross-validation, so that copies are not split.
+        Group number of each image of `X`. Copies are in one group, and so are images of one group of `groups`. Pass the
+        array as `groups=` to `fit` or to a cross-validation, so that copies are not split.
     classes_ : ndarray of shape (n_classes,)
         Classes or names of labels; empty without `y`.
     n_train, n_test : int
@@ -46,7 +46,7 @@ class ImageAudit:
 
     See Also
     --------
-    sktl.datasets.apply_decisions : Apply what was decided on the page that `to_html` writes.
+    sktl.datasets.apply_decisions : Apply the decisions made on the page that `to_html` writes.
     """
 
     issues: np.ndarray
@@ -85,7 +85,7 @@ class ImageAudit:
         Returns
         -------
         text : str
-            A line for each kind of finding, followed by the three most important.
+            A line for each kind of finding, followed by the three most important findings of this kind.
         """
         return summary(self.issues, self.n_train, self.n_test)
 
@@ -96,7 +96,7 @@ class ImageAudit:
         return f"<ImageAudit: {self.n_train} images, {self.n_test} test images, {len(self.issues)} issues>"
 
     def to_frame(self) -> Any:
-        """Return the findings as a data frame of pandas or, if pandas is not installed, of polars.
+        """Return the findings as a pandas data frame or, if pandas is not installed, as a polars data frame.
 
         Returns
         -------
@@ -124,11 +124,11 @@ class ImageAudit:
         Parameters
         ----------
         kind : str, default=None
-            Only show findings of this kind. None takes turns between the kinds.
+            Show only findings of this kind. None alternates between the kinds.
         n_images : int, default=12
-            Largest number of findings.
+            Maximum number of findings.
         n_columns : int, default=4
-            Largest number of findings in a row.
+            Maximum number of findings in a row.
         ax : Axes or array-like of Axes, default=None
             Axes to draw in. None creates a new figure.
 
@@ -150,17 +150,17 @@ class ImageAudit:
     def to_html(self, path: str | os.PathLike[str], *, max_megabytes: float = 16) -> None:
         """Write a page on which to decide about the findings: keep, drop or relabel each image.
 
-        The page is one file that loads nothing else and sends nothing. It has the findings by kind, the most important
-        first, with thumbnails. Decisions are kept in the browser, and downloaded as a CSV file for
-        :func:`sktl.datasets.apply_decisions`. The page has at most 5,000 findings, and says how many it leaves out.
+        The page is one file that loads nothing else and sends nothing. It shows the findings by kind, the most
+        important first, with thumbnails. The browser stores the decisions; you can download them as a CSV file for
+        :func:`sktl.datasets.apply_decisions`. The page shows at most 5,000 findings, and says how many it leaves out.
 
         Parameters
         ----------
         path : str or path-like
             File to write, such as "audit.html". An existing file is replaced.
         max_megabytes : float, default=16
-            Largest size of all thumbnails. Less important findings are shown without a thumbnail, and the page says
-            how many.
+            Maximum size of all thumbnails together. Less important findings are shown without a thumbnail, and the page
+            says how many.
 
         Raises
         ------

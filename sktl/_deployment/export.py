@@ -56,31 +56,32 @@ def export(
     """Export a fitted estimator to a file that runs without sktl, in ONNX Runtime, OpenVINO or PyTorch.
 
     The file maps uint8 pixels of shape (n, H, W, 3), at the size of the network's input and for any n, to
-    probabilities, numbers or features. Normalization, the network, the output layer, and softmax or sigmoid are inside.
-    Decoding, resizing and cropping are outside: :doc:`/guide/export` shows how to do them elsewhere. Labels, the
-    preprocessing, facts about the training, and three reference images with their outputs are in the metadata.
+    probabilities, numbers or features. It contains normalization, the network, the output layer, and softmax or
+    sigmoid. It does not contain decoding, resizing and cropping; :doc:`/guide/export` shows how to do them elsewhere.
+    The metadata contain the labels, the preprocessing, facts about the training, and three reference images with their
+    outputs.
 
-    The file is written under a temporary name, loaded in its own runtime and compared with the estimator. Only if the
-    outputs agree does it get its name.
+    The file is written under a temporary name, loaded in its own runtime and compared with the estimator. It is renamed
+    to `path` only if the outputs agree.
 
     Parameters
     ----------
     estimator : PretrainedImageClassifier, PretrainedImageRegressor or PretrainedImageEncoder
         A fitted estimator, with any backbone that torch can export, fine-tuned or not.
     path : str or os.PathLike
-        The suffix selects the format: ``.onnx`` for ONNX, ``.xml`` for OpenVINO IR with its weights beside it in a
-        ``.bin`` file, ``.pt2`` for a program of torch.export. An existing folder, or a path that ends in a slash, gets
-        OpenVINO IR named ``model.xml``. Existing files are replaced.
+        The suffix selects the format: ``.onnx`` for ONNX, ``.xml`` for OpenVINO IR with its weights next to it in a
+        ``.bin`` file, ``.pt2`` for a program of torch.export. For an existing folder, or a path that ends in a slash,
+        OpenVINO IR is written to ``model.xml`` in this folder. Existing files are replaced.
     format : {"onnx", "openvino", "program"}, default=None
         The format; None takes it from the suffix.
     precision : {"float32", "float16", "int8"}, default="float32"
         `"float16"` stores weights in half the bytes; runtimes compute in float32. `"int8"` stores weights in a quarter
         of the bytes and computes in 8 bits, which is faster on many processors. The output layer stays in float32. A
-        program has only `"float32"`.
+        program supports only `"float32"`.
     calibration : array-like of shape (n_samples, ...), default=None
-        Images like those of the application, without labels; at least 40 for `"int8"`, better some hundreds. Half of
-        them, at most 256, determine the ranges of numbers; the lower precision is measured on the others. With
-        `"float16"`, it is measured on all of them. Accepted formats are those of `X`.
+        Images like the images to predict, without labels; for `"int8"`, at least 40, and better a few hundred. Half of
+        them, at most 256, determine the ranges of 8-bit numbers; the lower precision is measured on the others. With
+        `"float16"`, it is measured on all of them. Accepted formats are the same as for `X` of `fit`.
     max_drop : float, default=0.005
         How much the lower precision may cost. For classes and labels, the expected loss of accuracy if the
         probabilities of the estimator are right: each changed label costs the difference between the probabilities of
@@ -116,8 +117,9 @@ def export(
 
     Notes
     -----
-    The answers of the estimator include its engine, so exports of a model that was fitted with OpenVINO and with torch
-    differ by rounding. Labels whose probabilities differ by less than 1e-4 count as equal.
+    The last digits of an estimator's predictions depend on its engine, so exports of a model that was fitted with
+    OpenVINO and of the same model fitted with torch differ by rounding. Labels whose probabilities differ by less than
+    1e-4 count as equal.
 
     Examples
     --------

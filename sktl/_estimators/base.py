@@ -211,8 +211,8 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
         include_backbone : bool, default=True
             Whether the file contains the whole network. False stores only what training changed, and a digest of the
             rest. An output layer takes 8 bytes per feature and class, about 10 kB per class for the bundled network.
-            The references of `typicality` take about a byte per feature for each of at most 1,024 training images.
-            To load such a file, a machine needs the same pretrained weights.
+            The references of `typicality` take about a byte per feature for each of at most 1,024 training images. To
+            load such a file, a machine needs the same pretrained weights.
         include_references : bool, default=True
             Whether the file contains the references of `typicality`, which are features of up to 1,024 training images
             with their labels. False leaves them out, for instance because images are confidential; the loaded model
@@ -254,7 +254,8 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
         precision : {"float32", "float16", "int8"}, default="float32"
             Precision of the weights, and with `"int8"` of the computation.
         calibration : array-like of shape (n_samples, ...), default=None
-            Images without labels that determine ranges in int8, and on which a lower precision is measured.
+            Images without labels that determine the ranges of 8-bit numbers, and on which a lower precision is
+            measured.
         max_drop : float, default=0.005
             How much the lower precision may cost.
         verify : array-like of shape (n_samples, ...), default=None

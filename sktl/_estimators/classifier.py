@@ -28,7 +28,7 @@ from .predictor import PretrainedImagePredictor
 
 
 class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
-    """Predict the class, or several labels, of each image with a pretrained network and an output layer of its own.
+    """Predict the class, or several labels, of each image with a pretrained network and a new output layer.
 
     The network starts from pretrained weights. The output layer has one logit per class in `classes_` and starts from
     random weights. `fit` trains the output layer on the features that the network computes. If `trainable_stages` is
@@ -37,7 +37,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
     across folds, candidates, calls to `predict` and worker processes, and, without augmentation, across epochs.
 
     If `y` is a table of zeros and ones, each image can have several labels, or none. The output layer then has one
-    logit per label, and each label has a probability of its own.
+    logit per label, and each label has its own probability.
 
     The parameters are listed in four groups:
 
@@ -68,36 +68,36 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
     image_size : int, default=None
         Height and width of the network's input, in pixels. None uses the size that belongs to the weights.
     n_stages : int or "all", default="all"
-        Number of stages of the network, counted from its input, that are used. A number removes the later stages: the
-        network becomes smaller and faster, and saved files shrink. The features are then the output of the last stage
-        that remains, averaged over the positions in the image; the tokens of a transformer are pooled as the network
-        pools its own. `feature_stages` and `trainable_stages` count from this stage. `"all"`, or the number of all
+        Number of stages of the network to use, counted from its input. A number removes the later stages: the network
+        becomes smaller and faster, and saved files shrink. The features are then the output of the last stage that
+        remains, averaged over the positions in the image. The tokens of a transformer are pooled in the same way as in
+        the whole network. `feature_stages` and `trainable_stages` count from this stage. `"all"`, or the number of all
         stages, uses the whole network.
     image_shape : tuple of int, default=None
         Shape of one image, (H, W), (H, W, C) or (C, H, W), if each row of `X` is a flattened image.
     image_reader : {"dicom", "heic", "tiff"}, callable or None, default=None
-        What reads files and bytes. None chooses by their content: Pillow, or pydicom, pillow-heif and tifffile for
-        DICOM, HEIC and some TIFF files. A name reads all files by the reader of that format, for instance DICOM files
-        without a header. A callable takes a path or, for bytes in `X`, the bytes. It returns a PIL image, or an array
-        of shape (H, W), (H, W, C) or (C, H, W), of uint8 or of floats in [0, 1]. It is called in threads, and must
-        return the same pixels each time. Features are then cached by these pixels, so files are read again in each
-        call. Arrays and PIL images in `X` are not affected.
+        How files and bytes are read. None chooses a reader by their content: Pillow, or pydicom, pillow-heif and
+        tifffile for DICOM, HEIC and some TIFF files. A name selects the reader of that format for all files, for
+        instance for DICOM files without a header. A callable takes a path or, for bytes in `X`, the bytes. It returns a
+        PIL image, or an array of shape (H, W), (H, W, C) or (C, H, W), of uint8 or of floats in [0, 1]. It is called in
+        threads, and must return the same pixels each time. Features are then cached by these pixels, so files are read
+        again in each call. Arrays and PIL images in `X` are not affected.
     feature_stages : int, "auto" or "all", default="auto"
         The features that the output layer receives. 1 selects the input of the network's own output layer. 2 or more
         adds the outputs of all blocks in that many stages, counted from the output and averaged over the positions in
         the image [9]_. `"all"` selects all stages. `"auto"` chooses 1, 2 or all by cross-validation within `fit`,
-        together with `weight_decay`: more than 1 helps on images unlike those of the pretraining, such as X-rays or
-        surfaces. All features come from the same pass. If stages are trained, only trained stages contribute features:
-        `"auto"` chooses 1 or 2, is 1 with `trainable_stages=1` and with `weights=None`, and a number above
-        `trainable_stages` raises an error.
+        together with `weight_decay`: more than 1 helps on images unlike the photos that the network was pretrained on,
+        such as X-rays or surfaces. All features come from the same pass. If stages are trained, only trained stages
+        contribute features: `"auto"` chooses 1 or 2, is 1 with `trainable_stages=1` and with `weights=None`, and a
+        number above `trainable_stages` raises an error.
     weight_decay : float, default="auto"
         Strength of the regularization of the output layer's weights, at least 0: an L2 penalty, or decoupled weight
-        decay for `"adamw"` [1]_. `"auto"` is chosen by cross-validation within `fit`: with `trainable_stages=0` among
-        nine values from 0.3 to 0.00003; before stages are trained among 1, 0.3, 0.1 and 0.03, because a weakly
-        regularized output layer suffers from every change of the features. It is 0.03 if the output layer is trained by
-        gradient descent before the stages, and always 1 for `"adamw"`. The weights of stages are decayed toward their
-        initial values, with the same strength and decoupled [5]_; with `weights=None`, they are decayed toward zero.
-        Biases and the parameters of normalization layers are not decayed.
+        decay for `"adamw"` [1]_. `"auto"` chooses it by cross-validation within `fit`. With `trainable_stages=0`, the
+        candidates are nine values from 0.3 to 0.00003. Before stages are trained, they are 1, 0.3, 0.1 and 0.03,
+        because a weakly regularized output layer suffers from every change of the features. `"auto"` is 0.03 if the
+        output layer is trained with gradient descent before the stages, and always 1 for `"adamw"`. The weights of
+        stages are decayed toward their initial values, with the same strength and decoupled [5]_; with `weights=None`,
+        they are decayed toward zero. Biases and the parameters of normalization layers are not decayed.
     optimizer : {"auto", "sgd", "adamw", "lbfgs"} or subclass of torch.optim.Optimizer, default="auto"
         The optimizer. `"lbfgs"` [10]_ uses all samples in each iteration and finds the optimum for any random start. It
         does not train stages, and `lr`, `lr_schedule`, `batch_size`, `dropout` and `early_stopping` cannot be set with
@@ -138,17 +138,18 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         are divided by their mean over the images, so they do not change other labels.
     early_stopping : bool, default=False
         If True, `fit` measures the loss on validation images after each epoch, returns the weights of the epoch with
-        the lowest loss, and stops when the loss has not improved for `n_iter_no_change` epochs. The start counts as
-        epoch 0: if no epoch is better, `fit` returns the start, with a `ConvergenceWarning`. If stages are trained, the
-        start is the pretrained network with the output layer after all of `freeze_epochs`. The validation images are a
-        stratified part of `X`, which is then not used for training, or `X_val` of `fit`. If the output layer is trained
-        alone, early stopping without `X_val` lowers its accuracy, because it learns from fewer images.
+        the lowest loss, and stops when the loss has not improved for `n_iter_no_change` epochs. The initial weights
+        count as epoch 0: if no epoch is better, `fit` returns them, with a `ConvergenceWarning`. If stages are trained,
+        they are the weights of the pretrained network, and of the output layer after all of `freeze_epochs`. The
+        validation images are a stratified part of `X`, which is then not used for training, or `X_val` of `fit`. If the
+        output layer is trained alone, early stopping without `X_val` lowers its accuracy, because it is trained on
+        fewer images.
     validation_fraction : float, default=0.1
         Fraction of the images that early stopping holds out, in (0, 1). Ignored if `X_val` is passed.
     n_iter_no_change : int or "auto", default="auto"
-        Number of epochs without improvement after which early stopping stops, at least 1. The start counts as an epoch
-        to improve on. `"auto"` is 5 with `lr_schedule="constant"`. With `"cosine"`, `"auto"` trains all epochs, because
-        the loss falls most during the small steps at the end.
+        Number of epochs without improvement after which early stopping stops, at least 1. The initial weights count as
+        an epoch to improve on. `"auto"` is 5 with `lr_schedule="constant"`. With `"cosine"`, `"auto"` trains all
+        epochs, because the loss falls most during the small steps at the end.
     trainable_stages : int or "all", default=0
         Number of stages of the network, counted from its output, that are trained with the output layer. 0 trains the
         output layer alone, and `"all"` trains the whole network. `backbone_.stages` lists the stages; a larger number
@@ -157,8 +158,8 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
     freeze_epochs : int, default="auto"
         Number of epochs in which the output layer is trained alone, before stages are trained with it [4]_. These
         epochs use features of images without augmentation, which are computed once, so they cost almost nothing.
-        `"auto"` trains the output layer to its optimum by L-BFGS. If you set `dropout`, an optimizer or an option of an
-        optimizer, `"auto"` is 50 epochs. With `weights=None`, it is 0. A number counts epochs of the output layer's
+        `"auto"` trains the output layer to its optimum with L-BFGS. If you set `dropout`, an optimizer or an option of
+        an optimizer, `"auto"` is 50 epochs. With `weights=None`, it is 0. A number counts epochs of the output layer's
         optimizer.
     backbone_lr_ratio : float, default="auto"
         Learning rate of the last stage as a fraction of `lr`, above 0. `"auto"` is 1/75 with `optimizer="auto"`, and
@@ -170,8 +171,8 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         Learning rate of each stage as a fraction of the next stage's learning rate, in (0, 1]. `"auto"` is 0.8 for
         pretrained stages with `optimizer="auto"`, and 1 otherwise.
     augmentation : {"auto", "light", "strong", "trivial"}, callable or None, default="auto"
-        How images are randomly changed while stages are trained, anew in each epoch. `"light"` crops an image to at
-        least 60 % of its area, with an aspect ratio from 3/4 to 4/3, and mirrors it with probability 1/2. `"strong"`
+        How images are randomly changed while stages are trained, differently in each epoch. `"light"` crops an image to
+        at least 60 % of its area, with an aspect ratio from 3/4 to 4/3, and mirrors it with probability 1/2. `"strong"`
         crops to at least 20 %. `"trivial"` crops to at least 35 % and then applies one operation of TrivialAugment
         [6]_, such as a rotation, a shear, or a change of contrast or color. A callable takes a PIL image and returns a
         PIL image, array or tensor; a transform of torchvision.transforms.v2 without normalization is one example. It
@@ -185,7 +186,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         `augmentation_views`, there is no trial and `"auto"` is `"trivial"`. With `weights=None`, it is `"light"`. Pass
         None or your own function if a label depends on orientation or color (text, left and right lungs, ripeness).
     augmentation_views : int, default=None
-        Number of random views of each image, at least 1. The views are drawn once, and the epochs take them in turn.
+        Number of random views of each image, at least 1. The views are drawn once, and the epochs use them in turn.
         None draws a new view in each epoch. The activations of views are cached, so that the frozen stages process each
         image `augmentation_views` times instead of `max_epochs` times. Views depend on `random_state` and on the
         content of the image: folds and candidates share them if `random_state` is an integer and `augmentation` is not
@@ -202,31 +203,32 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
     invalid_images : {"raise", "skip"}, default="raise"
         What `fit` does if images of `X` cannot be used. `"raise"` raises an error that lists all of them before any
         training. `"skip"` leaves them out together with their labels and weights, warns once, and records them in
-        `invalid_images_`; a class without usable images raises an error. The pass that computes features finds unusable
-        images, including images whose features are not finite; only if stages are trained, all images are decoded
-        first. Unusable images in `X_val`, or among images to
-        predict, always raise an error. :func:`check_images` lists unusable images before a fit.
+        `invalid_images_`; a class without usable images raises an error. `fit` finds unusable images while it computes
+        features, including images whose features are not finite. If stages are trained, however, `fit` first decodes
+        all images. Unusable images in `X_val`, or among images to predict, always raise an error. :func:`check_images`
+        lists unusable images before a fit.
     device : str or torch.device, default="auto"
         Where the network runs: `"cpu"`, `"cuda"`, `"cuda:1"`, `"mps"` or `"xpu"`. `"auto"` uses the first accelerator
         that is available, and otherwise the CPU. The output layer alone is trained on the CPU, in float64.
     engine : {"auto", "torch", "openvino"}, default="auto"
-        What runs the frozen part of the network on a CPU. `"auto"` uses OpenVINO if it is installed (the extra
+        Library that runs the frozen part of the network on a CPU. `"auto"` uses OpenVINO if it is installed (the extra
         `sktl[openvino]`) and its features differ from torch's by at most 1e-4 of the largest feature; otherwise it uses
-        torch. `"openvino"` raises an error where `"auto"` would use torch. Stages are always trained by torch.
+        torch. `"openvino"` raises an error in cases in which `"auto"` would use torch. Stages are always trained with
+        torch.
     cache : "auto", path, URL or False, default="auto"
         Where features and activations are cached, by image content. `"auto"` uses a private temporary folder, which
-        worker processes share and which is removed when this process ends. A path names a permanent folder, which all
-        processes that name it share. A URL such as `"redis://:$REDIS_PASSWORD@host:6379/0"` names a Redis server, which
-        workers on several machines share (the extra `sktl[redis]`); `$REDIS_PASSWORD` stands for the environment
+        worker processes share and which is removed when this process ends. A path is a permanent folder, which is
+        shared by all processes that use it. A URL such as `"redis://:$REDIS_PASSWORD@host:6379/0"` is a Redis server,
+        which workers on several machines share (the extra `sktl[redis]`); `$REDIS_PASSWORD` stands for the environment
         variable of this name, so that the parameter contains no password. False turns the cache off. Results do not
         depend on the cache. See :func:`cache_info`, :func:`clear_cache` and :func:`set_cache_limit`.
     checkpoint : str or os.PathLike, default=None
         Folder in which the state of the training is saved after each epoch. After a crash, the same call to `fit`
         resumes from there, and its result equals the result of an uninterrupted fit bit for bit. Files are named by a
-        digest of images, labels, parameters and versions, so that folds and candidates of a search can share a folder
-        and those that are finished are not trained again. With a checkpoint, ``cache="auto"`` caches features in this
-        folder too. A checkpoint needs an integer `random_state`. sktl never deletes checkpoints: remove the folder when
-        you are done. None saves nothing.
+        digest of images, labels, parameters and versions, so that folds and candidates of a search can share a folder,
+        and finished fits are not repeated. With a checkpoint, ``cache="auto"`` also caches features in this folder. A
+        checkpoint needs an integer `random_state`. sktl never deletes checkpoints: remove the folder when you are done.
+        None saves nothing.
     n_jobs : int, default=None
         Number of threads that read images and, on a CPU, run the network. None uses the number that torch uses in the
         calling thread, which is lower in joblib's worker processes, so that they share the cores. -1 uses all cores.
@@ -253,8 +255,8 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
     multilabel_ : bool
         True if each image can have several labels, because `y` was a table.
     class_count_ : int64 ndarray of shape (n_classes,) or (n_labels,)
-        Number of images of each class, or with each label, in `X`, including images that early stopping held out and
-        excluding images that were left out as invalid.
+        Number of images of each class or label in `X`, including images that early stopping held out and excluding
+        images that were left out as invalid.
     backbone_ : Backbone
         The network before training: `name`, `weights`, `preprocessing`, `stages` with their names and numbers of
         parameters, and `build()`, which returns the network.
@@ -269,8 +271,8 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         over the labels. A loss is NaN where a stronger penalty was already clearly better. Exists only if there was a
         choice.
     engine_ : {"torch", "openvino"}
-        What ran the frozen part of the network. Predictions use the same engine. If the estimator is loaded on a
-        machine without OpenVINO, torch replaces it, and features differ by at most 1e-4 of the largest.
+        Library that ran the frozen part of the network. Predictions use the same engine. If the estimator is loaded on
+        a machine without OpenVINO, it uses torch instead, and features differ by at most 1e-4 of the largest feature.
     net_ : skorch.NeuralNet
         The net of the last phase of training; `net_.module_.output` is the output layer.
     module_ : torch.nn.Module
@@ -281,8 +283,8 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         Loss and time of each epoch. If stages were trained, `"phase"` is `"output layer"`, then `"stages"`. With early
         stopping, `"valid_loss"` is the loss on the validation images, and `"valid_loss_best"` is True if it was the
         lowest loss of the phase so far. In the last phase, `"valid_loss"` is measured with the weights that `fit` would
-        return after the epoch, and the first row is the start, without `"train_loss"`: its `"epoch"` is the number of
-        epochs before it, or 0.
+        return after the epoch, and the first row describes the initial weights, without `"train_loss"`. Its `"epoch"`
+        is the number of epochs before it, or 0.
     n_iter_ : int
         Number of epochs of both phases, or of iterations of `"lbfgs"`.
     recipe_ : Recipe
@@ -325,18 +327,18 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
     `X` is a list, 1-d array, Series, single column or (n, 1) array of paths, URLs, encoded bytes, arrays or PIL images;
     another sequence of such images, such as :class:`sktl.datasets.LazyImages`, which is read item by item; an array of
     shape (n, H, W), (n, H, W, C) or (n, C, H, W), of uint8 or of floats in [0, 1]; or, with `image_shape`, an array of
-    flattened rows. You can fit on one form and predict on another. With ``trainable_stages=0``, `X` can also be the
+    flattened rows. You can fit on one format and predict on another. With ``trainable_stages=0``, `X` can also be
     :class:`sktl.datasets.ImageFeatures` of the same network, which :func:`sktl.datasets.load_features` returns: the
     images are then not needed.
 
-    More than 256 MiB of features of training images pass through memory in blocks, which takes little memory for any
-    number of images if the features are in a file.
+    If the features of the training images take more than 256 MiB, they are read in blocks during training. If the
+    features are in a file, training then takes little memory for any number of images.
 
     `score` returns the accuracy. With several labels, this is the share of images whose labels are all predicted
     correctly, as in scikit-learn, so it is low if there are many labels. ``scoring="average_precision"`` measures each
     label separately.
 
-    A label that every image has, or no image, cannot be learned. `fit` warns, and predicts a probability close to 1 or
+    A label that all or none of the images have cannot be learned. `fit` warns, and predicts a probability close to 1 or
     0 for all images: for n images, (n + 1) / (n + 2) or 1 / (n + 2).
 
     The cross-validation within `fit` is a stratified 5-fold on at most 4,096 images of at most 64 classes or labels.
@@ -347,8 +349,8 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
 
     Stages are trained in mini-batches, starting from the trained output layer, with gradients clipped to length 5.
     BatchNorm keeps the statistics of the pretrained network, except with `weights=None`. The weights that `fit` returns
-    lie three quarters of the way from the weights at the start of this phase to those at its end [8]_, for the stages
-    and for the output layer. With `weights=None`, `fit` returns the weights at the end.
+    lie three quarters of the way from the weights at the start of this phase to the weights at its end [8]_, for the
+    stages and for the output layer. With `weights=None`, `fit` returns the weights at the end.
 
     References
     ----------
@@ -496,16 +498,16 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
             Images; see the Notes of the class for the accepted formats.
         y : array-like of shape (n_samples,) or (n_samples, n_labels)
             Labels: strings, integers or booleans, all of one type. For several labels per image, a table of 0 and 1, or
-            of booleans, with a column for each of two or more labels: an array, a sparse matrix, a data frame of pandas
-            or polars, or a list of rows. A missing label (None, NaN, an empty string, a masked or null value) raises an
-            error that names its position.
+            of booleans, with one column per label and at least two columns: an array, a sparse matrix, a pandas or
+            polars data frame, or a list of rows. A missing label (None, NaN, an empty string, a masked or null value)
+            raises an error that names its position.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the samples, not negative. None weights all samples equally.
         groups : array-like of shape (n_samples,), default=None
             Groups of images, such as the images of one patient. Within `fit`, neither the cross-validation that chooses
             `weight_decay` and `feature_stages` nor early stopping splits a group between training and validation. In a
-            search or a cross-validation, groups reach `fit` by metadata routing: ``set_fit_request(groups=True)``.
-            Missing values raise an error.
+            search or a cross-validation, pass groups to `fit` through metadata routing:
+            ``set_fit_request(groups=True)``. Missing values raise an error.
         X_val : array-like of shape (n_validation_samples, ...), default=None
             Validation images for early stopping, instead of a part of `X`. Only with `early_stopping=True`.
         y_val : array-like of shape (n_validation_samples,) or (n_validation_samples, n_labels), default=None
@@ -584,8 +586,8 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         Returns
         -------
         probabilities : float64 ndarray of shape (n_samples, n_classes) or (n_samples, n_labels)
-            Probabilities in the order of `classes_`. With several labels, each label has a probability of its own, so
-            the probabilities of an image do not add up to 1.
+            Probabilities in the order of `classes_`. With several labels, each label has its own probability, so the
+            probabilities of an image do not add up to 1.
         """
         return self._meaning.probabilities(self._outputs(X))
 

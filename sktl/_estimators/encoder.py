@@ -25,8 +25,8 @@ class PretrainedImageEncoder(PretrainedImageBase):
     """Turn images into features of a pretrained network, for other estimators.
 
     By default, the features are the input of the network's own output layer. `feature_stages` adds features of earlier
-    stages. Each image passes through the network once for all values of `feature_stages`, also when you cross-validate
-    a pipeline or search `feature_stages`.
+    stages. Each image passes through the network only once for all values of `feature_stages`, even when you
+    cross-validate a pipeline or search over `feature_stages`.
 
     Parameters
     ----------
@@ -37,22 +37,23 @@ class PretrainedImageEncoder(PretrainedImageBase):
     image_size : int, default=None
         Height and width of the network's input, in pixels. None uses the size that belongs to the weights.
     n_stages : int or "all", default="all"
-        Number of stages of the network, counted from its input, that are used; later stages are removed. The features
-        are then the output of the last stage that remains, as in :class:`PretrainedImageClassifier`.
+        Number of stages of the network to use, counted from its input; later stages are removed. The features are then
+        the output of the last stage that remains, as in :class:`PretrainedImageClassifier`.
     feature_stages : int or "all", default=1
         Number of the network's last stages that provide features. 1 selects the input of the network's own output
         layer. 2 or more adds the outputs of all blocks in that many stages, averaged over the positions in the image.
         The tokens of a transformer are pooled as the network itself pools them. Earlier stages represent texture and
-        color, which may help on images unlike the photos of the pretraining. `"all"` selects all stages.
+        color, which may help on images unlike the photos that the network was pretrained on. `"all"` selects all
+        stages.
     image_shape : tuple of int, default=None
         Shape of one image, (H, W), (H, W, C) or (C, H, W), if each row of `X` is a flattened image.
     image_reader : {"dicom", "heic", "tiff"}, callable or None, default=None
-        What reads files and bytes, as in :class:`PretrainedImageClassifier`.
+        How files and bytes are read, as in :class:`PretrainedImageClassifier`.
     device : str or torch.device, default="auto"
         Where the network runs. `"auto"` uses the first accelerator that is available, and otherwise the CPU.
     engine : {"auto", "torch", "openvino"}, default="auto"
-        What runs the network. `"auto"` uses OpenVINO on a CPU if it is installed and can run the network, and otherwise
-        torch.
+        Library that runs the network. `"auto"` uses OpenVINO on a CPU if it is installed and can run the network, and
+        otherwise torch.
     cache : "auto", path, URL or False, default="auto"
         Where features are cached, as in :class:`PretrainedImageClassifier`.
     n_jobs : int, default=None
@@ -70,7 +71,8 @@ class PretrainedImageEncoder(PretrainedImageBase):
     device_ : torch.device
         Where the network runs.
     engine_ : {"torch", "openvino"}
-        What runs the network. `transform` keeps using it, unless the estimator is loaded on a machine without OpenVINO.
+        Library that runs the network. `transform` keeps using it, unless the estimator is loaded on a machine without
+        OpenVINO.
     feature_stages_ : int
         Number of stages that provide features.
     n_features_in_ : int

@@ -325,9 +325,9 @@ class PretrainedImagePredictor(PretrainedImageBase):
     def typicality(self, X: Any) -> np.ndarray:
         """Return how typical images are of the training images, as conformal p-values.
 
-        A low value means that an image is unlike the training images, or does not resemble any of the classes or labels
-        clearly. If you reject images with values of at most 0.05, you reject about 5 % of the images that come from
-        where the training images came from, whatever that is. See :doc:`/guide/none_of_these`.
+        A low value means that an image is unlike the training images, or does not clearly resemble any of the classes
+        or labels. If you reject images with values of at most 0.05, you reject about 5 % of the images that come from
+        the same source as the training images. See :doc:`/guide/none_of_these`.
 
         Parameters
         ----------
@@ -337,8 +337,8 @@ class PretrainedImagePredictor(PretrainedImageBase):
         Returns
         -------
         p_values : float64 ndarray of shape (n_samples,)
-            Values in (0, 1], a multiple of 1 / (n + 1) for n images of reference. They do not depend on the other
-            images of `X`.
+            Values in (0, 1], multiples of 1 / (n + 1) for n reference images. They do not depend on the other images of
+            `X`.
 
         Raises
         ------
@@ -349,11 +349,11 @@ class PretrainedImagePredictor(PretrainedImageBase):
         Notes
         -----
         `fit` draws up to 1,024 training images with nonzero weight as references. An image is scored by the cosine
-        between its features and those of the nearest reference and, for classes and labels, by the largest output of a
-        ridge regression on the references. The p-value is the share of references, with the image among them, whose
-        score is not higher. Each reference is compared under a score that was fitted without a fifth of the references,
-        the reference's own fold; images of a group are in the same fold. This is cross-conformal prediction [V1]_: the
-        share of exchangeable images with a value of at most a is about a, and is proven to be at most about 2a [V2]_.
+        between its features and the features of the nearest reference and, for classes and labels, by the largest
+        output of a ridge regression on the references. The p-value is the share of references, with the image among
+        them, whose score is not higher. For each reference, the score is fitted without the fifth of the references
+        that contains it; images of a group are in the same fifth. This is cross-conformal prediction [V1]_: the share
+        of exchangeable images with a value of at most `a` is about `a`, and is proven to be at most about `2a` [V2]_.
 
         References
         ----------

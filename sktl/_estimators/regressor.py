@@ -23,14 +23,14 @@ from .predictor import PretrainedImagePredictor
 
 
 class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
-    """Predict one or more numbers for each image with a pretrained network and an output layer of its own.
+    """Predict one or more numbers for each image with a pretrained network and a new output layer.
 
     Examples are an age, a degree of ripeness, a count, or the defective share of a surface. `fit` trains the output
     layer on the features that the network computes and, with `trainable_stages`, also the last stages of the network.
     Numbers are standardized within `fit`, so their unit does not matter. Predictions are in the unit of `y`.
 
-    The parameters are those of :class:`PretrainedImageClassifier`, which describes them in full, with `loss` instead
-    of `class_weight` and `label_smoothing`.
+    The parameters are the same as for :class:`PretrainedImageClassifier`, whose documentation describes them in full,
+    but with `loss` instead of `class_weight` and `label_smoothing`.
 
     Parameters
     ----------
@@ -41,11 +41,11 @@ class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
     image_size : int, default=None
         Height and width of the network's input, in pixels. None uses the size that belongs to the weights.
     n_stages : int or "all", default="all"
-        Number of stages of the network, counted from its input, that are used; later stages are removed.
+        Number of stages of the network to use, counted from its input; later stages are removed.
     image_shape : tuple of int, default=None
         Shape of one image, if each row of `X` is a flattened image.
     image_reader : {"dicom", "heic", "tiff"}, callable or None, default=None
-        What reads files and bytes. None chooses by their content.
+        How files and bytes are read. None chooses a reader by their content.
     feature_stages : int, "auto" or "all", default="auto"
         Number of stages of the network whose features the output layer receives. `"auto"` chooses 1, 2 or
         all by cross-validation within `fit`, together with `weight_decay`. If stages are trained, only trained stages
@@ -54,9 +54,9 @@ class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
         Strength of the regularization of the output layer's weights, at least 0, for standardized features and numbers.
         `"auto"` chooses it by cross-validation within `fit`, among ten values from 30 to 0.001.
     loss : {"squared_error", "huber"}, default="squared_error"
-        `"squared_error"` fits means. `"huber"` counts large errors linearly [1]_, so that a few wrong numbers in `y` do
-        little harm: errors count linearly beyond 1.345 times the standard deviation of `y`, which is estimated from the
-        median absolute deviation.
+        `"squared_error"` predicts means. `"huber"` counts large errors linearly [1]_, so that a few wrong numbers in
+        `y` do little harm: errors count linearly beyond 1.345 times the standard deviation of `y`, which is estimated
+        from the median absolute deviation.
     optimizer : {"auto", "sgd", "adamw", "lbfgs"} or subclass of torch.optim.Optimizer, default="auto"
         The optimizer.
     lr : float, default="auto"
@@ -84,12 +84,12 @@ class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
     layer_decay : float, default="auto"
         Learning rate of each stage as a fraction of the next stage's learning rate, in (0, 1].
     augmentation : {"auto", "light", "strong", "trivial"}, callable or None, default="auto"
-        How images are randomly changed while stages are trained. A change must not change the number: a crop changes
+        How images are randomly changed while stages are trained. A change must not affect the number: a crop changes
         the share of a surface, a rotation an angle, and a change of brightness the ripeness of a fruit. `"auto"`
         compares `"trivial"` with None in a short trial within `fit`, which detects only large effects. Pass None or
         your own function if the number depends on size, position or color.
     augmentation_views : int, default=None
-        Number of random views of each image, which the epochs take in turn. None draws a new view in each epoch.
+        Number of random views of each image, which the epochs use in turn. None draws a new view in each epoch.
     mixup_alpha : float, default=0.0
         Mixes pairs of images and their losses, with shares drawn from Beta(mixup_alpha, mixup_alpha). 0 turns mixup
         off.
@@ -102,7 +102,7 @@ class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
     device : str or torch.device, default="auto"
         Where the network runs.
     engine : {"auto", "torch", "openvino"}, default="auto"
-        What runs the frozen part of the network on a CPU.
+        Library that runs the frozen part of the network on a CPU.
     cache : "auto", path, URL or False, default="auto"
         Where features and activations are cached, by image content, as in :class:`PretrainedImageClassifier`.
     checkpoint : str or os.PathLike, default=None
@@ -119,7 +119,7 @@ class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
     Attributes
     ----------
     n_outputs_ : int
-        Number of numbers per image.
+        How many numbers are predicted for each image.
     output_names_ : ndarray of str
         Names of the columns of `y`. Exists only if `y` was a data frame whose columns are named by strings.
     backbone_ : Backbone
@@ -133,7 +133,7 @@ class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
         numbers, and `"mean_r2"` the coefficient of determination, averaged over the numbers. Exists only if there was a
         choice.
     engine_ : {"torch", "openvino"}
-        What ran the frozen part of the network.
+        Library that ran the frozen part of the network.
     net_ : skorch.NeuralNet
         The net of the last phase of training; `net_.module_.output` is the output layer, which gives numbers in the
         unit of `y`.

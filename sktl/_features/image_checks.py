@@ -198,7 +198,7 @@ def check_images(
     verbose : int, default=0
         Set to 1 to show a progress bar.
     image_reader : {"dicom", "heic", "tiff"}, callable or None, default=None
-        What reads files and bytes, as in :class:`PretrainedImageClassifier`.
+        How files and bytes are read, as in :class:`PretrainedImageClassifier`.
 
     Returns
     -------

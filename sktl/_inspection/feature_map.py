@@ -44,7 +44,7 @@ class FeatureMapDisplay:
         Position of each image.
     y : array-like of shape (n_samples,), default=None
         Labels, shown by color and marker. The first 104 classes have different pairs of color and marker. With
-        `task="regression"`, numbers, shown by a scale of colors.
+        `task="regression"`, numbers, shown on a color scale.
     thumbnails : list of ndarray of shape (H, W, 3), default=None
         Images to show instead of points, uint8.
     axis_names : (str, str), default=("", "")
@@ -56,7 +56,7 @@ class FeatureMapDisplay:
     ----------
     ax_ : matplotlib Axes
     colorbar_ : matplotlib Colorbar or None
-        The scale of numbers; None if `scatter_kw` colors the points.
+        The color scale of numbers; None if `scatter_kw` colors the points.
     figure_ : matplotlib Figure
     scatters_ : list of matplotlib PathCollection
         The points of each class, in sorted order; without labels, a single collection with all points.
@@ -128,7 +128,7 @@ class FeatureMapDisplay:
             Images; see the Notes of :class:`PretrainedImageClassifier` for the accepted formats.
         y : array-like of shape (n_samples,), default=None
             Labels or numbers to show. They are passed only to supervised projections, such as
-            LinearDiscriminantAnalysis. Of several labels or several numbers, pass one column.
+            LinearDiscriminantAnalysis. If there are several labels or numbers, pass one column.
         task : {"auto", "classification", "regression"}, default="auto"
             Whether `y` contains labels or numbers. `"auto"` is `"regression"` if the estimator is a regressor, and
             otherwise `"classification"`.

@@ -50,10 +50,10 @@ class PredictionsDisplay:
         Most probable label of each image; for several labels, 1 where the probability is above 0.5; for regression,
         the predicted numbers.
     positions : ndarray of shape (n_images,)
-        Positions of the images in the `X` that they were selected from.
+        Positions of the images in `X`.
     proba_true, proba_pred : ndarray of the shape of `y_true`, default=None
         Predicted probabilities of `y_true` and of `y_pred`, in [0, 1]. For several labels, the probabilities that each
-        label is as in `y_true` and in `y_pred`. None for regression.
+        label has the value in `y_true` and in `y_pred`. None for regression.
     select : {"samples", "errors", "losses"}, default="samples"
         How the images were selected; see :meth:`from_predictions`.
     names : ndarray of shape (n_columns,), default=None
@@ -64,7 +64,7 @@ class PredictionsDisplay:
     Attributes
     ----------
     axes_ : ndarray of matplotlib Axes of shape (n_images,)
-        Axes of each image; a single one with a sentence if there is no image.
+        Axes of each image; a single Axes with a sentence if there is no image.
     figure_ : matplotlib Figure
 
     See Also
@@ -191,8 +191,7 @@ class PredictionsDisplay:
             Images; see the Notes of :class:`PretrainedImageClassifier` for the accepted formats. Only images that are
             shown are read.
         y_true : array-like of shape (n_samples,) or (n_samples, n_columns)
-            Labels of the images; a table of 0 and 1 with a column for each of several labels; or, with
-            `task="regression"`, numbers.
+            Labels of the images; a table of 0 and 1 with one column per label; or, with `task="regression"`, numbers.
         y_proba : array-like of shape (n_samples, n_classes) or (n_samples, n_labels)
             The probability of each class or label. With `task="regression"`, the predicted numbers, in the shape of
             `y_true`.
@@ -203,11 +202,11 @@ class PredictionsDisplay:
             names of a data frame, or positions.
         select : {"samples", "errors", "losses"}, default="samples"
             Which images are shown. `"samples"` selects random images and shows them in the order of `X`. `"errors"`
-            selects wrong predictions, beginning with the highest probability of the wrong label. `"losses"` selects the
-            images with the highest log loss, which have the lowest probability of the true label.
+            selects wrong predictions, the most confident first. `"losses"` selects the images with the highest log
+            loss, which have the lowest probability of the true label.
 
-            With several labels, `"errors"` begins with the images with most wrong labels, and `"losses"` adds up the
-            log losses of the labels. With `task="regression"`, both select the largest errors: `"errors"` by the
+            With several labels, `"errors"` begins with the images that have the most wrong labels, and `"losses"` adds
+            up the log losses of the labels. With `task="regression"`, both select the largest errors: `"errors"` by the
             largest error of an image, `"losses"` by the sum of its squared errors, in standard deviations of `y_true`.
         n_images : int, default=12
             Maximum number of images to show, at least 1.
@@ -216,7 +215,7 @@ class PredictionsDisplay:
         image_shape : tuple of int, default=None
             Shape of one image, if `X` contains flattened rows.
         image_reader : {"dicom", "heic", "tiff"}, callable or None, default=None
-            What reads files and bytes, as in :class:`PretrainedImageClassifier`.
+            How files and bytes are read, as in :class:`PretrainedImageClassifier`.
         ax : matplotlib Axes or array-like of them, default=None
             As in :meth:`plot`.
         n_columns : int, default=4
@@ -280,12 +279,12 @@ class PredictionsDisplay:
         return ClassComparison(self.y_true, self.y_pred, self.proba_true, self.proba_pred)
 
     def plot(self, *, ax: Any = None, n_columns: int = 4) -> PredictionsDisplay:
-        """Draw the images, upright and uncropped; titles of wrong predictions contain what would have been right.
+        """Draw the images, upright and uncropped; titles of wrong predictions also contain the true label or number.
 
         Parameters
         ----------
         ax : matplotlib Axes or array-like of them, default=None
-            Single axes are divided into a grid. From an array of axes, the first ones are used. None creates a new
+            A single Axes is divided into a grid. In an array, the first Axes are used. None creates a new
             figure.
         n_columns : int, default=4
             Maximum number of images in a row.

@@ -35,7 +35,7 @@ _SIDE = 512
 
 
 class SaliencyDisplay:
-    """Images with maps of the regions that support a class or label, or that raise a number, by Grad-CAM [1]_.
+    """Images with Grad-CAM [1]_ maps of the regions that support a class or label, or that raise a number.
 
     Create it with :meth:`from_estimator`. All parameters are stored as attributes.
 
@@ -66,18 +66,19 @@ class SaliencyDisplay:
 
     Notes
     -----
-    The map is the sum of the activations of the last layer with spatial positions, weighted by the mean gradient of the
-    class's logit. Negative values, which count against the class, are set to zero. Most convolutional networks have a
-    grid of 7 x 7 positions, and a ViT with patches of 16 pixels has 14 x 14.
+    The map is the sum of the outputs (activations) of the last layer with spatial positions, weighted by the mean
+    gradient of the class's logit. Negative values, which count against the class, are set to zero. Most convolutional
+    networks have a grid of 7 x 7 positions, and a ViT with patches of 16 pixels has 14 x 14.
 
-    For a regressor, the gradient of the predicted number takes the place of the logit's gradient. The map shows the
+    For a regressor, the gradient of the predicted number is used instead of the logit's gradient. The map shows the
     positions that raise the number; positions that lower it are set to zero.
 
     In a ViT whose output is its class token, the map shows what this token attends to in the last block. Each position
-    is weighted by its own gradient [2]_, because a mean gradient hides attention; in a test, it found the objects less
-    often. The blocks of a ViT also move information between positions: in two of four small ViTs that were trained from
-    scratch, the last block no longer had the information at the position of the object. Pass `layer` for the map of an
-    earlier block, such as `"blocks.0.norm1"` of timm's ViTs, whose positions correspond more closely to the image.
+    is weighted by its own gradient [2]_, because a mean gradient hides attention; in a test, maps with a mean gradient
+    found the objects less often. The blocks of a ViT also move information between positions: in two of four small ViTs
+    that were trained from scratch, the last block no longer had the information at the position of the object. Pass
+    `layer` for the map of an earlier block, such as `"blocks.0.norm1"` of timm's ViTs, whose positions correspond more
+    closely to the image.
 
     If the output layer receives features of several stages (`feature_stages_`), the map shows the contribution of the
     last stage. The contributions of blocks in earlier stages are not included.
@@ -138,8 +139,9 @@ class SaliencyDisplay:
         X : array-like of shape (n_images, ...)
             Images, in a format that the estimator accepts. All images are drawn, so pass only a few.
         target : label, int or array-like of shape (n_images,), default=None
-            Class or label to explain, for all images or for each image; for a regressor, the position of a number from
-            0. None explains the predicted class, the most probable label of each image, or the first number.
+            Class or label to explain, for all images or for each image; for a regressor, the position of a number,
+            counted from 0. None explains the predicted class, the most probable label of each image, or the first
+            number.
         layer : str, default=None
             Name of a module of `estimator.module_.backbone` whose output is weighted, of shape (n, C, H, W),
             (n, H, W, C) or (n, tokens, C). None selects the last suitable module.
@@ -200,7 +202,7 @@ class SaliencyDisplay:
         Parameters
         ----------
         ax : matplotlib Axes or array-like of them, default=None
-            Single axes are divided into a grid. From an array of axes, the first ones are used. None creates a new
+            A single Axes is divided into a grid. In an array, the first Axes are used. None creates a new
             figure.
         n_columns : int, default=4
             Maximum number of images in a row.

@@ -36,8 +36,8 @@ class TrainingCurveDisplay:
     phases : array-like of str of shape (n_epochs,)
         Phase of each epoch: `"output layer"` or `"stages"`.
     epochs : array-like of int of shape (n_epochs,), default=None
-        Numbers of the epochs. None counts from 1. If the start of a phase was validated, its number is the number of
-        epochs before it.
+        Numbers of the epochs. None counts from 1. If the loss was also validated before the first epoch of a phase,
+        this entry has the number of epochs before the phase.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class TrainingCurveDisplay:
 
     See Also
     --------
-    PretrainedImageClassifier, PretrainedImageRegressor : The estimators whose `history_` is drawn.
+    PretrainedImageClassifier, PretrainedImageRegressor : Estimators whose `history_` is drawn.
 
     Notes
     -----
@@ -120,7 +120,7 @@ class TrainingCurveDisplay:
         Parameters
         ----------
         ax : matplotlib Axes or array-like of them, default=None
-            Axes to draw on. Single axes are divided if there are scores other than losses. None creates a new figure.
+            Axes to draw on. A single Axes is divided if there are scores other than losses. None creates a new figure.
         line_kw : dict, default=None
             Passed to `matplotlib.axes.Axes.plot` for all curves.
 

@@ -168,7 +168,7 @@ def rank_backbones(
     random_state: int | np.random.RandomState | None = None,
     verbose: int = 0,
 ) -> BackboneRanking:
-    """Compare pretrained networks on your images, with one pass of the images through each network.
+    """Compare pretrained networks on your images; each network embeds each image once.
 
     For each network, the output layer of ``PretrainedImageClassifier(trainable_stages=0)``, or of
     :class:`PretrainedImageRegressor`, is cross-validated on the same folds. The ranking also contains LogME [1]_, the
@@ -180,15 +180,15 @@ def rank_backbones(
     X : array-like of shape (n_samples, ...)
         Images; see the Notes of :class:`PretrainedImageClassifier` for the accepted formats.
     y : array-like of shape (n_samples,) or (n_samples, n_columns)
-        Labels of at least two classes; a table of 0 and 1 with a column for each of several labels; or, with
-        `task="regression"`, numbers.
+        Labels of at least two classes; a table of 0 and 1 with one column per label; or, with `task="regression"`,
+        numbers.
     backbones : iterable of str, callable, (backbone, weights) pairs or mappings, default=None
         The networks: values of the parameter `backbone`, with or without `weights`, or mappings with the key
         `"backbone"` and, optionally, `"weights"`, `"image_size"` and `"n_stages"`. Random weights, as in
-        ``("efficientnet_lite0", None)``, are a control that shows what pretraining is worth. None compares
+        ``("efficientnet_lite0", None)``, are a control that shows how much pretraining helps. None compares
         `"efficientnet_lite0"`, `"efficientnet_lite1"`, `"efficientnet_lite2"`, `"resnet50"`, `"convnext_tiny"` and
-        `"timm/vit_small_patch16_224"`. All of these except the first need another package or are downloaded once; the
-        downloads are 300 MB in total.
+        `"timm/vit_small_patch16_224"`. All of these except the first need another package or are downloaded once, 300
+        MB in total.
     task : {"classification", "regression"}, default="classification"
         Whether `y` contains classes or labels, or numbers. Integers are classes unless you choose `"regression"`.
     cv : int, cross-validation generator or iterable, default=5
@@ -204,11 +204,11 @@ def rank_backbones(
     image_shape : tuple of int, default=None
         Shape of one image, if `X` contains flattened rows.
     image_reader : {"dicom", "heic", "tiff"}, callable or None, default=None
-        What reads files and bytes, as in :class:`PretrainedImageClassifier`.
+        How files and bytes are read, as in :class:`PretrainedImageClassifier`.
     device : str or torch.device, default="auto"
         Where the networks run.
     engine : {"auto", "torch", "openvino"}, default="auto"
-        What runs the networks on a CPU, as in :class:`PretrainedImageClassifier`.
+        Library that runs the networks on a CPU, as in :class:`PretrainedImageClassifier`.
     cache : "auto", path, URL or False, default="auto"
         Where features are cached, as in :class:`PretrainedImageClassifier`. Each image passes through each network
         once, even without a cache.

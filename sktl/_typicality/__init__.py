@@ -1,1 +1,1 @@
-"""Typicality: conformal p-values that an image comes from where the training images came from."""
+"""Typicality: conformal p-values that an image comes from the same source as the training images."""

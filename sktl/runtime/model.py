@@ -35,8 +35,8 @@ class OnnxModel:
         Number of threads that decode images, and that compute. None uses all cores that the process may use. Results
         do not depend on it, except for the last bits.
     image_reader : {"dicom", "heic", "tiff"}, callable or None, default=None
-        What reads files and bytes, as in :class:`sktl.PretrainedImageClassifier`. None uses the reader that was chosen
-        by name when the estimator was fitted.
+        How files and bytes are read, as in :class:`sktl.PretrainedImageClassifier`. None uses the reader that was
+        chosen by name when the estimator was fitted.
 
     Attributes
     ----------

@@ -23,7 +23,7 @@ class OnnxClassifier(PredictingModel):
         Number of threads that decode images, and that compute. None uses all cores that the process may use. Results
         do not depend on it, except for the last bits.
     image_reader : {"dicom", "heic", "tiff"}, callable or None, default=None
-        What reads files and bytes. None uses the reader that was chosen by name when the estimator was fitted.
+        How files and bytes are read. None uses the reader that was chosen by name when the estimator was fitted.
 
     Attributes
     ----------
@@ -110,7 +110,7 @@ class OnnxRegressor(PredictingModel):
         Number of threads that decode images, and that compute. None uses all cores that the process may use. Results
         do not depend on it, except for the last bits.
     image_reader : {"dicom", "heic", "tiff"}, callable or None, default=None
-        What reads files and bytes. None uses the reader that was chosen by name when the estimator was fitted.
+        How files and bytes are read. None uses the reader that was chosen by name when the estimator was fitted.
 
     Attributes
     ----------
@@ -166,7 +166,7 @@ class OnnxEncoder(OnnxModel):
         Number of threads that decode images, and that compute. None uses all cores that the process may use. Results
         do not depend on it, except for the last bits.
     image_reader : {"dicom", "heic", "tiff"}, callable or None, default=None
-        What reads files and bytes. None uses the reader that was chosen by name when the estimator was fitted.
+        How files and bytes are read. None uses the reader that was chosen by name when the estimator was fitted.
 
     Attributes
     ----------
@@ -215,7 +215,7 @@ def open_model(
     n_threads : int, default=None
         Number of threads that decode images, and that compute. None uses all cores that the process may use.
     image_reader : {"dicom", "heic", "tiff"}, callable or None, default=None
-        What reads files and bytes. None uses the reader that was chosen by name when the estimator was fitted.
+        How files and bytes are read. None uses the reader that was chosen by name when the estimator was fitted.
 
     Returns
     -------
