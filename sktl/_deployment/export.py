@@ -117,7 +117,8 @@ def export(
     Notes
     -----
     The answers of the estimator include its engine, so exports of a model that was fitted with OpenVINO and with torch
-    differ by rounding. Labels whose probabilities differ by less than 1e-4 count as equal.
+    differ by rounding. An estimator with ``precision="bfloat16"`` is compared with its answers on features in float32,
+    because files compute in float32. Labels whose probabilities differ by less than 1e-4 count as equal.
 
     Examples
     --------

@@ -136,7 +136,8 @@ class PretrainedImagePredictor(PretrainedImageBase):
         seeds = self._seeds()
         watched = self._check_validation(*validation, targets)
         self.backbone_, self.device_ = self._resolve(seeds.backbone)
-        extractor = self._extractor(self.backbone_, self.device_, self.engine)
+        extractor = self._extractor(self.backbone_, self.device_, self.engine, self.precision)
+        self.precision_ = extractor.precision
         images, features = self._usable(Labelled(samples, targets), (y, sample_weight, groups), extractor)
         rows = self._split(images.targets, watched, seeds.split)
         if self.backbone_.count_trainable(self.trainable_stages):
