@@ -15,6 +15,7 @@ from sktl.exceptions import DeviceError, DeviceMemoryError
 
 Result = TypeVar("Result")
 _ACCELERATORS = ("cuda", "mps", "xpu")
+_CPUINFO = Path("/proc/cpuinfo")
 
 
 def available_devices() -> list[str]:
@@ -132,8 +133,8 @@ def _processor_computes_in_bfloat16() -> bool:
     # Not torch's check for oneDNN, which is also true for processors on which oneDNN emulates bfloat16.
     if platform.machine().lower() in ("x86_64", "amd64"):
         return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", bool)())
-    try:  # ARM on Linux, which lists the features of the processor
-        return "bf16" in Path("/proc/cpuinfo").read_text().split()
+    try:  # Linux lists the features of ARM processors
+        return "bf16" in _CPUINFO.read_text().split()
     except OSError:
         return False
 

@@ -219,8 +219,9 @@ def test_a_device_without_bfloat16_is_an_error_of_fit_before_any_image_is_read(k
 
 
 def test_functions_refuse_such_a_device_too(without_bfloat16, clf, tmp_path):
+    elsewhere = pickle.loads(pickle.dumps(clf)).set_params(cache=False)  # where no features are cached
     calls = [
-        lambda: clf.predict(X),
+        lambda: elsewhere.predict(X),
         lambda: rank_backbones(X, Y, ["efficientnet_lite0"], precision="bfloat16"),
         lambda: write_features(X, tmp_path / "f", estimator=PretrainedImageEncoder(precision="bfloat16")),
         lambda: sktl.audit_images(X, Y, estimator=PretrainedImageClassifier(precision="bfloat16")),
