@@ -409,7 +409,7 @@ STATES = """
     from sktl import PretrainedImageClassifier
     from sktl._storage import cache as _cache
 
-    folder, engine, precision = Path(sys.argv[1]), sys.argv[2], sys.argv[4]
+    folder, engine, precision = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
     paths = sorted(map(str, folder.glob("*.jpg")))
     labels = [Path(path).name[0] for path in paths]
 
@@ -422,7 +422,7 @@ STATES = """
 
     sktl.set_cache_limit(120_000, folder / "small")
     bits = {"shared": predictions(folder / "shared"), "off": predictions(False)}
-    bits |= {state: predictions(folder / f"own {sys.argv[3]}") for state in ("cold", "warm")}
+    bits |= {state: predictions(folder / f"own {sys.argv[4]}") for state in ("cold", "warm")}
     bits |= {f"evicting {i}": predictions(folder / "small") for i in range(3)}
     print(json.dumps([bits, sktl.cache_info(folder / "small")]))
 """
@@ -453,12 +453,10 @@ def test_predictions_are_the_same_bits_off_cold_warm_evicting_and_shared_by_two_
         small = Image.fromarray(rng.integers(0, 256, (4, 5, 3), np.uint8) // np.array([1, 1 + i % 2, 1], np.uint8))
         size = tuple(map(int, rng.integers(200, 700, 2)))
         small.resize(size, Image.Resampling.BICUBIC).save(tmp_path / f"{'ab'[i % 2]}{i}.jpg")
-    program = [sys.executable, "-c", textwrap.dedent(STATES), str(tmp_path), engine]
+    program = [sys.executable, "-c", textwrap.dedent(STATES), str(tmp_path), engine, precision]
     root = os.pathsep.join(filter(None, [str(Path(sktl.__file__).parents[1]), os.environ.get("PYTHONPATH")]))
     together = [
-        subprocess.Popen(
-            [*program, str(i), precision], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": root}
-        )
+        subprocess.Popen([*program, str(i)], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": root})
         for i in range(2)
     ]
     found = [json.loads(process.communicate(timeout=300)[0].splitlines()[-1]) for process in together]
