@@ -89,13 +89,17 @@ class TorchEngine(Engine):
                 "cached and results will not be reproducible.",
                 BackboneWarning,
             )
-        difference = trunk.difference(answer)
-        if trunk.precision != "float32" and not difference <= _TOLERANCES[trunk.precision]:
+        if repeats and trunk.precision != "float32":
+            self._check_precision(answer)
+        self.facts = trunk.facts("torch", torch.__version__, answer, repeats)
+
+    def _check_precision(self, answer: np.ndarray) -> None:
+        difference = self.trunk.difference(answer)
+        if not difference <= _TOLERANCES[self.trunk.precision]:
             raise EngineError(
-                f"precision={trunk.precision!r} changes the outputs of backbone={self.backbone.name!r} by "
+                f"precision={self.trunk.precision!r} changes the outputs of backbone={self.backbone.name!r} by "
                 f'{difference:.1e} of the largest output. Pass precision="float32".'
             )
-        self.facts = trunk.facts("torch", torch.__version__, answer, repeats)
 
     def reserve(self, n_threads: int) -> None:
         """Do nothing: any number of threads may run or wait for their turn."""
@@ -140,7 +144,8 @@ class OpenVinoEngine(Engine):
         if not np.array_equal(first, second, equal_nan=True):
             raise self._error("it returns different features for the same images")
         if not difference <= _TOLERANCES[trunk.precision]:
-            raise self._error(f"its outputs differ from torch's by {difference:.1e} of the largest output")
+            found = "its outputs" if trunk.precision == "float32" else f"its outputs in {trunk.precision}"
+            raise self._error(f"{found} differ from torch's by {difference:.1e} of the largest output")
         self.facts = trunk.facts("openvino", self._compiled.version, first)
 
     def reserve(self, n_threads: int) -> None:
