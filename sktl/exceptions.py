@@ -164,7 +164,7 @@ class WeightsUnavailableError(WeightsError, OSError):
 
 
 class DeviceError(SktlError, RuntimeError):
-    """The requested device is unavailable on this machine."""
+    """The requested device is unavailable on this machine, or does not compute in the requested precision."""
 
 
 class DeviceMemoryError(DeviceError, MemoryError):
@@ -172,7 +172,7 @@ class DeviceMemoryError(DeviceError, MemoryError):
 
 
 class EngineError(SktlError, RuntimeError):
-    """The requested engine cannot run the network, or does not support the device."""
+    """The requested engine cannot run the network, or does not support the device, or the network needs float32."""
 
 
 class EngineNotInstalledError(EngineError, ImportError):

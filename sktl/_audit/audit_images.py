@@ -211,7 +211,7 @@ class _Usable:
         samples = subjects.samples
         thumbnails, failures = read_thumbnails(samples, pool)
         backbone, device = computes._resolve(computes._seeds().backbone)
-        extractor = computes._extractor(backbone, device, computes.engine)
+        extractor = computes._extractor(backbone, device, computes.engine, computes.precision)
         extractor = replace(extractor, feature_stages=plain(computes.feature_stages))
         features, more = _features(samples, [*thumbnails], extractor)
         kept = {number: thumbnails[number] for number in thumbnails if number not in {f.position for f in more}}

@@ -34,6 +34,7 @@ _AUTO = {"auto": "auto", "all": "all"}
 @parameter("n_stages", OrWord(click.INT, {"all": "all"}), "Number of first stages that the network keeps.")
 @parameter("feature_stages", OrWord(click.INT, _AUTO), "Number of last stages whose features are written.")
 @parameter("engine", click.Choice(["auto", "torch", "openvino"]), "What runs the network on a CPU.")
+@parameter("precision", click.Choice(["float32", "bfloat16"]), "Precision in which the network computes.")
 @parameter("random_state", OrWord(click.INT, NONE), "Seed of random weights.")
 @machine
 @with_source

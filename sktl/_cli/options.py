@@ -20,8 +20,8 @@ DEFAULTS: dict[str, Any] = {
     "early_stopping": False, "validation_fraction": 0.1, "n_iter_no_change": "auto", "trainable_stages": 0,
     "freeze_epochs": "auto", "backbone_lr_ratio": "auto", "layer_decay": "auto", "augmentation": "auto",
     "augmentation_views": None, "mixup_alpha": 0.0, "amp": "auto", "compile": False, "invalid_images": "raise",
-    "device": "auto", "engine": "auto", "cache": "auto", "checkpoint": None, "n_jobs": None, "random_state": None,
-    "verbose": 0, "net_params": None,
+    "device": "auto", "engine": "auto", "precision": "float32", "cache": "auto", "checkpoint": None, "n_jobs": None,
+    "random_state": None, "verbose": 0, "net_params": None,
 }  # fmt: skip
 # Parameters of one estimator alone, with the options for them.
 OF_CLASSIFIER = ("label_smoothing", "class_weight")
@@ -190,6 +190,7 @@ training = _together(
     click.option("--early-stopping", is_flag=True, help="Hold out a tenth of the images and use the best epoch."),
     parameter("invalid_images", click.Choice(["raise", "skip"]), "What to do with images that cannot be used."),
     parameter("engine", click.Choice(["auto", "torch", "openvino"]), "What runs the frozen stages on a CPU."),
+    parameter("precision", click.Choice(["float32", "bfloat16"]), "Precision in which frozen stages compute."),
     parameter("checkpoint", OrWord(click.STRING, NONE), "Folder from which an interrupted fit resumes."),
     parameter("random_state", OrWord(click.INT, NONE), "Seed; results repeat with a fixed seed."),
 )

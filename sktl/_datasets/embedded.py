@@ -141,7 +141,7 @@ def _embedding(X: Any, y: Any, names: Sequence[str] | None, estimator: Any) -> E
     samples = template._as_samples(X, reset=True, lenient=skips)
     columns, is_vector = _columns_of(y, len(samples))
     backbone, device = template._resolve(template._draw_seeds(1)[0])
-    extractor = template._extractor(backbone, device, template.engine)
+    extractor = template._extractor(backbone, device, template.engine, template.precision)
     layout, wanted = extractor.layout, plain(template.feature_stages)
     extractor.count_feature_stages(wanted)
     extractor = replace(extractor, feature_stages=layout.count(wanted))

@@ -75,7 +75,7 @@ class Embedding:
     def header(self) -> dict[str, Any]:
         """What all files of the features have in common, as JSON returns it."""
         extractor = self.extractor
-        source = source_of(extractor.backbone, extractor.layout, int(extractor.feature_stages))
+        source = source_of(extractor.backbone, extractor.layout, int(extractor.feature_stages), extractor.precision)
         header = {
             "sktl": __version__,
             "source": source.format(),
@@ -152,7 +152,7 @@ def _in_words(key: str, header: Mapping[str, Any]) -> str:
         n = len(source["sizes"])
         return (
             f"{n} stage{'s' * (n > 1)} of backbone={source['backbone']!r} with weights {source['weights']!r} (digest "
-            f"{source['digest'][:8]}) and {source['preprocessing']}"
+            f"{source['digest'][:8]}) and {source['preprocessing']} in {source.get('precision', 'float32')}"
         )
     if key == "fingerprint":
         return f"engine {str(header[key])[:8]}"

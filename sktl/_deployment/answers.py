@@ -41,7 +41,7 @@ class Answers:
 
 
 def answers_of_estimator(estimator: Any, samples: Sequence[Sample], typicality: bool, cached: bool) -> Answers:
-    """Return what a fitted estimator predicts.
+    """Return what a fitted estimator predicts with features in float32, in which exported files compute.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def answers_of_estimator(estimator: Any, samples: Sequence[Sample], typicality: 
     InvalidImageError
         If samples cannot be used.
     """
-    extractor = estimator._fitted_extractor()
+    extractor = replace(estimator._fitted_extractor(), precision="float32")
     features = estimator._features(samples, extractor if cached else replace(extractor, cache=NO_CACHE))
     outputs = features
     if hasattr(estimator, "net_"):

@@ -121,6 +121,11 @@ def notes(estimator: Any) -> tuple[str, ...]:
         notes.append("The function image_reader does not travel with the model. Read images by it before resizing.")
     if estimator.image_shape is not None:
         notes.append("The exported model takes images, not flattened rows as with image_shape.")
+    if estimator.precision_ != "float32":
+        notes.append(
+            f"The estimator computes features in {estimator.precision_}. The exported model does not, and was compared "
+            "with the estimator's answers on features in float32."
+        )
     return tuple(notes)
 
 

@@ -118,8 +118,9 @@ def export(
     Notes
     -----
     The last digits of an estimator's predictions depend on its engine, so exports of a model that was fitted with
-    OpenVINO and of the same model fitted with torch differ by rounding. Labels whose probabilities differ by less than
-    1e-4 count as equal.
+    OpenVINO and of the same model fitted with torch differ by rounding. An estimator with ``precision="bfloat16"`` is
+    compared with its answers on float32 features, because files compute in float32. Labels whose probabilities differ
+    by less than 1e-4 count as equal.
 
     Examples
     --------

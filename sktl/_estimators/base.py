@@ -6,6 +6,7 @@ import copy
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from enum import Enum
 from functools import cached_property
 from numbers import Integral
@@ -28,7 +29,7 @@ from sktl._storage.cache import check_cache, open_cache
 from sktl._storage.model_file import PathOrFile, write_model
 from sktl._targets.labels import shortened
 from sktl._training.json_values import plain
-from sktl._utils.devices import nearest_device, resolve_device
+from sktl._utils.devices import check_precision, nearest_device, resolve_device
 from sktl._utils.isolation import isolated
 from sktl._utils.sklearn_compat import (
     CallbackSupport,
@@ -60,6 +61,7 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
     image_reader: ImageReader | None
     device: str | torch.device
     engine: str
+    precision: str
     cache: str | os.PathLike[str] | Literal[False]
     n_jobs: int | None
     random_state: int | np.random.RandomState | None
@@ -67,6 +69,7 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
     backbone_: Backbone
     device_: torch.device
     engine_: str
+    precision_: str
     feature_stages_: int
     _features: PretrainedFeatures | TunedFeatures
 
@@ -79,6 +82,7 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
         "image_reader": [StrOptions(set(READERS)), callable, None],
         "device": [str, torch.device],
         "engine": [StrOptions({"auto", "torch", "openvino"})],
+        "precision": [StrOptions({"float32", "bfloat16"})],
         "cache": [str, os.PathLike, Options(bool, {False})],
         "n_jobs": [Interval(Integral, None, -1, closed="right"), Interval(Integral, 1, None, closed="left"), None],
         "random_state": ["random_state"],
@@ -134,25 +138,32 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
         """Return the samples of `X`, or `X` itself if it holds stored features, which extractors take as samples."""
         return X if isinstance(X, ImageFeatures) else self._as_samples(X, reset=reset, lenient=lenient)
 
-    def _extractor(self, backbone: Backbone, device: torch.device, engine: str) -> FeatureExtractor:
+    def _extractor(self, backbone: Backbone, device: torch.device, engine: str, precision: str) -> FeatureExtractor:
         cache = open_cache(plain(self._cache_place()))
-        return FeatureExtractor(backbone, device, self.n_jobs, cache, self.verbose, engine=engine)
+        extractor = FeatureExtractor(backbone, device, self.n_jobs, cache, self.verbose, engine=engine)
+        return replace(extractor, precision=str(plain(precision)))
 
     def _cache_place(self) -> str | os.PathLike[str] | Literal[False]:
         """Return the place of the cache, which depends on the parameter `cache`."""
         return self.cache
 
     def _fitted_extractor(self) -> FeatureExtractor:
-        """Return the extractor of a fitted estimator, with the device and the engine of the fit if available."""
+        """Return the extractor of a fitted estimator, with the device and the engine of the fit if available.
+
+        Not without the precision of the fit: in another precision, features differ by more than rounding.
+        """
         device = nearest_device(self.device_)
         if device != self.device_:
-            return self._extractor(self.backbone_, device, self.engine)
+            return self._extractor(self.backbone_, device, self.engine, self.precision_)
         # Not "openvino", which would raise an error if the estimator was loaded on a machine without OpenVINO.
-        return self._extractor(self.backbone_, device, "torch" if self.engine_ == "torch" else "auto")
+        engine = "torch" if self.engine_ == "torch" else "auto"
+        return self._extractor(self.backbone_, device, engine, self.precision_)
 
     def _resolve(self, seed: int) -> tuple[Backbone, torch.device]:
         backbone = resolve_backbone(self.backbone, self.weights, self.image_size, seed, plain(self.n_stages))
-        return backbone, resolve_device(self.device)
+        device = resolve_device(self.device)
+        check_precision(self.precision, device)
+        return backbone, device
 
     @isolated()
     def transform(self, X: Any) -> np.ndarray:

@@ -215,6 +215,12 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         `sktl[openvino]`) and its features differ from torch's by at most 1e-4 of the largest feature; otherwise it uses
         torch. `"openvino"` raises an error in cases in which `"auto"` would use torch. Stages are always trained with
         torch.
+    precision : {"float32", "bfloat16"}, default="float32"
+        Precision in which the network computes features, if no stages are trained. `"bfloat16"` takes less time on
+        processors and GPUs that compute in bfloat16, such as x86 processors with AVX-512 BF16 and NVIDIA GPUs since
+        Ampere, and raises an error on others. Features change by up to a tenth of the largest feature, but accuracy
+        hardly changes: :doc:`/guide/speed_and_cache` has measurements. Features are cached separately, as float32.
+        `amp` sets the precision in which stages are trained.
     cache : "auto", path, URL or False, default="auto"
         Where features and activations are cached, by image content. `"auto"` uses a private temporary folder, which
         worker processes share and which is removed when this process ends. A path is a permanent folder, which is
@@ -273,12 +279,14 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
     engine_ : {"torch", "openvino"}
         Library that ran the frozen part of the network. Predictions use the same engine. If the estimator is loaded on
         a machine without OpenVINO, it uses torch instead, and features differ by at most 1e-4 of the largest feature.
+    precision_ : {"float32", "bfloat16"}
+        Precision in which the frozen part of the network computes features. Predictions use the same precision.
     net_ : skorch.NeuralNet
         The net of the last phase of training; `net_.module_.output` is the output layer.
     module_ : torch.nn.Module
-        Network and output layer as one module. It maps normalized float32 images of shape (n, 3, H, W) to float64
-        logits of shape (n, n_classes) or (n, n_labels); `backbone_.preprocessing` turns a PIL image into its input. The
-        module shares trained weights with `net_` and the estimator: deepcopy it before you change it.
+        Network and output layer as one module, in float32. It maps normalized float32 images of shape (n, 3, H, W) to
+        float64 logits of shape (n, n_classes) or (n, n_labels); `backbone_.preprocessing` turns a PIL image into its
+        input. The module shares trained weights with `net_` and the estimator: deepcopy it before you change it.
     history_ : skorch.history.History
         Loss and time of each epoch. If stages were trained, `"phase"` is `"output layer"`, then `"stages"`. With early
         stopping, `"valid_loss"` is the loss on the validation images, and `"valid_loss_best"` is True if it was the
@@ -307,10 +315,10 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
     UnknownBackboneError, WeightsError
         By `fit`, if the network or its weights are unavailable.
     DeviceError
-        By `fit`, if the device is unavailable.
+        By `fit`, if the device is unavailable, or does not compute in bfloat16 and `precision="bfloat16"`.
     EngineError
         By `fit`, if `engine="openvino"` and OpenVINO is not installed, does not support the device, or cannot run the
-        network.
+        network; or if `precision="bfloat16"` changes the outputs of the network by more than a quarter of the largest.
     CheckpointError
         By `fit`, if a checkpoint is damaged or was renamed.
     TrainingError
@@ -432,6 +440,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         invalid_images: str = "raise",
         device: str | torch.device = "auto",
         engine: str = "auto",
+        precision: str = "float32",
         cache: str | os.PathLike[str] | Literal[False] = "auto",
         checkpoint: str | os.PathLike[str] | None = None,
         n_jobs: int | None = None,
@@ -470,6 +479,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         self.invalid_images = invalid_images
         self.device = device
         self.engine = engine
+        self.precision = precision
         self.cache = cache
         self.checkpoint = checkpoint
         self.n_jobs = n_jobs

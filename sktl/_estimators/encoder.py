@@ -54,6 +54,9 @@ class PretrainedImageEncoder(PretrainedImageBase):
     engine : {"auto", "torch", "openvino"}, default="auto"
         Library that runs the network. `"auto"` uses OpenVINO on a CPU if it is installed and can run the network, and
         otherwise torch.
+    precision : {"float32", "bfloat16"}, default="float32"
+        Precision in which the network computes, as in :class:`PretrainedImageClassifier`. Features are float32 in
+        either case.
     cache : "auto", path, URL or False, default="auto"
         Where features are cached, as in :class:`PretrainedImageClassifier`.
     n_jobs : int, default=None
@@ -73,6 +76,8 @@ class PretrainedImageEncoder(PretrainedImageBase):
     engine_ : {"torch", "openvino"}
         Library that runs the network. `transform` keeps using it, unless the estimator is loaded on a machine without
         OpenVINO.
+    precision_ : {"float32", "bfloat16"}
+        Precision in which the network computes. `transform` keeps using it.
     feature_stages_ : int
         Number of stages that provide features.
     n_features_in_ : int
@@ -84,9 +89,10 @@ class PretrainedImageEncoder(PretrainedImageBase):
     ------
     InvalidParameterError, UnknownBackboneError, WeightsError, DeviceError
         By `fit`, if a parameter has an invalid value, if the network has fewer stages than `feature_stages`, or if the
-        network, its weights or the device is unavailable.
+        network, its weights, the device or bfloat16 on the device is unavailable.
     EngineError
-        By `fit`, if `engine="openvino"` and OpenVINO is not installed or cannot run the network.
+        By `fit`, if `engine="openvino"` and OpenVINO is not installed or cannot run the network, or if
+        `precision="bfloat16"` changes its outputs by more than a quarter of the largest.
     InvalidInputError, InvalidImageError
         If `X` is not in a supported format, or images cannot be read.
 
@@ -126,6 +132,7 @@ class PretrainedImageEncoder(PretrainedImageBase):
         image_reader: ImageReader | None = None,
         device: str | torch.device = "auto",
         engine: str = "auto",
+        precision: str = "float32",
         cache: str | os.PathLike[str] | Literal[False] = "auto",
         n_jobs: int | None = None,
         random_state: int | np.random.RandomState | None = None,
@@ -140,6 +147,7 @@ class PretrainedImageEncoder(PretrainedImageBase):
         self.image_reader = image_reader
         self.device = device
         self.engine = engine
+        self.precision = precision
         self.cache = cache
         self.n_jobs = n_jobs
         self.random_state = random_state
@@ -194,7 +202,7 @@ class PretrainedImageEncoder(PretrainedImageBase):
         self._inputs(X, reset=True)
         (seed,) = self._draw_seeds(1)
         self.backbone_, self.device_ = self._resolve(seed)
-        extractor = self._extractor(self.backbone_, self.device_, self.engine)
+        extractor = self._extractor(self.backbone_, self.device_, self.engine, self.precision)
         self.feature_stages_ = extractor.count_feature_stages(plain(self.feature_stages))
         self._features = PretrainedFeatures(self.feature_stages_, extractor.layout.groups_of(self.feature_stages_))
-        self.engine_ = extractor.engine_name
+        self.engine_, self.precision_ = extractor.engine_name, extractor.precision

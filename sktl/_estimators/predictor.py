@@ -132,7 +132,8 @@ class PretrainedImagePredictor(PretrainedImageBase):
         seeds = self._seeds()
         watched = self._check_validation(*validation, targets)
         self.backbone_, self.device_ = self._resolve(seeds.backbone)
-        extractor = self._extractor(self.backbone_, self.device_, self.engine)
+        extractor = self._extractor(self.backbone_, self.device_, self.engine, self.precision)
+        self.precision_ = extractor.precision
         found = find_usable(self, Labelled(samples, targets), (y, sample_weight, groups), extractor)
         images, features, self.invalid_images_ = found
         rows = self._split(images.targets, watched, seeds.split)

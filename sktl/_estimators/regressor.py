@@ -103,6 +103,9 @@ class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
         Where the network runs.
     engine : {"auto", "torch", "openvino"}, default="auto"
         Library that runs the frozen part of the network on a CPU.
+    precision : {"float32", "bfloat16"}, default="float32"
+        Precision in which the network computes features, if no stages are trained, as in
+        :class:`PretrainedImageClassifier`.
     cache : "auto", path, URL or False, default="auto"
         Where features and activations are cached, by image content, as in :class:`PretrainedImageClassifier`.
     checkpoint : str or os.PathLike, default=None
@@ -134,6 +137,8 @@ class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
         choice.
     engine_ : {"torch", "openvino"}
         Library that ran the frozen part of the network.
+    precision_ : {"float32", "bfloat16"}
+        Precision in which the frozen part of the network computes features.
     net_ : skorch.NeuralNet
         The net of the last phase of training; `net_.module_.output` is the output layer, which gives numbers in the
         unit of `y`.
@@ -229,6 +234,7 @@ class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
         invalid_images: str = "raise",
         device: str | torch.device = "auto",
         engine: str = "auto",
+        precision: str = "float32",
         cache: str | os.PathLike[str] | Literal[False] = "auto",
         checkpoint: str | os.PathLike[str] | None = None,
         n_jobs: int | None = None,
@@ -266,6 +272,7 @@ class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
         self.invalid_images = invalid_images
         self.device = device
         self.engine = engine
+        self.precision = precision
         self.cache = cache
         self.checkpoint = checkpoint
         self.n_jobs = n_jobs

@@ -243,7 +243,7 @@ def _tail_recipe(
         warmup=_WARMUP if pretrained else 0.1,
         interpolation=_INTERPOLATION if pretrained else 1.0,
         keeps_statistics=pretrained,
-        amp=estimator.amp == "auto" and computes_in_bfloat16(device),
+        amp=estimator.amp == "auto" and device.type != "cpu" and computes_in_bfloat16(device),
         compile=estimator.compile,
     )
 
@@ -429,6 +429,13 @@ def check_combinations(estimator: Any) -> None:
         raise InvalidParameterError(
             f"augmentation_views={views!r} has no meaning with augmentation=None: each image has only one view. Leave "
             "augmentation_views=None, or choose an augmentation."
+        )
+    if estimator.precision != "float32" and estimator.trainable_stages != 0:
+        # Stages would be trained on inputs in bfloat16, and the whole network would be saved and exported in float32.
+        raise InvalidParameterError(
+            f"precision={estimator.precision!r} is for a network whose stages are all frozen, and "
+            f'trainable_stages={estimator.trainable_stages!r}. Leave precision="float32". On a GPU, amp="auto" trains '
+            "stages in bfloat16 where that is safe."
         )
     if estimator.checkpoint is not None:
         _check_resumable(estimator)

@@ -71,12 +71,21 @@ def restore(estimator: Any, file: ModelFile) -> None:
         backbone = rebuilt_backbone(backbone, described["weights"], preprocessing, estimator.image_size, network)
     _check_probe(probe(network, preprocessing), file, tensors[PROBE])
     estimator.backbone_, estimator.engine_ = backbone, str(document["engine"])
+    estimator.precision_ = _precision(document)
     _restore_flattened(estimator, document["flattened"])
     if trained:
         _restore_training(estimator, trained[TRAINED], network, tensors)
         _restore_outputs(estimator, trained)
         _check_loss(estimator, trained)
         estimator._typicality = _restored_typicality(tensors)
+
+
+def _precision(document: Mapping[str, Any]) -> str:
+    """Return the precision of the features; files in float32 do not name it."""
+    found = document.get("precision", "float32")
+    if found not in ("float32", "bfloat16"):
+        raise DocumentError(f"its precision is {found!r}")
+    return str(found)
 
 
 def _decode_preprocessing(described: Any) -> Preprocessing:

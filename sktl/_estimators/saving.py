@@ -39,6 +39,8 @@ def to_document(estimator: Any, include_backbone: bool, include_references: bool
             raise InvalidParameterError(f"{name} is a {type(value).__name__}. Pass True or False.")
     parameters = estimator.get_params(deep=False)
     parameters = {name: value for name, value in parameters.items() if name not in OF_THE_MACHINE}
+    if parameters["precision"] == "float32":  # as in the files of versions without this parameter
+        del parameters["precision"]
     _check_unchanged(estimator, include_backbone)
     check_sizes(estimator.backbone_.preprocessing)
     document = {
@@ -48,6 +50,8 @@ def to_document(estimator: Any, include_backbone: bool, include_references: bool
         "engine": estimator.engine_,
         "flattened": _encode_flattened(estimator),
     }
+    if estimator.precision_ != "float32":
+        document["precision"] = estimator.precision_
     pretrained = estimator.backbone_.build()
     network, _ = estimator._features.modules(estimator.backbone_)
     tensors: dict[str, torch.Tensor] = {}

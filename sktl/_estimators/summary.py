@@ -71,10 +71,17 @@ def facts_of(estimator: Any) -> Iterator[Fact]:
     # Only the name of a local file: a notebook may be shared, and the rest of the path is private.
     yield Fact("Weights", _name(os.path.basename(backbone.weights)), "backbone_.weights")
     yield Fact("Input", f"{height} x {width} pixels", "backbone_.preprocessing")
-    yield Fact("Device", f"{estimator.device_}, by {estimator.engine_}", "device_, engine_")
+    yield _device(estimator)
     yield Fact("Features", _features(estimator), "feature_stages_")
     if is_trained(estimator):
         yield from _facts_of_training(estimator)
+
+
+def _device(estimator: Any) -> Fact:
+    where = f"{estimator.device_}, by {estimator.engine_}"
+    if estimator.precision_ == "float32":
+        return Fact("Device", where, "device_, engine_")
+    return Fact("Device", f"{where} in {estimator.precision_}", "device_, engine_, precision_")
 
 
 def _features(estimator: Any) -> str:

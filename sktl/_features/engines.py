@@ -19,7 +19,7 @@ import torch
 
 from sktl._backbones.backbone import Backbone
 from sktl._images.decoding import decoding_rule
-from sktl._utils.devices import halved, within_memory
+from sktl._utils.devices import check_precision, halved, within_memory
 from sktl._utils.threads import single_threaded, single_threaded_pool
 from sktl._utils.torch_kernels import arithmetic_switches, describe_arithmetic
 from sktl._utils.warnings import warn
@@ -27,12 +27,14 @@ from sktl._version import __version__
 from sktl.exceptions import BackboneWarning, DeviceWarning, EngineError
 
 from .openvino import CompiledFunction, check_available, installed_version, survived
-from .trunk import EngineFacts, Trunk, chunk_size
+from .trunk import EngineFacts, Trunk, chunk_size, in_keys
 
 # Each open engine holds a network in memory, so only the most recently used ones stay open.
 _MOST_ENGINES = 3
-# Both compute in float32, so outputs differ by accumulated rounding only. Relative to the largest output of a group.
-_TOLERANCE = 1e-4
+# Outputs differ from torch's in float32 by accumulated rounding only. Relative to the largest output of a group. In
+# bfloat16, which has 8 significant bits, up to 0.14 was measured on noise: a larger difference means that a network
+# needs more bits, or was converted wrongly.
+_TOLERANCES = {"float32": 1e-4, "bfloat16": 0.25}
 
 
 class Engine(ABC):
@@ -61,6 +63,11 @@ class TorchEngine(Engine):
     Parameters
     ----------
     trunk : Trunk
+
+    Raises
+    ------
+    EngineError
+        If bfloat16 changes the outputs for a chunk of noise too much.
     """
 
     def __init__(self, trunk: Trunk):
@@ -82,7 +89,17 @@ class TorchEngine(Engine):
                 "cached and results will not be reproducible.",
                 BackboneWarning,
             )
+        if repeats and trunk.precision != "float32":
+            self._check_precision(answer)
         self.facts = trunk.facts("torch", torch.__version__, answer, repeats)
+
+    def _check_precision(self, answer: np.ndarray) -> None:
+        difference = self.trunk.difference(answer)
+        if not difference <= _TOLERANCES[self.trunk.precision]:
+            raise EngineError(
+                f"precision={self.trunk.precision!r} changes the outputs of backbone={self.backbone.name!r} by "
+                f'{difference:.1e} of the largest output. Pass precision="float32".'
+            )
 
     def reserve(self, n_threads: int) -> None:
         """Do nothing: any number of threads may run or wait for their turn."""
@@ -117,7 +134,8 @@ class OpenVinoEngine(Engine):
         try:
             with single_threaded_pool(1) as pool:
                 pixels = torch.from_numpy(trunk.probe)
-                self._compiled = pool.submit(CompiledFunction, trunk.compute, pixels, n_threads).result()
+                arguments = trunk.compute, pixels, n_threads, trunk.precision
+                self._compiled = pool.submit(CompiledFunction, *arguments).result()
             first, second = (self.run(trunk.probe) for _ in range(2))
         except Exception as error:  # conversions may fail in any way
             reason = " ".join(str(error).split())  # OpenVINO's messages span several lines
@@ -125,8 +143,9 @@ class OpenVinoEngine(Engine):
         difference = trunk.difference(first)
         if not np.array_equal(first, second, equal_nan=True):
             raise self._error("it returns different features for the same images")
-        if not difference <= _TOLERANCE:
-            raise self._error(f"its outputs differ from torch's by {difference:.1e} of the largest output")
+        if not difference <= _TOLERANCES[trunk.precision]:
+            found = "its outputs" if trunk.precision == "float32" else f"its outputs in {trunk.precision}"
+            raise self._error(f"{found} differ from torch's by {difference:.1e} of the largest output")
         self.facts = trunk.facts("openvino", self._compiled.version, first)
 
     def reserve(self, n_threads: int) -> None:
@@ -157,20 +176,24 @@ class FrozenPart:
     engine : {"auto", "torch", "openvino"}
         `"auto"` selects OpenVINO if it is installed, the device is the CPU, and OpenVINO can run the network;
         otherwise, torch.
+    precision : {"float32", "bfloat16"}
+        The precision in which the engine computes.
     """
 
     backbone: Backbone
     device: torch.device
     n_tail_stages: int = 0
     engine: str = "auto"
+    precision: str = "float32"
 
     def trunk(self, chunk: int) -> Trunk:
         """Build the trunk for chunks of this size."""
-        return Trunk(self.backbone, self.device, self.n_tail_stages, chunk)
+        return Trunk(self.backbone, self.device, self.n_tail_stages, chunk, self.precision)
 
 
 def _load(part: FrozenPart, chunk: int, n_threads: int) -> Engine:
     """Return the requested engine. "auto" selects OpenVINO if it can run the network, and otherwise torch."""
+    check_precision(part.precision, part.device)
     trunk = None
     if part.engine != "torch":
         try:
@@ -185,8 +208,8 @@ def _load(part: FrozenPart, chunk: int, n_threads: int) -> Engine:
 
 # Parts with the same `_Size` need the same memory, whatever their weights. Parts with the same `_Function` compute the
 # same function. `_Key` adds the engine.
-_Size: TypeAlias = tuple[str, tuple[int, ...], str, int]
-_Function: TypeAlias = tuple[str, str, int, int, tuple[object, ...]]
+_Size: TypeAlias = tuple[str, tuple[int, ...], str, int, str]
+_Function: TypeAlias = tuple[str, str, int, int, str, tuple[object, ...]]
 _Key: TypeAlias = tuple[_Function, str]
 
 
@@ -221,7 +244,9 @@ class EngineRegistry:
         Raises
         ------
         EngineError
-            If `engine="openvino"` was requested and is not possible.
+            If `engine="openvino"` was requested and is not possible, or the network needs float32.
+        DeviceError
+            If the device does not compute in the precision.
         DeviceMemoryError
             If not even one image fits into the memory of an accelerator.
         """
@@ -250,7 +275,8 @@ class EngineRegistry:
         """Return the key of an engine's facts on this machine in its current state, so that they need no new check."""
         versions = (__version__, installed_version(), survived(), decoding_rule())
         wanted = (part.backbone.identity, part.n_tail_stages, self.chunk(part), part.engine)
-        return hashlib.sha256(repr((*wanted, *versions, *describe_arithmetic(part.device))).encode()).digest()
+        arithmetic = (*describe_arithmetic(part.device), *in_keys(part.precision))
+        return hashlib.sha256(repr((*wanted, *versions, *arithmetic)).encode()).digest()
 
     def chunk(self, part: FrozenPart) -> int:
         """Return the number of images that an engine processes at once."""
@@ -305,11 +331,13 @@ class EngineRegistry:
         return engine
 
     def _size(self, part: FrozenPart) -> _Size:
-        return part.backbone.name, part.backbone.preprocessing.crop, str(part.device), part.n_tail_stages
+        backbone = part.backbone
+        return backbone.name, backbone.preprocessing.crop, str(part.device), part.n_tail_stages, part.precision
 
     def _function(self, part: FrozenPart) -> _Function:
         switches = (*arithmetic_switches(part.device), decoding_rule())
-        return part.backbone.identity, str(part.device), part.n_tail_stages, self.chunk(part), switches
+        n_tail_stages, chunk = part.n_tail_stages, self.chunk(part)
+        return part.backbone.identity, str(part.device), n_tail_stages, chunk, part.precision, switches
 
     def _key(self, part: FrozenPart) -> _Key:
         function = self._function(part)

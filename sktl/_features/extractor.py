@@ -63,6 +63,8 @@ class FeatureExtractor:
         Random change of the images.
     engine : {"auto", "torch", "openvino"}
         The engine that runs the network.
+    precision : {"float32", "bfloat16"}
+        The precision in which the engine computes. Rows are float32 in either case.
     title : str
         Title of the progress bar.
     """
@@ -76,6 +78,7 @@ class FeatureExtractor:
     feature_stages: int | str = 1
     view: View | None = None
     engine: str = "auto"
+    precision: str = "float32"
     title: str = "features of images"
 
     @property
@@ -138,7 +141,7 @@ class FeatureExtractor:
 
     @property
     def _part(self) -> FrozenPart:
-        return FrozenPart(self.backbone, self.device, self.n_tail_stages, self.engine)
+        return FrozenPart(self.backbone, self.device, self.n_tail_stages, self.engine, self.precision)
 
     def _facts(self) -> EngineFacts:
         """Return the facts about the engine. Open the engine if they are unknown."""
@@ -229,7 +232,7 @@ class FeatureExtractor:
         if self.n_tail_stages or self.view is not None:
             check_images(features)
         # The output layer, its choices and typicality take rows of either kind.
-        return cast(np.ndarray, stored_rows(features, self.backbone, self.feature_stages))
+        return cast(np.ndarray, stored_rows(features, self.backbone, self.feature_stages, self.precision))
 
     def attempt(self, samples: Sequence[Sample]) -> tuple[np.ndarray, list[ImageFailure]]:
         """Return the rows of samples, computed in this process, and the failures; rows of failures are undefined."""

@@ -32,6 +32,8 @@ class FeatureSource:
         Block and number of features of each group in a row; the block is "" for the network's own output.
     sizes : tuple of int
         Length of the row for 1, 2, ... stages.
+    precision : {"float32", "bfloat16"}
+        The precision in which the network computed the features.
     """
 
     backbone: str
@@ -43,6 +45,7 @@ class FeatureSource:
     answer: tuple[float, ...]
     groups: tuple[tuple[str, int], ...]
     sizes: tuple[int, ...]
+    precision: str = "float32"
 
     @classmethod
     def parse(cls, values: dict[str, Any]) -> Self:
@@ -51,8 +54,8 @@ class FeatureSource:
         return cls(**values | tuples | {"groups": tuple((block, size) for block, size in values["groups"])})
 
     def format(self) -> dict[str, Any]:
-        """Return the facts as values for JSON."""
-        return asdict(self)
+        """Return the facts as values for JSON, without the precision if it is float32, once the only one."""
+        return {name: value for name, value in asdict(self).items() if (name, value) != ("precision", "float32")}
 
     @property
     def n_stages(self) -> int:
@@ -64,4 +67,5 @@ class FeatureSource:
         """The network in terms of parameters, for messages."""
         stages = "" if self.first_stages is None else f", n_stages={self.first_stages}"
         height, width = self.image_size
-        return f"backbone={self.backbone!r} with weights {self.weights!r}{stages} at {height} x {width} pixels"
+        size = f"{height} x {width} pixels" + (f" in {self.precision}" if self.precision != "float32" else "")
+        return f"backbone={self.backbone!r} with weights {self.weights!r}{stages} at {size}"

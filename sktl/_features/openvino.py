@@ -1,7 +1,7 @@
 """Compile a function of one chunk of pixels with OpenVINO and run it. The only file that imports openvino.
 
-A compiled function computes in float32, with one thread per chunk and a fixed chunk shape, so the bits of an image's
-output depend neither on other images nor on the number of chunks that run concurrently.
+A compiled function computes with one thread per chunk and a fixed chunk shape, so the bits of an image's output depend
+neither on other images nor on the number of chunks that run concurrently.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ PROPERTIES = {
     "ENABLE_CPU_PINNING": False,
     "ENABLE_HYPER_THREADING": True,
 }
+_HINTS = {"float32": "f32", "bfloat16": "bf16"}
 
 
 def check_available(device: torch.device) -> None:
@@ -85,6 +86,8 @@ class CompiledFunction:
         Pixels with which the function is traced.
     n_threads : int
         Expected number of concurrent calls of `run`; see `reserve`.
+    precision : {"float32", "bfloat16"}, default="float32"
+        The precision in which most layers compute. The output is float32 in either case.
 
     Raises
     ------
@@ -92,8 +95,15 @@ class CompiledFunction:
         Of any type, if the function cannot be traced or converted.
     """
 
-    def __init__(self, function: Callable[[torch.Tensor], torch.Tensor], example: torch.Tensor, n_threads: int):
+    def __init__(
+        self,
+        function: Callable[[torch.Tensor], torch.Tensor],
+        example: torch.Tensor,
+        n_threads: int,
+        precision: str = "float32",
+    ):
         self._openvino = library()
+        self._properties = PROPERTIES | {"INFERENCE_PRECISION_HINT": _HINTS[precision]}
         self.version = str(self._openvino.get_version())
         self._model = _convert(self._openvino, function, example)
         self._shape = tuple(self._model.output(0).shape)
@@ -128,7 +138,7 @@ class CompiledFunction:
         # Streams share the weights, and each is one thread. Several compiled models would copy the weights.
         n_streams = min(n_threads, joblib.cpu_count())
         streams = {"NUM_STREAMS": n_streams, "INFERENCE_NUM_THREADS": n_streams}
-        compiled = core().compile_model(self._model, "CPU", PROPERTIES | streams)
+        compiled = core().compile_model(self._model, "CPU", self._properties | streams)
         self._streams: tuple[Any, list[Any]] = (compiled, [])  # with the unused requests
         self.n_threads = n_threads
 

@@ -40,7 +40,7 @@ _lock = fork_safe_lock()
 _known: OrderedDict[str, _Known] = OrderedDict()
 
 
-def source_of(backbone: Backbone, layout: StageLayout, n_stages: int) -> FeatureSource:
+def source_of(backbone: Backbone, layout: StageLayout, n_stages: int, precision: str) -> FeatureSource:
     """Return the facts about features of some stages of a backbone."""
     known = _facts_of(backbone)
     return FeatureSource(
@@ -53,6 +53,7 @@ def source_of(backbone: Backbone, layout: StageLayout, n_stages: int) -> Feature
         tuple(known.answer.tolist()),
         layout.groups_of(n_stages),
         layout.sizes[:n_stages],
+        precision,
     )
 
 
@@ -81,15 +82,17 @@ def contiguous(rows: np.ndarray, n: int) -> np.ndarray:
     return np.ascontiguousarray(some) if isinstance(some, np.ndarray) else some
 
 
-def stored_rows(features: ImageFeatures, backbone: Backbone, feature_stages: int | str) -> np.ndarray | ImageFeatures:
+def stored_rows(
+    features: ImageFeatures, backbone: Backbone, feature_stages: int | str, precision: str
+) -> np.ndarray | ImageFeatures:
     """Return the features of some stages, as an array unless they are large.
 
     Raises
     ------
     InvalidInputError
-        If another network computed the features, or there are features of fewer stages.
+        If another network computed the features, or in another precision, or there are features of fewer stages.
     """
-    _check_source(features.source, backbone)
+    _check_source(features.source, backbone, precision)
     layout, wanted = layout_of(features.source), feature_stages
     n_stages = min(layout.count(wanted), layout.n_stages) if isinstance(wanted, str) else int(wanted)
     if n_stages > layout.n_stages:
@@ -102,9 +105,9 @@ def stored_rows(features: ImageFeatures, backbone: Backbone, feature_stages: int
     return np.asarray(rows) if rows.nbytes <= IN_MEMORY else rows
 
 
-def _check_source(source: FeatureSource, backbone: Backbone) -> None:
-    """Raise `InvalidInputError` if features are not those of a backbone."""
-    own = source_of(backbone, layout_of(source), source.n_stages)
+def _check_source(source: FeatureSource, backbone: Backbone, precision: str) -> None:
+    """Raise `InvalidInputError` if features are not those of a backbone in a precision."""
+    own = source_of(backbone, layout_of(source), source.n_stages, precision)
     if (different := _difference(source, own)) is None:
         return
     raise InvalidInputError(
@@ -121,6 +124,8 @@ def _difference(source: FeatureSource, own: FeatureSource) -> str | None:
         return f"The preprocessing differs: {source.preprocessing} and {own.preprocessing}."
     if not relative_difference(np.array(source.answer), np.array(own.answer)) <= _TOLERANCE:
         return "The networks compute different features with the same weights."
+    if source.precision != own.precision:
+        return f"The precision differs: {source.precision!r} and {own.precision!r}."
     return None
 
 

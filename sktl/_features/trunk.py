@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -72,6 +73,18 @@ class EngineFacts:
             return None
 
 
+def in_keys(precision: str) -> tuple[str, ...]:
+    """Return what a precision adds to keys and fingerprints: nothing for float32, once the only precision."""
+    return () if precision == "float32" else (precision,)
+
+
+def _computing_in(precision: str, device: torch.device) -> AbstractContextManager[object]:
+    if precision == "float32":
+        return nullcontext()
+    # Threads would share the cache of converted weights, which is for weights that gradients need.
+    return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
+
+
 def chunk_size(device: torch.device) -> int:
     """Return the number of images that run at once on a device with enough memory."""
     return _CPU_CHUNK if device.type == "cpu" else _ACCELERATOR_CHUNK
@@ -89,23 +102,33 @@ class Trunk:
         activations.
     chunk : int or None
         Number of images that run at once. None selects it for the device.
+    precision : {"float32", "bfloat16"}, default="float32"
+        The precision in which `run` computes. With `"bfloat16"`, torch computes layers in float32 that need it.
 
     Attributes
     ----------
     probe, answer : ndarray
-        A chunk of noise, and the output for it. Noise shows whether an engine computes the same, and whether runs
-        repeat.
+        A chunk of noise, and the output for it in float32. Noise shows whether an engine computes the same, and whether
+        runs repeat.
     layout : StageLayout
         Layout of a row of the output.
     reads_values : bool
         Whether it reads values of tensors, which tracing cannot follow.
     """
 
-    def __init__(self, backbone: Backbone, device: torch.device, n_tail_stages: int = 0, chunk: int | None = None):
+    def __init__(
+        self,
+        backbone: Backbone,
+        device: torch.device,
+        n_tail_stages: int = 0,
+        chunk: int | None = None,
+        precision: str = "float32",
+    ):
         self.backbone = backbone
         self.device = device
         self.n_tail_stages = n_tail_stages
         self.chunk = chunk or chunk_size(device)
+        self.precision = precision
         self.reads_values = False
         # Fixed noise, so that all engines and processes compute the same probe.
         self.probe = np.random.default_rng(0).integers(0, 256, (self.chunk, *backbone.preprocessing.crop, 3), np.uint8)
@@ -133,11 +156,14 @@ class Trunk:
 
     def run(self, pixels: np.ndarray) -> np.ndarray:
         """Return the features or activations of a chunk of pixels, as float32 of shape (chunk, ...)."""
-        with torch.inference_mode():
+        return self._run(pixels, self.precision)
+
+    def _run(self, pixels: np.ndarray, precision: str) -> np.ndarray:
+        with torch.inference_mode(), _computing_in(precision, self.device):
             return self.compute(torch.from_numpy(pixels).to(self.device)).cpu().numpy()
 
     def compute(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Return the same as `run`, as tensors on the device."""
+        """Return the features or activations of pixels on the device, as float32, in the precision of the caller."""
         output = self._function(self.backbone.preprocessing.normalize(pixels))
         if not isinstance(output, torch.Tensor):
             raise BackboneError(
@@ -149,7 +175,8 @@ class Trunk:
     def facts(self, engine: str, version: str, answer: np.ndarray, repeats: bool = True) -> EngineFacts:
         """Return the facts of an engine that runs this trunk, given its answer to the probe."""
         parts = (self.backbone.identity, self.n_tail_stages, decoding_rule(), str(self.device))
-        digest = hashlib.sha256(repr((*parts, engine, version, self.probe.shape)).encode())
+        of_engine = (engine, version, self.probe.shape, *in_keys(self.precision))
+        digest = hashlib.sha256(repr((*parts, *of_engine)).encode())
         digest.update(np.ascontiguousarray(answer).data)
         return EngineFacts(digest.hexdigest() if repeats else None, answer.shape[1:], engine, self.layout)
 
@@ -164,7 +191,7 @@ class Trunk:
         return float(np.max([relative_difference(found, expected) for found, expected in pairs]))
 
     def _first_answer(self) -> np.ndarray:
-        answer = self.run(self.probe)
+        answer = self._run(self.probe, "float32")
         if not self.n_tail_stages and (answer.ndim != 2 or len(answer) != len(self.probe)):
             raise BackboneError(
                 f"backbone={self.backbone.name!r} maps images of shape (n, 3, H, W) to an output of shape "

@@ -30,7 +30,7 @@ from sktl._targets.labels import shown
 from sktl._targets.number_targets import NumberTargets, number_columns, suggesting_regression
 from sktl._targets.targets import Targets
 from sktl._training.json_values import plain
-from sktl._utils.devices import resolve_device
+from sktl._utils.devices import check_precision, resolve_device
 from sktl._utils.isolation import isolated
 from sktl._utils.threads import n_threads
 from sktl.exceptions import (
@@ -99,7 +99,7 @@ class _Trial:
             size = sum(parameter.numel() for parameter in network.parameters())
             n_bytes = sum(tensor.nbytes for tensor in network.state_dict().values())
             del network
-            extractor = self.template._extractor(backbone, self.device, self.template.engine)
+            extractor = self.template._extractor(backbone, self.device, self.template.engine, self.template.precision)
             height, width = backbone.preprocessing.crop
             title = f"{row.backbone} ({row.weights}, {height}x{width})"  # entries may differ only in one of these
             features, seconds = _timed(replace(extractor, title=title, feature_stages="auto"), self.samples)
@@ -163,6 +163,7 @@ def rank_backbones(
     image_reader: ImageReader | None = None,
     device: str | torch.device = "auto",
     engine: str = "auto",
+    precision: str = "float32",
     cache: str | os.PathLike[str] | Literal[False] = "auto",
     n_jobs: int | None = None,
     random_state: int | np.random.RandomState | None = None,
@@ -209,6 +210,8 @@ def rank_backbones(
         Where the networks run.
     engine : {"auto", "torch", "openvino"}, default="auto"
         Library that runs the networks on a CPU, as in :class:`PretrainedImageClassifier`.
+    precision : {"float32", "bfloat16"}, default="float32"
+        The precision in which the networks compute features, as in :class:`PretrainedImageClassifier`.
     cache : "auto", path, URL or False, default="auto"
         Where features are cached, as in :class:`PretrainedImageClassifier`. Each image passes through each network
         once, even without a cache.
@@ -236,7 +239,7 @@ def rank_backbones(
     InvalidInputError, InvalidImageError
         If `X` or `y` is not in a supported format, or images cannot be read.
     DeviceError
-        If the device is unavailable.
+        If the device is unavailable, or does not compute in bfloat16 and `precision="bfloat16"`.
 
     References
     ----------
@@ -257,10 +260,12 @@ def rank_backbones(
     if not isinstance(task, str) or task not in _TASKS:
         raise InvalidParameterError(f'task={shown(task)} must be "classification" or "regression".')
     template = _TASKS[task](
-        image_shape=image_shape, image_reader=image_reader, device=device, engine=engine, cache=cache, n_jobs=n_jobs,
-        verbose=verbose, random_state=random_state,
+        image_shape=image_shape, image_reader=image_reader, device=device, engine=engine,
+        precision=precision, cache=cache, n_jobs=n_jobs, verbose=verbose, random_state=random_state,
     )  # fmt: skip
     template._check_parameters()
+    found = resolve_device(device)
+    check_precision(precision, found)
     if not isinstance(random_state, Integral):  # a generator or None would draw other seeds for each network
         template.random_state = template._draw_seeds(1)[0]
     seeds = template._seeds()
@@ -274,7 +279,7 @@ def rank_backbones(
         scoring = default_scoring(targets)
     of_noise = FeaturesEstimator(type(template)(), StageLayout.of_output(2))
     scorer = check_scorer(scoring, of_noise, plain, splits)
-    trial = _Trial(template, resolve_device(device), samples, _columns(targets), plain, splits, scorer)
+    trial = _Trial(template, found, samples, _columns(targets), plain, splits, scorer)
     with one_outage():
         rows = [row if backbone is None else trial.measure(row, backbone) for row, backbone in resolved]
     return BackboneRanking(rows, scoring if isinstance(scoring, str) else "score")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import platform
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -12,6 +15,7 @@ from sktl.exceptions import DeviceError, DeviceMemoryError
 
 Result = TypeVar("Result")
 _ACCELERATORS = ("cuda", "mps", "xpu")
+_CPUINFO = Path("/proc/cpuinfo")
 
 
 def available_devices() -> list[str]:
@@ -119,4 +123,26 @@ def halved(size: int, what: str, device: torch.device) -> int:
 
 def computes_in_bfloat16(device: torch.device) -> bool:
     """Return True if a device computes in bfloat16 natively, which is faster than float32."""
+    if device.type == "cpu":
+        return _processor_computes_in_bfloat16()
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+@functools.cache
+def _processor_computes_in_bfloat16() -> bool:
+    # Not torch's check for oneDNN, which is also true for processors on which oneDNN emulates bfloat16.
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", bool)())
+    try:  # Linux lists the features of ARM processors
+        return "bf16" in _CPUINFO.read_text().split()
+    except OSError:
+        return False
+
+
+def check_precision(precision: str, device: torch.device) -> None:
+    """Raise `DeviceError` if a device would only emulate a precision, which is slower than float32."""
+    if precision == "bfloat16" and not computes_in_bfloat16(device):
+        raise DeviceError(
+            f"precision='bfloat16' is not possible on device={str(device)!r}, which does not compute in bfloat16. Fit "
+            'with precision="float32", the default, or on another device.'
+        )

@@ -120,8 +120,8 @@ def test_options_are_parameters_with_their_defaults(photos, tmp_path, monkeypatc
     given = {
         "backbone": "resnet18", "weights": None, "image_size": 64, "trainable_stages": "all", "max_epochs": 3,
         "lr": 0.01, "weight_decay": 0.1, "optimizer": "adamw", "augmentation": None, "class_weight": "balanced",
-        "early_stopping": True, "invalid_images": "skip", "engine": "torch", "checkpoint": "run", "random_state": 3,
-        "device": "cpu", "cache": False, "n_jobs": 2, "verbose": 0,
+        "early_stopping": True, "invalid_images": "skip", "engine": "torch", "precision": "bfloat16",
+        "checkpoint": "run", "random_state": 3, "device": "cpu", "cache": False, "n_jobs": 2, "verbose": 0,
     }  # fmt: skip
     words = ["--quiet"]
     for name, value in given.items():

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from sktl import PretrainedImageClassifier
 from sktl._backbones.taps import StageLayout
+from sktl._estimators import resolved_parameters as _resolved
 from sktl._estimators.resolved_parameters import (
     Chosen,
     augmentations,
@@ -119,6 +120,11 @@ def test_stages_learn_more_slowly_from_few_images_unless_they_start_at_random(n_
     assert found.backbone_lr_ratio == pytest.approx(few / 75)
     assert resolve(n_samples, trainable_stages=1, n_trainable=1, backbone_lr_ratio=0.2).backbone_lr_ratio == 0.2
     assert resolve(n_samples, trainable_stages="all", n_trainable=6, weights=None).backbone_lr_ratio == 1
+
+
+def test_stages_are_trained_in_float32_on_processors_whatever_these_compute_in(monkeypatch):
+    monkeypatch.setattr(_resolved, "computes_in_bfloat16", lambda device: True)
+    assert not resolve(trainable_stages=1, n_trainable=1).amp
 
 
 def test_what_the_user_says_of_stages_is_taken_as_it_is_and_the_probing_keeps_its_own_batches():

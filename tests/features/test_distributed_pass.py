@@ -23,6 +23,7 @@ from sktl._features import distributed_pass as _pass
 from sktl._features import image_checks as _checks
 from sktl._features import worker_blocks as _blocks
 from sktl._images.samples import FileSample
+from sktl._utils import devices as _devices
 from sktl._utils.clusters import active_cluster
 from sktl.datasets import LazyImages
 from sktl.exceptions import ClusterWarning, InvalidImageError
@@ -260,10 +261,13 @@ def test_predictions_of_trained_stages_are_spread(use):
     assert sum(map(len, cluster.blocks)) == 150
 
 
-def test_a_fit_equals_a_fit_without_a_cluster(use):
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_fit_equals_a_fit_without_a_cluster(use, precision, monkeypatch):
+    monkeypatch.setattr(_devices, "computes_in_bfloat16", lambda device: True)
+
     def fit():
         return PretrainedImageClassifier(
-            backbone=stochastic_net, engine="torch", cache=False, random_state=0, n_jobs=1
+            backbone=stochastic_net, engine="torch", precision=precision, cache=False, random_state=0, n_jobs=1
         ).fit(X, Y)
 
     expected, cluster = fit(), use(ThreadCluster())

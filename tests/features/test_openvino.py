@@ -30,6 +30,7 @@ from sktl._features import engines as _engines
 from sktl._features import openvino as _openvino
 from sktl._features.engines import OpenVinoEngine, TorchEngine
 from sktl._features.trunk import Trunk
+from sktl._utils import devices as _devices
 from sktl.exceptions import BackboneWarning, EngineError, EngineNotInstalledError, InvalidParameterError, SktlError
 
 CPU = torch.device("cpu")
@@ -164,10 +165,14 @@ def test_threads_that_run_at_once_get_the_bits_of_one(bundled, n_threads):
 
 
 @needs_openvino
-@pytest.mark.parametrize("n_trainable", [0, 1])
-def test_bits_of_a_transformer_depend_on_nothing_else_either(n_trainable):
-    backbone = resolve_backbone("timm/test_vit", None, None, 0)
-    engine = open_engine(backbone, CPU, n_trainable, "openvino")
+@pytest.mark.parametrize(
+    ("name", "n_trainable", "precision"),
+    [("timm/test_vit", 0, "float32"), ("timm/test_vit", 1, "float32"), ("efficientnet_lite0", 0, "bfloat16")],
+)
+def test_bits_of_other_networks_depend_on_nothing_else_either(name, n_trainable, precision, monkeypatch):
+    monkeypatch.setattr(_devices, "computes_in_bfloat16", lambda device: True)
+    backbone = resolve_backbone(name, None, None if "/" in name else 64, 0)
+    engine = open_engine(backbone, CPU, n_trainable, "openvino", precision)
     pixels = pixels_for(backbone)
     expected = engine.run(pixels)
     engine.reserve(3)

@@ -22,7 +22,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 import sktl
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder
 from sktl._training.checkpoints import SaveState
-from sktl._utils.devices import available_devices
+from sktl._utils.devices import available_devices, computes_in_bfloat16
 from sktl.exceptions import DeviceWarning
 
 DEVICE = available_devices()[0]
@@ -55,8 +55,11 @@ def test_features_are_nearly_those_of_the_cpu():
     assert np.abs(here - there).mean() < 3e-3 * scale
 
 
-def test_features_depend_neither_on_neighbours_nor_on_the_run():
-    encoder = PretrainedImageEncoder(device=DEVICE, cache=False, n_jobs=4).fit(X)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_features_depend_neither_on_neighbours_nor_on_the_run(precision):
+    if precision == "bfloat16" and not computes_in_bfloat16(torch.device(DEVICE)):
+        pytest.skip("this accelerator does not compute in bfloat16")
+    encoder = PretrainedImageEncoder(device=DEVICE, precision=precision, cache=False, n_jobs=4).fit(X)
     expected, order = encoder.transform(X), np.random.default_rng(1).permutation(len(X))
     np.testing.assert_array_equal(encoder.transform(X[order]), expected[order])
     np.testing.assert_array_equal(encoder.transform(X[:7]), expected[:7])

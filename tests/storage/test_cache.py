@@ -18,6 +18,7 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pytest
+import torch
 from backbones import Pixels
 from PIL import Image
 from processes import ROOTS, in_child, needs_fork
@@ -28,6 +29,7 @@ from sktl._storage import cache as _cache
 from sktl._storage.cache import NO_CACHE, open_cache
 from sktl._storage.sqlite_store import SQLiteStore
 from sktl._storage.value_store import machine
+from sktl._utils.devices import computes_in_bfloat16
 from sktl._utils.warnings import told
 from sktl.exceptions import CacheWarning, InvalidParameterError
 
@@ -407,41 +409,51 @@ STATES = """
     from sktl import PretrainedImageClassifier
     from sktl._storage import cache as _cache
 
-    folder, engine = Path(sys.argv[1]), sys.argv[2]
+    folder, engine, precision = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
     paths = sorted(map(str, folder.glob("*.jpg")))
     labels = [Path(path).name[0] for path in paths]
 
     def predictions(cache):
         _cache._caches.clear()  # and with them what is kept in memory
-        clf = PretrainedImageClassifier(cache=cache, engine=engine, random_state=0).fit(paths[:40], labels[:40])
+        clf = PretrainedImageClassifier(cache=cache, engine=engine, precision=precision, random_state=0)
+        clf.fit(paths[:40], labels[:40])
         assert clf.engine_ == engine
         return hashlib.sha256(clf.predict_proba(paths).tobytes()).hexdigest()
 
     sktl.set_cache_limit(120_000, folder / "small")
     bits = {"shared": predictions(folder / "shared"), "off": predictions(False)}
-    bits |= {state: predictions(folder / f"own {sys.argv[3]}") for state in ("cold", "warm")}
+    bits |= {state: predictions(folder / f"own {sys.argv[4]}") for state in ("cold", "warm")}
     bits |= {f"evicting {i}": predictions(folder / "small") for i in range(3)}
     print(json.dumps([bits, sktl.cache_info(folder / "small")]))
 """
 
 
 @pytest.mark.parametrize(
-    "engine",
+    ("engine", "precision"),
     [
-        "torch",
+        ("torch", "float32"),
         pytest.param(
             "openvino",
+            "float32",
             marks=[pytest.mark.slow, pytest.mark.skipif(not INSTALLED, reason="openvino is not installed")],
+        ),
+        pytest.param(
+            "torch",
+            "bfloat16",
+            marks=[
+                pytest.mark.slow,
+                pytest.mark.skipif(not computes_in_bfloat16(torch.device("cpu")), reason="bfloat16 would be emulated"),
+            ],
         ),
     ],
 )
-def test_predictions_are_the_same_bits_off_cold_warm_evicting_and_shared_by_two_processes(tmp_path, engine):
+def test_predictions_are_the_same_bits_off_cold_warm_evicting_and_shared_by_two_processes(tmp_path, engine, precision):
     for i in range(48):
         rng = np.random.default_rng(i)
         small = Image.fromarray(rng.integers(0, 256, (4, 5, 3), np.uint8) // np.array([1, 1 + i % 2, 1], np.uint8))
         size = tuple(map(int, rng.integers(200, 700, 2)))
         small.resize(size, Image.Resampling.BICUBIC).save(tmp_path / f"{'ab'[i % 2]}{i}.jpg")
-    program = [sys.executable, "-c", textwrap.dedent(STATES), str(tmp_path), engine]
+    program = [sys.executable, "-c", textwrap.dedent(STATES), str(tmp_path), engine, precision]
     root = os.pathsep.join(filter(None, [str(Path(sktl.__file__).parents[1]), os.environ.get("PYTHONPATH")]))
     together = [
         subprocess.Popen([*program, str(i)], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": root})

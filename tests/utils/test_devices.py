@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from sktl._utils.devices import available_devices, resolve_device
+from sktl._utils import devices as _devices
+from sktl._utils.devices import available_devices, check_precision, computes_in_bfloat16, resolve_device
 from sktl.exceptions import DeviceError
 
 
@@ -61,3 +62,25 @@ def test_an_accelerator_with_a_number_too_high_names_those_present(monkeypatch):
     lend(monkeypatch, cuda=1)
     with pytest.raises(DeviceError, match=r"device='cuda:1'.*sees only 'cuda', 'cuda:0', 'cpu'"):
         resolve_device("cuda:1")
+
+
+@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64", "ppc64le"])
+def test_processors_compute_in_bfloat16_if_they_have_instructions_for_it(monkeypatch, tmp_path, machine, native):
+    (tmp_path / "cpuinfo").write_text("Features : fp asimd" + " bf16" * native + "\n")
+    monkeypatch.setattr(_devices, "_CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(_devices.platform, "machine", lambda: machine)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
+    _devices._processor_computes_in_bfloat16.cache_clear()
+    assert computes_in_bfloat16(torch.device("cpu")) == native
+    monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported")
+    monkeypatch.setattr(_devices, "_CPUINFO", tmp_path / "none")
+    _devices._processor_computes_in_bfloat16.cache_clear()
+    assert not computes_in_bfloat16(torch.device("cpu"))
+    _devices._processor_computes_in_bfloat16.cache_clear()
+
+
+def test_accelerators_other_than_cuda_are_not_known_to_compute_in_bfloat16():
+    check_precision("float32", torch.device("mps"))
+    with pytest.raises(DeviceError, match=r"precision='bfloat16' is not possible on device='mps'"):
+        check_precision("bfloat16", torch.device("mps"))
