@@ -26,7 +26,8 @@ from sklearn.metrics import log_loss
 from sklearn.model_selection import train_test_split
 
 from sktl import PretrainedImageClassifier
-from sktl._backbones.backbone import resolve_backbone, tensors_digest
+from sktl._backbones.backbone import tensors_digest
+from sktl._backbones.resolve_backbone import resolve_backbone
 from sktl._estimators.resolved_parameters import augmentations, resolve_recipe
 from sktl._features.extractor import FeatureExtractor
 from sktl._fine_tuning.phases import train_stages

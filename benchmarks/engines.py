@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from measuring import report, write_page
 
-from sktl._backbones.backbone import resolve_backbone
+from sktl._backbones.resolve_backbone import resolve_backbone
 from sktl._features.openvino import CompiledFunction
 from sktl._features.trunk import Trunk
 from sktl._utils.threads import single_threaded_pool

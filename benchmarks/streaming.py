@@ -36,7 +36,7 @@ ENGINE = "openvino"
 
 def bare(train, record, n_threads=1):
     """Decode all photos and run the engine on them, one after the other, in this number of threads."""
-    from sktl._backbones.backbone import resolve_backbone
+    from sktl._backbones.resolve_backbone import resolve_backbone
     from sktl._features import engines
     from sktl._images.network_pixels import network_pixels
     from sktl._utils.threads import single_threaded_pool

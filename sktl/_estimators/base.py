@@ -18,7 +18,8 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from sktl._backbones.backbone import Backbone, BackboneName, Weights, check_weights, resolve_backbone
+from sktl._backbones.backbone import Backbone
+from sktl._backbones.resolve_backbone import BackboneName, Weights, check_weights, resolve_backbone
 from sktl._features.extractor import FeatureExtractor
 from sktl._features.image_features import ImageFeatures
 from sktl._images.containers import check_image_shape, is_flattened

@@ -13,7 +13,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
-from sktl._backbones.backbone import BackboneName, Weights
+from sktl._backbones.resolve_backbone import BackboneName, Weights
 from sktl._images.augmentation import Transform
 from sktl._images.image_reader import ImageReader
 from sktl._targets.class_targets import ClassTargets, check_classes

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 
-from sktl._backbones.backbone import BackboneName, Weights
+from sktl._backbones.resolve_backbone import BackboneName, Weights
 from sktl._images.image_reader import ImageReader
 from sktl._training.json_values import plain
 from sktl._utils.fit_tasks import fit_task

@@ -11,7 +11,7 @@ import torch
 from sklearn.base import RegressorMixin
 from sklearn.utils import Tags
 
-from sktl._backbones.backbone import BackboneName, Weights
+from sktl._backbones.resolve_backbone import BackboneName, Weights
 from sktl._images.augmentation import Transform
 from sktl._images.image_reader import ImageReader
 from sktl._targets.number_targets import NumberTargets, check_numbers

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from sktl._backbones.backbone import Backbone, rebuilt_backbone, resolve_backbone, state_shapes, tensors_digest
+from sktl._backbones.backbone import Backbone, state_shapes, tensors_digest
 from sktl._backbones.cut import Cut
+from sktl._backbones.resolve_backbone import rebuilt_backbone, resolve_backbone
 from sktl._backbones.taps import TappedCut
 from sktl._fine_tuning.tail import restored_tail
 from sktl._head.train_head import restored_head

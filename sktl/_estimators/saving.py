@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from sktl._backbones.backbone import resolve_backbone, tensors_digest
+from sktl._backbones.backbone import tensors_digest
+from sktl._backbones.resolve_backbone import resolve_backbone
 from sktl._images.preprocessing import Preprocessing
 from sktl._storage.model_file import NETWORK, Tensors
 from sktl._targets.labels import shown

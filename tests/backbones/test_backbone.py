@@ -18,7 +18,7 @@ from torchvision.models.vision_transformer import interpolate_embeddings
 
 from sktl._backbones import downloads as _downloads
 from sktl._backbones import model_libraries as _libraries
-from sktl._backbones.backbone import resolve_backbone
+from sktl._backbones.resolve_backbone import resolve_backbone
 from sktl._images.preprocessing import IMAGENET_MEAN, Preprocessing
 from sktl._utils.threads import single_threaded
 from sktl.exceptions import (
@@ -576,7 +576,7 @@ def test_only_local_files_and_callables_are_built_to_be_pickled(monkeypatch):
 
 def test_the_identity_follows_the_versions_that_decide_features(monkeypatch):
     before = resolve("resnet18").identity
-    monkeypatch.setattr("sktl._backbones.backbone.version_of", lambda library: "0.0")
+    monkeypatch.setattr("sktl._backbones.resolve_backbone.version_of", lambda library: "0.0")
     assert resolve("resnet18").identity != before
 
 

@@ -7,7 +7,7 @@ import timm
 import torchvision
 
 from sktl import list_backbones
-from sktl._backbones.backbone import resolve_backbone
+from sktl._backbones.resolve_backbone import resolve_backbone
 
 
 def test_without_a_pattern_it_is_all_but_timm():

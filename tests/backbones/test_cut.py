@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from sktl._backbones.backbone import resolve_backbone
 from sktl._backbones.cut import Cut
+from sktl._backbones.resolve_backbone import resolve_backbone
 from sktl._backbones.stages import find_stages
 from sktl._utils.torch_kernels import place
 

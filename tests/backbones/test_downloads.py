@@ -20,8 +20,8 @@ from processes import Child, needs_fork, results
 from sktl import rank_backbones
 from sktl._backbones import downloads as _downloads
 from sktl._backbones import model_libraries as _libraries
-from sktl._backbones.backbone import resolve_backbone
 from sktl._backbones.downloads import NoAnswerError, ask_hub, fetch, one_outage, published_hash
+from sktl._backbones.resolve_backbone import resolve_backbone
 from sktl.exceptions import WeightsCorruptError, WeightsError, WeightsUnavailableError
 
 

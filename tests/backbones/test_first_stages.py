@@ -16,7 +16,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from sktl import Preprocessing
-from sktl._backbones.backbone import resolve_backbone, state_shapes
+from sktl._backbones.backbone import state_shapes
+from sktl._backbones.resolve_backbone import resolve_backbone
 from sktl._backbones.stages import tensors
 from sktl._backbones.taps import Tapped, mean_over_positions, stage_blocks
 from sktl._utils.torch_kernels import place

@@ -9,7 +9,7 @@ import pytest
 import torch
 from backbones import NEW_TIMM, Pixels, TwoBranches, pixel_net, small_conv_net
 
-from sktl._backbones.backbone import resolve_backbone
+from sktl._backbones.resolve_backbone import resolve_backbone
 from sktl._backbones.stages import find_stages, record
 
 PAGE = Path(__file__).parents[2] / "docs" / "stages.md"

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from sktl import Preprocessing
-from sktl._backbones.backbone import Backbone, resolve_backbone
+from sktl._backbones.backbone import Backbone
+from sktl._backbones.resolve_backbone import resolve_backbone
 from sktl._backbones.stages import channels_last, tensors
 from sktl._backbones.taps import StageLayout, Tapped
 from sktl._features import trunk as _trunk

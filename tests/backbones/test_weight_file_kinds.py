@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from sktl import PretrainedImageClassifier
-from sktl._backbones.backbone import resolve_backbone
+from sktl._backbones.resolve_backbone import resolve_backbone
 from sktl._backbones.weights import read_state_dict
 from sktl.exceptions import InvalidParameterError, WeightsCorruptError, WeightsError, WeightsMismatchError
 

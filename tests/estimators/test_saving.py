@@ -295,7 +295,7 @@ def test_parameters_of_the_machine_are_not_taken_from_a_file(tmp_path):
 
 
 def test_without_the_network_a_file_is_refused_where_the_weights_are_others(tmp_path):
-    network = sktl._backbones.backbone.resolve_backbone("timm/test_vit", None, 64, 1).build()
+    network = sktl._backbones.resolve_backbone.resolve_backbone("timm/test_vit", None, 64, 1).build()
     file = tmp_path / "weights.safetensors"
     safetensors.torch.save_file(network.state_dict(), file)
     for stages in (0, 1):

@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 
 import sktl
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder, PretrainedImageRegressor
-from sktl._backbones.backbone import resolve_backbone
+from sktl._backbones.resolve_backbone import resolve_backbone
 from sktl._datasets.embedding import Embedding, Part
 from sktl._estimators import predictor
 from sktl._features import stored_features

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from sktl._backbones.backbone import resolve_backbone
+from sktl._backbones.resolve_backbone import resolve_backbone
 from sktl._features import trunk as _trunk
 from sktl._features.batchnorm_folding import _ActivationAlone, _PassThrough, fold_batchnorm
 from sktl._features.trunk import Trunk

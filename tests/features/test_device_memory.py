@@ -10,7 +10,7 @@ import torch
 from backbones import SmallConvNet, stochastic_net
 from torch import nn
 
-from sktl._backbones.backbone import resolve_backbone
+from sktl._backbones.resolve_backbone import resolve_backbone
 from sktl._features import engines as _engines
 from sktl._features.extractor import FeatureExtractor
 from sktl._features.tail_extractor import tail_features

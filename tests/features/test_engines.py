@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from opening import known_facts, open_engine
 from torch import nn
 
-from sktl._backbones.backbone import Backbone, resolve_backbone
+from sktl._backbones.backbone import Backbone
+from sktl._backbones.resolve_backbone import resolve_backbone
 from sktl._features import engines as _engines
 from sktl._features.engines import TorchEngine
 from sktl._features.trunk import Trunk

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from sktl._backbones.backbone import Backbone, resolve_backbone
+from sktl._backbones.backbone import Backbone
+from sktl._backbones.resolve_backbone import resolve_backbone
 from sktl._backbones.taps import StageLayout
 from sktl._features import engines as _engines
 from sktl._features import reading

@@ -25,7 +25,7 @@ from opening import open_engine
 
 import sktl
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder
-from sktl._backbones.backbone import resolve_backbone
+from sktl._backbones.resolve_backbone import resolve_backbone
 from sktl._features import engines as _engines
 from sktl._features import openvino as _openvino
 from sktl._features.engines import OpenVinoEngine, TorchEngine

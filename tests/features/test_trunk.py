@@ -5,7 +5,7 @@ import pytest
 import torch
 from backbones import NEW_TIMM, backbone_of, stochastic_net
 
-from sktl._backbones.backbone import resolve_backbone
+from sktl._backbones.resolve_backbone import resolve_backbone
 from sktl._backbones.taps import StageLayout
 from sktl._features.trunk import EngineFacts, Trunk, relative_difference
 from sktl.exceptions import BackboneError

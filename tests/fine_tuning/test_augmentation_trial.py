@@ -13,7 +13,7 @@ from PIL import Image
 from torch import nn
 
 from sktl import PretrainedImageClassifier
-from sktl._backbones.backbone import resolve_backbone
+from sktl._backbones.resolve_backbone import resolve_backbone
 from sktl._estimators import predictor as _predictor
 from sktl._estimators.resolved_parameters import resolve_recipe
 from sktl._features.extractor import FeatureExtractor

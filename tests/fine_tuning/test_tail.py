@@ -15,7 +15,7 @@ from torch import nn
 from torchvision.ops import StochasticDepth
 
 from sktl import PretrainedImageClassifier
-from sktl._backbones.backbone import resolve_backbone
+from sktl._backbones.resolve_backbone import resolve_backbone
 from sktl._fine_tuning import tail as _finetuning
 from sktl._fine_tuning.image_batches import Batch, StoredInputs
 from sktl._fine_tuning.tail import FineTuned, Start, Workers, _draws, fine_tune

@@ -99,7 +99,7 @@ def test_of_many_classes_the_first_are_listed_with_their_number(clf):
 
 
 def test_the_folder_of_local_weights_is_not_told(tmp_path):
-    network = sktl._backbones.backbone.resolve_backbone("timm/test_vit", None, 64, 1).build()
+    network = sktl._backbones.resolve_backbone.resolve_backbone("timm/test_vit", None, 64, 1).build()
     safetensors.torch.save_file(network.state_dict(), tmp_path / "mine.safetensors")
     weights = str(tmp_path / "mine.safetensors")
     card = card_of(PretrainedImageClassifier(**TINY | {"weights": weights}).fit(X, Y), complete=False)

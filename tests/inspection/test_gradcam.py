@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from sktl._backbones.backbone import resolve_backbone
+from sktl._backbones.resolve_backbone import resolve_backbone
 from sktl._inspection.gradcam import Layout, class_maps, find_layout, find_target_layer
 from sktl._utils.random import generator
 from sktl.exceptions import BackboneError, InvalidParameterError

@@ -13,7 +13,7 @@ import torch
 import torchvision
 
 import sktl
-from sktl._backbones.backbone import resolve_backbone
+from sktl._backbones.resolve_backbone import resolve_backbone
 from sktl._features.extractor import FeatureExtractor
 
 ROOT = Path(__file__).parents[2]

@@ -200,7 +200,7 @@ def test_all_networks_share_folds_and_groups():
 def test_the_usual_networks_are_known_ones():
     encoder = PretrainedImageEncoder(weights=None)
     for name in DEFAULT_BACKBONES:
-        sktl._backbones.backbone.resolve_backbone(name, "default", None, 0)
+        sktl._backbones.resolve_backbone.resolve_backbone(name, "default", None, 0)
     assert DEFAULT_BACKBONES[0] == encoder.backbone
     assert all(f'`"{name}"`' in rank_backbones.__doc__ for name in DEFAULT_BACKBONES)
 

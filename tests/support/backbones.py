@@ -14,7 +14,7 @@ from torch import nn
 from torchvision.ops import StochasticDepth
 
 from sktl import Preprocessing
-from sktl._backbones.backbone import resolve_backbone
+from sktl._backbones.resolve_backbone import resolve_backbone
 
 NEW_TIMM = pytest.mark.skipif("test_maxvit" not in timm.list_models(), reason="this timm has no small MaxViT")
 
