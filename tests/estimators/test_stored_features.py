@@ -183,14 +183,14 @@ def test_a_network_is_recognized_by_what_it_computes_not_by_rounding():
         layout = sktl._features.extractor.FeatureExtractor(
             backbone, sktl._features.extractor.torch.device("cpu")
         ).layout
-        return source_of(backbone, layout, 1), backbone
+        return source_of(backbone, layout, 1, "float32"), backbone
 
     own, _ = source(lambda images: images.mean((2, 3)))
     _, rounded = source(lambda images: images.mean((2, 3)) * 1.0001)
     _, other = source(lambda images: images.mean((2, 3)) * 1.5)
-    stored_features._check_source(own, rounded)
+    stored_features._check_source(own, rounded, "float32")
     with pytest.raises(InvalidInputError, match="compute different features with the same weights"):
-        stored_features._check_source(own, other)
+        stored_features._check_source(own, other, "float32")
 
 
 def test_features_beyond_memory_lead_to_the_same_predictions(features, new, monkeypatch):
