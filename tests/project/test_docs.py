@@ -8,6 +8,7 @@ import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
+import bundled_network
 import numpy as np
 import onnx_models
 import pytest
@@ -61,7 +62,21 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
+# The pages on which people start, and the one on images. Elsewhere the bundled network takes smaller images: the code
+# that runs is the same.
+FULL_SIZE = {"README.md", "docs/index.md", "docs/guide/index.md", "docs/guide/images.md", "docs/guide/features.md"}
+
+
+@pytest.fixture
+def less_to_compute(page, monkeypatch):
+    if name_of(page) not in FULL_SIZE:
+        bundled_network.take_small_images(monkeypatch)
+    if page.name == "export.md":
+        bundled_network.keep_two_stages(monkeypatch)
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if BLOCKS[page]], ids=name_of)
+@pytest.mark.usefixtures("less_to_compute")
 def test_every_python_block_of_a_page_runs_after_the_ones_before_it(page, folder, monkeypatch):
     if "matplotlib" in page.read_text(encoding="utf-8"):
         pytest.importorskip("captum", reason="the extra `explain` installs it, and matplotlib")
