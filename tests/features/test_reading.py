@@ -289,7 +289,7 @@ def counted(use):
 
 found = []
 for parameters in tries:
-    clf = PretrainedImageClassifier(**parameters, random_state=0, engine="torch", n_jobs=2)
+    clf = PretrainedImageClassifier(**parameters, weight_decay=0.1, random_state=0, engine="torch", n_jobs=2)
     found.append([counted(lambda X: clf.fit(X, y)), *(counted(clf.predict) for _ in range(2))])
 print(json.dumps(found))
 """

@@ -199,7 +199,8 @@ X = np.random.default_rng(0).random((8, 8, 8))
 clf = sktl.PretrainedImageClassifier(image_size=32, cache={str(tmp_path)!r}, random_state=0).fit(X, [0, 1] * 4)
 clf.score(X, [0, 1] * 4)
 print(*{{
-    "timm", "torchvision", "openvino", "captum", "matplotlib", "huggingface_hub", "torch._dynamo", "sympy"
+    "timm", "torchvision", "openvino", "captum", "matplotlib", "huggingface_hub", "torch._dynamo", "sympy", "dask",
+    "distributed", "ray",
 }} & set(sys.modules))
 """
     assert not _run(program).split()

@@ -8,7 +8,7 @@ import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
-import bundled_network
+import less_to_compute as less
 import numpy as np
 import onnx_models
 import pytest
@@ -70,9 +70,11 @@ FULL_SIZE = {"README.md", "docs/index.md", "docs/guide/index.md", "docs/guide/im
 @pytest.fixture
 def less_to_compute(page, monkeypatch):
     if name_of(page) not in FULL_SIZE:
-        bundled_network.take_small_images(monkeypatch)
+        less.take_small_images(monkeypatch)
+        less.try_few_penalties(monkeypatch)
+        less.compile_nothing(monkeypatch)
     if page.name == "export.md":
-        bundled_network.keep_two_stages(monkeypatch)
+        less.keep_two_stages(monkeypatch)
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if BLOCKS[page]], ids=name_of)

@@ -316,7 +316,7 @@ def _fit_and_die(folder, at, counts):
 
 
 def _killed_now_and_then(folder):
-    _killed(folder, 7)
+    _killed(folder, 5)
 
 
 def _killed_everywhere(folder):

@@ -199,6 +199,7 @@ def test_killed_workers_cost_their_blocks_and_nothing_else(backend, workers, n_k
     assert time.monotonic() - began < 60 + 15 * n_kills
 
 
+@pytest.mark.slow  # every run looks at a fit on cached features in `test_architecture.py`
 def test_neither_library_is_imported_without_its_backend():
     code = (
         "import sys, joblib, numpy as np, sktl\n"
