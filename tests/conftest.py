@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -17,8 +18,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 # How long an example takes says what else the machine does. Where changes are checked, examples are the same in each
-# run, so that no change is refused for an example that has nothing to do with it. Other runs find new ones.
-settings.register_profile("sktl", deadline=None, derandomize="CI" in os.environ)
+# run, so that no change is refused for an example that has nothing to do with it. Other runs find new ones. "many" is
+# chosen by `pytest --hypothesis-profile=many`.
+settings.register_profile("sktl", deadline=None, derandomize="CI" in os.environ, max_examples=25)
+settings.register_profile("many", settings.get_profile("sktl"), max_examples=100)
 settings.load_profile("sktl")
 
 
@@ -26,6 +29,12 @@ def pytest_configure(config):
     """Let warnings of ours be errors; not in pyproject.toml, where pytest imports sktl before coverage is measured."""
     for kind in ("BackboneWarning", "ImageFolderWarning"):
         config.addinivalue_line("filterwarnings", f"error::sktl.exceptions.{kind}")
+
+
+def pytest_collection_finish(session):
+    """Let no collection of garbage look at torch and at all tests again, which takes half a second."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

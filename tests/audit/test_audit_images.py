@@ -9,6 +9,7 @@ import pytest
 from backbones import LoggedPixels, Pixels
 from photographs import COPIES, photograph, recompressed
 from PIL import Image
+from representatives import slow_except
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, GroupKFold, LeaveOneOut, ShuffleSplit
 from sklearn.pipeline import make_pipeline
@@ -157,23 +158,26 @@ def test_numbers():
     assert of_kind(found, "suspicious_label")["position"][0] == 11
 
 
-@pytest.mark.parametrize("cv", [2, 100, LeaveOneOut(), GroupKFold(4), ShuffleSplit(2, random_state=0)])
+FOLDS = [2, 100, LeaveOneOut(), GroupKFold(4), ShuffleSplit(2, random_state=0)]
+
+
+@pytest.mark.parametrize("cv", slow_except(FOLDS, FOLDS[0], FOLDS[3], FOLDS[4]))
 def test_any_folds(cv):
     groups = np.arange(12) // 2 if isinstance(cv, GroupKFold) else None
     found = audit(X[:12], Y[:12], cv=cv, groups=groups)
     assert np.isfinite(found.issues["score"]).all()
 
 
-@pytest.mark.parametrize(
-    "estimator",
-    [
-        classifier(early_stopping=True, lr=0.1, batch_size=8),
-        classifier(optimizer="adamw", lr=0.1),
-        classifier(class_weight="balanced", feature_stages=1),
-        make_pipeline(PretrainedImageEncoder(**OWN), LogisticRegression()),
-        GridSearchCV(classifier(), {"weight_decay": [0.1, 1]}, cv=2),
-    ],
-)
+CLASSIFIERS = [
+    classifier(early_stopping=True, lr=0.1, batch_size=8),
+    classifier(optimizer="adamw", lr=0.1),
+    classifier(class_weight="balanced", feature_stages=1),
+    make_pipeline(PretrainedImageEncoder(**OWN), LogisticRegression()),
+    GridSearchCV(classifier(), {"weight_decay": [0.1, 1]}, cv=2),
+]
+
+
+@pytest.mark.parametrize("estimator", slow_except(CLASSIFIERS, CLASSIFIERS[0], CLASSIFIERS[3]))
 def test_any_classifier_with_probabilities(estimator):
     y = Y.copy()
     y[8] = "light"

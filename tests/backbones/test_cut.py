@@ -13,6 +13,7 @@ from backbones import NEW_TIMM, TwoBranches, small_conv_net
 from families import NEW, QUICK, SMALL, TIMM, TORCHVISION
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from representatives import slow_except
 from torch import nn
 
 from sktl._backbones.cut import Cut
@@ -22,15 +23,6 @@ from sktl._utils.torch_kernels import place
 
 # Relative to the largest output; the halves usually agree to the last bit.
 TOLERANCE = 1e-5
-
-
-@pytest.fixture(autouse=True, scope="module")
-def what_is_loaded_is_not_garbage():
-    """Each collection would look at all of torch again, for half a second."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def images_for(backbone, n, seed=0):
@@ -101,7 +93,7 @@ ALWAYS = ["efficientnet_lite0", "googlenet", "timm/test_vit"]
 @pytest.mark.parametrize(
     "name",
     [
-        *(pytest.param(name, marks=[] if name in ALWAYS else pytest.mark.slow) for name in QUICK),
+        *slow_except(QUICK, *ALWAYS),
         *(pytest.param(name, marks=[NEW_TIMM, pytest.mark.slow]) for name in NEW),
     ],
 )

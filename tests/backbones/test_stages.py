@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from backbones import NEW_TIMM, Pixels, TwoBranches, pixel_net, small_conv_net
+from representatives import slow_except
 
 from sktl._backbones.resolve_backbone import resolve_backbone
 from sktl._backbones.stages import find_stages, record
@@ -29,9 +30,7 @@ def stage_map(name):
     return backbone.stage_map(), backbone.build()
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in FAMILIES]
-)
+@pytest.mark.parametrize("name", slow_except(FAMILIES, *QUICK))
 def test_families_have_the_stages_that_are_documented(name):
     found, network = stage_map(name)
     names = [stage.name for stage in found.stages]
@@ -42,7 +41,7 @@ def test_families_have_the_stages_that_are_documented(name):
     assert sum(stage.n_parameters for stage in found.stages) == sum(p.numel() for p in network.parameters())
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in ROWS])
+@pytest.mark.parametrize("name", slow_except(ROWS, *(name for name in QUICK if name in ROWS)))
 def test_rows_of_features_are_as_long_as_documented(name):
     sizes = resolve_backbone(name, None, None, 0).tapped().layout.sizes
     first, _, last = ROWS[name].partition(", ..., ")

@@ -15,6 +15,7 @@ from backbones import NEW_TIMM, TwoBranches, backbone_of, small_conv_net, stocha
 from families import QUICK, SMALL, TIMM
 from hypothesis import given
 from hypothesis import strategies as st
+from representatives import slow_except
 from torch import nn
 
 from sktl import Preprocessing
@@ -77,7 +78,13 @@ def check_groups(backbone):
 
 @pytest.mark.parametrize(
     "name",
-    [*QUICK, "vgg11", *(pytest.param(name, marks=NEW_TIMM) for name in ("timm/test_maxvit", "timm/test_coatnet"))],
+    [
+        # The bundled network, one whose blocks branch, and transformers with and without convolutions.
+        *slow_except(QUICK, "efficientnet_lite0", "googlenet", "timm/test_vit"),
+        pytest.param("vgg11", marks=pytest.mark.slow),
+        pytest.param("timm/test_maxvit", marks=NEW_TIMM),
+        pytest.param("timm/test_coatnet", marks=[NEW_TIMM, pytest.mark.slow]),
+    ],
 )
 def test_groups_are_the_means_of_what_blocks_return_and_the_output_keeps_its_bits(name):
     check_groups(resolve_backbone(name, None, QUICK.get(name, 64 if name == "vgg11" else None), 0))
@@ -97,7 +104,7 @@ def test_so_are_those_of_all_of_torchvision_and_families_of_timm(name):
     gc.collect()
 
 
-@pytest.mark.parametrize("name", TRANSFORMERS)
+@pytest.mark.parametrize("name", slow_except(TRANSFORMERS, *TRANSFORMERS[:2]))
 def test_tokens_are_read_as_the_network_reads_its_last_ones(name):
     """By timm's own function for intermediate outputs, and its own pooling."""
     backbone = resolve_backbone(name, None, None, 0)
@@ -170,7 +177,13 @@ def test_a_row_depends_neither_on_its_place_nor_on_its_neighbors(name):
     np.testing.assert_array_equal(trunk.run(alone)[2], rows[0])
 
 
-@pytest.mark.parametrize("name", ["efficientnet_lite0", "resnet18", "timm/test_efficientnet", "timm/test_convnext"])
+@pytest.mark.parametrize(
+    "name",
+    slow_except(
+        ["efficientnet_lite0", "resnet18", "timm/test_efficientnet", "timm/test_convnext"],
+        "timm/test_efficientnet", "timm/test_convnext",
+    ),
+)  # fmt: skip
 def test_folding_batchnorm_changes_no_group(name, monkeypatch):
     backbone = resolve_backbone(
         name, "default" if name == "efficientnet_lite0" else None, None if "/" in name else 64, 0
@@ -212,7 +225,7 @@ def assert_close(found, expected):
     assert float((found - expected).abs().max()) <= TOLERANCE * float(expected.abs().max())
 
 
-@pytest.mark.parametrize("name", CUT)
+@pytest.mark.parametrize("name", slow_except(CUT, "efficientnet_lite0", "timm/test_vit"))
 def test_the_tail_of_a_cut_returns_the_row_of_the_tapped_network(name):
     backbone = resolve_backbone(name, None, CUT[name], 0)
     images, tapped = images_for(backbone), place(backbone.tapped(), CPU)
@@ -375,8 +388,12 @@ def test_each_number_of_stages_is_the_beginning_of_the_full_row(n_features, stag
 
 
 @pytest.mark.parametrize(
-    "name", ["efficientnet_lite0", "shufflenet_v2_x0_5", "timm/levit_128s", "timm/test_efficientnet"]
-)
+    "name",
+    slow_except(
+        ["efficientnet_lite0", "shufflenet_v2_x0_5", "timm/levit_128s", "timm/test_efficientnet"],
+        "efficientnet_lite0", "timm/levit_128s",
+    ),
+)  # fmt: skip
 def test_a_trunk_gives_the_bits_of_the_networks_own_output_folded_as_without_taps(name, monkeypatch):
     backbone = resolve_backbone(name, None, None if "/" in name else 64, 0)
     tapped = Trunk(backbone, CPU)

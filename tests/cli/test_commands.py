@@ -30,7 +30,9 @@ from sktl._cli import commands as _cli
 from sktl._cli.options import DEFAULTS
 from sktl.datasets import load_image_folder
 
-QUICK = ["--image-size", "32", "--random-state", "0", "--n-jobs", "1"]
+# What is left to the estimator takes a second to choose for each fold.
+GIVEN = {"image_size": 32, "feature_stages": 1, "weight_decay": 0.1, "random_state": 0, "n_jobs": 1}
+QUICK = [word for name, value in GIVEN.items() for word in (f"--{name.replace('_', '-')}", str(value))]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(sktl.__file__).parents[1])}
 
 
@@ -101,7 +103,7 @@ def test_a_fit_that_stops_early_says_what_its_accuracy_is_or_how_to_measure_it(t
 
 def test_a_fit_is_that_of_the_classifier(photos, model):
     data = load_image_folder(photos)
-    clf = PretrainedImageClassifier(image_size=32, random_state=0, n_jobs=1).fit(data.data, data.target)
+    clf = PretrainedImageClassifier(**GIVEN).fit(data.data, data.target)
     np.testing.assert_array_equal(load(model).predict_proba(data.data), clf.predict_proba(data.data))
 
 
@@ -304,7 +306,7 @@ def test_the_estimate_is_that_of_cross_validation(photos, tmp_path):
     data = load_image_folder(folder)
     whole = np.array([not path.endswith("torn.jpg") for path in data.data])
     scores = cross_val_score(
-        PretrainedImageClassifier(image_size=32, random_state=0, n_jobs=1), data.data[whole], data.target[whole],
+        PretrainedImageClassifier(**GIVEN), data.data[whole], data.target[whole],
         cv=StratifiedKFold(4, shuffle=True, random_state=0),
     )  # fmt: skip
     assert scores.mean() < 1

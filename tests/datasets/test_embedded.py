@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from PIL import Image
 from processes import ROOTS, Child, needs_fork
+from representatives import slow_except
 
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder
 from sktl._datasets.feature_writing import Place
@@ -274,8 +275,17 @@ def contents(place):
 
 
 @needs_fork
-@pytest.mark.parametrize("form", ["f.parquet", "folder"])
-@pytest.mark.parametrize(("n", "place"), [(1, "before"), (3, "after"), (5, "after"), (6, "before"), (6, "after")])
+@pytest.mark.parametrize(
+    ("n", "place", "form"),
+    slow_except(
+        [
+            (n, place, form)
+            for n, place in ((1, "before"), (3, "after"), (5, "after"), (6, "before"), (6, "after"))
+            for form in ("f.parquet", "folder")
+        ],
+        (1, "before", "folder"), (3, "after", "f.parquet"), (5, "after", "folder"), (6, "before", "f.parquet"),
+    ),
+)  # fmt: skip
 def test_a_killed_run_resumes_after_its_last_part(n, place, form, tmp_path, photos, monkeypatch):
     monkeypatch.setenv("SKTL_TEST_LOG", str(tmp_path / "log"))
     (tmp_path / "undisturbed").mkdir()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from exported import IMAGES, NEW, SUFFIXES, TARGETS, answers, fitted, pixels_of, run_file
+from representatives import slow_except
 
 import sktl
 from sktl import PretrainedImageClassifier
@@ -36,7 +37,10 @@ QUICK = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("kind", "suffix"), QUICK)
+@pytest.mark.parametrize(
+    ("kind", "suffix"),
+    slow_except(QUICK, ("classes", ".onnx"), ("labels", ".onnx"), ("numbers", ".xml"), ("features", ".pt2")),
+)
 def test_all_kinds_of_outputs(kind, suffix, tmp_path):
     estimator = fitted(kind, feature_stages=2)
     path = tmp_path / f"model{suffix}"
@@ -47,7 +51,9 @@ def test_all_kinds_of_outputs(kind, suffix, tmp_path):
 TRAINED = [(2, 1, ".pt2"), (2, 2, ".onnx"), ("all", 1, ".pt2"), ("all", 2, ".pt2")]
 
 
-@pytest.mark.parametrize(("trainable_stages", "feature_stages", "suffix"), TRAINED)
+@pytest.mark.parametrize(
+    ("trainable_stages", "feature_stages", "suffix"), slow_except(TRAINED, (2, 2, ".onnx"), ("all", 1, ".pt2"))
+)
 def test_trained_stages(trainable_stages, feature_stages, suffix, tmp_path):
     estimator = fitted("classes", trainable_stages=trainable_stages, feature_stages=feature_stages)
     before = answers(estimator, NEW)
@@ -83,7 +89,7 @@ def _cats():
 
 
 @pytest.mark.parametrize(
-    ("name", "size"), [("timm/test_vit", None), pytest.param("timm/test_convnext", None, marks=slow)]
+    ("name", "size"), [("timm/test_vit", 64), pytest.param("timm/test_convnext", None, marks=slow)]
 )
 def test_families(name, size, tmp_path):
     clf, X = family(name, size, feature_stages=2)

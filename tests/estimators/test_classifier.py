@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
+from representatives import examples, slow_except
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
@@ -72,7 +73,7 @@ def png(pixels) -> bytes:
 # --------------------------------------------------------------------------------------- what answers may depend on
 
 
-@settings(max_examples=15)
+@settings(max_examples=examples(15))
 @given(rows=st.lists(st.integers(40, 69), min_size=1, max_size=13), cache=st.sampled_from(["auto", False]))
 def test_prediction_depends_neither_on_batch_nor_order_nor_subset_bit_for_bit(fitted, rows, cache):
     alone = np.concatenate([_proba(fitted, IMAGES[[row]]) for row in rows])
@@ -89,7 +90,7 @@ def clone_fitted(clf, **params):
     return copy.deepcopy(clf).set_params(**params)
 
 
-@pytest.mark.parametrize("n_jobs", [1, 2, 3])
+@pytest.mark.parametrize("n_jobs", slow_except([1, 2, 3], 3))
 def test_results_do_not_depend_on_the_number_of_threads(fitted, n_jobs):
     sktl.clear_cache()
     again = PretrainedImageClassifier(**FEW, n_jobs=n_jobs).fit(IMAGES[:40], NAMES[:40])
@@ -120,7 +121,7 @@ def test_the_images_of_each_class_are_counted(early_stopping):
     assert clf.class_count_.dtype == np.int64
 
 
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 @given(names=st.permutations([str(i) for i in range(10)]))
 def test_relabelling_the_classes_only_relabels_the_output(names):
     original = small().fit(IMAGES[:60], DIGITS.target[:60])
@@ -153,7 +154,8 @@ FORMS = {
 }
 
 
-@pytest.mark.parametrize("form", FORMS)
+# `test_samples.py` compares the pixels of all forms.
+@pytest.mark.parametrize("form", slow_except(FORMS, "paths", "PIL", "channels first", "floats", "flattened"))
 def test_every_legal_form_of_the_same_pixels_gives_the_same_features(photos, form):
     sktl.clear_cache()
     reference = PretrainedImageEncoder().fit_transform(photos[:3])
@@ -275,7 +277,7 @@ def test_the_state_of_the_process_is_left_alone_when_fit_raises():
     assert _global_state() == before
 
 
-@settings(max_examples=10)
+@settings(max_examples=examples(10))
 @given(seed=st.integers(0, 2**32 - 1), dropout=st.sampled_from([0.0, 0.3]))
 def test_refits_with_the_same_random_state_are_bit_equal(seed, dropout):
     torch.rand(1)

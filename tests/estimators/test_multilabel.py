@@ -16,6 +16,7 @@ from forging import forged, setting
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
+from representatives import slow_except
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.metrics import average_precision_score
@@ -46,7 +47,11 @@ FITS = {
         "backbone": stochastic_net, "trainable_stages": 1, "max_epochs": 2, "augmentation": "light", "mixup_alpha": 0.3,
     },
 }  # fmt: skip
-fits = pytest.mark.parametrize("params", FITS.values(), ids=FITS)
+fits = pytest.mark.parametrize(
+    "params",
+    slow_except(FITS.values(), FITS["lbfgs"], FITS["early stopping"], FITS["stages, augmentation and mixup"]),
+    ids=FITS,
+)
 constant = pytest.mark.filterwarnings("ignore:(Every|No) image has:UserWarning")
 
 
@@ -131,7 +136,7 @@ FORMS = {
 }
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", slow_except(FORMS, "list", "csr_array", "pandas"))
 def test_the_container_does_not_matter(fitted, form):
     found = classifier().fit(X, FORMS[form])
     assert_array_equal(found.decision_function(X), fitted.decision_function(X))
@@ -288,10 +293,15 @@ def test_a_search_scores_by_average_precision():
     assert search.score(X, Y) == pytest.approx(average_precision_score(Y, search.predict_proba(X)))
 
 
-@pytest.mark.parametrize("method", ["predict", "predict_proba", "decision_function"])
-@pytest.mark.parametrize("y", [Y, FORMS["pandas"]])
-def test_cross_validated_answers_have_a_column_for_each_label(method, y):
-    found = cross_val_predict(classifier(**QUICK), X, y, cv=2, method=method)
+@pytest.mark.parametrize(
+    ("method", "form"),
+    slow_except(
+        [(method, y) for method in ("predict", "predict_proba", "decision_function") for y in ("array", "pandas")],
+        ("predict", "pandas"), ("predict_proba", "array"), ("decision_function", "array"),
+    ),
+)  # fmt: skip
+def test_cross_validated_answers_have_a_column_for_each_label(method, form):
+    found = cross_val_predict(classifier(**QUICK), X, FORMS.get(form, Y), cv=2, method=method)
     assert found.shape == Y.shape
     assert ((found > (0 if method == "decision_function" else 0.5)) == Y).mean() > 0.7
 
@@ -325,7 +335,7 @@ class Interruption(Exception):  # noqa: N818
     pass
 
 
-@pytest.mark.parametrize("name", ["sgd", "early stopping", "stages"])
+@pytest.mark.parametrize("name", slow_except(["sgd", "early stopping", "stages"], "early stopping", "stages"))
 def test_a_fit_that_was_interrupted_ends_the_same(tmp_path, monkeypatch, name):
     fit = FITS[name] | {"checkpoint": tmp_path}
     expected = classifier(**FITS[name]).fit(X, Y).decision_function(X)

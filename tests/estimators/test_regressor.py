@@ -16,6 +16,7 @@ from forging import forged, setting
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
+from representatives import slow_except
 from sklearn.base import clone, is_regressor
 from sklearn.linear_model import Ridge
 from sklearn.metrics import r2_score
@@ -51,7 +52,11 @@ FITS = {
         "backbone": stochastic_net, "trainable_stages": 1, "max_epochs": 2, "augmentation": "light", "mixup_alpha": 0.3,
     },
 }  # fmt: skip
-fits = pytest.mark.parametrize("params", FITS.values(), ids=FITS)
+fits = pytest.mark.parametrize(
+    "params",
+    slow_except(FITS.values(), FITS["lbfgs"], FITS["huber"], FITS["stages, augmentation and mixup"]),
+    ids=FITS,
+)
 
 
 def regressor(**params):
@@ -124,13 +129,20 @@ def test_columns_are_fitted_as_if_each_were_alone():
         assert_allclose(regressor(weight_decay=0.1).fit(X, Y[:, i]).predict(X), expected[:, i], rtol=1e-6)
 
 
-@pytest.mark.parametrize("container", [list, tuple, np.ndarray.tolist, pd.Series, pl.Series, pd.Index])
+@pytest.mark.parametrize(
+    "container", slow_except([list, tuple, np.ndarray.tolist, pd.Series, pl.Series, pd.Index], list, pd.Series)
+)
 def test_the_container_of_one_number_does_not_matter(container):
     expected = regressor().fit(X, Y[:, 0]).predict(X)
     assert_array_equal(regressor().fit(X, container(Y[:, 0])).predict(X), expected)
 
 
-@pytest.mark.parametrize("container", [list, np.ndarray.tolist, np.asfortranarray, pd.DataFrame, pl.DataFrame])
+@pytest.mark.parametrize(
+    "container",
+    slow_except(
+        [list, np.ndarray.tolist, np.asfortranarray, pd.DataFrame, pl.DataFrame], np.asfortranarray, pl.DataFrame
+    ),
+)
 def test_the_container_of_several_numbers_does_not_matter(container):
     assert_array_equal(regressor().fit(X, container(Y)).predict(X), regressor().fit(X, Y).predict(X))
 
@@ -293,7 +305,7 @@ class Interruption(Exception):  # noqa: N818
     pass
 
 
-@pytest.mark.parametrize("name", ["sgd", "early stopping", "stages"])
+@pytest.mark.parametrize("name", slow_except(["sgd", "early stopping", "stages"], "sgd", "stages"))
 def test_a_fit_that_was_interrupted_ends_the_same(tmp_path, monkeypatch, name):
     fit = FITS[name] | {"checkpoint": tmp_path, "loss": "huber"}
     expected = regressor(**FITS[name], loss="huber").fit(X, Y).predict(X)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import io
 import json
 import os
@@ -21,6 +22,7 @@ from forging import forged, setting
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
+from representatives import examples, slow_except
 from sklearn.base import clone
 from torchvision.models import MobileNet_V3_Small_Weights
 
@@ -85,21 +87,21 @@ MODELS = {
     },
     "views": TINY | {"trainable_stages": 2, "augmentation_views": 2, "label_smoothing": 0.1},
     "stopped early": TINY | {"early_stopping": True, "validation_fraction": 0.25},
-    "convolutional": {"backbone": "mobilenet_v3_small", "weights": None, "trainable_stages": 1, "max_epochs": 1},
+    "convolutional": {
+        "backbone": "mobilenet_v3_small", "weights": None, "image_size": 64, "trainable_stages": 1, "max_epochs": 1,
+    },
 }  # fmt: skip
 
 
-# With the network for each kind of model, without it for one of each kind of training; the others are slow tests.
-WITHOUT_NETWORK = {"bundled", "last stage", "two stages"}
+# One of each kind of training, with the network and without it.
+ALWAYS = [
+    ("bundled", False), ("random", True), ("last stage", False), ("augmented", True), ("two stages", True),
+    ("convolutional", True),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("name", "include_backbone"),
-    [
-        pytest.param(name, whole, marks=[] if whole or name in WITHOUT_NETWORK else pytest.mark.slow)
-        for name in MODELS
-        for whole in (True, False)
-    ],
+    ("name", "include_backbone"), slow_except([(name, whole) for name in MODELS for whole in (True, False)], *ALWAYS)
 )
 def test_what_is_loaded_is_what_was_saved(tmp_path, name, include_backbone):
     clf = PretrainedImageClassifier(**MODELS[name]).fit(X, Y)
@@ -116,20 +118,21 @@ def test_what_is_loaded_is_what_was_saved(tmp_path, name, include_backbone):
 
 
 def test_another_process_loads_the_same_bits(tmp_path):
-    for name in ("bundled", "augmented"):
-        PretrainedImageClassifier(**MODELS[name]).fit(X, Y).save(tmp_path / name)
+    expected = []
+    for name, clf in {"bundled": fitted_bundled(), "augmented": fitted_tiny(**MODELS["augmented"])}.items():
+        clf.save(tmp_path / name)
+        expected.append(clf.decision_function(X).tobytes().hex())
     np.save(tmp_path / "x.npy", X)
     program = (
         "import sys, numpy as np, sktl, os; os.chdir(sys.argv[1]); X = np.load('x.npy')\n"
         "print([sktl.load(name, 'cpu').decision_function(X).tobytes().hex() for name in ('bundled', 'augmented')])"
     )
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", program, tmp_path], check=True, capture_output=True)
-    expected = [sktl.load(tmp_path / name).decision_function(X).tobytes().hex() for name in ("bundled", "augmented")]
     assert done.stdout.decode().strip() == str(expected)
 
 
 def test_an_output_layer_alone_takes_kilobytes(tmp_path):
-    clf = PretrainedImageClassifier(random_state=0).fit(X, Y)
+    clf = PretrainedImageClassifier(image_size=64, feature_stages=1, random_state=0).fit(X, Y)
     clf.save(tmp_path / "small", include_backbone=False)
     clf.save(tmp_path / "large")
     assert (tmp_path / "small").stat().st_size < 64_000 < 10e6 < (tmp_path / "large").stat().st_size
@@ -156,7 +159,7 @@ def test_flattened_images_and_the_names_of_their_columns_are_remembered(tmp_path
         loaded.predict(flat.rename(columns={"pixel 0": "another"}))
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(
     labels=st.one_of(
         st.lists(st.text(min_size=1).filter(lambda text: not text.endswith("\0")), min_size=2, max_size=4, unique=True),
@@ -194,7 +197,21 @@ def test_values_survive_json(value):
 
 
 def fitted_tiny(**parameters):
+    return copy.deepcopy(_fitted_tiny(**parameters))
+
+
+@functools.cache
+def _fitted_tiny(**parameters):
     return PretrainedImageClassifier(**TINY | parameters).fit(X, Y)
+
+
+@functools.cache
+def _fitted_bundled():
+    return PretrainedImageClassifier(image_size=64, random_state=0).fit(X, Y)
+
+
+def fitted_bundled():
+    return copy.deepcopy(_fitted_bundled())
 
 
 @pytest.mark.parametrize(
@@ -409,7 +426,7 @@ OF_TYPICALITY = {
 
 @pytest.mark.parametrize("forgery", OF_TYPICALITY)
 def test_forged_references_of_typicality_are_refused(tmp_path, forgery):
-    PretrainedImageClassifier(random_state=0).fit(X, Y).save(tmp_path / "model", include_backbone=False)
+    fitted_bundled().save(tmp_path / "model", include_backbone=False)
     name, forged_tensor = OF_TYPICALITY[forgery]
     forged(tmp_path / "model", lambda document, tensors: tensors.update({f"typicality.{name}": forged_tensor}))
     with pytest.raises(ModelFileError, match="damaged"):
@@ -417,7 +434,7 @@ def test_forged_references_of_typicality_are_refused(tmp_path, forgery):
 
 
 def test_references_of_training_images_are_left_out_on_request(tmp_path):
-    clf = PretrainedImageClassifier(random_state=0).fit(X, Y)
+    clf = fitted_bundled()
     clf.save(tmp_path / "whole", include_backbone=False)
     clf.save(tmp_path / "model", include_backbone=False, include_references=False)
     assert b"typicality" in (tmp_path / "whole").read_bytes()
@@ -429,7 +446,7 @@ def test_references_of_training_images_are_left_out_on_request(tmp_path):
 
 
 def test_a_file_without_typicality_predicts_and_says_so_when_it_is_asked_for_typicality(tmp_path):
-    clf = PretrainedImageClassifier(random_state=0).fit(X, Y)
+    clf = fitted_bundled()
     clf.save(tmp_path / "model", include_backbone=False)
 
     def drop(document, tensors):
@@ -465,7 +482,7 @@ def mutation(content, number):
     return bytes(data)
 
 
-@pytest.mark.parametrize(("first", "last"), [(0, 150), pytest.param(150, 5_400, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("first", "last"), slow_except([(0, 50), (50, 5_400)], (0, 50)))
 def test_mutated_files_are_refused_or_load_the_same(tmp_path, first, last):
     clf = fitted_tiny(trainable_stages=1, max_epochs=1)
     clf.save(tmp_path / "model")

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 from backbones import Pixels, backbone_of, small_conv_net
+from joblib import parallel_config
 from numpy.testing import assert_array_equal
 from processes import in_child
+from representatives import slow_except
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
 from sklearn.pipeline import make_pipeline
@@ -75,7 +77,9 @@ ARGUMENTS = {
 }
 
 
-@pytest.mark.parametrize("name", [*ARGUMENTS])
+@pytest.mark.parametrize(
+    "name", slow_except(ARGUMENTS, "weights", "groups", "early stopping", "all stages", "labels", "numbers")
+)
 def test_a_fit_on_features_is_the_fit_on_the_images(name, features, new, tmp_path):
     kind, params, arguments = ARGUMENTS[name]
     by_images = kind(**TINY | params).fit(X, **arguments)
@@ -109,14 +113,22 @@ def test_images_and_features_can_be_mixed_in_a_fit(features, new):
 
 def test_searches_and_splits_of_scikit_learn_select_rows(features):
     clf = PretrainedImageClassifier(**TINY)
-    assert_array_equal(cross_val_score(clf, features, Y, cv=3), cross_val_score(clf, X, Y, cv=3))
-    assert_array_equal(cross_val_score(clf, features, Y, cv=3, n_jobs=2), cross_val_score(clf, X, Y, cv=3))
+    assert_array_equal(cross_val_score(clf, features, Y, cv=2), cross_val_score(clf, X, Y, cv=2))
     grid = {"weight_decay": [0.01, 1.0]}
     results = [GridSearchCV(clf, grid, cv=2).fit(some, Y).cv_results_["mean_test_score"] for some in (X, features)]
     assert_array_equal(*results)
     train, test, y_train, _ = train_test_split(features, Y, random_state=0)
     images, held_out, *_ = train_test_split(X, Y, random_state=0)
     assert_array_equal(clf.fit(train, y_train).predict(test), clf.fit(images, y_train).predict(held_out))
+
+
+@pytest.mark.parametrize("backend", slow_except(["multiprocessing", "loky"], "multiprocessing"))
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_other_processes_select_rows(features, backend):
+    clf = PretrainedImageClassifier(**TINY)
+    with parallel_config(backend, n_jobs=2):
+        found = cross_val_score(clf, features, Y, cv=2)
+    assert_array_equal(found, cross_val_score(clf, X, Y, cv=2))
 
 
 def test_encoders_and_other_estimators_take_features(features):

@@ -144,11 +144,11 @@ def test_attributes_that_are_named_are_there(tuned, y):
 
 def test_facts_survive_pickles_and_files(tuned, tmp_path):
     assert facts(pickle.loads(pickle.dumps(tuned))) == facts(tuned)
-    clf = PretrainedImageClassifier(random_state=0, max_epochs=2).fit(X, Y)
+    clf = PretrainedImageClassifier(image_size=32, random_state=0, max_epochs=2).fit(X, Y)
     assert facts(clf)["Penalty"].endswith(", chosen by cross-validation")
     table = np.c_[np.arange(24) % 2, np.arange(24) % 3 == 0].astype(int)
-    labels = PretrainedImageClassifier(random_state=0, max_epochs=2).fit(X, table)
-    regressor = PretrainedImageRegressor(random_state=0, max_epochs=2).fit(X, table * 1.5)
+    labels = PretrainedImageClassifier(image_size=32, random_state=0, max_epochs=2).fit(X, table)
+    regressor = PretrainedImageRegressor(image_size=32, random_state=0, max_epochs=2).fit(X, table * 1.5)
     for estimator in (clf, labels, regressor):
         estimator.save(tmp_path / "model.sktl")
         assert facts(sktl.load(tmp_path / "model.sktl")) == facts(estimator)

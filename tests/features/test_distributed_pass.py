@@ -16,6 +16,7 @@ from clusters import ThreadCluster
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from representatives import examples
 
 import sktl
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder, check_images
@@ -72,7 +73,7 @@ def outcome(call, *arguments):
         return error.failures
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(FATES, st.sets(st.integers(0, 149), max_size=3), st.integers(0, 3))
 def test_results_and_errors_do_not_depend_on_what_happens_to_blocks(fates, invalid, n_workers):
     images = [b"no image" if i in invalid else X[i % 120] for i in range(150)]

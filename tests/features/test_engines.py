@@ -10,6 +10,7 @@ from backbones import SmallConvNet, backbone_of, small_conv_net
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from opening import known_facts, open_engine
+from representatives import examples
 from torch import nn
 
 from sktl._backbones.backbone import Backbone
@@ -161,7 +162,7 @@ def bundled():
     return engine, pixels, np.stack(alone)
 
 
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(15), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(order=st.permutations(range(8)))
 def test_the_features_of_an_image_depend_neither_on_its_place_nor_on_its_neighbours(bundled, order):
     engine, pixels, alone = bundled

@@ -11,6 +11,7 @@ from backbones import Pixels, stochastic_net
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
+from representatives import examples
 
 from sktl._backbones.backbone import Backbone
 from sktl._backbones.resolve_backbone import resolve_backbone
@@ -101,7 +102,7 @@ def test_activations_are_kept_apart_from_features_which_they_never_push_out(tmp_
     assert open_cache(tmp_path / "cache").store.read(spaces[1], [content_key(SAMPLES[0].read())])
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     order=st.lists(st.integers(0, 12), min_size=1, max_size=60), window=st.integers(1, 20), limit=st.integers(0, 5000),
     n_jobs=st.integers(1, 3), again=st.booleans(),

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from joblib import Parallel, delayed, parallel_config
 from numpy.testing import assert_allclose, assert_array_equal
 from opening import open_engine
+from representatives import examples, slow_except
 
 import sktl
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder
@@ -89,7 +90,7 @@ NETWORKS = {
 
 
 @needs_openvino
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", slow_except(NETWORKS, "efficientnet_lite0", "shufflenet_v2_x0_5", "timm/test_vit"))
 def test_features_are_those_of_torch(name):
     check_equal_to_torch(resolve_backbone(name, None, NETWORKS[name], 0))
 
@@ -145,7 +146,7 @@ def bundled():
 
 
 @needs_openvino
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(15), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(order=st.permutations(range(8)))
 def test_the_features_of_an_image_depend_neither_on_its_place_nor_on_its_neighbours(bundled, order):
     engine, pixels, alone = bundled
@@ -229,7 +230,7 @@ warnings.simplefilter("ignore")
 images = np.random.default_rng(0).integers(0, 256, (9, 40, 40, 3), np.uint8)
 encoders = [
     PretrainedImageEncoder(backbone=name, weights=None, image_size=64, cache=False, random_state=0).fit(images)
-    for name in ("resnet18", "mobilenet_v2", "squeezenet1_1")
+    for name in ("shufflenet_v2_x0_5", "squeezenet1_1")
 ]
 expected = [encoder.transform(images) for encoder in encoders]
 assert encoders[0].engine_ == "openvino"
@@ -520,7 +521,7 @@ def test_explicit_openvino_is_an_error_of_fit_where_it_is_missing(not_installed)
 
 
 @needs_openvino
-@pytest.mark.parametrize("trainable_stages", [0, 2, "all"])
+@pytest.mark.parametrize("trainable_stages", slow_except([0, 2, "all"], 0, 2))
 def test_a_pickle_predicts_the_same_without_openvino(trainable_stages, registry, monkeypatch):
     clf = classifier(engine="openvino", trainable_stages=trainable_stages, augmentation=None).fit(IMAGES, LABELS)
     scores, features = clf.decision_function(IMAGES), clf.transform(IMAGES)
@@ -565,7 +566,7 @@ def test_a_trunk_that_cannot_be_converted_falls_back_where_the_network_can(monke
 
 
 @needs_openvino
-@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(10), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(n_jobs=st.integers(1, 4), order=st.permutations(range(9)))
 def test_features_do_not_depend_on_threads_or_order(n_jobs, order):
     few = dict(backbone=SmallConvNet, engine="openvino", random_state=0)

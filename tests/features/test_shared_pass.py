@@ -15,6 +15,7 @@ from backbones import LoggedPixels, Pixels
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from processes import Child, needs_fork, results
+from representatives import examples
 from sklearn.model_selection import cross_val_score
 
 import sktl
@@ -215,7 +216,7 @@ class Overflowing(torch.nn.Module):
         return torch.where(images[:, 0, :1, 0] == 1, torch.inf, images.mean((2, 3)))
 
 
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 @given(white=st.sets(st.integers(0, 11), min_size=1), n_jobs=st.integers(1, 3))
 def test_images_without_finite_features_are_named_not_kept_and_the_others_kept(white, n_jobs, tmp_path_factory):
     images = np.minimum(X[:12], 254)

@@ -49,7 +49,7 @@ def test_features_that_are_not_finite_are_an_error(value):
         ("squeezenet1_1", 8),
         ("timm/test_vit", 100),
         pytest.param("timm/test_maxvit", 100, marks=NEW_TIMM),
-        ("vit_b_32", 100),
+        pytest.param("vit_b_32", 100, marks=pytest.mark.slow),
     ],
 )
 def test_an_image_size_that_the_network_cannot_take_is_an_error(name, size):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from representatives import examples
 from torch import nn
 
 from sktl._fine_tuning.gradients import FastGradients
@@ -40,7 +41,7 @@ def own_generator():
         yield
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(
     rows=st.integers(1, 11),
     columns=st.integers(4, 11),

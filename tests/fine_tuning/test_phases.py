@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
+from representatives import examples, slow_except
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import log_loss
@@ -65,8 +66,13 @@ def changed_tensors(before, after):
     return {name for name in before if not torch.equal(before[name], after[name])}
 
 
-@pytest.mark.parametrize("augmentation", [None, "light"])
-@pytest.mark.parametrize("trainable_stages", [0, 1, 2, 3, "all"])
+@pytest.mark.parametrize(
+    ("trainable_stages", "augmentation"),
+    slow_except(
+        [(stages, augmentation) for stages in (0, 1, 2, 3, "all") for augmentation in (None, "light")],
+        (0, None), (1, "light"), (2, None), ("all", "light"),
+    ),
+)  # fmt: skip
 def test_exactly_the_parameters_of_the_last_stages_change_and_no_statistic_does(trainable_stages, augmentation):
     before = stochastic_net().state_dict()
     clf = classifier(trainable_stages, augmentation=augmentation).fit(X, Y)
@@ -121,7 +127,7 @@ def test_without_pretrained_weights_batchnorm_trains_and_so_does_all_else():
     assert changed == set(clf.module_.backbone.state_dict())
 
 
-@pytest.mark.parametrize("batch_size", [2, 4, 8, 16, 32])
+@pytest.mark.parametrize("batch_size", slow_except([2, 4, 8, 16, 32], 16, 32))
 def test_a_last_batch_of_one_is_no_problem_for_batchnorm(batch_size):
     """33 images: each of these leaves one over, and at 32 x 32 pixels ResNet ends in single pixels."""
     clf = classifier("all", weights=None, backbone="resnet18", image_size=32, max_epochs=1, freeze_epochs="auto")
@@ -131,7 +137,7 @@ def test_a_last_batch_of_one_is_no_problem_for_batchnorm(batch_size):
 # ---------------------------------------------------------------------------------------- what answers depend on
 
 
-@settings(max_examples=10)
+@settings(max_examples=examples(10))
 @given(rows=st.lists(st.integers(0, 8), min_size=1, max_size=9), cache=st.sampled_from(["auto", False]))
 def test_prediction_depends_neither_on_batch_nor_order_nor_cache_bit_for_bit(fitted, rows, cache):
     alone = np.concatenate([fitted.decision_function(NEW[[row]]) for row in rows])
@@ -141,7 +147,7 @@ def test_prediction_depends_neither_on_batch_nor_order_nor_cache_bit_for_bit(fit
 
 
 @pytest.mark.parametrize("params", [{}, {"augmentation": None}, {"trainable_stages": "all"}, {"early_stopping": True}])
-@pytest.mark.parametrize("n_jobs", [1, 3])
+@pytest.mark.parametrize("n_jobs", slow_except([1, 3], 3))
 def test_fits_repeat_bit_for_bit_over_threads_and_cache_states(params, n_jobs):
     params = dict(dropout=0.2, mixup_alpha=0.2) | params
     expected = classifier(**params).fit(X, Y).decision_function(NEW)
@@ -182,7 +188,7 @@ def test_fit_leaves_the_global_generators_alone():
     assert torch.is_grad_enabled()
 
 
-@settings(max_examples=6)
+@settings(max_examples=examples(6))
 @given(names=st.permutations(["a", "b", "c"]))
 def test_other_names_of_the_classes_only_rename_the_answers(fitted, names):
     names = np.array(names)
@@ -306,8 +312,13 @@ def mirrored_or_not(image):
     return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if np.random.rand() < 0.5 else image  # noqa: NPY002
 
 
-@pytest.mark.parametrize("augmentation", ["light", mirrored_or_not])
-@pytest.mark.parametrize("trainable_stages", [2, "all"])
+@pytest.mark.parametrize(
+    ("trainable_stages", "augmentation"),
+    slow_except(
+        [(stages, augmentation) for stages in (2, "all") for augmentation in ("light", mirrored_or_not)],
+        (2, "light"), ("all", mirrored_or_not),
+    ),
+)  # fmt: skip
 def test_views_depend_neither_on_threads_nor_on_what_is_kept(monkeypatch, augmentation, trainable_stages):
     params = dict(augmentation=augmentation, augmentation_views=2, max_epochs=3)
     expected = classifier(trainable_stages, **params).fit(X, Y).decision_function(NEW)
@@ -370,7 +381,7 @@ def test_the_penalty_before_stages_is_chosen_among_strong_ones_unless_it_is_give
         ({"optimizer": "adamw"}, [1, 0.3, 0.1, 0.03]),
     ],
 )
-@pytest.mark.parametrize("trainable_stages", [2, "all"])
+@pytest.mark.parametrize("trainable_stages", slow_except([2, "all"], 2))
 def test_so_are_the_stages_whose_features_the_output_layer_receives(trainable_stages, params, penalties):
     clf = classifier(trainable_stages, **params).fit(X, Y)
     table, n_penalties = clf.selection_, len(penalties)
@@ -404,8 +415,13 @@ def test_one_stage_that_was_chosen_gives_the_bits_of_one_stage_that_was_given(pa
     assert len(chosen.selection_["param_feature_stages"]) == 2
 
 
-@pytest.mark.parametrize("augmentation", [None, "light"])
-@pytest.mark.parametrize(("trainable_stages", "feature_stages"), [(2, 2), ("all", 2), (3, 3), ("all", "all")])
+@pytest.mark.parametrize(
+    ("trainable_stages", "feature_stages", "augmentation"),
+    slow_except(
+        [(*pair, how) for pair in ((2, 2), ("all", 2), (3, 3), ("all", "all")) for how in (None, "light")],
+        (2, 2, None), ("all", "all", "light"),
+    ),
+)  # fmt: skip
 def test_training_starts_from_the_output_layer_alone_with_the_same_features(
     trainable_stages, feature_stages, augmentation
 ):
@@ -455,36 +471,32 @@ def stopped_early(trainable_stages=2, **params):
     return clf, log_loss(Y_VAL, clf.predict_proba(NEW), sample_weight=WEIGHTS_VAL)
 
 
+# With a rate at which training helps, and with one at which it does harm.
+STOPPED = {
+    "output layer": ({"trainable_stages": 0, "max_epochs": 20}, [0.003, 1.0]),
+    "output layer, adamw": ({"trainable_stages": 0, "optimizer": "adamw", "dropout": 0.3}, [0.003]),
+    "stages": ({}, [0.003, 1.0]),
+    "all stages": ({"trainable_stages": "all"}, [1.0]),
+    "no first phase": ({"freeze_epochs": 0}, [0.003]),
+    "mixup": ({"mixup_alpha": 0.5}, []),
+    "no augmentation": ({"augmentation": None}, [1.0]),
+    "views": ({"augmentation": "light", "augmentation_views": 2}, []),
+    "adamw": ({"optimizer": "adamw"}, []),
+    "constant rate": ({"optimizer": torch.optim.SGD, "lr_schedule": "constant"}, [0.003]),
+    "from scratch": (SCRATCH | {"freeze_epochs": "auto"}, []),
+}
+
+
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-@pytest.mark.parametrize("lr", [0.003, 1.0])
 @pytest.mark.parametrize(
-    "params",
-    [
-        {"trainable_stages": 0, "max_epochs": 20},
-        {"trainable_stages": 0, "optimizer": "adamw", "dropout": 0.3},
-        {},
-        {"trainable_stages": "all"},
-        {"freeze_epochs": 0},
-        {"mixup_alpha": 0.5},
-        {"augmentation": None},
-        {"augmentation": "light", "augmentation_views": 2},
-        {"optimizer": "adamw"},
-        {"optimizer": torch.optim.SGD, "lr_schedule": "constant"},
-        pytest.param(
-            {
-                "trainable_stages": "all",
-                "weights": None,
-                "backbone": "resnet18",
-                "image_size": 32,
-                "freeze_epochs": "auto",
-            },
-            marks=pytest.mark.slow,
-        ),
-    ],
-    ids=str,
+    ("name", "lr"),
+    slow_except(
+        [(name, lr) for name in STOPPED for lr in (0.003, 1.0)],
+        *((name, lr) for name, (_, rates) in STOPPED.items() for lr in rates),
+    ),
 )
-def test_what_is_returned_has_the_lowest_of_all_validated_losses_the_starts_included(params, lr):
-    clf, loss = stopped_early(**params, lr=lr)
+def test_what_is_returned_has_the_lowest_of_all_validated_losses_the_starts_included(name, lr):
+    clf, loss = stopped_early(**STOPPED[name][0], lr=lr)
     start, *rows = [row for row in clf.history_ if row.get("phase", "stages") == "stages"]
     losses = [row["valid_loss"] for row in [start, *rows]]
     assert start["epoch"] == clf.n_iter_ - len(rows)

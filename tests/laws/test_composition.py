@@ -14,6 +14,7 @@ import pytest
 import sklearn
 from backbones import Pixels
 from PIL import Image
+from representatives import slow_except
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_digits
 from sklearn.ensemble import AdaBoostClassifier, BaggingClassifier, StackingClassifier, VotingClassifier
@@ -66,7 +67,7 @@ FORMS = {
     "one column": lambda directory: pd.DataFrame({"path": _files(directory)}),
     "flattened": lambda directory: IMAGES.reshape(48, 64),
 }
-STEADY = {"list of paths", "array of images", "flattened"}
+STEADY = {"list of paths", "flattened"}
 TABULAR = {"(n, 1) paths", "one column", "flattened"}
 
 
@@ -115,9 +116,7 @@ def test_meta_estimators_that_take_every_form(X, name):
     assert set(model.predict(images)) <= set(Y)
 
 
-@pytest.mark.parametrize(
-    "X", [pytest.param(form, marks=[] if form in STEADY else pytest.mark.slow) for form in FORMS], indirect=True
-)
+@pytest.mark.parametrize("X", slow_except(FORMS, *STEADY), indirect=True)
 def test_validation_functions_take_every_form(X):
     _, images = X
     assert cross_validate(_clf(), images, Y, cv=2, error_score="raise")["test_score"].mean() > 0.9
@@ -132,8 +131,17 @@ ONLY_TABULAR = {
 }
 
 
-@pytest.mark.parametrize("name", ONLY_TABULAR)
-def test_meta_estimators_that_want_a_column_or_rows(name, X):
+def _only(names, *forms):
+    """Return each name with each form; those of these forms are no slow tests."""
+    return slow_except(
+        [(form, name) for name in names for form in FORMS], *((form, name) for name in names for form in forms)
+    )
+
+
+@pytest.mark.parametrize(
+    ("X", "name"), _only(ONLY_TABULAR, "one column", "array of images", "list of bytes"), indirect=["X"]
+)
+def test_meta_estimators_that_want_a_column_or_rows(X, name):
     """scikit-learn checks their X itself: use the (n, 1), one-column or flattened form."""
     form, images = X
     model = ONLY_TABULAR[name]()
@@ -153,8 +161,8 @@ ONLY_FLATTENED = {
 }
 
 
-@pytest.mark.parametrize("name", ONLY_FLATTENED)
-def test_meta_estimators_that_want_rows_of_numbers(name, X):
+@pytest.mark.parametrize(("X", "name"), _only(ONLY_FLATTENED, "flattened", "list of paths"), indirect=["X"])
+def test_meta_estimators_that_want_rows_of_numbers(X, name):
     """scikit-learn converts their X to numbers: use the flattened form."""
     form, images = X
     y = np.where(np.arange(48) % 4 == 3, -1, DIGITS.target[:48]) if name.startswith("Self") else DIGITS.target[:48]
@@ -176,11 +184,12 @@ def test_metadata_routing_carries_sample_weights():
     assert not np.array_equal(alone.decision_function(IMAGES), _clf().fit(IMAGES, Y).decision_function(IMAGES))
 
 
-def test_a_search_of_4_rates_and_5_folds_passes_each_of_300_photos_through_the_network_once(tmp_path, monkeypatch):
-    """Counted by a forward hook: 300 images, no padding since 4 divides 300, and the probe's two chunks of 4."""
+@pytest.mark.parametrize("n_photos", slow_except([60, 300], 60))
+def test_a_search_of_4_rates_and_5_folds_passes_each_photo_through_the_network_once(tmp_path, monkeypatch, n_photos):
+    """Counted by a forward hook: no padding since 4 divides their number, and the probe's two chunks of 4."""
     rng = np.random.default_rng(0)
-    paths = [str(tmp_path / f"{i}.jpg") for i in range(300)]
-    labels = np.arange(300) % 3
+    paths = [str(tmp_path / f"{i}.jpg") for i in range(n_photos)]
+    labels = np.arange(n_photos) % 3
     for path, label in zip(paths, labels, strict=True):
         pixels = rng.integers(0, 256, (5, 6, 3), np.uint8)
         pixels[..., label] //= 3
@@ -199,7 +208,7 @@ def test_a_search_of_4_rates_and_5_folds_passes_each_of_300_photos_through_the_n
     sktl.clear_cache()
     clf = PretrainedImageClassifier(max_epochs=3, random_state=0)
     GridSearchCV(clf, {"lr": [1e-4, 1e-3, 1e-2, 1e-1]}, cv=5, error_score="raise").fit(paths, labels)
-    assert sum(seen) == 300
+    assert sum(seen) == n_photos
 
 
 def test_cross_validation_in_two_processes_works_from_a_fresh_process_which_then_needs_no_network():
@@ -210,7 +219,7 @@ def test_cross_validation_in_two_processes_works_from_a_fresh_process_which_then
         "from sktl._features import engines\n"
         "if __name__ == '__main__':\n"
         "    X, y = load_digits(n_class=2, return_X_y=True)\n"
-        "    clf = PretrainedImageClassifier(image_shape=(8, 8), random_state=0)\n"
+        "    clf = PretrainedImageClassifier(image_shape=(8, 8), image_size=64, random_state=0)\n"
         "    scores = cross_validate(clf, X[:24] / 16, y[:24], cv=2, n_jobs=2, error_score='raise')['test_score']\n"
         "    assert scores.min() > 0.7, scores\n"
         "    clf.fit(X[:24] / 16, y[:24])\n"

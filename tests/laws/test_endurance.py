@@ -17,6 +17,7 @@ import pytest
 from backbones import StochasticNet, small_conv_net
 from numpy.testing import assert_array_equal
 from processes import ROOTS, in_child, needs_fork
+from representatives import slow_except
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
@@ -37,8 +38,13 @@ def classifier(name, **parameters):
     return PretrainedImageClassifier(**{"random_state": 0, "n_jobs": 2} | MODELS[name] | parameters)
 
 
-@pytest.mark.parametrize("cache", ["auto", False])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    ("name", "cache"),
+    slow_except(
+        [(name, cache) for name in MODELS for cache in ("auto", False)],
+        ("output layer", "auto"), ("openvino", False), ("stages", "auto"),
+    ),
+)  # fmt: skip
 def test_eight_threads_that_ask_one_estimator_get_the_answers_of_one(name, cache):
     clf = classifier(name, cache=cache).fit(X, Y)
     rows = [np.random.default_rng(i).permutation(40)[: 5 + 3 * i] for i in range(8)]
@@ -78,6 +84,7 @@ def test_a_fork_after_import_fit_and_predict_predicts_the_same():
         assert_array_equal(in_child(clf.decision_function, X[::-1].copy()), clf.decision_function(X[::-1].copy()))
 
 
+@pytest.mark.slow
 def test_a_spawned_process_predicts_the_same():
     clf = classifier("stages").fit(X, Y)
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:

@@ -179,14 +179,8 @@ def _pass(estimator, check):
         pytest.fail(f"no check may be skipped: {skip}")
 
 
-@parametrize_with_checks([RowClassifier(), RowRegressor(), RowEncoder()])
+@parametrize_with_checks([RowClassifier()])
 def test_official_checks(estimator, check):
-    _pass(estimator, check)
-
-
-@pytest.mark.slow
-@parametrize_with_checks([RowFineTuner(), RowNumberTuner()], expected_failed_checks=_excused)
-def test_official_checks_with_stages(estimator, check):
     _pass(estimator, check)
 
 
@@ -196,6 +190,36 @@ OF_STAGES = [
     "check_fit_idempotent", "check_methods_sample_order_invariance", "check_methods_subset_invariance",
     "check_sample_weights_not_overwritten",
 ]  # fmt: skip
+
+
+def _name(check):
+    """Return the name of a check, with its arguments."""
+    arguments = ",".join(f"{name}={value}" for name, value in getattr(check, "keywords", {}).items())
+    return getattr(check, "func", check).__name__ + (f"({arguments})" if arguments else "")
+
+
+def _checks_of(*estimators):
+    """Return each estimator with each of its checks. Most of those that the classifier passes too are slow tests."""
+    shared = {_name(check) for _, check in estimator_checks_generator(RowClassifier(), mark=None)} - {*OF_STAGES}
+    return [
+        pytest.param(
+            estimator, check, marks=pytest.mark.slow if _name(check) in shared else [],
+            id=f"{type(estimator).__name__}-{_name(check)}",
+        )
+        for estimator in estimators
+        for _, check in estimator_checks_generator(estimator, mark=None)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("estimator", "check"), _checks_of(RowRegressor(), RowEncoder()))
+def test_official_checks_of_regressors_and_encoders(estimator, check):
+    _pass(estimator, check)
+
+
+@pytest.mark.slow
+@parametrize_with_checks([RowFineTuner(), RowNumberTuner()], expected_failed_checks=_excused)
+def test_official_checks_with_stages(estimator, check):
+    _pass(estimator, check)
 
 
 @pytest.mark.parametrize("name", OF_STAGES)

@@ -8,6 +8,7 @@ import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
+import less_to_compute as less
 import numpy as np
 import onnx_models
 import pytest
@@ -62,7 +63,23 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
+# The pages on which people start, and the one on images. Elsewhere the bundled network takes smaller images: the code
+# that runs is the same.
+FULL_SIZE = {"README.md", "docs/index.md", "docs/guide/index.md", "docs/guide/images.md", "docs/guide/features.md"}
+
+
+@pytest.fixture
+def less_to_compute(page, monkeypatch):
+    if name_of(page) not in FULL_SIZE:
+        less.take_small_images(monkeypatch)
+        less.try_few_penalties(monkeypatch)
+        less.compile_nothing(monkeypatch)
+    if page.name == "export.md":
+        less.keep_two_stages(monkeypatch)
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if BLOCKS[page]], ids=name_of)
+@pytest.mark.usefixtures("less_to_compute")
 def test_every_python_block_of_a_page_runs_after_the_ones_before_it(page, folder, monkeypatch):
     monkeypatch.setattr(devices, "computes_in_bfloat16", lambda device: True)  # emulated on processors without it
     if "matplotlib" in page.read_text(encoding="utf-8"):

@@ -6,6 +6,7 @@ import doctest
 import importlib
 import pkgutil
 
+import less_to_compute as less
 import pytest
 
 import sktl
@@ -14,7 +15,12 @@ MODULES = sorted(module.name for module in pkgutil.walk_packages(sktl.__path__, 
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_the_examples_of_a_module(name):
+def test_the_examples_of_a_module(name, monkeypatch):
+    if name in ("sktl._deployment.export", "sktl._selection.rank_backbones"):
+        less.take_small_images(monkeypatch)
+        less.try_few_penalties(monkeypatch)
+    if name == "sktl._deployment.export":
+        less.keep_two_stages(monkeypatch)
     assert doctest.testmod(importlib.import_module(name)).failed == 0
 
 

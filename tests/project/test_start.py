@@ -178,7 +178,7 @@ def test_a_saved_model_imports_the_library_of_its_own_network_alone(tmp_path):
     image = tmp_path / "1.png"
     Image.effect_noise((32, 32), 60).save(image)
     clf = sktl.PretrainedImageClassifier(
-        backbone="resnet18", weights=None, image_size=32, engine="torch", random_state=0, cache=False
+        backbone="shufflenet_v2_x0_5", weights=None, image_size=32, engine="torch", random_state=0, cache=False
     )
     clf.fit([image, image], ["a", "b"]).save(tmp_path / "model")
     found = imported("import sktl; sktl.load(sys.argv[1]).predict(sys.argv[2:])", tmp_path / "model", image)

@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from processes import Child, in_child, needs_fork
 from redis_server import faulty_server, needs_redis, running_redis
+from representatives import examples
 from sklearn.base import clone
 
 import sktl
@@ -32,7 +33,7 @@ from sktl._storage.value_store import new_owner
 from sktl.exceptions import CacheWarning, InvalidParameterError, MissingPackageError
 
 pytestmark = needs_redis
-FEW = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FEW = settings(max_examples=examples(40), suppress_health_check=[HealthCheck.function_scoped_fixture])
 NOBODY = f"elsewhere 1 {'0' * 32}"  # an owner on a machine that cannot be asked
 KEYS = [b"key %d" % i for i in range(4)]
 X = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3), np.uint8)

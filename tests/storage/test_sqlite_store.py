@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from representatives import examples
 
 from sktl._storage import sqlite_store as _store
 from sktl._storage.sqlite_store import SQLiteStore
 from sktl._storage.value_store import Contents, new_owner
 
-FEW = settings(max_examples=25)
+FEW = settings(max_examples=examples(25))
 NOBODY = f"elsewhere 1 {'0' * 32}"  # an owner on a machine that cannot be asked
 
 

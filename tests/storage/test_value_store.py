@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from processes import Child, in_child, needs_fork, results
+from representatives import examples
 
 from sktl._storage import redis_store, sqlite_store, value_store
 from sktl._storage.redis_store import RedisStore
@@ -17,7 +18,7 @@ from sktl._storage.value_store import checksum, is_dead, new_owner
 from sktl._utils.processes import is_running
 
 # One store serves all examples of a law, emptied in between.
-FEW = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FEW = settings(max_examples=examples(25), suppress_health_check=[HealthCheck.function_scoped_fixture])
 pytestmark = pytest.mark.filterwarnings("error::sktl.exceptions.CacheWarning")
 
 

@@ -19,6 +19,7 @@ import pytest
 from backbones import LoggedPixels, Pixels
 from clusters import SlowPixels, spreads
 from processes import ROOTS
+from representatives import slow_except
 from sklearn.model_selection import GridSearchCV
 
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder, check_images
@@ -66,7 +67,7 @@ def backend(request, logs):
 
 
 # Processes that joblib's ray backend starts for each call, or that replace killed ones, import sktl first.
-ray_slow = pytest.mark.parametrize("backend", ["dask", pytest.param("ray", marks=pytest.mark.slow)], indirect=True)
+ray_slow = pytest.mark.parametrize("backend", slow_except(["dask", "ray"], "dask"), indirect=True)
 
 
 @pytest.fixture
@@ -94,6 +95,7 @@ def test_results_equal_those_of_one_process(backend, tmp_path):
         np.testing.assert_array_equal(encoder(lambda: Pixels()).transform(X), EXPECTED)  # pickled by value
 
 
+@ray_slow
 def test_each_image_is_computed_once_by_the_workers(backend, logs, tmp_path):
     fitted = encoder(LoggedPixels, tmp_path / "cache")
     digests = [hashlib.md5(row.tobytes()).hexdigest() for row in EXPECTED]
@@ -105,6 +107,7 @@ def test_each_image_is_computed_once_by_the_workers(backend, logs, tmp_path):
     assert [seen[digest] for digest in digests] == [1] * 150
 
 
+@ray_slow
 def test_workers_compute_and_this_process_does_not(backend, workers):
     fitted = encoder(SlowPixels)
     n_before = len(workers())  # probes of the engine in this process
@@ -114,6 +117,7 @@ def test_workers_compute_and_this_process_does_not(backend, workers):
     assert os.getpid() not in workers()[n_before:]
 
 
+@ray_slow
 def test_unusable_images_are_named_by_position(backend):
     images = [*X[:40], b"<html>", *X[40:90], np.full((8, 8), np.nan), *X[90:]]
     expected = check_images(images)
@@ -180,7 +184,7 @@ def kill_at_random(workers, n, images, transform):
 
 
 @ray_slow
-@pytest.mark.parametrize(("n_kills", "n_images"), [(2, 600), pytest.param(10, 12_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("n_kills", "n_images"), slow_except([(1, 300), (2, 600), (10, 12_000)], (1, 300)))
 def test_killed_workers_cost_their_blocks_and_nothing_else(backend, workers, n_kills, n_images):
     images = np.concatenate([X] * (n_images // len(X)))
     images[:, 0, 0, 0] = np.arange(len(images)) % 256
@@ -195,6 +199,7 @@ def test_killed_workers_cost_their_blocks_and_nothing_else(backend, workers, n_k
     assert time.monotonic() - began < 60 + 15 * n_kills
 
 
+@pytest.mark.slow  # every run looks at a fit on cached features in `test_architecture.py`
 def test_neither_library_is_imported_without_its_backend():
     code = (
         "import sys, joblib, numpy as np, sktl\n"

@@ -11,6 +11,8 @@ from collections import Counter
 import numpy as np
 import pytest
 from backbones import Pixels, small_conv_net, stochastic_net
+from joblib import parallel_config
+from representatives import slow_except
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -118,9 +120,14 @@ KINDS = {
 }  # fmt: skip
 
 
+# Both phases, each with an end of its own, and passes with and without kept features.
+ALWAYS = ["lbfgs", "early stopping", "activations", "views", "no first phase", "skipping", "not cached"]
+
+
 @supported
-@pytest.mark.parametrize("params", KINDS.values(), ids=KINDS)
-def test_tasks_are_nested_epochs_are_those_of_the_history_and_no_bit_changes(params, recorder):
+@pytest.mark.parametrize("name", slow_except(KINDS, *ALWAYS))
+def test_tasks_are_nested_epochs_are_those_of_the_history_and_no_bit_changes(name, recorder):
+    params = KINDS[name]
     plain = classifier(**params).fit(X, Y)
     clf = classifier(**params).set_callbacks(recorder).fit(X, Y)
     processes, events, paths = zip(*recorder.heard(), strict=True)
@@ -140,7 +147,7 @@ def test_tasks_are_nested_epochs_are_those_of_the_history_and_no_bit_changes(par
 
 
 @supported
-@pytest.mark.parametrize("n_images", [1, 3, 100, 101, 250])
+@pytest.mark.parametrize("n_images", slow_except([1, 3, 100, 101, 250], 1, 101))
 def test_a_pass_is_heard_of_in_equal_parts_at_most_a_hundred(n_images, recorder):
     images = np.random.default_rng(n_images).integers(0, 256, (n_images, 8, 8), np.uint8)
     images[-1] = images[0]  # one that is seen once, and counts twice
@@ -153,12 +160,17 @@ def test_a_pass_is_heard_of_in_equal_parts_at_most_a_hundred(n_images, recorder)
 
 
 @supported
-@pytest.mark.parametrize("n_jobs", [1, 2])
-def test_a_search_tells_of_all_its_fits_in_all_processes_and_finds_the_same(n_jobs, recorder):
+@pytest.mark.parametrize(
+    ("n_jobs", "backend"),
+    slow_except([(1, "loky"), (2, "multiprocessing"), (2, "loky")], (1, "loky"), (2, "multiprocessing")),
+)
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_search_tells_of_all_its_fits_in_all_processes_and_finds_the_same(n_jobs, backend, recorder):
     grid = {"trainable_stages": [0, 1]}
     plain = GridSearchCV(classifier(augmentation=None), grid, cv=2).fit(X, Y)
     search = GridSearchCV(classifier(augmentation=None), grid, cv=2, n_jobs=n_jobs)
-    search.set_callbacks(recorder).fit(X, Y)
+    with parallel_config(backend, n_jobs=n_jobs):
+        search.set_callbacks(recorder).fit(X, Y)
     heard = recorder.heard()
     assert n_jobs > 1 or len({process for process, _, _ in heard}) == 1
     for process in {process for process, _, _ in heard}:

@@ -19,7 +19,9 @@ def test_a_bar_of_training_is_shown_unless_each_epoch_prints_a_line(capsys, verb
 
 def test_training_of_stages_shows_its_trial_and_itself(capsys):
     cats = make_cats(50, image_size=32, random_state=0)
-    clf = PretrainedImageClassifier(trainable_stages=1, max_epochs=2, verbose=1, image_size=32, random_state=0)
+    clf = PretrainedImageClassifier(
+        trainable_stages=1, max_epochs=2, verbose=1, image_size=32, weight_decay=0.1, random_state=0
+    )
     clf.fit(cats.data, cats.target)
     err = capsys.readouterr().err
     assert len(re.findall(r"trial of augmentation: 100%", err)) == 2
