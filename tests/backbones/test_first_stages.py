@@ -57,8 +57,8 @@ def groups_of(tapped, images):
     )
 
 
-def check_all(name, image_size=None):
-    check(resolve_backbone(name, None, image_size, 0))
+def check_all(name, image_size=None, ks=None):
+    check(resolve_backbone(name, None, image_size, 0), ks)
 
 
 def check(backbone, ks=None):
@@ -121,13 +121,15 @@ def _check_taps(small, tapped, stage_map, every, output, images, k):
     assert all(torch.equal(every[name], output) for name in of_first - found.keys())  # the end would be there twice
 
 
-# The bundled network, and a transformer.
-ALWAYS = ["efficientnet_lite0", VIT]
+# Of the bundled network and of a transformer, two numbers of stages in every run.
+SOME = [("efficientnet_lite0", (2, 5)), (VIT, (1, 4))]
 
 
-@pytest.mark.parametrize("name", slow_except([*QUICK, *NEW], *ALWAYS))
-def test_the_first_stages_compute_what_they_compute_in_the_whole_network(name):
-    check_all(name, QUICK.get(name))
+@pytest.mark.parametrize(
+    ("name", "ks"), slow_except([*SOME, *((name, None) for name in [*QUICK, *NEW])], *SOME), ids=str
+)
+def test_the_first_stages_compute_what_they_compute_in_the_whole_network(name, ks):
+    check_all(name, QUICK.get(name), ks)
 
 
 OTHERS = {"resnet18": 3, "mobilenet_v2": 3, "regnet_x_400mf": 3, "swin_t": 2, "vit_b_32": 2}

@@ -39,7 +39,7 @@ QUICK = [
 
 @pytest.mark.parametrize(
     ("kind", "suffix"),
-    slow_except(QUICK, ("classes", ".onnx"), ("labels", ".onnx"), ("numbers", ".xml"), ("features", ".pt2")),
+    slow_except(QUICK, ("classes", ".onnx"), ("numbers", ".xml"), ("features", ".pt2")),
 )
 def test_all_kinds_of_outputs(kind, suffix, tmp_path):
     estimator = fitted(kind, feature_stages=2)

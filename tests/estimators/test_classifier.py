@@ -44,11 +44,12 @@ DIGITS = load_digits()
 IMAGES = (DIGITS.images * 15.9375).astype(np.uint8)
 NAMES = np.array(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"])[DIGITS.target]
 FEW = dict(max_epochs=5, random_state=0)
+LOW = FEW | dict(image_size=64)  # of the bundled network
 
 
 @pytest.fixture(scope="module")
 def fitted():
-    return PretrainedImageClassifier(**FEW).fit(IMAGES[:40], NAMES[:40])
+    return PretrainedImageClassifier(**LOW).fit(IMAGES[:40], NAMES[:40])
 
 
 @pytest.fixture
@@ -93,7 +94,7 @@ def clone_fitted(clf, **params):
 @pytest.mark.parametrize("n_jobs", slow_except([1, 2, 3], 3))
 def test_results_do_not_depend_on_the_number_of_threads(fitted, n_jobs):
     sktl.clear_cache()
-    again = PretrainedImageClassifier(**FEW, n_jobs=n_jobs).fit(IMAGES[:40], NAMES[:40])
+    again = PretrainedImageClassifier(**LOW, n_jobs=n_jobs).fit(IMAGES[:40], NAMES[:40])
     assert_array_equal(again.decision_function(IMAGES[40:50]), fitted.decision_function(IMAGES[40:50]))
 
 
@@ -103,7 +104,7 @@ def test_results_do_not_depend_on_torchs_thread_count(fitted, torch_threads):
     torch.set_num_threads(torch_threads)
     try:
         sktl.clear_cache()
-        again = PretrainedImageClassifier(**FEW).fit(IMAGES[:40], NAMES[:40])
+        again = PretrainedImageClassifier(**LOW).fit(IMAGES[:40], NAMES[:40])
     finally:
         torch.set_num_threads(before)
     assert_array_equal(again.decision_function(IMAGES[40:50]), fitted.decision_function(IMAGES[40:50]))
@@ -165,7 +166,7 @@ def test_every_legal_form_of_the_same_pixels_gives_the_same_features(photos, for
 
 
 def test_fitting_on_one_form_and_predicting_on_another_is_legal_and_silent(photos, recwarn):
-    clf = PretrainedImageClassifier(**FEW).fit(photos, [0, 1] * 6)
+    clf = PretrainedImageClassifier(**LOW).fit(photos, [0, 1] * 6)
     assert_array_equal(clf.predict(photos), clf.predict(FORMS["channels last"](photos)))
     assert not hasattr(clf, "n_features_in_")
     assert not recwarn.list
@@ -234,7 +235,7 @@ def test_module_is_backbone_and_linear_layer_and_agrees_with_the_estimator(fitte
 
 
 def test_transform_equals_the_encoder_and_set_output_names_the_features(fitted):
-    encoder = PretrainedImageEncoder(feature_stages=fitted.feature_stages_).fit(IMAGES[:1])
+    encoder = PretrainedImageEncoder(feature_stages=fitted.feature_stages_, image_size=64).fit(IMAGES[:1])
     assert_array_equal(fitted.transform(IMAGES[:5]), encoder.transform(IMAGES[:5]))
     frame = clone_fitted(fitted).set_output(transform="pandas").transform(IMAGES[:5])
     assert list(frame.columns) == list(fitted.get_feature_names_out())
@@ -264,14 +265,14 @@ def _global_state():
 def test_fit_and_predict_leave_the_state_of_the_process_alone(params):
     sktl.clear_cache()
     before = _global_state()
-    PretrainedImageClassifier(**(FEW | params)).fit(IMAGES[:8], NAMES[:8]).predict(IMAGES[8:12])
+    PretrainedImageClassifier(**(LOW | params)).fit(IMAGES[:8], NAMES[:8]).predict(IMAGES[8:12])
     assert _global_state() == before
 
 
 def test_the_state_of_the_process_is_left_alone_when_fit_raises():
     before = _global_state()
     with pytest.raises(InvalidImageError):
-        PretrainedImageClassifier(**FEW).fit([IMAGES[0], b"no image"], [0, 1])
+        PretrainedImageClassifier(**LOW).fit([IMAGES[0], b"no image"], [0, 1])
     with pytest.raises(TrainingError):
         small(lr=1e300, optimizer="sgd").fit(IMAGES[:40], NAMES[:40])
     assert _global_state() == before
@@ -593,7 +594,7 @@ def _count_calls(monkeypatch):
 
 def test_no_image_passes_through_the_network_twice(monkeypatch):
     counts = _count_calls(monkeypatch)
-    clf = PretrainedImageClassifier(**FEW).fit(IMAGES[:10], NAMES[:10])
+    clf = PretrainedImageClassifier(**LOW).fit(IMAGES[:10], NAMES[:10])
     assert counts == {"built": 1, "rows": 12}  # ten images, and the padding of the last chunk
     clf.fit(IMAGES[:10], NAMES[:10])
     clf.predict(np.concatenate([IMAGES[9:11], IMAGES[10:11]]))
@@ -602,9 +603,9 @@ def test_no_image_passes_through_the_network_twice(monkeypatch):
 
 def test_a_fit_whose_features_are_all_kept_builds_no_network(monkeypatch):
     counts = _count_calls(monkeypatch)
-    PretrainedImageClassifier(**FEW).fit(IMAGES[:10], NAMES[:10])
+    PretrainedImageClassifier(**LOW).fit(IMAGES[:10], NAMES[:10])
     sktl._features.engines.registry._engines.clear()
-    PretrainedImageClassifier(lr=0.1).fit(IMAGES[:10], NAMES[:10])
+    PretrainedImageClassifier(lr=0.1, image_size=64).fit(IMAGES[:10], NAMES[:10])
     assert counts["built"] == 1
 
 
@@ -643,7 +644,7 @@ def test_threads_that_fit_at_once_compute_each_image_once(monkeypatch):
     results = []
 
     def fit():
-        results.append(PretrainedImageClassifier(**FEW).fit(IMAGES[:12], NAMES[:12]).decision_function(IMAGES[:12]))
+        results.append(PretrainedImageClassifier(**LOW).fit(IMAGES[:12], NAMES[:12]).decision_function(IMAGES[:12]))
 
     threads = [threading.Thread(target=fit) for _ in range(4)]
     for thread in threads:

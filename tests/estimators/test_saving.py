@@ -96,7 +96,6 @@ MODELS = {
 # One of each kind of training, with the network and without it.
 ALWAYS = [
     ("bundled", False), ("random", True), ("last stage", False), ("augmented", True), ("two stages", True),
-    ("convolutional", True),
 ]  # fmt: skip
 
 
@@ -117,6 +116,7 @@ def test_what_is_loaded_is_what_was_saved(tmp_path, name, include_backbone):
         same(loaded.fit(X, Y), clf)
 
 
+@pytest.mark.slow  # in every run, `test_start.py` loads a model in another process
 def test_another_process_loads_the_same_bits(tmp_path):
     expected = []
     for name, clf in {"bundled": fitted_bundled(), "augmented": fitted_tiny(**MODELS["augmented"])}.items():

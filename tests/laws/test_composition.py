@@ -206,11 +206,12 @@ def test_a_search_of_4_rates_and_5_folds_passes_each_photo_through_the_network_o
     monkeypatch.setattr(sktl._features.engines, "_load", counted)
     monkeypatch.setattr(sktl._features.engines, "registry", sktl._features.engines.EngineRegistry())
     sktl.clear_cache()
-    clf = PretrainedImageClassifier(max_epochs=3, random_state=0)
+    clf = PretrainedImageClassifier(max_epochs=3, weight_decay=0.1, random_state=0)
     GridSearchCV(clf, {"lr": [1e-4, 1e-3, 1e-2, 1e-1]}, cv=5, error_score="raise").fit(paths, labels)
     assert sum(seen) == n_photos
 
 
+@pytest.mark.slow
 def test_cross_validation_in_two_processes_works_from_a_fresh_process_which_then_needs_no_network():
     program = (
         "from sklearn.datasets import load_digits\n"

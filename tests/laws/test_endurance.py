@@ -84,7 +84,6 @@ def test_a_fork_after_import_fit_and_predict_predicts_the_same():
         assert_array_equal(in_child(clf.decision_function, X[::-1].copy()), clf.decision_function(X[::-1].copy()))
 
 
-@pytest.mark.slow
 def test_a_spawned_process_predicts_the_same():
     clf = classifier("stages").fit(X, Y)
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:

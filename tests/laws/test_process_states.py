@@ -59,7 +59,7 @@ def expected(program):
 
 STATES = list(process_states.STATES)
 # States of one group meet in one process. Neighbors in the list undo one another, and are in different groups.
-_N_GROUPS = 7
+_N_GROUPS = 4
 _TOGETHER = [name for name in STATES if name not in OTHER_BITS]
 GROUPS = [_TOGETHER[i::_N_GROUPS] for i in range(_N_GROUPS)] + [[name] for name in OTHER_BITS]
 

@@ -16,9 +16,10 @@ MODULES = sorted(module.name for module in pkgutil.walk_packages(sktl.__path__, 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_the_examples_of_a_module(name, monkeypatch):
-    if name in ("sktl._deployment.export", "sktl._selection.rank_backbones"):
+    if name in ("sktl._audit.audit_images", "sktl._deployment.export", "sktl._selection.rank_backbones"):
         less.take_small_images(monkeypatch)
         less.try_few_penalties(monkeypatch)
+        less.compile_nothing(monkeypatch)
     if name == "sktl._deployment.export":
         less.keep_two_stages(monkeypatch)
     assert doctest.testmod(importlib.import_module(name)).failed == 0

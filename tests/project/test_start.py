@@ -174,16 +174,19 @@ def test_what_is_wrong_on_the_disk_is_said_without_torch(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:weights=None")  # random weights are at hand
-def test_a_saved_model_imports_the_library_of_its_own_network_alone(tmp_path):
+def test_a_saved_model_imports_the_library_of_its_own_network_alone_and_predicts_the_same_bits(tmp_path):
     image = tmp_path / "1.png"
     Image.effect_noise((32, 32), 60).save(image)
     clf = sktl.PretrainedImageClassifier(
         backbone="shufflenet_v2_x0_5", weights=None, image_size=32, engine="torch", random_state=0, cache=False
     )
-    clf.fit([image, image], ["a", "b"]).save(tmp_path / "model")
-    found = imported("import sktl; sktl.load(sys.argv[1]).predict(sys.argv[2:])", tmp_path / "model", image)
-    assert {"torchvision", "skorch"} <= found
-    assert not {"timm", "openvino", "captum", "matplotlib", "huggingface_hub", "click"} & found
+    expected = clf.fit([image, image], ["a", "b"]).predict_proba([image]).tobytes().hex()
+    clf.save(tmp_path / "model")
+    program = "import sktl; print(sktl.load(sys.argv[1]).predict_proba(sys.argv[2:]).tobytes().hex(), *foreign())"
+    predicted, *found = start(program, tmp_path / "model", image).split()
+    assert predicted == expected
+    assert {"torchvision", "skorch"} <= {*found}
+    assert not {"timm", "openvino", "captum", "matplotlib", "huggingface_hub", "click"} & {*found}
 
 
 def test_the_command_that_the_wheel_installs_is_the_command_line():
