@@ -30,8 +30,10 @@ class Broken:
             raise RuntimeError("operator torchvision::nms does not exist")
 sys.meta_path.insert(0, Broken())
 import numpy as np, sktl
+X, params = np.zeros((2, 32, 32, 3), np.uint8), {"cache": False, "engine": "torch", "image_size": 32}
+sktl.PretrainedImageClassifier(**params).fit(X, [0, 1])  # the bundled network needs no torchvision
 try:
-    sktl.PretrainedImageClassifier(cache=False, engine="torch").fit(np.zeros((2, 8, 8, 3), np.uint8), [0, 1])
+    sktl.PretrainedImageClassifier(backbone="resnet18", **params).fit(X, [0, 1])
 except sktl.exceptions.BackboneError as error:
     print(error)
 """
