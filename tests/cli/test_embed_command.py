@@ -27,12 +27,12 @@ def photos(tmp_path):
 
 def test_a_folder_of_classes(photos, tmp_path):
     out, err = run("embed", photos, "-o", tmp_path / "f.parquet", "--images-per-part", "5", *QUICK)
-    assert out == f"Wrote 2,944 features of 12 images to {tmp_path / 'f.parquet'}.\n"
+    assert out == f"Wrote 3,120 features of 12 images to {tmp_path / 'f.parquet'}.\n"
     assert err == ""
     found = load_features(tmp_path / "f.parquet")
     assert found.target_names == ["lemon", "sky"]
     assert found.data.names.tolist()[:2] == ["lemon/00.png", "lemon/02.png"]
-    encoder = PretrainedImageEncoder(image_size=32, feature_stages=2)
+    encoder = PretrainedImageEncoder(image_size=32, feature_stages="all")
     assert_array_equal(np.asarray(found.data), encoder.fit_transform([*IMAGES[::2], *IMAGES[1::2]]))
     clf = PretrainedImageClassifier(image_size=32, random_state=0).fit(found.data, found.target)
     assert clf.classes_.tolist() == ["lemon", "sky"]
@@ -75,7 +75,7 @@ def test_other_content_is_replaced_only_if_wanted(photos, tmp_path):
     run("embed", photos, "-o", target, *QUICK)
     before = target.read_bytes()
     _, err = run("embed", photos, "-o", target, "--feature-stages", "1", *QUICK, status=1)
-    assert "holds features of 2 stages of --backbone efficientnet_lite0" in err
+    assert "holds features of 6 stages of --backbone efficientnet_lite0" in err
     assert "Pass --force to replace it, or another path." in err
     assert target.read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["f.parquet", "photos"]
