@@ -6,7 +6,7 @@ A cold fit with OpenVINO is compared with the processor time of its parts: readi
 the open engine on chunks of pixels. Divided by the number of threads, that is a pass without any overhead. The parts
 are measured in one thread, and in as many threads at once as the fit uses: cores share caches, memory and power, so the
 same work takes more processor time there. The processor time of the pass is compared as well, because it depends less
-on what else the machine does. Imports of libraries are not counted.
+on what else the machine does.
 
 For the time by the number of images, the photos are cropped and scaled to as many different JPEG files of about 240 x
 180 pixels. The network is one small convolution, so that the overhead of the pass is not hidden behind the network.
@@ -15,7 +15,6 @@ had before and less the features that are returned. Each measurement is made in 
 """
 
 import argparse
-import importlib
 import json
 import sys
 import tempfile
@@ -67,7 +66,6 @@ def cold(train, record):
     from sktl._features import engines, openvino
 
     openvino.library()
-    importlib.import_module("timm")  # otherwise imported by the fit, in two seconds that have nothing to do with images
     with tempfile.TemporaryDirectory() as cache, head_seconds(record), timed(record, "wall"):
         clf = PretrainedImageClassifier(random_state=0, engine=ENGINE, cache=cache).fit(*train)
     engines.registry = engines.EngineRegistry()
