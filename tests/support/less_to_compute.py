@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 
 import pytest
 
@@ -23,7 +24,7 @@ def compile_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         sktl.PretrainedImageClassifier.__init__, sktl.PretrainedImageRegressor.__init__,
         sktl.PretrainedImageEncoder.__init__, sktl.rank_backbones,
     ):  # fmt: skip
-        monkeypatch.setitem(function.__kwdefaults__, "engine", "torch")
+        monkeypatch.setitem(inspect.unwrap(function).__kwdefaults__, "engine", "torch")
 
 
 def try_few_penalties(monkeypatch: pytest.MonkeyPatch) -> None:
