@@ -11,7 +11,7 @@ from PIL import Image
 import sktl
 
 pytestmark = pytest.mark.filterwarnings("ignore:weights=None:sktl.exceptions.BackboneWarning")
-SMALL = {"backbone": "timm/test_efficientnet", "weights": None, "random_state": 0, "n_jobs": 1}
+SMALL = {"backbone": "timm/test_efficientnet", "weights": None, "image_size": 32, "random_state": 0, "n_jobs": 1}
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ from backbones import LoggedPixels, Pixels, small_conv_net
 from numpy.testing import assert_array_equal
 from PIL import Image, ImageFile, ImageOps
 from processes import in_child, needs_fork
+from representatives import slow_except
 
 from sktl import Preprocessing, PretrainedImageClassifier, PretrainedImageEncoder, check_images, rank_backbones
 from sktl._features import prefetch
@@ -212,7 +213,14 @@ OBJECTS = {
 }
 
 
-@pytest.mark.parametrize("name", OBJECTS)
+# One of each kind of object, and of each reason to refuse one.
+ALWAYS = [
+    "closed", "NaN", "LAB", "one row", "too many pixels", "two channels", "no rows", "objects", "masked", "reversed",
+    "empty bytes", "missing", "path that is none",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", slow_except(OBJECTS, *ALWAYS))
 def test_whoever_looks_at_an_object_agrees_whether_it_is_an_image(name):
     item, is_image = OBJECTS[name]
     X, y = [NOISE, PHOTO_OF_8, item, saved(), PHOTO_OF_8[::-1]], [0, 1, 0, 1, 0]
