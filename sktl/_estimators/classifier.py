@@ -218,9 +218,9 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
     precision : {"float32", "bfloat16"}, default="float32"
         Precision in which the network computes features, if no stages are trained. `"bfloat16"` takes less time on
         processors and GPUs that compute in bfloat16, such as x86 processors with AVX-512 BF16 and NVIDIA GPUs since
-        Ampere, and raises an error on others. Features change by up to a tenth of the largest feature, but accuracy
-        hardly changes: :doc:`/guide/speed_and_cache` has measurements. Features are cached separately, as float32.
-        `amp` sets the precision in which stages are trained.
+        Ampere, and raises an error on others. Features change by up to a tenth of the largest feature, and accuracy
+        by a few tenths of a point: :doc:`/guide/speed_and_cache` has measurements. Features are cached separately, as
+        float32. `amp` sets the precision in which stages are trained.
     cache : "auto", path, URL or False, default="auto"
         Where features and activations are cached, by image content. `"auto"` uses a private temporary folder, which
         worker processes share and which is removed when this process ends. A path is a permanent folder, which is
