@@ -6,7 +6,6 @@ import copy
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from enum import Enum
 from functools import cached_property
 from numbers import Integral
@@ -141,8 +140,9 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
 
     def _extractor(self, backbone: Backbone, device: torch.device, engine: str, precision: str) -> FeatureExtractor:
         cache = open_cache(plain(self._cache_place()))
-        extractor = FeatureExtractor(backbone, device, self.n_jobs, cache, self.verbose, engine=engine)
-        return replace(extractor, precision=str(plain(precision)))
+        return FeatureExtractor(
+            backbone, device, self.n_jobs, cache, self.verbose, engine=engine, precision=str(plain(precision))
+        )
 
     def _cache_place(self) -> str | os.PathLike[str] | Literal[False]:
         """Return the place of the cache, which depends on the parameter `cache`."""

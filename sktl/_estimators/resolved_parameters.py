@@ -174,7 +174,8 @@ def candidates_of(predictor: Any, layout: StageLayout, loss: str, n_trainable: i
     is_open = estimator.feature_stages == "auto"
     most = layout.count(estimator.feature_stages)
     if n_trainable:
-        most = 1 if is_open and estimator.weights is None else min(most, n_trainable, *[_FEW_STAGES] * is_open)
+        limit = min(n_trainable, _FEW_STAGES) if is_open else n_trainable
+        most = 1 if is_open and estimator.weights is None else min(most, limit)
     stages = tuple(sorted({1, min(_FEW_STAGES, most), most})) if is_open else (most,)
     penalties = _STAGE_PENALTIES if n_trainable else PENALTIES[loss]
     if _kind(_optimizers(estimator)[0]) == "adamw":
