@@ -141,9 +141,10 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         the lowest loss, and stops when the loss has not improved for `n_iter_no_change` epochs. The initial weights
         count as epoch 0: if no epoch is better, `fit` returns them, with a `ConvergenceWarning`. If stages are trained,
         they are the weights of the pretrained network, and of the output layer after all of `freeze_epochs`. The
-        validation images are a stratified part of `X`, which is then not used for training, or `X_val` of `fit`. If the
-        output layer is trained alone, early stopping without `X_val` lowers its accuracy, because it is trained on
-        fewer images.
+        validation images are `X_val` of `fit`, or a stratified part of `X`, which is held out. If stages are trained,
+        `fit` then trains again on all of `X` for the number of epochs with the lowest loss, which takes as long once
+        more; not with callbacks in `net_params`, which may need validation images. If the output layer is trained
+        alone, early stopping without `X_val` lowers its accuracy, because it is trained on fewer images.
     validation_fraction : float, default=0.1
         Fraction of the images that early stopping holds out, in (0, 1). Ignored if `X_val` is passed.
     n_iter_no_change : int or "auto", default="auto"
@@ -292,9 +293,10 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         stopping, `"valid_loss"` is the loss on the validation images, and `"valid_loss_best"` is True if it was the
         lowest loss of the phase so far. In the last phase, `"valid_loss"` is measured with the weights that `fit` would
         return after the epoch, and the first row describes the initial weights, without `"train_loss"`. Its `"epoch"`
-        is the number of epochs before it, or 0.
+        is the number of epochs before it, or 0. If early stopping trained again on all images, the history is that of
+        the first training.
     n_iter_ : int
-        Number of epochs of both phases, or of iterations of `"lbfgs"`.
+        Number of epochs of both phases in `history_`, or of iterations of `"lbfgs"`.
     recipe_ : Recipe
         The training parameters with all values resolved.
     invalid_images_ : tuple of ImageFailure

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -24,14 +24,15 @@ from sktl._fine_tuning.augmentation_trial import choose_augmentation
 from sktl._fine_tuning.phases import Choose, Images, Tuned, open_checkpoint, train_stages
 from sktl._head.train_head import output_values, train_head
 from sktl._images.augmentation import AUGMENTATIONS, Change
+from sktl._images.samples import Sample
 from sktl._targets.split import Labelled, Split, hold_out
 from sktl._targets.targets import Targets
 from sktl._training.json_values import plain
-from sktl._training.net_callbacks import History, count_epochs, kept_start
+from sktl._training.net_callbacks import History, count_best_epochs, count_epochs, kept_start
 from sktl._training.net_params import check_scores
 from sktl._training.recipe import Recipe, TailRecipe
 from sktl._training.training_run import Run
-from sktl._training.weighted_net import NeuralNet
+from sktl._training.weighted_net import NeuralNet, WeightedNet
 from sktl._typicality.typicality import Typicality
 from sktl._utils.fit_tasks import fit_task
 from sktl._utils.isolation import isolated
@@ -61,6 +62,8 @@ from .resolved_parameters import (
 
 # Rows of the training samples and, if some are held out, of the validation samples.
 _Rows: TypeAlias = tuple[np.ndarray | slice, ...]
+# Returns the recipe of the stages for a change of the images and a number of images.
+_RecipeOf: TypeAlias = Callable[[Change | None, int], TailRecipe]
 
 
 class Seeds(NamedTuple):
@@ -214,12 +217,30 @@ class PretrainedImagePredictor(PretrainedImageBase):
                 check_usable(self, watched, extractor, "X_val")
         candidates = candidates_of(self, extractor.layout, images.targets.loss, n_trainable)
         choose_for = self._chooser(extractor, seeds)
-        recipe = self._stage_recipe(split.training, extractor, seeds, n_trainable, max(candidates.stages), choose_for)
-        states = open_checkpoint(self.checkpoint, split, extractor, recipe, (seeds.head, seeds.stages), candidates)
-        probing = Run(seeds.head, self.net_params, states and states.of_phase("output layer"))
-        tuning = Run(seeds.stages, self.net_params, states and states.of_phase("stages"))
-        tuned = train_stages(extractor, split, recipe, probing, tuning, choose_for)
+        change, recipe_of = self._augmentation(
+            split.training, extractor, seeds, n_trainable, max(candidates.stages), choose_for
+        )
+
+        def train(split: Split[Sequence[Sample]], n_epochs: int | None = None) -> Tuned:
+            recipe = recipe_of(change, len(split.training.samples))
+            states = open_checkpoint(self.checkpoint, split, extractor, recipe, (seeds.head, seeds.stages), candidates)
+            probing = Run(seeds.head, self.net_params, states and states.of_phase("output layer"))
+            tuning = Run(seeds.stages, self.net_params, states and states.of_phase("stages"), n_epochs=n_epochs)
+            return train_stages(extractor, split, recipe, probing, tuning, choose_for)
+
+        tuned = train(split)
+        if len(rows) > 1 and self._trains_again(tuned.net):
+            history, split = tuned.net.history, Split(images)
+            tuned = train(split, count_best_epochs(history))
+            tuned.net.history = history
         self._set_tuned(tuned, split.training, extractor, seeds)
+
+    def _trains_again(self, net: WeightedNet) -> bool:
+        """Return True if stages are trained again with the images that early stopping held out.
+
+        The user's callbacks may need validation images, and then there are none.
+        """
+        return not net.stopped and not (self.net_params or {}).get("callbacks")
 
     def _set_tuned(self, tuned: Tuned, training: Images, extractor: FeatureExtractor, seeds: Seeds) -> None:
         """Set the fitted attributes that describe the training of stages."""
@@ -241,7 +262,7 @@ class PretrainedImagePredictor(PretrainedImageBase):
         if (recipe.augmentation is None or recipe.n_views) and cut.split:
             self.engine_ = replace(extractor, n_tail_stages=recipe.n_trainable).engine_name
 
-    def _stage_recipe(
+    def _augmentation(
         self,
         training: Images,
         extractor: FeatureExtractor,
@@ -249,8 +270,11 @@ class PretrainedImagePredictor(PretrainedImageBase):
         n_trainable: int,
         feature_stages: int,
         choose_for: Choose,
-    ) -> TailRecipe:
-        """Return the recipe of the stages, after a trial of augmentations if there is a choice."""
+    ) -> tuple[Change | None, _RecipeOf]:
+        """Return the change of images to train stages on, and the function that returns the recipe for a change.
+
+        If there is a choice, it is made by a trial.
+        """
 
         def recipe_of(change: Change | None, n_samples: int) -> TailRecipe:
             n_features, loss = extractor.layout.length(feature_stages), training.targets.loss
@@ -264,7 +288,7 @@ class PretrainedImagePredictor(PretrainedImageBase):
         if others:
             runs = Run(seeds.head), Run(seeds.stages)
             change = choose_augmentation(extractor, training, [change, *others], recipe_of, runs, choose_for)
-        return recipe_of(change, len(training.samples))
+        return change, recipe_of
 
     def _chooser(self, extractor: FeatureExtractor, seeds: Seeds) -> Choose:
         """Return the function that chooses features and penalty of the output layer before stages are trained."""

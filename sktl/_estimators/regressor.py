@@ -148,7 +148,7 @@ class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
     history_ : skorch.history.History
         Loss, for standardized numbers, and time of each epoch.
     n_iter_ : int
-        Number of epochs of both phases, or of iterations of `"lbfgs"`.
+        Number of epochs of both phases in `history_`, or of iterations of `"lbfgs"`.
     recipe_ : Recipe
         The training parameters with all values resolved.
     invalid_images_ : tuple of ImageFailure

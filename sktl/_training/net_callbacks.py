@@ -119,6 +119,13 @@ def count_epochs(history: History) -> int:
     return sum("train_loss" in row for row in history)
 
 
+def count_best_epochs(history: History) -> int:
+    """Return the number of epochs of the last phase after which early stopping found the lowest validation loss."""
+    best = [i for i, row in enumerate(history) if row.get("valid_loss_best")][-1]
+    start = max(i for i, row in enumerate(history) if "train_loss" not in row)
+    return best - start
+
+
 def kept_start(history: History) -> bool:
     """Return True if early stopping found no epoch of the last phase that was better than its start."""
     best = [row for row in history if row.get("valid_loss_best")]

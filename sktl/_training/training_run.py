@@ -36,12 +36,19 @@ class Run:
         Stores the state after each epoch. Training resumes from it.
     title : str
         Title of the progress bar of training stages.
+    n_epochs : int or None
+        Number of epochs after which training stages ends, without a change of its schedule. None trains all epochs.
     """
 
     seed: int
     net_params: Mapping[str, Any] | None = None
     checkpoint: Checkpoint | None = None
     title: str = "training of stages"
+    n_epochs: int | None = None
+
+    def count_epochs(self, recipe: Recipe) -> int:
+        """Return the number of epochs of a recipe that are trained."""
+        return recipe.max_epochs if self.n_epochs is None else min(self.n_epochs, recipe.max_epochs)
 
     def make_net(
         self,
@@ -54,7 +61,7 @@ class Run:
     ) -> Net:
         """Return a net of the given class for a recipe, with its own arguments and the user's."""
         given = copied(self.net_params)
-        arguments = net_arguments(recipe, dataset, held_out, given)
+        arguments = net_arguments(recipe, dataset, held_out, given) | {"max_epochs": self.count_epochs(recipe)}
         arguments |= {} if "optimizer" in own else optimizer_arguments(recipe, given)
         arguments["callbacks"] += given.pop("callbacks", None) or []
         arguments["callbacks"] += [] if self.checkpoint is None else [("keeping", SaveState(self.checkpoint))]

@@ -22,7 +22,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_score
 from skorch import NeuralNetClassifier
-from skorch.callbacks import Callback, Freezer
+from skorch.callbacks import Callback, EpochScoring, Freezer
 from torch import nn
 
 import sktl
@@ -528,10 +528,7 @@ def test_where_no_epoch_of_the_stages_is_better_the_output_layer_alone_is_return
         trainable_stages, **params, early_stopping=True, validation_fraction=0.3, n_iter_no_change=2, freeze_epochs=5,
         max_epochs=9, backbone_lr_ratio=1e3,
     )  # fmt: skip
-    rows, _ = (
-        hold_out(check_classes(Y, None, None, len(Y)), 0.3, clf._seeds().split) if held_out else (slice(None), None)
-    )
-    expected = classifier(0, **params, max_epochs=5, weight_decay=0.03).fit(X[rows], Y[rows])
+    expected = classifier(0, **params, max_epochs=5, weight_decay=0.03).fit(X, Y)
     with pytest.warns(ConvergenceWarning, match="No epoch of the stages lowered"):
         clf.fit(X, Y, **val)
     assert_array_equal(clf.decision_function(NEW), expected.decision_function(NEW))
@@ -561,6 +558,43 @@ def test_validation_changes_no_bit_of_the_training(params):
     plain = classifier(**params).fit(X, Y)
     clf, _ = stopped_early(**params, n_iter_no_change=99)
     assert clf.history_[:, "train_loss"] == plain.history_[:, "train_loss"]
+
+
+@pytest.mark.parametrize(
+    ("params", "max_epochs"),
+    [
+        ({"backbone_lr_ratio": 3.0}, 8),
+        ({"trainable_stages": "all", "augmentation": None}, 3),
+        pytest.param(
+            {"trainable_stages": "all", "backbone_lr_ratio": 0.3, "mixup_alpha": 0.4}, 8, marks=pytest.mark.slow
+        ),
+    ],
+)
+def test_held_out_images_are_trained_on_in_the_end_for_the_best_number_of_epochs(params, max_epochs, tmp_path):
+    params = dict(lr_schedule="constant", freeze_epochs=2) | params
+    stopping = dict(early_stopping=True, validation_fraction=0.3, max_epochs=max_epochs)
+    clf = classifier(**params, **stopping).fit(X, Y)
+    losses = [row["valid_loss"] for row in clf.history_ if row["phase"] == "stages"]
+    n_best = int(np.argmin(losses))
+    assert 0 < n_best <= max_epochs
+    expected = classifier(**params, max_epochs=n_best).fit(X, Y).decision_function(NEW)
+    assert_array_equal(clf.decision_function(NEW), expected)
+    for _ in range(2):
+        again = classifier(**params, **stopping, checkpoint=tmp_path).fit(X, Y)
+        assert_array_equal(again.decision_function(NEW), expected)
+        assert again.n_iter_ == clf.n_iter_ == 2 + max_epochs
+
+
+def test_callbacks_may_need_validation_images_so_training_ends_with_them():
+    rows, _ = hold_out(check_classes(Y, None, None, len(Y)), 0.3, classifier()._seeds().split)
+    params = dict(early_stopping=True, validation_fraction=0.3, freeze_epochs=2)
+    score = ("accuracy", EpochScoring("accuracy", lower_is_better=False))
+    clf = classifier(**params, net_params={"callbacks": [score]}).fit(X, Y)
+    assert all("accuracy" in row for row in clf.history_ if row.get("train_loss") and row["phase"] == "stages")
+    losses = [row["valid_loss"] for row in clf.history_ if row["phase"] == "stages"]
+    assert losses[-1] == min(losses)  # so that no epoch is left out
+    alone = classifier(freeze_epochs=2).fit(X[rows], Y[rows])
+    assert_array_equal(clf.decision_function(NEW), alone.decision_function(NEW))
 
 
 @pytest.mark.parametrize("trainable_stages", [0, 2])
