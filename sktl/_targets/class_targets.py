@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -146,6 +147,12 @@ def check_classes(
             f"X has {n_samples} images but y has {len(labels)} labels (inconsistent numbers of samples). Pass one "
             "label for each image."
         )
+    first = next(iter(labels.tolist()), None)
+    if _is_file(first):
+        raise InvalidInputError(
+            f"y has names of files, such as {shown(first)}, instead of labels: X and y may be interchanged. Pass "
+            "the images as X and their labels as y."
+        )
     weights = check_sample_weight(sample_weight, n_samples)
     numbers = check_groups(groups, n_samples)
     if rows is not None:
@@ -167,6 +174,11 @@ def check_classes(
             f"class_weight={shown(class_weight)} must give weights that are finite, not negative and not all zero."
         )
     return ClassTargets(classes, codes.astype(np.int64), weights, numbers)
+
+
+def _is_file(label: Any) -> bool:
+    """Return True if a label is the name of an existing file. Labels like "cat" do not count, because of the suffix."""
+    return isinstance(label, str) and bool(os.path.splitext(label)[1]) and os.path.isfile(label)
 
 
 def _class_weights(

@@ -110,3 +110,13 @@ def test_long_labels_make_no_long_messages():
     with pytest.raises(InvalidParameterError, match="cannot hold out") as refused:
         hold_out(check_classes([name, "a", "b"], None, None, 3), 0.5, 0)
     assert len(str(refused.value)) < 500
+
+
+def test_names_of_files_are_no_labels_and_names_like_files_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.jpg", "cat"):
+        (tmp_path / name).touch()
+    for first in ("b.jpg", "cat", str(tmp_path)):
+        assert len(check_classes([first, "dog"], None, None, 2)) == 2
+    with pytest.raises(InvalidInputError, match=r"^y has names of files, such as 'a.jpg', .* Pass the images as X"):
+        check_classes(np.array(["a.jpg", "dog"]), None, None, 2)
