@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from sktl._inspection.drawing import fitted
+from sktl._utils.short_text import fitted
 from sktl._words import one_line
 
 _EXAMPLES = 3

@@ -14,8 +14,8 @@ from sklearn.model_selection import KFold, PredefinedSplit, StratifiedKFold, cro
 
 from sktl._targets.folds import deal
 
-from .agreement import LabelAgreement, NumberAgreement
 from .command_messages import shown
+from .metrics_text import LabelMetrics, NumberMetrics
 from .model_outputs import kind_of, names_of, number_names
 from .predictions import values_of
 
@@ -76,13 +76,13 @@ def _accuracy(copy: Any, paths: np.ndarray, target: np.ndarray, n_folds: int, na
 
 def _average_precision(copy: Any, paths: np.ndarray, target: np.ndarray, n_folds: int, names: list[str]) -> str:
     folds = PredefinedSplit(deal(target, None, n_folds, seed=0).of_sample)
-    agreement = LabelAgreement(names, target, _held_out_values(copy, paths, target, folds))
-    if agreement.macro is None:
+    metrics = LabelMetrics(names, target, _held_out_values(copy, paths, target, folds))
+    if metrics.macro is None:
         return "The average precision is unknown, because no image has a label."
     present = target.any(axis=0)
     n_labels = f"{len(names)} labels" if present.all() else "the labels that some image has"
     return (
-        f"Estimated average precision on new images: {agreement.macro:.3f} (mean over {n_labels}, {n_folds}-fold "
+        f"Estimated average precision on new images: {metrics.macro:.3f} (mean over {n_labels}, {n_folds}-fold "
         f"cross-validation); guessing gives {target[:, present].mean():.3f}."
     )
 
@@ -91,14 +91,14 @@ def _r2(copy: Any, paths: np.ndarray, target: np.ndarray, n_folds: int, names: l
     folds = KFold(n_folds, shuffle=True, random_state=0)
     truth = target.reshape(len(target), -1)
     headings = number_names(names, truth.shape[1])
-    agreement = NumberAgreement(headings, paths, truth, _held_out_values(copy, paths, target, folds))
-    if agreement.r2 is None:
+    metrics = NumberMetrics(headings, paths, truth, _held_out_values(copy, paths, target, folds))
+    if metrics.r2 is None:
         return "R2 is unknown, because all images have the same number."
     means = "mean over the numbers, " if len(headings) > 1 else ""
-    errors = [f"{error:.3g}" for error in agreement.mean_absolute_errors]
+    errors = [f"{error:.3g}" for error in metrics.mean_absolute_errors]
     of_each = ", ".join(f"{shown(name)} {error}" for name, error in zip(headings, errors, strict=True))
     return (
-        f"Estimated R2 on new images: {agreement.r2:.3f} ({means}{n_folds}-fold cross-validation); mean absolute "
+        f"Estimated R2 on new images: {metrics.r2:.3f} ({means}{n_folds}-fold cross-validation); mean absolute "
         f"error: {errors[0] if len(errors) == 1 else of_each}."
     )
 

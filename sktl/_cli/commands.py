@@ -53,7 +53,7 @@ from .saved_models import load_predictor
 if TYPE_CHECKING:
     import numpy as np
 
-    from .agreement import ClassAgreement, LabelAgreement, NumberAgreement
+    from .metrics_text import ClassMetrics, LabelMetrics, NumberMetrics
 
 _INTERRUPTED = 130
 _HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -266,23 +266,23 @@ def evaluate(
         click.echo(source.describe(photos), err=True)
     if decisions is not None:
         click.echo(decide(photos, decisions, "test"), err=True)
-    agreement = _agreement(estimator, photos)
-    click.echo(as_json(agreement.figures()) if form == "json" else agreement.report())
+    metrics = _metrics(estimator, photos)
+    click.echo(as_json(metrics.figures()) if form == "json" else metrics.report())
 
 
-def _agreement(estimator: Any, photos: Any) -> ClassAgreement | LabelAgreement | NumberAgreement:
-    """Return the agreement of the predictions for images with what they show."""
-    from .agreement import ClassAgreement, LabelAgreement, NumberAgreement
+def _metrics(estimator: Any, photos: Any) -> ClassMetrics | LabelMetrics | NumberMetrics:
+    """Return the metrics of the predictions for a test set."""
+    from .metrics_text import ClassMetrics, LabelMetrics, NumberMetrics
     from .predictions import values_of
 
     if photos.kind == "classes":
         target = photos.target.astype(str)
         _warn_of_unknown(target, estimator.classes_)
-        return ClassAgreement(target, estimator.predict(photos.data).astype(str))
+        return ClassMetrics(target, estimator.predict(photos.data).astype(str))
     values = values_of(estimator, photos.data)
     if photos.kind == "labels":
-        return LabelAgreement(photos.target_names, photos.target, values)
-    return NumberAgreement(photos.target_names, photos.data, photos.target, values)
+        return LabelMetrics(photos.target_names, photos.target, values)
+    return NumberMetrics(photos.target_names, photos.data, photos.target, values)
 
 
 def _warn_of_unknown(target: np.ndarray, classes: np.ndarray) -> None:

@@ -9,9 +9,8 @@ from typing import Self
 
 import numpy as np
 
-from sktl._inspection.comparisons import ClassComparison
-
 from .calibration import Calibration, Coverage
+from .comparisons import ClassComparison
 from .confidence_intervals import Rate
 from .groups import GroupFigure, Groups
 

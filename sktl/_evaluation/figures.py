@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from sktl._inspection.comparisons import LabelComparison, NumberComparison
-from sktl._inspection.estimators import (
+from sktl._estimators.innermost import (
     check_probabilities,
     innermost,
     label_probabilities,
@@ -20,6 +19,7 @@ from sktl._targets.tables import Table
 from sktl.exceptions import ImageFailure
 
 from .class_figures import ClassFigures
+from .comparisons import LabelComparison, NumberComparison
 from .groups import Groups
 from .label_figures import LabelFigures
 from .number_figures import NumberFigures

@@ -10,12 +10,11 @@ from typing import Self
 import numpy as np
 from sklearn.metrics import precision_recall_curve
 
-from sktl._inspection.agreement import LabelAgreement
-from sktl._inspection.comparisons import LabelComparison
-
 from .calibration import Calibration
+from .comparisons import LabelComparison
 from .confidence_intervals import Rate
 from .groups import GroupFigure, Groups
+from .metrics import LabelMetrics
 
 
 @dataclass(frozen=True)
@@ -97,11 +96,11 @@ class LabelFigures:
         n_trained: Sequence[int] | None = None,
     ) -> Self:
         """Compare probabilities with a table of 0 and 1."""
-        agreement = LabelAgreement(labels, y_true, proba)
-        predicted, of_each = agreement.predictions, None if groups is None else groups.codes
+        metrics = LabelMetrics(labels, y_true, proba)
+        predicted, of_each = metrics.predictions, None if groups is None else groups.codes
         right = (predicted == y_true).all(axis=1)
         counts = [*(n_trained or [])]
-        rows = zip(labels, agreement.average_precisions(), y_true.T, predicted.T, proba.T, strict=True)
+        rows = zip(labels, metrics.average_precisions(), y_true.T, predicted.T, proba.T, strict=True)
         figures = [
             _label_figure(name, counts[k] if counts else None, average, columns, of_each)
             for k, (name, average, *columns) in enumerate(rows)
@@ -109,7 +108,7 @@ class LabelFigures:
         # Pairs of one image are not independent.
         images = np.repeat(np.arange(len(y_true)) if of_each is None else of_each, y_true.shape[1])
         return cls(
-            tuple(labels), y_true, proba, agreement.macro, agreement.micro, agreement.example_f1,
+            tuple(labels), y_true, proba, metrics.macro, metrics.micro, metrics.example_f1,
             all_right=Rate.of(right, of_each),
             of_labels=tuple(figures),
             of_groups=() if groups is None else groups.rates(right),

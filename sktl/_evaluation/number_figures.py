@@ -9,11 +9,10 @@ from typing import Self
 
 import numpy as np
 
-from sktl._inspection.agreement import NumberAgreement
-from sktl._inspection.comparisons import NumberComparison
-
+from .comparisons import NumberComparison
 from .confidence_intervals import Mean
 from .groups import GroupFigure, Groups
+from .metrics import NumberMetrics
 
 _SHARES = (0.5, 0.9, 1.0)
 
@@ -75,15 +74,15 @@ class NumberFigures:
     @classmethod
     def of(cls, numbers: Sequence[str], y_true: np.ndarray, y_pred: np.ndarray, groups: Groups | None = None) -> Self:
         """Compare predictions with true numbers, of shape (n_images, n_numbers)."""
-        agreement = NumberAgreement(numbers, np.arange(len(y_true)), y_true, y_pred)
+        metrics = NumberMetrics(numbers, np.arange(len(y_true)), y_true, y_pred)
         of_each = None if groups is None else groups.codes
-        columns = zip(numbers, agreement.r2s(), y_true.T, y_pred.T, strict=True)
+        columns = zip(numbers, metrics.r2s(), y_true.T, y_pred.T, strict=True)
         figures = [_number_figure(*column, of_each) for column in columns]
         errors = np.abs(y_pred - y_true)
         if len(figures) > 1:
             errors = errors / NumberComparison.of(len(y_true), y_true, y_pred).scale
         of_groups = () if groups is None else groups.means(errors.mean(axis=1))
-        return cls(tuple(numbers), y_true, y_pred, agreement.r2, tuple(figures), of_groups)
+        return cls(tuple(numbers), y_true, y_pred, metrics.r2, tuple(figures), of_groups)
 
     def worst(self) -> np.ndarray:
         """Return the rows of the images with errors, the largest first, in standard deviations of each number."""

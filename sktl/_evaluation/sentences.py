@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from sktl._inspection.drawing import fitted
+from sktl._utils.short_text import fitted
 
 from .calibration import Calibration, CoverageTarget
 from .class_figures import ClassFigures

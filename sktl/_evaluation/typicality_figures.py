@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from sktl._inspection.estimators import innermost
+from sktl._estimators.innermost import innermost
 from sktl.exceptions import TypicalityError
 
 from .confidence_intervals import Rate

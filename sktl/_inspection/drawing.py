@@ -1,9 +1,8 @@
-"""What the displays share: grids of axes, colors for color-blind readers, legends, and labels that fit."""
+"""What the displays share: grids of axes, colors for color-blind readers, and legends."""
 
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Sequence
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
@@ -25,8 +24,6 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p", "h", "d")
 _ROWS_OF_LEGEND = 25
 _INCHES_PER_LETTER = 0.075
 _LETTERS_OF_A_CELL = 30
-# Numbers with more digits before or after the point are shown with an exponent.
-_MOST_DIGITS = 7
 
 
 def styled(default: dict[str, Any], given: dict[str, Any] | None, artist: Any) -> dict[str, Any]:
@@ -43,53 +40,6 @@ def styled(default: dict[str, Any], given: dict[str, Any] | None, artist: Any) -
 def style(number: int) -> tuple[str, str]:
     """Return the color and marker of the class with this number; the first 104 classes have different pairs."""
     return COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
-
-
-def fitted(label: Any, width: int, lines: int = 1) -> str:
-    """Return a label in at most `lines` lines of `width` letters, with an ellipsis in place of omitted letters.
-
-    In a single line, the middle is omitted, because labels of many classes often differ at their end.
-    """
-    text = " ".join(str(label).split())
-    if len(text) <= width:
-        return text
-    if lines == 1:
-        tail = (width - 1) // 2
-        return f"{text[: width - 1 - tail]}…{text[len(text) - tail :]}"
-    wrapped = textwrap.wrap(text, width)
-    if len(wrapped) > lines:
-        wrapped[lines - 1 :] = [wrapped[lines - 1][: width - 1] + "…"]
-    return "\n".join(wrapped)
-
-
-def percent(share: float) -> str:
-    """Return a probability for people; it is not rounded to 0 % or 100 % unless it is exactly 0 or 1."""
-    if 0.995 <= share < 1:
-        return "> 99 %"
-    if 0 < share <= 0.005:
-        return "< 1 %"
-    return f"{share:.0%}".replace("%", " %")
-
-
-def rounded(number: float, scale: float) -> str:
-    """Return a number for people, with as many decimals as differences of a tenth of `scale` need."""
-    n_decimals = max(0, 1 - math.floor(math.log10(scale))) if scale > 0 else 0
-    if n_decimals > _MOST_DIGITS or abs(number) >= 10**_MOST_DIGITS:
-        return f"{number:z.4g}"
-    return f"{number:z.{n_decimals}f}"
-
-
-def with_percent(label: Any, share: float, width: int) -> str:
-    """Return a label and its probability in at most two lines of `width` letters."""
-    suffix = f" ({percent(share)})"
-    lines = fitted(label, width, 2).split("\n")
-    if len(lines[-1]) + len(suffix) > width:
-        if len(lines) == 1:
-            lines.append("")
-            suffix = suffix.lstrip()
-        else:
-            lines[-1] = lines[-1][: max(0, width - len(suffix) - 1)].rstrip("…") + "…"
-    return "\n".join([*lines[:-1], lines[-1] + suffix])
 
 
 def letters_across(ax: Any, axes: np.ndarray) -> int:

@@ -9,16 +9,17 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils import get_tags
 
+from sktl._estimators.innermost import check_instance, predicts_numbers, samples_for
 from sktl._targets.labels import check_labels
 from sktl._targets.number_targets import number_columns, suggesting_regression
 from sktl._targets.tables import is_table
 from sktl._utils.isolation import isolated
 from sktl._utils.optional import require
+from sktl._utils.short_text import fitted
 from sktl._words import one_line
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
-from .drawing import axes_grid, check_task, fitted, legend_beside, legend_size, style, styled
-from .estimators import check_instance, predicts_numbers, samples_for
+from .drawing import axes_grid, check_task, legend_beside, legend_size, style, styled
 from .thumbnails import read_pictures
 
 if TYPE_CHECKING:

@@ -7,6 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sktl._estimators.innermost import (
+    check_instance,
+    check_probabilities,
+    label_probabilities,
+    predicts_labels,
+    predicts_numbers,
+    samples_for,
+)
+from sktl._evaluation.comparisons import ClassComparison, Comparison, LabelComparison, NumberComparison
 from sktl._images.image_reader import ImageReader
 from sktl._images.samples import Sample
 from sktl._targets.labels import check_labels
@@ -16,16 +25,7 @@ from sktl._utils.isolation import isolated
 from sktl._utils.optional import require
 from sktl.exceptions import InvalidParameterError
 
-from .comparisons import ClassComparison, Comparison, LabelComparison, NumberComparison
 from .drawing import WRONG, axes_grid, check_count, check_task, letters_across, picture_cell, show_picture
-from .estimators import (
-    check_instance,
-    check_probabilities,
-    label_probabilities,
-    predicts_labels,
-    predicts_numbers,
-    samples_for,
-)
 from .thumbnails import read_pictures
 
 if TYPE_CHECKING:

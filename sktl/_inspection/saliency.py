@@ -21,9 +21,10 @@ from sktl._targets.labels import codes_of, shown
 from sktl._utils.devices import nearest_device
 from sktl._utils.isolation import isolated
 from sktl._utils.optional import require
+from sktl._utils.short_text import rounded, with_percent
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
-from .drawing import axes_grid, check_count, letters_across, picture_cell, rounded, show_picture, with_percent
+from .drawing import axes_grid, check_count, letters_across, picture_cell, show_picture
 from .gradcam import class_maps, find_target_layer
 from .thumbnails import picture, read_each
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from sktl._estimators.innermost import check_instance, innermost, samples_for
 from sktl._estimators.summary import Fact, facts_of, is_fitted, one_line
 from sktl._evaluation.class_figures import ClassFigures
 from sktl._evaluation.figures import Figures, figures_of
@@ -28,7 +29,6 @@ from sktl._evaluation.true_values import Truth
 from sktl._evaluation.typicality_figures import TypicalityFigures, typicality_of
 from sktl._evaluation.usable_images import names_of, taken
 from sktl._hub.model_card import limits_of
-from sktl._inspection.estimators import check_instance, innermost, samples_for
 from sktl._utils.isolation import isolated
 from sktl.exceptions import ImageFailure
 

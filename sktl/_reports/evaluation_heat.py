@@ -11,13 +11,13 @@ import numpy as np
 from PIL import Image
 
 from sktl._estimators.classifier import PretrainedImageClassifier
+from sktl._estimators.innermost import innermost
 from sktl._estimators.regressor import PretrainedImageRegressor
 from sktl._evaluation.class_figures import ClassFigures
+from sktl._evaluation.comparisons import NumberComparison
 from sktl._evaluation.figures import Figures
 from sktl._evaluation.label_figures import LabelFigures
 from sktl._evaluation.usable_images import taken
-from sktl._inspection.comparisons import NumberComparison
-from sktl._inspection.estimators import innermost
 from sktl._inspection.saliency import explain
 from sktl.exceptions import BackboneError
 

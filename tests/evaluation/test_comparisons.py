@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
-from sktl._inspection.comparisons import LabelComparison, NumberComparison
+from sktl._evaluation.comparisons import LabelComparison, NumberComparison
 from sktl.exceptions import InvalidInputError
 
 NAMES = np.array(["ant", "bee", "cat", "dog"], dtype=object)

@@ -1,4 +1,4 @@
-"""Agreement of predictions with what a test set shows, in figures: classes, several labels or numbers."""
+"""Metrics of predictions for a test set: classes, several labels or numbers."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _LARGEST = 5
 
 
 @dataclass(frozen=True)
-class ClassAgreement:
-    """Agreement of predictions with true classes.
+class ClassMetrics:
+    """Metrics of predicted classes.
 
     Parameters
     ----------
@@ -60,8 +60,8 @@ class ClassAgreement:
 
 
 @dataclass(frozen=True)
-class LabelAgreement:
-    """Agreement of the probabilities of several labels with the labels that images have.
+class LabelMetrics:
+    """Metrics of the probabilities of several labels.
 
     Parameters
     ----------
@@ -120,8 +120,8 @@ class LabelAgreement:
 
 
 @dataclass(frozen=True)
-class NumberAgreement:
-    """Agreement of predictions with true numbers.
+class NumberMetrics:
+    """Metrics of predicted numbers.
 
     Parameters
     ----------

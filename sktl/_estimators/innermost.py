@@ -1,4 +1,4 @@
-"""What displays ask of an estimator, which may be a search or a pipeline that contains an estimator of sktl."""
+"""The estimator within a search or a pipeline: its parameters, what it predicts, and what it receives of `X`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Agreement of predictions with what a test set shows, as text for people: classes, several labels or numbers.
+"""Metrics of predictions for a test set as text for people: classes, several labels or numbers.
 
 Commands import this module when they run, because it imports scikit-learn, which would delay help and usage errors.
 """
@@ -9,16 +9,16 @@ from dataclasses import dataclass
 
 from sklearn.metrics import classification_report
 
-from sktl._inspection import agreement
-from sktl._inspection.agreement import FIGURES
+from sktl._evaluation import metrics
+from sktl._evaluation.metrics import FIGURES
 
 from .command_messages import shown
 from .output_formats import as_table
 
 
 @dataclass(frozen=True)
-class ClassAgreement(agreement.ClassAgreement):
-    """Agreement of predictions with true classes, which reports itself."""
+class ClassMetrics(metrics.ClassMetrics):
+    """Metrics of predicted classes, as text."""
 
     def report(self) -> str:
         """Return the figures for people."""
@@ -36,8 +36,8 @@ class ClassAgreement(agreement.ClassAgreement):
 
 
 @dataclass(frozen=True)
-class LabelAgreement(agreement.LabelAgreement):
-    """Agreement of predictions with the labels that images have, which reports itself."""
+class LabelMetrics(metrics.LabelMetrics):
+    """Metrics of several labels, as text."""
 
     def report(self) -> str:
         """Return the figures for people."""
@@ -54,8 +54,8 @@ class LabelAgreement(agreement.LabelAgreement):
 
 
 @dataclass(frozen=True)
-class NumberAgreement(agreement.NumberAgreement):
-    """Agreement of predictions with true numbers, which reports itself."""
+class NumberMetrics(metrics.NumberMetrics):
+    """Metrics of predicted numbers, as text."""
 
     def report(self) -> str:
         """Return the figures for people."""

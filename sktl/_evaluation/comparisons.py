@@ -12,9 +12,8 @@ from sktl._targets.label_targets import zeros_and_ones
 from sktl._targets.labels import check_labels, codes_of, first_shown
 from sktl._targets.number_targets import number_columns
 from sktl._targets.tables import Table
+from sktl._utils.short_text import fitted, percent, rounded, with_percent
 from sktl.exceptions import InvalidInputError
-
-from .drawing import fitted, percent, rounded, with_percent
 
 # Tolerance around 0 and 1, because probabilities may be means of float32 values.
 _ROUNDING = 1e-6

@@ -1,4 +1,4 @@
-"""Figures of agreement are scikit-learn's where both are defined, and None where nothing is defined."""
+"""Metrics are scikit-learn's where both are defined, and None where nothing is defined."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, f1_score, mean_absolute_error, r2_score
 
-from sktl._cli.agreement import LabelAgreement, NumberAgreement
+from sktl._cli.metrics_text import LabelMetrics, NumberMetrics
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -18,22 +18,22 @@ SEEDS = st.integers(0, 2**32 - 1)
 def test_labels(seed, n, k):
     rng = np.random.default_rng(seed)
     truth, scores = rng.integers(0, 2, (n, k)), rng.random((n, k)).round(1)
-    agreement = LabelAgreement([f"l{i}" for i in range(k)], truth, scores)
+    metrics = LabelMetrics([f"l{i}" for i in range(k)], truth, scores)
     present = truth.any(axis=0)
-    assert [value is not None for value in agreement.average_precisions()] == present.tolist()
+    assert [value is not None for value in metrics.average_precisions()] == present.tolist()
     if present.any():
         by_label = [average_precision_score(truth[:, i], scores[:, i]) for i in np.flatnonzero(present)]
-        assert agreement.macro == pytest.approx(np.mean(by_label))
-        assert agreement.micro == pytest.approx(average_precision_score(truth, scores, average="micro"))
+        assert metrics.macro == pytest.approx(np.mean(by_label))
+        assert metrics.micro == pytest.approx(average_precision_score(truth, scores, average="micro"))
     else:
-        assert agreement.macro is agreement.micro is None
-    assert agreement.example_f1 == f1_score(truth, scores > 0.5, average="samples", zero_division=1.0)
-    assert agreement.report().count("\n") == k + 3
+        assert metrics.macro is metrics.micro is None
+    assert metrics.example_f1 == f1_score(truth, scores > 0.5, average="samples", zero_division=1.0)
+    assert metrics.report().count("\n") == k + 3
 
 
 def test_an_image_without_labels_of_which_none_is_predicted_is_right():
-    agreement = LabelAgreement(["a", "b"], np.array([[0, 0], [1, 0]]), np.array([[0.2, 0.1], [0.9, 0.1]]))
-    assert agreement.example_f1 == 1
+    metrics = LabelMetrics(["a", "b"], np.array([[0, 0], [1, 0]]), np.array([[0.2, 0.1], [0.9, 0.1]]))
+    assert metrics.example_f1 == 1
 
 
 @settings(max_examples=30)
@@ -44,20 +44,20 @@ def test_numbers_in_any_unit(seed, n, k, unit):
     rng = np.random.default_rng(seed)
     truth, predictions = rng.normal(size=(n, k)), rng.normal(size=(n, k))
     names, images = [f"x{i}" for i in range(k)], np.array([f"{i}.jpg" for i in range(n)])
-    agreement = NumberAgreement(names, images, truth * unit, predictions * unit)
-    np.testing.assert_allclose(agreement.r2s(), r2_score(truth, predictions, multioutput="raw_values"), rtol=1e-6)
+    metrics = NumberMetrics(names, images, truth * unit, predictions * unit)
+    np.testing.assert_allclose(metrics.r2s(), r2_score(truth, predictions, multioutput="raw_values"), rtol=1e-6)
     errors = mean_absolute_error(truth, predictions, multioutput="raw_values")
-    np.testing.assert_allclose(agreement.mean_absolute_errors, errors * unit)
-    largest = agreement.largest_errors()
+    np.testing.assert_allclose(metrics.mean_absolute_errors, errors * unit)
+    largest = metrics.largest_errors()
     assert len(largest) == min(5, n * k)
     if k == 1:
         worst = np.argsort(-np.abs(truth - predictions)[:, 0])[:5]
         assert [row["image"] for row in largest] == images[worst].tolist()
-    assert "Largest errors" in agreement.report()
+    assert "Largest errors" in metrics.report()
 
 
 def test_equal_numbers_have_no_r2():
     truth = np.full((3, 1), 2.5)
-    agreement = NumberAgreement(["x"], np.array(["a", "b", "c"]), truth, truth + 1)
-    assert (agreement.r2, agreement.figures()["numbers"]["x"]["r2"]) == (None, None)
-    assert agreement.report().startswith("R2 -, mean absolute error 1 on 3 images.")
+    metrics = NumberMetrics(["x"], np.array(["a", "b", "c"]), truth, truth + 1)
+    assert (metrics.r2, metrics.figures()["numbers"]["x"]["r2"]) == (None, None)
+    assert metrics.report().startswith("R2 -, mean absolute error 1 on 3 images.")

@@ -12,7 +12,7 @@ from sklearn.pipeline import make_pipeline
 
 pytest.importorskip("matplotlib", reason="the extra `plot` installs it")
 from sktl import FeatureMapDisplay, PredictionsDisplay, PretrainedImageClassifier, PretrainedImageRegressor
-from sktl._inspection.estimators import predicts_labels, predicts_numbers
+from sktl._estimators.innermost import predicts_labels, predicts_numbers
 from sktl.exceptions import InvalidInputError
 
 X = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 3), np.uint8)
