@@ -37,6 +37,22 @@ def pytest_collection_finish(session):
     gc.freeze()
 
 
+@pytest.fixture(autouse=True, scope="module")
+def few_penalties(request):
+    """Let classifiers choose among the three strongest penalties: a choice among all takes most of a small fit's time.
+
+    Modules with the mark `all_penalties` try all, and so does every process that tests start without a fork.
+    """
+    if request.node.get_closest_marker("all_penalties"):
+        yield
+        return
+    from sktl._head.penalty_selection import PENALTIES  # not before the environment is set
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(PENALTIES, "cross_entropy", PENALTIES["cross_entropy"][:3])
+        yield
+
+
 @pytest.fixture
 def simulated_cuda(monkeypatch):
     """Let tensors that are sent to CUDA stay where they are; all else behaves as on an accelerator."""

@@ -1,4 +1,4 @@
-"""A cross-validated estimate after a fit: accuracy for classes, average precision for labels, R2 for numbers.
+"""A cross-validated estimate after a fit: accuracy for classes, average precision for labels, R² for numbers.
 
 Commands import this module when they run, because it imports scikit-learn, which would delay help and usage errors.
 """

@@ -30,9 +30,9 @@ def report(
 ) -> None:
     """Write a page about how good MODEL is on FOLDER/<class>/*.jpg, or on a table, for the person who decides.
 
-    The page shows the accuracy and its confidence interval, each class, what is taken for what, the worst mistakes
-    with images, whether the probabilities can be trusted, what turning unsure images away gains, and whether the
-    images are like the training images. Images that cannot be read are listed and left out.
+    The page shows the accuracy and its confidence interval, each class, which classes are confused, the worst mistakes
+    with images, whether the probabilities can be trusted, what it gains to leave uncertain images to a person, and
+    whether the images are like the training images. Images that cannot be read are listed and left out.
 
     \b
     sktl report cats.sktl photos/test -o report.html

@@ -189,9 +189,9 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
     augmentation_views : int, default=None
         Number of random views of each image, at least 1. The views are drawn once, and the epochs use them in turn.
         None draws a new view in each epoch. The activations of views are cached, so that the frozen stages process each
-        image `augmentation_views` times instead of `max_epochs` times. Views depend on `random_state` and on the
-        content of the image: folds and candidates share them if `random_state` is an integer and `augmentation` is not
-        a callable. With `trainable_stages="all"`, views save no time.
+        image `augmentation_views` times in training instead of `max_epochs` times. Views depend on `random_state` and
+        on the content of the image: folds and candidates share them if `random_state` is an integer and `augmentation`
+        is not a callable. With `trainable_stages="all"`, views save no time.
     mixup_alpha : float, default=0.0
         Mixes pairs of images and their losses [7]_, with shares drawn from Beta(mixup_alpha, mixup_alpha). 0 turns
         mixup off.
@@ -234,8 +234,8 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         resumes from there, and its result equals the result of an uninterrupted fit bit for bit. Files are named by a
         digest of images, labels, parameters and versions, so that folds and candidates of a search can share a folder,
         and finished fits are not repeated. With a checkpoint, ``cache="auto"`` also caches features in this folder. A
-        checkpoint needs an integer `random_state`. sktl never deletes checkpoints: remove the folder when you are done.
-        None saves nothing.
+        checkpoint needs an integer `random_state`, and `augmentation` and `optimizer` that are names instead of
+        functions or classes. sktl never deletes checkpoints: remove the folder when you are done. None saves nothing.
     n_jobs : int, default=None
         Number of threads that read images and, on a CPU, run the network. None uses the number that torch uses in the
         calling thread, which is lower in joblib's worker processes, so that they share the cores. -1 uses all cores.

@@ -1,4 +1,4 @@
-"""What probabilities are worth: how well they are calibrated, and the accuracy if unsure images are turned away."""
+"""What probabilities are worth: their calibration, and the accuracy if uncertain predictions are rejected."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from .confidence_intervals import Rate
 
 _N_BINS = 10
-# Accuracies for which the page says how many images must be turned away.
+# Accuracies for which the page says how many images must be rejected.
 TARGETS = (0.9, 0.95, 0.99)
 
 
@@ -89,9 +89,9 @@ class CoverageTarget:
     accuracy : float
         The accuracy to reach.
     threshold : float or None
-        Images with a lower probability are turned away; None if no threshold reaches the accuracy.
+        Images with a lower probability are rejected; None if no threshold reaches the accuracy.
     turned_away : float
-        Share of images that are turned away; 1 without a threshold.
+        Share of images that are rejected; 1 without a threshold.
     kept : Rate
         Accuracy for the images that are kept.
     """
@@ -126,7 +126,7 @@ class Coverage:
 
     @classmethod
     def of(cls, probabilities: np.ndarray, hits: np.ndarray, groups: np.ndarray | None = None) -> Self:
-        """Order predictions by their probabilities. Images of one probability are turned away together."""
+        """Order predictions by their probabilities. Images of one probability are rejected together."""
         thresholds, places = np.unique(-probabilities, return_inverse=True)
         n_kept = np.cumsum(np.bincount(places, minlength=len(thresholds)))
         n_right = np.cumsum(np.bincount(places, weights=hits, minlength=len(thresholds))).astype(np.int64)

@@ -81,7 +81,7 @@ def _of_classes(figures: ClassFigures) -> list[str]:
     ]
     if len(figures.classes) > 1:
         lines.append(
-            f"Balanced accuracy {percent(figures.balanced_accuracy)}: the mean share of right answers over the "
+            f"Balanced accuracy {percent(figures.balanced_accuracy)}: the mean share of correct predictions over the "
             "classes, so that rare classes count as much as frequent ones."
         )
     if figures.log_loss is not None:
@@ -162,7 +162,7 @@ def of_target(target: CoverageTarget) -> str:
     if target.turned_away == 0:
         return f"The accuracy is at least {goal} without turning any image away."
     return (
-        f"To reach {goal} accuracy, turn away {percent(target.turned_away)} of the images: those with a probability "
+        f"To reach {goal} accuracy, leave {percent(target.turned_away)} of the images to a person: those with a probability "
         f"below {target.threshold:.3f}."
     )
 

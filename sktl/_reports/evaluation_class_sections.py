@@ -72,8 +72,8 @@ def _of_classes(figures: ClassFigures) -> Markup:
     ]
     words = (
         "Recognized: the share of the images of a class for which the model names this class (recall). Right when "
-        "predicted: the share of right answers when the model names this class (precision). Small figures are 95 % "
-        "confidence intervals. The least recognized classes come first."
+        "predicted: the share of correct predictions when the model names this class (precision). Small figures are "
+        "95 % confidence intervals. The least recognized classes come first."
     )
     return section(
         "classes", "Each class", tag("p", words), table(heads, body), rest(len(rows), _MOST_CLASSES, "classes")
@@ -121,18 +121,18 @@ def _of_confusions(figures: ClassFigures, pictures: Pictures) -> Markup:
         words = "There are too many classes for a matrix. These are the most frequent confusions, with images."
         shown = confused[:_MOST_CELLS]
         parts = [*_cells(figures, pictures, shown), rest(len(confused), len(shown), "confusions")]
-        return section("confusions", "What is taken for what", tag("p", words), *parts)
+        return section("confusions", "Which classes are confused", tag("p", words), *parts)
     words = (
         "A cell counts the images of the class of its row for which the model names the class of its column, whose "
         "number is above it. Select a count to see images."
     )
-    # Confusions before right answers, which matter less if the page is full.
+    # Confusions before correct predictions, which matter less if the page is full.
     opened = _cells(figures, pictures, [*confused, *(cell for cell in cells if cell[0] == cell[1])])
     parts = [
         *opened[:_UNFOLDED],
         folded("All other cells", *opened[_UNFOLDED:]) if len(opened) > _UNFOLDED else None,
     ]
-    return section("confusions", "What is taken for what", tag("p", words), _matrix(figures), *parts)
+    return section("confusions", "Which classes are confused", tag("p", words), _matrix(figures), *parts)
 
 
 def _cells(figures: ClassFigures, pictures: Pictures, cells: list[tuple[int, int]]) -> list[Markup]:
@@ -190,7 +190,7 @@ def calibration_section(calibration: Calibration) -> Markup:
 def _calibration_chart(calibration: Calibration) -> Markup:
     """Return the calibration curve and what it means."""
     lowest = min(0.5, *(min(bin.low, bin.rate.low) for bin in calibration.bins))
-    frame = Frame(Axis("stated probability", lowest, 1, True), Axis("share of right answers", lowest, 1, True))
+    frame = Frame(Axis("stated probability", lowest, 1, True), Axis("share of correct predictions", lowest, 1, True))
     rates = [bin.rate for bin in calibration.bins]
     content = [
         frame.line([lowest, 1], [lowest, 1], "ideal"),
@@ -220,16 +220,20 @@ def _of_coverage(coverage: Coverage) -> Markup:
     content.append(frame.line(coverage.shares, coverage.accuracies, "series"))
     words = (
         "How often the model is right if a person looks at the images that it is least sure of. Further left, more "
-        "images are turned away. The dashed lines are the accuracies in the table."
+        "images are left to a person. The dashed lines are the accuracies in the table."
     )
     caution = "The thresholds were chosen on these images, so they are a little too good. Confirm them on other images."
     return section(
         "coverage",
-        "What if unsure images are turned away?",
+        "What if uncertain images are left to a person?",
         beside(
             frame.draw(*content, text=words),
             tag("p", words),
-            table(["to reach", "turn away", "lowest probability", "accuracy for the others"], _targets(coverage), ()),
+            table(
+                ["to reach", "left to a person", "lowest probability", "accuracy for the others"],
+                _targets(coverage),
+                (),
+            ),
             tag("p", caution, class_="muted"),
         ),
     )

@@ -121,7 +121,7 @@ def _of_groups(report: Evaluation) -> list[Markup]:
         return []
     is_rate = isinstance(groups[0].figure, Rate)
     what = (
-        ("right answers" if isinstance(report.figures, ClassFigures) else "images with all labels right")
+        ("correct predictions" if isinstance(report.figures, ClassFigures) else "images with all labels right")
         if is_rate
         else "mean absolute error"
     )

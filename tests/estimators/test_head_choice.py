@@ -16,6 +16,8 @@ from sktl import PretrainedImageClassifier, PretrainedImageEncoder, cache_info
 from sktl.datasets import make_surface_defects
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
+pytestmark = pytest.mark.all_penalties
+
 SHARED = {"image_size": 32, "random_state": 0, "engine": "torch"}
 
 

@@ -29,6 +29,8 @@ from sktl import PretrainedImageClassifier, PretrainedImageRegressor
 from sktl._training.checkpoints import SaveState
 from sktl.exceptions import BackboneWarning, InvalidImageError, InvalidImageWarning, InvalidInputError, ModelFileError
 
+pytestmark = pytest.mark.all_penalties
+
 RNG = np.random.default_rng(0)
 N = 48
 Y = (RNG.random((N, 3)) < [0.5, 0.4, 0.3]).astype(int)
