@@ -162,8 +162,8 @@ def of_target(target: CoverageTarget) -> str:
     if target.turned_away == 0:
         return f"The accuracy is at least {goal} without turning any image away."
     return (
-        f"To reach {goal} accuracy, leave {percent(target.turned_away)} of the images to a person: those with a probability "
-        f"below {target.threshold:.3f}."
+        f"To reach {goal} accuracy, leave {percent(target.turned_away)} of the images to a person: those with a "
+        f"probability below {target.threshold:.3f}."
     )
 
 
