@@ -160,7 +160,7 @@ def of_target(target: CoverageTarget) -> str:
     if target.threshold is None:
         return f"No threshold reaches {goal} accuracy: even the surest answers are wrong more often."
     if target.turned_away == 0:
-        return f"The accuracy is at least {goal} without turning any image away."
+        return f"The accuracy is at least {goal} without leaving any image to a person."
     return (
         f"To reach {goal} accuracy, leave {percent(target.turned_away)} of the images to a person: those with a "
         f"probability below {target.threshold:.3f}."

@@ -52,7 +52,7 @@ def test_targets_that_are_reached_never_or_always_say_so():
     never = Coverage.of(np.array([0.9, 0.8]), np.array([False, True])).targets[-1]
     always = Coverage.of(np.array([0.9, 0.8]), np.array([True, True])).targets[-1]
     assert of_target(never).startswith("No threshold reaches 99 % accuracy")
-    assert of_target(always) == "The accuracy is at least 99 % without turning any image away."
+    assert of_target(always) == "The accuracy is at least 99 % without leaving any image to a person."
 
 
 def test_long_lists_and_long_names_are_cut():
