@@ -418,7 +418,7 @@ STATES = """
     def predictions(cache):
         _cache._caches.clear()  # and with them what is kept in memory
         clf = PretrainedImageClassifier(
-            cache=cache, engine=engine, precision=precision, weight_decay=0.1, random_state=0
+            cache=cache, engine=engine, precision=precision, image_size=96, weight_decay=0.1, random_state=0
         )
         clf.fit(paths[:20], labels[:20])
         assert clf.engine_ == engine
