@@ -215,6 +215,14 @@ class PretrainedImagePredictor(PretrainedImageBase):
             check_usable(self, images, extractor, "X")
             if watched is not None:
                 check_usable(self, watched, extractor, "X_val")
+        tuned, training = self._train_stages(images, split, extractor, seeds)
+        self._set_tuned(tuned, training, extractor, seeds)
+
+    def _train_stages(
+        self, images: Images, split: Split[Sequence[Sample]], extractor: FeatureExtractor, seeds: Seeds
+    ) -> tuple[Tuned, Images]:
+        """Train stages, in the end on the images that early stopping held out as well. Return the training images."""
+        n_trainable = self.backbone_.count_trainable(self.trainable_stages)
         candidates = candidates_of(self, extractor.layout, images.targets.loss, n_trainable)
         choose_for = self._chooser(extractor, seeds)
         change, recipe_of = self._augmentation(
@@ -224,16 +232,18 @@ class PretrainedImagePredictor(PretrainedImageBase):
         def train(split: Split[Sequence[Sample]], n_epochs: int | None = None) -> Tuned:
             recipe = recipe_of(change, len(split.training.samples))
             states = open_checkpoint(self.checkpoint, split, extractor, recipe, (seeds.head, seeds.stages), candidates)
+            # Otherwise, a fit of all epochs would take the state of fewer for its own, and the other way round.
+            phase = "stages" if n_epochs is None else f"stages, {n_epochs} epochs"
             probing = Run(seeds.head, self.net_params, states and states.of_phase("output layer"))
-            tuning = Run(seeds.stages, self.net_params, states and states.of_phase("stages"), n_epochs=n_epochs)
+            tuning = Run(seeds.stages, self.net_params, states and states.of_phase(phase), n_epochs=n_epochs)
             return train_stages(extractor, split, recipe, probing, tuning, choose_for)
 
         tuned = train(split)
-        if len(rows) > 1 and self._trains_again(tuned.net):
-            history, split = tuned.net.history, Split(images)
-            tuned = train(split, count_best_epochs(history))
-            tuned.net.history = history
-        self._set_tuned(tuned, split.training, extractor, seeds)
+        if len(split.training.samples) == len(images.samples) or not self._trains_again(tuned.net):
+            return tuned, split.training
+        again = train(Split(images), count_best_epochs(tuned.net.history))
+        again.net.history = tuned.net.history
+        return again, images
 
     def _trains_again(self, net: WeightedNet) -> bool:
         """Return True if stages are trained again with the images that early stopping held out.

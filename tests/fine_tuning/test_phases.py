@@ -27,6 +27,7 @@ from torch import nn
 
 import sktl
 from sktl import PretrainedImageClassifier
+from sktl._estimators import predictor as _predictor
 from sktl._features import tail_extractor as _features
 from sktl._features.engines import TorchEngine
 from sktl._features.extractor import FeatureExtractor
@@ -583,6 +584,17 @@ def test_held_out_images_are_trained_on_in_the_end_for_the_best_number_of_epochs
         again = classifier(**params, **stopping, checkpoint=tmp_path).fit(X, Y)
         assert_array_equal(again.decision_function(NEW), expected)
         assert again.n_iter_ == clf.n_iter_ == 2 + max_epochs
+
+
+def test_the_states_of_fewer_epochs_on_all_images_are_not_those_of_all_epochs(tmp_path, monkeypatch):
+    monkeypatch.setattr(_predictor, "count_best_epochs", lambda history: 1)
+    expected = classifier().fit(X, Y).decision_function(NEW)
+    stopping = dict(early_stopping=True, validation_fraction=0.3)
+    fewer = classifier(**stopping).fit(X, Y).decision_function(NEW)
+    assert not np.array_equal(fewer, expected)
+    for _ in range(2):
+        assert_array_equal(classifier(**stopping, checkpoint=tmp_path).fit(X, Y).decision_function(NEW), fewer)
+        assert_array_equal(classifier(checkpoint=tmp_path).fit(X, Y).decision_function(NEW), expected)
 
 
 def test_callbacks_may_need_validation_images_so_training_ends_with_them():
