@@ -1,4 +1,4 @@
-"""``python -m sktl`` is the command line."""
+"""``python -m sktl`` runs the command line."""
 
 from ._cli.commands import main
 

@@ -223,8 +223,8 @@ def load_label_table(
     ignore : str or list of str, default=()
         Columns to leave out, if `columns` is None.
     where : dict of str to str, default=None
-        Values that rows must have in some columns, such as ``{"split": "train"}``. Other rows are left out, and the
-        columns hold no labels.
+        Values that rows must have in some columns, such as ``{"split": "train"}``. Other rows are left out, and these
+        columns are not used as labels.
     kind : {"auto", "classes", "labels", "numbers"}, default="auto"
         What the columns hold. `"classes"`: one column with the class of each image. `"labels"`: several columns of 0
         and 1, or of true and false, one for each label. `"numbers"`: one or more columns of numbers. `"auto"` treats
@@ -247,9 +247,9 @@ def load_label_table(
     Raises
     ------
     InvalidInputError
-        If the table cannot be read; if a column is absent; if a file does not exist; if a cell is empty or does not
-        have the form of its kind; if `kind="auto"` is ambiguous; if rows of the same image differ; or if names of
-        classes look the same. The message names the row, as in a spreadsheet, and the column.
+        If the table cannot be read; if a column is absent; if a file does not exist; if a cell is empty or is invalid
+        for its kind; if `kind="auto"` is ambiguous; if rows of the same image differ; or if names of classes look the
+        same. The message names the row, as in a spreadsheet, and the column.
     InvalidParameterError
         If a parameter is invalid, or does not match the number of columns.
 
@@ -334,9 +334,9 @@ def list_images(folder: str | os.PathLike[str]) -> np.ndarray:
 def apply_decisions(decisions: Any, X: Any, y: Any = None, *arrays: Any, part: str = "train") -> tuple[Any, ...]:
     """Leave out and relabel images as decided on the page of an audit.
 
-    From the page that :meth:`sktl.ImageAudit.to_html` writes, you can download the decisions as a CSV file with the
-    columns `part`, `position`, `name`, `decision` (keep, drop or relabel) and `label`. Image files are not changed.
-    Images without a decision are kept.
+    The page that :meth:`sktl.ImageAudit.to_html` writes lets you download the decisions as a CSV file with the columns
+    `part`, `position`, `name`, `decision` (keep, drop or relabel) and `label`. Image files are not changed. Images
+    without a decision are kept.
 
     Parameters
     ----------
@@ -371,8 +371,8 @@ def apply_decisions(decisions: Any, X: Any, y: Any = None, *arrays: Any, part: s
 
     Notes
     -----
-    Names match if they are equal, or if one is the end of the other, such as "train/cat/1.jpg" and
-    "/data/train/cat/1.jpg". Arrays have no names: only their positions are compared.
+    Names match if they are equal, or if one ends with the other, such as "train/cat/1.jpg" and "/data/train/cat/1.jpg".
+    Arrays have no names: only their positions are compared.
 
     The page puts an apostrophe in front of a cell that a spreadsheet program would run as a formula. This function
     removes the apostrophe.

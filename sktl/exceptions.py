@@ -1,6 +1,6 @@
 """The named errors and warnings of sktl.
 
-Every error is a :class:`SktlError` and also an instance of the built-in type that a scikit-learn user would catch.
+Every error is an :class:`SktlError` and also an instance of the built-in type that a scikit-learn user would catch.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ class ImageFailure(NamedTuple):
     position : int
         Position of the sample in `X`, from 0.
     name : str
-        The full path of the image, or the kind of object at this position. The text of a failure, and messages of
-        errors, shorten a long name and escape control characters.
+        The full path of the image, or the kind of object at this position. The text of a failure and error messages
+        shorten a long name and escape control characters.
     reason : str
         What is wrong with the image, and what to do.
     """
@@ -99,7 +99,7 @@ class ImageFailure(NamedTuple):
 
 
 class InvalidImageError(InvalidInputError):
-    """Some samples of `X`, or of `X_val`, are not images that can be used.
+    """Some samples of `X` or `X_val` cannot be used as images.
 
     Parameters
     ----------
@@ -148,11 +148,11 @@ class WeightsError(SktlError, RuntimeError):
 
 
 class WeightsNotFoundError(WeightsError, FileNotFoundError):
-    """The file of weights does not exist."""
+    """The weights file does not exist."""
 
 
 class WeightsCorruptError(WeightsError):
-    """A file of weights differs from the published file, is damaged, or is unsafe to load."""
+    """A weights file differs from the published file, is damaged, or is unsafe to load."""
 
 
 class WeightsMismatchError(WeightsError, ValueError):
@@ -164,7 +164,7 @@ class WeightsUnavailableError(WeightsError, OSError):
 
 
 class DeviceError(SktlError, RuntimeError):
-    """The requested device is unavailable on this machine, or does not compute in the requested precision."""
+    """The requested device is unavailable on this machine, or does not natively support the requested precision."""
 
 
 class DeviceMemoryError(DeviceError, MemoryError):
@@ -172,7 +172,7 @@ class DeviceMemoryError(DeviceError, MemoryError):
 
 
 class EngineError(SktlError, RuntimeError):
-    """The requested engine cannot run the network, or does not support the device, or the network needs float32."""
+    """The requested engine cannot run the network or does not support the device, or the network needs float32."""
 
 
 class EngineNotInstalledError(EngineError, ImportError):
@@ -184,15 +184,15 @@ class MissingPackageError(SktlError, ImportError):
 
 
 class ModelFileError(SktlError, RuntimeError):
-    """A saved or exported model cannot be loaded: it is damaged, has another format, or its network is unavailable."""
+    """A saved or exported model cannot be loaded: damaged file, unknown format, or unavailable network."""
 
 
 class ModelFileNotFoundError(ModelFileError, FileNotFoundError):
-    """The file of a saved model or the folder for it does not exist, or the path is not a file."""
+    """The file of a saved model or its folder does not exist, or the path is not a file."""
 
 
 class ExportError(SktlError, RuntimeError):
-    """A model cannot be exported, or the exported file computes something else; nothing was written."""
+    """A model cannot be exported, or the exported file computes different outputs; nothing was written."""
 
 
 class HubRequestError(SktlError, RuntimeError, OSError):
@@ -228,11 +228,11 @@ class DatasetWarning(UserWarning):
 
 
 class InvalidImageWarning(UserWarning):
-    """A fit left out images because of `invalid_images="skip"`, or a limit for images is ignored."""
+    """A fit left out images because of `invalid_images="skip"`, or an invalid `SKTL_MAX_PIXELS` is ignored."""
 
 
 class CheckpointWarning(UserWarning):
-    """The state of a training could not be saved; the training continues."""
+    """The state of the training could not be saved; training continues."""
 
 
 class CacheWarning(UserWarning):
@@ -240,4 +240,4 @@ class CacheWarning(UserWarning):
 
 
 class ClusterWarning(UserWarning):
-    """Workers of a cluster failed or could not use images, which were then computed in the main process."""
+    """Workers of a cluster failed or could not use some images; the main process computed these images instead."""

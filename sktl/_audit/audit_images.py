@@ -53,7 +53,7 @@ def audit_images(
     cv: Any = 5,
     random_state: int | np.random.RandomState | None = None,
 ) -> ImageAudit:
-    """Find unreadable images, copies, suspicious labels and other problems of a data set.
+    """Find unreadable images, copies, suspicious labels and other problems in a data set.
 
     The audit changes nothing: it lists findings that a person should look at. Features are cached, and later fits with
     the same network reuse them.
@@ -79,7 +79,7 @@ def audit_images(
         together.
     random_state : int, RandomState or None, default=None
         Controls the folds, the initial output layers and the images that others are compared with. Pass an integer for
-        findings that are the same in each call.
+        reproducible findings.
 
     Returns
     -------
@@ -99,9 +99,9 @@ def audit_images(
 
     Notes
     -----
-    Candidate copies are found by features of the network and by windows of thumbnails, aligned, and confirmed by the
-    fine detail of their pixels. Copies may be recompressed, resized, mirrored, rotated by quarter turns, cropped to
-    about 70 % of each side, or changed in brightness or color.
+    Candidate copies are found by features of the network and by windows of thumbnails. They are then aligned, and
+    confirmed by the fine detail of their pixels. Copies may be recompressed, resized, mirrored, rotated by quarter
+    turns, cropped to about 70 % of each side, or changed in brightness or color.
 
     A label is suspicious if another label is at least ten times as probable for a model that was not trained on the
     image. Models are fitted twice, the second time without the labels that were suspicious the first time; labels of

@@ -1,4 +1,4 @@
-"""Findings about classes: too rare to validate, or told apart by something other than the pictured thing."""
+"""Findings about classes: too rare to validate, or recognizable by something other than what the images show."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from .summary import summary
 class ImageAudit:
     """What :func:`audit_images` found in images and their labels.
 
-    All parameters are stored as attributes, which cannot be replaced.
+    All parameters are stored as read-only attributes.
 
     Parameters
     ----------
@@ -35,8 +35,8 @@ class ImageAudit:
         -1, and `name` is the class. Kinds are "unreadable", "exact_copy", "near_copy", "suspicious_label",
         "unlike_the_rest", "rare_class" and "shortcut".
     duplicate_groups : int64 ndarray of shape (n_train,)
-        Group number of each image of `X`. Copies are in one group, and so are images of one group of `groups`. Pass the
-        array as `groups=` to `fit` or to a cross-validation, so that copies are not split.
+        Group number of each image of `X`. Copies are in one group, and so are images that share a group in `groups`.
+        Pass the array as `groups=` to `fit` or to a cross-validation, so that copies are not split.
     classes_ : ndarray of shape (n_classes,)
         Classes or names of labels; empty without `y`.
     n_train, n_test : int
@@ -80,7 +80,7 @@ class ImageAudit:
         return self._items[part]
 
     def summary(self) -> str:
-        """Return what was found, with examples and what to do, as text.
+        """Return the findings as text, with examples and advice.
 
         Returns
         -------
@@ -159,8 +159,8 @@ class ImageAudit:
         path : str or path-like
             File to write, such as "audit.html". An existing file is replaced.
         max_megabytes : float, default=16
-            Maximum size of all thumbnails together. Less important findings are shown without a thumbnail, and the page
-            says how many.
+            Maximum size of all thumbnails together. When it is reached, less important findings are shown without a
+            thumbnail, and the page says how many.
 
         Raises
         ------

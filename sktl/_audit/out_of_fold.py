@@ -1,4 +1,4 @@
-"""Predictions for each image by models that did not learn from it, without another pass through the network."""
+"""Predictions for each image by models that were not trained on it, without another pass through the network."""
 
 from __future__ import annotations
 

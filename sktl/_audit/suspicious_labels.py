@@ -1,4 +1,4 @@
-"""Suspicious labels: images whose label is improbable for models that did not learn from it.
+"""Suspicious labels: images whose label is improbable for models that were not trained on them.
 
 The probability of the own label ranks wrong labels well. Two things make it better. Models learn from wrong labels, so
 they are fitted a second time without the most suspicious. And copies have labels of their own, which count as votes.

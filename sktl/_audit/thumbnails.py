@@ -1,4 +1,4 @@
-"""Read each image once: a gray thumbnail, colors and file properties, which is all that the audit sees of pixels."""
+"""Read each image once: a gray thumbnail, colors and file properties, which is all that the audit uses of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images unlike the rest: typicality from within, each image compared with images of other folds."""
+"""Images unlike the rest: typicality within the data set, each image compared with images of other folds."""
 
 from __future__ import annotations
 

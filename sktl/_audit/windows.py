@@ -1,4 +1,4 @@
-"""Descriptors of windows of thumbnails: which image may be a copy of which, and where it lies in the other.
+"""Descriptors of windows of thumbnails: which images may be copies of each other, and where one lies in the other.
 
 A copy that was cropped looks like a window of the original. Each image is therefore compared, turned and mirrored in
 all ways, with the whole of every other image, and, as it is, with 50 windows of every other image.

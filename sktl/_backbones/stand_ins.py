@@ -1,4 +1,4 @@
-"""Replacements for tensors that are not needed, with the shapes that two records of a network show."""
+"""Replacements for tensors that are not needed, with shapes inferred from two records of a network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`sktl audit`: the page on which to decide about what is wrong with images."""
+"""`sktl audit`: the page on which to decide what to do about problems in images."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from .options import NONE, Condition, OrWord, as_conditions, images, machine, ou
 from .output_files import check_output
 
 
-@click.command(short_help="Find wrong labels, copies and other faults in photos.")
+@click.command(short_help="Find wrong labels, copies and other problems in photos.")
 @images
 @output("page", "PAGE", "HTML file to write.")
 @click.option("--force", is_flag=True, help="Replace PAGE if it exists.")
-@click.option("--test", metavar="FOLDER|TABLE", help="Test images, to find copies in both; with --labels, a table.")
+@click.option("--test", metavar="FOLDER|TABLE", help="Test images to compare with FOLDER; with --labels, a table.")
 @click.option(
     "--test-where", multiple=True, type=Condition(), help="Rows of test images in a table, such as split=test."
 )
 @click.option("--unlabeled", is_flag=True, help="The images in FOLDER have no classes.")
-@click.option("--cv", type=click.IntRange(2), default=5, show_default=True, help="Number of folds of predictions.")
-@click.option("--max-megabytes", type=click.FloatRange(0), default=16, show_default=True, help="Limit of thumbnails.")
+@click.option("--cv", type=click.IntRange(2), default=5, show_default=True, help="Number of cross-validation folds.")
+@click.option("--max-megabytes", type=click.FloatRange(0), default=16, show_default=True, help="Limit for thumbnails.")
 @parameter("random_state", OrWord(click.INT, NONE), "Seed; results repeat with a fixed seed.")
 @machine
 @with_source
@@ -43,11 +43,11 @@ def audit(
     quiet: bool,
     **machine: Any,
 ) -> None:
-    """Find what is wrong with the images of FOLDER/<class>/*.jpg, and write a page to decide about it.
+    """Find problems in the images of FOLDER/<class>/*.jpg, and write a page on which to decide about them.
 
-    Finds unreadable files, copies, copies in training and test images, suspicious labels, images unlike the rest, rare
-    classes, and properties of files that give the class away. On the page, choose what to keep, drop or relabel, and
-    download the decisions for `sktl fit --decisions`. No image is changed.
+    Finds unreadable files, copies, copies across training and test images, suspicious labels, images unlike the rest,
+    rare classes, and properties of files that give the class away. On the page, choose what to keep, drop or relabel,
+    and download the decisions for `sktl fit --decisions`. No image is changed.
 
     \b
     sktl audit photos/train --test photos/test -o audit.html

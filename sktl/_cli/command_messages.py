@@ -1,4 +1,4 @@
-"""Messages of the library in words of the command line: options for parameters, file names for positions in `X`."""
+"""Messages of the library, reworded for the command line: options for parameters, file names for positions in `X`."""
 
 from __future__ import annotations
 

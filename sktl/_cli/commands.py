@@ -123,7 +123,7 @@ def _wording(command: click.Command | None) -> Wording:
 @click.group(cls=_Group, context_settings=_HELP)
 @click.version_option(sktl.__version__, prog_name="sktl")
 def main() -> None:
-    """Train a model on photos, and use it: classes, several labels or numbers.
+    """Train a model on photos and use it to predict classes, several labels or numbers.
 
     \b
     sktl fit photos/train -o cats.sktl      # photos/train/<class>/*.jpg
@@ -152,7 +152,7 @@ main.add_command(report)
 def fit(source: ImageSource, model: str, force: bool, decisions: str | None, quiet: bool, **parameters: Any) -> None:
     """Train a classifier on FOLDER/<class>/*.jpg and save it as MODEL.
 
-    With --labels, the images and what they show are in a table: a class, several labels (columns of 0 and 1), or
+    With --labels, a table lists the images and what they show: a class, several labels (columns of 0 and 1), or
     numbers. FOLDER is then the folder that paths are relative to, by default the folder of the table.
 
     \b
@@ -218,7 +218,8 @@ def predict(
 
     A folder stands for all images in it and in the folders below it. An image that is passed twice is listed once.
     Images that cannot be used are listed on standard error, and the exit status is then 1. About 5 % of the images from
-    where the training images came from have a --typicality of at most 0.05; other images mostly do.
+    the same source as the training images have a --typicality of at most 0.05, and so do most images from other
+    sources.
 
     \b
     sktl predict cats.sktl my_cat.jpg
@@ -238,7 +239,7 @@ def predict(
         raise failed  # after the predictions, so that one bad photo of thousands does not cost those of the others
 
 
-@main.command(short_help="Compare predictions with the truth.")
+@main.command(short_help="Compare predictions with the true values.")
 @click.argument("model")
 @images
 @click.option("--json", "form", flag_value="json", help="All figures as JSON.")
@@ -252,7 +253,7 @@ def evaluate(
 
     For classes, prints the accuracy, the precision and recall of each class, and the confusion matrix; for several
     labels, average precision and F1; for numbers, R2, the mean absolute error and the largest errors. By default,
-    columns of labels and of several numbers are found by their names in MODEL.
+    columns of labels or of several numbers are the columns whose names are stored in MODEL.
 
     \b
     sktl evaluate cats.sktl photos/test

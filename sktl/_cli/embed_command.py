@@ -1,4 +1,4 @@
-"""`sktl embed`: the features of images to a file, from which models are trained without images."""
+"""`sktl embed`: write the features of images to a file, from which models are trained without images."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ _AUTO = {"auto": "auto", "all": "all"}
 @click.command(short_help="Write the features of photos to a file.")
 @images
 @kinds
-@output("output", "PATH", "File to write, .parquet, or a folder for parts.")
+@output("output", "PATH", "Parquet file (.parquet) or folder to write.")
 @click.option("--force", is_flag=True, help="Replace PATH if it holds something else.")
 @click.option("--unlabeled", is_flag=True, help="The images in FOLDER have no classes.")
 @click.option(
-    "--images-per-part", type=click.IntRange(1), default=4096, show_default=True, help="Images between two parts."
+    "--images-per-part", type=click.IntRange(1), default=4096, show_default=True, help="Number of images per part."
 )
 @parameter("backbone", str, "Pretrained network; `sktl backbones` lists them.")
 @parameter("weights", OrWord(click.STRING, NONE), "Name or file of the weights; none: random weights.")
 @parameter("image_size", OrWord(click.INT, NONE), "Height and width of the input of the network, in pixels.")
 @parameter("n_stages", OrWord(click.INT, {"all": "all"}), "Number of first stages that the network keeps.")
 @parameter("feature_stages", OrWord(click.INT, _AUTO), "Number of last stages whose features are written.")
-@parameter("engine", click.Choice(["auto", "torch", "openvino"]), "What runs the network on a CPU.")
+@parameter("engine", click.Choice(["auto", "torch", "openvino"]), "Library that runs the network on a CPU.")
 @parameter("precision", click.Choice(["float32", "bfloat16"]), "Precision in which the network computes.")
 @parameter("random_state", OrWord(click.INT, NONE), "Seed of random weights.")
 @machine
@@ -50,7 +50,7 @@ def embed(
     """Write the features of the images of FOLDER/<class>/*.jpg to PATH, with their classes.
 
     FOLDER may also be a table, as for --labels. Images that cannot be used are left out and listed, and the exit status
-    is then 1. Repeat the command to resume a run that was interrupted. Train on the features in Python, by
+    is then 1. Repeat the command to resume a run that was interrupted. Train on the features in Python, with
     sktl.datasets.load_features, or read the file with pandas, polars or DuckDB.
 
     \b

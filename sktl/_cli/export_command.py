@@ -1,4 +1,4 @@
-"""`sktl export`: a saved model to a file that runs without sktl."""
+"""`sktl export`: export a saved model to a file that runs without sktl."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .options import machine, output
 @output("output", "FILE", "File to write: .onnx, .xml (OpenVINO) or .pt2.")
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 @click.option("--precision", type=click.Choice(["float32", "float16", "int8"]), default="float32", show_default=True)
-@click.option("--calibration", metavar="FOLDER", help="Images like those of the application; int8 needs at least 40.")
+@click.option("--calibration", metavar="FOLDER", help="Images like the images to predict; int8 needs at least 40.")
 @click.option(
-    "--max-drop", type=click.FloatRange(0), default=0.005, show_default=True, help="Most that precision may cost."
+    "--max-drop", type=click.FloatRange(0), default=0.005, show_default=True, help="Maximum cost of lower precision."
 )
-@click.option("--verify", metavar="FOLDER", help="Images on which FILE is compared with MODEL, apart from drawings.")
-@click.option("--include-references", is_flag=True, help="Let FILE compute how typical images are, too.")
+@click.option("--verify", metavar="FOLDER", help="Images on which FILE is compared with MODEL, besides drawings.")
+@click.option("--include-references", is_flag=True, help="Let FILE also compute how typical images are.")
 @machine
 def export(
     model: str,
@@ -38,9 +38,9 @@ def export(
 ) -> None:
     """Export MODEL to a file that runs without sktl, in ONNX Runtime, OpenVINO or PyTorch.
 
-    FILE maps pixels to probabilities or numbers. It is loaded again and compared with MODEL before it gets its name.
-    With --precision int8, half of the calibration images set the ranges of numbers, and the others show what int8
-    costs; FILE is not written if it costs more than --max-drop.
+    FILE maps pixels to probabilities or numbers. It is written under a temporary name, loaded again and compared with
+    MODEL before it is renamed. With --precision int8, half of the calibration images determine the ranges of numbers,
+    and the others show what int8 costs; FILE is not written if int8 costs more than --max-drop.
 
     \b
     sktl export cats.sktl -o cats.onnx

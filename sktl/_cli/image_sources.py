@@ -1,4 +1,4 @@
-"""The images of a command and what they show: a folder with one sub-folder per class, or a table of labels."""
+"""The images of a command and their labels: a folder with one sub-folder per class, or a table of labels."""
 
 from __future__ import annotations
 

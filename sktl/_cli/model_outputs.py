@@ -1,4 +1,4 @@
-"""What a fitted estimator predicts, classes, labels or numbers, and their names."""
+"""What a fitted estimator predicts (classes, labels or numbers), and the names of its outputs."""
 
 from __future__ import annotations
 

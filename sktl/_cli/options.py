@@ -150,8 +150,8 @@ images = _together(
         "--labels", metavar="TABLE", help="CSV file with a column of paths, and columns of labels or numbers."
     ),
     click.option("--path-column", metavar="NAME", help="Column of paths.  [default: path, file, filename or image]"),
-    click.option("--column", "columns", multiple=True, metavar="NAME", help="Column to use; repeat it for several."),
-    click.option("--ignore-column", "ignore", multiple=True, metavar="NAME", help="Column to leave out; repeat it."),
+    click.option("--column", "columns", multiple=True, metavar="NAME", help="Column to use; can be repeated."),
+    click.option("--ignore-column", "ignore", multiple=True, metavar="NAME", help="Column to ignore; can be repeated."),
     click.option("--where", multiple=True, type=Condition(), help="Use only these rows, such as split=train."),
 )
 kinds = _together(
@@ -186,10 +186,10 @@ training = _together(
         "Random changes of images while stages are trained.",
     ),
     parameter("class_weight", OrWord(click.Choice(["balanced"]), NONE), "Weights of the classes or labels."),
-    parameter("loss", click.Choice(["squared_error", "huber"]), "Loss of numbers; huber tolerates wrong numbers."),
+    parameter("loss", click.Choice(["squared_error", "huber"]), "Loss for numbers; huber tolerates wrong numbers."),
     click.option("--early-stopping", is_flag=True, help="Hold out a tenth of the images and use the best epoch."),
     parameter("invalid_images", click.Choice(["raise", "skip"]), "What to do with images that cannot be used."),
-    parameter("engine", click.Choice(["auto", "torch", "openvino"]), "What runs the frozen stages on a CPU."),
+    parameter("engine", click.Choice(["auto", "torch", "openvino"]), "Library that runs the frozen stages on a CPU."),
     parameter("precision", click.Choice(["float32", "bfloat16"]), "Precision in which frozen stages compute."),
     parameter("checkpoint", OrWord(click.STRING, NONE), "Folder from which an interrupted fit resumes."),
     parameter("random_state", OrWord(click.INT, NONE), "Seed; results repeat with a fixed seed."),

@@ -22,17 +22,17 @@ from .saved_models import load_predictor
 @images
 @output("page", "PAGE", "HTML file to write.")
 @click.option("--force", is_flag=True, help="Replace PAGE if it exists.")
-@click.option("--max-megabytes", type=click.FloatRange(0), default=16, show_default=True, help="Limit of thumbnails.")
+@click.option("--max-megabytes", type=click.FloatRange(0), default=16, show_default=True, help="Limit for thumbnails.")
 @machine
 @with_source
 def report(
     model: str, source: ImageSource, page: str, force: bool, max_megabytes: float, quiet: bool, **machine: Any
 ) -> None:
-    """Write a page about how good MODEL is on FOLDER/<class>/*.jpg, or on a table, for the person who decides.
+    """Write a page about how good MODEL is on FOLDER/<class>/*.jpg or on a table, to decide whether to deploy it.
 
     The page shows the accuracy and its confidence interval, each class, which classes are confused, the worst mistakes
-    with images, whether the probabilities can be trusted, what it gains to leave uncertain images to a person, and
-    whether the images are like the training images. Images that cannot be read are listed and left out.
+    with images, whether the probabilities can be trusted, how much is gained by leaving uncertain images to a person,
+    and whether the images are like the training images. Images that cannot be read are listed and left out.
 
     \b
     sktl report cats.sktl photos/test -o report.html

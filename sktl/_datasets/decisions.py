@@ -1,4 +1,4 @@
-"""Decisions about the findings of an audit: a CSV file to the rows that stay, and to the labels that change."""
+"""Decisions about the findings of an audit: read from a CSV file which rows stay and which labels change."""
 
 from __future__ import annotations
 

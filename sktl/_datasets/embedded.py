@@ -49,14 +49,15 @@ def write_features(
         Labels or numbers to write with the features: texts, numbers or booleans. Columns of a data frame keep their
         names. Others are named label, or label_0, label_1, ...
     names : sequence of str, default=None
-        Names of the images in the file. None takes their paths or, of images without a path, their positions in `X`.
+        Names of the images in the file. None uses their paths or, for images without a path, their positions in `X`.
     estimator : estimator, default=None
         The estimator for which features are written, fitted or not, such as
-        ``PretrainedImageClassifier(backbone="resnet50")``. Its parameters set the network, the stages that contribute
-        features, and how they are computed. None is ``PretrainedImageClassifier()``. With ``invalid_images="skip"``,
-        images that cannot be used are left out.
+        ``PretrainedImageClassifier(backbone="resnet50")``. Its parameters determine the network, the stages that
+        contribute features, and how they are computed. None uses ``PretrainedImageClassifier()``. With
+        ``invalid_images="skip"``, images that cannot be used are left out.
     images_per_part : int, default=4096
-        Images that are computed between two points from which a killed run resumes. Their features are in memory.
+        Number of images per part. A killed run resumes after its last complete part. The features of one part are held
+        in memory.
     overwrite : bool, default=False
         Whether files with other content are replaced.
 
@@ -231,7 +232,7 @@ def load_features(path: str | os.PathLike[str]) -> Bunch:
     Raises
     ------
     InvalidInputError
-        If the file does not exist, is incomplete, or holds no features of sktl.
+        If the file does not exist, is incomplete, or holds no features written by sktl.
     InvalidParameterError
         If `path` is not a path.
     MissingPackageError

@@ -1,4 +1,4 @@
-"""Images whose features are written to files: what a file of them holds, and how the content of another differs."""
+"""Images whose features are written to files: what a file contains, and how the content of another file differs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data sets in the forms of torchvision and Hugging Face as images and targets, without importing either library."""
+"""Convert torchvision and Hugging Face data sets to images and targets, without importing either library."""
 
 from __future__ import annotations
 
@@ -25,35 +25,36 @@ _TARGET_COLUMNS = ("label", "labels", "target", "class")
 
 
 def from_dataset(dataset: Any, *, image: str | None = None, target: str | None = None) -> tuple[LazyImages, np.ndarray]:
-    """Return the images and targets of a data set of torchvision or Hugging Face, without decoding the images.
+    """Return the images and targets of a torchvision or Hugging Face data set, without decoding the images.
 
-    Images are read when they are needed, by one thread at a time, and are never held together; see :class:`LazyImages`.
+    Images are read when they are needed, by one thread at a time, and are never all in memory at once; see
+    :class:`LazyImages`.
 
     Parameters
     ----------
     dataset : object with `__len__` and `__getitem__`
-        Either a data set whose items are pairs (image, target), as those of torchvision, also a `Subset` or a
-        `ConcatDataset` of PyTorch; or one part of a data set of Hugging Face, whose items are dicts with one entry for
-        each column.
+        Either a data set whose items are pairs (image, target), such as a torchvision data set, or a PyTorch `Subset`
+        or `ConcatDataset`; or one split of a Hugging Face data set, whose items are dicts with one entry for each
+        column.
     image, target : str, default=None
-        Columns of a data set of Hugging Face. None is the only column of images, and the only column of classes; or the
-        column named "image", and the column named "label" or "target".
+        Columns of a Hugging Face data set. None selects the only column whose type is an image or a class. If no column
+        has this type, None selects the column named "image", or the column named "label" or "target".
 
     Returns
     -------
     X : LazyImages of shape (n_samples,)
-        The images. Encoded images of a data set of Hugging Face are not decoded by the data set, so their features
-        are found in the cache by the bytes of the files.
+        The images. A Hugging Face data set does not decode its encoded images, so their features are found in the cache
+        by the bytes of the files.
     y : ndarray of shape (n_samples,) or (n_samples, n_columns)
-        The targets. Numbers of classes are replaced by the names of the classes if the data set has them.
+        The targets. Class numbers are replaced by class names if the data set has them.
 
     Raises
     ------
     InvalidParameterError
-        If `dataset` has no length or positions, or if `image` or `target` is not a column.
+        If `dataset` has no length or cannot be indexed, or if `image` or `target` is not a column.
     InvalidInputError
-        If the items have another form, the columns are ambiguous, images have no class, or a target is not a class or a
-        number, as in data sets for detection.
+        If the items are not in a supported format, the columns are ambiguous, images have no class, or a target is not
+        a class or a number, as in data sets for detection.
 
     Warns
     -----

@@ -1,4 +1,4 @@
-"""Tables of labels: a CSV file to the paths of images, and to classes, several labels or numbers for each image."""
+"""Tables of labels: read paths of images, and their classes, several labels or numbers, from a CSV file."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from .pictures import BACKGROUNDS, draw_cat, draw_leaf, draw_radiograph, draw_su
 def make_cats(
     n_samples: int = 180, *, image_size: int = 96, random_state: int | np.random.RandomState | None = None
 ) -> Bunch:
-    """Draw faces of cats with six coats, in three pairs of similar coats.
+    """Draw cat faces with six kinds of coats, which form three similar pairs.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ def make_leaves(
     """Draw leaves of healthy and diseased plants, several photos of each plant.
 
     Each plant has one shape of leaf, one shade of green and one state of health, with spots in the same places. The
-    photos of a plant differ in the orientation of the leaf and in the light.
+    photos of a plant differ in the orientation of the leaf and in the lighting.
 
     Parameters
     ----------
@@ -173,7 +173,7 @@ def make_leaves(
     Raises
     ------
     InvalidParameterError
-        If `backgrounds` is empty or contains another name.
+        If `backgrounds` is empty or contains an unknown name.
 
     See Also
     --------

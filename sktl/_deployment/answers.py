@@ -1,4 +1,4 @@
-"""What an estimator and its exported model answer for the same images, and how far the answers are apart."""
+"""The outputs of an estimator and of its exported model for the same images, and how much they differ."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compare the answers of an exported model with the answers of its estimator: rounding, or what precision costs."""
+"""Compare the outputs of an exported model with the estimator's outputs: rounding, or what precision costs."""
 
 from __future__ import annotations
 

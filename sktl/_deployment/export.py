@@ -1,4 +1,4 @@
-"""`export`: a fitted estimator to a file that runs without sktl, verified in its own runtime."""
+"""`export`: convert a fitted estimator to a file that runs without sktl, and verify the file in its own runtime."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def export(
 
     The file maps uint8 pixels of shape (n, H, W, 3), at the size of the network's input and for any n, to
     probabilities, numbers or features. It contains normalization, the network, the output layer, and softmax or
-    sigmoid. It does not contain decoding, resizing and cropping; :doc:`/guide/export` shows how to do them elsewhere.
+    sigmoid. It does not contain decoding, resizing or cropping; :doc:`/guide/export` shows how to do them elsewhere.
     The metadata contain the labels, the preprocessing, facts about the training, and three reference images with their
     outputs.
 
@@ -79,9 +79,9 @@ def export(
         of the bytes and computes in 8 bits, which is faster on many processors. The output layer stays in float32. A
         program supports only `"float32"`.
     calibration : array-like of shape (n_samples, ...), default=None
-        Images like the images to predict, without labels; for `"int8"`, at least 40, and better a few hundred. Half of
-        them, at most 256, determine the ranges of 8-bit numbers; the lower precision is measured on the others. With
-        `"float16"`, it is measured on all of them. Accepted formats are the same as for `X` of `fit`.
+        Images like the images to predict, without labels; for `"int8"`, at least 40, and preferably a few hundred. Half
+        of them, at most 256, determine the ranges of 8-bit numbers; the cost of the lower precision is measured on the
+        others. With `"float16"`, it is measured on all of them. Accepted formats are the same as for `X` of `fit`.
     max_drop : float, default=0.005
         How much the lower precision may cost. For classes and labels, the expected loss of accuracy if the
         probabilities of the estimator are right: each changed label costs the difference between the probabilities of
@@ -110,17 +110,16 @@ def export(
     TypicalityError
         If `include_references=True` and the estimator has no `typicality`.
     ExportError
-        If torch or the format cannot express the network; if the outputs of the file differ from the estimator's by
-        more than rounding (1e-4 for probabilities, and a hundredth of their spread for numbers), or in any
-        label; or if the lower precision costs more than `max_drop`. No file is then written, and an existing file is
-        unchanged.
+        If torch or the format cannot represent the network; if the outputs of the file differ from the estimator's by
+        more than rounding (1e-4 for probabilities, and a hundredth of their spread for numbers), or in any label; or if
+        the lower precision costs more than `max_drop`. No file is then written, and an existing file is unchanged.
 
     Notes
     -----
     The last digits of an estimator's predictions depend on its engine, so exports of a model that was fitted with
     OpenVINO and of the same model fitted with torch differ by rounding. An estimator with ``precision="bfloat16"`` is
-    compared with its answers on float32 features, because files compute in float32. Labels whose probabilities differ
-    by less than 1e-4 count as equal.
+    compared with its predictions from float32 features, because files compute in float32. Labels whose probabilities
+    differ by less than 1e-4 count as equal.
 
     Examples
     --------

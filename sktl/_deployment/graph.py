@@ -1,4 +1,4 @@
-"""A fitted estimator as one network: uint8 pixels of the network's size to probabilities, numbers or features."""
+"""A fitted estimator as one network, from uint8 pixels of the network's size to probabilities, numbers or features."""
 
 from __future__ import annotations
 

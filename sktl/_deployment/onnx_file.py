@@ -1,4 +1,4 @@
-"""ONNX files: a program to an ONNX model, with the document in its metadata, run by ONNX Runtime."""
+"""ONNX files: convert a program to an ONNX model with the document in its metadata, and run it in ONNX Runtime."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OpenVINO IR: an ONNX model to a graph (.xml) and its weights (.bin), with the document in its runtime information."""
+"""OpenVINO IR: convert an ONNX model to a graph (.xml) and weights (.bin), with the document in the runtime info."""
 
 from __future__ import annotations
 

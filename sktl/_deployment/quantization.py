@@ -1,4 +1,4 @@
-"""Static quantization to int8 by ONNX Runtime: ranges from images, weights per channel, some layers left in float."""
+"""Static quantization to int8 with ONNX Runtime: ranges from images, weights per channel, some layers left in float."""
 
 from __future__ import annotations
 

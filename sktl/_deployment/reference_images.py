@@ -1,4 +1,4 @@
-"""The images on which each export is verified: three drawings, which travel with the model, and noise."""
+"""The images on which each export is verified: three drawings, which are stored in the file, and noise."""
 
 from __future__ import annotations
 

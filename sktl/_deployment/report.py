@@ -1,4 +1,4 @@
-"""`ExportReport`: what was exported, how it was verified, and what does not travel with it."""
+"""`ExportReport`: what was exported, how it was verified, and what the files do not include."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class ExportReport:
         Largest difference from the estimator: of probabilities; of numbers and features, relative to their spread over
         the images.
     n_changed : int
-        Number of these images with other labels than the estimator predicts.
+        Number of these images whose labels differ from the estimator's predictions.
     drop : float
         What the lower precision costs: for classes and labels, the loss of accuracy that the probabilities of the
         estimator predict; for numbers and features, the share of their variance that is lost.
@@ -47,7 +47,7 @@ class ExportReport:
     float_layers : tuple of str
         Layers that stay in float32 because the model would otherwise lose more than `max_drop`.
     notes : tuple of str
-        What does not travel with the files.
+        What the files do not include.
     """
 
     files: tuple[str, ...]
@@ -65,7 +65,7 @@ class ExportReport:
     notes: tuple[str, ...] = ()
 
     def summary(self) -> str:
-        """Return a summary for people.
+        """Return a human-readable summary.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""What an exported file must satisfy before it gets its name, and the errors that say by how much it does not."""
+"""The checks that an exported file must pass before it is renamed, and the errors that say by how much it fails."""
 
 from __future__ import annotations
 

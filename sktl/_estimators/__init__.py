@@ -1,1 +1,1 @@
-"""The estimators: parameters to recipes, fitting, saving and loading."""
+"""The estimators: resolving parameters to recipes, fitting, saving and loading."""

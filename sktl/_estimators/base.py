@@ -1,4 +1,4 @@
-"""What the classifier and the encoder share: parameters, `X` to samples, samples to features."""
+"""What all estimators share: parameters, converting `X` to samples, and computing features of samples."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
         return sum(size for _, size in self._features.groups)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
-        """Return the names of the features, which contain the block of the network that they come from.
+        """Return feature names that include the network block from which each feature comes.
 
         Parameters
         ----------
@@ -227,8 +227,8 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
             load such a file, a machine needs the same pretrained weights.
         include_references : bool, default=True
             Whether the file contains the references of `typicality`, which are features of up to 1,024 training images
-            with their labels. False leaves them out, for instance because images are confidential; the loaded model
-            then has no `typicality`. Encoders have no references.
+            with their labels. False leaves them out, for instance if the images are confidential; the loaded model then
+            has no `typicality`. Encoders have no references.
 
         Raises
         ------
@@ -264,10 +264,10 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
         format : {"onnx", "openvino", "program"}, default=None
             The format; None takes it from the suffix.
         precision : {"float32", "float16", "int8"}, default="float32"
-            Precision of the weights, and with `"int8"` of the computation.
+            Precision of the weights and, with `"int8"`, of the computation.
         calibration : array-like of shape (n_samples, ...), default=None
-            Images without labels that determine the ranges of 8-bit numbers, and on which a lower precision is
-            measured.
+            Images without labels that determine the ranges of 8-bit numbers, and on which the cost of a lower precision
+            is measured.
         max_drop : float, default=0.005
             How much the lower precision may cost.
         verify : array-like of shape (n_samples, ...), default=None

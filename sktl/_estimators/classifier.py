@@ -33,7 +33,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
     The network starts from pretrained weights. The output layer has one logit per class in `classes_` and starts from
     random weights. `fit` trains the output layer on the features that the network computes. If `trainable_stages` is
     not 0, `fit` then trains the last stages of the network together with the output layer. The other stages are frozen:
-    training does not change them by a single bit. Their outputs are cached, so that each image passes through them once
+    training leaves them unchanged, bit for bit. Their outputs are cached, so that each image passes through them once
     across folds, candidates, calls to `predict` and worker processes, and, without augmentation, across epochs.
 
     If `y` is a table of zeros and ones, each image can have several labels, or none. The output layer then has one
@@ -55,18 +55,18 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         The pretrained network. `"efficientnet_lite0"` is bundled with sktl; `"efficientnet_lite1"` and
         `"efficientnet_lite2"` need the extra `lite`. All classification models of torchvision are available by name,
         such as `"resnet50"`, and all models of timm as `"timm/<name>"`. :func:`list_backbones` lists names, and
-        :func:`rank_backbones` compares networks on your images. A callable without arguments returns a
+        :func:`rank_backbones` compares networks on your images. A callable takes no arguments and returns a
         `torch.nn.Module` that maps images of shape (n, 3, H, W) to features of shape (n, n_features). The module's
         attribute `preprocessing`, a :class:`Preprocessing`, describes the input that the module expects. Without this
         attribute, images are prepared as most ImageNet networks expect them, with a warning.
     weights : str, path, torchvision weights enum member or None, default="default"
         `"default"` loads the best published weights. A name such as `"IMAGENET1K_V1"` or an enum member selects other
         weights of torchvision. The path of a `.safetensors` or `.pth` file, or of a model that `save` wrote, loads your
-        own weights, with or without an output layer. None starts from random weights, drawn from `random_state`, to
-        train all stages from scratch or as a control. With a callable `backbone`, None declares that the weights of the
-        returned module are random.
+        own weights, with or without an output layer. None starts from random weights, drawn with `random_state`, either
+        to train all stages from scratch or to serve as a control. With a callable `backbone`, None declares that the
+        weights of the returned module are random.
     image_size : int, default=None
-        Height and width of the network's input, in pixels. None uses the size that belongs to the weights.
+        Height and width of the network's input, in pixels. None uses the default size for these weights.
     n_stages : int or "all", default="all"
         Number of stages of the network to use, counted from its input. A number removes the later stages: the network
         becomes smaller and faster, and saved files shrink. The features are then the output of the last stage that
@@ -76,8 +76,8 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
     image_shape : tuple of int, default=None
         Shape of one image, (H, W), (H, W, C) or (C, H, W), if each row of `X` is a flattened image.
     image_reader : {"dicom", "heic", "tiff"}, callable or None, default=None
-        How files and bytes are read. None chooses a reader by their content: Pillow, or pydicom, pillow-heif and
-        tifffile for DICOM, HEIC and some TIFF files. A name selects the reader of that format for all files, for
+        How files and bytes are read. None chooses a reader by their content: pydicom for DICOM, pillow-heif for HEIC,
+        tifffile for some TIFF files, and Pillow otherwise. A name selects the reader of that format for all files, for
         instance for DICOM files without a header. A callable takes a path or, for bytes in `X`, the bytes. It returns a
         PIL image, or an array of shape (H, W), (H, W, C) or (C, H, W), of uint8 or of floats in [0, 1]. It is called in
         threads, and must return the same pixels each time. Features are then cached by these pixels, so files are read
@@ -94,28 +94,29 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         Strength of the regularization of the output layer's weights, at least 0: an L2 penalty, or decoupled weight
         decay for `"adamw"` [1]_. `"auto"` chooses it by cross-validation within `fit`. With `trainable_stages=0`, the
         candidates are nine values from 0.3 to 0.00003. Before stages are trained, they are 1, 0.3, 0.1 and 0.03,
-        because a weakly regularized output layer suffers from every change of the features. `"auto"` is 0.03 if the
+        because a weakly regularized output layer is sensitive to every change in the features. `"auto"` is 0.03 if the
         output layer is trained with gradient descent before the stages, and always 1 for `"adamw"`. The weights of
-        stages are decayed toward their initial values, with the same strength and decoupled [5]_; with `weights=None`,
-        they are decayed toward zero. Biases and the parameters of normalization layers are not decayed.
+        stages are decayed toward their initial values by decoupled weight decay of the same strength [5]_; with
+        `weights=None`, they are decayed toward zero. Biases and the parameters of normalization layers are not decayed.
     optimizer : {"auto", "sgd", "adamw", "lbfgs"} or subclass of torch.optim.Optimizer, default="auto"
-        The optimizer. `"lbfgs"` [10]_ uses all samples in each iteration and finds the optimum for any random start. It
-        does not train stages, and `lr`, `lr_schedule`, `batch_size`, `dropout` and `early_stopping` cannot be set with
-        it. `"sgd"` uses Nesterov momentum 0.9. With `trainable_stages=0`, `"auto"` is `"sgd"` if one of these
-        parameters, `max_epochs` or an option of an optimizer is set, and `"lbfgs"` otherwise. If stages are trained,
-        `"auto"` is `"sgd"` for the output layer and `"adamw"` for pretrained stages. All other values apply to both.
-        For a class, the `"auto"` value of `lr` is 0.001 and, if stages are trained and the class is not AdamW, the
-        `"auto"` value of `weight_decay` is 0.03. The class must accept the options `lr` and `weight_decay`. `fit` first
-        tries it on small parameters, and raises an error with the reason if it fails, as Muon does on biases.
+        The optimizer. `"lbfgs"` [10]_ uses all samples in each iteration and finds the optimum regardless of the random
+        initialization. It does not train stages, and `lr`, `lr_schedule`, `batch_size`, `dropout` and `early_stopping`
+        cannot be set with it. `"sgd"` uses Nesterov momentum 0.9. With `trainable_stages=0`, `"auto"` is `"sgd"` if one
+        of these parameters, `max_epochs` or an option of an optimizer is set, and `"lbfgs"` otherwise. If stages are
+        trained, `"auto"` is `"sgd"` for the output layer and `"adamw"` for pretrained stages. All other values apply to
+        both. If `optimizer` is a class, the `"auto"` value of `lr` is 0.001 and, if stages are trained and the class is
+        not AdamW, the `"auto"` value of `weight_decay` is 0.03. The class must accept the options `lr` and
+        `weight_decay`. `fit` first tries it on small parameters, and raises an error with the reason if it fails, as
+        Muon does on biases.
     lr : float, default="auto"
         Peak learning rate of the output layer, above 0, for standardized features. `"auto"` is 0.03 for the optimizers
         `"auto"` and `"sgd"` and 0.001 for all others, multiplied by 1280 / n_features if there are more than 1280
         features. `"lbfgs"` has no learning rate. If pretrained stages are trained with `optimizer="auto"`, the output
         layer learns at a tenth of `lr` together with the stages, because their batches are small.
     lr_schedule : {"auto", "cosine", "constant"}, default="auto"
-        `"cosine"` decays the learning rate to zero over the training [2]_. If stages are trained, the learning rate
-        first rises to its peak, over the first three tenths of the steps, or over the first tenth with `weights=None`.
-        `"constant"` does not change the learning rate. `"auto"` is `"cosine"`.
+        `"cosine"` decays the learning rate to zero over the course of training [2]_. If stages are trained, the
+        learning rate first rises to its peak, over the first three tenths of the steps, or over the first tenth with
+        `weights=None`. `"constant"` does not change the learning rate. `"auto"` is `"cosine"`.
     max_epochs : int, default="auto"
         Maximum number of epochs. With `trainable_stages=0`, an epoch is a pass over the features, or an iteration of
         `"lbfgs"`; `"auto"` is 500 for `"lbfgs"`, which usually stops earlier, and 50 for other optimizers. If stages
@@ -140,22 +141,23 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         If True, `fit` measures the loss on validation images after each epoch, returns the weights of the epoch with
         the lowest loss, and stops when the loss has not improved for `n_iter_no_change` epochs. The initial weights
         count as epoch 0: if no epoch is better, `fit` returns them, with a `ConvergenceWarning`. If stages are trained,
-        they are the weights of the pretrained network, and of the output layer after all of `freeze_epochs`. The
-        validation images are `X_val` of `fit`, or a stratified part of `X`, which is held out. If stages are trained,
-        `fit` then trains again on all of `X` for the number of epochs with the lowest loss, which takes as long once
-        more; not with callbacks in `net_params`, which may need validation images. If the output layer is trained
-        alone, early stopping without `X_val` lowers its accuracy, because it is trained on fewer images.
+        the initial weights are the weights of the pretrained network and the weights of the output layer after
+        `freeze_epochs`. The validation images are `X_val` of `fit`, or a stratified part of `X`, which is held out. If
+        stages are trained, `fit` then trains again on all of `X`, for the number of epochs after which the loss was
+        lowest, which takes about as long again. It does not train again if `net_params` contains callbacks, because
+        they may need validation images. If the output layer is trained alone, early stopping without `X_val` lowers its
+        accuracy, because it is trained on fewer images.
     validation_fraction : float, default=0.1
         Fraction of the images that early stopping holds out, in (0, 1). Ignored if `X_val` is passed.
     n_iter_no_change : int or "auto", default="auto"
         Number of epochs without improvement after which early stopping stops, at least 1. The initial weights count as
-        an epoch to improve on. `"auto"` is 5 with `lr_schedule="constant"`. With `"cosine"`, `"auto"` trains all
-        epochs, because the loss falls most during the small steps at the end.
+        epoch 0. `"auto"` is 5 with `lr_schedule="constant"`. With `"cosine"`, `"auto"` trains all epochs, because the
+        loss falls most during the small steps at the end.
     trainable_stages : int or "all", default=0
         Number of stages of the network, counted from its output, that are trained with the output layer. 0 trains the
         output layer alone, and `"all"` trains the whole network. `backbone_.stages` lists the stages; a larger number
-        raises an error that lists them. Training starts from the output layer alone, with the features that
-        `feature_stages` describes. With hundreds of images or more, `"all"` is the most accurate and the slowest.
+        raises an error that lists them. Training starts with the output layer alone, on the features that
+        `feature_stages` selects. With hundreds of images or more, `"all"` is the most accurate and the slowest.
     freeze_epochs : int, default="auto"
         Number of epochs in which the output layer is trained alone, before stages are trained with it [4]_. These
         epochs use features of images without augmentation, which are computed once, so they cost almost nothing.
@@ -166,19 +168,19 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         Learning rate of the last stage as a fraction of `lr`, above 0. `"auto"` is 1/75 with `optimizer="auto"`, and
         1/300 if there is no augmentation: with the default `lr` of 0.03, the last stage learns at 0.0004 or 0.0001.
         `"auto"` is 1/30 for `"sgd"`, 1/2 for `"adamw"` and 1/10 for all others. With fewer than 200 images, these
-        values are multiplied by n_samples / 200. Features of several stages lower `lr`, and `"auto"` rises in
-        proportion, so that the stages learn at the same rate. With `weights=None`, `"auto"` is 1.
+        values are multiplied by n_samples / 200. If features of several stages lower the `"auto"` value of `lr`, this
+        `"auto"` value rises in proportion, so that the stages learn at the same rate. With `weights=None`, it is 1.
     layer_decay : float, default="auto"
         Learning rate of each stage as a fraction of the next stage's learning rate, in (0, 1]. `"auto"` is 0.8 for
         pretrained stages with `optimizer="auto"`, and 1 otherwise.
     augmentation : {"auto", "light", "strong", "trivial"}, callable or None, default="auto"
-        How images are randomly changed while stages are trained, differently in each epoch. `"light"` crops an image to
-        at least 60 % of its area, with an aspect ratio from 3/4 to 4/3, and mirrors it with probability 1/2. `"strong"`
+        Random changes of the images while stages are trained, drawn anew in each epoch. `"light"` crops an image to at
+        least 60 % of its area, with an aspect ratio from 3/4 to 4/3, and mirrors it with probability 1/2. `"strong"`
         crops to at least 20 %. `"trivial"` crops to at least 35 % and then applies one operation of TrivialAugment
         [6]_, such as a rotation, a shear, or a change of contrast or color. A callable takes a PIL image and returns a
         PIL image, array or tensor; a transform of torchvision.transforms.v2 without normalization is one example. It
         runs in threads, with the global random generators seeded. None leaves images unchanged; stages are then trained
-        on cached activations, which is many times faster for a few stages.
+        on cached activations, which is many times faster if only a few stages are trained.
 
         With pretrained weights, `"auto"` is `"trivial"` or None, whichever has the lower log loss in a short trial
         within `fit`. The trial uses at most 1,000 images and holds out a fifth of them for the comparison. It trains
@@ -193,8 +195,8 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         on the content of the image: folds and candidates share them if `random_state` is an integer and `augmentation`
         is not a callable. With `trainable_stages="all"`, views save no time.
     mixup_alpha : float, default=0.0
-        Mixes pairs of images and their losses [7]_, with shares drawn from Beta(mixup_alpha, mixup_alpha). 0 turns
-        mixup off.
+        Mixes pairs of images and their losses [7]_, with mixing weights drawn from Beta(mixup_alpha, mixup_alpha). 0
+        turns mixup off.
     amp : {"auto", False}, default="auto"
         `"auto"` trains stages in bfloat16 where that is safe, on CUDA devices that support it. False never uses
         bfloat16.
@@ -214,8 +216,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
     engine : {"auto", "torch", "openvino"}, default="auto"
         Library that runs the frozen part of the network on a CPU. `"auto"` uses OpenVINO if it is installed (the extra
         `sktl[openvino]`) and its features differ from torch's by at most 1e-4 of the largest feature; otherwise it uses
-        torch. `"openvino"` raises an error in cases in which `"auto"` would use torch. Stages are always trained with
-        torch.
+        torch. `"openvino"` raises an error whenever `"auto"` would use torch. Stages are always trained with torch.
     precision : {"float32", "bfloat16"}, default="float32"
         Precision in which the network computes features, if no stages are trained. `"bfloat16"` takes less time on
         processors and GPUs that compute in bfloat16, such as x86 processors with AVX-512 BF16 and NVIDIA GPUs since
@@ -225,17 +226,18 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
     cache : "auto", path, URL or False, default="auto"
         Where features and activations are cached, by image content. `"auto"` uses a private temporary folder, which
         worker processes share and which is removed when this process ends. A path is a permanent folder, which is
-        shared by all processes that use it. A URL such as `"redis://:$REDIS_PASSWORD@host:6379/0"` is a Redis server,
-        which workers on several machines share (the extra `sktl[redis]`); `$REDIS_PASSWORD` stands for the environment
-        variable of this name, so that the parameter contains no password. False turns the cache off. Results do not
-        depend on the cache. See :func:`cache_info`, :func:`clear_cache` and :func:`set_cache_limit`.
+        shared by all processes that use it. A URL such as `"redis://:$REDIS_PASSWORD@host:6379/0"` selects a Redis
+        server, which workers on several machines can share (it needs the extra `sktl[redis]`); `$REDIS_PASSWORD` stands
+        for the environment variable of this name, so that the parameter contains no password. False turns the cache
+        off. Results do not depend on the cache. See :func:`cache_info`, :func:`clear_cache` and
+        :func:`set_cache_limit`.
     checkpoint : str or os.PathLike, default=None
         Folder in which the state of the training is saved after each epoch. After a crash, the same call to `fit`
         resumes from there, and its result equals the result of an uninterrupted fit bit for bit. Files are named by a
         digest of images, labels, parameters and versions, so that folds and candidates of a search can share a folder,
         and finished fits are not repeated. With a checkpoint, ``cache="auto"`` also caches features in this folder. A
-        checkpoint needs an integer `random_state`, and `augmentation` and `optimizer` that are names instead of
-        functions or classes. sktl never deletes checkpoints: remove the folder when you are done. None saves nothing.
+        checkpoint needs an integer `random_state`; `augmentation` and `optimizer` must not be functions or classes.
+        sktl never deletes checkpoints: remove the folder when you are done. None saves nothing.
     n_jobs : int, default=None
         Number of threads that read images and, on a CPU, run the network. None uses the number that torch uses in the
         calling thread, which is lower in joblib's worker processes, so that they share the cores. -1 uses all cores.
@@ -273,9 +275,9 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         Number of stages whose features the output layer receives.
     selection_ : dict of ndarray of shape (n_candidates,)
         Results of the cross-validation within `fit`, in the format of scikit-learn's `cv_results_`: for each candidate,
-        `"param_feature_stages"`, `"param_weight_decay"`, `"mean_log_loss"` and `"mean_accuracy"`, both weighted like
-        the training, and the log loss of each fold, `"split0_log_loss"` and so on. With several labels, both are means
-        over the labels. A loss is NaN where a stronger penalty was already clearly better. Exists only if there was a
+        `"param_feature_stages"`, `"param_weight_decay"`, `"mean_log_loss"` and `"mean_accuracy"`, both weighted as in
+        training, and the log loss of each fold, `"split0_log_loss"` and so on. With several labels, both are means over
+        the labels. A loss is NaN where a stronger penalty was already clearly better. Exists only if there was a
         choice.
     engine_ : {"torch", "openvino"}
         Library that ran the frozen part of the network. Predictions use the same engine. If the estimator is loaded on
@@ -292,9 +294,9 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         Loss and time of each epoch. If stages were trained, `"phase"` is `"output layer"`, then `"stages"`. With early
         stopping, `"valid_loss"` is the loss on the validation images, and `"valid_loss_best"` is True if it was the
         lowest loss of the phase so far. In the last phase, `"valid_loss"` is measured with the weights that `fit` would
-        return after the epoch, and the first row describes the initial weights, without `"train_loss"`. Its `"epoch"`
-        is the number of epochs before it, or 0. If early stopping trained again on all images, the history is that of
-        the first training.
+        return after the epoch, and the first row describes the initial weights, without `"train_loss"`. The `"epoch"`
+        of this row is the number of epochs before the phase. If early stopping trained again on all images, `history_`
+        describes the first training.
     n_iter_ : int
         Number of epochs of both phases in `history_`, or of iterations of `"lbfgs"`.
     recipe_ : Recipe
@@ -317,7 +319,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
     UnknownBackboneError, WeightsError
         By `fit`, if the network or its weights are unavailable.
     DeviceError
-        By `fit`, if the device is unavailable, or does not compute in bfloat16 and `precision="bfloat16"`.
+        By `fit`, if the device is unavailable, or if `precision="bfloat16"` and the device has no native bfloat16.
     EngineError
         By `fit`, if `engine="openvino"` and OpenVINO is not installed, does not support the device, or cannot run the
         network; or if `precision="bfloat16"` changes the outputs of the network by more than a quarter of the largest.
@@ -328,8 +330,8 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
 
     See Also
     --------
-    PretrainedImageRegressor : Numbers for images.
-    PretrainedImageEncoder : The same features for other estimators.
+    PretrainedImageRegressor : Predict numbers for images.
+    PretrainedImageEncoder : Compute the same features for other estimators.
     sktl.datasets.load_image_folder : Paths and labels of a folder with one sub-folder per class.
 
     Notes
@@ -351,13 +353,14 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
     A label that all or none of the images have cannot be learned. `fit` warns, and predicts a probability close to 1 or
     0 for all images: for n images, (n + 1) / (n + 2) or 1 / (n + 2).
 
-    The cross-validation within `fit` is a stratified 5-fold on at most 4,096 images of at most 64 classes or labels.
-    With several labels, iterative stratification [11]_ gives each label a similar share in all folds, and in the images
-    that early stopping holds out; all labels share the chosen `weight_decay` and `feature_stages`. The choice depends
-    on `random_state` and, because of the folds, on the order of the images. If no class has two images, or images of
-    two groups, nothing can be compared: `weight_decay` is then 0.03 and `feature_stages` is 1.
+    The cross-validation within `fit` is stratified 5-fold cross-validation on at most 4,096 images of at most 64
+    classes or labels. With several labels, iterative stratification [11]_ gives each label a similar share in all
+    folds, and in the images that early stopping holds out; all labels share the chosen `weight_decay` and
+    `feature_stages`. The choice depends on `random_state` and, because of the folds, on the order of the images. If no
+    class has two images, or images of two groups, nothing can be compared: `weight_decay` is then 0.03 and
+    `feature_stages` is 1.
 
-    Stages are trained in mini-batches, starting from the trained output layer, with gradients clipped to length 5.
+    Stages are trained in mini-batches, starting from the trained output layer, with gradients clipped to norm 5.
     BatchNorm keeps the statistics of the pretrained network, except with `weights=None`. The weights that `fit` returns
     lie three quarters of the way from the weights at the start of this phase to the weights at its end [8]_, for the
     stages and for the output layer. With `weights=None`, `fit` returns the weights at the end.
@@ -514,7 +517,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
             polars data frame, or a list of rows. A missing label (None, NaN, an empty string, a masked or null value)
             raises an error that names its position.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the samples, not negative. None weights all samples equally.
+            Non-negative weights of the samples. None weights all samples equally.
         groups : array-like of shape (n_samples,), default=None
             Groups of images, such as the images of one patient. Within `fit`, neither the cross-validation that chooses
             `weight_decay` and `feature_stages` nor early stopping splits a group between training and validation. In a
@@ -523,7 +526,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         X_val : array-like of shape (n_validation_samples, ...), default=None
             Validation images for early stopping, instead of a part of `X`. Only with `early_stopping=True`.
         y_val : array-like of shape (n_validation_samples,) or (n_validation_samples, n_labels), default=None
-            Labels of the validation images. All of them must occur in `y`. A table must have the columns of `y`.
+            Labels of the validation images. All of them must occur in `y`. A table must have the same columns as `y`.
         sample_weight_val : array-like of shape (n_validation_samples,), default=None
             Weights of the validation images.
 

@@ -1,4 +1,4 @@
-"""`PretrainedImageEncoder`: images to features, as a transformer."""
+"""`PretrainedImageEncoder`: a transformer from images to features."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class PretrainedImageEncoder(PretrainedImageBase):
     weights : str, path, torchvision weights enum member or None, default="default"
         Weights of the network, as in :class:`PretrainedImageClassifier`. None draws random weights from `random_state`.
     image_size : int, default=None
-        Height and width of the network's input, in pixels. None uses the size that belongs to the weights.
+        Height and width of the network's input, in pixels. None uses the default size for these weights.
     n_stages : int or "all", default="all"
         Number of stages of the network to use, counted from its input; later stages are removed. The features are then
         the output of the last stage that remains, as in :class:`PretrainedImageClassifier`.
@@ -63,7 +63,7 @@ class PretrainedImageEncoder(PretrainedImageBase):
         Number of threads of a pass. None uses the number that torch uses; -1 uses all cores. Results do not depend on
         it.
     random_state : int, RandomState or None, default=None
-        Controls the random weights of `weights=None`.
+        Controls the random weights if `weights=None`.
     verbose : int, default=0
         1 shows the progress of passes over the images.
 

@@ -54,8 +54,8 @@ def load(
         If the file does not exist.
     ModelFileError
         If the file is damaged, is not a saved model, or has an unknown format; if it was saved with
-        ``include_backbone=False`` and the weights on this machine differ; or if the network that the installed
-        libraries build computes different features.
+        ``include_backbone=False`` and the weights on this machine differ; or if the network as built by the installed
+        libraries computes different features.
     DeviceError
         If the device is unavailable.
 

@@ -358,7 +358,7 @@ class PretrainedImagePredictor(PretrainedImageBase):
 
     @isolated()
     def typicality(self, X: Any) -> np.ndarray:
-        """Return how typical images are of the training images, as conformal p-values.
+        """Return the typicality of images relative to the training images, as conformal p-values.
 
         A low value means that an image is unlike the training images, or does not clearly resemble any of the classes
         or labels. If you reject images with values of at most 0.05, you reject about 5 % of the images that come from
@@ -385,10 +385,11 @@ class PretrainedImagePredictor(PretrainedImageBase):
         -----
         `fit` draws up to 1,024 training images with nonzero weight as references. An image is scored by the cosine
         between its features and the features of the nearest reference and, for classes and labels, by the largest
-        output of a ridge regression on the references. The p-value is the share of references, with the image among
-        them, whose score is not higher. For each reference, the score is fitted without the fifth of the references
-        that contains it; images of a group are in the same fifth. This is cross-conformal prediction [V1]_: the share
-        of exchangeable images with a value of at most `a` is about `a`, and is proven to be at most about `2a` [V2]_.
+        output of a ridge regression on the references. The p-value is the proportion of scores, among the scores of the
+        references and of the image itself, that are not higher than the image's score. For each reference, the score is
+        fitted without the fifth of the references that contains it; images of a group are in the same fifth. This is
+        cross-conformal prediction [V1]_: the proportion of exchangeable images with a value of at most `a` is about
+        `a`, and is proven to be at most about `2a` [V2]_.
 
         References
         ----------

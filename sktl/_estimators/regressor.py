@@ -1,4 +1,4 @@
-"""`PretrainedImageRegressor`: numbers for images."""
+"""`PretrainedImageRegressor`: predict numbers for images."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
     weights : str, path, torchvision weights enum member or None, default="default"
         The weights that the network starts from.
     image_size : int, default=None
-        Height and width of the network's input, in pixels. None uses the size that belongs to the weights.
+        Height and width of the network's input, in pixels. None uses the default size for these weights.
     n_stages : int or "all", default="all"
         Number of stages of the network to use, counted from its input; later stages are removed.
     image_shape : tuple of int, default=None
@@ -54,15 +54,15 @@ class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
         Strength of the regularization of the output layer's weights, at least 0, for standardized features and numbers.
         `"auto"` chooses it by cross-validation within `fit`, among ten values from 30 to 0.001.
     loss : {"squared_error", "huber"}, default="squared_error"
-        `"squared_error"` predicts means. `"huber"` counts large errors linearly [1]_, so that a few wrong numbers in
-        `y` do little harm: errors count linearly beyond 1.345 times the standard deviation of `y`, which is estimated
+        `"squared_error"` predicts means. `"huber"` penalizes large errors linearly [1]_, so that a few wrong numbers in
+        `y` do little harm: the penalty is linear beyond 1.345 times the standard deviation of `y`, which is estimated
         from the median absolute deviation.
     optimizer : {"auto", "sgd", "adamw", "lbfgs"} or subclass of torch.optim.Optimizer, default="auto"
         The optimizer.
     lr : float, default="auto"
         Peak learning rate of the output layer, above 0, for standardized features and numbers.
     lr_schedule : {"auto", "cosine", "constant"}, default="auto"
-        How the learning rate changes over the training.
+        How the learning rate changes over the course of training.
     max_epochs : int, default="auto"
         Maximum number of epochs.
     batch_size : int, default="auto"
@@ -91,8 +91,8 @@ class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
     augmentation_views : int, default=None
         Number of random views of each image, which the epochs use in turn. None draws a new view in each epoch.
     mixup_alpha : float, default=0.0
-        Mixes pairs of images and their losses, with shares drawn from Beta(mixup_alpha, mixup_alpha). 0 turns mixup
-        off.
+        Mixes pairs of images and their losses, with mixing weights drawn from Beta(mixup_alpha, mixup_alpha). 0 turns
+        mixup off.
     amp : {"auto", False}, default="auto"
         Whether stages are trained in bfloat16 where that is safe.
     compile : bool, default=False
@@ -171,8 +171,8 @@ class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
 
     See Also
     --------
-    PretrainedImageClassifier : Classes, or several labels, for images.
-    PretrainedImageEncoder : The same features for other estimators.
+    PretrainedImageClassifier : Predict classes, or several labels, for images.
+    PretrainedImageEncoder : Compute the same features for other estimators.
 
     Notes
     -----
@@ -302,7 +302,7 @@ class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Numbers. A missing or infinite number raises an error that names its position.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the samples, not negative. None weights all samples equally.
+            Non-negative weights of the samples. None weights all samples equally.
         groups : array-like of shape (n_samples,), default=None
             Groups of images, such as the images of one patient, which `fit` does not split between training and
             validation.
@@ -340,7 +340,7 @@ class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
 
     @isolated()
     def predict(self, X: Any) -> np.ndarray:
-        """Return the number, or the numbers, of each image.
+        """Return the predicted number or numbers for each image.
 
         Parameters
         ----------

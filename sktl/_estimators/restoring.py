@@ -1,4 +1,4 @@
-"""A document and tensors back to a fitted estimator, with every length, shape and type checked."""
+"""Convert a document and tensors back to a fitted estimator, with every length, shape and type checked."""
 
 from __future__ import annotations
 

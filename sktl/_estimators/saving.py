@@ -1,4 +1,4 @@
-"""A fitted estimator to a document and tensors: what is saved, how, and what cannot be saved."""
+"""Convert a fitted estimator to a document and tensors: what is saved, how, and what cannot be saved."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A fitted estimator to a summary for people: one line, and a table for scikit-learn's diagram."""
+"""Summarize a fitted estimator for people: one line, and a table for scikit-learn's diagram."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Evaluation: what a model can do on test images, as figures, findings and sentences."""
+"""Evaluation: how well a model performs on test images, as figures, findings and sentences."""

@@ -1,4 +1,4 @@
-"""Figures of a classifier of one class for each image."""
+"""Figures of a classifier that predicts one class for each image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Predictions compared with `y`: which images are wrong, which are worst, and what the title of an image says."""
+"""Predictions compared with `y`: which are wrong, which are worst, and what the title of an image says."""
 
 from __future__ import annotations
 

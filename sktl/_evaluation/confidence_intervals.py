@@ -1,4 +1,4 @@
-"""Confidence intervals of shares and means over images, which may come in groups."""
+"""Confidence intervals of proportions and means over images, which may come in groups."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures of a classifier of several labels for each image."""
+"""Figures of a classifier that predicts several labels for each image."""
 
 from __future__ import annotations
 

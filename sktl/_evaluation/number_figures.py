@@ -1,4 +1,4 @@
-"""Figures of a regressor of one or more numbers for each image."""
+"""Figures of a regressor that predicts one or more numbers for each image."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ def _files_in(path: str) -> list[FeatureFile]:
 class ImageFeatures(Sequence[Any]):
     """Features of images in a file, as :func:`sktl.datasets.load_features` returns them.
 
-    Pass them as `X` to estimators with the same network, also in searches and cross-validation of scikit-learn.
+    Pass them as `X` to estimators with the same network, including in scikit-learn's searches and cross-validation.
     Selecting rows reads nothing, and an estimator reads rows block by block. ``np.asarray(features)`` reads all of them
     into memory.
 
@@ -118,9 +118,9 @@ class ImageFeatures(Sequence[Any]):
     store : FeatureStore
         The files.
     positions : range or int array of shape (n_samples,), default=None
-        Rows of the files. None is all rows.
+        Rows of the files. None selects all rows.
     n_columns : int, default=None
-        Number of first columns. None is all columns.
+        Number of first columns. None selects all columns.
 
     Attributes
     ----------
@@ -175,7 +175,7 @@ class ImageFeatures(Sequence[Any]):
 
     @property
     def size(self) -> int:
-        """Number of numbers."""
+        """Number of elements."""
         return self.shape[0] * self.shape[1]
 
     @property

@@ -1,4 +1,4 @@
-"""Features from a file in place of a pass over images: of the same network, and of as many stages as are wanted."""
+"""Features from a file instead of a pass over images: of the same network, and of the requested number of stages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The images that a call has to compute, as its samples are read and looked up in the cache."""
+"""The images whose features a call has to compute, as its samples are read and looked up in the cache."""
 
 from __future__ import annotations
 

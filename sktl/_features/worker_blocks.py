@@ -1,4 +1,4 @@
-"""Blocks of samples on the workers of a cluster: how they travel, what a worker does with one, and what it answers."""
+"""Blocks of samples on the workers of a cluster: how they travel, what a worker does with one, and what it returns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The two phases of training stages: first the output layer on cached features, then stages and output layer.
+"""The two phases of training stages: first the output layer on cached features, then the stages together with it.
 
 Linear probing first prevents the gradients of a random output layer from distorting the pretrained features
 (Kumar et al., "Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution", ICLR 2022).

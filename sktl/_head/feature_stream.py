@@ -1,4 +1,4 @@
-"""Training of the output layer on more features than fit into memory, which pass through it in blocks.
+"""Train the output layer on more features than fit into memory, by reading them in blocks.
 
 The loss and its gradients are summed over blocks. A rotation of the features is applied to the few weights of the layer
 instead of to the many features.

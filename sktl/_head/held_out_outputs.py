@@ -1,4 +1,4 @@
-"""Outputs for each sample by output layers that were trained without its fold.
+"""Outputs for each sample from output layers that were trained without its fold.
 
 The layers are trained along the main axes of the samples, which are computed once for all folds. This takes a fraction
 of the time of one ordinary training run for each fold, and ranks samples almost alike.

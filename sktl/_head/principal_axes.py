@@ -1,4 +1,4 @@
-"""Coordinates of samples along their main axes, computed once for all candidates of a search.
+"""Coordinates of samples along their principal axes, computed once for all candidates of a search.
 
 A penalty is the same in rotated coordinates, and removes weights in directions that the samples do not span.
 Coordinates along the main axes are therefore all that training needs.

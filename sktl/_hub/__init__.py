@@ -1,1 +1,1 @@
-"""Models to and from the Hugging Face Hub."""
+"""Share models on the Hugging Face Hub."""

@@ -1,4 +1,4 @@
-"""Access to the Hugging Face Hub: checks before it is called, and its errors as errors of sktl."""
+"""Access to the Hugging Face Hub: checks before each request, and the hub's errors as errors of sktl."""
 
 from __future__ import annotations
 

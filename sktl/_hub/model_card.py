@@ -1,4 +1,4 @@
-"""A fitted estimator to a model card in Markdown, with all text escaped."""
+"""Write a model card in Markdown for a fitted estimator, with all text escaped."""
 
 from __future__ import annotations
 

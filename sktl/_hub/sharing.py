@@ -1,4 +1,4 @@
-"""Models to and from the Hugging Face Hub: upload in one commit, and load without running code."""
+"""Share models on the Hugging Face Hub: upload in one commit, and load without running code."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def save_to_folder(
     include_backbone : bool, default=True
         As in the method `save`.
     include_references : bool, default=False
-        As in the method `save`. By default, nothing of single training images is published, and the model has no
+        As in the method `save`. By default, nothing about individual training images is published, and the model has no
         `typicality`.
 
     Raises
@@ -143,7 +143,7 @@ def push_to_hub(
     include_backbone : bool, default=True
         As in the method `save`.
     include_references : bool, default=False
-        As in the method `save`. By default, nothing of single training images is published, and the model has no
+        As in the method `save`. By default, nothing about individual training images is published, and the model has no
         `typicality`.
 
     Returns

@@ -1,4 +1,4 @@
-"""Integers of any bit depth as 8 bits, by a table of all values instead of floats for each pixel."""
+"""Convert integers of any bit depth to 8 bits, by a table of all values instead of floats for each pixel."""
 
 from __future__ import annotations
 

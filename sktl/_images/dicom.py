@@ -1,4 +1,4 @@
-"""DICOM files by pydicom: one frame, as a viewer shows it with the window that the file contains.
+"""DICOM files, read by pydicom: one frame, as a viewer shows it with the window that the file contains.
 
 Numbers of gray frames pass through three steps of the standard (PS3.3 C.11): the modality transformation to a physical
 unit, such as Hounsfield units, a window (VOI) of these units that is displayed, and inversion if small is white.

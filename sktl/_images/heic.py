@@ -1,4 +1,4 @@
-"""HEIC and HEIF files by pillow-heif: the primary image, upright, with white at its own bit depth."""
+"""HEIC and HEIF files, read by pillow-heif: the primary image, upright, with white at its own bit depth."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the content of a sample to the pixels that a network receives, in one function for all who need them."""
+"""Convert the content of a sample to the pixels that a network receives, in one function for all callers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why a sample cannot be used: a reason on its way to an error, limits of size, and errors that are not its fault."""
+"""Why a sample cannot be used: reasons before they become errors, size limits, and errors of other origin."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def set_pixel_limit(n_pixels: int | None) -> None:
     Raises
     ------
     InvalidParameterError
-        If `n_pixels` is not an integer of at least 1, or None.
+        If `n_pixels` is neither None nor an integer of at least 1.
 
     See Also
     --------

@@ -1,4 +1,4 @@
-"""Sequences of images of other libraries, of which an item is fetched when it is needed and then forgotten."""
+"""Sequences of images from other libraries, whose items are read when they are needed and then released."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ def lock_of(sequence: Any) -> threading.Lock:
 
 
 class LazyImages(Sequence[Any]):
-    """Images of a sequence that are read when they are needed, and never held together.
+    """Images of a sequence that are read when they are needed, and are never all in memory at once.
 
     Pass it as `X` to estimators, and to searches and cross-validation of scikit-learn. Scikit-learn selects the images
     of a fold from other sequences by reading them into a list; it selects them from `LazyImages` without reading any.
 
     `fit` reads each image once. Later fits on the same object, or on a part of it, find the features by position
-    without reading the images, also in worker processes. So the sequence must return the same images each time: after a
-    change, create another object, and leave out random transforms, which would be applied only once. Images that have
-    to be read again, for example for another network, raise an error in `fit` if they differ.
+    without reading the images, also in worker processes. So the sequence must return the same images each time: create
+    a new object after a change, and leave out random transforms, which would be applied only once. Images that have to
+    be read again, for example for another network, raise an error in `fit` if they differ.
 
     Parameters
     ----------
@@ -53,11 +53,11 @@ class LazyImages(Sequence[Any]):
     Raises
     ------
     InvalidParameterError
-        If `sequence` has no length or no positions.
+        If `sequence` has no length or cannot be indexed.
 
     See Also
     --------
-    sktl.datasets.from_dataset : Images and targets of a data set of torchvision or Hugging Face.
+    sktl.datasets.from_dataset : Images and targets of a torchvision or Hugging Face data set.
 
     Examples
     --------

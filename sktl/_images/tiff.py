@@ -1,4 +1,4 @@
-"""TIFF files by tifffile: the first page, for pixels that Pillow does not read."""
+"""TIFF files, read by tifffile: the first page, for pixels that Pillow does not read."""
 
 from __future__ import annotations
 

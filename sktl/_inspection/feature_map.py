@@ -124,7 +124,8 @@ class FeatureMapDisplay:
         ----------
         estimator : transformer
             A fitted :class:`PretrainedImageClassifier`, :class:`PretrainedImageRegressor` or
-            :class:`PretrainedImageEncoder`, or a search or pipeline with one, whose `transform` returns features.
+            :class:`PretrainedImageEncoder`, or a search or pipeline that contains one, whose `transform` returns
+            features.
         X : array-like of shape (n_samples, ...)
             Images; see the Notes of :class:`PretrainedImageClassifier` for the accepted formats.
         y : array-like of shape (n_samples,), default=None

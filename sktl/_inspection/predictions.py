@@ -1,4 +1,4 @@
-"""`PredictionsDisplay`: images with their predictions and what would have been right."""
+"""`PredictionsDisplay`: images with their predictions and the true labels or numbers."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class PredictionsDisplay:
     names : ndarray of shape (n_columns,), default=None
         Names of several labels or of several numbers.
     scale : ndarray of shape (n_numbers,), default=None
-        For regression, the standard deviation of each number, by which errors are compared and rounded.
+        For regression, the standard deviation of each number, which is the unit for comparing and rounding errors.
 
     Attributes
     ----------
@@ -131,7 +131,7 @@ class PredictionsDisplay:
         ----------
         estimator : classifier with `predict_proba` and `classes_`, or regressor
             A :class:`PretrainedImageClassifier` or :class:`PretrainedImageRegressor`, or a search, pipeline or ensemble
-            with one.
+            that contains one.
         X : array-like of shape (n_samples, ...)
             Images; see the Notes of :class:`PretrainedImageClassifier` for the accepted formats.
         y : array-like of shape (n_samples,) or (n_samples, n_columns)

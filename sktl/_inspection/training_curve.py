@@ -36,8 +36,8 @@ class TrainingCurveDisplay:
     phases : array-like of str of shape (n_epochs,)
         Phase of each epoch: `"output layer"` or `"stages"`.
     epochs : array-like of int of shape (n_epochs,), default=None
-        Numbers of the epochs. None counts from 1. If the loss was also validated before the first epoch of a phase,
-        this entry has the number of epochs before the phase.
+        Numbers of the epochs. None counts from 1. If the validation loss was also measured before the first epoch of a
+        phase, the entry for this measurement is the number of epochs before the phase.
 
     Attributes
     ----------

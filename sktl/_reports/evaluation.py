@@ -1,4 +1,4 @@
-"""`evaluation_report`: what a model can do on test images, for the person who decides whether to deploy it."""
+"""`evaluation_report`: how well a model performs on test images, for the person who decides whether to deploy it."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ N_WORST = 12
 
 @dataclass(frozen=True, eq=False)
 class EvaluationReport(Evaluation):
-    """What a model can do on test images: figures, findings, and a page. Create it with :func:`evaluation_report`.
+    """How well a model performs on test images: figures, findings and a page. Create it with :func:`evaluation_report`.
 
-    All parameters are stored as attributes, which cannot be replaced.
+    All parameters are stored as read-only attributes.
 
     Parameters
     ----------
@@ -63,11 +63,11 @@ class EvaluationReport(Evaluation):
         Facts that limit what the figures mean, such as images that cannot be read and classes that the model does not
         know.
     typicality : TypicalityFigures or str
-        Whether the images are like the training images; the reason, if the typicality is unavailable.
+        Whether the images are like the training images or, if the typicality is unavailable, the reason.
     worst : int64 ndarray of shape (n_worst,)
         Rows of the worst mistakes among the evaluated images.
     maps : Maps or str
-        The worst mistakes under maps of where the model looked, by Grad-CAM; the reason, if there are none.
+        The worst mistakes under Grad-CAM maps of where the model looked or, if there are no maps, the reason.
     facts : tuple of Fact
         What the model was trained on, and how.
     limits : tuple of str
@@ -105,8 +105,8 @@ class EvaluationReport(Evaluation):
         title : str, default="Evaluation report"
             Heading of the page, for instance with the name of the model.
         max_megabytes : float, default=16
-            Largest size of all thumbnails. Less important images are then shown without a thumbnail, and the page says
-            how many.
+            Maximum size of all thumbnails together. When it is reached, less important images are shown without a
+            thumbnail, and the page says how many.
 
         Raises
         ------
@@ -126,7 +126,7 @@ def evaluation_report(estimator: Any, X: Any, y: Any, *, groups: Any = None) -> 
     ----------
     estimator : fitted classifier or regressor
         A :class:`PretrainedImageClassifier` or :class:`PretrainedImageRegressor`, or a search, pipeline or ensemble
-        with one.
+        that contains one.
     X : array-like of shape (n_samples, ...)
         Images that the model was not trained on; see the Notes of :class:`PretrainedImageClassifier` for the accepted
         formats.
@@ -148,13 +148,13 @@ def evaluation_report(estimator: Any, X: Any, y: Any, *, groups: Any = None) -> 
         If `estimator` predicts neither probabilities nor numbers, `X`, `y` and `groups` do not match, or no label in
         `y` is a class of the model.
     InvalidImageError
-        If no image can be read. Single images that cannot be read are findings of the report.
+        If no image can be read. Individual images that cannot be read are listed in the findings of the report.
 
     Notes
     -----
-    Confidence intervals of shares are Wilson's [1]_. With `groups`, they use the effective number of independent images
-    [2]_. Intervals of mean errors use Student's distribution, with the variance between groups. Thresholds are chosen
-    on the images that they are evaluated on, so confirm them on other images.
+    Confidence intervals of proportions are Wilson intervals [1]_. With `groups`, they use the effective number of
+    independent images [2]_. Intervals of mean errors use Student's t-distribution, with the variance between groups.
+    Thresholds are chosen on the images that they are evaluated on, so confirm them on other images.
 
     References
     ----------

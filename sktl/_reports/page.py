@@ -1,4 +1,4 @@
-"""The shell of a page: one file with its style and script, from which no request can leave."""
+"""The shell of a page: one file with its style and script, which can send no requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Thumbnails as data URIs, bounded in the bytes that all of a page take."""
+"""Thumbnails as data URIs, with a limit on the total number of bytes in a page."""
 
 from __future__ import annotations
 

@@ -194,9 +194,9 @@ def rank_backbones(
     task : {"classification", "regression"}, default="classification"
         Whether `y` contains classes or labels, or numbers. Integers are classes unless you choose `"regression"`.
     cv : int, cross-validation generator or iterable, default=5
-        Folds. An integer is the number of folds. For classes, they are the folds of a stratified k-fold without
-        shuffling. For several labels and for numbers, they are random; they have similar proportions of each label, and
-        groups stay together. A fold must not score images that it trains on.
+        Folds. An integer is the number of folds. For classes, they are stratified k-fold splits without shuffling. For
+        several labels and for numbers, they are random; they have similar proportions of each label, and groups stay
+        together. A fold must not score images that it trains on.
     scoring : str or callable, default="auto"
         Name of a scikit-learn scorer, or a callable (estimator, features, y) that returns a number; higher is better.
         `"auto"` is `"accuracy"` for classes, `"average_precision"` for several labels and `"r2"` for numbers.
@@ -220,7 +220,7 @@ def rank_backbones(
         Number of threads of a pass. None uses the number that torch uses; -1 uses all cores.
     random_state : int, RandomState or None, default=None
         Controls the initial output layers, the folds that choose `feature_stages` and `weight_decay`, and random
-        weights. All networks share the same draws.
+        weights. All networks use the same random draws.
     verbose : int, default=0
         1 shows the progress of each pass, with the name of the network.
 
@@ -240,7 +240,7 @@ def rank_backbones(
     InvalidInputError, InvalidImageError
         If `X` or `y` is not in a supported format, or images cannot be read.
     DeviceError
-        If the device is unavailable, or does not compute in bfloat16 and `precision="bfloat16"`.
+        If the device is unavailable, or if `precision="bfloat16"` and the device has no native bfloat16.
 
     References
     ----------

@@ -47,11 +47,11 @@ class RankedBackbone:
     n_stages : int or "all"
         Number of first stages that are used. The printed table shows a number after the name of the network.
     mean_score, std_score : float
-        Mean and standard deviation over the folds of the score of the output layer, which is trained as in
+        Mean and standard deviation, over the folds, of the output layer's score. The output layer is trained as in
         ``PretrainedImageClassifier(trainable_stages=0)``, or in :class:`PretrainedImageRegressor`.
     logme : float
         Log evidence per image of the labels or numbers given the features, averaged over the classes, labels or
-        standardized numbers; higher is better. Only differences between networks have a meaning.
+        standardized numbers; higher is better. Only differences between networks are meaningful.
     seconds_per_image : float
         Wall time of the pass per image, including decoding. If features were cached, a few images pass through the
         network again to measure it.
@@ -62,7 +62,8 @@ class RankedBackbone:
     n_features : int or None
         Number of features that the network's own output layer receives.
     status : str
-        `"ok"`, or the reason why the network could not be measured. The printed table shows the beginning of it.
+        `"ok"`, or the reason why the network could not be measured. The printed table shows the beginning of the
+        reason.
     params : dict
         Parameters for an estimator with this network: ``PretrainedImageClassifier(**row.params)``, or another
         estimator of sktl.

@@ -42,7 +42,7 @@ _FOLDERS = 10  # names to try for a private folder of this user
 
 
 class CacheInfo(NamedTuple):
-    """Statistics of a cache over all processes that use it, similar to those of :func:`functools.lru_cache`.
+    """Statistics of a cache over all processes that use it, similar to `cache_info` of :func:`functools.lru_cache`.
 
     Attributes
     ----------
@@ -199,8 +199,8 @@ def cache_info(path: str | os.PathLike[str] | None = None) -> CacheInfo:
     Parameters
     ----------
     path : str or path, default=None
-        Directory, or URL of a Redis server, that estimators use as `cache`. None is the private cache of this process
-        and its workers.
+        Directory, or URL of a Redis server, that estimators use as `cache`. None selects the private cache of this
+        process and its workers.
 
     Returns
     -------
@@ -224,8 +224,8 @@ def clear_cache(path: str | os.PathLike[str] | None = None) -> None:
     Parameters
     ----------
     path : str or path, default=None
-        Directory, or URL of a Redis server, that estimators use as `cache`. None is the private cache of this process
-        and its workers.
+        Directory, or URL of a Redis server, that estimators use as `cache`. None selects the private cache of this
+        process and its workers.
     """
     open_cache("auto" if path is None else path).clear()
 
@@ -239,12 +239,13 @@ def set_cache_limit(max_bytes: int | None, path: str | os.PathLike[str] | None =
         Maximum size in bytes, at least 0. None restores the default: the value of the environment variable
         `SKTL_CACHE_MAX_BYTES`, or 4 GiB, but at most half of the free disk space.
     path : str or path, default=None
-        Directory that estimators use as `cache`. None is the private cache of this process and its workers.
+        Directory that estimators use as `cache`. None selects the private cache of this process and its workers.
 
     Raises
     ------
     InvalidParameterError
-        If `max_bytes` is not an integer of at least 0, or None; or if `path` is a Redis server, which limits itself.
+        If `max_bytes` is neither None nor an integer of at least 0; or if `path` is a Redis server, which has its own
+        limit.
     """
     if max_bytes is not None and (not isinstance(max_bytes, Integral) or isinstance(max_bytes, bool) or max_bytes < 0):
         raise InvalidParameterError(f"max_bytes={max_bytes!r} must be an integer of at least 0, or None.")

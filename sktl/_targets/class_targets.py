@@ -1,4 +1,4 @@
-"""One class for each sample: `y` and `class_weight` to class codes and weights."""
+"""One class for each sample: convert `y` and `class_weight` to class codes and weights."""
 
 from __future__ import annotations
 

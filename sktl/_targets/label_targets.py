@@ -1,4 +1,4 @@
-"""Several labels for each sample: an indicator `y` and `class_weight` to zeros, ones and weights."""
+"""Several labels for each sample: convert an indicator `y` and `class_weight` to zeros, ones and weights."""
 
 from __future__ import annotations
 

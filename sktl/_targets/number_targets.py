@@ -1,4 +1,4 @@
-"""One or more numbers for each sample: `y` to standardized values."""
+"""One or more numbers for each sample: convert `y` to standardized values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Losses with their derivatives in closed form: of classes, of several labels, and of numbers.
+"""Losses with derivatives in closed form, for classes, several labels and numbers.
 
 Each is a torch module, with which stages are trained by autograd, and also gives the derivatives with which the output
 layer is trained on features.

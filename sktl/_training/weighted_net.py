@@ -1,4 +1,4 @@
-"""The skorch net that trains output layer and stages: weighted loss, validation of the weights to be returned."""
+"""The skorch net that trains the output layer and stages: weighted loss, and validation of the weights to return."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Directions of features in 8 bits, and their cosines, which are the same bits for any batch and number of threads."""
+"""Directions of features in 8 bits, and their cosines, which are bit-identical for any batch and number of threads."""
 
 from __future__ import annotations
 

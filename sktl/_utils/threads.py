@@ -1,4 +1,4 @@
-"""Intra-op threads of PyTorch, a process-wide setting that is changed for the duration of a block at most."""
+"""Intra-op threads of PyTorch, a process-wide setting that is changed at most for the duration of a block."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The document inside an exported model: what its outputs mean, how images are prepared, and what they must give.
+"""The document inside an exported model: what its outputs mean, how images are prepared, and reference outputs.
 
 An exported file may come from anywhere, so each field is checked before it is used, and nothing is larger than a limit.
 """

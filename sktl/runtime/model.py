@@ -1,4 +1,4 @@
-"""What all exported models share: opening, checking, images to outputs, pickles."""
+"""What all exported models share: opening, checking, computing outputs from images, and pickling."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class OnnxModel:
     model : path, bytes or binary file object
         A file that `sktl.export` wrote, or its content. It is read when the object is created.
     n_threads : int, default=None
-        Number of threads that decode images, and that compute. None uses all cores that the process may use. Results
+        Number of threads for decoding images and for computation. None uses all cores that the process may use. Results
         do not depend on it, except for the last bits.
     image_reader : {"dicom", "heic", "tiff"}, callable or None, default=None
         How files and bytes are read, as in :class:`sktl.PretrainedImageClassifier`. None uses the reader that was
@@ -146,7 +146,7 @@ class PredictingModel(OnnxModel):
     """Base class of exported models that predict."""
 
     def typicality(self, X: Any) -> np.ndarray:
-        """Return how typical images are of the training images, as conformal p-values.
+        """Return the typicality of images relative to the training images, as conformal p-values.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""Where an exported model comes from: a path, an open file or bytes, with a checksum by which it is read again."""
+"""Where an exported model comes from: a path, an open file or bytes, with a checksum that each reading verifies."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ class OnnxClassifier(PredictingModel):
     model : path, bytes or binary file object
         A file that `sktl.export` wrote, or its content. It is read when the object is created.
     n_threads : int, default=None
-        Number of threads that decode images, and that compute. None uses all cores that the process may use. Results
+        Number of threads for decoding images and for computation. None uses all cores that the process may use. Results
         do not depend on it, except for the last bits.
     image_reader : {"dicom", "heic", "tiff"}, callable or None, default=None
         How files and bytes are read. None uses the reader that was chosen by name when the estimator was fitted.
@@ -107,7 +107,7 @@ class OnnxRegressor(PredictingModel):
     model : path, bytes or binary file object
         A file that `sktl.export` wrote, or its content. It is read when the object is created.
     n_threads : int, default=None
-        Number of threads that decode images, and that compute. None uses all cores that the process may use. Results
+        Number of threads for decoding images and for computation. None uses all cores that the process may use. Results
         do not depend on it, except for the last bits.
     image_reader : {"dicom", "heic", "tiff"}, callable or None, default=None
         How files and bytes are read. None uses the reader that was chosen by name when the estimator was fitted.
@@ -139,7 +139,7 @@ class OnnxRegressor(PredictingModel):
         return None if names is None else np.array(names)
 
     def predict(self, X: Any) -> np.ndarray:
-        """Return the number, or the numbers, of each image.
+        """Return the predicted number or numbers for each image.
 
         Parameters
         ----------
@@ -163,7 +163,7 @@ class OnnxEncoder(OnnxModel):
     model : path, bytes or binary file object
         A file that `sktl.export` wrote, or its content. It is read when the object is created.
     n_threads : int, default=None
-        Number of threads that decode images, and that compute. None uses all cores that the process may use. Results
+        Number of threads for decoding images and for computation. None uses all cores that the process may use. Results
         do not depend on it, except for the last bits.
     image_reader : {"dicom", "heic", "tiff"}, callable or None, default=None
         How files and bytes are read. None uses the reader that was chosen by name when the estimator was fitted.
@@ -195,7 +195,7 @@ class OnnxEncoder(OnnxModel):
         Returns
         -------
         features : float32 ndarray of shape (n_samples, n_features)
-            Features in the order of the estimator's.
+            Features in the same order as the estimator's features.
         """
         return self._outputs(X)
 
@@ -213,7 +213,7 @@ def open_model(
     model : path, bytes or binary file object
         A file that `sktl.export` wrote, or its content.
     n_threads : int, default=None
-        Number of threads that decode images, and that compute. None uses all cores that the process may use.
+        Number of threads for decoding images and for computation. None uses all cores that the process may use.
     image_reader : {"dicom", "heic", "tiff"}, callable or None, default=None
         How files and bytes are read. None uses the reader that was chosen by name when the estimator was fitted.
 
