@@ -38,7 +38,8 @@ def from_dataset(dataset: Any, *, image: str | None = None, target: str | None =
         column.
     image, target : str, default=None
         Columns of a Hugging Face data set. None selects the only column whose type is an image or a class. If no column
-        has this type, None selects the column named "image", or the column named "label" or "target".
+        has this type, None selects the column named "image", "img", "picture" or "photo", or the column named
+        "label", "labels", "target" or "class".
 
     Returns
     -------
