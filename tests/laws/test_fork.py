@@ -11,7 +11,6 @@ import timm
 import torch
 from click.testing import CliRunner
 from processes import in_child, needs_fork
-from representatives import slow_except
 from sklearn.model_selection import GridSearchCV
 
 import sktl
@@ -160,15 +159,7 @@ def _alone(function, parent):
     return in_child(run)
 
 
-# One of each kind of work: training, passes with and without kept features, files, displays, commands.
-ALWAYS = [
-    "fit", "fit, output layer by L-BFGS", "fit, a stage", "fit, all stages", "fit, bundled network", "typicality",
-    "predict, other images", "encoder.transform", "module_", "save", "load", "check_images", "cache_info",
-    "clear_cache", "PredictionsDisplay", "sktl predict",
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("name", slow_except(ENTRY_POINTS, *ALWAYS))
+@pytest.mark.parametrize("name", ENTRY_POINTS)
 def test_an_entry_point_works_in_a_forked_child(parent, name):
     assert _alone(ENTRY_POINTS[name], parent)
 
