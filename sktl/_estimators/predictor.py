@@ -229,19 +229,21 @@ class PretrainedImagePredictor(PretrainedImageBase):
             split.training, extractor, seeds, n_trainable, max(candidates.stages), choose_for
         )
 
-        def train(split: Split[Sequence[Sample]], n_epochs: int | None = None) -> Tuned:
+        def train(split: Split[Sequence[Sample]], n_epochs: int | None = None, on: str = "") -> Tuned:
             recipe = recipe_of(change, len(split.training.samples))
             states = open_checkpoint(self.checkpoint, split, extractor, recipe, (seeds.head, seeds.stages), candidates)
             # Otherwise, a fit of all epochs would take the state of fewer for its own, and the other way round.
             phase = "stages" if n_epochs is None else f"stages, {n_epochs} epochs"
-            probing = Run(seeds.head, self.net_params, states and states.of_phase("output layer"))
-            tuning = Run(seeds.stages, self.net_params, states and states.of_phase(phase), n_epochs=n_epochs)
+            probing = Run(seeds.head, self.net_params, states and states.of_phase("output layer"), on=on)
+            tuning = Run(seeds.stages, self.net_params, states and states.of_phase(phase), on=on, n_epochs=n_epochs)
             return train_stages(extractor, split, recipe, probing, tuning, choose_for)
 
         tuned = train(split)
         if len(split.training.samples) == len(images.samples) or not self._trains_again(tuned.net):
             return tuned, split.training
-        again = train(Split(images), count_best_epochs(tuned.net.history))
+        again = train(Split(images), count_best_epochs(tuned.net.history), " on all images")
+        if again.net.stopped:
+            return tuned, split.training
         again.net.history = tuned.net.history
         return again, images
 

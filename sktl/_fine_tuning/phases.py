@@ -98,14 +98,12 @@ def _fetch(trunk: FeatureExtractor, samples: Sequence[Sample], rows: np.ndarray)
     return trunk([samples[row] for row in rows])
 
 
-def _trunks(trunk: FeatureExtractor, recipe: TailRecipe, seed: int) -> tuple[FeatureExtractor, ...]:
+def _trunks(trunk: FeatureExtractor, recipe: TailRecipe, run: Run) -> tuple[FeatureExtractor, ...]:
     """Return the extractors of the cached activations of training images."""
     if recipe.augmentation is None:
         return (trunk,)
-    return tuple(
-        replace(trunk, view=View(recipe.augmentation, seed, i))
-        for i in range(min(recipe.n_views or 0, recipe.max_epochs))
-    )
+    n_views = min(recipe.n_views or 0, run.count_epochs(recipe))
+    return tuple(replace(trunk, view=View(recipe.augmentation, run.seed, i)) for i in range(n_views))
 
 
 def open_checkpoint(
@@ -196,7 +194,7 @@ def train_stages(
     extractor = replace(extractor, feature_stages=recipe.feature_stages)
     cut = extractor.backbone.cut(recipe.n_trainable, recipe.feature_stages)
     trunk = replace(extractor, n_tail_stages=recipe.n_trainable)
-    trunks, of_validation = (_trunks(trunk, recipe, tuning.seed), (trunk,)) if cut.split else ((), ())
+    trunks, of_validation = (_trunks(trunk, recipe, tuning), (trunk,)) if cut.split else ((), ())
     sources = split.map(
         lambda some: _Source(extractor, some, trunks), lambda some: _Source(extractor, some, of_validation)
     )

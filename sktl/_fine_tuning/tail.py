@@ -355,7 +355,7 @@ def fine_tune(
     decayed = [p for p in cut.depths() if p.ndim > 1]
     net.anchors = {p: before[p] if recipe.keeps_statistics else torch.zeros_like(p) for p in decayed}
     alone = single_threaded() if net.runner.pool else _AS_IT_IS
-    bar = training_bar(run.title, run.count_epochs(recipe) * len(dataset), recipe.verbose)
+    bar = training_bar(run.title + run.on, run.count_epochs(recipe) * len(dataset), recipe.verbose)
     with alone, _compiled(cut) if recipe.compile else _AS_IT_IS, bar as net.count:
         run.train(net, dataset, targets.outputs, rank)
     net.average()

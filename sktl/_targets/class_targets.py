@@ -147,12 +147,6 @@ def check_classes(
             f"X has {n_samples} images but y has {len(labels)} labels (inconsistent numbers of samples). Pass one "
             "label for each image."
         )
-    first = next(iter(labels.tolist()), None)
-    if _is_file(first):
-        raise InvalidInputError(
-            f"y has names of files, such as {shown(first)}, instead of labels: X and y may be interchanged. Pass "
-            "the images as X and their labels as y."
-        )
     weights = check_sample_weight(sample_weight, n_samples)
     numbers = check_groups(groups, n_samples)
     if rows is not None:
@@ -161,6 +155,11 @@ def check_classes(
     if len(classes) < 2:
         raise InvalidInputError(
             f"y has only one class, {shown(classes.tolist()[0])}; a classifier needs images of at least two classes."
+        )
+    if len(classes) == len(labels) and _is_file(first := classes.tolist()[0]):
+        raise InvalidInputError(
+            f"y has names of files, such as {shown(first)}, and each only once: X and y may be interchanged. Pass the "
+            "images as X and their labels as y."
         )
     if labels.dtype.kind in "iuf" and len(labels) > _MANY and len(classes) > len(labels) / 2:
         warn(

@@ -36,6 +36,8 @@ class Run:
         Stores the state after each epoch. Training resumes from it.
     title : str
         Title of the progress bar of training stages.
+    on : str
+        The images, if the same phase is trained twice. Appended to the title of the bar and to the name of the task.
     n_epochs : int or None
         Number of epochs after which training stages ends, without a change of its schedule. None trains all epochs.
     """
@@ -44,6 +46,7 @@ class Run:
     net_params: Mapping[str, Any] | None = None
     checkpoint: Checkpoint | None = None
     title: str = "training of stages"
+    on: str = ""
     n_epochs: int | None = None
 
     def count_epochs(self, recipe: Recipe) -> int:
@@ -70,6 +73,7 @@ class Run:
     def train(self, net: WeightedNet, dataset: LabelledDataset, outputs: Outputs, rank: np.ndarray) -> None:
         """Train a net whose module has the outputs' column `i` in column `rank[i]`. Warn if its start was best."""
         net.number(outputs, rank)
+        net.on = self.on
         fit_from(net, dataset, self.checkpoint)
         if kept_start(net.history):
             start, *losses = net.history[:, "valid_loss"]

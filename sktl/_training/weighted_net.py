@@ -85,6 +85,7 @@ class WeightedNet(ScoringNet):
 
     phase: str
     epochs = Steps()
+    on = ""  # the images, in the name of the task, if the phase is trained twice
     stopped = False  # whether a callback of scikit-learn has asked to stop
 
     def __init__(self, *args: Any, loss_scale: float = 1.0, l2: float = 0.0, **kwargs: Any):
@@ -144,7 +145,7 @@ class WeightedNet(ScoringNet):
     def _train(self, X: torch.utils.data.Dataset, y: None) -> None:
         n_epochs = self.max_epochs - len(self.history)
         try:
-            with task(f"epochs of the {self.phase}", n_epochs, "epoch") as self.epochs:
+            with task(f"epochs of the {self.phase}{self.on}", n_epochs, "epoch") as self.epochs:
                 self.fit_loop(X, y, epochs=n_epochs)
         except _StopRequested:
             self.stopped = True
@@ -212,6 +213,7 @@ class WeightedNet(ScoringNet):
         self.train_split = None
         self.device = "cpu"
         self.optimizer_.state.clear()
+        self.optimizer_.zero_grad(set_to_none=True)
         if isinstance(self.optimizer_, LimitedMemoryBFGS):
             self.optimizer_.forget()
         for _, callback in self.callbacks_:

@@ -32,6 +32,8 @@ from sktl.datasets import load_features, make_cats, write_features
 from sktl.exceptions import InvalidInputError
 
 pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+pytestmark = pytest.mark.all_penalties  # some processes are not forked
+
 CATS = make_cats(60, random_state=0)
 X, NEW = list(CATS.data[:40]), list(CATS.data[40:])
 CODES = np.unique(CATS.target, return_inverse=True)[1]

@@ -17,6 +17,7 @@ from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
+from skorch.callbacks import Callback
 from torch.optim import SGD
 
 import sktl
@@ -24,6 +25,8 @@ from sktl import PretrainedImageClassifier, PretrainedImageEncoder
 from sktl._utils import fit_tasks as _callbacks
 from sktl._utils import sklearn_compat
 from sktl.exceptions import InvalidImageWarning, InvalidParameterError, TrainingError
+
+pytestmark = pytest.mark.all_penalties  # some processes are not forked
 
 SUPPORTED = importlib.util.find_spec("sklearn.callback") is not None
 supported = pytest.mark.skipif(not SUPPORTED, reason="scikit-learn has callbacks from 1.9 on")
@@ -136,10 +139,13 @@ def test_tasks_are_nested_epochs_are_those_of_the_history_and_no_bit_changes(nam
     assert is_well_nested(zip(events, paths, strict=True))
     found = {phase: n for (phase, _), n in count_epochs(zip(events, paths, strict=True)).items()}
     default = "output layer" if clf.trainable_stages == 0 else None
+    again = {phase: n for phase, n in found.items() if phase.endswith(" on all images")}
+    assert bool(again) == (name == "both stop early")
+    found = {phase: n for phase, n in found.items() if phase not in again}
     assert found == Counter(row.get("phase", default) for row in clf.history_ if "train_loss" in row)
     assert set(found) <= PHASES
     assert {path[1][1] for path in paths if len(path) > 1} <= {
-        *(f"epochs of the {phase}" for phase in PHASES), "features of images", "images checked",
+        *(f"epochs of the {phase}" for phase in PHASES | {*again}), "features of images", "images checked",
     }  # fmt: skip
     np.testing.assert_array_equal(clf.decision_function(X), plain.decision_function(X))
     for key in ("train_loss", "valid_loss"):
@@ -264,6 +270,26 @@ def test_the_end_of_a_fit_gives_its_data_and_an_estimator_that_predicts(tmp_path
     with pytest.warns(InvalidImageWarning):  # then no score of all of X is possible
         classifier(invalid_images="skip").set_callbacks(keeper).fit([*X, b"no image"], [*Y, "cat"])
     assert keeper.given[:3] == (None, None, None)
+
+
+@supported
+class OnAllImages(Recorder):
+    """Asks to stop after the first epoch of stages on all images."""
+
+    def on_fit_task_end(self, estimator, context):
+        self._write("end", context)
+        return context.task_name == "epoch" and context.parent.task_name == "epochs of the stages on all images"
+
+
+@supported
+def test_a_training_on_all_images_that_a_callback_ends_is_not_returned(tmp_path):
+    params = dict(trainable_stages=1, early_stopping=True, validation_fraction=0.3, lr_schedule="constant")
+    on_part = classifier(**params, net_params={"callbacks": [Callback()]}).fit(X, Y)
+    recorder = OnAllImages(tmp_path / "heard")
+    clf = classifier(**params).set_callbacks(recorder).fit(X, Y)
+    ended = Counter(path[1][1] for _, event, path in recorder.heard() if (event, path[-1][1]) == ("end", "epoch"))
+    assert ended["epochs of the stages on all images"] == 1
+    np.testing.assert_array_equal(clf.decision_function(X), on_part.decision_function(X))
 
 
 @supported
