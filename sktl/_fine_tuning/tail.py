@@ -267,6 +267,8 @@ class _TailNet(WeightedNet):
 
     def forget(self) -> None:
         super().forget()
+        for parameter in self.module_.parameters():
+            parameter.grad = None
         self.runner = self.count = None
         self.start = {}
         self.anchors = {}

@@ -213,7 +213,6 @@ class WeightedNet(ScoringNet):
         self.train_split = None
         self.device = "cpu"
         self.optimizer_.state.clear()
-        self.optimizer_.zero_grad(set_to_none=True)
         if isinstance(self.optimizer_, LimitedMemoryBFGS):
             self.optimizer_.forget()
         for _, callback in self.callbacks_:
