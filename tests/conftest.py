@@ -39,17 +39,17 @@ def pytest_collection_finish(session):
 
 @pytest.fixture(autouse=True, scope="module")
 def few_penalties(request):
-    """Let classifiers choose among the three strongest penalties: a choice among all takes most of a small fit's time.
+    """Let classifiers choose among three penalties only, because the choice takes most of the time of a small fit.
 
     Modules with the mark `all_penalties` try all, and so does every process that tests start without a fork.
     """
     if request.node.get_closest_marker("all_penalties"):
         yield
         return
-    from sktl._head.penalty_selection import PENALTIES  # not before the environment is set
+    from less_to_compute import try_few_penalties  # not before the environment is set
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(PENALTIES, "cross_entropy", PENALTIES["cross_entropy"][:3])
+        try_few_penalties(patch, 3, ["cross_entropy"])
         yield
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+from collections.abc import Iterable
 
 import pytest
 
@@ -27,10 +28,10 @@ def compile_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(inspect.unwrap(function).__kwdefaults__, "engine", "torch")
 
 
-def try_few_penalties(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let output layers choose between the two strongest penalties: weak ones take most of the time."""
-    for loss, penalties in PENALTIES.items():
-        monkeypatch.setitem(PENALTIES, loss, penalties[:2])
+def try_few_penalties(monkeypatch: pytest.MonkeyPatch, n: int = 2, losses: Iterable[str] = tuple(PENALTIES)) -> None:
+    """Let output layers choose among the strongest penalties of some losses: weak ones take most of the time."""
+    for loss in losses:
+        monkeypatch.setitem(PENALTIES, loss, PENALTIES[loss][:n])
 
 
 def keep_two_stages(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -272,7 +272,6 @@ def test_the_end_of_a_fit_gives_its_data_and_an_estimator_that_predicts(tmp_path
     assert keeper.given[:3] == (None, None, None)
 
 
-@supported
 class OnAllImages(Recorder):
     """Asks to stop after the first epoch of stages on all images."""
 
