@@ -221,7 +221,10 @@ class PretrainedImagePredictor(PretrainedImageBase):
     def _train_stages(
         self, images: Images, split: Split[Sequence[Sample]], extractor: FeatureExtractor, seeds: Seeds
     ) -> tuple[Tuned, Images]:
-        """Train stages, in the end on the images that early stopping held out as well. Return the training images."""
+        """Train stages. Return the result, and the images that it was trained on.
+
+        If early stopping has held out images, stages are trained again on all images, for the best number of epochs.
+        """
         n_trainable = self.backbone_.count_trainable(self.trainable_stages)
         candidates = candidates_of(self, extractor.layout, images.targets.loss, n_trainable)
         choose_for = self._chooser(extractor, seeds)
@@ -232,7 +235,7 @@ class PretrainedImagePredictor(PretrainedImageBase):
         def train(split: Split[Sequence[Sample]], n_epochs: int | None = None, on: str = "") -> Tuned:
             recipe = recipe_of(change, len(split.training.samples))
             states = open_checkpoint(self.checkpoint, split, extractor, recipe, (seeds.head, seeds.stages), candidates)
-            # Otherwise, a fit of all epochs would take the state of fewer for its own, and the other way round.
+            # Otherwise, a fit of all epochs would resume from the final state of fewer epochs, and vice versa.
             phase = "stages" if n_epochs is None else f"stages, {n_epochs} epochs"
             probing = Run(seeds.head, self.net_params, states and states.of_phase("output layer"), on=on)
             tuning = Run(seeds.stages, self.net_params, states and states.of_phase(phase), on=on, n_epochs=n_epochs)
@@ -248,9 +251,9 @@ class PretrainedImagePredictor(PretrainedImageBase):
         return again, images
 
     def _trains_again(self, net: WeightedNet) -> bool:
-        """Return True if stages are trained again with the images that early stopping held out.
+        """Return True if stages are trained again on all images, after a training with held-out images.
 
-        The user's callbacks may need validation images, and then there are none.
+        The second training has no validation images, which the user's callbacks may need.
         """
         return not net.stopped and not (self.net_params or {}).get("callbacks")
 
@@ -283,10 +286,7 @@ class PretrainedImagePredictor(PretrainedImageBase):
         feature_stages: int,
         choose_for: Choose,
     ) -> tuple[Change | None, _RecipeOf]:
-        """Return the change of images to train stages on, and the function that returns the recipe for a change.
-
-        If there is a choice, it is made by a trial.
-        """
+        """Return the augmentation, which a trial may choose, and a function that returns the recipe for one."""
 
         def recipe_of(change: Change | None, n_samples: int) -> TailRecipe:
             n_features, loss = extractor.layout.length(feature_stages), training.targets.loss

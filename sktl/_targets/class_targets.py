@@ -158,8 +158,8 @@ def check_classes(
         )
     if len(classes) == len(labels) and _is_file(first := classes.tolist()[0]):
         raise InvalidInputError(
-            f"y has names of files, such as {shown(first)}, and each only once: X and y may be interchanged. Pass the "
-            "images as X and their labels as y."
+            f"y has names of files, such as {shown(first)}, each only once: X and y may be swapped. Pass the images as "
+            "X and their labels as y."
         )
     if labels.dtype.kind in "iuf" and len(labels) > _MANY and len(classes) > len(labels) / 2:
         warn(
@@ -176,7 +176,7 @@ def check_classes(
 
 
 def _is_file(label: Any) -> bool:
-    """Return True if a label is the name of an existing file. Labels like "cat" do not count, because of the suffix."""
+    """Return True if a label is the name of an existing file with a suffix. A file may have any other label's name."""
     return isinstance(label, str) and bool(os.path.splitext(label)[1]) and os.path.isfile(label)
 
 

@@ -37,9 +37,10 @@ class Run:
     title : str
         Title of the progress bar of training stages.
     on : str
-        The images, if the same phase is trained twice. Appended to the title of the bar and to the name of the task.
+        Tells two trainings of the same phase apart. Appended to the title of the bar and to the name of the task.
     n_epochs : int or None
-        Number of epochs after which training stages ends, without a change of its schedule. None trains all epochs.
+        Number of epochs after which the training of stages ends; the schedule of the learning rate stays the same. None
+        trains all epochs.
     """
 
     seed: int
@@ -50,8 +51,8 @@ class Run:
     n_epochs: int | None = None
 
     def count_epochs(self, recipe: Recipe) -> int:
-        """Return the number of epochs of a recipe that are trained."""
-        return recipe.max_epochs if self.n_epochs is None else min(self.n_epochs, recipe.max_epochs)
+        """Return the number of epochs that are trained."""
+        return recipe.max_epochs if self.n_epochs is None else self.n_epochs
 
     def make_net(
         self,

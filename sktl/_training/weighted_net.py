@@ -85,7 +85,7 @@ class WeightedNet(ScoringNet):
 
     phase: str
     epochs = Steps()
-    on = ""  # the images, in the name of the task, if the phase is trained twice
+    on = ""  # see `Run`
     stopped = False  # whether a callback of scikit-learn has asked to stop
 
     def __init__(self, *args: Any, loss_scale: float = 1.0, l2: float = 0.0, **kwargs: Any):
