@@ -381,3 +381,12 @@ def test_missing_numbers_are_nan(values):
 def test_what_are_no_numbers_is_refused(values, words):
     with pytest.raises(InvalidInputError, match=words):
         as_numbers(values, "w")
+
+
+def test_a_missing_label_that_numpy_has_converted_to_a_string_is_named():
+    """NumPy leaves nothing but the width of the strings to tell it by; a class of that name has another way in."""
+    converted = np.array(["cat", np.nan, "dog"])
+    with pytest.raises(InvalidInputError, match=r"^y\[1\] is 'nan', to which NumPy converts .* pass y.tolist\(\)"):
+        check_labels(converted)
+    for breads in (converted.tolist(), np.array(["cat", "nan", "dog"])):
+        assert check_labels(breads).tolist() == ["cat", "nan", "dog"]
