@@ -192,7 +192,7 @@ def single_tensors(network: nn.Module, image: torch.Tensor) -> tuple[list[Bounda
         source = image.detach().clone().requires_grad_()
         calls, output = record(network, source, whole=True)
         nodes = _leading_to(_sorted_nodes([t.grad_fn for t in tensors(output)[:1]]), source)
-        return [_outermost(aliases) for aliases in _single_tensors(calls, nodes) or _last_tensors(calls)], calls
+        return [outermost(aliases) for aliases in _single_tensors(calls, nodes) or _last_tensors(calls)], calls
 
 
 def _refuse_backward(saved: None) -> torch.Tensor:
@@ -294,7 +294,7 @@ def _blocks(network: nn.Module, cuts: Sequence[list[Boundary]]) -> list[Boundary
     found = numbered_blocks(network, cuts)
     if found:
         return [boundary for boundary in found if boundary.area]
-    return [boundary for boundary in map(_outermost, cuts) if boundary.area > 1]
+    return [boundary for boundary in map(outermost, cuts) if boundary.area > 1]
 
 
 def numbered_blocks(network: nn.Module, cuts: Sequence[Sequence[Boundary]]) -> list[Boundary]:
@@ -312,7 +312,7 @@ def numbered_blocks(network: nn.Module, cuts: Sequence[Sequence[Boundary]]) -> l
 
 def outermost_ends(cuts: Sequence[Sequence[Boundary]], modules: Set[str]) -> list[Boundary]:
     """Return the ends of the given modules, input first, except modules inside other given modules."""
-    found = [_outermost(named) for named in ([b for b in aliases if b.module in modules] for aliases in cuts) if named]
+    found = [outermost(named) for named in ([b for b in aliases if b.module in modules] for aliases in cuts) if named]
     return [b for b in found if not any(b.module.startswith(f"{other.module}.") for other in found)]
 
 
@@ -326,7 +326,7 @@ def _is_block(name: str, module: nn.Module) -> bool:
     return is_numbered(name) and not _STEM.match(name) and has_layers
 
 
-def _outermost(aliases: Sequence[Boundary]) -> Boundary:
+def outermost(aliases: Sequence[Boundary]) -> Boundary:
     return min(aliases, key=lambda boundary: boundary.module.count("."))
 
 
@@ -346,7 +346,7 @@ def _stem(blocks: Sequence[Boundary], cuts: Sequence[list[Boundary]]) -> list[Bo
         if any(boundary.module == blocks[0].module for boundary in aliases):
             return before
         outside = [b for b in aliases if b.area > 1 and not b.module.startswith(f"{blocks[0].module}.")]
-        before = [_outermost(outside)] if outside else before
+        before = [outermost(outside)] if outside else before
     return []
 
 

@@ -1,8 +1,9 @@
 """Pooled outputs of the blocks of a network, computed in the same run as the network's own output.
 
 The output layer of a network sees only the output of the last stage. Outputs of earlier blocks, such as texture, help
-if images differ from those of the pretraining. Taps are hooks on blocks: while the network runs as usual, they average
-the output of a block over the positions of the image.
+if images differ from those of the pretraining. Taps are hooks on blocks: while the network runs as usual, they compute
+the mean of the output of a block over the positions of the image, and the standard deviation. The mean dilutes what
+fills a small part of the image, such as a crack; the standard deviation keeps it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -23,13 +24,30 @@ from torch import nn
 from sktl._utils.torch_kernels import place
 
 from .cut import Cut
-from .stages import Boundary, Stage, StageMap, channels_last, is_numbered, numbered_blocks, outermost_ends, tensors
+from .stages import (
+    Boundary,
+    Stage,
+    StageMap,
+    channels_last,
+    is_numbered,
+    numbered_blocks,
+    outermost,
+    outermost_ends,
+    tensors,
+)
 
 _MOST_BLOCKS = 6  # per stage
 _LEAST_WEIGHTS = 2  # minimum for a block inside another block, because a single layer is not a block
 # Relative to the largest output. Taps do not change the computation, so the network's own output differs by rounding at
 # most.
 _TOLERANCE = 1e-4
+# Standard deviations include this fraction of the mean. Otherwise, those of an output that is the same everywhere would
+# be rounding errors, which differ between engines, and standardization would enlarge them.
+_OF_MEAN = 1e-3
+# The square root has no finite gradient at 0. Smaller variances get the gradient 0.
+_LEAST_VARIANCE = torch.finfo(torch.float32).tiny
+# Ends the names of groups of standard deviations.
+DEVIATION = "_std"
 
 
 @dataclass(frozen=True)
@@ -41,9 +59,9 @@ class StageLayout:
     Parameters
     ----------
     groups : tuple of (str, int)
-        Module and length of each group of numbers: first the network's own output, whose module is "", then the blocks
-        of the last stage, the blocks of the stage before it, and so on. Blocks of a stage are in the order in which
-        they run.
+        Name and length of each group of numbers: first the network's own output, whose name is "", then the blocks of
+        the last stage, the blocks of the stage before it, and so on. Blocks of a stage are in the order in which they
+        run. Means have the name of the module; standard deviations follow them, with "_std" after the name.
     sizes : tuple of int
         Length of the row for 1, 2, ... stages.
     """
@@ -87,8 +105,9 @@ class StageLayout:
 class Tapped(nn.Module):
     """A network that returns its own output, followed by the pooled outputs of its blocks.
 
-    Outputs with channels are averaged over positions. Tokens are passed through the layers after the network's last
-    block if they have the same shape as the tokens of that block; otherwise, they are averaged.
+    Outputs with channels become means and standard deviations over positions. Tokens are passed through the layers
+    after the network's last block if they have the same shape as the tokens of that block; otherwise, they are
+    averaged.
 
     Parameters
     ----------
@@ -110,6 +129,12 @@ class Tapped(nn.Module):
     UntappableError
         If a hook is not called exactly once, an output is not one finite row per image, or the network's own output
         changes.
+
+    References
+    ----------
+    - U. Evci et al., "Head2Toe: utilizing intermediate representations for better transfer learning", ICML 2022.
+    - D. Snyder et al., "X-vectors: robust DNN embeddings for speaker recognition", ICASSP 2018, for mean and standard
+      deviation together.
     """
 
     def __init__(self, network: nn.Module, stages: Sequence[Sequence[Boundary]], images: torch.Tensor):
@@ -125,23 +150,23 @@ class Tapped(nn.Module):
             for block in blocks:
                 network.get_submodule(block.module).register_forward_hook(_Tap(block, pooling))
             output, found = _collected(partial(network, images), blocks)
-        if not _same(output[:1], expected) or not all(_is_a_row_per_image(pooled, output) for pooled in found.values()):
+        pooled = {_Group(block, i): rows for block in blocks for i, rows in enumerate(_pooled_once(found[block]))}
+        if not _same(output[:1], expected) or not all(_is_a_row_per_image(rows, output) for rows in pooled.values()):
             raise UntappableError
-        # If only pooling follows the last block, its pooled output equals the network's own output.
-        repeated = {last} if _same(found[last][0], output) else ()
-        self._blocks = tuple(block for block in blocks if block not in repeated)
-        self.layout = _layout(stages, {block: found[block][0].shape[1] for block in self._blocks}, output.shape[1])
+        # If a network's output is the mean of its last positions, these contribute only their standard deviations.
+        self._groups = tuple(group for group, rows in pooled.items() if not _same(rows, output))
+        self.layout = _layout(stages, {group: pooled[group].shape[1] for group in self._groups}, output.shape[1])
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.features(images, self.layout.n_stages)
 
     def features(self, images: torch.Tensor, feature_stages: int) -> torch.Tensor:
         """Return the beginning of the row that `feature_stages` selects, without computing the rest."""
-        return _row(partial(self.network, images), self.blocks_of(feature_stages))
+        return _row(partial(self.network, images), self.groups_of(feature_stages))
 
-    def blocks_of(self, feature_stages: int) -> tuple[Boundary, ...]:
-        """Return the blocks of the last stages, in the order of their groups."""
-        return self._blocks[: len(self.layout.groups_of(feature_stages)) - 1]
+    def groups_of(self, feature_stages: int) -> tuple[_Group, ...]:
+        """Return the groups of the last stages, in order."""
+        return self._groups[: len(self.layout.groups_of(feature_stages)) - 1]
 
 
 class TappedCut(Cut):
@@ -159,23 +184,42 @@ class TappedCut(Cut):
         See `Cut`.
     """
 
-    _blocks: tuple[Boundary, ...] = ()
+    _pooled: tuple[_Group, ...] = ()
 
     def __init__(
         self, tapped: Tapped, stage_map: StageMap, n_tail_stages: int, feature_stages: int, images: torch.Tensor
     ):
         super().__init__(tapped.network, stage_map, n_tail_stages, images)
-        self._blocks = tapped.blocks_of(feature_stages)
+        self._pooled = tapped.groups_of(feature_stages)
         self.feature_stages = feature_stages
         self.groups = tapped.layout.groups_of(feature_stages)
 
     def tail(self, activations: torch.Tensor) -> torch.Tensor:
-        return _row(partial(super().tail, activations), self._blocks)
+        return _row(partial(super().tail, activations), self._pooled)
+
+
+class _Group(NamedTuple):
+    """One pooled output of a block.
+
+    Attributes
+    ----------
+    block : Boundary
+    statistic : int
+        0 for the mean, or the tokens that the network reads out; 1 for the standard deviation.
+    """
+
+    block: Boundary
+    statistic: int
+
+    @property
+    def name(self) -> str:
+        """The name of the group in a `StageLayout`."""
+        return self.block.module + DEVIATION * self.statistic
 
 
 @dataclass(frozen=True)
 class _Pooling:
-    """Pooling of outputs of blocks to one row per image.
+    """Pooling of outputs of blocks to rows, one per image.
 
     Parameters
     ----------
@@ -188,18 +232,35 @@ class _Pooling:
     read_out: Callable[[torch.Tensor], torch.Tensor] | None
     token_shape: tuple[int, ...]
 
-    def __call__(self, output: torch.Tensor) -> torch.Tensor:
+    def __call__(self, output: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        if output.ndim > 3:
+            return mean_over_positions(output), deviation_over_positions(output)
         if self.read_out is None or tuple(output.shape[1:]) != self.token_shape:
-            return mean_over_positions(output)
+            return (mean_over_positions(output),)
         with _collecting(None):  # the read-out runs the network's forward method, which would call the hooks
-            return self.read_out(output)
+            return (self.read_out(output),)
 
 
 def mean_over_positions(output: torch.Tensor) -> torch.Tensor:
-    """Return the average of the output of a block over the positions in the image, one row per image."""
-    if output.ndim > 3:
-        return output.mean((1, 2) if channels_last(output.shape[1:]) else (2, 3))
-    return output.mean(1)
+    """Return the mean of the output of a block over the positions in the image, one row per image."""
+    return output.mean(_positions(output))
+
+
+def deviation_over_positions(output: torch.Tensor) -> torch.Tensor:
+    """Return the standard deviation of an output of shape (n, C, H, W) or (n, H, W, C) over positions, (n, C)."""
+    axes = _positions(output)
+    outputs = output.to(torch.promote_types(output.dtype, torch.float32))  # squares overflow in half precision
+    mean = outputs.mean(axes, keepdim=True)
+    # The mean of squares minus the square of the mean would lose all digits where a channel hardly varies.
+    variance = (outputs - mean).square().mean(axes) + (_OF_MEAN * mean.flatten(1)).square()
+    return variance.clamp_min(_LEAST_VARIANCE).sqrt().to(output.dtype)
+
+
+def _positions(output: torch.Tensor) -> tuple[int, ...]:
+    """Return the axes of positions in the image."""
+    if output.ndim < 4:
+        return (1,)
+    return (1, 2) if channels_last(output.shape[1:]) else (2, 3)
 
 
 @dataclass(frozen=True)
@@ -226,7 +287,7 @@ class UntappableError(Exception):
     """The blocks of a network cannot be tapped."""
 
 
-_Found: TypeAlias = dict[Boundary, list[torch.Tensor]]
+_Found: TypeAlias = dict[Boundary, list[tuple[torch.Tensor, ...]]]
 
 # A context variable, because the threads of a pass share the modules.
 _found: ContextVar[_Found | None] = ContextVar("found", default=None)
@@ -248,9 +309,9 @@ def _collected(run: Callable[[], torch.Tensor], blocks: Sequence[Boundary]) -> t
         return run(), found
 
 
-def _row(run: Callable[[], torch.Tensor], blocks: Sequence[Boundary]) -> torch.Tensor:
-    output, found = _collected(run, blocks)
-    return torch.cat([output, *(pooled for block in blocks for pooled in found[block])], dim=1)
+def _row(run: Callable[[], torch.Tensor], groups: Sequence[_Group]) -> torch.Tensor:
+    output, found = _collected(run, [group.block for group in groups])
+    return torch.cat([output, *(found[block][0][statistic] for block, statistic in groups)], dim=1)
 
 
 def stage_blocks(network: nn.Module, stage_map: StageMap) -> list[list[Boundary]]:
@@ -258,7 +319,8 @@ def stage_blocks(network: nn.Module, stage_map: StageMap) -> list[list[Boundary]
 
     Blocks are the outermost numbered modules with at least two layers that are inside the numbered modules of a stage;
     without such modules, they are the numbered modules themselves. A stage without blocks is represented by its end,
-    except the last stage, whose end is the network's output.
+    except the last stage, whose end is the network's output. The last tensor with channels and positions, which the
+    network averages for its output, counts as a block of the last stage.
     """
     if not stage_map.exact or len(stage_map.stages) < 2:
         return []
@@ -272,7 +334,15 @@ def stage_blocks(network: nn.Module, stage_map: StageMap) -> list[list[Boundary]
     for stage, boundary in zip(stages, stage_map.boundaries, strict=False):
         stage[:] = _spaced(stage) or [boundary]
     stages[-1] = _spaced(stages[-1])
+    end = order[(stages[-1] or stage_map.boundaries)[-1]]
+    stages[-1] += _last_positions(stage_map.singles[end + 1 :])
     return stages
+
+
+def _last_positions(singles: Sequence[Sequence[Boundary]]) -> list[Boundary]:
+    """Return the last tensor with channels and several positions, if there is one."""
+    found = [outermost(aliases) for aliases in singles if len(aliases[0].shape) == 3 and aliases[0].area > 1]
+    return found[-1:]
 
 
 def _blocks(network: nn.Module, singles: Sequence[Sequence[Boundary]]) -> list[Boundary]:
@@ -309,14 +379,20 @@ def _same(found: Any, expected: Any) -> bool:
     return bool((found - expected).abs().max() <= _TOLERANCE * expected.abs().max())
 
 
-def _is_a_row_per_image(pooled: Sequence[torch.Tensor], output: torch.Tensor) -> bool:
-    """Return True if a hook was called once and returned one finite row for each image."""
-    once = len(pooled) == 1 and pooled[0].ndim == 2 and len(pooled[0]) == len(output)
-    return once and bool(pooled[0].isfinite().all())
+def _pooled_once(found: Sequence[tuple[torch.Tensor, ...]]) -> tuple[torch.Tensor, ...]:
+    """Return what a tap found in a run, if its hook was called once."""
+    if len(found) != 1:
+        raise UntappableError
+    return found[0]
 
 
-def _layout(stages: Sequence[Sequence[Boundary]], widths: Mapping[Boundary, int], n_features: int) -> StageLayout:
-    sizes = [sum(widths.get(block, 0) for block in stage) for stage in reversed(stages)]
+def _is_a_row_per_image(rows: torch.Tensor, output: torch.Tensor) -> bool:
+    """Return True if rows are finite, one for each image."""
+    return rows.ndim == 2 and len(rows) == len(output) and bool(rows.isfinite().all())
+
+
+def _layout(stages: Sequence[Sequence[Boundary]], widths: Mapping[_Group, int], n_features: int) -> StageLayout:
+    sizes = [sum(width for group, width in widths.items() if group.block in stage) for stage in reversed(stages)]
     lengths = list(accumulate(sizes, initial=n_features))[1:]
-    groups = [("", n_features), *((block.module, width) for block, width in widths.items())]
+    groups = [("", n_features), *((group.name, width) for group, width in widths.items())]
     return StageLayout(tuple(groups), (n_features, *lengths[1:]))

@@ -102,7 +102,7 @@ def write_features(
     >>> write_features(list(X[:8].reshape(8, 8, 8) / 16), path, y=y[:8]).n_images
     8
     >>> load_features(path).data
-    ImageFeatures('efficientnet_lite0', 8 images, 3120 features)
+    ImageFeatures('efficientnet_lite0', 8 images, 6240 features)
     """
     # Imports PyTorch, which opening a file does not need.
     from .feature_writing import Place, Writer

@@ -202,13 +202,14 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
         Returns
         -------
         names : ndarray of str
-            `pretrainedimageencoder0`, ... for the input of the network's own output layer, and
-            `pretrainedimageencoder_blocks.4.2_0`, ... for the features of a block, in this example of the module
-            `blocks.4.2` of `backbone_.build()`.
+            `pretrainedimageencoder0`, ... for the input of the network's own output layer;
+            `pretrainedimageencoder_blocks.4.2_0`, ... for the means of a block, in this example of the module
+            `blocks.4.2` of `backbone_.build()`; and `pretrainedimageencoder_blocks.4.2_std_0`, ... for its standard
+            deviations.
         """
         names = super().get_feature_names_out(input_features)
         prefix, (_, n_own), *blocks = type(self).__name__.lower(), *self._features.groups
-        names[n_own:] = [f"{prefix}_{module}_{i}" for module, size in blocks for i in range(size)]
+        names[n_own:] = [f"{prefix}_{name}_{i}" for name, size in blocks for i in range(size)]
         return names
 
     @isolated()
@@ -222,7 +223,8 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
             from its current position, and stays open.
         include_backbone : bool, default=True
             Whether the file contains the whole network. False stores only what training changed, and a digest of the
-            rest. An output layer takes 8 bytes per feature and class, about 10 kB per class for the bundled network.
+            rest. An output layer takes 8 bytes per feature and class: for the bundled network, 10 kB per class with
+            the features of one stage, and 50 kB with those of all stages.
             The references of `typicality` take about a byte per feature for each of at most 1,024 training images. To
             load such a file, a machine needs the same pretrained weights.
         include_references : bool, default=True

@@ -84,12 +84,12 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         again in each call. Arrays and PIL images in `X` are not affected.
     feature_stages : int, "auto" or "all", default="auto"
         The features that the output layer receives. 1 selects the input of the network's own output layer. 2 or more
-        adds the outputs of all blocks in that many stages, counted from the output and averaged over the positions in
-        the image [9]_. `"all"` selects all stages. `"auto"` chooses 1, 2 or all by cross-validation within `fit`,
-        together with `weight_decay`: more than 1 helps on images unlike the photos that the network was pretrained on,
-        such as X-rays or surfaces. All features come from the same pass. If stages are trained, only trained stages
-        contribute features: `"auto"` chooses 1 or 2, is 1 with `trainable_stages=1` and with `weights=None`, and a
-        number above `trainable_stages` raises an error.
+        adds the mean and the standard deviation of the output of each block in that many stages, counted from the
+        output, over the positions in the image [9]_. `"all"` selects all stages. `"auto"` chooses 1, 2 or all by
+        cross-validation within `fit`, together with `weight_decay`: more than 1 helps on images unlike the photos that
+        the network was pretrained on, such as X-rays or surfaces. All features come from the same pass. If stages are
+        trained, only trained stages contribute features: `"auto"` chooses 1 or 2, is 1 with `trainable_stages=1` and
+        with `weights=None`, and a number above `trainable_stages` raises an error.
     weight_decay : float, default="auto"
         Strength of the regularization of the output layer's weights, at least 0: an L2 penalty, or decoupled weight
         decay for `"adamw"` [1]_. `"auto"` chooses it by cross-validation within `fit`. With `trainable_stages=0`, the

@@ -41,10 +41,10 @@ class PretrainedImageEncoder(PretrainedImageBase):
         the output of the last stage that remains, as in :class:`PretrainedImageClassifier`.
     feature_stages : int or "all", default=1
         Number of the network's last stages that provide features. 1 selects the input of the network's own output
-        layer. 2 or more adds the outputs of all blocks in that many stages, averaged over the positions in the image.
-        The tokens of a transformer are pooled as the network itself pools them. Earlier stages represent texture and
-        color, which may help on images unlike the photos that the network was pretrained on. `"all"` selects all
-        stages.
+        layer. 2 or more adds the mean and the standard deviation of the output of each block in that many stages, over
+        the positions in the image. The tokens of a transformer are pooled as the network itself pools them. Earlier
+        stages represent texture and color, and standard deviations small details, which may help on images unlike the
+        photos that the network was pretrained on. `"all"` selects all stages.
     image_shape : tuple of int, default=None
         Shape of one image, (H, W), (H, W, C) or (C, H, W), if each row of `X` is a flattened image.
     image_reader : {"dicom", "heic", "tiff"}, callable or None, default=None
@@ -109,7 +109,7 @@ class PretrainedImageEncoder(PretrainedImageBase):
     >>> PretrainedImageEncoder().fit_transform(images).shape
     (4, 1280)
     >>> PretrainedImageEncoder(feature_stages="all").fit_transform(images).shape
-    (4, 3120)
+    (4, 6240)
     """
 
     feature_stages: int | str

@@ -26,7 +26,7 @@ class PretrainedFeatures:
     n_stages : int
         Number of the last stages that provide features.
     groups : tuple of (str, int)
-        The block and the number of features of each group; the block is "" for the output of the network.
+        The name and the number of features of each group, as in `StageLayout`.
     """
 
     n_stages: int

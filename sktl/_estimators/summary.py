@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
+from sktl._backbones.taps import DEVIATION
+
 _LISTED_CLASSES = 5
 _LONGEST_NAME = 40
 
@@ -85,7 +87,8 @@ def _device(estimator: Any) -> Fact:
 
 
 def _features(estimator: Any) -> str:
-    n_stages, n_blocks = estimator.feature_stages_, len(estimator._features.groups) - 1
+    n_stages, (_, *groups) = estimator.feature_stages_, estimator._features.groups
+    n_blocks = len({name.removesuffix(DEVIATION) for name, _ in groups})
     of_blocks = f", of the output and of {n_blocks} blocks in {n_stages} stages" if n_stages > 1 else ""
     return f"{estimator._n_features_out}{of_blocks}"
 

@@ -53,7 +53,7 @@ def outputs_of(network, names, images):
 
 
 def check_groups(backbone):
-    """The network's own output has the bits of the plain network, and each group is the mean of what its block gives.
+    """The network's own output has the bits of the plain network; each group is a statistic of what its block gives.
 
     Tokens that the network reads out are looked at by tests of their own.
     """
@@ -62,16 +62,20 @@ def check_groups(backbone):
     assert isinstance(tapped, Tapped)
     layout = tapped.layout
     with torch.no_grad():
-        found, output = outputs_of(plain, [name for name, _ in layout.groups[1:]], images)
+        found, output = outputs_of(plain, {name.removesuffix("_std") for name, _ in layout.groups[1:]}, images)
         row = tapped(images)
         assert torch.equal(tapped.network(images), output)
     groups = [torch.from_numpy(group) for group in layout.split(row.numpy())]
     assert torch.equal(groups[0], output)
     for (name, size), group in zip(layout.groups[1:], groups[1:], strict=True):
         assert group.shape == (2, size)
-        if found[name].ndim == 4:
-            axes = (1, 2) if channels_last(found[name].shape[1:]) else (2, 3)
-            np.testing.assert_allclose(group, found[name].mean(axes), rtol=1e-4, atol=TOLERANCE * group.abs().max())
+        returned = found[name.removesuffix("_std")]
+        if returned.ndim == 4:
+            axes = (1, 2) if channels_last(returned.shape[1:]) else (2, 3)
+            expected = returned.double().mean(axes)
+            if name.endswith("_std"):  # with a little of the mean, where nothing varies but by rounding
+                expected = (returned.double().var(axes, correction=0) + (1e-3 * expected) ** 2).sqrt()
+            np.testing.assert_allclose(group, expected, rtol=1e-4, atol=TOLERANCE * group.abs().max())
     assert layout.n_stages == len(backbone.stages)
     return layout
 
@@ -86,7 +90,7 @@ def check_groups(backbone):
         pytest.param("timm/test_coatnet", marks=[NEW_TIMM, pytest.mark.slow]),
     ],
 )
-def test_groups_are_the_means_of_what_blocks_return_and_the_output_keeps_its_bits(name):
+def test_groups_are_means_and_deviations_of_what_blocks_return_and_the_output_keeps_its_bits(name):
     check_groups(resolve_backbone(name, None, QUICK.get(name, 64 if name == "vgg11" else None), 0))
 
 
@@ -138,13 +142,15 @@ def test_so_are_those_of_torchvisions():
 
 def test_the_bundled_network_has_these_blocks():
     layout = resolve_backbone("efficientnet_lite0", None, None, 0).tapped().layout
-    assert layout.groups == (
-        ("", 1280),
-        *((f"blocks.5.{i}", 192) for i in range(4)), ("blocks.6.0", 320),
+    blocks = [
+        *((f"blocks.5.{i}", 192) for i in range(4)), ("blocks.6.0", 320), ("bn2", 1280),
         *((f"blocks.3.{i}", 80) for i in range(3)), *((f"blocks.4.{i}", 112) for i in range(3)),
         ("blocks.2.0", 40), ("blocks.2.1", 40), ("blocks.1.0", 24), ("blocks.1.1", 24), ("blocks.0.0", 16), ("bn1", 32),
-    )  # fmt: skip
-    assert layout.sizes == (1280, 2944, 3024, 3072, 3088, 3120)
+    ]  # fmt: skip
+    groups = [("", 1280), *((name + suffix, size) for name, size in blocks for suffix in ("", "_std"))]
+    groups.remove(("bn2", 1280))  # the output again
+    assert layout.groups == tuple(groups)
+    assert layout.sizes == (1280, 5888, 6048, 6144, 6176, 6240)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +168,8 @@ def test_blocks_of_a_stage_are_few_and_the_last_is_one_of_them(name, blocks):
     names = [module for module, _ in layout.groups]
     assert set(blocks) <= set(names)
     if name == "resnet101":
-        assert [module for module in names if module.startswith("layer3")] == blocks
+        pooled = [module for module in names if module.startswith("layer3") and not module.endswith("_std")]
+        assert pooled == blocks
 
 
 @pytest.mark.parametrize("name", ["timm/test_vit", "resnet18"])
@@ -212,7 +219,29 @@ class InPlace(nn.Module):
 def test_a_group_is_what_the_block_returned_before_it_was_changed_in_place():
     torch.manual_seed(0)
     layout = check_groups(resolve_backbone(InPlace, "default", None, 0))
-    assert layout.groups == (("", 3), ("blocks.2", 3), ("blocks.1", 3), ("blocks.0", 3))
+    blocks = ["blocks.2", "blocks.1", "blocks.0"]
+    assert layout.groups == (("", 3), *((name + suffix, 3) for name in blocks for suffix in ("", "_std")))
+
+
+class Constant(InPlace):
+    """All blocks return the same everywhere, and the last block returns zeros."""
+
+    def __init__(self):
+        super().__init__()
+        for parameter in self.parameters():
+            nn.init.zeros_(parameter)
+        nn.init.ones_(self.blocks[0][1].bias)
+
+
+def test_where_a_block_returns_the_same_everywhere_deviations_are_small_and_gradients_finite():
+    tapped = resolve_backbone(Constant, "default", None, 0).tapped().requires_grad_(True)
+    names, sizes = zip(*tapped.layout.groups, strict=True)
+    groups = dict(zip(names, tapped(torch.rand(2, 3, 16, 16)).split(sizes, dim=1), strict=True))
+    for name in ("blocks.0", "blocks.1", "blocks.2"):
+        deviations = groups[f"{name}_std"]
+        torch.testing.assert_close(deviations, 1e-3 * groups.get(name, groups[""]).abs())
+        gradients = torch.autograd.grad(deviations.sum(), [*tapped.parameters()], retain_graph=True, allow_unused=True)
+        assert all(gradient is None or gradient.isfinite().all() for gradient in gradients)
 
 
 # --------------------------------------------------------------------------------------------------------- tapped cuts

@@ -156,6 +156,6 @@ def test_a_network_with_other_blocks_than_where_the_encoder_was_fitted_is_an_err
 
 def test_the_layout_of_the_bundled_network_is_that_of_its_features():
     encoder = PretrainedImageEncoder(feature_stages="all").fit(X[:2])
-    assert encoder.fit_transform(X[:2]).shape == (2, 3120)
+    assert encoder.fit_transform(X[:2]).shape == (2, 6240)
     assert isinstance(encoder._features.groups, tuple)
-    assert StageLayout(encoder._features.groups, (3120,)).groups_of(1) == encoder._features.groups
+    assert StageLayout(encoder._features.groups, (6240,)).groups_of(1) == encoder._features.groups
