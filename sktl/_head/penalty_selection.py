@@ -35,7 +35,7 @@ PENALTIES = {
 N_FOLDS = 5
 # More stages are selected only if they lower the loss by more than these fractions of the loss and of the standard
 # error of the difference. Smaller differences would not show on test images, and fewer features cost less.
-_LEAST_GAIN = 0.08
+_LEAST_GAIN = 0.02
 _LEAST_ERRORS = 0.5
 # Maximum numbers of images and of classes, labels or numbers used. More would hardly ever change the choice.
 _MOST_IMAGES = 4096

@@ -27,7 +27,7 @@ def photos(tmp_path):
 
 def test_a_folder_of_classes(photos, tmp_path):
     out, err = run("embed", photos, "-o", tmp_path / "f.parquet", "--images-per-part", "5", *QUICK)
-    assert out == f"Wrote 6,240 features of 12 images to {tmp_path / 'f.parquet'}.\n"
+    assert out == f"Wrote 4,960 features of 12 images to {tmp_path / 'f.parquet'}.\n"
     assert err == ""
     found = load_features(tmp_path / "f.parquet")
     assert found.target_names == ["lemon", "sky"]

@@ -41,7 +41,7 @@ def test_by_default_features_are_those_of_the_networks_own_output():
 def test_features_of_fewer_stages_are_the_first_ones(feature_stages):
     whole = PretrainedImageEncoder(backbone=stochastic_net, feature_stages="all").fit(X)
     encoder = PretrainedImageEncoder(backbone=stochastic_net, feature_stages=feature_stages).fit(X)
-    length = (16, 28, 36, 44)[encoder.feature_stages_ - 1]
+    length = (16, 56, 72, 88)[encoder.feature_stages_ - 1]
     assert encoder.feature_stages_ == (4 if feature_stages == "all" else feature_stages)
     assert_array_equal(encoder.transform(X), whole.transform(X)[:, :length])
     assert_array_equal(encoder.fit_transform(X), encoder.transform(X))
@@ -51,8 +51,8 @@ def test_features_of_fewer_stages_are_the_first_ones(feature_stages):
 def test_names_say_which_block_features_are_from():
     encoder = PretrainedImageEncoder(backbone=stochastic_net, feature_stages=3).fit(X).set_output(transform="pandas")
     names = [f"pretrainedimageencoder{i}" for i in range(16)]
-    names += [f"pretrainedimageencoder_blocks.1_{i}" for i in range(12)]
-    names += [f"pretrainedimageencoder_blocks.0_{i}" for i in range(8)]
+    groups = [("blocks.2_std", 16), ("blocks.1", 12), ("blocks.1_std", 12), ("blocks.0", 8), ("blocks.0_std", 8)]
+    names += [f"pretrainedimageencoder_{name}_{i}" for name, size in groups for i in range(size)]
     assert encoder.get_feature_names_out().tolist() == names
     assert encoder.transform(X).columns.tolist() == names
     modules = dict(encoder.backbone_.build().named_modules())

@@ -129,7 +129,7 @@ def test_an_encoder_says_how_many_features():
     assert facts(encoder)["Features"] == "64"
     assert caption_of(encoder) == "Pixels"
     several = PretrainedImageEncoder(backbone=stochastic_net, feature_stages=3).fit(X)
-    assert facts(several)["Features"] == "36, of the output and of 2 blocks in 3 stages"
+    assert facts(several)["Features"] == "72, of the output and of 3 blocks in 3 stages"
 
 
 @pytest.mark.parametrize("y", [Y, np.arange(24.0), np.eye(24, dtype=int)[:, :2]], ids=["classes", "number", "labels"])

@@ -69,7 +69,9 @@ def test_facts_are_known_without_building_again_even_when_the_engine_is_gone(bui
     assert [known_facts(small(seed), CPU, 0, "auto") for seed in range(4)] == facts
     assert len(builds) == 4
     assert len({fact.fingerprint for fact in facts}) == 4
-    assert {fact.shape for fact in facts} == {(12 + 8,)}  # those of the output and of the first convolution
+    assert {fact.shape for fact in facts} == {
+        (2 * (12 + 8),)
+    }  # means and deviations of the output and of the first convolution
     assert {fact.layout.sizes for fact in facts} == {(12, 12 + 8)}
 
 
@@ -136,7 +138,7 @@ def test_a_chunk_is_a_few_images_of_the_networks_size():
     assert chunk.dtype == np.uint8
     assert not chunk.any()
     features = run(engine, chunk)
-    assert (features.shape, features.dtype) == ((engine.chunk, 20), np.float32)
+    assert (features.shape, features.dtype) == ((engine.chunk, 40), np.float32)
 
 
 def test_features_are_those_of_the_normalised_pixels():
@@ -222,7 +224,7 @@ def test_an_accelerator_takes_large_chunks_one_at_a_time(simulated_cuda):
         features = list(pool.map(engine.run, [chunk] * 8))
     assert module.most == 1
     assert all(np.array_equal(each, features[0]) for each in features)
-    assert features[0].shape == (engine.chunk, 20)
+    assert features[0].shape == (engine.chunk, 40)
 
 
 def test_an_accelerator_has_its_own_fingerprint_and_nearly_the_same_features(simulated_cuda):

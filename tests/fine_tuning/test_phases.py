@@ -390,7 +390,7 @@ def test_so_are_the_stages_whose_features_the_output_layer_receives(trainable_st
     assert table["param_weight_decay"].tolist() == 2 * penalties
     assert clf.recipe_.feature_stages == clf.feature_stages_
     assert (
-        clf.transform(NEW).shape == (9, clf.net_.module_.output.in_features) == (9, {1: 16, 2: 28}[clf.feature_stages_])
+        clf.transform(NEW).shape == (9, clf.net_.module_.output.in_features) == (9, {1: 16, 2: 56}[clf.feature_stages_])
     )
     if params.get("optimizer") == "adamw":  # it has no penalty
         assert clf.recipe_.weight_decay == 1
@@ -564,7 +564,7 @@ def test_validation_changes_no_bit_of_the_training(params):
 @pytest.mark.parametrize(
     ("params", "max_epochs"),
     [
-        ({"backbone_lr_ratio": 3.0}, 8),
+        ({"backbone_lr_ratio": 3.0, "feature_stages": 1}, 8),
         ({"trainable_stages": "all", "augmentation": None}, 3),
         pytest.param(
             {"trainable_stages": "all", "backbone_lr_ratio": 0.3, "mixup_alpha": 0.4}, 8, marks=pytest.mark.slow
