@@ -101,10 +101,10 @@ class Backbone:
 
     @isolated()
     def first(self, n_stages: int | str) -> Backbone:
-        """Return the backbone that ends after its first stages; "all" and their number return this backbone.
+        """Return the backbone that ends after its first `n_stages` stages; for all stages, return this backbone.
 
-        The features are the output of the last of them: averaged over positions, or tokens that are pooled as the
-        network pools its own.
+        The features are the output of the last remaining stage, averaged over positions or, if it consists of tokens,
+        pooled as the network pools its own tokens.
 
         Raises
         ------
@@ -172,14 +172,15 @@ class Backbone:
 
     @isolated()
     def cut(self, n_tail_stages: int, feature_stages: int = 1) -> Cut:
-        """Return a new network, cut in front of its last stages; with all stages, it is not divided.
+        """Return a new network that is cut before its last `n_tail_stages` stages.
 
-        With more than one feature stage, the tail also returns the pooled outputs of the blocks of the last stages.
+        If the tail contains all stages, the network is not divided. With more than one feature stage, the tail also
+        returns the pooled outputs of the blocks of the last stages.
 
         Raises
         ------
         BackboneError
-            If the network has fewer stages whose blocks can be tapped.
+            If fewer than `feature_stages` stages have blocks that can be tapped.
         """
         images = self._probe_images()
         if feature_stages == 1:
@@ -192,7 +193,7 @@ class Backbone:
 
     @isolated()
     def tapped(self) -> nn.Module:
-        """Return the same as `build`, as a `Tapped` network if its blocks can be tapped."""
+        """Return a new network, as `build` does, but as a `Tapped` network if its blocks can be tapped."""
         network = self.build()
         try:
             with warnings.catch_warnings():
@@ -221,7 +222,7 @@ class Backbone:
 
     def __getstate__(self) -> dict[str, Any]:
         # Networks from local files and user functions are included in the pickle. Networks with published weights are
-        # found again by name.
+        # looked up by name.
         state = self.__dict__.copy()
         origin = getattr(self._source, "origin", None)
         if isinstance(origin, LocalFile):

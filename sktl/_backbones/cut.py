@@ -104,8 +104,8 @@ class _Gate:
 class Cut(nn.Module):
     """A network in two halves that share its modules: `tail(trunk(images))` equals `network(images)`.
 
-    The trunk is permanently in eval mode and computes no gradients. The tail follows `train()` and `eval()`; its
-    parameters are the ones that require gradients.
+    The trunk is permanently in eval mode and computes no gradients. The tail follows `train()` and `eval()`. Only the
+    parameters of the tail require gradients.
 
     Parameters
     ----------
@@ -115,8 +115,9 @@ class Cut(nn.Module):
     stage_map : StageMap
         The stages of the network.
     n_tail_stages : int
-        Number of stages, counted from the output, that belong to the tail. With all of them, the trunk returns the
-        images. It also does so if the network has no exact boundary; the tail then runs the frozen stages as well.
+        Number of stages, counted from the output, that belong to the tail. If the tail contains all stages, the trunk
+        returns the images. The trunk also returns the images if the network has no exact boundary; the tail then runs
+        the frozen stages as well.
     images : float32 tensor of shape (n, 3, H, W)
         Real inputs on which the cut is verified, with n at least 1.
     """

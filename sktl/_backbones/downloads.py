@@ -1,6 +1,6 @@
 """Download published weights once, from a web server or the Hugging Face hub, and verify them.
 
-A server that cannot be reached is asked twice, with a time limit, and not again within `one_outage`.
+Requests to an unreachable server are tried twice, with a time limit, and not again within `one_outage`.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ _silent: ContextVar[dict[str, str] | None] = ContextVar("_silent", default=None)
 
 
 class NoAnswerError(Exception):
-    """A server cannot be reached, or reports that it is out of order."""
+    """A server cannot be reached, or reports a server error or too many requests."""
 
 
 @contextmanager
 def one_outage() -> Iterator[None]:
-    """Within the block, do not ask unreachable servers again: each attempt may take many seconds."""
+    """Within the block, do not contact unreachable servers again: each attempt may take many seconds."""
     token = _silent.set({})
     try:
         yield
@@ -103,7 +103,7 @@ def unavailable(what: str, place: object, reason: str, first: str = "") -> Weigh
 
 
 def published_hash(file_name: str) -> str | None:
-    """Return the prefix of the SHA-256 that PyTorch's convention includes in file names; None without one."""
+    """Return the prefix of the SHA-256 that a file name contains by PyTorch's convention; None if it has none."""
     found = _HASH_IN_NAME.search(file_name)
     return found.group(1) if found else None
 
@@ -119,9 +119,9 @@ def fetch(url: str) -> Path:
     Raises
     ------
     WeightsUnavailableError
-        If the file must be downloaded and cannot be.
+        If the file is missing and cannot be downloaded.
     WeightsCorruptError
-        If the bytes of the file are not the published ones.
+        If the file differs from the published file.
     """
     path = kept_at(url)
     published = published_hash(path.name)
@@ -191,9 +191,9 @@ def _answer(url: str) -> Iterator[Any]:
 
 
 def ask_hub(repository: str, file_name: str, revision: str | None = None, endpoint: str | None = None) -> None:
-    """Raise `NoAnswerError` if the hub does not answer. Its answer is left to the hub's own client to interpret.
+    """Raise `NoAnswerError` if the hub does not answer. The hub's own client interprets the answer.
 
-    The client would try six times over half a minute, and write to the program's log each time.
+    Without this check, the client would try six times over half a minute, and write to the program's log each time.
     """
     from huggingface_hub import get_session, hf_hub_url
     from huggingface_hub.utils import build_hf_headers
@@ -224,9 +224,9 @@ def fetch_from_hub(repository: str, file_name: str | None) -> Path:
     Raises
     ------
     WeightsUnavailableError
-        If the weights must be downloaded and cannot be.
+        If the weights are missing and cannot be downloaded.
     WeightsCorruptError
-        If the bytes of the weights are not the published ones.
+        If the weights differ from the published weights.
     """
     if (cached := in_hub_cache(repository, file_name)) is not None:
         return _verified_by_hub(cached)
@@ -251,7 +251,7 @@ def _first_there(repository: str, names: list[str]) -> Path:
     for name in names:
         try:
             return Path(hf_hub_download(repository, name))
-        except LocalEntryNotFoundError:  # no answer; the next name would only wait again
+        except LocalEntryNotFoundError:  # no answer; trying the next name would only mean waiting again
             raise
         except EntryNotFoundError:
             continue

@@ -1,6 +1,7 @@
 """EfficientNet-Lite, the bundled network, with timm's names of modules and tensors, without importing timm.
 
-timm imports torchvision, and torchvision a compiler: together two seconds, in each new process that predicts an image.
+timm imports torchvision, which imports a compiler. Together, these imports take two seconds in each new process that
+predicts an image.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ _EPSILON = 1e-3
 class EfficientNetLite(nn.Module):
     """EfficientNet-Lite without its output layer (M. Tan and Q. Le, "EfficientNet", ICML 2019).
 
-    Tensors have the names and the order of those in timm's `tf_efficientnet_lite*`, and operations are the same, so
-    features and gradients are equal bit for bit.
+    Tensors have the same names and order as in timm's `tf_efficientnet_lite*`, and operations are the same, so features
+    and gradients are equal bit for bit.
 
     Parameters
     ----------
@@ -62,7 +63,7 @@ class EfficientNetLite(nn.Module):
 
 
 class _SeparableConvolution(nn.Module):
-    """A convolution of each channel, then one of all channels at each position."""
+    """A convolution of each channel, then a convolution across channels at each position."""
 
     def __init__(self, n_in: int, n_out: int, kernel: int, stride: int):
         super().__init__()
@@ -97,7 +98,7 @@ class _InvertedResidual(nn.Module):
 
 
 class _NormedActivation(nn.BatchNorm2d):
-    """BatchNorm and an activation. The children have the names by which folding recognizes timm's such layers."""
+    """BatchNorm and an activation. The children have the names by which folding recognizes such layers of timm."""
 
     def __init__(self, n_channels: int):
         super().__init__(n_channels, _EPSILON)

@@ -1,9 +1,10 @@
 """Remove the last stages of a network, so that it ends with the pooled output of an earlier stage.
 
-Architectures need not be known: one record of a run shows which modules run only after the boundary. They are replaced
-by modules without parameters, whose outputs have the right shapes and are not used. The network keeps its own forward
-method and the names of its modules. Its output is the average of the boundary's tensor over positions. If the tensor
-has the shape of the tokens after the last block, it takes their place, and the network pools it as its own output.
+The architecture need not be known: a record of one run shows which modules run only after the boundary. These modules
+are replaced by modules without parameters, whose outputs have the right shapes and are not used. The network keeps its
+own forward method and the names of its modules. Its output is the average of the boundary's tensor over positions. If
+the tensor has the shape of the tokens after the last block, it replaces these tokens, and the network pools it as it
+would have pooled them.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Shortening:
     stage_map : StageMap
         The remaining stages.
     end : Boundary
-        The tensor at which they end.
+        The tensor at which the remaining stages end.
     read_from : Boundary or None
         The tensor that `end` replaces for the layers after the last block; None if the output is the average of `end`.
     removed : dict of str to tuple of Returned
@@ -145,12 +146,12 @@ class _End:
 
 
 class _Removed(nn.Module):
-    """A module that was removed. Its outputs are not used, except for the tensor that takes the place of tokens.
+    """The replacement of a removed module. Its outputs are not used, except for the tensor that replaces tokens.
 
     Parameters
     ----------
     returned : sequence of Returned
-        What the calls of the module returned.
+        What the calls of the removed module returned.
     output : int or None
         Index of the tensor that becomes the last tensor of the remaining stages.
     """
@@ -181,7 +182,7 @@ def _replace_modules(network: nn.Module, replacements: dict[nn.Module, nn.Module
 
 
 def _remove_parameters(network: nn.Module, parameters: Iterable[nn.Parameter]) -> None:
-    """Replace parameters by NaN of the same shape, which takes no memory and is not in the state."""
+    """Replace parameters with NaN of the same shape, which takes no memory and is not in the state."""
     unused = {id(parameter) for parameter in parameters}
     for module in network.modules():
         for name, parameter in [*module._parameters.items()]:
@@ -196,18 +197,18 @@ def find_shortening(network: nn.Module, stage_map: StageMap, n_stages: int, imag
     Parameters
     ----------
     network : nn.Module
-        Network in eval mode. It stays as it is.
+        Network in eval mode. It is not changed.
     stage_map : StageMap
-        Its stages.
+        The stages of the network.
     n_stages : int
-        Number of stages that stay, less than their number.
+        Number of stages that stay, less than the number of all stages.
     images : float32 tensor of shape (n, 3, H, W)
         At least two different images.
 
     Raises
     ------
     IndivisibleError
-        If the activation at the boundary would not have the bits of the activation in the whole network.
+        If the activation at the boundary would differ from the activation in the whole network, even by one bit.
     """
     if not stage_map.exact:
         raise IndivisibleError("no single tensor between its stages contains everything that later stages need")
@@ -259,7 +260,7 @@ def _complete(
     blocks: Sequence[Sequence[Boundary]],
     images: torch.Tensor,
 ) -> Shortening:
-    """Return the shortening with the parameters that nothing needs any more, and with the remaining stages."""
+    """Return the shortening with its remaining stages, and with the parameters that are no longer needed."""
     shortened = shortening.shorten(_copy(network))
     needed = parameters_of_output(shortened, images[:1])
     whole = shortening.stage_map

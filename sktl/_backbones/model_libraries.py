@@ -123,7 +123,7 @@ class _Network:
 
 
 def _load(module: nn.Module, state: _weights.StateDict, output_layer: tuple[str, ...], source: object) -> None:
-    """Load a state dict of the whole architecture, or without the output layer, into a network without output layer."""
+    """Load a state dict, with or without the output layer, into a network without its output layer."""
     wanted = module.state_dict()
     heads = tuple(_head_prefix(name, wanted) for name in output_layer)
     matched = _weights.match(state, wanted, lambda name: name.startswith(heads), source)
@@ -395,8 +395,8 @@ class PackagedNetwork(_Network):
         path = packaged_file(self.name)
         _weights.verify(path, PACKAGED[self.name][0])
         module = EfficientNetLite(self.name)
-        # The file contains timm's tensors in timm's order under other names, and the two of the output layer at the
-        # end.
+        # The file contains timm's tensors in timm's order under other names, followed by the two tensors of the output
+        # layer.
         tensors = _weights.read_state_dict(path).values()
         module.load_state_dict(dict(zip(module.state_dict(), tensors, strict=False)))
         return module

@@ -44,7 +44,7 @@ def resolve_backbone(
 ) -> Backbone:
     """Return the backbone for the parameters of an estimator.
 
-    Networks that have a name are built only if `n_stages` is a number, once per process.
+    A network that has a name is built only if `n_stages` is a number, and only once per process.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def rebuilt_backbone(
 ) -> Backbone:
     """Return a backbone for a network that was built from a saved description and filled with saved weights.
 
-    Its identity depends on the tensors, because the name of the weights might be shared with other tensors.
+    Its identity depends on the tensors, because other tensors might have the same name of weights.
     """
     identity = _identity(f"{bare.name} {tensors_digest(network)}", preprocessing, 0)
     source = BuiltNetwork(network, preprocessing, identity, restored=True)

@@ -2,10 +2,10 @@
 
 A network can be cut exactly where a single tensor contains everything that the rest of the network needs from the
 image. Such tensors are the dominators of the graph that autograd records: no edge of the graph skips them. One rule for
-all families selects those that separate stages. Blocks are the outermost numbered modules with layers inside (`layer3`,
-`blocks.7`, `encoder_layer_4`). If the resolution is halved along the network, a stage consists of all blocks with the
-same resolution. If the resolution never changes, as in a ViT, each block is a stage. Layers before the first block form
-the stem; layers after the last block belong to the last stage.
+all families selects the tensors that separate stages. Blocks are the outermost numbered modules with layers inside
+(`layer3`, `blocks.7`, `encoder_layer_4`). If the resolution is halved along the network, a stage consists of all blocks
+with the same resolution. If the resolution never changes, as in a ViT, each block is a stage. Layers before the first
+block form the stem; layers after the last block belong to the last stage.
 """
 
 from __future__ import annotations
@@ -84,7 +84,8 @@ class StageMap:
     exact : bool
         Whether a single tensor at each boundary contains everything that the rest of the network needs from the image.
     singles : tuple of tuple of Boundary
-        All such tensors, input first, each as the outputs of modules that return it.
+        All tensors that contain everything that the rest of the network needs, input first. Each is listed as the
+        outputs of the modules that return it.
     blocks : tuple of tuple of Boundary, or None
         Ends of the blocks of each stage, if they were found in a larger network.
     """
@@ -165,7 +166,7 @@ def find_stages(network: nn.Module, image: torch.Tensor) -> StageMap:
         nodes = _sorted_nodes([t.grad_fn for t in tensors(output)[:1]])
         cuts = _single_tensors(calls, _leading_to(nodes, source))
         blocks, exact = _blocks(network, cuts), True
-        if len(blocks) < 2:  # no tensor contains the whole image information
+        if len(blocks) < 2:  # no single tensor contains all information about the image
             blocks, exact = _blocks(network, _last_tensors(calls)), False
         marks = _stem(blocks, cuts) + _last_of_each_resolution(blocks)[:-1]
         names = {id(parameter): name for name, parameter in network.named_parameters()}
@@ -282,7 +283,7 @@ def channels_last(shape: Sequence[int]) -> bool:
 def laid_out(activations: torch.Tensor) -> torch.Tensor:
     """Return activations of images in the memory format in which convolutions are fast.
 
-    Activations of shape (n, H, W, C) stay as they are: forward methods may view them as (n, H * W, C).
+    Activations of shape (n, H, W, C) are returned unchanged, because forward methods may view them as (n, H * W, C).
     """
     if activations.ndim != 4 or channels_last(activations.shape[1:]):
         return activations

@@ -58,7 +58,7 @@ class Returned:
         self._leaves = [StandIn(a, b) if isinstance(a, torch.Tensor) else a for a, b in pairs]
 
     def filled(self, make: Callable[[StandIn], torch.Tensor], given: tuple[int, torch.Tensor] | None = None) -> Any:
-        """Return the tree with new tensors. `given` is the index of a tensor, and the tensor itself."""
+        """Return the tree with new tensors. `given` is the index of a tensor, and the tensor to use there."""
         filled = [make(leaf) if isinstance(leaf, StandIn) else leaf for leaf in self._leaves]
         if given is not None:
             index, tensor = given

@@ -1,9 +1,9 @@
 """Pooled outputs of the blocks of a network, computed in the same run as the network's own output.
 
-The output layer of a network sees only the output of the last stage. Outputs of earlier blocks, such as texture, help
-if images differ from those of the pretraining. Taps are hooks on blocks: while the network runs as usual, they compute
-the mean of the output of a block over the positions of the image, and the standard deviation. The mean dilutes what
-fills a small part of the image, such as a crack; the standard deviation keeps it.
+The output layer of a network sees only the output of the last stage. Outputs of earlier blocks, which describe texture,
+for instance, help if images differ from the pretraining images. Taps are hooks on blocks: while the network runs as
+usual, they compute the mean and the standard deviation of the output of a block over the positions of the image. The
+mean dilutes what fills a small part of the image, such as a crack; the standard deviation preserves it.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ _LEAST_WEIGHTS = 2  # minimum for a block inside another block, because a single
 # Relative to the largest output. Taps do not change the computation, so the network's own output differs by rounding at
 # most.
 _TOLERANCE = 1e-4
-# Standard deviations include this fraction of the mean. Otherwise, those of an output that is the same everywhere would
-# be rounding errors, which differ between engines, and standardization would enlarge them.
+# Standard deviations include this fraction of the mean. Otherwise, the standard deviation of an output that is the same
+# everywhere would be a rounding error, which differs between engines and which standardization would enlarge.
 _OF_MEAN = 1e-3
 # The square root has no finite gradient at 0. Smaller variances get the gradient 0.
 _LEAST_VARIANCE = torch.finfo(torch.float32).tiny
@@ -84,7 +84,7 @@ class StageLayout:
         return self.sizes[feature_stages - 1]
 
     def count(self, feature_stages: int | str) -> int:
-        """Return the number of stages for a parameter, which may be larger than the number of existing stages.
+        """Return the number of stages for a `feature_stages` parameter. It may exceed the number of existing stages.
 
         `"auto"` chooses among the features of all stages.
         """
@@ -172,7 +172,7 @@ class Tapped(nn.Module):
 class TappedCut(Cut):
     """A cut network whose tail returns the network's own output, followed by the pooled outputs of its last blocks.
 
-    `tail(trunk(images))` equals the first numbers of a row of the `Tapped` network.
+    `tail(trunk(images))` equals the beginning of a row of the `Tapped` network.
 
     Parameters
     ----------
@@ -317,10 +317,10 @@ def _row(run: Callable[[], torch.Tensor], groups: Sequence[_Group]) -> torch.Ten
 def stage_blocks(network: nn.Module, stage_map: StageMap) -> list[list[Boundary]]:
     """Return the ends of the blocks of each stage, input first, at most six blocks per stage.
 
-    Blocks are the outermost numbered modules with at least two layers that are inside the numbered modules of a stage;
-    without such modules, they are the numbered modules themselves. A stage without blocks is represented by its end,
-    except the last stage, whose end is the network's output. The last tensor with channels and positions, which the
-    network averages for its output, counts as a block of the last stage.
+    Within each numbered module of a stage, the blocks are the outermost numbered modules with at least two layers. If
+    there are none, the numbered module itself is a block. A stage without blocks is represented by its end, except the
+    last stage, whose end is the network's output. The last tensor with channels and positions, which the network
+    averages for its output, counts as a block of the last stage.
     """
     if not stage_map.exact or len(stage_map.stages) < 2:
         return []

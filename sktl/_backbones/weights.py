@@ -29,7 +29,7 @@ from .weight_file_kinds import beginning, describe, is_archive, weights_in
 StateDict = dict[str, torch.Tensor]
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar", ".sktl")
-# Keys under which training scripts store the state dict, best first: averaged weights are better than the last ones.
+# Keys under which training scripts store the state dict, best first: averaged weights are better than final weights.
 _WRAPPERS = (
     "state_dict_ema",
     "model_ema",
@@ -77,12 +77,12 @@ def _open(path: str | os.PathLike[str]) -> BufferedReader:
 
 
 def verify(path: str | os.PathLike[str], published: str | None) -> str:
-    """Return the SHA-256 of a weights file. Raise an error if it does not start with the published one.
+    """Return the SHA-256 of a weights file after comparing it with the published SHA-256 or its prefix.
 
     Raises
     ------
     WeightsCorruptError
-        If it does not.
+        If the SHA-256 does not start with `published`.
     """
     digest = file_digest(path)
     if published and not digest.startswith(published):
@@ -203,7 +203,7 @@ def _described(path: str | os.PathLike[str], found: tuple[str, str]) -> str:
 
 
 def _unwrap(content: Any) -> StateDict:
-    """Return the tensors of the innermost mapping that contains a state dict, without the counter of averaging."""
+    """Return the tensors of the innermost mapping that contains a state dict, without the averaging counter."""
     while isinstance(content, Mapping):
         inner = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
         if inner is None:
@@ -310,7 +310,7 @@ def load_into(module: torch.nn.Module, state: StateDict, source: object) -> None
     Raises
     ------
     WeightsMismatchError
-        If a tensor has another shape than in the module.
+        If the shape of a tensor differs from its shape in the module.
     """
     own = module.state_dict()
     wrong = [

@@ -103,7 +103,7 @@ class ImageSource:
         )  # fmt: skip
 
     def describe(self, found: Any) -> str:
-        """Return a sentence that says how the table was understood."""
+        """Return a sentence that says how the table was interpreted."""
         advice = ""
         if self.kind == "auto" and found.kind == "classes" and found.target.dtype.kind == "i":
             advice = " To learn numbers, pass --numbers."

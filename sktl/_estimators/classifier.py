@@ -93,7 +93,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
     weight_decay : float, default="auto"
         Strength of the regularization of the output layer's weights, at least 0: an L2 penalty, or decoupled weight
         decay for `"adamw"` [1]_. `"auto"` chooses it by cross-validation within `fit`. With `trainable_stages=0`, the
-        candidates are nine values from 0.3 to 0.00003. Before stages are trained, they are 1, 0.3, 0.1 and 0.03,
+        candidates are eleven values from 3 to 0.00003. Before stages are trained, they are 1, 0.3, 0.1 and 0.03,
         because a weakly regularized output layer is sensitive to every change in the features. `"auto"` is 0.03 if the
         output layer is trained with gradient descent before the stages, and always 1 for `"adamw"`. The weights of
         stages are decayed toward their initial values by decoupled weight decay of the same strength [5]_; with

@@ -1,7 +1,7 @@
 """A pass spread over the workers of a cluster: blocks of samples go out, and rows come back in bounded memory.
 
-The calling process takes cached rows from its own cache, sends blocks of the other samples, and computes what does not
-come back or what workers cannot use. Results and errors are the same as without a cluster.
+The calling process takes cached rows from its own cache, sends blocks of the other samples, and processes samples that
+do not come back or that workers cannot use. Results and errors are the same as without a cluster.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class SpreadPass:
     task : BlockTask
         What a worker does with a block.
     attempt : callable
-        Computes samples in this process: returns their rows, or None, and the failures of the unusable ones.
+        Processes samples in this process: returns their rows, or None, and the failures of the unusable samples.
     cache : Cache
         Receives the entries of the workers' caches.
     progress : Progress
@@ -128,7 +128,7 @@ class SpreadPass:
         self.cache = cache
         self.progress = progress
         self.failures: list[ImageFailure] = []
-        self._unusable: list[int] = []  # of workers
+        self._unusable: list[int] = []  # for workers
         self._lost: list[int] = []  # in blocks that failed each time
         self._reason = ""
         self._n_slots, self._counted = 0, -_SECONDS_BETWEEN_COUNTS
@@ -144,7 +144,7 @@ class SpreadPass:
             self.progress.update(len(chosen))
             if rows is not None and chosen:
                 yield [copy for copy, _ in chosen], rows[[i for _, i in chosen]]
-        # Of copies, the first has failed.
+        # Only the first of several copies was computed, so its failure is reported for each copy.
         self.failures = sorted(
             failure._replace(position=copy, name=samples[copy].name)
             for failure in self.failures
@@ -248,7 +248,7 @@ class SpreadPass:
         self._reason = self._reason or _described(error)
 
     def _computed_here(self, positions: Sequence[int]) -> Iterator[tuple[list[int], Any]]:
-        """Compute samples in this process. Yield the positions of the usable ones with their rows."""
+        """Process samples in this process. Yield the positions of the usable samples with their rows."""
         if not positions:
             return
         rows, failures = self.attempt([self._samples[i] for i in positions])
@@ -266,7 +266,7 @@ def _give_up(running: dict[Future[Any], _Block]) -> _Block:
 
 
 def _copies(samples: Sequence[Sample], positions: Sequence[int], keys: Mapping[int, bytes]) -> dict[int, list[int]]:
-    """Return the positions of samples that are known to be equal, by the first of them."""
+    """Return the positions of samples that are known to be equal, by the first of these positions."""
     first: dict[object, int] = {}
     copies: dict[int, list[int]] = {}
     for position in positions:

@@ -31,9 +31,9 @@ from .trunk import EngineFacts, Trunk, chunk_size, in_keys
 
 # Each open engine holds a network in memory, so only the most recently used ones stay open.
 _MOST_ENGINES = 3
-# Outputs differ from torch's in float32 by accumulated rounding only. Relative to the largest output of a group. In
-# bfloat16, which has 8 significant bits, up to 0.14 was measured on noise: a larger difference means that a network
-# needs more bits, or was converted wrongly.
+# Largest allowed differences from torch's outputs in float32, relative to the largest output of a group. In float32,
+# outputs differ only by accumulated rounding. In bfloat16, which has 8 significant bits, differences of up to 0.14 were
+# measured on noise. A larger difference than allowed means that a network needs more bits, or was converted wrongly.
 _TOLERANCES = {"float32": 1e-4, "bfloat16": 0.25}
 
 
@@ -219,7 +219,7 @@ class EngineRegistry:
     Attributes
     ----------
     n_passes : int
-        Number of passes at once for which engines are prepared. Workers of a cluster that run tasks in threads set it.
+        Number of concurrent passes for which engines are prepared. Cluster workers that run tasks in threads set it.
     """
 
     n_passes = 1
@@ -239,14 +239,14 @@ class EngineRegistry:
         ----------
         part : FrozenPart
         n_threads : int
-            Number of threads of a pass that will run it concurrently.
+            Number of threads of a pass that will run the engine concurrently.
 
         Raises
         ------
         EngineError
             If `engine="openvino"` was requested and is not possible, or the network needs float32.
         DeviceError
-            If the device does not compute in the precision.
+            If the device does not compute in the requested precision.
         DeviceMemoryError
             If not even one image fits into the memory of an accelerator.
         """
@@ -272,7 +272,7 @@ class EngineRegistry:
                 self._automatic[function] = facts.engine
 
     def facts_key(self, part: FrozenPart) -> bytes:
-        """Return the key of an engine's facts on this machine in its current state, so that they need no new check."""
+        """Return the key of an engine's facts in the current state of this machine, in which they need no new check."""
         versions = (__version__, installed_version(), survived(), decoding_rule())
         wanted = (part.backbone.identity, part.n_tail_stages, self.chunk(part), part.engine)
         arithmetic = (*describe_arithmetic(part.device), *in_keys(part.precision))
@@ -285,8 +285,8 @@ class EngineRegistry:
     def shrink(self, part: FrozenPart) -> None:
         """Halve the number of images that engines of a backbone process at once, because a device is out of memory.
 
-        The number is part of the fingerprint of facts, because other numbers change the last bits of results. Warns the
-        first time.
+        The number is part of the fingerprint of facts, because other numbers change the last bits of results. The first
+        call warns.
         """
         name, device = part.backbone.name, part.device
         with self._lock:

@@ -193,13 +193,13 @@ class FeatureExtractor:
     def __call__(self, samples: Sequence[Sample]) -> np.ndarray:
         """Return the features or activations of samples, as float32 of shape (n_samples, ...).
 
-        Stored features are not computed again. More of them than fit into memory stay in their file.
-        Workers of a cluster compute features if joblib's active backend has one.
+        Stored features are not computed again. If they do not fit into memory, they stay in their file. If joblib's
+        active backend has a cluster, its workers compute the features of images.
 
         Raises
         ------
         InvalidInputError
-            If stored features are of another network, or of fewer stages.
+            If stored features come from another network, or from fewer stages.
         InvalidImageError
             If samples cannot be read or decoded, or the network returns features that are not finite. The error lists
             all such samples. Features of the other samples are cached.
@@ -231,7 +231,7 @@ class FeatureExtractor:
     def _stored(self, features: ImageFeatures) -> np.ndarray:
         if self.n_tail_stages or self.view is not None:
             check_images(features)
-        # The output layer, its choices and typicality take rows of either kind.
+        # The output layer, the choice of its features and penalty, and typicality accept rows of either kind.
         return cast(np.ndarray, stored_rows(features, self.backbone, self.feature_stages, self.precision))
 
     def attempt(self, samples: Sequence[Sample]) -> tuple[np.ndarray, list[ImageFailure]]:

@@ -1,7 +1,7 @@
 """Which network computed the features of a file: facts by which an estimator recognizes its own network.
 
-The numeric engine, the device and the versions of libraries are no part of it, because they change features by rounding
-only. Imports no PyTorch, because files of features are opened without it.
+These facts do not include the engine, the device and the versions of libraries, which change features only by rounding.
+This module does not import PyTorch, because files of features are opened without it.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ class FeatureSource:
 
     @classmethod
     def parse(cls, values: dict[str, Any]) -> Self:
-        """Convert what `format` returned back to a source."""
+        """Convert the return value of `format` back to a source."""
         tuples = {name: tuple(values[name]) for name in ("image_size", "answer", "sizes")}
         return cls(**values | tuples | {"groups": tuple((block, size) for block, size in values["groups"])})
 
     def format(self) -> dict[str, Any]:
-        """Return the facts as values for JSON, without the precision if it is float32, once the only one."""
+        """Return the facts as values for JSON, without the precision if it is float32, once the only precision."""
         return {name: value for name, value in asdict(self).items() if (name, value) != ("precision", "float32")}
 
     @property

@@ -37,7 +37,7 @@ def find_failures(
 ) -> list[ImageFailure]:
     """Return the unusable samples and the reasons, in order. Each content is decoded once.
 
-    Workers of a cluster decode them if joblib's active backend has one.
+    If joblib's active backend has a cluster, its workers decode the samples.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def _found_by_workers(
     progress: Progress,
     cluster: Cluster,
 ) -> list[ImageFailure]:
-    """Return the unusable samples, after workers have decoded those that this process does not know to be good."""
+    """Return the unusable samples. Workers decode all samples that this process does not know to be good."""
     with single_threaded_pool(n_threads(n_jobs)) as pool:
         keys = known_keys(samples, pool, cache)
     marks = _marks(keys.values())

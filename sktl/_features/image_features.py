@@ -150,7 +150,7 @@ class ImageFeatures(Sequence[Any]):
 
     @property
     def source(self) -> FeatureSource:
-        """What computed the features."""
+        """Facts about the network that computed the features."""
         return self._store.source
 
     @property
@@ -248,5 +248,5 @@ class ImageFeatures(Sequence[Any]):
 
 
 def _as_index(key: Any) -> Any:
-    """Return a key as NumPy takes it; NumPy would refuse an empty list, whose type it cannot know."""
+    """Return a key in a form that NumPy accepts. NumPy refuses an empty list, because it does not know its type."""
     return np.empty(0, dtype=np.int64) if isinstance(key, list) and not key else key

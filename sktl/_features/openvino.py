@@ -59,7 +59,7 @@ def check_available(device: torch.device) -> None:
 
 
 def survived() -> bool:
-    """Return True if OpenVINO can be used in this process, which must not be forked from one that used it."""
+    """Return True if OpenVINO can be used in this process: it was not forked from a process that used OpenVINO."""
     return _process in (None, os.getpid())
 
 
@@ -143,7 +143,7 @@ class CompiledFunction:
         self.n_threads = n_threads
 
     def leave_alone(self) -> None:
-        """Never release OpenVINO's objects: in a forked process, it would wait for threads that do not exist."""
+        """Never release OpenVINO's objects: in a forked process, this would wait for threads that do not exist."""
         compiled, requests = self._streams
         for thing in (self._model, compiled, *requests):
             _never_release(thing)

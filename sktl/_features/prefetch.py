@@ -28,7 +28,7 @@ class Decoder:
     view : View or None
         Random change of the images. Keys are then keys of the view.
     budget : Budget or None
-        Is told when the content of a sample is no longer held. None counts nothing.
+        Is notified when the content of a sample is no longer held. None counts nothing.
     """
 
     def __init__(
@@ -51,13 +51,13 @@ class Decoder:
         return content_key if self.view is None else self.view.key(content_key)
 
     def add(self, key: bytes, position: int, content_key: bytes, content: Content | None) -> None:
-        """Add a sample that may be requested. Without its content, it is read then."""
+        """Add a sample that may be requested. If its content is not given, it is read on request."""
         self._positions[key] = position
         if content is not None:
             self._contents[key] = content_key, content
 
     def forget(self, key: bytes) -> None:
-        """Release what is held for a sample that is not needed, or not soon."""
+        """Release what is held for a sample that is not needed, or not needed soon."""
         self._taken(key)
         if (ahead := self._ahead.pop(key, None)) is not None:
             ahead.cancel()
@@ -75,7 +75,7 @@ class Decoder:
 
     @property
     def n_ahead(self) -> int:
-        """Number of samples that may be decoded ahead of time: as many as fit into 64 MiB, less those that were."""
+        """Number of further samples that may be decoded ahead of time, so that at most 64 MiB are held."""
         height, width = self.preprocessing.crop
         return max(0, _BYTES_AHEAD // (3 * height * width) - len(self._ahead))
 
@@ -85,7 +85,7 @@ class Decoder:
             self._ahead[key] = pool.submit(self._decode, key)
 
     def stop(self) -> None:
-        """Cancel tasks that have not started. The results of others are used by `__call__`."""
+        """Cancel tasks that have not started. `__call__` uses the results of the others."""
         self._ahead = {key: future for key, future in self._ahead.items() if not future.cancel()}
 
     def _taken(self, key: bytes) -> tuple[bytes, Content] | None:

@@ -16,11 +16,11 @@ from sktl._utils.threads import single_threaded_pool
 
 from .windows import Budget, Content, Window, Windows, size_of
 
-# With a number, which changes when the bytes of a file belong to another reader than before.
+# The number in this name changes when a file's bytes go to a different reader than in earlier versions.
 _FILES = APART + "files 2"
-# Size of all contents that are read and not yet used. A larger content is read when no other is held.
+# Maximum size of all contents that were read but not used yet. A larger content is read when no other content is held.
 _BYTES_AHEAD = 64 << 20
-# Samples that are looked up in the cache together. The first ones are few, so that computing starts soon.
+# Samples that are looked up in the cache together. The first window is smaller, so that computing starts soon.
 _FIRST_WINDOW = 64
 _WINDOW = 256
 # Tasks have an overhead, so each reads several samples if these are small.
@@ -28,7 +28,7 @@ _SAMPLES_PER_TASK = 16
 _SMALL = 256 << 10
 # Threads that wait for disks, servers and the locks of sequences.
 _READERS = 8
-# What a content of unknown size is assumed to take, before any was read.
+# Assumed bytes of a content of unknown size, before any content was read.
 _FIRST_GUESS = _BYTES_AHEAD // _READERS
 
 Item = TypeVar("Item")
@@ -110,12 +110,12 @@ class _Reading:
         self._guess = _FIRST_GUESS
 
     def windows(self) -> Iterator[Window]:
-        """Yield windows. While one is waited for, the samples of the next one are read, too."""
+        """Yield windows. While a window is awaited, the samples of the next window are read, too."""
         before: list[_Begun] = []
         current: list[_Begun] = []
         for part in self._parts():
             n_bytes = self._n_bytes(part)
-            # Bytes are released by whoever takes windows, so this only waits when there is no window to hand over.
+            # Bytes are released when windows are used, so this waits only if there is no window to hand over.
             while not self.budget.reserve(n_bytes, wait=not (before or current)):
                 if not before:
                     before, current = current, []
@@ -136,7 +136,7 @@ class _Reading:
             start, stop = stop, stop + _WINDOW
 
     def _parts_of(self, positions: range) -> Iterator[_Part]:
-        # A server is asked by the task that reads the sample.
+        # For a URL, the task that reads the sample also asks the server for the stamp.
         stamps = {i: None if is_remote(self.samples[i]) else self.samples[i].stamp() for i in positions}
         digests = {i: _digest(stamp) for i, stamp in stamps.items()}
         names = self.cache.get(_FILES, [digest for digest in digests.values() if digest])
@@ -177,7 +177,7 @@ class _Reading:
             if self.keep:
                 sizes = [size_of(read.content) for read in found]
                 self.budget.release(n_bytes - sum(sizes))
-                # The largest of late, so that a single large content does not slow down the reading of all others.
+                # The largest recent size, which decays, so that one large content does not slow down all later reading.
                 self._guess = max(*sizes, self._guess * 9 // 10, 1)
         return found
 
@@ -199,7 +199,7 @@ class _Reading:
         return _Read(name, content if self.keep else None, None, digest)
 
     def _finished(self, begun: Sequence[_Begun]) -> Window:
-        """Return a window when all of its samples were read."""
+        """Return a window when all of its samples have been read."""
         reads = [read for part, future in begun for read in (part.known if future is None else future.result())]
         self.cache.put(_FILES, [(read.digest, read.name.encode()) for read in reads if read.digest])
         contents: dict[bytes, Content] = {}
@@ -216,7 +216,7 @@ class _Reading:
 def read_keys(
     samples: Sequence[Sample], pool: ThreadPoolExecutor, cache: Cache
 ) -> tuple[list[bytes], dict[bytes, str]]:
-    """Return the content keys of samples, in order, and the reasons for unreadable samples by their placeholder keys.
+    """Return the content keys of samples, in order, and why samples are unreadable, by their placeholder keys.
 
     Files whose stamps are in the cache are not read again.
     """
@@ -231,7 +231,7 @@ def read_keys(
 
 
 def known_keys(samples: Sequence[Sample], pool: ThreadPoolExecutor, cache: Cache) -> dict[int, bytes]:
-    """Return the content keys by position that are known without reading a file or asking a server."""
+    """Return the content keys that are known without reading a file or contacting a server, by position."""
     if cache.store is None:
         return {}
     local = [i for i, sample in enumerate(samples) if not is_remote(sample)]
@@ -265,7 +265,7 @@ def contents_digest(samples: Sequence[Sample], pool: ThreadPoolExecutor, cache: 
 
 
 def in_tasks(function: Callable[[Item], Result], items: Sequence[Item], pool: ThreadPoolExecutor) -> list[Result]:
-    """Return a function's results for all items, computed by a pool in tasks large enough for their overhead."""
+    """Return a function's results for all items, computed by a pool in tasks that are worth their overhead."""
     tasks = [items[start : start + _SAMPLES_PER_TASK] for start in range(0, len(items), _SAMPLES_PER_TASK)]
     return [result for results in pool.map(lambda task: [function(item) for item in task], tasks) for result in results]
 

@@ -20,13 +20,13 @@ COPIED_BYTES = 16 << 20
 class Rows:
     """Rows of an array, addressed by the keys of samples and filled one by one.
 
-    Values may have more numbers than a row; the numbers at the end are ignored.
+    Values may be longer than a row; the numbers after the end of the row are ignored.
 
     Parameters
     ----------
     n_samples : int
     progress : Progress
-        Is told how many samples have their row, or the reason why there is none.
+        Is notified of the number of samples that have a row, or a reason why they have none.
 
     Attributes
     ----------
@@ -102,7 +102,7 @@ class Rows:
         self._tell()
 
     def _tell(self) -> None:
-        """Report progress. After another beginning, samples that were reported before are not reported again."""
+        """Report progress. After another call of `begin`, samples that were reported before are not reported again."""
         if self._n_done > self._n_told:
             self.progress.update(self._n_done - self._n_told)
             self._n_told = self._n_done

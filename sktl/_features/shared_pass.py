@@ -23,9 +23,9 @@ from sktl._storage.value_store import new_owner
 from .engines import Engine
 from .prefetch import Decoder
 
-# Images that are decoded or computed at once, or wait for it: per thread, enough to keep threads busy while the calling
-# thread writes rows; and chunks, so that full ones can be formed meanwhile. Few enough to share work evenly between
-# processes, because this many are also claimed in advance.
+# Maximum number of images that are being decoded or computed, or wait for this: a number per thread, which keeps
+# threads busy while the calling thread writes rows, plus some chunks, so that full chunks can be formed meanwhile. The
+# same number of images is claimed in advance, so it is small enough to share work evenly between processes.
 _IMAGES_PER_THREAD = 8
 _CHUNKS = 2
 # Rows are written in batches, because each write locks the database. Batches are small, because other processes wait
@@ -59,7 +59,7 @@ class Source(Protocol):
         """Wait until more can be taken, or for this number of seconds."""
 
     def take(self) -> list[bytes]:
-        """Return more keys; none if those that became known need no computing."""
+        """Return more keys; none if the keys that became known need no computing."""
 
 
 class Pass:
@@ -167,7 +167,7 @@ class Pass:
         # Others may have stored rows, and released their claims, after this pass found them missing.
         stored = self._stored(claimed)
         self._mine.extend(key for key in claimed if key not in stored)
-        for key in elsewhere.union(stored):  # otherwise, their contents would stay in the way of others
+        for key in elsewhere.union(stored):  # otherwise, their contents would use up the memory for other contents
             self.decoder.forget(key)
         yield from stored.items()
 

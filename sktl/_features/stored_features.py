@@ -72,12 +72,12 @@ def check_images(samples: object, argument: str = "X") -> None:
 
 
 def first_columns(rows: np.ndarray, n: int) -> np.ndarray:
-    """Return the first columns of an array, or of features in a file, which stay there."""
+    """Return the first columns of an array, or of features in a file, which stay in the file."""
     return cast(np.ndarray, rows.columns(n)) if isinstance(rows, ImageFeatures) else rows[:, :n]
 
 
 def contiguous(rows: np.ndarray, n: int) -> np.ndarray:
-    """Return the same with rows that are contiguous in memory, if they are in memory."""
+    """Return the same columns, with rows that are contiguous in memory if they are in memory."""
     some = first_columns(rows, n)
     return np.ascontiguousarray(some) if isinstance(some, np.ndarray) else some
 
@@ -90,7 +90,7 @@ def stored_rows(
     Raises
     ------
     InvalidInputError
-        If another network computed the features, or in another precision, or there are features of fewer stages.
+        If the features were computed by another network or in another precision, or come from fewer stages.
     """
     _check_source(features.source, backbone, precision)
     layout, wanted = layout_of(features.source), feature_stages
@@ -106,7 +106,7 @@ def stored_rows(
 
 
 def _check_source(source: FeatureSource, backbone: Backbone, precision: str) -> None:
-    """Raise `InvalidInputError` if features are not those of a backbone in a precision."""
+    """Raise `InvalidInputError` unless features were computed by a backbone in a precision."""
     own = source_of(backbone, layout_of(source), source.n_stages, precision)
     if (different := _difference(source, own)) is None:
         return

@@ -46,7 +46,7 @@ class TailExtractor:
 
     @property
     def cache(self) -> Cache:
-        """The cache of the features, which are not cached; activations of the trunk are, in the cache of the trunk."""
+        """`NO_CACHE`, because features are not cached. Activations are cached in the cache of the trunk."""
         return NO_CACHE
 
     def with_cache(self, cache: Cache) -> TailExtractor:
@@ -68,7 +68,7 @@ class TailExtractor:
     def __call__(self, samples: Sequence[Sample]) -> np.ndarray:
         """Return the features of samples as float32 of shape (n_samples, n_features).
 
-        Workers of a cluster compute them if joblib's active backend has one.
+        If joblib's active backend has a cluster, its workers compute the features.
         """
         rows, failures = attempted(self, samples)
         if failures:

@@ -30,8 +30,8 @@ from .batchnorm_folding import fold_batchnorm
 # mapping memory. Changing a size changes the last bits of features.
 _CPU_CHUNK = 4
 _ACCELERATOR_CHUNK = 64
-# Folding must not change outputs by more than rounding does. Relative to the largest output of a group, because
-# features are standardized per group.
+# Folding must not change outputs by more than rounding does. The tolerance is relative to the largest output of a
+# group, because features are standardized per group.
 _FOLDING_TOLERANCE = 1e-5
 
 
@@ -81,7 +81,7 @@ def in_keys(precision: str) -> tuple[str, ...]:
 def _computing_in(precision: str, device: torch.device) -> AbstractContextManager[object]:
     if precision == "float32":
         return nullcontext()
-    # Threads would share the cache of converted weights, which is for weights that gradients need.
+    # Threads would share the cache of converted weights, which is meant for weights that require gradients.
     return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
 
 
@@ -103,17 +103,18 @@ class Trunk:
     chunk : int or None
         Number of images that run at once. None selects it for the device.
     precision : {"float32", "bfloat16"}, default="float32"
-        The precision in which `run` computes. With `"bfloat16"`, torch computes layers in float32 that need it.
+        The precision in which `run` computes. With `"bfloat16"`, torch still computes layers in float32 if they need
+        it.
 
     Attributes
     ----------
     probe, answer : ndarray
-        A chunk of noise, and the output for it in float32. Noise shows whether an engine computes the same, and whether
-        runs repeat.
+        A chunk of noise, and the output for it in float32. They show whether an engine computes the same output, and
+        whether repeated runs agree.
     layout : StageLayout
         Layout of a row of the output.
     reads_values : bool
-        Whether it reads values of tensors, which tracing cannot follow.
+        Whether the network reads values of tensors, which tracing cannot follow.
     """
 
     def __init__(
@@ -181,7 +182,7 @@ class Trunk:
         return EngineFacts(digest.hexdigest() if repeats else None, answer.shape[1:], engine, self.layout)
 
     def difference(self, answer: np.ndarray) -> float:
-        """Return the largest difference of another answer to the probe, relative to the largest output of its group.
+        """Return the largest difference from this trunk's answer, relative to the largest output of its group.
 
         Groups are compared separately because they are standardized separately, whatever their scales.
         """

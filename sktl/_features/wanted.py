@@ -31,7 +31,7 @@ class Wanted:
     rows : Rows
         Receives the keys, and the rows that are cached.
     decoder : Decoder
-        Receives the contents of the others.
+        Receives the contents of the other samples.
     """
 
     def __init__(self, windows: Windows, rows: Rows, decoder: Decoder):
@@ -42,7 +42,7 @@ class Wanted:
         self._left: list[bytes] = []
 
     def begin(self, space: RowSpace) -> None:
-        """Look up the keys of all windows taken so far, and of all others as they are taken."""
+        """Look up the keys of all windows taken so far, and of later windows as they are taken."""
         self.space = space
         self._left = self._missing(self.rows.begin(space.wanted))
 
@@ -61,18 +61,18 @@ class Wanted:
             self.windows.wait(seconds)
 
     def take(self) -> list[bytes]:
-        """Return more keys: missing ones of the next window, or all of its keys before `begin`."""
+        """Return more keys: the missing keys of the next window, or all of its keys before `begin`."""
         left, self._left = self._left, []
         return left or self._of_next_window()
 
     def look_ahead(self) -> list[bytes]:
-        """Return the same keys as `take`, which returns them again."""
+        """Return the keys of the next window, which `take` will return again."""
         found = self._of_next_window()
         self._left += found
         return found
 
     def decode_ahead(self, opening: Future[Engine], pool: ThreadPoolExecutor) -> None:
-        """Let a pool decode the first samples until another task of it is done."""
+        """Let a pool decode the first samples until another of its tasks, `opening`, is done."""
         self.windows.start()
         self.decoder.start(self._left, pool)
         while self.decoder.n_ahead and not self.windows.exhausted and not opening.done():

@@ -29,7 +29,7 @@ class Window(NamedTuple):
     problems : dict
         Why samples are unreadable, by their placeholders.
     contents : dict
-        Contents by key, without samples that were known from their stamps. The budget counts them as held.
+        Contents by key, without samples that were known from their stamps. The budget counts the contents as held.
     """
 
     start: int
@@ -39,7 +39,7 @@ class Window(NamedTuple):
 
 
 class Budget:
-    """Contents that several threads hold together, bounded in bytes.
+    """A limit on the bytes of the contents that several threads hold together.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ class Windows:
 
     def wait(self, seconds: float | None = None, until: Future[Any] | None = None) -> None:
         """Wait until the next window is ready, for this number of seconds, or until another task is done."""
-        self.start()  # otherwise, whoever waits before the first window is taken would wait forever
+        self.start()  # otherwise, a wait before the first window is taken would never end
         tasks = [task for task in (self._next, until) if task is not None]
         wait(tasks, seconds, FIRST_COMPLETED)
 

@@ -37,7 +37,7 @@ class Answer(NamedTuple):
     unusable : list of int
         Positions in the block of the samples that the worker could not use.
     entries : dict of str to dict of bytes to bytes
-        Entries that the worker found in its cache or added, by space, if the cache of the caller is another one.
+        Entries that the worker found in its cache or added, by space, if the caller has another cache.
     """
 
     rows: np.ndarray | None
@@ -108,7 +108,7 @@ class RowsTask:
 
 
 class Recorder(Cache):
-    """A cache that also remembers the entries that went through it, so that they can enter another cache.
+    """A cache that also records the entries that are read and written, so that they can be added to another cache.
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ class Recorder(Cache):
 def portable(sample: Sample) -> Sample:
     """Return a sample that other processes can read: paths and URLs as they are, everything else as its content.
 
-    PIL images and items of sequences belong to libraries whose objects may change when they are pickled, or not be
+    PIL images and items of sequences belong to libraries whose objects may change when they are pickled, or may not be
     picklable at all.
     """
     plain = sample.sample if isinstance(sample, ReadSample) else sample
@@ -153,7 +153,7 @@ def portable(sample: Sample) -> Sample:
 
 
 def size_of(sample: Sample) -> int:
-    """Return about how many bytes a portable sample takes."""
+    """Return the approximate size of a portable sample in bytes."""
     if isinstance(sample, ReadSample):
         return size_of(sample.sample)
     if isinstance(sample, BytesSample):
@@ -168,7 +168,7 @@ def versions() -> dict[str, str]:
 
 
 def check_versions(expected: dict[str, str]) -> None:
-    """Raise an error if this process would compute other rows than the process with the expected versions."""
+    """Raise an error if this process would compute different rows from the process with the expected versions."""
     different = {name: found for name, found in versions().items() if found != expected.get(name)}
     if different:
         listed = "; ".join(f"{name} {found} instead of {expected.get(name)}" for name, found in different.items())

@@ -1,7 +1,7 @@
 """Fast gradients for operations of convolutional networks that are slow to differentiate on x86 processors.
 
-oneDNN has a fast kernel for the weight gradients of depthwise convolutions with up to three columns; wider ones take
-ten to twenty times as long. Wider weights are therefore divided into groups of columns, each treated as a separate
+oneDNN has a fast kernel for the weight gradients of depthwise convolutions with up to three columns; wider convolutions
+take ten to twenty times as long. Wider weights are therefore divided into groups of columns, each treated as a separate
 convolution. The gradient of a mean over positions is a single expanded number, which makes the preceding layers lose
 their memory format, so it is copied to channels_last. In-place ReLU6 saves a copy of its input, although its output
 contains the same information.
@@ -22,9 +22,9 @@ _MEANS = (F.adaptive_avg_pool2d, torch.mean, torch.Tensor.mean)
 
 
 class FastGradients(TorchFunctionMode):
-    """Within the block, differentiate operations fast that are slow in torch and oneDNN.
+    """Within the block, speed up the gradients of operations that are slow to differentiate in torch and oneDNN.
 
-    Outputs have the same bits as without it. Gradients are the same up to rounding.
+    Outputs have the same bits as outside the block. Gradients are the same up to rounding.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -166,7 +166,7 @@ class LabelledInputs(LabelledDataset):
 
 
 class TrainingBatches:
-    """Iterate over the batches of an epoch in random order. The next batch is fetched while one is trained on."""
+    """Iterate over the batches of an epoch in random order. During training on a batch, the next one is fetched."""
 
     def __init__(self, dataset: LabelledInputs, batch_size: int, seed: int = 0, mixup_alpha: float = 0.0):
         self.dataset = dataset

@@ -43,7 +43,7 @@ from .tail import Start, Workers, fine_tune
 
 Images: TypeAlias = Labelled[Sequence[Sample]]
 # Returns a recipe with the number of feature stages and the penalty that suit features best, and all candidates with
-# their losses. The features are those of the recipe's number of feature stages, the largest one to choose from.
+# their losses. The features come from the recipe's number of feature stages, the largest number to choose from.
 Choose: TypeAlias = "Callable[[Labelled[np.ndarray], TailRecipe], tuple[TailRecipe, dict[str, np.ndarray]]]"
 
 # Training keeps activations up to this many bytes in memory. More are read from the cache when they are needed.
@@ -153,7 +153,7 @@ def open_checkpoint(
 
 
 class Tuned(NamedTuple):
-    """What training stages returns.
+    """The result of training stages.
 
     Attributes
     ----------
@@ -162,7 +162,7 @@ class Tuned(NamedTuple):
     recipe : TailRecipe
         With the number of feature stages and the penalty that were chosen.
     selection : dict of arrays
-        What they were chosen among, empty without a choice.
+        The candidates among which they were chosen; empty if nothing was chosen.
     """
 
     net: WeightedNet

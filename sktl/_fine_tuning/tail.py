@@ -165,7 +165,7 @@ class _TailNet(WeightedNet):
             of_stage = recipe.backbone_lr_ratio * recipe.layer_decay**depth
             rate = self.lr * (recipe.head_lr_ratio if depth < 0 else of_stage)
             members = [p for p, of in rates.items() if of == depth]
-            head_decay = recipe.l2 if depth < 0 else 0.0  # stages are pulled towards their start, see below
+            head_decay = recipe.l2 if depth < 0 else 0.0  # stages are pulled toward their start, see below
             shared = {"lr": rate, "depth": depth}
             groups.append({"params": [p for p in members if p.ndim > 1], "weight_decay": head_decay} | shared)
             groups.append({"params": [p for p in members if p.ndim <= 1], "weight_decay": 0.0} | shared)
@@ -184,7 +184,7 @@ class _TailNet(WeightedNet):
         of_each = dict(zip(parameters, zip(*(gradients for _, gradients in parts), strict=True), strict=True))
         set_gradients = functools.partial(_set_gradients, of_each)
         length = torch.stack(runner.each_share(set_gradients, parameters)).norm()
-        # On a CPU, reading a number waits for nothing, so gradients that are short enough are not written again.
+        # On a CPU, reading a number waits for nothing, so gradients below the limit are not written again.
         if length.device.type != "cpu" or not length <= self.recipe.max_grad_norm:
             nn.utils.clip_grads_with_norm_(parameters, self.recipe.max_grad_norm, length)
         return {"loss": sum(loss for loss, _ in parts), "y_pred": None}
@@ -218,7 +218,7 @@ class _TailNet(WeightedNet):
             self.count(len(batch.inputs))
 
     def _step_optimizer(self, step_fn: Any) -> None:
-        """Take a step, then pull the weights of the stages towards their initial values (L2-SP, decoupled)."""
+        """Take a step, then pull the weights of the stages toward their initial values (L2-SP, decoupled)."""
         super()._step_optimizer(step_fn)
         rates = {p: group["lr"] for group in self.optimizer_.param_groups for p in group["params"]}
 
@@ -244,7 +244,7 @@ class _TailNet(WeightedNet):
 
     @torch.no_grad()
     def average(self) -> None:
-        """Move the weights back towards their initial values, as specified by the recipe."""
+        """Move the weights back toward their initial values, as specified by the recipe."""
         for parameter, before in self.start.items():
             parameter.lerp_(before, 1 - self.recipe.interpolation)
 
@@ -384,7 +384,7 @@ def _make_runner(batch_size: int, inputs: Inputs, recipe: TailRecipe, workers: W
 def restored_tail(
     cut: Cut, preprocessing: Preprocessing, weight: torch.Tensor, bias: torch.Tensor, recipe: TailRecipe
 ) -> WeightedNet:
-    """Return a net such as `fine_tune` returns, for a tail and an output layer that are already trained."""
+    """Return a net, as `fine_tune` does, for a tail and an output layer that are already trained."""
     layer = as_output_layer(weight, bias).requires_grad_(False)
     module = FineTuned(cut, preprocessing, Standardization.identity(weight.shape[1]), layer, recipe).eval()
     net = _TailNet(module, criterion=LOSSES[recipe.loss], device=None)
@@ -394,7 +394,7 @@ def restored_tail(
 
 @contextlib.contextmanager
 def _compiled(cut: Cut) -> Iterator[None]:
-    """Compile the tail by torch.compile within the block."""
+    """Compile the tail with torch.compile within the block."""
     parts = cut.tail_parts()
     for part in parts:
         part.compile(dynamic=False)

@@ -51,7 +51,7 @@ class StandardizedFeatures(LabelledDataset):
         return self.standardized, (self.values, self.weights)
 
     def batch(self, rows: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
-        """Return the same for some rows, with the same bits whether features are stored or standardized now."""
+        """Return the same for some rows, with the same bits whether features are stored or standardized again."""
         made = self.standardized
         features = self._standardize(rows) if made is None else made.index_select(0, rows)
         return features, (self.values.index_select(0, rows), self.weights.index_select(0, rows))

@@ -57,14 +57,14 @@ class FeatureBlocks:
     def _standardized(self, rows: np.ndarray) -> torch.Tensor:
         raw = torch.from_numpy(rows)
         found = torch.empty(raw.shape, dtype=self.mean.dtype)
-        # Each piece fits into the processor's cache, which takes a fifth of the time.
+        # Each piece fits into the processor's cache, so this takes a fifth of the time.
         for piece, some in zip(found.split(_PIECE), raw.split(_PIECE), strict=True):
             torch.sub(some, self.mean, out=piece).div_(self.scale)
         return found
 
 
 class StreamedFeatures(LabelledDataset):
-    """Features that stay where they are, with targets and weights. Its batches are `FeatureBlocks`."""
+    """Features that stay where they are, with targets and weights. Batches are `FeatureBlocks`."""
 
     def __init__(
         self, labelled: Labelled[np.ndarray], rank: np.ndarray, standardization: Standardization, dtype: torch.dtype
@@ -88,7 +88,7 @@ class StreamedFeatures(LabelledDataset):
         return self._blocks(self.features), (self.values, self.weights)
 
     def batch(self, rows: torch.Tensor) -> tuple[FeatureBlocks, tuple[torch.Tensor, torch.Tensor]]:
-        """Return the same for some rows, in the order in which they are stored, which is read faster."""
+        """Return the same for some rows, in the order in which they are stored, which is faster to read."""
         rows = rows.sort().values
         values, weights = self.values.index_select(0, rows), self.weights.index_select(0, rows)
         # Rows of an array are selected for each block, not for the whole batch.
@@ -116,7 +116,7 @@ class _Selected:
 class StreamedHeadNet(HeadNet):
     """A net of one layer on `FeatureBlocks`."""
 
-    # Basis of the coordinates to which the weights of the layer belong. None is that of the features.
+    # Basis of the coordinates to which the weights of the layer apply. None means that they apply to the features.
     basis: Basis | None = None
     n_threads = 1
 

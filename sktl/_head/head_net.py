@@ -27,7 +27,7 @@ def random_layer(n_features: int, n_outputs: int, seed: int, dtype: torch.dtype 
 
 
 class Gradients(NamedTuple):
-    """A loss summed over samples, its gradients, and what else a step needs.
+    """A loss summed over samples, its gradients, and other values that a step needs.
 
     Attributes
     ----------
@@ -77,7 +77,7 @@ class HeadNet(WeightedNet):
     def _zero_grad_optimizer(self, set_to_none: bool | None = None) -> None:
         """Keep the gradients, because each evaluation of the loss replaces them."""
 
-    # For L-BFGS during training: mean squares of the inputs, and mean second derivatives of the loss by the logits.
+    # For L-BFGS: mean squares of the inputs, and mean second derivatives of the loss with respect to the logits.
     squares: torch.Tensor | None = None
     curvature_: torch.Tensor | None = None
 

@@ -1,7 +1,7 @@
 """Outputs for each sample from output layers that were trained without its fold.
 
-The layers are trained along the main axes of the samples, which are computed once for all folds. This takes a fraction
-of the time of one ordinary training run for each fold, and ranks samples almost alike.
+The layers are trained along the principal axes of the samples, which are computed once for all folds. This takes a
+fraction of the time of an ordinary training run for each fold, and ranks samples almost identically.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def held_out_outputs(
     block_sizes : sequence of int
         Sizes of the blocks of features. Features of a block are standardized together.
     recipe : Recipe
-        Its penalty, shrinkage and label smoothing.
+        Provides the penalty, the shrinkage and the label smoothing.
     folds : Folds
     trusted : bool array of shape (n_samples,)
         Samples to learn from.

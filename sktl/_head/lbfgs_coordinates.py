@@ -1,6 +1,6 @@
 """Standardized features in coordinates in which L-BFGS needs few steps, cached for candidates of a search.
 
-An L2 penalty is the same in every orthonormal basis of the space spanned by the samples. Along the main axes, the
+An L2 penalty is the same in every orthonormal basis of the space spanned by the samples. Along the principal axes, the
 curvature of the loss is roughly proportional to the variance of the samples, so L-BFGS knows how far to go along each
 axis.
 """
@@ -20,15 +20,16 @@ from .inner_products import add_products
 from .sample_memo import SampleMemo
 from .standardization import Standardization, standardized
 
-# Up to this many coordinates, all main axes are computed directly. Otherwise, `_AXES` are found by subspace iteration.
+# Up to this many coordinates, all principal axes are computed directly. Otherwise, `_AXES` of them are found by
+# subspace iteration.
 _MOST_AT_ONCE = 256
 _AXES = 96
 _SPARE_AXES = 16
 _ITERATIONS = 2
-# Numbers in the features of the samples from which axes are computed if not all samples fit into memory.
+# If not all samples fit into memory, axes are computed from some of them, with about this many numbers in all.
 _DRAWN = 2**24
-# If the samples are fewer than this fraction of the features, they are described by as many coordinates as samples.
-# This makes each iteration cheaper.
+# If there are fewer samples than this fraction of the number of features, they are described by as many coordinates as
+# there are samples. This makes each iteration cheaper.
 _FEWER = 0.75
 
 
@@ -104,7 +105,9 @@ class Rotation:
         sizes: Sequence[int] | None,
         dtype: torch.dtype,
     ) -> Rotation:
-        """Return the rotation for weighted samples, computed in one thread so that its bits depend on nothing else.
+        """Return the rotation for weighted samples.
+
+        It is computed in one thread, so that its bits depend only on the arguments.
 
         Parameters
         ----------
@@ -130,8 +133,8 @@ class Rotation:
     ) -> Rotation:
         """Return a rotation for samples that do not fit into memory, without their coordinates.
 
-        All samples determine the standardization. The axes are those of some samples: other axes lead to the same layer
-        in a few steps more or less.
+        All samples determine the standardization. Only some samples determine the axes: with other axes, training
+        reaches the same layer in a few more or fewer steps.
         """
         standardization = Standardization.of(features, weights, shrinkage, sizes)
         n_samples, n_features = features.shape
@@ -173,7 +176,7 @@ def _triangle(samples: torch.Tensor) -> torch.Tensor:
     products = torch.zeros(len(samples), len(samples), dtype=samples.dtype)
     add_products(products, samples)
     products = products.to(torch.float64)
-    # Rounding may make the smallest eigenvalues negative. A multiple of the identity compensates for it, and grows
+    # Rounding may make the smallest eigenvalues negative. A multiple of the identity compensates for this, and grows
     # until the factorization succeeds.
     more = 200 * torch.finfo(samples.dtype).eps * products.diagonal().mean()
     while True:
@@ -185,7 +188,7 @@ def _triangle(samples: torch.Tensor) -> torch.Tensor:
 
 
 def _main_axes(inputs: torch.Tensor) -> _Basis:
-    """Return all main axes with nonzero variance."""
+    """Return all principal axes with nonzero variance."""
     few = len(inputs) < inputs.shape[1]
     squares, axes = torch.linalg.eigh(inputs @ inputs.t() if few else inputs.t() @ inputs)
     if not few:
@@ -195,7 +198,7 @@ def _main_axes(inputs: torch.Tensor) -> _Basis:
 
 
 def _first_axes(inputs: torch.Tensor) -> _Reflections:
-    """Return the first main axes, completed to an orthonormal basis of the whole space.
+    """Return the first principal axes, completed to an orthonormal basis of the whole space.
 
     Uses randomized subspace iteration (N. Halko, P. Martinsson and J. Tropp, SIAM Review 53, 2011).
     """

@@ -1,7 +1,7 @@
 """Choose the features and the penalty of an output layer by cross-validation on features already computed.
 
-No image is embedded again. All folds are trained at once, in coordinates along the main axes of the samples, where the
-penalty is the same. Along the path of penalties, each training run starts from the previous result.
+No image is embedded again. All folds are trained at once, in coordinates along the principal axes of the samples, where
+the penalty is the same. Along the path of penalties, each training run starts from the previous result.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from sktl._utils.threads import single_threaded_pool
 
 from .principal_axes import Coordinates, principal_coordinates
 
-_OF_LOGITS = (0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5)
+_OF_LOGITS = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5)
 _OF_NUMBERS = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3)
-# Candidates for each loss. The loss of numbers does not level off, so they need stronger penalties; rare labels of few
-# images, too.
+# Candidates for each loss. Few images of hard classes, and rare labels, need the strongest. The loss of numbers does not
+# level off, so numbers need even stronger penalties.
 PENALTIES = {
     "cross_entropy": _OF_LOGITS,
-    "binary_cross_entropy": (3.0, 1.0, *_OF_LOGITS),
+    "binary_cross_entropy": _OF_LOGITS,
     "squared_error": _OF_NUMBERS,
     "huber": _OF_NUMBERS,
 }
@@ -176,7 +176,7 @@ def cross_validate(
 def _looked_at(targets: Targets, seed: int) -> tuple[np.ndarray, Targets]:
     """Return the rows of a limited number of samples with nonzero weight, and targets with a limited number of columns.
 
-    Of many classes, samples of some are returned.
+    If there are many classes, only samples of some classes are returned.
     """
     rows, targets = targets.narrowed(_MOST_COLUMNS, np.random.RandomState(seed))
     if len(rows) > _MOST_IMAGES:
@@ -259,7 +259,7 @@ def _path(coordinates: Coordinates, problem: FoldProblem, penalties: Sequence[fl
 
 
 def _rises(losses: np.ndarray, weights: np.ndarray) -> bool:
-    """Return True if the last loss along a path is clearly above the lowest. Weaker penalties would raise it."""
+    """Return True if the last loss along a path clearly exceeds the lowest. Weaker penalties would raise it further."""
     means = mean(losses, weights)
     if not np.isfinite(means).all():
         return True

@@ -1,7 +1,7 @@
 """Coordinates of samples along their principal axes, computed once for all candidates of a search.
 
 A penalty is the same in rotated coordinates, and removes weights in directions that the samples do not span.
-Coordinates along the main axes are therefore all that training needs.
+Coordinates along the principal axes are therefore all that training needs.
 """
 
 from __future__ import annotations

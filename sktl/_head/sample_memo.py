@@ -15,7 +15,7 @@ Result = TypeVar("Result")
 
 
 class SampleMemo(Generic[Result]):
-    """Results addressed by the samples that they were computed from. The most recently used are remembered.
+    """Results addressed by the samples that they were computed from. The most recently used results are remembered.
 
     Parameters
     ----------

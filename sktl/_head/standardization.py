@@ -32,7 +32,9 @@ class Standardization:
     def of(
         cls, features: np.ndarray, weights: np.ndarray, shrinkage: float, sizes: Sequence[int] | None = None
     ) -> Standardization:
-        """Return the map for weighted samples. A scale is the root of the variance plus a share of the mean variance.
+        """Return the map for weighted samples.
+
+        A scale is the square root of the sum of the variance and `shrinkage` times the mean variance.
 
         Parameters
         ----------
@@ -50,8 +52,8 @@ class Standardization:
             mean += np.einsum("n,nd->d", shares[rows], np.asarray(features[rows]).astype(np.float64))
         for rows in row_blocks(len(features), _PIECE):
             variance += np.einsum("n,nd->d", shares[rows], (np.asarray(features[rows]) - mean) ** 2)
-        # A few images hardly vary in features in which other images vary. Without a floor, these features would
-        # dominate.
+        # Some features hardly vary over a few training images, but vary over other images. Without a floor, these
+        # features would dominate.
         floors = [np.full(len(block), block.mean()) for block in np.split(variance, np.cumsum(sizes or [])[:-1])]
         scale = np.sqrt(variance + shrinkage * np.concatenate(floors))
         constant = scale <= 10 * np.finfo(np.float32).eps * np.abs(mean)

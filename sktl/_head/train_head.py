@@ -1,6 +1,6 @@
 """Train the output layer on features.
 
-Features are standardized with the weights of the samples, with variances shrunk towards the mean variance of their
+Features are standardized with the weights of the samples, with variances shrunk toward the mean variance of their
 block. The layer is trained on the result. The affine map is then folded into the layer, so that the layer applies to
 the backbone's raw features. For L-BFGS, features are also rotated, and the layer is rotated back.
 """
@@ -50,9 +50,9 @@ def train_head(
     Parameters
     ----------
     split : Split of float32 arrays of shape (n_samples, n_features)
-        Features, with each class at least once in training. If the recipe returns the best epoch, this is the one with
-        the lowest loss on the validation features, where the start is epoch 0. Otherwise, the validation loss is only
-        recorded.
+        Features, with each class at least once in training. If the recipe returns the best epoch, this is the epoch
+        with the lowest loss on the validation features; the start counts as epoch 0. Otherwise, the validation loss is
+        only recorded.
     recipe : Recipe
     run : Run
         Its seed determines the initial layer, the order of the samples and dropout. "lbfgs" saves no checkpoint.
@@ -182,7 +182,7 @@ def _make_net(prepared: _Prepared, n_outputs: int, recipe: Recipe, run: Run) -> 
 
 
 def _optimizer(recipe: Recipe, dtype: torch.dtype) -> dict[str, Any]:
-    """Return the optimizer of the output layer as arguments of a net, as far as it differs from the recipe's."""
+    """Return the arguments of a net that set the optimizer of the output layer differently from the recipe."""
     if recipe.optimizer != "lbfgs":
         return {"optimizer__param_groups": [("*bias", {"weight_decay": 0.0})]}
     tolerance = recipe.tol if dtype == torch.float64 else max(recipe.tol, _TOLERANCE_IN_FLOAT32)
@@ -195,7 +195,7 @@ def _optimizer(recipe: Recipe, dtype: torch.dtype) -> dict[str, Any]:
 
 
 def restored_head(weight: torch.Tensor, bias: torch.Tensor, recipe: Recipe) -> WeightedNet:
-    """Return a net such as `train_head` returns, for an output layer that is already trained."""
+    """Return a net, as `train_head` does, for an output layer that is already trained."""
     sizes = {"module__n_features": weight.shape[1], "module__n_outputs": len(weight)}
     net = restored(
         HeadNet(

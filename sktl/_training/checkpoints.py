@@ -1,8 +1,8 @@
 """The state of a training run on disk, so that a killed fit resumes where it stopped, with identical results.
 
 Each phase of a fit has one file, named by a digest of everything that affects its result. Folds and candidates of a
-search therefore have separate files in the same folder, and the same call finds its own. A file is replaced atomically
-after each epoch, and contains no pickle.
+search therefore have separate files in the same folder, and a repeated call finds its own files. A file is replaced
+atomically after each epoch, and contains no pickle.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def _resume(net: NeuralNet, checkpoint: Checkpoint, document: dict[str, Any], te
 
 
 def _history(net: NeuralNet) -> dict[str, Any]:
-    """Return the history without the batches of epochs, which may be hundreds of thousands."""
+    """Return the history without the batches of epochs, which may number hundreds of thousands."""
     rows = [{key: value for key, value in row.items() if key != "batches"} for row in net.history]
     return {"history": [encode(row, "history") for row in rows], "draws": getattr(net.module_, "n_draws", None)}
 

@@ -58,7 +58,7 @@ class Descent:
         self.precondition = precondition
         self.point = start
         self.value, self.gradient = evaluate(start)
-        # A value whose lowest is 0 would fall until it underflows, and products of its gradients before it.
+        # A value whose minimum is 0 would fall until it underflows, and products of its gradients would do so earlier.
         self._negligible = torch.finfo(self.value.dtype).eps ** 2 * self.value.abs()
         self.n_evaluations = 1
         self.done = torch.zeros(len(start), dtype=torch.bool)

@@ -1,6 +1,6 @@
 """Losses with derivatives in closed form, for classes, several labels and numbers.
 
-Each is a torch module, with which stages are trained by autograd, and also gives the derivatives with which the output
+Each loss is a torch module, so stages can be trained by autograd. It also returns the derivatives with which the output
 layer is trained on features.
 """
 
@@ -79,7 +79,7 @@ class CrossEntropy(nn.CrossEntropyLoss):
         ----------
         logits : tensor of shape (n_problems, n_outputs, n_samples)
         wanted : tensor of shape (n_outputs, n_samples)
-            What `wanted` returned.
+            Return value of the method `wanted`.
         weights : tensor of shape (n_outputs, n_samples) or None
             Weights of single outputs. None for classes, whose weights are weights of samples.
         """
@@ -213,7 +213,8 @@ class HuberLoss(SquaredLoss):
 
     def slopes(self, outputs: torch.Tensor, wanted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         residuals = outputs - wanted
-        # Not the second derivative, which is 0 far away, but that of the parabola that touches the loss there.
+        # The second result is not the second derivative of the loss, which is 0 far away, but the second derivative of
+        # the parabola that touches the loss there.
         return residuals.clamp(-_HUBER, _HUBER), _HUBER / residuals.abs().clamp_min(_HUBER)
 
 

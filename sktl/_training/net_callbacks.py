@@ -95,7 +95,7 @@ class StartOrBest(EarlyStopping):
 
 
 class MeanLoss(PassthroughScoring):
-    """The mean of a value recorded for batches. skorch's own callback takes long to look it up in the history."""
+    """The mean of a value recorded for batches. skorch's own callback is slow to look it up in the history."""
 
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
         size = "train_batch_size" if self.on_train else "valid_batch_size"
@@ -133,7 +133,7 @@ def kept_start(history: History) -> bool:
 
 
 class QuickHistory(History):
-    """A history that finds a row quickly. skorch's copies the list of all epochs several times per step."""
+    """A history that finds a row quickly. skorch's history copies the list of all epochs several times per step."""
 
     def __getitem__(self, i: Any) -> Any:
         return list.__getitem__(self, i) if isinstance(i, int) else super().__getitem__(i)

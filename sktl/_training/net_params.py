@@ -38,7 +38,7 @@ with documented("skorch"):
 
 # Arguments allowed in `net_params`. Others are set by parameters of the estimator, or would change the loss.
 _OPEN = ("callbacks", "optimizer")
-# Names of callbacks that exist in any case, from skorch and from sktl.
+# Names of callbacks that always exist, from skorch and from sktl.
 _TUNABLE = ("print_log", "epoch_timer")
 _RESERVED = ("train_loss", "valid_loss", "lr_schedule", "early_stopping", "keeping")
 _ANYTHING = ""  # stands for any column, which a user's class may record
@@ -234,7 +234,7 @@ def check_schedulers(net_params: Mapping[str, Any] | None, optimizers: Sequence[
 
 
 class _Guess(ClassifierMixin, BaseEstimator):
-    """Predict in the form of a net in training, without having learned anything."""
+    """Predict in the same form as a net in training, without having learned anything."""
 
     def __init__(self, outputs: Outputs):
         self.outputs = outputs

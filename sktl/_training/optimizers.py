@@ -123,7 +123,7 @@ def _two_steps(optimizer: Optimizer) -> None:
 
 
 def shares(parameters: Iterable[torch.Tensor], n: int = 4) -> list[list[torch.Tensor]]:
-    """Divide tensors into at most n lists of similar total size. The division depends on nothing else."""
+    """Divide tensors into at most n lists of similar total size. The division depends only on the tensors."""
     heap: list[tuple[int, int, list[torch.Tensor]]] = [(0, i, []) for i in range(n)]
     for parameter in sorted(parameters, key=torch.Tensor.numel, reverse=True):
         size, i, members = heap[0]
@@ -135,7 +135,7 @@ class PairedOptimizer(Optimizer):
     """Two optimizers as one. Groups whose key `"depth"` is -1 belong to the output layer.
 
     Stochastic gradient descent finds the optimum of the output layer, whose standardized inputs make its loss
-    well-conditioned. Gradients of stages differ in scale from layer to layer, which AdamW compensates.
+    well-conditioned. Gradients of stages differ in scale from layer to layer, which AdamW compensates for.
 
     Parameters
     ----------

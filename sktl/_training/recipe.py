@@ -12,7 +12,7 @@ from sktl._images.augmentation import Change
 from .losses import LOSSES
 from .optimizers import OptimizerName
 
-# Shrinkage of the variances of features towards their mean, used in every recipe.
+# Shrinkage of the variances of features toward their mean, used in every recipe.
 SHRINKAGE = 1.0
 
 
@@ -114,9 +114,9 @@ class TailRecipe(Recipe):
     max_grad_norm : float
         Gradients with a larger norm are scaled down to it.
     interpolation : float in (0, 1]
-        Weight of the trained weights in the result; the rest is the initial weights of the stages and the output layer.
+        Share of the trained weights in the result; the rest is the initial weights of the stages and the output layer.
     keeps_statistics : bool
-        Whether BatchNorm keeps its statistics. Without pretrained weights, it has no useful ones.
+        Whether BatchNorm keeps its statistics. Without pretrained weights, its statistics are not useful.
     amp, compile : bool
         Whether the tail computes in bfloat16 where this is safe, and whether it is compiled by torch.compile.
     """

@@ -22,7 +22,7 @@ with documented("skorch"):
 
 
 def tags_of(tags: Tags, outputs: Outputs | None) -> Tags:
-    """Return the tags of a classifier, changed into those of a regressor if the outputs are numbers."""
+    """Return the tags of a classifier, changed to the tags of a regressor if the outputs are numbers."""
     if isinstance(outputs, NumberOutputs):
         tags.estimator_type, tags.classifier_tags, tags.regressor_tags = "regressor", None, RegressorTags()
     return tags
@@ -65,8 +65,7 @@ class ScoringNet(ClassifierMixin, NeuralNet):
     """A skorch net that predicts in the form of `y` during training, so callbacks can score it like any estimator.
 
     The module has its own order of columns: classes, for instance, in the order in which they appear in the training
-    set. Scoring callbacks get labels, and outputs in the order of the estimator's. Other callbacks get batches
-    unchanged.
+    set. Scoring callbacks get labels, and outputs in the estimator's order. Other callbacks get unchanged batches.
     """
 
     outputs_: Outputs | None = None
@@ -123,7 +122,7 @@ class ScoringNet(ClassifierMixin, NeuralNet):
         return self.outputs_, self.columns
 
     def evaluation_step(self, batch: Any, training: bool = False) -> torch.Tensor:
-        """Return the outputs for a batch, in the order of the estimator's."""
+        """Return the outputs for a batch, in the estimator's order."""
         _, columns = self._numbers()
         self._set_training(training)
         with torch.set_grad_enabled(training):

@@ -37,7 +37,7 @@ class Run:
     title : str
         Title of the progress bar of training stages.
     on : str
-        Tells two trainings of the same phase apart. Appended to the title of the bar and to the name of the task.
+        Distinguishes two training runs of the same phase. Appended to the title of the bar and to the name of the task.
     n_epochs : int or None
         Number of epochs after which the training of stages ends; the schedule of the learning rate stays the same. None
         trains all epochs.

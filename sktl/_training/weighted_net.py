@@ -170,14 +170,14 @@ class WeightedNet(ScoringNet):
         self.epochs.end()
 
     def get_iterator(self, dataset: Any, training: bool = False) -> Any:
-        """Return the batches of a dataset; training batches are those of the next epoch."""
+        """Return the batches of a dataset; training batches belong to the next epoch."""
         iterator = super().get_iterator(dataset, training)
         if training:
             iterator.epoch = len(self.history)
         return iterator
 
     def as_returned(self) -> contextlib.AbstractContextManager[None]:
-        """Within the block, replace the weights by the ones that `fit` would return now."""
+        """Within the block, replace the weights with the weights that `fit` would return now."""
         return contextlib.nullcontext()
 
     def run_single_epoch(self, iterator: Any, training: bool, prefix: str, step_fn: Any, **fit_params: Any) -> None:
@@ -231,7 +231,7 @@ def restored(net: WeightedNet, loss: str) -> WeightedNet:
 def net_arguments(
     recipe: Recipe, dataset: LabelledDataset, held_out: LabelledDataset | None, net_params: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the arguments of a net that follow from a recipe and the samples, except those of its optimizer.
+    """Return the arguments of a net that follow from a recipe and the samples, except its optimizer's arguments.
 
     The caller must add the user's `net_params`. Here, they only determine arguments that would contradict them.
     """
