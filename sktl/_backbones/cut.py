@@ -119,7 +119,7 @@ class Cut(nn.Module):
         returns the images. The trunk also returns the images if the network has no exact boundary; the tail then runs
         the frozen stages as well.
     images : float32 tensor of shape (n, 3, H, W)
-        Real inputs on which the cut is verified, with n at least 1.
+        Inputs on which the cut is verified, with n at least 1.
     """
 
     def __init__(self, network: nn.Module, stage_map: StageMap, n_tail_stages: int, images: torch.Tensor):

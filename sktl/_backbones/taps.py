@@ -117,7 +117,7 @@ class Tapped(nn.Module):
     stages : sequence of sequence of Boundary
         Blocks of each stage, as returned by `stage_blocks`.
     images : float32 tensor of shape (n, 3, H, W)
-        Real inputs on which the taps are verified.
+        Inputs on which the taps are verified.
 
     Attributes
     ----------

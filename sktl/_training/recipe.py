@@ -39,7 +39,7 @@ class Recipe:
     tol : float
         "lbfgs" stops when the estimated remaining decrease is at most this fraction of the loss.
     shrinkage : float
-        A feature is divided by the square root of its variance plus this fraction of the mean variance of all features.
+        A feature is divided by the square root of its variance plus this fraction of the mean variance of its block.
     patience : int or None
         Number of epochs without a lower validation loss after which training stops and the best weights are restored,
         which may be the initial weights. None trains for `max_epochs`.
