@@ -24,8 +24,8 @@ from sktl._targets.split import Labelled
 from sktl._targets.targets import Targets
 from sktl._utils.threads import n_threads
 
-# For more images, folds share the principal axes of the features, which takes a fraction of the time. This costs about a
-# point of precision among the most suspicious labels.
+# For more images, folds share the principal axes of the features, which takes a fraction of the time. This costs about
+# a point of precision among the most suspicious labels.
 _MOST_ONE_BY_ONE = 4096
 _OWN_FITS = (PretrainedImageClassifier.fit, PretrainedImageRegressor.fit)
 

@@ -24,8 +24,8 @@ from .principal_axes import Coordinates, principal_coordinates
 
 _OF_LOGITS = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5)
 _OF_NUMBERS = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3)
-# Candidates for each loss. Few images of hard classes, and rare labels, need the strongest. The loss of numbers does not
-# level off, so numbers need even stronger penalties.
+# Candidates for each loss. Few images of hard classes, and rare labels, need the strongest. The loss of numbers does
+# not level off, so numbers need even stronger penalties.
 PENALTIES = {
     "cross_entropy": _OF_LOGITS,
     "binary_cross_entropy": _OF_LOGITS,
