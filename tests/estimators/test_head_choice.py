@@ -91,7 +91,7 @@ def test_giving_one_value_leaves_the_choice_of_the_other(defects):
 def test_steps_are_taken_where_a_parameter_of_steps_is_given(defects, params, optimizer):
     clf = classifier(**params).fit(defects.X, defects.y)
     assert clf.recipe_.optimizer == optimizer
-    assert len(clf.selection_["param_weight_decay"]) == 27  # the choice is the same
+    assert len(clf.selection_["param_weight_decay"]) == 33  # the choice is the same
 
 
 def test_an_optimizer_that_decays_by_itself_keeps_its_own_decay(defects):
