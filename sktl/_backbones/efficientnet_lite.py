@@ -56,6 +56,14 @@ class EfficientNetLite(nn.Module):
         self.global_pool.add_module("pool", nn.AdaptiveAvgPool2d(1))
         self.global_pool.add_module("flatten", nn.Flatten(1))
 
+    def draw_weights(self) -> None:
+        """Draw initial weights from torch's generator, as timm and the authors of the network do."""
+        for module in self.modules():
+            # Without data, torch would import its compiler to draw nothing.
+            if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
+                n_weights = math.prod(module.kernel_size) * module.out_channels // module.groups
+                nn.init.normal_(module.weight, std=math.sqrt(2 / n_weights))
+
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         features = self.blocks(self.bn1(self.conv_stem(images)))
         pooled: torch.Tensor = self.global_pool(self.bn2(self.conv_head(features)))

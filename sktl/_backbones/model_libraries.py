@@ -390,11 +390,14 @@ class PackagedNetwork(_Network):
         return self._network.count_parameters()
 
     def build(self, image_size: int | None) -> nn.Module:
-        if not isinstance(self.origin, Published):
+        if isinstance(self.origin, LocalFile):
             return self._network.build(image_size)
+        module = EfficientNetLite(self.name)
+        if isinstance(self.origin, Random):
+            module.draw_weights()
+            return module
         path = packaged_file(self.name)
         _weights.verify(path, PACKAGED[self.name][0])
-        module = EfficientNetLite(self.name)
         # The file contains timm's tensors in timm's order under other names, followed by the two tensors of the output
         # layer.
         tensors = _weights.read_state_dict(path).values()

@@ -222,7 +222,8 @@ class WeightedNet(ScoringNet):
 
 def restored(net: WeightedNet, loss: str) -> WeightedNet:
     """Initialize a net with a module that is already trained. It cannot be trained further."""
-    net.set_params(criterion=LOSSES[loss], train_split=None, verbose=0)
+    # skorch requires an optimizer. This one does not import torch's compiler.
+    net.set_params(criterion=LOSSES[loss], train_split=None, verbose=0, optimizer=LimitedMemoryBFGS)
     net.initialize()
     net.forget()
     return net

@@ -195,6 +195,9 @@ import numpy as np, sktl
 X = np.random.default_rng(0).random((8, 8, 8))
 clf = sktl.PretrainedImageClassifier(image_size=32, cache={str(tmp_path)!r}, random_state=0).fit(X, [0, 1] * 4)
 clf.score(X, [0, 1] * 4)
+for whole in (True, False):
+    clf.save({str(tmp_path / "model")!r}, include_backbone=whole)
+    assert sktl.load({str(tmp_path / "model")!r}).set_params(cache={str(tmp_path)!r}).score(X, [0, 1] * 4) > 0
 print(*{{
     "timm", "torchvision", "openvino", "captum", "matplotlib", "huggingface_hub", "torch._dynamo", "sympy", "dask",
     "distributed", "ray",
