@@ -2,8 +2,8 @@
 
 The output layer of a network sees only the output of the last stage. Outputs of earlier blocks, which describe texture,
 for instance, help if images differ from the pretraining images. Taps are hooks on blocks: while the network runs as
-usual, they compute the mean and the standard deviation of the output of a block over the positions of the image. The
-mean dilutes what fills a small part of the image, such as a crack; the standard deviation preserves it.
+usual, they compute the mean and the standard deviation of the output of a block over the positions of the image. A
+small detail, such as a crack, hardly changes the mean, but it does change the standard deviation.
 """
 
 from __future__ import annotations
