@@ -57,7 +57,10 @@ class EfficientNetLite(nn.Module):
         self.global_pool.add_module("flatten", nn.Flatten(1))
 
     def draw_weights(self) -> None:
-        """Draw initial weights from torch's generator, as timm and the authors of the network do."""
+        """Draw initial weights from torch's generator, as timm and the authors of the network do.
+
+        Weights are normal with variance 2 / (area of the kernel * output channels per group).
+        """
         for module in self.modules():
             # Without data, torch would import its compiler to draw nothing.
             if isinstance(module, nn.Conv2d) and not module.weight.is_meta:

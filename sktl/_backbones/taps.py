@@ -247,7 +247,10 @@ def mean_over_positions(output: torch.Tensor) -> torch.Tensor:
 
 
 def deviation_over_positions(output: torch.Tensor) -> torch.Tensor:
-    """Return the standard deviation of an output of shape (n, C, H, W) or (n, H, W, C) over positions, (n, C)."""
+    """Return standard deviations over the positions in the image, of shape (n, C), with a little of the means.
+
+    `output` has shape (n, C, H, W) or (n, H, W, C). The variance is divided by the number of positions.
+    """
     axes = _positions(output)
     outputs = output.to(torch.promote_types(output.dtype, torch.float32))  # squares overflow in half precision
     mean = outputs.mean(axes, keepdim=True)
@@ -380,7 +383,7 @@ def _same(found: Any, expected: Any) -> bool:
 
 
 def _pooled_once(found: Sequence[tuple[torch.Tensor, ...]]) -> tuple[torch.Tensor, ...]:
-    """Return what a tap found in a run, if its hook was called once."""
+    """Return what a tap found in a run. Raise `UntappableError` unless its hook was called once."""
     if len(found) != 1:
         raise UntappableError
     return found[0]
