@@ -53,7 +53,7 @@ validation_images, test_images, validation_labels, test_labels = train_test_spli
 # the lowest loss on the validation images, or the output layer alone if no epoch of the stages is better.
 
 clf = PretrainedImageClassifier(
-    trainable_stages=2, augmentation=None, max_epochs=4, early_stopping=True, random_state=0
+    trainable_stages=2, augmentation=None, max_epochs=8, early_stopping=True, random_state=0
 )
 clf.fit(train_images, train_labels, X_val=validation_images, y_val=validation_labels)
 print(f"accuracy on held-out images: {clf.score(test_images, test_labels):.1%}")

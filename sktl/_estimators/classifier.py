@@ -141,12 +141,13 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         If True, `fit` measures the loss on validation images after each epoch, returns the weights of the epoch with
         the lowest loss, and stops when the loss has not improved for `n_iter_no_change` epochs. The initial weights
         count as epoch 0: if no epoch is better, `fit` returns them, with a `ConvergenceWarning`. If stages are trained,
-        the initial weights are the weights of the pretrained network and the weights of the output layer after
-        `freeze_epochs`. The validation images are `X_val` of `fit`, or a stratified part of `X`, which is held out. If
-        a part is held out and stages are trained, `fit` then trains again on all of `X`, for the number of epochs after
-        which the loss was lowest, which takes about as long again. It does not train again if `net_params` contains
-        callbacks, because they may need validation images. If the output layer is trained alone, early stopping without
-        `X_val` lowers its accuracy, because it is trained on fewer images.
+        epoch 0 is the pretrained network with an output layer trained alone. With `weight_decay="auto"`, this output
+        layer may have a weaker penalty than the output layer from which the stages start. The validation images are
+        `X_val` of `fit`, or a stratified part of `X`, which is held out. If a part is held out and stages are trained,
+        `fit` then trains again on all of `X`, for the number of epochs after which the loss was lowest, which takes
+        about as long again. It does not train again if `net_params` contains callbacks, because they may need
+        validation images. If the output layer is trained alone, early stopping without `X_val` lowers its accuracy,
+        because it is trained on fewer images.
     validation_fraction : float, default=0.1
         Fraction of the images that early stopping holds out, in (0, 1). Ignored if `X_val` is passed.
     n_iter_no_change : int or "auto", default="auto"
@@ -294,8 +295,8 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         Loss and time of each epoch. If stages were trained, `"phase"` is `"output layer"`, then `"stages"`. With early
         stopping, `"valid_loss"` is the loss on the validation images, and `"valid_loss_best"` is True if it was the
         lowest loss of the phase so far. In the last phase, `"valid_loss"` is measured with the weights that `fit` would
-        return after the epoch, and the first row describes the initial weights, without `"train_loss"`. The `"epoch"`
-        of this row is the number of epochs before the phase. If early stopping trained again on all images, `history_`
+        return after the epoch, and the first row describes epoch 0 of `early_stopping`, without `"train_loss"`. Its
+        `"epoch"` is the number of epochs before the phase. If early stopping trained again on all images, `history_`
         describes the first training.
     n_iter_ : int
         Number of epochs of both phases in `history_`, or of iterations of `"lbfgs"`.

@@ -234,7 +234,7 @@ class PretrainedImagePredictor(PretrainedImageBase):
 
         def train(split: Split[Sequence[Sample]], n_epochs: int | None = None, on: str = "") -> Tuned:
             recipe = recipe_of(change, len(split.training.samples))
-            states = open_checkpoint(self.checkpoint, split, extractor, recipe, (seeds.head, seeds.stages), candidates)
+            states = open_checkpoint(self.checkpoint, split, extractor, recipe, seeds, candidates)
             # Otherwise, a fit of all epochs would resume from the final state of fewer epochs, and vice versa.
             phase = "stages" if n_epochs is None else f"stages, {n_epochs} epochs"
             probing = Run(seeds.head, self.net_params, states and states.of_phase("output layer"), on=on)
@@ -307,7 +307,7 @@ class PretrainedImagePredictor(PretrainedImageBase):
         layout, n_workers = extractor.layout, n_threads(self.n_jobs)
 
         def choose_for(features: Labelled[np.ndarray], recipe: TailRecipe) -> tuple[TailRecipe, dict[str, np.ndarray]]:
-            chosen = choose(self, features, layout, seeds.head, n_workers, recipe.n_trainable)
+            chosen = choose(self, features, layout, seeds.choice, n_workers, recipe.n_trainable)
             return with_choice(self, recipe, chosen, len(features.samples), layout), chosen.selection
 
         return choose_for

@@ -105,11 +105,16 @@ def _plain_parameters(predictor: Any) -> SimpleNamespace:
 
 
 class Chosen(NamedTuple):
-    """The number of feature stages, the penalty of the output layer, and the table of the candidates, if any."""
+    """The number of feature stages, the penalty of the output layer, and the table of the candidates, if any.
+
+    `penalty_alone` is the penalty of the output layer that early stopping returns instead of trained stages; None if it
+    is the same.
+    """
 
     n_stages: int
     penalty: float
     selection: dict[str, np.ndarray]
+    penalty_alone: float | None = None
 
 
 class Candidates(NamedTuple):
@@ -149,11 +154,13 @@ def choose(
         return Chosen(stages[0], penalties[0], {})
     sizes = {n: [size for _, size in layout.groups_of(n)] for n in stages}
     found = cross_validate(features, sizes, penalties, SHRINKAGE, estimator.label_smoothing, seed, n_workers)
-    best = found.best()
+    best = found.best(_STAGE_PENALTIES if n_trainable and len(penalties) > 1 else None)
     if best is None:  # no class has two images, or images of two groups
         penalty = penalties[0] if len(penalties) == 1 else _HEAD["sgd"]["weight_decay"]
         return Chosen(stages[0], penalty, found.table())
-    return Chosen(int(found.feature_stages[best]), float(found.penalties[best]), found.table())
+    n_stages, penalty = int(found.feature_stages[best]), float(found.penalties[best])
+    alone = float(found.penalties[found.lowest(n_stages)])
+    return Chosen(n_stages, penalty, found.table(), alone if alone != penalty else None)
 
 
 def candidates_of(predictor: Any, layout: StageLayout, loss: str, n_trainable: int = 0) -> Candidates:
@@ -177,7 +184,12 @@ def candidates_of(predictor: Any, layout: StageLayout, loss: str, n_trainable: i
         limit = min(n_trainable, _FEW_STAGES) if is_open else n_trainable
         most = 1 if is_open and estimator.weights is None else min(most, limit)
     stages = tuple(sorted({1, min(_FEW_STAGES, most), most})) if is_open else (most,)
-    penalties = _STAGE_PENALTIES if n_trainable else PENALTIES[loss]
+    penalties = PENALTIES[loss]
+    if n_trainable:
+        # Early stopping compares the stages with an output layer alone, whose penalty may be weaker.
+        compares = estimator.early_stopping and _probes_to_optimum(estimator)
+        weaker = tuple(penalty for penalty in penalties if compares and penalty < min(_STAGE_PENALTIES))
+        penalties = _STAGE_PENALTIES + weaker
     if _kind(_optimizers(estimator)[0]) == "adamw":
         return Candidates(stages, penalties if len(stages) > 1 else (math.nan,))
     if n_trainable and not _probes_to_optimum(estimator):
@@ -189,7 +201,8 @@ def _head_recipe(estimator: Any, n_samples: int, n_features: int, chosen: Chosen
     """Return the recipe of the output layer alone."""
     optimizer, _ = _optimizers(estimator)
     defaults = _HEAD[_kind(optimizer)]
-    stages, penalty, _ = chosen or Chosen(1, defaults["weight_decay"], {})
+    chosen = chosen or Chosen(1, defaults["weight_decay"], {})
+    penalty = chosen.penalty
     if _kind(optimizer) == "adamw":
         penalty = defaults["weight_decay"]
     lr = defaults["lr"] if optimizer == "lbfgs" else defaults["lr"] * min(1.0, _FEATURES_OF_LR / n_features)
@@ -204,7 +217,7 @@ def _head_recipe(estimator: Any, n_samples: int, n_features: int, chosen: Chosen
         dropout=estimator.dropout,
         verbose=int(estimator.verbose),
         patience=_patience(estimator, defaults["lr_schedule"]) if estimator.early_stopping else None,
-        feature_stages=stages,
+        feature_stages=chosen.n_stages,
         loss=loss,
     )
 
@@ -278,7 +291,15 @@ def with_choice(predictor: Any, recipe: TailRecipe, chosen: Chosen, n_samples: i
         weight_decay=head.weight_decay,
         feature_stages=head.feature_stages,
         probing=_probing(estimator, head, n_samples),
+        alone=_alone(estimator, head, chosen, n_samples),
     )
+
+
+def _alone(estimator: Any, head: Recipe, chosen: Chosen, n_samples: int) -> Recipe | None:
+    """Return the recipe of the output layer that early stopping compares the stages with, if it is not their start."""
+    if chosen.penalty_alone is None or not _probes_to_optimum(estimator):
+        return None
+    return _probing(estimator, replace(head, weight_decay=chosen.penalty_alone), n_samples)
 
 
 def check_within_trained(estimator: Any, feature_stages: int, n_trainable: int) -> None:

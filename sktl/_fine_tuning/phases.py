@@ -39,7 +39,7 @@ from sktl._utils.threads import n_threads, single_threaded_pool
 from sktl._version import library_versions
 
 from .image_batches import CycledInputs, ImageInputs, Inputs, StoredInputs
-from .tail import Start, Workers, fine_tune
+from .tail import Start, Workers, fine_tune, keeps_start
 
 Images: TypeAlias = Labelled[Sequence[Sample]]
 # Returns a recipe with the number of feature stages and the penalty that suit features best, and all candidates with
@@ -209,6 +209,8 @@ def train_stages(
         )
         workers = Workers(pool, extractor.device)
         net = fine_tune(cut, extractor.backbone.preprocessing, start, inputs, recipe, tuning, workers)
+    if recipe.alone is not None and keeps_start(net.history, tuning):
+        recipe = replace(recipe, weight_decay=recipe.alone.weight_decay)
     net.history = _joined(start.history, net.history)
     return Tuned(net, recipe, selection)
 
@@ -238,7 +240,16 @@ def _start(
     run = replace(run, net_params=_known(run.net_params, recipe.probing.optimizer))
     # Trained for all epochs: the converged layer is more accurate than the layer with the lowest validation loss.
     net = train_head(features, recipe.probing, run, sizes)
-    return Start(net.module_.output, standardization, net.history), recipe, selection
+    alone = None
+    if recipe.alone is not None:
+        alone = train_head(features, recipe.alone, _without_callbacks(run), sizes).module_.output
+    return Start(net.module_.output, standardization, net.history, alone), recipe, selection
+
+
+def _without_callbacks(run: Run) -> Run:
+    """Return a run without the user's callbacks, which expect two phases."""
+    others = {key: value for key, value in (run.net_params or {}).items() if not key.startswith("callbacks")}
+    return replace(run, net_params=others, on=f", without stages{run.on}")
 
 
 def _known(net_params: Mapping[str, Any] | None, optimizer: OptimizerName) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from sktl._head.standardization import Standardization
 from sktl._images.preprocessing import Preprocessing
 from sktl._targets.split import Split
 from sktl._training.losses import LOSSES
-from sktl._training.net_callbacks import History
+from sktl._training.net_callbacks import History, kept_start
 from sktl._training.optimizers import PairedOptimizer, shares
 from sktl._training.recipe import TailRecipe
 from sktl._training.training_run import Run
@@ -154,6 +154,7 @@ class _TailNet(WeightedNet):
     is_averaged = False
     start: dict[nn.Parameter, torch.Tensor]
     anchors: dict[nn.Parameter, torch.Tensor]
+    alone: dict[nn.Parameter, torch.Tensor]  # weights of the output layer trained alone
     count: Callable[[int], Any] | None = None  # counts images, for a progress bar
 
     def get_params_for_optimizer(self, prefix: str, named_parameters: Any) -> tuple[list[Any], dict[str, Any]]:
@@ -230,6 +231,14 @@ class _TailNet(WeightedNet):
         assert self.runner is not None
         self.runner.each_share(pull, self.anchors)
 
+    def validate_start(self, dataset: torch.utils.data.Dataset) -> float:
+        self.is_averaged = True
+        try:
+            with _replaced(self.alone):
+                return super().validate_start(dataset)
+        finally:
+            self.is_averaged = False
+
     def infer(self, inputs: torch.Tensor, **fit_params: Any) -> torch.Tensor:
         """Return the logits of validation samples, in float64 on the CPU."""
         assert self.runner is not None
@@ -261,9 +270,7 @@ class _TailNet(WeightedNet):
             yield
         finally:
             self.is_averaged = False
-            with torch.no_grad():
-                for parameter, value in trained.items():
-                    parameter.copy_(value)
+            _copy(trained)
 
     def forget(self) -> None:
         super().forget()
@@ -271,8 +278,26 @@ class _TailNet(WeightedNet):
             parameter.grad = None
         self.runner = self.count = None
         self.start = {}
+        self.alone = {}
         self.anchors = {}
         self.module = FineTuned  # an instance would be included in pickles twice
+
+
+@contextlib.contextmanager
+def _replaced(values: dict[nn.Parameter, torch.Tensor]) -> Iterator[None]:
+    """Within the block, give parameters other values."""
+    own = {parameter: parameter.detach().clone() for parameter in values}
+    try:
+        _copy(values)
+        yield
+    finally:
+        _copy(own)
+
+
+@torch.no_grad()
+def _copy(values: dict[nn.Parameter, torch.Tensor]) -> None:
+    for parameter, value in values.items():
+        parameter.copy_(value)
 
 
 def _set_gradients(
@@ -297,11 +322,23 @@ class Start:
         Standardization of the features, for training the layer.
     history : History
         History of the training of the output layer.
+    alone : OutputLayer or None
+        Output layer for raw features that is returned if no epoch of the stages is better. None returns `layer`.
     """
 
     layer: OutputLayer
     standardization: Standardization
     history: History
+    alone: OutputLayer | None = None
+
+    def returned(self, history: History, run: Run) -> OutputLayer:
+        """Return the output layer to which the changes of training are added."""
+        return self.layer if self.alone is None or not keeps_start(history, run) else self.alone
+
+
+def keeps_start(history: History, run: Run) -> bool:
+    """Return True if a run returns the stages as they were before."""
+    return kept_start(history) or run.n_epochs == 0
 
 
 @dataclass(frozen=True)
@@ -345,14 +382,22 @@ def fine_tune(
     targets = split.training.targets
     rank = targets.rank
     order = torch.from_numpy(np.argsort(rank))
-    first = start.layer.weight.detach()[order], start.layer.bias.detach()[order]
+
+    def ordered(layer: OutputLayer) -> tuple[torch.Tensor, torch.Tensor]:
+        return layer.weight.detach()[order], layer.bias.detach()[order]
+
+    def standardized(layer: OutputLayer) -> OutputLayer:
+        return as_output_layer(*start.standardization.unfold(*ordered(layer)), workers.device)
+
     draws = _draws(cut)
-    layer = as_output_layer(*start.standardization.unfold(*first), workers.device)
+    layer = standardized(start.layer)
     module = place(FineTuned(cut, preprocessing, start.standardization, layer, recipe), workers.device)
     dataset, *others = (LabelledInputs(part, rank) for part in split.weighted())
     net = _make_net(module, dataset, next(iter(others), None), recipe, run)
     net.runner = _make_runner(net.batch_size, split.training.samples, recipe, workers)
     net.recipe, net.draws = recipe, draws
+    trained_alone = standardized(start.alone or start.layer).parameters()
+    net.alone = {p: value.detach() for p, value in zip(layer.parameters(), trained_alone, strict=True)}
     before = net.start = {p: p.detach().clone() for p in module.parameters() if p.requires_grad}
     decayed = [p for p in cut.depths() if p.ndim > 1]
     net.anchors = {p: before[p] if recipe.keeps_statistics else torch.zeros_like(p) for p in decayed}
@@ -365,6 +410,7 @@ def fine_tune(
     with torch.no_grad():
         changes = [(p - before[p]).cpu().double() for p in layer.parameters()]  # weight, bias
         # Changes are added to the layer for raw features, so a layer that training did not change keeps its bits.
+        first = ordered(start.returned(net.history, run))
         changed = zip(first, start.standardization.fold(*changes), strict=True)
         weight, bias = (p + change for p, change in changed)
         place(net.module_, torch.device("cpu")).eval()

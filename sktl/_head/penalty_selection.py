@@ -71,8 +71,15 @@ class Candidates:
     weights: np.ndarray
     names: tuple[str, str]
 
-    def best(self) -> int | None:
-        """Return the position of the best candidate; None if nothing was scored.
+    def lowest(self, n_stages: int, penalties: Sequence[float] | None = None) -> int:
+        """Return the position of the candidate with the lowest mean loss for a number of stages and some penalties."""
+        allowed = self.feature_stages == n_stages
+        if penalties is not None:
+            allowed &= np.isin(self.penalties, penalties)
+        return int(np.nanargmin(np.where(allowed, mean(self.losses, self.weights), np.inf)))
+
+    def best(self, penalties: Sequence[float] | None = None) -> int | None:
+        """Return the position of the best candidate, of those with some penalties; None if nothing was scored.
 
         For each number of stages, this is the penalty with the lowest mean loss. More stages are selected only if they
         lower the loss by the given fractions of the loss and of the standard error of the difference.
@@ -82,7 +89,7 @@ class Candidates:
             return None
         taken: int | None = None
         for n_stages in np.unique(self.feature_stages):
-            lowest = int(np.nanargmin(np.where(self.feature_stages == n_stages, means, np.inf)))
+            lowest = self.lowest(int(n_stages), penalties)
             if taken is None:
                 taken = lowest
                 continue

@@ -23,7 +23,7 @@ _CLASSES = {cls.__name__: cls for cls in (Preprocessing, Recipe, TailRecipe, Ran
 # Fields that files of earlier versions lack, with the values that these versions used.
 _ADDED: dict[Any, dict[str, Any]] = {
     Recipe: {"loss": "cross_entropy"},
-    TailRecipe: {"loss": "cross_entropy"},
+    TailRecipe: {"loss": "cross_entropy", "alone": None},
 }
 
 

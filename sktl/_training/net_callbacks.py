@@ -80,7 +80,7 @@ class StartOrBest(EarlyStopping):
 
     def on_epoch_begin(self, net: Any, dataset_valid: Any = None, **kwargs: Any) -> None:
         if self.start_loss_ is None:
-            self.start_loss_ = self.dynamic_threshold_ = net.validate(dataset_valid)
+            self.start_loss_ = self.dynamic_threshold_ = net.validate_start(dataset_valid)
             self.best_model_weights_ = copy.deepcopy(net.module_.state_dict())
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:

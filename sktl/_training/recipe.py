@@ -98,6 +98,9 @@ class TailRecipe(Recipe):
         Number of stages to train.
     probing : Recipe or None
         How the output layer is first trained alone.
+    alone : Recipe or None
+        How the output layer is trained that early stopping returns if no epoch of the stages has a lower validation
+        loss. None is the output layer from which the stages start.
     stage_optimizer : {"adamw", "sgd"} or subclass of torch.optim.Optimizer
         Optimizer of the stages. `optimizer` is for the output layer.
     head_lr_ratio, backbone_lr_ratio : float
@@ -123,6 +126,7 @@ class TailRecipe(Recipe):
 
     n_trainable: int = 0
     probing: Recipe | None = None
+    alone: Recipe | None = None
     stage_optimizer: OptimizerName = "adamw"
     head_lr_ratio: float = 1.0
     backbone_lr_ratio: float = 1.0
@@ -138,7 +142,8 @@ class TailRecipe(Recipe):
     compile: bool = False
 
     def quiet(self) -> TailRecipe:
-        return replace(self, verbose=0, probing=self.probing and self.probing.quiet())
+        probing, alone = (recipe and recipe.quiet() for recipe in (self.probing, self.alone))
+        return replace(self, verbose=0, probing=probing, alone=alone)
 
     def count_warmup(self, n_steps: int) -> int:
         return math.ceil(n_steps * self.warmup)

@@ -198,6 +198,10 @@ class WeightedNet(ScoringNet):
         losses, sizes = zip(*found, strict=True)
         return float(np.average(losses, weights=sizes))
 
+    def validate_start(self, dataset: torch.utils.data.Dataset) -> float:
+        """Return the validation loss of what is returned if no epoch has a lower one."""
+        return self.validate(dataset)
+
     def validation_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
         """Return the loss of a batch of the validation set, whose weights have mean 1."""
         self._set_training(False)

@@ -28,6 +28,7 @@ from torch import nn
 import sktl
 from sktl import PretrainedImageClassifier
 from sktl._estimators import predictor as _predictor
+from sktl._estimators import resolved_parameters as _resolved
 from sktl._features import tail_extractor as _features
 from sktl._features.engines import TorchEngine
 from sktl._features.extractor import FeatureExtractor
@@ -538,6 +539,23 @@ def test_where_no_epoch_of_the_stages_is_better_the_output_layer_alone_is_return
     assert (start["epoch"], clf.n_iter_) == (5, 7)
     for other in (copy.deepcopy(clf), pickle.loads(pickle.dumps(clf))):
         assert_array_equal(other.decision_function(NEW), expected.decision_function(NEW))
+
+
+@pytest.mark.parametrize("held_out", [True, False])
+def test_its_penalty_may_be_weaker_than_that_of_the_start_of_the_stages(monkeypatch, held_out):
+    for name, penalties in (("_STAGE_PENALTIES", (1.0, 0.3)), ("PENALTIES", {"cross_entropy": (1.0, 0.3, 0.03, 3e-3)})):
+        monkeypatch.setattr(_resolved, name, penalties)
+    hinted = X.astype(np.int64)  # a strong hint, so that a weak penalty is best
+    hinted[np.arange(33), :, :, np.arange(33) % 3] //= 3
+    params = dict(batch_size="auto", feature_stages=2, freeze_epochs="auto")
+    val = {} if held_out else dict(X_val=NEW, y_val=Y_VAL)
+    clf = classifier(**params, early_stopping=True, backbone_lr_ratio=100)
+    with pytest.warns(ConvergenceWarning, match="No epoch of the stages lowered"):
+        clf.fit(hinted.astype(np.uint8), Y, **val)
+    alone = PretrainedImageClassifier(backbone=stochastic_net, feature_stages=2, random_state=0)
+    alone.fit(hinted.astype(np.uint8), Y)
+    assert clf.recipe_.weight_decay == alone.recipe_.weight_decay < clf.recipe_.probing.weight_decay == 0.3
+    assert_array_equal(clf.decision_function(NEW), alone.decision_function(NEW))
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
