@@ -35,6 +35,7 @@ from sktl._training.training_run import Run
 from sktl._training.weighted_net import NeuralNet, WeightedNet
 from sktl._typicality.typicality import Typicality
 from sktl._utils.fit_tasks import fit_task
+from sktl._utils.forked_gradients import check_gradients
 from sktl._utils.isolation import isolated
 from sktl._utils.paths import user_path
 from sktl._utils.sklearn_compat import Interval, Options, StrOptions
@@ -200,6 +201,7 @@ class PretrainedImagePredictor(PretrainedImageBase):
     ) -> None:
         """Train the output layer alone, then together with the last stages."""
         n_trainable = self.backbone_.count_trainable(self.trainable_stages)
+        check_gradients()
         check_images(images.samples)
         if watched is not None:
             check_images(watched.samples, "X_val")

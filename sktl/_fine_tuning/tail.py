@@ -32,6 +32,7 @@ from sktl._training.recipe import TailRecipe
 from sktl._training.training_run import Run
 from sktl._training.weighted_net import OutputLayer, WeightedNet, as_output_layer, drop, restored
 from sktl._utils.devices import halved, within_memory
+from sktl._utils.forked_gradients import keep_gradients_possible
 from sktl._utils.progress import training_bar
 from sktl._utils.random import Stream, draws_from_globals, generator, seeded_globals
 from sktl._utils.threads import single_threaded
@@ -441,6 +442,7 @@ def restored_tail(
 @contextlib.contextmanager
 def _compiled(cut: Cut) -> Iterator[None]:
     """Compile the tail with torch.compile within the block."""
+    keep_gradients_possible()
     parts = cut.tail_parts()
     for part in parts:
         part.compile(dynamic=False)

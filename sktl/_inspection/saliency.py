@@ -19,6 +19,7 @@ from sktl._images.decoding import decode
 from sktl._images.preprocessing import Preprocessing
 from sktl._targets.labels import codes_of, shown
 from sktl._utils.devices import nearest_device
+from sktl._utils.forked_gradients import check_gradients
 from sktl._utils.isolation import isolated
 from sktl._utils.optional import require
 from sktl._utils.short_text import rounded, with_percent
@@ -271,6 +272,7 @@ def explain(
     estimator: PretrainedImageClassifier | PretrainedImageRegressor, X: Any, target: Any, layer: str | None = None
 ) -> tuple[list[np.ndarray], list[np.ndarray], dict[str, np.ndarray | None]]:
     """Return images, their maps, and what the maps explain, as the parameters of `SaliencyDisplay`."""
+    check_gradients()
     samples = estimator._as_samples(X, reset=False)
     preprocessing = estimator.backbone_.preprocessing
     seen = read_each(samples, range(len(samples)), lambda content: _see(content, preprocessing))

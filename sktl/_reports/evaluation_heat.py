@@ -19,7 +19,7 @@ from sktl._evaluation.figures import Figures
 from sktl._evaluation.label_figures import LabelFigures
 from sktl._evaluation.usable_images import taken
 from sktl._inspection.saliency import explain
-from sktl.exceptions import BackboneError
+from sktl.exceptions import BackboneError, DeviceError
 
 from .thumbnails import SIDE
 
@@ -69,7 +69,7 @@ def maps_of(estimator: Any, X: Any, rows: np.ndarray, targets: Sequence[Any]) ->
     inner, seen = innermost(estimator, taken(X, rows))
     try:
         images, heats, _ = explain(inner, seen, np.fromiter(targets, dtype=object))
-    except BackboneError as error:
+    except (BackboneError, DeviceError) as error:
         return str(error)
     pictures = [_small(overlaid(image, heat)) for image, heat in zip(images, heats, strict=True)]
     return Maps(pictures, tuple(targets))
