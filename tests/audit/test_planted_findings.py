@@ -132,6 +132,7 @@ def test_the_page_leads_to_decisions_that_apply(planted, tmp_path):
     assert y.tolist() == Y.tolist()
 
 
+@pytest.mark.thorough
 def test_the_same_random_state_gives_the_same_findings():
     first, second = audit(X, Y), audit(X, Y)
     assert first.issues.tolist() == second.issues.tolist()

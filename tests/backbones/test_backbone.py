@@ -207,6 +207,7 @@ def vit_file(tmp_path_factory):
     path.unlink()  # 350 MB
 
 
+@pytest.mark.thorough
 def test_a_torchvision_vit_takes_another_image_size(vit_file, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(vit_file.parents[2]))
     monkeypatch.setattr(_downloads, "published_hash", lambda file_name: None)  # these weights are not those of the name

@@ -93,7 +93,7 @@ ALWAYS = ["efficientnet_lite0", "googlenet", "timm/test_vit"]
 @pytest.mark.parametrize(
     "name",
     [
-        *slow_except(QUICK, *ALWAYS),
+        *slow_except(QUICK, *ALWAYS, thorough=["googlenet"]),
         *(pytest.param(name, marks=[NEW_TIMM, pytest.mark.slow]) for name in NEW),
     ],
 )

@@ -128,7 +128,7 @@ SOME = [("efficientnet_lite0", (2, 5)), (VIT, (1, 4))]
 
 
 @pytest.mark.parametrize(
-    ("name", "ks"), slow_except([*SOME, *((name, None) for name in [*QUICK, *NEW])], *SOME), ids=str
+    ("name", "ks"), slow_except([*SOME, *((name, None) for name in [*QUICK, *NEW])], *SOME, thorough=SOME[:1]), ids=str
 )
 def test_the_first_stages_compute_what_they_compute_in_the_whole_network(name, ks):
     check_all(name, QUICK.get(name), ks)
@@ -137,7 +137,7 @@ def test_the_first_stages_compute_what_they_compute_in_the_whole_network(name, k
 OTHERS = {"resnet18": 3, "mobilenet_v2": 3, "regnet_x_400mf": 3, "swin_t": 2, "vit_b_32": 2}
 
 
-@pytest.mark.parametrize("name", slow_except(OTHERS, "resnet18", "swin_t"))
+@pytest.mark.parametrize("name", slow_except(OTHERS, "resnet18", "swin_t", thorough=["swin_t"]))
 def test_so_do_those_of_other_families(name):
     check(resolve_backbone(name, None, 64, 0), [OTHERS[name]])
 
@@ -326,7 +326,7 @@ def test_threads_share_a_shortened_network():
     ("name", "size", "taps"),
     slow_except(
         [(name, size, taps) for name, size in (("efficientnet_lite0", 32), (VIT, None)) for taps in (False, True)],
-        ("efficientnet_lite0", 32, True), (VIT, None, False),
+        ("efficientnet_lite0", 32, True), (VIT, None, False), thorough=[("efficientnet_lite0", 32, True)],
     ),
 )  # fmt: skip
 def test_it_can_be_traced_and_exported_with_any_number_of_images(name, size, taps):

@@ -21,6 +21,7 @@ def test_a_library_that_cannot_be_imported_is_named_with_the_remedy(monkeypatch,
         library("library_that_fails")
 
 
+@pytest.mark.thorough
 def test_a_fit_beside_a_torchvision_that_does_not_fit_says_so():
     program = """
 import sys

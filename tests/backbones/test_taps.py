@@ -15,7 +15,7 @@ from backbones import NEW_TIMM, TwoBranches, backbone_of, small_conv_net, stocha
 from families import QUICK, SMALL, TIMM
 from hypothesis import given
 from hypothesis import strategies as st
-from representatives import slow_except
+from representatives import slow_except, thorough_except
 from torch import nn
 
 from sktl import Preprocessing
@@ -127,6 +127,7 @@ def test_tokens_are_read_as_the_network_reads_its_last_ones(name):
     assert f"blocks.{n_blocks - 1}" not in groups  # it would be the output again
 
 
+@pytest.mark.thorough
 def test_so_are_those_of_torchvisions():
     backbone = resolve_backbone("vit_b_32", None, 64, 0)
     images = images_for(backbone)
@@ -273,7 +274,7 @@ def test_the_tail_of_a_cut_returns_the_row_of_the_tapped_network(name):
             assert_close(cut.network(images), row[:, : tapped.layout.length(1)])
 
 
-@pytest.mark.parametrize("name", ["resnet18", "timm/test_vit"])
+@pytest.mark.parametrize("name", thorough_except(["resnet18", "timm/test_vit"], "timm/test_vit"))
 def test_each_group_has_the_gradients_of_its_block(name):
     backbone = resolve_backbone(name, None, CUT.get(name, 64), 0)
     images = images_for(backbone)

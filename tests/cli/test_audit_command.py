@@ -136,6 +136,7 @@ def test_an_existing_page_is_replaced_only_by_force(photos, audited):
     assert page.read_text(encoding="utf-8") != "mine"
 
 
+@pytest.mark.thorough
 def test_a_fit_and_an_evaluation_drop_and_relabel(photos):
     found = sktl.datasets.load_image_folder(photos / "train")
     at = {name: found.data.tolist().index(str(photos / "train" / name)) for name in ("lemon/9.png", "rose/0.png")}

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from command_line import run
 from PIL import Image
+from representatives import thorough_except
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.utils._param_validation import StrOptions
 
@@ -90,7 +91,10 @@ def test_an_unknown_command_is_a_wrong_use():
 # ------------------------------------------------------------------------------------------------------------------ fit
 
 
-@pytest.mark.parametrize("options", [["--early-stopping"], ["--early-stopping", "--trainable-stages", "1"]])
+@pytest.mark.parametrize(
+    "options",
+    thorough_except([["--early-stopping"], ["--early-stopping", "--trainable-stages", "1"]], ["--early-stopping"]),
+)
 def test_a_fit_that_stops_early_says_what_its_accuracy_is_or_how_to_measure_it(tmp_path, options):
     for name in ("ants", "bees"):
         (tmp_path / "photos" / name).mkdir(parents=True)
@@ -395,7 +399,7 @@ def test_names_of_files_may_hold_anything(photos, model, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes")
-@pytest.mark.parametrize("encoding", ["ascii", "utf-8:strict"])
+@pytest.mark.parametrize("encoding", thorough_except(["ascii", "utf-8:strict"], "ascii"))
 def test_names_that_the_output_cannot_hold_are_no_error(tmp_path, monkeypatch, encoding):
     """A class and a model whose names are Latin-1, as from an old archive; safetensors reads no such model."""
     folder = make_photos(tmp_path / "photos")
@@ -496,6 +500,7 @@ def test_a_folder_stands_for_all_images_below_it_each_once(photos, model, tmp_pa
     )
 
 
+@pytest.mark.thorough
 def test_a_home_directory_is_found_in_options_too(photos, model, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
@@ -581,6 +586,7 @@ def test_an_interrupt_ends_quietly_with_status_130(photos, tmp_path, monkeypatch
     assert run("fit", photos, "-o", tmp_path / "m", status=130) == ("", "")
 
 
+@pytest.mark.thorough
 def test_a_real_process_prints_results_alone_on_standard_output(photos, model):
     command = [sys.executable, "-m", "sktl", "predict", str(model), str(photos / "sky" / "0.jpg"), "--csv"]
     done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=300, check=True)

@@ -26,6 +26,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.thorough
 def test_a_model_is_exported_and_replaced_only_if_wanted(folder, tmp_path):
     out, _ = run("export", folder / "m.sktl", "-o", tmp_path / "m.pt2", "--verify", folder / "photos", "-q")
     assert out.startswith(f"Wrote '{tmp_path / 'm.pt2'}': classes in float32")

@@ -84,6 +84,7 @@ def light_model(tables):
 # ------------------------------------------------------------------------------------------------------------------ fit
 
 
+@pytest.mark.thorough
 def test_a_fit_of_labels_is_that_of_the_classifier(tables, labels_model):
     train = load_label_table(tables / "labels.csv", where={"split": "train"})
     clf = PretrainedImageClassifier(**PARAMETERS)
@@ -105,6 +106,7 @@ def test_a_fit_of_numbers_is_that_of_the_regressor(tables, numbers_model, light_
     np.testing.assert_array_equal(load(light_model).predict(data.data), reg.predict(data.data))
 
 
+@pytest.mark.thorough
 def test_whole_numbers_are_classes_unless_they_are_said_to_be_numbers(tables, tmp_path):
     out, err = run("fit", "--labels", tables / "classes.csv", "-o", tmp_path / "c", *QUICK)
     assert err.startswith(
@@ -262,6 +264,7 @@ def test_an_image_without_labels_has_an_empty_prediction(tables, labels_model, m
     assert json.loads(run("predict", labels_model, image, "-q", "--json")[0])[0]["prediction"] == []
 
 
+@pytest.mark.thorough
 def test_numbers_are_a_table_csv_or_json(tables, numbers_model, light_model):
     paths = [str(tables / "images" / f"{i}.png") for i in range(3)]
     for model, names in ((numbers_model, ["light", "blueness"]), (light_model, ["prediction"])):

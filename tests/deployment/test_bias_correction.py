@@ -12,6 +12,7 @@ import sktl
 from sktl._deployment.bias_correction import with_corrected_bias
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "kind", ["classes", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("labels", "numbers"))]
 )

@@ -15,6 +15,7 @@ import torch
 from backbones import SmallConvNet, pixel_net, small_conv_net
 from exported import IMAGES, NEW, SUFFIXES, TARGETS, answers, document_of, fitted, pixels_of, run_file
 from PIL import Image
+from representatives import slow_except
 from sklearn.exceptions import NotFittedError
 
 import sktl
@@ -54,7 +55,7 @@ def exported(clf, tmp_path_factory):
 # ------------------------------------------------------------------------------------------------------------ metadata
 
 
-@pytest.mark.parametrize("suffix", [".pt2", ".xml", pytest.param(".onnx", marks=slow)])
+@pytest.mark.parametrize("suffix", slow_except([".pt2", ".xml", ".onnx"], ".pt2", ".xml", thorough=[".xml"]))
 def test_the_file_holds_all_that_is_needed_to_use_it(clf, suffix, tmp_path):
     path = tmp_path / f"m{suffix}"
     report = clf.export(path)
@@ -83,6 +84,7 @@ def test_reference_images_and_their_outputs_are_in_the_metadata(exported):
     assert len(np.unique(pixels)) > 50  # they show something
 
 
+@pytest.mark.thorough
 def test_names_of_labels_and_numbers_are_in_the_metadata(tmp_path):
     pd = pytest.importorskip("pandas")
     labels = pd.DataFrame(TARGETS["labels"].astype(bool), columns=["bright", "third"])
@@ -116,6 +118,7 @@ def test_operators_have_the_names_of_the_modules_of_the_network(exported):
     assert names[-1] == "activation/Softmax"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("kind", "name"), [("classes", "m.onnx"), pytest.param("number", "m.xml", marks=slow)])
 def test_typicality_is_a_second_output_if_wanted(kind, name, tmp_path):
     estimator = fitted(kind, feature_stages=2)
@@ -210,6 +213,7 @@ def test_a_file_that_computes_something_else_does_not_appear(clf, suffix, tmp_pa
     assert all((tmp_path / file).read_bytes() == b"mine" for file in FILES[suffix])
 
 
+@pytest.mark.thorough
 def test_outputs_that_are_not_finite_are_an_error(clf, tmp_path, wrong):
     wrong(float("nan"))
     with pytest.raises(ExportError, match="not finite"):
@@ -219,7 +223,11 @@ def test_outputs_that_are_not_finite_are_an_error(clf, tmp_path, wrong):
 
 @pytest.mark.parametrize(
     ("kind", "step"),
-    [(OnnxFormat, "read"), pytest.param(OpenVinoFormat, "write", marks=slow), (ProgramFormat, "write")],
+    [
+        pytest.param(OnnxFormat, "read", marks=pytest.mark.thorough),
+        pytest.param(OpenVinoFormat, "write", marks=slow),
+        (ProgramFormat, "write"),
+    ],
 )
 def test_an_interrupted_export_leaves_nothing(clf, kind, step, tmp_path, monkeypatch):
     original = getattr(kind, step)

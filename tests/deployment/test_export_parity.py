@@ -39,7 +39,13 @@ QUICK = [
 
 @pytest.mark.parametrize(
     ("kind", "suffix"),
-    slow_except(QUICK, ("classes", ".onnx"), ("numbers", ".xml"), ("features", ".pt2")),
+    slow_except(
+        QUICK,
+        ("classes", ".onnx"),
+        ("numbers", ".xml"),
+        ("features", ".pt2"),
+        thorough=[("classes", ".onnx"), ("numbers", ".xml")],
+    ),
 )
 def test_all_kinds_of_outputs(kind, suffix, tmp_path):
     estimator = fitted(kind, feature_stages=2)
@@ -52,7 +58,8 @@ TRAINED = [(2, 1, ".pt2"), (2, 2, ".onnx"), ("all", 1, ".pt2"), ("all", 2, ".pt2
 
 
 @pytest.mark.parametrize(
-    ("trainable_stages", "feature_stages", "suffix"), slow_except(TRAINED, (2, 2, ".onnx"), ("all", 1, ".pt2"))
+    ("trainable_stages", "feature_stages", "suffix"),
+    slow_except(TRAINED, *(of_each := [(2, 2, ".onnx"), ("all", 1, ".pt2")]), thorough=of_each),
 )
 def test_trained_stages(trainable_stages, feature_stages, suffix, tmp_path):
     estimator = fitted("classes", trainable_stages=trainable_stages, feature_stages=feature_stages)
@@ -63,6 +70,7 @@ def test_trained_stages(trainable_stages, feature_stages, suffix, tmp_path):
     np.testing.assert_array_equal(answers(estimator, NEW), before)  # an export changes nothing
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("trainable_stages", "suffix"),
     [(0, ".onnx"), pytest.param(1, ".pt2", marks=slow), pytest.param(0, ".xml", marks=slow)],
@@ -88,6 +96,7 @@ def _cats():
     return cats.data, cats.target
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("name", "size"), [("timm/test_vit", 64), pytest.param("timm/test_convnext", None, marks=slow)]
 )

@@ -60,6 +60,7 @@ def int8(tmp_path_factory):
     return clf, report, onnx.load(path)
 
 
+@pytest.mark.thorough
 def test_half_of_the_calibration_images_are_held_out(int8):
     _, report, _ = int8
     assert (report.n_calibration, report.n_images) == (24, 24)
@@ -89,6 +90,7 @@ def test_weights_are_int8_for_each_channel_and_the_output_layer_is_float(int8):
 slow = pytest.mark.slow
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "kind", ["labels", *(pytest.param(kind, marks=slow) for kind in ("binary", "numbers", "features"))]
 )
@@ -104,6 +106,7 @@ def test_int8_is_close_for_all_kinds(kind, tmp_path):
     assert 0 < np.abs(found - expected).max() < 0.2 * np.abs(expected).max()
 
 
+@pytest.mark.thorough
 def test_too_much_loss_is_refused_with_the_layers_that_hurt(tmp_path):
     with pytest.raises(ExportError, match=r"loses \d\.\d+.*most harmful layers are blocks\.\d\.") as caught:
         sktl.export(fitted("number"), tmp_path / "m.onnx", precision="int8", calibration=CALIBRATION, max_drop=0)
@@ -130,6 +133,7 @@ def test_a_network_without_layers_is_an_error(tmp_path):
     assert not os.listdir(tmp_path)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["m.onnx", pytest.param("m.xml", marks=slow)])
 def test_float16_halves_the_weights(name, tmp_path):
     estimator = fitted("numbers", backbone=_wide)
@@ -152,6 +156,7 @@ def _wide():
         return network
 
 
+@pytest.mark.thorough
 def test_weights_beyond_float16_are_refused(tmp_path):
     def huge():
         network = _wide()

@@ -639,6 +639,7 @@ def test_all_bad_images_are_reported_together_and_the_good_ones_kept():
     assert pickle.loads(pickle.dumps(caught.value)).failures == caught.value.failures
 
 
+@pytest.mark.thorough
 def test_threads_that_fit_at_once_compute_each_image_once(monkeypatch):
     counts = _count_calls(monkeypatch)
     results = []

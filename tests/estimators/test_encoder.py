@@ -154,6 +154,7 @@ def test_a_network_with_other_blocks_than_where_the_encoder_was_fitted_is_an_err
         loaded.transform(X)
 
 
+@pytest.mark.thorough
 def test_the_layout_of_the_bundled_network_is_that_of_its_features():
     encoder = PretrainedImageEncoder(feature_stages="all").fit(X[:2])
     assert encoder.fit_transform(X[:2]).shape == (2, 6240)

@@ -361,7 +361,11 @@ untrained = pytest.mark.filterwarnings("ignore:weights=None:sktl.exceptions.Back
 
 @untrained
 @pytest.mark.parametrize(
-    ("params", "y"), [({"class_weight": [{1: 2}, {0: 0.5}, {}]}, Y), ({"trainable_stages": 1}, FORMS["pandas"])]
+    ("params", "y"),
+    [
+        ({"class_weight": [{1: 2}, {0: 0.5}, {}]}, Y),
+        pytest.param({"trainable_stages": 1}, FORMS["pandas"], marks=pytest.mark.thorough),
+    ],
 )
 def test_what_is_loaded_is_what_was_saved(tmp_path, params, y):
     clf = classifier(**TINY | params).fit(X, y)

@@ -155,6 +155,7 @@ def test_files_from_before_the_parameter_have_all_stages(tmp_path):
     assert_array_equal(sktl.load(path).transform(X), encoder.transform(X))
 
 
+@pytest.mark.thorough
 def test_a_search_passes_each_image_through_each_network_once(tmp_path):
     clf = PretrainedImageClassifier(cache=tmp_path, **NET)
     search = GridSearchCV(clf, {"n_stages": [1, 3, "all"], "weight_decay": [0.01, 0.1]}, cv=3).fit(X, y)

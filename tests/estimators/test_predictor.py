@@ -92,6 +92,7 @@ def test_trained_stages_are_an_error_that_says_what_to_do(tmp_path):
             found.typicality(NEW)
 
 
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore:weights=None:sktl.exceptions.BackboneWarning")
 def test_stages_that_early_stopping_left_as_they_were_are_no_error(tmp_path):
     """With a learning rate that destroys the network, the start has the lowest loss."""

@@ -100,8 +100,12 @@ ALWAYS = [
 
 
 @pytest.mark.parametrize(
-    ("name", "include_backbone"), slow_except([(name, whole) for name in MODELS for whole in (True, False)], *ALWAYS)
-)
+    ("name", "include_backbone"),
+    slow_except(
+        [(name, whole) for name in MODELS for whole in (True, False)],
+        *ALWAYS, thorough=[values for values in ALWAYS if values != ("last stage", False)],
+    ),
+)  # fmt: skip
 def test_what_is_loaded_is_what_was_saved(tmp_path, name, include_backbone):
     clf = PretrainedImageClassifier(**MODELS[name]).fit(X, Y)
     clf.save(tmp_path / "model", include_backbone=include_backbone)
@@ -311,6 +315,7 @@ def test_parameters_of_the_machine_are_not_taken_from_a_file(tmp_path):
         sktl.load(tmp_path / "model", device="cuda:9")
 
 
+@pytest.mark.thorough
 def test_without_the_network_a_file_is_refused_where_the_weights_are_others(tmp_path):
     network = sktl._backbones.resolve_backbone.resolve_backbone("timm/test_vit", None, 64, 1).build()
     file = tmp_path / "weights.safetensors"

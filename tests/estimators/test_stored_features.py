@@ -79,7 +79,11 @@ ARGUMENTS = {
 }
 
 
-@pytest.mark.parametrize("name", slow_except(ARGUMENTS, "weights", "groups", "early stopping", "labels", "numbers"))
+# One of each way in which targets reach the fit.
+ALWAYS = ["weights", "groups", "early stopping", "labels", "numbers"]
+
+
+@pytest.mark.parametrize("name", slow_except(ARGUMENTS, *ALWAYS, thorough=["weights", "early stopping"]))
 def test_a_fit_on_features_is_the_fit_on_the_images(name, features, new, tmp_path):
     kind, params, arguments = ARGUMENTS[name]
     by_images = kind(**TINY | params).fit(X, **arguments)
@@ -111,6 +115,7 @@ def test_images_and_features_can_be_mixed_in_a_fit(features, new):
         assert_array_equal(clf.predict_proba(NEW), fits[0].predict_proba(NEW))
 
 
+@pytest.mark.thorough
 def test_searches_and_splits_of_scikit_learn_select_rows(features):
     clf = PretrainedImageClassifier(**TINY)
     assert_array_equal(cross_val_score(clf, features, Y, cv=2), cross_val_score(clf, X, Y, cv=2))
@@ -122,6 +127,7 @@ def test_searches_and_splits_of_scikit_learn_select_rows(features):
     assert_array_equal(clf.fit(train, y_train).predict(test), clf.fit(images, y_train).predict(held_out))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("backend", slow_except(["multiprocessing", "loky"], "multiprocessing"))
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_other_processes_select_rows(features, backend):
@@ -175,6 +181,7 @@ def test_features_of_fewer_stages_are_all_that_there_is(tmp_path):
         PretrainedImageClassifier(**TINY, feature_stages=3).fit(features, Y)
 
 
+@pytest.mark.thorough
 def test_trained_stages_predict_no_features(features):
     clf = PretrainedImageClassifier(**TINY, trainable_stages=1, max_epochs=1, augmentation=None).fit(X, Y)
     with pytest.raises(InvalidInputError, match="trained stages need images"):

@@ -215,6 +215,7 @@ def test_more_threads_make_more_streams_and_fewer_none_less(bundled, monkeypatch
     assert counts == [(1, True), (2, True), (2, True), (8, True), (8, True)]
 
 
+@pytest.mark.thorough
 @needs_openvino
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
@@ -311,6 +312,7 @@ def elsewhere(tmp_path_factory):
     return json.loads(done.stdout)
 
 
+@pytest.mark.thorough
 @needs_openvino
 def test_a_fit_sends_nothing_and_writes_nothing_into_the_home(elsewhere):
     assert elsewhere["engine"] == "openvino"
@@ -323,6 +325,7 @@ def test_the_rest_of_openvino_is_left_as_it_is(elsewhere):
     assert elsewhere["converts"]
 
 
+@pytest.mark.thorough
 @needs_openvino
 def test_another_process_with_one_core_gets_the_same_bits(elsewhere):
     images = pixels_for(resolve_backbone("efficientnet_lite0", "default", None, 0), 5)

@@ -314,6 +314,7 @@ def counts(folder, *tries, before=()):
     return json.loads(done.stdout)
 
 
+@pytest.mark.thorough
 def test_a_cold_fit_opens_each_file_once_and_a_known_file_is_not_opened(folder):
     cold, uncached, skipping = counts(
         folder, {"cache": "auto"}, {"cache": False}, {"cache": False, "invalid_images": "skip"}

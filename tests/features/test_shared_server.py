@@ -125,7 +125,7 @@ def kill_at_random(make, n_kills, rng):
 
 
 @pytest.mark.parametrize("n_kills", [2, pytest.param(10, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("lease", [60, 1])
+@pytest.mark.parametrize("lease", [60, pytest.param(1, marks=pytest.mark.thorough)])
 def test_a_killed_worker_changes_no_bit_and_nobody_waits_for_it(redis_server, seen, expected, n_kills, lease):
     """With a lease of a minute, nobody waits because the dead are known; on another machine, until it expires."""
     redis_server.client().flushall()

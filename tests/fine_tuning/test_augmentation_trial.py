@@ -131,6 +131,7 @@ def test_the_recipe_says_what_was_chosen_and_its_rate_suits_it(chosen, monkeypat
     assert clf.recipe_ == given.recipe_
 
 
+@pytest.mark.thorough
 def test_a_fit_with_a_trial_repeats_whatever_the_cache_has():
     params = {"trainable_stages": 1, "max_epochs": 2, "random_state": 0}
     found = [

@@ -99,6 +99,7 @@ def test_that_law_fails_for_frozen_layers_of_plain_skorch():
     assert not any(name.endswith("weight") for name in changed if name.startswith("0."))
 
 
+@pytest.mark.thorough
 def test_networks_of_torchvision_and_their_normalisation_layers_are_frozen_too():
     clf = classifier(1, backbone="resnet18", weights=None, image_size=32, max_epochs=1, freeze_epochs=0)
     with pytest.warns(BackboneWarning, match="trainable_stages=1 does not train"):
@@ -163,6 +164,7 @@ def test_that_law_fails_where_dropout_and_stochastic_depth_are_not_seeded(monkey
     assert not np.array_equal(*answers)
 
 
+@pytest.mark.thorough
 def test_concurrent_fits_with_augmentation_and_stochastic_depth_equal_sequential_ones():
     searched = [dict(random_state=1, trainable_stages="all"), dict(random_state=2, augmentation="trivial")]
     expected = [classifier(**params).fit(X, Y).decision_function(NEW) for params in searched]
@@ -336,6 +338,7 @@ def count_modules():
     return sum(issubclass(type(thing), nn.Module) for thing in gc.get_objects())
 
 
+@pytest.mark.thorough
 def test_memory_of_a_fit_is_given_back():
     classifier().fit(X, Y)
     gc.collect()
@@ -582,7 +585,7 @@ def test_validation_changes_no_bit_of_the_training(params):
 @pytest.mark.parametrize(
     ("params", "max_epochs"),
     [
-        ({"backbone_lr_ratio": 3.0, "feature_stages": 1}, 8),
+        pytest.param({"backbone_lr_ratio": 3.0, "feature_stages": 1}, 8, marks=pytest.mark.thorough),
         ({"trainable_stages": "all", "augmentation": None}, 3),
         pytest.param(
             {"trainable_stages": "all", "backbone_lr_ratio": 0.3, "mixup_alpha": 0.4}, 8, marks=pytest.mark.slow

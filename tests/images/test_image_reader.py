@@ -223,6 +223,7 @@ def test_worker_processes_call_the_function(paths):
     assert search.fit(paths, [0, 1] * 3).best_score_ >= 0
 
 
+@pytest.mark.thorough
 def test_a_function_is_refused_by_save_and_a_name_is_kept(tmp_path):
     X = [png(picture) for picture in PICTURES]
     clf = PretrainedImageClassifier(max_epochs=1, random_state=0, image_reader=lambda content: PICTURES[0])

@@ -342,6 +342,7 @@ def test_an_archive_that_is_replaced_is_read_anew(tmp_path):
         assert remote.read_url(url) == content
 
 
+@pytest.mark.thorough
 @needs_fork
 def test_forked_children_read_urls_and_leave_the_parent_its_connections(tmp_path, web):
     everything = sources(tmp_path, web)

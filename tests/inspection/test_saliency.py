@@ -131,6 +131,7 @@ def with_random_weights(clf, seed):
     return clf
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("network", "seed", "layer"),
     [

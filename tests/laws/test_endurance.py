@@ -62,6 +62,7 @@ def test_eight_threads_that_ask_one_estimator_get_the_answers_of_one(name, cache
             assert_array_equal(found[1], wanted[1])
 
 
+@pytest.mark.thorough
 def test_fits_in_threads_at_once_neither_mix_nor_wait_for_each_other_for_ever():
     kinds = [(name, seed) for name in MODELS for seed in range(2)]
     expected = [classifier(name, random_state=seed).fit(X, Y).decision_function(X) for name, seed in kinds]
@@ -84,6 +85,7 @@ def test_a_fork_after_import_fit_and_predict_predicts_the_same():
         assert_array_equal(in_child(clf.decision_function, X[::-1].copy()), clf.decision_function(X[::-1].copy()))
 
 
+@pytest.mark.thorough
 def test_a_spawned_process_predicts_the_same():
     clf = classifier("stages").fit(X, Y)
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:

@@ -12,6 +12,7 @@ from backbones import Pixels, backbone_of, small_conv_net
 from forging import forged, setting
 from numpy.testing import assert_array_equal
 from opening import open_engine
+from representatives import thorough_except
 from sklearn.model_selection import GridSearchCV
 
 import sktl
@@ -104,7 +105,7 @@ def test_a_fit_repeats_bit_for_bit_whatever_the_threads_and_the_cache(clf):
     assert_array_equal(again.predict_proba([X[i] for i in order[:7]]), clf.predict_proba(X)[order[:7]])
 
 
-@pytest.mark.parametrize("make", [small_conv_net, "timm/test_vit", "resnet18"])
+@pytest.mark.parametrize("make", thorough_except([small_conv_net, "timm/test_vit", "resnet18"], small_conv_net))
 def test_networks_of_other_kinds_compute_nearly_the_same(make):
     named = {} if callable(make) else {"weights": None, "image_size": None if "/" in make else 64}
     found, expected = (
@@ -155,6 +156,7 @@ def test_a_network_that_computes_the_same_in_both_is_cached_apart(tmp_path):
         assert sktl.cache_info(tmp_path).images == n * len(X)
 
 
+@pytest.mark.thorough
 def test_a_search_over_both_computes_each_image_once_in_each(tmp_path, clf, exact):
     search = GridSearchCV(
         PretrainedImageClassifier(**SMALL, cache=tmp_path), {"precision": ["float32", "bfloat16"]}, cv=2
@@ -240,6 +242,7 @@ def test_stages_are_not_trained_behind_a_trunk_in_bfloat16():
 # ----------------------------------------------------------------------------------------- what is done in float32 only
 
 
+@pytest.mark.thorough
 def test_an_export_is_compared_with_answers_in_float32(clf, tmp_path, without_bfloat16):
     report = sktl.export(clf, tmp_path / "m.pt2", verify=X, include_references=True)
     assert (report.n_changed, report.precision) == (0, "float32")

@@ -164,6 +164,7 @@ def _run(program: str) -> str:
     return done.stdout
 
 
+@pytest.mark.thorough
 def test_importing_touches_no_network_threads_environment_or_global_state():
     program = """
 import os, random, socket, sys, threading
@@ -187,6 +188,7 @@ assert not {"captum", "matplotlib", "openvino"} & set(sys.modules)
     _run(program)
 
 
+@pytest.mark.thorough
 def test_the_bundled_network_imports_no_library_of_networks_and_no_compiler_and_cached_features_no_engine(tmp_path):
     """Each new process that predicts an image, and each worker process of a search, would wait for seconds."""
     program = f"""

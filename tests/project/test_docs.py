@@ -13,6 +13,7 @@ import numpy as np
 import onnx_models
 import pytest
 from PIL import Image
+from representatives import thorough_except
 
 import sktl
 from sktl._utils import devices
@@ -78,7 +79,19 @@ def less_to_compute(page, monkeypatch):
         less.keep_two_stages(monkeypatch)
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if BLOCKS[page]], ids=name_of)
+# The pages on which people start, and others whose blocks run in less than a second.
+QUICK = {
+    "docs/index.md", "docs/guide/index.md", "docs/guide/features.md", "docs/guide/little_data.md",
+    "docs/guide/saving.md", "docs/guide/clean_data.md", "docs/guide/long_fits.md", "docs/guide/reviewing_findings.md",
+    "docs/guide/embed_once.md", "docs/guide/none_of_these.md", "docs/guide/deployment.md",
+    "docs/guide/unusual_images.md", "docs/guide/sharing.md", "docs/guide/imbalanced_classes.md",
+    "docs/guide/evaluation_report.md", "docs/guide/several_machines.md", "docs/guide/gpu.md",
+    "docs/coming_from/torch.md", "docs/coming_from/skorch.md",
+}  # fmt: skip
+WITH_BLOCKS = [page for page in PAGES if BLOCKS[page]]
+
+
+@pytest.mark.parametrize("page", thorough_except(WITH_BLOCKS, *(ROOT / name for name in sorted(QUICK))), ids=name_of)
 @pytest.mark.usefixtures("less_to_compute")
 def test_every_python_block_of_a_page_runs_after_the_ones_before_it(page, folder, monkeypatch):
     monkeypatch.setattr(devices, "computes_in_bfloat16", lambda device: True)  # emulated on processors without it

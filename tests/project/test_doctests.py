@@ -8,13 +8,20 @@ import pkgutil
 
 import less_to_compute as less
 import pytest
+from representatives import slow_except
 
 import sktl
 
 MODULES = sorted(module.name for module in pkgutil.walk_packages(sktl.__path__, "sktl."))
 
 
-@pytest.mark.parametrize("name", MODULES)
+LONG = [
+    "sktl._audit.audit_images", "sktl._datasets.embedded", "sktl._deployment.export", "sktl._estimators.loading",
+    "sktl._reports.evaluation", "sktl._selection.rank_backbones",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", slow_except(MODULES, *MODULES, thorough=LONG))
 def test_the_examples_of_a_module(name, monkeypatch):
     if name in ("sktl._audit.audit_images", "sktl._deployment.export", "sktl._selection.rank_backbones"):
         less.take_small_images(monkeypatch)

@@ -88,6 +88,7 @@ def test_a_star_gives_all_names_at_once():
     assert sorted(taken.keys() - {"__builtins__"}) == sktl.__all__
 
 
+@pytest.mark.thorough
 def test_threads_that_use_a_name_first_at_once_get_the_same():
     program = """
 from concurrent.futures import ThreadPoolExecutor
@@ -120,6 +121,7 @@ def test_what_computes_nothing_imports_no_other_package(program):
     assert imported(program) == set()
 
 
+@pytest.mark.thorough
 def test_folders_are_listed_without_torch(tmp_path):
     (tmp_path / "cat").mkdir()
     (tmp_path / "cat" / "1.jpg").touch()
@@ -160,6 +162,7 @@ def test_help_and_wrong_uses_import_click_alone():
     assert outcomes(wrong) == [(2, {"click"})] * len(wrong)
 
 
+@pytest.mark.thorough
 def test_what_is_wrong_on_the_disk_is_said_without_torch(tmp_path):
     (tmp_path / "m").touch()
     (there, found), (absent, later) = outcomes(
@@ -173,6 +176,7 @@ def test_what_is_wrong_on_the_disk_is_said_without_torch(tmp_path):
     assert "torch" not in later
 
 
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore:weights=None")  # random weights are at hand
 def test_a_saved_model_imports_the_library_of_its_own_network_alone_and_predicts_the_same_bits(tmp_path):
     image = tmp_path / "1.png"

@@ -200,6 +200,7 @@ def test_nothing_is_wider_than_a_phone(open_page):
     assert first["y"] == second["y"]  # side by side
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("n", slow_except([1_500, 5_000], 1_500))
 def test_thousands_of_findings_load_and_answer(open_page, n):
     issues = [

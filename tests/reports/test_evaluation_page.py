@@ -100,6 +100,7 @@ def test_every_count_of_the_matrix_leads_to_its_images(tmp_path):
     assert cells <= set(read.ids)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("n_classes", "n"), [(25, 2000), (100, 10_000)])
 def test_a_page_of_many_classes_and_images_is_bounded(n_classes, n, tmp_path):
     rng = np.random.default_rng(0)

@@ -62,6 +62,7 @@ def test_on_paper_all_images_are_there(open_report):
     assert len(page.pdf()) > 10_000
 
 
+@pytest.mark.thorough
 def test_letters_stand_out_from_their_background(open_report):
     """WCAG asks for a contrast of 4.5, also within the cells of the matrix."""
     contrast = """cell => {

@@ -95,6 +95,7 @@ def cases() -> list[tuple[np.ndarray, Preprocessing]]:
     return found
 
 
+@pytest.mark.thorough
 def test_pixels_are_those_of_pillow(serve, open_page, tmp_path):
     shutil.copy(FOLDER / "preprocessing.js", tmp_path)
     (tmp_path / "index.html").write_text(

@@ -225,6 +225,7 @@ async def storm(url: str, n_requests: int) -> list[tuple[int, httpx.Response]]:
         return await asyncio.gather(*map(send, range(n_requests)))
 
 
+@pytest.mark.thorough
 def test_200_requests_at_once_are_answered_rightly_and_memory_stays_flat(server):
     memory = []
     for n_requests in (60, 200, 200):
@@ -241,6 +242,7 @@ def test_200_requests_at_once_are_answered_rightly_and_memory_stays_flat(server)
     assert json.loads(httpx.get(f"{server.url}/health").text) == {"status": "ok"}
 
 
+@pytest.mark.thorough
 def test_slow_uploads_end_and_a_full_service_says_so(tmp_path):
     (tmp_path / "strict.py").write_text(
         "from service import Limits, create_app\napp = create_app('model.onnx', Limits(seconds=1, requests=2))\n"
@@ -314,6 +316,7 @@ def test_a_batch_that_fails_is_told_to_all_who_wait_and_to_nobody_else(batcher):
     assert [type(answer) for answer in found] == [MemoryError, MemoryError, MemoryError, dict]
 
 
+@pytest.mark.thorough
 def test_a_service_without_its_model_says_so_and_ends(tmp_path):
     path = os.pathsep.join([*ROOTS, str(FOLDER)])
     done = subprocess.run(

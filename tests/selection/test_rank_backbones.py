@@ -169,6 +169,7 @@ def test_a_network_whose_package_is_missing_says_which(monkeypatch):
     )
 
 
+@pytest.mark.thorough
 def test_entries_are_names_callables_pairs_and_mappings():
     entries = [Pixels, (Pixels, None), {"backbone": Pixels, "image_size": 4}, ["timm/test_efficientnet", None]]
     ranking = rank(entries)
@@ -178,6 +179,7 @@ def test_entries_are_names_callables_pairs_and_mappings():
     assert {"backbone": Pixels, "image_size": 4} in [row.params for row in ranking]
 
 
+@pytest.mark.thorough
 def test_random_weights_follow_from_the_random_state():
     ranks = [rank([("timm/test_efficientnet", None)], random_state=seed)[0].logme for seed in (0, 0, 1)]
     assert ranks[0] == ranks[1] != ranks[2]

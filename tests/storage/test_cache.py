@@ -238,6 +238,7 @@ def ran(tmp_path_factory):
     return run_workers("fork" if hasattr(os, "fork") else "spawn", tmp_path_factory.mktemp("ran"))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "method",
     [
@@ -432,6 +433,7 @@ STATES = """
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("engine", "precision"),
     [

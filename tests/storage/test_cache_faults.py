@@ -115,6 +115,7 @@ def work_forever(directory, seed):
         check(store)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("n_batches", slow_except([8, 25], 8))
 def test_writers_killed_at_any_moment_leave_nothing_wrong_behind(tmp_path, n_batches):
     rng, store = random.Random(0), SQLiteStore(tmp_path / "cache", lambda: LIMIT, durable=False)
@@ -186,6 +187,7 @@ def renew_at_once(directory, barrier_reader):
         return check(store)
 
 
+@pytest.mark.thorough
 def test_processes_that_find_a_damaged_file_at_once_go_on_with_one(tmp_path):
     for seed in range(5):
         directory = tmp_path / str(seed)

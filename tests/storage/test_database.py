@@ -386,6 +386,7 @@ def test_no_connection_is_open_in_a_forked_child(make):
     assert in_child(inherited) == []
 
 
+@pytest.mark.thorough
 @needs_fork
 def test_forking_while_another_thread_writes_locks_nobody_out(make):
     database = make()

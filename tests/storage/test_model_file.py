@@ -205,6 +205,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
         write_model(tmp_path / "nowhere" / "x", {}, TENSORS)
 
 
+@pytest.mark.thorough
 @needs_fork
 def test_a_writer_killed_at_any_moment_leaves_a_whole_file(tmp_path):
     path = tmp_path / "x"

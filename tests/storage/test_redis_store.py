@@ -508,6 +508,7 @@ def test_a_forked_child_has_connections_of_its_own(store, client):
     assert len(store.read("a", KEYS)) == 4
 
 
+@pytest.mark.thorough
 @needs_fork
 def test_forking_while_other_threads_use_the_store_locks_nobody_out(store):
     store.write("a", [(k, k * 3) for k in KEYS])

@@ -1,7 +1,7 @@
-"""What every run tries of a long list, and what only the slow tests try.
+"""What every run tries of a long list, and what only the thorough or the slow tests try.
 
-A law is checked in every run for representatives that take different paths through the code, and for all of the list
-among the slow tests.
+A law is checked in every run for representatives that are quick, in every run of `.ci/run` for representatives that
+take different paths through the code, and for all of the list among the slow tests.
 """
 
 from __future__ import annotations
@@ -13,17 +13,27 @@ import pytest
 from hypothesis import settings
 
 
-def slow_except(values: Iterable[Any], *kept: Any) -> list[Any]:
-    """Return the values of a parameter, or tuples of values of several, all but those that are kept as slow tests."""
+def slow_except(values: Iterable[Any], *kept: Any, thorough: Iterable[Any] = ()) -> list[Any]:
+    """Return the values of a parameter, or tuples of values of several.
+
+    All are slow tests, except those that are kept. Of these, some are thorough tests.
+    """
+    values, thorough = list(values), list(thorough)
+    assert all(value in values for value in kept), kept
+    assert all(value in kept for value in thorough), thorough
+    return [_marked(value, [] if value in kept else [pytest.mark.slow], value in thorough) for value in values]
+
+
+def thorough_except(values: Iterable[Any], *kept: Any) -> list[Any]:
+    """Return the values of a parameter, or tuples of values of several: thorough tests, except those that are kept."""
     values = list(values)
     assert all(value in values for value in kept), kept
-    found = []
-    for value in values:
-        marks = [] if value in kept else pytest.mark.slow
-        found.append(
-            pytest.param(*value, marks=marks) if isinstance(value, tuple) else pytest.param(value, marks=marks)
-        )
-    return found
+    return [_marked(value, [], value not in kept) for value in values]
+
+
+def _marked(value: Any, marks: list[Any], thorough: bool) -> Any:
+    marks = [*marks, *([pytest.mark.thorough] if thorough else [])]
+    return pytest.param(*value, marks=marks) if isinstance(value, tuple) else pytest.param(value, marks=marks)
 
 
 def examples(n: int) -> int:

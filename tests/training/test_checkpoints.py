@@ -92,7 +92,7 @@ ALWAYS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", slow_except(FITS, *ALWAYS))
+@pytest.mark.parametrize("name", slow_except(FITS, *ALWAYS, thorough=ALWAYS[-1:]))
 def test_wherever_it_is_interrupted_it_ends_with_the_same_bits_in_as_many_epochs(tmp_path, epochs, monkeypatch, name):
     expected = outcome(classifier(name, None).fit(X, Y))
     n_epochs = len(epochs)
@@ -351,6 +351,7 @@ def _at_once(folder):
     assert (found, trained) == (expected, 0)
 
 
+@pytest.mark.thorough
 @needs_fork
 @pytest.mark.parametrize(
     "function", slow_except(["_killed_now_and_then", "_killed_everywhere", "_at_once"], "_killed_now_and_then")

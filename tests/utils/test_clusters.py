@@ -184,6 +184,7 @@ def kill_at_random(workers, n, images, transform):
         killer.join()
 
 
+@pytest.mark.thorough
 @ray_slow
 @pytest.mark.parametrize(("n_kills", "n_images"), slow_except([(1, 300), (2, 600), (10, 12_000)], (1, 300)))
 def test_killed_workers_cost_their_blocks_and_nothing_else(backend, workers, n_kills, n_images):

@@ -168,7 +168,12 @@ def test_a_pass_is_heard_of_in_equal_parts_at_most_a_hundred(n_images, recorder)
 @supported
 @pytest.mark.parametrize(
     ("n_jobs", "backend"),
-    slow_except([(1, "loky"), (2, "multiprocessing"), (2, "loky")], (1, "loky"), (2, "multiprocessing")),
+    slow_except(
+        [(1, "loky"), (2, "multiprocessing"), (2, "loky")],
+        (1, "loky"),
+        (2, "multiprocessing"),
+        thorough=[(2, "multiprocessing")],
+    ),
 )
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_search_tells_of_all_its_fits_in_all_processes_and_finds_the_same(n_jobs, backend, recorder):
@@ -210,6 +215,7 @@ def test_a_pipeline_tells_of_the_pass_of_its_encoder(recorder):
     np.testing.assert_array_equal(pipe.predict_proba(X), expected)
 
 
+@pytest.mark.thorough
 @supported
 @pytest.mark.filterwarnings("ignore:weights=None:sktl.exceptions.BackboneWarning")
 def test_a_fit_leaves_nothing_behind(recorder, tmp_path):

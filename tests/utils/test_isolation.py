@@ -184,6 +184,7 @@ def test_a_process_forked_while_another_thread_is_in_a_block_isolates_and_gives_
             thread.join()
 
 
+@pytest.mark.thorough
 def test_a_process_that_imports_the_library_with_flushed_denormals_keeps_flushing_and_no_other_begins():
     program = """
 import torch

@@ -17,6 +17,7 @@ def test_a_bar_of_training_is_shown_unless_each_epoch_prints_a_line(capsys, verb
     assert ("30/30" in capsys.readouterr().err) == shown
 
 
+@pytest.mark.thorough
 def test_training_of_stages_shows_its_trial_and_itself(capsys):
     cats = make_cats(50, image_size=32, random_state=0)
     clf = PretrainedImageClassifier(

@@ -20,6 +20,7 @@ def test_settings_of_threads_are_none_of_the_arithmetic(monkeypatch, name, same)
     assert (describe_arithmetic(torch.device("cpu")) == before) == same
 
 
+@pytest.mark.thorough
 def test_the_gradient_of_a_strided_pointwise_convolution_of_few_channels_does_not_end_the_process():
     program = """
 import torch
