@@ -48,6 +48,8 @@ _OF_MEAN = 1e-3
 _LEAST_VARIANCE = torch.finfo(torch.float32).tiny
 # Ends the names of groups of standard deviations.
 DEVIATION = "_std"
+# Number of stages of which the first describes texture; see `StageLayout.texture`.
+TEXTURE_STAGES = 3
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,18 @@ class StageLayout:
         ends = accumulate(size for _, size in self.groups)
         length = self.length(feature_stages)
         return tuple(group for group, end in zip(self.groups, ends, strict=True) if end <= length)
+
+    @property
+    def texture(self) -> slice:
+        """The columns of the third stage from the end, which describe texture rather than objects.
+
+        Empty if the network has fewer stages, or if this stage returns tokens.
+        """
+        if self.n_stages < TEXTURE_STAGES:
+            return slice(0, 0)
+        columns = slice(self.length(TEXTURE_STAGES - 1), self.length(TEXTURE_STAGES))
+        own = self.groups_of(TEXTURE_STAGES)[len(self.groups_of(TEXTURE_STAGES - 1)) :]
+        return columns if all(f"{name}{DEVIATION}" in dict(own) for name, _ in own[::2]) else slice(0, 0)
 
     def split(self, rows: np.ndarray) -> list[np.ndarray]:
         """Split full rows into groups, each an array of shape (n_rows, length)."""

@@ -57,14 +57,14 @@ def answers_of_estimator(estimator: Any, samples: Sequence[Sample], typicality: 
         If samples cannot be used.
     """
     extractor = replace(estimator._fitted_extractor(), precision="float32")
-    features = estimator._features(samples, extractor if cached else replace(extractor, cache=NO_CACHE))
+    extractor = extractor if cached else replace(extractor, cache=NO_CACHE)
+    features = estimator._features(samples, extractor)
     outputs = features
     if hasattr(estimator, "net_"):
         outputs = output_values(estimator.net_.module_.output, features)
         if hasattr(estimator, "classes_"):
             outputs = estimator._meaning.probabilities(outputs)
-    own = estimator._features.groups[0][1]
-    return Answers(outputs, estimator._typicality(features[:, :own]) if typicality else None)
+    return Answers(outputs, estimator._typicality_of(samples, extractor) if typicality else None)
 
 
 def answers_of_run(run: Run, pixels: Iterable[np.ndarray]) -> Answers:

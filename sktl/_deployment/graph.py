@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -78,12 +79,15 @@ class PixelGraph(nn.Module):
         """
         backbone = estimator.backbone_
         references = estimator._typicality if include_references else None
+        n_stages = max(estimator._features.n_stages, 1 if references is None else references.n_stages)
+        features = _features(estimator, n_stages)
+        texture = features.tapped.layout.texture if isinstance(features, _FirstFeatures) else slice(0)
         graph = cls(
             backbone.preprocessing,
-            _features(estimator),
+            features,
             nn.Identity() if kind == "features" else _in_float32(estimator.net_.module_.output),
             kind,
-            None if references is None else TypicalityGraph(references),
+            None if references is None else TypicalityGraph(references, texture),
         )
         graph.eval()
         _own_weights(graph)
@@ -94,7 +98,8 @@ class PixelGraph(nn.Module):
         # Otherwise, torch records how it would pool pixels whose channels come last, in a dozen operations.
         normalized = self.preprocessing.normalize(images).contiguous()
         features = self.features(normalized).to(torch.float32)
-        outputs = self.activation(self.head(features))
+        own = features if self.typicality is None else features[:, : self.head.in_features]
+        outputs = self.activation(self.head(own))
         return outputs if self.typicality is None else (outputs, self.typicality(features))
 
 
@@ -110,15 +115,15 @@ class _FirstFeatures(nn.Module):
         return self.tapped.features(images, self.feature_stages)
 
 
-def _features(estimator: Any) -> nn.Module:
-    """Return the network that computes the features of a fitted estimator."""
+def _features(estimator: Any, n_stages: int) -> nn.Module:
+    """Return the network that computes the features of a fitted estimator, and those of further stages."""
     backbone, fitted = estimator.backbone_, estimator._features
-    _, features = fitted.modules(backbone)
+    _, features = replace(fitted, n_stages=n_stages).modules(backbone)
     if not isinstance(features, Tapped):
         return features
     if features.layout.groups_of(fitted.n_stages) != fitted.groups:
         raise other_blocks(backbone)
-    return _FirstFeatures(features, fitted.n_stages)
+    return _FirstFeatures(features, n_stages)
 
 
 def _in_float32(layer: nn.Linear) -> nn.Linear:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -25,6 +26,8 @@ class TypicalityGraph(nn.Module):
     Parameters
     ----------
     typicality : Typicality
+    texture : slice
+        The columns of the features that are textures.
 
     Raises
     ------
@@ -32,18 +35,15 @@ class TypicalityGraph(nn.Module):
         If there are too few references to compare them with each other.
     """
 
-    directions: torch.Tensor
-    norms: torch.Tensor
     mean: torch.Tensor
     deviation: torch.Tensor
     scores: torch.Tensor
 
-    def __init__(self, typicality: Typicality):
+    def __init__(self, typicality: Typicality, texture: slice):
         super().__init__()
         combination, calibrations = typicality.calibrations
-        norms = np.sqrt(np.maximum((typicality.directions.astype(np.float64) ** 2).sum(axis=1), 1.0))
-        self.register_buffer("directions", torch.from_numpy(typicality.directions))
-        self.register_buffer("norms", _float32(norms))
+        self.columns = [slice(typicality.directions.shape[1]), texture]
+        self.cosines = nn.ModuleList([_Cosines(some) for some in typicality.compared])
         self.register_buffer("mean", _float32(combination.mean))
         self.register_buffer("deviation", _float32(combination.deviation))
         # Folds may differ in size. No image is as ordinary as the largest number.
@@ -55,15 +55,30 @@ class TypicalityGraph(nn.Module):
         self.folds = nn.ModuleList([_Fold(found) for found in calibrations])
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        own = features[:, : self.directions.shape[1]]
-        largest = own.abs().amax(dim=1, keepdim=True).clamp(min=float(np.finfo(np.float32).tiny))
-        directions = torch.round(own / largest * _LARGEST)
-        norms = (directions * directions).sum(dim=1, keepdim=True).clamp(min=1).sqrt()
-        cosines = directions @ self.directions.to(torch.float32).T / (norms * self.norms)
-        found = torch.stack([fold(cosines) for fold in self.folds], dim=1)
+        products = [part(features[:, some]) for part, some in zip(self.cosines, self.columns, strict=False)]
+        found = torch.stack([fold(products) for fold in self.folds], dim=1)
         combined = log_ndtr((found - self.mean) / self.deviation).sum(dim=2, keepdim=True)
         n_below = (self.scores <= combined).to(torch.float32).sum(dim=(1, 2))
-        return (n_below + 1) / (len(self.directions) + 1)
+        return (n_below + 1) / (products[0].shape[1] + 1)
+
+
+class _Cosines(nn.Module):
+    """The cosines between features and the directions of references."""
+
+    directions: torch.Tensor
+    norms: torch.Tensor
+
+    def __init__(self, directions: np.ndarray):
+        super().__init__()
+        norms = np.sqrt(np.maximum((directions.astype(np.float64) ** 2).sum(axis=1), 1.0))
+        self.register_buffer("directions", torch.from_numpy(directions))
+        self.register_buffer("norms", _float32(norms))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        largest = features.abs().amax(dim=1, keepdim=True).clamp(min=float(np.finfo(np.float32).tiny))
+        directions = torch.round(features / largest * _LARGEST)
+        norms = (directions * directions).sum(dim=1, keepdim=True).clamp(min=1).sqrt()
+        return directions @ self.directions.to(torch.float32).T / (norms * self.norms)
 
 
 class _Fold(nn.Module):
@@ -80,13 +95,12 @@ class _Fold(nn.Module):
         self.register_buffer("intercept", _float32(calibration.scorer.intercept))
         self.register_buffer("others", torch.from_numpy(np.flatnonzero(calibration.others)))
 
-    def forward(self, cosines: torch.Tensor) -> torch.Tensor:
-        others = cosines.index_select(1, self.others)
-        nearest = others.amax(dim=1, keepdim=True)
-        if not self.has_columns:
-            return nearest
-        outputs = others @ self.weights.T + self.intercept
-        return torch.cat([nearest, outputs.amax(dim=1, keepdim=True)], dim=1)
+    def forward(self, products: Sequence[torch.Tensor]) -> torch.Tensor:
+        own, *textures = (some.index_select(1, self.others) for some in products)
+        found = [own.amax(dim=1)]
+        if self.has_columns:
+            found.append((own @ self.weights.T + self.intercept).amax(dim=1))
+        return torch.stack([*found, *(some.amax(dim=1) for some in textures)], dim=1)
 
 
 def log_ndtr(z: torch.Tensor) -> torch.Tensor:

@@ -19,7 +19,7 @@ from torch import nn
 
 from sktl._backbones.backbone import tensors_digest
 from sktl._features.extractor import FeatureExtractor
-from sktl._features.stored_features import check_images, contiguous, first_columns
+from sktl._features.stored_features import check_images, contiguous
 from sktl._fine_tuning.augmentation_trial import choose_augmentation
 from sktl._fine_tuning.phases import Choose, Images, Tuned, open_checkpoint, train_stages
 from sktl._head.train_head import output_values, train_head
@@ -49,7 +49,7 @@ from sktl.exceptions import (
 )
 
 from .base import PretrainedImageBase
-from .fitted_features import PretrainedFeatures, TunedFeatures
+from .fitted_features import PretrainedFeatures, TunedFeatures, other_blocks
 from .invalid_images import check_usable, find_usable, of_all_stages
 from .resolved_parameters import (
     augmentations,
@@ -184,8 +184,8 @@ class PretrainedImagePredictor(PretrainedImageBase):
                 split = replace(split, validation=Labelled(extractor(watched.samples), watched.targets))
         self.engine_, self.feature_stages_ = extractor.engine_name, chosen.n_stages
         self._features = PretrainedFeatures(chosen.n_stages, groups)
-        own = first_columns(split.training.samples, sizes[0])
-        self._typicality = Typicality.of(own, split.training.targets, seeds.typicality)
+        training = features.take(rows[0])
+        self._typicality = Typicality.of(training.samples, layout, training.targets, seeds.typicality)
         n_samples, n_features = split.training.samples.shape
         loss = images.targets.loss
         self.recipe_ = resolve_recipe(self, 0, n_samples, n_features, self.device_, chosen, loss=loss)
@@ -269,8 +269,8 @@ class PretrainedImagePredictor(PretrainedImageBase):
         cut, groups = net.module_.cut, extractor.layout.groups_of(recipe.feature_stages)
         if kept_start(net.history):  # the stages are as they were before
             self._features = PretrainedFeatures(recipe.feature_stages, groups)
-            own = extractor(training.samples)
-            self._typicality = Typicality.of(own, training.targets, seeds.typicality)
+            rows = of_all_stages(self, extractor)(training.samples)
+            self._typicality = Typicality.of(rows, extractor.layout, training.targets, seeds.typicality)
         else:
             digest = tensors_digest(cut.network)
             self._features = TunedFeatures(cut, recipe.n_trainable, digest, recipe.feature_stages, groups)
@@ -405,7 +405,16 @@ class PretrainedImagePredictor(PretrainedImageBase):
         typicality = getattr(self, "_typicality", None)
         if typicality is None:
             raise TypicalityError(self._why_not_typical())
-        return typicality(first_columns(self._transform(X), self._features.groups[0][1]))
+        return self._typicality_of(self._inputs(X, reset=False), self._fitted_extractor())
+
+    def _typicality_of(self, samples: Sequence[Sample], extractor: FeatureExtractor) -> np.ndarray:
+        """Return the typicality of samples, with features computed by an extractor."""
+        assert self._typicality is not None
+        extractor = replace(extractor, feature_stages=self._typicality.n_stages)
+        features, layout = extractor(samples), extractor.layout_of(samples)
+        if not self._typicality.fits(layout):
+            raise other_blocks(self.backbone_)
+        return self._typicality(features, layout)
 
     def _why_not_typical(self) -> str:
         """Return why the typicality of images is unavailable, and what to do."""

@@ -182,13 +182,15 @@ def _typicality_shapes(
     file: ModelFile, n_features: int, n_columns: int
 ) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
     """Return the shapes of the references of typicality; estimators with trained stages and old files have none."""
-    if not file.names(TYPICALITY):
+    if not (names := file.names(TYPICALITY)):
         return {}
+    textures = f"{TYPICALITY}textures"
     n_references = file.shape(f"{TYPICALITY}folds")[0]
     return {
         f"{TYPICALITY}directions": ((n_references, n_features), torch.int8),
         f"{TYPICALITY}memberships": ((n_references, n_columns), torch.uint8),
         f"{TYPICALITY}folds": ((n_references,), torch.uint8),
+        **({textures: ((n_references, file.shape(textures)[-1]), torch.int8)} if "textures" in names else {}),
     }
 
 
@@ -196,7 +198,9 @@ def _restored_typicality(tensors: Tensors) -> Typicality | None:
     arrays = {name: t.numpy() for name, t in tensors.items() if name.startswith(TYPICALITY)}
     if not arrays:
         return None
-    found = Typicality(**{name.removeprefix(TYPICALITY): array for name, array in arrays.items()})
+    named = {name.removeprefix(TYPICALITY): array for name, array in arrays.items()}
+    without = {"textures": np.empty((len(named["folds"]), 0), np.int8)}  # saved before textures were compared
+    found = Typicality(**without | named)
     if not found.is_valid:
         raise DocumentError("its references of typicality are invalid")
     return found

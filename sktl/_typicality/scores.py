@@ -1,7 +1,8 @@
 """Scores of images relative to reference images, higher for more ordinary images.
 
-Two scores complement each other. The cosine to the nearest reference finds images unlike all references. The largest
+Three scores complement each other. The cosine to the nearest reference finds images unlike all references. The largest
 output of a ridge regression on classes or labels finds images that resemble references without belonging to a class.
+The cosine between textures, to the reference with the nearest texture, finds images of other surfaces or cameras.
 """
 
 from __future__ import annotations
@@ -51,15 +52,20 @@ class Scorer:
             weights = torch.linalg.solve(system, torch.from_numpy(memberships - intercept))
         return cls(np.ascontiguousarray(weights.numpy().T), intercept)
 
-    def __call__(self, products: np.ndarray) -> np.ndarray:
-        """Return the scores of images from their cosines to the references, of shape (n_images, 1 or 2)."""
+    def __call__(self, products: np.ndarray, *textures: np.ndarray) -> np.ndarray:
+        """Return the scores of images from their cosines to the references, of shape (n_images, n_scores).
+
+        Parameters
+        ----------
+        products, *textures : float64 array of shape (n_images, n_references)
+            Cosines of features, and those of textures if they are compared.
+        """
         products = np.ascontiguousarray(products)
-        nearest = products.max(axis=1, keepdims=True)
-        if not len(self.intercept):
-            return nearest
-        # With a BLAS, the bits of a row in a matrix product would depend on the number of rows.
-        outputs = np.einsum("nr,kr->nk", products, self.weights) + self.intercept
-        return np.concatenate([nearest, outputs.max(axis=1, keepdims=True)], axis=1)
+        found = [products.max(axis=1)]
+        if len(self.intercept):
+            # With a BLAS, the bits of a row in a matrix product would depend on the number of rows.
+            found.append((np.einsum("nr,kr->nk", products, self.weights) + self.intercept).max(axis=1))
+        return np.stack([*found, *(some.max(axis=1) for some in textures)], axis=1)
 
 
 @dataclass(frozen=True)

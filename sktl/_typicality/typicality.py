@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from sktl._backbones.taps import TEXTURE_STAGES, StageLayout
 from sktl._targets.targets import Targets
 from sktl.exceptions import TypicalityError
 
@@ -46,25 +47,31 @@ class Typicality:
         For each class or label, 1 for its references. Numbers have no columns.
     folds : uint8 array of shape (n_references,)
         Fold of each reference. References of a group are in the same fold.
+    textures : int8 array of shape (n_references, n_textures)
+        Directions of the texture features of the references. Without columns, textures are not compared.
     """
 
     directions: np.ndarray
     memberships: np.ndarray
     folds: np.ndarray
+    textures: np.ndarray
 
     @classmethod
-    def of(cls, features: np.ndarray, targets: Targets, seed: int) -> Self:
+    def of(cls, features: np.ndarray, layout: StageLayout, targets: Targets, seed: int) -> Self:
         """Draw references at random from training images with nonzero weight.
 
         Parameters
         ----------
         features : float32 array of shape (n_samples, n_features)
             Features that do not depend on the targets.
+        layout : StageLayout
+            Layout of the features, of which only the network's own output and the textures are used.
         targets : Targets
         seed : int
             Seed of the references and of the folds.
         """
-        n_bytes = features.shape[1] + targets.take(slice(0, 1)).memberships().shape[1]
+        own, textures = _parts(np.empty((0, features.shape[1])), layout)
+        n_bytes = own.shape[1] + textures.shape[1] + targets.take(slice(0, 1)).memberships().shape[1]
         rng = np.random.RandomState(seed)
         drawn = rng.permutation(np.flatnonzero(targets.weights > 0))
         rows = np.sort(drawn[: max(2, min(_MOST_REFERENCES, _MOST_BYTES // n_bytes))])
@@ -74,32 +81,59 @@ class Typicality:
             _, groups = np.unique(drawn_targets.groups, return_inverse=True)
         folds = rng.permutation(np.arange(groups.max() + 1) % _N_FOLDS)[groups]
         memberships = drawn_targets.memberships().astype(np.uint8)
-        return cls(directions_of(np.asarray(features[rows])), memberships, folds.astype(np.uint8))
+        directions, of_textures = map(directions_of, _parts(np.asarray(features[rows]), layout))
+        return cls(directions, memberships, folds.astype(np.uint8), of_textures)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the arrays that determine the p-values."""
-        return {name: getattr(self, name) for name in ("directions", "memberships", "folds")}
+        return {name: getattr(self, name) for name in ("directions", "memberships", "folds", "textures")}
 
     @property
     def is_valid(self) -> bool:
         """Whether the arrays have values such as `of` returns."""
         return bool(len(self.folds) and (self.folds < _N_FOLDS).all() and (self.memberships <= 1).all())
 
-    def __call__(self, features: np.ndarray) -> np.ndarray:
-        """Return the p-values of images, float64 of shape (n_images,) in (0, 1]."""
+    @property
+    def compared(self) -> list[np.ndarray]:
+        """The directions with which images are compared: of features and, if there are any, of textures."""
+        return [some for some in (self.directions, self.textures) if some.shape[1]]
+
+    @property
+    def n_stages(self) -> int:
+        """Number of last stages whose features are compared."""
+        return TEXTURE_STAGES if self.textures.shape[1] else 1
+
+    def fits(self, layout: StageLayout) -> bool:
+        """Return True if features of a layout can be compared with the references."""
+        found = _parts(np.empty((0, layout.length(layout.n_stages))), layout)
+        return all(a.shape[1] == b.shape[1] for a, b in zip(found, self.compared, strict=False))
+
+    def __call__(self, features: np.ndarray, layout: StageLayout) -> np.ndarray:
+        """Return the p-values of images, float64 of shape (n_images,) in (0, 1].
+
+        Parameters
+        ----------
+        features : float32 array of shape (n_images, n_features)
+            Features of `n_stages` stages, or of more.
+        layout : StageLayout
+            Layout of the features.
+        """
         combination, calibrations = self.calibrations
         p_values = np.empty(len(features))
         for start in range(0, len(features), _BLOCK):
             rows = slice(start, start + _BLOCK)
-            products = cosines(directions_of(np.asarray(features[rows])), self.directions)
+            parts = zip(_parts(np.asarray(features[rows]), layout), self.compared, strict=False)
+            products = [cosines(directions_of(part), references) for part, references in parts]
             p_values[rows] = self._p_values(products, combination, calibrations)
         return p_values
 
-    def _p_values(self, products: np.ndarray, combination: Combination, calibrations: list[Calibration]) -> np.ndarray:
+    def _p_values(
+        self, products: list[np.ndarray], combination: Combination, calibrations: list[Calibration]
+    ) -> np.ndarray:
         """Return the p-values of images from their cosines to the references."""
-        n_below = np.ones(len(products), dtype=np.int64)
+        n_below = np.ones(len(products[0]), dtype=np.int64)
         for others, scorer, scores in calibrations:
-            found = combination(scorer(products[:, others]))
+            found = combination(scorer(*(some[:, others] for some in products)))
             n_below += np.searchsorted(scores, found, side="right")
         return n_below / (len(self.directions) + 1)
 
@@ -115,12 +149,13 @@ class Typicality:
                 "typicality compares training images with each other, and the estimator was fitted on a single image, "
                 "or on a single group of images, with nonzero weight. Fit it on more."
             )
-        products = cosines(self.directions, self.directions)
+        products = [cosines(some, some) for some in self.compared]
         scored = []
         for fold in folds:
             others, held_out = self.folds != fold, self.folds == fold
-            scorer = Scorer.of(products[np.ix_(others, others)], self.memberships[others])
-            scored.append((others, scorer, scorer(products[np.ix_(held_out, others)])))
+            scorer = Scorer.of(products[0][np.ix_(others, others)], self.memberships[others])
+            block = np.ix_(held_out, others)
+            scored.append((others, scorer, scorer(*(some[block] for some in products))))
         combination = Combination.of(np.concatenate([scores for *_, scores in scored]))
         return combination, [
             Calibration(others, scorer, np.sort(combination(scores))) for others, scorer, scores in scored
@@ -128,3 +163,9 @@ class Typicality:
 
     def __getstate__(self) -> dict[str, Any]:
         return self.arrays()
+
+
+def _parts(features: np.ndarray, layout: StageLayout) -> tuple[np.ndarray, np.ndarray]:
+    """Return the features of the network's own output, and those of textures, without columns if there are none."""
+    own, textures = slice(layout.length(1)), layout.texture
+    return features[:, own], features[:, textures if textures.stop <= features.shape[1] else slice(0)]
