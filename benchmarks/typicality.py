@@ -25,6 +25,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from sktl import PretrainedImageEncoder
+from sktl._backbones.taps import TEXTURE_STAGES
 from sktl._targets.class_targets import check_classes
 from sktl._targets.label_targets import check_indicator
 from sktl._targets.number_targets import check_numbers
@@ -108,16 +109,37 @@ class Published:
         }
 
 
+class Rows:
+    """Features of the network's own output, and of textures, of some images."""
+
+    def __init__(self, rows, layout):
+        self.rows, self.layout = rows, layout
+
+    def __getitem__(self, images):
+        return Rows(self.rows[images], self.layout)
+
+    def __len__(self):
+        return len(self.rows)
+
+    @property
+    def own(self):  # noqa: D102
+        return self.rows[:, : self.layout.length(1)]
+
+    @property
+    def directions(self):  # noqa: D102
+        return directions_of(self.own), directions_of(self.rows[:, self.layout.texture])
+
+
 class Parts:
-    """The two scores that typicality combines."""
+    """The scores that typicality combines."""
 
     def __init__(self, features, memberships):
-        self.directions = directions_of(features)
-        self.scorer = Scorer.of(cosines(self.directions, self.directions), memberships)
+        self.directions = features.directions
+        self.scorer = Scorer.of(cosines(self.directions[0], self.directions[0]), memberships)
 
     def __call__(self, features):  # noqa: D102
-        found = self.scorer(cosines(directions_of(features), self.directions))
-        return dict(zip(("nearest", "ridge"), found.T, strict=False))
+        found = self.scorer(*(cosines(*pair) for pair in zip(features.directions, self.directions, strict=True)))
+        return dict(zip(("nearest", "ridge", "texture"), found.T, strict=True))
 
 
 def cross_conformal(make, features, targets, others, seed=0):
@@ -139,17 +161,22 @@ def ours(features, y, groups, others):
     numbers = check_numbers(np.arange(len(y)) / 1.0, None, "squared_error", len(y), None, groups)
     memberships = targets.memberships().astype(float)
     parts = cross_conformal(lambda rows: Parts(features[rows], memberships[rows]), features, targets, others)
-    values = {"typicality": Typicality.of(features, targets, 0)}
-    values["typicality of a regressor"] = Typicality.of(features, numbers, 0)
+    rows, layout = features.rows, features.layout
+    values = {"typicality": Typicality.of(rows, layout, targets, 0)}
+    values["typicality, stages given"] = Typicality.of(features.own, layout, targets, 0)
+    values["typicality of a regressor"] = Typicality.of(rows, layout, numbers, 0)
     return [
-        {name: of(images) for name, of in values.items()} | part for images, part in zip(others, parts, strict=True)
+        {name: of(images.rows, layout) for name, of in values.items()} | part
+        for images, part in zip(others, parts, strict=True)
     ]
 
 
 def published_shares(features, y, groups, ordinary):
     """Return the share of ordinary images with a p-value of at most 0.05, by each published score."""
     targets = check_classes(y, None, None, len(y), None, groups)
-    (found,) = cross_conformal(lambda rows: Published(features[rows], y[rows]), features, targets, [ordinary])
+    (found,) = cross_conformal(
+        lambda rows: Published(features.own[rows], y[rows]), features.own, targets, [ordinary.own]
+    )
     return {name: float((p_values <= LEVEL).mean()) for name, p_values in found.items()}
 
 
@@ -158,8 +185,8 @@ def areas(features, y, groups, ordinary, strange):
     first, *rest = ours(features, y, groups, [ordinary, *strange])
     found = {name: [auroc(first[name], values[name]) for values in rest] for name in first}
     if y.ndim == 1:
-        score = Published(features, y)
-        first, *rest = (score(images) for images in (ordinary, *strange))
+        score = Published(features.own, y)
+        first, *rest = (score(images.own) for images in (ordinary, *strange))
         found |= {name: [auroc(first[name], values[name]) for values in rest] for name in first}
     return found
 
@@ -194,7 +221,8 @@ def main():
     data = {}
     for name in arguments.sets:
         paths, y, train = read(arguments.data / name)
-        features = PretrainedImageEncoder(cache=arguments.cache).fit_transform(paths)
+        encoder = PretrainedImageEncoder(feature_stages=TEXTURE_STAGES, cache=arguments.cache)
+        features = Rows(encoder.fit_transform(paths), encoder._fitted_extractor().layout)
         data[name] = (features, y, groups_of(paths), train)
     results = {}
     for name, (features, y, groups, train) in data.items():

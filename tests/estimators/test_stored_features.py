@@ -21,7 +21,6 @@ import sktl
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder, PretrainedImageRegressor
 from sktl._backbones.resolve_backbone import resolve_backbone
 from sktl._datasets.embedding import Embedding, Part
-from sktl._estimators import predictor
 from sktl._features import stored_features
 from sktl._features.extractor import FeatureExtractor
 from sktl._features.stored_features import source_of
@@ -217,7 +216,7 @@ def test_features_beyond_memory_lead_to_the_same_predictions(features, new, monk
     monkeypatch.setattr(stored_features, "IN_MEMORY", 0)
     monkeypatch.setattr(train_head, "IN_MEMORY", 0)
     streamed = PretrainedImageClassifier(**TINY).fit(features, Y)
-    assert predictor.first_columns(features, 3).shape == (40, 3)
+    assert stored_features.first_columns(features, 3).shape == (40, 3)
     np.testing.assert_allclose(streamed.predict_proba(new), found.predict_proba(new), atol=0.02)
     assert_array_equal(streamed.typicality(new), found.typicality(new))
     assert_array_equal(streamed.transform(new), found.transform(NEW))
