@@ -163,7 +163,7 @@ def ours(features, y, groups, others):
     parts = cross_conformal(lambda rows: Parts(features[rows], memberships[rows]), features, targets, others)
     rows, layout = features.rows, features.layout
     values = {"typicality": Typicality.of(rows, layout, targets, 0)}
-    values["typicality, stages given"] = Typicality.of(features.own, layout, targets, 0)
+    values["typicality, `feature_stages=1`"] = Typicality.of(features.own, layout, targets, 0)
     values["typicality of a regressor"] = Typicality.of(rows, layout, numbers, 0)
     return [
         {name: of(images.rows, layout) for name, of in values.items()} | part

@@ -48,7 +48,7 @@ def typicalities(
     references = _drawn(np.arange(len(features)), rng)
     # Medians instead of means, so that several unusual images do not hide each other.
     middle, spread = np.median(parts, axis=0), _spread(parts)
-    combination = Combination(middle, spread)
+    combination = Combination(middle, spread, np.ones(len(middle)))
     found, strange = (
         combination(parts),
         combination(_scores(directions[references], memberships[references], of_others)),

@@ -37,6 +37,7 @@ class TypicalityGraph(nn.Module):
 
     mean: torch.Tensor
     deviation: torch.Tensor
+    weights: torch.Tensor
     scores: torch.Tensor
 
     def __init__(self, typicality: Typicality, texture: slice):
@@ -46,6 +47,7 @@ class TypicalityGraph(nn.Module):
         self.cosines = nn.ModuleList([_Cosines(some) for some in typicality.compared])
         self.register_buffer("mean", _float32(combination.mean))
         self.register_buffer("deviation", _float32(combination.deviation))
+        self.register_buffer("weights", _float32(combination.weights))
         # Folds may differ in size. No image is as ordinary as the largest number.
         most = max(len(found.scores) for found in calibrations)
         scores = np.full((len(calibrations), most), np.finfo(np.float32).max, np.float32)
@@ -57,7 +59,7 @@ class TypicalityGraph(nn.Module):
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         products = [part(features[:, some]) for part, some in zip(self.cosines, self.columns, strict=False)]
         found = torch.stack([fold(products) for fold in self.folds], dim=1)
-        combined = log_ndtr((found - self.mean) / self.deviation).sum(dim=2, keepdim=True)
+        combined = (log_ndtr((found - self.mean) / self.deviation) * self.weights).sum(dim=2, keepdim=True)
         n_below = (self.scores <= combined).to(torch.float32).sum(dim=(1, 2))
         return (n_below + 1) / (products[0].shape[1] + 1)
 

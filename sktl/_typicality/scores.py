@@ -18,6 +18,8 @@ from sktl._utils.threads import single_threaded
 
 # Chosen among 0.1, 0.3 and 1. The mean square of a direction is 1.
 _PENALTY = 0.3
+# Chosen among 0.25, 0.5 and 1: with 1, new classes of objects of the same texture are found less often.
+_TEXTURE_WEIGHT = 0.5
 
 
 @dataclass(frozen=True)
@@ -70,23 +72,33 @@ class Scorer:
 
 @dataclass(frozen=True)
 class Combination:
-    """One score from several: the sum of log-probabilities of scores at most as large, as if each were normal.
+    """One score from several: the weighted sum of log-probabilities of scores at most as large, as if each were normal.
 
     The sum only orders images. An extreme value of one score outweighs ordinary values of the other.
 
     Parameters
     ----------
-    mean, deviation : float64 array of shape (n_scores,)
+    mean, deviation, weights : float64 array of shape (n_scores,)
     """
 
     mean: np.ndarray
     deviation: np.ndarray
+    weights: np.ndarray
 
     @classmethod
-    def of(cls, scores: np.ndarray) -> Self:
-        """Return the combination whose distributions have the mean and standard deviation of these scores."""
-        return cls(scores.mean(axis=0), np.maximum(scores.std(axis=0), np.finfo(np.float32).eps))
+    def of(cls, scores: np.ndarray, has_textures: bool = False) -> Self:
+        """Return the combination whose distributions have the mean and standard deviation of these scores.
+
+        Parameters
+        ----------
+        scores : float64 array of shape (n_samples, n_scores)
+        has_textures : bool
+            Whether the last score is of textures.
+        """
+        weights = np.ones(scores.shape[1])
+        weights[-1] = _TEXTURE_WEIGHT if has_textures else 1.0
+        return cls(scores.mean(axis=0), np.maximum(scores.std(axis=0), np.finfo(np.float32).eps), weights)
 
     def __call__(self, scores: np.ndarray) -> np.ndarray:
         """Return one score for each row."""
-        return log_ndtr((scores - self.mean) / self.deviation).sum(axis=1)
+        return (log_ndtr((scores - self.mean) / self.deviation) * self.weights).sum(axis=1)

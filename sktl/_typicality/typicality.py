@@ -156,7 +156,7 @@ class Typicality:
             scorer = Scorer.of(products[0][np.ix_(others, others)], self.memberships[others])
             block = np.ix_(held_out, others)
             scored.append((others, scorer, scorer(*(some[block] for some in products))))
-        combination = Combination.of(np.concatenate([scores for *_, scores in scored]))
+        combination = Combination.of(np.concatenate([scores for *_, scores in scored]), len(self.compared) > 1)
         return combination, [
             Calibration(others, scorer, np.sort(combination(scores))) for others, scorer, scores in scored
         ]
