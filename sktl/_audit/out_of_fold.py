@@ -127,6 +127,9 @@ class Learner:
         targets : Targets
             Targets of all training images. Classes that no image in `train` has get the probability 0.
         """
+        if targets.loss == "cross_entropy" and len(present := np.unique(y)) == 1:
+            # No classifier is trained on one class, which is all that is left if the other has a single image.
+            return np.tile(np.array(targets.outputs.names()) == present[0], (len(wanted), 1)).astype(np.float64)
         if self.features is not None:
             assert self.layout is not None
             n_workers = n_threads(self.estimator.n_jobs)
