@@ -59,7 +59,7 @@ def test_wrong_labels_are_found_with_the_right_ones():
     assert [*found["label"]] == [y[i] for i in found["position"]]
 
 
-@pytest.mark.parametrize(("y", "rare"), [(["a"] * 8 + ["b"], ["b"]), (["a", "b"], ["a", "b"]), ([1, 1, 0], [0, 1])])
+@pytest.mark.parametrize(("y", "rare"), [(["a"] * 8 + ["b"], ["b"]), (["a", "b"], ["a", "b"])])
 def test_two_classes_one_of_which_has_a_single_image_are_audited(y, rare):
     found = audit(X[: len(y)], y)
     issues = of_kind(found, "rare_class", "suspicious_label")
