@@ -13,12 +13,24 @@ from sktl._utils.paths import user_path
 
 from .command_messages import shown
 from .image_sources import ImageSource, target_of
-from .options import NONE, Condition, OrWord, as_conditions, images, machine, output, parameter, with_source
+from .options import (
+    NONE,
+    Condition,
+    OrWord,
+    as_conditions,
+    images,
+    kinds,
+    machine,
+    output,
+    parameter,
+    with_source,
+)
 from .output_files import check_output
 
 
 @click.command(short_help="Find wrong labels, copies and other problems in photos.")
 @images
+@kinds
 @output("page", "PAGE", "HTML file to write.")
 @click.option("--force", is_flag=True, help="Replace PAGE if it exists.")
 @click.option("--test", metavar="FOLDER|TABLE", help="Test images to compare with FOLDER; with --labels, a table.")
@@ -47,7 +59,8 @@ def audit(
 
     Finds unreadable files, copies, copies across training and test images, suspicious labels, images unlike the rest,
     rare classes, and properties of files that give the class away. On the page, choose what to keep, drop or relabel,
-    and download the decisions for `sktl fit --decisions`. No image is changed.
+    and download the decisions for `sktl fit --decisions`. No image is changed. With --numbers, only the images are
+    audited.
 
     \b
     sktl audit photos/train --test photos/test -o audit.html

@@ -40,9 +40,11 @@ def report(
     """
     check_output(Path(user_path(page)), force)
     estimator = load_predictor(model, quiet, **machine)
-    photos = source.load_for(estimator)
+    name = shown(Path(model).name)
+    photos = source.load_for(estimator, name)
     if source.labels is not None and not quiet:
-        click.echo(source.describe(photos), err=True)
+        click.echo(source.describe(photos, asks_kind=False), err=True)
+    source.check_classes(photos, estimator, name)
     found = sktl.evaluation_report(estimator, photos.data, target_of(photos))
     found.to_html(page, title=Path(model).name, max_megabytes=max_megabytes)
     click.echo(found.summary())

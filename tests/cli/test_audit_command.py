@@ -105,7 +105,7 @@ def test_a_table_is_audited_with_its_test_rows(photos, table, audited):
         (["TRAIN"], 2, "Missing option '-o'"),
         (["-o", "PAGE"], 2, "Missing argument 'FOLDER'"),
         (["TRAIN", "-o", "TRAIN"], 1, "is a folder"),
-        (["FLAT", "-o", "PAGE"], 1, "`sktl audit --unlabeled`"),
+        (["FLAT", "-o", "PAGE"], 1, "`sktl audit --unlabeled` and `sktl embed --unlabeled`."),
         (["TRAIN", "-o", "PAGE", "--test", "ABSENT"], 1, "does not exist"),
         (["TRAIN", "-o", "PAGE", "--test-where", "a=b"], 2, "--test-where needs a table"),
         (["TRAIN", "-o", "PAGE", "--cv", "1"], 2, "--cv"),
@@ -187,3 +187,11 @@ def test_decisions_that_do_not_fit_the_images_are_named(photos, row, message):
     _, err = run("fit", photos / "train", "--decisions", path, "-o", photos / "m.sktl", *QUICK, status=1)
     assert message.replace("PATH", str(path)) in err
     assert not (photos / "m.sktl").exists()
+
+
+def test_whole_numbers_are_audited_as_numbers_or_classes(photos, audited):
+    rows = [[f"train/{name}/{i}.png", 10 * i] for name in ("lemon", "sky") for i in range(4)]
+    table = write(photos / "ages.csv", [["file", "age"], *rows])
+    for option in ("--numbers", "--classes"):
+        run("audit", "--labels", table, option, "-o", photos / f"{option}.html", "-q")
+    assert [call["y"] is None for call in audited] == [True, False]

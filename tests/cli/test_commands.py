@@ -343,7 +343,7 @@ def test_an_estimate_that_takes_longer_than_the_fit_is_not_made(photos, tmp_path
 def test_classes_too_small_for_an_estimate_are_said(photos, tmp_path):
     folder = make_photos(tmp_path / "photos", n=5)
     out, _ = run("fit", photos, "-o", tmp_path / "m", "-q", *QUICK, "--early-stopping")
-    assert "unknown, because cross-validation failed: --early-stopping cannot hold out" in out
+    assert "unknown, because cross-validation failed: --early-stopping cannot hold out 0.1 of 9 images" in out
     for i in range(1, 5):
         (folder / "sky" / f"{i}.jpg").unlink()
     out, _ = run("fit", folder, "-o", tmp_path / "n", "-q", *QUICK)
@@ -521,7 +521,7 @@ def test_the_evaluation_counts_what_was_taken_for_what(model, tmp_path):
     (folder / "grape").mkdir()
     Image.new("RGB", (40, 40), (60, 120, 220)).save(folder / "grape" / "blue.png")
     out, err = run("evaluate", model, folder, "-q")
-    assert err == "Warning: MODEL was not trained on these classes, whose images count as wrong: 'grape' (1).\n"
+    assert err == "Warning: fruit.sktl was not trained on these classes, whose images count as wrong: 'grape' (1).\n"
     assert out.startswith("Accuracy 0.7778 on 9 images.\n")
     assert [line.split() for line in out.splitlines()[-3:]] == [
         ["1", "grape", "0", "0", "1"], ["2", "lemon", "0", "3", "0"], ["3", "sky", "0", "1", "4"],
