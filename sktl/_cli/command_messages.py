@@ -33,7 +33,7 @@ PHRASES = {
     "use load_label_table.": "pass it by --labels.",
     ", or a file that is open for binary reading": "",
     ", or a file that is open for binary writing": "",
-    "Pass a file that `save` wrote.": "Pass a file that `sktl fit` wrote.",
+    "a file that `save` wrote": "a file that `sktl fit` wrote",
     "Pass X_val and y_val, another validation_fraction, or early_stopping=False.": (
         "Add images, or leave out --early-stopping."
     ),

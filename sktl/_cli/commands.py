@@ -87,6 +87,8 @@ class _Group(click.Group):
 
         try:
             with warnings.catch_warnings():
+                # Images are checked against our own limit, and the error about it follows.
+                warnings.filterwarnings("ignore", "Image size .* exceeds limit", module="PIL")
                 warnings.showwarning = show_warning
                 return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -198,12 +200,12 @@ def _estimate(estimator: Any, paths: np.ndarray, target: np.ndarray, seconds: fl
 @main.command(short_help="Predict the classes, labels or numbers of photos.")
 @click.argument("model")
 @click.argument("names", nargs=-1, required=True, metavar="FOLDER|IMAGES...")
-@click.option("--csv", "form", flag_value="csv", help="Comma-separated values.")
-@click.option("--json", "form", flag_value="json", help="JSON, with the probabilities of all classes.")
+@click.option("--csv", is_flag=True, help="Comma-separated values.")
+@click.option("--json", is_flag=True, help="JSON, with the probabilities of all classes.")
 @click.option("--typicality", is_flag=True, help="Also print how typical each image is, from 0 to 1.")
 @machine
 def predict(
-    model: str, names: tuple[str, ...], form: str | None, typicality: bool, quiet: bool, **machine: Any
+    model: str, names: tuple[str, ...], csv: bool, json: bool, typicality: bool, quiet: bool, **machine: Any
 ) -> None:
     """Predict what MODEL was trained for: the class of each image with its probability, its labels, or numbers.
 
@@ -220,12 +222,14 @@ def predict(
     """
     from .predictions import predict_images
 
+    if csv and json:
+        raise click.UsageError("Pass either --csv or --json.", click.get_current_context())
     found = _all_images(names, quiet)
     predictions, failed = predict_images(load_predictor(model, quiet, **machine), found, typicality)
-    if form == "json":
+    if json:
         click.echo(as_json(predictions.json()))
     else:
-        click.echo(as_csv(predictions.csv()) if form == "csv" else as_table(predictions.table()))
+        click.echo(as_csv(predictions.csv()) if csv else as_table(predictions.table()))
     if failed is not None:
         raise failed  # after the predictions, so that one bad photo of thousands does not cost those of the others
 
@@ -354,6 +358,8 @@ def _all_images(names: Iterable[str], quiet: bool) -> list[str]:
 
 def _check_name(name: str) -> None:
     """Raise an error for a name that is probably meant as a folder, or as the file for the output."""
+    if not name:
+        raise click.UsageError("A name is empty. Pass a folder, or . for the current folder, or images.")
     suffix = os.path.splitext(name)[1].lower()
     if "://" in name or os.path.lexists(user_path(name)):
         return

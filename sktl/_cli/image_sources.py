@@ -193,9 +193,11 @@ def target_of(found: Any) -> Any:
 
 def decide(found: Any, decisions: str, part: str) -> str:
     """Leave out images and change labels as the CSV file of an audit's page says; return a sentence about it."""
-    n = len(found.data)
+    n, before = len(found.data), dict(zip(found.data.tolist(), found.target.tolist(), strict=True))
     found.data, target = sktl.datasets.apply_decisions(decisions, found.data, target_of(found), part=part)
     found.target = target.values if isinstance(target, NamedColumns) else target
     if found.kind == "classes":
         found.target_names = sorted({*found.target.tolist()})
-    return f"Dropped {n - len(found.data):,} of {n:,} images by {shown(decisions)}."
+    labels = zip(found.data.tolist(), found.target.tolist(), strict=True)
+    n_changed = sum(before[path] != label for path, label in labels)
+    return f"Dropped {n - len(found.data):,} and relabeled {n_changed:,} of {n:,} images by {shown(decisions)}."

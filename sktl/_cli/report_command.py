@@ -8,12 +8,11 @@ from typing import Any
 import click
 
 import sktl
-from sktl._utils.paths import user_path
 
 from .command_messages import shown
 from .image_sources import ImageSource, target_of
 from .options import images, machine, output, with_source
-from .output_files import check_output
+from .output_files import check_page
 from .saved_models import load_predictor
 
 
@@ -38,7 +37,7 @@ def report(
     sktl report cats.sktl photos/test -o report.html
     sktl report tags.sktl --labels labels.csv --where split=test -o report.html
     """
-    check_output(Path(user_path(page)), force)
+    check_page(page, force)
     estimator = load_predictor(model, quiet, **machine)
     name = shown(Path(model).name)
     photos = source.load_for(estimator, name)

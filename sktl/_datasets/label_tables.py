@@ -310,8 +310,8 @@ def _classes(table: LabelTable, column: str) -> Values:
     if missing:
         more = f" {len(missing) - 1} more cells hold one." if len(missing) > 1 else ""
         raise InvalidInputError(
-            f"{shown(cells[missing[0]])} in {table.place(missing[0], column)}, is a missing label.{more} Fill it in, or "
-            "remove the row. Rename it if it is the name of a class."
+            f"{shown(cells[missing[0]])} in {table.place(missing[0], column)}, is a missing label.{more} Fill it "
+            "in, or remove the row. Rename it if it is the name of a class."
         )
     if all(map(_WHOLE.fullmatch, cells)):
         target = np.array([int(cell.partition(".")[0]) for cell in cells])

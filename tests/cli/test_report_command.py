@@ -53,6 +53,7 @@ def test_an_existing_page_is_kept_unless_it_may_be_replaced(model, photos, tmp_p
     _, err = run("report", model, photos / "images", "-o", tmp_path / "report.html", status=1)
     assert "already exists" in err
     assert (tmp_path / "report.html").read_text() == "mine"
+    assert "does not end in .html" in run("report", model, photos, "-o", tmp_path / "report.pdf", status=1)[1]
     run("report", model, photos / "images", "-o", tmp_path / "report.html", "--force", "-q")
     assert (tmp_path / "report.html").read_text().startswith("<!DOCTYPE html>")
 

@@ -194,7 +194,7 @@ def test_tables_as_programs_write_them(folder):
         ([["file", "a"]], "no rows below row 1, which must hold the names"),
         ([["file"], ["1.png"]], "no column of labels or numbers"),
         ([], "is empty"),
-        ([["file", "a"], ["1.png", "x"], ["2.png", "NaN"]], "'NaN' in row 3 of .*, column 'a', is a missing label. Fil"),
+        ([["file", "a"], ["1.png", "x"], ["2.png", "NaN"]], "'NaN' in row 3 of .*, column 'a', is a missing label"),
         ([["file", "a"], ["1.png", "<NA>"], ["2.png", "nan"], ["3.png", "NA"]], "row 2 of .* label. 1 more cells hold"),
         ([["file", "a"], ["1.png", "caf\u00e9"], ["2.png", "cafe\u0301"]], "has labels that look the same"),
     ],
