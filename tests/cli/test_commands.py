@@ -441,7 +441,7 @@ def test_names_that_the_output_cannot_hold_are_no_error(tmp_path, monkeypatch, e
 
 def test_a_table_never_steers_the_terminal(model, photos, monkeypatch):
     clf = load(model)
-    clf.classes_ = np.array(["\x1b[2Jlemon", "sk\ny\u202e"])
+    clf.classes_ = np.array(["lemon", "\x1b[2Jsk\ny\u202e"])
     monkeypatch.setattr(sktl, "load", lambda path, device: clf)
     for command, target in (("predict", photos / "sky" / "0.jpg"), ("evaluate", photos)):
         out, _ = run(command, model, target, "-q")
