@@ -141,7 +141,7 @@ def counted(kind: str, n: int) -> str:
 def listed(names: Sequence[Any]) -> str:
     """Return a few names in a form that is safe to print."""
     more = [f"and {len(names) - _LISTED} more"] if len(names) > _LISTED else []
-    return ", ".join([*(shown(fitted(name, WIDTH)) for name in names[:_LISTED]), *more])
+    return ", ".join([*(fitted(shown(str(name)), WIDTH) for name in names[:_LISTED]), *more])
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ class ClassMetrics(metrics.ClassMetrics):
 
     def report(self) -> str:
         """Return the figures for people."""
-        names = [shown(fitted(label, WIDTH)) for label in self.labels]
+        names = [fitted(shown(str(label)), WIDTH) for label in self.labels]
         table = classification_report(
             self.truth, self.predictions, labels=self.labels, target_names=names, zero_division=0.0, digits=3
         )
