@@ -46,8 +46,8 @@ def rare_classes(targets: Targets, n_folds: int, contents: np.ndarray) -> Iterat
                 label=str(name),
                 score=1 - n_different / n_folds,
                 suggestion=(
-                    f"{n_different} different images for {n_folds} folds: some folds cannot validate this class. Add "
-                    "images, merge it with another class, or drop it."
+                    f"{n_different} different image{'s' * (n_different != 1)} for {n_folds} folds: some folds cannot "
+                    "validate this class. Add images, merge it with another class, or drop it."
                 ),
             )
 

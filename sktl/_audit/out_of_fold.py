@@ -209,8 +209,10 @@ def out_of_fold(
     folds, n_times = np.full(len(rows), -1), np.zeros(len(rows))
     for fold, (train, held_out) in enumerate(splits):
         train = train[trusted[train]]
-        values[held_out] += learner.predict(rows[train], plain[train], rows[held_out], targets)
         folds[held_out] = fold
+        if targets.loss == "cross_entropy" and len(np.unique(plain[train])) == 1:
+            continue  # the other class has a single image, which is held out
+        values[held_out] += learner.predict(rows[train], plain[train], rows[held_out], targets)
         n_times[held_out] += 1
     values[n_times == 0] = np.nan
     return OutOfFold(values / np.maximum(n_times, 1)[:, None], folds, len(splits))

@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import click
 
 import sktl
-from sktl._utils.paths import user_path
 
 from .command_messages import shown
+from .command_wording import wording_of
 from .image_sources import ImageSource, target_of
-from .options import NONE, Condition, OrWord, as_conditions, images, machine, output, parameter, with_source
-from .output_files import check_output
+from .options import (
+    NONE,
+    Condition,
+    OrWord,
+    as_conditions,
+    images,
+    kinds,
+    machine,
+    output,
+    parameter,
+    with_source,
+)
+from .output_files import check_page
 
 
 @click.command(short_help="Find wrong labels, copies and other problems in photos.")
 @images
+@kinds
 @output("page", "PAGE", "HTML file to write.")
 @click.option("--force", is_flag=True, help="Replace PAGE if it exists.")
 @click.option("--test", metavar="FOLDER|TABLE", help="Test images to compare with FOLDER; with --labels, a table.")
@@ -47,7 +58,8 @@ def audit(
 
     Finds unreadable files, copies, copies across training and test images, suspicious labels, images unlike the rest,
     rare classes, and properties of files that give the class away. On the page, choose what to keep, drop or relabel,
-    and download the decisions for `sktl fit --decisions`. No image is changed.
+    and download the decisions for `sktl fit --decisions`. No image is changed. With --numbers, only the images are
+    audited.
 
     \b
     sktl audit photos/train --test photos/test -o audit.html
@@ -60,10 +72,12 @@ def audit(
         raise click.UsageError("Pass either --unlabeled or --labels.", context)
     if test_where and source.labels is None:
         raise click.UsageError("--test-where needs a table. Pass it by --labels.", context)
-    check_output(Path(user_path(page)), force)
+    check_page(page, force)
     source = replace(source, has_labels=not unlabeled)
     test_source = source.of_test(test, as_conditions(test_where, "--test-where", context))
     found = _audited(source, test_source, cv, sktl.PretrainedImageClassifier(verbose=int(not quiet), **machine))
+    say = wording_of(context.command).say
+    found.issues["suggestion"] = [say(suggestion) for suggestion in found.issues["suggestion"]]
     found.to_html(page, max_megabytes=max_megabytes)
     click.echo(found.summary())
     click.echo(f"Wrote {shown(page)}. Open it in a browser to decide about the findings.")

@@ -18,7 +18,7 @@ _LISTED_FAILURES = 20
 PHRASES = {
     "All are in the attribute `ignored`.": "",
     "To predict images that have no class, use list_images.": (
-        "Images without classes are for `sktl predict` and `sktl audit --unlabeled`."
+        "Images without classes are for `sktl predict`, `sktl audit --unlabeled` and `sktl embed --unlabeled`."
     ),
     "Variables are not replaced: use os.path.expandvars.": "Variables are not replaced within quotes.",
     "; the attribute invalid_images_ lists them": "; `sktl check FOLDER` lists them",
@@ -33,14 +33,30 @@ PHRASES = {
     "use load_label_table.": "pass it by --labels.",
     ", or a file that is open for binary reading": "",
     ", or a file that is open for binary writing": "",
-    "Pass a file that `save` wrote.": "Pass a file that `sktl fit` wrote.",
+    "a file that `save` wrote": "a file that `sktl fit` wrote",
     "Pass X_val and y_val, another validation_fraction, or early_stopping=False.": (
         "Add images, or leave out --early-stopping."
     ),
     "Pass a callable that returns the network with its own preprocessing.": "Choose another network.",
+    "cannot hold out validation_fraction=": "cannot hold out ",
+    'calibration is for precision="float16" and "int8". With "float32", pass images as `verify`.': (
+        "--calibration is for --precision float16 and int8. With float32, pass images by --verify."
+    ),
+    "calibration has ": "--calibration has ",
+    "pass calibration, at least": "pass --calibration, at least",
+    " load_image_parts reads all.": "",
+    " load_image_parts reads the parts.": "",
+    "expanded; pass the files that glob.glob(x) returns": "expanded within quotes; leave out the quotes",
+    "load it with numpy.load and pass the arrays": "save its arrays as PNG images",
+    ", or load an .npz file with numpy.load": "",
+    "Fit another estimator with trainable_stages=0 on": "Fit another model without --trainable-stages on",
+    ", or save it with include_references=True": "",
+    ", or keep both in one fold with duplicate_groups": "",
     ", or False for none": ", or none",
     'pass "default", None, or': "pass default, none, or",
 }
+# Advice that commands without --numbers and --classes leave out.
+OF_KINDS = {', or pass kind="classes"': "", '; to learn numbers, pass kind="numbers"': ""}
 _VALUE = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|<[^<>]*>|-?\w+(?:\.\w+)*(?:[+-]\d+)?"""
 _IN_X = re.compile(r"\bX(?:_val)?\[\d+\] \((.*?)\): ")
 # Python's notation for values and system errors.
@@ -76,11 +92,16 @@ class Wording:
         Parameters whose option takes no value.
     parameters : collection of str
         All parameters of the estimators. Parameters without an option become plain words.
+    asks_kind : bool, default=True
+        Whether the command has --numbers and --classes. Other commands give no advice to pass them.
     """
 
-    def __init__(self, options: Mapping[str, str], flags: Collection[str], parameters: Collection[str]):
+    def __init__(
+        self, options: Mapping[str, str], flags: Collection[str], parameters: Collection[str], asks_kind: bool = True
+    ):
         self._options = dict(options)
         self._flags = frozenset(flags)
+        self._phrases = PHRASES if asks_kind else OF_KINDS | PHRASES
         names = "|".join(sorted({*options, *parameters, "folder"}, key=len, reverse=True))
         alone = "|".join(name for name in {*options, *parameters} if "_" in name or name == "lr")
         # Not within paths or quotes, because a folder may be named "lr=0.1".
@@ -89,7 +110,7 @@ class Wording:
 
     def say(self, message: str) -> str:
         """Return a message of the library as a command prints it, with the same line breaks."""
-        for phrase, words in PHRASES.items():
+        for phrase, words in self._phrases.items():
             message = message.replace(phrase, words)
         message = _INVALID.sub(self._invalid, _IN_X.sub(r"\1: ", message))
         for pattern, words in _PYTHON.items():

@@ -20,20 +20,20 @@ import click
 
 import sktl
 from sktl._utils.paths import user_path
+from sktl._utils.short_text import fitted
 from sktl.exceptions import InvalidImageError, SktlError
 
 from .audit_command import audit
 from .command_messages import Wording, shown
+from .command_wording import wording_of
 from .embed_command import embed
 from .export_command import export
-from .image_sources import ImageSource, contents, decide, target_of
+from .image_sources import WIDTH, ImageSource, contents, decide, target_of
 from .options import (
     DEFAULTS,
     NONE,
     OF_CLASSIFIER,
-    OF_EXPORT,
     OF_REGRESSOR,
-    OF_TABLE,
     OrWord,
     Threads,
     decisions,
@@ -73,7 +73,7 @@ class _Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         def words() -> Wording:
-            return _wording(self.commands.get(ctx.invoked_subcommand or ""))
+            return wording_of(self.commands.get(ctx.invoked_subcommand or ""))
 
         def show_warning(
             message: Warning | str,
@@ -87,6 +87,8 @@ class _Group(click.Group):
 
         try:
             with warnings.catch_warnings():
+                # Images are checked against our own limit, and the error about it follows.
+                warnings.filterwarnings("ignore", "Image size .* exceeds limit", module="PIL")
                 warnings.showwarning = show_warning
                 return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -109,15 +111,6 @@ class _Group(click.Group):
 def _of_the_system(error: OSError) -> click.ClickException:
     place = f"{shown(os.fsdecode(error.filename))}: " if error.filename else ""
     return click.ClickException(f"{place}{error.strerror or error}.")
-
-
-def _wording(command: click.Command | None) -> Wording:
-    """Return the wording of messages for a command."""
-    params = command.params if command else []
-    known = {*DEFAULTS, *OF_REGRESSOR, *OF_TABLE, *OF_EXPORT}
-    options = [option for option in params if isinstance(option, click.Option) and option.name in known]
-    names = {str(option.name): max(option.opts, key=len) for option in options}
-    return Wording(names, [str(option.name) for option in options if option.is_flag], known)
 
 
 @click.group(cls=_Group, context_settings=_HELP)
@@ -200,19 +193,19 @@ def _estimate(estimator: Any, paths: np.ndarray, target: np.ndarray, seconds: fl
     try:
         return estimate(estimator, paths, target, seconds)
     except SktlError as error:
-        reason = _wording(click.get_current_context().command).say(str(error))
+        reason = wording_of(click.get_current_context().command).say(str(error))
         return f"The accuracy is unknown, because cross-validation failed: {reason}"
 
 
 @main.command(short_help="Predict the classes, labels or numbers of photos.")
 @click.argument("model")
 @click.argument("names", nargs=-1, required=True, metavar="FOLDER|IMAGES...")
-@click.option("--csv", "form", flag_value="csv", help="Comma-separated values.")
-@click.option("--json", "form", flag_value="json", help="JSON, with the probabilities of all classes.")
+@click.option("--csv", is_flag=True, help="Comma-separated values.")
+@click.option("--json", is_flag=True, help="JSON, with the probabilities of all classes.")
 @click.option("--typicality", is_flag=True, help="Also print how typical each image is, from 0 to 1.")
 @machine
 def predict(
-    model: str, names: tuple[str, ...], form: str | None, typicality: bool, quiet: bool, **machine: Any
+    model: str, names: tuple[str, ...], csv: bool, json: bool, typicality: bool, quiet: bool, **machine: Any
 ) -> None:
     """Predict what MODEL was trained for: the class of each image with its probability, its labels, or numbers.
 
@@ -229,12 +222,14 @@ def predict(
     """
     from .predictions import predict_images
 
+    if csv and json:
+        raise click.UsageError("Pass either --csv or --json.", click.get_current_context())
     found = _all_images(names, quiet)
     predictions, failed = predict_images(load_predictor(model, quiet, **machine), found, typicality)
-    if form == "json":
+    if json:
         click.echo(as_json(predictions.json()))
     else:
-        click.echo(as_csv(predictions.csv()) if form == "csv" else as_table(predictions.table()))
+        click.echo(as_csv(predictions.csv()) if csv else as_table(predictions.table()))
     if failed is not None:
         raise failed  # after the predictions, so that one bad photo of thousands does not cost those of the others
 
@@ -262,23 +257,25 @@ def evaluate(
     sktl evaluate tags.sktl --labels labels.csv --where split=test
     """
     estimator = load_predictor(model, quiet, **machine)
-    photos = source.load_for(estimator)
+    name = shown(Path(model).name)
+    photos = source.load_for(estimator, name)
     if source.labels is not None and not quiet:
-        click.echo(source.describe(photos), err=True)
+        click.echo(source.describe(photos, asks_kind=False), err=True)
     if decisions is not None:
         click.echo(decide(photos, decisions, "test"), err=True)
-    metrics = _metrics(estimator, photos)
+    source.check_classes(photos, estimator, name)
+    metrics = _metrics(estimator, photos, name)
     click.echo(as_json(metrics.figures()) if form == "json" else metrics.report())
 
 
-def _metrics(estimator: Any, photos: Any) -> ClassMetrics | LabelMetrics | NumberMetrics:
+def _metrics(estimator: Any, photos: Any, model: str) -> ClassMetrics | LabelMetrics | NumberMetrics:
     """Return the metrics of the predictions for a test set."""
     from .metrics_text import ClassMetrics, LabelMetrics, NumberMetrics
     from .predictions import values_of
 
     if photos.kind == "classes":
         target = photos.target.astype(str)
-        _warn_of_unknown(target, estimator.classes_)
+        _warn_of_unknown(target, estimator.classes_, model)
         return ClassMetrics(target, estimator.predict(photos.data).astype(str))
     values = values_of(estimator, photos.data)
     if photos.kind == "labels":
@@ -286,14 +283,14 @@ def _metrics(estimator: Any, photos: Any) -> ClassMetrics | LabelMetrics | Numbe
     return NumberMetrics(photos.target_names, photos.data, photos.target, values)
 
 
-def _warn_of_unknown(target: np.ndarray, classes: np.ndarray) -> None:
+def _warn_of_unknown(target: np.ndarray, classes: np.ndarray, model: str) -> None:
     known = {*classes.astype(str).tolist()}
     unknown = sorted((name, n) for name, n in Counter(target.tolist()).items() if name not in known)
     if unknown:
-        names = ", ".join(f"{name!a} ({n})" for name, n in unknown[:_LISTED])
+        names = ", ".join(f"{fitted(name, WIDTH)!a} ({n})" for name, n in unknown[:_LISTED])
         more = f" and {len(unknown) - _LISTED} more" if len(unknown) > _LISTED else ""
         click.echo(
-            f"Warning: MODEL was not trained on these classes, whose images count as wrong: {names}{more}.",
+            f"Warning: {model} was not trained on these classes, whose images count as wrong: {names}{more}.",
             err=True,
         )
 
@@ -337,7 +334,7 @@ def check(paths: tuple[str, ...], n_jobs: int | None, quiet: bool) -> None:
     """
     images = _all_images(paths, quiet)
     failures = sktl.check_images(images, n_jobs=n_jobs, verbose=int(not quiet))
-    for line in _wording(click.get_current_context().command).failures(failures):
+    for line in wording_of(click.get_current_context().command).failures(failures):
         click.echo(line)
     if failures:
         raise click.ClickException(f"{len(failures)} of {len(images)} images cannot be used.")
@@ -361,6 +358,8 @@ def _all_images(names: Iterable[str], quiet: bool) -> list[str]:
 
 def _check_name(name: str) -> None:
     """Raise an error for a name that is probably meant as a folder, or as the file for the output."""
+    if not name:
+        raise click.UsageError("A name is empty. Pass a folder, or . for the current folder, or images.")
     suffix = os.path.splitext(name)[1].lower()
     if "://" in name or os.path.lexists(user_path(name)):
         return

@@ -15,6 +15,7 @@ from sktl.exceptions import InvalidImageError
 from .command_messages import shown
 from .image_sources import ImageSource, target_of
 from .options import NONE, OrWord, images, kinds, machine, output, parameter, with_source
+from .output_files import check_features
 
 _AUTO = {"auto": "auto", "all": "all"}
 
@@ -62,6 +63,7 @@ def embed(
         raise click.UsageError("Pass either --unlabeled or --labels.", click.get_current_context())
     if source.labels is None and source.folder and os.path.isfile(user_path(source.folder)):
         source = replace(source, folder=None, labels=source.folder)
+    check_features(output)
     source = replace(source, has_labels=not unlabeled)
     photos = source.load()
     if source.labels is not None and not quiet:

@@ -14,7 +14,7 @@ from .options import machine, output
 
 @click.command(short_help="Export a model to ONNX, OpenVINO or PyTorch.")
 @click.argument("model")
-@output("output", "FILE", "File to write: .onnx, .xml (OpenVINO) or .pt2.")
+@output("output", "FILE", "File to write: .onnx, .xml (OpenVINO) or .pt2; a folder that ends in / for OpenVINO.")
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 @click.option("--precision", type=click.Choice(["float32", "float16", "int8"]), default="float32", show_default=True)
 @click.option("--calibration", metavar="FOLDER", help="Images like the images to predict; int8 needs at least 40.")

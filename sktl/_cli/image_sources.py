@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import sktl
+from sktl._utils.short_text import fitted
 from sktl.exceptions import InvalidInputError
 
 from .command_messages import shown
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 _ONE = {"classes": "class", "labels": "label", "numbers": "number"}
 _LISTED = 5
+# Longest name of a class in a message or a table, in letters.
+WIDTH = 40
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,8 @@ class ImageSource:
         found.kind = "classes"
         return found
 
-    def load_for(self, estimator: Any) -> Any:
-        """Return the images and what they show, with the columns that a fitted estimator predicts, in its order.
+    def load_for(self, estimator: Any, model: str) -> Any:
+        """Return the images and what they show, with the columns that the estimator in a file predicts, in its order.
 
         Raises
         ------
@@ -66,7 +69,7 @@ class ImageSource:
         """
         kind, names = kind_of(estimator), names_of(estimator)
         if self.labels is None and kind != "classes":
-            raise InvalidInputError(f"MODEL predicts {kind}, which need a table. Pass --labels.")
+            raise InvalidInputError(f"{model} predicts {kind}, which need a table. Pass --labels.")
         if self.labels is None or kind == "classes":
             return self.load() if self.labels is None else self._of_table(self.columns or None, kind)
         found = self._of_table(self.columns or (None if self.ignore else names or None), kind)
@@ -74,13 +77,26 @@ class ImageSource:
         n_columns = estimator.n_outputs_ if kind == "numbers" else len(names)
         if found.target.shape[1] != n_columns:
             raise InvalidInputError(
-                f"MODEL predicts {counted(kind, n_columns)}, but {shown(self.labels)} has {found.target.shape[1]}: "
+                f"{model} predicts {counted(kind, n_columns)}, but {shown(self.labels)} has {found.target.shape[1]}: "
                 f"{listed(found.target_names)}. Choose columns by --column."
             )
         if sorted(found.target_names) == sorted(names):
             found.target = found.target[:, [found.target_names.index(name) for name in names]]
             found.target_names = names
         return found
+
+    def check_classes(self, found: Any, estimator: Any, model: str) -> None:
+        """Raise `InvalidInputError` if images show classes, and none of them is a class of the estimator in a file."""
+        known = names_of(estimator)
+        if found.kind != "classes" or not {*known}.isdisjoint(map(str, found.target.tolist())):
+            return
+        advice = "Pass another folder or model."
+        if self.labels is not None:
+            advice = "Choose the column of the classes by --column, or pass another model."
+        raise InvalidInputError(
+            f"No class of {shown(self.labels or self.folder or '')} is a class of {model}: the classes are "
+            f"{listed(found.target_names)}; {model} predicts {listed(known)}. {advice}"
+        )
 
     def of_test(self, test: str | None, where: Mapping[str, str]) -> ImageSource | None:
         """Return where the test images are, if there are any: in a folder, or in rows of a table.
@@ -102,10 +118,10 @@ class ImageSource:
             where=self.where, kind=kind,
         )  # fmt: skip
 
-    def describe(self, found: Any) -> str:
-        """Return a sentence that says how the table was interpreted."""
+    def describe(self, found: Any, asks_kind: bool = True) -> str:
+        """Return a sentence that says how the table was interpreted, with advice if the command has --numbers."""
         advice = ""
-        if self.kind == "auto" and found.kind == "classes" and found.target.dtype.kind == "i":
+        if asks_kind and self.kind == "auto" and found.kind == "classes" and found.target.dtype.kind == "i":
             advice = " To learn numbers, pass --numbers."
         of_what = contents(found.kind, len(found.target_names))
         names = listed(found.target_names)
@@ -125,7 +141,7 @@ def counted(kind: str, n: int) -> str:
 def listed(names: Sequence[Any]) -> str:
     """Return a few names in a form that is safe to print."""
     more = [f"and {len(names) - _LISTED} more"] if len(names) > _LISTED else []
-    return ", ".join([*(shown(str(name)) for name in names[:_LISTED]), *more])
+    return ", ".join([*(fitted(shown(str(name)), WIDTH) for name in names[:_LISTED]), *more])
 
 
 @dataclass(frozen=True)
@@ -177,9 +193,11 @@ def target_of(found: Any) -> Any:
 
 def decide(found: Any, decisions: str, part: str) -> str:
     """Leave out images and change labels as the CSV file of an audit's page says; return a sentence about it."""
-    n = len(found.data)
+    n, before = len(found.data), dict(zip(found.data.tolist(), found.target.tolist(), strict=True))
     found.data, target = sktl.datasets.apply_decisions(decisions, found.data, target_of(found), part=part)
     found.target = target.values if isinstance(target, NamedColumns) else target
     if found.kind == "classes":
         found.target_names = sorted({*found.target.tolist()})
-    return f"Dropped {n - len(found.data):,} of {n:,} images by {shown(decisions)}."
+    labels = zip(found.data.tolist(), found.target.tolist(), strict=True)
+    n_changed = sum(before[path] != label for path, label in labels)
+    return f"Dropped {n - len(found.data):,} and relabeled {n_changed:,} of {n:,} images by {shown(decisions)}."

@@ -7,13 +7,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 from sklearn.metrics import classification_report
 
 from sktl._evaluation import metrics
 from sktl._evaluation.metrics import FIGURES
+from sktl._utils.short_text import fitted
 
 from .command_messages import shown
+from .image_sources import WIDTH
 from .output_formats import as_table
+
+# Classes in a confusion matrix: the columns of more do not fit a line.
+_MOST = 20
 
 
 @dataclass(frozen=True)
@@ -22,17 +28,25 @@ class ClassMetrics(metrics.ClassMetrics):
 
     def report(self) -> str:
         """Return the figures for people."""
-        names = [*map(shown, self.labels)]
+        names = [fitted(shown(str(label)), WIDTH) for label in self.labels]
         table = classification_report(
             self.truth, self.predictions, labels=self.labels, target_names=names, zero_division=0.0, digits=3
         )
-        short = [str(number) for number in range(1, len(names) + 1)]
-        cells = zip(short, names, self.confusion(), strict=True)
-        matrix = [["", "", *short], *([number, name, *map(str, row)] for number, name, row in cells)]
-        return (
-            f"Accuracy {self.accuracy:.4f} on {len(self.truth)} images.\n\n{table}\n"
-            f"Confusion matrix (rows: true classes, columns: predictions):\n\n{as_table(matrix, words=(1,))}"
-        )
+        return f"Accuracy {self.accuracy:.4f} on {len(self.truth)} images.\n\n{table}\n{self._matrix(names)}"
+
+    def _matrix(self, names: list[str]) -> str:
+        """Return the confusion matrix with a heading; of many classes, those with the most mistakes."""
+        counts = np.array(self.confusion())
+        mistakes = counts.sum(0) + counts.sum(1) - 2 * counts.diagonal()
+        kept = np.sort(np.argsort(-mistakes, kind="stable")[:_MOST])
+        short = [str(k + 1) for k in range(len(kept))]
+        rows = zip(short, (names[k] for k in kept), counts[np.ix_(kept, kept)].tolist(), strict=True)
+        matrix = [["", "", *short], *([number, name, *map(str, row)] for number, name, row in rows)]
+        of_some = ""
+        if len(names) > _MOST:
+            of_some = f" of the {_MOST} classes with the most mistakes, of {len(names):,}; --json has all"
+        heading = f"Confusion matrix{of_some} (rows: true classes, columns: predictions):"
+        return f"{heading}\n\n{as_table(matrix, words=(1,))}"
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,9 @@ class Threads(click.types.IntParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         n_threads = super().convert(value, param, ctx)
-        return n_threads if n_threads else self.fail("at least one thread is needed; -1 uses all cores.", param, ctx)
+        if n_threads:
+            return n_threads
+        return self.fail("at least one thread is needed. Pass a positive number, -1 for all cores", param, ctx)
 
 
 class Folder(click.ParamType):
@@ -187,10 +189,19 @@ training = _together(
     ),
     parameter("class_weight", OrWord(click.Choice(["balanced"]), NONE), "Weights of the classes or labels."),
     parameter("loss", click.Choice(["squared_error", "huber"]), "Loss for numbers; huber tolerates wrong numbers."),
-    click.option("--early-stopping", is_flag=True, help="Hold out a tenth of the images and use the best epoch."),
+    click.option(
+        "--early-stopping",
+        is_flag=True,
+        help="Hold out a tenth of the images and use the best epoch. Lowers the accuracy if only the output layer is "
+        "trained.",
+    ),
     parameter("invalid_images", click.Choice(["raise", "skip"]), "What to do with images that cannot be used."),
     parameter("engine", click.Choice(["auto", "torch", "openvino"]), "Library that runs the frozen stages on a CPU."),
     parameter("precision", click.Choice(["float32", "bfloat16"]), "Precision in which frozen stages compute."),
-    parameter("checkpoint", OrWord(click.STRING, NONE), "Folder from which an interrupted fit resumes."),
+    parameter(
+        "checkpoint",
+        OrWord(click.STRING, NONE),
+        "Folder to resume an interrupted fit; needs an integer --random-state.",
+    ),
     parameter("random_state", OrWord(click.INT, NONE), "Seed; results repeat with a fixed seed."),
 )

@@ -8,11 +8,32 @@ from pathlib import Path
 
 import click
 
+from sktl._utils.paths import user_path
 
-def check_output(path: Path, force: bool) -> None:
+from .command_messages import shown
+
+
+def check_page(page: str, force: bool) -> None:
+    """Raise an error for an HTML file that could not be written, or that has another suffix."""
+    path = Path(user_path(page))
+    if path.suffix.lower() not in ("", ".html", ".htm") and not path.is_dir():
+        raise click.ClickException(f"{shown(page)} does not end in .html, and the page is HTML. Rename it.")
+    check_output(path, force, f"{path.name or 'page'}.html")
+
+
+def check_features(path: str) -> None:
+    """Raise an error for features in a file that is no Parquet file. A folder that ends in / may have any name."""
+    if os.path.splitext(path)[1].lower() not in ("", ".parquet") and not os.path.isdir(user_path(path)):
+        raise click.ClickException(
+            f"{shown(path)} does not end in .parquet. Rename it, or pass a folder, such as "
+            f"{shown(os.path.splitext(path)[0])}/."
+        )
+
+
+def check_output(path: Path, force: bool, example: str = "model.sktl") -> None:
     """Raise an error for a file that could not be written, before hours of training."""
     if path.is_dir():
-        raise click.ClickException(f"{path} is a folder. Pass a file in it, such as {path / 'model.sktl'}.")
+        raise click.ClickException(f"{path} is a folder. Pass a file in it, such as {path / example}.")
     if path.exists() and not path.is_file():
         raise click.ClickException(f"{path} is a pipe or a device, which is never replaced. Pass another file.")
     if path.exists() and not force:

@@ -8,12 +8,11 @@ from typing import Any
 import click
 
 import sktl
-from sktl._utils.paths import user_path
 
 from .command_messages import shown
 from .image_sources import ImageSource, target_of
 from .options import images, machine, output, with_source
-from .output_files import check_output
+from .output_files import check_page
 from .saved_models import load_predictor
 
 
@@ -38,11 +37,13 @@ def report(
     sktl report cats.sktl photos/test -o report.html
     sktl report tags.sktl --labels labels.csv --where split=test -o report.html
     """
-    check_output(Path(user_path(page)), force)
+    check_page(page, force)
     estimator = load_predictor(model, quiet, **machine)
-    photos = source.load_for(estimator)
+    name = shown(Path(model).name)
+    photos = source.load_for(estimator, name)
     if source.labels is not None and not quiet:
-        click.echo(source.describe(photos), err=True)
+        click.echo(source.describe(photos, asks_kind=False), err=True)
+    source.check_classes(photos, estimator, name)
     found = sktl.evaluation_report(estimator, photos.data, target_of(photos))
     found.to_html(page, title=Path(model).name, max_megabytes=max_megabytes)
     click.echo(found.summary())

@@ -29,6 +29,8 @@ _WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 # Without leading zeros, because "007" and "7" are different names. At most 18 digits, which int64 can represent.
 _WHOLE = re.compile(r"-?(0|[1-9]\d{0,17})(\.0*)?", re.ASCII)
+# What programs write for a missing value; NA, None and null may be names.
+_MISSING = frozenset({"nan", "<na>"})
 _INDICATOR = {"false": 0, "true": 1}
 # A column with more different whole numbers is not taken for classes.
 _MOST_WHOLE = 20
@@ -304,6 +306,13 @@ def _labels(table: LabelTable, columns: Sequence[str]) -> Values:
 
 def _classes(table: LabelTable, column: str) -> Values:
     cells = table.columns[column]
+    missing = [i for i, cell in enumerate(cells) if cell.lower() in _MISSING]
+    if missing:
+        more = f" {len(missing) - 1} more cells hold one." if len(missing) > 1 else ""
+        raise InvalidInputError(
+            f"{shown(cells[missing[0]])} in {table.place(missing[0], column)}, is a missing label.{more} Fill it "
+            "in, or remove the row. Rename it if it is the name of a class."
+        )
     if all(map(_WHOLE.fullmatch, cells)):
         target = np.array([int(cell.partition(".")[0]) for cell in cells])
     else:

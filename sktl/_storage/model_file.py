@@ -33,6 +33,7 @@ from .tensor_streams import (
     StreamedTensors,
     check_stream,
     foreign_kind,
+    is_onnx,
     is_stream,
     name_of,
     parsed,
@@ -284,9 +285,20 @@ def _opened(place: Any, name: str) -> Iterator[Any]:
             file = safetensors.safe_open(path, "pt")
         except safetensors.SafetensorError as error:
             with open(path, "rb") as content:
-                raise damaged(name, foreign_kind(content.read(4)) or str(error)) from error
+                raise _foreign(name, path, content.read(64), str(error)) from error
         with file:
             yield file
+
+
+def _foreign(name: str, path: str, beginning: bytes, reason: str) -> ModelFileError:
+    """Return the error for a file that safetensors cannot open for a reason in its own words."""
+    if path.lower().endswith(".onnx") or is_onnx(beginning):
+        return ModelFileError(
+            f"{name} is an exported ONNX model. Run it by `python -m sktl.runtime`, or pass the model that was "
+            "exported."
+        )
+    ours = "it is cut off" if "not fully covered" in reason else "it does not begin like a file that `save` wrote"
+    return damaged(name, foreign_kind(beginning) or ours)
 
 
 def damaged(name: str, reason: str) -> ModelFileError:

@@ -6,6 +6,7 @@ import io
 import json
 import math
 import os
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,6 +97,11 @@ def foreign_kind(beginning: bytes) -> str | None:
     if beginning.startswith((b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"II*\0", b"MM\0*", b"BM")):
         return "it is an image; on the command line, the model comes before the images"
     return None
+
+
+def is_onnx(beginning: bytes) -> bool:
+    """Return True if a file with this beginning is probably an ONNX model: a version, then the program's name."""
+    return re.match(rb"(?s)\x08.\x12.{0,12}(pytorch|onnx|sktl)", beginning) is not None
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -98,6 +99,7 @@ class ClassTargets(Targets):
 
     def hold_out(self, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
         if self.groups is None:
+            self._check_counts(fraction)
             rows = np.arange(len(self))
             train, held_out = train_test_split(rows, test_size=fraction, stratify=self.codes, random_state=seed)
             return train, held_out
@@ -105,6 +107,19 @@ class ClassTargets(Targets):
         if len(np.unique(self.codes[train])) < len(np.unique(self.codes)):
             raise ValueError("all images of a class are in groups that would be held out")
         return train, held_out
+
+    def _check_counts(self, fraction: float) -> None:
+        """Raise `ValueError` if some class cannot be in both parts. Scikit-learn's message would list codes."""
+        counts = np.bincount(self.codes, minlength=len(self.classes))
+        if 1 in counts:
+            names = first_shown(self.classes[counts == 1].tolist())
+            raise ValueError(f"each class needs at least two images, and these have one: {names}")
+        n_held_out = math.ceil(fraction * len(self))
+        if min(n_held_out, len(self) - n_held_out) < len(counts):
+            raise ValueError(
+                f"the parts would have {len(self) - n_held_out} and {n_held_out} images, and each needs one of each "
+                "class"
+            )
 
     def scarcity(self) -> str:
         counts = np.bincount(self.codes, minlength=len(self.classes))

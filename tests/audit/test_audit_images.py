@@ -59,6 +59,15 @@ def test_wrong_labels_are_found_with_the_right_ones():
     assert [*found["label"]] == [y[i] for i in found["position"]]
 
 
+@pytest.mark.parametrize(("y", "rare"), [(["a"] * 8 + ["b"], ["b"]), (["a", "b"], ["a", "b"])])
+def test_two_classes_one_of_which_has_a_single_image_are_audited(y, rare):
+    found = audit(X[: len(y)], y)
+    issues = of_kind(found, "rare_class", "suspicious_label")
+    assert [*issues["kind"]] == ["rare_class"] * len(rare)
+    assert sorted(issues["name"]) == [str(name) for name in rare]
+    assert "1 different image for 5 folds" in issues["suggestion"][0]
+
+
 def test_an_image_that_cannot_be_used_is_a_finding_and_nothing_else_changes(tmp_path):
     (tmp_path / "empty.jpg").touch()
     bad = [b"<html>", None, str(tmp_path / "empty.jpg"), str(tmp_path / "missing.jpg"), np.full((4, 4), np.nan)]

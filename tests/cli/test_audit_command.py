@@ -104,8 +104,10 @@ def test_a_table_is_audited_with_its_test_rows(photos, table, audited):
     [
         (["TRAIN"], 2, "Missing option '-o'"),
         (["-o", "PAGE"], 2, "Missing argument 'FOLDER'"),
-        (["TRAIN", "-o", "TRAIN"], 1, "is a folder"),
-        (["FLAT", "-o", "PAGE"], 1, "`sktl audit --unlabeled`"),
+        (["TRAIN", "-o", "TRAIN"], 1, "is a folder. Pass a file in it, such as"),
+        (["TRAIN", "-o", "TRAIN"], 1, "train.html."),
+        (["TRAIN", "-o", "page.csv"], 1, "page.csv does not end in .html, and the page is HTML. Rename it."),
+        (["FLAT", "-o", "PAGE"], 1, "`sktl audit --unlabeled` and `sktl embed --unlabeled`."),
         (["TRAIN", "-o", "PAGE", "--test", "ABSENT"], 1, "does not exist"),
         (["TRAIN", "-o", "PAGE", "--test-where", "a=b"], 2, "--test-where needs a table"),
         (["TRAIN", "-o", "PAGE", "--cv", "1"], 2, "--cv"),
@@ -147,14 +149,14 @@ def test_a_fit_and_an_evaluation_drop_and_relabel(photos):
         ["test", 0, "x", "drop", ""],
     )
     out, err = run("fit", photos / "train", "--decisions", path, "-o", photos / "m.sktl", *QUICK[:-1])
-    assert f"Dropped 1 of 10 images by {path}." in err
+    assert f"Dropped 1 and relabeled 1 of 10 images by {path}." in err
     assert "Trained on 9 images of 2 classes" in out
     model = sktl.load(photos / "m.sktl")
     assert dict(zip(model.classes_.tolist(), model.class_count_.tolist(), strict=True)) == {"lemon": 4, "sky": 5}
 
     tests = decisions(photos / "t.csv", ["test", 0, "test/lemon/0.png", "drop", ""], ["train", 0, "x", "drop", ""])
     out, err = run("evaluate", photos / "m.sktl", photos / "test", "--decisions", tests, "-q")
-    assert f"Dropped 1 of 8 images by {tests}." in err
+    assert f"Dropped 1 and relabeled 0 of 8 images by {tests}." in err
     assert "on 7 images" in out
 
 
@@ -187,3 +189,20 @@ def test_decisions_that_do_not_fit_the_images_are_named(photos, row, message):
     _, err = run("fit", photos / "train", "--decisions", path, "-o", photos / "m.sktl", *QUICK, status=1)
     assert message.replace("PATH", str(path)) in err
     assert not (photos / "m.sktl").exists()
+
+
+def test_whole_numbers_are_audited_as_numbers_or_classes(photos, audited):
+    rows = [[f"train/{name}/{i}.png", 10 * i] for name in ("lemon", "sky") for i in range(4)]
+    table = write(photos / "ages.csv", [["file", "age"], *rows])
+    for option in ("--numbers", "--classes"):
+        run("audit", "--labels", table, option, "-o", photos / f"{option}.html", "-q")
+    assert [call["y"] is None for call in audited] == [True, False]
+
+
+def test_advice_on_the_page_is_for_the_command_line(photos, monkeypatch):
+    advice = "Drop one of the two, or keep both in one fold with duplicate_groups."
+    issue = Issue(kind="exact_copy", position=0, name="0.png", score=0.5, suggestion=advice)
+    monkeypatch.setattr(sktl, "audit_images", lambda X, y, **options: audit_of([issue], X, ["a"], None))
+    out, _ = run("audit", photos / "train", "-o", photos / "audit.html", "-q")
+    assert "Drop one of the two." in out
+    assert "duplicate_groups" not in out + (photos / "audit.html").read_text(encoding="utf-8")

@@ -163,12 +163,18 @@ def test_a_value_that_no_option_can_have_is_a_wrong_use(photos, tmp_path, option
 
 @pytest.mark.parametrize("command", [["fit", "-o", "m"], ["predict", "m"], ["check"]])
 def test_no_command_takes_no_threads(photos, command):
-    assert "at least one thread is needed" in run(*command, photos, "--n-jobs", "0", status=2)[1]
+    expected = "at least one thread is needed. Pass a positive number, -1 for all cores or 'none'."
+    assert expected in run(*command, photos, "--n-jobs", "0", status=2)[1]
 
 
 @pytest.mark.parametrize("command", [["fit", "-o", "m"], ["evaluate", "m"]])
 def test_an_empty_folder_is_not_the_current_one(command):
     assert "it is empty. Pass a folder" in run(*command, "", status=2)[1]
+
+
+@pytest.mark.parametrize("command", [["predict", "m"], ["check"]])
+def test_an_empty_name_is_a_wrong_use(command):
+    assert "A name is empty. Pass a folder" in run(*command, "", status=2)[1]
 
 
 @pytest.mark.parametrize("command", ["fit", "embed", "audit"])
@@ -343,7 +349,7 @@ def test_an_estimate_that_takes_longer_than_the_fit_is_not_made(photos, tmp_path
 def test_classes_too_small_for_an_estimate_are_said(photos, tmp_path):
     folder = make_photos(tmp_path / "photos", n=5)
     out, _ = run("fit", photos, "-o", tmp_path / "m", "-q", *QUICK, "--early-stopping")
-    assert "unknown, because cross-validation failed: --early-stopping cannot hold out" in out
+    assert "unknown, because cross-validation failed: --early-stopping cannot hold out 0.1 of 9 images" in out
     for i in range(1, 5):
         (folder / "sky" / f"{i}.jpg").unlink()
     out, _ = run("fit", folder, "-o", tmp_path / "n", "-q", *QUICK)
@@ -375,6 +381,8 @@ def test_a_name_that_is_no_image_is_a_mistake_that_is_said_before_the_pass(photo
     assert "trian does not exist (looked in" in folder
     _, output = run("predict", model, photos, "--csv", tmp_path / "out.csv", status=2)
     assert "--csv and --json take no file name" in output
+    _, both = run("predict", model, photos, "--csv", "--json", status=2)
+    assert "Pass either --csv or --json." in both
     _, order = run("predict", next(photos.glob("*/*.*")), model, status=1)
     assert "the model comes before the images" in order
 
@@ -433,7 +441,7 @@ def test_names_that_the_output_cannot_hold_are_no_error(tmp_path, monkeypatch, e
 
 def test_a_table_never_steers_the_terminal(model, photos, monkeypatch):
     clf = load(model)
-    clf.classes_ = np.array(["\x1b[2Jlemon", "sk\ny\u202e"])
+    clf.classes_ = np.array(["lemon", "\x1b[2Jsk\ny\u202e"])
     monkeypatch.setattr(sktl, "load", lambda path, device: clf)
     for command, target in (("predict", photos / "sky" / "0.jpg"), ("evaluate", photos)):
         out, _ = run(command, model, target, "-q")
@@ -466,7 +474,13 @@ def test_models_that_are_none(photos, tmp_path, command):
     target = photos / "sky" / "0.jpg" if command == "predict" else photos
     assert "does not exist" in run(command, tmp_path / "absent.sktl", target, status=1)[1]
     (tmp_path / "torn.sktl").write_bytes(b"torn")
-    assert "torn.sktl" in run(command, tmp_path / "torn.sktl", target, status=1)[1]
+    _, err = run(command, tmp_path / "torn.sktl", target, status=1)
+    assert "torn.sktl' is damaged, or not an sktl model: it does not begin like a file that `sktl fit` wrote." in err
+    (tmp_path / "m.onnx").write_bytes(b"\x08\x08\x12\x07pytorch")
+    (tmp_path / "renamed").write_bytes((tmp_path / "m.onnx").read_bytes())
+    for name in ("m.onnx", "renamed"):
+        _, err = run(command, tmp_path / name, target, status=1)
+        assert "is an exported ONNX model. Run it by `python -m sktl.runtime`" in err
     fired = tmp_path / "fired"
 
     class Trap:
@@ -521,7 +535,7 @@ def test_the_evaluation_counts_what_was_taken_for_what(model, tmp_path):
     (folder / "grape").mkdir()
     Image.new("RGB", (40, 40), (60, 120, 220)).save(folder / "grape" / "blue.png")
     out, err = run("evaluate", model, folder, "-q")
-    assert err == "Warning: MODEL was not trained on these classes, whose images count as wrong: 'grape' (1).\n"
+    assert err == "Warning: fruit.sktl was not trained on these classes, whose images count as wrong: 'grape' (1).\n"
     assert out.startswith("Accuracy 0.7778 on 9 images.\n")
     assert [line.split() for line in out.splitlines()[-3:]] == [
         ["1", "grape", "0", "0", "1"], ["2", "lemon", "0", "3", "0"], ["3", "sky", "0", "1", "4"],
@@ -573,6 +587,15 @@ def test_images_are_checked(photos, tmp_path):
     out, err = run("check", photos / "sky" / "0.jpg", tmp_path / "torn.jpg", "-q", status=1)
     assert out.startswith(f"{tmp_path / 'torn.jpg'}: ")
     assert err == "Error: 1 of 2 images cannot be used.\n"
+
+
+def test_images_above_the_limit_of_pillow_have_one_message(tmp_path, monkeypatch):
+    monkeypatch.setenv("SKTL_MAX_PIXELS", "100")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    Image.new("L", (15, 10)).save(tmp_path / "a.png")
+    out, err = run("check", tmp_path / "a.png", "-q", status=1)
+    assert "raise the limit with the environment variable SKTL_MAX_PIXELS" in out
+    assert err == "Error: 1 of 1 images cannot be used.\n"
 
 
 # ------------------------------------------------------------------------------------------------------------ processes

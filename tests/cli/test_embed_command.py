@@ -60,6 +60,13 @@ def test_a_folder_without_classes_and_a_table(photos, tmp_path):
         assert found.data.names.tolist() == ["photos/sky/01.png", "photos/sky/03.png", "photos/sky/05.png"]
 
 
+@pytest.mark.parametrize("name", ["f.csv", "f.npz"])
+def test_files_of_other_formats_are_refused(photos, tmp_path, name):
+    _, err = run("embed", photos, "-o", tmp_path / name, status=1)
+    assert f"{name} does not end in .parquet. Rename it, or pass a folder, such as {tmp_path / 'f'}/." in err
+    assert not (tmp_path / name).exists()
+
+
 def test_images_that_cannot_be_used_are_left_out_and_listed(photos, tmp_path):
     (photos / "sky" / "bad.png").write_text("no image")
     for _ in range(2):  # also if nothing is left to compute

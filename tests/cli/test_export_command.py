@@ -45,10 +45,20 @@ def test_a_model_is_exported_and_replaced_only_if_wanted(folder, tmp_path):
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (["-o", "m.h5"], "does not end in the suffix of a format"),
-        (["-o", "m.onnx", "--precision", "int8"], "--precision int8 needs calibration images"),
-        (["-o", "m.onnx", "--calibration", "photos"], "calibration is for --precision float16"),
-        (["-o", "m.onnx", "--precision", "int8", "--calibration", "photos"], "has 6 images. Pass at least 40"),
+        (["-o", "m.h5"], "Error: --output m.h5 does not end in the suffix of a format"),
+        (
+            ["-o", "m.onnx", "--precision", "int8"],
+            "needs calibration images: pass --calibration, at least 40",
+        ),
+        (
+            ["-o", "m.onnx", "--calibration", "photos"],
+            "--calibration is for --precision float16 and int8. With",
+        ),
+        (
+            ["-o", "m.onnx", "--precision", "int8", "--calibration", "photos"],
+            "--calibration has 6 images. Pass at least 40 with --precision int8",
+        ),
+        (["-o", "m.pt2", "--precision", "float16"], "--precision float16 is not possible"),
         (["-o", "missing/m.onnx"], "does not exist"),
         (["-o", "m.onnx", "--verify", "missing"], "missing"),
     ],

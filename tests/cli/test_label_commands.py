@@ -357,14 +357,15 @@ def test_the_evaluation_of_numbers(tables, numbers_model, light_model, tmp_path)
 
 def test_tables_that_do_not_fit_the_model(tables, labels_model, numbers_model, light_model):
     _, err = run("evaluate", labels_model, tables, status=1)
-    assert err == "Error: MODEL predicts labels, which need a table. Pass --labels.\n"
+    assert err == "Error: labels.sktl predicts labels, which need a table. Pass --labels.\n"
     _, err = run("evaluate", labels_model, "--labels", tables / "numbers.csv", status=1)
     assert "has no column named 'blue', 'dark, or dim', 'gray'. Its columns are 'file', 'light', 'blueness'." in err
     _, err = run("evaluate", light_model, "--labels", tables / "numbers.csv", status=1)
-    assert f"MODEL predicts 1 number, but {tables / 'numbers.csv'} has 2: light, blueness." in err
+    assert f"light.sktl predicts 1 number, but {tables / 'numbers.csv'} has 2: light, blueness." in err
     assert "Choose columns by --column." in err
     _, err = run("evaluate", labels_model, "--labels", tables / "labels.csv", "--column", "blue", status=1)
     assert "Several labels need several columns" in err
+    assert err.endswith("Add columns.\n")
 
 
 def test_a_model_whose_labels_have_no_names_takes_columns_in_their_order(tables, tmp_path):

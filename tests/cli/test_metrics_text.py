@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, f1_score, mean_absolute_error, r2_score
 
-from sktl._cli.metrics_text import LabelMetrics, NumberMetrics
+from sktl._cli.metrics_text import ClassMetrics, LabelMetrics, NumberMetrics
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -61,3 +61,15 @@ def test_equal_numbers_have_no_r2():
     metrics = NumberMetrics(["x"], np.array(["a", "b", "c"]), truth, truth + 1)
     assert (metrics.r2, metrics.figures()["numbers"]["x"]["r2"]) == (None, None)
     assert metrics.report().startswith("R2 -, mean absolute error 1 on 3 images.")
+
+
+def test_the_confusion_matrix_of_many_classes_and_their_names_are_bounded():
+    truth = np.repeat([f"{'long ' * 100}{i:02}" for i in range(30)], 2)
+    predictions = truth.copy()
+    predictions[[0, 58]] = truth[[58, 0]]
+    lines = ClassMetrics(truth, predictions).report().splitlines()
+    assert max(map(len, lines)) < 160
+    assert "of the 20 classes with the most mistakes, of 30; --json has all" in lines[-23]
+    matrix = [line.split() for line in lines[-20:]]
+    assert [row[-1] for row in (matrix[0], matrix[-1])] == ["1", "1"]
+    assert sum(int(cell) for row in matrix for cell in row[-20:]) == 40

@@ -53,6 +53,7 @@ def test_an_existing_page_is_kept_unless_it_may_be_replaced(model, photos, tmp_p
     _, err = run("report", model, photos / "images", "-o", tmp_path / "report.html", status=1)
     assert "already exists" in err
     assert (tmp_path / "report.html").read_text() == "mine"
+    assert "does not end in .html" in run("report", model, photos, "-o", tmp_path / "report.pdf", status=1)[1]
     run("report", model, photos / "images", "-o", tmp_path / "report.html", "--force", "-q")
     assert (tmp_path / "report.html").read_text().startswith("<!DOCTYPE html>")
 
@@ -73,3 +74,20 @@ def test_of_a_table(photos, tmp_path):
     out, _ = run("report", tmp_path / "model", "--labels", table, "-o", tmp_path / "report.html", "-q")
     assert out.startswith("Evaluated on 16 images.")
     assert "The largest errors" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize("command", ["report", "evaluate"])
+def test_images_of_which_the_model_knows_no_class_are_a_mistake(model, photos, tmp_path, command):
+    page = ["-o", tmp_path / "report.html"] if command == "report" else []
+    for i in range(8):
+        (tmp_path / "test" / f"rose {i}").mkdir(parents=True)
+        (tmp_path / "test" / f"rose {i}" / "0.png").write_bytes((photos / "images" / "sky" / "0.png").read_bytes())
+    _, err = run(command, model, tmp_path / "test", *page, "-q", status=1)
+    assert err == (
+        f"Error: No class of {tmp_path / 'test'} is a class of fruit.sktl: the classes are rose 0, rose 1, rose 2, "
+        "rose 3, rose 4, and 3 more; fruit.sktl predicts lemon, sky. Pass another folder or model.\n"
+    )
+    _, err = run(command, model, "--labels", photos / "numbers.csv", *page, status=1)
+    assert "pass --" not in err
+    assert "Choose the column of the classes by --column, or pass another model." in err
+    assert not [*tmp_path.glob("*.html")]

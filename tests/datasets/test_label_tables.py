@@ -48,6 +48,7 @@ def with_paths(header, *columns):
         ([["0", "1", "1"]], "classes", [0, 1, 1]),
         ([["3.0", "1.0", "2.0"]], "classes", [3, 1, 2]),
         ([["007", "7", "7"]], "classes", ["007", "7", "7"]),
+        ([["NA", "None", "null"]], "classes", ["NA", "None", "null"]),
         ([["1", "2", "unknown"]], "classes", ["1", "2", "unknown"]),
         ([["-3", "12345678901234567890", "2"]], "classes", ["-3", "12345678901234567890", "2"]),
         ([["0.5", "1", "-2e-3"]], "numbers", [0.5, 1, -0.002]),
@@ -193,6 +194,8 @@ def test_tables_as_programs_write_them(folder):
         ([["file", "a"]], "no rows below row 1, which must hold the names"),
         ([["file"], ["1.png"]], "no column of labels or numbers"),
         ([], "is empty"),
+        ([["file", "a"], ["1.png", "x"], ["2.png", "NaN"]], "'NaN' in row 3 of .*, column 'a', is a missing label"),
+        ([["file", "a"], ["1.png", "<NA>"], ["2.png", "nan"], ["3.png", "NA"]], "row 2 of .* label. 1 more cells hold"),
         ([["file", "a"], ["1.png", "caf\u00e9"], ["2.png", "cafe\u0301"]], "has labels that look the same"),
     ],
 )  # fmt: skip

@@ -109,7 +109,15 @@ def test_long_labels_make_no_long_messages():
     assert len(str(caught.value)) < 300
     with pytest.raises(InvalidParameterError, match="cannot hold out") as refused:
         hold_out(check_classes([name, "a", "b"], None, None, 3), 0.5, 0)
-    assert len(str(refused.value)) < 500
+    assert len(str(refused.value)) < 700
+
+
+def test_classes_that_early_stopping_cannot_divide_are_named_up_to_a_bound():
+    with pytest.raises(InvalidParameterError, match="cannot hold out") as refused:
+        hold_out(check_classes([f"c{i:03}" for i in range(150)], None, None, 150), 0.1, 0)
+    assert "these have one: 'c000', 'c001', 'c002', 'c003', 'c004', and 145 more. Pass X_val" in str(refused.value)
+    with pytest.raises(InvalidParameterError, match="parts would have 8 and 2 images, and each needs one of each cl"):
+        hold_out(check_classes(["a", "b", "c", "d", "e"] * 2, None, None, 10), 0.2, 0)
 
 
 def test_names_of_files_are_no_labels_and_names_like_files_are(tmp_path, monkeypatch):
