@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -190,7 +191,7 @@ def _typicality_shapes(
         f"{TYPICALITY}directions": ((n_references, n_features), torch.int8),
         f"{TYPICALITY}memberships": ((n_references, n_columns), torch.uint8),
         f"{TYPICALITY}folds": ((n_references,), torch.uint8),
-        **({textures: ((n_references, file.shape(textures)[-1]), torch.int8)} if "textures" in names else {}),
+        **({textures: ((n_references, prod(file.shape(textures)[1:])), torch.int8)} if "textures" in names else {}),
     }
 
 

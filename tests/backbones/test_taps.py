@@ -152,6 +152,13 @@ def test_the_bundled_network_has_these_blocks():
     groups.remove(("bn2", 1280))  # the output again
     assert layout.groups == tuple(groups)
     assert layout.sizes == (1280, 5888, 6048, 6144, 6176, 6240)
+    assert layout.texture == slice(5888, 6048)
+
+
+def test_tokens_and_short_networks_have_no_texture():
+    columns = np.arange(512)
+    assert not len(columns[resolve_backbone("timm/test_vit", None, None, 0).tapped().layout.texture])
+    assert not len(columns[StageLayout((("", 4), ("b", 2), ("b_std", 2)), (4, 8)).texture])
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pickle
 import random
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -32,6 +33,7 @@ from sktl._storage.model_file import open_model
 from sktl._training.json_values import decode, encode
 from sktl._training.net_callbacks import CosineSchedule
 from sktl.exceptions import (
+    BackboneError,
     DeviceError,
     InvalidParameterError,
     ModelFileError,
@@ -424,6 +426,10 @@ OF_TYPICALITY = {
     "fewer memberships": ("memberships", torch.zeros(11, 3, dtype=torch.uint8)),
     "other classes": ("memberships", torch.zeros(12, 4, dtype=torch.uint8)),
     "values of memberships": ("memberships", torch.full((12, 3), 2, dtype=torch.uint8)),
+    "another type of textures": ("textures", torch.zeros(12, 160, dtype=torch.uint8)),
+    "fewer textures": ("textures", torch.zeros(11, 160, dtype=torch.int8)),
+    "textures without columns": ("textures", torch.zeros(12, dtype=torch.int8)),
+    "a single texture": ("textures", torch.tensor(1, dtype=torch.int8)),
     "values of folds": ("folds", torch.full((12,), 9, dtype=torch.uint8)),
     "shape of folds": ("folds", torch.zeros(12, 1, dtype=torch.uint8)),
 }
@@ -448,6 +454,23 @@ def test_references_of_training_images_are_left_out_on_request(tmp_path):
     assert_array_equal(loaded.predict_proba(X), clf.predict_proba(X))
     with pytest.raises(TypicalityError, match="include_references=True"):
         loaded.typicality(X)
+
+
+def test_references_without_textures_or_with_others_are_told_apart(tmp_path):
+    """Files of versions that did not compare textures contain none."""
+    clf = fitted_bundled()
+    clf.save(tmp_path / "model", include_backbone=False)
+    forged(tmp_path / "model", lambda document, tensors: tensors.pop("typicality.textures"))
+    textures = clf._typicality.textures
+    without = replace(clf._typicality, textures=textures[:, :0])
+    rows = clf.transform(X)
+    assert textures.shape[1] == 160
+    layout = clf._fitted_extractor().layout
+    assert_array_equal(sktl.load(tmp_path / "model").typicality(X), without(rows, layout))
+    few = torch.from_numpy(textures[:, :7].copy())
+    forged(tmp_path / "model", lambda document, tensors: tensors.update({"typicality.textures": few}))
+    with pytest.raises(BackboneError, match="other blocks"):
+        sktl.load(tmp_path / "model").typicality(X)
 
 
 def test_a_file_without_typicality_predicts_and_says_so_when_it_is_asked_for_typicality(tmp_path):
