@@ -125,6 +125,8 @@ class Wording:
         lines = self.failures(error.failures[:_LISTED_FAILURES])
         if more := len(error.failures) - len(lines):
             lines.append(f"and {more} more; `sktl check` lists all.")
+        if skip := self._options.get("invalid_images"):
+            lines.append(f"Replace or remove them, or leave them out by {skip} skip.")
         return "\n".join([lead, *lines])
 
     def failures(self, failures: Iterable[ImageFailure]) -> list[str]:

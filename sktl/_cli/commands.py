@@ -161,7 +161,7 @@ def fit(source: ImageSource, model: str, force: bool, decisions: str | None, qui
     """
     check_output(Path(user_path(model)), force)
     photos = source.load()
-    if source.labels is not None and not quiet:
+    if not quiet:
         click.echo(source.describe(photos), err=True)
     if decisions is not None:
         click.echo(decide(photos, decisions, "train"), err=True)

@@ -119,13 +119,19 @@ class ImageSource:
         )  # fmt: skip
 
     def describe(self, found: Any, asks_kind: bool = True) -> str:
-        """Return a sentence that says how the table was interpreted, with advice if the command has --numbers."""
+        """Return a sentence that says what was read, with advice if the command has --numbers and reads a table."""
         advice = ""
-        if asks_kind and self.kind == "auto" and found.kind == "classes" and found.target.dtype.kind == "i":
+        if (
+            asks_kind
+            and self.labels is not None
+            and self.kind == "auto"
+            and found.kind == "classes"
+            and found.target.dtype.kind == "i"
+        ):
             advice = " To learn numbers, pass --numbers."
         of_what = contents(found.kind, len(found.target_names))
         names = listed(found.target_names)
-        return f"Read {len(found.data):,} images {of_what} ({names}) from {shown(str(self.labels))}.{advice}"
+        return f"Read {len(found.data):,} images {of_what} ({names}) from {shown(str(self.labels or self.folder))}.{advice}"
 
 
 def contents(kind: str, n: int) -> str:

@@ -198,15 +198,16 @@ def test_a_checkpoint_that_is_a_file_is_named_before_training(photos, tmp_path):
     _, err = run("fit", photos, "-o", tmp_path / "m", "--checkpoint", tmp_path / "run", status=1)
     # The whole of it: no progress of a pass stands before.
     assert err == (
+        f"Read 12 images of 2 classes (lemon, sky) from {photos}.\n"
         f"Error: --checkpoint {tmp_path / 'run'} is a file, or lies in one. Pass a folder; it is created if it does "
         "not exist.\n"
     )
 
 
 def test_a_value_that_the_library_refuses_is_its_message(photos, tmp_path):
-    _, err = run("fit", photos, "-o", tmp_path / "m", "--lr", "-1", status=1)
+    _, err = run("fit", photos, "-o", tmp_path / "m", "--lr", "-1", "--quiet", status=1)
     assert err == "Error: --lr -1.0 is not possible; it must be a number above 0 or auto.\n"
-    _, err = run("fit", photos, "-o", tmp_path / "m", "--backbone", "resnet19", status=1)
+    _, err = run("fit", photos, "-o", tmp_path / "m", "--backbone", "resnet19", "--quiet", status=1)
     assert err.startswith("Error: --backbone resnet19 is not known. The nearest names are: ")
     assert "resnet18" in err
 
@@ -257,8 +258,9 @@ def test_a_damaged_image_is_named_or_left_out(tmp_path):
     folder = make_photos(tmp_path / "photos")
     (folder / "sky" / "torn.jpg").write_bytes((folder / "sky" / "0.jpg").read_bytes()[:300])
     _, err = run("fit", folder, "-o", tmp_path / "m", "--quiet", *QUICK, status=1)
-    first, second = err.splitlines()
+    first, second, advice = err.splitlines()
     assert first == "Error: These images cannot be used:"
+    assert advice == "Replace or remove them, or leave them out by --invalid-images skip."
     assert second.startswith(f"{folder / 'sky' / 'torn.jpg'}: ")
     assert not (tmp_path / "m").exists()
     out, err = run("fit", folder, "-o", tmp_path / "m", "--quiet", *QUICK, "--invalid-images", "skip")
@@ -606,7 +608,7 @@ def test_an_interrupt_ends_quietly_with_status_130(photos, tmp_path, monkeypatch
         raise KeyboardInterrupt
 
     monkeypatch.setattr(PretrainedImageClassifier, "fit", interrupt)
-    assert run("fit", photos, "-o", tmp_path / "m", status=130) == ("", "")
+    assert run("fit", photos, "-o", tmp_path / "m", "--quiet", status=130) == ("", "")
 
 
 @pytest.mark.thorough
