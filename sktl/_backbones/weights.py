@@ -14,7 +14,7 @@ import safetensors.torch
 import torch
 
 from sktl._storage.model_file import FORMAT_KEY, NETWORK, open_model
-from sktl._utils.paths import is_utf8, shown
+from sktl._utils.paths import is_utf8, shown, working_folder
 from sktl.exceptions import (
     ModelFileError,
     WeightsCorruptError,
@@ -70,7 +70,7 @@ def _open(path: str | os.PathLike[str]) -> BufferedReader:
         return open(path, "rb")
     except FileNotFoundError as error:
         raise WeightsNotFoundError(
-            f"weights={shown(path)}: there is no such file (looked in {os.getcwd()}). Check the path."
+            f"weights={shown(path)}: there is no such file (looked in {working_folder()}). Check the path."
         ) from error
     except OSError as error:
         raise WeightsError(f"weights={shown(path)} cannot be read: {error.strerror}. Pass a file.") from error

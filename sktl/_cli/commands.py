@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 import sktl
-from sktl._utils.paths import user_path
+from sktl._utils.paths import user_path, working_folder
 from sktl._utils.short_text import fitted
 from sktl.exceptions import InvalidImageError, SktlError
 
@@ -366,4 +366,4 @@ def _check_name(name: str) -> None:
     if suffix in (".csv", ".json"):
         raise click.UsageError(f"--csv and --json take no file name. Write `> {shown(name)}` at the end instead.")
     if not suffix:
-        raise click.ClickException(f"{shown(name)} does not exist (looked in {shown(os.getcwd())}).")
+        raise click.ClickException(f"{shown(name)} does not exist (looked in {shown(working_folder())}).")

@@ -131,7 +131,8 @@ class ImageSource:
             advice = " To learn numbers, pass --numbers."
         of_what = contents(found.kind, len(found.target_names))
         names = listed(found.target_names)
-        return f"Read {len(found.data):,} images {of_what} ({names}) from {shown(str(self.labels or self.folder))}.{advice}"
+        place = shown(str(self.labels or self.folder))
+        return f"Read {len(found.data):,} images {of_what} ({names}) from {place}.{advice}"
 
 
 def contents(kind: str, n: int) -> str:

@@ -16,7 +16,7 @@ from PIL.ImageFile import StubImageFile
 
 from sktl._images.readers import is_dicom_image, is_read_by_name
 from sktl._images.urls import is_url, masked
-from sktl._utils.paths import shown, user_path
+from sktl._utils.paths import shown, user_path, working_folder
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
 _SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"}
@@ -84,7 +84,7 @@ def _why_no_folder(name: str) -> str:
     except PermissionError as error:
         return f"cannot be read: {error.strerror}. Change the permissions of the folders above it."
     except (OSError, ValueError):
-        missing = f"does not exist (looked in {os.getcwd()})."
+        missing = f"does not exist (looked in {working_folder()})."
     if is_url(name):
         return (
             "is a URL. Folders at URLs are not listed: download the images first, or pass the URLs of images to an "

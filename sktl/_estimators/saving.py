@@ -47,7 +47,7 @@ def to_document(estimator: Any, include_backbone: bool, include_references: bool
     document = {
         "estimator": type(estimator).__name__,
         "versions": library_versions(),
-        "parameters": {name: encode(value, f"{name}={value!r}") for name, value in parameters.items()},
+        "parameters": {name: encode(value, f"{name}={shown(value)}") for name, value in parameters.items()},
         "engine": estimator.engine_,
         "flattened": _encode_flattened(estimator),
     }

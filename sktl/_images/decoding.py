@@ -19,7 +19,7 @@ from sktl._utils.locks import fork_safe_lock
 from .advice import FILE, NUMPY, Numbers, Words, spanned
 from .advice import PIL as PIL_WORDS
 from .formats import why_undecodable
-from .pillow_corrections import corrected, why_misread, without_texts
+from .pillow_corrections import corrected, unloaded_copy, why_misread, without_texts
 from .preprocessing import Preprocessing
 from .problems import ImageProblem, check_memory, check_size
 from .readers import READERS, Reader, key_of, reader_name
@@ -252,7 +252,7 @@ def _is_turned(image: Image.Image) -> bool:
 
 def pil_to_rgb(image: Image.Image) -> Image.Image:
     """Return a new RGB image: rotated according to EXIF, blended with white, 16 bits scaled to 8, first frame only."""
-    return _despite_warnings(_to_rgb, image)
+    return _despite_warnings(_to_rgb, unloaded_copy(image))
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

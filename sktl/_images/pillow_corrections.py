@@ -23,6 +23,7 @@ _ORDERED_FLOATS, _NATIVE_FLOATS = ("F;32F", "F;32BF"), "F;32NF"
 _CODESTREAM = b"\xff\x4f\xff\x51"
 _MULTICHANNEL, _HAS_MERGED_PICTURE = 7, 1057
 _LONGEST_HEADER = 1 << 16
+_CORRECTED_BY_HEADER = ("PNG", "JPEG2000", "TGA", "SUN", "PSD")
 
 
 class _Tag(IntEnum):
@@ -119,6 +120,22 @@ def load(image: Image.Image) -> None:
         if tiles:
             image.tile = tiles  # type: ignore[attr-defined]
         raise
+
+
+def unloaded_copy(image: Image.Image) -> Image.Image:
+    """Return the image of a file that is open and not loaded, opened again; other images are returned unchanged.
+
+    Loading an image closes its file, whose header contains what corrects its pixels. The user's image would then have
+    other pixels the second time.
+    """
+    content = _content(image) if image.format in _CORRECTED_BY_HEADER and getattr(image, "tile", None) else b""
+    if not content:
+        return image
+    again = Image.open(BytesIO(content), formats=[str(image.format)])
+    if image.tell():
+        again.seek(image.tell())
+    # A draft, for example, has another size than its file.
+    return again if (again.mode, again.size) == (image.mode, image.size) else image
 
 
 def corrected(image: Image.Image) -> Image.Image:
@@ -266,14 +283,19 @@ def _corrected_jpeg2000(image: Image.Image) -> Image.Image:
 
 def _header(image: Image.Image) -> bytes:
     """Return the first bytes of the file of an image; empty if the image is loaded or closed."""
+    return _content(image, _LONGEST_HEADER)
+
+
+def _content(image: Image.Image, most: int = -1) -> bytes:
+    """Return the content of the file of an image, or its first bytes; empty if the image is loaded or closed."""
     file = getattr(image, "fp", None)
     if file is None or getattr(file, "closed", False):
         return b""
     place = file.tell()
     file.seek(0)
-    header = bytes(file.read(_LONGEST_HEADER))
+    content = bytes(file.read(most))
     file.seek(place)
-    return header
+    return content
 
 
 def _with_info(made: Image.Image, image: Image.Image) -> Image.Image:

@@ -23,7 +23,7 @@ import safetensors
 import safetensors.torch
 import torch
 
-from sktl._utils.paths import checked_path, is_utf8, shown
+from sktl._utils.paths import checked_path, is_utf8, shown, working_folder
 from sktl._version import __version__
 from sktl._words import one_line
 from sktl.exceptions import ModelFileError, ModelFileNotFoundError, SktlError
@@ -108,7 +108,9 @@ def _write_file(path: str, tensors: dict[str, torch.Tensor], metadata: dict[str,
     if not target.parent.is_dir():
         raise ModelFileNotFoundError(f"The folder {shown(target.parent)} does not exist. Create it before saving.")
     # In the same folder, because only a rename within a file system is atomic.
-    draft = target.with_name(f".{target.name[:100]}.{os.getpid()}.{secrets.token_hex(4)}")
+    # The beginning of the name, because systems limit the bytes of a name.
+    beginning = os.fsencode(target.name)[:100].decode("utf-8", "ignore")
+    draft = target.with_name(f".{beginning}.{os.getpid()}.{secrets.token_hex(4)}")
     mode = _create(draft, 0o600 if private else 0o666)
     try:
         try:
@@ -274,7 +276,7 @@ def _opened(place: Any, name: str) -> Iterator[Any]:
         yield StreamedTensors(place, whole=False)
     else:
         if not os.path.isfile(path):
-            kind = "is not a file" if os.path.exists(path) else f"does not exist (looked in {os.getcwd()})"
+            kind = "is not a file" if os.path.exists(path) else f"does not exist (looked in {working_folder()})"
             raise ModelFileNotFoundError(f"The model file {name} {kind}. Pass a file that `save` wrote.")
         if not is_utf8(path):
             raise ModelFileError(

@@ -24,7 +24,7 @@ _TYPES: dict[type, tuple[type, ...]] = {
 }  # fmt: skip
 # Messages show at most this many characters of a label.
 _SHOWN = 80
-# What NumPy makes of strings and floats together, wide enough for any float.
+# What NumPy makes of short strings and floats together, wide enough for any float. Long strings make it wider.
 _STRINGS_AND_NUMBERS = np.array(["", np.nan]).dtype
 
 
@@ -72,7 +72,8 @@ def check_labels(y: Any, name: str = "y") -> np.ndarray:
         _check_floats(labels, name)
     elif labels.dtype.kind in "UO" and len(empty := np.flatnonzero(labels == "")):
         raise InvalidInputError(f"{name}[{empty[0]}] is an empty string. Label this image, or drop it.")
-    if labels.dtype == _STRINGS_AND_NUMBERS and len(found := np.flatnonzero(labels == "nan")):
+    may_be_missing = labels.dtype.kind == "U" and labels.dtype.itemsize >= _STRINGS_AND_NUMBERS.itemsize
+    if may_be_missing and len(found := np.flatnonzero(labels == "nan")):
         raise InvalidInputError(
             f"{name}[{found[0]}] is 'nan', to which NumPy converts a missing value among strings. Label this image, or "
             f"drop it. If 'nan' is a label, pass {name}.tolist()."

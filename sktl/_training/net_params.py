@@ -48,6 +48,10 @@ _LOSSES = {"train_loss", "train_loss_best", "valid_loss", "valid_loss_best"}
 def check_net_params(net_params: Mapping[str, Any] | None) -> None:
     """Raise `InvalidParameterError` for arguments of the skorch net that users must not set."""
     for key, value in (net_params or {}).items():
+        if not isinstance(key, str):
+            raise InvalidParameterError(
+                f"net_params has the key {shown(key)}. Its keys are names of arguments: strings."
+            )
         base, _, inner = key.partition("__")
         if base not in _OPEN or (base == "optimizer" and inner in ("", "lr", "weight_decay", "param_groups")):
             raise InvalidParameterError(

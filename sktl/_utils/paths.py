@@ -60,3 +60,11 @@ def common_folder(names: Sequence[str]) -> str:
     n = next((i for i, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), len(first))
     common = first[: max(first.rfind("/", 0, n), first.rfind(os.sep, 0, n)) + 1]
     return common if len(names) > 1 and len(common) > 1 else ""
+
+
+def working_folder() -> str:
+    """Return the current folder for a message. It may have been removed since the process entered it."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return "a folder that was removed"

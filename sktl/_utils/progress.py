@@ -18,8 +18,8 @@ _MOST_PARTS = 100
 class Progress:
     """The progress of a pass over images. The bar counts images, and callbacks are notified of equal parts."""
 
-    def __init__(self, bar: tqdm | None, parts: Steps, n_parts: int, n_images: int):
-        self.bar = bar
+    def __init__(self, count: Callable[[int], Any], parts: Steps, n_parts: int, n_images: int):
+        self.count = count
         self.parts = parts
         self.n_parts = n_parts
         self.n_images = n_images
@@ -28,8 +28,7 @@ class Progress:
 
     def update(self, n_images: int) -> None:
         """Count more images as done."""
-        if self.bar is not None:
-            self.bar.update(n_images)
+        self.count(n_images)
         self._n_done += n_images
         while self._n_parts_done < self._n_done * self.n_parts // self.n_images:
             self._n_parts_done += 1
@@ -46,8 +45,9 @@ def progress_bar(description: str, n_images: int, verbose: int) -> Iterator[Prog
     """
     n_parts = min(n_images, _MOST_PARTS)
     shown = verbose >= 1 and _can_draw()
-    with task(description, n_parts, "images") as parts, _bar(description, n_images) if shown else nullcontext() as bar:
-        yield Progress(bar, parts, n_parts, n_images)
+    bar = _bar(description, n_images) if shown else nullcontext(_nothing)
+    with task(description, n_parts, "images") as parts, bar as count:
+        yield Progress(count, parts, n_parts, n_images)
 
 
 @contextmanager
@@ -56,20 +56,42 @@ def training_bar(description: str, n_images: int, verbose: int) -> Iterator[Call
 
     Epochs are reported to callbacks elsewhere. With a higher `verbose`, a line is printed for each epoch instead.
     """
-    if verbose != 1 or not _can_draw():
-        yield lambda n_images: None
-    else:
-        with _bar(description, n_images) as bar:
-            yield bar.update
+    with _bar(description, n_images) if verbose == 1 and _can_draw() else nullcontext(_nothing) as count:
+        yield count
+
+
+def _nothing(n_images: int) -> None:
+    """Show nothing."""
 
 
 def _can_draw() -> bool:
     return not draws_progress() and _can_write(sys.stderr)
 
 
-def _bar(description: str, n_images: int) -> tqdm:
+@contextmanager
+def _bar(description: str, n_images: int) -> Iterator[Callable[[int], Any]]:
+    """Show a bar, and yield a function that counts more images. A bar that cannot be written is no longer shown.
+
+    Otherwise, a full disk or a closed pipe at the end of standard error would end hours of training.
+    """
     interval = 0.5 if _is_terminal(sys.stderr) else 10.0
-    return automatic(total=n_images, desc=description, unit="image", mininterval=interval)
+    bars: list[tqdm] = []
+
+    def attempt(act: Callable[[], Any]) -> None:
+        try:
+            act()
+        except (OSError, ValueError, TypeError):
+            for bar in bars:
+                bar.disable = True
+
+    def open_bar() -> None:
+        bars.append(automatic(total=n_images, desc=description, unit="image", mininterval=interval))
+
+    attempt(open_bar)
+    try:
+        yield lambda n: attempt(lambda: [bar.update(n) for bar in bars])
+    finally:
+        attempt(lambda: [bar.close() for bar in bars])
 
 
 def _can_write(stream: Any) -> bool:

@@ -528,6 +528,7 @@ BAD_PARAMETERS = [
     ({"n_iter_no_change": 0}, "'n_iter_no_change'"),
     ({"amp": True}, "'amp'"),
     ({"compile": 2}, "'compile'"),
+    ({"net_params": {1: 2}}, "net_params has the key 1"),
     ({"optimizer": "lbfgs", "trainable_stages": 1}, "trainable_stages=1 has no meaning"),
     ({"optimizer": "lbfgs", "early_stopping": True}, "early_stopping=True has no meaning"),
     ({"trainable_stages": -1}, "'trainable_stages'"),

@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 import pytest
 from backbones import Pixels
-from PIL import Image, ImageFile, PngImagePlugin, TiffImagePlugin
+from PIL import Image, ImageFile, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 from raster_files import chunk, packed, png, tiff
 
 from sktl import PretrainedImageEncoder, check_images
@@ -21,6 +21,7 @@ from sktl._images.decoding import ImageProblem, _decode_by_pillow, content_key, 
 from sktl._images.pillow_corrections import without_texts
 from sktl._images.preprocessing import Preprocessing
 from sktl._images.readers import READERS, reader_name
+from sktl._images.samples import PILSample
 
 PREPROCESSING = Preprocessing(8, (8, 8))
 RNG = np.random.default_rng(0)
@@ -291,6 +292,18 @@ def read_in_this_state(names):
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_same_picture_has_the_same_pixels_in_every_depth_or_is_refused_by_name(kind):
     read_in_this_state(KINDS[kind])
+
+
+def test_an_image_of_the_user_has_the_same_pixels_each_time():
+    """Loading an image closes its file, whose header says what corrects its pixels."""
+    for name, (data, _) in CORPUS.items():
+        try:
+            expected = np.asarray(decode(data, PREPROCESSING))
+            sample = PILSample(Image.open(io.BytesIO(data)))
+        except (ImageProblem, UnidentifiedImageError):  # some are for other readers
+            continue
+        for _ in range(0 if reader_name(data) else 2):
+            np.testing.assert_array_equal(sample.read(), expected, err_msg=name)
 
 
 @pytest.mark.parametrize(

@@ -200,6 +200,13 @@ def test_a_name_that_is_not_utf8_is_named_and_once_renamed_the_file_is_read(tmp_
     assert set(read(path)[1]) == set(TENSORS)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="the limit is in characters")
+def test_a_name_of_as_many_bytes_as_the_system_allows_is_written(tmp_path):
+    path = tmp_path / ("\N{EURO SIGN}" * 84)
+    write_model(path, {}, TENSORS)
+    assert [*tmp_path.iterdir()] == [path]
+
+
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(ModelFileNotFoundError, match=r"nowhere' does not exist\. Create it before saving"):
         write_model(tmp_path / "nowhere" / "x", {}, TENSORS)

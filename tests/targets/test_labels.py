@@ -388,5 +388,7 @@ def test_a_missing_label_that_numpy_has_converted_to_a_string_is_named():
     converted = np.array(["cat", np.nan, "dog"])
     with pytest.raises(InvalidInputError, match=r"^y\[1\] is 'nan', to which NumPy converts .* pass y.tolist\(\)"):
         check_labels(converted)
+    with pytest.raises(InvalidInputError, match=r"^y\[1\] is 'nan'"):
+        check_labels(np.array(["Coelogyne cristata var. hololeuca", np.nan]))  # wider than any float
     for breads in (converted.tolist(), np.array(["cat", "nan", "dog"])):
         assert check_labels(breads).tolist() == ["cat", "nan", "dog"]

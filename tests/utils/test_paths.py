@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from processes import in_child, needs_fork
 
-from sktl._utils.paths import common_folder, is_utf8, user_path
+from sktl._utils.paths import common_folder, is_utf8, user_path, working_folder
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes")
@@ -54,3 +55,15 @@ def test_a_home_directory_is_replaced_and_an_unknown_one_is_not(monkeypatch, tmp
 )
 def test_the_common_folder_is_the_longest(names, folder):
     assert common_folder(names) == folder
+
+
+@needs_fork
+def test_a_working_folder_that_was_removed_is_said_to_be(tmp_path):
+    def removed():
+        (tmp_path / "gone").mkdir()
+        os.chdir(tmp_path / "gone")
+        (tmp_path / "gone").rmdir()
+        return working_folder()
+
+    assert in_child(removed) == "a folder that was removed"
+    assert working_folder() == os.getcwd()

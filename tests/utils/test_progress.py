@@ -1,11 +1,12 @@
 """Bars are shown when they are asked for, and count every image of every epoch."""
 
+import io
 import re
 
 import pytest
 
 from sktl import PretrainedImageClassifier
-from sktl._utils.progress import training_bar
+from sktl._utils.progress import progress_bar, training_bar
 from sktl.datasets import make_cats
 
 
@@ -15,6 +16,32 @@ def test_a_bar_of_training_is_shown_unless_each_epoch_prints_a_line(capsys, verb
         count(10)
         count(20)
     assert ("30/30" in capsys.readouterr().err) == shown
+
+
+class Full(io.StringIO):
+    """A stream on a full disk, which takes some writes before."""
+
+    def __init__(self, n_writes):
+        super().__init__()
+        self.n_writes = n_writes
+
+    def write(self, text):
+        self.n_writes -= 1
+        if self.n_writes < 0:
+            raise OSError(28, "No space left on device")
+        return len(text)
+
+
+@pytest.mark.parametrize("n_writes", [0, 1, 3])
+def test_a_bar_that_cannot_be_written_ends_no_fit(monkeypatch, n_writes):
+    monkeypatch.setattr("sys.stderr", Full(n_writes))
+    with training_bar("training of stages", 30, 1) as count:
+        for _ in range(30):
+            count(1)
+    with progress_bar("images", 200, 1) as progress:
+        progress.update(200)
+    with pytest.raises(OSError, match="of the block"), training_bar("training of stages", 30, 1):
+        raise OSError("of the block")
 
 
 @pytest.mark.thorough
