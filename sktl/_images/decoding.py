@@ -252,7 +252,7 @@ def _is_turned(image: Image.Image) -> bool:
 
 def pil_to_rgb(image: Image.Image) -> Image.Image:
     """Return a new RGB image: rotated according to EXIF, blended with white, 16 bits scaled to 8, first frame only."""
-    return _despite_warnings(_to_rgb, unloaded_copy(image))
+    return _despite_warnings(lambda image: _to_rgb(unloaded_copy(image)), image)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -42,6 +42,7 @@ def positions(found, *kinds):
     return sorted(of_kind(found, *kinds)["position"].tolist())
 
 
+@pytest.mark.thorough
 def test_a_clean_set_has_neither_copies_nor_suspicious_labels():
     found = audit()
     assert not len(of_kind(found, "unreadable", "exact_copy", "near_copy", "suspicious_label", "rare_class"))
@@ -49,6 +50,7 @@ def test_a_clean_set_has_neither_copies_nor_suspicious_labels():
     assert found.classes_.tolist() == ["dark", "light"]
 
 
+@pytest.mark.thorough
 def test_wrong_labels_are_found_with_the_right_ones():
     wrong = [3, 10, 31]
     y = Y.copy()
@@ -68,6 +70,7 @@ def test_two_classes_one_of_which_has_a_single_image_are_audited(y, rare):
     assert "1 different image for 5 folds" in issues["suggestion"][0]
 
 
+@pytest.mark.thorough
 def test_an_image_that_cannot_be_used_is_a_finding_and_nothing_else_changes(tmp_path):
     (tmp_path / "empty.jpg").touch()
     bad = [b"<html>", None, str(tmp_path / "empty.jpg"), str(tmp_path / "missing.jpg"), np.full((4, 4), np.nan)]
@@ -103,6 +106,7 @@ def test_degenerate_images_are_no_error(images):
     found.summary()
 
 
+@pytest.mark.thorough
 def test_copies_are_found_named_and_grouped(tmp_path):
     path = str(tmp_path / "ä\nb<i>.png")
     Image.fromarray(X[5]).save(path)
@@ -120,6 +124,7 @@ def test_copies_are_found_named_and_grouped(tmp_path):
     assert len(set(groups)) == N
 
 
+@pytest.mark.thorough
 def test_test_images_are_checked_and_no_model_learns_from_them():
     alone = audit()
     found = audit(
@@ -193,6 +198,7 @@ def test_any_classifier_with_probabilities(estimator):
     assert 8 in positions(audit(y=y, estimator=estimator, cv=3), "suspicious_label")
 
 
+@pytest.mark.thorough
 def test_each_image_is_embedded_once(tmp_path, monkeypatch):
     monkeypatch.setenv("SKTL_TEST_LOG", str(tmp_path / "log"))
     audit(estimator=classifier(backbone=LoggedPixels))

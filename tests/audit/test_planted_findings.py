@@ -138,6 +138,7 @@ def test_the_same_random_state_gives_the_same_findings():
     assert first.issues.tolist() == second.issues.tolist()
 
 
+@pytest.mark.thorough
 def test_clean_images_have_no_copies_and_findings_never_change_them():
     before = [image.copy() for image in X]
     found = audit(X, Y)
@@ -153,6 +154,7 @@ def test_without_labels_only_images_are_checked():
     assert not len(found.classes_)
 
 
+@pytest.mark.thorough
 def test_copies_with_different_labels_contradict():
     other = next(name for name in CLASSES if name != Y[0])
     found = audit([*X, X[0]], [*Y, other])
@@ -161,6 +163,7 @@ def test_copies_with_different_labels_contradict():
     assert {issue["label"], issue["other_label"]} == {Y[0], other}
 
 
+@pytest.mark.thorough
 def test_copies_across_groups_are_said_and_join_the_groups():
     groups = np.arange(len(X) + 1) // 2
     found = audit([*X, X[0]], [*Y, Y[0]], groups=groups)
@@ -169,6 +172,7 @@ def test_copies_across_groups_are_said_and_join_the_groups():
     assert found.duplicate_groups[0] == found.duplicate_groups[1] == found.duplicate_groups[-1]
 
 
+@pytest.mark.thorough
 def test_classes_with_fewer_images_than_folds_are_rare():
     found = audit([*X, half_size(X[3])], [*Y, "crack"])
     assert of_kind(found, "rare_class")["name"].tolist() == ["crack"]

@@ -139,6 +139,7 @@ def test_a_cut_survives_pickle_and_deepcopy():
         assert torch.equal(cut(images), expected)
 
 
+@pytest.mark.thorough
 def test_threads_may_run_trunk_tail_and_network_of_one_cut_at_once():
     backbone = resolve_backbone("resnet18", None, 64, 0)
     cut = backbone.cut(2)

@@ -160,6 +160,7 @@ def test_a_fit_and_an_evaluation_drop_and_relabel(photos):
     assert "on 7 images" in out
 
 
+@pytest.mark.thorough
 def test_a_fit_on_a_table_drops_and_relabels(photos, table):
     path = decisions(
         photos / "d.csv",

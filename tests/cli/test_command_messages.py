@@ -19,6 +19,7 @@ OPTIONS = {name: f"--{name.replace('_', '-')}" for name in ("lr", "n_jobs", "che
 WORDING = Wording(OPTIONS, ["early_stopping"], PARAMETERS)
 
 
+@pytest.mark.thorough
 def test_each_phrase_is_one_of_the_library():
     """Else a message was reworded, and the command line speaks of Python again."""
     texts = [

@@ -105,6 +105,7 @@ def test_a_fit_that_stops_early_says_what_its_accuracy_is_or_how_to_measure_it(t
     assert "accuracy" in out
 
 
+@pytest.mark.thorough
 def test_a_fit_is_that_of_the_classifier(photos, model):
     data = load_image_folder(photos)
     clf = PretrainedImageClassifier(**GIVEN).fit(data.data, data.target)
@@ -269,6 +270,7 @@ def test_a_damaged_image_is_named_or_left_out(tmp_path):
     assert warning.startswith("Warning: 1 of 13 images")
 
 
+@pytest.mark.thorough
 def test_a_damaged_image_costs_no_prediction_of_the_others(model, tmp_path):
     folder = make_photos(tmp_path / "photos")
     torn = folder / "sky" / "torn.jpg"
@@ -282,6 +284,7 @@ def test_a_damaged_image_costs_no_prediction_of_the_others(model, tmp_path):
     assert (out, err.splitlines()[1].startswith(f"{torn}: ")) == ("", True)
 
 
+@pytest.mark.thorough
 def test_a_model_that_is_there_is_replaced_only_by_force(photos, model):
     before = model.read_bytes()
     _, err = run("fit", photos, "-o", model, status=1)
@@ -308,6 +311,7 @@ def test_an_output_that_cannot_be_written_is_named_before_training(photos, tmp_p
     assert "cannot be written: Permission denied" in run("fit", photos, "-o", tmp_path / "m", status=1)[1]
 
 
+@pytest.mark.thorough
 def test_the_estimate_is_that_of_cross_validation(photos, tmp_path):
     folder = make_photos(tmp_path / "photos", n=4)
     for i in range(3):  # some that no fold gets right
@@ -348,6 +352,7 @@ def test_an_estimate_that_takes_longer_than_the_fit_is_not_made(photos, tmp_path
     assert "run `sktl evaluate`" in run("fit", photos, "-o", tmp_path / "m", "-q", *QUICK)[0]
 
 
+@pytest.mark.thorough
 def test_classes_too_small_for_an_estimate_are_said(photos, tmp_path):
     folder = make_photos(tmp_path / "photos", n=5)
     out, _ = run("fit", photos, "-o", tmp_path / "m", "-q", *QUICK, "--early-stopping")
@@ -361,6 +366,7 @@ def test_classes_too_small_for_an_estimate_are_said(photos, tmp_path):
 # -------------------------------------------------------------------------------------------------------------- predict
 
 
+@pytest.mark.thorough
 def test_predictions_are_a_table_csv_or_json(photos, model):
     paths = [str(photos / "lemon" / "0.jpg"), str(photos / "sky" / "0.jpg")]
     expected = load(model).predict_proba(paths)
@@ -389,6 +395,7 @@ def test_a_name_that_is_no_image_is_a_mistake_that_is_said_before_the_pass(photo
     assert "the model comes before the images" in order
 
 
+@pytest.mark.thorough
 def test_typicality_is_a_last_column_or_key(photos, model):
     paths = [str(photos / "lemon" / "0.jpg"), str(photos / "sky" / "0.jpg")]
     expected = load(model).typicality(paths)
@@ -499,6 +506,7 @@ def test_models_that_are_none(photos, tmp_path, command):
     assert "contains a PretrainedImageEncoder, which predicts nothing" in err
 
 
+@pytest.mark.thorough
 def test_a_folder_stands_for_all_images_below_it_each_once(photos, model, tmp_path):
     folder = tmp_path / "new"
     for name in ("1.jpg", "more/2.jpg", "more/@eaDir/2.jpg", "more/again.jpg"):
@@ -548,6 +556,7 @@ def test_the_evaluation_counts_what_was_taken_for_what(model, tmp_path):
     assert figures["classes"]["sky"]["recall"] == 0.8
 
 
+@pytest.mark.thorough
 def test_figures_of_a_class_are_its_own_whatever_it_is_called(photos, model, tmp_path):
     expected = json.loads(run("evaluate", model, photos, "--json")[0])["classes"]
     folder = make_photos(tmp_path / "test")
@@ -562,6 +571,7 @@ def test_figures_of_a_class_are_its_own_whatever_it_is_called(photos, model, tmp
 # -------------------------------------------------------------------------------------------------- backbones and check
 
 
+@pytest.mark.thorough
 def test_networks_are_listed_with_size_and_source():
     lines = run("backbones")[0].splitlines()
     assert len(lines) == len(sktl.list_backbones())

@@ -94,6 +94,7 @@ def test_a_fit_of_labels_is_that_of_the_classifier(tables, labels_model):
     np.testing.assert_array_equal(loaded.predict_proba(train.data), clf.predict_proba(train.data))
 
 
+@pytest.mark.thorough
 def test_a_fit_of_numbers_is_that_of_the_regressor(tables, numbers_model, light_model):
     data = load_label_table(tables / "numbers.csv", kind="numbers")
     reg = PretrainedImageRegressor(**PARAMETERS)
@@ -184,6 +185,7 @@ def test_options_of_the_regressor_are_its_parameters():
 # --------------------------------------------------------------------------------------------------------- the estimate
 
 
+@pytest.mark.thorough
 def test_the_estimate_of_numbers_is_that_of_cross_validation(tables, tmp_path):
     fit = ["fit", "--labels", tables / "numbers.csv", "-o", tmp_path / "m", *QUICK, "--loss", "huber", "-q"]
     data = load_label_table(tables / "numbers.csv", kind="numbers")
@@ -216,6 +218,7 @@ def test_the_estimate_of_labels_counts_each_image_once_when_it_is_held_out(table
     assert float(re.search(f"Estimated average precision on new images: {figures}", out)[1]) > 0.8
 
 
+@pytest.mark.thorough
 def test_what_cannot_be_estimated_is_said(tables, tmp_path):
     images = [tables / "images" / f"{i}.png" for i in range(4)]
     constant = write(tmp_path / "c.csv", [["path", "x"], *([image, 2.5] for image in images)])
@@ -235,6 +238,7 @@ def test_what_cannot_be_estimated_is_said(tables, tmp_path):
 # -------------------------------------------------------------------------------------------------------------- predict
 
 
+@pytest.mark.thorough
 def test_labels_are_a_table_csv_or_json(tables, labels_model):
     paths = [str(tables / "images" / f"{i}.png") for i in range(4)]
     expected = load(labels_model).predict_proba(paths)
@@ -293,6 +297,7 @@ def test_an_image_that_cannot_be_used_costs_no_prediction_of_the_others(tables, 
 # ------------------------------------------------------------------------------------------------------------- evaluate
 
 
+@pytest.mark.thorough
 def test_the_evaluation_of_labels_finds_its_columns_by_name(tables, labels_model, tmp_path):
     arguments = ["evaluate", labels_model, "--labels", tables / "labels.csv", "--where", "split=test"]
     out, err = run(*arguments)
@@ -330,6 +335,7 @@ def test_a_label_that_no_image_has_is_left_out_of_the_mean(tables, labels_model,
     assert not err
 
 
+@pytest.mark.thorough
 def test_the_evaluation_of_numbers(tables, numbers_model, light_model, tmp_path):
     data = load_label_table(tables / "numbers.csv", kind="numbers")
     predicted = load(numbers_model).predict(data.data)
@@ -355,6 +361,7 @@ def test_the_evaluation_of_numbers(tables, numbers_model, light_model, tmp_path)
     assert again["numbers"] == figures["numbers"]
 
 
+@pytest.mark.thorough
 def test_tables_that_do_not_fit_the_model(tables, labels_model, numbers_model, light_model):
     _, err = run("evaluate", labels_model, tables, status=1)
     assert err == "Error: labels.sktl predicts labels, which need a table. Pass --labels.\n"
@@ -368,6 +375,7 @@ def test_tables_that_do_not_fit_the_model(tables, labels_model, numbers_model, l
     assert err.endswith("Add columns.\n")
 
 
+@pytest.mark.thorough
 def test_a_model_whose_labels_have_no_names_takes_columns_in_their_order(tables, tmp_path):
     data = load_label_table(tables / "labels.csv", ignore="split")
     clf = PretrainedImageClassifier(**PARAMETERS)

@@ -37,6 +37,7 @@ def model(photos):
     return photos / "fruit.sktl"
 
 
+@pytest.mark.thorough
 def test_of_a_folder(model, photos, tmp_path):
     out, err = run("report", model, photos / "images", "-o", tmp_path / "report.html", "-q")
     assert out.startswith("The model is right for 100 % of 16 images of 2 classes.")
@@ -68,6 +69,7 @@ def test_bad_files_and_unknown_classes_are_findings(model, photos, tmp_path):
     assert "The model was not trained on the class 'rose'. It cannot predict it, so 1 image counts as wrong" in out
 
 
+@pytest.mark.thorough
 def test_of_a_table(photos, tmp_path):
     table = photos / "numbers.csv"
     run("fit", "--labels", table, "-o", tmp_path / "model", *QUICK)

@@ -122,6 +122,7 @@ def test_the_images_of_each_class_are_counted(early_stopping):
     assert clf.class_count_.dtype == np.int64
 
 
+@pytest.mark.thorough
 @settings(max_examples=examples(20))
 @given(names=st.permutations([str(i) for i in range(10)]))
 def test_relabelling_the_classes_only_relabels_the_output(names):
@@ -278,6 +279,7 @@ def test_the_state_of_the_process_is_left_alone_when_fit_raises():
     assert _global_state() == before
 
 
+@pytest.mark.thorough
 @settings(max_examples=examples(10))
 @given(seed=st.integers(0, 2**32 - 1), dropout=st.sampled_from([0.0, 0.3]))
 def test_refits_with_the_same_random_state_are_bit_equal(seed, dropout):
@@ -291,6 +293,7 @@ def test_other_random_states_give_other_layers():
     assert not np.array_equal(first.decision_function(IMAGES[:9]), second.decision_function(IMAGES[:9]))
 
 
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore::sktl.exceptions.BackboneWarning")
 def test_random_weights_come_from_random_state():
     params = {"backbone": "timm/test_resnet", "weights": None}
@@ -314,6 +317,7 @@ class _Interrupt(torch.nn.Module):
         return images.flatten(1)
 
 
+@pytest.mark.thorough
 def test_an_error_or_ctrl_c_in_a_refit_leaves_the_previous_fit_intact(fitted):
     clf = clone_fitted(fitted)
     before = vars(clf).copy()
@@ -357,6 +361,7 @@ class Subclass(PretrainedImageClassifier):
         return super().fit([row.reshape(8, 8) / 16 for row in X], y)
 
 
+@pytest.mark.thorough
 def test_what_a_subclass_sets_before_it_calls_fit_stays_and_is_set_anew_in_a_refit():
     clf = Subclass(**FEW, image_size=32)
     for n in (20, 12):
@@ -593,6 +598,7 @@ def _count_calls(monkeypatch):
     return counts
 
 
+@pytest.mark.thorough
 def test_no_image_passes_through_the_network_twice(monkeypatch):
     counts = _count_calls(monkeypatch)
     clf = PretrainedImageClassifier(**LOW).fit(IMAGES[:10], NAMES[:10])
@@ -602,6 +608,7 @@ def test_no_image_passes_through_the_network_twice(monkeypatch):
     assert counts == {"built": 1, "rows": 12 + 4}
 
 
+@pytest.mark.thorough
 def test_a_fit_whose_features_are_all_kept_builds_no_network(monkeypatch):
     counts = _count_calls(monkeypatch)
     PretrainedImageClassifier(**LOW).fit(IMAGES[:10], NAMES[:10])

@@ -37,6 +37,7 @@ def fitted(defects):
     return classifier().fit(defects.X, defects.y)
 
 
+@pytest.mark.thorough
 def test_features_and_penalty_are_chosen_and_recorded(fitted):
     table = fitted.selection_
     assert set(table["param_feature_stages"]) == {1, 2, 6}
@@ -119,6 +120,7 @@ def test_the_random_start_hardly_shows(defects):
     assert_allclose(one.predict_proba(defects.X), other.predict_proba(defects.X), atol=1e-4)
 
 
+@pytest.mark.thorough
 def test_a_search_over_stages_makes_one_pass(defects, tmp_path):
     grid = {"feature_stages": [1, 2, "all"], "weight_decay": [0.01, 0.1]}
     search = GridSearchCV(classifier(cache=tmp_path), grid, cv=2, error_score="raise").fit(defects.X, defects.y)
@@ -134,6 +136,7 @@ def test_a_fit_whose_features_are_kept_builds_no_network(defects, tmp_path, monk
     assert_array_equal(found, expected)
 
 
+@pytest.mark.thorough
 def test_saved_models_pickles_and_the_module_give_the_same(defects, tmp_path):
     clf = classifier(feature_stages=2).fit(defects.X, defects.y)
     clf.save(tmp_path / "model.sktl")

@@ -83,6 +83,7 @@ def test_answers_have_a_column_for_each_label(fitted):
     assert not fitted.predict(X[3:4]).any()
 
 
+@pytest.mark.thorough
 def test_a_label_can_be_had_by_any_number_of_images(fitted):
     assert not classifier().fit(X, Y[:, 0]).multilabel_
     once = Y.copy()
@@ -98,6 +99,7 @@ def test_permuted_columns_permute_answers_to_the_bit(params):
     assert_array_equal(classifier(**params).fit(X, Y[:, COLUMNS]).decision_function(X), expected[:, COLUMNS])
 
 
+@pytest.mark.thorough
 @settings(max_examples=5)
 @given(st.permutations(range(5)), st.sampled_from(["balanced", "dict"]))
 def test_permuted_columns_have_permuted_weights(columns, class_weight):
@@ -256,6 +258,7 @@ def test_the_loss_falls_as_a_stage_is_trained(params):
     assert clf.score(X, Y) > 0.5
 
 
+@pytest.mark.thorough
 def test_the_trial_of_augmentations_knows_several_labels():
     images = np.repeat(X, 2, axis=0)
     clf = classifier(backbone=stochastic_net, trainable_stages=2, max_epochs=1, freeze_epochs=2)

@@ -115,6 +115,7 @@ def test_what_is_loaded_predicts_the_same_bits(which, include_backbone):
         assert_array_equal(sktl.load(again.getvalue()).predict_proba(X), clf.predict_proba(X))
 
 
+@pytest.mark.thorough
 def test_the_network_in_memory_and_in_files_is_smaller():
     sizes = []
     for n_stages in ("all", 3):
@@ -147,6 +148,7 @@ def test_a_forged_number_is_refused(tmp_path, value):
         sktl.load(path)
 
 
+@pytest.mark.thorough
 def test_files_from_before_the_parameter_have_all_stages(tmp_path):
     path = tmp_path / "m.sktl"
     encoder = PretrainedImageEncoder(**SMALL).fit(X)
@@ -175,6 +177,7 @@ def test_trained_stages_count_from_the_last_stage_that_remains():
         clone(clf).set_params(trainable_stages=4).fit(X, y)
 
 
+@pytest.mark.thorough
 def test_a_checkpoint_of_another_number_is_not_resumed(tmp_path):
     parameters = {**SMALL, "trainable_stages": 1, "max_epochs": 1, "checkpoint": tmp_path}
     first = PretrainedImageClassifier(n_stages=3, **parameters).fit(X, y)

@@ -94,6 +94,7 @@ def test_permuted_columns_permute_predictions_to_the_bit(params):
     assert_array_equal(regressor(**params).fit(X, Y[:, COLUMNS]).predict(X), expected[:, COLUMNS])
 
 
+@pytest.mark.thorough
 @settings(max_examples=5)
 @given(st.permutations(range(5)), st.sampled_from(["squared_error", "huber"]))
 def test_permuted_columns_with_weights(columns, loss):
@@ -242,6 +243,7 @@ def test_the_loss_falls_as_a_stage_is_trained(loss, params):
     assert reg.score(X, Y) > 0
 
 
+@pytest.mark.thorough
 def test_the_trial_of_augmentations_knows_numbers():
     reg = regressor(backbone=stochastic_net, trainable_stages=2, max_epochs=1, freeze_epochs=2)
     assert reg.fit(np.repeat(X, 2, axis=0), np.repeat(Y, 2, axis=0)).predict(X).shape == Y.shape
@@ -271,6 +273,7 @@ def test_a_fit_needs_a_usable_image(n_good, words):
 QUICK = {"optimizer": "sgd", "max_epochs": 3}
 
 
+@pytest.mark.thorough
 def test_a_search_and_a_cross_validation():
     search = GridSearchCV(regressor(**QUICK), {"loss": ["squared_error", "huber"]}, cv=2).fit(X, Y)
     assert search.score(X, Y) == pytest.approx(r2_score(Y, search.predict(X)))

@@ -144,6 +144,7 @@ def test_an_output_layer_alone_takes_kilobytes(tmp_path):
     assert (tmp_path / "small").stat().st_size < 64_000 < 10e6 < (tmp_path / "large").stat().st_size
 
 
+@pytest.mark.thorough
 def test_an_encoder_is_saved_too(tmp_path):
     encoder = PretrainedImageEncoder(backbone="timm/test_vit", weights=None, random_state=3).fit(X)
     encoder.save(tmp_path / "encoder")
@@ -153,6 +154,7 @@ def test_an_encoder_is_saved_too(tmp_path):
     assert_array_equal(loaded.get_feature_names_out(), encoder.get_feature_names_out())
 
 
+@pytest.mark.thorough
 def test_flattened_images_and_the_names_of_their_columns_are_remembered(tmp_path):
     flat = pd.DataFrame(RNG.random((12, 64)), columns=[f"pixel {i}" for i in range(64)])
     clf = PretrainedImageClassifier(**TINY, image_shape=(8, 8)).fit(flat, Y)
@@ -306,6 +308,7 @@ def test_published_weights_given_as_a_member_of_an_enumeration_are_saved_by_name
     assert encode(weights, "weights") == "MobileNet_V3_Small_Weights.IMAGENET1K_V1"
 
 
+@pytest.mark.thorough
 def test_parameters_of_the_machine_are_not_taken_from_a_file(tmp_path):
     clf = fitted_tiny(cache=tmp_path / "elsewhere", n_jobs=3, device="cpu")
     clf.save(tmp_path / "model")
@@ -444,6 +447,7 @@ def test_forged_references_of_typicality_are_refused(tmp_path, forgery):
         sktl.load(tmp_path / "model")
 
 
+@pytest.mark.thorough
 def test_references_of_training_images_are_left_out_on_request(tmp_path):
     clf = fitted_bundled()
     clf.save(tmp_path / "whole", include_backbone=False)
@@ -473,6 +477,7 @@ def test_references_without_textures_or_with_others_are_told_apart(tmp_path):
         sktl.load(tmp_path / "model").typicality(X)
 
 
+@pytest.mark.thorough
 def test_a_file_without_typicality_predicts_and_says_so_when_it_is_asked_for_typicality(tmp_path):
     clf = fitted_bundled()
     clf.save(tmp_path / "model", include_backbone=False)

@@ -101,6 +101,7 @@ def test_a_fit_on_features_is_the_fit_on_the_images(name, features, new, tmp_pat
     assert by_features.get_feature_names_out().tolist() == by_images.get_feature_names_out().tolist()
 
 
+@pytest.mark.thorough
 def test_images_and_features_can_be_mixed_in_a_fit(features, new):
     params = TINY | {"early_stopping": True}
     known = np.flatnonzero(np.isin(CODES[40:], Y))
@@ -222,6 +223,7 @@ def test_features_beyond_memory_lead_to_the_same_predictions(features, new, monk
     assert_array_equal(streamed.transform(new), found.transform(NEW))
 
 
+@pytest.mark.thorough
 def test_two_networks_in_one_process(tmp_path):
     for network in (Pixels, small_conv_net):
         estimator = PretrainedImageClassifier(backbone=network, random_state=0)

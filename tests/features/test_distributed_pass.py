@@ -73,6 +73,7 @@ def outcome(call, *arguments):
         return error.failures
 
 
+@pytest.mark.thorough
 @settings(max_examples=examples(25))
 @given(FATES, st.sets(st.integers(0, 149), max_size=3), st.integers(0, 3))
 def test_results_and_errors_do_not_depend_on_what_happens_to_blocks(fates, invalid, n_workers):

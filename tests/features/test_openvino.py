@@ -204,6 +204,7 @@ def test_a_chunk_is_computed_in_float32_by_one_thread_that_may_run_on_any_core(b
         assert streams <= n_threads
 
 
+@pytest.mark.thorough
 @needs_openvino
 def test_more_threads_make_more_streams_and_fewer_none_less(bundled, monkeypatch):
     monkeypatch.setattr(_openvino.joblib, "cpu_count", lambda: 2)

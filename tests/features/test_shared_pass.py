@@ -75,6 +75,7 @@ def test_an_image_is_computed_once_also_by_threads_at_once(log, tmp_path):
     assert log() == [1] * 40
 
 
+@pytest.mark.thorough
 @needs_fork
 def test_an_image_is_computed_once_also_by_processes_at_once(log, tmp_path):
     fitted = encoder(tmp_path / "cache").fit(X[:2])

@@ -198,6 +198,7 @@ def on_host(name, function, *arguments):
     return on_another_machine(*arguments[:2], function, *arguments[2:])
 
 
+@pytest.mark.thorough
 def test_workers_on_two_hosts_compute_each_image_once(hosts, seen, expected):
     (first, address), (second, _) = hosts.items()
     with running_redis(prefix=("ip", "netns", "exec", first), host=address) as server:

@@ -123,6 +123,7 @@ def test_more_stages_than_there_are_is_an_error_that_lists_them(trainable_stages
         classifier(trainable_stages).fit(X, Y)
 
 
+@pytest.mark.thorough
 def test_without_pretrained_weights_batchnorm_trains_and_so_does_all_else():
     clf = classifier("all", weights=None, backbone="resnet18", image_size=32, max_epochs=1, freeze_epochs="auto")
     clf.fit(X, Y)
@@ -192,6 +193,7 @@ def test_fit_leaves_the_global_generators_alone():
     assert torch.is_grad_enabled()
 
 
+@pytest.mark.thorough
 @settings(max_examples=examples(6))
 @given(names=st.permutations(["a", "b", "c"]))
 def test_other_names_of_the_classes_only_rename_the_answers(fitted, names):
@@ -295,6 +297,7 @@ def count_images(monkeypatch, fit):
     return sum(n_images), n_images[0]
 
 
+@pytest.mark.thorough
 def test_views_pass_the_trunk_once_over_epochs_and_candidates(monkeypatch):
     def fit():
         for lr in (0.01, 0.03):
@@ -305,6 +308,7 @@ def test_views_pass_the_trunk_once_over_epochs_and_candidates(monkeypatch):
     assert n_passes * len(X) <= n_images < n_passes * (len(X) + 2 * chunk)
 
 
+@pytest.mark.thorough
 def test_folds_share_views(monkeypatch):
     clf = classifier(augmentation="light", augmentation_views=1, max_epochs=1, freeze_epochs=0, engine="torch")
     n_images, chunk = count_images(monkeypatch, lambda: cross_val_score(clf, X, Y, cv=3))
@@ -365,6 +369,7 @@ def test_a_search_over_freezing_and_rates_runs_and_its_winner_reproduces_its_sco
     assert_array_equal(best.fit(X, Y).decision_function(NEW), search.best_estimator_.decision_function(NEW))
 
 
+@pytest.mark.thorough
 def test_the_penalty_before_stages_is_chosen_among_strong_ones_unless_it_is_given():
     clf = classifier(freeze_epochs="auto", feature_stages=1).fit(X, Y)
     penalties, losses = clf.selection_["param_weight_decay"], clf.selection_["mean_log_loss"]
@@ -637,6 +642,7 @@ def test_early_stopping_holds_out_a_stratified_part(trainable_stages):
     assert sum(batch["train_batch_size"] for batch in clf.history_[-1]["batches"] if "train_batch_size" in batch) == 26
 
 
+@pytest.mark.thorough
 def test_early_stopping_writes_no_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     classifier(early_stopping=True).fit(X, Y)

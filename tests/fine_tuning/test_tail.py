@@ -271,6 +271,7 @@ def test_compiled_stages_learn_what_others_learn(no_draws):
     assert distance(train(compile=True, max_epochs=1), train(max_epochs=1)) < 1e-4
 
 
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore:weights=None:sktl.exceptions.BackboneWarning")
 def test_activations_with_channels_last_keep_their_layout():
     """The stem of this transformer returns rows and columns of tokens, which its forward method views as a sequence."""

@@ -158,6 +158,7 @@ def test_images_that_were_left_out_are_counted(task):
     assert "- unusable images that were left out: 1" in card_of(estimator)
 
 
+@pytest.mark.thorough
 @settings(max_examples=100)
 @example(
     metric="---",

@@ -80,6 +80,7 @@ def test_what_is_fetched_predicts_what_was_published(clf, hub, push, fetch, incl
     assert loaded.device == "cpu"
 
 
+@pytest.mark.thorough
 def test_an_encoder_is_published_too(push, fetch, hub):
     encoder = PretrainedImageEncoder(backbone="timm/test_vit", weights=None, image_size=64, random_state=3).fit(X)
     push(encoder)
@@ -88,6 +89,7 @@ def test_an_encoder_is_published_too(push, fetch, hub):
         push(encoder, metrics={"accuracy": 1})
 
 
+@pytest.mark.thorough
 def test_several_labels_and_numbers_are_published_too(push, fetch):
     table = np.c_[np.arange(12) % 2, np.arange(12) % 3 == 0].astype(int)
     labels = PretrainedImageClassifier(**TINY).fit(X, table)
@@ -109,6 +111,7 @@ def test_each_push_is_a_commit_that_stays_to_be_had(clf, hub, push, fetch):
     assert_array_equal(fetch().decision_function(X), other.decision_function(X))
 
 
+@pytest.mark.thorough
 def test_a_file_is_fetched_once_and_is_there_without_the_hub(clf, hub, push, fetch):
     push(clf)
     fetch()

@@ -128,6 +128,7 @@ def test_exif_orientation_is_applied_in_every_mode(mode, orientation):
     np.testing.assert_array_equal(pil_to_rgb(opened(data)), decoded(data))
 
 
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # Pillow warns of the broken EXIF
 @settings(max_examples=60)
 @given(exif=st.one_of(st.binary(max_size=40), st.binary(max_size=40).map(lambda tail: b"II*\0\x08\0\0\0\x05\0" + tail)))

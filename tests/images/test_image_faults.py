@@ -113,6 +113,7 @@ def classifier(**parameters):
     return PretrainedImageClassifier(**{"backbone": Pixels, "max_epochs": 3, "random_state": 0, **parameters})
 
 
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_all_that_is_wrong_is_listed_alike_by_everyone_and_nothing_else(corpus):
     X, reasons = corpus
@@ -387,6 +388,7 @@ def test_a_file_that_became_a_pipe_since_it_was_looked_at_is_not_waited_for(tmp_
     assert failure.reason == "is not a regular file"
 
 
+@pytest.mark.thorough
 def test_pil_images_obey_the_same_limits_and_icons_are_refused(monkeypatch, tmp_path):
     large, drawing, icon = NOISE.resize((50, 50)), saved(NOISE, "EPS"), saved(NOISE.resize((64, 64)), "ICNS")
     X = [Image.open(BytesIO(saved(large))), Image.open(BytesIO(drawing)), icon, NOISE.resize((20, 20))]

@@ -243,6 +243,7 @@ def test_a_name_reads_all_files_by_that_reader():
         features([png(PICTURES[0])], "tiff")
 
 
+@pytest.mark.thorough
 def test_displays_and_rankings_read_as_the_estimator_does(paths):
     pytest.importorskip("matplotlib", reason="displays need matplotlib, an optional package")
     clf = PretrainedImageClassifier(backbone=Pixels, image_reader=read, max_epochs=2, random_state=0)

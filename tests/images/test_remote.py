@@ -324,6 +324,7 @@ def test_the_bytes_of_few_files_are_in_memory_at_once(monkeypatch):
     assert 1 < most[0] <= 10 + 2
 
 
+@pytest.mark.thorough
 def test_threads_share_a_server_and_an_archive(tmp_path, web):
     everything = sources(tmp_path, web)
     expected = encoder().fit_transform(FILES)

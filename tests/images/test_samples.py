@@ -394,6 +394,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.thorough
 @settings(max_examples=200)
 @given(
     X=st.one_of(VALUES, st.lists(VALUES, min_size=1, max_size=4), hnp.arrays(hnp.scalar_dtypes(), hnp.array_shapes()))

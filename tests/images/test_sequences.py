@@ -129,6 +129,7 @@ def test_keys_that_an_array_refuses_are_refused(key):
         LazyImages(list(range(24)))[key]
 
 
+@pytest.mark.thorough
 def test_a_search_holds_few_images_and_reads_each_once():
     """Its key and its pixels are those of one reading, however many folds and candidates there are."""
     sequence = Counted(300)

@@ -85,6 +85,7 @@ def test_losses_are_those_whose_label_was_least_probable(found, n_images):
     np.testing.assert_array_equal(display.proba_true, np.sort(proba_true)[:n_images])
 
 
+@pytest.mark.thorough
 @settings(max_examples=15)
 @given(predictions(), st.integers(1, 6), st.integers(0, 1000))
 def test_samples_are_drawn_by_the_random_state(found, n_images, seed):

@@ -135,6 +135,7 @@ def test_no_two_files_of_the_package_import_each_other():
     )
 
 
+@pytest.mark.thorough
 def test_the_page_says_of_each_file_what_the_file_says():
     text = files.PAGE.read_text()
     assert files.page(text) == text

@@ -96,6 +96,7 @@ def numbers(pattern):
     return {int(number.replace(",", "")) for number in found}
 
 
+@pytest.mark.thorough
 def test_numbers_of_the_bundled_network_are_its_own():
     backbone = resolve_backbone("efficientnet_lite0", "default", None, 0)
     extractors = [FeatureExtractor(backbone, torch.device("cpu"), 1, n_tail_stages=n, engine="torch") for n in (0, 1)]

@@ -95,6 +95,7 @@ def test_names_cannot_move_the_cursor(place, capsys):
     assert json.loads(outcome(capsys, "evil.onnx", name, "--json")[1])[0]["image"] == name
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(os.name == "nt", reason="names are Unicode on Windows")
 def test_a_name_that_is_not_utf_8_is_printed_with_escapes(place):
     os.rename(b"red.png", b"red\xff.png")
@@ -118,6 +119,7 @@ def test_the_module_is_a_program(place):
     assert done.stderr.splitlines() == [b"absent.jpg: no such file"]
 
 
+@pytest.mark.thorough
 def test_a_reader_that_has_seen_enough_is_no_error(place):
     for i in range(3_000):
         os.link("red.png", f"{i}.png")

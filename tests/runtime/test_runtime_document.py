@@ -135,6 +135,7 @@ def test_a_document_that_was_not_written_by_the_export_is_an_error_of_ours(text)
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.thorough
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
                     | st.text(max_size=5), lambda inner: st.lists(inner, max_size=4)
                     | st.dictionaries(st.text(max_size=5), inner, max_size=3), max_leaves=8), st.data())  # fmt: skip

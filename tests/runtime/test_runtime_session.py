@@ -179,6 +179,7 @@ def test_a_failure_while_running_is_an_error_of_ours(monkeypatch):
             model.predict(X)
 
 
+@pytest.mark.thorough
 @needs_fork
 def test_a_forked_child_opens_the_model_again(tmp_path):
     path = tmp_path / "cats.onnx"
@@ -189,6 +190,7 @@ def test_a_forked_child_opens_the_model_again(tmp_path):
         np.testing.assert_array_equal(in_child(in_child, model.predict_proba, X), expected)
 
 
+@pytest.mark.thorough
 @needs_fork
 def test_a_forked_child_leaves_quietly_whether_it_used_the_model_or_not(tmp_path):
     (tmp_path / "cats.onnx").write_bytes(GOOD)

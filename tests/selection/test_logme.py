@@ -65,6 +65,7 @@ def test_no_other_precisions_have_more_evidence(problem, log_alpha, log_beta):
     assert np.mean(found) <= log_evidence(features, codes) + 1e-8
 
 
+@pytest.mark.thorough
 @settings(max_examples=30)
 @given(problems(), st.integers(0, 2**32 - 1))
 def test_rotation_scale_and_order_change_nothing(problem, seed):

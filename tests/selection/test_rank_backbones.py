@@ -66,6 +66,7 @@ def log(tmp_path, monkeypatch):
     return counts
 
 
+@pytest.mark.thorough
 def test_the_best_network_comes_first():
     ranking = rank([blind, mean_brightness, Pixels])
     assert [row.rank for row in ranking] == [1, 2, 3]
@@ -294,6 +295,7 @@ def test_a_missing_group_is_named(groups):
         rank([Pixels], cv=GroupKFold(3), groups=groups)
 
 
+@pytest.mark.thorough
 def test_folds_are_the_same_as_positions_masks_or_tensors():
     rows = np.arange(45)
     splits = [(rows[rows % 3 != i], rows[rows % 3 == i]) for i in range(3)]
@@ -329,6 +331,7 @@ def test_flattened_images_are_taken():
     assert (found.mean_score, found.logme) == (expected.mean_score, expected.logme)
 
 
+@pytest.mark.thorough
 def test_progress_goes_to_standard_error_and_names_the_network_of_each_pass(capsys):
     networks = [Pixels, {"backbone": Pixels, "image_size": 4}, ("timm/test_efficientnet", None)]
     ranking = rank(networks, cache=False, verbose=1)
@@ -387,6 +390,7 @@ def test_the_score_suits_the_task_and_the_best_network_comes_first(y, task, scor
     assert ranking[0].logme > ranking[1].logme
 
 
+@pytest.mark.thorough
 def test_labels_may_come_in_any_table():
     frame = pd.DataFrame(TABLE, columns=["day", "night", "rain"])
     forms = [TABLE, TABLE.tolist(), csr_array(TABLE), frame, torch.tensor(TABLE), TABLE.astype(bool)]
@@ -443,6 +447,7 @@ def test_a_label_that_a_fold_does_not_have_stops_nothing_and_warns_of_nothing(re
     assert not [warning for warning in recwarn if "label" in str(warning.message)]
 
 
+@pytest.mark.thorough
 def test_parts_of_a_network_are_ranked_with_it():
     ranking = rank([{"backbone": stochastic_net, "n_stages": n} for n in (2, 4)] + [stochastic_net])
     rows = sorted(ranking, key=lambda row: row.million_parameters)

@@ -97,6 +97,7 @@ def test_many_who_begin_at_once_share_one_file(make):
     assert make().attempt(words, None) == sorted(map(str, range(8)))
 
 
+@pytest.mark.thorough
 @needs_fork
 def test_many_processes_that_begin_at_once_share_one_file(make):
     database = make()

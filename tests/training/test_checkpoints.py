@@ -122,6 +122,7 @@ def test_wherever_it_is_interrupted_it_ends_with_the_same_bits_in_as_many_epochs
     monkeypatch.undo()
 
 
+@pytest.mark.thorough
 def test_what_has_finished_is_not_trained_again_and_folds_and_candidates_lie_side_by_side(tmp_path, epochs):
     grid = {"lr": [0.01, 0.1], "weight_decay": [0.01, 0.1]}
     scores = []
@@ -149,6 +150,7 @@ def test_another_fit_has_another_file(tmp_path, change):
     assert len(list(tmp_path.glob("*.checkpoint"))) == 5
 
 
+@pytest.mark.thorough
 def test_what_is_chosen_and_what_is_given_have_files_of_their_own(tmp_path):
     given = [{}, {"feature_stages": 1}, {"feature_stages": 2}, {"weight_decay": 0.03}]
     for parameters in given:
@@ -167,6 +169,7 @@ def test_a_renamed_file_is_refused_and_the_difference_named(tmp_path):
         classifier("output layer", tmp_path / "0.02", lr=0.02).fit(X, Y)
 
 
+@pytest.mark.thorough
 def test_a_damaged_file_is_refused_and_a_pickle_runs_nothing(tmp_path):
     clf = classifier("stages", tmp_path).fit(X, Y)
     marker = tmp_path / "marker"
@@ -248,6 +251,7 @@ def test_a_folder_whose_states_could_not_be_read_again_is_refused(tmp_path):
     assert not os.path.exists(folder)
 
 
+@pytest.mark.thorough
 def test_a_disk_that_is_full_is_a_warning(tmp_path, monkeypatch):
     expected = outcome(classifier("stages", None).fit(X, Y))
 

@@ -84,6 +84,7 @@ def encoder(backbone=Pixels, cache=False):
 EXPECTED = encoder().transform(X)
 
 
+@pytest.mark.thorough
 @ray_slow
 def test_results_equal_those_of_one_process(backend, tmp_path):
     def fit():

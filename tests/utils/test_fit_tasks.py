@@ -310,6 +310,7 @@ def test_a_callback_may_end_the_epochs_of_each_phase(tmp_path):
     np.testing.assert_array_equal(resumed.decision_function(X), whole.decision_function(X))
 
 
+@pytest.mark.thorough
 @supported
 def test_progress_is_shown_once(recorder, capsys, monkeypatch):
     rich = pytest.importorskip("rich", reason="scikit-learn's progress bars are those of rich")
