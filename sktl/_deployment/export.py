@@ -12,6 +12,7 @@ import numpy as np
 
 from sktl._images.samples import Sample
 from sktl._utils.isolation import isolated
+from sktl._utils.streams import open_streams
 from sktl.exceptions import ExportError
 from sktl.runtime.document import ModelDocument
 
@@ -140,7 +141,8 @@ def export(
     check_packages(target, precision)
     images = Images.of(estimator, precision, calibration, verify)
     job = _Export(estimator, kind_of(estimator), target, precision, float(max_drop), images, bool(include_references))
-    return job.run()
+    with open_streams():
+        return job.run()
 
 
 @dataclass(frozen=True)

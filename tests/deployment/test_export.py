@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import builtins
 import importlib.util
+import io
 import json
 import os
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -221,6 +223,15 @@ def test_outputs_that_are_not_finite_are_an_error(clf, tmp_path, wrong):
     with pytest.raises(ExportError, match="not finite"):
         sktl.export(clf, f"{tmp_path}/folder/")
     assert not os.listdir(tmp_path)
+
+
+@pytest.mark.thorough
+def test_closed_streams_are_no_reason_to_choose_another_network(clf, tmp_path, monkeypatch):
+    for name in ("stdout", "stderr"):
+        stream = io.StringIO()
+        stream.close()
+        monkeypatch.setattr(sys, name, stream)
+    assert sktl.export(clf, tmp_path / "m.pt2").n_changed == 0
 
 
 @pytest.mark.parametrize(
