@@ -96,6 +96,12 @@ def foreign_kind(beginning: bytes) -> str | None:
         return "it is a ZIP archive; files from torch.save contain a pickle, which could run code, and are not read"
     if beginning.startswith((b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"II*\0", b"MM\0*", b"BM")):
         return "it is an image; on the command line, the model comes before the images"
+    if beginning.startswith(b"version "):
+        return "it is a pointer of Git LFS instead of the file; run `git lfs pull`"
+    if beginning.startswith(b"\x1f\x8b"):
+        return "it is compressed by gzip; decompress it first"
+    if beginning.lstrip().lower().startswith((b"<!doc", b"<html")):
+        return "it is a web page; download the file itself"
     return None
 
 

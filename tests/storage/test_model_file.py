@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import os
 import pickle
@@ -115,6 +117,22 @@ def test_a_file_that_sktl_did_not_write_is_named(tmp_path):
         read(tmp_path / "missing")
     with pytest.raises(ModelFileNotFoundError, match="is not a file"):
         read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "run `git lfs pull`"),
+        (gzip.compress(b"x" * 99), "is compressed by gzip"),
+        (b"\n<!DOCTYPE html><html>" + b" " * 99, "is a web page"),
+        (b"PK\x03\x04" + b"x" * 99, "is a ZIP archive"),
+    ],
+)
+def test_other_content_is_named_for_what_it_is(tmp_path, content, words):
+    (tmp_path / "x").write_bytes(content)
+    for place in (tmp_path / "x", io.BytesIO(content)):
+        with pytest.raises(ModelFileError, match=words):
+            read(place)
 
 
 def test_a_header_that_promises_more_than_the_file_has_allocates_nothing(tmp_path):
