@@ -352,7 +352,6 @@ def test_an_estimate_that_takes_longer_than_the_fit_is_not_made(photos, tmp_path
     assert "run `sktl evaluate`" in run("fit", photos, "-o", tmp_path / "m", "-q", *QUICK)[0]
 
 
-@pytest.mark.thorough
 def test_classes_too_small_for_an_estimate_are_said(photos, tmp_path):
     folder = make_photos(tmp_path / "photos", n=5)
     out, _ = run("fit", photos, "-o", tmp_path / "m", "-q", *QUICK, "--early-stopping")
@@ -366,7 +365,6 @@ def test_classes_too_small_for_an_estimate_are_said(photos, tmp_path):
 # -------------------------------------------------------------------------------------------------------------- predict
 
 
-@pytest.mark.thorough
 def test_predictions_are_a_table_csv_or_json(photos, model):
     paths = [str(photos / "lemon" / "0.jpg"), str(photos / "sky" / "0.jpg")]
     expected = load(model).predict_proba(paths)
@@ -571,7 +569,6 @@ def test_figures_of_a_class_are_its_own_whatever_it_is_called(photos, model, tmp
 # -------------------------------------------------------------------------------------------------- backbones and check
 
 
-@pytest.mark.thorough
 def test_networks_are_listed_with_size_and_source():
     lines = run("backbones")[0].splitlines()
     assert len(lines) == len(sktl.list_backbones())

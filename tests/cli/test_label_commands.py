@@ -107,7 +107,6 @@ def test_a_fit_of_numbers_is_that_of_the_regressor(tables, numbers_model, light_
     np.testing.assert_array_equal(load(light_model).predict(data.data), reg.predict(data.data))
 
 
-@pytest.mark.thorough
 def test_whole_numbers_are_classes_unless_they_are_said_to_be_numbers(tables, tmp_path):
     out, err = run("fit", "--labels", tables / "classes.csv", "-o", tmp_path / "c", *QUICK)
     assert err.startswith(
@@ -218,7 +217,6 @@ def test_the_estimate_of_labels_counts_each_image_once_when_it_is_held_out(table
     assert float(re.search(f"Estimated average precision on new images: {figures}", out)[1]) > 0.8
 
 
-@pytest.mark.thorough
 def test_what_cannot_be_estimated_is_said(tables, tmp_path):
     images = [tables / "images" / f"{i}.png" for i in range(4)]
     constant = write(tmp_path / "c.csv", [["path", "x"], *([image, 2.5] for image in images)])
@@ -361,7 +359,6 @@ def test_the_evaluation_of_numbers(tables, numbers_model, light_model, tmp_path)
     assert again["numbers"] == figures["numbers"]
 
 
-@pytest.mark.thorough
 def test_tables_that_do_not_fit_the_model(tables, labels_model, numbers_model, light_model):
     _, err = run("evaluate", labels_model, tables, status=1)
     assert err == "Error: labels.sktl predicts labels, which need a table. Pass --labels.\n"

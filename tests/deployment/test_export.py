@@ -170,7 +170,6 @@ def test_a_missing_folder_and_what_is_not_a_file_are_errors(clf, tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["m.bin", "pipe.onnx"]
 
 
-@pytest.mark.thorough
 def test_suffixes_are_those_of_any_case_and_links_are_followed(clf, tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "link.pt2").symlink_to(tmp_path / "real" / "m.PT2")
@@ -217,7 +216,6 @@ def test_a_file_that_computes_something_else_does_not_appear(clf, suffix, tmp_pa
     assert all((tmp_path / file).read_bytes() == b"mine" for file in FILES[suffix])
 
 
-@pytest.mark.thorough
 def test_outputs_that_are_not_finite_are_an_error(clf, tmp_path, wrong):
     wrong(float("nan"))
     with pytest.raises(ExportError, match="not finite"):
@@ -256,7 +254,6 @@ def test_an_interrupted_export_leaves_nothing(clf, kind, step, tmp_path, monkeyp
     assert not os.listdir(tmp_path)
 
 
-@pytest.mark.thorough
 def test_a_network_that_torch_cannot_export_is_named(tmp_path):
     class ReadsValues(SmallConvNet):
         def forward(self, images):
@@ -285,7 +282,6 @@ def test_missing_packages_are_named(clf, tmp_path, monkeypatch):
     assert not os.listdir(tmp_path)
 
 
-@pytest.mark.thorough
 def test_a_program_needs_no_other_package(clf, tmp_path, monkeypatch):
     original = builtins.__import__
 
@@ -356,7 +352,6 @@ def test_estimators_without_typicality_have_none_to_export(tmp_path):
             sktl.export(estimator, tmp_path / "m.onnx", include_references=True)
 
 
-@pytest.mark.thorough
 def test_what_does_not_travel_is_in_the_report(tmp_path):
     clf = PretrainedImageClassifier(backbone=pixel_net, random_state=0, image_reader=Image.open)
     Image.fromarray(IMAGES[0]).save(tmp_path / "0.png")
@@ -368,7 +363,6 @@ def test_what_does_not_travel_is_in_the_report(tmp_path):
     assert "flattened" in str(sktl.export(flat, tmp_path / "m.pt2"))
 
 
-@pytest.mark.thorough
 def test_the_report_says_what_was_verified(clf, tmp_path):
     report = sktl.export(clf, tmp_path / "m.pt2", verify=NEW)
     assert report.n_images == 8 + len(NEW)

@@ -110,7 +110,6 @@ def megabytes():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
 
 
-@pytest.mark.thorough
 def test_damage_is_named():
     assert_named(200, 0)
 
