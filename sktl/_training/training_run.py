@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -39,8 +39,8 @@ class Run:
     on : str
         Distinguishes two training runs of the same phase. Appended to the title of the bar and to the name of the task.
     n_epochs : int or None
-        Number of epochs after which the training of stages ends; the schedule of the learning rate stays the same. None
-        trains all epochs.
+        Number of epochs for which stages are trained, instead of the recipe's. The schedule of the learning rate spans
+        them.
     """
 
     seed: int
@@ -65,7 +65,8 @@ class Run:
     ) -> Net:
         """Return a net of the given class for a recipe, with its own arguments and the user's."""
         given = copied(self.net_params)
-        arguments = net_arguments(recipe, dataset, held_out, given) | {"max_epochs": self.count_epochs(recipe)}
+        recipe = replace(recipe, max_epochs=self.count_epochs(recipe))
+        arguments = net_arguments(recipe, dataset, held_out, given)
         arguments |= {} if "optimizer" in own else optimizer_arguments(recipe, given)
         arguments["callbacks"] += given.pop("callbacks", None) or []
         arguments["callbacks"] += [] if self.checkpoint is None else [("keeping", SaveState(self.checkpoint))]

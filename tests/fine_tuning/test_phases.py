@@ -598,7 +598,7 @@ def test_validation_changes_no_bit_of_the_training(params):
     ],
 )
 def test_held_out_images_are_trained_on_in_the_end_for_the_best_number_of_epochs(params, max_epochs, tmp_path):
-    params = dict(lr_schedule="constant", freeze_epochs=2) | params
+    params = dict(freeze_epochs=2) | params
     stopping = dict(early_stopping=True, validation_fraction=0.3, max_epochs=max_epochs)
     clf = classifier(**params, **stopping).fit(X, Y)
     losses = [row["valid_loss"] for row in clf.history_ if row["phase"] == "stages"]
