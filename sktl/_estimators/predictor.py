@@ -172,7 +172,8 @@ class PretrainedImagePredictor(PretrainedImageBase):
             computed = of_all_stages(self, extractor)(images.samples)
         features = Labelled(computed, images.targets)
         layout, n_workers = extractor.layout_of(images.samples), n_threads(self.n_jobs)
-        chosen = choose(self, features.take(rows[0]), layout, seeds.choice, n_workers)
+        training = features.take(rows[0])
+        chosen = choose(self, training, layout, seeds.choice, n_workers)
         if chosen.selection:
             self.selection_ = chosen.selection
         extractor = replace(extractor, feature_stages=chosen.n_stages)
@@ -184,7 +185,6 @@ class PretrainedImagePredictor(PretrainedImageBase):
                 split = replace(split, validation=Labelled(extractor(watched.samples), watched.targets))
         self.engine_, self.feature_stages_ = extractor.engine_name, chosen.n_stages
         self._features = PretrainedFeatures(chosen.n_stages, groups)
-        training = features.take(rows[0])
         self._typicality = Typicality.of(training.samples, layout, training.targets, seeds.typicality)
         n_samples, n_features = split.training.samples.shape
         loss = images.targets.loss
@@ -390,7 +390,7 @@ class PretrainedImagePredictor(PretrainedImageBase):
         `fit` draws up to 1,024 training images with nonzero weight as references. An image is scored by the cosine
         between its features and the features of the nearest reference; for classes and labels, by the largest output
         of a ridge regression on the references; and by the cosine between the features of an earlier stage, which
-        describe texture. The latter is left out if `feature_stages` is 1 or 2, if the network has fewer than three
+        describe texture. Texture is left out if `feature_stages` is 1 or 2, if the network has fewer than three
         stages, or if this stage returns tokens, as in transformers. The p-value is the proportion of scores, among the
         scores of the references and of the image itself, that are not higher than the image's score. For each
         reference, the score is fitted without the fifth of the references that contains it; images of a group are in
