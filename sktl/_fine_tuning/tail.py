@@ -104,15 +104,18 @@ class _Runner:
     device: torch.device
     divisible: bool = True
     warned: bool = False
-    has_run: bool = False
+    has_trained: bool = False
 
-    def __call__(self, function: Callable[[slice, int], Any], n: int) -> list[Any]:
-        """Return the results for all micro-batches, which become smaller if an accelerator is out of memory."""
+    def __call__(self, function: Callable[[slice, int], Any], n: int, n_alone: int = 0) -> list[Any]:
+        """Return the results for all micro-batches, which become smaller if an accelerator is out of memory.
+
+        The first `n_alone` micro-batches run one after the other, before the others.
+        """
 
         def shrink() -> None:
             self._shrink(min(self.size, n))
 
-        return within_memory(lambda: self._run(function, n), shrink, self.device)
+        return within_memory(lambda: self._run(function, n, n_alone), shrink, self.device)
 
     def _shrink(self, size: int) -> None:
         where = f"the memory of device={str(self.device)!r}"
@@ -130,13 +133,9 @@ class _Runner:
             )
         self.warned = True
 
-    def _run(self, function: Callable[[slice, int], Any], n: int) -> list[Any]:
+    def _run(self, function: Callable[[slice, int], Any], n: int, n_alone: int) -> list[Any]:
         rows = [slice(start, min(start + self.size, n)) for start in range(0, n, self.size)]
-        # The first micro-batch runs alone: when several threads created the same kernels at once, a gradient was wrong
-        # in about one of thirty processes on a busy machine.
-        n_alone = 0 if self.has_run else 1
         alone = [function(part, number) for number, part in enumerate(rows[:n_alone])]
-        self.has_run = True
         return alone + self.each(function, rows[n_alone:], range(n_alone, len(rows)))
 
     def each(self, function: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
@@ -188,7 +187,10 @@ class _TailNet(WeightedNet):
         runner = self.runner
         assert runner is not None
         compute = functools.partial(self._micro_batch, batch, parameters)
-        parts = runner(compute, len(batch.inputs))
+        # On a busy machine, 3 of about 105 processes had a wrong gradient in their first fit, probably because several
+        # threads created the same kernels at once. The first micro-batch therefore runs alone.
+        parts = runner(compute, len(batch.inputs), n_alone=0 if runner.has_trained else 1)
+        runner.has_trained = True
         of_each = dict(zip(parameters, zip(*(gradients for _, gradients in parts), strict=True), strict=True))
         set_gradients = functools.partial(_set_gradients, of_each)
         length = torch.stack(runner.each_share(set_gradients, parameters)).norm()
