@@ -242,7 +242,8 @@ def load_label_table(
           (n_samples,); for labels, an int64 ndarray of shape (n_samples, n_labels) with 0 and 1; for numbers, a float64
           ndarray of shape (n_samples,) or (n_samples, n_columns);
         - `target_names`: list, the sorted classes, or the names of the columns;
-        - `kind`: "classes", "labels" or "numbers".
+        - `kind`: "classes", "labels" or "numbers";
+        - `unused`: list of str, the columns that no parameter used, such as one that names the parts of a split.
 
     Raises
     ------
@@ -282,7 +283,14 @@ def load_label_table(
     values = values_of(table, chosen, kind)
     data = located(table, paths, os.fspath(root))
     kept = without_repeats(table, data, values.target)
-    return Bunch(data=np.array(data)[kept], target=values.target[kept], target_names=values.names, kind=values.kind)
+    used = {paths, *chosen, *unwanted, *(where or {})}
+    return Bunch(
+        data=np.array(data)[kept],
+        target=values.target[kept],
+        target_names=values.names,
+        kind=values.kind,
+        unused=[column for column in table.columns if column not in used],
+    )
 
 
 def list_images(folder: str | os.PathLike[str]) -> np.ndarray:

@@ -99,8 +99,13 @@ def check_targets(estimator: Any, y: Any, n_samples: int) -> Targets:
         own = PretrainedImageRegressor() if is_regressor(estimator) else PretrainedImageClassifier()
     if is_regressor(own):
         return own._check_targets(y, None, n_samples)
-    with suggesting_regression(y, "pass estimator=PretrainedImageRegressor()"):
-        return own._check_targets(y, None, n_samples)
+    try:
+        with suggesting_regression(y, "pass estimator=PretrainedImageRegressor()"):
+            return own._check_targets(y, None, n_samples)
+    except InvalidInputError as error:
+        if not str(error).startswith("y has only one class"):
+            raise
+        raise InvalidInputError(f"{error} Pass y=None to audit the images alone.") from None
 
 
 def check_test_targets(targets: Targets, y_test: Any, n_samples: int) -> Targets:

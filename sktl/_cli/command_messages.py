@@ -26,6 +26,7 @@ PHRASES = {
     "; `invalid_images` of the result lists them": "; `sktl check FOLDER` lists them",
     "sktl.set_pixel_limit": "the environment variable SKTL_MAX_PIXELS",
     "images of X": "images",
+    "Pass y=None to audit the images alone.": "Pass --unlabeled to audit the images alone.",
     "y has only one class": "There is only one class",
     'kind="numbers"': "--numbers",
     'kind="classes"': "--classes",

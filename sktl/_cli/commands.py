@@ -9,10 +9,12 @@ import libraries late.
 from __future__ import annotations
 
 import os
+import sys
 import time
 import warnings
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -83,7 +85,8 @@ class _Group(click.Group):
             file: TextIO | None = None,
             line: str | None = None,
         ) -> None:
-            click.echo(f"Warning: {' '.join(words().say(str(message)).splitlines())}", err=True)
+            with _above_bars():
+                click.echo(f"Warning: {' '.join(words().say(str(message)).splitlines())}", err=True)
 
         try:
             with warnings.catch_warnings():
@@ -106,6 +109,12 @@ class _Group(click.Group):
         except MemoryError as error:
             advice = "Free some memory, or use smaller images, fewer threads or another network."
             raise click.ClickException(f"Out of memory: {error}. {advice}") from error
+
+
+def _above_bars() -> AbstractContextManager[object]:
+    """Print on a line of its own: remove progress bars for the duration of the block."""
+    tqdm = sys.modules.get("tqdm")
+    return nullcontext() if tqdm is None else tqdm.tqdm.external_write_mode(file=sys.stderr)
 
 
 def _of_the_system(error: OSError) -> click.ClickException:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,7 @@ import click
 
 import sktl
 from sktl._utils.paths import user_path
-from sktl.exceptions import InvalidImageError
+from sktl.exceptions import InvalidImageError, InvalidImageWarning
 
 from .command_messages import shown
 from .image_sources import ImageSource, target_of
@@ -69,15 +70,17 @@ def embed(
     if source.labels is not None and not quiet:
         click.echo(source.describe(photos), err=True)
     estimator = sktl.PretrainedImageClassifier(invalid_images="skip", verbose=int(not quiet), **parameters)
-    written = sktl.datasets.write_features(
-        photos.data,
-        output,
-        y=None if photos.target is None else target_of(photos),
-        names=_names(photos.data.tolist(), source),
-        estimator=estimator,
-        images_per_part=images_per_part,
-        overwrite=force,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InvalidImageWarning)  # the error at the end lists these images
+        written = sktl.datasets.write_features(
+            photos.data,
+            output,
+            y=None if photos.target is None else target_of(photos),
+            names=_names(photos.data.tolist(), source),
+            estimator=estimator,
+            images_per_part=images_per_part,
+            overwrite=force,
+        )
     click.echo(f"Wrote {written.n_features:,} features of {written.n_images:,} images to {shown(output)}.")
     if written.invalid_images:
         raise InvalidImageError(written.invalid_images)

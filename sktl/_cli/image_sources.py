@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 _ONE = {"classes": "class", "labels": "label", "numbers": "number"}
+# Usual names of columns that say to which part of a split an image belongs.
+_PARTS = {"fold", "part", "set", "split", "subset"}
 _LISTED = 5
 # Longest name of a class in a message or a table, in letters.
 WIDTH = 40
@@ -119,8 +121,17 @@ class ImageSource:
         )  # fmt: skip
 
     def describe(self, found: Any, asks_kind: bool = True) -> str:
-        """Return a sentence that says what was read, with advice if the command has --numbers and reads a table."""
+        """Return a sentence that says what was read, with advice about options that the user may have missed.
+
+        Parameters
+        ----------
+        found : Bunch
+        asks_kind : bool, default=True
+            Whether the command has --numbers.
+        """
         advice = ""
+        if parts := [name for name in getattr(found, "unused", []) if name.casefold() in _PARTS]:
+            advice = f" Column {listed(parts)} was not used. To use some of the rows, pass --where {parts[0]}=VALUE."
         if (
             asks_kind
             and self.labels is not None
@@ -128,7 +139,7 @@ class ImageSource:
             and found.kind == "classes"
             and found.target.dtype.kind == "i"
         ):
-            advice = " To learn numbers, pass --numbers."
+            advice += " To learn numbers, pass --numbers."
         of_what = contents(found.kind, len(found.target_names))
         names = listed(found.target_names)
         place = shown(str(self.labels or self.folder))

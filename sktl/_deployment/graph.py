@@ -16,6 +16,7 @@ from sktl._estimators.fitted_features import other_blocks
 from sktl._features.batchnorm_folding import fold_batchnorm
 from sktl._features.trunk import relative_difference
 from sktl._images.preprocessing import Preprocessing
+from sktl._utils.compiler_import import import_compiler_without_folder
 from sktl._utils.forked_gradients import keep_gradients_possible
 from sktl._utils.locks import fork_safe_lock
 from sktl._words import one_line
@@ -173,6 +174,7 @@ def traced(graph: PixelGraph, backbone_name: str) -> torch.export.ExportedProgra
     """
     example = torch.from_numpy(_noise(graph.preprocessing))
     keep_gradients_possible()
+    import_compiler_without_folder()
     try:
         with TRACING, torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about torch's own code

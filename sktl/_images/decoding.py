@@ -29,7 +29,7 @@ _T = TypeVar("_T")
 
 # Part of every cache key. Change it when the same content is decoded to other pixels than before; otherwise caches
 # return features of the old pixels.
-DECODING_RULE = 2
+DECODING_RULE = 3
 _CODECS = ("jpg", "jpg_2000", "webp", "avif", "libtiff", "littlecms2")
 # External programs that Pillow runs to read such files.
 _RUN_BY_PROGRAMS = {"EPS": "Ghostscript", "WMF": "Windows"}

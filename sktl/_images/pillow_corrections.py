@@ -23,6 +23,8 @@ _ORDERED_FLOATS, _NATIVE_FLOATS = ("F;32F", "F;32BF"), "F;32NF"
 _CODESTREAM = b"\xff\x4f\xff\x51"
 _MULTICHANNEL, _HAS_MERGED_PICTURE = 7, 1057
 _LONGEST_HEADER = 1 << 16
+# In their fourth byte, many programs write zeros that are not meant as transparency.
+_BITMAPS = ("BMP", "CUR", "DIB", "ICO")
 _CORRECTED_BY_HEADER = ("PNG", "JPEG2000", "TGA", "SUN", "PSD")
 
 
@@ -156,6 +158,8 @@ def corrected(image: Image.Image) -> Image.Image:
     load(image)
     if image.format == "PSD" and image.mode == "1":
         return _with_info(image.convert("L").point(_INVERTED), image)
+    if image.format in _BITMAPS and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
+        return _opaque(image)
     # An additional channel may be a saved selection, and merged pictures are already blended with white.
     return _opaque(image) if image.format == "PSD" else image
 

@@ -283,7 +283,7 @@ def _why(error: Exception, url: str, limits: Bounds) -> tuple[str, bool]:
         return "ended early: the connection was closed before all bytes arrived", False
     words = without_secrets(one_line(error), url)
     is_final = isinstance(error, ValueError | TypeError | EOFError | zipfile.BadZipFile | zlib.error)
-    return f"cannot be read: {type(error).__name__}{': ' if words else ''}{words}", is_final
+    return f"cannot be read: {words or type(error).__name__}", is_final
 
 
 def _why_refused(status: int) -> str:

@@ -21,6 +21,8 @@ from .targets import Targets
 
 # With more images than this, numbers are probably not classes if more than half of them are different.
 _MANY = 20
+# What pandas, NumPy and `str` convert missing values to.
+_CONVERTED_MISSING = {"nan", "NaN", "NaT", "None", "<NA>"}
 
 
 @dataclass(frozen=True)
@@ -176,6 +178,7 @@ def check_classes(
             f"y has names of files, such as {shown(first)}, each only once: X and y may be swapped. Pass the images as "
             "X and their labels as y."
         )
+    _warn_of_converted(labels, classes)
     if labels.dtype.kind in "iuf" and len(labels) > _MANY and len(classes) > len(labels) / 2:
         warn(
             f"y has {len(classes)} different numbers for {len(labels)} images. A classifier treats each as a class "
@@ -188,6 +191,16 @@ def check_classes(
             f"class_weight={shown(class_weight)} must give weights that are finite, not negative and not all zero."
         )
     return ClassTargets(classes, codes.astype(np.int64), weights, numbers)
+
+
+def _warn_of_converted(labels: np.ndarray, classes: np.ndarray) -> None:
+    """Warn of classes that are named as missing values are once they have been converted to strings."""
+    if found := [label for label in classes.tolist() if label in _CONVERTED_MISSING]:
+        warn(
+            f"y has the label {first_shown(found)} for {np.isin(labels, found).sum()} images. Missing values become "
+            "this label if they are converted to strings. If it stands for a missing label, drop these images.",
+            UserWarning,
+        )
 
 
 def _is_file(label: Any) -> bool:

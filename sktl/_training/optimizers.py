@@ -12,6 +12,7 @@ from torch import nn
 from torch.optim import LBFGS, SGD, AdamW, Optimizer
 
 from sktl._targets.labels import shown
+from sktl._utils.compiler_import import import_compiler_without_folder
 from sktl.exceptions import InvalidParameterError
 
 from .lbfgs import LimitedMemoryBFGS
@@ -27,6 +28,7 @@ _BY_NAME: dict[str, tuple[type[Optimizer], dict[str, Any]]] = {
 
 def find_optimizer(optimizer: OptimizerName, given: Iterable[str] = ()) -> tuple[type[Optimizer], dict[str, Any]]:
     """Return the class of an optimizer, given by name or as a class, and its options other than the user's."""
+    import_compiler_without_folder()
     if not isinstance(optimizer, str):
         return optimizer, {}
     kind, options = _BY_NAME[optimizer]

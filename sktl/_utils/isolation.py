@@ -118,9 +118,26 @@ def _precision(name: str) -> _Switch:
     return _Switch(read, write, "ieee")
 
 
+def _backward_hooks(name: str) -> _Switch:
+    """Return the hooks that are called at the gradients of all modules.
+
+    They wrap the output of each module, which networks with operations in place do not allow.
+    """
+    hooks = getattr(torch.nn.modules.module, name)
+
+    def write(content: dict[int, Any]) -> None:
+        hooks.clear()
+        hooks.update(content)
+
+    return _Switch(lambda: dict(hooks), write, {})
+
+
 def _switches() -> Iterator[_Switch]:
     yield _Switch(torch.get_default_dtype, torch.set_default_dtype, torch.float32)
     yield _anomaly_detection()
+    for name in ("_global_backward_pre_hooks", "_global_backward_hooks"):
+        if hasattr(torch.nn.modules.module, name):  # private, read in torch 2.14
+            yield _backward_hooks(name)
     for name in ("conv", "matmul", "rnn"):
         if hasattr(torch.backends.mkldnn, name):  # torch 2.9 and newer
             yield _precision(name)
@@ -161,11 +178,10 @@ def isolated() -> Iterator[None]:
     """Compute as in a new process. Can also be used as a decorator.
 
     Settings that torch and NumPy have for each thread are changed for the calling thread only: inference mode,
-    gradients,
-    autocast, default device, denormal numbers and floating-point errors. Settings that torch has for the process are
-    changed until the last such block ends, and other threads see the change: default dtype, anomaly detection and
-    reduced
-    precision of float32 on a CPU. In a forked process, torch computes with one intra-op thread.
+    gradients, hooks on saved tensors, autocast, default device, denormal numbers and floating-point errors. Settings
+    that torch has for the process are changed until the last such block ends, and other threads see the change: default
+    dtype, anomaly detection, backward hooks of all modules and reduced precision of float32 on a CPU. In a forked
+    process, torch computes with one intra-op thread.
     """
     # NumPy's defaults.
     ordinary_errors = np.errstate(divide="warn", over="warn", under="ignore", invalid="warn")
@@ -173,6 +189,7 @@ def isolated() -> Iterator[None]:
         # Needed even if gradients are enabled: tensors created in inference mode cannot be trained.
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
+        _allow_saved_tensors_hooks(stack)
         for kind in ("cpu", "cuda", "xpu", "mps"):
             if torch.is_autocast_enabled(kind):
                 stack.enter_context(torch.autocast(kind, enabled=False))
@@ -186,6 +203,15 @@ def isolated() -> Iterator[None]:
             stack.callback(torch.set_num_threads, torch.get_num_threads())
             torch.set_num_threads(1)
         yield
+
+
+def _allow_saved_tensors_hooks(stack: ExitStack) -> None:
+    """Allow hooks on saved tensors until a stack ends, for which torch has no public function."""
+    settings = torch._C._autograd
+    reason = settings._saved_tensors_hooks_get_disabled_error_message()
+    if reason is not None:
+        settings._saved_tensors_hooks_enable()
+        stack.callback(settings._saved_tensors_hooks_disable, reason)
 
 
 def _flushes_denormals() -> bool:

@@ -242,6 +242,7 @@ def test_forms_of_images(form):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
+        ({"y": ["one"] * N}, InvalidInputError, "y has only one class, 'one'.* Pass y=None to audit the images alone"),
         ({"y": Y[:3]}, InvalidInputError, "X has 48 images but y has 3 labels"),
         ({"y": [None, *Y[1:]]}, InvalidInputError, r"y\[0\] is a missing value"),
         ({"groups": [1, 2]}, InvalidInputError, "groups has 2 entries"),

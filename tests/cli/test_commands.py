@@ -23,6 +23,7 @@ from PIL import Image
 from representatives import thorough_except
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.utils._param_validation import StrOptions
+from tqdm import tqdm
 
 import sktl
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder, load
@@ -665,3 +666,13 @@ def test_ctrl_c_ends_a_fit_quietly(photos, tmp_path):
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=100)
     assert (process.returncode, out, err) == (130, b"", b"")
+
+
+def test_a_warning_has_a_line_of_its_own_above_a_progress_bar(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", errors := io.StringIO())
+    with tqdm(total=2, file=errors) as bar:
+        with _cli._above_bars():
+            errors.write("Warning: a cat")
+        bar.update(2)
+    lines = re.split(r"[\r\n]+", errors.getvalue())
+    assert "Warning: a cat" in lines

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from sklearn.model_selection import KFold, cross_val_predict
 import sktl
 from sktl import PretrainedImageClassifier, PretrainedImageRegressor, load
 from sktl._cli import accuracy_estimates
+from sktl._cli.image_sources import ImageSource
 from sktl._cli.options import DEFAULTS, OF_CLASSIFIER, OF_REGRESSOR
 from sktl.datasets import load_label_table
 
@@ -384,3 +386,12 @@ def test_a_model_whose_labels_have_no_names_takes_columns_in_their_order(tables,
     assert [*figures["labels"]] == COLUMNS
     record = json.loads(run("predict", tmp_path / "m", data.data[0], "-q", "--json")[0])[0]
     assert [*record["probabilities"]] == ["0", "1", "2"]
+
+
+def test_a_column_of_parts_that_is_not_used_is_said(tables):
+    source = ImageSource(None, str(tables / "labels.csv"), columns=COLUMNS[:2])
+    assert source.describe(source.load()).endswith(
+        " Column split was not used. To use some of the rows, pass --where split=VALUE."
+    )
+    chosen = replace(source, where={"split": "train"}, columns=COLUMNS)
+    assert chosen.describe(chosen.load()).endswith(f"from {tables / 'labels.csv'}.")

@@ -134,8 +134,10 @@ def test_columns_are_chosen_by_what_they_are_for(folder):
         assert load_label_table(table, **how).target.tolist() == [[1, 0], [0, 0], [0, 1]]
     assert load_label_table(table, columns=["dog", "cat"]).target.tolist() == [[0, 1], [0, 0], [1, 0]]
     assert load_label_table(table, columns="dog").target.tolist() == [0, 0, 1]
+    assert load_label_table(table, columns=["cat"]).unused == ["split", "dog"]
+    assert load_label_table(table, ignore="split").unused == []
     found = load_label_table(table, where={"split": "train"})
-    assert found.target_names == ["cat", "dog"]
+    assert (found.target_names, found.unused) == (["cat", "dog"], [])
     assert [os.path.basename(path) for path in found.data] == ["0.png", "2.png"]
     assert load_label_table(table, where={"split": "train", "dog": 1}, columns=["cat"]).data.tolist() == [
         str(folder / "2.png")

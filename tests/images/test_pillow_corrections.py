@@ -229,6 +229,17 @@ def targas():
             )
 
 
+def bitmaps():
+    """Zeros in the fourth byte of every pixel are not meant as transparency."""
+    header = struct.pack("<IiiHHI20x4I52x", 108, *SIZE, 1, 32, 3, 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    for name, alpha, shown in (("alpha", ALPHA, on_white(RGB, ALPHA)), ("zeros", 0 * ALPHA, RGB)):
+        pixels = np.dstack([RGB[..., ::-1], alpha])[::-1].astype(np.uint8).tobytes()
+        start = struct.pack("<2sIHHI", b"BM", 14 + len(header) + len(pixels), 0, 0, 14 + len(header))
+        yield f"BMP and {name}", start + header + pixels, shown
+        picture = Image.fromarray(np.dstack([RGB, alpha]).astype(np.uint8))
+        yield f"ICO and {name}", saved(picture, "ICO", bitmap_format="bmp", sizes=[SIZE]), shown
+
+
 def suns():
     for kind, picture in ((1, RGB[..., ::-1]), (3, RGB)):
         for bits, data in ((24, picture), (32, np.dstack([0 * ALPHA + 77, picture]))):
@@ -251,7 +262,7 @@ def astronomy():
     yield "FITS float", fits(-32, (GRAY[::-1] / 255).astype(">f4").tobytes()), three(GRAY)
 
 
-FILES = (gray_tiffs, color_tiffs, palettes, pngs, portable_maps, jpeg2000s, photoshop, targas, suns, astronomy)
+FILES = (gray_tiffs, color_tiffs, palettes, pngs, portable_maps, jpeg2000s, photoshop, targas, bitmaps, suns, astronomy)
 KINDS = {files.__name__: {name: (data, shown) for name, data, shown in files()} for files in FILES}
 CORPUS = {name: file for files in KINDS.values() for name, file in files.items()}
 

@@ -242,7 +242,7 @@ def test_a_server_that_is_down_costs_seconds_not_hours(web, monkeypatch):
 
 def test_nobody_listens(web):
     url = "http://127.0.0.1:1/a.png"
-    with pytest.raises(ImageProblem, match=r"cannot be read: ClientConnector.*, in 3 tries"):
+    with pytest.raises(ImageProblem, match=r"cannot be read: Cannot connect.*, in 3 tries"):
         remote.read_url(url)
 
 

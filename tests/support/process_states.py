@@ -94,6 +94,17 @@ def anomaly_detection():
 
 
 @state
+def backward_hooks_of_all_modules():
+    torch.nn.modules.module.register_module_full_backward_hook(lambda *call: None)
+    torch.nn.modules.module.register_module_full_backward_pre_hook(lambda *call: None)
+
+
+@state
+def forbidden_saved_tensors_hooks():
+    _entered.enter_context(torch.autograd.graph.disable_saved_tensors_hooks("forbidden"))
+
+
+@state
 def deterministic_algorithms():
     torch.use_deterministic_algorithms(True)
 

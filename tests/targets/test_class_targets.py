@@ -102,6 +102,15 @@ def test_many_numbers_for_few_images_are_a_warning_at_the_line_that_passed_them(
     assert "20 different numbers for 30 images" in str(caught[0].message)
 
 
+@pytest.mark.parametrize("missing", [None, float("nan"), pd.NA, pd.NaT])
+def test_a_class_that_may_be_missing_values_as_strings_is_a_warning(missing):
+    labels = np.array(["cat", "dog", missing, missing, "cat"], dtype=object)
+    for y in (labels.astype(str), [*map(str, labels)]):
+        with pytest.warns(UserWarning, match=f"y has the label '{missing}' for 2 images") as caught:
+            assert str(missing) in check_classes(y, None, None, 5).classes
+        assert [warning.filename for warning in caught] == [__file__]
+
+
 def test_long_labels_make_no_long_messages():
     name = "x" * 10_000
     with pytest.raises(InvalidInputError, match="only one class") as caught:

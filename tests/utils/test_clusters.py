@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from backbones import LoggedPixels, Pixels
 from clusters import SlowPixels, spreads
+from joblib.pool import PicklingPool
 from processes import ROOTS
 from representatives import slow_except
 from sklearn.model_selection import GridSearchCV
@@ -45,8 +46,10 @@ def start_ray():
 
     register_ray()
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
+    pools = PicklingPool.__bases__
     yield "ray"
     ray.shutdown()
+    PicklingPool.__bases__ = pools  # ray replaces them, so that joblib's own processes would be ray's
 
 
 @pytest.fixture(scope="module")

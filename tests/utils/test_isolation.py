@@ -23,13 +23,16 @@ def state():
         torch.get_default_dtype(), torch.get_default_device(), torch.is_inference_mode_enabled(),
         torch.is_grad_enabled(), torch.is_autocast_enabled("cpu"), torch.is_anomaly_enabled(),
         torch.is_anomaly_check_nan_enabled(), onednn.matmul.fp32_precision, onednn.conv.fp32_precision,
-        bool(np.float32(1e-40) * np.float32(1) == 0), tuple(np.geterr().items()), torch.get_num_threads(),
+        bool(np.float32(1e-40) * np.float32(1) == 0), tuple(np.geterr().items()),
+        torch._C._autograd._saved_tensors_hooks_is_enabled(), len(torch.nn.modules.module._global_backward_hooks),
+        torch.get_num_threads(),
     )  # fmt: skip
 
 
 ORDINARY = {
     0: torch.float32, 1: torch.device("cpu"), 2: False, 3: True, 4: False, 5: False, 7: "ieee", 8: "ieee", 9: False,
     10: (("divide", "warn"), ("over", "warn"), ("under", "ignore"), ("invalid", "warn")),
+    11: True, 12: 0,
 }  # fmt: skip
 
 
@@ -65,6 +68,15 @@ def _flushed():
         torch.set_flush_denormal(False)
 
 
+@contextlib.contextmanager
+def _backward_hook():
+    hook = torch.nn.modules.module.register_module_full_backward_hook(lambda *call: None)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
 SWITCHES = {
     "default dtype": _default_dtype,
     "default device": lambda: torch.device("meta"),
@@ -75,6 +87,8 @@ SWITCHES = {
     "precision of products": lambda: _precision("matmul"),
     "precision of convolutions": lambda: _precision("conv"),
     "precision of all": lambda: _precision(None),
+    "saved tensors hooks": lambda: torch.autograd.graph.disable_saved_tensors_hooks("forbidden"),
+    "backward hooks": _backward_hook,
     "denormals": _flushed,
     "errors": lambda: np.errstate(all="raise"),
 }
