@@ -237,8 +237,9 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         resumes from there, and its result equals the result of an uninterrupted fit bit for bit. Files are named by a
         digest of images, labels, parameters and versions, so that folds and candidates of a search can share a folder,
         and finished fits are not repeated. With a checkpoint, ``cache="auto"`` also caches features in this folder. A
-        checkpoint needs an integer `random_state`; `augmentation` and `optimizer` must not be functions or classes.
-        sktl never deletes checkpoints: remove the folder when you are done. None saves nothing.
+        checkpoint needs an integer `random_state` and ``net_params=None``; `augmentation` and `optimizer` must not be
+        functions or classes. Training by L-BFGS, which takes seconds, starts again. sktl never deletes checkpoints:
+        remove the folder when you are done. None saves nothing.
     n_jobs : int, default=None
         Number of threads that read images and, on a CPU, run the network. None uses the number that torch uses in the
         calling thread, which is lower in joblib's worker processes, so that they share the cores. -1 uses all cores.
