@@ -23,9 +23,22 @@ def one_line(text: object, length: int = 200) -> str:
         Maximum length of the result. Longer text is cut and ends in "...".
     """
     # The text is cut before it is searched, because the `str` of an array or a tensor may be very long.
-    start = _ADDRESS.sub("", str(text)[: 8 * length])
+    start = _ADDRESS.sub("", _as_text(text)[: 8 * length])
     words = " ".join("".join(c if c.isprintable() else " " for c in start).split())
     return words if len(words) <= length else words[: length - len(_MARK)] + _MARK
+
+
+def _as_text(value: object) -> str:
+    try:
+        return str(value)
+    except Exception:  # objects of users and other libraries may raise anything
+        return "unprintable message"
+
+
+def error_words(error: BaseException, length: int = 200) -> str:
+    """Return the type and the message of a foreign error on one line, as `one_line` does."""
+    name, message = type(error).__name__, one_line(error, length)
+    return one_line(f"{name}: {message}" if message else name, length)
 
 
 def shown_name(name: str, length: int = 240) -> str:
@@ -48,3 +61,17 @@ def cut_middle(text: str, length: int = 240, n_characters: int | None = None) ->
         return text
     half, n_characters = length // 2, len(text) if n_characters is None else n_characters
     return f"{text[:half]}{_MARK}{text[-half:]}, {n_characters:,} characters"
+
+
+def shown_value(value: object) -> str:
+    """Return the repr of a value for messages: on one line, of limited length, without memory addresses."""
+    try:
+        return shortened(repr(value))
+    except Exception:  # users' classes may raise anything, and long integers do
+        return f"<{type(value).__name__}>"
+
+
+def shortened(text: str, length: int = 80) -> str:
+    """Return the repr of a value on one line and without memory addresses, and without its middle if it is long."""
+    text = re.sub(r"\s*\n\s*", " ", re.sub(r" at 0x[0-9a-fA-F]+", "", text))
+    return text if len(text) <= length else f"{text[: length // 2]}...{text[-length // 4 :]} ({len(text)} characters)"

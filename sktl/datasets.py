@@ -18,15 +18,16 @@ from sklearn.utils import Bunch
 from ._datasets.embedded import load_features, write_features
 from ._datasets.folders import ImageFiles, existing_folder, has_images, listed
 from ._datasets.foreign import from_dataset
-from ._datasets.label_tables import LabelTable, chosen_columns, located, values_of, without_repeats
+from ._datasets.label_tables import LabelTable, chosen_columns, located, names_of, values_of, without_repeats
 from ._datasets.layouts import check_layout, check_names
 from ._datasets.parts import joined_labels, parts_in, warn_of_new_classes
 from ._datasets.synthetic import make_cats, make_leaves, make_radiographs, make_surface_defects
 from ._features.image_features import ImageFeatures
 from ._images.readers import missing_extras
 from ._images.sequences import LazyImages
-from ._utils.paths import checked_path, shown
+from ._utils.paths import checked_path, kept_path, shown
 from ._utils.warnings import warn
+from ._words import shown_value
 from .exceptions import ImageFolderWarning, InvalidInputError, InvalidParameterError
 
 __all__ = [
@@ -113,7 +114,7 @@ def _instead_of_classes(root: Path) -> str:
 def _of_classes(files: ImageFiles, folders: Mapping[str, Path], nested: str) -> Bunch:
     """Return the images below the folders of classes."""
     if nested not in ("merge", "join"):
-        raise InvalidParameterError(f"nested={nested!r} must be 'merge' or 'join'.")
+        raise InvalidParameterError(f"nested={shown_value(nested)} must be 'merge' or 'join'.")
     check_names(folders)
     for name, path in folders.items():
         n_others, n_links = len(files.others), len(files.links)
@@ -187,7 +188,7 @@ def load_image_parts(folder: str | os.PathLike[str], *, nested: str = "merge") -
     for part, folders in parts_in(root).items():
         is_above = "" in folders
         parts[part] = (
-            load_image_folder(folders[""], nested=nested)
+            load_image_folder(kept_path(folders[""]), nested=nested)
             if is_above
             else _of_classes(ImageFiles(root), folders, nested)
         )
@@ -276,12 +277,12 @@ def load_label_table(
         raise InvalidParameterError(f"where is a {type(where).__name__}. Pass a dict of columns and their values.")
     table = LabelTable.read(name).where(where or {})
     paths = table.path_column(path_column)
-    wanted = [columns] if isinstance(columns, str) else columns
-    unwanted = [ignore] if isinstance(ignore, str) else ignore
+    wanted = None if columns is None else names_of(columns, "columns")
+    unwanted = [] if ignore is None else names_of(ignore, "ignore")
     chosen = chosen_columns(table, paths, wanted, unwanted, [*(where or {})])
     table.check_complete([paths, *chosen])
     values = values_of(table, chosen, kind)
-    data = located(table, paths, os.fspath(root))
+    data = located(table, paths, kept_path(root))
     kept = without_repeats(table, data, values.target)
     used = {paths, *chosen, *unwanted, *(where or {})}
     return Bunch(
@@ -398,16 +399,15 @@ def apply_decisions(decisions: Any, X: Any, y: Any = None, *arrays: Any, part: s
     (['b.jpg', 'c.jpg'], ['dog', 'dog'])
     """
     # Imports PyTorch, for labels in any container; listing folders does not need it.
-    from ._datasets.decisions import PARTS, check_images, read_decisions, relabeled, rows_of
+    from ._datasets.decisions import PARTS, check_images, n_rows, read_decisions, relabeled, rows_of
 
     if part not in PARTS:
-        raise InvalidParameterError(f"part={part!r} must be one of {', '.join(map(repr, PARTS))}.")
+        raise InvalidParameterError(f"part={shown_value(part)} must be one of {', '.join(map(repr, PARTS))}.")
     of_part = read_decisions(decisions, part)
-    n = _n_rows(X)
+    n = check_images(of_part, X)
     for name, values in [("y", y), *((f"arrays[{k}]", values) for k, values in enumerate(arrays))]:
-        if values is not None and _n_rows(values) != n:
-            raise InvalidInputError(f"{name} has {_n_rows(values)} rows, but X has {n}. Pass one row for each image.")
-    check_images(of_part, X, n)
+        if values is not None and (found := n_rows(values, name)) != n:
+            raise InvalidInputError(f"{name} has {found} rows, but X has {n}. Pass one row for each image.")
     if y is None and (changes := [decision for decision in of_part if decision.decision == "relabel"]):
         raise InvalidInputError(f"{changes[0].place} relabels an image, but there are no labels. Pass y.")
     dropped = [decision.position for decision in of_part if decision.decision == "drop"]
@@ -416,11 +416,6 @@ def apply_decisions(decisions: Any, X: Any, y: Any = None, *arrays: Any, part: s
         raise InvalidInputError("The decisions drop all images. Keep some.")
     changed = None if y is None else relabeled(y, of_part)
     return tuple(None if values is None else rows_of(values, rows) for values in (X, changed, *arrays))
-
-
-def _n_rows(values: Any) -> int:
-    """Return the number of rows, also of a sparse matrix, which has no length."""
-    return int(values.shape[0]) if hasattr(values, "shape") else len(values)
 
 
 def _warn_of_ignored(files: ImageFiles, wanted: str, more: str = "") -> None:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from backbones import backbone_of, small_conv_net
 from opening import open_engine
+from PIL import Image
 from safetensors.torch import save_file
 
 import sktl
@@ -178,3 +179,42 @@ def test_a_failure_is_told_in_a_bounded_line_and_keeps_its_name_in_full():
     assert "X[3] (cat.png): is damaged" in str(error)
     for failure in failures:
         assert str(failure).isprintable()
+
+
+VALUES = {
+    "pixel limit": lambda value: sktl.set_pixel_limit(value),
+    "cache limit": lambda value: sktl.set_cache_limit(value),
+    "part of decisions": lambda value: sktl.datasets.apply_decisions("absent.csv", ["a"], part=value),
+    "threads": lambda value: sktl.check_images(X, n_jobs=value),
+    "shape": lambda value: sktl.check_images(X, image_shape=[value, value]),
+    "reader": lambda value: sktl.check_images(X, image_reader=[value]),
+    "networks": lambda value: sktl.rank_backbones([value], X, Y),
+    "images per part": lambda value: sktl.datasets.write_features(X, "f.parquet", images_per_part=value),
+    "samples": lambda value: sktl.datasets.make_cats(value),
+    "seed": lambda value: sktl.datasets.make_cats(2, random_state=value),
+    "cache": lambda value: sktl.cache_info(value),
+}
+
+
+@pytest.mark.parametrize("value", [object(), [0] * 10**6, [object()]], ids=["object", "long", "list"])
+@pytest.mark.parametrize("call", VALUES.values(), ids=VALUES)
+def test_messages_are_bounded_and_the_same_in_each_run(call, value):
+    with pytest.raises(exceptions.SktlError) as caught:
+        call(value)
+    assert " at 0x" not in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("nested", [object(), "x" * 10**6, [0] * 10**6], ids=["object", "text", "list"])
+def test_messages_about_choices_are_bounded(nested, tmp_path):
+    (tmp_path / "cat").mkdir()
+    Image.fromarray(X[0]).save(tmp_path / "cat" / "1.png")
+    (tmp_path / "labels.csv").write_text("file,label\ncat/1.png,a\n")
+    for call in (
+        lambda: sktl.datasets.load_image_folder(tmp_path, nested=nested),
+        lambda: sktl.datasets.load_label_table(tmp_path / "labels.csv", kind=nested),
+    ):
+        with pytest.raises(exceptions.InvalidParameterError) as caught:
+            call()
+        assert " at 0x" not in str(caught.value)
+        assert len(str(caught.value)) < 500

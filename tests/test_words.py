@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 
 import numpy as np
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sktl._words import one_line, shown_name
+from sktl._words import error_words, one_line, shown_name, shown_value
 
 
 @given(text=st.text(max_size=2000), length=st.integers(10, 400))
@@ -55,3 +56,42 @@ def test_both_ends_of_a_long_name_are_shown():
     assert shown.endswith("xxx/cat.jpg, 10,015 characters")
     assert len(shown) < 300
     assert shown_name("a\nb\x1b[31m.png") == r"'a\nb\x1b[31m.png'"
+
+
+@given(text=st.text(max_size=2000), length=st.integers(30, 400))
+def test_an_error_is_its_type_and_its_message(text, length):
+    words = error_words(ValueError(text), length)
+    assert words.startswith("ValueError")
+    assert len(words) <= length
+    assert words == one_line(f"ValueError: {text}", length) or words == "ValueError"
+
+
+def test_an_object_whose_text_raises_an_error_has_one_nevertheless():
+    class FaultError(Exception):
+        def __str__(self):
+            raise self
+
+    assert one_line(FaultError()) == "unprintable message"
+    assert error_words(FaultError()) == "FaultError: unprintable message"
+    assert error_words(KeyError()) == "KeyError"
+
+
+class Sulky:
+    def __repr__(self):
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (object(), "<object object>"), ([object()], "[<object object>]"), ("a", "'a'"), (Sulky(), "<Sulky>"),
+        ([10**5000], "<list>"), (np.zeros(2), "array([0., 0.])"), (np.random.RandomState(0), "RandomState(MT19937)"),
+    ],
+)  # fmt: skip
+def test_a_value_is_shown_by_its_repr_without_its_address(value, shown):
+    assert shown_value(value) == shown
+
+
+@given(value=st.lists(st.integers() | st.text()) | st.text(min_size=1000))
+def test_any_value_is_shown_in_a_bounded_text(value):
+    assert len(shown_value(value)) <= 90

@@ -26,7 +26,16 @@ from sktl.exceptions import ImageFailure, InvalidImageError, InvalidInputError
 
 from .classes import rare_classes, shortcuts
 from .copies import Copies, copy_issues, find_copies, joined_groups
-from .given import among, check_estimator, check_folds, check_part, check_targets, check_test_targets, label_texts
+from .given import (
+    among,
+    check_estimator,
+    check_folds,
+    check_part,
+    check_targets,
+    check_test_targets,
+    folds_of_usable,
+    label_texts,
+)
 from .image_audit import ImageAudit
 from .issues import Issue, as_array
 from .out_of_fold import learner_of
@@ -123,7 +132,7 @@ def audit_images(
     ('X[0]', '2', '0')
     """
     estimator, computes, seed = check_estimator(estimator, random_state)
-    check_folds(cv)
+    cv = check_folds(cv)
     given = _Given.of(X, y, groups, X_test, y_test, estimator, computes)
     with single_threaded_pool(n_threads(computes.n_jobs)) as pool:
         usable = _Usable.of(given.subjects, computes, pool)
@@ -305,7 +314,9 @@ class _Checks:
         learner = learner_of(self.estimator, items, self.usable.features, self.usable.layout, (self.seed, self.seed))
         groups = None if self.given.subjects.groups is None else targets.groups
         labeled = LabeledRows(targets, targets.outputs.observed(targets.values()), self.usable.train, groups)
-        return LabelModel.of(learner, labeled, votes, self.cv, self.seed)
+        numbers = self.usable.numbers[self.usable.train]
+        cv = folds_of_usable(self.cv, numbers, self.usable.n_train)
+        return LabelModel.of(learner, labeled, votes, cv, self.seed)
 
     def _about_test_labels(self, targets: Targets, model: LabelModel) -> Iterator[Issue]:
         test, given = self.usable.test, self.given.test_targets

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from numbers import Integral
 from typing import Any
@@ -57,10 +58,40 @@ def check_estimator(estimator: Any, random_state: Any) -> tuple[Any, PretrainedI
     return estimator, computes, seed
 
 
-def check_folds(cv: Any) -> None:
-    """Raise `InvalidParameterError` if the number of folds is too small. Other folds are checked when they are made."""
-    if cv is None or isinstance(cv, str | bool) or (isinstance(cv, Integral) and cv < 2):
+def check_folds(cv: Any) -> Any:
+    """Return `cv`, with an iterable as a list, because its folds are needed twice.
+
+    Raises
+    ------
+    InvalidParameterError
+        If the number of folds is too small. Other folds are checked when they are made.
+    """
+    is_number, can_split = isinstance(cv, Integral), callable(getattr(cv, "split", None))
+    if isinstance(cv, str | bool) or (is_number and cv < 2) or not (is_number or can_split or isinstance(cv, Iterable)):
         raise InvalidParameterError(f"cv={shown(cv)} must be at least 2 folds, or a cross-validation generator.")
+    return cv if is_number or can_split else list(cv)
+
+
+def folds_of_usable(cv: Any, numbers: np.ndarray, n_images: int) -> Any:
+    """Return folds given as positions in `X` as positions among its usable images.
+
+    Parameters
+    ----------
+    cv : int, cross-validation generator or list
+    numbers : int array of shape (n_usable,)
+        Positions of the usable images.
+    n_images : int
+        Number of images in `X`.
+    """
+    if not isinstance(cv, list):
+        return cv
+    of_image = np.full(n_images, -1)
+    of_image[numbers] = np.arange(len(numbers))
+    try:
+        folds = [(of_image[train], of_image[test]) for train, test in cv]
+    except (IndexError, ValueError, TypeError) as error:
+        raise InvalidParameterError(f"cv={shown(cv)} is not possible with {n_images} images: {error}") from error
+    return [(train[train >= 0], test[test >= 0]) for train, test in folds]
 
 
 def _own(estimator: Any) -> PretrainedImageBase | None:

@@ -12,6 +12,7 @@ from sklearn.base import clone
 
 from sktl._backbones.taps import StageLayout
 from sktl._estimators.classifier import PretrainedImageClassifier
+from sktl._estimators.innermost import of_ones
 from sktl._estimators.predictor import PretrainedImagePredictor
 from sktl._estimators.regressor import PretrainedImageRegressor
 from sktl._estimators.resolved_parameters import Chosen, choose, resolve_recipe
@@ -162,7 +163,7 @@ def _in_columns(model: Any, X: Any, targets: Targets) -> np.ndarray:
         return np.asarray(model.predict(X), dtype=np.float64).reshape(len(X), -1)
     found = model.predict_proba(X)
     if isinstance(found, list):  # one array for each label, as forests return them
-        found = np.stack([of_label[:, -1] for of_label in found], axis=1)
+        found = of_ones(found, model.classes_)
     values = np.zeros((len(X), len(targets.outputs)))
     if found.shape[1] == values.shape[1]:
         return np.asarray(found, dtype=np.float64)

@@ -22,6 +22,7 @@ from .options import (
     machine,
     output,
     parameter,
+    thumbnails,
     with_source,
 )
 from .output_files import check_page
@@ -38,7 +39,7 @@ from .output_files import check_page
 )
 @click.option("--unlabeled", is_flag=True, help="The images in FOLDER have no classes.")
 @click.option("--cv", type=click.IntRange(2), default=5, show_default=True, help="Number of cross-validation folds.")
-@click.option("--max-megabytes", type=click.FloatRange(0), default=16, show_default=True, help="Limit for thumbnails.")
+@thumbnails
 @parameter("random_state", OrWord(click.INT, NONE), "Seed; results repeat with a fixed seed.")
 @machine
 @with_source

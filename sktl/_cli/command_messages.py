@@ -8,6 +8,7 @@ import shlex
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping
 
+from sktl._images.command_reasons import for_command_line
 from sktl._words import cut_middle
 from sktl.exceptions import ImageFailure, InvalidImageError
 
@@ -24,7 +25,6 @@ PHRASES = {
     "; the attribute invalid_images_ lists them": "; `sktl check FOLDER` lists them",
     "Pass overwrite=True to replace it, or another path.": "Pass --force to replace it, or another path.",
     "; `invalid_images` of the result lists them": "; `sktl check FOLDER` lists them",
-    "sktl.set_pixel_limit": "the environment variable SKTL_MAX_PIXELS",
     "images of X": "images",
     "Pass y=None to audit the images alone.": "Pass --unlabeled to audit the images alone.",
     "y has only one class": "There is only one class",
@@ -47,12 +47,11 @@ PHRASES = {
     "pass calibration, at least": "pass --calibration, at least",
     " load_image_parts reads all.": "",
     " load_image_parts reads the parts.": "",
-    "expanded; pass the files that glob.glob(x) returns": "expanded within quotes; leave out the quotes",
-    "load it with numpy.load and pass the arrays": "save its arrays as PNG images",
-    ", or load an .npz file with numpy.load": "",
     "Fit another estimator with trainable_stages=0 on": "Fit another model without --trainable-stages on",
     ", or save it with include_references=True": "",
     ", or keep both in one fold with duplicate_groups": "",
+    "Missing values become this label if they are converted to strings. If it stands for a missing label, drop these "
+    "images.": "Missing values become this text in files. If it stands for a missing label, remove these images.",
     ", or False for none": ", or none",
     'pass "default", None, or': "pass default, none, or",
 }
@@ -60,6 +59,17 @@ PHRASES = {
 OF_KINDS = {', or pass kind="classes"': "", '; to learn numbers, pass kind="numbers"': ""}
 _VALUE = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|<[^<>]*>|-?\w+(?:\.\w+)*(?:[+-]\d+)?"""
 _IN_X = re.compile(r"\bX(?:_val)?\[\d+\] \((.*?)\): ")
+# What the library says of `y` and `y_test`, and the corresponding words for folders and tables.
+_SENTENCES = {
+    r"\by has (\d+ different numbers)\b": r"There are \1",
+    r"\by has the label\b": "There is the label",
+    r"\by_test has the columns (.*?), but y has (.*?)\. Pass the same columns": (
+        r"The test images have the columns \1, but the others have \2. Pass tables with the same columns"
+    ),
+    r"\by_test has shape \S+ \S+; pass (\d+) rows, .*? and (\d+) columns, one for each (label|number) of y": (
+        r"The test images need \2 columns, one for each \3 of the others"
+    ),
+}
 # Python's notation for values and system errors.
 _PYTHON = {r"\bnp\.\w+\(([^()]*)\)": r"\1", r"\[Errno \d+\] ": "", r"\bit is None\b": "it is none"}
 _INVALID = re.compile(r"The '(\w+)' parameter of \w+ must be (.*?)\. Got (.*) instead\.", re.DOTALL)
@@ -113,8 +123,9 @@ class Wording:
         """Return a message of the library as a command prints it, with the same line breaks."""
         for phrase, words in self._phrases.items():
             message = message.replace(phrase, words)
+        message = for_command_line(message)
         message = _INVALID.sub(self._invalid, _IN_X.sub(r"\1: ", message))
-        for pattern, words in _PYTHON.items():
+        for pattern, words in (_SENTENCES | _PYTHON).items():
             message = re.sub(pattern, words, message)
         message = self._assigned.sub(self._assignment, message)
         message = self._named.sub(lambda match: self._name(match[1] or match[2]), message)
@@ -126,7 +137,8 @@ class Wording:
         lines = self.failures(error.failures[:_LISTED_FAILURES])
         if more := len(error.failures) - len(lines):
             lines.append(f"and {more} more; `sktl check` lists all.")
-        if skip := self._options.get("invalid_images"):
+        skip = self._options.get("invalid_images")
+        if skip and "invalid_images='skip'" not in error.lead:  # otherwise, they were to be left out
             lines.append(f"Replace or remove them, or leave them out by {skip} skip.")
         return "\n".join([lead, *lines])
 

@@ -90,4 +90,11 @@ def _names(paths: list[str], source: ImageSource) -> list[str]:
     """Return paths relative to the folder of the images, so that the file is the same wherever the folder is."""
     folder = user_path(source.folder) if source.folder else os.path.dirname(user_path(source.labels or ""))
     root = os.path.abspath(folder)
-    return [path if "://" in path else os.path.relpath(path, root).replace(os.sep, "/") for path in paths]
+    return [path if "://" in path else _relative(path, root).replace(os.sep, "/") for path in paths]
+
+
+def _relative(path: str, root: str) -> str:
+    try:
+        return os.path.relpath(path, root)
+    except ValueError:  # the paths are on different drives of Windows
+        return os.path.abspath(path)

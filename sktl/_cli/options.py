@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import update_wrapper
 from typing import Any
@@ -71,6 +72,17 @@ class Folder(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         return value or self.fail("it is empty. Pass a folder, or . for the current folder.", param, ctx)
+
+
+class Megabytes(click.FloatRange):
+    """A finite size. Infinity and NaN are within any range of click."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        size = super().convert(value, param, ctx)
+        return size if math.isfinite(size) else self.fail(f"{size} is not a number of megabytes.", param, ctx)
 
 
 class OutputPath(click.ParamType):
@@ -159,6 +171,9 @@ images = _together(
 kinds = _together(
     click.option("--numbers", is_flag=True, help="The columns hold numbers to predict."),
     click.option("--classes", is_flag=True, help="Each value of the column is a class, even if it is a number."),
+)
+thumbnails = click.option(
+    "--max-megabytes", type=Megabytes(), default=16, show_default=True, help="Limit for thumbnails."
 )
 decisions = click.option(
     "--decisions", metavar="CSV", help="Drop and relabel images as decided on the page of `sktl audit`."

@@ -11,7 +11,7 @@ import sktl
 
 from .command_messages import shown
 from .image_sources import ImageSource, target_of
-from .options import images, machine, output, with_source
+from .options import images, machine, output, thumbnails, with_source
 from .output_files import check_page
 from .saved_models import load_predictor
 
@@ -21,7 +21,7 @@ from .saved_models import load_predictor
 @images
 @output("page", "PAGE", "HTML file to write.")
 @click.option("--force", is_flag=True, help="Replace PAGE if it exists.")
-@click.option("--max-megabytes", type=click.FloatRange(0), default=16, show_default=True, help="Limit for thumbnails.")
+@thumbnails
 @machine
 @with_source
 def report(

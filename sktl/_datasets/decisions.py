@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import io
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 from scipy.sparse import issparse
 
+from sktl._images.containers import as_items, is_flattened
+from sktl._images.foreign_types import is_arrow
 from sktl._images.urls import masked
 from sktl._targets.joined_labels import split_labels
-from sktl._targets.labels import as_cells, first_shown
+from sktl._targets.labels import as_cells, first_shown, missing_cells
 from sktl._targets.tables import Table, is_frame, is_table
-from sktl._utils.paths import checked_path, in_utf8, shown
+from sktl._utils.paths import checked_path, in_utf8, shown, why_no_file
 from sktl.exceptions import InvalidInputError
 
 PARTS = ("train", "test")
@@ -151,6 +154,8 @@ def _rows_of_file(decisions: Any) -> Iterator[tuple[str, list[str]]]:
 
 
 def _text(path: str, name: str) -> str:
+    if other := why_no_file(path):
+        raise InvalidInputError(f"The decisions {name} cannot be read: it {other}. {_ADVICE}")
     try:
         with open(path, "rb") as file:
             return file.read().decode("utf-8-sig")
@@ -172,44 +177,66 @@ def _order(header: Iterable[Any], name: str) -> list[int]:
 
 
 def _rows_of_frame(frame: Any) -> Iterator[tuple[str, list[str]]]:
-    _order(frame.columns, "decisions")
-    columns = [[*map(_as_text, frame[column])] for column in _COLUMNS]
+    names = [*frame.columns]
+    order = _order(names, "decisions")
+    columns = [_texts_of(frame[names[k]], column) for k, column in zip(order, _COLUMNS, strict=True)]
     for number, cells in enumerate(zip(*columns, strict=True)):
         yield f"Row {number} of decisions", [*cells]
 
 
+def _texts_of(values: Any, column: str) -> list[str]:
+    """Return a column of a data frame as texts. Readers of CSV files turn empty cells to missing values."""
+    cells = as_cells(values, f"The column {column} of decisions", "value")
+    missing = missing_cells(cells)
+    return ["" if absent else _as_text(cell) for cell, absent in zip(cells.tolist(), missing, strict=True)]
+
+
 def _as_text(value: Any) -> str:
-    """Return a cell of a data frame as text. Readers of CSV files turn empty cells to NaN, and numbers to floats."""
-    if value is None or value != value or type(value).__name__ == "NAType":
-        return ""
+    """Return a value as text. Readers of CSV files turn numbers of a column with empty cells to floats."""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 # ------------------------------------------------------------------------------------------------------------- applying
 
 
-def check_images(decisions: Iterable[Decision], X: Any, n: int) -> None:
-    """Raise `InvalidInputError` unless all decisions are about the images of `X` at their positions."""
+def n_rows(values: Any, name: str) -> int:
+    """Return the number of rows, also of a sparse matrix, which has no length.
+
+    Raises
+    ------
+    InvalidInputError
+        If the values are not a container of rows. `name` is their name in the message.
+    """
+    shape, unordered = getattr(values, "shape", None), isinstance(values, str | bytes | Set | Mapping)
+    if unordered or shape == () or not (shape or hasattr(values, "__len__")):
+        raise InvalidInputError(
+            f"{name} is {'None' if values is None else f'a {type(values).__name__}'}. Pass a list, an array or a data "
+            "frame with one row for each image."
+        )
+    return int(shape[0]) if shape else len(values)
+
+
+def check_images(decisions: Iterable[Decision], X: Any) -> int:
+    """Return the number of images. Raise `InvalidInputError` unless all decisions are about them at their positions."""
+    # Rows of numbers have no names. Whether each of them is an image depends on `image_shape`.
+    items = None if is_flattened(X) else as_items(X, None)
+    n = n_rows(X if items is None else items, "X")
     for decision in decisions:
         if decision.position >= n:
             raise InvalidInputError(
                 f"{decision.place} is about the image at position {decision.position}, but there are {n} images. "
                 f"{_STALE}"
             )
-        decision.check_image(_item(X, decision.position))
-
-
-def _item(X: Any, position: int) -> Any:
-    """Return an image of `X`, which may be a data frame with one column of paths."""
-    if is_frame(X) and len(X.columns) == 1:
-        X = X[X.columns[0]]
-    return X.iloc[position] if hasattr(X, "iloc") else X[position]
+        decision.check_image(None if items is None else items[decision.position])
+    return n
 
 
 def rows_of(values: Any, rows: np.ndarray) -> Any:
     """Return some rows of a container, in a container of the same type; a list for a tuple or another sequence."""
     if hasattr(values, "iloc"):
         return values.iloc[rows]
+    if is_arrow(values):
+        return values.take(rows)
     if issparse(values):
         return values.tocsr()[rows]
     # What has a shape selects several rows at once.
@@ -247,15 +274,31 @@ def _with_classes(y: Any, changes: Sequence[Decision]) -> Any:
 def _with_indicators(y: Any, changes: Sequence[Decision]) -> Any:
     """Return a table of zeros and ones with some rows changed."""
     table = Table.of(y, "y")
-    n_columns = table.values.shape[1]
-    names = [in_utf8(str(name)) for name in table.names or range(n_columns)]
-    copy = _copy(y)
+    table.numbers("y", "several labels are a table of zeros and ones")
+    names = [in_utf8(str(name)) for name in table.names or range(table.values.shape[1])]
+    rows: dict[int, list[int]] = {}
     for change in changes:
         has = split_labels(change.label, names)
         if has is None:
             raise _unknown_label(change, names)
-        _set_row(copy, change.position, [int(name in has) for name in names])
+        rows[change.position] = [int(name in has) for name in names]
+    if is_arrow(y):
+        return _with_arrow_rows(y, rows)
+    copy = _copy(y)
+    for row, values in rows.items():
+        _set_row(copy, row, values)
     return copy.asformat(y.format) if issparse(y) else copy
+
+
+def _with_arrow_rows(y: Any, rows: Mapping[int, Sequence[int]]) -> Any:
+    """Return a table of pyarrow, which cannot be changed, with some rows replaced."""
+    pa = importlib.import_module("pyarrow")
+    for k, field in enumerate(y.schema):
+        column = y.column(k).to_pylist()
+        for row, values in rows.items():
+            column[row] = type(column[row])(values[k])
+        y = y.set_column(k, field, pa.array(column, field.type))
+    return y
 
 
 def _copy(y: Any) -> Any:
@@ -273,9 +316,19 @@ def _set_row(y: Any, row: int, values: list[int]) -> None:
         return
     for k, column in enumerate(y.columns):
         if hasattr(y, "iloc"):
-            y.iloc[row, k] = y.dtypes.iloc[k].type(values[k])
+            _set_pandas_cell(y, row, k, values[k])
         else:
             y[row, column] = type(y[row, column])(values[k])
+
+
+def _set_pandas_cell(y: Any, row: int, k: int, value: int) -> None:
+    dtype = y.dtypes.iloc[k]
+    categories = getattr(dtype, "categories", None)
+    cell = (dtype if categories is None else categories.dtype).type(value)
+    if categories is not None and cell not in categories:
+        name = y.columns[k]
+        y[name] = y[name].cat.add_categories([cell])
+    y.iloc[row, k] = cell
 
 
 def _typed(y: Any, values: list[int]) -> Any:

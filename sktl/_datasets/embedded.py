@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,8 @@ from sklearn.utils import Bunch
 
 from sktl._features.image_features import FeatureStore, ImageFeatures
 from sktl._storage.feature_files import FEATURES, NAMES, check_installed
-from sktl._utils.paths import checked_path, in_utf8
+from sktl._utils.arguments import check_count
+from sktl._utils.paths import checked_path, in_utf8, shown
 from sktl._utils.warnings import warn
 from sktl.exceptions import InvalidImageWarning, InvalidInputError, InvalidParameterError
 
@@ -109,8 +110,7 @@ def write_features(
 
     target = checked_path(path, "path")
     check_installed()
-    if isinstance(images_per_part, bool) or not isinstance(images_per_part, int | np.integer) or images_per_part < 1:
-        raise InvalidParameterError(f"images_per_part={images_per_part!r} must be an integer of at least 1.")
+    check_count(images_per_part, "images_per_part")
     embedding = _embedding(X, y, names, estimator)
     place = Place(target)
     with place.locked():
@@ -168,6 +168,8 @@ def _names_of(samples: Sequence[Sample], names: Sequence[str] | None) -> list[st
     if names is None:
         kinds = [getattr(sample, "sample", sample) for sample in samples]
         return [in_utf8(kind.name) if hasattr(kind, "path") else str(i) for i, kind in enumerate(kinds)]
+    if isinstance(names, str | bytes) or not isinstance(names, Iterable):
+        raise InvalidInputError(f"names is a {type(names).__name__}. Pass a list with one name for each image.")
     found = [in_utf8(str(name)) for name in names]
     if len(found) != len(samples):
         raise InvalidInputError(f"X has {len(samples)} images but names has {len(found)}. Pass one for each image.")
@@ -176,7 +178,7 @@ def _names_of(samples: Sequence[Sample], names: Sequence[str] | None) -> list[st
 
 def _columns_of(y: Any, n_samples: int) -> tuple[dict[str, np.ndarray], bool]:
     """Return labels or numbers as columns with names, and whether `y` is a single column without rows."""
-    from sktl._targets.labels import as_cells
+    from sktl._targets.labels import as_cells, first_shown
 
     if y is None:
         return {}, False
@@ -189,10 +191,10 @@ def _columns_of(y: Any, n_samples: int) -> tuple[dict[str, np.ndarray], bool]:
     table = cells[:, None] if is_vector else cells
     given = None if is_vector else getattr(y, "columns", None)
     names = ["label"] if is_vector else [f"label_{i}" for i in range(table.shape[1])]
-    names = names if given is None else [str(name) for name in given]
+    names = names if given is None else [in_utf8(str(name)) for name in given]
     if len({*names, NAMES, FEATURES}) < len(names) + 2:
         raise InvalidInputError(
-            f"The columns of y need different names, other than {NAMES!r} and {FEATURES!r}: {', '.join(names)}."
+            f"The columns of y need different names, other than {NAMES!r} and {FEATURES!r}: {first_shown(names)}."
         )
     return {name: _column(table[:, i], name) for i, name in enumerate(names)}, is_vector
 
@@ -201,11 +203,16 @@ def _column(cells: np.ndarray, name: str) -> np.ndarray:
     """Return a column in a type that files have."""
     values = cells.tolist()
     found = np.array(values) if cells.dtype.kind == "O" else cells
-    if found.dtype.kind not in "biufU" or (found.dtype.kind == "U" and not all(isinstance(v, str) for v in values)):
+    is_text = found.dtype.kind == "U" and all(isinstance(value, str) for value in values)
+    # NaN equals no value in a file, so a run with NaN could not be resumed.
+    if not (is_text or found.dtype.kind in "biuf") or (found.dtype.kind == "f" and np.isnan(found).any()):
         raise InvalidInputError(
-            f"The column {name!r} of y must hold texts, numbers or booleans, and no missing values."
+            f"The column {shown(name)} of y must hold texts, numbers or booleans, and no missing values."
         )
-    return found
+    if is_text:
+        return np.array([in_utf8(value) for value in values])
+    # Files have no numbers of more than 64 bits, and none in the byte order of other machines.
+    return found.astype(np.float64 if found.dtype.itemsize > 8 else found.dtype.newbyteorder("="), copy=False)
 
 
 def load_features(path: str | os.PathLike[str]) -> Bunch:

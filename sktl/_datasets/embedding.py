@@ -136,7 +136,7 @@ class Embedding:
             return f"features of other images, from {_ends(file.names().tolist())} instead of {_ends(names)}"
         for name, values in file.columns([*self.images.columns]).items():
             if values.tolist() != [value for part in usable for value in part.columns[name].tolist()]:
-                return f"other values of {name!r}"
+                return f"other values of {shown(name)}"
         if stamps is not None and stamps == stamps_digest([sample for part in parts for sample in part.samples]):
             return None
         for part, digest in zip(parts, header["contents"], strict=True):

@@ -18,7 +18,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from sktl._storage.feature_files import PROGRESS, SUFFIX, FeatureFile, Rows, first_row, write_rows
-from sktl._utils.paths import shown
+from sktl._utils.paths import shown, why_no_file
 from sktl.exceptions import ImageFailure, InvalidImageError, InvalidInputError, InvalidParameterError
 
 from .embedding import Embedding, Part, stamps_digest
@@ -145,6 +145,8 @@ class Writer:
 
     def _compared(self, path: Path, i: int | None) -> tuple[FeatureFile | None, str | None]:
         """Return a file, and how its content differs from a part, or from all parts."""
+        if reason := why_no_file(path):
+            raise InvalidParameterError(f"{shown(path)} {reason}, and is not replaced. Pass another path.")
         try:
             file = FeatureFile.open(path)
         except InvalidInputError:

@@ -16,7 +16,7 @@ from PIL.ImageFile import StubImageFile
 
 from sktl._images.readers import is_dicom_image, is_read_by_name
 from sktl._images.urls import is_url, masked
-from sktl._utils.paths import shown, user_path, working_folder
+from sktl._utils.paths import kept_path, shown, user_path, working_folder
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
 _SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"}
@@ -172,7 +172,7 @@ class ImageFiles:
         """
         images: list[str] = []
         others: list[str] = []
-        ahead = deque([str(folder)])
+        ahead = deque([kept_path(folder)])
         places: dict[str, str] = {}
         while ahead:
             here = ahead.popleft()
@@ -223,7 +223,7 @@ def _is_within(path: str, folder: str) -> bool:
 def _entries(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
     """Return the visible entries of a folder, sorted by name."""
     try:
-        with os.scandir(folder) as entries:
+        with os.scandir(kept_path(folder)) as entries:
             return sorted((entry for entry in entries if not _is_left_out(entry.name)), key=lambda entry: entry.name)
     except OSError as error:
         raise InvalidInputError(

@@ -9,9 +9,9 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
-from sktl._images.sequences import LazyImages
+from sktl._images.sequences import LazyImages, length_of
 from sktl._utils.warnings import warn
-from sktl._words import one_line
+from sktl._words import error_words, shown_value
 from sktl.exceptions import DatasetWarning, InvalidInputError, InvalidParameterError
 
 from .folders import listed
@@ -83,13 +83,14 @@ def from_dataset(dataset: Any, *, image: str | None = None, target: str | None =
     kind = type(dataset)
     if isinstance(dataset, Mapping) and dataset and all(hasattr(part, "column_names") for part in dataset.values()):
         raise InvalidInputError(
-            f"dataset has the parts {listed([*dataset])}. Pass one of them, such as dataset[{next(iter(dataset))!r}]."
+            f"dataset has the parts {listed([*dataset])}. Pass one of them, such as "
+            f"dataset[{shown_value(next(iter(dataset)))}]."
         )
-    if isinstance(dataset, Mapping | str | bytes) or not (hasattr(kind, "__len__") and hasattr(kind, "__getitem__")):
+    if isinstance(dataset, Mapping | str | bytes) or (length := length_of(dataset)) is None:
         raise InvalidParameterError(
             f"dataset is a {kind.__name__}. Pass a data set with __len__ and __getitem__, not a stream."
         )
-    if len(dataset) == 0:
+    if length == 0:
         raise InvalidInputError("dataset is empty: Found array with 0 sample(s).")
     if hasattr(dataset, "column_names"):
         return _from_columns(dataset, image, target)
@@ -143,9 +144,7 @@ def _pair(dataset: Any, position: int) -> tuple[Any, Any]:
     try:
         item = dataset[position]
     except Exception as error:  # data sets of other libraries may raise anything
-        raise InvalidInputError(
-            f"dataset[{position}] cannot be read: {type(error).__name__}: {one_line(error)}. Leave it out."
-        ) from error
+        raise InvalidInputError(f"dataset[{position}] cannot be read: {error_words(error)}. Leave it out.") from error
     if not isinstance(item, tuple | list) or len(item) != 2:
         what = f"a {type(item).__name__}" + (f" of {len(item)} items" if isinstance(item, tuple | list) else "")
         raise InvalidInputError(
@@ -232,7 +231,7 @@ def _from_columns(dataset: Any, image: str | None, target: str | None) -> tuple[
     target = _column(dataset, features, "target", target, "ClassLabel", _TARGET_COLUMNS)
     # Without a format, because a transform of all columns may fail for one.
     plain = dataset.with_format(None) if hasattr(dataset, "with_format") else dataset
-    y = _as_targets([*plain[target]], f"Column {target!r} of dataset")
+    y = _as_targets([*plain[target]], f"Column {shown_value(target)} of dataset")
     names = getattr(features.get(target), "names", None)
     images = ColumnOf(_undecoded(dataset, features.get(image), image), image)
     _warn_of_changes(dataset, images, {0, len(images) - 1})
@@ -246,7 +245,9 @@ def _column(
     columns = [*dataset.column_names]
     if name is not None:
         if name not in columns:
-            raise InvalidParameterError(f"{argument}={name!r} is not a column of dataset, which has {listed(columns)}.")
+            raise InvalidParameterError(
+                f"{argument}={shown_value(name)} is not a column of dataset, which has {listed(columns)}."
+            )
         return name
     found = [column for column in columns if type(features.get(column)).__name__ == kind]
     found = found or [column for column in columns if column.lower() in usual]
@@ -285,7 +286,21 @@ def _as_targets(values: Any, where: str = "dataset") -> np.ndarray:
             f"{where} has targets of type {kind}, which are not classes or numbers. Make y of them, for several labels "
             "of an image with sklearn.preprocessing.MultiLabelBinarizer, and pass sktl.datasets.LazyImages as X."
         )
+    if not hasattr(values, "__array__"):
+        _check_types(np.array([*values], dtype=object).ravel(), where)
     return array
+
+
+def _check_types(targets: np.ndarray, where: str) -> None:
+    """Raise `InvalidInputError` if targets have several types, which NumPy would convert to one: 1 to "1"."""
+    kinds = {"text": str, "truth values": bool | np.bool_, "numbers": object}
+    found = [next(name for name, kind in kinds.items() if isinstance(target, kind)) for target in targets]
+    if len(present := [*dict.fromkeys(found)]) > 1:
+        other = found.index(present[1])
+        raise InvalidInputError(
+            f"{where} has targets of several types, {shown_value(targets[0])} at position 0 and "
+            f"{shown_value(targets[other])} at position {other}. Convert them to one type."
+        )
 
 
 def _with_names(targets: np.ndarray, names: Sequence[str]) -> np.ndarray:

@@ -7,15 +7,16 @@ import io
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from sktl._images.urls import is_url, masked
-from sktl._utils.paths import shown, user_path
+from sktl._utils.paths import shown, user_path, why_no_file
 from sktl._utils.warnings import warn
+from sktl._words import shown_value
 from sktl.exceptions import ImageFolderWarning, InvalidInputError, InvalidParameterError
 
 from .folders import listed
@@ -113,7 +114,7 @@ class LabelTable:
             positions = [i for i, cell in enumerate(cells) if cell == str(value).strip()]
             if not positions:
                 raise InvalidInputError(
-                    f"No row of {self.name} has {shown(str(value))} in column {shown(column)}. The column has "
+                    f"No row of {self.name} has {shown_value(str(value))} in column {shown(column)}. The column has "
                     f"{listed(sorted(set(cells)))}."
                 )
             table = table.take(positions)
@@ -122,6 +123,8 @@ class LabelTable:
     def path_column(self, name: str | None) -> str:
         """Return the column of paths, by the name that the user passed or by its usual names."""
         if name is not None:
+            if not isinstance(name, str):
+                raise InvalidParameterError(f"path_column={shown_value(name)} must be the name of a column.")
             self.check_columns([name])
             return name
         found = [column for column in self.columns if column.lower() in _PATH_COLUMNS]
@@ -158,6 +161,8 @@ def _numbered_rows(path: str, name: str) -> list[tuple[int, list[str]]]:
 
 
 def _text(path: str, name: str) -> str:
+    if other := why_no_file(path):
+        raise InvalidInputError(f"The table {name} cannot be read: it {other}. Pass a CSV file.")
     try:
         with open(path, "rb") as file:
             content = file.read()
@@ -192,6 +197,23 @@ class Values(NamedTuple):
     kind: str
     target: np.ndarray
     names: list[Any]
+
+
+def names_of(columns: Any, argument: str) -> list[str]:
+    """Return the names of columns that were passed for an argument, of which one may be passed without a list.
+
+    Raises
+    ------
+    InvalidParameterError
+        If they are not names.
+    """
+    if isinstance(columns, str):
+        return [columns]
+    is_list = isinstance(columns, Iterable) and not isinstance(columns, bytes)
+    names = [*columns] if is_list else []
+    if not is_list or not all(isinstance(name, str) for name in names):
+        raise InvalidParameterError(f"{argument}={shown_value(columns)} must be a list of names of columns.")
+    return names
 
 
 def chosen_columns(
@@ -233,7 +255,7 @@ def values_of(table: LabelTable, columns: Sequence[str], kind: str) -> Values:
         If `kind` is unknown, or does not suit the number of columns.
     """
     if kind not in KINDS:
-        raise InvalidParameterError(f"kind={kind!r} must be one of {', '.join(map(repr, KINDS))}.")
+        raise InvalidParameterError(f"kind={shown_value(kind)} must be one of {', '.join(map(repr, KINDS))}.")
     if kind == "auto":
         kind = _kind_of_column(table, columns[0]) if len(columns) == 1 else "labels"
     if kind == "numbers":

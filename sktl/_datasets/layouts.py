@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from sktl._utils.paths import shown
+from sktl._utils.paths import kept_path, shown
 from sktl._utils.warnings import warn
 from sktl.exceptions import ImageFolderWarning, InvalidInputError
 
@@ -52,7 +52,7 @@ def check_layout(root: Path, folders: Sequence[Path]) -> None:
         best = next((part for part in nested if part.name.lower().startswith("train")), nested[0])
         raise InvalidInputError(
             f"folder={shown(str(root))} has the sub-folders {_plain(parts)}, which are parts of a data set, not "
-            f"classes. Pass one of them: {shown(str(best))}. load_image_parts reads all."
+            f"classes. Pass one of them: {shown(kept_path(best))}. load_image_parts reads all."
         )
     _warn_of_doubt(root, folders, all_known)
 
@@ -76,7 +76,7 @@ def _warn_of_doubt(root: Path, folders: Sequence[Path], all_known: bool) -> None
         names = listed([child.name for child in inside])
         warn(
             f"{shown(str(root))} has one class, {shown(first.name)}, whose images are in {names}. If these are the "
-            f"classes, pass {shown(str(first))}.",
+            f"classes, pass {shown(kept_path(first))}.",
             ImageFolderWarning,
         )
 

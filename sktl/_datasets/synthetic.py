@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from sklearn.utils import Bunch, check_random_state
 
+from sktl._utils import arguments
+from sktl._words import shown_value
 from sktl.exceptions import InvalidParameterError
 
 from .pictures import BACKGROUNDS, draw_cat, draw_leaf, draw_radiograph, draw_surface
@@ -32,6 +34,11 @@ def make_cats(
         With `data`, a uint8 ndarray of shape (n_samples, image_size, image_size, 3); `target`, an ndarray of str of
         shape (n_samples,); and `target_names`, a list of str.
 
+    Raises
+    ------
+    InvalidParameterError
+        If a parameter is invalid.
+
     See Also
     --------
     load_image_folder : Paths and labels of photos.
@@ -42,6 +49,7 @@ def make_cats(
     >>> make_cats(6, random_state=0).data.shape
     (6, 96, 96, 3)
     """
+    _check(random_state, n_samples=n_samples, image_size=image_size)
     rng = check_random_state(random_state)
     names = ["blue", "blue_longhair", "colourpoint", "mitted_colourpoint", "spotted", "tabby"]
     target = np.resize(names, n_samples)
@@ -68,6 +76,11 @@ def make_surface_defects(
         With `data`, a uint8 ndarray of shape (n_samples, image_size, image_size); `target`, an ndarray of str of shape
         (n_samples,); and `target_names`, a list of str.
 
+    Raises
+    ------
+    InvalidParameterError
+        If a parameter is invalid.
+
     See Also
     --------
     load_image_folder : Paths and labels of photos.
@@ -78,6 +91,7 @@ def make_surface_defects(
     >>> make_surface_defects(4, random_state=0).target.tolist()
     ['inclusion', 'patches', 'pits', 'scratches']
     """
+    _check(random_state, n_samples=n_samples, image_size=image_size)
     rng = check_random_state(random_state)
     names = ["inclusion", "patches", "pits", "scratches"]
     target = np.resize(names, n_samples)
@@ -114,6 +128,11 @@ def make_radiographs(
         (n_samples,); `target_names`, a list of str; and `groups`, an ndarray of int of shape (n_samples,), the patient
         of each image.
 
+    Raises
+    ------
+    InvalidParameterError
+        If a parameter is invalid.
+
     See Also
     --------
     sklearn.model_selection.GroupKFold : Folds that do not share patients.
@@ -124,6 +143,7 @@ def make_radiographs(
     >>> make_radiographs(2, random_state=0).groups
     array([0, 0, 0, 1, 1, 1])
     """
+    _check(random_state, n_patients=n_patients, images_per_patient=images_per_patient, image_size=image_size)
     rng = check_random_state(random_state)
     names = ["normal", "opacity"]
     images, target, groups = [], [], []
@@ -173,7 +193,7 @@ def make_leaves(
     Raises
     ------
     InvalidParameterError
-        If `backgrounds` is empty or contains an unknown name.
+        If a parameter is invalid.
 
     See Also
     --------
@@ -185,8 +205,12 @@ def make_leaves(
     >>> make_leaves(3, photos_per_plant=2, random_state=0).groups
     array([0, 0, 1, 1, 2, 2])
     """
-    if not backgrounds or not set(backgrounds) <= set(BACKGROUNDS):
-        raise InvalidParameterError(f"backgrounds={backgrounds!r} must be some of {', '.join(BACKGROUNDS)}.")
+    _check(random_state, n_plants=n_plants, photos_per_plant=photos_per_plant, image_size=image_size)
+    names_given = backgrounds if isinstance(backgrounds, Sequence) and not isinstance(backgrounds, str) else ()
+    if not names_given or not all(isinstance(name, str) and name in BACKGROUNDS for name in names_given):
+        raise InvalidParameterError(
+            f"backgrounds={shown_value(backgrounds)} must be a list of some of {', '.join(BACKGROUNDS)}."
+        )
     rng = check_random_state(random_state)
     names = ["early_blight", "healthy", "late_blight"]
     images, target, groups = [], [], []
@@ -198,6 +222,13 @@ def make_leaves(
             target.append(name)
             groups.append(plant)
     return _bunch(images, np.array(target), names, groups=np.array(groups))
+
+
+def _check(random_state: object, **counts: int) -> None:
+    """Raise `InvalidParameterError` unless all counts are integers of at least 1, and a seed is one."""
+    for name, value in counts.items():
+        arguments.check_count(value, name)
+    arguments.check_random_state(random_state)
 
 
 def _bunch(images: list[np.ndarray], target: np.ndarray, names: list[str], **more: np.ndarray) -> Bunch:

@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sktl._estimators.saving import check_sizes
 from sktl._images.samples import Sample
+from sktl._words import shown_value
 from sktl.exceptions import InvalidImageError, InvalidParameterError, TypicalityError
 from sktl.runtime.document import PRECISIONS
 
@@ -75,7 +76,7 @@ def check_estimator(estimator: Any) -> None:
 def check_precision(precision: Any, calibration: Any, max_drop: Any, target: Target) -> None:
     """Raise `InvalidParameterError` for a precision that is unknown or impossible with the other arguments."""
     if not isinstance(precision, str) or precision not in PRECISIONS:
-        raise InvalidParameterError(f"precision={precision!r} must be {', '.join(map(repr, PRECISIONS))}.")
+        raise InvalidParameterError(f"precision={shown_value(precision)} must be {', '.join(map(repr, PRECISIONS))}.")
     if precision != "float32" and not target.format.from_onnx:
         others = " or ".join(found.suffixes[0] for found in FORMATS.values() if found.from_onnx)
         raise InvalidParameterError(
@@ -92,7 +93,7 @@ def check_precision(precision: Any, calibration: Any, max_drop: Any, target: Tar
             "those of the application, without labels."
         )
     if not isinstance(max_drop, Real) or isinstance(max_drop, bool) or not 0 <= float(max_drop) < np.inf:
-        raise InvalidParameterError(f"max_drop={max_drop!r} must be a number of at least 0, such as 0.005.")
+        raise InvalidParameterError(f"max_drop={shown_value(max_drop)} must be a number of at least 0, such as 0.005.")
 
 
 def check_references(estimator: Any, include_references: Any) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sktl._utils.paths import checked_path, is_utf8, shown
+from sktl._words import shown_value
 from sktl.exceptions import ExportError, InvalidParameterError, MissingPackageError, ModelFileNotFoundError
 
 from .model_format import ModelFormat
@@ -55,7 +56,9 @@ class Target:
         """
         text = checked_path(path, "path")
         if format is not None and (not isinstance(format, str) or format not in FORMATS):
-            raise InvalidParameterError(f"format={format!r} must be {', '.join(map(repr, FORMATS))} or None.")
+            raise InvalidParameterError(
+                f"format={shown_value(format)} must be {', '.join(map(repr, FORMATS))} or None."
+            )
         if not is_utf8(text):
             raise InvalidParameterError(f"path={shown(text)} is not UTF-8, and runtimes could not open it. Rename it.")
         in_folder = os.path.isdir(text) or text.endswith(("/", os.sep))

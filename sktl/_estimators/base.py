@@ -27,7 +27,6 @@ from sktl._images.readers import READERS
 from sktl._images.samples import Sample, as_samples
 from sktl._storage.cache import check_cache, open_cache
 from sktl._storage.model_file import PathOrFile, write_model
-from sktl._targets.labels import shortened
 from sktl._training.json_values import plain
 from sktl._utils.devices import check_precision, nearest_device, resolve_device
 from sktl._utils.isolation import isolated
@@ -40,6 +39,7 @@ from sktl._utils.sklearn_compat import (
     validate_parameter_constraints,
     visual_block,
 )
+from sktl._words import shortened
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
 from .fitted_features import PretrainedFeatures, TunedFeatures
@@ -88,6 +88,34 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the parameters of the estimator.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Not used, because no parameter is an estimator. Transforms of torchvision, which `augmentation` may be, have
+            a method of the same name.
+
+        Returns
+        -------
+        params : dict
+            Values of the parameters by name.
+        """
+        params: dict[str, Any] = super().get_params(deep=False)
+        return params
+
+    def __sklearn_clone__(self) -> Self:
+        """Return an unfitted copy. scikit-learn would take values that have a method `get_params` for estimators."""
+        values = {name: value for name, value in self.get_params().items() if hasattr(value, "get_params")}
+        bare = copy.copy(self)
+        for name in values:
+            setattr(bare, name, None)
+        made: Self = super(PretrainedImageBase, bare).__sklearn_clone__()
+        for name, value in values.items():
+            setattr(made, name, copy.deepcopy(value))
+        return made
 
     def _check_parameters(self) -> None:
         """Raise `InvalidParameterError` if a parameter has an invalid value."""

@@ -136,7 +136,8 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         the total weight of its samples. With several labels, each label has its own weights: `{label: weight}` weights
         the images that have the label, a list contains a dict `{0: weight, 1: weight}` for each label, and `"balanced"`
         gives the same total weight to the images with the label and to the images without it. The weights of a label
-        are divided by their mean over the images, so they do not change other labels.
+        are divided by their mean over the images, so they do not change other labels. Validation images of early
+        stopping are weighted in the same way.
     early_stopping : bool, default=False
         If True, `fit` measures the loss on validation images after each epoch, returns the weights of the epoch with
         the lowest loss, and stops when the loss has not improved for `n_iter_no_change` epochs. The initial weights
@@ -179,16 +180,18 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         least 60 % of its area, with an aspect ratio from 3/4 to 4/3, and mirrors it with probability 1/2. `"strong"`
         crops to at least 20 %. `"trivial"` crops to at least 35 % and then applies one operation of TrivialAugment
         [6]_, such as a rotation, a shear, or a change of contrast or color. A callable takes a PIL image and returns a
-        PIL image, array or tensor; a transform of torchvision.transforms.v2 without normalization is one example. It
-        runs in threads, with the global random generators seeded. None leaves images unchanged; stages are then trained
-        on cached activations, which is many times faster if only a few stages are trained.
+        PIL image, array or tensor; a transform of torchvision.transforms.v2 without normalization is one example (in a
+        grid, wrap it in ``v2.Compose([transform])``, because scikit-learn takes some of them for estimators). It runs
+        in threads, with the global random generators seeded. None leaves images unchanged; stages are then trained on
+        cached activations, which is many times faster if only a few stages are trained.
 
-        With pretrained weights, `"auto"` is `"trivial"` or None, whichever has the lower log loss in a short trial
-        within `fit`. The trial uses at most 1,000 images and holds out a fifth of them for the comparison. It trains
-        the last two stages, or the last one with `trainable_stages=1`, for six epochs with each of the two settings;
-        for `"trivial"`, it uses four fixed views of each image. With fewer than 50 images, or with
-        `augmentation_views`, there is no trial and `"auto"` is `"trivial"`. With `weights=None`, it is `"light"`. Pass
-        None or your own function if a label depends on orientation or color (text, left and right lungs, ripeness).
+        With pretrained weights, `"auto"` is `"trivial"`, or None if None is clearly better in a short trial within
+        `fit`: if its log loss is lower by more than the standard error of the difference. The trial uses at most 1,000
+        images and holds out a fifth of them for the comparison. It trains the last two stages, or the last one with
+        `trainable_stages=1`, for six epochs with each of the two settings; for `"trivial"`, it uses four fixed views of
+        each image. With fewer than 50 images, or with `augmentation_views`, there is no trial and `"auto"` is
+        `"trivial"`. With `weights=None`, it is `"light"`. Pass None or your own function if a label depends on
+        orientation or color (text, left and right lungs, ripeness).
     augmentation_views : int, default=None
         Number of random views of each image, at least 1. The views are drawn once, and the epochs use them in turn.
         None draws a new view in each epoch. The activations of views are cached, so that the frozen stages process each
@@ -328,7 +331,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
     CheckpointError
         By `fit`, if a checkpoint is damaged or was renamed.
     TrainingError
-        By `fit`, if the loss is no longer finite, or if a single image does not fit into the memory of the device.
+        By `fit`, if the loss is no longer finite.
 
     See Also
     --------

@@ -44,10 +44,10 @@ def label_probabilities(estimator: Any, X: Any) -> tuple[Any, np.ndarray | None]
     """Return the probabilities of several labels, and the names of the labels if the estimator has them."""
     proba, classes = estimator.predict_proba(X), estimator.classes_
     # scikit-learn's meta-estimators have classes for each column.
-    return (_of_ones(proba, classes), None) if isinstance(classes, list) else (proba, classes)
+    return (of_ones(proba, classes), None) if isinstance(classes, list) else (proba, classes)
 
 
-def _of_ones(proba: Any, classes: list[np.ndarray]) -> Any:
+def of_ones(proba: Any, classes: list[np.ndarray]) -> Any:
     """Return the probability of the class 1 in each column."""
     if not isinstance(proba, list):
         return proba

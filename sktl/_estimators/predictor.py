@@ -140,6 +140,8 @@ class PretrainedImagePredictor(PretrainedImageBase):
         self.precision_ = extractor.precision
         found = find_usable(self, Labelled(samples, targets), (y, sample_weight, groups), extractor)
         images, features, self.invalid_images_ = found
+        if self.invalid_images_:  # numbers are standardized without them
+            watched = self._check_validation(*validation, images.targets)
         rows = self._split(images.targets, watched, seeds.split)
         if self.backbone_.count_trainable(self.trainable_stages):
             self._fit_stages(images, rows, watched, extractor, seeds)

@@ -24,6 +24,7 @@ from sktl._training.recipe import SHRINKAGE, Recipe, TailRecipe
 from sktl._utils.devices import computes_in_bfloat16
 from sktl._utils.paths import is_utf8, user_path
 from sktl._utils.warnings import warn
+from sktl._words import shown_value
 from sktl.exceptions import BackboneWarning, InvalidParameterError
 
 # Chosen by cross-validation: docs/defaults.md has the tables.
@@ -416,14 +417,14 @@ def _check_resumable(estimator: Any) -> None:
     if isinstance(estimator.random_state, bool) or not isinstance(estimator.random_state, Integral):
         raise InvalidParameterError(
             f"checkpoint={estimator.checkpoint!r} needs an integer random_state, so that the same call finds its "
-            f"state again; it is {estimator.random_state!r}. Pass an integer, or leave checkpoint=None."
+            f"state again; it is {shown_value(estimator.random_state)}. Pass an integer, or leave checkpoint=None."
         )
     for name in ("net_params", "augmentation", "optimizer"):
         value = getattr(estimator, name)
         if value and (callable(value) or name == "net_params"):
             raise InvalidParameterError(
-                f"checkpoint={estimator.checkpoint!r} cannot keep the state of {name}={value!r}. Pass a name "
-                "or the default, or leave checkpoint=None."
+                f"checkpoint={estimator.checkpoint!r} cannot keep the state of {name}={shown_value(value)}. Pass a "
+                "name or the default, or leave checkpoint=None."
             )
 
 

@@ -31,6 +31,8 @@ from .saving import BIAS, PROBE, TRAINED, TYPICALITY, WEIGHT, check_sizes, probe
 # Larger than differences between machines, smaller than differences between networks.
 _PROBE_TOLERANCE = 1e-3
 _MOST_FEATURES = 2**20  # in one block
+_MOST_BYTES = 64 << 20  # of all labels
+_BYTES_PER_CHARACTER = 4
 
 
 def restore(estimator: Any, file: ModelFile) -> None:
@@ -294,7 +296,9 @@ def _decode_labels(described: Mapping[str, Any]) -> np.ndarray:
     types = {"U": str, "O": str | int | float}.get(dtype[1], int | float)
     if not all(isinstance(label, types) for label in labels):
         raise DocumentError("labels do not match their dtype")
-    if dtype[1] == "U" and int(dtype[2:]) != max(1, *map(len, labels)):
+    # Wider than the longest label if the labels of the fit were. A small file could claim a width that takes gigabytes.
+    width = int(dtype[2:]) if dtype[1] == "U" else 0
+    if width and (width < max(1, *map(len, labels)) or len(labels) * width * _BYTES_PER_CHARACTER > _MOST_BYTES):
         raise DocumentError(f"labels have dtype {dtype!r}, which does not match their length")
     classes = np.array(labels, dtype=object if dtype == "|O" else None).astype(dtype)
     if len(set(classes.tolist())) != len(labels):

@@ -138,7 +138,7 @@ class LabelComparison(Comparison):
             If they do not match, or are not zeros and ones, and probabilities.
         """
         table = Table.of(y_true, "y_true")
-        indicator, proba = zeros_and_ones(table, "y_true").astype(np.int64), _probabilities(_of_each_label(y_proba))
+        indicator, proba = zeros_and_ones(table, "y_true").astype(np.int64), check_label_probabilities(y_proba)
         if len(indicator) != n_images:
             raise InvalidInputError(
                 f"There are {n_images} images, but y_true has {len(indicator)} rows. Pass one row for each image."
@@ -284,6 +284,17 @@ def _probabilities(y_proba: Any) -> np.ndarray:
             'of predict_proba, not of decision_function; for predicted numbers, pass task="regression".'
         )
     return proba.clip(0, 1)
+
+
+def check_label_probabilities(y_proba: Any) -> np.ndarray:
+    """Return the probability of each label as an array, whatever form `predict_proba` returned them in.
+
+    Raises
+    ------
+    InvalidInputError
+        If they are not probabilities.
+    """
+    return _probabilities(_of_each_label(y_proba))
 
 
 def _of_each_label(y_proba: Any) -> Any:

@@ -19,7 +19,7 @@ from sktl._targets.tables import Table
 from sktl.exceptions import ImageFailure
 
 from .class_figures import ClassFigures
-from .comparisons import LabelComparison, NumberComparison
+from .comparisons import LabelComparison, NumberComparison, check_label_probabilities
 from .groups import Groups
 from .label_figures import LabelFigures
 from .number_figures import NumberFigures
@@ -63,8 +63,8 @@ def _label_figures(
     table = Table(table.values[np.searchsorted(truth.present, rows)], table.names)
     compared = LabelComparison.of(len(rows), table, proba, names)
     labels = column_names(compared.names.tolist(), len(compared.names), "label")
-    proba = np.where(compared.y_true > 0, compared.proba_true, 1 - compared.proba_true)
-    figures = LabelFigures.of(labels, compared.y_true, proba, groups and groups.take(rows), _n_trained(estimator))
+    proba, of_groups = check_label_probabilities(proba), groups and groups.take(rows)
+    figures = LabelFigures.of(labels, compared.y_true, proba, of_groups, _n_trained(estimator))
     return figures, rows, failures
 
 

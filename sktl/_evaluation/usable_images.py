@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from sktl._images.foreign_types import is_arrow
 from sktl._images.samples import FileSample, Sample
 from sktl._utils.paths import common_folder
 from sktl.exceptions import ImageFailure, InvalidImageError
@@ -34,6 +35,8 @@ def taken(X: Any, rows: np.ndarray) -> Any:
         return X
     if hasattr(X, "iloc"):
         return X.iloc[rows]
+    if is_arrow(X):
+        return X.take(rows)
     if hasattr(X, "__array__"):
         return X[rows]
     some = _Some(X, rows)

@@ -49,9 +49,18 @@ class FeatureSource:
 
     @classmethod
     def parse(cls, values: dict[str, Any]) -> Self:
-        """Convert the return value of `format` back to a source."""
+        """Convert the return value of `format` back to a source.
+
+        Raises
+        ------
+        KeyError, TypeError or ValueError
+            If `format` does not return such values.
+        """
         tuples = {name: tuple(values[name]) for name in ("image_size", "answer", "sizes")}
-        return cls(**values | tuples | {"groups": tuple((block, size) for block, size in values["groups"])})
+        found = cls(**values | tuples | {"groups": tuple((block, size) for block, size in values["groups"])})
+        if not found.sizes or not all(isinstance(text, str) for text in (found.backbone, found.weights, found.digest)):
+            raise ValueError
+        return found
 
     def format(self) -> dict[str, Any]:
         """Return the facts as values for JSON, without the precision if it is float32, once the only precision."""

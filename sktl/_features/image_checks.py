@@ -20,6 +20,7 @@ from sktl._utils.clusters import Cluster, active_cluster
 from sktl._utils.isolation import isolated
 from sktl._utils.progress import Progress, progress_bar
 from sktl._utils.threads import n_threads, single_threaded_pool
+from sktl._words import shown_value
 from sktl.exceptions import ImageFailure, InvalidParameterError
 
 from .distributed_pass import SMALLEST_BLOCK, SpreadPass, is_ready
@@ -227,6 +228,8 @@ def check_images(
     [0]
     """
     if n_jobs is not None and (not isinstance(n_jobs, Integral) or isinstance(n_jobs, bool) or n_jobs == 0):
-        raise InvalidParameterError(f"n_jobs={n_jobs!r} must be None, a number of threads, or -1 for all cores.")
+        raise InvalidParameterError(
+            f"n_jobs={shown_value(n_jobs)} must be None, a number of threads, or -1 for all cores."
+        )
     samples = as_samples(X, image_shape, lenient=True, image_reader=image_reader)
     return find_failures(samples, _PREPROCESSING, open_cache("auto"), n_jobs, verbose)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
@@ -36,7 +36,7 @@ class FeatureStore:
         self.path = path
         self.files = _files_in(path)
         self.header = self.files[0].header
-        self.source = FeatureSource.parse(self.header["source"])
+        self.source = _source_of(self.header, path)
         self.blocks = [block for file in self.files for block in file.blocks]
         self.starts = np.cumsum([0, *map(len, self.blocks)])
         contents = [digest for file in self.files for digest in file.header["contents"]]
@@ -78,6 +78,16 @@ class FeatureStore:
         first, last = np.searchsorted(self.starts, [start, stop], side="right") - 1
         last = min(last + 1, len(self.blocks))
         return self.blocks[first:last], self.starts[first:last]
+
+
+def _source_of(header: Mapping[str, Any], path: str) -> FeatureSource:
+    try:
+        return FeatureSource.parse(header["source"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidInputError(
+            f"{shown(path)} is damaged, or of another version of sktl: it does not name the network of its features. "
+            "Write it again."
+        ) from error
 
 
 def _reopened(path: str, digest: str) -> FeatureStore:

@@ -10,6 +10,7 @@ import torch
 
 from sktl._features.extractor import FeatureExtractor
 from sktl._features.tail_extractor import TailExtractor
+from sktl._head.penalty_selection import excess
 from sktl._head.train_head import output_values
 from sktl._images.augmentation import Change
 from sktl._targets.split import Labelled, Split
@@ -28,6 +29,8 @@ _EPOCHS = 6
 _PARTS = 5
 _LEAST_IMAGES = 50
 _MOST_IMAGES = 1000
+# Another change must lower the loss by more than this fraction of the standard error of the difference.
+_LEAST_ERRORS = 1.0
 
 
 def choose_augmentation(
@@ -40,7 +43,8 @@ def choose_augmentation(
 ) -> Change | None:
     """Return the change of images with which short training runs of the last stages do best on held-out images.
 
-    At most a thousand images are used. A fifth of them is held out.
+    At most a thousand images are used. A fifth of them is held out. The first change is returned unless another is
+    clearly better: short runs gain less from changes of images than long ones.
 
     Parameters
     ----------
@@ -48,7 +52,7 @@ def choose_augmentation(
         Extractor of the pretrained features.
     training : Labelled sequence of Sample
     changes : sequence of Change or None
-        Candidates. The first one is returned if there are too few images to compare them.
+        Candidates. The first one is also returned if there are too few images to compare them.
     recipe_of : callable
         Returns the recipe of a training run, given a change and the number of images.
     runs : (Run, Run)
@@ -67,8 +71,8 @@ def choose_augmentation(
         silent = replace(extractor, verbose=0)
         module = train_stages(silent, Split(learned), recipe, *runs, choose).net.module_
         features = TailExtractor(replace(silent, n_tail_stages=recipe.n_trainable), module.cut)(held_out.samples)
-        losses.append(_loss(output_values(module.output, features), held_out.targets))
-    return changes[int(np.argmin(losses))]
+        losses.append(_losses(output_values(module.output, features), held_out.targets))
+    return changes[_best(losses, _weights(held_out.targets))]
 
 
 def _can_be_cut(extractor: FeatureExtractor) -> bool:
@@ -99,7 +103,9 @@ def _parts(images: Images, seed: int) -> tuple[Images, Images] | None:
         ungrouped = targets.with_changes(groups=None).take(rows)
         rows = rows[ungrouped.deal(-(-len(rows) // _MOST_IMAGES), seed).of_sample == 0]
     folds = targets.take(rows).deal(_PARTS, seed)
-    is_held_out = (folds.of_sample == 0) & folds.scored
+    # Folds of large groups may be much larger than a fifth.
+    fold = np.abs(np.bincount(folds.of_sample) - len(rows) / _PARTS).argmin()
+    is_held_out = (folds.of_sample == fold) & folds.scored
     if len(rows) < _LEAST_IMAGES or not is_held_out.any():
         return None
     parts = rows[~is_held_out], rows[is_held_out]
@@ -107,9 +113,22 @@ def _parts(images: Images, seed: int) -> tuple[Images, Images] | None:
     return None if learned.targets.is_trivial else (learned, held_out)
 
 
-def _loss(outputs: np.ndarray, targets: Targets) -> float:
-    """Return the mean loss, without label smoothing."""
+def _best(losses: Sequence[np.ndarray], weights: np.ndarray) -> int:
+    """Return the position of the candidate with the lowest loss, or 0 if its lead over the first may be chance."""
+    means = [float(weights @ of_each) for of_each in losses]
+    best = int(np.argmin(means))
+    by, error = excess(losses[0], losses[best], weights)
+    return best if by > _LEAST_ERRORS * error else 0
+
+
+def _losses(outputs: np.ndarray, targets: Targets) -> np.ndarray:
+    """Return the loss of each image, without label smoothing."""
     in_order = np.arange(len(targets.outputs))
-    values, weights = (torch.from_numpy(x) for x in (targets.ranked_values(in_order), targets.ranked_weights(in_order)))
-    of_each = make_loss(targets.loss, 0.0)(torch.from_numpy(outputs), values) * weights
-    return float(of_each.sum() / weights.sum())
+    values, weights = torch.from_numpy(targets.ranked_values(in_order)), targets.ranked_weights(in_order)
+    of_outputs = make_loss(targets.loss, 0.0)(torch.from_numpy(outputs), values).numpy() * weights
+    return of_outputs.reshape(len(weights), -1).sum(axis=1) / _weights(targets)
+
+
+def _weights(targets: Targets) -> np.ndarray:
+    """Return the weight of each image in the loss."""
+    return targets.ranked_weights(np.arange(len(targets.outputs))).reshape(len(targets), -1).sum(axis=1)

@@ -135,6 +135,8 @@ def open_checkpoint(
     for part in split:
         in_order = np.arange(len(part.targets.outputs))
         targets.update(part.targets.values().tobytes() + part.targets.ranked_weights(in_order).tobytes())
+        if part.targets.groups is not None:  # they determine the folds that choose the penalty
+            targets.update(np.unique(part.targets.groups, return_inverse=True)[1].tobytes())
     header = {
         "versions": library_versions(),
         "network": extractor.backbone.identity,

@@ -9,6 +9,7 @@ from typing import Any
 
 from sktl._backbones.downloads import NoAnswerError, ask_hub, behind
 from sktl._utils.optional import require
+from sktl._words import shown_value
 from sktl.exceptions import HubRequestError, InvalidParameterError
 
 MODEL_FILE = "model.safetensors"
@@ -44,7 +45,8 @@ def check_repo_id(repo_id: Any) -> None:
         legal = False
     if not legal:
         raise InvalidParameterError(
-            f"repo_id={repo_id!r} must be 'user/name' or 'organization/name', of letters, digits, '-', '_' and '.'."
+            f"repo_id={shown_value(repo_id)} must be 'user/name' or 'organization/name', of letters, digits, '-', '_' "
+            "and '.'."
         )
 
 
@@ -61,7 +63,7 @@ def check_access(token: Any, endpoint: Any) -> None:
 def check_text(name: str, text: Any) -> None:
     """Raise `InvalidParameterError` if the value is neither None nor one line of text."""
     if text is not None and not (isinstance(text, str) and text.strip() and text.isprintable()):
-        raise InvalidParameterError(f"{name}={text!r} must be text in one line.")
+        raise InvalidParameterError(f"{name}={shown_value(text)} must be text in one line.")
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from sktl._estimators.summary import is_trained, one_line
 from sktl._version import library_versions
+from sktl._words import shown_value
 from sktl.exceptions import InvalidParameterError
 
 _LISTED_CLASSES = 50
@@ -82,9 +83,9 @@ def check_metrics(estimator: Any, metrics: Any) -> dict[str, float]:
         )
     for name, value in metrics.items():
         if not isinstance(name, str) or not name.strip() or not name.isprintable():
-            raise InvalidParameterError(f"metrics has the key {name!r}: use a name, such as 'accuracy'.")
+            raise InvalidParameterError(f"metrics has the key {shown_value(name)}: use a name, such as 'accuracy'.")
         if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
-            raise InvalidParameterError(f"metrics[{name!r}] is {value!r}: pass a finite number.")
+            raise InvalidParameterError(f"metrics[{shown_value(name)}] is {shown_value(value)}: pass a finite number.")
     return {name: float(value) for name, value in metrics.items()}
 
 

@@ -20,6 +20,7 @@ from sktl._estimators.saving import to_document
 from sktl._storage.model_file import write_model
 from sktl._utils.isolation import isolated
 from sktl._utils.paths import checked_path, shown
+from sktl._words import shown_value
 from sktl.exceptions import InvalidParameterError, ModelFileError
 
 from .access import MODEL_FILE, check_access, check_repo_id, check_text, explained, fetch_model, open_hub
@@ -83,7 +84,7 @@ def save_to_folder(
         raise InvalidParameterError(f"folder={shown(target)} {fault}. Pass a new folder.")
     check_text("license", license)
     if description is not None and not isinstance(description, str):
-        raise InvalidParameterError(f"description={description!r} must be text.")
+        raise InvalidParameterError(f"description={shown_value(description)} must be text.")
     if not isinstance(estimator, PretrainedImageBase):
         raise InvalidParameterError(f"estimator is a {type(estimator).__name__}, not an estimator of sktl.")
     check_is_fitted(estimator)

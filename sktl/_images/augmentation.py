@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from sktl._utils.random import seeded_everything, seeded_globals
+from sktl._words import LONGEST_REASON, error_words
 
 from .containers import to_array
 from .decoding import ImageProblem, array_to_rgb, check_header, check_pixels, decode, pil_to_rgb
@@ -83,7 +84,7 @@ class CustomTransform:
             except MemoryError:
                 raise
             except Exception as error:  # a user's function may raise anything
-                raise ImageProblem(f"augmentation failed on it: {type(error).__name__}: {error}") from error
+                raise ImageProblem(f"augmentation failed on it: {error_words(error, LONGEST_REASON)}") from error
         rgb = _as_rgb(changed)
         height, width = preprocessing.crop
         return np.asarray(rgb) if rgb.size == (width, height) else preprocessing.pixels(rgb)

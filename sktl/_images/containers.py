@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import reprlib
-import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from numbers import Integral
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from sktl._words import error_words, shown_value
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
 from .advice import NUMPY, OTHERS, TORCH, Words
@@ -59,7 +58,7 @@ def check_image_shape(image_shape: Any) -> tuple[int, ...] | None:
     legal = len(sizes) in (2, 3) and all(isinstance(n, Integral) and not isinstance(n, bool) for n in sizes)
     if not legal or min(sizes) < 1 or (len(sizes) == 3 and not {sizes[0], sizes[2]} & set(CHANNELS)):
         raise InvalidParameterError(
-            f"image_shape={reprlib.repr(image_shape)} must be two or three positive integers: (H, W), (H, W, C) or "
+            f"image_shape={shown_value(image_shape)} must be two or three positive integers: (H, W), (H, W, C) or "
             "(C, H, W), with C = 1, 3 or 4."
         )
     return tuple(map(int, sizes))
@@ -135,7 +134,7 @@ def _instead(X: Any) -> str:
     if is_instance(X, "torch.utils.data.IterableDataset"):
         return " Pass a list of its images, such as [image for image, label in X]."
     if isinstance(names := getattr(X, "column_names", None), Sequence) and names:
-        return f" Pass one column, such as X[{reprlib.repr(names[0])}], or X and y of sktl.datasets.from_dataset(X)."
+        return f" Pass one column, such as X[{shown_value(names[0])}], or X and y of sktl.datasets.from_dataset(X)."
     if isinstance(X, Mapping):
         return " Pass a list of its images, such as list(X.values())."
     if isinstance(X, set | frozenset):
@@ -175,7 +174,8 @@ def _from_array(X: Any, image_shape: tuple[int, ...] | None) -> list[Any] | tupl
         array = _as_numbers(array, image_shape)
     if array.dtype.kind not in "OUT" or (array.dtype.kind == "O" and array.ndim in (3, 4)):
         return _images_of(array, image_shape)
-    columns = getattr(X, "columns", ())
+    # Arrow's tables have columns that are not names.
+    columns = getattr(X, "column_names", getattr(X, "columns", ()))
     return _single_column(array, list(columns) if isinstance(columns, Iterable) else [])
 
 
@@ -186,7 +186,7 @@ def _as_numbers(array: np.ndarray, image_shape: tuple[int, ...] | None) -> np.nd
     except (TypeError, ValueError) as error:
         if image_shape is None:
             return array
-        raise InvalidInputError(f"X does not hold one row of numbers for each image: {_brief(error)}") from error
+        raise InvalidInputError(f"X does not hold one row of numbers for each image: {error_words(error)}") from error
 
 
 def _single_column(X: np.ndarray, columns: Sequence[Any]) -> list[Any]:
@@ -195,7 +195,7 @@ def _single_column(X: np.ndarray, columns: Sequence[Any]) -> list[Any]:
     if X.ndim == 2 and X.shape[1] == 1:
         X = X[:, 0]
     if X.ndim != 1:
-        column = f" Pass one column, such as X[{reprlib.repr(columns[0])}]." if columns else ""
+        column = f" Pass one column, such as X[{shown_value(columns[0])}]." if columns else ""
         raise InvalidInputError(
             f"X is an array of {X.dtype} and shape {X.shape}; paths and objects must have shape (n,) or (n, 1).{column}"
         )
@@ -251,7 +251,7 @@ def to_array(item: Any) -> np.ndarray:
         If it has no values, or values that NumPy cannot represent.
     """
     if isinstance(item, np.ma.MaskedArray) and np.ma.is_masked(item):
-        if item.dtype.kind == "O":
+        if item.dtype.kind in "OUST":
             raise ImageProblem("has masked items; leave them out, with their labels")
         raise ImageProblem("has masked values; pass x.filled(0) to make them black")
     try:
@@ -262,7 +262,7 @@ def to_array(item: Any) -> np.ndarray:
         raise
     except Exception as error:  # arrays of other libraries may raise anything
         raise ImageProblem(
-            f"is a {type(item).__name__} that NumPy cannot convert to an array: {_brief(error)}; pass an "
+            f"is a {type(item).__name__} that NumPy cannot convert to an array: {error_words(error)}; pass an "
             "array of uint8, or of floats in [0, 1]"
         ) from error
     # Columns of data frames store text in dtypes of their own.
@@ -299,10 +299,6 @@ def _conversions(tensor: torch.Tensor) -> list[str]:
     return [name for name, is_needed in needed.items() if is_needed]
 
 
-def _brief(error: Exception) -> str:
-    return textwrap.shorten(f"{type(error).__name__}: {error}", 200)
-
-
 # ---------------------------------------------------------------------------------------------------------------- items
 
 
@@ -317,7 +313,9 @@ def path_of(item: str | os.PathLike[Any]) -> str:
     try:
         path = os.fspath(item)
     except Exception as error:  # path objects of other libraries may raise anything
-        raise ImageProblem(f"is a {type(item).__name__} that gives no path: {_brief(error)}; pass a str") from error
+        raise ImageProblem(
+            f"is a {type(item).__name__} that gives no path: {error_words(error)}; pass a str"
+        ) from error
     return str.__str__(path) if isinstance(path, str) else os.fsdecode(path)
 
 
@@ -341,7 +339,7 @@ def _remedy(item: Any) -> str:
     if hasattr(item, "read"):
         return f": {_FILE_REMEDY}"
     if isinstance(item, Mapping) and item:
-        return f": pass the image in it, such as x[{reprlib.repr(next(iter(item)))}]"
+        return f": pass the image in it, such as x[{shown_value(next(iter(item)))}]"
     if isinstance(item, list | tuple) and _are_numbers(item):
         return ": pass np.array(x, dtype=np.uint8), or np.array(x, dtype=float) for values in [0, 1]"
     if isinstance(item, list | tuple):

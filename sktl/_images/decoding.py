@@ -169,7 +169,7 @@ def _decode_by_pillow(content: bytes, preprocessing: Preprocessing) -> Image.Ima
     try:
         with Image.open(BytesIO(without_texts(content))) as image:
             check_header(image)
-            return _to_rgb(_reduced(image, preprocessing) if image.format == "JPEG" else image)
+            return _to_rgb(_reduced(image, preprocessing) if image.format == "JPEG" else image, FILE)
     except (ImageProblem, Warning):
         raise
     except Exception as error:  # Pillow's plugins raise almost anything on damaged files
@@ -252,10 +252,10 @@ def _is_turned(image: Image.Image) -> bool:
 
 def pil_to_rgb(image: Image.Image) -> Image.Image:
     """Return a new RGB image: rotated according to EXIF, blended with white, 16 bits scaled to 8, first frame only."""
-    return _despite_warnings(lambda image: _to_rgb(unloaded_copy(image)), image)
+    return _despite_warnings(lambda image: _to_rgb(unloaded_copy(image), PIL_WORDS), image)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image, words: Words) -> Image.Image:
     # `corrected` loads the image and raises an error if it is damaged. Pillow would return a partial image the second
     # time.
     upright = _upright(corrected(image))
@@ -267,7 +267,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         raise ImageProblem("has 32-bit integer pixels, whose white is unknown; convert it to uint8 or to [0, 1]")
     if image.mode == "F":
         pixels = np.asarray(upright)
-        check_pixels(pixels, PIL_WORDS)
+        check_pixels(pixels, words)
         return _from_floats(pixels)
     if upright.has_transparency_data:
         return _on_white(upright)

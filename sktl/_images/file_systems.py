@@ -8,11 +8,12 @@ import threading
 from typing import Any
 
 from sktl._utils.optional import require
+from sktl._utils.paths import shown, why_no_file
 from sktl._words import one_line
 from sktl.exceptions import MissingPackageError
 
 from .problems import ImageProblem
-from .urls import is_url, schemes_of
+from .urls import local_links, masked, schemes_of
 
 _EXTRA = "sktl[remote]"
 _WEB = {"http", "https"}
@@ -79,14 +80,34 @@ if hasattr(os, "register_at_fork"):
 
 
 def file_system_of(url: str) -> tuple[Any, str]:
-    """Return the file system of a URL, and the path of the file in it."""
+    """Return the file system of a URL, and the path of the file in it.
+
+    Raises
+    ------
+    ImageProblem
+        If a link of the URL leads to a pipe or a device on this machine.
+    """
     fsspec = fsspec_package()
+    for link in local_links(url):
+        _check_local(_local_path(link))
     first, _, rest = url.partition("::")
     kind = fsspec.get_filesystem_class(schemes_of(url)[0])
     if rest and "://" in first and not kind.cachable:
         return _archive(first.partition("://")[0], rest), kind._strip_protocol(first)
     file_system, path = fsspec.core.url_to_fs(url)
     return file_system, path
+
+
+def _local_path(link: str) -> str:
+    """Return the path on this machine that fsspec opens for a link."""
+    path: str = fsspec_package().get_filesystem_class("file")._strip_protocol(link)
+    return path
+
+
+def _check_local(path: str) -> None:
+    """Raise `ImageProblem` for a pipe or a device. Folders are left to fsspec, which can open archives in them."""
+    if not os.path.isdir(path) and (reason := why_no_file(path)):
+        raise ImageProblem(f"leads to {shown(masked(path))}, which {reason}; leave it out")
 
 
 def _archive(scheme: str, rest: str) -> Any:
@@ -104,12 +125,12 @@ def _archive(scheme: str, rest: str) -> Any:
 
 
 def _version_of(archive: str) -> tuple[int, ...]:
-    """Return what changes when an archive on this machine is replaced."""
-    path = archive.removeprefix("file://") if archive.startswith("file://") or not is_url(archive) else None
-    if path is None:
-        return ()
-    try:
-        status = os.stat(path)
-    except OSError:
-        return ()
-    return status.st_size, status.st_mtime_ns, status.st_ino
+    """Return what changes when an archive on this machine, or one that contains it, is replaced."""
+    version: list[int] = []
+    for link in local_links(archive):
+        try:
+            status = os.stat(_local_path(link))
+        except (OSError, ValueError):
+            continue
+        version += [status.st_size, status.st_mtime_ns, status.st_ino]
+    return tuple(version)

@@ -1,4 +1,4 @@
-"""Recognize values of PyTorch, SciPy and scikit-learn without importing these libraries.
+"""Recognize values of PyTorch, SciPy, scikit-learn and PyArrow without importing these libraries.
 
 A value of a library can exist only if the library has been imported. Exported models run where it is not installed.
 """
@@ -28,3 +28,8 @@ def is_sparse(value: Any) -> bool:
     """Return True if a value is a sparse array or matrix of SciPy."""
     issparse = getattr(sys.modules.get("scipy.sparse"), "issparse", None)
     return issparse is not None and issparse(value)
+
+
+def is_arrow(value: Any) -> bool:
+    """Return True if a value is an array or a table of PyArrow, from which `take` selects rows."""
+    return any(is_instance(value, f"pyarrow.{name}") for name in ("Array", "ChunkedArray", "Table", "RecordBatch"))

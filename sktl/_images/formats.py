@@ -212,8 +212,9 @@ def _why_text(content: bytes) -> str | None:
     text = _as_text(content[:1024]).strip("\ufeff \t\r\n")
     if not text or not all(c.isprintable() or c.isspace() for c in text):
         return None
-    if found := _why_encoded(text):
-        return found
+    if found := _encoding_of(text):
+        what, decoded = found
+        return f"is {what} instead of an image; pass the bytes: {decoded} (x = the text of the file)"
     return f"is not an image in a format that Pillow reads, but text: {one_line(text, _SHOWN_TEXT)!r}"
 
 
@@ -228,20 +229,21 @@ def _as_text(start: bytes) -> str:
 
 def why_no_path(text: str) -> str | None:
     """Identify text that was passed as a path but is not one, and say what to do; None if it may be a path."""
-    if found := _why_encoded(text[:1024].strip()):
-        return found
+    if found := _encoding_of(text[:1024].strip()):
+        what, decoded = found
+        return f"is {what}, not a path; pass the bytes: {decoded}"
     if _COLLAPSED.match(text):
         return "is a URL of which pathlib.Path made a path; pass the URL as a str"
     return "is a path with a URL in it; pass the URL alone, as a str" if _INNER.search(text) else None
 
 
-def _why_encoded(text: str) -> str | None:
-    """Return how to decode text that looks like the encoded bytes of an image; None if it does not."""
+def _encoding_of(text: str) -> tuple[str, str] | None:
+    """Identify text that looks like the encoded bytes of an image, and return how to decode it; None otherwise."""
     if text[:5].lower() == "data:":
-        return 'is a data URI, not a path; pass the bytes: base64.b64decode(x.partition(",")[2])'
+        return "a data URI", 'base64.b64decode(x.partition(",")[2])'
     if len(text) < _SHORTEST_BASE64 or not _BASE64.fullmatch(text):
         return None
     if text.startswith(_IMAGES_AS_BASE64) or max(map(len, re.split(r"[/\s]", text))) > _LONGEST_FILE_NAME:
         decode = "urlsafe_b64decode" if re.search("[-_]", text) else "b64decode"
-        return f"is base64 text, not a path; pass the bytes: base64.{decode}(x)"
+        return "base64 text", f"base64.{decode}(x)"
     return None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from PIL import Image
 
+from sktl._words import LONGEST_REASON, error_words, shown_value
 from sktl.exceptions import InvalidParameterError
 
 from .containers import is_array
@@ -23,7 +23,7 @@ def check_image_reader(image_reader: Any) -> None:
         return
     if not isinstance(image_reader, str) or image_reader not in READERS:
         raise InvalidParameterError(
-            f"image_reader={reprlib.repr(image_reader)} must be None, {', '.join(map(repr, READERS))}, or a function "
+            f"image_reader={shown_value(image_reader)} must be None, {', '.join(map(repr, READERS))}, or a function "
             "from a path or bytes to an image."
         )
 
@@ -41,7 +41,7 @@ def call_reader(function: Callable[[Any], Any], given: str | bytes) -> Any:
     except MemoryError:
         raise
     except Exception as error:  # a user's function may raise anything
-        raise ImageProblem(f"image_reader failed on it: {type(error).__name__}: {error}") from error
+        raise ImageProblem(f"image_reader failed on it: {error_words(error, LONGEST_REASON)}") from error
     if isinstance(image, Image.Image) or is_array(image):
         return image
     raise ImageProblem(

@@ -9,7 +9,7 @@ from numbers import Integral
 from PIL import Image, PngImagePlugin
 
 from sktl._utils.environment import bound_from
-from sktl._words import LONGEST_REASON, one_line
+from sktl._words import LONGEST_REASON, one_line, shown_value
 from sktl.exceptions import InvalidImageWarning, InvalidParameterError
 
 _LIMIT_VARIABLE = "SKTL_MAX_PIXELS"
@@ -33,8 +33,8 @@ def check_memory(error: Exception) -> None:
     """Raise `MemoryError` if an error of Pillow means that memory ran out, which is not a fault of the image."""
     if isinstance(error, MemoryError):
         raise error
-    if isinstance(error, OSError) and (error.errno == errno.ENOMEM or "out of memory" in str(error)):
-        raise MemoryError(str(error)) from error
+    if isinstance(error, OSError) and (error.errno == errno.ENOMEM or "out of memory" in one_line(error)):
+        raise MemoryError(one_line(error)) from error
 
 
 def set_pixel_limit(n_pixels: int | None) -> None:
@@ -62,7 +62,9 @@ def set_pixel_limit(n_pixels: int | None) -> None:
         os.environ.pop(_LIMIT_VARIABLE, None)
         return
     if isinstance(n_pixels, bool) or not isinstance(n_pixels, Integral) or n_pixels < 1:
-        raise InvalidParameterError(f"n_pixels={n_pixels!r} must be an integer of at least 1, or None for the default.")
+        raise InvalidParameterError(
+            f"n_pixels={shown_value(n_pixels)} must be an integer of at least 1, or None for the default."
+        )
     os.environ[_LIMIT_VARIABLE] = str(int(n_pixels))
 
 

@@ -75,10 +75,10 @@ class UrlStamp(NamedTuple):
         if not self.modified:
             return True
         try:
-            when = parsedate_to_datetime(self.modified)
-        except ValueError:
+            when = parsedate_to_datetime(self.modified).timestamp()
+        except (ValueError, OverflowError, OSError):  # not a date, or one that this machine cannot represent
             return False
-        return when.timestamp() < time.time() - _RACY
+        return when < time.time() - _RACY
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from PIL import Image
 
 from sktl._utils.locks import fork_safe_lock
 from sktl._utils.paths import user_path
+from sktl._words import LONGEST_REASON, error_words, one_line
 from sktl.exceptions import ImageFailure, InvalidImageError, InvalidInputError
 
 from .advice import Words
@@ -195,7 +196,7 @@ class PILSample:
                 raise
             except Exception as error:  # plugins for the user's image may raise anything
                 check_memory(error)
-                raise ImageProblem(f"cannot be loaded: {str(error) or 'was its file closed?'}") from error
+                raise ImageProblem(f"cannot be loaded: {one_line(error) or 'was its file closed?'}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +258,7 @@ class ItemSample:
             return self.item.sequence[self.item.position]
         except Exception as error:  # sequences of other libraries may raise anything
             check_memory(error)
-            raise ImageProblem(f"cannot be read: {type(error).__name__}: {error}") from error
+            raise ImageProblem(f"cannot be read: {error_words(error, LONGEST_REASON)}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,12 +368,19 @@ def _from_element(item: Any) -> Sample:
     if isinstance(item, str | os.PathLike):
         return _from_path(path_of(item))
     if isinstance(item, BYTES):
-        return BytesSample(bytes(item))
+        return BytesSample(_bytes_of(item))
     if isinstance(item, Image.Image):
         return PILSample(item)
     if is_array(item):
         return _from_pixels(to_array(item), words_for(item))
     raise ImageProblem(why_no_image(item))
+
+
+def _bytes_of(item: bytes | bytearray | memoryview) -> bytes:
+    try:
+        return bytes(item)
+    except ValueError as error:
+        raise ImageProblem("is a released memoryview; pass bytes instead") from error
 
 
 def _from_path(path: str) -> Sample:

@@ -76,7 +76,7 @@ class LazyImages(Sequence[Any]):
     """
 
     def __init__(self, sequence: Any):
-        if isinstance(sequence, str | bytes | Mapping) or (length := _length_of(sequence)) is None:
+        if isinstance(sequence, str | bytes | Mapping) or (length := length_of(sequence)) is None:
             raise InvalidParameterError(
                 f"sequence is a {type(sequence).__name__}. Pass an object with __len__ and __getitem__ that returns an "
                 "image for each position."
@@ -112,7 +112,7 @@ class LazyImages(Sequence[Any]):
         return part
 
     def __repr__(self) -> str:
-        n_all = _length_of(self._sequence)
+        n_all = length_of(self._sequence)
         part = f"{len(self)} images" if n_all == len(self) else f"{len(self)} of {n_all} images"
         return f"LazyImages({_name_of(self._sequence)}, {part})"
 
@@ -159,7 +159,7 @@ def _name_of(sequence: Any) -> str:
     return type(getattr(sequence, "__wrapped__", sequence)).__name__
 
 
-def _length_of(sequence: Any) -> int | None:
+def length_of(sequence: Any) -> int | None:
     """Return the length of a sequence, or None if it is no sequence."""
     kind = type(sequence)
     if not (hasattr(kind, "__len__") and hasattr(kind, "__getitem__")) or is_sparse(sequence):
@@ -185,7 +185,7 @@ def as_sequence(X: Any) -> LazyImages | list[Any] | None:
     """
     if isinstance(X, LazyImages):
         return X
-    length = None if isinstance(X, Mapping) or hasattr(X, "column_names") else _length_of(X)
+    length = None if isinstance(X, Mapping) or hasattr(X, "column_names") else length_of(X)
     if length is None or length == 0:
         return None if length is None else []
     try:
@@ -196,10 +196,18 @@ def as_sequence(X: Any) -> LazyImages | list[Any] | None:
     except Exception:  # the image is reported, with others
         return _once(X)
     if isinstance(first, str | os.PathLike):
-        return [X[i] for i in range(length)]
+        return _paths_in(X, length)
     if reason := why_no_item(first):
         raise InvalidInputError(f"X is a {type(X).__name__}, of which the first item {reason}.")
     return _once(X)
+
+
+def _paths_in(X: Any, length: int) -> LazyImages | list[Any]:
+    try:
+        with lock_of(X):
+            return [X[i] for i in range(length)]
+    except Exception:  # the images are reported one by one
+        return _once(X)
 
 
 def why_no_item(item: Any) -> str:

@@ -35,6 +35,11 @@ def schemes_of(url: str) -> list[str]:
     return [link.partition("://")[0].lower() for link in [*links, *([last] if _LINK.match(last) else [])]]
 
 
+def local_links(url: str) -> list[str]:
+    """Return the links of a chain that lead to files on this machine: paths, and URLs such as `file:///photos.zip`."""
+    return [link for link in url.split(_CHAIN) if "://" not in link or _LOCAL.match(link)]
+
+
 def local_path_of(url: str) -> str | None:
     """Return the path that a URL such as `file:///photos/a%20b.png` stands for, or None if it is not such a URL.
 

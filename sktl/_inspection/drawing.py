@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sktl._utils.arguments import check_count
+from sktl._words import shown_value
 from sktl.exceptions import InvalidParameterError
 
 if TYPE_CHECKING:
@@ -51,16 +52,10 @@ def letters_across(ax: Any, axes: np.ndarray) -> int:
     return int(np.clip(inches / _INCHES_PER_LETTER, 10, 2 * _LETTERS_OF_A_CELL))
 
 
-def check_count(value: Any, name: str) -> None:
-    """Raise `InvalidParameterError` if a parameter is not an integer of at least 1."""
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-        raise InvalidParameterError(f"{name}={value!r} must be an integer of at least 1.")
-
-
 def check_task(task: Any) -> None:
     """Raise `InvalidParameterError` if a task is neither classification nor regression."""
     if not isinstance(task, str) or task not in ("classification", "regression"):
-        raise InvalidParameterError(f'task={task!r} must be "classification" or "regression".')
+        raise InvalidParameterError(f'task={shown_value(task)} must be "classification" or "regression".')
 
 
 def axes_grid(

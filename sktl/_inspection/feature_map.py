@@ -16,7 +16,7 @@ from sktl._targets.tables import is_table
 from sktl._utils.isolation import isolated
 from sktl._utils.optional import require
 from sktl._utils.short_text import fitted
-from sktl._words import one_line
+from sktl._words import one_line, shown_value
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
 from .drawing import axes_grid, check_task, legend_beside, legend_size, style, styled
@@ -165,7 +165,9 @@ class FeatureMapDisplay:
         """
         require("matplotlib", f"{cls.__name__}.from_estimator", "sktl[plot]")
         if projection != "pca" and not hasattr(projection, "fit_transform"):
-            raise InvalidParameterError(f'projection={projection!r} must be "pca", or have the method fit_transform.')
+            raise InvalidParameterError(
+                f'projection={shown_value(projection)} must be "pca", or have the method fit_transform.'
+            )
         check_instance(estimator)
         if isinstance(task, str) and task == "auto":
             task = "regression" if predicts_numbers(estimator) else "classification"

@@ -22,6 +22,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from sktl._backbones.stages import Call, record, single_tensors, tensors
 from sktl._utils.random import generator
+from sktl._words import shown_value
 from sktl.exceptions import BackboneError, InvalidParameterError
 
 _MOST_CLASS_TOKENS = 16
@@ -179,7 +180,7 @@ def _named_layer(network: nn.Module, image: torch.Tensor, layer: str) -> TargetL
     if not outputs:
         names = ", ".join(name for name, _ in network.named_children())
         raise InvalidParameterError(
-            f"layer={layer!r} is not a module that the network runs. Its outermost modules are {names}; "
+            f"layer={shown_value(layer)} is not a module that the network runs. Its outermost modules are {names}; "
             "estimator.module_.backbone.named_modules() lists all of them."
         )
     for number, tensor in outputs:
@@ -187,8 +188,8 @@ def _named_layer(network: nn.Module, image: torch.Tensor, layer: str) -> TargetL
         if layout := find_layout(tuple(tensor.shape), (height, width)):
             return TargetLayer(layer, number, layout)
     raise InvalidParameterError(
-        f"layer={layer!r} returns a tensor of shape {tuple(outputs[0][1].shape)} for one image, which is not a map of "
-        "the image: pass a layer before the pooling."
+        f"layer={shown_value(layer)} returns a tensor of shape {tuple(outputs[0][1].shape)} for one image, which is "
+        "not a map of the image: pass a layer before the pooling."
     )
 
 

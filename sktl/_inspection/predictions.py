@@ -21,11 +21,13 @@ from sktl._images.samples import Sample
 from sktl._targets.labels import check_labels
 from sktl._targets.number_targets import suggesting_regression
 from sktl._targets.tables import is_table
+from sktl._utils.arguments import check_count, check_random_state
 from sktl._utils.isolation import isolated
 from sktl._utils.optional import require
+from sktl._words import shown_value
 from sktl.exceptions import InvalidParameterError
 
-from .drawing import WRONG, axes_grid, check_count, check_task, letters_across, picture_cell, show_picture
+from .drawing import WRONG, axes_grid, check_task, letters_across, picture_cell, show_picture
 from .thumbnails import read_pictures
 
 if TYPE_CHECKING:
@@ -160,7 +162,7 @@ class PredictionsDisplay:
             As in :meth:`from_predictions`.
         """
         require("matplotlib", f"{cls.__name__}.from_estimator", "sktl[plot]")
-        _check_choice(select, n_images, n_columns)
+        _check_choice(select, n_images, n_columns, random_state)
         check_instance(estimator)
         samples = samples_for(estimator, X, image_shape)
         compared = _predicted(estimator, X, y, len(samples))
@@ -238,7 +240,7 @@ class PredictionsDisplay:
             If images to show cannot be read.
         """
         require("matplotlib", f"{cls.__name__}.from_predictions", "sktl[plot]")
-        _check_choice(select, n_images, n_columns)
+        _check_choice(select, n_images, n_columns, random_state)
         check_task(task)
         samples = samples_for(None, X, image_shape, image_reader)
         compared: Comparison
@@ -311,11 +313,12 @@ class PredictionsDisplay:
         return self
 
 
-def _check_choice(select: str, n_images: int, n_columns: int) -> None:
+def _check_choice(select: str, n_images: int, n_columns: int, random_state: Any) -> None:
     if select not in _SELECTIONS:
-        raise InvalidParameterError(f"select={select!r} must be one of {', '.join(map(repr, _SELECTIONS))}.")
+        raise InvalidParameterError(f"select={shown_value(select)} must be one of {', '.join(map(repr, _SELECTIONS))}.")
     check_count(n_images, "n_images")
     check_count(n_columns, "n_columns")
+    check_random_state(random_state)
 
 
 def _compare_labels(n_images: int, y_true: Any, y_proba: Any, classes: Any) -> Comparison:

@@ -18,6 +18,7 @@ from sktl._estimators.regressor import PretrainedImageRegressor
 from sktl._images.decoding import decode
 from sktl._images.preprocessing import Preprocessing
 from sktl._targets.labels import codes_of, shown
+from sktl._utils.arguments import check_count
 from sktl._utils.devices import nearest_device
 from sktl._utils.forked_gradients import check_gradients
 from sktl._utils.isolation import isolated
@@ -25,7 +26,7 @@ from sktl._utils.optional import require
 from sktl._utils.short_text import rounded, with_percent
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
-from .drawing import axes_grid, check_count, letters_across, picture_cell, show_picture
+from .drawing import axes_grid, letters_across, picture_cell, show_picture
 from .gradcam import class_maps, find_target_layer
 from .thumbnails import picture, read_each
 
@@ -330,7 +331,7 @@ def _see(
 def _check_style(n_columns: Any, alpha: Any) -> None:
     check_count(n_columns, "n_columns")
     if not isinstance(alpha, Real) or not 0 <= float(alpha) <= 1:
-        raise InvalidParameterError(f"alpha={alpha!r} must be a number in [0, 1].")
+        raise InvalidParameterError(f"alpha={shown(alpha)} must be a number in [0, 1].")
 
 
 def _device_for(estimator: PretrainedImagePredictor) -> torch.device:

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from sktl._utils.paths import checked_path, shown
+from sktl._utils.paths import checked_path, shown, why_no_file
 from sktl._version import __version__
 from sktl.exceptions import InvalidInputError
 
@@ -76,12 +76,12 @@ def write_page(path: Any, text: str) -> None:
     InvalidParameterError
         If `path` is not a path.
     InvalidInputError
-        If the file cannot be written.
+        If the file cannot be written, or the path is a folder, a pipe or a device.
     """
     target = os.path.realpath(checked_path(path, "path"))
+    if other := why_no_file(target):
+        raise InvalidInputError(f"{shown(path)} {other}, and is not replaced. Pass another path.")
     try:
-        if os.path.isdir(target):
-            raise IsADirectoryError(None, "it is a folder")
         with tempfile.TemporaryDirectory(dir=os.path.dirname(target), prefix=".sktl-") as folder:
             draft = Path(folder) / "page.html"
             draft.write_text(text, encoding="utf-8", newline="\n")

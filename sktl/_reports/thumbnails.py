@@ -15,6 +15,7 @@ from PIL import Image, features
 from sktl._images.decoding import ImageProblem
 from sktl._images.samples import Sample
 from sktl._inspection.thumbnails import picture
+from sktl._words import shown_value
 from sktl.exceptions import InvalidParameterError
 
 from .markup import Markup, plain, tag
@@ -47,7 +48,7 @@ def limit_of(max_megabytes: Any) -> int:
     """
     is_number = isinstance(max_megabytes, Real) and not isinstance(max_megabytes, bool)
     if not is_number or not 0 <= max_megabytes < math.inf:
-        raise InvalidParameterError(f"max_megabytes={max_megabytes!r} must be a number of at least 0.")
+        raise InvalidParameterError(f"max_megabytes={shown_value(max_megabytes)} must be a number of at least 0.")
     return round(max_megabytes * 1e6)
 
 

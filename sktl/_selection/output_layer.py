@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -77,7 +79,7 @@ class FeaturesEstimator(BaseEstimator):
     def _targets(self, y: np.ndarray) -> Targets:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # y was checked as a whole; warnings about single folds would only confuse
-            return self.predictor._check_targets(y, None, len(y))
+            return _for_fold(self.predictor, y)._check_targets(y, None, len(y))
 
     def _with_layer(self, layer: OutputLayer, outputs: Outputs) -> FeaturesEstimator:
         self.layer_, self.outputs_ = layer, outputs
@@ -107,3 +109,12 @@ class FeaturesEstimator(BaseEstimator):
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "layer_")
+
+
+def _for_fold(predictor: PretrainedImagePredictor, y: np.ndarray) -> PretrainedImagePredictor:
+    """Return an estimator whose `class_weight`, checked for all of `y`, has no classes that a fold lacks."""
+    weights = getattr(predictor, "class_weight", None)
+    if not isinstance(weights, Mapping) or y.ndim > 1:
+        return predictor
+    present, predictor = set(y.tolist()), copy.copy(predictor)
+    return predictor.set_params(class_weight={label: weights[label] for label in weights if label in present})

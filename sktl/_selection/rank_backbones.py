@@ -303,7 +303,9 @@ def _columns(targets: Targets) -> np.ndarray:
 def _check_entries(backbones: Any) -> list[dict[str, Any]]:
     """Return the parameters of the networks in `backbones`."""
     if isinstance(backbones, str | Mapping | os.PathLike) or not isinstance(backbones, Iterable):
-        raise InvalidParameterError(f"backbones={backbones!r} must be a list of networks: pass [{backbones!r}].")
+        raise InvalidParameterError(
+            f"backbones={shown(backbones)} must be a list of networks: pass [{shown(backbones)}]."
+        )
     entries = [_check_entry(entry, position) for position, entry in enumerate(backbones)]
     if not entries:
         raise InvalidParameterError("backbones is empty: pass at least one network, or None for the default networks.")
@@ -319,8 +321,8 @@ def _check_entry(entry: Any, position: int) -> dict[str, Any]:
         params = dict(entry)
     else:
         raise InvalidParameterError(
-            f"backbones[{position}]={entry!r} is not a network: pass a name, a callable, a pair (backbone, weights) or "
-            "a mapping with the key 'backbone' and, optionally, 'weights', 'image_size' and 'n_stages'."
+            f"backbones[{position}]={shown(entry)} is not a network: pass a name, a callable, a pair (backbone, "
+            "weights) or a mapping with the key 'backbone' and, optionally, 'weights', 'image_size' and 'n_stages'."
         )
     try:
         PretrainedImageClassifier(**params)._check_parameters()

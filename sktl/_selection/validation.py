@@ -14,8 +14,9 @@ from sklearn.model_selection import check_cv
 
 from sktl._targets.class_targets import ClassTargets
 from sktl._targets.label_targets import LabelTargets
-from sktl._targets.labels import check_complete, shortened, shown
+from sktl._targets.labels import check_complete, shown
 from sktl._targets.targets import Targets
+from sktl._words import one_line
 from sktl.exceptions import InvalidParameterError
 
 from .output_layer import FeaturesEstimator
@@ -62,7 +63,7 @@ def check_scorer(scoring: Any, layer: FeaturesEstimator, y: np.ndarray, splits: 
                 scores.append(scorer(clone(layer).guess(noise, y[train]), noise[test], y[test]))
     except Exception as error:  # a callable may raise any exception
         raise InvalidParameterError(
-            f"scoring={shown(scoring)} is not possible with {fold}: {shortened(str(error), 500)}"
+            f"scoring={shown(scoring)} is not possible with {fold}: {one_line(error, 500)}"
         ) from error
     _check_scores(scoring, scores)
     return scorer

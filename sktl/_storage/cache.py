@@ -24,6 +24,7 @@ from sktl._utils.environment import bound_from
 from sktl._utils.paths import user_path
 from sktl._utils.processes import is_running
 from sktl._utils.warnings import warn_once
+from sktl._words import shown_value
 from sktl.exceptions import CacheWarning, InvalidParameterError
 
 from .redis_store import RedisStore, is_redis_url, without_password
@@ -183,14 +184,36 @@ def open_cache(cache: str | os.PathLike[str] | Literal[False]) -> Cache:
 
 def check_cache(cache: object) -> None:
     """Raise `InvalidParameterError` for a string that is probably not meant as the name of a folder."""
-    if not isinstance(cache, str) or cache == "auto" or is_redis_url(cache):
-        return
-    if cache.lower() in _WORDS or "://" in cache:
-        shown = repr(without_password(cache))
+    if isinstance(cache, str) and not _may_be_cache(cache):
         raise InvalidParameterError(
-            f'cache={shown} is not a folder: pass "auto" for a private one, the path of a folder, the URL of a Redis '
-            "server such as redis://host:6379/0, or False for none."
+            f'cache={_shown(cache)} is not a folder: pass "auto" for a private one, the path of a folder, the URL of a '
+            "Redis server such as redis://host:6379/0, or False for none."
         )
+
+
+def _may_be_cache(cache: str) -> bool:
+    return cache == "auto" or is_redis_url(cache) or not (cache.lower() in _WORDS or "://" in cache or "\0" in cache)
+
+
+def _shown(cache: object) -> str:
+    return shown_value(without_password(cache) if isinstance(cache, str) else cache)
+
+
+def _cache_at(path: str | os.PathLike[str] | None) -> Cache:
+    """Return the cache at a path of the user.
+
+    Raises
+    ------
+    InvalidParameterError
+        If it is no path, or a string that is probably not meant as the name of a folder.
+    """
+    is_path = path is None or isinstance(path, os.PathLike)
+    if not is_path and not (isinstance(path, str) and _may_be_cache(path)):
+        raise InvalidParameterError(
+            f"path={_shown(path)} is not a folder: pass the path of a folder, the URL of a Redis server such as "
+            "redis://host:6379/0, or None for the private cache."
+        )
+    return open_cache("auto" if path is None else path)
 
 
 def cache_info(path: str | os.PathLike[str] | None = None) -> CacheInfo:
@@ -207,6 +230,11 @@ def cache_info(path: str | os.PathLike[str] | None = None) -> CacheInfo:
     CacheInfo
         Named tuple with the fields hits, misses, images, bytes and max_bytes.
 
+    Raises
+    ------
+    InvalidParameterError
+        If `path` is neither a folder nor the URL of a Redis server.
+
     Examples
     --------
     >>> import sktl
@@ -214,7 +242,7 @@ def cache_info(path: str | os.PathLike[str] | None = None) -> CacheInfo:
     >>> sktl.cache_info().images
     0
     """
-    store = open_cache("auto" if path is None else path).store
+    store = _cache_at(path).store
     return CacheInfo(0, 0, 0, 0, 0) if store is None else CacheInfo(*store.contents(APART))
 
 
@@ -226,8 +254,13 @@ def clear_cache(path: str | os.PathLike[str] | None = None) -> None:
     path : str or path, default=None
         Directory, or URL of a Redis server, that estimators use as `cache`. None selects the private cache of this
         process and its workers.
+
+    Raises
+    ------
+    InvalidParameterError
+        If `path` is neither a folder nor the URL of a Redis server.
     """
-    open_cache("auto" if path is None else path).clear()
+    _cache_at(path).clear()
 
 
 def set_cache_limit(max_bytes: int | None, path: str | os.PathLike[str] | None = None) -> None:
@@ -244,12 +277,12 @@ def set_cache_limit(max_bytes: int | None, path: str | os.PathLike[str] | None =
     Raises
     ------
     InvalidParameterError
-        If `max_bytes` is neither None nor an integer of at least 0; or if `path` is a Redis server, which has its own
-        limit.
+        If `max_bytes` is neither None nor an integer of at least 0; if `path` is not a folder; or if `path` is a Redis
+        server, which has its own limit.
     """
     if max_bytes is not None and (not isinstance(max_bytes, Integral) or isinstance(max_bytes, bool) or max_bytes < 0):
-        raise InvalidParameterError(f"max_bytes={max_bytes!r} must be an integer of at least 0, or None.")
-    open_cache("auto" if path is None else path).set_limit(None if max_bytes is None else int(max_bytes))
+        raise InvalidParameterError(f"max_bytes={shown_value(max_bytes)} must be an integer of at least 0, or None.")
+    _cache_at(path).set_limit(None if max_bytes is None else int(max_bytes))
 
 
 def _remove_private() -> None:

@@ -13,6 +13,7 @@ import os
 import tempfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sktl._utils.optional import require
-from sktl._utils.paths import shown
+from sktl._utils.paths import shown, why_no_file
 from sktl.exceptions import InvalidInputError
 
 NAMES, FEATURES = "image", "features"
@@ -31,6 +32,12 @@ PROGRESS = ".progress"
 ROWS_PER_GROUP = 8192
 _KEY = b"sktl"
 _FORMAT = 1
+# Entries of a header that readers of files use, and the types of their values.
+_ENTRIES: dict[str, Any] = {
+    "n_features": int, "first_rows": list, "part": list, "images_per_part": int, "contents": list,
+    "invalid_images": list, "targets": list, "is_vector": bool, "source": dict, "fingerprint": str | None,
+}  # fmt: skip
+_ITEMS: dict[str, type] = {"first_rows": int, "part": int, "contents": str, "invalid_images": list, "targets": str}
 _PAGE_BYTES = 1 << 30
 _USER = "A file of features"
 
@@ -154,22 +161,18 @@ class FeatureFile:
         InvalidInputError
             If it is no Parquet file, or one without features of sktl.
         """
-        pa, pq = _pyarrow()
-        try:
-            file = pq.ParquetFile(path)
-        except (pa.ArrowException, OSError) as error:
-            raise InvalidInputError(f"{shown(path)} is not a complete Parquet file. Write it again.") from error
-        with file:
-            metadata = (file.schema_arrow.metadata or {}).get(_KEY)
-            header = json.loads(metadata) if metadata else {}
-            if header.get("format") != _FORMAT or FEATURES not in file.schema_arrow.names:
+        if reason := why_no_file(path):
+            raise InvalidInputError(f"{shown(path)} {reason}. Pass a file that `sktl embed` wrote.")
+        with _opened(path) as file:
+            schema = file.schema_arrow
+            header = _parsed((schema.metadata or {}).get(_KEY, b""))
+            if header is None or FEATURES not in schema.names or not _holds_rows(schema.field(FEATURES).type):
                 raise InvalidInputError(
                     f"{shown(path)} holds no features of this version of sktl. Write them by "
                     "sktl.datasets.write_features or `sktl embed`."
                 )
-            n_features = int(header["n_features"])
-            blocks = _mapped(path, file.metadata, n_features, header["first_rows"])
-            return cls(path, header, _decoded(file, n_features) if blocks is None else blocks)
+            blocks = _mapped(path, file.metadata, header["n_features"], header["first_rows"])
+            return cls(path, header, _decoded(file, header["n_features"]) if blocks is None else blocks)
 
     def __len__(self) -> int:
         return sum(map(len, self.blocks))
@@ -184,14 +187,49 @@ class FeatureFile:
         Raises
         ------
         InvalidInputError
-            If another program has removed a column.
+            If another program has removed a column, or the file is damaged.
         """
-        _, pq = _pyarrow()
-        with pq.ParquetFile(self.path) as file:
+        with _opened(self.path) as file:
             if lacking := [name for name in names if name not in file.schema_arrow.names]:
                 raise InvalidInputError(f"{shown(self.path)} has no column {lacking[0]!r}. Write it again.")
             table = file.read(columns=[*names])
         return {name: _as_numpy(table[name]) for name in names}
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Open a Parquet file. Within the block, damage of the file is an error that names it."""
+    pa, pq = _pyarrow()
+    file = None
+    try:
+        with pq.ParquetFile(path) as file:
+            yield file
+    except (pa.ArrowException, OSError) as error:
+        if file is not None and getattr(error, "errno", None):  # the disk is full, or another fault of this machine
+            raise
+        raise InvalidInputError(f"{shown(path)} is not a complete Parquet file. Write it again.") from error
+
+
+def _holds_rows(kind: Any) -> bool:
+    """Return True if a column of this type holds a list of floats for each image."""
+    types = _pyarrow()[0].types
+    is_list = types.is_fixed_size_list(kind) or types.is_list(kind) or types.is_large_list(kind)
+    return bool(is_list and types.is_floating(kind.value_type))
+
+
+def _parsed(metadata: bytes) -> dict[str, Any] | None:
+    """Return a header; None if it is damaged, or of another program or version."""
+    try:
+        header = json.loads(metadata)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(header, dict) or header.get("format") != _FORMAT:
+        return None
+    if not all(name in header and isinstance(header[name], kind) for name, kind in _ENTRIES.items()):
+        return None
+    if not all(isinstance(item, kind) for name, kind in _ITEMS.items() for item in header[name]):
+        return None
+    return header if len(header["part"]) == 2 and header["n_features"] > 0 else None
 
 
 def _as_numpy(column: Any) -> np.ndarray:

@@ -26,7 +26,7 @@ import torch
 from sktl._utils.paths import checked_path, is_utf8, shown, working_folder
 from sktl._version import __version__
 from sktl._words import one_line
-from sktl.exceptions import ModelFileError, ModelFileNotFoundError, SktlError
+from sktl.exceptions import InvalidParameterError, ModelFileError, ModelFileNotFoundError, SktlError
 
 from .tensor_streams import (
     TYPES,
@@ -35,7 +35,7 @@ from .tensor_streams import (
     foreign_kind,
     is_onnx,
     is_stream,
-    name_of,
+    model_name_of,
     parsed,
     write_all,
 )
@@ -168,7 +168,7 @@ class ModelFile:
             raise damaged(name, "it was not written by sktl's save")
         if number != str(FORMAT):
             raise ModelFileError(
-                f"{name} has format {number[:20]!r}, and this version of sktl reads format {FORMAT}. "
+                f"{_first(name)} has format {number[:20]!r}, and this version of sktl reads format {FORMAT}. "
                 "Update sktl, or save the model again with this version."
             )
         self._text, self._expected = metadata.get(_DOCUMENT, ""), metadata.get(_DIGEST, "")
@@ -237,7 +237,7 @@ def open_model(place: PathOrFile | bytes) -> Iterator[ModelFile]:
     ModelFileError
         If the file cannot be read, has another format, or is damaged.
     """
-    name = name_of(place)
+    name = model_name_of(place)
     try:
         with _opened(place, name) as file:
             model = ModelFile(name, file)
@@ -259,8 +259,8 @@ def _misunderstood(model: ModelFile, error: Exception) -> ModelFileError:
     version = versions.get("sktl", __version__) if isinstance(versions, dict) else __version__
     if version != __version__:
         return ModelFileError(
-            f"{model.name} was written by sktl {one_line(version, 40)}, and this version, {__version__}, cannot read "
-            "all of it. Update sktl, or save the model again with this version."
+            f"{_first(model.name)} was written by sktl {one_line(version, 40)}, and this version, {__version__}, "
+            "cannot read all of it. Update sktl, or save the model again with this version."
         )
     # Python's own error messages name its functions, which would not help the user.
     reason = str(error) if isinstance(error, DocumentError) else "its document is not as `save` writes it"
@@ -271,7 +271,7 @@ def _misunderstood(model: ModelFile, error: Exception) -> ModelFileError:
 def _opened(place: Any, name: str) -> Iterator[Any]:
     """Open tensors for reading one by one."""
     if isinstance(place, bytes | bytearray | memoryview):
-        yield StreamedTensors(io.BytesIO(place), whole=True)
+        yield StreamedTensors(_in_memory(place), whole=True)
     elif (path := _check_place(place, "rb")) is None:
         yield StreamedTensors(place, whole=False)
     else:
@@ -292,6 +292,13 @@ def _opened(place: Any, name: str) -> Iterator[Any]:
             yield file
 
 
+def _in_memory(content: bytes | bytearray | memoryview) -> io.BytesIO:
+    try:
+        return io.BytesIO(content)
+    except ValueError as error:
+        raise InvalidParameterError("path is a released memoryview. Pass bytes.") from error
+
+
 def _foreign(name: str, path: str, beginning: bytes, reason: str) -> ModelFileError:
     """Return the error for a file that safetensors cannot open for a reason in its own words."""
     if path.lower().endswith(".onnx") or is_onnx(beginning):
@@ -303,8 +310,14 @@ def _foreign(name: str, path: str, beginning: bytes, reason: str) -> ModelFileEr
     return damaged(name, foreign_kind(beginning) or ours)
 
 
+def _first(name: str) -> str:
+    """Return the name of a model at the start of a sentence."""
+    return name[:1].upper() + name[1:]
+
+
 def damaged(name: str, reason: str) -> ModelFileError:
     """Return the error for a file that `save` cannot have written. `name` is as in `ModelFile`."""
     return ModelFileError(
-        f"{name} is damaged, or not an sktl model: {reason}. Save the model again, or fetch it again."
+        f"{_first(name)} is damaged, or not an sktl model: {one_line(reason, 400)}. Save the model again, or "
+        "fetch it again."
     )

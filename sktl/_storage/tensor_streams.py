@@ -34,10 +34,21 @@ def is_stream(place: Any) -> bool:
 
 def name_of(place: Any) -> str:
     """Return the name of a path, an open file or bytes in messages."""
+    return _own_name(place) or f"a {type(place).__name__}"
+
+
+def _own_name(place: Any) -> str:
+    """Return the name of a path or an open file in messages; empty if it has none."""
     if isinstance(place, str | os.PathLike):
         return shown(place)
     name = getattr(place, "name", None)
-    return f"the file {shown(name)}" if isinstance(name, str) and name else f"a {type(place).__name__}"
+    return f"the file {shown(name)}" if isinstance(name, str) and name else ""
+
+
+def model_name_of(place: Any) -> str:
+    """Return the name of a model that is read from a place, within a sentence."""
+    how = "bytes" if isinstance(place, _BYTES) else f"a {type(place).__name__}"
+    return _own_name(place) or f"the model that was passed as {how}"
 
 
 def check_stream(file: Any, mode: str) -> None:
@@ -140,6 +151,15 @@ def parsed(text: str | bytes) -> Any:
         return None
 
 
+def _is_text(header: dict[str, Any]) -> bool:
+    """Return True if a header has no lone surrogates, which safetensors refuses and which have no UTF-8."""
+    try:
+        json.dumps(header, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
 class StreamedTensors:
     """Tensors in a stream, with the methods of `safetensors.safe_open`.
 
@@ -165,6 +185,8 @@ class StreamedTensors:
         described = parsed(header)
         if not isinstance(described, dict):
             raise safetensors.SafetensorError("its header is not a JSON mapping")
+        if not _is_text(described):
+            raise safetensors.SafetensorError("its header has characters that are not Unicode")
         metadata = described.pop("__metadata__", {})
         if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
             raise safetensors.SafetensorError("its header has metadata that are not a mapping of strings")

@@ -38,12 +38,15 @@ class ClassTargets(Targets):
     weights : float64 array of shape (n_samples,)
         Sample weight times class weight.
     groups : int array of shape (n_samples,) or None
+    class_weights : float64 array of shape (n_classes,) or None
+        Weights by which validation samples are also multiplied.
     """
 
     classes: np.ndarray
     codes: np.ndarray
     weights: np.ndarray
     groups: np.ndarray | None = None
+    class_weights: np.ndarray | None = None
 
     @property
     def loss(self) -> str:
@@ -79,7 +82,8 @@ class ClassTargets(Targets):
     def restricted(self, rows: np.ndarray, present: np.ndarray | None = None) -> Self:
         found = np.unique(self.codes[rows if present is None else present])
         codes = np.searchsorted(found, self.codes[rows]).astype(np.int64)
-        return replace(self.take(rows), classes=self.classes[found], codes=codes)
+        weights = None if self.class_weights is None else self.class_weights[found]
+        return replace(self.take(rows), classes=self.classes[found], codes=codes, class_weights=weights)
 
     def losing(self, rows: np.ndarray) -> np.ndarray:
         return np.flatnonzero(~np.isin(self.codes, self.codes[rows]))
@@ -90,7 +94,9 @@ class ClassTargets(Targets):
 
     def ordered(self) -> Self:
         rank = self.rank
-        return replace(self, classes=self.classes[np.argsort(rank)], codes=rank[self.codes])
+        order = np.argsort(rank)
+        weights = None if self.class_weights is None else self.class_weights[order]
+        return replace(self, classes=self.classes[order], codes=rank[self.codes], class_weights=weights)
 
     def narrowed(self, n_columns: int, rng: np.random.RandomState) -> tuple[np.ndarray, Self]:
         drawn = rng.permutation(len(self.classes))[:n_columns]
@@ -106,8 +112,8 @@ class ClassTargets(Targets):
             train, held_out = train_test_split(rows, test_size=fraction, stratify=self.codes, random_state=seed)
             return train, held_out
         train, held_out = self._hold_out_groups(fraction, seed)
-        if len(np.unique(self.codes[train])) < len(np.unique(self.codes)):
-            raise ValueError("all images of a class are in groups that would be held out")
+        if not len(held_out):
+            raise ValueError("each fold of groups has all images of some class")
         return train, held_out
 
     def _check_counts(self, fraction: float) -> None:
@@ -137,6 +143,8 @@ class ClassTargets(Targets):
         remedy = "Remove these images, or convert the labels"
         codes = codes_of(labels.tolist(), self.classes, "y_val", "y", remedy)
         weights = check_sample_weight(sample_weight, n_samples, "X_val")
+        if self.class_weights is not None:
+            weights = weights * self.class_weights[codes]
         return replace(self, codes=codes, weights=weights, groups=None)
 
 
@@ -153,8 +161,8 @@ def check_classes(
     Raises
     ------
     InvalidInputError
-        If `y` is not one label per image with at least two classes, `sample_weight` is not one finite weight per image,
-        or `groups` is not one group per image.
+        If `y` is not one label per image with at least two classes of nonzero weight, `sample_weight` is not one finite
+        weight per image, or `groups` is not one group per image.
     InvalidParameterError
         If `class_weight` does not match the classes.
     """
@@ -185,12 +193,18 @@ def check_classes(
             "and ignores their order.",
             UserWarning,
         )
-    weights = weights * _class_weights(class_weight, classes, codes, weights)[codes]
+    class_weights = _class_weights(class_weight, classes, codes, weights)
+    weights = weights * class_weights[codes]
     if not np.isfinite(weights).all() or (weights < 0).any() or not weights.any():
         raise InvalidParameterError(
             f"class_weight={shown(class_weight)} must give weights that are finite, not negative and not all zero."
         )
-    return ClassTargets(classes, codes.astype(np.int64), weights, numbers)
+    if len(weighed := np.unique(codes[weights > 0])) < 2:
+        raise InvalidInputError(
+            f"y has only one class whose images have a weight above zero, {shown(classes.tolist()[weighed[0]])}; a "
+            "classifier needs images of at least two classes."
+        )
+    return ClassTargets(classes, codes.astype(np.int64), weights, numbers, class_weights)
 
 
 def _warn_of_converted(labels: np.ndarray, classes: np.ndarray) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from decimal import Decimal
 from fractions import Fraction
@@ -16,30 +16,15 @@ from sklearn.exceptions import DataConversionWarning
 
 from sktl._utils.warnings import warn
 from sktl._words import one_line
+from sktl._words import shown_value as shown
 from sktl.exceptions import InvalidInputError
 
 _PLAIN: dict[Any, Callable[[Any], Any]] = {str: str.__str__, bool: bool, int: int, float: float}
 _TYPES: dict[type, tuple[type, ...]] = {
     str: (str,), bool: (bool, np.bool_), int: (int, np.integer), float: (float, np.floating),
 }  # fmt: skip
-# Messages show at most this many characters of a label.
-_SHOWN = 80
 # What NumPy makes of short strings and floats together, wide enough for any float. Long strings make it wider.
 _STRINGS_AND_NUMBERS = np.array(["", np.nan]).dtype
-
-
-def shown(value: Any) -> str:
-    """Return the repr of a value for messages: on one line, of limited length, without memory addresses."""
-    try:
-        return shortened(repr(value))
-    except Exception:  # users' classes may raise anything, and long integers do
-        return f"<{type(value).__name__}>"
-
-
-def shortened(text: str, limit: int = _SHOWN) -> str:
-    """Return the repr of a value on one line, of limited length, without memory addresses."""
-    text = re.sub(r"\s*\n\s*", " ", re.sub(r" at 0x[0-9a-fA-F]+", "", text))
-    return text if len(text) <= limit else f"{text[: limit // 2]}...{text[-limit // 4 :]} ({len(text)} characters)"
 
 
 def first_shown(values: Iterable[Any], n: int = 5) -> str:
@@ -72,13 +57,18 @@ def check_labels(y: Any, name: str = "y") -> np.ndarray:
         _check_floats(labels, name)
     elif labels.dtype.kind in "UO" and len(empty := np.flatnonzero(labels == "")):
         raise InvalidInputError(f"{name}[{empty[0]}] is an empty string. Label this image, or drop it.")
+    _check_no_nan_text(labels, name)
+    return labels
+
+
+def _check_no_nan_text(labels: np.ndarray, name: str) -> None:
+    """Raise `InvalidInputError` if NumPy has probably converted missing values among strings."""
     may_be_missing = labels.dtype.kind == "U" and labels.dtype.itemsize >= _STRINGS_AND_NUMBERS.itemsize
     if may_be_missing and len(found := np.flatnonzero(labels == "nan")):
         raise InvalidInputError(
             f"{name}[{found[0]}] is 'nan', to which NumPy converts a missing value among strings. Label this image, or "
             f"drop it. If 'nan' is a label, pass {name}.tolist()."
         )
-    return labels
 
 
 def as_cells(values: Any, name: str, kind: str = "label") -> np.ndarray:
@@ -87,7 +77,7 @@ def as_cells(values: Any, name: str, kind: str = "label") -> np.ndarray:
     if unordered or issparse(values) or not (is_array or hasattr(values, "__len__")):
         raise InvalidInputError(
             f"{name} is a {type(values).__name__}; {name} must hold one {kind} for each image, in the order of the "
-            "images. Pass a list or an array."
+            f"images. Pass {f'{name}.collect()' if hasattr(values, 'collect') else 'a list or an array'}."
         )
     try:
         if not is_array:
@@ -177,19 +167,29 @@ def _check_elements(labels: np.ndarray, name: str, as_objects: bool) -> np.ndarr
             f"Unknown label type: {name}[{position}] is a {type(label).__name__}, {shown(label)}. {name} must hold one "
             f"label for each image: strings, integers or booleans{_of_several(label, name)}."
         )
-    present = sorted({kind.__name__ for kind in kinds if kind is not None})
+    _check_one_type(labels, [kind.__name__ for kind in kinds if kind is not None], name, "labels")
+    typed = _typed(labels, kinds)
+    return np.array(typed.tolist(), dtype=object) if as_objects and str in kinds else typed
+
+
+def _check_one_type(labels: np.ndarray, types: Sequence[str], name: str, what: str) -> None:
+    """Raise `InvalidInputError` unless labels have one type, or are integers and floats."""
+    present = sorted({*types})
     if len(present) > 1 and present != ["float", "int"]:
-        names = [kind.__name__ for kind in kinds if kind is not None]
-        first, other = map(names.index, present[:2])
+        first, other = map(types.index, present[:2])
         raise InvalidInputError(
-            f"{name} mixes labels of types {' and '.join(present)}: {name}[{first}] is {shown(labels[first])}, "
+            f"{name} mixes {what} of types {' and '.join(present)}: {name}[{first}] is {shown(labels[first])}, "
             f"{name}[{other}] is {shown(labels[other])}. Convert them to one type, for instance with str."
         )
+
+
+def _typed(labels: np.ndarray, kinds: Sequence[type | None]) -> np.ndarray:
+    """Return strings, integers, floats or booleans in their own dtype, or as objects if it would change them."""
     plain = [_PLAIN[kind](label) for kind, label in zip(kinds, labels, strict=True)]
     typed = np.array(plain)
     # NumPy drops NUL characters at the end of strings, and rounds integers of more than 64 bits.
-    faithful = typed.tolist() == plain and (typed.dtype.kind == "f") == ("float" in present)
-    return typed if faithful and not (as_objects and present == ["str"]) else np.array(plain, dtype=object)
+    faithful = typed.tolist() == plain and (typed.dtype.kind == "f") == (float in kinds)
+    return typed if faithful else np.array(plain, dtype=object)
 
 
 def _of_several(label: Any, name: str) -> str:
@@ -242,19 +242,39 @@ def missing_cells(cells: np.ndarray) -> np.ndarray:
 
 
 def check_complete(values: Any, name: str) -> np.ndarray:
-    """Return values of any type, one per image, as an array of shape (n_samples,).
+    """Return values of one type with an order, one per image, as an array of shape (n_samples,).
 
     Raises
     ------
     InvalidInputError
-        If a value is missing.
+        If a value is missing, or if values have several types or no order.
     """
     column = _as_vector(as_cells(values, name, "value"), name)
-    if column.dtype.kind in "fO":
-        kinds = [_kind(value) for value in column]
-        if None in kinds:
-            raise _missing(column, kinds.index(None), name)
-    return np.array(column.tolist()) if column.dtype.kind == "O" else column
+    _check_no_nan_text(column, name)
+    if column.dtype.kind not in "fO":
+        return column
+    kinds = [_kind(value) for value in column]
+    if None in kinds:
+        raise _missing(column, kinds.index(None), name)
+    types = [type(value) if kind is object else kind for value, kind in zip(column, kinds, strict=True)]
+    _check_one_type(column, [kind.__name__ for kind in types if kind], name, "values")
+    if object in kinds:
+        _check_order(column, name)
+        return column
+    return _typed(column, kinds)
+
+
+def _check_order(values: np.ndarray, name: str) -> None:
+    """Raise `InvalidInputError` unless objects can be sorted, as dates can."""
+    with contextlib.suppress(Exception):  # users' classes may raise anything
+        # The order of tuples depends on their items, and sets have none: "less" means "a part of".
+        if isinstance(values[0], bytes) or not hasattr(values[0], "__len__"):
+            np.unique(values)
+            return
+    raise InvalidInputError(
+        f"{name}[0] is a {type(values[0]).__name__}, {shown(values[0])}; {name} must hold one string, number or date "
+        "for each image. Convert the values, for instance with str."
+    )
 
 
 def as_numbers(values: Any, name: str) -> np.ndarray:

@@ -70,8 +70,8 @@ class Table:
 
 
 def is_frame(y: Any) -> bool:
-    """Return True for a data frame of pandas or polars."""
-    return hasattr(y, "columns") and hasattr(y, "dtypes") and getattr(y, "ndim", 2) == 2
+    """Return True for a data frame of pandas or polars, but not for a lazy one, which has no shape."""
+    return all(hasattr(y, name) for name in ("shape", "columns", "dtypes")) and getattr(y, "ndim", 2) == 2
 
 
 def has_rows(y: Any, kind: str = "label", name: str = "y") -> bool:

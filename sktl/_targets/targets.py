@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any, Self, cast
 
 import numpy as np
 
 from .folds import Folds, deal
 from .outputs import Outputs
+
+# Groups are dealt to at most so many folds, of which some are held out.
+_MOST_PARTS = 20
 
 
 class Targets(ABC):
@@ -133,11 +137,22 @@ class Targets(ABC):
         """
 
     def _hold_out_groups(self, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Hold out whole groups."""
-        folds = self.deal(max(2, round(1 / fraction)), seed)
+        """Hold out whole groups, about a fraction of the samples, without losing a class.
+
+        Groups are dealt to folds of similar proportions. Folds are held out as long as that brings their share closer
+        to the fraction.
+        """
+        n_parts = max(2, Fraction(fraction).limit_denominator(_MOST_PARTS).denominator)
+        folds = self.deal(n_parts, seed)
         if folds.n_folds < 2:
             raise ValueError("groups has effectively only one group")
-        held_out = folds.of_sample == 0
+        sizes, wanted = np.bincount(folds.of_sample), fraction * len(self)
+        held_out = np.zeros(len(self), dtype=bool)
+        for fold in np.argsort(np.abs(sizes - len(self) / n_parts), kind="stable"):
+            more = held_out | (folds.of_sample == fold)
+            is_closer = not held_out.any() or abs(more.sum() - wanted) < abs(held_out.sum() - wanted)
+            if is_closer and not more.all() and not len(self.losing(np.flatnonzero(~more))):
+                held_out = more
         return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
     def scarcity(self) -> str:

@@ -120,9 +120,14 @@ class WeightedNet(ScoringNet):
     def on_batch_end(self, net: NeuralNet, batch: Any = None, training: bool = False, **kwargs: Any) -> None:
         super().on_batch_end(net, batch=batch, training=training, **kwargs)
         if not math.isfinite(loss := kwargs["loss"].item()):
+            place = f"epoch {len(self.history)}, batch {len(self.history[-1]['batches'])}"
+            if isinstance(self.optimizer_, LimitedMemoryBFGS):
+                raise TrainingError(
+                    f"The loss became {loss} in {place}. Pass a larger weight_decay, or weights (sample_weight, "
+                    "class_weight) that are not as different."
+                )
             raise TrainingError(
-                f"The loss became {loss} in epoch {len(self.history)}, batch {len(self.history[-1]['batches'])}, with "
-                f"lr={self.lr:g}. Lower lr, for instance to {self.lr / 10:g}."
+                f"The loss became {loss} in {place}, with lr={self.lr:g}. Lower lr, for instance to {self.lr / 10:g}."
             )
 
     def fit(

@@ -16,6 +16,23 @@ def user_path(path: str | os.PathLike[str]) -> str:
     return os.path.expanduser(str(os.fsdecode(path)))
 
 
+def kept_path(path: str | os.PathLike[str]) -> str:
+    """Return a path that exists in a form that `user_path` leaves as it is: a file may be named `~`, or `~user`."""
+    text = os.fspath(path)
+    return os.path.join(os.curdir, text) if text.startswith("~") else text
+
+
+def why_no_file(path: str | os.PathLike[str]) -> str | None:
+    """Return what a path leads to if that exists and is not a regular file; None otherwise.
+
+    Such a path is never opened or replaced: opening a pipe waits for a writer, and opening a device may have side
+    effects.
+    """
+    if not os.path.exists(path) or os.path.isfile(path):
+        return None
+    return "is a folder" if os.path.isdir(path) else "is not a regular file"
+
+
 def is_utf8(path: str | os.PathLike[str]) -> bool:
     """Return True if a name is valid UTF-8. safetensors writes files with other names, but cannot open them."""
     try:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from sktl._images.command_reasons import for_command_line
 from sktl._words import cut_middle, shown_name
 from sktl.exceptions import InvalidImageError, SktlError
 
@@ -28,14 +29,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SktlError as error:
         return _complain(str(error))
     found, problems = _predict(model, options.images)
-    try:
-        print(_as_json(found) if options.json else _as_table(found), end="", flush=True)
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    is_printed = _print(_as_json(found) if options.json else _as_table(found))
     for problem in problems:
         _complain(problem)
-    return 1 if problems else 0
+    return 0 if is_printed and not problems else 1
+
+
+def _print(text: str) -> bool:
+    """Print to standard output. Return False, after an error message, if that is not possible."""
+    try:
+        print(text, end="", flush=True)
+    except OSError as error:
+        # Otherwise, Python tries again at exit, with a traceback.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):  # the reader, such as `head`, has seen enough
+            _complain(f"The predictions cannot be written: {error.strerror or error}.")
+        return False
+    except UnicodeError as error:
+        _complain(f"A name cannot be written as text: {error}. Set PYTHONIOENCODING=utf-8.")
+        return False
+    return True
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -65,7 +78,7 @@ def _predict(model: Any, names: Sequence[str]) -> tuple[list[dict[str, Any]], li
     except SktlError as error:
         return [], [str(error)]
     usable = [name for position, name in enumerate(names) if position not in failures]
-    problems = [f"{shown_name(failure.name)}: {failure.reason}" for failure in failures.values()]
+    problems = [f"{shown_name(one.name)}: {for_command_line(one.reason)}" for one in failures.values()]
     found, others = _predict(model, usable) if usable else ([], [])
     return found, problems + others
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from sktl._images.image_reader import ImageReader, check_image_reader
 from sktl._images.samples import as_samples
+from sktl._words import shown_value
 from sktl.exceptions import InvalidInputError, InvalidParameterError, ModelFileError, TypicalityError
 
 from .batches import batches
@@ -196,7 +197,9 @@ def count_threads(n_threads: int | None) -> int:
     if n_threads is None:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if isinstance(n_threads, bool) or not isinstance(n_threads, Integral) or not 1 <= n_threads <= _MOST_THREADS:
-        raise InvalidParameterError(f"n_threads={n_threads!r} must be an integer from 1 to {_MOST_THREADS}, or None.")
+        raise InvalidParameterError(
+            f"n_threads={shown_value(n_threads)} must be an integer from 1 to {_MOST_THREADS}, or None."
+        )
     return int(n_threads)
 
 

@@ -9,11 +9,14 @@ from dataclasses import dataclass, replace
 from typing import IO, Any, TypeAlias
 
 from sktl._utils.paths import checked_path, shown
+from sktl._words import one_line
 from sktl.exceptions import InvalidParameterError, ModelFileError, ModelFileNotFoundError, SktlError
 
 PathOrContent: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
 _MOST_BYTES = 2 << 30  # the limit of the format
+_BLOCK = 1 << 20
 _BYTES = (bytes, bytearray, memoryview)
+_OPEN = "Pass a file that is open for binary reading."
 _OTHERS = ", the bytes of an exported model, or a file that is open for binary reading"
 
 
@@ -42,7 +45,7 @@ class ModelSource:
             If it is not a path, bytes or a file that is open for binary reading.
         """
         if isinstance(given, _BYTES):
-            return cls(bytes(given))
+            return cls(_copied(given))
         if not isinstance(given, str | os.PathLike) and hasattr(given, "read"):
             return cls(_content_of(given))
         return cls(os.path.abspath(checked_path(given, "model", _OTHERS)))
@@ -69,14 +72,36 @@ class ModelSource:
         return content, replace(self, digest=digest)
 
 
-def _content_of(file: Any) -> bytes:
+def _copied(given: bytes | bytearray | memoryview) -> bytes:
     try:
-        content = file.read(_MOST_BYTES + 1)
+        return bytes(given)
+    except ValueError as error:
+        raise InvalidParameterError("model is a released memoryview. Pass bytes.") from error
+
+
+def _content_of(file: Any) -> bytes:
+    """Return the rest of an open file. Some files return only a part at a time."""
+    content = bytearray()
+    while len(content) <= _MOST_BYTES and (part := _part_of(file, min(_BLOCK, _MOST_BYTES + 1 - len(content)))):
+        content += part
+    return bytes(content)
+
+
+def _part_of(file: Any, n_bytes: int) -> bytes | bytearray | memoryview:
+    """Return the next bytes of an open file, at most `n_bytes`; none at its end."""
+    try:
+        part = file.read(n_bytes)
     except (OSError, ValueError) as error:  # ValueError: the file is closed
-        raise InvalidParameterError(f"model is a file that cannot be read ({error}). Pass an open file.") from error
-    if not isinstance(content, bytes):
+        raise InvalidParameterError(f"model is a file that cannot be read ({one_line(error)}). {_OPEN}") from error
+    except TypeError as error:
+        raise InvalidParameterError(f"model is a file whose `read` takes no number of bytes. {_OPEN}") from error
+    if isinstance(part, str):
         raise InvalidParameterError("model is a file that is open for text. Open it as 'rb'.")
-    return content
+    if part is None:
+        raise InvalidParameterError("model is a file that returns no bytes for now. Pass a file in blocking mode.")
+    if not isinstance(part, _BYTES):
+        raise InvalidParameterError(f"model is a file that returns a {type(part).__name__} instead of bytes. {_OPEN}")
+    return part
 
 
 def _read_file(path: str, name: str) -> bytes:

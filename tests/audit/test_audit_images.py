@@ -10,8 +10,9 @@ from backbones import LoggedPixels, Pixels
 from photographs import COPIES, photograph, recompressed
 from PIL import Image
 from representatives import slow_except
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, GroupKFold, LeaveOneOut, ShuffleSplit
+from sklearn.model_selection import GridSearchCV, GroupKFold, KFold, LeaveOneOut, ShuffleSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 
@@ -224,6 +225,28 @@ def test_copies_do_not_depend_on_the_order_of_the_images():
     groups = audit(images, None).duplicate_groups[order]
     shuffled = audit([images[i] for i in order], None).duplicate_groups
     assert np.array_equal(groups[:, None] == groups, shuffled[:, None] == shuffled)
+
+
+@pytest.mark.parametrize("kind", ["list", "generator"])
+def test_given_folds_hold_for_the_images_of_x(kind):
+    """The folds of a generator are needed twice, and unusable images have no rows."""
+    y = Y.copy()
+    y[3] = "light"
+    images = [*X[:-1], b"no image"]
+    folds = [*KFold(4, shuffle=True, random_state=0).split(X)]
+    found = audit(images, y, cv=folds if kind == "list" else iter(folds))
+    assert positions(found, "unreadable") == [N - 1]
+    assert positions(found, "suspicious_label") == [3]
+    with pytest.raises(InvalidParameterError, match="is not possible with 48 images"):
+        audit(images, y, cv=[([0, 1], [N])])
+
+
+def test_a_label_that_a_fold_lacks_is_improbable_there():
+    table = np.stack([CODES, np.zeros(N, dtype=int)], axis=1)
+    table[5, 1] = 1
+    forest = make_pipeline(PretrainedImageEncoder(**OWN), RandomForestClassifier(10, random_state=0))
+    found = of_kind(audit(X, table, estimator=forest, cv=3), "suspicious_label")
+    assert set(found["position"].tolist()) <= {5}
 
 
 @pytest.mark.parametrize("form", ["array", "pil", "flat"])

@@ -112,6 +112,8 @@ def test_a_table_is_audited_with_its_test_rows(photos, table, audited):
         (["TRAIN", "-o", "PAGE", "--test-where", "a=b"], 2, "--test-where needs a table"),
         (["TRAIN", "-o", "PAGE", "--cv", "1"], 2, "--cv"),
         (["TRAIN", "-o", "PAGE", "--max-megabytes", "-1"], 2, "--max-megabytes"),
+        (["TRAIN", "-o", "PAGE", "--max-megabytes", "inf"], 2, "'--max-megabytes': inf is not a number of megabytes."),
+        (["TRAIN", "-o", "PAGE", "--max-megabytes", "nan"], 2, "'--max-megabytes': nan is not a number of megabytes."),
         (["--labels", "TABLE", "--unlabeled", "-o", "PAGE"], 2, "either --unlabeled or --labels"),
         (["--labels", "TABLE", "--where", "split=train", "--test-where", "split=x", "-o", "PAGE"], 1, "No row of"),
     ],

@@ -59,6 +59,22 @@ def test_a_parameter_with_its_value_is_an_option_whatever_the_value(value):
         ("X[95] (a/b (1).jpg): is no image", "a/b (1).jpg: is no image"),
         ("class np.str_('cat') has np.int64(3)", "class 'cat' has 3"),
         ("folder='a/b' is a file.", "a/b is a file."),
+        (
+            "y has 26 different numbers for 30 images. A classifier treats each as a class.",
+            "There are 26 different numbers for 30 images. A classifier treats each as a class.",
+        ),
+        ("the sky has 26 different numbers", "the sky has 26 different numbers"),
+        ("y has the label 'None' for 3 images.", "There is the label 'None' for 3 images."),
+        (
+            "y_test has the columns 'p', 'r', but y has 'p', 'q'. Pass the same columns in the same order.",
+            "The test images have the columns 'p', 'r', but the others have 'p', 'q'. Pass tables with the same "
+            "columns in the same order.",
+        ),
+        (
+            "y_test has shape (8, 1); pass 8 rows, one for each image of X_test, and 2 columns, one for each number of "
+            "y.",
+            "The test images need 2 columns, one for each number of the others.",
+        ),
         ("cannot be used ([Errno 17] File exists: 'a')", "cannot be used (File exists: 'a')"),
         ("a \x1b[2J b\u202e", "a \ufffd[2J b\ufffd"),
         ("a cache of checkpoints, on this device", "a cache of checkpoints, on this device"),
@@ -75,6 +91,16 @@ def test_failures_are_listed_by_name_up_to_a_bound():
     assert lines[:2] == ["These images cannot be used:", "0.jpg: is torn"]
     assert len(lines) == 22
     assert lines[-1] == "and 980 more; `sktl check` lists all."
+
+
+def test_images_that_were_to_be_left_out_are_not_advised_to_be():
+    wording = Wording({"invalid_images": "--invalid-images"}, [], PARAMETERS)
+    failures = [ImageFailure(0, "0.jpg", "is torn")]
+    advice = "Replace or remove them, or leave them out by --invalid-images skip."
+    assert wording.list_failures(InvalidImageError(failures)).splitlines()[-1] == advice
+    lead = "invalid_images='skip' would leave no image: add good ones."
+    said = wording.list_failures(InvalidImageError(failures, lead=lead))
+    assert said == "--invalid-images skip would leave no image: add good ones.\n0.jpg: is torn"
 
 
 def test_long_names_are_shown_by_their_ends():

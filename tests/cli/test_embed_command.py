@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 import numpy as np
 import pytest
 from command_line import run
@@ -9,6 +12,8 @@ from numpy.testing import assert_array_equal
 from PIL import Image
 
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder
+from sktl._cli.embed_command import _names
+from sktl._cli.image_sources import ImageSource
 from sktl.datasets import load_features
 
 pytest.importorskip("pyarrow", reason="pyarrow is not installed")
@@ -60,6 +65,15 @@ def test_a_folder_without_classes_and_a_table(photos, tmp_path):
         assert found.data.names.tolist() == ["photos/sky/01.png", "photos/sky/03.png", "photos/sky/05.png"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes")
+def test_a_class_whose_name_is_not_utf8(photos, tmp_path):
+    os.rename(photos / "sky", os.fsencode(photos) + b"/caf\xe9")
+    run("embed", photos, "-o", tmp_path / "f.parquet", *QUICK)
+    found = load_features(tmp_path / "f.parquet")
+    assert found.target_names == [r"caf\udce9", "lemon"]
+    assert found.data.names[0] == r"caf\udce9/01.png"
+
+
 @pytest.mark.parametrize("name", ["f.csv", "f.npz"])
 def test_files_of_other_formats_are_refused(photos, tmp_path, name):
     _, err = run("embed", photos, "-o", tmp_path / name, status=1)
@@ -104,3 +118,12 @@ def test_mistakes(arguments, status, message, photos, monkeypatch):
     _, err = run("embed", *arguments, "-o", "f.parquet", *QUICK, status=status)
     assert message in err
     assert [path.name for path in photos.parent.iterdir()] == ["photos"]
+
+
+def test_an_image_on_another_drive_keeps_its_whole_path(monkeypatch):
+    def relative(path, start):
+        raise ValueError("path is on mount 'D:', start on mount 'C:'")
+
+    monkeypatch.setattr(os.path, "relpath", relative)
+    path = os.path.abspath("1.png")
+    assert _names([path], ImageSource("photos", None)) == [path.replace(os.sep, "/")]

@@ -54,6 +54,9 @@ def test_an_existing_page_is_kept_unless_it_may_be_replaced(model, photos, tmp_p
     _, err = run("report", model, photos / "images", "-o", tmp_path / "report.html", status=1)
     assert "already exists" in err
     assert (tmp_path / "report.html").read_text() == "mine"
+    for size in ("inf", "nan", "-1"):
+        _, err = run("report", "absent", photos, "-o", "r.html", "--max-megabytes", size, status=2)
+        assert "--max-megabytes" in err
     assert "does not end in .html" in run("report", model, photos, "-o", tmp_path / "report.pdf", status=1)[1]
     run("report", model, photos / "images", "-o", tmp_path / "report.html", "--force", "-q")
     assert (tmp_path / "report.html").read_text().startswith("<!DOCTYPE html>")

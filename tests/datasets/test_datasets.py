@@ -21,7 +21,16 @@ from PIL import Image
 from sktl._images.decoding import decode
 from sktl._images.preprocessing import Preprocessing
 from sktl._images.samples import as_samples
-from sktl.datasets import list_images, load_image_folder, make_cats, make_leaves, make_radiographs, make_surface_defects
+from sktl.datasets import (
+    list_images,
+    load_image_folder,
+    load_image_parts,
+    load_label_table,
+    make_cats,
+    make_leaves,
+    make_radiographs,
+    make_surface_defects,
+)
 from sktl.exceptions import ImageFolderWarning, InvalidInputError, InvalidParameterError
 
 
@@ -519,6 +528,31 @@ def test_drawn_images_follow_from_the_seed_alone(make, size, seed, n):
 
 
 @pytest.mark.parametrize("make", MAKERS)
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"image_size": 0}, "image_size=0 must be an integer of at least 1"),
+        ({"image_size": 8.5}, r"image_size=8\.5 must be an integer"),
+        ({"random_state": "x"}, "random_state='x' must be an integer from 0"),
+        ({"random_state": -1}, "random_state=-1 must be an integer from 0"),
+    ],
+)
+def test_sizes_and_seeds_that_cannot_be_are_named(make, arguments, words):
+    with pytest.raises(InvalidParameterError, match=words):
+        make(2, **arguments)
+    for n in (0, -3, "a", 2.5, True, None, object()):
+        with pytest.raises(InvalidParameterError, match=r"n_\w+=.* must be an integer of at least 1") as caught:
+            make(n)
+        assert " at 0x" not in str(caught.value)
+
+
+@pytest.mark.parametrize("backgrounds", [(), "table", 5, [5], [["table"]], ["sky"], None])
+def test_backgrounds_that_do_not_exist_are_named(backgrounds):
+    with pytest.raises(InvalidParameterError, match="must be a list of some of table, soil, grass"):
+        make_leaves(2, backgrounds=backgrounds)
+
+
+@pytest.mark.parametrize("make", MAKERS)
 def test_no_two_drawn_images_are_equal_and_all_classes_are_there(make):
     bunch = make(30, image_size=24, random_state=0)
     assert len({image.tobytes() for image in bunch.data}) == len(bunch.data)
@@ -536,3 +570,34 @@ def test_a_patient_or_plant_has_one_class(make):
 def test_backgrounds_that_are_not_drawn_are_named(backgrounds):
     with pytest.raises(InvalidParameterError, match="table, soil, grass"):
         make_leaves(1, backgrounds=backgrounds)
+
+
+@pytest.mark.parametrize("name", ["~", "~root"])
+def test_a_folder_whose_name_begins_with_a_tilde_is_no_home_directory(tmp_path, monkeypatch, name):
+    """Its images would be read from the home directory, where other images may have the same paths."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+    write(tmp_path, f"{name}/train/a/1.png", f"classes/{name}/1.png")
+    write(tmp_path, f"{name}/t.csv", content=b"path,class\ntrain/a/1.png,a\n")
+    write(tmp_path / "home", "train/a/1.png", "1.png", content=saved("BMP"))
+    here = f"./{name}"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ImageFolderWarning)
+        found = [
+            list_images(here), load_image_folder(f"{here}/train").data, load_image_parts(here).train.data,
+            load_label_table(f"{here}/t.csv").data, load_label_table(f"{here}/t.csv", folder=here).data,
+        ]  # fmt: skip
+    monkeypatch.chdir(tmp_path / "classes")
+    assert [as_samples(load_image_folder(".").data)[0].read(), as_samples(list_images("."))[0].read()] == [PNG, PNG]
+    monkeypatch.chdir(tmp_path)
+    assert [as_samples(paths)[0].read() for paths in found] == [PNG] * len(found)
+    assert load_image_folder("classes").target_names == [name]
+
+
+def test_what_is_left_out_of_a_folder_named_tilde_is_in_it_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, "~/a/1.png", "~/notes.txt")
+    write(tmp_path, "~/notes.txt", content=b"no image")
+    with pytest.warns(ImageFolderWarning, match="notes"):
+        assert load_image_folder("./~").ignored == [os.path.join(".", "~", "notes.txt")]

@@ -98,6 +98,49 @@ def test_containers_of_paths_and_labels_keep_their_type(table, of):
     assert getattr(X, "dtype", None) == getattr(given, "dtype", None)
 
 
+@pytest.mark.parametrize("kind", ["array", "chunked_array", "table"])
+def test_containers_of_pyarrow_keep_their_type(table, kind):
+    pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    make = {"array": lambda x: x, "chunked_array": lambda x: [x], "table": lambda x: {"path": x}}[kind]
+    given = [getattr(pa, kind)(make(values)) for values in (NAMES, LABELS, [1, 2, 3, 4])]
+    found = apply_decisions(table, *given)
+    assert [np.ravel(values).tolist() for values in found] == [NAMES[1:], ["dog"] * 3, [2, 3, 4]]
+    assert [type(values) for values in found] == [type(values) for values in given]
+
+
+def test_paths_in_a_column_have_names(table):
+    X, _ = apply_decisions(table, np.array(NAMES)[:, None], LABELS)
+    assert X.tolist() == [[name] for name in NAMES[1:]]
+    with pytest.raises(InvalidInputError, match=r"position 0 is 'cat/2\.jpg'"):
+        apply_decisions(table, np.array(NAMES)[[1, 0, 2, 3], None], LABELS)
+
+
+def test_rows_of_numbers_have_positions(tmp_path):
+    X, _ = apply_decisions(write(tmp_path / "d.csv", ("train", 1, "X[1]", "drop", "")), np.arange(8).reshape(4, 2))
+    assert X.tolist() == [[0, 1], [4, 5], [6, 7]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((None,), "X is a NoneType; it must be"),
+        (((name for name in NAMES),), r"X is a generator.*Pass list\(X\)"),
+        ((NAMES[0],), "X is a single path"),
+        (({"a": 1},), "X is a dict"),
+        ((NAMES, iter(LABELS)), "y is a list_iterator. Pass a list, an array or a data frame"),
+        ((NAMES, 5), "y is a int. Pass"),
+        ((NAMES, np.array(5)), "y is a ndarray. Pass"),
+        ((NAMES, "abcd"), "y is a str. Pass"),
+        ((NAMES, {*LABELS}), "y is a set. Pass"),
+        ((NAMES, pl.DataFrame({"y": LABELS}).lazy()), "y is a LazyFrame. Pass"),
+        ((NAMES, LABELS, 5), r"arrays\[0\] is a int. Pass"),
+    ],
+)
+def test_values_that_are_no_rows_are_named(table, arguments, message):
+    with pytest.raises(InvalidInputError, match=message):
+        apply_decisions(table, *arguments)
+
+
 @pytest.mark.parametrize(
     ("labels", "new"),
     [([7, 7, 3, 3], "3"), ([True, True, False, False], "False"), (["-1", "-1", "=x", "=x"], "=x")],
@@ -151,6 +194,36 @@ def test_several_labels_are_named_by_columns(tmp_path, frame, dtype):
     assert _plain(given) == INDICATOR.tolist()
 
 
+@pytest.mark.parametrize("dtype", [int, bool, float])
+def test_several_labels_may_be_categories(tmp_path, dtype):
+    """A new value may be one that the column did not have."""
+    given = pd.DataFrame(np.array([[1, 0], [0, 0], [1, 0], [0, 0]]), columns=["red", "dark"]).astype(dtype)
+    given = given.astype("category")
+    table = write(tmp_path / "d.csv", ("train", 1, NAMES[1], "relabel", "red, dark"))
+    _, y = apply_decisions(table, NAMES, given)
+    assert _plain(y) == [[1, 0], [1, 1], [1, 0], [0, 0]]
+    assert [type(value) for value in y.iloc[1]] == [dtype] * 2
+    assert all(column.dtype == "category" for _, column in y.items())
+    assert given["dark"].cat.categories.tolist() == [0]
+
+
+@pytest.mark.parametrize("dtype", [int, bool, float])
+def test_several_labels_may_be_a_table_of_pyarrow(tmp_path, dtype):
+    pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    given = pa.table({name: INDICATOR[:, k].astype(dtype) for k, name in enumerate("abc")})
+    table = write(tmp_path / "d.csv", ("train", 1, NAMES[1], "relabel", "0, 2"), ("train", 0, NAMES[0], "drop", ""))
+    _, y = apply_decisions(table, NAMES, given)
+    assert y.schema == given.schema
+    assert np.asarray(y).tolist() == [[1, 0, 1], *INDICATOR[2:].tolist()]
+
+
+def test_several_labels_without_a_number_are_named(tmp_path):
+    table = write(tmp_path / "d.csv", ("train", 1, NAMES[1], "relabel", "p"))
+    for frame in (pd.DataFrame, pl.DataFrame):
+        with pytest.raises(InvalidInputError, match=r"y\[1, 'p'\] is a missing value \(NaN\)"):
+            apply_decisions(table, NAMES, frame({"p": [0, None, 1, 1], "q": [1, 1, 0, 0]}))
+
+
 def test_a_spreadsheet_may_have_saved_the_table(tmp_path):
     row = ("train", 0, NAMES[0], "drop", "")
     for delimiter, encoding in ((";", "utf-8-sig"), ("\t", "utf-8")):
@@ -162,6 +235,13 @@ def test_a_spreadsheet_may_have_saved_the_table(tmp_path):
 def test_tables_may_be_data_frames(table, read):
     frame = read(table)
     assert apply_decisions(frame, NAMES, LABELS) == apply_decisions(table, NAMES, LABELS)
+
+
+def test_a_data_frame_may_have_missing_values_and_spaces_in_names(table):
+    frame = pd.read_csv(table, dtype="string").rename(columns={"label": " label"})
+    assert frame[" label"].isna().any()
+    for other in (frame, frame.astype(object), frame.astype({"position": "Int64"})):
+        assert apply_decisions(other, NAMES, LABELS) == apply_decisions(table, NAMES, LABELS)
 
 
 def test_the_audit_may_have_run_in_another_folder(tmp_path):
@@ -238,3 +318,10 @@ def test_tables_that_cannot_be_applied_are_errors(tmp_path):
 def test_no_decisions_change_nothing(tmp_path):
     X, y = apply_decisions(write(tmp_path / "d.csv"), NAMES, LABELS)
     assert (X, y) == (NAMES, LABELS)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no FIFOs")
+def test_a_pipe_holds_no_decisions(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InvalidInputError, match=r"pipe' cannot be read: it is not a regular file"):
+        apply_decisions(tmp_path / "pipe", NAMES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 import os
 import pickle
 import shutil
@@ -135,6 +136,25 @@ def test_names_and_targets_come_back(tmp_path, photos, file):
     found = load_features(tmp_path / "n.parquet")
     assert found.target is None
     assert found.data[3:5].names.tolist() == ["n3", "n4"]
+
+
+def test_labels_and_columns_that_are_not_utf8_come_back_as_escapes(tmp_path):
+    cafe = os.fsdecode(b"caf\xe9")
+    for _ in range(2):
+        again = write(list(PIXELS), tmp_path / "v.parquet", y=np.where(Y == "cat", cafe, "dog"))
+    assert again.n_computed == 0
+    assert load_features(tmp_path / "v.parquet").target_names == [r"caf\udce9", "dog"]
+    table = pd.DataFrame(np.eye(22, 2, dtype=int), columns=pd.Index([cafe, "b"], dtype=object))
+    write(list(PIXELS), tmp_path / "t.parquet", y=table)
+    assert load_features(tmp_path / "t.parquet").target_names == [r"caf\udce9", "b"]
+
+
+@pytest.mark.parametrize("dtype", [np.longdouble, ">f8", ">i2", np.float16, np.uint64, bool])
+def test_numbers_of_any_type_are_written_and_recognized(dtype, tmp_path):
+    y = (np.arange(22) % 2).astype(dtype)
+    found = [write(list(PIXELS), tmp_path / "f.parquet", y=y).n_computed for _ in range(2)]
+    assert found == [22, 0]
+    assert_array_equal(load_features(tmp_path / "f.parquet").target, y)
 
 
 def read_by_pandas(path):
@@ -432,7 +452,11 @@ def test_unusable_images_are_listed_or_left_out(tmp_path, photos):
         ({"estimator": "resnet18"}, "estimator is a str"),
         ({"names": ["a"]}, "22 images but names has 1"),
         ({"y": [1, 2]}, "22 images but y has shape"),
+        ({"names": 5}, "names is a int. Pass a list with one name for each image"),
+        ({"names": "a" * 22}, "names is a str"),
         ({"y": [None] * 22}, "no missing values"),
+        ({"y": [np.nan, *range(21)]}, "The column 'label' of y must .*no missing values"),
+        ({"y": np.full((22, 2), np.nan)}, "The column 'label_0' of y must .*no missing values"),
         ({"y": pd.DataFrame({"image": range(22)})}, "different names"),
     ],
 )
@@ -452,3 +476,54 @@ def test_what_is_no_file_of_features(tmp_path):
         load_features(tmp_path / "a.parquet")
     with pytest.raises(InvalidParameterError, match="but a file has this name"):
         write(list(PIXELS), tmp_path / "a.parquet" / "folder")
+
+
+def with_header(file, path, header):
+    """Write the features of a file with another header."""
+    table = pq.read_table(file)
+    pq.write_table(table.replace_schema_metadata({b"sktl": header}), path)
+    return path
+
+
+@pytest.mark.parametrize("header", [b"", b"not json", b"\xff", b"null", b"[1]", b'{"format": 1}', b"[" * 100_000])
+def test_a_header_of_others_is_no_header(tmp_path, file, header):
+    with pytest.raises(InvalidInputError, match="holds no features of this version of sktl"):
+        load_features(with_header(file, tmp_path / "f.parquet", header))
+
+
+def test_a_damaged_header_is_named(tmp_path, file):
+    header = json.loads(pq.read_schema(file).metadata[b"sktl"])
+    source = header["source"]
+    damaged = [header | {name: value} for name in header for value in (7, [7], {}, "x")]
+    damaged += [{other: header[other] for other in header if other != name} for name in header]
+    damaged += [header | {"source": source | {name: {}}} for name in source]
+    for one in damaged:
+        path = with_header(file, tmp_path / "f.parquet", json.dumps(one).encode())
+        try:
+            found = load_features(path)
+        except InvalidInputError as error:
+            assert len(str(error)) < 500  # noqa: PT017 - either answer is right
+        else:
+            assert found.data.shape == (22, 64)
+
+
+@pytest.mark.parametrize("features", [[1], [["x"]], [None], [[1.0, 2.0]]])
+def test_other_features_below_a_header_are_refused(tmp_path, file, features):
+    header = pq.read_schema(file).metadata[b"sktl"]
+    pd.DataFrame({"image": ["a"], "features": features}).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(InvalidInputError, match=r"Write (it again|them by)"):
+        load_features(with_header(tmp_path / "a.parquet", tmp_path / "f.parquet", header))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no FIFOs")
+def test_a_pipe_is_neither_read_nor_replaced(tmp_path):
+    pipes = [tmp_path / "f.parquet", tmp_path / "parts" / "part-00000.parquet"]
+    pipes[1].parent.mkdir()
+    for pipe, path in zip(pipes, (pipes[0], pipes[1].parent), strict=True):
+        os.mkfifo(pipe)
+        with pytest.raises(InvalidInputError, match="is not a regular file"):
+            load_features(path)
+        for overwrite in (False, True):
+            with pytest.raises(InvalidParameterError, match="is not a regular file, and is not replaced"):
+                write(list(PIXELS), path, overwrite=overwrite)
+        assert pipe.is_fifo()

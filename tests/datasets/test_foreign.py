@@ -147,6 +147,21 @@ def test_other_kinds_of_targets():
 
 
 @pytest.mark.parametrize(
+    ("targets", "words"),
+    [
+        (["1", 2, 3] * 4, "'1' at position 0 and 2 at position 1"),
+        ([2, True] * 6, "2 at position 0 and True at position 1"),
+        (["a"] * 11 + [float("nan")], "'a' at position 0 and nan at position 11"),
+        ([["a", 1]] * 12, "'a' at position 0 and 1 at position 1"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:All 12 images:sktl.exceptions.DatasetWarning")
+def test_targets_of_several_types_are_refused_as_in_a_fit(targets, words):
+    with pytest.raises(InvalidInputError, match=f"dataset has targets of several types, {words}. Convert them"):
+        from_dataset(Pairs(targets, targets=targets))
+
+
+@pytest.mark.parametrize(
     ("transform", "name"),
     [
         (transforms.RandomHorizontalFlip(), "RandomHorizontalFlip"),
@@ -330,3 +345,12 @@ def test_a_data_set_that_cannot_be_read_is_named():
 
     with pytest.raises(InvalidInputError, match=re.escape("dataset[0] cannot be read: OSError: no such shard")):
         from_dataset(Broken())
+
+
+def test_a_data_set_without_a_length_is_a_stream():
+    class Stream(Pairs):
+        def __len__(self):
+            raise NotImplementedError("its length is unknown")
+
+    with pytest.raises(InvalidParameterError, match="dataset is a Stream"):
+        from_dataset(Stream())

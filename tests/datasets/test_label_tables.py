@@ -250,6 +250,11 @@ def test_tables_that_are_not_there(folder, tmp_path):
         ({"kind": "labels", "columns": ["a"]}, InvalidParameterError, "Several labels need several columns"),
         ({"kind": "words"}, InvalidParameterError, "kind='words' must be one of"),
         ({"where": ["a"]}, InvalidParameterError, "where is a list"),
+        ({"where": {"a": object()}}, InvalidInputError, "No row of .* has '<object object>' in column 'a'"),
+        ({"columns": 5}, InvalidParameterError, "columns=5 must be a list of names of columns"),
+        ({"columns": [5]}, InvalidParameterError, r"columns=\[5\] must be a list of names of columns"),
+        ({"ignore": 5}, InvalidParameterError, "ignore=5 must be a list of names of columns"),
+        ({"path_column": ["file"]}, InvalidParameterError, r"path_column=\['file'\] must be the name of a column"),
         ({"folder": "absent"}, InvalidInputError, "folder='absent' does not exist"),
     ],
 )
@@ -257,6 +262,11 @@ def test_choices_that_are_impossible(folder, how, error, message):
     table = write(folder, [["file", "a", "b"], ["1.png", "1", "0"], ["2.png", "0", "1"]])
     with pytest.raises(error, match=message):
         load_label_table(table, **how)
+
+
+def test_no_column_to_ignore_may_be_none(folder):
+    table = write(folder, [["file", "a", "b"], ["1.png", "1", "0"], ["2.png", "0", "1"]])
+    assert load_label_table(table, ignore=None).target_names == ["a", "b"]
 
 
 def test_rows_that_are_not_used_may_hold_anything(folder):
@@ -275,3 +285,12 @@ def test_a_repeated_row_counts_once_with_a_warning(folder):
 def test_labels_that_look_nearly_the_same_are_named(folder):
     with pytest.warns(ImageFolderWarning, match=r"look nearly the same.*'Cat' and 'cat'.*correct the table"):
         load_label_table(write(folder, with_paths(["class"], ["Cat", "cat", "dog"])))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no FIFOs")
+def test_a_pipe_is_no_table(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InvalidInputError, match=r"pipe' cannot be read: it is not a regular file\. Pass a CSV file"):
+        load_label_table(tmp_path / "pipe")
+    with pytest.raises(InvalidInputError, match="it is a folder"):
+        load_label_table(tmp_path)

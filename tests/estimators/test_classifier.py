@@ -25,6 +25,7 @@ from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import validate_data
+from torchvision.transforms import v2
 
 import sktl
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder
@@ -689,3 +690,13 @@ def test_a_weights_file_that_changed_after_the_fit_is_refused(tmp_path):
 def test_few_images_do_not_make_the_classifier_absurdly_sure():
     clf = PretrainedImageClassifier(random_state=0).fit(IMAGES[:8], np.arange(8) % 2)
     assert np.abs(clf.decision_function(IMAGES[:40])).max() < 30
+
+
+def test_values_with_a_method_get_params_are_no_estimators():
+    """Many transforms of torchvision have one."""
+    clf = PretrainedImageClassifier(augmentation=v2.RandomRotation(10), random_state=3)
+    copied = clone(clf).set_params(random_state=4)
+    assert copied.get_params().keys() == clf.get_params(deep=False).keys()
+    assert isinstance(copied.augmentation, v2.RandomRotation)
+    assert copied.augmentation is not clf.augmentation
+    assert clf.get_params()["random_state"] == 3

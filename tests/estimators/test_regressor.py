@@ -261,6 +261,14 @@ def test_unusable_images_are_left_out_with_their_numbers():
     assert_array_equal(reg.predict(X), regressor().fit(X[rest], Y[rest]).predict(X))
 
 
+def test_validation_numbers_have_the_unit_of_the_images_that_are_left():
+    reg = regressor(invalid_images="skip", early_stopping=True, max_epochs=3)
+    with pytest.warns(InvalidImageWarning):
+        reg.fit([*X, b"no image"], np.append(Y, 1e6 * Y[:1], axis=0), X_val=X[:8], y_val=Y[:8])
+    expected = regressor(early_stopping=True, max_epochs=3).fit(X, Y, X_val=X[:8], y_val=Y[:8])
+    assert reg.history_[:, "valid_loss"] == expected.history_[:, "valid_loss"]
+
+
 @pytest.mark.parametrize(("n_good", "words"), [(0, "no image"), (4, "only images of weight zero")])
 def test_a_fit_needs_a_usable_image(n_good, words):
     broken = [*X[:n_good]] + [b"nonsense"] * (N - n_good)

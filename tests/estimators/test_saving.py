@@ -167,6 +167,15 @@ def test_flattened_images_and_the_names_of_their_columns_are_remembered(tmp_path
         loaded.predict(flat.rename(columns={"pixel 0": "another"}))
 
 
+def test_labels_may_be_narrower_than_their_array():
+    """As those of a part of a split, from which the longest label is absent."""
+    y = np.array([*Y, "orangutan"])[:12]
+    model = io.BytesIO()
+    clf = PretrainedImageClassifier(**TINY).fit(X, y)
+    clf.save(model)
+    assert sktl.load(model.getvalue()).classes_.dtype == clf.classes_.dtype == y.dtype
+
+
 @settings(max_examples=examples(25))
 @given(
     labels=st.one_of(
@@ -372,6 +381,7 @@ FORGERIES = {
     "huge images": setting("backbone", "preprocessing", "of", "crop", value={"tuple": [10**6, 10**6]}),
     "other size": setting("backbone", "image_size", value=5600),
     "long labels": setting("classes", "dtype", value="<U20000000"),
+    "short labels": setting("classes", "dtype", value="<U2"),
     "no images": setting("backbone", "preprocessing", "of", "crop", value={"tuple": [0, 64]}),
     "mean": setting("backbone", "preprocessing", "of", "mean", value={"tuple": [{"float": "nan"}, 0.0, 0.0]}),
     "labels": setting("classes", "labels", value=["b", "a", "c"]),

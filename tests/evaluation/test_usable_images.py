@@ -46,6 +46,16 @@ def test_some_images_are_taken_from_any_container(make):
     assert taken(X, np.arange(3)) is X
 
 
+@pytest.mark.parametrize("kind", ["array", "chunked_array", "table"])
+def test_some_images_are_taken_from_containers_of_pyarrow(kind):
+    pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    make = {"array": lambda x: x, "chunked_array": lambda x: [x], "table": lambda x: {"path": x}}[kind]
+    X = getattr(pa, kind)(make(["a", "b", "c"]))
+    some = taken(X, np.array([2, 0]))
+    assert type(some) is type(X)
+    assert np.ravel(some).tolist() == ["c", "a"]
+
+
 def test_other_sequences_are_read_later():
     class Lazy:
         n_read = 0

@@ -55,6 +55,16 @@ def test_what_does_better_on_images_held_out_is_chosen(turned):
     assert choose(labelled(), changes) is None
 
 
+@given(st.integers(0, 99), st.integers(2, 40))
+def test_another_change_must_be_clearly_better_than_the_first(seed, n):
+    rng = np.random.default_rng(seed)
+    weights, first, noise = rng.random(n) + 0.1, rng.random(n), rng.normal(size=n)
+    noise -= weights @ noise / weights.sum()
+    assert _trial._best([first, first + noise, first + 1], weights) == 0
+    assert _trial._best([first, first + 1, first + 1e-3 * noise - 1], weights) == 2
+    assert _trial._best([first], weights) == 0
+
+
 def test_too_few_images_choose_nothing():
     change = CustomTransform(blackened)
     assert choose(labelled(_trial._LEAST_IMAGES - 1), [change, None]) is change

@@ -337,3 +337,16 @@ def test_no_message_holds_what_was_passed_whole():
 def test_two_columns_are_refused_with_the_name_of_one():
     with pytest.raises(InvalidInputError, match=r"shape \(1, 2\).*Pass one column, such as X\['file'\]"):
         as_samples(pd.DataFrame({"file": ["a.png"], "label": ["b"]}))
+
+
+def test_a_table_of_arrow_is_refused_with_the_name_of_a_column():
+    pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    with pytest.raises(InvalidInputError, match=r"Pass one column, such as X\['file'\]"):
+        as_samples(pa.table({"file": ["a.png"], "label": ["b"]}))
+
+
+@pytest.mark.parametrize("dtype", [str, object])
+def test_masked_paths_are_left_out(dtype):
+    paths = np.ma.array(np.array(["a.png", "b.png"], dtype), mask=[False, True])
+    with pytest.raises(InvalidInputError, match="has masked items; leave them out, with their labels"):
+        as_samples(paths)

@@ -763,3 +763,13 @@ def test_pixels_and_the_file_of_their_bytes_have_different_keys():
     rgb = np.asarray(NOISE)
     assert content_key(rgb) != content_key(rgb.tobytes())
     assert content_key(rgb) != content_key(b"pixels 20 30" + rgb.tobytes())
+
+
+def test_floats_of_a_file_and_of_an_image_are_explained_as_what_was_passed():
+    image = Image.new("F", (6, 5), 300)
+    file = io.BytesIO()
+    image.save(file, "TIFF")
+    with pytest.raises(ImageProblem, match=r"\(x = the pixels of the file\)"):
+        decode(file.getvalue(), PREPROCESSING)
+    with pytest.raises(ImageProblem, match=r"\(x = np\.asarray\(image\)\)"):
+        pil_to_rgb(image)

@@ -10,7 +10,7 @@ import scipy.sparse
 import torch
 from sklearn.utils import Bunch
 
-from sktl._images.foreign_types import is_instance, is_sparse, is_tensor
+from sktl._images.foreign_types import is_arrow, is_instance, is_sparse, is_tensor
 
 VALUES = [
     None, 3, "torch.Tensor", [1], np.zeros(2), torch.zeros(2), torch.nn.Parameter(torch.zeros(2)), Bunch(data=1), {},
@@ -32,4 +32,13 @@ def test_a_library_that_is_not_imported_has_no_values(monkeypatch, module):
     for value in VALUES:
         assert not is_tensor(value)
         assert not is_sparse(value)
+        assert not is_arrow(value)
         assert not is_instance(value, "sklearn.utils.Bunch")
+
+
+def test_arrays_and_tables_of_pyarrow_are_recognized():
+    pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    column = pa.array(["a"])
+    tables = [pa.table({"x": column}), pa.record_batch({"x": column})]
+    assert all(map(is_arrow, [column, pa.chunked_array([column]), *tables]))
+    assert not any(map(is_arrow, [*VALUES, column[0], column.type]))

@@ -102,8 +102,11 @@ CONTENTS = {
     "CSV that starts like a program": (b"MZ,b\n1,2\n", "but text: 'MZ,b 1,2'"),
     "UTF-16": ("a,b\n1,2".encode("utf-16"), "but text: 'a,b 1,2'"),
     "long text": (b"a b " * 10_000, r"but text: 'a b .*\.\.\.'$"),
-    "base64": (base64.b64encode(PNG), r"is base64 text.*base64\.b64decode\(x\)"),
-    "data URI": (b"data:image/png;base64," + base64.b64encode(PNG), r"is a data URI.*base64\.b64decode"),
+    "base64": (base64.b64encode(PNG), r"is base64 text instead.*base64\.b64decode\(x\) \(x = the text of the file\)"),
+    "data URI": (
+        b"data:image/png;base64," + base64.b64encode(PNG),
+        r"is a data URI instead.*base64\.b64decode.*\(x = the text of the file\)",
+    ),
     "12-bit JPEG": (b"\xff\xd8\xff\xc1\0\x0b\x0c\0\x08\0\x08\1\1\x11\0" + REST, r"\.jpg file.*such as 12-bit"),
 }
 

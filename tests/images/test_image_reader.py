@@ -254,3 +254,15 @@ def test_displays_and_rankings_read_as_the_estimator_does(paths):
     sktl.PredictionsDisplay.from_predictions(paths, [0, 1] * 3, proba, image_reader=read, random_state=0)
     ranking = sktl.rank_backbones(paths, [0, 1] * 3, [Pixels], image_reader=read, cv=2, random_state=0)
     assert [row.status for row in ranking] == ["ok"]
+
+
+def test_an_error_without_a_text_is_named_by_its_type(paths):
+    class FaultError(Exception):
+        def __str__(self):
+            raise ValueError("no text")
+
+    def fail(path):
+        raise FaultError
+
+    (failure,) = check_images(paths[:1], image_reader=fail)
+    assert failure.reason == "image_reader failed on it: FaultError: unprintable message"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import threading
@@ -225,6 +226,19 @@ def test_a_stamp_is_settled_once_the_file_is_old():
     assert not settled("last week")
 
 
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="the time zone of a process is set on POSIX")
+@pytest.mark.parametrize("zone", ["Asia/Tokyo", "America/New_York", "UTC"])
+@pytest.mark.parametrize("modified", ["Fri, 31 Dec 9999 23:59:59 -0000", "Mon, 01 Jan 0001 00:00:00 -0000"])
+def test_a_stamp_of_the_first_or_last_day_is_one_in_any_time_zone(monkeypatch, zone, modified):
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        assert remote.UrlStamp("s3://b/a", 1, "tag", modified).is_settled() in (True, False)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
 def test_a_server_that_is_down_costs_seconds_not_hours(web, monkeypatch):
     """Every image of it would wait for three time-outs otherwise."""
     monkeypatch.setattr(remote, "bounds", replace(remote.bounds, stall=0.1, n_silent=3))
@@ -364,3 +378,27 @@ def test_failed_reads_leave_nothing_in_the_cache(web, tmp_path):
     with pytest.raises(InvalidImageError):
         encoder(tmp_path / "cache").fit_transform([web.url(f"/{i}.png") for i in range(12)])
     assert sktl.cache_info(tmp_path / "cache").images == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no FIFOs")
+def test_a_pipe_in_a_chain_is_named_without_waiting(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    place = tmp_path / "pipe"
+    urls = [f"zip://a.png::{place}", "zip://a.png::pipe", f"zip://a.png::file://{place}", f"tar://a.png::{place}"]
+    urls += [f"simplecache::file://{place}", f"simplecache::local://{place}", f"zip://a.png::simplecache::{place}"]
+    failures = sktl.check_images([*urls, f"file://{place}"])
+    assert len(failures) == len(urls) + 1
+    assert all("is not a regular file" in failure.reason for failure in failures)
+
+
+def test_an_archive_in_an_archive_is_read_again_when_that_is_replaced(tmp_path):
+    url = f"zip://a.png::zip://inner.zip::{tmp_path / 'outer.zip'}"
+    for content in FILES[:2]:
+        inner = BytesIO()
+        with zipfile.ZipFile(inner, "w") as archive:
+            archive.writestr("a.png", content)
+        with zipfile.ZipFile(tmp_path / "new.zip", "w") as archive:
+            archive.writestr("inner.zip", inner.getvalue())
+        (tmp_path / "new.zip").replace(tmp_path / "outer.zip")
+        assert remote.read_url(url) == content

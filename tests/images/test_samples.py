@@ -643,3 +643,10 @@ def test_a_pil_image_of_any_mode_gives_pixels_or_a_reason(mode):
     else:
         assert content.shape == (5, 6, 3)
         assert content.dtype == np.uint8
+
+
+def test_a_released_memoryview_is_refused():
+    released = memoryview(FILES["PNG"])
+    released.release()
+    with pytest.raises(InvalidImageError, match=r"X\[1\] \(memoryview\): is a released memoryview; pass bytes"):
+        as_samples([FILES["PNG"], released])

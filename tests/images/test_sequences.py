@@ -326,3 +326,18 @@ def test_threads_share_a_sequence():
         thread.join()
     for result in results:
         np.testing.assert_array_equal(result, expected)
+
+
+class Faulty(UserList):
+    """A sequence whose last item cannot be read."""
+
+    def __getitem__(self, i):
+        if i in (len(self) - 1, -1):
+            raise RuntimeError("no such shard")
+        return super().__getitem__(i)
+
+
+@pytest.mark.parametrize("item", ["a.png", X[0]])
+def test_an_item_that_cannot_be_read_is_named_whatever_the_others_are(item):
+    failure = sktl.check_images(Faulty([item] * 3))[-1]
+    assert failure == (2, "Faulty[2]", "cannot be read: RuntimeError: no such shard")

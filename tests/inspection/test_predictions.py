@@ -97,6 +97,12 @@ def test_samples_are_drawn_by_the_random_state(found, n_images, seed):
     np.testing.assert_array_equal(display.y_pred, CLASSES[proba.argmax(axis=1)][display.positions])
 
 
+@pytest.mark.parametrize("seed", [-1, 2**32, "x", 1.5, True])
+def test_seeds_that_cannot_be_are_named(seed):
+    with pytest.raises(InvalidParameterError, match=r"random_state=.* must be an integer from 0 to"):
+        PredictionsDisplay.from_predictions([np.zeros((8, 8))] * 2, ["a", "b"], [[1, 0]] * 2, random_state=seed)
+
+
 def test_drawing_samples_leaves_the_global_generator_alone():
     before = np.random.get_state()[1].tobytes()  # noqa: NPY002 - the global state is what is watched
     _choose(CLASSES, np.eye(3))

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from backbones import small_conv_net
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, r2_score
@@ -79,6 +80,25 @@ def test_labels():
     assert len(report.figures.of_groups) == 6
     several = MultiOutputClassifier(PretrainedImageClassifier(**QUICK)).fit(X[TRAIN], LABELS[TRAIN])
     assert isinstance(evaluation_report(several, X[TEST], LABELS[TEST]).figures, LabelFigures)
+
+
+class Constant(BaseEstimator, ClassifierMixin):
+    """Predicts the same probabilities for all images, which are ties in every ranking."""
+
+    classes_ = np.array(["ant", "not bee"])
+    multilabel_ = True
+
+    def fit(self, X, y):
+        return self
+
+    def predict_proba(self, X):
+        return np.tile([0.1, 0.3], (len(X), 1))
+
+
+def test_equal_probabilities_are_ties():
+    figures = evaluation_report(Constant(), X, LABELS).figures
+    for row, label in zip(figures.of_labels, LABELS, strict=True):
+        assert row.average_precision == pytest.approx(LABELS[label].mean())
 
 
 def test_numbers():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import re
 
 import pytest
@@ -48,3 +49,17 @@ def test_a_page_that_cannot_be_written_is_an_error_that_names_it(tmp_path):
         write_page(tmp_path / "absent" / "report.html", "x")
     with pytest.raises(InvalidParameterError, match="path"):
         write_page(None, "x")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links and pipes of POSIX")
+def test_links_are_followed_and_what_is_no_file_is_not_replaced(tmp_path):
+    (tmp_path / "link").symlink_to("report.html")
+    write_page(tmp_path / "link", "x")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "report.html").read_text() == "x"
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "to pipe").symlink_to("pipe")
+    for name in ("pipe", "to pipe"):
+        with pytest.raises(InvalidInputError, match="is not a regular file, and is not replaced"):
+            write_page(tmp_path / name, "x")
+    assert (tmp_path / "pipe").is_fifo()

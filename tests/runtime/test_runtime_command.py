@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -129,6 +130,37 @@ def test_a_reader_that_has_seen_enough_is_no_error(place):
         env={**os.environ, "PYTHONPATH": os.pathsep.join(ROOTS)},
     )  # fmt: skip
     assert (done.stdout, done.stderr) == (b"[\n {\n", b"")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no device that is always full")
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_full_disk_is_an_error_in_a_line(place, options):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "sktl.runtime", "classes.onnx", "red.png", *options], stdout=full,
+            stderr=subprocess.PIPE, timeout=120, env={**os.environ, "PYTHONPATH": os.pathsep.join(ROOTS)},
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == b"The predictions cannot be written: No space left on device.\n"
+
+
+def test_a_name_that_the_encoding_lacks_is_an_error_in_a_line(place, capsys, monkeypatch):
+    os.rename("red.png", "\N{SNOWMAN}.png")
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "ascii"))
+    assert main(["classes.onnx", "\N{SNOWMAN}.png"]) == 1
+    wrong = capsys.readouterr().err
+    assert wrong.startswith("A name cannot be written as text: 'ascii' codec")
+    assert wrong.count("\n") == 1
+
+
+def test_reasons_are_about_files(place, capsys):
+    Image.new("F", (8, 8), 300).save("float.tif")
+    status, _, wrong = outcome(capsys, "classes.onnx", ".", "float.tif", "*.gif")
+    assert (status, wrong.splitlines()) == (1, [
+        ".: is a directory; pass the images in it",
+        "float.tif: has values up to 300; convert it to 8 bits, all images alike",
+        "*.gif: no such file: patterns are not expanded within quotes; leave out the quotes",
+    ])  # fmt: skip
 
 
 def test_a_table_of_one_column_of_numbers(place, capsys):

@@ -17,6 +17,7 @@ from processes import ROOTS, in_child, needs_fork
 
 from sktl.exceptions import InvalidParameterError, ModelFileError, ModelFileNotFoundError, SktlError
 from sktl.runtime import OnnxClassifier, OnnxEncoder, OnnxRegressor, open_model
+from sktl.runtime.model_source import ModelSource
 
 X = np.random.default_rng(1).integers(0, 256, (3, 40, 30, 3), np.uint8)
 GOOD = exported.content(typicality=True)
@@ -142,6 +143,49 @@ def test_a_closed_file_is_an_invalid_parameter(tmp_path):
         pass
     with pytest.raises(InvalidParameterError, match="closed file"):
         open_model(file)
+
+
+class Slow(io.RawIOBase):
+    """A file that returns a few bytes at a time."""
+
+    def __init__(self, content, kind=bytes):
+        self.rest, self.kind = content, kind
+
+    def read(self, n=-1):
+        part, self.rest = self.rest[: min(n, 1000)], self.rest[min(n, 1000) :]
+        return self.kind(part)
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_a_file_that_returns_a_part_at_a_time_is_read_to_its_end(kind):
+    content = exported.content()
+    assert ModelSource.of(Slow(content, kind)).place == content
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (bytes.decode, r"is open for text\. Open it as 'rb'"),
+        (list, "returns a list instead of bytes"),
+        (lambda part: None, "returns no bytes for now"),
+    ],
+)
+def test_what_a_file_returns_must_be_bytes(kind, message):
+    with pytest.raises(InvalidParameterError, match=message):
+        open_model(Slow(b"x", kind))
+
+
+def test_a_file_whose_read_takes_no_size_and_released_bytes_are_refused():
+    class Whole:
+        def read(self):
+            return b""
+
+    with pytest.raises(InvalidParameterError, match="`read` takes no number of bytes"):
+        open_model(Whole())
+    released = memoryview(b"x")
+    released.release()
+    with pytest.raises(InvalidParameterError, match="is a released memoryview"):
+        open_model(released)
 
 
 def test_paths_that_are_no_files_are_said_without_waiting(tmp_path):

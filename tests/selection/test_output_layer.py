@@ -52,3 +52,11 @@ def test_a_guess_has_the_form_of_what_is_learned():
     table = FeaturesEstimator(PretrainedImageClassifier(), LAYOUT).guess(noise, RNG.integers(0, 2, (24, 3)))
     assert set(np.unique(table.predict(noise))) <= {0, 1}
     assert table.predict_proba(noise).shape == (24, 3)
+
+
+def test_a_fold_may_lack_a_class_that_has_a_weight():
+    y = np.tile(["a", "b", "c"], 8)
+    clf = PretrainedImageClassifier(class_weight={"a": 2.0, "c": 3.0}, max_epochs=2)
+    layer = FeaturesEstimator(clf, LAYOUT).fit(X.reshape(24, -1)[:, :64].astype(np.float32)[y != "c"], y[y != "c"])
+    assert layer.classes_.tolist() == ["a", "b"]
+    assert clf.class_weight == {"a": 2.0, "c": 3.0}

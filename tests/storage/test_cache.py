@@ -403,6 +403,22 @@ def test_a_text_that_is_probably_no_folder_is_refused(cache):
         PretrainedImageEncoder(backbone=Pixels, engine="torch", cache=cache).fit(X)
 
 
+WRONG = ["", "none", "https://x/y", "s3://x/y", "a\0b", 5, ["x"], b"x", False, object(), "x://" + "y" * 10**5]
+
+
+@pytest.mark.parametrize("path", WRONG, ids=range(len(WRONG)))
+def test_functions_refuse_what_is_no_cache_and_create_nothing(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for use in (sktl.cache_info, sktl.clear_cache, lambda path: sktl.set_cache_limit(1000, path)):
+        with pytest.raises(
+            InvalidParameterError, match=r"^path=.* is not a folder: pass the path of a folder"
+        ) as caught:
+            use(path)
+        assert " at 0x" not in str(caught.value)
+        assert len(str(caught.value)) < 300
+    assert not os.listdir(tmp_path)
+
+
 # ------------------------------------------------------------------------------------------ bits of the default network
 
 STATES = """

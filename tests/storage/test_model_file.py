@@ -20,7 +20,7 @@ from processes import Child, needs_fork
 
 from sktl._storage import model_file as _model_file
 from sktl._storage.model_file import open_model, write_model
-from sktl.exceptions import ModelFileError, ModelFileNotFoundError
+from sktl.exceptions import InvalidParameterError, ModelFileError, ModelFileNotFoundError
 
 TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(7), "empty": torch.zeros(0, 4, dtype=torch.float64)}
 EXPECTED = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in TENSORS.items()}
@@ -254,3 +254,10 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_file(tmp_path):
         document, _ = read(path, {"a": ((30_000,), torch.float32)})
         seen.add(document["n"])
     assert len(seen) > 1
+
+
+def test_a_released_memoryview_is_refused():
+    released = memoryview(b"x")
+    released.release()
+    with pytest.raises(InvalidParameterError, match="is a released memoryview"), open_model(released):
+        pass

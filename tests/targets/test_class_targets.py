@@ -138,3 +138,48 @@ def test_names_of_files_are_no_labels_and_names_like_files_are(tmp_path, monkeyp
     assert len(check_classes(["a.jpg", "dog", "a.jpg"], None, None, 3)) == 3  # a class named by one of its images
     with pytest.raises(InvalidInputError, match=r"^y has names of files, such as 'a.jpg', .* Pass the images as X"):
         check_classes(np.array(["a.jpg", "dog"]), None, None, 2)
+
+
+@pytest.mark.parametrize("given", [{"sample_weight": [0, 1, 0]}, {"class_weight": {"b": 0}}])
+def test_one_class_that_has_a_weight_is_one_class(given):
+    weights = {"sample_weight": None, "class_weight": None} | given
+    with pytest.raises(InvalidInputError, match="y has only one class whose images have a weight above zero, 'a'"):
+        check_classes(Y, **weights, n_samples=3)
+
+
+@pytest.mark.parametrize("class_weight", [{"a": 5.0}, "balanced"])
+def test_validation_images_have_the_weights_that_they_would_have_as_held_out_images(class_weight):
+    targets = check_classes(["b", "a", "b", "c"], None, class_weight, 4)
+    for some in (targets, targets.ordered()):
+        validation = some.of_validation(["a", "c", "b"], [1, 2, 3], 3)
+        assert_allclose(validation.weights, targets.weights[[1, 3, 0]] * [1, 2, 3])
+
+
+@settings(max_examples=60)
+@given(
+    sizes=st.lists(st.integers(1, 6), min_size=2, max_size=30),
+    n_classes=st.integers(1, 4),
+    fraction=st.sampled_from([0.05, 0.1, 0.25, 0.4, 0.5, 0.75, 0.9]),
+    seed=st.integers(0, 99),
+)
+def test_groups_that_are_held_out_leave_every_class_and_come_near_the_fraction(sizes, n_classes, fraction, seed):
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    codes = np.arange(len(groups)) % n_classes
+    targets = ClassTargets(np.arange(n_classes), codes, np.ones(len(groups)), groups)
+    if any(len(set(groups[codes == code])) < 2 for code in set(codes)):
+        codes[:] = 0
+    train, held_out = hold_out(targets, fraction, seed)
+    assert not {*groups[train]} & {*groups[held_out]}
+    assert {*codes[train]} == {*codes}
+    if n_classes == 1:  # not more than a group away
+        assert abs(len(held_out) - fraction * len(groups)) <= max(sizes) + len(groups) / 20
+
+
+def test_a_class_with_a_single_group_stays_in_training():
+    codes = np.repeat([0, 1, 2], [10, 10, 4])
+    groups = np.repeat(np.arange(11), [2] * 10 + [4])
+    targets = ClassTargets(np.arange(3), codes, np.ones(24), groups)
+    for seed in range(20):
+        train, held_out = hold_out(targets, 0.2, seed)
+        assert {*codes[train]} == {0, 1, 2}
+        assert len(held_out)

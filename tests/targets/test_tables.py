@@ -76,6 +76,12 @@ def test_a_data_frame_of_one_column_has_rows_but_is_no_table(frame):
     assert not is_table(frame({"a": [0, 1]}))
 
 
+def test_a_lazy_data_frame_is_named_with_what_to_do():
+    for of in (has_rows, is_table):
+        with pytest.raises(InvalidInputError, match=r"y is a LazyFrame; .*Pass y\.collect\(\)"):
+            of(pl.DataFrame({"p": [0, 1], "q": [1, 0]}).lazy())
+
+
 @pytest.mark.parametrize("y", [None, [0, 1], np.arange(3), pd.Series([0, 1]), pl.Series([0, 1]), [["a"], ["a", "b"]]])
 def test_one_value_for_each_image_has_no_rows(y):
     assert not has_rows(y)

@@ -228,6 +228,18 @@ def test_what_is_only_said_about_a_fit_does_not_make_it_another(tmp_path, epochs
     assert len(epochs) == n_epochs
 
 
+def test_other_groups_choose_another_penalty_and_are_another_fit(tmp_path, epochs):
+    groups = np.arange(24) // 4
+    for _ in range(2):
+        classifier("stages", tmp_path).fit(X, Y)
+        n_epochs = len(epochs)
+        classifier("stages", tmp_path).fit(X, Y, groups=groups)
+    assert len(epochs) == n_epochs  # both are found
+    files = len(list(tmp_path.glob("*.checkpoint")))
+    classifier("stages", tmp_path).fit(X, Y, groups=groups % 3)
+    assert len(list(tmp_path.glob("*.checkpoint"))) > files
+
+
 @pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX")
 def test_states_are_for_their_owner_alone(tmp_path):
     classifier("stages", tmp_path).fit(X, Y)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from processes import in_child, needs_fork
 
-from sktl._utils.paths import common_folder, is_utf8, user_path, working_folder
+from sktl._utils.paths import common_folder, is_utf8, kept_path, user_path, why_no_file, working_folder
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes")
@@ -67,3 +67,22 @@ def test_a_working_folder_that_was_removed_is_said_to_be(tmp_path):
 
     assert in_child(removed) == "a folder that was removed"
     assert working_folder() == os.getcwd()
+
+
+@given(
+    name=st.text(st.characters(exclude_characters="\0", codec="utf-8"), min_size=1) | st.sampled_from(["~", "~root/a"])
+)
+def test_a_kept_path_is_the_same_path_also_for_a_user(name):
+    kept = kept_path(name)
+    assert user_path(kept) == kept
+    assert Path(kept) == Path(name)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links and pipes of POSIX")
+def test_what_is_no_file_is_named_without_opening_it(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("file")
+    assert [why_no_file(tmp_path / name) for name in ("file", "link", "absent")] == [None, None, None]
+    assert why_no_file(tmp_path) == "is a folder"
+    os.mkfifo(tmp_path / "pipe")
+    assert why_no_file(str(tmp_path / "pipe")) == "is not a regular file"
