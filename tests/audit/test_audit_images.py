@@ -231,7 +231,7 @@ def test_copies_do_not_depend_on_the_order_of_the_images():
 def test_given_folds_hold_for_the_images_of_x(kind):
     """The folds of a generator are needed twice, and unusable images have no rows."""
     y = Y.copy()
-    y[3] = "light"
+    y[3] = "dark"
     images = [*X[:-1], b"no image"]
     folds = [*KFold(4, shuffle=True, random_state=0).split(X)]
     found = audit(images, y, cv=folds if kind == "list" else iter(folds))
