@@ -46,11 +46,11 @@ FIXED = "1 stage, penalty 0.03"
 
 def chosen_by(found, rule):
     """Return what a rule takes of candidates."""
-    stages, _choice._LEAST_GAIN, _choice._LEAST_ERRORS = rule
+    stages, least_gain, _choice._LEAST_ERRORS = rule
     kept = np.isin(found.feature_stages, stages)
     fields = ("feature_stages", "penalties", "losses", "scores")
     some = replace(found, **{name: getattr(found, name)[kept] for name in fields})
-    best = some.best()
+    best = some.best(least_gain=least_gain)
     return int(some.feature_stages[best]), float(some.penalties[best])
 
 

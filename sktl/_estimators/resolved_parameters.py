@@ -38,6 +38,8 @@ _HEAD: dict[str, dict[str, Any]] = {
 _FEW_STAGES = 2
 # Weaker penalties allow large weights, which feel every change of the features: docs/defaults.md, "Fine-tuning".
 _STAGE_PENALTIES = (1.0, 0.3, 0.1, 0.03)
+# Trained stages adapt the features of the output. Features of more stages must therefore lower the loss by more.
+_LEAST_GAIN_OF_STAGES = 0.1
 # For stages with pretrained weights, by optimizer, and for stages with random weights.
 _STAGES: dict[str, dict[str, Any]] = {
     "auto": {"max_epochs": 12, "backbone_lr_ratio": 1 / 75, "layer_decay": 0.8, "augmentation": "trivial"},
@@ -155,7 +157,10 @@ def choose(
         return Chosen(stages[0], penalties[0], {})
     sizes = {n: [size for _, size in layout.groups_of(n)] for n in stages}
     found = cross_validate(features, sizes, penalties, SHRINKAGE, estimator.label_smoothing, seed, n_workers)
-    best = found.best(_STAGE_PENALTIES if n_trainable and len(penalties) > 1 else None)
+    if n_trainable:
+        best = found.best(_STAGE_PENALTIES if len(penalties) > 1 else None, _LEAST_GAIN_OF_STAGES)
+    else:
+        best = found.best()
     if best is None:  # no class has two images, or images of two groups
         penalty = penalties[0] if len(penalties) == 1 else _HEAD["sgd"]["weight_decay"]
         return Chosen(stages[0], penalty, found.table())

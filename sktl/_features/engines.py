@@ -75,7 +75,8 @@ class TorchEngine(Engine):
         self.backbone = trunk.backbone
         self.chunk = trunk.chunk
         # On a CPU, each thread of the pass runs its own chunk. An accelerator processes one chunk at a time.
-        self._turn = nullcontext() if trunk.device.type == "cpu" else threading.Lock()
+        at_once = trunk.device.type == "cpu" and not trunk.keeps_state
+        self._turn = nullcontext() if at_once else threading.Lock()
         with single_threaded_pool(1) as pool:
             answer = pool.submit(self.run, trunk.probe).result()
             # The trunk computed its answer under a watch, which might have led torch to other kernels. So a different

@@ -9,6 +9,7 @@ import hashlib
 import json
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from sktl._utils.torch_kernels import place
 from sktl.exceptions import BackboneError, SktlError
 
 from .batchnorm_folding import fold_batchnorm
+from .network_checks import depends_on_others, keeps_state
 
 # Images per chunk. On a CPU, activations of a chunk must fit into the processor's cache: large batches spend their time
 # mapping memory. Changing a size changes the last bits of features.
@@ -115,6 +117,8 @@ class Trunk:
         Layout of a row of the output.
     reads_values : bool
         Whether the network reads values of tensors, which tracing cannot follow.
+    keeps_state : bool
+        Whether runs in several threads would disturb one another.
     """
 
     def __init__(
@@ -130,7 +134,7 @@ class Trunk:
         self.n_tail_stages = n_tail_stages
         self.chunk = chunk or chunk_size(device)
         self.precision = precision
-        self.reads_values = False
+        self.reads_values = self.keeps_state = False
         # Fixed noise, so that all engines and processes compute the same probe.
         self.probe = np.random.default_rng(0).integers(0, 256, (self.chunk, *backbone.preprocessing.crop, 3), np.uint8)
         try:
@@ -142,6 +146,8 @@ class Trunk:
                 self.answer = pool.submit(self._first_answer).result()
                 whole = StageLayout.of_output(self.answer.shape[1])
                 self.layout = network.layout if isinstance(network, Tapped) else whole
+                if backbone.from_callable and not n_tail_stages:
+                    pool.submit(self._check_network, network).result()
                 if device.type == "cpu":
                     pool.submit(self._fold, network).result()
         except SktlError:
@@ -204,6 +210,18 @@ class Trunk:
                 "finite. Use other weights."
             )
         return answer
+
+    def _check_network(self, network: torch.nn.Module) -> None:
+        """Check what is known of networks of libraries. Networks that do not repeat are left to the engine."""
+        run = partial(self._run, precision="float32")
+        if not np.array_equal(run(self.probe), self.answer):
+            return
+        if depends_on_others(run, self.probe, self.answer):
+            raise BackboneError(
+                f"{self.backbone.described} returns features of an image that depend on the other images of a batch, "
+                "for example because a BatchNorm has no running statistics. Replace this layer."
+            )
+        self.keeps_state = self.device.type == "cpu" and keeps_state(network, run, self.probe)
 
     def _fold(self, network: torch.nn.Module) -> None:
         """Fold BatchNorm into convolutions in this trunk's own network, if the outputs stay the same."""

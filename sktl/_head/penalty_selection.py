@@ -35,7 +35,7 @@ PENALTIES = {
 N_FOLDS = 5
 # More stages are selected only if they lower the loss by more than these fractions of the loss and of the standard
 # error of the difference. Smaller differences would not show on test images, and fewer features cost less.
-_LEAST_GAIN = 0.02
+LEAST_GAIN = 0.02
 _LEAST_ERRORS = 0.5
 # Maximum numbers of images and of classes, labels or numbers used. More would hardly ever change the choice.
 _MOST_IMAGES = 4096
@@ -78,11 +78,12 @@ class Candidates:
             allowed &= np.isin(self.penalties, penalties)
         return int(np.nanargmin(np.where(allowed, mean(self.losses, self.weights), np.inf)))
 
-    def best(self, penalties: Sequence[float] | None = None) -> int | None:
+    def best(self, penalties: Sequence[float] | None = None, least_gain: float = LEAST_GAIN) -> int | None:
         """Return the position of the best candidate, of those with some penalties; None if nothing was scored.
 
         For each number of stages, this is the penalty with the lowest mean loss. More stages are selected only if they
-        lower the loss by the given fractions of the loss and of the standard error of the difference.
+        lower the loss by more than `least_gain` times the loss, and by more than a fraction of the standard error of
+        the difference.
         """
         means = mean(self.losses, self.weights)
         if not np.isfinite(means).any():
@@ -94,7 +95,7 @@ class Candidates:
                 taken = lowest
                 continue
             by, error = excess(self.losses[taken], self.losses[lowest], self.weights)
-            if by > max(_LEAST_GAIN * means[taken], _LEAST_ERRORS * error):
+            if by > max(least_gain * means[taken], _LEAST_ERRORS * error):
                 taken = lowest
         return taken
 

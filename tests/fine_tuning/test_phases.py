@@ -34,7 +34,6 @@ from sktl._features.engines import TorchEngine
 from sktl._features.extractor import FeatureExtractor
 from sktl._fine_tuning import phases as _transfer
 from sktl._fine_tuning import tail as _finetuning
-from sktl._head import penalty_selection as _selection
 from sktl._targets.class_targets import check_classes
 from sktl._targets.split import hold_out
 from sktl._training.net_callbacks import kept_start
@@ -419,7 +418,7 @@ def test_features_of_stages_that_are_frozen_or_random_are_not_among_them(trainab
 
 @pytest.mark.parametrize("params", [{"augmentation": None}, {"augmentation": "light"}, {"trainable_stages": "all"}])
 def test_one_stage_that_was_chosen_gives_the_bits_of_one_stage_that_was_given(params, monkeypatch):
-    monkeypatch.setattr(_selection, "_LEAST_GAIN", 1.0)
+    monkeypatch.setattr(_resolved, "_LEAST_GAIN_OF_STAGES", 1.0)
     chosen, given = (classifier(**params, **more).fit(X, Y) for more in ({}, {"feature_stages": 1}))
     assert_array_equal(chosen.decision_function(NEW), given.decision_function(NEW))
     assert len(chosen.selection_["param_feature_stages"]) == 2

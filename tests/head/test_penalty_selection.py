@@ -81,6 +81,11 @@ def test_a_gain_must_be_a_share_of_the_loss_and_of_its_standard_error(two, taken
     assert candidates([[1, 1, 1, 1], two]).best() == taken
 
 
+@pytest.mark.parametrize(("least_gain", "taken"), [(0.02, 1), (0.14, 1), (0.16, 0)])
+def test_more_stages_must_gain_the_share_of_the_loss_that_is_asked_for(least_gain, taken):
+    assert candidates([[1, 1, 1, 1], [0.85] * 4]).best(least_gain=least_gain) == taken
+
+
 def test_where_nothing_was_scored_there_is_nothing_to_take():
     assert candidates(np.full((2, 4), np.nan)).best() is None
     assert choose(FEATURES[:3], np.arange(3)).best() is None
