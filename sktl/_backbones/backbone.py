@@ -14,13 +14,14 @@ from torch import nn
 from sktl._images.preprocessing import Preprocessing
 from sktl._utils.isolation import isolated
 from sktl._utils.random import generator, seeded_globals
-from sktl.exceptions import BackboneError, InvalidParameterError
+from sktl._words import LONGEST_REASON, error_words
+from sktl.exceptions import BackboneError, InvalidParameterError, SktlError
 
 from .cut import Cut
 from .first_stages import IndivisibleError, Shortening, find_shortening, stage_map_of
 from .model_libraries import LocalFile, Origin, Source
 from .stages import Stage, StageMap, find_stages
-from .taps import Tapped, TappedCut, stage_blocks
+from .taps import Tapped, TappedCut, UntappableError, stage_blocks
 
 
 @dataclass(frozen=True)
@@ -58,12 +59,21 @@ class Backbone:
     def _build(self) -> nn.Module:
         with seeded_globals(self._seed):
             module = self._source.build(self._image_size)
-        return module.float().eval().requires_grad_(False)
+        module.float().eval()
+        for parameter in module.parameters():  # `requires_grad_` of a module refuses modules of TorchScript
+            parameter.requires_grad_(False)
+        return module
 
     @property
     def restored(self) -> bool:
         """Whether the network was loaded from a saved model."""
         return isinstance(self._source, BuiltNetwork) and self._source.restored
+
+    @property
+    def from_callable(self) -> bool:
+        """Whether a user's callable returned the network, which may then do anything in its forward method."""
+        source = self._source.whole._source if isinstance(self._source, ShortenedNetwork) else self._source
+        return isinstance(source, BuiltNetwork) and not source.restored
 
     @isolated()
     def shapes(self) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
@@ -91,8 +101,40 @@ class Backbone:
         """Return the stages, determined once per process. `network` is the result of `build`, if available."""
         if self.identity not in _stage_maps:
             network = network or self.build()
-            _stage_maps[self.identity] = stage_map_of(network) or find_stages(network, self._probe_images()[:1])
+            _stage_maps[self.identity] = stage_map_of(network) or self._find_stages(network)
         return _stage_maps[self.identity]
+
+    def _find_stages(self, network: nn.Module) -> StageMap:
+        try:
+            return find_stages(network, self._probe_images()[:1])
+        except (SktlError, MemoryError):
+            raise
+        except Exception as error:  # gradients and hooks may cause any error in a user's network
+            remedy = _view_remedy(error) or 'Pass n_stages="all" and trainable_stages=0, which need no stages.'
+            raise BackboneError(
+                f"The stages of {self.described} cannot be found: {_reason(error)}. {remedy}"
+            ) from error
+
+    @property
+    def why_untapped(self) -> str | None:
+        """The error for which the last result of `tapped` has no features of stages; None if it was not an error."""
+        return _untapped.get(self.identity)
+
+    def failure(self, error: Exception) -> BackboneError:
+        """Return the error that says that the network fails on images of its size, and what to do."""
+        height, width = self.preprocessing.crop
+        contract = (
+            "The network receives float32 images of shape (n, 3, H, W) and must return features of shape (n, "
+            "n_features). module.preprocessing = sktl.Preprocessing(...) sets their size."
+        )
+        if self._image_size is not None:
+            remedy = "Leave image_size=None for the size that its weights were trained with, or change the network."
+        else:
+            remedy = contract if isinstance(self._source, BuiltNetwork) else "Choose another backbone."
+        return BackboneError(
+            f"{self.described} fails on images of {height} x {width} pixels: {_reason(error)}. "
+            f"{_view_remedy(error) or remedy}"
+        )
 
     @property
     def described(self) -> str:
@@ -200,7 +242,10 @@ class Backbone:
                 warnings.simplefilter("ignore")  # about reading values of tensors that require gradients
                 stages = stage_blocks(network, self.stage_map(network))
             return Tapped(network, stages, self._probe_images()) if stages else network
-        except Exception:  # gradients and hooks may cause any error; other faults are reported in the first run
+        except UntappableError:
+            return self.build()
+        except Exception as error:  # gradients and hooks may cause any error; the first run reports other faults
+            _untapped[self.identity] = _reason(error.__cause__ or error)
             return self.build()
 
     def with_network(self, network: nn.Module, digest: str) -> Backbone:
@@ -232,6 +277,21 @@ class Backbone:
 
 _stage_maps: dict[str, StageMap] = {}
 _shortenings: dict[str, Shortening] = {}
+_untapped: dict[str, str] = {}
+
+
+def _reason(error: BaseException) -> str:
+    return error_words(error, LONGEST_REASON).rstrip(".")
+
+
+def _view_remedy(error: Exception) -> str | None:
+    """Return what to do if `view` fails on the memory format that makes convolutions fast."""
+    if "view size is not compatible" not in str(error):
+        return None
+    return (
+        "The network receives images in channels_last memory format. Replace x.view(n, -1) in its forward by "
+        "x.flatten(1) or x.reshape(n, -1)."
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,7 +308,7 @@ class BuiltNetwork:
         return self.digest
 
     def build(self, image_size: int | None) -> nn.Module:
-        return copy.deepcopy(self.module)
+        return duplicate(self.module)
 
 
 @dataclass(frozen=True, eq=False)
@@ -275,6 +335,12 @@ class ShortenedNetwork:
 
     def build(self, image_size: int | None) -> nn.Module:
         return self.shortening.shorten(self.whole._build())
+
+
+def duplicate(network: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
+    """Return a copy of a network. `memo` is `copy.deepcopy`'s."""
+    with torch.no_grad():  # otherwise, parameters in a copy of a TorchScript module are computed from the original's
+        return copy.deepcopy(network, memo)
 
 
 def state_shapes(network: nn.Module) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:

@@ -128,7 +128,7 @@ class Cut(nn.Module):
         self.input_shape = tuple(images.shape[1:])
         self.exact = True
         self._frozen_modules: list[str] = []
-        self._clones = False
+        self._clones = self._clones_images = False
         n_frozen = len(stage_map.stages) - n_tail_stages
         tail = reversed(stage_map.parameters[n_frozen:])
         self._depths = {name: depth for depth, stage in enumerate(tail) for name in sorted(stage)}
@@ -166,6 +166,8 @@ class Cut(nn.Module):
             return self.network(activations)
         n_images = activations.shape[0]  # `len` would fix the number of images when the network is exported
         images = activations.new_full((), torch.nan).expand(n_images, *self.input_shape)
+        if self._clones_images:  # expanded tensors are read-only
+            images = images.contiguous()
         if self._clones:
             activations = activations.clone(memory_format=torch.preserve_format)
         with _running(_Replay(self, activations, n_images)):
@@ -227,9 +229,12 @@ class Cut(nn.Module):
 
     def _is_exact(self, images: torch.Tensor) -> bool:
         """Return True if running both halves gives the same output as the network."""
-        whole = self.network(images)
+        changed = images.clone()
+        unchanged = changed._version
+        whole = self.network(changed)
+        self._clones_images = changed._version != unchanged  # the network changes its input in place
         try:
-            activations = self.trunk(images)
+            activations = self.trunk(images.clone())
             before = activations._version
             again = self.tail(activations)
         except Exception:  # stand-ins may cause any error in a forward method

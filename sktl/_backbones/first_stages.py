@@ -57,7 +57,7 @@ class Shortening:
 
     def shorten(self, network: nn.Module) -> nn.Module:
         """Change a network in place, and return it."""
-        network.get_submodule(self.end.module).register_forward_hook(_End(self.end.output, self.read_from is None))
+        network.get_submodule(self.end.module).register_forward_hook(_End(self.end, self.read_from is None))
         _replace_modules(network, {network.get_submodule(name): self._replacement(name) for name in self.removed})
         _remove_parameters(network, [network.get_parameter(name) for name in self.unused])
         network.forward = FirstStages(network, self).forward
@@ -128,21 +128,21 @@ class _End:
 
     Parameters
     ----------
-    output : int
-        Index of the tensor among those that the module returns.
+    end : Boundary
+        The tensor.
     pools : bool
         Whether the tensor is averaged.
     """
 
-    output: int
+    end: Boundary
     pools: bool
 
     def __call__(self, module: nn.Module, inputs: Any, output: Any) -> None:
         if (run := _run.get()) is not None:
-            found = tensors(output)[self.output]
+            found = tensors(output)[self.end.output]
             # Pooled or copied immediately, because the next operation may change the tensor in place.
             run.activation = found if self.pools else found.clone()
-            run.pooled = mean_over_positions(found) if self.pools else None
+            run.pooled = mean_over_positions(found, self.end.channels_last) if self.pools else None
 
 
 class _Removed(nn.Module):
@@ -288,7 +288,7 @@ def _verified(shortening: Shortening, network: nn.Module, images: torch.Tensor, 
     assert first is not None
     end = shortening.end
     with torch.no_grad(), _watched(first.network.get_submodule(end.module), end.output) as found:
-        output = first.run(images, fills=True)
+        output = first.run(images.clone(), fills=True)  # a network may change its input in place
     same = torch.allclose(found[0], expected, rtol=0, atol=0, equal_nan=True)
     finite = bool(output.isfinite().all()) or not bool(expected.isfinite().all())
     # Tokens that contain no image yet, such as a class token in front of the first block, are not features.
@@ -306,7 +306,7 @@ def _copy(network: nn.Module) -> nn.Module:
 def _activation(network: nn.Module, end: Boundary, images: torch.Tensor) -> torch.Tensor:
     """Return a copy of the tensor at a boundary."""
     with _watched(network.get_submodule(end.module), end.output) as found:
-        network(images)
+        network(images.clone())  # a network may change its input in place
     return found[0]
 
 

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias, TypeGuard
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from sktl._images.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from sktl._utils.paths import user_path
@@ -20,10 +21,11 @@ from sktl._utils.random import generator, seeded_globals
 from sktl._utils.threads import single_threaded
 from sktl._utils.warnings import warn
 from sktl._version import version_of
-from sktl.exceptions import BackboneWarning, InvalidParameterError, UnknownBackboneError
+from sktl._words import error_words
+from sktl.exceptions import BackboneError, BackboneWarning, InvalidParameterError, UnknownBackboneError
 
 from . import model_libraries as _libraries
-from .backbone import Backbone, BuiltNetwork, tensors_digest
+from .backbone import Backbone, BuiltNetwork, duplicate, tensors_digest
 from .model_libraries import LocalFile, Origin, Published, Random, Source
 from .weights import SUFFIXES, file_digest
 
@@ -195,8 +197,62 @@ def _call(function: Callable[[], nn.Module], seed: int) -> BuiltNetwork:
             "images (n, 3, H, W) to features (n, n_features)."
         )
     preprocessing = _declared_preprocessing(module, name)
-    # Copied, because the caller may change the module later.
-    return BuiltNetwork(copy.deepcopy(module), preprocessing, _module_digest(module, preprocessing))
+    copied = _copied(module, name)
+    digest = _module_digest(copied, preprocessing)
+    return BuiltNetwork(copied.cpu(), preprocessing, digest)  # networks are built, probed and cut on the CPU
+
+
+def _copied(module: nn.Module, name: str) -> nn.Module:
+    """Return a copy of a network, because the caller may change the network later.
+
+    Raises
+    ------
+    BackboneError
+        If the network has no values yet, or cannot be copied.
+    """
+    _check_values(module, name)
+    try:
+        computed = _computed_tensors(module)
+        copied = duplicate(module, {id(tensor): tensor.detach().clone() for tensor in computed})
+        return _without_weight_norm(copied) if computed else copied
+    except Exception as error:  # attributes of users' networks may raise anything
+        raise BackboneError(
+            f"backbone={name} returned a network that cannot be copied by copy.deepcopy: {error_words(error)}. Remove "
+            "the attribute that cannot be copied from the network."
+        ) from error
+
+
+def _check_values(module: nn.Module, name: str) -> None:
+    """Raise an error for a network whose weights have no values."""
+    tensors = (*module.parameters(), *module.buffers())
+    if any(is_lazy(tensor) for tensor in tensors):
+        raise BackboneError(
+            f"backbone={name} returned a network with lazy layers, whose weights have no shape yet. Run the network "
+            "once on an image before the callable returns it, as in network(torch.zeros(1, 3, H, W))."
+        )
+    if any(tensor.is_meta for tensor in tensors):
+        raise BackboneError(
+            f"backbone={name} returned a network on the meta device, which has no values. Build it on the CPU and "
+            "load its weights."
+        )
+
+
+def _computed_tensors(module: nn.Module) -> list[torch.Tensor]:
+    """Return the attributes that are computed from parameters, which `copy.deepcopy` refuses to copy."""
+    attributes = [value for part in module.modules() for value in vars(part).values()]
+    tensors = [value for value in (*attributes, *module.buffers()) if isinstance(value, torch.Tensor)]
+    return [tensor for tensor in tensors if not tensor.is_leaf]
+
+
+def _without_weight_norm(module: nn.Module) -> nn.Module:
+    """Replace weights that the deprecated `weight_norm` computes anew in each run, so later copies work too."""
+    from torch.nn.utils.weight_norm import WeightNorm  # deprecated, so a future torch may lack it
+
+    for part in module.modules():
+        for hook in [*part._forward_pre_hooks.values()]:
+            if isinstance(hook, WeightNorm):
+                nn.utils.remove_weight_norm(part, hook.name)
+    return module
 
 
 def _declared_preprocessing(module: nn.Module, name: str) -> Preprocessing:
@@ -219,7 +275,7 @@ def _module_digest(module: nn.Module, preprocessing: Preprocessing) -> str:
     """Return a digest of a module's tensors, structure and code. Other differences may show in the pass's probe."""
     digest = hashlib.sha256(repr(module).encode())
     for part_name, part in module.named_modules():
-        code = getattr(type(part).forward, "__code__", None)
+        code = getattr(getattr(type(part), "forward", None), "__code__", None)  # classes of TorchScript have no forward
         constants = [c for c in code.co_consts if isinstance(c, bool | int | float | str)] if code else []
         plain = {k: v for k, v in vars(part).items() if isinstance(v, bool | int | float | str | tuple)}
         described = (part_name, type(part).__module__, type(part).__qualname__, sorted(plain.items()))

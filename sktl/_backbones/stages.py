@@ -53,11 +53,14 @@ class Boundary(NamedTuple):
         Index of the tensor among those that the module returns.
     shape : tuple of int
         Shape of the tensor for one image, without the batch axis.
+    channels_last : bool
+        Whether the axes of one image are (H, W, C), not (C, H, W).
     """
 
     module: str
     output: int
     shape: tuple[int, ...]
+    channels_last: bool = False
 
     @property
     def area(self) -> int:
@@ -66,7 +69,7 @@ class Boundary(NamedTuple):
             return 0
         if len(self.shape) == 2:  # tokens
             return self.shape[0]
-        first = 0 if channels_last(self.shape) else 1
+        first = 0 if self.channels_last else 1
         return self.shape[first] * self.shape[first + 1]
 
 
@@ -129,7 +132,8 @@ def tensors(tree: Any) -> list[torch.Tensor]:
 def record(network: nn.Module, images: torch.Tensor, whole: bool = False) -> tuple[list[Call], Any]:
     """Run a network. Return the calls of its modules in the order in which they finished, and its output.
 
-    Unless `whole` is True, outputs of calls are on the meta device: the outputs of large networks take gigabytes.
+    Unless `whole` is True, outputs of calls are on the meta device: the outputs of large networks take gigabytes. The
+    network gets a copy of the images, because it may change its input in place, which leaves of a graph do not allow.
     """
     names = {module: name for name, module in reversed(list(network.named_modules()))}
     calls: list[Call] = []
@@ -147,7 +151,7 @@ def record(network: nn.Module, images: torch.Tensor, whole: bool = False) -> tup
     hooks = [module.register_forward_pre_hook(enter) for module in names]
     hooks += [module.register_forward_hook(leave) for module in names]
     try:
-        return calls, network(images)
+        return calls, network(images.clone())
     finally:
         for hook in hooks:
             hook.remove()
@@ -164,10 +168,10 @@ def find_stages(network: nn.Module, image: torch.Tensor) -> StageMap:
         source = image.detach().clone().requires_grad_()
         calls, output = record(network, source)
         nodes = _sorted_nodes([t.grad_fn for t in tensors(output)[:1]])
-        cuts = _single_tensors(calls, _leading_to(nodes, source))
+        cuts = _with_layouts(_single_tensors(calls, _leading_to(nodes, source)), image)
         blocks, exact = _blocks(network, cuts), True
         if len(blocks) < 2:  # no single tensor contains all information about the image
-            blocks, exact = _blocks(network, _last_tensors(calls)), False
+            blocks, exact = _blocks(network, _with_layouts(_last_tensors(calls), image)), False
         marks = _stem(blocks, cuts) + _last_of_each_resolution(blocks)[:-1]
         names = {id(parameter): name for name, parameter in network.named_parameters()}
         behind = [_parameters_behind(_finished(calls, mark, exact), names) for mark in marks]
@@ -179,7 +183,7 @@ def find_stages(network: nn.Module, image: torch.Tensor) -> StageMap:
 def parameters_of_output(network: nn.Module, image: torch.Tensor) -> frozenset[str]:
     """Return the names of the parameters that the output of a network in eval mode depends on."""
     with torch.enable_grad(), _all_trainable(network), saved_tensors_hooks(lambda _: None, _refuse_backward):
-        nodes = [t.grad_fn for t in tensors(network(image))]
+        nodes = [t.grad_fn for t in tensors(network(image.clone()))]
         return _parameters_behind(nodes, {id(parameter): name for name, parameter in network.named_parameters()})
 
 
@@ -275,9 +279,43 @@ def _boundary(call: Call, output: int) -> Boundary:
     return Boundary(call.name, output, tuple(tensors(call.output)[output].shape[1:]))
 
 
-def channels_last(shape: Sequence[int]) -> bool:
-    """Return True if the axes of one image are (H, W, C), not (C, H, W)."""
-    return shape[0] == shape[1] != shape[2]
+def _with_layouts(cuts: Sequence[list[Boundary]], image: torch.Tensor) -> list[list[Boundary]]:
+    """Set `channels_last` of boundaries, input first. Ambiguous tensors have the layout of the next clear one."""
+    decided: list[list[Boundary]] = []
+    later = False
+    for aliases in reversed(cuts):
+        layouts = [channels_last(b.shape, image.shape[2:]) if len(b.shape) > 2 else None for b in aliases]
+        later = next((layout for layout in layouts if layout is not None), later)
+        decided.append([b._replace(channels_last=later and len(b.shape) > 2) for b in aliases])
+    return decided[::-1]
+
+
+def channels_last(shape: Sequence[int], image_shape: Sequence[int] = (1, 1)) -> bool | None:
+    """Return True if the axes of one image are (H, W, C), False if they are (C, H, W), and None if both are possible.
+
+    Positions have the aspect ratio of the network's input. If it is square, (C, H, W) is assumed if both are possible.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Shape of a tensor for one image, with at least three axes.
+    image_shape : (int, int), default=(1, 1)
+        Height and width of the network's input.
+    """
+    if image_shape[0] == image_shape[1]:
+        return shape[0] == shape[1] != shape[2]
+    first, last = is_like(shape[1:3], image_shape), is_like(shape[:2], image_shape)
+    return None if first and last else last
+
+
+def is_like(shape: Sequence[int], image_shape: Sequence[int]) -> bool:
+    """Return True if a grid may be a downsampled image: with the same scale in both directions, up to rounding."""
+    if shape[0] > image_shape[0] or shape[1] > image_shape[1]:
+        return False
+    # Padding and strides round the length of each side up or down.
+    return abs(shape[0] / image_shape[0] * image_shape[1] - shape[1]) < 2 and (
+        image_shape[0] != image_shape[1] or shape[0] == shape[1]
+    )
 
 
 def laid_out(activations: torch.Tensor) -> torch.Tensor:

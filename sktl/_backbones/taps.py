@@ -28,7 +28,6 @@ from .stages import (
     Boundary,
     Stage,
     StageMap,
-    channels_last,
     is_numbered,
     numbered_blocks,
     outermost,
@@ -159,11 +158,11 @@ class Tapped(nn.Module):
         _remove_taps(network)
         place(network, images.device)
         with torch.no_grad():
-            expected = network(images[:1])
+            expected = network(images[:1].clone())  # a network may change its input in place
             pooling = _Pooling(_reading_out(network, last, images), last.shape)
             for block in blocks:
                 network.get_submodule(block.module).register_forward_hook(_Tap(block, pooling))
-            output, found = _collected(partial(network, images), blocks)
+            output, found = _collected(partial(network, images.clone()), blocks)
         pooled = {_Group(block, i): rows for block in blocks for i, rows in enumerate(_pooled_once(found[block]))}
         if not _same(output[:1], expected) or not all(_is_a_row_per_image(rows, output) for rows in pooled.values()):
             raise UntappableError
@@ -246,26 +245,27 @@ class _Pooling:
     read_out: Callable[[torch.Tensor], torch.Tensor] | None
     token_shape: tuple[int, ...]
 
-    def __call__(self, output: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def __call__(self, output: torch.Tensor, channels_last: bool) -> tuple[torch.Tensor, ...]:
         if output.ndim > 3:
-            return mean_over_positions(output), deviation_over_positions(output)
+            return mean_over_positions(output, channels_last), deviation_over_positions(output, channels_last)
         if self.read_out is None or tuple(output.shape[1:]) != self.token_shape:
-            return (mean_over_positions(output),)
+            return (mean_over_positions(output, channels_last),)
         with _collecting(None):  # the read-out runs the network's forward method, which would call the hooks
             return (self.read_out(output),)
 
 
-def mean_over_positions(output: torch.Tensor) -> torch.Tensor:
+def mean_over_positions(output: torch.Tensor, channels_last: bool) -> torch.Tensor:
     """Return the mean of the output of a block over the positions in the image, one row per image."""
-    return output.mean(_positions(output))
+    return output.mean(_positions(output, channels_last))
 
 
-def deviation_over_positions(output: torch.Tensor) -> torch.Tensor:
+def deviation_over_positions(output: torch.Tensor, channels_last: bool) -> torch.Tensor:
     """Return standard deviations over the positions in the image, of shape (n, C), with a little of the means.
 
-    `output` has shape (n, C, H, W) or (n, H, W, C). The variance is divided by the number of positions.
+    `output` has shape (n, H, W, C) if `channels_last`, else (n, C, H, W). The variance is divided by the number of
+    positions.
     """
-    axes = _positions(output)
+    axes = _positions(output, channels_last)
     outputs = output.to(torch.promote_types(output.dtype, torch.float32))  # squares overflow in half precision
     mean = outputs.mean(axes, keepdim=True)
     # The mean of squares minus the square of the mean would lose all digits where a channel hardly varies.
@@ -273,11 +273,11 @@ def deviation_over_positions(output: torch.Tensor) -> torch.Tensor:
     return variance.clamp_min(_LEAST_VARIANCE).sqrt().to(output.dtype)
 
 
-def _positions(output: torch.Tensor) -> tuple[int, ...]:
+def _positions(output: torch.Tensor, channels_last: bool) -> tuple[int, ...]:
     """Return the axes of positions in the image."""
     if output.ndim < 4:
         return (1,)
-    return (1, 2) if channels_last(output.shape[1:]) else (2, 3)
+    return (1, 2) if channels_last else (2, 3)
 
 
 @dataclass(frozen=True)
@@ -291,7 +291,8 @@ class _Tap:
         found = _found.get()
         if found is not None and self.block in found:
             # Pooled immediately, because the next operation may change the output in place.
-            found[self.block].append(self.pooling(tensors(output)[self.block.output]))
+            pooled = self.pooling(tensors(output)[self.block.output], self.block.channels_last)
+            found[self.block].append(pooled)
 
 
 def _remove_taps(network: nn.Module) -> None:

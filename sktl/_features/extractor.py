@@ -23,7 +23,8 @@ from sktl._storage.value_store import BULKY
 from sktl._utils.devices import within_memory
 from sktl._utils.progress import Progress, progress_bar
 from sktl._utils.threads import n_threads, single_threaded_pool
-from sktl.exceptions import ImageFailure, InvalidImageError, InvalidParameterError
+from sktl._utils.warnings import warn_once
+from sktl.exceptions import BackboneWarning, ImageFailure, InvalidImageError, InvalidParameterError
 
 from . import engines
 from .distributed_pass import attempted
@@ -109,19 +110,31 @@ class FeatureExtractor:
 
     def _counted(self, feature_stages: int | str, layout: StageLayout) -> int:
         wanted = layout.count(feature_stages)
+        because = self._why_one_stage(layout)
+        if feature_stages == "all" and because:
+            warn_once(
+                f"feature_stages='all' has no effect: {self.backbone.described} has only its output layer's "
+                f"features{because}. Pass feature_stages=1 to confirm this, or change the network.",
+                BackboneWarning,
+            )
         if wanted <= layout.n_stages:
             return wanted
         name = f"feature_stages={feature_stages!r}"
         if layout.n_stages == 1:
             raise InvalidParameterError(
-                f"{name} is not possible: {self.backbone.described} has only its output layer's features; pass "
-                "feature_stages=1."
+                f"{name} is not possible: {self.backbone.described} has only its output layer's features{because}; "
+                "pass feature_stages=1."
             )
         listed = ", ".join(stage.name for stage in self.backbone.stages)
         raise InvalidParameterError(
             f"{name} is more than the {layout.n_stages} stages of {self.backbone.described}: {listed}. Pass at "
             f'most {layout.n_stages}, or "all".'
         )
+
+    def _why_one_stage(self, layout: StageLayout) -> str:
+        """Return the error for which there are no features of other stages, if there was one, as part of a sentence."""
+        reason = self.backbone.why_untapped if layout.n_stages == 1 else None
+        return f", because its stages cannot be found ({reason})" if reason else ""
 
     def _row_shape(self, facts: EngineFacts) -> tuple[int, ...]:
         """Return the shape of one row, which is a prefix of the cached row."""

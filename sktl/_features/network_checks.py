@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 # Relative to the largest output. The bits may depend on the place of an image in a chunk.
@@ -80,7 +81,8 @@ def _interrupted(network: nn.Module, run: Run, probe: np.ndarray, other: np.ndar
 
 def _with_hooks(network: nn.Module, hook: Callable[..., None], function: Callable[[], np.ndarray]) -> np.ndarray:
     """Call a function with a hook after each call of a module. The network's own hooks are called before it."""
-    handles = [module.register_forward_hook(hook) for module in network.modules()]
+    modules = (module for module in network.modules() if not isinstance(module, torch.jit.ScriptModule))
+    handles = [module.register_forward_hook(hook) for module in modules]  # compiled modules refuse hooks
     try:
         return function()
     finally:

@@ -157,7 +157,8 @@ _functions: weakref.WeakSet[CompiledFunction] = weakref.WeakSet()
 def _after_fork_in_child() -> None:
     for function in list(_functions):
         function.leave_alone()
-    _never_release(core())
+    if core.cache_info().currsize:  # otherwise, this would create it in the child
+        _never_release(core())
 
 
 def _never_release(thing: object) -> None:

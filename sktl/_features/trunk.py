@@ -147,7 +147,8 @@ class Trunk:
                 whole = StageLayout.of_output(self.answer.shape[1])
                 self.layout = network.layout if isinstance(network, Tapped) else whole
                 if backbone.from_callable and not n_tail_stages:
-                    pool.submit(self._check_network, network).result()
+                    own = network.network if isinstance(network, Tapped) else network
+                    pool.submit(self._check_network, own).result()
                 if device.type == "cpu":
                     pool.submit(self._fold, network).result()
         except SktlError:
@@ -155,11 +156,7 @@ class Trunk:
         except Exception as error:  # networks, including users' own, may raise anything
             if is_out_of_memory(error, device):
                 raise
-            height, width = backbone.preprocessing.crop
-            remedy = "Leave image_size=None for the size that its weights were trained with, or change the network."
-            raise BackboneError(
-                f"{backbone.described} fails on images of {height} x {width} pixels: {error}. {remedy}"
-            ) from error
+            raise backbone.failure(error) from error
 
     def run(self, pixels: np.ndarray) -> np.ndarray:
         """Return the features or activations of a chunk of pixels, as float32 of shape (chunk, ...)."""
@@ -221,7 +218,12 @@ class Trunk:
                 f"{self.backbone.described} returns features of an image that depend on the other images of a batch, "
                 "for example because a BatchNorm has no running statistics. Replace this layer."
             )
-        self.keeps_state = self.device.type == "cpu" and keeps_state(network, run, self.probe)
+        if self.device.type == "cpu":
+            normalize = self.backbone.preprocessing.normalize
+            with torch.inference_mode():  # the network alone: what adds features of stages runs parts of it again
+                self.keeps_state = keeps_state(
+                    network, lambda pixels: network(normalize(torch.from_numpy(pixels))).numpy(), self.probe
+                )
 
     def _fold(self, network: torch.nn.Module) -> None:
         """Fold BatchNorm into convolutions in this trunk's own network, if the outputs stay the same."""

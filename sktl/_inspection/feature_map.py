@@ -194,7 +194,7 @@ class FeatureMapDisplay:
         ax : matplotlib Axes, default=None
             Axes to draw on. None creates a new figure with room for the legend.
         scatter_kw : dict, default=None
-            Passed to `matplotlib.axes.Axes.scatter` for all points.
+            Passed to `matplotlib.axes.Axes.scatter` for all points. An array or list may have one value per sample.
 
         Returns
         -------
@@ -253,7 +253,7 @@ class FeatureMapDisplay:
         for number, some in enumerate(members):
             colour, marker = style(number)
             options = self._point_options({"c": colour, "marker": marker}, scatter_kw)
-            scatters.append(self.ax_.scatter(*coordinates[some].T, **options))
+            scatters.append(self.ax_.scatter(*coordinates[some].T, **_of_members(options, some)))
         return scatters
 
     def _draw_scale(self, coordinates: np.ndarray, numbers: np.ndarray, scatter_kw: dict[str, Any] | None) -> Any:
@@ -323,6 +323,23 @@ class FeatureMapDisplay:
         return np.array(kept, dtype=int)
 
 
+def _of_members(options: dict[str, Any], members: np.ndarray) -> dict[str, Any]:
+    """Select the values of some samples from options of a scatter plot that have one value per sample.
+
+    Numbers as colors keep the range of all samples, so that a number has the same color in each class.
+    """
+    chosen = dict(options)
+    for name, value in options.items():
+        is_array = hasattr(value, "__array__") or isinstance(value, list)  # tuples are colors and line styles
+        if name == "marker" or not is_array or np.ndim(value) == 0 or len(value) != len(members):
+            continue
+        array = np.asarray(value)
+        chosen[name] = array[members]
+        if name == "c" and array.ndim == 1 and array.dtype.kind in "iuf" and "norm" not in options:
+            chosen = {"vmin": np.nanmin(array), "vmax": np.nanmax(array)} | chosen
+    return chosen
+
+
 def _values_of(n: int, y: Any, task: str) -> np.ndarray | None:
     """Return one label or one number for each image."""
     if y is None:
@@ -354,7 +371,8 @@ def _principal(features: np.ndarray) -> tuple[np.ndarray, tuple[str, str]]:
     names = ["", ""]
     if n_components:
         pca = PCA(n_components, random_state=0)
-        coordinates[:, :n_components] = pca.fit_transform(features.astype(np.float64))
+        with np.errstate(invalid="ignore"):  # if all images are the same, PCA divides by a variance of 0
+            coordinates[:, :n_components] = pca.fit_transform(features.astype(np.float64))
         for i, share in enumerate(np.nan_to_num(pca.explained_variance_ratio_)):
             names[i] = f"principal component {i + 1} ({share:.0%} of variance)".replace("%", " %")
     return coordinates, (names[0], names[1])

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from sktl._backbones.stages import Call, record, single_tensors, tensors
+from sktl._backbones.stages import Call, is_like, record, single_tensors, tensors
 from sktl._utils.random import generator
 from sktl._words import shown_value
 from sktl.exceptions import BackboneError, InvalidParameterError
@@ -76,19 +76,9 @@ def find_layout(shape: tuple[int, ...], image_shape: tuple[int, int]) -> Layout 
         return _token_layout(shape[1], image_shape)
     if len(shape) != 4:
         return None
-    first, last = _is_like(shape[2:], image_shape), _is_like(shape[1:3], image_shape)
+    first, last = is_like(shape[2:], image_shape), is_like(shape[1:3], image_shape)
     height, width = shape[1:3] if last and not first else shape[2:]
     return Layout(height, width, last and not first) if (first or last) and height * width > 1 else None
-
-
-def _is_like(shape: tuple[int, ...], image_shape: tuple[int, int]) -> bool:
-    """Return True if a grid may be a downsampled image: with the same scale in both directions, up to rounding."""
-    if shape[0] > image_shape[0] or shape[1] > image_shape[1]:
-        return False
-    # Padding and strides round the length of each side up or down.
-    return abs(shape[0] / image_shape[0] * image_shape[1] - shape[1]) < 2 and (
-        image_shape[0] != image_shape[1] or shape[0] == shape[1]
-    )
 
 
 def _token_layout(n_tokens: int, image_shape: tuple[int, int]) -> Layout | None:
@@ -221,7 +211,8 @@ def class_maps(
     # Tokens that are attended to instead of pooled have different gradients, which their mean would hide.
     method = LayerGradCam if layer.layout.n_class_tokens is None else LayerGradientXActivation
     with _tapped(network, layer) as places:
-        attribution = method(model, places)
+        # A copy, because the network may change its input in place, which a leaf of the graph does not allow.
+        attribution = method(lambda some: model(some.clone()), places)
         maps = [
             attribution.attribute(some.to(device).requires_grad_(), classes.to(device)).sum(dim=1)
             for some, classes in zip(images.split(_CHUNK), torch.as_tensor(targets).split(_CHUNK), strict=True)

@@ -274,7 +274,8 @@ class PredictionsDisplay:
 
     def _compared(self) -> Comparison:
         if self.proba_true is None or self.proba_pred is None:
-            scale = np.ones(self.y_true.reshape(len(self.y_true), -1).shape[1]) if self.scale is None else self.scale
+            n_numbers = 1 if self.y_true.ndim == 1 else self.y_true.shape[1]
+            scale = np.ones(n_numbers) if self.scale is None else self.scale
             return NumberComparison(self.y_true, self.y_pred, scale, self.names)
         if self.names is not None:
             return LabelComparison(self.y_true, self.y_pred, self.proba_true, self.proba_pred, self.names)

@@ -142,12 +142,13 @@ class TrainingCurveDisplay:
             for number, name in enumerate(names):
                 self.lines_[name] = self._draw_score(axes, name, number, line_kw)
             axes.set(xlabel="epoch", ylabel=label)
-            axes.set_xlim(*self.epochs[[0, -1]] + [-0.5, 0.5])
+            if len(self.epochs):
+                axes.set_xlim(*self.epochs[[0, -1]] + [-0.5, 0.5])
             # Another locator was set by the user and is kept.
             if isinstance(locator := axes.xaxis.get_major_locator(), MaxNLocator):
                 locator.set_params(integer=True)
             self._draw_phases(axes)
-            if names:
+            if names and len(self.epochs):
                 for text in axes.legend().get_texts():
                     text.set_parse_math(False)
         return self

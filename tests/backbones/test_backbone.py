@@ -1,16 +1,19 @@
 """The backbone, weights and image_size parameters become one value that describes a network, and is a network."""
 
+import copy
 import io
 import math
 import pickle
 import re
+import threading
+from itertools import pairwise
 
 import pytest
 import safetensors.torch
 import timm
 import torch
 import torchvision
-from backbones import NEW_TIMM, SmallConvNet, small_conv_net
+from backbones import NEW_TIMM, Function, SmallConvNet, small_conv_net
 from timm.layers import resample_abs_pos_embed
 from torch import nn
 from torchvision.models import ResNet18_Weights, ResNet50_Weights
@@ -19,9 +22,11 @@ from torchvision.models.vision_transformer import interpolate_embeddings
 from sktl._backbones import downloads as _downloads
 from sktl._backbones import model_libraries as _libraries
 from sktl._backbones.resolve_backbone import resolve_backbone
+from sktl._backbones.taps import Tapped
 from sktl._images.preprocessing import IMAGENET_MEAN, Preprocessing
 from sktl._utils.threads import single_threaded
 from sktl.exceptions import (
+    BackboneError,
     BackboneWarning,
     InvalidParameterError,
     UnknownBackboneError,
@@ -448,6 +453,146 @@ def test_a_callables_random_weights_come_from_the_seed():
     assert first.identity == again.identity
     assert not torch.equal(features_of(first), features_of(other))
     assert first.identity != other.identity
+
+
+class Stages(nn.Module):
+    """Three stages that can be tapped."""
+
+    def __init__(self):
+        super().__init__()
+        self.preprocessing = Preprocessing(16, (16, 16))
+        widths = (3, 4, 8, 12)
+        self.layers = nn.Sequential(
+            *(
+                nn.Sequential(nn.Conv2d(a, b, 3, 2, 1), nn.ReLU(), nn.Conv2d(b, b, 3, padding=1))
+                for a, b in pairwise(widths)
+            )
+        )
+
+    def forward(self, images):
+        return self.layers(images).mean((2, 3))
+
+
+class OnAccelerator(Stages):
+    """A network that fails on images in the memory of the CPU until it is moved there."""
+
+    moved = False
+
+    def cpu(self):
+        self.moved = True
+        return super().cpu()
+
+    def forward(self, images):
+        if not self.moved:
+            raise RuntimeError("Expected all tensors to be on the same device")
+        return super().forward(images)
+
+
+def test_a_network_on_an_accelerator_is_copied_to_the_cpu():
+    module = OnAccelerator()
+    backbone = resolve(lambda: module)
+    assert isinstance(backbone.tapped(), Tapped)
+    assert not module.moved
+
+
+class Traced(nn.Module):
+    """A network around a module of TorchScript."""
+
+    def __init__(self):
+        super().__init__()
+        self.preprocessing = Preprocessing(16, (16, 16))
+        self.inner = torch.jit.trace(small_conv_net().eval(), torch.zeros(2, 3, 16, 16))
+
+    def forward(self, images):
+        return self.inner(images)
+
+
+def scripted():
+    module = torch.jit.script(small_conv_net().eval().layers)
+    module.preprocessing = Preprocessing(16, (16, 16))
+    return module
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:")
+@pytest.mark.parametrize("function", [Traced, scripted])
+def test_networks_of_torchscript_are_built(function):
+    backbone = resolve(function)
+    features = features_of(backbone).flatten(1)
+    torch.testing.assert_close(features, features_of(resolve(small_conv_net)))
+    assert not any(p.requires_grad for p in backbone.build().parameters())
+    assert resolve(function).identity == backbone.identity
+
+
+class Normed(Stages):
+    """Its weights are computed anew in each run by torch's older `weight_norm`."""
+
+    def __init__(self, norm=nn.utils.weight_norm):
+        super().__init__()
+        for stage in self.layers:
+            norm(stage[0])
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm")
+def test_weights_normed_by_the_older_function_are_plain_weights_of_the_copy():
+    module = Normed()
+    backbone = resolve(lambda: module)
+    plain = resolve(lambda: Normed(lambda layer: layer))
+    assert [stage.name for stage in backbone.stages] == [stage.name for stage in plain.stages]
+    torch.testing.assert_close(features_of(backbone), module.eval()(images_for(backbone)).detach())
+    copy.deepcopy(backbone.tapped())  # as a fit copies networks
+    assert "weight_g" in dict(module.layers[0][0].named_parameters())
+
+
+def on_meta():
+    with torch.device("meta"):
+        return SmallConvNet()
+
+
+def lazy():
+    module = SmallConvNet()
+    module.layers[0] = nn.LazyConv2d(8, 3, 2)
+    return module
+
+
+def uncopyable():
+    module = SmallConvNet()
+    module.lock = threading.Lock()
+    return module
+
+
+@pytest.mark.parametrize(
+    ("function", "advice"),
+    [
+        (on_meta, "meta device.*Build it on the CPU and load its weights"),
+        (lazy, r"lazy layers.*Run the network once.*network\(torch.zeros"),
+        (uncopyable, r"cannot be copied by copy.deepcopy: TypeError.*lock.*Remove the attribute"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Lazy modules")
+def test_a_network_that_cannot_be_copied_is_an_error_that_says_what_to_do(function, advice):
+    with pytest.raises(BackboneError, match=rf"backbone={function.__name__} .*{advice}"):
+        resolve(function)
+
+
+class Views(Stages):
+    """A network that is right for images in contiguous memory only, as LeNet often is written."""
+
+    def forward(self, images):
+        maps = self.layers(images)
+        return maps.view(len(maps), -1)
+
+
+def test_stages_of_a_network_that_fails_are_an_error_with_its_reason():
+    with pytest.raises(BackboneError, match=r"stages of backbone='Views' .*view size.*x\.flatten\(1\)"):
+        resolve(Views).stage_map()
+
+    def fails():
+        network = Function(lambda images: images.nothing)
+        network.register_buffer("own_identity", torch.tensor(3.5))
+        return network
+
+    with pytest.raises(BackboneError, match=r"stages of .*AttributeError.*nothing.*trainable_stages=0"):
+        resolve(fails).stage_map()
 
 
 NET = """

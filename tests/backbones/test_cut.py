@@ -214,3 +214,20 @@ def test_small_networks_are_cut_too():
     cut = Cut(network, find_stages(network, images[:1]), 1, images)
     assert cut.split
     assert_close(cut(images), expected)
+
+
+def test_a_network_that_changes_its_input_in_place_is_cut_too():
+    class InPlace(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 5, 3)
+
+        def forward(self, images):
+            return self.second(self.first(images.sub_(0.3).mul_(2.0)).relu()).mean((2, 3))
+
+    network, images = InPlace().eval(), torch.randn(2, 3, 8, 8)
+    before = images.clone()
+    cut = Cut(network, find_stages(network, images[:1]), 1, images)
+    assert cut.split
+    assert torch.equal(images, before)
+    assert_close(cut(images.clone()), network(images.clone()))

@@ -77,7 +77,7 @@ def check(backbone, ks=None):
         assert n_before < n_parameters < sum(p.numel() for p in whole.parameters())
         n_before = n_parameters
         output = run(network, images)
-        pooled = mean_over_positions(activation(whole, end, images))
+        pooled = mean_over_positions(activation(whole, end, images), end.channels_last)
         blocks = [group for group in every.values() if group.shape == output.shape]
         assert torch.equal(output, pooled) or any(torch.equal(output, group) for group in blocks)
         assert torch.equal(run(network, images[:2]), run(network, images[:2]))

@@ -9,9 +9,10 @@ import pytest
 import torch
 from backbones import NEW_TIMM, Pixels, TwoBranches, pixel_net, small_conv_net
 from representatives import slow_except
+from torch import nn
 
 from sktl._backbones.resolve_backbone import resolve_backbone
-from sktl._backbones.stages import find_stages, record
+from sktl._backbones.stages import Boundary, _with_layouts, channels_last, find_stages, record, single_tensors
 
 PAGE = Path(__file__).parents[2] / "docs" / "stages.md"
 # Names of the stages, from input to output, as the documentation lists them; "..." leaves some out.
@@ -102,3 +103,84 @@ def test_a_record_keeps_the_numbers_of_outputs_only_if_they_are_wanted(whole):
     assert {call.output.device.type for call in calls} == {"cpu" if whole else "meta"}
     assert [tuple(call.output.shape) for call in calls][-2:] == [(2, 12, 1, 1), (2, 12)]
     assert output.device.type == "cpu"
+
+
+class InPlace(nn.Module):
+    """Normalizes its input in place."""
+
+    def __init__(self):
+        super().__init__()
+        self.network = small_conv_net()
+
+    def forward(self, images):
+        return self.network(images.sub_(0.3).mul_(2.0))
+
+
+def test_a_network_may_change_its_input_in_place():
+    network, image = InPlace().eval(), torch.rand(1, 3, 16, 16)
+    before = image.clone()
+    found = find_stages(network, image)
+    assert found.exact
+    assert len(found.stages) == 2
+    boundaries, _ = single_tensors(network, image)
+    assert [ends[-1].module for ends in found.singles] == [b.module for b in boundaries]
+    record(network, image)
+    assert torch.equal(image, before)
+
+
+@pytest.mark.parametrize(
+    ("shape", "image_shape", "expected"),
+    [
+        ((7, 7, 768), (224, 224), True),
+        ((768, 7, 7), (224, 224), False),
+        ((7, 7, 7), (224, 224), False),
+        ((64, 64, 32), (256, 128), False),
+        ((8, 16, 24), (32, 64), True),
+        ((24, 8, 16), (32, 64), False),
+        ((512, 1, 32), (32, 128), False),
+        ((24, 48, 96), (96, 192), None),
+    ],
+)
+def test_positions_have_the_aspect_ratio_of_the_input(shape, image_shape, expected):
+    assert channels_last(shape, image_shape) is expected
+
+
+class Rectangular(nn.Module):
+    """Blocks whose outputs have the axes (n, H, W, C) or (n, C, H, W)."""
+
+    def __init__(self, channels_last, widths=(16, 24)):
+        super().__init__()
+        self.channels_last = channels_last
+        self.layers = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(a, b, 3, 2, 1), nn.ReLU(), nn.Conv2d(b, b, 1), Permuted() if channels_last else nn.ReLU()
+            )
+            for a, b in zip((3, *widths), widths, strict=False)
+        )
+
+    def forward(self, images):
+        for i, layer in enumerate(self.layers):
+            images = layer(images.permute(0, 3, 1, 2) if i and self.channels_last else images)
+        return images.mean((1, 2) if self.channels_last else (2, 3))
+
+
+class Permuted(nn.Module):
+    def forward(self, images):
+        return images.permute(0, 2, 3, 1)
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("n_channels", [16, 20, 32])  # of 16 x 32 positions
+def test_boundaries_of_rectangular_inputs_know_their_positions(last, n_channels):
+    found = find_stages(Rectangular(last, (n_channels, 24)).eval(), torch.rand(1, 3, 32, 64))
+    (boundary,) = found.boundaries
+    assert boundary.channels_last is last
+    assert boundary.area == 16 * 32
+
+
+@pytest.mark.parametrize(("later", "last"), [((8, 16, 24), True), ((24, 8, 16), False), ((24,), False)])
+def test_ambiguous_boundaries_have_the_layout_of_the_next_clear_one(later, last):
+    cuts = [[Boundary("layers.0", 0, (16, 32, 64))], [Boundary("layers.1", 0, later)]]
+    found = _with_layouts(cuts, torch.rand(1, 3, 32, 64))
+    assert [aliases[0].channels_last for aliases in found] == [last, last]
+    assert found[0][0].area == (16 * 32 if last else 32 * 64)

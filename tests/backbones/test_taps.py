@@ -439,3 +439,46 @@ def test_a_trunk_gives_the_bits_of_the_networks_own_output_folded_as_without_tap
     assert plain.layout == StageLayout.of_output(plain.answer.shape[1])
     np.testing.assert_array_equal(tapped.answer[:, : plain.answer.shape[1]], plain.answer)
     assert tapped.layout.n_stages > 1
+
+
+class Wide(nn.Module):
+    """For images of 16 x 32 pixels. Its first block has as many channels as rows, or its positions come first."""
+
+    preprocessing = Preprocessing((16, 32), (16, 32))
+
+    def __init__(self, channels_last):
+        super().__init__()
+        self.channels_last = channels_last
+        self.layers = nn.ModuleList([nn.Sequential(nn.Conv2d(a, b, 3, 2, 1), nn.ReLU()) for a, b in [(3, 8), (8, 12)]])
+        self.ends = nn.ModuleList([Moved(channels_last) for _ in self.layers])
+        for layer, end in zip(self.layers, self.ends, strict=True):
+            layer.append(nn.Conv2d(layer[0].out_channels, layer[0].out_channels, 1)).append(end)
+
+    def forward(self, images):
+        images.sub_(0.3).mul_(2.0)
+        for i, layer in enumerate(self.layers):
+            images = layer(images.movedim(3, 1) if i and self.channels_last else images)
+        return images.mean((1, 2) if self.channels_last else (2, 3))
+
+
+class Moved(nn.Module):
+    def __init__(self, channels_last):
+        super().__init__()
+        self.channels_last = channels_last
+
+    def forward(self, images):
+        return images.movedim(1, 3) if self.channels_last else images.relu()
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_rectangular_images_are_averaged_over_their_positions_by_networks_that_change_them(last):
+    backbone = resolve_backbone(lambda: Wide(last), "default", None, 0)
+    tapped, images = place(backbone.tapped(), CPU), images_for(backbone)
+    assert tapped.layout.groups == (("", 12), ("layers.1_std", 12), ("layers.0", 8), ("layers.0_std", 8))
+    with torch.no_grad():
+        found, output = outputs_of(backbone.build(), ["layers.0"], images.clone())
+        row = tapped(images.clone())
+    torch.testing.assert_close(row[:, :12], output)
+    torch.testing.assert_close(row[:, 24:32], found["layers.0"].mean((1, 2) if last else (2, 3)))
+    with torch.no_grad():
+        torch.testing.assert_close(backbone.first(1).build()(images.clone()), row[:, 24:32])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -24,7 +25,8 @@ from sktl._images.decoding import content_key
 from sktl._images.samples import BytesSample, UnusableSample, as_samples
 from sktl._storage.cache import NO_CACHE, open_cache
 from sktl._storage.value_store import BULKY
-from sktl.exceptions import InvalidParameterError
+from sktl._utils import warnings as _warnings
+from sktl.exceptions import BackboneWarning, InvalidParameterError
 
 CPU = torch.device("cpu")
 SAMPLES = as_samples(np.random.default_rng(0).integers(0, 256, (11, 20, 20, 3), np.uint8), None)
@@ -156,3 +158,25 @@ def test_a_network_of_one_stage_says_so():
     assert extractor(Pixels).count_feature_stages("all") == 1
     with pytest.raises(InvalidParameterError, match=r"has only its output layer's features; pass feature_stages=1"):
         extractor(Pixels).count_feature_stages(2)
+
+
+class WithoutGradients(Pixels):
+    """A network whose stages cannot be found, because it refuses to be differentiated."""
+
+    def forward(self, images):
+        if torch.is_grad_enabled():
+            raise RuntimeError("no gradients here")
+        return super().forward(images)
+
+
+def test_the_error_for_which_stages_are_unknown_is_told_to_those_who_want_them(monkeypatch):
+    monkeypatch.setattr(_warnings, "told", set())
+    why = r"only its output layer's features, because its stages cannot be found \(RuntimeError: no gradients here\)"
+    of_output = extractor(WithoutGradients)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert of_output.count_feature_stages("auto") == 1
+    with pytest.warns(BackboneWarning, match=rf"feature_stages='all' has no effect.*{why}"):
+        assert of_output.count_feature_stages("all") == 1
+    with pytest.raises(InvalidParameterError, match=rf"feature_stages=2 is not possible.*{why}; pass feature_stages=1"):
+        of_output.count_feature_stages(2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import os
@@ -577,3 +578,16 @@ def test_features_do_not_depend_on_threads_or_order(n_jobs, order):
     expected = PretrainedImageEncoder(**few).fit_transform(IMAGES)
     found = PretrainedImageEncoder(**few, cache=False, n_jobs=n_jobs).fit_transform(IMAGES[list(order)])
     assert_array_equal(found, expected[list(order)])
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_forked_process_does_not_create_the_core(exists, monkeypatch):
+    created, kept = [], []
+    core = functools.cache(lambda: created.append("core"))
+    monkeypatch.setattr(_openvino, "core", core)
+    monkeypatch.setattr(_openvino, "_functions", set())
+    monkeypatch.setattr(_openvino, "_never_release", kept.append)
+    if exists:
+        core()
+    _openvino._after_fork_in_child()
+    assert len(created) == len(kept) == exists

@@ -259,3 +259,20 @@ def test_a_projection_that_fails_is_named(regressor):
 def test_an_estimator_without_features_is_refused():
     with pytest.raises(InvalidInputError, match="estimator is a GridSearchCV without transform"):
         FeatureMapDisplay.from_estimator(GridSearchCV(TSNE(), {}), X)
+
+
+@pytest.mark.filterwarnings("error")
+def test_equal_images_lie_on_one_point(encoder):
+    display = FeatureMapDisplay.from_estimator(encoder, X[[0, 0, 0]], Y[:3])
+    np.testing.assert_allclose(display.coordinates, 0, atol=1e-6)
+
+
+@pytest.mark.parametrize("form", [np.asarray, list])
+def test_style_keywords_may_have_a_value_for_each_sample(form):
+    sizes = np.arange(1.0, 13)
+    display = FeatureMapDisplay(np.zeros((12, 2)), y=Y)
+    display.plot(scatter_kw={"s": form(sizes), "c": form(-sizes), "edgecolors": form(["r", "g"] * 6)})
+    for i, scatter in enumerate(display.scatters_):
+        assert scatter.get_sizes().tolist() == sizes[i::3].tolist()
+        assert scatter.get_clim() == (-12, -1)
+        assert len(scatter.get_edgecolors()) == 4

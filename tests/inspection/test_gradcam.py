@@ -163,3 +163,20 @@ def test_the_model_stays_as_it_is(make):
     assert not any(parameter.requires_grad for parameter in network.parameters())
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
     assert not images.requires_grad
+
+
+def test_a_network_that_changes_its_input_in_place_has_the_maps_of_one_that_does_not():
+    class InPlace(nn.Module):
+        def __init__(self, network):
+            super().__init__()
+            self.network = network
+
+        def forward(self, images):
+            return self.network(images.mul_(2.0))
+
+    plain, images = small_conv_net().eval(), torch.randn(2, 3, 16, 16, generator=generator(0))
+    changing, before = InPlace(plain).eval(), images.clone()
+    expected = class_maps(plain, plain, find_target_layer(plain, (16, 16)), 2 * images, [0, 1])
+    found = class_maps(changing, changing, find_target_layer(changing, (16, 16)), images, [0, 1])
+    assert torch.equal(found, expected)
+    assert torch.equal(images, before)

@@ -331,3 +331,10 @@ def test_what_does_not_suit_the_estimator_is_refused():
     first = several.predict_proba(X)[0]
     display = PredictionsDisplay.from_predictions(X, words[:, 0], first, classes=several.classes_[0], n_images=12)
     np.testing.assert_array_equal(display.y_true, words[:, 0])
+
+
+@pytest.mark.parametrize("shape", [(0,), (0, 2)])
+def test_a_display_of_no_numbers_says_so(shape):
+    nothing = np.empty(shape)
+    display = PredictionsDisplay([], y_true=nothing, y_pred=nothing, positions=np.empty(0, int)).plot()
+    assert display.axes_[0].texts[0].get_text() == "no image"

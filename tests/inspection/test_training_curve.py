@@ -152,3 +152,10 @@ def test_names_are_not_read_as_mathematics():
 def test_an_estimator_without_history_is_refused():
     with pytest.raises(InvalidInputError, match="LogisticRegression has no history"):
         TrainingCurveDisplay.from_estimator(LogisticRegression().fit([[0], [1]], [0, 1]))
+
+
+@pytest.mark.parametrize("scores", [{}, {"train_loss": np.empty(0)}])
+@pytest.mark.filterwarnings("error")
+def test_without_epochs_axes_are_empty(scores):
+    display = TrainingCurveDisplay(scores, phases=[]).plot()
+    assert not display.ax_.lines
