@@ -88,8 +88,9 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         output, over the positions in the image [9]_. `"all"` selects all stages. `"auto"` chooses 1, 2 or all by
         cross-validation within `fit`, together with `weight_decay`: more than 1 helps on images unlike the photos that
         the network was pretrained on, such as X-rays or surfaces. All features come from the same pass. If stages are
-        trained, only trained stages contribute features: `"auto"` chooses 2 if this lowers the log loss by more than 10 %,
-        is 1 with `trainable_stages=1` and with `weights=None`, and a number above `trainable_stages` raises an error.
+        trained, only trained stages contribute features: `"auto"` chooses 2 if this lowers the log loss by more than
+        10 %, is 1 with `trainable_stages=1` and with `weights=None`, and a number above `trainable_stages` raises an
+        error.
     weight_decay : float, default="auto"
         Strength of the regularization of the output layer's weights, at least 0: an L2 penalty, or decoupled weight
         decay for `"adamw"` [1]_. `"auto"` chooses it by cross-validation within `fit`. With `trainable_stages=0`, the
