@@ -222,7 +222,7 @@ class Trunk:
             normalize = self.backbone.preprocessing.normalize
             with torch.inference_mode():  # the network alone: what adds features of stages runs parts of it again
                 self.keeps_state = keeps_state(
-                    network, lambda pixels: network(normalize(torch.from_numpy(pixels))).numpy(), self.probe
+                    network, lambda pixels: network(normalize(torch.from_numpy(pixels))).numpy(), self.probe[:1]
                 )
 
     def _fold(self, network: torch.nn.Module) -> None:
