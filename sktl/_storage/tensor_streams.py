@@ -180,7 +180,11 @@ class StreamedTensors:
         if n_bytes > _LONGEST_HEADER:
             reason = foreign_kind(length) or "it does not begin with the length of a header"
             raise safetensors.SafetensorError(reason)
-        header = self._next(n_bytes, "its header")
+        header = self._next(min(1, n_bytes), "its header")
+        # The first bytes of a file in another format may also be a plausible length.
+        if header != b"{" and (kind := foreign_kind(length)):
+            raise safetensors.SafetensorError(kind)
+        header += self._next(n_bytes - len(header), "its header")
         self._start = length + header
         described = parsed(header)
         if not isinstance(described, dict):

@@ -124,6 +124,7 @@ def test_a_file_that_sktl_did_not_write_is_named(tmp_path):
     [
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "run `git lfs pull`"),
         (gzip.compress(b"x" * 99, mtime=0), "is compressed by gzip"),
+        (gzip.compress(b"x" * 99, mtime=1), "is compressed by gzip"),
         (b"\n<!DOCTYPE html><html>" + b" " * 99, "is a web page"),
         (b"PK\x03\x04" + b"x" * 99, "is a ZIP archive"),
     ],
