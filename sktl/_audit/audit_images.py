@@ -302,19 +302,19 @@ class _Checks:
         yield from rare_classes(targets, n_folds, contents)
         if targets.is_trivial or len(np.unique(targets.groups)) < 2:  # type: ignore[arg-type]
             return
-        model = self._label_model(targets, Votes.of(targets, contents, self.copies.components[numbers]))
+        votes = Votes.of(targets, contents, self.copies.components[numbers])
+        model = self._label_model(targets, votes, numbers)
         found, subjects = model.found, self.given.subjects
         yield from label_issues(targets, found.values, is_learned(targets, found), numbers, subjects)
         yield from shortcuts(targets, [self.usable.thumbnails[int(i)] for i in numbers], found, self.seed)
         if self.given.test_targets is not None and len(self.usable.test):
             yield from self._about_test_labels(targets, model)
 
-    def _label_model(self, targets: Targets, votes: Votes) -> LabelModel:
+    def _label_model(self, targets: Targets, votes: Votes, numbers: np.ndarray) -> LabelModel:
         items = [self.given.subjects.item(number) for number in self.usable.thumbnails]
         learner = learner_of(self.estimator, items, self.usable.features, self.usable.layout, (self.seed, self.seed))
         groups = None if self.given.subjects.groups is None else targets.groups
         labeled = LabeledRows(targets, targets.outputs.observed(targets.values()), self.usable.train, groups)
-        numbers = self.usable.numbers[self.usable.train]
         cv = folds_of_usable(self.cv, numbers, self.usable.n_train)
         return LabelModel.of(learner, labeled, votes, cv, self.seed)
 
