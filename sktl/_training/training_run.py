@@ -80,8 +80,8 @@ class Run:
         if kept_start(net.history):
             start, *losses = net.history[:, "valid_loss"]
             warn(
-                f"No epoch of the {net.phase} lowered the validation loss (start {start:.4g}, best of {len(losses)} "
-                f"epochs {min(losses):.4g}), so the initial weights are returned. Lower lr={net.lr:g}, or use more "
+                f"No epoch of the {net.phase} lowered the validation loss (start {start:.4g}, best epoch "
+                f"{min(losses):.4g}), so the initial weights are returned. Lower lr={net.lr:g}, or use more "
                 "validation images.",
                 ConvergenceWarning,
             )

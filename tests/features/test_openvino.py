@@ -322,6 +322,7 @@ def test_a_fit_sends_nothing_and_writes_nothing_into_the_home(elsewhere):
     assert elsewhere["home"] == []
 
 
+@pytest.mark.thorough
 @needs_openvino
 def test_the_rest_of_openvino_is_left_as_it_is(elsewhere):
     assert elsewhere["converts"]

@@ -519,7 +519,7 @@ def test_epochs_without_a_better_loss_are_counted_from_the_start(trainable_stage
     clf, _ = stopped_early(trainable_stages, max_epochs=60, freeze_epochs=0)
     losses = clf.history_[:, "valid_loss"]
     assert clf.n_iter_ == int(np.argmin(losses)) + 3 < 60
-    with pytest.warns(ConvergenceWarning, match=rf"start {losses[0]:.4g}, best of 3 epochs .*Lower lr=1000"):
+    with pytest.warns(ConvergenceWarning, match=rf"start {losses[0]:.4g}, best epoch .*Lower lr=1000"):
         clf, _ = stopped_early(trainable_stages, max_epochs=60, freeze_epochs=0, lr=1e3)
     assert clf.n_iter_ == 3
     assert kept_start(clf.history_)

@@ -348,6 +348,7 @@ def test_values_used_last_are_kept_in_memory_too_but_no_large_ones_and_not_witho
 # --------------------------------------------------------------------------------------------- what travels and stays
 
 
+@pytest.mark.thorough
 def test_the_hash_of_an_unfitted_estimator_is_the_same_in_all_processes_before_and_after_fits(ran):
     clf = PretrainedImageClassifier(backbone=Pixels, engine="torch", max_epochs=1, random_state=0)
     assert set(ran[1]) == {joblib.hash(clf)}
