@@ -1,6 +1,7 @@
 """What people write without this library: the same network, images and preprocessing, each way at its best settings.
 
-Each function takes the paths and integer codes of training and test images and returns its accuracy on the test images.
+Each function takes the paths and integer codes of training and test images and returns its accuracy on the test images;
+those for several labels take a table of 0 and 1 instead of codes, and return the probabilities of the test images.
 """
 
 import os
@@ -144,33 +145,58 @@ def fastai_fine_tune(train, test, epochs=FASTAI_EPOCHS):
     return float(learner.validate()[1])
 
 
-def fastai_learner(train, test, augmentation=()):
+def fastai_labels(train, test, seed=0, epochs=FASTAI_EPOCHS):
+    """Train the output layers for several labels, the body frozen."""
+    learner = fastai_learner(train, test, seed=seed)
+    learner.freeze()
+    with learner.no_bar(), learner.no_logging():
+        learner.fit_one_cycle(epochs, 3e-3)
+        return learner.get_preds()[0].numpy()
+
+
+def fastai_labels_fine_tune(train, test, seed=0, epochs=FASTAI_EPOCHS):
+    """Follow fastai's book on several labels: augmentation, and four epochs of the output layers before the others."""
+    from fastai.vision.all import aug_transforms
+
+    learner = fastai_learner(train, test, aug_transforms(), seed)
+    with learner.no_bar(), learner.no_logging():
+        learner.fine_tune(epochs, base_lr=3e-3, freeze_epochs=4)
+        return learner.get_preds()[0].numpy()
+
+
+def fastai_learner(train, test, augmentation=(), seed=0):
     """Return a vision_learner on the same timm network and weights, which is validated on the test images."""
     from fastai.vision.all import (
         CategoryBlock,
         DataBlock,
         FuncSplitter,
         ImageBlock,
+        MultiCategoryBlock,
         Normalize,
         Resize,
         accuracy,
+        accuracy_multi,
         set_seed,
         vision_learner,
     )
 
-    set_seed(0)
+    set_seed(seed)
     paths = [str(path) for path in (*train[0], *test[0])]
-    codes = dict(zip(paths, map(str, (*train[1], *test[1])), strict=True))
+    several = np.ndim(train[1]) == 2
+    targets = [*train[1], *test[1]] if several else map(str, (*train[1], *test[1]))
+    codes = dict(zip(paths, targets, strict=True))
     held_out = set(paths[len(train[0]) :])
+    labels = [str(i) for i in range(np.shape(train[1])[1])] if several else None
     block = DataBlock(
-        blocks=(ImageBlock, CategoryBlock),
+        blocks=(ImageBlock, MultiCategoryBlock(encoded=True, vocab=labels) if several else CategoryBlock),
         splitter=FuncSplitter(lambda path: path in held_out),
         get_y=lambda path: codes[path],
         item_tfms=Resize(224),
         batch_tfms=[*augmentation, Normalize.from_stats([0.5] * 3, [0.5] * 3, cuda=False)],
     )
     data = block.dataloaders(paths, bs=16, num_workers=os.cpu_count())
-    learner = vision_learner(data, "tf_efficientnet_lite0", metrics=accuracy, pretrained=False, normalize=False)
+    metric = accuracy_multi if several else accuracy
+    learner = vision_learner(data, "tf_efficientnet_lite0", metrics=metric, pretrained=False, normalize=False)
     learner.model[0].model.load_state_dict(network().state_dict(), strict=False)
     return learner
 
