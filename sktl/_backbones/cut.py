@@ -173,6 +173,15 @@ class Cut(nn.Module):
         with _running(_Replay(self, activations, n_images)):
             return self.network(images)
 
+    def laid_out(self, activations: torch.Tensor) -> torch.Tensor:
+        """Return activations in the memory format in which convolutions are fast.
+
+        Activations of shape (n, H, W, C) are returned unchanged, as forward methods may view them as (n, H * W, C).
+        """
+        if activations.ndim != 4 or (self.split and self.boundary.channels_last):  # type: ignore[union-attr]
+            return activations
+        return activations.contiguous(memory_format=torch.channels_last)
+
     def depths(self) -> dict[nn.Parameter, int]:
         """Return the number of stages between each parameter of the tail and the last stage."""
         return {self.network.get_parameter(name): depth for name, depth in self._depths.items()}

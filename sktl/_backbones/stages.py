@@ -318,16 +318,6 @@ def is_like(shape: Sequence[int], image_shape: Sequence[int]) -> bool:
     )
 
 
-def laid_out(activations: torch.Tensor) -> torch.Tensor:
-    """Return activations of images in the memory format in which convolutions are fast.
-
-    Activations of shape (n, H, W, C) are returned unchanged, because forward methods may view them as (n, H * W, C).
-    """
-    if activations.ndim != 4 or channels_last(activations.shape[1:]):
-        return activations
-    return activations.contiguous(memory_format=torch.channels_last)
-
-
 def _blocks(network: nn.Module, cuts: Sequence[list[Boundary]]) -> list[Boundary]:
     """Return the boundaries that are ends of blocks, input first."""
     found = numbered_blocks(network, cuts)

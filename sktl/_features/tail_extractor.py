@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from sktl._backbones.cut import Cut
-from sktl._backbones.stages import laid_out
 from sktl._images.samples import Sample
 from sktl._storage.cache import NO_CACHE, Cache
 from sktl._utils.devices import halved, within_memory
@@ -114,13 +113,13 @@ def tail_features(cut: Cut, activations: np.ndarray, device: torch.device, n_job
 
 def _in_chunks(cut: Cut, activations: np.ndarray, size: int, device: torch.device, n_jobs: int | None) -> np.ndarray:
     on_cpu = device.type == "cpu"
-    tail = (cut if on_cpu else place(copy.deepcopy(cut), device).eval()).tail
+    cut = cut if on_cpu else place(copy.deepcopy(cut), device).eval()
 
     def run(start: int) -> np.ndarray:
         rows = activations[start : start + size]
         chunk = torch.from_numpy(np.concatenate([rows, np.zeros((size - len(rows), *rows.shape[1:]), rows.dtype)]))
         with torch.inference_mode():
-            return tail(laid_out(chunk.to(device)))[: len(rows)].to("cpu", torch.float32).numpy()
+            return cut.tail(cut.laid_out(chunk.to(device)))[: len(rows)].to("cpu", torch.float32).numpy()
 
     with single_threaded_pool(n_threads(n_jobs) if on_cpu else 1) as pool:
         return np.concatenate(list(pool.map(run, range(0, len(activations), size))))

@@ -21,7 +21,6 @@ import torch
 from torch import nn
 
 from sktl._backbones.cut import Cut
-from sktl._backbones.stages import laid_out
 from sktl._head.standardization import Standardization
 from sktl._images.preprocessing import Preprocessing
 from sktl._targets.split import Split
@@ -76,7 +75,7 @@ class FineTuned(nn.Module):
         inputs = inputs.to(self.output.weight.device)
         if inputs.dtype == torch.uint8:
             return self.preprocessing.normalize(inputs)
-        return laid_out(inputs)
+        return self.cut.laid_out(inputs)
 
     def forward(self, inputs: torch.Tensor, draw: torch.Generator | None = None) -> torch.Tensor:
         features = (self.cut.tail(inputs).to(self.mean.dtype) - self.mean) / self.scale

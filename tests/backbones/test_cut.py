@@ -231,3 +231,29 @@ def test_a_network_that_changes_its_input_in_place_is_cut_too():
     assert cut.split
     assert torch.equal(images, before)
     assert_close(cut(images.clone()), network(images.clone()))
+
+
+class ViewedPositions(nn.Module):
+    """A convolution with outputs of axes (n, H, W, C), whose positions are then viewed as one axis."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Sequential(nn.Conv2d(3, 6, 3, 2, 1), nn.ReLU(), MovedToTheEnd())
+        self.linear = nn.Linear(6, 5)
+
+    def forward(self, images):
+        found = self.conv(images)
+        return self.linear(found.view(len(found), -1, 6)).mean(1)
+
+
+class MovedToTheEnd(nn.Module):
+    def forward(self, images):
+        return images.permute(0, 2, 3, 1).contiguous()
+
+
+@pytest.mark.parametrize("size", [(16, 16), (16, 32)])
+def test_the_layout_of_activations_is_that_which_the_tail_can_view(size):
+    network, images = ViewedPositions().eval(), torch.rand(2, 3, *size)
+    cut = Cut(network, find_stages(network, images[:1]), 1, images)
+    assert cut.split
+    assert_close(cut.tail(cut.laid_out(cut.trunk(images).clone())), network(images))
