@@ -121,13 +121,15 @@ def wrong_labels(folder, arguments):
             codes = np.where(wrong, (right + rng.integers(1, len(classes), n)) % len(classes), right)
             targets = clf._check_targets(classes[codes], None, n)
             targets = targets.with_changes(groups=joined_groups(copies.contents, None, n))
-            rows = LabeledRows(targets, classes[codes], np.arange(n), None)
+            rows = LabeledRows(targets, classes[codes], np.arange(n))
             model = LabelModel.of(learner, rows, Votes.of(targets, copies.contents, copies.components), 5, 0)
-            plain = out_of_fold(learner.tuned(targets, np.arange(n)), targets, classes[codes], np.arange(n), 5, None, 0)
+            plain = out_of_fold(learner.tuned(targets, np.arange(n)), targets, classes[codes], np.arange(n), 5, 0)
             own = model.found.values[np.arange(n), codes]
             listed = [
                 issue.position
-                for issue in label_issues(targets, model.found.values, own >= 0, np.arange(n), given.subjects)
+                for issue in label_issues(
+                    targets, model.found.values, model.found.learned, np.arange(n), given.subjects
+                )
             ]
             k = wrong.sum()
             precision = {"audit": np.argsort(own, kind="stable")}

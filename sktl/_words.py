@@ -8,6 +8,9 @@ _ADDRESS = re.compile(r"\s*(\bat )?0x[0-9a-fA-F]{6,}")
 _MARK = "..."
 # The longest reason that an error gives for an unusable image, in characters.
 LONGEST_REASON = 600
+# The reason for the name of a file without a folder, as `os.listdir` returns names. The error about images that all
+# have this reason says what to pass.
+NO_BARE_FILE = "no such file in the working folder"
 
 
 def one_line(text: object, length: int = 200) -> str:
@@ -61,6 +64,13 @@ def cut_middle(text: str, length: int = 240, n_characters: int | None = None) ->
         return text
     half, n_characters = length // 2, len(text) if n_characters is None else n_characters
     return f"{text[:half]}{_MARK}{text[-half:]}, {n_characters:,} characters"
+
+
+def type_of(value: object) -> str:
+    """Return the type of a value with its article for messages, such as "an int". None is "None"."""
+    name = type(value).__name__
+    article = "an" if name.lower().startswith((*"aeio", "nd")) else "a"  # by sound: a UserDict, an ndarray
+    return "None" if value is None else f"{article} {name}"
 
 
 def shown_value(value: object) -> str:

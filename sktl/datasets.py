@@ -27,7 +27,7 @@ from ._images.readers import missing_extras
 from ._images.sequences import LazyImages
 from ._utils.paths import checked_path, kept_path, shown
 from ._utils.warnings import warn
-from ._words import shown_value
+from ._words import shown_value, type_of
 from .exceptions import ImageFolderWarning, InvalidInputError, InvalidParameterError
 
 __all__ = [
@@ -81,6 +81,12 @@ def load_image_folder(folder: str | os.PathLike[str], *, nested: str = "merge") 
     list_images : Paths of all images in a folder, without classes.
     load_label_table : Paths and classes, several labels or numbers from a CSV file.
 
+    Notes
+    -----
+    The images are in the order of their classes. Folds without shuffling, such as those of ``KFold(3)``, would test
+    classes that they did not train on, and have an accuracy of 0. Use ``cv=3``, which is stratified for classifiers,
+    or ``KFold(3, shuffle=True)``.
+
     Examples
     --------
     >>> import tempfile, pathlib, numpy as np, PIL.Image
@@ -119,10 +125,10 @@ def _of_classes(files: ImageFiles, folders: Mapping[str, Path], nested: str) -> 
     for name, path in folders.items():
         n_others, n_links = len(files.others), len(files.links)
         if not files.add(path, name):
-            links = ", and links to other classes" if len(files.links) > n_links else ""
+            links = "links to other classes" if len(files.links) > n_links else ""
             raise InvalidInputError(
-                f"The class folder {shown(str(path))} has no images ({len(files.others) - n_others} other files"
-                f"{links}). {missing_extras(files.others[n_others:]) or 'Remove it, or add images.'}"
+                f"The class folder {shown(str(path))} has no images{_besides(len(files.others) - n_others, links)}. "
+                f"{missing_extras(files.others[n_others:]) or 'Remove it, or add images.'}"
             )
     labels, names = files.labels, [*folders]
     if nested == "join":
@@ -130,6 +136,13 @@ def _of_classes(files: ImageFiles, folders: Mapping[str, Path], nested: str) -> 
         check_names(names := sorted(set(labels)))
     _warn_of_ignored(files, "images in a class folder", "All are in the attribute `ignored`.")
     return Bunch(data=np.array(files.images), target=np.array(labels), target_names=names, ignored=files.ignored)
+
+
+def _besides(n_others: int, links: str = "") -> str:
+    """Return what else a folder without images has, in parentheses."""
+    others = f"{n_others} other file{'' if n_others == 1 else 's'}" if n_others else ""
+    found = ", and ".join(filter(None, [others, links]))
+    return f" ({found})" if found else ""
 
 
 def load_image_parts(folder: str | os.PathLike[str], *, nested: str = "merge") -> Bunch:
@@ -274,7 +287,7 @@ def load_label_table(
     name = checked_path(path, "path")
     root = os.path.dirname(name) if folder is None else existing_folder(folder, "Pass the folder of the images.")
     if not isinstance(where, Mapping | None):
-        raise InvalidParameterError(f"where is a {type(where).__name__}. Pass a dict of columns and their values.")
+        raise InvalidParameterError(f"where is {type_of(where)}. Pass a dict of columns and their values.")
     table = LabelTable.read(name).where(where or {})
     paths = table.path_column(path_column)
     wanted = None if columns is None else names_of(columns, "columns")
@@ -334,13 +347,15 @@ def list_images(folder: str | os.PathLike[str]) -> np.ndarray:
     root = existing_folder(folder, "Pass a folder of images.")
     files = ImageFiles(root)
     if not files.add(root):
-        message = f"folder={shown(str(root))} has no images ({len(files.others)} other files)."
+        message = f"folder={shown(str(root))} has no images{_besides(len(files.others))}."
         raise InvalidInputError(f"{message} {missing_extras(files.others)}".rstrip())
     _warn_of_ignored(files, "images")
     return np.array(files.images)
 
 
-def apply_decisions(decisions: Any, X: Any, y: Any = None, *arrays: Any, part: str = "train") -> tuple[Any, ...]:
+def apply_decisions(
+    decisions: Any, X: Any, y: Any = None, *arrays: Any, part: str = "train", classes: Any = None
+) -> tuple[Any, ...]:
     """Leave out and relabel images as decided on the page of an audit.
 
     The page that :meth:`sktl.ImageAudit.to_html` writes lets you download the decisions as a CSV file with the columns
@@ -350,7 +365,9 @@ def apply_decisions(decisions: Any, X: Any, y: Any = None, *arrays: Any, part: s
     Parameters
     ----------
     decisions : str, path-like or data frame
-        The CSV file, or its content as a pandas or polars data frame.
+        The CSV file, or its content as a pandas or polars data frame. Readers of CSV files may change labels: read the
+        file with ``pd.read_csv(path, dtype=str, keep_default_na=False)``, or pass the path. A changed label that may
+        mean several labels raises an error.
     X : array-like of shape (n_samples, ...)
         The images that were audited, in the same order: paths, arrays, or other formats that `fit` accepts.
     y : array-like of shape (n_samples,) or (n_samples, n_labels), default=None
@@ -359,6 +376,9 @@ def apply_decisions(decisions: Any, X: Any, y: Any = None, *arrays: Any, part: s
         Further values of each image, such as groups, from which the same rows are dropped.
     part : {"train", "test"}, default="train"
         Whether to apply the decisions about `X` or about `X_test` of the audit.
+    classes : array-like of shape (n_classes,), default=None
+        Labels that may be given in addition to the labels in `y`, such as ``audit.classes_``: test images may lack a
+        class that the page offers. Not needed if `y` is a table of several labels.
 
     Returns
     -------
@@ -370,9 +390,10 @@ def apply_decisions(decisions: Any, X: Any, y: Any = None, *arrays: Any, part: s
     ------
     InvalidInputError
         If the table cannot be read or a row is invalid; if names do not match the images at their positions, because
-        the images have changed since the audit; if a new label does not occur in `y`; or if no image is left.
+        the images have changed since the audit; if a new label is neither in `y` nor in `classes`; if a data frame
+        does not tell which label a row means; or if no image is left.
     InvalidParameterError
-        If `decisions` is neither a path nor a data frame, or `part` is invalid.
+        If `decisions` is neither a path nor a data frame, or `part` or `classes` is invalid.
 
     See Also
     --------
@@ -414,7 +435,7 @@ def apply_decisions(decisions: Any, X: Any, y: Any = None, *arrays: Any, part: s
     rows = np.delete(np.arange(n), dropped)
     if not len(rows):
         raise InvalidInputError("The decisions drop all images. Keep some.")
-    changed = None if y is None else relabeled(y, of_part)
+    changed = None if y is None else relabeled(y, of_part, classes)
     return tuple(None if values is None else rows_of(values, rows) for values in (X, changed, *arrays))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ._words import LONGEST_REASON, one_line, shown_name
+from ._words import LONGEST_REASON, NO_BARE_FILE, one_line, shown_name
 
 __all__ = [
     "BackboneError",
@@ -109,6 +109,8 @@ class InvalidImageError(InvalidInputError):
         Name of the argument that contains the images.
     lead : str, default=""
         Beginning of the message.
+    remedy : str, default=""
+        What else the user can do, apart from replacing and removing images.
 
     Attributes
     ----------
@@ -116,23 +118,29 @@ class InvalidImageError(InvalidInputError):
         All failures, in the order of `X`. The message lists the first 20.
     """
 
-    def __init__(self, failures: Sequence[ImageFailure], argument: str = "X", lead: str = ""):
+    def __init__(self, failures: Sequence[ImageFailure], argument: str = "X", lead: str = "", remedy: str = ""):
         self.failures = tuple(sorted(failures))
         self.argument = argument
         self.lead = lead
+        self.remedy = remedy
         listed = [failure.describe(argument) for failure in self.failures[:_LISTED_FAILURES]]
         if len(self.failures) == 1:
             message = f"An image of {argument} cannot be used. {listed[0]}"
         else:
             rest = len(self.failures) - len(listed)
             more = [f"and {rest} more, all in the `failures` attribute of this error"] if rest else []
-            advice = f"sktl.check_images({argument}) returns this list before a fit or a search."
             message = "\n  ".join([f"{len(self.failures)} images of {argument} cannot be used:", *listed, *more])
-            message = f"{message}\n{advice}"
-        super().__init__(f"{lead} {message}" if lead else message)
+        super().__init__(f"{lead} {message}\n{self._advice()}".lstrip())
 
-    def __reduce__(self) -> tuple[type[InvalidImageError], tuple[tuple[ImageFailure, ...], str, str]]:
-        return type(self), (self.failures, self.argument, self.lead)
+    def _advice(self) -> str:
+        if all(failure.reason == NO_BARE_FILE for failure in self.failures):
+            return "Pass full paths, as sktl.datasets.list_images(folder) returns them."
+        them, also = "it" if len(self.failures) == 1 else "them", f", or {self.remedy}" if self.remedy else ""
+        check = f"sktl.check_images({self.argument}) lists all such images before a fit or a search."
+        return f"Replace or remove {them}{also}. {check}"
+
+    def __reduce__(self) -> tuple[type[InvalidImageError], tuple[tuple[ImageFailure, ...], str, str, str]]:
+        return type(self), (self.failures, self.argument, self.lead, self.remedy)
 
 
 class BackboneError(SktlError, ValueError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import pickle
 import sys
 import urllib.error
 import urllib.request
@@ -19,6 +20,7 @@ from safetensors.torch import save_file
 import sktl
 from sktl import PretrainedImageClassifier, exceptions
 from sktl._utils.devices import halved
+from sktl._words import NO_BARE_FILE
 
 X = np.random.default_rng(0).integers(0, 256, (9, 16, 16, 3), np.uint8)
 Y = list("abcabcabc")
@@ -218,3 +220,33 @@ def test_messages_about_choices_are_bounded(nested, tmp_path):
             call()
         assert " at 0x" not in str(caught.value)
         assert len(str(caught.value)) < 500
+
+
+def failures(n, reason):
+    return [exceptions.ImageFailure(i, f"{i}.jpg", reason) for i in range(n)]
+
+
+@pytest.mark.parametrize(("n", "them"), [(1, "it"), (2, "them"), (30, "them")])
+def test_an_error_about_images_says_what_to_do(n, them):
+    check = "sktl.check_images(X_val) lists all such images before a fit or a search."
+    error = exceptions.InvalidImageError(failures(n, "is torn"), "X_val", remedy="pass another folder")
+    assert str(error).splitlines()[-1] == f"Replace or remove {them}, or pass another folder. {check}"
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+def test_of_names_without_folders_full_paths_are_advised():
+    bare = failures(3, NO_BARE_FILE)
+    advice = "Pass full paths, as sktl.datasets.list_images(folder) returns them."
+    assert str(exceptions.InvalidImageError(bare)).endswith(advice)
+    assert advice not in str(exceptions.InvalidImageError([*bare, *failures(1, "is torn")]))
+
+
+@pytest.mark.parametrize(("given", "expected"), [("raise", True), ("skip", False)])
+def test_a_fit_names_the_parameter_that_leaves_images_out(given, expected):
+    for call in (lambda: fit([b"torn"] * 9, invalid_images=given), lambda: fit([None] * 9, invalid_images=given)):
+        with pytest.raises(exceptions.InvalidImageError) as caught:
+            call()
+        assert ("or pass invalid_images='skip'." in str(caught.value)) == expected
+    with pytest.raises(exceptions.InvalidImageError) as caught:
+        fit().predict([b"torn"])
+    assert "invalid_images" not in str(caught.value)

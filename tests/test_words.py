@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sktl._words import error_words, one_line, shown_name, shown_value
+from sktl._words import error_words, one_line, shown_name, shown_value, type_of
 
 
 @given(text=st.text(max_size=2000), length=st.integers(10, 400))
@@ -95,3 +95,10 @@ def test_a_value_is_shown_by_its_repr_without_its_address(value, shown):
 @given(value=st.lists(st.integers() | st.text()) | st.text(min_size=1000))
 def test_any_value_is_shown_in_a_bounded_text(value):
     assert len(shown_value(value)) <= 90
+
+
+@pytest.mark.parametrize(
+    ("value", "words"), [(None, "None"), (5, "an int"), ([], "a list"), (np.zeros(1), "an ndarray"), ("", "a str")]
+)
+def test_a_type_has_its_article(value, words):
+    assert type_of(value) == words

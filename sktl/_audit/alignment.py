@@ -14,9 +14,10 @@ from torch.nn import functional
 
 # Which entries of a map may change, and how: shifts and a zoom, also a zoom of its own for each axis, or everything.
 # A copy is hardly ever rotated or sheared, and with fewer degrees of freedom, steps from a rough start go astray less.
-ZOOM = torch.tensor([[1.0, 0, 0, 0, 1, 0], [0, 0, 1, 0, 0, 0], [0, 0, 0, 0, 0, 1]])
-STRETCH = torch.eye(6)[[0, 2, 4, 5]]
-AFFINE = torch.eye(6)
+# Created at import, where no block isolates them from the program's default dtype and device.
+AFFINE = torch.eye(6, dtype=torch.float32, device="cpu")
+STRETCH = AFFINE[[0, 2, 4, 5]]
+ZOOM = torch.stack([AFFINE[0] + AFFINE[4], AFFINE[2], AFFINE[5]])
 # Longest step, in coordinates.
 _LONGEST = 0.15
 _DAMPING = 1e-3

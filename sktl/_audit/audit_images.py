@@ -15,6 +15,8 @@ from sktl._estimators.predictor import PretrainedImagePredictor
 from sktl._features.extractor import FeatureExtractor
 from sktl._images.samples import Sample
 from sktl._targets.class_targets import ClassTargets
+from sktl._targets.label_targets import LabelTargets
+from sktl._targets.number_targets import NumberTargets
 from sktl._targets.outputs import LogitOutputs
 from sktl._targets.sample_weights import check_groups
 from sktl._targets.targets import Targets
@@ -34,13 +36,13 @@ from .given import (
     check_targets,
     check_test_targets,
     folds_of_usable,
-    label_texts,
+    with_targets,
 )
 from .image_audit import ImageAudit
 from .issues import Issue, as_array
 from .out_of_fold import learner_of
 from .subjects import Subjects
-from .suspicious_labels import LabeledRows, LabelModel, Votes, is_learned, label_issues
+from .suspicious_labels import LabeledRows, LabelModel, Votes, label_issues
 from .thumbnails import Thumbnail, read_thumbnails
 from .unlike_the_rest import typicalities
 
@@ -79,13 +81,13 @@ def audit_images(
         Groups of images, such as the images of one patient, which folds do not split. Copies across groups are marked.
     X_test, y_test : array-like, default=None
         Test images and their labels. They are checked as well, and copies across train and test are marked. No model is
-        trained on them.
+        trained on them. A test label is the class of `y` with the same value or, if there is none, with the same text.
     estimator : estimator, default=None
         Classifier or regressor whose predictions reveal suspicious labels; clones of it are fitted. None uses
         ``PretrainedImageClassifier()``. If the estimator trains only an output layer, each image is embedded once.
     cv : int, cross-validation generator or iterable, default=5
         Folds for the predictions. If `cv` is an integer, the folds are stratified and keep groups and exact copies
-        together.
+        together. Other folds divide all images of `X`; images that cannot be used are then left out.
     random_state : int, RandomState or None, default=None
         Controls the folds, the initial output layers and the images that others are compared with. Pass an integer for
         reproducible findings.
@@ -98,7 +100,7 @@ def audit_images(
     Raises
     ------
     InvalidInputError
-        If an argument as a whole is not in a supported format, or labels are missing.
+        If an argument as a whole is not in a supported format, labels are missing, or no label of `y_test` is in `y`.
     InvalidParameterError
         If `estimator`, `cv` or `random_state` is invalid.
 
@@ -113,11 +115,13 @@ def audit_images(
     turns, cropped to about 70 % of each side, or changed in brightness or color.
 
     A label is suspicious if another label is at least ten times as probable for a model that was not trained on the
-    image. Models are fitted twice, the second time without the labels that were suspicious the first time; labels of
-    copies count as votes. A number is suspicious if its residual exceeds five standard deviations.
+    image; labels of copies count as votes. For classes, and if the estimator trains only an output layer, models are
+    fitted twice, the second time without the labels that were suspicious the first time. Labels that a model cannot
+    learn, because none of its training images has them, are not judged. A number is suspicious if its residual exceeds
+    five standard deviations of the residuals of training images.
 
     An image is unlike the rest if its typicality, compared with images of other folds, is more than five standard
-    deviations below the median.
+    deviations below the median. The deviation is estimated from one of each group of copies.
 
     Examples
     --------
@@ -149,6 +153,8 @@ def audit_images(
         n_test=len(subjects) - subjects.n_train,
         _items={name: part.items for name, part in subjects.parts.items()},
         _samples={name: part.samples for name, part in subjects.parts.items()},
+        _keys=usable.keys(subjects),
+        _kind=given.kind,
     )
 
 
@@ -177,14 +183,20 @@ class _Given:
         targets = test_targets = None
         if y is not None:
             targets = check_targets(estimator, y, n_train)
-            parts["train"] = replace(parts["train"], labels=label_texts(targets))
+            parts["train"] = with_targets(parts["train"], targets, y)
         if X_test is not None:
             parts["test"] = check_part(X_test, computes, "X_test")
         if y_test is not None:
             assert targets is not None
             test_targets = check_test_targets(targets, y_test, len(parts["test"].samples))
-            parts["test"] = replace(parts["test"], labels=label_texts(test_targets))
+            parts["test"] = with_targets(parts["test"], test_targets, y_test)
         return cls(Subjects(parts, check_groups(groups, n_train)), targets, test_targets)
+
+    @property
+    def kind(self) -> str:
+        """What `y` has for each image: "classes", "labels", "numbers" or, without `y`, ""."""
+        kinds: dict[Any, str] = {ClassTargets: "classes", LabelTargets: "labels", NumberTargets: "numbers"}
+        return kinds.get(type(self.targets), "")
 
     @property
     def classes(self) -> np.ndarray:
@@ -241,6 +253,12 @@ class _Usable:
         """Rows of the test images among the usable images."""
         return np.flatnonzero(self.numbers >= self.n_train)
 
+    def keys(self, subjects: Subjects) -> dict[str, list[bytes | None]]:
+        """Return the content keys of the images of each part."""
+        keys = [kept.key if (kept := self.thumbnails.get(number)) else None for number in range(len(subjects))]
+        parts = {"train": keys[: self.n_train], "test": keys[self.n_train :]}
+        return {name: parts[name] for name in subjects.parts}
+
     @property
     def own(self) -> np.ndarray:
         """The features that the network's own output layer would receive."""
@@ -290,7 +308,9 @@ class _Checks:
         memberships = np.empty((len(numbers), 0))
         if targets is not None:
             groups = joined_groups(self.copies.contents, self.given.subjects.groups, self.usable.n_train)
-            targets = targets.with_changes(groups=groups).restricted(numbers)
+            targets = targets.with_changes(groups=groups)
+            # Labels that no image has stay, so that they are found to be rare.
+            targets = targets.take(numbers) if isinstance(targets, LabelTargets) else targets.restricted(numbers)
             memberships = targets.memberships()
             yield from self._about_labels(targets, numbers)
         yield from self._unlike_the_rest(memberships)
@@ -305,7 +325,7 @@ class _Checks:
         votes = Votes.of(targets, contents, self.copies.components[numbers])
         model = self._label_model(targets, votes, numbers)
         found, subjects = model.found, self.given.subjects
-        yield from label_issues(targets, found.values, is_learned(targets, found), numbers, subjects)
+        yield from label_issues(targets, found.values, found.learned, numbers, subjects, model.spread)
         yield from shortcuts(targets, [self.usable.thumbnails[int(i)] for i in numbers], found, self.seed)
         if self.given.test_targets is not None and len(self.usable.test):
             yield from self._about_test_labels(targets, model)
@@ -313,20 +333,27 @@ class _Checks:
     def _label_model(self, targets: Targets, votes: Votes, numbers: np.ndarray) -> LabelModel:
         items = [self.given.subjects.item(number) for number in self.usable.thumbnails]
         learner = learner_of(self.estimator, items, self.usable.features, self.usable.layout, (self.seed, self.seed))
-        groups = None if self.given.subjects.groups is None else targets.groups
-        labeled = LabeledRows(targets, targets.outputs.observed(targets.values()), self.usable.train, groups)
-        cv = folds_of_usable(self.cv, numbers, self.usable.n_train)
-        return LabelModel.of(learner, labeled, votes, cv, self.seed)
+        labeled = LabeledRows(targets, targets.outputs.observed(targets.values()), self.usable.train)
+        return LabelModel.of(learner, labeled, votes, self._folds(numbers), self.seed)
+
+    def _folds(self, numbers: np.ndarray) -> Any:
+        """Return the folds of the training images with these numbers. Generators get groups only from the user."""
+        targets, groups = self.given.targets, self.given.subjects.groups
+        assert targets is not None
+        if groups is not None:
+            groups = joined_groups(self.copies.contents, groups, self.usable.n_train)
+        return folds_of_usable(self.cv, targets, groups, numbers, self.seed)
 
     def _about_test_labels(self, targets: Targets, model: LabelModel) -> Iterator[Issue]:
         test, given = self.usable.test, self.given.test_targets
         assert given is not None
         numbers = self.usable.numbers[test]
         given = given.take(numbers - self.usable.n_train)
-        known = np.ones(len(test), dtype=bool)
+        learned = np.tile(model.learned, (len(test), 1))
         if isinstance(targets, ClassTargets) and isinstance(given, ClassTargets):
             given, known = among(given, targets.classes)
-        yield from label_issues(given, model.predict(test), known, numbers, self.given.subjects)
+            learned &= known[:, None]
+        yield from label_issues(given, model.predict(test), learned, numbers, self.given.subjects, model.spread)
 
     def _unlike_the_rest(self, memberships: np.ndarray) -> Iterator[Issue]:
         train, test, numbers = self.usable.train, self.usable.test, self.usable.numbers

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,9 +15,10 @@ from scipy.sparse.csgraph import breadth_first_order, connected_components, mini
 from sktl._images.decoding import ImageProblem, decode
 from sktl._images.preprocessing import Preprocessing
 from sktl._images.samples import Sample
+from sktl._utils.short_text import fitted
 
 from .confirmation import Confirmed, confirm
-from .issues import Issue
+from .issues import LETTERS, Issue
 from .subjects import Subjects
 from .thumbnails import Thumbnail
 from .windows import Descriptors
@@ -64,47 +67,72 @@ def find_copies(
     pool : ThreadPoolExecutor
     """
     contents = np.arange(len(samples))
-    first: dict[bytes, int] = {}
+    of_key: dict[bytes, int] = {}
     for position, kept in thumbnails.items():
-        contents[position] = first.setdefault(kept.key, position)
-    different = np.array([*first.values()], dtype=np.int64)
-    repeated = np.flatnonzero(contents != np.arange(len(samples)))
+        contents[position] = of_key.setdefault(kept.key, position)
+    different = np.array([*of_key.values()], dtype=np.int64)
     near = Confirmed(np.empty((0, 2), dtype=np.int64), np.empty(0))
     if len(different) > 1:
         gray = np.stack([thumbnails[i].gray for i in different])
         rows = None if features is None else features[np.searchsorted([*thumbnails], different)]
         near = confirm(gray, Descriptors(gray, pool).candidates(rows), pool)
-    equal = _have_equal_pixels(near.pairs, different, thumbnails, samples, pool)
-    pairs = np.concatenate([np.stack([contents[repeated], repeated], axis=1), different[near.pairs]])
-    scores = np.concatenate([np.ones(len(repeated)), np.where(equal, 1.0, near.scores)])
-    exact = np.concatenate([np.ones(len(repeated), dtype=bool), equal])
+    ends = different[near.pairs]
+    first = _first_with_equal_pixels(ends, {i: thumbnails[i] for i in different.tolist()}, samples, pool)
+    apart = first[ends[:, 0]] != first[ends[:, 1]]
+    first = np.where(contents == np.arange(len(samples)), first, contents)
+    repeated = np.flatnonzero(first != np.arange(len(samples)))
+    pairs = np.concatenate([np.stack([first[repeated], repeated], axis=1), ends[apart]])
+    scores = np.concatenate([np.ones(len(repeated)), near.scores[apart]])
+    exact = np.arange(len(pairs)) < len(repeated)
     n = len(samples)
     _, components = connected_components(coo_array((np.ones(len(pairs)), pairs.T), shape=(n, n)), directed=False)
     return Copies(pairs, scores, exact, contents, components.astype(np.int64))
 
 
-def _have_equal_pixels(
-    pairs: np.ndarray,
-    different: np.ndarray,
-    thumbnails: dict[int, Thumbnail],
-    samples: list[Sample],
-    pool: ThreadPoolExecutor,
+def _first_with_equal_pixels(
+    pairs: np.ndarray, thumbnails: dict[int, Thumbnail], samples: list[Sample], pool: ThreadPoolExecutor
 ) -> np.ndarray:
-    """Return whether the images of each pair have equal pixels in different files."""
+    """Return for each image the first one with equal pixels, which may be itself.
 
-    def are_equal(pair: np.ndarray) -> bool:
-        one, other = (thumbnails[i] for i in different[pair])
-        if sorted(one.shape) != sorted(other.shape):
-            return False
-        if np.abs(one.gray.astype(np.int16) - other.gray).max() > _ALMOST:
-            return False
-        try:
-            first, second = (np.asarray(decode(samples[i].read(), _FULL_SIZE)) for i in different[pair])
-        except ImageProblem:  # a file has changed since its thumbnail was made
-            return False
-        return first.shape == second.shape and bool((first == second).all())
+    Only images that may have equal pixels are decoded again: pairs of near copies, and images with equal thumbnails,
+    which are not found as near copies if they have no detail.
 
-    return np.array([*pool.map(are_equal, pairs)], dtype=bool)
+    Parameters
+    ----------
+    pairs : int64 array of shape (n_pairs, 2)
+        Near copies.
+    thumbnails : dict of int to Thumbnail
+        Thumbnails of different files by their positions.
+    samples : list of Sample
+    pool : ThreadPoolExecutor
+    """
+    alike: dict[tuple[object, ...], list[int]] = defaultdict(list)
+    for position, kept in thumbnails.items():
+        alike[*sorted(kept.shape), kept.color.tobytes(), hashlib.sha256(kept.gray.data).digest()].append(position)
+    candidates = {position for some in alike.values() if len(some) > 1 for position in some}
+    for pair in pairs.tolist():
+        candidates |= {*pair} if _may_be_equal(*(thumbnails[position] for position in pair)) else set()
+    first, ordered = np.arange(len(samples)), sorted(candidates)
+    of_pixels: dict[tuple[tuple[int, ...], bytes], int] = {}
+    for position, pixels in zip(ordered, pool.map(_pixels_key, (samples[i] for i in ordered)), strict=True):
+        if pixels is not None:
+            first[position] = of_pixels.setdefault(pixels, position)
+    return first
+
+
+def _may_be_equal(one: Thumbnail, other: Thumbnail) -> bool:
+    # Large JPEG files are decoded at a reduced scale, so their thumbnails differ a little from those of other formats.
+    largest = np.abs(one.gray.astype(np.int16) - other.gray).max()
+    return sorted(one.shape) == sorted(other.shape) and bool(largest <= _ALMOST)
+
+
+def _pixels_key(sample: Sample) -> tuple[tuple[int, ...], bytes] | None:
+    """Return what identifies the pixels of a sample, or None if it has changed since its thumbnail was made."""
+    try:
+        pixels = np.ascontiguousarray(decode(sample.read(), _FULL_SIZE))
+    except ImageProblem:
+        return None
+    return pixels.shape, hashlib.sha256(pixels.data).digest()
 
 
 def joined_groups(numbers: np.ndarray, groups: np.ndarray | None, n_train: int) -> np.ndarray:
@@ -162,7 +190,9 @@ def _issue(
         **subjects.describe(member),
         **subjects.describe_other(parent),
         score=float((copies.scores[edge] + bool(crosses) + contradicts) / 3),
-        suggestion=_advice(crosses, contradicts, subjects.label(member), subjects.label(parent)),
+        suggestion=_advice(
+            crosses, contradicts, subjects.label(member) or "no label", subjects.label(parent) or "no label"
+        ),
         crosses=crosses,
         contradicts=contradicts,
     )
@@ -174,6 +204,7 @@ def _advice(crosses: str, contradicts: bool, label: str, other: str) -> str:
         "groups": "Put both into one group, or drop one: folds split by group would still share this picture.",
         "": "Drop one of the two, or keep both in one fold with duplicate_groups.",
     }[crosses]
+    label, other = fitted(label, LETTERS), fitted(other, LETTERS)
     return f"The labels contradict: {label} and {other}. Correct one. {advice}" if contradicts else advice
 
 
@@ -186,5 +217,5 @@ def _crossing(subjects: Subjects, one: int, other: int) -> str:
 
 
 def _contradicts(subjects: Subjects, one: int, other: int) -> bool:
-    labels = subjects.label(one), subjects.label(other)
-    return all(labels) and labels[0] != labels[1]
+    first, second = subjects.value(one), subjects.value(other)
+    return first is not None and second is not None and bool((first != second).any())

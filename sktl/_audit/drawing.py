@@ -51,7 +51,8 @@ def _in_turns(issues: np.ndarray, kind: str | None) -> list[np.void]:
 
 
 def _title(issue: np.void, width: int) -> str:
-    change = f" → {issue['suggested_label']}" if issue["suggested_label"] else ""
+    is_suspicious = issue["kind"] == "suspicious_label"
+    change = f" → {issue['suggested_label'] or 'no label'}" if is_suspicious else ""
     lines = [str(issue["kind"]).replace("_", " "), f"{issue['name']}", f"{issue['label']}{change}"]
     return "\n".join(fitted(line, width) for line in lines if line)
 

@@ -14,17 +14,22 @@ from sktl._estimators.base import PretrainedImageBase
 from sktl._estimators.classifier import PretrainedImageClassifier
 from sktl._estimators.predictor import PretrainedImagePredictor
 from sktl._estimators.regressor import PretrainedImageRegressor
+from sktl._evaluation.true_values import class_codes
 from sktl._images.containers import as_items, check_image_shape
 from sktl._images.samples import as_samples
+from sktl._selection.validation import check_splits
 from sktl._targets.class_targets import ClassTargets
 from sktl._targets.label_targets import LabelTargets
-from sktl._targets.labels import check_labels, shown
-from sktl._targets.number_targets import NumberTargets, suggesting_regression
+from sktl._targets.labels import shown
+from sktl._targets.number_targets import number_columns, suggesting_regression
 from sktl._targets.targets import Targets
 from sktl._training.json_values import plain
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
 from .subjects import Part
+
+# Larger floats are whole numbers, whatever was meant.
+_MOST_EXACT = 2**53
 
 
 def check_estimator(estimator: Any, random_state: Any) -> tuple[Any, PretrainedImagePredictor, int]:
@@ -72,26 +77,34 @@ def check_folds(cv: Any) -> Any:
     return cv if is_number or can_split else list(cv)
 
 
-def folds_of_usable(cv: Any, numbers: np.ndarray, n_images: int) -> Any:
-    """Return folds given as positions in `X` as positions among its usable images.
+def folds_of_usable(cv: Any, targets: Targets, groups: np.ndarray | None, numbers: np.ndarray, seed: int) -> Any:
+    """Return the folds of the usable images, as positions among them; a number of folds remains a number.
+
+    All images are divided, because folds may be given by position, and then those that cannot be used are left out.
 
     Parameters
     ----------
     cv : int, cross-validation generator or list
+    targets : Targets
+        Targets of all images in `X`.
+    groups : int array of shape (n_samples,) or None
+        Groups for a generator.
     numbers : int array of shape (n_usable,)
         Positions of the usable images.
-    n_images : int
-        Number of images in `X`.
+    seed : int
+
+    Raises
+    ------
+    InvalidParameterError
+        If `cv` does not suit `y`.
     """
-    if not isinstance(cv, list):
+    if isinstance(cv, Integral):
         return cv
-    of_image = np.full(n_images, -1)
+    of_image = np.full(len(targets), -1)
     of_image[numbers] = np.arange(len(numbers))
-    try:
-        folds = [(of_image[train], of_image[test]) for train, test in cv]
-    except (IndexError, ValueError, TypeError) as error:
-        raise InvalidParameterError(f"cv={shown(cv)} is not possible with {n_images} images: {error}") from error
-    return [(train[train >= 0], test[test >= 0]) for train, test in folds]
+    splits = check_splits(cv, targets, targets.outputs.observed(targets.values()), groups, seed)
+    mapped = ([of_image[rows] for rows in split] for split in splits)
+    return [(train[train >= 0], held_out[held_out >= 0]) for train, held_out in mapped]
 
 
 def _own(estimator: Any) -> PretrainedImageBase | None:
@@ -146,12 +159,10 @@ def check_test_targets(targets: Targets, y_test: Any, n_samples: int) -> Targets
             return targets.of_validation(y_test, None, n_samples)
         except InvalidInputError as error:
             raise InvalidInputError(str(error).replace("_val", "_test")) from None
-    labels = check_labels(y_test, "y_test")
-    if len(labels) != n_samples:
-        raise InvalidInputError(
-            f"X_test has {n_samples} images but y_test has {len(labels)} labels. Pass one for each."
-        )
-    classes, codes = np.unique(labels, return_inverse=True)
+    names, codes = class_codes(y_test, targets.classes, "y_test")
+    if len(codes) != n_samples:
+        raise InvalidInputError(f"X_test has {n_samples} images but y_test has {len(codes)} labels. Pass one for each.")
+    classes = np.fromiter([*targets.classes.tolist(), *names[len(targets.classes) :]], dtype=object)
     return ClassTargets(classes, codes.astype(np.int64), np.ones(n_samples))
 
 
@@ -163,13 +174,20 @@ def among(targets: ClassTargets, classes: np.ndarray) -> tuple[ClassTargets, np.
     return replace(targets, classes=classes, codes=np.maximum(codes, 0)), codes >= 0
 
 
-def label_texts(targets: Targets) -> list[str]:
-    """Return the label of each image for people."""
+def with_targets(part: Part, targets: Targets, y: Any) -> Part:
+    """Return a part with the labels of its images. Numbers are those of `y`: targets are rounded."""
     if isinstance(targets, ClassTargets):
-        return [str(label) for label in targets.classes[targets.codes].tolist()]
+        names = [str(label) for label in targets.classes.tolist()]
+        return replace(part, labels=[names[code] for code in targets.codes], values=targets.codes[:, None])
     if isinstance(targets, LabelTargets):
         names = [str(name) for name in targets.outputs.names()]
-        return [", ".join(names[i] for i in np.flatnonzero(row > 0)) for row in targets.indicator]
-    assert isinstance(targets, NumberTargets)
-    rows = targets.outputs.observed(targets.values()).reshape(len(targets), -1)
-    return [", ".join(f"{value:.6g}" for value in row) for row in rows]
+        labels = [", ".join(names[i] for i in np.flatnonzero(row > 0)) for row in targets.indicator]
+        return replace(part, labels=labels, values=targets.indicator)
+    numbers = number_columns(y, "y")
+    return replace(part, labels=[", ".join(map(_number_text, row)) for row in numbers], values=numbers)
+
+
+def _number_text(number: float) -> str:
+    """Return a number for people. Whole numbers are not rounded, so that different numbers look different."""
+    is_whole = number == np.floor(number) and abs(number) < _MOST_EXACT
+    return f"{number:z.0f}" if is_whole else f"{number:.7g}"

@@ -12,6 +12,7 @@ import numpy as np
 from sktl._images.samples import Sample
 from sktl._targets.labels import shown
 from sktl._utils.optional import require
+from sktl._utils.paths import in_utf8
 from sktl.exceptions import InvalidParameterError, MissingPackageError
 
 from .drawing import plot_issues
@@ -30,10 +31,11 @@ class ImageAudit:
         One row for each finding, the most important of each kind first. Fields: `kind`; `part` ("train" or "test"),
         `position` and `name` of the image; its `label` (several labels are joined by ", "); `other_part`,
         `other_position`, `other_name` and `other_label` of its copy; `score` in [0, 1], higher is more important;
-        `suggestion`, what to do; `suggested_label`; `crosses` ("test" or "groups" for copies on both sides of a split);
-        and `contradicts`, True for copies with different labels. Findings about a class or the whole set have position
-        -1, and `name` is the class. Kinds are "unreadable", "exact_copy", "near_copy", "suspicious_label",
-        "unlike_the_rest", "rare_class" and "shortcut".
+        `suggestion`, what to do; `suggested_label` of a suspicious label, which is "" if an image should have none of
+        several labels; `crosses` ("test" or "groups" for copies on both sides of a split); and `contradicts`, True for
+        copies with different labels. Findings about a class or the whole set have position -1, and `name` is the class.
+        Kinds are "unreadable", "exact_copy", "near_copy", "suspicious_label", "unlike_the_rest", "rare_class" and
+        "shortcut".
     duplicate_groups : int64 ndarray of shape (n_train,)
         Group number of each image of `X`. Copies are in one group, and so are images that share a group in `groups`.
         Pass the array as `groups=` to `fit` or to a cross-validation, so that copies are not split.
@@ -43,6 +45,10 @@ class ImageAudit:
         Number of images of `X` and `X_test`.
     _items, _samples : mapping of str to sequence
         Images of each part, as they were passed and as they are read.
+    _keys : mapping of str to sequence
+        Content keys of these images; None for images that cannot be used.
+    _kind : {"classes", "labels", "numbers", ""}
+        What `y` has for each image; "" without `y`.
 
     See Also
     --------
@@ -56,6 +62,8 @@ class ImageAudit:
     n_test: int
     _items: Mapping[str, Sequence[Any] | np.ndarray] = field(default_factory=dict)
     _samples: Mapping[str, Sequence[Sample]] = field(default_factory=dict)
+    _keys: Mapping[str, Sequence[bytes | None]] = field(default_factory=dict)
+    _kind: str = ""
 
     def images(self, part: str) -> Sequence[Any] | np.ndarray:
         """Return the images of a part as they were passed: paths, arrays, PIL images or bytes.
@@ -75,7 +83,7 @@ class ImageAudit:
         InvalidParameterError
             If there is no such part.
         """
-        if part not in self._items:
+        if not isinstance(part, str) or part not in self._items:
             raise InvalidParameterError(f"part={shown(part)} must be one of {', '.join(map(shown, self._items))}.")
         return self._items[part]
 
@@ -101,14 +109,15 @@ class ImageAudit:
         Returns
         -------
         frame : pandas.DataFrame or polars.DataFrame
-            One row for each finding, with the fields of `issues` as columns.
+            One row for each finding, with the fields of `issues` as columns. Bytes of file names that are not UTF-8
+            are escaped.
 
         Raises
         ------
         MissingPackageError
             If neither package is installed.
         """
-        columns = {name: self.issues[name].tolist() for name in self.issues.dtype.names or ()}
+        columns = {name: [*map(_in_utf8, self.issues[name].tolist())] for name in self.issues.dtype.names or ()}
         try:
             library = require("pandas", "to_frame", "pandas")
         except MissingPackageError as error:
@@ -167,7 +176,8 @@ class ImageAudit:
         InvalidInputError
             If the file cannot be written.
         InvalidParameterError
-            If `path` is not a path, or `max_megabytes` is not a number of at least 0.
+            If `path` is not a path, or has another suffix than HTML files; or if `max_megabytes` is not a number of at
+            least 0.
 
         See Also
         --------
@@ -177,3 +187,8 @@ class ImageAudit:
         from sktl._reports.audit_page import write_audit_page
 
         write_audit_page(self, path, max_megabytes=max_megabytes)
+
+
+def _in_utf8(value: Any) -> Any:
+    """Return a value for a data frame, whose text is UTF-8; file names may contain other bytes."""
+    return in_utf8(value) if isinstance(value, str) else value

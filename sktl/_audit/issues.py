@@ -17,6 +17,8 @@ KINDS = (
     "shortcut",
 )
 COPIES = KINDS[1:3]
+# Sentences show longer names of images, classes and labels without their middle.
+LETTERS = 60
 # Text of users has dtype object, because a fixed width would cut it, or take the longest text's memory for each row.
 DTYPE = np.dtype(
     [
@@ -61,7 +63,7 @@ class Issue:
     suggestion : str
         What to do, for people.
     suggested_label : str
-        The label that the data suggests.
+        The label that the data suggests, if the label given is suspicious. "" means none of several labels.
     crosses : {"", "test", "groups"}
         Whether the pair of copies lies across the training and the test images, or across groups.
     contradicts : bool

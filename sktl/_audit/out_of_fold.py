@@ -18,7 +18,6 @@ from sktl._estimators.regressor import PretrainedImageRegressor
 from sktl._estimators.resolved_parameters import Chosen, choose, resolve_recipe
 from sktl._head.held_out_outputs import held_out_outputs
 from sktl._selection.output_layer import FeaturesEstimator
-from sktl._selection.validation import check_splits
 from sktl._targets.folds import Folds
 from sktl._targets.outputs import LogitOutputs
 from sktl._targets.split import Labelled
@@ -28,6 +27,8 @@ from sktl._utils.threads import n_threads
 # For more images, folds share the principal axes of the features, which takes a fraction of the time. This costs about
 # a point of precision among the most suspicious labels.
 _MOST_ONE_BY_ONE = 4096
+# Images that a model needs to learn from.
+_FEWEST = 2
 _OWN_FITS = (PretrainedImageClassifier.fit, PretrainedImageRegressor.fit)
 
 
@@ -41,12 +42,13 @@ class OutOfFold:
         Probabilities of classes or labels, or numbers; NaN for images that no fold held out.
     folds : int64 array of shape (n_samples,)
         Fold that held the image out; -1 for none.
-    n_folds : int
+    learned : bool array of shape (n_samples, n_columns)
+        Whether all models that predicted the image could learn the class, label or number.
     """
 
     values: np.ndarray
     folds: np.ndarray
-    n_folds: int
+    learned: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,6 @@ def out_of_fold(
     plain: np.ndarray,
     rows: np.ndarray,
     cv: Any,
-    groups: np.ndarray | None,
     seed: int,
     trusted: np.ndarray | None = None,
 ) -> OutOfFold:
@@ -193,37 +194,41 @@ def out_of_fold(
         The same targets in the form of `y`.
     rows : int array of shape (n_samples,)
         Positions of these images.
-    cv : int, cross-validation generator or iterable
-    groups : int array of shape (n_samples,) or None
-        Groups for a generator.
+    cv : int or list of (rows to learn from, rows held out)
     seed : int
     trusted : bool array of shape (n_samples,) or None
         Images to learn from. Predictions are made for all images.
     """
     trusted = np.ones(len(rows), dtype=bool) if trusted is None else trusted
-    if isinstance(cv, Integral):
-        dealt = targets.deal(int(cv), seed)
-        if (found := learner.held_out_values(targets, rows, dealt, trusted)) is not None:
-            return OutOfFold(found, dealt.of_sample, dealt.n_folds)
-    splits = _splits(cv, targets, plain, groups, seed)
-    values = np.zeros((len(rows), len(targets.outputs)))
-    folds, n_times = np.full(len(rows), -1), np.zeros(len(rows))
+    dealt = targets.deal(int(cv), seed) if isinstance(cv, Integral) else None
+    splits = [(train[trusted[train]], held_out) for train, held_out in (cv if dealt is None else _splits(dealt))]
+    folds, learned = np.full(len(rows), -1), np.ones((len(rows), len(targets.outputs)), dtype=bool)
     for fold, (train, held_out) in enumerate(splits):
-        train = train[trusted[train]]
         folds[held_out] = fold
-        if targets.loss == "cross_entropy" and len(np.unique(plain[train])) == 1:
-            continue  # the other class has a single image, which is held out
+        weights = np.zeros(len(rows))
+        weights[train] = targets.weights[train]
+        learned[held_out] &= targets.learnable(weights)
+    values = None if dealt is None else learner.held_out_values(targets, rows, dealt, trusted)
+    if values is None:
+        values = _held_out_one_by_one(learner, targets, plain, rows, splits)
+    return OutOfFold(values, folds, learned)
+
+
+def _held_out_one_by_one(
+    learner: Learner, targets: Targets, plain: np.ndarray, rows: np.ndarray, splits: list[tuple[np.ndarray, np.ndarray]]
+) -> np.ndarray:
+    """Return the mean prediction for each image by a model for each fold that held it out."""
+    values, n_times = np.zeros((len(rows), len(targets.outputs))), np.zeros(len(rows))
+    for train, held_out in splits:
+        # The other class may have a single image, which is held out; images of a fold may be unusable.
+        if len(train) < _FEWEST or (targets.loss == "cross_entropy" and len(np.unique(plain[train])) == 1):
+            continue
         values[held_out] += learner.predict(rows[train], plain[train], rows[held_out], targets)
         n_times[held_out] += 1
     values[n_times == 0] = np.nan
-    return OutOfFold(values / np.maximum(n_times, 1)[:, None], folds, len(splits))
+    return np.asarray(values / np.maximum(n_times, 1)[:, None])
 
 
-def _splits(
-    cv: Any, targets: Targets, plain: np.ndarray, groups: np.ndarray | None, seed: int
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    if not isinstance(cv, Integral):
-        return check_splits(cv, targets, plain, groups, seed)
-    of_sample = targets.deal(int(cv), seed).of_sample
-    held_out = [of_sample == fold for fold in np.unique(of_sample)]
+def _splits(folds: Folds) -> list[tuple[np.ndarray, np.ndarray]]:
+    held_out = [folds.of_sample == fold for fold in np.unique(folds.of_sample)]
     return [(np.flatnonzero(~some), np.flatnonzero(some)) for some in held_out if not some.all()]

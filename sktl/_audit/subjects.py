@@ -26,11 +26,14 @@ class Part:
     samples : list of Sample
     labels : list of str
         Labels for people, "" without labels.
+    values : array of shape (n_samples, n_columns) or None
+        What `y` says of each image: the code of its class, its row of zeros and ones, or its numbers. None without `y`.
     """
 
     items: Sequence[Any] | np.ndarray
     samples: list[Sample]
     labels: list[str]
+    values: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,11 @@ class Subjects:
     def label(self, number: int) -> str:
         """Return the label of an image."""
         return self.parts[self.part_of(number)].labels[self.position(number)]
+
+    def value(self, number: int) -> np.ndarray | None:
+        """Return what `y` says of an image, of shape (n_columns,). Codes are the same in both parts."""
+        values = self.parts[self.part_of(number)].values
+        return None if values is None else np.asarray(values[self.position(number)])
 
     def describe(self, number: int) -> dict[str, Any]:
         """Return the fields of an issue that name an image."""

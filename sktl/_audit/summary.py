@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from sktl._utils.short_text import fitted
-from sktl._words import one_line
+
+from .issues import LETTERS
 
 _EXAMPLES = 3
-_NAME, _LONGEST = 60, 4096
 _TITLES = {
     "unreadable": ("file that cannot be used", "files that cannot be used"),
     "exact_copy": ("exact copy", "exact copies"),
@@ -56,6 +56,6 @@ def _remarks(found: np.ndarray) -> str:
 
 
 def _line(issue: np.void) -> str:
-    name, other = (fitted(one_line(issue[field], _LONGEST), _NAME) for field in ("name", "other_name"))
-    label = f" [{fitted(issue['label'], _NAME)}]" if issue["label"] and issue["position"] >= 0 else ""
+    name, other = (fitted(issue[field], LETTERS) for field in ("name", "other_name"))
+    label = f" [{fitted(issue['label'], LETTERS)}]" if issue["label"] and issue["position"] >= 0 else ""
     return f"{name}{label}{f' is a copy of {other}' if other else ''}: {issue['suggestion']}"

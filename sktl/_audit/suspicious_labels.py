@@ -6,18 +6,19 @@ they are fitted a second time without the most suspicious. And copies have label
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from sktl._targets.class_targets import ClassTargets
 from sktl._targets.label_targets import LabelTargets
+from sktl._targets.number_targets import NumberTargets
 from sktl._targets.targets import Targets
+from sktl._utils.short_text import fitted, rounded
 
-from .issues import Issue
+from .issues import LETTERS, Issue
 from .out_of_fold import Learner, OutOfFold, out_of_fold
 from .subjects import Subjects
 
@@ -40,14 +41,11 @@ class LabeledRows:
         In the form of `y`.
     rows : int array
         Positions of the images among the usable images.
-    groups : int array or None
-        Groups for a cross-validation generator.
     """
 
     targets: Targets
     plain: np.ndarray
     rows: np.ndarray
-    groups: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -112,17 +110,33 @@ class LabelModel:
     @classmethod
     def of(cls, learner: Learner, labeled: LabeledRows, votes: Votes, cv: Any, seed: int) -> LabelModel:
         """Return the model. For classes, it does not learn from the labels that are suspicious at first."""
-        targets, plain, rows, groups = labeled.targets, labeled.plain, labeled.rows, labeled.groups
+        targets, plain, rows = labeled.targets, labeled.plain, labeled.rows
         tuned = learner.tuned(targets, rows)
-        found = votes.added_to(out_of_fold(tuned, targets, plain, rows, cv, groups, seed))
+        found = votes.added_to(out_of_fold(tuned, targets, plain, rows, cv, seed))
         trusted = np.ones(len(rows), dtype=bool)
         if isinstance(targets, ClassTargets) and learner.features is not None:
-            trusted = _trusted(targets, found.values)
+            trusted = _trusted(targets, found)
         if not trusted.all():
             kept = np.flatnonzero(trusted)
             tuned = learner.tuned(targets.take(kept), rows[kept])
-            found = votes.added_to(out_of_fold(tuned, targets, plain, rows, cv, groups, seed, trusted))
+            found = votes.added_to(out_of_fold(tuned, targets, plain, rows, cv, seed, trusted))
         return cls(found, tuned, labeled, trusted)
+
+    @property
+    def learned(self) -> np.ndarray:
+        """Whether each class, label or number could be learned for predictions of other images."""
+        targets = self.labeled.targets
+        return targets.learnable(targets.weights * self.trusted)
+
+    @property
+    def spread(self) -> np.ndarray | None:
+        """The standard deviation of the residuals of each number, without those that are far off."""
+        targets = self.labeled.targets
+        if not isinstance(targets, NumberTargets):
+            return None
+        residuals = self.found.values - self.labeled.plain.reshape(len(targets), -1)
+        spread = _NORMAL * np.nanmedian(np.abs(residuals), axis=0)
+        return np.asarray(np.maximum(spread, np.finfo(np.float32).eps * targets.units.scale))
 
     def predict(self, wanted: np.ndarray) -> np.ndarray:
         """Return predictions for other images."""
@@ -130,79 +144,73 @@ class LabelModel:
         return self.learner.predict(rows[self.trusted], plain[self.trusted], wanted, targets)
 
 
-def is_learned(targets: Targets, found: OutOfFold) -> np.ndarray:
-    """Return whether the class of each image occurs in other folds, so that it could be learned there."""
-    if not isinstance(targets, ClassTargets):
-        return np.ones(len(targets), dtype=bool)
-    counts = np.zeros((len(targets.classes), found.n_folds + 1))
-    np.add.at(counts, (targets.codes, found.folds), 1)
-    return counts.sum(axis=1)[targets.codes] > counts[targets.codes, found.folds]
-
-
-def _trusted(targets: ClassTargets, probabilities: np.ndarray) -> np.ndarray:
+def _trusted(targets: ClassTargets, found: OutOfFold) -> np.ndarray:
     """Return whether to learn from each label: all that are not suspicious, and all of a class that mostly is."""
-    own = probabilities[np.arange(len(targets)), targets.codes]
-    suspicious = np.nan_to_num(probabilities).max(axis=1) > _ODDS * np.nan_to_num(own, nan=1.0)
+    own, learned = (table[np.arange(len(targets)), targets.codes] for table in (found.values, found.learned))
+    suspicious = learned & (np.nan_to_num(found.values).max(axis=1) > _ODDS * np.nan_to_num(own, nan=1.0))
     shares = np.bincount(targets.codes, suspicious, len(targets.classes)) / np.bincount(targets.codes)
     return ~suspicious | (shares > 0.5)[targets.codes]
 
 
 def label_issues(
-    targets: Targets, values: np.ndarray, known: np.ndarray, numbers: np.ndarray, subjects: Subjects
+    targets: Targets,
+    values: np.ndarray,
+    learned: np.ndarray,
+    numbers: np.ndarray,
+    subjects: Subjects,
+    spread: np.ndarray | None = None,
 ) -> Iterator[Issue]:
     """Yield the suspicious labels.
 
     Parameters
     ----------
     targets : Targets
-        Targets of some images; codes of classes outside of `targets.classes` are -1.
+        Targets of some images.
     values : float64 array of shape (n_samples, n_columns)
         Predictions for them; NaN if there is none.
-    known : bool array of shape (n_samples,)
-        Whether the model could have learned the image's class.
+    learned : bool array of shape (n_samples, n_columns)
+        Whether the model could learn each class, label or number. Only what it could learn is judged.
     numbers : int array of shape (n_samples,)
         Numbers of the images among all images.
     subjects : Subjects
+    spread : float64 array of shape (n_columns,) or None
+        Standard deviation of the residuals of numbers.
     """
-    judge = _judge_of(targets, values)
-    for row in np.flatnonzero(known & np.isfinite(values).all(axis=1)).tolist():
-        if (finding := judge(row)) is not None:
-            yield Issue(kind="suspicious_label", **subjects.describe(int(numbers[row])), **finding)
+    for row in np.flatnonzero(np.isfinite(values).all(axis=1)).tolist():
+        number = int(numbers[row])
+        if isinstance(targets, ClassTargets):
+            finding = _judge_class(targets, values[row], learned[row], row)
+        elif isinstance(targets, LabelTargets):
+            finding = _judge_labels(targets, values[row], learned[row], row)
+        else:
+            finding = _judge_numbers(subjects.value(number), values[row], spread)
+        if finding is not None:
+            yield Issue(kind="suspicious_label", **subjects.describe(number), **finding)
 
 
-def _judge_of(targets: Targets, values: np.ndarray) -> Callable[[int], dict[str, Any] | None]:
-    """Return the function from the row of an image to its finding, if there is one."""
-    if isinstance(targets, ClassTargets):
-        return partial(_judge_class, targets, values)
-    if isinstance(targets, LabelTargets):
-        return partial(_judge_labels, targets, values)
-    given = targets.outputs.observed(targets.values()).reshape(len(values), -1)
-    spread = _NORMAL * np.nanmedian(np.abs(values - given), axis=0)
-    return partial(_judge_numbers, given, values, np.maximum(spread, np.finfo(np.float32).eps))
-
-
-def _judge_class(targets: ClassTargets, values: np.ndarray, row: int) -> dict[str, Any] | None:
-    own, best = values[row, targets.codes[row]], int(values[row].argmax())
-    if values[row, best] < _ODDS * own or best == targets.codes[row]:
+def _judge_class(targets: ClassTargets, values: np.ndarray, learned: np.ndarray, row: int) -> dict[str, Any] | None:
+    code, best = targets.codes[row], int(values.argmax())
+    own = values[code]
+    if not learned[code] or values[best] < _ODDS * own or best == code:
         return None
     suggested = str(targets.outputs.names()[best])
-    share = values[row, best] / values[row].sum()
+    likely = f"{fitted(suggested, LETTERS)} ({values[best] / values.sum():.0%})"
     return {
         "score": float(1 - own),
-        "suggestion": f"Probably {suggested} ({share:.0%}). Look at it: relabel it, keep it, or drop it.",
+        "suggestion": f"Probably {likely}. Look at it: relabel it, keep it, or drop it.",
         "suggested_label": suggested,
     }
 
 
-def _judge_labels(targets: LabelTargets, values: np.ndarray, row: int) -> dict[str, Any] | None:
+def _judge_labels(targets: LabelTargets, values: np.ndarray, learned: np.ndarray, row: int) -> dict[str, Any] | None:
     has = targets.indicator[row] > 0
-    own = np.where(has, values[row], 1 - values[row])
+    own = np.where(learned, np.where(has, values, 1 - values), 1.0)
     wrong = 1 - own >= _ODDS * own
     if not wrong.any():
         return None
     names = np.array([str(name) for name in targets.outputs.names()], dtype=object)
     advice = [
-        f"{verb} {', '.join(names[wrong & side])}"
+        f"{verb} {fitted(', '.join(names[wrong & side]), LETTERS)}"
         for verb, side in (("add", ~has), ("remove", has))
         if (wrong & side).any()
     ]
@@ -213,13 +221,14 @@ def _judge_labels(targets: LabelTargets, values: np.ndarray, row: int) -> dict[s
     }
 
 
-def _judge_numbers(given: np.ndarray, values: np.ndarray, spread: np.ndarray, row: int) -> dict[str, Any] | None:
-    far = np.abs(values[row] - given[row]) / spread
+def _judge_numbers(given: Any, values: np.ndarray, spread: Any) -> dict[str, Any] | None:
+    far = np.abs(values - given) / spread
     if far.max() <= _DEVIATIONS:
         return None
     column = int(far.argmax())
+    likely, is_given = (rounded(number[column], spread[column]) for number in (values, given))
     return {
         "score": float(1 - 1 / far.max()),
-        "suggestion": f"Rather {values[row, column]:.4g} than {given[row, column]:.4g}. Check the number.",
-        "suggested_label": ", ".join(f"{value:.4g}" for value in values[row]),
+        "suggestion": f"Rather {likely} than {is_given}. Check the number.",
+        "suggested_label": ", ".join(f"{value:.4g}" for value in values),
     }

@@ -12,6 +12,9 @@ _N_FOLDS = 5
 # As many references as `Typicality` has at most.
 _MOST_REFERENCES = 1024
 _ROWS = 1024
+# Deviations are at least this large, a tenth of the usual for sums of log-probabilities: among images that are almost
+# equal, all that are not quite equal would otherwise be unlike the rest.
+_LEAST_COSINE, _LEAST_SUM = 1e-3, 0.1
 
 
 def typicalities(
@@ -46,22 +49,24 @@ def typicalities(
         references = _drawn(np.flatnonzero(folds != fold), rng)
         parts[folds == fold] = _scores(directions[references], memberships[references], directions[folds == fold])
     references = _drawn(np.arange(len(features)), rng)
-    # Medians instead of means, so that several unusual images do not hide each other.
-    middle, spread = np.median(parts, axis=0), _spread(parts)
+    # Of one image of each group, because copies have equal scores. Medians instead of means, so that several unusual
+    # images do not hide each other.
+    _, different = np.unique(groups, return_index=True)
+    middle, spread = np.median(parts[different], axis=0), _spread(parts[different], _LEAST_COSINE)
     combination = Combination(middle, spread, np.ones(len(middle)))
     found, strange = (
         combination(parts),
         combination(_scores(directions[references], memberships[references], of_others)),
     )
-    middle, spread = np.median(found), _spread(found)
+    middle, spread = np.median(found[different]), _spread(found[different], _LEAST_SUM)
     return (found - middle) / spread, (strange - middle) / spread
 
 
-def _spread(scores: np.ndarray) -> np.ndarray:
+def _spread(scores: np.ndarray, least: float) -> np.ndarray:
     """Return the standard deviation that a normal distribution with the same lower half would have."""
     middle = np.median(scores, axis=0)
     below = np.where(scores <= middle, middle - scores, np.nan)
-    return np.maximum(1.4826 * np.nanmedian(below, axis=0), np.finfo(np.float32).eps)
+    return np.maximum(1.4826 * np.nanmedian(below, axis=0), least)
 
 
 def _drawn(rows: np.ndarray, rng: np.random.RandomState) -> np.ndarray:

@@ -10,7 +10,6 @@ import hashlib
 import http.client
 import os
 import re
-import secrets
 import textwrap
 import urllib.error
 import urllib.request
@@ -24,6 +23,7 @@ from urllib.parse import urlsplit
 import torch
 from filelock import FileLock
 
+from sktl._utils.paths import draft_path
 from sktl.exceptions import WeightsCorruptError, WeightsUnavailableError
 
 from .weights import verify
@@ -144,7 +144,7 @@ def fetch(url: str) -> Path:
 
 def _download(url: str, path: Path, published: str | None) -> None:
     """Download a file. It gets its name only when it is complete."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    draft = draft_path(path)
     digest = hashlib.sha256()
     try:
         with _answer(url) as answer, open(draft, "wb") as file:

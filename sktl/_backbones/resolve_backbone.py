@@ -21,7 +21,7 @@ from sktl._utils.random import generator, seeded_globals
 from sktl._utils.threads import single_threaded
 from sktl._utils.warnings import warn
 from sktl._version import version_of
-from sktl._words import error_words
+from sktl._words import error_words, shown_value, type_of
 from sktl.exceptions import BackboneError, BackboneWarning, InvalidParameterError, UnknownBackboneError
 
 from . import model_libraries as _libraries
@@ -39,6 +39,7 @@ _FILE_SUFFIXES = (
     ".xml", ".json", ".zip", ".gz", ".pt2", ".jit", ".torchscript", ".model",
 )  # fmt: skip
 _SUGGESTIONS = 5
+_LONGEST_NAME = 200  # to compare with known names
 
 
 def resolve_backbone(
@@ -64,14 +65,14 @@ def resolve_backbone(
     """
     if isinstance(backbone, nn.Module):
         raise InvalidParameterError(
-            f"backbone is a {type(backbone).__name__}, a network itself: pass a callable that returns it, as in "
+            f"backbone is {type_of(backbone)}, a network itself: pass a callable that returns it, as in "
             "backbone=lambda: network, so that each fit starts from the same weights."
         )
     if callable(backbone) and not isinstance(backbone, str):
         if weights is not None and weights != "default":
             raise InvalidParameterError(
-                f"weights={weights!r} cannot be combined with a callable backbone: let the callable load them, and "
-                "pass weights=None if they are random."
+                f"weights={shown_value(weights)} cannot be combined with a callable backbone: let the callable load "
+                "them, and pass weights=None if they are random."
             )
         name = qualified_name(backbone)
         source: Source = _call(backbone, seed)
@@ -111,7 +112,7 @@ def check_weights(weights: Any) -> None:
     advice = "Pass the name of published weights, the path of a file, or None"
     if isinstance(weights, Mapping | nn.Module) or hasattr(weights, "read") or isinstance(weights, bytes | bytearray):
         advice = "Write a state dict to a file, torch.save(module.state_dict(), path), and pass its path"
-    raise InvalidParameterError(f"weights is a {type(weights).__name__}. {advice}.")
+    raise InvalidParameterError(f"weights is {type_of(weights)}. {advice}.")
 
 
 def _named_source(name: str, weights: Weights) -> Source:
@@ -137,9 +138,8 @@ def _origin(weights: Weights, default: str, backbone: str) -> Origin:
         path = user_path(weights)
         return LocalFile(path, file_digest(path))
     raise UnknownBackboneError(
-        f'weights={weights!r} are not known for backbone={backbone!r}: pass "default", None, or the path of a '
-        ".safetensors or .pth file. timm names its weights in the backbone, as in "
-        '"timm/resnet50.a1_in1k".'
+        f'weights={shown_value(weights)} are not known for backbone={backbone!r}: pass "default", None, or the path of '
+        'a .safetensors or .pth file. timm names its weights in the backbone, as in "timm/resnet50.a1_in1k".'
     )
 
 
@@ -155,7 +155,7 @@ def _torchvision_origin(name: str, weights: Weights) -> Origin:
         member = weights if isinstance(weights, published) else None
     if member is None:
         raise UnknownBackboneError(
-            f"weights={weights!r} are not known for backbone={name!r}; there are "
+            f"weights={shown_value(weights)} are not known for backbone={name!r}; there are "
             f'{", ".join(map(repr, published.__members__))}. Or pass "default", None, or the path of a file.'
         )
     return Published(member.name)
@@ -171,12 +171,12 @@ def _unknown(name: str) -> UnknownBackboneError:
     names = [*_libraries.PACKAGED, *_libraries.torchvision_names()]
     names += [_libraries.TIMM_PREFIX + bare for bare in _libraries.timm_names()]
     plain = {known.lower().replace("-", "").replace("_", ""): known for known in reversed(names)}
-    wanted = name.lower().replace("-", "").replace("_", "")
+    wanted = name[:_LONGEST_NAME].lower().replace("-", "").replace("_", "")
     near = [plain[key] for key in difflib.get_close_matches(wanted, plain, _SUGGESTIONS)]
     near += [plain[key] for key in difflib.get_close_matches("timm/" + wanted, plain, _SUGGESTIONS)]
     nearest = ", ".join(map(repr, list(dict.fromkeys(near))[:_SUGGESTIONS]))
     return UnknownBackboneError(
-        f"backbone={name!r} is not known. The nearest names are: {nearest or 'none'}. There are "
+        f"backbone={shown_value(name)} is not known. The nearest names are: {nearest or 'none'}. There are "
         '"efficientnet_lite0" (bundled), "efficientnet_lite1" and "efficientnet_lite2", the classification models of '
         'torchvision by name, and those of timm as "timm/<name>".'
     )
@@ -193,7 +193,7 @@ def _call(function: Callable[[], nn.Module], seed: int) -> BuiltNetwork:
         module = function()
     if not isinstance(module, nn.Module):
         raise InvalidParameterError(
-            f"backbone={name} returned a {type(module).__name__}; it must return a torch.nn.Module that maps float32 "
+            f"backbone={name} returned {type_of(module)}; it must return a torch.nn.Module that maps float32 "
             "images (n, 3, H, W) to features (n, n_features)."
         )
     preprocessing = _declared_preprocessing(module, name)

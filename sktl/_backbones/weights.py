@@ -15,6 +15,7 @@ import torch
 
 from sktl._storage.model_file import FORMAT_KEY, NETWORK, open_model
 from sktl._utils.paths import is_utf8, shown, working_folder
+from sktl._words import type_of
 from sktl.exceptions import (
     ModelFileError,
     WeightsCorruptError,
@@ -175,7 +176,7 @@ def _read_model(path: str | os.PathLike[str]) -> StateDict | None:
 def _contents(content: Any) -> str:
     """Describe the content of a checkpoint without a state dict, in the words of messages."""
     if not isinstance(content, Mapping):
-        return f" by name, but a {type(content).__name__}"
+        return f" by name, but {type_of(content)}"
     if {"state", "param_groups"} <= content.keys():
         return ", but the state of an optimizer"
     return f", but {_some([repr(key)[:50] for key in content])}" if content else ""

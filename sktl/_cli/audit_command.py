@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -21,11 +22,13 @@ from .options import (
     kinds,
     machine,
     output,
-    parameter,
     thumbnails,
     with_source,
 )
 from .output_files import check_page
+
+# Advice about copies that has no counterpart on the command line.
+_IN_PYTHON = ", or keep both in one fold with duplicate_groups"
 
 
 @click.command(short_help="Find wrong labels, copies and other problems in photos.")
@@ -40,7 +43,13 @@ from .output_files import check_page
 @click.option("--unlabeled", is_flag=True, help="The images in FOLDER have no classes.")
 @click.option("--cv", type=click.IntRange(2), default=5, show_default=True, help="Number of cross-validation folds.")
 @thumbnails
-@parameter("random_state", OrWord(click.INT, NONE), "Seed; results repeat with a fixed seed.")
+@click.option(
+    "--random-state",
+    type=OrWord(click.INT, NONE),
+    default=0,
+    show_default=True,
+    help="Seed; none: a new one each time.",
+)
 @machine
 @with_source
 def audit(
@@ -78,10 +87,20 @@ def audit(
     test_source = source.of_test(test, as_conditions(test_where, "--test-where", context))
     found = _audited(source, test_source, cv, sktl.PretrainedImageClassifier(verbose=int(not quiet), **machine))
     say = wording_of(context.command).say
-    found.issues["suggestion"] = [say(suggestion) for suggestion in found.issues["suggestion"]]
+    found.issues["suggestion"] = [_suggestion(issue, say) for issue in found.issues]
     found.to_html(page, max_megabytes=max_megabytes)
     click.echo(found.summary())
     click.echo(f"Wrote {shown(page)}. Open it in a browser to decide about the findings.")
+
+
+def _suggestion(issue: Any, say: Callable[[str], str]) -> str:
+    """Return the suggestion of a finding for the command line.
+
+    Only reasons why a file cannot be used have messages of the library. Other suggestions name classes, and a class may
+    be called "weights=None".
+    """
+    suggestion = str(issue["suggestion"])
+    return say(suggestion) if issue["kind"] == "unreadable" else suggestion.replace(_IN_PYTHON, "")
 
 
 def _audited(source: ImageSource, test_source: ImageSource | None, cv: int, estimator: Any) -> Any:

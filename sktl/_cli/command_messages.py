@@ -35,6 +35,7 @@ PHRASES = {
     ", or a file that is open for binary reading": "",
     ", or a file that is open for binary writing": "",
     "a file that `save` wrote": "a file that `sktl fit` wrote",
+    "; `export` writes": "; `sktl export` writes",
     "Pass X_val and y_val, another validation_fraction, or early_stopping=False.": (
         "Add images, or leave out --early-stopping."
     ),
@@ -49,7 +50,7 @@ PHRASES = {
     " load_image_parts reads the parts.": "",
     "Fit another estimator with trainable_stages=0 on": "Fit another model without --trainable-stages on",
     ", or save it with include_references=True": "",
-    ", or keep both in one fold with duplicate_groups": "",
+    ", or pass further labels as classes": "",
     "Missing values become this label if they are converted to strings. If it stands for a missing label, drop these "
     "images.": "Missing values become this text in files. If it stands for a missing label, remove these images.",
     ", or False for none": ", or none",
@@ -69,6 +70,10 @@ _SENTENCES = {
     r"\by_test has shape \S+ \S+; pass (\d+) rows, .*? and (\d+) columns, one for each (label|number) of y": (
         r"The test images need \2 columns, one for each \3 of the others"
     ),
+    r"\blabels of y\. If y holds one-hot classes, pass .*\. If (.*), y is right": (
+        r"labels. If they are classes, write the class of each image in one column. If \1, the table is right"
+    ),
+    r"\bwhere=\{(['\"])(.+?)\1: (['\"])(.+?)\3\}": r"where=\1\2=\4\1",
 }
 # Python's notation for values and system errors.
 _PYTHON = {r"\bnp\.\w+\(([^()]*)\)": r"\1", r"\[Errno \d+\] ": "", r"\bit is None\b": "it is none"}

@@ -30,7 +30,7 @@ from .command_messages import Wording, shown
 from .command_wording import wording_of
 from .embed_command import embed
 from .export_command import export
-from .image_sources import WIDTH, ImageSource, contents, decide, target_of
+from .image_sources import WIDTH, ImageSource, contents, decide, resembling, target_of
 from .options import (
     DEFAULTS,
     NONE,
@@ -47,7 +47,7 @@ from .options import (
     training,
     with_source,
 )
-from .output_files import check_output
+from .output_files import check_model
 from .output_formats import as_csv, as_json, as_table
 from .report_command import report
 from .saved_models import load_predictor
@@ -168,7 +168,7 @@ def fit(source: ImageSource, model: str, force: bool, decisions: str | None, qui
     The options correspond to the parameters of PretrainedImageClassifier, PretrainedImageRegressor and
     load_label_table.
     """
-    check_output(Path(user_path(model)), force)
+    check_model(model, force)
     photos = source.load()
     if not quiet:
         click.echo(source.describe(photos), err=True)
@@ -234,6 +234,7 @@ def predict(
     if csv and json:
         raise click.UsageError("Pass either --csv or --json.", click.get_current_context())
     found = _all_images(names, quiet)
+    _check_any(found)
     predictions, failed = predict_images(load_predictor(model, quiet, **machine), found, typicality)
     if json:
         click.echo(as_json(predictions.json()))
@@ -265,15 +266,19 @@ def evaluate(
     sktl evaluate cats.sktl photos/test --decisions decisions.csv
     sktl evaluate tags.sktl --labels labels.csv --where split=test
     """
+    from .predictions import training_images_among
+
     estimator = load_predictor(model, quiet, **machine)
     name = shown(Path(model).name)
     photos = source.load_for(estimator, name)
     if source.labels is not None and not quiet:
         click.echo(source.describe(photos, asks_kind=False), err=True)
     if decisions is not None:
-        click.echo(decide(photos, decisions, "test"), err=True)
+        click.echo(decide(photos, decisions, "test", estimator), err=True)
     source.check_classes(photos, estimator, name)
     metrics = _metrics(estimator, photos, name)
+    if seen := training_images_among(estimator, photos.data):
+        click.echo(f"Warning: {seen}", err=True)
     click.echo(as_json(metrics.figures()) if form == "json" else metrics.report())
 
 
@@ -298,10 +303,9 @@ def _warn_of_unknown(target: np.ndarray, classes: np.ndarray, model: str) -> Non
     if unknown:
         names = ", ".join(f"{fitted(name, WIDTH)!a} ({n})" for name, n in unknown[:_LISTED])
         more = f" and {len(unknown) - _LISTED} more" if len(unknown) > _LISTED else ""
-        click.echo(
-            f"Warning: {model} was not trained on these classes, whose images count as wrong: {names}{more}.",
-            err=True,
-        )
+        message = f"{model} was not trained on these classes, whose images count as wrong: {names}{more}."
+        hint = resembling([name for name, _ in unknown], sorted(known))
+        click.echo(f"Warning: {message} {hint}".rstrip(), err=True)
 
 
 @main.command(short_help="List pretrained networks.")
@@ -363,6 +367,12 @@ def _all_images(names: Iterable[str], quiet: bool) -> list[str]:
         for path in found:
             images.setdefault(os.path.abspath(user_path(path)), path)
     return [*images.values()]
+
+
+def _check_any(images: list[str]) -> None:
+    """Raise an error if none of the images exists, before the model is loaded."""
+    if not any("://" in image or os.path.exists(user_path(image)) for image in images):
+        raise InvalidImageError(sktl.check_images(images))
 
 
 def _check_name(name: str) -> None:

@@ -95,6 +95,7 @@ class ImageSource:
         advice = "Pass another folder or model."
         if self.labels is not None:
             advice = "Choose the column of the classes by --column, or pass another model."
+        advice = resembling(found.target_names, known) or advice
         raise InvalidInputError(
             f"No class of {shown(self.labels or self.folder or '')} is a class of {model}: the classes are "
             f"{listed(found.target_names)}; {model} predicts {listed(known)}. {advice}"
@@ -162,6 +163,20 @@ def listed(names: Sequence[Any]) -> str:
     return ", ".join([*(fitted(shown(str(name)), WIDTH) for name in names[:_LISTED]), *more])
 
 
+def resembling(names: Sequence[Any], known: Sequence[str]) -> str:
+    """Return a sentence about names that look like classes of a model and are others; empty if there are none."""
+    from sktl._datasets.layouts import look_alikes  # imports Pillow, which would delay help
+
+    pairs = [f"{_quoted(name)} looks like {_quoted(other)}" for name, other in look_alikes(map(str, names), known)]
+    more = [f"and {len(pairs) - _LISTED} more"] if len(pairs) > _LISTED else []
+    return f"{', '.join([*pairs[:_LISTED], *more])}. Rename the classes as in the model." if pairs else ""
+
+
+def _quoted(name: str) -> str:
+    """Return a name in quotes with escapes, which shows white space and characters that look the same."""
+    return ascii(fitted(name, WIDTH))
+
+
 @dataclass(frozen=True)
 class NamedColumns:
     """An array whose columns have names, in the form of a data frame, from which `fit` takes the names."""
@@ -209,10 +224,18 @@ def target_of(found: Any) -> Any:
     return found.target if found.target.ndim == 1 else NamedColumns(found.target, found.target_names)
 
 
-def decide(found: Any, decisions: str, part: str) -> str:
-    """Leave out images and change labels as the CSV file of an audit's page says; return a sentence about it."""
+def decide(found: Any, decisions: str, part: str, estimator: Any = None) -> str:
+    """Leave out images and change labels as the CSV file of an audit's page says; return a sentence about it.
+
+    Images may get any class of an estimator, which test images may lack.
+    """
+    classes = getattr(estimator, "classes_", None)
+    if classes is not None and classes.dtype.kind != found.target.dtype.kind:
+        classes = None
     n, before = len(found.data), dict(zip(found.data.tolist(), found.target.tolist(), strict=True))
-    found.data, target = sktl.datasets.apply_decisions(decisions, found.data, target_of(found), part=part)
+    found.data, target = sktl.datasets.apply_decisions(
+        decisions, found.data, target_of(found), part=part, classes=classes
+    )
     found.target = target.values if isinstance(target, NamedColumns) else target
     if found.kind == "classes":
         found.target_names = sorted({*found.target.tolist()})

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from sktl._utils.short_text import distinct_texts
+
 
 def kind_of(estimator: Any) -> str:
     """Return "classes", "labels" or "numbers" for a fitted estimator."""
@@ -15,8 +17,18 @@ def kind_of(estimator: Any) -> str:
 
 def names_of(estimator: Any) -> list[str]:
     """Return the names of the classes, labels or numbers that a fitted estimator predicts; none if they have none."""
-    names = getattr(estimator, "output_names_", ()) if kind_of(estimator) == "numbers" else estimator.classes_
-    return [str(name) for name in names]
+    return [str(name) for name in _names_of(estimator)]
+
+
+def headings_of(estimator: Any) -> list[str]:
+    """Return the names that `names_of` returns, changed if two of them are equal."""
+    return distinct_texts(_names_of(estimator))
+
+
+def _names_of(estimator: Any) -> list[Any]:
+    return (
+        [*getattr(estimator, "output_names_", ())] if kind_of(estimator) == "numbers" else estimator.classes_.tolist()
+    )
 
 
 def number_names(names: Sequence[str], n_numbers: int) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from sktl._utils.paths import user_path
+from sktl._utils.paths import check_model_suffix, check_page_suffix, user_path
 
 from .command_messages import shown
 
@@ -16,9 +16,17 @@ from .command_messages import shown
 def check_page(page: str, force: bool) -> None:
     """Raise an error for an HTML file that could not be written, or that has another suffix."""
     path = Path(user_path(page))
-    if path.suffix.lower() not in ("", ".html", ".htm") and not path.is_dir():
-        raise click.ClickException(f"{shown(page)} does not end in .html, and the page is HTML. Rename it.")
+    if not path.is_dir():
+        check_page_suffix(page)
     check_output(path, force, f"{path.name or 'page'}.html")
+
+
+def check_model(model: str, force: bool) -> None:
+    """Raise an error for a file of a model that could not be written, or that has the suffix of another format."""
+    path = Path(user_path(model))
+    if not path.is_dir():
+        check_model_suffix(model)
+    check_output(path, force)
 
 
 def check_features(path: str) -> None:
@@ -38,6 +46,8 @@ def check_output(path: Path, force: bool, example: str = "model.sktl") -> None:
         raise click.ClickException(f"{path} is a pipe or a device, which is never replaced. Pass another file.")
     if path.exists() and not force:
         raise click.ClickException(f"{path} already exists. Pass --force to replace it, or another name.")
+    if not path.parent.exists():
+        raise click.ClickException(f"The folder {shown(str(path.parent))} does not exist. Create it.")
     try:
         with tempfile.TemporaryFile(dir=os.path.dirname(os.path.realpath(path))):
             pass

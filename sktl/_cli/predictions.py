@@ -13,10 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from sktl._evaluation.findings import about_training_images
 from sktl._evaluation.usable_images import predict_usable
-from sktl.exceptions import InvalidImageError
+from sktl.exceptions import InvalidImageError, TypicalityError
 
-from .model_outputs import kind_of, names_of, number_names
+from .model_outputs import headings_of, kind_of, number_names
+
+_MOST_COMPARED = 1_000
 
 
 @dataclass(frozen=True)
@@ -155,6 +158,23 @@ def values_of(estimator: Any, images: Sequence[str]) -> np.ndarray:
     return numbers.reshape(len(numbers), -1)
 
 
+def training_images_among(estimator: Any, images: np.ndarray) -> str:
+    """Return a sentence about test images that are training images; empty if there are none, or it is unknown.
+
+    The features of images that the estimator has predicted are cached. At most 1,000 images are compared, so that a
+    cache that is too small costs little.
+    """
+    if estimator.cache is False:
+        return ""
+    rows = np.unique(np.linspace(0, len(images) - 1, min(len(images), _MOST_COMPARED)).astype(np.int64))
+    known = np.zeros(len(images), dtype=bool)
+    try:
+        known[rows] = estimator.set_params(verbose=0)._compare_with_training(images[rows])[1]
+    except TypicalityError:
+        return ""
+    return " ".join(finding.message for finding in about_training_images(known, np.arange(len(images))))
+
+
 def predict_images(
     estimator: Any, images: Sequence[str], typicality: bool = False
 ) -> tuple[Predictions, InvalidImageError | None]:
@@ -162,5 +182,5 @@ def predict_images(
     values, rows, failures = predict_usable(partial(values_of, estimator), images, np.arange(len(images)))
     images = [images[row] for row in rows]
     p_values = estimator.typicality(images) if typicality else None
-    predictions = _KINDS[kind_of(estimator)](names_of(estimator), images, values, p_values)
+    predictions = _KINDS[kind_of(estimator)](headings_of(estimator), images, values, p_values)
     return predictions, InvalidImageError(failures) if failures else None

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Self
 
 import numpy as np
@@ -21,12 +22,14 @@ from sktl._targets.joined_labels import split_labels
 from sktl._targets.labels import as_cells, first_shown, missing_cells
 from sktl._targets.tables import Table, is_frame, is_table
 from sktl._utils.paths import checked_path, in_utf8, shown, why_no_file
-from sktl.exceptions import InvalidInputError
+from sktl._words import shown_value, type_of
+from sktl.exceptions import InvalidInputError, InvalidParameterError
 
 PARTS = ("train", "test")
 _COLUMNS = ("part", "position", "name", "decision", "label")
 _DECISIONS = ("keep", "drop", "relabel")
 _ADVICE = "Pass the CSV file that the page of an audit downloads."
+_AS_TEXT = "Pass the path of the CSV file, or read it with pd.read_csv(path, dtype=str, keep_default_na=False)."
 # The page puts an apostrophe in front of cells that spreadsheets would run as formulas.
 _FORMULA = re.compile("\\A'(?=[=+\\-@\t\r\n'\uff1d\uff0b\uff0d\uff20])")
 _PLACE = re.compile(r"\w+\[(\d+)\]")
@@ -48,8 +51,9 @@ class Decision:
     position : int
     name : str
     decision : {"keep", "drop", "relabel"}
-    label : str
-        The new label; several labels are joined by ", ".
+    label : str or number
+        The new label; several labels are joined by ", ". In a data frame, the reader of the CSV file may have turned
+        it into a number.
     """
 
     place: str
@@ -57,10 +61,10 @@ class Decision:
     position: int
     name: str
     decision: str
-    label: str
+    label: Any
 
     @classmethod
-    def of(cls, place: str, cells: Sequence[str]) -> Self:
+    def of(cls, place: str, cells: Sequence[Any]) -> Self:
         """Return the decision in a row with these cells, in the order of the columns.
 
         Raises
@@ -79,7 +83,17 @@ class Decision:
                 f"{place} has {shown(position)} in column position, which must be the position of an image, from 0. "
                 "Correct it."
             )
-        return cls(place, part, int(position), name, decision, _unescaped(label))
+        return cls(place, part, int(position), name, decision, _unescaped(label) if isinstance(label, str) else label)
+
+    def label_among(self, names: Sequence[str]) -> str:
+        """Return the new label as text. Raise `InvalidInputError` if it is a number that several names may mean."""
+        if isinstance(self.label, str):
+            return self.label
+        found = [name for name in names if _may_be_read_as(name, self.label)]
+        if len(found) > 1:
+            label, names = shown_value(self.label), first_shown(found)
+            raise InvalidInputError(f"{self.place} relabels to {label}, which may mean any of {names}. {_AS_TEXT}")
+        return found[0] if found else str(self.label)
 
     def check_image(self, item: Any) -> None:
         """Raise `InvalidInputError` if this is not the image that the decision is about."""
@@ -100,6 +114,16 @@ class Decision:
 
 def _unescaped(cell: str) -> str:
     return _FORMULA.sub("", cell)
+
+
+def _may_be_read_as(name: str, value: Any) -> bool:
+    """Return True if a reader of CSV files may turn a name into this value: "007" into 7, "true" into True."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return name.casefold() == str(value).casefold()
+    try:
+        return name == str(value) or float(name) == value
+    except ValueError:
+        return False
 
 
 def _is_same_file(one: str, other: str) -> bool:
@@ -176,23 +200,34 @@ def _order(header: Iterable[Any], name: str) -> list[int]:
     return [names.index(column) for column in _COLUMNS]
 
 
-def _rows_of_frame(frame: Any) -> Iterator[tuple[str, list[str]]]:
+def _rows_of_frame(frame: Any) -> Iterator[tuple[str, list[Any]]]:
     names = [*frame.columns]
     order = _order(names, "decisions")
-    columns = [_texts_of(frame[names[k]], column) for k, column in zip(order, _COLUMNS, strict=True)]
-    for number, cells in enumerate(zip(*columns, strict=True)):
-        yield f"Row {number} of decisions", [*cells]
+    columns = [_cells_of(frame[names[k]], column) for k, column in zip(order, _COLUMNS, strict=True)]
+    for number, (*cells, label) in enumerate(zip(*columns, strict=True)):
+        place, texts = f"Row {number} of decisions", [*map(_as_text, cells)]
+        if label is None and texts[-1] == "relabel":
+            raise InvalidInputError(
+                f"{place} relabels an image, but the label is a missing value. Readers of CSV files turn empty cells "
+                f"and labels such as NA into missing values. {_AS_TEXT}"
+            )
+        yield place, [*texts, "" if label is None else label]
 
 
-def _texts_of(values: Any, column: str) -> list[str]:
-    """Return a column of a data frame as texts. Readers of CSV files turn empty cells to missing values."""
+def _cells_of(values: Any, column: str) -> list[Any]:
+    """Return the cells of a column of a data frame, with None for missing values."""
     cells = as_cells(values, f"The column {column} of decisions", "value")
     missing = missing_cells(cells)
-    return ["" if absent else _as_text(cell) for cell, absent in zip(cells.tolist(), missing, strict=True)]
+    return [
+        None if absent and not isinstance(cell, str) else cell
+        for cell, absent in zip(cells.tolist(), missing, strict=True)
+    ]
 
 
 def _as_text(value: Any) -> str:
-    """Return a value as text. Readers of CSV files turn numbers of a column with empty cells to floats."""
+    """Return a cell as text. Readers of CSV files turn numbers of a column with empty cells to floats."""
+    if value is None:
+        return ""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
@@ -210,8 +245,7 @@ def n_rows(values: Any, name: str) -> int:
     shape, unordered = getattr(values, "shape", None), isinstance(values, str | bytes | Set | Mapping)
     if unordered or shape == () or not (shape or hasattr(values, "__len__")):
         raise InvalidInputError(
-            f"{name} is {'None' if values is None else f'a {type(values).__name__}'}. Pass a list, an array or a data "
-            "frame with one row for each image."
+            f"{name} is {type_of(values)}. Pass a list, an array or a data frame with one row for each image."
         )
     return int(shape[0]) if shape else len(values)
 
@@ -243,32 +277,82 @@ def rows_of(values: Any, rows: np.ndarray) -> Any:
     return values[rows] if hasattr(values, "shape") else [values[int(row)] for row in rows]
 
 
-def relabeled(y: Any, decisions: Sequence[Decision]) -> Any:
+def relabeled(y: Any, decisions: Sequence[Decision], classes: Any = None) -> Any:
     """Return a copy of `y` with the labels that were decided.
 
     Raises
     ------
     InvalidInputError
-        If a new label is not one that `y` has.
+        If a new label is neither one that `y` has nor one of `classes`.
+    InvalidParameterError
+        If `classes` are not labels.
     """
     changes = [decision for decision in decisions if decision.decision == "relabel"]
     if not changes:
         return y
-    return _with_indicators(y, changes) if is_table(y) else _with_classes(y, changes)
+    return _with_indicators(y, changes) if is_table(y) else _with_classes(y, changes, classes)
 
 
-def _with_classes(y: Any, changes: Sequence[Decision]) -> Any:
+def _with_classes(y: Any, changes: Sequence[Decision], classes: Any) -> Any:
     """Return the labels, each changed one from a row that has it: so labels keep their type in any container."""
     labels = as_cells(y, "y").ravel().tolist()
     first: dict[str, int] = {}
     for row, label in enumerate(labels):
         first.setdefault(in_utf8(str(label)), row)
-    source = np.arange(len(labels))
+    others = _by_text(classes, labels[0])
+    source, new = np.arange(len(labels)), {}
     for change in changes:
-        if change.label not in first:
-            raise _unknown_label(change, [*first])
-        source[change.position] = first[change.label]
-    return rows_of(y, source)
+        text = change.label_among([*(first | others)])
+        if text in first:
+            source[change.position] = first[text]
+        elif text in others:
+            new[change.position] = others[text]
+        else:
+            raise _unknown_label(change, [*(first | others)], ", or pass further labels as classes")
+    changed = rows_of(y, source)
+    if hasattr(y, "iloc"):
+        changed = changed.set_axis(y.index)  # rows of pandas carry the names of the rows that they were taken from
+    for position, label in new.items():
+        changed = _with_label(changed, position, label)
+    return changed
+
+
+def _by_text(classes: Any, label: Any) -> dict[str, Any]:
+    """Return further labels by their text. Raise an error if they are not of the type of a label of `y`."""
+    if classes is None:
+        return {}
+    if isinstance(classes, str | bytes | Set | Mapping) or not hasattr(classes, "__len__"):
+        raise InvalidParameterError(
+            f"classes={shown_value(classes)} must be a list or an array of labels, such as audit.classes_."
+        )
+    found = as_cells(classes, "classes").ravel().tolist()
+    if any(isinstance(one, str) != isinstance(label, str) for one in found):
+        raise InvalidParameterError(
+            f"classes has labels such as {shown_value(found[0])}, but y has labels such as {shown_value(label)}. Pass "
+            "labels of the same type."
+        )
+    return {in_utf8(str(one)): one for one in found}
+
+
+def _with_label(y: Any, row: int, label: Any) -> Any:
+    """Return labels with one changed to a label that no row has. `y`, which may be changed, is a copy."""
+    if is_arrow(y):
+        if hasattr(y, "schema"):
+            return _with_arrow_rows(y, {row: [label]})
+        pa = importlib.import_module("pyarrow")
+        changed = _with_label(pa.table({"y": y}), row, label).column(0)
+        return changed if isinstance(y, pa.ChunkedArray) else changed.combine_chunks()
+    if hasattr(y, "to_frame") and not is_frame(y):  # a column of pandas or polars
+        frame = y.to_frame()
+        _set_row(frame, row, [label])
+        return frame.iloc[:, 0].rename(y.name) if hasattr(y, "iloc") else frame.to_series()
+    if isinstance(y, np.ndarray):
+        y = y.astype(np.result_type(y, np.array([label])))  # an array of text has a fixed width
+    if is_frame(y) or (isinstance(y, list) and isinstance(y[row], list | tuple)):
+        _set_row(y, row, [label])
+    else:
+        y[row] = label
+    return y
 
 
 def _with_indicators(y: Any, changes: Sequence[Decision]) -> Any:
@@ -278,7 +362,7 @@ def _with_indicators(y: Any, changes: Sequence[Decision]) -> Any:
     names = [in_utf8(str(name)) for name in table.names or range(table.values.shape[1])]
     rows: dict[int, list[int]] = {}
     for change in changes:
-        has = split_labels(change.label, names)
+        has = split_labels(change.label_among(names), names)
         if has is None:
             raise _unknown_label(change, names)
         rows[change.position] = [int(name in has) for name in names]
@@ -336,7 +420,8 @@ def _typed(y: Any, values: list[int]) -> Any:
     return y.new_tensor(values) if hasattr(y, "new_tensor") else np.array(values)
 
 
-def _unknown_label(change: Decision, labels: Sequence[str]) -> InvalidInputError:
+def _unknown_label(change: Decision, labels: Sequence[str], alternative: str = "") -> InvalidInputError:
     return InvalidInputError(
-        f"{change.place} relabels to {shown(change.label)}, but the labels are {first_shown(labels)}. Correct the row."
+        f"{change.place} relabels to {shown(str(change.label))}, but the labels are {first_shown(labels)}. Correct the "
+        f"row{alternative}."
     )

@@ -15,6 +15,7 @@ from sktl._storage.feature_files import FEATURES, NAMES, check_installed
 from sktl._utils.arguments import check_count
 from sktl._utils.paths import checked_path, in_utf8, shown
 from sktl._utils.warnings import warn
+from sktl._words import type_of
 from sktl.exceptions import InvalidImageWarning, InvalidInputError, InvalidParameterError
 
 if TYPE_CHECKING:
@@ -47,8 +48,8 @@ def write_features(
         A path that ends in ``.parquet`` is a file. Its parts are in the folder ``PATH.parts`` until it is complete. Any
         other path is a folder for the files ``part-00000.parquet``, ``part-00001.parquet``, ...
     y : array-like of shape (n_samples,) or (n_samples, n_columns), default=None
-        Labels or numbers to write with the features: texts, numbers or booleans. Columns of a data frame keep their
-        names. Others are named label, or label_0, label_1, ...
+        Labels or numbers to write with the features: texts, numbers or booleans. Columns of a data frame, or of a table
+        of PyArrow, keep their names. Others are named label, or label_0, label_1, ...
     names : sequence of str, default=None
         Names of the images in the file. None uses their paths or, for images without a path, their positions in `X`.
     estimator : estimator, default=None
@@ -157,7 +158,7 @@ def _checked_estimator(estimator: Any) -> Any:
         return PretrainedImageClassifier()
     if not isinstance(estimator, PretrainedImageBase):
         raise InvalidParameterError(
-            f"estimator is a {type(estimator).__name__}. Pass a PretrainedImageClassifier, PretrainedImageRegressor or "
+            f"estimator is {type_of(estimator)}. Pass a PretrainedImageClassifier, PretrainedImageRegressor or "
             "PretrainedImageEncoder."
         )
     return estimator
@@ -169,7 +170,7 @@ def _names_of(samples: Sequence[Sample], names: Sequence[str] | None) -> list[st
         kinds = [getattr(sample, "sample", sample) for sample in samples]
         return [in_utf8(kind.name) if hasattr(kind, "path") else str(i) for i, kind in enumerate(kinds)]
     if isinstance(names, str | bytes) or not isinstance(names, Iterable):
-        raise InvalidInputError(f"names is a {type(names).__name__}. Pass a list with one name for each image.")
+        raise InvalidInputError(f"names is {type_of(names)}. Pass a list with one name for each image.")
     found = [in_utf8(str(name)) for name in names]
     if len(found) != len(samples):
         raise InvalidInputError(f"X has {len(samples)} images but names has {len(found)}. Pass one for each image.")
@@ -179,6 +180,7 @@ def _names_of(samples: Sequence[Sample], names: Sequence[str] | None) -> list[st
 def _columns_of(y: Any, n_samples: int) -> tuple[dict[str, np.ndarray], bool]:
     """Return labels or numbers as columns with names, and whether `y` is a single column without rows."""
     from sktl._targets.labels import as_cells, first_shown
+    from sktl._targets.tables import columns_of
 
     if y is None:
         return {}, False
@@ -189,7 +191,7 @@ def _columns_of(y: Any, n_samples: int) -> tuple[dict[str, np.ndarray], bool]:
         )
     is_vector = cells.ndim == 1
     table = cells[:, None] if is_vector else cells
-    given = None if is_vector else getattr(y, "columns", None)
+    given = None if is_vector else columns_of(y)
     names = ["label"] if is_vector else [f"label_{i}" for i in range(table.shape[1])]
     names = names if given is None else [in_utf8(str(name)) for name in given]
     if len({*names, NAMES, FEATURES}) < len(names) + 2:
@@ -239,7 +241,8 @@ def load_features(path: str | os.PathLike[str]) -> Bunch:
     Raises
     ------
     InvalidInputError
-        If the file does not exist, is incomplete, or holds no features written by sktl.
+        If the file does not exist, is incomplete, or holds no features written by sktl; or if the parts in a folder
+        come from different runs.
     InvalidParameterError
         If `path` is not a path.
     MissingPackageError

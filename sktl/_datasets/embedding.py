@@ -12,11 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sktl._features.extractor import FeatureExtractor
+from sktl._features.feature_source import FeatureSource
 from sktl._features.stored_features import source_of
 from sktl._images.samples import Sample
 from sktl._storage.feature_files import FeatureFile, Rows
 from sktl._utils.paths import shown
 from sktl._version import __version__
+from sktl._words import shortened, shown_value
 from sktl.exceptions import ImageFailure, InvalidImageError
 
 # What files of the same features have in common, as messages name it.
@@ -148,15 +150,22 @@ class Embedding:
 def _in_words(key: str, header: Mapping[str, Any]) -> str:
     """Return the value of a header in a message."""
     if key == "source":
-        source = header["source"]
-        n = len(source["sizes"])
-        return (
-            f"{n} stage{'s' * (n > 1)} of backbone={source['backbone']!r} with weights {source['weights']!r} (digest "
-            f"{source['digest'][:8]}) and {source['preprocessing']} in {source.get('precision', 'float32')}"
-        )
+        return _source_in_words(header["source"])
     if key == "fingerprint":
         return f"engine {str(header[key])[:8]}"
-    return repr(header[key])
+    return shown_value(header.get(key))
+
+
+def _source_in_words(values: dict[str, Any]) -> str:
+    try:
+        source = FeatureSource.parse(values)
+    except (KeyError, TypeError, ValueError):
+        return "an unknown network"
+    n, precision = source.n_stages, " in float32" if source.precision == "float32" else ""
+    return (
+        f"{n} stage{'s' * (n > 1)} of {source.described}{precision} (digest {source.digest[:8]}) and "
+        f"{shortened(source.preprocessing, 400)}"
+    )
 
 
 def _is_in(failure: ImageFailure, part: Part) -> bool:

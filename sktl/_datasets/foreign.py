@@ -11,7 +11,7 @@ import numpy as np
 
 from sktl._images.sequences import LazyImages, length_of
 from sktl._utils.warnings import warn
-from sktl._words import error_words, shown_value
+from sktl._words import error_words, shown_value, type_of
 from sktl.exceptions import DatasetWarning, InvalidInputError, InvalidParameterError
 
 from .folders import listed
@@ -146,7 +146,7 @@ def _pair(dataset: Any, position: int) -> tuple[Any, Any]:
     except Exception as error:  # data sets of other libraries may raise anything
         raise InvalidInputError(f"dataset[{position}] cannot be read: {error_words(error)}. Leave it out.") from error
     if not isinstance(item, tuple | list) or len(item) != 2:
-        what = f"a {type(item).__name__}" + (f" of {len(item)} items" if isinstance(item, tuple | list) else "")
+        what = type_of(item) + (f" of {len(item)} items" if isinstance(item, tuple | list) else "")
         raise InvalidInputError(
             f"dataset[{position}] is {what}; it must be a pair (image, target). For images without targets, pass "
             "sktl.datasets.LazyImages(dataset) to an estimator."

@@ -21,6 +21,7 @@ from sktl.exceptions import ImageFolderWarning, InvalidInputError, InvalidParame
 
 from .folders import listed
 from .layouts import check_names
+from .parts import part_of
 
 KINDS = ("auto", "classes", "labels", "numbers")
 _PATH_COLUMNS = ("path", "file", "filename", "image")
@@ -233,6 +234,8 @@ def chosen_columns(
         found = [column for column in table.columns if column not in {path_column, *ignore, *used}]
         if not found:
             raise InvalidInputError(f"{table.name} has no column of labels or numbers. Add one.")
+        if len(found) > 1:
+            _check_no_parts(table, found)
         return found
     if ignore:
         raise InvalidParameterError("Pass either `columns` or `ignore`, not both.")
@@ -242,6 +245,25 @@ def chosen_columns(
             f"`columns` must name different columns of labels or numbers, not {listed([*columns]) or 'none'}."
         )
     return [*columns]
+
+
+def _check_no_parts(table: LabelTable, columns: Sequence[str]) -> None:
+    """Raise `InvalidInputError` if one of several columns says to which part of a split each image belongs.
+
+    Such a column is no label, and advice to ignore the column would train on the test images.
+    """
+    for column in columns:
+        cells = sorted(set(table.columns[column]))
+        of_part = {part_of(cell): cell for cell in cells}
+        if None in of_part or "train" not in of_part:
+            continue
+        other = of_part.get("test", of_part.get("val"))
+        evaluate = f", and where={{{shown(column)}: {shown(other)}}} to evaluate" if other else ""
+        raise InvalidInputError(
+            f"Column {shown(column)} of {table.name} holds the parts of a data set: {listed(cells)}. Pass "
+            f"where={{{shown(column)}: {shown(of_part['train'])}}} to train{evaluate}. To use all rows, pass "
+            f"ignore={shown(column)}."
+        )
 
 
 def values_of(table: LabelTable, columns: Sequence[str], kind: str) -> Values:

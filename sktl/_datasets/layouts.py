@@ -24,6 +24,7 @@ _NOTES = {
 _SHAPELESS = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8\U000e0000-\U000e0fff]"
 )
+_LISTED = 5
 _WHOLES = _IMAGES | {"data", "dataset", "pictures"}
 
 
@@ -98,7 +99,12 @@ def check_names(
     names = list(names)
     if same := _alike(names, _as_seen):
         raise InvalidInputError(f"{place} that look the same: {_escaped(same)}. Rename one, or {remedy}.")
-    if similar := _alike(names, lambda name: _as_read(_as_seen(name))):
+    if padded := [name for name in names if name != name.strip()]:
+        warn(
+            f"{place} that begin or end with white space, which is a part of the class: {listed(padded)}. Rename them.",
+            ImageFolderWarning,
+        )
+    if similar := _alike(names, _as_read):
         warn(
             f"{place} that look nearly the same, but are different classes: {_escaped(similar)}. If they are one "
             f"class, {remedy}.",
@@ -106,12 +112,19 @@ def check_names(
         )
 
 
-def _alike(names: Sequence[str], key: Callable[[str], str]) -> list[str]:
-    """Return the first names that share a key."""
+def look_alikes(names: Iterable[str], others: Iterable[str]) -> list[tuple[str, str]]:
+    """Return the pairs of a name and one of the others that look the same, or nearly the same, and differ."""
+    as_read = {_as_read(other): other for other in others}
+    pairs = [(name, as_read.get(_as_read(name), name)) for name in names]
+    return [(name, other) for name, other in pairs if name != other]
+
+
+def _alike(names: Sequence[str], key: Callable[[str], str]) -> list[list[str]]:
+    """Return the groups of names that share a key."""
     groups = defaultdict(list)
     for name in names:
         groups[key(name)].append(name)
-    return next((group for group in groups.values() if len(group) > 1), [])
+    return [group for group in groups.values() if len(group) > 1]
 
 
 def _as_seen(name: str) -> str:
@@ -125,10 +138,11 @@ def _has_shape(character: str) -> bool:
 
 
 def _as_read(name: str) -> str:
-    dashes = "".join("-" if unicodedata.category(c) == "Pd" else c for c in name)
+    dashes = "".join("-" if unicodedata.category(c) == "Pd" else c for c in _as_seen(name))
     return unicodedata.normalize("NFKC", dashes).casefold()
 
 
-def _escaped(names: Sequence[str]) -> str:
-    """Return names with escapes instead of non-ASCII characters, which shows how they differ."""
-    return " and ".join(ascii(name) for name in names[:2])
+def _escaped(groups: Sequence[Sequence[str]]) -> str:
+    """Return groups of names with escapes instead of non-ASCII characters, which shows how the names differ."""
+    more = [f"and {len(groups) - _LISTED} more"] if len(groups) > _LISTED else []
+    return ", ".join([*(" and ".join(ascii(name) for name in group[:2]) for group in groups[:_LISTED]), *more])

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import groupby
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from sktl._head.train_head import output_values
 from sktl._images.network_pixels import network_pixels
-from sktl._images.problems import ImageProblem
+from sktl._images.problems import ImageProblem, as_argument
 from sktl._images.samples import Sample
 from sktl._storage.cache import NO_CACHE
 from sktl.exceptions import ImageFailure, InvalidImageError
@@ -20,6 +21,24 @@ from .model_format import Run
 # The first batches have one and two images, because a graph may hold for one number of images only.
 _FIRST_BATCHES = (1, 2)
 _BATCH = 16
+# In place of the name of an argument: images that every export has, whose features are not cached.
+DRAWINGS = "drawings"
+
+
+class GivenImage(NamedTuple):
+    """An image of an export, and where it was passed.
+
+    Attributes
+    ----------
+    sample : Sample
+    argument : str
+    position : int
+        Position of the sample in the argument.
+    """
+
+    sample: Sample
+    argument: str
+    position: int
 
 
 @dataclass(frozen=True)
@@ -39,23 +58,36 @@ class Answers:
     def __len__(self) -> int:
         return len(self.outputs)
 
+    def __getitem__(self, rows: np.ndarray | slice) -> Answers:
+        return Answers(self.outputs[rows], None if self.typicality is None else self.typicality[rows])
 
-def answers_of_estimator(estimator: Any, samples: Sequence[Sample], typicality: bool, cached: bool) -> Answers:
+
+def answers_of_estimator(estimator: Any, images: Iterable[GivenImage], typicality: bool) -> Answers:
     """Return what a fitted estimator predicts with features in float32, in which exported files compute.
 
     Parameters
     ----------
     estimator : fitted estimator
-    samples : sequence of Sample
+    images : iterable of GivenImage
+        All images of each argument, one argument after the other.
     typicality : bool
-    cached : bool
-        Whether to use the estimator's cache of features.
 
     Raises
     ------
     InvalidImageError
-        If samples cannot be used.
+        If images cannot be used. It lists all of the first argument that has such images.
     """
+    parts = []
+    for argument, part in groupby(images, lambda image: image.argument):
+        with as_argument(argument):
+            samples = [image.sample for image in part]
+            parts.append(_answers_of_samples(estimator, samples, typicality, cached=argument != DRAWINGS))
+    return _joined(parts)
+
+
+def _answers_of_samples(
+    estimator: Any, samples: Sequence[Sample], typicality: bool, cached: bool
+) -> tuple[np.ndarray, ...]:
     extractor = replace(estimator._fitted_extractor(), precision="float32")
     extractor = extractor if cached else replace(extractor, cache=NO_CACHE)
     features = estimator._features(samples, extractor)
@@ -64,40 +96,43 @@ def answers_of_estimator(estimator: Any, samples: Sequence[Sample], typicality: 
         outputs = output_values(estimator.net_.module_.output, features)
         if hasattr(estimator, "classes_"):
             outputs = estimator._meaning.probabilities(outputs)
-    return Answers(outputs, estimator._typicality_of(samples, extractor) if typicality else None)
+    return (outputs, estimator._typicality_of(samples, extractor)) if typicality else (outputs,)
 
 
 def answers_of_run(run: Run, pixels: Iterable[np.ndarray]) -> Answers:
     """Return what an exported model computes for batches of pixels."""
-    columns = zip(*(run(batch) for batch in pixels), strict=True)
-    outputs, *others = (np.concatenate(column) for column in columns)
+    return _joined(run(batch) for batch in pixels)
+
+
+def _joined(parts: Iterable[Sequence[np.ndarray]]) -> Answers:
+    outputs, *others = (np.concatenate(column) for column in zip(*parts, strict=True))
     return Answers(outputs, *others)
 
 
 @dataclass(frozen=True)
 class PixelBatches:
-    """The pixels of samples in batches of different sizes, decoded when they are needed.
+    """The pixels of images in batches of different sizes, decoded when they are needed.
 
     Parameters
     ----------
-    samples : sequence of Sample
+    images : sequence of GivenImage
     preprocessing : Preprocessing
     """
 
-    samples: Sequence[Sample]
+    images: Sequence[GivenImage]
     preprocessing: Any
 
     def __iter__(self) -> Iterator[np.ndarray]:
         start = 0
         sizes = iter(_FIRST_BATCHES)
-        while start < len(self.samples):
-            stop = min(start + next(sizes, _BATCH), len(self.samples))
-            yield np.stack([self._pixels(i) for i in range(start, stop)])
+        while start < len(self.images):
+            stop = min(start + next(sizes, _BATCH), len(self.images))
+            yield np.stack([self._pixels(image) for image in self.images[start:stop]])
             start = stop
 
-    def _pixels(self, i: int) -> np.ndarray:
-        sample = self.samples[i]
+    def _pixels(self, image: GivenImage) -> np.ndarray:
         try:
-            return network_pixels(sample.read(), self.preprocessing)
+            return network_pixels(image.sample.read(), self.preprocessing)
         except ImageProblem as problem:  # its features were in the cache, or the file has changed since
-            raise InvalidImageError([ImageFailure(i, sample.name, str(problem))]) from problem
+            failure = ImageFailure(image.position, image.sample.name, str(problem))
+            raise InvalidImageError([failure], image.argument) from problem

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -12,12 +10,15 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from sktl._estimators.saving import check_sizes
-from sktl._images.samples import Sample
-from sktl._words import shown_value
-from sktl.exceptions import InvalidImageError, InvalidParameterError, TypicalityError
+from sktl._images.preprocessing import Preprocessing
+from sktl._images.problems import as_argument
+from sktl._words import shown_value, type_of
+from sktl.exceptions import InvalidParameterError, TypicalityError
 from sktl.runtime.document import PRECISIONS
 
+from .answers import DRAWINGS, GivenImage
 from .files import FORMATS, Target, check_package
+from .reference_images import default_samples
 
 # Fewer images would neither give ranges nor show what int8 costs.
 _LEAST_CALIBRATION = 40
@@ -27,37 +28,40 @@ _MOST_FOR_RANGES = 256
 
 @dataclass(frozen=True)
 class Images:
-    """Which images are used for what.
+    """All images of an export, and which of them are used for what.
 
     Parameters
     ----------
-    for_ranges : sequence of Sample
-        Images that determine the ranges of numbers in int8.
-    measured : sequence of Sample
-        Images on which a lower precision is measured, apart from `verified`.
-    verified : sequence of Sample
-        Images on which the files are compared with the estimator.
+    given : list of GivenImage
+        Drawings, where they are compared, and the images of `calibration` and `verify`, as they were passed.
+    for_ranges : int array
+        Positions in `given` of the images that determine the ranges of numbers in int8.
+    compared : int array
+        Positions in `given` of the images on which files are compared with the estimator. Lower precisions are measured
+        on them.
     """
 
-    for_ranges: Sequence[Sample]
-    measured: Sequence[Sample]
-    verified: Sequence[Sample]
+    given: list[GivenImage]
+    for_ranges: np.ndarray
+    compared: np.ndarray
 
     @classmethod
     def of(cls, estimator: Any, precision: str, calibration: Any, verify: Any) -> Images:
-        verified = [] if verify is None else _samples(estimator, verify, "verify")
-        calibrating = [] if calibration is None else _samples(estimator, calibration, "calibration")
-        n_ranges = 0
-        if precision == "int8":
-            if len(calibrating) < _LEAST_CALIBRATION:
-                raise InvalidParameterError(
-                    f"calibration has {len(calibrating)} images. Pass at least {_LEAST_CALIBRATION} with "
-                    'precision="int8", better some hundreds.'
-                )
-            order = np.random.default_rng(0).permutation(len(calibrating))  # images may be sorted by class
-            calibrating = [calibrating[i] for i in order]
-            n_ranges = min(len(calibrating) // 2, _MOST_FOR_RANGES)
-        return cls(calibrating[:n_ranges], calibrating[n_ranges:], verified)
+        verified = [] if verify is None else _given(estimator, verify, "verify")
+        calibrating = [] if calibration is None else _given(estimator, calibration, "calibration")
+        given = calibrating + verified
+        if precision == "float32" or not given:  # labels of noise say nothing about what a lower precision costs
+            given = _drawings(estimator.backbone_.preprocessing) + given
+        if precision != "int8":
+            return cls(given, np.arange(0), np.arange(len(given)))
+        if len(calibrating) < _LEAST_CALIBRATION:
+            raise InvalidParameterError(
+                f"calibration has {len(calibrating)} images. Pass at least {_LEAST_CALIBRATION} with "
+                'precision="int8", better some hundreds.'
+            )
+        order = np.random.default_rng(0).permutation(len(calibrating))  # images may be sorted by class
+        n_ranges = min(len(calibrating) // 2, _MOST_FOR_RANGES)
+        return cls(given, order[:n_ranges], np.append(order[n_ranges:], np.arange(len(calibrating), len(given))))
 
 
 def check_estimator(estimator: Any) -> None:
@@ -99,7 +103,7 @@ def check_precision(precision: Any, calibration: Any, max_drop: Any, target: Tar
 def check_references(estimator: Any, include_references: Any) -> None:
     """Raise `TypicalityError` if references of typicality should be exported, and the estimator has none."""
     if not isinstance(include_references, bool | np.bool_):
-        raise InvalidParameterError(f"include_references is a {type(include_references).__name__}. Pass True or False.")
+        raise InvalidParameterError(f"include_references is {type_of(include_references)}. Pass True or False.")
     if not include_references:
         return
     if not hasattr(estimator, "_typicality"):
@@ -130,18 +134,11 @@ def notes(estimator: Any) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _samples(estimator: Any, X: Any, argument: str) -> list[Sample]:
+def _given(estimator: Any, X: Any, argument: str) -> list[GivenImage]:
     with as_argument(argument):
         found = estimator._as_samples(X, reset=False)
-    if not found:
-        raise InvalidParameterError(f"{argument} has no images. Pass some, or leave {argument}=None.")
-    return list(found)
+    return [GivenImage(sample, argument, position) for position, sample in enumerate(found)]
 
 
-@contextmanager
-def as_argument(argument: str) -> Iterator[None]:
-    """Make errors about images name the argument that holds the images."""
-    try:
-        yield
-    except InvalidImageError as error:
-        raise InvalidImageError(error.failures, argument, error.lead) from error.__cause__
+def _drawings(preprocessing: Preprocessing) -> list[GivenImage]:
+    return [GivenImage(sample, DRAWINGS, position) for position, sample in enumerate(default_samples(preprocessing))]

@@ -81,7 +81,8 @@ def drop_of(kind: str, found: np.ndarray, expected: np.ndarray) -> float:
     drop : float
         For classes and labels, the expected loss of accuracy if the probabilities of the estimator are right: a changed
         label costs the difference between the probabilities of both labels. For numbers and features, 1 minus R2, the
-        share of their variance that the changed outputs do not explain.
+        share of their variance that the changed outputs do not explain. A number that is the same for all images costs
+        0 if it changes by no more than rounding, and otherwise 1.
     """
     if kind == "classes":
         rows = np.arange(len(expected))
@@ -90,11 +91,15 @@ def drop_of(kind: str, found: np.ndarray, expected: np.ndarray) -> float:
         return float((np.abs(2 * expected - 1) * ((found > 0.5) != (expected > 0.5))).mean())
     squares = ((found - expected) ** 2).sum(axis=0)
     variances = ((expected - expected.mean(axis=0)) ** 2).sum(axis=0)
+    largest = np.abs(expected).max(axis=0, initial=0)
     if kind == "features":  # some features hardly vary
         squares, variances = squares.sum(keepdims=True), variances.sum(keepdims=True)
-    rounding = len(expected) * (_ROUNDING * np.abs(expected).max(initial=0)) ** 2
-    with np.errstate(over="ignore"):  # any change of a constant costs more than all of its variance
-        return float((squares / np.maximum(variances, max(rounding, np.finfo(np.float64).tiny))).mean())
+        largest = largest.max(keepdims=True)
+    varies = variances > len(expected) * (_CONSTANT * largest) ** 2
+    changes = squares > len(expected) * (_ROUNDING * largest) ** 2
+    # A constant is kept or lost as a whole, as in scikit-learn's R2.
+    with np.errstate(over="ignore"):  # a variance may be as small as a float64 can be
+        return float(np.where(varies, squares / np.where(varies, variances, 1.0), changes).mean())
 
 
 def _differences(kind: str, found: np.ndarray, expected: np.ndarray) -> np.ndarray:

@@ -10,9 +10,11 @@ import numpy as np
 from sktl._estimators.summary import facts_of
 from sktl._hub.model_card import limits_of
 from sktl._targets.labels import shown
+from sktl._utils.paths import is_utf8
 from sktl._version import library_versions, version_of
+from sktl._words import type_of
 from sktl.exceptions import InvalidParameterError
-from sktl.runtime.document import ModelDocument, References
+from sktl.runtime.document import N_REFERENCES, DocumentError, ModelDocument, References
 
 _OF_THE_MACHINE = "Device"
 
@@ -24,6 +26,25 @@ def kind_of(estimator: Any) -> str:
     if not hasattr(estimator, "classes_"):
         return "numbers"
     return "labels" if estimator.multilabel_ else "classes"
+
+
+def check_describable(estimator: Any, precision: str, packages: Sequence[str]) -> None:
+    """Raise `InvalidParameterError` if the document of an export cannot hold what the estimator knows.
+
+    Conversion may take minutes, so this comes before it.
+    """
+    kind = kind_of(estimator)
+    names = _names(estimator, kind)
+    n_outputs = estimator.net_.module_.output.out_features if names is None else len(names)
+    pixels = np.zeros((N_REFERENCES, *estimator.backbone_.preprocessing.crop, 3), np.uint8)
+    outputs = np.full((N_REFERENCES, n_outputs), -np.pi * 1e-100)  # as long as any number is in JSON
+    try:
+        document_of(estimator, precision, packages, pixels, outputs).to_json()
+    except DocumentError as fault:
+        raise InvalidParameterError(
+            f"estimator cannot be exported: {fault}. Fit with fewer or shorter names, and with labels that are "
+            "strings, numbers or booleans."
+        ) from fault
 
 
 def document_of(
@@ -45,7 +66,7 @@ def document_of(
     Raises
     ------
     InvalidParameterError
-        If a label is of a type that JSON lacks.
+        If a label is of a type that JSON lacks, or is not Unicode.
     """
     kind = kind_of(estimator)
     return ModelDocument(
@@ -78,7 +99,11 @@ def _names(estimator: Any, kind: str) -> tuple[Any, ...] | None:
 def _label(label: Any) -> Any:
     if not isinstance(label, str | int | float) or label != label:
         raise InvalidParameterError(
-            f"{shown(label)} in classes_ is a {type(label).__name__}, which cannot be exported. Fit with labels that "
+            f"{shown(label)} in classes_ is {type_of(label)}, which cannot be exported. Fit with labels that "
             "are strings, numbers or booleans."
+        )
+    if isinstance(label, str) and not is_utf8(label):
+        raise InvalidParameterError(
+            f"{shown(label)} in classes_ is not Unicode text, which cannot be exported. Fit with other labels."
         )
     return label

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sktl._images.samples import Sample
 from sktl._utils.isolation import isolated
 from sktl._utils.streams import open_streams
 from sktl.exceptions import ExportError
 from sktl.runtime.document import ModelDocument
 
-from .answers import Answers, PixelBatches, answers_of_estimator, answers_of_run
+from .answers import Answers, GivenImage, PixelBatches, answers_of_estimator, answers_of_run
 from .arguments import (
     Images,
-    as_argument,
     check_estimator,
     check_packages,
     check_precision,
@@ -28,15 +25,15 @@ from .arguments import (
 )
 from .bias_correction import harm, with_corrected_bias
 from .comparison import Comparison, drop_of
-from .documents import document_of, kind_of
+from .documents import check_describable, document_of, kind_of
 from .files import Target
 from .graph import PixelGraph, traced
 from .model_format import Run
-from .onnx_file import to_onnx, with_half_weights
+from .onnx_file import check_size, to_onnx, with_half_weights
 from .quantization import Quantized, quantize
-from .reference_images import default_samples, reference_pixels
+from .reference_images import reference_pixels
 from .report import ExportReport
-from .verification import check_document, check_drop, check_rounding
+from .verification import check_document, check_drop, check_rounding, check_variance
 
 # Enough to order layers by the harm that they do.
 _MOST_FOR_ORDER = 48
@@ -86,7 +83,8 @@ def export(
     max_drop : float, default=0.005
         How much the lower precision may cost. For classes and labels, the expected loss of accuracy if the
         probabilities of the estimator are right: each changed label costs the difference between the probabilities of
-        both labels. For numbers and features, the share of their variance that is lost.
+        both labels. For numbers and features, the share of their variance that is lost. The p-values of `typicality` do
+        not count; the report contains their largest difference.
     verify : array-like of shape (n_samples, ...), default=None
         Images on which the file is compared with the estimator, in addition to three drawings and noise.
     include_references : bool, default=False
@@ -101,9 +99,12 @@ def export(
     Raises
     ------
     InvalidParameterError
-        If an argument is invalid, or `calibration` is missing or has too few images.
+        If an argument is invalid; if `calibration` is missing or has too few images; or if the metadata cannot hold the
+        labels: there are more than 262,144 of them, or one is neither a string nor a number or boolean.
     ModelFileNotFoundError
         If the folder does not exist.
+    OSError
+        If the file cannot be written. Nothing is left behind, and an existing file is unchanged.
     MissingPackageError
         If a package is missing: ``pip install 'sktl[export]'``.
     InvalidImageError
@@ -139,6 +140,7 @@ def export(
     check_precision(precision, calibration, max_drop, target)
     check_references(estimator, include_references)
     check_packages(target, precision)
+    check_describable(estimator, precision, target.format.packages)
     images = Images.of(estimator, precision, calibration, verify)
     job = _Export(estimator, kind_of(estimator), target, precision, float(max_drop), images, bool(include_references))
     with open_streams():
@@ -159,11 +161,13 @@ class _Export:
 
     def run(self) -> ExportReport:
         """Convert, write, verify, and report."""
-        expected = self._expected()
-        converted, float_layers = self._converted(expected)
+        answers = answers_of_estimator(self.estimator, self.images.given, self.include_references)
+        expected = answers[self.images.compared]
+        check_variance(self.kind, self.precision, self._images(self.images.compared), expected.outputs)
+        converted, float_layers = self._converted(expected, answers.outputs[self.images.for_ranges])
         document = self._document(self.target.format.run(converted))
         with self.target.draft() as path:
-            self.target.format.write(converted, document.to_json(), path)
+            self.target.write(converted, document.to_json(), path)
             comparison = self._verified(path, document, expected)
         files = tuple(map(str, reversed(self.target.files)))
         return ExportReport(
@@ -180,37 +184,10 @@ class _Export:
             len(self.images.for_ranges),
             float_layers,
             notes(self.estimator),
+            comparison.typicality_difference,
         )
 
-    @property
-    def _is_exact(self) -> bool:
-        return self.precision == "float32"
-
-    @property
-    def _compared(self) -> Sequence[Sample]:
-        """The images on which the file is compared with the estimator, in the order of the answers."""
-        given = [*self.images.measured, *self.images.verified]
-        if given and not self._is_exact:  # labels of noise say nothing about what a lower precision costs
-            return given
-        return [*default_samples(self.estimator.backbone_.preprocessing), *given]
-
-    def _expected(self) -> Answers:
-        """Return what the estimator answers for the images on which the file is compared with it."""
-        given = [("calibration", self.images.measured), ("verify", self.images.verified)]
-        parts = []
-        if len(self._compared) > sum(len(samples) for _, samples in given):
-            parts.append(self._answers(default_samples(self.estimator.backbone_.preprocessing), cached=False))
-        for argument, samples in given:
-            if samples:
-                with as_argument(argument):
-                    parts.append(self._answers(samples, cached=True))
-        typicality = np.concatenate([part.typicality for part in parts]) if self.include_references else None
-        return Answers(np.concatenate([part.outputs for part in parts]), typicality)
-
-    def _answers(self, samples: Sequence[Sample], cached: bool) -> Answers:
-        return answers_of_estimator(self.estimator, samples, self.include_references, cached)
-
-    def _converted(self, expected: Answers) -> tuple[Any, tuple[str, ...]]:
+    def _converted(self, expected: Answers, for_ranges: np.ndarray) -> tuple[Any, tuple[str, ...]]:
         """Return the model in its format and precision, and the layers that stay in float32."""
         graph = PixelGraph.of(self.estimator, self.kind, self.include_references)
         name = self.estimator.backbone_.name
@@ -219,26 +196,25 @@ class _Export:
             return self.target.format.convert(program), ()
         model = to_onnx(program, graph.output_names, name)
         if self.precision == "int8":
-            quantized = self._quantized(model, expected)
+            check_size(model)  # the quantizer writes it before weights become smaller
+            quantized = self._quantized(model, expected.outputs, for_ranges)
             return self.target.format.convert(quantized.model), quantized.float_layers
         return self.target.format.convert(with_half_weights(model) if self.precision == "float16" else model), ()
 
-    def _quantized(self, model: Any, expected: Answers) -> Quantized:
+    def _quantized(self, model: Any, expected: np.ndarray, for_ranges: np.ndarray) -> Quantized:
+        """Return the model in int8. `expected` and `for_ranges` are outputs of the estimator in float32."""
+        few = expected[:_MOST_FOR_ORDER]
+        pixels = self._pixels(self.images.for_ranges)
+
         def outputs_of(quantized: Any, n_images: int) -> np.ndarray:
             run = self.target.format.run(self.target.format.convert(quantized))
-            return answers_of_run(run, self._pixels(self._compared[:n_images])).outputs
+            return answers_of_run(run, self._pixels(self.images.compared[:n_images])).outputs
 
-        def correct(quantized: Any) -> Any:
-            return with_corrected_bias(quantized, self.kind, self._pixels(self.images.for_ranges), for_ranges)
-
-        with as_argument("calibration"):
-            for_ranges = self._answers(self.images.for_ranges, cached=True).outputs
-        few = expected.outputs[:_MOST_FOR_ORDER]
         return quantize(
             model,
-            self._pixels(self.images.for_ranges),
-            correct,
-            lambda quantized: drop_of(self.kind, outputs_of(quantized, len(expected)), expected.outputs),
+            pixels,
+            lambda quantized: with_corrected_bias(quantized, self.kind, pixels, for_ranges),
+            lambda quantized: drop_of(self.kind, outputs_of(quantized, len(expected)), expected),
             lambda quantized: harm(self.kind, outputs_of(quantized, len(few)), few),
             self.max_drop,
         )
@@ -257,14 +233,17 @@ class _Export:
         """Load the written files, and compare them with the document and with the estimator."""
         read, run = self.target.format.read(path)
         check_document(document, read, run)
-        found = answers_of_run(run, self._pixels(self._compared))
+        found = answers_of_run(run, self._pixels(self.images.compared))
         comparison = Comparison.of(self.kind, found, expected)
-        if self._is_exact:
+        if self.precision == "float32":
             n_references = len(self.estimator._typicality.folds) if self.include_references else 0
             check_rounding(self.kind, comparison, n_references, self.target.format.runtime)
         else:
             check_drop(self.precision, comparison, self.max_drop)
         return comparison
 
-    def _pixels(self, samples: Sequence[Sample]) -> PixelBatches:
-        return PixelBatches(samples, self.estimator.backbone_.preprocessing)
+    def _pixels(self, positions: np.ndarray) -> PixelBatches:
+        return PixelBatches(self._images(positions), self.estimator.backbone_.preprocessing)
+
+    def _images(self, positions: np.ndarray) -> list[GivenImage]:
+        return [self.images.given[i] for i in positions]

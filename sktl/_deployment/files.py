@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
-import secrets
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sktl._utils.paths import checked_path, is_utf8, shown
+from sktl._utils.paths import checked_path, draft_path, is_utf8, shown
 from sktl._words import shown_value
 from sktl.exceptions import ExportError, InvalidParameterError, MissingPackageError, ModelFileNotFoundError
 
@@ -53,6 +53,8 @@ class Target:
             If the path is not a path, or the format is unknown or does not match the suffix.
         ModelFileNotFoundError
             If the folder does not exist, or something that is not a file has this name.
+        OSError
+            If no file can be created in the folder.
         """
         text = checked_path(path, "path")
         if format is not None and (not isinstance(format, str) or format not in FORMATS):
@@ -64,12 +66,7 @@ class Target:
         in_folder = os.path.isdir(text) or text.endswith(("/", os.sep))
         in_folder |= format == OpenVinoFormat.name and not Path(text).suffix
         found = cls._in_folder(text, format) if in_folder else cls._file(text, format)
-        for file in found.files:
-            if file.exists() and not file.is_file():
-                raise ModelFileNotFoundError(f"{shown(file)} is not a regular file, and is not replaced.")
-        parent = found.path.parent if found.folder is None else found.folder.parent
-        if not parent.is_dir():
-            raise ModelFileNotFoundError(f"The folder {shown(parent)} does not exist. Create it before the export.")
+        found._check_place()
         return found
 
     @classmethod
@@ -99,6 +96,18 @@ class Target:
             )
         return cls(target, found)
 
+    def _check_place(self) -> None:
+        """Raise an error if files could not be created here. Conversion may take minutes."""
+        for file in self.files:
+            if file.exists() and not file.is_file():
+                raise ModelFileNotFoundError(f"{shown(file)} is not a regular file, and is not replaced.")
+        parent = self.path.parent if self.folder is None else self.folder.parent
+        if not parent.is_dir():
+            raise ModelFileNotFoundError(f"The folder {shown(parent)} does not exist. Create it before the export.")
+        nearest = self.path.parent if self.path.parent.is_dir() else parent
+        with _naming(self.path), tempfile.TemporaryFile(dir=nearest):
+            pass
+
     @property
     def files(self) -> tuple[Path, ...]:
         """All files of the export; the one that others open comes last."""
@@ -110,6 +119,11 @@ class Target:
         for package in self.format.packages:
             check_package(package, f"The export to {self.format.title}")
 
+    def write(self, model: Any, document: str, draft: Path) -> None:
+        """Write a converted model and its document under the name of a draft. Errors of the system name the target."""
+        with _naming(self.path):
+            self.format.write(model, document, draft)
+
     @contextmanager
     def draft(self) -> Iterator[Path]:
         """Yield a temporary path beside the target. At the end of the block, its files take the target's names.
@@ -119,18 +133,18 @@ class Target:
         created = self.folder is not None and not self.folder.exists()
         if created:
             assert self.folder is not None
-            self.folder.mkdir()
-        # In the same folder, because only a rename within a file system is atomic.
-        name = f".{self.path.stem[:100]}.{os.getpid()}.{secrets.token_hex(4)}"
-        path = self.path.with_name(name + self.path.suffix.lower())
-        drafts = [path.with_name(name + suffix) for suffix in (*self.format.suffixes[1:], path.suffix)]
+            with _naming(self.folder):
+                self.folder.mkdir()
+        path = draft_path(self.path.with_suffix(""), self.path.suffix.lower())
+        drafts = [path.with_suffix(suffix) for suffix in (*self.format.suffixes[1:], path.suffix)]
         done = False
         try:
             yield path
-            for draft in drafts:
-                _flush(draft)
-            for draft, final in zip(drafts, self.files, strict=True):
-                os.replace(draft, final)
+            with _naming(self.path):
+                for draft in drafts:
+                    _flush(draft)
+                for draft, final in zip(drafts, self.files, strict=True):
+                    os.replace(draft, final)
             done = True
         finally:
             for draft in drafts:
@@ -139,6 +153,17 @@ class Target:
             if created and not done:
                 with contextlib.suppress(OSError):
                     self.path.parent.rmdir()
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Let errors of the system name a path instead of a temporary file beside it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise OSError(f"{shown(path)} cannot be written: {error}") from error
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def check_package(package: str, user: str) -> None:

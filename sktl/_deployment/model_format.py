@@ -49,7 +49,13 @@ class ModelFormat(ABC):
 
     @abstractmethod
     def write(self, model: Any, document: str, path: Path) -> None:
-        """Write a converted model and its document. `path` has the first suffix; other files lie beside it."""
+        """Write a converted model and its document. `path` has the first suffix; other files lie beside it.
+
+        Raises
+        ------
+        OSError
+            If a file cannot be written.
+        """
 
     @abstractmethod
     def read(self, path: Path) -> tuple[ModelDocument, Run]:

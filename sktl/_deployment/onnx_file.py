@@ -23,13 +23,15 @@ from sktl.runtime.session import Session
 
 from .graph import TRACING, not_exportable
 from .model_format import ModelFormat, Run
+from .silence import silent_thread
 
 # Runtimes from 2024 on read it, in browsers too.
 _OPSET = 20
 # Names of operators of the network, and of the output layer, begin with these attributes of `PixelGraph`.
 FEATURES, HEAD = "features", "head"
 _TAPPED = f"{FEATURES}.tapped.network"
-_LARGEST = (1 << 31) - 1  # bytes of a message of Protocol Buffers
+# Bytes of weights. Protocol Buffers hold less than 2 GiB, of which the rest is for the graph and the document.
+_LARGEST = (2 << 30) - (128 << 20)
 # Smaller tensors are not worth an operation.
 _LEAST_HALVED = 256
 
@@ -47,12 +49,12 @@ class OnnxFormat(ModelFormat):
         return source
 
     def run(self, model: Any) -> Run:
-        return running(model.SerializeToString())
+        return running(serialized(model))
 
     def write(self, model: Any, document: str, path: Path) -> None:
         model.metadata_props.clear()
         model.metadata_props.add(key=KEY, value=document)
-        path.write_bytes(model.SerializeToString())
+        path.write_bytes(serialized(model))
 
     def read(self, path: Path) -> tuple[ModelDocument, Run]:
         # As users of the file do, who have no other part of sktl.
@@ -66,7 +68,7 @@ def to_onnx(program: torch.export.ExportedProgram, output_names: Sequence[str], 
     Raises
     ------
     ExportError
-        If ONNX lacks an operation of the network, or the file would be too large.
+        If ONNX lacks an operation of the network.
     """
     try:
         with TRACING, _quiet():
@@ -83,12 +85,30 @@ def to_onnx(program: torch.export.ExportedProgram, output_names: Sequence[str], 
     except Exception as error:  # converters of operations may raise anything
         raise not_exportable(backbone_name, error.__cause__ or error) from error
     _tidy(model)
-    if (n_bytes := model.ByteSize()) > _LARGEST:
-        raise ExportError(
-            f"The file would have {n_bytes / 2**30:.1f} GiB, and ONNX files hold at most 2. Export with "
-            'precision="float16", or to OpenVINO IR or a .pt2 file.'
-        )
     return model
+
+
+def check_size(model: Any) -> None:
+    """Raise `ExportError` if an `onnx.ModelProto` is too large to be written or passed to a runtime."""
+    n_bytes = sum(len(tensor.raw_data) for tensor in model.graph.initializer)  # `ByteSize` fails above 2 GiB
+    if n_bytes > _LARGEST:
+        raise ExportError(
+            f"The model has {n_bytes / 2**30:.1f} GiB, and ONNX, from which OpenVINO IR is converted too, holds less "
+            'than 2 GiB. Export to a .pt2 file or, if half of the size fits, with precision="float16".'
+        )
+
+
+def serialized(model: Any) -> bytes:
+    """Return an `onnx.ModelProto` as the content of a file.
+
+    Raises
+    ------
+    ExportError
+        If it would be too large.
+    """
+    check_size(model)
+    content: bytes = model.SerializeToString()
+    return content
 
 
 def _tidy(model: Any) -> None:
@@ -159,13 +179,13 @@ def running(content: bytes) -> Run:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the converter, whose warnings and progress are about its own code."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "root")]
+    """Silence the converter, whose warnings and progress are about its own code. Needs the lock `TRACING`."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     before = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
+        with silent_thread(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:

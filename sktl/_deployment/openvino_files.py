@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 
 from sktl._features.openvino import PROPERTIES, core, library, survived
+from sktl._words import one_line
 from sktl.exceptions import ExportError
 from sktl.runtime.document import KEY, ModelDocument
 
 from .model_format import ModelFormat, Run
+from .onnx_file import serialized
 
 
 class OpenVinoFormat(ModelFormat):
@@ -29,7 +31,7 @@ class OpenVinoFormat(ModelFormat):
                 "The export to OpenVINO IR is not possible in a process that was forked from one which used OpenVINO. "
                 "Export in the parent process, or to another format."
             )
-        return core().read_model(source.SerializeToString(), b"")
+        return core().read_model(serialized(source), b"")
 
     def run(self, model: Any) -> Run:
         # The plug-in would otherwise compute in bfloat16 on processors that have it.
@@ -43,7 +45,10 @@ class OpenVinoFormat(ModelFormat):
     def write(self, model: Any, document: str, path: Path) -> None:
         model.set_rt_info(document, [KEY])
         # Weights that should be compressed are float16 in the model already.
-        library().save_model(model, path, compress_to_fp16=False)
+        try:
+            library().save_model(model, path, compress_to_fp16=False)
+        except RuntimeError as error:  # OpenVINO has no other
+            raise OSError(f"{one_line(error)} (the disk may be full)") from error
 
     def read(self, path: Path) -> tuple[ModelDocument, Run]:
         model = core().read_model(path)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import torch
 
 from sktl.runtime.document import KEY, ModelDocument
 
+from .graph import TRACING
 from .model_format import ModelFormat, Run
 
 _DOCUMENT = f"{KEY}.json"
@@ -40,15 +44,24 @@ class ProgramFormat(ModelFormat):
         return run
 
     def write(self, model: Any, document: str, path: Path) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about torch's own code
-            torch.export.save(model, path, extra_files={_DOCUMENT: document})
+        # Not to the path: on a full disk, torch would end the process.
+        content = io.BytesIO()
+        with _without_warnings():
+            torch.export.save(model, content, extra_files={_DOCUMENT: document})
+        path.write_bytes(content.getbuffer())
 
     def read(self, path: Path) -> tuple[ModelDocument, Run]:
         extra = {_DOCUMENT: ""}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _without_warnings():
             program = torch.export.load(path, extra_files=extra)
         text: Any = extra[_DOCUMENT]
         document = ModelDocument.from_json(text.decode() if isinstance(text, bytes) else text, path.name)
         return document, self.run(program)
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Ignore warnings of torch about its own code, one thread at a time: Python restores filters in any order."""
+    with TRACING, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

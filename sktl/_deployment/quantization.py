@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import io
-import logging
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -18,6 +15,7 @@ from sktl.exceptions import ExportError
 from sktl.runtime.document import INPUT
 
 from .onnx_file import FEATURES
+from .silence import mute, silent_thread
 
 # Operators with weights, and what stands between them. Softmax, normalization and sigmoid stay in float: they take
 # little time, and 8 bits are too few for them.
@@ -100,7 +98,7 @@ def quantize(
         If the model loses more than `max_drop` even if the most harmful layers stay in float32, or if it has no layers
         that can be quantized.
     """
-    with _quiet(), tempfile.TemporaryDirectory(prefix="sktl.") as folder:
+    with silent_thread(), tempfile.TemporaryDirectory(prefix="sktl.") as folder:
         quantizer = _Quantizer(model, batches, correct, Path(folder))
         if not quantizer.layers:
             raise ExportError('precision="int8" is not possible: the network has no convolutions or matrix products.')
@@ -160,18 +158,21 @@ class _Quantizer:
 
     def __init__(self, model: Any, batches: Iterable[np.ndarray], correct: Callable[[Any], Any], folder: Path):
         import onnx
-        from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator
+        from onnxruntime.quantization import calibrate, onnx_model
         from onnxruntime.quantization.quant_utils import save_and_reload_model_with_shape_infer
+
+        for module in (calibrate, onnx_model):  # the only ones that print
+            mute(module)
 
         self._correct = correct
         self._model = save_and_reload_model_with_shape_infer(model)
         path = folder / "model.onnx"
         onnx.save_model(self._model, str(path))
-        calibrator = create_calibrator(
+        calibrator = calibrate.create_calibrator(
             path,
             [*_OPERATORS],
             augmented_model_path=str(folder / "augmented.onnx"),
-            calibrate_method=CalibrationMethod.Percentile,
+            calibrate_method=calibrate.CalibrationMethod.Percentile,
             extra_options={"percentile": _PERCENTILE},
         )
         # One by one, because the calibrator holds the activations of all images that it gets in one call.
@@ -238,15 +239,3 @@ class _Quantizer:
         )
         quantizer.quantize_model()
         return self._correct(quantizer.model.model)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the quantizer, which reports its progress to the root logger and prints it."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        logging.disable(before)

@@ -48,6 +48,9 @@ class ExportReport:
         Layers that stay in float32 because the model would otherwise lose more than `max_drop`.
     notes : tuple of str
         What the files do not include.
+    typicality_difference : float or None
+        Largest difference of p-values of `typicality` from the estimator's; None if the files do not compute them. It
+        is limited with `"float32"` only.
     """
 
     files: tuple[str, ...]
@@ -63,6 +66,7 @@ class ExportReport:
     n_calibration: int = 0
     float_layers: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    typicality_difference: float | None = None
 
     def summary(self) -> str:
         """Return a human-readable summary.
@@ -81,6 +85,8 @@ class ExportReport:
             cost = f"{100 * self.drop:.2f} {_COSTS[self.kind]}"
             changed = f", and {self.n_changed} labels changed" if self.kind in ("classes", "labels") else ""
             lines.append(f"Against float32, it loses {cost}{changed}.")
+        if self.typicality_difference is not None:
+            lines.append(f"The p-values of typicality differ by at most {self.typicality_difference:.2g}.")
         if self.n_calibration:
             lines.append(f"Ranges were determined on {self.n_calibration} other images.")
         if self.float_layers:

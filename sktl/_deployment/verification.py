@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
-from sktl.exceptions import ExportError
+from sktl.exceptions import ExportError, InvalidParameterError
 from sktl.runtime.document import ModelDocument
 
+from .answers import DRAWINGS, GivenImage
 from .comparison import TOLERANCES, UNITS, Comparison, within_rounding
 from .model_format import Run
 
@@ -21,6 +24,20 @@ def check_document(written: ModelDocument, read: ModelDocument, run: Run) -> Non
     found = run(pixels)[0]
     if found.shape != outputs.shape or not np.abs(found - outputs).max() <= TOLERANCES[read.kind] * scale:
         raise ExportError("The file, loaded again, computes other outputs than before. No file was written.")
+
+
+def check_variance(kind: str, precision: str, images: Iterable[GivenImage], outputs: np.ndarray) -> None:
+    """Raise `InvalidParameterError` if the images do not show what a lower precision costs.
+
+    Images of the user only: a regressor that returns the same number for drawings and noise does so for all images.
+    """
+    arguments = sorted({image.argument for image in images} - {DRAWINGS})
+    if precision == "float32" or kind in ("classes", "labels") or not arguments or (outputs != outputs[0]).any():
+        return
+    raise InvalidParameterError(
+        f"The {kind} are the same for all images of {' and '.join(arguments)}, so the cost of precision={precision!r}, "
+        "a share of their variance, cannot be measured. Pass several different images, or none."
+    )
 
 
 def check_rounding(kind: str, comparison: Comparison, n_references: int, runtime: str) -> None:

@@ -21,7 +21,7 @@ from sktl._backbones.backbone import Backbone
 from sktl._backbones.resolve_backbone import BackboneName, Weights, check_weights, resolve_backbone
 from sktl._features.extractor import FeatureExtractor
 from sktl._features.image_features import ImageFeatures
-from sktl._images.containers import check_image_shape, is_flattened
+from sktl._images.containers import EMPTY, check_image_shape, is_flattened
 from sktl._images.image_reader import ImageReader
 from sktl._images.readers import READERS
 from sktl._images.samples import Sample, as_samples
@@ -30,6 +30,7 @@ from sktl._storage.model_file import PathOrFile, write_model
 from sktl._training.json_values import plain
 from sktl._utils.devices import check_precision, nearest_device, resolve_device
 from sktl._utils.isolation import isolated
+from sktl._utils.paths import check_model_suffix
 from sktl._utils.sklearn_compat import (
     CallbackSupport,
     Interval,
@@ -164,7 +165,11 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
 
     def _inputs(self, X: Any, *, reset: bool, lenient: bool = False) -> Sequence[Sample]:
         """Return the samples of `X`, or `X` itself if it holds stored features, which extractors take as samples."""
-        return X if isinstance(X, ImageFeatures) else self._as_samples(X, reset=reset, lenient=lenient)
+        if not isinstance(X, ImageFeatures):
+            return self._as_samples(X, reset=reset, lenient=lenient)
+        if not len(X):
+            raise InvalidInputError(EMPTY)
+        return X
 
     def _extractor(self, backbone: Backbone, device: torch.device, engine: str, precision: str) -> FeatureExtractor:
         cache = open_cache(plain(self._cache_place()))
@@ -265,13 +270,15 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
         InvalidParameterError
             If a parameter is a function, a class or an instance, such as a callable `backbone`, `augmentation` or
             `image_reader`; if labels are not strings, numbers or booleans; or if `path` is neither a path nor a file
-            that is open for binary writing.
+            that is open for binary writing, or has the suffix of another format, such as ".onnx" or ".pkl".
         ModelFileNotFoundError
             If the folder does not exist, or `path` is a folder.
         OSError
             If the file cannot be written.
         """
         check_is_fitted(self)
+        if isinstance(path, str | os.PathLike):
+            check_model_suffix(path)
         write_model(path, *to_document(self, include_backbone, include_references))
 
     def export(

@@ -266,7 +266,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
     ----------
     classes_ : ndarray of shape (n_classes,) or (n_labels,)
         Labels, sorted. With several labels, they are in the order of the columns of `y`: the column names of a data
-        frame, or else the numbers from 0 to n_labels - 1.
+        frame or a table of PyArrow, or else the numbers from 0 to n_labels - 1.
     multilabel_ : bool
         True if each image can have several labels, because `y` was a table.
     class_count_ : int64 ndarray of shape (n_classes,) or (n_labels,)
@@ -283,8 +283,8 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         Results of the cross-validation within `fit`, in the format of scikit-learn's `cv_results_`: for each candidate,
         `"param_feature_stages"`, `"param_weight_decay"`, `"mean_log_loss"` and `"mean_accuracy"`, both weighted as in
         training, and the log loss of each fold, `"split0_log_loss"` and so on. With several labels, both are means over
-        the labels. A loss is NaN where a stronger penalty was already clearly better. Exists only if there was a
-        choice.
+        the labels; a label is left out where the other folds have no image with it, or none without it. A loss is NaN
+        where a stronger penalty was already clearly better. Exists only if there was a choice.
     engine_ : {"torch", "openvino"}
         Library that ran the frozen part of the network. Predictions use the same engine. If the estimator is loaded on
         a machine without OpenVINO, it uses torch instead, and features differ by at most 1e-4 of the largest feature.
@@ -363,7 +363,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
     classes or labels. With several labels, iterative stratification [11]_ gives each label a similar share in all
     folds, and in the images that early stopping holds out; all labels share the chosen `weight_decay` and
     `feature_stages`. The choice depends on `random_state` and, because of the folds, on the order of the images. If no
-    class has two images, or images of two groups, nothing can be compared: `weight_decay` is then 0.03 and
+    class or label has two images, or images of two groups, nothing can be compared: `weight_decay` is then 0.03 and
     `feature_stages` is 1.
 
     Stages are trained in mini-batches, starting from the trained output layer, with gradients clipped to norm 5.
@@ -519,11 +519,12 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
             Images; see the Notes of the class for the accepted formats.
         y : array-like of shape (n_samples,) or (n_samples, n_labels)
             Labels: strings, integers or booleans, all of one type. For several labels per image, a table of 0 and 1, or
-            of booleans, with one column per label and at least two columns: an array, a sparse matrix, a pandas or
-            polars data frame, or a list of rows. A missing label (None, NaN, an empty string, a masked or null value)
-            raises an error that names its position.
+            of booleans, with one column per label and at least two columns: an array, a sparse matrix, a data frame of
+            pandas or polars, a table of PyArrow, or a list of rows. A missing label (None, NaN, an empty string, a
+            masked or null value) raises an error that names its position.
         sample_weight : array-like of shape (n_samples,), default=None
-            Non-negative weights of the samples. None weights all samples equally.
+            Non-negative weights of the samples. None weights all samples equally. Images of weight 0 must be readable,
+            but training ignores them.
         groups : array-like of shape (n_samples,), default=None
             Groups of images, such as the images of one patient. Within `fit`, neither the cross-validation that chooses
             `weight_decay` and `feature_stages` nor early stopping splits a group between training and validation. In a

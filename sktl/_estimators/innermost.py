@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,13 +11,19 @@ from sklearn.base import is_regressor
 
 from sktl._images.image_reader import ImageReader
 from sktl._images.samples import Sample, as_samples
+from sktl._utils.paths import shown
+from sktl._words import type_of
 from sktl.exceptions import InvalidInputError
 
 
 def check_instance(estimator: Any) -> None:
-    """Raise `InvalidInputError` if an estimator is a class."""
+    """Raise `InvalidInputError` if an estimator is a class, the path of a file, or no estimator."""
     if isinstance(estimator, type):
         raise InvalidInputError(f"estimator is the class {estimator.__name__}: pass a fitted instance of it.")
+    if isinstance(estimator, str | os.PathLike):
+        raise InvalidInputError(f"estimator is a path: pass the estimator in the file, sktl.load({shown(estimator)}).")
+    if not any(hasattr(estimator, method) for method in ("fit", "predict", "transform")):
+        raise InvalidInputError(f"estimator is {type_of(estimator)}: pass a fitted estimator first, and then X and y.")
 
 
 def predicts_numbers(estimator: Any) -> bool:
@@ -35,7 +42,7 @@ def check_probabilities(estimator: Any) -> None:
     """Raise `InvalidInputError` if an estimator, which is not a regressor, predicts no probabilities."""
     if not hasattr(estimator, "predict_proba"):
         raise InvalidInputError(
-            f"estimator is a {type(estimator).__name__}, which predicts neither probabilities nor numbers: pass a "
+            f"estimator is {type_of(estimator)}, which predicts neither probabilities nor numbers: pass a "
             "classifier with predict_proba, or a regressor."
         )
 

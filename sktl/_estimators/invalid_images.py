@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -16,6 +18,18 @@ from sktl._targets.split import Labelled
 from sktl._training.json_values import plain
 from sktl._utils.warnings import warn
 from sktl.exceptions import ImageFailure, InvalidImageError, InvalidImageWarning
+
+
+@contextmanager
+def offering_to_skip(predictor: Any) -> Iterator[None]:
+    """Make errors about images of `X` in a fit name the parameter that leaves such images out."""
+    try:
+        yield
+    except InvalidImageError as error:
+        if error.argument != "X" or predictor.invalid_images == "skip":
+            raise
+        remedy = "pass invalid_images='skip'"
+        raise InvalidImageError(error.failures, lead=error.lead, remedy=remedy) from error.__cause__
 
 
 class Usable(NamedTuple):

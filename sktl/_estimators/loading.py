@@ -53,9 +53,11 @@ def load(
     ModelFileNotFoundError
         If the file does not exist.
     ModelFileError
-        If the file is damaged, is not a saved model, or has an unknown format; if it was saved with
-        ``include_backbone=False`` and the weights on this machine differ; or if the network as built by the installed
-        libraries computes different features.
+        If the file is damaged, is not a saved model, or has an unknown format; if this version of sktl does not know
+        its parameters or its network; if it was saved with ``include_backbone=False`` and the weights on this machine
+        are unavailable or differ; or if the network as built by the installed libraries computes different features.
+    MissingPackageError
+        If the library of the network is not installed.
     DeviceError
         If the device is unavailable.
 

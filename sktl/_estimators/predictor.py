@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from numbers import Integral, Real
@@ -18,12 +17,14 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from sktl._backbones.backbone import tensors_digest
+from sktl._backbones.taps import StageLayout
 from sktl._features.extractor import FeatureExtractor
 from sktl._features.stored_features import check_images, contiguous
 from sktl._fine_tuning.augmentation_trial import choose_augmentation
 from sktl._fine_tuning.phases import Choose, Images, Tuned, open_checkpoint, train_stages
 from sktl._head.train_head import output_values, train_head
 from sktl._images.augmentation import AUGMENTATIONS, Change
+from sktl._images.problems import as_argument
 from sktl._images.samples import Sample
 from sktl._targets.split import Labelled, Split, hold_out
 from sktl._targets.targets import Targets
@@ -42,7 +43,6 @@ from sktl._utils.sklearn_compat import Interval, Options, StrOptions
 from sktl._utils.threads import n_threads
 from sktl.exceptions import (
     ImageFailure,
-    InvalidImageError,
     InvalidInputError,
     InvalidParameterError,
     TypicalityError,
@@ -50,7 +50,7 @@ from sktl.exceptions import (
 
 from .base import PretrainedImageBase
 from .fitted_features import PretrainedFeatures, TunedFeatures, other_blocks
-from .invalid_images import check_usable, find_usable, of_all_stages
+from .invalid_images import check_usable, find_usable, of_all_stages, offering_to_skip
 from .resolved_parameters import (
     augmentations,
     candidates_of,
@@ -125,7 +125,7 @@ class PretrainedImagePredictor(PretrainedImageBase):
         """Fit, unless an error or Ctrl-C leaves the estimator as it was before."""
         self._check_parameters()
         check_combinations(self)
-        with fit_task(self, X, y, sample_weight), self._draft() as draft:
+        with fit_task(self, X, y, sample_weight), offering_to_skip(self), self._draft() as draft:
             draft._fit(X, y, sample_weight, groups, validation)
         return self
 
@@ -183,8 +183,8 @@ class PretrainedImagePredictor(PretrainedImageBase):
         sizes = [size for _, size in groups]
         split = _split(features, rows, None).map(lambda some: contiguous(some, sum(sizes)))
         if watched is not None:
-            with _as_argument("X_val"):
-                split = replace(split, validation=Labelled(extractor(watched.samples), watched.targets))
+            with as_argument("X_val"):
+                split = replace(split, validation=Labelled(extractor(watched.samples), watched.targets).counted())
         self.engine_, self.feature_stages_ = extractor.engine_name, chosen.n_stages
         self._features = PretrainedFeatures(chosen.n_stages, groups)
         self._typicality = Typicality.of(training.samples, layout, training.targets, seeds.typicality)
@@ -215,11 +215,12 @@ class PretrainedImagePredictor(PretrainedImageBase):
             extractor = replace(extractor, engine="torch")
         # In all other cases, the pass that computes features reports unusable images before any training. Here, there
         # is no such pass (weights=None), or it sees a part of X and would report positions in that part.
-        if split.validation is not None or self.weights is None or len(augmentations(self)) > 1:
+        sees_all = len(split.training.samples) == len(images.samples) and len(augmentations(self)) == 1
+        if split.validation is not None or self.weights is None or not sees_all:
             check_usable(self, images, extractor, "X")
             if watched is not None:
                 check_usable(self, watched, extractor, "X_val")
-        tuned, training = self._train_stages(images, split, extractor, seeds)
+        tuned, training = self._train_stages(images.counted(), split, extractor, seeds)
         self._set_tuned(tuned, training, extractor, seeds)
 
     def _train_stages(
@@ -336,14 +337,17 @@ class PretrainedImagePredictor(PretrainedImageBase):
             )
         if X is None or y is None:
             raise InvalidInputError("X_val and y_val go together: pass both, or neither.")
-        with _as_argument("X_val"):
+        with as_argument("X_val"):
             samples = self._inputs(X, reset=False)
         return Labelled(samples, targets.of_validation(y, sample_weight, len(samples)))
 
     def _split(self, targets: Targets, validation: Images | None, seed: int) -> _Rows:
-        """Return the rows of the training samples and, if early stopping holds out some, of the validation samples."""
+        """Return the rows of the training samples and, if early stopping holds out some, of the validation samples.
+
+        Samples of weight zero are in neither part, so the result equals the result of a fit without them.
+        """
         if validation is not None or not self.early_stopping:
-            return (slice(None),)
+            return (targets.counted(),)
         return hold_out(targets, float(self.validation_fraction), seed)
 
     @cached_property
@@ -407,20 +411,35 @@ class PretrainedImagePredictor(PretrainedImageBase):
         .. [V2] R. Barber, E. Candès, A. Ramdas and R. Tibshirani, "Predictive inference with the jackknife+", Annals of
            Statistics 49, 2021.
         """
+        return self._typicality_of(self._comparable(X), self._fitted_extractor())
+
+    @isolated()
+    def _compare_with_training(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Return the typicality of images, and which of them are references, or copies of them."""
+        features, layout = self._compared(self._comparable(X), self._fitted_extractor())
+        assert self._typicality is not None
+        return self._typicality(features, layout), self._typicality.are_references(features, layout)
+
+    def _comparable(self, X: Any) -> Sequence[Sample]:
+        """Return the samples of an `X`, if they can be compared with training images."""
         check_is_fitted(self)
-        typicality = getattr(self, "_typicality", None)
-        if typicality is None:
+        if getattr(self, "_typicality", None) is None:
             raise TypicalityError(self._why_not_typical())
-        return self._typicality_of(self._inputs(X, reset=False), self._fitted_extractor())
+        return self._inputs(X, reset=False)
 
     def _typicality_of(self, samples: Sequence[Sample], extractor: FeatureExtractor) -> np.ndarray:
         """Return the typicality of samples, with features computed by an extractor."""
+        assert self._typicality is not None
+        return self._typicality(*self._compared(samples, extractor))
+
+    def _compared(self, samples: Sequence[Sample], extractor: FeatureExtractor) -> tuple[np.ndarray, StageLayout]:
+        """Return the features of samples that are compared with those of training images, and their layout."""
         assert self._typicality is not None
         extractor = replace(extractor, feature_stages=self._typicality.n_stages)
         features, layout = extractor(samples), extractor.layout_of(samples)
         if not self._typicality.fits(layout):
             raise other_blocks(self.backbone_)
-        return self._typicality(features, layout)
+        return features, layout
 
     def _why_not_typical(self) -> str:
         """Return why the typicality of images is unavailable, and what to do."""
@@ -440,19 +459,10 @@ class PretrainedImagePredictor(PretrainedImageBase):
         return {name: value for name, value in state.items() if name != "module_"}
 
 
-@contextmanager
-def _as_argument(argument: str) -> Iterator[None]:
-    """Make errors about images name the argument that holds the images."""
-    try:
-        yield
-    except InvalidImageError as error:
-        raise InvalidImageError(error.failures, argument, error.lead) from error.__cause__
-
-
 def _split(labelled: Labelled[Any], rows: _Rows, validation: Labelled[Any] | None) -> Split[Any]:
     """Return the training samples and the validation samples that were held out or passed, if any."""
     training, *held_out = (labelled.take(some) for some in rows)
-    return Split(training, next(iter(held_out), validation))
+    return Split(training, next(iter(held_out), validation and validation.counted()))
 
 
 class _NetworkWithOutput(nn.Module):

@@ -125,7 +125,8 @@ class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
     n_outputs_ : int
         How many numbers are predicted for each image.
     output_names_ : ndarray of str
-        Names of the columns of `y`. Exists only if `y` was a data frame whose columns are named by strings.
+        Names of the columns of `y`. Exists only if `y` was a data frame or a table of PyArrow whose columns are
+        named by strings.
     backbone_ : Backbone
         The network before training.
     device_ : torch.device
@@ -134,8 +135,8 @@ class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
         Number of stages whose features the output layer receives.
     selection_ : dict of ndarray of shape (n_candidates,)
         Results of the cross-validation within `fit`, as for the classifier: `"mean_loss"` is the loss of standardized
-        numbers, and `"mean_r2"` the coefficient of determination, averaged over the numbers. Exists only if there was a
-        choice.
+        numbers, and `"mean_r2"` the coefficient of determination, averaged over the numbers that are not constant. Both
+        are weighted as in training. Exists only if there was a choice.
     engine_ : {"torch", "openvino"}
         Library that ran the frozen part of the network.
     precision_ : {"float32", "bfloat16"}
@@ -303,7 +304,8 @@ class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Numbers. A missing or infinite number raises an error that names its position.
         sample_weight : array-like of shape (n_samples,), default=None
-            Non-negative weights of the samples. None weights all samples equally.
+            Non-negative weights of the samples. None weights all samples equally. Images of weight 0 must be readable,
+            but training ignores them, so their numbers may stand for missing numbers.
         groups : array-like of shape (n_samples,), default=None
             Groups of images, such as the images of one patient, which `fit` does not split between training and
             validation.

@@ -9,19 +9,21 @@ import torch
 
 from sktl._backbones.backbone import tensors_digest
 from sktl._backbones.resolve_backbone import resolve_backbone
-from sktl._images.preprocessing import Preprocessing
+from sktl._images.preprocessing import MOST_PIXELS, Preprocessing
 from sktl._storage.model_file import NETWORK, Tensors
 from sktl._targets.labels import shown
 from sktl._training.json_values import encode, plain
 from sktl._utils.random import generator
 from sktl._utils.threads import single_threaded
 from sktl._version import library_versions
+from sktl._words import type_of
 from sktl.exceptions import InvalidParameterError, WeightsNotFoundError
 
 TRAINED = "training"
 WEIGHT, BIAS, PROBE = "output.weight", "output.bias", "probe.features"
 TYPICALITY = "typicality."
-_MOST_PIXELS = 2_048
+_MOST_LABEL_BYTES = 64 << 20
+_MOST_WEIGHTS = 1 << 30  # of the output layer; a stream could otherwise claim any number
 # Parameters of a machine, not of a model: a file from elsewhere must not choose folders or devices here.
 OF_THE_MACHINE = frozenset({"device", "cache", "checkpoint", "n_jobs", "verbose"})
 
@@ -37,7 +39,7 @@ def to_document(estimator: Any, include_backbone: bool, include_references: bool
     """
     for name, value in (("include_backbone", include_backbone), ("include_references", include_references)):
         if not isinstance(value, bool | np.bool_):
-            raise InvalidParameterError(f"{name} is a {type(value).__name__}. Pass True or False.")
+            raise InvalidParameterError(f"{name} is {type_of(value)}. Pass True or False.")
     parameters = estimator.get_params(deep=False)
     parameters = {name: value for name, value in parameters.items() if name not in OF_THE_MACHINE}
     if parameters["precision"] == "float32":  # as in the files of versions without this parameter
@@ -58,6 +60,7 @@ def to_document(estimator: Any, include_backbone: bool, include_references: bool
     tensors: dict[str, torch.Tensor] = {}
     if hasattr(estimator, "net_"):
         layer = estimator.net_.module_.output
+        check_layer_size(*layer.weight.shape)
         tensors |= {WEIGHT: layer.weight, BIAS: layer.bias}
         tensors |= _typicality_tensors(estimator) if include_references else {}
         document |= {TRAINED: _encode_training(estimator), **_encode_outputs(estimator)}
@@ -131,6 +134,7 @@ def _encode_outputs(estimator: Any) -> dict[str, Any]:
         numbers = {"n_outputs": int(estimator.n_outputs_), "is_vector": bool(estimator._is_vector)}
         return {"numbers": numbers | {"names": _names(estimator, "output_names_")}}
     classes = estimator.classes_
+    check_labels_size(len(classes), classes.dtype)
     return {
         "classes": {
             "labels": [_encode_label(label) for label in classes.tolist()],
@@ -144,7 +148,7 @@ def _encode_outputs(estimator: Any) -> dict[str, Any]:
 def _encode_label(label: Any) -> Any:
     if not isinstance(label, str | int | float) or label != label:
         raise InvalidParameterError(
-            f"{shown(label)} in classes_ is a {type(label).__name__}, which cannot be saved. Fit with columns of y "
+            f"{shown(label)} in classes_ is {type_of(label)}, which cannot be saved. Fit with columns of y "
             "that are named by strings, or pickle the estimator."
         )
     return encode(label, "a label of classes_")
@@ -182,8 +186,26 @@ def check_sizes(preprocessing: Preprocessing) -> None:
     """Raise `InvalidParameterError` for sizes so large that a malicious file could exhaust the memory with them."""
     resize = preprocessing.resize
     sizes = (*(resize if isinstance(resize, tuple) else (resize,)), *preprocessing.crop)
-    if not all(isinstance(size, int) and 0 < size <= _MOST_PIXELS for size in sizes) or len(preprocessing.crop) != 2:
+    if not all(isinstance(size, int) and 0 < size <= MOST_PIXELS for size in sizes) or len(preprocessing.crop) != 2:
         raise InvalidParameterError(
             f"image_size: models for images of {sizes} pixels cannot be saved or loaded. Pass a size of at most "
-            f"{_MOST_PIXELS}."
+            f"{MOST_PIXELS}."
+        )
+
+
+def check_labels_size(n_labels: int, dtype: np.dtype) -> None:
+    """Raise `InvalidParameterError` for labels that need much memory. A small file could claim any width for them."""
+    if n_labels * dtype.itemsize > _MOST_LABEL_BYTES:
+        raise InvalidParameterError(
+            f"classes_ has {n_labels:,} labels of dtype {dtype.str}, which take {n_labels * dtype.itemsize:,} bytes. "
+            f"Models with more than {_MOST_LABEL_BYTES:,} cannot be saved or loaded. Fit with y.astype(object)."
+        )
+
+
+def check_layer_size(n_outputs: int, n_features: int) -> None:
+    """Raise `InvalidParameterError` for an output layer that is too large to be saved."""
+    if n_outputs * n_features > _MOST_WEIGHTS:
+        raise InvalidParameterError(
+            f"An output layer with {n_outputs:,} outputs and {n_features:,} features cannot be saved or loaded. Reduce "
+            "the number of outputs, or feature_stages."
         )

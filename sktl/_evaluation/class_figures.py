@@ -57,7 +57,7 @@ class ClassFigures:
     classes : tuple of str
         Names of the classes: first those of the model, in its order, then those that only `y` has.
     y_true, y_pred : int64 array of shape (n_images,)
-        Positions in `classes`.
+        Positions in `classes`; `y_pred` is what `predict` returns.
     proba_true, proba_pred : float64 array of shape (n_images,)
         Predicted probabilities of both; 0 for classes that the model does not know.
     accuracy : Rate
@@ -91,8 +91,9 @@ class ClassFigures:
         proba: np.ndarray,
         groups: Groups | None = None,
         n_trained: Sequence[int] | None = None,
+        predicted: np.ndarray | None = None,
     ) -> Self:
-        """Compare probabilities with the positions of the true classes.
+        """Compare predictions with the positions of the true classes.
 
         Parameters
         ----------
@@ -105,31 +106,34 @@ class ClassFigures:
         groups : Groups or None
         n_trained : sequence of int or None
             Numbers of training images of the classes of the model.
+        predicted : int64 array of shape (n_images,) or None
+            Positions of the predicted classes. None for the most probable ones.
         """
-        n_known, rows, winners = proba.shape[1], np.arange(len(codes)), proba.argmax(axis=1)
+        n_known, rows = proba.shape[1], np.arange(len(codes))
+        predicted = proba.argmax(axis=1) if predicted is None else predicted
         known = codes < n_known
         proba_true = np.where(known, proba[rows, np.where(known, codes, 0)], 0.0)
-        hits, of_each = winners == codes, None if groups is None else groups.codes
+        hits, of_each = predicted == codes, None if groups is None else groups.codes
         counts = [*(n_trained or [])]
         figures = [
             ClassFigure(
                 name,
                 k < n_known,
                 counts[k] if k < len(counts) else None,
-                precision=Rate.of_rows(hits, winners == k, of_each),
+                precision=Rate.of_rows(hits, predicted == k, of_each),
                 recall=Rate.of_rows(hits, codes == k, of_each),
             )
             for k, name in enumerate(classes)
         ]
-        surest = proba[rows, winners]
+        proba_pred = proba[rows, predicted]
         return cls(
-            tuple(classes), codes, winners, proba_true, surest,
+            tuple(classes), codes, predicted, proba_true, proba_pred,
             accuracy=Rate.of(hits, of_each),
             log_loss=float(-np.log(proba_true[known].clip(_LOWEST)).mean()) if known.any() else None,
             of_classes=tuple(figures),
             of_groups=() if groups is None else groups.rates(hits),
-            calibration=Calibration.of(surest, hits, of_each),
-            coverage=Coverage.of(surest, hits, of_each),
+            calibration=Calibration.of(proba_pred, hits, of_each),
+            coverage=Coverage.of(proba_pred, hits, of_each),
         )  # fmt: skip
 
     @property

@@ -67,8 +67,17 @@ class ClassComparison(Comparison):
     proba_pred: np.ndarray
 
     @classmethod
-    def of(cls, n_images: int, y_true: Any, y_proba: Any, classes: Any) -> Self:
-        """Compare probabilities with labels.
+    def of(cls, n_images: int, y_true: Any, y_proba: Any, classes: Any, predicted: np.ndarray | None = None) -> Self:
+        """Compare predictions with labels.
+
+        Parameters
+        ----------
+        n_images : int
+        y_true : array-like of shape (n_images,)
+        y_proba : array-like of shape (n_images, n_classes)
+        classes : array-like of shape (n_classes,)
+        predicted : int64 array of shape (n_images,) or None
+            Positions of the predicted classes in `classes`. None for the most probable ones.
 
         Raises
         ------
@@ -85,8 +94,8 @@ class ClassComparison(Comparison):
         )
         remedy = "Pass classes=estimator.classes_, or leave these images out"
         codes = codes_of(labels.tolist(), classes, "y_true", "the estimator", remedy)
-        winners, rows = proba.argmax(axis=1), np.arange(n_images)
-        return cls(classes[codes], classes[winners], proba[rows, codes], proba[rows, winners])
+        predicted, rows = proba.argmax(axis=1) if predicted is None else predicted, np.arange(n_images)
+        return cls(classes[codes], classes[predicted], proba[rows, codes], proba[rows, predicted])
 
     def errors(self) -> np.ndarray:
         wrong = np.flatnonzero(self.y_pred != self.y_true)
@@ -129,8 +138,17 @@ class LabelComparison(Comparison):
     names: np.ndarray
 
     @classmethod
-    def of(cls, n_images: int, y_true: Any, y_proba: Any, names: Any) -> Self:
-        """Compare probabilities with a table of labels.
+    def of(cls, n_images: int, y_true: Any, y_proba: Any, names: Any, predicted: np.ndarray | None = None) -> Self:
+        """Compare predictions with a table of labels.
+
+        Parameters
+        ----------
+        n_images : int
+        y_true : table of 0 and 1 of shape (n_images, n_labels)
+        y_proba : array-like of shape (n_images, n_labels)
+        names : array-like of shape (n_labels,) or None
+        predicted : int64 array of shape (n_images, n_labels) or None
+            1 for each predicted label. None for those with a probability above 0.5.
 
         Raises
         ------
@@ -146,7 +164,7 @@ class LabelComparison(Comparison):
         _check_shape(
             proba, n_images, indicator.shape[1], "labels", "Pass the columns that the estimator was fitted on."
         )
-        found = (proba > 0.5).astype(np.int64)
+        found = (proba > 0.5).astype(np.int64) if predicted is None else predicted
         proba_true, proba_pred = (np.where(has, proba, 1 - proba) for has in (indicator, found))
         return cls(indicator, found, proba_true, proba_pred, _names_of(table, names))
 

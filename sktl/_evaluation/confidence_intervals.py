@@ -84,14 +84,22 @@ class Mean:
     @classmethod
     def of(cls, values: np.ndarray, groups: np.ndarray | None = None) -> Self:
         """Return the mean of finite numbers, of at least one image."""
-        mean = float(values.mean())
-        sums = _sums_of_groups(values - mean, groups)
+        unit = unit_of(values)
+        mean = float((values / unit).mean())
+        sums = _sums_of_groups(values / unit - mean, groups)
         if len(sums) < 2:
-            return cls(mean, -math.inf, math.inf)
-        scale = float(np.abs(sums).max()) or 1.0  # squares of very large or small numbers are not finite, or 0
-        error = scale * math.sqrt(len(sums) / (len(sums) - 1) * float(((sums / scale) ** 2).sum())) / len(values)
+            return cls(mean * unit, -math.inf, math.inf)
+        error = math.sqrt(len(sums) / (len(sums) - 1) * float((sums**2).sum())) / len(values)
         reach = float(students_t.ppf(_TAIL, len(sums) - 1)) * error
-        return cls(mean, mean - reach, mean + reach)
+        return cls(mean * unit, (mean - reach) * unit, (mean + reach) * unit)
+
+
+def unit_of(numbers: np.ndarray) -> float:
+    """Return the power of 2 below the largest number, by which divisions are exact.
+
+    In this unit, sums and squares of very large or small numbers are finite and not 0.
+    """
+    return math.ldexp(1.0, math.frexp(float(np.abs(numbers).max()))[1] - 1)
 
 
 def _wilson(share: float, n: float) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,6 @@ import numpy as np
 from sktl._estimators.innermost import (
     check_probabilities,
     innermost,
-    label_probabilities,
     predicts_labels,
     predicts_numbers,
 )
@@ -18,8 +18,9 @@ from sktl._targets.number_targets import number_columns
 from sktl._targets.tables import Table
 from sktl.exceptions import ImageFailure
 
+from .answers import class_answers, label_answers
 from .class_figures import ClassFigures
-from .comparisons import LabelComparison, NumberComparison, check_label_probabilities
+from .comparisons import LabelComparison, NumberComparison
 from .groups import Groups
 from .label_figures import LabelFigures
 from .number_figures import NumberFigures
@@ -44,34 +45,32 @@ def figures_of(
 def _class_figures(
     estimator: Any, X: Any, truth: Truth, groups: Groups | None
 ) -> tuple[Figures, np.ndarray, list[ImageFailure]]:
-    names, codes = class_codes(truth.array, estimator.classes_)
-    proba, rows, failures = predict_usable(estimator.predict_proba, X, truth.present)
-    codes = codes[np.searchsorted(truth.present, rows)]
-    figures = ClassFigures.of(names, codes, proba, groups and groups.take(rows), _n_trained(estimator))
+    names, codes = class_codes(truth.array, estimator.classes_, truth.name)
+    answers, rows, failures = predict_usable(partial(class_answers, estimator), X, truth.present)
+    (proba, predicted), codes = answers, codes[np.searchsorted(truth.present, rows)]
+    figures = ClassFigures.of(names, codes, proba, groups and groups.take(rows), _n_trained(estimator), predicted)
     return figures, rows, failures
 
 
 def _label_figures(
     estimator: Any, X: Any, truth: Truth, groups: Groups | None
 ) -> tuple[Figures, np.ndarray, list[ImageFailure]]:
-    def predict(images: Any) -> tuple[Any, Any]:
-        return label_probabilities(estimator, images)
-
     table = truth.values if truth.is_table else Table(truth.values.reshape(len(truth.present), -1), None)
-    zeros_and_ones(table, "y")  # before the images are read
-    (proba, names), rows, failures = predict_usable(predict, X, truth.present)
+    zeros_and_ones(table, truth.name)  # before the images are read
+    answers, rows, failures = predict_usable(partial(label_answers, estimator), X, truth.present)
+    proba, predicted, names = answers
     table = Table(table.values[np.searchsorted(truth.present, rows)], table.names)
     compared = LabelComparison.of(len(rows), table, proba, names)
     labels = column_names(compared.names.tolist(), len(compared.names), "label")
-    proba, of_groups = check_label_probabilities(proba), groups and groups.take(rows)
-    figures = LabelFigures.of(labels, compared.y_true, proba, of_groups, _n_trained(estimator))
+    of_groups, n_trained = groups and groups.take(rows), _n_trained(estimator)
+    figures = LabelFigures.of(labels, compared.y_true, proba, of_groups, n_trained, predicted)
     return figures, rows, failures
 
 
 def _number_figures(
     estimator: Any, X: Any, truth: Truth, groups: Groups | None
 ) -> tuple[Figures, np.ndarray, list[ImageFailure]]:
-    numbers = number_columns(truth.array, "y")  # before the images are read
+    numbers = number_columns(truth.array, truth.name)  # before the images are read
     predicted, rows, failures = predict_usable(estimator.predict, X, truth.present)
     numbers = numbers[np.searchsorted(truth.present, rows)]
     NumberComparison.of(len(rows), numbers, predicted)  # checks the shapes

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sktl._targets.labels import first_shown
+from sktl._targets.labels import first_shown, shown
 from sktl.exceptions import ImageFailure
 
 from .class_figures import ClassFigures
 from .groups import Groups
 from .label_figures import LabelFigures
 from .number_figures import NumberFigures
-from .sentences import percent
+from .sentences import percent, short
 from .typicality_figures import LOW, TypicalityFigures
 
 # Shares of fewer images have intervals of at least 35 percentage points in the middle of their range.
@@ -31,7 +31,7 @@ class Finding:
     ----------
     kind : str
         "unreadable", "no_label", "unknown_class", "class_without_images", "label_without_images", "few_images",
-        "few_groups", "no_better_than_a_constant" or "unlike_the_training_images".
+        "few_groups", "no_better_than_a_constant", "training_images" or "unlike_the_training_images".
     message : str
         What was found, and what it means.
     positions : tuple of int
@@ -104,7 +104,7 @@ def about_labels(figures: LabelFigures) -> list[Finding]:
 
 def _about_counts(counts: Sequence[tuple[str, int]], one: str, several: str) -> list[Finding]:
     absent = [name for name, n in counts if not n]
-    few = [f"{name} ({n})" for name, n in counts if 0 < n < _FEW_IMAGES]
+    few = [f"{shown(short(name))} ({n})" for name, n in counts if 0 < n < _FEW_IMAGES]
     findings = []
     if absent:
         message = (
@@ -147,6 +147,23 @@ def about_typicality(typicality: TypicalityFigures | str, positions: np.ndarray)
         "come from another camera, place or time than the training images."
     )
     return [Finding("unlike_the_training_images", message, tuple(positions[rows].tolist()))]
+
+
+def about_training_images(known: np.ndarray, positions: np.ndarray) -> list[Finding]:
+    """Return a finding if images are training images, or copies of them.
+
+    Parameters
+    ----------
+    known : bool array of shape (n_images,)
+    positions : int array of shape (n_images,)
+    """
+    n = int(known.sum())
+    if not n:
+        return []
+    which = f"All {_images(n)}" if n == len(known) > 1 else f"At least {n:,} of the {_images(len(known))}"
+    are = "is a training image, or a copy of one" if n == 1 else "are training images, or copies of them"
+    message = f"{which} {are}. Figures for training images say nothing about new images."
+    return [Finding("training_images", message, tuple(positions[known].tolist()))]
 
 
 def _images(n: int) -> str:

@@ -46,7 +46,7 @@ class LabelFigure:
 
     @property
     def f1(self) -> float:
-        """F1 score at the threshold of `predict`, 0.5; NaN if no image has the label and it is never predicted."""
+        """F1 score of `predict`; NaN if no image has the label and it is never predicted."""
         n = self.precision.n + self.recall.n
         return 2 * self.recall.n_hits / n if n else math.nan
 
@@ -60,6 +60,8 @@ class LabelFigures:
     labels : tuple of str
     y_true : int64 array of shape (n_images, n_labels)
         1 for each label that an image has.
+    y_pred : int64 array of shape (n_images, n_labels)
+        1 for each label that `predict` returns: whose probability is above 0.5, or above a threshold of the estimator.
     proba : float64 array of shape (n_images, n_labels)
     macro, micro : float or None
         Average precision: the mean over the labels that some image has, and over all pairs of image and label.
@@ -77,6 +79,7 @@ class LabelFigures:
 
     labels: tuple[str, ...]
     y_true: np.ndarray
+    y_pred: np.ndarray
     proba: np.ndarray
     macro: float | None
     micro: float | None
@@ -94,9 +97,10 @@ class LabelFigures:
         proba: np.ndarray,
         groups: Groups | None = None,
         n_trained: Sequence[int] | None = None,
+        predicted: np.ndarray | None = None,
     ) -> Self:
-        """Compare probabilities with a table of 0 and 1."""
-        metrics = LabelMetrics(labels, y_true, proba)
+        """Compare predictions with a table of 0 and 1. None in `predicted` means probabilities above 0.5."""
+        metrics = LabelMetrics(labels, y_true, proba, predicted)
         predicted, of_each = metrics.predictions, None if groups is None else groups.codes
         right = (predicted == y_true).all(axis=1)
         counts = [*(n_trained or [])]
@@ -108,17 +112,12 @@ class LabelFigures:
         # Pairs of one image are not independent.
         images = np.repeat(np.arange(len(y_true)) if of_each is None else of_each, y_true.shape[1])
         return cls(
-            tuple(labels), y_true, proba, metrics.macro, metrics.micro, metrics.example_f1,
+            tuple(labels), y_true, predicted, proba, metrics.macro, metrics.micro, metrics.example_f1,
             all_right=Rate.of(right, of_each),
             of_labels=tuple(figures),
             of_groups=() if groups is None else groups.rates(right),
             calibration=Calibration.of(proba.ravel(), y_true.ravel() > 0, images),
         )  # fmt: skip
-
-    @property
-    def y_pred(self) -> np.ndarray:
-        """1 for each label whose probability is above 0.5."""
-        return (self.proba > 0.5).astype(np.int64)
 
     def worst(self) -> np.ndarray:
         """Return the rows of the images with wrong labels, those with most wrong labels first."""
@@ -128,7 +127,7 @@ class LabelFigures:
 
     def missed(self, label: int, n: int) -> list[int]:
         """Return the rows of at most `n` images that have a label that is not predicted, the least probable first."""
-        rows = np.flatnonzero((self.y_true[:, label] > 0) & (self.proba[:, label] <= 0.5))
+        rows = np.flatnonzero((self.y_true[:, label] > 0) & (self.y_pred[:, label] == 0))
         return [int(row) for row in rows[np.argsort(self.proba[rows, label], kind="stable")][:n]]
 
 

@@ -61,7 +61,7 @@ class ClassMetrics:
 
 @dataclass(frozen=True)
 class LabelMetrics:
-    """Metrics of the probabilities of several labels.
+    """Metrics of predictions of several labels.
 
     Parameters
     ----------
@@ -69,16 +69,19 @@ class LabelMetrics:
     truth : int array of shape (n_samples, n_labels)
         1 for each label that an image has.
     probabilities : float64 array of shape (n_samples, n_labels)
+    predicted : int array of shape (n_samples, n_labels) or None
+        1 for each predicted label. None for those with a probability above 0.5.
     """
 
     names: Sequence[str]
     truth: np.ndarray
     probabilities: np.ndarray
+    predicted: np.ndarray | None = None
 
     @property
     def predictions(self) -> np.ndarray:
-        """1 for each label whose probability is above 0.5."""
-        return (self.probabilities > 0.5).astype(np.int64)
+        """1 for each predicted label."""
+        return (self.probabilities > 0.5).astype(np.int64) if self.predicted is None else self.predicted
 
     def average_precisions(self) -> list[float | None]:
         """Return the average precision of each label; None for labels that no image has."""

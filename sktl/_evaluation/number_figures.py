@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 
 from .comparisons import NumberComparison
-from .confidence_intervals import Mean
+from .confidence_intervals import Mean, unit_of
 from .groups import GroupFigure, Groups
 from .metrics import NumberMetrics
 
@@ -94,13 +94,13 @@ def _number_figure(
 ) -> NumberFigure:
     differences = predicted - true
     errors = np.abs(differences)
-    scale = float(errors.max()) or 1.0  # squares of very large or small numbers are not finite, or 0
+    unit, scale = unit_of(true), unit_of(errors)
     error, bias = Mean.of(errors, groups), Mean.of(differences, groups)
     return NumberFigure(
         name, r2,
         error=Mean(error.value, max(0.0, error.low), error.high),
         root_mean_square=scale * math.sqrt(float(((errors / scale) ** 2).mean())),
         bias=bias,
-        guess=float(np.abs(true - np.median(true)).mean()),
+        guess=unit * float(np.abs(true / unit - np.median(true / unit)).mean()),
         within=tuple((share, float(np.quantile(errors, share, method="higher"))) for share in _SHARES),
     )  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse
 
-from sktl._targets.labels import as_cells, check_labels, first_shown, missing_cells
+from sktl._targets.labels import RowsOf, as_cells, check_labels, first_shown, missing_cells
 from sktl._targets.tables import Table
 from sktl.exceptions import InvalidInputError
 
@@ -59,6 +59,11 @@ class Truth:
         return cls(present, cells[present], n_images)
 
     @property
+    def name(self) -> str:
+        """The name of `y` in messages, which name positions in all of `y`."""
+        return RowsOf("y", self.present)
+
+    @property
     def array(self) -> np.ndarray:
         """The values without names of columns."""
         values: np.ndarray = self.values.values if isinstance(self.values, Table) else self.values
@@ -74,10 +79,11 @@ class Truth:
         return self.values.names if self.is_table else None
 
 
-def class_codes(labels: Any, classes: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
+def class_codes(labels: Any, classes: np.ndarray, name: str = "y") -> tuple[tuple[str, ...], np.ndarray]:
     """Return the names of all classes, those of the model first, and the position of each label among them.
 
     A label is the class of the same value, or else of the same text: folders have names, even if they are digits.
+    `name` is the name of the labels in messages.
 
     Raises
     ------
@@ -87,12 +93,12 @@ def class_codes(labels: Any, classes: np.ndarray) -> tuple[tuple[str, ...], np.n
     known = [str(name) for name in classes.tolist()]
     by_value = {_key(name): code for code, name in enumerate(classes.tolist())}
     by_text = {name: code for code, name in enumerate(known)}
-    values = check_labels(labels, "y").tolist()
+    values = check_labels(labels, name).tolist()
     found = [by_value.get(_key(label), by_text.get(str(label))) for label in values]
     if all(code is None for code in found):
         raise InvalidInputError(
-            f"No label in y is a class of the model: y has {first_shown(dict.fromkeys(values))}; the model has "
-            f"{first_shown(classes.tolist())}. Pass labels as in fit."
+            f"No label in {name} is a class of the model: {name} has {first_shown(dict.fromkeys(values))}; the model "
+            f"has {first_shown(classes.tolist())}. Pass labels as in fit."
         )
     unknown = sorted({str(label) for label, code in zip(values, found, strict=True) if code is None})
     codes = {name: len(known) + code for code, name in enumerate(unknown)}

@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from sktl._estimators.innermost import innermost
+from sktl._words import type_of
 from sktl.exceptions import TypicalityError
 
 from .confidence_intervals import Rate
@@ -26,15 +27,20 @@ class TypicalityFigures:
     p_values : float64 array of shape (n_images,)
     low : Rate
         Share of values of at most 0.05.
+    known : bool array of shape (n_images,)
+        Which images are training images, or copies of them. Copies of training images that are not among the references
+        of the model are not recognized.
     """
 
     p_values: np.ndarray
     low: Rate
+    known: np.ndarray
 
     @classmethod
-    def of(cls, p_values: np.ndarray, groups: np.ndarray | None = None) -> Self:
-        """Return the figures for p-values."""
-        return cls(p_values, Rate.of(p_values <= LOW, groups))
+    def of(cls, p_values: np.ndarray, groups: np.ndarray | None = None, known: np.ndarray | None = None) -> Self:
+        """Return the figures for p-values. By default, no image is a training image."""
+        known = np.zeros(len(p_values), dtype=bool) if known is None else known
+        return cls(p_values, Rate.of(p_values <= LOW, groups), known)
 
     @property
     def histogram(self) -> np.ndarray:
@@ -53,11 +59,12 @@ def typicality_of(estimator: Any, X: Any, groups: np.ndarray | None) -> Typicali
     inner, _ = innermost(estimator)
     if not hasattr(inner, "typicality"):
         return (
-            f"The model is a {type(inner).__name__}, which has no typicality. PretrainedImageClassifier and "
+            f"The model is {type_of(inner)}, which has no typicality. PretrainedImageClassifier and "
             "PretrainedImageRegressor have it."
         )
     try:
         inner, seen = innermost(estimator, X)
-        return TypicalityFigures.of(inner.typicality(seen), groups)
+        p_values, known = inner._compare_with_training(seen)
+        return TypicalityFigures.of(p_values, groups, known)
     except TypicalityError as error:
         return str(error)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ from .worker_blocks import Answer, BlockTask, RowFunction, RowsTask, portable, s
 # A lost block costs little. Blocks become smaller toward the end, so that the workers finish at about the same time.
 SMALLEST_BLOCK, LARGEST_BLOCK = 16, 64
 _BYTES_PER_BLOCK = 16 << 20
+_BLOCK_HERE = 1024  # in this process
 _BLOCKS_AHEAD = 2  # per task that can run at once, so that no worker waits for its next block
 _TRIES = 3  # dask and ray also repeat a task whose worker dies, three times by default
 # Seconds without an answer after which the calling process computes blocks as well.
@@ -51,12 +53,9 @@ def attempted(function: RowFunction, samples: Sequence[Sample]) -> tuple[np.ndar
     with function.progress(len(samples)) as progress:
         attempt = function.silent(None).attempt
         rows = _Rows(len(samples))
-        if cached:
-            rows.put(cached, attempt([samples[i] for i in cached])[0])
-            progress.update(len(cached))
         task = RowsTask(function.silent(cluster.n_threads), function.cache.address)
         spread = SpreadPass(cluster, task, attempt, function.cache, progress)
-        with closing(spread.run(samples, rest, keys)) as results:
+        with closing(spread.run(samples, rest, keys, here=cached)) as results:
             for positions, found in results:
                 rows.put(positions, found)
         return rows.array, spread.failures
@@ -134,12 +133,20 @@ class SpreadPass:
         self._n_slots, self._counted = 0, -_SECONDS_BETWEEN_COUNTS
 
     def run(
-        self, samples: Sequence[Sample], positions: Sequence[int], keys: Mapping[int, bytes]
+        self,
+        samples: Sequence[Sample],
+        positions: Sequence[int],
+        keys: Mapping[int, bytes],
+        here: Sequence[int] = (),
     ) -> Generator[tuple[list[int], Any]]:
-        """Yield positions with their rows, in order of completion. Samples with equal keys or paths are sent once."""
+        """Yield positions with their rows, in order of completion. Samples with equal keys or paths are sent once.
+
+        Samples at the positions `here` are not sent.
+        """
         self._samples = samples
-        copies = _copies(samples, positions, keys)
-        for some, rows in self._computed([*copies]):
+        sent = _copies(samples, positions, keys)
+        copies = sent | {position: [position] for position in here}
+        for some, rows in chain(self._computed_here(here), self._computed([*sent])):
             chosen = [(copy, i) for i, position in enumerate(some) for copy in copies[position]]
             self.progress.update(len(chosen))
             if rows is not None and chosen:
@@ -249,13 +256,12 @@ class SpreadPass:
 
     def _computed_here(self, positions: Sequence[int]) -> Iterator[tuple[list[int], Any]]:
         """Process samples in this process. Yield the positions of the usable samples with their rows."""
-        if not positions:
-            return
-        rows, failures = self.attempt([self._samples[i] for i in positions])
-        self.failures += [failure._replace(position=positions[failure.position]) for failure in failures]
-        unusable = [failure.position for failure in failures]
-        usable = np.delete(positions, unusable).tolist()
-        yield usable, None if rows is None else np.delete(rows, unusable, axis=0)
+        for start in range(0, len(positions), _BLOCK_HERE):
+            some = positions[start : start + _BLOCK_HERE]
+            rows, failures = self.attempt([self._samples[i] for i in some])
+            self.failures += [failure._replace(position=some[failure.position]) for failure in failures]
+            unusable = [failure.position for failure in failures]
+            yield np.delete(some, unusable).tolist(), None if rows is None else np.delete(rows, unusable, axis=0)
 
 
 def _give_up(running: dict[Future[Any], _Block]) -> _Block:

@@ -7,7 +7,15 @@ This module does not import PyTorch, because files of features are opened withou
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from itertools import accumulate, pairwise
 from typing import Any, Self
+
+from sktl._words import shortened
+
+# The largest number in a file: more features or pixels do not fit into memory.
+_MOST = 1 << 31
+# The longest text of a file in a message.
+_LENGTH = 240
 
 
 @dataclass(frozen=True)
@@ -54,13 +62,29 @@ class FeatureSource:
         Raises
         ------
         KeyError, TypeError or ValueError
-            If `format` does not return such values.
+            If `format` does not return such values: a value is missing, has another type or is invalid.
         """
         tuples = {name: tuple(values[name]) for name in ("image_size", "answer", "sizes")}
         found = cls(**values | tuples | {"groups": tuple((block, size) for block, size in values["groups"])})
-        if not found.sizes or not all(isinstance(text, str) for text in (found.backbone, found.weights, found.digest)):
+        if not (len(found.image_size) == 2 and found.sizes and found._has_types() and found._has_a_layout()):
             raise ValueError
         return found
+
+    def _has_types(self) -> bool:
+        texts = self.backbone, self.weights, self.preprocessing, self.digest, self.precision
+        n_stages = 1 if self.first_stages is None else self.first_stages
+        counts = n_stages, *self.image_size, *self.sizes, *(size for _, size in self.groups)
+        return (
+            all(isinstance(text, str) for text in (*texts, *(block for block, _ in self.groups)))
+            and all(type(n) is int and 0 < n < _MOST for n in counts)
+            and all(isinstance(number, float) for number in self.answer)
+        )
+
+    def _has_a_layout(self) -> bool:
+        """Return True if each number of stages has the first groups of a row, and all stages have the whole row."""
+        ends = [*accumulate(size for _, size in self.groups)]
+        is_sorted = all(size <= longer for size, longer in pairwise(self.sizes))
+        return is_sorted and {*self.sizes} <= {*ends} and self.sizes[-1] == ends[-1]
 
     def format(self) -> dict[str, Any]:
         """Return the facts as values for JSON, without the precision if it is float32, once the only precision."""
@@ -75,6 +99,7 @@ class FeatureSource:
     def described(self) -> str:
         """The network in terms of parameters, for messages."""
         stages = "" if self.first_stages is None else f", n_stages={self.first_stages}"
+        backbone, weights = (shortened(repr(name), _LENGTH) for name in (self.backbone, self.weights))
         height, width = self.image_size
-        size = f"{height} x {width} pixels" + (f" in {self.precision}" if self.precision != "float32" else "")
-        return f"backbone={self.backbone!r} with weights {self.weights!r}{stages} at {size}"
+        precision = "" if self.precision == "float32" else f" in {shortened(self.precision)}"
+        return f"backbone={backbone} with weights {weights}{stages} at {height} x {width} pixels{precision}"

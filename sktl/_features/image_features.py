@@ -12,10 +12,18 @@ from typing import Any, overload
 import numpy as np
 
 from sktl._storage.feature_files import PROGRESS, SUFFIX, FeatureFile
+from sktl._utils.arguments import check_count
 from sktl._utils.paths import shown
-from sktl.exceptions import InvalidInputError
+from sktl._words import shown_value
+from sktl.exceptions import InvalidInputError, InvalidParameterError
 
 from .feature_source import FeatureSource
+
+# Entries of headers that the parts of a set have in common, because a run resumes only if they are equal.
+_COMMON = {
+    "source": "network", "fingerprint": "engine", "sktl": "version of sktl", "n_features": "number of features",
+    "targets": "columns", "is_vector": "form of labels", "images_per_part": "number of images",
+}  # fmt: skip
 
 
 class FeatureStore:
@@ -29,7 +37,7 @@ class FeatureStore:
     Raises
     ------
     InvalidInputError
-        If there are no features, or some parts are missing.
+        If there are no features, or some parts are missing or belong to another run.
     """
 
     def __init__(self, path: str):
@@ -82,12 +90,15 @@ class FeatureStore:
 
 def _source_of(header: Mapping[str, Any], path: str) -> FeatureSource:
     try:
-        return FeatureSource.parse(header["source"])
+        source = FeatureSource.parse(header["source"])
+        if source.sizes[-1] != header["n_features"]:
+            raise ValueError
     except (KeyError, TypeError, ValueError) as error:
         raise InvalidInputError(
-            f"{shown(path)} is damaged, or of another version of sktl: it does not name the network of its features. "
-            "Write it again."
+            f"{shown(path)} is damaged, or of another version of sktl: its description of the network of its features "
+            "is incomplete or invalid. Write it again."
         ) from error
+    return source
 
 
 def _reopened(path: str, digest: str) -> FeatureStore:
@@ -113,6 +124,12 @@ def _files_in(path: str) -> list[FeatureFile]:
             f"{shown(path)} is unfinished: it has {len(files)} of {n_parts} parts, or parts of different runs. Repeat "
             "the call that writes them; finished parts are not computed again."
         )
+    for file in files[1:]:
+        if different := [what for key, what in _COMMON.items() if file.header.get(key) != files[0].header.get(key)]:
+            raise InvalidInputError(
+                f"{shown(path)} has parts of different runs: {shown(file.path.name)} has another {different[0]} "
+                f"than {shown(files[0].path.name)}. Write the features again."
+            )
     return files
 
 
@@ -216,7 +233,15 @@ class ImageFeatures(Sequence[Any]):
         -------
         features : ImageFeatures
             The same rows. An estimator that uses them as `X` takes the columns that it needs, whatever `n` is.
+
+        Raises
+        ------
+        InvalidParameterError
+            If `n` is not a number of columns of the files.
         """
+        check_count(n, "n")
+        if n > (n_all := self.source.sizes[-1]):
+            raise InvalidParameterError(f"n={shown_value(n)} is more than the {n_all} features of the images.")
         return ImageFeatures(self._store, self._positions, n)
 
     def __len__(self) -> int:
@@ -234,16 +259,28 @@ class ImageFeatures(Sequence[Any]):
         A second key selects features, as in an array, and reads the rows.
         """
         if isinstance(key, tuple):
-            rows, *others = key
-            part = self[rows]
-            others = [other for other in others if other is not Ellipsis]
-            return np.asarray(part)[(..., *others)] if others else part
-        chosen = self._positions[key] if isinstance(key, slice) else np.asarray(self._positions)[_as_index(key)]
+            rows, *others = key or (...,)
+            return self[rows] if all(other is Ellipsis for other in others) else self._elements(rows, others)
+        chosen = self._chosen(key)
         if np.ndim(chosen) == 0:
             return self._store.rows(np.reshape(chosen, 1), self._n_columns)[0]
         if np.ndim(chosen) > 1:
             raise IndexError(f"Images have one axis, but the key selects {np.ndim(chosen)}. Pass a list of positions.")
         return ImageFeatures(self._store, chosen, self._n_columns)
+
+    def _chosen(self, key: Any) -> Any:
+        """Return the rows of the files that a key selects: a position, a range or an array of positions."""
+        # A range answers without its positions in memory, which matters if each row is selected in turn.
+        is_simple = isinstance(key, slice | int | np.integer) and not isinstance(key, bool)
+        return self._positions[key] if is_simple else np.asarray(self._positions)[_as_index(key)]
+
+    def _elements(self, key: Any, others: Sequence[Any]) -> Any:
+        """Return the elements that a key of rows and other keys select. Arrays of positions go in pairs."""
+        if key is Ellipsis or isinstance(key, slice):
+            return np.asarray(self[key])[(..., *others) if key is Ellipsis else (slice(None), *others)]
+        chosen = np.asarray(self._chosen(key))
+        rows = self._store.rows(chosen.reshape(-1), self._n_columns)
+        return rows[(np.arange(chosen.size).reshape(chosen.shape), *others)]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
@@ -254,7 +291,7 @@ class ImageFeatures(Sequence[Any]):
     def __repr__(self) -> str:
         n_all = len(self._store)
         part = f"{len(self)} images" if n_all == len(self) else f"{len(self)} of {n_all} images"
-        return f"ImageFeatures({self.backbone!r}, {part}, {self._n_columns} features)"
+        return f"ImageFeatures({shown_value(self.backbone)}, {part}, {self._n_columns} features)"
 
 
 def _as_index(key: Any) -> Any:

@@ -15,6 +15,7 @@ from sktl._utils.isolation import isolated
 from sktl._utils.locks import fork_safe_lock
 from sktl._utils.random import generator
 from sktl._utils.threads import single_threaded
+from sktl._words import shortened, shown_value
 from sktl.exceptions import InvalidInputError
 
 from .feature_source import FeatureSource
@@ -121,11 +122,12 @@ def _difference(source: FeatureSource, own: FeatureSource) -> str | None:
     if source.digest != own.digest:
         return "The weights differ."
     if source.preprocessing != own.preprocessing:
-        return f"The preprocessing differs: {source.preprocessing} and {own.preprocessing}."
+        theirs, ours = (shortened(text, 400) for text in (source.preprocessing, own.preprocessing))
+        return f"The preprocessing differs: {theirs} and {ours}."
     if not relative_difference(np.array(source.answer), np.array(own.answer)) <= _TOLERANCE:
         return "The networks compute different features with the same weights."
     if source.precision != own.precision:
-        return f"The precision differs: {source.precision!r} and {own.precision!r}."
+        return f"The precision differs: {shown_value(source.precision)} and {own.precision!r}."
     return None
 
 

@@ -23,6 +23,7 @@ from sktl._utils.devices import is_out_of_memory
 from sktl._utils.operation_watch import OperationWatch
 from sktl._utils.threads import single_threaded_pool
 from sktl._utils.torch_kernels import place
+from sktl._words import type_of
 from sktl.exceptions import BackboneError, SktlError
 
 from .batchnorm_folding import fold_batchnorm
@@ -171,7 +172,7 @@ class Trunk:
         output = self._function(self.backbone.preprocessing.normalize(pixels))
         if not isinstance(output, torch.Tensor):
             raise BackboneError(
-                f"backbone={self.backbone.name!r} returns a {type(output).__name__}; it must return one tensor of "
+                f"backbone={self.backbone.name!r} returns {type_of(output)}; it must return one tensor of "
                 "shape (n, n_features)."
             )
         return output.to(torch.float32)

@@ -98,10 +98,7 @@ def _shortened(recipe: TailRecipe, n_stages: int) -> TailRecipe:
 def _parts(images: Images, seed: int) -> tuple[Images, Images] | None:
     """Return the training images and the held-out images; None if there are too few to compare changes."""
     targets = images.targets
-    rows = np.flatnonzero(targets.weights > 0)
-    if len(rows) > _MOST_IMAGES:
-        ungrouped = targets.with_changes(groups=None).take(rows)
-        rows = rows[ungrouped.deal(-(-len(rows) // _MOST_IMAGES), seed).of_sample == 0]
+    rows = targets.thinned(np.flatnonzero(targets.weights > 0), _MOST_IMAGES, seed)
     folds = targets.take(rows).deal(_PARTS, seed)
     # Folds of large groups may be much larger than a fifth.
     fold = np.abs(np.bincount(folds.of_sample) - len(rows) / _PARTS).argmin()

@@ -7,7 +7,6 @@ fraction of the time of an ordinary training run for each fold, and ranks sample
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -20,7 +19,7 @@ from sktl._training.losses import make_loss
 from sktl._training.recipe import Recipe
 from sktl._utils.threads import single_threaded_pool
 
-from .penalty_selection import FoldProblem, PenalizedLosses, outputs_of
+from .fold_problem import FoldProblem, PenalizedLosses, outputs_of
 from .principal_axes import Coordinates, coordinates_of_many
 
 _STEPS = 200
@@ -52,13 +51,11 @@ def held_out_outputs(
     """
     features, targets = labelled.samples, labelled.targets
     loss = make_loss(targets.loss, recipe.label_smoothing)
-    problem = FoldProblem.of(targets, folds, loss)
-    shares = problem.shares * torch.from_numpy(trusted.astype(np.float32))
-    shares /= shares.sum(dim=1, keepdim=True).clamp_min(torch.finfo(shares.dtype).tiny)
+    problem = FoldProblem.of(targets, folds, loss, trusted)
     with single_threaded_pool(n_threads) as pool:
         arguments = features, targets.weights, block_sizes, recipe.shrinkage
         coordinates = pool.submit(coordinates_of_many, *arguments).result()
-        of_folds = [replace(problem, shares=of_fold[None]) for of_fold in shares]
+        of_folds = map(problem.of_fold, range(folds.n_folds))
         layers = torch.cat([*pool.map(partial(_trained, coordinates, recipe=recipe), of_folds)])
     outputs = outputs_of(coordinates[0], layers)
     return outputs[problem.folds, :, torch.arange(len(features))].double().numpy()
@@ -69,7 +66,7 @@ def _trained(coordinates: Coordinates, problem: FoldProblem, recipe: Recipe) -> 
     inputs, squares = coordinates
     assert recipe.weight_decay is not None
     losses = PenalizedLosses(inputs, squares, problem, recipe.weight_decay * problem.loss.penalty_share)
-    n_outputs = len(problem.wanted)
+    n_outputs = problem.n_outputs
     start = inputs.new_zeros(1, n_outputs * (inputs.shape[1] + 1))
     layer = Descent(losses, start, _TOLERANCE, losses.precondition).run(_STEPS).point
     return layer.view(1, n_outputs, -1)

@@ -13,13 +13,13 @@ from functools import partial
 import numpy as np
 import torch
 
-from sktl._targets.folds import Folds
 from sktl._targets.split import Labelled
 from sktl._targets.targets import Targets
 from sktl._training.lbfgs import Descent
-from sktl._training.losses import CrossEntropy, ElementwiseLoss, make_loss
+from sktl._training.losses import make_loss
 from sktl._utils.threads import single_threaded_pool
 
+from .fold_problem import FoldProblem, PenalizedLosses, outputs_of
 from .principal_axes import Coordinates, principal_coordinates
 
 _OF_LOGITS = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5)
@@ -53,7 +53,7 @@ class Candidates:
     feature_stages : int array of shape (n_candidates,)
     penalties : float64 array of shape (n_candidates,)
     losses : float64 array of shape (n_candidates, n_samples)
-        Loss of each sample while it was held out; NaN if it was not scored.
+        Loss of each sample while it was held out; NaN if it was not scored. With several outputs, the mean over them.
     scores : float64 array of shape (n_candidates, n_samples)
         For classes, 1 if the sample was classified correctly and 0 otherwise; NaN if it was not scored.
     folds : int array of shape (n_samples,)
@@ -187,70 +187,14 @@ def _looked_at(targets: Targets, seed: int) -> tuple[np.ndarray, Targets]:
     If there are many classes, only samples of some classes are returned.
     """
     rows, targets = targets.narrowed(_MOST_COLUMNS, np.random.RandomState(seed))
-    if len(rows) > _MOST_IMAGES:
-        ungrouped = targets.with_changes(groups=None).take(rows)
-        rows = rows[ungrouped.deal(-(-len(rows) // _MOST_IMAGES), seed).of_sample == 0]
-    return rows, targets
-
-
-@dataclass(frozen=True)
-class FoldProblem:
-    """Data shared by all candidates.
-
-    Parameters
-    ----------
-    values : tensor of shape (n_samples,) or (n_samples, n_outputs)
-        Codes of classes, or the target of each output.
-    wanted : float32 tensor of shape (n_outputs, n_samples)
-        Targets for the loss.
-    shares : float32 tensor of shape (n_folds, n_samples)
-        Weights of the samples in the training of each fold, which sum to 1.
-    of_outputs : float32 tensor of shape (n_outputs, n_samples) or None
-        Weights of single outputs.
-    folds : int64 tensor of shape (n_samples,)
-    scored : bool tensor of shape (n_samples,)
-    weights : float64 array of shape (n_samples,)
-    loss : CrossEntropy or ElementwiseLoss
-    """
-
-    values: torch.Tensor
-    wanted: torch.Tensor
-    shares: torch.Tensor
-    of_outputs: torch.Tensor | None
-    folds: torch.Tensor
-    scored: torch.Tensor
-    weights: np.ndarray
-    loss: CrossEntropy | ElementwiseLoss
-
-    @classmethod
-    def of(cls, targets: Targets, folds: Folds, loss: CrossEntropy | ElementwiseLoss) -> FoldProblem:
-        in_order = np.arange(len(targets.outputs))
-        values = torch.from_numpy(targets.ranked_values(in_order))
-        trained = folds.of_sample != np.arange(folds.n_folds)[:, None]
-        shares = trained * targets.weights
-        shares /= np.maximum(shares.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
-        weights = targets.ranked_weights(in_order)
-        of_outputs = None
-        if weights.ndim == 2 and weights.shape[1] == len(in_order) > 1:
-            relative = weights / np.maximum(targets.weights, np.finfo(np.float64).tiny)[:, None]
-            of_outputs = torch.from_numpy(np.ascontiguousarray(relative.T.astype(np.float32)))
-        return cls(
-            values,
-            loss.wanted(values, len(in_order)),
-            torch.from_numpy(shares.astype(np.float32)),
-            of_outputs,
-            torch.from_numpy(folds.of_sample),
-            torch.from_numpy(folds.scored),
-            targets.weights,
-            loss,
-        )
+    return targets.thinned(rows, _MOST_IMAGES, seed), targets
 
 
 def _path(coordinates: Coordinates, problem: FoldProblem, penalties: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
     """Return losses and scores of the held-out samples, each of shape (n_penalties, n_samples)."""
     inputs, squares = coordinates
     n_samples, n_axes = inputs.shape
-    n_outputs, n_folds = problem.wanted.shape[0], problem.shares.shape[0]
+    n_outputs, n_folds = problem.n_outputs, problem.shares.shape[0]
     losses, scores = np.full((2, len(penalties), n_samples), np.nan)
     point = inputs.new_zeros(n_folds, n_outputs * (n_axes + 1))
     for i, penalty in enumerate(penalties):
@@ -258,9 +202,7 @@ def _path(coordinates: Coordinates, problem: FoldProblem, penalties: Sequence[fl
         point = Descent(loss, point, _TOLERANCE, loss.precondition).run(_STEPS).point
         outputs = outputs_of(inputs, point.view(n_folds, n_outputs, n_axes + 1))
         held_out = outputs[problem.folds, :, torch.arange(n_samples)]
-        of_each, hits = problem.loss.held_out(held_out, problem.values, problem.of_outputs)
-        losses[i] = np.where(problem.scored, of_each, np.nan)
-        scores[i] = np.where(problem.scored, hits, np.nan)
+        losses[i], scores[i] = problem.scores(held_out)
         if _rises(losses[: i + 1], problem.weights):
             break
     return losses, scores
@@ -273,54 +215,3 @@ def _rises(losses: np.ndarray, weights: np.ndarray) -> bool:
         return True
     by, error = excess(losses[-1], losses[means.argmin()], weights)
     return by > error
-
-
-def outputs_of(inputs: torch.Tensor, layers: torch.Tensor) -> torch.Tensor:
-    """Return the outputs of all samples from the layers of all folds, of shape (n_folds, n_outputs, n_samples)."""
-    flat = layers.flatten(0, 1)
-    return torch.addmm(flat[:, -1:], flat[:, :-1], inputs.t()).unflatten(0, layers.shape[:2])
-
-
-@dataclass
-class PenalizedLosses:
-    """The penalized losses of all folds as functions of their layers.
-
-    Samples are the last axis of all arrays, so sums over the few classes run along contiguous memory.
-
-    Parameters
-    ----------
-    inputs, squares : tensor
-        Coordinates, and their mean squares.
-    problem : FoldProblem
-    penalty : float
-    """
-
-    inputs: torch.Tensor
-    squares: torch.Tensor
-    problem: FoldProblem
-    penalty: float
-
-    def __call__(self, point: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the values of all folds and their gradients."""
-        problem, shares = self.problem, self.problem.shares
-        layers = point.view(len(point), len(problem.wanted), -1)
-        outputs = outputs_of(self.inputs, layers)
-        of_each, slopes, seconds = problem.loss.along_samples(outputs, problem.wanted, problem.of_outputs)
-        penalized = layers[:, :, :-1]
-        values = (of_each * shares).sum(dim=1) + self.penalty / 2 * penalized.square().sum(dim=(1, 2))
-        self.curvatures = torch.einsum("fkn,fn->fk", seconds, shares)
-        slopes = slopes.mul_(shares[:, None])
-        gradients = torch.empty_like(layers)
-        by_weights = (slopes.flatten(0, 1) @ self.inputs).view_as(penalized)
-        torch.add(by_weights, penalized, alpha=self.penalty, out=gradients[:, :, :-1])
-        gradients[:, :, -1] = slopes.sum(dim=2)
-        return values, gradients.flatten(1)
-
-    def precondition(self, gradients: torch.Tensor) -> torch.Tensor:
-        """Divide gradients by approximate second derivatives at the last point at which the loss was evaluated."""
-        n_outputs, n_axes = len(self.problem.wanted), len(self.squares)
-        seconds = torch.empty(len(gradients), n_outputs, n_axes + 1)
-        torch.mul(self.curvatures[:, :, None], self.squares, out=seconds[:, :, :-1])
-        seconds[:, :, :-1] += self.penalty
-        seconds[:, :, -1] = self.curvatures
-        return gradients / seconds.flatten(1).clamp_min_(torch.finfo(seconds.dtype).tiny)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from sktl._estimators.summary import is_trained, one_line
 from sktl._version import library_versions
-from sktl._words import shown_value
+from sktl._words import shown_value, type_of
 from sktl.exceptions import InvalidParameterError
 
 _LISTED_CLASSES = 50
@@ -76,7 +76,7 @@ def check_metrics(estimator: Any, metrics: Any) -> dict[str, float]:
     if metrics is None:
         return {}
     if not isinstance(metrics, Mapping):
-        raise InvalidParameterError(f"metrics must be a dict of names and numbers, not a {type(metrics).__name__}.")
+        raise InvalidParameterError(f"metrics must be a dict of names and numbers, not {type_of(metrics)}.")
     if metrics and not is_trained(estimator):
         raise InvalidParameterError(
             "metrics are for classifiers and regressors: an encoder predicts nothing. Leave metrics=None."
@@ -84,9 +84,16 @@ def check_metrics(estimator: Any, metrics: Any) -> dict[str, float]:
     for name, value in metrics.items():
         if not isinstance(name, str) or not name.strip() or not name.isprintable():
             raise InvalidParameterError(f"metrics has the key {shown_value(name)}: use a name, such as 'accuracy'.")
-        if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
+        if not isinstance(value, Real) or isinstance(value, bool) or not _is_finite(value):
             raise InvalidParameterError(f"metrics[{shown_value(name)}] is {shown_value(value)}: pass a finite number.")
     return {name: float(value) for name, value in metrics.items()}
+
+
+def _is_finite(value: Real) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer or a fraction that no float can represent
+        return False
 
 
 def model_card(

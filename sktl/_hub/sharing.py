@@ -18,9 +18,10 @@ from sktl._estimators.loading import load
 from sktl._estimators.regressor import PretrainedImageRegressor
 from sktl._estimators.saving import to_document
 from sktl._storage.model_file import write_model
+from sktl._utils.devices import resolve_device
 from sktl._utils.isolation import isolated
 from sktl._utils.paths import checked_path, shown
-from sktl._words import shown_value
+from sktl._words import shown_value, type_of
 from sktl.exceptions import InvalidParameterError, ModelFileError
 
 from .access import MODEL_FILE, check_access, check_repo_id, check_text, explained, fetch_model, open_hub
@@ -86,7 +87,7 @@ def save_to_folder(
     if description is not None and not isinstance(description, str):
         raise InvalidParameterError(f"description={shown_value(description)} must be text.")
     if not isinstance(estimator, PretrainedImageBase):
-        raise InvalidParameterError(f"estimator is a {type(estimator).__name__}, not an estimator of sktl.")
+        raise InvalidParameterError(f"estimator is {type_of(estimator)}, not an estimator of sktl.")
     check_is_fitted(estimator)
     title = Path(repo_id or target.absolute()).name or "model"
     call = f"sktl.load({json.dumps(MODEL_FILE)})" if repo_id is None else f"sktl.load_from_hub({json.dumps(repo_id)})"
@@ -167,7 +168,7 @@ def push_to_hub(
     check_access(token, endpoint)
     check_text("commit_message", commit_message)
     if private is not None and not isinstance(private, bool):
-        raise InvalidParameterError(f"private is a {type(private).__name__}. Pass True, False or None.")
+        raise InvalidParameterError(f"private is {type_of(private)}. Pass True, False or None.")
     with tempfile.TemporaryDirectory(prefix="sktl-") as folder:
         save_to_folder(
             estimator, folder, repo_id=repo_id, metrics=metrics, license=license, description=description,
@@ -226,12 +227,17 @@ def load_from_hub(
         If the file is damaged or is not an sktl model; see :func:`sktl.load`.
     InvalidParameterError
         If a parameter has an invalid value.
+    DeviceError
+        If the device is unavailable.
     """
     hub = open_hub()
     check_repo_id(repo_id)
     check_access(token, endpoint)
     if revision is not None:
         check_text("revision", revision)
+    if cache_dir is not None:
+        cache_dir = checked_path(cache_dir, "cache_dir")
+    resolve_device(device)
     with explained(f"No model could be fetched from {repo_id!r}", token):
         path = fetch_model(hub, repo_id, revision, endpoint, token=token, cache_dir=cache_dir)
     try:

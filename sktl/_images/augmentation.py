@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from sktl._utils.random import seeded_everything, seeded_globals
-from sktl._words import LONGEST_REASON, error_words
+from sktl._words import LONGEST_REASON, error_words, type_of
 
 from .containers import to_array
 from .decoding import ImageProblem, array_to_rgb, check_header, check_pixels, decode, pil_to_rgb
@@ -100,7 +100,7 @@ def _as_rgb(changed: Any) -> Image.Image:
         check_pixels(array)
         return Image.fromarray(array_to_rgb(array))
     raise ImageProblem(
-        f"augmentation returned a {type(changed).__name__}; it must return a PIL image, an array (H, W, 3) or a tensor "
+        f"augmentation returned {type_of(changed)}; it must return a PIL image, an array (H, W, 3) or a tensor "
         "(3, H, W), uint8 or floats in [0, 1], not normalized"
     )
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from sktl._words import error_words, shown_value
+from sktl._words import error_words, shown_value, type_of
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
 from .advice import NUMPY, OTHERS, TORCH, Words
@@ -30,7 +30,7 @@ LEGAL_FORMS = (
 )
 CHANNELS = (1, 3, 4)
 BYTES = (bytes, bytearray, memoryview)
-_EMPTY = "X is empty: Found array with 0 sample(s). Pass at least one image."
+EMPTY = "X is empty: Found array with 0 sample(s). Pass at least one image."
 
 
 def kind_of(item: Any) -> str:
@@ -99,9 +99,9 @@ def as_items(X: Any, image_shape: tuple[int, ...] | None) -> list[Any] | tuple[A
     if not isinstance(X, list | tuple) and (sequence := as_sequence(X)) is not None:
         X = sequence
     if not isinstance(X, list | tuple | LazyImages):
-        raise InvalidInputError(f"X is a {kind_of(X)}; it must be {LEGAL_FORMS}.{_instead(X)}")
+        raise InvalidInputError(f"X is {type_of(X)}; it must be {LEGAL_FORMS}.{_instead(X)}")
     if len(X) == 0:
-        raise InvalidInputError(_EMPTY)
+        raise InvalidInputError(EMPTY)
     return X
 
 
@@ -115,7 +115,8 @@ def _refuse_single(X: Any) -> None:
     if is_instance(X, "sktl.datasets.ImageFeatures"):
         raise InvalidInputError("X holds features of images, but images are needed here. Pass the images.")
     if isinstance(X, (str, os.PathLike, *BYTES, Image.Image)):
-        raise InvalidInputError(f"X is a single {kind_of(X)}, not a list of images. Pass it in a list: [x].")
+        single = f"the content of a single file ({kind_of(X)})" if isinstance(X, BYTES) else f"a single {kind_of(X)}"
+        raise InvalidInputError(f"X is {single}, not a list of images. Pass it in a list: [x].")
 
 
 def _path_of_x(X: str | os.PathLike[Any]) -> str:
@@ -200,14 +201,14 @@ def _single_column(X: np.ndarray, columns: Sequence[Any]) -> list[Any]:
             f"X is an array of {X.dtype} and shape {X.shape}; paths and objects must have shape (n,) or (n, 1).{column}"
         )
     if len(X) == 0:
-        raise InvalidInputError(_EMPTY)
+        raise InvalidInputError(EMPTY)
     return list(X)
 
 
 def _images_of(X: np.ndarray, image_shape: tuple[int, ...] | None) -> np.ndarray:
     """Return an array of numbers as images."""
     if X.ndim and len(X) == 0:
-        raise InvalidInputError(_EMPTY)
+        raise InvalidInputError(EMPTY)
     if X.ndim == 2 and X.shape[1] == 0:
         raise InvalidInputError(f"X has rows without numbers: Found array with 0 feature(s) (shape={X.shape}).")
     if X.ndim == 2 and image_shape is not None:
@@ -262,7 +263,7 @@ def to_array(item: Any) -> np.ndarray:
         raise
     except Exception as error:  # arrays of other libraries may raise anything
         raise ImageProblem(
-            f"is a {type(item).__name__} that NumPy cannot convert to an array: {error_words(error)}; pass an "
+            f"is {type_of(item)} that NumPy cannot convert to an array: {error_words(error)}; pass an "
             "array of uint8, or of floats in [0, 1]"
         ) from error
     # Columns of data frames store text in dtypes of their own.
@@ -313,9 +314,7 @@ def path_of(item: str | os.PathLike[Any]) -> str:
     try:
         path = os.fspath(item)
     except Exception as error:  # path objects of other libraries may raise anything
-        raise ImageProblem(
-            f"is a {type(item).__name__} that gives no path: {error_words(error)}; pass a str"
-        ) from error
+        raise ImageProblem(f"is {type_of(item)} that gives no path: {error_words(error)}; pass a str") from error
     return str.__str__(path) if isinstance(path, str) else os.fsdecode(path)
 
 

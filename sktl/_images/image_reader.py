@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from PIL import Image
 
-from sktl._words import LONGEST_REASON, error_words, shown_value
+from sktl._words import LONGEST_REASON, error_words, shown_value, type_of
 from sktl.exceptions import InvalidParameterError
 
 from .containers import is_array
@@ -45,6 +45,6 @@ def call_reader(function: Callable[[Any], Any], given: str | bytes) -> Any:
     if isinstance(image, Image.Image) or is_array(image):
         return image
     raise ImageProblem(
-        f"image_reader returned a {type(image).__name__}; it must return a PIL image, or an array of shape (H, W), (H, "
+        f"image_reader returned {type_of(image)}; it must return a PIL image, or an array of shape (H, W), (H, "
         "W, C) or (C, H, W), uint8 or floats in [0, 1]"
     )

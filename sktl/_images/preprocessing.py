@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
+
+from sktl._words import shown_value
 
 if TYPE_CHECKING:  # machines that run exported models have no torch
     import torch
@@ -14,6 +17,8 @@ if TYPE_CHECKING:  # machines that run exported models have no torch
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+# The largest size in a file of a model. With larger ones, a malicious file could exhaust the memory.
+MOST_PIXELS = 2_048
 # Shrinking by a factor of four or more first averages whole blocks of pixels, down to at least twice the target size.
 # This is faster.
 _REDUCING_GAP = 2.0
@@ -167,3 +172,20 @@ class Preprocessing:
         mean = torch.tensor(self.mean, dtype=torch.float32, device=pixels.device) * 255
         scale = 1 / (torch.tensor(self.std, dtype=torch.float32, device=pixels.device) * 255)
         return pixels.to(torch.float32).sub_(mean).mul_(scale).permute(0, 3, 1, 2)
+
+
+def preprocessing_fault(found: Preprocessing) -> str | None:
+    """Return why a preprocessing from a file, whose fields have the right types, is invalid; None if it is valid."""
+    resize, crop = found.resize, found.crop
+    sizes = resize if isinstance(resize, tuple) else (resize,)
+    if not all(0 < size <= MOST_PIXELS for size in (*sizes, *crop)):
+        return f"resize={shown_value(resize)} or crop={shown_value(crop)} is not a size of 1 to {MOST_PIXELS} pixels"
+    # If only the shorter side is resized, a crop that is not square fits into images of some shapes.
+    smaller = crop if isinstance(resize, tuple) else (min(crop),)
+    if any(size > limit for size, limit in zip(smaller, sizes, strict=True)):
+        return f"crop={crop} is larger than resize={resize}"
+    if found.interpolation.upper() not in Image.Resampling.__members__:
+        return f"interpolation={shown_value(found.interpolation)} is not a filter"
+    if not all(map(math.isfinite, (*found.mean, *found.std))) or min(found.std) <= 0:
+        return f"mean={found.mean} or std={found.std} is not finite, or std is not above 0"
+    return None

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from numbers import Integral
 
 from PIL import Image, PngImagePlugin
 
 from sktl._utils.environment import bound_from
 from sktl._words import LONGEST_REASON, one_line, shown_value
-from sktl.exceptions import InvalidImageWarning, InvalidParameterError
+from sktl.exceptions import InvalidImageError, InvalidImageWarning, InvalidInputError, InvalidParameterError
 
 _LIMIT_VARIABLE = "SKTL_MAX_PIXELS"
 _DEFAULT_LIMIT = 89_478_485  # Pillow's limit, at which Pillow only warns: 256 MiB as RGB
+_QUOTED_OR_X = re.compile(r"""'[^']*'|"[^"]*"|\bX\b""")  # names of files and columns are quoted
 
 
 class ImageProblem(Exception):  # noqa: N818 - a reason on its way to an InvalidImageError
@@ -27,6 +31,18 @@ class ImageProblem(Exception):  # noqa: N818 - a reason on its way to an Invalid
 
     def __init__(self, reason: str):
         super().__init__(one_line(reason, LONGEST_REASON))
+
+
+@contextmanager
+def as_argument(argument: str) -> Iterator[None]:
+    """Make errors about images name the argument that holds the images, where `as_samples` says X."""
+    try:
+        yield
+    except InvalidImageError as error:
+        raise InvalidImageError(error.failures, argument, error.lead, error.remedy) from error.__cause__
+    except InvalidInputError as error:
+        message = _QUOTED_OR_X.sub(lambda found: argument if found[0] == "X" else found[0], str(error))
+        raise InvalidInputError(message) from error.__cause__
 
 
 def check_memory(error: Exception) -> None:

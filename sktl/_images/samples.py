@@ -7,6 +7,7 @@ Callers that process many samples collect the reasons and report the samples.
 
 from __future__ import annotations
 
+import glob
 import os
 import stat
 import time
@@ -19,7 +20,7 @@ from PIL import Image
 
 from sktl._utils.locks import fork_safe_lock
 from sktl._utils.paths import user_path
-from sktl._words import LONGEST_REASON, error_words, one_line
+from sktl._words import LONGEST_REASON, NO_BARE_FILE, error_words, one_line
 from sktl.exceptions import ImageFailure, InvalidImageError, InvalidInputError
 
 from .advice import Words
@@ -95,10 +96,12 @@ def _why_missing(path: str) -> str:
     if path != path.strip() and os.path.exists(path.strip()):
         return "no such file: its path begins or ends with a line break or spaces; pass str(x).strip()"
     if "*" in path or "?" in path:
+        if next(glob.iglob(path), None) is None:
+            return "no such file: no file matches the pattern"
         return "no such file: patterns are not expanded; pass the files that glob.glob(x) returns"
     if "\\" in path and os.path.exists(path.replace("\\", "/")):
         return "no such file: on this system the separator is /; pass str(x).replace('\\\\', '/')"
-    return "no such file"
+    return "no such file" if os.path.dirname(path) else NO_BARE_FILE
 
 
 class Sample(Protocol):

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 
 from sktl._utils.locks import fork_safe_lock
+from sktl._words import type_of
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
 from .foreign_types import is_sparse
@@ -78,7 +79,7 @@ class LazyImages(Sequence[Any]):
     def __init__(self, sequence: Any):
         if isinstance(sequence, str | bytes | Mapping) or (length := length_of(sequence)) is None:
             raise InvalidParameterError(
-                f"sequence is a {type(sequence).__name__}. Pass an object with __len__ and __getitem__ that returns an "
+                f"sequence is {type_of(sequence)}. Pass an object with __len__ and __getitem__ that returns an "
                 "image for each position."
             )
         is_lazy = isinstance(sequence, LazyImages)
@@ -198,7 +199,7 @@ def as_sequence(X: Any) -> LazyImages | list[Any] | None:
     if isinstance(first, str | os.PathLike):
         return _paths_in(X, length)
     if reason := why_no_item(first):
-        raise InvalidInputError(f"X is a {type(X).__name__}, of which the first item {reason}.")
+        raise InvalidInputError(f"X is {type_of(X)}, of which the first item {reason}.")
     return _once(X)
 
 
@@ -216,7 +217,7 @@ def why_no_item(item: Any) -> str:
         return f"is a number, of type {type(item).__name__}; pass a sequence of images"
     if isinstance(item, tuple | list | Mapping):
         return (
-            f"is a {type(item).__name__}; for a data set of images and their targets, pass X and y of "
+            f"is {type_of(item)}; for a data set of images and their targets, pass X and y of "
             "X, y = sktl.datasets.from_dataset(dataset)"
         )
     return ""

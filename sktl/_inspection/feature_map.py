@@ -16,7 +16,7 @@ from sktl._targets.tables import is_table
 from sktl._utils.isolation import isolated
 from sktl._utils.optional import require
 from sktl._utils.short_text import fitted
-from sktl._words import one_line, shown_value
+from sktl._words import one_line, shown_value, type_of
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
 from .drawing import axes_grid, check_task, legend_beside, legend_size, style, styled
@@ -174,7 +174,7 @@ class FeatureMapDisplay:
         check_task(task)
         if not hasattr(estimator, "transform"):
             raise InvalidInputError(
-                f"estimator is a {type(estimator).__name__} without transform, which computes no features: pass an "
+                f"estimator is {type_of(estimator)} without transform, which computes no features: pass an "
                 "estimator of sktl, such as the best_estimator_ of a search or a step of a pipeline."
             )
         features = np.asarray(estimator.transform(X))

@@ -10,11 +10,11 @@ import numpy as np
 from sktl._estimators.innermost import (
     check_instance,
     check_probabilities,
-    label_probabilities,
     predicts_labels,
     predicts_numbers,
     samples_for,
 )
+from sktl._evaluation.answers import class_answers, label_answers
 from sktl._evaluation.comparisons import ClassComparison, Comparison, LabelComparison, NumberComparison
 from sktl._images.image_reader import ImageReader
 from sktl._images.samples import Sample
@@ -49,8 +49,8 @@ class PredictionsDisplay:
     y_true : ndarray of shape (n_images,) or (n_images, n_columns)
         Labels of the images; for several labels, a table of 0 and 1; for regression, numbers.
     y_pred : ndarray of shape (n_images,) or (n_images, n_columns)
-        Most probable label of each image; for several labels, 1 where the probability is above 0.5; for regression,
-        the predicted numbers.
+        Predicted label of each image; for several labels, 1 for each predicted label; for regression, the predicted
+        numbers. `from_estimator` shows what `predict` returns, `from_predictions` the most probable labels.
     positions : ndarray of shape (n_images,)
         Positions of the images in `X`.
     proba_true, proba_pred : ndarray of the shape of `y_true`, default=None
@@ -337,5 +337,7 @@ def _predicted(estimator: Any, X: Any, y: Any, n_images: int) -> Comparison:
     check_probabilities(estimator)
     several = predicts_labels(estimator)
     if not (is_table(y) if several is None else several):
-        return ClassComparison.of(n_images, y, estimator.predict_proba(X), estimator.classes_)
-    return LabelComparison.of(n_images, y, *label_probabilities(estimator, X))
+        proba, predicted = class_answers(estimator, X)
+        return ClassComparison.of(n_images, y, proba, estimator.classes_, predicted)
+    proba, predicted, names = label_answers(estimator, X)
+    return LabelComparison.of(n_images, y, proba, names, predicted)

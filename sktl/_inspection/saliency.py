@@ -24,6 +24,7 @@ from sktl._utils.forked_gradients import check_gradients
 from sktl._utils.isolation import isolated
 from sktl._utils.optional import require
 from sktl._utils.short_text import rounded, with_percent
+from sktl._words import type_of
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
 from .drawing import axes_grid, letters_across, picture_cell, show_picture
@@ -182,7 +183,7 @@ class SaliencyDisplay:
             require(package, f"{cls.__name__}.from_estimator", "sktl[explain]")
         if not isinstance(estimator, PretrainedImageClassifier | PretrainedImageRegressor):
             raise InvalidInputError(
-                f"estimator is a {type(estimator).__name__}; pass a PretrainedImageClassifier or a "
+                f"estimator is {type_of(estimator)}; pass a PretrainedImageClassifier or a "
                 "PretrainedImageRegressor, such as the best_estimator_ of a search or the last step of a pipeline."
             )
         check_is_fitted(estimator)

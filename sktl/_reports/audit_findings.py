@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from sktl._audit.issues import KINDS
+from sktl._images.samples import Sample
 from sktl._targets.joined_labels import split_labels
 from sktl._utils.paths import in_utf8
 
@@ -32,8 +35,17 @@ class Audit(Protocol):
     def n_test(self) -> int:
         """Number of test images."""
 
-    def images(self, part: str) -> Sequence[Any] | np.ndarray:
-        """Return the images of a part as they were passed."""
+    @property
+    def _samples(self) -> Mapping[str, Sequence[Sample]]:
+        """Images of each part, as they are read."""
+
+    @property
+    def _keys(self) -> Mapping[str, Sequence[bytes | None]]:
+        """Content keys of the images of each part."""
+
+    @property
+    def _kind(self) -> str:
+        """What `y` has for each image: "classes", "labels", "numbers" or ""."""
 
 
 class Words(NamedTuple):
@@ -160,7 +172,8 @@ def audited_images(issues: np.ndarray) -> dict[ImageId, AuditedImage]:
         if issue["position"] >= 0:
             first = found[next(images_of(issue))]
             first.label = str(issue["label"])
-            if issue["suggested_label"] and issue["suggested_label"] not in first.suggested:
+            # No text is a suggestion, too: that the image has none of several labels.
+            if issue["kind"] == "suspicious_label" and issue["suggested_label"] not in first.suggested:
                 first.suggested.append(str(issue["suggested_label"]))
     return found
 
@@ -177,12 +190,12 @@ def data_of(audit: Audit, images: dict[ImageId, AuditedImage]) -> dict[str, Any]
         [part, position, in_utf8(image.name), codes(image.label or ""), [codes(label) for label in image.suggested]]
         for (part, position), image in images.items()
     ]
-    return {"classes": classes, "severalLabels": _has_several_labels(images, numbers), "images": rows}
+    return {"classes": classes, "severalLabels": audit._kind == "labels", "images": rows}
 
 
-def _has_several_labels(images: dict[ImageId, AuditedImage], classes: Collection[str]) -> bool:
-    """Return True if images have several labels, or none, instead of one class."""
-    labels = {
-        in_utf8(image.label) for (part, _), image in images.items() if part == "train" and image.label is not None
-    }
-    return bool(classes) and not labels <= {*classes}
+def key_of(audit: Audit, data: dict[str, Any]) -> str:
+    """Return the key of a report in the storage of the browser: decisions belong to its findings and their images."""
+    digest = hashlib.sha256(json.dumps(data).encode())
+    for part, position, *_ in data["images"]:
+        digest.update(audit._keys[part][position] or b"-")
+    return f"sktl-audit-{digest.hexdigest()[:24]}"

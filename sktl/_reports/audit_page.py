@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from sktl._audit.issues import KINDS
-from sktl._images.samples import as_samples
-from sktl._utils.paths import checked_path, common_folder
+from sktl._utils.paths import common_folder
 
 from .audit_findings import (
     WHOSE,
@@ -23,9 +20,10 @@ from .audit_findings import (
     chosen,
     data_of,
     images_of,
+    key_of,
 )
 from .markup import Markup, data_block, joined, named, plain, tag
-from .page import asset, page, write_page
+from .page import asset, checked_page, page, write_page
 from .thumbnails import MOST_BYTES, Album, limit_of
 
 # More findings are not decided at one sitting, and browsers become slow.
@@ -44,9 +42,9 @@ def write_audit_page(audit: Audit, path: Any, *, max_megabytes: float = MOST_BYT
     InvalidInputError
         If the file cannot be written.
     InvalidParameterError
-        If `path` is not a path, or `max_megabytes` is not a number of at least 0.
+        If `path` is not a path or has another suffix than HTML files, or `max_megabytes` is not a number of at least 0.
     """
-    checked_path(path, "path")  # before thousands of images are read
+    checked_page(path)  # before thousands of images are read
     write_page(path, audit_page(audit, Album(limit_of(max_megabytes))))
 
 
@@ -61,7 +59,6 @@ def audit_page(audit: Audit, album: Album, most_findings: int = MOST_FINDINGS) -
     by_kind = {kind: found for kind, found in by_kind.items() if found}
     sections = [_section(kind, found) for kind, found in by_kind.items()] or [tag("p", "The audit found nothing.")]
     data = data_of(audit, images)
-    key = f"sktl-audit-{hashlib.sha256(json.dumps(data).encode()).hexdigest()[:24]}"
     return page(
         "Audit of images",
         tag("header", *_introduction(audit, folders), *_limits(len(audit.issues) - len(rows), n_bare, album.limit)),
@@ -69,7 +66,7 @@ def audit_page(audit: Audit, album: Album, most_findings: int = MOST_FINDINGS) -
         tag("main", _filters({kind: len(found) for kind, found in by_kind.items()}), *sections),
         _footer(),
         _dialog(),
-        data_block("data", data | {"key": key}),
+        data_block("data", data | {"key": key_of(audit, data)}),
         styles=asset("audit.css"),
         script=asset("audit.js"),
     )
@@ -243,8 +240,7 @@ class _Finding:
         )  # fmt: skip
 
     def _thumbnail(self, image: ImageId, name: str) -> Markup:
-        item = self.audit.images(image.part)[image.position]
-        return self.album.show(as_samples([item], lenient=True)[0], name)
+        return self.album.show(self.audit._samples[image.part][image.position], name)
 
 
 def _badge(words: str) -> Markup:

@@ -20,6 +20,7 @@ from sktl._evaluation.findings import (
     about_images,
     about_labels,
     about_numbers,
+    about_training_images,
     about_typicality,
 )
 from sktl._evaluation.groups import Groups
@@ -80,6 +81,12 @@ class EvaluationReport(Evaluation):
     PredictionsDisplay : Images with their predictions, drawn by matplotlib.
     """
 
+    def __str__(self) -> str:
+        return self.summary()
+
+    def __repr__(self) -> str:
+        return f"<EvaluationReport: {len(self.positions)} of {self.n_images} images, {len(self.findings)} findings>"
+
     def summary(self) -> str:
         """Return the most important figures and all findings as text.
 
@@ -111,7 +118,8 @@ class EvaluationReport(Evaluation):
         Raises
         ------
         InvalidParameterError
-            If `path` is not a path, or `max_megabytes` is not a number of at least 0.
+            If `path` is not a path, or has another suffix than HTML files; or if `max_megabytes` is not a number of at
+            least 0.
         InvalidInputError
             If the file cannot be written.
         """
@@ -152,6 +160,9 @@ def evaluation_report(estimator: Any, X: Any, y: Any, *, groups: Any = None) -> 
 
     Notes
     -----
+    Figures of classes and labels evaluate what `predict` returns, including thresholds such as those of scikit-learn's
+    :class:`~sklearn.model_selection.TunedThresholdClassifierCV`.
+
     Confidence intervals of proportions are Wilson intervals [1]_. With `groups`, they use the effective number of
     independent images [2]_. Intervals of mean errors use Student's t-distribution, with the variance between groups.
     Thresholds are chosen on the images that they are evaluated on, so confirm them on other images.
@@ -215,4 +226,5 @@ def _findings(
         findings += about_labels(figures)
     else:
         findings += about_numbers(figures)
-    return (*findings, *about_groups(groups), *about_typicality(typicality, rows))
+    seen = [] if isinstance(typicality, str) else about_training_images(typicality.known, rows)
+    return (*seen, *findings, *about_groups(groups), *about_typicality(typicality, rows))

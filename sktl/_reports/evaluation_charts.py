@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -48,7 +49,7 @@ class Axis:
     def ticks(self) -> list[float]:
         """Return about five round numbers within the limits."""
         span = self.high - self.low
-        power = 10.0 ** math.floor(math.log10(span / 4))
+        power = 10.0 ** math.floor(math.log10(max(span / 4, sys.float_info.min)))  # smaller numbers are not precise
         step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= span / 5.5)
         first = math.ceil(self.low / step - 1e-9)
         return [k * step for k in range(first, math.floor(self.high / step + 1e-9) + 1)]

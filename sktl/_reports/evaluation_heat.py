@@ -19,6 +19,7 @@ from sktl._evaluation.figures import Figures
 from sktl._evaluation.label_figures import LabelFigures
 from sktl._evaluation.usable_images import taken
 from sktl._inspection.saliency import explain
+from sktl._words import type_of
 from sktl.exceptions import BackboneError, DeviceError
 
 from .thumbnails import SIDE
@@ -61,7 +62,7 @@ def maps_of(estimator: Any, X: Any, rows: np.ndarray, targets: Sequence[Any]) ->
     """
     inner, _ = innermost(estimator)
     if not isinstance(inner, PretrainedImageClassifier | PretrainedImageRegressor):
-        return f"Maps of where the model looked are unavailable for a {type(inner).__name__}."
+        return f"Maps of where the model looked are unavailable for {type_of(inner)}."
     if find_spec("captum") is None:
         return "To see where the model looked, install captum: pip install 'sktl[explain]'."
     if not len(rows):

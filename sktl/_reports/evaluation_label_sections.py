@@ -61,8 +61,8 @@ def _of_labels(figures: LabelFigures) -> Markup:
     words = (
         "Found: the share of the images with a label for which the model predicts it (recall). Right when predicted: "
         "the share of the predictions of a label that are right (precision). A label is predicted if its probability "
-        "is above 0.5. Small figures are 95 % confidence intervals. Labels with the lowest average precision come "
-        "first."
+        "is above 0.5, unless the model has its own threshold. Small figures are 95 % confidence intervals. Labels "
+        "with the lowest average precision come first."
     )
     caution = (
         "The best threshold has the highest F1 score for these images. It was chosen on them, so its F1 score is a "

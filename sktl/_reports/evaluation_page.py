@@ -13,14 +13,13 @@ from sktl._evaluation.label_figures import LabelFigures
 from sktl._evaluation.sentences import headlines, number, percent, short
 from sktl._evaluation.sentences import of_typicality as typicality_words
 from sktl._evaluation.typicality_figures import LOW, TypicalityFigures
-from sktl._utils.paths import checked_path
 
 from . import evaluation_class_sections, evaluation_label_sections, evaluation_number_sections
 from .evaluation_charts import Axis, Frame, bars, interval_mark
 from .evaluation_elements import Pictures, beside, folded, grid, paragraphs, rest, section, table, with_interval
 from .evaluation_results import Evaluation
 from .markup import Markup, named, tag
-from .page import asset, page, write_page
+from .page import asset, checked_page, page, write_page
 from .thumbnails import MOST_BYTES
 
 _MOST_GROUPS = 30
@@ -51,11 +50,11 @@ def write_evaluation_page(report: Evaluation, path: Any, title: str, limit: int)
     Raises
     ------
     InvalidParameterError
-        If `path` is not a path.
+        If `path` is not a path, or has another suffix than HTML files.
     InvalidInputError
         If the file cannot be written.
     """
-    checked_path(path, "path")  # before images are read
+    checked_page(path)  # before images are read
     write_page(path, page_of(report, title, limit))
 
 

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from sktl._utils.paths import checked_path, shown, why_no_file
+from sktl._utils.paths import check_page_suffix, checked_path, shown, why_no_file
 from sktl._version import __version__
 from sktl.exceptions import InvalidInputError
 
@@ -68,17 +68,34 @@ def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode('ascii')}'"
 
 
+def checked_page(path: Any) -> str:
+    """Return the path of a page, with a leading `~` replaced by the home directory, before images are read.
+
+    Raises
+    ------
+    InvalidParameterError
+        If `path` is not a path, or has another suffix than HTML files.
+    InvalidInputError
+        If the folder does not exist.
+    """
+    text = checked_path(path, "path")
+    check_page_suffix(path)
+    if not os.path.exists(folder := os.path.dirname(os.path.abspath(text))):
+        raise InvalidInputError(f"The folder {shown(folder)} does not exist. Create it.")
+    return text
+
+
 def write_page(path: Any, text: str) -> None:
     """Write a page to a file. An existing file is replaced at once, or left as it is if writing fails.
 
     Raises
     ------
     InvalidParameterError
-        If `path` is not a path.
+        If `path` is not a path, or has another suffix than HTML files.
     InvalidInputError
-        If the file cannot be written, or the path is a folder, a pipe or a device.
+        If the file cannot be written, its folder does not exist, or the path is a folder, a pipe or a device.
     """
-    target = os.path.realpath(checked_path(path, "path"))
+    target = os.path.realpath(checked_page(path))
     if other := why_no_file(target):
         raise InvalidInputError(f"{shown(path)} {other}, and is not replaced. Pass another path.")
     try:

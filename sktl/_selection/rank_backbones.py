@@ -34,6 +34,7 @@ from sktl._training.json_values import plain
 from sktl._utils.devices import check_precision, resolve_device
 from sktl._utils.isolation import isolated
 from sktl._utils.threads import n_threads
+from sktl._words import LONGEST_REASON, error_words
 from sktl.exceptions import (
     BackboneError,
     DeviceMemoryError,
@@ -297,7 +298,11 @@ def _plain(targets: Targets, y: Any) -> np.ndarray:
 def _columns(targets: Targets) -> np.ndarray:
     """Return the labels or numbers as columns, of zeros and ones for classes."""
     values = targets.values()
-    return values if values.ndim == 2 else np.eye(len(targets.outputs))[values]
+    if values.ndim == 2:
+        return values
+    columns = np.zeros((len(values), len(targets.outputs)))
+    columns[np.arange(len(values)), values] = 1
+    return columns
 
 
 def _check_entries(backbones: Any) -> list[dict[str, Any]]:
@@ -344,7 +349,7 @@ def _resolve(params: dict[str, Any], seed: int) -> tuple[RankedBackbone, Backbon
     except Exception as error:  # a callable may raise anything, which must not end the comparison of the other networks
         if isinstance(wanted, str):
             raise
-        status = f"The callable raised {type(error).__name__}: {error}"
+        status = f"The callable raised {error_words(error, LONGEST_REASON)}"
     else:
         status = OK
     name = wanted if isinstance(wanted, str) else _name_of(wanted)

@@ -16,7 +16,7 @@ from sktl._targets.class_targets import ClassTargets
 from sktl._targets.label_targets import LabelTargets
 from sktl._targets.labels import check_complete, shown
 from sktl._targets.targets import Targets
-from sktl._words import one_line
+from sktl._words import one_line, type_of
 from sktl.exceptions import InvalidParameterError
 
 from .output_layer import FeaturesEstimator
@@ -72,9 +72,7 @@ def check_scorer(scoring: Any, layer: FeaturesEstimator, y: np.ndarray, splits: 
 def _check_scores(scoring: Any, scores: Sequence[Any]) -> None:
     for number, score in enumerate(scores):
         if not isinstance(score, Real | np.number):
-            raise InvalidParameterError(
-                f"scoring={shown(scoring)} returned a {type(score).__name__}; it must return a number."
-            )
+            raise InvalidParameterError(f"scoring={shown(scoring)} returned {type_of(score)}; it must return a number.")
         if not np.isfinite(float(score)):
             raise InvalidParameterError(
                 f"scoring={shown(scoring)} returned {score} for fold {number}. Choose another scorer, or a cv "

@@ -2,7 +2,8 @@
 
 `cache="auto"` is a private store of this process and its workers. All of them name the store by the process id of the
 main process, so pickles contain nothing about it. The store is removed when the main process ends. Stores of killed
-processes are removed by the next process that creates a store.
+processes, and of main processes that did not import sktl themselves, are removed by the next process that creates a
+store.
 """
 
 from __future__ import annotations
@@ -286,14 +287,13 @@ def set_cache_limit(max_bytes: int | None, path: str | os.PathLike[str] | None =
 
 
 def _remove_private() -> None:
-    """Remove the private cache of this process, which its workers may have created. Workers remove nothing."""
-    if multiprocessing.parent_process() is None:
-        with contextlib.suppress(OSError):
-            for folder in filter(os.path.isdir, _own_folders()):
-                directory = folder / _private_name()
-                if (cache := _caches.pop(directory, None)) and cache.store is not None:
-                    cache.store.close()
-                shutil.rmtree(directory, ignore_errors=True)
+    """Remove the private cache that this process and its workers used. A worker leaves the one that it used itself."""
+    with contextlib.suppress(OSError):
+        for folder in filter(os.path.isdir, _own_folders()):
+            directory = folder / _name_for(os.getpid())
+            if (cache := _caches.pop(directory, None)) and cache.store is not None:
+                cache.store.close()
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 atexit.register(_remove_private)
@@ -305,7 +305,11 @@ def _private_directory() -> Path:
 
 def _private_name() -> str:
     parent = multiprocessing.parent_process()
-    return f"{machine()}-{os.getpid() if parent is None else parent.pid}"
+    return _name_for(os.getpid() if parent is None else parent.pid)
+
+
+def _name_for(pid: int | None) -> str:
+    return f"{machine()}-{pid}"
 
 
 def _own_folder() -> Path:

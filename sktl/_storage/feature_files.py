@@ -30,6 +30,7 @@ SUFFIX = ".parquet"
 PROGRESS = ".progress"
 # Rows of a group. Arrow starts a new page after 20,000 rows.
 ROWS_PER_GROUP = 8192
+_MAGIC = b"PAR1"  # at the beginning of each Parquet file
 _KEY = b"sktl"
 _FORMAT = 1
 # Entries of a header that readers of files use, and the types of their values.
@@ -187,27 +188,39 @@ class FeatureFile:
         Raises
         ------
         InvalidInputError
-            If another program has removed a column, or the file is damaged.
+            If another program has removed a column or the names of images, or the file is damaged.
         """
         with _opened(self.path) as file:
             if lacking := [name for name in names if name not in file.schema_arrow.names]:
                 raise InvalidInputError(f"{shown(self.path)} has no column {lacking[0]!r}. Write it again.")
-            table = file.read(columns=[*names])
-        return {name: _as_numpy(table[name]) for name in names}
+            table = file.read(columns=[*names], use_threads=False)
+            found = {name: _as_numpy(table[name]) for name in names}
+        if len(table) != len(self):
+            raise _incomplete(self.path)
+        if NAMES in found and found[NAMES].dtype.kind != "U":
+            raise InvalidInputError(f"{shown(self.path)} has images without names. Write it again.")
+        return found
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """Open a Parquet file. Within the block, damage of the file is an error that names it."""
+    """Open a Parquet file. Within the block, damage of the file is an error that names it.
+
+    It is read without threads: a library under Arrow raises errors in them that end the process.
+    """
     pa, pq = _pyarrow()
     file = None
     try:
         with pq.ParquetFile(path) as file:
             yield file
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         if file is not None and getattr(error, "errno", None):  # the disk is full, or another fault of this machine
             raise
-        raise InvalidInputError(f"{shown(path)} is not a complete Parquet file. Write it again.") from error
+        raise _incomplete(path) from error
+
+
+def _incomplete(path: Path) -> InvalidInputError:
+    return InvalidInputError(f"{shown(path)} is not a complete Parquet file. Write it again.")
 
 
 def _holds_rows(kind: Any) -> bool:
@@ -233,7 +246,10 @@ def _parsed(metadata: bytes) -> dict[str, Any] | None:
 
 
 def _as_numpy(column: Any) -> np.ndarray:
+    """Return a column as an array, of objects with None if values are missing."""
     values = column.to_pylist()
+    if column.null_count:  # an array of str would hold the word "None"
+        return np.array(values, dtype=object)
     return np.array(values, dtype=str if not values or isinstance(values[0], str) else None)
 
 
@@ -242,14 +258,15 @@ def _mapped(path: Path, metadata: Any, n_features: int, first_rows: Sequence[int
     if metadata.num_row_groups != len(first_rows):
         return None
     whole = np.memmap(path, np.uint8, "r") if first_rows else np.empty(0, np.uint8)
-    blocks = []
+    blocks, end = [], len(_MAGIC)
     for i, expected in enumerate(first_rows):
+        # The metadata of columns would also say where the features are, but damaged ones end the process.
         group = metadata.row_group(i)
-        column = next(c for c in map(group.column, range(group.num_columns)) if c.path_in_schema.startswith(FEATURES))
+        end += group.total_byte_size
+        # The features are the last column of a group, and the numbers the last part of their page.
         n_bytes = 4 * group.num_rows * n_features
-        # The page ends with the numbers; its header and levels come first.
-        start = column.data_page_offset + column.total_compressed_size - n_bytes
-        if column.compression != "UNCOMPRESSED" or column.physical_type != "FLOAT" or start < column.data_page_offset:
+        start = end - n_bytes
+        if n_bytes < 1 or not 0 <= start <= len(whole) - n_bytes:
             return None
         # Not `view`, because the numbers may begin at any byte.
         block = np.ndarray((group.num_rows, n_features), "<f4", buffer=whole, offset=start)
@@ -264,7 +281,7 @@ def _decoded(file: Any, n_features: int) -> list[np.ndarray]:
     blocks = []
     with tempfile.TemporaryFile() as scratch:
         for i in range(file.metadata.num_row_groups):
-            column = file.read_row_group(i, columns=[FEATURES])[FEATURES]
+            column = file.read_row_group(i, columns=[FEATURES], use_threads=False)[FEATURES]
             for chunk in column.chunks:
                 values = chunk.flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
                 if values.size != len(chunk) * n_features:

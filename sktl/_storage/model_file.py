@@ -12,7 +12,6 @@ import hashlib
 import io
 import json
 import os
-import secrets
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,10 +22,18 @@ import safetensors
 import safetensors.torch
 import torch
 
-from sktl._utils.paths import checked_path, is_utf8, shown, working_folder
+from sktl._utils.paths import checked_path, draft_path, is_utf8, shown, working_folder
 from sktl._version import __version__
 from sktl._words import one_line
-from sktl.exceptions import InvalidParameterError, ModelFileError, ModelFileNotFoundError, SktlError
+from sktl.exceptions import (
+    BackboneError,
+    InvalidParameterError,
+    ModelFileError,
+    ModelFileNotFoundError,
+    SktlError,
+    WeightsError,
+)
+from sktl.runtime.model_source import is_openvino
 
 from .tensor_streams import (
     TYPES,
@@ -36,6 +43,7 @@ from .tensor_streams import (
     is_onnx,
     is_stream,
     model_name_of,
+    name_of,
     parsed,
     write_all,
 )
@@ -87,10 +95,13 @@ def write_model(place: PathOrFile, document: Mapping[str, Any], tensors: Tensors
     plain = {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()}
     metadata = {FORMAT_KEY: str(FORMAT), _DOCUMENT: text, _DOCUMENT_DIGEST: _digest(text, {})}
     metadata[_DIGEST] = _digest(text, plain)
-    if path is None:
-        write_all(place, safetensors.torch.save(plain, metadata))
-    else:
-        _write_file(path, plain, metadata, private)
+    try:
+        if path is None:
+            write_all(place, safetensors.torch.save(plain, metadata))
+        else:
+            _write_file(path, plain, metadata, private)
+    except safetensors.SafetensorError as error:  # the disk is full, or the document is too long for a header
+        raise OSError(f"{name_of(place)} cannot be written: {one_line(error)}") from error
 
 
 def _check_place(place: Any, mode: str) -> str | None:
@@ -107,16 +118,10 @@ def _write_file(path: str, tensors: dict[str, torch.Tensor], metadata: dict[str,
         raise ModelFileNotFoundError(f"{shown(path)} is not a regular file, and is not replaced. Name another file.")
     if not target.parent.is_dir():
         raise ModelFileNotFoundError(f"The folder {shown(target.parent)} does not exist. Create it before saving.")
-    # In the same folder, because only a rename within a file system is atomic.
-    # The beginning of the name, because systems limit the bytes of a name.
-    beginning = os.fsencode(target.name)[:100].decode("utf-8", "ignore")
-    draft = target.with_name(f".{beginning}.{os.getpid()}.{secrets.token_hex(4)}")
+    draft = draft_path(target)
     mode = _create(draft, 0o600 if private else 0o666)
     try:
-        try:
-            safetensors.torch.save_file(tensors, draft, metadata)
-        except safetensors.SafetensorError as error:  # the disk is full, or the document is too long for a header
-            raise OSError(f"{shown(path)} cannot be written: {error}") from error
+        safetensors.torch.save_file(tensors, draft, metadata)
         # Without fsync, a power failure after the rename could leave an incomplete file under the final name.
         with open(draft, "rb+") as file:
             os.fsync(file.fileno())
@@ -243,6 +248,8 @@ def open_model(place: PathOrFile | bytes) -> Iterator[ModelFile]:
             model = ModelFile(name, file)
             try:
                 yield model
+            except (InvalidParameterError, BackboneError, WeightsError) as error:  # for values that the file contains
+                raise _unusable(model, error) from error
             except (SktlError, MemoryError, OSError, safetensors.SafetensorError):
                 raise
             except Exception as error:  # a document that `save` did not write may cause any error
@@ -253,13 +260,25 @@ def open_model(place: PathOrFile | bytes) -> Iterator[ModelFile]:
         raise damaged(name, str(error)) from error
 
 
-def _misunderstood(model: ModelFile, error: Exception) -> ModelFileError:
-    """Return the error for a document that this version does not write: from another version, or damaged."""
+def _other_version(model: ModelFile) -> str | None:
+    """Return the version of sktl that wrote a model, for a message; None if it is this version, or unknown."""
     versions = model.document.get("versions")
     version = versions.get("sktl", __version__) if isinstance(versions, dict) else __version__
-    if version != __version__:
+    return None if version == __version__ else one_line(version, 40)
+
+
+def _unusable(model: ModelFile, error: SktlError) -> ModelFileError:
+    """Return the error for a model with a parameter or a network that is invalid or unavailable here."""
+    version = _other_version(model)
+    advice = f" It was written by sktl {version}, and this is {__version__}: update sktl." if version else ""
+    return ModelFileError(f"{_first(model.name)} cannot be used: {one_line(error, 600)}{advice}")
+
+
+def _misunderstood(model: ModelFile, error: Exception) -> ModelFileError:
+    """Return the error for a document that this version does not write: from another version, or damaged."""
+    if version := _other_version(model):
         return ModelFileError(
-            f"{_first(model.name)} was written by sktl {one_line(version, 40)}, and this version, {__version__}, "
+            f"{_first(model.name)} was written by sktl {version}, and this version, {__version__}, "
             "cannot read all of it. Update sktl, or save the model again with this version."
         )
     # Python's own error messages name its functions, which would not help the user.
@@ -294,20 +313,30 @@ def _opened(place: Any, name: str) -> Iterator[Any]:
 
 def _in_memory(content: bytes | bytearray | memoryview) -> io.BytesIO:
     try:
-        return io.BytesIO(content)
+        # Copied if there are gaps in it, because they cannot be read as a file.
+        return io.BytesIO(content if not isinstance(content, memoryview) or content.c_contiguous else bytes(content))
     except ValueError as error:
         raise InvalidParameterError("path is a released memoryview. Pass bytes.") from error
 
 
 def _foreign(name: str, path: str, beginning: bytes, reason: str) -> ModelFileError:
     """Return the error for a file that safetensors cannot open for a reason in its own words."""
-    if path.lower().endswith(".onnx") or is_onnx(beginning):
+    if exported := _exported_kind(path.lower(), beginning):
+        kind, runner = exported
         return ModelFileError(
-            f"{name} is an exported ONNX model. Run it by `python -m sktl.runtime`, or pass the model that was "
-            "exported."
+            f"{name} is an exported {kind} model. Run it with {runner}, or pass the model that was exported."
         )
     ours = "it is cut off" if "not fully covered" in reason else "it does not begin like a file that `save` wrote"
     return damaged(name, foreign_kind(beginning) or ours)
+
+
+def _exported_kind(path: str, beginning: bytes) -> tuple[str, str] | None:
+    """Return the format of an exported model, and what runs it; None for other files."""
+    if path.endswith(".onnx") or is_onnx(beginning):
+        return "ONNX", "`python -m sktl.runtime`"
+    if is_openvino(beginning):
+        return "OpenVINO", "OpenVINO"
+    return ("torch.export", "torch.export.load") if path.endswith(".pt2") else None
 
 
 def _first(name: str) -> str:

@@ -15,6 +15,7 @@ import safetensors.torch
 import torch
 
 from sktl._utils.paths import shown
+from sktl._words import type_of
 from sktl.exceptions import InvalidParameterError
 
 # safetensors has its own names for types.
@@ -34,7 +35,7 @@ def is_stream(place: Any) -> bool:
 
 def name_of(place: Any) -> str:
     """Return the name of a path, an open file or bytes in messages."""
-    return _own_name(place) or f"a {type(place).__name__}"
+    return _own_name(place) or type_of(place)
 
 
 def _own_name(place: Any) -> str:
@@ -47,7 +48,7 @@ def _own_name(place: Any) -> str:
 
 def model_name_of(place: Any) -> str:
     """Return the name of a model that is read from a place, within a sentence."""
-    how = "bytes" if isinstance(place, _BYTES) else f"a {type(place).__name__}"
+    how = "bytes" if isinstance(place, _BYTES) else type_of(place)
     return _own_name(place) or f"the model that was passed as {how}"
 
 
@@ -88,7 +89,7 @@ def read_exactly(file: Any, n_bytes: int) -> bytes:
         while len(found) < n_bytes:
             part = file.read(min(n_bytes - len(found), _BLOCK))
             if not isinstance(part, _BYTES):
-                raise _misused(file, f"returns a {type(part).__name__} instead of bytes", "rb")
+                raise _misused(file, f"returns {type_of(part)} instead of bytes", "rb")
             if not part:
                 break
             found += part

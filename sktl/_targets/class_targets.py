@@ -16,7 +16,7 @@ from sktl.exceptions import InvalidInputError, InvalidParameterError
 
 from .labels import check_labels, codes_of, first_shown, shown
 from .outputs import ClassOutputs
-from .sample_weights import as_weight, check_groups, check_sample_weight
+from .sample_weights import as_weight, check_groups, check_sample_weight, has_mean
 from .targets import Targets
 
 # With more images than this, numbers are probably not classes if more than half of them are different.
@@ -58,7 +58,7 @@ class ClassTargets(Targets):
 
     @property
     def rank(self) -> np.ndarray:
-        return _appearance(self.codes)
+        return _appearance(self.codes[self.counted()], len(self.classes))
 
     def memberships(self) -> np.ndarray:
         return self.codes[:, None] == np.arange(len(self.classes))
@@ -78,6 +78,12 @@ class ClassTargets(Targets):
 
     def _of_samples(self, rows: np.ndarray | slice) -> dict[str, Any]:
         return {"codes": self.codes[rows]}
+
+    def learnable(self, weights: np.ndarray) -> np.ndarray:
+        return np.bincount(self.codes, weights, len(self.classes)) > 0
+
+    def scored(self, learned: np.ndarray) -> np.ndarray:
+        return np.take_along_axis(learned, self.codes[:, None], axis=1)[:, 0]
 
     def restricted(self, rows: np.ndarray, present: np.ndarray | None = None) -> Self:
         found = np.unique(self.codes[rows if present is None else present])
@@ -99,21 +105,17 @@ class ClassTargets(Targets):
         return replace(self, classes=self.classes[order], codes=rank[self.codes], class_weights=weights)
 
     def narrowed(self, n_columns: int, rng: np.random.RandomState) -> tuple[np.ndarray, Self]:
-        drawn = rng.permutation(len(self.classes))[:n_columns]
+        weighted = np.unique(self.codes[self.counted()])
+        drawn = weighted[rng.permutation(len(weighted))[:n_columns]]
         return np.flatnonzero((self.weights > 0) & np.isin(self.codes, drawn)), self
 
     def _strata(self) -> np.ndarray:
         return self.codes
 
-    def hold_out(self, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        if self.groups is None:
-            self._check_counts(fraction)
-            rows = np.arange(len(self))
-            train, held_out = train_test_split(rows, test_size=fraction, stratify=self.codes, random_state=seed)
-            return train, held_out
-        train, held_out = self._hold_out_groups(fraction, seed)
-        if not len(held_out):
-            raise ValueError("each fold of groups has all images of some class")
+    def _hold_out_samples(self, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        self._check_counts(fraction)
+        rows = np.arange(len(self))
+        train, held_out = train_test_split(rows, test_size=fraction, stratify=self.codes, random_state=seed)
         return train, held_out
 
     def _check_counts(self, fraction: float) -> None:
@@ -145,6 +147,11 @@ class ClassTargets(Targets):
         weights = check_sample_weight(sample_weight, n_samples, "X_val")
         if self.class_weights is not None:
             weights = weights * self.class_weights[codes]
+        if not weights.any():
+            raise InvalidInputError(
+                "X_val has only images of weight zero (see class_weight and sample_weight_val). Pass images of other "
+                "classes, too."
+            )
         return replace(self, codes=codes, weights=weights, groups=None)
 
 
@@ -199,6 +206,11 @@ def check_classes(
         raise InvalidParameterError(
             f"class_weight={shown(class_weight)} must give weights that are finite, not negative and not all zero."
         )
+    if not has_mean(weights):
+        raise InvalidParameterError(
+            f"class_weight={shown(class_weight)} gives weights up to {weights.max():g}, beyond float64. Scale them to "
+            "about 1."
+        )
     if len(weighed := np.unique(codes[weights > 0])) < 2:
         raise InvalidInputError(
             f"y has only one class whose images have a weight above zero, {shown(classes.tolist()[weighed[0]])}; a "
@@ -252,10 +264,12 @@ def _class_weights(
     return np.array([of_each.get(label, 1.0) for label in classes.tolist()])
 
 
-def _appearance(codes: np.ndarray) -> np.ndarray:
-    """Return the position of each class in the order in which the classes first appear.
+def _appearance(codes: np.ndarray, n_classes: int) -> np.ndarray:
+    """Return the position of each class in the order in which the classes first appear; other classes are last.
 
     Classes are trained in this order, so renaming classes changes nothing but the names.
     """
-    _, first_positions = np.unique(codes, return_index=True)
-    return np.argsort(np.argsort(first_positions))
+    found, first_positions = np.unique(codes, return_index=True)
+    first = np.full(n_classes, len(codes))
+    first[found] = first_positions
+    return np.argsort(np.argsort(first, kind="stable"))

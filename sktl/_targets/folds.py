@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
+from scipy.sparse import csr_array, hstack
+
+# Groups are dealt to at most so many folds, of which some are held out.
+_MOST_PARTS = 20
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ def deal(strata: np.ndarray, groups: np.ndarray | None, n_folds: int, seed: int)
     """
     rng = np.random.RandomState(seed)
     if groups is not None:
-        of_sample = _grouped(_memberships(strata), groups, min(n_folds, len(np.unique(groups))), rng)
+        of_sample = _grouped(strata, groups, min(n_folds, len(np.unique(groups))), rng)
     elif strata.ndim == 2:
         n_folds = min(n_folds, len(strata))
         of_sample = stratify(strata, np.full(n_folds, 1 / n_folds), rng)
@@ -70,11 +75,70 @@ def _scored(strata: np.ndarray, of_sample: np.ndarray) -> np.ndarray:
     return np.asarray(counts.sum(axis=0)[codes] > counts[of_sample, codes])
 
 
-def _memberships(strata: np.ndarray) -> np.ndarray:
-    """Return one column for each class or label, which is 1 for its samples."""
+def hold_out_groups(
+    strata: np.ndarray, groups: np.ndarray, fraction: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the positions of training samples and held-out samples: whole groups, about a fraction of the samples.
+
+    Groups are dealt to folds with similar proportions. Folds of a typical size come first, then folds with typical
+    proportions of classes or labels. Equally typical folds are in random order. A fold is held out if this brings the
+    share of held-out samples closer to the fraction, unless training would lose a class, or all samples with a label or
+    without it.
+
+    Parameters
+    ----------
+    strata, groups, seed
+        See `deal`.
+    fraction : float
+
+    Raises
+    ------
+    ValueError
+        If no fold can be held out. The message is the reason.
+    """
+    n_parts = max(2, Fraction(fraction).limit_denominator(_MOST_PARTS).denominator)
+    folds = deal(strata, groups, n_parts, seed)
+    if folds.n_folds < 2:
+        raise ValueError("groups has effectively only one group")
+    counts, sizes = _counts(strata, folds.of_sample).toarray(), np.bincount(folds.of_sample)
+    taken, wanted = np.zeros(len(sizes), dtype=bool), fraction * sizes.sum()
+    for fold in _typical_first(counts, sizes, n_parts, seed):
+        more = taken | (np.arange(len(sizes)) == fold)
+        is_closer = not taken.any() or abs(sizes[more].sum() - wanted) < abs(sizes[taken].sum() - wanted)
+        if is_closer and not (_lacks(counts, sizes, ~more) & ~_lacks(counts, sizes, sizes > 0)).any():
+            taken = more
+    if not taken.any():
+        raise ValueError("each fold of groups has all images of some class, or all images with or without some label")
+    return np.flatnonzero(~taken[folds.of_sample]), np.flatnonzero(taken[folds.of_sample])
+
+
+def _typical_first(counts: np.ndarray, sizes: np.ndarray, n_parts: int, seed: int) -> np.ndarray:
+    """Return folds by their size, then by their proportions of classes or labels, then in random order."""
+    unlike = np.abs(counts - np.outer(sizes, counts.sum(axis=0) / sizes.sum())).sum(axis=1)
+    # Not the random numbers with which groups were dealt: the same group would be held out for every seed.
+    drawn = np.random.RandomState([seed, 1]).permutation(len(sizes))
+    return np.lexsort((drawn, unlike.round(9), np.abs(sizes - sizes.sum() / n_parts)))
+
+
+def _lacks(counts: np.ndarray, sizes: np.ndarray, folds: np.ndarray) -> np.ndarray:
+    """Return whether folds together have no sample of each class or label, and whether they have no other sample."""
+    found = counts[folds].sum(axis=0)
+    return np.stack([found == 0, found == sizes[folds].sum()])
+
+
+def _counts(strata: np.ndarray, parts: np.ndarray) -> csr_array:
+    """Return the number of samples of each class, or with each label, in each part.
+
+    Sparse, because there may be almost as many classes and parts as samples.
+    """
     if strata.ndim == 2:
-        return np.concatenate([strata, np.ones((len(strata), 1))], axis=1)
-    return (strata[:, None] == np.arange(strata.max(initial=0) + 1)).astype(np.float64)
+        samples, columns = np.nonzero(strata)
+        n_columns = strata.shape[1]
+    else:
+        samples, columns, n_columns = np.arange(len(strata)), strata, strata.max(initial=0) + 1
+    found = csr_array((np.ones(len(samples)), (parts[samples], columns)), shape=(parts.max(initial=-1) + 1, n_columns))
+    found.sum_duplicates()
+    return found
 
 
 def stratify(labels: np.ndarray, shares: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
@@ -117,26 +181,29 @@ def stratify(labels: np.ndarray, shares: np.ndarray, rng: np.random.RandomState)
     return found
 
 
-def _grouped(memberships: np.ndarray, groups: np.ndarray, n_folds: int, rng: np.random.RandomState) -> np.ndarray:
+def _grouped(strata: np.ndarray, groups: np.ndarray, n_folds: int, rng: np.random.RandomState) -> np.ndarray:
     """Deal whole groups, those with a large share of a class first, for similar class proportions in all folds.
 
     scikit-learn's `StratifiedGroupKFold` does the same, but raises an error for classes smaller than the number of
     folds.
     """
     _, groups = np.unique(groups, return_inverse=True)
-    counts = np.zeros((groups.max() + 1, memberships.shape[1]))
-    np.add.at(counts, groups, memberships)
-    shares = counts / np.maximum(counts.sum(axis=0), 1)
-    order = rng.permutation(len(shares))
-    order = order[np.argsort(-shares[order].max(axis=1), kind="stable")]
-    held, of_group = np.zeros((n_folds, shares.shape[1])), np.empty(len(shares), dtype=np.int64)
+    counts = _counts(strata, groups)
+    if strata.ndim == 2:  # samples without labels count, too
+        counts = csr_array(hstack([counts, np.bincount(groups)[:, None]]))
+    shares = counts.data / counts.sum(axis=0)[counts.indices]
+    of_groups = [slice(*ends) for ends in zip(counts.indptr[:-1], counts.indptr[1:], strict=True)]
+    largest = np.maximum.reduceat(shares, counts.indptr[:-1])
+    order = rng.permutation(len(largest))
+    order = order[np.argsort(-largest[order], kind="stable")]
+    held, sizes, of_group = np.zeros((n_folds, counts.shape[1])), np.zeros(n_folds), np.empty(len(largest), np.int64)
     for group in order:
-        unevenness = [
-            np.std(held + shares[group] * (np.arange(n_folds) == fold)[:, None], axis=0).sum()
-            for fold in range(n_folds)
-        ]
-        sizes = held.sum(axis=1)
+        columns, more = counts.indices[of_groups[group]], shares[of_groups[group]]
+        # Only in the classes of the group does it matter for the unevenness to which fold the group is dealt.
+        dealt = held[:, columns] + np.eye(n_folds)[:, :, None] * more
+        unevenness = dealt.std(axis=1).sum(axis=1)
         # Rounded, so that differences due to rounding errors do not decide: among equal folds, the smallest is chosen.
-        of_group[group] = min(range(n_folds), key=lambda fold: (round(unevenness[fold], 12), sizes[fold]))
-        held[of_group[group]] += shares[group]
+        of_group[group] = fold = np.lexsort((sizes.round(12), unevenness.round(12)))[0]
+        held[fold, columns] += more
+        sizes[fold] += more.sum()
     return of_group[groups]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any, Self
 
 import numpy as np
@@ -17,6 +18,9 @@ from .outputs import LabelOutputs
 from .sample_weights import as_weight, check_groups, check_sample_weight
 from .tables import Table
 from .targets import Targets
+
+# One or two columns of which every image has exactly one may well be labels, such as "day" and "night".
+_FEWEST_ONE_HOT = 3
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class LabelTargets(Targets):
     @property
     def rank(self) -> np.ndarray:
         weights = np.empty((0, len(self.classes))) if self.label_weights is None else self.label_weights
-        return canonical_rank(np.concatenate([self.indicator, weights]))
+        return canonical_rank(np.concatenate([self.indicator[self.counted()], weights]))
 
     def counts(self) -> np.ndarray:
         """Return the number of samples with each label."""
@@ -77,6 +81,32 @@ class LabelTargets(Targets):
     def _of_samples(self, rows: np.ndarray | slice) -> dict[str, Any]:
         return {"indicator": self.indicator[rows]}
 
+    def learnable(self, weights: np.ndarray) -> np.ndarray:
+        has = self.indicator[weights > 0] > 0
+        with_and_without = np.stack([~has.all(axis=0), has.any(axis=0)])
+        if self.label_weights is not None:
+            with_and_without &= self.label_weights > 0
+        return np.asarray(with_and_without.all(axis=0))
+
+    def scored(self, learned: np.ndarray) -> np.ndarray:
+        # Samples without a label favor the strongest penalty if no sample with the label is scored, and vice versa.
+        has, counted = self.indicator > 0, learned & (self.weights > 0)[:, None]
+        return np.asarray(learned & (counted & has).any(axis=0) & (counted & ~has).any(axis=0))
+
+    def trained_with(self, weights: np.ndarray) -> Self:
+        """Return the targets with other weights in training, and with doubt where a label is then constant."""
+        laplace = 1 / (np.count_nonzero(weights) + 2)  # the rule of succession
+        return replace(self, weights=weights, doubt=np.where(self.learnable(weights), 0.0, laplace))
+
+    def restricted(self, rows: np.ndarray, present: np.ndarray | None = None) -> Self:
+        some, others = self.take(rows), self.take(rows if present is None else present)
+        learned = others.learnable(others.weights)
+        return some._columns(np.flatnonzero(learned)) if learned.any() else some
+
+    @property
+    def is_trivial(self) -> bool:
+        return not self.learnable(self.weights).any()
+
     def ordered(self) -> Self:
         return self._columns(np.argsort(self.rank))
 
@@ -96,12 +126,11 @@ class LabelTargets(Targets):
         )
 
     def _strata(self) -> np.ndarray:
-        return self.indicator
+        # Whichever is rarer, so that neither all samples with a label nor all samples without it end up in one part.
+        return np.where(self.indicator.mean(axis=0) > 0.5, 1 - self.indicator, self.indicator)
 
-    def hold_out(self, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        if self.groups is not None:
-            return self._hold_out_groups(fraction, seed)
-        parts = stratify(self.indicator, np.array([1 - fraction, fraction]), np.random.RandomState(seed))
+    def _hold_out_samples(self, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        parts = stratify(self._strata(), np.array([1 - fraction, fraction]), np.random.RandomState(seed))
         if min(np.bincount(parts, minlength=2)) < 1:
             raise ValueError("one part would be empty")
         return np.flatnonzero(parts == 0), np.flatnonzero(parts == 1)
@@ -122,7 +151,13 @@ class LabelTargets(Targets):
                 "Pass the same columns in the same order."
             )
         weights = check_sample_weight(sample_weight, n_samples, "X_val")
-        return replace(self, indicator=zeros_and_ones(table, "y_val"), weights=weights, groups=None)
+        found = replace(self, indicator=zeros_and_ones(table, "y_val"), weights=weights, groups=None)
+        if not found.ranked_weights(np.arange(len(self.classes))).any():
+            raise InvalidInputError(
+                "X_val has only labels of weight zero (see class_weight and sample_weight_val). Pass images with other "
+                "labels, too."
+            )
+        return found
 
 
 def canonical_rank(columns: np.ndarray) -> np.ndarray:
@@ -149,21 +184,49 @@ def check_indicator(
             "row for each image."
         )
     indicator = zeros_and_ones(table, "y")
+    if rows is None:  # otherwise, all rows have been checked before
+        _warn_of_one_hot(indicator, y)
     weights, numbers = check_sample_weight(sample_weight, n_samples), check_groups(groups, n_samples)
     if rows is not None:
         indicator, weights, numbers = indicator[rows], weights[rows], None if numbers is None else numbers[rows]
-    classes = np.arange(indicator.shape[1]) if table.names is None else np.fromiter(table.names, dtype=object)
+    classes = _names_of(table)
     # Not by a BLAS, in which the bits of a column depend on its position.
     totals = (weights[:, None] * np.stack([1 - indicator, indicator])).sum(axis=1)
     label_weights = _label_weights(class_weight, classes, totals)
     weighed = totals if label_weights is None else totals * label_weights
-    constant = _find_constant(classes, weighed, bool((weighed > 0).sum() < (totals > 0).sum() or not weights.all()))
-    doubt = np.where(constant, 1 / (np.count_nonzero(weights) + 2), 0.0)  # Laplace's rule of succession
-    return LabelTargets(classes, indicator, weights, numbers, label_weights, doubt)
+    _warn_of_constant(classes, weighed, bool((weighed > 0).sum() < (totals > 0).sum() or not weights.all()))
+    return LabelTargets(classes, indicator, weights, numbers, label_weights).trained_with(weights)
 
 
-def _find_constant(classes: np.ndarray, totals: np.ndarray, has_zeros: bool) -> np.ndarray:
-    """Return whether all samples of nonzero weight are alike in each label, with a warning.
+def _warn_of_one_hot(indicator: np.ndarray, y: Any) -> None:
+    """Warn if all images have exactly one of several labels, as one-hot classes do."""
+    if indicator.shape[1] < _FEWEST_ONE_HOT or (indicator.sum(axis=1) != 1).any():
+        return
+    remedy = "y.idxmax(axis=1)" if hasattr(y, "idxmax") else "np.argmax(y, axis=1)"
+    warn(
+        f"Every image has exactly one of the {indicator.shape[1]} labels of y. If y holds one-hot classes, pass one "
+        f"class for each image, {remedy}. If images may have several labels, y is right as it is.",
+        UserWarning,
+    )
+
+
+def _names_of(table: Table) -> np.ndarray:
+    """Return the names of the labels, or their positions.
+
+    Scores of scikit-learn sort the names, and take tuples for rows of labels.
+    """
+    if table.names is None:
+        return np.arange(table.values.shape[1])
+    if not any(all(isinstance(name, kind) for name in table.names) for kind in (str, Real)):
+        raise InvalidInputError(
+            f"y has the columns {first_shown(table.names)}. Names of labels must be all strings or all numbers: rename "
+            "the columns, for instance with y.columns = y.columns.map(str)."
+        )
+    return np.fromiter(table.names, dtype=object)
+
+
+def _warn_of_constant(classes: np.ndarray, totals: np.ndarray, has_zeros: bool) -> None:
+    """Warn of labels in which all samples of nonzero weight are alike.
 
     Parameters
     ----------
@@ -181,7 +244,6 @@ def _find_constant(classes: np.ndarray, totals: np.ndarray, has_zeros: bool) -> 
                 "learned, and its probability will be about the same for all images.",
                 UserWarning,
             )
-    return (totals == 0).any(axis=0)
 
 
 def zeros_and_ones(table: Table, name: str) -> np.ndarray:
@@ -244,6 +306,11 @@ def _label_weights(
         raise InvalidParameterError(
             f"class_weight={shown(class_weight)} must give weights that are finite, not negative, and not all zero for "
             "the images of any label."
+        )
+    if means.min() < np.finfo(np.float64).tiny:
+        raise InvalidParameterError(
+            f"class_weight={shown(class_weight)} gives weights as small as {means.min():g}, beyond float64. Scale them "
+            "to about 1."
         )
     return found / means
 

@@ -15,7 +15,7 @@ from scipy.sparse import issparse
 from sklearn.exceptions import DataConversionWarning
 
 from sktl._utils.warnings import warn
-from sktl._words import one_line
+from sktl._words import one_line, type_of
 from sktl._words import shown_value as shown
 from sktl.exceptions import InvalidInputError
 
@@ -25,6 +25,31 @@ _TYPES: dict[type, tuple[type, ...]] = {
 }  # fmt: skip
 # What NumPy makes of short strings and floats together, wide enough for any float. Long strings make it wider.
 _STRINGS_AND_NUMBERS = np.array(["", np.nan]).dtype
+
+
+class RowsOf(str):
+    """The name of an argument of which only some rows are checked: errors name their positions in the argument.
+
+    Parameters
+    ----------
+    name : str
+    rows : int array of shape (n_rows,)
+        Positions of the rows.
+    """
+
+    rows: np.ndarray
+
+    def __new__(cls, name: str, rows: np.ndarray) -> RowsOf:
+        found = super().__new__(cls, name)
+        found.rows = rows
+        return found
+
+
+def cell_of(name: str, *position: Any) -> str:
+    """Return an element of an argument in the form of messages. Scalars have no position."""
+    if isinstance(name, RowsOf):
+        position = (name.rows[position[0]], *position[1:])
+    return f"{name}[{', '.join(map(str, position))}]" if position else name
 
 
 def first_shown(values: Iterable[Any], n: int = 5) -> str:
@@ -49,14 +74,14 @@ def check_labels(y: Any, name: str = "y") -> np.ndarray:
         raise InvalidInputError(
             f"The classifier requires y to be passed, but the target {name} is None. Pass one label for each image."
         )
-    labels = _as_vector(as_cells(y, name), name)
+    labels = _as_vector(as_cells(y, name), name, y)
     if labels.dtype.kind not in "biufU":
         # Arrays of objects, as in pandas, stay arrays of objects, because `predict` returns the same dtype.
         labels = _check_elements(labels, name, as_objects=hasattr(y, "__array__"))
     if labels.dtype.kind == "f":
         _check_floats(labels, name)
     elif labels.dtype.kind in "UO" and len(empty := np.flatnonzero(labels == "")):
-        raise InvalidInputError(f"{name}[{empty[0]}] is an empty string. Label this image, or drop it.")
+        raise InvalidInputError(f"{cell_of(name, empty[0])} is an empty string. Label this image, or drop it.")
     _check_no_nan_text(labels, name)
     return labels
 
@@ -66,8 +91,8 @@ def _check_no_nan_text(labels: np.ndarray, name: str) -> None:
     may_be_missing = labels.dtype.kind == "U" and labels.dtype.itemsize >= _STRINGS_AND_NUMBERS.itemsize
     if may_be_missing and len(found := np.flatnonzero(labels == "nan")):
         raise InvalidInputError(
-            f"{name}[{found[0]}] is 'nan', to which NumPy converts a missing value among strings. Label this image, or "
-            f"drop it. If 'nan' is a label, pass {name}.tolist()."
+            f"{cell_of(name, found[0])} is 'nan', to which NumPy converts a missing value among strings. Label this "
+            f"image, or drop it. If 'nan' is a label, pass {name}.tolist()."
         )
 
 
@@ -76,7 +101,7 @@ def as_cells(values: Any, name: str, kind: str = "label") -> np.ndarray:
     is_array, unordered = hasattr(values, "__array__"), isinstance(values, str | bytes | Set | Mapping)
     if unordered or issparse(values) or not (is_array or hasattr(values, "__len__")):
         raise InvalidInputError(
-            f"{name} is a {type(values).__name__}; {name} must hold one {kind} for each image, in the order of the "
+            f"{name} is {type_of(values)}; {name} must hold one {kind} for each image, in the order of the "
             f"images. Pass {f'{name}.collect()' if hasattr(values, 'collect') else 'a list or an array'}."
         )
     try:
@@ -138,12 +163,12 @@ def _as_objects(array: np.ndarray) -> np.ndarray:
     return objects
 
 
-def _as_vector(labels: np.ndarray, name: str) -> np.ndarray:
-    """Return labels with shape (n_samples,), including labels in a column."""
+def _as_vector(labels: np.ndarray, name: str, given: Any) -> np.ndarray:
+    """Return labels with shape (n_samples,), including labels in a column. `given` is the container of the user."""
     if labels.ndim == 2 and labels.shape[1] == 1:
         warn(
-            f"A column-vector {name} was passed when a 1d array was expected. Pass shape (n_samples,), for instance by "
-            f"{name}.ravel().",
+            f"A column-vector {name} was passed when a 1d array was expected. Pass shape (n_samples,), for instance "
+            f"{_flat(given, name)}.",
             DataConversionWarning,
         )
         return labels.ravel()
@@ -155,6 +180,13 @@ def _as_vector(labels: np.ndarray, name: str) -> np.ndarray:
     return labels
 
 
+def _flat(column: Any, name: str) -> str:
+    """Return the code that makes a column one-dimensional, in terms of its container."""
+    if len(columns := [*getattr(column, "columns", [])]) == 1:
+        return f"{name}[{shown(columns[0])}]"
+    return f"{name}.ravel()" if hasattr(column, "ravel") else f"np.ravel({name})"
+
+
 def _check_elements(labels: np.ndarray, name: str, as_objects: bool) -> np.ndarray:
     """Return the labels of an object array in their own dtype; strings stay objects if `as_objects`."""
     kinds = [_kind(label) for label in labels]
@@ -164,8 +196,8 @@ def _check_elements(labels: np.ndarray, name: str, as_objects: bool) -> np.ndarr
         position = kinds.index(object)
         label = labels[position]
         raise InvalidInputError(
-            f"Unknown label type: {name}[{position}] is a {type(label).__name__}, {shown(label)}. {name} must hold one "
-            f"label for each image: strings, integers or booleans{_of_several(label, name)}."
+            f"Unknown label type: {cell_of(name, position)} is {type_of(label)}, {shown(label)}. {name} must "
+            f"hold one label for each image: strings, integers or booleans{_of_several(label, name)}."
         )
     _check_one_type(labels, [kind.__name__ for kind in kinds if kind is not None], name, "labels")
     typed = _typed(labels, kinds)
@@ -178,8 +210,8 @@ def _check_one_type(labels: np.ndarray, types: Sequence[str], name: str, what: s
     if len(present) > 1 and present != ["float", "int"]:
         first, other = map(types.index, present[:2])
         raise InvalidInputError(
-            f"{name} mixes {what} of types {' and '.join(present)}: {name}[{first}] is {shown(labels[first])}, "
-            f"{name}[{other}] is {shown(labels[other])}. Convert them to one type, for instance with str."
+            f"{name} mixes {what} of types {' and '.join(present)}: {cell_of(name, first)} is {shown(labels[first])}, "
+            f"{cell_of(name, other)} is {shown(labels[other])}. Convert them to one type, for instance with str."
         )
 
 
@@ -218,15 +250,15 @@ def _check_floats(labels: np.ndarray, name: str) -> None:
         raise _missing(labels, missing[0], name)
     if len(broken := np.flatnonzero(~np.isfinite(labels) | (labels != np.floor(labels)))):
         raise InvalidInputError(
-            f"Unknown label type: continuous. {name}[{broken[0]}] is {labels[broken[0]]}; labels are strings, integers "
-            "or booleans."
+            f"Unknown label type: continuous. {cell_of(name, broken[0])} is {labels[broken[0]]}; labels are strings, "
+            "integers or booleans."
         )
 
 
 def _missing(labels: np.ndarray, position: int, name: str) -> InvalidInputError:
     label = labels[position]
     found = "NaN" if isinstance(label, float | np.floating) else shown(label)
-    return InvalidInputError(f"{name}[{position}] is a missing value, {found}. Label this image, or drop it.")
+    return InvalidInputError(f"{cell_of(name, position)} is a missing value, {found}. Label this image, or drop it.")
 
 
 def missing_cells(cells: np.ndarray) -> np.ndarray:
@@ -249,7 +281,7 @@ def check_complete(values: Any, name: str) -> np.ndarray:
     InvalidInputError
         If a value is missing, or if values have several types or no order.
     """
-    column = _as_vector(as_cells(values, name, "value"), name)
+    column = _as_vector(as_cells(values, name, "value"), name, values)
     _check_no_nan_text(column, name)
     if column.dtype.kind not in "fO":
         return column
@@ -272,8 +304,8 @@ def _check_order(values: np.ndarray, name: str) -> None:
             np.unique(values)
             return
     raise InvalidInputError(
-        f"{name}[0] is a {type(values[0]).__name__}, {shown(values[0])}; {name} must hold one string, number or date "
-        "for each image. Convert the values, for instance with str."
+        f"{cell_of(name, 0)} is {type_of(values[0])}, {shown(values[0])}; {name} must hold one string, "
+        "number or date for each image. Convert the values, for instance with str."
     )
 
 
@@ -292,16 +324,26 @@ def as_numbers(values: Any, name: str) -> np.ndarray:
     for position, kind in enumerate(kinds):
         value = array.flat[position]
         if kind in (str, object) and not isinstance(value, Decimal | Fraction):
-            index = ", ".join(str(i) for i in np.unravel_index(position, array.shape))
+            element = cell_of(name, *np.unravel_index(position, array.shape))
             raise InvalidInputError(
-                f"{name} must hold numbers, one for each image; {name}[{index}] is a {type(value).__name__}, "
-                f"{shown(value)}."
+                f"{name} must hold numbers, one for each image; {element} is {type_of(value)}, "
+                f"{shown(value)}.{_instead(array, value, name)}"
             )
     try:
         numbers = [np.nan if kind is None else float(value) for kind, value in zip(kinds, array.flat, strict=True)]
     except OverflowError as error:
         raise InvalidInputError(f"{name} has numbers beyond float64. Scale them to about 1.") from error
     return np.array(numbers, dtype=np.float64).reshape(array.shape)
+
+
+def _instead(array: np.ndarray, value: Any, name: str) -> str:
+    """Return how to convert numbers that are strings, or what learns classes; nothing for other values."""
+    try:
+        array.astype(np.float64)
+    except (TypeError, ValueError, OverflowError):
+        is_class = isinstance(value, str) and name in ("y", "y_val")
+        return f" If {name} holds classes, use PretrainedImageClassifier." if is_class else ""
+    return f" Pass np.array({name}, dtype=float)."
 
 
 def codes_of(labels: Sequence[Any], classes: np.ndarray, name: str, owner: str, remedy: str) -> np.ndarray:

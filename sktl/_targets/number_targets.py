@@ -13,10 +13,10 @@ from sklearn.model_selection import train_test_split
 from sktl.exceptions import InvalidInputError
 
 from .label_targets import canonical_rank
-from .labels import as_numbers, first_shown
+from .labels import as_numbers, cell_of, first_shown
 from .outputs import NumberOutputs
 from .sample_weights import check_groups, check_sample_weight
-from .tables import Table, has_rows, is_frame
+from .tables import Table, columns_of, has_rows
 from .targets import Targets
 
 # The median absolute deviation of a normal distribution, times this, is its standard deviation.
@@ -53,7 +53,7 @@ class NumberTargets(Targets):
 
     @property
     def rank(self) -> np.ndarray:
-        return canonical_rank(self.standardized)
+        return canonical_rank(self.standardized[self.counted()])
 
     def values(self) -> np.ndarray:
         return self.standardized
@@ -75,9 +75,7 @@ class NumberTargets(Targets):
     def _strata(self) -> np.ndarray:
         return np.zeros(len(self), dtype=np.int64)
 
-    def hold_out(self, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        if self.groups is not None:
-            return self._hold_out_groups(fraction, seed)
+    def _hold_out_samples(self, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
         train, held_out = train_test_split(np.arange(len(self)), test_size=fraction, random_state=seed)
         return train, held_out
 
@@ -95,7 +93,7 @@ class NumberTargets(Targets):
                 "same columns in the same order."
             )
         weights = check_sample_weight(sample_weight, n_samples, "X_val")
-        standardized = (numbers - self.outputs.center) / self.outputs.scale
+        standardized = _standardized(numbers, self.outputs.center, self.outputs.scale)
         return replace(self, standardized=standardized, weights=weights, groups=None)
 
 
@@ -116,18 +114,29 @@ def check_numbers(
             f"X has {n_samples} images but y has {len(numbers)} values (inconsistent numbers of samples). Pass one "
             "number, or one row of numbers, for each image."
         )
+    weights, groups = check_sample_weight(sample_weight, n_samples), check_groups(groups, n_samples)
+    if rows is not None:
+        numbers, weights, groups = numbers[rows], weights[rows], None if groups is None else groups[rows]
+    center, scale = _center_and_scale(numbers[weights > 0], weights[weights > 0], loss)
+    units = NumberOutputs(center, scale, not has_rows(y, "number"), _names(y))
+    return NumberTargets(_standardized(numbers, center, scale), units, loss, weights, groups)
+
+
+def _center_and_scale(numbers: np.ndarray, weights: np.ndarray, loss: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return what is subtracted from the numbers of each column, and what they are then divided by."""
     with np.errstate(over="ignore"):
         if not np.isfinite(np.ptp(numbers, axis=0)).all():
             raise InvalidInputError(
                 f"y has numbers up to {np.abs(numbers).max():g}, whose differences are beyond float64. Scale them to "
                 "about 1."
             )
-    weights, groups = check_sample_weight(sample_weight, n_samples), check_groups(groups, n_samples)
-    if rows is not None:
-        numbers, weights, groups = numbers[rows], weights[rows], None if groups is None else groups[rows]
-    center, scale = _robust_scale(numbers, weights) if loss == "huber" else _scale(numbers, weights)
-    units = NumberOutputs(center, scale, not has_rows(y, "number"), _names(y))
-    return NumberTargets((numbers - center) / scale, units, loss, weights, groups)
+    return _robust_scale(numbers, weights) if loss == "huber" else _scale(numbers, weights)
+
+
+def _standardized(numbers: np.ndarray, center: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    # Numbers of images of weight zero may stand for missing values, and leave the range of float64.
+    with np.errstate(over="ignore"):
+        return np.asarray((numbers - center) / scale)
 
 
 def number_columns(y: Any, name: str) -> np.ndarray:
@@ -148,7 +157,7 @@ def number_columns(y: Any, name: str) -> np.ndarray:
         raise InvalidInputError(f"{name} has shape {column.shape}. Pass shape (n_samples,) or (n_samples, n_numbers).")
     if len(wrong := np.flatnonzero(~np.isfinite(column))):
         found = "a missing value (NaN)" if np.isnan(column[wrong[0]]) else "infinite (infinity)"
-        raise InvalidInputError(f"{name}[{wrong[0]}] is {found}, but {rule}. Drop this image.")
+        raise InvalidInputError(f"{cell_of(name, wrong[0])} is {found}, but {rule}. Drop this image.")
     return column[:, None]
 
 
@@ -202,6 +211,6 @@ def _median(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def _names(y: Any) -> list[str] | None:
-    """Return the names of the columns of a data frame if all of them are strings, as scikit-learn names features."""
-    names = list(y.columns) if is_frame(y) else []
+    """Return the names of the columns if all of them are strings, as scikit-learn names features; otherwise None."""
+    names = columns_of(y)
     return [str(name) for name in names] if names and all(isinstance(name, str) for name in names) else None

@@ -51,13 +51,16 @@ def check_sample_weight(sample_weight: Any, n_samples: int, of: str = "X") -> np
         raise InvalidInputError(f"{name}[{wrong[0]}] is {weights[wrong[0]]}; weights must be finite and not negative.")
     if not weights.any():
         raise InvalidInputError(f"{name} is all zero: Sample weights must contain at least one non-zero number.")
+    if not has_mean(weights):
+        raise InvalidInputError(f"{name} has numbers up to {weights.max():g}, beyond float64. Scale them to about 1.")
+    return weights
+
+
+def has_mean(weights: np.ndarray) -> bool:
+    """Return True if weights can be divided by their mean in float64."""
     with np.errstate(all="ignore"):
         mean = weights.mean()
-        if not np.isfinite(mean) or mean < np.finfo(np.float64).tiny:
-            raise InvalidInputError(
-                f"{name} has numbers up to {weights.max():g}, beyond float64. Scale them to about 1."
-            )
-    return weights
+    return bool(np.isfinite(mean) and mean >= np.finfo(np.float64).tiny)
 
 
 def as_weight(weight: Any, name: str) -> float:
@@ -69,5 +72,5 @@ def as_weight(weight: Any, name: str) -> float:
         If it is not a number. `name` is its name in the message.
     """
     if not isinstance(weight, Real | np.bool_):
-        raise InvalidParameterError(f"{name} is a {type(weight).__name__}, {shown(weight)}; weights are numbers.")
+        raise InvalidParameterError(f"{name} is {shown(weight)}; weights are numbers.")
     return float(weight)

@@ -36,6 +36,11 @@ class Labelled(Generic[Samples]):
             return Labelled([samples[i] for i in rows], self.targets.take(rows))
         return Labelled(samples[rows], self.targets.take(rows))
 
+    def counted(self) -> Labelled[Any]:
+        """Return the samples with nonzero weight."""
+        rows = self.targets.counted()
+        return self if isinstance(rows, slice) else self.take(rows)
+
     def relative(self) -> Labelled[Samples]:
         """Return the same samples with weights divided by their mean."""
         weights = self.targets.weights / self.targets.weights.mean()
@@ -78,26 +83,23 @@ class Split(Generic[Samples]):
 def hold_out(targets: Targets, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the positions of training and validation samples, with the same proportions of classes in both.
 
-    Groups stay together. The proportions are then approximate.
+    Groups stay together. The proportions are then approximate. Samples of weight zero are in neither part.
 
     Raises
     ------
     InvalidParameterError
         If there are too few samples.
     """
+    rows = np.flatnonzero(targets.weights)
+    counted = targets.restricted(rows)
     try:
-        train, held_out = targets.hold_out(fraction, seed)
+        train, held_out = counted.hold_out(fraction, seed)
     except ValueError as error:
         reason = str(error).rstrip(".")  # some of scikit-learn's messages end with a period
+        which = " of nonzero weight" if len(rows) < len(targets) else ""
         raise InvalidParameterError(
-            f"early_stopping=True cannot hold out validation_fraction={fraction:g} of {len(targets)} images"
-            f"{targets.scarcity()}: {reason}. Pass X_val and y_val, another validation_fraction, or "
+            f"early_stopping=True cannot hold out validation_fraction={fraction:g} of {len(rows)} images{which}"
+            f"{counted.scarcity()}: {reason}. Pass X_val and y_val, another validation_fraction, or "
             "early_stopping=False."
         ) from error
-    for rows, part in ((train, "training"), (held_out, "validation")):
-        if not targets.weights[rows].any():
-            raise InvalidParameterError(
-                f"early_stopping=True left only images of weight zero in the {part} part. Pass X_val and y_val, "
-                "another validation_fraction, or another random_state."
-            )
-    return np.sort(train), np.sort(held_out)
+    return np.sort(rows[train]), np.sort(rows[held_out])

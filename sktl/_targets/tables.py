@@ -8,9 +8,10 @@ from typing import Any, Self
 import numpy as np
 from scipy.sparse import issparse
 
+from sktl._images.foreign_types import is_arrow
 from sktl.exceptions import InvalidInputError
 
-from .labels import as_cells, as_numbers, shown
+from .labels import as_cells, as_numbers, cell_of, shown
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Table:
     ----------
     values : array of shape (n_samples, n_columns)
     names : list or None
-        Names of the columns of a data frame.
+        Names of the columns of a data frame or a table of PyArrow.
     """
 
     values: np.ndarray
@@ -29,7 +30,7 @@ class Table:
 
     @classmethod
     def of(cls, y: Any, name: str) -> Self:
-        """Return the table in an array, a sparse matrix, a data frame of pandas or polars, or a list of rows.
+        """Return the table in an array, a sparse matrix, a data frame, a table of PyArrow, or a list of rows.
 
         Raises
         ------
@@ -45,7 +46,7 @@ class Table:
             raise InvalidInputError(f"{name} has shape {values.shape}, but must be a table with a row for each image.")
         if not values.shape[1]:
             raise InvalidInputError(f"{name} has no columns. Pass one column for each label or number.")
-        names = list(y.columns) if is_frame(y) else None
+        names = columns_of(y)
         if names is not None and len(set(names)) < len(names):
             raise InvalidInputError(f"{name} has columns with the same name. Rename them.")
         return cls(values, [str(item) if isinstance(item, str) else item for item in names] if names else None)
@@ -66,12 +67,19 @@ class Table:
 
     def cell(self, name: str, row: int, column: int) -> str:
         """Return a cell in the form of messages."""
-        return f"{name}[{row}, {column if self.names is None else shown(self.names[column])}]"
+        return cell_of(name, row, column if self.names is None else shown(self.names[column]))
 
 
 def is_frame(y: Any) -> bool:
     """Return True for a data frame of pandas or polars, but not for a lazy one, which has no shape."""
     return all(hasattr(y, name) for name in ("shape", "columns", "dtypes")) and getattr(y, "ndim", 2) == 2
+
+
+def columns_of(y: Any) -> list[Any] | None:
+    """Return the names of the columns of a data frame of pandas or polars, or of a table of PyArrow; otherwise None."""
+    if is_frame(y):
+        return list(y.columns)
+    return list(y.column_names) if is_arrow(y) and hasattr(y, "column_names") else None
 
 
 def has_rows(y: Any, kind: str = "label", name: str = "y") -> bool:

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import replace
-from fractions import Fraction
 from typing import Any, Self, cast
 
 import numpy as np
 
-from .folds import Folds, deal
+from .folds import Folds, deal, hold_out_groups
 from .outputs import Outputs
-
-# Groups are dealt to at most so many folds, of which some are held out.
-_MOST_PARTS = 20
 
 
 class Targets(ABC):
@@ -80,8 +76,34 @@ class Targets(ABC):
     def _of_samples(self, rows: np.ndarray | slice) -> dict[str, Any]:
         """Return the fields of a subset of samples, except for weights and groups."""
 
+    def counted(self) -> np.ndarray | slice:
+        """Return the rows of the samples with nonzero weight."""
+        return slice(None) if self.weights.all() else np.flatnonzero(self.weights)
+
+    def learnable(self, weights: np.ndarray) -> np.ndarray:
+        """Return which outputs can be learned from the samples with these weights, bool of shape (n_outputs,)."""
+        return np.full(len(self.outputs), bool(weights.any()))
+
+    def scored(self, learned: np.ndarray) -> np.ndarray:
+        """Return which held-out samples, or which of their outputs, show how well the outputs are learned.
+
+        Parameters
+        ----------
+        learned : bool array of shape (n_samples, n_outputs)
+            Whether each output could be learned from the samples with which the sample's outputs were predicted.
+
+        Returns
+        -------
+        scored : bool array of shape (n_samples,) for classes, otherwise (n_samples, n_outputs)
+        """
+        return learned
+
+    def trained_with(self, weights: np.ndarray) -> Self:
+        """Return the targets with other weights in training."""
+        return self.with_changes(weights=weights)
+
     def restricted(self, rows: np.ndarray, present: np.ndarray | None = None) -> Self:
-        """Return the targets of a subset of samples without classes that no sample of another subset has.
+        """Return the targets of a subset of samples without outputs that cannot be learned from another subset.
 
         Parameters
         ----------
@@ -112,6 +134,15 @@ class Targets(ABC):
         """Return folds for cross-validation. Samples of a group stay together."""
         return deal(self._strata(), self.groups, n_folds, seed)
 
+    def thinned(self, rows: np.ndarray, most: int, seed: int) -> np.ndarray:
+        """Return the rows, or a limited number of them with similar proportions of classes or labels."""
+        if len(rows) <= most:
+            return rows
+        ungrouped = self.with_changes(groups=None).take(rows)
+        rows = rows[ungrouped.deal(-(-len(rows) // most), seed).of_sample == 0]
+        # Folds of labels are not exactly of the same size.
+        return np.sort(np.random.RandomState(seed).permutation(rows)[:most]) if len(rows) > most else rows
+
     @abstractmethod
     def _strata(self) -> np.ndarray:
         """Return what folds balance: the code of each sample's class, or a column of memberships for each label."""
@@ -126,7 +157,6 @@ class Targets(ABC):
             If they do not fit these targets, or not the number of images.
         """
 
-    @abstractmethod
     def hold_out(self, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the positions of training and validation samples.
 
@@ -135,25 +165,13 @@ class Targets(ABC):
         ValueError
             If there are too few samples. The message is the reason.
         """
+        if self.groups is not None:
+            return hold_out_groups(self._strata(), self.groups, fraction, seed)
+        return self._hold_out_samples(fraction, seed)
 
-    def _hold_out_groups(self, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Hold out whole groups, about a fraction of the samples, without losing a class.
-
-        Groups are dealt to folds of similar proportions. Folds are held out as long as that brings their share closer
-        to the fraction.
-        """
-        n_parts = max(2, Fraction(fraction).limit_denominator(_MOST_PARTS).denominator)
-        folds = self.deal(n_parts, seed)
-        if folds.n_folds < 2:
-            raise ValueError("groups has effectively only one group")
-        sizes, wanted = np.bincount(folds.of_sample), fraction * len(self)
-        held_out = np.zeros(len(self), dtype=bool)
-        for fold in np.argsort(np.abs(sizes - len(self) / n_parts), kind="stable"):
-            more = held_out | (folds.of_sample == fold)
-            is_closer = not held_out.any() or abs(more.sum() - wanted) < abs(held_out.sum() - wanted)
-            if is_closer and not more.all() and not len(self.losing(np.flatnonzero(~more))):
-                held_out = more
-        return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+    @abstractmethod
+    def _hold_out_samples(self, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the same without groups."""
 
     def scarcity(self) -> str:
         """Return what makes samples scarce, for messages."""

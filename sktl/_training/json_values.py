@@ -6,7 +6,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import fields
 from enum import Enum
-from typing import Any
+from functools import cache
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 import numpy as np
 import torch
@@ -15,6 +17,7 @@ from sktl._images.augmentation import RandomChange
 from sktl._images.preprocessing import Preprocessing
 from sktl._storage.model_file import DocumentError
 from sktl._targets.labels import shown
+from sktl._words import type_of
 from sktl.exceptions import ImageFailure, InvalidParameterError
 
 from .recipe import Recipe, TailRecipe
@@ -25,6 +28,8 @@ _ADDED: dict[Any, dict[str, Any]] = {
     Recipe: {"loss": "cross_entropy"},
     TailRecipe: {"loss": "cross_entropy", "alone": None},
 }
+# Larger integers are in no value that `encode` writes, and some are too long for messages.
+_LARGEST = 2**63
 
 
 def plain(value: Any) -> Any:
@@ -59,7 +64,7 @@ def encode(value: Any, name: str) -> Any:
         return {"tuple": [encode(item, name) for item in value]}
     if isinstance(value, Mapping):
         return {"dict": [[encode(key, name), encode(item, name)] for key, item in value.items()]}
-    kind = "a function or class" if callable(value) else f"a {type(value).__name__}"
+    kind = "a function or class" if callable(value) else type_of(value)
     raise InvalidParameterError(
         f"{name} is {kind}, which cannot be saved without code. Choose a value that is a name or a number, or pickle "
         "the estimator, for those who trust you."
@@ -70,8 +75,26 @@ def _field_names(cls: Any) -> list[str]:
     return list(ImageFailure._fields) if cls is ImageFailure else [field.name for field in fields(cls)]
 
 
+@cache
+def _field_types(cls: Any) -> dict[str, Any]:
+    types = get_type_hints(cls)
+    return {name: types[name] for name in _field_names(cls)}
+
+
+def _has_type(value: Any, kind: Any) -> bool:
+    """Return True if a value has the type of an annotation. Integers are also floats, but bools are not integers."""
+    inner = get_args(kind)
+    if isinstance(kind, UnionType):
+        return any(_has_type(value, one) for one in inner)
+    if get_origin(kind) is tuple:
+        return isinstance(value, tuple) and len(value) == len(inner) and all(map(_has_type, value, inner))
+    if type(value) is int and kind in (int, float):
+        return abs(value) < _LARGEST
+    return type(value) is kind
+
+
 def _decode_known(name: Any, content: Any) -> Any:
-    """Return an instance of one of sktl's classes. It must have exactly the fields that `encode` writes."""
+    """Return an instance of one of sktl's classes. It must have exactly the fields and types that `encode` writes."""
     cls = _CLASSES.get(name) if isinstance(name, str) else None
     if cls is None or not isinstance(content, dict):
         raise DocumentError(f"it has a value of the kind {shown(name)}, which this version does not know")
@@ -79,7 +102,11 @@ def _decode_known(name: Any, content: Any) -> Any:
     if different := sorted(content.keys() ^ set(_field_names(cls))):
         verb = "has" if different[0] in content else "lacks"
         raise DocumentError(f"its {name} {verb} {shown(different[0])}, unlike in this version")
-    return cls(**{key: decode(item) for key, item in content.items()})
+    values = {key: decode(item) for key, item in content.items()}
+    for key, kind in _field_types(cls).items():
+        if not _has_type(values[key], kind):
+            raise DocumentError(f"{key}={shown(values[key])} of its {name} has another type than in this version")
+    return cls(**values)
 
 
 def decode(value: Any) -> Any:

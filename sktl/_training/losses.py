@@ -93,7 +93,7 @@ class CrossEntropy(nn.CrossEntropyLoss):
         return of_each, found.sub_(wanted), seconds
 
     def held_out(
-        self, logits: torch.Tensor, codes: torch.Tensor, weights: torch.Tensor | None
+        self, logits: torch.Tensor, codes: torch.Tensor, weights: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the log loss of each sample, and whether it is classified correctly."""
         of_each = nn.functional.cross_entropy(logits, codes, reduction="none")
@@ -146,11 +146,21 @@ class ElementwiseLoss(nn.Module):
             of_each, slopes, seconds = of_each * weights, slopes * weights, seconds * weights
         return of_each.sum(dim=1), slopes, seconds
 
-    @abstractmethod
     def held_out(
-        self, outputs: torch.Tensor, values: torch.Tensor, weights: torch.Tensor | None
+        self, outputs: torch.Tensor, values: torch.Tensor, weights: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the loss and the score of each sample."""
+        """Return the loss and the score of each output of each sample, of shape (n_samples, n_outputs).
+
+        Parameters
+        ----------
+        outputs, values : tensor of shape (n_samples, n_outputs)
+        weights : tensor of shape (n_samples,)
+        """
+        return self.of_each(outputs, values.to(outputs.dtype)), self.scores(outputs, values, weights)
+
+    @abstractmethod
+    def scores(self, outputs: torch.Tensor, values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """Return the contribution of each output of each sample to the weighted mean score of the output."""
 
 
 class BinaryCrossEntropy(ElementwiseLoss):
@@ -175,12 +185,8 @@ class BinaryCrossEntropy(ElementwiseLoss):
         found = outputs.sigmoid()
         return found - wanted, found - found.square()
 
-    def held_out(
-        self, outputs: torch.Tensor, values: torch.Tensor, weights: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the mean log loss over the labels of each sample, and the share of its labels that are correct."""
-        losses, hits = self.of_each(outputs, values.to(outputs.dtype)), (outputs > 0) == (values > 0.5)
-        return (losses if weights is None else losses * weights.t()).mean(dim=1), hits.float().mean(dim=1)
+    def scores(self, outputs: torch.Tensor, values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        return ((outputs > 0) == (values > 0.5)).float()
 
 
 class SquaredLoss(ElementwiseLoss):
@@ -194,13 +200,13 @@ class SquaredLoss(ElementwiseLoss):
     def slopes(self, outputs: torch.Tensor, wanted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return outputs - wanted, torch.ones_like(outputs)
 
-    def held_out(
-        self, outputs: torch.Tensor, values: torch.Tensor, weights: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the loss of each sample, and its contribution to the mean coefficient of determination."""
-        losses = self.of_each(outputs, values.to(outputs.dtype)).mean(dim=1)
-        variances = values.var(dim=0, correction=0).clamp_min(torch.finfo(values.dtype).tiny)
-        return losses, (1 - (outputs - values).square() / variances).mean(dim=1)
+    def scores(self, outputs: torch.Tensor, values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """Return contributions to coefficients of determination; NaN for numbers that are constant."""
+        shares = (weights / weights.sum())[:, None]
+        variances = (shares * (values - (shares * values).sum(dim=0)).square()).sum(dim=0)
+        # Outputs are in float32, and numbers that vary have a standard deviation of about 1.
+        variances[variances.sqrt() <= torch.finfo(torch.float32).eps] = torch.nan
+        return 1 - (outputs - values).square() / variances
 
 
 class HuberLoss(SquaredLoss):

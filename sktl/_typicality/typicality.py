@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple, Self
@@ -19,6 +20,9 @@ _N_FOLDS = 5
 # Limits of the references that are kept, and saved with a model. More would hardly change p-values.
 _MOST_REFERENCES = 1024
 _MOST_BYTES = 1_800_000
+# Share of the numbers of an 8-bit direction that another engine or machine may change by 1. Different images, even of
+# flat noise, differ by at least six times as much.
+_ROUNDED = 0.005
 # Images of which cosines are computed at once, to bound the memory.
 _BLOCK = 1024
 
@@ -74,7 +78,7 @@ class Typicality:
         n_bytes = own.shape[1] + textures.shape[1] + targets.take(slice(0, 1)).memberships().shape[1]
         rng = np.random.RandomState(seed)
         drawn = rng.permutation(np.flatnonzero(targets.weights > 0))
-        rows = np.sort(drawn[: max(2, min(_MOST_REFERENCES, _MOST_BYTES // n_bytes))])
+        rows = np.sort(drawn[: most_references(n_bytes)])
         drawn_targets = targets.take(rows)
         groups = np.arange(len(rows))
         if drawn_targets.groups is not None:
@@ -120,12 +124,29 @@ class Typicality:
         """
         combination, calibrations = self.calibrations
         p_values = np.empty(len(features))
-        for start in range(0, len(features), _BLOCK):
-            rows = slice(start, start + _BLOCK)
-            parts = zip(_parts(np.asarray(features[rows]), layout), self.compared, strict=False)
-            products = [cosines(directions_of(part), references) for part, references in parts]
+        for rows, directions in self._blocks(features, layout):
+            products = [cosines(*pair) for pair in zip(directions, self.compared, strict=True)]
             p_values[rows] = self._p_values(products, combination, calibrations)
         return p_values
+
+    def are_references(self, features: np.ndarray, layout: StageLayout) -> np.ndarray:
+        """Return which images have the features of a reference, apart from rounding errors; bool of shape (n_images,).
+
+        The arguments are as for p-values.
+        """
+        found = np.empty(len(features), dtype=bool)
+        for rows, directions in self._blocks(features, layout):
+            nearest = cosines(directions[0], self.directions).argmax(axis=1)
+            pairs = zip(directions, self.compared, strict=True)
+            found[rows] = np.all([_are_rounded(some, references[nearest]) for some, references in pairs], axis=0)
+        return found
+
+    def _blocks(self, features: np.ndarray, layout: StageLayout) -> Iterator[tuple[slice, list[np.ndarray]]]:
+        """Yield the rows of some images at a time, and the directions with which these images are compared."""
+        for start in range(0, len(features), _BLOCK):
+            rows = slice(start, start + _BLOCK)
+            parts = _parts(np.asarray(features[rows]), layout)[: len(self.compared)]
+            yield rows, [directions_of(part) for part in parts]
 
     def _p_values(
         self, products: list[np.ndarray], combination: Combination, calibrations: list[Calibration]
@@ -163,6 +184,17 @@ class Typicality:
 
     def __getstate__(self) -> dict[str, Any]:
         return self.arrays()
+
+
+def _are_rounded(directions: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return which directions equal others, row by row, apart from rounding errors."""
+    errors = np.square(directions.astype(np.float64) - others).sum(axis=1)
+    return np.asarray(errors <= max(1.0, _ROUNDED * directions.shape[1]))
+
+
+def most_references(n_bytes: int) -> int:
+    """Return the largest number of references of which each takes `n_bytes` bytes."""
+    return max(2, min(_MOST_REFERENCES, _MOST_BYTES // n_bytes))
 
 
 def _parts(features: np.ndarray, layout: StageLayout) -> tuple[np.ndarray, np.ndarray]:

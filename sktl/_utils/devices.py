@@ -63,7 +63,7 @@ def resolve_device(device: str | torch.device) -> torch.device:
         raise DeviceError(
             f"device={str(device)!r} is unavailable: PyTorch {torch.__version__} sees only "
             f'{", ".join(map(repr, present))}. Pass one of these or device="auto", or install the build of PyTorch and '
-            'the driver for your GPU (device="cuda" for NVIDIA and AMD, "xpu" for Intel, "mps" on a Mac).'
+            'the driver for your GPU (device="cuda" for NVIDIA and AMD, device="xpu" for Intel, device="mps" on a Mac).'
         )
     if wanted.type in ("cuda", "xpu") and wanted.index is None:
         # PyTorch has a current device per thread. Without an index, the threads of a pass could use another GPU.

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from sktl._words import type_of
 from sktl.exceptions import InvalidParameterError
 
 _LONGEST = 200
+# Suffixes by which other programs recognize files that they could not read if sktl wrote a model into them.
+_FORMATS_OF_OTHERS = {
+    ".onnx": "ONNX", ".xml": "OpenVINO IR", ".pt2": "programs of torch.export", ".pt": "PyTorch", ".pth": "PyTorch",
+    ".pkl": "pickle", ".pickle": "pickle", ".joblib": "joblib", ".html": "HTML", ".htm": "HTML",
+}  # fmt: skip
+_EXPORTED = (".onnx", ".xml", ".pt2")
+_BYTES_OF_DRAFTS = 100
 
 
 def user_path(path: str | os.PathLike[str]) -> str:
@@ -31,6 +41,16 @@ def why_no_file(path: str | os.PathLike[str]) -> str | None:
     if not os.path.exists(path) or os.path.isfile(path):
         return None
     return "is a folder" if os.path.isdir(path) else "is not a regular file"
+
+
+def draft_path(target: Path, suffix: str = "") -> Path:
+    """Return a new hidden path beside a file, under which the file is written until it is complete.
+
+    It is in the same folder, because only a rename within a file system is atomic. It contains only the beginning of
+    the file's name, because systems limit the bytes of a name.
+    """
+    beginning = os.fsencode(target.name)[:_BYTES_OF_DRAFTS].decode("utf-8", "ignore")
+    return target.with_name(f".{beginning}.{os.getpid()}.{secrets.token_hex(4)}{suffix}")
 
 
 def is_utf8(path: str | os.PathLike[str]) -> bool:
@@ -57,12 +77,29 @@ def checked_path(path: Any, argument: str, alternative: str = "") -> str:
         If it is not a path. `alternative` names what else the argument accepts.
     """
     if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
-        given = repr(path) if path is None or isinstance(path, int | float) else f"a {type(path).__name__}"
+        given = repr(path) if isinstance(path, int | float) else type_of(path)
         raise InvalidParameterError(f"{argument} is {given}. Pass a path{alternative}.")
     text = os.fspath(path)
     if not text or "\0" in text:
         raise InvalidParameterError(f"{argument}={shown(text)} is not a path. Pass a path{alternative}.")
     return user_path(text)
+
+
+def check_model_suffix(path: str | os.PathLike[str]) -> None:
+    """Raise `InvalidParameterError` for a file of a saved model that has the suffix of another format."""
+    stem, suffix = os.path.splitext(os.fsdecode(path))
+    if other := _FORMATS_OF_OTHERS.get(suffix.lower()):
+        export = f"; `export` writes {other}" if suffix.lower() in _EXPORTED else ""
+        raise InvalidParameterError(
+            f"path={shown(path)} has the suffix of {other}, but a model is saved in sktl's own format. Rename it, for "
+            f"instance to {shown(f'{stem}.sktl')}{export}."
+        )
+
+
+def check_page_suffix(path: str | os.PathLike[str]) -> None:
+    """Raise `InvalidParameterError` for a file of a page that has another suffix than HTML files."""
+    if os.path.splitext(os.fsdecode(path))[1].lower() not in ("", ".html", ".htm"):
+        raise InvalidParameterError(f"path={shown(path)} does not end in .html, and the page is HTML. Rename it.")
 
 
 def in_utf8(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
+from collections.abc import Sequence
 from typing import Any
 
 # Numbers with more digits before or after the point are shown with an exponent.
@@ -13,9 +14,10 @@ _MOST_DIGITS = 7
 def fitted(label: Any, width: int, lines: int = 1) -> str:
     """Return a label in at most `lines` lines of `width` letters, with an ellipsis in place of omitted letters.
 
-    In a single line, the middle is omitted, because labels of many classes often differ at their end.
+    In a single line, the middle is omitted, because labels of many classes often differ at their end. Line breaks and
+    characters that cannot be printed, such as those that change the order of letters, are replaced by spaces.
     """
-    text = " ".join(str(label).split())
+    text = " ".join("".join(c if c.isprintable() else " " for c in str(label)).split())
     if len(text) <= width:
         return text
     if lines == 1:
@@ -55,3 +57,15 @@ def with_percent(label: Any, share: float, width: int) -> str:
         else:
             lines[-1] = lines[-1][: max(0, width - len(suffix) - 1)].rstrip("…") + "…"
     return "\n".join([*lines[:-1], lines[-1] + suffix])
+
+
+def distinct_texts(names: Sequence[Any]) -> list[str]:
+    """Return a different text for each name: its `str` or, if two would be equal, the `repr` or position of each.
+
+    Labels such as 1 and "1" are different, and columns may have equal names.
+    """
+    for text in (str, repr):
+        found = [text(name) for name in names]
+        if len(set(found)) == len(found):
+            return found
+    return [f"{name} ({position})" for position, name in enumerate(names)]

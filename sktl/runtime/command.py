@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import glob
 import json
 import os
 import sys
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         model = open_model(options.model, n_threads=options.n_threads)
     except SktlError as error:
         return _complain(str(error))
-    found, problems = _predict(model, options.images)
+    found, problems = _predict(model, _expanded(options.images))
     is_printed = _print(_as_json(found) if options.json else _as_table(found))
     for problem in problems:
         _complain(problem)
@@ -69,6 +70,16 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _expanded(names: Sequence[str]) -> list[str]:
+    """Return names of files, with those that match a pattern in its place: shells of Windows leave this to programs."""
+    return [file for name in names for file in (os.name == "nt" and _matching(name)) or [name]]
+
+
+def _matching(pattern: str) -> list[str]:
+    # Names on Windows may contain brackets, but neither * nor ?.
+    return sorted(glob.glob(pattern, recursive=True)) if set("*?") & set(pattern) else []
+
+
 def _predict(model: Any, names: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]:
     """Return the records of the images that can be used, and what is wrong with the others."""
     try:
@@ -98,25 +109,27 @@ def _as_json(found: Sequence[dict[str, Any]]) -> str:
 
 
 def _as_table(found: Sequence[dict[str, Any]]) -> str:
-    rows = [{"image": record["image"]} | _cells(record) for record in found]
-    table = [[_printable(cell) for cell in row] for row in (*rows[:1], *(row.values() for row in rows))]
+    rows = [[("image", record["image"]), *_cells(record)] for record in found]
+    heading = [column for column, _ in rows[0]] if rows else []
+    table = [list(map(_printable, row)) for row in (heading, *([text for _, text in row] for row in rows)) if row]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in table)
     return "".join(f"{line}\n" for line in lines)
 
 
-def _cells(record: dict[str, Any]) -> dict[str, str]:
-    """Return the texts of a record by column."""
-    typicality = {"typicality": f"{record['typicality']:.4f}"} if "typicality" in record else {}
+def _cells(record: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the column and the text of each cell of a record. Names of numbers may be those of other columns."""
+    typicality = [("typicality", f"{record['typicality']:.4f}")] if "typicality" in record else []
     if "features" in record:
-        return {"features": f"{len(record['features']):,} numbers, printed with --json"}
+        return [("features", f"{len(record['features']):,} numbers, printed with --json")]
     prediction = record["prediction"]
     if isinstance(prediction, dict):
-        return {name: f"{number:.6g}" for name, number in prediction.items()} | typicality
-    labels = prediction if isinstance(prediction, list) else [prediction]
-    likely = [f"{record['probabilities'][str(label)]:.4f}" for label in labels]
-    cells = {"prediction": ", ".join(map(str, labels)) or "-", "probability": ", ".join(likely) or "-"}
-    return cells | typicality
+        return [*((name, f"{number:.6g}") for name, number in prediction.items()), *typicality]
+    is_list = isinstance(prediction, list)
+    labels = prediction if is_list else [prediction]
+    likely = [p for p in record["probabilities"].values() if p > 0.5] if is_list else [record["probability"]]
+    cells = [("prediction", ", ".join(map(str, labels))), ("probability", ", ".join(f"{p:.4f}" for p in likely))]
+    return [*((column, text or "-") for column, text in cells), *typicality]
 
 
 def _printable(text: str) -> str:

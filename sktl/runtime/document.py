@@ -12,12 +12,13 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
+from itertools import islice
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from sktl._images.preprocessing import Preprocessing
+from sktl._images.preprocessing import Preprocessing, preprocessing_fault
 from sktl._images.readers import READERS
 from sktl._words import cut_middle
 from sktl.exceptions import ModelFileError
@@ -32,12 +33,12 @@ PRECISIONS = ("float32", "float16", "int8")
 N_REFERENCES = 3
 
 _LONGEST = 64 << 20  # three images of 2,048 x 2,048 pixels of noise, in base64
-_MOST_PIXELS = 2_048  # as in saved models
 _MOST_OUTPUTS = 1 << 18
 _MOST_VALUES = 1 << 21  # each takes some fifty bytes of memory, and may be two characters of text
+# What begins a value: a string, which may contain the others, a comma or a bracket. It backtracks nowhere.
+_VALUE = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[,\[{]', re.DOTALL)
 _MOST_BYTES = 64 << 20  # of `classes_`
 _DTYPE = re.compile(r"[<>|]?(b1|[iu][1248]|f[248]|U[0-9]{1,8})|\|O")
-_FILTERS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
 
 
 class DocumentError(ValueError):
@@ -137,15 +138,18 @@ class ModelDocument:
 
         Raises
         ------
-        ModelFileError
+        DocumentError
             If the document is not one that `from_json` accepts.
         """
         content = {"format": FORMAT} | {own.name: getattr(self, own.name) for own in fields(self)}
         images = [base64.b64encode(image).decode() for image in self.references.images]
         content["preprocessing"] = asdict(self.preprocessing)
         content["references"] = {"images": images, "outputs": self.references.outputs}
-        text = json.dumps(content, allow_nan=False)
-        self.from_json(text, "The document of the export")
+        try:
+            text = json.dumps(content, allow_nan=False)
+        except ValueError as error:
+            raise DocumentError(f"its document is not JSON ({error})") from error
+        _parsed(_load(text))
         return text
 
     @classmethod
@@ -214,7 +218,7 @@ def _parsed(content: dict[str, Any]) -> ModelDocument:
 def _load(text: Any) -> dict[str, Any]:
     if not isinstance(text, str) or len(text) > _LONGEST:
         raise DocumentError(f"its document is not text of at most {_LONGEST:,} characters")
-    if sum(map(text.count, ",[{")) > _MOST_VALUES:
+    if _has_many_values(text):
         raise DocumentError(f"its document has more than {_MOST_VALUES:,} values")
     try:
         content = json.loads(text, parse_constant=_refuse, object_pairs_hook=_unique)
@@ -223,6 +227,12 @@ def _load(text: Any) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:  # numbers of thousands of digits, and depth, included
         raise DocumentError(f"its document is not JSON ({error})") from error
     return _typed(content, dict, "the document")
+
+
+def _has_many_values(text: str) -> bool:
+    if sum(map(text.count, '",[{')) <= _MOST_VALUES:  # more than there are values, and counted at once
+        return False
+    return next(islice(_VALUE.finditer(text), _MOST_VALUES, None), None) is not None
 
 
 def _refuse(constant: str) -> None:
@@ -280,7 +290,7 @@ def _labels(labels: list[Any], dtype: Any) -> tuple[Any, ...]:
     if not isinstance(dtype, str) or not _DTYPE.fullmatch(dtype):
         raise DocumentError(f"dtype is {_shown(dtype)}")
     if not 1 <= len(labels) <= _MOST_OUTPUTS or np.dtype(dtype).itemsize * len(labels) > _MOST_BYTES:
-        raise DocumentError(f"it has {len(labels):,} labels of dtype {dtype}")
+        raise DocumentError(f"it has {len(labels):,} labels of dtype {dtype}, too many or too long")
     if not all(isinstance(label, str | int | float) for label in labels):
         raise DocumentError("its labels are not all strings, numbers or bools")
     try:
@@ -299,32 +309,23 @@ def _as_array(labels: Iterable[Any], dtype: str) -> np.ndarray:
 
 def _preprocessing(content: Any) -> Preprocessing:
     _check_keys(_typed(content, dict, "preprocessing"), [own.name for own in fields(Preprocessing)], "preprocessing")
-    resize, (height, width) = content["resize"], _sizes(content["crop"])
+    resize = content["resize"]
     found = Preprocessing(
-        resize=_size(resize) if type(resize) is int else _sizes(resize),
-        crop=(height, width),
-        interpolation=_one_of(content["interpolation"], _FILTERS, "interpolation"),
+        resize=resize if type(resize) is int else _sizes(resize),
+        crop=_sizes(content["crop"]),
+        interpolation=_typed(content["interpolation"], str, "interpolation"),
         mean=_channels(content["mean"], "mean"),
         std=_channels(content["std"], "std"),
     )
-    shortest = found.resize if isinstance(found.resize, tuple) else (found.resize, found.resize)
-    if height > shortest[0] or width > shortest[1]:
-        raise DocumentError(f"crop is {_shown(content['crop'])}, more than resize, {_shown(resize)}")
-    if min(found.std) <= 0:
-        raise DocumentError(f"std is {_shown(content['std'])}")
+    if fault := preprocessing_fault(found):
+        raise DocumentError(fault)
     return found
 
 
-def _size(value: Any) -> int:
-    if type(value) is not int or not 1 <= value <= _MOST_PIXELS:
-        raise DocumentError(f"{_shown(value)} is not a size of 1 to {_MOST_PIXELS} pixels")
-    return value
-
-
 def _sizes(values: Any) -> tuple[int, int]:
-    if len(_typed(values, list, "a size")) != 2:
+    if len(_typed(values, list, "a size")) != 2 or not all(type(value) is int for value in values):
         raise DocumentError(f"{_shown(values)} is not a height and a width")
-    return _size(values[0]), _size(values[1])
+    return values[0], values[1]
 
 
 def _channels(values: Any, name: str) -> tuple[float, float, float]:
@@ -352,8 +353,10 @@ def _references(content: Any) -> References:
     _check_keys(_typed(content, dict, "references"), ("images", "outputs"), "references")
     images = [_decoded(image) for image in _typed(content["images"], list, "images")]
     rows = [_typed(row, list, "an output") for row in _typed(content["outputs"], list, "outputs")]
-    if len(images) != N_REFERENCES or len(rows) != N_REFERENCES or not 1 <= len(rows[0]) <= _MOST_OUTPUTS:
+    if len(images) != N_REFERENCES or len(rows) != N_REFERENCES:
         raise DocumentError(f"it has {len(images)} reference images with {len(rows)} outputs, not {N_REFERENCES}")
+    if not 1 <= len(rows[0]) <= _MOST_OUTPUTS:
+        raise DocumentError(f"it has {len(rows[0]):,} outputs, not 1 to {_MOST_OUTPUTS:,}")
     return References(tuple(images), tuple(_floats(row, len(rows[0]), "an output") for row in rows))
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import IO, Any, TypeAlias
 
 from sktl._utils.paths import checked_path, shown
-from sktl._words import one_line
+from sktl._words import one_line, type_of
 from sktl.exceptions import InvalidParameterError, ModelFileError, ModelFileNotFoundError, SktlError
 
 PathOrContent: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
@@ -72,6 +72,20 @@ class ModelSource:
         return content, replace(self, digest=digest)
 
 
+def is_openvino(content: bytes) -> bool:
+    """Return True if a file with this content, or beginning, is probably a model in OpenVINO IR."""
+    return content[:64].lstrip().startswith(b"<?xml") and b"<net" in content[:64]
+
+
+def other_format(content: bytes) -> str | None:
+    """Return what a file is that is not an ONNX model, and what to do, as a predicate; None if it is not recognized."""
+    if content[8:].startswith(b'{"__metadata__":'):
+        return "is a saved model, not an exported one. Export it by `sktl export` or its method `export`."
+    if is_openvino(content):
+        return "is a model in OpenVINO IR. Run it with OpenVINO, or export the model to a file that ends in .onnx."
+    return None
+
+
 def _copied(given: bytes | bytearray | memoryview) -> bytes:
     try:
         return bytes(given)
@@ -100,7 +114,7 @@ def _part_of(file: Any, n_bytes: int) -> bytes | bytearray | memoryview:
     if part is None:
         raise InvalidParameterError("model is a file that returns no bytes for now. Pass a file in blocking mode.")
     if not isinstance(part, _BYTES):
-        raise InvalidParameterError(f"model is a file that returns a {type(part).__name__} instead of bytes. {_OPEN}")
+        raise InvalidParameterError(f"model is a file that returns {type_of(part)} instead of bytes. {_OPEN}")
     return part
 
 

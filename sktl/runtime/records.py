@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from sktl._utils.short_text import distinct_texts
+
 from .document import ModelDocument
 
 
@@ -24,7 +26,8 @@ def records(document: ModelDocument, outputs: Sequence[np.ndarray]) -> list[dict
     -------
     records : list of dict
         `prediction` is a class, a list of labels, or numbers by name. Classes and labels have `probabilities` by name;
-        features are a list. Models with references add `typicality`.
+        features are a list. Models with references add `typicality`. Names are text; if two names have the same text,
+        such as the labels 1 and "1", strings are in quotes.
     """
     found = [_record(document, row) for row in outputs[0].tolist()]
     typicality = [{"typicality": value} for output in outputs[1:] for value in output.tolist()]
@@ -35,7 +38,7 @@ def _record(document: ModelDocument, row: list[float]) -> dict[str, Any]:
     if document.kind == "features":
         return {"features": row}
     names = document.names or [f"number {i}" for i in range(len(row))]
-    values = {str(name): value for name, value in zip(names, row, strict=True)}
+    values = dict(zip(distinct_texts(names), row, strict=True))
     if document.kind == "numbers":
         return {"prediction": values}
     if document.kind == "labels":

@@ -15,7 +15,7 @@ from sktl._words import one_line
 from sktl.exceptions import DeviceMemoryError, ModelFileError
 
 from .document import INPUT, KEY, OUTPUTS, TYPICALITY, ModelDocument, damaged
-from .model_source import ModelSource
+from .model_source import ModelSource, other_format
 
 # Where ONNX Runtime looks for weights outside the model file. Without it, a forged model could read files of the
 # working directory; below this path nothing can exist.
@@ -124,6 +124,8 @@ def _open(content: bytes, name: str, n_threads: int) -> Any:
         # With fallback, it would print errors of damaged files and try again.
         return runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"], enable_fallback=0)
     except Exception as error:  # see `Session.run`
+        if other := other_format(content):
+            raise ModelFileError(f"{name} {other}") from error
         raise _failed(name, error, "open it") from error
 
 

@@ -1,5 +1,6 @@
 """Gauss-Newton steps find the map under which one image looks like a part of the other."""
 
+import importlib.util
 import math
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 from photographs import photograph
 
+from sktl._audit import alignment
 from sktl._audit.alignment import AFFINE, STRETCH, ZOOM, agreement, blurred, grid, is_plausible, refined, warped
 
 IMAGE = torch.from_numpy(np.array(photograph(0, (64, 64)).convert("L"), dtype=np.float32))[None]
@@ -64,3 +66,18 @@ def test_smoothing_keeps_means_and_flat_images():
 )  # fmt: skip
 def test_copies_are_hardly_stretched_or_rotated(maps, plausible):
     assert is_plausible(maps).item() is plausible
+
+
+@pytest.mark.parametrize("change", ["dtype", "device"])
+def test_constants_do_not_depend_on_settings_at_import(change):
+    default = torch.get_default_dtype()
+    spec = importlib.util.spec_from_file_location("sktl._audit.imported_again", alignment.__file__)
+    again = importlib.util.module_from_spec(spec)
+    torch.set_default_dtype(torch.float64 if change == "dtype" else default)
+    try:
+        with torch.device("meta" if change == "device" else "cpu"):
+            spec.loader.exec_module(again)
+    finally:
+        torch.set_default_dtype(default)
+    for name in ("ZOOM", "STRETCH", "AFFINE"):
+        torch.testing.assert_close(getattr(again, name), getattr(alignment, name))

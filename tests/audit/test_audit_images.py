@@ -12,7 +12,15 @@ from PIL import Image
 from representatives import slow_except
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, GroupKFold, KFold, LeaveOneOut, ShuffleSplit
+from sklearn.model_selection import (
+    GridSearchCV,
+    GroupKFold,
+    KFold,
+    LeaveOneOut,
+    PredefinedSplit,
+    ShuffleSplit,
+    TimeSeriesSplit,
+)
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 
@@ -173,6 +181,44 @@ def test_numbers():
     assert of_kind(found, "suspicious_label")["position"][0] == 11
 
 
+@pytest.mark.parametrize("n_test", [1, 3])
+def test_test_numbers_are_compared_with_the_errors_on_training_images(n_test):
+    y = np.array([image.mean() for image in X])
+    found = audit(
+        y=y, estimator=PretrainedImageRegressor(**OWN), X_test=X[:n_test], y_test=y[:n_test] + 1e4
+    )  # fmt: skip
+    wrong = of_kind(found, "suspicious_label")
+    assert sorted(wrong["position"][wrong["part"] == "test"]) == [*range(n_test)]
+
+
+@pytest.mark.filterwarnings("ignore:No image has the label")
+def test_labels_that_no_training_image_has_are_not_judged():
+    table = np.stack([CODES, 1 - CODES, 0 * CODES], axis=1)[:16]
+    found = audit(X[:16], table, X_test=X[:2], y_test=table[:2] | [0, 0, 1], cv=2)
+    assert not len(of_kind(found, "suspicious_label"))
+
+
+def test_classes_that_appear_late_are_not_judged_by_models_of_earlier_images():
+    y = [*Y[:10], "third", "third", *Y[:2], "third", "third"]
+    found = audit(X[:16], y, cv=TimeSeriesSplit(3))
+    assert not {10, 11} & {*positions(found, "suspicious_label")}
+
+
+def test_what_the_page_needs_of_images():
+    found = audit([*X[:4], b"no image"], Y[:5], X_test=X[:1], cv=2)
+    *keys, unusable = found._keys["train"]
+    assert len({*keys}) == 4
+    assert unusable is None
+    assert found._keys["test"] == keys[:1]
+    assert [found._kind, audit(X[:2], None)._kind] == ["classes", ""]
+
+
+def test_folds_given_by_position_need_not_be_usable():
+    images = [*X[:10], b"no image", b"nor this one"]
+    found = audit(images, Y[:12], cv=PredefinedSplit([0] * 5 + [1] * 5 + [2] * 2))
+    assert positions(found, "unreadable") == [10, 11]
+
+
 FOLDS = [2, 100, LeaveOneOut(), GroupKFold(4), ShuffleSplit(2, random_state=0)]
 
 
@@ -237,7 +283,7 @@ def test_given_folds_hold_for_the_images_of_x(kind):
     found = audit(images, y, cv=folds if kind == "list" else iter(folds))
     assert positions(found, "unreadable") == [N - 1]
     assert positions(found, "suspicious_label") == [3]
-    with pytest.raises(InvalidParameterError, match="is not possible with 48 images"):
+    with pytest.raises(InvalidParameterError, match="is not possible with this y"):
         audit(images, y, cv=[([0, 1], [N])])
 
 

@@ -1,10 +1,14 @@
 """Classes that are too rare, and properties that give a class away."""
 
+import weakref
+
 import numpy as np
 import pytest
 from photographs import photograph
 from PIL import Image
+from sklearn.ensemble import ExtraTreesClassifier
 
+from sktl._audit import classes
 from sktl._audit.classes import rare_classes, shortcuts
 from sktl._audit.out_of_fold import OutOfFold
 from sktl._audit.thumbnails import thumbnail
@@ -17,7 +21,7 @@ CODES = np.arange(N) % 2
 TARGETS = check_classes(np.array(["cat", "dog"])[CODES], None, None, N)
 FOLDS = np.arange(N) // 2 % 5
 IMAGES = [photograph(seed, (48, 48)) for seed in range(N)]
-RIGHT = OutOfFold(np.eye(2)[CODES], FOLDS, 5)
+RIGHT = OutOfFold(np.eye(2)[CODES], FOLDS, np.ones((N, 2), dtype=bool))
 
 
 def file_of(image, tmp_path, name, **options):
@@ -69,8 +73,44 @@ def test_a_property_that_tells_the_classes_apart_is_named(name, content, tmp_pat
 
 
 def test_images_that_no_fold_held_out_do_not_count():
-    nowhere = OutOfFold(np.full((N, 2), np.nan), np.full(N, -1), 5)
+    nowhere = OutOfFold(np.full((N, 2), np.nan), np.full(N, -1), np.ones((N, 2), dtype=bool))
     assert not found_in([framed(image, code) for image, code in zip(IMAGES, CODES, strict=True)], nowhere)
+
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("n_classes", [2, 20])
+def test_the_accuracy_is_that_of_scikit_learns_forest(n_classes):
+    codes = np.r_[np.arange(n_classes), RNG.integers(0, n_classes, 100)]
+    table = (codes[:, None] + RNG.normal(size=(len(codes), 3))).astype(np.float32)
+    folds = np.arange(len(codes)) % 2
+    halves = [(folds != fold, folds == fold) for fold in (0, 1)]
+    forest = ExtraTreesClassifier(50, min_samples_leaf=3, random_state=7)
+    hits = sum((forest.fit(table[a], codes[a]).predict(table[b]) == codes[b]).sum() for a, b in halves)
+    assert classes._accuracy(table, codes, folds, 7) == hits / len(codes)
+
+
+def test_a_single_tree_is_in_memory_at_a_time_and_its_size_is_limited(monkeypatch):
+    alive, most, sizes = weakref.WeakSet(), [], []
+
+    class Tree(classes.ExtraTreeClassifier):
+        def fit(self, X, y):
+            alive.add(self)
+            most.append(len(alive))
+            sizes.append(len(X) * len({*y.tolist()}))
+            return super().fit(X, y)
+
+    monkeypatch.setattr(classes, "ExtraTreeClassifier", Tree)
+    codes, folds = np.arange(300) % 10, np.arange(300) // 10 % 2
+    table = codes[:, None].astype(np.float32)
+    assert classes._accuracy(table, codes, folds, 0) == 1
+    assert max(most) <= 2
+    assert max(sizes) == 1500
+    sizes.clear()
+    monkeypatch.setattr(classes, "_MOST_CELLS", 1000)
+    assert classes._accuracy(table, codes, folds, 0) > 0.8
+    assert max(sizes) <= 1000
 
 
 def test_classes_with_fewer_different_images_than_folds_are_rare():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from photographs import COPIES, photograph
 from PIL import Image
 
-from sktl._audit.copies import Copies, copy_issues, find_copies, joined_groups
+from sktl._audit.copies import Copies, _advice, copy_issues, find_copies, joined_groups
 from sktl._audit.subjects import Part, Subjects
 from sktl._audit.thumbnails import read_thumbnails
 from sktl._images.samples import as_samples
@@ -19,12 +19,22 @@ NUMBERS = st.lists(st.integers(0, 4), min_size=1, max_size=12).map(np.array)
 
 
 def subjects_of(train, test=(), groups=None):
-    """Return images that have nothing but labels."""
-    parts = {"train": train, "test": list(test)}
+    """Return images that have nothing but labels; None without `y`."""
+    parts = {"train": list(train), "test": list(test)}
     return Subjects(
-        {name: Part([None] * len(labels), [None] * len(labels), list(labels)) for name, labels in parts.items()},
+        {
+            name: Part([None] * len(labels), [None] * len(labels), [label or "" for label in labels], values_of(labels))
+            for name, labels in parts.items()
+        },
         None if groups is None else np.array(groups),
     )
+
+
+def values_of(labels):
+    """Return the row of each text of labels, a label being a letter."""
+    if None in labels:
+        return None
+    return np.array([[letter in label for letter in "abc"] for label in labels]).reshape(-1, 3)
 
 
 def copies_of(n, pairs, scores=None):
@@ -86,12 +96,32 @@ def test_copies_across_groups_say_so(groups, crosses):
 
 
 @pytest.mark.parametrize(
-    ("labels", "contradicts"), [("ab", True), ("aa", False), (["", ""], False), (["a", ""], False)]
+    ("labels", "contradicts"),
+    [("ab", True), ("aa", False), (["", ""], False), ([None, None], False), (["a", ""], True), (["ab", "ba"], False)],
 )
 def test_contradicting_labels_say_so(labels, contradicts):
     (issue,) = copy_issues(copies_of(2, [(0, 1)]), subjects_of(labels))
     assert issue.contradicts is contradicts
     assert ("contradict" in issue.suggestion) is contradicts
+
+
+def test_an_image_without_labels_is_named_in_the_advice():
+    (issue,) = copy_issues(copies_of(2, [(0, 1)]), subjects_of(["a", ""]))
+    assert "The labels contradict: no label and a." in issue.suggestion
+
+
+def test_numbers_contradict_if_they_differ_at_all():
+    numbers = np.array([[1e6], [1e6 + 1], [0.3], [0.1 + 0.2]])
+    subjects = Subjects({"train": Part([None] * 4, [None] * 4, ["1e+06"] * 2 + ["0.3"] * 2, numbers)})
+    found = {issue.position: issue.contradicts for issue in copy_issues(copies_of(4, [(0, 1), (2, 3)]), subjects)}
+    assert found == {1: True, 3: True}
+
+
+def test_advice_about_contradicting_labels_is_short_whatever_they_are_called():
+    advice = _advice("groups", True, "x" * 5000 + "\n\u202ea", "x" * 5000 + "b")
+    assert advice.isprintable()
+    assert len(advice) < 400
+    assert "xa and xxx" in advice.replace("x a", "xa")
 
 
 def found_among(items):
@@ -110,6 +140,34 @@ def test_equal_pixels_in_different_formats_are_exact_copies(tmp_path):
     assert {(0, 1), (0, 2), (0, 4)} <= exact
     assert not any(3 in pair for pair in exact)
     assert found.components[3] == found.components[0] != found.components[5]
+
+
+SIDE = np.linspace(-1, 1, 64)
+PLAIN = {
+    "white": np.full((64, 64), 255), "gradient": np.tile(SIDE * 127 + 128, (64, 1)),
+    "blob": 128 + 20 * np.exp(-4 * (SIDE[:, None] ** 2 + SIDE**2)), "one pixel": np.pad([[255]], (31, 32)),
+    "wide": np.random.default_rng(0).integers(0, 256, (8, 512)), "tiny": np.array([[7]]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+def test_equal_pixels_are_found_in_images_without_detail(kind, tmp_path):
+    pixels = PLAIN[kind].astype(np.uint8)
+    other = pixels.copy()
+    other[-1, -1] ^= 1
+    for name in ("a.png", "b.bmp", "c.tif"):
+        Image.fromarray(pixels).save(tmp_path / name)
+    Image.fromarray(other).save(tmp_path / "d.png")
+    found, _ = found_among([str(tmp_path / name) for name in ("d.png", "a.png", "b.bmp", "c.tif", "a.png")])
+    exact = sorted(map(tuple, found.pairs[found.exact].tolist()))
+    assert exact == [(1, 2), (1, 3), (1, 4)]
+    assert len({*found.components[1:].tolist()}) == 1
+
+
+def test_images_that_differ_are_decoded_once(monkeypatch):
+    monkeypatch.setattr("sktl._audit.copies.decode", None)
+    found, _ = found_among([photograph(seed, (64, 48)) for seed in range(6)])
+    assert not len(found.pairs)
 
 
 def test_a_turn_that_exif_undoes_is_the_same_picture(tmp_path):

@@ -1,14 +1,18 @@
 """The findings as text, as a data frame, as a figure, and next to the images."""
 
+import os
 import pickle
+from dataclasses import replace
 
 import numpy as np
+import pandas
 import polars
 import pytest
 from photographs import photograph
 
 from sktl import ImageAudit
 from sktl._audit.issues import Issue, as_array
+from sktl._audit.summary import summary
 from sktl._images.samples import as_samples
 from sktl.exceptions import InvalidParameterError, MissingPackageError
 
@@ -51,6 +55,14 @@ def test_names_of_strangers_stay_on_one_line():
     assert "    b ad.jpg: It is empty. Replace it." in AUDIT.summary().splitlines()
 
 
+def test_labels_of_strangers_stay_on_one_line_and_names_are_whole():
+    strange = Issue(kind="suspicious_label", position=0, name="0xdeadbeef.jpg", label="a\n\u202eb" + "x" * 999)
+    (line,) = summary(as_array([strange]), 1, 0).splitlines()[2:]
+    assert line.isprintable()
+    assert line.startswith("    0xdeadbeef.jpg [a bxxx")
+    assert len(line) < 120
+
+
 def test_an_audit_without_findings_says_so():
     assert EMPTY.summary() == "Audit of 4 images: nothing found."
     assert repr(EMPTY) == "<ImageAudit: 4 images, 0 test images, 0 issues>"
@@ -62,6 +74,19 @@ def test_a_frame_has_all_fields():
     assert [*frame.columns] == [*ISSUES.dtype.names]
     assert frame["name"].tolist() == ISSUES["name"].tolist()
     assert frame["position"].dtype == np.int64
+
+
+@pytest.mark.parametrize("package", [pandas, polars])
+def test_a_frame_may_name_files_that_are_not_utf8(monkeypatch, package):
+    name = os.fsdecode(b"caf\xe9.jpg")
+    audit = replace(
+        AUDIT, issues=as_array([Issue(kind="unreadable", position=0, name=name, label=name, other_name="b")])
+    )
+    monkeypatch.setattr("sktl._audit.image_audit.require", _only(package.__name__, package))
+    frame = audit.to_frame()
+    assert [*frame["name"]] == [*frame["label"]] == [r"caf\udce9.jpg"]
+    assert [*frame["other_name"]] == ["b"]
+    assert [*audit.issues["name"]] == [name]
 
 
 def test_polars_is_enough_for_a_frame(monkeypatch):
@@ -95,6 +120,13 @@ def test_a_figure_shows_the_images_of_findings(kind, n):
         assert figure.axes[0].images[0].get_array().shape[1] > 2 * 30
 
 
+@pytest.mark.parametrize(("suggested", "change"), [("", "a, b → no label"), ("a", "a, b → a")])
+def test_a_figure_shows_the_label_that_is_suggested(suggested, change):
+    issue = Issue(kind="suspicious_label", position=0, name="0", label="a, b", suggested_label=suggested)
+    (ax,) = replace(AUDIT, issues=as_array([issue])).plot().axes
+    assert ax.get_title().endswith(change)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -115,6 +147,9 @@ def test_images_of_a_part_are_as_they_were_passed():
         AUDIT.images("validation")
     with pytest.raises(InvalidParameterError, match="part='test' must be one of 'train'"):
         EMPTY.images("test")
+    for part in ([], None, 3):
+        with pytest.raises(InvalidParameterError, match="must be one of 'train', 'test'"):
+            AUDIT.images(part)
 
 
 def test_audits_can_be_pickled():

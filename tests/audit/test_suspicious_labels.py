@@ -1,23 +1,24 @@
 """Labels that models would not expect are found, and labels of copies count."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sktl._audit.out_of_fold import OutOfFold
 from sktl._audit.subjects import Part, Subjects
-from sktl._audit.suspicious_labels import Votes, is_learned, label_issues
+from sktl._audit.suspicious_labels import LabeledRows, LabelModel, Votes, _trusted, label_issues
 from sktl._targets.class_targets import check_classes
 from sktl._targets.label_targets import check_indicator
 from sktl._targets.number_targets import check_numbers
 
 
-def issues_of(targets, values, known=None):
-    n = len(targets)
-    subjects = Subjects({"train": Part([None] * n, [None] * n, [""] * n)})
-    known = np.ones(n, dtype=bool) if known is None else known
-    found = label_issues(targets, np.array(values, dtype=float), known, np.arange(n), subjects)
+def issues_of(targets, values, learned=True, spread=None, numbers=None):
+    n, values = len(targets), np.array(values, dtype=float)
+    subjects = Subjects({"train": Part([None] * n, [None] * n, [""] * n, numbers)})
+    learned = np.broadcast_to(learned, values.shape)
+    found = label_issues(targets, values, learned, np.arange(n), subjects, spread)
     return {issue.position: issue for issue in found}
 
 
@@ -34,7 +35,14 @@ def test_a_label_is_suspicious_if_another_is_ten_times_as_probable():
 
 def test_labels_that_no_model_learned_are_not_judged():
     values = [[0.0, 1.0], [0.0, 1.0], [np.nan, np.nan]]
-    assert [*issues_of(classes("a", "a", "b"), values, np.array([True, False, True]))] == [0]
+    assert [*issues_of(classes("a", "a", "b"), values, np.array([[True], [False], [True]]))] == [0]
+
+
+def test_of_several_labels_only_those_that_a_model_learned_are_judged():
+    targets = check_indicator(np.array([[1, 0], [1, 1], [0, 1]]), None, None, 3)
+    values = [[0.01, 0.99], [0.01, 0.01], [0.01, 0.99]]
+    found = issues_of(targets, values, np.array([[True, False], [False, True], [False, False]]))
+    assert {position: issue.suggested_label for position, issue in found.items()} == {0: "", 1: "0"}
 
 
 def test_several_labels_are_suggested_together():
@@ -45,14 +53,44 @@ def test_several_labels_are_suggested_together():
     assert "add 1 and remove 0" in found[0].suggestion
 
 
+def test_suggestions_are_short_whatever_labels_are_called():
+    """The suggested label is exact."""
+    names = ["x" * 5000 + end for end in ("\n\u202ea", "b", "c")]
+    several = check_indicator(pd.DataFrame(np.eye(3, dtype=int), columns=names), None, None, 3)
+    for targets, value in ((classes(*names), [0.98, 0.01, 0.01]), (several, [0.01, 0.99, 0.99])):
+        (found, *_) = issues_of(targets, np.roll([value] * 3, 0 if targets is several else 1, axis=1)).values()
+        assert found.suggestion.isprintable()
+        assert len(found.suggestion) < 300
+        assert names[1] in found.suggested_label
+
+
 def test_numbers_far_from_their_predictions_are_suspicious():
     given_numbers = np.arange(20.0)
     targets = check_numbers(given_numbers, None, "squared_error", 20)
     predicted = given_numbers + np.tile([0.1, -0.1], 10)
     predicted[7] = 50
-    found = issues_of(targets, predicted[:, None])
+    spread = model_of(targets, predicted[:, None]).spread
+    assert spread == pytest.approx(0.14826)
+    found = issues_of(targets, predicted[:, None], spread=spread, numbers=given_numbers[:, None])
     assert [*found] == [7]
     assert found[7].suggested_label == "50"
+
+
+def model_of(targets, values):
+    n = len(targets)
+    found = OutOfFold(values, np.arange(n) % 2, np.ones(values.shape, dtype=bool))
+    labeled = LabeledRows(targets, targets.outputs.observed(targets.values()), np.arange(n))
+    return LabelModel(found, None, labeled, np.ones(n, dtype=bool))
+
+
+@pytest.mark.parametrize("unit", [1e-12, 1.0, 1e12])
+def test_the_spread_of_residuals_has_the_unit_of_the_numbers(unit):
+    numbers = np.arange(20.0)
+    residuals = np.tile([0.1, -0.1, 0.2, 5.0], 5)
+    targets = check_numbers(numbers * unit, None, "squared_error", 20)
+    assert model_of(targets, ((numbers + residuals) * unit)[:, None]).spread / unit == pytest.approx(0.22239)
+    assert 0 < model_of(targets, (numbers * unit)[:, None]).spread / unit < 1e-5
+    assert model_of(classes("a", "b"), np.ones((2, 2))).spread is None
 
 
 CODES = st.lists(st.integers(0, 2), min_size=6, max_size=12).filter(lambda codes: len(set(codes)) > 1)
@@ -72,18 +110,23 @@ def test_each_other_file_of_a_picture_has_one_vote(codes, data):
         assert votes.counts[i] == len(others)
         np.testing.assert_allclose(votes.sums[i], expected if others else 0)
     probabilities = np.full((n, len(targets.classes)), 1 / len(targets.classes))
-    np.testing.assert_allclose(votes.added_to(OutOfFold(probabilities, np.zeros(n), 2)).values.sum(axis=1), 1)
+    found = OutOfFold(probabilities, np.zeros(n), np.ones(probabilities.shape, dtype=bool))
+    np.testing.assert_allclose(votes.added_to(found).values.sum(axis=1), 1)
 
 
 def test_copies_outvote_a_model_that_learned_from_one_of_them():
     targets = classes("a", "b", "b", "b", "a")
     votes = Votes.of(targets, np.arange(5), np.array([0, 0, 0, 0, 1]))
-    found = votes.added_to(OutOfFold(np.tile([0.5, 0.5], (5, 1)), np.arange(5), 5)).values
+    found = votes.added_to(OutOfFold(np.tile([0.5, 0.5], (5, 1)), np.arange(5), np.ones((5, 2), dtype=bool))).values
     assert found[0, 0] == 0.125
     assert found[4, 0] == 0.5
 
 
-def test_a_class_in_a_single_fold_is_not_learned():
-    targets = classes("a", "a", "b", "b", "c")
-    found = OutOfFold(np.ones((5, 3)), np.array([0, 1, 0, 0, 1]), 2)
-    assert is_learned(targets, found).tolist() == [True, True, False, False, False]
+def test_labels_of_a_class_that_no_other_fold_has_are_trusted():
+    """Their probability is 0, which says nothing about them."""
+    targets = classes("a", "a", "a", "b", "b", "b")
+    values = np.array([[0.0, 1.0], [0.9, 0.1], [0.9, 0.1], [0.1, 0.9], [0.1, 0.9], [0.9, 0.01]])
+    learned = np.ones((6, 2), dtype=bool)
+    for n, expected in ((6, [True] * 5 + [False]), (0, [False, *[True] * 4, False])):
+        learned[0, 0] = not n
+        assert _trusted(targets, OutOfFold(values, np.arange(6), learned)).tolist() == expected

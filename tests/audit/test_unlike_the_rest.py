@@ -34,6 +34,23 @@ def test_copies_of_a_stranger_do_not_vouch_for_each_other():
     assert (together[-2:] < -5).all()
 
 
+@pytest.mark.parametrize("n_copies", [50, 150])
+def test_copies_of_an_ordinary_image_make_no_other_image_unlike_the_rest(n_copies):
+    groups = np.r_[np.arange(N), np.zeros(n_copies, dtype=int)]
+    features, memberships = FEATURES[np.minimum(groups, N)], np.empty((len(groups), 0))
+    found, _ = scores(features, memberships, groups)
+    assert np.mean(found[:N] < -5) <= 0.03
+
+
+def test_images_that_are_almost_equal_are_ordinary():
+    features = np.ones((30, 400), np.float32)
+    for i in range(5):
+        features[i, 10 * i : 10 * i + 10] = 0.97
+    found, others = scores(features, np.empty((30, 0)), others=features[:1])
+    assert (found > -5).all()
+    assert others > -5
+
+
 def test_test_images_are_compared_with_the_training_images():
     _, (ordinary, strange) = scores(FEATURES[1:], MEMBERSHIPS[1:], others=np.concatenate([FEATURES[:1], STRANGER]))
     assert ordinary > -5 > strange

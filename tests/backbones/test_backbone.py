@@ -25,6 +25,7 @@ from sktl._backbones.resolve_backbone import resolve_backbone
 from sktl._backbones.taps import Tapped
 from sktl._images.preprocessing import IMAGENET_MEAN, Preprocessing
 from sktl._utils.threads import single_threaded
+from sktl._words import type_of
 from sktl.exceptions import (
     BackboneError,
     BackboneWarning,
@@ -143,6 +144,17 @@ def test_unknown_weights_get_the_known_names(weights):
 def test_unknown_weights_of_a_network_with_only_one_kind_get_the_choices(name):
     with pytest.raises(UnknownBackboneError, match=rf"'best' are not known for backbone='{name}'.*default.*None.*path"):
         resolve(name, "best")
+
+
+@pytest.mark.parametrize(
+    ("name", "weights"),
+    [("x\n" * 10**6, "default"), ("resnet18", "x\n" * 10**6), ("efficientnet_lite0", "x\n" * 10**6)],
+)
+def test_a_long_name_is_refused_in_a_short_line(name, weights):
+    with pytest.raises(UnknownBackboneError) as caught:
+        resolve(name, weights)
+    assert len(str(caught.value)) < 600
+    assert str(caught.value).isprintable()
 
 
 def test_a_missing_file_is_reported_before_anything_is_built(tmp_path):
@@ -426,7 +438,7 @@ def test_a_callable_takes_another_image_size():
 
 @pytest.mark.parametrize("returned", [None, "resnet18", SmallConvNet])
 def test_a_callable_that_returns_no_module_is_an_error(returned):
-    with pytest.raises(InvalidParameterError, match=rf"returned a {type(returned).__name__}; it must return.*Module"):
+    with pytest.raises(InvalidParameterError, match=rf"returned {type_of(returned)}; it must return.*Module"):
         resolve(lambda: returned)
 
 

@@ -16,6 +16,7 @@ from torch import nn
 from sktl import PretrainedImageClassifier
 from sktl._backbones.resolve_backbone import resolve_backbone
 from sktl._backbones.weights import read_state_dict
+from sktl._words import type_of
 from sktl.exceptions import InvalidParameterError, WeightsCorruptError, WeightsError, WeightsMismatchError
 
 NETWORK = "timm/test_resnet"
@@ -167,9 +168,7 @@ def test_tensors_in_safetensors_format_are_read_under_any_name(tmp_path):
     "weights", [{"a": torch.ones(1000)}, b"x" * 1000, io.BytesIO(), nn.Linear(2, 2), 3, object(), ["default"] * 400]
 )
 def test_weights_of_another_type_are_named_by_it_alone(weights):
-    with pytest.raises(
-        InvalidParameterError, match=rf"^weights is a {type(weights).__name__}\. (Pass|Write)"
-    ) as caught:
+    with pytest.raises(InvalidParameterError, match=rf"^weights is {type_of(weights)}\. (Pass|Write)") as caught:
         PretrainedImageClassifier(weights=weights).fit(np.zeros((4, 8, 8)), [0, 1] * 2)
     assert len(str(caught.value)) < 200
 
@@ -193,7 +192,8 @@ def test_what_sktl_trained_is_given_as_weights(tmp_path, fitted, form):
     elif form == "skorch":
         fitted.net_.save_params(f_params=path)
     else:
-        fitted.save(path)
+        fitted.save(saved := tmp_path / "x.sktl")
+        saved.rename(path)
     found = resolve_backbone(NETWORK, path, 64, 0).build().state_dict()
     expected = fitted.module_.backbone.state_dict()
     assert all(torch.equal(tensor, expected[name]) for name, tensor in found.items())

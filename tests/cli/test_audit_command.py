@@ -12,6 +12,7 @@ from PIL import Image
 
 import sktl
 from sktl._audit.issues import Issue
+from sktl._cli.image_sources import decide
 
 # What is left to the estimator takes a second to choose for each fold.
 QUICK = ["--image-size", "32", "--feature-stages", "1", "--weight-decay", "0.1", "--random-state", "0"]
@@ -88,6 +89,7 @@ def test_images_without_classes_are_audited(photos, audited):
     run("audit", photos / "train" / "sky", "--unlabeled", "-o", photos / "audit.html", "-q")
     (call,) = audited
     assert len(call["X"]) == 4
+    assert call["random_state"] == 0  # so that another audit finds the same
     assert call["y"] is call["X_test"] is call["y_test"] is None
 
 
@@ -200,6 +202,34 @@ def test_whole_numbers_are_audited_as_numbers_or_classes(photos, audited):
     for option in ("--numbers", "--classes"):
         run("audit", "--labels", table, option, "-o", photos / f"{option}.html", "-q")
     assert [call["y"] is None for call in audited] == [True, False]
+
+
+@pytest.mark.parametrize("name", ["weights=None", "lr", "X[5]", "n_jobs=4", "image_size"])
+def test_suggestions_name_classes_as_they_are(photos, monkeypatch, name):
+    advice = f"Probably {name} (97%). Look at it: relabel it, keep it, or drop it."
+    issue = Issue(kind="suspicious_label", position=0, name="0.png", score=0.5, suggestion=advice)
+    monkeypatch.setattr(sktl, "audit_images", lambda X, y, **options: audit_of([issue], X, ["a"], None))
+    out, _ = run("audit", photos / "train", "-o", photos / "audit.html", "-q")
+    assert advice in out
+
+
+def test_reasons_why_a_file_cannot_be_used_are_for_the_command_line(photos, monkeypatch):
+    issue = Issue(kind="unreadable", position=0, name="0.png", suggestion="It is too large. Leave n_jobs=4 alone.")
+    monkeypatch.setattr(sktl, "audit_images", lambda X, y, **options: audit_of([issue], X, ["a"], None))
+    out, _ = run("audit", photos / "train", "-o", photos / "audit.html", "-q")
+    assert "n_jobs" not in out
+
+
+def test_test_images_may_get_a_class_of_the_model_that_they_lack(photos):
+    found = sktl.datasets.load_image_folder(photos / "test")
+    found.kind = "classes"
+    path = decisions(photos / "d.csv", ["test", 0, "test/lemon/0.png", "relabel", "rose"])
+    estimator = sktl.PretrainedImageClassifier()
+    estimator.classes_ = np.array(["lemon", "rose", "sky"])
+    assert decide(found, str(path), "test", estimator) == f"Dropped 0 and relabeled 1 of 8 images by {path}."
+    assert found.target.tolist() == ["rose", *["lemon"] * 3, *["sky"] * 4]
+    estimator.classes_ = np.arange(3)  # of a model of numbers in a table
+    assert decide(found, str(path), "test", estimator) == f"Dropped 0 and relabeled 0 of 8 images by {path}."
 
 
 def test_advice_on_the_page_is_for_the_command_line(photos, monkeypatch):

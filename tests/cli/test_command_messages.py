@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import shlex
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,12 @@ def test_a_parameter_with_its_value_is_an_option_whatever_the_value(value):
             "y.",
             "The test images need 2 columns, one for each number of the others.",
         ),
+        (
+            "Every image has exactly one of the 3 labels of y. If y holds one-hot classes, pass one class for each "
+            "image, np.argmax(y, axis=1). If images may have several labels, y is right as it is.",
+            "Every image has exactly one of the 3 labels. If they are classes, write the class of each image in one "
+            "column. If images may have several labels, the table is right as it is.",
+        ),
         ("cannot be used ([Errno 17] File exists: 'a')", "cannot be used (File exists: 'a')"),
         ("a \x1b[2J b\u202e", "a \ufffd[2J b\ufffd"),
         ("a cache of checkpoints, on this device", "a cache of checkpoints, on this device"),
@@ -83,6 +90,15 @@ def test_a_parameter_with_its_value_is_an_option_whatever_the_value(value):
 )
 def test_messages(message, expected):
     assert WORDING.say(message) == expected
+
+
+@pytest.mark.parametrize(("column", "word"), [("split", "split=test"), ("part of", "'part of=test'")])
+def test_a_condition_of_a_table_is_an_option(column, word):
+    said = Wording({"where": "--where"}, [], []).say(f"Pass where={ {column: 'test'} }.")
+    assert said == f"Pass --where {word}."
+    owners = "it's"
+    quoted = Wording({"where": "--where"}, [], []).say(f"Pass where={ {owners: 'test'} }.")
+    assert shlex.split(quoted) == ["Pass", "--where", "it's=test."]
 
 
 def test_failures_are_listed_by_name_up_to_a_bound():

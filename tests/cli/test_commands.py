@@ -298,8 +298,11 @@ def test_a_model_that_is_there_is_replaced_only_by_force(photos, model):
 def test_an_output_that_cannot_be_written_is_named_before_training(photos, tmp_path, monkeypatch):
     monkeypatch.setattr(PretrainedImageClassifier, "fit", None)
     _, err = run("fit", photos, "-o", tmp_path / "absent" / "m", status=1)
-    assert err == f"Error: {tmp_path / 'absent' / 'm'} cannot be written: No such file or directory.\n"
+    assert err == f"Error: The folder {tmp_path / 'absent'} does not exist. Create it.\n"
     assert f"{tmp_path} is a folder" in run("fit", photos, "-o", tmp_path, status=1)[1]
+    _, err = run("fit", photos, "-o", tmp_path / "m.onnx", "--force", status=1)
+    assert err.startswith(f"Error: --output {tmp_path / 'm.onnx'} has the suffix of ONNX, but a model is saved in")
+    assert err.endswith("; `sktl export` writes ONNX.\n")
 
     if os.name != "nt":
         _, err = run("fit", photos, "-o", os.devnull, "--force", status=1)
@@ -392,6 +395,18 @@ def test_a_name_that_is_no_image_is_a_mistake_that_is_said_before_the_pass(photo
     assert "Pass either --csv or --json." in both
     _, order = run("predict", next(photos.glob("*/*.*")), model, status=1)
     assert "the model comes before the images" in order
+    _, folder = run("predict", photos, model, status=1)
+    assert folder == f"Error: {photos} is a folder. Pass the model first, and then the images.\n"
+
+
+def test_images_that_are_all_missing_are_named_before_the_model_is_loaded(tmp_path, monkeypatch):
+    monkeypatch.setattr(sktl, "load", None)
+    _, err = run("predict", "m.sktl", tmp_path / "*.png", "a.jpg", status=1)
+    assert err.splitlines() == [
+        "Error: These images cannot be used:",
+        f"{tmp_path / '*.png'}: no such file: no file matches the pattern",
+        "a.jpg: no such file in the working folder",
+    ]
 
 
 @pytest.mark.thorough
@@ -488,7 +503,7 @@ def test_models_that_are_none(photos, tmp_path, command):
     (tmp_path / "renamed").write_bytes((tmp_path / "m.onnx").read_bytes())
     for name in ("m.onnx", "renamed"):
         _, err = run(command, tmp_path / name, target, status=1)
-        assert "is an exported ONNX model. Run it by `python -m sktl.runtime`" in err
+        assert "is an exported ONNX model. Run it with `python -m sktl.runtime`" in err
     fired = tmp_path / "fired"
 
     class Trap:
@@ -518,9 +533,7 @@ def test_a_folder_stands_for_all_images_below_it_each_once(photos, model, tmp_pa
     assert f"3 images in {folder}.\n" in err
     assert "images in" not in run("predict", model, folder, "-q")[1]
     (tmp_path / "none").mkdir()
-    assert run("predict", model, tmp_path / "none", status=1)[1] == (
-        f"Error: {tmp_path / 'none'} has no images (0 other files).\n"
-    )
+    assert run("predict", model, tmp_path / "none", status=1)[1] == f"Error: {tmp_path / 'none'} has no images.\n"
 
 
 @pytest.mark.thorough
@@ -538,13 +551,28 @@ def test_a_home_directory_is_found_in_options_too(photos, model, tmp_path, monke
 # ------------------------------------------------------------------------------------------------------------- evaluate
 
 
+def test_classes_that_look_like_classes_of_the_model_are_paired(photos, model, tmp_path):
+    for name in ("Lemon", "rose"):
+        (tmp_path / name).mkdir()
+        os.link(photos / "lemon" / "0.jpg", tmp_path / name / "0.jpg")
+    hint = "'Lemon' looks like 'lemon'. Rename the classes as in the model.\n"
+    assert run("evaluate", model, tmp_path, status=1)[1].endswith(f"predicts lemon, sky. {hint}")
+    (tmp_path / "sky").mkdir()
+    os.link(photos / "sky" / "0.jpg", tmp_path / "sky" / "0.jpg")
+    assert f"count as wrong: 'Lemon' (1), 'rose' (1). {hint}" in run("evaluate", model, tmp_path)[1]
+
+
 def test_the_evaluation_counts_what_was_taken_for_what(model, tmp_path):
     folder = make_photos(tmp_path / "test", n=4)
     (folder / "lemon" / "0.jpg").rename(folder / "sky" / "really a lemon.jpg")
     (folder / "grape").mkdir()
     Image.new("RGB", (40, 40), (60, 120, 220)).save(folder / "grape" / "blue.png")
     out, err = run("evaluate", model, folder, "-q")
-    assert err == "Warning: fruit.sktl was not trained on these classes, whose images count as wrong: 'grape' (1).\n"
+    assert err == (
+        "Warning: fruit.sktl was not trained on these classes, whose images count as wrong: 'grape' (1).\n"
+        "Warning: At least 6 of the 9 images are training images, or copies of them. Figures for training images say "
+        "nothing about new images.\n"
+    )
     assert out.startswith("Accuracy 0.7778 on 9 images.\n")
     assert [line.split() for line in out.splitlines()[-3:]] == [
         ["1", "grape", "0", "0", "1"], ["2", "lemon", "0", "3", "0"], ["3", "sky", "0", "1", "4"],

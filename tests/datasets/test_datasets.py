@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from sktl._datasets.layouts import look_alikes
 from sktl._images.decoding import decode
 from sktl._images.preprocessing import Preprocessing
 from sktl._images.samples import as_samples
@@ -207,12 +208,15 @@ def test_a_folder_without_classes_is_refused_with_an_example(files, tmp_path):
         load_image_folder(tmp_path)
 
 
-@pytest.mark.parametrize(("others", "count"), [([], 0), (["dog/a.txt", "dog/b/c.txt"], 2)])
+@pytest.mark.parametrize(
+    ("others", "count"),
+    [([], ""), (["dog/a.txt"], r" \(1 other file\)"), (["dog/a.txt", "dog/b/c.txt"], r" \(2 other files\)")],
+)
 def test_a_class_without_images_is_refused_with_the_remedy(others, count, tmp_path):
     write(tmp_path, "cat/1.png")
     (tmp_path / "dog").mkdir()
     write(tmp_path, *others, content=b"text")
-    with pytest.raises(InvalidInputError, match=rf"folder '.*dog' has no images \({count} other files\)\. Remove it"):
+    with pytest.raises(InvalidInputError, match=rf"folder '.*dog' has no images{count}\. Remove it"):
         load_image_folder(tmp_path)
 
 
@@ -434,6 +438,19 @@ def test_classes_that_differ_little_are_classes_and_said(names, tmp_path):
     write(tmp_path, *[f"{name}/1.png" for name in names])
     with pytest.warns(ImageFolderWarning, match="nearly the same"):
         assert load_image_folder(tmp_path).target_names == sorted(names)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names on Windows do not end in a space")
+def test_classes_with_spaces_at_their_ends_are_named_at_once(tmp_path):
+    write(tmp_path, "a b/1.png", " cat/1.png", "dog /1.png")
+    with pytest.warns(ImageFolderWarning, match=r"end with white space, .*: ' cat', 'dog '\. Rename them\.$") as caught:
+        assert load_image_folder(tmp_path).target_names == [" cat", "a b", "dog "]
+    assert len(caught) == 1
+
+
+def test_names_that_look_alike_are_paired():
+    pairs = look_alikes(["Cat", "dog", "owl ", "a-b", "rose"], ["cat", "dog", "owl", "a\u2013b", "lily"])
+    assert pairs == [("Cat", "cat"), ("owl ", "owl"), ("a-b", "a\u2013b")]
 
 
 @pytest.mark.parametrize("function", [load_image_folder, list_images])

@@ -123,17 +123,17 @@ def test_rows_of_numbers_have_positions(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((None,), "X is a NoneType; it must be"),
+        ((None,), "X is None; it must be"),
         (((name for name in NAMES),), r"X is a generator.*Pass list\(X\)"),
         ((NAMES[0],), "X is a single path"),
         (({"a": 1},), "X is a dict"),
         ((NAMES, iter(LABELS)), "y is a list_iterator. Pass a list, an array or a data frame"),
-        ((NAMES, 5), "y is a int. Pass"),
-        ((NAMES, np.array(5)), "y is a ndarray. Pass"),
+        ((NAMES, 5), "y is an int. Pass"),
+        ((NAMES, np.array(5)), "y is an ndarray. Pass"),
         ((NAMES, "abcd"), "y is a str. Pass"),
         ((NAMES, {*LABELS}), "y is a set. Pass"),
         ((NAMES, pl.DataFrame({"y": LABELS}).lazy()), "y is a LazyFrame. Pass"),
-        ((NAMES, LABELS, 5), r"arrays\[0\] is a int. Pass"),
+        ((NAMES, LABELS, 5), r"arrays\[0\] is an int. Pass"),
     ],
 )
 def test_values_that_are_no_rows_are_named(table, arguments, message):
@@ -211,7 +211,7 @@ def test_several_labels_may_be_categories(tmp_path, dtype):
 def test_several_labels_may_be_a_table_of_pyarrow(tmp_path, dtype):
     pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
     given = pa.table({name: INDICATOR[:, k].astype(dtype) for k, name in enumerate("abc")})
-    table = write(tmp_path / "d.csv", ("train", 1, NAMES[1], "relabel", "0, 2"), ("train", 0, NAMES[0], "drop", ""))
+    table = write(tmp_path / "d.csv", ("train", 1, NAMES[1], "relabel", "a, c"), ("train", 0, NAMES[0], "drop", ""))
     _, y = apply_decisions(table, NAMES, given)
     assert y.schema == given.schema
     assert np.asarray(y).tolist() == [[1, 0, 1], *INDICATOR[2:].tolist()]
@@ -242,6 +242,101 @@ def test_a_data_frame_may_have_missing_values_and_spaces_in_names(table):
     assert frame[" label"].isna().any()
     for other in (frame, frame.astype(object), frame.astype({"position": "Int64"})):
         assert apply_decisions(other, NAMES, LABELS) == apply_decisions(table, NAMES, LABELS)
+
+
+@pytest.mark.parametrize("n_rows", [1, 2])
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [True, True, False, False], [7, 7, 10**18, 10**18], np.array([0.0, 0.0, 1.0, 1.0]), ["007", "8", "8", "x"],
+        ["1e3", "x", "x", "x"], ["true", "no", "no", "no"],
+    ],
+)  # fmt: skip
+def test_labels_that_a_reader_of_csv_files_has_changed_are_recognized(tmp_path, labels, n_rows):
+    """A column of numbers with an empty cell becomes floats."""
+    for new in {str(label) for label in labels}:
+        rows = ("train", 1, NAMES[1], "relabel", new), ("train", 0, NAMES[0], "keep", "")
+        table = write(tmp_path / "d.csv", *rows[:n_rows])
+        _, expected = apply_decisions(table, NAMES, labels)
+        for frame in (pd.read_csv(table), pd.read_csv(table, dtype=str, keep_default_na=False)):
+            assert _plain(apply_decisions(frame, NAMES, labels)[1]) == _plain(expected)
+
+
+@pytest.mark.parametrize(
+    ("labels", "new"),
+    [
+        (["007", "7", "7", "x"], "007"), (["1", "1.0", "2", "2"], "1"), (["true", "True", "no", "no"], "true"),
+        (["NA", "NA", "b", "b"], "NA"),
+    ],
+)  # fmt: skip
+def test_labels_that_a_reader_of_csv_files_has_made_ambiguous_are_errors(tmp_path, labels, new):
+    table = write(tmp_path / "d.csv", ("train", 1, NAMES[1], "relabel", new))
+    with pytest.raises(InvalidInputError, match=r"Row 0 of decisions relabels .* dtype=str, keep_default_na=False"):
+        apply_decisions(pd.read_csv(table), NAMES, labels)
+    assert apply_decisions(pd.read_csv(table, dtype=str, keep_default_na=False), NAMES, labels)[1][1] == new
+
+
+@pytest.mark.parametrize("label", ["", "NA", "0"])
+def test_a_reader_of_csv_files_changes_no_label_of_several_unnoticed(tmp_path, label):
+    y = pd.DataFrame(INDICATOR, columns=["NA", "b", "0"])
+    table = write(tmp_path / "d.csv", ("train", 1, NAMES[1], "relabel", label), ("train", 0, NAMES[0], "keep", ""))
+    _, expected = apply_decisions(table, NAMES, y)
+    if label == "0":
+        assert apply_decisions(pd.read_csv(table), NAMES, y)[1].equals(expected)
+    else:
+        with pytest.raises(InvalidInputError, match=r"Row 0 of decisions relabels .* keep_default_na=False"):
+            apply_decisions(pd.read_csv(table), NAMES, y)
+
+
+@pytest.mark.parametrize("of", [pd.Series, lambda x, index: pd.DataFrame({"label": x}, index=index)])
+def test_rows_of_pandas_keep_their_names(table, of):
+    index = [10, 11, 12, 13]
+    X, y = apply_decisions(table, pd.Series(NAMES, index=index), of(LABELS, index=index))
+    assert [*X.index] == [*y.index] == index[1:]
+    assert np.ravel(y).tolist() == ["dog"] * 3
+
+
+CONTAINERS = [
+    list, np.array, lambda x: np.array(x, dtype=object), lambda x: np.array(x)[:, None], lambda x: [[one] for one in x],
+    pd.Series, lambda x: pd.Series(x, dtype="category", name="y"), lambda x: pd.DataFrame({"y": x}),
+    pl.Series, lambda x: pl.DataFrame({"y": x}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("of", CONTAINERS)
+@pytest.mark.parametrize(("labels", "new"), [(LABELS, "a new class"), ([1, 1, 2, 2], 3)])
+def test_labels_that_y_lacks_are_given_if_they_are_classes(tmp_path, of, labels, new):
+    rows = ("test", 1, NAMES[1], "relabel", new), ("test", 0, NAMES[0], "relabel", labels[2])
+    table = write(tmp_path / "d.csv", *rows)
+    given = of(labels)
+    _, y = apply_decisions(table, NAMES, given, part="test", classes=np.array([*labels, new]))
+    assert np.ravel(_plain(y)).tolist() == [labels[2], new, *labels[2:]]
+    assert np.shape(y) == np.shape(given)
+    assert type(y) is type(given)
+    assert getattr(y, "name", None) == getattr(given, "name", None)
+    assert np.ravel(_plain(given)).tolist() == labels
+    with pytest.raises(InvalidInputError, match=r"but the labels are .*, or pass further labels as classes\."):
+        apply_decisions(table, NAMES, given, part="test")
+
+
+@pytest.mark.parametrize("kind", ["array", "chunked_array", "table"])
+def test_labels_of_pyarrow_that_y_lacks_are_given_if_they_are_classes(tmp_path, kind):
+    pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    make = {"array": lambda x: x, "chunked_array": lambda x: [x], "table": lambda x: {"y": x}}[kind]
+    given = getattr(pa, kind)(make(LABELS))
+    table = write(tmp_path / "d.csv", ("train", 1, NAMES[1], "relabel", "cow"))
+    _, y = apply_decisions(table, NAMES, given, classes=["cow"])
+    assert np.ravel(y).tolist() == ["cat", "cow", "dog", "dog"]
+    assert type(y) is type(given)
+
+
+def test_classes_of_another_type_are_an_error(tmp_path):
+    table = write(tmp_path / "d.csv", ("train", 1, NAMES[1], "relabel", "dog"))
+    for classes, message in [
+        ([1], "classes has labels such as 1, but y has labels such as 'cat'"), ("dog", "classes='dog' must be a list"),
+    ]:  # fmt: skip
+        with pytest.raises(InvalidParameterError, match=message):
+            apply_decisions(table, NAMES, LABELS, classes=classes)
 
 
 def test_the_audit_may_have_run_in_another_folder(tmp_path):

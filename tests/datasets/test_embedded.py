@@ -35,6 +35,7 @@ from sktl._images.samples import FileSample
 from sktl.datasets import ImageFeatures, load_features, write_features
 from sktl.exceptions import InvalidImageError, InvalidImageWarning, InvalidInputError, InvalidParameterError
 
+pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
 pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (22, 8, 8), np.uint8)
@@ -138,6 +139,12 @@ def test_names_and_targets_come_back(tmp_path, photos, file):
     assert found.data[3:5].names.tolist() == ["n3", "n4"]
 
 
+def test_columns_of_a_table_of_pyarrow_keep_their_names(tmp_path):
+    table = pa.table({"water": np.arange(22) % 2, "trees": np.arange(22) % 3})
+    write(list(PIXELS), tmp_path / "t.parquet", y=table)
+    assert load_features(tmp_path / "t.parquet").target_names == ["water", "trees"]
+
+
 def test_labels_and_columns_that_are_not_utf8_come_back_as_escapes(tmp_path):
     cafe = os.fsdecode(b"caf\xe9")
     for _ in range(2):
@@ -223,6 +230,20 @@ def test_a_matrix_of_positions_is_an_error(features):
 def test_a_file_that_was_rewritten_has_the_same_rows(options, tmp_path, file, features):
     pq.write_table(pq.read_table(file), tmp_path / "f.parquet", **options)
     assert_array_equal(np.asarray(load_features(tmp_path / "f.parquet").data), np.asarray(features))
+
+
+@pytest.mark.parametrize("row", [0, 1, 21])
+def test_a_missing_label_of_a_rewritten_file_is_refused_in_any_row(row, tmp_path, file):
+    table = pq.read_table(file)
+    labels = table["label"].to_pylist()
+    labels[row] = None
+    at = table.column_names.index("label")
+    pq.write_table(
+        table.set_column(at, table.schema.field("label").with_nullable(True), [labels]), tmp_path / "f.parquet"
+    )
+    found = load_features(tmp_path / "f.parquet")
+    with pytest.raises(InvalidInputError, match=rf"y\[{row}\]"):
+        PretrainedImageClassifier(backbone=Pixels, **TINY).fit(found.data, found.target)
 
 
 def test_a_part_is_lacking_or_damaged(tmp_path, photos):
@@ -452,7 +473,7 @@ def test_unusable_images_are_listed_or_left_out(tmp_path, photos):
         ({"estimator": "resnet18"}, "estimator is a str"),
         ({"names": ["a"]}, "22 images but names has 1"),
         ({"y": [1, 2]}, "22 images but y has shape"),
-        ({"names": 5}, "names is a int. Pass a list with one name for each image"),
+        ({"names": 5}, "names is an int. Pass a list with one name for each image"),
         ({"names": "a" * 22}, "names is a str"),
         ({"y": [None] * 22}, "no missing values"),
         ({"y": [np.nan, *range(21)]}, "The column 'label' of y must .*no missing values"),

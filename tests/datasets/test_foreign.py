@@ -323,7 +323,7 @@ def test_a_transform_of_the_data_set_is_applied_and_told_if_it_is_random():
         ("photos", InvalidParameterError, "dataset is a str"),
         ({}, InvalidParameterError, "dataset is a dict"),
         ([], InvalidInputError, "dataset is empty"),
-        ([ARRAYS[0]], InvalidInputError, r"dataset\[0\] is a ndarray; it must be a pair.*LazyImages\(dataset\)"),
+        ([ARRAYS[0]], InvalidInputError, r"dataset\[0\] is an ndarray; it must be a pair.*LazyImages\(dataset\)"),
         (TensorDataset(torch.zeros(2, 3, 8, 8)), InvalidInputError, r"dataset\[0\] is a tuple of 1 items"),
         ([(1, 2, 3)], InvalidInputError, r"dataset\[0\] is a tuple of 3 items"),
     ],

@@ -274,6 +274,24 @@ def test_rows_that_are_not_used_may_hold_anything(folder):
     assert load_label_table(table, where={"split": "train"}).target.tolist() == ["x"]
 
 
+@pytest.mark.parametrize("parts", [["train", "test", "val"], ["Training", "testing", "dev"]])
+@pytest.mark.parametrize("kind", ["auto", "classes", "numbers"])
+@pytest.mark.parametrize("cells", [["cat", "dog", "cat"], ["1", "0", "1"]])
+def test_a_column_of_parts_is_for_choosing_rows_not_for_ignoring(folder, parts, kind, cells):
+    table = write(folder, with_paths(["label", "split"], cells, parts))
+    remedy = rf"Pass where={{'split': '{parts[0]}'}} to train, and where={{'split': '{parts[1]}'}} to evaluate\."
+    with pytest.raises(InvalidInputError, match=rf"holds the parts of a data set: .*\. {remedy} To use all rows, pass"):
+        load_label_table(table, kind=kind)
+    if kind != "numbers" or cells[0] == "1":
+        assert len(load_label_table(table, kind=kind, where={"split": parts[0]}).data) == 1
+        assert len(load_label_table(table, kind=kind, ignore="split").data) == 3
+
+
+def test_words_of_which_some_are_no_parts_are_labels(folder):
+    with pytest.raises(InvalidInputError, match="is neither 0 nor 1"):
+        load_label_table(write(folder, with_paths(["label", "vehicle"], ["1", "0"], ["train", "bus"])))
+
+
 def test_a_repeated_row_counts_once_with_a_warning(folder):
     table = write(folder, [["file", "a"], ["1.png", "x"], ["2.png", "y"], [str(folder / "1.png"), "x"]])
     with pytest.warns(ImageFolderWarning, match=r"repeat an image .* were left out: row 4\.") as record:

@@ -62,6 +62,16 @@ def test_the_drop_of_numbers_depends_neither_on_unit_nor_on_offset(scale, offset
     assert 0.002 < drop < 0.05
 
 
+@pytest.mark.parametrize("constant", [0, 1 / 3, 5.1, -1e9 / 3])
+def test_a_number_that_is_the_same_for_all_images_costs_0_or_1(constant):
+    varying = np.arange(4.0)
+    expected = np.stack([np.full(4, constant), varying], axis=1)
+    assert drop_of("numbers", expected.astype(np.float32), expected) == 0
+    changed = np.stack([np.full(4, constant + abs(constant) / 1e3 + 1e-3), varying], axis=1)
+    assert drop_of("numbers", changed, expected) == 0.5
+    assert drop_of("numbers", changed[:, :1], expected[:, :1]) == 1
+
+
 def test_labels_that_are_undecided_count_as_equal_and_others_do_not():
     tie, clear = [[0.500001, 0.499999]], [[0.51, 0.49]]
     assert compared("classes", [[0.499999, 0.500001]], tie).n_changed == 0

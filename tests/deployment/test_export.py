@@ -124,11 +124,12 @@ def test_operators_have_the_names_of_the_modules_of_the_network(exported):
 @pytest.mark.parametrize(("kind", "name"), [("classes", "m.onnx"), pytest.param("number", "m.xml", marks=slow)])
 def test_typicality_is_a_second_output_if_wanted(kind, name, tmp_path):
     estimator = fitted(kind, feature_stages=2)
-    sktl.export(estimator, tmp_path / name, include_references=True)
+    report = sktl.export(estimator, tmp_path / name, include_references=True, verify=NEW)
     _, p_values = run_file(tmp_path / name, pixels_of(estimator, NEW))
     assert p_values.shape == (len(NEW),)
     # Rounding may move an image past a reference.
-    assert np.abs(p_values - estimator.typicality(NEW)).max() <= 2 / (len(IMAGES) + 1) + 1e-6
+    difference = np.abs(p_values - estimator.typicality(NEW)).max()
+    assert difference - 1e-6 <= report.typicality_difference <= 2 / (len(IMAGES) + 1) + 1e-6
 
 
 # --------------------------------------------------------------------------------------------------------------- paths
@@ -315,8 +316,9 @@ WRONG = {
     "max_drop": ({"max_drop": -1}, "max_drop"),
     "max_drop of a type": ({"max_drop": "0.1"}, "max_drop"),
     "max_drop that is no number": ({"max_drop": float("nan")}, "max_drop"),
-    "no images": ({"verify": []}, "verify|no images|empty"),
-    "include_references": ({"include_references": 1}, "include_references is a int"),
+    "no images": ({"verify": []}, "^verify is empty"),
+    "a single image": ({"precision": "float16", "calibration": "cat.jpg"}, "^calibration is a single path"),
+    "include_references": ({"include_references": 1}, "include_references is an int"),
 }
 
 
@@ -327,6 +329,16 @@ def test_wrong_arguments_are_errors_before_anything_is_computed(clf, case, tmp_p
     with pytest.raises((InvalidParameterError, SktlError), match=reason):
         sktl.export(clf, tmp_path / "m.onnx", **arguments)
     assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["numbers", "features"])
+@pytest.mark.parametrize("n", [1, 3])
+def test_equal_images_do_not_show_what_a_lower_precision_costs(kind, n, tmp_path, monkeypatch):
+    monkeypatch.setattr(_export, "traced", None)
+    for arguments in ({"verify": IMAGES[:1] * n}, {"calibration": IMAGES[:1] * n}):
+        (argument,) = arguments
+        with pytest.raises(InvalidParameterError, match=f"{kind} are the same for all images of {argument}, so"):
+            sktl.export(fitted(kind), tmp_path / "m.onnx", precision="float16", **arguments)
 
 
 def test_a_program_has_one_precision(clf, tmp_path):
@@ -374,3 +386,5 @@ def test_the_report_says_what_was_verified(clf, tmp_path):
     with pytest.raises(AttributeError):
         report.drop = 1
     assert replace(report, precision="int8", drop=0.0123).summary().count("1.23 points") == 1
+    assert "p-values" not in text
+    assert "p-values of typicality differ by at most 0.12." in replace(report, typicality_difference=0.1234).summary()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+from contextlib import redirect_stdout
 
 import numpy as np
 import onnx
@@ -53,16 +55,17 @@ def harmed():
 
 @pytest.fixture(scope="module")
 def int8(tmp_path_factory):
-    """Return an estimator, and the report and the model of its export in int8."""
+    """Return an estimator, the report and the model of its export in int8, and what the export printed."""
     path = tmp_path_factory.mktemp("int8") / "m.onnx"
     clf = fitted("binary")
-    report = sktl.export(clf, path, precision="int8", calibration=CALIBRATION, max_drop=0.05)
-    return clf, report, onnx.load(path)
+    with redirect_stdout(io.StringIO()) as printed:
+        report = sktl.export(clf, path, precision="int8", calibration=CALIBRATION, max_drop=0.05)
+    return clf, report, onnx.load(path), printed.getvalue()
 
 
 @pytest.mark.thorough
 def test_half_of_the_calibration_images_are_held_out(int8):
-    _, report, _ = int8
+    _, report, *_ = int8
     assert (report.n_calibration, report.n_images) == (24, 24)
     assert report.precision == "int8"
     assert report.drop <= 0.05
@@ -70,7 +73,7 @@ def test_half_of_the_calibration_images_are_held_out(int8):
 
 
 def test_weights_are_int8_for_each_channel_and_the_output_layer_is_float(int8):
-    clf, report, model = int8
+    clf, report, model, _ = int8
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     weights = [
         node for node in model.graph.node
@@ -85,6 +88,10 @@ def test_weights_are_int8_for_each_channel_and_the_output_layer_is_float(int8):
         assert np.abs(numpy_helper.to_array(quantized)).max() >= 126  # no bit is given away
     (head,) = [node for node in model.graph.node if node.name.startswith("head/")]
     assert tensors[head.input[1]].data_type == onnx.TensorProto.FLOAT
+
+
+def test_the_quantizer_prints_nothing(int8):
+    assert not int8[-1]
 
 
 slow = pytest.mark.slow

@@ -442,7 +442,7 @@ GOOD = IMAGES[:6]
 BAD_X = [
     (IMAGES[:0], "empty"),
     ([], "empty"),
-    ("cat.jpg", r"single path.*\[x\]"),
+    ("cat.jpg", r"a single path.*\[x\]"),
     (IMAGES[:6] / 10.0, r"values up to 25.*X\[0\]|values up to 25"),
     (np.where(np.arange(64).reshape(8, 8) == 9, np.nan, GOOD / 255), r"X\[0\].*NaN"),
     (np.where(np.arange(64).reshape(8, 8) == 9, np.inf, GOOD / 255), r"X\[0\].*infinity"),
@@ -451,7 +451,7 @@ BAD_X = [
     ([*GOOD[:5], b"\x89PNG broken"], r"X\[5\] \(bytes\): is a \.png file that is damaged"),
     ([*GOOD[:5], None], r"X\[5\] \(NoneType\)"),
     (DIGITS.data[:6] / 16, r"image_shape=\(8, 8\)"),
-    (None, "X is a NoneType"),
+    (None, "X is None; it must be"),
 ]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from backbones import Pixels
@@ -11,7 +13,13 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
 pytest.importorskip("matplotlib", reason="the extra `plot` installs it")
-from sktl import FeatureMapDisplay, PredictionsDisplay, PretrainedImageClassifier, PretrainedImageRegressor
+from sktl import (
+    FeatureMapDisplay,
+    PredictionsDisplay,
+    PretrainedImageClassifier,
+    PretrainedImageRegressor,
+    evaluation_report,
+)
 from sktl._estimators.innermost import predicts_labels, predicts_numbers
 from sktl.exceptions import InvalidInputError
 
@@ -56,3 +64,22 @@ def test_an_estimator_that_is_not_fitted_says_so(display, estimator):
 def test_a_class_is_refused(display):
     with pytest.raises(InvalidInputError, match="estimator is the class PretrainedImageRegressor: pass a fitted"):
         display.from_estimator(PretrainedImageRegressor, X, np.arange(8))
+
+
+@pytest.mark.parametrize(
+    "call", [PredictionsDisplay.from_estimator, FeatureMapDisplay.from_estimator, evaluation_report]
+)
+@pytest.mark.parametrize(
+    ("estimator", "words"),
+    [
+        (X, "^estimator is an ndarray: pass a fitted estimator first, and then X and y"),
+        (["a.jpg"], "^estimator is a list: pass a fitted estimator first"),
+        (None, "^estimator is None: pass a fitted estimator first"),
+        ("cats.sktl", r"^estimator is a path: pass the estimator in the file, sktl\.load\('cats\.sktl'\)"),
+        (Path("cats.sktl"), r"sktl\.load\('cats\.sktl'\)"),
+    ],
+)
+def test_what_is_no_estimator_is_refused_in_a_short_text(call, estimator, words):
+    with pytest.raises(InvalidInputError, match=words) as caught:
+        call(estimator, X, np.arange(8))
+    assert len(str(caught.value)) < 100

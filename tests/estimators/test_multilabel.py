@@ -385,10 +385,8 @@ def test_what_is_loaded_is_what_was_saved(tmp_path, params, y):
 
 
 @untrained
-@pytest.mark.parametrize("names", [[("a", 1), ("a", 2), ("b", 1)], [None, "b", "c"], [np.nan, 1.0, 2.0]])
-def test_labels_that_a_file_cannot_hold_are_refused_when_it_is_written(tmp_path, names):
-    columns = pd.MultiIndex.from_tuples(names) if isinstance(names[0], tuple) else pd.Index(names, dtype=object)
-    clf = classifier(**TINY).fit(X, pd.DataFrame(Y, columns=columns))
+def test_labels_that_a_file_cannot_hold_are_refused_when_it_is_written(tmp_path):
+    clf = classifier(**TINY).fit(X, pd.DataFrame(Y, columns=[np.nan, 1.0, 2.0]))
     with pytest.raises(ValueError, match=r"in classes_ is a .*, which cannot be saved"):
         clf.save(tmp_path / "model")
     assert not list(tmp_path.iterdir())

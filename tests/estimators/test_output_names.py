@@ -39,6 +39,12 @@ def test_without_names_there_is_no_attribute(y):
     assert not hasattr(sktl.load(file), "output_names_")
 
 
+def test_tables_of_pyarrow_have_names():
+    pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    reg = regressor(weight_decay=1.0, feature_stages=1).fit(X, pa.Table.from_pandas(Y))
+    assert reg.output_names_.tolist() == ["weight", "age"]
+
+
 def test_validation_numbers_have_the_same_columns_in_the_same_order():
     reg = regressor(early_stopping=True, optimizer="adamw", max_epochs=2)
     reg.fit(X, Y, X_val=X, y_val=Y)

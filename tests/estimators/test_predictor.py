@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 
 import numpy as np
 import pytest
+from backbones import Pixels
 from numpy.testing import assert_array_equal
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
@@ -14,7 +16,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 import sktl
 from sktl import PretrainedImageClassifier, PretrainedImageRegressor
 from sktl.datasets import make_cats
-from sktl.exceptions import TypicalityError
+from sktl.exceptions import InvalidInputError, TypicalityError
 
 CATS = make_cats(60, random_state=0)
 X, NEW = list(CATS.data[:40]), list(CATS.data[40:])
@@ -106,3 +108,24 @@ def test_stages_that_early_stopping_left_as_they_were_are_no_error(tmp_path):
 def test_it_needs_a_fit():
     with pytest.raises(NotFittedError):
         PretrainedImageClassifier().typicality(NEW)
+
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (12, 8, 8), np.uint8)
+WRONG = {
+    "no images": [],
+    "one path": "image.png",
+    "one image": PIXELS[0],
+    "floats": PIXELS.astype(float),
+    "shorter rows": PIXELS.reshape(12, 64)[:, :60],
+    "a number": 3,
+    "an image that is none": [b"none"] * 12,
+}
+
+
+@pytest.mark.parametrize("X_val", WRONG.values(), ids=WRONG)
+@pytest.mark.parametrize("estimator", [PretrainedImageClassifier, PretrainedImageRegressor])
+def test_errors_about_validation_images_name_them(estimator, X_val):
+    own = estimator(backbone=Pixels, image_shape=(8, 8), early_stopping=True, n_jobs=1)
+    with pytest.raises(InvalidInputError, match="X_val") as error:
+        own.fit(PIXELS.reshape(12, 64), np.arange(12) % 2, X_val=X_val, y_val=np.arange(12) % 2)
+    assert not re.search(r"\bX\b", str(error.value))

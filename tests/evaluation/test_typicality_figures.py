@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from sklearn.linear_model import LogisticRegression
 
-from sktl._evaluation.findings import about_typicality
+from sktl._evaluation.findings import about_training_images, about_typicality
 from sktl._evaluation.typicality_figures import TypicalityFigures, typicality_of
 
 
@@ -26,6 +27,22 @@ def test_only_more_unusual_images_than_chance_explains_are_a_finding():
     assert finding.kind == "unlike_the_training_images"
     assert set(range(7, 67)) <= set(finding.positions)
     assert about_typicality("unavailable", np.arange(5)) == []
+
+
+@pytest.mark.parametrize(
+    ("known", "words"),
+    [
+        ([True, False, True], "At least 2 of the 3 images are training images, or copies of them. "),
+        ([True, False], "At least 1 of the 2 images is a training image, or a copy of one. "),
+        ([True, True], "All 2 images are training images, or copies of them. "),
+    ],
+)
+def test_training_images_are_a_finding(known, words):
+    (finding,) = about_training_images(np.array(known), np.arange(len(known)) + 7)
+    assert finding.kind == "training_images"
+    assert finding.positions == tuple(np.flatnonzero(known) + 7)
+    assert finding.message.startswith(words)
+    assert about_training_images(np.zeros(3, dtype=bool), np.arange(3)) == []
 
 
 def test_other_estimators_have_no_typicality():

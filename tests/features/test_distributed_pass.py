@@ -5,6 +5,8 @@ from __future__ import annotations
 import collections
 import functools
 import hashlib
+import os
+import time
 import warnings
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from sktl import PretrainedImageClassifier, PretrainedImageEncoder, check_images
 from sktl._features import distributed_pass as _pass
 from sktl._features import image_checks as _checks
 from sktl._features import worker_blocks as _blocks
+from sktl._images import samples as _samples
 from sktl._images.samples import FileSample
 from sktl._utils import devices as _devices
 from sktl._utils.clusters import active_cluster
@@ -186,6 +189,25 @@ def test_only_images_without_cached_features_are_sent(use, tmp_path):
     for _ in range(2):
         np.testing.assert_array_equal(fitted.transform(X), EXPECTED)
     assert sum(map(len, cluster.blocks)) == 150
+
+
+def test_a_cached_image_that_is_lost_while_workers_start_is_an_error(use, paths, tmp_path, monkeypatch):
+    now = time.time_ns
+    monkeypatch.setattr(_samples.time, "time_ns", lambda: now() + 10 * 10**9)  # no file was just modified
+    monkeypatch.setattr(_pass, "_BLOCK_HERE", 40)
+    fitted = encoder(cache=tmp_path / "cache")
+    fitted.transform(paths[50:])
+    cluster = use(ThreadCluster())
+    np.testing.assert_array_equal(fitted.transform(paths), EXPECTED)
+    assert sum(map(len, cluster.blocks)) == 50
+    sktl.clear_cache(tmp_path / "cache")
+    fitted.transform(paths[50:])
+    monkeypatch.setattr(cluster, "wait_for_workers", lambda: [os.remove(paths[i]) for i in (3, 60, 97)])
+    with pytest.raises(InvalidImageError) as error:
+        fitted.transform(paths)
+    assert [(failure.position, failure.name) for failure in error.value.failures] == [
+        (i, paths[i]) for i in (3, 60, 97)
+    ]
 
 
 def test_few_images_are_computed_here(use):

@@ -27,7 +27,7 @@ def trunk_of(function):
         (lambda x: x.mean((2, 3))[:-1], r"shape \(3, 3\)"),
         (lambda x: (x.mean((2, 3)),), "tuple"),
         (lambda x: {"features": x.mean((2, 3))}, "dict"),
-        (lambda x: None, "NoneType"),
+        (lambda x: None, "returns None;"),
     ],
     ids=["maps", "1 x 1 maps", "vector", "number", "one too few", "tuple", "dict", "nothing"],
 )

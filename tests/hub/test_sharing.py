@@ -7,6 +7,7 @@ import pickle
 import socket
 import sys
 import traceback
+from fractions import Fraction
 
 import huggingface_hub.constants
 import numpy as np
@@ -18,7 +19,7 @@ from sklearn.svm import SVC
 
 import sktl
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder, PretrainedImageRegressor
-from sktl.exceptions import HubRequestError, InvalidParameterError, MissingPackageError, ModelFileError
+from sktl.exceptions import DeviceError, HubRequestError, InvalidParameterError, MissingPackageError, ModelFileError
 
 pytestmark = pytest.mark.filterwarnings("ignore:weights=None:sktl.exceptions.BackboneWarning")
 RNG = np.random.default_rng(0)
@@ -185,6 +186,8 @@ def test_a_folder_with_files_is_left_alone(clf, tmp_path):
         ({"metrics": {"accuracy": float("nan")}}, r"metrics\['accuracy'\] is nan: pass a finite number"),
         ({"metrics": {"accuracy": float("inf")}}, "finite"),
         ({"metrics": {"accuracy": "0.9"}}, "finite"),
+        ({"metrics": {"accuracy": 10**400}}, "finite"),
+        ({"metrics": {"accuracy": Fraction(10**5000)}}, "finite"),
         ({"metrics": {"accuracy": True}}, "finite"),
         ({"metrics": {"a\nb": 1.0}}, "use a name"),
         ({"metrics": {"": 1.0}}, "use a name"),
@@ -204,6 +207,20 @@ def test_illegal_values_are_refused_before_any_connection(clf, hub, push, parame
         push(clf, **parameters)
     assert "hf_abc" not in str(caught.value)
     assert "secret" not in str(caught.value)
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize(
+    ("parameters", "error", "message"),
+    [
+        ({"cache_dir": 5}, InvalidParameterError, r"^cache_dir is 5\. Pass a path"),
+        ({"cache_dir": ""}, InvalidParameterError, r"^cache_dir='' is not a path"),
+        ({"device": "nope"}, DeviceError, "^device='nope' is unavailable"),
+    ],
+)
+def test_where_to_is_checked_before_anything_is_fetched(hub, fetch, parameters, error, message):
+    with pytest.raises(error, match=message):
+        fetch(**parameters)
     assert hub.requests == []
 
 

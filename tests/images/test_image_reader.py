@@ -88,7 +88,7 @@ def test_a_function_may_return_any_image(paths, convert):
 @pytest.mark.parametrize(
     ("result", "reason"),
     [
-        (None, "returned a NoneType; it must return a PIL image, or an array"),
+        (None, "returned None; it must return a PIL image, or an array"),
         (b"bytes", "returned a bytes; it must return"),
         ("path.png", "returned a str; it must return"),
         ([[0, 1]], "returned a list; it must return"),

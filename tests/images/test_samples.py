@@ -26,7 +26,9 @@ from PIL import Image
 from sktl._images.containers import is_flattened
 from sktl._images.decoding import ImageProblem, decode
 from sktl._images.preprocessing import Preprocessing
+from sktl._images.problems import as_argument
 from sktl._images.samples import FileSample, as_samples
+from sktl._words import type_of
 from sktl.exceptions import InvalidImageError, InvalidInputError
 
 PREPROCESSING = Preprocessing(8, (8, 8))
@@ -264,6 +266,25 @@ def test_an_empty_x_is_refused_in_the_words_of_scikit_learn(empty):
         as_samples(empty)
 
 
+@pytest.mark.parametrize("X", [*SINGLES.values(), *EMPTIES, None, 3, {"a": "b"}, scipy.sparse.eye(4), np.zeros((2, 5))])
+def test_errors_about_a_whole_argument_name_it(X):
+    with pytest.raises(InvalidInputError) as caught, as_argument("verify"):
+        as_samples(X)
+    with pytest.raises(InvalidInputError) as plain:
+        as_samples(X)
+    assert str(caught.value).startswith("verify ")
+    assert str(caught.value).replace("verify", "X") == str(plain.value)
+
+
+def test_names_in_errors_about_a_whole_argument_stay(tmp_path):
+    (folder := tmp_path / "X").mkdir()
+    with (
+        pytest.raises(InvalidInputError, match=f"^verify is a folder, '{folder}'. .*list_images.verify"),
+        as_argument("verify"),
+    ):
+        as_samples(folder)
+
+
 def test_empty_flattened_rows_are_refused_as_empty():
     with pytest.raises(InvalidInputError, match=r"0 sample\(s\)"):
         as_samples(np.zeros((0, 64)), image_shape=(8, 8))
@@ -275,7 +296,7 @@ def test_empty_flattened_rows_are_refused_as_empty():
     ids=lambda X: type(X).__name__,
 )
 def test_an_x_of_another_kind_is_named_beside_the_legal_forms(X):
-    with pytest.raises(InvalidInputError, match=rf"X is a {type(X).__name__}; it must be a list, .* of paths, bytes"):
+    with pytest.raises(InvalidInputError, match=rf"X is {type_of(X)}; it must be a list, .* of paths, bytes"):
         as_samples(X)
 
 
@@ -469,6 +490,11 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
             as_samples([path])[0].read()
 
 
+def test_a_bare_name_that_is_no_file_is_looked_for_in_the_working_folder():
+    with pytest.raises(ImageProblem, match=r"^no such file in the working folder$"):
+        as_samples(["none.png"])[0].read()
+
+
 def test_a_file_url_is_the_path(tmp_path):
     file = tmp_path / "a b#%41.png"
     file.write_bytes(b"content")
@@ -512,6 +538,8 @@ def test_the_remedy_for_a_path_that_is_written_otherwise_works(tmp_path, monkeyp
     for x in (f"{file}\n", f" {file}\r\n", Path(f"{file}\n")):
         assert remedied(x) == str(file)
     assert remedied(f"{tmp_path}/a*.png") == [str(file)]
+    with pytest.raises(ImageProblem, match=r"^no such file: no file matches the pattern$"):
+        as_samples([tmp_path / "b*.png"])[0].read()
     if os.sep == "/":
         assert remedied(str(file).replace("/", "\\")) == str(file)
 

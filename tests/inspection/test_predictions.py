@@ -11,7 +11,7 @@ from backbones import small_conv_net
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.multioutput import MultiOutputClassifier, MultiOutputRegressor
 from sklearn.pipeline import make_pipeline
@@ -270,6 +270,19 @@ def test_several_labels_are_shown_whatever_predicts_them(wrap):
             f"missed: {name}" for name in CLASSES[has & ~guessed]
         }
     display.figure_.canvas.draw()
+
+
+@pytest.mark.parametrize("wrap", [lambda clf: clf, MultiOutputClassifier], ids=["classes", "labels"])
+def test_what_predict_returns_is_shown_also_below_a_half(wrap):
+    X, y = _images(12), TABLE[:, 0] if wrap is not MultiOutputClassifier else TABLE
+    model = FixedThresholdClassifier(PretrainedImageClassifier(**TINY), threshold=0.0, pos_label=1)
+    estimator = wrap(model).fit(X, y)
+    display = PredictionsDisplay.from_estimator(estimator, X, y, n_images=12)
+    np.testing.assert_array_equal(display.y_pred, estimator.predict(X))
+    assert display.proba_pred.min() < 0.5
+    display = PredictionsDisplay.from_estimator(estimator, X, y, select="errors", n_images=12)
+    wrong = (estimator.predict(X) != y).reshape(12, -1).any(axis=1)
+    assert sorted(display.positions) == np.flatnonzero(wrong).tolist()
 
 
 @pytest.mark.parametrize("columns", [1, 2])

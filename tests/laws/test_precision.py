@@ -182,7 +182,7 @@ def test_features_in_files_are_for_estimators_in_their_precision(tmp_path, clf, 
                 InvalidInputError, match=f"precision differs: '{own.precision}' and '{other.precision}'"
             ):
                 call(features)
-    with pytest.raises(InvalidParameterError, match=r"in float32 instead of .* in bfloat16"):
+    with pytest.raises(InvalidParameterError, match=r"in float32 .*instead of .* in bfloat16"):
         write_features(X, tmp_path / "float32.parquet", estimator=clf)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from audits import audit_of, noise
 
 from sktl._audit.issues import KINDS, Issue
+from sktl._images.samples import as_samples
 from sktl._reports.audit_findings import WORDS, chosen
 from sktl._reports.audit_page import audit_page
 from sktl._reports.thumbnails import Album
@@ -110,13 +112,38 @@ def test_the_key_of_kept_decisions_belongs_to_the_report():
     assert len({key(suspicious(3)), key(suspicious(2)), key(suspicious(3), ("cat", "dog", "cow"))}) == 3
 
 
-def test_several_labels_are_told_from_classes():
-    issues = suspicious(2)
-    assert not data_in(audit_page(audit_of(issues, noise(2), ["cat", "dog"]), Album(0)))["severalLabels"]
-    both = Issue(kind="suspicious_label", position=2, name="X[2]", label="cat, dog", suggested_label="")
-    data = data_in(audit_page(audit_of([*issues, both], noise(3), ["cat", "dog"]), Album(0)))
-    assert data["severalLabels"]
-    assert [image[3:] for image in data["images"]] == [[[0], [[1]]], [[0], [[1]]], [[0, 1], []]]
+def test_the_key_of_kept_decisions_belongs_to_the_images():
+    """Images in arrays have no names, so reports on other images may have equal findings."""
+    images = noise(3)
+    keys = [data_in(audit_page(audit_of(suspicious(2), X, ["cat"]), Album(0)))["key"]
+            for X in (images, images.copy(), 255 - images, [*images[:2], 255 - images[2]])]  # fmt: skip
+    assert keys[0] == keys[1] == keys[3] != keys[2]
+
+
+@pytest.mark.parametrize(("kind", "several"), [("classes", False), ("labels", True), ("numbers", False), ("", False)])
+def test_images_of_several_labels_may_happen_to_have_one(kind, several):
+    audit = audit_of(suspicious(2), noise(2), ["cat", "dog"], kind=kind)
+    assert data_in(audit_page(audit, Album(0)))["severalLabels"] is several
+
+
+def test_no_label_is_a_suggestion_for_several_labels():
+    none = Issue(kind="suspicious_label", position=2, name="X[2]", label="cat, dog", suggested_label="")
+    strange = Issue(kind="unlike_the_rest", position=3, name="X[3]", label="cat, dog")
+    audit = audit_of([*suspicious(2), none, strange], noise(4), ["cat", "dog"], kind="labels")
+    data = data_in(audit_page(audit, Album(0)))
+    assert {image[1]: image[3:] for image in data["images"]} == {
+        0: [[0], [[1]]], 1: [[0], [[1]]], 2: [[0, 1], [[]]], 3: [[0, 1], []],
+    }  # fmt: skip
+
+
+def test_thumbnails_show_what_the_audit_read(tmp_path):
+    """A reader, or rows of numbers, are parameters of the estimator, which the page does not know."""
+    path = tmp_path / "a.npy"
+    np.save(path, noise(1)[0])
+    samples = as_samples([path], image_reader=np.load) + as_samples(noise(1).reshape(1, -1) / 255, (16, 16, 3))
+    audit = audit_of(suspicious(2), [path, noise(1)[0]], ["cat", "dog"])
+    text = audit_page(replace(audit, _samples={"train": samples}), Album())
+    assert _Outline(text).n["img"] == 2
 
 
 HOSTILE = [
@@ -177,5 +204,5 @@ def test_the_page_is_written_as_asked(tmp_path):
     for wrong in (-1, np.inf, np.nan, "16", None, True):
         with pytest.raises(InvalidParameterError, match="max_megabytes"):
             audit.to_html(tmp_path / "b.html", max_megabytes=wrong)
-    with pytest.raises(InvalidInputError, match="cannot be written"):
+    with pytest.raises(InvalidInputError, match=r"does not exist\. Create it"):
         audit.to_html(tmp_path / "absent" / "b.html")

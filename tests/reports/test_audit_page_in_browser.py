@@ -118,7 +118,7 @@ def test_decisions_by_click(open_page, tmp_path):
 def test_several_labels_are_chosen_by_boxes(open_page, tmp_path):
     names = ["red, dark", "blue", "old"]
     issue = Issue(kind="suspicious_label", position=0, name="X[0]", label="red, dark, old", suggested_label="red, dark")
-    page = open_page(audit_of([issue], noise(1), names))
+    page = open_page(audit_of([issue], noise(1), names, kind="labels"))
     page.keyboard.press("j")
     page.keyboard.press("r")
     assert page.locator("dialog label").all_inner_texts() == [" old (suggested: no)", " red, dark", " blue"]
@@ -127,6 +127,17 @@ def test_several_labels_are_chosen_by_boxes(open_page, tmp_path):
     assert rows(downloaded(page, tmp_path / "d.csv"))[1:] == ['train,0,X[0],relabel,"red, dark, blue"']
     page.keyboard.press("r")  # once more: it shows what was chosen
     assert page.locator("dialog input:checked").count() == 2
+
+
+def test_no_label_may_be_suggested(open_page, tmp_path):
+    issue = Issue(kind="suspicious_label", position=0, name="X[0]", label="old", suggested_label="")
+    page = open_page(audit_of([issue], noise(1), ["blue", "old"], kind="labels"))
+    page.keyboard.press("j")
+    page.keyboard.press("r")
+    assert page.locator("dialog label").all_inner_texts() == [" old (suggested: no)", " blue"]
+    assert page.locator("dialog input:checked").count() == 0
+    page.keyboard.press("Enter")
+    assert rows(downloaded(page, tmp_path / "d.csv"))[1:] == ["train,0,X[0],relabel,"]
 
 
 def test_names_of_strangers_do_nothing_and_are_applied_as_they_are(open_page, tmp_path):

@@ -7,10 +7,11 @@ import pandas as pd
 import pytest
 from backbones import small_conv_net
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.dummy import DummyRegressor
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss, r2_score
-from sklearn.model_selection import GridSearchCV
+from sklearn.metrics import f1_score, log_loss, r2_score
+from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV
 from sklearn.multioutput import MultiOutputClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -45,6 +46,19 @@ def kinds(report):
 def finding(report, kind):
     (found,) = [finding for finding in report.findings if finding.kind == kind]
     return found
+
+
+def test_a_report_is_printed_as_its_summary_and_shown_in_a_line(clf):
+    report = evaluation_report(clf, X[TEST], Y[TEST])
+    assert str(report) == report.summary()
+    assert repr(report) == f"<EvaluationReport: 18 of 18 images, {len(report.findings)} findings>"
+
+
+def test_training_images_are_the_first_finding(clf):
+    assert "training_images" not in kinds(evaluation_report(clf, X[TEST], Y[TEST]))
+    report = evaluation_report(clf, X[12:24], Y[12:24])
+    assert kinds(report)[0] == "training_images"
+    assert report.findings[0].positions == tuple(range(6))
 
 
 def test_classes(clf):
@@ -94,6 +108,9 @@ class Constant(BaseEstimator, ClassifierMixin):
     def predict_proba(self, X):
         return np.tile([0.1, 0.3], (len(X), 1))
 
+    def predict(self, X):
+        return np.zeros((len(X), 2))
+
 
 def test_equal_probabilities_are_ties():
     figures = evaluation_report(Constant().fit(X, LABELS), X, LABELS).figures
@@ -137,6 +154,22 @@ def test_images_without_a_value_are_not_read(clf):
     images = [*X[TEST]]
     images[3] = "no such file.jpg"
     assert "unreadable" not in kinds(evaluation_report(clf, images, y))
+
+
+@pytest.mark.parametrize("wrong", [3, b"x"])
+def test_errors_about_labels_name_their_positions_in_y(clf, wrong):
+    y = [None, "ant", None, wrong]
+    with pytest.raises(InvalidInputError, match=r"\by\[3\] is "):
+        evaluation_report(clf, X[:4], y)
+
+
+@pytest.mark.parametrize(("kind", "wrong"), [("labels", 2.0), ("numbers", np.inf)])
+def test_errors_about_tables_name_their_positions_in_y(kind, wrong):
+    y = np.eye(2)[[0, 1, 0, 1]]
+    predictor = Constant().fit(X, LABELS) if kind == "labels" else DummyRegressor().fit(X, np.tile(y, (9, 1)))
+    y[[0, 2], 0], y[3, 1] = np.nan, wrong
+    with pytest.raises(InvalidInputError, match=r"^y\[3, 1\] is "):
+        evaluation_report(predictor, X[:4], y)
 
 
 def test_if_no_image_can_be_read_it_is_an_error(clf):
@@ -188,6 +221,30 @@ def test_other_classifiers_have_figures_but_no_typicality():
     assert report.figures.accuracy.n == 18
     assert "LogisticRegression" in report.typicality
     assert [fact.value for fact in report.facts] == ["LogisticRegression"]
+
+
+@pytest.mark.parametrize("threshold", [0.02, 0.98])
+def test_figures_are_of_what_predict_returns(threshold):
+    """Not of the most probable classes: an estimator may have a threshold of its own."""
+    model = FixedThresholdClassifier(PretrainedImageClassifier(**QUICK), threshold=threshold, pos_label=1)
+    images, table = X[TEST], LABELS.to_numpy()
+    single = model.fit(X[TRAIN], table[TRAIN, 0])
+    report = evaluation_report(single, images, table[TEST, 0])
+    np.testing.assert_array_equal(report.figures.y_pred, single.predict(images))
+    np.testing.assert_array_equal(
+        report.figures.proba_pred, single.predict_proba(images)[np.arange(18), report.figures.y_pred]
+    )
+    assert report.figures.accuracy.value == pytest.approx(single.score(images, table[TEST, 0]))
+    several = MultiOutputClassifier(model).fit(X[TRAIN], table[TRAIN])
+    figures = evaluation_report(several, images, table[TEST]).figures
+    np.testing.assert_array_equal(figures.y_pred, several.predict(images))
+    assert figures.all_right.value == pytest.approx(several.score(images, table[TEST]))
+    assert figures.example_f1 == pytest.approx(
+        f1_score(table[TEST], several.predict(images), average="samples", zero_division=1)
+    )
+    for k, row in enumerate(figures.of_labels):
+        assert row.recall.n_hits == (several.predict(images) * table[TEST])[:, k].sum()
+        assert len(figures.missed(k, 18)) == row.recall.n - row.recall.n_hits
 
 
 def test_trained_stages_have_no_typicality():

@@ -27,6 +27,14 @@ def test_ticks_are_a_few_round_numbers_within_the_limits(low, span):
     assert all(low - slack <= tick <= low + span + slack for tick in ticks)
 
 
+@pytest.mark.parametrize("largest", [5e-324, 1e-323, 1e-320, 1e-309, 1e-300, 1e300, 1e308])
+def test_limits_may_be_as_small_and_large_as_numbers(largest):
+    for axis in (Axis("x", -largest / 2, largest / 2), Axis.around("x", [0.0, largest])):
+        ticks = axis.ticks()
+        assert 1 <= len(ticks) <= 12
+        assert all(axis.low <= tick <= axis.high for tick in ticks)
+
+
 @given(st.lists(NUMBERS, min_size=1, max_size=5))
 def test_an_axis_leaves_space_around_its_values(values):
     axis = Axis.around("x", values)

@@ -45,10 +45,12 @@ def test_a_page_replaces_an_older_one_and_leaves_nothing_else(tmp_path):
 def test_a_page_that_cannot_be_written_is_an_error_that_names_it(tmp_path):
     with pytest.raises(InvalidInputError, match="is a folder"):
         write_page(tmp_path, "x")
-    with pytest.raises(InvalidInputError, match=r"absent.*cannot be written"):
+    with pytest.raises(InvalidInputError, match=r"The folder .*absent' does not exist\. Create it\."):
         write_page(tmp_path / "absent" / "report.html", "x")
     with pytest.raises(InvalidParameterError, match="path"):
         write_page(None, "x")
+    with pytest.raises(InvalidParameterError, match=r"path='a.pdf' does not end in \.html"):
+        write_page("a.pdf", "x")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links and pipes of POSIX")

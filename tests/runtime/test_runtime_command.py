@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 from processes import ROOTS
 
+from sktl.runtime import command
 from sktl.runtime.command import main
 
 
@@ -117,7 +118,7 @@ def test_the_module_is_a_program(place):
     done = run("classes.onnx", "red.png", "absent.jpg", "--json", cwd=place)
     assert done.returncode == 1
     assert json.loads(done.stdout)[0]["prediction"] == "red"
-    assert done.stderr.splitlines() == [b"absent.jpg: no such file"]
+    assert done.stderr.splitlines() == [b"absent.jpg: no such file in the working folder"]
 
 
 @pytest.mark.thorough
@@ -155,11 +156,12 @@ def test_a_name_that_the_encoding_lacks_is_an_error_in_a_line(place, capsys, mon
 
 def test_reasons_are_about_files(place, capsys):
     Image.new("F", (8, 8), 300).save("float.tif")
-    status, _, wrong = outcome(capsys, "classes.onnx", ".", "float.tif", "*.gif")
+    status, _, wrong = outcome(capsys, "classes.onnx", ".", "float.tif", "*.tif", "*.gif")
     assert (status, wrong.splitlines()) == (1, [
         ".: is a directory; pass the images in it",
         "float.tif: has values up to 300; convert it to 8 bits, all images alike",
-        "*.gif: no such file: patterns are not expanded within quotes; leave out the quotes",
+        "*.tif: no such file: patterns are not expanded within quotes; leave out the quotes",
+        "*.gif: no such file: no file matches the pattern",
     ])  # fmt: skip
 
 
@@ -168,3 +170,20 @@ def test_a_table_of_one_column_of_numbers(place, capsys):
     (place / "named.onnx").write_bytes(numbers)
     assert outcome(capsys, "named.onnx", "red.png")[1].split()[:4] == ["image", "r", "g", "b"]
     assert np.isfinite(float(outcome(capsys, "named.onnx", "red.png")[1].split()[-1]))
+
+
+def test_numbers_named_like_other_columns_or_each_other_lose_nothing(place, capsys):
+    (place / "a.onnx").write_bytes(exported.content("numbers", typicality=True, names=("image", "typicality", "b")))
+    heading, row = outcome(capsys, "a.onnx", "red.png")[1].splitlines()
+    assert heading.split() == ["image", "image", "typicality", "b", "typicality"]
+    assert row.split() == ["red.png", "4", "0", "0", "1.0000"]
+    (place / "b.onnx").write_bytes(exported.content("numbers", names=("r", "r", "b")))
+    (record,) = json.loads(outcome(capsys, "b.onnx", "red.png", "--json")[1])
+    assert record["prediction"] == {"r (0)": 4, "r (1)": 0, "b (2)": 0}
+
+
+def test_patterns_are_expanded_where_shells_do_not(place, monkeypatch):
+    names = ["*.*g", "red[1].png", "absent.*"]
+    assert command._expanded(names) == names
+    monkeypatch.setattr(os, "name", "nt")
+    assert command._expanded(names) == ["blue.jpg", "red.png", "red[1].png", "absent.*"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +16,8 @@ from PIL import Image
 
 from sktl._images.preprocessing import Preprocessing
 from sktl.exceptions import ModelFileError
-from sktl.runtime.document import ModelDocument, References
+from sktl.runtime import document as runtime_document
+from sktl.runtime.document import DocumentError, ModelDocument, References
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 4, 5, 3), np.uint8)
 
@@ -153,6 +155,35 @@ def test_any_value_in_any_field_is_accepted_or_an_error_of_ours(value, data):
         return
     assert ModelDocument.from_json(document.to_json()) == document
     assert len(document.classes) == document.n_outputs
+
+
+@given(st.lists(st.text('a",[{\\\u00e9', max_size=9), min_size=1), st.integers(1, 50))
+def test_values_are_counted_outside_of_strings(strings, limit):
+    n_values = 2 * len(strings)  # each string, and the bracket or comma before it
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runtime_document, "_MOST_VALUES", limit)
+        assert runtime_document._has_many_values(json.dumps(strings)) == (n_values > limit)
+
+
+@pytest.mark.parametrize("unit", ['"', '\\"', ',"\\', "\\", '",', '"\\"', "[" * 9 + '"'])
+def test_counting_the_values_of_a_hostile_document_takes_no_longer_than_reading_it(unit):
+    text = '"' + ",[{" * 800_000 + unit * (400_000 // len(unit))
+    before = time.process_time()
+    runtime_document._has_many_values(text)
+    assert time.process_time() - before < 2  # of a second for a thousandth of the steps that backtracking would take
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"names": ("cat", "dog\udcff")}, "not Unicode"), ({"card": {"a": np.inf}}, "not JSON"),
+        ({"names": ("cat", "dog", "eel")}, "3 names for 2 outputs"), ({"dtype": "<f16"}, "dtype is '<f16'"),
+    ],
+)  # fmt: skip
+def test_a_document_that_could_not_be_read_is_not_written_and_the_reason_calls_no_file_damaged(changes, reason):
+    with pytest.raises(DocumentError, match=reason) as caught:
+        replace(CLASSES, **changes).to_json()
+    assert "damaged" not in str(caught.value)
 
 
 def png(image: Image.Image, kind: str = "PNG") -> str:

@@ -212,6 +212,12 @@ def test_images_are_decoded_a_bounded_number_ahead(n_threads):
             (3, 5, 7),
             {"prediction": 5, "probability": 0.75, "probabilities": {"3": 0.25, "5": 0.75, "7": 0.0}},
         ),
+        (
+            "classes",
+            (1, "1", "a"),
+            {"prediction": "1", "probability": 0.75, "probabilities": {"1": 0.25, "'1'": 0.75, "'a'": 0.0}},
+        ),
+        ("labels", (1, "1", "a"), {"prediction": ["1"], "probabilities": {"1": 0.25, "'1'": 0.75, "'a'": 0.0}}),
         ("labels", ("a", "b", "c"), {"prediction": ["b"], "probabilities": {"a": 0.25, "b": 0.75, "c": 0.0}}),
         ("numbers", None, {"prediction": {"number 0": 0.25, "number 1": 0.75, "number 2": 0.0}}),
         ("features", None, {"features": [0.25, 0.75, 0.0]}),

@@ -12,6 +12,7 @@ import zipfile
 import numpy as np
 import onnx_models as exported
 import pytest
+import safetensors.numpy
 from onnx import TensorProto, helper
 from processes import ROOTS, in_child, needs_fork
 
@@ -129,6 +130,19 @@ def test_a_damaged_byte_is_an_error_of_ours_or_changes_nothing():
         except ModelFileError:
             outcomes.add("error")
     assert outcomes == {"nothing", "error"}
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (safetensors.numpy.save({"x": np.zeros(3)}, {"sktl": "1"}), "is a saved model, not an exported one"),
+        (b'<?xml version="1.0"?>\n<net name="sktl" version="11">', "is a model in OpenVINO IR. Run it with"),
+    ],
+)
+def test_models_in_other_formats_are_named_and_not_called_damaged(content, words):
+    with pytest.raises(ModelFileError, match=words) as caught:
+        open_model(content)
+    assert "damaged" not in str(caught.value)
 
 
 @pytest.mark.parametrize("model", [None, 3, ["cats.onnx"], "", "a\0b", io.StringIO("x"), np.zeros(3)])

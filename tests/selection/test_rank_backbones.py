@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import functools
 import hashlib
+import tracemalloc
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,8 @@ from sklearn.model_selection import GroupKFold, KFold, LeaveOneOut, StratifiedKF
 import sktl
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder, PretrainedImageRegressor, rank_backbones
 from sktl._features.extractor import FeatureExtractor
-from sktl._selection.rank_backbones import DEFAULT_BACKBONES
+from sktl._selection.rank_backbones import DEFAULT_BACKBONES, _columns
+from sktl._targets.class_targets import check_classes
 from sktl.exceptions import (
     DeviceMemoryError,
     InvalidImageError,
@@ -285,6 +287,28 @@ def test_a_callable_that_raises_stops_nothing_and_one_with_bound_arguments_has_i
     assert (first.backbone, first.status) == ("Pixels", "ok")
     assert last.backbone.endswith("broken")
     assert last.status == "The callable raised OSError: no such file"
+
+
+def test_the_error_of_a_callable_is_one_short_line():
+    def broken():
+        raise ValueError("first\nsecond \u202e" + "x" * 10_000)
+
+    _, last = rank([Pixels, broken])
+    assert last.status.startswith("The callable raised ValueError: first second xxx")
+    assert len(last.status) < 700
+
+
+def test_columns_of_many_classes_need_no_square_table():
+    """The table of zeros and ones is the largest thing that is allocated."""
+    codes = np.repeat(np.arange(1000), 2)
+    targets = check_classes(codes, None, None, len(codes))
+    tracemalloc.start()
+    columns = _columns(targets)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    np.testing.assert_array_equal(columns.argmax(axis=1), codes)
+    np.testing.assert_array_equal(columns.sum(axis=1), 1)
+    assert peak < 1.1 * columns.nbytes
 
 
 @pytest.mark.parametrize(

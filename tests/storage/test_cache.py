@@ -394,8 +394,11 @@ def test_workers_name_the_store_by_their_parent(temporary, monkeypatch):
     monkeypatch.setattr(multiprocessing, "parent_process", lambda: type("Parent", (), {"pid": 77})())
     assert private().name == f"{machine()}-77"
     private().mkdir()
+    of_its_own_workers = private().with_name(f"{machine()}-{os.getpid()}")
+    of_its_own_workers.mkdir()
     _cache._remove_private()
     assert private().exists()
+    assert not of_its_own_workers.exists()
 
 
 @pytest.mark.parametrize("cache", ["", "Auto", "none", "False", "off"])

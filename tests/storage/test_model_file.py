@@ -20,7 +20,14 @@ from processes import Child, needs_fork
 
 from sktl._storage import model_file as _model_file
 from sktl._storage.model_file import open_model, write_model
-from sktl.exceptions import InvalidParameterError, ModelFileError, ModelFileNotFoundError
+from sktl._version import __version__
+from sktl.exceptions import (
+    InvalidParameterError,
+    ModelFileError,
+    ModelFileNotFoundError,
+    UnknownBackboneError,
+    WeightsNotFoundError,
+)
 
 TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(7), "empty": torch.zeros(0, 4, dtype=torch.float64)}
 EXPECTED = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in TENSORS.items()}
@@ -175,6 +182,33 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monke
     assert read(tmp_path / "x")[0] == {"old": 1}
 
 
+@pytest.mark.parametrize("as_file", [False, True])
+def test_what_the_format_cannot_hold_is_an_error_of_writing(tmp_path, monkeypatch, as_file):
+    """As a document longer than a header may be, or a full disk."""
+
+    def fail(*args):
+        raise safetensors.SafetensorError("too large")
+
+    for name in ("save", "save_file"):
+        monkeypatch.setattr(f"safetensors.torch.{name}", fail)
+    place = io.BytesIO() if as_file else tmp_path / "x"
+    with pytest.raises(OSError, match=r"(BytesIO|x') cannot be written: too large$"):
+        write_model(place, {"new": 2}, TENSORS)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "error", [InvalidParameterError("lr=\n5"), UnknownBackboneError("lr=\n5"), WeightsNotFoundError("lr=\n5")]
+)
+@pytest.mark.parametrize("version", ["9.9", __version__])
+def test_values_that_are_invalid_here_are_an_error_of_the_file(tmp_path, error, version):
+    write_model(tmp_path / "x", {"versions": {"sktl": version}}, TENSORS)
+    with pytest.raises(ModelFileError, match=r"x' cannot be used: lr= 5") as caught, open_model(tmp_path / "x"):
+        raise error
+    assert caught.value.__cause__ is error
+    assert ("by sktl 9.9" in str(caught.value)) == (version == "9.9")
+
+
 @pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX")
 @pytest.mark.parametrize("umask", [0o022, 0o007, 0o077])
 @pytest.mark.parametrize("private", [False, True])
@@ -262,3 +296,25 @@ def test_a_released_memoryview_is_refused():
     released.release()
     with pytest.raises(InvalidParameterError, match="is a released memoryview"), open_model(released):
         pass
+
+
+@pytest.mark.parametrize("step", [-1, 1, 2, 3])
+def test_a_memoryview_of_any_step_is_read(step):
+    write_model(memory := io.BytesIO(), {"n": 1}, TENSORS)
+    spread = bytearray(abs(step) * memory.tell())
+    spread[::step] = memory.getvalue()
+    assert read(memoryview(spread)[::step])[0] == {"n": 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("m.xml", b'<?xml version="1.0"?>\n<net name="sktl" version="11">', "OpenVINO model. Run it with OpenVINO, or"),
+        ("renamed", b'<?xml version="1.0"?>\n<net name="sktl" version="11">', "OpenVINO model. Run it with OpenVINO"),
+        ("m.pt2", b"PK\x03\x04", r"torch\.export model. Run it with torch\.export\.load, or pass the model that was"),
+    ],
+)
+def test_exported_models_are_named_and_not_called_damaged(tmp_path, name, content, words):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ModelFileError, match=f"{name}' is an exported {words}"):
+        read(tmp_path / name)

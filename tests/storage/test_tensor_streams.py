@@ -205,7 +205,7 @@ READING = {
     "number": (lambda path: 3, r"path is 3\. Pass a path"),
     "truth": (lambda path: True, r"path is True\. Pass a path"),
     "list": (lambda path: [path], r"path is a list\. Pass a path"),
-    "object": (lambda path: object(), r"path is a object\. Pass a path"),
+    "object": (lambda path: object(), r"path is an object\. Pass a path"),
     "empty": (lambda path: "", r"path='' is not a path"),
     "nul": (lambda path: "a\0b", r"path='a\\x00b' is not a path"),
 }  # fmt: skip

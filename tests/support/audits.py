@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 
 from sktl._audit.image_audit import ImageAudit
 from sktl._audit.issues import as_array
+from sktl._images.samples import as_samples
 
 
-def audit_of(issues, X, classes=(), X_test=None):
-    """Return an audit with these findings about these images."""
+def audit_of(issues, X, classes=(), X_test=None, kind="classes"):
+    """Return an audit with these findings about these images. `kind` is what `y` had."""
     items = {"train": X} | ({} if X_test is None else {"test": X_test})
     n_test = 0 if X_test is None else len(X_test)
     return ImageAudit(
@@ -19,7 +22,14 @@ def audit_of(issues, X, classes=(), X_test=None):
         n_train=len(X),
         n_test=n_test,
         _items=items,
+        _samples={part: as_samples(images, lenient=True) for part, images in items.items()},
+        _keys={part: [_key(image) for image in images] for part, images in items.items()},
+        _kind=kind,
     )
+
+
+def _key(image):
+    return hashlib.sha256(np.asarray(image).tobytes()).digest() if isinstance(image, np.ndarray) else None
 
 
 def noise(n, side=16):

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.utils import compute_class_weight
 
 from sktl._targets.class_targets import ClassTargets, check_classes
@@ -55,7 +55,7 @@ def test_a_default_dict_is_neither_asked_nor_changed():
 
 @pytest.mark.parametrize("weight", ["2", None, pd.NA, [1], np.ones(2), 1j])
 def test_class_weights_that_are_no_numbers_are_named(weight):
-    with pytest.raises(InvalidParameterError, match=r"class_weight\['b'\] is a .*weights are numbers"):
+    with pytest.raises(InvalidParameterError, match=r"class_weight\['b'\] is .*weights are numbers"):
         check_classes(Y, None, {"a": 1.0, "b": weight}, 3)
 
 
@@ -183,3 +183,37 @@ def test_a_class_with_a_single_group_stays_in_training():
         train, held_out = hold_out(targets, 0.2, seed)
         assert {*codes[train]} == {0, 1, 2}
         assert len(held_out)
+
+
+# --------------------------------------------------------------------------------------------------------- weight zero
+
+
+def test_samples_of_weight_zero_change_neither_the_order_of_training_nor_the_classes_drawn():
+    codes = np.r_[[4, 3, 5], np.arange(40) % 3]
+    targets = ClassTargets(np.arange(6), codes, np.r_[np.zeros(3), np.ones(40)])
+    counted = targets.restricted(np.arange(3, 43))
+    assert targets.rank[:3].tolist() == counted.rank.tolist()
+    assert sorted(targets.rank) == [*range(6)]
+    for seed in range(10):
+        drawn, expected = (some.ordered().narrowed(2, np.random.RandomState(seed))[0] for some in (targets, counted))
+        assert_array_equal(drawn - 3, expected)
+
+
+def test_only_classes_of_nonzero_weight_are_learned_and_scored():
+    targets = ClassTargets(np.arange(3), np.array([0, 1, 2, 0]), np.ones(4))
+    learned = np.stack([targets.learnable(np.array(weights)) for weights in ([1, 1, 0, 0], [0, 0, 1, 1], [1, 1, 1, 1])])
+    assert learned.tolist() == [[True, True, False], [True, False, True], [True] * 3]
+    assert targets.scored(learned[[0, 1, 0, 2]]).tolist() == [True, False, False, True]
+
+
+@pytest.mark.parametrize("class_weight", [{"a": 1e308, "b": 1}, {"a": 1e308, "b": 1e308}, {"a": 1e-320, "b": 1e-320}])
+def test_class_weights_without_a_mean_are_refused(class_weight):
+    with pytest.raises(InvalidParameterError, match=r"class_weight=.* gives weights up to .*, beyond float64\. Scale"):
+        check_classes(["a", "b"] * 3, None, class_weight, 6)
+
+
+def test_validation_images_need_a_weight():
+    targets = check_classes(["a", "b", "c"] * 2, None, {"a": 0}, 6)
+    with pytest.raises(InvalidInputError, match="X_val has only images of weight zero"):
+        targets.of_validation(["a", "a"], None, 2)
+    assert targets.of_validation(["a", "b"], None, 2).weights.tolist() == [0, 1]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_array_equal
 
-from sktl._targets.folds import deal, stratify
+from sktl._targets.folds import deal, hold_out_groups, stratify
 
 CODES = st.lists(st.integers(0, 4), min_size=1, max_size=60).map(np.array)
 SEEDS = st.integers(0, 2**31 - 1)
@@ -53,6 +55,16 @@ def test_folds_follow_from_the_seed(grouped):
     first, again, other = (deal(codes, groups, 5, seed).of_sample for seed in (0, 0, 1))
     assert_array_equal(first, again)
     assert (first != other).any()
+
+
+def test_many_groups_of_many_classes_take_little_memory():
+    codes, groups = np.arange(2000) % 1000, np.arange(2000) // 2
+    tracemalloc.start()
+    folds = deal(codes, groups, 5, 0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.bincount(folds.of_sample).tolist() == [400] * 5
+    assert peak < 2e6  # a table of images and classes would take 16 MB
 
 
 # ---------------------------------------------------------------------------------------------------- several labels
@@ -120,3 +132,56 @@ def test_folds_of_labels_follow_from_the_seed_and_are_never_empty(labels, n_fold
     assert_array_equal(folds.of_sample, deal(labels, None, n_folds, seed).of_sample)
     assert folds.n_folds <= min(n_folds, len(labels))
     assert np.bincount(folds.of_sample).all()
+
+
+# --------------------------------------------------------------------------------------------------- groups to hold out
+
+
+@settings(max_examples=60)
+@given(LABELS, st.sampled_from([0.1, 0.3, 0.5]), SEEDS, st.data())
+def test_groups_that_are_held_out_leave_samples_with_and_without_each_label(labels, fraction, seed, data):
+    groups = np.array(data.draw(st.lists(st.integers(0, 9), min_size=len(labels), max_size=len(labels))))
+    try:
+        train, held_out = hold_out_groups(labels, groups, fraction, seed)
+    except ValueError:
+        assume(False)
+    assert sorted([*train, *held_out]) == [*range(len(labels))]
+    assert not {*groups[train]} & {*groups[held_out]}
+    for column in range(labels.shape[1]):
+        assert {*labels[train, column]} == {*labels[:, column]}
+
+
+def test_groups_of_which_none_can_be_held_out_are_refused():
+    with pytest.raises(ValueError, match="all images of some class, or all images with or without some label"):
+        hold_out_groups(np.eye(3, dtype=int), np.arange(3), 0.3, 0)
+    with pytest.raises(ValueError, match="effectively only one group"):
+        hold_out_groups(np.eye(3, dtype=int), np.zeros(3, dtype=int), 0.3, 0)
+
+
+def test_a_label_of_a_single_group_is_trained_for_every_seed():
+    groups = np.arange(40) // 5
+    labels = np.stack([np.arange(40) % 2, groups == 0, groups != 1], axis=1).astype(int)
+    for seed in range(20):
+        train, held_out = hold_out_groups(labels, groups, 0.1, seed)
+        assert len(held_out) == 5
+        assert labels[train, 1].any()
+        assert not labels[train, 2].all()
+
+
+@pytest.mark.parametrize("rare", [[0, 1], [0, 1, 2]])
+def test_of_folds_of_equal_size_those_with_typical_proportions_are_held_out(rare):
+    groups = np.arange(100) // 5
+    of_group = np.isin(np.arange(20), rare).astype(int)
+    held_out = set()
+    for seed in range(20):
+        codes = of_group[np.random.default_rng(seed).permutation(20)][groups]
+        rows = hold_out_groups(codes, groups, 0.1, seed)[1]
+        assert codes[rows].sum() == 0  # nearer to the share of the class than the five images of one of its groups
+        held_out |= {*groups[rows]}
+    assert len(held_out) > 10
+
+
+def test_which_of_equal_groups_are_held_out_depends_on_the_seed():
+    groups, codes = np.arange(40) // 4, np.zeros(40, dtype=int)
+    held_out = {tuple(hold_out_groups(codes, groups, 0.1, seed)[1]) for seed in range(20)}
+    assert len(held_out) > 5

@@ -37,8 +37,18 @@ def test_labels_are_the_names_of_columns_or_their_positions():
     assert check().classes.tolist() == [0, 1, 2]
     assert check(FRAME).classes.tolist() == ["cat", "dog", "owl"]
     assert check(FRAME).counts().tolist() == [2, 1, 2]
-    names = pd.MultiIndex.from_tuples([("a", 1), ("a", 2), ("b", 1)])
-    assert check(FRAME.set_axis(names, axis=1)).classes.tolist() == [("a", 1), ("a", 2), ("b", 1)]
+    assert check(FRAME.set_axis([3, 1.5, 2], axis=1)).classes.tolist() == [3, 1.5, 2]
+
+
+@pytest.mark.parametrize(
+    "names", [pd.MultiIndex.from_tuples([("a", 1), ("a", 2), ("b", 1)]), ["a", 1, "b"], [None, "b", "c"]], ids=str
+)
+def test_names_that_scores_cannot_sort_are_refused(names):
+    frame = FRAME.set_axis(names, axis=1)
+    with pytest.raises(InvalidInputError, match=r"y has the columns .* must be all strings or all numbers"):
+        check(frame)
+    frame.columns = frame.columns.map(str)  # as the error says
+    assert check(frame).classes.tolist() == frame.columns.tolist()
 
 
 def test_the_binarizer_of_scikit_learn_gives_indicators():
@@ -121,14 +131,15 @@ def test_the_weight_of_a_label_leaves_other_labels_alone():
     [
         ({"cat": 1}, "class_weight has labels that y does not have: 'cat'. y has 0, 1, 2"),
         ({7: 1}, "class_weight has labels that y does not have: 7"),
-        ({0: None}, r"class_weight\[0\] is a NoneType, None; weights are numbers"),
-        ({0: "2"}, r"class_weight\[0\] is a str, '2'"),
-        ({0: 1j}, r"class_weight\[0\] is a complex"),
-        ([{}, {1: pd.NA}, {}], r"class_weight\[1\]\[1\] is a NAType"),
+        ({0: None}, r"class_weight\[0\] is None; weights are numbers"),
+        ({0: "2"}, r"class_weight\[0\] is '2'; weights"),
+        ({0: 1j}, r"class_weight\[0\] is 1j; weights"),
+        ([{}, {1: pd.NA}, {}], r"class_weight\[1\]\[1\] is <NA>; weights"),
         ({0: -1}, "must give weights that are finite, not negative"),
         ({0: np.nan}, "must give weights that are finite"),
         ({0: np.inf}, "must give weights that are finite"),
         ([{0: 0, 1: 0}, {}, {}], "not all zero for the images of any label"),
+        ([{0: 1e-320, 1: 1e-320}, {}, {}], "gives weights as small as .*, beyond float64. Scale them to about 1"),
         ([], "must have one dict with the keys 0 and 1 for each of the 3 labels"),
         ([{}, {}], "must have one dict"),
         ([1, 2, 3], "must have one dict"),
@@ -169,6 +180,39 @@ def test_labels_that_vary_cause_no_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert_array_equal(check(sample_weight=[2, 1, 1, 1, 1]).values(), Y)
+
+
+@constant
+@pytest.mark.parametrize("class_weight", [None, [{0: 0}, {}, {}]])
+def test_a_label_is_learned_from_samples_with_and_without_it_and_otherwise_with_doubt(class_weight):
+    targets = check(class_weight=class_weight)
+    learned = [class_weight is None, True, True]
+    assert targets.learnable(np.array([0, 1, 2, 3, 0])).tolist() == learned
+    weights = np.array([0, 1, 0, 0, 0])
+    found = targets.trained_with(weights)
+    assert found.weights is weights
+    assert_allclose(found.values()[1], [1 / 3, 2 / 3, 1 / 3])
+
+
+def test_labels_that_other_samples_cannot_teach_are_left_out():
+    targets = check(FRAME)
+    assert targets.restricted(np.arange(5)).classes.tolist() == ["cat", "dog", "owl"]
+    found = targets.restricted(np.array([0, 4]), np.array([0, 2, 3]))  # none of the latter is a dog
+    assert found.classes.tolist() == ["cat", "owl"]
+    assert_array_equal(found.indicator, Y[[0, 4]][:, [0, 2]])
+    nothing = targets.restricted(np.array([0]))
+    assert nothing.is_trivial
+    assert nothing.classes.tolist() == ["cat", "dog", "owl"]
+    assert not targets.is_trivial
+
+
+def test_a_label_is_scored_if_samples_with_and_without_it_are():
+    targets = check(Y)
+    learned = np.ones((5, 3), dtype=bool)
+    assert targets.scored(learned).all()
+    learned[1, 1] = False  # the only dog is in a fold without which no dog is left
+    learned[4, 0] = False
+    assert_array_equal(targets.scored(learned), learned & [True, False, True])
 
 
 # --------------------------------------------------------------------------------------------------- order of training
@@ -230,6 +274,14 @@ def test_a_validation_set_has_the_weights_of_the_labels():
     assert found.groups is None
 
 
+@constant
+def test_validation_images_need_a_label_of_nonzero_weight():
+    targets = check(class_weight=[{0: 0}] * 3)
+    with pytest.raises(InvalidInputError, match="X_val has only labels of weight zero"):
+        targets.of_validation(np.zeros((2, 3)), None, 2)
+    assert len(targets.of_validation(Y[:2], None, 2)) == 2
+
+
 def test_a_label_of_one_image_is_trained_and_not_held_out():
     y = np.zeros((40, 3))
     y[::2, 0], y[::3, 1], y[7, 2] = 1, 1, 1
@@ -239,6 +291,42 @@ def test_a_label_of_one_image_is_trained_and_not_held_out():
         assert len(held_out) == 4
 
 
+def test_the_only_image_without_a_label_is_trained_and_not_held_out():
+    y = np.ones((40, 2))
+    y[::2, 0], y[7, 1] = 0, 0
+    for seed in range(20):
+        train, _ = hold_out(LabelTargets(np.arange(2), y, np.ones(40)), 0.2, seed)
+        assert 7 in train
+
+
 def test_too_few_images_to_hold_out_some_are_named():
     with pytest.raises(InvalidParameterError, match=r"cannot hold out .* of 2 images with 3 labels"):
         hold_out(LabelTargets(np.arange(3), Y[:2].astype(float), np.ones(2)), 0.1, 0)
+
+
+@pytest.mark.parametrize(
+    ("y", "code"),
+    [
+        (pd.get_dummies(pd.Series(["cat", "dog", "owl", "cat"])), "y.idxmax(axis=1)"),
+        (np.eye(3, dtype=int)[[0, 1, 2, 0]], "np.argmax(y, axis=1)"),
+        (np.eye(3)[[0, 1, 2, 0]].tolist(), "np.argmax(y, axis=1)"),
+    ],
+)
+def test_one_hot_classes_are_said_once_with_the_remedy(y, code):
+    with pytest.warns(UserWarning, match="Every image has exactly one of the 3 labels") as caught:
+        check(y)
+    assert len(caught) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check(y, rows=np.arange(4))  # as a fit that leaves out images checks again
+    assert f"one class for each image, {code}." in str(caught[0].message)
+    assert [*eval(code, {"np": np, "y": y})] in (["cat", "dog", "owl", "cat"], [0, 1, 2, 0])
+
+
+@pytest.mark.parametrize(
+    "y", [np.eye(2)[[0, 1, 0]], [[1, 0, 0], [0, 1, 0], [0, 1, 1]], [[1, 0, 0], [0, 1, 1], [0, 0, 0]]]
+)
+def test_other_labels_are_not_taken_for_one_hot(y):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "Every image has exactly one")
+        check(np.array(y))

@@ -18,7 +18,10 @@ from numpy.testing import assert_array_equal
 from scipy.sparse import csr_array
 from sklearn.exceptions import DataConversionWarning
 
-from sktl._targets.labels import as_numbers, check_complete, check_labels, first_shown, shown
+from sktl._targets.label_targets import zeros_and_ones
+from sktl._targets.labels import RowsOf, as_numbers, cell_of, check_complete, check_labels, first_shown, shown
+from sktl._targets.number_targets import number_columns
+from sktl._targets.tables import Table
 from sktl.exceptions import InvalidInputError
 
 MISSING = [None, float("nan"), np.nan, np.float32("nan"), pd.NA, pd.NaT, np.datetime64("NaT"), Decimal("nan")]
@@ -158,7 +161,7 @@ class Numbered(enum.IntEnum):
     ],
 )
 def test_what_is_no_label_is_named_without_its_address(container, label):
-    with pytest.raises(InvalidInputError, match=r"^Unknown label type: y\[1\] is a ") as caught:
+    with pytest.raises(InvalidInputError, match=r"^Unknown label type: y\[1\] is an? ") as caught:
         check_labels(container(["a", label]))
     assert " at 0x" not in str(caught.value)
 
@@ -288,7 +291,7 @@ def test_an_empty_string_is_no_label(container):
         ("ab", "y is a str"),
         ((label for label in "ab"), "y is a generator.*Pass a list"),
         (csr_array(np.eye(3)), "y is a csr_array"),
-        (3, "y is a int"),
+        (3, "y is an int"),
         (np.array("ab"), r"array of shape \(\)"),
         (np.eye(3, dtype=int), r"array of shape \(3, 3\).*y\.argmax\(axis=1\)"),
         (np.eye(3).tolist(), r"array of shape \(3, 3\).*y\.argmax\(axis=1\)"),
@@ -392,3 +395,80 @@ def test_a_missing_label_that_numpy_has_converted_to_a_string_is_named():
         check_labels(np.array(["Coelogyne cristata var. hololeuca", np.nan]))  # wider than any float
     for breads in (converted.tolist(), np.array(["cat", "nan", "dog"])):
         assert check_labels(breads).tolist() == ["cat", "nan", "dog"]
+
+
+def _check_table(values, name):
+    zeros_and_ones(Table.of(values, name), name)
+
+
+@pytest.mark.parametrize(
+    ("check", "good", "wrong"),
+    [
+        (check_labels, "a", 3),
+        (check_labels, "a", b"x"),
+        (check_labels, 1.0, 0.5),
+        (check_labels, "a", None),
+        (check_labels, "a", ""),
+        (check_labels, "a" * 40, "nan"),
+        (check_complete, "a", 1),
+        (as_numbers, 1.0, "x"),
+        (number_columns, 1.0, np.inf),
+        (number_columns, [1.0, 2.0], [1.0, np.nan]),
+        (number_columns, [1.0, 2.0], [1.0, "x"]),
+        (_check_table, [0, 1], [0, 2]),
+    ],
+)
+@settings(max_examples=10)
+@given(st.data())
+def test_errors_about_some_rows_name_their_positions_in_the_argument(check, good, wrong, data):
+    n = data.draw(st.integers(2, 9))
+    rows = np.sort(data.draw(st.permutations(range(n)))[: data.draw(st.integers(2, n))])
+    values = [good] * n
+    values[data.draw(st.sampled_from(rows[1:].tolist()))] = wrong
+    values = np.array(values) if wrong == "nan" else values  # what NumPy makes of a missing value
+    errors = []
+    for some, name in ((values, "y"), ([values[i] for i in rows], RowsOf("y", rows))):
+        with pytest.raises(InvalidInputError) as caught:
+            check(np.array(some) if wrong == "nan" else some, name)
+        errors.append(str(caught.value).replace(f"y[{rows[0]}", "y[0"))  # the first of two types
+    assert errors[0] == errors[1]
+
+
+def test_scalars_have_no_position():
+    assert cell_of("y") == "y"
+    with pytest.raises(InvalidInputError, match="one for each image; weight is a str"):
+        as_numbers(np.array("x"), "weight")
+
+
+@pytest.mark.parametrize(
+    ("y", "code"),
+    [
+        (pd.DataFrame({"breed": ["a", "b"]}), "y['breed']"),
+        (pd.DataFrame({0: ["a", "b"]}), "y[0]"),
+        (np.array([["a"], ["b"]]), "y.ravel()"),
+        (torch.tensor([[1], [2]]), "y.ravel()"),
+        ([["a"], ["b"]], "np.ravel(y)"),
+    ],
+)
+def test_the_remedy_for_a_column_works_in_its_container(y, code):
+    with pytest.warns(DataConversionWarning) as caught:
+        labels = check_labels(y)
+    assert str(caught[0].message).endswith(f"Pass shape (n_samples,), for instance {code}.")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert_array_equal(check_labels(eval(code, {"np": np, "y": y})), labels)
+
+
+@pytest.mark.parametrize("y", [["1", "2.5"], np.array(["1", "2.5"]), pd.Series(["1", "2.5"]), [["1", 3], [2, 5]]])
+def test_the_remedy_for_numbers_as_strings_works(y):
+    with pytest.raises(InvalidInputError, match=r"Pass np\.array\(y, dtype=float\)\.$"):
+        as_numbers(y, "y")
+    assert np.isfinite(as_numbers(np.array(y, dtype=float), "y")).all()
+
+
+@pytest.mark.parametrize("y", [["cat", "dog"], ["1", "dog"]])
+def test_of_classes_in_place_of_numbers_the_classifier_is_named(y):
+    with pytest.raises(InvalidInputError, match=r"If y holds classes, use PretrainedImageClassifier\.$"):
+        as_numbers(y, "y")
+    with pytest.raises(InvalidInputError, match=r"'(cat|1)'\.$"):
+        as_numbers(y, "sample_weight")

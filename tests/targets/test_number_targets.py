@@ -159,3 +159,15 @@ def test_targets_of_some_rows_are_standardized_by_these_alone():
     found = check(groups=np.arange(9), rows=rows)
     assert_array_equal(found.values(), check(Y[rows]).values())
     assert found.groups.tolist() == rows.tolist()
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "huber"])
+@pytest.mark.parametrize("sentinel", [-1.0, 9.97e36, 1e200, -1.7e308])
+def test_numbers_of_weight_zero_may_stand_for_missing_numbers(loss, sentinel):
+    numbers = np.random.default_rng(0).normal(size=(20, 2)) * [1, 1e-9]
+    weights = np.arange(20) % 4 > 0
+    found = check_numbers(np.where(weights[:, None], numbers, [sentinel, -sentinel]), weights, loss, 20)
+    expected = check_numbers(numbers[weights], None, loss, 15)
+    assert_array_equal(found.standardized[weights], expected.standardized)
+    assert_array_equal(found.rank, expected.rank)
+    assert found.of_validation([[sentinel, -sentinel]], [1], 1).weights.tolist() == [1]

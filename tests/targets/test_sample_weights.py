@@ -86,7 +86,7 @@ def test_groups_are_numbered_whatever_their_type(groups):
         ([date(2020, 1, 1), "2020-01-01", "x"], "groups mixes values of types date and str"),
         (pd.Series([("p", 1), ("p", 2), ("q", 1)]), r"groups\[0\] is a tuple, \('p', 1\); .* Convert .* with str"),
         (pd.Series([frozenset("a"), frozenset("b"), frozenset("ab")]), r"groups\[0\] is a frozenset"),
-        ([object(), object(), object()], r"groups\[0\] is a object, <object object>; groups must hold"),
+        ([object(), object(), object()], r"groups\[0\] is an object, <object object>; groups must hold"),
     ],
 )
 def test_groups_that_do_not_match_are_refused(groups, words):
@@ -98,5 +98,5 @@ def test_groups_that_do_not_match_are_refused(groups, words):
 def test_a_weight_of_a_class_is_a_number(weight):
     assert as_weight(weight, "class_weight['a']") == 2
     for other in (str(weight), None, [weight], complex(weight), pd.NA):
-        with pytest.raises(InvalidParameterError, match=r"class_weight\['a'\] is a .*weights are numbers"):
+        with pytest.raises(InvalidParameterError, match=r"class_weight\['a'\] is .*weights are numbers"):
             as_weight(other, "class_weight['a']")

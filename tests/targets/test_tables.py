@@ -12,7 +12,7 @@ import torch
 from numpy.testing import assert_array_equal
 from scipy import sparse
 
-from sktl._targets.tables import Table, has_rows, is_table
+from sktl._targets.tables import Table, columns_of, has_rows, is_table
 from sktl.exceptions import InvalidInputError
 
 VALUES = np.array([[0, 1, 1], [1, 0, 0], [0, 0, 1], [1, 1, 1]])
@@ -92,6 +92,25 @@ def test_only_data_frames_have_names():
     for container in CONTAINERS.values():
         y = container(VALUES)
         assert Table.of(y, "y").names == (NAMES if isinstance(y, pd.DataFrame | pl.DataFrame) else None)
+
+
+@pytest.mark.parametrize("kind", ["table", "record_batch"])
+def test_a_table_of_pyarrow_is_a_data_frame(kind):
+    pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    y = getattr(pa, kind)(dict(zip(NAMES, VALUES.T, strict=True)))
+    assert is_table(y)
+    assert columns_of(y) == Table.of(y, "y").names == NAMES
+    assert_array_equal(Table.of(y, "y").numbers("y", "rule"), VALUES)
+    lacking = getattr(pa, kind)({"cat": [0, 1], "dog": [1, None]})
+    with pytest.raises(InvalidInputError, match=r"y\[1, 'dog'\] is a missing value"):
+        Table.of(lacking, "y").numbers("y", "rule")
+    twice = getattr(pa, kind)([pa.array([0, 1]), pa.array([1, 0])], names=["a", "a"])
+    with pytest.raises(InvalidInputError, match="y has columns with the same name"):
+        Table.of(twice, "y")
+
+
+def test_a_column_is_not_taken_for_the_names():
+    assert columns_of(pd.DataFrame({"column_names": [0, 1], "b": [1, 0]})) == ["column_names", "b"]
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,12 @@ from sklearn.model_selection import GridSearchCV
 
 import sktl
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder
+from sktl._images.augmentation import RandomChange
 from sktl._images.preprocessing import Preprocessing
 from sktl._storage.model_file import DocumentError, open_model, write_model
 from sktl._training.json_values import decode, encode, plain
-from sktl.exceptions import ModelFileError
+from sktl._training.recipe import Recipe, TailRecipe
+from sktl.exceptions import ImageFailure, ModelFileError
 
 X = np.random.default_rng(0).integers(0, 256, (16, 8, 9, 3), np.uint8)
 Y = np.arange(16) % 2
@@ -119,6 +121,37 @@ def test_a_value_with_other_fields_than_ours_is_refused_in_plain_words(change, w
     with pytest.raises(DocumentError, match=words) as caught:
         decode(value)
     assert "__init__" not in str(caught.value)
+
+
+WRITTEN = [
+    Preprocessing(8, (8, 8)), Preprocessing((8, 9), (8, 8), "box", (0, 0.5, 1), (1, 2, 3)), RandomChange(0.2),
+    ImageFailure(3, "cat.jpg", "is damaged"),
+    Recipe("sgd", 0.1, 0, 5, None, "cosine", 0.0, 0, 0),
+    TailRecipe("sgd", None, 0.5, 5, 32, None, 0.0, 0.0, 0, probing=Recipe("lbfgs", None, 1.0, 5, None, None, 0, 0, 0),
+               augmentation=RandomChange(0.3, trivial=True), n_views=2),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", WRITTEN)
+def test_a_field_of_another_type_is_refused_in_one_short_line(value):
+    written = encode(value, "")
+    assert decode(written) == value
+    for name in written["of"]:
+        for other in ([], {"dict": []}, {"tuple": ["x", 1]}, 10**100, {"value": "RandomChange", "of": {}}):
+            with pytest.raises(DocumentError) as caught:
+                decode({**written, "of": {**written["of"], name: other}})
+            assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("verbose", True), ("verbose", 0.0), ("loss", None), ("tol", "1"), ("keeps_best", 1), ("patience", "1\n" * 10**5)],
+)
+def test_a_field_of_a_similar_type_is_refused_too(name, value):
+    written = encode(WRITTEN[4], "")
+    written["of"][name] = value
+    with pytest.raises(DocumentError, match=rf"^{name}=.* of its Recipe has another type than in this version$"):
+        decode(written)
 
 
 @pytest.mark.parametrize("error", [DocumentError("it has 'momentum'"), TypeError("pop expected"), KeyError("x")])

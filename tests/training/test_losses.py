@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from numpy.testing import assert_allclose
 from sklearn.metrics import accuracy_score, log_loss, r2_score
 from torch import nn
 
@@ -153,19 +154,40 @@ def test_extreme_outputs_have_finite_derivatives(name, size):
 def test_scores_of_held_out_samples_are_those_of_scikit_learn():
     rng = np.random.default_rng(0)
     outputs, numbers = (torch.from_numpy(rng.normal(size=(30, K))) for _ in range(2))
+    weights = torch.from_numpy(rng.uniform(0.1, 3, size=30))
+
+    def averages(name, values):
+        return [np.average(found, axis=0, weights=weights) for found in make_loss(name, 0.0).held_out(*values, weights)]
+
     codes = torch.from_numpy(rng.integers(0, K, 30))
-    losses, hits = make_loss("cross_entropy", 0.3).held_out(outputs, codes, None)
-    assert losses.mean().item() == pytest.approx(log_loss(codes, outputs.softmax(dim=1)))
-    assert hits.double().mean().item() == accuracy_score(codes, outputs.argmax(dim=1))
+    loss, accuracy = averages("cross_entropy", (outputs, codes))
+    assert loss == pytest.approx(log_loss(codes, outputs.softmax(dim=1), sample_weight=weights))
+    assert accuracy == pytest.approx(accuracy_score(codes, outputs.argmax(dim=1), sample_weight=weights))
     indicator = (numbers > 0).double()
-    losses, hits = make_loss("binary_cross_entropy", 0.3).held_out(outputs, indicator, None)
-    expected = [log_loss(indicator[:, j], outputs[:, j].sigmoid()) for j in range(K)]
-    assert losses.mean().item() == pytest.approx(np.mean(expected))
-    assert hits.mean().item() == pytest.approx(((outputs > 0) == (indicator > 0)).double().mean().item())
+    losses, accuracies = averages("binary_cross_entropy", (outputs, indicator))
+    for j in range(K):
+        assert losses[j] == pytest.approx(log_loss(indicator[:, j], outputs[:, j].sigmoid(), sample_weight=weights))
+        hits = accuracy_score(indicator[:, j], outputs[:, j] > 0, sample_weight=weights)
+        assert accuracies[j] == pytest.approx(hits)
     for name in ("squared_error", "huber"):
-        losses, scores = make_loss(name, 0.0).held_out(outputs, numbers, None)
-        assert losses.mean().item() == pytest.approx(make_loss(name, 0.0)(outputs, numbers).mean().item())
-        assert scores.mean().item() == pytest.approx(r2_score(numbers, outputs))
+        losses, scores = averages(name, (outputs, numbers))
+        assert_allclose(losses, np.average(make_loss(name, 0.0)(outputs, numbers), axis=0, weights=weights))
+        assert_allclose(scores, r2_score(numbers, outputs, sample_weight=weights, multioutput="raw_values"))
+
+
+def test_smoothing_does_not_change_the_loss_of_held_out_samples():
+    outputs, codes = torch.randn(5, K, dtype=torch.float64), torch.arange(5) % K
+    for name, values in (("cross_entropy", codes), ("binary_cross_entropy", (outputs > 0).double())):
+        losses = [make_loss(name, smoothing).held_out(outputs, values, torch.ones(5))[0] for smoothing in (0.0, 0.3)]
+        torch.testing.assert_close(*losses)
+
+
+def test_numbers_that_do_not_vary_have_no_coefficient_of_determination():
+    numbers = torch.tensor([[0.0, 1e-9, 1], [0, 0, 2], [0, 0, 3]], dtype=torch.float64)
+    weights = torch.tensor([1.0, 1, 1], dtype=torch.float64)
+    losses, scores = make_loss("squared_error", 0.0).held_out(torch.zeros(3, 3), numbers, weights)
+    assert torch.isfinite(losses).all()
+    assert scores.isnan().all(dim=0).tolist() == [True, True, False]
 
 
 def test_only_losses_of_labels_have_labels_to_smooth():

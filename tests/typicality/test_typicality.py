@@ -155,3 +155,19 @@ def test_images_of_other_textures_are_less_typical_and_old_references_have_none(
 def test_two_images_are_enough():
     found = Typicality.of(FEATURES[:2], LAYOUT, targets_of("numbers", CODES[:2]), 0)
     assert set(found(NEW, LAYOUT)) <= {1 / 3, 2 / 3, 1.0}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(order=st.permutations(range(120)))
+@settings(max_examples=10)
+def test_training_images_are_recognized_among_others_and_with_rounding_errors(kind, order):
+    errors = 1 + 1e-5 * RNG.normal(size=(60, 24)).astype(np.float32)
+    mixed = np.concatenate([FEATURES[:60] * errors, NEW])[order]
+    assert_array_equal(FITTED[kind].are_references(mixed, LAYOUT), np.array(order) < 60)
+
+
+def test_an_image_that_is_only_alike_is_not_taken_for_a_training_image():
+    errors = 1 + 0.1 * RNG.normal(size=FEATURES.shape).astype(np.float32)
+    assert not FITTED["classes"].are_references(FEATURES * errors, LAYOUT).any()
+    own = np.concatenate([FEATURES[:, :16], NEW[[0] * 200, 16:]], axis=1)  # of the same shape, with another texture
+    assert not FITTED["classes"].are_references(own, LAYOUT).any()

@@ -11,7 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from processes import in_child, needs_fork
 
-from sktl._utils.paths import common_folder, is_utf8, kept_path, user_path, why_no_file, working_folder
+from sktl._utils.paths import (
+    check_model_suffix,
+    check_page_suffix,
+    common_folder,
+    draft_path,
+    is_utf8,
+    kept_path,
+    user_path,
+    why_no_file,
+    working_folder,
+)
+from sktl.exceptions import InvalidParameterError
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes")
@@ -24,6 +35,17 @@ def test_a_name_is_utf8_if_its_bytes_are(name):
         expected = False
     path = os.fsdecode(name)
     assert is_utf8(path) == is_utf8(Path(path)) == expected
+
+
+@pytest.mark.parametrize("character", ["a", "\u00e9", "\u8c93", "\U0001f408"])
+def test_a_draft_can_be_made_beside_every_file_and_is_new(tmp_path, character):
+    target = tmp_path / (character * (255 // len(character.encode())))
+    drafts = {draft_path(target, ".suffix") for _ in range(2)}
+    assert len(drafts) == 2
+    for draft in drafts:
+        draft.touch(exist_ok=False)
+        assert (draft.parent, draft.suffix) == (tmp_path, ".suffix")
+        assert is_utf8(draft)
 
 
 @given(name=st.text(st.characters(exclude_characters="~\0", codec="utf-8"), min_size=1))
@@ -86,3 +108,27 @@ def test_what_is_no_file_is_named_without_opening_it(tmp_path):
     assert why_no_file(tmp_path) == "is a folder"
     os.mkfifo(tmp_path / "pipe")
     assert why_no_file(str(tmp_path / "pipe")) == "is not a regular file"
+
+
+@pytest.mark.parametrize("name", ["cats.onnx", "a.b/cats.PT2", Path("cats.xml")])
+def test_a_model_with_the_suffix_of_an_exported_format_is_refused_with_the_remedy(name):
+    with pytest.raises(InvalidParameterError, match=r"to '.*cats\.sktl'; `export` writes "):
+        check_model_suffix(name)
+
+
+@pytest.mark.parametrize("suffix", [".pkl", ".joblib", ".html", ".pth"])
+def test_a_model_with_the_suffix_of_another_format_is_refused(suffix):
+    with pytest.raises(InvalidParameterError, match=rf"^path='~/m\{suffix}' has the suffix of \w+, .*'~/m\.sktl'\.$"):
+        check_model_suffix(f"~/m{suffix}")
+
+
+@pytest.mark.parametrize("name", ["model", "model.sktl", "model.v2", "model.onnx.sktl", ".onnx", "folder.pkl/model"])
+def test_a_model_may_have_any_other_name(name):
+    check_model_suffix(name)
+
+
+def test_a_page_ends_like_html_or_has_no_suffix():
+    for name in ("page", "page.html", Path("page.HTM")):
+        check_page_suffix(name)
+    with pytest.raises(InvalidParameterError, match=r"'page\.pdf' does not end in \.html, and the page is HTML"):
+        check_page_suffix("page.pdf")

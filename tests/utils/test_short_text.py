@@ -5,17 +5,19 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sktl._utils.short_text import fitted, percent, rounded, with_percent
+from sktl._utils.short_text import distinct_texts, fitted, percent, rounded, with_percent
 
 
 @given(st.text(min_size=1), st.integers(2, 30), st.integers(1, 3))
 def test_a_label_keeps_to_its_lines_and_letters(text, width, lines):
     shown = fitted(text, width, lines)
-    if len(" ".join(text.split())) > width:
+    words = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    assert shown.replace("\n", " ").isprintable()
+    if len(words) > width:
         assert len(shown.split("\n")) <= lines
         assert all(len(line) <= width for line in shown.split("\n"))
     else:
-        assert shown == " ".join(text.split())
+        assert shown == words
 
 
 @given(st.text(min_size=1), st.floats(0, 1), st.integers(12, 30))
@@ -41,3 +43,10 @@ def test_a_rounded_number_is_as_near_as_differences_need(number, scale):
 
 def test_a_number_of_no_scale_is_shown():
     assert rounded(0.0, 0.0) == "0"
+
+
+@given(st.lists(st.integers(-1, 2) | st.booleans() | st.floats(-1, 2) | st.sampled_from(["1", "'1'", "1.0", "True"])))
+def test_texts_of_names_are_distinct_and_plain_where_they_can_be(names):
+    found, plain = distinct_texts(names), [str(name) for name in names]
+    assert len(set(found)) == len(found) == len(names)
+    assert (found == plain) == (len(set(plain)) == len(plain))

@@ -1,0 +1,57 @@
+"""Silence, in the calling thread alone, what converters print and log about their own code."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+from sktl._utils.isolation import Loan
+
+_CURRENT = threading.local()  # its `n_blocks` is the number of blocks that the current thread is in
+
+
+def _is_silent() -> bool:
+    return getattr(_CURRENT, "n_blocks", 0) > 0
+
+
+def _passes(record: logging.LogRecord) -> bool:
+    return not _is_silent()
+
+
+def _filter_root() -> None:
+    logging.root.addFilter(_passes)
+
+
+def _unfilter_root(_: None) -> None:
+    logging.root.removeFilter(_passes)
+
+
+_FILTERED = Loan(_filter_root, _unfilter_root, _unfilter_root)
+
+
+@contextmanager
+def silent_thread() -> Iterator[None]:
+    """Within the block, drop what the calling thread logs to the root logger and what `mute` modules print.
+
+    Neither standard output nor the level of the root logger is touched, because other threads use them meanwhile.
+    """
+    with _FILTERED:
+        _CURRENT.n_blocks = getattr(_CURRENT, "n_blocks", 0) + 1
+        try:
+            yield
+        finally:
+            _CURRENT.n_blocks -= 1
+
+
+def mute(module: ModuleType) -> None:
+    """Let a module print nothing from within `silent_thread`. Elsewhere, it prints as before."""
+    vars(module)["print"] = _print
+
+
+def _print(*values: Any, **options: Any) -> None:
+    if not _is_silent():
+        print(*values, **options)

@@ -1,0 +1,40 @@
+"""Findings are short sentences on one line, whatever the classes, labels and numbers are called."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from evaluations import of_classes, of_labels, of_numbers, report_of
+
+from sktl._evaluation.class_figures import ClassFigures
+from sktl._evaluation.findings import about_classes, about_labels, about_numbers
+
+NAMES = [f"{letter * 5000}\n\u202e{letter}" for letter in "ABCDEFG"]
+
+
+def _findings():
+    few, none = of_classes(NAMES, 14), ClassFigures.of(NAMES, np.full(3, 6), np.full((3, 6), 1 / 6))
+    yield from [*about_classes(few, np.arange(14)), *about_classes(none, np.arange(3))]
+    yield from about_labels(of_labels(NAMES))
+    yield from about_numbers(of_numbers(NAMES))
+
+
+def test_messages_are_short_and_printable_whatever_names_are():
+    kinds = set()
+    for finding in _findings():
+        assert finding.message.isprintable()
+        assert len(finding.message) < 1000
+        kinds.add(finding.kind)
+    assert kinds >= {"unknown_class", "class_without_images", "few_images", "no_better_than_a_constant"}
+
+
+@pytest.mark.parametrize("of_names", [of_classes, of_labels])
+def test_the_summary_says_how_few_images_there_are(of_names):
+    figures = of_names(NAMES, 21)
+    about = about_classes if of_names is of_classes else lambda figures, _: about_labels(figures)
+    report = report_of(figures, [np.zeros((4, 4, 3), np.uint8)] * 21, findings=about(figures, np.arange(21)))
+    (line,) = [line for line in report.summary().split("\n") if line.startswith("- There are fewer than 20 images")]
+    rows = figures.of_classes if of_names is of_classes else figures.of_labels
+    for row in rows[:5]:
+        assert f"{row.name[-1]}' ({row.recall.n})" in line
+    assert line.endswith("look at the intervals.")

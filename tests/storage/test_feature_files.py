@@ -1,0 +1,118 @@
+"""Files of features are read as they were written or refused, whatever has happened to them since."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+from processes import in_child, needs_fork
+from representatives import slow_except
+
+from sktl._storage import feature_files
+from sktl._storage.feature_files import FeatureFile, Rows, first_row, write_rows
+from sktl.exceptions import InvalidInputError
+
+pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+pq = pytest.importorskip("pyarrow.parquet")
+N = 11
+FEATURES = np.random.default_rng(0).random((N, 7), np.float32)
+ROWS = Rows(
+    [f"{i}.png" for i in range(N)], {"label": np.array(["cat", "dog"])[np.arange(N) % 2], "age": np.arange(N)}, FEATURES
+)
+
+
+@pytest.fixture(scope="module")
+def content(tmp_path_factory):
+    """Return the bytes of a file of three groups."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(feature_files, "ROWS_PER_GROUP", 4)
+        groups = [*ROWS.groups()]
+        header = {
+            "n_features": 7, "first_rows": [first_row(group.features) for group in groups], "part": [0, 1],
+            "images_per_part": N, "contents": [], "invalid_images": [], "targets": ["label", "age"], "is_vector": False,
+            "source": {}, "fingerprint": None,
+        }  # fmt: skip
+        path = tmp_path_factory.mktemp("features") / "f.parquet"
+        write_rows(path, path.with_suffix(".draft"), groups, 7, ROWS.columns, header)
+    return path.read_bytes()
+
+
+@pytest.fixture
+def path(tmp_path, content):
+    found = tmp_path / "f.parquet"
+    found.write_bytes(content)
+    return found
+
+
+def test_rows_are_mapped_where_they_lie(path, monkeypatch):
+    monkeypatch.setattr(feature_files, "_decoded", lambda *args: pytest.fail("decoded"))
+    file = FeatureFile.open(path)
+    assert [len(block) for block in file.blocks] == [4, 4, 3]
+    assert_array_equal(np.concatenate(file.blocks), FEATURES)
+    assert_array_equal(file.names(), ROWS.names)
+    for name, values in file.columns(["label", "age"]).items():
+        assert_array_equal(values, ROWS.columns[name])
+        assert values.dtype == ROWS.columns[name].dtype
+
+
+def read(path):
+    """Return False if a file is refused."""
+    try:
+        file = FeatureFile.open(path)
+        assert len(file.names()) == len(file.columns(["label", "age"])["label"]) == len(file)
+        assert sum(block.size for block in file.blocks) == len(file) * file.header["n_features"]
+    except InvalidInputError:
+        return False
+    return True
+
+
+def damaged(content, seed):
+    """Return a file in whose footer a few bytes are others."""
+    rng, data = random.Random(seed), bytearray(content)
+    n_bytes = int.from_bytes(data[-8:-4], "little")
+    for _ in range(rng.choice((1, 1, 2, 4))):
+        data[len(data) - 8 - rng.randrange(1, n_bytes)] = rng.randrange(256)
+    return data
+
+
+@needs_fork
+@pytest.mark.parametrize(("first", "last"), slow_except([(0, 100), (100, 5_000)], (0, 100)))
+def test_a_damaged_file_is_refused_or_read(path, content, first, last):
+    def read_all():
+        return {read(path) for seed in range(first, last) if path.write_bytes(damaged(content, seed))}
+
+    assert in_child(read_all) == {False, True}
+
+
+@needs_fork
+@pytest.mark.parametrize("column", ["image", "label", "age", "features", "element"])
+@pytest.mark.parametrize("repetition", [1, 2])
+def test_columns_that_are_described_wrongly_do_not_end_the_process(path, content, column, repetition):
+    """Arrow ends the process for some errors of its libraries, in its threads and where it describes columns."""
+    name = bytes([0x18, len(column)]) + column.encode()
+    assert content.count(b"\0" + name) == 1
+    path.write_bytes(content.replace(b"\0" + name, bytes([2 * repetition]) + name))  # instead of 0, required
+    assert in_child(read, path) in (False, True)
+
+
+@pytest.mark.parametrize("row", [0, 1, N - 1])
+@pytest.mark.parametrize("name", ["label", "age"])
+def test_a_missing_value_is_none_in_any_row(path, row, name):
+    table = pq.read_table(path)
+    values = table[name].to_pylist()
+    values[row] = None
+    at = table.column_names.index(name)
+    pq.write_table(table.set_column(at, name, pa.array(values, table.schema.field(name).type)), path)
+    found = FeatureFile.open(path).columns([name])[name]
+    assert found.dtype == object
+    assert found.tolist() == values
+
+
+def test_images_without_names_are_refused(path):
+    table = pq.read_table(path)
+    names = pa.array([None, *ROWS.names[1:]], pa.string())
+    pq.write_table(table.set_column(0, "image", names), path)
+    with pytest.raises(InvalidInputError, match=r"f\.parquet' has images without names\. Write it again"):
+        FeatureFile.open(path).names()
