@@ -133,11 +133,11 @@ class InvalidImageError(InvalidInputError):
         super().__init__(f"{lead} {message}\n{self._advice()}".lstrip())
 
     def _advice(self) -> str:
-        if all(failure.reason == NO_BARE_FILE for failure in self.failures):
-            return "Pass full paths, as sktl.datasets.list_images(folder) returns them."
+        full_paths = "Pass full paths, as sktl.datasets.list_images(folder) returns them. "
         them, also = "it" if len(self.failures) == 1 else "them", f", or {self.remedy}" if self.remedy else ""
         check = f"sktl.check_images({self.argument}) lists all such images before a fit or a search."
-        return f"Replace or remove {them}{also}. {check}"
+        are_bare = all(failure.reason == NO_BARE_FILE for failure in self.failures)
+        return f"{full_paths if are_bare else ''}Replace or remove {them}{also}. {check}"
 
     def __reduce__(self) -> tuple[type[InvalidImageError], tuple[tuple[ImageFailure, ...], str, str, str]]:
         return type(self), (self.failures, self.argument, self.lead, self.remedy)

@@ -100,7 +100,7 @@ def audit_images(
     Raises
     ------
     InvalidInputError
-        If an argument as a whole is not in a supported format, labels are missing, or no label of `y_test` is in `y`.
+        If an argument as a whole is not in a supported format, or labels are missing.
     InvalidParameterError
         If `estimator`, `cv` or `random_state` is invalid.
 

@@ -27,6 +27,8 @@ from .windows import Descriptors
 _FULL_SIZE = Preprocessing(1 << 20, (1 << 20, 1 << 20))
 # Largest difference of gray levels between thumbnails of images that may have equal pixels.
 _ALMOST = 3
+# Relative difference of numbers that are equal apart from rounding errors. Codes of classes differ by more.
+_ROUNDED = 1e-9
 
 
 @dataclass(frozen=True)
@@ -218,4 +220,6 @@ def _crossing(subjects: Subjects, one: int, other: int) -> str:
 
 def _contradicts(subjects: Subjects, one: int, other: int) -> bool:
     first, second = subjects.value(one), subjects.value(other)
-    return first is not None and second is not None and bool((first != second).any())
+    if first is None or second is None:
+        return False
+    return not np.isclose(first, second, rtol=_ROUNDED, atol=0).all()

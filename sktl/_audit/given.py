@@ -190,4 +190,4 @@ def with_targets(part: Part, targets: Targets, y: Any) -> Part:
 def _number_text(number: float) -> str:
     """Return a number for people. Whole numbers are not rounded, so that different numbers look different."""
     is_whole = number == np.floor(number) and abs(number) < _MOST_EXACT
-    return f"{number:z.0f}" if is_whole else f"{number:.7g}"
+    return f"{number:z.0f}" if is_whole else f"{number:.10g}"

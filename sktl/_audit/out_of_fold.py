@@ -220,8 +220,10 @@ def _held_out_one_by_one(
     """Return the mean prediction for each image by a model for each fold that held it out."""
     values, n_times = np.zeros((len(rows), len(targets.outputs))), np.zeros(len(rows))
     for train, held_out in splits:
-        # The other class may have a single image, which is held out; images of a fold may be unusable.
-        if len(train) < _FEWEST or (targets.loss == "cross_entropy" and len(np.unique(plain[train])) == 1):
+        # Images of a fold may be unusable; the other class may have a single image, which is held out.
+        if not len(held_out) or len(train) < _FEWEST:
+            continue
+        if targets.loss == "cross_entropy" and len(np.unique(plain[train])) == 1:
             continue
         values[held_out] += learner.predict(rows[train], plain[train], rows[held_out], targets)
         n_times[held_out] += 1

@@ -230,7 +230,9 @@ def decide(found: Any, decisions: str, part: str, estimator: Any = None) -> str:
     Images may get any class of an estimator, which test images may lack.
     """
     classes = getattr(estimator, "classes_", None)
-    if classes is not None and classes.dtype.kind != found.target.dtype.kind:
+    if classes is not None and found.target.dtype.kind == "U":
+        classes = classes.astype(str)  # folders have names
+    elif classes is not None and classes.dtype.kind != found.target.dtype.kind:
         classes = None
     n, before = len(found.data), dict(zip(found.data.tolist(), found.target.tolist(), strict=True))
     found.data, target = sktl.datasets.apply_decisions(

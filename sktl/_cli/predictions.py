@@ -15,7 +15,7 @@ import numpy as np
 
 from sktl._evaluation.findings import about_training_images
 from sktl._evaluation.usable_images import predict_usable
-from sktl.exceptions import InvalidImageError, TypicalityError
+from sktl.exceptions import BackboneError, InvalidImageError, TypicalityError
 
 from .model_outputs import headings_of, kind_of, number_names
 
@@ -170,7 +170,7 @@ def training_images_among(estimator: Any, images: np.ndarray) -> str:
     known = np.zeros(len(images), dtype=bool)
     try:
         known[rows] = estimator.set_params(verbose=0)._compare_with_training(images[rows])[1]
-    except TypicalityError:
+    except (TypicalityError, BackboneError):  # there are no references, or the network has other blocks here
         return ""
     return " ".join(finding.message for finding in about_training_images(known, np.arange(len(images))))
 

@@ -29,6 +29,8 @@ PARTS = ("train", "test")
 _COLUMNS = ("part", "position", "name", "decision", "label")
 _DECISIONS = ("keep", "drop", "relabel")
 _ADVICE = "Pass the CSV file that the page of an audit downloads."
+# What readers of CSV files take for a missing value, in lower case.
+_READ_AS_MISSING = {"", "na", "n/a", "#n/a", "<na>", "nan", "-nan", "null", "none", "nat"}
 _AS_TEXT = "Pass the path of the CSV file, or read it with pd.read_csv(path, dtype=str, keep_default_na=False)."
 # The page puts an apostrophe in front of cells that spreadsheets would run as formulas.
 _FORMULA = re.compile("\\A'(?=[=+\\-@\t\r\n'\uff1d\uff0b\uff0d\uff20])")
@@ -89,11 +91,21 @@ class Decision:
         """Return the new label as text. Raise `InvalidInputError` if it is a number that several names may mean."""
         if isinstance(self.label, str):
             return self.label
+        if self.label is None:
+            return self._without_label(names)
         found = [name for name in names if _may_be_read_as(name, self.label)]
         if len(found) > 1:
             label, names = shown_value(self.label), first_shown(found)
             raise InvalidInputError(f"{self.place} relabels to {label}, which may mean any of {names}. {_AS_TEXT}")
         return found[0] if found else str(self.label)
+
+    def _without_label(self, names: Sequence[str]) -> str:
+        if any(name.lower() in _READ_AS_MISSING for name in names):
+            raise InvalidInputError(
+                f"{self.place} relabels an image, but the label is a missing value. Readers of CSV files turn empty "
+                f"cells and labels such as NA into missing values. {_AS_TEXT}"
+            )
+        return ""
 
     def check_image(self, item: Any) -> None:
         """Raise `InvalidInputError` if this is not the image that the decision is about."""
@@ -206,12 +218,7 @@ def _rows_of_frame(frame: Any) -> Iterator[tuple[str, list[Any]]]:
     columns = [_cells_of(frame[names[k]], column) for k, column in zip(order, _COLUMNS, strict=True)]
     for number, (*cells, label) in enumerate(zip(*columns, strict=True)):
         place, texts = f"Row {number} of decisions", [*map(_as_text, cells)]
-        if label is None and texts[-1] == "relabel":
-            raise InvalidInputError(
-                f"{place} relabels an image, but the label is a missing value. Readers of CSV files turn empty cells "
-                f"and labels such as NA into missing values. {_AS_TEXT}"
-            )
-        yield place, [*texts, "" if label is None else label]
+        yield place, [*texts, label]
 
 
 def _cells_of(values: Any, column: str) -> list[Any]:
@@ -299,7 +306,7 @@ def _with_classes(y: Any, changes: Sequence[Decision], classes: Any) -> Any:
     first: dict[str, int] = {}
     for row, label in enumerate(labels):
         first.setdefault(in_utf8(str(label)), row)
-    others = _by_text(classes, labels[0])
+    others = _by_text(classes, next((label for label in labels if label is not None and label == label), None))
     source, new = np.arange(len(labels)), {}
     for change in changes:
         text = change.label_among([*(first | others)])
@@ -326,11 +333,12 @@ def _by_text(classes: Any, label: Any) -> dict[str, Any]:
             f"classes={shown_value(classes)} must be a list or an array of labels, such as audit.classes_."
         )
     found = as_cells(classes, "classes").ravel().tolist()
-    if any(isinstance(one, str) != isinstance(label, str) for one in found):
-        raise InvalidParameterError(
-            f"classes has labels such as {shown_value(found[0])}, but y has labels such as {shown_value(label)}. Pass "
-            "labels of the same type."
-        )
+    for one in found:
+        if label is not None and isinstance(one, str) != isinstance(label, str):
+            raise InvalidParameterError(
+                f"classes has labels such as {shown_value(one)}, but y has labels such as {shown_value(label)}. Pass "
+                "labels of the same type."
+            )
     return {in_utf8(str(one)): one for one in found}
 
 

@@ -114,8 +114,9 @@ def check_names(
 
 def look_alikes(names: Iterable[str], others: Iterable[str]) -> list[tuple[str, str]]:
     """Return the pairs of a name and one of the others that look the same, or nearly the same, and differ."""
-    as_read = {_as_read(other): other for other in others}
-    pairs = [(name, as_read.get(_as_read(name), name)) for name in names]
+    others = list(others)
+    as_read, as_seen = ({key(other): other for other in others} for key in (_as_read, _as_seen))
+    pairs = [(name, as_seen.get(_as_seen(name), as_read.get(_as_read(name), name))) for name in names]
     return [(name, other) for name, other in pairs if name != other]
 
 

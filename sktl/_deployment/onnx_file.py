@@ -31,7 +31,7 @@ _OPSET = 20
 FEATURES, HEAD = "features", "head"
 _TAPPED = f"{FEATURES}.tapped.network"
 # Bytes of weights. Protocol Buffers hold less than 2 GiB, of which the rest is for the graph and the document.
-_LARGEST = (2 << 30) - (128 << 20)
+_LARGEST = (2 << 30) - (64 << 20)
 # Smaller tensors are not worth an operation.
 _LEAST_HALVED = 256
 

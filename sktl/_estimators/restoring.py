@@ -29,7 +29,7 @@ from .saving import BIAS, PROBE, TRAINED, TYPICALITY, WEIGHT, check_layer_size, 
 
 # Larger than differences between machines, smaller than differences between networks.
 _PROBE_TOLERANCE = 1e-3
-_MOST_FEATURES = 2**20
+_MOST_FEATURES = 2**24  # more than any network has; a stream could otherwise claim any number
 _LONGEST_VERSIONS = 400
 
 

@@ -24,7 +24,7 @@ from .comparisons import LabelComparison, NumberComparison
 from .groups import Groups
 from .label_figures import LabelFigures
 from .number_figures import NumberFigures
-from .true_values import Truth, class_codes, column_names
+from .true_values import Truth, class_codes_of_model, column_names
 from .usable_images import predict_usable
 
 Figures = ClassFigures | LabelFigures | NumberFigures
@@ -45,7 +45,7 @@ def figures_of(
 def _class_figures(
     estimator: Any, X: Any, truth: Truth, groups: Groups | None
 ) -> tuple[Figures, np.ndarray, list[ImageFailure]]:
-    names, codes = class_codes(truth.array, estimator.classes_, truth.name)
+    names, codes = class_codes_of_model(truth.array, estimator.classes_, truth.name)
     answers, rows, failures = predict_usable(partial(class_answers, estimator), X, truth.present)
     (proba, predicted), codes = answers, codes[np.searchsorted(truth.present, rows)]
     figures = ClassFigures.of(names, codes, proba, groups and groups.take(rows), _n_trained(estimator), predicted)

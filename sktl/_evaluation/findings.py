@@ -160,7 +160,9 @@ def about_training_images(known: np.ndarray, positions: np.ndarray) -> list[Find
     n = int(known.sum())
     if not n:
         return []
-    which = f"All {_images(n)}" if n == len(known) > 1 else f"At least {n:,} of the {_images(len(known))}"
+    which = f"At least {n:,} of the {_images(len(known))}"
+    if n == len(known):
+        which = "The image" if n == 1 else f"All {_images(n)}"
     are = "is a training image, or a copy of one" if n == 1 else "are training images, or copies of them"
     message = f"{which} {are}. Figures for training images say nothing about new images."
     return [Finding("training_images", message, tuple(positions[known].tolist()))]

@@ -88,24 +88,31 @@ def class_codes(labels: Any, classes: np.ndarray, name: str = "y") -> tuple[tupl
     Raises
     ------
     InvalidInputError
-        If `labels` are not labels, or none is a class of the model.
+        If `labels` are not labels.
     """
     known = [str(name) for name in classes.tolist()]
     by_value = {_key(name): code for code, name in enumerate(classes.tolist())}
     by_text = {name: code for code, name in enumerate(known)}
     values = check_labels(labels, name).tolist()
     found = [by_value.get(_key(label), by_text.get(str(label))) for label in values]
-    if all(code is None for code in found):
-        raise InvalidInputError(
-            f"No label in {name} is a class of the model: {name} has {first_shown(dict.fromkeys(values))}; the model "
-            f"has {first_shown(classes.tolist())}. Pass labels as in fit."
-        )
     unknown = sorted({str(label) for label, code in zip(values, found, strict=True) if code is None})
     codes = {name: len(known) + code for code, name in enumerate(unknown)}
     return (
         (*known, *unknown),
         np.array([codes[str(label)] if code is None else code for label, code in zip(values, found, strict=True)]),
     )
+
+
+def class_codes_of_model(labels: Any, classes: np.ndarray, name: str = "y") -> tuple[tuple[str, ...], np.ndarray]:
+    """Return the same as `class_codes`. Raise `InvalidInputError` if no label is a class of the model."""
+    names, codes = class_codes(labels, classes, name)
+    if len(codes) and codes.min() >= len(classes):
+        given = dict.fromkeys(check_labels(labels, name).tolist())
+        raise InvalidInputError(
+            f"No label in {name} is a class of the model: {name} has {first_shown(given)}; the model has "
+            f"{first_shown(classes.tolist())}. Pass labels as in fit."
+        )
+    return names, codes
 
 
 def _key(label: Any) -> tuple[bool, Any]:

@@ -276,6 +276,8 @@ class ImageFeatures(Sequence[Any]):
 
     def _elements(self, key: Any, others: Sequence[Any]) -> Any:
         """Return the elements that a key of rows and other keys select. Arrays of positions go in pairs."""
+        if key is None or isinstance(key, bool | np.bool_):  # they add an axis, and the next key selects rows
+            return np.asarray(self)[(key, *others)]
         if key is Ellipsis or isinstance(key, slice):
             return np.asarray(self[key])[(..., *others) if key is Ellipsis else (slice(None), *others)]
         chosen = np.asarray(self._chosen(key))

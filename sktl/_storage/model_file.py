@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -269,9 +270,14 @@ def _other_version(model: ModelFile) -> str | None:
 
 def _unusable(model: ModelFile, error: SktlError) -> ModelFileError:
     """Return the error for a model with a parameter or a network that is invalid or unavailable here."""
-    version = _other_version(model)
-    advice = f" It was written by sktl {version}, and this is {__version__}: update sktl." if version else ""
+    version, advice = _other_version(model), ""
+    if version and _numbers_of(version) > _numbers_of(__version__) and not isinstance(error, WeightsError):
+        advice = f" It was written by sktl {version}, and this is {__version__}: update sktl."
     return ModelFileError(f"{_first(model.name)} cannot be used: {one_line(error, 600)}{advice}")
+
+
+def _numbers_of(version: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d{1,9}", version)[:3]]
 
 
 def _misunderstood(model: ModelFile, error: Exception) -> ModelFileError:

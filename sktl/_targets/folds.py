@@ -83,7 +83,7 @@ def hold_out_groups(
     Groups are dealt to folds with similar proportions. Folds of a typical size come first, then folds with typical
     proportions of classes or labels. Equally typical folds are in random order. A fold is held out if this brings the
     share of held-out samples closer to the fraction, unless training would lose a class, or all samples with a label or
-    without it.
+    without it. If that holds for every fold, the fold with the fewest such labels is held out, but none with a class.
 
     Parameters
     ----------
@@ -102,13 +102,16 @@ def hold_out_groups(
         raise ValueError("groups has effectively only one group")
     counts, sizes = _counts(strata, folds.of_sample).toarray(), np.bincount(folds.of_sample)
     taken, wanted = np.zeros(len(sizes), dtype=bool), fraction * sizes.sum()
-    for fold in _typical_first(counts, sizes, n_parts, seed):
-        more = taken | (np.arange(len(sizes)) == fold)
+    each_alone = np.eye(len(sizes), dtype=bool)[_typical_first(counts, sizes, n_parts, seed)]
+    for alone in each_alone:
+        more = taken | alone
         is_closer = not taken.any() or abs(sizes[more].sum() - wanted) < abs(sizes[taken].sum() - wanted)
-        if is_closer and not (_lacks(counts, sizes, ~more) & ~_lacks(counts, sizes, sizes > 0)).any():
+        if is_closer and not _n_lost(counts, sizes, more):
             taken = more
+    if not taken.any() and strata.ndim == 2:  # labels that are rare may each be in a group of their own
+        taken = min(each_alone, key=lambda alone: _n_lost(counts, sizes, alone))
     if not taken.any():
-        raise ValueError("each fold of groups has all images of some class, or all images with or without some label")
+        raise ValueError("each fold of groups has all images of some class")
     return np.flatnonzero(~taken[folds.of_sample]), np.flatnonzero(taken[folds.of_sample])
 
 
@@ -118,6 +121,11 @@ def _typical_first(counts: np.ndarray, sizes: np.ndarray, n_parts: int, seed: in
     # Not the random numbers with which groups were dealt: the same group would be held out for every seed.
     drawn = np.random.RandomState([seed, 1]).permutation(len(sizes))
     return np.lexsort((drawn, unlike.round(9), np.abs(sizes - sizes.sum() / n_parts)))
+
+
+def _n_lost(counts: np.ndarray, sizes: np.ndarray, held_out: np.ndarray) -> int:
+    """Return of how many classes or labels training would lose all samples with them, or all without them."""
+    return int((_lacks(counts, sizes, ~held_out) & ~_lacks(counts, sizes, sizes > 0)).sum())
 
 
 def _lacks(counts: np.ndarray, sizes: np.ndarray, folds: np.ndarray) -> np.ndarray:

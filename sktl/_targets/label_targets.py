@@ -220,7 +220,7 @@ def _names_of(table: Table) -> np.ndarray:
     if not any(all(isinstance(name, kind) for name in table.names) for kind in (str, Real)):
         raise InvalidInputError(
             f"y has the columns {first_shown(table.names)}. Names of labels must be all strings or all numbers: rename "
-            "the columns, for instance with y.columns = y.columns.map(str)."
+            "the columns, for instance with y.columns = [*map(str, y.columns)]."
         )
     return np.fromiter(table.names, dtype=object)
 

@@ -182,7 +182,8 @@ def _as_vector(labels: np.ndarray, name: str, given: Any) -> np.ndarray:
 
 def _flat(column: Any, name: str) -> str:
     """Return the code that makes a column one-dimensional, in terms of its container."""
-    if len(columns := [*getattr(column, "columns", [])]) == 1:
+    # The `columns` of a table of PyArrow are not their names.
+    if len(columns := [*(getattr(column, "column_names", None) or getattr(column, "columns", []))]) == 1:
         return f"{name}[{shown(columns[0])}]"
     return f"{name}.ravel()" if hasattr(column, "ravel") else f"np.ravel({name})"
 
@@ -338,11 +339,12 @@ def as_numbers(values: Any, name: str) -> np.ndarray:
 
 def _instead(array: np.ndarray, value: Any, name: str) -> str:
     """Return how to convert numbers that are strings, or what learns classes; nothing for other values."""
+    if not isinstance(value, str):
+        return ""
     try:
         array.astype(np.float64)
     except (TypeError, ValueError, OverflowError):
-        is_class = isinstance(value, str) and name in ("y", "y_val")
-        return f" If {name} holds classes, use PretrainedImageClassifier." if is_class else ""
+        return f" If {name} holds classes, use PretrainedImageClassifier." if name in ("y", "y_val") else ""
     return f" Pass np.array({name}, dtype=float)."
 
 

@@ -97,8 +97,12 @@ def check_model_suffix(path: str | os.PathLike[str]) -> None:
 
 
 def check_page_suffix(path: str | os.PathLike[str]) -> None:
-    """Raise `InvalidParameterError` for a file of a page that has another suffix than HTML files."""
-    if os.path.splitext(os.fsdecode(path))[1].lower() not in ("", ".html", ".htm"):
+    """Raise `InvalidParameterError` for a file of a page that has the suffix of another format.
+
+    What follows the last point of a name such as "report_v1.2" is not a format.
+    """
+    suffix = os.path.splitext(os.fsdecode(path))[1].lower()
+    if suffix[1:2].isalpha() and suffix not in (".html", ".htm"):
         raise InvalidParameterError(f"path={shown(path)} does not end in .html, and the page is HTML. Rename it.")
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 # Numbers with more digits before or after the point are shown with an exponent.
 _MOST_DIGITS = 7
+# Characters within words of several scripts, which Python does not count as printable.
+_JOINERS = "\u200c\u200d"
 
 
 def fitted(label: Any, width: int, lines: int = 1) -> str:
@@ -17,7 +19,7 @@ def fitted(label: Any, width: int, lines: int = 1) -> str:
     In a single line, the middle is omitted, because labels of many classes often differ at their end. Line breaks and
     characters that cannot be printed, such as those that change the order of letters, are replaced by spaces.
     """
-    text = " ".join("".join(c if c.isprintable() else " " for c in str(label)).split())
+    text = " ".join("".join(c if c.isprintable() or c in _JOINERS else " " for c in str(label)).split())
     if len(text) <= width:
         return text
     if lines == 1:

@@ -27,6 +27,14 @@ class Anything:
         return np.ones((len(wanted), len(targets.outputs)))
 
 
+def test_a_fold_whose_images_are_all_unusable_is_skipped():
+    rows, model = np.arange(4), Anything()
+    folds = [(np.array([0, 1, 2, 3]), np.array([], dtype=int)), (np.array([0, 1]), np.array([2, 3]))]
+    found = out_of_fold(model, targets_of([0, 1, 0, 1], "classes"), np.array([0, 1, 0, 1]), rows, folds, 0)
+    assert [wanted for _, wanted in model.trained_on] == [[2, 3]]
+    assert np.isnan(found.values[:2]).all()
+
+
 def targets_of(codes, kind):
     if kind == "classes":
         return check_classes([f"class {code}" for code in codes], None, None, len(codes))

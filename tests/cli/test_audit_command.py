@@ -225,7 +225,7 @@ def test_test_images_may_get_a_class_of_the_model_that_they_lack(photos):
     found.kind = "classes"
     path = decisions(photos / "d.csv", ["test", 0, "test/lemon/0.png", "relabel", "rose"])
     estimator = sktl.PretrainedImageClassifier()
-    estimator.classes_ = np.array(["lemon", "rose", "sky"])
+    estimator.classes_ = np.array(["lemon", "rose", "sky"], dtype=object)  # as of a model that was fitted on a Series
     assert decide(found, str(path), "test", estimator) == f"Dropped 0 and relabeled 1 of 8 images by {path}."
     assert found.target.tolist() == ["rose", *["lemon"] * 3, *["sky"] * 4]
     estimator.classes_ = np.arange(3)  # of a model of numbers in a table

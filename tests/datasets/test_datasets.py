@@ -451,6 +451,7 @@ def test_classes_with_spaces_at_their_ends_are_named_at_once(tmp_path):
 def test_names_that_look_alike_are_paired():
     pairs = look_alikes(["Cat", "dog", "owl ", "a-b", "rose"], ["cat", "dog", "owl", "a\u2013b", "lily"])
     assert pairs == [("Cat", "cat"), ("owl ", "owl"), ("a-b", "a\u2013b")]
+    assert look_alikes(["cat "], ["cat", "Cat"]) == look_alikes(["cat "], ["Cat", "cat"]) == [("cat ", "cat")]
 
 
 @pytest.mark.parametrize("function", [load_image_folder, list_images])

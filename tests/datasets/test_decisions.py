@@ -282,10 +282,32 @@ def test_a_reader_of_csv_files_changes_no_label_of_several_unnoticed(tmp_path, l
     table = write(tmp_path / "d.csv", ("train", 1, NAMES[1], "relabel", label), ("train", 0, NAMES[0], "keep", ""))
     _, expected = apply_decisions(table, NAMES, y)
     if label == "0":
+        assert apply_decisions(pd.read_csv(table), NAMES, y.rename(columns={"NA": "a"}))[1].equals(
+            expected.rename(columns={"NA": "a"})
+        )
         assert apply_decisions(pd.read_csv(table), NAMES, y)[1].equals(expected)
     else:
         with pytest.raises(InvalidInputError, match=r"Row 0 of decisions relabels .* keep_default_na=False"):
             apply_decisions(pd.read_csv(table), NAMES, y)
+
+
+def test_a_missing_label_means_none_of_several_if_no_label_is_read_as_missing(tmp_path):
+    y = pd.DataFrame(INDICATOR, columns=["a", "b", "c"])
+    table = write(tmp_path / "d.csv", ("train", 1, NAMES[1], "relabel", ""))
+    assert apply_decisions(pd.read_csv(table), NAMES, y)[1].iloc[1].tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("labels", [[None, "a", "a", "a"], ["a", None, "a", "a"]])
+def test_the_types_of_further_classes_are_compared_with_labels_that_are_there(labels):
+    for classes in (["c", 1], [1, "c"]):
+        with pytest.raises(InvalidParameterError, match="classes has labels such as 1, but y has labels such as 'a'"):
+            relabeled_with(labels, classes)
+
+
+def relabeled_with(labels, classes):
+    columns = ["part", "position", "name", "decision", "label"]
+    decisions = pd.DataFrame([("train", 1, NAMES[1], "relabel", "c")], columns=columns)
+    return apply_decisions(decisions, NAMES, labels, classes=classes)
 
 
 @pytest.mark.parametrize("of", [pd.Series, lambda x, index: pd.DataFrame({"label": x}, index=index)])

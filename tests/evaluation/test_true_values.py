@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from scipy.sparse import csr_matrix
 
-from sktl._evaluation.true_values import Truth, class_codes, column_names
+from sktl._evaluation.true_values import Truth, class_codes, class_codes_of_model, column_names
 from sktl.exceptions import InvalidInputError
 
 
@@ -75,7 +75,9 @@ def test_unknown_labels_come_after_the_classes_of_the_model():
 @pytest.mark.parametrize(("labels", "classes"), [(["x"], ["a", "b"]), ([True], [0, 1])])
 def test_labels_of_which_the_model_knows_none_are_refused(labels, classes):
     with pytest.raises(InvalidInputError, match="No label in y is a class of the model"):
-        class_codes(labels, np.array(classes))
+        class_codes_of_model(labels, np.array(classes))
+    names, codes = class_codes(labels, np.array(classes))
+    assert names[codes[0]] == str(labels[0])
 
 
 def test_columns_without_names_are_counted():

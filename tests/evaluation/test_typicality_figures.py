@@ -34,6 +34,7 @@ def test_only_more_unusual_images_than_chance_explains_are_a_finding():
     [
         ([True, False, True], "At least 2 of the 3 images are training images, or copies of them. "),
         ([True, False], "At least 1 of the 2 images is a training image, or a copy of one. "),
+        ([True], "The image is a training image, or a copy of one. "),
         ([True, True], "All 2 images are training images, or copies of them. "),
     ],
 )

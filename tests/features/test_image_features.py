@@ -54,6 +54,9 @@ def keys(n):
 @given(keys(N), keys(N_FEATURES), st.booleans())
 @example([1, 2], [0, 1], False)
 @example(*np.ix_([1, 2], [0, 1, 5]), False)
+@example(None, 0, False)
+@example(True, 0, False)
+@example(np.False_, [0, 1], False)
 def test_two_keys_select_what_they_select_of_an_array(features, rows, columns, dots):
     key, whole = (rows, ..., columns) if dots else (rows, columns), np.asarray(features)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -147,15 +148,29 @@ def test_groups_that_are_held_out_leave_samples_with_and_without_each_label(labe
         assume(False)
     assert sorted([*train, *held_out]) == [*range(len(labels))]
     assert not {*groups[train]} & {*groups[held_out]}
-    for column in range(labels.shape[1]):
-        assert {*labels[train, column]} == {*labels[:, column]}
+    if n_lost(labels, train):  # then each fold has all images with some label, or without it
+        folds = deal(labels, groups, max(2, Fraction(fraction).limit_denominator(20).denominator), seed).of_sample
+        n_each = [n_lost(labels, folds != fold) for fold in range(folds.max() + 1)]
+        assert n_lost(labels, train) == min(n_each)
+
+
+def n_lost(labels, train):
+    return sum({*column[train]} != {*column} for column in labels.T)
 
 
 def test_groups_of_which_none_can_be_held_out_are_refused():
-    with pytest.raises(ValueError, match="all images of some class, or all images with or without some label"):
-        hold_out_groups(np.eye(3, dtype=int), np.arange(3), 0.3, 0)
+    with pytest.raises(ValueError, match="each fold of groups has all images of some class"):
+        hold_out_groups(np.arange(3), np.arange(3), 0.3, 0)
     with pytest.raises(ValueError, match="effectively only one group"):
         hold_out_groups(np.eye(3, dtype=int), np.zeros(3, dtype=int), 0.3, 0)
+
+
+def test_where_each_group_has_a_label_of_its_own_the_group_with_the_fewest_is_held_out():
+    labels = np.eye(4, dtype=int)[[0, 1, 2, 2, 3]]
+    labels = np.concatenate([labels, labels[:, :3]], axis=1)  # only group 3 has a single label of its own
+    for seed in range(5):
+        _, held_out = hold_out_groups(labels, np.array([0, 1, 2, 2, 3]), 0.2, seed)
+        assert held_out.tolist() == [4]
 
 
 def test_a_label_of_a_single_group_is_trained_for_every_seed():

@@ -459,6 +459,18 @@ def test_the_remedy_for_a_column_works_in_its_container(y, code):
         assert_array_equal(check_labels(eval(code, {"np": np, "y": y})), labels)
 
 
+def test_the_remedy_for_a_table_of_pyarrow_names_its_column():
+    pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    with pytest.warns(DataConversionWarning, match=r"for instance y\['kind'\]\.$"):
+        check_labels(pa.table({"kind": ["a", "b"]}))
+
+
+def test_dates_are_not_advised_to_be_numbers():
+    with pytest.raises(InvalidInputError, match="must hold numbers") as caught:
+        as_numbers(np.array(["2020-01-01", "NaT"], "M8[D]"), "y")
+    assert "float" not in str(caught.value)
+
+
 @pytest.mark.parametrize("y", [["1", "2.5"], np.array(["1", "2.5"]), pd.Series(["1", "2.5"]), [["1", 3], [2, 5]]])
 def test_the_remedy_for_numbers_as_strings_works(y):
     with pytest.raises(InvalidInputError, match=r"Pass np\.array\(y, dtype=float\)\.$"):

@@ -128,7 +128,7 @@ def test_a_model_may_have_any_other_name(name):
 
 
 def test_a_page_ends_like_html_or_has_no_suffix():
-    for name in ("page", "page.html", Path("page.HTM")):
+    for name in ("page", "page.html", Path("page.HTM"), "page_v1.2"):
         check_page_suffix(name)
     with pytest.raises(InvalidParameterError, match=r"'page\.pdf' does not end in \.html, and the page is HTML"):
         check_page_suffix("page.pdf")

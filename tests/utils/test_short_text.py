@@ -7,17 +7,24 @@ from hypothesis import strategies as st
 
 from sktl._utils.short_text import distinct_texts, fitted, percent, rounded, with_percent
 
+JOINERS = "\u200c\u200d"
+
 
 @given(st.text(min_size=1), st.integers(2, 30), st.integers(1, 3))
 def test_a_label_keeps_to_its_lines_and_letters(text, width, lines):
     shown = fitted(text, width, lines)
-    words = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    assert shown.replace("\n", " ").isprintable()
+    words = " ".join("".join(c if c.isprintable() or c in JOINERS else " " for c in text).split())
+    assert shown.translate(dict.fromkeys(map(ord, f"{JOINERS}\n"), " ")).isprintable()
     if len(words) > width:
         assert len(shown.split("\n")) <= lines
         assert all(len(line) <= width for line in shown.split("\n"))
     else:
         assert shown == words
+
+
+def test_joiners_within_words_stay():
+    for word in ("\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", "\u0915\u094d\u200d\u0937"):
+        assert fitted(word, 30) == word
 
 
 @given(st.text(min_size=1), st.floats(0, 1), st.integers(12, 30))
