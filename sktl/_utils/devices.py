@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import torch
 
+from sktl._words import shown_value
 from sktl.exceptions import DeviceError, DeviceMemoryError
 
 Result = TypeVar("Result")
@@ -50,7 +51,7 @@ def resolve_device(device: str | torch.device) -> torch.device:
     present = available_devices()
     try:
         wanted = torch.device(present[0] if device == "auto" else device)
-    except RuntimeError:
+    except (RuntimeError, TypeError):  # a name that torch does not know, or no name
         wanted = None
     if wanted is not None and wanted.type == "cpu":
         return torch.device("cpu")
@@ -60,8 +61,9 @@ def resolve_device(device: str | torch.device) -> torch.device:
             'processes by "spawn", as joblib does by default, or pass device="cpu".'
         )
     if wanted is None or str(wanted) not in present:
+        given = shown_value(device if wanted is None else str(wanted))
         raise DeviceError(
-            f"device={str(device)!r} is unavailable: PyTorch {torch.__version__} sees only "
+            f"device={given} is unavailable: PyTorch {torch.__version__} sees only "
             f'{", ".join(map(repr, present))}. Pass one of these or device="auto", or install the build of PyTorch and '
             'the driver for your GPU (device="cuda" for NVIDIA and AMD, device="xpu" for Intel, device="mps" on a Mac).'
         )

@@ -1,5 +1,7 @@
 """Which device a parameter names, and what is said where there is none."""
 
+import re
+
 import pytest
 import torch
 
@@ -55,6 +57,12 @@ def test_an_absent_or_unknown_device_names_those_present(monkeypatch, device):
     with pytest.raises(
         DeviceError, match=rf"device='{device}' is unavailable: PyTorch .* sees only 'cpu'.*device=\"auto\""
     ):
+        resolve_device(device)
+
+
+@pytest.mark.parametrize("device", [None, 3.5, [1]])
+def test_what_is_no_device_is_shown_as_it_is(device):
+    with pytest.raises(DeviceError, match=rf"device={re.escape(repr(device))} is unavailable"):
         resolve_device(device)
 
 
