@@ -40,12 +40,13 @@ def export(
 
     FILE maps pixels to probabilities or numbers. It is written under a temporary name, loaded again and compared with
     MODEL before it is renamed. With --precision int8, half of the calibration images determine the ranges of numbers,
-    and the others show what int8 costs; FILE is not written if int8 costs more than --max-drop.
+    and the others show what int8 costs; FILE is not written if int8 costs more than --max-drop. MODEL is too certain
+    about images that it was trained on for them to show the cost: pass others, too, by --verify.
 
     \b
     sktl export cats.sktl -o cats.onnx
     sktl export cats.sktl -o cats.onnx --verify photos/test
-    sktl export cats.sktl -o cats.xml --precision int8 --calibration photos/train
+    sktl export cats.sktl -o cats.xml --precision int8 --calibration photos/train --verify photos/test
     """
     from sktl._deployment.files import Target  # imports PyTorch
 
