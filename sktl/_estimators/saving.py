@@ -183,10 +183,10 @@ def probe(network: torch.nn.Module, preprocessing: Preprocessing) -> torch.Tenso
 
 
 def check_sizes(preprocessing: Preprocessing) -> None:
-    """Raise `InvalidParameterError` for sizes so large that a malicious file could exhaust the memory with them."""
+    """Raise `InvalidParameterError` for sizes in pixels that are refused in files of models."""
     resize = preprocessing.resize
     sizes = (*(resize if isinstance(resize, tuple) else (resize,)), *preprocessing.crop)
-    if not all(isinstance(size, int) and 0 < size <= MOST_PIXELS for size in sizes) or len(preprocessing.crop) != 2:
+    if max(sizes) > MOST_PIXELS:
         raise InvalidParameterError(
             f"image_size: models for images of {sizes} pixels cannot be saved or loaded. Pass a size of at most "
             f"{MOST_PIXELS}."

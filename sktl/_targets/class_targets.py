@@ -184,6 +184,15 @@ def check_classes(
     if rows is not None:
         labels, weights, numbers = labels[rows], weights[rows], None if numbers is None else numbers[rows]
     classes, codes = np.unique(labels, return_inverse=True)
+    _check_distinct(labels, classes)
+    class_weights = _class_weights(class_weight, classes, codes, weights)
+    weights = weights * class_weights[codes]
+    _check_weighted(classes, codes, weights, class_weight)
+    return ClassTargets(classes, codes.astype(np.int64), weights, numbers, class_weights)
+
+
+def _check_distinct(labels: np.ndarray, classes: np.ndarray) -> None:
+    """Raise `InvalidInputError` for a single class and for names of files. Warn of labels that may be no classes."""
     if len(classes) < 2:
         raise InvalidInputError(
             f"y has only one class, {shown(classes.tolist()[0])}; a classifier needs images of at least two classes."
@@ -200,8 +209,10 @@ def check_classes(
             "and ignores their order.",
             UserWarning,
         )
-    class_weights = _class_weights(class_weight, classes, codes, weights)
-    weights = weights * class_weights[codes]
+
+
+def _check_weighted(classes: np.ndarray, codes: np.ndarray, weights: np.ndarray, class_weight: Any) -> None:
+    """Raise an error for weights of samples, class weights included, with which no classifier can be trained."""
     if not np.isfinite(weights).all() or (weights < 0).any() or not weights.any():
         raise InvalidParameterError(
             f"class_weight={shown(class_weight)} must give weights that are finite, not negative and not all zero."
@@ -216,7 +227,6 @@ def check_classes(
             f"y has only one class whose images have a weight above zero, {shown(classes.tolist()[weighed[0]])}; a "
             "classifier needs images of at least two classes."
         )
-    return ClassTargets(classes, codes.astype(np.int64), weights, numbers, class_weights)
 
 
 def _warn_of_converted(labels: np.ndarray, classes: np.ndarray) -> None:
