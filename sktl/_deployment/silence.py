@@ -1,4 +1,4 @@
-"""Silence, in the calling thread alone, what converters print and log about their own code."""
+"""Silence what converters print and log about their own code, in the calling thread only."""
 
 from __future__ import annotations
 

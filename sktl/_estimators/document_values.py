@@ -41,7 +41,7 @@ def preprocessing_of(described: Any) -> Preprocessing:
 
 
 def columns_of(flattened: Mapping[str, Any]) -> tuple[int | None, np.ndarray | None]:
-    """Return the number of columns of flattened images and their names, as far as there are any."""
+    """Return the number of columns of flattened images, and their names; None for each that is unknown."""
     n_features, names = flattened["n_features"], flattened["names"]
     if n_features is not None and not _is_count(n_features, 1):
         raise DocumentError("the number of its columns is invalid")
