@@ -3,7 +3,7 @@
     python benchmarks/audit.py DATA [--sets NAME ...] [--cache FOLDER] [--parts labels copies leaks time]
         [--pairs FOLDER] [--write docs/guide/clean_data.md]
 
-DATA holds one folder per data set with train/<class>/* and test/<class>/*, or with labels.csv for several labels.
+DATA holds one folder per dataset with train/<class>/* and test/<class>/*, or with labels.csv for several labels.
 
 labels: 5 and 10 % of the labels of train/ are changed at random, three times. The figures are the area under the ROC
 curve of the audit's probability of the own label, and the precision among the k most suspicious images, for k wrong

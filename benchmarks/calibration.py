@@ -2,7 +2,7 @@
 
     python benchmarks/calibration.py DATA [--seeds 3] [--shots 10 20 50 0] [--sets NAME] [--write docs/defaults.md]
 
-DATA holds one folder per data set with train/<class>/* and test/<class>/*. For each, on random subsets of a few images
+DATA holds one folder per dataset with train/<class>/* and test/<class>/*. For each, on random subsets of a few images
 per class of train/ and on all of it (0): the expected calibration error on test/, in percent, and the log loss, of
 `PretrainedImageClassifier()` as it is, and with its logits divided by one temperature, which makes the log loss of
 predictions outside the fold lowest in a cross-validation inside train/ (Guo et al., "On Calibration of Modern Neural

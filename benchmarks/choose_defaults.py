@@ -1,8 +1,8 @@
-"""Choose the defaults of the output layer's training by cross-validation inside train/ of several data sets.
+"""Choose the defaults of the output layer's training by cross-validation inside train/ of several datasets.
 
     python benchmarks/choose_defaults.py DATA [--seeds 3] [--write docs/defaults.md]
 
-DATA holds one folder per data set, each with train/<class>/*. Candidates are compared on the whole of train/ and on
+DATA holds one folder per dataset, each with train/<class>/*. Candidates are compared on the whole of train/ and on
 random subsets of few images per class, by stratified 5-fold cross-validation; test/ is never read. The reference is
 scikit-learn's LogisticRegression on the same standardised features.
 """
@@ -87,7 +87,7 @@ def cross_validate(predict_proba, X, y, seeds):
 
 
 def load(data):
-    """Return the features and class codes of each data set and of its few-shot subsets."""
+    """Return the features and class codes of each dataset and of its few-shot subsets."""
     sets = {}
     for folder in sorted(path for path in data.iterdir() if (path / "train").is_dir()):
         photos = load_image_folder(folder / "train")

@@ -1,8 +1,8 @@
-"""Choose how the output layer chooses its features and its penalty, by validation inside train/ of several data sets.
+"""Choose how the output layer chooses its features and its penalty, by validation inside train/ of several datasets.
 
     python benchmarks/choose_features.py DATA [--seeds 3] [--write docs/defaults.md]
 
-DATA holds one folder per data set with train/<class>/*; test/ is never read. Random subsets of 5, 10, 20 and 50 images
+DATA holds one folder per dataset with train/<class>/*; test/ is never read. Random subsets of 5, 10, 20 and 50 images
 per class are trained on, and the rest of train/ is predicted; of all of train/, five folds in turn. Candidates are
 fixed features and penalties, and rules by which cross-validation inside the training images chooses.
 """
@@ -100,7 +100,7 @@ def measure(folder, seeds):
 
 
 def tell(record, arguments):
-    """Show the means over the numbers of images of each data set; all of them are in the record."""
+    """Show the means over the numbers of images of each dataset; all of them are in the record."""
     sets = list(dict.fromkeys(name.partition(",")[0] for name in record))
     rows = []
     for rule in [FIXED, *RULES]:

@@ -1,10 +1,10 @@
-"""Choose the defaults of fine-tuning inside train/ of several data sets, from all images and from few per class.
+"""Choose the defaults of fine-tuning inside train/ of several datasets, from all images and from few per class.
 
     python benchmarks/choose_fine_tuning.py DATA [--seeds 2] [--sets NAME ...] [--candidates NAME ...] [--device cpu]
         [--write PAGE]
     python benchmarks/choose_fine_tuning.py DATA --candidates grid --sets "cat_breeds, 20 per class" ...
 
-DATA holds one folder per data set, each with train/<class>/*; test/ is never read. "half" trains on a random half of
+DATA holds one folder per dataset, each with train/<class>/*; test/ is never read. "half" trains on a random half of
 train/, "n per class" on n images of each class; what is measured are the other half, or 300 other images of train/.
 "grid" stands for the same learning rates with 0, 1 and all stages. Results are added to
 benchmarks/results/choose_fine_tuning.json, so that a run goes on where another stopped.
@@ -107,7 +107,7 @@ def split(y, size, seed):
 
 
 class Trial:
-    """One split of one data set: how a candidate does on it."""
+    """One split of one dataset: how a candidate does on it."""
 
     def __init__(self, samples, y, size, seed, device="cpu"):
         train, others = split(y, size, seed)

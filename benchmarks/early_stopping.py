@@ -1,8 +1,8 @@
-"""Early stopping of the output layer beside all of its epochs, by cross-validation inside train/ of several data sets.
+"""Early stopping of the output layer beside all of its epochs, by cross-validation inside train/ of several datasets.
 
     python benchmarks/early_stopping.py DATA [--seeds 3] [--sets NAME ...] [--cache FOLDER] [--write docs/defaults.md]
 
-DATA holds one folder per data set, each with train/<class>/*; test/ is never read. The output layer is trained on the
+DATA holds one folder per dataset, each with train/<class>/*; test/ is never read. The output layer is trained on the
 whole of train/ and on a random subset of 20 images per class: for all epochs on all images, which is the default; the
 same on the images that early stopping leaves; with early stopping; and, which sktl does not do, again on all images for
 the epochs that were found so, the learning rates those of the epochs before or falling to 0 in them.
@@ -80,7 +80,7 @@ def compare(X, y, seeds):
 
 
 def load(data, names, cache):
-    """Return the features and class codes of each data set and of a subset of few images per class."""
+    """Return the features and class codes of each dataset and of a subset of few images per class."""
     sets = {}
     for name in names:
         photos = load_image_folder(data / name / "train")

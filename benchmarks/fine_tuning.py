@@ -3,7 +3,7 @@
     python benchmarks/fine_tuning.py DATA [--seeds 3] [--first-seed 0] [--shots 10] [--few-shot-seeds 5] [--sets NAME]
         [--early-stopping] [--write docs/defaults.md]
 
-DATA holds one folder per data set with train/<class>/* and test/<class>/*. For each data set, and for random subsets of
+DATA holds one folder per dataset with train/<class>/* and test/<class>/*. For each dataset, and for random subsets of
 a few images per class of train/: the accuracy on test/ of `PretrainedImageClassifier(trainable_stages="all")` and of
 the same with trainable_stages=0, the mean gain, and two standard errors of it: over the seeds, and over the images of
 test/, which both classifiers see. Prints a table and writes benchmarks/results/fine_tuning.json. With --early-stopping

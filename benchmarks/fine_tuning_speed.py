@@ -3,7 +3,7 @@
     python benchmarks/fine_tuning_speed.py DATA [--images 600] [--epochs 2] [--repeats 3]
         [--write docs/defaults.md]
 
-DATA is a data set with train/<class>/* and test/<class>/*. Every way trains the same EfficientNet-Lite0 on the same
+DATA is a dataset with train/<class>/* and test/<class>/*. Every way trains the same EfficientNet-Lite0 on the same
 random images of train/ in batches of 16, each in a fresh process, in turn: by hand and with skorch by SGD with Nesterov
 momentum, with sktl by its default, whose AdamW costs a little more; the time is the median over repeats of the fastest
 epoch, and its accuracy on test/ stands beside it. Prints tables and writes

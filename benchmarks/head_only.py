@@ -2,7 +2,7 @@
 
     python benchmarks/head_only.py DATA [--seeds 3] [--shots 5 10 20 50 0] [--sets NAME] [--write docs/defaults.md]
 
-DATA holds one folder per data set with train/<class>/* and test/<class>/*. For each, on random subsets of a few images
+DATA holds one folder per dataset with train/<class>/* and test/<class>/*. For each, on random subsets of a few images
 per class of train/ and on all of it (0): accuracy, balanced accuracy and log loss on test/, the mean over seeds, of
 
 - `PretrainedImageClassifier()`, which chooses its features and its penalty by cross-validation inside `fit`;

@@ -23,7 +23,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def folders(data):
-    """Return (paths, codes) of the training and of the test images of a data set, each class evenly spread."""
+    """Return (paths, codes) of the training and of the test images of a dataset, each class evenly spread."""
     from sktl.datasets import load_image_folder
 
     train, test = (load_image_folder(Path(data) / part) for part in ("train", "test"))

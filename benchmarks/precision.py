@@ -3,7 +3,7 @@
     python benchmarks/precision.py DATA [--sets NAME] [--engine torch] [--images 60] [--repeats 3]
         [--write docs/guide/speed_and_cache.md]
 
-DATA holds one folder per data set with train/<class>/* and test/<class>/*. Accuracy and log loss are measured on the
+DATA holds one folder per dataset with train/<class>/* and test/<class>/*. Accuracy and log loss are measured on the
 images of test/. A pass reads and decodes the images of test/ and computes their features, without a cache, by the
 network that the fit has loaded. Passes in both precisions take turns, and the table shows medians. Needs a processor or
 an accelerator that computes in bfloat16. Prints a table and writes benchmarks/results/precision.json.
@@ -36,7 +36,7 @@ def fitted(train, test, precision, engine):
 
 
 def compare(train, test, engine, repeats):
-    """Return what is measured of a data set in each precision."""
+    """Return what is measured of a dataset in each precision."""
     fits = {precision: fitted(train, test, precision, engine) for precision in PRECISIONS}
     passes = {precision: [] for precision in PRECISIONS}
     for _ in range(repeats):
@@ -73,7 +73,7 @@ def main():
             print(*rows[-1], flush=True)
     engines = sorted({run["engine"] for of_set in results.values() for run in of_set.values()})
     few = f", {arguments.images} images of each part" if arguments.images else ""
-    title = f"The default classifier on each data set{few}, engine {' and '.join(engines)}."
+    title = f"The default classifier on each dataset{few}, engine {' and '.join(engines)}."
     report("precision", title, HEADER, rows, results)
     if arguments.write:
         write_page("precision", arguments.write)

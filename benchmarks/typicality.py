@@ -2,7 +2,7 @@
 
     python benchmarks/typicality.py DATA [--sets NAME ...] [--cache FOLDER] [--write docs/guide/none_of_these.md]
 
-DATA holds one folder per data set with train/<class>/* and test/<class>/*, or with labels.csv for several labels. Far
+DATA holds one folder per dataset with train/<class>/* and test/<class>/*, or with labels.csv for several labels. Far
 strangers are the images of test/ of each other set. Near strangers are the images of test/ of one class, for each class
 in turn, which is left out of train/; with several labels, images that have one of the rarer labels. The figures are the
 area under the ROC curve against ordinary images of test/, and the share of ordinary images with a p-value of at most

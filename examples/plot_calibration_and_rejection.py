@@ -9,7 +9,7 @@ decide to reach a given accuracy on the others::
 
     python examples/plot_calibration_and_rejection.py [FOLDER]
 
-FOLDER has one sub-folder per class. You can also set it in the environment variable ``SKTL_DATA``. Without it, the
+FOLDER has one subfolder per class. You can also set it in the environment variable ``SKTL_DATA``. Without it, the
 example uses images that come with scikit-learn.
 """
 

@@ -8,8 +8,8 @@ then shows the photos with confident errors, because wrong labels are often amon
 
     python examples/plot_cat_breeds.py [FOLDER]
 
-FOLDER has one sub-folder per breed. You can also set it in the environment variable ``SKTL_DATA``. The
-`Oxford-IIIT Pet data set <https://www.robots.ox.ac.uk/~vgg/data/pets/>`_ contains photos of cats (O. M. Parkhi et al.,
+FOLDER has one subfolder per breed. You can also set it in the environment variable ``SKTL_DATA``. The
+`Oxford-IIIT Pet dataset <https://www.robots.ox.ac.uk/~vgg/data/pets/>`_ contains photos of cats (O. M. Parkhi et al.,
 "Cats and Dogs", CVPR 2012; CC BY-SA 4.0, see its page). Without a folder, the example draws faces of cats, in three
 pairs of look-alikes.
 """
@@ -63,7 +63,7 @@ for flat in pairs.ravel().argsort()[::-1][:3]:
         print(f"{classes[one]} and {classes[other]}: {pairs[one, other]} of {errors} errors")
 
 # %%
-# Plot the confusion matrix and the most confident errors. Look at these photos first: in real data sets, some of them
+# Plot the confusion matrix and the most confident errors. Look at these photos first: in real datasets, some of them
 # have the wrong label.
 
 figure = plt.figure(figsize=(5.5, 8.8), layout="constrained")

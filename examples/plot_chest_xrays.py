@@ -9,7 +9,7 @@ threshold for a target sensitivity, without using the patients on which the thre
 
     python examples/plot_chest_xrays.py [FOLDER]
 
-FOLDER has one sub-folder per class. You can also set it in the environment variable ``SKTL_DATA``. The patient is read
+FOLDER has one subfolder per class. You can also set it in the environment variable ``SKTL_DATA``. The patient is read
 from file names such as ``person12_virus_47.jpeg`` or ``IM-0115-0001.jpeg``, as in the X-rays of D. Kermany et al.
 ("Identifying Medical Diagnoses and Treatable Diseases by Image-Based Deep Learning", Cell 2018), published on
 `Mendeley Data <https://data.mendeley.com/datasets/rscbjbr9sj/2>`_ (CC BY 4.0). Without a folder, the example draws

@@ -8,7 +8,7 @@ layer, LogME, time per image, and size::
 
     python examples/plot_choosing_a_backbone.py [FOLDER]
 
-FOLDER has one sub-folder per class. You can also set it in the environment variable ``SKTL_DATA``. Without it, the
+FOLDER has one subfolder per class. You can also set it in the environment variable ``SKTL_DATA``. Without it, the
 example draws images.
 """
 

@@ -9,7 +9,7 @@ layers run once per image instead of once per epoch, and labels can be names::
 
     python examples/plot_coming_from_skorch.py [FOLDER]
 
-FOLDER has one sub-folder per class. You can also set it in the environment variable ``SKTL_DATA``. Without it, the
+FOLDER has one subfolder per class. You can also set it in the environment variable ``SKTL_DATA``. Without it, the
 example uses images that come with scikit-learn.
 """
 

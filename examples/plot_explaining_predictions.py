@@ -2,7 +2,7 @@
 Explaining predictions: training curve, errors and saliency maps
 ================================================================
 
-Train a classifier on images that come with scikit-learn, or on your own folder with one sub-folder per class, and
+Train a classifier on images that come with scikit-learn, or on your own folder with one subfolder per class, and
 inspect it with sktl's four displays::
 
     python examples/plot_explaining_predictions.py [FOLDER]

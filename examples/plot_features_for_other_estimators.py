@@ -8,7 +8,7 @@ that are most similar to a photo, and clusters images without labels::
 
     python examples/plot_features_for_other_estimators.py [FOLDER]
 
-FOLDER has one sub-folder per class. You can also set it in the environment variable ``SKTL_DATA``. Without it, the
+FOLDER has one subfolder per class. You can also set it in the environment variable ``SKTL_DATA``. Without it, the
 example uses images that come with scikit-learn.
 """
 

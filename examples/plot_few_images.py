@@ -9,7 +9,7 @@ shows whether training the last stage pays off::
 
     python examples/plot_few_images.py [FOLDER]
 
-FOLDER has one sub-folder per class. You can also set it in the environment variable ``SKTL_DATA``. Without it, the
+FOLDER has one subfolder per class. You can also set it in the environment variable ``SKTL_DATA``. Without it, the
 example uses images that come with scikit-learn.
 """
 

@@ -3,7 +3,7 @@ Grid search over trained stages and learning rate
 =================================================
 
 Search over the number of trained stages and the learning rate together, on images that come with scikit-learn, or on
-your own folder with one sub-folder per class::
+your own folder with one subfolder per class::
 
     python examples/plot_grid_search.py [FOLDER]
 

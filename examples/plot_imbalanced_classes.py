@@ -9,7 +9,7 @@ depends on the cost of each error::
 
     python examples/plot_imbalanced_classes.py [FOLDER]
 
-FOLDER has one sub-folder per class, the first of which is made rare. You can also set it in the environment variable
+FOLDER has one subfolder per class, the first of which is made rare. You can also set it in the environment variable
 ``SKTL_DATA``. Without it, the example uses images that come with scikit-learn.
 """
 

@@ -9,7 +9,7 @@ folds must keep the photos of a plant together::
 
     python examples/plot_leaf_disease.py [FOLDER [FIELD]]
 
-FOLDER has one sub-folder per class, which can contain one sub-folder per plant. FIELD has photos of the same classes
+FOLDER has one subfolder per class, which can contain one subfolder per plant. FIELD has photos of the same classes
 from elsewhere. You can also set FOLDER in the environment variable ``SKTL_DATA``.
 `PlantVillage <https://github.com/spMohanty/PlantVillage-Dataset>`_ has photos of leaves on a table (D. Hughes and M.
 Salathé, arXiv:1511.08060, 2015; CC BY-SA 3.0 according to that page, whereas copies elsewhere state other licenses).
@@ -31,7 +31,7 @@ from sktl import PretrainedImageClassifier
 from sktl.datasets import load_image_folder, make_leaves
 
 # %%
-# Which photos show the same plant? For synthetic leaves, the plant is known. In a folder, photos in the same sub-folder
+# Which photos show the same plant? For synthetic leaves, the plant is known. In a folder, photos in the same subfolder
 # of a class show the same plant.
 
 

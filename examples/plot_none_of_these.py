@@ -8,7 +8,7 @@ the typicality of new images of these classes, of a class that was left out, and
 
     python examples/plot_none_of_these.py [FOLDER]
 
-FOLDER has one sub-folder per class; its last class is left out. You can also set it in the environment variable
+FOLDER has one subfolder per class; its last class is left out. You can also set it in the environment variable
 ``SKTL_DATA``. Without it, the example uses synthetic pictures of cats.
 """
 

@@ -2,7 +2,7 @@
 Quickstart: images in, classes out
 ==================================
 
-Train a classifier on images that come with scikit-learn, or on your own folder with one sub-folder per class::
+Train a classifier on images that come with scikit-learn, or on your own folder with one subfolder per class::
 
     python examples/plot_quickstart.py [FOLDER]
 

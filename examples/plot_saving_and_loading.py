@@ -8,7 +8,7 @@ and damaged files raise an error::
 
     python examples/plot_saving_and_loading.py [FOLDER]
 
-FOLDER has one sub-folder per class. You can also set it in the environment variable ``SKTL_DATA``. Without it, the
+FOLDER has one subfolder per class. You can also set it in the environment variable ``SKTL_DATA``. Without it, the
 example uses images that come with scikit-learn.
 """
 

@@ -5,7 +5,7 @@ Find the smallest model within one point
 The best model of a search is often large and slow, while another candidate is almost as accurate at a fraction of the
 time. This example searches over the number of stages that the network keeps and over the size of its input, and refits
 the fastest candidate whose accuracy is within one point of the best, on synthetic surfaces, or on your own folder with
-one sub-folder per class::
+one subfolder per class::
 
     python examples/plot_smaller_and_faster.py [FOLDER]
 """

@@ -8,7 +8,7 @@ and when to stop::
 
     python examples/plot_surface_defects.py [FOLDER]
 
-FOLDER has one sub-folder per kind of defect. You can also set it in the environment variable ``SKTL_DATA``. Gray images
+FOLDER has one subfolder per kind of defect. You can also set it in the environment variable ``SKTL_DATA``. Gray images
 of hot-rolled steel, 200 x 200 pixels, are
 `published by their authors <http://faculty.neu.edu.cn/songkechen/zh_CN/zdylm/263270/list/index.htm>`_ at Northeastern
 University, China (K. Song and Y. Yan, "A noise robust method based on completed local binary patterns for hot-rolled

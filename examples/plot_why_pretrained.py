@@ -3,7 +3,7 @@ What is a pretrained network worth?
 ===================================
 
 Compare four ways to train a classifier with the same architecture, on images that come with scikit-learn, or on your
-own folder with one sub-folder per class::
+own folder with one subfolder per class::
 
     python examples/plot_why_pretrained.py [FOLDER]
 

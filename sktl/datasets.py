@@ -1,7 +1,7 @@
 """Images on disk as arrays for scikit-learn, and synthetic images for examples and tests.
 
 Synthetic images are no substitute for photos: accuracies on them say nothing about a real task. They reproduce the
-pitfalls of real data sets: similar classes, several images of one patient or plant, and backgrounds that reveal the
+pitfalls of real datasets: similar classes, several images of one patient or plant, and backgrounds that reveal the
 class.
 """
 
@@ -38,7 +38,7 @@ __all__ = [
 
 
 def load_image_folder(folder: str | os.PathLike[str], *, nested: str = "merge") -> Bunch:
-    """List the images in a folder with one sub-folder per class: `FOLDER/<class>/*.jpg`.
+    """List the images in a folder with one subfolder per class: `FOLDER/<class>/*.jpg`.
 
     Images are not decoded. By default, images in folders below a class folder belong to that class. Files are
     recognized as images by their suffix, or by their first bytes. Other files are left out with a warning. Hidden
@@ -69,8 +69,8 @@ def load_image_folder(folder: str | os.PathLike[str], *, nested: str = "merge") 
     Raises
     ------
     InvalidInputError
-        If the folder does not exist, cannot be read, or has no sub-folders; if a sub-folder has no images; if the
-        sub-folders are parts of a data set ("train", "test") or belong to object detection ("images", "labels"); or if
+        If the folder does not exist, cannot be read, or has no subfolders; if a subfolder has no images; if the
+        subfolders are parts of a dataset ("train", "test") or belong to object detection ("images", "labels"); or if
         names of classes look the same; or, for `nested="join"`, if a folder and a folder below it have images.
     InvalidParameterError
         If `folder` is not a path, or `nested` is invalid.
@@ -97,12 +97,12 @@ def load_image_folder(folder: str | os.PathLike[str], *, nested: str = "merge") 
     >>> load_image_folder(folder).target
     array(['cat', 'dog'], dtype='<U3')
     """
-    root = existing_folder(folder, "Pass a folder with one sub-folder per class.")
+    root = existing_folder(folder, "Pass a folder with one subfolder per class.")
     files = ImageFiles(root)
     classes = files.children()
     if not classes:
         raise InvalidInputError(
-            f"folder={shown(str(root))} has no sub-folders. It needs one per class, as in {root.name}/cat/1.jpg and "
+            f"folder={shown(str(root))} has no subfolders. It needs one per class, as in {root.name}/cat/1.jpg and "
             f"{root.name}/dog/1.jpg.{_instead_of_classes(root)}"
         )
     check_layout(root, classes)
@@ -110,7 +110,7 @@ def load_image_folder(folder: str | os.PathLike[str], *, nested: str = "merge") 
 
 
 def _instead_of_classes(root: Path) -> str:
-    """Return what a folder without sub-folders may be, and how it is read."""
+    """Return what a folder without subfolders may be, and how it is read."""
     tables = [name for name in sorted(os.listdir(root)) if name.lower().endswith((".csv", ".tsv"))]
     if tables:
         return f" If {shown(tables[0])} holds the labels of the images, use load_label_table."
@@ -180,7 +180,7 @@ def load_image_parts(folder: str | os.PathLike[str], *, nested: str = "merge") -
 
     See Also
     --------
-    load_image_folder : One folder with one sub-folder per class.
+    load_image_folder : One folder with one subfolder per class.
 
     Examples
     --------
@@ -270,7 +270,7 @@ def load_label_table(
 
     See Also
     --------
-    load_image_folder : Paths and labels of a folder with one sub-folder per class.
+    load_image_folder : Paths and labels of a folder with one subfolder per class.
 
     Examples
     --------
@@ -332,7 +332,7 @@ def list_images(folder: str | os.PathLike[str]) -> np.ndarray:
 
     See Also
     --------
-    load_image_folder : Paths and labels, for a folder with one sub-folder per class.
+    load_image_folder : Paths and labels, for a folder with one subfolder per class.
 
     Examples
     --------

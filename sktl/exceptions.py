@@ -228,11 +228,11 @@ class DeviceWarning(UserWarning):
 
 
 class ImageFolderWarning(UserWarning):
-    """Files in an image folder were left out, or sub-folders may not be classes."""
+    """Files in an image folder were left out, or subfolders may not be classes."""
 
 
 class DatasetWarning(UserWarning):
-    """Images of a data set change each time they are read, or were all decoded to read their targets."""
+    """Images of a dataset change each time they are read, or were all decoded to read their targets."""
 
 
 class InvalidImageWarning(UserWarning):

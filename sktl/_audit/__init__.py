@@ -1,1 +1,1 @@
-"""Audit of a data set: unreadable images, copies, suspicious labels, unusual images, rare classes and shortcuts."""
+"""Audit of a dataset: unreadable images, copies, suspicious labels, unusual images, rare classes and shortcuts."""

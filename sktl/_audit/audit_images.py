@@ -64,7 +64,7 @@ def audit_images(
     cv: Any = 5,
     random_state: int | np.random.RandomState | None = None,
 ) -> ImageAudit:
-    """Find unreadable images, copies, suspicious labels and other problems in a data set.
+    """Find unreadable images, copies, suspicious labels and other problems in a dataset.
 
     The audit changes nothing: it lists findings that a person should look at. Features are cached, and later fits with
     the same network reuse them.

@@ -1,4 +1,4 @@
-"""`ImageAudit`: the findings about a data set, as an array, a frame, a text and a figure."""
+"""`ImageAudit`: the findings about a dataset, as an array, a frame, a text and a figure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images unlike the rest: typicality within the data set, each image compared with images of other folds."""
+"""Images unlike the rest: typicality within the dataset, each image compared with images of other folds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The images of a command and their labels: a folder with one sub-folder per class, or a table of labels."""
+"""The images of a command and their labels: a folder with one subfolder per class, or a table of labels."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ImageSource:
     Parameters
     ----------
     folder : str or None
-        Folder with one sub-folder per class; with a table, the folder that its paths are relative to.
+        Folder with one subfolder per class; with a table, the folder that its paths are relative to.
     labels : str or None
         Path of a table.
     path_column, columns, ignore, where, kind

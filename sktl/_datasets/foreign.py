@@ -1,4 +1,4 @@
-"""Convert torchvision and Hugging Face data sets to images and targets, without importing either library."""
+"""Convert torchvision and Hugging Face datasets to images and targets, without importing either library."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sktl.exceptions import DatasetWarning, InvalidInputError, InvalidParameterE
 
 from .folders import listed
 
-# Attributes in which data sets of torchvision store targets. `samples` and `imgs` hold pairs of path and target.
+# Attributes in which datasets of torchvision store targets. `samples` and `imgs` hold pairs of path and target.
 _TARGETS = ("targets", "labels", "_labels")
 _PAIRS = ("samples", "imgs", "_samples")
 _RANDOM = re.compile("Random|Jitter|Augment|AugMix|MixUp|CutMix|Erasing|Elastic|Noise|Dropout")
@@ -25,7 +25,7 @@ _TARGET_COLUMNS = ("label", "labels", "target", "class")
 
 
 def from_dataset(dataset: Any, *, image: str | None = None, target: str | None = None) -> tuple[LazyImages, np.ndarray]:
-    """Return the images and targets of a torchvision or Hugging Face data set, without decoding the images.
+    """Return the images and targets of a torchvision or Hugging Face dataset, without decoding the images.
 
     Images are read when they are needed, by one thread at a time, and are never all in memory at once; see
     :class:`LazyImages`.
@@ -33,21 +33,21 @@ def from_dataset(dataset: Any, *, image: str | None = None, target: str | None =
     Parameters
     ----------
     dataset : object with `__len__` and `__getitem__`
-        Either a data set whose items are pairs (image, target), such as a torchvision data set, or a PyTorch `Subset`
-        or `ConcatDataset`; or one split of a Hugging Face data set, whose items are dicts with one entry for each
+        Either a dataset whose items are pairs (image, target), such as a torchvision dataset, or a PyTorch `Subset`
+        or `ConcatDataset`; or one split of a Hugging Face dataset, whose items are dicts with one entry for each
         column.
     image, target : str, default=None
-        Columns of a Hugging Face data set. None selects the only column whose type is an image or a class. If no column
+        Columns of a Hugging Face dataset. None selects the only column whose type is an image or a class. If no column
         has this type, None selects the column named "image", "img", "picture" or "photo", or the column named
         "label", "labels", "target" or "class".
 
     Returns
     -------
     X : LazyImages of shape (n_samples,)
-        The images. A Hugging Face data set does not decode its encoded images, so their features are found in the cache
+        The images. A Hugging Face dataset does not decode its encoded images, so their features are found in the cache
         by the bytes of the files.
     y : ndarray of shape (n_samples,) or (n_samples, n_columns)
-        The targets. Class numbers are replaced by class names if the data set has them.
+        The targets. Class numbers are replaced by class names if the dataset has them.
 
     Raises
     ------
@@ -55,12 +55,12 @@ def from_dataset(dataset: Any, *, image: str | None = None, target: str | None =
         If `dataset` has no length or cannot be indexed, or if `image` or `target` is not a column.
     InvalidInputError
         If the items are not in a supported format, the columns are ambiguous, images have no class, or a target is not
-        a class or a number, as in data sets for detection.
+        a class or a number, as in datasets for detection.
 
     Warns
     -----
     DatasetWarning
-        If all images are decoded once, because the data set stores its targets nowhere else; or if images change each
+        If all images are decoded once, because the dataset stores its targets nowhere else; or if images change each
         time they are read. Such images raise an error in `fit`.
 
     Examples
@@ -88,7 +88,7 @@ def from_dataset(dataset: Any, *, image: str | None = None, target: str | None =
         )
     if isinstance(dataset, Mapping | str | bytes) or (length := length_of(dataset)) is None:
         raise InvalidParameterError(
-            f"dataset is a {kind.__name__}. Pass a data set with __len__ and __getitem__, not a stream."
+            f"dataset is a {kind.__name__}. Pass a dataset with __len__ and __getitem__, not a stream."
         )
     if length == 0:
         raise InvalidInputError("dataset is empty: Found array with 0 sample(s).")
@@ -104,7 +104,7 @@ def from_dataset(dataset: Any, *, image: str | None = None, target: str | None =
 
 @dataclass(frozen=True)
 class _Elements:
-    """A part of each element of a data set, which is read when it is asked for."""
+    """A part of each element of a dataset, which is read when it is asked for."""
 
     dataset: Any
 
@@ -117,7 +117,7 @@ class _Elements:
 
 
 class ImagesOf(_Elements):
-    """The first elements of the pairs of a data set."""
+    """The first elements of the pairs of a dataset."""
 
     def __getitem__(self, position: int) -> Any:
         return self.dataset[position][0]
@@ -133,7 +133,7 @@ def _from_pairs(dataset: Any) -> tuple[LazyImages, np.ndarray]:
             f"attribute such as {_TARGETS[0]!r} that holds the targets.",
             DatasetWarning,
         )
-        # The data set may have changed the targets, so its names need not be theirs.
+        # The dataset may have changed the targets, so its names need not be theirs.
         targets, names = [_pair(dataset, i)[1] for i in range(n)], []
     images = ImagesOf(dataset)
     _warn_of_changes(dataset, images, probes)
@@ -143,7 +143,7 @@ def _from_pairs(dataset: Any) -> tuple[LazyImages, np.ndarray]:
 def _pair(dataset: Any, position: int) -> tuple[Any, Any]:
     try:
         item = dataset[position]
-    except Exception as error:  # data sets of other libraries may raise anything
+    except Exception as error:  # datasets of other libraries may raise anything
         raise InvalidInputError(f"dataset[{position}] cannot be read: {error_words(error)}. Leave it out.") from error
     if not isinstance(item, tuple | list) or len(item) != 2:
         what = type_of(item) + (f" of {len(item)} items" if isinstance(item, tuple | list) else "")
@@ -156,7 +156,7 @@ def _pair(dataset: Any, position: int) -> tuple[Any, Any]:
 
 
 def _stored_targets(dataset: Any) -> Sequence[Any] | np.ndarray | None:
-    """Return the targets that a data set stores, or None if it stores none or changes them."""
+    """Return the targets that a dataset stores, or None if it stores none or changes them."""
     if _is_joined(dataset):
         found = [part for part in map(_stored_targets, dataset.datasets) if part is not None]
         return [one for part in found for one in part] if len(found) == len(dataset.datasets) else None
@@ -195,7 +195,7 @@ def _equal(stored: Any, target: Any) -> bool:
 
 
 def _class_names(dataset: Any) -> list[str]:
-    """Return the names of the classes of a data set; empty if it has none."""
+    """Return the names of the classes of a dataset; empty if it has none."""
     if _is_joined(dataset):
         first, *others = map(_class_names, dataset.datasets)
         return first if all(names == first for names in others) else []
@@ -214,7 +214,7 @@ def _class_names(dataset: Any) -> list[str]:
 
 @dataclass(frozen=True)
 class ColumnOf(_Elements):
-    """One column of a data set, item by item. Images that are stored as files are returned as their bytes or path."""
+    """One column of a dataset, item by item. Images that are stored as files are returned as their bytes or path."""
 
     name: str
 
@@ -262,7 +262,7 @@ def _column(
 
 
 def _undecoded(dataset: Any, feature: Any, image: str) -> Any:
-    """Return a data set that leaves images encoded, if it would only decode them."""
+    """Return a dataset that leaves images encoded, if it would only decode them."""
     if (getattr(dataset, "format", None) or {}).get("type") is not None:  # it converts or transforms images
         return dataset
     own = dataset.select_columns([image]) if hasattr(dataset, "select_columns") else dataset
@@ -336,7 +336,7 @@ def _differs(images: ImagesOf | ColumnOf, position: int) -> bool:
 
 
 def _random_names(holder: Any, depth: int = 6) -> Iterator[str]:
-    """Yield the names of the transforms of a data set, or within a transform, that are random by their names."""
+    """Yield the names of the transforms of a dataset, or within a transform, that are random by their names."""
     for name in ("transform", "transforms", "dataset", "datasets"):
         inner = getattr(holder, name, None)
         for one in inner if isinstance(inner, list | tuple) else [inner]:

@@ -260,7 +260,7 @@ def _check_no_parts(table: LabelTable, columns: Sequence[str]) -> None:
         other = of_part.get("test", of_part.get("val"))
         evaluate = f", and where={{{shown(column)}: {shown(other)}}} to evaluate" if other else ""
         raise InvalidInputError(
-            f"Column {shown(column)} of {table.name} holds the parts of a data set: {listed(cells)}. Pass "
+            f"Column {shown(column)} of {table.name} holds the parts of a dataset: {listed(cells)}. Pass "
             f"where={{{shown(column)}: {shown(of_part['train'])}}} to train{evaluate}. To use all rows, pass "
             f"ignore={shown(column)}."
         )

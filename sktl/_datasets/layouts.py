@@ -1,4 +1,4 @@
-"""Sub-folders that are not classes, such as the parts of a data set, and classes whose names look the same."""
+"""Subfolders that are not classes, such as the parts of a dataset, and classes whose names look the same."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _WHOLES = _IMAGES | {"data", "dataset", "pictures"}
 
 
 def check_layout(root: Path, folders: Sequence[Path]) -> None:
-    """Raise `InvalidInputError` if sub-folders are not classes, and warn if they may not be classes.
+    """Raise `InvalidInputError` if subfolders are not classes, and warn if they may not be classes.
 
     Parameters
     ----------
     root : path
     folders : sequence of path
-        Sub-folders that would be classes.
+        Subfolders that would be classes.
     """
     parts = [folder for folder in folders if _PART.fullmatch(folder.name.lower())]
     names = {folder.name.lower() for folder in folders if folder not in parts}
@@ -45,14 +45,14 @@ def check_layout(root: Path, folders: Sequence[Path]) -> None:
     has_notes = bool(names & _NOTES) and (bool(names & _IMAGES) or bool(parts))
     if (inner and inner <= _IMAGES | _NOTES) or (all_known and has_notes and not nested):
         raise InvalidInputError(
-            f"folder={shown(str(root))} has the sub-folders {_plain(folders)}, which are not classes: this is a layout "
+            f"folder={shown(str(root))} has the subfolders {_plain(folders)}, which are not classes: this is a layout "
             "for object detection (YOLO, COCO) or segmentation. sktl classifies whole images: sort the images into one "
             "folder per class."
         )
     if len(nested) > 1 or (nested and all_known):
         best = next((part for part in nested if part.name.lower().startswith("train")), nested[0])
         raise InvalidInputError(
-            f"folder={shown(str(root))} has the sub-folders {_plain(parts)}, which are parts of a data set, not "
+            f"folder={shown(str(root))} has the subfolders {_plain(parts)}, which are parts of a dataset, not "
             f"classes. Pass one of them: {shown(kept_path(best))}. load_image_parts reads all."
         )
     _warn_of_doubt(root, folders, all_known)
@@ -61,15 +61,15 @@ def check_layout(root: Path, folders: Sequence[Path]) -> None:
 def _warn_of_doubt(root: Path, folders: Sequence[Path], all_known: bool) -> None:
     if len(folders) > 1 and all_known:
         warn(
-            f"The classes of {shown(str(root))} are {_plain(folders)}, which are usually parts of a data set. If they "
-            "are parts, pass one of them, with one sub-folder per class.",
+            f"The classes of {shown(str(root))} are {_plain(folders)}, which are usually parts of a dataset. If they "
+            "are parts, pass one of them, with one subfolder per class.",
             ImageFolderWarning,
         )
     merged = {child.name.lower() for folder in folders for child in folders_in(folder)}
     if len(merged) > 1 and all(_PART.fullmatch(name) for name in merged):
         warn(
-            f"The class folders of {shown(str(root))} have the sub-folders {', '.join(sorted(merged)[:5])}, which are "
-            "usually parts of a data set. Their images are read as one set. load_image_parts reads the parts.",
+            f"The class folders of {shown(str(root))} have the subfolders {', '.join(sorted(merged)[:5])}, which are "
+            "usually parts of a dataset. Their images are read as one set. load_image_parts reads the parts.",
             ImageFolderWarning,
         )
     (first, *more), inside = folders, folders_in(folders[0])

@@ -39,7 +39,7 @@ def parts_in(root: Path) -> dict[str, dict[str, Path]]:
     """
     folders = ImageFiles(root).children()
     if not folders:
-        raise InvalidInputError(f"folder={shown(str(root))} has no sub-folders. {_WANTED}")
+        raise InvalidInputError(f"folder={shown(str(root))} has no subfolders. {_WANTED}")
     if any(part_of(folder.name) for folder in folders):
         found = {part: {"": folder} for part, folder in _by_part(root, folders).items()}
     else:
@@ -55,7 +55,7 @@ def parts_in(root: Path) -> dict[str, dict[str, Path]]:
 def _by_part(root: Path, folders: Sequence[Path]) -> dict[str, Path]:
     """Return the folder of each part."""
     if others := [folder.name for folder in folders if part_of(folder.name) is None]:
-        raise InvalidInputError(f"{shown(str(root))} has sub-folders that are not parts: {listed(others)}. {_WANTED}")
+        raise InvalidInputError(f"{shown(str(root))} has subfolders that are not parts: {listed(others)}. {_WANTED}")
     if not folders or has_images(root):
         what = "images beside its parts" if folders else "no parts"
         raise InvalidInputError(f"{shown(str(root))} has {what}. {_WANTED}")

@@ -1,4 +1,4 @@
-"""Data sets of synthetic images: cats, metal surfaces, chests and leaves, for examples and tests."""
+"""Datasets of synthetic images: cats, metal surfaces, chests and leaves, for examples and tests."""
 
 from __future__ import annotations
 

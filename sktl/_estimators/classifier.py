@@ -338,7 +338,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
     --------
     PretrainedImageRegressor : Predict numbers for images.
     PretrainedImageEncoder : Compute the same features for other estimators.
-    sktl.datasets.load_image_folder : Paths and labels of a folder with one sub-folder per class.
+    sktl.datasets.load_image_folder : Paths and labels of a folder with one subfolder per class.
 
     Notes
     -----

@@ -131,7 +131,7 @@ def _instead(X: Any) -> str:
     if is_sparse(X):
         return " It is sparse: pass X.toarray()."
     if is_instance(X, "torch.utils.data.DataLoader"):
-        return " Pass a list of the images of its data set, such as [image for image, label in X.dataset]."
+        return " Pass a list of the images of its dataset, such as [image for image, label in X.dataset]."
     if is_instance(X, "torch.utils.data.IterableDataset"):
         return " Pass a list of its images, such as [image for image, label in X]."
     if isinstance(names := getattr(X, "column_names", None), Sequence) and names:

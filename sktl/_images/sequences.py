@@ -58,7 +58,7 @@ class LazyImages(Sequence[Any]):
 
     See Also
     --------
-    sktl.datasets.from_dataset : Images and targets of a torchvision or Hugging Face data set.
+    sktl.datasets.from_dataset : Images and targets of a torchvision or Hugging Face dataset.
 
     Examples
     --------
@@ -217,7 +217,7 @@ def why_no_item(item: Any) -> str:
         return f"is a number, of type {type(item).__name__}; pass a sequence of images"
     if isinstance(item, tuple | list | Mapping):
         return (
-            f"is {type_of(item)}; for a data set of images and their targets, pass X and y of "
+            f"is {type_of(item)}; for a dataset of images and their targets, pass X and y of "
             "X, y = sktl.datasets.from_dataset(dataset)"
         )
     return ""

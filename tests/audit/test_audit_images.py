@@ -1,4 +1,4 @@
-"""An audit lists what is wrong with a data set, whatever is wrong with it."""
+"""An audit lists what is wrong with a dataset, whatever is wrong with it."""
 
 import collections
 import hashlib

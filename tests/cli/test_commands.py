@@ -247,7 +247,7 @@ def test_a_folder_that_is_not_there(tmp_path):
 
 def test_a_folder_without_classes(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "1.png")
-    assert "has no sub-folders. It needs one per class" in run("fit", tmp_path, "-o", tmp_path / "m", status=1)[1]
+    assert "has no subfolders. It needs one per class" in run("fit", tmp_path, "-o", tmp_path / "m", status=1)[1]
 
 
 def test_a_folder_of_one_class(tmp_path):

@@ -197,14 +197,14 @@ def test_a_folder_that_is_not_there_is_named_with_where_it_was_looked_for(tmp_pa
 
 def test_a_file_is_refused_with_the_remedy(tmp_path):
     write(tmp_path, "1.png")
-    with pytest.raises(InvalidInputError, match=r"1\.png' is a file\. Pass a folder with one sub-folder per class"):
+    with pytest.raises(InvalidInputError, match=r"1\.png' is a file\. Pass a folder with one subfolder per class"):
         load_image_folder(tmp_path / "1.png")
 
 
 @pytest.mark.parametrize("files", [[], ["1.png"], [".hidden/1.png"]], ids=["empty", "flat", "hidden"])
 def test_a_folder_without_classes_is_refused_with_an_example(files, tmp_path):
     write(tmp_path, *files)
-    with pytest.raises(InvalidInputError, match=r"has no sub-folders\. It needs one per class, as in .*/cat/1\.jpg"):
+    with pytest.raises(InvalidInputError, match=r"has no subfolders\. It needs one per class, as in .*/cat/1\.jpg"):
         load_image_folder(tmp_path)
 
 
@@ -379,16 +379,16 @@ def test_the_folder_above_train_and_test_is_refused(tmp_path):
     for part in ("train", "test"):
         (tmp_path / part / "cat").mkdir(parents=True)
         Image.new("RGB", (4, 4)).save(tmp_path / part / "cat" / "1.png")
-    with pytest.raises(InvalidInputError, match=r"test, train, which are parts of a data set.*Pass one of them"):
+    with pytest.raises(InvalidInputError, match=r"test, train, which are parts of a dataset.*Pass one of them"):
         load_image_folder(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("folders", "message"),
     [
-        (["train/cat", "val/cat", "labels"], r"train, val, which are parts of a data set.*Pass one of them: '.*train'"),
-        (["train/cat", "test/cat", "README", "tools"], "test, train, which are parts of a data set"),
-        (["Train/cat"], "parts of a data set"),
+        (["train/cat", "val/cat", "labels"], r"train, val, which are parts of a dataset.*Pass one of them: '.*train'"),
+        (["train/cat", "test/cat", "README", "tools"], "test, train, which are parts of a dataset"),
+        (["Train/cat"], "parts of a dataset"),
         (["train", "val", "labels"], "object detection"),
         (["images", "labels", "annotations"], "object detection"),
         (["images/train", "labels/train"], "object detection"),
@@ -412,7 +412,7 @@ def test_classes_may_be_called_like_parts(folders, tmp_path):
 
 def test_parts_without_classes_and_a_folder_in_a_folder_are_doubted(tmp_path):
     write(tmp_path, "parts/train/1.png", "parts/test/1.png", "pets/pets/cat/1.png", "pets/pets/dog/1.png")
-    with pytest.warns(ImageFolderWarning, match="usually parts of a data set"):
+    with pytest.warns(ImageFolderWarning, match="usually parts of a dataset"):
         assert load_image_folder(tmp_path / "parts").target_names == ["test", "train"]
     with pytest.warns(ImageFolderWarning, match="one class, 'pets', whose images are in 'cat', 'dog'"):
         assert load_image_folder(tmp_path / "pets").target_names == ["pets"]
@@ -521,7 +521,7 @@ def test_a_flat_folder_is_listed_and_an_empty_one_refused(tmp_path):
     with pytest.warns(ImageFolderWarning, match="notes"):
         assert names_of(list_images(tmp_path / "new"), tmp_path) == ["new/1.png", "new/more/2.png"]
     write(tmp_path, "flat/1.png")
-    with pytest.raises(InvalidInputError, match=r"has no sub-folders.*use list_images"):
+    with pytest.raises(InvalidInputError, match=r"has no subfolders.*use list_images"):
         load_image_folder(tmp_path / "flat")
     (tmp_path / "none").mkdir()
     with pytest.raises(InvalidInputError, match="has no images"):

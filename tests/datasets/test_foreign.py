@@ -1,4 +1,4 @@
-"""Data sets of torchvision and in the form of Hugging Face become images and targets; targets cost no decoding."""
+"""Datasets of torchvision and in the form of Hugging Face become images and targets; targets cost no decoding."""
 
 from __future__ import annotations
 
@@ -208,7 +208,7 @@ class ClassLabel:
 
 
 class Table:
-    """A data set with the methods of one of Hugging Face that count here."""
+    """A dataset with the methods of one of Hugging Face that count here."""
 
     def __init__(self, columns, features):
         self.columns, self.features, self.transform, self.n_decoded = columns, features, None, 0
@@ -319,7 +319,7 @@ def test_a_transform_of_the_data_set_is_applied_and_told_if_it_is_random():
     ("dataset", "kind", "message"),
     [
         ({"train": table(), "test": table()}, InvalidInputError, r"has the parts 'train', 'test'.*dataset\['train'\]"),
-        (iter([1]), InvalidParameterError, "Pass a data set with __len__ and __getitem__"),
+        (iter([1]), InvalidParameterError, "Pass a dataset with __len__ and __getitem__"),
         ("photos", InvalidParameterError, "dataset is a str"),
         ({}, InvalidParameterError, "dataset is a dict"),
         ([], InvalidInputError, "dataset is empty"),

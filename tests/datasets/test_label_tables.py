@@ -280,7 +280,7 @@ def test_rows_that_are_not_used_may_hold_anything(folder):
 def test_a_column_of_parts_is_for_choosing_rows_not_for_ignoring(folder, parts, kind, cells):
     table = write(folder, with_paths(["label", "split"], cells, parts))
     remedy = rf"Pass where={{'split': '{parts[0]}'}} to train, and where={{'split': '{parts[1]}'}} to evaluate\."
-    with pytest.raises(InvalidInputError, match=rf"holds the parts of a data set: .*\. {remedy} To use all rows, pass"):
+    with pytest.raises(InvalidInputError, match=rf"holds the parts of a dataset: .*\. {remedy} To use all rows, pass"):
         load_label_table(table, kind=kind)
     if kind != "numbers" or cells[0] == "1":
         assert len(load_label_table(table, kind=kind, where={"split": parts[0]}).data) == 1

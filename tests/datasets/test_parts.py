@@ -78,7 +78,7 @@ def test_classes_without_training_images_are_told(tmp_path):
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["train/cat/1.png", "extra/cat/1.png"], "sub-folders that are not parts: 'extra'"),
+        (["train/cat/1.png", "extra/cat/1.png"], "subfolders that are not parts: 'extra'"),
         (["val/cat/1.png", "valid/cat/1.png", "train/cat/1.png"], "two folders for the same part: 'val', 'valid'"),
         (["test/cat/1.png"], "no part for training"),
         (["train/cat/1.png", "1.png"], "images beside its parts"),
@@ -86,8 +86,8 @@ def test_classes_without_training_images_are_told(tmp_path):
         (["cat/train/1.png", "dog/train/1.png", "dog/2.png"], "dog' has images beside its parts"),
         (["cat/train/1.png", "dog/best/1.png"], "not parts: 'best'"),
         (["cat/test/1.png"], "no part for training"),
-        (["1.png"], "has no sub-folders"),
-        (["train/cat/1.png", "test/1.png"], "has no sub-folders. It needs one per class"),
+        (["1.png"], "has no subfolders"),
+        (["train/cat/1.png", "test/1.png"], "has no subfolders. It needs one per class"),
         (["train/images/1.png", "train/labels/1.png"], "object detection"),
     ],
 )
@@ -101,7 +101,7 @@ def test_parts_are_mentioned_where_they_were_not_asked_for(tmp_path):
     with pytest.raises(InvalidInputError, match="load_image_parts reads all"):
         load_image_folder(tmp_path / "a")
     write(tmp_path / "b", "cat/train/1.png", "cat/test/1.png", "dog/train/1.png")
-    with pytest.warns(ImageFolderWarning, match="sub-folders test, train, .*read as one set. load_image_parts reads"):
+    with pytest.warns(ImageFolderWarning, match="subfolders test, train, .*read as one set. load_image_parts reads"):
         assert len(load_image_folder(tmp_path / "b").data) == 3
 
 

@@ -182,7 +182,7 @@ class Pairs(torch.utils.data.Dataset):
 
 
 class Table:
-    """Like a data set of the package datasets."""
+    """Like a dataset of the package datasets."""
 
     column_names = ("image", "label")
 
