@@ -182,7 +182,7 @@ def labels(arguments):
     )  # fmt: skip
     report(
         "audit_labels",
-        "Wrong labels, the mean of three seeds; precision in % among the k most suspicious.",
+        "Detection of wrong labels, averaged over three seeds; precision (%) among the k most suspicious labels.",
         header,
         rows,
         results,
@@ -285,7 +285,10 @@ def copies(arguments):
         }
         rows.append((name, *(f"{100 * found[way]:.0f}" for way in WAYS), results[name]["confirmed"]))
         print(rows[-1], flush=True)
-    title = f"Percent of {N_PLANTED} copies of each kind found, and pairs of originals that are confirmed."
+    title = (
+        f"Percentage of {N_PLANTED} copies of each kind that were found, and number of pairs of originals that were "
+        "confirmed as copies."
+    )
     report("audit_copies", title, ("set", *WAYS, "pairs of originals"), rows, results)
 
 

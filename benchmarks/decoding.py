@@ -116,7 +116,9 @@ def main() -> None:
             rows.append((megapixels, name, f"{ms:.1f}", f"{base / ms:.2f}", f"{mean:.2f}", most, accepted))
             record.append({"megapixels": megapixels, "way": name, "ms": times[name], "mean": mean, "most": most})
     title = f"JPEG files to pixels of 224 x 224, {arguments.photos} photos of each size, one thread."
-    header = ("megapixels", "way", "ms", "times as fast as Pillow", "mean difference", "largest", "damaged, accepted")
+    header = (
+        "megapixels", "decoder", "ms", "times as fast as Pillow", "mean difference", "largest", "damaged, accepted"
+    )  # fmt: skip
     report("decoding", title, header, rows, record)
     if arguments.write:
         write_page("decoding", arguments.write)

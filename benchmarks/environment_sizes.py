@@ -36,8 +36,8 @@ def main() -> None:
         record["of it for GPUs"] = megabytes([path for pattern in GPU for path in packages.glob(pattern)])
     rows = [
         ("NumPy, Pillow, ONNX Runtime, FastAPI and sktl", record["without PyTorch"]),
-        ("the same with sktl's dependencies, among them PyTorch's default build", record["with PyTorch"]),
-        ("of it libraries for GPUs, which PyTorch's build for CPUs lacks", record["of it for GPUs"]),
+        ("the same with sktl's dependencies, including PyTorch's default build", record["with PyTorch"]),
+        ("of which GPU libraries, which PyTorch's CPU build does not include", record["of it for GPUs"]),
     ]
     title = "Size of the service's environment, without the model."
     report("environment_sizes", title, ("environment", "MB"), [(what, f"{size:,.0f}") for what, size in rows], record)

@@ -50,10 +50,10 @@ def main() -> None:
     base = record["predict"]
     rows = [row_of(way, found, record, base) for way, found in record.items()]
     title = (
-        f"Accuracy on {len(test[0])} test photos, changed labels, and milliseconds per photo, from decoded photos to "
-        f"labels, of {len(photos)} photos. The ratio to float32 in the same runtime is in parentheses."
+        f"Accuracy and changed labels on {len(test[0])} test photos, and milliseconds per photo from decoded photo to "
+        f"label, measured on {len(photos)} photos. The ratio to float32 in the same runtime is in parentheses."
     )
-    header = ("way", "accuracy in %", "changed labels", *(f"ms, {n} thread{'s' * (n > 1)}" for n in THREADS), "MB")
+    header = ("runtime", "accuracy in %", "changed labels", *(f"ms, {n} thread{'s' * (n > 1)}" for n in THREADS), "MB")
     report("export", title, header, rows, record)
     if arguments.write:
         write_page("export", arguments.write)

@@ -4,7 +4,7 @@
 
 The output layer is trained on train/ and exported. Photos of test/ are predicted by the estimator and by
 `sktl.runtime`. FOLDER is a copy of examples/deployment/browser in which `npm install` was run; its page then predicts
-photos in headless Chromium: as PNG, as they are, and enlarged six times as JPEG. The difference of a photo is the
+photos in headless Chromium: as PNG, as the original files, and enlarged six times as JPEG. The difference of a photo is the
 largest difference of its probabilities.
 """
 
@@ -32,7 +32,7 @@ from PIL import Image
 import sktl
 from sktl.runtime import OnnxClassifier
 
-IN_BROWSER = {"PNG": 60, "as it is": 60, "JPEG, six times as large": 30}
+IN_BROWSER = {"PNG": 60, "original file": 60, "JPEG, six times as large": 30}
 
 
 def main() -> None:
@@ -49,7 +49,8 @@ def main() -> None:
         clf = sktl.PretrainedImageClassifier(random_state=0).fit(*train)
         clf.export(path)
         model = OnnxClassifier(path)
-        record = {"sktl.runtime, beside the estimator": compared(model.predict_proba(paths), clf.predict_proba(paths))}
+        found, expected = model.predict_proba(paths), clf.predict_proba(paths)
+        record = {"sktl.runtime, compared with the estimator": compared(found, expected)}
         record["seconds"] = seconds(path, paths[0], arguments.repeats)
         if arguments.browser:
             record |= in_browser(Path(arguments.browser), path, paths, model)
@@ -59,10 +60,10 @@ def main() -> None:
         if way != "seconds"
     ]
     title = (
-        f"Differences of probabilities. `python -m sktl.runtime` takes {record['seconds']:.2f} s for one photo, start "
-        "included."
+        f"Differences between probabilities. `python -m sktl.runtime` takes {record['seconds']:.2f} s for one photo, "
+        "including startup."
     )
-    header = ("way", "photos", "changed labels", "median difference", "largest difference")
+    header = ("comparison", "photos", "changed labels", "median difference", "largest difference")
     report("runtime", title, header, rows, record)
     if arguments.write:
         write_page("runtime", arguments.write)
@@ -109,14 +110,14 @@ def in_browser(folder: Path, model_file: Path, paths: list[str], model: OnnxClas
                 pairs = dict(page.evaluate("document.getElementById('results').pairs"))
                 found.append([pairs[str(name)] for name in model.classes_])
                 expected.append(model.predict_proba([content])[0])
-            record[f"browser, beside sktl.runtime: {kind}"] = compared(np.array(found), np.array(expected))
+            record[f"browser, compared with sktl.runtime: {kind}"] = compared(np.array(found), np.array(expected))
         browser.close()
     server.shutdown()
     return record
 
 
 def file_of(path: str, kind: str) -> bytes:
-    if kind == "as it is":
+    if kind == "original file":
         return Path(path).read_bytes()
     file = io.BytesIO()
     with Image.open(path) as opened:

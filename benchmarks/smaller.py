@@ -57,7 +57,7 @@ def main():
     name = f"smaller_{arguments.data.name}"
     title = (
         f"{len(train[1])} training images and {len(test[1])} test images of {len(np.unique(train[1]))} classes in "
-        f"`{arguments.data.name}`, engine {record[0]['engine']}. Times are those of `predict` on images in memory."
+        f"`{arguments.data.name}`, engine {record[0]['engine']}. Times are for `predict` on images in memory."
     )
     report(name, title, HEADER, rows, record)
     if arguments.write:

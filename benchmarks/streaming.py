@@ -179,7 +179,8 @@ def tell(arguments, record):
             ("cold fit", f"{used:.2f}", f"{wall:.2f}"),
         ]
         title = (
-            f"A cold fit on the training photos, and its parts; {n} threads. Seconds of the parts are divided by them."
+            f"A cold fit on the training photos, and its parts; {n} threads. Times of the parts are divided by the "
+            "number of threads."
         )
         report("streaming_fit", title, ("what", "s of processor time", "s"), rows, record)
     rows = []

@@ -249,9 +249,9 @@ def main():
         ]
         rows.append((score, *cells))
     title = (
-        "Area under the ROC curve for images of the other set that is hardest to tell from ordinary images / for "
-        "images of a class that was left out, the mean of the classes / percent of ordinary images with a p-value of "
-        f"at most {LEVEL}."
+        "Area under the ROC curve for images of the other dataset that is hardest to distinguish from ordinary images "
+        "/ for images of a left-out class, averaged over classes / percentage of ordinary images with a p-value of at "
+        f"most {LEVEL}."
     )
     report("typicality", title, ("score", *results), rows, results)
     if arguments.write:
