@@ -4,8 +4,8 @@
 
 The output layer is trained on train/ and exported. Photos of test/ are predicted by the estimator and by
 `sktl.runtime`. FOLDER is a copy of examples/deployment/browser in which `npm install` was run; its page then predicts
-photos in headless Chromium: as PNG, as the original files, and enlarged six times as JPEG. The difference of a photo is the
-largest difference of its probabilities.
+photos in headless Chromium: as PNG, as the original files, and enlarged six times as JPEG. The difference of a photo is
+the largest difference of its probabilities.
 """
 
 from __future__ import annotations
