@@ -1,24 +1,24 @@
-"""Convert torchvision and Hugging Face datasets to images and targets, without importing either library."""
+"""Convert datasets and tables of other libraries to images and targets, without importing these libraries."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 
+from sktl._images.foreign_types import is_instance
 from sktl._images.sequences import LazyImages, length_of
 from sktl._utils.warnings import warn
 from sktl._words import error_words, shown_value, type_of
 from sktl.exceptions import DatasetWarning, InvalidInputError, InvalidParameterError
 
 from .folders import listed
+from .stored_targets import equal_targets, stored_targets, unlike_items
 
-# Attributes in which datasets of torchvision store targets. `samples` and `imgs` hold pairs of path and target.
-_TARGETS = ("targets", "labels", "_labels")
-_PAIRS = ("samples", "imgs", "_samples")
+_TABLES = ("pandas.DataFrame", "polars.DataFrame", "pyarrow.Table", "pyarrow.RecordBatch")
 _RANDOM = re.compile("Random|Jitter|Augment|AugMix|MixUp|CutMix|Erasing|Elastic|Noise|Dropout")
 _IMAGE_COLUMNS = ("image", "img", "picture", "photo")
 _TARGET_COLUMNS = ("label", "labels", "target", "class")
@@ -34,12 +34,12 @@ def from_dataset(dataset: Any, *, image: str | None = None, target: str | None =
     ----------
     dataset : object with `__len__` and `__getitem__`
         Either a dataset whose items are pairs (image, target), such as a torchvision dataset, or a PyTorch `Subset`
-        or `ConcatDataset`; or one split of a Hugging Face dataset, whose items are dicts with one entry for each
-        column.
+        or `ConcatDataset`; or one split of a Hugging Face dataset, or another dataset whose items are dicts with one
+        entry for each column; or a pandas or polars data frame or a PyArrow table of paths or bytes.
     image, target : str, default=None
-        Columns of a Hugging Face dataset. None selects the only column whose type is an image or a class. If no column
-        has this type, None selects the column named "image", "img", "picture" or "photo", or the column named
-        "label", "labels", "target" or "class".
+        Columns, or keys of the dicts. None selects the only column whose type is an image or a class. If no column has
+        this type, None selects the column named "image", "img", "picture" or "photo", or the column named "label",
+        "labels", "target" or "class".
 
     Returns
     -------
@@ -54,14 +54,15 @@ def from_dataset(dataset: Any, *, image: str | None = None, target: str | None =
     InvalidParameterError
         If `dataset` has no length or cannot be indexed, or if `image` or `target` is not a column.
     InvalidInputError
-        If the items are not in a supported format, the columns are ambiguous, images have no class, or a target is not
-        a class or a number, as in datasets for detection.
+        If the items are not in a supported format, the columns are ambiguous, images have no class, a target is not a
+        class or a number, as in datasets for detection, or parts of a `ConcatDataset` may number their classes
+        differently. Classes of parts are matched by their names.
 
     Warns
     -----
     DatasetWarning
         If all images are decoded once, because the dataset stores its targets nowhere else; or if images change each
-        time they are read. Such images raise an error in `fit`.
+        time they are read. `fit` would train on one random version of each image.
 
     Examples
     --------
@@ -92,11 +93,23 @@ def from_dataset(dataset: Any, *, image: str | None = None, target: str | None =
         )
     if length == 0:
         raise InvalidInputError("dataset is empty: Found array with 0 sample(s).")
+    if any(is_instance(dataset, name) for name in _TABLES):
+        return _from_table(dataset, image, target)
     if hasattr(dataset, "column_names"):
         return _from_columns(dataset, image, target)
+    first = _item(dataset, 0)
+    if isinstance(first, Mapping):
+        return _from_dicts(dataset, [*first], image, target)
     if image is not None or target is not None:
         raise InvalidParameterError(f"image and target name columns, but dataset is a {kind.__name__} without columns.")
-    return _from_pairs(dataset)
+    return _from_pairs(dataset, first)
+
+
+def _item(dataset: Any, position: int) -> Any:
+    try:
+        return dataset[position]
+    except Exception as error:  # datasets of other libraries may raise anything
+        raise InvalidInputError(f"dataset[{position}] cannot be read: {error_words(error)}. Leave it out.") from error
 
 
 # ------------------------------------------------------------------------------------------------- pairs of torchvision
@@ -123,93 +136,44 @@ class ImagesOf(_Elements):
         return self.dataset[position][0]
 
 
-def _from_pairs(dataset: Any) -> tuple[LazyImages, np.ndarray]:
+def _from_pairs(dataset: Any, first: Any) -> tuple[LazyImages, np.ndarray]:
     n = len(dataset)
-    probes = {i: _pair(dataset, i) for i in sorted({0, n // 2, n - 1})}
-    targets, names = _stored_targets(dataset), _class_names(dataset)
-    if targets is None or not all(_equal(targets[i], target) for i, (_, target) in probes.items()):
-        warn(
-            f"All {n} images of {type(dataset).__name__} are decoded once to read their targets, because it has no "
-            f"attribute such as {_TARGETS[0]!r} that holds the targets.",
-            DatasetWarning,
-        )
+    probes = {0: _pair(first, 0)} | {i: _pair(_item(dataset, i), i) for i in {n // 2, n - 1} - {0}}
+    stored = stored_targets(dataset)
+    targets, names, reason = stored.codes, stored.names, stored.reason
+    if stored.targets is not None and not all(equal_targets(stored.targets[i], pair[1]) for i, pair in probes.items()):
+        reason = unlike_items(dataset)
+    if targets is None or reason:
+        _warn_of_reading(dataset, reason)
         # The dataset may have changed the targets, so its names need not be theirs.
-        targets, names = [_pair(dataset, i)[1] for i in range(n)], []
+        targets, names = [_pair(_item(dataset, i), i)[1] for i in range(n)], []
     images = ImagesOf(dataset)
     _warn_of_changes(dataset, images, probes)
     return LazyImages(images), _with_names(_as_targets(targets), names)
 
 
-def _pair(dataset: Any, position: int) -> tuple[Any, Any]:
-    try:
-        item = dataset[position]
-    except Exception as error:  # datasets of other libraries may raise anything
-        raise InvalidInputError(f"dataset[{position}] cannot be read: {error_words(error)}. Leave it out.") from error
-    if not isinstance(item, tuple | list) or len(item) != 2:
-        what = type_of(item) + (f" of {len(item)} items" if isinstance(item, tuple | list) else "")
-        raise InvalidInputError(
-            f"dataset[{position}] is {what}; it must be a pair (image, target). For images without targets, pass "
-            "sktl.datasets.LazyImages(dataset) to an estimator."
-        )
-    image, target = item
-    return image, target
+def _pair(item: Any, position: int) -> tuple[Any, Any]:
+    is_tuple = isinstance(item, tuple | list)
+    if is_tuple and len(item) == 2:
+        return item[0], item[1]
+    what, n = type_of(item) + (f" of {len(item)} items" if is_tuple else ""), "for i in range(len(dataset))]"
+    advice = f"For images without targets, pass [dataset[i][0] {n} to an estimator."
+    if is_tuple and len(item) > 2:
+        advice = f"If the first two are the image and its target, pass [dataset[i][:2] {n}."
+    elif not is_tuple:
+        advice = "For images without targets, pass sktl.datasets.LazyImages(dataset) to an estimator."
+    raise InvalidInputError(f"dataset[{position}] is {what}; it must be a pair (image, target). {advice}")
 
 
-def _stored_targets(dataset: Any) -> Sequence[Any] | np.ndarray | None:
-    """Return the targets that a dataset stores, or None if it stores none or changes them."""
-    if _is_joined(dataset):
-        found = [part for part in map(_stored_targets, dataset.datasets) if part is not None]
-        return [one for part in found for one in part] if len(found) == len(dataset.datasets) else None
-    if _is_part(dataset):
-        inner = _stored_targets(dataset.dataset)
-        return None if inner is None else [inner[int(i)] for i in dataset.indices]
-    changes = [getattr(dataset, "target_transform", None), getattr(dataset, "transforms", None)]
-    if any(one is not None and type(one).__name__ != "StandardTransform" for one in changes):
-        return None
-    stored = (getattr(dataset, name, None) for name in _TARGETS)
-    pairs = (getattr(dataset, name, None) for name in _PAIRS)
-    candidates = [*stored, *([pair[1] for pair in some] for some in pairs if _are_pairs(some))]
-    lists = (some for some in candidates if some is not None and hasattr(some, "__len__"))
-    return next((some for some in lists if len(some) == len(dataset)), None)
+def _warn_of_reading(dataset: Any, reason: str) -> None:
+    warn(
+        f"All {len(dataset)} images of {type(dataset).__name__} are decoded once to read their targets, because "
+        f"{reason}.",
+        DatasetWarning,
+    )
 
 
-def _is_joined(dataset: Any) -> bool:
-    """Return True for a `ConcatDataset` of PyTorch."""
-    return hasattr(dataset, "datasets") and hasattr(dataset, "cumulative_sizes")
-
-
-def _is_part(dataset: Any) -> bool:
-    """Return True for a `Subset` of PyTorch."""
-    return hasattr(dataset, "dataset") and hasattr(dataset, "indices")
-
-
-def _are_pairs(items: Any) -> TypeGuard[Sequence[Sequence[Any]]]:
-    return isinstance(items, list | tuple) and all(isinstance(item, tuple | list) and len(item) == 2 for item in items)
-
-
-def _equal(stored: Any, target: Any) -> bool:
-    try:
-        return bool(np.array_equal(np.asarray(stored), np.asarray(target)))
-    except Exception:  # targets of other libraries that NumPy cannot convert
-        return False
-
-
-def _class_names(dataset: Any) -> list[str]:
-    """Return the names of the classes of a dataset; empty if it has none."""
-    if _is_joined(dataset):
-        first, *others = map(_class_names, dataset.datasets)
-        return first if all(names == first for names in others) else []
-    if _is_part(dataset):
-        return _class_names(dataset.dataset)
-    classes = getattr(dataset, "classes", None)
-    if not isinstance(classes, list | tuple):
-        return []
-    # ImageNet has several names for each class.
-    names = [", ".join(name) if isinstance(name, tuple | list) else name for name in classes]
-    return names if all(isinstance(name, str) for name in names) and len(set(names)) == len(names) else []
-
-
-# --------------------------------------------------------------------------------------------- columns of Hugging Face
+# ---------------------------------------------------------------------------- columns of Hugging Face, dicts and tables
 
 
 @dataclass(frozen=True)
@@ -219,46 +183,89 @@ class ColumnOf(_Elements):
     name: str
 
     def __getitem__(self, position: int) -> Any:
-        item = self.dataset[position][self.name]
-        if isinstance(item, Mapping) and {*item} == {"bytes", "path"}:
-            return item["path"] if item["bytes"] is None else item["bytes"]
-        return item
+        return _encoded(self.dataset[position][self.name])
+
+
+def _encoded(item: Any) -> Any:
+    """Return the bytes or the path of an image that is stored as a file, and other images unchanged."""
+    if isinstance(item, Mapping) and {*item} == {"bytes", "path"}:
+        return item["path"] if item["bytes"] is None else item["bytes"]
+    return item
 
 
 def _from_columns(dataset: Any, image: str | None, target: str | None) -> tuple[LazyImages, np.ndarray]:
     features: Mapping[str, Any] = getattr(dataset, "features", None) or {}
-    image = _column(dataset, features, "image", image, "Image", _IMAGE_COLUMNS)
-    target = _column(dataset, features, "target", target, "ClassLabel", _TARGET_COLUMNS)
+    image, target = _two_columns([*dataset.column_names], image, target, features)
     # Without a format, because a transform of all columns may fail for one.
     plain = dataset.with_format(None) if hasattr(dataset, "with_format") else dataset
-    y = _as_targets([*plain[target]], f"Column {shown_value(target)} of dataset")
+    y = _as_targets([*plain[target]], _place(target))
     names = getattr(features.get(target), "names", None)
     images = ColumnOf(_undecoded(dataset, features.get(image), image), image)
     _warn_of_changes(dataset, images, {0, len(images) - 1})
     return LazyImages(images), _with_names(y, [*names] if names else [])
 
 
+def _from_dicts(
+    dataset: Any, keys: Sequence[Any], image: str | None, target: str | None
+) -> tuple[LazyImages, np.ndarray]:
+    image, target = _two_columns(keys, image, target)
+    _warn_of_reading(dataset, f"the items of {type(dataset).__name__} are dicts")
+    targets = [_item(dataset, i)[target] for i in range(len(dataset))]
+    images = ColumnOf(dataset, image)
+    _warn_of_changes(dataset, images, {0, len(images) - 1})
+    return LazyImages(images), _as_targets(targets, _place(target))
+
+
+def _from_table(table: Any, image: str | None, target: str | None) -> tuple[LazyImages, np.ndarray]:
+    image, target = _two_columns([*getattr(table, "column_names", table.columns)], image, target)
+    images = [_encoded(item) for item in _listed(table[image])]
+    return LazyImages(images), _as_targets(_listed(table[target]), _place(target))
+
+
+def _listed(column: Any) -> list[Any]:
+    """Return the values of a column of a data frame or table as Python objects."""
+    return [*(column.to_pylist() if hasattr(column, "to_pylist") else column.to_list())]
+
+
+def _place(column: str) -> str:
+    return f"Column {shown_value(column)} of dataset"
+
+
+def _two_columns(
+    columns: Sequence[Any], image: str | None, target: str | None, features: Mapping[str, Any] | None = None
+) -> tuple[str, str]:
+    """Return the columns of the images and of the targets."""
+    kinds = {name: type(feature).__name__ for name, feature in (features or {}).items()}
+    return (
+        _column(columns, kinds, "image", image, "Image", _IMAGE_COLUMNS),
+        _column(columns, kinds, "target", target, "ClassLabel", _TARGET_COLUMNS),
+    )
+
+
 def _column(
-    dataset: Any, features: Mapping[str, Any], argument: str, name: str | None, kind: str, usual: Sequence[str]
-) -> str:
+    columns: Sequence[Any], kinds: Mapping[str, str], argument: str, name: str | None, kind: str, usual: Sequence[str]
+) -> Any:
     """Return a column by the name that the user passed, by the only feature of a kind, or by its usual names."""
-    columns = [*dataset.column_names]
     if name is not None:
         if name not in columns:
             raise InvalidParameterError(
-                f"{argument}={shown_value(name)} is not a column of dataset, which has {listed(columns)}."
+                f"{argument}={shown_value(name)} is not a column of dataset, which has {_shown(columns)}."
             )
         return name
-    found = [column for column in columns if type(features.get(column)).__name__ == kind]
-    found = found or [column for column in columns if column.lower() in usual]
+    found = [column for column in columns if kinds.get(column) == kind]
+    found = found or [column for column in columns if str(column).lower() in usual]
     if len(found) != 1:
         what = (
-            f"several columns that may be the {argument}: {listed(found)}"
+            f"several columns that may be the {argument}: {_shown(found)}"
             if found
-            else f"the columns {listed(columns)}"
+            else f"the columns {_shown(columns)}"
         )
         raise InvalidInputError(f"dataset has {what}. Pass the name of one as `{argument}`.")
     return found[0]
+
+
+def _shown(columns: Sequence[Any]) -> str:
+    return listed([*map(str, columns)])
 
 
 def _undecoded(dataset: Any, feature: Any, image: str) -> Any:
@@ -322,15 +329,15 @@ def _warn_of_changes(dataset: Any, images: ImagesOf | ColumnOf, probes: Iterable
     if names or any(_differs(images, position) for position in probes):
         by = f", because of its random transforms {', '.join(names)}" if names else ""
         warn(
-            f"The images of {type(dataset).__name__} change each time they are read{by}. Such images raise an error in "
-            "fit. Remove the random transforms, and pass augmentation= to the estimator instead.",
+            f"The images of {type(dataset).__name__} change each time they are read{by}. fit would train on one random "
+            "version of each image. Remove the random transforms, and pass augmentation= to the estimator instead.",
             DatasetWarning,
         )
 
 
 def _differs(images: ImagesOf | ColumnOf, position: int) -> bool:
     try:
-        return not _equal(images[position], images[position])
+        return not equal_targets(images[position], images[position])
     except Exception:  # `fit` and `check_images` name images that cannot be read
         return False
 

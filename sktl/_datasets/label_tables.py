@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from sktl._images.missing_files import file_meant
 from sktl._images.urls import is_url, masked
 from sktl._utils.paths import shown, user_path, why_no_file
 from sktl._utils.warnings import warn
@@ -378,10 +379,12 @@ def located(table: LabelTable, column: str, folder: str) -> list[str]:
     paths = [cell if is_url(cell) else os.path.join(folder, user_path(cell)) for cell in cells]
     absent = [i for i, path in enumerate(paths) if not is_url(path) and not os.path.isfile(path)]
     if absent:
+        meant = file_meant(paths[absent[0]])
+        hint = f" There is a file {shown(meant)}." if meant else ""
         more = f" {len(absent) - 1} more of {len(table)} files are missing." if len(absent) > 1 else ""
         raise InvalidInputError(
             f"{shown(table.columns[column][absent[0]])} in {table.place(absent[0], column)}, is not a file (looked in "
-            f"{shown(os.path.abspath(folder))}).{more} Correct the paths, or pass the folder that they are relative "
+            f"{shown(os.path.abspath(folder))}).{more}{hint} Correct the paths, or pass the folder that they are relative "
             "to as `folder`."
         )
     return paths

@@ -27,6 +27,7 @@ PHRASES = {
     "pass image_reader, a function that reads it and applies a window": "convert it to PNG with a window",
 }
 _PATTERNS = {
+    r"pass str\(x\) \+ '(\.\w+)'": r"add \1 to its name",
     r"(has (?:values|dtype)[^;\n]*; ).*? \(x = the pixels of the file\)": r"\1convert it to 8 bits, all images alike",
     r"pass the bytes: base64\.\w+\(x\S*( \(x = the text of the file\))?": "decode it, and pass the decoded file",
 }

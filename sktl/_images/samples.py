@@ -7,7 +7,6 @@ Callers that process many samples collect the reasons and report the samples.
 
 from __future__ import annotations
 
-import glob
 import os
 import stat
 import time
@@ -20,7 +19,7 @@ from PIL import Image
 
 from sktl._utils.locks import fork_safe_lock
 from sktl._utils.paths import user_path
-from sktl._words import LONGEST_REASON, NO_BARE_FILE, error_words, one_line
+from sktl._words import LONGEST_REASON, error_words, one_line
 from sktl.exceptions import ImageFailure, InvalidImageError, InvalidInputError
 
 from .advice import Words
@@ -39,6 +38,7 @@ from .containers import (
 from .decoding import RangeProblem, array_to_rgb, check_header, check_pixels, pil_to_rgb, read_pixels
 from .formats import why_no_path
 from .image_reader import ImageReader, call_reader, check_image_reader
+from .missing_files import why_missing
 from .problems import ImageProblem, check_memory
 from .readers import READERS
 from .remote import UrlSample, url_sample
@@ -89,21 +89,6 @@ def _check_file(status: os.stat_result) -> None:
         raise ImageProblem(f"has {status.st_size / 2**30:.1f} GiB, more than any supported image; leave it out")
 
 
-def _why_missing(path: str) -> str:
-    """Return what to do about a path that does not exist."""
-    if not path:
-        return "no such file: the path is empty"
-    if path != path.strip() and os.path.exists(path.strip()):
-        return "no such file: its path begins or ends with a line break or spaces; pass str(x).strip()"
-    if "*" in path or "?" in path:
-        if next(glob.iglob(path), None) is None:
-            return "no such file: no file matches the pattern"
-        return "no such file: patterns are not expanded; pass the files that glob.glob(x) returns"
-    if "\\" in path and os.path.exists(path.replace("\\", "/")):
-        return "no such file: on this system the separator is /; pass str(x).replace('\\\\', '/')"
-    return "no such file" if os.path.dirname(path) else NO_BARE_FILE
-
-
 class Sample(Protocol):
     """One sample of `X`."""
 
@@ -144,7 +129,7 @@ class FileSample:
                 _check_file(status)
                 return file.read(status.st_size + 1)
         except FileNotFoundError as error:
-            raise ImageProblem(why_no_path(self.path) or _why_missing(self.path)) from error
+            raise ImageProblem(why_no_path(self.path) or why_missing(self.path)) from error
         except (OSError, ValueError) as error:
             hint = why_no_path(self.path)
             reason = f"cannot be read: {getattr(error, 'strerror', None) or error}"

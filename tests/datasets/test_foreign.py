@@ -8,6 +8,9 @@ import warnings
 from io import BytesIO
 
 import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 import torch
 import torchvision
@@ -103,13 +106,64 @@ def test_subsets_and_joined_data_sets_keep_their_targets():
         np.testing.assert_array_equal(features(X), features(ARRAYS[positions]))
 
 
+def named(dataset):
+    """The targets of the items of a dataset, by the names that the part of each item gives its number."""
+    if isinstance(dataset, Subset):
+        return [named(dataset.dataset)[i] for i in dataset.indices]
+    if isinstance(dataset, ConcatDataset):
+        return [name for part in dataset.datasets for name in named(part)]
+    return [dataset.classes[code] for code in dataset.targets]
+
+
+def test_classes_of_joined_datasets_are_matched_by_their_names():
+    ants, owls = Pairs(targets=CODES, classes=NAMES), Pairs([1, 0, 1], targets=[1, 0, 1], classes=["owl", "ant"])
+    part = Subset(ConcatDataset([owls, ants]), [0, 4, 1])
+    for some in (ConcatDataset([ants, owls]), part, ConcatDataset([part, ants]), ConcatDataset([owls, owls])):
+        _, y = from_dataset(some)
+        assert y.tolist() == named(some)
+
+
+def test_numbers_of_joined_datasets_that_may_stand_for_other_classes_are_refused_and_the_remedies_work():
+    def parts():
+        return Pairs(targets=CODES, classes=NAMES), TensorDataset(torch.from_numpy(ARRAYS[:2]), torch.tensor([1, 0]))
+
+    ants, others = parts()
+    words = r"part 0 has 'ant', 'bee', 'cat', part 1 has no names.*set classes = None on each part.*set classes, and ta"
+    for some in (ConcatDataset([ants, others]), Subset(ConcatDataset([ants, others]), [0])):
+        with pytest.raises(InvalidInputError, match=words):
+            from_dataset(some)
+    others.classes, others.targets = ["owl", "bee"], [target for _, target in others]
+    assert from_dataset(ConcatDataset([ants, others]))[1].tolist() == [*Y, "bee", "owl"]
+    ants, others = parts()
+    ants.classes = None
+    assert from_dataset(ConcatDataset([ants, others]))[1].tolist() == [*CODES, 1, 0]
+
+
+def test_of_stored_targets_that_differ_those_of_the_items_count(folder):
+    """Items of an ImageFolder have the targets of `samples`, which users correct, also for some of the images."""
+    dataset = torchvision.datasets.ImageFolder(folder)
+    path, code = dataset.samples[2]
+    dataset.samples[2] = (path, code + 1)
+    changed = [*dataset.samples]
+    for samples in (changed, changed[::-1], changed[::2]):
+        dataset.samples = samples
+        _, y = from_dataset(Subset(dataset, range(len(samples))))
+        assert y.tolist() == [NAMES[code] for _, code in samples]
+
+
 @pytest.mark.parametrize(
-    "attributes",
-    [{}, {"targets": [*CODES[:-1], 0]}, {"targets": CODES[:5]}, {"targets": CODES, "target_transform": abs}],
-    ids=["none", "wrong", "short", "transformed"],
+    ("attributes", "reason"),
+    [
+        ({}, "Pairs has no attribute such as 'targets'"),
+        ({"targets": [*CODES[:-1], 0]}, "the targets that Pairs stores differ from the targets of its items"),
+        ({"targets": [0] * 12, "labels": [1] * 12}, "the targets that Pairs stores differ"),
+        ({"targets": CODES[:5]}, "Pairs has no attribute such as 'targets'"),
+        ({"targets": CODES, "target_transform": abs}, "a transform of Pairs may change the targets"),
+    ],
+    ids=["none", "wrong", "contradictory", "short", "transformed"],
 )
-def test_other_targets_are_read_in_one_pass_that_is_told(attributes):
-    with pytest.warns(DatasetWarning, match="All 12 images of Pairs are decoded once to read their targets"):
+def test_other_targets_are_read_in_one_pass_that_is_told(attributes, reason):
+    with pytest.warns(DatasetWarning, match=f"All 12 images of Pairs are decoded once to.*, because {reason}"):
         _, y = from_dataset(Pairs(classes=NAMES, **attributes))
     np.testing.assert_array_equal(y, CODES)  # not names, which need not be those of changed targets
 
@@ -172,7 +226,7 @@ def test_targets_of_several_types_are_refused_as_in_a_fit(targets, words):
 @pytest.mark.parametrize("wrap", [lambda dataset: dataset, lambda dataset: Subset(dataset, range(6))])
 def test_random_transforms_are_told(folder, transform, name, wrap):
     dataset = torchvision.datasets.ImageFolder(folder, transform)
-    with pytest.warns(DatasetWarning, match=rf"change each time they are read, because of.*{name}.*augmentation="):
+    with pytest.warns(DatasetWarning, match=rf"change each.*because of.*{name}.*one random version.*augmentation="):
         from_dataset(wrap(dataset))
 
 
@@ -312,6 +366,32 @@ def test_a_transform_of_the_data_set_is_applied_and_told_if_it_is_random():
         from_dataset(dataset)
 
 
+# -------------------------------------------------------------------------------------------------- dicts and tables
+
+
+def test_items_that_are_dicts_have_columns():
+    items = [{"id": i, "img": image, "label": name} for i, (image, name) in enumerate(zip(ARRAYS, Y, strict=True))]
+    with pytest.warns(DatasetWarning, match="because the items of list are dicts"):
+        X, y = from_dataset(items)
+    np.testing.assert_array_equal([*X], ARRAYS)
+    assert y.tolist() == Y.tolist()
+    with pytest.warns(DatasetWarning):
+        assert from_dataset(items, image="img", target="id")[1].tolist() == [*range(12)]
+    with pytest.raises(InvalidParameterError, match="image='x' is not a column of dataset, which has 'id', 'img', 'l"):
+        from_dataset(items, image="x")
+
+
+@pytest.mark.parametrize("make", [pd.DataFrame, pl.DataFrame, pa.table, pa.RecordBatch.from_pydict])
+def test_a_table_is_its_columns(make):
+    files = [{"bytes": content, "path": None} for content in FILES]
+    X, y = from_dataset(make({"label": Y.tolist(), "image": files, "age": CODES}))
+    assert (y.tolist(), [*X]) == (Y.tolist(), FILES)
+    X, y = from_dataset(make({"path": ["a.png", "b.png"], "age": [3, 1]}), image="path", target="age")
+    assert (y.tolist(), [*X]) == ([3, 1], ["a.png", "b.png"])
+    with pytest.raises(InvalidInputError, match="dataset has the columns 'path', 'age'"):
+        from_dataset(make({"path": ["a.png", "b.png"], "age": [3, 1]}))
+
+
 # ----------------------------------------------------------------------------------------------------------- refused
 
 
@@ -324,8 +404,8 @@ def test_a_transform_of_the_data_set_is_applied_and_told_if_it_is_random():
         ({}, InvalidParameterError, "dataset is a dict"),
         ([], InvalidInputError, "dataset is empty"),
         ([ARRAYS[0]], InvalidInputError, r"dataset\[0\] is an ndarray; it must be a pair.*LazyImages\(dataset\)"),
-        (TensorDataset(torch.zeros(2, 3, 8, 8)), InvalidInputError, r"dataset\[0\] is a tuple of 1 items"),
-        ([(1, 2, 3)], InvalidInputError, r"dataset\[0\] is a tuple of 3 items"),
+        (TensorDataset(torch.zeros(2, 3, 8, 8)), InvalidInputError, r"a tuple of 1 items; .*\[dataset\[i\]\[0\] for"),
+        ([(1, 2, 3)], InvalidInputError, r"dataset\[0\] is a tuple of 3 items; .* pass \[dataset\[i\]\[:2\] for i in"),
     ],
 )
 def test_what_is_no_data_set_is_refused_with_the_remedy(dataset, kind, message):

@@ -542,6 +542,7 @@ def test_the_remedy_for_a_path_that_is_written_otherwise_works(tmp_path, monkeyp
         as_samples([tmp_path / "b*.png"])[0].read()
     if os.sep == "/":
         assert remedied(str(file).replace("/", "\\")) == str(file)
+    assert remedied(str(file.with_suffix(""))) == str(file)
 
 
 def test_a_directory_is_named_with_the_remedy(tmp_path):

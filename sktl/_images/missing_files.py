@@ -1,0 +1,42 @@
+"""Paths at which there is no file: which existing file was probably meant, and what to do about it."""
+
+from __future__ import annotations
+
+import glob
+import os
+
+from sktl._words import NO_BARE_FILE
+
+# Suffixes that are tried, usual ones first. Few, because a request to a network drive takes long.
+_SUFFIXES = (".jpg", ".png", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".dcm", ".JPG", ".PNG", ".JPEG")
+
+
+def why_missing(path: str) -> str:
+    """Return what to do about a path that does not exist."""
+    if not path:
+        return "no such file: the path is empty"
+    if path != path.strip() and os.path.exists(path.strip()):
+        return "no such file: its path begins or ends with a line break or spaces; pass str(x).strip()"
+    if "*" in path or "?" in path:
+        if next(glob.iglob(path), None) is None:
+            return "no such file: no file matches the pattern"
+        return "no such file: patterns are not expanded; pass the files that glob.glob(x) returns"
+    if "\\" in path and os.path.exists(path.replace("\\", "/")):
+        return "no such file: on this system the separator is /; pass str(x).replace('\\\\', '/')"
+    if suffix := _missing_suffix(path):
+        return f"no such file: the file has the suffix {suffix}; pass str(x) + {suffix!r}"
+    return "no such file" if os.path.dirname(path) else NO_BARE_FILE
+
+
+def file_meant(path: str) -> str | None:
+    """Return the existing file that a path was probably meant for: with other separators, or with a suffix."""
+    path = path.replace("\\", "/")
+    found = path + _missing_suffix(path)
+    return found if os.path.isfile(found) else None
+
+
+def _missing_suffix(path: str) -> str:
+    """Return the suffix with which a path without the suffix of an image is an existing file; empty if none is."""
+    if path.endswith(_SUFFIXES):
+        return ""
+    return next((suffix for suffix in _SUFFIXES if os.path.isfile(path + suffix)), "")
