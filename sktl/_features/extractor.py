@@ -27,7 +27,7 @@ from sktl._utils.warnings import warn_once
 from sktl.exceptions import BackboneWarning, ImageFailure, InvalidImageError, InvalidParameterError
 
 from . import engines
-from .distributed_pass import attempted
+from .cluster_pass import attempted
 from .engines import FrozenPart
 from .image_features import ImageFeatures
 from .prefetch import Decoder
