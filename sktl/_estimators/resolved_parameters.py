@@ -17,8 +17,9 @@ from sktl._backbones.taps import StageLayout
 from sktl._head.penalty_selection import PENALTIES, cross_validate
 from sktl._images.augmentation import Change, resolve_augmentation
 from sktl._targets.split import Labelled
+from sktl._training.callback_checks import check_callbacks, check_schedulers
 from sktl._training.json_values import plain
-from sktl._training.net_params import check_callbacks, check_net_params, check_schedulers
+from sktl._training.net_params import check_net_params
 from sktl._training.optimizers import OptimizerName, check_optimizer, has_option, option_names, rehearse
 from sktl._training.recipe import SHRINKAGE, Recipe, TailRecipe
 from sktl._utils.devices import computes_in_bfloat16
