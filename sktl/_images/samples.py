@@ -36,9 +36,10 @@ from .containers import (
     why_no_image,
     words_for,
 )
-from .decoding import RangeProblem, array_to_rgb, check_header, check_pixels, pil_to_rgb, read_pixels
+from .decoding import array_to_rgb, check_header, pil_to_rgb, read_pixels
 from .formats import why_no_path
 from .image_reader import ImageReader, call_reader, check_image_reader
+from .pixel_checks import RangeProblem, check_pixels
 from .problems import ImageProblem, check_memory
 from .readers import READERS
 from .sequences import Item, LazyImages, items_of, lock_of, why_no_item
