@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from sktl._images.samples import Sample
-from sktl._images.urls import masked
+from sktl._images.url_text import masked
 
 _ARGUMENTS = {"train": "X", "test": "X_test"}
 

@@ -17,7 +17,7 @@ from scipy.sparse import issparse
 
 from sktl._images.containers import as_items, is_flattened
 from sktl._images.foreign_types import is_arrow
-from sktl._images.urls import masked
+from sktl._images.url_text import masked
 from sktl._targets.joined_labels import split_labels
 from sktl._targets.labels import as_cells, first_shown, missing_cells
 from sktl._targets.tables import Table, is_frame, is_table

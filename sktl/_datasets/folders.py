@@ -15,7 +15,7 @@ from PIL import Image
 from PIL.ImageFile import StubImageFile
 
 from sktl._images.readers import is_dicom_image, is_read_by_name
-from sktl._images.urls import is_url, masked
+from sktl._images.url_text import is_url, masked
 from sktl._utils.paths import kept_path, shown, user_path, working_folder
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from sktl._images.missing_files import file_meant
-from sktl._images.urls import is_url, masked
+from sktl._images.url_text import is_url, masked
 from sktl._utils.paths import shown, user_path, why_no_file
 from sktl._utils.warnings import warn
 from sktl._words import shown_value

@@ -28,9 +28,9 @@ from sktl._images.problems import as_argument
 from sktl._images.samples import Sample
 from sktl._targets.split import Labelled, Split, hold_out
 from sktl._targets.targets import Targets
+from sktl._training.callback_checks import check_scores
 from sktl._training.json_values import plain
 from sktl._training.net_callbacks import History, count_best_epochs, count_epochs, kept_start
-from sktl._training.net_params import check_scores
 from sktl._training.recipe import Recipe, TailRecipe
 from sktl._training.training_run import Run
 from sktl._training.weighted_net import NeuralNet, WeightedNet

@@ -17,8 +17,9 @@ from sktl._backbones.taps import StageLayout
 from sktl._head.penalty_selection import PENALTIES, cross_validate
 from sktl._images.augmentation import Change, resolve_augmentation
 from sktl._targets.split import Labelled
+from sktl._training.callback_checks import check_callbacks, check_schedulers
 from sktl._training.json_values import plain
-from sktl._training.net_params import check_callbacks, check_net_params, check_schedulers
+from sktl._training.net_params import check_net_params
 from sktl._training.optimizers import OptimizerName, check_optimizer, has_option, option_names, rehearse
 from sktl._training.recipe import SHRINKAGE, Recipe, TailRecipe
 from sktl._utils.devices import computes_in_bfloat16
@@ -386,28 +387,68 @@ def _optimizers(estimator: Any) -> tuple[OptimizerName, OptimizerName]:
     return "sgd", "sgd" if estimator.weights is None else "adamw"
 
 
-def _check_optimizer_options(estimator: Any) -> None:
-    """Raise `InvalidParameterError` if an optimizer lacks an option or cannot train the parameters."""
-    head, stages = _optimizers(estimator)
-    options = {}
-    for key, value in (estimator.net_params or {}).items():
-        base, _, name = key.partition("__")
-        if base != "optimizer":
-            continue
-        if not (has_option(head, name) or has_option(stages, name)):
-            known = (option_names(head) | option_names(stages)) - {"params", "lr", "weight_decay"}
-            raise InvalidParameterError(
-                f"net_params[{key!r}]: optimizer={estimator.optimizer!r} has no such option. It has "
-                f"{', '.join(sorted(known))}."
-            )
-        options[name] = value
-    if estimator.net_params or not isinstance(estimator.optimizer, str):
-        optimizers = rehearse(head, None if estimator.trainable_stages == 0 else stages, options)
-        check_schedulers(estimator.net_params, optimizers)
+def check_combinations(estimator: Any) -> None:
+    """Raise `InvalidParameterError` if training parameters of an estimator contradict each other."""
+    _check_random_weights(estimator)
+    _check_augmentation_views(estimator)
+    _check_precision(estimator)
+    _check_resumable(estimator)
+    _check_feature_stages(estimator)
+    check_net_params(estimator.net_params)
+    check_optimizer(estimator.optimizer)
+    _check_callbacks(estimator)
+    _check_optimizer_options(estimator)
+    _check_unused_by_lbfgs(estimator)
+
+
+def _check_random_weights(estimator: Any) -> None:
+    """Raise `InvalidParameterError` for parameters that need pretrained weights; warn if stages stay random."""
+    if estimator.weights is not None:
+        return
+    if estimator.trainable_stages != "all":
+        warn(
+            f"weights=None starts the network from random weights, and trainable_stages={estimator.trainable_stages!r} "
+            'does not train the stages before these, which is useful only as a control. Pass trainable_stages="all" to '
+            "train the whole network.",
+            BackboneWarning,
+        )
+    if estimator.freeze_epochs not in ("auto", 0):
+        raise InvalidParameterError(
+            f"freeze_epochs={estimator.freeze_epochs!r} has no meaning with weights=None: there are no pretrained "
+            'features to train the output layer on. Leave freeze_epochs="auto".'
+        )
+    if estimator.batch_size == 1:
+        raise InvalidParameterError(
+            "batch_size=1 has no meaning with weights=None: BatchNorm cannot learn statistics from single images. "
+            'Pass at least 2, or leave batch_size="auto".'
+        )
+
+
+def _check_augmentation_views(estimator: Any) -> None:
+    """Raise `InvalidParameterError` for views of images that do not change."""
+    views = estimator.augmentation_views
+    if estimator.augmentation is None and views is not None and estimator.trainable_stages != 0:
+        raise InvalidParameterError(
+            f"augmentation_views={views!r} has no meaning with augmentation=None: each image has only one view. Leave "
+            "augmentation_views=None, or choose an augmentation."
+        )
+
+
+def _check_precision(estimator: Any) -> None:
+    """Raise `InvalidParameterError` if stages would be trained on features of reduced precision."""
+    if estimator.precision != "float32" and estimator.trainable_stages != 0:
+        # Stages would be trained on inputs in bfloat16, and the whole network would be saved and exported in float32.
+        raise InvalidParameterError(
+            f"precision={estimator.precision!r} is for a network whose stages are all frozen, and "
+            f'trainable_stages={estimator.trainable_stages!r}. Leave precision="float32". On a GPU, amp="auto" trains '
+            "stages in bfloat16 where that is safe."
+        )
 
 
 def _check_resumable(estimator: Any) -> None:
-    """Raise `InvalidParameterError` if a fit cannot be repeated or its state cannot be saved."""
+    """Raise `InvalidParameterError` if a fit with checkpoints cannot be repeated, or its state cannot be saved."""
+    if estimator.checkpoint is None:
+        return
     folder = Path(user_path(estimator.checkpoint))
     if not next(path for path in (folder, *folder.absolute().parents) if path.exists()).is_dir():
         raise InvalidParameterError(
@@ -433,56 +474,49 @@ def _check_resumable(estimator: Any) -> None:
             )
 
 
-def check_combinations(estimator: Any) -> None:
-    """Raise `InvalidParameterError` if training parameters of a classifier contradict each other."""
-    if estimator.weights is None and estimator.trainable_stages != "all":
-        warn(
-            f"weights=None starts the network from random weights, and trainable_stages={estimator.trainable_stages!r} "
-            'does not train the stages before these, which is useful only as a control. Pass trainable_stages="all" to '
-            "train the whole network.",
-            BackboneWarning,
-        )
-    if estimator.weights is None and estimator.freeze_epochs not in ("auto", 0):
-        raise InvalidParameterError(
-            f"freeze_epochs={estimator.freeze_epochs!r} has no meaning with weights=None: there are no pretrained "
-            'features to train the output layer on. Leave freeze_epochs="auto".'
-        )
-    if estimator.weights is None and estimator.batch_size == 1:
-        raise InvalidParameterError(
-            "batch_size=1 has no meaning with weights=None: BatchNorm cannot learn statistics from single images. "
-            'Pass at least 2, or leave batch_size="auto".'
-        )
-    views = estimator.augmentation_views
-    if estimator.augmentation is None and views is not None and estimator.trainable_stages != 0:
-        raise InvalidParameterError(
-            f"augmentation_views={views!r} has no meaning with augmentation=None: each image has only one view. Leave "
-            "augmentation_views=None, or choose an augmentation."
-        )
-    if estimator.precision != "float32" and estimator.trainable_stages != 0:
-        # Stages would be trained on inputs in bfloat16, and the whole network would be saved and exported in float32.
-        raise InvalidParameterError(
-            f"precision={estimator.precision!r} is for a network whose stages are all frozen, and "
-            f'trainable_stages={estimator.trainable_stages!r}. Leave precision="float32". On a GPU, amp="auto" trains '
-            "stages in bfloat16 where that is safe."
-        )
-    if estimator.checkpoint is not None:
-        _check_resumable(estimator)
+def _check_feature_stages(estimator: Any) -> None:
+    """Raise `InvalidParameterError` if a number of feature stages exceeds a number of trained stages."""
     if isinstance(estimator.feature_stages, Integral) and estimator.trainable_stages not in (0, "all"):
         check_within_trained(estimator, int(estimator.feature_stages), int(estimator.trainable_stages))
-    check_net_params(estimator.net_params)
-    optimizer = estimator.optimizer
-    check_optimizer(optimizer)
+
+
+def _check_callbacks(estimator: Any) -> None:
+    """Raise `InvalidParameterError` for callbacks that cannot do their job in this training."""
     check_callbacks(
         estimator.net_params,
         validated=estimator.early_stopping,
         trains_stages=estimator.trainable_stages != 0,
-        scheduled=optimizer != "lbfgs" and estimator.lr_schedule in ("auto", "cosine"),
+        scheduled=estimator.optimizer != "lbfgs" and estimator.lr_schedule in ("auto", "cosine"),
     )
-    _check_optimizer_options(estimator)
-    if optimizer == "lbfgs":
-        for name, unused in _UNUSED_BY_LBFGS.items():
-            if getattr(estimator, name) != unused:
-                raise InvalidParameterError(
-                    f'{name}={getattr(estimator, name)!r} has no meaning with optimizer="lbfgs". Leave '
-                    f'{name}={unused!r}, or choose optimizer="adamw".'
-                )
+
+
+def _check_optimizer_options(estimator: Any) -> None:
+    """Raise `InvalidParameterError` if an optimizer lacks an option or cannot train the parameters."""
+    head, stages = _optimizers(estimator)
+    options = {}
+    for key, value in (estimator.net_params or {}).items():
+        base, _, name = key.partition("__")
+        if base != "optimizer":
+            continue
+        if not (has_option(head, name) or has_option(stages, name)):
+            known = (option_names(head) | option_names(stages)) - {"params", "lr", "weight_decay"}
+            raise InvalidParameterError(
+                f"net_params[{key!r}]: optimizer={estimator.optimizer!r} has no such option. It has "
+                f"{', '.join(sorted(known))}."
+            )
+        options[name] = value
+    if estimator.net_params or not isinstance(estimator.optimizer, str):
+        optimizers = rehearse(head, None if estimator.trainable_stages == 0 else stages, options)
+        check_schedulers(estimator.net_params, optimizers)
+
+
+def _check_unused_by_lbfgs(estimator: Any) -> None:
+    """Raise `InvalidParameterError` for parameters that "lbfgs" would ignore."""
+    if estimator.optimizer != "lbfgs":
+        return
+    for name, unused in _UNUSED_BY_LBFGS.items():
+        if getattr(estimator, name) != unused:
+            raise InvalidParameterError(
+                f'{name}={getattr(estimator, name)!r} has no meaning with optimizer="lbfgs". Leave '
+                f'{name}={unused!r}, or choose optimizer="adamw".'
+            )

@@ -12,7 +12,7 @@ from sktl._backbones.backbone import Backbone, state_shapes, tensors_digest
 from sktl._backbones.cut import Cut
 from sktl._backbones.resolve_backbone import rebuilt_backbone, resolve_backbone
 from sktl._backbones.taps import TappedCut
-from sktl._fine_tuning.tail import restored_tail
+from sktl._fine_tuning.train_tail import restored_tail
 from sktl._head.train_head import restored_head
 from sktl._images.preprocessing import Preprocessing
 from sktl._storage.model_file import NETWORK, DocumentError, ModelFile, Tensors, damaged

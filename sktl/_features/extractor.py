@@ -27,7 +27,7 @@ from sktl._utils.warnings import warn_once
 from sktl.exceptions import BackboneWarning, ImageFailure, InvalidImageError, InvalidParameterError
 
 from . import engines
-from .distributed_pass import attempted
+from .cluster_pass import attempted
 from .engines import FrozenPart
 from .image_features import ImageFeatures
 from .prefetch import Decoder
@@ -219,7 +219,7 @@ class FeatureExtractor:
         DeviceMemoryError
             If not even one image fits into the memory of an accelerator. Otherwise, fewer images are processed at once.
         """
-        rows, failures = self._attempted(samples)
+        rows, failures = self._rows_and_failures(samples)
         if failures:
             raise InvalidImageError(failures)
         return rows
@@ -232,11 +232,11 @@ class FeatureExtractor:
         DeviceMemoryError
             If not even one image fits into the memory of an accelerator. Otherwise, fewer images are processed at once.
         """
-        rows, failures = self._attempted(samples)
+        rows, failures = self._rows_and_failures(samples)
         return np.delete(rows, [failure.position for failure in failures], axis=0) if failures else rows, failures
 
-    def _attempted(self, samples: Sequence[Sample]) -> tuple[np.ndarray, list[ImageFailure]]:
-        """Return the rows of samples from a file, from workers of a cluster, or computed in this process."""
+    def _rows_and_failures(self, samples: Sequence[Sample]) -> tuple[np.ndarray, list[ImageFailure]]:
+        """Return rows and failures: from a file, from workers of a cluster, or computed in this process."""
         if isinstance(samples, ImageFeatures):
             return self._stored(samples), []
         return self.attempt(samples) if self.n_tail_stages else attempted(self, samples)

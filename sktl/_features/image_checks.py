@@ -23,7 +23,7 @@ from sktl._utils.threads import n_threads, single_threaded_pool
 from sktl._words import shown_value
 from sktl.exceptions import ImageFailure, InvalidParameterError
 
-from .distributed_pass import SMALLEST_BLOCK, SpreadPass, is_ready
+from .cluster_pass import SMALLEST_BLOCK, SpreadPass, is_ready
 from .prefetch import Decoder
 from .reading import in_tasks, known_keys, read_ahead
 from .windows import Window

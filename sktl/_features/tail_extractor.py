@@ -20,7 +20,7 @@ from sktl._utils.threads import n_threads, single_threaded_pool
 from sktl._utils.torch_kernels import place
 from sktl.exceptions import ImageFailure, InvalidImageError
 
-from .distributed_pass import attempted
+from .cluster_pass import attempted
 from .extractor import FeatureExtractor
 from .rows import rows_per_block
 from .trunk import chunk_size

@@ -12,8 +12,8 @@ import numpy as np
 
 from sktl._images.decoding import decoding_rule
 from sktl._images.problems import ImageProblem
-from sktl._images.remote import UrlSample
 from sktl._images.samples import ArraySample, BytesSample, FileSample, ReadSample, Sample, UnusableSample
+from sktl._images.url_downloads import UrlSample
 from sktl._storage.cache import Cache
 from sktl._utils.clusters import count_tasks_at_once
 from sktl._utils.isolation import isolated

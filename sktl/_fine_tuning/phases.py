@@ -39,7 +39,7 @@ from sktl._utils.threads import n_threads, single_threaded_pool
 from sktl._version import library_versions
 
 from .image_batches import CycledInputs, ImageInputs, Inputs, StoredInputs
-from .tail import Start, Workers, fine_tune, keeps_start
+from .train_tail import Start, Workers, keeps_start, train_tail
 
 Images: TypeAlias = Labelled[Sequence[Sample]]
 # Returns a recipe with the number of feature stages and the penalty that suit features best, and all candidates with
@@ -160,7 +160,7 @@ class Tuned(NamedTuple):
     Attributes
     ----------
     net : WeightedNet
-        As returned by `fine_tune`, with the history of both phases.
+        As returned by `train_tail`, with the history of both phases.
     recipe : TailRecipe
         With the number of feature stages and the penalty that were chosen.
     selection : dict of arrays
@@ -210,7 +210,7 @@ def train_stages(
             lambda source: source.inputs(recipe, None, tuning.seed, pool),
         )
         workers = Workers(pool, extractor.device)
-        net = fine_tune(cut, extractor.backbone.preprocessing, start, inputs, recipe, tuning, workers)
+        net = train_tail(cut, extractor.backbone.preprocessing, start, inputs, recipe, tuning, workers)
     if recipe.alone is not None and keeps_start(net.history, tuning):
         recipe = replace(recipe, weight_decay=recipe.alone.weight_decay)
     net.history = _joined(start.history, net.history)

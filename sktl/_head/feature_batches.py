@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from sktl._targets.split import Labelled
-from sktl._training.scoring import LabelledDataset
+from sktl._training.scoring_net import LabelledDataset
 from sktl._utils.random import Stream, generator
 
 from .standardization import Standardization

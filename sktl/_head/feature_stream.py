@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from sktl._targets.split import Labelled
-from sktl._training.scoring import LabelledDataset
+from sktl._training.scoring_net import LabelledDataset
 from sktl._utils.threads import single_threaded_pool
 
 from .head_net import Gradients, HeadNet

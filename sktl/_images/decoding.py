@@ -6,7 +6,7 @@ import functools
 import hashlib
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from io import BytesIO
 from typing import NamedTuple, ParamSpec, TypeVar
 
@@ -16,10 +16,11 @@ from PIL import Image, ImageFile, ImageOps, TiffImagePlugin, features
 
 from sktl._utils.locks import fork_safe_lock
 
-from .advice import FILE, NUMPY, Numbers, Words, spanned
+from .advice import FILE, Words
 from .advice import PIL as PIL_WORDS
 from .formats import why_undecodable
 from .pillow_corrections import corrected, unloaded_copy, why_misread, without_texts
+from .pixel_checks import check_pixels
 from .preprocessing import Preprocessing
 from .problems import ImageProblem, check_memory, check_size
 from .readers import READERS, Reader, key_of, reader_name
@@ -73,30 +74,6 @@ def _origin(reader: object) -> tuple[str, str, str]:
     package, name = (str(getattr(reader, kind, "")) for kind in ("__module__", "__qualname__"))
     package = package.partition(".")[0]
     return package, name, str(getattr(sys.modules.get(package), "__version__", ""))
-
-
-class RangeProblem(ImageProblem):
-    """Numbers that are not valid pixels.
-
-    Parameters
-    ----------
-    numbers : Numbers
-        The numbers of this image.
-    words : Words
-        Words for the advice.
-    whole : Numbers or None
-        The numbers of all such images of `X`, on which the advice is based; None if only this image is known.
-    """
-
-    def __init__(self, numbers: Numbers, words: Words, whole: Numbers | None = None):
-        super().__init__(numbers.describe() + words.advise(whole or numbers))
-        self.numbers = numbers
-        self.words = words
-
-    def among(self, problems: Sequence[RangeProblem]) -> RangeProblem:
-        """Return the same problem with advice that fits all images of the same kind."""
-        parts = [problem.numbers for problem in problems if problem.numbers.are_floats == self.numbers.are_floats]
-        return RangeProblem(self.numbers, self.words, spanned(parts))
 
 
 class ContentName(NamedTuple):
@@ -304,28 +281,3 @@ def array_to_rgb(array: np.ndarray) -> np.ndarray:
     if pixels.shape[2] == 4:
         return np.asarray(_on_white(Image.fromarray(np.ascontiguousarray(pixels))))
     return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
-
-
-def check_pixels(array: np.ndarray, words: Words = NUMPY) -> None:
-    """Raise `ImageProblem` unless an array contains uint8, or finite floats in [0, 1]. `words` are for the advice."""
-    if array.size == 0:
-        raise ImageProblem(f"has no pixels: shape {array.shape}")
-    if array.dtype == np.uint8:
-        return
-    if array.dtype == bool:
-        raise ImageProblem(words.explain(f"has dtype bool; for black and white pass {words.as_float}"))
-    if array.dtype.kind == "O":
-        advice = f"has dtype object; pass uint8, or floats in [0, 1]: {words.as_uint8} or {words.as_float}"
-        raise ImageProblem(words.explain(advice))
-    if array.dtype.kind not in "iuf":
-        name = "a structured dtype" if array.dtype.kind == "V" else f"dtype {array.dtype}"
-        # scikit-learn's checks look for these words, as for those about arrays without rows or columns.
-        known = " (Complex data not supported)" if array.dtype.kind == "c" else ""
-        raise ImageProblem(f"has {name}; pass uint8, or floats in [0, 1]{known}")
-    low, high = float(array.min()), float(array.max())  # large long doubles become infinite, and are refused below
-    if not np.isfinite(low) or not np.isfinite(high):
-        found = "NaN" if np.isnan(low) or np.isnan(high) else "infinity"
-        raise ImageProblem(f"contains {found}; every pixel must be a finite number")
-    numbers = Numbers(low, high, array.dtype)
-    if not numbers.is_pixels:
-        raise RangeProblem(numbers, words)

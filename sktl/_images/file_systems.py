@@ -13,7 +13,7 @@ from sktl._words import one_line
 from sktl.exceptions import MissingPackageError
 
 from .problems import ImageProblem
-from .urls import local_links, masked, schemes_of
+from .url_text import local_links, masked, schemes_of
 
 _EXTRA = "sktl[remote]"
 _WEB = {"http", "https"}

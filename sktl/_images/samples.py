@@ -35,15 +35,16 @@ from .containers import (
     why_no_image,
     words_for,
 )
-from .decoding import RangeProblem, array_to_rgb, check_header, check_pixels, pil_to_rgb, read_pixels
+from .decoding import array_to_rgb, check_header, pil_to_rgb, read_pixels
 from .formats import why_no_path
 from .image_reader import ImageReader, call_reader, check_image_reader
 from .missing_files import why_missing
+from .pixel_checks import RangeProblem, check_pixels
 from .problems import ImageProblem, check_memory
 from .readers import READERS
-from .remote import UrlSample, url_sample
 from .sequences import Item, LazyImages, items_of, lock_of, why_no_item
-from .urls import is_url, local_path_of, masked
+from .url_downloads import UrlSample, url_sample
+from .url_text import is_url, local_path_of, masked
 
 # Nonblocking, because a file may have been replaced by a pipe since it was checked, and opening a pipe waits for a
 # writer.

@@ -226,26 +226,26 @@ class ModelFile:
 
 
 @contextmanager
-def open_model(place: PathOrFile | bytes) -> Iterator[ModelFile]:
+def open_model(source: PathOrFile | bytes) -> Iterator[ModelFile]:
     """Open a saved model. Within the block, anything wrong with the file raises `ModelFileError`.
 
     Parameters
     ----------
-    place : path, binary file object or bytes
+    source : path, binary file object or bytes
         An open file is read from its current position to the end of the model, and stays open.
 
     Raises
     ------
     InvalidParameterError
-        If the place is not a path, bytes, or a file that is open for binary reading.
+        If the source is not a path, bytes, or a file that is open for binary reading.
     ModelFileNotFoundError
         If the file does not exist.
     ModelFileError
         If the file cannot be read, has another format, or is damaged.
     """
-    name = model_name_of(place)
+    name = model_name_of(source)
     try:
-        with _opened(place, name) as file:
+        with _opened(source, name) as file:
             model = ModelFile(name, file)
             try:
                 yield model
@@ -293,12 +293,12 @@ def _misunderstood(model: ModelFile, error: Exception) -> ModelFileError:
 
 
 @contextmanager
-def _opened(place: Any, name: str) -> Iterator[Any]:
+def _opened(source: Any, name: str) -> Iterator[Any]:
     """Open tensors for reading one by one."""
-    if isinstance(place, bytes | bytearray | memoryview):
-        yield StreamedTensors(_in_memory(place), whole=True)
-    elif (path := _check_place(place, "rb")) is None:
-        yield StreamedTensors(place, whole=False)
+    if isinstance(source, bytes | bytearray | memoryview):
+        yield StreamedTensors(_in_memory(source), whole=True)
+    elif (path := _check_place(source, "rb")) is None:
+        yield StreamedTensors(source, whole=False)
     else:
         if not os.path.isfile(path):
             kind = "is not a file" if os.path.exists(path) else f"does not exist (looked in {working_folder()})"

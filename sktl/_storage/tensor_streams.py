@@ -46,10 +46,10 @@ def _own_name(place: Any) -> str:
     return f"the file {shown(name)}" if isinstance(name, str) and name else ""
 
 
-def model_name_of(place: Any) -> str:
-    """Return the name of a model that is read from a place, within a sentence."""
-    how = "bytes" if isinstance(place, _BYTES) else type_of(place)
-    return _own_name(place) or f"the model that was passed as {how}"
+def model_name_of(source: Any) -> str:
+    """Return the name of a model that is read from a source, within a sentence."""
+    how = "bytes" if isinstance(source, _BYTES) else type_of(source)
+    return _own_name(source) or f"the model that was passed as {how}"
 
 
 def check_stream(file: Any, mode: str) -> None:

@@ -16,7 +16,7 @@ from .checkpoints import Checkpoint, SaveState, fit_from
 from .net_callbacks import kept_start
 from .net_params import copied
 from .recipe import Recipe
-from .scoring import LabelledDataset
+from .scoring_net import LabelledDataset
 from .weighted_net import WeightedNet, net_arguments, optimizer_arguments
 
 Net = TypeVar("Net", bound=WeightedNet)

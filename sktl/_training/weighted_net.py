@@ -20,7 +20,7 @@ from .losses import LOSSES, smoothing_of
 from .net_callbacks import CosineSchedule, MeanLoss, QuickHistory, StartOrBest
 from .optimizers import find_optimizer
 from .recipe import Recipe
-from .scoring import LabelledDataset, ScoringNet
+from .scoring_net import LabelledDataset, ScoringNet
 
 with documented("skorch"):
     from skorch import NeuralNet

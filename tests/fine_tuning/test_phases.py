@@ -33,7 +33,7 @@ from sktl._features import tail_extractor as _features
 from sktl._features.engines import TorchEngine
 from sktl._features.extractor import FeatureExtractor
 from sktl._fine_tuning import phases as _transfer
-from sktl._fine_tuning import tail as _finetuning
+from sktl._fine_tuning import train_tail as _tail
 from sktl._targets.class_targets import check_classes
 from sktl._targets.split import hold_out
 from sktl._training.net_callbacks import kept_start
@@ -159,7 +159,7 @@ def test_fits_repeat_bit_for_bit_over_threads_and_cache_states(params, n_jobs):
 
 
 def test_that_law_fails_where_dropout_and_stochastic_depth_are_not_seeded(monkeypatch):
-    monkeypatch.setattr(_finetuning, "_draws", lambda cut: False)
+    monkeypatch.setattr(_tail, "_draws", lambda cut: False)
     answers = [classifier().fit(X, Y).decision_function(NEW) for _ in range(2)]
     assert not np.array_equal(*answers)
 

@@ -31,8 +31,8 @@ ONLY_IN = {
     "torchvision.models": {"_backbones.model_libraries"},
     "timm": {"_backbones.model_libraries"},
     "skorch": {
-        "_training.scoring", "_training.net_callbacks", "_training.weighted_net", "_training.net_params",
-        "_training.checkpoints",
+        "_training.scoring_net", "_training.net_callbacks", "_training.weighted_net", "_training.net_params",
+        "_training.callback_checks", "_training.checkpoints",
     },
     "openvino": {"_features.openvino"},
     "safetensors": {"_backbones.weights", "_storage.tensor_streams", "_storage.model_file"},
@@ -47,8 +47,8 @@ ONLY_IN = {
     "sklearn": {
         "_audit.classes", "_audit.given", "_audit.out_of_fold", "_cli.metrics_text", "_utils.sklearn_compat",
         "_targets.labels", "_targets.class_targets",
-        "_targets.number_targets", "_training.scoring",
-        "_training.net_params", "_training.training_run", "_head.train_head", "_estimators.base",
+        "_targets.number_targets", "_training.scoring_net",
+        "_training.callback_checks", "_training.training_run", "_head.train_head", "_estimators.base",
         "_estimators.predictor", "_estimators.classifier", "_estimators.regressor", "_estimators.encoder",
         "_hub.sharing", "_evaluation.metrics", "_inspection.training_curve", "_estimators.innermost",
         "_inspection.saliency",

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sktl._images.decoding import ImageProblem
-from sktl._images.urls import is_url, local_path_of, masked, schemes_of, without_secrets
+from sktl._images.url_text import is_url, local_path_of, masked, schemes_of, without_secrets
 
 WORDS = st.text("abcdefghijkmnpqrstuvwxyzABC0123456789", min_size=12, max_size=20)
 

@@ -1,4 +1,4 @@
-"""Images at URLs, read through fsspec within stated bounds of time and memory."""
+"""Download images at URLs, through fsspec and within stated bounds of time and memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sktl._words import one_line
 
 from .file_systems import check_scheme, file_system_of, fsspec_package, is_async, is_web
 from .problems import ImageProblem, check_memory
-from .urls import masked, schemes_of, without_secrets
+from .url_text import masked, schemes_of, without_secrets
 
 _BLOCK = 1 << 20
 # Answers after which another try may succeed; after other answers from 400 to 499 it cannot.

@@ -1,4 +1,4 @@
-"""URLs in place of paths: which text is a URL, and how messages show it without credentials."""
+"""The text of URLs: which text is a URL, and how messages show it without credentials."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from representatives import examples
 from torch import nn
 
-from sktl._fine_tuning.gradients import FastGradients
+from sktl._fine_tuning.fast_gradients import FastGradients
 
 
 def gradients(convolution, images, fast):

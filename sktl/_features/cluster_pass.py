@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from sktl._images.remote import UrlSample
 from sktl._images.samples import BytesSample, FileSample, ItemSample, Sample
+from sktl._images.url_downloads import UrlSample
 from sktl._storage.cache import Cache
 from sktl._utils.clusters import Cluster, Submit, active_cluster
 from sktl._utils.progress import Progress

@@ -1,4 +1,4 @@
-"""What skorch's callbacks need to score a net during training: labels with the batches, and predictions."""
+"""A skorch net that callbacks can score during training: labels with the batches, and predictions."""
 
 from __future__ import annotations
 

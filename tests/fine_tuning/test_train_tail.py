@@ -16,9 +16,9 @@ from torchvision.ops import StochasticDepth
 
 from sktl import PretrainedImageClassifier
 from sktl._backbones.resolve_backbone import resolve_backbone
-from sktl._fine_tuning import tail as _finetuning
+from sktl._fine_tuning import train_tail as _tail
 from sktl._fine_tuning.image_batches import Batch, StoredInputs
-from sktl._fine_tuning.tail import FineTuned, Start, Workers, _draws, fine_tune
+from sktl._fine_tuning.train_tail import FineTuned, Start, Workers, _draws, train_tail
 from sktl._head.head_net import random_layer
 from sktl._head.standardization import Standardization
 from sktl._targets.class_targets import ClassTargets
@@ -52,7 +52,7 @@ def train(n_jobs=2, held_out=None, net_params=None, seed=0, **changes):
     start, run = Start(layer, standardization, History()), Run(seed, net_params)
     with ThreadPoolExecutor(n_jobs) as pool:
         workers = Workers(pool, CPU)
-        return fine_tune(cut, backbone.preprocessing, start, Split(training, held_out), recipe, run, workers)
+        return train_tail(cut, backbone.preprocessing, start, Split(training, held_out), recipe, run, workers)
 
 
 def weights_of(net):
@@ -70,14 +70,14 @@ def distance(net, other):
 @contextlib.contextmanager
 def micro_batches(monkeypatch, size):
     with monkeypatch.context() as patch:
-        patch.setattr(_finetuning, "_MICRO_BATCH", size)
+        patch.setattr(_tail, "_MICRO_BATCH", size)
         yield
 
 
 @pytest.fixture
 def no_draws(monkeypatch):
     """Without dropout and stochastic depth, whose draws belong to a micro-batch."""
-    monkeypatch.setattr(_finetuning, "_draws", lambda cut: False)
+    monkeypatch.setattr(_tail, "_draws", lambda cut: False)
     for kind in (nn.Dropout, StochasticDepth):
         monkeypatch.setattr(kind, "forward", lambda self, images: images)
 
@@ -109,7 +109,7 @@ def test_the_number_of_threads_changes_no_bit(n_jobs):
 
 
 def test_that_law_fails_without_a_seed_for_dropout_and_stochastic_depth(monkeypatch):
-    monkeypatch.setattr(_finetuning, "_draws", lambda cut: False)
+    monkeypatch.setattr(_tail, "_draws", lambda cut: False)
     assert distance(train(3), train(3)) > 1e-5
 
 
@@ -127,7 +127,7 @@ def test_networks_that_draw_in_training_are_known():
 def test_weights_count_as_repetitions(monkeypatch, no_draws):
     """A batch in which a sample stands twice has the gradient of one in which it weighs double."""
     net = train(max_epochs=1)
-    net.runner = _finetuning._Runner(None, 4, CPU)
+    net.runner = _tail._Runner(None, 4, CPU)
     inputs = torch.from_numpy(IMAGES[:6])
     gradients = []
     for rows, weights in (([0, 1, 2, 3, 3], [1, 1, 1, 1, 1]), ([0, 1, 2, 3], [1, 1, 1, 2])):
@@ -216,7 +216,7 @@ def test_where_a_batch_does_not_fit_it_is_computed_in_pieces_of_half_the_size(mo
     expected = train()
     sizes = []
     monkeypatch.setattr(SmallMemory, "forward", _recording(SmallMemory.forward, sizes))
-    monkeypatch.setattr(_finetuning, "FineTuned", SmallMemory)
+    monkeypatch.setattr(_tail, "FineTuned", SmallMemory)
     with micro_batches(monkeypatch, 8), pytest.warns(DeviceWarning, match="8 images at once") as caught:
         found = train(n_jobs=1)
     assert len(caught) == 1
@@ -234,7 +234,7 @@ def _recording(forward, sizes):
 
 
 def test_a_batch_that_batchnorm_learns_from_is_not_divided(monkeypatch):
-    monkeypatch.setattr(_finetuning, "FineTuned", SmallMemory)
+    monkeypatch.setattr(_tail, "FineTuned", SmallMemory)
     with pytest.raises(DeviceMemoryError, match=r"batch of \d+ images does not fit.*BatchNorm.*smaller batch_size"):
         train(keeps_statistics=False)
 
@@ -242,7 +242,7 @@ def test_a_batch_that_batchnorm_learns_from_is_not_divided(monkeypatch):
 @pytest.mark.filterwarnings("ignore::sktl.exceptions.DeviceWarning")
 def test_where_not_one_image_fits_the_remedy_is_named(monkeypatch):
     monkeypatch.setattr(SmallMemory, "room", 0)
-    monkeypatch.setattr(_finetuning, "FineTuned", SmallMemory)
+    monkeypatch.setattr(_tail, "FineTuned", SmallMemory)
     with pytest.raises(DeviceMemoryError, match=r"Not even one image.*device='cpu'.*train fewer stages"):
         train()
 

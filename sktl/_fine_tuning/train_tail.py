@@ -39,7 +39,7 @@ from sktl._utils.torch_kernels import place, uses_onednn
 from sktl._utils.warnings import warn
 from sktl.exceptions import DeviceMemoryError, DeviceWarning, TrainingError
 
-from .gradients import FastGradients
+from .fast_gradients import FastGradients
 from .image_batches import Batch, ImageInputs, Inputs, LabelledInputs, TrainingBatches, ValidationBatches
 
 _MICRO_BATCH = 8
@@ -357,7 +357,7 @@ class Workers:
     device: torch.device
 
 
-def fine_tune(
+def train_tail(
     cut: Cut,
     preprocessing: Preprocessing,
     start: Start,
@@ -438,7 +438,7 @@ def _make_runner(batch_size: int, inputs: Inputs, recipe: TailRecipe, workers: W
 def restored_tail(
     cut: Cut, preprocessing: Preprocessing, weight: torch.Tensor, bias: torch.Tensor, recipe: TailRecipe
 ) -> WeightedNet:
-    """Return a net, as `fine_tune` does, for a tail and an output layer that are already trained."""
+    """Return a net, as `train_tail` does, for a tail and an output layer that are already trained."""
     layer = as_output_layer(weight, bias).requires_grad_(False)
     module = FineTuned(cut, preprocessing, Standardization.identity(weight.shape[1]), layer, recipe).eval()
     net = _TailNet(module, criterion=LOSSES[recipe.loss], device=None)
