@@ -18,7 +18,7 @@ from sklearn.utils import Bunch
 from ._datasets.embedded import load_features, write_features
 from ._datasets.folders import ImageFiles, existing_folder, has_images, listed
 from ._datasets.foreign import from_dataset
-from ._datasets.label_tables import LabelTable, chosen_columns, located, names_of, values_of, without_repeats
+from ._datasets.label_tables import KINDS, LabelTable, chosen_columns, located, names_of, values_of, without_repeats
 from ._datasets.layouts import check_layout, check_names
 from ._datasets.parts import joined_labels, parts_in, warn_of_new_classes
 from ._datasets.synthetic import make_cats, make_leaves, make_radiographs, make_surface_defects
@@ -268,6 +268,11 @@ def load_label_table(
     InvalidParameterError
         If a parameter is invalid, or does not match the number of columns.
 
+    Warns
+    -----
+    ImageFolderWarning
+        If rows that repeat an image were left out, or if a class such as "cat;dog" consists of the names of others.
+
     See Also
     --------
     load_image_folder : Paths and labels of a folder with one subfolder per class.
@@ -354,7 +359,7 @@ def list_images(folder: str | os.PathLike[str]) -> np.ndarray:
 
 
 def apply_decisions(
-    decisions: Any, X: Any, y: Any = None, *arrays: Any, part: str = "train", classes: Any = None
+    decisions: Any, X: Any, y: Any = None, *arrays: Any, part: str = "train", classes: Any = None, kind: str = "auto"
 ) -> tuple[Any, ...]:
     """Leave out and relabel images as decided on the page of an audit.
 
@@ -370,8 +375,8 @@ def apply_decisions(
         mean several labels raises an error.
     X : array-like of shape (n_samples, ...)
         The images that were audited, in the same order: paths, arrays, or other formats that `fit` accepts.
-    y : array-like of shape (n_samples,) or (n_samples, n_labels), default=None
-        Labels of the images; for several labels, a table of zeros and ones.
+    y : array-like of shape (n_samples,) or (n_samples, n_columns), default=None
+        Labels of the images; for several labels, a table of zeros and ones; or numbers.
     *arrays : array-like of shape (n_samples, ...)
         Further values of each image, such as groups, from which the same rows are dropped.
     part : {"train", "test"}, default="train"
@@ -379,6 +384,10 @@ def apply_decisions(
     classes : array-like of shape (n_classes,), default=None
         Labels that may be given in addition to the labels in `y`, such as ``audit.classes_``: test images may lack a
         class that the page offers. Not needed if `y` is a table of several labels.
+    kind : {"auto", "classes", "labels", "numbers"}, default="auto"
+        What `y` holds. Numbers may be changed to any number, and labels only to labels in `y` or `classes`. `"auto"`
+        treats floats as numbers if `classes` are not given, and integers as classes; it treats a table as labels if all
+        cells are 0 or 1, and otherwise as numbers.
 
     Returns
     -------
@@ -390,10 +399,11 @@ def apply_decisions(
     ------
     InvalidInputError
         If the table cannot be read or a row is invalid; if names do not match the images at their positions, because
-        the images have changed since the audit; if a new label is neither in `y` nor in `classes`; if a data frame
-        does not tell which label a row means; or if no image is left.
+        the images have changed since the audit; if a new label is neither in `y` nor in `classes`; if a new number is
+        not finite, or has a fractional part and `y` holds integers; if a data frame does not tell which label a row
+        means; or if no image is left.
     InvalidParameterError
-        If `decisions` is neither a path nor a data frame, or `part` or `classes` is invalid.
+        If `decisions` is neither a path nor a data frame, or `part`, `classes` or `kind` is invalid.
 
     See Also
     --------
@@ -420,10 +430,12 @@ def apply_decisions(
     (['b.jpg', 'c.jpg'], ['dog', 'dog'])
     """
     # Imports PyTorch, for labels in any container; listing folders does not need it.
-    from ._datasets.decisions import PARTS, check_images, n_rows, read_decisions, relabeled, rows_of
+    from ._datasets.decisions import PARTS, check_images, n_rows, read_decisions
+    from ._datasets.relabeling import relabeled, rows_of
 
-    if part not in PARTS:
-        raise InvalidParameterError(f"part={shown_value(part)} must be one of {', '.join(map(repr, PARTS))}.")
+    for name, value, valid in (("part", part, PARTS), ("kind", kind, KINDS)):
+        if value not in valid:
+            raise InvalidParameterError(f"{name}={shown_value(value)} must be one of {', '.join(map(repr, valid))}.")
     of_part = read_decisions(decisions, part)
     n = check_images(of_part, X)
     for name, values in [("y", y), *((f"arrays[{k}]", values) for k, values in enumerate(arrays))]:
@@ -435,7 +447,7 @@ def apply_decisions(
     rows = np.delete(np.arange(n), dropped)
     if not len(rows):
         raise InvalidInputError("The decisions drop all images. Keep some.")
-    changed = None if y is None else relabeled(y, of_part, classes)
+    changed = None if y is None else relabeled(y, of_part, classes, kind)
     return tuple(None if values is None else rows_of(values, rows) for values in (X, changed, *arrays))
 
 

@@ -228,7 +228,7 @@ class DeviceWarning(UserWarning):
 
 
 class ImageFolderWarning(UserWarning):
-    """Files in an image folder were left out, or subfolders may not be classes."""
+    """Files in an image folder were left out, or subfolders or labels in a table may not be classes."""
 
 
 class DatasetWarning(UserWarning):
@@ -236,7 +236,10 @@ class DatasetWarning(UserWarning):
 
 
 class InvalidImageWarning(UserWarning):
-    """A fit left out images because of `invalid_images="skip"`, or an invalid `SKTL_MAX_PIXELS` is ignored."""
+    """Images that cannot be used were left out or have rows of NaN because of `invalid_images`.
+
+    Also warned if an invalid `SKTL_MAX_PIXELS` is ignored.
+    """
 
 
 class CheckpointWarning(UserWarning):

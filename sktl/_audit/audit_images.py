@@ -41,6 +41,7 @@ from .given import (
 from .image_audit import ImageAudit
 from .issues import Issue, as_array
 from .out_of_fold import learner_of
+from .shared_groups import shared_groups
 from .subjects import Subjects
 from .suspicious_labels import LabeledRows, LabelModel, Votes, label_issues
 from .thumbnails import Thumbnail, read_thumbnails
@@ -60,6 +61,7 @@ def audit_images(
     groups: Any = None,
     X_test: Any = None,
     y_test: Any = None,
+    groups_test: Any = None,
     estimator: Any = None,
     cv: Any = 5,
     random_state: int | np.random.RandomState | None = None,
@@ -72,8 +74,9 @@ def audit_images(
     Parameters
     ----------
     X : array-like of shape (n_samples, ...)
-        Images; see the Notes of :class:`PretrainedImageClassifier` for the accepted formats. Images that cannot be used
-        are listed as findings, and do not stop the audit.
+        Images; see the Notes of :class:`PretrainedImageClassifier` for the accepted formats. If `estimator` contains a
+        :class:`~sklearn.compose.ColumnTransformer`, a table with a column of images. Images that cannot be used are
+        listed as findings, and do not stop the audit.
     y : array-like of shape (n_samples,) or (n_samples, n_columns), default=None
         Labels; a table of 0 and 1 with one column per label; or, for a regressor, numbers. Without `y`, only the images
         are checked.
@@ -82,9 +85,12 @@ def audit_images(
     X_test, y_test : array-like, default=None
         Test images and their labels. They are checked as well, and copies across train and test are marked. No model is
         trained on them. A test label is the class of `y` with the same value or, if there is none, with the same text.
+    groups_test : array-like of shape (n_samples_test,), default=None
+        Groups of test images. Groups with the same text in `groups` are findings.
     estimator : estimator, default=None
         Classifier or regressor whose predictions reveal suspicious labels; clones of it are fitted. None uses
-        ``PretrainedImageClassifier()``. If the estimator trains only an output layer, each image is embedded once.
+        ``PretrainedImageClassifier()``. If no stages are trained, each image is embedded once per network, unless an
+        sktl estimator within another estimator has ``cache=False``.
     cv : int, cross-validation generator or iterable, default=5
         Folds for the predictions. If `cv` is an integer, the folds are stratified and keep groups and exact copies
         together. Other folds divide all images of `X`; images that cannot be used are then left out.
@@ -137,11 +143,11 @@ def audit_images(
     """
     estimator, computes, seed = check_estimator(estimator, random_state)
     cv = check_folds(cv)
-    given = _Given.of(X, y, groups, X_test, y_test, estimator, computes)
+    given = _Given.of(X, y, groups, X_test, y_test, groups_test, estimator)
     with single_threaded_pool(n_threads(computes.n_jobs)) as pool:
         usable = _Usable.of(given.subjects, computes, pool)
         copies = find_copies(usable.thumbnails, given.subjects.samples, usable.own, pool)
-    issues = [*_unreadable(usable.failures, given.subjects), *copy_issues(copies, given.subjects)]
+    issues = [*_unreadable(usable.failures, given.subjects), *copy_issues(copies, given.subjects), *given.shared_groups]
     if len(usable.train):
         issues += _Checks(given, usable, copies, estimator, cv, seed).issues()
     subjects = given.subjects
@@ -166,31 +172,33 @@ class _Given:
     ----------
     subjects : Subjects
     targets, test_targets : Targets or None
+    shared_groups : list of Issue
     """
 
     subjects: Subjects
     targets: Targets | None
     test_targets: Targets | None
+    shared_groups: list[Issue]
 
     @classmethod
-    def of(
-        cls, X: Any, y: Any, groups: Any, X_test: Any, y_test: Any, estimator: Any, computes: PretrainedImagePredictor
-    ) -> _Given:
+    def of(cls, X: Any, y: Any, groups: Any, X_test: Any, y_test: Any, groups_test: Any, estimator: Any) -> _Given:
         if y_test is not None and (X_test is None or y is None):
             raise InvalidInputError("y_test needs X_test and y: pass them too.")
-        parts = {"train": check_part(X, computes, "X")}
+        parts = {"train": check_part(X, estimator, "X")}
         n_train = len(parts["train"].samples)
         targets = test_targets = None
         if y is not None:
             targets = check_targets(estimator, y, n_train)
             parts["train"] = with_targets(parts["train"], targets, y)
         if X_test is not None:
-            parts["test"] = check_part(X_test, computes, "X_test")
+            parts["test"] = check_part(X_test, estimator, "X_test")
         if y_test is not None:
             assert targets is not None
             test_targets = check_test_targets(targets, y_test, len(parts["test"].samples))
             parts["test"] = with_targets(parts["test"], test_targets, y_test)
-        return cls(Subjects(parts, check_groups(groups, n_train)), targets, test_targets)
+        subjects = Subjects(parts, check_groups(groups, n_train))
+        n_test = len(parts["test"].samples) if "test" in parts else None
+        return cls(subjects, targets, test_targets, shared_groups(groups, groups_test, n_train, n_test))
 
     @property
     def kind(self) -> str:
@@ -331,10 +339,14 @@ class _Checks:
             yield from self._about_test_labels(targets, model)
 
     def _label_model(self, targets: Targets, votes: Votes, numbers: np.ndarray) -> LabelModel:
-        items = [self.given.subjects.item(number) for number in self.usable.thumbnails]
-        learner = learner_of(self.estimator, items, self.usable.features, self.usable.layout, (self.seed, self.seed))
+        usable = self.usable
+        learner = learner_of(self.estimator, self._images, usable.features, usable.layout, (self.seed, self.seed))
         labeled = LabeledRows(targets, targets.outputs.observed(targets.values()), self.usable.train)
         return LabelModel.of(learner, labeled, votes, self._folds(numbers), self.seed)
+
+    def _images(self, rows: np.ndarray) -> Any:
+        """Return some of the usable images, which are of one part, as they were passed."""
+        return self.given.subjects.given(self.usable.numbers[rows])
 
     def _folds(self, numbers: np.ndarray) -> Any:
         """Return the folds of the training images with these numbers. Generators get groups only from the user."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from sklearn.tree import ExtraTreeClassifier
@@ -77,20 +77,23 @@ def shortcuts(targets: Targets, thumbnails: list[Thumbnail], predicted: OutOfFol
             continue
         accuracy = _accuracy(table, codes, predicted.folds[scored], seed)
         error = np.sqrt(max(chance * (1 - chance), 1e-12) / len(codes))
-        gain = accuracy - chance
-        if gain > max(_ERRORS * error, _LEAST_GAIN, _SHARE * (real - chance)):
-            yield _shortcut(name, accuracy, chance, real)
+        least_gain = max(_ERRORS * error, _LEAST_GAIN)
+        if accuracy - chance > max(least_gain, _SHARE * (real - chance)):
+            yield _shortcut(name, accuracy, chance, real, least_gain)
 
 
-def _shortcut(name: str, accuracy: float, chance: float, real: float) -> Issue:
+def _shortcut(name: str, accuracy: float, chance: float, real: float, least_gain: float) -> Issue:
+    is_unused = accuracy > real + least_gain
+    unused = f" The model hardly uses the {name}, perhaps because the network does not see it." if is_unused else ""
     return Issue(
         kind="shortcut",
         name=name,
         score=float(min(1.0, (accuracy - chance) / max(real - chance, 1e-12))) if real > chance else 1.0,
         suggestion=(
-            f"The {name} alone predicts the class with an accuracy of {accuracy:.0%}; chance is {chance:.0%}, and the "
-            f"whole image reaches {real:.0%}. If it differs between classes only because of how the images were "
-            "collected, a model may learn it instead of what the images show: test on images from elsewhere."
+            f"The {name} alone predicts the class with an accuracy of {accuracy:.0%}; chance is {chance:.0%}, and a "
+            f"model reaches {real:.0%} by what the network sees of the images.{unused} If it "
+            "differs between classes only because of how the images were collected, a model may learn it instead "
+            "of what the images show: test on images from elsewhere."
         ),
     )
 
@@ -103,15 +106,16 @@ def _properties(thumbnails: list[Thumbnail]) -> Mapping[str, np.ndarray]:
         "image size": np.array([kept.shape for kept in thumbnails], dtype=np.float32),
         "file size": np.array([[kept.n_bytes] for kept in thumbnails], dtype=np.float32),
         "file format": _indicators([kept.format for kept in thumbnails]),
-        "camera": _indicators([kept.camera for kept in thumbnails]),
+        # Each by itself, because a manufacturer may have many models, and a model many stations that are all rare.
+        "camera": np.hstack([_indicators(names) for names in np.array([kept.camera for kept in thumbnails]).T]),
     }
 
 
-def _indicators(names: list[str]) -> np.ndarray:
+def _indicators(names: Sequence[str] | np.ndarray) -> np.ndarray:
     """Return one column for each common name."""
     values, counts = np.unique(names, return_counts=True)
     common = values[counts >= _COMMON]
-    return (np.array(names)[:, None] == common).astype(np.float32)
+    return (np.asarray(names)[:, None] == common).astype(np.float32)
 
 
 def _accuracy(table: np.ndarray, codes: np.ndarray, folds: np.ndarray, seed: int) -> float:
@@ -131,8 +135,11 @@ def _accuracy(table: np.ndarray, codes: np.ndarray, folds: np.ndarray, seed: int
 
 def _predicted(table: np.ndarray, codes: np.ndarray, wanted: np.ndarray, seed: int) -> np.ndarray:
     """Return the predictions of scikit-learn's `ExtraTreesClassifier`, which would hold all its trees in memory."""
-    rng, votes = np.random.RandomState(seed), np.zeros(1)
+    rng, votes, weights = np.random.RandomState(seed), np.zeros(1), np.ones(len(codes))
+    if 2 * len(np.unique(codes)) >= len(codes):
+        # Each tree would warn that y may be numbers. Trees ignore images of weight 0, which make the images more.
+        table, codes, weights = np.tile(table, (2, 1)), np.tile(codes, 2), np.append(weights, 0 * weights)
     for _ in range(_N_TREES):
         tree = ExtraTreeClassifier(min_samples_leaf=_SMALLEST_LEAF, random_state=rng.randint(np.iinfo(np.int32).max))
-        votes = votes + tree.fit(table, codes).predict_proba(wanted)
+        votes = votes + tree.fit(table, codes, weights).predict_proba(wanted)
     return np.asarray(tree.classes_[votes.argmax(axis=1)])

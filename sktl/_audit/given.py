@@ -12,18 +12,17 @@ from sklearn.base import is_classifier, is_regressor
 
 from sktl._estimators.base import PretrainedImageBase
 from sktl._estimators.classifier import PretrainedImageClassifier
+from sktl._estimators.innermost import images_for, own_estimators, parameter, samples_for
 from sktl._estimators.predictor import PretrainedImagePredictor
 from sktl._estimators.regressor import PretrainedImageRegressor
 from sktl._evaluation.true_values import class_codes
 from sktl._images.containers import as_items, check_image_shape
-from sktl._images.samples import as_samples
 from sktl._selection.validation import check_splits
 from sktl._targets.class_targets import ClassTargets
 from sktl._targets.label_targets import LabelTargets
 from sktl._targets.labels import shown
 from sktl._targets.number_targets import number_columns, suggesting_regression
 from sktl._targets.targets import Targets
-from sktl._training.json_values import plain
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
 from .subjects import Part
@@ -57,7 +56,7 @@ def check_estimator(estimator: Any, random_state: Any) -> tuple[Any, PretrainedI
         raise InvalidParameterError(
             f"estimator={shown(estimator)} has no predict_proba, which reveals suspicious labels. Choose another one."
         )
-    found = _own(estimator)
+    found = next(own_estimators(estimator), None)
     computes = found if isinstance(found, PretrainedImagePredictor) else _like(found, seed)
     computes._check_parameters()
     return estimator, computes, seed
@@ -107,14 +106,6 @@ def folds_of_usable(cv: Any, targets: Targets, groups: np.ndarray | None, number
     return [(train[train >= 0], held_out[held_out >= 0]) for train, held_out in mapped]
 
 
-def _own(estimator: Any) -> PretrainedImageBase | None:
-    """Return the estimator of sktl in a search, a pipeline or another meta-estimator."""
-    if isinstance(estimator, PretrainedImageBase):
-        return estimator
-    inner = [step for _, step in getattr(estimator, "steps", [])] or [getattr(estimator, "estimator", None)]
-    return next((found for step in inner if step is not None and (found := _own(step)) is not None), None)
-
-
 def _like(encoder: PretrainedImageBase | None, seed: int) -> PretrainedImagePredictor:
     """Return a classifier with the network of an encoder."""
     if encoder is None:
@@ -124,12 +115,11 @@ def _like(encoder: PretrainedImageBase | None, seed: int) -> PretrainedImagePred
     return PretrainedImageClassifier(**given)
 
 
-def check_part(X: Any, computes: PretrainedImagePredictor, name: str) -> Part:
+def check_part(X: Any, estimator: Any, name: str) -> Part:
     """Return the images of `X` or `X_test`, without labels. Unusable images are found when they are read."""
-    image_shape, image_reader = computes.image_shape, plain(computes.image_reader)
     try:
-        items = as_items(X, check_image_shape(image_shape))
-        return Part(items, as_samples(X, image_shape, True, image_reader), [""] * len(items))
+        items = as_items(images_for(estimator, X), check_image_shape(parameter(estimator, "image_shape")))
+        return Part(items, samples_for(estimator, X, lenient=True), [""] * len(items), given=X)
     except InvalidInputError as error:
         if name == "X":
             raise

@@ -33,9 +33,9 @@ class ImageAudit:
         `other_position`, `other_name` and `other_label` of its copy; `score` in [0, 1], higher is more important;
         `suggestion`, what to do; `suggested_label` of a suspicious label, which is "" if an image should have none of
         several labels; `crosses` ("test" or "groups" for copies on both sides of a split); and `contradicts`, True for
-        copies with different labels. Findings about a class or the whole set have position -1, and `name` is the class.
-        Kinds are "unreadable", "exact_copy", "near_copy", "suspicious_label", "unlike_the_rest", "rare_class" and
-        "shortcut".
+        copies with different labels. Findings about a class, a group or the whole set have position -1, and `name` is
+        the class or the group. Kinds are "unreadable", "exact_copy", "near_copy", "shared_group", "suspicious_label",
+        "unlike_the_rest", "rare_class" and "shortcut".
     duplicate_groups : int64 ndarray of shape (n_train,)
         Group number of each image of `X`. Copies are in one group, and so are images that share a group in `groups`.
         Pass the array as `groups=` to `fit` or to a cross-validation, so that copies are not split.

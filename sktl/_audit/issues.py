@@ -11,6 +11,7 @@ KINDS = (
     "unreadable",
     "exact_copy",
     "near_copy",
+    "shared_group",
     "suspicious_label",
     "unlike_the_rest",
     "rare_class",
@@ -50,9 +51,9 @@ class Issue:
         One of `KINDS`.
     part : {"train", "test"}
     position : int
-        Position of the image in `X` or `X_test`; -1 for a class or the whole set.
+        Position of the image in `X` or `X_test`; -1 for a class, a group or the whole set.
     name : str
-        File name as given, or the place, such as "X[5]"; for a class, the class.
+        File name as given, or the place, such as "X[5]"; for a class or a group, its name.
     label : str
         The label given. Several labels are joined by ", ".
     other_part, other_position, other_name, other_label

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
@@ -59,8 +60,8 @@ class Learner:
     ----------
     estimator : estimator
         Not fitted here; clones of it are.
-    items : list
-        The usable images as they were passed.
+    given : callable
+        Returns some of the usable images, by their positions, in a container like the one in which they were passed.
     features : float32 array of shape (n_samples, n_features) or None
         Features of the estimator, if its output layer is all that a fit trains.
     layout : StageLayout or None
@@ -70,7 +71,7 @@ class Learner:
     """
 
     estimator: Any
-    items: list[Any]
+    given: Callable[[np.ndarray], Any]
     features: np.ndarray | None
     layout: StageLayout | None
     seeds: tuple[int, int]
@@ -86,7 +87,7 @@ class Learner:
         recipe = resolve_recipe(predictor, 0, len(seen), n_features, torch.device("cpu"), chosen, loss=targets.loss)
         predictor.set_params(feature_stages=chosen.n_stages, weight_decay=recipe.weight_decay)
         return Learner(
-            predictor, self.items, np.ascontiguousarray(self.features[:, :n_features]), self.layout, self.seeds
+            predictor, self.given, np.ascontiguousarray(self.features[:, :n_features]), self.layout, self.seeds
         )
 
     def held_out_values(
@@ -135,17 +136,21 @@ class Learner:
             n_workers = n_threads(self.estimator.n_jobs)
             layer = FeaturesEstimator(self.estimator, self.layout, self.seeds, n_workers).fit(self.features[train], y)
             return _in_columns(layer, self.features[wanted], targets)
-        model = clone(self.estimator).fit(_take(self.items, train), y)
-        return _in_columns(model, _take(self.items, wanted), targets)
+        model = clone(self.estimator).fit(self.given(train), y)
+        return _in_columns(model, self.given(wanted), targets)
 
 
 def learner_of(
-    estimator: Any, items: list[Any], features: np.ndarray, layout: StageLayout, seeds: tuple[int, int]
+    estimator: Any,
+    given: Callable[[np.ndarray], Any],
+    features: np.ndarray,
+    layout: StageLayout,
+    seeds: tuple[int, int],
 ) -> Learner:
     """Return the learner for an estimator; features are only used if a fit trains nothing but an output layer."""
     if not trains_output_layer_alone(estimator):
-        return Learner(estimator, items, None, None, seeds)
-    return Learner(estimator, items, features, layout, seeds)
+        return Learner(estimator, given, None, None, seeds)
+    return Learner(estimator, given, features, layout, seeds)
 
 
 def trains_output_layer_alone(estimator: Any) -> bool:
@@ -153,10 +158,6 @@ def trains_output_layer_alone(estimator: Any) -> bool:
     if not isinstance(estimator, PretrainedImagePredictor) or type(estimator).fit not in _OWN_FITS:
         return False
     return estimator.trainable_stages == 0 and not estimator.early_stopping and not estimator.net_params
-
-
-def _take(items: list[Any], rows: np.ndarray) -> list[Any]:
-    return [items[i] for i in rows]
 
 
 def _in_columns(model: Any, X: Any, targets: Targets) -> np.ndarray:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from sktl._evaluation.usable_images import taken
 from sktl._images.samples import Sample
 from sktl._images.url_text import masked
 
@@ -22,18 +23,21 @@ class Part:
     Attributes
     ----------
     items : sequence or array
-        As they were passed.
+        The images, without the container in which they were passed.
     samples : list of Sample
     labels : list of str
         Labels for people, "" without labels.
     values : array of shape (n_samples, n_columns) or None
         What `y` says of each image: the code of its class, its row of zeros and ones, or its numbers. None without `y`.
+    given : array-like of shape (n_samples, ...)
+        `X` or `X_test` as it was passed, which may be a table with other columns.
     """
 
     items: Sequence[Any] | np.ndarray
     samples: list[Sample]
     labels: list[str]
     values: np.ndarray | None = None
+    given: Any = None
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,11 @@ class Subjects:
     def item(self, number: int) -> Any:
         """Return an image as it was passed."""
         return self.parts[self.part_of(number)].items[self.position(number)]
+
+    def given(self, numbers: np.ndarray) -> Any:
+        """Return some images of one part in a container like the one in which they were passed."""
+        part = self.part_of(int(numbers[0]))
+        return taken(self.parts[part].given, numbers - self.n_train * (part == "test"))
 
     def name(self, number: int) -> str:
         """Return the file name as it was given, a URL without secrets, or the place of the image."""

@@ -15,6 +15,7 @@ _TITLES = {
     "unreadable": ("file that cannot be used", "files that cannot be used"),
     "exact_copy": ("exact copy", "exact copies"),
     "near_copy": ("near copy", "near copies"),
+    "shared_group": ("group with both training and test images", "groups with both training and test images"),
     "suspicious_label": ("suspicious label", "suspicious labels"),
     "unlike_the_rest": ("image unlike the rest", "images unlike the rest"),
     "rare_class": ("class too rare to validate", "classes too rare to validate"),

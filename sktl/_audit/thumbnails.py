@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from sktl._features.reading import in_tasks
+from sktl._images import dicom, heic
 from sktl._images.decoding import ImageProblem, content_key, decode
+from sktl._images.opening import open_image
 from sktl._images.preprocessing import Preprocessing
+from sktl._images.readers import READERS, reader_name
 from sktl._images.samples import Sample
 from sktl.exceptions import ImageFailure
 
@@ -21,6 +24,8 @@ SIDE = 96
 _PREPROCESSING = Preprocessing(SIDE, (SIDE, SIDE))
 _CELLS = 16
 _MAKER, _MODEL = 0x010F, 0x0110
+_UNKNOWN = ("", "", "")
+_LONGEST_NAME = 64
 _SMOOTH = Image.Resampling.LANCZOS
 # The rim of the cells, without the corners twice.
 _RIM = np.pad(np.zeros((_CELLS - 2, _CELLS - 2), dtype=bool), 1, constant_values=True)
@@ -44,8 +49,10 @@ class Thumbnail:
         Height and width of an array, or of the image in a file before it is rotated according to EXIF.
     n_bytes : int
         Size of the file, or 0.
-    format, camera : str
+    format : str
         Of the file, or "".
+    camera : (str, str, str)
+        Manufacturer, model and, in DICOM files, station; "" for what is unknown.
     """
 
     key: bytes
@@ -55,7 +62,7 @@ class Thumbnail:
     shape: tuple[int, int]
     n_bytes: int = 0
     format: str = ""
-    camera: str = ""
+    camera: tuple[str, ...] = _UNKNOWN
 
 
 def thumbnail(content: bytes | np.ndarray) -> Thumbnail:
@@ -76,20 +83,32 @@ def thumbnail(content: bytes | np.ndarray) -> Thumbnail:
 
 
 def _properties(content: bytes, decoded: Image.Image) -> dict[str, Any]:
-    try:
-        with Image.open(BytesIO(content)) as image:
-            (width, height), name, camera = image.size, image.format or "", _camera(image)
-    except Exception:  # Pillow's plugins raise almost anything on formats that other readers have decoded
-        (width, height), name, camera = decoded.size, "", ""
-    return {"shape": (height, width), "n_bytes": len(content), "format": name, "camera": camera}
+    reader = reader_name(content)
+    properties = {"n_bytes": len(content), "shape": decoded.size[::-1], "format": reader.upper()}
+    with suppress(Exception):  # headers may be damaged in any way, and Pillow does not read those of all formats
+        properties |= _in_header(content, reader)
+    return properties
 
 
-def _camera(image: Image.Image) -> str:
+def _in_header(content: bytes, reader: str) -> dict[str, Any]:
+    if reader == "dicom":
+        return {"camera": _names(dicom.device(content))}
+    if reader == "heic" and READERS[reader].is_active:
+        return {"camera": _camera(lambda: heic.exif(content))}
+    with open_image(content) as image:
+        return {"shape": image.size[::-1], "format": image.format or "", "camera": _camera(image.getexif)}
+
+
+def _camera(exif: Callable[[], Image.Exif]) -> tuple[str, ...]:
     try:
-        exif = image.getexif()
-        return " ".join(str(exif.get(tag, "")).strip("\0 ") for tag in (_MAKER, _MODEL)).strip()
+        found = exif()
+        return _names([found.get(_MAKER), found.get(_MODEL), ""])
     except Exception:  # EXIF data of strangers may be damaged in any way, and the camera is then unknown
-        return ""
+        return _UNKNOWN
+
+
+def _names(values: Iterable[Any]) -> tuple[str, ...]:
+    return tuple(str(value or "").strip("\0 ")[:_LONGEST_NAME] for value in values)
 
 
 def read_thumbnails(

@@ -6,6 +6,7 @@ Commands import this module when they run, because it imports scikit-learn, whic
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,30 @@ _FOLDS = 5
 _SECONDS = 10.0
 
 
-def estimate(estimator: Any, paths: np.ndarray, target: np.ndarray, seconds: float) -> str:
+@dataclass(frozen=True)
+class _Images:
+    """Paths of images, what they show, and their groups if they have any."""
+
+    paths: np.ndarray
+    target: np.ndarray
+    groups: np.ndarray | None
+
+    def take(self, rows: np.ndarray) -> _Images:
+        """Return some of the images."""
+        return _Images(self.paths[rows], self.target[rows], None if self.groups is None else self.groups[rows])
+
+    def folds(self, kind: str, n_folds: int) -> Any:
+        """Return folds with similar proportions of each class or label, in which images of a group stay together."""
+        if kind == "labels" or self.groups is not None:
+            strata = np.zeros(len(self.paths), np.int64) if kind == "numbers" else self.target
+            strata = np.unique(strata, return_inverse=True)[1] if strata.ndim == 1 else strata
+            return PredefinedSplit(deal(strata, self.groups, n_folds, seed=0).of_sample)
+        return (KFold if kind == "numbers" else StratifiedKFold)(n_folds, shuffle=True, random_state=0)
+
+
+def estimate(
+    estimator: Any, paths: np.ndarray, target: np.ndarray, seconds: float, groups: np.ndarray | None = None
+) -> str:
     """Return a sentence with cross-validated figures, or advice if the estimate would take longer than the fit.
 
     Parameters
@@ -35,6 +59,8 @@ def estimate(estimator: Any, paths: np.ndarray, target: np.ndarray, seconds: flo
     target : array of shape (n_samples,) or (n_samples, n_columns)
     seconds : float
         Duration of the fit.
+    groups : array of shape (n_samples,), default=None
+        Groups of images, which folds do not split.
 
     Raises
     ------
@@ -42,13 +68,15 @@ def estimate(estimator: Any, paths: np.ndarray, target: np.ndarray, seconds: flo
         If a fold cannot be fitted.
     """
     used = np.delete(np.arange(len(paths)), [failure.position for failure in estimator.invalid_images_])
-    kind = kind_of(estimator)
+    images, kind = _Images(paths, target, groups).take(used), kind_of(estimator)
     n_folds = min(_FOLDS, int(estimator.class_count_.min()) if kind == "classes" else len(used))
     if n_folds < 2 and kind == "classes":
         alone = shown(str(estimator.classes_[estimator.class_count_.argmin()]))
         return f"The accuracy is unknown, because the class {alone} has only one image. Add images of it."
     if n_folds < 2:
         return "The accuracy is unknown, because there is only one image. Add images."
+    if images.groups is not None and (n_folds := min(n_folds, len(np.unique(images.groups)))) < 2:
+        return "The accuracy is unknown, because there is only one group. Add images of others."
     expected = n_folds * sum(row.get("dur", 0.0) for row in estimator.history_)  # the start of a phase has no duration
     # Without a cache, or with new random weights in each fit, all images would pass through the network in each fold.
     is_new = estimator.cache is False or (estimator.weights is None and estimator.random_state is None)
@@ -58,57 +86,63 @@ def estimate(estimator: Any, paths: np.ndarray, target: np.ndarray, seconds: flo
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the fit has already issued them
         estimated = {"classes": _accuracy, "labels": _average_precision, "numbers": _r2}[kind]
-        figures = estimated(copy, paths[used], target[used], n_folds, names_of(estimator))
+        figures = estimated(copy, images, images.folds(kind, n_folds), names_of(estimator))
+    several = ", or several images of one subject, which --groups keeps in one fold" if groups is None else ""
+    where = " across groups" if groups is not None else ""
+    return f"{figures}\nThe estimate is too high if there are copies{where}, which `sktl audit` finds{several}."
+
+
+def _accuracy(copy: Any, images: _Images, folds: Any, names: list[str]) -> str:
+    fit = {"groups": images.groups}
+    scores = cross_val_score(
+        copy, images.paths, images.target, cv=folds, scoring="accuracy", error_score="raise", params=fit
+    )
     return (
-        f"{figures}\nThe estimate is too high if some images are nearly equal, such as several images of one subject; "
-        "`sktl audit` finds them."
+        f"Estimated accuracy on new images: {scores.mean():.3f} ({_of(folds)}, from {scores.min():.3f} to "
+        f"{scores.max():.3f})."
     )
 
 
-def _accuracy(copy: Any, paths: np.ndarray, target: np.ndarray, n_folds: int, names: list[str]) -> str:
-    folds = StratifiedKFold(n_folds, shuffle=True, random_state=0)
-    scores = cross_val_score(copy, paths, target, cv=folds, scoring="accuracy", error_score="raise")
-    return (
-        f"Estimated accuracy on new images: {scores.mean():.3f} ({n_folds}-fold cross-validation, from "
-        f"{scores.min():.3f} to {scores.max():.3f})."
-    )
+def _of(folds: Any) -> str:
+    return f"{folds.get_n_splits()}-fold cross-validation"
 
 
-def _average_precision(copy: Any, paths: np.ndarray, target: np.ndarray, n_folds: int, names: list[str]) -> str:
-    folds = PredefinedSplit(deal(target, None, n_folds, seed=0).of_sample)
-    metrics = LabelMetrics(names, target, _held_out_values(copy, paths, target, folds))
+def _average_precision(copy: Any, images: _Images, folds: Any, names: list[str]) -> str:
+    target = images.target
+    metrics = LabelMetrics(names, target, _held_out_values(copy, images, folds))
     if metrics.macro is None:
         return "The average precision is unknown, because no image has a label."
     present = target.any(axis=0)
     n_labels = f"{len(names)} labels" if present.all() else "the labels that some image has"
     return (
-        f"Estimated average precision on new images: {metrics.macro:.3f} (mean over {n_labels}, {n_folds}-fold "
-        f"cross-validation); guessing gives {target[:, present].mean():.3f}."
+        f"Estimated average precision on new images: {metrics.macro:.3f} (mean over {n_labels}, {_of(folds)}); "
+        f"guessing gives {target[:, present].mean():.3f}."
     )
 
 
-def _r2(copy: Any, paths: np.ndarray, target: np.ndarray, n_folds: int, names: list[str]) -> str:
-    folds = KFold(n_folds, shuffle=True, random_state=0)
-    truth = target.reshape(len(target), -1)
+def _r2(copy: Any, images: _Images, folds: Any, names: list[str]) -> str:
+    truth = images.target.reshape(len(images.target), -1)
     headings = number_names(names, truth.shape[1])
-    metrics = NumberMetrics(headings, paths, truth, _held_out_values(copy, paths, target, folds))
+    metrics = NumberMetrics(headings, images.paths, truth, _held_out_values(copy, images, folds))
     if metrics.r2 is None:
         return "R2 is unknown, because all images have the same number."
     means = "mean over the numbers, " if len(headings) > 1 else ""
     errors = [f"{error:.3g}" for error in metrics.mean_absolute_errors]
     of_each = ", ".join(f"{shown(name)} {error}" for name, error in zip(headings, errors, strict=True))
     return (
-        f"Estimated R2 on new images: {metrics.r2:.3f} ({means}{n_folds}-fold cross-validation); mean absolute "
-        f"error: {errors[0] if len(errors) == 1 else of_each}."
+        f"Estimated R2 on new images: {metrics.r2:.3f} ({means}{_of(folds)}); mean absolute error: "
+        f"{errors[0] if len(errors) == 1 else of_each}."
     )
 
 
-def _held_out_values(copy: Any, paths: np.ndarray, target: np.ndarray, folds: Any) -> np.ndarray:
+def _held_out_values(copy: Any, images: _Images, folds: Any) -> np.ndarray:
     """Return the predictions for each image by an estimator that was not trained on its fold.
 
     They are scored together, because a fold may have no image with a label, or only one number.
     """
-    values = np.empty((len(paths), target[0].size))
-    for train, test in folds.split(paths):
-        values[test] = values_of(clone(copy).fit(paths[train], target[train]), paths[test])
+    values = np.empty((len(images.paths), images.target[0].size))
+    for rows, test in folds.split(images.paths):
+        training = images.take(rows)
+        fitted = clone(copy).fit(training.paths, training.target, groups=training.groups)
+        values[test] = values_of(fitted, images.paths[test])
     return values

@@ -14,10 +14,12 @@ from .command_messages import shown
 from .command_wording import wording_of
 from .image_sources import ImageSource, target_of
 from .options import (
+    FOLDER,
     NONE,
     Condition,
     OrWord,
     as_conditions,
+    groups,
     images,
     kinds,
     machine,
@@ -34,9 +36,12 @@ _IN_PYTHON = ", or keep both in one fold with duplicate_groups"
 @click.command(short_help="Find wrong labels, copies and other problems in photos.")
 @images
 @kinds
+@groups
 @output("page", "PAGE", "HTML file to write.")
 @click.option("--force", is_flag=True, help="Replace PAGE if it exists.")
-@click.option("--test", metavar="FOLDER|TABLE", help="Test images to compare with FOLDER; with --labels, a table.")
+@click.option(
+    "--test", type=FOLDER, metavar="FOLDER|TABLE", help="Test images to compare with FOLDER; with --labels, a table."
+)
 @click.option(
     "--test-where", multiple=True, type=Condition(), help="Rows of test images in a table, such as split=test."
 )
@@ -106,13 +111,13 @@ def _suggestion(issue: Any, say: Callable[[str], str]) -> str:
 def _audited(source: ImageSource, test_source: ImageSource | None, cv: int, estimator: Any) -> Any:
     photos = source.load()
     if test_source is None:
-        tests = None, None
+        tests = None, None, None
     else:
         test = replace(test_source, kind=photos.kind).load()
-        tests = test.data, _auditable(test)
+        tests = test.data, _auditable(test), test.groups
     return sktl.audit_images(
-        photos.data, _auditable(photos), X_test=tests[0], y_test=tests[1], cv=cv, estimator=estimator,
-        random_state=estimator.random_state,
+        photos.data, _auditable(photos), groups=photos.groups, X_test=tests[0], y_test=tests[1], groups_test=tests[2],
+        cv=cv, estimator=estimator, random_state=estimator.random_state,
     )  # fmt: skip
 
 

@@ -9,14 +9,11 @@ import libraries late.
 from __future__ import annotations
 
 import os
-import sys
 import time
-import warnings
 from collections import Counter
 from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -26,7 +23,8 @@ from sktl._utils.short_text import fitted
 from sktl.exceptions import InvalidImageError, SktlError
 
 from .audit_command import audit
-from .command_messages import Wording, shown
+from .command_group import CommandGroup
+from .command_messages import shown
 from .command_wording import wording_of
 from .embed_command import embed
 from .export_command import export
@@ -39,11 +37,13 @@ from .options import (
     OrWord,
     Threads,
     decisions,
+    groups,
     images,
     kinds,
     machine,
     output,
     parameter,
+    saved_model,
     training,
     with_source,
 )
@@ -57,72 +57,11 @@ if TYPE_CHECKING:
 
     from .metrics_text import ClassMetrics, LabelMetrics, NumberMetrics
 
-_INTERRUPTED = 130
 _HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 _LISTED = 5
 
 
-class _Group(click.Group):
-    """Turns errors and warnings of commands into messages for the command line, and exit statuses."""
-
-    def make_context(self, *args: Any, **extra: Any) -> click.Context:
-        try:
-            return super().make_context(*args, **extra)
-        except BrokenPipeError:
-            raise
-        except OSError as error:  # --help and --version write while arguments are parsed
-            raise _of_the_system(error) from error
-
-    def invoke(self, ctx: click.Context) -> Any:
-        def words() -> Wording:
-            return wording_of(self.commands.get(ctx.invoked_subcommand or ""))
-
-        def show_warning(
-            message: Warning | str,
-            category: type[Warning],
-            filename: str,
-            lineno: int,
-            file: TextIO | None = None,
-            line: str | None = None,
-        ) -> None:
-            with _above_bars():
-                click.echo(f"Warning: {' '.join(words().say(str(message)).splitlines())}", err=True)
-
-        try:
-            with warnings.catch_warnings():
-                # Images are checked against our own limit, and the error about it follows.
-                warnings.filterwarnings("ignore", "Image size .* exceeds limit", module="PIL")
-                warnings.showwarning = show_warning
-                return super().invoke(ctx)
-        except KeyboardInterrupt:
-            ctx.exit(_INTERRUPTED)
-        except InvalidImageError as error:
-            raise click.ClickException(words().list_failures(error)) from error
-        except SktlError as error:
-            raise click.ClickException(words().say(str(error))) from error
-        except BrokenPipeError:
-            raise  # handled by click, so that `sktl ... | head` ends quietly
-        except OSError as error:
-            raise _of_the_system(error) from error
-        except UnicodeError as error:
-            raise click.ClickException(f"A name cannot be written as text: {error}") from error
-        except MemoryError as error:
-            advice = "Free some memory, or use smaller images, fewer threads or another network."
-            raise click.ClickException(f"Out of memory: {error}. {advice}") from error
-
-
-def _above_bars() -> AbstractContextManager[object]:
-    """Print on a line of its own: remove progress bars for the duration of the block."""
-    tqdm = sys.modules.get("tqdm")
-    return nullcontext() if tqdm is None else tqdm.tqdm.external_write_mode(file=sys.stderr)
-
-
-def _of_the_system(error: OSError) -> click.ClickException:
-    place = f"{shown(os.fsdecode(error.filename))}: " if error.filename else ""
-    return click.ClickException(f"{place}{error.strerror or error}.")
-
-
-@click.group(cls=_Group, context_settings=_HELP)
+@click.group(cls=CommandGroup, context_settings=_HELP)
 @click.version_option(sktl.__version__, prog_name="sktl")
 def main() -> None:
     """Train a model on photos and use it to predict classes, several labels or numbers.
@@ -145,6 +84,7 @@ main.add_command(report)
 @main.command(short_help="Train a model on photos and save it.")
 @images
 @kinds
+@groups
 @output("model", "MODEL", "File to write the model to.")
 @click.option("--force", is_flag=True, help="Replace MODEL if it exists.")
 @decisions
@@ -164,6 +104,7 @@ def fit(source: ImageSource, model: str, force: bool, decisions: str | None, qui
     sktl fit photos/train --decisions decisions.csv -o cats.sktl
     sktl fit --labels labels.csv -o tags.sktl
     sktl fit --labels ages.csv --column age --numbers --where split=train -o ages.sktl
+    sktl fit --labels xrays.csv --groups patient -o xrays.sktl
 
     The options correspond to the parameters of PretrainedImageClassifier, PretrainedImageRegressor and
     load_label_table.
@@ -176,13 +117,13 @@ def fit(source: ImageSource, model: str, force: bool, decisions: str | None, qui
         click.echo(decide(photos, decisions, "train"), err=True)
     estimator = _new_estimator(photos.kind, parameters | {"verbose": int(not quiet)})
     started = time.monotonic()
-    estimator.fit(photos.data, target_of(photos))
+    estimator.fit(photos.data, target_of(photos), groups=photos.groups)
     seconds = time.monotonic() - started
     estimator.save(model)
     n_images, n_columns = len(photos.data) - len(estimator.invalid_images_), len(photos.target_names)
     what, device = contents(photos.kind, n_columns), estimator.device_
     click.echo(f"Trained on {n_images:,} images {what} on {device}, and saved as {shown(model)}.")
-    click.echo(_estimate(estimator, photos.data, photos.target, seconds))
+    click.echo(_estimate(estimator, photos, seconds))
 
 
 def _new_estimator(kind: str, parameters: dict[str, Any]) -> Any:
@@ -196,18 +137,18 @@ def _new_estimator(kind: str, parameters: dict[str, Any]) -> Any:
     return (sktl.PretrainedImageRegressor if is_regressor else sktl.PretrainedImageClassifier)(**parameters)
 
 
-def _estimate(estimator: Any, paths: np.ndarray, target: np.ndarray, seconds: float) -> str:
+def _estimate(estimator: Any, photos: Any, seconds: float) -> str:
     from .accuracy_estimates import estimate
 
     try:
-        return estimate(estimator, paths, target, seconds)
+        return estimate(estimator, photos.data, photos.target, seconds, photos.groups)
     except SktlError as error:
         reason = wording_of(click.get_current_context().command).say(str(error))
         return f"The accuracy is unknown, because cross-validation failed: {reason}"
 
 
 @main.command(short_help="Predict the classes, labels or numbers of photos.")
-@click.argument("model")
+@saved_model
 @click.argument("names", nargs=-1, required=True, metavar="FOLDER|IMAGES...")
 @click.option("--csv", is_flag=True, help="Comma-separated values.")
 @click.option("--json", is_flag=True, help="JSON, with the probabilities of all classes.")
@@ -234,7 +175,8 @@ def predict(
     if csv and json:
         raise click.UsageError("Pass either --csv or --json.", click.get_current_context())
     found = _all_images(names, quiet)
-    _check_any(found)
+    if not (csv or json):  # programs read a header or [] even if no image can be used
+        _check_any(found)
     predictions, failed = predict_images(load_predictor(model, quiet, **machine), found, typicality)
     if json:
         click.echo(as_json(predictions.json()))
@@ -245,7 +187,7 @@ def predict(
 
 
 @main.command(short_help="Compare predictions with the true values.")
-@click.argument("model")
+@saved_model
 @images
 @click.option("--json", "form", flag_value="json", help="All figures as JSON.")
 @decisions

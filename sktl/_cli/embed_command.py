@@ -10,12 +10,13 @@ from typing import Any
 import click
 
 import sktl
+from sktl._images.url_text import masked
 from sktl._utils.paths import user_path
 from sktl.exceptions import InvalidImageError, InvalidImageWarning
 
 from .command_messages import shown
 from .image_sources import ImageSource, target_of
-from .options import NONE, OrWord, images, kinds, machine, output, parameter, with_source
+from .options import FILE, NONE, OrWord, images, kinds, machine, output, parameter, with_source
 from .output_files import check_features
 
 _AUTO = {"auto": "auto", "all": "all"}
@@ -31,7 +32,7 @@ _AUTO = {"auto": "auto", "all": "all"}
     "--images-per-part", type=click.IntRange(1), default=4096, show_default=True, help="Number of images per part."
 )
 @parameter("backbone", str, "Pretrained network; `sktl backbones` lists them.")
-@parameter("weights", OrWord(click.STRING, NONE), "Name or file of the weights; none: random weights.")
+@parameter("weights", OrWord(FILE, NONE), "Name or file of the weights; none: random weights.")
 @parameter("image_size", OrWord(click.INT, NONE), "Height and width of the input of the network, in pixels.")
 @parameter("n_stages", OrWord(click.INT, {"all": "all"}), "Number of first stages that the network keeps.")
 @parameter("feature_stages", OrWord(click.INT, _AUTO), "Number of last stages whose features are written.")
@@ -51,9 +52,9 @@ def embed(
 ) -> None:
     """Write the features of the images of FOLDER/<class>/*.jpg to PATH, with their classes.
 
-    FOLDER may also be a table, as for --labels. Images that cannot be used are left out and listed, and the exit status
-    is then 1. Repeat the command to resume a run that was interrupted. Train on the features in Python, with
-    sktl.datasets.load_features, or read the file with pandas, polars or DuckDB.
+    FOLDER may also be a table, as for --labels, whose files must exist. Images that cannot be used are left out and
+    listed, and the exit status is then 1. Repeat the command to resume a run that was interrupted. Train on the
+    features in Python, with sktl.datasets.load_features, or read the file with pandas, polars or DuckDB.
 
     \b
     sktl embed photos/train -o train.parquet
@@ -83,7 +84,8 @@ def embed(
         )
     click.echo(f"Wrote {written.n_features:,} features of {written.n_images:,} images to {shown(output)}.")
     if written.invalid_images:
-        raise InvalidImageError(written.invalid_images)
+        places = [masked(str(path)) for path in photos.data]  # the file has names relative to the folder
+        raise InvalidImageError([one._replace(name=places[one.position]) for one in written.invalid_images])
 
 
 def _names(paths: list[str], source: ImageSource) -> list[str]:

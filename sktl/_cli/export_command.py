@@ -9,19 +9,21 @@ import click
 import sktl
 
 from .command_messages import shown
-from .options import machine, output
+from .options import FOLDER, machine, output, saved_model
 
 
 @click.command(short_help="Export a model to ONNX, OpenVINO or PyTorch.")
-@click.argument("model")
+@saved_model
 @output("output", "FILE", "File to write: .onnx, .xml (OpenVINO) or .pt2; a folder that ends in / for OpenVINO.")
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 @click.option("--precision", type=click.Choice(["float32", "float16", "int8"]), default="float32", show_default=True)
-@click.option("--calibration", metavar="FOLDER", help="Images like the images to predict; int8 needs at least 40.")
 @click.option(
-    "--max-drop", type=click.FloatRange(0), default=0.005, show_default=True, help="Maximum cost of lower precision."
+    "--calibration", type=FOLDER, metavar="FOLDER", help="Images like the images to predict; int8 needs at least 40."
 )
-@click.option("--verify", metavar="FOLDER", help="Images on which FILE is compared with MODEL, besides drawings.")
+@click.option("--max-drop", type=click.FloatRange(0), show_default="0.005", help="Maximum cost of float16 or int8.")
+@click.option(
+    "--verify", type=FOLDER, metavar="FOLDER", help="Images on which FILE is compared with MODEL, besides drawings."
+)
 @click.option("--include-references", is_flag=True, help="Let FILE also compute how typical images are.")
 @machine
 def export(

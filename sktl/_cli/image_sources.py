@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import sktl
 from sktl._utils.short_text import fitted
-from sktl.exceptions import InvalidInputError
+from sktl.exceptions import ImageFolderWarning, InvalidInputError
 
 from .command_messages import shown
 from .model_outputs import kind_of, names_of
@@ -39,6 +40,8 @@ class ImageSource:
         Parameters of :func:`sktl.datasets.load_label_table`.
     has_labels : bool, default=True
         Whether the images in a folder have classes.
+    groups : str, default=None
+        Column of the table with the group of each image, such as the patient. It is not a label.
     """
 
     folder: str | None
@@ -49,16 +52,17 @@ class ImageSource:
     where: Mapping[str, str] = field(default_factory=dict)
     kind: str = "auto"
     has_labels: bool = True
+    groups: str | None = None
 
     def load(self) -> Any:
-        """Return the images and what they show, a Bunch with `data`, `target`, `target_names` and `kind`."""
+        """Return the images and what they show, a Bunch with `data`, `target`, `target_names`, `kind` and `groups`."""
         if not self.has_labels:
             images = sktl.datasets.list_images(self.folder or "")
-            return SimpleNamespace(data=images, target=None, target_names=[], kind="none")
+            return SimpleNamespace(data=images, target=None, target_names=[], kind="none", groups=None)
         if self.labels is not None:
             return self._of_table(self.columns or None, self.kind)
         found = sktl.datasets.load_image_folder(self.folder or "")
-        found.kind = "classes"
+        found.kind, found.groups = "classes", None
         return found
 
     def load_for(self, estimator: Any, model: str) -> Any:
@@ -116,8 +120,18 @@ class ImageSource:
         return None if test is None and not where else replace(self, labels=test or self.labels, where=where)
 
     def _of_table(self, columns: Sequence[str] | None, kind: str) -> Any:
+        own = [] if self.groups is None else [self.groups]
+        found = self._read(columns, [*self.ignore, *([] if columns else own)], kind)
+        found.groups = None
+        if own:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ImageFolderWarning)  # the first reading has issued them
+                found.groups = self._read(own, (), "classes").target
+        return found
+
+    def _read(self, columns: Sequence[str] | None, ignore: Sequence[str], kind: str) -> Any:
         return sktl.datasets.load_label_table(
-            self.labels or "", folder=self.folder, path_column=self.path_column, columns=columns, ignore=self.ignore,
+            self.labels or "", folder=self.folder, path_column=self.path_column, columns=columns, ignore=ignore,
             where=self.where, kind=kind,
         )  # fmt: skip
 
@@ -234,13 +248,14 @@ def decide(found: Any, decisions: str, part: str, estimator: Any = None) -> str:
         classes = classes.astype(str)  # folders have names
     elif classes is not None and classes.dtype.kind != found.target.dtype.kind:
         classes = None
-    n, before = len(found.data), dict(zip(found.data.tolist(), found.target.tolist(), strict=True))
+    n, before, row_of = len(found.data), found.target, {path: i for i, path in enumerate(found.data.tolist())}
     found.data, target = sktl.datasets.apply_decisions(
-        decisions, found.data, target_of(found), part=part, classes=classes
+        decisions, found.data, target_of(found), part=part, classes=classes, kind=found.kind
     )
     found.target = target.values if isinstance(target, NamedColumns) else target
     if found.kind == "classes":
         found.target_names = sorted({*found.target.tolist()})
-    labels = zip(found.data.tolist(), found.target.tolist(), strict=True)
-    n_changed = sum(before[path] != label for path, label in labels)
+    kept = [row_of[path] for path in found.data.tolist()]
+    found.groups = None if found.groups is None else found.groups[kept]
+    n_changed = sum(old != new for old, new in zip(before[kept].tolist(), found.target.tolist(), strict=True))
     return f"Dropped {n - len(found.data):,} and relabeled {n_changed:,} of {n:,} images by {shown(decisions)}."

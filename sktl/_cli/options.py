@@ -65,13 +65,18 @@ class Threads(click.types.IntParamType):
         return self.fail("at least one thread is needed. Pass a positive number, -1 for all cores", param, ctx)
 
 
-class Folder(click.ParamType):
-    """The path of a folder. An empty path, for instance from an unset variable, would mean the current folder."""
+class Place(click.ParamType):
+    """A path or a URL. An empty one, for instance from an unset variable, would mean the current folder."""
 
-    name = "folder"
+    def __init__(self, name: str, advice: str):
+        self.name, self._advice = name, advice
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return value or self.fail("it is empty. Pass a folder, or . for the current folder.", param, ctx)
+        return value or self.fail(f"it is empty. {self._advice}", param, ctx)
+
+
+FOLDER = Place("folder", "Pass a folder, or . for the current folder.")
+FILE = Place("path", "Pass the name of a file.")
 
 
 class Megabytes(click.FloatRange):
@@ -83,15 +88,6 @@ class Megabytes(click.FloatRange):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         size = super().convert(value, param, ctx)
         return size if math.isfinite(size) else self.fail(f"{size} is not a number of megabytes.", param, ctx)
-
-
-class OutputPath(click.ParamType):
-    """The path of a file to write. An empty path would mean the current folder."""
-
-    name = "path"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return value or self.fail("it is empty. Pass the name of the file to write.", param, ctx)
 
 
 class Condition(click.ParamType):
@@ -118,9 +114,12 @@ def parameter(name: str, kind: Any, text: str) -> Callable[[_Command], _Command]
     return click.option(f"--{name.replace('_', '-')}", name, type=kind, default=default, show_default=shown, help=text)
 
 
+saved_model = click.argument("model", type=FILE)
+
+
 def output(name: str, metavar: str, text: str) -> Callable[[_Command], _Command]:
     """Return the option for the file that a command writes."""
-    return click.option("-o", "--output", name, required=True, type=OutputPath(), metavar=metavar, help=text)
+    return click.option("-o", "--output", name, required=True, type=FILE, metavar=metavar, help=text)
 
 
 def _together(*options: Callable[[_Command], _Command]) -> Callable[[_Command], _Command]:
@@ -137,6 +136,7 @@ def with_source(command: _Command) -> _Command:
 
     def run(folder: str | None, labels: str | None, numbers: bool = False, classes: bool = False, **rest: Any) -> Any:
         chosen: dict[str, Any] = {name: rest.pop(name) for name in OF_TABLE}
+        chosen["groups"] = rest.pop("groups", None)
         context = click.get_current_context()
         if numbers and classes:
             raise click.UsageError("Pass either --numbers or --classes.", context)
@@ -144,6 +144,8 @@ def with_source(command: _Command) -> _Command:
             raise click.UsageError("Options of tables need a table. Pass it by --labels.", context)
         if labels is None and folder is None:
             raise click.UsageError("Missing argument 'FOLDER'. Pass a folder, or a table by --labels.", context)
+        if chosen["groups"] in chosen["columns"]:
+            raise click.UsageError("--groups and --column name the same column. Groups are not learned.", context)
         chosen["where"] = as_conditions(chosen["where"], "--where", context)
         kind = "numbers" if numbers else "classes" if classes else "auto"
         return command(source=ImageSource(folder, labels, kind=kind, **chosen), **rest)
@@ -159,9 +161,9 @@ def as_conditions(pairs: tuple[tuple[str, str], ...], option: str, context: clic
 
 
 images = _together(
-    click.argument("folder", type=Folder(), required=False),
+    click.argument("folder", type=FOLDER, required=False),
     click.option(
-        "--labels", metavar="TABLE", help="CSV file with a column of paths, and columns of labels or numbers."
+        "--labels", type=FILE, metavar="TABLE", help="CSV file with a column of paths and columns of labels or numbers."
     ),
     click.option("--path-column", metavar="NAME", help="Column of paths.  [default: path, file, filename or image]"),
     click.option("--column", "columns", multiple=True, metavar="NAME", help="Column to use; can be repeated."),
@@ -172,21 +174,22 @@ kinds = _together(
     click.option("--numbers", is_flag=True, help="The columns hold numbers to predict."),
     click.option("--classes", is_flag=True, help="Each value of the column is a class, even if it is a number."),
 )
+groups = click.option("--groups", metavar="NAME", help="Column of groups, such as patients, to keep together.")
 thumbnails = click.option(
     "--max-megabytes", type=Megabytes(), default=16, show_default=True, help="Limit for thumbnails."
 )
 decisions = click.option(
-    "--decisions", metavar="CSV", help="Drop and relabel images as decided on the page of `sktl audit`."
+    "--decisions", type=FILE, metavar="CSV", help="Drop and relabel images as decided on the page of `sktl audit`."
 )
 machine = _together(
     parameter("device", str, "Where the network runs: auto, cpu, cuda, cuda:1, mps, xpu."),
-    parameter("cache", OrWord(click.STRING, {"auto": "auto", "none": False}), "Folder or Redis URL of the cache."),
+    parameter("cache", OrWord(FOLDER, {"auto": "auto", "none": False}), "Folder or Redis URL of the cache."),
     parameter("n_jobs", OrWord(Threads(), NONE), "Number of threads; -1: all cores."),
     click.option("-q", "--quiet", is_flag=True, help="Show no progress."),
 )
 training = _together(
     parameter("backbone", str, "Pretrained network; `sktl backbones` lists them."),
-    parameter("weights", OrWord(click.STRING, NONE), "Name or file of the weights; none: random weights."),
+    parameter("weights", OrWord(FILE, NONE), "Name or file of the weights; none: random weights."),
     parameter("image_size", OrWord(click.INT, NONE), "Height and width of the input of the network, in pixels."),
     parameter("n_stages", OrWord(click.INT, {"all": "all"}), "Number of first stages that the network keeps."),
     parameter("trainable_stages", OrWord(click.INT, {"all": "all"}), "Number of last stages to train."),
@@ -210,12 +213,16 @@ training = _together(
         help="Hold out a tenth of the images and use the best epoch. Lowers the accuracy if only the output layer is "
         "trained.",
     ),
-    parameter("invalid_images", click.Choice(["raise", "skip"]), "What to do with images that cannot be used."),
+    parameter(
+        "invalid_images",
+        click.Choice(["raise", "skip"]),
+        "What to do with images that cannot be used. The files of a table must exist.",
+    ),
     parameter("engine", click.Choice(["auto", "torch", "openvino"]), "Library that runs the frozen stages on a CPU."),
     parameter("precision", click.Choice(["float32", "bfloat16"]), "Precision in which frozen stages compute."),
     parameter(
         "checkpoint",
-        OrWord(click.STRING, NONE),
+        OrWord(FOLDER, NONE),
         "Folder to resume an interrupted fit; needs an integer --random-state.",
     ),
     parameter("random_state", OrWord(click.INT, NONE), "Seed; results repeat with a fixed seed."),

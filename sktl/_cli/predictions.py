@@ -179,8 +179,12 @@ def predict_images(
     estimator: Any, images: Sequence[str], typicality: bool = False
 ) -> tuple[Predictions, InvalidImageError | None]:
     """Return the predictions for the images that can be used, and the error about the others, if any."""
-    values, rows, failures = predict_usable(partial(values_of, estimator), images, np.arange(len(images)))
+    names, predictions = headings_of(estimator), _KINDS[kind_of(estimator)]
+    try:
+        values, rows, failures = predict_usable(partial(values_of, estimator), images, np.arange(len(images)))
+    except InvalidImageError as error:
+        n_columns = len(names) or estimator.n_outputs_  # numbers may have no names
+        return predictions(names, [], np.empty((0, n_columns)), np.empty(0) if typicality else None), error
     images = [images[row] for row in rows]
     p_values = estimator.typicality(images) if typicality else None
-    predictions = _KINDS[kind_of(estimator)](headings_of(estimator), images, values, p_values)
-    return predictions, InvalidImageError(failures) if failures else None
+    return predictions(names, images, values, p_values), InvalidImageError(failures) if failures else None

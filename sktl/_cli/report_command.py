@@ -11,14 +11,15 @@ import sktl
 
 from .command_messages import shown
 from .image_sources import ImageSource, target_of
-from .options import images, machine, output, thumbnails, with_source
+from .options import groups, images, machine, output, saved_model, thumbnails, with_source
 from .output_files import check_page
 from .saved_models import load_predictor
 
 
 @click.command(short_help="Write a page about how good a model is.")
-@click.argument("model")
+@saved_model
 @images
+@groups
 @output("page", "PAGE", "HTML file to write.")
 @click.option("--force", is_flag=True, help="Replace PAGE if it exists.")
 @thumbnails
@@ -31,11 +32,13 @@ def report(
 
     The page shows the accuracy and its confidence interval, each class, which classes are confused, the worst mistakes
     with images, whether the probabilities can be trusted, how much is gained by leaving uncertain images to a person,
-    and whether the images are like the training images. Images that cannot be read are listed and left out.
+    and whether the images are like the training images. Images that cannot be read are listed and left out, but the
+    files of a table must exist.
 
     \b
     sktl report cats.sktl photos/test -o report.html
     sktl report tags.sktl --labels labels.csv --where split=test -o report.html
+    sktl report xrays.sktl --labels test.csv --groups patient -o report.html
     """
     check_page(page, force)
     estimator = load_predictor(model, quiet, **machine)
@@ -44,7 +47,7 @@ def report(
     if source.labels is not None and not quiet:
         click.echo(source.describe(photos, asks_kind=False), err=True)
     source.check_classes(photos, estimator, name)
-    found = sktl.evaluation_report(estimator, photos.data, target_of(photos))
+    found = sktl.evaluation_report(estimator, photos.data, target_of(photos), groups=photos.groups)
     found.to_html(page, title=Path(model).name, max_megabytes=max_megabytes)
     click.echo(found.summary())
     click.echo(f"Wrote {shown(page)}. Open it in a browser.")

@@ -1,9 +1,8 @@
-"""Decisions about the findings of an audit: read from a CSV file which rows stay and which labels change."""
+"""Decisions about the findings of an audit: read from a CSV file, and checked against the images."""
 
 from __future__ import annotations
 
 import csv
-import importlib
 import io
 import os
 import re
@@ -12,18 +11,13 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Self
 
-import numpy as np
-from scipy.sparse import issparse
-
 from sktl._images.containers import as_items, is_flattened
-from sktl._images.foreign_types import is_arrow
 from sktl._images.url_text import masked
-from sktl._targets.joined_labels import split_labels
 from sktl._targets.labels import as_cells, first_shown, missing_cells
-from sktl._targets.tables import Table, is_frame, is_table
+from sktl._targets.tables import is_frame
 from sktl._utils.paths import checked_path, in_utf8, shown, why_no_file
 from sktl._words import shown_value, type_of
-from sktl.exceptions import InvalidInputError, InvalidParameterError
+from sktl.exceptions import InvalidInputError
 
 PARTS = ("train", "test")
 _COLUMNS = ("part", "position", "name", "decision", "label")
@@ -238,7 +232,7 @@ def _as_text(value: Any) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
-# ------------------------------------------------------------------------------------------------------------- applying
+# ----------------------------------------------------------------------------------------------------------- the images
 
 
 def n_rows(values: Any, name: str) -> int:
@@ -270,166 +264,3 @@ def check_images(decisions: Iterable[Decision], X: Any) -> int:
             )
         decision.check_image(None if items is None else items[decision.position])
     return n
-
-
-def rows_of(values: Any, rows: np.ndarray) -> Any:
-    """Return some rows of a container, in a container of the same type; a list for a tuple or another sequence."""
-    if hasattr(values, "iloc"):
-        return values.iloc[rows]
-    if is_arrow(values):
-        return values.take(rows)
-    if issparse(values):
-        return values.tocsr()[rows]
-    # What has a shape selects several rows at once.
-    return values[rows] if hasattr(values, "shape") else [values[int(row)] for row in rows]
-
-
-def relabeled(y: Any, decisions: Sequence[Decision], classes: Any = None) -> Any:
-    """Return a copy of `y` with the labels that were decided.
-
-    Raises
-    ------
-    InvalidInputError
-        If a new label is neither one that `y` has nor one of `classes`.
-    InvalidParameterError
-        If `classes` are not labels.
-    """
-    changes = [decision for decision in decisions if decision.decision == "relabel"]
-    if not changes:
-        return y
-    return _with_indicators(y, changes) if is_table(y) else _with_classes(y, changes, classes)
-
-
-def _with_classes(y: Any, changes: Sequence[Decision], classes: Any) -> Any:
-    """Return the labels, each changed one from a row that has it: so labels keep their type in any container."""
-    labels = as_cells(y, "y").ravel().tolist()
-    first: dict[str, int] = {}
-    for row, label in enumerate(labels):
-        first.setdefault(in_utf8(str(label)), row)
-    others = _by_text(classes, next((label for label in labels if label is not None and label == label), None))
-    source, new = np.arange(len(labels)), {}
-    for change in changes:
-        text = change.label_among([*(first | others)])
-        if text in first:
-            source[change.position] = first[text]
-        elif text in others:
-            new[change.position] = others[text]
-        else:
-            raise _unknown_label(change, [*(first | others)], ", or pass further labels as classes")
-    changed = rows_of(y, source)
-    if hasattr(y, "iloc"):
-        changed = changed.set_axis(y.index)  # rows of pandas carry the names of the rows that they were taken from
-    for position, label in new.items():
-        changed = _with_label(changed, position, label)
-    return changed
-
-
-def _by_text(classes: Any, label: Any) -> dict[str, Any]:
-    """Return further labels by their text. Raise an error if they are not of the type of a label of `y`."""
-    if classes is None:
-        return {}
-    if isinstance(classes, str | bytes | Set | Mapping) or not hasattr(classes, "__len__"):
-        raise InvalidParameterError(
-            f"classes={shown_value(classes)} must be a list or an array of labels, such as audit.classes_."
-        )
-    found = as_cells(classes, "classes").ravel().tolist()
-    for one in found:
-        if label is not None and isinstance(one, str) != isinstance(label, str):
-            raise InvalidParameterError(
-                f"classes has labels such as {shown_value(one)}, but y has labels such as {shown_value(label)}. Pass "
-                "labels of the same type."
-            )
-    return {in_utf8(str(one)): one for one in found}
-
-
-def _with_label(y: Any, row: int, label: Any) -> Any:
-    """Return labels with one changed to a label that no row has. `y`, which may be changed, is a copy."""
-    if is_arrow(y):
-        if hasattr(y, "schema"):
-            return _with_arrow_rows(y, {row: [label]})
-        pa = importlib.import_module("pyarrow")
-        changed = _with_label(pa.table({"y": y}), row, label).column(0)
-        return changed if isinstance(y, pa.ChunkedArray) else changed.combine_chunks()
-    if hasattr(y, "to_frame") and not is_frame(y):  # a column of pandas or polars
-        frame = y.to_frame()
-        _set_row(frame, row, [label])
-        return frame.iloc[:, 0].rename(y.name) if hasattr(y, "iloc") else frame.to_series()
-    if isinstance(y, np.ndarray):
-        y = y.astype(np.result_type(y, np.array([label])))  # an array of text has a fixed width
-    if is_frame(y) or (isinstance(y, list) and isinstance(y[row], list | tuple)):
-        _set_row(y, row, [label])
-    else:
-        y[row] = label
-    return y
-
-
-def _with_indicators(y: Any, changes: Sequence[Decision]) -> Any:
-    """Return a table of zeros and ones with some rows changed."""
-    table = Table.of(y, "y")
-    table.numbers("y", "several labels are a table of zeros and ones")
-    names = [in_utf8(str(name)) for name in table.names or range(table.values.shape[1])]
-    rows: dict[int, list[int]] = {}
-    for change in changes:
-        has = split_labels(change.label_among(names), names)
-        if has is None:
-            raise _unknown_label(change, names)
-        rows[change.position] = [int(name in has) for name in names]
-    if is_arrow(y):
-        return _with_arrow_rows(y, rows)
-    copy = _copy(y)
-    for row, values in rows.items():
-        _set_row(copy, row, values)
-    return copy.asformat(y.format) if issparse(y) else copy
-
-
-def _with_arrow_rows(y: Any, rows: Mapping[int, Sequence[int]]) -> Any:
-    """Return a table of pyarrow, which cannot be changed, with some rows replaced."""
-    pa = importlib.import_module("pyarrow")
-    for k, field in enumerate(y.schema):
-        column = y.column(k).to_pylist()
-        for row, values in rows.items():
-            column[row] = type(column[row])(values[k])
-        y = y.set_column(k, field, pa.array(column, field.type))
-    return y
-
-
-def _copy(y: Any) -> Any:
-    if issparse(y):
-        return y.tolil()
-    if isinstance(y, list | tuple):
-        return [*y]
-    return y.clone() if hasattr(y, "clone") else y.copy()
-
-
-def _set_row(y: Any, row: int, values: list[int]) -> None:
-    """Set a row of a table, whose columns keep their types."""
-    if not is_frame(y):
-        y[row] = type(y[row])(values) if isinstance(y, list) and isinstance(y[row], list | tuple) else _typed(y, values)
-        return
-    for k, column in enumerate(y.columns):
-        if hasattr(y, "iloc"):
-            _set_pandas_cell(y, row, k, values[k])
-        else:
-            y[row, column] = type(y[row, column])(values[k])
-
-
-def _set_pandas_cell(y: Any, row: int, k: int, value: int) -> None:
-    dtype = y.dtypes.iloc[k]
-    categories = getattr(dtype, "categories", None)
-    cell = (dtype if categories is None else categories.dtype).type(value)
-    if categories is not None and cell not in categories:
-        name = y.columns[k]
-        y[name] = y[name].cat.add_categories([cell])
-    y.iloc[row, k] = cell
-
-
-def _typed(y: Any, values: list[int]) -> Any:
-    """Return values as a row that torch, NumPy or SciPy can assign."""
-    return y.new_tensor(values) if hasattr(y, "new_tensor") else np.array(values)
-
-
-def _unknown_label(change: Decision, labels: Sequence[str], alternative: str = "") -> InvalidInputError:
-    return InvalidInputError(
-        f"{change.place} relabels to {shown(str(change.label))}, but the labels are {first_shown(labels)}. Correct the "
-        f"row{alternative}."
-    )

@@ -283,6 +283,11 @@ def _undecoded(dataset: Any, feature: Any, image: str) -> Any:
 
 
 def _as_targets(values: Any, where: str = "dataset") -> np.ndarray:
+    if isinstance(values, list) and (missing := [i for i, value in enumerate(values) if value is None]):
+        raise InvalidInputError(
+            f"{where} has missing targets, the first at position {missing[0]} and {len(missing)} in all. Leave these "
+            "images out."
+        )
     try:
         array = np.asarray(values)
     except Exception:  # ragged lists, or targets that NumPy cannot convert

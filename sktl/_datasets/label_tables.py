@@ -35,6 +35,8 @@ _WHOLE = re.compile(r"-?(0|[1-9]\d{0,17})(\.0*)?", re.ASCII)
 # What programs write for a missing value; NA, None and null may be names.
 _MISSING = frozenset({"nan", "<na>"})
 _INDICATOR = {"false": 0, "true": 1}
+# What may separate several labels in one cell.
+_SEPARATORS = ("; ", ", ", ";", "|", ",")
 # A column with more different whole numbers is not taken for classes.
 _MOST_WHOLE = 20
 
@@ -331,9 +333,11 @@ def _numbers(table: LabelTable, columns: Sequence[str]) -> Values:
 
 def _labels(table: LabelTable, columns: Sequence[str]) -> Values:
     if len(columns) < 2:
+        separator = next((one for one in _SEPARATORS if any(one in cell for cell in table.columns[columns[0]])), None)
+        split = f"If a cell holds several labels, {_dummies(columns[0], separator)}. " if separator else ""
         raise InvalidParameterError(
-            f"Several labels need several columns of 0 and 1, but {table.name} has one, {shown(columns[0])}. Add "
-            'columns, or pass kind="classes".'
+            f"Several labels need several columns of 0 and 1, but {table.name} has one, {shown(columns[0])}. {split}"
+            'Add columns, or pass kind="classes".'
         )
     target = np.empty((len(table), len(columns)), dtype=np.int64)
     for k, column in enumerate(columns):
@@ -364,7 +368,26 @@ def _classes(table: LabelTable, column: str) -> Values:
         target = np.array(cells)
         place = f"Column {shown(column)} of {table.name} has labels"
         check_names(dict.fromkeys(cells), place, "correct the table")
+        _warn_of_joined(table, column)
     return Values("classes", target, np.unique(target).tolist())
+
+
+def _warn_of_joined(table: LabelTable, column: str) -> None:
+    """Warn if a class consists of the names of others, such as "cat;dog"."""
+    names = set(table.columns[column])
+    for separator in _SEPARATORS:
+        joined = sorted(name for name in names if separator in name and names.issuperset(name.split(separator)))
+        if joined:
+            warn(
+                f"Column {shown(column)} of {table.name} has the class {shown(joined[0])}, and its parts are classes, "
+                f"too. If images have several labels, {_dummies(column, separator)}.",
+                ImageFolderWarning,
+            )
+            return
+
+
+def _dummies(column: str, separator: str) -> str:
+    return f"pass y = pandas.read_csv(path)[{shown(column)}].str.get_dummies({separator!r}) to fit"
 
 
 def located(table: LabelTable, column: str, folder: str) -> list[str]:
@@ -384,8 +407,8 @@ def located(table: LabelTable, column: str, folder: str) -> list[str]:
         more = f" {len(absent) - 1} more of {len(table)} files are missing." if len(absent) > 1 else ""
         raise InvalidInputError(
             f"{shown(table.columns[column][absent[0]])} in {table.place(absent[0], column)}, is not a file (looked in "
-            f"{shown(os.path.abspath(folder))}).{more}{hint} Correct the paths, or pass the folder that they are relative "
-            "to as `folder`."
+            f"{shown(os.path.abspath(folder))}).{more}{hint} Correct the paths, or pass the folder that they are "
+            "relative to as `folder`."
         )
     return paths
 

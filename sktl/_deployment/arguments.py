@@ -7,6 +7,8 @@ from numbers import Real
 from typing import Any
 
 import numpy as np
+from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClassifierCV
+from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from sktl._estimators.saving import check_sizes
@@ -24,6 +26,9 @@ from .reference_images import default_samples
 _LEAST_CALIBRATION = 40
 # More images hardly widen ranges.
 _MOST_FOR_RANGES = 256
+_DEFAULT_DROP = 0.005
+# Classifiers with a threshold of their own, and the attributes that hold it.
+_THRESHOLDS = {TunedThresholdClassifierCV: "best_threshold_", FixedThresholdClassifier: "threshold"}
 
 
 @dataclass(frozen=True)
@@ -70,14 +75,28 @@ def check_estimator(estimator: Any) -> None:
     if isinstance(estimator, type) or not hasattr(estimator, "_fitted_extractor"):
         given = estimator.__name__ if isinstance(estimator, type) else type(estimator).__name__
         raise InvalidParameterError(
-            f"estimator is {'the class' if isinstance(estimator, type) else 'a'} {given}. Pass a fitted classifier, "
-            "regressor or encoder of sktl, such as best_estimator_ of a search."
+            f"estimator is {'the class' if isinstance(estimator, type) else 'a'} {given}. {_what_to_pass(estimator)}"
         )
     check_is_fitted(estimator)
     check_sizes(estimator.backbone_.preprocessing)
 
 
-def check_precision(precision: Any, calibration: Any, max_drop: Any, target: Target) -> None:
+def _what_to_pass(estimator: Any) -> str:
+    """Return the advice for what is not an estimator of sktl: which part of it to pass, if it contains one."""
+    if hasattr(estimator, "best_estimator_"):
+        return "Pass its best_estimator_."
+    for kind, threshold in _THRESHOLDS.items():
+        if isinstance(estimator, kind):
+            return (
+                f"Pass its estimator_. The file does not contain {threshold}: compare the probabilities of the second "
+                "class with it."
+            )
+    if isinstance(estimator, Pipeline):
+        return "Pass one of its steps, such as estimator[-1]: a fitted classifier, regressor or encoder of sktl."
+    return "Pass a fitted classifier, regressor or encoder of sktl."
+
+
+def check_precision(precision: Any, calibration: Any, target: Target) -> None:
     """Raise `InvalidParameterError` for a precision that is unknown or impossible with the other arguments."""
     if not isinstance(precision, str) or precision not in PRECISIONS:
         raise InvalidParameterError(f"precision={shown_value(precision)} must be {', '.join(map(repr, PRECISIONS))}.")
@@ -96,8 +115,27 @@ def check_precision(precision: Any, calibration: Any, max_drop: Any, target: Tar
             f'precision="int8" needs calibration images: pass calibration, at least {_LEAST_CALIBRATION} images like '
             "those of the application, without labels."
         )
+
+
+def most_drop(max_drop: Any, precision: str) -> float:
+    """Return how much a lower precision may cost.
+
+    Raises
+    ------
+    InvalidParameterError
+        If it is invalid, or was passed with float32, which is compared with the estimator exactly.
+    """
+    if max_drop is None:
+        return _DEFAULT_DROP
     if not isinstance(max_drop, Real) or isinstance(max_drop, bool) or not 0 <= float(max_drop) < np.inf:
-        raise InvalidParameterError(f"max_drop={shown_value(max_drop)} must be a number of at least 0, such as 0.005.")
+        raise InvalidParameterError(
+            f"max_drop={shown_value(max_drop)} must be a number of at least 0, such as {_DEFAULT_DROP}."
+        )
+    if precision == "float32":
+        raise InvalidParameterError(
+            'max_drop is for precision="float16" and precision="int8"; float32 loses nothing. Leave max_drop=None.'
+        )
+    return float(max_drop)
 
 
 def check_references(estimator: Any, include_references: Any) -> None:

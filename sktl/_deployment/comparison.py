@@ -8,15 +8,15 @@ import numpy as np
 
 from .answers import Answers
 
-# Largest difference that float32 may make: of probabilities, and of numbers and features relative to their spread. The
-# weights of a regressor may amplify rounding of features that hardly vary.
+# Largest difference that float32 may make: of probabilities, and of numbers and features relative to their largest
+# deviation from their mean. The weights of a regressor may amplify rounding of features that hardly vary.
 TOLERANCES = {"classes": 1e-4, "labels": 1e-4, "numbers": 1e-2, "features": 1e-3}
 # What is compared, and the unit of its differences.
 UNITS = {
     "classes": ("probabilities", ""),
     "labels": ("probabilities", ""),
-    "numbers": ("numbers", " of their spread"),
-    "features": ("features", " of their spread"),
+    "numbers": ("numbers", " of their largest deviation from their mean"),
+    "features": ("features", " of their largest deviation from their mean"),
 }
 # Largest difference of p-values, as a share and in references. Ranks of images between references may change.
 _TYPICALITY_SHARE, _TYPICALITY_RANKS = 0.01, 2
@@ -32,7 +32,8 @@ class Comparison:
     ----------
     n_images : int
     difference : float
-        Largest difference of probabilities; of numbers and features, relative to their spread over the images.
+        Largest difference of probabilities; of numbers and features, relative to their largest deviation from their
+        mean over the images.
     n_changed : int
         Number of images with other labels. Labels whose probabilities differ by rounding only do not count.
     drop : float
@@ -108,9 +109,9 @@ def _differences(kind: str, found: np.ndarray, expected: np.ndarray) -> np.ndarr
         return differences
     axis = 0 if kind == "numbers" else None
     largest = np.abs(expected).max(axis=axis, initial=0)
-    spread = np.abs(expected - expected.mean(axis=0)).max(axis=axis, initial=0)
-    # Constant columns have no spread. Others may vary by less than float32 can tell, and are then not exported.
-    scale = np.where(spread > _CONSTANT * largest, spread, 1e4 * _ROUNDING * largest)
+    deviation = np.abs(expected - expected.mean(axis=0)).max(axis=axis, initial=0)
+    # Constant columns do not deviate. Others may vary by less than float32 can tell, and are then not exported.
+    scale = np.where(deviation > _CONSTANT * largest, deviation, 1e4 * _ROUNDING * largest)
     return differences / np.where(scale > 0, scale, 1.0)
 
 

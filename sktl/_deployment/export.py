@@ -21,6 +21,7 @@ from .arguments import (
     check_packages,
     check_precision,
     check_references,
+    most_drop,
     notes,
 )
 from .bias_correction import harm, with_corrected_bias
@@ -47,7 +48,7 @@ def export(
     format: str | None = None,
     precision: str = "float32",
     calibration: Any = None,
-    max_drop: float = 0.005,
+    max_drop: float | None = None,
     verify: Any = None,
     include_references: bool = False,
 ) -> ExportReport:
@@ -80,11 +81,11 @@ def export(
         Images like the images to predict, without labels; for `"int8"`, at least 40, and preferably a few hundred. Half
         of them, at most 256, determine the ranges of 8-bit numbers; the cost of the lower precision is measured on the
         others. With `"float16"`, it is measured on all of them. Accepted formats are the same as for `X` of `fit`.
-    max_drop : float, default=0.005
-        How much the lower precision may cost. For classes and labels, the expected loss of accuracy if the
-        probabilities of the estimator are right: each changed label costs the difference between the probabilities of
-        both labels. For numbers and features, the share of their variance that is lost. The p-values of `typicality` do
-        not count; the report contains their largest difference.
+    max_drop : float, default=None
+        How much `"float16"` or `"int8"` may cost; None is 0.005. For classes and labels, the expected loss of accuracy
+        if the probabilities of the estimator are right: each changed label costs the difference between the
+        probabilities of both labels. For numbers and features, the share of their variance that is lost. The p-values
+        of `typicality` do not count; the report contains their largest difference.
     verify : array-like of shape (n_samples, ...), default=None
         Images on which the file is compared with the estimator, in addition to three drawings and noise.
     include_references : bool, default=False
@@ -113,8 +114,9 @@ def export(
         If `include_references=True` and the estimator has no `typicality`.
     ExportError
         If torch or the format cannot represent the network; if the outputs of the file differ from the estimator's by
-        more than rounding (1e-4 for probabilities, and a hundredth of their spread for numbers), or in any label; or if
-        the lower precision costs more than `max_drop`. No file is then written, and an existing file is unchanged.
+        more than rounding (1e-4 for probabilities, and a hundredth of their largest deviation from their mean for
+        numbers), or in any label; or if the lower precision costs more than `max_drop`. No file is then written, and an
+        existing file is unchanged.
 
     Notes
     -----
@@ -137,12 +139,13 @@ def export(
     """
     check_estimator(estimator)
     target = Target.of(path, format)
-    check_precision(precision, calibration, max_drop, target)
+    check_precision(precision, calibration, target)
+    most = most_drop(max_drop, precision)
     check_references(estimator, include_references)
     check_packages(target, precision)
     check_describable(estimator, precision, target.format.packages)
     images = Images.of(estimator, precision, calibration, verify)
-    job = _Export(estimator, kind_of(estimator), target, precision, float(max_drop), images, bool(include_references))
+    job = _Export(estimator, kind_of(estimator), target, precision, most, images, bool(include_references))
     with open_streams():
         return job.run()
 

@@ -24,7 +24,8 @@ _OPERATORS = _WITH_WEIGHTS | {
     "Add", "AveragePool", "Clip", "Concat", "Flatten", "GlobalAveragePool", "MaxPool", "Mul", "Pad", "Relu", "Reshape",
     "Transpose",
 }  # fmt: skip
-# At most this share of the layers stays in float. With more, int8 would save too little.
+# At most this share of the layers stays in float because they come first, and as many because they are most harmful.
+# With more, int8 would save too little.
 _MOST_IN_FLOAT = 0.25
 _NAMED = 5
 # Numbers of first layers that are tried in float: they see pixels, of which 8 bits lose details, and take little time.
@@ -45,7 +46,7 @@ class Quantized:
     ----------
     model : onnx.ModelProto
     float_layers : tuple of str
-        Layers that stay in float32, as the network names them.
+        Layers that stay in float32, as the network names them: up to three first ones, and the most harmful ones.
     """
 
     model: Any

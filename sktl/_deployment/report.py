@@ -35,8 +35,8 @@ class ExportReport:
     n_images : int
         Number of images on which the files were compared with the estimator.
     difference : float
-        Largest difference from the estimator: of probabilities; of numbers and features, relative to their spread over
-        the images.
+        Largest difference from the estimator: of probabilities; of numbers and features, relative to their largest
+        deviation from their mean over the images.
     n_changed : int
         Number of these images whose labels differ from the estimator's predictions.
     drop : float
@@ -45,7 +45,8 @@ class ExportReport:
     n_calibration : int
         Number of images that determined the ranges of numbers in int8; 0 for other precisions.
     float_layers : tuple of str
-        Layers that stay in float32 because the model would otherwise lose more than `max_drop`.
+        Layers that stay in float32: up to three first layers, and up to a quarter of the layers if the model would
+        otherwise lose more than `max_drop`.
     notes : tuple of str
         What the files do not include.
     typicality_difference : float or None

@@ -72,6 +72,7 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
     engine_: str
     precision_: str
     feature_stages_: int
+    n_features_in_: int
     _features: PretrainedFeatures | TunedFeatures
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -155,16 +156,30 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
         self.__dict__ = vars(draft) | {"_fitted_names": frozenset(fitted)}
 
     def _as_samples(self, X: Any, *, reset: bool, lenient: bool = False) -> list[Sample]:
-        """Return the samples of `X`; if `X` is flattened, set or check `n_features_in_`."""
-        if self.image_shape is not None and is_flattened(X):
+        """Return the samples of `X`; set or check the number and the names of its columns."""
+        if self._has_columns(X, reset):
             try:
                 validate_data(self, X, reset=reset, skip_check_array=True)
             except (ValueError, TypeError) as error:
                 raise InvalidInputError(str(error)) from error
         return as_samples(X, self.image_shape, lenient, plain(self.image_reader))
 
+    def _has_columns(self, X: Any, reset: bool) -> bool:
+        """Return True if `X` has columns that `fit` remembers, or that can be compared with those of `fit`.
+
+        These are the columns of flattened images, and the single column of a data frame, which is compared only if
+        `fit` was passed one as well: `predict` accepts images in other formats than `fit`.
+        """
+        had_many = getattr(self, "n_features_in_", 1) > 1
+        if self.image_shape is not None and is_flattened(X):
+            return reset or had_many
+        is_column = hasattr(X, "columns") and getattr(X, "shape", ())[1:] == (1,)
+        return is_column and (reset or (hasattr(self, "feature_names_in_") and not had_many))
+
     def _inputs(self, X: Any, *, reset: bool, lenient: bool = False) -> Sequence[Sample]:
         """Return the samples of `X`, or `X` itself if it holds stored features, which extractors take as samples."""
+        if reset and not hasattr(self, "n_features_in_"):
+            self.n_features_in_ = 1  # without it, scikit-learn's ensembles of fitted estimators say "not fitted"
         if not isinstance(X, ImageFeatures):
             return self._as_samples(X, reset=reset, lenient=lenient)
         if not len(X):
@@ -288,7 +303,7 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
         format: str | None = None,
         precision: str = "float32",
         calibration: Any = None,
-        max_drop: float = 0.005,
+        max_drop: float | None = None,
         verify: Any = None,
         include_references: bool = False,
     ) -> ExportReport:
@@ -305,8 +320,8 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
         calibration : array-like of shape (n_samples, ...), default=None
             Images without labels that determine the ranges of 8-bit numbers, and on which the cost of a lower precision
             is measured.
-        max_drop : float, default=0.005
-            How much the lower precision may cost.
+        max_drop : float, default=None
+            How much `"float16"` or `"int8"` may cost; None is 0.005.
         verify : array-like of shape (n_samples, ...), default=None
             Images on which the file is compared with the estimator, in addition to three drawings and noise.
         include_references : bool, default=False

@@ -266,7 +266,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
     ----------
     classes_ : ndarray of shape (n_classes,) or (n_labels,)
         Labels, sorted. With several labels, they are in the order of the columns of `y`: the column names of a data
-        frame or a table of PyArrow, or else the numbers from 0 to n_labels - 1.
+        frame or a table of PyArrow, or else the numbers from 0 to n_labels - 1, with dtype object.
     multilabel_ : bool
         True if each image can have several labels, because `y` was a table.
     class_count_ : int64 ndarray of shape (n_classes,) or (n_labels,)
@@ -310,9 +310,10 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
     invalid_images_ : tuple of ImageFailure
         Position in `X`, name and reason of each image that was left out, in the order of `X`.
     n_features_in_ : int
-        Number of columns of `X`. Exists only if `X` was flattened.
+        Number of columns of `X`: the number of values of an image if `X` was flattened, and otherwise 1.
     feature_names_in_ : ndarray of str
-        Names of the columns of `X`. Exists only if `X` was a data frame of flattened images.
+        Names of the columns of `X`. Exists only if `X` was a data frame whose column names are strings. A data frame
+        to predict must have the same columns.
 
     Raises
     ------
@@ -531,7 +532,8 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
             search or a cross-validation, pass groups to `fit` through metadata routing:
             ``set_fit_request(groups=True)``. Missing values raise an error.
         X_val : array-like of shape (n_validation_samples, ...), default=None
-            Validation images for early stopping, instead of a part of `X`. Only with `early_stopping=True`.
+            Validation images for early stopping, instead of a part of `X`. Only with `early_stopping=True`. In
+            a search, their number must differ from `n_samples`, because scikit-learn splits arguments of this length.
         y_val : array-like of shape (n_validation_samples,) or (n_validation_samples, n_labels), default=None
             Labels of the validation images. All of them must occur in `y`. A table must have the same columns as `y`.
         sample_weight_val : array-like of shape (n_validation_samples,), default=None
@@ -553,7 +555,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
 
     def _set_outputs(self, targets: Targets) -> None:
         assert isinstance(targets, ClassTargets | LabelTargets)
-        self.classes_, self.class_count_ = targets.classes, targets.counts()
+        self.classes_, self.class_count_ = targets.outputs.classes, targets.counts()
         self.multilabel_ = isinstance(targets, LabelTargets)
 
     @property

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
+from sklearn.utils.validation import check_is_fitted
 
 from sktl._backbones.resolve_backbone import BackboneName, Weights
 from sktl._images.image_reader import ImageReader
@@ -16,9 +17,12 @@ from sktl._training.json_values import plain
 from sktl._utils.fit_tasks import fit_task
 from sktl._utils.isolation import isolated
 from sktl._utils.sklearn_compat import Interval, StrOptions, with_callbacks
+from sktl._utils.warnings import warn
+from sktl.exceptions import InvalidImageWarning
 
 from .base import PretrainedImageBase
 from .fitted_features import PretrainedFeatures
+from .invalid_images import offering
 
 
 class PretrainedImageEncoder(PretrainedImageBase):
@@ -49,6 +53,10 @@ class PretrainedImageEncoder(PretrainedImageBase):
         Shape of one image, (H, W), (H, W, C) or (C, H, W), if each row of `X` is a flattened image.
     image_reader : {"dicom", "heic", "tiff"}, callable or None, default=None
         How files and bytes are read, as in :class:`PretrainedImageClassifier`.
+    invalid_images : {"raise", "nan"}, default="raise"
+        What `transform` does if images cannot be used. `"raise"` raises an error that lists all of them. `"nan"`
+        returns a row of NaN for each of them, with one warning, for estimators that accept missing values, such as
+        :class:`~sklearn.impute.SimpleImputer`. Missing values in a column of paths are images that cannot be used.
     device : str or torch.device, default="auto"
         Where the network runs. `"auto"` uses the first accelerator that is available, and otherwise the CPU.
     engine : {"auto", "torch", "openvino"}, default="auto"
@@ -81,9 +89,10 @@ class PretrainedImageEncoder(PretrainedImageBase):
     feature_stages_ : int
         Number of stages that provide features.
     n_features_in_ : int
-        Number of columns of `X`. Exists only if `X` was flattened.
+        Number of columns of `X`: the number of values of an image if `X` was flattened, and otherwise 1.
     feature_names_in_ : ndarray of str
-        Names of the columns of `X`. Exists only if `X` was a data frame of flattened images.
+        Names of the columns of `X`. Exists only if `X` was a data frame whose column names are strings. A data frame
+        to predict must have the same columns.
 
     Raises
     ------
@@ -113,11 +122,14 @@ class PretrainedImageEncoder(PretrainedImageBase):
     """
 
     feature_stages: int | str
+    invalid_images: str
     feature_stages_: int
+    _features: PretrainedFeatures
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **PretrainedImageBase._parameter_constraints,
         "feature_stages": [Interval(Integral, 1, None, closed="left"), StrOptions({"all"})],
+        "invalid_images": [StrOptions({"raise", "nan"})],
     }
 
     def __init__(
@@ -130,6 +142,7 @@ class PretrainedImageEncoder(PretrainedImageBase):
         feature_stages: int | str = 1,
         image_shape: Sequence[int] | None = None,
         image_reader: ImageReader | None = None,
+        invalid_images: str = "raise",
         device: str | torch.device = "auto",
         engine: str = "auto",
         precision: str = "float32",
@@ -145,6 +158,7 @@ class PretrainedImageEncoder(PretrainedImageBase):
         self.feature_stages = feature_stages
         self.image_shape = image_shape
         self.image_reader = image_reader
+        self.invalid_images = invalid_images
         self.device = device
         self.engine = engine
         self.precision = precision
@@ -198,8 +212,29 @@ class PretrainedImageEncoder(PretrainedImageBase):
                 draft._fit(X)
             return self.transform(X)
 
+    def _transform(self, X: Any) -> np.ndarray:
+        with offering("nan", self):
+            return self._with_nan(X) if self.invalid_images == "nan" else super()._transform(X)
+
+    def _with_nan(self, X: Any) -> np.ndarray:
+        """Return the features of images, and NaN for images that cannot be used."""
+        check_is_fitted(self)
+        samples = self._inputs(X, reset=False, lenient=True)
+        found, failures = self._features.usable(samples, self._fitted_extractor())
+        if not failures:
+            return found
+        warn(
+            f"{len(failures)} of {len(samples)} images of X cannot be used, and their rows are NaN. "
+            f"sktl.check_images(X) lists them. The first: {failures[0]}",
+            InvalidImageWarning,
+        )
+        features = np.full((len(samples), self._n_features_out), np.nan, np.float32)
+        if len(found):
+            features[np.delete(np.arange(len(samples)), [failure.position for failure in failures])] = found
+        return features
+
     def _fit(self, X: Any) -> None:
-        self._inputs(X, reset=True)
+        self._inputs(X, reset=True, lenient=self.invalid_images == "nan")
         (seed,) = self._draw_seeds(1)
         self.backbone_, self.device_ = self._resolve(seed)
         extractor = self._extractor(self.backbone_, self.device_, self.engine, self.precision)

@@ -14,7 +14,7 @@ from sktl._backbones.taps import Tapped
 from sktl._features.extractor import FeatureExtractor
 from sktl._features.tail_extractor import TailExtractor
 from sktl._images.samples import Sample
-from sktl.exceptions import BackboneError
+from sktl.exceptions import BackboneError, ImageFailure
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,19 @@ class PretrainedFeatures:
         """Return the features of samples, float32 of shape (n_samples, n_features)."""
         extractor = replace(extractor, feature_stages=self.n_stages)
         features = extractor(samples)
+        self._check_groups(extractor)
+        return features
+
+    def usable(self, samples: Sequence[Sample], extractor: FeatureExtractor) -> tuple[np.ndarray, list[ImageFailure]]:
+        """Return the features of usable samples, in order, and the failures of the others."""
+        extractor = replace(extractor, feature_stages=self.n_stages)
+        found = extractor.usable(samples)
+        self._check_groups(extractor)
+        return found
+
+    def _check_groups(self, extractor: FeatureExtractor) -> None:
         if extractor.layout.groups_of(self.n_stages) != self.groups:
             raise other_blocks(extractor.backbone)
-        return features
 
     def modules(self, backbone: Backbone) -> tuple[nn.Module, nn.Module]:
         """Return the network and the module that maps images to features, which may be the same module."""

@@ -1,19 +1,27 @@
-"""The estimator within a search or a pipeline: its parameters, what it predicts, and what it receives of `X`."""
+"""The estimators within a search, a pipeline or another meta-estimator: what they predict, and what they see of `X`."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from sklearn.base import is_regressor
+from sklearn.compose import ColumnTransformer
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils import _safe_indexing
 
 from sktl._images.image_reader import ImageReader
 from sktl._images.samples import Sample, as_samples
 from sktl._utils.paths import shown
-from sktl._words import type_of
+from sktl._words import error_words, type_of
 from sktl.exceptions import InvalidInputError
+
+from .base import PretrainedImageBase
+
+# Where searches, thresholds and targets on another scale store the fitted estimator to which they pass `X`.
+_FITTED = ("best_estimator_", "estimator_", "regressor_")
 
 
 def check_instance(estimator: Any) -> None:
@@ -33,9 +41,7 @@ def predicts_numbers(estimator: Any) -> bool:
 
 def predicts_labels(estimator: Any) -> bool | None:
     """Return whether a classifier of sktl predicts several labels; None for other estimators."""
-    inner = getattr(estimator, "best_estimator_", estimator)
-    steps = getattr(inner, "steps", None)
-    return predicts_labels(steps[-1][1]) if steps else getattr(inner, "multilabel_", None)
+    return getattr(innermost(estimator)[0], "multilabel_", None)
 
 
 def check_probabilities(estimator: Any) -> None:
@@ -66,13 +72,92 @@ def of_ones(proba: Any, classes: list[np.ndarray]) -> Any:
     return np.stack([some[:, found == 1].sum(axis=1) for some, found in zip(proba, classes, strict=True)], axis=1)
 
 
+def thawed(estimator: Any) -> Any:
+    """Return the estimator in scikit-learn's `FrozenEstimator`; other estimators are returned unchanged."""
+    return estimator.estimator if isinstance(estimator, FrozenEstimator) else estimator
+
+
+def answering(estimator: Any) -> Any:
+    """Return the last estimator in searches and pipelines, whose `predict` is theirs."""
+    inner = thawed(getattr(estimator, "best_estimator_", estimator))
+    steps = getattr(inner, "steps", None)
+    return answering(steps[-1][1]) if steps else inner
+
+
 def innermost(estimator: Any, X: Any = None) -> tuple[Any, Any]:
-    """Return the last estimator in searches and pipelines, and what it receives of an `X`."""
-    inner = getattr(estimator, "best_estimator_", estimator)
-    if not getattr(inner, "steps", None):
-        return inner, X
-    before = inner[:-1] if len(inner.steps) > 1 else None
-    return innermost(inner.steps[-1][1], X if X is None or before is None else before.transform(X))
+    """Return the last estimator in searches, pipelines, thresholds and the like, and what it receives of an `X`.
+
+    An ensemble is returned unchanged, because none of its estimators is its model.
+    """
+    if (member := _only_member(estimator)) is not None:
+        return innermost(member, X)
+    if not getattr(estimator, "steps", None):
+        return estimator, X
+    before = estimator[:-1] if len(estimator.steps) > 1 else None
+    return innermost(estimator.steps[-1][1], X if X is None or before is None else before.transform(X))
+
+
+def _only_member(estimator: Any) -> Any:
+    """Return the only fitted estimator to which a meta-estimator passes `X`; None if there is none, or several."""
+    if isinstance(estimator, FrozenEstimator):
+        return estimator.estimator
+    calibrated: list[Any] = getattr(estimator, "calibrated_classifiers_", [])
+    if len(calibrated) == 1:
+        return calibrated[0].estimator
+    if hasattr(estimator, "estimators_"):  # the `estimator_` of bagging and boosting is not fitted
+        return None
+    return next((getattr(estimator, name) for name in _FITTED if hasattr(estimator, name)), None)
+
+
+def own_estimators(estimator: Any) -> Iterator[PretrainedImageBase]:
+    """Yield the estimators of sktl in an estimator, fitted or not, those in fitted attributes first."""
+    return (found for found in _walk(estimator, set()) if isinstance(found, PretrainedImageBase))
+
+
+def _walk(value: Any, seen: set[int]) -> Iterator[Any]:
+    """Yield an estimator and all estimators in its attributes, but not the parts of an estimator of sktl."""
+    if id(value) in seen or isinstance(value, type):
+        return
+    if isinstance(value, list | tuple | dict):
+        inner = list(value.values() if isinstance(value, dict) else value)
+    elif hasattr(value, "get_params"):
+        yield value
+        own = {} if isinstance(value, PretrainedImageBase) else getattr(value, "__dict__", {})
+        inner = [own[name] for name in sorted(own, key=lambda name: not name.endswith("_"))]
+    else:
+        return
+    seen.add(id(value))
+    for each in inner:
+        yield from _walk(each, seen)
+
+
+def images_for(estimator: Any, X: Any) -> Any:
+    """Return the column of a table that an estimator of sktl in a `ColumnTransformer` receives; otherwise `X`.
+
+    Raises
+    ------
+    InvalidInputError
+        If the table does not have this column.
+    """
+    if len(getattr(X, "shape", ())) != 2:
+        return X
+    for found in _walk(estimator, set()):
+        if not isinstance(found, ColumnTransformer):
+            continue
+        for _, step, columns in getattr(found, "transformers_", found.transformers):
+            if next(own_estimators(step), None) is not None:
+                return images_for(step, _columns_of(X, columns))
+    return X
+
+
+def _columns_of(X: Any, columns: Any) -> Any:
+    try:
+        return _safe_indexing(X, columns(X) if callable(columns) else columns, axis=1)
+    except (KeyError, ValueError, IndexError) as error:
+        raise InvalidInputError(
+            f"The column of images that the ColumnTransformer uses cannot be selected in X ({error_words(error)}). "
+            "Pass X with the columns that it has in fit."
+        ) from error
 
 
 def samples_for(
@@ -82,15 +167,13 @@ def samples_for(
     image_reader: ImageReader | None = None,
     lenient: bool = False,
 ) -> list[Sample]:
-    """Return the samples of an `X` for an estimator, or for a search or pipeline that contains one of ours."""
-    shape = _parameter(estimator, "image_shape") if image_shape is None else image_shape
-    reader = _parameter(estimator, "image_reader") if image_reader is None else image_reader
-    return as_samples(X, shape, lenient, reader)
+    """Return the samples of an `X` for an estimator, or for a meta-estimator that contains one of ours."""
+    shape = parameter(estimator, "image_shape") if image_shape is None else image_shape
+    reader = parameter(estimator, "image_reader") if image_reader is None else image_reader
+    return as_samples(images_for(estimator, X), shape, lenient, reader)
 
 
-def _parameter(estimator: Any, name: str) -> Any:
+def parameter(estimator: Any, name: str) -> Any:
     """Return a parameter of the first estimator of ours that has set it; None if there is none."""
-    inner = getattr(estimator, "best_estimator_", estimator)
-    steps = [step for _, step in getattr(inner, "steps", [])]
-    found = (_parameter(step, name) for step in steps)
-    return next((value for value in found if value is not None), None) if steps else getattr(inner, name, None)
+    found = (getattr(own, name) for own in own_estimators(estimator))
+    return next((value for value in found if value is not None), None)

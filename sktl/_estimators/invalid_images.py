@@ -19,17 +19,22 @@ from sktl._training.json_values import plain
 from sktl._utils.warnings import warn
 from sktl.exceptions import ImageFailure, InvalidImageError, InvalidImageWarning
 
+# What errors about images of `X` advise, by the value of `invalid_images` that raises no error.
+_REMEDIES = {
+    "skip": "pass invalid_images='skip' (except in a cross-validation, because predict skips no images)",
+    "nan": "pass invalid_images='nan', which returns a row of NaN",
+}
+
 
 @contextmanager
-def offering_to_skip(predictor: Any) -> Iterator[None]:
-    """Make errors about images of `X` in a fit name the parameter that leaves such images out."""
+def offering(value: str, estimator: Any) -> Iterator[None]:
+    """Make errors about images of `X` name the value of `invalid_images` with which an estimator accepts them."""
     try:
         yield
     except InvalidImageError as error:
-        if error.argument != "X" or predictor.invalid_images == "skip":
+        if error.argument != "X" or estimator.invalid_images == value:
             raise
-        remedy = "pass invalid_images='skip'"
-        raise InvalidImageError(error.failures, lead=error.lead, remedy=remedy) from error.__cause__
+        raise InvalidImageError(error.failures, lead=error.lead, remedy=_REMEDIES[value]) from error.__cause__
 
 
 class Usable(NamedTuple):

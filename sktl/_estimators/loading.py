@@ -33,8 +33,9 @@ def load(
     Parameters
     ----------
     path : str, os.PathLike, binary file object or bytes
-        The file or its content. A file object is read with its method ``read(size)`` from its current position to the
-        end of the model. It does not have to be seekable, and stays open.
+        The file, the folder that :func:`sktl.save_to_folder` wrote, or the content of the file. A file object is read
+        with its method ``read(size)`` from its current position to the end of the model. It does not have to be
+        seekable, and stays open.
     device : str or torch.device, default="auto"
         Where the network runs, independently of the device of the fit. It becomes the parameter `device`. The other
         parameters that depend on the machine, `cache`, `checkpoint`, `n_jobs` and `verbose`, have their defaults.

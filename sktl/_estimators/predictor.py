@@ -38,7 +38,7 @@ from sktl._typicality.typicality import Typicality
 from sktl._utils.fit_tasks import fit_task
 from sktl._utils.forked_gradients import check_gradients
 from sktl._utils.isolation import isolated
-from sktl._utils.paths import user_path
+from sktl._utils.paths import checked_path
 from sktl._utils.sklearn_compat import Interval, Options, StrOptions
 from sktl._utils.threads import n_threads
 from sktl.exceptions import (
@@ -50,7 +50,7 @@ from sktl.exceptions import (
 
 from .base import PretrainedImageBase
 from .fitted_features import PretrainedFeatures, TunedFeatures, other_blocks
-from .invalid_images import check_usable, find_usable, of_all_stages, offering_to_skip
+from .invalid_images import check_usable, find_usable, of_all_stages, offering
 from .resolved_parameters import (
     augmentations,
     candidates_of,
@@ -125,7 +125,7 @@ class PretrainedImagePredictor(PretrainedImageBase):
         """Fit, unless an error or Ctrl-C leaves the estimator as it was before."""
         self._check_parameters()
         check_combinations(self)
-        with fit_task(self, X, y, sample_weight), offering_to_skip(self), self._draft() as draft:
+        with fit_task(self, X, y, sample_weight), offering("skip", self), self._draft() as draft:
             draft._fit(X, y, sample_weight, groups, validation)
         return self
 
@@ -324,7 +324,7 @@ class PretrainedImagePredictor(PretrainedImageBase):
     def _cache_place(self) -> str | os.PathLike[str] | Literal[False]:
         # A temporary folder would be lost with a killed process, and the resumed fit would compute all features again.
         if self.cache == "auto" and self.checkpoint is not None:
-            return Path(user_path(self.checkpoint), "features")
+            return Path(checked_path(self.checkpoint, "checkpoint"), "features")
         return self.cache
 
     def _check_validation(self, X: Any, y: Any, sample_weight: Any, targets: Targets) -> Images | None:

@@ -156,9 +156,10 @@ class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
     invalid_images_ : tuple of ImageFailure
         Position in `X`, name and reason of each image that was left out, in the order of `X`.
     n_features_in_ : int
-        Number of columns of `X`. Exists only if `X` was flattened.
+        Number of columns of `X`: the number of values of an image if `X` was flattened, and otherwise 1.
     feature_names_in_ : ndarray of str
-        Names of the columns of `X`. Exists only if `X` was a data frame of flattened images.
+        Names of the columns of `X`. Exists only if `X` was a data frame whose column names are strings. A data frame
+        to predict must have the same columns.
 
     Raises
     ------
@@ -310,7 +311,8 @@ class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
             Groups of images, such as the images of one patient, which `fit` does not split between training and
             validation.
         X_val : array-like of shape (n_validation_samples, ...), default=None
-            Validation images for early stopping, instead of a part of `X`. Only with `early_stopping=True`.
+            Validation images for early stopping, instead of a part of `X`. Only with `early_stopping=True`. In
+            a search, their number must differ from `n_samples`, because scikit-learn splits arguments of this length.
         y_val : array-like of shape (n_validation_samples,) or (n_validation_samples, n_outputs), default=None
             Numbers of the validation images.
         sample_weight_val : array-like of shape (n_validation_samples,), default=None

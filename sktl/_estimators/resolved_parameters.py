@@ -23,7 +23,7 @@ from sktl._training.net_params import check_net_params
 from sktl._training.optimizers import OptimizerName, check_optimizer, has_option, option_names, rehearse
 from sktl._training.recipe import SHRINKAGE, Recipe, TailRecipe
 from sktl._utils.devices import computes_in_bfloat16
-from sktl._utils.paths import is_utf8, user_path
+from sktl._utils.paths import checked_path
 from sktl._utils.warnings import warn
 from sktl._words import shown_value
 from sktl.exceptions import BackboneWarning, InvalidParameterError
@@ -449,16 +449,11 @@ def _check_resumable(estimator: Any) -> None:
     """Raise `InvalidParameterError` if a fit with checkpoints cannot be repeated, or its state cannot be saved."""
     if estimator.checkpoint is None:
         return
-    folder = Path(user_path(estimator.checkpoint))
+    folder = Path(checked_path(estimator.checkpoint, "checkpoint", " of a folder, or None"))
     if not next(path for path in (folder, *folder.absolute().parents) if path.exists()).is_dir():
         raise InvalidParameterError(
             f"checkpoint={os.fspath(estimator.checkpoint)!r} is a file, or lies in one. Pass a folder; it is created "
             "if it does not exist."
-        )
-    if not is_utf8(folder):
-        raise InvalidParameterError(
-            f"checkpoint={os.fspath(estimator.checkpoint)!r} is not valid UTF-8, so checkpoints in it could not be "
-            "read again. Pass another folder."
         )
     if isinstance(estimator.random_state, bool) or not isinstance(estimator.random_state, Integral):
         raise InvalidParameterError(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from sktl._estimators.classifier import PretrainedImageClassifier
-from sktl._estimators.innermost import innermost, label_probabilities
+from sktl._estimators.innermost import answering, label_probabilities
 from sktl._targets.label_targets import zeros_and_ones
 from sktl._targets.labels import codes_of
 from sktl._targets.tables import Table
@@ -42,4 +42,4 @@ def _most_probable(estimator: Any) -> bool:
 
     Others may have thresholds of their own, such as scikit-learn's `TunedThresholdClassifierCV`.
     """
-    return getattr(type(innermost(estimator)[0]), "predict", None) is PretrainedImageClassifier.predict
+    return getattr(type(answering(estimator)), "predict", None) is PretrainedImageClassifier.predict

@@ -31,7 +31,8 @@ class Finding:
     ----------
     kind : str
         "unreadable", "no_label", "unknown_class", "class_without_images", "label_without_images", "few_images",
-        "few_groups", "no_better_than_a_constant", "training_images" or "unlike_the_training_images".
+        "few_groups", "no_better_than_a_constant", "training_images", "not_checked_for_training_images" or
+        "unlike_the_training_images".
     message : str
         What was found, and what it means.
     positions : tuple of int
@@ -149,14 +150,21 @@ def about_typicality(typicality: TypicalityFigures | str, positions: np.ndarray)
     return [Finding("unlike_the_training_images", message, tuple(positions[rows].tolist()))]
 
 
-def about_training_images(known: np.ndarray, positions: np.ndarray) -> list[Finding]:
-    """Return a finding if images are training images, or copies of them.
+def about_training_images(known: np.ndarray | None, positions: np.ndarray) -> list[Finding]:
+    """Return a finding if images are training images or copies of them, or if this was not checked.
 
     Parameters
     ----------
-    known : bool array of shape (n_images,)
+    known : bool array of shape (n_images,) or None
+        None if the model has no typicality, which recognizes training images.
     positions : int array of shape (n_images,)
     """
+    if known is None:
+        message = (
+            "The images were not checked for training images, because the model has no typicality. Make sure that none "
+            "of them is a training image, or a copy of one."
+        )
+        return [Finding("not_checked_for_training_images", message)]
     n = int(known.sum())
     if not n:
         return []

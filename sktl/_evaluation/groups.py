@@ -48,15 +48,15 @@ class Groups:
     names: tuple[str, ...]
 
     @classmethod
-    def of(cls, groups: Any, n_images: int) -> Self | None:
-        """Return the groups of images; None without groups.
+    def of(cls, groups: Any, n_images: int, of: str = "X") -> Self | None:
+        """Return the groups of images; None without groups. `of` names the images in messages.
 
         Raises
         ------
         InvalidInputError
             If there is not one group per image, or a group is missing.
         """
-        codes = check_groups(groups, n_images)
+        codes = check_groups(groups, n_images, of)
         if codes is None:
             return None
         return cls(codes, tuple(str(name) for name in np.unique(check_complete(groups, "groups"))))

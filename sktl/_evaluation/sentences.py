@@ -85,8 +85,10 @@ def _of_classes(figures: ClassFigures) -> list[str]:
             "classes, so that rare classes count as much as frequent ones."
         )
     if figures.log_loss is not None:
+        n_known = sum(figure.recall.n for figure in figures.of_classes if figure.known)
+        of_which = f" for {count(n_known)} of classes that the model knows" if n_known < accuracy.n else ""
         lines.append(
-            f"Log loss {figures.log_loss:.3f}: the model typically gives the true class a probability of "
+            f"Log loss {figures.log_loss:z.3f}{of_which}: the model typically gives the true class a probability of "
             f"{percent(math.exp(-figures.log_loss), 0)}. Confident mistakes weigh most; 0 is perfect."
         )
     return lines

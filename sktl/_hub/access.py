@@ -8,11 +8,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from sktl._backbones.downloads import NoAnswerError, ask_hub, behind
+from sktl._storage.model_file import MODEL_FILE
 from sktl._utils.optional import require
 from sktl._words import shown_value
 from sktl.exceptions import HubRequestError, InvalidParameterError
-
-MODEL_FILE = "model.safetensors"
 
 
 def open_hub() -> Any:

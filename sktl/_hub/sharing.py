@@ -17,14 +17,14 @@ from sktl._estimators.encoder import PretrainedImageEncoder
 from sktl._estimators.loading import load
 from sktl._estimators.regressor import PretrainedImageRegressor
 from sktl._estimators.saving import to_document
-from sktl._storage.model_file import write_model
+from sktl._storage.model_file import MODEL_FILE, write_model
 from sktl._utils.devices import resolve_device
 from sktl._utils.isolation import isolated
 from sktl._utils.paths import checked_path, shown
 from sktl._words import shown_value, type_of
 from sktl.exceptions import InvalidParameterError, ModelFileError
 
-from .access import MODEL_FILE, check_access, check_repo_id, check_text, explained, fetch_model, open_hub
+from .access import check_access, check_repo_id, check_text, explained, fetch_model, open_hub
 from .model_card import check_metrics, model_card
 
 _CARD = "README.md"
@@ -44,8 +44,8 @@ def save_to_folder(
 ) -> None:
     """Write the files that `push_to_hub` would upload, to inspect them or to publish them in another way.
 
-    The files are `model.safetensors`, which :func:`sktl.load` loads, and `README.md`, a model card with facts about the
-    fit.
+    The files are `model.safetensors` and `README.md`, a model card with facts about the fit. :func:`sktl.load` loads
+    the folder.
 
     Parameters
     ----------

@@ -134,6 +134,11 @@ def _instead(X: Any) -> str:
         return " Pass a list of the images of its dataset, such as [image for image, label in X.dataset]."
     if is_instance(X, "torch.utils.data.IterableDataset"):
         return " Pass a list of its images, such as [image for image, label in X]."
+    if hasattr(X, "as_numpy_iterator"):  # a `tf.data.Dataset`
+        return (
+            " Pass a list of its images, such as [image for image, label in X.unbatch().as_numpy_iterator()], without "
+            "unbatch() if its items are single images."
+        )
     if isinstance(names := getattr(X, "column_names", None), Sequence) and names:
         return f" Pass one column, such as X[{shown_value(names[0])}], or X and y of sktl.datasets.from_dataset(X)."
     if isinstance(X, Mapping):

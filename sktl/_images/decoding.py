@@ -7,23 +7,24 @@ import hashlib
 import sys
 import warnings
 from collections.abc import Callable
-from io import BytesIO
 from typing import NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 import PIL
-from PIL import Image, ImageFile, ImageOps, TiffImagePlugin, features
+from PIL import Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError, features
 
 from sktl._utils.locks import fork_safe_lock
 
 from .advice import FILE, Words
 from .advice import PIL as PIL_WORDS
 from .formats import why_undecodable
+from .opening import open_image
 from .pillow_corrections import corrected, unloaded_copy, why_misread, without_texts
 from .pixel_checks import check_pixels
 from .preprocessing import Preprocessing
 from .problems import ImageProblem, check_memory, check_size
 from .readers import READERS, Reader, key_of, reader_name
+from .tiff_tags import why_no_picture
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -144,14 +145,15 @@ def _decode_file(content: bytes, preprocessing: Preprocessing) -> Image.Image:
 
 def _decode_by_pillow(content: bytes, preprocessing: Preprocessing) -> Image.Image:
     try:
-        with Image.open(BytesIO(without_texts(content))) as image:
+        with open_image(without_texts(content)) as image:
             check_header(image)
             return _to_rgb(_reduced(image, preprocessing) if image.format == "JPEG" else image, FILE)
     except (ImageProblem, Warning):
         raise
     except Exception as error:  # Pillow's plugins raise almost anything on damaged files
         check_memory(error)
-        raise ImageProblem(why_undecodable(content, error)) from error
+        reason = why_no_picture(content) if isinstance(error, UnidentifiedImageError) else None
+        raise ImageProblem(reason or why_undecodable(content, error)) from error
 
 
 def read_pixels(reader: Reader, content: bytes) -> np.ndarray:

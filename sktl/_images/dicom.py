@@ -19,6 +19,7 @@ from .dicom_frames import check_encapsulated, check_inflated, decoders_of
 from .problems import ImageProblem, check_size
 
 _DATA = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+_DEVICE = ("Manufacturer", "ManufacturerModelName", "StationName")
 _GRAY = {"MONOCHROME1", "MONOCHROME2"}
 _COLORS = {"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"}
 # The numbers of a CT without a window: what 12 bits hold, from air to dense bone and metal.
@@ -55,6 +56,16 @@ def read(content: bytes) -> np.ndarray:
     if meaning == "PALETTE COLOR":
         return _palette(pixels, dataset)
     return _grays(pixels, dataset, frame, inverted=meaning == "MONOCHROME1")
+
+
+def device(content: bytes) -> tuple[str, ...]:
+    """Return the manufacturer, the model and the station of the device that took the image; "" for what is unknown."""
+    import pydicom
+
+    dataset = pydicom.dcmread(BytesIO(content), force=True, stop_before_pixels=True, specific_tags=[*_DEVICE])
+    # As bytes, because pydicom warns when it turns unusual bytes to text.
+    values = [dataset.get_item(name).value if name in dataset else b"" for name in _DEVICE]
+    return tuple((value or b"").decode("latin-1").strip() for value in values)
 
 
 # ----------------------------------------------------------------------------------------------------------- the file

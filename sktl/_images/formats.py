@@ -162,8 +162,8 @@ def why_undecodable(content: bytes, error: Exception) -> str:
         return "the file is empty"
     if isinstance(error, Image.DecompressionBombError):
         return (
-            f"is too large for Pillow ({one_line(error)}); shrink it, or set PIL.Image.MAX_IMAGE_PIXELS if you trust "
-            "its source"
+            f"is too large for Pillow ({one_line(error).partition(',')[0]}); shrink it, or set "
+            "PIL.Image.MAX_IMAGE_PIXELS if you trust its source"
         )
     if "MAX_TEXT_" in str(error):
         return f"has more metadata than Pillow accepts ({one_line(error)}); save it again without metadata"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from io import BytesIO
 
 import numpy as np
+from PIL import Image
 
 from .bit_depths import in_8_bits
 from .problems import ImageProblem, check_size
@@ -39,6 +40,16 @@ def read(content: bytes) -> np.ndarray:
     if name.endswith("a"):
         pixels = _divided_by_alpha(pixels)
     return pixels[:, :, [0, 0, 0, 1]] if len(name) == 2 else pixels
+
+
+def exif(content: bytes) -> Image.Exif:
+    """Return the EXIF data of the primary image, which are not decoded."""
+    import pillow_heif
+
+    file = pillow_heif.open_heif(BytesIO(content))
+    data, found = file[file.primary_index].info.get("exif"), Image.Exif()
+    found.load(data if isinstance(data, bytes) else b"")
+    return found
 
 
 def _divided_by_alpha(pixels: np.ndarray) -> np.ndarray:

@@ -7,10 +7,11 @@ Pillow's plugins return numbers and a mode. If a file contains more information 
 from __future__ import annotations
 
 from enum import IntEnum
-from io import BytesIO
 
 import numpy as np
 from PIL import Image, ImagePalette
+
+from .opening import open_image
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 # Text chunks of PNG files that may contain the orientation, which Pillow reads.
@@ -133,7 +134,7 @@ def unloaded_copy(image: Image.Image) -> Image.Image:
     content = _content(image) if image.format in _CORRECTED_BY_HEADER and getattr(image, "tile", None) else b""
     if not content:
         return image
-    again = Image.open(BytesIO(content), formats=[str(image.format)])
+    again = open_image(content, [str(image.format)])
     if image.tell():
         again.seek(image.tell())
     # A draft, for example, has another size than its file.
@@ -205,6 +206,9 @@ def _corrected_tiff(image: Image.Image) -> Image.Image:
         else tile
         for tile in getattr(image, "tile", ())
     ]
+    if image.tile and image._im is None:  # type: ignore[attr-defined]
+        # Pillow would apply its process-wide limit of pixels where it allocates them.
+        image.im = Image.new(image.mode, image._tile_size, None).im  # type: ignore[attr-defined]
     load(image)
     tags = image.tag_v2  # type: ignore[attr-defined]
     # The tag is required. Without it, the smallest number is black, except in faxes, where it is white. libtiff does
@@ -265,7 +269,7 @@ def _low_bytes(image: Image.Image) -> np.ndarray:
     file = image.fp  # type: ignore[attr-defined]
     place = file.tell()
     file.seek(0)
-    with Image.open(BytesIO(file.read())) as again:
+    with open_image(file.read()) as again:
         file.seek(place)
         # With swapped bytes, the lower byte of each sample is read as the upper one.
         again.tile = [tile._replace(args="RGB;16L") for tile in again.tile]

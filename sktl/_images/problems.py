@@ -62,8 +62,9 @@ def set_pixel_limit(n_pixels: int | None) -> None:
     Parameters
     ----------
     n_pixels : int or None
-        Maximum of width times height, at least 1. None restores the default of 89,478,485. Pillow has its own limit,
-        twice `PIL.Image.MAX_IMAGE_PIXELS`. Larger images require raising both limits.
+        Maximum of width times height, at least 1. None restores the default of 89,478,485. Images are opened without
+        Pillow's own limit and its warning, unless your program has changed `PIL.Image.MAX_IMAGE_PIXELS`: images of more
+        than twice that number are then refused as well. WebP files are always subject to Pillow's limit.
 
     Raises
     ------
@@ -85,9 +86,18 @@ def set_pixel_limit(n_pixels: int | None) -> None:
 
 
 def pixel_limit() -> int:
-    """Return the limit set by `set_pixel_limit`."""
+    """Return the limit set by `set_pixel_limit`, or Pillow's if the program has set a lower one."""
+    return _limit()[0]
+
+
+def _limit() -> tuple[int, str]:
+    """Return the limit, and what raises it."""
     example = f"a number of pixels, such as {_DEFAULT_LIMIT}"
-    return bound_from(_LIMIT_VARIABLE, 1, example, InvalidImageWarning) or _DEFAULT_LIMIT
+    ours = bound_from(_LIMIT_VARIABLE, 1, example, InvalidImageWarning) or _DEFAULT_LIMIT
+    base = Image.MAX_IMAGE_PIXELS
+    if base in (None, _DEFAULT_LIMIT) or 2 * base >= ours:
+        return ours, "sktl.set_pixel_limit"
+    return 2 * base, "PIL.Image.MAX_IMAGE_PIXELS, which is half of it,"
 
 
 def limits() -> tuple[int | None, ...]:
@@ -99,8 +109,9 @@ def check_size(width: int, height: int) -> None:
     """Raise `ImageProblem` if an image has no pixels, or more than the limit."""
     if width < 1 or height < 1:
         raise ImageProblem(f"has no pixels: {width} x {height}")
-    if width * height > pixel_limit():
+    limit, setting = _limit()
+    if width * height > limit:
         raise ImageProblem(
-            f"has {width} x {height} pixels, more than the limit of {pixel_limit():,}; shrink it, or raise the limit "
-            "with sktl.set_pixel_limit if you trust its source"
+            f"has {width} x {height} pixels, more than the limit of {limit:,}; shrink it, or raise the limit with "
+            f"{setting} if you trust its source"
         )

@@ -19,10 +19,11 @@ from PIL import Image
 
 from sktl._utils.locks import fork_safe_lock
 from sktl._utils.paths import user_path
+from sktl._utils.warnings import warn
 from sktl._words import LONGEST_REASON, error_words, one_line
 from sktl.exceptions import ImageFailure, InvalidImageError, InvalidInputError
 
-from .advice import Words
+from .advice import ROUNDING, Words
 from .containers import (
     BYTES,
     CHANNELS,
@@ -53,6 +54,8 @@ _MOST_BYTES = 1 << 30
 # A file modified within this many seconds may be modified again without a change of its time stamp. git assumes the
 # same.
 _RACY = 2.0
+# A few images may well be dark.
+_FEWEST_BLACK = 8
 
 
 class Stamp(Protocol):
@@ -320,6 +323,7 @@ def as_samples(
     if lenient and items.dtype.kind == "f":
         return _each(items, lambda image: _from_pixels(image, words), lenient)
     _check_whole(items, words)
+    _warn_of_black(items, words)
     return _each(items, lambda image: ArraySample(_channels_last(image)), lenient)
 
 
@@ -399,6 +403,19 @@ def _check_whole(X: np.ndarray, words: Words) -> None:
                 raise
             first = error.failures[0].position
             raise InvalidInputError(f"X {problem}. The first such image is X[{first}].") from None
+
+
+def _warn_of_black(X: np.ndarray, words: Words) -> None:
+    """Warn if all images are black, but not 0, as if another value were white. Mostly, only the first is searched."""
+    is_whole = X.dtype == np.uint8
+    highest = 1 if is_whole else 1 / 255 + ROUNDING
+    if len(X) < _FEWEST_BLACK or any(image.max() > highest for image in X) or not X.any():
+        return
+    if is_whole:
+        found = f"0 or 1, but 255 is white in uint8, so all images are black. If 1 is white, pass {words.as_float}"
+    else:
+        found = "at most 1 / 255, but 1 is white, so all images are black. If they were divided twice, pass x * 255"
+    warn(f"All numbers of X are {words.explain(found)}.", UserWarning)
 
 
 def _channels_last(array: np.ndarray) -> np.ndarray:

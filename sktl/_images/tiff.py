@@ -12,7 +12,7 @@ import numpy as np
 
 from .bit_depths import in_8_bits
 from .problems import ImageProblem, check_size
-from .tiff_tags import Tag
+from .tiff_tags import Tag, why_unknown
 
 _NONE, _DEFLATE, _OLD_DEFLATE = 1, 8, 32946
 _ASSOCIATED, _UNASSOCIATED = 1, 2
@@ -64,19 +64,9 @@ def _check_kind(page: Any) -> None:
         raise ImageProblem("is a .tiff file of a volume, or of an unknown data type; pass its slices as arrays")
     if page.photometric not in (0, 1, 2):
         raise ImageProblem(f"is a .tiff file with colors as {page.photometric.name}; convert it to PNG")
-    kind = page.dtype.kind
-    if kind not in "uf" or (kind == "u" and page.bitspersample > 16):
-        sign = "signed " if kind == "i" else ""
-        raise ImageProblem(
-            f"has {sign}{page.bitspersample}-bit integer pixels, whose white is unknown; convert it to uint8 or to "
-            "[0, 1]"
-        )
     n_colors = 3 if page.photometric == 2 else 1
-    if not n_colors <= page.samplesperpixel <= n_colors + 1:
-        raise ImageProblem(
-            f"is a .tiff file with {page.samplesperpixel} channels, which is neither gray nor RGB; pass three of them "
-            "as an array"
-        )
+    if problem := why_unknown(page.dtype.kind, page.bitspersample, page.samplesperpixel, n_colors):
+        raise ImageProblem(problem)
 
 
 def _check_segments(page: Any, content: bytes) -> None:

@@ -33,6 +33,8 @@ class Tag(IntEnum):
 _INTEGERS = {1: "B", 3: "H", 4: "L", 16: "Q"}
 _MOST_VALUES = 64
 _UNSIGNED, _FLOAT, _SEPARATE = 1, 3, 2
+_KINDS = {2: "i", 3: "f", 5: "i", 6: "c"}  # of values of SAMPLE_FORMAT
+_MOST_BITS = 16
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
 _UNCOMPRESSED, _REDUCED, _UNSPECIFIED = 1, 1, 0
 # JPEG 2000 (four numbers), JPEG XR (two), PNG, LERC, WebP, JPEG XL (three): Pillow's libtiff has none of them.
@@ -77,6 +79,40 @@ def is_beyond_pillow(content: bytes) -> bool:
         return bits == 16 and n_samples == 2
     has_alpha = n_samples == 2 and tags.get(Tag.EXTRA) != _UNSPECIFIED
     return has_alpha or (bits == 16 and compression == _UNCOMPRESSED)
+
+
+def why_no_picture(content: bytes) -> str | None:
+    """Return why the meaning of a TIFF file's pixels is unknown; None if its tags state the meaning."""
+    tags = first_tags(content) if is_tiff(content) else {}
+    photometric = tags.get(Tag.PHOTOMETRIC)
+    if photometric not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB):
+        return None
+    bits, form, n_samples = (tags.get(tag, 1) for tag in (Tag.BITS, Tag.SAMPLE_FORMAT, Tag.SAMPLES))
+    return why_unknown(_KINDS.get(form, "u"), bits, n_samples, 3 if photometric == _RGB else 1)
+
+
+def why_unknown(kind: str, bits: int, n_samples: int, n_colors: int) -> str | None:
+    """Return why the meaning of pixels is unknown; None if they are gray or RGB.
+
+    Parameters
+    ----------
+    kind : str
+        Their kind, as in NumPy: u, i, f or c.
+    bits : int
+        Their bit depth.
+    n_samples : int
+        Numbers of each pixel.
+    n_colors : int
+        How many of them are colors, according to the file: 1 or 3.
+    """
+    if kind not in "uf" or (kind == "u" and bits > _MOST_BITS):
+        words = {"i": f"signed {bits}-bit integer", "c": "complex"}.get(kind, f"{bits}-bit integer")
+        return f"has {words} pixels, whose white is unknown; convert it to uint8 or to [0, 1]"
+    if not n_colors <= n_samples <= n_colors + 1:
+        return (
+            f"is a .tiff file with {n_samples} channels, which is neither gray nor RGB; pass three of them as an array"
+        )
+    return None
 
 
 def first_tags(content: bytes) -> dict[int, int]:

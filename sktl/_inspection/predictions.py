@@ -135,7 +135,8 @@ class PredictionsDisplay:
             A :class:`PretrainedImageClassifier` or :class:`PretrainedImageRegressor`, or a search, pipeline or ensemble
             that contains one.
         X : array-like of shape (n_samples, ...)
-            Images; see the Notes of :class:`PretrainedImageClassifier` for the accepted formats.
+            Images; see the Notes of :class:`PretrainedImageClassifier` for the accepted formats. If the estimator
+            contains a :class:`~sklearn.compose.ColumnTransformer`, a table with a column of images.
         y : array-like of shape (n_samples,) or (n_samples, n_columns)
             Labels or numbers of the images, as in `fit`.
         select : {"samples", "errors", "losses"}, default="samples"
@@ -145,7 +146,7 @@ class PredictionsDisplay:
         random_state : int, RandomState or None, default=None
             As in :meth:`from_predictions`.
         image_shape : tuple of int, default=None
-            Shape of one image, if `X` contains flattened rows. None uses the estimator's `image_shape`.
+            Shape of one image, if `X` contains flattened rows. None uses the `image_shape` of the sktl estimator.
         ax : matplotlib Axes or array-like of them, default=None
             As in :meth:`plot`.
         n_columns : int, default=4

@@ -13,6 +13,7 @@ from scipy.ndimage import map_coordinates
 from sklearn.utils.validation import check_is_fitted
 
 from sktl._estimators.classifier import PretrainedImageClassifier
+from sktl._estimators.innermost import thawed
 from sktl._estimators.predictor import PretrainedImagePredictor
 from sktl._estimators.regressor import PretrainedImageRegressor
 from sktl._images.decoding import decode
@@ -139,7 +140,8 @@ class SaliencyDisplay:
         Parameters
         ----------
         estimator : PretrainedImageClassifier or PretrainedImageRegressor
-            A fitted estimator, with any number of trained stages.
+            A fitted estimator, with any number of trained stages, or a
+            :class:`~sklearn.frozen.FrozenEstimator` of one.
         X : array-like of shape (n_images, ...)
             Images, in a format that the estimator accepts. All images are drawn, so pass only a few.
         target : label, int or array-like of shape (n_images,), default=None
@@ -181,6 +183,7 @@ class SaliencyDisplay:
         """
         for package in ("matplotlib", "captum"):
             require(package, f"{cls.__name__}.from_estimator", "sktl[explain]")
+        estimator = thawed(estimator)
         if not isinstance(estimator, PretrainedImageClassifier | PretrainedImageRegressor):
             raise InvalidInputError(
                 f"estimator is {type_of(estimator)}; pass a PretrainedImageClassifier or a "

@@ -7,7 +7,7 @@
   const cards = new Map(findings.map((finding) => [finding, [...finding.querySelectorAll(".card")]]));
   const cardsIn = (finding) => cards.get(finding);
   const actions = [["keep", "e", "K", "e", "ep"], ["drop", "d", "", "D", "rop"]];
-  if (data.classes.length) actions.push(["relabel", "r", "", "R", "elabel"]);
+  if (data.classes.length || data.kind === "numbers") actions.push(["relabel", "r", "", "R", "elabel"]);
   document.documentElement.classList.add("js");
 
   // ------------------------------------------------------------------------------------------------ decisions
@@ -213,9 +213,12 @@
     find("dialog-name").textContent = plain(name);
     const picture = active.querySelector("img");
     find("dialog-picture").replaceChildren(...(picture ? [picture.cloneNode()] : []));
-    find("dialog-choice").replaceChildren(data.severalLabels ? boxes(own, suggestions) : list(own, suggestions));
+    const control = { labels: boxes, numbers: fields }[data.kind] ?? list;
+    find("dialog-choice").replaceChildren(control(own, suggestions));
     dialog.showModal();
-    find("dialog-choice").querySelector("select, input").focus();
+    const first = find("dialog-choice").querySelector("select, input");
+    first.focus();
+    if (data.kind === "numbers") first.select(); // a typed number replaces the suggested one
   }
   function chosenBefore() {
     const value = decisions.get(choosing.image);
@@ -254,7 +257,27 @@
     }
     return group;
   }
+  function fields(own, suggestions) {
+    const group = document.createElement("div");
+    const suggested = suggestions[0] ?? own;
+    const shown = chosenBefore()?.split(", ") ?? suggested;
+    own.forEach((_, k) => {
+      const label = document.createElement("label");
+      const field = document.createElement("input");
+      field.type = "number";
+      field.step = "any";
+      field.required = true;
+      field.value = shown[k] ?? "";
+      label.append(own.length > 1 ? `New number ${k + 1} ` : "New number ", field);
+      if (suggestions.length) label.append(` (suggested: ${suggested[k]})`);
+      group.append(label);
+    });
+    return group;
+  }
   function chosenLabel() {
+    const numbers = [...find("dialog-choice").querySelectorAll("input[type=number]")];
+    if (!numbers.every((field) => field.reportValidity())) return undefined;
+    if (numbers.length) return numbers.map((field) => field.value).join(", ");
     const select = find("dialog-choice").querySelector("select");
     if (select) return select.value === "" ? null : data.classes[Number(select.value)];
     const codes = [...find("dialog-choice").querySelectorAll("input:checked")].map((box) => Number(box.value));
@@ -262,6 +285,7 @@
   }
   function relabel() {
     const label = chosenLabel();
+    if (label === undefined) return; // the dialog stays open for a valid number
     const { image, byKey } = choosing;
     dialog.close();
     if (label === null) return;

@@ -12,7 +12,7 @@ import numpy as np
 
 from sktl._audit.issues import KINDS
 from sktl._images.samples import Sample
-from sktl._targets.joined_labels import split_labels
+from sktl._targets.joined_labels import SEPARATOR, split_labels
 from sktl._utils.paths import in_utf8
 
 
@@ -81,6 +81,12 @@ WORDS = {
         "Near copies",
         "One image is the other after it was recompressed, resized, mirrored, cropped or changed in brightness or "
         "color. Drop one of them, or pass the groups of copies to fit and to cross-validation.",
+    ),
+    "shared_group": Words(
+        "Shared group",
+        "Shared groups",
+        "These groups, such as patients, have both training and test images. A model may recognize the group, and the "
+        "test score is then too high. Move all images of a group to one side.",
     ),
     "suspicious_label": Words(
         "Suspicious label",
@@ -181,16 +187,19 @@ def audited_images(issues: np.ndarray) -> dict[ImageId, AuditedImage]:
 def data_of(audit: Audit, images: dict[ImageId, AuditedImage]) -> dict[str, Any]:
     """Return what the page's script needs, as JSON values."""
     classes = [in_utf8(str(name)) for name in audit.classes_]
-    numbers = {name: k for k, name in enumerate(classes)}
+    codes = {name: k for k, name in enumerate(classes)}
 
-    def codes(label: str) -> list[int]:
-        return [numbers[name] for name in split_labels(in_utf8(label), numbers) or []]
+    def parts(label: str) -> list[Any]:
+        """Return the numbers in a text as text, or the codes of its labels."""
+        if audit._kind == "numbers":
+            return label.split(SEPARATOR)
+        return [codes[name] for name in split_labels(in_utf8(label), codes) or []]
 
     rows = [
-        [part, position, in_utf8(image.name), codes(image.label or ""), [codes(label) for label in image.suggested]]
+        [part, position, in_utf8(image.name), parts(image.label or ""), [parts(label) for label in image.suggested]]
         for (part, position), image in images.items()
     ]
-    return {"classes": classes, "severalLabels": audit._kind == "labels", "images": rows}
+    return {"classes": classes, "kind": audit._kind, "images": rows}
 
 
 def key_of(audit: Audit, data: dict[str, Any]) -> str:

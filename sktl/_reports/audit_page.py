@@ -30,7 +30,9 @@ from .thumbnails import MOST_BYTES, Album, limit_of
 MOST_FINDINGS = 5000
 _LONGEST_SUGGESTION = 1000
 # How much of a row a finding takes; one image by default.
-_LAYOUTS = {"exact_copy": "pair", "near_copy": "pair", "rare_class": "words", "shortcut": "words"}
+_LAYOUTS = {"exact_copy": "pair", "near_copy": "pair"} | dict.fromkeys(
+    ("shared_group", "rare_class", "shortcut"), "words"
+)
 _CROSSES = {"test": "in training and test images", "groups": "in two groups"}
 
 
@@ -64,7 +66,7 @@ def audit_page(audit: Audit, album: Album, most_findings: int = MOST_FINDINGS) -
         tag("header", *_introduction(audit, folders), *_limits(len(audit.issues) - len(rows), n_bare, album.limit)),
         _bar(),
         tag("main", _filters({kind: len(found) for kind, found in by_kind.items()}), *sections),
-        _footer(),
+        _footer(audit._kind),
         _dialog(),
         data_block("data", data | {"key": key_of(audit, data)}),
         styles=asset("audit.css"),
@@ -265,7 +267,9 @@ def _dialog() -> Markup:
     )  # fmt: skip
 
 
-def _footer() -> Markup:
+def _footer(kind: str) -> Markup:
+    source = "--labels TABLE" if kind in ("labels", "numbers") else "FOLDER"
+    option = ', kind="numbers"' if kind == "numbers" else ""  # which integers do not tell
     return tag(
         "footer",
         tag("h2", "Apply the decisions"),
@@ -274,8 +278,8 @@ def _footer() -> Markup:
             "This page changes no file. Download the decisions as CSV, then fit without the images that you dropped "
             "and with the labels that you chose:",
         ),
-        tag("p", tag("code", "sktl fit FOLDER --decisions decisions.csv -o model.sktl")),
-        tag("p", tag("code", 'X, y = sktl.datasets.apply_decisions("decisions.csv", X, y)')),
+        tag("p", tag("code", f"sktl fit {source} --decisions decisions.csv -o model.sktl")),
+        tag("p", tag("code", f'X, y = sktl.datasets.apply_decisions("decisions.csv", X, y{option})')),
         tag(
             "p",
             "Decisions are kept in this browser, for this report only. Nothing on this page is sent anywhere.",

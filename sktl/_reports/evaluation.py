@@ -137,7 +137,8 @@ def evaluation_report(estimator: Any, X: Any, y: Any, *, groups: Any = None) -> 
         that contains one.
     X : array-like of shape (n_samples, ...)
         Images that the model was not trained on; see the Notes of :class:`PretrainedImageClassifier` for the accepted
-        formats.
+        formats. If the estimator contains a :class:`~sklearn.compose.ColumnTransformer`, a table with a column of
+        images.
     y : array-like of shape (n_samples,) or (n_samples, n_columns)
         Labels or numbers of the images, as in `fit`. Images without a value (None or NaN) are left out. Images of
         classes that the model does not know count as wrong.
@@ -202,7 +203,7 @@ def evaluation_report(estimator: Any, X: Any, y: Any, *, groups: Any = None) -> 
         findings=_findings(figures, rows, failures, truth, used, typicality),
         typicality=typicality,
         worst=worst,
-        maps=maps_of(estimator, X, rows[worst], explained(inner, figures, worst)),
+        maps=maps_of(estimator, X, rows[worst], explained(estimator, figures, worst)),
         facts=tuple(facts_of(inner)) if ours else (Fact("Model", one_line(type(inner).__name__), ""),),
         limits=tuple(limits_of(inner)) if ours else (),
         samples=samples,
@@ -226,5 +227,5 @@ def _findings(
         findings += about_labels(figures)
     else:
         findings += about_numbers(figures)
-    seen = [] if isinstance(typicality, str) else about_training_images(typicality.known, rows)
+    seen = about_training_images(None if isinstance(typicality, str) else typicality.known, rows)
     return (*seen, *findings, *about_groups(groups), *about_typicality(typicality, rows))

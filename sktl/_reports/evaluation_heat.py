@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from sktl._estimators.classifier import PretrainedImageClassifier
-from sktl._estimators.innermost import innermost
+from sktl._estimators.innermost import answering, innermost
 from sktl._estimators.regressor import PretrainedImageRegressor
 from sktl._evaluation.class_figures import ClassFigures
 from sktl._evaluation.comparisons import NumberComparison
@@ -60,9 +60,11 @@ def maps_of(estimator: Any, X: Any, rows: np.ndarray, targets: Sequence[Any]) ->
     targets : sequence of shape (n_explained,)
         A class, label or position of a number for each of them.
     """
-    inner, _ = innermost(estimator)
-    if not isinstance(inner, PretrainedImageClassifier | PretrainedImageRegressor):
-        return f"Maps of where the model looked are unavailable for {type_of(inner)}."
+    (inner, _), answers = innermost(estimator), answering(estimator)
+    # What raises a number may lower the same number on another scale.
+    is_other_number = isinstance(inner, PretrainedImageRegressor) and answers is not inner
+    if is_other_number or not isinstance(inner, PretrainedImageClassifier | PretrainedImageRegressor):
+        return f"Maps of where the model looked are unavailable for {type_of(answers)}."
     if find_spec("captum") is None:
         return "To see where the model looked, install captum: pip install 'sktl[explain]'."
     if not len(rows):
@@ -93,13 +95,13 @@ def overlaid(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
     return np.round(image * (1 - opacity) + colors * opacity).astype(np.uint8)
 
 
-def explained(inner: Any, figures: Figures, worst: np.ndarray) -> list[Any]:
+def explained(estimator: Any, figures: Figures, worst: np.ndarray) -> list[Any]:
     """Return what to explain of each of the worst mistakes: the wrong class, or the label or number most in error."""
     if isinstance(figures, ClassFigures):
-        return [getattr(inner, "classes_", figures.classes)[code] for code in figures.y_pred[worst]]
+        return [getattr(estimator, "classes_", figures.classes)[code] for code in figures.y_pred[worst]]
     if isinstance(figures, LabelFigures):
         errors = np.abs(figures.proba - figures.y_true)[worst]
-        return [getattr(inner, "classes_", figures.labels)[k] for k in errors.argmax(axis=1)]
+        return [getattr(estimator, "classes_", figures.labels)[k] for k in errors.argmax(axis=1)]
     scale = NumberComparison.of(len(figures.y_true), figures.y_true, figures.y_pred).scale
     errors = np.abs(figures.y_pred - figures.y_true)[worst] / scale
     return [int(k) for k in errors.argmax(axis=1)]

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from sktl._utils.environment import bound_from
-from sktl._utils.paths import user_path
+from sktl._utils.paths import checked_path
 from sktl._utils.processes import is_running
 from sktl._utils.warnings import warn_once
 from sktl._words import shown_value
@@ -159,9 +159,16 @@ _caches: dict[Path | str, Cache] = {}
 
 
 def open_cache(cache: str | os.PathLike[str] | Literal[False]) -> Cache:
-    """Return the cache for a `cache` parameter: `"auto"`, a directory, a Redis URL, or False to cache nothing."""
+    """Return the cache for a `cache` parameter: `"auto"`, a directory, a Redis URL, or False to cache nothing.
+
+    Raises
+    ------
+    InvalidParameterError
+        If it is something else. Without an error, an empty path would write features into the current folder.
+    """
     if cache is False:
         return NO_CACHE
+    check_cache(cache)
     if is_redis_url(cache):
         url = str(cache)
         if url not in _caches:
@@ -169,7 +176,7 @@ def open_cache(cache: str | os.PathLike[str] | Literal[False]) -> Cache:
         return _caches[url]
     private = cache == "auto"
     try:
-        directory = _private_directory() if private else Path(os.path.abspath(user_path(cache)))
+        directory = _private_directory() if private else Path(os.path.abspath(checked_path(cache, "cache")))
         if private and not os.path.isdir(directory):
             _remove_abandoned(directory.parent)
     except OSError as error:
@@ -184,12 +191,19 @@ def open_cache(cache: str | os.PathLike[str] | Literal[False]) -> Cache:
 
 
 def check_cache(cache: object) -> None:
-    """Raise `InvalidParameterError` for a string that is probably not meant as the name of a folder."""
+    """Raise `InvalidParameterError` unless a value is a path, a Redis URL, "auto" or False.
+
+    A string that is probably not meant as the name of a folder is refused, too.
+    """
+    if cache is False or is_redis_url(cache):
+        return
     if isinstance(cache, str) and not _may_be_cache(cache):
+        named = f" A folder of that name is {os.path.join(os.curdir, cache)!r}." if cache.isalpha() else ""
         raise InvalidParameterError(
             f'cache={_shown(cache)} is not a folder: pass "auto" for a private one, the path of a folder, the URL of a '
-            "Redis server such as redis://host:6379/0, or False for none."
+            f"Redis server such as redis://host:6379/0, or False for none.{named}"
         )
+    checked_path(cache, "cache", ', "auto", the URL of a Redis server, or False for none')
 
 
 def _may_be_cache(cache: str) -> bool:
@@ -214,7 +228,7 @@ def _cache_at(path: str | os.PathLike[str] | None) -> Cache:
             f"path={_shown(path)} is not a folder: pass the path of a folder, the URL of a Redis server such as "
             "redis://host:6379/0, or None for the private cache."
         )
-    return open_cache("auto" if path is None else path)
+    return open_cache("auto" if path is None else checked_path(path, "path"))
 
 
 def cache_info(path: str | os.PathLike[str] | None = None) -> CacheInfo:

@@ -51,6 +51,8 @@ from .tensor_streams import (
 
 FORMAT = 1
 FORMAT_KEY, _DOCUMENT, _DOCUMENT_DIGEST, _DIGEST = "sktl", "document", "document_sha256", "sha256"
+# Name of the model in a folder for the Hugging Face Hub.
+MODEL_FILE = "model.safetensors"
 # Prefix of the names of a network's tensors.
 NETWORK = "network."
 
@@ -232,7 +234,8 @@ def open_model(source: PathOrFile | bytes) -> Iterator[ModelFile]:
     Parameters
     ----------
     source : path, binary file object or bytes
-        An open file is read from its current position to the end of the model, and stays open.
+        Of a folder, the file `model.safetensors` in it is opened. An open file is read from its current position to the
+        end of the model, and stays open.
 
     Raises
     ------
@@ -300,21 +303,28 @@ def _opened(source: Any, name: str) -> Iterator[Any]:
     elif (path := _check_place(source, "rb")) is None:
         yield StreamedTensors(source, whole=False)
     else:
+        if in_folder := os.path.isdir(path):
+            path = os.path.join(path, MODEL_FILE)
         if not os.path.isfile(path):
-            kind = "is not a file" if os.path.exists(path) else f"does not exist (looked in {working_folder()})"
-            raise ModelFileNotFoundError(f"The model file {name} {kind}. Pass a file that `save` wrote.")
-        if not is_utf8(path):
-            raise ModelFileError(
-                f"The name of the model file {name} is not UTF-8, so it cannot be opened. Rename the file, or the "
-                "folder with that name."
-            )
+            here = "is not a file" if os.path.exists(path) else f"does not exist (looked in {working_folder()})"
+            fault = f"is a folder without {MODEL_FILE}" if in_folder else here
+            raise ModelFileNotFoundError(f"The model file {name} {fault}. Pass a file that `save` wrote.")
+        with _opened_path(path, name) as file:
+            yield file
+
+
+@contextmanager
+def _opened_path(path: str, name: str) -> Iterator[Any]:
+    with contextlib.ExitStack() as opened:
         try:
-            file = safetensors.safe_open(path, "pt")
+            if is_utf8(path):
+                file = opened.enter_context(safetensors.safe_open(path, "pt"))
+            else:  # a name that safetensors cannot open
+                file = StreamedTensors(opened.enter_context(open(path, "rb")), whole=True)
         except safetensors.SafetensorError as error:
             with open(path, "rb") as content:
                 raise _foreign(name, path, content.read(64), str(error)) from error
-        with file:
-            yield file
+        yield file
 
 
 def _in_memory(content: bytes | bytearray | memoryview) -> io.BytesIO:

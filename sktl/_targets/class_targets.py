@@ -174,6 +174,8 @@ def check_classes(
         If `class_weight` does not match the classes.
     """
     labels = check_labels(y)
+    if isinstance(y, np.ndarray) and y.dtype.kind == "T":  # scikit-learn fails to split it and to score predictions
+        raise InvalidInputError("y has dtype StringDType, which scikit-learn does not support. Pass y.astype(object).")
     if len(labels) != n_samples:
         raise InvalidInputError(
             f"X has {n_samples} images but y has {len(labels)} labels (inconsistent numbers of samples). Pass one "

@@ -19,8 +19,8 @@ from .sample_weights import as_weight, check_groups, check_sample_weight
 from .tables import Table
 from .targets import Targets
 
-# One or two columns of which every image has exactly one may well be labels, such as "day" and "night".
-_FEWEST_ONE_HOT = 3
+# Of fewer images, each may have exactly one of two labels by chance.
+_FEWEST_OF_TWO = 10
 
 
 @dataclass(frozen=True)
@@ -200,11 +200,13 @@ def check_indicator(
 
 def _warn_of_one_hot(indicator: np.ndarray, y: Any) -> None:
     """Warn if all images have exactly one of several labels, as one-hot classes do."""
-    if indicator.shape[1] < _FEWEST_ONE_HOT or (indicator.sum(axis=1) != 1).any():
+    n_images, n_labels = indicator.shape
+    is_chance = n_labels == 2 and n_images < _FEWEST_OF_TWO
+    if n_labels < 2 or is_chance or (indicator.sum(axis=1) != 1).any():
         return
     remedy = "y.idxmax(axis=1)" if hasattr(y, "idxmax") else "np.argmax(y, axis=1)"
     warn(
-        f"Every image has exactly one of the {indicator.shape[1]} labels of y. If y holds one-hot classes, pass one "
+        f"Every image has exactly one of the {n_labels} labels of y. If y holds one-hot classes, pass one "
         f"class for each image, {remedy}. If images may have several labels, y is right as it is.",
         UserWarning,
     )

@@ -112,10 +112,14 @@ class LabelOutputs(LogitOutputs):
     Parameters
     ----------
     classes : array of shape (n_labels,)
-        Names of the labels, or their positions.
+        Names of the labels, or their positions. They become objects.
     """
 
     kind = "these labels"
+
+    def __post_init__(self) -> None:
+        # scikit-learn's scorers take two integers for the classes of a binary task, and use only one column.
+        object.__setattr__(self, "classes", self.classes.astype(object))
 
     def example(self) -> np.ndarray:
         return np.tile(np.array([[0], [1]]), (2, len(self)))

@@ -12,7 +12,7 @@ from sktl.exceptions import InvalidInputError, InvalidParameterError
 from .labels import as_numbers, check_complete, shown
 
 
-def check_groups(groups: Any, n_samples: int) -> np.ndarray | None:
+def check_groups(groups: Any, n_samples: int, of: str = "X") -> np.ndarray | None:
     """Return the group of each sample as a number; None without groups.
 
     Raises
@@ -22,9 +22,12 @@ def check_groups(groups: Any, n_samples: int) -> np.ndarray | None:
     """
     if groups is None:
         return None
-    values = check_complete(groups, "groups")
+    name = f"groups{of[1:]}"
+    values = check_complete(groups, name)
     if len(values) != n_samples:
-        raise InvalidInputError(f"groups has {len(values)} entries, but X has {n_samples} images. Pass one for each.")
+        raise InvalidInputError(
+            f"{name} has {len(values)} entries, but {of} has {n_samples} images. Pass one for each."
+        )
     return np.unique(values, return_inverse=True)[1].astype(np.int64)
 
 

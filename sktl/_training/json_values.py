@@ -66,8 +66,9 @@ def encode(value: Any, name: str) -> Any:
         return {"dict": [[encode(key, name), encode(item, name)] for key, item in value.items()]}
     kind = "a function or class" if callable(value) else type_of(value)
     raise InvalidParameterError(
-        f"{name} is {kind}, which cannot be saved without code. Choose a value that is a name or a number, or pickle "
-        "the estimator, for those who trust you."
+        f"{name} is {kind}, which cannot be saved without code. Choose a value that is a name or a number, and fit "
+        "again. If training did not use the value, set_params without another fit is enough. Or pickle the estimator, "
+        "for those who trust you."
     )
 
 

@@ -12,10 +12,13 @@ from sktl._words import type_of
 from sktl.exceptions import InvalidParameterError
 
 _LONGEST = 200
-# Suffixes by which other programs recognize files that they could not read if sktl wrote a model into them.
+# Suffixes by which people and programs recognize files, which programs could not read if sktl wrote a model into them.
 _FORMATS_OF_OTHERS = {
     ".onnx": "ONNX", ".xml": "OpenVINO IR", ".pt2": "programs of torch.export", ".pt": "PyTorch", ".pth": "PyTorch",
     ".pkl": "pickle", ".pickle": "pickle", ".joblib": "joblib", ".html": "HTML", ".htm": "HTML",
+    ".zip": "ZIP", ".h5": "HDF5", ".hdf5": "HDF5", ".npy": "NumPy", ".npz": "NumPy", ".json": "JSON",
+    **dict.fromkeys((".csv", ".tsv", ".parquet", ".xlsx"), "tables"),
+    **dict.fromkeys((".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".heic", ".dcm"), "images"),
 }  # fmt: skip
 _EXPORTED = (".onnx", ".xml", ".pt2")
 _BYTES_OF_DRAFTS = 100
@@ -74,7 +77,8 @@ def checked_path(path: Any, argument: str, alternative: str = "") -> str:
     Raises
     ------
     InvalidParameterError
-        If it is not a path. `alternative` names what else the argument accepts.
+        If it is not a path, or begins with a home directory that is unknown and would become a folder named `~`.
+        `alternative` names what else the argument accepts.
     """
     if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
         given = repr(path) if isinstance(path, int | float) else type_of(path)
@@ -82,7 +86,14 @@ def checked_path(path: Any, argument: str, alternative: str = "") -> str:
     text = os.fspath(path)
     if not text or "\0" in text:
         raise InvalidParameterError(f"{argument}={shown(text)} is not a path. Pass a path{alternative}.")
-    return user_path(text)
+    path = user_path(text)
+    if path.startswith("~") and not os.path.lexists(path):
+        home = shown(Path(path).parts[0])
+        raise InvalidParameterError(
+            f"{argument}={shown(text)}: the home directory {home} is unknown. Pass the whole path, or "
+            f"{shown(kept_path(path))} for a file or folder of that name."
+        )
+    return path
 
 
 def check_model_suffix(path: str | os.PathLike[str]) -> None:

@@ -10,7 +10,8 @@ from backbones import LoggedPixels, Pixels
 from photographs import COPIES, photograph, recompressed
 from PIL import Image
 from representatives import slow_except
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.compose import make_column_transformer
+from sklearn.ensemble import RandomForestClassifier, VotingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import (
     GridSearchCV,
@@ -315,6 +316,7 @@ def test_forms_of_images(form):
         ({"y": Y[:3]}, InvalidInputError, "X has 48 images but y has 3 labels"),
         ({"y": [None, *Y[1:]]}, InvalidInputError, r"y\[0\] is a missing value"),
         ({"groups": [1, 2]}, InvalidInputError, "groups has 2 entries"),
+        ({"groups_test": [1, 2], "X_test": X[:2]}, InvalidInputError, "groups_test needs X_test and groups"),
         ({"y_test": ["dark"]}, InvalidInputError, "y_test needs X_test and y"),
         ({"X_test": X[:2], "y_test": ["dark"]}, InvalidInputError, "X_test has 2 images but y_test has 1 labels"),
         ({"X_test": "cat.jpg"}, InvalidInputError, "^X_test: X is a single path"),
@@ -362,3 +364,17 @@ def test_the_estimators_reader_reads_the_images(tmp_path):
     found = audit(paths, None, estimator=classifier(image_reader=np.load))
     assert positions(found, "unreadable") == []
     assert positions(found, "exact_copy") == [2]
+
+
+def test_meta_estimators_are_fitted_on_the_table_that_was_passed(tmp_path):
+    paths = [str(tmp_path / f"{i}.npy") for i in range(8)]
+    for path, image in zip(paths, X, strict=False):
+        np.save(path, image)
+    table = pd.DataFrame({"age": range(8), "path": paths})
+    encoder = PretrainedImageEncoder(backbone=Pixels, cache=False, n_jobs=1, image_reader=np.load)
+    columns = make_column_transformer((encoder, "path"), ("passthrough", ["age"]))
+    voting = VotingClassifier([("one", make_pipeline(columns, LogisticRegression()))], voting="soft")
+    found = audit(table, Y[:8], estimator=voting, cv=2, X_test=table[:2], y_test=Y[:2])
+    assert not positions(found, "unreadable")
+    assert len(of_kind(found, "exact_copy")) == 2
+    assert found.issues["name"][0] in paths

@@ -222,7 +222,7 @@ def test_reasons_why_a_file_cannot_be_used_are_for_the_command_line(photos, monk
 
 def test_test_images_may_get_a_class_of_the_model_that_they_lack(photos):
     found = sktl.datasets.load_image_folder(photos / "test")
-    found.kind = "classes"
+    found.kind, found.groups = "classes", None
     path = decisions(photos / "d.csv", ["test", 0, "test/lemon/0.png", "relabel", "rose"])
     estimator = sktl.PretrainedImageClassifier()
     estimator.classes_ = np.array(["lemon", "rose", "sky"], dtype=object)  # as of a model that was fitted on a Series

@@ -16,6 +16,7 @@ import sys
 import time
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from command_line import run
@@ -27,7 +28,7 @@ from tqdm import tqdm
 
 import sktl
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder, load
-from sktl._cli import accuracy_estimates, output_files
+from sktl._cli import accuracy_estimates, command_group, output_files
 from sktl._cli import commands as _cli
 from sktl._cli.options import DEFAULTS
 from sktl.datasets import load_image_folder
@@ -61,6 +62,7 @@ def model(photos, tmp_path_factory):
     assert trained == f"Trained on 12 images of 2 classes on cpu, and saved as {path}."
     assert estimate == "Estimated accuracy on new images: 1.000 (5-fold cross-validation, from 1.000 to 1.000)."
     assert caution.startswith("The estimate is too high if")
+    assert "--groups" in caution  # audits find copies, but not images of one subject
     assert "features" in err  # the progress
     return path
 
@@ -117,7 +119,7 @@ def test_options_are_parameters_with_their_defaults(photos, tmp_path, monkeypatc
     seen = []
 
     class Seen(PretrainedImageClassifier):
-        def fit(self, X, y):
+        def fit(self, X, y, groups=None):
             seen.append(self.get_params())
             raise sktl.exceptions.TrainingError("enough")
 
@@ -169,19 +171,18 @@ def test_no_command_takes_no_threads(photos, command):
     assert expected in run(*command, photos, "--n-jobs", "0", status=2)[1]
 
 
-@pytest.mark.parametrize("command", [["fit", "-o", "m"], ["evaluate", "m"]])
-def test_an_empty_folder_is_not_the_current_one(command):
-    assert "it is empty. Pass a folder" in run(*command, "", status=2)[1]
-
-
-@pytest.mark.parametrize("command", [["predict", "m"], ["check"]])
-def test_an_empty_name_is_a_wrong_use(command):
-    assert "A name is empty. Pass a folder" in run(*command, "", status=2)[1]
-
-
-@pytest.mark.parametrize("command", ["fit", "embed", "audit"])
-def test_an_empty_name_of_the_output_is_not_the_current_folder(command, photos):
-    assert "it is empty. Pass the name of the file to write" in run(command, photos, "-o", "", status=2)[1]
+def test_an_empty_path_is_a_wrong_use_of_every_command():
+    """An unset variable of a shell, which would mean the current folder."""
+    places = {"folder", "labels", "decisions", "test", "calibration", "verify", "cache", "checkpoint", "weights"}
+    for command in _cli.main.commands.values():
+        context = click.Context(command)
+        for parameter in [
+            parameter for parameter in command.params if parameter.name in {*places, "model", "page", "output"}
+        ]:
+            with pytest.raises(click.BadParameter, match=r"it is empty\. Pass "):
+                parameter.type_cast_value(context, "")
+    for command in (["predict", "m"], ["check"], ["fit", "-o", "m"]):
+        assert "is empty. Pass a folder" in run(*command, "", status=2)[1]
 
 
 @pytest.mark.parametrize("option", ["--lr", "--trainable-stages", "--n-stages"])
@@ -473,14 +474,26 @@ def test_a_table_never_steers_the_terminal(model, photos, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "error", [MemoryError("Unable to allocate 1 TiB"), UnicodeDecodeError("utf-8", b"a", 0, 1, "no")]
+    "error",
+    [
+        MemoryError("Unable to allocate 1 TiB"),
+        UnicodeDecodeError("utf-8", b"a", 0, 1, "no"),
+        ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+    ],
 )
 def test_what_only_python_names_has_no_traceback(photos, tmp_path, monkeypatch, error):
-    def fail(*arguments):
+    def fail(*arguments, **options):
         raise error
 
     monkeypatch.setattr(PretrainedImageClassifier, "fit", fail)
     assert str(error) in run("fit", photos, "-o", tmp_path / "m", status=1)[1]
+
+
+def test_a_program_reads_no_predictions_if_no_image_can_be_used(model, tmp_path):
+    for option, expected in (("--json", "[]\n"), ("--csv", "image,prediction,probability,typicality\n")):
+        out, err = run("predict", model, tmp_path / "absent.jpg", option, "--typicality", "-q", status=1)
+        assert out == expected
+        assert "absent.jpg: no such file" in err
 
 
 def test_an_image_that_cannot_be_used_is_an_error_after_the_predictions_of_the_others(photos, model, tmp_path):
@@ -640,7 +653,7 @@ def test_images_above_the_limit_of_pillow_have_one_message(tmp_path, monkeypatch
 
 
 def test_an_interrupt_ends_quietly_with_status_130(photos, tmp_path, monkeypatch):
-    def interrupt(*arguments):
+    def interrupt(*arguments, **options):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(PretrainedImageClassifier, "fit", interrupt)
@@ -699,7 +712,7 @@ def test_ctrl_c_ends_a_fit_quietly(photos, tmp_path):
 def test_a_warning_has_a_line_of_its_own_above_a_progress_bar(monkeypatch):
     monkeypatch.setattr(sys, "stderr", errors := io.StringIO())
     with tqdm(total=2, file=errors) as bar:
-        with _cli._above_bars():
+        with command_group._above_bars():
             errors.write("Warning: a cat")
         bar.update(2)
     lines = re.split(r"[\r\n]+", errors.getvalue())

@@ -54,6 +54,7 @@ def test_a_model_is_exported_and_replaced_only_if_wanted(folder, tmp_path):
             ["-o", "m.onnx", "--calibration", "photos"],
             "--calibration is for --precision float16 and int8. With",
         ),
+        (["-o", "m.pt2", "--max-drop", "0.1"], "--max-drop is for --precision float16 and --precision int8"),
         (
             ["-o", "m.onnx", "--precision", "int8", "--calibration", "photos"],
             "--calibration has 6 images. Pass at least 40 with --precision int8",

@@ -21,6 +21,7 @@ from sktl._cli import accuracy_estimates
 from sktl._cli.image_sources import ImageSource
 from sktl._cli.options import DEFAULTS, OF_CLASSIFIER, OF_REGRESSOR
 from sktl.datasets import load_label_table
+from sktl.exceptions import InvalidInputError
 
 PARAMETERS = {"image_size": 32, "random_state": 0, "n_jobs": 1, "weight_decay": 0.03, "feature_stages": 1}
 QUICK = [word for name, value in PARAMETERS.items() for word in (f"--{name.replace('_', '-')}", value)]
@@ -401,3 +402,81 @@ def test_a_column_of_parts_that_is_not_used_is_said(tables):
     )
     chosen = replace(source, where={"split": "train"}, columns=COLUMNS)
     assert chosen.describe(chosen.load()).endswith(f"from {tables / 'labels.csv'}.")
+
+
+# --------------------------------------------------------------------------------------------------------------- groups
+
+
+@pytest.fixture(scope="module")
+def with_patients(tables):
+    """A table of classes with a column of patients, each of whom has four images; one row is repeated."""
+    rows = [[f"images/{i}.png", f"p{i // 4}", "ab"[i % 2]] for i in range(12)]
+    return write(tables / "patients.csv", [["path", "patient", "class"], *rows, rows[0]])
+
+
+@pytest.mark.filterwarnings("ignore:Rows of .* that repeat an image")
+def test_groups_of_a_table_reach_the_fit_the_estimate_the_audit_and_the_report(
+    tables, with_patients, tmp_path, monkeypatch
+):
+    received = []
+    fit = PretrainedImageClassifier.fit
+
+    def watched(self, X, y, groups=None):
+        received.append(groups)
+        return fit(self, X, y, groups=groups)
+
+    def seen(*args, **options):
+        received.append([options[name].tolist() for name in ("groups", "groups_test") if name in options])
+        raise InvalidInputError("no more is needed")
+
+    monkeypatch.setattr(PretrainedImageClassifier, "fit", watched)
+    monkeypatch.setattr(sktl, "audit_images", seen)
+    monkeypatch.setattr(sktl, "evaluation_report", seen)
+    patients = [f"p{i // 4}" for i in range(12)]
+    options = ["--labels", with_patients, "--groups", "patient", "-q"]
+    out, _ = run("fit", *options, "-o", tmp_path / "m", *QUICK)
+    assert "12 images of 2 classes" in out
+    assert "copies across groups" in out
+    whole, *folds = received
+    assert whole.tolist() == patients
+    assert len(folds) == 3
+    for fold in folds:
+        assert all(patients.count(name) == fold.tolist().count(name) for name in set(fold))
+    run("audit", *options, "--test", with_patients, "-o", tmp_path / "a.html", status=1)
+    run("report", tmp_path / "m", *options, "-o", tmp_path / "r.html", status=1)
+    assert received[-2:] == [[patients, patients], [patients]]
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "message"),
+    [
+        (["--groups", "person"], 1, "has no column named 'person'"),
+        (["--groups", "patient", "--column", "patient"], 2, "--groups and --column name the same column"),
+        (["--groups", "gap"], 1, "column 'gap', is empty"),
+    ],
+)
+def test_groups_that_are_absent_or_labels_are_refused(tables, tmp_path, options, status, message):
+    table = write(
+        tables / "gap.csv",
+        [["path", "patient", "gap", "class"], *([f"images/{i}.png", i, "", "ab"[i % 2]] for i in range(4))],
+    )
+    ignored = [] if "--column" in options else ["--ignore-column", "gap", "--ignore-column", "patient"]
+    assert message in run("fit", "--labels", table, *options, *ignored, "-o", tmp_path / "m", status=status)[1]
+
+
+def test_groups_need_a_table(tables, tmp_path):
+    assert "Options of tables need a table" in run("fit", tables, "--groups", "x", "-o", tmp_path / "m", status=2)[1]
+
+
+@pytest.mark.parametrize("kind", ["classes", "labels", "numbers"])
+def test_folds_of_the_estimate_do_not_split_groups(kind):
+    rng = np.random.default_rng(0)
+    groups = rng.integers(0, 7, 40)
+    target = {
+        "classes": np.array(["a", "b"])[groups % 2],
+        "labels": rng.integers(0, 2, (40, 3)),
+        "numbers": rng.random(40),
+    }
+    images = accuracy_estimates._Images(np.arange(40).astype(str), target[kind], groups)
+    for train, test in images.folds(kind, 3).split(images.paths):
+        assert set(groups[train]).isdisjoint(groups[test])

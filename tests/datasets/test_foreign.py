@@ -388,6 +388,8 @@ def test_a_table_is_its_columns(make):
     assert (y.tolist(), [*X]) == (Y.tolist(), FILES)
     X, y = from_dataset(make({"path": ["a.png", "b.png"], "age": [3, 1]}), image="path", target="age")
     assert (y.tolist(), [*X]) == ([3, 1], ["a.png", "b.png"])
+    with pytest.raises(InvalidInputError, match=r"missing targets, the first at position 1|and nan at pos"):
+        from_dataset(make({"image": ["a.png", "b.png"], "label": ["cat", None]}))
     with pytest.raises(InvalidInputError, match="dataset has the columns 'path', 'age'"):
         from_dataset(make({"path": ["a.png", "b.png"], "age": [3, 1]}))
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -298,6 +300,35 @@ def test_a_repeated_row_counts_once_with_a_warning(folder):
         found = load_label_table(table)
     assert record[0].filename == __file__
     assert (found.data.tolist(), found.target.tolist()) == ([str(folder / f"{i}.png") for i in (1, 2)], ["x", "y"])
+
+
+@pytest.mark.parametrize("separator", [";", "|", ", "])
+def test_labels_that_are_joined_in_one_column_are_told_with_the_remedy(folder, separator):
+    cells = ["cat", "dog", separator.join(["cat", "dog"])]
+    path = write(folder, with_paths(["class"], cells))
+    with pytest.warns(ImageFolderWarning, match="its parts are classes, too") as warned:
+        assert load_label_table(path).target.tolist() == cells
+    with pytest.raises(InvalidParameterError) as raised:
+        load_label_table(path, kind="labels")
+    for told in (warned[0].message, raised.value):
+        remedy = re.search(r"pass y = (pandas.*) to fit", str(told))[1]
+        y = eval(remedy, {"pandas": pd, "path": path})
+        assert (y.columns.tolist(), y.values.tolist()) == (["cat", "dog"], [[1, 0], [0, 1], [1, 1]])
+
+
+@pytest.mark.parametrize("cells", [["cat", "dog", "cat; owl"], ["a", "b", "a or b"], ["1", "2", "1.2"]])
+def test_classes_whose_names_are_not_joined_cause_no_warning(folder, cells):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_label_table(write(folder, with_paths(["class"], cells)), kind="classes")
+
+
+@pytest.mark.parametrize(("cell", "meant"), [("0", "0.png"), ("a\\0.png", "a/0.png")])
+def test_the_file_that_a_path_probably_means_is_named(tmp_path, cell, meant):
+    (tmp_path / meant).parent.mkdir(exist_ok=True)
+    (tmp_path / meant).touch()
+    with pytest.raises(InvalidInputError, match=rf"is not a file .* There is a file '.*{meant}'\. Correct"):
+        load_label_table(write(tmp_path, [["file", "a"], [cell, "x"]]))
 
 
 def test_labels_that_look_nearly_the_same_are_named(folder):

@@ -19,6 +19,8 @@ from exported import IMAGES, NEW, SUFFIXES, TARGETS, answers, document_of, fitte
 from PIL import Image
 from representatives import slow_except
 from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV, TunedThresholdClassifierCV
+from sklearn.pipeline import Pipeline
 
 import sktl
 from sktl import PretrainedImageClassifier
@@ -307,6 +309,19 @@ def test_what_is_not_a_fitted_estimator_is_an_error(tmp_path):
     assert not os.listdir(tmp_path)
 
 
+def test_the_part_of_another_estimator_that_can_be_exported_is_named(clf, tmp_path):
+    search, tuned = GridSearchCV(clf, {}), TunedThresholdClassifierCV(clf)
+    pipeline = search.best_estimator_ = Pipeline([("clf", tuned)])
+    for given, part in (
+        (search, r"best_estimator_\."),
+        (pipeline, r"estimator\[-1\]"),
+        (tuned, r"estimator_\. The file does not contain best_threshold_: compare"),
+        (FixedThresholdClassifier(clf), r"estimator_\. The file does not contain threshold: compare"),
+    ):
+        with pytest.raises(InvalidParameterError, match=f"estimator is a {type(given).__name__}. Pass .*{part}"):
+            sktl.export(given, tmp_path / "m.pt2")
+
+
 WRONG = {
     "precision": ({"precision": "float64"}, "precision='float64' must be"),
     "precision of a type": ({"precision": 16}, "precision=16 must be"),
@@ -316,6 +331,7 @@ WRONG = {
     "max_drop": ({"max_drop": -1}, "max_drop"),
     "max_drop of a type": ({"max_drop": "0.1"}, "max_drop"),
     "max_drop that is no number": ({"max_drop": float("nan")}, "max_drop"),
+    "max_drop without use": ({"max_drop": 0.01}, 'max_drop is for precision="float16" and'),
     "no images": ({"verify": []}, "^verify is empty"),
     "a single image": ({"precision": "float16", "calibration": "cat.jpg"}, "^calibration is a single path"),
     "include_references": ({"include_references": 1}, "include_references is an int"),

@@ -7,6 +7,7 @@ import io
 import pickle
 import random
 import threading
+import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from PIL import Image
 from representatives import examples, slow_except
 from sklearn.base import clone
 from sklearn.datasets import load_digits
+from sklearn.dummy import DummyClassifier
+from sklearn.ensemble import StackingClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import validate_data
 from torchvision.transforms import v2
@@ -170,7 +173,8 @@ def test_every_legal_form_of_the_same_pixels_gives_the_same_features(photos, for
 def test_fitting_on_one_form_and_predicting_on_another_is_legal_and_silent(photos, recwarn):
     clf = PretrainedImageClassifier(**LOW).fit(photos, [0, 1] * 6)
     assert_array_equal(clf.predict(photos), clf.predict(FORMS["channels last"](photos)))
-    assert not hasattr(clf, "n_features_in_")
+    assert_array_equal(clf.predict(photos), clf.predict(pd.DataFrame({"path": photos})))
+    assert clf.n_features_in_ == 1
     assert not recwarn.list
 
 
@@ -350,7 +354,28 @@ def test_ctrl_c_during_training_is_raised_and_leaves_the_previous_fit_intact():
 def test_a_refit_on_another_form_forgets_the_number_of_features():
     clf = small(image_shape=(8, 8)).fit(IMAGES[:40].reshape(40, -1), NAMES[:40])
     assert clf.n_features_in_ == 64
-    assert not hasattr(clf.fit(IMAGES[:40], NAMES[:40]), "n_features_in_")
+    assert clf.fit(IMAGES[:40], NAMES[:40]).n_features_in_ == 1
+    assert clf.predict(IMAGES[:2].reshape(2, -1)).tolist() == clf.predict(IMAGES[:2]).tolist()
+
+
+def test_a_single_column_has_the_name_that_was_fitted_or_none():
+    frame = pd.DataFrame({"front": [*IMAGES[:12]]})
+    encoder = PretrainedImageEncoder(backbone=Pixels).fit(frame)
+    assert (encoder.n_features_in_, encoder.feature_names_in_.tolist()) == (1, ["front"])
+    expected = encoder.transform(frame)
+    with pytest.raises(InvalidInputError, match="unseen at fit time:\n- back"):
+        encoder.transform(frame.rename(columns={"front": "back"}))
+    with warnings.catch_warnings(action="error"):
+        for X in (frame["front"], IMAGES[:12], [*IMAGES[:12]]):
+            assert_array_equal(encoder.transform(X), expected)
+
+
+def test_ensembles_name_their_outputs_and_put_them_into_data_frames(fitted):
+    """scikit-learn asks the first member for its number of columns to find out whether it is fitted."""
+    stack = StackingClassifier([("clf", fitted)], cv="prefit", final_estimator=DummyClassifier())
+    stack.set_output(transform="pandas").fit(IMAGES[:4], NAMES[:4])
+    names = [f"stackingclassifier_clf{i}" for i in range(len(fitted.classes_))]
+    assert stack.transform(IMAGES[:4]).columns.tolist() == stack.get_feature_names_out().tolist() == names
 
 
 class Subclass(PretrainedImageClassifier):

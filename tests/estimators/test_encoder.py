@@ -6,6 +6,7 @@ import io
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from backbones import Pixels, stochastic_net
@@ -21,7 +22,13 @@ from sktl import PretrainedImageEncoder
 from sktl._backbones.taps import StageLayout
 from sktl._features.shared_pass import Pass
 from sktl._storage.model_file import open_model, write_model
-from sktl.exceptions import BackboneError, InvalidParameterError, ModelFileError
+from sktl.exceptions import (
+    BackboneError,
+    InvalidImageError,
+    InvalidImageWarning,
+    InvalidParameterError,
+    ModelFileError,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:weights=None:sktl.exceptions.BackboneWarning")
 X = np.random.default_rng(0).integers(0, 256, (8, 20, 24, 3), np.uint8)
@@ -87,6 +94,21 @@ def test_more_stages_than_the_network_has_is_an_error_of_fit():
 def test_fit_opens_no_image():
     encoder = PretrainedImageEncoder(backbone=stochastic_net, feature_stages=2).fit(["nowhere.jpg"])
     assert encoder.feature_stages_ == 2
+
+
+@pytest.mark.parametrize("usable", [[0, 2], []])
+def test_images_that_cannot_be_used_are_refused_or_become_rows_of_nan(usable):
+    items = [X[i] if i in usable else missing for i, missing in enumerate([None, b"no image", np.nan])]
+    with pytest.raises(InvalidImageError, match="or pass invalid_images='nan'"):
+        PretrainedImageEncoder(backbone=Pixels).fit([X[0]]).transform(items)
+    encoder = PretrainedImageEncoder(backbone=Pixels, invalid_images="nan").set_output(transform="pandas")
+    with pytest.warns(InvalidImageWarning, match=f"^{3 - len(usable)} of 3 images of X cannot be used") as caught:
+        frame = encoder.fit_transform(pd.Series(items, index=[7, 8, 9]))
+    assert [warning.filename for warning in caught] == [__file__]
+    assert frame.isna().all(axis=1).tolist() == [i not in usable for i in range(3)]
+    expected = PretrainedImageEncoder(backbone=Pixels).fit_transform(X[:3])
+    assert_array_equal(frame.dropna(), expected[usable])
+    assert frame.index.tolist() == [7, 8, 9]
 
 
 def test_a_clone_and_a_pickle_give_the_same():

@@ -1,26 +1,40 @@
-"""What displays find out about an estimator, alone or in a search or a pipeline."""
+"""What displays, reports and audits find out about an estimator, alone or in meta-estimators."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from backbones import Pixels
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.compose import TransformedTargetRegressor, make_column_selector, make_column_transformer
+from sklearn.ensemble import BaggingClassifier, StackingClassifier, VotingClassifier
 from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV
-from sklearn.pipeline import make_pipeline
+from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV, TunedThresholdClassifierCV
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.pipeline import make_pipeline, make_union
 
 pytest.importorskip("matplotlib", reason="the extra `plot` installs it")
 from sktl import (
     FeatureMapDisplay,
     PredictionsDisplay,
     PretrainedImageClassifier,
+    PretrainedImageEncoder,
     PretrainedImageRegressor,
     evaluation_report,
 )
-from sktl._estimators.innermost import predicts_labels, predicts_numbers
+from sktl._estimators.innermost import (
+    images_for,
+    innermost,
+    own_estimators,
+    parameter,
+    predicts_labels,
+    predicts_numbers,
+)
 from sktl.exceptions import InvalidInputError
 
 X = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 3), np.uint8)
@@ -83,3 +97,68 @@ def test_what_is_no_estimator_is_refused_in_a_short_text(call, estimator, words)
     with pytest.raises(InvalidInputError, match=words) as caught:
         call(estimator, X, np.arange(8))
     assert len(str(caught.value)) < 100
+
+
+OWN = {"backbone": Pixels, "random_state": 0, "optimizer": "lbfgs", "weight_decay": 1.0, "image_shape": (8, 8, 3)}
+AB = np.tile(["a", "b"], 4)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        *WRAPS,
+        lambda own: VotingClassifier([("one", own)]),
+        lambda own: StackingClassifier([("other", LogisticRegression()), ("one", own)]),
+        lambda own: make_pipeline(make_union(own), LogisticRegression()),
+        lambda own: make_pipeline(make_column_transformer((own, "path")), LogisticRegression()),
+        lambda own: GridSearchCV(CalibratedClassifierCV(own), {}),
+        lambda own: GridSearchCV(make_pipeline("passthrough"), {"passthrough": [None, own]}),
+        lambda own: OneVsRestClassifier(TunedThresholdClassifierCV(own)),
+        TransformedTargetRegressor,
+        FrozenEstimator,
+    ],
+)
+def test_every_meta_estimator_has_the_parameters_of_the_estimator_in_it(wrap):
+    own = PretrainedImageClassifier(**OWN)
+    assert [*own_estimators(wrap(own))] == [own]
+    assert parameter(wrap(own), "image_shape") == (8, 8, 3)
+    assert parameter(wrap(LogisticRegression()), "image_shape") is None
+
+
+def test_fitted_estimators_come_before_those_that_a_search_was_given():
+    own = PretrainedImageClassifier(**OWN | {"image_shape": None})
+    search = GridSearchCV(own, {"image_shape": [(8, 8, 3)]}, cv=2).fit(X.reshape(8, -1), AB)
+    assert next(own_estimators(search)) is search.best_estimator_
+
+
+@pytest.mark.parametrize(
+    ("wrap", "is_one"),
+    [
+        (lambda own: FixedThresholdClassifier(own, pos_label="b"), True),
+        (lambda own: TunedThresholdClassifierCV(own, scoring="accuracy", cv=2), True),
+        (lambda own: CalibratedClassifierCV(FrozenEstimator(own.fit(X, AB)), cv=2), True),
+        (lambda own: FrozenEstimator(make_pipeline(own.fit(X, AB))), True),
+        (lambda own: CalibratedClassifierCV(own, cv=2), False),
+        (lambda own: VotingClassifier([("one", own)], voting="soft"), False),
+        (lambda own: BaggingClassifier(own, n_estimators=1, random_state=0), False),
+    ],
+)
+def test_what_a_meta_estimator_adds_to_a_single_model_is_seen_through(wrap, is_one):
+    rows = X.reshape(8, -1)
+    model = wrap(PretrainedImageClassifier(**OWN)).fit(rows, AB)
+    inner, seen = innermost(model, rows)
+    assert seen is rows
+    assert inner._compare_with_training(rows)[1].all() if is_one else inner is model
+
+
+@pytest.mark.parametrize("columns", ["path", ["path"], [False, True], slice(1, 2), make_column_selector("path")])
+def test_the_images_of_a_table_are_the_column_that_reaches_the_encoder(columns):
+    table = pd.DataFrame({"age": [1, 2, 3], "path": [*"xyz"]})
+    encoded = make_column_transformer(("passthrough", ["age"]), (make_union(PretrainedImageEncoder()), columns))
+    nested = make_column_transformer((encoded, ["age", "path"]))
+    for model in (encoded, make_pipeline(nested, LogisticRegression())):
+        assert np.ravel(images_for(model, table)).tolist() == [*"xyz"]
+        with pytest.raises(InvalidInputError, match="cannot be selected"):
+            images_for(make_column_transformer((encoded, ["place"])), table)
+    assert images_for(LogisticRegression(), table) is table
+    assert images_for(encoded, [*"xyz"]) == [*"xyz"]

@@ -19,7 +19,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from representatives import slow_except
 from scipy import sparse
 from sklearn.base import clone
-from sklearn.metrics import average_precision_score
+from sklearn.metrics import average_precision_score, get_scorer, log_loss
 from sklearn.model_selection import GridSearchCV, cross_val_predict
 from sklearn.multioutput import MultiOutputClassifier
 from sklearn.preprocessing import MultiLabelBinarizer
@@ -296,6 +296,14 @@ def test_a_search_scores_by_average_precision():
     search.fit(X, Y)
     assert 0.5 < search.best_score_ <= 1
     assert search.score(X, Y) == pytest.approx(average_precision_score(Y, search.predict_proba(X)))
+
+
+@pytest.mark.filterwarnings("ignore:The y_prob values do not sum to one:UserWarning")
+def test_scorers_see_the_probabilities_of_both_of_two_numbered_labels():
+    """scikit-learn would take two integers for the classes of a binary task, and pass on one column."""
+    two = classifier(weight_decay=1.0).fit(X, Y[:, :2])
+    assert (two.classes_.tolist(), two.classes_.dtype) == ([0, 1], object)
+    assert -get_scorer("neg_log_loss")(two, X, Y[:, :2]) == log_loss(Y[:, :2], two.predict_proba(X))
 
 
 @pytest.mark.parametrize(

@@ -260,6 +260,14 @@ def test_what_cannot_be_saved_without_code_is_named(tmp_path, parameters, messag
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_function_that_training_did_not_use_is_replaced_before_saving_as_the_error_says(tmp_path):
+    clf = fitted_tiny().set_params(augmentation=np.fliplr)  # no stages are trained
+    with pytest.raises(InvalidParameterError, match="If training did not use the value, set_params without another fi"):
+        clf.save(tmp_path / "model")
+    clf.set_params(augmentation="auto").save(tmp_path / "model")
+    assert sktl.load(tmp_path / "model").augmentation == "auto"
+
+
 def test_saving_needs_a_fit_and_a_folder(tmp_path):
     with pytest.raises(ValueError, match="is not fitted yet"):
         PretrainedImageClassifier().save(tmp_path / "model")

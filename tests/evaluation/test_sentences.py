@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sktl._evaluation.calibration import Calibration, Coverage
+from sktl._evaluation.class_figures import ClassFigures
 from sktl._evaluation.confidence_intervals import Mean, Rate
-from sktl._evaluation.sentences import interval, listed, number, of_calibration, of_target, percent
+from sktl._evaluation.sentences import headlines, interval, listed, number, of_calibration, of_target, percent
 
 
 @given(st.floats(0, 1), st.integers(0, 2))
@@ -57,3 +58,10 @@ def test_targets_that_are_reached_never_or_always_say_so():
 
 def test_long_lists_and_long_names_are_cut():
     assert listed(["a" * 100, "b", "c"], 2) == f"{'a' * 16}…{'a' * 15}, b, and 1 more"
+
+
+@pytest.mark.parametrize(("n_unknown", "of_which"), [(0, ""), (1, " for 2 images of classes that the model knows")])
+def test_the_log_loss_says_of_which_images_it_is(n_unknown, of_which):
+    figures = ClassFigures.of(["a", "b", "x"], np.array([0, 1] + [2] * n_unknown), np.eye(2)[[0, 1] + [0] * n_unknown])
+    (line,) = [line for line in headlines(figures) if line.startswith("Log loss")]
+    assert line.startswith(f"Log loss 0.000{of_which}: the model typically gives the true class")

@@ -47,6 +47,10 @@ def test_no_remedy_for_a_format_asks_for_arrays(remedy):
             "is base64 text instead of an image; pass the bytes: base64.b64decode(x) (x = the text of the file)",
             "is base64 text instead of an image; decode it, and pass the decoded file",
         ),
+        (
+            "no such file: the file has the suffix .jpg; pass str(x) + '.jpg'",
+            "no such file: the file has the suffix .jpg; add .jpg to its name",
+        ),
         ("is damaged: broken data stream", "is damaged: broken data stream"),
     ],
 )

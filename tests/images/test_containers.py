@@ -190,6 +190,19 @@ class Table:
         return list(BATCH) if key == "image" else [0, 1, 0]
 
 
+class Batches:
+    """Like a `tf.data.Dataset` of one batch."""
+
+    def __iter__(self):
+        return iter([(BATCH, [0, 1, 0])])
+
+    def unbatch(self):
+        return self
+
+    def as_numpy_iterator(self):
+        return zip(BATCH, [0, 1, 0], strict=True)
+
+
 IMAGES = list(BATCH)
 # Containers, and the code in the message that makes a list of them.
 CONTAINERS = {
@@ -199,6 +212,7 @@ CONTAINERS = {
     "dict": (lambda: dict(enumerate(IMAGES)), "list(X.values())"),
     "DataLoader": (lambda: torch.utils.data.DataLoader(Pairs()), "[image for image, label in X.dataset]"),
     "table": (Table, "X['image']"),
+    "tf.data": (Batches, "[image for image, label in X.unbatch().as_numpy_iterator()]"),
     "BytesIO": (lambda: io.BytesIO(png(BATCH[0])), "[X.getvalue()]"),
     "sparse": (lambda: scipy.sparse.coo_array(BATCH[..., 0] / 255), "X.toarray()"),
 }

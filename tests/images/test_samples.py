@@ -10,6 +10,7 @@ import threading
 import urllib.parse
 import urllib.request
 import uuid
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -474,6 +475,25 @@ def test_rows_of_numbers_are_flattened(X):
 )
 def test_all_else_is_not_flattened(X):
     assert not is_flattened(X)
+
+
+@pytest.mark.parametrize("make", [np.asarray, torch.tensor])
+def test_many_images_that_are_black_for_another_white_are_told_with_the_remedy(make):
+    masks = np.arange(200, dtype=np.uint8).reshape(8, 5, 5) % 2
+    for numbers in (masks, masks / 255, np.float32(masks / 255)):
+        with pytest.warns(UserWarning, match="All numbers of X are") as warned:
+            as_samples(x := make(numbers))
+        remedy = re.search(r"pass (.+)\.$", str(warned[0].message))[1]
+        np.testing.assert_allclose(np.asarray(eval(remedy, {"x": x})), masks, atol=1e-6)
+
+
+def test_few_or_empty_images_and_one_that_is_not_black_cause_no_warning():
+    few, empty, one = np.ones((7, 5, 5), np.uint8), np.zeros((9, 5, 5)), np.ones((9, 5, 5), np.uint8)
+    one[-1, 0, 0] = 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for X in (few, few / 255, empty, one, one / 255):
+            as_samples(X)
 
 
 def test_a_file_is_read_anew_each_time(tmp_path):

@@ -19,6 +19,8 @@ tifffile = pytest.importorskip("tifffile", reason="these TIFF files need tifffil
 
 PREPROCESSING = Preprocessing(8, (8, 8))
 RNG = np.random.default_rng(0)
+GRAY = {"photometric": "minisblack"}
+BANDS = {**GRAY, "planarconfig": "contig"}
 PICTURE = RNG.random((20, 30, 3))
 ALPHA = RNG.random((20, 30, 1))
 
@@ -94,19 +96,21 @@ def test_floats_beyond_white_are_refused_with_what_to_pass():
 @pytest.mark.parametrize(
     ("pixels", "options", "reason"),
     [
-        (
-            RNG.random((20, 30, 5)),
-            {"photometric": "minisblack", "planarconfig": "contig"},
-            "has 5 channels|with 5 channels",
-        ),
-        (RNG.integers(0, 99, (20, 30, 3), np.uint32), {}, "32-bit integer pixels, whose white is unknown"),
-        (RNG.integers(0, 99, (20, 30), np.int16), {"photometric": "minisblack"}, "signed 16-bit integer pixels"),
+        (RNG.random((20, 30, 5)), BANDS, "with 5 channels, which is neither gray nor RGB"),
+        (RNG.integers(0, 99, (20, 30, 13), np.uint16), BANDS, "with 13 channels, which is neither gray nor RGB"),
+        (RNG.integers(0, 99, (20, 30, 4), np.uint8), BANDS, "with 4 channels, which is neither gray nor RGB"),
+        (RNG.integers(0, 99, (20, 30, 3), np.uint32), {}, "has 32-bit integer pixels, whose white is unknown"),
+        (RNG.integers(0, 99, (20, 30), np.int16), GRAY, "has signed 16-bit integer pixels"),
+        (RNG.integers(0, 99, (20, 30, 3), np.int16), {}, "has signed 16-bit integer pixels"),
+        (RNG.random((20, 30)).astype(np.complex64), GRAY, "has complex pixels"),
     ],
 )
-def test_pixels_without_a_known_meaning_are_refused(pixels, options, reason):
+def test_pixels_without_a_known_meaning_are_refused_by_all_readers_in_the_same_words(pixels, options, reason, caplog):
     content = saved(pixels, **options)
-    with pytest.raises(ImageProblem, match=reason):
-        read_pixels(READERS["tiff"], content)
+    for read in (decoded, lambda content: read_pixels(READERS["tiff"], content)):
+        with pytest.raises(ImageProblem, match=reason):
+            read(content)
+    assert not caplog.records  # Python prints them if nothing handles them
 
 
 def test_a_preview_in_a_raw_file_is_left_to_pillow_which_refuses_it():

@@ -15,6 +15,7 @@ from backbones import pixel_net, small_conv_net, stochastic_net
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
@@ -321,6 +322,11 @@ def test_where_no_place_speaks_for_the_class_it_says_so():
     shown = np.zeros((4, 4, 3), np.uint8)
     display = SaliencyDisplay([shown], [np.zeros((4, 4))], targets=np.array(["a"]), proba=np.array([0.2])).plot()
     assert display.axes_[0].get_title() == "a (20 %)\nno position supports it"
+
+
+def test_a_frozen_estimator_is_explained_as_the_estimator_in_it(clf):
+    frozen, own = (SaliencyDisplay.from_estimator(model, X[:1]) for model in (FrozenEstimator(clf), clf))
+    np.testing.assert_array_equal(frozen.heats[0], own.heats[0])
 
 
 def test_what_cannot_be_explained_is_refused(clf, tmp_path):

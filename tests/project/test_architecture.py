@@ -40,7 +40,7 @@ ONLY_IN = {
     "sqlite3": {"_storage.database", "_storage.sqlite_store"},
     "click": {
         "_cli.commands", "_cli.audit_command", "_cli.embed_command", "_cli.report_command", "_cli.export_command",
-        "_cli.saved_models", "_cli.options", "_cli.command_wording",
+        "_cli.saved_models", "_cli.options", "_cli.command_wording", "_cli.command_group",
         "_cli.output_files", "_cli.output_formats",
     },
     "pandas": {"_selection.ranking_table"},

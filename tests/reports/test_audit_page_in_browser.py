@@ -140,6 +140,29 @@ def test_no_label_may_be_suggested(open_page, tmp_path):
     assert rows(downloaded(page, tmp_path / "d.csv"))[1:] == ["train,0,X[0],relabel,"]
 
 
+def test_numbers_are_typed(open_page, tmp_path):
+    wrong = {"kind": "suspicious_label", "label": "95, 2", "suggested_label": "9.5, 2.1"}
+    issues = [Issue(position=i, name=f"X[{i}]", score=1 - i / 10, **wrong) for i in range(2)]
+    page = open_page(audit_of(issues, noise(2), kind="numbers"))
+    page.keyboard.press("j")
+    page.keyboard.press("r")
+    fields = page.locator("dialog input")
+    assert [fields.nth(i).input_value() for i in range(2)] == ["9.5", "2.1"]
+    page.keyboard.type("-3.5")  # replaces the suggested number
+    page.keyboard.press("Enter")
+    page.keyboard.press("r")
+    fields.nth(1).fill("")
+    page.keyboard.press("Enter")
+    assert page.is_visible("dialog")  # until the number is there
+    fields.nth(1).fill("4")
+    page.keyboard.press("Enter")
+    page.reload()
+    assert "2 of 2 decided: 0 keep, 0 drop, 2 relabel" in page.inner_text("#counter")
+    assert page.locator("text=Relabel: -3.5, 2.1").count() == 1
+    X, y = apply_decisions(downloaded(page, tmp_path / "d.csv"), noise(2), [[95.0, 2.0], [95.0, 2.0]])
+    assert (len(X), y) == (2, [[-3.5, 2.1], [9.5, 4.0]])
+
+
 def test_names_of_strangers_do_nothing_and_are_applied_as_they_are(open_page, tmp_path):
     classes = sorted({*LABELS, HOSTILE[0], HOSTILE[2]})
     page = open_page(audit_of(suspicious(HOSTILE, HOSTILE[2]), noise(6), classes))

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from backbones import small_conv_net
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.compose import TransformedTargetRegressor, make_column_transformer
 from sklearn.dummy import DummyRegressor
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
@@ -14,7 +15,7 @@ from sklearn.metrics import f1_score, log_loss, r2_score
 from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV
 from sklearn.multioutput import MultiOutputClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder, PretrainedImageRegressor, evaluation_report
 from sktl._evaluation.class_figures import ClassFigures
@@ -249,7 +250,30 @@ def test_figures_are_of_what_predict_returns(threshold):
 
 def test_trained_stages_have_no_typicality():
     tuned = PretrainedImageClassifier(**QUICK, trainable_stages=1).fit(X[TRAIN], Y[TRAIN])
-    assert "trainable_stages=1" in evaluation_report(tuned, X[TEST], Y[TEST]).typicality
+    report = evaluation_report(tuned, X[TEST], Y[TEST])
+    assert "trainable_stages=1" in report.typicality
+    assert kinds(report)[0] == "not_checked_for_training_images"
+
+
+def test_images_in_a_column_of_a_table():
+    table = pd.DataFrame({"age": NUMBERS, "image": [*X]})
+    encoder = PretrainedImageEncoder(backbone=small_conv_net, engine="torch", random_state=0)
+    columns = make_column_transformer((encoder, "image"), ("passthrough", ["age"]))
+    model = make_pipeline(columns, StandardScaler(), LogisticRegression()).fit(table[TRAIN], Y[TRAIN])
+    table.at[20, "image"] = b"?"
+    report = evaluation_report(model, table[TEST], Y[TEST])
+    assert report.positions.tolist() == [0, 1, *range(3, 18)]
+    rest = table.index[TEST].drop(20)
+    assert report.figures.accuracy.value == pytest.approx(model.score(table.loc[rest], Y[rest]))
+    np.testing.assert_array_equal(report.samples[3].read(), X[21])
+
+
+def test_numbers_on_another_scale_have_typicality_but_no_maps():
+    """A map of what raises the negative of a number would show what lowers the number."""
+    negative = TransformedTargetRegressor(PretrainedImageRegressor(**QUICK), func=np.negative, inverse_func=np.negative)
+    report = evaluation_report(negative.fit(X[TRAIN], NUMBERS[TRAIN]), X[12:24], NUMBERS[12:24])
+    assert kinds(report)[0] == "training_images"
+    assert report.maps.endswith("unavailable for a TransformedTargetRegressor.")
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import pickle
 import platform
+import re
 import subprocess
 import sys
 import textwrap
@@ -401,10 +402,24 @@ def test_workers_name_the_store_by_their_parent(temporary, monkeypatch):
     assert not of_its_own_workers.exists()
 
 
-@pytest.mark.parametrize("cache", ["", "Auto", "none", "False", "off"])
-def test_a_text_that_is_probably_no_folder_is_refused(cache):
-    with pytest.raises(InvalidParameterError, match='pass "auto"'):
-        PretrainedImageEncoder(backbone=Pixels, engine="torch", cache=cache).fit(X)
+@pytest.mark.parametrize("cache", ["", "Auto", "none", "False", "off", "s3://x/y", "~nobody-of-this-name/x", None])
+def test_what_is_probably_no_folder_is_refused_whenever_a_cache_is_opened(cache, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    fitted = PretrainedImageEncoder(backbone=Pixels, engine="torch", cache=False).fit(X)
+    for use in (fitted.transform, fitted.fit):
+        with pytest.raises(InvalidParameterError, match=r"cache.* (is|must be) "):
+            fitted.set_params(cache=cache)
+            use(X)
+    assert not os.listdir(tmp_path)
+
+
+def test_a_folder_may_have_the_name_that_the_advice_writes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("none", "~nobody-of-this-name"):
+        with pytest.raises(InvalidParameterError) as caught:
+            open_cache(name)
+        place = re.search(r"'(\.[^']*)'", str(caught.value))[1]
+        assert open_cache(place).place == tmp_path / name
 
 
 WRONG = ["", "none", "https://x/y", "s3://x/y", "a\0b", 5, ["x"], b"x", False, object(), "x://" + "y" * 10**5]

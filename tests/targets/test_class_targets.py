@@ -25,6 +25,14 @@ def _of(classes):
     return ClassTargets(classes, np.arange(len(classes)), np.ones(len(classes)))
 
 
+@pytest.mark.parametrize("kind", [np.dtypes.StringDType(), np.dtypes.StringDType(na_object=np.nan)])
+def test_strings_that_scikit_learn_cannot_score_are_refused_with_a_conversion_that_works(kind):
+    y = np.array(Y, dtype=kind)
+    with pytest.raises(InvalidInputError, match=r"Pass y\.astype\(object\)\.$"):
+        check_classes(y, None, None, 3)
+    assert check_classes(y.astype(object), None, None, 3).classes.tolist() == ["a", "b"]
+
+
 @settings(max_examples=50)
 @given(
     codes=st.lists(st.integers(0, 3), min_size=2, max_size=8).filter(lambda codes: len(set(codes)) > 1),

@@ -323,6 +323,15 @@ def test_one_hot_classes_are_said_once_with_the_remedy(y, code):
     assert [*eval(code, {"np": np, "y": y})] in (["cat", "dog", "owl", "cat"], [0, 1, 2, 0])
 
 
+def test_one_hot_classes_of_two_are_said_if_no_chance():
+    y = np.eye(2)[[0, 1] * 5]
+    with pytest.warns(UserWarning, match="Every image has exactly one of the 2 labels"):
+        check(y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check(np.r_[y, [[1, 1]]])
+
+
 @pytest.mark.parametrize(
     "y", [np.eye(2)[[0, 1, 0]], [[1, 0, 0], [0, 1, 0], [0, 1, 1]], [[1, 0, 0], [0, 1, 1], [0, 0, 0]]]
 )

@@ -255,12 +255,24 @@ def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes")
-@pytest.mark.filterwarnings("error::sktl.exceptions.CacheWarning")
-def test_a_folder_whose_states_could_not_be_read_again_is_refused(tmp_path):
+@pytest.mark.filterwarnings("error::sktl.exceptions.CacheWarning", "error::sktl.exceptions.CheckpointWarning")
+def test_states_are_read_again_from_a_folder_of_any_name(tmp_path, epochs):
     folder = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")
-    with pytest.raises(InvalidParameterError, match=r"^checkpoint='.*' is not valid UTF-8.* Pass another folder"):
-        classifier("output layer", folder).fit(X, Y)
-    assert not os.path.exists(folder)
+    expected = outcome(classifier("output layer", folder).fit(X, Y))
+    n_epochs = len(epochs)
+    assert outcome(classifier("output layer", folder).fit(X, Y)) == expected
+    assert len(epochs) == n_epochs
+
+
+def test_a_path_that_is_no_folder_is_refused_by_fit_and_predict(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    clf = classifier("output layer", None).fit(X, Y)
+    for value in ("", "~nobody-of-this-name/run"):
+        clf.set_params(checkpoint=value, cache="auto")
+        for method in (clf.predict, lambda X: clf.fit(X, Y)):
+            with pytest.raises(InvalidParameterError, match=r"^checkpoint='.*Pass "):
+                method(X)
+    assert not [*tmp_path.iterdir()]
 
 
 @pytest.mark.thorough

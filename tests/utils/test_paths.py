@@ -14,6 +14,7 @@ from processes import in_child, needs_fork
 from sktl._utils.paths import (
     check_model_suffix,
     check_page_suffix,
+    checked_path,
     common_folder,
     draft_path,
     is_utf8,
@@ -54,12 +55,24 @@ def test_only_a_tilde_at_the_start_is_replaced(name):
     assert user_path(f"{name}~") == f"{name}~"
 
 
-def test_a_home_directory_is_replaced_and_an_unknown_one_is_not(monkeypatch, tmp_path):
+def test_a_home_directory_is_replaced(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     assert Path(user_path("~/a")) == Path(user_path(Path("~/a"))) == tmp_path / "a"
-    if sys.platform == "linux":
-        assert user_path("~nobody-of-this-name/a") == "~nobody-of-this-name/a"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Windows guesses the home directories of others")
+def test_an_unknown_home_directory_is_refused_unless_a_file_has_that_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = "~nobody-of-this-name"
+    assert user_path(f"{name}/a") == f"{name}/a"
+    with pytest.raises(
+        InvalidParameterError, match=rf"^path='{name}/a': the home directory '{name}' is unknown\. Pass"
+    ):
+        checked_path(f"{name}/a", "path")
+    assert checked_path(f"./{name}/a", "path") == f"./{name}/a"
+    Path(name).touch()
+    assert checked_path(name, "path") == name
 
 
 @pytest.mark.parametrize(
@@ -116,7 +129,7 @@ def test_a_model_with_the_suffix_of_an_exported_format_is_refused_with_the_remed
         check_model_suffix(name)
 
 
-@pytest.mark.parametrize("suffix", [".pkl", ".joblib", ".html", ".pth"])
+@pytest.mark.parametrize("suffix", [".pkl", ".joblib", ".html", ".pth", ".JPG", ".csv", ".h5"])
 def test_a_model_with_the_suffix_of_another_format_is_refused(suffix):
     with pytest.raises(InvalidParameterError, match=rf"^path='~/m\{suffix}' has the suffix of \w+, .*'~/m\.sktl'\.$"):
         check_model_suffix(f"~/m{suffix}")

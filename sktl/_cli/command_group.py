@@ -1,0 +1,82 @@
+"""The group of commands, which turns errors and warnings into messages for the command line, and exit statuses."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TextIO
+
+import click
+
+from sktl._words import one_line
+from sktl.exceptions import InvalidImageError, SktlError
+
+from .command_messages import Wording, shown
+from .command_wording import wording_of
+
+_INTERRUPTED = 130
+
+
+class CommandGroup(click.Group):
+    """Turns errors and warnings of commands into messages for the command line, and exit statuses."""
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        try:
+            return super().make_context(*args, **extra)
+        except BrokenPipeError:
+            raise
+        except OSError as error:  # --help and --version write while arguments are parsed
+            raise _of_the_system(error) from error
+
+    def invoke(self, ctx: click.Context) -> Any:
+        def words() -> Wording:
+            return wording_of(self.commands.get(ctx.invoked_subcommand or ""))
+
+        def show_warning(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            with _above_bars():
+                click.echo(f"Warning: {' '.join(words().say(str(message)).splitlines())}", err=True)
+
+        try:
+            with warnings.catch_warnings():
+                # Images are checked against our own limit, and the error about it follows.
+                warnings.filterwarnings("ignore", "Image size .* exceeds limit", module="PIL")
+                warnings.showwarning = show_warning
+                return super().invoke(ctx)
+        except KeyboardInterrupt:
+            ctx.exit(_INTERRUPTED)
+        except InvalidImageError as error:
+            raise click.ClickException(words().list_failures(error)) from error
+        except SktlError as error:
+            raise click.ClickException(words().say(str(error))) from error
+        except BrokenPipeError:
+            raise  # handled by click, so that `sktl ... | head` ends quietly
+        except OSError as error:
+            raise _of_the_system(error) from error
+        except UnicodeError as error:
+            raise click.ClickException(f"A name cannot be written as text: {error}") from error
+        except ImportError as error:  # of a shared object, such as those of PyTorch
+            advice = "Free some memory, or install the packages again."
+            raise click.ClickException(f"A library cannot be loaded: {shown(one_line(error))}. {advice}") from error
+        except MemoryError as error:
+            advice = "Free some memory, or use smaller images, fewer threads or another network."
+            raise click.ClickException(f"Out of memory: {error}. {advice}") from error
+
+
+def _above_bars() -> AbstractContextManager[object]:
+    """Print on a line of its own: remove progress bars for the duration of the block."""
+    tqdm = sys.modules.get("tqdm")
+    return nullcontext() if tqdm is None else tqdm.tqdm.external_write_mode(file=sys.stderr)
+
+
+def _of_the_system(error: OSError) -> click.ClickException:
+    place = f"{shown(os.fsdecode(error.filename))}: " if error.filename else ""
+    return click.ClickException(f"{place}{error.strerror or error}.")
