@@ -596,14 +596,15 @@ def test_validation_changes_no_bit_of_the_training(params):
         ),
     ],
 )
-def test_held_out_images_are_trained_on_in_the_end_for_the_best_number_of_epochs(params, max_epochs, tmp_path):
+def test_held_out_images_are_trained_on_in_the_end_for_the_last_epochs_near_the_best(params, max_epochs, tmp_path):
     params = dict(freeze_epochs=2) | params
     stopping = dict(early_stopping=True, validation_fraction=0.3, max_epochs=max_epochs)
     clf = classifier(**params, **stopping).fit(X, Y)
-    losses = [row["valid_loss"] for row in clf.history_ if row["phase"] == "stages"]
-    n_best = int(np.argmin(losses))
-    assert 0 < n_best <= max_epochs
-    expected = classifier(**params, max_epochs=n_best).fit(X, Y).decision_function(NEW)
+    start, *rows = [row for row in clf.history_ if row["phase"] == "stages"]
+    n_best = int(np.argmin([row["valid_loss"] for row in (start, *rows)]))
+    n_good = max(epoch for epoch, row in enumerate(rows, start=1) if row["valid_loss_near_best"])
+    assert 0 < n_best <= n_good <= max_epochs
+    expected = classifier(**params, max_epochs=n_good).fit(X, Y).decision_function(NEW)
     assert_array_equal(clf.decision_function(NEW), expected)
     for _ in range(2):
         again = classifier(**params, **stopping, checkpoint=tmp_path).fit(X, Y)
@@ -612,7 +613,7 @@ def test_held_out_images_are_trained_on_in_the_end_for_the_best_number_of_epochs
 
 
 def test_the_states_of_fewer_epochs_on_all_images_are_not_those_of_all_epochs(tmp_path, monkeypatch):
-    monkeypatch.setattr(_predictor, "count_best_epochs", lambda history: 1)
+    monkeypatch.setattr(_predictor, "count_good_epochs", lambda history: 1)
     expected = classifier().fit(X, Y).decision_function(NEW)
     stopping = dict(early_stopping=True, validation_fraction=0.3)
     fewer = classifier(**stopping).fit(X, Y).decision_function(NEW)
