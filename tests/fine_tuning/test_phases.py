@@ -130,7 +130,7 @@ def test_without_pretrained_weights_batchnorm_trains_and_so_does_all_else():
     assert changed == set(clf.module_.backbone.state_dict())
 
 
-@pytest.mark.parametrize("batch_size", slow_except([2, 4, 8, 16, 32], 16, 32))
+@pytest.mark.parametrize("batch_size", slow_except([2, 4, 8, 16, 32], 16, 32, thorough=[16]))
 def test_a_last_batch_of_one_is_no_problem_for_batchnorm(batch_size):
     """33 images: each of these leaves one over, and at 32 x 32 pixels ResNet ends in single pixels."""
     clf = classifier("all", weights=None, backbone="resnet18", image_size=32, max_epochs=1, freeze_epochs="auto")
@@ -323,7 +323,7 @@ def mirrored_or_not(image):
     ("trainable_stages", "augmentation"),
     slow_except(
         [(stages, augmentation) for stages in (2, "all") for augmentation in ("light", mirrored_or_not)],
-        (2, "light"), ("all", mirrored_or_not),
+        (2, "light"), ("all", mirrored_or_not), thorough=[(2, "light")],
     ),
 )  # fmt: skip
 def test_views_depend_neither_on_threads_nor_on_what_is_kept(monkeypatch, augmentation, trainable_stages):
@@ -355,6 +355,7 @@ def test_memory_of_a_fit_is_given_back():
 # ------------------------------------------------------------------------------------------------------- searching
 
 
+@pytest.mark.thorough
 def test_a_search_over_freezing_and_rates_runs_and_its_winner_reproduces_its_score():
     grid = [
         {"trainable_stages": [0, "all"], "freeze_epochs": [0, 2]},
