@@ -146,11 +146,11 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         epoch 0 is the pretrained network with an output layer trained alone. With `weight_decay="auto"`, this output
         layer may have a weaker penalty than the output layer from which the stages start. The validation images are
         `X_val` of `fit`, or a stratified part of `X`, which is held out. If a part is held out and stages are trained,
-        `fit` then trains again on all of `X`, which takes about as long again. In place of `max_epochs`, it trains up to
-        the last epoch whose loss was near the lowest: not higher by more than two standard errors of the difference.
-        It does not train again if `net_params` contains callbacks, because they may need validation images. If the
-        output layer is trained alone, early stopping without `X_val` lowers its accuracy, because it is trained on
-        fewer images.
+        `fit` then trains again on all of `X`, which takes about as long again. In place of `max_epochs`, it trains up
+        to the last epoch whose loss was near the lowest: not higher by more than two standard errors of the
+        difference. It does not train again if `net_params` contains callbacks, because they may need validation
+        images. If the output layer is trained alone, early stopping without `X_val` lowers its accuracy, because it is
+        trained on fewer images.
     validation_fraction : float, default=0.1
         Fraction of the images that early stopping holds out, in (0, 1). Ignored if `X_val` is passed.
     n_iter_no_change : int or "auto", default="auto"

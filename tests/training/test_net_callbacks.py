@@ -48,9 +48,11 @@ def stopped(losses):
     return net.history
 
 
-LOSSES = st.integers(1, 9).flatmap(
-    lambda n: st.lists(st.lists(st.integers(0, 40), min_size=n, max_size=n), min_size=2, max_size=6)
-).map(lambda rows: np.array(rows) / 8)
+LOSSES = (
+    st.integers(1, 9)
+    .flatmap(lambda n: st.lists(st.lists(st.integers(0, 40), min_size=n, max_size=n), min_size=2, max_size=6))
+    .map(lambda rows: np.array(rows) / 8)
+)
 
 
 @given(LOSSES)
