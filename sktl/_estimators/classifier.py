@@ -146,10 +146,11 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         epoch 0 is the pretrained network with an output layer trained alone. With `weight_decay="auto"`, this output
         layer may have a weaker penalty than the output layer from which the stages start. The validation images are
         `X_val` of `fit`, or a stratified part of `X`, which is held out. If a part is held out and stages are trained,
-        `fit` then trains again on all of `X`, with the number of epochs after which the loss was lowest as
-        `max_epochs`, which takes about as long again. It does not train again if `net_params` contains callbacks,
-        because they may need validation images. If the output layer is trained alone, early stopping without `X_val`
-        lowers its accuracy, because it is trained on fewer images.
+        `fit` then trains again on all of `X`, which takes about as long again. In place of `max_epochs`, it trains up
+        to the last epoch whose loss was near the lowest: not higher by more than two standard errors of the
+        difference. It does not train again if `net_params` contains callbacks, because they may need validation
+        images. If the output layer is trained alone, early stopping without `X_val` lowers its accuracy, because it is
+        trained on fewer images.
     validation_fraction : float, default=0.1
         Fraction of the images that early stopping holds out, in (0, 1). Ignored if `X_val` is passed.
     n_iter_no_change : int or "auto", default="auto"
@@ -298,8 +299,9 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         input. The module shares trained weights with `net_` and the estimator: deepcopy it before you change it.
     history_ : skorch.history.History
         Loss and time of each epoch. If stages were trained, `"phase"` is `"output layer"`, then `"stages"`. With early
-        stopping, `"valid_loss"` is the loss on the validation images, and `"valid_loss_best"` is True if it was the
-        lowest loss of the phase so far. In the last phase, `"valid_loss"` is measured with the weights that `fit` would
+        stopping, `"valid_loss"` is the loss on the validation images, `"valid_loss_best"` is True if it was the
+        lowest loss of the phase so far, and `"valid_loss_near_best"` if it was near the lowest, as described for
+        `early_stopping`. In the last phase, `"valid_loss"` is measured with the weights that `fit` would
         return after the epoch, and the first row describes epoch 0 of `early_stopping`, without `"train_loss"`. Its
         `"epoch"` is the number of epochs before the phase. If early stopping trained again on all images, `history_`
         describes the first training.

@@ -30,7 +30,7 @@ from sktl._targets.split import Labelled, Split, hold_out
 from sktl._targets.targets import Targets
 from sktl._training.callback_checks import check_scores
 from sktl._training.json_values import plain
-from sktl._training.net_callbacks import History, count_best_epochs, count_epochs, kept_start
+from sktl._training.net_callbacks import History, count_epochs, count_good_epochs, kept_start
 from sktl._training.recipe import Recipe, TailRecipe
 from sktl._training.training_run import Run
 from sktl._training.weighted_net import NeuralNet, WeightedNet
@@ -228,7 +228,7 @@ class PretrainedImagePredictor(PretrainedImageBase):
     ) -> tuple[Tuned, Images]:
         """Train stages. Return the result, and the images that it was trained on.
 
-        If early stopping has held out images, stages are trained again on all images, for the best number of epochs.
+        If early stopping has held out images, stages are trained again on all images, for a good number of epochs.
         """
         n_trainable = self.backbone_.count_trainable(self.trainable_stages)
         candidates = candidates_of(self, extractor.layout, images.targets.loss, n_trainable)
@@ -249,7 +249,7 @@ class PretrainedImagePredictor(PretrainedImageBase):
         tuned = train(split)
         if len(split.training.samples) == len(images.samples) or not self._trains_again(tuned.net):
             return tuned, split.training
-        again = train(Split(images), count_best_epochs(tuned.net.history), " on all images")
+        again = train(Split(images), count_good_epochs(tuned.net.history), " on all images")
         if again.net.stopped:
             return tuned, split.training
         again.net.history = tuned.net.history

@@ -71,7 +71,8 @@ class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
         Fraction of the features that each step drops before the output layer, in [0, 1).
     early_stopping : bool, default=False
         If True, `fit` returns the weights of the epoch with the lowest loss on validation images. If these are a part
-        of `X` and stages are trained, it then trains again on all of `X` for this number of epochs.
+        of `X` and stages are trained, it then trains again on all of `X`, up to the last epoch whose loss was near the
+        lowest: not higher by more than two standard errors of the difference.
     validation_fraction : float, default=0.1
         Fraction of the images that early stopping holds out, in (0, 1). Ignored if `X_val` is passed.
     n_iter_no_change : int or "auto", default="auto"

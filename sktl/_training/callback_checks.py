@@ -36,7 +36,7 @@ with documented("skorch"):
     from skorch.callbacks.scoring import ScoringBase
 
 _ANYTHING = ""  # stands for any column, which a user's class may record
-_LOSSES = {"train_loss", "train_loss_best", "valid_loss", "valid_loss_best"}
+_LOSSES = {"train_loss", "train_loss_best", "valid_loss", "valid_loss_best", "valid_loss_near_best"}
 
 
 def check_callbacks(

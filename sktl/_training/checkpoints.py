@@ -34,6 +34,7 @@ with documented("skorch"):
 
 _SUFFIX = ".checkpoint"
 _MODULE, _BEST, _OPTIMIZER = "module.", "best.", "optimizer."
+_BEST_LOSSES = "best_losses"
 _STOPPING = ("misses_", "best_epoch_", "dynamic_threshold_", "start_loss_")
 
 
@@ -179,6 +180,7 @@ def _capture(net: NeuralNet) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
             document["stopping"] = {name: encode(getattr(callback, name), name) for name in _STOPPING}
             best = _trained(net, callback.best_model_weights_ or {})
             tensors |= {_BEST + name: value for name, value in best.items()}
+            tensors[_BEST_LOSSES] = torch.from_numpy(callback.best_losses_)
     return document, tensors
 
 
@@ -220,6 +222,7 @@ def _restore(net: NeuralNet, document: dict[str, Any], tensors: Tensors) -> bool
         if isinstance(callback, EarlyStopping):
             for name in _STOPPING:
                 setattr(callback, name, decode(document["stopping"][name]))
+            callback.best_losses_ = tensors[_BEST_LOSSES].numpy()
             if best := _part(tensors, _BEST):
                 _check_like(best, own)
                 callback.best_model_weights_ = net.module_.state_dict() | best

@@ -6,12 +6,18 @@ import copy
 import math
 from typing import Any
 
+import numpy as np
+
 from sktl._utils.docstrings import documented
 
 with documented("skorch"):
     from skorch import NeuralNet
     from skorch.callbacks import Callback, EarlyStopping, PassthroughScoring
     from skorch.history import History as History
+
+
+# By this many standard errors, a loss is clearly higher than another one of the same images.
+_CLEAR = 2.0
 
 
 class CosineSchedule(Callback):
@@ -63,7 +69,8 @@ class StartOrBest(EarlyStopping):
 
     Unlike skorch's early stopping, any lower loss counts as an improvement, and the start is validated as epoch 0. The
     restored weights therefore have the lowest of all validation losses. After training, the history begins with a row
-    for the start, without a training loss.
+    for the start, without a training loss. For each epoch, it says whether the loss was the lowest so far, and whether
+    it was near the lowest: not higher by more than two standard errors of the difference.
 
     Parameters
     ----------
@@ -81,11 +88,16 @@ class StartOrBest(EarlyStopping):
     def on_epoch_begin(self, net: Any, dataset_valid: Any = None, **kwargs: Any) -> None:
         if self.start_loss_ is None:
             self.start_loss_ = self.dynamic_threshold_ = net.validate_start(dataset_valid)
+            self.best_losses_ = net.held_out_losses()
             self.best_model_weights_ = copy.deepcopy(net.module_.state_dict())
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         # skorch has compared the epoch with previous epochs, but not with the start.
-        net.history.record("valid_loss_best", bool(self._is_score_improved(net.history[-1, self.monitor])))
+        is_best, losses = bool(self._is_score_improved(net.history[-1, self.monitor])), net.held_out_losses()
+        net.history.record("valid_loss_best", is_best)
+        net.history.record("valid_loss_near_best", is_best or not _clearly_higher(losses, self.best_losses_))
+        if is_best:
+            self.best_losses_ = losses
         super().on_epoch_end(net, **kwargs)
 
     def on_train_end(self, net: Any, **kwargs: Any) -> None:
@@ -110,6 +122,14 @@ class MeanLoss(PassthroughScoring):
         net.history.record(f"{self.name}_best", bool(is_best))
 
 
+def _clearly_higher(losses: np.ndarray, others: np.ndarray) -> bool:
+    """Return True if the mean of some losses exceeds that of other losses of the same images beyond doubt."""
+    differences = losses - others
+    n = len(differences)
+    error = math.sqrt(((differences - differences.mean()) ** 2).sum() / max(1, n - 1) / n)
+    return bool(differences.mean() > _CLEAR * error)
+
+
 def _start_row(loss: float) -> dict[str, Any]:
     return {"batches": [], "epoch": 0, "valid_loss": loss, "valid_loss_best": True}
 
@@ -119,11 +139,18 @@ def count_epochs(history: History) -> int:
     return sum("train_loss" in row for row in history)
 
 
-def count_best_epochs(history: History) -> int:
-    """Return the number of epochs of the last phase after which early stopping found the lowest validation loss."""
-    best = [i for i, row in enumerate(history) if row.get("valid_loss_best")][-1]
+def count_good_epochs(history: History) -> int:
+    """Return the number of epochs for which a phase that early stopping ended is repeated on all images.
+
+    Of the last epochs, the one with the lowest loss on a few validation images is mostly the luckiest, and the learning
+    rates of fewer epochs fall earlier. The last epoch whose loss is near the lowest is therefore taken, or 0 if the
+    start had the lowest loss.
+    """
+    if kept_start(history):
+        return 0
+    near = [i for i, row in enumerate(history) if row.get("valid_loss_near_best")][-1]
     start = max(i for i, row in enumerate(history) if "train_loss" not in row)
-    return best - start
+    return near - start
 
 
 def kept_start(history: History) -> bool:

@@ -87,6 +87,7 @@ class WeightedNet(ScoringNet):
     epochs = Steps()
     on = ""  # see `Run`
     stopped = False  # whether a callback of scikit-learn has asked to stop
+    _losses: tuple[torch.Tensor, ...] = ()  # of the samples of each batch of the last validation
 
     def __init__(self, *args: Any, loss_scale: float = 1.0, l2: float = 0.0, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -187,6 +188,8 @@ class WeightedNet(ScoringNet):
 
     def run_single_epoch(self, iterator: Any, training: bool, prefix: str, step_fn: Any, **fit_params: Any) -> None:
         """Process the batches of an epoch; validation uses the weights that would be returned."""
+        if not training:
+            self._losses = ()
         with contextlib.nullcontext() if training else self.as_returned():
             super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
 
@@ -197,6 +200,7 @@ class WeightedNet(ScoringNet):
 
     def validate(self, dataset: torch.utils.data.Dataset) -> float:
         """Return the loss on a validation set, as recorded in the history."""
+        self._losses = ()
         with self.as_returned():
             batches = self.get_iterator(dataset, training=False)
             found = [(self.validation_step(batch)["loss"].item(), len(batch[0])) for batch in batches]
@@ -207,6 +211,10 @@ class WeightedNet(ScoringNet):
         """Return the validation loss of what is returned if no epoch has a lower one."""
         return self.validate(dataset)
 
+    def held_out_losses(self) -> np.ndarray:
+        """Return the weighted loss of each sample of the validation set in the last validation, in float64."""
+        return torch.cat(self._losses).double().cpu().numpy()
+
     def validation_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
         """Return the loss of a batch of the validation set, whose weights have mean 1."""
         self._set_training(False)
@@ -214,6 +222,7 @@ class WeightedNet(ScoringNet):
         with torch.no_grad():
             outputs = self.infer(inputs)
             of_each = self.criterion_(outputs, values) * weights
+            self._losses += (of_each,)
             return {"loss": of_each.sum() / len(of_each), "y_pred": outputs}
 
     def forget(self) -> None:
@@ -221,12 +230,15 @@ class WeightedNet(ScoringNet):
         super().forget()
         self.train_split = None
         self.device = "cpu"
+        self._losses = ()
         self.optimizer_.state.clear()
         if isinstance(self.optimizer_, LimitedMemoryBFGS):
             self.optimizer_.forget()
         for _, callback in self.callbacks_:
             if isinstance(callback, EarlyStopping):
                 callback.best_model_weights_ = None
+            if isinstance(callback, StartOrBest):
+                callback.best_losses_ = None
 
 
 def restored(net: WeightedNet, loss: str) -> WeightedNet:

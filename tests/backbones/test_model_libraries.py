@@ -119,7 +119,7 @@ def test_there_are_torchvisions_80_classification_models():
     assert set(ONE_OF_EACH_FAMILY) <= set(NAMES)
 
 
-@pytest.mark.parametrize("name", slow_except(NAMES, *ONE_OF_EACH_FAMILY))
+@pytest.mark.parametrize("name", slow_except(NAMES, *ONE_OF_EACH_FAMILY, thorough=ONE_OF_EACH_FAMILY[::2]))
 def test_a_random_network_maps_its_own_image_size_to_features(name, on_meta, monkeypatch):
     layers = []
     remove = _libraries.remove_output_layer
@@ -141,7 +141,7 @@ ENDS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", slow_except(ONE_OF_EACH_FAMILY, *ENDS))
+@pytest.mark.parametrize("name", slow_except(ONE_OF_EACH_FAMILY, *ENDS, thorough=ENDS[::2]))
 def test_the_output_layer_of_the_features_gives_the_logits(name):
     check_values(name)
 

@@ -164,8 +164,8 @@ def test_tokens_and_short_networks_have_no_texture():
 @pytest.mark.parametrize(
     ("name", "blocks"),
     [
-        ("resnet101", [f"layer3.{i}" for i in (2, 6, 10, 14, 18, 22)]),
-        ("vgg11", ["features.19", "features.14", "features.9", "features.4", "features.1"]),
+        pytest.param("resnet101", [f"layer3.{i}" for i in (2, 6, 10, 14, 18, 22)], marks=pytest.mark.thorough),
+        pytest.param("vgg11", [f"features.{i}" for i in (19, 14, 9, 4, 1)], marks=pytest.mark.thorough),
         ("efficientnet_b0", ["features.2.0", "features.2.1"]),
         ("timm/convnext_atto", ["stages.2.blocks.0", "stages.2.blocks.5"]),
         ("densenet121", ["features.denseblock4", "features.transition3"]),

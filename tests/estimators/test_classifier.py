@@ -712,6 +712,7 @@ def test_a_weights_file_that_changed_after_the_fit_is_refused(tmp_path):
         encoder.transform(IMAGES[:2])
 
 
+@pytest.mark.thorough
 def test_few_images_do_not_make_the_classifier_absurdly_sure():
     clf = PretrainedImageClassifier(random_state=0).fit(IMAGES[:8], np.arange(8) % 2)
     assert np.abs(clf.decision_function(IMAGES[:40])).max() < 30

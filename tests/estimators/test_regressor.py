@@ -345,7 +345,12 @@ untrained = pytest.mark.filterwarnings("ignore:weights=None:sktl.exceptions.Back
 
 @untrained
 @pytest.mark.parametrize(
-    ("params", "y"), [({"loss": "huber"}, Y), ({"trainable_stages": 1}, Y[:, 0]), ({"trainable_stages": 1}, Y[:, :1])]
+    ("params", "y"),
+    [
+        pytest.param({"loss": "huber"}, Y, marks=pytest.mark.thorough),
+        ({"trainable_stages": 1}, Y[:, 0]),
+        pytest.param({"trainable_stages": 1}, Y[:, :1], marks=pytest.mark.thorough),
+    ],
 )
 def test_what_is_loaded_is_what_was_saved(tmp_path, params, y):
     reg = regressor(**TINY | params).fit(X, y)

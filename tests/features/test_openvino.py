@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from joblib import Parallel, delayed, parallel_config
 from numpy.testing import assert_allclose, assert_array_equal
 from opening import open_engine
-from representatives import examples, slow_except
+from representatives import examples, slow_except, thorough_except
 
 import sktl
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder
@@ -156,7 +156,7 @@ def test_the_features_of_an_image_depend_neither_on_its_place_nor_on_its_neighbo
 
 
 @needs_openvino
-@pytest.mark.parametrize("n_threads", [1, 2, 5])
+@pytest.mark.parametrize("n_threads", thorough_except([1, 2, 5], 2))
 def test_threads_that_run_at_once_get_the_bits_of_one(bundled, n_threads):
     engine, pixels, alone = bundled
     engine.reserve(n_threads)
@@ -169,7 +169,10 @@ def test_threads_that_run_at_once_get_the_bits_of_one(bundled, n_threads):
 @needs_openvino
 @pytest.mark.parametrize(
     ("name", "n_trainable", "precision"),
-    [("timm/test_vit", 0, "float32"), ("timm/test_vit", 1, "float32"), ("efficientnet_lite0", 0, "bfloat16")],
+    thorough_except(
+        [("timm/test_vit", 0, "float32"), ("timm/test_vit", 1, "float32"), ("efficientnet_lite0", 0, "bfloat16")],
+        ("timm/test_vit", 1, "float32"),
+    ),
 )
 def test_bits_of_other_networks_depend_on_nothing_else_either(name, n_trainable, precision, monkeypatch):
     monkeypatch.setattr(_devices, "computes_in_bfloat16", lambda device: True)

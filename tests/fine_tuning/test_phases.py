@@ -130,7 +130,7 @@ def test_without_pretrained_weights_batchnorm_trains_and_so_does_all_else():
     assert changed == set(clf.module_.backbone.state_dict())
 
 
-@pytest.mark.parametrize("batch_size", slow_except([2, 4, 8, 16, 32], 16, 32))
+@pytest.mark.parametrize("batch_size", slow_except([2, 4, 8, 16, 32], 16, 32, thorough=[16]))
 def test_a_last_batch_of_one_is_no_problem_for_batchnorm(batch_size):
     """33 images: each of these leaves one over, and at 32 x 32 pixels ResNet ends in single pixels."""
     clf = classifier("all", weights=None, backbone="resnet18", image_size=32, max_epochs=1, freeze_epochs="auto")
@@ -323,7 +323,7 @@ def mirrored_or_not(image):
     ("trainable_stages", "augmentation"),
     slow_except(
         [(stages, augmentation) for stages in (2, "all") for augmentation in ("light", mirrored_or_not)],
-        (2, "light"), ("all", mirrored_or_not),
+        (2, "light"), ("all", mirrored_or_not), thorough=[(2, "light")],
     ),
 )  # fmt: skip
 def test_views_depend_neither_on_threads_nor_on_what_is_kept(monkeypatch, augmentation, trainable_stages):
@@ -355,6 +355,7 @@ def test_memory_of_a_fit_is_given_back():
 # ------------------------------------------------------------------------------------------------------- searching
 
 
+@pytest.mark.thorough
 def test_a_search_over_freezing_and_rates_runs_and_its_winner_reproduces_its_score():
     grid = [
         {"trainable_stages": [0, "all"], "freeze_epochs": [0, 2]},
@@ -596,14 +597,15 @@ def test_validation_changes_no_bit_of_the_training(params):
         ),
     ],
 )
-def test_held_out_images_are_trained_on_in_the_end_for_the_best_number_of_epochs(params, max_epochs, tmp_path):
+def test_held_out_images_are_trained_on_in_the_end_for_the_last_epochs_near_the_best(params, max_epochs, tmp_path):
     params = dict(freeze_epochs=2) | params
     stopping = dict(early_stopping=True, validation_fraction=0.3, max_epochs=max_epochs)
     clf = classifier(**params, **stopping).fit(X, Y)
-    losses = [row["valid_loss"] for row in clf.history_ if row["phase"] == "stages"]
-    n_best = int(np.argmin(losses))
-    assert 0 < n_best <= max_epochs
-    expected = classifier(**params, max_epochs=n_best).fit(X, Y).decision_function(NEW)
+    start, *rows = [row for row in clf.history_ if row["phase"] == "stages"]
+    n_best = int(np.argmin([row["valid_loss"] for row in (start, *rows)]))
+    n_good = max(epoch for epoch, row in enumerate(rows, start=1) if row["valid_loss_near_best"])
+    assert 0 < n_best <= n_good <= max_epochs
+    expected = classifier(**params, max_epochs=n_good).fit(X, Y).decision_function(NEW)
     assert_array_equal(clf.decision_function(NEW), expected)
     for _ in range(2):
         again = classifier(**params, **stopping, checkpoint=tmp_path).fit(X, Y)
@@ -612,7 +614,7 @@ def test_held_out_images_are_trained_on_in_the_end_for_the_best_number_of_epochs
 
 
 def test_the_states_of_fewer_epochs_on_all_images_are_not_those_of_all_epochs(tmp_path, monkeypatch):
-    monkeypatch.setattr(_predictor, "count_best_epochs", lambda history: 1)
+    monkeypatch.setattr(_predictor, "count_good_epochs", lambda history: 1)
     expected = classifier().fit(X, Y).decision_function(NEW)
     stopping = dict(early_stopping=True, validation_fraction=0.3)
     fewer = classifier(**stopping).fit(X, Y).decision_function(NEW)

@@ -255,7 +255,7 @@ def test_the_history_has_a_row_per_epoch_and_one_per_batch():
     targets = ClassTargets(np.arange(3), CODES[:40], ONES[:40])
     whole = Labelled(FEATURES, ClassTargets(np.arange(3), CODES, ONES))
     net = train_head(Split(whole, Labelled(FEATURES[:40], targets)), SGD, Run(0))
-    losses = ("train_loss", "train_loss_best", "valid_loss", "valid_loss_best")
+    losses = ("train_loss", "train_loss_best", "valid_loss", "valid_loss_best", "valid_loss_near_best")
     start, *rows = net.history
     assert set(start) == {"batches", "epoch", "valid_loss", "valid_loss_best"}
     for row in rows:

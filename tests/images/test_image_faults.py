@@ -510,7 +510,14 @@ def decode_mutations(first, last):
 
 
 @needs_fork
-@pytest.mark.parametrize(("first", "last"), [(0, 4_000), pytest.param(4_000, 24_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("first", "last"),
+    [
+        (0, 1_500),
+        pytest.param(1_500, 4_000, marks=pytest.mark.thorough),
+        pytest.param(4_000, 24_000, marks=pytest.mark.slow),
+    ],
+)
 def test_a_mutated_file_decodes_or_is_named_within_bounds(first, last):
     passed, decoded = in_child(decode_mutations, first, last)
     assert passed >= (last - first) / 2

@@ -27,6 +27,8 @@ from sktl import PretrainedImageClassifier, PretrainedImageEncoder, check_images
 from sktl._utils.clusters import active_cluster, count_tasks_at_once
 from sktl.exceptions import InvalidImageError
 
+pytestmark = pytest.mark.thorough
+
 X = np.random.default_rng(1).integers(0, 256, (150, 8, 8, 3), np.uint8)
 Y = np.arange(150) % 2
 
@@ -87,7 +89,6 @@ def encoder(backbone=Pixels, cache=False):
 EXPECTED = encoder().transform(X)
 
 
-@pytest.mark.thorough
 @ray_slow
 def test_results_equal_those_of_one_process(backend, tmp_path):
     def fit():
@@ -188,7 +189,6 @@ def kill_at_random(workers, n, images, transform):
         killer.join()
 
 
-@pytest.mark.thorough
 @ray_slow
 @pytest.mark.parametrize(("n_kills", "n_images"), slow_except([(1, 300), (2, 600), (10, 12_000)], (1, 300)))
 def test_killed_workers_cost_their_blocks_and_nothing_else(backend, workers, n_kills, n_images):
