@@ -406,9 +406,9 @@ def test_workers_name_the_store_by_their_parent(temporary, monkeypatch):
 def test_what_is_probably_no_folder_is_refused_whenever_a_cache_is_opened(cache, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     fitted = PretrainedImageEncoder(backbone=Pixels, engine="torch", cache=False).fit(X)
+    fitted.set_params(cache=cache)
     for use in (fitted.transform, fitted.fit):
         with pytest.raises(InvalidParameterError, match=r"cache.* (is|must be) "):
-            fitted.set_params(cache=cache)
             use(X)
     assert not os.listdir(tmp_path)
 
