@@ -10,7 +10,6 @@ from typing import Any
 import click
 
 import sktl
-from sktl._images.url_text import masked
 from sktl._utils.paths import user_path
 from sktl.exceptions import InvalidImageError, InvalidImageWarning
 
@@ -84,6 +83,8 @@ def embed(
         )
     click.echo(f"Wrote {written.n_features:,} features of {written.n_images:,} images to {shown(output)}.")
     if written.invalid_images:
+        from sktl._images.url_text import masked  # imports Pillow, which would delay help
+
         places = [masked(str(path)) for path in photos.data]  # the file has names relative to the folder
         raise InvalidImageError([one._replace(name=places[one.position]) for one in written.invalid_images])
 

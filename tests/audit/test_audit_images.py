@@ -9,7 +9,7 @@ import pytest
 from backbones import LoggedPixels, Pixels
 from photographs import COPIES, photograph, recompressed
 from PIL import Image
-from representatives import slow_except
+from representatives import slow_except, thorough_except
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import RandomForestClassifier, VotingClassifier
 from sklearn.linear_model import LogisticRegression
@@ -255,6 +255,7 @@ def test_each_image_is_embedded_once(tmp_path, monkeypatch):
     assert [seen[hashlib.md5(row.tobytes()).hexdigest()] for row in features] == [1] * N
 
 
+@pytest.mark.thorough
 def test_findings_depend_on_the_random_state_alone():
     same = [audit(random_state=3).issues.tolist() for _ in range(2)]
     assert same[0] == same[1]
@@ -296,7 +297,7 @@ def test_a_label_that_a_fold_lacks_is_improbable_there():
     assert set(found["position"].tolist()) <= {5}
 
 
-@pytest.mark.parametrize("form", ["array", "pil", "flat"])
+@pytest.mark.parametrize("form", thorough_except(["array", "pil", "flat"], "flat"))
 def test_forms_of_images(form):
     array = np.stack([image[:64, :64] for image in X])
     if form == "flat":

@@ -340,8 +340,8 @@ def test_the_estimate_is_that_of_cross_validation(photos, tmp_path):
     "options",
     [
         ["--trainable-stages", "1", "--max-epochs", "1"],
-        ["--cache", "none"],
-        ["--weights", "none", "--random-state", "none"],
+        pytest.param(["--cache", "none"], marks=pytest.mark.thorough),
+        pytest.param(["--weights", "none", "--random-state", "none"], marks=pytest.mark.thorough),
     ],
     ids=["stages", "no cache", "another network each time"],
 )

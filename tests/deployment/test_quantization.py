@@ -72,6 +72,7 @@ def test_half_of_the_calibration_images_are_held_out(int8):
     assert "Ranges were determined on 24 other images" in str(report)
 
 
+@pytest.mark.thorough
 def test_weights_are_int8_for_each_channel_and_the_output_layer_is_float(int8):
     clf, report, model, _ = int8
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}

@@ -158,10 +158,11 @@ FORMS = {
     "data frame": lambda paths: pd.DataFrame({"path": paths}),
     "flattened": lambda paths: np.stack([np.asarray(Image.open(path)) for path in paths]).reshape(len(paths), -1),
 }
+FEW_FORMS = ["paths", "PIL", "channels first", "floats", "flattened"]
 
 
 # `test_samples.py` compares the pixels of all forms.
-@pytest.mark.parametrize("form", slow_except(FORMS, "paths", "PIL", "channels first", "floats", "flattened"))
+@pytest.mark.parametrize("form", slow_except(FORMS, *FEW_FORMS, thorough=["PIL", "floats"]))
 def test_every_legal_form_of_the_same_pixels_gives_the_same_features(photos, form):
     sktl.clear_cache()
     reference = PretrainedImageEncoder().fit_transform(photos[:3])

@@ -82,7 +82,7 @@ ARGUMENTS = {
 ALWAYS = ["weights", "groups", "early stopping", "labels", "numbers"]
 
 
-@pytest.mark.parametrize("name", slow_except(ARGUMENTS, *ALWAYS, thorough=["weights", "early stopping"]))
+@pytest.mark.parametrize("name", slow_except(ARGUMENTS, *ALWAYS, thorough=["weights", "early stopping", "numbers"]))
 def test_a_fit_on_features_is_the_fit_on_the_images(name, features, new, tmp_path):
     kind, params, arguments = ARGUMENTS[name]
     by_images = kind(**TINY | params).fit(X, **arguments)

@@ -142,6 +142,7 @@ def test_attributes_that_are_named_are_there(tuned, y):
                 assert operator.attrgetter(name)(fitted) is not None
 
 
+@pytest.mark.thorough
 def test_facts_survive_pickles_and_files(tuned, tmp_path):
     assert facts(pickle.loads(pickle.dumps(tuned))) == facts(tuned)
     clf = PretrainedImageClassifier(image_size=32, random_state=0, max_epochs=2).fit(X, Y)

@@ -42,7 +42,7 @@ def classifier(name, **parameters):
     ("name", "cache"),
     slow_except(
         [(name, cache) for name in MODELS for cache in ("auto", False)],
-        ("output layer", "auto"), ("openvino", False), ("stages", "auto"),
+        ("output layer", "auto"), ("openvino", False), ("stages", "auto"), thorough=[("stages", "auto")],
     ),
 )  # fmt: skip
 def test_eight_threads_that_ask_one_estimator_get_the_answers_of_one(name, cache):

@@ -42,6 +42,7 @@ def decided(early):  # torch decides before or after it simulates devices
         keep_gradients_possible()
     with FakeTensorMode():  # as torch.export and torch.compile do
         pass
+    torch.set_num_threads(1)  # in a fork, threads that start at once may all create torch's pool of threads, and abort
     torch.ones((), requires_grad=True).mul(1).backward()
     return in_child(tried)
 
