@@ -99,7 +99,13 @@ TRAINED = [
 
 @pytest.mark.parametrize(
     ("which", "include_backbone"),
-    slow_except([(i, whole) for i in range(5) for whole in (True, False)], (0, True), (2, False), (3, True), thorough=[(3, True)]),
+    slow_except(
+        [(i, whole) for i in range(5) for whole in (True, False)],
+        (0, True),
+        (2, False),
+        (3, True),
+        thorough=[(3, True)],
+    ),
 )
 def test_what_is_loaded_predicts_the_same_bits(which, include_backbone):
     clf = PretrainedImageClassifier(n_stages=3, **SMALL, **TRAINED[which]).fit(X, y)
