@@ -138,6 +138,7 @@ API_REFERENCE = (
             "exceptions.DatasetWarning",
             "exceptions.DeviceWarning",
             "exceptions.ImageFolderWarning",
+            "exceptions.InputWarning",
             "exceptions.InvalidImageWarning",
         ),
         one_page=True,

@@ -386,8 +386,8 @@ def apply_decisions(
         class that the page offers. Not needed if `y` is a table of several labels.
     kind : {"auto", "classes", "labels", "numbers"}, default="auto"
         What `y` holds. Numbers may be changed to any number, and labels only to labels in `y` or `classes`. `"auto"`
-        treats floats as numbers if `classes` are not given, and integers as classes; it treats a table as labels if all
-        cells are 0 or 1, and otherwise as numbers.
+        treats integers as classes, and floats as numbers unless `classes` are given or `y` has at most 20 different
+        floats, all of them whole; it treats a table as labels if all cells are 0 or 1, and otherwise as numbers.
 
     Returns
     -------

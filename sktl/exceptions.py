@@ -27,6 +27,7 @@ __all__ = [
     "HubRequestError",
     "ImageFailure",
     "ImageFolderWarning",
+    "InputWarning",
     "InvalidImageError",
     "InvalidImageWarning",
     "InvalidInputError",
@@ -229,6 +230,10 @@ class DeviceWarning(UserWarning):
 
 class ImageFolderWarning(UserWarning):
     """Files in an image folder were left out, or subfolders or labels in a table may not be classes."""
+
+
+class InputWarning(UserWarning):
+    """`X` or `y` is valid, but probably not what was intended."""
 
 
 class DatasetWarning(UserWarning):

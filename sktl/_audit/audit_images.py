@@ -388,5 +388,5 @@ def _unreadable(failures: Sequence[ImageFailure], subjects: Subjects) -> Iterato
             kind="unreadable",
             **subjects.describe(failure.position),
             score=1.0,
-            suggestion=f"It {one_line(failure.reason, LONGEST_REASON)}. Replace it, or drop it.",
+            suggestion=f"It cannot be used: {one_line(failure.reason, LONGEST_REASON)}. Replace it, or drop it.",
         )

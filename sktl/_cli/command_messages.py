@@ -73,6 +73,9 @@ _SENTENCES = {
     r"\blabels of y\. If y holds one-hot classes, pass .*\. If (.*), y is right": (
         r"labels. If they are classes, write the class of each image in one column. If \1, the table is right"
     ),
+    r"\bpass y = pandas\.Series\(table\.target\).*? to fit, with table = load_label_table\(.*?\)": (
+        "give each label a column of 0 and 1"
+    ),
     r"\bwhere=\{(['\"])(.+?)\1: (['\"])(.+?)\3\}": r"where=\1\2=\4\1",
 }
 # Python's notation for values and system errors.

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import click
 
-from sktl._utils.paths import check_model_suffix, check_page_suffix, user_path
+from sktl._utils.paths import check_model_suffix, check_page_suffix, checked_path
 
 from .command_messages import shown
 
 
 def check_page(page: str, force: bool) -> None:
     """Raise an error for an HTML file that could not be written, or that has another suffix."""
-    path = Path(user_path(page))
+    path = Path(checked_path(page, "path"))
     if not path.is_dir():
         check_page_suffix(page)
     check_output(path, force, f"{path.name or 'page'}.html")
@@ -23,7 +23,7 @@ def check_page(page: str, force: bool) -> None:
 
 def check_model(model: str, force: bool) -> None:
     """Raise an error for a file of a model that could not be written, or that has the suffix of another format."""
-    path = Path(user_path(model))
+    path = Path(checked_path(model, "path"))
     if not path.is_dir():
         check_model_suffix(model)
     check_output(path, force)
@@ -31,7 +31,7 @@ def check_model(model: str, force: bool) -> None:
 
 def check_features(path: str) -> None:
     """Raise an error for features in a file that is no Parquet file. A folder that ends in / may have any name."""
-    if os.path.splitext(path)[1].lower() not in ("", ".parquet") and not os.path.isdir(user_path(path)):
+    if os.path.splitext(path)[1].lower() not in ("", ".parquet") and not os.path.isdir(checked_path(path, "path")):
         raise click.ClickException(
             f"{shown(path)} does not end in .parquet. Rename it, or pass a folder, such as "
             f"{shown(os.path.splitext(path)[0])}/."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tarfile
+import warnings
 import zipfile
 from collections import deque
 from collections.abc import Sequence
@@ -14,13 +15,11 @@ from typing import Any
 from PIL import Image
 from PIL.ImageFile import StubImageFile
 
-from sktl._images.readers import is_dicom_image, is_read_by_name
+from sktl._images.readers import IMAGE_SUFFIXES, is_dicom_image, is_read_by_name
 from sktl._images.url_text import is_url, masked
 from sktl._utils.paths import kept_path, shown, user_path, working_folder
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
-_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"}
-_SUFFIXES |= {".jp2", ".avif"}
 # Files and folders of operating systems, file managers and network drives, in lower case: previews and trash, whose
 # images must not become training images.
 _OF_THE_SYSTEM = {
@@ -33,10 +32,10 @@ _TABLES = {".csv", ".tsv"}
 _LISTED = 5
 
 
-def listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str], most: int = _LISTED) -> str:
     """Return names as text for a message, of bounded length."""
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(map(shown, names[:_LISTED])) + more
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(shown, names[:most])) + more
 
 
 def existing_folder(folder: Any, wanted: str) -> Path:
@@ -244,13 +243,17 @@ def _is_left_out(name: str) -> bool:
 
 
 def _is_image(path: str) -> bool:
-    if os.path.splitext(path)[1].lower() in _SUFFIXES or is_read_by_name(path):
+    if os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES or is_read_by_name(path):
         return True
     if not os.path.isfile(path):
         return False
     try:
-        with Image.open(path) as image:
-            return not isinstance(image, StubImageFile) and image.format != "MPEG"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit of sktl holds when it is read
+            with Image.open(path) as image:
+                return not isinstance(image, StubImageFile) and image.format != "MPEG"
+    except Image.DecompressionBombError:  # raised after the format has been recognized
+        return True
     except Exception:  # Pillow's plugins raise all kinds of errors for other files
         return _is_dicom(path)
 

@@ -11,12 +11,13 @@ import numpy as np
 
 from sktl._images.foreign_types import is_instance
 from sktl._images.sequences import LazyImages, length_of
+from sktl._targets.labels import missing_cells
 from sktl._utils.warnings import warn
 from sktl._words import error_words, shown_value, type_of
 from sktl.exceptions import DatasetWarning, InvalidInputError, InvalidParameterError
 
 from .folders import listed
-from .stored_targets import equal_targets, stored_targets, unlike_items
+from .stored_targets import are_numbers_of_classes, equal_targets, stored_targets, unlike_items
 
 _TABLES = ("pandas.DataFrame", "polars.DataFrame", "pyarrow.Table", "pyarrow.RecordBatch")
 _RANDOM = re.compile("Random|Jitter|Augment|AugMix|MixUp|CutMix|Erasing|Elastic|Noise|Dropout")
@@ -141,6 +142,8 @@ def _from_pairs(dataset: Any, first: Any) -> tuple[LazyImages, np.ndarray]:
     probes = {0: _pair(first, 0)} | {i: _pair(_item(dataset, i), i) for i in {n // 2, n - 1} - {0}}
     stored = stored_targets(dataset)
     targets, names, reason = stored.codes, stored.names, stored.reason
+    if stored.conflict and are_numbers_of_classes([target for _, target in probes.values()]):
+        raise InvalidInputError(stored.conflict)
     if stored.targets is not None and not all(equal_targets(stored.targets[i], pair[1]) for i, pair in probes.items()):
         reason = unlike_items(dataset)
     if targets is None or reason:
@@ -283,11 +286,8 @@ def _undecoded(dataset: Any, feature: Any, image: str) -> Any:
 
 
 def _as_targets(values: Any, where: str = "dataset") -> np.ndarray:
-    if isinstance(values, list) and (missing := [i for i, value in enumerate(values) if value is None]):
-        raise InvalidInputError(
-            f"{where} has missing targets, the first at position {missing[0]} and {len(missing)} in all. Leave these "
-            "images out."
-        )
+    if isinstance(values, list):
+        _check_complete(values, where)
     try:
         array = np.asarray(values)
     except Exception:  # ragged lists, or targets that NumPy cannot convert
@@ -301,6 +301,16 @@ def _as_targets(values: Any, where: str = "dataset") -> np.ndarray:
     if not hasattr(values, "__array__"):
         _check_types(np.array([*values], dtype=object).ravel(), where)
     return array
+
+
+def _check_complete(targets: list[Any], where: str) -> None:
+    """Raise `InvalidInputError` if targets are missing: None, NaN, pandas.NA or an empty text."""
+    missing = np.flatnonzero(missing_cells(np.fromiter(targets, dtype=object, count=len(targets))))
+    if len(missing):
+        raise InvalidInputError(
+            f"{where} has missing targets, the first at position {missing[0]} and {len(missing)} in all. Leave these "
+            "images out."
+        )
 
 
 def _check_types(targets: np.ndarray, where: str) -> None:

@@ -38,7 +38,9 @@ _INDICATOR = {"false": 0, "true": 1}
 # What may separate several labels in one cell.
 _SEPARATORS = ("; ", ", ", ";", "|", ",")
 # A column with more different whole numbers is not taken for classes.
-_MOST_WHOLE = 20
+MOST_WHOLE = 20
+# Missing files that a message names.
+_MOST_MISSING = 10
 
 
 @dataclass(frozen=True)
@@ -308,9 +310,9 @@ def _kind_of_column(table: LabelTable, column: str) -> str:
         )
     if fractions:
         return "numbers"
-    if not others and n_different > _MOST_WHOLE:
+    if not others and n_different > MOST_WHOLE:
         raise InvalidInputError(f"{where} has {n_different} different whole numbers. {decide}.")
-    if n_different > max(_MOST_WHOLE, len(table) / 2):
+    if n_different > max(MOST_WHOLE, len(table) / 2):
         raise InvalidInputError(
             f"{where} has {n_different} different values for {len(table)} images, too many for classes. Name the "
             f"column of labels as `columns`. {decide}."
@@ -334,7 +336,7 @@ def _numbers(table: LabelTable, columns: Sequence[str]) -> Values:
 def _labels(table: LabelTable, columns: Sequence[str]) -> Values:
     if len(columns) < 2:
         separator = next((one for one in _SEPARATORS if any(one in cell for cell in table.columns[columns[0]])), None)
-        split = f"If a cell holds several labels, {_dummies(columns[0], separator)}. " if separator else ""
+        split = f"If a cell holds several labels, {_dummies(separator)}. " if separator else ""
         raise InvalidParameterError(
             f"Several labels need several columns of 0 and 1, but {table.name} has one, {shown(columns[0])}. {split}"
             'Add columns, or pass kind="classes".'
@@ -380,14 +382,18 @@ def _warn_of_joined(table: LabelTable, column: str) -> None:
         if joined:
             warn(
                 f"Column {shown(column)} of {table.name} has the class {shown(joined[0])}, and its parts are classes, "
-                f"too. If images have several labels, {_dummies(column, separator)}.",
+                f"too. If images have several labels, {_dummies(separator)}.",
                 ImageFolderWarning,
             )
             return
 
 
-def _dummies(column: str, separator: str) -> str:
-    return f"pass y = pandas.read_csv(path)[{shown(column)}].str.get_dummies({separator!r}) to fit"
+def _dummies(separator: str) -> str:
+    # Not from a new reading of the file, whose rows, delimiter and encoding may be others.
+    return (
+        f"pass y = pandas.Series(table.target).str.get_dummies({separator!r}) to fit, with table = "
+        'load_label_table(..., kind="classes")'
+    )
 
 
 def located(table: LabelTable, column: str, folder: str) -> list[str]:
@@ -404,7 +410,8 @@ def located(table: LabelTable, column: str, folder: str) -> list[str]:
     if absent:
         meant = file_meant(paths[absent[0]])
         hint = f" There is a file {shown(meant)}." if meant else ""
-        more = f" {len(absent) - 1} more of {len(table)} files are missing." if len(absent) > 1 else ""
+        others = listed([cells[i] for i in absent[1:]], _MOST_MISSING - 1)
+        more = f" {len(absent) - 1} more of {len(table)} files are missing: {others}." if others else ""
         raise InvalidInputError(
             f"{shown(table.columns[column][absent[0]])} in {table.place(absent[0], column)}, is not a file (looked in "
             f"{shown(os.path.abspath(folder))}).{more}{hint} Correct the paths, or pass the folder that they are "

@@ -19,6 +19,7 @@ from sktl._words import shown_value
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
 from .decisions import Decision
+from .label_tables import MOST_WHOLE
 
 
 def rows_of(values: Any, rows: np.ndarray) -> Any:
@@ -64,12 +65,20 @@ def relabeled(y: Any, decisions: Sequence[Decision], classes: Any = None, kind: 
 
 
 def _are_numbers(y: Any, classes: Any) -> bool:
-    """Return True if `y` holds floats that are not given as classes, or a table not only of zeros and ones."""
+    """Return True if `y` holds floats that are not classes, or a table not only of zeros and ones."""
     if is_table(y):
         numbers = as_numbers(Table.of(y, "y").values, "y")
         return not np.isin(numbers[~np.isnan(numbers)], (0, 1)).all()
     has_classes = classes is not None and not (hasattr(classes, "__len__") and len(classes) == 0)
-    return not has_classes and _has_floats(as_cells(y, "y"))
+    cells = as_cells(y, "y")
+    return not has_classes and _has_floats(cells) and not _may_be_classes(cells)
+
+
+def _may_be_classes(floats: np.ndarray) -> bool:
+    """Return True if floats are few different whole numbers, which a table of labels takes for classes as well."""
+    numbers = as_numbers(floats, "y")
+    different = np.unique(numbers[~np.isnan(numbers)])
+    return len(different) <= MOST_WHOLE and bool((different % 1 == 0).all())
 
 
 def _has_floats(cells: np.ndarray) -> bool:
@@ -156,7 +165,7 @@ def _with_classes(y: Any, changes: Sequence[Decision], classes: Any, kind: str) 
 
 
 def _alternatives(labels: Sequence[Any], kind: str) -> str:
-    may_be_numbers = kind == "auto" and any(type(label) is int for label in labels)
+    may_be_numbers = kind == "auto" and any(type(label) in (int, float) for label in labels)
     numbers = ". If y holds numbers instead of classes, pass kind='numbers'" if may_be_numbers else ""
     return f", or pass further labels as classes{numbers}"
 

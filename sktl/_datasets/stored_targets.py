@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, islice
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -16,6 +16,9 @@ from .folders import listed
 # Attributes in which datasets of torchvision store targets. `samples` and `imgs` hold pairs of path and target.
 _TARGETS = ("targets", "labels", "_labels")
 _PAIRS = ("samples", "imgs", "_samples")
+
+# Items that are read where stored lists differ. More than one, because an image may be unreadable.
+_TRIES = 5
 
 Targets = Sequence[Any] | np.ndarray
 
@@ -34,12 +37,15 @@ class StoredTargets:
         The same targets, with classes numbered in the order of `names`.
     reason : str
         Why the targets are unknown; otherwise empty.
+    conflict : str
+        What is wrong if the unknown targets turn out to be numbers of classes; otherwise empty.
     """
 
     names: list[str]
     targets: Targets | None = None
     codes: Targets | None = None
     reason: str = ""
+    conflict: str = ""
 
     def take(self, positions: Sequence[int]) -> StoredTargets:
         """Return the targets of some of the items."""
@@ -51,9 +57,9 @@ class StoredTargets:
     def numbered(self, names: Sequence[str]) -> Targets:
         """Return the codes for other names of classes. The code of an unknown class is -1."""
         stored = [] if self.codes is None else self.codes
-        codes = np.asarray(stored)
-        if self.names == names or codes.dtype.kind not in "iu" or codes.ndim != 1:
+        if self.names == names or not are_numbers_of_classes(stored):
             return stored
+        codes = np.asarray(stored)
         place = {name: i for i, name in enumerate(names)}
         places = np.array([place[name] for name in self.names])
         known = (codes >= 0) & (codes < len(places))
@@ -91,6 +97,15 @@ def unlike_items(dataset: Any) -> str:
     return f"the targets that {type(dataset).__name__} stores differ from the targets of its items"
 
 
+def are_numbers_of_classes(targets: Targets) -> bool:
+    """Return True if targets are one integer per item."""
+    try:
+        array = np.asarray(targets)
+    except Exception:  # ragged lists, and targets of other libraries that NumPy cannot convert
+        return False
+    return array.ndim == 1 and array.dtype.kind in "iu"
+
+
 def equal_targets(stored: Any, target: Any) -> bool:
     """Return True if two targets, or two lists of targets, are equal."""
     try:
@@ -101,20 +116,28 @@ def equal_targets(stored: Any, target: Any) -> bool:
 
 def _joined(parts: Sequence[StoredTargets]) -> StoredTargets:
     """Return the targets of a dataset that consists of others. Their classes are matched by their names."""
-    other = next((i for i, part in enumerate(parts) if part.names != parts[0].names), None)
     unknown = next((part for part in parts if part.targets is None), None)
-    if other is not None and (unknown or not all(part.names for part in parts)):
-        classes = [f"part {i} has {listed(parts[i].names) or 'no names of classes'}" for i in (0, other)]
-        raise InvalidInputError(
-            f"The parts of dataset may number their classes differently: {', '.join(classes)}. If equal numbers stand "
-            "for the same class, set classes = None on each part (for a Subset, on its dataset). Otherwise, set "
-            "classes, and targets = [target for _, target in part], on each part."
-        )
+    conflict = next(filter(None, (part.conflict for part in parts)), "") or _conflict(parts, unknown is not None)
+    if conflict and any(part.codes is not None and are_numbers_of_classes(part.codes) for part in parts):
+        raise InvalidInputError(conflict)
     names = [*dict.fromkeys(name for part in parts for name in part.names)]
     if unknown:
-        return StoredTargets(names, reason=unknown.reason)
+        return StoredTargets(names, reason=unknown.reason, conflict=conflict)
     targets = [one for part in parts if part.targets is not None for one in part.targets]
     return StoredTargets(names, targets, [one for part in parts for one in part.numbered(names)])
+
+
+def _conflict(parts: Sequence[StoredTargets], has_unknown: bool) -> str:
+    """Return the message for parts whose equal numbers may stand for different classes; empty if none can."""
+    other = next((i for i, part in enumerate(parts) if part.names != parts[0].names), None)
+    if other is None or (not has_unknown and all(part.names for part in parts)):
+        return ""
+    classes = [f"part {i} has {listed(parts[i].names) or 'no names of classes'}" for i in (0, other)]
+    return (
+        f"The parts of dataset may number their classes differently: {', '.join(classes)}. If equal numbers stand "
+        "for the same class, set classes = None on each part (for a Subset, on its dataset). Otherwise, set "
+        "classes, and targets = [target for _, target in part], on each part."
+    )
 
 
 def _lists_of(dataset: Any) -> list[Targets]:
@@ -125,7 +148,16 @@ def _lists_of(dataset: Any) -> list[Targets]:
     # `imgs` usually is the same list as `samples`.
     pairs = {id(some): some for name in _PAIRS if _are_pairs(some := getattr(dataset, name, None))}
     stored += [[pair[1] for pair in some] for some in pairs.values()]
-    return [some for some in stored if hasattr(some, "__len__") and len(some) == len(dataset)]
+    lists = map(_as_list, stored)
+    return [some for some in lists if some is not None and len(some) == len(dataset)]
+
+
+def _as_list(stored: Any) -> Targets | None:
+    """Return an attribute as a list or array by position; None for a dict, a set, a data frame and others."""
+    if hasattr(stored, "to_frame"):  # a column of pandas, whose rows have labels, or of polars
+        stored = stored.to_list()
+    is_array = hasattr(stored, "dtype") and getattr(stored, "ndim", 0) in (1, 2)
+    return stored if isinstance(stored, list | tuple) or is_array else None
 
 
 def _are_pairs(items: Any) -> TypeGuard[Sequence[Sequence[Any]]]:
@@ -136,23 +168,21 @@ def _as_the_items(dataset: Any, lists: Sequence[Targets]) -> Targets | None:
     """Return the stored list that equals the targets of the items. Items are read only where the lists differ."""
     agreeing = [*lists]
     for some, others in combinations(lists, 2):
-        if (i := _first_difference(some, others)) is not None:
-            agreeing = [one for one in agreeing if _has_target(dataset, i, one[i])]
+        for i in islice(_differences(some, others), _TRIES):
+            try:
+                target = dataset[i][1]
+            except Exception:  # an unreadable image does not tell which list is right
+                continue
+            agreeing = [one for one in agreeing if equal_targets(one[i], target)]
+            break
     return next(iter(agreeing), None)
 
 
-def _first_difference(some: Targets, others: Targets) -> int | None:
-    if equal_targets(some, others):
-        return None
-    pairs = enumerate(zip(some, others, strict=True))
-    return next((i for i, (one, other) in pairs if not equal_targets(one, other)), None)
-
-
-def _has_target(dataset: Any, position: int, target: Any) -> bool:
-    try:
-        return equal_targets(target, dataset[position][1])
-    except Exception:  # datasets of other libraries may raise anything
-        return False
+def _differences(some: Targets, others: Targets) -> Iterator[int]:
+    """Yield the positions at which two lists differ."""
+    if not equal_targets(some, others):
+        pairs = enumerate(zip(some, others, strict=True))
+        yield from (i for i, (one, other) in pairs if not equal_targets(one, other))
 
 
 def _class_names(dataset: Any) -> list[str]:

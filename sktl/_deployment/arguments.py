@@ -27,6 +27,7 @@ _LEAST_CALIBRATION = 40
 # More images hardly widen ranges.
 _MOST_FOR_RANGES = 256
 _DEFAULT_DROP = 0.005
+_GENERAL = "Pass a fitted classifier, regressor or encoder of sktl."
 # Classifiers with a threshold of their own, and the attributes that hold it.
 _THRESHOLDS = {TunedThresholdClassifierCV: "best_threshold_", FixedThresholdClassifier: "threshold"}
 
@@ -92,8 +93,18 @@ def _what_to_pass(estimator: Any) -> str:
                 "class with it."
             )
     if isinstance(estimator, Pipeline):
-        return "Pass one of its steps, such as estimator[-1]: a fitted classifier, regressor or encoder of sktl."
-    return "Pass a fitted classifier, regressor or encoder of sktl."
+        return _step_to_pass(estimator)
+    return _GENERAL
+
+
+def _step_to_pass(pipeline: Pipeline) -> str:
+    """Return the advice for a pipeline: the step that can be exported, and what the file would not contain."""
+    steps = [step for _, step in pipeline.steps]
+    places = [i for i, step in enumerate(steps) if hasattr(step, "_fitted_extractor")]
+    if places and places[-1] < len(steps) - 1:
+        return f"Pass its step estimator[{places[-1]}]. The file will contain its outputs, and not the steps after it."
+    is_last = bool(places) or _what_to_pass(steps[-1]) != _GENERAL  # the last step may contain what can be exported
+    return "Pass its last step, estimator[-1]." if is_last else _GENERAL
 
 
 def check_precision(precision: Any, calibration: Any, target: Target) -> None:

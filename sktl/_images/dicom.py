@@ -65,7 +65,15 @@ def device(content: bytes) -> tuple[str, ...]:
     dataset = pydicom.dcmread(BytesIO(content), force=True, stop_before_pixels=True, specific_tags=[*_DEVICE])
     # As bytes, because pydicom warns when it turns unusual bytes to text.
     values = [dataset.get_item(name).value if name in dataset else b"" for name in _DEVICE]
-    return tuple((value or b"").decode("latin-1").strip() for value in values)
+    return tuple(_text(value or b"").strip() for value in values)
+
+
+def _text(value: bytes) -> str:
+    """Return text in UTF-8 or, as most files have it, in Latin-1."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
 
 
 # ----------------------------------------------------------------------------------------------------------- the file

@@ -7,8 +7,11 @@ import os
 
 from sktl._words import NO_BARE_FILE
 
+from .readers import IMAGE_SUFFIXES, READERS
+
 # Suffixes that are tried, usual ones first. Few, because a request to a network drive takes long.
 _SUFFIXES = (".jpg", ".png", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".dcm", ".JPG", ".PNG", ".JPEG")
+_KNOWN = IMAGE_SUFFIXES.union(*(reader.suffixes for reader in READERS.values()))
 
 
 def why_missing(path: str) -> str:
@@ -37,6 +40,6 @@ def file_meant(path: str) -> str | None:
 
 def _missing_suffix(path: str) -> str:
     """Return the suffix with which a path without the suffix of an image is an existing file; empty if none is."""
-    if path.endswith(_SUFFIXES):
+    if os.path.splitext(path)[1].lower() in _KNOWN or not os.path.isdir(os.path.dirname(path) or os.curdir):
         return ""
     return next((suffix for suffix in _SUFFIXES if os.path.isfile(path + suffix)), "")

@@ -27,6 +27,11 @@ from .tiff_tags import has_tiff_image, is_beyond_pillow, is_tiff
 
 # Part of every cache key of a file that a reader reads. Change it when a reader returns other pixels than before.
 READING_RULE = 1
+# Suffixes of files that Pillow reads, in lower case.
+IMAGE_SUFFIXES = frozenset({
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".jp2",
+    ".avif",
+})  # fmt: skip
 _LONGEST = 200
 
 

@@ -21,7 +21,7 @@ from sktl._utils.locks import fork_safe_lock
 from sktl._utils.paths import user_path
 from sktl._utils.warnings import warn
 from sktl._words import LONGEST_REASON, error_words, one_line
-from sktl.exceptions import ImageFailure, InvalidImageError, InvalidInputError
+from sktl.exceptions import ImageFailure, InputWarning, InvalidImageError, InvalidInputError
 
 from .advice import ROUNDING, Words
 from .containers import (
@@ -54,8 +54,9 @@ _MOST_BYTES = 1 << 30
 # A file modified within this many seconds may be modified again without a change of its time stamp. git assumes the
 # same.
 _RACY = 2.0
-# A few images may well be dark.
-_FEWEST_BLACK = 8
+# A few images may well be dark, or transparent.
+_FEWEST_ALIKE = 8
+_OPAQUE = 0.99
 
 
 class Stamp(Protocol):
@@ -324,6 +325,8 @@ def as_samples(
         return _each(items, lambda image: _from_pixels(image, words), lenient)
     _check_whole(items, words)
     _warn_of_black(items, words)
+    if image_shape is None:
+        _warn_of_transparency(items)
     return _each(items, lambda image: ArraySample(_channels_last(image)), lenient)
 
 
@@ -409,13 +412,27 @@ def _warn_of_black(X: np.ndarray, words: Words) -> None:
     """Warn if all images are black, but not 0, as if another value were white. Mostly, only the first is searched."""
     is_whole = X.dtype == np.uint8
     highest = 1 if is_whole else 1 / 255 + ROUNDING
-    if len(X) < _FEWEST_BLACK or any(image.max() > highest for image in X) or not X.any():
+    if len(X) < _FEWEST_ALIKE or any(image.max() > highest for image in X) or not X.any():
         return
     if is_whole:
         found = f"0 or 1, but 255 is white in uint8, so all images are black. If 1 is white, pass {words.as_float}"
     else:
         found = "at most 1 / 255, but 1 is white, so all images are black. If they were divided twice, pass x * 255"
-    warn(f"All numbers of X are {words.explain(found)}.", UserWarning)
+    warn(f"All numbers of X are {words.explain(found)}.", InputWarning)
+
+
+def _warn_of_transparency(X: np.ndarray) -> None:
+    """Warn if no pixel of floats is opaque, as if a fourth channel were not transparency."""
+    if X.dtype.kind != "f" or len(X) < _FEWEST_ALIKE:
+        return
+    images = map(_channels_last, X)
+    if not any(image.shape[2:] != (4,) or image[..., 3].max() >= _OPAQUE for image in images):
+        colors = "x[..., :3]" if X.shape[3] == 4 else "x[:, :3]"
+        warn(
+            f"The fourth channel of X is taken as transparency, but it is below {_OPAQUE} in all pixels. If it is not "
+            f"transparency, pass {colors}, or three channels of your choice.",
+            InputWarning,
+        )
 
 
 def _channels_last(array: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 
 from sktl._utils.warnings import warn
-from sktl.exceptions import InvalidInputError, InvalidParameterError
+from sktl.exceptions import InputWarning, InvalidInputError, InvalidParameterError
 
 from .labels import check_labels, codes_of, first_shown, shown
 from .outputs import ClassOutputs
@@ -209,7 +209,7 @@ def _check_distinct(labels: np.ndarray, classes: np.ndarray) -> None:
         warn(
             f"y has {len(classes)} different numbers for {len(labels)} images. A classifier treats each as a class "
             "and ignores their order.",
-            UserWarning,
+            InputWarning,
         )
 
 
@@ -237,7 +237,7 @@ def _warn_of_converted(labels: np.ndarray, classes: np.ndarray) -> None:
         warn(
             f"y has the label {first_shown(found)} for {np.isin(labels, found).sum()} images. Missing values become "
             "this label if they are converted to strings. If it stands for a missing label, drop these images.",
-            UserWarning,
+            InputWarning,
         )
 
 

@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from sktl._utils.warnings import warn
-from sktl.exceptions import InvalidInputError, InvalidParameterError
+from sktl.exceptions import InputWarning, InvalidInputError, InvalidParameterError
 
 from .folds import stratify
 from .labels import first_shown, shown
@@ -208,7 +208,7 @@ def _warn_of_one_hot(indicator: np.ndarray, y: Any) -> None:
     warn(
         f"Every image has exactly one of the {n_labels} labels of y. If y holds one-hot classes, pass one "
         f"class for each image, {remedy}. If images may have several labels, y is right as it is.",
-        UserWarning,
+        InputWarning,
     )
 
 
@@ -244,7 +244,7 @@ def _warn_of_constant(classes: np.ndarray, totals: np.ndarray, has_zeros: bool) 
             warn(
                 f"{whose} the label {first_shown(classes[constant].tolist())}{besides}. It cannot be "
                 "learned, and its probability will be about the same for all images.",
-                UserWarning,
+                InputWarning,
             )
 
 

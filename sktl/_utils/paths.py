@@ -77,8 +77,8 @@ def checked_path(path: Any, argument: str, alternative: str = "") -> str:
     Raises
     ------
     InvalidParameterError
-        If it is not a path, or begins with a home directory that is unknown and would become a folder named `~`.
-        `alternative` names what else the argument accepts.
+        If it is not a path, or begins with a home directory that is unknown and would become a folder named `~`. A
+        name such as `~model.sktl` is a file. `alternative` names what else the argument accepts.
     """
     if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
         given = repr(path) if isinstance(path, int | float) else type_of(path)
@@ -87,10 +87,10 @@ def checked_path(path: Any, argument: str, alternative: str = "") -> str:
     if not text or "\0" in text:
         raise InvalidParameterError(f"{argument}={shown(text)} is not a path. Pass a path{alternative}.")
     path = user_path(text)
-    if path.startswith("~") and not os.path.lexists(path):
-        home = shown(Path(path).parts[0])
+    home, *rest = path.replace(os.sep, "/").split("/")
+    if home.startswith("~") and (rest or home == "~") and not os.path.lexists(path):
         raise InvalidParameterError(
-            f"{argument}={shown(text)}: the home directory {home} is unknown. Pass the whole path, or "
+            f"{argument}={shown(text)}: the home directory {shown(home)} is unknown. Pass the whole path, or "
             f"{shown(kept_path(path))} for a file or folder of that name."
         )
     return path

@@ -100,6 +100,7 @@ def test_nothing_but_unusable_images(images, with_labels):
     found = audit(images, y)
     assert positions(found, "unreadable") == [*range(len(images))]
     assert len(found.issues) == len(images)
+    assert found.issues["suggestion"][0].startswith("It cannot be used: ")
 
 
 @pytest.mark.parametrize(

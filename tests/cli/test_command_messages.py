@@ -65,6 +65,11 @@ def test_a_parameter_with_its_value_is_an_option_whatever_the_value(value):
             "There are 26 different numbers for 30 images. A classifier treats each as a class.",
         ),
         ("the sky has 26 different numbers", "the sky has 26 different numbers"),
+        (
+            "If a cell holds several labels, pass y = pandas.Series(table.target).str.get_dummies(';') to fit, with "
+            'table = load_label_table(..., kind="classes"). Add columns.',
+            "If a cell holds several labels, give each label a column of 0 and 1. Add columns.",
+        ),
         ("y has the label 'None' for 3 images.", "There is the label 'None' for 3 images."),
         (
             "y_test has the columns 'p', 'r', but y has 'p', 'q'. Pass the same columns in the same order.",

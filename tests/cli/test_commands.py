@@ -301,6 +301,7 @@ def test_an_output_that_cannot_be_written_is_named_before_training(photos, tmp_p
     _, err = run("fit", photos, "-o", tmp_path / "absent" / "m", status=1)
     assert err == f"Error: The folder {tmp_path / 'absent'} does not exist. Create it.\n"
     assert f"{tmp_path} is a folder" in run("fit", photos, "-o", tmp_path, status=1)[1]
+    assert "'~nobody-of-this-name' is unknown" in run("fit", photos, "-o", "~nobody-of-this-name/m", status=1)[1]
     _, err = run("fit", photos, "-o", tmp_path / "m.onnx", "--force", status=1)
     assert err.startswith(f"Error: --output {tmp_path / 'm.onnx'} has the suffix of ONNX, but a model is saved in")
     assert err.endswith("; `sktl export` writes ONNX.\n")

@@ -152,6 +152,16 @@ def test_a_damaged_image_is_kept_for_fit_to_name(suffix, tmp_path):
     assert names_of(load_image_folder(tmp_path).data, tmp_path) == [f"cat/1{suffix}"]
 
 
+@pytest.mark.parametrize("limit", [1, 3])
+@pytest.mark.filterwarnings("error")
+def test_a_file_without_a_suffix_above_the_limit_of_pillow_is_an_image(limit, tmp_path, monkeypatch):
+    file = io.BytesIO()
+    Image.new("L", (2, 2)).save(file, "PNG")
+    write(tmp_path, "cat/1", content=file.getvalue())
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    assert names_of(load_image_folder(tmp_path).data, tmp_path) == ["cat/1"]
+
+
 # Pillow recognises these, but cannot decode them itself, or they are no images.
 STUBS = {
     "features.h5": b"\x89HDF\r\n\x1a\n" + bytes(200),

@@ -139,6 +139,36 @@ def test_numbers_of_joined_datasets_that_may_stand_for_other_classes_are_refused
     assert from_dataset(ConcatDataset([ants, others]))[1].tolist() == [*CODES, 1, 0]
 
 
+@pytest.mark.parametrize("given", [["ant", "bee"], [0.5, 1.5]])
+def test_targets_of_joined_datasets_that_number_no_classes_are_kept_whatever_the_names(given):
+    known, unknown = Pairs(given, targets=given, classes=["ant", "bee"]), Pairs(given, classes=["bee", "owl"])
+    assert from_dataset(ConcatDataset([known, Pairs(given, targets=given)]))[1].tolist() == given * 2
+    with pytest.warns(DatasetWarning, match="to read their targets"):
+        assert from_dataset(ConcatDataset([known, unknown]))[1].tolist() == given * 2
+    with pytest.raises(InvalidInputError, match="may number their classes differently"):
+        from_dataset(ConcatDataset([Pairs([0, 1], classes=["ant", "bee"]), Pairs([0, 1], classes=["bee", "owl"])]))
+
+
+@pytest.mark.parametrize(
+    "labels", [pd.DataFrame({"a": CODES}), dict(zip("abcdefghijkl", CODES, strict=True)), {*range(12)}]
+)
+def test_only_lists_are_taken_for_targets(labels):
+    dataset = Pairs(targets=pd.Series(CODES, index=CODES), labels=labels, classes=NAMES)
+    assert from_dataset(dataset)[1].tolist() == [*Y]
+    assert dataset.n_decoded < 10
+
+
+def test_an_unreadable_image_does_not_tell_which_stored_targets_are_right():
+    class Damaged(Pairs):
+        def __getitem__(self, i):
+            if i == 4:
+                raise OSError
+            return super().__getitem__(i)
+
+    wrong = [*CODES[:4], 2, 0, *CODES[6:]]
+    assert from_dataset(Damaged(targets=wrong, labels=CODES, classes=NAMES))[1].tolist() == [*Y]
+
+
 def test_of_stored_targets_that_differ_those_of_the_items_count(folder):
     """Items of an ImageFolder have the targets of `samples`, which users correct, also for some of the images."""
     dataset = torchvision.datasets.ImageFolder(folder)
@@ -205,7 +235,6 @@ def test_other_kinds_of_targets():
     [
         (["1", 2, 3] * 4, "'1' at position 0 and 2 at position 1"),
         ([2, True] * 6, "2 at position 0 and True at position 1"),
-        (["a"] * 11 + [float("nan")], "'a' at position 0 and nan at position 11"),
         ([["a", 1]] * 12, "'a' at position 0 and 1 at position 1"),
     ],
 )
@@ -388,8 +417,12 @@ def test_a_table_is_its_columns(make):
     assert (y.tolist(), [*X]) == (Y.tolist(), FILES)
     X, y = from_dataset(make({"path": ["a.png", "b.png"], "age": [3, 1]}), image="path", target="age")
     assert (y.tolist(), [*X]) == ([3, 1], ["a.png", "b.png"])
-    with pytest.raises(InvalidInputError, match=r"missing targets, the first at position 1|and nan at pos"):
+    with pytest.raises(InvalidInputError, match="missing targets, the first at position 1 and 1 in"):
         from_dataset(make({"image": ["a.png", "b.png"], "label": ["cat", None]}))
+    if make is pd.DataFrame:
+        for missing in (np.nan, pd.NA, ""):
+            with pytest.raises(InvalidInputError, match="missing targets, the first at position 1 and 1 in"):
+                from_dataset(make({"image": ["a.png", "b.png"], "label": ["cat", missing]}))
     with pytest.raises(InvalidInputError, match="dataset has the columns 'path', 'age'"):
         from_dataset(make({"path": ["a.png", "b.png"], "age": [3, 1]}))
 

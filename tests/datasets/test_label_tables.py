@@ -305,14 +305,18 @@ def test_a_repeated_row_counts_once_with_a_warning(folder):
 @pytest.mark.parametrize("separator", [";", "|", ", "])
 def test_labels_that_are_joined_in_one_column_are_told_with_the_remedy(folder, separator):
     cells = ["cat", "dog", separator.join(["cat", "dog"])]
-    path = write(folder, with_paths(["class"], cells))
-    with pytest.warns(ImageFolderWarning, match="its parts are classes, too") as warned:
+    rows = with_paths(["class"], cells)
+    path = write(folder, [*rows, rows[1]], delimiter="\t")
+    with pytest.warns(ImageFolderWarning, match="its parts are classes, too|were left out") as warned:
         assert load_label_table(path).target.tolist() == cells
     with pytest.raises(InvalidParameterError) as raised:
         load_label_table(path, kind="labels")
     for told in (warned[0].message, raised.value):
         remedy = re.search(r"pass y = (pandas.*) to fit", str(told))[1]
-        y = eval(remedy, {"pandas": pd, "path": path})
+        table, how = re.search(r"with (\w+) = (load_label_table\(.*?\))", str(told)).groups()
+        with pytest.warns(ImageFolderWarning):
+            found = eval(how, {"load_label_table": lambda _, **options: load_label_table(path, **options)})
+        y = eval(remedy, {"pandas": pd, table: found})
         assert (y.columns.tolist(), y.values.tolist()) == (["cat", "dog"], [[1, 0], [0, 1], [1, 1]])
 
 
@@ -329,6 +333,14 @@ def test_the_file_that_a_path_probably_means_is_named(tmp_path, cell, meant):
     (tmp_path / meant).touch()
     with pytest.raises(InvalidInputError, match=rf"is not a file .* There is a file '.*{meant}'\. Correct"):
         load_label_table(write(tmp_path, [["file", "a"], [cell, "x"]]))
+
+
+def test_up_to_ten_missing_files_are_named(tmp_path):
+    (tmp_path / "0.png").touch()
+    path = write(tmp_path, with_paths(["a"], "x" * 14))
+    words = r"'1\.png' in row 3 .* 12 more of 14 files are missing: '2\.png', .*, '10\.png' and 3 more\."
+    with pytest.raises(InvalidInputError, match=words):
+        load_label_table(path)
 
 
 def test_labels_that_look_nearly_the_same_are_named(folder):

@@ -15,10 +15,10 @@ NAMES = ["1.jpg", "2.jpg", "3.jpg"]
 CONTAINERS = [list, np.array, lambda x: np.array(x, dtype=object), pd.Series, pl.Series, torch.tensor]
 
 
-def applied(label, y, **options):
+def applied(label, y, names=NAMES, **options):
     columns = ["part", "position", "name", "decision", "label"]
     rows = [("train", 1, NAMES[1], "relabel", label), ("train", 0, NAMES[0], "drop", "")]
-    return apply_decisions(pd.DataFrame(rows, columns=columns), NAMES, y, **options)[1]
+    return apply_decisions(pd.DataFrame(rows, columns=columns), names[: len(y)], y, **options)[1]
 
 
 def arrow(values):
@@ -72,8 +72,11 @@ def test_no_fraction_is_lost_in_integers(of):
 
 
 def test_labels_that_y_lacks_remain_errors():
-    with pytest.raises(InvalidInputError, match="If y holds numbers instead of classes, pass kind='numbers'"):
-        applied("3", [1, 2, 4])
+    for label, y in (("3", [1, 2, 4]), ("7", [0.0, None, 1.0])):
+        with pytest.raises(InvalidInputError, match="If y holds numbers instead of classes, pass kind='numbers'"):
+            applied(label, y)
+    assert applied("1.0", [0.0, 0.0, 1.0]) == [1, 1]
+    assert applied("-7", [*map(float, range(21))], names=[f"{i}.jpg" for i in range(1, 22)])[0] == -7
     for y, options in (([1.0, 2.0, 4.0], {"classes": [1.0]}), ([1.0, 2.0, 4.0], {"kind": "classes"})):
         with pytest.raises(InvalidInputError, match=r"relabels to '3\.0', but the labels are"):
             applied("3.0", y, **options)

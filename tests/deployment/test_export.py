@@ -20,7 +20,7 @@ from PIL import Image
 from representatives import slow_except
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV, TunedThresholdClassifierCV
-from sklearn.pipeline import Pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 
 import sktl
 from sktl import PretrainedImageClassifier
@@ -315,6 +315,8 @@ def test_the_part_of_another_estimator_that_can_be_exported_is_named(clf, tmp_pa
     for given, part in (
         (search, r"best_estimator_\."),
         (pipeline, r"estimator\[-1\]"),
+        (make_pipeline(clf, pipeline, "passthrough"), r"step estimator\[0\]\. The file will contain its outputs, and"),
+        (make_pipeline(GridSearchCV, "passthrough"), r"a fitted classifier"),
         (tuned, r"estimator_\. The file does not contain best_threshold_: compare"),
         (FixedThresholdClassifier(clf), r"estimator_\. The file does not contain threshold: compare"),
     ):

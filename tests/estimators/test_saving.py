@@ -278,7 +278,7 @@ def test_saving_needs_a_fit_and_a_folder(tmp_path):
 def test_a_folder_is_no_file(tmp_path):
     with pytest.raises(ModelFileNotFoundError, match="is not a regular file"):
         fitted_tiny().save(tmp_path)
-    with pytest.raises(ModelFileNotFoundError, match="is not a file"):
+    with pytest.raises(ModelFileNotFoundError, match="is a folder without"):
         sktl.load(tmp_path)
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 import sktl
 from sktl._images.decoding import ImageProblem, decode
+from sktl._images.dicom import device
 from sktl._images.dicom_frames import coded_size
 from sktl._images.preprocessing import Preprocessing
 
@@ -481,3 +482,9 @@ def test_a_file_that_is_deflated_as_a_whole_may_not_unpack_to_gigabytes(monkeypa
     with pytest.raises(ImageProblem, match="unpacks to more than an image of 1,000,000 pixels"):
         decoded(meta[:start] + bomb)
     assert decoded(meta).shape == (512, 512, 3)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_the_device_is_text_in_either_encoding(encoding):
+    content = made(np.zeros((4, 4), np.uint8), Manufacturer="Fuji", StationName="A")
+    assert device(content.replace(b"Fuji", "Fü".encode(encoding).ljust(4))) == ("Fü", "", "A")

@@ -30,7 +30,7 @@ from sktl._images.preprocessing import Preprocessing
 from sktl._images.problems import as_argument
 from sktl._images.samples import FileSample, as_samples
 from sktl._words import type_of
-from sktl.exceptions import InvalidImageError, InvalidInputError
+from sktl.exceptions import InputWarning, InvalidImageError, InvalidInputError
 
 PREPROCESSING = Preprocessing(8, (8, 8))
 # Sides that cannot be mistaken for channels.
@@ -481,7 +481,7 @@ def test_all_else_is_not_flattened(X):
 def test_many_images_that_are_black_for_another_white_are_told_with_the_remedy(make):
     masks = np.arange(200, dtype=np.uint8).reshape(8, 5, 5) % 2
     for numbers in (masks, masks / 255, np.float32(masks / 255)):
-        with pytest.warns(UserWarning, match="All numbers of X are") as warned:
+        with pytest.warns(InputWarning, match="All numbers of X are") as warned:
             as_samples(x := make(numbers))
         remedy = re.search(r"pass (.+)\.$", str(warned[0].message))[1]
         np.testing.assert_allclose(np.asarray(eval(remedy, {"x": x})), masks, atol=1e-6)
@@ -494,6 +494,21 @@ def test_few_or_empty_images_and_one_that_is_not_black_cause_no_warning():
         warnings.simplefilter("error")
         for X in (few, few / 255, empty, one, one / 255):
             as_samples(X)
+
+
+@pytest.mark.parametrize("shape", [(8, 5, 5, 4), (8, 4, 5, 5)])
+@pytest.mark.parametrize("make", [np.asarray, torch.tensor])
+def test_a_fourth_channel_of_many_images_that_is_not_transparency_is_told_with_the_remedy(make, shape):
+    X = np.linspace(0, 0.98, 800).reshape(shape)
+    with pytest.warns(InputWarning, match="fourth channel of X is taken as transparency") as warned:
+        as_samples(x := make(X))
+    remedy = eval(re.search(r"pass (x\[.*?\]), or", str(warned[0].message))[1], {"x": x})
+    assert sorted(remedy.shape) == [3, 5, 5, 8]
+    X[(3, 1, 1, 3) if shape[3] == 4 else (3, 3, 1, 1)] = 1  # one pixel is opaque
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for others in (make(X), remedy, x[:7]):
+            as_samples(others)
 
 
 def test_a_file_is_read_anew_each_time(tmp_path):

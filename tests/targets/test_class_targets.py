@@ -15,7 +15,7 @@ from sklearn.utils import compute_class_weight
 
 from sktl._targets.class_targets import ClassTargets, check_classes
 from sktl._targets.split import hold_out
-from sktl.exceptions import InvalidInputError, InvalidParameterError
+from sktl.exceptions import InputWarning, InvalidInputError, InvalidParameterError
 
 Y = ["b", "a", "b"]
 
@@ -106,7 +106,7 @@ def test_many_numbers_for_few_images_are_a_warning_at_the_line_that_passed_them(
         warnings.simplefilter("always")
         check_classes(ages, None, None, 30)
         check_classes([f"of age {age}" for age in ages], None, None, 30)
-    assert [(w.category, w.filename) for w in caught] == [(UserWarning, __file__)]
+    assert [(w.category, w.filename) for w in caught] == [(InputWarning, __file__)]
     assert "20 different numbers for 30 images" in str(caught[0].message)
 
 
@@ -114,7 +114,7 @@ def test_many_numbers_for_few_images_are_a_warning_at_the_line_that_passed_them(
 def test_a_class_that_may_be_missing_values_as_strings_is_a_warning(missing):
     labels = np.array(["cat", "dog", missing, missing, "cat"], dtype=object)
     for y in (labels.astype(str), [*map(str, labels)]):
-        with pytest.warns(UserWarning, match=f"y has the label '{missing}' for 2 images") as caught:
+        with pytest.warns(InputWarning, match=f"y has the label '{missing}' for 2 images") as caught:
             assert str(missing) in check_classes(y, None, None, 5).classes
         assert [warning.filename for warning in caught] == [__file__]
 

@@ -15,7 +15,7 @@ from sklearn.preprocessing import MultiLabelBinarizer
 
 from sktl._targets.label_targets import LabelTargets, check_indicator
 from sktl._targets.split import hold_out
-from sktl.exceptions import InvalidInputError, InvalidParameterError
+from sktl.exceptions import InputWarning, InvalidInputError, InvalidParameterError
 
 Y = np.array([[1, 0, 1], [0, 1, 0], [0, 0, 1], [1, 0, 0], [0, 0, 0]])
 FRAME = pd.DataFrame(Y, columns=["cat", "dog", "owl"])
@@ -157,7 +157,7 @@ def test_class_weights_that_do_not_match_are_refused(class_weight, words):
 
 def test_constant_columns_are_named_and_trained_with_doubt():
     y = np.concatenate([Y, np.ones((5, 1)), np.zeros((5, 1))], axis=1)
-    with pytest.warns(UserWarning, match="image has the label") as caught:
+    with pytest.warns(InputWarning, match="image has the label") as caught:
         targets = check(y)
     assert [str(warning.message).partition(".")[0] for warning in caught] == [
         "Every image has the label 3", "No image has the label 4",
@@ -171,7 +171,7 @@ def test_constant_columns_are_named_and_trained_with_doubt():
     ("sample_weight", "class_weight", "n"), [([0, 1, 1, 0, 1], None, 3), (None, {0: 0}, 5), (None, [{1: 0}, {}, {}], 5)]
 )
 def test_images_of_weight_zero_make_no_label_less_constant(sample_weight, class_weight, n):
-    with pytest.warns(UserWarning, match="No image has the label 0, apart from images of weight zero"):
+    with pytest.warns(InputWarning, match="No image has the label 0, apart from images of weight zero"):
         targets = check(Y, sample_weight, class_weight)
     assert_allclose(targets.doubt, [1 / (n + 2), 0, 0])
 
@@ -313,7 +313,7 @@ def test_too_few_images_to_hold_out_some_are_named():
     ],
 )
 def test_one_hot_classes_are_said_once_with_the_remedy(y, code):
-    with pytest.warns(UserWarning, match="Every image has exactly one of the 3 labels") as caught:
+    with pytest.warns(InputWarning, match="Every image has exactly one of the 3 labels") as caught:
         check(y)
     assert len(caught) == 1
     with warnings.catch_warnings():
@@ -325,7 +325,7 @@ def test_one_hot_classes_are_said_once_with_the_remedy(y, code):
 
 def test_one_hot_classes_of_two_are_said_if_no_chance():
     y = np.eye(2)[[0, 1] * 5]
-    with pytest.warns(UserWarning, match="Every image has exactly one of the 2 labels"):
+    with pytest.warns(InputWarning, match="Every image has exactly one of the 2 labels"):
         check(y)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

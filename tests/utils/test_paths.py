@@ -71,6 +71,7 @@ def test_an_unknown_home_directory_is_refused_unless_a_file_has_that_name(tmp_pa
     ):
         checked_path(f"{name}/a", "path")
     assert checked_path(f"./{name}/a", "path") == f"./{name}/a"
+    assert checked_path("~model.sktl", "path") == "~model.sktl"
     Path(name).touch()
     assert checked_path(name, "path") == name
 
