@@ -88,7 +88,8 @@ def audit_images(
     groups_test : array-like of shape (n_samples_test,), default=None
         Groups of test images. Groups with the same text in `groups` are findings.
     estimator : estimator, default=None
-        Classifier or regressor whose predictions reveal suspicious labels; clones of it are fitted. None uses
+        Classifier or regressor whose predictions reveal suspicious labels; clones of it are fitted, so it must not
+        contain a classifier or regressor in a :class:`~sklearn.frozen.FrozenEstimator`. None uses
         ``PretrainedImageClassifier()``. If no stages are trained, each image is embedded once per network, unless an
         sktl estimator within another estimator has ``cache=False``.
     cv : int, cross-validation generator or iterable, default=5

@@ -12,11 +12,12 @@ from sklearn.base import is_classifier, is_regressor
 
 from sktl._estimators.base import PretrainedImageBase
 from sktl._estimators.classifier import PretrainedImageClassifier
-from sktl._estimators.innermost import images_for, own_estimators, parameter, samples_for
+from sktl._estimators.innermost import freezes_predictor, images_for, own_estimators, parameter, samples_for
 from sktl._estimators.predictor import PretrainedImagePredictor
 from sktl._estimators.regressor import PretrainedImageRegressor
 from sktl._evaluation.true_values import class_codes
 from sktl._images.containers import as_items, check_image_shape
+from sktl._images.sequences import LazyImages
 from sktl._selection.validation import check_splits
 from sktl._targets.class_targets import ClassTargets
 from sktl._targets.label_targets import LabelTargets
@@ -25,10 +26,7 @@ from sktl._targets.number_targets import number_columns, suggesting_regression
 from sktl._targets.targets import Targets
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
-from .subjects import Part
-
-# Larger floats are whole numbers, whatever was meant.
-_MOST_EXACT = 2**53
+from .subjects import MOST_EXACT, Part
 
 
 def check_estimator(estimator: Any, random_state: Any) -> tuple[Any, PretrainedImagePredictor, int]:
@@ -55,6 +53,11 @@ def check_estimator(estimator: Any, random_state: Any) -> tuple[Any, PretrainedI
     if is_classifier(estimator) and not hasattr(estimator, "predict_proba"):
         raise InvalidParameterError(
             f"estimator={shown(estimator)} has no predict_proba, which reveals suspicious labels. Choose another one."
+        )
+    if freezes_predictor(estimator):
+        raise InvalidParameterError(
+            f"estimator={shown(estimator)} has a FrozenEstimator, which is not fitted again without the images that it "
+            "predicts. Pass the estimator in it, FrozenEstimator.estimator, instead."
         )
     found = next(own_estimators(estimator), None)
     computes = found if isinstance(found, PretrainedImagePredictor) else _like(found, seed)
@@ -119,6 +122,8 @@ def check_part(X: Any, estimator: Any, name: str) -> Part:
     """Return the images of `X` or `X_test`, without labels. Unusable images are found when they are read."""
     try:
         items = as_items(images_for(estimator, X), check_image_shape(parameter(estimator, "image_shape")))
+        if isinstance(items, LazyImages) and not isinstance(X, LazyImages):
+            X = items = LazyImages(X)  # which fits of the same images recognize, so that each is read once
         return Part(items, samples_for(estimator, X, lenient=True), [""] * len(items), given=X)
     except InvalidInputError as error:
         if name == "X":
@@ -179,5 +184,5 @@ def with_targets(part: Part, targets: Targets, y: Any) -> Part:
 
 def _number_text(number: float) -> str:
     """Return a number for people. Whole numbers are not rounded, so that different numbers look different."""
-    is_whole = number == np.floor(number) and abs(number) < _MOST_EXACT
+    is_whole = number == np.floor(number) and abs(number) < MOST_EXACT
     return f"{number:z.0f}" if is_whole else f"{number:.10g}"

@@ -13,6 +13,8 @@ from sktl._evaluation.usable_images import taken
 from sktl._images.samples import Sample
 from sktl._images.url_text import masked
 
+# Larger floats are whole numbers, whatever was meant.
+MOST_EXACT = 2**53
 _ARGUMENTS = {"train": "X", "test": "X_test"}
 
 
@@ -101,6 +103,11 @@ class Subjects:
         """Return what `y` says of an image, of shape (n_columns,). Codes are the same in both parts."""
         values = self.parts[self.part_of(number)].values
         return None if values is None else np.asarray(values[self.position(number)])
+
+    def whole(self) -> np.ndarray:
+        """Return whether all training images have whole numbers, for each number. Larger floats are always whole."""
+        numbers = np.asarray(self.parts["train"].values)
+        return np.asarray(((numbers == np.floor(numbers)) & (np.abs(numbers) < MOST_EXACT)).all(axis=0))
 
     def describe(self, number: int) -> dict[str, Any]:
         """Return the fields of an issue that name an image."""

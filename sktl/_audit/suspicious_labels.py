@@ -176,6 +176,7 @@ def label_issues(
     spread : float64 array of shape (n_columns,) or None
         Standard deviation of the residuals of numbers.
     """
+    whole = subjects.whole() if isinstance(targets, NumberTargets) else None
     for row in np.flatnonzero(np.isfinite(values).all(axis=1)).tolist():
         number = int(numbers[row])
         if isinstance(targets, ClassTargets):
@@ -183,7 +184,7 @@ def label_issues(
         elif isinstance(targets, LabelTargets):
             finding = _judge_labels(targets, values[row], learned[row], row)
         else:
-            finding = _judge_numbers(subjects.value(number), values[row], spread)
+            finding = _judge_numbers(subjects.value(number), values[row], spread, whole)
         if finding is not None:
             yield Issue(kind="suspicious_label", **subjects.describe(number), **finding)
 
@@ -221,14 +222,18 @@ def _judge_labels(targets: LabelTargets, values: np.ndarray, learned: np.ndarray
     }
 
 
-def _judge_numbers(given: Any, values: np.ndarray, spread: Any) -> dict[str, Any] | None:
-    far = np.abs(values - given) / spread
+def _judge_numbers(given: Any, values: np.ndarray, spread: Any, whole: Any) -> dict[str, Any] | None:
+    """Judge the numbers of an image. Where all numbers are whole, such as counts, suggestions are whole as well."""
+    suggested = np.where(whole, np.round(values), values)
+    far = np.where(suggested == given, 0, np.abs(values - given) / spread)
     if far.max() <= _DEVIATIONS:
         return None
     column = int(far.argmax())
-    likely, is_given = (rounded(number[column], spread[column]) for number in (values, given))
+    likely, is_given = (rounded(number[column], spread[column]) for number in (suggested, given))
     return {
         "score": float(1 - 1 / far.max()),
         "suggestion": f"Rather {likely} than {is_given}. Check the number.",
-        "suggested_label": ", ".join(f"{value:.4g}" for value in values),
+        "suggested_label": ", ".join(
+            f"{value:z.0f}" if is_whole else f"{value:.4g}" for value, is_whole in zip(suggested, whole, strict=True)
+        ),
     }

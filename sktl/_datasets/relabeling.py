@@ -133,7 +133,7 @@ def _numbers_of(change: Decision, n: int, dtype: type) -> list[Any]:
 def _cannot_hold(change: Decision) -> InvalidInputError:
     return InvalidInputError(
         f"{change.place} relabels to {shown(str(change.label))}, which y cannot hold. Correct the row, or pass y as "
-        "floats."
+        "float64."
     )
 
 

@@ -122,7 +122,7 @@ class PretrainedImageEncoder(PretrainedImageBase):
     """
 
     feature_stages: int | str
-    invalid_images: str
+    invalid_images: str = "raise"  # of pickles of versions without this parameter
     feature_stages_: int
     _features: PretrainedFeatures
 
@@ -234,7 +234,8 @@ class PretrainedImageEncoder(PretrainedImageBase):
         return features
 
     def _fit(self, X: Any) -> None:
-        self._inputs(X, reset=True, lenient=self.invalid_images == "nan")
+        with offering("nan", self):
+            self._inputs(X, reset=True, lenient=self.invalid_images == "nan")
         (seed,) = self._draw_seeds(1)
         self.backbone_, self.device_ = self._resolve(seed)
         extractor = self._extractor(self.backbone_, self.device_, self.engine, self.precision)

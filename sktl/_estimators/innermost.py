@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.base import is_regressor
+from sklearn.base import is_classifier, is_regressor
 from sklearn.compose import ColumnTransformer
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import _safe_indexing
@@ -22,6 +22,8 @@ from .base import PretrainedImageBase
 
 # Where searches, thresholds and targets on another scale store the fitted estimator to which they pass `X`.
 _FITTED = ("best_estimator_", "estimator_", "regressor_")
+# Skipped early, because a container may have millions of them, such as a vocabulary.
+_PLAIN = frozenset({str, bytes, int, float})
 
 
 def check_instance(estimator: Any) -> None:
@@ -106,6 +108,8 @@ def _only_member(estimator: Any) -> Any:
         return calibrated[0].estimator
     if hasattr(estimator, "estimators_"):  # the `estimator_` of bagging and boosting is not fitted
         return None
+    if hasattr(estimator, "get_support"):  # `estimator_` of a selection receives some columns of `X`
+        return None
     return next((getattr(estimator, name) for name in _FITTED if hasattr(estimator, name)), None)
 
 
@@ -114,12 +118,19 @@ def own_estimators(estimator: Any) -> Iterator[PretrainedImageBase]:
     return (found for found in _walk(estimator, set()) if isinstance(found, PretrainedImageBase))
 
 
+def freezes_predictor(estimator: Any) -> bool:
+    """Return True if an estimator contains a `FrozenEstimator` of a classifier or regressor."""
+    frozen = (found.estimator for found in _walk(estimator, set()) if isinstance(found, FrozenEstimator))
+    return any(is_classifier(predictor) or is_regressor(predictor) for predictor in frozen)
+
+
 def _walk(value: Any, seen: set[int]) -> Iterator[Any]:
     """Yield an estimator and all estimators in its attributes, but not the parts of an estimator of sktl."""
     if id(value) in seen or isinstance(value, type):
         return
     if isinstance(value, list | tuple | dict):
-        inner = list(value.values() if isinstance(value, dict) else value)
+        items = value.values() if isinstance(value, dict) else value
+        inner = [item for item in items if type(item) not in _PLAIN]
     elif hasattr(value, "get_params"):
         yield value
         own = {} if isinstance(value, PretrainedImageBase) else getattr(value, "__dict__", {})
@@ -139,10 +150,9 @@ def images_for(estimator: Any, X: Any) -> Any:
     InvalidInputError
         If the table does not have this column.
     """
-    if len(getattr(X, "shape", ())) != 2:
-        return X
     for found in _walk(estimator, set()):
-        if not isinstance(found, ColumnTransformer):
+        # Nested tensors, which no ColumnTransformer accepts, raise an error if they are asked for their shape.
+        if not isinstance(found, ColumnTransformer) or len(getattr(X, "shape", ())) != 2:
             continue
         for _, step, columns in getattr(found, "transformers_", found.transformers):
             if next(own_estimators(step), None) is not None:
@@ -153,7 +163,7 @@ def images_for(estimator: Any, X: Any) -> Any:
 def _columns_of(X: Any, columns: Any) -> Any:
     try:
         return _safe_indexing(X, columns(X) if callable(columns) else columns, axis=1)
-    except (KeyError, ValueError, IndexError) as error:
+    except Exception as error:  # each library of data frames has its own errors
         raise InvalidInputError(
             f"The column of images that the ColumnTransformer uses cannot be selected in X ({error_words(error)}). "
             "Pass X with the columns that it has in fit."

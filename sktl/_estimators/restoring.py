@@ -129,8 +129,8 @@ def _check_probe(found: torch.Tensor, file: ModelFile, expected: torch.Tensor) -
 
 def _restore_columns(estimator: Any, flattened: Mapping[str, Any]) -> None:
     n_features, names = values.columns_of(flattened)
-    if n_features is not None:
-        estimator.n_features_in_ = n_features
+    # Earlier versions did not set it for images that are not flattened.
+    estimator.n_features_in_ = 1 if n_features is None else n_features
     if names is not None:
         estimator.feature_names_in_ = names
 
@@ -191,6 +191,8 @@ def _restore_outputs(estimator: Any, trained: Mapping[str, Any]) -> None:
     described = trained["classes"]
     estimator.classes_, estimator.class_count_ = values.classes_of(described), values.counts_of(described)
     estimator.multilabel_ = described["multilabel"]
+    if estimator.multilabel_:  # earlier versions had the numbers of columns as integers, which scorers take for classes
+        estimator.classes_ = estimator.classes_.astype(object)
 
 
 def _check_loss(estimator: Any, trained: Mapping[str, Any]) -> None:

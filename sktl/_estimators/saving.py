@@ -27,6 +27,9 @@ _MOST_WEIGHTS = 1 << 30  # of the output layer; a stream could otherwise claim a
 # Parameters of a machine, not of a model: a file from elsewhere must not choose folders or devices here.
 OF_THE_MACHINE = frozenset({"device", "cache", "checkpoint", "n_jobs", "verbose"})
 
+# Parameters that versions before them do not know, with their defaults, which are not written.
+_LATER = {"precision": "float32", "invalid_images": "raise"}
+
 
 def to_document(estimator: Any, include_backbone: bool, include_references: bool) -> tuple[dict[str, Any], Tensors]:
     """Return a document and tensors that describe a fitted estimator.
@@ -42,8 +45,9 @@ def to_document(estimator: Any, include_backbone: bool, include_references: bool
             raise InvalidParameterError(f"{name} is {type_of(value)}. Pass True or False.")
     parameters = estimator.get_params(deep=False)
     parameters = {name: value for name, value in parameters.items() if name not in OF_THE_MACHINE}
-    if parameters["precision"] == "float32":  # as in the files of versions without this parameter
-        del parameters["precision"]
+    for name, default in _LATER.items():
+        if parameters[name] == default:
+            del parameters[name]
     _check_unchanged(estimator, include_backbone)
     check_sizes(estimator.backbone_.preprocessing)
     document = {

@@ -59,7 +59,7 @@ class Groups:
         codes = check_groups(groups, n_images, of)
         if codes is None:
             return None
-        return cls(codes, tuple(str(name) for name in np.unique(check_complete(groups, "groups"))))
+        return cls(codes, tuple(map(_name_of, np.unique(check_complete(groups, "groups")))))
 
     def take(self, rows: np.ndarray) -> Groups:
         """Return the groups of some images. Groups without images are left out."""
@@ -81,3 +81,9 @@ class Groups:
         order = np.argsort(self.codes, kind="stable")
         ends = np.cumsum(np.bincount(self.codes, minlength=len(self.names)))[:-1]
         yield from zip(self.names, np.split(values[order], ends), strict=True)
+
+
+def _name_of(group: Any) -> str:
+    """Return the text of a group. Whole floats have the text of integers, which a missing value turns to floats."""
+    is_whole = isinstance(group, float | np.floating) and group.is_integer()
+    return f"{group:z.0f}" if is_whole else str(group)

@@ -8,39 +8,30 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from sktl._images.foreign_types import is_arrow
+from sktl._images.foreign_types import is_arrow, is_tensor
 from sktl._images.samples import FileSample, Sample
+from sktl._images.sequences import LazyImages
 from sktl._utils.paths import common_folder
 from sktl.exceptions import ImageFailure, InvalidImageError
 
 Values = TypeVar("Values")
 
 
-class _Some(Sequence[Any]):
-    """Some items of a sequence, which are read from it when they are needed."""
-
-    def __init__(self, items: Any, rows: np.ndarray):
-        self._items, self._rows = items, rows.tolist()
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, i: Any) -> Any:
-        return _Some(self._items, np.array(self._rows[i])) if isinstance(i, slice) else self._items[self._rows[i]]
-
-
 def taken(X: Any, rows: np.ndarray) -> Any:
     """Return some images of `X`, in a container of its kind. Images of other sequences are not read here."""
+    if is_tensor(X) and X.is_nested:  # it has neither a length nor rows
+        X = X.unbind()
     if np.array_equal(rows, np.arange(len(X))):
         return X
     if hasattr(X, "iloc"):
         return X.iloc[rows]
     if is_arrow(X):
         return X.take(rows)
-    if hasattr(X, "__array__"):
-        return X[rows]
-    some = _Some(X, rows)
-    return list(some) if isinstance(X, list | tuple) else some
+    if isinstance(X, list | tuple):
+        return [X[row] for row in rows.tolist()]
+    # `LazyImages` of `LazyImages` would lose the features that are known of them.
+    selects_rows = hasattr(X, "__array__") or isinstance(X, LazyImages)
+    return X[rows] if selects_rows else LazyImages(X)[rows]
 
 
 def predict_usable(

@@ -8,6 +8,8 @@
   const cardsIn = (finding) => cards.get(finding);
   const actions = [["keep", "e", "K", "e", "ep"], ["drop", "d", "", "D", "rop"]];
   if (data.classes.length || data.kind === "numbers") actions.push(["relabel", "r", "", "R", "elabel"]);
+  // A test image without numbers has no row in which a number could be changed.
+  const canRelabel = (image) => data.kind !== "numbers" || data.images[image][3].length > 0;
   document.documentElement.classList.add("js");
 
   // ------------------------------------------------------------------------------------------------ decisions
@@ -121,6 +123,7 @@
     finding.dataset.equipped = "true";
     for (const card of cardsIn(finding)) {
       for (const [name, key, before, letter, after] of actions) {
+        if (name === "relabel" && !canRelabel(Number(card.dataset.image))) continue;
         const button = document.createElement("button");
         const underlined = document.createElement("u");
         underlined.textContent = letter;
@@ -196,8 +199,9 @@
   function act(card, name, byKey) {
     active = card;
     const image = Number(card.dataset.image);
-    if (name === "relabel") choose(image, byKey);
-    else {
+    if (name === "relabel") {
+      if (canRelabel(image)) choose(image, byKey);
+    } else {
       decide(image, name);
       if (byKey) advance();
     }

@@ -192,7 +192,7 @@ def data_of(audit: Audit, images: dict[ImageId, AuditedImage]) -> dict[str, Any]
     def parts(label: str) -> list[Any]:
         """Return the numbers in a text as text, or the codes of its labels."""
         if audit._kind == "numbers":
-            return label.split(SEPARATOR)
+            return label.split(SEPARATOR) if label else []
         return [codes[name] for name in split_labels(in_utf8(label), codes) or []]
 
     rows = [

@@ -148,7 +148,8 @@ def count_good_epochs(history: History) -> int:
     """
     if kept_start(history):
         return 0
-    near = [i for i, row in enumerate(history) if row.get("valid_loss_near_best")][-1]
+    # Rows of the start, and of checkpoints of versions that recorded only the lowest loss, do not say what is near it.
+    near = [i for i, row in enumerate(history) if row.get("valid_loss_near_best", row.get("valid_loss_best"))][-1]
     start = max(i for i, row in enumerate(history) if "train_loss" not in row)
     return near - start
 

@@ -10,8 +10,10 @@ from backbones import LoggedPixels, Pixels
 from photographs import COPIES, photograph, recompressed
 from PIL import Image
 from representatives import slow_except, thorough_except
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import RandomForestClassifier, VotingClassifier
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import (
     GridSearchCV,
@@ -331,6 +333,10 @@ def test_forms_of_images(form):
         (
             {"estimator": make_pipeline(PretrainedImageEncoder(**OWN), LinearSVC())}, InvalidParameterError,
             "has no predict_proba",
+        ),
+        (
+            {"estimator": CalibratedClassifierCV(FrozenEstimator(PretrainedImageClassifier(**OWN)))},
+            InvalidParameterError, "FrozenEstimator, which is not fitted again",
         ),
         ({"random_state": "x"}, InvalidParameterError, "random_state"),
         ({"y": np.arange(N) / 7}, InvalidInputError, "continuous"),

@@ -6,8 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.model_selection import KFold, LeaveOneOut, PredefinedSplit, ShuffleSplit
 
-from sktl._audit.given import among, check_test_targets, folds_of_usable, with_targets
+from sktl._audit.given import among, check_part, check_test_targets, folds_of_usable, with_targets
 from sktl._audit.subjects import Part
+from sktl._evaluation.usable_images import taken
+from sktl._images.samples import as_samples
 from sktl._targets.class_targets import check_classes
 from sktl._targets.label_targets import check_indicator
 from sktl._targets.number_targets import check_numbers
@@ -56,6 +58,19 @@ def test_test_images_may_have_other_classes_alone(y_test):
     test = check_test_targets(targets, y_test, 2)
     assert test.classes[test.codes].tolist() == [*map(str, y_test)]
     assert not among(test, targets.classes)[1].any()
+
+
+def test_images_of_a_sequence_are_known_by_position_so_that_fits_of_folds_read_none_again():
+    class Images:
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, i):
+            return np.full((2, 2), i, np.uint8)
+
+    part = check_part(Images(), None, "X")
+    samples = as_samples(taken(part.given, np.array([2, 0])))
+    assert [sample.stamp() for sample in samples] == [part.samples[i].stamp() for i in (2, 0)] != [None, None]
 
 
 N = 24

@@ -12,7 +12,11 @@ from sktl.exceptions import InvalidInputError
 TRAIN, TEST = ["7", "8", "7", "x"], [9, 7, 8, 7, 7]
 
 
-@pytest.mark.parametrize("of", [list, np.array, pd.Series])
+def as_floats(groups):
+    return [float(group) if isinstance(group, int) else group for group in groups]
+
+
+@pytest.mark.parametrize("of", [list, np.array, pd.Series, as_floats])
 def test_each_group_on_both_sides_is_found_by_its_text(of):
     found = {issue.name: issue for issue in shared_groups(of(TRAIN), of(TEST), 4, 5)}
     assert [*found] == ["7", "8"]

@@ -76,6 +76,18 @@ def test_numbers_far_from_their_predictions_are_suspicious():
     assert found[7].suggested_label == "50"
 
 
+@pytest.mark.parametrize(("unit", "suggested"), [(1, "3, 51"), (0.5, "3.2, 51")])
+def test_suggested_numbers_are_whole_in_columns_of_whole_numbers(unit, suggested):
+    """A number that is the nearest to its prediction is not suspicious, however small the errors are."""
+    numbers = np.arange(1, 21).reshape(10, 2) * unit
+    targets = check_numbers(numbers, None, "squared_error", 10)
+    predicted = numbers.astype(float)
+    predicted[2], predicted[5] = [3.2, 50.6], numbers[5] + unit / 5
+    found = issues_of(targets, predicted, spread=np.full(2, 0.01), numbers=numbers)
+    assert found[2].suggested_label == suggested
+    assert (5 in found) == (unit != 1)
+
+
 def model_of(targets, values):
     n = len(targets)
     found = OutOfFold(values, np.arange(n) % 2, np.ones(values.shape, dtype=bool))

@@ -67,7 +67,7 @@ def test_other_text_is_not_a_number(label):
 @pytest.mark.parametrize("of", [*CONTAINERS, lambda x: pd.DataFrame({"age": x, "weight": np.array(x) / 2}), arrow])
 def test_no_fraction_is_lost_in_integers(of):
     given = of([1, 2, 4])
-    with pytest.raises(InvalidInputError, match=r"which y cannot hold\. Correct the row, or pass y as floats"):
+    with pytest.raises(InvalidInputError, match=r"which y cannot hold\. Correct the row, or pass y as float64"):
         applied("2.5" if np.ndim(given) == 1 else "2.5, 1", given, kind="numbers")
 
 

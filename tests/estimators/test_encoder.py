@@ -101,6 +101,8 @@ def test_images_that_cannot_be_used_are_refused_or_become_rows_of_nan(usable):
     items = [X[i] if i in usable else missing for i, missing in enumerate([None, b"no image", np.nan])]
     with pytest.raises(InvalidImageError, match="or pass invalid_images='nan'"):
         PretrainedImageEncoder(backbone=Pixels).fit([X[0]]).transform(items)
+    with pytest.raises(InvalidImageError, match="or pass invalid_images='nan'"):
+        PretrainedImageEncoder(backbone=Pixels).fit_transform(items)
     encoder = PretrainedImageEncoder(backbone=Pixels, invalid_images="nan").set_output(transform="pandas")
     with pytest.warns(InvalidImageWarning, match=f"^{3 - len(usable)} of 3 images of X cannot be used") as caught:
         frame = encoder.fit_transform(pd.Series(items, index=[7, 8, 9]))
@@ -116,6 +118,14 @@ def test_a_clone_and_a_pickle_give_the_same():
     expected = encoder.transform(X)
     assert_array_equal(pickle.loads(pickle.dumps(encoder)).transform(X), expected)
     assert_array_equal(clone(encoder).fit_transform(X), expected)
+
+
+def test_an_encoder_pickled_before_a_parameter_existed_raises_errors_as_it_did():
+    encoder = PretrainedImageEncoder(**SMALL).fit(X)
+    del encoder.__dict__["invalid_images"]
+    old = pickle.loads(pickle.dumps(encoder))
+    assert_array_equal(old.transform(X), encoder.transform(X))
+    assert clone(old).invalid_images == "raise"
 
 
 # --------------------------------------------------------------------------------------------------------------- saving
@@ -147,7 +157,10 @@ def test_a_file_of_a_version_without_the_parameter_gives_features_of_the_output(
     encoder = PretrainedImageEncoder(**SMALL).fit(X)
     with open_model(saved(encoder)) as model:
         parameters = {name: value for name, value in model.document["parameters"].items() if name != "feature_stages"}
-    loaded = sktl.load(saved(encoder, parameters=parameters, features=None))
+    flattened = {"n_features": None, "names": None}
+    loaded = sktl.load(saved(encoder, parameters=parameters, features=None, flattened=flattened))
+    assert loaded.n_features_in_ == 1
+    assert not parameters.keys() & {"precision", "invalid_images"}  # which earlier versions do not know
     assert (loaded.feature_stages, loaded.feature_stages_) == (1, 1)
     assert_array_equal(loaded.transform(X), encoder.transform(X))
 

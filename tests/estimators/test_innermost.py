@@ -6,12 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
+import torch
 from backbones import Pixels
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import TransformedTargetRegressor, make_column_selector, make_column_transformer
 from sklearn.ensemble import BaggingClassifier, StackingClassifier, VotingClassifier
 from sklearn.exceptions import NotFittedError
+from sklearn.feature_selection import RFE, SelectFromModel
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV, TunedThresholdClassifierCV
@@ -28,6 +31,7 @@ from sktl import (
     evaluation_report,
 )
 from sktl._estimators.innermost import (
+    freezes_predictor,
     images_for,
     innermost,
     own_estimators,
@@ -162,3 +166,25 @@ def test_the_images_of_a_table_are_the_column_that_reaches_the_encoder(columns):
             images_for(make_column_transformer((encoded, ["place"])), table)
     assert images_for(LogisticRegression(), table) is table
     assert images_for(encoded, [*"xyz"]) == [*"xyz"]
+    with pytest.raises(InvalidInputError, match="cannot be selected"):
+        images_for(make_column_transformer((PretrainedImageEncoder(), ["place"])), pl.DataFrame(table))
+
+
+def test_a_selection_of_features_is_not_seen_through():
+    """Its `estimator_` receives some of the columns."""
+    rows = np.random.default_rng(0).random((8, 3))
+    for selection in (RFE(LogisticRegression(), n_features_to_select=1), SelectFromModel(LogisticRegression())):
+        model = selection.fit(rows, AB)
+        assert innermost(make_pipeline(model), rows) == (model, rows)
+
+
+def test_only_classifiers_and_regressors_learn_from_labels_before_they_are_frozen():
+    own, encoder = PretrainedImageClassifier(), PretrainedImageEncoder()
+    assert freezes_predictor(CalibratedClassifierCV(FrozenEstimator(make_pipeline(encoder, own))))
+    assert not freezes_predictor(make_pipeline(FrozenEstimator(encoder), LogisticRegression()))
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_a_nested_tensor_is_not_asked_for_its_shape():
+    nested = torch.nested.nested_tensor([torch.zeros(2, 2), torch.zeros(3, 3)])
+    assert images_for(PretrainedImageClassifier(), nested) is nested

@@ -454,5 +454,14 @@ def test_a_file_of_a_version_without_several_labels_loads(tmp_path, params):
     assert_array_equal(loaded.predict_proba(X), clf.predict_proba(X))
 
 
+@untrained
+def test_numbers_of_columns_that_earlier_versions_saved_as_integers_are_loaded_as_fit_has_them(tmp_path):
+    clf = classifier(**TINY).fit(X, Y)
+    clf.save(tmp_path / "model")
+    forged(tmp_path / "model", setting("classes", "dtype", value="<i8"))
+    loaded = sktl.load(tmp_path / "model")
+    assert (loaded.classes_.dtype, loaded.classes_.tolist()) == (clf.classes_.dtype, clf.classes_.tolist())
+
+
 def test_a_regressor_has_no_classes():
     assert not hasattr(PretrainedImageRegressor(), "predict_proba")

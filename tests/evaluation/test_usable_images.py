@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from sktl._evaluation.usable_images import names_of, predict_usable, taken
 from sktl._images.samples import as_samples
+from sktl._images.sequences import LazyImages, items_of
 from sktl.exceptions import ImageFailure, InvalidImageError
 
 
@@ -71,6 +73,16 @@ def test_other_sequences_are_read_later():
     some = taken(X, np.array([4, 1, 3]))
     assert (len(some), X.n_read) == (3, 0)
     assert (some[1], [*some[1:]]) == (10, [10, 30])
+    lazy = LazyImages(X)
+    assert items_of(taken(lazy, np.array([2, 0]))) == items_of(lazy[[2, 0]])  # so features that are known are found
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_some_images_are_taken_from_a_nested_tensor():
+    images = [torch.full((n, n), n) for n in (1, 2, 3)]
+    nested = torch.nested.nested_tensor(images)
+    for rows in ([0, 1, 2], [2, 0]):
+        assert [image.tolist() for image in taken(nested, np.array(rows))] == [images[i].tolist() for i in rows]
 
 
 def test_names_are_paths_below_the_shared_folder_or_positions(tmp_path):

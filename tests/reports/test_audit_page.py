@@ -137,6 +137,12 @@ def test_no_label_is_a_suggestion_for_several_labels():
     }  # fmt: skip
 
 
+def test_an_image_without_numbers_has_no_number_to_change():
+    copy = Issue(kind="exact_copy", position=0, name="X[0]", label="3, 4", other_position=0, other_part="test")
+    data = data_in(audit_page(audit_of([copy], noise(1), X_test=noise(1), kind="numbers"), Album(0)))
+    assert [image[3:] for image in data["images"]] == [[["3", "4"], []], [[], []]]
+
+
 def test_thumbnails_show_what_the_audit_read(tmp_path):
     """A reader, or rows of numbers, are parameters of the estimator, which the page does not know."""
     path = tmp_path / "a.npy"

@@ -62,6 +62,13 @@ def test_it_is_that_of_the_best_epoch_or_of_a_later_one_and_0_if_the_start_is_be
     assert best <= found <= (0 if best == 0 else len(losses) - 1)
 
 
+@given(LOSSES)
+def test_of_a_history_that_does_not_say_what_is_near_the_lowest_it_is_the_best_epoch(losses):
+    """Checkpoints of earlier versions have such histories."""
+    history = History([{k: v for k, v in row.items() if k != "valid_loss_near_best"} for row in stopped(losses)])
+    assert count_good_epochs(history) == losses.mean(axis=1).argmin()
+
+
 @given(st.integers(1, 6), st.integers(0, 6), st.integers(0, 9))
 def test_an_epoch_that_is_worse_by_chance_counts_and_one_that_is_worse_for_every_image_does_not(n, n_later, seed):
     best = np.random.default_rng(seed).uniform(1, 2, 40)
