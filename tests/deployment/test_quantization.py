@@ -19,6 +19,8 @@ import sktl
 from sktl import Preprocessing, PretrainedImageClassifier
 from sktl.exceptions import ExportError
 
+pytestmark = pytest.mark.thorough
+
 RNG = np.random.default_rng(3)
 CALIBRATION = [np.clip(image + RNG.integers(-30, 30, image.shape), 0, 255).astype(np.uint8) for image in IMAGES * 2]
 
@@ -63,7 +65,6 @@ def int8(tmp_path_factory):
     return clf, report, onnx.load(path), printed.getvalue()
 
 
-@pytest.mark.thorough
 def test_half_of_the_calibration_images_are_held_out(int8):
     _, report, *_ = int8
     assert (report.n_calibration, report.n_images) == (24, 24)
@@ -72,7 +73,6 @@ def test_half_of_the_calibration_images_are_held_out(int8):
     assert "Ranges were determined on 24 other images" in str(report)
 
 
-@pytest.mark.thorough
 def test_weights_are_int8_for_each_channel_and_the_output_layer_is_float(int8):
     clf, report, model, _ = int8
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
@@ -98,7 +98,6 @@ def test_the_quantizer_prints_nothing(int8):
 slow = pytest.mark.slow
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize(
     "kind", ["labels", *(pytest.param(kind, marks=slow) for kind in ("binary", "numbers", "features"))]
 )
@@ -114,7 +113,6 @@ def test_int8_is_close_for_all_kinds(kind, tmp_path):
     assert 0 < np.abs(found - expected).max() < 0.2 * np.abs(expected).max()
 
 
-@pytest.mark.thorough
 def test_too_much_loss_is_refused_with_the_layers_that_hurt(tmp_path):
     with pytest.raises(ExportError, match=r"loses \d\.\d+.*most harmful layers are blocks\.\d\.") as caught:
         sktl.export(fitted("number"), tmp_path / "m.onnx", precision="int8", calibration=CALIBRATION, max_drop=0)
@@ -141,7 +139,6 @@ def test_a_network_without_layers_is_an_error(tmp_path):
     assert not os.listdir(tmp_path)
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["m.onnx", pytest.param("m.xml", marks=slow)])
 def test_float16_halves_the_weights(name, tmp_path):
     estimator = fitted("numbers", backbone=_wide)
@@ -164,7 +161,6 @@ def _wide():
         return network
 
 
-@pytest.mark.thorough
 def test_weights_beyond_float16_are_refused(tmp_path):
     def huge():
         network = _wide()

@@ -81,9 +81,8 @@ def less_to_compute(page, monkeypatch):
 
 # The pages on which people start, and others whose blocks run in less than a second.
 QUICK = {
-    "docs/index.md", "docs/guide/index.md", "docs/guide/features.md", "docs/guide/little_data.md",
-    "docs/guide/saving.md", "docs/guide/clean_data.md", "docs/guide/long_fits.md", "docs/guide/reviewing_findings.md",
-    "docs/guide/embed_once.md", "docs/guide/none_of_these.md", "docs/guide/deployment.md",
+    "docs/index.md", "docs/guide/index.md", "docs/guide/saving.md", "docs/guide/long_fits.md",
+    "docs/guide/none_of_these.md", "docs/guide/deployment.md",
     "docs/guide/unusual_images.md", "docs/guide/sharing.md", "docs/guide/imbalanced_classes.md",
     "docs/guide/evaluation_report.md", "docs/guide/several_machines.md", "docs/guide/gpu.md",
     "docs/coming_from/torch.md", "docs/coming_from/skorch.md",

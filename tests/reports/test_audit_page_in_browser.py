@@ -11,6 +11,8 @@ from representatives import slow_except
 from sktl._audit.issues import Issue
 from sktl.datasets import apply_decisions
 
+pytestmark = pytest.mark.thorough
+
 LABELS = ["cat", "dog", "cat", "dog", "cow", "cow"]
 HOSTILE = [
     "<img src=x onerror=window.ran=1>.jpg",

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from evaluations import of_classes, of_labels, of_numbers, report_of
 
+pytestmark = pytest.mark.thorough
+
 IMAGES = [np.full((120, 160, 3), 4 * i, np.uint8) for i in range(60)]
 HOSTILE = ["<img src=x onerror=window.ran=1>", "</title><script>window.ran=1</script>", "a\u202eb", "long " + "x" * 300]
 KINDS = {"classes": of_classes, "labels": of_labels, "numbers": of_numbers}

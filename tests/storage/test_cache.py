@@ -415,7 +415,7 @@ def test_what_is_probably_no_folder_is_refused_whenever_a_cache_is_opened(cache,
 
 def test_a_folder_may_have_the_name_that_the_advice_writes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("none", "~nobody-of-this-name"):
+    for name in ("none", "~nobody-of-this-name/cache"):
         with pytest.raises(InvalidParameterError) as caught:
             open_cache(name)
         place = re.search(r"'(\.[^']*)'", str(caught.value))[1]

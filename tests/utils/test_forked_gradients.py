@@ -5,9 +5,10 @@ import os
 import subprocess
 import sys
 
+import pytest
 from processes import ROOTS, needs_fork
 
-pytestmark = needs_fork
+pytestmark = [needs_fork, pytest.mark.thorough]
 _PROGRAM = """
 import sys
 import numpy as np
