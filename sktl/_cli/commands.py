@@ -180,8 +180,10 @@ def predict(
     predictions, failed = predict_images(load_predictor(model, quiet, **machine), found, typicality)
     if json:
         click.echo(as_json(predictions.json()))
-    else:
-        click.echo(as_csv(predictions.csv()) if csv else as_table(predictions.table()))
+    elif csv:
+        click.echo(as_csv(predictions.csv()))
+    elif len(table := predictions.table()) > 1:
+        click.echo(as_table(table))
     if failed is not None:
         raise failed  # after the predictions, so that one bad photo of thousands does not cost those of the others
 

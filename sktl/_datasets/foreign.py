@@ -11,7 +11,6 @@ import numpy as np
 
 from sktl._images.foreign_types import is_instance
 from sktl._images.sequences import LazyImages, length_of
-from sktl._targets.labels import missing_cells
 from sktl._utils.warnings import warn
 from sktl._words import error_words, shown_value, type_of
 from sktl.exceptions import DatasetWarning, InvalidInputError, InvalidParameterError
@@ -305,6 +304,8 @@ def _as_targets(values: Any, where: str = "dataset") -> np.ndarray:
 
 def _check_complete(targets: list[Any], where: str) -> None:
     """Raise `InvalidInputError` if targets are missing: None, NaN, pandas.NA or an empty text."""
+    from sktl._targets.labels import missing_cells  # imports PyTorch, which would delay lists of files
+
     missing = np.flatnonzero(missing_cells(np.fromiter(targets, dtype=object, count=len(targets))))
     if len(missing):
         raise InvalidInputError(

@@ -78,7 +78,7 @@ FILES = {
     "page.jpg": (b"\n <!DOCTYPE html><title>404</title>", "is an HTML page"),
     "half.jpg": (saved(NOISE, "JPEG")[:600], "is damaged"),
     "half.png": (saved()[:1200], "is damaged"),
-    "bomb.png": (bomb(20_000, 20_000), "is too large for Pillow"),
+    "bomb.png": (bomb(20_000, 20_000), "has 20000 x 20000 pixels, more than the limit of 89,478,485"),
     "small bomb.png": (bomb(10_000, 10_000), "has 10000 x 10000 pixels, more than the limit of 89,478,485"),
     "drawing.eps": (saved(NOISE, "EPS"), "which Pillow renders with Ghostscript"),
     "scan.dcm": (bytes(128) + b"DICM", ".dcm file"),
