@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
+from ._utils.locks import fork_safe_lock
 from ._version import __version__ as __version__
 
 # PyTorch and scikit-learn take seconds to import: each name is imported when it is first used.
@@ -71,7 +73,14 @@ if TYPE_CHECKING:  # the same names, where type checkers and editors look for th
 else:  # type checkers would take whatever __getattr__ is asked for, misspelled names too
     __all__ = sorted([*_HOME_OF, *_MODULES, "__version__"])
 
+    # Modules of scikit-learn import each other in circles: threads that start at different ones would deadlock.
+    _one_at_a_time = fork_safe_lock(threading.RLock)
+
     def __getattr__(name: str) -> Any:
+        with _one_at_a_time:
+            return _imported(name)
+
+    def _imported(name: str) -> Any:
         if name in _MODULES:
             return importlib.import_module(f"{__name__}.{name}")
         if name not in _HOME_OF:
