@@ -9,7 +9,7 @@ from typing import Any
 
 
 def fork_safe_lock(kind: Callable[[], Any] = threading.Lock) -> threading.Lock:
-    """Return a lock that is free in a forked child, where the thread that held it may not exist."""
+    """Return a lock of some kind that is free in a forked child, where the thread that held it may not exist."""
     lock = kind()
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=lock._at_fork_reinit)
