@@ -123,10 +123,14 @@ class MeanLoss(PassthroughScoring):
 
 
 def _clearly_higher(losses: np.ndarray, others: np.ndarray) -> bool:
-    """Return True if the mean of some losses exceeds that of other losses of the same images beyond doubt."""
+    """Return True if some losses exceed others of the same images by more than two standard errors of the difference.
+
+    Parameters
+    ----------
+    losses, others : float64 array of shape (n_images,)
+    """
     differences = losses - others
-    n = len(differences)
-    error = math.sqrt(((differences - differences.mean()) ** 2).sum() / max(1, n - 1) / n)
+    error = differences.std() / math.sqrt(max(1, len(differences) - 1))
     return bool(differences.mean() > _CLEAR * error)
 
 
