@@ -182,7 +182,7 @@ def labels(arguments):
     )  # fmt: skip
     report(
         "audit_labels",
-        "Detection of wrong labels, averaged over three seeds; precision (%) among the k most suspicious labels.",
+        "Detection of k wrong labels, averaged over three seeds; precision (%) among the k most suspicious labels.",
         header,
         rows,
         results,
