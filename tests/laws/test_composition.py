@@ -261,11 +261,13 @@ def test_mapies_sets_and_intervals_have_the_chosen_coverage():
     images, y = digits.images / 16, digits.target
     train, calibration, test = slice(60), slice(60, 260), slice(260, 560)
     clf = PretrainedImageClassifier(image_size=48, random_state=0).fit(images[train], y[train])
+    del clf.n_features_in_  # otherwise, MAPIE calls `predict` on a row of zeros
     sets = SplitConformalClassifier(clf, confidence_level=0.9, prefit=True)
     predicted, members = sets.conformalize(images[calibration], y[calibration]).predict_set(images[test])
     np.testing.assert_array_equal(predicted, clf.predict(images[test]))
     assert members[np.arange(300), y[test], 0].mean() > 0.85
     regressor = PretrainedImageRegressor(image_size=48, random_state=0).fit(images[train], y[train].astype(float))
+    del regressor.n_features_in_
     intervals = SplitConformalRegressor(regressor, confidence_level=0.9, prefit=True)
     _, ends = intervals.conformalize(images[calibration], y[calibration]).predict_interval(images[test])
     assert 0.85 < ((ends[:, 0, 0] <= y[test]) & (y[test] <= ends[:, 1, 0])).mean() < 0.97
