@@ -29,16 +29,16 @@ def opening_line(path):
 def tables(package=ROOT / "sktl"):
     """Return both tables as Markdown."""
     units = [(name, package / name / "__init__.py") for name in ORDER if (package / name).is_dir()]
-    lines = ["| folder | its job |", "|---|---|"]
+    lines = ["| folder | purpose |", "|---|---|"]
     anchors = [f"#folder-{name.lstrip('_').replace('_', '-')}" for name, _ in units]
     lines += [
         f"| [`{name}`]({anchor}) | {opening_line(path)} |" for (name, path), anchor in zip(units, anchors, strict=True)
     ]
     top = [package / f"{name}.py" for name in ORDER if not (package / name).is_dir()]
-    sections = [("In no folder", top)]
+    sections = [("Top-level files", top)]
     sections += [(f"Folder `{name}`", sorted(path.parent.glob("[!_]*.py"))) for name, path in units]
     for title, paths in sections:
-        lines += ["", f"### {title}", "", "| file | its one job |", "|---|---|"]
+        lines += ["", f"### {title}", "", "| file | purpose |", "|---|---|"]
         lines += [f"| `{path.name}` | {opening_line(path)} |" for path in paths]
     return "\n".join(lines) + "\n"
 

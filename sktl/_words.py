@@ -1,4 +1,4 @@
-"""Foreign text for our messages: on one line, of bounded length, without memory addresses."""
+"""External text in sktl's messages: on one line, of bounded length, without memory addresses."""
 
 from __future__ import annotations
 

@@ -86,11 +86,11 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         The features that the output layer receives. 1 selects the input of the network's own output layer. 2 or more
         adds the mean and the standard deviation of the output of each block in that many stages, counted from the
         output, over the positions in the image [9]_. `"all"` selects all stages. `"auto"` chooses 1, 2 or all by
-        cross-validation within `fit`, together with `weight_decay`: more than 1 helps on images unlike the photos that
-        the network was pretrained on, such as X-rays or surfaces. All features come from the same pass. If stages are
-        trained, only trained stages contribute features: `"auto"` chooses 2 if this lowers the log loss by more than
-        10 %, is 1 with `trainable_stages=1` and with `weights=None`, and a number above `trainable_stages` raises an
-        error.
+        cross-validation within `fit`, together with `weight_decay`. Values above 1 help on images unlike the photos
+        that the network was pretrained on, such as X-rays or surfaces. All features come from the same pass. If stages
+        are trained, only trained stages contribute features: `"auto"` chooses 2 if this lowers the log loss by more
+        than 10 %, is 1 with `trainable_stages=1` and with `weights=None`, and a number above `trainable_stages` raises
+        an error.
     weight_decay : float, default="auto"
         Strength of the regularization of the output layer's weights, at least 0: an L2 penalty, or decoupled weight
         decay for `"adamw"` [1]_. `"auto"` chooses it by cross-validation within `fit`. With `trainable_stages=0`, the
@@ -183,9 +183,9 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         crops to at least 20 %. `"trivial"` crops to at least 35 % and then applies one operation of TrivialAugment
         [6]_, such as a rotation, a shear, or a change of contrast or color. A callable takes a PIL image and returns a
         PIL image, array or tensor; a transform of torchvision.transforms.v2 without normalization is one example (in a
-        grid, wrap it in ``v2.Compose([transform])``, because scikit-learn takes some of them for estimators). It runs
-        in threads, with the global random generators seeded. None leaves images unchanged; stages are then trained on
-        cached activations, which is many times faster if only a few stages are trained.
+        grid, wrap it in ``v2.Compose([transform])``, because scikit-learn mistakes some transforms for estimators). It
+        runs in threads, with the global random generators seeded. None leaves images unchanged; stages are then trained
+        on cached activations, which is many times faster if only a few stages are trained.
 
         With pretrained weights, `"auto"` is `"trivial"`, or None if None is clearly better in a short trial within
         `fit`: if its log loss is lower by more than the standard error of the difference. The trial uses at most 1,000
@@ -207,8 +207,8 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         `"auto"` trains stages in bfloat16 where that is safe, on CUDA devices that support it. False never uses
         bfloat16.
     compile : bool, default=False
-        Whether `torch.compile` compiles the stages before training. Compilation takes minutes, which pays off on a GPU
-        with many images, and needs a C++ compiler.
+        Whether `torch.compile` compiles the stages before training. Compilation needs a C++ compiler and takes minutes,
+        which pays off on a GPU with many images.
     invalid_images : {"raise", "skip"}, default="raise"
         What `fit` does if images of `X` cannot be used. `"raise"` raises an error that lists all of them before any
         training. `"skip"` leaves them out together with their labels and weights, warns once, and records them in
@@ -243,7 +243,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         digest of images, labels, parameters and versions, so that folds and candidates of a search can share a folder,
         and finished fits are not repeated. With a checkpoint, ``cache="auto"`` also caches features in this folder. A
         checkpoint needs an integer `random_state` and ``net_params=None``; `augmentation` and `optimizer` must not be
-        functions or classes. Training by L-BFGS, which takes seconds, starts again. sktl never deletes checkpoints:
+        functions or classes. Training by L-BFGS, which takes seconds, starts over. sktl never deletes checkpoints:
         remove the folder when you are done. None saves nothing.
     n_jobs : int, default=None
         Number of threads that read images and, on a CPU, run the network. None uses the number that torch uses in the
@@ -284,8 +284,8 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         Results of the cross-validation within `fit`, in the format of scikit-learn's `cv_results_`: for each candidate,
         `"param_feature_stages"`, `"param_weight_decay"`, `"mean_log_loss"` and `"mean_accuracy"`, both weighted as in
         training, and the log loss of each fold, `"split0_log_loss"` and so on. With several labels, both are means over
-        the labels; a label is left out where the other folds have no image with it, or none without it. A loss is NaN
-        where a stronger penalty was already clearly better. Exists only if there was a choice.
+        the labels; a label is left out where the other folds contain no image with this label or no image without it. A
+        loss is NaN where a stronger penalty was already clearly better. Exists only if there was a choice.
     engine_ : {"torch", "openvino"}
         Library that ran the frozen part of the network. Predictions use the same engine. If the estimator is loaded on
         a machine without OpenVINO, it uses torch instead, and features differ by at most 1e-4 of the largest feature.
@@ -315,7 +315,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         Number of columns of `X`: the number of values of an image if `X` was flattened, and otherwise 1.
     feature_names_in_ : ndarray of str
         Names of the columns of `X`. Exists only if `X` was a data frame whose column names are strings. A data frame
-        to predict must have the same columns.
+        that you pass to `predict` must have the same columns.
 
     Raises
     ------

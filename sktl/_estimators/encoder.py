@@ -47,8 +47,8 @@ class PretrainedImageEncoder(PretrainedImageBase):
         Number of the network's last stages that provide features. 1 selects the input of the network's own output
         layer. 2 or more adds the mean and the standard deviation of the output of each block in that many stages, over
         the positions in the image. The tokens of a transformer are pooled as the network itself pools them. Earlier
-        stages represent texture and color, and standard deviations small details, which may help on images unlike the
-        photos that the network was pretrained on. `"all"` selects all stages.
+        stages represent texture and color, and standard deviations represent small details. Both may help on images
+        unlike the photos that the network was pretrained on. `"all"` selects all stages.
     image_shape : tuple of int, default=None
         Shape of one image, (H, W), (H, W, C) or (C, H, W), if each row of `X` is a flattened image.
     image_reader : {"dicom", "heic", "tiff"}, callable or None, default=None
@@ -68,8 +68,8 @@ class PretrainedImageEncoder(PretrainedImageBase):
     cache : "auto", path, URL or False, default="auto"
         Where features are cached, as in :class:`PretrainedImageClassifier`.
     n_jobs : int, default=None
-        Number of threads of a pass. None uses the number that torch uses; -1 uses all cores. Results do not depend on
-        it.
+        Number of threads that read images and, on a CPU, run the network. None uses the number that torch uses; -1 uses
+        all cores. Results do not depend on it.
     random_state : int, RandomState or None, default=None
         Controls the random weights if `weights=None`.
     verbose : int, default=0
@@ -92,7 +92,7 @@ class PretrainedImageEncoder(PretrainedImageBase):
         Number of columns of `X`: the number of values of an image if `X` was flattened, and otherwise 1.
     feature_names_in_ : ndarray of str
         Names of the columns of `X`. Exists only if `X` was a data frame whose column names are strings. A data frame
-        to predict must have the same columns.
+        that you pass to `transform` must have the same columns.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The estimators within a search, a pipeline or another meta-estimator: what they predict, and what they see of `X`."""
+"""Estimators in a search, a pipeline or another meta-estimator: what they predict, and which part of `X` they get."""
 
 from __future__ import annotations
 

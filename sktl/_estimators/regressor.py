@@ -30,7 +30,7 @@ class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
     Numbers are standardized within `fit`, so their unit does not matter. Predictions are in the unit of `y`.
 
     The parameters are the same as for :class:`PretrainedImageClassifier`, whose documentation describes them in full,
-    but with `loss` instead of `class_weight` and `label_smoothing`.
+    except that `loss` replaces `class_weight` and `label_smoothing`.
 
     Parameters
     ----------
@@ -86,10 +86,10 @@ class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
     layer_decay : float, default="auto"
         Learning rate of each stage as a fraction of the next stage's learning rate, in (0, 1].
     augmentation : {"auto", "light", "strong", "trivial"}, callable or None, default="auto"
-        How images are randomly changed while stages are trained. A change must not affect the number: a crop changes
-        the share of a surface, a rotation an angle, and a change of brightness the ripeness of a fruit. `"auto"`
-        compares `"trivial"` with None in a short trial within `fit`, which detects only large effects. Pass None or
-        your own function if the number depends on size, position or color.
+        How images are randomly changed while stages are trained. A change must not affect the number: for example, a
+        crop changes the defective share of a surface, a rotation changes an angle, and a change of brightness changes
+        how ripe a fruit looks. `"auto"` compares `"trivial"` with None in a short trial within `fit`, which detects
+        only large effects. Pass None or your own function if the number depends on size, position or color.
     augmentation_views : int, default=None
         Number of random views of each image, which the epochs use in turn. None draws a new view in each epoch.
     mixup_alpha : float, default=0.0
@@ -160,7 +160,7 @@ class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
         Number of columns of `X`: the number of values of an image if `X` was flattened, and otherwise 1.
     feature_names_in_ : ndarray of str
         Names of the columns of `X`. Exists only if `X` was a data frame whose column names are strings. A data frame
-        to predict must have the same columns.
+        that you pass to `predict` must have the same columns.
 
     Raises
     ------
@@ -307,7 +307,7 @@ class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
             Numbers. A missing or infinite number raises an error that names its position.
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative weights of the samples. None weights all samples equally. Images of weight 0 must be readable,
-            but training ignores them, so their numbers may stand for missing numbers.
+            but training ignores them, so their numbers can be placeholders for missing numbers.
         groups : array-like of shape (n_samples,), default=None
             Groups of images, such as the images of one patient, which `fit` does not split between training and
             validation.

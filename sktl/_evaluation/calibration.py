@@ -1,4 +1,4 @@
-"""What probabilities are worth: their calibration, and the accuracy if uncertain predictions are rejected."""
+"""How reliable probabilities are: their calibration, and the accuracy if uncertain predictions are rejected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why a sample cannot be used: reasons before they become errors, size limits, and errors of other origin."""
+"""Why a sample cannot be used: reasons before they become errors, size limits, and errors raised elsewhere."""
 
 from __future__ import annotations
 

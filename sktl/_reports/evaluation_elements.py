@@ -1,4 +1,4 @@
-"""What the sections of an evaluation's page are made of: headings, tiles, tables and images with their captions."""
+"""Elements of the sections of an evaluation's page: headings, tiles, tables and images with their captions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Targets of training, whatever they are: what a loss compares outputs with, weights, groups, folds."""
+"""Training targets of any kind: what a loss compares outputs with, weights, groups and folds."""
 
 from __future__ import annotations
 

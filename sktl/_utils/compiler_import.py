@@ -1,4 +1,4 @@
-"""Import torch's compiler where the working folder of the process has been removed, for which torch asks at import."""
+"""Import torch's compiler, which looks up the working folder at import, if this folder has been removed."""
 
 from __future__ import annotations
 

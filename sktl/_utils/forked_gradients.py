@@ -1,4 +1,4 @@
-"""Gradients in forked processes: keep them possible where torch would rule them out, and refuse them by name elsewhere.
+"""Gradients in forked processes: keep them possible where torch would rule them out, and otherwise raise a clear error.
 
 At the first gradients of a process, torch decides whether processes forked from it can compute gradients. They cannot
 if torch starts a thread per device. It does so on machines with an accelerator, and also on others once

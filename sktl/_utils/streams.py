@@ -1,4 +1,4 @@
-"""Standard streams for libraries that write to them, or ask what they are, without checking whether they are open."""
+"""Standard streams for libraries that write to them, or inspect them, without checking whether they are open."""
 
 from __future__ import annotations
 
