@@ -98,10 +98,10 @@ def selection_of(training: Mapping[str, Any]) -> dict[str, np.ndarray]:
     columns = {key: decode(column) for key, column in (training.get("selection") or {}).items()}
     values = [value for column in columns.values() for value in column]
     if (
-        not all(isinstance(value, float) or _is_count(value) for value in values)
+        not all(isinstance(value, float | bool) or _is_count(value) for value in values)
         or len({len(column) for column in columns.values()}) > 1
     ):
-        raise DocumentError("the results of its cross-validation are not columns of numbers")
+        raise DocumentError("the results of its cross-validation are not columns of numbers or truth values")
     return {key: np.array(column) for key, column in columns.items()}
 
 

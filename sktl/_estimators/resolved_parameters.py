@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from sktl._backbones.taps import StageLayout
-from sktl._head.penalty_selection import PENALTIES, cross_validate
+from sktl._head.penalty_selection import PENALTIES, cross_validate, joined, refine
 from sktl._images.augmentation import Change, resolve_augmentation
 from sktl._targets.split import Labelled
 from sktl._training.callback_checks import check_callbacks, check_schedulers
@@ -157,7 +157,8 @@ def choose(
     if len(stages) * len(penalties) == 1:
         return Chosen(stages[0], penalties[0], {})
     sizes = {n: [size for _, size in layout.groups_of(n)] for n in stages}
-    found = cross_validate(features, sizes, penalties, SHRINKAGE, estimator.label_smoothing, seed, n_workers)
+    settings = SHRINKAGE, estimator.label_smoothing, seed, n_workers
+    found = cross_validate(features, sizes, penalties, *settings)
     if n_trainable:
         best = found.best(_STAGE_PENALTIES if len(penalties) > 1 else None, _LEAST_GAIN_OF_STAGES)
     else:
@@ -166,8 +167,15 @@ def choose(
         penalty = penalties[0] if len(penalties) == 1 else _HEAD["sgd"]["weight_decay"]
         return Chosen(stages[0], penalty, found.table())
     n_stages, penalty = int(found.feature_stages[best]), float(found.penalties[best])
-    alone = float(found.penalties[found.lowest(n_stages)])
-    return Chosen(n_stages, penalty, found.table(), alone if alone != penalty else None)
+    if n_trainable:
+        alone = float(found.penalties[found.lowest(n_stages)])
+        return Chosen(n_stages, penalty, found.table(), alone if alone != penalty else None)
+    weaker = penalties[penalties.index(penalty) :]
+    refined = refine(features, {n_stages: sizes[n_stages]}, weaker, *settings)
+    if refined is None:
+        return Chosen(n_stages, penalty, found.table())
+    penalty = float(refined.penalties[refined.lowest(n_stages)])
+    return Chosen(n_stages, penalty, joined(found.table(), refined.table(is_refined=True)))
 
 
 def candidates_of(predictor: Any, layout: StageLayout, loss: str, n_trainable: int = 0) -> Candidates:

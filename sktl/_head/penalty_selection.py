@@ -1,7 +1,8 @@
 """Choose the features and the penalty of an output layer by cross-validation on features already computed.
 
 No image is embedded again. All folds are trained at once, in coordinates along the principal axes of the samples, where
-the penalty is the same. Along the path of penalties, each training run starts from the previous result.
+the penalty is the same. Along the path of penalties, each training run starts from the previous result. If there are
+many images, some of them choose the features. The best penalty for fewer images is stronger, so more images refine it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from functools import partial
 import numpy as np
 import torch
 
+from sktl._targets.folds import Folds
 from sktl._targets.split import Labelled
 from sktl._targets.targets import Targets
 from sktl._training.lbfgs import Descent
@@ -20,7 +22,7 @@ from sktl._training.losses import make_loss
 from sktl._utils.threads import single_threaded_pool
 
 from .fold_problem import FoldProblem, PenalizedLosses, outputs_of
-from .principal_axes import Coordinates, principal_coordinates
+from .principal_axes import Coordinates, coordinates_of_many, principal_coordinates
 
 _OF_LOGITS = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5)
 _OF_NUMBERS = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3)
@@ -37,9 +39,13 @@ N_FOLDS = 5
 # error of the difference. Smaller differences would not show on test images, and fewer features cost less.
 LEAST_GAIN = 0.02
 _LEAST_ERRORS = 0.5
-# Maximum numbers of images and of classes, labels or numbers used. More would hardly ever change the choice.
-_MOST_IMAGES = 4096
+# Maximum number of classes, labels or numbers used. More would hardly ever change the choice.
 _MOST_COLUMNS = 64
+# Maximum number of images that choose the features.
+_MOST_IMAGES = 4096
+# Maximum number of images that refine the penalty. Along fewer axes, its best value would be too strong.
+_MOST_REFINING = 16384
+_REFINING_AXES = 1024
 _STEPS = 60
 _TOLERANCE = 1e-4
 
@@ -99,7 +105,7 @@ class Candidates:
                 taken = lowest
         return taken
 
-    def table(self) -> dict[str, np.ndarray]:
+    def table(self, is_refined: bool = False) -> dict[str, np.ndarray]:
         """Return the results in the form of scikit-learn's `cv_results_`, with one entry per candidate."""
         losses, (loss, score) = mean(self.losses, self.weights), self.names
         of_folds = {
@@ -112,7 +118,14 @@ class Candidates:
             **of_folds,
             f"mean_{loss}": losses,
             f"mean_{score}": mean(self.scores, self.weights),
+            "refined": np.full(len(losses), is_refined),
         }
+
+
+def joined(table: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the rows of one table and then those of another one, which may have fewer folds."""
+    n_rows = len(other["refined"])
+    return {name: np.concatenate([column, other.get(name, np.full(n_rows, np.nan))]) for name, column in table.items()}
 
 
 def mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -158,36 +171,82 @@ def cross_validate(
     n_threads : int
         Number of threads. Results do not depend on it.
     """
-    # In the order of training, so that renamed classes and permuted labels lead to the same folds.
-    features, targets = labelled.samples, labelled.targets
-    rows, targets = _looked_at(targets.ordered(), seed)
-    targets = targets.restricted(rows)
+    features, targets = _looked_at(labelled, _MOST_IMAGES, seed)
     folds = targets.deal(N_FOLDS, seed)
-    loss = make_loss(targets.loss, label_smoothing)
-    problem = FoldProblem.of(targets, folds, loss)
-    seen = np.asarray(features if len(rows) == len(features) else features[rows])
+    problem = FoldProblem.of(targets, folds, make_loss(targets.loss, label_smoothing))
     with single_threaded_pool(n_threads) as pool:
-        coordinates = principal_coordinates(seen, targets.weights, [*sorted(block_sizes.items())], shrinkage, pool)
+        stages = [*sorted(block_sizes.items())]
+        coordinates = principal_coordinates(features, targets.weights, stages, shrinkage, pool)
         found = [*pool.map(partial(_path, problem=problem, penalties=penalties), coordinates)]
-    n_candidates = len(penalties) * len(block_sizes)
+    return _candidates(found, sorted(block_sizes), penalties, folds, problem)
+
+
+def refine(
+    labelled: Labelled[np.ndarray],
+    block_sizes: Mapping[int, Sequence[int]],
+    penalties: Sequence[float],
+    shrinkage: float,
+    label_smoothing: float,
+    seed: int,
+    n_threads: int,
+) -> Candidates | None:
+    """Return results for penalties from a chosen one to weaker ones on more images, or None if there are no more.
+
+    One fold is held out, and more axes are used than by `cross_validate`.
+
+    Parameters
+    ----------
+    block_sizes : mapping of int to sequence of int
+        The sizes of the blocks of features for the chosen number of stages.
+    labelled, penalties, shrinkage, label_smoothing, seed, n_threads
+        See `cross_validate`.
+    """
+    if len(penalties) == 1 or len(labelled.targets) <= _MOST_IMAGES:
+        return None
+    features, targets = _looked_at(labelled, _MOST_REFINING, seed)
+    if len(features) <= _MOST_IMAGES:
+        return None
+    folds = targets.deal(N_FOLDS, seed)
+    problem = FoldProblem.of(targets, folds, make_loss(targets.loss, label_smoothing)).of_first_fold()
+    (sizes,) = block_sizes.values()
+    features = features[:, : sum(sizes)]
+    with single_threaded_pool(n_threads) as pool:
+        coordinates = coordinates_of_many(_REFINING_AXES, features, targets.weights, sizes, shrinkage, pool)
+        losses, scores = pool.submit(_path, coordinates, problem, penalties).result()
+    if not np.isfinite(losses).any():  # what could be scored is in the folds that were not held out
+        return None
+    return _candidates([(losses, scores)], [*block_sizes], penalties, folds, problem)
+
+
+def _candidates(
+    found: Sequence[tuple[np.ndarray, np.ndarray]],
+    stages: Sequence[int],
+    penalties: Sequence[float],
+    folds: Folds,
+    problem: FoldProblem,
+) -> Candidates:
+    losses, scores = (np.concatenate(of_stages) for of_stages in zip(*found, strict=True))
     return Candidates(
-        np.repeat(sorted(block_sizes), len(penalties)),
-        np.tile(np.asarray(penalties, dtype=np.float64), len(block_sizes)),
-        np.concatenate([losses for losses, _ in found]).reshape(n_candidates, -1),
-        np.concatenate([scores for _, scores in found]).reshape(n_candidates, -1),
+        np.repeat(stages, len(penalties)),
+        np.tile(np.asarray(penalties, dtype=np.float64), len(stages)),
+        losses,
+        scores,
         folds.of_sample,
-        targets.weights,
-        loss.names,
+        problem.weights,
+        problem.loss.names,
     )
 
 
-def _looked_at(targets: Targets, seed: int) -> tuple[np.ndarray, Targets]:
-    """Return the rows of a limited number of samples with nonzero weight, and targets with a limited number of columns.
+def _looked_at(labelled: Labelled[np.ndarray], most: int, seed: int) -> tuple[np.ndarray, Targets]:
+    """Return the features and the targets of a limited number of samples with nonzero weight and of columns.
 
     If there are many classes, only samples of some classes are returned.
     """
-    rows, targets = targets.narrowed(_MOST_COLUMNS, np.random.RandomState(seed))
-    return targets.thinned(rows, _MOST_IMAGES, seed), targets
+    # In the order of training, so that renamed classes and permuted labels lead to the same folds.
+    rows, targets = labelled.targets.ordered().narrowed(_MOST_COLUMNS, np.random.RandomState(seed))
+    rows = targets.thinned(rows, most, seed)
+    features = labelled.samples
+    return np.asarray(features if len(rows) == len(features) else features[rows]), targets.restricted(rows)
 
 
 def _path(coordinates: Coordinates, problem: FoldProblem, penalties: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:

@@ -17,14 +17,15 @@ from sktl._utils.random import generator
 
 from .inner_products import add_products, mirrored
 from .sample_memo import SampleMemo
-from .standardization import Standardization, standardized
+from .standardization import Standardization, row_blocks, standardized
 
 # Float32 array of shape (n_samples, n_axes), and the mean square along each axis.
 Coordinates: TypeAlias = tuple[torch.Tensor, torch.Tensor]
 
-_AXES = 384
+N_AXES = 384
 # More axes than needed are drawn, because subspace iteration is inaccurate for the last ones.
 _SPARE_AXES = 32
+_ROWS_AT_ONCE = 1024
 # For the folds of a search. Each result takes at most 6 MB for each number of stages.
 memo: SampleMemo[list[Coordinates]] = SampleMemo(6, cost=lambda found: 1)
 
@@ -36,7 +37,7 @@ def principal_coordinates(
     shrinkage: float,
     pool: ThreadPoolExecutor,
 ) -> list[Coordinates]:
-    """Return the coordinates of samples for each number of stages.
+    """Return the coordinates of samples for each number of stages, or the remembered result for the same samples.
 
     Parameters
     ----------
@@ -60,15 +61,45 @@ def principal_coordinates(
 
 
 def coordinates_of_many(
-    features: np.ndarray, weights: np.ndarray, sizes: Sequence[int], shrinkage: float
+    n_axes: int,
+    features: np.ndarray,
+    weights: np.ndarray,
+    sizes: Sequence[int],
+    shrinkage: float,
+    pool: ThreadPoolExecutor,
 ) -> Coordinates:
-    """Return the coordinates of many samples, without the inner products of all pairs. See `principal_coordinates`."""
-    scaled = standardized(features, Standardization.of(features, weights, shrinkage, sizes), torch.float32)
-    drawn = torch.randn(scaled.shape[1], min(_AXES + _SPARE_AXES, *scaled.shape), generator=generator(0, _AXES))
-    basis = torch.linalg.qr(scaled.t() @ (scaled @ drawn)).Q
-    inputs = scaled @ basis
-    squares, axes = torch.linalg.eigh(inputs.t() @ inputs)
-    return inputs @ axes[:, -_AXES:], squares[-_AXES:].clamp_min(0) / len(scaled)
+    """Return the coordinates of many samples along at most `n_axes` axes, without the inner products of all pairs.
+
+    Features are standardized block by block, because a copy of all would take as much memory as the features.
+
+    Parameters
+    ----------
+    n_axes : int
+    sizes : sequence of int
+        The sizes of the blocks of all features.
+    features, weights, shrinkage, pool
+        See `principal_coordinates`.
+    """
+    standardization = Standardization.of(features, weights, shrinkage, sizes)
+    rows = [*row_blocks(len(features), _ROWS_AT_ONCE)]
+    n_drawn = min(n_axes + _SPARE_AXES, *features.shape)
+    drawn = torch.randn(features.shape[1], n_drawn, generator=generator(0, n_axes))
+
+    def scaled(block: slice) -> torch.Tensor:
+        return standardized(np.ascontiguousarray(features[block]), standardization, torch.float32)
+
+    def spanned(block: slice) -> torch.Tensor:
+        some = scaled(block)
+        return some.t() @ (some @ drawn)
+
+    total = torch.zeros(features.shape[1], n_drawn)
+    for found in pool.map(spanned, rows):
+        total += found
+    basis = pool.submit(lambda: torch.linalg.qr(total).Q).result()
+    inputs = torch.cat([*pool.map(lambda block: scaled(block) @ basis, rows)])
+    squares, axes = pool.submit(lambda: torch.linalg.eigh(inputs.t() @ inputs)).result()
+    turned = pool.submit(lambda: inputs @ axes[:, -n_axes:]).result()
+    return turned, squares[-n_axes:].clamp_min(0) / len(features)
 
 
 def _products(
@@ -93,12 +124,12 @@ def _main_axes(products: torch.Tensor) -> Coordinates:
     For many samples, uses randomized subspace iteration (N. Halko, P. Martinsson and J. Tropp, SIAM Review 53, 2011).
     """
     n = len(products)
-    if n <= 2 * _AXES:
+    if n <= 2 * N_AXES:
         squares, axes = torch.linalg.eigh(products)
     else:
-        drawn = torch.randn(n, _AXES + _SPARE_AXES, generator=generator(0, _AXES))
+        drawn = torch.randn(n, N_AXES + _SPARE_AXES, generator=generator(0, N_AXES))
         basis = torch.linalg.qr(products @ drawn).Q
         squares, axes = torch.linalg.eigh(basis.t() @ (products @ basis))
         axes = basis @ axes
-    squares, axes = squares[-_AXES:].clamp_min(0), axes[:, -_AXES:]
+    squares, axes = squares[-N_AXES:].clamp_min(0), axes[:, -N_AXES:]
     return axes * squares.sqrt(), squares / n

@@ -13,6 +13,7 @@ from sklearn.utils import Bunch
 
 import sktl
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder, cache_info
+from sktl._head import penalty_selection
 from sktl.datasets import make_surface_defects
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
@@ -65,6 +66,21 @@ def test_the_output_layer_sees_the_features_of_the_encoder(defects, n_stages):
     names = [name.replace("encoder", "classifier") for name in encoder.get_feature_names_out()]
     assert clf.get_feature_names_out().tolist() == names
     assert not hasattr(clf, "selection_")
+
+
+def test_with_more_images_than_choose_the_features_the_penalty_is_refined(defects, tmp_path, monkeypatch):
+    monkeypatch.setattr(penalty_selection, "_MOST_IMAGES", len(defects.y) // 2)
+    clf = classifier(feature_stages=2).fit(defects.X, defects.y)
+    table, is_refined = clf.selection_, clf.selection_["refined"]
+    losses = np.where(is_refined, table["mean_log_loss"], np.inf)
+    assert clf.recipe_.weight_decay == table["param_weight_decay"][np.nanargmin(losses)]
+    first = table["param_weight_decay"][np.nanargmin(np.where(is_refined, np.inf, table["mean_log_loss"]))]
+    assert table["param_weight_decay"][is_refined].max() == first
+    clf.save(tmp_path / "model.sktl")
+    loaded = sktl.load(tmp_path / "model.sktl")
+    for key, column in table.items():
+        assert_array_equal(loaded.selection_[key], column)
+        assert loaded.selection_[key].dtype == column.dtype
 
 
 def test_giving_one_value_leaves_the_choice_of_the_other(defects):

@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 
 from sktl._head import penalty_selection as _choice
 from sktl._head import principal_axes as _axes
-from sktl._head.penalty_selection import Candidates, cross_validate
+from sktl._head.penalty_selection import Candidates, cross_validate, joined, refine
 from sktl._head.standardization import Standardization
 from sktl._targets.class_targets import ClassTargets
 from sktl._targets.split import Labelled
@@ -162,9 +162,55 @@ def test_of_many_classes_some_are_looked_at(monkeypatch):
 
 def test_the_main_axes_of_many_images_are_those_of_all(monkeypatch):
     exact = choose().losses
-    monkeypatch.setattr(_axes, "_AXES", 14)  # as many as there are features
+    monkeypatch.setattr(_axes, "N_AXES", 14)  # as many as there are features
     _axes.memo.clear()
     assert_allclose(choose().losses, exact, atol=0.02)
+
+
+def refined(n_looked_at, features=FEATURES, codes=CODES, penalties=PENALTIES, n_threads=1):
+    targets = ClassTargets(np.unique(codes), np.searchsorted(np.unique(codes), codes), np.ones(len(codes)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_choice, "_MOST_IMAGES", n_looked_at)
+        return refine(Labelled(features, targets), {2: SIZES[2]}, penalties, 1.0, 0.0, 0, n_threads)
+
+
+def test_a_penalty_is_refined_by_images_that_did_not_choose_it():
+    assert refined(N) is None
+    assert refined(N // 2, penalties=PENALTIES[:1]) is None
+    found, whole = refined(N // 2), choose(sizes={2: SIZES[2]})
+    held_out = whole.folds == 0
+    assert_allclose(found.losses[:, held_out], whole.losses[:, held_out], atol=0.02)
+    assert np.isnan(found.losses[:, ~held_out]).all()
+    assert set(found.feature_stages) == {2}
+
+
+def test_refining_does_not_depend_on_threads_names_or_other_stages():
+    found = refined(N // 2)
+    assert_array_equal(refined(N // 2, n_threads=3).losses, found.losses)
+    assert_array_equal(refined(N // 2, codes=np.array([7, 5, 6])[CODES]).losses, found.losses)
+    more = np.concatenate([FEATURES, FEATURES[::-1]], axis=1)
+    assert_array_equal(refined(N // 2, features=more).losses, found.losses)
+
+
+def test_the_best_penalty_of_more_images_is_weaker():
+    rng = np.random.default_rng(1)
+    codes = np.arange(900) % 3
+    features = (rng.normal(size=(900, 14)) + 0.4 * rng.normal(size=(3, 14))[codes]).astype(np.float32)
+    penalties = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_choice, "_MOST_IMAGES", 90)
+        few = choose(features, codes, sizes={2: SIZES[2]}, penalties=penalties)
+    chosen = few.penalties[few.lowest(2)]
+    found = refined(90, features, codes, penalties[penalties.index(chosen) :])
+    assert found.penalties[found.lowest(2)] < chosen
+
+
+def test_a_refined_table_follows_the_first():
+    first, second = choose().table(), refined(N // 2).table(is_refined=True)
+    table = joined(first, second)
+    assert table["refined"].tolist() == [False] * 6 + [True] * 3
+    for name, column in table.items():
+        assert_array_equal(column, np.concatenate([first[name], second.get(name, np.full(3, np.nan))]))
 
 
 def test_the_table_has_an_entry_for_each_candidate():
