@@ -32,7 +32,7 @@ def joined(data):
     for name in SETS:
         for part in ("train", "test"):
             folder = load_image_folder(data / name / part)
-            images += folder.data
+            images.extend(folder.data)
             classes += [f"{name}/{label}" for label in folder.target]
     return images, np.array(classes)
 

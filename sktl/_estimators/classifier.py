@@ -285,7 +285,9 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         `"param_feature_stages"`, `"param_weight_decay"`, `"mean_log_loss"` and `"mean_accuracy"`, both weighted as in
         training, and the log loss of each fold, `"split0_log_loss"` and so on. With several labels, both are means over
         the labels; a label is left out where the other folds contain no image with this label or no image without it. A
-        loss is NaN where a stronger penalty was already clearly better. Exists only if there was a choice.
+        loss is NaN where a stronger penalty was already clearly better. `"refined"` is True in the last rows if there
+        are more than 4,096 images; the penalty with the lowest loss in these rows is chosen. Exists only if there was a
+        choice.
     engine_ : {"torch", "openvino"}
         Library that ran the frozen part of the network. Predictions use the same engine. If the estimator is loaded on
         a machine without OpenVINO, it uses torch instead, and features differ by at most 1e-4 of the largest feature.
@@ -363,11 +365,12 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
     0 for all images: for n images, (n + 1) / (n + 2) or 1 / (n + 2).
 
     The cross-validation within `fit` is stratified 5-fold cross-validation on at most 4,096 images of at most 64
-    classes or labels. With several labels, iterative stratification [11]_ gives each label a similar share in all
-    folds, and in the images that early stopping holds out; all labels share the chosen `weight_decay` and
-    `feature_stages`. The choice depends on `random_state` and, because of the folds, on the order of the images. If no
-    class or label has two images, or images of two groups, nothing can be compared: `weight_decay` is then 0.03 and
-    `feature_stages` is 1.
+    classes or labels. The best penalty for more images is weaker: if there are more, a fifth of at most 16,384 images
+    is held out, and the penalty with the lowest loss is chosen from the first choice and weaker ones. With several
+    labels, iterative stratification [11]_ gives each label a similar share in all folds, and in the images that early
+    stopping holds out; all labels share the chosen `weight_decay` and `feature_stages`. The choice depends on
+    `random_state` and, because of the folds, on the order of the images. If no class or label has two images, or images
+    of two groups, nothing can be compared: `weight_decay` is then 0.03 and `feature_stages` is 1.
 
     Stages are trained in mini-batches, starting from the trained output layer, with gradients clipped to norm 5.
     BatchNorm keeps the statistics of the pretrained network, except with `weights=None`. The weights that `fit` returns
