@@ -145,13 +145,9 @@ class LabelTargets(Targets):
                 f"y_val has shape {table.values.shape}; pass {n_samples} rows, one for each image of X_val, and "
                 f"{len(self.classes)} columns, one for each label of y."
             )
-        if table.names is not None and table.names != self.classes.tolist():
-            raise InvalidInputError(
-                f"y_val has the columns {first_shown(table.names)}, but y has {first_shown(self.classes.tolist())}. "
-                "Pass the same columns in the same order."
-            )
+        indicator = indicator_of(table, self.outputs, "y_val", "y")
         weights = check_sample_weight(sample_weight, n_samples, "X_val")
-        found = replace(self, indicator=zeros_and_ones(table, "y_val"), weights=weights, groups=None)
+        found = replace(self, indicator=indicator, weights=weights, groups=None)
         if not found.ranked_weights(np.arange(len(self.classes))).any():
             raise InvalidInputError(
                 "X_val has only labels of weight zero (see class_weight and sample_weight_val). Pass images with other "
@@ -246,6 +242,20 @@ def _warn_of_constant(classes: np.ndarray, totals: np.ndarray, has_zeros: bool) 
                 "learned, and its probability will be about the same for all images.",
                 InputWarning,
             )
+
+
+def indicator_of(y: Any, outputs: LabelOutputs, name: str, owner: str) -> np.ndarray:
+    """Return the zeros and ones of a table of the labels that `outputs` predicts, as float64.
+
+    Raises
+    ------
+    InvalidInputError
+        If `y` is not a table of zeros and ones, or has other columns than `outputs`. `name` is the name of `y` in the
+        message, and `owner` the owner of the outputs.
+    """
+    table = Table.of(y, name)
+    outputs.check_columns(table.values.shape[1], table.names, name, owner)
+    return zeros_and_ones(table, name)
 
 
 def zeros_and_ones(table: Table, name: str) -> np.ndarray:

@@ -437,6 +437,7 @@ def test_booleans_are_labels():
     clf = small(max_epochs=30).fit(IMAGES[:60], y)
     assert clf.classes_.dtype == bool
     assert clf.score(IMAGES[:60], y) > 0.9
+    assert clf.score(IMAGES[:60], pd.Series(y, dtype=object)) == clf.score(IMAGES[:60], y)
     assert clf.decision_function(IMAGES[:60]).shape == (60,)
 
 
