@@ -180,12 +180,13 @@ def check_indicator(
             "row for each image."
         )
     indicator = zeros_and_ones(table, "y")
+    classes = _names_of(table)
     if rows is None:  # otherwise, all rows have been checked before
         _warn_of_one_hot(indicator, y)
+        _warn_of_white_space(classes)
     weights, numbers = check_sample_weight(sample_weight, n_samples), check_groups(groups, n_samples)
     if rows is not None:
         indicator, weights, numbers = indicator[rows], weights[rows], None if numbers is None else numbers[rows]
-    classes = _names_of(table)
     # Not by a BLAS, in which the bits of a column depend on its position.
     totals = (weights[:, None] * np.stack([1 - indicator, indicator])).sum(axis=1)
     label_weights = _label_weights(class_weight, classes, totals)
@@ -220,7 +221,25 @@ def _names_of(table: Table) -> np.ndarray:
             f"y has the columns {first_shown(table.names)}. Names of labels must be all strings or all numbers: rename "
             "the columns, for instance with y.columns = [*map(str, y.columns)]."
         )
+    if empty := [name for name in table.names if isinstance(name, str) and not name.strip()]:
+        raise InvalidInputError(
+            f"y has a label with an empty name, {shown(empty[0])}. Rename the column, or drop it if it marks images "
+            "without labels, as in tables of str.get_dummies."
+        )
     return np.fromiter(table.names, dtype=object)
+
+
+def _warn_of_white_space(classes: np.ndarray) -> None:
+    """Warn of names that differ only in white space at their ends, as "cat; dog" that is split at ";" has them."""
+    first: dict[str, str] = {}
+    for name in filter(lambda name: isinstance(name, str), classes.tolist()):
+        if (other := first.setdefault(name.strip(), name)) is not name:
+            warn(
+                f"The labels {shown(other)} and {shown(name)} of y differ only in white space. If they mean the same, "
+                "remove the white space before y is made.",
+                InputWarning,
+            )
+            return
 
 
 def _warn_of_constant(classes: np.ndarray, totals: np.ndarray, has_zeros: bool) -> None:

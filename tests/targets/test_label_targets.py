@@ -51,6 +51,25 @@ def test_names_that_scores_cannot_sort_are_refused(names):
     assert check(frame).classes.tolist() == frame.columns.tolist()
 
 
+@pytest.mark.parametrize("name", ["", " "])
+def test_a_label_without_a_name_is_refused(name):
+    """`str.get_dummies` makes one for images without labels."""
+    with pytest.raises(InvalidInputError, match=r"y has a label with an empty name, .*drop it if"):
+        check(FRAME.rename(columns={"owl": name}))
+
+
+@settings(max_examples=30)
+@given(st.lists(st.text(" a", min_size=1).filter(str.strip), min_size=2, max_size=4, unique=True))
+def test_names_that_differ_only_in_white_space_are_said_once(names):
+    y = pd.DataFrame(np.eye(5, len(names)), columns=names)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        check(y)
+        check(y, rows=np.arange(4))  # as a fit that leaves out images checks again
+    said = [warning for warning in caught if "differ only in white space" in str(warning.message)]
+    assert len(said) == (len({name.strip() for name in names}) < len(names))
+
+
 def test_the_binarizer_of_scikit_learn_gives_indicators():
     tags = [["a", "b"], [], ["b"], ["c"]]
     for sparse in (False, True):
