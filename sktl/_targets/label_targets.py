@@ -184,6 +184,7 @@ def check_indicator(
     if rows is None:  # otherwise, all rows have been checked before
         _warn_of_one_hot(indicator, y)
         _warn_of_white_space(classes)
+        _warn_of_sides(class_weight, classes)
     weights, numbers = check_sample_weight(sample_weight, n_samples), check_groups(groups, n_samples)
     if rows is not None:
         indicator, weights, numbers = indicator[rows], weights[rows], None if numbers is None else numbers[rows]
@@ -299,6 +300,20 @@ def zeros_and_ones(table: Table, name: str) -> np.ndarray:
             "for several columns of classes, wrap the classifier in MultiOutputClassifier."
         )
     return values
+
+
+def _warn_of_sides(class_weight: Any, classes: np.ndarray) -> None:
+    """Warn of weights of the labels 0 and 1 that may be meant for images without and with each label."""
+    n_labels = len(classes)
+    if n_labels < 3 or not isinstance(class_weight, Mapping) or set(class_weight) != {0, 1}:
+        return
+    if classes.tolist() == [*range(n_labels)]:
+        warn(
+            f"class_weight={shown(class_weight)} weights the images that have label 0, and those that have label 1. To "
+            f"weight images without (0) and with (1) each label, pass [{shown(class_weight)}] * {n_labels}. "
+            "Otherwise, name the other labels, too, with weight 1.",
+            InputWarning,
+        )
 
 
 def _label_weights(

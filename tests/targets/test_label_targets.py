@@ -141,6 +141,19 @@ def test_a_weight_by_label_is_the_weight_of_the_images_that_have_it():
     assert_array_equal(weights_of({}), weights_of(None))
 
 
+def test_weights_of_the_labels_0_and_1_may_be_meant_for_images_without_and_with_each_label():
+    weights = {0: 1, 1: 5}
+    with pytest.warns(InputWarning, match=r"pass \[\{0: 1, 1: 5\}\] \* 3\.") as caught:
+        check(class_weight=weights)
+    assert len(caught) == 1
+    with warnings.catch_warnings(action="error"):
+        check(class_weight=weights, rows=np.arange(4))  # as a fit that leaves out images checks again
+        check(class_weight=[weights] * 3)
+        check(class_weight=weights | {2: 1})
+        check(Y[:4, :2], class_weight=weights)
+        check(FRAME.set_axis([1, 0, 2], axis=1), class_weight=weights)
+
+
 def test_the_weight_of_a_label_leaves_other_labels_alone():
     assert_array_equal(weights_of({0: 100.0})[:, 1:], weights_of(None)[:, 1:])
 
