@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
@@ -286,12 +287,8 @@ def zeros_and_ones(table: Table, name: str) -> np.ndarray:
     InvalidInputError
         If the table contains anything else. `name` is its name in the message.
     """
-    if table.values.dtype.kind in "OU" and any(isinstance(value, str) for value in table.values.flat):
-        raise InvalidInputError(
-            f"{name} has several columns of strings. For several labels per image, pass a table of 0 and 1, such as "
-            f"MultiLabelBinarizer().fit_transform({name}); for several columns of classes, wrap the classifier in "
-            "MultiOutputClassifier."
-        )
+    if len(of_strings := table.columns_of_strings()):
+        raise InvalidInputError(_about_strings(table, of_strings, name))
     values = table.numbers(name, "a label of an image is 0 or 1")
     if len(wrong := np.argwhere((values != 0) & (values != 1))):
         raise InvalidInputError(
@@ -300,6 +297,27 @@ def zeros_and_ones(table: Table, name: str) -> np.ndarray:
             "for several columns of classes, wrap the classifier in MultiOutputClassifier."
         )
     return values
+
+
+def _about_strings(table: Table, columns: Sequence[int], name: str) -> str:
+    """Return the message about strings in some columns of a table of labels."""
+    with contextlib.suppress(TypeError, ValueError):
+        if np.isin(table.values.astype(np.float64), (0, 1)).all():
+            numbers = f"np.array({name}, dtype=float)" if table.names is None else f"{name}.astype(float)"
+            return f"{name} has 0 and 1 as strings. Pass numbers: {numbers}."
+    n_columns = table.values.shape[1]
+    if len(columns) < n_columns:
+        names = columns if table.names is None else [table.names[i] for i in columns]
+        return (
+            f"{name} has strings in {len(columns)} of its {n_columns} columns: {first_shown(names)}. Leave out columns "
+            "of strings: a table of several labels has only 0 and 1."
+        )
+    rows = name if table.names is None else f"{name}.to_numpy()"  # a data frame would iterate over names of columns
+    return (
+        f"{name} has several columns of strings. For several labels per image, pass a table of 0 and 1, such as "
+        f"MultiLabelBinarizer().fit_transform({rows}); for several columns of classes, wrap the classifier in "
+        "MultiOutputClassifier."
+    )
 
 
 def _warn_of_sides(class_weight: Any, classes: np.ndarray) -> None:

@@ -494,7 +494,7 @@ BAD_Y = [
     ([0, 1], "X has 6 images but y has 2 labels"),
     ([0] * 6, "only one class, 0"),
     (["a"] * 6, "only one class"),
-    ([0.5, 1.5, 2.5, 1, 2, 3], "Unknown label type: continuous"),
+    ([0.5, 1.5, 2.5, 1, 2, 3], r"Unknown label type: continuous[\s\S]*For numbers, use PretrainedImageRegressor"),
     (np.zeros((6, 2, 2), dtype=int), "1d array"),
     ([[0], [1, 2], [0], [1], [0], [1]], "y must hold one label"),
     (np.array([0, 1, None, 1, 0, 1]), r"y\[2\] is a missing value"),

@@ -84,7 +84,10 @@ def test_the_binarizer_of_scikit_learn_gives_indicators():
         (Y - 1, r"y\[0, 1\] is -1"),
         (Y / 2, r"y\[0, 0\] is 0\.5"),
         (FRAME * 2, r"y\[0, 'cat'\] is 2"),
-        (Y.astype(str), r"y has several columns of strings.*MultiLabelBinarizer"),
+        (np.where(Y, "cat", "dog"), r"y has several columns of strings.*MultiLabelBinarizer\(\)\.fit_transform\(y\);"),
+        (FRAME.replace({0: "a", 1: "b"}), r"MultiLabelBinarizer\(\)\.fit_transform\(y\.to_numpy\(\)\);"),
+        (FRAME.assign(file="a.png"), r"y has strings in 1 of its 4 columns: 'file'\. Leave out columns of strings"),
+        (np.c_[Y.astype(object), ["a", "b", "a", "b", "a"]], "y has strings in 1 of its 4 columns: 3. Leave out"),
         (np.where(Y, np.nan, 0), r"y\[0, 0\] is a missing value"),
         (FRAME.astype("Int64").replace(1, pd.NA), r"y\[0, 'cat'\] is a missing value"),
         (np.where(Y, np.inf, 0), r"y\[0, 0\] is infinite"),
@@ -93,6 +96,22 @@ def test_the_binarizer_of_scikit_learn_gives_indicators():
 def test_what_is_no_indicator_is_refused_with_what_to_pass(y, words):
     with pytest.raises(InvalidInputError, match=words):
         check(y)
+
+
+@pytest.mark.parametrize(
+    ("y", "code"),
+    [
+        (Y.astype(str), "np.array(y, dtype=float)"),
+        (Y.astype(float).astype(str).tolist(), "np.array(y, dtype=float)"),
+        (FRAME.astype(str), "y.astype(float)"),
+        (FRAME.astype({"owl": str}), "y.astype(float)"),
+    ],
+)
+def test_zeros_and_ones_as_strings_are_said_with_the_remedy(y, code):
+    with pytest.raises(InvalidInputError, match=r"y has 0 and 1 as strings. Pass numbers: ") as caught:
+        check(y)
+    assert str(caught.value).endswith(f"{code}.")
+    assert_array_equal(check(eval(code, {"np": np, "y": y})).indicator, Y)
 
 
 def test_there_is_one_row_for_each_image():
