@@ -199,8 +199,11 @@ def check_classes(
 def _check_distinct(labels: np.ndarray, classes: np.ndarray) -> None:
     """Raise `InvalidInputError` for a single class and for names of files. Warn of labels that may be no classes."""
     if len(classes) < 2:
+        # Meta-estimators pass several labels one at a time, as 0 and 1.
+        of_several = " If this is one of several labels, some images must have it, and some must not."
         raise InvalidInputError(
             f"y has only one class, {shown(classes.tolist()[0])}; a classifier needs images of at least two classes."
+            f"{of_several if classes[0] in (0, 1) else ''}"
         )
     if len(classes) == len(labels) and _is_file(first := classes.tolist()[0]):
         raise InvalidInputError(
