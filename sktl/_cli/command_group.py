@@ -11,7 +11,7 @@ from typing import Any, TextIO
 import click
 
 from sktl._words import one_line
-from sktl.exceptions import InvalidImageError, SktlError
+from sktl.exceptions import InputWarning, InvalidImageError, SktlError
 
 from .command_messages import Wording, shown
 from .command_wording import wording_of
@@ -47,6 +47,8 @@ class CommandGroup(click.Group):
 
         try:
             with warnings.catch_warnings():
+                # Tables have been checked for joined labels before, and folders have one class for each image.
+                warnings.filterwarnings("ignore", "y has the class .* its parts are classes", InputWarning)
                 # Images are checked against our own limit, and the error about it follows.
                 warnings.filterwarnings("ignore", "Image size .* exceeds limit", module="PIL")
                 warnings.showwarning = show_warning

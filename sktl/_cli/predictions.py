@@ -20,6 +20,7 @@ from sktl.exceptions import BackboneError, InvalidImageError, TypicalityError
 from .model_outputs import headings_of, kind_of, number_names
 
 _MOST_COMPARED = 1_000
+_TYPICALITY = "typicality"
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,19 @@ class Predictions(ABC):
         """Return rows with a last column."""
         if self.typicality is None:
             return rows
-        column = ["typicality", *(f"{p:.4f}" for p in self.typicality)]
+        column = [_TYPICALITY, *(f"{p:.4f}" for p in self.typicality)]
         return [[*row, cell] for row, cell in zip(rows, column, strict=True)]
+
+    def _headings(self, own: Sequence[str], names: Sequence[str], word: str) -> list[str]:
+        """Return the headings `own` and the names of outputs, with a word before names that another column has."""
+        taken = {*own, *([] if self.typicality is None else [_TYPICALITY])}
+        headings = [*own]
+        for name in names:
+            heading = name
+            while heading in taken or (heading != name and heading in names):
+                heading = f"{word}_{heading}"
+            headings.append(heading)
+        return headings
 
     def table(self) -> list[list[str]]:
         """Return a heading and rows for people, with all that is wanted."""
@@ -62,7 +74,7 @@ class Predictions(ABC):
         if self.typicality is None:
             return self.records()
         of_each = zip(self.records(), self.typicality.tolist(), strict=True)
-        return [record | {"typicality": p} for record, p in of_each]
+        return [record | {_TYPICALITY: p} for record, p in of_each]
 
     @abstractmethod
     def summary(self) -> list[list[str]]:
@@ -109,7 +121,7 @@ class _Labels(Predictions):
         return rows
 
     def rows(self) -> list[list[str]]:
-        rows = [["image", "prediction", *self.names]]
+        rows = [self._headings(["image", "prediction"], self.names, "label")]
         for image, row in zip(self.images, self.values, strict=True):
             has = ", ".join(self.names[k] for k in np.flatnonzero(row > 0.5))
             rows.append([image, has, *(f"{p:.4f}" for p in row)])
@@ -135,9 +147,9 @@ class _Numbers(Predictions):
         return number_names(self.names, self.values.shape[1])
 
     def summary(self) -> list[list[str]]:
-        headings = ["prediction"] if self.values.shape[1] == 1 else self.headings
+        names = ["prediction"] if self.values.shape[1] == 1 else self.headings
         rows = ([image, *(f"{x:.6g}" for x in row)] for image, row in zip(self.images, self.values, strict=True))
-        return [["image", *headings], *rows]
+        return [self._headings(["image"], names, "number"), *rows]
 
     def records(self) -> list[dict[str, Any]]:
         return [

@@ -15,6 +15,8 @@ import numpy as np
 
 from sktl._images.missing_files import file_meant
 from sktl._images.url_text import is_url, masked
+from sktl._targets.joined_labels import SEPARATORS, find_joined
+from sktl._targets.labels import have_decimal_commas
 from sktl._utils.paths import shown, user_path, why_no_file
 from sktl._utils.warnings import warn
 from sktl._words import shown_value
@@ -35,8 +37,6 @@ _WHOLE = re.compile(r"-?(0|[1-9]\d{0,17})(\.0*)?", re.ASCII)
 # What programs write for a missing value; NA, None and null may be names.
 _MISSING = frozenset({"nan", "<na>"})
 _INDICATOR = {"false": 0, "true": 1}
-# What may separate several labels in one cell.
-_SEPARATORS = ("; ", ", ", ";", "|", ",")
 # A column with more different whole numbers is not taken for classes.
 MOST_WHOLE = 20
 # Missing files that a message names.
@@ -145,8 +145,11 @@ class LabelTable:
         empty = [(i, column) for i in range(len(self)) for column in columns if not self.columns[column][i]]
         if empty:
             more = f" {len(empty) - 1} more cells are empty." if len(empty) > 1 else ""
+            # Other cells, which may be lists of labels, say whether an empty cell may be an image without labels.
+            labels = " If an image has no label, give each label a column of 0 and 1."
+            advice = labels if find_joined(self.columns[empty[0][1]]) else ""
             raise InvalidInputError(
-                f"The cell in {self.place(*empty[0])}, is empty.{more} Fill it in, or remove the row."
+                f"The cell in {self.place(*empty[0])}, is empty.{more} Fill it in, or remove the row.{advice}"
             )
 
 
@@ -300,6 +303,11 @@ def _kind_of_column(table: LabelTable, column: str) -> str:
     """Return "classes" or "numbers" for the only column."""
     cells = table.columns[column]
     n_different, where = len(set(cells)), f"Column {shown(column)} of {table.name}"
+    if have_decimal_commas(cells):
+        raise InvalidInputError(
+            f"{where} has numbers with decimal commas, such as {next(cell for cell in cells if ',' in cell)}. Write "
+            'them with a decimal point; to learn each value as a class, pass kind="classes".'
+        )
     decide = 'To learn numbers, pass kind="numbers"; to learn each value as a class, pass kind="classes"'
     others = [i for i, cell in enumerate(cells) if not _NUMBER.fullmatch(cell)]
     fractions = [cell for cell in cells if _NUMBER.fullmatch(cell) and not float(cell).is_integer()]
@@ -335,7 +343,7 @@ def _numbers(table: LabelTable, columns: Sequence[str]) -> Values:
 
 def _labels(table: LabelTable, columns: Sequence[str]) -> Values:
     if len(columns) < 2:
-        separator = next((one for one in _SEPARATORS if any(one in cell for cell in table.columns[columns[0]])), None)
+        separator = next((one for one in SEPARATORS if any(one in cell for cell in table.columns[columns[0]])), None)
         split = f"If a cell holds several labels, {_dummies(separator)}. " if separator else ""
         raise InvalidParameterError(
             f"Several labels need several columns of 0 and 1, but {table.name} has one, {shown(columns[0])}. {split}"
@@ -376,16 +384,13 @@ def _classes(table: LabelTable, column: str) -> Values:
 
 def _warn_of_joined(table: LabelTable, column: str) -> None:
     """Warn if a class consists of the names of others, such as "cat;dog"."""
-    names = set(table.columns[column])
-    for separator in _SEPARATORS:
-        joined = sorted(name for name in names if separator in name and names.issuperset(name.split(separator)))
-        if joined:
-            warn(
-                f"Column {shown(column)} of {table.name} has the class {shown(joined[0])}, and its parts are classes, "
-                f"too. If images have several labels, {_dummies(separator)}.",
-                ImageFolderWarning,
-            )
-            return
+    if joined := find_joined(table.columns[column]):
+        name, separator = joined
+        warn(
+            f"Column {shown(column)} of {table.name} has the class {shown(name)}, and its parts are classes, too. If "
+            f"images have several labels, {_dummies(separator)}.",
+            ImageFolderWarning,
+        )
 
 
 def _dummies(separator: str) -> str:

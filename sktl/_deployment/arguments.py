@@ -7,6 +7,7 @@ from numbers import Real
 from typing import Any
 
 import numpy as np
+from sklearn.compose import TransformedTargetRegressor
 from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClassifierCV
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
@@ -86,6 +87,8 @@ def _what_to_pass(estimator: Any) -> str:
     """Return the advice for what is not an estimator of sktl: which part of it to pass, if it contains one."""
     if hasattr(estimator, "best_estimator_"):
         return "Pass its best_estimator_."
+    if isinstance(estimator, TransformedTargetRegressor):
+        return "Pass its regressor_. The file does not contain the inverse function: apply it to predictions."
     for kind, threshold in _THRESHOLDS.items():
         if isinstance(estimator, kind):
             return (

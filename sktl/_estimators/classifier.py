@@ -17,7 +17,9 @@ from sktl._backbones.resolve_backbone import BackboneName, Weights
 from sktl._images.augmentation import Transform
 from sktl._images.image_reader import ImageReader
 from sktl._targets.class_targets import ClassTargets, check_classes
-from sktl._targets.label_targets import LabelTargets, check_indicator
+from sktl._targets.label_targets import LabelTargets, check_indicator, indicator_of
+from sktl._targets.labels import check_labels
+from sktl._targets.number_targets import suggesting_regression
 from sktl._targets.outputs import ClassOutputs, LabelOutputs
 from sktl._targets.tables import is_table
 from sktl._targets.targets import Targets
@@ -555,8 +557,10 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
     def _check_targets(
         self, y: Any, sample_weight: Any, n_samples: int, rows: np.ndarray | None = None, groups: Any = None
     ) -> Targets:
-        check = check_indicator if is_table(y) else check_classes
-        return check(y, sample_weight, self.class_weight, n_samples, rows, groups)
+        if is_table(y):
+            return check_indicator(y, sample_weight, self.class_weight, n_samples, rows, groups)
+        with suggesting_regression(y, "use PretrainedImageRegressor"):
+            return check_classes(y, sample_weight, self.class_weight, n_samples, rows, groups)
 
     def _set_outputs(self, targets: Targets) -> None:
         assert isinstance(targets, ClassTargets | LabelTargets)
@@ -635,6 +639,32 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
             Logarithms of probabilities in the order of `classes_`.
         """
         return self._meaning.log_probabilities(self._outputs(X))
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the accuracy: the share of images whose class, or all of whose labels, are predicted correctly.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Images; see the Notes of the class for the accepted formats.
+        y : array-like of shape (n_samples,) or (n_samples, n_labels)
+            Labels, in any format that `fit` accepts. A data frame must have the same columns as in `fit`, in the same
+            order.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the images.
+
+        Returns
+        -------
+        score : float
+            Accuracy, in [0, 1].
+        """
+        return float(super().score(X, self._true_values(y), sample_weight))
+
+    def _true_values(self, y: Any) -> np.ndarray:
+        meaning = self._meaning
+        if isinstance(meaning, LabelOutputs):
+            return indicator_of(y, meaning, "y", "the estimator").astype(np.int64)
+        return check_labels(y)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

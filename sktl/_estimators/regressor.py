@@ -10,11 +10,13 @@ import numpy as np
 import torch
 from sklearn.base import RegressorMixin
 from sklearn.utils import Tags
+from sklearn.utils.validation import check_is_fitted
 
 from sktl._backbones.resolve_backbone import BackboneName, Weights
 from sktl._images.augmentation import Transform
 from sktl._images.image_reader import ImageReader
-from sktl._targets.number_targets import NumberTargets, check_numbers
+from sktl._targets.number_targets import NumberTargets, check_numbers, numbers_of
+from sktl._targets.outputs import NumberOutputs
 from sktl._targets.targets import Targets
 from sktl._utils.isolation import isolated
 from sktl._utils.sklearn_compat import StrOptions, with_callbacks
@@ -344,6 +346,13 @@ class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
         if units.column_names is not None:
             self.output_names_ = np.array(units.column_names, dtype=object)
 
+    @property
+    def _meaning(self) -> NumberOutputs:
+        """What the outputs of the output layer mean, which are in the unit of `y`."""
+        check_is_fitted(self)
+        names = [*getattr(self, "output_names_", ())] or None
+        return NumberOutputs(np.zeros(self.n_outputs_), np.ones(self.n_outputs_), self._is_vector, names)
+
     @isolated()
     def predict(self, X: Any) -> np.ndarray:
         """Return the predicted number or numbers for each image.
@@ -360,6 +369,26 @@ class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
         """
         numbers = self._outputs(X)
         return numbers[:, 0] if self._is_vector else numbers
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return R², the coefficient of determination; for several numbers, the mean of their R².
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Images; see the Notes of :class:`PretrainedImageClassifier` for the accepted formats.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Numbers, in any format that `fit` accepts. A data frame must have the same columns as in `fit`, in the same
+            order.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the images.
+
+        Returns
+        -------
+        score : float
+            R², at most 1. It is 0 for a regressor that predicts the mean of `y` for each image.
+        """
+        return float(super().score(X, numbers_of(y, self._meaning, "y", "the estimator"), sample_weight))
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

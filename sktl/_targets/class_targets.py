@@ -14,6 +14,7 @@ from sklearn.model_selection import train_test_split
 from sktl._utils.warnings import warn
 from sktl.exceptions import InputWarning, InvalidInputError, InvalidParameterError
 
+from .joined_labels import find_joined
 from .labels import check_labels, codes_of, first_shown, shown
 from .outputs import ClassOutputs
 from .sample_weights import as_weight, check_groups, check_sample_weight, has_mean
@@ -187,6 +188,8 @@ def check_classes(
         labels, weights, numbers = labels[rows], weights[rows], None if numbers is None else numbers[rows]
     classes, codes = np.unique(labels, return_inverse=True)
     _check_distinct(labels, classes)
+    if rows is None:  # otherwise, all rows have been checked before
+        _warn_of_joined(classes)
     class_weights = _class_weights(class_weight, classes, codes, weights)
     weights = weights * class_weights[codes]
     _check_weighted(classes, codes, weights, class_weight)
@@ -196,8 +199,11 @@ def check_classes(
 def _check_distinct(labels: np.ndarray, classes: np.ndarray) -> None:
     """Raise `InvalidInputError` for a single class and for names of files. Warn of labels that may be no classes."""
     if len(classes) < 2:
+        # Meta-estimators pass several labels one at a time, as 0 and 1.
+        of_several = " If this is one of several labels, some images must have it, and some must not."
         raise InvalidInputError(
             f"y has only one class, {shown(classes.tolist()[0])}; a classifier needs images of at least two classes."
+            f"{of_several if classes[0] in (0, 1) else ''}"
         )
     if len(classes) == len(labels) and _is_file(first := classes.tolist()[0]):
         raise InvalidInputError(
@@ -237,6 +243,17 @@ def _warn_of_converted(labels: np.ndarray, classes: np.ndarray) -> None:
         warn(
             f"y has the label {first_shown(found)} for {np.isin(labels, found).sum()} images. Missing values become "
             "this label if they are converted to strings. If it stands for a missing label, drop these images.",
+            InputWarning,
+        )
+
+
+def _warn_of_joined(classes: np.ndarray) -> None:
+    """Warn if a class consists of the names of others, such as "cat;dog"."""
+    if joined := find_joined([label for label in classes.tolist() if isinstance(label, str)]):
+        name, separator = joined
+        warn(
+            f"y has the class {shown(name)}, and its parts are classes, too. If images have several labels, pass "
+            f"pandas.Series(y).str.get_dummies({separator!r}) as y.",
             InputWarning,
         )
 

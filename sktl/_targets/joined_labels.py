@@ -5,6 +5,19 @@ from __future__ import annotations
 from collections.abc import Collection
 
 SEPARATOR = ", "
+# What may separate several labels in one text. Longer ones first: others would leave white space in names.
+SEPARATORS = ("; ", ", ", ";", "|", ",", "/", " ")
+
+
+def find_joined(names: Collection[str]) -> tuple[str, str] | None:
+    """Return a name that consists of other names, such as "cat;dog", and its separator; None if there is none."""
+    known = {*names}
+    for separator in SEPARATORS:
+        parts = {name: name.split(separator) for name in known if separator in name}
+        joined = [name for name, found in parts.items() if known.issuperset(found) and len({*found}) == len(found)]
+        if joined:
+            return min(joined), separator
+    return None
 
 
 def split_labels(text: str, names: Collection[str]) -> list[str] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
@@ -145,13 +146,9 @@ class LabelTargets(Targets):
                 f"y_val has shape {table.values.shape}; pass {n_samples} rows, one for each image of X_val, and "
                 f"{len(self.classes)} columns, one for each label of y."
             )
-        if table.names is not None and table.names != self.classes.tolist():
-            raise InvalidInputError(
-                f"y_val has the columns {first_shown(table.names)}, but y has {first_shown(self.classes.tolist())}. "
-                "Pass the same columns in the same order."
-            )
+        indicator = indicator_of(table, self.outputs, "y_val", "y")
         weights = check_sample_weight(sample_weight, n_samples, "X_val")
-        found = replace(self, indicator=zeros_and_ones(table, "y_val"), weights=weights, groups=None)
+        found = replace(self, indicator=indicator, weights=weights, groups=None)
         if not found.ranked_weights(np.arange(len(self.classes))).any():
             raise InvalidInputError(
                 "X_val has only labels of weight zero (see class_weight and sample_weight_val). Pass images with other "
@@ -184,12 +181,14 @@ def check_indicator(
             "row for each image."
         )
     indicator = zeros_and_ones(table, "y")
+    classes = _names_of(table)
     if rows is None:  # otherwise, all rows have been checked before
         _warn_of_one_hot(indicator, y)
+        _warn_of_white_space(classes)
+        _warn_of_sides(class_weight, classes)
     weights, numbers = check_sample_weight(sample_weight, n_samples), check_groups(groups, n_samples)
     if rows is not None:
         indicator, weights, numbers = indicator[rows], weights[rows], None if numbers is None else numbers[rows]
-    classes = _names_of(table)
     # Not by a BLAS, in which the bits of a column depend on its position.
     totals = (weights[:, None] * np.stack([1 - indicator, indicator])).sum(axis=1)
     label_weights = _label_weights(class_weight, classes, totals)
@@ -224,7 +223,25 @@ def _names_of(table: Table) -> np.ndarray:
             f"y has the columns {first_shown(table.names)}. Names of labels must be all strings or all numbers: rename "
             "the columns, for instance with y.columns = [*map(str, y.columns)]."
         )
+    if empty := [name for name in table.names if isinstance(name, str) and not name.strip()]:
+        raise InvalidInputError(
+            f"y has a label with an empty name, {shown(empty[0])}. Rename the column, or drop it if it marks images "
+            "without labels, as in tables of str.get_dummies."
+        )
     return np.fromiter(table.names, dtype=object)
+
+
+def _warn_of_white_space(classes: np.ndarray) -> None:
+    """Warn of names that differ only in white space at their ends, as "cat; dog" that is split at ";" has them."""
+    first: dict[str, str] = {}
+    for name in filter(lambda name: isinstance(name, str), classes.tolist()):
+        if (other := first.setdefault(name.strip(), name)) is not name:
+            warn(
+                f"The labels {shown(other)} and {shown(name)} of y differ only in white space. If they mean the same, "
+                "remove the white space before y is made.",
+                InputWarning,
+            )
+            return
 
 
 def _warn_of_constant(classes: np.ndarray, totals: np.ndarray, has_zeros: bool) -> None:
@@ -248,6 +265,20 @@ def _warn_of_constant(classes: np.ndarray, totals: np.ndarray, has_zeros: bool) 
             )
 
 
+def indicator_of(y: Any, outputs: LabelOutputs, name: str, owner: str) -> np.ndarray:
+    """Return the zeros and ones of a table of the labels that `outputs` predicts, as float64.
+
+    Raises
+    ------
+    InvalidInputError
+        If `y` is not a table of zeros and ones, or has other columns than `outputs`. `name` is the name of `y` in the
+        message, and `owner` the owner of the outputs.
+    """
+    table = Table.of(y, name)
+    outputs.check_columns(table.values.shape[1], table.names, name, owner)
+    return zeros_and_ones(table, name)
+
+
 def zeros_and_ones(table: Table, name: str) -> np.ndarray:
     """Return the zeros and ones of a table of labels as float64.
 
@@ -256,12 +287,8 @@ def zeros_and_ones(table: Table, name: str) -> np.ndarray:
     InvalidInputError
         If the table contains anything else. `name` is its name in the message.
     """
-    if table.values.dtype.kind in "OU" and any(isinstance(value, str) for value in table.values.flat):
-        raise InvalidInputError(
-            f"{name} has several columns of strings. For several labels per image, pass a table of 0 and 1, such as "
-            f"MultiLabelBinarizer().fit_transform({name}); for several columns of classes, wrap the classifier in "
-            "MultiOutputClassifier."
-        )
+    if len(of_strings := table.columns_of_strings()):
+        raise InvalidInputError(_about_strings(table, of_strings, name))
     values = table.numbers(name, "a label of an image is 0 or 1")
     if len(wrong := np.argwhere((values != 0) & (values != 1))):
         raise InvalidInputError(
@@ -270,6 +297,41 @@ def zeros_and_ones(table: Table, name: str) -> np.ndarray:
             "for several columns of classes, wrap the classifier in MultiOutputClassifier."
         )
     return values
+
+
+def _about_strings(table: Table, columns: Sequence[int], name: str) -> str:
+    """Return the message about strings in some columns of a table of labels."""
+    with contextlib.suppress(TypeError, ValueError):
+        if np.isin(table.values.astype(np.float64), (0, 1)).all():
+            numbers = f"np.array({name}, dtype=float)" if table.names is None else f"{name}.astype(float)"
+            return f"{name} has 0 and 1 as strings. Pass numbers: {numbers}."
+    n_columns = table.values.shape[1]
+    if len(columns) < n_columns:
+        names = columns if table.names is None else [table.names[i] for i in columns]
+        return (
+            f"{name} has strings in {len(columns)} of its {n_columns} columns: {first_shown(names)}. Leave out columns "
+            "of strings: a table of several labels has only 0 and 1."
+        )
+    rows = name if table.names is None else f"{name}.to_numpy()"  # a data frame would iterate over names of columns
+    return (
+        f"{name} has several columns of strings. For several labels per image, pass a table of 0 and 1, such as "
+        f"MultiLabelBinarizer().fit_transform({rows}); for several columns of classes, wrap the classifier in "
+        "MultiOutputClassifier."
+    )
+
+
+def _warn_of_sides(class_weight: Any, classes: np.ndarray) -> None:
+    """Warn of weights of the labels 0 and 1 that may be meant for images without and with each label."""
+    n_labels = len(classes)
+    if n_labels < 3 or not isinstance(class_weight, Mapping) or set(class_weight) != {0, 1}:
+        return
+    if classes.tolist() == [*range(n_labels)]:
+        warn(
+            f"class_weight={shown(class_weight)} weights the images that have label 0, and those that have label 1. To "
+            f"weight images without (0) and with (1) each label, pass [{shown(class_weight)}] * {n_labels}. "
+            "Otherwise, name the other labels, too, with weight 1.",
+            InputWarning,
+        )
 
 
 def _label_weights(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from decimal import Decimal
 from fractions import Fraction
@@ -23,6 +24,7 @@ _PLAIN: dict[Any, Callable[[Any], Any]] = {str: str.__str__, bool: bool, int: in
 _TYPES: dict[type, tuple[type, ...]] = {
     str: (str,), bool: (bool, np.bool_), int: (int, np.integer), float: (float, np.floating),
 }  # fmt: skip
+_WITH_COMMA = re.compile(r"[+-]?\d+(,\d+)?", re.ASCII)
 # What NumPy makes of short strings and floats together, wide enough for any float. Long strings make it wider.
 _STRINGS_AND_NUMBERS = np.array(["", np.nan]).dtype
 
@@ -198,7 +200,7 @@ def _check_elements(labels: np.ndarray, name: str, as_objects: bool) -> np.ndarr
         label = labels[position]
         raise InvalidInputError(
             f"Unknown label type: {cell_of(name, position)} is {type_of(label)}, {shown(label)}. {name} must "
-            f"hold one label for each image: strings, integers or booleans{_of_several(label, name)}."
+            f"hold one label for each image: strings, integers or booleans{_of_several(labels, label, name)}."
         )
     _check_one_type(labels, [kind.__name__ for kind in kinds if kind is not None], name, "labels")
     typed = _typed(labels, kinds)
@@ -225,11 +227,19 @@ def _typed(labels: np.ndarray, kinds: Sequence[type | None]) -> np.ndarray:
     return typed if faithful else np.array(plain, dtype=object)
 
 
-def _of_several(label: Any, name: str) -> str:
-    """Return how to pass several labels for an image, for messages."""
-    if not isinstance(label, list | tuple | Set):
+def _of_several(labels: np.ndarray, label: Any, name: str) -> str:
+    """Return how to pass several labels for an image, such as `label`, for messages."""
+    if not isinstance(label, list | tuple | np.ndarray | Set):
         return ""
-    return f". For several labels per image, pass MultiLabelBinarizer().fit_transform({name})"
+    table = f"np.stack({name})" if _is_multi_hot(labels) else f"MultiLabelBinarizer().fit_transform({name})"
+    return f". For several labels per image, pass {table}"
+
+
+def _is_multi_hot(rows: np.ndarray) -> bool:
+    """Return True if all rows have the same number of zeros and ones, and not the names or numbers of labels."""
+    if not all(isinstance(row, list | tuple | np.ndarray) for row in rows) or len({len(row) for row in rows}) > 1:
+        return False
+    return all(_kind(value) in (bool, int, float) and value in (0, 1) for row in rows for value in row)
 
 
 def _kind(label: Any) -> type | None:
@@ -310,13 +320,15 @@ def _check_order(values: np.ndarray, name: str) -> None:
     )
 
 
-def as_numbers(values: Any, name: str) -> np.ndarray:
+def as_numbers(values: Any, name: str, cell: Callable[..., str] = cell_of) -> np.ndarray:
     """Return one number, or one per image, as a float64 array with NaN for missing values.
+
+    `name` is the name of the numbers in the message, and `cell` returns the name of one of them from its position.
 
     Raises
     ------
     InvalidInputError
-        If they are not numbers. `name` is their name in the message.
+        If they are not numbers.
     """
     array = np.asarray(values) if isinstance(values, Real) else as_cells(values, name, "number")
     if array.dtype.kind in "biuf":
@@ -325,7 +337,7 @@ def as_numbers(values: Any, name: str) -> np.ndarray:
     for position, kind in enumerate(kinds):
         value = array.flat[position]
         if kind in (str, object) and not isinstance(value, Decimal | Fraction):
-            element = cell_of(name, *np.unravel_index(position, array.shape))
+            element = cell(name, *np.unravel_index(position, array.shape))
             raise InvalidInputError(
                 f"{name} must hold numbers, one for each image; {element} is {type_of(value)}, "
                 f"{shown(value)}.{_instead(array, value, name)}"
@@ -344,8 +356,19 @@ def _instead(array: np.ndarray, value: Any, name: str) -> str:
     try:
         array.astype(np.float64)
     except (TypeError, ValueError, OverflowError):
-        return f" If {name} holds classes, use PretrainedImageClassifier." if name in ("y", "y_val") else ""
-    return f" Pass np.array({name}, dtype=float)."
+        texts = [cell for cell in array.flat if isinstance(cell, str)]
+    else:
+        return f" Pass np.array({name}, dtype=float)."
+    if have_decimal_commas(texts):
+        return " Write numbers with a decimal point."
+    if array.ndim == 2 and not all(any(isinstance(cell, str) for cell in column) for column in array.T):
+        return " Leave out columns of strings."
+    return f" If {name} holds classes, use PretrainedImageClassifier." if name in ("y", "y_val") else ""
+
+
+def have_decimal_commas(texts: Sequence[str]) -> bool:
+    """Return True if texts are numbers, of which some have a decimal comma."""
+    return all(map(_WITH_COMMA.fullmatch, texts)) and any("," in text for text in texts)
 
 
 def codes_of(labels: Sequence[Any], classes: np.ndarray, name: str, owner: str, remedy: str) -> np.ndarray:

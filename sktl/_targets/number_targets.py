@@ -13,7 +13,7 @@ from sklearn.model_selection import train_test_split
 from sktl.exceptions import InvalidInputError
 
 from .label_targets import canonical_rank
-from .labels import as_numbers, cell_of, first_shown
+from .labels import as_numbers, cell_of
 from .outputs import NumberOutputs
 from .sample_weights import check_groups, check_sample_weight
 from .tables import Table, columns_of, has_rows
@@ -80,18 +80,9 @@ class NumberTargets(Targets):
         return train, held_out
 
     def of_validation(self, y: Any, sample_weight: Any, n_samples: int) -> Self:
-        numbers = number_columns(y, "y_val")
+        numbers = numbers_of(y, self.units, "y_val", "y")
         if len(numbers) != n_samples:
             raise InvalidInputError(f"X_val has {n_samples} images but y_val has {len(numbers)} rows. Pass one each.")
-        if numbers.shape[1] != len(self.outputs):
-            raise InvalidInputError(
-                f"y_val has {numbers.shape[1]} columns, but y has {len(self.outputs)}. Pass the same columns."
-            )
-        if (names := _names(y)) and self.units.names() not in ([], names):
-            raise InvalidInputError(
-                f"y_val has the columns {first_shown(names)}, but y has {first_shown(self.units.names())}. Pass the "
-                "same columns in the same order."
-            )
         weights = check_sample_weight(sample_weight, n_samples, "X_val")
         standardized = _standardized(numbers, self.outputs.center, self.outputs.scale)
         return replace(self, standardized=standardized, weights=weights, groups=None)
@@ -137,6 +128,20 @@ def _standardized(numbers: np.ndarray, center: np.ndarray, scale: np.ndarray) ->
     # Numbers of images of weight zero may stand for missing values, and leave the range of float64.
     with np.errstate(over="ignore"):
         return np.asarray((numbers - center) / scale)
+
+
+def numbers_of(y: Any, outputs: NumberOutputs, name: str, owner: str) -> np.ndarray:
+    """Return the numbers that `outputs` predicts, as a float64 array of shape (n_samples, n_numbers).
+
+    Raises
+    ------
+    InvalidInputError
+        If `y` is not finite numbers, or has other columns than `outputs`. `name` is the name of `y` in the message, and
+        `owner` the owner of the outputs.
+    """
+    numbers = number_columns(y, name)
+    outputs.check_columns(numbers.shape[1], _names(y), name, owner)
+    return numbers
 
 
 def number_columns(y: Any, name: str) -> np.ndarray:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 from scipy.special import expit, log_expit, log_softmax, softmax
+
+from sktl.exceptions import InvalidInputError
+
+from .labels import first_shown
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,31 @@ class Outputs(ABC):
     def names(self) -> list[Any]:
         """Return the names of the columns, if they have names."""
         return []
+
+    def check_columns(self, n_columns: int, names: Sequence[Any] | None, name: str, owner: str) -> None:
+        """Raise `InvalidInputError` if a table has other columns than the outputs.
+
+        Columns without names, here or there, are compared by their number alone.
+
+        Parameters
+        ----------
+        n_columns : int
+        names : sequence or None
+            The names of the columns of the table.
+        name, owner : str
+            For the error: the name of the table, and the owner of the outputs.
+        """
+        if n_columns != len(self):
+            raise InvalidInputError(
+                f"{name} has {n_columns} columns, but {owner} has {len(self)}. Pass the same columns."
+            )
+        known = self.names()
+        are_positions = known == [*range(len(self))] and {*known} != {*(names or ())}
+        if names and known and not are_positions and [*names] != known:
+            raise InvalidInputError(
+                f"{name} has the columns {first_shown(names)}, but {owner} has {first_shown(known)}. Pass the same "
+                "columns in the same order."
+            )
 
     @abstractmethod
     def predict(self, outputs: np.ndarray) -> np.ndarray:

@@ -53,7 +53,7 @@ class Table:
 
     def numbers(self, name: str, rule: str) -> np.ndarray:
         """Return the values as finite float64 numbers. `rule` is what the message says about them."""
-        numbers = as_numbers(self.values, name)
+        numbers = as_numbers(self.values, name, self.cell)
         if len(missing := np.argwhere(np.isnan(numbers))):
             raise InvalidInputError(
                 f"{self.cell(name, *missing[0])} is a missing value (NaN), but {rule}. Fill it in, or drop the image."
@@ -64,6 +64,12 @@ class Table:
             )
         # In the layout of an array, so that sums do not depend on the container.
         return np.ascontiguousarray(numbers)
+
+    def columns_of_strings(self) -> list[int]:
+        """Return the positions of the columns that contain strings."""
+        if self.values.dtype.kind not in "OU":
+            return []
+        return [i for i, column in enumerate(self.values.T) if any(isinstance(value, str) for value in column)]
 
     def cell(self, name: str, row: int, column: int) -> str:
         """Return a cell in the form of messages."""

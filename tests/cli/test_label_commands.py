@@ -242,6 +242,18 @@ def test_what_cannot_be_estimated_is_said(tables, tmp_path):
     assert err.startswith("Warning: No image has the label 'a'.")
 
 
+@pytest.mark.thorough
+@pytest.mark.filterwarnings("always::sktl.exceptions.ImageFolderWarning")
+def test_joined_labels_are_said_once(tables, tmp_path):
+    names = ["blue", "gray", "blue gray"]
+    rows = [["path", "tags"], *([tables / "images" / f"{i}.png", names[i % 3]] for i in range(6))]
+    out, err = run("fit", "--labels", write(tmp_path / "t.csv", rows), "-o", tmp_path / "m", *QUICK)
+    assert (out + err).count("its parts are classes") == 1
+    rows[1][1] = ""
+    _, err = run("fit", "--labels", write(tmp_path / "t.csv", rows), "-o", tmp_path / "n", status=1)
+    assert "remove the row. If an image has no label, give each label a column of 0 and 1." in err
+
+
 # -------------------------------------------------------------------------------------------------------------- predict
 
 

@@ -6,6 +6,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sktl._cli.predictions import Predictions, predict_images
 
@@ -25,3 +27,30 @@ def test_names_with_equal_texts_lose_no_output(kind):
     (record,) = found.json()
     values = record["prediction" if kind == "numbers" else "probabilities"]
     assert list(values.values()) == [0.25, 0.75]
+
+
+OUTPUTS = ["image", "prediction", "typicality", "label_prediction", "number_image", "cat"]
+
+
+@settings(max_examples=50)
+@given(
+    st.sampled_from(["labels", "numbers"]), st.lists(st.sampled_from(OUTPUTS), min_size=2, unique=True), st.booleans()
+)
+def test_columns_have_different_headings_and_names_stay_if_no_other_column_has_them(kind, names, typicality):
+    attributes = {"n_outputs_": len(names), "output_names_": names} if kind == "numbers" else {}
+    estimator = SimpleNamespace(multilabel_=True, classes_=np.array(names, object), **attributes)
+    estimator.predict = estimator.predict_proba = lambda X: np.zeros((len(X), len(names)))
+    estimator.typicality = lambda X: np.ones(len(X))
+    found, _ = predict_images(estimator, ["a.png"], typicality)
+    headings = found.csv()[0]
+    own = ["image", *(["prediction"] if kind == "labels" else [])]
+    assert len({*headings}) == len(headings)
+    taken = {*own, *(["typicality"] if typicality else [])}
+    for name, heading in zip(names, headings[len(own) :], strict=False):
+        assert heading == name or (name in taken and heading.endswith(f"{kind[:-1]}_{name}"))
+
+
+def test_a_label_that_is_named_as_another_column_gets_a_word_in_front():
+    estimator = SimpleNamespace(multilabel_=True, classes_=np.array(["cat", "prediction"], object))
+    estimator.predict_proba = lambda X: np.zeros((len(X), 2))
+    assert predict_images(estimator, ["a.png"])[0].csv()[0] == ["image", "prediction", "cat", "label_prediction"]

@@ -302,7 +302,7 @@ def test_a_repeated_row_counts_once_with_a_warning(folder):
     assert (found.data.tolist(), found.target.tolist()) == ([str(folder / f"{i}.png") for i in (1, 2)], ["x", "y"])
 
 
-@pytest.mark.parametrize("separator", [";", "|", ", "])
+@pytest.mark.parametrize("separator", [";", "|", ", ", " "])
 def test_labels_that_are_joined_in_one_column_are_told_with_the_remedy(folder, separator):
     cells = ["cat", "dog", separator.join(["cat", "dog"])]
     rows = with_paths(["class"], cells)
@@ -318,6 +318,22 @@ def test_labels_that_are_joined_in_one_column_are_told_with_the_remedy(folder, s
             found = eval(how, {"load_label_table": lambda _, **options: load_label_table(path, **options)})
         y = eval(remedy, {"pandas": pd, table: found})
         assert (y.columns.tolist(), y.values.tolist()) == (["cat", "dog"], [[1, 0], [0, 1], [1, 1]])
+
+
+def test_an_empty_cell_among_joined_labels_may_be_an_image_without_labels(folder):
+    advice = "give each label a column of 0 and 1"
+    for cells, has in ((["cat", "dog", "cat;dog", ""], True), (["cat", "dog", "cat dog bird", ""], False)):
+        with pytest.raises(InvalidInputError, match=r"row 5 .* is empty\. Fill it in") as raised:
+            load_label_table(write(folder, with_paths(["tags"], cells), delimiter="\t"))
+        assert (advice in str(raised.value)) == has
+
+
+@pytest.mark.parametrize("cells", [["1,6", "0,1", "3"], ["-0,5", "1,25", "2,5"]])
+def test_decimal_commas_are_a_question(folder, cells):
+    table = write(folder, with_paths(["size"], cells), delimiter="\t")
+    with pytest.raises(InvalidInputError, match=rf"has numbers with decimal commas, such as {cells[0]}\."):
+        load_label_table(table)
+    assert load_label_table(table, kind="classes").target_names == sorted(cells)
 
 
 @pytest.mark.parametrize("cells", [["cat", "dog", "cat; owl"], ["a", "b", "a or b"], ["1", "2", "1.2"]])

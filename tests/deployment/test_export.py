@@ -18,6 +18,7 @@ from backbones import SmallConvNet, pixel_net, small_conv_net
 from exported import IMAGES, NEW, SUFFIXES, TARGETS, answers, document_of, fitted, pixels_of, run_file
 from PIL import Image
 from representatives import slow_except
+from sklearn.compose import TransformedTargetRegressor
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV, TunedThresholdClassifierCV
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -318,6 +319,7 @@ def test_the_part_of_another_estimator_that_can_be_exported_is_named(clf, tmp_pa
         (make_pipeline(clf, pipeline, "passthrough"), r"step estimator\[0\]\. The file will contain its outputs, and"),
         (make_pipeline(GridSearchCV, "passthrough"), r"a fitted classifier"),
         (tuned, r"estimator_\. The file does not contain best_threshold_: compare"),
+        (TransformedTargetRegressor(), r"regressor_\. The file does not contain the inverse function: apply it"),
         (FixedThresholdClassifier(clf), r"estimator_\. The file does not contain threshold: compare"),
     ):
         with pytest.raises(InvalidParameterError, match=f"estimator is a {type(given).__name__}. Pass .*{part}"):

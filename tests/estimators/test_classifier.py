@@ -437,6 +437,7 @@ def test_booleans_are_labels():
     clf = small(max_epochs=30).fit(IMAGES[:60], y)
     assert clf.classes_.dtype == bool
     assert clf.score(IMAGES[:60], y) > 0.9
+    assert clf.score(IMAGES[:60], pd.Series(y, dtype=object)) == clf.score(IMAGES[:60], y)
     assert clf.decision_function(IMAGES[:60]).shape == (60,)
 
 
@@ -491,9 +492,9 @@ def test_bad_images_are_refused_before_training_by_name_and_remedy(X, message):
 BAD_Y = [
     (None, "requires y to be passed"),
     ([0, 1], "X has 6 images but y has 2 labels"),
-    ([0] * 6, "only one class, 0"),
-    (["a"] * 6, "only one class"),
-    ([0.5, 1.5, 2.5, 1, 2, 3], "Unknown label type: continuous"),
+    ([0] * 6, r"only one class, 0; .* If this is one of several labels, some images must have it, and some must not"),
+    (["a"] * 6, r"only one class, 'a'; a classifier needs images of at least two classes\.$"),
+    ([0.5, 1.5, 2.5, 1, 2, 3], r"Unknown label type: continuous[\s\S]*For numbers, use PretrainedImageRegressor"),
     (np.zeros((6, 2, 2), dtype=int), "1d array"),
     ([[0], [1, 2], [0], [1], [0], [1]], "y must hold one label"),
     (np.array([0, 1, None, 1, 0, 1]), r"y\[2\] is a missing value"),

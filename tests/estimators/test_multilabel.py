@@ -19,7 +19,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from representatives import slow_except
 from scipy import sparse
 from sklearn.base import clone
-from sklearn.metrics import average_precision_score, get_scorer, log_loss
+from sklearn.metrics import accuracy_score, average_precision_score, get_scorer, log_loss
 from sklearn.model_selection import GridSearchCV, cross_val_predict
 from sklearn.multioutput import MultiOutputClassifier
 from sklearn.preprocessing import MultiLabelBinarizer
@@ -296,6 +296,27 @@ def test_a_search_scores_by_average_precision():
     search.fit(X, Y)
     assert 0.5 < search.best_score_ <= 1
     assert search.score(X, Y) == pytest.approx(average_precision_score(Y, search.predict_proba(X)))
+
+
+@pytest.mark.parametrize("weights", [None, np.arange(N) / N])
+def test_the_score_is_the_accuracy_whatever_holds_the_labels(fitted, weights):
+    y = np.where(np.arange(N)[:, None] < 9, 1 - Y, Y)
+    expected = accuracy_score(y, fitted.predict(X), sample_weight=weights)
+    frame = pd.DataFrame(y, columns=["a", "b", "c"])
+    forms = [frame.astype(dtype) for dtype in ("Int64", "boolean", "category", object)]
+    for form in (y, y > 0, y.tolist(), sparse.csr_array(y), pl.DataFrame(y), *forms):
+        assert fitted.score(X, form, weights) == expected
+    with pytest.raises(InvalidInputError, match=r"is 2, but a table of several labels has only 0 and 1"):
+        fitted.score(X, y + 1)
+
+
+def test_the_score_refuses_other_columns_than_those_of_the_fit():
+    frame = pd.DataFrame(Y, columns=["a", "b", "c"])
+    clf = classifier(**QUICK).fit(X, frame)
+    assert clf.score(X, frame) == clf.score(X, Y)
+    for other in (frame[["b", "a", "c"]], frame[["a", "b"]], frame["a"]):
+        with pytest.raises(InvalidInputError, match="y has "):
+            clf.score(X, other)
 
 
 @pytest.mark.filterwarnings("ignore:The y_prob values do not sum to one:UserWarning")

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from representatives import slow_except
+from scipy import sparse
 from sklearn.base import clone, is_regressor
 from sklearn.linear_model import Ridge
 from sklearn.metrics import r2_score
@@ -77,6 +78,27 @@ def test_predictions_have_the_unit_and_the_shape_of_y():
     assert several.score(X, Y) == pytest.approx(r2_score(Y, several.predict(X)))
     column = regressor().fit(X, Y[:, :1]).predict(X)
     assert_array_equal(column, one.predict(X)[:, None])
+
+
+@pytest.mark.parametrize("weights", [None, np.arange(N) / N])
+def test_the_score_is_r2_whatever_holds_the_numbers(weights):
+    reg = regressor(**QUICK).fit(X, Y)
+    expected = r2_score(Y, reg.predict(X), sample_weight=weights)
+    frame = pd.DataFrame(Y, columns=["a", "b", "c"])
+    for form in (Y, Y.tolist(), sparse.csr_array(Y), frame, frame.astype("Float64"), frame.astype(object)):
+        assert reg.score(X, form, weights) == expected
+    one = regressor(**QUICK).fit(X, Y[:, 0])
+    for form in (Y[:, 0], Y[:, :1], frame["a"].astype("Float64")):
+        assert one.score(X, form, weights) == r2_score(Y[:, 0], one.predict(X), sample_weight=weights)
+
+
+def test_the_score_refuses_other_columns_than_those_of_the_fit():
+    frame = pd.DataFrame(Y, columns=["a", "b", "c"])
+    reg = regressor(**QUICK).fit(X, frame)
+    assert reg.score(X, frame) == reg.score(X, Y)
+    for other in (frame[["b", "a", "c"]], frame[["a", "b"]]):
+        with pytest.raises(InvalidInputError, match=r"y has .*, but the estimator has"):
+            reg.score(X, other)
 
 
 def test_it_is_the_ridge_regression_of_standardized_features_and_numbers():

@@ -33,6 +33,17 @@ def test_strings_that_scikit_learn_cannot_score_are_refused_with_a_conversion_th
     assert check_classes(y.astype(object), None, None, 3).classes.tolist() == ["a", "b"]
 
 
+def test_a_class_that_consists_of_other_classes_is_said_once_with_a_remedy_that_works():
+    y = ["cat", "dog", "cat;dog"]
+    with pytest.warns(InputWarning, match="y has the class 'cat;dog', and its parts are classes, too") as caught:
+        check_classes(y, None, None, 3)
+    assert len(caught) == 1
+    with warnings.catch_warnings(action="error"):
+        check_classes(y, None, None, 3, rows=np.arange(3))  # as a fit that leaves out images checks again
+    remedy = str(caught[0].message).partition("pass ")[2].removesuffix(" as y.")
+    assert eval(remedy, {"pandas": pd, "y": y}).to_numpy().tolist() == [[1, 0], [0, 1], [1, 1]]
+
+
 @settings(max_examples=50)
 @given(
     codes=st.lists(st.integers(0, 3), min_size=2, max_size=8).filter(lambda codes: len(set(codes)) > 1),

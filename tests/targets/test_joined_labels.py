@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sktl._targets.joined_labels import SEPARATOR, split_labels
+from sktl._targets.joined_labels import SEPARATOR, SEPARATORS, find_joined, split_labels
 
 NAMES = st.lists(st.text(st.sampled_from("ab, "), min_size=1), min_size=1, max_size=6, unique=True)
 
@@ -32,3 +33,14 @@ def test_other_text_is_no_label():
 
 def test_many_labels_with_separators_in_their_names_take_no_time():
     assert split_labels(", ".join(["a"] * 300 + ["b"]), ["a", "a, a", "a, a, a"]) is None
+
+
+@given(st.lists(st.text("abc", min_size=1), min_size=2, max_size=5, unique=True), st.sampled_from(SEPARATORS))
+def test_a_name_of_other_names_is_found_with_its_separator(names, separator):
+    assert find_joined(names) is None
+    assert find_joined([*names, separator.join(names)]) == (separator.join(names), separator)
+
+
+@pytest.mark.parametrize("names", [[], ["cat", "dog", "cat;owl"], ["bora", "bora bora"], ["a", "a;"], ["a;b", "c"]])
+def test_other_names_are_not_joined(names):
+    assert find_joined(names) is None

@@ -51,6 +51,25 @@ def test_names_that_scores_cannot_sort_are_refused(names):
     assert check(frame).classes.tolist() == frame.columns.tolist()
 
 
+@pytest.mark.parametrize("name", ["", " "])
+def test_a_label_without_a_name_is_refused(name):
+    """`str.get_dummies` makes one for images without labels."""
+    with pytest.raises(InvalidInputError, match=r"y has a label with an empty name, .*drop it if"):
+        check(FRAME.rename(columns={"owl": name}))
+
+
+@settings(max_examples=30)
+@given(st.lists(st.text(" a", min_size=1).filter(str.strip), min_size=2, max_size=4, unique=True))
+def test_names_that_differ_only_in_white_space_are_said_once(names):
+    y = pd.DataFrame(np.eye(5, len(names)), columns=names)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        check(y)
+        check(y, rows=np.arange(4))  # as a fit that leaves out images checks again
+    said = [warning for warning in caught if "differ only in white space" in str(warning.message)]
+    assert len(said) == (len({name.strip() for name in names}) < len(names))
+
+
 def test_the_binarizer_of_scikit_learn_gives_indicators():
     tags = [["a", "b"], [], ["b"], ["c"]]
     for sparse in (False, True):
@@ -65,7 +84,10 @@ def test_the_binarizer_of_scikit_learn_gives_indicators():
         (Y - 1, r"y\[0, 1\] is -1"),
         (Y / 2, r"y\[0, 0\] is 0\.5"),
         (FRAME * 2, r"y\[0, 'cat'\] is 2"),
-        (Y.astype(str), r"y has several columns of strings.*MultiLabelBinarizer"),
+        (np.where(Y, "cat", "dog"), r"y has several columns of strings.*MultiLabelBinarizer\(\)\.fit_transform\(y\);"),
+        (FRAME.replace({0: "a", 1: "b"}), r"MultiLabelBinarizer\(\)\.fit_transform\(y\.to_numpy\(\)\);"),
+        (FRAME.assign(file="a.png"), r"y has strings in 1 of its 4 columns: 'file'\. Leave out columns of strings"),
+        (np.c_[Y.astype(object), ["a", "b", "a", "b", "a"]], "y has strings in 1 of its 4 columns: 3. Leave out"),
         (np.where(Y, np.nan, 0), r"y\[0, 0\] is a missing value"),
         (FRAME.astype("Int64").replace(1, pd.NA), r"y\[0, 'cat'\] is a missing value"),
         (np.where(Y, np.inf, 0), r"y\[0, 0\] is infinite"),
@@ -74,6 +96,22 @@ def test_the_binarizer_of_scikit_learn_gives_indicators():
 def test_what_is_no_indicator_is_refused_with_what_to_pass(y, words):
     with pytest.raises(InvalidInputError, match=words):
         check(y)
+
+
+@pytest.mark.parametrize(
+    ("y", "code"),
+    [
+        (Y.astype(str), "np.array(y, dtype=float)"),
+        (Y.astype(float).astype(str).tolist(), "np.array(y, dtype=float)"),
+        (FRAME.astype(str), "y.astype(float)"),
+        (FRAME.astype({"owl": str}), "y.astype(float)"),
+    ],
+)
+def test_zeros_and_ones_as_strings_are_said_with_the_remedy(y, code):
+    with pytest.raises(InvalidInputError, match=r"y has 0 and 1 as strings. Pass numbers: ") as caught:
+        check(y)
+    assert str(caught.value).endswith(f"{code}.")
+    assert_array_equal(check(eval(code, {"np": np, "y": y})).indicator, Y)
 
 
 def test_there_is_one_row_for_each_image():
@@ -120,6 +158,19 @@ def test_a_weight_by_label_is_the_weight_of_the_images_that_have_it():
     assert_array_equal(weights_of({"cat": 3, "owl": 0.5}, FRAME), by_list)
     assert_allclose(by_list[0, 0] / by_list[1, 0], 3)
     assert_array_equal(weights_of({}), weights_of(None))
+
+
+def test_weights_of_the_labels_0_and_1_may_be_meant_for_images_without_and_with_each_label():
+    weights = {0: 1, 1: 5}
+    with pytest.warns(InputWarning, match=r"pass \[\{0: 1, 1: 5\}\] \* 3\.") as caught:
+        check(class_weight=weights)
+    assert len(caught) == 1
+    with warnings.catch_warnings(action="error"):
+        check(class_weight=weights, rows=np.arange(4))  # as a fit that leaves out images checks again
+        check(class_weight=[weights] * 3)
+        check(class_weight=weights | {2: 1})
+        check(Y[:4, :2], class_weight=weights)
+        check(FRAME.set_axis([1, 0, 2], axis=1), class_weight=weights)
 
 
 def test_the_weight_of_a_label_leaves_other_labels_alone():

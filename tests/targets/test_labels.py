@@ -10,6 +10,7 @@ from decimal import Decimal
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 import torch
 from hypothesis import given, settings
@@ -484,3 +485,33 @@ def test_of_classes_in_place_of_numbers_the_classifier_is_named(y):
         as_numbers(y, "y")
     with pytest.raises(InvalidInputError, match=r"'(cat|1)'\.$"):
         as_numbers(y, "sample_weight")
+
+
+@pytest.mark.parametrize("y", [["0,5", "12"], ["-1", "+2,25", "3,0"]])
+def test_of_decimal_commas_the_point_is_named(y):
+    with pytest.raises(InvalidInputError, match=r"Write numbers with a decimal point\.$"):
+        as_numbers(y, "y")
+
+
+def test_a_column_of_strings_among_numbers_is_named():
+    frame = pd.DataFrame({"age": [1, 2], "image": ["a.png", "b.png"]})
+    with pytest.raises(
+        InvalidInputError, match=r"y\[0, 'image'\] is a str, 'a\.png'\. Leave out columns of strings\.$"
+    ):
+        number_columns(frame, "y")
+
+
+HOT = [[0, 1], [1, 0], [1, 1]]
+
+
+@pytest.mark.parametrize("y", [pd.Series(HOT), pl.Series(HOT), pd.Series([*np.array(HOT, dtype=bool)])], ids=str)
+def test_the_remedy_for_rows_of_zeros_and_ones_in_a_column_works(y):
+    with pytest.raises(InvalidInputError, match=r"For several labels per image, pass np\.stack\(y\)\.$"):
+        check_labels(y)
+    assert_array_equal(zeros_and_ones(Table.of(np.stack(y), "y"), "y"), HOT)
+
+
+@pytest.mark.parametrize("y", [[["a", "b"], ["a"]], [[0], [0, 1]], [[0, 2], [1, 0]], [["0", "1"]], [{0, 1}, {1, 0}]])
+def test_names_and_numbers_of_labels_are_binarized(y):
+    with pytest.raises(InvalidInputError, match=r"pass MultiLabelBinarizer\(\)\.fit_transform\(y\)\.$"):
+        check_labels(pd.Series(y))

@@ -10,6 +10,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
 
 from sktl._targets.outputs import ClassOutputs, LabelOutputs, NumberOutputs
+from sktl.exceptions import InvalidInputError
 
 LOGITS = arrays(np.float64, (5, 3), elements=st.floats(-800, 800))
 CLASSES = ClassOutputs(np.array(["a", "b", "c"]))
@@ -87,3 +88,22 @@ def test_classes_and_labels_have_names():
     assert CLASSES.names() == ["a", "b", "c"]
     assert LABELS.names() == ["x", "y", "z"]
     assert numbers(is_vector=False).names() == []
+
+
+@given(st.permutations(["x", "y", "z"]))
+def test_named_columns_are_the_same_in_the_same_order(names):
+    if names == LABELS.names():
+        LABELS.check_columns(3, names, "y", "the model")
+        return
+    with pytest.raises(InvalidInputError, match=r"the columns .* but the model has 'x', 'y', 'z'\. Pass the"):
+        LABELS.check_columns(3, names, "y", "the model")
+
+
+def test_columns_without_names_are_compared_by_their_number():
+    numbered = LabelOutputs(np.arange(3))
+    for outputs, names in ((LABELS, None), (numbered, None), (numbered, ["x", "y", "z"]), (numbers(False), ["x"] * 3)):
+        outputs.check_columns(3, names, "y", "the model")
+        with pytest.raises(InvalidInputError, match=r"y has 2 columns, but the model has 3\. Pass the same columns"):
+            outputs.check_columns(2, names and names[:2], "y", "the model")
+    with pytest.raises(InvalidInputError, match="y has the columns 1, 0, 2, but the model has 0, 1, 2"):
+        numbered.check_columns(3, [1, 0, 2], "y", "the model")
