@@ -190,7 +190,9 @@ def candidates_of(predictor: Any, layout: StageLayout, loss: str, n_trainable: i
     if n_trainable:
         limit = min(n_trainable, _FEW_STAGES) if is_open else n_trainable
         most = 1 if is_open and estimator.weights is None else min(most, limit)
-    stages = tuple(sorted({1, min(_FEW_STAGES, most), most})) if is_open else (most,)
+    stages = (most,)
+    if is_open:  # the last stage of a few networks has no blocks, so that two stages have the features of one
+        stages = tuple(sorted({layout.length(n): n for n in (most, min(_FEW_STAGES, most), 1)}.values()))
     penalties = PENALTIES[loss]
     if n_trainable:
         # Early stopping compares the stages with an output layer alone, whose penalty may be weaker.
