@@ -62,9 +62,9 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
     weights : str, path, torchvision weights enum member or None, default="default"
         `"default"` loads the best published weights. A name such as `"IMAGENET1K_V1"` or an enum member selects other
         weights of torchvision. The path of a `.safetensors` or `.pth` file, or of a model that `save` wrote, loads your
-        own weights, with or without an output layer. None starts from random weights, drawn with `random_state`, either
-        to train all stages from scratch or to serve as a control. With a callable `backbone`, None declares that the
-        weights of the returned module are random.
+        own weights, with or without an output layer; averaged weights are preferred if a checkpoint has both. None
+        starts from random weights, drawn with `random_state`, either to train all stages from scratch or to serve as a
+        control. With a callable `backbone`, None declares that the weights of the returned module are random.
     image_size : int, default=None
         Height and width of the network's input, in pixels. None uses the default size for these weights.
     n_stages : int or "all", default="all"
