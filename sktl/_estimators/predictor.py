@@ -31,6 +31,7 @@ from sktl._targets.targets import Targets
 from sktl._training.callback_checks import check_scores
 from sktl._training.json_values import plain
 from sktl._training.net_callbacks import History, count_epochs, count_good_epochs, kept_start
+from sktl._training.optimizers import check_optimizer
 from sktl._training.recipe import Recipe, TailRecipe
 from sktl._training.training_run import Run
 from sktl._training.weighted_net import NeuralNet, WeightedNet
@@ -84,7 +85,7 @@ class PretrainedImagePredictor(PretrainedImageBase):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = PretrainedImageBase._parameter_constraints | {
         "feature_stages": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto", "all"})],
         "weight_decay": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
-        "optimizer": [StrOptions({"auto", "sgd", "adamw", "lbfgs"}), torch.optim.Optimizer, callable],
+        "optimizer": [StrOptions({"auto", "sgd", "adamw", "lbfgs"}), callable],
         "lr": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
         "lr_schedule": [StrOptions({"auto", "cosine", "constant"})],
         "max_epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
@@ -120,6 +121,10 @@ class PretrainedImagePredictor(PretrainedImageBase):
     recipe_: Recipe
     invalid_images_: tuple[ImageFailure, ...]
     _typicality: Typicality | None
+
+    def _check_parameters(self) -> None:
+        check_optimizer(plain(self.optimizer))  # its errors say more than the error of a constraint
+        super()._check_parameters()
 
     def _fit_draft(self, X: Any, y: Any, sample_weight: Any, groups: Any, validation: tuple[Any, Any, Any]) -> Self:
         """Fit, unless an error or Ctrl-C leaves the estimator as it was before."""

@@ -20,7 +20,7 @@ from sktl._targets.split import Labelled
 from sktl._training.callback_checks import check_callbacks, check_schedulers
 from sktl._training.json_values import plain
 from sktl._training.net_params import check_net_params
-from sktl._training.optimizers import OptimizerName, check_optimizer, has_option, option_names, rehearse
+from sktl._training.optimizers import OptimizerName, has_option, option_names, rehearse
 from sktl._training.recipe import SHRINKAGE, Recipe, TailRecipe
 from sktl._utils.devices import computes_in_bfloat16
 from sktl._utils.paths import checked_path
@@ -397,7 +397,6 @@ def check_combinations(estimator: Any) -> None:
     _check_resumable(estimator)
     _check_feature_stages(estimator)
     check_net_params(estimator.net_params)
-    check_optimizer(estimator.optimizer)
     _check_callbacks(estimator)
     _check_optimizer_options(estimator)
     _check_unused_by_lbfgs(estimator)
