@@ -166,9 +166,9 @@ class Tapped(nn.Module):
         pooled = {_Group(block, i): rows for block in blocks for i, rows in enumerate(_pooled_once(found[block]))}
         if not _same(output[:1], expected) or not all(_is_a_row_per_image(rows, output) for rows in pooled.values()):
             raise UntappableError
-        # If a network's output is the mean of its last positions, these contribute only their standard deviations. Other
-        # blocks are kept even if they return the same, because blocks that hardly change their input, as LayerScale does
-        # before training, would make the layout depend on the weights.
+        # If a network's output is the mean of its last positions, these contribute only their standard deviations.
+        # Other blocks are kept even if they return the same. Otherwise, blocks that hardly change their input, as with
+        # LayerScale before training, would make the layout depend on the weights.
         of_last = _Group(last, 0)
         repeats = _same(pooled[of_last], output)
         self._groups = tuple(group for group in pooled if not (repeats and group == of_last))

@@ -47,9 +47,7 @@ _WRAPPERS = (
 _PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "net.")
 _LISTED_KEYS = 5
 # sktl passes gray images as three equal channels, over which the layer sums.
-_FROM_GRAY = (
-    "Repeat the channel, divide it by 3, and save the state dict again: state[name] = state[name].repeat(1, 3, 1, 1) / 3."
-)
+_FROM_GRAY = "Repeat the channel, divide it by 3, and save the state dict: w.repeat(1, 3, 1, 1) / 3 for this tensor w."
 # Names in the published weights of DenseNets, which torchvision renames when it loads them.
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(?=\d)")
 
@@ -129,8 +127,8 @@ def read_state_dict(path: str | os.PathLike[str], digest: str | None = None) -> 
     state = _tensors(inner)
     if not state and (several := [key for key, value in inner.items() if _tensors(value)]):
         raise WeightsMismatchError(
-            f"weights={shown(path)} holds {len(several)} state dicts: {_some([repr(key)[:50] for key in several])}. Save "
-            "one of them: torch.save(state_dict, path)."
+            f"weights={shown(path)} holds {len(several)} state dicts: {_some([repr(key)[:50] for key in several])}. "
+            "Save one of them: torch.save(state_dict, path)."
         )
     if not state:
         raise WeightsCorruptError(

@@ -190,7 +190,7 @@ def candidates_of(predictor: Any, layout: StageLayout, loss: str, n_trainable: i
     if n_trainable:
         limit = min(n_trainable, _FEW_STAGES) if is_open else n_trainable
         most = 1 if is_open and estimator.weights is None else min(most, limit)
-    stages = (most,)
+    stages: tuple[int, ...] = (most,)
     if is_open:  # the last stage of a few networks has no blocks, so that two stages have the features of one
         stages = tuple(sorted({layout.length(n): n for n in (most, min(_FEW_STAGES, most), 1)}.values()))
     penalties = PENALTIES[loss]

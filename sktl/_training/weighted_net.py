@@ -115,6 +115,11 @@ class WeightedNet(ScoringNet):
 
     def train_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
         """Take a step, and report its loss per sample. A short last batch reduces the sum, but not the mean."""
+        if not any(parameter.requires_grad for parameter in self.module_.parameters()):
+            raise TrainingError(
+                f"A callback has frozen every parameter in the phase {self.phase!r}, so nothing is trained. "
+                "Freeze fewer."
+            )
         step = super().train_step(batch, **fit_params)
         return step | {"loss": step["loss"].detach() * (self.batch_size / len(batch[0]))}
 
