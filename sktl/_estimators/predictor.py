@@ -33,7 +33,7 @@ from sktl._training.json_values import plain
 from sktl._training.net_callbacks import History, count_epochs, count_good_epochs, kept_start
 from sktl._training.optimizers import check_optimizer
 from sktl._training.recipe import Recipe, TailRecipe
-from sktl._training.training_run import Run
+from sktl._training.training_run import Run, warn_if_diverged
 from sktl._training.weighted_net import NeuralNet, WeightedNet
 from sktl._typicality.typicality import Typicality
 from sktl._utils.fit_tasks import fit_task
@@ -202,6 +202,7 @@ class PretrainedImagePredictor(PretrainedImageBase):
         run = Run(seeds.head, self.net_params, states and states.of_phase("output layer"))
         self.net_ = train_head(split, self.recipe_, run, sizes, n_workers)
         self.n_iter_ = count_epochs(self.net_.history)
+        warn_if_diverged(self.net_)
 
     def _fit_stages(
         self, images: Images, rows: _Rows, watched: Images | None, extractor: FeatureExtractor, seeds: Seeds
@@ -284,6 +285,7 @@ class PretrainedImagePredictor(PretrainedImageBase):
             self._features = TunedFeatures(cut, recipe.n_trainable, digest, recipe.feature_stages, groups)
             # Trained stages know the training images, which would look more ordinary than new images.
             self._typicality = None
+        warn_if_diverged(net)
         if (recipe.augmentation is None or recipe.n_views) and cut.split:
             self.engine_ = replace(extractor, n_tail_stages=recipe.n_trainable).engine_name
 
