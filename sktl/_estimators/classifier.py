@@ -181,11 +181,12 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         Random changes of the images while stages are trained, drawn anew in each epoch. `"light"` crops an image to at
         least 60 % of its area, with an aspect ratio from 3/4 to 4/3, and mirrors it with probability 1/2. `"strong"`
         crops to at least 20 %. `"trivial"` crops to at least 35 % and then applies one operation of TrivialAugment
-        [6]_, such as a rotation, a shear, or a change of contrast or color. A callable takes a PIL image and returns a
-        PIL image, array or tensor; a transform of torchvision.transforms.v2 without normalization is one example (in a
-        grid, wrap it in ``v2.Compose([transform])``, because scikit-learn mistakes some transforms for estimators). It
-        runs in threads, with the global random generators seeded. None leaves images unchanged; stages are then trained
-        on cached activations, which is many times faster if only a few stages are trained.
+        [6]_, such as a rotation, a shear, or a change of contrast or color. If no such crop fits into an elongated
+        image, the crop is its central square. A callable takes a PIL image and returns a PIL image, array or tensor; a
+        transform of torchvision.transforms.v2 without normalization is one example (in a grid, wrap it in
+        ``v2.Compose([transform])``, because scikit-learn mistakes some transforms for estimators). It runs in threads,
+        with the global random generators seeded. None leaves images unchanged; stages are then trained on cached
+        activations, which is many times faster if only a few stages are trained.
 
         With pretrained weights, `"auto"` is `"trivial"`, or None if None is clearly better in a short trial within
         `fit`: if its log loss is lower by more than the standard error of the difference. The trial uses at most 1,000
