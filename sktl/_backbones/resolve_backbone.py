@@ -168,6 +168,11 @@ def _is_path(weights: Weights) -> TypeGuard[str | os.PathLike[str]]:
 
 
 def _unknown(name: str) -> UnknownBackboneError:
+    if name.lower().endswith(_FILE_SUFFIXES):
+        return UnknownBackboneError(
+            f"backbone={shown_value(name)} names a file instead of a network. Pass a file of weights as weights, and "
+            "its network as backbone. To use a saved estimator as it is, call sktl.load."
+        )
     names = [*_libraries.PACKAGED, *_libraries.torchvision_names()]
     names += [_libraries.TIMM_PREFIX + bare for bare in _libraries.timm_names()]
     plain = {known.lower().replace("-", "").replace("_", ""): known for known in reversed(names)}

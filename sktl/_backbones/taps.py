@@ -167,7 +167,11 @@ class Tapped(nn.Module):
         if not _same(output[:1], expected) or not all(_is_a_row_per_image(rows, output) for rows in pooled.values()):
             raise UntappableError
         # If a network's output is the mean of its last positions, these contribute only their standard deviations.
-        self._groups = tuple(group for group, rows in pooled.items() if not _same(rows, output))
+        # Other blocks are kept even if they return the same. Otherwise, blocks that hardly change their input, as with
+        # LayerScale before training, would make the layout depend on the weights.
+        of_last = _Group(last, 0)
+        repeats = _same(pooled[of_last], output)
+        self._groups = tuple(group for group in pooled if not (repeats and group == of_last))
         self.layout = _layout(stages, {group: pooled[group].shape[1] for group in self._groups}, output.shape[1])
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from io import BufferedReader
 from pathlib import Path
@@ -45,6 +46,8 @@ _WRAPPERS = (
 # Prefixes that wrappers add to names, such as DataParallel ("module.") and torch.compile ("_orig_mod.").
 _PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "net.")
 _LISTED_KEYS = 5
+# sktl passes gray images as three equal channels, over which the layer sums.
+_FROM_GRAY = "Repeat the channel, divide it by 3, and save the state dict: w.repeat(1, 3, 1, 1) / 3 for this tensor w."
 # Names in the published weights of DenseNets, which torchvision renames when it loads them.
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(?=\d)")
 
@@ -113,12 +116,20 @@ def read_state_dict(path: str | os.PathLike[str], digest: str | None = None) -> 
         If the file does not exist.
     WeightsCorruptError
         If the file cannot be read, would have to run code, or does not have the SHA-256 `digest`.
+    WeightsMismatchError
+        If the file holds several state dicts, none of which has a usual name.
     """
     _open(path).close()
     if digest is not None and file_digest(path) != digest:
         raise WeightsCorruptError(f"weights={shown(path)} has changed since it was named. Restore it, or fit again.")
     content = _read(path)
-    state = _unwrap(content)
+    inner = _unwrap(content)
+    state = _tensors(inner)
+    if not state and (several := [key for key, value in inner.items() if _tensors(value)]):
+        raise WeightsMismatchError(
+            f"weights={shown(path)} holds {len(several)} state dicts: {_some([repr(key)[:50] for key in several])}. "
+            "Save one of them: torch.save(state_dict, path)."
+        )
     if not state:
         raise WeightsCorruptError(
             f"weights={shown(path)} holds no tensors{_contents(content)}: it is not a state dict. Save one with "
@@ -139,7 +150,10 @@ def _read(path: str | os.PathLike[str]) -> Any:
             return (
                 safetensors.torch.load_file(path) if is_utf8(path) else safetensors.torch.load(Path(path).read_bytes())
             )
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # torch asks users to report pickles of other protocols than its own, which it reads or refuses.
+            warnings.filterwarnings("ignore", "Detected pickle protocol")
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # both readers raise many types of errors for damaged files
         raise WeightsCorruptError(_why_unreadable(path, error)) from error
 
@@ -203,27 +217,25 @@ def _described(path: str | os.PathLike[str], found: tuple[str, str]) -> str:
     return f"weights={shown(path)} {kind}. {remedy}."
 
 
-def _unwrap(content: Any) -> StateDict:
-    """Return the tensors of the innermost mapping that contains a state dict, without the averaging counter."""
+def _unwrap(content: Any) -> Mapping[Any, Any]:
+    """Return the innermost mapping that contains a state dict; empty if the content is not a mapping."""
     while isinstance(content, Mapping):
         inner = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
         if inner is None:
-            named = [value for value in content.values() if _is_state_dict(value)]
-            if len(named) != 1 or _is_state_dict(content):
+            named = [value for value in content.values() if _tensors(value)]
+            if len(named) != 1 or _tensors(content):
                 break
             (inner,) = named  # under a name that the script has chosen
         content = inner
-    if not isinstance(content, Mapping):
+    return content if isinstance(content, Mapping) else {}
+
+
+def _tensors(value: Any) -> StateDict:
+    """Return the tensors in a mapping by name, without the averaging counter."""
+    if not isinstance(value, Mapping):
         return {}
-    return {
-        str(key): value for key, value in content.items() if isinstance(value, torch.Tensor) and key != "n_averaged"
-    }
-
-
-def _is_state_dict(value: Any) -> bool:
-    return isinstance(value, Mapping) and any(
-        isinstance(key, str) and isinstance(item, torch.Tensor) for key, item in value.items()
-    )
+    named = {key: item for key, item in value.items() if isinstance(key, str) and isinstance(item, torch.Tensor)}
+    return {key: tensor for key, tensor in named.items() if key != "n_averaged"}
 
 
 def match(state: StateDict, wanted: Iterable[str], ignored: Callable[[str], bool], source: object) -> StateDict:
@@ -321,8 +333,8 @@ def load_into(module: torch.nn.Module, state: StateDict, source: object) -> None
     ]
     if len(wrong) == 1 and (n_channels := _other_channels(state, own)):
         raise WeightsMismatchError(
-            f"{source} expects images of {n_channels} channels, and sktl passes 3: {wrong[0]}. Pass "
-            "weights that were trained on 3, or add up or repeat the channels of that tensor."
+            f"{source} expects images of {n_channels} channel{'s' * (n_channels > 1)}, and sktl passes 3: {wrong[0]}. "
+            + (_FROM_GRAY if n_channels == 1 else "Pass weights that were trained on images of 3 channels.")
         )
     if wrong:
         raise WeightsMismatchError(

@@ -64,9 +64,9 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
     weights : str, path, torchvision weights enum member or None, default="default"
         `"default"` loads the best published weights. A name such as `"IMAGENET1K_V1"` or an enum member selects other
         weights of torchvision. The path of a `.safetensors` or `.pth` file, or of a model that `save` wrote, loads your
-        own weights, with or without an output layer. None starts from random weights, drawn with `random_state`, either
-        to train all stages from scratch or to serve as a control. With a callable `backbone`, None declares that the
-        weights of the returned module are random.
+        own weights, with or without an output layer; averaged weights are preferred if a checkpoint has both. None
+        starts from random weights, drawn with `random_state`, either to train all stages from scratch or to serve as a
+        control. With a callable `backbone`, None declares that the weights of the returned module are random.
     image_size : int, default=None
         Height and width of the network's input, in pixels. None uses the default size for these weights.
     n_stages : int or "all", default="all"
@@ -183,11 +183,12 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         Random changes of the images while stages are trained, drawn anew in each epoch. `"light"` crops an image to at
         least 60 % of its area, with an aspect ratio from 3/4 to 4/3, and mirrors it with probability 1/2. `"strong"`
         crops to at least 20 %. `"trivial"` crops to at least 35 % and then applies one operation of TrivialAugment
-        [6]_, such as a rotation, a shear, or a change of contrast or color. A callable takes a PIL image and returns a
-        PIL image, array or tensor; a transform of torchvision.transforms.v2 without normalization is one example (in a
-        grid, wrap it in ``v2.Compose([transform])``, because scikit-learn mistakes some transforms for estimators). It
-        runs in threads, with the global random generators seeded. None leaves images unchanged; stages are then trained
-        on cached activations, which is many times faster if only a few stages are trained.
+        [6]_, such as a rotation, a shear, or a change of contrast or color. If no such crop fits into an elongated
+        image, the crop is its central square. A callable takes a PIL image and returns a PIL image, array or tensor; a
+        transform of torchvision.transforms.v2 without normalization is one example (in a grid, wrap it in
+        ``v2.Compose([transform])``, because scikit-learn mistakes some transforms for estimators). It runs in threads,
+        with the global random generators seeded. None leaves images unchanged; stages are then trained on cached
+        activations, which is many times faster if only a few stages are trained.
 
         With pretrained weights, `"auto"` is `"trivial"`, or None if None is clearly better in a short trial within
         `fit`: if its log loss is lower by more than the standard error of the difference. The trial uses at most 1,000

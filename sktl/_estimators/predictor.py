@@ -31,8 +31,9 @@ from sktl._targets.targets import Targets
 from sktl._training.callback_checks import check_scores
 from sktl._training.json_values import plain
 from sktl._training.net_callbacks import History, count_epochs, count_good_epochs, kept_start
+from sktl._training.optimizers import check_optimizer
 from sktl._training.recipe import Recipe, TailRecipe
-from sktl._training.training_run import Run
+from sktl._training.training_run import Run, warn_if_diverged
 from sktl._training.weighted_net import NeuralNet, WeightedNet
 from sktl._typicality.typicality import Typicality
 from sktl._utils.fit_tasks import fit_task
@@ -84,7 +85,7 @@ class PretrainedImagePredictor(PretrainedImageBase):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = PretrainedImageBase._parameter_constraints | {
         "feature_stages": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto", "all"})],
         "weight_decay": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
-        "optimizer": [StrOptions({"auto", "sgd", "adamw", "lbfgs"}), torch.optim.Optimizer, callable],
+        "optimizer": [StrOptions({"auto", "sgd", "adamw", "lbfgs"}), callable],
         "lr": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
         "lr_schedule": [StrOptions({"auto", "cosine", "constant"})],
         "max_epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
@@ -120,6 +121,10 @@ class PretrainedImagePredictor(PretrainedImageBase):
     recipe_: Recipe
     invalid_images_: tuple[ImageFailure, ...]
     _typicality: Typicality | None
+
+    def _check_parameters(self) -> None:
+        check_optimizer(plain(self.optimizer))  # its errors say more than the error of a constraint
+        super()._check_parameters()
 
     def _fit_draft(self, X: Any, y: Any, sample_weight: Any, groups: Any, validation: tuple[Any, Any, Any]) -> Self:
         """Fit, unless an error or Ctrl-C leaves the estimator as it was before."""
@@ -197,6 +202,7 @@ class PretrainedImagePredictor(PretrainedImageBase):
         run = Run(seeds.head, self.net_params, states and states.of_phase("output layer"))
         self.net_ = train_head(split, self.recipe_, run, sizes, n_workers)
         self.n_iter_ = count_epochs(self.net_.history)
+        warn_if_diverged(self.net_)
 
     def _fit_stages(
         self, images: Images, rows: _Rows, watched: Images | None, extractor: FeatureExtractor, seeds: Seeds
@@ -279,6 +285,7 @@ class PretrainedImagePredictor(PretrainedImageBase):
             self._features = TunedFeatures(cut, recipe.n_trainable, digest, recipe.feature_stages, groups)
             # Trained stages know the training images, which would look more ordinary than new images.
             self._typicality = None
+        warn_if_diverged(net)
         if (recipe.augmentation is None or recipe.n_views) and cut.split:
             self.engine_ = replace(extractor, n_tail_stages=recipe.n_trainable).engine_name
 

@@ -20,7 +20,7 @@ from sktl._targets.split import Labelled
 from sktl._training.callback_checks import check_callbacks, check_schedulers
 from sktl._training.json_values import plain
 from sktl._training.net_params import check_net_params
-from sktl._training.optimizers import OptimizerName, check_optimizer, has_option, option_names, rehearse
+from sktl._training.optimizers import OptimizerName, has_option, option_names, rehearse
 from sktl._training.recipe import SHRINKAGE, Recipe, TailRecipe
 from sktl._utils.devices import computes_in_bfloat16
 from sktl._utils.paths import checked_path
@@ -198,7 +198,9 @@ def candidates_of(predictor: Any, layout: StageLayout, loss: str, n_trainable: i
     if n_trainable:
         limit = min(n_trainable, _FEW_STAGES) if is_open else n_trainable
         most = 1 if is_open and estimator.weights is None else min(most, limit)
-    stages = tuple(sorted({1, min(_FEW_STAGES, most), most})) if is_open else (most,)
+    stages: tuple[int, ...] = (most,)
+    if is_open:  # the last stage of a few networks has no blocks, so that two stages have the features of one
+        stages = tuple(sorted({layout.length(n): n for n in (most, min(_FEW_STAGES, most), 1)}.values()))
     penalties = PENALTIES[loss]
     if n_trainable:
         # Early stopping compares the stages with an output layer alone, whose penalty may be weaker.
@@ -403,7 +405,6 @@ def check_combinations(estimator: Any) -> None:
     _check_resumable(estimator)
     _check_feature_stages(estimator)
     check_net_params(estimator.net_params)
-    check_optimizer(estimator.optimizer)
     _check_callbacks(estimator)
     _check_optimizer_options(estimator)
     _check_unused_by_lbfgs(estimator)

@@ -181,8 +181,6 @@ class _TailNet(WeightedNet):
         """Set the gradients of a batch."""
         self._set_training(True)
         parameters = [p for p in self.module_.parameters() if p.requires_grad]
-        if not parameters:
-            raise TrainingError("A callback has frozen every parameter, so nothing is trained. Freeze fewer.")
         runner = self.runner
         assert runner is not None
         compute = functools.partial(self._micro_batch, batch, parameters)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatch
 from typing import Any
 
 import numpy as np
@@ -29,6 +31,7 @@ with documented("skorch"):
         InputShapeSetter,
         LoadInitState,
         LRScheduler,
+        ParamMapper,
         PassthroughScoring,
         TrainEndCheckpoint,
         WandbLogger,
@@ -36,6 +39,9 @@ with documented("skorch"):
     from skorch.callbacks.scoring import ScoringBase
 
 _ANYTHING = ""  # stands for any column, which a user's class may record
+# Names of parameters: the output layer's, and how the names in a network start if its stages are trained.
+_OUTPUT_LAYER = ("output.weight", "output.bias")
+_NETWORK = "cut.network."
 _LOSSES = {"train_loss", "train_loss_best", "valid_loss", "valid_loss_best", "valid_loss_near_best"}
 
 
@@ -58,6 +64,7 @@ def check_callbacks(
     for name, callback in own_callbacks(net_params).items():
         problems = [
             *_contradictions(callback, trains_stages, scheduled),
+            *_naming_problems(callback, trains_stages),
             *_scoring_problems(callback, columns, validated),
             *_monitoring_problems(callback, columns),
         ]
@@ -76,6 +83,27 @@ def _contradictions(callback: Callback, trains_stages: bool, scheduled: bool) ->
         yield 'would set the learning rates that lr_schedule="cosine" sets. Pass lr_schedule="constant" with it.'
     if isinstance(callback, Checkpoint | TrainEndCheckpoint) and callback.f_pickle and trains_stages:
         yield "cannot pickle a net that trains stages. Pass f_pickle=None; f_params has its weights."
+
+
+def _naming_problems(callback: Callback, trains_stages: bool) -> Iterator[str]:
+    """Yield the reasons why a callback finds no parameters."""
+    if not isinstance(callback, ParamMapper):
+        return
+    patterns = callback.patterns if isinstance(callback.patterns, list | tuple) else [callback.patterns]
+    for pattern in patterns:
+        if isinstance(pattern, str) and not _may_match(pattern, trains_stages):
+            known = [*_OUTPUT_LAYER, f"{_NETWORK}*"][: 3 if trains_stages else 2]
+            yield (
+                f"has the pattern {pattern!r}, which matches no parameter. The parameters in training are "
+                f"{', '.join(known)}. trainable_stages freezes the network or its first stages."
+            )
+
+
+def _may_match(pattern: str, trains_stages: bool) -> bool:
+    """Return True unless a pattern matches no parameter, in whatever network."""
+    fixed = re.split(r"[*?[]", pattern, maxsplit=1)[0]
+    in_network = fixed.startswith(_NETWORK) or _NETWORK.startswith(fixed)
+    return (trains_stages and in_network) or any(fnmatch(name, pattern) for name in _OUTPUT_LAYER)
 
 
 def _scoring_problems(callback: Callback, columns: set[str], validated: bool) -> Iterator[str]:

@@ -50,7 +50,12 @@ def has_option(optimizer: OptimizerName, name: str) -> bool:
 def check_optimizer(optimizer: Any) -> None:
     """Raise `InvalidParameterError` unless an optimizer is a name or a class that can train the output layer."""
     if isinstance(optimizer, str):
-        return
+        if optimizer == "auto" or optimizer in _BY_NAME:
+            return
+        raise InvalidParameterError(
+            f'optimizer={shown(optimizer)} is unknown. Pass "auto", "sgd", "adamw" or "lbfgs", or a class such as '
+            "torch.optim.Adam."
+        )
     if not (isinstance(optimizer, type) and issubclass(optimizer, Optimizer)):
         raise InvalidParameterError(
             f"optimizer={shown(optimizer)} is not a subclass of torch.optim.Optimizer. Pass the class itself, with its "

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from sktl._targets.outputs import Outputs
@@ -20,6 +23,12 @@ from .scoring_net import LabelledDataset
 from .weighted_net import WeightedNet, net_arguments, optimizer_arguments
 
 Net = TypeVar("Net", bound=WeightedNet)
+
+# Training has diverged if its last loss exceeds this many times the loss of outputs that are 0. This loss is 1/2 for a
+# number, and 0 for a number that is the same for all images.
+_DIVERGED = 2.0
+_LEAST_LOSS = 0.5
+_ROWS = 1024
 
 
 @dataclass(frozen=True)
@@ -77,6 +86,7 @@ class Run:
         net.number(outputs, rank)
         net.on = self.on
         fit_from(net, dataset, self.checkpoint)
+        net.loss_of_zeros = _loss_of_zeros(net, dataset, len(rank))
         if kept_start(net.history):
             start, *losses = net.history[:, "valid_loss"]
             warn(
@@ -85,3 +95,30 @@ class Run:
                 "validation images.",
                 ConvergenceWarning,
             )
+
+
+def _loss_of_zeros(net: WeightedNet, dataset: LabelledDataset, n_outputs: int) -> float:
+    """Return the loss, as in training, of a module whose outputs are all 0."""
+    parts = zip(dataset.values.split(_ROWS), dataset.weights.split(_ROWS), strict=True)
+    sums = [(net.criterion_(torch.zeros(len(of), n_outputs), of) * weights).sum().item() for of, weights in parts]
+    return sum(sums) / (len(dataset) * float(dataset.weights.mean()))
+
+
+def warn_if_diverged(net: WeightedNet) -> None:
+    """Warn if a phase has ended with a loss far above the loss of the same prediction for every image.
+
+    With early stopping, the weights with the lowest validation loss are returned instead. The history of such a phase
+    begins with a row for its start, without a training loss.
+    """
+    limit = _DIVERGED * max(net.loss_of_zeros, _LEAST_LOSS)
+    for phase, rows in groupby(net.history, lambda row: row.get("phase", net.phase)):
+        losses = [row.get("train_loss", math.nan) for row in rows]
+        if losses[-1] > limit and not math.isnan(losses[0]):
+            ratio = " or backbone_lr_ratio" if phase == "stages" else ""
+            warn(
+                f"The training loss of the phase {phase!r} ended at {losses[-1]:.4g}, far above "
+                f"{net.loss_of_zeros:.4g}, the loss of the same prediction for every image. Lower "
+                f"lr={net.lr:g}{ratio}.",
+                ConvergenceWarning,
+            )
+            return

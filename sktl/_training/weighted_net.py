@@ -87,6 +87,7 @@ class WeightedNet(ScoringNet):
     epochs = Steps()
     on = ""  # see `Run`
     stopped = False  # whether a callback of scikit-learn has asked to stop
+    loss_of_zeros = math.inf  # training loss if all outputs are 0: the same prediction for every image
     _losses: tuple[torch.Tensor, ...] = ()  # of the samples of each batch of the last validation
 
     def __init__(self, *args: Any, loss_scale: float = 1.0, l2: float = 0.0, **kwargs: Any):
@@ -115,6 +116,11 @@ class WeightedNet(ScoringNet):
 
     def train_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
         """Take a step, and report its loss per sample. A short last batch reduces the sum, but not the mean."""
+        if not any(parameter.requires_grad for parameter in self.module_.parameters()):
+            raise TrainingError(
+                f"A callback has frozen every parameter in the phase {self.phase!r}, so nothing is trained. "
+                "Freeze fewer."
+            )
         step = super().train_step(batch, **fit_params)
         return step | {"loss": step["loss"].detach() * (self.batch_size / len(batch[0]))}
 

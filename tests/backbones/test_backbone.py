@@ -129,6 +129,12 @@ def test_an_unknown_backbone_gets_the_nearest_names(name, nearest):
         resolve(name)
 
 
+@pytest.mark.parametrize("name", ["cats.sktl", "folder/resnet18.PTH", "x.safetensors"])
+def test_a_file_as_backbone_is_called_one(name):
+    with pytest.raises(UnknownBackboneError, match=rf"backbone='{name}' names a file.*Pass a file .* as weights"):
+        resolve_backbone(name, "default", None, 0)
+
+
 @pytest.mark.parametrize("name", ["qqqqqqqq", "timm/qqqqqqqqq", "", "timm/"])
 def test_a_backbone_like_no_other_gets_the_families(name):
     with pytest.raises(UnknownBackboneError, match=rf"backbone='{name}' is not known.*efficientnet_lite0.*timm/<name>"):

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import timm
 import torch
 import torchvision
 from backbones import NEW_TIMM, TwoBranches, backbone_of, small_conv_net, stochastic_net
@@ -125,6 +126,19 @@ def test_tokens_are_read_as_the_network_reads_its_last_ones(name):
             expected = plain.forward_head(torch.cat([of_classes, of_places], 1))
             np.testing.assert_allclose(groups[f"blocks.{i}"], expected, rtol=1e-4, atol=1e-5)
     assert f"blocks.{n_blocks - 1}" not in groups  # it would be the output again
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e-5, 1.0])
+def test_the_layout_does_not_depend_on_the_weights(scale):
+    """Blocks with LayerScale return almost what they receive before they are trained."""
+
+    def network():
+        net = timm.create_model("test_vit", num_classes=0, init_values=scale)
+        net.preprocessing = Preprocessing(160, (160, 160))
+        return net
+
+    plain = resolve_backbone("timm/test_vit", None, None, 0).tapped()
+    assert resolve_backbone(network, "default", None, 0).tapped().layout == plain.layout
 
 
 @pytest.mark.thorough

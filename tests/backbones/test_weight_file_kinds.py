@@ -146,16 +146,36 @@ def test_a_checkpoint_with_several_such_networks_is_refused(tmp_path, network):
 
 
 @pytest.mark.parametrize("backbone", [NETWORK, "squeezenet1_1"])
-@pytest.mark.parametrize("n_channels", [1, 4])
-def test_weights_for_images_of_other_channels_say_so(tmp_path, network, backbone, n_channels):
+@pytest.mark.parametrize(
+    ("n_channels", "message"),
+    [
+        (1, r"1 channel, and sktl passes 3: .*\. Repeat the channel, divide it by 3.*\.repeat\(1, 3, 1, 1\) / 3"),
+        (4, r"4 channels, and sktl passes 3: .*\. Pass weights that were trained on images of 3 channels"),
+    ],
+)
+def test_weights_for_images_of_other_channels_say_so(tmp_path, network, backbone, n_channels, message):
     bare = resolve_backbone(backbone, None, None, 0).build()
     state = bare.state_dict()
     first = next(name for name, tensor in state.items() if tensor.ndim == 4)
     torch.save(
         state | {first: torch.ones(len(state[first]), n_channels, *state[first].shape[2:])}, path := tmp_path / "x.pth"
     )
-    with pytest.raises(WeightsMismatchError, match=rf"expects images of {n_channels} channels, and sktl passes 3"):
+    with pytest.raises(WeightsMismatchError, match=f"expects images of {message}"):
         resolve_backbone(backbone, path, None, 0).build()
+
+
+def test_weights_for_one_channel_that_are_repeated_and_divided_give_the_features_of_gray_images(tmp_path):
+    """As the error says: three equal channels must add up to the single channel."""
+    torch.manual_seed(0)
+    one = timm.create_model("test_resnet", num_classes=0, in_chans=1).eval()
+    gray = torch.randn(4, 1, 64, 64)
+    state = one.state_dict()
+    name = next(name for name, tensor in state.items() if tensor.ndim == 4)
+    state[name] = state[name].repeat(1, 3, 1, 1) / 3
+    torch.save(state, path := tmp_path / "x.pth")
+    with torch.no_grad():
+        found = resolve_backbone(NETWORK, path, 64, 0).build()(gray.expand(-1, 3, -1, -1))
+        torch.testing.assert_close(found, one(gray), rtol=1e-4, atol=1e-5)
 
 
 def test_tensors_in_safetensors_format_are_read_under_any_name(tmp_path):

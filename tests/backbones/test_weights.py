@@ -104,6 +104,23 @@ def test_a_pickle_without_tensors_is_no_state_dict(tmp_path, content):
         read_state_dict(tmp_path / "weights.pth")
 
 
+@pytest.mark.parametrize("names", [("params", "params_ema"), ("a", "b", "c")])
+@pytest.mark.parametrize("deep", [False, True])
+def test_several_state_dicts_of_unknown_names_are_named(tmp_path, names, deep):
+    content = {"epoch": 3} | {name: small_state() for name in names}
+    torch.save({"state_dict": content} if deep else content, tmp_path / "weights.pth")
+    listed = ", ".join(map(repr, names))
+    with pytest.raises(WeightsMismatchError, match=rf"holds {len(names)} state dicts: {listed}\. Save one of them"):
+        read_state_dict(tmp_path / "weights.pth")
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_tensors_in_a_pickle_of_another_protocol_are_read_without_a_warning(tmp_path, zipped):
+    path, state = tmp_path / "weights.pth", small_state()
+    torch.save(state, path, pickle_protocol=3, _use_new_zipfile_serialization=zipped)
+    assert same(read_state_dict(path), state)
+
+
 class Plants:
     """Plants a file, or a folder, when it is unpickled."""
 
@@ -117,7 +134,6 @@ class Plants:
 @pytest.mark.parametrize(
     "form", ["pickle", "torch", "operating system", "beside a state dict", "whole module", "named safetensors"]
 )
-@pytest.mark.filterwarnings("ignore:Detected pickle protocol")  # torch's, about the form that is no torch file
 def test_a_pickle_that_would_run_code_is_refused_unexecuted(tmp_path, form):
     path, marker = tmp_path / "weights.pth", tmp_path / "marker"
     if form == "operating system":

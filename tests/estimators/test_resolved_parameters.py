@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 import pytest
 import torch
 from hypothesis import given
@@ -13,6 +15,7 @@ from sktl._estimators import resolved_parameters as _resolved
 from sktl._estimators.resolved_parameters import (
     Chosen,
     augmentations,
+    candidates_of,
     check_combinations,
     resolve_recipe,
     with_choice,
@@ -68,6 +71,18 @@ def test_features_of_blocks_lower_the_rate_of_the_output_layer_and_not_those_of_
             assert two.backbone_lr_ratio == before.backbone_lr_ratio
         else:
             assert two.lr * two.backbone_lr_ratio == pytest.approx(before.lr * before.backbone_lr_ratio)
+
+
+@given(lengths=st.lists(st.integers(0, 3), max_size=4), n_trainable=st.integers(0, 3))
+def test_cross_validation_compares_no_features_with_themselves(lengths, n_trainable):
+    sizes = tuple(accumulate(lengths, initial=5))
+    layout = StageLayout((("", 5), *((f"block{i}", n) for i, n in enumerate(lengths))), sizes)
+    n_trainable = min(n_trainable, layout.n_stages)
+    stages = candidates_of(PretrainedImageClassifier(), layout, "cross_entropy", n_trainable).stages
+    compared = [layout.length(n) for n in stages]
+    assert compared == sorted(set(compared))
+    most = min(n_trainable, 2) if n_trainable else layout.n_stages
+    assert set(compared) == {layout.length(n) for n in (1, min(2, most), most)}
 
 
 @given(n_features=st.integers(1, 10**5))

@@ -224,3 +224,11 @@ def test_what_is_no_class_of_optimizers_is_refused_with_what_to_pass(optimizer):
         clf.fit(X, Y)
     assert " at 0x" not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "SGD", np.str_("adam")])
+def test_an_unknown_name_is_refused_with_what_to_pass(optimizer):
+    clf = PretrainedImageClassifier(backbone=small_conv_net, optimizer=optimizer)
+    message = rf"^optimizer='{optimizer}' is unknown\. Pass .*\"adamw\".* or a class such as torch\.optim\.Adam\.$"
+    with pytest.raises(InvalidParameterError, match=message):
+        clf.fit(X, Y)

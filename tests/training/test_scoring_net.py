@@ -24,6 +24,7 @@ from skorch.callbacks import (
 )
 
 from sktl import PretrainedImageClassifier
+from sktl._training.callback_checks import check_callbacks
 from sktl.exceptions import TrainingError
 
 RNG = np.random.default_rng(0)
@@ -176,6 +177,38 @@ def test_what_is_frozen_in_a_later_epoch_stays_from_then_on():
     first, second, *others = clf.history_[:, "size"]
     assert first != second
     assert set(others) == {second}
+
+
+@pytest.mark.parametrize(
+    ("changed", "phase"),
+    [
+        ({}, "output layer"),
+        ({"max_epochs": "auto", "freeze_epochs": "auto"}, "output layer"),  # by L-BFGS
+        ({"trainable_stages": 1}, "output layer"),
+        ({"trainable_stages": 1, "freeze_epochs": 0}, "stages"),
+    ],
+)
+def test_a_phase_in_which_a_callback_freezes_every_parameter_is_refused(changed, phase):
+    with pytest.raises(TrainingError, match=f"frozen every parameter in the phase '{phase}', so nothing is trained"):
+        classifier(Freezer("*"), **changed).fit(X, Y)
+
+
+@pytest.mark.parametrize("trainable_stages", [0, 1])
+def test_no_name_of_a_parameter_in_training_is_refused_as_a_pattern(trainable_stages):
+    names = []
+
+    class Listing(Callback):
+        def on_train_begin(self, net, **kwargs):
+            names.extend(name for name, _ in net.get_all_learnable_params())
+
+    listing = Listing()
+    listing.__deepcopy__ = lambda memo: listing
+    classifier(listing, trainable_stages=trainable_stages, max_epochs=1).fit(X, Y)
+    assert {"output.weight", "output.bias"} <= set(names)
+    for name in names:
+        check_callbacks(
+            {"callbacks": [Freezer(name)]}, validated=False, trains_stages=trainable_stages > 0, scheduled=False
+        )
 
 
 def test_a_log_that_a_user_brings_prints(capsys):
