@@ -86,7 +86,7 @@ class Run:
         net.number(outputs, rank)
         net.on = self.on
         fit_from(net, dataset, self.checkpoint)
-        net.loss_of_zeros = _loss_of_zeros(net, dataset, len(rank))
+        net.loss_of_zeros_ = _loss_of_zeros(net, dataset, len(rank))
         if kept_start(net.history):
             start, *losses = net.history[:, "valid_loss"]
             warn(
@@ -110,14 +110,14 @@ def warn_if_diverged(net: WeightedNet) -> None:
     With early stopping, the weights with the lowest validation loss are returned instead. The history of such a phase
     begins with a row for its start, without a training loss.
     """
-    limit = _DIVERGED * max(net.loss_of_zeros, _LEAST_LOSS)
+    limit = _DIVERGED * max(net.loss_of_zeros_, _LEAST_LOSS)
     for phase, rows in groupby(net.history, lambda row: row.get("phase", net.phase)):
         losses = [row.get("train_loss", math.nan) for row in rows]
         if losses[-1] > limit and not math.isnan(losses[0]):
             ratio = " or backbone_lr_ratio" if phase == "stages" else ""
             warn(
                 f"The training loss of the phase {phase!r} ended at {losses[-1]:.4g}, far above "
-                f"{net.loss_of_zeros:.4g}, the loss of the same prediction for every image. Lower "
+                f"{net.loss_of_zeros_:.4g}, the loss of the same prediction for every image. Lower "
                 f"lr={net.lr:g}{ratio}.",
                 ConvergenceWarning,
             )

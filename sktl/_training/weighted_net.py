@@ -87,7 +87,7 @@ class WeightedNet(ScoringNet):
     epochs = Steps()
     on = ""  # see `Run`
     stopped = False  # whether a callback of scikit-learn has asked to stop
-    loss_of_zeros = math.inf  # training loss if all outputs are 0: the same prediction for every image
+    loss_of_zeros_ = math.inf  # training loss if all outputs are 0: the same prediction for every image
     _losses: tuple[torch.Tensor, ...] = ()  # of the samples of each batch of the last validation
 
     def __init__(self, *args: Any, loss_scale: float = 1.0, l2: float = 0.0, **kwargs: Any):

@@ -538,7 +538,7 @@ BAD_PARAMETERS = [
     ({"max_epochs": 0}, "'max_epochs'"),
     ({"batch_size": 2.5}, "'batch_size'"),
     ({"weight_decay": -1e-9}, "'weight_decay'"),
-    ({"optimizer": "adam"}, "'optimizer'"),
+    ({"optimizer": "adam"}, "optimizer='adam' is unknown"),
     ({"optimizer": int}, "torch.optim.Optimizer"),
     ({"lr_schedule": "step"}, "'lr_schedule'"),
     ({"label_smoothing": 1.0}, "'label_smoothing'"),

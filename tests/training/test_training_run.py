@@ -36,7 +36,7 @@ def fitted(kind, **changed):
 
 @pytest.mark.parametrize("kind", TARGETS)
 def test_the_loss_of_zeros_is_that_of_the_same_prediction_for_every_image(kind):
-    assert fitted(kind).net_.loss_of_zeros == pytest.approx(TARGETS[kind][-1], abs=1e-6)
+    assert fitted(kind).net_.loss_of_zeros_ == pytest.approx(TARGETS[kind][-1], abs=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["classes", "several labels", "numbers"])
@@ -50,7 +50,7 @@ def test_the_loss_of_zeros_is_that_of_the_same_prediction_for_every_image(kind):
 def test_a_loss_far_above_it_at_the_end_is_a_warning(kind, changed, words):
     with pytest.warns(ConvergenceWarning, match=rf"{words}"):
         clf = fitted(kind, **changed)
-    assert clf.history_[-1]["train_loss"] > 2 * clf.net_.loss_of_zeros
+    assert clf.history_[-1]["train_loss"] > 2 * clf.net_.loss_of_zeros_
 
 
 @pytest.mark.parametrize("kind", TARGETS)
