@@ -18,7 +18,7 @@ from sktl._targets.number_targets import NumberTargets
 from sktl._targets.targets import Targets
 from sktl._utils.short_text import fitted, rounded
 
-from .issues import LETTERS, Issue
+from .issues import LETTERS, Issue, Note
 from .out_of_fold import Learner, OutOfFold, out_of_fold
 from .subjects import Subjects
 
@@ -177,10 +177,10 @@ def label_issues(
         Standard deviation of the residuals of numbers.
     """
     whole = subjects.whole() if isinstance(targets, NumberTargets) else None
-    for row in np.flatnonzero(np.isfinite(values).all(axis=1)).tolist():
+    for row in np.flatnonzero(are_judged(targets, values, learned)).tolist():
         number = int(numbers[row])
         if isinstance(targets, ClassTargets):
-            finding = _judge_class(targets, values[row], learned[row], row)
+            finding = _judge_class(targets, values[row], row)
         elif isinstance(targets, LabelTargets):
             finding = _judge_labels(targets, values[row], learned[row], row)
         else:
@@ -189,10 +189,23 @@ def label_issues(
             yield Issue(kind="suspicious_label", **subjects.describe(number), **finding)
 
 
-def _judge_class(targets: ClassTargets, values: np.ndarray, learned: np.ndarray, row: int) -> dict[str, Any] | None:
+def are_judged(targets: Targets, values: np.ndarray, learned: np.ndarray) -> np.ndarray:
+    """Return whether each image has a class, a label or a number that is judged. The arguments are as for findings."""
+    if isinstance(targets, ClassTargets):
+        learned = np.take_along_axis(learned, targets.codes[:, None], axis=1)
+    return np.asarray(np.isfinite(values).all(axis=1) & learned.any(axis=1))
+
+
+def unjudged(judged: np.ndarray, reason: str, images: str = "images") -> Iterator[Note]:
+    """Yield a note with the number of images whose labels are not judged, if there are any, and the reason."""
+    if n := int((~judged).sum()):
+        yield Note(f"Labels not judged: {n:,} of {len(judged):,} {images}. {reason}")
+
+
+def _judge_class(targets: ClassTargets, values: np.ndarray, row: int) -> dict[str, Any] | None:
     code, best = targets.codes[row], int(values.argmax())
     own = values[code]
-    if not learned[code] or values[best] < _ODDS * own or best == code:
+    if values[best] < _ODDS * own or best == code:
         return None
     suggested = str(targets.outputs.names()[best])
     likely = f"{fitted(suggested, LETTERS)} ({values[best] / values.sum():.0%})"

@@ -47,6 +47,10 @@ class Audit(Protocol):
     def _kind(self) -> str:
         """What `y` has for each image: "classes", "labels", "numbers" or ""."""
 
+    @property
+    def _notes(self) -> Sequence[str]:
+        """What the audit could not check, or what holds for the whole set."""
+
 
 class Words(NamedTuple):
     """The words for a kind of finding.
@@ -103,7 +107,8 @@ WORDS = {
     "rare_class": Words(
         "Rare class",
         "Rare classes",
-        "These classes have too few images to measure how well they are recognized. Add images, or merge classes.",
+        "These classes have too few images, or images of too few groups, to measure how well they are recognized. Add "
+        "images, or merge classes.",
     ),
     "shortcut": Words(
         "Shortcut",

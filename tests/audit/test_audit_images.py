@@ -208,6 +208,29 @@ def test_classes_that_appear_late_are_not_judged_by_models_of_earlier_images():
     assert not {10, 11} & {*positions(found, "suspicious_label")}
 
 
+@pytest.mark.parametrize(
+    ("groups", "notes", "rare"),
+    [
+        (None, [], ["third"]),
+        ([0] * 16, ["Labels not judged: 16 of 16 images. All are of one group."], []),
+        (
+            [*range(12), 12, 12, 12, 12],
+            ["Labels not judged: 4 of 16 images. No fold holds them out and learns their labels from other images."],
+            ["third"],
+        ),
+    ],
+)
+def test_labels_that_are_not_judged_are_counted(groups, notes, rare):
+    found = audit(X[:16], [*Y[:12], *["third"] * 4], groups=groups)
+    assert found._notes == notes
+    assert of_kind(found, "rare_class")["name"].tolist() == rare
+
+
+def test_test_labels_that_no_training_image_has_are_counted():
+    found = audit(X[:8], Y[:8], X_test=X[8:11], y_test=["dark", "medium", "dim"])
+    assert found._notes == ["Labels not judged: 2 of 3 test images. No training image has their labels."]
+
+
 def test_what_the_page_needs_of_images():
     found = audit([*X[:4], b"no image"], Y[:5], X_test=X[:1], cv=2)
     *keys, unusable = found._keys["train"]
