@@ -27,7 +27,7 @@ from sktl._words import LONGEST_REASON, one_line
 from sktl.exceptions import ImageFailure, InvalidImageError, InvalidInputError
 
 from .classes import rare_classes, shortcuts
-from .copies import Copies, copy_issues, find_copies, joined_groups
+from .copies import Copies, connected, copy_issues, find_copies, joined_groups
 from .given import (
     among,
     check_estimator,
@@ -122,7 +122,7 @@ def audit_images(
     turns, cropped to about 70 % of each side, or changed in brightness or color.
 
     A label is suspicious if another label is at least ten times as probable for a model that was not trained on the
-    image; labels of copies count as votes. For classes, and if the estimator trains only an output layer, models are
+    image; labels of copies count as one vote. For classes, and if the estimator trains only an output layer, models are
     fitted twice, the second time without the labels that were suspicious the first time. Labels that a model cannot
     learn, because none of its training images has them, are not judged. A number is suspicious if its residual exceeds
     five standard deviations of the residuals of training images.
@@ -150,7 +150,7 @@ def audit_images(
         copies = find_copies(usable.thumbnails, given.subjects.samples, usable.own, pool)
     subjects = given.subjects
     found: list[Issue | Note] = [*_unreadable(usable.failures, subjects), *copy_issues(copies, subjects)]
-    found += given.shared_groups
+    found += [*given.shared_groups, *connected(copies.components[: subjects.n_train])]
     if len(usable.train):
         found += _Checks(given, usable, copies, estimator, cv, seed).findings()
     return ImageAudit(
@@ -341,7 +341,7 @@ class _Checks:
         judged = are_judged(targets, found.values, found.learned)
         yield from unjudged(judged, "No fold holds them out and learns their labels from other images.")
         yield from label_issues(targets, found.values, found.learned, numbers, subjects, model.spread)
-        yield from shortcuts(targets, [self.usable.thumbnails[int(i)] for i in numbers], found, self.seed)
+        yield from shortcuts(targets, [self.usable.thumbnails[int(i)] for i in numbers], model.alone, self.seed)
         if self.given.test_targets is not None and len(self.usable.test):
             yield from self._about_test_labels(targets, model)
 

@@ -67,7 +67,7 @@ def shortcuts(targets: Targets, thumbnails: list[Thumbnail], predicted: OutOfFol
         Only classes are checked.
     thumbnails : list of Thumbnail
     predicted : OutOfFold
-        Predictions from the images, whose folds are used.
+        Predictions from the images alone, whose folds are used.
     seed : int
     """
     scored = np.flatnonzero(predicted.folds >= 0)

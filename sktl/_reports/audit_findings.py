@@ -84,7 +84,8 @@ WORDS = {
         "Near copy",
         "Near copies",
         "One image is the other after it was recompressed, resized, mirrored, cropped or changed in brightness or "
-        "color. Drop one of them, or pass the groups of copies to fit and to cross-validation.",
+        "color. Drop one of them, or pass the groups of copies to fit and to cross-validation. Photos of one scene may "
+        "be near copies, too: keep them if they show different things.",
     ),
     "shared_group": Words(
         "Shared group",

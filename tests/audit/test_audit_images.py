@@ -28,6 +28,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder, PretrainedImageRegressor, audit_images
+from sktl._audit.suspicious_labels import LabelModel
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
 N = 48
@@ -224,6 +225,14 @@ def test_labels_that_are_not_judged_are_counted(groups, notes, rare):
     found = audit(X[:16], [*Y[:12], *["third"] * 4], groups=groups)
     assert found._notes == notes
     assert of_kind(found, "rare_class")["name"].tolist() == rare
+
+
+def test_shortcuts_are_compared_with_the_model_without_votes_of_copies(monkeypatch):
+    given, models, make = [], [], LabelModel.of
+    monkeypatch.setattr("sktl._audit.audit_images.shortcuts", lambda *arguments: given.append(arguments[2]) or [])
+    monkeypatch.setattr(LabelModel, "of", lambda *arguments: models.append(make(*arguments)) or models[-1])
+    audit(X[:8], Y[:8], cv=2)
+    assert given[0] is models[0].alone
 
 
 def test_test_labels_that_no_training_image_has_are_counted():
