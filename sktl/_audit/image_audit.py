@@ -96,8 +96,8 @@ class ImageAudit:
         Returns
         -------
         text : str
-            A line for each kind of finding, followed by the three most important findings of this kind. The last lines
-            say which labels were not judged.
+            A line for each kind of finding, followed by the three most important findings of this kind. Notes about the
+            whole set, such as the number of labels that were not judged, come last.
         """
         return summary(self.issues, self.n_train, self.n_test, self._notes)
 
