@@ -20,7 +20,7 @@ from ._datasets.folders import ImageFiles, existing_folder, has_images, listed
 from ._datasets.foreign import from_dataset
 from ._datasets.label_tables import KINDS, LabelTable, chosen_columns, located, names_of, values_of, without_repeats
 from ._datasets.layouts import check_layout, check_names
-from ._datasets.parts import joined_labels, parts_in, warn_of_new_classes
+from ._datasets.parts import joined_labels, parts_in, warn_of_inner_classes, warn_of_new_classes
 from ._datasets.synthetic import make_cats, make_leaves, make_radiographs, make_surface_defects
 from ._features.image_features import ImageFeatures
 from ._images.readers import missing_extras
@@ -132,7 +132,7 @@ def _of_classes(files: ImageFiles, folders: Mapping[str, Path], nested: str) -> 
             )
     labels, names = files.labels, [*folders]
     if nested == "join":
-        labels = joined_labels(files.root, files.images)
+        labels = joined_labels(folders, files.images, files.labels)
         check_names(names := sorted(set(labels)))
     _warn_of_ignored(files, "images in a class folder", "All are in the attribute `ignored`.")
     return Bunch(data=np.array(files.images), target=np.array(labels), target_names=names, ignored=files.ignored)
@@ -176,7 +176,8 @@ def load_image_parts(folder: str | os.PathLike[str], *, nested: str = "merge") -
     Warns
     -----
     ImageFolderWarning
-        If a part has classes that do not occur in the part for training, or files were left out.
+        If a part has classes that do not occur in the part for training, files were left out, or the class folders may
+        be folders of classes, as in `images/train/cat/1.jpg`.
 
     See Also
     --------
@@ -197,15 +198,17 @@ def load_image_parts(folder: str | os.PathLike[str], *, nested: str = "merge") -
     array(['cat', 'dog'], dtype='<U3')
     """
     root = existing_folder(folder, "Pass a folder with the parts train, val and test.")
-    parts = Bunch()
-    for part, folders in parts_in(root).items():
+    parts, found = Bunch(), parts_in(root)
+    if "" not in found["train"] and nested == "merge":
+        warn_of_inner_classes(root, found["train"])
+    for part, folders in found.items():
         is_above = "" in folders
         parts[part] = (
             load_image_folder(kept_path(folders[""]), nested=nested)
             if is_above
             else _of_classes(ImageFiles(root), folders, nested)
         )
-    warn_of_new_classes(root, {part: found.target_names for part, found in parts.items()})
+    warn_of_new_classes(root, {part: images.target_names for part, images in parts.items()})
     return parts
 
 

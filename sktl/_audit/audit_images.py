@@ -27,7 +27,7 @@ from sktl._words import LONGEST_REASON, one_line
 from sktl.exceptions import ImageFailure, InvalidImageError, InvalidInputError
 
 from .classes import rare_classes, shortcuts
-from .copies import Copies, copy_issues, find_copies, joined_groups
+from .copies import Copies, connected, copy_issues, find_copies, joined_groups
 from .given import (
     among,
     check_estimator,
@@ -39,11 +39,11 @@ from .given import (
     with_targets,
 )
 from .image_audit import ImageAudit
-from .issues import Issue, as_array
+from .issues import Issue, Note, as_array
 from .out_of_fold import learner_of
 from .shared_groups import shared_groups
 from .subjects import Subjects
-from .suspicious_labels import LabeledRows, LabelModel, Votes, label_issues
+from .suspicious_labels import LabeledRows, LabelModel, Votes, are_judged, label_issues, unjudged
 from .thumbnails import Thumbnail, read_thumbnails
 from .unlike_the_rest import typicalities
 
@@ -122,7 +122,7 @@ def audit_images(
     turns, cropped to about 70 % of each side, or changed in brightness or color.
 
     A label is suspicious if another label is at least ten times as probable for a model that was not trained on the
-    image; labels of copies count as votes. For classes, and if the estimator trains only an output layer, models are
+    image; labels of copies count as one vote. For classes, and if the estimator trains only an output layer, models are
     fitted twice, the second time without the labels that were suspicious the first time. Labels that a model cannot
     learn, because none of its training images has them, are not judged. A number is suspicious if its residual exceeds
     five standard deviations of the residuals of training images.
@@ -148,12 +148,13 @@ def audit_images(
     with single_threaded_pool(n_threads(computes.n_jobs)) as pool:
         usable = _Usable.of(given.subjects, computes, pool)
         copies = find_copies(usable.thumbnails, given.subjects.samples, usable.own, pool)
-    issues = [*_unreadable(usable.failures, given.subjects), *copy_issues(copies, given.subjects), *given.shared_groups]
-    if len(usable.train):
-        issues += _Checks(given, usable, copies, estimator, cv, seed).issues()
     subjects = given.subjects
+    found: list[Issue | Note] = [*_unreadable(usable.failures, subjects), *copy_issues(copies, subjects)]
+    found += [*given.shared_groups, *connected(copies.components[: subjects.n_train])]
+    if len(usable.train):
+        found += _Checks(given, usable, copies, estimator, cv, seed).findings()
     return ImageAudit(
-        issues=as_array(issues),
+        issues=as_array(finding for finding in found if isinstance(finding, Issue)),
         duplicate_groups=joined_groups(copies.components, subjects.groups, subjects.n_train),
         classes_=given.classes,
         n_train=subjects.n_train,
@@ -162,6 +163,7 @@ def audit_images(
         _samples={name: part.samples for name, part in subjects.parts.items()},
         _keys=usable.keys(subjects),
         _kind=given.kind,
+        _notes=[finding.text for finding in found if isinstance(finding, Note)],
     )
 
 
@@ -311,7 +313,7 @@ class _Checks:
     cv: Any
     seed: int
 
-    def issues(self) -> Iterator[Issue]:
+    def findings(self) -> Iterator[Issue | Note]:
         """Yield the findings about labels, classes, and images unlike the rest."""
         targets, numbers = self.given.targets, self.usable.numbers[self.usable.train]
         memberships = np.empty((len(numbers), 0))
@@ -324,18 +326,22 @@ class _Checks:
             yield from self._about_labels(targets, numbers)
         yield from self._unlike_the_rest(memberships)
 
-    def _about_labels(self, targets: Targets, numbers: np.ndarray) -> Iterator[Issue]:
+    def _about_labels(self, targets: Targets, numbers: np.ndarray) -> Iterator[Issue | Note]:
         """Yield the findings about labels and classes of the training images with these numbers."""
-        contents = self.copies.contents[numbers]
-        n_folds = int(self.cv) if isinstance(self.cv, Integral) else 2
-        yield from rare_classes(targets, n_folds, contents)
-        if targets.is_trivial or len(np.unique(targets.groups)) < 2:  # type: ignore[arg-type]
+        n_folds, subjects = int(self.cv) if isinstance(self.cv, Integral) else 2, self.given.subjects
+        yield from rare_classes(targets, n_folds, subjects.groups is not None)
+        is_one_group = len(np.unique(targets.groups)) < 2  # type: ignore[arg-type]
+        if targets.is_trivial or is_one_group:
+            reason = "All are of one group." if is_one_group else "All have the same label."
+            yield from unjudged(np.zeros(len(numbers), dtype=bool), reason)
             return
-        votes = Votes.of(targets, contents, self.copies.components[numbers])
+        votes = Votes.of(targets, self.copies.contents[numbers], self.copies.components[numbers])
         model = self._label_model(targets, votes, numbers)
-        found, subjects = model.found, self.given.subjects
+        found = model.found
+        judged = are_judged(targets, found.values, found.learned)
+        yield from unjudged(judged, "No fold holds them out and learns their labels from other images.")
         yield from label_issues(targets, found.values, found.learned, numbers, subjects, model.spread)
-        yield from shortcuts(targets, [self.usable.thumbnails[int(i)] for i in numbers], found, self.seed)
+        yield from shortcuts(targets, [self.usable.thumbnails[int(i)] for i in numbers], model.alone, self.seed)
         if self.given.test_targets is not None and len(self.usable.test):
             yield from self._about_test_labels(targets, model)
 
@@ -357,7 +363,7 @@ class _Checks:
             groups = joined_groups(self.copies.contents, groups, self.usable.n_train)
         return folds_of_usable(self.cv, targets, groups, numbers, self.seed)
 
-    def _about_test_labels(self, targets: Targets, model: LabelModel) -> Iterator[Issue]:
+    def _about_test_labels(self, targets: Targets, model: LabelModel) -> Iterator[Issue | Note]:
         test, given = self.usable.test, self.given.test_targets
         assert given is not None
         numbers = self.usable.numbers[test]
@@ -366,7 +372,9 @@ class _Checks:
         if isinstance(targets, ClassTargets) and isinstance(given, ClassTargets):
             given, known = among(given, targets.classes)
             learned &= known[:, None]
-        yield from label_issues(given, model.predict(test), learned, numbers, self.given.subjects, model.spread)
+        values = model.predict(test)
+        yield from unjudged(are_judged(given, values, learned), "No training image has their labels.", "test images")
+        yield from label_issues(given, values, learned, numbers, self.given.subjects, model.spread)
 
     def _unlike_the_rest(self, memberships: np.ndarray) -> Iterator[Issue]:
         train, test, numbers = self.usable.train, self.usable.test, self.usable.numbers

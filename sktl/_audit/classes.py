@@ -26,21 +26,25 @@ _MOST_CELLS = 50_000_000
 _COMMON = 5
 
 
-def rare_classes(targets: Targets, n_folds: int, contents: np.ndarray) -> Iterator[Issue]:
-    """Yield classes or labels with fewer different images than folds.
+def rare_classes(targets: Targets, n_folds: int, has_groups: bool = False) -> Iterator[Issue]:
+    """Yield classes or labels with fewer different images than folds or, with groups, with fewer groups.
 
     Parameters
     ----------
     targets : Targets
+        Their groups are images with equal files and, if there are any, groups of the user.
     n_folds : int
-    contents : int array of shape (n_samples,)
-        Images with the same number have equal files.
+    has_groups : bool, default=False
+        Whether there are groups of the user. There are no more folds than groups.
     """
     if not isinstance(targets, ClassTargets | LabelTargets):
         return
     memberships = targets.memberships() if isinstance(targets, ClassTargets) else targets.indicator
+    groups = np.asarray(targets.groups)
+    n_folds = min(n_folds, len(np.unique(groups))) if has_groups else n_folds
+    what, more = ("group", "images of other groups") if has_groups else ("different image", "images")
     for name, has in zip(targets.outputs.names(), np.asarray(memberships).T > 0, strict=True):
-        n_different = len(np.unique(contents[has]))
+        n_different = len(np.unique(groups[has]))
         if n_different < n_folds:
             yield Issue(
                 kind="rare_class",
@@ -48,8 +52,8 @@ def rare_classes(targets: Targets, n_folds: int, contents: np.ndarray) -> Iterat
                 label=str(name),
                 score=1 - n_different / n_folds,
                 suggestion=(
-                    f"{n_different} different image{'s' * (n_different != 1)} for {n_folds} folds: some folds cannot "
-                    "validate this class. Add images, merge it with another class, or drop it."
+                    f"{n_different} {what}{'s' * (n_different != 1)} for {n_folds} folds: some folds cannot validate "
+                    f"this class. Add {more}, merge it with another class, or drop it."
                 ),
             )
 
@@ -63,7 +67,7 @@ def shortcuts(targets: Targets, thumbnails: list[Thumbnail], predicted: OutOfFol
         Only classes are checked.
     thumbnails : list of Thumbnail
     predicted : OutOfFold
-        Predictions from the images, whose folds are used.
+        Predictions from the images alone, whose folds are used.
     seed : int
     """
     scored = np.flatnonzero(predicted.folds >= 0)

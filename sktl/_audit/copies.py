@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ from sktl._images.samples import Sample
 from sktl._utils.short_text import fitted
 
 from .confirmation import Confirmed, confirm
-from .issues import LETTERS, Issue
+from .issues import LETTERS, Issue, Note
 from .subjects import Subjects
 from .thumbnails import Thumbnail
 from .windows import Descriptors
@@ -29,6 +29,7 @@ _FULL_SIZE = Preprocessing(1 << 20, (1 << 20, 1 << 20))
 _ALMOST = 3
 # Relative difference of numbers that are equal apart from rounding errors. Codes of classes differ by more.
 _ROUNDED = 1e-9
+_SCENE = "such as photos of a fixed camera or of one kind of part"
 
 
 @dataclass(frozen=True)
@@ -153,12 +154,42 @@ def joined_groups(numbers: np.ndarray, groups: np.ndarray | None, n_train: int) 
     return np.argsort(np.argsort(first))[numbers].astype(np.int64)
 
 
+def connected(components: np.ndarray) -> Iterator[Note]:
+    """Yield a note if copies connect most of the training images, whose components are given, into one group."""
+    largest = int(np.bincount(components).max(initial=0))
+    if largest > max(2, len(components) / 2):
+        yield Note(
+            f"Copies connect {largest:,} of {len(components):,} images into one group, which folds by group cannot "
+            f"split. If these images only show the same scene, {_SCENE}, use folds without groups."
+        )
+
+
+def divided(components: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return the components in which the labels of more than one image differ from the most common label.
+
+    Parameters
+    ----------
+    components : int array of shape (n_images,)
+    values : array of shape (n_images,) or (n_images, n_columns)
+        Code of the class, labels or numbers of each image.
+    """
+    # In single precision, numbers that differ by rounding errors are equal.
+    _, codes = np.unique(values.astype(np.float32), axis=0, return_inverse=True)
+    labels, counts = np.unique(np.stack([components, codes.reshape(-1)], axis=1), axis=0, return_counts=True)
+    found, starts = np.unique(labels[:, 0], return_index=True)
+    if not len(found):
+        return found
+    return found[np.add.reduceat(counts, starts) - np.maximum.reduceat(counts, starts) > 1]
+
+
 def copy_issues(copies: Copies, subjects: Subjects) -> Iterator[Issue]:
     """Yield one finding for each image that is a copy of another one, which it names.
 
     Of several copies of one picture, one image has no finding: dropping all images with findings leaves one of each.
     The image named is the other side of a split or has another label, if there is such a copy.
     """
+    values = subjects.values()
+    are_divided = np.isin(copies.components, divided(copies.components[: len(values)], values))
     crosses = [_crossing(subjects, *pair) for pair in copies.pairs]
     contradicts = np.array([_contradicts(subjects, *pair) for pair in copies.pairs], dtype=bool)
     order = {"test": 0, "groups": 1, "": 2}
@@ -180,34 +211,46 @@ def copy_issues(copies: Copies, subjects: Subjects) -> Iterator[Issue]:
         for member in members[1:]:
             parent = parents[member]
             edge = of_edge.get((int(parent), int(member)), of_edge.get((int(member), int(parent)), -1))
-            yield _issue(copies, subjects, int(member), int(parent), edge, crosses[edge], bool(contradicts[edge]))
+            verdict = crosses[edge], bool(contradicts[edge]), bool(are_divided[member])
+            yield _issue(copies, subjects, int(member), int(parent), edge, *verdict)
 
 
 def _issue(
-    copies: Copies, subjects: Subjects, member: int, parent: int, edge: int, crosses: str, contradicts: bool
+    copies: Copies,
+    subjects: Subjects,
+    member: int,
+    parent: int,
+    edge: int,
+    crosses: str,
+    contradicts: bool,
+    is_divided: bool,
 ) -> Issue:
     exact = bool(copies.exact[edge])
+    labels = [fitted(subjects.label(number) or "no label", LETTERS) for number in (member, parent)]
     return Issue(
         kind="exact_copy" if exact else "near_copy",
         **subjects.describe(member),
         **subjects.describe_other(parent),
         score=float((copies.scores[edge] + bool(crosses) + contradicts) / 3),
-        suggestion=_advice(
-            crosses, contradicts, subjects.label(member) or "no label", subjects.label(parent) or "no label"
-        ),
+        suggestion=_advice(crosses, labels if contradicts else [], is_divided and not exact),
         crosses=crosses,
         contradicts=contradicts,
     )
 
 
-def _advice(crosses: str, contradicts: bool, label: str, other: str) -> str:
+def _advice(crosses: str, contradicting: Sequence[str], may_be_scene: bool) -> str:
+    contradiction = f"The labels contradict: {' and '.join(contradicting)}. " if contradicting else ""
+    if may_be_scene:
+        return (
+            f"{contradiction}Labels of several of its near copies differ: they may only show the same scene, {_SCENE}. "
+            "Look at some of them before you correct or drop any."
+        )
     advice = {
         "test": "Keep it on one side only: a test image that was trained on makes the test accuracy too high.",
         "groups": "Put both into one group, or drop one: folds split by group would still share this picture.",
         "": "Drop one of the two, or keep both in one fold with duplicate_groups.",
     }[crosses]
-    label, other = fitted(label, LETTERS), fitted(other, LETTERS)
-    return f"The labels contradict: {label} and {other}. Correct one. {advice}" if contradicts else advice
+    return f"{contradiction}{'Correct one. ' if contradicting else ''}{advice}"
 
 
 def _crossing(subjects: Subjects, one: int, other: int) -> str:

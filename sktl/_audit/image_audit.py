@@ -49,6 +49,8 @@ class ImageAudit:
         Content keys of these images; None for images that cannot be used.
     _kind : {"classes", "labels", "numbers", ""}
         What `y` has for each image; "" without `y`.
+    _notes : sequence of str
+        What the audit could not check, or what holds for the whole set.
 
     See Also
     --------
@@ -64,6 +66,7 @@ class ImageAudit:
     _samples: Mapping[str, Sequence[Sample]] = field(default_factory=dict)
     _keys: Mapping[str, Sequence[bytes | None]] = field(default_factory=dict)
     _kind: str = ""
+    _notes: Sequence[str] = ()
 
     def images(self, part: str) -> Sequence[Any] | np.ndarray:
         """Return the images of a part as they were passed: paths, arrays, PIL images or bytes.
@@ -93,9 +96,10 @@ class ImageAudit:
         Returns
         -------
         text : str
-            A line for each kind of finding, followed by the three most important findings of this kind.
+            A line for each kind of finding, followed by the three most important findings of this kind. Notes about the
+            whole set, such as the number of labels that were not judged, come last.
         """
-        return summary(self.issues, self.n_train, self.n_test)
+        return summary(self.issues, self.n_train, self.n_test, self._notes)
 
     def __str__(self) -> str:
         return self.summary()

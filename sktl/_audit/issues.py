@@ -87,6 +87,13 @@ class Issue:
     contradicts: bool = False
 
 
+@dataclass(frozen=True)
+class Note:
+    """What an audit could not check, or what holds for the whole set, in sentences for people."""
+
+    text: str
+
+
 assert DTYPE.names == tuple(field.name for field in fields(Issue))
 
 

@@ -104,6 +104,11 @@ class Subjects:
         values = self.parts[self.part_of(number)].values
         return None if values is None else np.asarray(values[self.position(number)])
 
+    def values(self) -> np.ndarray:
+        """Return what `y` says of the images, of shape (n_labeled, n_columns). Test images may have no labels."""
+        values = [part.values for part in self.parts.values() if part.values is not None]
+        return np.concatenate(values) if values else np.empty((0, 1))
+
     def whole(self) -> np.ndarray:
         """Return whether all training images have whole numbers, for each number. Larger floats are always whole."""
         numbers = np.asarray(self.parts["train"].values)

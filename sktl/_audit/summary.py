@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -28,11 +28,11 @@ def counted(n: int, kind: str) -> str:
     return f"{n} {_TITLES[kind][n != 1]}"
 
 
-def summary(issues: np.ndarray, n_train: int, n_test: int) -> str:
-    """Return the summary of the findings about some training and test images."""
+def summary(issues: np.ndarray, n_train: int, n_test: int, notes: Sequence[str] = ()) -> str:
+    """Return the summary of the findings and notes about some training and test images."""
     of_test = f" and {n_test} test images" if n_test else ""
     title = f"Audit of {n_train} images{of_test}: " + ("nothing found." if not len(issues) else "")
-    return "\n".join([title.rstrip(), *_paragraphs(issues)])
+    return "\n".join([title.rstrip(), *_paragraphs(issues), *(f"- {note}" for note in notes)])
 
 
 def _paragraphs(issues: np.ndarray) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Suspicious labels: images whose label is improbable for models that were not trained on them.
 
 The probability of the own label ranks wrong labels well. Two things make it better. Models learn from wrong labels, so
-they are fitted a second time without the most suspicious. And copies have labels of their own, which count as votes.
+they are fitted a second time without the most suspicious. And copies have labels of their own, which count as a vote.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from sktl._targets.number_targets import NumberTargets
 from sktl._targets.targets import Targets
 from sktl._utils.short_text import fitted, rounded
 
-from .issues import LETTERS, Issue
+from .copies import divided
+from .issues import LETTERS, Issue, Note
 from .out_of_fold import Learner, OutOfFold, out_of_fold
 from .subjects import Subjects
 
@@ -50,15 +51,20 @@ class LabeledRows:
 
 @dataclass(frozen=True)
 class Votes:
-    """Labels of the copies of each image. Each different file has one vote, and so does the model.
+    """Labels of the copies of each image. All copies together have one vote, and so does the model.
+
+    Copies do not vote if the labels of more than one of them differ from the most common label: such images are often
+    photos of one scene, and what tells their classes apart is too small to matter among the pixels.
 
     Attributes
     ----------
-    sums : float64 array of shape (n_samples, n_columns)
+    means : float64 array of shape (n_samples, n_columns)
+        Mean labels of the other files, 0 if there is no vote.
     counts : float64 array of shape (n_samples,)
+        1 if there is a vote, and otherwise 0.
     """
 
-    sums: np.ndarray
+    means: np.ndarray
     counts: np.ndarray
 
     @classmethod
@@ -67,18 +73,21 @@ class Votes:
         memberships = targets.memberships().astype(np.float64)
         if isinstance(targets, LabelTargets):
             memberships = targets.indicator
+        are_divided = np.isin(components, divided(components, targets.values()))
         _, first, contents = np.unique(contents, return_index=True, return_inverse=True)
         _, components = np.unique(components, return_inverse=True)
         of_content = _sums(memberships, contents) / np.bincount(contents)[:, None]
         of_component = _sums(of_content, components[first])
-        n_contents = np.bincount(components[first])
-        return cls(of_component[components] - of_content[contents], (n_contents[components] - 1).astype(np.float64))
+        n_others = np.bincount(components[first])[components] - 1
+        counts = ((n_others > 0) & ~are_divided).astype(np.float64)
+        sums = of_component[components] - of_content[contents]
+        return cls(sums * (counts / np.maximum(n_others, 1))[:, None], counts)
 
     def added_to(self, found: OutOfFold) -> OutOfFold:
         """Return probabilities in which copies have votes. Predictions of numbers have no votes."""
-        if not self.sums.shape[1]:
+        if not self.means.shape[1]:
             return found
-        return replace(found, values=(found.values + self.sums) / (1 + self.counts)[:, None])
+        return replace(found, values=(found.values + self.means) / (1 + self.counts)[:, None])
 
 
 def _sums(rows: np.ndarray, numbers: np.ndarray) -> np.ndarray:
@@ -95,6 +104,8 @@ class LabelModel:
     ----------
     found : OutOfFold
         Predictions for the training images, in which copies have votes.
+    alone : OutOfFold
+        The same without votes.
     learner : Learner
     labeled : LabeledRows
         What it learns from.
@@ -103,6 +114,7 @@ class LabelModel:
     """
 
     found: OutOfFold
+    alone: OutOfFold
     learner: Learner
     labeled: LabeledRows
     trusted: np.ndarray
@@ -112,15 +124,15 @@ class LabelModel:
         """Return the model. For classes, it does not learn from the labels that are suspicious at first."""
         targets, plain, rows = labeled.targets, labeled.plain, labeled.rows
         tuned = learner.tuned(targets, rows)
-        found = votes.added_to(out_of_fold(tuned, targets, plain, rows, cv, seed))
+        alone = out_of_fold(tuned, targets, plain, rows, cv, seed)
         trusted = np.ones(len(rows), dtype=bool)
         if isinstance(targets, ClassTargets) and learner.features is not None:
-            trusted = _trusted(targets, found)
+            trusted = _trusted(targets, votes.added_to(alone))
         if not trusted.all():
             kept = np.flatnonzero(trusted)
             tuned = learner.tuned(targets.take(kept), rows[kept])
-            found = votes.added_to(out_of_fold(tuned, targets, plain, rows, cv, seed, trusted))
-        return cls(found, tuned, labeled, trusted)
+            alone = out_of_fold(tuned, targets, plain, rows, cv, seed, trusted)
+        return cls(votes.added_to(alone), alone, tuned, labeled, trusted)
 
     @property
     def learned(self) -> np.ndarray:
@@ -177,10 +189,10 @@ def label_issues(
         Standard deviation of the residuals of numbers.
     """
     whole = subjects.whole() if isinstance(targets, NumberTargets) else None
-    for row in np.flatnonzero(np.isfinite(values).all(axis=1)).tolist():
+    for row in np.flatnonzero(are_judged(targets, values, learned)).tolist():
         number = int(numbers[row])
         if isinstance(targets, ClassTargets):
-            finding = _judge_class(targets, values[row], learned[row], row)
+            finding = _judge_class(targets, values[row], row)
         elif isinstance(targets, LabelTargets):
             finding = _judge_labels(targets, values[row], learned[row], row)
         else:
@@ -189,10 +201,23 @@ def label_issues(
             yield Issue(kind="suspicious_label", **subjects.describe(number), **finding)
 
 
-def _judge_class(targets: ClassTargets, values: np.ndarray, learned: np.ndarray, row: int) -> dict[str, Any] | None:
+def are_judged(targets: Targets, values: np.ndarray, learned: np.ndarray) -> np.ndarray:
+    """Return whether each image has a class, a label or a number that is judged. The arguments are as for findings."""
+    if isinstance(targets, ClassTargets):
+        learned = np.take_along_axis(learned, targets.codes[:, None], axis=1)
+    return np.asarray(np.isfinite(values).all(axis=1) & learned.any(axis=1))
+
+
+def unjudged(judged: np.ndarray, reason: str, images: str = "images") -> Iterator[Note]:
+    """Yield a note with the number of images whose labels are not judged, if there are any, and the reason."""
+    if n := int((~judged).sum()):
+        yield Note(f"Labels not judged: {n:,} of {len(judged):,} {images}. {reason}")
+
+
+def _judge_class(targets: ClassTargets, values: np.ndarray, row: int) -> dict[str, Any] | None:
     code, best = targets.codes[row], int(values.argmax())
     own = values[code]
-    if not learned[code] or values[best] < _ODDS * own or best == code:
+    if values[best] < _ODDS * own or best == code:
         return None
     suggested = str(targets.outputs.names()[best])
     likely = f"{fitted(suggested, LETTERS)} ({values[best] / values.sum():.0%})"

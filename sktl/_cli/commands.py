@@ -50,7 +50,7 @@ from .options import (
 from .output_files import check_model
 from .output_formats import as_csv, as_json, as_table
 from .report_command import report
-from .saved_models import load_predictor
+from .saved_models import load_predictor, load_with_test_images
 
 if TYPE_CHECKING:
     import numpy as np
@@ -212,15 +212,8 @@ def evaluate(
     """
     from .predictions import training_images_among
 
-    estimator = load_predictor(model, quiet, **machine)
-    name = shown(Path(model).name)
-    photos = source.load_for(estimator, name)
-    if source.labels is not None and not quiet:
-        click.echo(source.describe(photos, asks_kind=False), err=True)
-    if decisions is not None:
-        click.echo(decide(photos, decisions, "test", estimator), err=True)
-    source.check_classes(photos, estimator, name)
-    metrics = _metrics(estimator, photos, name)
+    estimator, photos = load_with_test_images(model, source, decisions, quiet, **machine)
+    metrics = _metrics(estimator, photos, shown(Path(model).name))
     if seen := training_images_among(estimator, photos.data):
         click.echo(f"Warning: {seen}", err=True)
     click.echo(as_json(metrics.figures()) if form == "json" else metrics.report())

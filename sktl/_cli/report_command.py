@@ -11,22 +11,30 @@ import sktl
 
 from .command_messages import shown
 from .image_sources import ImageSource, target_of
-from .options import groups, images, machine, output, saved_model, thumbnails, with_source
+from .options import decisions, groups, images, machine, output, saved_model, thumbnails, with_source
 from .output_files import check_page
-from .saved_models import load_predictor
+from .saved_models import load_with_test_images
 
 
 @click.command(short_help="Write a page about how good a model is.")
 @saved_model
 @images
 @groups
+@decisions
 @output("page", "PAGE", "HTML file to write.")
 @click.option("--force", is_flag=True, help="Replace PAGE if it exists.")
 @thumbnails
 @machine
 @with_source
 def report(
-    model: str, source: ImageSource, page: str, force: bool, max_megabytes: float, quiet: bool, **machine: Any
+    model: str,
+    source: ImageSource,
+    page: str,
+    force: bool,
+    decisions: str | None,
+    max_megabytes: float,
+    quiet: bool,
+    **machine: Any,
 ) -> None:
     """Write a page about how good MODEL is on FOLDER/<class>/*.jpg or on a table, to decide whether to deploy it.
 
@@ -37,16 +45,12 @@ def report(
 
     \b
     sktl report cats.sktl photos/test -o report.html
+    sktl report cats.sktl photos/test --decisions decisions.csv -o report.html
     sktl report tags.sktl --labels labels.csv --where split=test -o report.html
     sktl report xrays.sktl --labels test.csv --groups patient -o report.html
     """
     check_page(page, force)
-    estimator = load_predictor(model, quiet, **machine)
-    name = shown(Path(model).name)
-    photos = source.load_for(estimator, name)
-    if source.labels is not None and not quiet:
-        click.echo(source.describe(photos, asks_kind=False), err=True)
-    source.check_classes(photos, estimator, name)
+    estimator, photos = load_with_test_images(model, source, decisions, quiet, **machine)
     found = sktl.evaluation_report(estimator, photos.data, target_of(photos), groups=photos.groups)
     found.to_html(page, title=Path(model).name, max_megabytes=max_megabytes)
     click.echo(found.summary())

@@ -1,8 +1,9 @@
-"""Load a saved model that predicts."""
+"""Load a saved model that predicts, and the images that it is tested on."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import click
@@ -13,6 +14,7 @@ from sktl._words import type_of
 from sktl.exceptions import ModelFileNotFoundError
 
 from .command_messages import shown
+from .image_sources import ImageSource, decide
 
 
 def load_predictor(path: str, quiet: bool, device: str, **machine: Any) -> Any:
@@ -30,3 +32,17 @@ def load_predictor(path: str, quiet: bool, device: str, **machine: Any) -> Any:
             f"{path} contains {type_of(estimator)}, which predicts nothing. Pass a model of `sktl fit`."
         )
     return estimator.set_params(**machine, verbose=int(not quiet))
+
+
+def load_with_test_images(
+    path: str, source: ImageSource, decisions: str | None, quiet: bool, **machine: Any
+) -> tuple[Any, Any]:
+    """Return the classifier or regressor in a file, and the images that it is tested on, after decisions about them."""
+    estimator, name = load_predictor(path, quiet, **machine), shown(Path(path).name)
+    photos = source.load_for(estimator, name)
+    if source.labels is not None and not quiet:
+        click.echo(source.describe(photos, asks_kind=False), err=True)
+    if decisions is not None:
+        click.echo(decide(photos, decisions, "test", estimator), err=True)
+    source.check_classes(photos, estimator, name)
+    return estimator, photos

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sktl._utils.paths import shown
+from sktl._utils.paths import kept_path, shown
 from sktl._utils.warnings import warn
 from sktl.exceptions import ImageFolderWarning, InvalidInputError
 
@@ -79,15 +79,40 @@ def warn_of_new_classes(root: Path, classes: dict[str, Sequence[str]]) -> None:
             )
 
 
-def joined_labels(root: Path, images: Sequence[str]) -> list[str]:
-    """Return the path of the folder of each image below the root, as its class.
+def warn_of_inner_classes(root: Path, folders: Mapping[str, Path]) -> None:
+    """Warn if class folders above the part for training may be folders of classes, as in images/train/cat/1.jpg.
+
+    Parameters
+    ----------
+    root : path
+    folders : mapping of str to path
+        Folder for training of each class.
+    """
+    if any(has_images(folder) for folder in folders.values()):
+        return
+    inside = set.intersection(*({child.name for child in folders_in(folder)} for folder in folders.values()))
+    if len(inside) > 1:
+        above = min(folders)
+        warn(
+            f"{shown(str(root))} has the classes {listed([*folders])}. The images for training of each of them are in "
+            f"the subfolders {listed(sorted(inside))}. If these are the classes, pass {shown(kept_path(root / above))}"
+            f"{' and the other folders one by one' if len(folders) > 1 else ''}.",
+            ImageFolderWarning,
+        )
+
+
+def joined_labels(folders: Mapping[str, Path], images: Sequence[str], labels: Sequence[str]) -> list[str]:
+    """Return the class of each image, joined with the path of its folder below the folder of the class.
 
     Raises
     ------
     InvalidInputError
         If a folder has images, and so has a folder below it.
     """
-    labels = [Path(image).parent.relative_to(root).as_posix() for image in images]
+    labels = [
+        Path(label, Path(image).parent.relative_to(folders[label])).as_posix()
+        for image, label in zip(images, labels, strict=True)
+    ]
     names = set(labels)
     for name in sorted(names):
         if above := [parent.as_posix() for parent in Path(name).parents if parent.as_posix() in names]:

@@ -28,8 +28,8 @@ class TypicalityFigures:
     low : Rate
         Share of values of at most 0.05.
     known : bool array of shape (n_images,)
-        Which images are training images, or copies of them. Copies of training images that are not among the references
-        of the model are not recognized.
+        Which images have the same pixels as training images. Training images that are not among the references of the
+        model are not recognized.
     """
 
     p_values: np.ndarray

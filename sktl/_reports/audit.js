@@ -177,11 +177,18 @@
     card.focus({ preventScroll: true });
     card.scrollIntoView({ block: "nearest" });
   }
-  function move(step, isWanted = () => true) {
-    const all = toDecide.filter((finding) => !finding.hidden);
-    let at = active ? all.indexOf(active.closest(".finding")) : step > 0 ? -1 : all.length;
-    do at += step; while (all[at] && !isWanted(all[at]));
-    if (all[at]) activate(cardsIn(all[at])[0]);
+  const visible = () => toDecide.filter((finding) => !finding.hidden);
+  function move(step) {
+    const all = visible();
+    const at = active ? all.indexOf(active.closest(".finding")) : step > 0 ? -1 : all.length;
+    if (all[at + step]) activate(cardsIn(all[at + step])[0]);
+  }
+  // After the last finding, the search goes on with the first.
+  function moveToUndecided() {
+    const all = visible();
+    const after = all.indexOf(active?.closest(".finding")) + 1;
+    const next = [...all.slice(after), ...all.slice(0, after)].find((finding) => !decided.has(finding));
+    if (next) activate(cardsIn(next)[0]);
   }
   function turn(step) {
     if (!active) return;
@@ -352,7 +359,7 @@
   const keys = {
     j: () => move(1), ArrowDown: () => move(1), k: () => move(-1), ArrowUp: () => move(-1),
     ArrowLeft: () => turn(-1), ArrowRight: () => turn(1),
-    n: () => move(1, (finding) => !decided.has(finding)), u: undo,
+    n: moveToUndecided, u: undo,
   };
   // Not while a key is held down, which would decide about one image after the other.
   for (const [name, key] of actions) {

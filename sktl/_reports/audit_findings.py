@@ -47,6 +47,10 @@ class Audit(Protocol):
     def _kind(self) -> str:
         """What `y` has for each image: "classes", "labels", "numbers" or ""."""
 
+    @property
+    def _notes(self) -> Sequence[str]:
+        """What the audit could not check, or what holds for the whole set."""
+
 
 class Words(NamedTuple):
     """The words for a kind of finding.
@@ -80,7 +84,8 @@ WORDS = {
         "Near copy",
         "Near copies",
         "One image is the other after it was recompressed, resized, mirrored, cropped or changed in brightness or "
-        "color. Drop one of them, or pass the groups of copies to fit and to cross-validation.",
+        "color. Drop one of them, or pass the groups of copies to fit and to cross-validation. Photos of one scene may "
+        "be near copies, too: keep them if they show different things.",
     ),
     "shared_group": Words(
         "Shared group",
@@ -103,7 +108,8 @@ WORDS = {
     "rare_class": Words(
         "Rare class",
         "Rare classes",
-        "These classes have too few images to measure how well they are recognized. Add images, or merge classes.",
+        "These classes have too few images, or images of too few groups, to measure how well they are recognized. Add "
+        "images, or merge classes.",
     ),
     "shortcut": Words(
         "Shortcut",

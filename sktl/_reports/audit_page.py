@@ -94,6 +94,7 @@ def _introduction(audit: Audit, folders: dict[str, str]) -> list[Markup]:
     return [
         tag("h1", f"Audit of {_counted(audit.n_train, 'training image')}{test}"),
         tag("p", f"Found: {', '.join(found)}." if found else "Found nothing."),
+        *(tag("p", note, class_="note") for note in audit._notes),
         *(
             tag("p", f"{WHOSE[part]}s are in ", named(folder), class_="muted")
             for part, folder in folders.items()

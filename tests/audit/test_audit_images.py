@@ -28,6 +28,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder, PretrainedImageRegressor, audit_images
+from sktl._audit.suspicious_labels import LabelModel
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
 N = 48
@@ -206,6 +207,37 @@ def test_classes_that_appear_late_are_not_judged_by_models_of_earlier_images():
     y = [*Y[:10], "third", "third", *Y[:2], "third", "third"]
     found = audit(X[:16], y, cv=TimeSeriesSplit(3))
     assert not {10, 11} & {*positions(found, "suspicious_label")}
+
+
+@pytest.mark.parametrize(
+    ("groups", "notes", "rare"),
+    [
+        (None, [], ["third"]),
+        ([0] * 16, ["Labels not judged: 16 of 16 images. All are of one group."], []),
+        (
+            [*range(12), 12, 12, 12, 12],
+            ["Labels not judged: 4 of 16 images. No fold holds them out and learns their labels from other images."],
+            ["third"],
+        ),
+    ],
+)
+def test_labels_that_are_not_judged_are_counted(groups, notes, rare):
+    found = audit(X[:16], [*Y[:12], *["third"] * 4], groups=groups)
+    assert found._notes == notes
+    assert of_kind(found, "rare_class")["name"].tolist() == rare
+
+
+def test_shortcuts_are_compared_with_the_model_without_votes_of_copies(monkeypatch):
+    given, models, make = [], [], LabelModel.of
+    monkeypatch.setattr("sktl._audit.audit_images.shortcuts", lambda *arguments: given.append(arguments[2]) or [])
+    monkeypatch.setattr(LabelModel, "of", lambda *arguments: models.append(make(*arguments)) or models[-1])
+    audit(X[:8], Y[:8], cv=2)
+    assert given[0] is models[0].alone
+
+
+def test_test_labels_that_no_training_image_has_are_counted():
+    found = audit(X[:8], Y[:8], X_test=X[8:11], y_test=["dark", "medium", "dim"])
+    assert found._notes == ["Labels not judged: 2 of 3 test images. No training image has their labels."]
 
 
 def test_what_the_page_needs_of_images():

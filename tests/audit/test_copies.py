@@ -1,6 +1,7 @@
 """Copies form groups, and one finding names each image that is a copy of another."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from photographs import COPIES, photograph
 from PIL import Image
 
-from sktl._audit.copies import Copies, _advice, copy_issues, find_copies, joined_groups
+from sktl._audit.copies import Copies, connected, copy_issues, divided, find_copies, joined_groups
 from sktl._audit.subjects import Part, Subjects
 from sktl._audit.thumbnails import read_thumbnails
 from sktl._images.samples import as_samples
@@ -37,10 +38,11 @@ def values_of(labels):
     return np.array([[letter in label for letter in "abc"] for label in labels]).reshape(-1, 3)
 
 
-def copies_of(n, pairs, scores=None):
+def copies_of(n, pairs, scores=None, components=None):
     pairs = np.array(pairs, dtype=np.int64).reshape(-1, 2)
     scores = np.ones(len(pairs)) if scores is None else np.array(scores)
-    return Copies(pairs, scores, np.zeros(len(pairs), dtype=bool), np.arange(n), np.arange(n))
+    components = np.arange(n) if components is None else np.array(components)
+    return Copies(pairs, scores, np.zeros(len(pairs), dtype=bool), np.arange(n), components)
 
 
 @given(NUMBERS, st.data())
@@ -118,10 +120,41 @@ def test_numbers_contradict_if_they_differ_by_more_than_rounding_errors():
 
 
 def test_advice_about_contradicting_labels_is_short_whatever_they_are_called():
-    advice = _advice("groups", True, "x" * 5000 + "\n\u202ea", "x" * 5000 + "b")
-    assert advice.isprintable()
-    assert len(advice) < 400
-    assert "xa and xxx" in advice.replace("x a", "xa")
+    names = ["x" * 5000 + end for end in ("\n\u202ea", "b")]
+    values = np.arange(2)[:, None]
+    subjects = Subjects({"train": Part([None] * 2, [None] * 2, names, values)}, np.arange(2))
+    (issue,) = copy_issues(copies_of(2, [(0, 1)]), subjects)
+    assert issue.suggestion.isprintable()
+    assert len(issue.suggestion) < 400
+    assert "xb and xxx" in issue.suggestion
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), max_size=12))
+def test_components_are_divided_if_several_labels_differ_from_the_most_common(images):
+    components, codes = np.array(images, dtype=np.int64).reshape(-1, 2).T
+    expected = [
+        component
+        for component in np.unique(components)
+        if (components == component).sum() - np.bincount(codes[components == component]).max() > 1
+    ]
+    assert divided(components, codes).tolist() == expected
+    assert divided(components, np.eye(3)[codes]).tolist() == expected
+
+
+@pytest.mark.parametrize(("labels", "is_scene"), [("aabb", True), ("aaab", False), ("aaaa", False)])
+def test_near_copies_with_many_different_labels_may_only_show_one_scene(labels, is_scene):
+    copies = copies_of(4, [(0, 1), (1, 2), (2, 3)], components=[0] * 4)
+    for issue in copy_issues(copies, subjects_of(labels)):
+        assert ("the same scene" in issue.suggestion) == is_scene
+        assert ("Correct one" in issue.suggestion) == (issue.contradicts and not is_scene)
+    exact = replace(copies, exact=np.ones(3, dtype=bool))
+    assert not any("the same scene" in issue.suggestion for issue in copy_issues(exact, subjects_of(labels)))
+
+
+@pytest.mark.parametrize(("components", "n"), [([], 0), ([0, 0], 0), ([0, 0, 0, 1, 2, 3], 0), ([3, 1, 1, 1], 3)])
+def test_copies_that_connect_most_images_are_noted(components, n):
+    notes = [note.text for note in connected(np.array(components, dtype=np.int64))]
+    assert [note.startswith(f"Copies connect {n} of {len(components)} images") for note in notes] == [True] * bool(n)
 
 
 def found_among(items):

@@ -69,6 +69,10 @@ def test_an_audit_without_findings_says_so():
     assert EMPTY.to_frame().shape == (0, len(ISSUES.dtype.names))
 
 
+def test_notes_end_the_summary():
+    assert replace(EMPTY, _notes=["One.", "Two."]).summary() == "Audit of 4 images: nothing found.\n- One.\n- Two."
+
+
 def test_a_frame_has_all_fields():
     frame = AUDIT.to_frame()
     assert [*frame.columns] == [*ISSUES.dtype.names]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sktl._audit.out_of_fold import OutOfFold
+from sktl._audit.out_of_fold import Learner, OutOfFold
 from sktl._audit.subjects import Part, Subjects
 from sktl._audit.suspicious_labels import LabeledRows, LabelModel, Votes, _trusted, label_issues
 from sktl._targets.class_targets import check_classes
@@ -92,7 +92,7 @@ def model_of(targets, values):
     n = len(targets)
     found = OutOfFold(values, np.arange(n) % 2, np.ones(values.shape, dtype=bool))
     labeled = LabeledRows(targets, targets.outputs.observed(targets.values()), np.arange(n))
-    return LabelModel(found, None, labeled, np.ones(n, dtype=bool))
+    return LabelModel(found, found, None, labeled, np.ones(n, dtype=bool))
 
 
 @pytest.mark.parametrize("unit", [1e-12, 1.0, 1e12])
@@ -109,7 +109,7 @@ CODES = st.lists(st.integers(0, 2), min_size=6, max_size=12).filter(lambda codes
 
 
 @given(CODES, st.data())
-def test_each_other_file_of_a_picture_has_one_vote(codes, data):
+def test_the_other_files_of_a_picture_have_one_vote_together(codes, data):
     n = len(codes)
     targets = classes(*(f"class {code}" for code in codes))
     contents = np.array(data.draw(st.lists(st.integers(0, 5), min_size=n, max_size=n)))
@@ -118,20 +118,34 @@ def test_each_other_file_of_a_picture_has_one_vote(codes, data):
     votes = Votes.of(targets, contents, components)
     for i in range(n):
         others = set(contents[components == components[i]].tolist()) - {contents[i]}
-        expected = sum(targets.memberships()[contents == content].mean(axis=0) for content in others)
-        assert votes.counts[i] == len(others)
-        np.testing.assert_allclose(votes.sums[i], expected if others else 0)
+        same = components == components[i]
+        has_vote = bool(others) and same.sum() - targets.memberships()[same].sum(axis=0).max() <= 1
+        expected = [targets.memberships()[contents == content].mean(axis=0) for content in others]
+        assert votes.counts[i] == has_vote
+        np.testing.assert_allclose(votes.means[i], np.mean(expected, axis=0) if has_vote else 0)
     probabilities = np.full((n, len(targets.classes)), 1 / len(targets.classes))
     found = OutOfFold(probabilities, np.zeros(n), np.ones(probabilities.shape, dtype=bool))
     np.testing.assert_allclose(votes.added_to(found).values.sum(axis=1), 1)
 
 
-def test_copies_outvote_a_model_that_learned_from_one_of_them():
-    targets = classes("a", "b", "b", "b", "a")
-    votes = Votes.of(targets, np.arange(5), np.array([0, 0, 0, 0, 1]))
-    found = votes.added_to(OutOfFold(np.tile([0.5, 0.5], (5, 1)), np.arange(5), np.ones((5, 2), dtype=bool))).values
-    assert found[0, 0] == 0.125
-    assert found[4, 0] == 0.5
+def test_copies_have_as_much_weight_as_the_model_unless_several_labels_differ():
+    """Then, the images may only show the same scene, and the model alone knows what their classes are."""
+    targets = classes("a", "b", "b", "b", "a", "b", "b", "a", "a")
+    votes = Votes.of(targets, np.arange(9), np.array([0, 0, 0, 0, 1, 2, 2, 2, 2]))
+    found = votes.added_to(OutOfFold(np.tile([0.5, 0.5], (9, 1)), np.arange(9), np.ones((9, 2), dtype=bool))).values
+    assert found[0, 0] == 0.25
+    assert found[4:, 0].tolist() == [0.5] * 5
+
+
+def test_the_model_alone_is_known_as_well():
+    targets = classes(*"abababab")
+    components = np.array([0, 0, *range(1, 7)])
+    rows = LabeledRows(targets.with_changes(groups=np.arange(8)), np.array([*"abababab"]), np.arange(8))
+    learner = Learner(None, None, None, None, (0, 0))
+    object.__setattr__(learner, "predict", lambda train, y, wanted, targets: np.full((len(wanted), 2), 0.5))
+    model = LabelModel.of(learner, rows, Votes.of(targets, np.arange(8), components), 2, 0)
+    assert (model.alone.values == 0.5).all()
+    assert model.found.values[:3].tolist() == [[0.25, 0.75], [0.75, 0.25], [0.5, 0.5]]
 
 
 def test_labels_of_a_class_that_no_other_fold_has_are_trusted():

@@ -72,6 +72,15 @@ def test_bad_files_and_unknown_classes_are_findings(model, photos, tmp_path):
     assert "The model was not trained on the class 'rose'. It cannot predict it, so 1 image counts as wrong" in out
 
 
+def test_decisions_about_test_images_are_applied(model, photos, tmp_path):
+    rows = ["part,position,name,decision,label", "test,0,lemon/0.png,drop,", "test,1,lemon/1.png,relabel,sky"]
+    (tmp_path / "decisions.csv").write_text("\n".join(rows))
+    arguments = [model, photos / "images", "--decisions", tmp_path / "decisions.csv", "-q"]
+    out, err = run("report", *arguments, "-o", tmp_path / "report.html")
+    assert f"Dropped 1 and relabeled 1 of 16 images by {tmp_path / 'decisions.csv'}." in err
+    assert out.startswith("The model is right for 93.3 % of 15 images of 2 classes.")
+
+
 @pytest.mark.thorough
 def test_of_a_table(photos, tmp_path):
     table = photos / "numbers.csv"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,25 @@ def test_classes_without_training_images_are_told(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("names", "advice"),
+    [
+        (["images/train/cat", "images/train/dog", "images/test/cat"], "classes, pass '.*images'."),
+        (["p/train/a", "p/train/b", "d/train/a", "d/train/b"], "classes, pass '.*d' and the other folders one by one."),
+        (["cat/train/Siamese", "cat/train/sphynx", "dog/train/beagle", "dog/train/pug"], None),
+        (["cat/train", "cat/train/Siamese", "cat/train/sphynx"], None),
+    ],
+)
+def test_class_folders_above_the_parts_that_may_be_folders_of_classes_are_told(tmp_path, names, advice, recwarn):
+    write(tmp_path, *[f"{name}/1.png" for name in names])
+    assert set(load_image_parts(tmp_path).train.target) == {name.split("/")[0] for name in names}
+    assert bool(recwarn) == bool(advice)
+    if advice:
+        assert re.search(advice, str(recwarn[0].message))
+        load_image_parts(tmp_path, nested="join")
+        assert len(recwarn) == 1
+
+
+@pytest.mark.parametrize(
     ("names", "message"),
     [
         (["train/cat/1.png", "extra/cat/1.png"], "subfolders that are not parts: 'extra'"),
@@ -116,7 +136,9 @@ def test_nested_folders_are_merged_or_joined(tmp_path):
     assert joined.target.tolist() == joined.target_names
     assert [os.path.basename(path) for path in joined.data] == ["1.png", "2.png", "3.png", "4.png"]
     write(tmp_path / "parts", "train/cat/Siamese/1.png", "test/cat/Siamese/1.png")
-    assert load_image_parts(tmp_path / "parts", nested="join").test.target_names == ["cat/Siamese"]
+    write(tmp_path / "above", "cat/train/Siamese/1.png", "cat/test/Siamese/1.png")
+    for order in ("parts", "above"):
+        assert load_image_parts(tmp_path / order, nested="join").test.target_names == ["cat/Siamese"]
 
 
 def test_a_folder_that_is_a_class_and_holds_classes_is_refused(tmp_path):

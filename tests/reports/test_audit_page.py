@@ -84,6 +84,11 @@ def test_nothing_found_is_a_page_that_says_so():
     assert "Audit of 2 training images" in text
 
 
+def test_notes_are_on_the_page_as_text():
+    text = audit_page(audit_of([], noise(2), ["cat"], notes=["Labels not judged: 1 of 2 <b>."]), Album())
+    assert '<p class="note">Labels not judged: 1 of 2 &lt;b&gt;.</p>' in text
+
+
 def test_beyond_the_limits_the_least_important_of_each_kind_are_left_out():
     strangers = [Issue(kind="unlike_the_rest", position=i, name=f"X[{i}]", score=0.1) for i in range(4)]
     audit = audit_of([*suspicious(6), *strangers], noise(6), ["cat", "dog"])

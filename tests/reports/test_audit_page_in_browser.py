@@ -117,6 +117,19 @@ def test_decisions_by_click(open_page, tmp_path):
     assert page.locator("[data-decision]").count() == 2
 
 
+def test_the_next_undecided_finding_may_be_an_earlier_one(open_page):
+    page = open_page(audit_of(suspicious(), noise(6), ["cat", "cow", "dog"]))
+    for key in "jjjejjne":  # the third is kept; from the last one, n goes to the first
+        page.keyboard.press(key)
+    cards = page.locator(".card").all()
+    assert [card.get_attribute("data-decision") for card in cards] == ["keep", None, "keep", None, None, None]
+    for key in "nenenene":
+        page.keyboard.press(key)
+    assert [card.get_attribute("data-decision") for card in cards] == ["keep"] * 6
+    page.keyboard.press("n")  # none is left
+    assert "6 of 6 decided" in page.inner_text("#counter")
+
+
 def test_several_labels_are_chosen_by_boxes(open_page, tmp_path):
     names = ["red, dark", "blue", "old"]
     issue = Issue(kind="suspicious_label", position=0, name="X[0]", label="red, dark, old", suggested_label="red, dark")

@@ -11,8 +11,8 @@ from sktl._audit.issues import as_array
 from sktl._images.samples import as_samples
 
 
-def audit_of(issues, X, classes=(), X_test=None, kind="classes"):
-    """Return an audit with these findings about these images. `kind` is what `y` had."""
+def audit_of(issues, X, classes=(), X_test=None, kind="classes", notes=()):
+    """Return an audit with these findings and notes about these images. `kind` is what `y` had."""
     items = {"train": X} | ({} if X_test is None else {"test": X_test})
     n_test = 0 if X_test is None else len(X_test)
     return ImageAudit(
@@ -25,6 +25,7 @@ def audit_of(issues, X, classes=(), X_test=None, kind="classes"):
         _samples={part: as_samples(images, lenient=True) for part, images in items.items()},
         _keys={part: [_key(image) for image in images] for part, images in items.items()},
         _kind=kind,
+        _notes=notes,
     )
 
 
