@@ -16,7 +16,7 @@ import numpy as np
 from sktl._images.missing_files import file_meant
 from sktl._images.url_text import is_url, masked
 from sktl._targets.joined_labels import SEPARATORS, find_joined
-from sktl._targets.labels import have_decimal_commas
+from sktl._utils.decimal_commas import have_decimal_commas
 from sktl._utils.paths import shown, user_path, why_no_file
 from sktl._utils.warnings import warn
 from sktl._words import shown_value

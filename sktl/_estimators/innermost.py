@@ -66,12 +66,17 @@ def of_ones(proba: Any, classes: list[np.ndarray]) -> Any:
     """Return the probability of the class 1 in each column."""
     if not isinstance(proba, list):
         return proba
-    if not all(set(of_column.tolist()) <= {0, 1} for of_column in classes):
+    if not are_labels(classes):
         raise InvalidInputError(
             "The estimator predicts several columns of classes, which cannot be shown together. Show one column at a "
             "time: pass y[:, 0], predict_proba(X)[0] and classes=classes_[0] to from_predictions."
         )
     return np.stack([some[:, found == 1].sum(axis=1) for some, found in zip(proba, classes, strict=True)], axis=1)
+
+
+def are_labels(classes: list[np.ndarray]) -> bool:
+    """Return True if each column has the classes 0 and 1, or one of them."""
+    return all({*of_column.tolist()} <= {0, 1} for of_column in classes)
 
 
 def thawed(estimator: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from sktl._estimators.innermost import (
+    are_labels,
     check_probabilities,
     innermost,
     predicts_labels,
@@ -16,7 +17,7 @@ from sktl._estimators.innermost import (
 from sktl._targets.label_targets import zeros_and_ones
 from sktl._targets.number_targets import number_columns
 from sktl._targets.tables import Table
-from sktl.exceptions import ImageFailure
+from sktl.exceptions import ImageFailure, InvalidInputError
 
 from .answers import class_answers, label_answers
 from .class_figures import ClassFigures
@@ -55,6 +56,7 @@ def _class_figures(
 def _label_figures(
     estimator: Any, X: Any, truth: Truth, groups: Groups | None
 ) -> tuple[Figures, np.ndarray, list[ImageFailure]]:
+    _check_labels(estimator)
     table = truth.values if truth.is_table else Table(truth.values.reshape(len(truth.present), -1), None)
     zeros_and_ones(table, truth.name)  # before the images are read
     answers, rows, failures = predict_usable(partial(label_answers, estimator), X, truth.present)
@@ -65,6 +67,16 @@ def _label_figures(
     of_groups, n_trained = groups and groups.take(rows), _n_trained(estimator)
     figures = LabelFigures.of(labels, compared.y_true, proba, of_groups, n_trained, predicted)
     return figures, rows, failures
+
+
+def _check_labels(estimator: Any) -> None:
+    """Raise `InvalidInputError` if an estimator predicts several columns of classes, and not of labels."""
+    classes = getattr(estimator, "classes_", None)
+    if isinstance(classes, list) and not are_labels(classes):
+        raise InvalidInputError(
+            "The estimator predicts several columns of classes, which have no common figures. Evaluate one column at a "
+            "time: for instance, pass estimators_[0] of a MultiOutputClassifier, and y[:, 0]."
+        )
 
 
 def _number_figures(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from decimal import Decimal
 from fractions import Fraction
@@ -15,6 +14,7 @@ import torch
 from scipy.sparse import issparse
 from sklearn.exceptions import DataConversionWarning
 
+from sktl._utils.decimal_commas import have_decimal_commas
 from sktl._utils.warnings import warn
 from sktl._words import one_line, type_of
 from sktl._words import shown_value as shown
@@ -24,7 +24,6 @@ _PLAIN: dict[Any, Callable[[Any], Any]] = {str: str.__str__, bool: bool, int: in
 _TYPES: dict[type, tuple[type, ...]] = {
     str: (str,), bool: (bool, np.bool_), int: (int, np.integer), float: (float, np.floating),
 }  # fmt: skip
-_WITH_COMMA = re.compile(r"[+-]?\d+(,\d+)?", re.ASCII)
 # What NumPy makes of short strings and floats together, wide enough for any float. Long strings make it wider.
 _STRINGS_AND_NUMBERS = np.array(["", np.nan]).dtype
 
@@ -364,11 +363,6 @@ def _instead(array: np.ndarray, value: Any, name: str) -> str:
     if array.ndim == 2 and not all(any(isinstance(cell, str) for cell in column) for column in array.T):
         return " Leave out columns of strings."
     return f" If {name} holds classes, use PretrainedImageClassifier." if name in ("y", "y_val") else ""
-
-
-def have_decimal_commas(texts: Sequence[str]) -> bool:
-    """Return True if texts are numbers, of which some have a decimal comma."""
-    return all(map(_WITH_COMMA.fullmatch, texts)) and any("," in text for text in texts)
 
 
 def codes_of(labels: Sequence[Any], classes: np.ndarray, name: str, owner: str, remedy: str) -> np.ndarray:

@@ -42,12 +42,12 @@ def docs_module(name):
 def folder(tmp_path, monkeypatch):
     """Stand in a folder with the photos that the pages name."""
     rng = np.random.default_rng(0)
-    for breed in ("Siamese", "sphynx"):
+    for breed in ("Siamese", "Sphynx"):
         for part in ("train", "test"):
             (tmp_path / "cat_breeds" / part / breed).mkdir(parents=True)
             for i in range(5):
                 pixels = rng.integers(0, 256, (40, 50, 3), np.uint8)
-                pixels[..., 0] //= 1 + 3 * (breed == "sphynx")
+                pixels[..., 0] //= 1 + 3 * (breed == "Sphynx")
                 Image.fromarray(pixels).save(tmp_path / "cat_breeds" / part / breed / f"{i}.jpg")
     Image.fromarray(pixels).save(tmp_path / "my_cat.jpg")
     shutil.copytree(tmp_path / "cat_breeds", tmp_path / "photos")

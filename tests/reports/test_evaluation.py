@@ -293,6 +293,14 @@ def test_wrong_arguments_are_named(clf, estimator, y, groups, error):
         evaluation_report(clf if isinstance(estimator, str) else estimator, X[TEST], y, groups=groups)
 
 
+def test_several_columns_of_classes_are_evaluated_one_at_a_time():
+    y = np.column_stack([Y, np.arange(len(Y)) % 3])
+    both = MultiOutputClassifier(PretrainedImageClassifier(**QUICK)).fit(X[TRAIN], y[TRAIN])
+    with pytest.raises(InvalidInputError, match=r"Evaluate one column at a time: .*estimators_\[0\].* y\[:, 0\]"):
+        evaluation_report(both, X[TEST], y[TEST])
+    assert isinstance(evaluation_report(both.estimators_[0], X[TEST], y[TEST, 0]).figures, ClassFigures)
+
+
 def test_an_encoder_predicts_nothing():
     encoder = PretrainedImageEncoder(backbone=small_conv_net, engine="torch", random_state=0).fit(X[TRAIN])
     with pytest.raises(InvalidInputError, match="predicts neither probabilities nor numbers"):
