@@ -19,7 +19,6 @@ from sktl._images.image_reader import ImageReader
 from sktl._targets.class_targets import ClassTargets, check_classes
 from sktl._targets.label_targets import LabelTargets, check_indicator, indicator_of
 from sktl._targets.labels import check_labels
-from sktl._targets.number_targets import suggesting_regression
 from sktl._targets.outputs import ClassOutputs, LabelOutputs
 from sktl._targets.tables import is_table
 from sktl._targets.targets import Targets
@@ -558,10 +557,8 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
     def _check_targets(
         self, y: Any, sample_weight: Any, n_samples: int, rows: np.ndarray | None = None, groups: Any = None
     ) -> Targets:
-        if is_table(y):
-            return check_indicator(y, sample_weight, self.class_weight, n_samples, rows, groups)
-        with suggesting_regression(y, "use PretrainedImageRegressor"):
-            return check_classes(y, sample_weight, self.class_weight, n_samples, rows, groups)
+        check = check_indicator if is_table(y) else check_classes
+        return check(y, sample_weight, self.class_weight, n_samples, rows, groups)
 
     def _set_outputs(self, targets: Targets) -> None:
         assert isinstance(targets, ClassTargets | LabelTargets)

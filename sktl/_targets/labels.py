@@ -259,9 +259,10 @@ def _check_floats(labels: np.ndarray, name: str) -> None:
     if len(missing := np.flatnonzero(np.isnan(labels))):
         raise _missing(labels, missing[0], name)
     if len(broken := np.flatnonzero(~np.isfinite(labels) | (labels != np.floor(labels)))):
+        numbers = " For numbers, use PretrainedImageRegressor." if name in ("y", "y_val") else ""
         raise InvalidInputError(
             f"Unknown label type: continuous. {cell_of(name, broken[0])} is {labels[broken[0]]}; labels are strings, "
-            "integers or booleans."
+            f"integers or booleans.{numbers}"
         )
 
 

@@ -494,7 +494,7 @@ BAD_Y = [
     ([0, 1], "X has 6 images but y has 2 labels"),
     ([0] * 6, r"only one class, 0; .* If this is one of several labels, some images must have it, and some must not"),
     (["a"] * 6, r"only one class, 'a'; a classifier needs images of at least two classes\.$"),
-    ([0.5, 1.5, 2.5, 1, 2, 3], r"Unknown label type: continuous[\s\S]*For numbers, use PretrainedImageRegressor"),
+    ([0.5, 1.5, 2.5, 1, 2, 3], r"Unknown label type: continuous.*For numbers, use PretrainedImageRegressor"),
     (np.zeros((6, 2, 2), dtype=int), "1d array"),
     ([[0], [1, 2], [0], [1], [0], [1]], "y must hold one label"),
     (np.array([0, 1, None, 1, 0, 1]), r"y\[2\] is a missing value"),
