@@ -1,4 +1,4 @@
-"""Whatever happens to a cache: no wrong value, no error, one warning of each kind, and fits that differ by no bit."""
+"""Whatever happens to a cache: no wrong value, no error in a fit, one warning of each kind, and equal bits."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from sktl._storage.cache import open_cache
 from sktl._storage.database import Database
 from sktl._storage.sqlite_store import SQLiteStore
 from sktl._storage.value_store import new_owner
-from sktl.exceptions import CacheWarning
+from sktl.exceptions import CacheError, CacheWarning
 
 pytestmark = needs_fork
 KEYS = [b"key %d" % i for i in range(40)]
@@ -67,8 +67,8 @@ def use(store, rng):
     n = check(store)
     store.release(owner)
     store.count(1, 1)
-    contents = store.contents("about ")
-    assert contents.max_bytes >= 0
+    with contextlib.suppress(CacheError):  # users ask for statistics, fits do not
+        assert store.contents("about ").max_bytes >= 0
     return n
 
 
@@ -486,8 +486,13 @@ def test_a_path_that_is_no_directory(tmp_path, make, below):
     with few_warnings("cannot be written", "cannot be used") as caught:
         for _ in range(2):
             assert use(store, random.Random(0)) == 0
-        store.set_limit(5)
-        store.clear()
+        with pytest.raises(CacheError, match=r"cannot be limited: .*Remove the cause"):
+            store.set_limit(5)
+        if os.path.exists(store.directory):
+            with pytest.raises(CacheError, match="cannot be cleared"):
+                store.clear()
+            with pytest.raises(CacheError, match="cannot be read"):
+                store.contents("about ")
         assert caught
 
 
@@ -496,8 +501,9 @@ def test_a_directory_that_cannot_be_made(path):
     store = SQLiteStore(Path(path), lambda: LIMIT, durable=False)
     with few_warnings() as caught:
         assert use(store, random.Random(0)) == 0
-        store.set_limit(5)
-        store.clear()
+        with pytest.raises(CacheError):
+            store.set_limit(5)
+        store.clear()  # there is nothing
         assert _cache._default_limit(Path(path)) >= 0
         assert caught
 
@@ -533,6 +539,38 @@ def test_a_database_locked_by_others_is_not_awaited_for_long(tmp_path, monkeypat
         assert time.monotonic() - started < 5
     store._database._available.unwritable_until = 0
     assert use(store, random.Random(0)) >= n
+
+
+def test_what_users_ask_for_is_done_in_a_pause_too_or_raises(tmp_path, monkeypatch):
+    monkeypatch.setattr(_database, "_PATIENCE", 0.05)
+    store = filled(tmp_path / "cache")
+    with locked(tmp_path / "cache"):
+        with few_warnings("cannot be written"):
+            put(store, random.Random(0))  # the cache is left alone from now on
+        with few_warnings() as caught:
+            for act, task in (store.clear, "cleared"), (lambda: store.set_limit(5), "limited"):
+                with pytest.raises(CacheError, match=f"cache' cannot be {task}: database is locked"):
+                    act()
+            assert caught == []
+    assert check(store) > 0
+    store.set_limit(1 << 19)
+    store.clear()
+    assert store.contents("about ") == (0, 0, 0, 0, 1 << 19)
+
+
+def test_what_may_only_be_read_cannot_be_cleared(public):
+    filled(public / "cache").close()
+    os.chmod(public / "cache", 0o755)
+    os.chmod(file_of(public / "cache", ""), 0o644)
+
+    def clear():
+        store = SQLiteStore(public / "cache", lambda: LIMIT, durable=False)
+        with few_warnings("cannot be written"), pytest.raises(CacheError, match=r"cleared: .* cannot be written by"):
+            store.clear()
+        return True
+
+    assert as_nobody(clear)
+    assert check(SQLiteStore(public / "cache", lambda: LIMIT, durable=False)) > 0
 
 
 # ------------------------------------------------------------------------------------------------------ fits in faults
