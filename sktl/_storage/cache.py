@@ -228,7 +228,7 @@ def _cache_at(path: str | os.PathLike[str] | None) -> Cache:
             f"path={_shown(path)} is not a folder: pass the path of a folder, the URL of a Redis server such as "
             "redis://host:6379/0, or None for the private cache."
         )
-    return open_cache("auto" if path is None else checked_path(path, "path"))
+    return open_cache("auto" if path is None else path if is_redis_url(path) else checked_path(path, "path"))
 
 
 def cache_info(path: str | os.PathLike[str] | None = None) -> CacheInfo:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 from sktl._words import type_of
 from sktl.exceptions import InvalidParameterError
 
+# Schemes of URLs have at least two letters, because `c:\x` and `c://x` are paths of Windows.
+SCHEME = r"[A-Za-z][A-Za-z0-9+.-]+"
 _LONGEST = 200
 # Suffixes by which people and programs recognize files, which programs could not read if sktl wrote a model into them.
 _FORMATS_OF_OTHERS = {
@@ -77,8 +80,9 @@ def checked_path(path: Any, argument: str, alternative: str = "") -> str:
     Raises
     ------
     InvalidParameterError
-        If it is not a path, or begins with a home directory that is unknown and would become a folder named `~`. A
-        name such as `~model.sktl` is a file. `alternative` names what else the argument accepts.
+        If it is not a path, or is a URL, which would become a folder named `s3:`, or begins with a home directory that
+        is unknown and would become a folder named `~`. A name such as `~model.sktl` is a file. `alternative` names what
+        else the argument accepts.
     """
     if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
         given = repr(path) if isinstance(path, int | float) else type_of(path)
@@ -86,6 +90,11 @@ def checked_path(path: Any, argument: str, alternative: str = "") -> str:
     text = os.fspath(path)
     if not text or "\0" in text:
         raise InvalidParameterError(f"{argument}={shown(text)} is not a path. Pass a path{alternative}.")
+    slashes = "//" if isinstance(path, str) else "/"  # pathlib.Path removes one of two
+    if url := re.match(rf"({SCHEME}::)*({SCHEME}):{slashes}", text):  # not shown, because it may contain a password
+        raise InvalidParameterError(
+            f"{argument}='{url[2]}://...' is a URL, and must be a path on this machine. Pass a path{alternative}."
+        )
     path = user_path(text)
     home, *rest = path.replace(os.sep, "/").split("/")
     if home.startswith("~") and (rest or home == "~") and not os.path.lexists(path):

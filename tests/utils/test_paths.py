@@ -77,6 +77,23 @@ def test_an_unknown_home_directory_is_refused_unless_a_file_has_that_name(tmp_pa
 
 
 @pytest.mark.parametrize(
+    "url",
+    ["s3://bucket/x", "https://anna:s3cret@h/x?sig=s3cret", Path("gs://b/x"), "simplecache::s3://b/x", "file:///x"],
+)
+def test_a_url_is_refused_before_it_becomes_a_folder_and_its_secrets_are_not_shown(url):
+    with pytest.raises(
+        InvalidParameterError, match=r"^checkpoint='\w+://\.\.\.' is a URL, .*\. Pass a path or None\.$"
+    ) as error:
+        checked_path(url, "checkpoint", " or None")
+    assert "s3cret" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["c://x", "./s3://x", "a:b/x", "run:1.parquet", "s3:/x", "s3:", Path("gs:")])
+def test_other_names_with_colons_are_paths(name):
+    assert checked_path(name, "path") == os.fspath(name)
+
+
+@pytest.mark.parametrize(
     ("names", "folder"),
     [
         (["/data/train/cat/1.jpg", "/data/train/cow/1.jpg"], "/data/train/"),
