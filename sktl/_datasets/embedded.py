@@ -13,7 +13,7 @@ from sklearn.utils import Bunch
 from sktl._features.image_features import FeatureStore, ImageFeatures
 from sktl._storage.feature_files import FEATURES, NAMES, check_installed
 from sktl._utils.arguments import check_count
-from sktl._utils.paths import checked_path, in_utf8, shown
+from sktl._utils.paths import check_features_suffix, checked_path, in_utf8, shown
 from sktl._utils.warnings import warn
 from sktl._words import type_of
 from sktl.exceptions import InvalidImageWarning, InvalidInputError, InvalidParameterError
@@ -46,7 +46,8 @@ def write_features(
         Images; see the Notes of :class:`sktl.PretrainedImageClassifier` for the accepted formats.
     path : str or path-like
         A path that ends in ``.parquet`` is a file. Its parts are in the folder ``PATH.parts`` until it is complete. Any
-        other path is a folder for the files ``part-00000.parquet``, ``part-00001.parquet``, ...
+        other path is a folder for the files ``part-00000.parquet``, ``part-00001.parquet``, ... A new folder cannot
+        have the suffix of another format, such as ``.csv``.
     y : array-like of shape (n_samples,) or (n_samples, n_columns), default=None
         Labels or numbers to write with the features: texts, numbers or booleans. Columns of a data frame, or of a table
         of PyArrow, keep their names. Others are named label, or label_0, label_1, ...
@@ -110,6 +111,7 @@ def write_features(
     from .feature_writing import Place, Writer
 
     target = checked_path(path, "path")
+    check_features_suffix(target)
     check_installed()
     check_count(images_per_part, "images_per_part")
     embedding = _embedding(X, y, names, estimator)
@@ -243,6 +245,8 @@ def load_features(path: str | os.PathLike[str]) -> Bunch:
     InvalidInputError
         If the file does not exist, is incomplete, or holds no features written by sktl; or if the parts in a folder
         come from different runs.
+    OSError
+        If the file cannot be read, for instance because of its permissions.
     InvalidParameterError
         If `path` is not a path.
     MissingPackageError

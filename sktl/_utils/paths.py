@@ -116,6 +116,15 @@ def check_model_suffix(path: str | os.PathLike[str]) -> None:
         )
 
 
+def check_features_suffix(path: str) -> None:
+    """Raise `InvalidParameterError` for a new folder of features whose name has the suffix of a file."""
+    stem, suffix = os.path.splitext(path)
+    if suffix.lower() in _FORMATS_OF_OTHERS.keys() - {".parquet"} and not os.path.isdir(path):
+        raise InvalidParameterError(
+            f"path={shown(path)} does not end in .parquet. Rename it, or pass a folder, such as {shown(f'{stem}/')}."
+        )
+
+
 def check_page_suffix(path: str | os.PathLike[str]) -> None:
     """Raise `InvalidParameterError` for a file of a page that has the suffix of another format.
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from processes import in_child, needs_fork
 
 from sktl._utils.paths import (
+    check_features_suffix,
     check_model_suffix,
     check_page_suffix,
     checked_path,
@@ -156,6 +157,15 @@ def test_a_model_with_the_suffix_of_another_format_is_refused(suffix):
 @pytest.mark.parametrize("name", ["model", "model.sktl", "model.v2", "model.onnx.sktl", ".onnx", "folder.pkl/model"])
 def test_a_model_may_have_any_other_name(name):
     check_model_suffix(name)
+
+
+def test_a_new_folder_of_features_has_no_suffix_of_another_format(tmp_path):
+    for name in ("f.parquet", "f", "f_v1.2", "f.csv/", str(tmp_path)):
+        check_features_suffix(name)
+    with pytest.raises(InvalidParameterError, match=r"^path='f\.CSV' does not end in \.parquet\. .* such as 'f/'"):
+        check_features_suffix("f.CSV")
+    (tmp_path / "f.csv").mkdir()
+    check_features_suffix(str(tmp_path / "f.csv"))
 
 
 def test_a_page_ends_like_html_or_has_no_suffix():
