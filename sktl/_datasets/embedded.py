@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.utils import Bunch
 
 from sktl._features.image_features import FeatureStore, ImageFeatures
 from sktl._storage.feature_files import FEATURES, NAMES, check_installed
@@ -18,7 +17,11 @@ from sktl._utils.warnings import warn
 from sktl._words import type_of
 from sktl.exceptions import InvalidImageWarning, InvalidInputError, InvalidParameterError
 
+from .bunch import bunch
+
 if TYPE_CHECKING:
+    from sklearn.utils import Bunch
+
     from sktl._estimators.base import PretrainedImageBase
     from sktl._images.samples import Sample
 
@@ -125,7 +128,7 @@ def write_features(
             f"lists them. The first: {failures[0]}",
             InvalidImageWarning,
         )
-    return Bunch(
+    return bunch(
         path=target, n_images=n_all - len(failures), n_features=embedding.header["n_features"],
         n_computed=n_computed, invalid_images=tuple(failures),
     )  # fmt: skip
@@ -265,4 +268,4 @@ def load_features(path: str | os.PathLike[str]) -> Bunch:
         target = values[0] if store.header["is_vector"] else np.stack(values, axis=1)
     if target is not None and target.ndim == 1 and target.dtype.kind == "U":
         columns = np.unique(target).tolist()
-    return Bunch(data=ImageFeatures(store), target=target, target_names=columns)
+    return bunch(data=ImageFeatures(store), target=target, target_names=columns)
