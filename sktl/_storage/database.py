@@ -195,6 +195,8 @@ class Database:
                 connection.execute(f"PRAGMA page_size = {_PAGE}")
                 connection.execute("PRAGMA journal_mode = WAL")  # ignored if the file system does not support it
                 connection.executescript(self.schema)
+                # Closing would do the same, but not raise an error if the disk is full, and leave half of a file.
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             final = self.directory / _FILE.format(generation)
             with contextlib.suppress(FileExistsError):
                 try:

@@ -9,6 +9,8 @@ import os
 import random
 import shutil
 import sqlite3
+import subprocess
+import sys
 import tempfile
 import time
 import warnings
@@ -18,7 +20,7 @@ import numpy as np
 import pytest
 import torch
 from backbones import Pixels
-from processes import Child, in_child, needs_fork, results
+from processes import ROOTS, Child, in_child, needs_fork, results
 from representatives import slow_except
 
 from sktl import PretrainedImageClassifier
@@ -393,6 +395,30 @@ def test_a_disk_that_is_full(tmp_path, pages, monkeypatch):
             assert caught
         store.close()
     assert use(SQLiteStore(tmp_path / "cache", lambda: LIMIT, durable=False), random.Random(0)) > 0
+
+
+# On a file system of its own, which is unmounted with the process.
+ON_A_SMALL_DISK = """
+import sys, warnings
+from pathlib import Path
+from sktl._storage.sqlite_store import SQLiteStore
+warnings.simplefilter("always")
+SQLiteStore(Path(sys.argv[1], "cache"), lambda: 1 << 20).write("a", [(b"key", bytes(30_000))])
+"""
+
+
+@pytest.mark.parametrize("size", ["200k", "250k", "300k"])
+def test_a_disk_too_small_for_a_new_file_is_not_called_damage(tmp_path, size):
+    if shutil.which("unshare") is None or os.getuid():
+        pytest.skip("only root can mount a file system")
+    script = 'mount -t tmpfs -o size="$1" none "$2" && shift && exec "$2" -c "$3" "$1"'
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script, "sh", size, tmp_path, sys.executable, ON_A_SMALL_DISK],
+        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(ROOTS)},
+    )  # fmt: skip
+    if "unshare" in done.stderr or "mount" in done.stderr:
+        pytest.skip("a container cannot mount a file system")
+    assert "(database or disk is full)" in done.stderr
 
 
 @pytest.fixture
