@@ -223,6 +223,8 @@ class _Opened:
         self.file = file
         self._index = Path(f"{file}-shm")
         self._inode = os.stat(file).st_ino
+        if not os.access(file, os.R_OK):  # SQLite would only say that it is unable to open the file
+            raise PermissionError(f"only its owner may read {file.name!r}")
         self.read_only = not (os.access(file.parent, os.W_OK) and os.access(file, os.W_OK))
         # SQLite must create files beside a database that it reads, unless another process has created them or none
         # will.

@@ -498,6 +498,10 @@ def test_a_directory_of_others_is_left_alone(public):
     numbers, messages = as_nobody(use_elsewhere, public / "cache")
     assert numbers == [0] * 3
     assert 1 <= len(messages) <= 2
+    os.chmod(public / "cache", 0o755)
+    numbers, messages = as_nobody(use_elsewhere, public / "cache")
+    assert numbers == [0] * 3
+    assert any("only its owner may read 'features-v1-0000.sqlite'" in message for message in messages)
     numbers, _ = as_nobody(use_elsewhere, public / "another")
     assert numbers == [0] * 3
 
