@@ -229,7 +229,7 @@ class RedisStore:
         except self._errors as error:
             # The server answers, but is full, a replica, or does not let this user write. It can still be read.
             refused = writes and isinstance(error, self._refusal)
-            self._available.leave_alone(one_line(error).rstrip("."), refused)
+            self._available.leave_alone(self._reason(error), refused)
             return otherwise
         self._late = max(0.0, self._late + time.monotonic() - started - _QUICK)
         if self._late > _PATIENCE:
@@ -244,13 +244,18 @@ class RedisStore:
         try:
             return self._call(function)
         except self._errors as error:
-            raise self._available.error(task, error) from error
+            raise self._available.error(task, self._reason(error)) from error
 
     def _call(self, function: Callable[[Any], Result]) -> Result:
         if self._process != os.getpid():
             # In a forked process, a lock of the parent's client may be held by a thread that does not exist.
             self._open()
         return function(self._server)
+
+    def _reason(self, error: Exception) -> str:
+        # Not named, because a password may contain a dollar sign.
+        unset = "; an environment variable in the URL is not set" if re.search(r"\$[{\w]", self._url) else ""
+        return one_line(error).rstrip(".") + unset
 
     def _limit(self, server: Any) -> int:
         try:

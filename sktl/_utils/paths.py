@@ -70,7 +70,7 @@ def is_utf8(path: str | os.PathLike[str]) -> bool:
 
 def shown(name: str | os.PathLike[str]) -> str:
     """Return a path in quotes for a message, without its middle if it is long."""
-    text = os.fsdecode(name)
+    text = str(os.fsdecode(name))  # NumPy's strings have another repr
     return repr(text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]}...{text[-_LONGEST // 2 :]}")
 
 
@@ -80,9 +80,9 @@ def checked_path(path: Any, argument: str, alternative: str = "") -> str:
     Raises
     ------
     InvalidParameterError
-        If it is not a path, or is a URL, which would become a folder named `s3:`, or begins with a home directory that
-        is unknown and would become a folder named `~`. A name such as `~model.sktl` is a file. `alternative` names what
-        else the argument accepts.
+        If it is not a path, or is a URL, which would become a folder named `s3:`, or begins with a variable or an
+        unknown home directory, which would become folders named `$HOME` or `~`. A name such as `~model.sktl` is a
+        file. `alternative` names what else the argument accepts.
     """
     if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
         given = repr(path) if isinstance(path, int | float) else type_of(path)
@@ -96,6 +96,10 @@ def checked_path(path: Any, argument: str, alternative: str = "") -> str:
             f"{argument}='{url[2]}://...' is a URL, and must be a path on this machine. Pass a path{alternative}."
         )
     path = user_path(text)
+    if text.startswith("$") and os.path.expandvars(text) != text and not os.path.lexists(path):
+        raise InvalidParameterError(
+            f"{argument}={shown(text)} does not exist. Variables are not replaced: use os.path.expandvars."
+        )
     home, *rest = path.replace(os.sep, "/").split("/")
     if home.startswith("~") and (rest or home == "~") and not os.path.lexists(path):
         raise InvalidParameterError(

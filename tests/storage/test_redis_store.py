@@ -460,6 +460,12 @@ def test_a_password_may_be_in_the_url_or_in_the_environment(guarded, monkeypatch
         store.close()
 
 
+def test_a_variable_that_is_not_set_is_said_and_not_named(guarded, monkeypatch):
+    monkeypatch.delenv("CACHE_PASSWORD", raising=False)
+    with warned("is disabled; an environment variable in the URL is not set), so"):
+        assert use(RedisStore(guarded.url.replace("//", "//:$CACHE_PASSWORD@"))) == {}
+
+
 INVALID = [
     "redis://:s3cret#x@host:6379",
     "redis://u:s3cret@host:port",

@@ -6,6 +6,7 @@ import os
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,6 +21,7 @@ from sktl._utils.paths import (
     draft_path,
     is_utf8,
     kept_path,
+    shown,
     user_path,
     why_no_file,
     working_folder,
@@ -87,6 +89,21 @@ def test_a_url_is_refused_before_it_becomes_a_folder_and_its_secrets_are_not_sho
     ) as error:
         checked_path(url, "checkpoint", " or None")
     assert "s3cret" not in str(error.value)
+
+
+def test_a_variable_is_refused_before_it_becomes_a_folder_unless_it_is_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PLACE", "/elsewhere")
+    for name in ("$PLACE/x", "${PLACE}/x"):
+        with pytest.raises(InvalidParameterError, match=r"^cache='\$.*/x' does not exist\. Variables are not replaced"):
+            checked_path(name, "cache")
+    assert checked_path("$NO_PLACE/x", "cache") == "$NO_PLACE/x"
+    Path("$PLACE").mkdir()
+    assert checked_path("$PLACE", "cache") == "$PLACE"
+
+
+def test_a_string_of_numpy_is_shown_like_any_other():
+    assert shown(np.str_("a/b")) == "'a/b'"
 
 
 @pytest.mark.parametrize("name", ["c://x", "./s3://x", "a:b/x", "run:1.parquet", "s3:/x", "s3:", Path("gs:")])
