@@ -128,6 +128,7 @@ API_REFERENCE = (
             "exceptions.ModelFileError",
             "exceptions.ModelFileNotFoundError",
             "exceptions.HubRequestError",
+            "exceptions.CacheError",
             "exceptions.CheckpointError",
             "exceptions.TrainingError",
             "exceptions.TypicalityError",

@@ -86,8 +86,19 @@ else:  # type checkers would take whatever __getattr__ is asked for, misspelled 
         if name not in _HOME_OF:
             module = sys.modules[__name__]
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=module)
-        value = getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
-        return globals().setdefault(name, value)
+        try:
+            home = importlib.import_module(f"{__name__}.{_HOME_OF[name]}")
+        except ModuleNotFoundError as error:
+            package = (error.name or "").partition(".")[0]
+            if package in ("", __name__):
+                raise
+            from .exceptions import MissingPackageError
+
+            raise MissingPackageError(
+                f"sktl.{name} needs {package}, which is not installed. Install sktl with its dependencies, or "
+                "predict with an exported model and sktl.runtime."
+            ) from error
+        return globals().setdefault(name, getattr(home, name))
 
     def __dir__() -> list[str]:
         return __all__

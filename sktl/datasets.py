@@ -10,11 +10,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.utils import Bunch
 
+from ._datasets.bunch import bunch
 from ._datasets.embedded import load_features, write_features
 from ._datasets.folders import ImageFiles, existing_folder, has_images, listed
 from ._datasets.foreign import from_dataset
@@ -29,6 +29,9 @@ from ._utils.paths import checked_path, kept_path, shown
 from ._utils.warnings import warn
 from ._words import shown_value, type_of
 from .exceptions import ImageFolderWarning, InvalidInputError, InvalidParameterError
+
+if TYPE_CHECKING:
+    from sklearn.utils import Bunch
 
 __all__ = [
     "ImageFeatures", "LazyImages", "apply_decisions", "from_dataset", "list_images", "load_features",
@@ -135,7 +138,7 @@ def _of_classes(files: ImageFiles, folders: Mapping[str, Path], nested: str) -> 
         labels = joined_labels(folders, files.images, files.labels)
         check_names(names := sorted(set(labels)))
     _warn_of_ignored(files, "images in a class folder", "All are in the attribute `ignored`.")
-    return Bunch(data=np.array(files.images), target=np.array(labels), target_names=names, ignored=files.ignored)
+    return bunch(data=np.array(files.images), target=np.array(labels), target_names=names, ignored=files.ignored)
 
 
 def _besides(n_others: int, links: str = "") -> str:
@@ -198,7 +201,7 @@ def load_image_parts(folder: str | os.PathLike[str], *, nested: str = "merge") -
     array(['cat', 'dog'], dtype='<U3')
     """
     root = existing_folder(folder, "Pass a folder with the parts train, val and test.")
-    parts, found = Bunch(), parts_in(root)
+    parts, found = bunch(), parts_in(root)
     if "" not in found["train"] and nested == "merge":
         warn_of_inner_classes(root, found["train"])
     for part, folders in found.items():
@@ -306,7 +309,7 @@ def load_label_table(
     data = located(table, paths, kept_path(root))
     kept = without_repeats(table, data, values.target)
     used = {paths, *chosen, *unwanted, *(where or {})}
-    return Bunch(
+    return bunch(
         data=np.array(data)[kept],
         target=values.target[kept],
         target_names=values.names,

@@ -13,6 +13,7 @@ from ._words import LONGEST_REASON, NO_BARE_FILE, one_line, shown_name
 __all__ = [
     "BackboneError",
     "BackboneWarning",
+    "CacheError",
     "CacheWarning",
     "CheckpointError",
     "CheckpointWarning",
@@ -206,6 +207,10 @@ class ExportError(SktlError, RuntimeError):
 
 class HubRequestError(SktlError, RuntimeError, OSError):
     """The hub cannot be reached, refuses a request, or has no such repository, revision or file."""
+
+
+class CacheError(SktlError, RuntimeError, OSError):
+    """A cache cannot be read, cleared or limited as requested, for instance because another process has locked it."""
 
 
 class CheckpointError(SktlError, RuntimeError):

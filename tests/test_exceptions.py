@@ -72,6 +72,11 @@ def a_model_is_damaged(folder, monkeypatch):
     sktl.load(folder / "cats.model")
 
 
+def a_cache_is_a_file(folder, monkeypatch):
+    (folder / "my_cache").touch()
+    sktl.clear_cache(folder / "my_cache")
+
+
 def no_hub_answers(folder, monkeypatch):
     sktl.push_to_hub(fit(backbone="efficientnet_lite0"), "anna/cats", endpoint="http://127.0.0.1:1")
 
@@ -124,6 +129,7 @@ WRONG = {
     "ExportError": (a_network_cannot_be_traced, "DependsOnValues", "Fit with another backbone"),
     "ModelFileError": (a_model_is_damaged, "cats.model", "Save the model again"),
     "ModelFileNotFoundError": (lambda *_: sktl.load("no/cats.model"), "no/cats.model", "looked in|Pass"),
+    "CacheError": (a_cache_is_a_file, "my_cache' cannot be cleared", "Remove the cause"),
     "CheckpointError": (a_checkpoint_is_damaged, ".checkpoint", "Delete it"),
     "TrainingError": (
         lambda *_: fit(trainable_stages="all", lr=1e30, lr_schedule="constant", max_epochs=3, freeze_epochs=0),

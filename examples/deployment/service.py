@@ -3,6 +3,7 @@
     SERVICE_MODEL=cats.onnx uvicorn service:app --port 8000
     curl -F images=@my_cat.jpg -F images=@another.jpg http://localhost:8000/predict
 
+`SERVICE_THREADS` sets the number of threads, for a container with a CPU limit.
 `GET /health` tells whether the service works, and `GET /model` what it predicts, with versions. Requests that arrive
 while the network is busy are predicted together, as one batch.
 """
@@ -48,6 +49,9 @@ class Limits:
         Most requests at the same time. Others are asked to come back later.
     batch : int
         Most images that the network sees at once.
+    threads : int or None
+        Threads that decode, and threads that compute; None is as many as there are cores. Under a limit of a container,
+        which processes do not see as cores, set it to this limit.
     """
 
     bytes: int = 20 << 20
@@ -56,6 +60,7 @@ class Limits:
     seconds: float = 30.0
     requests: int = 256
     batch: int = 8
+    threads: int | None = None
 
 
 class Batcher:
@@ -98,11 +103,11 @@ class Service:
 
     def __init__(self, model: str, limits: Limits):
         self.limits = limits
-        self.model = open_model(model)
+        self.model = open_model(model, n_threads=limits.threads)
         self.batcher = Batcher(self._run, limits.batch)
         self.n_requests = 0
-        # As many images are decoded at once as there are cores. Others wait as files, not as pixels.
-        self._decoders = ThreadPoolExecutor(os.cpu_count())
+        # As many images are decoded at once as there are threads. Others wait as files, not as pixels.
+        self._decoders = ThreadPoolExecutor(limits.threads or os.cpu_count())
 
     def _run(self, pixels: np.ndarray) -> list[dict[str, Any]]:
         return records(self.model.document, self.model.run(pixels))
@@ -227,4 +232,5 @@ def __getattr__(name: str) -> FastAPI:
     """Create `app` when uvicorn asks for it, so that tests can import this file without a model."""
     if name != "app":
         raise AttributeError(name)
-    return create_app(os.environ["SERVICE_MODEL"])
+    threads = os.environ.get("SERVICE_THREADS")
+    return create_app(os.environ["SERVICE_MODEL"], Limits(threads=int(threads) if threads else None))

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import sktl
+from sktl._utils.input_names import FROM_INPUT, names_on_input
 from sktl._utils.paths import user_path, working_folder
 from sktl._utils.short_text import fitted
 from sktl.exceptions import InvalidImageError, SktlError
@@ -159,16 +160,17 @@ def predict(
 ) -> None:
     """Predict what MODEL was trained for: the class of each image with its probability, its labels, or numbers.
 
-    A folder stands for all images in it and in the folders below it. An image that is passed twice is listed once.
-    Images that cannot be used are listed on standard error, and the exit status is then 1. About 5 % of the images from
-    the same source as the training images have a --typicality of at most 0.05, and so do most images from other
-    sources.
+    A folder stands for all images in it and in the folders below it, and - for the images whose paths are on standard
+    input, one on each line or separated by NUL. An image that is passed twice is listed once. Images that cannot be
+    used are listed on standard error, and the exit status is then 1. About 5 % of the images from the same source as
+    the training images have a --typicality of at most 0.05, and so do most images from other sources.
 
     \b
     sktl predict cats.sktl my_cat.jpg
     sktl predict cats.sktl new --csv > predictions.csv
     sktl predict cats.sktl new/*.jpg --json | jq '.[].prediction'
     sktl predict cats.sktl new --typicality
+    find new -name '*.jpg' -mtime -1 | sktl predict cats.sktl -
     """
     from .predictions import predict_images
 
@@ -276,7 +278,8 @@ def backbones(pattern: str | None) -> None:
 def check(paths: tuple[str, ...], n_jobs: int | None, quiet: bool) -> None:
     """List the images that cannot be used, and why.
 
-    A folder stands for all images in it and in the folders below it. The exit status is 1 if any image cannot be used.
+    A folder stands for all images in it and in the folders below it, and - for the images whose paths are on standard
+    input, one on each line or separated by NUL. The exit status is 1 if any image cannot be used.
 
     \b
     sktl check photos/train
@@ -292,18 +295,25 @@ def check(paths: tuple[str, ...], n_jobs: int | None, quiet: bool) -> None:
 
 
 def _all_images(names: Iterable[str], quiet: bool) -> list[str]:
-    """Return the named images and the images in named folders, each once; print how many a folder has."""
+    """Return the images that names stand for, each once; print how many are in a folder or on standard input."""
     images: dict[str, str] = {}
     for name in names:
-        _check_name(name)
-        found = [name]
-        if os.path.isdir(user_path(name)):
-            found = sktl.datasets.list_images(name).tolist()
-            if not quiet:
-                click.echo(f"{len(found)} {'image' if len(found) == 1 else 'images'} in {shown(name)}.", err=True)
+        found, place = _images_of(name)
+        if place and not quiet:
+            click.echo(f"{len(found)} {'image' if len(found) == 1 else 'images'} {place}.", err=True)
         for path in found:
             images.setdefault(os.path.abspath(user_path(path)), path)
     return [*images.values()]
+
+
+def _images_of(name: str) -> tuple[list[str], str]:
+    """Return the images for which a name stands, and where they are unless the name is an image itself."""
+    if name == FROM_INPUT:
+        return names_on_input(), "on standard input"
+    _check_name(name)
+    if os.path.isdir(user_path(name)):
+        return sktl.datasets.list_images(name).tolist(), f"in {shown(name)}"
+    return [name], ""
 
 
 def _check_any(images: list[str]) -> None:

@@ -8,17 +8,20 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.utils import Bunch
 
 from sktl._features.image_features import FeatureStore, ImageFeatures
 from sktl._storage.feature_files import FEATURES, NAMES, check_installed
 from sktl._utils.arguments import check_count
-from sktl._utils.paths import checked_path, in_utf8, shown
+from sktl._utils.paths import check_features_suffix, checked_path, in_utf8, shown
 from sktl._utils.warnings import warn
 from sktl._words import type_of
 from sktl.exceptions import InvalidImageWarning, InvalidInputError, InvalidParameterError
 
+from .bunch import bunch
+
 if TYPE_CHECKING:
+    from sklearn.utils import Bunch
+
     from sktl._estimators.base import PretrainedImageBase
     from sktl._images.samples import Sample
 
@@ -46,7 +49,8 @@ def write_features(
         Images; see the Notes of :class:`sktl.PretrainedImageClassifier` for the accepted formats.
     path : str or path-like
         A path that ends in ``.parquet`` is a file. Its parts are in the folder ``PATH.parts`` until it is complete. Any
-        other path is a folder for the files ``part-00000.parquet``, ``part-00001.parquet``, ...
+        other path is a folder for the files ``part-00000.parquet``, ``part-00001.parquet``, ... A new folder cannot
+        have the suffix of another format, such as ``.csv``.
     y : array-like of shape (n_samples,) or (n_samples, n_columns), default=None
         Labels or numbers to write with the features: texts, numbers or booleans. Columns of a data frame, or of a table
         of PyArrow, keep their names. Others are named label, or label_0, label_1, ...
@@ -110,6 +114,7 @@ def write_features(
     from .feature_writing import Place, Writer
 
     target = checked_path(path, "path")
+    check_features_suffix(target)
     check_installed()
     check_count(images_per_part, "images_per_part")
     embedding = _embedding(X, y, names, estimator)
@@ -123,7 +128,7 @@ def write_features(
             f"lists them. The first: {failures[0]}",
             InvalidImageWarning,
         )
-    return Bunch(
+    return bunch(
         path=target, n_images=n_all - len(failures), n_features=embedding.header["n_features"],
         n_computed=n_computed, invalid_images=tuple(failures),
     )  # fmt: skip
@@ -243,6 +248,8 @@ def load_features(path: str | os.PathLike[str]) -> Bunch:
     InvalidInputError
         If the file does not exist, is incomplete, or holds no features written by sktl; or if the parts in a folder
         come from different runs.
+    OSError
+        If the file cannot be read, for instance because of its permissions.
     InvalidParameterError
         If `path` is not a path.
     MissingPackageError
@@ -261,4 +268,4 @@ def load_features(path: str | os.PathLike[str]) -> Bunch:
         target = values[0] if store.header["is_vector"] else np.stack(values, axis=1)
     if target is not None and target.ndim == 1 and target.dtype.kind == "U":
         columns = np.unique(target).tolist()
-    return Bunch(data=ImageFeatures(store), target=target, target_names=columns)
+    return bunch(data=ImageFeatures(store), target=target, target_names=columns)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.utils import Bunch, check_random_state
 
 from sktl._utils import arguments
 from sktl._words import shown_value
 from sktl.exceptions import InvalidParameterError
 
+from .bunch import bunch
 from .pictures import BACKGROUNDS, draw_cat, draw_leaf, draw_radiograph, draw_surface
+
+if TYPE_CHECKING:
+    from sklearn.utils import Bunch
 
 
 def make_cats(
@@ -49,8 +53,7 @@ def make_cats(
     >>> make_cats(6, random_state=0).data.shape
     (6, 96, 96, 3)
     """
-    _check(random_state, n_samples=n_samples, image_size=image_size)
-    rng = check_random_state(random_state)
+    rng = _generator(random_state, n_samples=n_samples, image_size=image_size)
     names = ["blue", "blue_longhair", "colourpoint", "mitted_colourpoint", "spotted", "tabby"]
     target = np.resize(names, n_samples)
     return _bunch([draw_cat(rng, name, image_size) for name in target], target, names)
@@ -91,8 +94,7 @@ def make_surface_defects(
     >>> make_surface_defects(4, random_state=0).target.tolist()
     ['inclusion', 'patches', 'pits', 'scratches']
     """
-    _check(random_state, n_samples=n_samples, image_size=image_size)
-    rng = check_random_state(random_state)
+    rng = _generator(random_state, n_samples=n_samples, image_size=image_size)
     names = ["inclusion", "patches", "pits", "scratches"]
     target = np.resize(names, n_samples)
     return _bunch([draw_surface(rng, name, image_size) for name in target], target, names)
@@ -143,8 +145,7 @@ def make_radiographs(
     >>> make_radiographs(2, random_state=0).groups
     array([0, 0, 0, 1, 1, 1])
     """
-    _check(random_state, n_patients=n_patients, images_per_patient=images_per_patient, image_size=image_size)
-    rng = check_random_state(random_state)
+    rng = _generator(random_state, n_patients=n_patients, images_per_patient=images_per_patient, image_size=image_size)
     names = ["normal", "opacity"]
     images, target, groups = [], [], []
     for patient in range(n_patients):
@@ -205,13 +206,12 @@ def make_leaves(
     >>> make_leaves(3, photos_per_plant=2, random_state=0).groups
     array([0, 0, 1, 1, 2, 2])
     """
-    _check(random_state, n_plants=n_plants, photos_per_plant=photos_per_plant, image_size=image_size)
+    rng = _generator(random_state, n_plants=n_plants, photos_per_plant=photos_per_plant, image_size=image_size)
     names_given = backgrounds if isinstance(backgrounds, Sequence) and not isinstance(backgrounds, str) else ()
     if not names_given or not all(isinstance(name, str) and name in BACKGROUNDS for name in names_given):
         raise InvalidParameterError(
             f"backgrounds={shown_value(backgrounds)} must be a list of some of {', '.join(BACKGROUNDS)}."
         )
-    rng = check_random_state(random_state)
     names = ["early_blight", "healthy", "late_blight"]
     images, target, groups = [], [], []
     for plant in range(n_plants):
@@ -224,12 +224,15 @@ def make_leaves(
     return _bunch(images, np.array(target), names, groups=np.array(groups))
 
 
-def _check(random_state: object, **counts: int) -> None:
-    """Raise `InvalidParameterError` unless all counts are integers of at least 1, and a seed is one."""
+def _generator(random_state: int | np.random.RandomState | None, **counts: int) -> np.random.RandomState:
+    """Return the generator for a seed. Raise `InvalidParameterError` unless all counts are integers of at least 1."""
+    from sklearn.utils import check_random_state
+
     for name, value in counts.items():
         arguments.check_count(value, name)
     arguments.check_random_state(random_state)
+    return check_random_state(random_state)
 
 
 def _bunch(images: list[np.ndarray], target: np.ndarray, names: list[str], **more: np.ndarray) -> Bunch:
-    return Bunch(data=np.array(images), target=target, target_names=names, **more)
+    return bunch(data=np.array(images), target=target, target_names=names, **more)

@@ -69,6 +69,11 @@ def within_rounding(kind: str, comparison: Comparison, n_references: int) -> boo
     return comparison.difference <= TOLERANCES[kind] and not comparison.n_changed and typical
 
 
+def rounding_of(kind: str, outputs: np.ndarray) -> float:
+    """Return the largest difference between outputs and their neighbors in float32, in the unit of `difference`."""
+    return float(_differences(kind, (1 + _ROUNDING) * outputs, outputs).max(initial=0))
+
+
 def drop_of(kind: str, found: np.ndarray, expected: np.ndarray) -> float:
     """Return what changed outputs cost, on average, without true labels.
 

@@ -240,7 +240,7 @@ class _Export:
         comparison = Comparison.of(self.kind, found, expected)
         if self.precision == "float32":
             n_references = len(self.estimator._typicality.folds) if self.include_references else 0
-            check_rounding(self.kind, comparison, n_references, self.target.format.runtime)
+            check_rounding(self.kind, comparison, expected, n_references, self.target.format.runtime)
         else:
             check_drop(self.precision, comparison, self.max_drop)
         return comparison

@@ -9,9 +9,13 @@ import numpy as np
 from sktl.exceptions import ExportError, InvalidParameterError
 from sktl.runtime.document import ModelDocument
 
-from .answers import DRAWINGS, GivenImage
-from .comparison import TOLERANCES, UNITS, Comparison, within_rounding
+from .answers import DRAWINGS, Answers, GivenImage
+from .comparison import TOLERANCES, UNITS, Comparison, rounding_of, within_rounding
 from .model_format import Run
+
+_FAR_FROM_ZERO = (
+    "float32 has too few digits for numbers so far from 0. Subtract a constant from y, such as its mean, and fit again."
+)
 
 
 def check_document(written: ModelDocument, read: ModelDocument, run: Run) -> None:
@@ -40,7 +44,7 @@ def check_variance(kind: str, precision: str, images: Iterable[GivenImage], outp
     )
 
 
-def check_rounding(kind: str, comparison: Comparison, n_references: int, runtime: str) -> None:
+def check_rounding(kind: str, comparison: Comparison, expected: Answers, n_references: int, runtime: str) -> None:
     """Raise `ExportError` if a file in float32 differs from its estimator by more than rounding."""
     if within_rounding(kind, comparison, n_references):
         return
@@ -50,10 +54,11 @@ def check_rounding(kind: str, comparison: Comparison, n_references: int, runtime
         reasons.append(f"{comparison.n_changed} labels differ")
     if comparison.typicality_difference is not None:
         reasons.append(f"p-values of typicality differ by up to {comparison.typicality_difference:.1e}")
+    is_far = kind == "numbers" and rounding_of(kind, expected.outputs) > TOLERANCES[kind] / 10
     raise ExportError(
         f"The exported model differs from the estimator on {comparison.n_images} images in {runtime}: "
-        f"{' and '.join(reasons)}; at most {TOLERANCES[kind]:g} and no label are allowed. No file was written. Export "
-        "to another format, or fit with another backbone."
+        f"{' and '.join(reasons)}; at most {TOLERANCES[kind]:g} and no label are allowed. No file was written. "
+        f"{_FAR_FROM_ZERO if is_far else 'Export to another format, or fit with another backbone.'}"
     )
 
 

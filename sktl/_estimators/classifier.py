@@ -234,7 +234,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
     cache : "auto", path, URL or False, default="auto"
         Where features and activations are cached, by image content. `"auto"` uses a private temporary folder, which
         worker processes share and which is removed when this process ends. A path is a permanent folder, which is
-        shared by all processes that use it. A URL such as `"redis://:$REDIS_PASSWORD@host:6379/0"` selects a Redis
+        shared by all processes of this user. A URL such as `"redis://:$REDIS_PASSWORD@host:6379/0"` selects a Redis
         server, which workers on several machines can share (it needs the `sktl[redis]` extra); `$REDIS_PASSWORD` stands
         for the environment variable of this name, so that the parameter contains no password. False turns the cache
         off. Results do not depend on the cache. See :func:`cache_info`, :func:`clear_cache` and

@@ -15,7 +15,8 @@ from sktl.exceptions import MissingPackageError
 from .problems import ImageProblem
 from .url_text import local_links, masked, schemes_of
 
-_EXTRA = "sktl[remote]"
+# An extra of sktl would also install PyTorch, which `sktl.runtime` does without.
+_REQUIREMENT = "fsspec[http]"
 _WEB = {"http", "https"}
 _ARCHIVES_PER_THREAD = 4
 
@@ -31,13 +32,13 @@ def check_scheme(scheme: str) -> None:
     ImageProblem
         If fsspec does not know the scheme.
     """
-    fsspec = require("fsspec", f"Reading {scheme}:// URLs in X", _EXTRA)
+    fsspec = require("fsspec", f"Reading {scheme}:// URLs in X", _REQUIREMENT)
     try:
         _kinds.add(fsspec.get_filesystem_class(scheme))
     except ImportError as error:
         if scheme in _WEB:
             raise MissingPackageError(
-                f"Reading {scheme}:// URLs in X needs aiohttp, which is not installed: pip install '{_EXTRA}'"
+                f"Reading {scheme}:// URLs in X needs aiohttp, which is not installed: pip install '{_REQUIREMENT}'"
             ) from error
         raise MissingPackageError(f"Reading {scheme}:// URLs in X needs another package: {one_line(error)}") from error
     except ValueError as error:
@@ -46,7 +47,7 @@ def check_scheme(scheme: str) -> None:
 
 def fsspec_package() -> Any:
     """Import fsspec, which takes a moment, when the first URL needs it."""
-    return require("fsspec", "Reading URLs in X", _EXTRA)
+    return require("fsspec", "Reading URLs in X", _REQUIREMENT)
 
 
 def is_async(file_system: Any) -> bool:

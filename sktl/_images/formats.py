@@ -27,12 +27,12 @@ def _brands(*names: bytes) -> tuple[tuple[int, bytes], ...]:
     return tuple((4, b"ftyp" + name) for name in names)
 
 
-_HEIF = "pip install 'sktl[heic]', which adds pillow-heif, or convert it to JPEG"
+_HEIF = "pip install pillow-heif, or convert it to JPEG"
 _RENDER_PDF = "render it to PNG, for instance with pdf2image"
 _RENDER_SVG = "render it to PNG, for instance with cairosvg"
 _FRAMES = "extract its frames as JPEG, for instance with ffmpeg"
 _UNPACK = "unpack it and pass the files in it"
-_DICOM = "pip install 'sktl[dicom]', which adds pydicom, or convert it to PNG"
+_DICOM = "pip install pydicom, or convert it to PNG"
 _NIFTI = "read it with nibabel and pass its slices as arrays"
 _RAW = "develop it with rawpy and pass arrays, or convert it to JPEG"
 _HDR = "read it with OpenCV, map its range to [0, 1] and pass arrays, or convert it to PNG"

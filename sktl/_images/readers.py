@@ -42,7 +42,7 @@ class Reader:
     Parameters
     ----------
     name : str
-        Name of the reader, and of the extra of sktl that installs its package.
+        Name of the reader.
     what : str
         What one of its files is, in messages.
     module : str
@@ -50,7 +50,7 @@ class Reader:
     package : str
         Package that it needs.
     deciding : tuple of str
-        Distributions whose versions decide its pixels.
+        Distributions whose versions decide its pixels, its own first.
     suffixes : tuple of str
         Suffixes of its files, in lower case, by which folders are listed.
     yields : callable
@@ -71,16 +71,18 @@ class Reader:
         return _is_installed(self.package)
 
     @property
+    def distribution(self) -> str:
+        """What to install. An extra of sktl would also install PyTorch, which `sktl.runtime` does without."""
+        return self.deciding[0]
+
+    @property
     def is_active(self) -> bool:
         """Whether files of this format are read by this reader, instead of being left to Pillow."""
         return self.is_installed and not self.yields()
 
     def why_missing(self) -> str:
         """Return what to install."""
-        return (
-            f"is a {self.what} that Pillow does not read: pip install 'sktl[{self.name}]' for {self.deciding[0]}, or "
-            "convert it to PNG"
-        )
+        return f"is a {self.what} that Pillow does not read: pip install {self.distribution}, or convert it to PNG"
 
     def identity(self) -> tuple[object, ...]:
         """Return everything except the content that affects the pixels. It is part of every cache key."""
@@ -155,7 +157,7 @@ def missing_extras(paths: Iterable[str]) -> str:
     """Return the commands that install readers for files of these names; empty if none is missing."""
     suffixes = {os.path.splitext(path)[1].lower() for path in paths}
     missing = [r for r in READERS.values() if suffixes & set(r.suffixes) and not r.is_installed]
-    return " ".join(f"To read {reader.what}s: pip install 'sktl[{reader.name}]'." for reader in missing)
+    return " ".join(f"To read {reader.what}s: pip install {reader.distribution}." for reader in missing)
 
 
 def is_dicom_image(path: str) -> bool:

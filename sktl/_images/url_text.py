@@ -6,14 +6,14 @@ import os
 import re
 from urllib.parse import unquote, unquote_to_bytes
 
+from sktl._utils.paths import SCHEME
+
 from .problems import ImageProblem
 
-# Schemes have at least two letters, because `c:\x` and `c://x` are paths of Windows. A chain such as
-# "zip://a.png::https://host/x.zip" is a URL, and so is "simplecache::s3://bucket/a.png".
-_SCHEME = r"[A-Za-z][A-Za-z0-9+.-]+"
-_URL = re.compile(rf"({_SCHEME}::)*{_SCHEME}://")
+# A chain such as "zip://a.png::https://host/x.zip" is a URL, and so is "simplecache::s3://bucket/a.png".
+_URL = re.compile(rf"({SCHEME}::)*{SCHEME}://")
 _LOCAL = re.compile(r"(file|local)://", re.IGNORECASE)
-_LINK = re.compile(rf"({_SCHEME})://(.*)", re.DOTALL)
+_LINK = re.compile(rf"({SCHEME})://(.*)", re.DOTALL)
 # Also a URL behind a folder, and one of which pathlib.Path has removed a slash. Only the end of the scheme, because a
 # search for all of it takes quadratic time in long text.
 _SCHEME_END = re.compile(r"[A-Za-z0-9+.-]{2}:/{1,2}")
@@ -92,7 +92,7 @@ def _without_user(rest: str) -> str:
 
 def without_secrets(text: str, url: str) -> str:
     """Return a text of another library about a URL without URLs; empty if it holds secrets of the URL nevertheless."""
-    shown = re.sub(rf"{_SCHEME}:(//|%2F%2F)\S+", "(URL)", text)
+    shown = re.sub(rf"{SCHEME}:(//|%2F%2F)\S+", "(URL)", text)
     return "" if any(secret in shown for secret in _secrets(url)) else shown
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 
 from sktl._utils.warnings import warn
-from sktl.exceptions import CacheWarning
+from sktl._words import one_line
+from sktl.exceptions import CacheError, CacheWarning
 
 PAUSE = 60.0  # seconds for which a store is not used after a failure
 
@@ -43,6 +44,13 @@ class Availability:
             self.unusable_until = until
         problem = f"cannot be {'written' if writes_only else 'used'}"
         self.report(problem, f" ({reason}), so features are recomputed for now")
+
+    def error(self, task: str, reason: object) -> CacheError:
+        """Return the error for what a user asked of the store, such as "cleared", and what failed."""
+        return CacheError(
+            f"The cache in {self.place} cannot be {task}: {one_line(reason).rstrip('.')}. Remove the cause, and call "
+            "the function again."
+        )
 
     def report(self, problem: str, more: str) -> None:
         """Warn about a problem the first time that it occurs."""

@@ -228,7 +228,7 @@ def _cache_at(path: str | os.PathLike[str] | None) -> Cache:
             f"path={_shown(path)} is not a folder: pass the path of a folder, the URL of a Redis server such as "
             "redis://host:6379/0, or None for the private cache."
         )
-    return open_cache("auto" if path is None else checked_path(path, "path"))
+    return open_cache("auto" if path is None else path if is_redis_url(path) else checked_path(path, "path"))
 
 
 def cache_info(path: str | os.PathLike[str] | None = None) -> CacheInfo:
@@ -249,6 +249,8 @@ def cache_info(path: str | os.PathLike[str] | None = None) -> CacheInfo:
     ------
     InvalidParameterError
         If `path` is neither a folder nor the URL of a Redis server.
+    CacheError
+        If the cache cannot be read.
 
     Examples
     --------
@@ -274,6 +276,8 @@ def clear_cache(path: str | os.PathLike[str] | None = None) -> None:
     ------
     InvalidParameterError
         If `path` is neither a folder nor the URL of a Redis server.
+    CacheError
+        If the cache cannot be cleared, for instance because another process has locked the database.
     """
     _cache_at(path).clear()
 
@@ -294,6 +298,8 @@ def set_cache_limit(max_bytes: int | None, path: str | os.PathLike[str] | None =
     InvalidParameterError
         If `max_bytes` is neither None nor an integer of at least 0; if `path` is not a folder; or if `path` is a Redis
         server, which has its own limit.
+    CacheError
+        If the limit cannot be stored.
     """
     if max_bytes is not None and (not isinstance(max_bytes, Integral) or isinstance(max_bytes, bool) or max_bytes < 0):
         raise InvalidParameterError(f"max_bytes={shown_value(max_bytes)} must be an integer of at least 0, or None.")

@@ -44,6 +44,10 @@ _MISUSE = re.compile("transaction")  # errors that concern the statement, not th
 _ERRORS = (sqlite3.Error, OSError, TypeError, ValueError, OverflowError, MemoryError)
 
 
+class _ReadOnlyError(Exception):
+    """The file can be read, but not written."""
+
+
 class Database:
     """A database in a directory.
 
@@ -74,19 +78,50 @@ class Database:
         If the file is damaged or was just removed, the function is called again with a new file.
         """
         with _turn:
-            for last in (False, False, True):
-                if not self._available.now(writes):
-                    break
-                try:
-                    opened = self._open()
-                    if writes and opened.read_only:
-                        break
-                    return function(opened.connection)
-                except _ERRORS as error:
-                    if last or not (_is_gone(error) or (_is_damage(error) and self._renew(error))):
-                        self._leave_alone(error, writes)
-                        break
-            return otherwise
+            if not self._available.now(writes):
+                return otherwise
+            try:
+                return self._call(function, writes)
+            except _ReadOnlyError:  # reported when the file was opened
+                return otherwise
+            except _ERRORS as error:
+                self._leave_alone(error, writes)
+                return otherwise
+
+    def execute(self, function: Callable[[sqlite3.Connection], Result], task: str, writes: bool = False) -> Result:
+        """Return the result of a function that a user asked for, even if the database could not be used just before.
+
+        Parameters
+        ----------
+        function : callable
+            As for `attempt`.
+        task : str
+            What the function does to the cache, for an error, such as "cleared".
+        writes : bool, default=False
+
+        Raises
+        ------
+        CacheError
+            If the database cannot be used.
+        """
+        with _turn:
+            try:
+                return self._call(function, writes)
+            except (_ReadOnlyError, *_ERRORS) as error:
+                self.close()
+                raise self._available.error(task, error) from error
+
+    def _call(self, function: Callable[[sqlite3.Connection], Result], writes: bool) -> Result:
+        for last in (False, False, True):
+            try:
+                opened = self._open()
+                if writes and opened.read_only:
+                    raise _ReadOnlyError(f"{str(opened.file)!r} cannot be written by this user")
+                return function(opened.connection)
+            except _ERRORS as error:
+                if last or not (_is_gone(error) or (_is_damage(error) and self._renew(error))):
+                    raise
+        raise AssertionError  # the last time returns or raises
 
     def close(self) -> None:
         """Close the connection of this process. The next use opens it again."""
@@ -160,6 +195,8 @@ class Database:
                 connection.execute(f"PRAGMA page_size = {_PAGE}")
                 connection.execute("PRAGMA journal_mode = WAL")  # ignored if the file system does not support it
                 connection.executescript(self.schema)
+                # Closing would do the same, but not raise an error if the disk is full, and leave half of a file.
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             final = self.directory / _FILE.format(generation)
             with contextlib.suppress(FileExistsError):
                 try:
@@ -186,6 +223,8 @@ class _Opened:
         self.file = file
         self._index = Path(f"{file}-shm")
         self._inode = os.stat(file).st_ino
+        if not os.access(file, os.R_OK):  # SQLite would only say that it is unable to open the file
+            raise PermissionError(f"only its owner may read {file.name!r}")
         self.read_only = not (os.access(file.parent, os.W_OK) and os.access(file, os.W_OK))
         # SQLite must create files beside a database that it reads, unless another process has created them or none
         # will.

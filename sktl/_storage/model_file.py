@@ -317,13 +317,17 @@ def _opened(source: Any, name: str) -> Iterator[Any]:
 def _opened_path(path: str, name: str) -> Iterator[Any]:
     with contextlib.ExitStack() as opened:
         try:
+            content = opened.enter_context(open(path, "rb"))
+        except OSError as error:  # safetensors would call the file missing
+            raise ModelFileError(f"{_first(name)} cannot be read: {error.strerror}. Make it readable.") from error
+        try:
             if is_utf8(path):
                 file = opened.enter_context(safetensors.safe_open(path, "pt"))
             else:  # a name that safetensors cannot open
-                file = StreamedTensors(opened.enter_context(open(path, "rb")), whole=True)
+                file = StreamedTensors(content, whole=True)
         except safetensors.SafetensorError as error:
-            with open(path, "rb") as content:
-                raise _foreign(name, path, content.read(64), str(error)) from error
+            content.seek(0)
+            raise _foreign(name, path, content.read(64), str(error)) from error
         yield file
 
 

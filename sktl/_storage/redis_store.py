@@ -4,8 +4,9 @@
     sktl:v1:claim:<space>:<key>   the owner; expires by the server's clock unless it is renewed
     sktl:v1:counts                a hash with the numbers of hits and misses
 
-No method raises errors of the server or the network. A server that fails, or costs more time than it saves, is reported
-once and left alone for a minute; see `Availability`.
+In a fit, no method raises errors of the server or the network. A server that fails, or costs more time than it saves,
+is reported once and left alone for a minute; see `Availability`. `contents` and `clear`, which users call, raise
+`CacheError`.
 """
 
 from __future__ import annotations
@@ -192,14 +193,13 @@ class RedisStore:
         """
         entries = n_bytes = 0
         apart = _ENTRY[: -len(b"%s:%s")] + spaces_apart.encode()
-        for names in self._pages(_ENTRY % (b"*", b"*")):
-            lengths = self._attempt(partial(_lengths, names), list[Any]())
-            known = [(name, n) for name, n in zip(names, lengths, strict=False) if isinstance(n, int)]
+        for names in self._pages(_ENTRY % (b"*", b"*"), "read"):
+            lengths = self._execute(partial(_lengths, names), "read")
+            known = [(name, n) for name, n in zip(names, lengths, strict=True) if isinstance(n, int)]
             entries += sum(not name.startswith(apart) for name, _ in known)
             n_bytes += sum(max(0, n - _CHECKSUM_BYTES) for _, n in known)
-        hits, misses = self._attempt(_counts, (0, 0))
-        limit = self._attempt(lambda server: int(server.info("memory").get("maxmemory", 0)), 0)
-        return Contents(hits, misses, entries, n_bytes, limit)
+        hits, misses = self._execute(_counts, "read")
+        return Contents(hits, misses, entries, n_bytes, self._execute(self._limit, "read"))
 
     def set_limit(self, max_bytes: int | None) -> NoReturn:
         """Raise `InvalidParameterError`, because the server bounds its own size."""
@@ -210,9 +210,9 @@ class RedisStore:
 
     def clear(self) -> None:
         """Remove all entries, claims and statistics. Other data on the server stays."""
-        for names in self._pages(_PREFIX + b"*"):
+        for names in self._pages(_PREFIX + b"*", "cleared"):
             if names:
-                self._attempt(partial(_unlink, names), None, writes=True)
+                self._execute(partial(_unlink, names), "cleared")
         self._claims.clear()
 
     def close(self) -> None:
@@ -223,16 +223,13 @@ class RedisStore:
         """Return the result of a function of the server, or `otherwise` if the server cannot be used."""
         if not self._available.now(writes):
             return otherwise
-        if self._process != os.getpid():
-            # In a forked process, a lock of the parent's client may be held by a thread that does not exist.
-            self._open()
         started = time.monotonic()
         try:
-            result = function(self._server)
+            result = self._call(function)
         except self._errors as error:
             # The server answers, but is full, a replica, or does not let this user write. It can still be read.
             refused = writes and isinstance(error, self._refusal)
-            self._available.leave_alone(one_line(error).rstrip("."), refused)
+            self._available.leave_alone(self._reason(error), refused)
             return otherwise
         self._late = max(0.0, self._late + time.monotonic() - started - _QUICK)
         if self._late > _PATIENCE:
@@ -241,6 +238,30 @@ class RedisStore:
                 self.release(owner)
             self._available.leave_alone("the server answers too slowly", writes_only=False)
         return result
+
+    def _execute(self, function: Callable[[Any], Result], task: str) -> Result:
+        """Return the result of a function that a user asked for, even if the server could not be used just before."""
+        try:
+            return self._call(function)
+        except self._errors as error:
+            raise self._available.error(task, self._reason(error)) from error
+
+    def _call(self, function: Callable[[Any], Result]) -> Result:
+        if self._process != os.getpid():
+            # In a forked process, a lock of the parent's client may be held by a thread that does not exist.
+            self._open()
+        return function(self._server)
+
+    def _reason(self, error: Exception) -> str:
+        # Not named, because a password may contain a dollar sign.
+        unset = "; an environment variable in the URL is not set" if re.search(r"\$[{\w]", self._url) else ""
+        return one_line(error).rstrip(".") + unset
+
+    def _limit(self, server: Any) -> int:
+        try:
+            return int(server.info("memory").get("maxmemory", 0))
+        except self._refusal:  # some servers do not tell all users
+            return 0
 
     def _get(self, names: list[bytes], server: Any) -> list[bytes | None]:
         records: list[bytes | None] = [record for _, record in zip(names, server.mget(names), strict=True)]
@@ -268,11 +289,11 @@ class RedisStore:
         if held := self._claims.get(owner):
             self._expire_claims(list(held), [milliseconds, owner])
 
-    def _pages(self, pattern: bytes) -> Iterator[list[bytes]]:
+    def _pages(self, pattern: bytes, task: str) -> Iterator[list[bytes]]:
         """Yield the names of the server's keys that match a pattern, some at a time."""
         page = _Page(None, [])
         while page.following != 0:
-            page = self._attempt(partial(_scan, page.following or 0, pattern), _Page(0, []))
+            page = self._execute(partial(_scan, page.following or 0, pattern), task)
             yield page.names
 
 

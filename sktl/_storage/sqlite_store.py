@@ -1,6 +1,7 @@
 """A bounded store of values in an SQLite database. Damaged entries are treated as missing.
 
-No method raises errors: see `Database` for what happens instead.
+Methods that a fit calls raise no errors: see `Database` for what happens instead. Methods that users call raise
+`CacheError`.
 """
 
 from __future__ import annotations
@@ -163,9 +164,9 @@ class SQLiteStore:
             hits, misses = numbers.get("hits", 0), numbers.get("misses", 0)
             return Contents(hits, misses, entries, int(size), self._limit(connection))
 
-        if not os.path.isdir(self.directory):
+        if not os.path.exists(self.directory):
             return Contents(0, 0, 0, 0, self._default_limit())
-        return self._database.attempt(contents, Contents(0, 0, 0, 0, self._default_limit()))
+        return self._database.execute(contents, "read")
 
     def set_limit(self, max_bytes: int | None) -> None:
         """Set the size limit of this store, or None for the default, and remove what exceeds it."""
@@ -180,7 +181,7 @@ class SQLiteStore:
             if excess > 0:
                 _shrink(connection)
 
-        self._database.attempt(set_limit, None, writes=True)
+        self._database.execute(set_limit, "limited", writes=True)
 
     def clear(self) -> None:
         """Remove all entries and reset the statistics to zero. The size limit stays."""
@@ -194,8 +195,8 @@ class SQLiteStore:
                     connection.execute(statement)
             _shrink(connection)
 
-        if os.path.isdir(self.directory):
-            self._database.attempt(clear, None, writes=True)
+        if os.path.exists(self.directory):
+            self._database.execute(clear, "cleared", writes=True)
 
     def close(self) -> None:
         """Close the connection of this process. The next use opens it again."""

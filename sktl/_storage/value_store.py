@@ -37,8 +37,9 @@ class Contents(NamedTuple):
 class ValueStore(Protocol):
     """A bounded map from (space, key) to bytes, which several processes share.
 
-    Problems with the file or the server are reported once and never raised: nothing is found then, nothing is stored,
-    and every claim succeeds, so the process computes for itself.
+    In a fit, problems with the file or the server are reported once and never raised: nothing is found then, nothing is
+    stored, and every claim succeeds, so the process computes for itself. `contents`, `set_limit` and `clear`, which
+    users call, raise `CacheError` instead.
     """
 
     @property

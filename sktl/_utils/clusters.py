@@ -87,6 +87,8 @@ class DaskCluster(Cluster):
 
     def wait_for_workers(self) -> None:
         """Wait for the first worker, by default for 10 seconds."""
+        if self._client.status == "closed":  # dask's own error is about its internals
+            raise RuntimeError("its client is closed")
         self._backend.effective_n_jobs(-1)
 
     def _count_all(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 from sktl._words import type_of
 from sktl.exceptions import InvalidParameterError
 
+# Schemes of URLs have at least two letters, because `c:\x` and `c://x` are paths of Windows.
+SCHEME = r"[A-Za-z][A-Za-z0-9+.-]+"
 _LONGEST = 200
 # Suffixes by which people and programs recognize files, which programs could not read if sktl wrote a model into them.
 _FORMATS_OF_OTHERS = {
@@ -67,7 +70,7 @@ def is_utf8(path: str | os.PathLike[str]) -> bool:
 
 def shown(name: str | os.PathLike[str]) -> str:
     """Return a path in quotes for a message, without its middle if it is long."""
-    text = os.fsdecode(name)
+    text = str(os.fsdecode(name))  # NumPy's strings have another repr
     return repr(text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]}...{text[-_LONGEST // 2 :]}")
 
 
@@ -77,8 +80,9 @@ def checked_path(path: Any, argument: str, alternative: str = "") -> str:
     Raises
     ------
     InvalidParameterError
-        If it is not a path, or begins with a home directory that is unknown and would become a folder named `~`. A
-        name such as `~model.sktl` is a file. `alternative` names what else the argument accepts.
+        If it is not a path, or is a URL, which would become a folder named `s3:`, or begins with a variable or an
+        unknown home directory, which would become folders named `$HOME` or `~`. A name such as `~model.sktl` is a
+        file. `alternative` names what else the argument accepts.
     """
     if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
         given = repr(path) if isinstance(path, int | float) else type_of(path)
@@ -86,7 +90,16 @@ def checked_path(path: Any, argument: str, alternative: str = "") -> str:
     text = os.fspath(path)
     if not text or "\0" in text:
         raise InvalidParameterError(f"{argument}={shown(text)} is not a path. Pass a path{alternative}.")
+    slashes = "//" if isinstance(path, str) else "/"  # pathlib.Path removes one of two
+    if url := re.match(rf"({SCHEME}::)*({SCHEME}):{slashes}", text):  # not shown, because it may contain a password
+        raise InvalidParameterError(
+            f"{argument}='{url[2]}://...' is a URL, and must be a path on this machine. Pass a path{alternative}."
+        )
     path = user_path(text)
+    if text.startswith("$") and os.path.expandvars(text) != text and not os.path.lexists(path):
+        raise InvalidParameterError(
+            f"{argument}={shown(text)} does not exist. Variables are not replaced: use os.path.expandvars."
+        )
     home, *rest = path.replace(os.sep, "/").split("/")
     if home.startswith("~") and (rest or home == "~") and not os.path.lexists(path):
         raise InvalidParameterError(
@@ -104,6 +117,15 @@ def check_model_suffix(path: str | os.PathLike[str]) -> None:
         raise InvalidParameterError(
             f"path={shown(path)} has the suffix of {other}, but a model is saved in sktl's own format. Rename it, for "
             f"instance to {shown(f'{stem}.sktl')}{export}."
+        )
+
+
+def check_features_suffix(path: str) -> None:
+    """Raise `InvalidParameterError` for a new folder of features whose name has the suffix of a file."""
+    stem, suffix = os.path.splitext(path)
+    if suffix.lower() in _FORMATS_OF_OTHERS.keys() - {".parquet"} and not os.path.isdir(path):
+        raise InvalidParameterError(
+            f"path={shown(path)} does not end in .parquet. Rename it, or pass a folder, such as {shown(f'{stem}/')}."
         )
 
 

@@ -11,12 +11,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sktl._images.command_reasons import for_command_line
+from sktl._utils.input_names import FROM_INPUT, names_on_input
 from sktl._words import cut_middle, shown_name
 from sktl.exceptions import InvalidImageError, SktlError
 
 _EXAMPLES = """examples:
   python -m sktl.runtime cats.onnx my_cat.jpg
   python -m sktl.runtime cats.onnx new/*.jpg --json
+  find new -name '*.jpg' | python -m sktl.runtime cats.onnx -
 """
 
 
@@ -27,9 +29,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         model = open_model(options.model, n_threads=options.n_threads)
+        names = _expanded(options.images)
     except SktlError as error:
         return _complain(str(error))
-    found, problems = _predict(model, _expanded(options.images))
+    found, problems = _predict(model, names)
     is_printed = _print(_as_json(found) if options.json else _as_table(found))
     for problem in problems:
         _complain(problem)
@@ -58,7 +61,10 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("model", help="the exported model, such as cats.onnx")
-    parser.add_argument("images", nargs="+", metavar="image", help="an image file")
+    parser.add_argument(
+        "images", nargs="+", metavar="image",
+        help="an image file; - for files whose paths are on standard input, one on each line or separated by NUL",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print all probabilities as JSON")
     parser.add_argument("--n-threads", type=_count, metavar="N", help="number of threads (default: all cores)")
     return parser
@@ -71,8 +77,15 @@ def _count(text: str) -> int:
 
 
 def _expanded(names: Sequence[str]) -> list[str]:
-    """Return names of files, with those that match a pattern in its place: shells of Windows leave this to programs."""
-    return [file for name in names for file in (os.name == "nt" and _matching(name)) or [name]]
+    """Return names of files, with those that match a pattern in its place: shells of Windows leave this to programs.
+
+    In the place of `-` are the names on standard input.
+    """
+    return [
+        file
+        for name in names
+        for file in (names_on_input() if name == FROM_INPUT else (os.name == "nt" and _matching(name)) or [name])
+    ]
 
 
 def _matching(pattern: str) -> list[str]:

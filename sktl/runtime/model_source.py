@@ -10,7 +10,13 @@ from typing import IO, Any, TypeAlias
 
 from sktl._utils.paths import checked_path, shown
 from sktl._words import one_line, type_of
-from sktl.exceptions import InvalidParameterError, ModelFileError, ModelFileNotFoundError, SktlError
+from sktl.exceptions import (
+    DeviceMemoryError,
+    InvalidParameterError,
+    ModelFileError,
+    ModelFileNotFoundError,
+    SktlError,
+)
 
 PathOrContent: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
 _MOST_BYTES = 2 << 30  # the limit of the format
@@ -64,6 +70,8 @@ class ModelSource:
             If the path does not exist, or is not a file.
         ModelFileError
             If the file cannot be read, is too large, or has changed since it was first read.
+        DeviceMemoryError
+            If the file does not fit into memory.
         """
         content = self.place if isinstance(self.place, bytes) else _read_file(self.place, self.name)
         digest = hashlib.sha256(content).hexdigest()
@@ -126,12 +134,14 @@ def _read_file(path: str, name: str) -> bytes:
         if status.st_size > _MOST_BYTES:
             raise ModelFileError(f"{name} has {status.st_size / 2**30:.1f} GiB, more than any ONNX file.")
         with open(path, "rb") as file:
-            return file.read(_MOST_BYTES + 1)
+            return file.read(status.st_size)  # Python reserves as much memory as it is told to read
     except SktlError:  # some are also OSError
         raise
     except FileNotFoundError as error:
         raise ModelFileNotFoundError(
             f"The model {name} does not exist. Pass the path of a file that sktl.export wrote."
         ) from error
+    except MemoryError as error:
+        raise DeviceMemoryError(f"There is not enough memory for {name}. Free memory.") from error
     except (OSError, ValueError) as error:
         raise ModelFileError(f"{name} cannot be read: {getattr(error, 'strerror', None) or error}.") from error

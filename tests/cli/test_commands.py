@@ -630,6 +630,19 @@ def test_networks_are_listed_with_size_and_source():
     assert "No network has 'zzz' in its name" in run("backbones", "zzz", status=1)[1]
 
 
+def test_names_on_standard_input_stand_for_images_and_folders_among_them_do_not(photos, model, tmp_path):
+    paths = sorted(map(str, photos.glob("*/*.jpg")))[:4]
+    expected, _ = run("predict", model, *paths, "--csv", "-q")
+    assert run("predict", model, "-", "--csv", "-q", input="\n".join(paths))[0] == expected
+    assert run("predict", model, paths[0], "-", "--csv", "-q", input="\0".join(paths))[0] == expected
+    _, said = run("check", "-", "-q", input="\n".join(paths))
+    assert said == "All 4 images can be used.\n"
+    listed, said = run("check", "-", status=1, input="\n".join([str(photos), *paths]))
+    assert "5 images on standard input." in said
+    assert listed.startswith(f"{photos}: is a directory")
+    assert run("check", "-", status=1, input="\n")[1].startswith("Error: Standard input has no names of images.")
+
+
 def test_images_are_checked(photos, tmp_path):
     for folder, n in ((photos, 12), (photos / "sky", 6)):
         out, err = run("check", folder)

@@ -9,6 +9,7 @@ import os
 import time
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import joblib
 import numpy as np
@@ -28,7 +29,7 @@ from sktl._features import worker_blocks as _blocks
 from sktl._images import samples as _samples
 from sktl._images.samples import FileSample
 from sktl._utils import devices as _devices
-from sktl._utils.clusters import active_cluster
+from sktl._utils.clusters import DaskCluster, active_cluster
 from sktl.datasets import LazyImages
 from sktl.exceptions import ClusterWarning, InvalidImageError
 
@@ -46,6 +47,12 @@ def use(monkeypatch):
         return cluster
 
     return use
+
+
+def test_a_closed_client_is_the_reason_why_images_are_computed_here():
+    cluster = DaskCluster(SimpleNamespace(client=SimpleNamespace(status="closed")), None)
+    with pytest.warns(ClusterWarning, match="is available: its client is closed. The images are computed in this"):
+        assert not _pass.is_ready(cluster)
 
 
 @pytest.fixture

@@ -432,9 +432,15 @@ def test_a_reduced_jpeg_gives_nearly_the_input_of_the_full_one(kind, sides, targ
         (b"", "the file is empty"),
         (b"<!DOCTYPE html><html><body>404</body></html>", "is an HTML page.*download it again"),
         (b"\n  <html>404</html>", "is an HTML page.*download it again"),
-        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(50), r"is not a valid \.heic file|\.heic file.*sktl\[heic\]"),
-        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic" + bytes(50), r"is not a valid \.heic file|\.heic file.*sktl\[heic\]"),
-        (bytes(128) + b"DICM" + bytes(50), r"\.dcm file (without an image|.*sktl\[dicom\])"),
+        (
+            b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(50),
+            r"is not a valid \.heic file|\.heic file.*pillow-heif",
+        ),
+        (
+            b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic" + bytes(50),
+            r"is not a valid \.heic file|\.heic file.*pillow-heif",
+        ),
+        (bytes(128) + b"DICM" + bytes(50), r"\.dcm file (without an image|.*pip install pydicom)"),
         (b"\x93NUMPY\x01\0" + bytes(50), r"\.npy file.*numpy\.load"),
         (b"PK\x03\x04" + bytes(50), r"\.npz file.*numpy\.load"),
         (b"%PDF-1.7\n" + bytes(50), r"\.pdf file.*pdf2image"),

@@ -289,7 +289,7 @@ def test_short_and_large_files_of_other_stores_are_named(monkeypatch):
 def test_unknown_schemes_and_missing_packages_are_named(monkeypatch):
     with pytest.raises(InvalidImageError, match=r"X\[1\].*fsspec knows no scheme nonsense://"):
         as_samples(["memory://a", "nonsense://a.png"])
-    for scheme, remedy in [("https", "needs aiohttp.*pip install 'sktl\\[remote\\]'"), ("s3", "Install s3fs")]:
+    for scheme, remedy in [("https", "needs aiohttp.*pip install 'fsspec\\[http\\]'"), ("s3", "Install s3fs")]:
         url_downloads.check_scheme.cache_clear()
 
         def missing(name):
@@ -302,7 +302,7 @@ def test_unknown_schemes_and_missing_packages_are_named(monkeypatch):
     url_downloads.check_scheme.cache_clear()
     monkeypatch.setitem(sys.modules, "fsspec", None)
     with pytest.raises(
-        MissingPackageError, match=re.escape("needs fsspec, which is not installed: pip install 'sktl[remote]'")
+        MissingPackageError, match=re.escape("needs fsspec, which is not installed: pip install 'fsspec[http]'")
     ):
         as_samples(["memory://a.png"])
     url_downloads.check_scheme.cache_clear()

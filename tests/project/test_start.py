@@ -6,6 +6,7 @@ import ast
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 import tomllib
@@ -80,6 +81,31 @@ def test_a_name_that_is_not_there_is_an_attribute_error_with_the_nearest_one():
     assert (caught.value.name, caught.value.obj) == ("list_backbone", sktl)  # of which Python makes "Did you mean"
     with pytest.raises(ImportError, match="cannot import name 'list_backbone'"):
         exec("from sktl import list_backbone")
+
+
+@pytest.mark.parametrize("name", ["check_images", "load"])
+def test_a_dependency_that_is_not_installed_is_named(name):
+    program = f"""
+sys.modules.update(joblib=None, torch=None)
+import sktl
+try:
+    sktl.{name}
+except sktl.exceptions.MissingPackageError as error:
+    print(error)
+"""
+    assert re.match(rf"sktl\.{name} needs (joblib|torch), which is not installed\. Install", start(program))
+
+
+def test_the_command_without_click_is_an_error_of_one_line():
+    program = """
+import runpy
+sys.modules["click"] = None
+try:
+    runpy.run_module("sktl", run_name="__main__")
+except SystemExit as exit:
+    print(exit)
+"""
+    assert re.fullmatch(r"Error: The command sktl needs click, which is not installed\. .*\n", start(program))
 
 
 def test_a_star_gives_all_names_at_once():
@@ -194,7 +220,7 @@ def test_a_saved_model_imports_the_library_of_its_own_network_alone_and_predicts
 
 
 def test_the_command_that_the_wheel_installs_is_the_command_line():
-    from sktl._cli.commands import main
+    from sktl.__main__ import main
 
     (script,) = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"].items()
     assert EntryPoint(*script, "console_scripts").load() is main

@@ -77,6 +77,17 @@ def test_what_is_wrong_with_the_model_is_said_in_one_line(place, capsys):
         assert name in wrong
 
 
+def test_names_on_standard_input_stand_for_images(place, capsys, monkeypatch):
+    expected = outcome(capsys, "classes.onnx", "red.png", "blue.jpg")
+    for content in (b"red.png\nblue.jpg\n", b"red.png\0blue.jpg\0"):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+        assert outcome(capsys, "classes.onnx", "-") == expected
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
+    status, printed, wrong = outcome(capsys, "classes.onnx", "-")
+    assert (status, printed) == (1, "")
+    assert wrong.startswith("Standard input has no names of images.")
+
+
 @pytest.mark.parametrize("words", [[], ["classes.onnx"], ["a", "b", "--n-threads", "0"], ["a", "b", "--top", "3"]])
 def test_a_wrong_use_is_status_2(place, capsys, words):
     with pytest.raises(SystemExit) as caught:

@@ -54,6 +54,11 @@ found = [clf.predict_proba(X).tolist(), clf.predict(np.zeros((2, 8, 8))).tolist(
 found += [OnnxEncoder(f"{folder}/features.onnx").transform(X).tolist()]
 found += [OnnxRegressor(f"{folder}/numbers.onnx").predict(X).tolist()]
 found += [pickle.loads(pickle.dumps(open_model(f"{folder}/labels.onnx"))).predict(X).tolist()]
+assert len(clf.predict(sktl.datasets.list_images(f"{folder}/photos"))) == 2
+try:
+    clf.predict(["https://host/photo.png"])
+except sktl.exceptions.MissingPackageError as error:
+    assert "pip install 'fsspec[http]'" in str(error), error
 for wrong in ([{}], [None], [b"text"], 3, "photo.jpg", [[1, 2], [3]], [["a"]], {"a": 1}, np.zeros((2, 9))):
     try:
         clf.predict(wrong)
@@ -68,6 +73,9 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     for kind in exported.LAST:
         (folder / f"{kind}.onnx").write_bytes(exported.content(kind, typicality=kind == "classes"))
+    (folder / "photos").mkdir()
+    for name in ("1.png", "2.jpg"):
+        Image.new("RGB", (50, 60), "red").save(folder / "photos" / name)
     Image.new("RGB", (50, 60), "red").save(folder / "red.png")
     Image.new("RGB", (50, 60), "blue").save(folder / "blue.jpg")
     return folder

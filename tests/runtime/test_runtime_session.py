@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -16,8 +17,8 @@ import safetensors.numpy
 from onnx import TensorProto, helper
 from processes import ROOTS, in_child, needs_fork
 
-from sktl.exceptions import InvalidParameterError, ModelFileError, ModelFileNotFoundError, SktlError
-from sktl.runtime import OnnxClassifier, OnnxEncoder, OnnxRegressor, open_model
+from sktl.exceptions import DeviceMemoryError, InvalidParameterError, ModelFileError, ModelFileNotFoundError, SktlError
+from sktl.runtime import OnnxClassifier, OnnxEncoder, OnnxRegressor, model_source, open_model
 from sktl.runtime.model_source import ModelSource
 
 X = np.random.default_rng(1).integers(0, 256, (3, 40, 30, 3), np.uint8)
@@ -157,6 +158,30 @@ def test_a_closed_file_is_an_invalid_parameter(tmp_path):
         pass
     with pytest.raises(InvalidParameterError, match="closed file"):
         open_model(file)
+
+
+def test_reading_a_file_takes_the_memory_of_its_content(tmp_path):
+    (tmp_path / "cats.onnx").write_bytes(GOOD)
+    source = ModelSource.of(tmp_path / "cats.onnx")
+    tracemalloc.start()
+    try:
+        content, _ = source.read()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert content == GOOD
+    assert peak < 2 * len(GOOD) + (1 << 16)
+
+
+def test_a_lack_of_memory_for_a_file_is_said(tmp_path, monkeypatch):
+    class Full(io.FileIO):
+        def read(self, size=-1):
+            raise MemoryError
+
+    (tmp_path / "cats.onnx").write_bytes(GOOD)
+    monkeypatch.setattr(model_source, "open", Full, raising=False)
+    with pytest.raises(DeviceMemoryError, match=r"not enough memory for '.*cats\.onnx'\. Free memory"):
+        open_model(tmp_path / "cats.onnx")
 
 
 class Slow(io.RawIOBase):

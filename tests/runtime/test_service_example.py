@@ -23,6 +23,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 from processes import ROOTS
 
+import sktl
 from sktl.runtime import OnnxClassifier
 
 pytest.importorskip("fastapi", reason="the extra `test` installs it")
@@ -314,6 +315,30 @@ def test_a_batch_that_fails_is_told_to_all_who_wait_and_to_nobody_else(batcher):
 
     found = asyncio.run(ask())
     assert [type(answer) for answer in found] == [MemoryError, MemoryError, MemoryError, dict]
+
+
+@pytest.mark.parametrize(("setting", "expected"), [("3", 3), ("", None), (None, None)])
+def test_the_number_of_threads_is_set_by_the_environment(tmp_path, monkeypatch, setting, expected):
+    monkeypatch.syspath_prepend(FOLDER)
+    import service
+
+    (tmp_path / "model.onnx").write_bytes(CONTENT)
+    monkeypatch.setenv("SERVICE_MODEL", str(tmp_path / "model.onnx"))
+    monkeypatch.delenv("SERVICE_THREADS", raising=False)
+    if setting is not None:
+        monkeypatch.setenv("SERVICE_THREADS", setting)
+    opened = []
+    monkeypatch.setattr(service, "open_model", lambda model, n_threads: opened.append(n_threads))
+    monkeypatch.setattr(sktl, "set_pixel_limit", lambda n: None)  # it would stay for other tests
+
+    async def start() -> None:
+        async with app.router.lifespan_context(app):
+            pass
+
+    app = service.app
+    asyncio.run(start())
+    assert opened == [expected]
+    assert app.state.service._decoders._max_workers == (expected or os.cpu_count())
 
 
 @pytest.mark.thorough

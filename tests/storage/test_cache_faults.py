@@ -1,4 +1,4 @@
-"""Whatever happens to a cache: no wrong value, no error, one warning of each kind, and fits that differ by no bit."""
+"""Whatever happens to a cache: no wrong value, no error in a fit, one warning of each kind, and equal bits."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import os
 import random
 import shutil
 import sqlite3
+import subprocess
+import sys
 import tempfile
 import time
 import warnings
@@ -18,7 +20,7 @@ import numpy as np
 import pytest
 import torch
 from backbones import Pixels
-from processes import Child, in_child, needs_fork, results
+from processes import ROOTS, Child, in_child, needs_fork, results
 from representatives import slow_except
 
 from sktl import PretrainedImageClassifier
@@ -28,7 +30,7 @@ from sktl._storage.cache import open_cache
 from sktl._storage.database import Database
 from sktl._storage.sqlite_store import SQLiteStore
 from sktl._storage.value_store import new_owner
-from sktl.exceptions import CacheWarning
+from sktl.exceptions import CacheError, CacheWarning
 
 pytestmark = needs_fork
 KEYS = [b"key %d" % i for i in range(40)]
@@ -67,8 +69,8 @@ def use(store, rng):
     n = check(store)
     store.release(owner)
     store.count(1, 1)
-    contents = store.contents("about ")
-    assert contents.max_bytes >= 0
+    with contextlib.suppress(CacheError):  # users ask for statistics, fits do not
+        assert store.contents("about ").max_bytes >= 0
     return n
 
 
@@ -395,6 +397,30 @@ def test_a_disk_that_is_full(tmp_path, pages, monkeypatch):
     assert use(SQLiteStore(tmp_path / "cache", lambda: LIMIT, durable=False), random.Random(0)) > 0
 
 
+# On a file system of its own, which is unmounted with the process.
+ON_A_SMALL_DISK = """
+import sys, warnings
+from pathlib import Path
+from sktl._storage.sqlite_store import SQLiteStore
+warnings.simplefilter("always")
+SQLiteStore(Path(sys.argv[1], "cache"), lambda: 1 << 20).write("a", [(b"key", bytes(30_000))])
+"""
+
+
+@pytest.mark.parametrize("size", ["200k", "250k", "300k"])
+def test_a_disk_too_small_for_a_new_file_is_not_called_damage(tmp_path, size):
+    if shutil.which("unshare") is None or os.getuid():
+        pytest.skip("only root can mount a file system")
+    script = 'mount -t tmpfs -o size="$1" none "$2" && shift && exec "$2" -c "$3" "$1"'
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script, "sh", size, tmp_path, sys.executable, ON_A_SMALL_DISK],
+        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(ROOTS)},
+    )  # fmt: skip
+    if "unshare" in done.stderr or "mount" in done.stderr:
+        pytest.skip("a container cannot mount a file system")
+    assert "(database or disk is full)" in done.stderr
+
+
 @pytest.fixture
 def public():
     """Return a directory that every user can reach."""
@@ -472,6 +498,10 @@ def test_a_directory_of_others_is_left_alone(public):
     numbers, messages = as_nobody(use_elsewhere, public / "cache")
     assert numbers == [0] * 3
     assert 1 <= len(messages) <= 2
+    os.chmod(public / "cache", 0o755)
+    numbers, messages = as_nobody(use_elsewhere, public / "cache")
+    assert numbers == [0] * 3
+    assert any("only its owner may read 'features-v1-0000.sqlite'" in message for message in messages)
     numbers, _ = as_nobody(use_elsewhere, public / "another")
     assert numbers == [0] * 3
 
@@ -486,8 +516,13 @@ def test_a_path_that_is_no_directory(tmp_path, make, below):
     with few_warnings("cannot be written", "cannot be used") as caught:
         for _ in range(2):
             assert use(store, random.Random(0)) == 0
-        store.set_limit(5)
-        store.clear()
+        with pytest.raises(CacheError, match=r"cannot be limited: .*Remove the cause"):
+            store.set_limit(5)
+        if os.path.exists(store.directory):
+            with pytest.raises(CacheError, match="cannot be cleared"):
+                store.clear()
+            with pytest.raises(CacheError, match="cannot be read"):
+                store.contents("about ")
         assert caught
 
 
@@ -496,8 +531,9 @@ def test_a_directory_that_cannot_be_made(path):
     store = SQLiteStore(Path(path), lambda: LIMIT, durable=False)
     with few_warnings() as caught:
         assert use(store, random.Random(0)) == 0
-        store.set_limit(5)
-        store.clear()
+        with pytest.raises(CacheError):
+            store.set_limit(5)
+        store.clear()  # there is nothing
         assert _cache._default_limit(Path(path)) >= 0
         assert caught
 
@@ -533,6 +569,38 @@ def test_a_database_locked_by_others_is_not_awaited_for_long(tmp_path, monkeypat
         assert time.monotonic() - started < 5
     store._database._available.unwritable_until = 0
     assert use(store, random.Random(0)) >= n
+
+
+def test_what_users_ask_for_is_done_in_a_pause_too_or_raises(tmp_path, monkeypatch):
+    monkeypatch.setattr(_database, "_PATIENCE", 0.05)
+    store = filled(tmp_path / "cache")
+    with locked(tmp_path / "cache"):
+        with few_warnings("cannot be written"):
+            put(store, random.Random(0))  # the cache is left alone from now on
+        with few_warnings() as caught:
+            for act, task in (store.clear, "cleared"), (lambda: store.set_limit(5), "limited"):
+                with pytest.raises(CacheError, match=f"cache' cannot be {task}: database is locked"):
+                    act()
+            assert caught == []
+    assert check(store) > 0
+    store.set_limit(1 << 19)
+    store.clear()
+    assert store.contents("about ") == (0, 0, 0, 0, 1 << 19)
+
+
+def test_what_may_only_be_read_cannot_be_cleared(public):
+    filled(public / "cache").close()
+    os.chmod(public / "cache", 0o755)
+    os.chmod(file_of(public / "cache", ""), 0o644)
+
+    def clear():
+        store = SQLiteStore(public / "cache", lambda: LIMIT, durable=False)
+        with few_warnings("cannot be written"), pytest.raises(CacheError, match=r"cleared: .* cannot be written by"):
+            store.clear()
+        return True
+
+    assert as_nobody(clear)
+    assert check(SQLiteStore(public / "cache", lambda: LIMIT, durable=False)) > 0
 
 
 # ------------------------------------------------------------------------------------------------------ fits in faults

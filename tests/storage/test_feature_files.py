@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from processes import in_child, needs_fork
 from representatives import slow_except
@@ -95,6 +98,45 @@ def test_columns_that_are_described_wrongly_do_not_end_the_process(path, content
     assert content.count(b"\0" + name) == 1
     path.write_bytes(content.replace(b"\0" + name, bytes([2 * repetition]) + name))  # instead of 0, required
     assert in_child(read, path) in (False, True)
+
+
+def test_damage_of_names_and_labels_is_noticed(path, content):
+    file = FeatureFile.open(path)
+    for name, text in ("image", b"7.png"), ("label", b"dog"):
+        path.write_bytes(content.replace(text, b"8" + text[1:]))
+        with pytest.raises(InvalidInputError, match=r"f\.parquet' is damaged"):
+            file.columns([name])
+        assert len(file.columns([other := {"image": "label", "label": "image"}[name]])[other]) == N
+
+
+@given(position=st.integers(0, FEATURES.nbytes - 1))
+def test_arrow_finds_damage_of_features_by_the_checksums(content, position):
+    whole = FEATURES.tobytes()
+    group = whole[position // 112 * 112 :][:112]  # of 4 rows
+    damaged = bytearray(content)
+    damaged[content.index(group) + position % 112] ^= 0xFF
+    with pytest.raises(OSError, match="checksum"):
+        pq.ParquetFile(pa.BufferReader(bytes(damaged)), page_checksum_verification=True).read(use_threads=False)
+
+
+@pytest.mark.parametrize("name", ["run:1.parquet", "s3:x.parquet", "a:b/x.parquet", "bad\udce9.parquet"])
+def test_names_that_arrow_would_not_open_as_files(tmp_path, content, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    Path("a:b").mkdir()
+    try:
+        Path(name).write_bytes(content)
+    except OSError:
+        pytest.skip("the file system does not allow this name")
+    assert len(FeatureFile.open(Path(name)).names()) == N
+
+
+def test_a_file_that_may_not_be_read_is_not_called_damaged(path, monkeypatch):
+    def refuse(*args):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(feature_files, "open", refuse, raising=False)
+    with pytest.raises(PermissionError):
+        FeatureFile.open(path)
 
 
 @pytest.mark.parametrize("row", [0, 1, N - 1])

@@ -252,6 +252,16 @@ def test_a_file_of_any_name_is_read(tmp_path_factory, name):
         pass
 
 
+def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch):
+    def refuse(*args):
+        raise PermissionError(13, "Permission denied")
+
+    write_model(tmp_path / "x", {}, TENSORS)
+    monkeypatch.setattr(_model_file, "open", refuse, raising=False)
+    with pytest.raises(ModelFileError, match=r"^'.*x' cannot be read: Permission denied\."):
+        read(tmp_path / "x")
+
+
 def test_the_model_in_a_folder_is_read(tmp_path):
     write_model(tmp_path / "model.safetensors", {}, TENSORS)
     assert set(read(tmp_path)[1]) == set(TENSORS)

@@ -5,9 +5,9 @@ from click.testing import CliRunner
 from sktl._cli import commands
 
 
-def run(*arguments, status=0):
+def run(*arguments, status=0, input=None):
     """Run a command; return what it wrote to standard output and standard error."""
-    done = CliRunner().invoke(commands.main, [str(argument) for argument in arguments], prog_name="sktl")
+    done = CliRunner().invoke(commands.main, [str(argument) for argument in arguments], input, prog_name="sktl")
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
     assert done.exit_code == status, done.output

@@ -6,12 +6,14 @@ import os
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from processes import in_child, needs_fork
 
 from sktl._utils.paths import (
+    check_features_suffix,
     check_model_suffix,
     check_page_suffix,
     checked_path,
@@ -19,6 +21,7 @@ from sktl._utils.paths import (
     draft_path,
     is_utf8,
     kept_path,
+    shown,
     user_path,
     why_no_file,
     working_folder,
@@ -74,6 +77,38 @@ def test_an_unknown_home_directory_is_refused_unless_a_file_has_that_name(tmp_pa
     assert checked_path("~model.sktl", "path") == "~model.sktl"
     Path(name).touch()
     assert checked_path(name, "path") == name
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["s3://bucket/x", "https://anna:s3cret@h/x?sig=s3cret", Path("gs://b/x"), "simplecache::s3://b/x", "file:///x"],
+)
+def test_a_url_is_refused_before_it_becomes_a_folder_and_its_secrets_are_not_shown(url):
+    with pytest.raises(
+        InvalidParameterError, match=r"^checkpoint='\w+://\.\.\.' is a URL, .*\. Pass a path or None\.$"
+    ) as error:
+        checked_path(url, "checkpoint", " or None")
+    assert "s3cret" not in str(error.value)
+
+
+def test_a_variable_is_refused_before_it_becomes_a_folder_unless_it_is_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PLACE", "/elsewhere")
+    for name in ("$PLACE/x", "${PLACE}/x"):
+        with pytest.raises(InvalidParameterError, match=r"^cache='\$.*/x' does not exist\. Variables are not replaced"):
+            checked_path(name, "cache")
+    assert checked_path("$NO_PLACE/x", "cache") == "$NO_PLACE/x"
+    Path("$PLACE").mkdir()
+    assert checked_path("$PLACE", "cache") == "$PLACE"
+
+
+def test_a_string_of_numpy_is_shown_like_any_other():
+    assert shown(np.str_("a/b")) == "'a/b'"
+
+
+@pytest.mark.parametrize("name", ["c://x", "./s3://x", "a:b/x", "run:1.parquet", "s3:/x", "s3:", Path("gs:")])
+def test_other_names_with_colons_are_paths(name):
+    assert checked_path(name, "path") == os.fspath(name)
 
 
 @pytest.mark.parametrize(
@@ -139,6 +174,15 @@ def test_a_model_with_the_suffix_of_another_format_is_refused(suffix):
 @pytest.mark.parametrize("name", ["model", "model.sktl", "model.v2", "model.onnx.sktl", ".onnx", "folder.pkl/model"])
 def test_a_model_may_have_any_other_name(name):
     check_model_suffix(name)
+
+
+def test_a_new_folder_of_features_has_no_suffix_of_another_format(tmp_path):
+    for name in ("f.parquet", "f", "f_v1.2", "f.csv/", str(tmp_path)):
+        check_features_suffix(name)
+    with pytest.raises(InvalidParameterError, match=r"^path='f\.CSV' does not end in \.parquet\. .* such as 'f/'"):
+        check_features_suffix("f.CSV")
+    (tmp_path / "f.csv").mkdir()
+    check_features_suffix(str(tmp_path / "f.csv"))
 
 
 def test_a_page_ends_like_html_or_has_no_suffix():
