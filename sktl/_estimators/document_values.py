@@ -93,15 +93,18 @@ def failures_of(training: Mapping[str, Any]) -> tuple[ImageFailure, ...]:
     return failures
 
 
+def _is_column(name: str, values: list[Any]) -> bool:
+    """Return True for the values of a column of the results of the internal cross-validation."""
+    if name == "refined":
+        return all(isinstance(value, bool) for value in values)
+    return all(isinstance(value, float) or _is_count(value) for value in values)
+
+
 def selection_of(training: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Return the results of the internal cross-validation by name; empty if there was none."""
     columns = {key: decode(column) for key, column in (training.get("selection") or {}).items()}
-    values = [value for column in columns.values() for value in column]
-    if (
-        not all(isinstance(value, float | bool) or _is_count(value) for value in values)
-        or len({len(column) for column in columns.values()}) > 1
-    ):
-        raise DocumentError("the results of its cross-validation are not columns of numbers or truth values")
+    if not all(_is_column(name, values) for name, values in columns.items()) or len({*map(len, columns.values())}) > 1:
+        raise DocumentError("the results of its cross-validation are not columns of numbers")
     return {key: np.array(column) for key, column in columns.items()}
 
 

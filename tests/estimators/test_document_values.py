@@ -111,7 +111,10 @@ def row(**row_values):
         *[(values.history_of, {"history": [row(epoch=1) | row(epoch=1, train_loss=x)]}) for x in ("x", 10**400, None)],
         *[(values.n_iter_of, {"n_iter": n}) for n in (-1, 1.0, True, "7" * 4000, 10**4000)],
         *[(values.failures_of, {"invalid_images": [one]}) for one in (1, {"dict": []})],
-        *[(values.selection_of, {"selection": found}) for found in ({"a": ["x"]}, {"a": [1], "b": []}, {"a": [True]})],
+        *[
+            (values.selection_of, {"selection": found})
+            for found in ({"a": ["x"]}, {"a": [1], "b": []}, {"a": [True]}, {"refined": [1]})
+        ],
         *[(values.columns_of, {"n_features": n, "names": None}) for n in (0, True, "7", 10**4000)],
         *[(values.columns_of, {"n_features": 1, "names": names}) for names in (5, "a", [], [1], ["a", "b"])],
         *[(values.count_outputs, {"numbers": {"n_outputs": n, "is_vector": False}}) for n in (0, True, 2.0, 10**4000)],
