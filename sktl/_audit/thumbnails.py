@@ -1,4 +1,4 @@
-"""Read each image once: a gray thumbnail, colors and file properties, which is all that the audit uses of it."""
+"""Read each image once: a gray thumbnail, colors and file properties, which is all that most checks of an audit use."""
 
 from __future__ import annotations
 
