@@ -10,7 +10,7 @@ curve of the audit's probability of the own label, and the precision among the k
 labels. The latter is compared with confident learning (C. Northcutt, L. Jiang and I. Chuang, "Confident Learning:
 Estimating Uncertainty in Dataset Labels", JAIR 2021), by the rule of the paper and, if it is installed, by cleanlab.
 
-copies: 60 images of each set are copied in each of nine ways; each image is copied once. The figures are the share of
+copies: 60 images of each set are copied in each of twelve ways; each image is copied once. The figures are the share of
 copies that are in one group with their originals, and the number of pairs that are confirmed among the originals.
 Constants were chosen on other originals, which are left out. --pairs writes pictures of pairs of originals.
 
@@ -37,11 +37,10 @@ from sklearn.metrics import roc_auc_score
 
 from sktl import PretrainedImageClassifier, audit_images
 from sktl._audit.audit_images import _Given, _Usable
-from sktl._audit.confirmation import CONFIRMED, confirm
 from sktl._audit.copies import find_copies, joined_groups
+from sktl._audit.near_copies import near_copies
 from sktl._audit.out_of_fold import learner_of, out_of_fold
 from sktl._audit.suspicious_labels import LabeledRows, LabelModel, Votes, label_issues
-from sktl._audit.windows import Descriptors
 from sktl._utils.isolation import isolated
 from sktl._utils.threads import single_threaded_pool
 from sktl.datasets import load_image_folder
@@ -107,7 +106,7 @@ def wrong_labels(folder, arguments):
     train = load_image_folder(folder / "train")
     classes, right = np.unique(train.target, return_inverse=True)
     clf, n = classifier(arguments), len(right)
-    given = _Given.of(train.data, train.target, None, None, None, clf, clf)
+    given = _Given.of(train.data, train.target, None, None, None, None, clf)
     with single_threaded_pool(2) as pool:
         usable = _Usable.of(given.subjects, clf, pool)
         copies = find_copies(usable.thumbnails, given.subjects.samples, usable.own, pool)
@@ -199,11 +198,20 @@ def crop(image, share, rng):
     return image.crop((x, y, x + w, y + h))
 
 
+def center(image, width, height):
+    """Return the center of an image, with these shares of its sides."""
+    left, top = round((1 - width) / 2 * image.width), round((1 - height) / 2 * image.height)
+    return image.crop((left, top, image.width - left, image.height - top))
+
+
 WAYS = {
     "JPEG 40": lambda image, rng: image,
     "half size": lambda image, rng: image.resize((max(1, image.width // 2), max(1, image.height // 2)), Image.LANCZOS),
     "crop 90 %": lambda image, rng: crop(image, 0.9, rng),
     "crop 75 %": lambda image, rng: crop(image, 0.75, rng),
+    "width 75 %": lambda image, rng: center(image, 0.75, 1),
+    "height 75 %": lambda image, rng: center(image, 1, 0.75),
+    "bars": lambda image, rng: ImageOps.pad(image, (image.width, round(image.height * 1.3))),
     "mirrored": lambda image, rng: ImageOps.mirror(image),
     "brightness 1.3": lambda image, rng: ImageEnhance.Brightness(image).enhance(1.3),
     "gray": lambda image, rng: image.convert("L").convert("RGB"),
@@ -233,7 +241,7 @@ def recall(paths, arguments):
     with tempfile.TemporaryDirectory() as folder, single_threaded_pool(2) as pool:
         planted = plant(paths, Path(folder))
         clf = PretrainedImageClassifier(cache=arguments.cache, random_state=0)
-        given = _Given.of([*paths, *(path for path, *_ in planted)], None, None, None, None, clf, clf)
+        given = _Given.of([*paths, *(path for path, *_ in planted)], None, None, None, None, None, clf)
         usable = _Usable.of(given.subjects, clf, pool)
         copies = find_copies(usable.thumbnails, given.subjects.samples, usable.own, pool)
     found = {way: [] for way in WAYS}
@@ -243,16 +251,13 @@ def recall(paths, arguments):
 
 
 @isolated()
-def pairs_of(paths, arguments, least=0.5):
-    """Return the pairs of originals and their scores, the highest first."""
+def pairs_of(paths, arguments):
+    """Return the pairs of originals that are confirmed and their scores, the highest first."""
     clf = classifier(arguments)
-    given = _Given.of(paths, None, None, None, None, clf, clf)
+    given = _Given.of(paths, None, None, None, None, None, clf)
     with single_threaded_pool(2) as pool:
         usable = _Usable.of(given.subjects, clf, pool)
-        gray = np.stack([kept.gray for kept in usable.thumbnails.values()])
-        found = confirm(gray, Descriptors(gray, pool).candidates(usable.own), pool, least)
-    order = np.argsort(-found.scores, kind="stable")
-    return found.pairs[order], found.scores[order]
+        return near_copies(usable.thumbnails, given.subjects.samples, usable.own, pool)
 
 
 def show(paths, pairs, scores, target, side=150, n_columns=5):
@@ -275,12 +280,11 @@ def copies(arguments):
         found = recall(paths, arguments)
         pairs, scores = pairs_of(paths, arguments)
         if arguments.pairs:
-            near = np.abs(np.arange(len(scores)) - (scores >= CONFIRMED).sum() + N_SHOWN // 2) <= N_SHOWN // 2
             show(paths, pairs[:N_SHOWN], scores[:N_SHOWN], Path(arguments.pairs) / f"{name}_highest.png")
-            show(paths, pairs[near], scores[near], Path(arguments.pairs) / f"{name}_lowest_confirmed.png")
+            show(paths, pairs[-N_SHOWN:], scores[-N_SHOWN:], Path(arguments.pairs) / f"{name}_lowest_confirmed.png")
         results[name] = {
             "recall": found,
-            "confirmed": int((scores >= CONFIRMED).sum()),
+            "confirmed": len(pairs),
             "scores": scores[:200].round(4).tolist(),
         }
         rows.append((name, *(f"{100 * found[way]:.0f}" for way in WAYS), results[name]["confirmed"]))

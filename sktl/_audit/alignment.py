@@ -110,10 +110,31 @@ def _composed_with_inverse(maps: torch.Tensor, step: torch.Tensor) -> torch.Tens
     return (torch.cat([maps, last], dim=1) @ inverse)[:, :2]
 
 
-def is_plausible(maps: torch.Tensor) -> torch.Tensor:
-    """Return True for maps of a copy: a part of at least half the side, hardly stretched, sheared or rotated."""
+def is_plausible(maps: torch.Tensor, aspects: torch.Tensor) -> torch.Tensor:
+    """Return True for maps of a copy: a part of at least half of each side, hardly stretched, sheared or rotated.
+
+    A copy was cropped, which stretches the square thumbnails but not the images, or resized to another aspect ratio,
+    which does the opposite.
+
+    Parameters
+    ----------
+    maps : float32 tensor of shape (n, 2, 3)
+    aspects : float32 tensor of shape (n, 2)
+        Width of both images, divided by their height: first of the whole, then of the part.
+    """
     linear = maps[:, :, :2].double()
-    sizes = torch.linalg.svdvals(linear)
+    wide, wide_part = aspects.double().T
+    unsqueezed = linear.clone()
+    unsqueezed[:, 0] *= wide[:, None]
+    unsqueezed[:, :, 0] /= wide_part[:, None]
+    sizes, even = torch.linalg.svdvals(linear), _is_even(linear) | _is_even(unsqueezed)
     rotation = torch.atan2(linear[:, 1, 0] - linear[:, 0, 1], linear[:, 0, 0] + linear[:, 1, 1]).abs()
-    even = (sizes[:, 0] < 1.12) & (sizes[:, 1] > 0.5) & (sizes[:, 0] < 1.2 * sizes[:, 1])
-    return even & (rotation < math.radians(7)) & (torch.linalg.det(linear) > 0)
+    large = (sizes[:, 0] < 1.12) & (sizes[:, 1] > 0.5)
+    return large & even & (rotation < math.radians(7)) & (torch.linalg.det(linear) > 0)
+
+
+def _is_even(linear: torch.Tensor) -> torch.Tensor:
+    """Return True if one singular value is less than 1.2 times the other."""
+    # The sum of their squares and their product are known without computing them.
+    squares, area = linear.square().sum(dim=(1, 2)), torch.linalg.det(linear).abs()
+    return squares < (1.2 + 1 / 1.2) * area

@@ -118,8 +118,11 @@ def audit_images(
     Notes
     -----
     Candidate copies are found by features of the network and by windows of thumbnails. They are then aligned, and
-    confirmed by the fine detail of their pixels. Copies may be recompressed, resized, mirrored, rotated by quarter
-    turns, cropped to about 70 % of each side, or changed in brightness or color.
+    confirmed by the fine detail of their pixels, which must agree everywhere in both images. Copies may be
+    recompressed, resized, mirrored, rotated by quarter turns, cropped to about 70 % of both sides or 60 % of one side,
+    changed in brightness or color, or have bars of one color and equal width on two opposite sides. Photos of the same
+    scene with different content are not copies. Therefore, copies with a caption, a date, a logo or a watermark are not
+    found, and neither are negatives and most copies that were rotated by other angles.
 
     A label is suspicious if another label is at least ten times as probable for a model that was not trained on the
     image; labels of copies count as one vote. For classes, and if the estimator trains only an output layer, models are

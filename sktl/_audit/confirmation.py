@@ -15,11 +15,14 @@ import torch
 from torch.nn import functional
 
 from .alignment import AFFINE, STRETCH, ZOOM, agreement, blurred, grid, is_plausible, refined, warped
+from .contradictions import contradictions, detail, window_means, within
 from .thumbnails import SIDE
 from .windows import Candidates, starts, turned
 
 # Chosen on some planted copies and originals of six sets of images; docs/guide/clean_data.md has figures for others.
 CONFIRMED = 0.9
+# Largest contradiction between copies. Chosen on other images as well, and on drawn parts, forms and scenes.
+_CONTRADICTED = 8.0
 
 
 class _Level(NamedTuple):
@@ -41,8 +44,6 @@ _LEVELS = (
 # Changes of brightness over longer distances than this, in pixels, do not count. Otherwise, what lies around a part of
 # an image, and was cropped from its copy, would lead the alignment astray.
 _LIGHT = 6.0
-_FINE, _COARSE = 1.1, 2.6  # the scales between which detail counts: below is noise of compression
-_WINDOW = 12
 _LEAST_OVERLAP = 0.7
 # Variances of detail in gray levels: of noise, and above which more contrast does not give a window more weight.
 _NOISE, _DETAIL = 0.5, 4.0
@@ -50,24 +51,40 @@ _PAIRS_AT_ONCE = 64
 
 
 class Confirmed(NamedTuple):
-    """Pairs of copies, the images in order, with scores in [0, 1].
+    """Pairs of copies, which may name a pair of images more than once.
 
     Attributes
     ----------
-    pairs : int64 array of shape (n_pairs, 2)
+    candidates : Candidates
+    maps : float32 tensor of shape (n_pairs, 2, 3)
+        Maps from the second image, turned, to the first.
     scores : float64 array of shape (n_pairs,)
+        Scores in [0, 1].
     """
 
-    pairs: np.ndarray
+    candidates: Candidates
+    maps: torch.Tensor
     scores: np.ndarray
 
+    def take(self, rows: np.ndarray) -> Confirmed:
+        """Return some of the pairs."""
+        return Confirmed(self.candidates.take(rows), self.maps[rows], self.scores[rows])
 
-def confirm(gray: np.ndarray, candidates: Candidates, pool: ThreadPoolExecutor, least: float = CONFIRMED) -> Confirmed:
+
+def confirm(
+    gray: np.ndarray,
+    aspects: np.ndarray,
+    candidates: Candidates,
+    pool: ThreadPoolExecutor,
+    least: float = CONFIRMED,
+) -> Confirmed:
     """Return the pairs of candidates that are copies.
 
     Parameters
     ----------
     gray : uint8 array of shape (n_images, 96, 96)
+    aspects : float32 array of shape (n_images,)
+        Width of the images, divided by their height.
     candidates : Candidates
     pool : ThreadPoolExecutor
     least : float
@@ -81,19 +98,20 @@ def confirm(gray: np.ndarray, candidates: Candidates, pool: ThreadPoolExecutor, 
     maps = [starts(block.window) for block in blocks]
     evenly_lit = torch.cat([*pool.map(_evenly_lit, torch.from_numpy(gray).split(_PAIRS_AT_ONCE))])
     for level in _LEVELS:
-        done = [*pool.map(partial(_aligned, evenly_lit, level), blocks, maps)]
+        done = [*pool.map(partial(_aligned, evenly_lit, torch.from_numpy(aspects), level), blocks, maps)]
         blocks, maps = _regrouped(done)
     found = [*pool.map(partial(_scores, torch.from_numpy(gray)), blocks, maps)]
-    return _best_of_pairs(blocks, found, least)
+    confirmed = _joined(blocks, maps, found)
+    return confirmed.take(np.flatnonzero(confirmed.scores >= least))
 
 
 def _aligned(
-    thumbnails: torch.Tensor, level: _Level, block: Candidates, maps: torch.Tensor
+    thumbnails: torch.Tensor, aspects: torch.Tensor, level: _Level, block: Candidates, maps: torch.Tensor
 ) -> tuple[Candidates, torch.Tensor]:
     """Refine the maps of some pairs. Return the pairs that still look alike."""
     whole, part = (_at_level(images, level) for images in _images(thumbnails, block))
     maps = refined(whole, part, maps, level.motions, level.n_steps)
-    alike = (agreement(whole, part, maps) >= level.least) & is_plausible(maps)
+    alike = (agreement(whole, part, maps) >= level.least) & is_plausible(maps, _aspects(aspects, block))
     return Candidates(*(column[alike] for column in block)), maps[alike]
 
 
@@ -115,11 +133,21 @@ def _evenly_lit(thumbnails: torch.Tensor) -> torch.Tensor:
 
 def _images(thumbnails: torch.Tensor, block: Candidates) -> tuple[torch.Tensor, torch.Tensor]:
     """Return both images of some pairs, as floats; the second is turned."""
-    whole, part = thumbnails[block.whole].float(), thumbnails[block.part].float()
-    for turn in block.turn.unique().tolist():
-        rows = block.turn == turn
-        part[rows] = turned(part[rows], turn)
-    return whole, part
+    return thumbnails[block.whole].float(), _turned(thumbnails[block.part].float(), block.turn)
+
+
+def _turned(images: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
+    images = images.clone()
+    for turn in turns.unique().tolist():
+        rows = turns == turn
+        images[rows] = turned(images[rows], turn)
+    return images
+
+
+def _aspects(aspects: torch.Tensor, block: Candidates) -> torch.Tensor:
+    """Return the aspect ratios of both images of some pairs; the second is turned."""
+    part = aspects[block.part]
+    return torch.stack([aspects[block.whole], torch.where(block.turn >= 4, 1 / part, part)], dim=1)
 
 
 def _at_level(images: torch.Tensor, level: _Level) -> torch.Tensor:
@@ -130,36 +158,40 @@ def _scores(thumbnails: torch.Tensor, block: Candidates, maps: torch.Tensor) -> 
     """Return the score of each pair."""
     whole, part = _images(thumbnails, block)
     values, inside = warped(whole, maps, grid(SIDE))
-    first, second = _detail(values.view_as(part)), _detail(part)
+    first, second = detail(values.view_as(part)), detail(part)
     # Windows that reach beyond the image, or into what smoothing mixes with the outside, do not count.
-    inside = -functional.max_pool2d(-inside.view_as(part)[:, None], 5, 1, 2)[:, 0]
-    full = (_window_means(inside) > 0.99).float()
-    means = _window_means(first), _window_means(second)
-    variances = [(_window_means(x * x) - mean**2).clamp_min(0) for x, mean in zip((first, second), means, strict=True)]
-    common = _window_means(first * second) - means[0] * means[1]
-    detail = (variances[0] * variances[1]).sqrt() * full
-    overall = (common * full).sum(dim=1) / (detail.sum(dim=1) + _NOISE)
-    weights = (detail / _DETAIL).clamp_max(1)
-    reliable = weights / (detail + _NOISE)
+    full = within(inside.view_as(part), 2).float()
+    means = window_means(first), window_means(second)
+    variances = [(window_means(x * x) - mean**2).clamp_min(0) for x, mean in zip((first, second), means, strict=True)]
+    common = window_means(first * second) - means[0] * means[1]
+    detailed = (variances[0] * variances[1]).sqrt() * full
+    overall = (common * full).sum(dim=1) / (detailed.sum(dim=1) + _NOISE)
+    weights = (detailed / _DETAIL).clamp_max(1)
+    reliable = weights / (detailed + _NOISE)
     # The sum of a copy without noise, plus a window, so that almost blank images are no copies of each other.
-    even = (reliable * common).sum(dim=1) / ((reliable * detail).sum(dim=1) + 1)
+    even = (reliable * common).sum(dim=1) / ((reliable * detailed).sum(dim=1) + 1)
     return torch.where(full.mean(dim=1) >= _LEAST_OVERLAP, (overall + even) / 2, 0.0).clamp(0, 1)
 
 
-def _detail(images: torch.Tensor) -> torch.Tensor:
-    return blurred(images, _FINE) - blurred(images, _COARSE)
+def agree(whole: torch.Tensor, part: torch.Tensor, confirmed: Confirmed) -> torch.Tensor:
+    """Return which confirmed pairs agree in all windows.
+
+    Parameters
+    ----------
+    whole, part : uint8 tensor of shape (n_pairs, side, side)
+        Both images of the pairs: thumbnails, or larger images, with which the pairs are then aligned better.
+    confirmed : Confirmed
+    """
+    whole, part, maps = whole.float(), _turned(part.float(), confirmed.candidates.turn), confirmed.maps
+    if (enlarged := part.shape[-1] / SIDE) > 1:
+        finest = _LEVELS[-1]
+        first, second = (blurred(images, finest.blur) - blurred(images, enlarged * _LIGHT) for images in (whole, part))
+        maps = refined(first, second, maps, finest.motions, finest.n_steps)
+    return contradictions(whole, part, maps) <= _CONTRADICTED
 
 
-def _window_means(images: torch.Tensor) -> torch.Tensor:
-    """Return the means of overlapping windows, of shape (n, n_windows)."""
-    return functional.avg_pool2d(images[:, None], _WINDOW, _WINDOW // 2)[:, 0].flatten(1)
-
-
-def _best_of_pairs(blocks: list[Candidates], scores: list[torch.Tensor], least: float) -> Confirmed:
+def _joined(blocks: list[Candidates], maps: list[torch.Tensor], scores: list[torch.Tensor]) -> Confirmed:
     if not blocks:
-        return Confirmed(np.empty((0, 2), dtype=np.int64), np.empty(0))
-    ends = [torch.stack([block.whole, block.part], dim=1).sort(dim=1).values for block in blocks]
-    pairs, inverse = np.unique(torch.cat(ends).numpy(), axis=0, return_inverse=True)
-    best = np.zeros(len(pairs))
-    np.maximum.at(best, inverse.ravel(), torch.cat(scores).double().numpy())
-    return Confirmed(pairs[best >= least], best[best >= least])
+        return Confirmed(Candidates.none(), torch.empty(0, 2, 3), np.empty(0))
+    candidates = Candidates(*(torch.cat(column) for column in zip(*blocks, strict=True)))
+    return Confirmed(candidates, torch.cat(maps), torch.cat(scores).double().numpy())

@@ -17,11 +17,10 @@ from sktl._images.preprocessing import Preprocessing
 from sktl._images.samples import Sample
 from sktl._utils.short_text import fitted
 
-from .confirmation import Confirmed, confirm
 from .issues import LETTERS, Issue, Note
+from .near_copies import near_copies
 from .subjects import Subjects
 from .thumbnails import Thumbnail
-from .windows import Descriptors
 
 # Larger than any image, so that no file is decoded at reduced scale.
 _FULL_SIZE = Preprocessing(1 << 20, (1 << 20, 1 << 20))
@@ -74,18 +73,14 @@ def find_copies(
     for position, kept in thumbnails.items():
         contents[position] = of_key.setdefault(kept.key, position)
     different = np.array([*of_key.values()], dtype=np.int64)
-    near = Confirmed(np.empty((0, 2), dtype=np.int64), np.empty(0))
-    if len(different) > 1:
-        gray = np.stack([thumbnails[i].gray for i in different])
-        rows = None if features is None else features[np.searchsorted([*thumbnails], different)]
-        near = confirm(gray, Descriptors(gray, pool).candidates(rows), pool)
-    ends = different[near.pairs]
+    rows = None if features is None else features[np.searchsorted([*thumbnails], different)]
+    ends, of_ends = near_copies({i: thumbnails[i] for i in different.tolist()}, samples, rows, pool)
     first = _first_with_equal_pixels(ends, {i: thumbnails[i] for i in different.tolist()}, samples, pool)
     apart = first[ends[:, 0]] != first[ends[:, 1]]
     first = np.where(contents == np.arange(len(samples)), first, contents)
     repeated = np.flatnonzero(first != np.arange(len(samples)))
     pairs = np.concatenate([np.stack([first[repeated], repeated], axis=1), ends[apart]])
-    scores = np.concatenate([np.ones(len(repeated)), near.scores[apart]])
+    scores = np.concatenate([np.ones(len(repeated)), of_ends[apart]])
     exact = np.arange(len(pairs)) < len(repeated)
     n = len(samples)
     _, components = connected_components(coo_array((np.ones(len(pairs)), pairs.T), shape=(n, n)), directed=False)

@@ -1,11 +1,11 @@
-"""Read each image once: a gray thumbnail, colors and file properties, which is all that the audit uses of it."""
+"""Read each image once: a gray thumbnail, colors and file properties, which is all that most checks of an audit use."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,13 +13,16 @@ from PIL import Image
 
 from sktl._features.reading import in_tasks
 from sktl._images import dicom, heic
-from sktl._images.decoding import ImageProblem, content_key, decode
+from sktl._images.decoding import ImageProblem, content_key, decode, is_turned
 from sktl._images.opening import open_image
 from sktl._images.preprocessing import Preprocessing
 from sktl._images.readers import READERS, reader_name
 from sktl._images.samples import Sample
 from sktl.exceptions import ImageFailure
 
+# Left, top, right and bottom, as shares of the image.
+Box = tuple[float, float, float, float]
+WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 SIDE = 96
 _PREPROCESSING = Preprocessing(SIDE, (SIDE, SIDE))
 _CELLS = 16
@@ -27,8 +30,28 @@ _MAKER, _MODEL = 0x010F, 0x0110
 _UNKNOWN = ("", "", "")
 _LONGEST_NAME = 64
 _SMOOTH = Image.Resampling.LANCZOS
+# Bars of one color: largest difference of gray levels, and shares of the side that they cover.
+_ONE_COLOR = 12
+_THINNEST, _THICKEST = 0.03, 0.6
 # The rim of the cells, without the corners twice.
 _RIM = np.pad(np.zeros((_CELLS - 2, _CELLS - 2), dtype=bool), 1, constant_values=True)
+
+
+@dataclass(frozen=True)
+class Inner:
+    """The part of an image between two bars.
+
+    Attributes
+    ----------
+    gray : uint8 array of shape (96, 96)
+    aspect : float
+    box : (float, float, float, float)
+        Left, top, right and bottom, as shares of the image.
+    """
+
+    gray: np.ndarray
+    aspect: float
+    box: Box
 
 
 @dataclass(frozen=True)
@@ -47,6 +70,10 @@ class Thumbnail:
         Mean color.
     shape : (int, int)
         Height and width of an array, or of the image in a file before it is rotated according to EXIF.
+    aspect : float
+        Width of the upright image, divided by its height.
+    inner : Inner or None
+        The image without bars of one color on two opposite sides, if it has such bars.
     n_bytes : int
         Size of the file, or 0.
     format : str
@@ -60,6 +87,8 @@ class Thumbnail:
     rim: np.ndarray
     color: np.ndarray
     shape: tuple[int, int]
+    aspect: float
+    inner: Inner | None = None
     n_bytes: int = 0
     format: str = ""
     camera: tuple[str, ...] = _UNKNOWN
@@ -74,17 +103,68 @@ def thumbnail(content: bytes | np.ndarray) -> Thumbnail:
         If the content is not an image that can be used.
     """
     image = decode(content, _PREPROCESSING)
-    gray = np.asarray(image.convert("L").resize((SIDE, SIDE), _SMOOTH))
+    gray = squeezed(image, SIDE)
     cells = np.asarray(image.resize((_CELLS, _CELLS), Image.Resampling.BOX))
     pixels = {"gray": gray, "rim": cells[_RIM].ravel(), "color": cells.mean(axis=(0, 1), dtype=np.float32)}
     if isinstance(content, bytes):
-        return Thumbnail(content_key(content), **pixels, **_properties(content, image))
-    return Thumbnail(content_key(content), **pixels, shape=content.shape[:2])
+        return _with_inner(Thumbnail(content_key(content), **pixels, **_properties(content, image)), image)
+    height, width = content.shape[:2]
+    return _with_inner(Thumbnail(content_key(content), **pixels, shape=(height, width), aspect=width / height), image)
+
+
+def squeezed(image: Image.Image, side: int, box: Box = WHOLE) -> np.ndarray:
+    """Return a part of an image as gray levels, squeezed to a square.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+    side : int
+    box : (float, float, float, float)
+        Left, top, right and bottom, as shares of the image.
+    """
+    corners = np.array(box) * [*image.size, *image.size]
+    return np.asarray(image.convert("L").resize((side, side), _SMOOTH, box=tuple(corners)))
+
+
+def _with_inner(kept: Thumbnail, image: Image.Image) -> Thumbnail:
+    """Return the thumbnail with what lies between the bars, if there are bars."""
+    rough = _between_bars(kept.gray)
+    box = _between_bars(np.asarray(image.convert("L"))) if rough else None
+    if box is None:
+        return kept
+    left, top, right, bottom = box
+    aspect = kept.aspect * (right - left) / (bottom - top)
+    return replace(kept, inner=Inner(squeezed(image, SIDE, box), aspect, box))
+
+
+def _between_bars(gray: np.ndarray) -> Box | None:
+    """Return the box between bars of one color above and below, or on the left and on the right, or None."""
+    (top, bottom), (left, right) = _bars(gray), _bars(gray.T)
+    if _are_bars(top, bottom) and not min(left, right):
+        return 0.0, top, 1.0, 1 - bottom
+    if _are_bars(left, right) and not min(top, bottom):
+        return left, 0.0, 1 - right, 1.0
+    return None
+
+
+def _bars(gray: np.ndarray) -> tuple[float, float]:
+    """Return the shares of the first and of the last rows that have one color."""
+    shares = []
+    for rows in (gray, gray[::-1]):
+        plain = np.abs(rows.astype(np.int16) - rows[0, 0]).max(axis=1) <= _ONE_COLOR
+        n = len(rows) // 2 if plain.all() else int(plain.argmin())
+        shares.append((n + 1) / len(rows) if n else 0.0)  # the next row may be a mixture
+    return shares[0], shares[1]
+
+
+def _are_bars(one: float, other: float) -> bool:
+    return min(one, other) >= _THINNEST and abs(one - other) <= _THINNEST and one + other <= _THICKEST
 
 
 def _properties(content: bytes, decoded: Image.Image) -> dict[str, Any]:
     reader = reader_name(content)
-    properties = {"n_bytes": len(content), "shape": decoded.size[::-1], "format": reader.upper()}
+    width, height = decoded.size
+    properties = {"n_bytes": len(content), "shape": (height, width), "aspect": width / height, "format": reader.upper()}
     with suppress(Exception):  # headers may be damaged in any way, and Pillow does not read those of all formats
         properties |= _in_header(content, reader)
     return properties
@@ -96,7 +176,10 @@ def _in_header(content: bytes, reader: str) -> dict[str, Any]:
     if reader == "heic" and READERS[reader].is_active:
         return {"camera": _camera(lambda: heic.exif(content))}
     with open_image(content) as image:
-        return {"shape": image.size[::-1], "format": image.format or "", "camera": _camera(image.getexif)}
+        width, height = image.size
+        aspect = height / width if is_turned(image) else width / height
+        camera = _camera(image.getexif)
+        return {"shape": (height, width), "aspect": aspect, "format": image.format or "", "camera": camera}
 
 
 def _camera(exif: Callable[[], Image.Exif]) -> tuple[str, ...]:

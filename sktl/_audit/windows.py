@@ -1,7 +1,7 @@
 """Descriptors of windows of thumbnails: which images may be copies of each other, and where one lies in the other.
 
 A copy that was cropped looks like a window of the original. Each image is therefore compared, turned and mirrored in
-all ways, with the whole of every other image, and, as it is, with 50 windows of every other image.
+all ways, with the whole of every other image, and, as it is, with 62 windows of every other image.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from torch.nn import functional
 
 from .thumbnails import SIDE
 
-# Scales of windows with the number of places along each side.
+# Scales of windows with the number of places along each side, and of windows that are cropped along one side only. The
+# latter are what most crops to another aspect ratio leave, and one of their places is the center.
 _GRID = ((1.0, 1), (0.9, 3), (0.8, 4), (0.7, 5))
+_ONE_SIDED = ((0.75, 3), (0.67, 3))
 _CELLS = 16
 # Frequencies along each side; more would not survive strong compression.
 _FREQUENCIES = 6
@@ -31,11 +33,14 @@ _BLANK = 0.25
 
 
 def _windows() -> np.ndarray:
-    """Return scale, left and top of each window, as shares of the image. The first is the whole image."""
+    """Return width, height, left and top of each window, as shares of the image. The first is the whole image."""
     found = []
     for scale, n_places in _GRID:
         places = np.linspace(0, 1 - scale, n_places)
-        found += [(scale, left, top) for left in places for top in places]
+        found += [(scale, scale, left, top) for left in places for top in places]
+    for scale, n_places in _ONE_SIDED:
+        for place in np.linspace(0, 1 - scale, n_places):
+            found += [(scale, 1, place, 0), (1, scale, 0, place)]
     return np.array(found)
 
 
@@ -59,6 +64,15 @@ class Candidates(NamedTuple):
     turn: torch.Tensor
     window: torch.Tensor
 
+    @classmethod
+    def none(cls) -> Candidates:
+        """Return no pairs."""
+        return cls(*torch.empty((4, 0), dtype=torch.int64))
+
+    def take(self, rows: np.ndarray | torch.Tensor) -> Candidates:
+        """Return some of the pairs."""
+        return Candidates(*(column[rows] for column in self))
+
 
 def turned(images: torch.Tensor, turn: int) -> torch.Tensor:
     """Return images of shape (..., H, W), transposed if `turn` has bit 4, then flipped by bit 2, mirrored by bit 1."""
@@ -70,10 +84,10 @@ def turned(images: torch.Tensor, turn: int) -> torch.Tensor:
 
 def starts(window: torch.Tensor) -> torch.Tensor:
     """Return affine maps from the window to the image, in coordinates from -1 to 1, of shape (n, 2, 3)."""
-    scale, left, top = torch.from_numpy(WINDOWS.astype(np.float32))[window].T
+    width, height, left, top = torch.from_numpy(WINDOWS.astype(np.float32))[window].T
     maps = torch.zeros(len(window), 2, 3)
-    maps[:, 0, 0] = maps[:, 1, 1] = scale
-    maps[:, 0, 2], maps[:, 1, 2] = 2 * left + scale - 1, 2 * top + scale - 1
+    maps[:, 0, 0], maps[:, 1, 1] = width, height
+    maps[:, 0, 2], maps[:, 1, 2] = 2 * left + width - 1, 2 * top + height - 1
     return maps
 
 
@@ -157,16 +171,16 @@ def _describe(gray: torch.Tensor) -> torch.Tensor:
     basis = functional.normalize(torch.cos(angles), dim=1)
     edges = torch.linspace(0, 1, _CELLS + 1)
     found = []
-    for scale, left, top in WINDOWS:
-        y, x = torch.meshgrid(2 * (top + scale * edges) - 1, 2 * (left + scale * edges) - 1, indexing="ij")
+    for width, height, left, top in WINDOWS:
+        y, x = torch.meshgrid(2 * (top + height * edges) - 1, 2 * (left + width * edges) - 1, indexing="ij")
         places = torch.stack([x, y], dim=2).float().expand(len(gray), -1, -1, -1)
         corners = functional.grid_sample(sums, places, align_corners=True)[:, 0]
         cells = corners[:, 1:, 1:] - corners[:, :-1, 1:] - corners[:, 1:, :-1] + corners[:, :-1, :-1]
         found.append((basis @ cells @ basis.T).flatten(1)[:, 1:])  # without the mean
     rows = torch.stack(found, dim=1)
     # The floor, a deviation of a quarter of a gray level, keeps blank images from having a direction.
-    scales = torch.from_numpy(WINDOWS[:, 0].astype(np.float32))
-    floor = _BLANK * _CELLS * (SIDE / _CELLS * scales) ** 2
+    areas = torch.from_numpy(WINDOWS[:, :2].prod(axis=1).astype(np.float32))
+    floor = _BLANK * _CELLS * (SIDE / _CELLS) ** 2 * areas
     return rows / (rows.square().sum(dim=2, keepdim=True) + floor.square()[:, None]).sqrt()
 
 

@@ -208,7 +208,7 @@ def check_header(image: Image.Image) -> None:
 def _reduced(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
     """Decode a JPEG at the smallest scale that is at least twice the resized size, and resize it."""
     width, height = image.size
-    if _is_turned(image):
+    if is_turned(image):
         needed_height, needed_width = preprocessing.resized_shape(height, width)
     else:
         needed_width, needed_height = preprocessing.resized_shape(width, height)
@@ -220,7 +220,8 @@ def _reduced(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
     return preprocessing.resample(image, (needed_width, needed_height), drafted[1])
 
 
-def _is_turned(image: Image.Image) -> bool:
+def is_turned(image: Image.Image) -> bool:
+    """Return True if EXIF data say that the image in a file lies on its side."""
     try:
         return image.getexif().get(_ORIENTATION, 1) in _TURNED
     except (Warning, MemoryError):

@@ -65,7 +65,20 @@ def test_smoothing_keeps_means_and_flat_images():
     ],
 )  # fmt: skip
 def test_copies_are_hardly_stretched_or_rotated(maps, plausible):
-    assert is_plausible(maps).item() is plausible
+    assert is_plausible(maps, torch.ones(1, 2)).item() is plausible
+
+
+@pytest.mark.parametrize(
+    ("aspects", "plausible"), [((4 / 3, 1), True), ((3 / 4, 9 / 16), True), ((1, 1), False), ((1, 4 / 3), False)]
+)
+def test_crops_along_one_side_stretch_thumbnails_as_the_shapes_of_the_images_say(aspects, plausible):
+    square = torch.tensor([[[0.75, 0, 0], [0, 1, 0]]])
+    assert is_plausible(square, torch.tensor([aspects])).item() is plausible
+
+
+@pytest.mark.parametrize("aspects", [(1, 1), (4 / 3, 1), (0.5, 1.5)])
+def test_copies_may_be_resized_to_another_aspect_ratio(aspects):
+    assert is_plausible(moved(0.8, 0.1), torch.tensor([aspects])).item()
 
 
 @pytest.mark.parametrize("change", ["dtype", "device"])

@@ -67,3 +67,35 @@ def test_a_header_that_lacks_a_name_or_has_several_is_read():
 def test_a_header_is_read_without_pillows_limit(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 16)
     assert thumbnail(jpeg()).camera[0] == MAKER
+
+
+def test_aspect_ratios_are_those_of_upright_images():
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    for size in ((40, 20), (4000, 2000)):  # the second is decoded at a reduced scale
+        file = io.BytesIO()
+        Image.new("RGB", size).save(file, "JPEG", exif=turned)
+        found = thumbnail(file.getvalue())
+        assert (found.shape, found.aspect) == (size[::-1], 0.5)
+
+
+@pytest.mark.parametrize(
+    ("margins", "box"),
+    [
+        ((20, 20, 0, 0), (0, 0.1, 1, 0.9)), ((0, 0, 30, 30), (0.15, 0, 0.85, 1)), ((0, 0, 0, 0), None),
+        ((20, 20, 20, 20), None), ((20, 0, 0, 0), None), ((20, 50, 0, 0), None), ((100, 100, 0, 0), None),
+    ],
+)  # fmt: skip
+def test_bars_are_on_two_opposite_sides(margins, box):
+    top, bottom, left, right = margins
+    pixels = np.random.default_rng(0).integers(60, 256, (200, 200, 3), dtype=np.uint8)
+    inside = np.zeros((200, 200, 1), dtype=bool)
+    inside[top : 200 - bottom, left : 200 - right] = True
+    inner = thumbnail(np.where(inside, pixels, 0).astype(np.uint8)).inner
+    if box is None:
+        assert inner is None
+    else:
+        assert inner.box == pytest.approx(box, abs=0.006)
+        width, height = box[2] - box[0], box[3] - box[1]
+        assert inner.aspect == pytest.approx(width / height, abs=0.02)
+        assert inner.gray.min() > 60

@@ -63,6 +63,6 @@ def test_starts_map_the_corners_of_a_window():
     maps = starts(torch.arange(len(WINDOWS)))
     corners = torch.tensor([[-1.0, -1, 1], [1, 1, 1]]).T
     found = (maps @ corners).numpy()
-    scale, left, top = WINDOWS.T
+    width, height, left, top = WINDOWS.T
     np.testing.assert_allclose(found[:, :, 0], 2 * np.stack([left, top], axis=1) - 1, atol=1e-6)
-    np.testing.assert_allclose(found[:, :, 1], 2 * np.stack([left + scale, top + scale], axis=1) - 1, atol=1e-6)
+    np.testing.assert_allclose(found[:, :, 1], 2 * np.stack([left + width, top + height], axis=1) - 1, atol=1e-6)

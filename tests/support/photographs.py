@@ -7,7 +7,7 @@ import io
 import numpy as np
 from PIL import Image, ImageEnhance
 
-from sktl._audit.thumbnails import thumbnail
+from sktl._audit.thumbnails import Thumbnail, thumbnail
 
 
 def photograph(seed: int, size: tuple[int, int] = (120, 90)) -> Image.Image:
@@ -36,10 +36,21 @@ def cropped(image: Image.Image, share: float, place: tuple[float, float] = (0.3,
     return image.crop((round(left), round(top), round(left + share * width), round(top + share * height)))
 
 
+def cropped_along_one_side(image: Image.Image, width: float, height: float) -> Image.Image:
+    """Return the center of an image, with these shares of its sides."""
+    left, top = (1 - width) / 2 * image.width, (1 - height) / 2 * image.height
+    return image.crop((round(left), round(top), round(image.width - left), round(image.height - top)))
+
+
+def thumbnails_of(*images: Image.Image | bytes) -> list[Thumbnail]:
+    """Return the thumbnails of images or files."""
+    contents = [image if isinstance(image, bytes) else np.asarray(image.convert("RGB")) for image in images]
+    return [thumbnail(content) for content in contents]
+
+
 def gray_of(*images: Image.Image | bytes) -> np.ndarray:
     """Return the gray thumbnails of images or files."""
-    contents = [image if isinstance(image, bytes) else np.asarray(image.convert("RGB")) for image in images]
-    return np.stack([thumbnail(content).gray for content in contents])
+    return np.stack([kept.gray for kept in thumbnails_of(*images)])
 
 
 TRANSPOSE = Image.Transpose
@@ -50,6 +61,8 @@ COPIES = {
     "squeezed": lambda image: image.resize((96, 96)),
     "cropped to 90 %": lambda image: cropped(image, 0.9),
     "cropped to 75 %": lambda image: cropped(image, 0.75),
+    "cropped to a square": lambda image: cropped_along_one_side(image, 0.75, 1),
+    "cropped to 16:9": lambda image: cropped_along_one_side(image, 1, 0.75),
     "mirrored": lambda image: image.transpose(TRANSPOSE.FLIP_LEFT_RIGHT),
     "upside down": lambda image: image.transpose(TRANSPOSE.ROTATE_180),
     "turned left": lambda image: image.transpose(TRANSPOSE.ROTATE_90),
