@@ -247,7 +247,8 @@ def load_label_table(
         and 1, or of true and false, one for each label. `"numbers"`: one or more columns of numbers. `"auto"` treats
         several columns as labels. It treats one column as numbers if all cells are numbers and some have a fractional
         part, and otherwise as classes. It raises an error if the column has more than 20 different whole numbers, more
-        different texts than half of the rows (and more than 20), both fractions and texts, or decimal commas.
+        different texts than half of the rows (and more than 20), both fractions and texts, or numbers with commas that
+        are not labels joined by commas.
 
     Returns
     -------
