@@ -328,14 +328,16 @@ class _Checks:
 
     def _about_labels(self, targets: Targets, numbers: np.ndarray) -> Iterator[Issue | Note]:
         """Yield the findings about labels and classes of the training images with these numbers."""
-        n_folds, subjects = int(self.cv) if isinstance(self.cv, Integral) else 2, self.given.subjects
-        yield from rare_classes(targets, n_folds, subjects.groups is not None)
+        contents, subjects = self.copies.contents[numbers], self.given.subjects
+        keeps_groups = isinstance(self.cv, Integral)
+        groups = targets.groups if keeps_groups and subjects.groups is not None else None
+        yield from rare_classes(targets, int(self.cv) if keeps_groups else 2, contents, groups)
         is_one_group = len(np.unique(targets.groups)) < 2  # type: ignore[arg-type]
         if targets.is_trivial or is_one_group:
             reason = "All are of one group." if is_one_group else "All have the same label."
             yield from unjudged(np.zeros(len(numbers), dtype=bool), reason)
             return
-        votes = Votes.of(targets, self.copies.contents[numbers], self.copies.components[numbers])
+        votes = Votes.of(targets, contents, self.copies.components[numbers])
         model = self._label_model(targets, votes, numbers)
         found = model.found
         judged = are_judged(targets, found.values, found.learned)

@@ -308,7 +308,7 @@ def _kind_of_column(table: LabelTable, column: str) -> str:
         raise InvalidInputError(
             f"{where} has numbers with commas, such as {next(cell for cell in cells if ',' in cell)}. If the comma is "
             "a decimal comma, write a point; if it separates thousands, remove it. If a cell holds several labels, "
-            f"{_dummies(',')}. To learn each value as a class, pass kind=\"classes\"."
+            f'{_dummies(",")}. To learn each value as a class, pass kind="classes".'
         )
     decide = 'To learn numbers, pass kind="numbers"; to learn each value as a class, pass kind="classes"'
     others = [i for i, cell in enumerate(cells) if not _NUMBER.fullmatch(cell)]

@@ -22,6 +22,7 @@ from sklearn.model_selection import (
     LeaveOneOut,
     PredefinedSplit,
     ShuffleSplit,
+    StratifiedKFold,
     TimeSeriesSplit,
 )
 from sklearn.pipeline import make_pipeline
@@ -224,6 +225,13 @@ def test_classes_that_appear_late_are_not_judged_by_models_of_earlier_images():
 def test_labels_that_are_not_judged_are_counted(groups, notes, rare):
     found = audit(X[:16], [*Y[:12], *["third"] * 4], groups=groups)
     assert found._notes == notes
+    assert of_kind(found, "rare_class")["name"].tolist() == rare
+
+
+@pytest.mark.parametrize(("cv", "rare"), [(4, ["third"]), ([*StratifiedKFold(4).split(X[:16], CODES[:16])], [])])
+def test_a_class_of_one_group_is_rare_if_the_folds_keep_groups_together(cv, rare):
+    y = [*Y[:8], *["third"] * 8]
+    found = audit(X[:16], y, groups=[*range(8), *[8] * 8], cv=cv)
     assert of_kind(found, "rare_class")["name"].tolist() == rare
 
 
