@@ -176,8 +176,8 @@ def load_image_parts(folder: str | os.PathLike[str], *, nested: str = "merge") -
     Warns
     -----
     ImageFolderWarning
-        If a part has classes that do not occur in the part for training, files were left out, or the class folders may
-        be folders of classes, as in `images/train/cat/1.jpg`.
+        If a part has classes that do not occur in the part for training, files were left out, or the only class
+        folder may hold the classes, as in `images/train/cat/1.jpg`.
 
     See Also
     --------
