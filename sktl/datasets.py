@@ -179,8 +179,8 @@ def load_image_parts(folder: str | os.PathLike[str], *, nested: str = "merge") -
     Warns
     -----
     ImageFolderWarning
-        If a part has classes that do not occur in the part for training, files were left out, or the class folders may
-        be folders of classes, as in `images/train/cat/1.jpg`.
+        If a part has classes that do not occur in the part for training, files were left out, or the only class
+        folder may hold the classes, as in `images/train/cat/1.jpg`.
 
     See Also
     --------
@@ -250,7 +250,8 @@ def load_label_table(
         and 1, or of true and false, one for each label. `"numbers"`: one or more columns of numbers. `"auto"` treats
         several columns as labels. It treats one column as numbers if all cells are numbers and some have a fractional
         part, and otherwise as classes. It raises an error if the column has more than 20 different whole numbers, more
-        different texts than half of the rows (and more than 20), both fractions and texts, or decimal commas.
+        different texts than half of the rows (and more than 20), both fractions and texts, or numbers with commas that
+        are not labels joined by commas.
 
     Returns
     -------

@@ -331,14 +331,16 @@ class _Checks:
 
     def _about_labels(self, targets: Targets, numbers: np.ndarray) -> Iterator[Issue | Note]:
         """Yield the findings about labels and classes of the training images with these numbers."""
-        n_folds, subjects = int(self.cv) if isinstance(self.cv, Integral) else 2, self.given.subjects
-        yield from rare_classes(targets, n_folds, subjects.groups is not None)
-        is_one_group = len(np.unique(targets.groups)) < 2  # type: ignore[arg-type]
-        if targets.is_trivial or is_one_group:
-            reason = "All are of one group." if is_one_group else "All have the same label."
+        contents, subjects = self.copies.contents[numbers], self.given.subjects
+        keeps_groups = isinstance(self.cv, Integral)
+        groups = targets.groups if keeps_groups and subjects.groups is not None else None
+        yield from rare_classes(targets, int(self.cv) if keeps_groups else 2, contents, groups)
+        if reason := self._why_unjudged(targets):
             yield from unjudged(np.zeros(len(numbers), dtype=bool), reason)
+            if self.given.test_targets is not None:
+                yield from unjudged(np.zeros(len(self.usable.test), dtype=bool), reason, "test images")
             return
-        votes = Votes.of(targets, self.copies.contents[numbers], self.copies.components[numbers])
+        votes = Votes.of(targets, contents, self.copies.components[numbers])
         model = self._label_model(targets, votes, numbers)
         found = model.found
         judged = are_judged(targets, found.values, found.learned)
@@ -347,6 +349,13 @@ class _Checks:
         yield from shortcuts(targets, [self.usable.thumbnails[int(i)] for i in numbers], model.alone, self.seed)
         if self.given.test_targets is not None and len(self.usable.test):
             yield from self._about_test_labels(targets, model)
+
+    def _why_unjudged(self, targets: Targets) -> str:
+        """Return why no model can be validated, if this is so."""
+        if len(np.unique(targets.groups)) < 2:  # type: ignore[arg-type]
+            are = "equal" if self.given.subjects.groups is None else "of one group"
+            return f"All training images are {are}."
+        return "All training images have the same label." if targets.is_trivial else ""
 
     def _label_model(self, targets: Targets, votes: Votes, numbers: np.ndarray) -> LabelModel:
         usable = self.usable

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from sklearn.tree import ExtraTreeClassifier
@@ -26,36 +27,43 @@ _MOST_CELLS = 50_000_000
 _COMMON = 5
 
 
-def rare_classes(targets: Targets, n_folds: int, has_groups: bool = False) -> Iterator[Issue]:
-    """Yield classes or labels with fewer different images than folds or, with groups, with fewer groups.
+def rare_classes(
+    targets: Targets, n_folds: int, contents: np.ndarray, groups: np.ndarray | None = None
+) -> Iterator[Issue]:
+    """Yield classes or labels with fewer different images than folds, or of a single group.
 
     Parameters
     ----------
     targets : Targets
-        Their groups are images with equal files and, if there are any, groups of the user.
     n_folds : int
-    has_groups : bool, default=False
-        Whether there are groups of the user. There are no more folds than groups.
+    contents : int array of shape (n_samples,)
+        Images with the same number are equal.
+    groups : int array of shape (n_samples,) or None
+        Groups that the folds do not split. There are no more folds than groups.
     """
     if not isinstance(targets, ClassTargets | LabelTargets):
         return
     memberships = targets.memberships() if isinstance(targets, ClassTargets) else targets.indicator
-    groups = np.asarray(targets.groups)
-    n_folds = min(n_folds, len(np.unique(groups))) if has_groups else n_folds
-    what, more = ("group", "images of other groups") if has_groups else ("different image", "images")
+    n_groups = n_folds if groups is None else len(np.unique(groups))
+    n_folds = max(2, min(n_folds, n_groups))
     for name, has in zip(targets.outputs.names(), np.asarray(memberships).T > 0, strict=True):
-        n_different = len(np.unique(groups[has]))
-        if n_different < n_folds:
-            yield Issue(
-                kind="rare_class",
-                name=str(name),
-                label=str(name),
-                score=1 - n_different / n_folds,
-                suggestion=(
-                    f"{n_different} {what}{'s' * (n_different != 1)} for {n_folds} folds: some folds cannot validate "
-                    f"this class. Add {more}, merge it with another class, or drop it."
-                ),
-            )
+        n_different = len(np.unique(contents[has]))
+        if groups is not None and n_groups > 1 and len(np.unique(groups[has])) == 1:
+            why = "no fold validates this class with a model that learned it. Add images of other groups"
+            yield _rare(name, 1, "group", n_folds, why)
+        elif n_different < n_folds:
+            why = "some folds cannot validate this class. Add images"
+            yield _rare(name, n_different, "different image", n_folds, why)
+
+
+def _rare(name: Any, n: int, what: str, n_folds: int, why: str) -> Issue:
+    return Issue(
+        kind="rare_class",
+        name=str(name),
+        label=str(name),
+        score=1 - n / n_folds,
+        suggestion=(f"{n} {what}{'s' * (n != 1)} for {n_folds} folds: {why}, merge it with another class, or drop it."),
+    )
 
 
 def shortcuts(targets: Targets, thumbnails: list[Thumbnail], predicted: OutOfFold, seed: int) -> Iterator[Issue]:

@@ -168,13 +168,19 @@ def divided(components: np.ndarray, values: np.ndarray) -> np.ndarray:
     values : array of shape (n_images,) or (n_images, n_columns)
         Code of the class, labels or numbers of each image.
     """
-    # In single precision, numbers that differ by rounding errors are equal.
-    _, codes = np.unique(values.astype(np.float32), axis=0, return_inverse=True)
+    _, codes = np.unique(np.apply_along_axis(_ranks, 0, values), axis=0, return_inverse=True)
     labels, counts = np.unique(np.stack([components, codes.reshape(-1)], axis=1), axis=0, return_counts=True)
     found, starts = np.unique(labels[:, 0], return_index=True)
     if not len(found):
         return found
     return found[np.add.reduceat(counts, starts) - np.maximum.reduceat(counts, starts) > 1]
+
+
+def _ranks(numbers: np.ndarray) -> np.ndarray:
+    """Return the rank of each number among the different numbers. Numbers that differ by rounding errors are equal."""
+    ordered, places = np.unique(numbers, return_inverse=True)
+    ranks = np.cumsum(~np.isclose(ordered[1:], ordered[:-1], rtol=_ROUNDED, atol=0))
+    return np.concatenate([[0], ranks])[places]
 
 
 def copy_issues(copies: Copies, subjects: Subjects) -> Iterator[Issue]:
@@ -235,17 +241,17 @@ def _issue(
 
 def _advice(crosses: str, contradicting: Sequence[str], may_be_scene: bool) -> str:
     contradiction = f"The labels contradict: {' and '.join(contradicting)}. " if contradicting else ""
+    advice = {
+        "test": "keep it on one side only: a test image that was trained on makes the test accuracy too high.",
+        "groups": "put both into one group, or drop one: folds split by group would still share this picture.",
+        "": "drop one of the two, or keep both in one fold with duplicate_groups.",
+    }[crosses]
     if may_be_scene:
         return (
             f"{contradiction}Labels of several of its near copies differ: they may only show the same scene, {_SCENE}. "
-            "Look at some of them before you correct or drop any."
+            f"Look at some of them before you correct or drop any.{f' If it is a copy, {advice}' if crosses else ''}"
         )
-    advice = {
-        "test": "Keep it on one side only: a test image that was trained on makes the test accuracy too high.",
-        "groups": "Put both into one group, or drop one: folds split by group would still share this picture.",
-        "": "Drop one of the two, or keep both in one fold with duplicate_groups.",
-    }[crosses]
-    return f"{contradiction}{'Correct one. ' if contradicting else ''}{advice}"
+    return f"{contradiction}{'Correct one. ' if contradicting else ''}{advice[0].upper()}{advice[1:]}"
 
 
 def _crossing(subjects: Subjects, one: int, other: int) -> str:

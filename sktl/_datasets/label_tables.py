@@ -303,10 +303,12 @@ def _kind_of_column(table: LabelTable, column: str) -> str:
     """Return "classes" or "numbers" for the only column."""
     cells = table.columns[column]
     n_different, where = len(set(cells)), f"Column {shown(column)} of {table.name}"
-    if have_decimal_commas(cells):
+    # Labels that are numbers are joined by commas, too, such as "1,2".
+    if have_decimal_commas(cells) and not find_joined(cells):
         raise InvalidInputError(
-            f"{where} has numbers with decimal commas, such as {next(cell for cell in cells if ',' in cell)}. Write "
-            'them with a decimal point; to learn each value as a class, pass kind="classes".'
+            f"{where} has numbers with commas, such as {next(cell for cell in cells if ',' in cell)}. If the comma is "
+            "a decimal comma, write a point; if it separates thousands, remove it. If a cell holds several labels, "
+            f'{_dummies(",")}. To learn each value as a class, pass kind="classes".'
         )
     decide = 'To learn numbers, pass kind="numbers"; to learn each value as a class, pass kind="classes"'
     others = [i for i, cell in enumerate(cells) if not _NUMBER.fullmatch(cell)]
@@ -386,9 +388,11 @@ def _warn_of_joined(table: LabelTable, column: str) -> None:
     """Warn if a class consists of the names of others, such as "cat;dog"."""
     if joined := find_joined(table.columns[column]):
         name, separator = joined
+        numbers = have_decimal_commas(table.columns[column])
         warn(
             f"Column {shown(column)} of {table.name} has the class {shown(name)}, and its parts are classes, too. If "
-            f"images have several labels, {_dummies(separator)}.",
+            f"images have several labels, {_dummies(separator)}."
+            f"{' If these are numbers, write them with a decimal point.' if numbers else ''}",
             ImageFolderWarning,
         )
 

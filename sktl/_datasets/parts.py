@@ -80,7 +80,9 @@ def warn_of_new_classes(root: Path, classes: dict[str, Sequence[str]]) -> None:
 
 
 def warn_of_inner_classes(root: Path, folders: Mapping[str, Path]) -> None:
-    """Warn if class folders above the part for training may be folders of classes, as in images/train/cat/1.jpg.
+    """Warn if the only class folder above the part for training may hold the classes, as in images/train/cat/1.jpg.
+
+    With several class folders, subfolders are sources more often than classes, such as cameras or years.
 
     Parameters
     ----------
@@ -88,15 +90,14 @@ def warn_of_inner_classes(root: Path, folders: Mapping[str, Path]) -> None:
     folders : mapping of str to path
         Folder for training of each class.
     """
-    if any(has_images(folder) for folder in folders.values()):
+    (name, folder), *more = folders.items()
+    if more or has_images(folder):
         return
-    inside = set.intersection(*({child.name for child in folders_in(folder)} for folder in folders.values()))
+    inside = [child.name for child in folders_in(folder) if ImageFiles(folder).add(child)]
     if len(inside) > 1:
-        above = min(folders)
         warn(
-            f"{shown(str(root))} has the classes {listed([*folders])}. The images for training of each of them are in "
-            f"the subfolders {listed(sorted(inside))}. If these are the classes, pass {shown(kept_path(root / above))}"
-            f"{' and the other folders one by one' if len(folders) > 1 else ''}.",
+            f"{shown(str(root))} has one class, {shown(name)}, whose images for training are in {listed(inside)}. If "
+            f"these are the classes, pass {shown(kept_path(root / name))}.",
             ImageFolderWarning,
         )
 

@@ -108,7 +108,7 @@ WORDS = {
     "rare_class": Words(
         "Rare class",
         "Rare classes",
-        "These classes have too few images, or images of too few groups, to measure how well they are recognized. Add "
+        "These classes have too few images, or images of only one group, to measure how well they are recognized. Add "
         "images, or merge classes.",
     ),
     "shortcut": Words(

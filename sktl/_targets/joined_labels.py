@@ -7,15 +7,21 @@ from collections.abc import Collection
 SEPARATOR = ", "
 # What may separate several labels in one text. Longer ones first: others would leave white space in names.
 SEPARATORS = ("; ", ", ", ";", "|", ",", "/", " ")
+# Names of one thing have spaces, too, and may consist of other names by chance, such as "red panda".
+_FEWEST_WITH_SPACES = 3
 
 
 def find_joined(names: Collection[str]) -> tuple[str, str] | None:
-    """Return a name that consists of other names, such as "cat;dog", and its separator; None if there is none."""
+    """Return a name that consists of other names, such as "cat;dog", and its separator; None if there is none.
+
+    Names with spaces count only if several of them, and at least half, consist of other names.
+    """
     known = {*names}
     for separator in SEPARATORS:
         parts = {name: name.split(separator) for name in known if separator in name}
         joined = [name for name, found in parts.items() if known.issuperset(found) and len({*found}) == len(found)]
-        if joined:
+        fewest = max(_FEWEST_WITH_SPACES, len(parts) / 2) if separator == " " else 1
+        if len(joined) >= fewest:
             return min(joined), separator
     return None
 

@@ -360,7 +360,7 @@ def _instead(array: np.ndarray, value: Any, name: str) -> str:
     else:
         return f" Pass np.array({name}, dtype=float)."
     if have_decimal_commas(texts):
-        return " Write numbers with a decimal point."
+        return " Write numbers with a decimal point and without separators."
     if array.ndim == 2 and not all(any(isinstance(cell, str) for cell in column) for column in array.T):
         return " Leave out columns of strings."
     return f" If {name} holds classes, use PretrainedImageClassifier." if name in ("y", "y_val") else ""

@@ -22,6 +22,7 @@ from sklearn.model_selection import (
     LeaveOneOut,
     PredefinedSplit,
     ShuffleSplit,
+    StratifiedKFold,
     TimeSeriesSplit,
 )
 from sklearn.pipeline import make_pipeline
@@ -213,7 +214,7 @@ def test_classes_that_appear_late_are_not_judged_by_models_of_earlier_images():
     ("groups", "notes", "rare"),
     [
         (None, [], ["third"]),
-        ([0] * 16, ["Labels not judged: 16 of 16 images. All are of one group."], []),
+        ([0] * 16, ["Labels not judged: 16 of 16 images. All training images are of one group."], []),
         (
             [*range(12), 12, 12, 12, 12],
             ["Labels not judged: 4 of 16 images. No fold holds them out and learns their labels from other images."],
@@ -224,6 +225,13 @@ def test_classes_that_appear_late_are_not_judged_by_models_of_earlier_images():
 def test_labels_that_are_not_judged_are_counted(groups, notes, rare):
     found = audit(X[:16], [*Y[:12], *["third"] * 4], groups=groups)
     assert found._notes == notes
+    assert of_kind(found, "rare_class")["name"].tolist() == rare
+
+
+@pytest.mark.parametrize(("cv", "rare"), [(4, ["third"]), ([*StratifiedKFold(4).split(X[:16], CODES[:16])], [])])
+def test_a_class_of_one_group_is_rare_if_the_folds_keep_groups_together(cv, rare):
+    y = [*Y[:8], *["third"] * 8]
+    found = audit(X[:16], y, groups=[*range(8), *[8] * 8], cv=cv)
     assert of_kind(found, "rare_class")["name"].tolist() == rare
 
 
@@ -238,6 +246,20 @@ def test_shortcuts_are_compared_with_the_model_without_votes_of_copies(monkeypat
 def test_test_labels_that_no_training_image_has_are_counted():
     found = audit(X[:8], Y[:8], X_test=X[8:11], y_test=["dark", "medium", "dim"])
     assert found._notes == ["Labels not judged: 2 of 3 test images. No training image has their labels."]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({"groups": [0] * 4}, "All training images are of one group."),
+        ({"images": [X[0]] * 4}, "All training images are equal."),
+        ({"images": [*X[:4], b"no image"], "y": [*["dark"] * 4, "light"]}, "All training images have the same label."),
+    ],
+)
+def test_test_labels_are_counted_if_no_training_label_is_judged(arguments, reason):
+    found = audit(**{"images": X[:4], "y": Y[:4]} | arguments, X_test=X[8:11], y_test=["dark", "dark", "dim"])
+    counted = [note for note in found._notes if note.startswith("Labels not judged")]
+    assert counted == [f"Labels not judged: {n} {reason}" for n in ("4 of 4 images.", "3 of 3 test images.")]
 
 
 def test_what_the_page_needs_of_images():

@@ -124,8 +124,8 @@ def test_a_single_tree_is_in_memory_at_a_time_and_its_size_is_limited(monkeypatc
 
 def test_classes_with_fewer_different_images_than_folds_are_rare():
     contents = np.array([0, 1, 2, 3, 4, 5, 5, 5, 5, 6, 7])
-    targets = check_classes(list("aaaaabbbbbc"), None, None, 11).with_changes(groups=contents)
-    found = {issue.name: issue for issue in rare_classes(targets, 5)}
+    targets = check_classes(list("aaaaabbbbbc"), None, None, 11)
+    found = {issue.name: issue for issue in rare_classes(targets, 5, contents)}
     assert [*found] == ["b", "c"]
     assert found["c"].score > found["b"].score > 0
     assert found["c"].position == -1
@@ -133,17 +133,24 @@ def test_classes_with_fewer_different_images_than_folds_are_rare():
 
 
 @pytest.mark.parametrize(
-    ("groups", "rare"),
-    [([0] * 5 + [1, 2, 3, 4, 5], {"a": "1 group for 5 folds"}), ([0, 1, 2, 2, 2] * 2, {}), ([0] * 10, {})],
+    ("groups", "contents", "rare"),
+    [
+        ([0] * 5 + [1, 2, 3, 4, 5], range(10), {"a": "1 group for 5 folds"}),
+        ([0, 0, 0, 0, 1, 2, 3, 4, 5, 6], range(10), {}),
+        ([0, 1, 2, 2, 2] * 2, range(10), {}),
+        ([0, 0, 0, 0, 1, 2, 3, 4, 5, 6], [0] * 4 + [*range(6)], {"a": "1 different image for 5 folds"}),
+        ([0, 1, 0, 1, 0] * 2, [0] * 5 + [*range(5)], {"a": "1 different image for 2 folds"}),
+        ([0] * 10, range(10), {}),
+    ],
 )
-def test_with_groups_classes_of_fewer_groups_than_folds_are_rare(groups, rare):
-    """There are no more folds than groups."""
-    targets = check_classes(list("aaaaabbbbb"), None, None, 10).with_changes(groups=groups)
-    found = {issue.name: issue.suggestion.split(":")[0] for issue in rare_classes(targets, 5, True)}
-    assert found == rare
+def test_with_groups_only_classes_of_one_group_or_few_different_images_are_rare(groups, contents, rare):
+    """There are no more folds than groups. Most folds validate a class of a few groups, such as hospitals."""
+    targets = check_classes(list("aaaaabbbbb"), None, None, 10)
+    issues = rare_classes(targets, 5, np.array(contents), np.array(groups))
+    assert {issue.name: issue.suggestion.split(":")[0] for issue in issues} == rare
 
 
 def test_rare_labels_are_named_by_their_column_and_numbers_have_none():
-    table = check_indicator(np.array([[1, 0], [1, 0], [0, 1]]), None, None, 3).with_changes(groups=np.arange(3))
-    assert [issue.name for issue in rare_classes(table, 2)] == ["1"]
-    assert not [*rare_classes(check_numbers([1.0, 2, 3], None, "squared_error", 3), 2)]
+    table = check_indicator(np.array([[1, 0], [1, 0], [0, 1]]), None, None, 3)
+    assert [issue.name for issue in rare_classes(table, 2, np.arange(3))] == ["1"]
+    assert not [*rare_classes(check_numbers([1.0, 2, 3], None, "squared_error", 3), 2, np.arange(3))]

@@ -141,6 +141,21 @@ def test_components_are_divided_if_several_labels_differ_from_the_most_common(im
     assert divided(components, np.eye(3)[codes]).tolist() == expected
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("numbers", "are"),
+    [
+        ([16777216, 16777217] * 2, True),
+        ([1e39, 2e39] * 2, True),
+        ([0.1 + 0.2, 0.3] * 2, False),
+        ([0.0, 1e-300] * 2, True),
+        ([True, False] * 2, True),
+    ],
+)
+def test_numbers_that_differ_by_more_than_rounding_errors_divide_a_component(numbers, are):
+    assert divided(np.zeros(4, dtype=int), np.array(numbers)).tolist() == [0] * are
+
+
 @pytest.mark.parametrize(("labels", "is_scene"), [("aabb", True), ("aaab", False), ("aaaa", False)])
 def test_near_copies_with_many_different_labels_may_only_show_one_scene(labels, is_scene):
     copies = copies_of(4, [(0, 1), (1, 2), (2, 3)], components=[0] * 4)
@@ -149,6 +164,16 @@ def test_near_copies_with_many_different_labels_may_only_show_one_scene(labels, 
         assert ("Correct one" in issue.suggestion) == (issue.contradicts and not is_scene)
     exact = replace(copies, exact=np.ones(3, dtype=bool))
     assert not any("the same scene" in issue.suggestion for issue in copy_issues(exact, subjects_of(labels)))
+
+
+def test_advice_about_one_scene_keeps_what_copies_across_train_and_test_or_groups_break():
+    copies = copies_of(4, [(0, 1), (1, 2), (2, 3)], components=[0] * 4)
+    for subjects in (subjects_of("aab", "b"), subjects_of("aabb", groups=[0, 0, 0, 1])):
+        issues = [*copy_issues(copies, subjects)]
+        assert all("the same scene" in issue.suggestion for issue in issues)
+        crossing = {"": "", "test": "If it is a copy, keep it on one side", "groups": "If it is a copy, put both into"}
+        assert all(crossing[issue.crosses] in issue.suggestion for issue in issues)
+        assert sum("If it is a copy" in issue.suggestion for issue in issues) == 1
 
 
 @pytest.mark.parametrize(("components", "n"), [([], 0), ([0, 0], 0), ([0, 0, 0, 1, 2, 3], 0), ([3, 1, 1, 1], 3)])

@@ -245,7 +245,7 @@ def test_what_cannot_be_estimated_is_said(tables, tmp_path):
 @pytest.mark.thorough
 @pytest.mark.filterwarnings("always::sktl.exceptions.ImageFolderWarning")
 def test_joined_labels_are_said_once(tables, tmp_path):
-    names = ["blue", "gray", "blue gray"]
+    names = ["blue", "gray", "blue;gray"]
     rows = [["path", "tags"], *([tables / "images" / f"{i}.png", names[i % 3]] for i in range(6))]
     out, err = run("fit", "--labels", write(tmp_path / "t.csv", rows), "-o", tmp_path / "m", *QUICK)
     assert (out + err).count("its parts are classes") == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,10 +37,24 @@ def test_many_labels_with_separators_in_their_names_take_no_time():
     assert split_labels(", ".join(["a"] * 300 + ["b"]), ["a", "a, a", "a, a, a"]) is None
 
 
-@given(st.lists(st.text("abc", min_size=1), min_size=2, max_size=5, unique=True), st.sampled_from(SEPARATORS))
+@given(st.lists(st.text("abc", min_size=1), min_size=2, max_size=5, unique=True), st.sampled_from(SEPARATORS[:-1]))
 def test_a_name_of_other_names_is_found_with_its_separator(names, separator):
     assert find_joined(names) is None
     assert find_joined([*names, separator.join(names)]) == (separator.join(names), separator)
+
+
+@given(st.integers(0, 6), st.integers(0, 6))
+def test_names_with_spaces_are_joined_if_most_of_several_are(n_joined, n_others):
+    parts = [*"abcdefg"]
+    joined = [f"{a} {b}" for a, b in itertools.pairwise(parts)][:n_joined]
+    others = [f"no {part}" for part in parts[:n_others]]
+    expected = ("a b", " ") if n_joined >= max(3, n_others) else None
+    assert find_joined([*parts, *joined, *others]) == expected
+
+
+@pytest.mark.parametrize("names", [["upper", "left", "upper left"], ["red", "panda", "red panda"]])
+def test_a_name_of_one_thing_is_not_joined(names):
+    assert find_joined(names) is None
 
 
 @pytest.mark.parametrize("names", [[], ["cat", "dog", "cat;owl"], ["bora", "bora bora"], ["a", "a;"], ["a;b", "c"]])

@@ -489,7 +489,7 @@ def test_of_classes_in_place_of_numbers_the_classifier_is_named(y):
 
 @pytest.mark.parametrize("y", [["0,5", "12"], ["-1", "+2,25", "3,0"]])
 def test_of_decimal_commas_the_point_is_named(y):
-    with pytest.raises(InvalidInputError, match=r"Write numbers with a decimal point\.$"):
+    with pytest.raises(InvalidInputError, match=r"Write numbers with a decimal point and without separators\.$"):
         as_numbers(y, "y")
 
 
