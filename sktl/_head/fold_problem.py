@@ -85,11 +85,11 @@ class FoldProblem:
         wanted = self.wanted if self.wanted.ndim == 2 else self.wanted[fold : fold + 1]
         return replace(self, wanted=wanted, shares=self.shares[fold : fold + 1])
 
-    def of_first_fold(self) -> FoldProblem:
-        """Return the problem in which only samples of the first fold are held out, and therefore scored."""
-        is_held_out = self.folds.numpy() == 0
+    def holding_out(self, fold: int) -> FoldProblem:
+        """Return the problem in which only samples of one fold are held out, and therefore scored."""
+        is_held_out = self.folds.numpy() == fold
         scored = self.scored & (is_held_out if self.scored.ndim == 1 else is_held_out[:, None])
-        return replace(self.of_fold(0), folds=torch.zeros_like(self.folds), scored=scored)
+        return replace(self.of_fold(fold), folds=torch.zeros_like(self.folds), scored=scored)
 
     def scores(self, outputs: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Return the loss and the score of each sample, given its outputs while it was held out; NaN if not scored.

@@ -171,7 +171,7 @@ def cross_validate(
     n_threads : int
         Number of threads. Results do not depend on it.
     """
-    features, targets = _looked_at(labelled, _MOST_IMAGES, seed)
+    features, targets = _looked_at(labelled, block_sizes, _MOST_IMAGES, seed)
     folds = targets.deal(N_FOLDS, seed)
     problem = FoldProblem.of(targets, folds, make_loss(targets.loss, label_smoothing))
     with single_threaded_pool(n_threads) as pool:
@@ -203,13 +203,13 @@ def refine(
     """
     if len(penalties) == 1 or len(labelled.targets) <= _MOST_IMAGES:
         return None
-    features, targets = _looked_at(labelled, _MOST_REFINING, seed)
+    features, targets = _looked_at(labelled, block_sizes, _MOST_REFINING, seed)
     if len(features) <= _MOST_IMAGES:
         return None
     folds = targets.deal(N_FOLDS, seed)
-    problem = FoldProblem.of(targets, folds, make_loss(targets.loss, label_smoothing)).of_first_fold()
+    problem = FoldProblem.of(targets, folds, make_loss(targets.loss, label_smoothing))
+    problem = problem.holding_out(targets.typical_fold(folds, seed))
     (sizes,) = block_sizes.values()
-    features = features[:, : sum(sizes)]
     with single_threaded_pool(n_threads) as pool:
         coordinates = coordinates_of_many(_REFINING_AXES, features, targets.weights, sizes, shrinkage, pool)
         losses, scores = pool.submit(_path, coordinates, problem, penalties).result()
@@ -237,7 +237,9 @@ def _candidates(
     )
 
 
-def _looked_at(labelled: Labelled[np.ndarray], most: int, seed: int) -> tuple[np.ndarray, Targets]:
+def _looked_at(
+    labelled: Labelled[np.ndarray], block_sizes: Mapping[int, Sequence[int]], most: int, seed: int
+) -> tuple[np.ndarray, Targets]:
     """Return the features and the targets of a limited number of samples with nonzero weight and of columns.
 
     If there are many classes, only samples of some classes are returned.
@@ -245,8 +247,11 @@ def _looked_at(labelled: Labelled[np.ndarray], most: int, seed: int) -> tuple[np
     # In the order of training, so that renamed classes and permuted labels lead to the same folds.
     rows, targets = labelled.targets.ordered().narrowed(_MOST_COLUMNS, np.random.RandomState(seed))
     rows = targets.thinned(rows, most, seed)
-    features = labelled.samples
-    return np.asarray(features if len(rows) == len(features) else features[rows]), targets.restricted(rows)
+    features, n_features = labelled.samples, max(map(sum, block_sizes.values()))
+    if isinstance(features, np.ndarray):  # rows of a file are only read as a whole
+        features = features[:, :n_features]
+    seen = features if len(rows) == len(features) else features[rows]
+    return np.asarray(seen)[:, :n_features], targets.restricted(rows)
 
 
 def _path(coordinates: Coordinates, problem: FoldProblem, penalties: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:

@@ -115,6 +115,12 @@ def hold_out_groups(
     return np.flatnonzero(~taken[folds.of_sample]), np.flatnonzero(taken[folds.of_sample])
 
 
+def typical_fold(strata: np.ndarray, folds: Folds, seed: int) -> int:
+    """Return a fold of about the mean size, in which classes or labels are about as frequent as in all."""
+    counts, sizes = _counts(strata, folds.of_sample).toarray(), np.bincount(folds.of_sample)
+    return int(_typical_first(counts, sizes, len(sizes), seed)[0])
+
+
 def _typical_first(counts: np.ndarray, sizes: np.ndarray, n_parts: int, seed: int) -> np.ndarray:
     """Return folds by their size, then by their proportions of classes or labels, then in random order."""
     unlike = np.abs(counts - np.outer(sizes, counts.sum(axis=0) / sizes.sum())).sum(axis=1)

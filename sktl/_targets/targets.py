@@ -8,7 +8,7 @@ from typing import Any, Self, cast
 
 import numpy as np
 
-from .folds import Folds, deal, hold_out_groups
+from .folds import Folds, deal, hold_out_groups, typical_fold
 from .outputs import Outputs
 
 
@@ -133,6 +133,10 @@ class Targets(ABC):
     def deal(self, n_folds: int, seed: int) -> Folds:
         """Return folds for cross-validation. Samples of a group stay together."""
         return deal(self._strata(), self.groups, n_folds, seed)
+
+    def typical_fold(self, folds: Folds, seed: int) -> int:
+        """Return a fold that is like the others. Groups are dealt by size, so the first fold has the largest."""
+        return 0 if self.groups is None else typical_fold(self._strata(), folds, seed)
 
     def thinned(self, rows: np.ndarray, most: int, seed: int) -> np.ndarray:
         """Return the rows, or a limited number of them with similar proportions of classes or labels."""

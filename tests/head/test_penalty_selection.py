@@ -167,8 +167,8 @@ def test_the_main_axes_of_many_images_are_those_of_all(monkeypatch):
     assert_allclose(choose().losses, exact, atol=0.02)
 
 
-def refined(n_looked_at, features=FEATURES, codes=CODES, penalties=PENALTIES, n_threads=1):
-    targets = ClassTargets(np.unique(codes), np.searchsorted(np.unique(codes), codes), np.ones(len(codes)))
+def refined(n_looked_at, features=FEATURES, codes=CODES, penalties=PENALTIES, n_threads=1, groups=None):
+    targets = ClassTargets(np.unique(codes), np.searchsorted(np.unique(codes), codes), np.ones(len(codes)), groups)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_choice, "_MOST_IMAGES", n_looked_at)
         return refine(Labelled(features, targets), {2: SIZES[2]}, penalties, 1.0, 0.0, 0, n_threads)
@@ -182,6 +182,17 @@ def test_a_penalty_is_refined_by_images_that_did_not_choose_it():
     assert_allclose(found.losses[:, held_out], whole.losses[:, held_out], atol=0.02)
     assert np.isnan(found.losses[:, ~held_out]).all()
     assert set(found.feature_stages) == {2}
+
+
+def test_the_fold_that_refines_is_not_that_of_a_large_group():
+    groups = np.where(np.arange(N) < N // 3, 0, np.arange(N))
+    targets = ClassTargets(np.arange(3), CODES, np.ones(N), groups)
+    folds = targets.deal(5, 0)
+    found = refined(N // 2, groups=groups)
+    held_out = np.isfinite(found.losses[0])
+    assert folds.of_sample[groups == 0][0] == 0
+    assert not held_out[groups == 0].any()
+    assert len(set(folds.of_sample[held_out])) == 1
 
 
 def test_refining_does_not_depend_on_threads_names_or_other_stages():
