@@ -209,14 +209,14 @@ WAYS = {
     "half size": lambda image, rng: image.resize((max(1, image.width // 2), max(1, image.height // 2)), Image.LANCZOS),
     "crop 90 %": lambda image, rng: crop(image, 0.9, rng),
     "crop 75 %": lambda image, rng: crop(image, 0.75, rng),
-    "width 75 %": lambda image, rng: center(image, 0.75, 1),
-    "height 75 %": lambda image, rng: center(image, 1, 0.75),
-    "bars": lambda image, rng: ImageOps.pad(image, (image.width, round(image.height * 1.3))),
     "mirrored": lambda image, rng: ImageOps.mirror(image),
     "brightness 1.3": lambda image, rng: ImageEnhance.Brightness(image).enhance(1.3),
     "gray": lambda image, rng: image.convert("L").convert("RGB"),
     "quarter turn": lambda image, rng: image.transpose(Image.Transpose.ROTATE_90),
     "rotated by 5°": lambda image, rng: image.rotate(5, Image.BICUBIC),
+    "width 75 %": lambda image, rng: center(image, 0.75, 1),
+    "height 75 %": lambda image, rng: center(image, 1, 0.75),
+    "bars": lambda image, rng: ImageOps.pad(image, (image.width, round(image.height * 1.3))),
 }
 
 

@@ -41,6 +41,7 @@ _LEVELS = (
     _Level(SIDE // 2, 0.6, AFFINE, 4, 0.55),
     _Level(SIDE, 1.2, AFFINE, 3, 0.6),
 )
+_STEPS_ENLARGED = 5
 # Changes of brightness over longer distances than this, in pixels, do not count. Otherwise, what lies around a part of
 # an image, and was cropped from its copy, would lead the alignment astray.
 _LIGHT = 6.0
@@ -186,7 +187,7 @@ def agree(whole: torch.Tensor, part: torch.Tensor, confirmed: Confirmed) -> torc
     if (enlarged := part.shape[-1] / SIDE) > 1:
         finest = _LEVELS[-1]
         first, second = (blurred(images, finest.blur) - blurred(images, enlarged * _LIGHT) for images in (whole, part))
-        maps = refined(first, second, maps, finest.motions, finest.n_steps)
+        maps = refined(first, second, maps, finest.motions, _STEPS_ENLARGED)
     return contradictions(whole, part, maps) <= _CONTRADICTED
 
 
