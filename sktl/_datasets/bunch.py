@@ -1,17 +1,17 @@
-"""Bunches of scikit-learn, which is required when one is made: images are listed on machines without scikit-learn."""
+"""Bunches of scikit-learn, imported when the first one is made: images are listed on machines without scikit-learn."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-try:
+if TYPE_CHECKING:
     from sklearn.utils import Bunch as Bunch
-except ModuleNotFoundError:  # type hints have the name nevertheless
-    Bunch = Any
+else:
+    Bunch = Any  # a name with which type hints can be evaluated
 
 
 def bunch(**content: Any) -> Bunch:
     """Return a dictionary-like object with these attributes."""
-    from sklearn.utils import Bunch  # an error that names what is not installed
+    from sklearn.utils import Bunch
 
     return Bunch(**content)
