@@ -89,11 +89,11 @@ else:  # type checkers would take whatever __getattr__ is asked for, misspelled 
         try:
             home = importlib.import_module(f"{__name__}.{_HOME_OF[name]}")
         except ModuleNotFoundError as error:
-            package = (error.name or "").partition(".")[0]
-            if package in ("", __name__):
-                raise
+            from ._utils.optional import lacking_package
             from .exceptions import MissingPackageError
 
+            if (package := lacking_package(error)) is None:
+                raise
             raise MissingPackageError(
                 f"sktl.{name} needs {package}, which is not installed. Install sktl with its dependencies, or "
                 "predict with an exported model and sktl.runtime."

@@ -10,11 +10,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from ._datasets.bunch import bunch
+from ._datasets.bunch import Bunch, bunch
 from ._datasets.embedded import load_features, write_features
 from ._datasets.folders import ImageFiles, existing_folder, has_images, listed
 from ._datasets.foreign import from_dataset
@@ -29,9 +29,6 @@ from ._utils.paths import checked_path, kept_path, shown
 from ._utils.warnings import warn
 from ._words import shown_value, type_of
 from .exceptions import ImageFolderWarning, InvalidInputError, InvalidParameterError
-
-if TYPE_CHECKING:
-    from sklearn.utils import Bunch
 
 __all__ = [
     "ImageFeatures", "LazyImages", "apply_decisions", "from_dataset", "list_images", "load_features",

@@ -189,7 +189,7 @@ class EngineNotInstalledError(EngineError, ImportError):
     """The package of the requested engine is not installed."""
 
 
-class MissingPackageError(SktlError, ImportError):
+class MissingPackageError(SktlError, ModuleNotFoundError):
     """The call needs an optional package that is not installed."""
 
 

@@ -297,7 +297,7 @@ def check(paths: tuple[str, ...], n_jobs: int | None, quiet: bool) -> None:
 def _all_images(names: Iterable[str], quiet: bool) -> list[str]:
     """Return the images that names stand for, each once; print how many are in a folder or on standard input."""
     images: dict[str, str] = {}
-    for name in names:
+    for name in dict.fromkeys(names):  # standard input can be read once
         found, place = _images_of(name)
         if place and not quiet:
             click.echo(f"{len(found)} {'image' if len(found) == 1 else 'images'} {place}.", err=True)

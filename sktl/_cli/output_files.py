@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from sktl._utils.paths import check_model_suffix, check_page_suffix, checked_path
+from sktl._utils.paths import check_features_suffix, check_model_suffix, check_page_suffix, checked_path
 
 from .command_messages import shown
 
@@ -31,11 +31,7 @@ def check_model(model: str, force: bool) -> None:
 
 def check_features(path: str) -> None:
     """Raise an error for features in a file that is no Parquet file. A folder that ends in / may have any name."""
-    if os.path.splitext(path)[1].lower() not in ("", ".parquet") and not os.path.isdir(checked_path(path, "path")):
-        raise click.ClickException(
-            f"{shown(path)} does not end in .parquet. Rename it, or pass a folder, such as "
-            f"{shown(os.path.splitext(path)[0])}/."
-        )
+    check_features_suffix(checked_path(path, "path"))
 
 
 def check_output(path: Path, force: bool, example: str = "model.sktl") -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sklearn.utils import Bunch
+    from sklearn.utils import Bunch as Bunch
+else:
+    Bunch = Any  # a name with which type hints can be evaluated
 
 
 def bunch(**content: Any) -> Bunch:

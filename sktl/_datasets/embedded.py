@@ -17,11 +17,9 @@ from sktl._utils.warnings import warn
 from sktl._words import type_of
 from sktl.exceptions import InvalidImageWarning, InvalidInputError, InvalidParameterError
 
-from .bunch import bunch
+from .bunch import Bunch, bunch
 
 if TYPE_CHECKING:
-    from sklearn.utils import Bunch
-
     from sktl._estimators.base import PretrainedImageBase
     from sktl._images.samples import Sample
 

@@ -19,7 +19,7 @@ from sktl._storage.feature_files import FeatureFile, Rows
 from sktl._utils.paths import shown
 from sktl._version import __version__
 from sktl._words import shortened, shown_value
-from sktl.exceptions import ImageFailure, InvalidImageError
+from sktl.exceptions import ImageFailure, InvalidImageError, InvalidInputError
 
 # What files of the same features have in common, as messages name it.
 _COMMON = {
@@ -134,9 +134,13 @@ class Embedding:
             return "features without some images that could not be used"
         usable = [part.without([f for f in failures if _is_in(f, part)]) for part in parts]
         names = [name for part in usable for name in part.names]
-        if file.names().tolist() != names:
-            return f"features of other images, from {_ends(file.names().tolist())} instead of {_ends(names)}"
-        for name, values in file.columns([*self.images.columns]).items():
+        try:
+            found, columns = file.names().tolist(), file.columns([*self.images.columns])
+        except InvalidInputError:
+            return "features whose names or labels are damaged"
+        if found != names:
+            return f"features of other images, from {_ends(found)} instead of {_ends(names)}"
+        for name, values in columns.items():
             if values.tolist() != [value for part in usable for value in part.columns[name].tolist()]:
                 return f"other values of {shown(name)}"
         if stamps is not None and stamps == stamps_digest([sample for part in parts for sample in part.samples]):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,11 +10,8 @@ from sktl._utils import arguments
 from sktl._words import shown_value
 from sktl.exceptions import InvalidParameterError
 
-from .bunch import bunch
+from .bunch import Bunch, bunch
 from .pictures import BACKGROUNDS, draw_cat, draw_leaf, draw_radiograph, draw_surface
-
-if TYPE_CHECKING:
-    from sklearn.utils import Bunch
 
 
 def make_cats(

@@ -45,6 +45,12 @@ class Availability:
         problem = f"cannot be {'written' if writes_only else 'used'}"
         self.report(problem, f" ({reason}), so features are recomputed for now")
 
+    def resume(self, writes: bool) -> None:
+        """End the pause, because the store has just been read, or written."""
+        self.unusable_until = 0.0
+        if writes:
+            self.unwritable_until = 0.0
+
     def error(self, task: str, reason: object) -> CacheError:
         """Return the error for what a user asked of the store, such as "cleared", and what failed."""
         return CacheError(

@@ -106,10 +106,12 @@ class Database:
         """
         with _turn:
             try:
-                return self._call(function, writes)
+                result = self._call(function, writes)
             except (_ReadOnlyError, *_ERRORS) as error:
                 self.close()
                 raise self._available.error(task, error) from error
+            self._available.resume(writes)
+            return result
 
     def _call(self, function: Callable[[sqlite3.Connection], Result], writes: bool) -> Result:
         for last in (False, False, True):
@@ -224,7 +226,7 @@ class _Opened:
         self._index = Path(f"{file}-shm")
         self._inode = os.stat(file).st_ino
         if not os.access(file, os.R_OK):  # SQLite would only say that it is unable to open the file
-            raise PermissionError(f"only its owner may read {file.name!r}")
+            raise PermissionError(f"{file.name!r} may not be read by this user")
         self.read_only = not (os.access(file.parent, os.W_OK) and os.access(file, os.W_OK))
         # SQLite must create files beside a database that it reads, unless another process has created them or none
         # will.

@@ -319,7 +319,8 @@ def _opened_path(path: str, name: str) -> Iterator[Any]:
         try:
             content = opened.enter_context(open(path, "rb"))
         except OSError as error:  # safetensors would call the file missing
-            raise ModelFileError(f"{_first(name)} cannot be read: {error.strerror}. Make it readable.") from error
+            advice = " Make it readable." if isinstance(error, PermissionError) else ""
+            raise ModelFileError(f"{_first(name)} cannot be read: {error.strerror}.{advice}") from error
         try:
             if is_utf8(path):
                 file = opened.enter_context(safetensors.safe_open(path, "pt"))

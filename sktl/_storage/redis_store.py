@@ -97,6 +97,7 @@ class RedisStore:
         self.place = repr(without_password(url))
         self._redis = require("redis", f"cache={self.place}", "sktl[redis]")
         self._url = os.path.expandvars(url)
+        self._any_unset, self._place_unset = _names_unset_variable(url), _names_unset_variable(without_password(url))
         self._lease = round(1000 * lease)
         # Replies of unexpected kinds cause any of those after the first two.
         self._errors = (self._redis.RedisError, OSError, AttributeError, TypeError, ValueError, MemoryError)
@@ -212,7 +213,7 @@ class RedisStore:
         """Remove all entries, claims and statistics. Other data on the server stays."""
         for names in self._pages(_PREFIX + b"*", "cleared"):
             if names:
-                self._execute(partial(_unlink, names), "cleared")
+                self._execute(partial(_unlink, names), "cleared", writes=True)
         self._claims.clear()
 
     def close(self) -> None:
@@ -239,12 +240,14 @@ class RedisStore:
             self._available.leave_alone("the server answers too slowly", writes_only=False)
         return result
 
-    def _execute(self, function: Callable[[Any], Result], task: str) -> Result:
+    def _execute(self, function: Callable[[Any], Result], task: str, writes: bool = False) -> Result:
         """Return the result of a function that a user asked for, even if the server could not be used just before."""
         try:
-            return self._call(function)
+            result = self._call(function)
         except self._errors as error:
             raise self._available.error(task, self._reason(error)) from error
+        self._available.resume(writes)
+        return result
 
     def _call(self, function: Callable[[Any], Result]) -> Result:
         if self._process != os.getpid():
@@ -253,9 +256,9 @@ class RedisStore:
         return function(self._server)
 
     def _reason(self, error: Exception) -> str:
-        # Not named, because a password may contain a dollar sign.
-        unset = "; an environment variable in the URL is not set" if re.search(r"\$[{\w]", self._url) else ""
-        return one_line(error).rstrip(".") + unset
+        # A password may contain a dollar sign: it is suspected only if it was refused, and its variable is not named.
+        unset = self._place_unset or (self._any_unset and isinstance(error, self._redis.AuthenticationError))
+        return one_line(error).rstrip(".") + ("; an environment variable in the URL is not set" if unset else "")
 
     def _limit(self, server: Any) -> int:
         try:
@@ -311,6 +314,10 @@ def _requests(space: str, items: Sequence[tuple[bytes, bytes]]) -> Iterator[dict
         n_bytes += len(value)
     if records:
         yield records
+
+
+def _names_unset_variable(text: str) -> bool:
+    return any(name not in os.environ for name in re.findall(r"\$\{?(\w+)", text, re.ASCII))
 
 
 class _Page(NamedTuple):

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 from typing import Any
 
 from sktl.exceptions import MissingPackageError
+
+
+def lacking_package(error: ImportError) -> str | None:
+    """Return the package without which an import failed; None if it is there, and a part of it is lacking.
+
+    An old version of a package lacks parts, and so does a damaged installation.
+    """
+    package = (error.name or "").partition(".")[0]
+    return package if package and importlib.util.find_spec(package) is None else None
 
 
 def require(package: str, user: str, requirement: str) -> Any:

@@ -91,14 +91,16 @@ def checked_path(path: Any, argument: str, alternative: str = "") -> str:
     if not text or "\0" in text:
         raise InvalidParameterError(f"{argument}={shown(text)} is not a path. Pass a path{alternative}.")
     slashes = "//" if isinstance(path, str) else "/"  # pathlib.Path removes one of two
-    if url := re.match(rf"({SCHEME}::)*({SCHEME}):{slashes}", text):  # not shown, because it may contain a password
+    url = re.match(rf"({SCHEME}::)*({SCHEME}):{slashes}", text)
+    is_folder = not isinstance(path, str) and os.path.lexists(text.split("/")[0])  # the folder `s3:`
+    if url and not is_folder:  # not shown, because it may contain a password
         raise InvalidParameterError(
             f"{argument}='{url[2]}://...' is a URL, and must be a path on this machine. Pass a path{alternative}."
         )
     path = user_path(text)
     if text.startswith("$") and os.path.expandvars(text) != text and not os.path.lexists(path):
         raise InvalidParameterError(
-            f"{argument}={shown(text)} does not exist. Variables are not replaced: use os.path.expandvars."
+            f"{argument}={shown(text)} begins with a variable. Variables are not replaced: use os.path.expandvars."
         )
     home, *rest = path.replace(os.sep, "/").split("/")
     if home.startswith("~") and (rest or home == "~") and not os.path.lexists(path):
@@ -123,7 +125,7 @@ def check_model_suffix(path: str | os.PathLike[str]) -> None:
 def check_features_suffix(path: str) -> None:
     """Raise `InvalidParameterError` for a new folder of features whose name has the suffix of a file."""
     stem, suffix = os.path.splitext(path)
-    if suffix.lower() in _FORMATS_OF_OTHERS.keys() - {".parquet"} and not os.path.isdir(path):
+    if suffix != ".parquet" and suffix.lower() in _FORMATS_OF_OTHERS and not os.path.isdir(path):
         raise InvalidParameterError(
             f"path={shown(path)} does not end in .parquet. Rename it, or pass a folder, such as {shown(f'{stem}/')}."
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import glob
 import json
 import os
@@ -81,10 +82,11 @@ def _expanded(names: Sequence[str]) -> list[str]:
 
     In the place of `-` are the names on standard input.
     """
+    on_input = functools.cache(names_on_input)  # it can be read once, and `-` may be given twice
     return [
         file
         for name in names
-        for file in (names_on_input() if name == FROM_INPUT else (os.name == "nt" and _matching(name)) or [name])
+        for file in (on_input() if name == FROM_INPUT else (os.name == "nt" and _matching(name)) or [name])
     ]
 
 

@@ -635,6 +635,7 @@ def test_names_on_standard_input_stand_for_images_and_folders_among_them_do_not(
     expected, _ = run("predict", model, *paths, "--csv", "-q")
     assert run("predict", model, "-", "--csv", "-q", input="\n".join(paths))[0] == expected
     assert run("predict", model, paths[0], "-", "--csv", "-q", input="\0".join(paths))[0] == expected
+    assert run("predict", model, "-", "-", "--csv", "-q", input="\n".join(paths))[0] == expected
     _, said = run("check", "-", "-q", input="\n".join(paths))
     assert said == "All 4 images can be used.\n"
     listed, said = run("check", "-", status=1, input="\n".join([str(photos), *paths]))

@@ -74,10 +74,10 @@ def test_a_class_whose_name_is_not_utf8(photos, tmp_path):
     assert found.data.names[0] == r"caf\udce9/01.png"
 
 
-@pytest.mark.parametrize("name", ["f.csv", "f.npz"])
+@pytest.mark.parametrize("name", ["f.csv", "f.npz", "f.PARQUET"])
 def test_files_of_other_formats_are_refused(photos, tmp_path, name):
     _, err = run("embed", photos, "-o", tmp_path / name, status=1)
-    assert f"{name} does not end in .parquet. Rename it, or pass a folder, such as {tmp_path / 'f'}/." in err
+    assert f"{name} does not end in .parquet. Rename it, or pass a folder, such as '{tmp_path / 'f'}/'." in err
     assert not (tmp_path / name).exists()
 
 

@@ -435,6 +435,18 @@ def test_other_content_is_an_error_that_says_what_differs(name, form, tmp_path, 
     assert contents(tmp_path / form) == contents(tmp_path / "new" / form)
 
 
+@pytest.mark.parametrize("form", ["f.parquet", "folder"])
+def test_a_file_with_damaged_names_is_replaced_if_that_is_wanted(form, tmp_path, photos):
+    write(photos, tmp_path / form)
+    before = contents(tmp_path / form)
+    damaged = tmp_path / form if form == "f.parquet" else tmp_path / form / "part-00001.parquet"
+    damaged.write_bytes(damaged.read_bytes().replace(b"07.png", b"0x.png"))
+    with pytest.raises(InvalidParameterError, match=r"holds features whose names .* damaged\. Pass overwrite=True"):
+        write(photos, tmp_path / form)
+    assert write(photos, tmp_path / form, overwrite=True).n_computed > 0
+    assert contents(tmp_path / form) == before
+
+
 def test_a_changed_image_is_noticed_by_its_content(tmp_path, photos):
     paths = [str(tmp_path / os.path.basename(path)) for path in photos]
     for path, copy in zip(photos, paths, strict=True):

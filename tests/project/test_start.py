@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tomllib
 import types
+import typing
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -83,6 +84,26 @@ def test_a_name_that_is_not_there_is_an_attribute_error_with_the_nearest_one():
         exec("from sktl import list_backbone")
 
 
+@pytest.mark.parametrize("home", [sktl, sktl.datasets])
+def test_type_hints_of_public_names_can_be_evaluated(home):
+    for name in home.__all__:
+        value = getattr(home, name)
+        if isinstance(value, types.FunctionType):
+            assert "return" in typing.get_type_hints(value)
+
+
+def test_a_module_that_an_old_version_lacks_is_not_called_a_missing_package():
+    program = """
+sys.modules["joblib.parallel"] = None
+import sktl
+try:
+    sktl.check_images
+except ModuleNotFoundError as error:
+    print(error.name)
+"""
+    assert start(program) == "joblib.parallel\n"
+
+
 @pytest.mark.parametrize("name", ["check_images", "load"])
 def test_a_dependency_that_is_not_installed_is_named(name):
     program = f"""
@@ -90,10 +111,23 @@ sys.modules.update(joblib=None, torch=None)
 import sktl
 try:
     sktl.{name}
-except sktl.exceptions.MissingPackageError as error:
+except ModuleNotFoundError as error:
+    assert type(error) is sktl.exceptions.MissingPackageError
     print(error)
 """
     assert re.match(rf"sktl\.{name} needs (joblib|torch), which is not installed\. Install", start(program))
+
+
+def test_a_lacking_module_of_the_command_is_not_called_a_missing_package():
+    program = """
+import runpy
+sys.modules["sktl._cli.commands"] = None
+try:
+    runpy.run_module("sktl", run_name="__main__")
+except ModuleNotFoundError as error:
+    print(error.name)
+"""
+    assert start(program) == "sktl._cli.commands\n"
 
 
 def test_the_command_without_click_is_an_error_of_one_line():

@@ -82,6 +82,9 @@ def test_names_on_standard_input_stand_for_images(place, capsys, monkeypatch):
     for content in (b"red.png\nblue.jpg\n", b"red.png\0blue.jpg\0"):
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
         assert outcome(capsys, "classes.onnx", "-") == expected
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+    twice = outcome(capsys, "classes.onnx", "-", "-")
+    assert twice == outcome(capsys, "classes.onnx", *["red.png", "blue.jpg"] * 2)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
     status, printed, wrong = outcome(capsys, "classes.onnx", "-")
     assert (status, printed) == (1, "")

@@ -501,7 +501,7 @@ def test_a_directory_of_others_is_left_alone(public):
     os.chmod(public / "cache", 0o755)
     numbers, messages = as_nobody(use_elsewhere, public / "cache")
     assert numbers == [0] * 3
-    assert any("only its owner may read 'features-v1-0000.sqlite'" in message for message in messages)
+    assert any("'features-v1-0000.sqlite' may not be read by this user" in message for message in messages)
     numbers, _ = as_nobody(use_elsewhere, public / "another")
     assert numbers == [0] * 3
 
@@ -586,6 +586,8 @@ def test_what_users_ask_for_is_done_in_a_pause_too_or_raises(tmp_path, monkeypat
     store.set_limit(1 << 19)
     store.clear()
     assert store.contents("about ") == (0, 0, 0, 0, 1 << 19)
+    put(store, random.Random(0))  # the pause has ended
+    assert check(store) > 0
 
 
 def test_what_may_only_be_read_cannot_be_cleared(public):

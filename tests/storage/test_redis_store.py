@@ -334,9 +334,10 @@ def test_a_server_that_dies_and_comes_back_is_used_again():
         with warned("cannot be used"):
             assert use(store) == {}
             server.start()
-            assert use(store) == {}, "it is left alone for a while"
-            store.clear()  # which is done nevertheless
-            store._available.unusable_until = 0
+            assert store.read("a", KEYS) == {}
+            assert store.claim("a", KEYS, NOBODY) == KEYS
+            assert server.client().keys("*") == [], "it is left alone for a while"
+            store.clear()  # which is done nevertheless, and ends the pause
             store.write("a", [(k, k * 3) for k in KEYS])
             assert len(use(store)) == 4
         server.stop()
@@ -463,6 +464,22 @@ def test_a_password_may_be_in_the_url_or_in_the_environment(guarded, monkeypatch
 def test_a_variable_that_is_not_set_is_said_and_not_named(guarded, monkeypatch):
     monkeypatch.delenv("CACHE_PASSWORD", raising=False)
     with warned("is disabled; an environment variable in the URL is not set), so"):
+        assert use(RedisStore(guarded.url.replace("//", "//:$CACHE_PASSWORD@"))) == {}
+
+
+def test_a_variable_in_the_password_is_not_suspected_if_the_password_was_not_refused(monkeypatch):
+    monkeypatch.setenv("CACHE_PASSWORD", "a$b")
+    monkeypatch.delenv("ELSEWHERE", raising=False)
+    for user in (":$CACHE_PASSWORD", ":a$ELSEWHERE"):
+        with warned(r"refused), so"):
+            assert use(RedisStore(f"redis://{user}@127.0.0.1:1/0")) == {}
+    with warned("in the URL is not set), so"):
+        assert use(RedisStore("redis://${ELSEWHERE}:1/0")) == {}
+
+
+def test_a_refused_password_with_a_dollar_sign_from_a_variable_is_not_called_unset(guarded, monkeypatch):
+    monkeypatch.setenv("CACHE_PASSWORD", "a$b")
+    with warned("is disabled), so"):
         assert use(RedisStore(guarded.url.replace("//", "//:$CACHE_PASSWORD@"))) == {}
 
 

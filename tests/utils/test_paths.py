@@ -95,7 +95,7 @@ def test_a_variable_is_refused_before_it_becomes_a_folder_unless_it_is_one(tmp_p
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PLACE", "/elsewhere")
     for name in ("$PLACE/x", "${PLACE}/x"):
-        with pytest.raises(InvalidParameterError, match=r"^cache='\$.*/x' does not exist\. Variables are not replaced"):
+        with pytest.raises(InvalidParameterError, match=r"^cache='\$.*/x' begins with a variable\. Variables are not"):
             checked_path(name, "cache")
     assert checked_path("$NO_PLACE/x", "cache") == "$NO_PLACE/x"
     Path("$PLACE").mkdir()
@@ -109,6 +109,17 @@ def test_a_string_of_numpy_is_shown_like_any_other():
 @pytest.mark.parametrize("name", ["c://x", "./s3://x", "a:b/x", "run:1.parquet", "s3:/x", "s3:", Path("gs:")])
 def test_other_names_with_colons_are_paths(name):
     assert checked_path(name, "path") == os.fspath(name)
+
+
+def test_a_path_below_a_folder_that_is_named_like_a_scheme_is_no_url(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidParameterError, match="is a URL"):
+        checked_path(Path("s3:/bucket"), "path")
+    if os.name != "nt":
+        Path("s3:").mkdir()
+        assert checked_path(Path("s3:/bucket"), "path") == "s3:/bucket"
+    with pytest.raises(InvalidParameterError, match="is a URL"):
+        checked_path("s3://bucket", "path")
 
 
 @pytest.mark.parametrize(
@@ -179,8 +190,9 @@ def test_a_model_may_have_any_other_name(name):
 def test_a_new_folder_of_features_has_no_suffix_of_another_format(tmp_path):
     for name in ("f.parquet", "f", "f_v1.2", "f.csv/", str(tmp_path)):
         check_features_suffix(name)
-    with pytest.raises(InvalidParameterError, match=r"^path='f\.CSV' does not end in \.parquet\. .* such as 'f/'"):
-        check_features_suffix("f.CSV")
+    for name in ("f.CSV", "f.PARQUET"):
+        with pytest.raises(InvalidParameterError, match=rf"^path='{name}' does not end in \.parquet\. .* such as 'f/'"):
+            check_features_suffix(name)
     (tmp_path / "f.csv").mkdir()
     check_features_suffix(str(tmp_path / "f.csv"))
 
