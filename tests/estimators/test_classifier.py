@@ -438,6 +438,7 @@ def test_booleans_are_labels():
     assert clf.classes_.dtype == bool
     assert clf.score(IMAGES[:60], y) > 0.9
     assert clf.score(IMAGES[:60], pd.Series(y, dtype=object)) == clf.score(IMAGES[:60], y)
+    assert clf.score(IMAGES[:60], np.reshape(y, (-1, 1))) == clf.score(IMAGES[:60], y)  # without a warning
     assert clf.decision_function(IMAGES[:60]).shape == (60,)
 
 
