@@ -32,6 +32,7 @@ from .stages import (
     numbered_blocks,
     outermost,
     outermost_ends,
+    record,
     tensors,
 )
 
@@ -167,11 +168,13 @@ class Tapped(nn.Module):
         if not _same(output[:1], expected) or not all(_is_a_row_per_image(rows, output) for rows in pooled.values()):
             raise UntappableError
         # If a network's output is the mean of its last positions, these contribute only their standard deviations.
-        # Other blocks are kept even if they return the same. Otherwise, blocks that hardly change their input, as with
-        # LayerScale before training, would make the layout depend on the weights.
-        of_last = _Group(last, 0)
-        repeats = _same(pooled[of_last], output)
-        self._groups = tuple(group for group in pooled if not (repeats and group == of_last))
+        # Blocks before layers with weights are kept even if they return the same. Otherwise, blocks that hardly change
+        # their input, as with LayerScale before training, would make the layout depend on the weights.
+        repeats = {group for group, rows in pooled.items() if _same(rows, output)}
+        if repeats - {_Group(last, 0)}:
+            ends = _ends(network, last.module, images[:1])
+            repeats = {group for group in repeats if group.block.module in ends}
+        self._groups = tuple(group for group in pooled if group not in repeats)
         self.layout = _layout(stages, {group: pooled[group].shape[1] for group in self._groups}, output.shape[1])
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -393,6 +396,18 @@ def _reading_out(network: nn.Module, last: Boundary, images: torch.Tensor) -> Ca
     halves = StageMap((Stage("", 0),) * 2, (frozenset(),) * 2, (last,), exact=True)
     cut = Cut(network, halves, 1, images)
     return cut.tail if cut.split else None
+
+
+def _ends(network: nn.Module, last: str, images: torch.Tensor) -> set[str]:
+    """Return the modules after whose calls no layer with weights runs up to the end of the call of `last`."""
+    with torch.no_grad():
+        names = [call.name for call in record(network, images)[0]]
+    ends = set()
+    for name in reversed(names[: names.index(last) + 1]):
+        ends.add(name)
+        if next(network.get_submodule(name).parameters(recurse=False), None) is not None:
+            break
+    return ends
 
 
 def _same(found: Any, expected: Any) -> bool:

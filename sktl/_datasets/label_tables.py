@@ -15,7 +15,7 @@ import numpy as np
 
 from sktl._images.missing_files import file_meant
 from sktl._images.url_text import is_url, masked
-from sktl._targets.joined_labels import SEPARATORS, find_joined
+from sktl._targets.joined_labels import find_joined, separator_in
 from sktl._utils.decimal_commas import have_decimal_commas
 from sktl._utils.paths import shown, user_path, why_no_file
 from sktl._utils.warnings import warn
@@ -345,7 +345,7 @@ def _numbers(table: LabelTable, columns: Sequence[str]) -> Values:
 
 def _labels(table: LabelTable, columns: Sequence[str]) -> Values:
     if len(columns) < 2:
-        separator = next((one for one in SEPARATORS if any(one in cell for cell in table.columns[columns[0]])), None)
+        separator = separator_in(table.columns[columns[0]])
         split = f"If a cell holds several labels, {_dummies(separator)}. " if separator else ""
         raise InvalidParameterError(
             f"Several labels need several columns of 0 and 1, but {table.name} has one, {shown(columns[0])}. {split}"

@@ -662,7 +662,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         meaning = self._meaning
         if isinstance(meaning, LabelOutputs):
             return indicator_of(y, meaning, "y", "the estimator").astype(np.int64)
-        return check_labels(y)
+        return check_labels(y, warns=False)  # as scikit-learn's `score`
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

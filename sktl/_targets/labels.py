@@ -59,12 +59,12 @@ def first_shown(values: Iterable[Any], n: int = 5) -> str:
     return ", ".join([*map(shown, values[:n]), *([f"and {len(values) - n} more"] if len(values) > n else [])])
 
 
-def check_labels(y: Any, name: str = "y") -> np.ndarray:
+def check_labels(y: Any, name: str = "y", *, warns: bool = True) -> np.ndarray:
     """Return labels as an array of shape (n_samples,) in their own dtype.
 
     Labels are strings, integers, whole floats or booleans. None may be missing, and all must have the same type,
     whatever their container. NumPy converts NaN among strings to "nan", and 1 to "1", so elements are checked before
-    they are converted to an array.
+    they are converted to an array. A column causes a warning, as in scikit-learn's `fit`, unless `warns` is False.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def check_labels(y: Any, name: str = "y") -> np.ndarray:
         raise InvalidInputError(
             f"The classifier requires y to be passed, but the target {name} is None. Pass one label for each image."
         )
-    labels = _as_vector(as_cells(y, name), name, y)
+    labels = _as_vector(as_cells(y, name), name, y, warns)
     if labels.dtype.kind not in "biufU":
         # Arrays of objects, as in pandas, stay arrays of objects, because `predict` returns the same dtype.
         labels = _check_elements(labels, name, as_objects=hasattr(y, "__array__"))
@@ -164,14 +164,15 @@ def _as_objects(array: np.ndarray) -> np.ndarray:
     return objects
 
 
-def _as_vector(labels: np.ndarray, name: str, given: Any) -> np.ndarray:
+def _as_vector(labels: np.ndarray, name: str, given: Any, warns: bool = True) -> np.ndarray:
     """Return labels with shape (n_samples,), including labels in a column. `given` is the container of the user."""
     if labels.ndim == 2 and labels.shape[1] == 1:
-        warn(
-            f"A column-vector {name} was passed when a 1d array was expected. Pass shape (n_samples,), for instance "
-            f"{_flat(given, name)}.",
-            DataConversionWarning,
-        )
+        if warns:
+            warn(
+                f"A column-vector {name} was passed when a 1d array was expected. Pass shape (n_samples,), for "
+                f"instance {_flat(given, name)}.",
+                DataConversionWarning,
+            )
         return labels.ravel()
     if labels.ndim != 1:
         remedy = f"; for a one-hot array, pass {name}.argmax(axis=1)" if labels.ndim == 2 else ""

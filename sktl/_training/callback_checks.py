@@ -39,7 +39,7 @@ with documented("skorch"):
     from skorch.callbacks.scoring import ScoringBase
 
 _ANYTHING = ""  # stands for any column, which a user's class may record
-# Names of parameters: the output layer's, and how the names in a network start if its stages are trained.
+# Names of parameters: the output layer's, and how the names in a network start while its stages are trained.
 _OUTPUT_LAYER = ("output.weight", "output.bias")
 _NETWORK = "cut.network."
 _LOSSES = {"train_loss", "train_loss_best", "valid_loss", "valid_loss_best", "valid_loss_near_best"}
@@ -64,7 +64,7 @@ def check_callbacks(
     for name, callback in own_callbacks(net_params).items():
         problems = [
             *_contradictions(callback, trains_stages, scheduled),
-            *_naming_problems(callback, trains_stages),
+            *_naming_problems(callback),
             *_scoring_problems(callback, columns, validated),
             *_monitoring_problems(callback, columns),
         ]
@@ -85,25 +85,26 @@ def _contradictions(callback: Callback, trains_stages: bool, scheduled: bool) ->
         yield "cannot pickle a net that trains stages. Pass f_pickle=None; f_params has its weights."
 
 
-def _naming_problems(callback: Callback, trains_stages: bool) -> Iterator[str]:
-    """Yield the reasons why a callback finds no parameters."""
+def _naming_problems(callback: Callback) -> Iterator[str]:
+    """Yield the reason why a callback finds no parameters, in whatever phase."""
     if not isinstance(callback, ParamMapper):
         return
     patterns = callback.patterns if isinstance(callback.patterns, list | tuple) else [callback.patterns]
-    for pattern in patterns:
-        if isinstance(pattern, str) and not _may_match(pattern, trains_stages):
-            known = [*_OUTPUT_LAYER, f"{_NETWORK}*"][: 3 if trains_stages else 2]
-            yield (
-                f"has the pattern {pattern!r}, which matches no parameter. The parameters in training are "
-                f"{', '.join(known)}. trainable_stages freezes the network or its first stages."
-            )
+    if patterns and not any(map(_may_match, patterns)):
+        yield (
+            f"has the pattern {patterns[0]!r}, which matches no parameter. The parameters are "
+            f"{', '.join(_OUTPUT_LAYER)} and, while stages are trained, {_NETWORK}*. trainable_stages freezes the "
+            "network or its first stages."
+        )
 
 
-def _may_match(pattern: str, trains_stages: bool) -> bool:
-    """Return True unless a pattern matches no parameter, in whatever network."""
+def _may_match(pattern: Any) -> bool:
+    """Return True unless a pattern matches no parameter, whatever the network and the number of trained stages."""
+    if not isinstance(pattern, str):
+        return True
     fixed = re.split(r"[*?[]", pattern, maxsplit=1)[0]
     in_network = fixed.startswith(_NETWORK) or _NETWORK.startswith(fixed)
-    return (trains_stages and in_network) or any(fnmatch(name, pattern) for name in _OUTPUT_LAYER)
+    return in_network or any(fnmatch(name, pattern) for name in _OUTPUT_LAYER)
 
 
 def _scoring_problems(callback: Callback, columns: set[str], validated: bool) -> Iterator[str]:

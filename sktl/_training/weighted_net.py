@@ -116,13 +116,18 @@ class WeightedNet(ScoringNet):
 
     def train_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
         """Take a step, and report its loss per sample. A short last batch reduces the sum, but not the mean."""
-        if not any(parameter.requires_grad for parameter in self.module_.parameters()):
+        if not any(parameter.requires_grad for parameter in self.module_.parameters()) and not self._may_pause():
             raise TrainingError(
                 f"A callback has frozen every parameter in the phase {self.phase!r}, so nothing is trained. "
                 "Freeze fewer."
             )
         step = super().train_step(batch, **fit_params)
         return step | {"loss": step["loss"].detach() * (self.batch_size / len(batch[0]))}
+
+    def _may_pause(self) -> bool:
+        """Return True if the phase can go on without a parameter in training: it has trained the output layer."""
+        has_trained = len(self.history) > 1
+        return has_trained and self.phase == "output layer" and not isinstance(self.optimizer_, LimitedMemoryBFGS)
 
     def on_batch_end(self, net: NeuralNet, batch: Any = None, training: bool = False, **kwargs: Any) -> None:
         super().on_batch_end(net, batch=batch, training=training, **kwargs)

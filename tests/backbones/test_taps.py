@@ -141,6 +141,21 @@ def test_the_layout_does_not_depend_on_the_weights(scale):
     assert resolve_backbone(network, "default", None, 0).tapped().layout == plain.layout
 
 
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [("squeezenet1_0", (512, 4608, 5632, 5824)), ("squeezenet1_1", (512, 5120, 5632, 5760))],
+)
+def test_no_group_is_the_output_again_if_only_layers_without_weights_follow(name, sizes):
+    backbone = resolve_backbone(name, None, 64, 0)
+    tapped = backbone.tapped()
+    names = [name for name, _ in tapped.layout.groups]
+    with torch.no_grad():
+        output, *groups = tapped.layout.split(tapped(images_for(backbone)).numpy())
+    assert not any(np.array_equal(group, output) for group in groups)
+    assert {"features.12_std", "classifier.2_std"} < {*names}
+    assert tapped.layout.sizes == sizes  # as in saved models and caches
+
+
 @pytest.mark.thorough
 def test_so_are_those_of_torchvisions():
     backbone = resolve_backbone("vit_b_32", None, 64, 0)

@@ -320,6 +320,15 @@ def test_labels_that_are_joined_in_one_column_are_told_with_the_remedy(folder, s
         assert (y.columns.tolist(), y.values.tolist()) == (["cat", "dog"], [[1, 0], [0, 1], [1, 1]])
 
 
+@pytest.mark.parametrize("cells", [["polar bear", "brown bear"], ["3", "3/4", "4"]])
+def test_names_of_one_thing_are_not_to_be_split(folder, cells):
+    path = write(folder, with_paths(["class"], cells))
+    assert load_label_table(path).target.tolist() == cells
+    with pytest.raises(InvalidParameterError, match=r"Several labels need several columns") as raised:
+        load_label_table(path, kind="labels")
+    assert "get_dummies" not in str(raised.value)
+
+
 def test_an_empty_cell_among_joined_labels_may_be_an_image_without_labels(folder):
     advice = "give each label a column of 0 and 1"
     for cells, has in ((["cat", "dog", "cat;dog", ""], True), (["cat", "dog", "cat dog bird", ""], False)):

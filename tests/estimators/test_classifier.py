@@ -432,12 +432,15 @@ def test_any_label_type_maps_through_classes(labels):
     assert set(clf.predict(IMAGES[:60])) <= set(y)
 
 
-def test_booleans_are_labels():
+def test_booleans_are_labels(recwarn):
     y = DIGITS.target[:60] == 0
     clf = small(max_epochs=30).fit(IMAGES[:60], y)
     assert clf.classes_.dtype == bool
     assert clf.score(IMAGES[:60], y) > 0.9
     assert clf.score(IMAGES[:60], pd.Series(y, dtype=object)) == clf.score(IMAGES[:60], y)
+    recwarn.clear()
+    assert clf.score(IMAGES[:60], np.reshape(y, (-1, 1))) == clf.score(IMAGES[:60], y)
+    assert not recwarn.list  # as in scikit-learn's `score`
     assert clf.decision_function(IMAGES[:60]).shape == (60,)
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sktl._targets.joined_labels import SEPARATOR, SEPARATORS, find_joined, split_labels
+from sktl._targets.joined_labels import SEPARATOR, SEPARATORS, find_joined, separator_in, split_labels
 
 NAMES = st.lists(st.text(st.sampled_from("ab, "), min_size=1), min_size=1, max_size=6, unique=True)
 
@@ -37,22 +37,31 @@ def test_many_labels_with_separators_in_their_names_take_no_time():
     assert split_labels(", ".join(["a"] * 300 + ["b"]), ["a", "a, a", "a, a, a"]) is None
 
 
-@given(st.lists(st.text("abc", min_size=1), min_size=2, max_size=5, unique=True), st.sampled_from(SEPARATORS[:-1]))
+@given(st.lists(st.text("abc", min_size=1), min_size=2, max_size=5, unique=True), st.sampled_from(SEPARATORS[:-2]))
 def test_a_name_of_other_names_is_found_with_its_separator(names, separator):
     assert find_joined(names) is None
     assert find_joined([*names, separator.join(names)]) == (separator.join(names), separator)
 
 
-@given(st.integers(0, 6), st.integers(0, 6))
-def test_names_with_spaces_are_joined_if_most_of_several_are(n_joined, n_others):
+@given(st.integers(0, 6), st.integers(0, 6), st.sampled_from([" ", "/"]))
+def test_names_with_spaces_or_slashes_are_joined_if_most_of_several_are(n_joined, n_others, separator):
     parts = [*"abcdefg"]
-    joined = [f"{a} {b}" for a, b in itertools.pairwise(parts)][:n_joined]
-    others = [f"no {part}" for part in parts[:n_others]]
-    expected = ("a b", " ") if n_joined >= max(3, n_others) else None
-    assert find_joined([*parts, *joined, *others]) == expected
+    joined = [f"{a}{separator}{b}" for a, b in itertools.pairwise(parts)][:n_joined]
+    others = [f"no{separator}{part}" for part in parts[:n_others]]
+    are_joined = n_joined >= max(3, n_others)
+    names = [*parts, *joined, *others]
+    assert find_joined(names) == ((f"a{separator}b", separator) if are_joined else None)
+    assert separator_in(names) == (separator if are_joined else None)
 
 
-@pytest.mark.parametrize("names", [["upper", "left", "upper left"], ["red", "panda", "red panda"]])
+@pytest.mark.parametrize("separator", SEPARATORS[:-2])
+def test_other_separators_are_enough_without_names_that_are_joined(separator):
+    assert separator_in([f"polar bear{separator}N/A"]) == separator
+
+
+@pytest.mark.parametrize(
+    "names", [["upper", "left", "upper left"], ["red", "panda", "red panda"], ["N", "A", "N/A"], ["3", "4", "3/4"]]
+)
 def test_a_name_of_one_thing_is_not_joined(names):
     assert find_joined(names) is None
 

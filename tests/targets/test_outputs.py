@@ -107,3 +107,4 @@ def test_columns_without_names_are_compared_by_their_number():
             outputs.check_columns(2, names and names[:2], "y", "the model")
     with pytest.raises(InvalidInputError, match="y has the columns 1, 0, 2, but the model has 0, 1, 2"):
         numbered.check_columns(3, [1, 0, 2], "y", "the model")
+    LABELS.check_columns(3, [0, 1, 2], "y", "the model")  # as pandas names columns by default

@@ -193,6 +193,14 @@ def test_a_phase_in_which_a_callback_freezes_every_parameter_is_refused(changed,
         classifier(Freezer("*"), **changed).fit(X, Y)
 
 
+def test_the_output_layer_may_be_frozen_in_a_later_epoch():
+    clf = classifier(Freezer("output.*", at=2), trainable_stages=1, max_epochs=2, freeze_epochs=2).fit(X, Y)
+    assert len(clf.history_) == 4
+    assert len(classifier(Freezer("output.*", at=2), max_epochs=2).fit(X, Y).history_) == 2
+    with pytest.raises(TrainingError, match="frozen every parameter in the phase 'stages'"):
+        classifier(Freezer("*", at=2), trainable_stages=1, max_epochs=2, freeze_epochs=2).fit(X, Y)
+
+
 @pytest.mark.parametrize("trainable_stages", [0, 1])
 def test_no_name_of_a_parameter_in_training_is_refused_as_a_pattern(trainable_stages):
     names = []
