@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import json
@@ -252,13 +253,16 @@ def test_a_file_of_any_name_is_read(tmp_path_factory, name):
         pass
 
 
-def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("code", "reason"), [(errno.EACCES, "Permission denied. Make it readable."), (errno.EMFILE, "Too many open files.")]
+)
+def test_a_file_that_cannot_be_opened_is_not_called_damaged(tmp_path, monkeypatch, code, reason):
     def refuse(*args):
-        raise PermissionError(13, "Permission denied")
+        raise OSError(code, os.strerror(code))
 
     write_model(tmp_path / "x", {}, TENSORS)
     monkeypatch.setattr(_model_file, "open", refuse, raising=False)
-    with pytest.raises(ModelFileError, match=r"^'.*x' cannot be read: Permission denied\."):
+    with pytest.raises(ModelFileError, match=rf"^'.*x' cannot be read: {reason}$"):
         read(tmp_path / "x")
 
 
