@@ -82,7 +82,8 @@ class Learner:
             return self
         predictor, n_workers = clone(self.estimator), n_threads(self.estimator.n_jobs)
         seen = self.features[rows]
-        chosen = choose(predictor, Labelled(seen, targets), self.layout, self.seeds[1], n_workers)
+        # Models of many images are trained along the axes of the first choice, whose penalty is therefore the best one.
+        chosen = choose(predictor, Labelled(seen, targets), self.layout, self.seeds[1], n_workers, refines=False)
         n_features = self.layout.length(chosen.n_stages)
         recipe = resolve_recipe(predictor, 0, len(seen), n_features, torch.device("cpu"), chosen, loss=targets.loss)
         predictor.set_params(feature_stages=chosen.n_stages, weight_decay=recipe.weight_decay)

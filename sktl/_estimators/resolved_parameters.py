@@ -135,6 +135,7 @@ def choose(
     seed: int,
     n_workers: int,
     n_trainable: int = 0,
+    refines: bool = True,
 ) -> Chosen:
     """Choose the features and the penalty of the output layer.
 
@@ -151,6 +152,8 @@ def choose(
         Threads; results do not depend on it.
     n_trainable : int
         See `candidates_of`.
+    refines : bool
+        Whether more images refine the penalty if there are many.
     """
     estimator, loss = _plain_parameters(predictor), features.targets.loss
     stages, penalties = candidates_of(predictor, layout, loss, n_trainable)
@@ -171,7 +174,7 @@ def choose(
         alone = float(found.penalties[found.lowest(n_stages)])
         return Chosen(n_stages, penalty, found.table(), alone if alone != penalty else None)
     weaker = penalties[penalties.index(penalty) :]
-    refined = refine(features, {n_stages: sizes[n_stages]}, weaker, *settings)
+    refined = refine(features, {n_stages: sizes[n_stages]}, weaker, *settings) if refines else None
     if refined is None:
         return Chosen(n_stages, penalty, found.table())
     penalty = float(refined.penalties[refined.lowest(n_stages)])
