@@ -5,7 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sktl._audit.out_of_fold import out_of_fold
+from sktl import PretrainedImageClassifier
+from sktl._audit.out_of_fold import learner_of, out_of_fold
+from sktl._backbones.taps import StageLayout
+from sktl._estimators import resolved_parameters
+from sktl._head.penalty_selection import PENALTIES
 from sktl._targets.class_targets import check_classes
 from sktl._targets.label_targets import check_indicator
 
@@ -81,3 +85,12 @@ def test_images_without_a_model_have_no_prediction():
     found = out_of_fold(Anything(), targets, targets.codes, np.arange(4), splits, 0)
     assert np.isnan(found.values).all(axis=1).tolist() == [False, True, True, True]
     assert found.folds.tolist() == [2, -1, 0, 1]
+
+
+def test_the_penalty_for_models_along_the_axes_of_the_choice_is_not_refined_along_more(monkeypatch):
+    monkeypatch.setattr(resolved_parameters, "refine", lambda *arguments: pytest.fail("refined"))
+    targets = targets_of(np.arange(60) % 3, "classes")
+    features = np.random.default_rng(0).normal(size=(60, 14)).astype(np.float32)
+    estimator, layout = PretrainedImageClassifier(feature_stages=1), StageLayout((("", 14),), (14,))
+    tuned = learner_of(estimator, lambda rows: rows, features, layout, (0, 0)).tuned(targets, np.arange(60))
+    assert tuned.estimator.weight_decay in PENALTIES["cross_entropy"]
