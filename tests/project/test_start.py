@@ -118,28 +118,26 @@ except ModuleNotFoundError as error:
     assert re.match(rf"sktl\.{name} needs (joblib|torch), which is not installed\. Install", start(program))
 
 
-def test_a_lacking_module_of_the_command_is_not_called_a_missing_package():
-    program = """
+def command_without(module, error, printed):
+    """Return what a program prints that catches the error of the command `sktl` where a module cannot be imported."""
+    program = f"""
 import runpy
-sys.modules["sktl._cli.commands"] = None
+sys.modules[{module!r}] = None
 try:
     runpy.run_module("sktl", run_name="__main__")
-except ModuleNotFoundError as error:
-    print(error.name)
+except {error} as error:
+    print({printed})
 """
-    assert start(program) == "sktl._cli.commands\n"
+    return start(program)
+
+
+def test_a_lacking_module_of_the_command_is_not_called_a_missing_package():
+    assert command_without("sktl._cli.commands", "ModuleNotFoundError", "error.name") == "sktl._cli.commands\n"
 
 
 def test_the_command_without_click_is_an_error_of_one_line():
-    program = """
-import runpy
-sys.modules["click"] = None
-try:
-    runpy.run_module("sktl", run_name="__main__")
-except SystemExit as exit:
-    print(exit)
-"""
-    assert re.fullmatch(r"Error: The command sktl needs click, which is not installed\. .*\n", start(program))
+    printed = command_without("click", "SystemExit", "error")
+    assert re.fullmatch(r"Error: The command sktl needs click, which is not installed\. .*\n", printed)
 
 
 def test_a_star_gives_all_names_at_once():
