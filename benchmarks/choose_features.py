@@ -20,7 +20,7 @@ from sklearn.model_selection import StratifiedKFold
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder
 from sktl._estimators.resolved_parameters import Chosen, resolve_recipe
 from sktl._head import penalty_selection as _choice
-from sktl._head.penalty_selection import PENALTIES, cross_validate
+from sktl._head.penalty_selection import PENALTIES, Conditions, cross_validate
 from sktl._head.train_head import output_values, train_head
 from sktl._targets.class_targets import ClassTargets
 from sktl._targets.split import Labelled, Split
@@ -58,7 +58,8 @@ def scores(features, codes, train, test, layout, seed):
     """Return accuracy in percent and log loss on some rows by each rule, trained on others."""
     sizes = {n: [size for _, size in layout.groups_of(n)] for n in (1, 2, layout.n_stages)}
     targets = ClassTargets(np.unique(codes), codes[train], np.ones(len(train)))
-    found = cross_validate(Labelled(features[train], targets), sizes, PENALTIES[targets.loss], 1.0, 0.0, seed, 2)
+    labelled, conditions = Labelled(features[train], targets), Conditions(1.0, 0.0, seed, 2)
+    found = cross_validate(labelled, sizes, PENALTIES[targets.loss], conditions)
     choices = {FIXED: (1, 0.03)} | {name: chosen_by(found, rule) for name, rule in RULES.items()}
     results = {}
     for n_stages, penalty in set(choices.values()):

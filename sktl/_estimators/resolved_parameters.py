@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from sktl._backbones.taps import StageLayout
-from sktl._head.penalty_selection import PENALTIES, cross_validate, joined, refine
+from sktl._head.penalty_selection import PENALTIES, Conditions, cross_validate, joined, refine
 from sktl._images.augmentation import Change, resolve_augmentation
 from sktl._targets.split import Labelled
 from sktl._training.callback_checks import check_callbacks, check_schedulers
@@ -160,8 +160,8 @@ def choose(
     if len(stages) * len(penalties) == 1:
         return Chosen(stages[0], penalties[0], {})
     sizes = {n: [size for _, size in layout.groups_of(n)] for n in stages}
-    settings = SHRINKAGE, estimator.label_smoothing, seed, n_workers
-    found = cross_validate(features, sizes, penalties, *settings)
+    conditions = Conditions(SHRINKAGE, estimator.label_smoothing, seed, n_workers)
+    found = cross_validate(features, sizes, penalties, conditions)
     if n_trainable:
         best = found.best(_STAGE_PENALTIES if len(penalties) > 1 else None, _LEAST_GAIN_OF_STAGES)
     else:
@@ -174,7 +174,7 @@ def choose(
         alone = float(found.penalties[found.lowest(n_stages)])
         return Chosen(n_stages, penalty, found.table(), alone if alone != penalty else None)
     weaker = penalties[penalties.index(penalty) :]
-    refined = refine(features, {n_stages: sizes[n_stages]}, weaker, *settings) if refines else None
+    refined = refine(features, {n_stages: sizes[n_stages]}, weaker, conditions) if refines else None
     if refined is None:
         return Chosen(n_stages, penalty, found.table())
     penalty = float(refined.penalties[refined.lowest(n_stages)])

@@ -51,6 +51,26 @@ _TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
+class Conditions:
+    """What all candidates of a cross-validation have in common.
+
+    Parameters
+    ----------
+    shrinkage, label_smoothing : float
+        See `Recipe`.
+    seed : int
+        Seed of the folds, and of the sample of images if there are many.
+    n_threads : int
+        Number of threads. Results do not depend on it.
+    """
+
+    shrinkage: float
+    label_smoothing: float
+    seed: int
+    n_threads: int
+
+
+@dataclass(frozen=True)
 class Candidates:
     """Candidates, each a number of stages with a penalty, and their cross-validation results.
 
@@ -148,10 +168,7 @@ def cross_validate(
     labelled: Labelled[np.ndarray],
     block_sizes: Mapping[int, Sequence[int]],
     penalties: Sequence[float],
-    shrinkage: float,
-    label_smoothing: float,
-    seed: int,
-    n_threads: int,
+    conditions: Conditions,
 ) -> Candidates:
     """Return the cross-validation results of each number of stages with each penalty.
 
@@ -164,19 +181,13 @@ def cross_validate(
         The features of fewer stages are a prefix of all features.
     penalties : sequence of float
         Penalties from strong to weak.
-    shrinkage, label_smoothing : float
-        See `Recipe`.
-    seed : int
-        Seed of the folds, and of the sample of images if there are many.
-    n_threads : int
-        Number of threads. Results do not depend on it.
+    conditions : Conditions
     """
-    features, targets = _looked_at(labelled, block_sizes, _MOST_IMAGES, seed)
-    folds = targets.deal(N_FOLDS, seed)
-    problem = FoldProblem.of(targets, folds, make_loss(targets.loss, label_smoothing))
-    with single_threaded_pool(n_threads) as pool:
+    features, targets = _looked_at(labelled, block_sizes, _MOST_IMAGES, conditions.seed)
+    folds, problem = _problem(targets, conditions)
+    with single_threaded_pool(conditions.n_threads) as pool:
         stages = [*sorted(block_sizes.items())]
-        coordinates = principal_coordinates(features, targets.weights, stages, shrinkage, pool)
+        coordinates = principal_coordinates(features, targets.weights, stages, conditions.shrinkage, pool)
         found = [*pool.map(partial(_path, problem=problem, penalties=penalties), coordinates)]
     return _candidates(found, sorted(block_sizes), penalties, folds, problem)
 
@@ -185,10 +196,7 @@ def refine(
     labelled: Labelled[np.ndarray],
     block_sizes: Mapping[int, Sequence[int]],
     penalties: Sequence[float],
-    shrinkage: float,
-    label_smoothing: float,
-    seed: int,
-    n_threads: int,
+    conditions: Conditions,
 ) -> Candidates | None:
     """Return results for penalties from a chosen one to weaker ones on more images, or None if there are no more.
 
@@ -198,24 +206,29 @@ def refine(
     ----------
     block_sizes : mapping of int to sequence of int
         The sizes of the blocks of features for the chosen number of stages.
-    labelled, penalties, shrinkage, label_smoothing, seed, n_threads
+    labelled, penalties, conditions
         See `cross_validate`.
     """
     if len(penalties) == 1 or len(labelled.targets) <= _MOST_IMAGES:
         return None
-    features, targets = _looked_at(labelled, block_sizes, _MOST_REFINING, seed)
+    features, targets = _looked_at(labelled, block_sizes, _MOST_REFINING, conditions.seed)
     if len(features) <= _MOST_IMAGES:
         return None
-    folds = targets.deal(N_FOLDS, seed)
-    problem = FoldProblem.of(targets, folds, make_loss(targets.loss, label_smoothing))
-    problem = problem.holding_out(targets.typical_fold(folds, seed))
+    folds, problem = _problem(targets, conditions)
+    problem = problem.holding_out(targets.typical_fold(folds, conditions.seed))
     (sizes,) = block_sizes.values()
-    with single_threaded_pool(n_threads) as pool:
-        coordinates = coordinates_of_many(_REFINING_AXES, features, targets.weights, sizes, shrinkage, pool)
+    with single_threaded_pool(conditions.n_threads) as pool:
+        arguments = features, targets.weights, sizes, conditions.shrinkage, pool
+        coordinates = coordinates_of_many(_REFINING_AXES, *arguments)
         losses, scores = pool.submit(_path, coordinates, problem, penalties).result()
     if not np.isfinite(losses).any():  # what could be scored is in the folds that were not held out
         return None
     return _candidates([(losses, scores)], [*block_sizes], penalties, folds, problem)
+
+
+def _problem(targets: Targets, conditions: Conditions) -> tuple[Folds, FoldProblem]:
+    folds = targets.deal(N_FOLDS, conditions.seed)
+    return folds, FoldProblem.of(targets, folds, make_loss(targets.loss, conditions.label_smoothing))
 
 
 def _candidates(

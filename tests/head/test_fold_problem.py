@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.metrics import accuracy_score, log_loss, r2_score
 
 from sktl._head.fold_problem import FoldProblem, PenalizedLosses, outputs_of
-from sktl._head.penalty_selection import cross_validate
+from sktl._head.penalty_selection import Conditions, cross_validate
 from sktl._targets.class_targets import ClassTargets
 from sktl._targets.folds import Folds
 from sktl._targets.label_targets import check_indicator
@@ -105,7 +105,9 @@ def test_labels_that_occur_once_do_not_decide_the_penalty_of_the_others():
     for seed in range(3):
         losses = []
         for y in (LABELS[:, :2], np.concatenate([LABELS[:, :2], rare], axis=1)):
-            found = cross_validate(Labelled(features, labels(y)), {1: [6]}, (1.0, 0.1, 0.01), 1.0, 0.0, seed, 1)
+            found = cross_validate(
+                Labelled(features, labels(y)), {1: [6]}, (1.0, 0.1, 0.01), Conditions(1.0, 0.0, seed, 1)
+            )
             assert found.penalties[found.best()] == 0.01
             losses.append(found.table()["mean_log_loss"])
         assert_allclose(*losses, atol=0.05)

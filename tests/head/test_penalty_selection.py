@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 
 from sktl._head import penalty_selection as _choice
 from sktl._head import principal_axes as _axes
-from sktl._head.penalty_selection import Candidates, cross_validate, joined, refine
+from sktl._head.penalty_selection import Candidates, Conditions, cross_validate, joined, refine
 from sktl._head.standardization import Standardization
 from sktl._targets.class_targets import ClassTargets
 from sktl._targets.split import Labelled
@@ -33,8 +33,9 @@ def choose(features=FEATURES, codes=CODES, weights=None, groups=None, seed=0, si
     classes = np.unique(codes)
     weights = np.ones(len(codes)) if weights is None else weights
     targets = ClassTargets(classes, np.searchsorted(classes, codes), weights, groups)
-    settings = {"penalties": PENALTIES, "shrinkage": 1.0, "label_smoothing": 0.0} | kwargs
-    return cross_validate(Labelled(features, targets), sizes, seed=seed, n_threads=n_threads, **settings)
+    penalties = kwargs.pop("penalties", PENALTIES)
+    conditions = Conditions(**{"shrinkage": 1.0, "label_smoothing": 0.0, "seed": seed, "n_threads": n_threads} | kwargs)
+    return cross_validate(Labelled(features, targets), sizes, penalties, conditions)
 
 
 def test_losses_are_those_of_a_cross_validation_by_scikit_learn(monkeypatch):
@@ -171,7 +172,7 @@ def refined(n_looked_at, features=FEATURES, codes=CODES, penalties=PENALTIES, n_
     targets = ClassTargets(np.unique(codes), np.searchsorted(np.unique(codes), codes), np.ones(len(codes)), groups)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_choice, "_MOST_IMAGES", n_looked_at)
-        return refine(Labelled(features, targets), {2: SIZES[2]}, penalties, 1.0, 0.0, 0, n_threads)
+        return refine(Labelled(features, targets), {2: SIZES[2]}, penalties, Conditions(1.0, 0.0, 0, n_threads))
 
 
 def test_a_penalty_is_refined_by_images_that_did_not_choose_it():
