@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any
 
@@ -81,15 +81,13 @@ class Learner:
         if self.features is None or self.layout is None:
             return self
         predictor, n_workers = clone(self.estimator), n_threads(self.estimator.n_jobs)
-        seen = self.features[rows]
+        seen = _rows_of(self.features, rows)
         # Models of many images are trained along the axes of the first choice, whose penalty is therefore the best one.
         chosen = choose(predictor, Labelled(seen, targets), self.layout, self.seeds[1], n_workers, refines=False)
         n_features = self.layout.length(chosen.n_stages)
         recipe = resolve_recipe(predictor, 0, len(seen), n_features, torch.device("cpu"), chosen, loss=targets.loss)
         predictor.set_params(feature_stages=chosen.n_stages, weight_decay=recipe.weight_decay)
-        return Learner(
-            predictor, self.given, np.ascontiguousarray(self.features[:, :n_features]), self.layout, self.seeds
-        )
+        return replace(self, estimator=predictor, features=self.features[:, :n_features])
 
     def held_out_values(
         self, targets: Targets, rows: np.ndarray, folds: Folds, trusted: np.ndarray
@@ -114,7 +112,7 @@ class Learner:
         recipe = resolve_recipe(self.estimator, 0, len(rows), n_features, cpu, chosen, loss=loss)
         if recipe.optimizer != "lbfgs":
             return None
-        labelled = Labelled(self.features[rows, :n_features], targets)
+        labelled = Labelled(_rows_of(self.features[:, :n_features], rows), targets)
         values = held_out_outputs(labelled, sizes, recipe, folds, trusted, n_threads(self.estimator.n_jobs))
         outputs = targets.outputs
         found = outputs.probabilities(values) if isinstance(outputs, LogitOutputs) else outputs.predict(values)
@@ -159,6 +157,11 @@ def trains_output_layer_alone(estimator: Any) -> bool:
     if not isinstance(estimator, PretrainedImagePredictor) or type(estimator).fit not in _OWN_FITS:
         return False
     return estimator.trainable_stages == 0 and not estimator.early_stopping and not estimator.net_params
+
+
+def _rows_of(features: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return features of distinct images in order, without a copy if they are all images."""
+    return features if len(rows) == len(features) else features[rows]
 
 
 def _in_columns(model: Any, X: Any, targets: Targets) -> np.ndarray:

@@ -9,6 +9,7 @@ import torch
 
 from sktl._targets.folds import Folds
 from sktl._targets.targets import Targets
+from sktl._training.lbfgs import usable_curvatures
 from sktl._training.losses import CrossEntropy, ElementwiseLoss
 
 _TINY = np.finfo(np.float64).tiny
@@ -172,8 +173,9 @@ class PenalizedLosses:
     def precondition(self, gradients: torch.Tensor) -> torch.Tensor:
         """Divide gradients by approximate second derivatives at the last point at which the loss was evaluated."""
         n_outputs, n_axes = self.problem.n_outputs, len(self.squares)
+        curvatures = usable_curvatures(self.curvatures)
         seconds = torch.empty(len(gradients), n_outputs, n_axes + 1)
-        torch.mul(self.curvatures[:, :, None], self.squares, out=seconds[:, :, :-1])
+        torch.mul(curvatures[:, :, None], self.squares, out=seconds[:, :, :-1])
         seconds[:, :, :-1] += self.penalty
-        seconds[:, :, -1] = self.curvatures
+        seconds[:, :, -1] = curvatures
         return gradients / seconds.flatten(1).clamp_min_(torch.finfo(seconds.dtype).tiny)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from sktl._training.lbfgs import usable_curvatures
 from sktl._training.weighted_net import Converged, OutputLayer, WeightedNet, drop
 from sktl._utils.random import Stream, generator
 
@@ -123,7 +124,7 @@ class HeadNet(WeightedNet):
         """Divide gradients by approximate second derivatives at the last point at which the loss was evaluated."""
         assert self.squares is not None
         assert self.curvature_ is not None
-        layer, curvature = self.module_.output, self.curvature_
+        layer, curvature = self.module_.output, usable_curvatures(self.curvature_)
         floor = torch.finfo(gradients.dtype).tiny
         parts = []
         if layer.weight.requires_grad:

@@ -25,6 +25,8 @@ _SHORTENINGS = 20
 _SHORTER = 0.35
 # A step must achieve at least this fraction of the decrease that the slope predicts (Armijo condition).
 _LEAST_SHARE = 1e-4
+# Smallest curvature, as a fraction of the largest. With 0.1, hard problems take fewer steps, but rare labels take more.
+_LEAST_CURVATURE = 0.01
 
 
 class Descent:
@@ -124,6 +126,19 @@ class Descent:
         curved = _dot(step, change)
         usable = curved > torch.finfo(curved.dtype).eps * change.norm(dim=1) * step.norm(dim=1)
         self._pairs.append((step, change, torch.where(usable, 1 / torch.where(usable, curved, 1), 0)))
+
+
+def usable_curvatures(curvatures: torch.Tensor) -> torch.Tensor:
+    """Return mean second derivatives with respect to each output, for a preconditioner, none far below the largest.
+
+    Outputs that saturate have derivatives that are too small to say anything about the next step, or 0 after rounding.
+    Dividing by them would lead to steps without bound, after which the loss is infinite.
+
+    Parameters
+    ----------
+    curvatures : tensor of shape (..., n_outputs)
+    """
+    return curvatures.maximum(_LEAST_CURVATURE * curvatures.amax(dim=-1, keepdim=True))
 
 
 def _dot(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

@@ -99,6 +99,18 @@ def test_a_fold_alone_is_the_same_problem():
         assert torch.equal(alone.shares, found.shares[[fold]])
 
 
+def test_saturated_outputs_do_not_lead_to_steps_without_bound():
+    """Their second derivatives are 0 after rounding."""
+    rows = torch.from_numpy(FEATURES)
+    losses = PenalizedLosses(rows, rows.square().mean(dim=0), problem(labels()), 1e-5)
+    layers = torch.zeros(5, 3, 7)
+    layers[:, 0, -1] = 500.0
+    gradients = losses(layers.flatten(1))[1]
+    assert (losses.curvatures[:, 0] == 0).all()
+    largest = losses.curvatures.amax(dim=1)
+    assert (losses.precondition(gradients).abs().amax(dim=1) <= 1e3 * gradients.abs().amax(dim=1) / largest).all()
+
+
 def test_labels_that_occur_once_do_not_decide_the_penalty_of_the_others():
     rare = np.eye(N, dtype=int)[:, [3, 18, 25]]
     features = (FEATURES + 3 * LABELS[:, :2] @ RNG.normal(size=(2, 6))).astype(np.float32)

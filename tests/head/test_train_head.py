@@ -328,6 +328,23 @@ def test_a_loss_that_is_not_finite_is_named():
         train(changed(SGD, lr=1e200, lr_schedule="constant"))
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_many_easy_classes_reach_the_optimum_with_a_weak_penalty_in_float32(monkeypatch, seed):
+    """The outputs of easy classes saturate; their second derivatives, rounded to 0, must not be divided by."""
+    rng = np.random.default_rng(seed)
+    codes = rng.choice(40, 300, p=rng.dirichlet(np.full(40, 0.5)))
+    codes[:40] = np.arange(40)
+    features = rng.normal(size=(300, 500)) + 30 * rng.normal(size=(40, 500))[codes] * rng.random(500) ** 6
+    features = (features * np.exp(rng.normal(size=500))).astype(np.float32)
+    labelled = Labelled(features, ClassTargets(np.arange(40), codes, np.ones(300)))
+    losses = []
+    for most_in_float64 in (0, 2**30):
+        monkeypatch.setattr("sktl._head.train_head._MOST_IN_FLOAT64", most_in_float64)
+        net = train_head(Split(labelled), changed(LBFGS, weight_decay=1e-5), Run(0))
+        losses.append(float(net.history[-1]["train_loss"]))
+    assert_allclose(*losses, rtol=0.01)
+
+
 @pytest.mark.parametrize(
     "key",
     ["module", "module__dropout", "criterion", "optimizer", "optimizer__weight_decay", "batch_size", "l2", "typo"],
