@@ -20,8 +20,8 @@ import torch
 from measuring import report, write_page
 
 from sktl._backbones.resolve_backbone import resolve_backbone
+from sktl._features.frozen_trunk import Trunk
 from sktl._features.openvino import CompiledFunction
-from sktl._features.trunk import Trunk
 from sktl._utils.threads import single_threaded_pool
 
 CPU = torch.device("cpu")

@@ -30,7 +30,7 @@ from torch import nn
 
 from sktl import PretrainedImageClassifier
 from sktl._estimators.resolved_parameters import Chosen, resolve_recipe
-from sktl._head import lbfgs_coordinates as _rotation
+from sktl._head import lbfgs_rotation as _rotation
 from sktl._head import train_head as _training
 from sktl._head.train_head import train_head
 from sktl._targets.class_targets import ClassTargets

@@ -21,7 +21,7 @@ _HOMES = {
     "_estimators.encoder": ("PretrainedImageEncoder",),
     "_estimators.loading": ("load",),
     "_estimators.regressor": ("PretrainedImageRegressor",),
-    "_features.image_checks": ("check_images",),
+    "_features.checking_pass": ("check_images",),
     "_hub.sharing": ("load_from_hub", "push_to_hub", "save_to_folder"),
     "_images.problems": ("set_pixel_limit",),
     "_images.preprocessing": ("Preprocessing",),
@@ -51,7 +51,7 @@ if TYPE_CHECKING:  # the same names, where type checkers and editors look for th
     from ._estimators.encoder import PretrainedImageEncoder as PretrainedImageEncoder
     from ._estimators.loading import load as load
     from ._estimators.regressor import PretrainedImageRegressor as PretrainedImageRegressor
-    from ._features.image_checks import check_images as check_images
+    from ._features.checking_pass import check_images as check_images
     from ._hub.sharing import load_from_hub as load_from_hub
     from ._hub.sharing import push_to_hub as push_to_hub
     from ._hub.sharing import save_to_folder as save_to_folder

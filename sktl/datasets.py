@@ -15,16 +15,16 @@ from typing import Any
 import numpy as np
 
 from ._datasets.bunch import Bunch, bunch
-from ._datasets.embedded import load_features, write_features
+from ._datasets.dataset_parts import joined_labels, parts_in, warn_of_inner_classes, warn_of_new_classes
+from ._datasets.embedded_features import load_features, write_features
 from ._datasets.folders import ImageFiles, existing_folder, has_images, listed
-from ._datasets.foreign import from_dataset
 from ._datasets.label_tables import KINDS, LabelTable, chosen_columns, located, names_of, values_of, without_repeats
 from ._datasets.layouts import check_layout, check_names
-from ._datasets.parts import joined_labels, parts_in, warn_of_inner_classes, warn_of_new_classes
-from ._datasets.synthetic import make_cats, make_leaves, make_radiographs, make_surface_defects
+from ._datasets.library_datasets import from_dataset
+from ._datasets.synthetic_datasets import make_cats, make_leaves, make_radiographs, make_surface_defects
 from ._features.image_features import ImageFeatures
+from ._images.lazy_images import LazyImages
 from ._images.readers import missing_extras
-from ._images.sequences import LazyImages
 from ._utils.paths import checked_path, kept_path, shown
 from ._utils.warnings import warn
 from ._words import shown_value, type_of
@@ -434,7 +434,7 @@ def apply_decisions(
     (['b.jpg', 'c.jpg'], ['dog', 'dog'])
     """
     # Imports PyTorch, for labels in any container; listing folders does not need it.
-    from ._datasets.decisions import PARTS, check_images, n_rows, read_decisions
+    from ._datasets.audit_decisions import PARTS, check_images, n_rows, read_decisions
     from ._datasets.relabeling import relabeled, rows_of
 
     for name, value, valid in (("part", part, PARTS), ("kind", kind, KINDS)):

@@ -14,21 +14,19 @@ from sktl._backbones.taps import StageLayout
 from sktl._estimators.predictor import PretrainedImagePredictor
 from sktl._features.extractor import FeatureExtractor
 from sktl._images.samples import Sample
+from sktl._targets.base_targets import Targets
 from sktl._targets.class_targets import ClassTargets
 from sktl._targets.label_targets import LabelTargets
 from sktl._targets.number_targets import NumberTargets
 from sktl._targets.outputs import LogitOutputs
 from sktl._targets.sample_weights import check_groups
-from sktl._targets.targets import Targets
 from sktl._training.json_values import plain
 from sktl._utils.isolation import isolated
 from sktl._utils.threads import n_threads, single_threaded_pool
 from sktl._words import LONGEST_REASON, one_line
 from sktl.exceptions import ImageFailure, InvalidImageError, InvalidInputError
 
-from .classes import rare_classes, shortcuts
-from .copies import Copies, connected, copy_issues, find_copies, joined_groups
-from .given import (
+from .audit_arguments import (
     among,
     check_estimator,
     check_folds,
@@ -38,6 +36,8 @@ from .given import (
     folds_of_usable,
     with_targets,
 )
+from .classes import rare_classes, shortcuts
+from .copies import Copies, connected, copy_issues, find_copies, joined_groups
 from .image_audit import ImageAudit
 from .issues import Issue, Note, as_array
 from .out_of_fold import learner_of

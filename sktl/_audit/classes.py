@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from sklearn.tree import ExtraTreeClassifier
 
+from sktl._targets.base_targets import Targets
 from sktl._targets.class_targets import ClassTargets
 from sktl._targets.label_targets import LabelTargets
-from sktl._targets.targets import Targets
 
 from .issues import Issue
 from .out_of_fold import OutOfFold

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from sktl._images.samples import Sample
-from sktl._targets.labels import shown
+from sktl._targets.target_columns import shown
 from sktl._utils.optional import require
 from sktl._utils.paths import in_utf8
 from sktl.exceptions import InvalidParameterError, MissingPackageError

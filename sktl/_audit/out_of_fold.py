@@ -13,16 +13,16 @@ from sklearn.base import clone
 
 from sktl._backbones.taps import StageLayout
 from sktl._estimators.classifier import PretrainedImageClassifier
-from sktl._estimators.innermost import of_ones
 from sktl._estimators.predictor import PretrainedImagePredictor
 from sktl._estimators.regressor import PretrainedImageRegressor
 from sktl._estimators.resolved_parameters import Chosen, choose, resolve_recipe
+from sktl._estimators.wrapped_estimators import of_ones
 from sktl._head.held_out_outputs import held_out_outputs
 from sktl._selection.output_layer import FeaturesEstimator
+from sktl._targets.base_targets import Targets
 from sktl._targets.folds import Folds
 from sktl._targets.outputs import LogitOutputs
 from sktl._targets.split import Labelled
-from sktl._targets.targets import Targets
 from sktl._utils.threads import n_threads
 
 # For more images, folds share the principal axes of the features, which takes a fraction of the time. This costs about

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sktl._evaluation.usable_images import taken
+from sktl._evaluation.evaluated_images import taken
 from sktl._images.samples import Sample
 from sktl._images.url_text import masked
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from sktl._targets.base_targets import Targets
 from sktl._targets.class_targets import ClassTargets
 from sktl._targets.label_targets import LabelTargets
 from sktl._targets.number_targets import NumberTargets
-from sktl._targets.targets import Targets
 from sktl._utils.short_text import fitted, rounded
 
 from .copies import divided

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from sktl._features.reading import in_tasks
+from sktl._features.reading_ahead import in_tasks
 from sktl._images import dicom, heic
 from sktl._images.decoding import ImageProblem, content_key, decode, is_turned
 from sktl._images.opening import open_image

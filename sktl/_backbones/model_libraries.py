@@ -25,9 +25,9 @@ from sktl._images.preprocessing import Preprocessing
 from sktl.exceptions import BackboneError
 
 from . import weights as _weights
-from .downloads import fetch, fetch_from_hub, in_hub_cache, kept_at
 from .efficientnet_lite import EfficientNetLite
 from .library_imports import library
+from .weight_downloads import fetch, fetch_from_hub, in_hub_cache, kept_at
 
 if TYPE_CHECKING:
     from torchvision.models import WeightsEnum

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from sktl._evaluation.evaluated_images import predict_usable
 from sktl._evaluation.findings import about_training_images
-from sktl._evaluation.usable_images import predict_usable
 from sktl.exceptions import BackboneError, InvalidImageError, TypicalityError
 
 from .model_outputs import headings_of, kind_of, number_names

@@ -21,7 +21,7 @@ from sktl._storage.feature_files import PROGRESS, SUFFIX, FeatureFile, Rows, fir
 from sktl._utils.paths import shown, why_no_file
 from sktl.exceptions import ImageFailure, InvalidImageError, InvalidInputError, InvalidParameterError
 
-from .embedding import Embedding, Part, stamps_digest
+from .embedding_content import Embedding, Part, stamps_digest
 
 
 class Place:

@@ -22,9 +22,9 @@ from sktl._utils.warnings import warn
 from sktl._words import shown_value
 from sktl.exceptions import ImageFolderWarning, InvalidInputError, InvalidParameterError
 
+from .dataset_parts import part_of
 from .folders import listed
 from .layouts import check_names
-from .parts import part_of
 
 KINDS = ("auto", "classes", "labels", "numbers")
 _PATH_COLUMNS = ("path", "file", "filename", "image")

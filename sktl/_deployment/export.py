@@ -14,8 +14,8 @@ from sktl._utils.streams import open_streams
 from sktl.exceptions import ExportError
 from sktl.runtime.document import ModelDocument
 
-from .answers import Answers, GivenImage, PixelBatches, answers_of_estimator, answers_of_run
-from .arguments import (
+from .bias_correction import harm, with_corrected_bias
+from .export_arguments import (
     Images,
     check_estimator,
     check_packages,
@@ -24,13 +24,13 @@ from .arguments import (
     most_drop,
     notes,
 )
-from .bias_correction import harm, with_corrected_bias
-from .comparison import Comparison, drop_of
-from .documents import check_describable, document_of, kind_of
+from .export_documents import check_describable, document_of, kind_of
 from .files import Target
 from .graph import PixelGraph, traced
 from .model_format import Run
 from .onnx_file import check_size, to_onnx, with_half_weights
+from .output_differences import Comparison, drop_of
+from .paired_outputs import Answers, GivenImage, PixelBatches, answers_of_estimator, answers_of_run
 from .quantization import Quantized, quantize
 from .reference_images import reference_pixels
 from .report import ExportReport

@@ -23,7 +23,7 @@ from sktl.runtime.session import Session
 
 from .graph import TRACING, not_exportable
 from .model_format import ModelFormat, Run
-from .silence import silent_thread
+from .quiet_converters import silent_thread
 
 # Runtimes from 2024 on read it, in browsers too.
 _OPSET = 20

@@ -15,7 +15,7 @@ from sktl.exceptions import ExportError
 from sktl.runtime.document import INPUT
 
 from .onnx_file import FEATURES
-from .silence import mute, silent_thread
+from .quiet_converters import mute, silent_thread
 
 # Operators with weights, and what stands between them. Softmax, normalization and sigmoid stay in float: they take
 # little time, and 8 bits are too few for them.

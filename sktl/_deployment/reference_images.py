@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from sktl._datasets.synthetic import make_cats, make_leaves, make_surface_defects
+from sktl._datasets.synthetic_datasets import make_cats, make_leaves, make_surface_defects
 from sktl._images.preprocessing import Preprocessing
 from sktl._images.samples import Sample, as_samples
 

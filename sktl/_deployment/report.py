@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sktl._utils.paths import shown
 
-from .comparison import UNITS
+from .output_differences import UNITS
 
 _COSTS = {
     "classes": "points of accuracy, if the probabilities in float32 are right",

@@ -9,9 +9,9 @@ import numpy as np
 from sktl.exceptions import ExportError, InvalidParameterError
 from sktl.runtime.document import ModelDocument
 
-from .answers import DRAWINGS, Answers, GivenImage
-from .comparison import TOLERANCES, UNITS, Comparison, rounding_of, within_rounding
 from .model_format import Run
+from .output_differences import TOLERANCES, UNITS, Comparison, rounding_of, within_rounding
+from .paired_outputs import DRAWINGS, Answers, GivenImage
 
 _FAR_FROM_ZERO = (
     "float32 has too few digits for numbers so far from 0. Subtract a constant from y, such as its mean, and fit again."

@@ -16,12 +16,12 @@ from sklearn.utils.validation import check_is_fitted
 from sktl._backbones.resolve_backbone import BackboneName, Weights
 from sktl._images.augmentation import Transform
 from sktl._images.image_reader import ImageReader
+from sktl._targets.base_targets import Targets
 from sktl._targets.class_targets import ClassTargets, check_classes
 from sktl._targets.label_targets import LabelTargets, check_indicator, indicator_of
-from sktl._targets.labels import check_labels
 from sktl._targets.outputs import ClassOutputs, LabelOutputs
-from sktl._targets.tables import is_table
-from sktl._targets.targets import Targets
+from sktl._targets.target_columns import check_labels
+from sktl._targets.target_tables import is_table
 from sktl._utils.isolation import isolated
 from sktl._utils.sklearn_compat import Interval, StrOptions, with_callbacks
 

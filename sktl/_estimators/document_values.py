@@ -10,7 +10,7 @@ import numpy as np
 
 from sktl._images.preprocessing import Preprocessing, preprocessing_fault
 from sktl._storage.model_file import DocumentError
-from sktl._targets.labels import shown
+from sktl._targets.target_columns import shown
 from sktl._training.json_values import decode
 from sktl._training.net_callbacks import History
 from sktl._training.recipe import Recipe

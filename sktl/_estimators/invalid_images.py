@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sktl._features.checking_pass import find_failures
 from sktl._features.extractor import FeatureExtractor
-from sktl._features.image_checks import find_failures
 from sktl._features.image_features import ImageFeatures
 from sktl._fine_tuning.phases import Images
-from sktl._targets.labels import first_shown
 from sktl._targets.split import Labelled
+from sktl._targets.target_columns import first_shown
 from sktl._training.json_values import plain
 from sktl._utils.warnings import warn
 from sktl.exceptions import ImageFailure, InvalidImageError, InvalidImageWarning

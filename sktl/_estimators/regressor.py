@@ -15,9 +15,9 @@ from sklearn.utils.validation import check_is_fitted
 from sktl._backbones.resolve_backbone import BackboneName, Weights
 from sktl._images.augmentation import Transform
 from sktl._images.image_reader import ImageReader
+from sktl._targets.base_targets import Targets
 from sktl._targets.number_targets import NumberTargets, check_numbers, numbers_of
 from sktl._targets.outputs import NumberOutputs
-from sktl._targets.targets import Targets
 from sktl._utils.isolation import isolated
 from sktl._utils.sklearn_compat import StrOptions, with_callbacks
 

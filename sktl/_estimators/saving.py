@@ -11,7 +11,7 @@ from sktl._backbones.backbone import tensors_digest
 from sktl._backbones.resolve_backbone import resolve_backbone
 from sktl._images.preprocessing import MOST_PIXELS, Preprocessing
 from sktl._storage.model_file import NETWORK, Tensors
-from sktl._targets.labels import shown
+from sktl._targets.target_columns import shown
 from sktl._training.json_values import encode, plain
 from sktl._utils.random import generator
 from sktl._utils.threads import single_threaded

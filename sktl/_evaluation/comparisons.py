@@ -9,9 +9,9 @@ from typing import Any, Self, cast
 import numpy as np
 
 from sktl._targets.label_targets import zeros_and_ones
-from sktl._targets.labels import check_labels, codes_of, first_shown
 from sktl._targets.number_targets import number_columns
-from sktl._targets.tables import Table
+from sktl._targets.target_columns import check_labels, codes_of, first_shown
+from sktl._targets.target_tables import Table
 from sktl._utils.short_text import fitted, percent, rounded, with_percent
 from sktl.exceptions import InvalidInputError
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sktl._targets.labels import first_shown, shown
+from sktl._targets.target_columns import first_shown, shown
 from sktl.exceptions import ImageFailure
 
 from .class_figures import ClassFigures

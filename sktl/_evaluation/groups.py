@@ -8,8 +8,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from sktl._targets.labels import check_complete
 from sktl._targets.sample_weights import check_groups
+from sktl._targets.target_columns import check_complete
 
 from .confidence_intervals import Mean, Rate
 

@@ -10,8 +10,8 @@ from sktl._utils.short_text import fitted
 from .calibration import Calibration, CoverageTarget
 from .class_figures import ClassFigures
 from .confidence_intervals import Mean, Rate
-from .figures import Figures
 from .label_figures import LabelFigures
+from .model_figures import Figures
 from .number_figures import NumberFigure, NumberFigures
 from .typicality_figures import LOW, TypicalityFigures
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse
 
-from sktl._targets.labels import RowsOf, as_cells, check_labels, first_shown, missing_cells
-from sktl._targets.tables import Table
+from sktl._targets.target_columns import RowsOf, as_cells, check_labels, first_shown, missing_cells
+from sktl._targets.target_tables import Table
 from sktl.exceptions import InvalidInputError
 
 

@@ -26,8 +26,8 @@ from sktl._utils.warnings import warn
 from sktl._version import __version__
 from sktl.exceptions import BackboneWarning, DeviceWarning, EngineError
 
+from .frozen_trunk import EngineFacts, Trunk, chunk_size, in_keys
 from .openvino import CompiledFunction, check_available, installed_version, survived
-from .trunk import EngineFacts, Trunk, chunk_size, in_keys
 
 # Each open engine holds a network in memory, so only the most recently used ones stay open.
 _MOST_ENGINES = 3

@@ -29,14 +29,14 @@ from sktl.exceptions import BackboneWarning, ImageFailure, InvalidImageError, In
 from . import engines
 from .cluster_pass import attempted
 from .engines import FrozenPart
+from .feature_rows import COPIED_BYTES, Rows, rows_per_block
+from .features_from_files import check_images, layout_of, stored_rows
+from .frozen_trunk import EngineFacts
 from .image_features import ImageFeatures
+from .missing_images import RowSpace, Wanted
 from .prefetch import Decoder
-from .reading import contents_digest, known_keys, read_ahead, read_keys
-from .rows import COPIED_BYTES, Rows, rows_per_block
+from .reading_ahead import contents_digest, known_keys, read_ahead, read_keys
 from .shared_pass import Pass
-from .stored_features import check_images, layout_of, stored_rows
-from .trunk import EngineFacts
-from .wanted import RowSpace, Wanted
 
 _ENGINES = APART + "engines"
 

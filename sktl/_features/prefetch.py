@@ -13,7 +13,7 @@ from sktl._images.network_pixels import network_pixels
 from sktl._images.preprocessing import Preprocessing
 from sktl._images.samples import Sample, why_changed
 
-from .windows import Budget, Content, size_of
+from .sample_windows import Budget, Content, size_of
 
 _BYTES_AHEAD = 64 << 20
 

@@ -22,8 +22,8 @@ from sktl.exceptions import ImageFailure, InvalidImageError
 
 from .cluster_pass import attempted
 from .extractor import FeatureExtractor
-from .rows import rows_per_block
-from .trunk import chunk_size
+from .feature_rows import rows_per_block
+from .frozen_trunk import chunk_size
 
 # Bytes per block of activations that go through a tail. Blocks bound the memory for sets of any size.
 _TAIL_BYTES = 128 << 20

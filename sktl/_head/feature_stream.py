@@ -18,7 +18,7 @@ from sktl._training.scoring_net import LabelledDataset
 from sktl._utils.threads import single_threaded_pool
 
 from .head_net import Gradients, HeadNet
-from .lbfgs_coordinates import Basis
+from .lbfgs_rotation import Basis
 from .standardization import Standardization, row_blocks
 
 _ROWS = 1024

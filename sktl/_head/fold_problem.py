@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from sktl._targets.base_targets import Targets
 from sktl._targets.folds import Folds
-from sktl._targets.targets import Targets
 from sktl._training.lbfgs import usable_curvatures
 from sktl._training.losses import CrossEntropy, ElementwiseLoss
 

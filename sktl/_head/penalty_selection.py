@@ -14,9 +14,9 @@ from functools import partial
 import numpy as np
 import torch
 
+from sktl._targets.base_targets import Targets
 from sktl._targets.folds import Folds
 from sktl._targets.split import Labelled
-from sktl._targets.targets import Targets
 from sktl._training.lbfgs import Descent
 from sktl._training.losses import make_loss
 from sktl._utils.threads import single_threaded_pool

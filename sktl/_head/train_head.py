@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
-from sktl._features.stored_features import IN_MEMORY
+from sktl._features.features_from_files import IN_MEMORY
 from sktl._targets.split import Split
 from sktl._training.lbfgs import LimitedMemoryBFGS
 from sktl._training.losses import LOSSES
@@ -29,7 +29,7 @@ from sktl._utils.warnings import warn
 from .feature_batches import HeadBatches, HeadDataset, RotatedFeatures, StandardizedFeatures
 from .feature_stream import StreamedFeatures, StreamedHeadNet
 from .head_net import Head, HeadNet
-from .lbfgs_coordinates import Rotation, rotation
+from .lbfgs_rotation import Rotation, rotation
 from .standardization import Standardization, row_blocks
 
 # With more numbers than this, "lbfgs" computes in float32, in half the time. It stops earlier, which changes

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sktl._backbones.downloads import NoAnswerError, ask_hub, behind
+from sktl._backbones.weight_downloads import NoAnswerError, ask_hub, behind
 from sktl._storage.model_file import MODEL_FILE
 from sktl._utils.optional import require
 from sktl._words import shown_value

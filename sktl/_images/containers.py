@@ -18,7 +18,7 @@ from sktl.exceptions import InvalidInputError, InvalidParameterError
 from .advice import NUMPY, OTHERS, TORCH, Words
 from .decoding import ImageProblem
 from .foreign_types import is_instance, is_sparse, is_tensor
-from .sequences import LazyImages, as_sequence
+from .lazy_images import LazyImages, as_sequence
 
 if TYPE_CHECKING:
     import torch

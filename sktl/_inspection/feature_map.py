@@ -9,18 +9,18 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils import get_tags
 
-from sktl._estimators.innermost import check_instance, predicts_numbers, samples_for
-from sktl._targets.labels import check_labels
+from sktl._estimators.wrapped_estimators import check_instance, predicts_numbers, samples_for
 from sktl._targets.number_targets import number_columns, suggesting_regression
-from sktl._targets.tables import is_table
+from sktl._targets.target_columns import check_labels
+from sktl._targets.target_tables import is_table
 from sktl._utils.isolation import isolated
 from sktl._utils.optional import require
 from sktl._utils.short_text import fitted
 from sktl._words import one_line, shown_value, type_of
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
+from .display_thumbnails import read_pictures
 from .drawing import axes_grid, check_task, legend_beside, legend_size, style, styled
-from .thumbnails import read_pictures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,28 +7,28 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sktl._estimators.innermost import (
+from sktl._estimators.wrapped_estimators import (
     check_instance,
     check_probabilities,
     predicts_labels,
     predicts_numbers,
     samples_for,
 )
-from sktl._evaluation.answers import class_answers, label_answers
 from sktl._evaluation.comparisons import ClassComparison, Comparison, LabelComparison, NumberComparison
+from sktl._evaluation.predicted_values import class_answers, label_answers
 from sktl._images.image_reader import ImageReader
 from sktl._images.samples import Sample
-from sktl._targets.labels import check_labels
 from sktl._targets.number_targets import suggesting_regression
-from sktl._targets.tables import is_table
+from sktl._targets.target_columns import check_labels
+from sktl._targets.target_tables import is_table
 from sktl._utils.arguments import check_count, check_random_state
 from sktl._utils.isolation import isolated
 from sktl._utils.optional import require
 from sktl._words import shown_value
 from sktl.exceptions import InvalidParameterError
 
+from .display_thumbnails import read_pictures
 from .drawing import WRONG, axes_grid, check_task, letters_across, picture_cell, show_picture
-from .thumbnails import read_pictures
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -13,12 +13,12 @@ from scipy.ndimage import map_coordinates
 from sklearn.utils.validation import check_is_fitted
 
 from sktl._estimators.classifier import PretrainedImageClassifier
-from sktl._estimators.innermost import thawed
 from sktl._estimators.predictor import PretrainedImagePredictor
 from sktl._estimators.regressor import PretrainedImageRegressor
+from sktl._estimators.wrapped_estimators import thawed
 from sktl._images.decoding import decode
 from sktl._images.preprocessing import Preprocessing
-from sktl._targets.labels import codes_of, shown
+from sktl._targets.target_columns import codes_of, shown
 from sktl._utils.arguments import check_count
 from sktl._utils.devices import nearest_device
 from sktl._utils.forked_gradients import check_gradients
@@ -28,9 +28,9 @@ from sktl._utils.short_text import rounded, with_percent
 from sktl._words import type_of
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
+from .display_thumbnails import picture, read_each
 from .drawing import axes_grid, letters_across, picture_cell, show_picture
 from .gradcam import class_maps, find_target_layer
-from .thumbnails import picture, read_each
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -24,7 +24,7 @@ from .audit_findings import (
 )
 from .markup import Markup, data_block, joined, named, plain, tag
 from .page import asset, checked_page, page, write_page
-from .thumbnails import MOST_BYTES, Album, limit_of
+from .page_thumbnails import MOST_BYTES, Album, limit_of
 
 # More findings are not decided at one sitting, and browsers become slow.
 MOST_FINDINGS = 5000

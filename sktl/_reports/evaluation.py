@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from sktl._estimators.innermost import check_instance, innermost, samples_for
 from sktl._estimators.summary import Fact, facts_of, is_fitted, one_line
+from sktl._estimators.wrapped_estimators import check_instance, innermost, samples_for
 from sktl._evaluation.class_figures import ClassFigures
-from sktl._evaluation.figures import Figures, figures_of
+from sktl._evaluation.evaluated_images import names_of, taken
 from sktl._evaluation.findings import (
     Finding,
     about_classes,
@@ -25,10 +25,10 @@ from sktl._evaluation.findings import (
 )
 from sktl._evaluation.groups import Groups
 from sktl._evaluation.label_figures import LabelFigures
+from sktl._evaluation.model_figures import Figures, figures_of
 from sktl._evaluation.number_figures import NumberFigures
 from sktl._evaluation.true_values import Truth
 from sktl._evaluation.typicality_figures import TypicalityFigures, typicality_of
-from sktl._evaluation.usable_images import names_of, taken
 from sktl._hub.model_card import limits_of
 from sktl._utils.isolation import isolated
 from sktl.exceptions import ImageFailure
@@ -37,7 +37,7 @@ from .evaluation_heat import explained, maps_of
 from .evaluation_page import write_evaluation_page
 from .evaluation_results import Evaluation
 from .evaluation_summary import summary_of
-from .thumbnails import limit_of
+from .page_thumbnails import limit_of
 
 # The worst mistakes that a page shows, with maps of where the model looked.
 N_WORST = 12

@@ -12,7 +12,7 @@ from sktl._evaluation.confidence_intervals import Mean, Rate
 from sktl._evaluation.sentences import NONE, interval
 
 from .markup import Markup, joined, named, tag
-from .thumbnails import Album
+from .page_thumbnails import Album
 
 # Images of cells of the confusion matrix, and of labels, are smaller and share a limit of their own.
 _SMALL_SIDE = 112

@@ -11,18 +11,18 @@ import numpy as np
 from PIL import Image
 
 from sktl._estimators.classifier import PretrainedImageClassifier
-from sktl._estimators.innermost import answering, innermost
 from sktl._estimators.regressor import PretrainedImageRegressor
+from sktl._estimators.wrapped_estimators import answering, innermost
 from sktl._evaluation.class_figures import ClassFigures
 from sktl._evaluation.comparisons import NumberComparison
-from sktl._evaluation.figures import Figures
+from sktl._evaluation.evaluated_images import taken
 from sktl._evaluation.label_figures import LabelFigures
-from sktl._evaluation.usable_images import taken
+from sktl._evaluation.model_figures import Figures
 from sktl._inspection.saliency import explain
 from sktl._words import type_of
 from sktl.exceptions import BackboneError, DeviceError
 
-from .thumbnails import SIDE
+from .page_thumbnails import SIDE
 
 # Colors of matplotlib's "inferno", at equal distances from 0 to 1.
 _INFERNO = np.array(

@@ -20,7 +20,7 @@ from .evaluation_elements import Pictures, beside, folded, grid, paragraphs, res
 from .evaluation_results import Evaluation
 from .markup import Markup, named, tag
 from .page import asset, checked_page, page, write_page
-from .thumbnails import MOST_BYTES
+from .page_thumbnails import MOST_BYTES
 
 _MOST_GROUPS = 30
 _LEAST_TYPICAL = 12

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sktl._estimators.summary import Fact
-from sktl._evaluation.figures import Figures
 from sktl._evaluation.findings import Finding
+from sktl._evaluation.model_figures import Figures
 from sktl._evaluation.typicality_figures import TypicalityFigures
 from sktl._images.samples import Sample
 

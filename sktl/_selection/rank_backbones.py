@@ -16,20 +16,20 @@ import torch
 from sklearn.base import clone
 
 from sktl._backbones.backbone import Backbone
-from sktl._backbones.downloads import one_outage
 from sktl._backbones.resolve_backbone import BackboneName, Weights, qualified_name, resolve_backbone
 from sktl._backbones.taps import StageLayout
+from sktl._backbones.weight_downloads import one_outage
 from sktl._estimators.classifier import PretrainedImageClassifier
 from sktl._estimators.predictor import PretrainedImagePredictor
 from sktl._estimators.regressor import PretrainedImageRegressor
 from sktl._features.extractor import FeatureExtractor
-from sktl._features.trunk import chunk_size
+from sktl._features.frozen_trunk import chunk_size
 from sktl._images.image_reader import ImageReader
 from sktl._images.samples import Sample
 from sktl._storage.cache import NO_CACHE
-from sktl._targets.labels import shown
+from sktl._targets.base_targets import Targets
 from sktl._targets.number_targets import NumberTargets, number_columns, suggesting_regression
-from sktl._targets.targets import Targets
+from sktl._targets.target_columns import shown
 from sktl._training.json_values import plain
 from sktl._utils.devices import check_precision, resolve_device
 from sktl._utils.isolation import isolated

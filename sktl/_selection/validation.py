@@ -12,10 +12,10 @@ from sklearn.base import clone
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import check_cv
 
+from sktl._targets.base_targets import Targets
 from sktl._targets.class_targets import ClassTargets
 from sktl._targets.label_targets import LabelTargets
-from sktl._targets.labels import check_complete, shown
-from sktl._targets.targets import Targets
+from sktl._targets.target_columns import check_complete, shown
 from sktl._words import one_line, type_of
 from sktl.exceptions import InvalidParameterError
 

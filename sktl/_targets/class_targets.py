@@ -14,11 +14,11 @@ from sklearn.model_selection import train_test_split
 from sktl._utils.warnings import warn
 from sktl.exceptions import InputWarning, InvalidInputError, InvalidParameterError
 
+from .base_targets import Targets
 from .joined_labels import find_joined
-from .labels import check_labels, codes_of, first_shown, shown
 from .outputs import ClassOutputs
 from .sample_weights import as_weight, check_groups, check_sample_weight, has_mean
-from .targets import Targets
+from .target_columns import check_labels, codes_of, first_shown, shown
 
 # With more images than this, numbers are probably not classes if more than half of them are different.
 _MANY = 20

@@ -13,12 +13,12 @@ import numpy as np
 from sktl._utils.warnings import warn
 from sktl.exceptions import InputWarning, InvalidInputError, InvalidParameterError
 
+from .base_targets import Targets
 from .folds import stratify
-from .labels import first_shown, shown
 from .outputs import LabelOutputs
 from .sample_weights import as_weight, check_groups, check_sample_weight
-from .tables import Table
-from .targets import Targets
+from .target_columns import first_shown, shown
+from .target_tables import Table
 
 # Of fewer images, each may have exactly one of two labels by chance.
 _FEWEST_OF_TWO = 10

@@ -12,12 +12,12 @@ from sklearn.model_selection import train_test_split
 
 from sktl.exceptions import InvalidInputError
 
+from .base_targets import Targets
 from .label_targets import canonical_rank
-from .labels import as_numbers, cell_of
 from .outputs import NumberOutputs
 from .sample_weights import check_groups, check_sample_weight
-from .tables import Table, columns_of, has_rows
-from .targets import Targets
+from .target_columns import as_numbers, cell_of
+from .target_tables import Table, columns_of, has_rows
 
 # The median absolute deviation of a normal distribution, times this, is its standard deviation.
 _NORMAL = 1.4826

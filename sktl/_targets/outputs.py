@@ -12,7 +12,7 @@ from scipy.special import expit, log_expit, log_softmax, softmax
 
 from sktl.exceptions import InvalidInputError
 
-from .labels import first_shown
+from .target_columns import first_shown
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
-from .labels import as_numbers, check_complete, shown
+from .target_columns import as_numbers, check_complete, shown
 
 
 def check_groups(groups: Any, n_samples: int, of: str = "X") -> np.ndarray | None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from sktl.exceptions import InvalidParameterError
 
-from .targets import Targets
+from .base_targets import Targets
 
 Samples = TypeVar("Samples")
 Others = TypeVar("Others")

@@ -15,8 +15,8 @@ from sklearn.metrics import check_scoring
 from sklearn.utils import Tags
 from torch.optim import Optimizer
 
-from sktl._targets.labels import shown
 from sktl._targets.outputs import ClassOutputs, LogitOutputs, Outputs
+from sktl._targets.target_columns import shown
 from sktl._utils.docstrings import documented
 from sktl.exceptions import InvalidParameterError
 

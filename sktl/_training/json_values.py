@@ -16,7 +16,7 @@ import torch
 from sktl._images.augmentation import RandomChange
 from sktl._images.preprocessing import Preprocessing
 from sktl._storage.model_file import DocumentError
-from sktl._targets.labels import shown
+from sktl._targets.target_columns import shown
 from sktl._words import type_of
 from sktl.exceptions import ImageFailure, InvalidParameterError
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from sktl._targets.labels import shown
+from sktl._targets.target_columns import shown
 from sktl._utils.docstrings import documented
 from sktl.exceptions import InvalidParameterError
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.optim import LBFGS, SGD, AdamW, Optimizer
 
-from sktl._targets.labels import shown
+from sktl._targets.target_columns import shown
 from sktl._utils.compiler_import import import_compiler_without_folder
 from sktl.exceptions import InvalidParameterError
 

@@ -10,8 +10,8 @@ import torch
 from sklearn.base import ClassifierMixin
 from sklearn.utils import RegressorTags, Tags
 
+from sktl._targets.base_targets import Targets
 from sktl._targets.outputs import LogitOutputs, NumberOutputs, Outputs
-from sktl._targets.targets import Targets
 from sktl._utils.docstrings import documented
 from sktl.exceptions import TrainingError
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from sktl._backbones.taps import TEXTURE_STAGES, StageLayout
-from sktl._targets.targets import Targets
+from sktl._targets.base_targets import Targets
 from sktl.exceptions import TypicalityError
 
 from .directions import cosines, directions_of

@@ -20,8 +20,8 @@ from torch import nn
 from torchvision.models import ResNet18_Weights, ResNet50_Weights
 from torchvision.models.vision_transformer import interpolate_embeddings
 
-from sktl._backbones import downloads as _downloads
 from sktl._backbones import model_libraries as _libraries
+from sktl._backbones import weight_downloads as _downloads
 from sktl._backbones.resolve_backbone import resolve_backbone
 from sktl._backbones.taps import Tapped
 from sktl._images.preprocessing import IMAGENET_MEAN, Preprocessing

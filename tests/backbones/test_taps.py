@@ -24,8 +24,8 @@ from sktl._backbones.backbone import Backbone
 from sktl._backbones.resolve_backbone import resolve_backbone
 from sktl._backbones.stages import channels_last, tensors
 from sktl._backbones.taps import StageLayout, Tapped
-from sktl._features import trunk as _trunk
-from sktl._features.trunk import Trunk
+from sktl._features import frozen_trunk as _trunk
+from sktl._features.frozen_trunk import Trunk
 from sktl._utils.torch_kernels import place
 from sktl.exceptions import BackboneError
 

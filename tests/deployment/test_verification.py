@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sktl._deployment.answers import Answers
-from sktl._deployment.comparison import Comparison
+from sktl._deployment.output_differences import Comparison
+from sktl._deployment.paired_outputs import Answers
 from sktl._deployment.verification import check_rounding
 from sktl.exceptions import ExportError
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from sktl._backbones.resolve_backbone import resolve_backbone
-from sktl._features import trunk as _trunk
+from sktl._features import frozen_trunk as _trunk
 from sktl._features.batchnorm_folding import _ActivationAlone, _PassThrough, fold_batchnorm
-from sktl._features.trunk import Trunk
+from sktl._features.frozen_trunk import Trunk
 from sktl._images.preprocessing import Preprocessing
 
 CPU = torch.device("cpu")

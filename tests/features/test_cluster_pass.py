@@ -23,8 +23,8 @@ from representatives import examples
 
 import sktl
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder, check_images
+from sktl._features import checking_pass as _checks
 from sktl._features import cluster_pass as _pass
-from sktl._features import image_checks as _checks
 from sktl._features import worker_blocks as _blocks
 from sktl._images import samples as _samples
 from sktl._images.samples import FileSample

@@ -17,7 +17,7 @@ from sktl._backbones.backbone import Backbone
 from sktl._backbones.resolve_backbone import resolve_backbone
 from sktl._features import engines as _engines
 from sktl._features.engines import TorchEngine
-from sktl._features.trunk import Trunk
+from sktl._features.frozen_trunk import Trunk
 from sktl._images.preprocessing import Preprocessing
 from sktl._utils.threads import single_threaded_pool
 from sktl.exceptions import BackboneWarning

@@ -18,7 +18,7 @@ from sktl._backbones.backbone import Backbone
 from sktl._backbones.resolve_backbone import resolve_backbone
 from sktl._backbones.taps import StageLayout
 from sktl._features import engines as _engines
-from sktl._features import reading
+from sktl._features import reading_ahead
 from sktl._features.engines import TorchEngine
 from sktl._features.extractor import FeatureExtractor
 from sktl._images.decoding import content_key
@@ -120,9 +120,9 @@ def test_rows_do_not_depend_on_windows_copies_or_failures_and_only_the_last_chun
     kept.open()
     del chunks[:]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reading, "_WINDOW", window)
-        patch.setattr(reading, "_FIRST_WINDOW", window)
-        patch.setattr(reading, "_BYTES_AHEAD", limit)
+        patch.setattr(reading_ahead, "_WINDOW", window)
+        patch.setattr(reading_ahead, "_FIRST_WINDOW", window)
+        patch.setattr(reading_ahead, "_BYTES_AHEAD", limit)
         rows, failures = kept.usable(X)
         good = [i for i in order if i < 11]
         assert len(chunks) == -(-len(set(good)) // 4)

@@ -11,7 +11,7 @@ from torch import nn
 
 from sktl import Preprocessing, PretrainedImageEncoder
 from sktl._backbones.resolve_backbone import resolve_backbone
-from sktl._features.trunk import Trunk
+from sktl._features.frozen_trunk import Trunk
 from sktl.exceptions import BackboneError
 
 X = np.random.default_rng(0).integers(0, 256, (64, 32, 32, 3), np.uint8)

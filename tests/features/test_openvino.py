@@ -31,7 +31,7 @@ from sktl._backbones.resolve_backbone import resolve_backbone
 from sktl._features import engines as _engines
 from sktl._features import openvino as _openvino
 from sktl._features.engines import OpenVinoEngine, TorchEngine
-from sktl._features.trunk import Trunk
+from sktl._features.frozen_trunk import Trunk
 from sktl._utils import devices as _devices
 from sktl.exceptions import BackboneWarning, EngineError, EngineNotInstalledError, InvalidParameterError, SktlError
 

@@ -16,7 +16,7 @@ from sktl import Preprocessing, PretrainedImageClassifier, PretrainedImageEncode
 from sktl._features import engines as _engines
 from sktl._features import prefetch as _decoder
 from sktl._features.prefetch import Decoder
-from sktl._features.windows import Budget
+from sktl._features.sample_windows import Budget
 from sktl._images.augmentation import AUGMENTATIONS, View
 from sktl._images.decoding import ImageProblem, content_key
 from sktl._images.samples import ArraySample, as_samples

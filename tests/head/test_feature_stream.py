@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from skorch.callbacks import Callback, EpochScoring
 
 from sktl._head import feature_stream, train_head
-from sktl._head.lbfgs_coordinates import Rotation
+from sktl._head.lbfgs_rotation import Rotation
 from sktl._targets.class_targets import ClassTargets
 from sktl._targets.split import Labelled, Split
 from sktl._training.net_callbacks import count_epochs

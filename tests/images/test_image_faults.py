@@ -27,7 +27,7 @@ from sktl._features import prefetch
 from sktl._images.decoding import ImageProblem, decode
 from sktl._images.network_pixels import network_pixels
 from sktl._images.samples import as_samples
-from sktl._inspection.thumbnails import read_pictures
+from sktl._inspection.display_thumbnails import read_pictures
 from sktl.exceptions import (
     DeviceMemoryError,
     InvalidImageError,

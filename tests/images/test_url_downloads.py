@@ -22,7 +22,7 @@ from web_server import running_web_server
 
 import sktl
 from sktl import PretrainedImageEncoder
-from sktl._features import reading
+from sktl._features import reading_ahead
 from sktl._images import url_downloads
 from sktl._images.decoding import ImageProblem
 from sktl._images.samples import as_samples
@@ -329,8 +329,8 @@ def test_the_bytes_of_few_files_are_in_memory_at_once(monkeypatch):
         return content
 
     monkeypatch.setattr(url_downloads, "read_url", count)
-    monkeypatch.setattr(reading, "_BYTES_AHEAD", 10 * size)
-    monkeypatch.setattr(reading, "_FIRST_GUESS", size)
+    monkeypatch.setattr(reading_ahead, "_BYTES_AHEAD", 10 * size)
+    monkeypatch.setattr(reading_ahead, "_FIRST_GUESS", size)
     memory = fsspec.filesystem("memory")
     for i in range(100):
         memory.pipe(f"/many/{i}.png", FILES[i % 12] + b"%d" % i)

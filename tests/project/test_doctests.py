@@ -16,8 +16,8 @@ MODULES = sorted(module.name for module in pkgutil.walk_packages(sktl.__path__, 
 
 
 LONG = [
-    "sktl._audit.audit_images", "sktl._datasets.embedded", "sktl._deployment.export", "sktl._estimators.loading",
-    "sktl._reports.evaluation", "sktl._selection.rank_backbones",
+    "sktl._audit.audit_images", "sktl._datasets.embedded_features", "sktl._deployment.export",
+    "sktl._estimators.loading", "sktl._reports.evaluation", "sktl._selection.rank_backbones",
 ]  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from sktl._audit.issues import KINDS, Issue
 from sktl._images.samples import as_samples
 from sktl._reports.audit_findings import WORDS, chosen
 from sktl._reports.audit_page import audit_page
-from sktl._reports.thumbnails import Album
+from sktl._reports.page_thumbnails import Album
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sktl._features import engines
 from sktl._features.engines import Engine, FrozenPart
-from sktl._features.trunk import EngineFacts
+from sktl._features.frozen_trunk import EngineFacts
 
 
 def open_engine(*part, **named) -> Engine:

@@ -1,0 +1,191 @@
+"""Images whose features are written to files: what a file contains, and how the content of another file differs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sktl._features.extractor import FeatureExtractor
+from sktl._features.feature_source import FeatureSource
+from sktl._features.features_from_files import source_of
+from sktl._images.samples import Sample
+from sktl._storage.feature_files import FeatureFile, Rows
+from sktl._utils.paths import shown
+from sktl._version import __version__
+from sktl._words import shortened, shown_value
+from sktl.exceptions import ImageFailure, InvalidImageError, InvalidInputError
+
+# What files of the same features have in common, as messages name it.
+_COMMON = {
+    "source": "features of", "fingerprint": "features that were computed by", "targets": "the columns",
+    "is_vector": "labels in another form,", "sktl": "features by sktl",
+}  # fmt: skip
+
+
+class Part(NamedTuple):
+    """The images of one part.
+
+    Attributes
+    ----------
+    samples : sequence of Sample
+    names : list of str
+    columns : dict of str to array
+    start : int
+        Position of the first image among all images.
+    """
+
+    samples: Sequence[Sample]
+    names: list[str]
+    columns: dict[str, np.ndarray]
+    start: int
+
+    def without(self, failures: Sequence[ImageFailure]) -> Part:
+        """Return the part without images that cannot be used."""
+        rows = np.setdiff1d(np.arange(len(self.samples)), [failure.position - self.start for failure in failures])
+        columns = {name: values[rows] for name, values in self.columns.items()}
+        return Part([self.samples[i] for i in rows], [self.names[i] for i in rows], columns, self.start)
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """Images, and how their features are computed.
+
+    Parameters
+    ----------
+    images : Part
+        All images.
+    extractor : FeatureExtractor
+        With a number of feature stages.
+    is_vector : bool
+        Whether there is one label for each image, instead of a table.
+    skips : bool
+        Whether images that cannot be used are left out.
+    """
+
+    images: Part
+    extractor: FeatureExtractor
+    is_vector: bool
+    skips: bool
+
+    @cached_property
+    def header(self) -> dict[str, Any]:
+        """What all files of the features have in common, as JSON returns it."""
+        extractor = self.extractor
+        source = source_of(extractor.backbone, extractor.layout, int(extractor.feature_stages), extractor.precision)
+        header = {
+            "sktl": __version__,
+            "source": source.format(),
+            "fingerprint": extractor.fingerprint,
+            "n_features": source.sizes[-1],
+            "targets": [*self.images.columns],
+            "is_vector": self.is_vector,
+        }
+        found: dict[str, Any] = json.loads(json.dumps(header))
+        return found
+
+    def parts(self, size: int) -> list[Part]:
+        """Return the images in parts of a size."""
+        samples, names, columns, _ = self.images
+        return [
+            Part(
+                samples[start : start + size],
+                names[start : start + size],
+                {name: values[start : start + size] for name, values in columns.items()},
+                start,
+            )
+            for start in range(0, len(samples), size)
+        ]
+
+    def rows(self, part: Part, title: str) -> tuple[Rows, list[ImageFailure]]:
+        """Return the features of a part, and the images without features.
+
+        Raises
+        ------
+        InvalidImageError
+            If images cannot be used, and are not to be left out.
+        """
+        features, failures = replace(self.extractor, title=title).usable(part.samples)
+        failures = [failure._replace(position=part.start + failure.position) for failure in failures]
+        if failures and not self.skips:
+            raise InvalidImageError(failures)
+        usable = part.without(failures)
+        # If no image can be used, the number of features is unknown to the pass.
+        features = features.reshape(len(usable.samples), self.header["n_features"])
+        return Rows(usable.names, usable.columns, features), failures
+
+    def difference(self, file: FeatureFile, parts: Sequence[Part], stamps: str | None = None) -> str | None:
+        """Return how the content of a file differs from the features of some parts, or None.
+
+        If the stamps of the images are those with which the file was written, the images are not read.
+        """
+        header = file.header
+        for key, what in _COMMON.items():
+            if header.get(key) != self.header[key]:
+                theirs, own = (_in_words(key, values) for values in (header, self.header))
+                return f"{what} {theirs} instead of {own}"
+        failures = [ImageFailure(*failure) for failure in header["invalid_images"]]
+        if failures and not self.skips:
+            return "features without some images that could not be used"
+        usable = [part.without([f for f in failures if _is_in(f, part)]) for part in parts]
+        names = [name for part in usable for name in part.names]
+        try:
+            found, columns = file.names().tolist(), file.columns([*self.images.columns])
+        except InvalidInputError:
+            return "features whose names or labels are damaged"
+        if found != names:
+            return f"features of other images, from {_ends(found)} instead of {_ends(names)}"
+        for name, values in columns.items():
+            if values.tolist() != [value for part in usable for value in part.columns[name].tolist()]:
+                return f"other values of {shown(name)}"
+        if stamps is not None and stamps == stamps_digest([sample for part in parts for sample in part.samples]):
+            return None
+        for part, digest in zip(parts, header["contents"], strict=True):
+            if self.extractor.digest(part.samples) != digest:
+                return f"features of files that have changed, among {_ends(part.names)}"
+        return None
+
+
+def _in_words(key: str, header: Mapping[str, Any]) -> str:
+    """Return the value of a header in a message."""
+    if key == "source":
+        return _source_in_words(header["source"])
+    if key == "fingerprint":
+        return f"engine {str(header[key])[:8]}"
+    return shown_value(header.get(key))
+
+
+def _source_in_words(values: dict[str, Any]) -> str:
+    try:
+        source = FeatureSource.parse(values)
+    except (KeyError, TypeError, ValueError):
+        return "an unknown network"
+    n, precision = source.n_stages, " in float32" if source.precision == "float32" else ""
+    return (
+        f"{n} stage{'s' * (n > 1)} of {source.described}{precision} (digest {source.digest[:8]}) and "
+        f"{shortened(source.preprocessing, 400)}"
+    )
+
+
+def _is_in(failure: ImageFailure, part: Part) -> bool:
+    return 0 <= failure.position - part.start < len(part.samples)
+
+
+def _ends(names: Sequence[str]) -> str:
+    return f"{shown(names[0])} to {shown(names[-1])}" if names else "no images"
+
+
+def stamps_digest(samples: Sequence[Sample]) -> str | None:
+    """Return a digest of the stamps of samples, or None if a stamp could miss a change."""
+    digest = hashlib.sha256()
+    for sample in samples:
+        stamp = sample.stamp()
+        if stamp is None or not stamp.is_settled():
+            return None
+        digest.update(repr(tuple(stamp)).encode(errors="replace"))
+    return digest.hexdigest()
