@@ -75,6 +75,13 @@ def load_image_folder(folder: str | os.PathLike[str], *, nested: str = "merge") 
     InvalidParameterError
         If `folder` is not a path, or `nested` is invalid.
 
+    Warns
+    -----
+    ImageFolderWarning
+        If files were left out, names of classes look nearly the same, or the subfolders may not be the classes: they
+        are named like parts of a dataset or, for `nested="merge"`, the folders below them may be the classes, as in
+        2024/cat and 2025/cat.
+
     See Also
     --------
     load_image_parts : The same for a folder with parts for training, validation and test.
@@ -105,7 +112,7 @@ def load_image_folder(folder: str | os.PathLike[str], *, nested: str = "merge") 
             f"folder={shown(str(root))} has no subfolders. It needs one per class, as in {root.name}/cat/1.jpg and "
             f"{root.name}/dog/1.jpg.{_instead_of_classes(root)}"
         )
-    check_layout(root, classes)
+    check_layout(root, classes, nested)
     return _of_classes(files, {path.name: path for path in classes}, nested)
 
 
