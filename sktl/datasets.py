@@ -274,15 +274,17 @@ def load_label_table(
     ------
     InvalidInputError
         If the table cannot be read; if a column is absent; if a file does not exist; if a cell is empty or is invalid
-        for its kind; if `kind="auto"` is ambiguous; if rows of the same image differ; or if names of classes look the
-        same. The message names the row, as in a spreadsheet, and the column.
+        for its kind; if `kind="auto"` is ambiguous; if one of several columns says to which part of a dataset each
+        image belongs, such as "split" and "is_valid", and `columns` is None; if rows of the same image differ; or if
+        names of classes look the same. The message names the row, as in a spreadsheet, and the column.
     InvalidParameterError
         If a parameter is invalid, or does not match the number of columns.
 
     Warns
     -----
     ImageFolderWarning
-        If rows that repeat an image were left out, or if a class such as "cat;dog" consists of the names of others.
+        If rows that repeat an image were left out; if a class such as "cat;dog" consists of the names of others; or if
+        one of several columns is named like a part of a dataset, such as "train", which may also be a label.
 
     See Also
     --------

@@ -40,6 +40,11 @@ def words_of(name: str) -> list[str]:
     return [word for word in re.split(r"[\W\d_]+", separated.casefold()) if word]
 
 
+def part_in(name: str) -> str | None:
+    """Return the part that a word of a name stands for, "train", "val", "test" or "other"; None without such a word."""
+    return next((_PART_WORDS[match[1]] for word in words_of(name) if (match := _PART_WORD.fullmatch(word))), None)
+
+
 def parts_among(names: Iterable[str]) -> dict[str, str]:
     """Return the parts that names stand for, "train", "val", "test" or "other", if names are words for parts.
 
@@ -48,10 +53,9 @@ def parts_among(names: Iterable[str]) -> dict[str, str]:
     """
     alike: dict[tuple[str, ...], dict[str, str]] = {}
     for name in names:
-        words = words_of(name)
-        if found := [match[1] for word in words if (match := _PART_WORD.fullmatch(word))]:
-            rest = (word for word in words if not _PART_WORD.fullmatch(word) and word not in _PLAIN_WORDS)
-            alike.setdefault(tuple(rest), {})[name] = _PART_WORDS[found[0]]
+        if part := part_in(name):
+            rest = (word for word in words_of(name) if not _PART_WORD.fullmatch(word) and word not in _PLAIN_WORDS)
+            alike.setdefault(tuple(rest), {})[name] = part
     several = [parts for parts in alike.values() if len({*parts.values()}) > 1]
     return alike.get(()) or max(several, key=len, default={})
 

@@ -22,9 +22,9 @@ from sktl._utils.warnings import warn
 from sktl._words import shown_value
 from sktl.exceptions import ImageFolderWarning, InvalidInputError, InvalidParameterError
 
-from .dataset_parts import part_of
 from .folders import listed
 from .layouts import check_names
+from .split_columns import SplitColumn
 
 KINDS = ("auto", "classes", "labels", "numbers")
 _PATH_COLUMNS = ("path", "file", "filename", "image")
@@ -258,20 +258,14 @@ def chosen_columns(
 def _check_no_parts(table: LabelTable, columns: Sequence[str]) -> None:
     """Raise `InvalidInputError` if one of several columns says to which part of a split each image belongs.
 
-    Such a column is no label, and advice to ignore the column would train on the test images.
+    Such a column is no label, and advice to ignore the column would train on the test images. If its name may also be
+    the name of a label, warn.
     """
     for column in columns:
-        cells = sorted(set(table.columns[column]))
-        of_part = {part_of(cell): cell for cell in cells}
-        if None in of_part or "train" not in of_part:
-            continue
-        other = of_part.get("test", of_part.get("val"))
-        evaluate = f", and where={{{shown(column)}: {shown(other)}}} to evaluate" if other else ""
-        raise InvalidInputError(
-            f"Column {shown(column)} of {table.name} holds the parts of a dataset: {listed(cells)}. Pass "
-            f"where={{{shown(column)}: {shown(of_part['train'])}}} to train{evaluate}. To use all rows, pass "
-            f"ignore={shown(column)}."
-        )
+        if split := SplitColumn.of(column, table.columns[column]):
+            if not split.may_be_label:
+                raise InvalidInputError(split.message(table.name))
+            warn(split.message(table.name), ImageFolderWarning)
 
 
 def values_of(table: LabelTable, columns: Sequence[str], kind: str) -> Values:

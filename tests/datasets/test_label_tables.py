@@ -289,6 +289,56 @@ def test_a_column_of_parts_is_for_choosing_rows_not_for_ignoring(folder, parts, 
         assert len(load_label_table(table, kind=kind, ignore="split").data) == 3
 
 
+@pytest.mark.parametrize(
+    ("name", "cells", "train", "evaluate"),
+    [
+        ("is_valid", ["True", "False", "False"], "False", "True"),
+        ("Is_Test", ["1", "0", "0"], "0", "1"),
+        ("isTrain", ["1", "1", "0"], "1", "0"),
+        ("Usage", ["Training", "PublicTest", "PrivateTest"], "Training", "PublicTest"),
+        ("set", ["x_train", "x_holdout", "x_train"], "x_train", "x_holdout"),
+    ],
+)
+@pytest.mark.parametrize("labels", [["cat", "dog", "cat"], ["1", "0", "1"]])
+def test_a_column_of_parts_is_recognized_by_its_name_or_its_cells(folder, name, cells, train, evaluate, labels):
+    table = write(folder, with_paths(["label", name], labels, cells))
+    remedy = rf"Pass where={{'{name}': '{train}'}} to train, and where={{'{name}': '{evaluate}'}} to evaluate\."
+    with pytest.raises(InvalidInputError, match=rf"{remedy} .* If it is a label, name all columns of labels"):
+        load_label_table(table)
+    alone = load_label_table(table, columns="label", where={name: train})
+    assert load_label_table(table, where={name: train}).target.tolist() == alone.target.tolist()
+
+
+@pytest.mark.parametrize("name", ["split", "fold", "cv_fold", "kfold", "partition", "train_test_split"])
+def test_a_split_whose_parts_are_unknown_is_for_choosing_rows(folder, name):
+    table = write(folder, with_paths(["label", name], ["1", "0", "1"], ["0", "1", "1"]))
+    with pytest.raises(InvalidInputError, match=rf"Pass where={{'{name}': '0'}} for one part\."):
+        load_label_table(table)
+    assert load_label_table(table, columns=["label", name]).kind == "labels"
+
+
+@pytest.mark.parametrize(
+    ("names", "advice"),
+    [
+        (["bus", "train"], "where={'train': '1'} to train, and where={'train': '0'} to evaluate"),
+        (["label", "valid"], "where={'valid': '0'} to train, and where={'valid': '1'} to evaluate"),
+        (["label", "set"], "where={'set': '0'} for one part"),
+    ],
+)
+def test_labels_may_be_called_like_parts_and_that_is_said(folder, names, advice):
+    table = write(folder, with_paths(names, ["1", "0", "1"], ["0", "1", "0"]))
+    with pytest.warns(ImageFolderWarning, match=rf"learned like the others.* pass {re.escape(advice)}") as record:
+        assert load_label_table(table).target_names == names
+    assert len(record) == 1
+    assert load_label_table(table, columns=names).target_names == names
+
+
+@pytest.mark.parametrize("name", ["bullet_train", "training aid", "part_of_tree", "device", "unfolded", "dataset"])
+def test_names_with_other_words_are_labels(folder, name):
+    table = write(folder, with_paths(["label", name], ["1", "0", "1"], ["0", "1", "0"]))
+    assert load_label_table(table).target_names == ["label", name]
+
+
 def test_words_of_which_some_are_no_parts_are_labels(folder):
     with pytest.raises(InvalidInputError, match="is neither 0 nor 1"):
         load_label_table(write(folder, with_paths(["label", "vehicle"], ["1", "0"], ["train", "bus"])))
