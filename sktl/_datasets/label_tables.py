@@ -34,8 +34,9 @@ _WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 # Without leading zeros, because "007" and "7" are different names. At most 18 digits, which int64 can represent.
 _WHOLE = re.compile(r"-?(0|[1-9]\d{0,17})(\.0*)?", re.ASCII)
-# What programs write for a missing value; NA, None and null may be names.
-_MISSING = frozenset({"nan", "<na>"})
+# What programs write for a missing value; NA, None and null may be names. Spreadsheets write errors such as #N/A, #REF!
+# and #DIV/0!, in their own language, for a failed lookup.
+_MISSING = re.compile(r"(?i:nan|<na>)|#(N/?[A-Z]|[^\w\s]?[^\W\d_a-z]+(/0)?[!?])")
 _INDICATOR = {"false": 0, "true": 1}
 # A column with more different whole numbers is not taken for classes.
 MOST_WHOLE = 20
@@ -361,7 +362,7 @@ def _labels(table: LabelTable, columns: Sequence[str]) -> Values:
 
 def _classes(table: LabelTable, column: str) -> Values:
     cells = table.columns[column]
-    missing = [i for i, cell in enumerate(cells) if cell.lower() in _MISSING]
+    missing = [i for i, cell in enumerate(cells) if _MISSING.fullmatch(cell)]
     if missing:
         more = f" {len(missing) - 1} more cells hold one." if len(missing) > 1 else ""
         raise InvalidInputError(

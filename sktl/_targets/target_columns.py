@@ -18,7 +18,7 @@ from sktl._utils.decimal_commas import have_decimal_commas
 from sktl._utils.warnings import warn
 from sktl._words import one_line, type_of
 from sktl._words import shown_value as shown
-from sktl.exceptions import InvalidInputError
+from sktl.exceptions import InputWarning, InvalidInputError
 
 _PLAIN: dict[Any, Callable[[Any], Any]] = {str: str.__str__, bool: bool, int: int, float: float}
 _TYPES: dict[type, tuple[type, ...]] = {
@@ -95,6 +95,19 @@ def _check_no_nan_text(labels: np.ndarray, name: str) -> None:
             f"{cell_of(name, found[0])} is 'nan', to which NumPy converts a missing value among strings. Label this "
             f"image, or drop it. If 'nan' is a label, pass {name}.tolist()."
         )
+
+
+def warn_of_white_space(classes: np.ndarray) -> None:
+    """Warn of labels that differ only in white space at their ends, as "cat; dog" that is split at ";" has them."""
+    first: dict[str, str] = {}
+    for name in filter(lambda name: isinstance(name, str), classes.tolist()):
+        if (other := first.setdefault(name.strip(), name)) is not name:
+            warn(
+                f"The labels {shown(other)} and {shown(name)} of y differ only in white space. If they mean the same, "
+                "remove the white space before y is made.",
+                InputWarning,
+            )
+            return
 
 
 def as_cells(values: Any, name: str, kind: str = "label") -> np.ndarray:

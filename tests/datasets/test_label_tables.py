@@ -51,6 +51,7 @@ def with_paths(header, *columns):
         ([["3.0", "1.0", "2.0"]], "classes", [3, 1, 2]),
         ([["007", "7", "7"]], "classes", ["007", "7", "7"]),
         ([["NA", "None", "null"]], "classes", ["NA", "None", "null"]),
+        ([["#1", "#wow!", "-"]], "classes", ["#1", "#wow!", "-"]),
         ([["1", "2", "unknown"]], "classes", ["1", "2", "unknown"]),
         ([["-3", "12345678901234567890", "2"]], "classes", ["-3", "12345678901234567890", "2"]),
         ([["0.5", "1", "-2e-3"]], "numbers", [0.5, 1, -0.002]),
@@ -200,6 +201,10 @@ def test_tables_as_programs_write_them(folder):
         ([], "is empty"),
         ([["file", "a"], ["1.png", "x"], ["2.png", "NaN"]], "'NaN' in row 3 of .*, column 'a', is a missing label"),
         ([["file", "a"], ["1.png", "<NA>"], ["2.png", "nan"], ["3.png", "NA"]], "row 2 of .* label. 1 more cells hold"),
+        *[
+            ([["file", "a"], ["1.png", cell], ["2.png", "x"]], f"'{re.escape(cell)}' in row 2 .* is a missing label")
+            for cell in ("#N/A", "#REF!", "#NAME?", "#DIV/0!", "#NV", "#N/D", "#BEZUG!", "#\u00a1VALOR!")
+        ],
         ([["file", "a"], ["1.png", "caf\u00e9"], ["2.png", "cafe\u0301"]], "has labels that look the same"),
     ],
 )  # fmt: skip
