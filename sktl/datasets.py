@@ -232,7 +232,8 @@ def load_label_table(
     r"""List images whose paths are in one column of a CSV file and whose labels or numbers are in other columns.
 
     The first row names the columns. Columns without a name, such as the index that pandas writes, are left out. The
-    delimiter is the first of comma, semicolon and tab that occurs in the first row. Images are not decoded.
+    delimiter is the first of comma, semicolon and tab that occurs in the first row, unless a line such as ``sep=;``
+    above this row names it. Images are not decoded.
 
     Parameters
     ----------

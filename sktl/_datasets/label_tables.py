@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import ntpath
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,6 +30,8 @@ from .split_columns import SplitColumn
 KINDS = ("auto", "classes", "labels", "numbers")
 _PATH_COLUMNS = ("path", "file", "filename", "image")
 _DELIMITERS = (",", ";", "\t")
+# A first line that names the delimiter for Excel, which does not show it as a row.
+_DELIMITER_LINE = re.compile(r"sep=([^\w\s\"]|\t)(?:\r?\n|\r)", re.IGNORECASE)
 _WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 # Not what `float` accepts, which includes "1_000", "infinity" and "nan".
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -157,8 +160,11 @@ class LabelTable:
 def _numbered_rows(path: str, name: str) -> list[tuple[int, list[str]]]:
     """Return the rows of a file that are not blank, with their numbers. There is at least one."""
     text = _text(path, name)
-    header = text.partition("\n")[0]
-    delimiter = next((one for one in _DELIMITERS if one in header), ",")
+    if line := _DELIMITER_LINE.match(text):
+        text, delimiter = text[line.end() :], line[1]
+    else:
+        header = text.partition("\n")[0]
+        delimiter = next((one for one in _DELIMITERS if one in header), ",")
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
     try:
         rows = [(number, [cell.strip() for cell in row]) for number, row in enumerate(reader, 1)]
@@ -301,8 +307,8 @@ def _kind_of_column(table: LabelTable, column: str) -> str:
     # Labels that are numbers are joined by commas, too, such as "1,2".
     if have_decimal_commas(cells) and not find_joined(cells):
         raise InvalidInputError(
-            f"{where} has numbers with commas, such as {next(cell for cell in cells if ',' in cell)}. If the comma is "
-            "a decimal comma, write a point; if it separates thousands, remove it. If a cell holds several labels, "
+            f"{where} has numbers with commas, such as {next(cell for cell in cells if ',' in cell)}. Write numbers "
+            "with a decimal point and without separators of thousands. If a cell holds several labels, "
             f'{_dummies(",")}. To learn each value as a class, pass kind="classes".'
         )
     decide = 'To learn numbers, pass kind="numbers"; to learn each value as a class, pass kind="classes"'
@@ -412,14 +418,18 @@ def located(table: LabelTable, column: str, folder: str) -> list[str]:
     paths = [cell if is_url(cell) else os.path.join(folder, user_path(cell)) for cell in cells]
     absent = [i for i, path in enumerate(paths) if not is_url(path) and not os.path.isfile(path)]
     if absent:
-        meant = file_meant(paths[absent[0]])
+        cell, meant = cells[absent[0]], file_meant(paths[absent[0]])
         hint = f" There is a file {shown(meant)}." if meant else ""
         others = listed([cells[i] for i in absent[1:]], _MOST_MISSING - 1)
         more = f" {len(absent) - 1} more of {len(table)} files are missing: {others}." if others else ""
+        looked = f" (looked in {shown(os.path.abspath(folder))})"
+        remedy = "Correct the paths, or pass the folder that they are relative to as `folder`."
+        # Paths of Windows are absolute only there, but a folder does not help elsewhere either.
+        if os.path.isabs(user_path(cell)) or ntpath.splitdrive(cell)[0]:
+            looked = ""
+            remedy = "Correct the paths, or write them relative to a folder, and pass the folder as `folder`."
         raise InvalidInputError(
-            f"{shown(table.columns[column][absent[0]])} in {table.place(absent[0], column)}, is not a file (looked in "
-            f"{shown(os.path.abspath(folder))}).{more}{hint} Correct the paths, or pass the folder that they are "
-            "relative to as `folder`."
+            f"{shown(cell)} in {table.place(absent[0], column)}, is not a file{looked}.{more}{hint} {remedy}"
         )
     return paths
 

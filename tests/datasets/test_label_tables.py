@@ -172,10 +172,14 @@ def test_tables_as_programs_write_them(folder):
     """pandas writes an index without a name, and Excel a byte order mark, semicolons, CRLF and empty rows."""
     (folder / "pandas.csv").write_text(",file,class\n0,1.png,a\n1,2.png,b\n")
     (folder / "excel.csv").write_bytes(b"\xef\xbb\xbffile;class\r\n1.png;a\r\n;\r\n2.png;b\r\n\r\n")
+    (folder / "sep.csv").write_bytes(b"\xef\xbb\xbfSEP=|\r\nfile|class\r\n1.png|a\r\n2.png|b\r\n")
     (folder / "spaces.csv").write_text('file, class\n1.png , "a"\n2.png, b\n')
-    for name in ("pandas.csv", "excel.csv", "spaces.csv"):
+    for name in ("pandas.csv", "excel.csv", "sep.csv", "spaces.csv"):
         found = load_label_table(folder / name)
         assert (found.target.tolist(), len(found.data)) == (["a", "b"], 2)
+    (folder / "sep.csv").write_bytes(b"sep=;\nfile;class\n1.png;\n")
+    with pytest.raises(InvalidInputError, match="cell in row 2 of"):  # as Excel numbers it
+        load_label_table(folder / "sep.csv")
 
 
 # ----------------------------------------------------------------------------------------------------------- what fails
@@ -392,7 +396,9 @@ def test_an_empty_cell_among_joined_labels_may_be_an_image_without_labels(folder
         assert (advice in str(raised.value)) == has
 
 
-@pytest.mark.parametrize("cells", [["1,6", "0,1", "3"], ["-0,5", "1,25", "2,5"], ["1,200", "950", "12,500"]])
+@pytest.mark.parametrize(
+    "cells", [["1,6", "0,1", "3"], ["-0,5", "1,25", "2,5"], ["1,200", "950", "12,500"], ["1.000,5", "0,5"]]
+)
 def test_commas_in_numbers_are_a_question(folder, cells):
     table = write(folder, with_paths(["size"], cells), delimiter="\t")
     with pytest.raises(InvalidInputError, match=rf"numbers with commas, such as {cells[0]}\. .* thousands") as raised:
@@ -423,6 +429,14 @@ def test_the_file_that_a_path_probably_means_is_named(tmp_path, cell, meant):
     (tmp_path / meant).parent.mkdir(exist_ok=True)
     (tmp_path / meant).touch()
     with pytest.raises(InvalidInputError, match=rf"is not a file .* There is a file '.*{meant}'\. Correct"):
+        load_label_table(write(tmp_path, [["file", "a"], [cell, "x"]]))
+
+
+@pytest.mark.parametrize("cell", ["C:\\Users\\Ann\\x.jpg", "\\\\server\\photos\\x.jpg", "/absent/x.jpg"])
+def test_a_folder_is_not_advised_for_an_absolute_path(tmp_path, cell):
+    with pytest.raises(
+        InvalidInputError, match=r"is not a file\. Correct the paths, or write them relative to a folder"
+    ):
         load_label_table(write(tmp_path, [["file", "a"], [cell, "x"]]))
 
 
