@@ -299,6 +299,15 @@ def _about_strings(table: Table, columns: Sequence[int], name: str) -> str:
             f"{name} has strings in {len(columns)} of its {n_columns} columns: {first_shown(names)}. Leave out columns "
             "of strings: a table of several labels has only 0 and 1."
         )
+    answers = sorted({*table.values.ravel().tolist()}, key=str)
+    # Names of an image's labels would not be repeated in its row.
+    if len(answers) == 2 and any(len({*row}) < n_columns for row in table.values.tolist()):
+        array = name if table.names else f"np.array({name})"
+        return (
+            f"{name} has the strings {first_shown(answers)}. For several labels per image, pass a table of true and "
+            f"false, such as {array} == {shown(answers[1])}; for several columns of classes, wrap the classifier in "
+            "MultiOutputClassifier."
+        )
     rows = name if table.names is None else f"{name}.to_numpy()"  # a data frame would iterate over names of columns
     return (
         f"{name} has several columns of strings. For several labels per image, pass a table of 0 and 1, such as "

@@ -213,7 +213,7 @@ def _check_elements(labels: np.ndarray, name: str, as_objects: bool) -> np.ndarr
         label = labels[position]
         raise InvalidInputError(
             f"Unknown label type: {cell_of(name, position)} is {type_of(label)}, {shown(label)}. {name} must "
-            f"hold one label for each image: strings, integers or booleans{_of_several(labels, label, name)}."
+            f"hold one label for each image: strings, integers or booleans{_remedy(labels, label, name)}."
         )
     _check_one_type(labels, [kind.__name__ for kind in kinds if kind is not None], name, "labels")
     typed = _typed(labels, kinds)
@@ -240,8 +240,10 @@ def _typed(labels: np.ndarray, kinds: Sequence[type | None]) -> np.ndarray:
     return typed if faithful else np.array(plain, dtype=object)
 
 
-def _of_several(labels: np.ndarray, label: Any, name: str) -> str:
-    """Return how to pass several labels for an image, such as `label`, for messages."""
+def _remedy(labels: np.ndarray, label: Any, name: str) -> str:
+    """Return how to pass several labels for an image, such as `label`, or an encoded label, for messages."""
+    if isinstance(label, bytes):
+        return f". Decode the labels: [label.decode() for label in {name}]"
     if not isinstance(label, list | tuple | np.ndarray | Set):
         return ""
     table = f"np.stack({name})" if _is_multi_hot(labels) else f"MultiLabelBinarizer().fit_transform({name})"
