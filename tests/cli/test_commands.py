@@ -680,7 +680,7 @@ def test_an_interrupt_ends_quietly_with_status_130(photos, tmp_path, monkeypatch
 def test_a_real_process_prints_results_alone_on_standard_output(photos, model):
     command = [sys.executable, "-m", "sktl", "predict", str(model), str(photos / "sky" / "0.jpg"), "--csv"]
     done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=300, check=True)
-    assert done.stdout.splitlines()[0] == "image,prediction,probability"
+    assert done.stdout.splitlines()[0] == "image,prediction,probability,lemon,sky"
     assert len(done.stdout.splitlines()) == 2
     assert "features" in done.stderr
 
