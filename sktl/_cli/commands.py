@@ -151,7 +151,7 @@ def _estimate(estimator: Any, photos: Any, seconds: float) -> str:
 @main.command(short_help="Predict the classes, labels or numbers of photos.")
 @saved_model
 @click.argument("names", nargs=-1, required=True, metavar="FOLDER|IMAGES...")
-@click.option("--csv", is_flag=True, help="Comma-separated values.")
+@click.option("--csv", is_flag=True, help="Comma-separated values, with the probabilities of all classes.")
 @click.option("--json", is_flag=True, help="JSON, with the probabilities of all classes.")
 @click.option("--typicality", is_flag=True, help="Also print how typical each image is, from 0 to 1.")
 @machine

@@ -343,7 +343,9 @@ def _remedy(item: Any) -> str:
     if hasattr(item, "read"):
         return f": {_FILE_REMEDY}"
     if isinstance(item, Mapping) and item:
-        return f": pass the image in it, such as x[{shown_value(next(iter(item)))}]"
+        # Datasets of Hugging Face have bytes or a path, and None for the other.
+        key = next((key for key, value in item.items() if not _is_missing(value)), next(iter(item)))
+        return f": pass the image in it, such as x[{shown_value(key)}]"
     if isinstance(item, list | tuple) and _are_numbers(item):
         return ": pass np.array(x, dtype=np.uint8), or np.array(x, dtype=float) for values in [0, 1]"
     if isinstance(item, list | tuple):

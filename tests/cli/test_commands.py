@@ -382,6 +382,7 @@ def test_predictions_are_a_table_csv_or_json(photos, model):
     rows = list(csv.DictReader(io.StringIO(out)))
     assert [(row["image"], row["prediction"]) for row in rows] == [(paths[0], "lemon"), (paths[1], "sky")]
     np.testing.assert_allclose([float(row["probability"]) for row in rows], expected.max(axis=1), atol=1e-4)
+    np.testing.assert_allclose([[float(row[name]) for name in ("lemon", "sky")] for row in rows], expected, atol=1e-4)
     records = json.loads(run("predict", model, *paths, "--json")[0])
     assert [record["prediction"] for record in records] == ["lemon", "sky"]
     np.testing.assert_array_equal([[*record["probabilities"].values()] for record in records], expected)
@@ -416,7 +417,7 @@ def test_typicality_is_a_last_column_or_key(photos, model):
     paths = [str(photos / "lemon" / "0.jpg"), str(photos / "sky" / "0.jpg")]
     expected = load(model).typicality(paths)
     rows = list(csv.reader(io.StringIO(run("predict", model, *paths, "--csv", "--typicality")[0])))
-    assert rows[0] == ["image", "prediction", "probability", "typicality"]
+    assert rows[0] == ["image", "prediction", "probability", "lemon", "sky", "typicality"]
     np.testing.assert_allclose([float(row[-1]) for row in rows[1:]], expected, atol=1e-4)
     records = json.loads(run("predict", model, *paths, "--json", "--typicality")[0])
     np.testing.assert_array_equal([record["typicality"] for record in records], expected)
@@ -491,7 +492,7 @@ def test_what_only_python_names_has_no_traceback(photos, tmp_path, monkeypatch, 
 
 
 def test_a_program_reads_no_predictions_if_no_image_can_be_used(model, tmp_path):
-    for option, expected in (("--json", "[]\n"), ("--csv", "image,prediction,probability,typicality\n")):
+    for option, expected in (("--json", "[]\n"), ("--csv", "image,prediction,probability,lemon,sky,typicality\n")):
         out, err = run("predict", model, tmp_path / "absent.jpg", option, "--typicality", "-q", status=1)
         assert out == expected
         assert "absent.jpg: no such file" in err
@@ -679,7 +680,7 @@ def test_an_interrupt_ends_quietly_with_status_130(photos, tmp_path, monkeypatch
 def test_a_real_process_prints_results_alone_on_standard_output(photos, model):
     command = [sys.executable, "-m", "sktl", "predict", str(model), str(photos / "sky" / "0.jpg"), "--csv"]
     done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=300, check=True)
-    assert done.stdout.splitlines()[0] == "image,prediction,probability"
+    assert done.stdout.splitlines()[0] == "image,prediction,probability,lemon,sky"
     assert len(done.stdout.splitlines()) == 2
     assert "features" in done.stderr
 
