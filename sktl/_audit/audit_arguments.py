@@ -22,7 +22,7 @@ from sktl._selection.validation import check_splits
 from sktl._targets.base_targets import Targets
 from sktl._targets.class_targets import ClassTargets
 from sktl._targets.label_targets import LabelTargets
-from sktl._targets.number_targets import number_columns, suggesting_regression
+from sktl._targets.number_targets import number_columns, suggesting_classification, suggesting_regression
 from sktl._targets.target_columns import shown
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
@@ -137,7 +137,8 @@ def check_targets(estimator: Any, y: Any, n_samples: int) -> Targets:
     if not isinstance(estimator, PretrainedImagePredictor):
         own = PretrainedImageRegressor() if is_regressor(estimator) else PretrainedImageClassifier()
     if is_regressor(own):
-        return own._check_targets(y, None, n_samples)
+        with suggesting_classification("pass estimator=PretrainedImageClassifier()"):
+            return own._check_targets(y, None, n_samples)
     try:
         with suggesting_regression(y, "pass estimator=PretrainedImageRegressor()"):
             return own._check_targets(y, None, n_samples)

@@ -401,10 +401,11 @@ def test_wrong_arguments_are_named(arguments, error, message):
         audit(**arguments)
 
 
-def test_numbers_without_a_regressor_are_told_how_to_audit_them():
-    with pytest.raises(InvalidInputError) as caught:
+def test_numbers_without_a_regressor_and_classes_with_one_are_told_how_to_audit_them():
+    with pytest.raises(InvalidInputError, match=r"For numbers, pass estimator=PretrainedImageRegressor\(\)\.$"):
         audit(y=np.arange(N) / 7)
-    assert "estimator=PretrainedImageRegressor()" in "".join(caught.value.__notes__)
+    with pytest.raises(InvalidInputError, match=r"classes, pass estimator=PretrainedImageClassifier\(\)\.$"):
+        audit(y=["cat"] * N, estimator=PretrainedImageRegressor())
 
 
 def test_other_formats_and_readers(tmp_path):
