@@ -82,6 +82,7 @@ def audit_images(
         are checked.
     groups : array-like of shape (n_samples,), default=None
         Groups of images, such as the images of one patient, which folds do not split. Copies across groups are marked.
+        `fit` of `estimator` gets them if it has the parameter `groups`.
     X_test, y_test : array-like, default=None
         Test images and their labels. They are checked as well, and copies across train and test are marked. No model is
         trained on them. A test label is the class of `y` with the same value or, if there is none, with the same text.
@@ -358,8 +359,9 @@ class _Checks:
         return "All training images have the same label." if targets.is_trivial else ""
 
     def _label_model(self, targets: Targets, votes: Votes, numbers: np.ndarray) -> LabelModel:
-        usable = self.usable
-        learner = learner_of(self.estimator, self._images, usable.features, usable.layout, (self.seed, self.seed))
+        usable, groups, seeds = self.usable, self._groups(), (self.seed, self.seed)
+        groups = None if groups is None else groups[numbers]
+        learner = learner_of(self.estimator, self._images, usable.features, usable.layout, seeds, groups)
         labeled = LabeledRows(targets, targets.outputs.observed(targets.values()), self.usable.train)
         return LabelModel.of(learner, labeled, votes, self._folds(numbers), self.seed)
 
@@ -369,11 +371,13 @@ class _Checks:
 
     def _folds(self, numbers: np.ndarray) -> Any:
         """Return the folds of the training images with these numbers. Generators get groups only from the user."""
-        targets, groups = self.given.targets, self.given.subjects.groups
-        assert targets is not None
-        if groups is not None:
-            groups = joined_groups(self.copies.contents, groups, self.usable.n_train)
-        return folds_of_usable(self.cv, targets, groups, numbers, self.seed)
+        assert self.given.targets is not None
+        return folds_of_usable(self.cv, self.given.targets, self._groups(), numbers, self.seed)
+
+    def _groups(self) -> np.ndarray | None:
+        """Return the groups of all training images, joined where copies connect them; None if the user passed none."""
+        groups = self.given.subjects.groups
+        return None if groups is None else joined_groups(self.copies.contents, groups, self.usable.n_train)
 
     def _about_test_labels(self, targets: Targets, model: LabelModel) -> Iterator[Issue | Note]:
         test, given = self.usable.test, self.given.test_targets

@@ -235,6 +235,21 @@ def test_a_class_of_one_group_is_rare_if_the_folds_keep_groups_together(cv, rare
     assert of_kind(found, "rare_class")["name"].tolist() == rare
 
 
+def test_fits_that_hold_out_images_themselves_get_the_groups():
+    groups, fits = np.repeat(np.arange(8), 2), []
+
+    class Recording(PretrainedImageClassifier):
+        def fit(self, X, y, groups=None):
+            fits.append([] if groups is None else np.unique(groups, return_counts=True)[1].tolist())
+            return super().fit(X, y, groups=groups)
+
+    y = Y[groups]
+    audit([b"no image", *X[:16]], ["dark", *y], estimator=Recording(**OWN), groups=[8, *groups], cv=2)
+    assert fits == [[2] * 4] * 2
+    audit(X[:16], y, estimator=Recording(**OWN), cv=2)
+    assert fits[2:] == [[]] * 2
+
+
 def test_shortcuts_are_compared_with_the_model_without_votes_of_copies(monkeypatch):
     given, models, make = [], [], LabelModel.of
     monkeypatch.setattr("sktl._audit.audit_images.shortcuts", lambda *arguments: given.append(arguments[2]) or [])
