@@ -109,6 +109,13 @@ def folds_of_usable(cv: Any, targets: Targets, groups: np.ndarray | None, number
     return [(train[train >= 0], held_out[held_out >= 0]) for train, held_out in mapped]
 
 
+def keep_together(folds: Any, groups: np.ndarray) -> bool:
+    """Return True for folds that do not divide a group: a number of them, or positions as of `folds_of_usable`."""
+    if isinstance(folds, Integral):
+        return True
+    return not any(np.isin(groups[train], groups[held_out]).any() for train, held_out in folds)
+
+
 def _like(encoder: PretrainedImageBase | None, seed: int) -> PretrainedImagePredictor:
     """Return a classifier with the network of an encoder."""
     if encoder is None:

@@ -34,6 +34,7 @@ from .audit_arguments import (
     check_targets,
     check_test_targets,
     folds_of_usable,
+    keep_together,
     with_targets,
 )
 from .classes import rare_classes, shortcuts
@@ -47,7 +48,7 @@ from .suspicious_labels import LabeledRows, LabelModel, Votes, are_judged, label
 from .thumbnails import Thumbnail, read_thumbnails
 from .unlike_the_rest import typicalities
 
-# With fewer images, none can be told to be unlike the rest.
+# With fewer different images, none can be told to be unlike the rest.
 _FEWEST = 20
 # Deviations below the ordinary.
 _FAR_BELOW = 5.0
@@ -132,7 +133,8 @@ def audit_images(
     five standard deviations of the residuals of training images.
 
     An image is unlike the rest if its typicality, compared with images of other folds, is more than five standard
-    deviations below the median. The deviation is estimated from one of each group of copies.
+    deviations below the median. The deviation is estimated from one of each group of copies, of which there must be at
+    least 20.
 
     Examples
     --------
@@ -333,16 +335,20 @@ class _Checks:
     def _about_labels(self, targets: Targets, numbers: np.ndarray) -> Iterator[Issue | Note]:
         """Yield the findings about labels and classes of the training images with these numbers."""
         contents, subjects = self.copies.contents[numbers], self.given.subjects
-        keeps_groups = isinstance(self.cv, Integral)
-        groups = targets.groups if keeps_groups and subjects.groups is not None else None
-        yield from rare_classes(targets, int(self.cv) if keeps_groups else 2, contents, groups)
-        if reason := self._why_unjudged(targets):
+        reason, is_number = self._why_unjudged(targets), isinstance(self.cv, Integral)
+        # Generators may have no folds if nothing can be judged.
+        folds = self._folds(numbers) if is_number or not reason else []
+        groups = targets.groups if subjects.groups is not None else None
+        if groups is not None and not keep_together(folds, groups):
+            groups = None
+        yield from rare_classes(targets, int(self.cv) if is_number else 2, contents, groups)
+        if reason:
             yield from unjudged(np.zeros(len(numbers), dtype=bool), reason)
             if self.given.test_targets is not None:
                 yield from unjudged(np.zeros(len(self.usable.test), dtype=bool), reason, "test images")
             return
         votes = Votes.of(targets, contents, self.copies.components[numbers])
-        model = self._label_model(targets, votes, numbers)
+        model = self._label_model(targets, votes, numbers, folds)
         found = model.found
         judged = are_judged(targets, found.values, found.learned)
         yield from unjudged(judged, "No fold holds them out and learns their labels from other images.")
@@ -358,12 +364,12 @@ class _Checks:
             return f"All training images are {are}."
         return "All training images have the same label." if targets.is_trivial else ""
 
-    def _label_model(self, targets: Targets, votes: Votes, numbers: np.ndarray) -> LabelModel:
+    def _label_model(self, targets: Targets, votes: Votes, numbers: np.ndarray, folds: Any) -> LabelModel:
         usable, groups, seeds = self.usable, self._groups(), (self.seed, self.seed)
         groups = None if groups is None else groups[numbers]
         learner = learner_of(self.estimator, self._images, usable.features, usable.layout, seeds, groups)
         labeled = LabeledRows(targets, targets.outputs.observed(targets.values()), self.usable.train)
-        return LabelModel.of(learner, labeled, votes, self._folds(numbers), self.seed)
+        return LabelModel.of(learner, labeled, votes, folds, self.seed)
 
     def _images(self, rows: np.ndarray) -> Any:
         """Return some of the usable images, which are of one part, as they were passed."""
@@ -394,9 +400,9 @@ class _Checks:
 
     def _unlike_the_rest(self, memberships: np.ndarray) -> Iterator[Issue]:
         train, test, numbers = self.usable.train, self.usable.test, self.usable.numbers
-        if len(train) < _FEWEST:
-            return
         own, groups = self.usable.own, self.copies.components[numbers[train]]
+        if len(np.unique(groups)) < _FEWEST:
+            return
         scores = np.concatenate(typicalities(own[train], memberships, groups, own[test], self.seed))
         for row in np.flatnonzero(scores < -_FAR_BELOW):
             yield Issue(

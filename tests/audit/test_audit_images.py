@@ -228,7 +228,15 @@ def test_labels_that_are_not_judged_are_counted(groups, notes, rare):
     assert of_kind(found, "rare_class")["name"].tolist() == rare
 
 
-@pytest.mark.parametrize(("cv", "rare"), [(4, ["third"]), ([*StratifiedKFold(4).split(X[:16], CODES[:16])], [])])
+@pytest.mark.parametrize(
+    ("cv", "rare"),
+    [
+        (4, ["third"]),
+        (GroupKFold(4), ["third"]),
+        ([*GroupKFold(4).split(X[:16], groups=[*range(8), *[8] * 8])], ["third"]),
+        ([*StratifiedKFold(4).split(X[:16], CODES[:16])], []),
+    ],
+)
 def test_a_class_of_one_group_is_rare_if_the_folds_keep_groups_together(cv, rare):
     y = [*Y[:8], *["third"] * 8]
     found = audit(X[:16], y, groups=[*range(8), *[8] * 8], cv=cv)
@@ -248,6 +256,11 @@ def test_fits_that_hold_out_images_themselves_get_the_groups():
     assert fits == [[2] * 4] * 2
     audit(X[:16], y, estimator=Recording(**OWN), cv=2)
     assert fits[2:] == [[]] * 2
+
+
+def test_copies_of_one_image_are_not_unlike_a_few_others():
+    plain = [np.full((64, 64, 3), level, np.uint8) for level in (0, 255)]
+    assert not positions(audit([X[0]] * 22 + plain, None), "unlike_the_rest")
 
 
 def test_shortcuts_are_compared_with_the_model_without_votes_of_copies(monkeypatch):
