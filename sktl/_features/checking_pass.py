@@ -218,10 +218,10 @@ def check_images(
     --------
     >>> import numpy as np
     >>> from sktl import check_images
-    >>> X = [np.zeros((8, 8), np.uint8), np.full((8, 8), np.nan), b"<html>not found</html>"]
+    >>> X = [np.zeros((8, 8), np.uint8), np.full((8, 8), np.inf), b"<html>not found</html>"]
     >>> for failure in check_images(X):
     ...     print(failure)
-    X[1] (ndarray): contains NaN; every pixel must be a finite number
+    X[1] (ndarray): contains infinity; every pixel must be a finite number
     X[2] (bytes): is an HTML page, perhaps from a failed download; download it again
     >>> wrong = {failure.position for failure in check_images(X)}
     >>> [i for i in range(len(X)) if i not in wrong]

@@ -345,9 +345,10 @@ def _values_of(n: int, y: Any, task: str) -> np.ndarray | None:
     if y is None:
         return None
     if is_table(y):
+        table = "y.iloc" if hasattr(y, "iloc") else "y" if hasattr(y, "shape") else "np.asarray(y)"
         raise InvalidInputError(
             "y has several columns, but the map shows one label or one number for each image. Pass one column, such as "
-            "y[:, 0]."
+            f"{table}[:, 0]."
         )
     if task == "regression":
         values = number_columns(y, "y")[:, 0]

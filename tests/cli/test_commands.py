@@ -709,7 +709,7 @@ def test_a_full_disk_is_an_error_in_a_line(command, monkeypatch, capsys):
         _cli.main(command, prog_name="sktl")
     monkeypatch.undo()
     assert ended.value.code == 1
-    assert capsys.readouterr().err == "Error: No space left on device.\n"
+    assert capsys.readouterr().err == "Error: standard output: No space left on device.\n"
     with contextlib.suppress(OSError):  # what it could not write is tried again
         full.close()
 
