@@ -17,9 +17,9 @@ import numpy as np
 from ._datasets.bunch import Bunch, bunch
 from ._datasets.dataset_parts import joined_labels, parts_in, warn_of_inner_classes, warn_of_new_classes
 from ._datasets.embedded_features import load_features, write_features
+from ._datasets.folder_layouts import check_layout, check_names
 from ._datasets.folders import ImageFiles, existing_folder, has_images, listed
 from ._datasets.label_tables import KINDS, LabelTable, chosen_columns, located, names_of, values_of, without_repeats
-from ._datasets.layouts import check_layout, check_names
 from ._datasets.library_datasets import from_dataset
 from ._datasets.synthetic_datasets import make_cats, make_leaves, make_radiographs, make_surface_defects
 from ._features.image_features import ImageFeatures

@@ -21,7 +21,7 @@ from sktl._targets.number_targets import NumberTargets
 from sktl._targets.outputs import LogitOutputs
 from sktl._targets.sample_weights import check_groups
 from sktl._training.json_values import plain
-from sktl._utils.isolation import isolated
+from sktl._utils.settings_isolation import isolated
 from sktl._utils.threads import n_threads, single_threaded_pool
 from sktl._words import LONGEST_REASON, one_line
 from sktl.exceptions import ImageFailure, InvalidImageError, InvalidInputError

@@ -179,7 +179,7 @@ def listed(names: Sequence[Any]) -> str:
 
 def resembling(names: Sequence[Any], known: Sequence[str]) -> str:
     """Return a sentence about names that look like classes of a model but differ; empty if there are none."""
-    from sktl._datasets.layouts import look_alikes  # imports Pillow, which would delay help
+    from sktl._datasets.folder_layouts import look_alikes  # imports Pillow, which would delay help
 
     pairs = [f"{_quoted(name)} looks like {_quoted(other)}" for name, other in look_alikes(map(str, names), known)]
     more = [f"and {len(pairs) - _LISTED} more"] if len(pairs) > _LISTED else []

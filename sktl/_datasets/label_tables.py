@@ -23,8 +23,8 @@ from sktl._utils.warnings import warn
 from sktl._words import shown_value
 from sktl.exceptions import ImageFolderWarning, InvalidInputError, InvalidParameterError
 
+from .folder_layouts import check_names
 from .folders import listed
-from .layouts import check_names
 from .split_columns import SplitColumn
 
 KINDS = ("auto", "classes", "labels", "numbers")

@@ -22,7 +22,7 @@ from sktl._targets.label_targets import LabelTargets, check_indicator, indicator
 from sktl._targets.outputs import ClassOutputs, LabelOutputs
 from sktl._targets.target_columns import check_labels
 from sktl._targets.target_tables import is_table
-from sktl._utils.isolation import isolated
+from sktl._utils.settings_isolation import isolated
 from sktl._utils.sklearn_compat import Interval, StrOptions, with_callbacks
 
 from .predictor import PretrainedImagePredictor

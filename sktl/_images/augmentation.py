@@ -16,8 +16,8 @@ from sktl._utils.random import seeded_everything, seeded_globals
 from sktl._words import LONGEST_REASON, error_words, type_of
 from sktl.exceptions import InvalidParameterError
 
-from .containers import CHANNELS, to_array
 from .decoding import ImageProblem, array_to_rgb, check_header, decode, pil_to_rgb
+from .image_containers import CHANNELS, to_array
 from .pixel_checks import check_pixels
 from .preprocessing import Preprocessing
 

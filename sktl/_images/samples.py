@@ -23,7 +23,9 @@ from sktl._words import LONGEST_REASON, error_words, one_line
 from sktl.exceptions import ImageFailure, InvalidImageError, InvalidInputError
 
 from .advice import Words
-from .containers import (
+from .decoding import array_to_rgb, check_header, pil_to_rgb, read_pixels
+from .doubtful_pixels import warn_of_doubtful_pixels
+from .image_containers import (
     BYTES,
     CHANNELS,
     as_items,
@@ -35,15 +37,13 @@ from .containers import (
     why_no_image,
     words_for,
 )
-from .decoding import array_to_rgb, check_header, pil_to_rgb, read_pixels
-from .doubtful_pixels import warn_of_doubtful_pixels
-from .formats import why_no_path
 from .image_reader import ImageReader, call_reader, check_image_reader
 from .lazy_images import Item, LazyImages, items_of, lock_of, why_no_item
 from .missing_files import why_missing
 from .pixel_checks import RangeProblem, check_pixels
 from .problems import ImageProblem, check_memory
 from .readers import READERS
+from .unreadable_formats import why_no_path
 from .url_downloads import UrlSample, url_sample
 from .url_text import is_url, local_path_of, masked
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from enum import IntEnum
 
-from .formats import TIFF
+from .unreadable_formats import TIFF
 
 
 class Tag(IntEnum):

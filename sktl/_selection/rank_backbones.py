@@ -32,7 +32,7 @@ from sktl._targets.sample_weights import check_groups
 from sktl._targets.target_columns import shown
 from sktl._training.json_values import plain
 from sktl._utils.devices import check_precision, resolve_device
-from sktl._utils.isolation import isolated
+from sktl._utils.settings_isolation import isolated
 from sktl._utils.threads import n_threads
 from sktl._words import LONGEST_REASON, error_words
 from sktl.exceptions import (

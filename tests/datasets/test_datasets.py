@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sktl._datasets.layouts import look_alikes
+from sktl._datasets.folder_layouts import look_alikes
 from sktl._images.decoding import decode
 from sktl._images.preprocessing import Preprocessing
 from sktl._images.samples import as_samples
