@@ -19,8 +19,18 @@ from ._datasets.dataset_parts import joined_labels, parts_in, warn_of_inner_clas
 from ._datasets.embedded_features import load_features, write_features
 from ._datasets.folder_layouts import check_layout, check_names
 from ._datasets.folders import ImageFiles, existing_folder, has_images, listed
-from ._datasets.label_tables import KINDS, LabelTable, chosen_columns, located, names_of, values_of, without_repeats
+from ._datasets.label_tables import (
+    KINDS,
+    LabelTable,
+    chosen_columns,
+    located,
+    names_of,
+    possible_splits,
+    values_of,
+    without_repeats,
+)
 from ._datasets.library_datasets import from_dataset
+from ._datasets.split_columns import about_splits
 from ._datasets.synthetic_datasets import make_cats, make_leaves, make_radiographs, make_surface_defects
 from ._features.image_features import ImageFeatures
 from ._images.lazy_images import LazyImages
@@ -276,8 +286,9 @@ def load_label_table(
     InvalidInputError
         If the table cannot be read; if a column is absent; if a file does not exist; if a cell is empty or is invalid
         for its kind; if `kind="auto"` is ambiguous; if one of several columns says to which part of a dataset each
-        image belongs, such as "split" and "is_valid", and `columns` is None; if rows of the same image differ; or if
-        names of classes look the same. The message names the row, as in a spreadsheet, and the column.
+        image belongs, such as "is_valid" or a column of "train" and "test", and `columns` is None; if rows of the same
+        image differ; or if names of classes look the same. The message names the row, as in a spreadsheet, and the
+        column.
     InvalidParameterError
         If a parameter is invalid, or does not match the number of columns.
 
@@ -285,7 +296,7 @@ def load_label_table(
     -----
     ImageFolderWarning
         If rows that repeat an image were left out; if a class such as "cat;dog" consists of the names of others; or if
-        one of several columns is named like a part of a dataset, such as "train", which may also be a label.
+        several columns have names of parts or splits that may also be names of labels, such as "train" and "fold".
 
     See Also
     --------
@@ -312,10 +323,13 @@ def load_label_table(
     wanted = None if columns is None else names_of(columns, "columns")
     unwanted = [] if ignore is None else names_of(ignore, "ignore")
     chosen = chosen_columns(table, paths, wanted, unwanted, [*(where or {})])
+    splits = possible_splits(table, chosen, kind) if columns is None else []
     table.check_complete([paths, *chosen])
-    values = values_of(table, chosen, kind)
+    values = values_of(table, chosen, kind, splits)
     data = located(table, paths, kept_path(root))
     kept = without_repeats(table, data, values.target)
+    if splits:
+        warn(about_splits(splits, table.name), ImageFolderWarning)
     used = {paths, *chosen, *unwanted, *(where or {})}
     return bunch(
         data=np.array(data)[kept],

@@ -52,8 +52,7 @@ PHRASES = {
     "Fit another estimator with trainable_stages=0 on": "Fit another model without --trainable-stages on",
     ", or save it with include_references=True": "",
     ", or pass further labels as classes": "",
-    "Missing values become this label if they are converted to strings. If it stands for a missing label, drop these "
-    "images.": "Missing values become this text in files. If it stands for a missing label, remove these images.",
+    "If it stands for a missing label, drop these images.": "If it stands for a missing label, remove these images.",
     ", or False for none": ", or none",
     'pass "default", None, or': "pass default, none, or",
 }

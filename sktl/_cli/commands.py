@@ -183,7 +183,8 @@ def predict(
     if json:
         click.echo(as_json(predictions.json()))
     elif csv:
-        click.echo(as_csv(predictions.csv()))
+        for row in as_csv(predictions.csv()):
+            click.echo(row)
     elif len(table := predictions.table()) > 1:
         click.echo(as_table(table))
     if failed is not None:

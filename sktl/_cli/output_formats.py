@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import Any
 
 import click
@@ -20,11 +20,12 @@ def as_json(value: Any) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def as_csv(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows as comma-separated values, without a line break at the end."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([*map(click.format_filename, row)] for row in rows)
-    return text.getvalue().removesuffix("\n")
+def as_csv(rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """Return rows as comma-separated values one at a time, without line breaks at their ends."""
+    for row in rows:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerow([*map(click.format_filename, row)])
+        yield text.getvalue().removesuffix("\n")
 
 
 def as_table(rows: Sequence[Sequence[str]], words: Container[int] = (0, 1)) -> str:

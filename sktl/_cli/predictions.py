@@ -6,9 +6,10 @@ Commands import this module when they run, because it imports NumPy, which would
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -43,12 +44,12 @@ class Predictions(ABC):
     values: np.ndarray
     typicality: np.ndarray | None = None
 
-    def _with_typicality(self, rows: list[list[str]]) -> list[list[str]]:
+    def _with_typicality(self, rows: Iterable[list[str]]) -> Iterator[list[str]]:
         """Return rows with a last column."""
         if self.typicality is None:
-            return rows
-        column = [_TYPICALITY, *(f"{p:.4f}" for p in self.typicality)]
-        return [[*row, cell] for row, cell in zip(rows, column, strict=True)]
+            return iter(rows)
+        column = chain([_TYPICALITY], (f"{p:.4f}" for p in self.typicality))
+        return ([*row, cell] for row, cell in zip(rows, column, strict=True))
 
     def _headings(self, own: Sequence[str], names: Sequence[str], word: str) -> list[str]:
         """Return the headings `own` and the names of outputs, with a word before names that another column has."""
@@ -63,10 +64,13 @@ class Predictions(ABC):
 
     def table(self) -> list[list[str]]:
         """Return a heading and rows for people, with all that is wanted."""
-        return self._with_typicality(self.summary())
+        return [*self._with_typicality(self.summary())]
 
-    def csv(self) -> list[list[str]]:
-        """Return a heading and rows for programs, with all that is wanted."""
+    def csv(self) -> Iterator[list[str]]:
+        """Return a heading and rows for programs, with all that is wanted.
+
+        Each row is made when it is asked for, because those of many classes take far more memory than their values.
+        """
         return self._with_typicality(self.rows())
 
     def json(self) -> list[dict[str, Any]]:
@@ -80,9 +84,9 @@ class Predictions(ABC):
     def summary(self) -> list[list[str]]:
         """Return a heading and rows for people."""
 
-    def rows(self) -> list[list[str]]:
+    def rows(self) -> Iterator[list[str]]:
         """Return a heading and rows for programs."""
-        return self.summary()
+        return iter(self.summary())
 
     @abstractmethod
     def records(self) -> list[dict[str, Any]]:
@@ -97,11 +101,11 @@ class _Classes(Predictions):
         rows = zip(self.images, winners, best, strict=True)
         return [["image", "prediction", "probability"], *([image, self.names[k], f"{p:.4f}"] for image, k, p in rows)]
 
-    def rows(self) -> list[list[str]]:
+    def rows(self) -> Iterator[list[str]]:
         heading, *rows = self.summary()
-        probabilities = ([f"{p:.4f}" for p in row] for row in self.values)
-        own = ([*row, *cells] for row, cells in zip(rows, probabilities, strict=True))
-        return [self._headings(heading, self.names, "class"), *own]
+        yield self._headings(heading, self.names, "class")
+        for row, probabilities in zip(rows, self.values, strict=True):
+            yield [*row, *(f"{p:.4f}" for p in probabilities)]
 
     def records(self) -> list[dict[str, Any]]:
         return [
@@ -126,12 +130,11 @@ class _Labels(Predictions):
             rows.append([image, ", ".join(self.names[k] for k in has) or "-", probabilities or "-"])
         return rows
 
-    def rows(self) -> list[list[str]]:
-        rows = [self._headings(["image", "prediction"], self.names, "label")]
+    def rows(self) -> Iterator[list[str]]:
+        yield self._headings(["image", "prediction"], self.names, "label")
         for image, row in zip(self.images, self.values, strict=True):
             has = ", ".join(self.names[k] for k in np.flatnonzero(row > 0.5))
-            rows.append([image, has, *(f"{p:.4f}" for p in row)])
-        return rows
+            yield [image, has, *(f"{p:.4f}" for p in row)]
 
     def records(self) -> list[dict[str, Any]]:
         return [

@@ -48,16 +48,26 @@ def part_in(name: str) -> str | None:
 def parts_among(names: Iterable[str]) -> dict[str, str]:
     """Return the parts that names stand for, "train", "val", "test" or "other", if names are words for parts.
 
-    If none is, return the names that differ only in such words: "train" may also be a class, and so may
-    "bullet_train", but "seg_train" beside "seg_test" is a part.
+    If none is, return the names that differ only in such words, if one is for training and all names have their other
+    words: "train" may also be a class, and so may "bullet_train", or "vehicle_test" beside "vehicle_evaluation", but
+    "seg_train" beside "seg_test" is a part.
     """
+    names = [*names]
+    common = set.intersection(*({*words_of(name)} for name in names)) if names else set()
     alike: dict[tuple[str, ...], dict[str, str]] = {}
     for name in names:
         if part := part_in(name):
             rest = (word for word in words_of(name) if not _PART_WORD.fullmatch(word) and word not in _PLAIN_WORDS)
             alike.setdefault(tuple(rest), {})[name] = part
-    several = [parts for parts in alike.values() if len({*parts.values()}) > 1]
-    return alike.get(()) or max(several, key=len, default={})
+    several = [
+        parts
+        for rest, parts in alike.items()
+        if common.issuperset(rest) and "train" in parts.values() and len({*parts.values()}) > 1
+    ]
+    plain = alike.get((), {})
+    if "train" not in plain.values():
+        plain = {name: part for name, part in plain.items() if part_of(name)}
+    return plain or max(several, key=len, default={})
 
 
 def parts_in(root: Path) -> dict[str, dict[str, Path]]:

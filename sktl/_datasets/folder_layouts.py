@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -27,6 +27,24 @@ _SHAPELESS = re.compile(
 _LISTED = 5
 # A dataset has few parts, and often more classes.
 _MOST_PARTS = 4
+# Classes beside which "train" is a class.
+_VEHICLES = re.compile(
+    "(auto|(air|aero)?plane|bicycle|bike|boat|bus|car|helicopter|lorry|(motor|auto)(cycle|bike|mobile)|ship|subway|taxi|"
+    "tram|truck|van|vehicle)(e?s)?"
+)
+# Names of folders above the classes that differ in a number or a letter. Others, such as "grade 1", may be classes.
+_SOURCES = re.compile(
+    r"(19|20)\d\d([-_. ]?\d\d){0,2}|(batch|cam|camera|date|day|device|fold|line|lot|machine|microscope|month|patient|"
+    r"plant|run|scanner|session|site|station|subject|week|year)[-_. ]?(\d+|[a-z])"
+)
+# Names of views and sources of the images of a class.
+_VIEWS = {
+    "left", "right", "front", "back", "rear", "side", "top", "bottom", "up", "down", "north", "south", "east", "west",
+    "male", "female", "day", "night", "morning", "evening", "indoor", "outdoor", "inside", "outside", "raw", "original",
+    "augmented", "mirrored", "flipped", "cropped", "extra",
+}  # fmt: skip
+# Numbers with a unit or a letter, and letters alone or at the end of a word: "40X", "p01", "camera A", "siteA".
+_COUNT = re.compile(r"[^\W\d_]?\d+[^\W\d_]?|(?<![^\W\d_])[^\W\d_](?![^\W\d_])|(?<=[a-z])[A-Z](?![^\W\d_])")
 _WHOLES = _IMAGES | {"data", "dataset", "pictures"}
 
 
@@ -55,9 +73,10 @@ def check_layout(root: Path, folders: Sequence[Path], nested: str) -> None:
             "for object detection (YOLO, COCO) or segmentation. sktl classifies whole images: sort the images into one "
             "folder per class."
         )
-    if len(upper) > 1 or (upper and all_known):
-        best = next((part for part in upper if part_names[part.name] == "train"), upper[0])
-        every = all(part_of(folder.name) for folder in folders)
+    best = next((part for part in upper if part_names[part.name] == "train"), None)
+    if (best and len(upper) > 1) or (upper and all_known):
+        best = best or upper[0]
+        every = len({part_of(folder.name) for folder in folders} - {None}) == len(folders)
         raise InvalidInputError(
             f"folder={shown(str(root))} has the subfolders {_plain(parts)}, which are parts of a dataset, not "
             f"classes. Pass one of them: {shown(kept_path(best))}."
@@ -66,7 +85,7 @@ def check_layout(root: Path, folders: Sequence[Path], nested: str) -> None:
     _warn_of_parts(root, below, all_known)
     _warn_of_wrapper(root, below)
     if nested == "merge":
-        _warn_of_lower_classes(root, below, upper)
+        _warn_of_lower_classes(root, below, best)
 
 
 def _warn_of_parts(root: Path, below: Mapping[Path, Sequence[str]], all_known: bool) -> None:
@@ -106,45 +125,67 @@ def _warn_of_wrapper(root: Path, below: Mapping[Path, Sequence[str]]) -> None:
         )
 
 
-def _warn_of_lower_classes(root: Path, below: Mapping[Path, Sequence[str]], parts: Sequence[Path]) -> None:
+def _warn_of_lower_classes(root: Path, below: Mapping[Path, Sequence[str]], part: Path | None) -> None:
     """Warn if the folders below the class folders may be the classes, as in 2024/cat and 2025/cat, or train/cat.
 
     Only their names tell which of the two levels are classes, so the warnings name both readings.
+
+    Parameters
+    ----------
+    root : path
+    below : mapping of path to sequence of str
+        Names of the folders in each class folder.
+    part : path or None
+        Folder that may be the part for training.
     """
     names = [folder.name for folder in below]
-    count = Counter(name for inside in below.values() for name in inside)
-    shared = sorted(name for name, n in count.items() if n > 1)
-    are_upper = len(shared) > len(count) / 2 and not any(not inside or has_images(f) for f, inside in below.items())
-    if parts and len(names) <= _MOST_PARTS and _may_be_classes(below[parts[0]], names):
-        part = parts[0]
+    if part and _may_be_part(below) and _may_be_classes(below[part], min_length=2):
         warn(
             f"The images of class {shown(part.name)} in {shown(str(root))} are in its subfolders {listed(below[part])}."
             f" If {shown(part.name)} is a part of a dataset, and its subfolders are the classes, pass "
             f"{shown(kept_path(part))}.",
             ImageFolderWarning,
         )
-    elif are_upper and _may_be_classes(shared, names):
+    elif (shared := _in_all_sources(below)) and _may_be_classes(shared):
         warn(
             f"The classes of {shown(str(root))} are {listed(names)}, and their images are "
             f"in subfolders of the same names, {listed(shared)}. If the subfolders are the classes, pass "
-            f"y = [Path(path).relative_to({shown(str(root))}).parts[1] for path in data]. If each subfolder of each "
-            "class is a class of its own, pass nested='join'.",
+            # The whole path, because `shown` shortens a long one.
+            f"y = [Path(path).relative_to({str(root)!r}).parts[1] for path in data]. If each subfolder of each "
+            "class is a class of its own, pass nested='join'. Otherwise, nothing needs to be done.",
             ImageFolderWarning,
         )
 
 
-def _may_be_classes(names: Sequence[str], upper: Sequence[str]) -> bool:
-    """Return True if folders below the folders `upper` may be classes, and not parts or sources of their images."""
-    are_known = {name.lower() for name in names} <= _IMAGES | _NOTES or len(parts_among(names)) == len(names)
-    are_sources = _are_counted(names) and not _are_counted(upper)
-    return len(names) > 1 and not are_known and not are_sources
+def _may_be_part(below: Mapping[Path, Sequence[str]]) -> bool:
+    """Return True if a folder named like a part may be one: there are few, and the others do not look like classes."""
+    flat = [folder for folder, inside in below.items() if not inside]
+    are_classes = len(flat) > 1 or any(_VEHICLES.fullmatch(folder.name.casefold()) for folder in below)
+    return len(below) <= _MOST_PARTS and not are_classes
 
 
-def _are_counted(names: Sequence[str]) -> bool:
-    """Return True for years, dates, and names that differ only in a number or a letter, such as "camera A"."""
-    stems = {re.sub(r"\d+|(?<![^\W\d_])[^\W\d_](?![^\W\d_])", "", name.casefold()) for name in names}
-    # Classes may be short numbers or letters.
-    return len(stems) == 1 and (any(map(str.isalnum, stems.pop())) or min(map(len, names)) >= len("2024"))
+def _in_all_sources(below: Mapping[Path, Sequence[str]]) -> list[str]:
+    """Return the names of the folders in all class folders if these are years, cameras and the like, else none.
+
+    Most folders must be in all of them, and the images below these folders.
+    """
+    are_sources = len(below) > 1 and all(_SOURCES.fullmatch(folder.name.casefold()) for folder in below)
+    if not are_sources or any(map(has_images, below)):
+        return []
+    inside = [{*names} for names in below.values()]
+    shared = set.intersection(*inside)
+    return sorted(shared) if len(shared) > len(set.union(*inside)) / 2 else []
+
+
+def _may_be_classes(names: Sequence[str], min_length: int = 0) -> bool:
+    """Return True if folders below others may be classes, and not parts, views or sources of their images.
+
+    Names that differ only in a number or a letter are sources, unless one of them is shorter than `min_length`: digits
+    and letters below a part are more often classes.
+    """
+    are_known = {name.lower() for name in names} <= _IMAGES | _NOTES | _VIEWS or len(parts_among(names)) == len(names)
+    are_counted = len({_COUNT.sub("", name).casefold() for name in names}) == 1
+    return len(names) > 1 and not are_known and not (are_counted and min(map(len, names)) >= min_length)
 
 
 def _plain(folders: Iterable[Path]) -> str:

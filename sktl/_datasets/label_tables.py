@@ -25,21 +25,27 @@ from sktl.exceptions import ImageFolderWarning, InvalidInputError, InvalidParame
 
 from .folder_layouts import check_names
 from .folders import listed
-from .split_columns import SplitColumn
+from .split_columns import SplitColumn, splits_among
 
 KINDS = ("auto", "classes", "labels", "numbers")
 _PATH_COLUMNS = ("path", "file", "filename", "image")
 _DELIMITERS = (",", ";", "\t")
 # A first line that names the delimiter for Excel, which does not show it as a row.
-_DELIMITER_LINE = re.compile(r"sep=([^\w\s\"]|\t)(?:\r?\n|\r)", re.IGNORECASE)
+_DELIMITER_LINE = re.compile(r"(\"?)sep=([^\w\s\"]|\t)\1(?:\r?\n|\r)", re.IGNORECASE)
 _WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 # Not what `float` accepts, which includes "1_000", "infinity" and "nan".
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 # Without leading zeros, because "007" and "7" are different names. At most 18 digits, which int64 can represent.
 _WHOLE = re.compile(r"-?(0|[1-9]\d{0,17})(\.0*)?", re.ASCII)
 # What programs write for a missing value; NA, None and null may be names. Spreadsheets write errors such as #N/A, #REF!
-# and #DIV/0!, in their own language, for a failed lookup.
-_MISSING = re.compile(r"(?i:nan|<na>)|#(N/?[A-Z]|[^\w\s]?[^\W\d_a-z]+(/0)?[!?])")
+# and #DIV/0!, in their own language, for a failed lookup. Other words, such as #NY and #WOW!, may be names.
+_ERRORS = (
+    "REF NUM NAME VALUE NULL SPILL CALC BEZUG ZAHL WERT NOMBRE NOM VALEUR NUL VALOR NULO ADR LICZBA ARG NAZWA ZERO RIF "
+    "NOME VALORE VERW GETAL WAARDE NAAM LEEG ERROR ССЫЛКА ЧИСЛО ЗНАЧ ИМЯ ПУСТО"
+)
+_MISSING = re.compile(
+    rf"(?i:nan|<na>)|#(NA|NV|N/[^\W\d_a-z]!?|\u041d/\u0414|[¡¿]?({_ERRORS.replace(' ', '|')}|[^\W\d_a-z]+/0)[!?])"
+)
 _INDICATOR = {"false": 0, "true": 1}
 # A column with more different whole numbers is not taken for classes.
 MOST_WHOLE = 20
@@ -160,8 +166,9 @@ class LabelTable:
 def _numbered_rows(path: str, name: str) -> list[tuple[int, list[str]]]:
     """Return the rows of a file that are not blank, with their numbers. There is at least one."""
     text = _text(path, name)
-    if line := _DELIMITER_LINE.match(text):
-        text, delimiter = text[line.end() :], line[1]
+    line = _DELIMITER_LINE.match(text)
+    if line:
+        text, delimiter = text[line.end() :], line[2]
     else:
         header = text.partition("\n")[0]
         delimiter = next((one for one in _DELIMITERS if one in header), ",")
@@ -169,7 +176,8 @@ def _numbered_rows(path: str, name: str) -> list[tuple[int, list[str]]]:
     try:
         rows = [(number, [cell.strip() for cell in row]) for number, row in enumerate(reader, 1)]
     except csv.Error as error:
-        raise InvalidInputError(f"{name} is not a CSV file: line {reader.line_num}: {error}. Correct it.") from error
+        number = reader.line_num + bool(line)  # of the file, with the line that names the delimiter
+        raise InvalidInputError(f"{name} is not a CSV file: line {number}: {error}. Correct it.") from error
     rows = [(number, row) for number, row in rows if any(row)]
     if not rows:
         raise InvalidInputError(f"{name} is empty. Pass a table with a header.")
@@ -249,8 +257,6 @@ def chosen_columns(
         found = [column for column in table.columns if column not in {path_column, *ignore, *used}]
         if not found:
             raise InvalidInputError(f"{table.name} has no column of labels or numbers. Add one.")
-        if len(found) > 1:
-            _check_no_parts(table, found)
         return found
     if ignore:
         raise InvalidParameterError("Pass either `columns` or `ignore`, not both.")
@@ -262,21 +268,23 @@ def chosen_columns(
     return [*columns]
 
 
-def _check_no_parts(table: LabelTable, columns: Sequence[str]) -> None:
-    """Raise `InvalidInputError` if one of several columns says to which part of a split each image belongs.
+def possible_splits(table: LabelTable, columns: Sequence[str], kind: str) -> list[SplitColumn]:
+    """Return those of several columns that may be labels, or say to which part of a dataset each image belongs.
 
-    Such a column is no label, and advice to ignore the column would train on the test images. If its name may also be
-    the name of a label, warn.
+    Raises
+    ------
+    InvalidInputError
+        If a column is no label, but says this. Advice to ignore the column would train on the test images.
     """
-    for column in columns:
-        if split := SplitColumn.of(column, table.columns[column]):
-            if not split.may_be_label:
-                raise InvalidInputError(split.message(table.name))
-            warn(split.message(table.name), ImageFolderWarning)
+    splits = splits_among({column: table.columns[column] for column in columns}, kind) if len(columns) > 1 else []
+    for split in splits:
+        if not split.may_be_label:
+            raise InvalidInputError(split.error(table.name))
+    return splits
 
 
-def values_of(table: LabelTable, columns: Sequence[str], kind: str) -> Values:
-    """Return the target that some columns of a table hold.
+def values_of(table: LabelTable, columns: Sequence[str], kind: str, splits: Sequence[SplitColumn] = ()) -> Values:
+    """Return the target that some columns of a table hold. Errors mention the first of the columns `splits`.
 
     Raises
     ------
@@ -290,9 +298,9 @@ def values_of(table: LabelTable, columns: Sequence[str], kind: str) -> Values:
     if kind == "auto":
         kind = _kind_of_column(table, columns[0]) if len(columns) == 1 else "labels"
     if kind == "numbers":
-        return _numbers(table, columns)
+        return _numbers(table, columns, splits)
     if kind == "labels":
-        return _labels(table, columns)
+        return _labels(table, columns, splits)
     if len(columns) > 1:
         raise InvalidParameterError(
             f"Classes are in one column, but {table.name} has {len(columns)}: {listed(columns)}. Name one as `columns`."
@@ -331,20 +339,28 @@ def _kind_of_column(table: LabelTable, column: str) -> str:
     return "classes"
 
 
-def _numbers(table: LabelTable, columns: Sequence[str]) -> Values:
+def _choice(splits: Sequence[SplitColumn], advice: str) -> str:
+    """Return advice about columns, after advice about a column that may be a split: to ignore it would use all rows."""
+    if not splits:
+        return f"{advice[0].upper()}{advice[1:]}"
+    split = splits[0]
+    return f"If column {shown(split.name)} holds the parts of a dataset, pass {split.advice()} Otherwise, {advice}"
+
+
+def _numbers(table: LabelTable, columns: Sequence[str], splits: Sequence[SplitColumn]) -> Values:
     for column in columns:
         for i, cell in enumerate(table.columns[column]):
             if not _NUMBER.fullmatch(cell) or not math.isfinite(float(cell)):
                 comma = " Write numbers with a decimal point and without separators." if "," in cell else ""
                 raise InvalidInputError(
-                    f"{shown(cell)} in {table.place(i, column)}, is not a finite number.{comma} Correct it, or name "
-                    "the columns of numbers as `columns`."
+                    f"{shown(cell)} in {table.place(i, column)}, is not a finite number.{comma} "
+                    f"{_choice(splits, 'correct it, or name the columns of numbers as `columns`.')}"
                 )
     target = np.array([[float(cell) for cell in table.columns[column]] for column in columns]).T
     return Values("numbers", np.ascontiguousarray(target[:, 0] if len(columns) == 1 else target), [*columns])
 
 
-def _labels(table: LabelTable, columns: Sequence[str]) -> Values:
+def _labels(table: LabelTable, columns: Sequence[str], splits: Sequence[SplitColumn]) -> Values:
     if len(columns) < 2:
         separator = separator_in(table.columns[columns[0]])
         split = f"If a cell holds several labels, {_dummies(separator)}. " if separator else ""
@@ -357,10 +373,13 @@ def _labels(table: LabelTable, columns: Sequence[str]) -> Values:
         for i, cell in enumerate(table.columns[column]):
             value = _INDICATOR.get(cell.lower(), float(cell) if _NUMBER.fullmatch(cell) else math.nan)
             if value not in (0, 1):
+                advice = (
+                    "name the columns of labels as `columns`, or those to leave out as `ignore`; to learn numbers, "
+                    'pass kind="numbers".'
+                )
                 raise InvalidInputError(
                     f"{shown(cell)} in {table.place(i, column)}, is neither 0 nor 1. Several columns are several "
-                    "labels, with 1 for an image that has the label. Name the columns of labels as `columns`, or "
-                    'those to leave out as `ignore`; to learn numbers, pass kind="numbers".'
+                    f"labels, with 1 for an image that has the label. {_choice(splits, advice)}"
                 )
             target[i, k] = value
     return Values("labels", target, [*columns])

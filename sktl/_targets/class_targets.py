@@ -242,8 +242,8 @@ def _warn_of_converted(labels: np.ndarray, classes: np.ndarray) -> None:
     """Warn of classes that are named as missing values are once they have been converted to strings."""
     if found := [label for label in classes.tolist() if label in _CONVERTED_MISSING]:
         warn(
-            f"y has the label {first_shown(found)} for {np.isin(labels, found).sum()} images. Missing values become "
-            "this label if they are converted to strings. If it stands for a missing label, drop these images.",
+            f"y has the label {first_shown(found)} for {np.isin(labels, found).sum()} images. Programs write "
+            "this text for missing values. If it stands for a missing label, drop these images.",
             InputWarning,
         )
 

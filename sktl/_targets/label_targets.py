@@ -304,9 +304,9 @@ def _about_strings(table: Table, columns: Sequence[int], name: str) -> str:
     if len(answers) == 2 and any(len({*row}) < n_columns for row in table.values.tolist()):
         array = name if table.names else f"np.array({name})"
         return (
-            f"{name} has the strings {first_shown(answers)}. For several labels per image, pass a table of true and "
-            f"false, such as {array} == {shown(answers[1])}; for several columns of classes, wrap the classifier in "
-            "MultiOutputClassifier."
+            f"{name} has the strings {first_shown(answers)}. For several labels per image, pass a table that is true "
+            f"for the labels of an image, such as {array} == {shown(answers[1])}; for several columns of classes, wrap "
+            "the classifier in MultiOutputClassifier."
         )
     rows = name if table.names is None else f"{name}.to_numpy()"  # a data frame would iterate over names of columns
     return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sktl._cli.output_formats import as_csv
 from sktl._cli.predictions import Predictions, predict_images
 
 ESTIMATORS = {
@@ -29,6 +31,19 @@ def test_names_with_equal_texts_lose_no_output(kind):
     assert list(values.values()) == [0.25, 0.75]
 
 
+@pytest.mark.parametrize("kind", ["classes", "labels"])
+def test_rows_for_programs_are_made_one_at_a_time(kind):
+    estimator = SimpleNamespace(multilabel_=kind == "labels", classes_=np.arange(1_000).astype(object))
+    estimator.predict_proba = lambda X: np.full((len(X), 1_000), 0.001)
+    found, _ = predict_images(estimator, ["a.png"] * 50)
+    tracemalloc.start()
+    n_rows = sum(1 for _ in as_csv(found.csv()))
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert n_rows == 51
+    assert most < 50 * 1_000 * 20  # bytes; a string takes 55
+
+
 OUTPUTS = ["image", "prediction", "probability", "typicality", "label_prediction", "number_image", "class_image", "cat"]
 OWN = {"classes": ["image", "prediction", "probability"], "labels": ["image", "prediction"], "numbers": ["image"]}
 WORDS = {"classes": "class", "labels": "label", "numbers": "number"}
@@ -42,7 +57,7 @@ def test_columns_have_different_headings_and_names_stay_if_no_other_column_has_t
     estimator.predict = estimator.predict_proba = lambda X: np.zeros((len(X), len(names)))
     estimator.typicality = lambda X: np.ones(len(X))
     found, _ = predict_images(estimator, ["a.png"], typicality)
-    headings = found.csv()[0]
+    headings = next(found.csv())
     own = OWN[kind]
     assert len({*headings}) == len(headings)
     taken = {*own, *(["typicality"] if typicality else [])}
@@ -53,4 +68,4 @@ def test_columns_have_different_headings_and_names_stay_if_no_other_column_has_t
 def test_a_label_that_is_named_as_another_column_gets_a_word_in_front():
     estimator = SimpleNamespace(multilabel_=True, classes_=np.array(["cat", "prediction"], object))
     estimator.predict_proba = lambda X: np.zeros((len(X), 2))
-    assert predict_images(estimator, ["a.png"])[0].csv()[0] == ["image", "prediction", "cat", "label_prediction"]
+    assert next(predict_images(estimator, ["a.png"])[0].csv()) == ["image", "prediction", "cat", "label_prediction"]

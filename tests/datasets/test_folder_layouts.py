@@ -51,6 +51,10 @@ def test_names_that_differ_only_in_the_word_for_a_part_are_parts(before, separat
         ("bullet_train crash_test", []),
         ("train_station airport", []),
         ("trains retrain contest invalid device", []),
+        ("vehicle_test vehicle_evaluation invoice", []),
+        ("blood_test blood_training other", []),
+        ("test evaluation invoice", ["test"]),
+        ("evaluation exam", []),
     ],
 )
 def test_words_for_parts(names, parts):
@@ -84,7 +88,8 @@ def test_parts_by_other_names_are_refused(upper, reads_all, tmp_path):
         [*of_each("train", "query")],
         [*of_each("train"), "unlabeled"],
         [*of_each("train"), *of_each("test_with_labels")],
-        [*of_each("bus", "car", "train", lower=("photo", "sketch"))],
+        [*of_each("seg_train"), *of_each("train")],
+        [*of_each("train", lower="01"), "extra"],
     ],
 )
 def test_a_part_beside_an_unknown_name_is_doubted_once(folders, tmp_path):
@@ -94,6 +99,7 @@ def test_a_part_beside_an_unknown_name_is_doubted_once(folders, tmp_path):
     assert len(record) == 1
     assert found.target_names == sorted({folder.split("/")[0] for folder in folders})
     advised = re.search(r"pass '(.*)'\.", str(record[0].message))[1]
+    assert Path(advised) == tmp_path / "train"
     assert load_image_folder(advised).target_names == sorted(
         {folder.split("/")[1] for folder in folders if folder.startswith("train")}
     )
@@ -105,15 +111,15 @@ def test_a_part_beside_an_unknown_name_is_doubted_once(folders, tmp_path):
         of_each("2024", "2025"),
         of_each("camera A", "camera B", lower=("ok", "defect")),
         of_each("fold0", "fold1", "fold2"),
-        of_each("2024-03-01", "2024-04-01", lower=("0", "1")),
-        of_each("old", "photos"),
-        [*of_each("north", "south"), "south/owl/x"],
-        of_each("learn", "apply", lower=("a", "b")),
+        of_each("2024-03-01", "2024-04-01"),
+        of_each("batch_1", "batch_2", "batch_10"),
+        of_each("siteA", "siteB"),
+        [*of_each("Camera 1", "Camera 2"), "Camera 2/owl/x"],
     ],
 )
 def test_classes_below_years_and_cameras_are_doubted_once_and_both_readings_are_right(folders, tmp_path):
     write(tmp_path, *folders)
-    with pytest.warns(ImageFolderWarning, match="in subfolders of the same names") as record:
+    with pytest.warns(ImageFolderWarning, match="of the same names.*Otherwise, nothing needs to be done") as record:
         found = load_image_folder(tmp_path)
     assert len(record) == 1
     assert found.target_names == sorted({folder.split("/")[0] for folder in folders})
@@ -124,9 +130,59 @@ def test_classes_below_years_and_cameras_are_doubted_once_and_both_readings_are_
     assert joined.target_names == sorted(folders)
 
 
+def test_the_advice_about_a_long_path_works(tmp_path):
+    root = tmp_path / ("x" * 120) / ("y" * 120)
+    write(root, *of_each("2024", "2025"))
+    with pytest.warns(ImageFolderWarning, match="of the same names") as record:
+        found = load_image_folder(root)
+    code = re.search(r"pass y = (\[.*?for path in data\])\.", str(record[0].message))[1]
+    assert eval(code, {"Path": Path, "data": found.data}) == ["cat", "dog"] * 2
+
+
+def test_two_folders_for_one_part_are_not_said_to_be_read(tmp_path):
+    write(tmp_path, *of_each("train", "val", "valid"))
+    with pytest.raises(InvalidInputError, match="parts of a dataset") as error:
+        load_image_folder(tmp_path)
+    assert "load_image_parts" not in str(error.value)
+
+
+SOURCES = [
+    ("p01", "p02", "p03"), ("s1", "s2"), ("40X", "100X", "200X", "400X"), ("siteA", "siteB"), ("1", "2", "3"),
+    ("001", "002"), ("Jan 2024", "Feb 2024"), ("left", "right"), ("front", "side"), ("male", "female"),
+    ("raw", "augmented"), ("original", "mirrored"), ("images", "extra"), ("London", "Paris"), ("canon", "nikon"),
+    ("256px", "512px"), ("rot0", "rot90"), ("morning1", "evening1"), ("2024-01-02", "2024-01-03"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("lower", SOURCES)
+@pytest.mark.parametrize(
+    "upper", [("benign", "malignant"), ("grade 0", "grade 1"), ("class_0", "class_1"), ("A", "B"), ("0", "1")]
+)
+def test_sources_below_classes_cause_no_warning(upper, lower, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_image_folder(write(tmp_path, *of_each(*upper, lower=lower)))
+
+
 @pytest.mark.parametrize(
     "folders",
     [
+        of_each("1990", "2000", lower=("cam1", "cam2")),
+        of_each("1990", "2000", lower=("left", "right")),
+        of_each("camera A", "camera B", lower=("day", "night")),
+        ["2024/cat", "2025/dog", "2024/owl", "2025/owl"],
+        [*of_each("2024"), "2025"],
+        ["bus", "car", *of_each("train", lower=("steam", "diesel"))],
+        of_each("bus", "car", "train", lower=("day", "night")),
+        of_each("bus", "car", "train", lower=("photo", "sketch")),
+        ["steam", "horse", *of_each("train", lower=("steam", "diesel"))],
+        of_each("valid", "invalid", lower=("front", "back")),
+        of_each("test", "quiz", lower=("math", "art")),
+        of_each("evaluation", "exam", lower=("math", "art")),
+        of_each("dev", "ops", "sales", lower=("x", "y")),
+        [*of_each("vehicle_test", "vehicle_evaluation", lower=("a", "b")), "invoice"],
+        [*of_each("blood_test", "blood_training", lower=("a", "b")), "other"],
+        [*of_each("test", "evaluation", lower=("a", "b")), "invoice"],
         of_each("cat", "dog", lower=("2024", "2025")),
         of_each("bus", "car", "train", lower=("2023", "2024")),
         of_each("cat", "dog", lower=("camera A", "camera B")),

@@ -52,6 +52,8 @@ def with_paths(header, *columns):
         ([["007", "7", "7"]], "classes", ["007", "7", "7"]),
         ([["NA", "None", "null"]], "classes", ["NA", "None", "null"]),
         ([["#1", "#wow!", "-"]], "classes", ["#1", "#wow!", "-"]),
+        ([["#NY", "#NO", "#YES"]], "classes", ["#NY", "#NO", "#YES"]),
+        ([["#OK!", "#WOW!", "#WHO?"]], "classes", ["#OK!", "#WOW!", "#WHO?"]),
         ([["1", "2", "unknown"]], "classes", ["1", "2", "unknown"]),
         ([["-3", "12345678901234567890", "2"]], "classes", ["-3", "12345678901234567890", "2"]),
         ([["0.5", "1", "-2e-3"]], "numbers", [0.5, 1, -0.002]),
@@ -174,7 +176,8 @@ def test_tables_as_programs_write_them(folder):
     (folder / "excel.csv").write_bytes(b"\xef\xbb\xbffile;class\r\n1.png;a\r\n;\r\n2.png;b\r\n\r\n")
     (folder / "sep.csv").write_bytes(b"\xef\xbb\xbfSEP=|\r\nfile|class\r\n1.png|a\r\n2.png|b\r\n")
     (folder / "spaces.csv").write_text('file, class\n1.png , "a"\n2.png, b\n')
-    for name in ("pandas.csv", "excel.csv", "sep.csv", "spaces.csv"):
+    (folder / "quoted.csv").write_text('"sep=;"\nfile;class\n1.png;a\n2.png;b\n')
+    for name in ("pandas.csv", "excel.csv", "sep.csv", "quoted.csv", "spaces.csv"):
         found = load_label_table(folder / name)
         assert (found.target.tolist(), len(found.data)) == (["a", "b"], 2)
     (folder / "sep.csv").write_bytes(b"sep=;\nfile;class\n1.png;\n")
@@ -207,7 +210,8 @@ def test_tables_as_programs_write_them(folder):
         ([["file", "a"], ["1.png", "<NA>"], ["2.png", "nan"], ["3.png", "NA"]], "row 2 of .* label. 1 more cells hold"),
         *[
             ([["file", "a"], ["1.png", cell], ["2.png", "x"]], f"'{re.escape(cell)}' in row 2 .* is a missing label")
-            for cell in ("#N/A", "#REF!", "#NAME?", "#DIV/0!", "#NV", "#N/D", "#BEZUG!", "#\u00a1VALOR!")
+            for cell in ("#N/A", "#REF!", "#NAME?", "#DIV/0!", "#NV", "#N/D", "#BEZUG!", "#\u00a1VALOR!",
+                         "#N/D!", "#\u041d/\u0414")
         ],
         ([["file", "a"], ["1.png", "caf\u00e9"], ["2.png", "cafe\u0301"]], "has labels that look the same"),
     ],
@@ -224,6 +228,7 @@ def test_what_is_wrong_is_named_by_row_and_column(folder, rows, message):
         ("file,a\n1.png,b\n".encode("utf-16"), "is not text in UTF-8"),
         (b"PK\x03\x04...", "is a workbook or an archive. Save the table as CSV"),
         (b'file,a\n1.png,"b\n', "is not a CSV file: line 2: unexpected end of data"),
+        (b'sep=;\nfile;a\n1.png;"b\n', "is not a CSV file: line 3: unexpected end of data"),
         (b"\n \n", "is empty"),
     ],
 )  # fmt: skip
@@ -318,12 +323,16 @@ def test_a_column_of_parts_is_recognized_by_its_name_or_its_cells(folder, name, 
     assert load_label_table(table, where={name: train}).target.tolist() == alone.target.tolist()
 
 
-@pytest.mark.parametrize("name", ["split", "fold", "cv_fold", "kfold", "partition", "train_test_split"])
-def test_a_split_whose_parts_are_unknown_is_for_choosing_rows(folder, name):
-    table = write(folder, with_paths(["label", name], ["1", "0", "1"], ["0", "1", "1"]))
+@pytest.mark.parametrize(
+    ("name", "last"),
+    [("cv_fold", "0"), ("kfold", "0"), ("train_test_split", "0"), ("fold", "2"), ("split", "a"), ("partition", "2")],
+)
+@pytest.mark.parametrize("labels", [["1", "0", "1"], ["cat", "dog", "cat"]])
+def test_a_split_whose_parts_are_unknown_is_for_choosing_rows(folder, name, last, labels):
+    table = write(folder, with_paths(["label", name], labels, ["0", "1", last]))
     with pytest.raises(InvalidInputError, match=rf"Pass where={{'{name}': '0'}} for one part\."):
         load_label_table(table)
-    assert load_label_table(table, columns=["label", name]).kind == "labels"
+    assert load_label_table(table, columns="label").kind == "classes"
 
 
 @pytest.mark.parametrize(
@@ -332,6 +341,13 @@ def test_a_split_whose_parts_are_unknown_is_for_choosing_rows(folder, name):
         (["bus", "train"], "where={'train': '1'} to train, and where={'train': '0'} to evaluate"),
         (["label", "valid"], "where={'valid': '0'} to train, and where={'valid': '1'} to evaluate"),
         (["label", "set"], "where={'set': '0'} for one part"),
+        (["blur", "fold"], "where={'fold': '0'} for one part"),
+        (["knot", "split"], "where={'split': '0'} for one part"),
+        (["wall", "partition"], "where={'partition': '0'} for one part"),
+        (["one", "no_fold"], "where={'no_fold': '0'} for one part"),
+        (["whole", "in_part"], "where={'in_part': '0'} for one part"),
+        (["is_control", "is_test"], "where={'is_test': '0'} to train, and where={'is_test': '1'} to evaluate"),
+        (["is_bus", "is_train"], "where={'is_train': '1'} to train, and where={'is_train': '0'} to evaluate"),
     ],
 )
 def test_labels_may_be_called_like_parts_and_that_is_said(folder, names, advice):
@@ -340,6 +356,33 @@ def test_labels_may_be_called_like_parts_and_that_is_said(folder, names, advice)
         assert load_label_table(table).target_names == names
     assert len(record) == 1
     assert load_label_table(table, columns=names).target_names == names
+
+
+def test_columns_that_may_be_splits_cause_one_warning(folder):
+    names = ["train", "fold", "part"]
+    table = write(folder, with_paths(names, ["1", "0"], ["0", "1"], ["0", "1"]))
+    with pytest.warns(ImageFolderWarning, match=r"'train', 'fold', 'part' .* with where={'train': '0'}\.") as record:
+        assert load_label_table(table).target_names == names
+    assert len(record) == 1
+
+
+@pytest.mark.parametrize("name", ["fold", "folds", "phase", "train", "test_1"])
+def test_numbers_with_fractions_are_no_split(folder, name):
+    table = write(folder, with_paths([name, "area"], ["2", "0.5", "1"], ["3", "4", "5"]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load_label_table(table, kind="numbers").target_names == [name, "area"]
+
+
+@pytest.mark.parametrize("kind", ["auto", "numbers"])
+@pytest.mark.parametrize(("name", "cells"), [("train", "01"), ("set", "01"), ("fold", "01"), ("set", "AB")])
+def test_an_error_about_classes_beside_a_possible_split_says_how_to_choose_rows(folder, name, cells, kind):
+    table = write(folder, with_paths(["label", name], ["cat", "dog"], cells))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # nothing is learned yet
+        with pytest.raises(InvalidInputError, match=rf"If column '{name}' holds .* pass where={{'{name}': "):
+            load_label_table(table, kind=kind)
+    assert load_label_table(table, where={name: cells[1]}).target.tolist() == ["dog"]
 
 
 @pytest.mark.parametrize("name", ["bullet_train", "training aid", "part_of_tree", "device", "unfolded", "dataset"])
