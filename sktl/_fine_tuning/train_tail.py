@@ -177,6 +177,13 @@ class _TailNet(WeightedNet):
             groups.append({"params": [p for p in members if p.ndim <= 1], "weight_decay": 0.0} | shared)
         return [[group for group in groups if group["params"]]], kwargs
 
+    def advise_slower(self, phase: str) -> str:
+        """Return advice, which is about the rates of the stages if the output layer's rate is low enough."""
+        recipe, ratio = self.recipe, self.recipe.backbone_lr_ratio
+        if phase != self.phase or self.lr * recipe.head_lr_ratio > 2 * self.stable_lr():
+            return super().advise_slower(phase)
+        return f"Lower backbone_lr_ratio={ratio:.2g}, for instance to {ratio / 10:.2g}"
+
     def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
         """Set the gradients of a batch."""
         self._set_training(True)
