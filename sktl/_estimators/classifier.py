@@ -195,7 +195,9 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         `trainable_stages=1`, for six epochs with each of the two settings; for `"trivial"`, it uses four fixed views of
         each image. With fewer than 50 images, or with `augmentation_views`, there is no trial and `"auto"` is
         `"trivial"`. With `weights=None`, it is `"light"`. Pass None or your own function if a label depends on
-        orientation or color (text, left and right lungs, ripeness).
+        orientation or color (text, left and right lungs, ripeness). This parameter, `augmentation_views` and
+        `mixup_alpha` have no effect with ``trainable_stages=0``, because the output layer is trained on features of
+        unchanged images.
     augmentation_views : int, default=None
         Number of random views of each image, at least 1. The views are drawn once, and the epochs use them in turn.
         None draws a new view in each epoch. The activations of views are cached, so that the frozen stages process each

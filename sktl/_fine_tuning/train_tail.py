@@ -178,11 +178,10 @@ class _TailNet(WeightedNet):
         return [[group for group in groups if group["params"]]], kwargs
 
     def advise_slower(self, phase: str) -> str:
-        """Return advice, which is about the rates of the stages if the output layer's rate is low enough."""
-        recipe, ratio = self.recipe, self.recipe.backbone_lr_ratio
-        if phase != self.phase or self.lr * recipe.head_lr_ratio > 2 * self.stable_lr():
+        """Return advice, which is also about the rates of the stages if the output layer's rate is low enough."""
+        if phase != self.phase or self.lr * self.recipe.head_lr_ratio > 2 * self.stable_lr():
             return super().advise_slower(phase)
-        return f"Lower backbone_lr_ratio={ratio:.2g}, for instance to {ratio / 10:.2g}"
+        return f"Lower lr={self.lr:g}, for instance to {self.lr / 10:.2g}, or backbone_lr_ratio"
 
     def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
         """Set the gradients of a batch."""
