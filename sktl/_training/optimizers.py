@@ -117,14 +117,19 @@ def _small_groups(with_stages: bool) -> list[dict[str, Any]]:
 def _two_steps(optimizer: Optimizer) -> None:
     """Take two steps on the sum of squares."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    n_calls = 0
 
     def closure() -> torch.Tensor:
+        nonlocal n_calls
+        n_calls += 1
         for parameter in parameters:
             parameter.grad = 2 * parameter.detach()
         return sum((p.detach().double().square().sum() for p in parameters), torch.zeros(()))
 
-    for _ in range(2):
+    for n_steps in range(1, 3):
         optimizer.step(closure)  # type: ignore[arg-type]  # a tensor, as in training
+        if n_calls < n_steps:
+            raise TypeError("its method step does not call the closure, which computes the gradients.")
     if not all("lr" in group for group in optimizer.param_groups):
         raise TypeError("its groups of parameters have no lr.")
 

@@ -171,6 +171,11 @@ class KeepsNoRate(SGD):
         closure()
 
 
+class IgnoresClosure(SGD):
+    def step(self, closure=None):
+        super().step()
+
+
 @pytest.mark.parametrize(
     ("optimizer", "words"),
     [
@@ -178,6 +183,10 @@ class KeepsNoRate(SGD):
         (WithoutClosure, "WithoutClosure'> cannot train the output layer: TypeError"),
         (WithoutRate, "WithoutRate'> cannot train the output layer: .*'lr'"),
         (ScheduleFree, "ScheduleFree'> cannot train the output layer: Exception: Optimizer was not in train mode"),
+        (
+            IgnoresClosure,
+            "IgnoresClosure'> cannot train the output layer: TypeError: its method step does not call the",
+        ),
         (KeepsNoRate, "KeepsNoRate'> cannot train the output layer: TypeError: its groups of parameters have no lr"),
     ],
 )
