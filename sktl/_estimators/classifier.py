@@ -256,7 +256,8 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
     random_state : int, RandomState or None, default=None
         Controls the initial output layer, the order of the images, the folds that choose `weight_decay` and
         `feature_stages`, augmentation, dropout, stochastic depth, the images that early stopping holds out, and random
-        `weights`. With an int, results repeat bit for bit on a CPU.
+        `weights`. With an int, results repeat bit for bit on a CPU. None draws from the operating system:
+        `np.random.seed` and `torch.manual_seed` have no effect.
     verbose : int, default=0
         1 shows the progress of passes over the images and of training stages, unless scikit-learn's `ProgressBar`
         shows it. 2 prints a line per epoch.

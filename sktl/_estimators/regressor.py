@@ -122,7 +122,8 @@ class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
     n_jobs : int, default=None
         Number of threads that read images and, on a CPU, run the network.
     random_state : int, RandomState or None, default=None
-        Controls everything that is random. With an int, results repeat bit for bit on a CPU.
+        Controls everything that is random. With an int, results repeat bit for bit on a CPU. None draws from the
+        operating system: `np.random.seed` and `torch.manual_seed` have no effect.
     verbose : int, default=0
         1 shows the progress of passes over the images and of training stages; 2 prints a line per epoch.
     net_params : dict, default=None
