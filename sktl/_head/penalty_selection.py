@@ -22,7 +22,7 @@ from sktl._training.losses import make_loss
 from sktl._utils.threads import single_threaded_pool
 
 from .fold_problem import FoldProblem, PenalizedLosses, outputs_of
-from .principal_axes import N_AXES, Coordinates, coordinates_of_many, principal_coordinates
+from .principal_axes import AXES, Coordinates, coordinates_of_many, principal_coordinates
 
 _OF_LOGITS = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5)
 _OF_NUMBERS = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3)
@@ -34,9 +34,6 @@ PENALTIES = {
     "squared_error": _OF_NUMBERS,
     "huber": _OF_NUMBERS,
 }
-# Axes along which penalties are compared, for each loss. Along 384 axes, the best penalty of numbers would be too
-# strong. For classes and labels, more axes change the penalty, but hardly the predictions.
-_AXES = {"cross_entropy": N_AXES, "binary_cross_entropy": N_AXES, "squared_error": 1024, "huber": 1024}
 N_FOLDS = 5
 # More stages are selected only if they lower the loss by more than these fractions of the loss and of the standard
 # error of the difference. Smaller differences would not show on test images, and fewer features cost less.
@@ -190,7 +187,7 @@ def cross_validate(
     folds, problem = _problem(targets, conditions)
     with single_threaded_pool(conditions.n_threads) as pool:
         stages = [*sorted(block_sizes.items())]
-        arguments = _AXES[targets.loss], features, targets.weights, stages, conditions.shrinkage, pool
+        arguments = AXES[targets.loss], features, targets.weights, stages, conditions.shrinkage, pool
         coordinates = principal_coordinates(*arguments)
         found = [*pool.map(partial(_path, problem=problem, penalties=penalties), coordinates)]
     return _candidates(found, sorted(block_sizes), penalties, folds, problem)

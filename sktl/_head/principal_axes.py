@@ -23,7 +23,9 @@ from .standardization import Standardization, row_blocks, standardized
 # Float32 array of shape (n_samples, n_axes), and the mean square along each axis.
 Coordinates: TypeAlias = tuple[torch.Tensor, torch.Tensor]
 
-N_AXES = 384
+# Number of axes for each loss. Along 384 axes, the best penalty of numbers would be too strong. For classes and labels,
+# more axes change the penalty, but hardly the predictions.
+AXES = {"cross_entropy": 384, "binary_cross_entropy": 384, "squared_error": 768, "huber": 768}
 # More axes than needed are drawn, because subspace iteration is inaccurate for the last ones.
 _SPARE_AXES = 32
 _ROWS_AT_ONCE = 1024
@@ -33,8 +35,9 @@ def _n_bytes(found: list[Coordinates]) -> int:
     return sum(inputs.nbytes + squares.nbytes for inputs, squares in found)
 
 
-# For the folds of a search. With few axes, each result takes at most 6 MB for each number of stages.
-memo: SampleMemo[list[Coordinates]] = SampleMemo(108 * 2**20, cost=_n_bytes)
+# For the five folds of a search of up to 4,096 numbers, or more images with classes. The limit is low because joblib
+# ends worker processes that grow by 300 MB.
+memo: SampleMemo[list[Coordinates]] = SampleMemo(152 * 2**20, cost=_n_bytes)
 
 
 def principal_coordinates(
