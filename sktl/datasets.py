@@ -17,9 +17,9 @@ import numpy as np
 from ._datasets.bunch import Bunch, bunch
 from ._datasets.dataset_parts import joined_labels, parts_in, warn_of_inner_classes, warn_of_new_classes
 from ._datasets.embedded_features import load_features, write_features
+from ._datasets.folder_layouts import check_layout, check_names
 from ._datasets.folders import ImageFiles, existing_folder, has_images, listed
 from ._datasets.label_tables import KINDS, LabelTable, chosen_columns, located, names_of, values_of, without_repeats
-from ._datasets.layouts import check_layout, check_names
 from ._datasets.library_datasets import from_dataset
 from ._datasets.synthetic_datasets import make_cats, make_leaves, make_radiographs, make_surface_defects
 from ._features.image_features import ImageFeatures
@@ -75,6 +75,13 @@ def load_image_folder(folder: str | os.PathLike[str], *, nested: str = "merge") 
     InvalidParameterError
         If `folder` is not a path, or `nested` is invalid.
 
+    Warns
+    -----
+    ImageFolderWarning
+        If files were left out, names of classes look nearly the same, or the subfolders may not be the classes: they
+        are named like parts of a dataset or, for `nested="merge"`, the folders below them may be the classes, as in
+        2024/cat and 2025/cat.
+
     See Also
     --------
     load_image_parts : The same for a folder with parts for training, validation and test.
@@ -105,7 +112,7 @@ def load_image_folder(folder: str | os.PathLike[str], *, nested: str = "merge") 
             f"folder={shown(str(root))} has no subfolders. It needs one per class, as in {root.name}/cat/1.jpg and "
             f"{root.name}/dog/1.jpg.{_instead_of_classes(root)}"
         )
-    check_layout(root, classes)
+    check_layout(root, classes, nested)
     return _of_classes(files, {path.name: path for path in classes}, nested)
 
 
@@ -225,7 +232,8 @@ def load_label_table(
     r"""List images whose paths are in one column of a CSV file and whose labels or numbers are in other columns.
 
     The first row names the columns. Columns without a name, such as the index that pandas writes, are left out. The
-    delimiter is the first of comma, semicolon and tab that occurs in the first row. Images are not decoded.
+    delimiter is the first of comma, semicolon and tab that occurs in the first row, unless a line such as ``sep=;``
+    above this row names it. Images are not decoded.
 
     Parameters
     ----------
@@ -267,15 +275,17 @@ def load_label_table(
     ------
     InvalidInputError
         If the table cannot be read; if a column is absent; if a file does not exist; if a cell is empty or is invalid
-        for its kind; if `kind="auto"` is ambiguous; if rows of the same image differ; or if names of classes look the
-        same. The message names the row, as in a spreadsheet, and the column.
+        for its kind; if `kind="auto"` is ambiguous; if one of several columns says to which part of a dataset each
+        image belongs, such as "split" and "is_valid", and `columns` is None; if rows of the same image differ; or if
+        names of classes look the same. The message names the row, as in a spreadsheet, and the column.
     InvalidParameterError
         If a parameter is invalid, or does not match the number of columns.
 
     Warns
     -----
     ImageFolderWarning
-        If rows that repeat an image were left out, or if a class such as "cat;dog" consists of the names of others.
+        If rows that repeat an image were left out; if a class such as "cat;dog" consists of the names of others; or if
+        one of several columns is named like a part of a dataset, such as "train", which may also be a label.
 
     See Also
     --------

@@ -19,7 +19,7 @@ AFFINE = torch.eye(6, dtype=torch.float32, device="cpu")
 STRETCH = AFFINE[[0, 2, 4, 5]]
 ZOOM = torch.stack([AFFINE[0] + AFFINE[4], AFFINE[2], AFFINE[5]])
 # Longest step, in coordinates.
-_LONGEST = 0.15
+_LONGEST_STEP = 0.15
 _DAMPING = 1e-3
 _LEAST_DEVIATION = 1e-3
 
@@ -86,7 +86,7 @@ def refined(
         curvature += (_DAMPING * curvature.diagonal(dim1=1, dim2=2).mean(dim=1) + 1e-6)[:, None, None] * eye
         step = torch.linalg.solve(curvature, weighted @ (residual * deviation)[:, :, None])[:, :, 0] @ motions
         step = step.view(-1, 2, 3)
-        step = step * (_LONGEST / step.abs().amax(dim=(1, 2), keepdim=True)).clamp_max(1)
+        step = step * (_LONGEST_STEP / step.abs().amax(dim=(1, 2), keepdim=True)).clamp_max(1)
         maps = _composed_with_inverse(maps, step)
     return maps
 

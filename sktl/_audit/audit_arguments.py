@@ -16,13 +16,13 @@ from sktl._estimators.predictor import PretrainedImagePredictor
 from sktl._estimators.regressor import PretrainedImageRegressor
 from sktl._estimators.wrapped_estimators import freezes_predictor, images_for, own_estimators, parameter, samples_for
 from sktl._evaluation.true_values import class_codes
-from sktl._images.containers import as_items, check_image_shape
+from sktl._images.image_containers import as_items, check_image_shape
 from sktl._images.lazy_images import LazyImages
 from sktl._selection.validation import check_splits
 from sktl._targets.base_targets import Targets
 from sktl._targets.class_targets import ClassTargets
 from sktl._targets.label_targets import LabelTargets
-from sktl._targets.number_targets import number_columns, suggesting_regression
+from sktl._targets.number_targets import number_columns, suggesting_classification, suggesting_regression
 from sktl._targets.target_columns import shown
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
@@ -109,6 +109,13 @@ def folds_of_usable(cv: Any, targets: Targets, groups: np.ndarray | None, number
     return [(train[train >= 0], held_out[held_out >= 0]) for train, held_out in mapped]
 
 
+def keep_together(folds: Any, groups: np.ndarray) -> bool:
+    """Return True for folds that do not divide a group: a number of them, or positions as of `folds_of_usable`."""
+    if isinstance(folds, Integral):
+        return True
+    return not any(np.isin(groups[train], groups[held_out]).any() for train, held_out in folds)
+
+
 def _like(encoder: PretrainedImageBase | None, seed: int) -> PretrainedImagePredictor:
     """Return a classifier with the network of an encoder."""
     if encoder is None:
@@ -137,7 +144,8 @@ def check_targets(estimator: Any, y: Any, n_samples: int) -> Targets:
     if not isinstance(estimator, PretrainedImagePredictor):
         own = PretrainedImageRegressor() if is_regressor(estimator) else PretrainedImageClassifier()
     if is_regressor(own):
-        return own._check_targets(y, None, n_samples)
+        with suggesting_classification("pass estimator=PretrainedImageClassifier()"):
+            return own._check_targets(y, None, n_samples)
     try:
         with suggesting_regression(y, "pass estimator=PretrainedImageRegressor()"):
             return own._check_targets(y, None, n_samples)

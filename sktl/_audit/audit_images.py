@@ -21,7 +21,7 @@ from sktl._targets.number_targets import NumberTargets
 from sktl._targets.outputs import LogitOutputs
 from sktl._targets.sample_weights import check_groups
 from sktl._training.json_values import plain
-from sktl._utils.isolation import isolated
+from sktl._utils.settings_isolation import isolated
 from sktl._utils.threads import n_threads, single_threaded_pool
 from sktl._words import LONGEST_REASON, one_line
 from sktl.exceptions import ImageFailure, InvalidImageError, InvalidInputError
@@ -34,6 +34,7 @@ from .audit_arguments import (
     check_targets,
     check_test_targets,
     folds_of_usable,
+    keep_together,
     with_targets,
 )
 from .classes import rare_classes, shortcuts
@@ -47,7 +48,7 @@ from .suspicious_labels import LabeledRows, LabelModel, Votes, are_judged, label
 from .thumbnails import Thumbnail, read_thumbnails
 from .unlike_the_rest import typicalities
 
-# With fewer images, none can be told to be unlike the rest.
+# With fewer different images, none can be told to be unlike the rest.
 _FEWEST = 20
 # Deviations below the ordinary.
 _FAR_BELOW = 5.0
@@ -82,6 +83,7 @@ def audit_images(
         are checked.
     groups : array-like of shape (n_samples,), default=None
         Groups of images, such as the images of one patient, which folds do not split. Copies across groups are marked.
+        `fit` of `estimator` gets them if it has the parameter `groups`.
     X_test, y_test : array-like, default=None
         Test images and their labels. They are checked as well, and copies across train and test are marked. No model is
         trained on them. A test label is the class of `y` with the same value or, if there is none, with the same text.
@@ -131,7 +133,8 @@ def audit_images(
     five standard deviations of the residuals of training images.
 
     An image is unlike the rest if its typicality, compared with images of other folds, is more than five standard
-    deviations below the median. The deviation is estimated from one of each group of copies.
+    deviations below the median. The deviation is estimated from one of each group of copies, of which there must be at
+    least 20.
 
     Examples
     --------
@@ -332,16 +335,20 @@ class _Checks:
     def _about_labels(self, targets: Targets, numbers: np.ndarray) -> Iterator[Issue | Note]:
         """Yield the findings about labels and classes of the training images with these numbers."""
         contents, subjects = self.copies.contents[numbers], self.given.subjects
-        keeps_groups = isinstance(self.cv, Integral)
-        groups = targets.groups if keeps_groups and subjects.groups is not None else None
-        yield from rare_classes(targets, int(self.cv) if keeps_groups else 2, contents, groups)
-        if reason := self._why_unjudged(targets):
+        reason, is_number = self._why_unjudged(targets), isinstance(self.cv, Integral)
+        # Generators may have no folds if nothing can be judged.
+        folds = self._folds(numbers) if is_number or not reason else []
+        groups = targets.groups if subjects.groups is not None else None
+        if groups is not None and not keep_together(folds, groups):
+            groups = None
+        yield from rare_classes(targets, int(self.cv) if is_number else 2, contents, groups)
+        if reason:
             yield from unjudged(np.zeros(len(numbers), dtype=bool), reason)
             if self.given.test_targets is not None:
                 yield from unjudged(np.zeros(len(self.usable.test), dtype=bool), reason, "test images")
             return
         votes = Votes.of(targets, contents, self.copies.components[numbers])
-        model = self._label_model(targets, votes, numbers)
+        model = self._label_model(targets, votes, numbers, folds)
         found = model.found
         judged = are_judged(targets, found.values, found.learned)
         yield from unjudged(judged, "No fold holds them out and learns their labels from other images.")
@@ -357,11 +364,12 @@ class _Checks:
             return f"All training images are {are}."
         return "All training images have the same label." if targets.is_trivial else ""
 
-    def _label_model(self, targets: Targets, votes: Votes, numbers: np.ndarray) -> LabelModel:
-        usable = self.usable
-        learner = learner_of(self.estimator, self._images, usable.features, usable.layout, (self.seed, self.seed))
+    def _label_model(self, targets: Targets, votes: Votes, numbers: np.ndarray, folds: Any) -> LabelModel:
+        usable, groups, seeds = self.usable, self._groups(), (self.seed, self.seed)
+        groups = None if groups is None else groups[numbers]
+        learner = learner_of(self.estimator, self._images, usable.features, usable.layout, seeds, groups)
         labeled = LabeledRows(targets, targets.outputs.observed(targets.values()), self.usable.train)
-        return LabelModel.of(learner, labeled, votes, self._folds(numbers), self.seed)
+        return LabelModel.of(learner, labeled, votes, folds, self.seed)
 
     def _images(self, rows: np.ndarray) -> Any:
         """Return some of the usable images, which are of one part, as they were passed."""
@@ -369,11 +377,13 @@ class _Checks:
 
     def _folds(self, numbers: np.ndarray) -> Any:
         """Return the folds of the training images with these numbers. Generators get groups only from the user."""
-        targets, groups = self.given.targets, self.given.subjects.groups
-        assert targets is not None
-        if groups is not None:
-            groups = joined_groups(self.copies.contents, groups, self.usable.n_train)
-        return folds_of_usable(self.cv, targets, groups, numbers, self.seed)
+        assert self.given.targets is not None
+        return folds_of_usable(self.cv, self.given.targets, self._groups(), numbers, self.seed)
+
+    def _groups(self) -> np.ndarray | None:
+        """Return the groups of all training images, joined where copies connect them; None if the user passed none."""
+        groups = self.given.subjects.groups
+        return None if groups is None else joined_groups(self.copies.contents, groups, self.usable.n_train)
 
     def _about_test_labels(self, targets: Targets, model: LabelModel) -> Iterator[Issue | Note]:
         test, given = self.usable.test, self.given.test_targets
@@ -390,9 +400,9 @@ class _Checks:
 
     def _unlike_the_rest(self, memberships: np.ndarray) -> Iterator[Issue]:
         train, test, numbers = self.usable.train, self.usable.test, self.usable.numbers
-        if len(train) < _FEWEST:
-            return
         own, groups = self.usable.own, self.copies.components[numbers[train]]
+        if len(np.unique(groups)) < _FEWEST:
+            return
         scores = np.concatenate(typicalities(own[train], memberships, groups, own[test], self.seed))
         for row in np.flatnonzero(scores < -_FAR_BELOW):
             yield Issue(

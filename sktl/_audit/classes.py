@@ -49,20 +49,20 @@ def rare_classes(
     for name, has in zip(targets.outputs.names(), np.asarray(memberships).T > 0, strict=True):
         n_different = len(np.unique(contents[has]))
         if groups is not None and n_groups > 1 and len(np.unique(groups[has])) == 1:
-            why = "no fold validates this class with a model that learned it. Add images of other groups"
-            yield _rare(name, 1, "group", n_folds, why)
+            found = "All images are of one group: no fold validates this class with a model that learned it."
+            yield _rare(name, 1 / n_folds, f"{found} Add images of other groups")
         elif n_different < n_folds:
-            why = "some folds cannot validate this class. Add images"
-            yield _rare(name, n_different, "different image", n_folds, why)
+            found = f"{n_different} different image{'s' * (n_different != 1)} for {n_folds} folds"
+            yield _rare(name, n_different / n_folds, f"{found}: some folds cannot validate this class. Add images")
 
 
-def _rare(name: Any, n: int, what: str, n_folds: int, why: str) -> Issue:
+def _rare(name: Any, share: float, text: str) -> Issue:
     return Issue(
         kind="rare_class",
         name=str(name),
         label=str(name),
-        score=1 - n / n_folds,
-        suggestion=(f"{n} {what}{'s' * (n != 1)} for {n_folds} folds: {why}, merge it with another class, or drop it."),
+        score=1 - share,
+        suggestion=f"{text}, merge it with another class, or drop it.",
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -168,12 +168,44 @@ def divided(components: np.ndarray, values: np.ndarray) -> np.ndarray:
     values : array of shape (n_images,) or (n_images, n_columns)
         Code of the class, labels or numbers of each image.
     """
-    _, codes = np.unique(np.apply_along_axis(_ranks, 0, values), axis=0, return_inverse=True)
-    labels, counts = np.unique(np.stack([components, codes.reshape(-1)], axis=1), axis=0, return_counts=True)
-    found, starts = np.unique(labels[:, 0], return_index=True)
-    if not len(found):
-        return found
-    return found[np.add.reduceat(counts, starts) - np.maximum.reduceat(counts, starts) > 1]
+    labels = _LabelCounts.of(components, values)
+    return np.unique(components[labels.sizes - labels.most > 1])
+
+
+@dataclass(frozen=True)
+class _LabelCounts:
+    """Numbers of labels within the component of each image.
+
+    Attributes
+    ----------
+    own : int64 array of shape (n_images,)
+        Images with the label of this image.
+    most : int64 array of shape (n_images,)
+        Images with the most common label.
+    sizes : int64 array of shape (n_images,)
+        Images of the component.
+    """
+
+    own: np.ndarray
+    most: np.ndarray
+    sizes: np.ndarray
+
+    @classmethod
+    def of(cls, components: np.ndarray, values: np.ndarray) -> _LabelCounts:
+        _, codes = np.unique(np.apply_along_axis(_ranks, 0, values), axis=0, return_inverse=True)
+        pairs = np.stack([components, codes.reshape(-1)], axis=1)
+        labels, of_image, counts = np.unique(pairs, axis=0, return_inverse=True, return_counts=True)
+        of_image = of_image.reshape(-1)
+        _, of_label = np.unique(labels[:, 0], return_inverse=True)
+        most, sizes = np.zeros((2, len(labels)), dtype=np.int64)
+        np.maximum.at(most, of_label, counts)
+        np.add.at(sizes, of_label, counts)
+        return cls(counts[of_image], most[of_label[of_image]], sizes[of_label[of_image]])
+
+    @property
+    def are_alone(self) -> np.ndarray:
+        """Whether all other images of the component, at least two, have one other label."""
+        return (self.own == 1) & (self.most > 1) & (self.sizes - self.most == 1)
 
 
 def _ranks(numbers: np.ndarray) -> np.ndarray:
@@ -187,71 +219,96 @@ def copy_issues(copies: Copies, subjects: Subjects) -> Iterator[Issue]:
     """Yield one finding for each image that is a copy of another one, which it names.
 
     Of several copies of one picture, one image has no finding: dropping all images with findings leaves one of each.
-    The image named is the other side of a split or has another label, if there is such a copy.
+    The image named is the other side of a split or has another label, if there is such a copy. If a single one of
+    several copies has another label, the labels contradict in its finding only, as far as possible.
     """
-    values = subjects.values()
+    n, values = len(copies.components), subjects.values()
+    labels = _LabelCounts.of(copies.components[: len(values)], values)
+    are_alone = np.pad(labels.are_alone, (0, n - len(values)))  # test images may have no labels
     are_divided = np.isin(copies.components, divided(copies.components[: len(values)], values))
     crosses = [_crossing(subjects, *pair) for pair in copies.pairs]
     contradicts = np.array([_contradicts(subjects, *pair) for pair in copies.pairs], dtype=bool)
     order = {"test": 0, "groups": 1, "": 2}
     of_crossing = np.array([order[where] for where in crosses], dtype=np.int64)
-    rank = np.lexsort((-copies.scores, ~copies.exact, ~contradicts, of_crossing))
-    n = len(copies.components)
-    costs = np.empty(len(rank))
+    of_labels = np.where(are_alone[copies.pairs].any(axis=1), 2, ~contradicts)
+    rank = np.lexsort((-copies.scores, ~copies.exact, of_labels, of_crossing))
+    for member, parent, edge in _connecting(copies.pairs, rank, are_alone):
+        contradiction = ""
+        if contradicts[edge]:
+            one, other = sorted((member, parent), key=are_alone.__getitem__, reverse=True)
+            share = (int(labels.most[one]), int(labels.sizes[one])) if are_alone[one] else None
+            contradiction = _contradiction(subjects, one, other, share)
+        yield _issue(copies, subjects, (member, parent), edge, crosses[edge], contradiction, bool(are_divided[member]))
+
+
+def _connecting(pairs: np.ndarray, rank: np.ndarray, are_last: np.ndarray) -> Iterator[tuple[int, int, int]]:
+    """Yield each image but one of each component, the image that connects it, and the position of their pair.
+
+    Parameters
+    ----------
+    pairs : int64 array of shape (n_pairs, 2)
+    rank : int array of shape (n_pairs,)
+        Pairs in the order of preference.
+    are_last : bool array of shape (n_images,)
+        Images that are only left out if all images of their component are.
+    """
+    n, costs = len(are_last), np.empty(len(rank))
     costs[rank] = np.arange(1, len(rank) + 1)
-    of_edge = {(int(a), int(b)): edge for edge, (a, b) in enumerate(copies.pairs)}
-    tree = minimum_spanning_tree(coo_array((costs, copies.pairs.T), shape=(n, n)).tocsr())
+    of_edge = {frozenset(pair): edge for edge, pair in enumerate(pairs.tolist())}
+    tree = minimum_spanning_tree(coo_array((costs, pairs.T), shape=(n, n)).tocsr())
     tree = (tree + tree.T).tocsr()
-    degrees = np.diff(tree.indptr)
     seen = np.zeros(n, dtype=bool)
-    for root in np.flatnonzero(degrees):
+    for root in sorted(np.flatnonzero(np.diff(tree.indptr)), key=are_last.__getitem__):
         if seen[root]:
             continue
         members, parents = breadth_first_order(tree, root, directed=False)
         seen[members] = True
-        for member in members[1:]:
-            parent = parents[member]
-            edge = of_edge.get((int(parent), int(member)), of_edge.get((int(member), int(parent)), -1))
-            verdict = crosses[edge], bool(contradicts[edge]), bool(are_divided[member])
-            yield _issue(copies, subjects, int(member), int(parent), edge, *verdict)
+        for member in members[1:].tolist():
+            parent = int(parents[member])
+            yield member, parent, of_edge[frozenset((member, parent))]
+
+
+def _contradiction(subjects: Subjects, one: int, other: int, share: tuple[int, int] | None) -> str:
+    """Return what contradicts in a pair. `share` is how many of how many copies have the label of the other image."""
+    first, second = (fitted(subjects.label(number) or "no label", LETTERS) for number in (one, other))
+    common = "" if share is None else f", which {share[0]:,} of {share[1]:,} copies have"
+    return f"The labels contradict: {first} and {second}{common}. "
 
 
 def _issue(
     copies: Copies,
     subjects: Subjects,
-    member: int,
-    parent: int,
+    pair: tuple[int, int],
     edge: int,
     crosses: str,
-    contradicts: bool,
+    contradiction: str,
     is_divided: bool,
 ) -> Issue:
     exact = bool(copies.exact[edge])
-    labels = [fitted(subjects.label(number) or "no label", LETTERS) for number in (member, parent)]
     return Issue(
         kind="exact_copy" if exact else "near_copy",
-        **subjects.describe(member),
-        **subjects.describe_other(parent),
-        score=float((copies.scores[edge] + bool(crosses) + contradicts) / 3),
-        suggestion=_advice(crosses, labels if contradicts else [], is_divided and not exact),
+        **subjects.describe(pair[0]),
+        **subjects.describe_other(pair[1]),
+        score=float((copies.scores[edge] + bool(crosses) + bool(contradiction)) / 3),
+        suggestion=contradiction + _advice(crosses, bool(contradiction), exact, is_divided),
         crosses=crosses,
-        contradicts=contradicts,
+        contradicts=bool(contradiction),
     )
 
 
-def _advice(crosses: str, contradicting: Sequence[str], may_be_scene: bool) -> str:
-    contradiction = f"The labels contradict: {' and '.join(contradicting)}. " if contradicting else ""
+def _advice(crosses: str, contradicts: bool, exact: bool, is_divided: bool) -> str:
     advice = {
         "test": "keep it on one side only: a test image that was trained on makes the test accuracy too high.",
         "groups": "put both into one group, or drop one: folds split by group would still share this picture.",
         "": "drop one of the two, or keep both in one fold with duplicate_groups.",
     }[crosses]
-    if may_be_scene:
+    if is_divided and not exact:
         return (
-            f"{contradiction}Labels of several of its near copies differ: they may only show the same scene, {_SCENE}. "
+            f"Labels of several of its near copies differ: they may only show the same scene, {_SCENE}. "
             f"Look at some of them before you correct or drop any.{f' If it is a copy, {advice}' if crosses else ''}"
         )
-    return f"{contradiction}{'Correct one. ' if contradicting else ''}{advice[0].upper()}{advice[1:]}"
+    unless = "" if exact else f", unless they only show the same scene, {_SCENE}"
+    return f"{f'Correct one{unless}. ' if contradicts else ''}{advice[0].upper()}{advice[1:]}"
 
 
 def _crossing(subjects: Subjects, one: int, other: int) -> str:

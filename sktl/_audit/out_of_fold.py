@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import clone
+from sklearn.utils.validation import has_fit_parameter
 
 from sktl._backbones.taps import StageLayout
 from sktl._estimators.classifier import PretrainedImageClassifier
@@ -68,6 +69,8 @@ class Learner:
         Layout of the features.
     seeds : (int, int)
         Seeds of the output layer, and of the folds that choose its penalty.
+    groups : int array or None
+        Groups by the positions of training images, for fits of whole estimators, which may hold out images themselves.
     """
 
     estimator: Any
@@ -75,6 +78,7 @@ class Learner:
     features: np.ndarray | None
     layout: StageLayout | None
     seeds: tuple[int, int]
+    groups: np.ndarray | None = None
 
     def tuned(self, targets: Targets, rows: np.ndarray) -> Learner:
         """Choose features and penalty once for all folds, on the training images; groups stay together."""
@@ -135,7 +139,9 @@ class Learner:
             n_workers = n_threads(self.estimator.n_jobs)
             layer = FeaturesEstimator(self.estimator, self.layout, self.seeds, n_workers).fit(self.features[train], y)
             return _in_columns(layer, self.features[wanted], targets)
-        model = clone(self.estimator).fit(self.given(train), y)
+        takes_groups = self.groups is not None and has_fit_parameter(self.estimator, "groups")
+        known = {"groups": self.groups[train]} if takes_groups else {}  # type: ignore[index]
+        model = clone(self.estimator).fit(self.given(train), y, **known)
         return _in_columns(model, self.given(wanted), targets)
 
 
@@ -145,11 +151,12 @@ def learner_of(
     features: np.ndarray,
     layout: StageLayout,
     seeds: tuple[int, int],
+    groups: np.ndarray | None = None,
 ) -> Learner:
     """Return the learner for an estimator; features are only used if a fit trains nothing but an output layer."""
     if not trains_output_layer_alone(estimator):
-        return Learner(estimator, given, None, None, seeds)
-    return Learner(estimator, given, features, layout, seeds)
+        return Learner(estimator, given, None, None, seeds, groups)
+    return Learner(estimator, given, features, layout, seeds, groups)
 
 
 def trains_output_layer_alone(estimator: Any) -> bool:

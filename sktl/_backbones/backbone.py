@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from sktl._images.preprocessing import Preprocessing
-from sktl._utils.isolation import isolated
 from sktl._utils.random import generator, seeded_globals
+from sktl._utils.settings_isolation import isolated
 from sktl._words import LONGEST_REASON, error_words
 from sktl.exceptions import BackboneError, InvalidParameterError, SktlError
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import clone
-from sklearn.model_selection import KFold, PredefinedSplit, StratifiedKFold, cross_val_score
+from sklearn.model_selection import KFold, PredefinedSplit, StratifiedKFold, cross_validate
 
 from sktl._targets.folds import deal
 
@@ -93,13 +93,17 @@ def estimate(
 
 
 def _accuracy(copy: Any, images: _Images, folds: Any, names: list[str]) -> str:
-    fit = {"groups": images.groups}
-    scores = cross_val_score(
-        copy, images.paths, images.target, cv=folds, scoring="accuracy", error_score="raise", params=fit
-    )
+    found = cross_validate(
+        copy, images.paths, images.target, cv=folds, scoring=("accuracy", "balanced_accuracy"), error_score="raise",
+        params={"groups": images.groups},
+    )  # fmt: skip
+    scores, balanced = found["test_accuracy"], found["test_balanced_accuracy"].mean()
+    classes, counts = np.unique(images.target, return_counts=True)
+    of_each = f" Balanced accuracy, the mean over classes: {balanced:.3f}." if counts.max() > 2 * counts.min() else ""
     return (
         f"Estimated accuracy on new images: {scores.mean():.3f} ({_of(folds)}, from {scores.min():.3f} to "
-        f"{scores.max():.3f})."
+        f"{scores.max():.3f}); always answering {shown(str(classes[counts.argmax()]))} gives "
+        f"{counts.max() / counts.sum():.3f}.{of_each}"
     )
 
 

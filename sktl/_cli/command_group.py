@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 import warnings
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TextIO
@@ -80,5 +81,11 @@ def _above_bars() -> AbstractContextManager[object]:
 
 
 def _of_the_system(error: OSError) -> click.ClickException:
-    place = f"{shown(os.fsdecode(error.filename))}: " if error.filename else ""
-    return click.ClickException(f"{place}{error.strerror or error}.")
+    place = shown(os.fsdecode(error.filename)) if error.filename else _stream_of(error)
+    return click.ClickException(f"{place}: {error.strerror or error}." if place else f"{error.strerror or error}.")
+
+
+def _stream_of(error: OSError) -> str:
+    """Return the name of standard output if an error was raised by writing to it, which click does in one place."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return "standard output" if frame.f_globals.get("__name__") == click.utils.__name__ else ""

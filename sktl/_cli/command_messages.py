@@ -48,6 +48,7 @@ PHRASES = {
     "pass calibration, at least": "pass --calibration, at least",
     " load_image_parts reads all.": "",
     " load_image_parts reads the parts.": "",
+    " If each subfolder of each class is a class of its own, pass nested='join'.": "",
     "Fit another estimator with trainable_stages=0 on": "Fit another model without --trainable-stages on",
     ", or save it with include_references=True": "",
     ", or pass further labels as classes": "",
@@ -75,6 +76,9 @@ _SENTENCES = {
     ),
     r"\bpass y = pandas\.Series\(table\.target\).*? to fit, with table = load_label_table\(.*?\)": (
         "give each label a column of 0 and 1"
+    ),
+    r"\bpass y = \[Path\(path\).*? for path in data\]": (
+        "move the images into one folder for each of them, or list the images in a table"
     ),
     r"\bwhere=\{(['\"])(.+?)\1: (['\"])(.+?)\3\}": r"where=\1\2=\4\1",
 }

@@ -161,7 +161,7 @@ def _estimate(estimator: Any, photos: Any, seconds: float) -> str:
 @main.command(short_help="Predict the classes, labels or numbers of photos.")
 @saved_model
 @click.argument("names", nargs=-1, required=True, metavar="FOLDER|IMAGES...")
-@click.option("--csv", is_flag=True, help="Comma-separated values.")
+@click.option("--csv", is_flag=True, help="Comma-separated values, with the probabilities of all classes.")
 @click.option("--json", is_flag=True, help="JSON, with the probabilities of all classes.")
 @click.option("--typicality", is_flag=True, help="Also print how typical each image is, from 0 to 1.")
 @machine
@@ -238,7 +238,7 @@ def _metrics(estimator: Any, photos: Any, model: str) -> ClassMetrics | LabelMet
 
     if photos.kind == "classes":
         target = photos.target.astype(str)
-        _warn_of_unknown(target, estimator.classes_, model)
+        _warn_of_other_classes(target, estimator.classes_, model)
         return ClassMetrics(target, estimator.predict(photos.data).astype(str))
     values = values_of(estimator, photos.data)
     if photos.kind == "labels":
@@ -246,15 +246,24 @@ def _metrics(estimator: Any, photos: Any, model: str) -> ClassMetrics | LabelMet
     return NumberMetrics(photos.target_names, photos.data, photos.target, values)
 
 
-def _warn_of_unknown(target: np.ndarray, classes: np.ndarray, model: str) -> None:
+def _warn_of_other_classes(target: np.ndarray, classes: np.ndarray, model: str) -> None:
+    """Warn of classes that only the test images or only the model have."""
     known = {*classes.astype(str).tolist()}
     unknown = sorted((name, n) for name, n in Counter(target.tolist()).items() if name not in known)
     if unknown:
-        names = ", ".join(f"{fitted(name, WIDTH)!a} ({n})" for name, n in unknown[:_LISTED])
-        more = f" and {len(unknown) - _LISTED} more" if len(unknown) > _LISTED else ""
-        message = f"{model} was not trained on these classes, whose images count as wrong: {names}{more}."
+        names = _first([f"{fitted(name, WIDTH)!a} ({n})" for name, n in unknown])
+        message = f"{model} was not trained on these classes, whose images count as wrong: {names}."
         hint = resembling([name for name, _ in unknown], sorted(known))
         click.echo(f"Warning: {message} {hint}".rstrip(), err=True)
+    if absent := sorted(known - {*target.tolist()}):
+        names = _first([f"{fitted(name, WIDTH)!a}" for name in absent])
+        message = f"No test image has these classes, so the figures say nothing about them: {names}."
+        click.echo(f"Warning: {message}", err=True)
+
+
+def _first(names: list[str]) -> str:
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return f"{', '.join(names[:_LISTED])}{more}"
 
 
 @main.command(short_help="List pretrained networks.")

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     import numpy as np
 
 _ONE = {"classes": "class", "labels": "label", "numbers": "number"}
-# Usual names of columns that say to which part of a split an image belongs.
-_PARTS = {"fold", "part", "set", "split", "subset"}
 _LISTED = 5
 # Longest name of a class in a message or a table, in letters.
 WIDTH = 40
@@ -144,8 +142,10 @@ class ImageSource:
         asks_kind : bool, default=True
             Whether the command has --numbers.
         """
+        from sktl._datasets.split_columns import names_split  # imports Pillow, which would delay help
+
         advice = ""
-        if parts := [name for name in getattr(found, "unused", []) if name.casefold() in _PARTS]:
+        if parts := [name for name in getattr(found, "unused", []) if names_split(name)]:
             advice = f" Column {listed(parts)} was not used. To use some of the rows, pass --where {parts[0]}=VALUE."
         if (
             asks_kind
@@ -179,7 +179,7 @@ def listed(names: Sequence[Any]) -> str:
 
 def resembling(names: Sequence[Any], known: Sequence[str]) -> str:
     """Return a sentence about names that look like classes of a model but differ; empty if there are none."""
-    from sktl._datasets.layouts import look_alikes  # imports Pillow, which would delay help
+    from sktl._datasets.folder_layouts import look_alikes  # imports Pillow, which would delay help
 
     pairs = [f"{_quoted(name)} looks like {_quoted(other)}" for name, other in look_alikes(map(str, names), known)]
     more = [f"and {len(pairs) - _LISTED} more"] if len(pairs) > _LISTED else []

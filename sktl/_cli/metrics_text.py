@@ -28,11 +28,13 @@ class ClassMetrics(metrics.ClassMetrics):
 
     def report(self) -> str:
         """Return the figures for people."""
-        names = [fitted(shown(str(label)), WIDTH) for label in self.labels]
+        n, names = len(self.truth), [fitted(shown(str(label)), WIDTH) for label in self.labels]
         table = classification_report(
             self.truth, self.predictions, labels=self.labels, target_names=names, zero_division=0.0, digits=3
         )
-        return f"Accuracy {self.accuracy:.4f} on {len(self.truth)} images.\n\n{table}\n{self._matrix(names)}"
+        support = np.array(self.confusion()).sum(axis=1)
+        constant = f"Always answering {names[support.argmax()]} gives {support.max() / n:.4f}."
+        return f"Accuracy {self.accuracy:.4f} on {n} images. {constant}\n\n{table}\n{self._matrix(names)}"
 
     def _matrix(self, names: list[str]) -> str:
         """Return the confusion matrix with a heading; of many classes, those with the most mistakes."""

@@ -97,6 +97,12 @@ class _Classes(Predictions):
         rows = zip(self.images, winners, best, strict=True)
         return [["image", "prediction", "probability"], *([image, self.names[k], f"{p:.4f}"] for image, k, p in rows)]
 
+    def rows(self) -> list[list[str]]:
+        heading, *rows = self.summary()
+        probabilities = ([f"{p:.4f}" for p in row] for row in self.values)
+        own = ([*row, *cells] for row, cells in zip(rows, probabilities, strict=True))
+        return [self._headings(heading, self.names, "class"), *own]
+
     def records(self) -> list[dict[str, Any]]:
         return [
             {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from sktl._utils.paths import kept_path, shown
@@ -16,6 +16,13 @@ _WORDS = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
+# Words that folders and cells have for parts, beyond those that `load_image_parts` reads.
+_PART_WORDS = _WORDS | {
+    "trn": "train", "trainval": "train", "tst": "test", "holdout": "test", "eval": "other", "evaluation": "other",
+}  # fmt: skip
+_PART_WORD = re.compile(rf"({'|'.join(_PART_WORDS)})(?:set|data|images)?")
+# Words beside them that say nothing about the images.
+_PLAIN_WORDS = {"set", "data", "images", "image", "imgs", "dataset"}
 _ORDER = ("train", "val", "test")
 _NAME = re.compile(rf"({'|'.join(_WORDS)})([-_ ]?(set|data|images))?")
 _WANTED = "Name the parts train, val (or valid, validation) and test, and move other folders elsewhere."
@@ -25,6 +32,32 @@ def part_of(name: str) -> str | None:
     """Return the part that a folder name stands for, "train", "val" or "test"; None if it is another name."""
     found = _NAME.fullmatch(name.lower())
     return _WORDS[found[1]] if found else None
+
+
+def words_of(name: str) -> list[str]:
+    """Return the words of a name in lower case, without numbers: ["train", "images"] for "TrainImages_2017"."""
+    separated = re.sub(r"(?<=[^\W\d_])(?=[A-Z][a-z])", " ", name)
+    return [word for word in re.split(r"[\W\d_]+", separated.casefold()) if word]
+
+
+def part_in(name: str) -> str | None:
+    """Return the part that a word of a name stands for, "train", "val", "test" or "other"; None without such a word."""
+    return next((_PART_WORDS[match[1]] for word in words_of(name) if (match := _PART_WORD.fullmatch(word))), None)
+
+
+def parts_among(names: Iterable[str]) -> dict[str, str]:
+    """Return the parts that names stand for, "train", "val", "test" or "other", if names are words for parts.
+
+    If none is, return the names that differ only in such words: "train" may also be a class, and so may
+    "bullet_train", but "seg_train" beside "seg_test" is a part.
+    """
+    alike: dict[tuple[str, ...], dict[str, str]] = {}
+    for name in names:
+        if part := part_in(name):
+            rest = (word for word in words_of(name) if not _PART_WORD.fullmatch(word) and word not in _PLAIN_WORDS)
+            alike.setdefault(tuple(rest), {})[name] = part
+    several = [parts for parts in alike.values() if len({*parts.values()}) > 1]
+    return alike.get(()) or max(several, key=len, default={})
 
 
 def parts_in(root: Path) -> dict[str, dict[str, Path]]:

@@ -18,7 +18,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from sktl._storage.feature_files import PROGRESS, SUFFIX, FeatureFile, Rows, first_row, write_rows
-from sktl._utils.paths import shown, why_no_file
+from sktl._utils.paths import naming, shown, why_no_file
 from sktl.exceptions import ImageFailure, InvalidImageError, InvalidInputError, InvalidParameterError
 
 from .embedding_content import Embedding, Part, stamps_digest
@@ -198,7 +198,8 @@ class Writer:
         own = self._header([i, len(self.parts)], [contents], firsts, named)
         self._write(self.place.part(i), rows.groups(), own)
         if stamps is not None:
-            self.place.stamps(i).write_text(stamps)
+            with naming(self.place.stamps(i)):
+                self.place.stamps(i).write_text(stamps)
         return []
 
     def _join(self, files: Sequence[FeatureFile], path: Path) -> None:
@@ -224,7 +225,8 @@ class Writer:
 
     def _write(self, path: Path, groups: Iterator[Rows], header: dict[str, Any]) -> None:
         like = self.embedding.images.columns
-        write_rows(path, self.place.scratch, groups, header["n_features"], like, header)
+        with naming(path):
+            write_rows(path, self.place.scratch, groups, header["n_features"], like, header)
 
 
 def _failures(files: Sequence[FeatureFile]) -> list[ImageFailure]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import ntpath
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,20 +23,23 @@ from sktl._utils.warnings import warn
 from sktl._words import shown_value
 from sktl.exceptions import ImageFolderWarning, InvalidInputError, InvalidParameterError
 
-from .dataset_parts import part_of
+from .folder_layouts import check_names
 from .folders import listed
-from .layouts import check_names
+from .split_columns import SplitColumn
 
 KINDS = ("auto", "classes", "labels", "numbers")
 _PATH_COLUMNS = ("path", "file", "filename", "image")
 _DELIMITERS = (",", ";", "\t")
+# A first line that names the delimiter for Excel, which does not show it as a row.
+_DELIMITER_LINE = re.compile(r"sep=([^\w\s\"]|\t)(?:\r?\n|\r)", re.IGNORECASE)
 _WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 # Not what `float` accepts, which includes "1_000", "infinity" and "nan".
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 # Without leading zeros, because "007" and "7" are different names. At most 18 digits, which int64 can represent.
 _WHOLE = re.compile(r"-?(0|[1-9]\d{0,17})(\.0*)?", re.ASCII)
-# What programs write for a missing value; NA, None and null may be names.
-_MISSING = frozenset({"nan", "<na>"})
+# What programs write for a missing value; NA, None and null may be names. Spreadsheets write errors such as #N/A, #REF!
+# and #DIV/0!, in their own language, for a failed lookup.
+_MISSING = re.compile(r"(?i:nan|<na>)|#(N/?[A-Z]|[^\w\s]?[^\W\d_a-z]+(/0)?[!?])")
 _INDICATOR = {"false": 0, "true": 1}
 # A column with more different whole numbers is not taken for classes.
 MOST_WHOLE = 20
@@ -156,8 +160,11 @@ class LabelTable:
 def _numbered_rows(path: str, name: str) -> list[tuple[int, list[str]]]:
     """Return the rows of a file that are not blank, with their numbers. There is at least one."""
     text = _text(path, name)
-    header = text.partition("\n")[0]
-    delimiter = next((one for one in _DELIMITERS if one in header), ",")
+    if line := _DELIMITER_LINE.match(text):
+        text, delimiter = text[line.end() :], line[1]
+    else:
+        header = text.partition("\n")[0]
+        delimiter = next((one for one in _DELIMITERS if one in header), ",")
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
     try:
         rows = [(number, [cell.strip() for cell in row]) for number, row in enumerate(reader, 1)]
@@ -258,20 +265,14 @@ def chosen_columns(
 def _check_no_parts(table: LabelTable, columns: Sequence[str]) -> None:
     """Raise `InvalidInputError` if one of several columns says to which part of a split each image belongs.
 
-    Such a column is no label, and advice to ignore the column would train on the test images.
+    Such a column is no label, and advice to ignore the column would train on the test images. If its name may also be
+    the name of a label, warn.
     """
     for column in columns:
-        cells = sorted(set(table.columns[column]))
-        of_part = {part_of(cell): cell for cell in cells}
-        if None in of_part or "train" not in of_part:
-            continue
-        other = of_part.get("test", of_part.get("val"))
-        evaluate = f", and where={{{shown(column)}: {shown(other)}}} to evaluate" if other else ""
-        raise InvalidInputError(
-            f"Column {shown(column)} of {table.name} holds the parts of a dataset: {listed(cells)}. Pass "
-            f"where={{{shown(column)}: {shown(of_part['train'])}}} to train{evaluate}. To use all rows, pass "
-            f"ignore={shown(column)}."
-        )
+        if split := SplitColumn.of(column, table.columns[column]):
+            if not split.may_be_label:
+                raise InvalidInputError(split.message(table.name))
+            warn(split.message(table.name), ImageFolderWarning)
 
 
 def values_of(table: LabelTable, columns: Sequence[str], kind: str) -> Values:
@@ -306,8 +307,8 @@ def _kind_of_column(table: LabelTable, column: str) -> str:
     # Labels that are numbers are joined by commas, too, such as "1,2".
     if have_decimal_commas(cells) and not find_joined(cells):
         raise InvalidInputError(
-            f"{where} has numbers with commas, such as {next(cell for cell in cells if ',' in cell)}. If the comma is "
-            "a decimal comma, write a point; if it separates thousands, remove it. If a cell holds several labels, "
+            f"{where} has numbers with commas, such as {next(cell for cell in cells if ',' in cell)}. Write numbers "
+            "with a decimal point and without separators of thousands. If a cell holds several labels, "
             f'{_dummies(",")}. To learn each value as a class, pass kind="classes".'
         )
     decide = 'To learn numbers, pass kind="numbers"; to learn each value as a class, pass kind="classes"'
@@ -367,7 +368,7 @@ def _labels(table: LabelTable, columns: Sequence[str]) -> Values:
 
 def _classes(table: LabelTable, column: str) -> Values:
     cells = table.columns[column]
-    missing = [i for i, cell in enumerate(cells) if cell.lower() in _MISSING]
+    missing = [i for i, cell in enumerate(cells) if _MISSING.fullmatch(cell)]
     if missing:
         more = f" {len(missing) - 1} more cells hold one." if len(missing) > 1 else ""
         raise InvalidInputError(
@@ -417,14 +418,18 @@ def located(table: LabelTable, column: str, folder: str) -> list[str]:
     paths = [cell if is_url(cell) else os.path.join(folder, user_path(cell)) for cell in cells]
     absent = [i for i, path in enumerate(paths) if not is_url(path) and not os.path.isfile(path)]
     if absent:
-        meant = file_meant(paths[absent[0]])
+        cell, meant = cells[absent[0]], file_meant(paths[absent[0]])
         hint = f" There is a file {shown(meant)}." if meant else ""
         others = listed([cells[i] for i in absent[1:]], _MOST_MISSING - 1)
         more = f" {len(absent) - 1} more of {len(table)} files are missing: {others}." if others else ""
+        looked = f" (looked in {shown(os.path.abspath(folder))})"
+        remedy = "Correct the paths, or pass the folder that they are relative to as `folder`."
+        # Paths of Windows are absolute only there, but a folder does not help elsewhere either.
+        if os.path.isabs(user_path(cell)) or ntpath.splitdrive(cell)[0]:
+            looked = ""
+            remedy = "Correct the paths, or write them relative to a folder, and pass the folder as `folder`."
         raise InvalidInputError(
-            f"{shown(table.columns[column][absent[0]])} in {table.place(absent[0], column)}, is not a file (looked in "
-            f"{shown(os.path.abspath(folder))}).{more}{hint} Correct the paths, or pass the folder that they are "
-            "relative to as `folder`."
+            f"{shown(cell)} in {table.place(absent[0], column)}, is not a file{looked}.{more}{hint} {remedy}"
         )
     return paths
 

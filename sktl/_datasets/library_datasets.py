@@ -162,12 +162,16 @@ def _pair(item: Any, position: int) -> tuple[Any, Any]:
     advice = f"For images without targets, pass [dataset[i][0] {n} to an estimator."
     if is_tuple and len(item) > 2:
         advice = f"If the first two are the image and its target, pass [dataset[i][:2] {n}."
+    elif hasattr(item, "dataset"):  # a data loader
+        advice = f"Pass the dataset of one, dataset[{position}].dataset."
     elif not is_tuple:
         advice = "For images without targets, pass sktl.datasets.LazyImages(dataset) to an estimator."
     raise InvalidInputError(f"dataset[{position}] is {what}; it must be a pair (image, target). {advice}")
 
 
 def _warn_of_reading(dataset: Any, reason: str) -> None:
+    if isinstance(dataset, list | tuple):  # their items are in memory
+        return
     warn(
         f"All {len(dataset)} images of {type(dataset).__name__} are decoded once to read their targets, because "
         f"{reason}.",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sktl._utils.paths import checked_path, draft_path, is_utf8, shown
+from sktl._utils.paths import checked_path, draft_path, is_utf8, naming, shown
 from sktl._words import shown_value
 from sktl.exceptions import ExportError, InvalidParameterError, MissingPackageError, ModelFileNotFoundError
 
@@ -105,7 +105,7 @@ class Target:
         if not parent.is_dir():
             raise ModelFileNotFoundError(f"The folder {shown(parent)} does not exist. Create it before the export.")
         nearest = self.path.parent if self.path.parent.is_dir() else parent
-        with _naming(self.path), tempfile.TemporaryFile(dir=nearest):
+        with naming(self.path), tempfile.TemporaryFile(dir=nearest):
             pass
 
     @property
@@ -121,7 +121,7 @@ class Target:
 
     def write(self, model: Any, document: str, draft: Path) -> None:
         """Write a converted model and its document under the name of a draft. Errors of the system name the target."""
-        with _naming(self.path):
+        with naming(self.path):
             self.format.write(model, document, draft)
 
     @contextmanager
@@ -133,14 +133,14 @@ class Target:
         created = self.folder is not None and not self.folder.exists()
         if created:
             assert self.folder is not None
-            with _naming(self.folder):
+            with naming(self.folder):
                 self.folder.mkdir()
         path = draft_path(self.path.with_suffix(""), self.path.suffix.lower())
         drafts = [path.with_suffix(suffix) for suffix in (*self.format.suffixes[1:], path.suffix)]
         done = False
         try:
             yield path
-            with _naming(self.path):
+            with naming(self.path):
                 for draft in drafts:
                     _flush(draft)
                 for draft, final in zip(drafts, self.files, strict=True):
@@ -153,17 +153,6 @@ class Target:
             if created and not done:
                 with contextlib.suppress(OSError):
                     self.path.parent.rmdir()
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Let errors of the system name a path instead of a temporary file beside it."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno is None:
-            raise OSError(f"{shown(path)} cannot be written: {error}") from error
-        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def check_package(package: str, user: str) -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
-from sktl._utils.isolation import Loan
+from sktl._utils.settings_isolation import Loan
 
 _CURRENT = threading.local()  # its `n_blocks` is the number of blocks that the current thread is in
 

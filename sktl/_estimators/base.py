@@ -21,7 +21,7 @@ from sktl._backbones.backbone import Backbone
 from sktl._backbones.resolve_backbone import BackboneName, Weights, check_weights, resolve_backbone
 from sktl._features.extractor import FeatureExtractor
 from sktl._features.image_features import ImageFeatures
-from sktl._images.containers import EMPTY, check_image_shape, is_flattened
+from sktl._images.image_containers import EMPTY, check_image_shape, is_flattened
 from sktl._images.image_reader import ImageReader
 from sktl._images.readers import READERS
 from sktl._images.samples import Sample, as_samples
@@ -29,8 +29,8 @@ from sktl._storage.cache import check_cache, open_cache
 from sktl._storage.model_file import PathOrFile, write_model
 from sktl._training.json_values import plain
 from sktl._utils.devices import check_precision, nearest_device, resolve_device
-from sktl._utils.isolation import isolated
 from sktl._utils.paths import check_model_suffix
+from sktl._utils.settings_isolation import isolated
 from sktl._utils.sklearn_compat import (
     CallbackSupport,
     Interval,

@@ -22,7 +22,7 @@ from sktl._targets.label_targets import LabelTargets, check_indicator, indicator
 from sktl._targets.outputs import ClassOutputs, LabelOutputs
 from sktl._targets.target_columns import check_labels
 from sktl._targets.target_tables import is_table
-from sktl._utils.isolation import isolated
+from sktl._utils.settings_isolation import isolated
 from sktl._utils.sklearn_compat import Interval, StrOptions, with_callbacks
 
 from .predictor import PretrainedImagePredictor
@@ -185,9 +185,10 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         [6]_, such as a rotation, a shear, or a change of contrast or color. If no such crop fits into an elongated
         image, the crop is its central square. A callable takes a PIL image and returns a PIL image, array or tensor; a
         transform of torchvision.transforms.v2 without normalization is one example (in a grid, wrap it in
-        ``v2.Compose([transform])``, because scikit-learn mistakes some transforms for estimators). It runs in threads,
-        with the global random generators seeded. None leaves images unchanged; stages are then trained on cached
-        activations, which is many times faster if only a few stages are trained.
+        ``v2.Compose([transform])``, because scikit-learn mistakes some transforms for estimators). `fit` first calls it
+        with the first image, and raises an error if it fails or does not return an image. It runs in threads, with the
+        global random generators seeded. None leaves images unchanged; stages are then trained on cached activations,
+        which is many times faster if only a few stages are trained.
 
         With pretrained weights, `"auto"` is `"trivial"`, or None if None is clearly better in a short trial within
         `fit`: if its log loss is lower by more than the standard error of the difference. The trial uses at most 1,000

@@ -15,7 +15,7 @@ from sktl._backbones.resolve_backbone import BackboneName, Weights
 from sktl._images.image_reader import ImageReader
 from sktl._training.json_values import plain
 from sktl._utils.fit_tasks import fit_task
-from sktl._utils.isolation import isolated
+from sktl._utils.settings_isolation import isolated
 from sktl._utils.sklearn_compat import Interval, StrOptions, with_callbacks
 from sktl._utils.warnings import warn
 from sktl.exceptions import InvalidImageWarning

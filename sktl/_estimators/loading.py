@@ -7,7 +7,7 @@ import torch
 from sktl._storage.model_file import DocumentError, PathOrFile, open_model
 from sktl._training.json_values import decode
 from sktl._utils.devices import resolve_device
-from sktl._utils.isolation import isolated
+from sktl._utils.settings_isolation import isolated
 
 from .classifier import PretrainedImageClassifier
 from .encoder import PretrainedImageEncoder

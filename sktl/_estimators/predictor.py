@@ -21,7 +21,8 @@ from sktl._backbones.taps import StageLayout
 from sktl._features.extractor import FeatureExtractor
 from sktl._features.features_from_files import check_images, contiguous
 from sktl._fine_tuning.augmentation_trial import choose_augmentation
-from sktl._fine_tuning.phases import Choose, Images, Tuned, open_checkpoint, train_stages
+from sktl._fine_tuning.image_batches import check_change
+from sktl._fine_tuning.training_phases import Choose, Images, Tuned, open_checkpoint, train_stages
 from sktl._head.train_head import output_values, train_head
 from sktl._images.augmentation import AUGMENTATIONS, Change
 from sktl._images.problems import as_argument
@@ -38,8 +39,8 @@ from sktl._training.weighted_net import NeuralNet, WeightedNet
 from sktl._typicality.typicality import Typicality
 from sktl._utils.fit_tasks import fit_task
 from sktl._utils.forked_gradients import check_gradients
-from sktl._utils.isolation import isolated
 from sktl._utils.paths import checked_path
+from sktl._utils.settings_isolation import isolated
 from sktl._utils.sklearn_compat import Interval, Options, StrOptions
 from sktl._utils.threads import n_threads
 from sktl.exceptions import (
@@ -216,6 +217,7 @@ class PretrainedImagePredictor(PretrainedImageBase):
         if (wanted := plain(self.feature_stages)) != "auto":
             check_within_trained(self, extractor.count_feature_stages(wanted), n_trainable)
         split = _split(images, rows, watched)
+        check_change(augmentations(self)[0], split.training.samples[0], self.backbone_.preprocessing)
         self.engine_ = extractor.engine_name
         if self.engine_ == "torch":  # a part of the network runs on the same engine as the whole
             extractor = replace(extractor, engine="torch")

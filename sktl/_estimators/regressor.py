@@ -18,7 +18,7 @@ from sktl._images.image_reader import ImageReader
 from sktl._targets.base_targets import Targets
 from sktl._targets.number_targets import NumberTargets, check_numbers, numbers_of
 from sktl._targets.outputs import NumberOutputs
-from sktl._utils.isolation import isolated
+from sktl._utils.settings_isolation import isolated
 from sktl._utils.sklearn_compat import StrOptions, with_callbacks
 
 from .predictor import PretrainedImagePredictor

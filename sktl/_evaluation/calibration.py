@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from decimal import ROUND_FLOOR, Decimal
 from typing import Self
 
 import numpy as np
@@ -13,6 +14,18 @@ from .confidence_intervals import Rate
 _N_BINS = 10
 # Accuracies for which the page says how many images must be rejected.
 TARGETS = (0.9, 0.95, 0.99)
+_FEWEST_DIGITS = 3
+
+
+def threshold_between(low: float, high: float) -> float:
+    """Return a number above `low` and not above `high` that people can write: it has the fewest digits after the point.
+
+    There are at least three. Rounded for a table, a threshold such as 0.99998 would be 1.000, which rejects all images.
+    """
+    exact, n_digits = Decimal(repr(float(high))), _FEWEST_DIGITS
+    while (found := float(exact.quantize(Decimal(1).scaleb(-n_digits), ROUND_FLOOR))) <= low:
+        n_digits += 1
+    return found
 
 
 @dataclass(frozen=True)
@@ -89,7 +102,8 @@ class CoverageTarget:
     accuracy : float
         The accuracy to reach.
     threshold : float or None
-        Images with a lower probability are rejected; None if no threshold reaches the accuracy.
+        Images with a lower probability are rejected; None if no threshold reaches the accuracy. It lies between the
+        probabilities of two images, and has as few digits as possible.
     turned_away : float
         Share of images that are rejected; 1 without a threshold.
     kept : Rate
@@ -152,6 +166,7 @@ class Coverage:
         reached = np.flatnonzero(self.accuracies >= accuracy)
         if not len(reached):
             return CoverageTarget(accuracy, None, 1.0, Rate.of(hits[:0]))
-        threshold = float(self.thresholds[reached[-1]])
+        rejected = self.thresholds[reached[-1] + 1 :]
+        threshold = threshold_between(float(rejected.max(initial=-math.inf)), float(self.thresholds[reached[-1]]))
         rate = Rate.of_rows(hits, probabilities >= threshold, groups)
         return CoverageTarget(accuracy, threshold, 1 - float(self.shares[reached[-1]]), rate)

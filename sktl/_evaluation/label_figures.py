@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 from sklearn.metrics import precision_recall_curve
 
-from .calibration import Calibration
+from .calibration import Calibration, threshold_between
 from .comparisons import LabelComparison
 from .confidence_intervals import Rate
 from .groups import GroupFigure, Groups
@@ -156,4 +156,5 @@ def _best_threshold(has: np.ndarray, proba: np.ndarray) -> tuple[float, float]:
     total = precision + recall
     scores = np.divide(2 * precision * recall, total, out=np.zeros_like(total), where=total > 0)[:-1]
     best = int(np.argmax(scores))
-    return float(thresholds[best]), float(scores[best])
+    below = float(thresholds[best - 1]) if best else -math.inf
+    return threshold_between(below, float(thresholds[best])), float(scores[best])

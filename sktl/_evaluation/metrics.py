@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import (
     average_precision_score,
-    confusion_matrix,
     f1_score,
     precision_recall_fscore_support,
 )
@@ -42,7 +41,10 @@ class ClassMetrics:
 
     def confusion(self) -> list[list[int]]:
         """Return the confusion matrix: true classes in rows, predictions in columns."""
-        counts: list[list[int]] = confusion_matrix(self.truth, self.predictions, labels=self.labels).tolist()
+        n, labels = len(self.labels), self.labels
+        cells = np.searchsorted(labels, self.truth) * n + np.searchsorted(labels, self.predictions)
+        # scikit-learn's function would warn of a single class.
+        counts: list[list[int]] = np.bincount(cells, minlength=n * n).reshape(n, n).tolist()
         return counts
 
     def of_classes(self) -> dict[str, Any]:

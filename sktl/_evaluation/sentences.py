@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from sktl._utils.short_text import fitted
 
 from .calibration import Calibration, CoverageTarget
@@ -41,6 +43,11 @@ def number(value: float | None) -> str:
 def decimal(value: float | None, digits: int = 3) -> str:
     """Return a score in [0, 1], or a dash."""
     return NONE if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+
+
+def threshold(value: float | None) -> str:
+    """Return a threshold with all its digits, at least three, or a dash."""
+    return NONE if value is None else np.format_float_positional(value, min_digits=3)
 
 
 def interval(figure: Rate | Mean) -> str:
@@ -165,7 +172,7 @@ def of_target(target: CoverageTarget) -> str:
         return f"The accuracy is at least {goal} without leaving any image to a person."
     return (
         f"To reach {goal} accuracy, leave {percent(target.turned_away)} of the images to a person: those with a "
-        f"probability below {target.threshold:.3f}."
+        f"probability below {threshold(target.threshold)}."
     )
 
 

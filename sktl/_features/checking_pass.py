@@ -17,8 +17,8 @@ from sktl._images.problems import limits
 from sktl._images.samples import Sample, as_samples
 from sktl._storage.cache import APART, Cache, open_cache
 from sktl._utils.clusters import Cluster, active_cluster
-from sktl._utils.isolation import isolated
 from sktl._utils.progress import Progress, progress_bar
+from sktl._utils.settings_isolation import isolated
 from sktl._utils.threads import n_threads, single_threaded_pool
 from sktl._words import shown_value
 from sktl.exceptions import ImageFailure, InvalidParameterError
@@ -218,10 +218,10 @@ def check_images(
     --------
     >>> import numpy as np
     >>> from sktl import check_images
-    >>> X = [np.zeros((8, 8), np.uint8), np.full((8, 8), np.nan), b"<html>not found</html>"]
+    >>> X = [np.zeros((8, 8), np.uint8), np.full((8, 8), np.inf), b"<html>not found</html>"]
     >>> for failure in check_images(X):
     ...     print(failure)
-    X[1] (ndarray): contains NaN; every pixel must be a finite number
+    X[1] (ndarray): contains infinity; every pixel must be a finite number
     X[2] (bytes): is an HTML page, perhaps from a failed download; download it again
     >>> wrong = {failure.position for failure in check_images(X)}
     >>> [i for i in range(len(X)) if i not in wrong]

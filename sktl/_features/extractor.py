@@ -33,10 +33,10 @@ from .feature_rows import COPIED_BYTES, Rows, rows_per_block
 from .features_from_files import check_images, layout_of, stored_rows
 from .frozen_trunk import EngineFacts
 from .image_features import ImageFeatures
-from .missing_images import RowSpace, Wanted
 from .prefetch import Decoder
 from .reading_ahead import contents_digest, known_keys, read_ahead, read_keys
 from .shared_pass import Pass
+from .uncached_images import RowSpace, Wanted
 
 _ENGINES = APART + "engines"
 

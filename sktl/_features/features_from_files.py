@@ -11,9 +11,9 @@ import torch
 
 from sktl._backbones.backbone import Backbone, tensors_digest
 from sktl._backbones.taps import StageLayout
-from sktl._utils.isolation import isolated
 from sktl._utils.locks import fork_safe_lock
 from sktl._utils.random import generator
+from sktl._utils.settings_isolation import isolated
 from sktl._utils.threads import single_threaded
 from sktl._words import shortened, shown_value
 from sktl.exceptions import InvalidInputError

@@ -17,7 +17,7 @@ from sktl._utils.threads import single_threaded_pool
 from .sample_windows import Budget, Content, Window, Windows, size_of
 
 # The number in this name changes when a file's bytes go to a different reader than in earlier versions.
-_FILES = APART + "files 2"
+_FILES = APART + "files 3"
 # Maximum size of all contents that were read but not used yet. A larger content is read when no other content is held.
 _BYTES_AHEAD = 64 << 20
 # Samples that are looked up in the cache together. The first window is smaller, so that computing starts soon.

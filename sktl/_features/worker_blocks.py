@@ -16,8 +16,8 @@ from sktl._images.samples import ArraySample, BytesSample, FileSample, ReadSampl
 from sktl._images.url_downloads import UrlSample
 from sktl._storage.cache import Cache
 from sktl._utils.clusters import count_tasks_at_once
-from sktl._utils.isolation import isolated
 from sktl._utils.progress import Progress
+from sktl._utils.settings_isolation import isolated
 from sktl._version import __version__, version_of
 from sktl.exceptions import EngineError, ImageFailure
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import torch
 
-from sktl._images.augmentation import Change, changed_pixels
+from sktl._images.augmentation import Change, CustomTransform, changed_pixels
 from sktl._images.decoding import ImageProblem
 from sktl._images.network_pixels import network_pixels
 from sktl._images.preprocessing import Preprocessing
@@ -129,6 +130,13 @@ class ImageInputs:
         draw = epoch if self.n_views is None else (epoch - 1) % self.n_views + 1
         seed = np.random.SeedSequence((self.seed, Stream.CHANGED, draw, row))
         return changed_pixels(content, self.change, self.preprocessing, seed)
+
+
+def check_change(change: Change | None, sample: Sample, preprocessing: Preprocessing) -> None:
+    """Raise `InvalidParameterError` if a user's function fails on a sample, before a pass over all samples."""
+    if isinstance(change, CustomTransform):
+        with suppress(ImageProblem):  # the sample itself cannot be used, which the pass reports
+            changed_pixels(sample.read(), change, preprocessing, np.random.SeedSequence(0))
 
 
 class Batch(NamedTuple):

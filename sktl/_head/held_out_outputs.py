@@ -20,7 +20,7 @@ from sktl._training.recipe import Recipe
 from sktl._utils.threads import single_threaded_pool
 
 from .fold_problem import FoldProblem, PenalizedLosses, outputs_of
-from .principal_axes import N_AXES, Coordinates, coordinates_of_many
+from .principal_axes import AXES, Coordinates, coordinates_of_many
 
 _STEPS = 200
 _TOLERANCE = 1e-4
@@ -53,7 +53,9 @@ def held_out_outputs(
     loss = make_loss(targets.loss, recipe.label_smoothing)
     problem = FoldProblem.of(targets, folds, loss, trusted)
     with single_threaded_pool(n_threads) as pool:
-        coordinates = coordinates_of_many(N_AXES, features, targets.weights, block_sizes, recipe.shrinkage, pool)
+        coordinates = coordinates_of_many(
+            AXES[targets.loss], features, targets.weights, block_sizes, recipe.shrinkage, pool
+        )
         of_folds = map(problem.of_fold, range(folds.n_folds))
         layers = torch.cat([*pool.map(partial(_trained, coordinates, recipe=recipe), of_folds)])
     outputs = outputs_of(coordinates[0], layers)

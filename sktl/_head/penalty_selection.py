@@ -22,7 +22,7 @@ from sktl._training.losses import make_loss
 from sktl._utils.threads import single_threaded_pool
 
 from .fold_problem import FoldProblem, PenalizedLosses, outputs_of
-from .principal_axes import Coordinates, coordinates_of_many, principal_coordinates
+from .principal_axes import AXES, Coordinates, coordinates_of_many, principal_coordinates
 
 _OF_LOGITS = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5)
 _OF_NUMBERS = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3)
@@ -187,7 +187,8 @@ def cross_validate(
     folds, problem = _problem(targets, conditions)
     with single_threaded_pool(conditions.n_threads) as pool:
         stages = [*sorted(block_sizes.items())]
-        coordinates = principal_coordinates(features, targets.weights, stages, conditions.shrinkage, pool)
+        arguments = AXES[targets.loss], features, targets.weights, stages, conditions.shrinkage, pool
+        coordinates = principal_coordinates(*arguments)
         found = [*pool.map(partial(_path, problem=problem, penalties=penalties), coordinates)]
     return _candidates(found, sorted(block_sizes), penalties, folds, problem)
 

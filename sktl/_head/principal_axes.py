@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -22,15 +23,25 @@ from .standardization import Standardization, row_blocks, standardized
 # Float32 array of shape (n_samples, n_axes), and the mean square along each axis.
 Coordinates: TypeAlias = tuple[torch.Tensor, torch.Tensor]
 
-N_AXES = 384
+# Number of axes for each loss. Along 384 axes, the best penalty of numbers would be too strong. For classes and labels,
+# more axes change the penalty, but hardly the predictions.
+AXES = {"cross_entropy": 384, "binary_cross_entropy": 384, "squared_error": 768, "huber": 768}
 # More axes than needed are drawn, because subspace iteration is inaccurate for the last ones.
 _SPARE_AXES = 32
 _ROWS_AT_ONCE = 1024
-# For the folds of a search. Each result takes at most 6 MB for each number of stages.
-memo: SampleMemo[list[Coordinates]] = SampleMemo(6, cost=lambda found: 1)
+
+
+def _n_bytes(found: list[Coordinates]) -> int:
+    return sum(inputs.nbytes + squares.nbytes for inputs, squares in found)
+
+
+# For the five folds of a search of up to 4,096 numbers, or more images with classes. The limit is low because joblib
+# ends worker processes that grow by 300 MB.
+memo: SampleMemo[list[Coordinates]] = SampleMemo(152 * 2**20, cost=_n_bytes)
 
 
 def principal_coordinates(
+    n_axes: int,
     features: np.ndarray,
     weights: np.ndarray,
     block_sizes: Sequence[tuple[int, Sequence[int]]],
@@ -41,6 +52,8 @@ def principal_coordinates(
 
     Parameters
     ----------
+    n_axes : int
+        Maximum number of axes.
     features : float32 array of shape (n_samples, n_features)
         Features of the largest number of stages.
     weights : float64 array of shape (n_samples,)
@@ -55,9 +68,9 @@ def principal_coordinates(
 
     def compute() -> list[Coordinates]:
         products = pool.submit(_products, features, weights, block_sizes, shrinkage).result()
-        return [*pool.map(_main_axes, products)]
+        return [*pool.map(partial(_main_axes, n_axes), products)]
 
-    return memo.get(features, weights, (block_sizes, shrinkage), compute)
+    return memo.get(features, weights, (n_axes, block_sizes, shrinkage), compute)
 
 
 def coordinates_of_many(
@@ -118,18 +131,18 @@ def _products(
     return totals
 
 
-def _main_axes(products: torch.Tensor) -> Coordinates:
-    """Return coordinates of samples from their inner products.
+def _main_axes(n_axes: int, products: torch.Tensor) -> Coordinates:
+    """Return coordinates of samples along at most `n_axes` axes, from their inner products.
 
     For many samples, uses randomized subspace iteration (N. Halko, P. Martinsson and J. Tropp, SIAM Review 53, 2011).
     """
     n = len(products)
-    if n <= 2 * N_AXES:
+    if n <= 2 * n_axes:
         squares, axes = torch.linalg.eigh(products)
     else:
-        drawn = torch.randn(n, N_AXES + _SPARE_AXES, generator=generator(0, N_AXES))
+        drawn = torch.randn(n, n_axes + _SPARE_AXES, generator=generator(0, n_axes))
         basis = torch.linalg.qr(products @ drawn).Q
         squares, axes = torch.linalg.eigh(basis.t() @ (products @ basis))
         axes = basis @ axes
-    squares, axes = squares[-N_AXES:].clamp_min(0), axes[:, -N_AXES:]
+    squares, axes = squares[-n_axes:].clamp_min(0), axes[:, -n_axes:]
     return axes * squares.sqrt(), squares / n

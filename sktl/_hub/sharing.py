@@ -19,8 +19,8 @@ from sktl._estimators.regressor import PretrainedImageRegressor
 from sktl._estimators.saving import to_document
 from sktl._storage.model_file import MODEL_FILE, write_model
 from sktl._utils.devices import resolve_device
-from sktl._utils.isolation import isolated
 from sktl._utils.paths import checked_path, shown
+from sktl._utils.settings_isolation import isolated
 from sktl._words import shown_value, type_of
 from sktl.exceptions import InvalidParameterError, ModelFileError
 

@@ -21,7 +21,8 @@ _DIGITS_WHITE = 16  # in sklearn.datasets.load_digits, whose maximum is 16
 _OVERSHOOT = 0.5
 # Images that were centered and divided by a standard deviation have smaller absolute values.
 _MOST_STANDARDIZED = 10
-_CT_BELOW = -128  # the minimum of int8; CT values of air are lower
+# CT values of air are below the minimum of int8. Lower values than those of CT mark pixels without data.
+_CT_BELOW, _LEAST_CT = -128, -4096
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,13 @@ class Words:
         `x` converted to floats and to uint8.
     clip : str
         Expression that clips to [0, 1], with a placeholder for its argument.
+    filled : str
+        `x` with zeros instead of NaN.
     meaning : str
         Definition of `x`, if it is not the object that was passed.
     sees_all : bool
-        Whether the numbers of all images of `X` are known. For a file, only its own numbers are known.
+        Whether the numbers of all images of `X` are known. For a file or an item of a sequence, only its own numbers
+        are known.
     divides_all : bool
         Whether `x` can be divided whatever its dtype. torch does not divide some unsigned integers.
     """
@@ -45,6 +49,7 @@ class Words:
     as_float: str = "x.astype(float)"
     as_uint8: str = "x.astype(np.uint8)"
     clip: str = "np.clip({}, 0, 1)"
+    filled: str = "np.nan_to_num(x)"
     meaning: str = ""
     sees_all: bool = True
     divides_all: bool = True
@@ -62,7 +67,7 @@ NUMPY = Words()
 OTHERS = Words(meaning="np.asarray(x)")
 PIL = Words(meaning="np.asarray(image)", sees_all=False)
 FILE = Words(meaning="the pixels of the file", sees_all=False)
-TORCH = Words("x.float()", "x.to(torch.uint8)", "({}).clamp(0, 1)", divides_all=False)
+TORCH = Words("x.float()", "x.to(torch.uint8)", "({}).clamp(0, 1)", "x.nan_to_num()", divides_all=False)
 
 
 @dataclass(frozen=True)
@@ -74,11 +79,14 @@ class Numbers:
     low, high : float
     dtype : dtype
         Data type in any byte order.
+    above : float
+        The lowest number above `low`; `low` if there is none.
     """
 
     low: float
     high: float
     dtype: np.dtype
+    above: float
 
     @property
     def are_floats(self) -> bool:
@@ -89,6 +97,11 @@ class Numbers:
     def are_half(self) -> bool:
         """Whether the numbers are half-precision floats."""
         return self.are_floats and self.dtype.itemsize == 2
+
+    @property
+    def have_gaps(self) -> bool:
+        """Whether the lowest number seems to mark pixels without data: no other is far below zero."""
+        return self.low < _CT_BELOW and self.above > -_OVERSHOOT
 
     @property
     def is_pixels(self) -> bool:
@@ -107,7 +120,9 @@ class Numbers:
 def spanned(parts: Sequence[Numbers]) -> Numbers:
     """Return the range of several images with the same dtype."""
     first = next((part for part in parts if part.are_half), parts[0])
-    return replace(first, low=min(p.low for p in parts), high=max(p.high for p in parts))
+    low, high = min(p.low for p in parts), max(p.high for p in parts)
+    above = min((value for p in parts for value in (p.low, p.above) if value > low), default=low)
+    return replace(first, low=low, high=high, above=above)
 
 
 def _shown(value: float) -> str:
@@ -116,13 +131,14 @@ def _shown(value: float) -> str:
 
 
 def _advice(numbers: Numbers, words: Words) -> str:
+    if numbers.have_gaps:
+        return _gap_advice(numbers, words)
     if not numbers.are_floats:
         return _integer_advice(numbers, words)
     low, high = numbers.low, numbers.high
     # A narrow range around zero was probably centered, and clipping would remove its lower half.
     if low > -_OVERSHOOT and high < 1 + _OVERSHOOT and (high > _OVERSHOOT or low > -0.1):
-        clipped = f"pass {words.clip.format('x')}"
-        return clipped if words.sees_all else f"{clipped} if white is 1, else divide all images by the value of white"
+        return _clip_advice(words, low)
     if low >= 0:
         return _white_advice(numbers, words)
     if low >= -1 - ROUNDING and high <= 1 + ROUNDING:
@@ -130,6 +146,23 @@ def _advice(numbers: Numbers, words: Words) -> str:
     if max(-low, high) <= _MOST_STANDARDIZED:
         return "undo the normalization: pass x * std + mean, or the original images"
     return _window_advice(numbers, words)
+
+
+def _gap_advice(numbers: Numbers, words: Words) -> str:
+    marked = f"if {_shown(numbers.low)} marks pixels without data, make them black: "
+    if numbers.are_floats and numbers.high < 1 + _OVERSHOOT:
+        return marked + _clip_advice(words, 0)
+    scaled = words.clip.format(_quotient(numbers, words, "white"))
+    return f"{marked}pass {scaled} with the value of white; scale all images alike"
+
+
+def _clip_advice(words: Words, low: float) -> str:
+    clipped = f"pass {words.clip.format('x')}"
+    if words.sees_all:
+        return clipped
+    if low < -ROUNDING:  # perhaps one of the brighter images, all of which were centered
+        return f"{clipped} if black is 0 and white is 1, else undo the normalization of all images"
+    return f"{clipped} if white is 1, else divide all images by the value of white"
 
 
 def _integer_advice(numbers: Numbers, words: Words) -> str:
@@ -168,5 +201,6 @@ def _quotient(numbers: Numbers, words: Words, divisor: str) -> str:
 def _window_advice(numbers: Numbers, words: Words) -> str:
     # Computed in floats, because differences of small integers overflow.
     scaled = words.clip.format(f"({words.as_float} - black) / (white - black)")
-    ct = ", for a CT a window such as black = -160 and white = 240" if numbers.low < _CT_BELOW else ""
+    is_ct = _LEAST_CT <= numbers.low < _CT_BELOW
+    ct = ", for a CT a window such as black = -160 and white = 240" if is_ct else ""
     return f"pass {scaled} with the values of black and white{ct}; scale all images alike"

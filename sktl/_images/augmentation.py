@@ -14,9 +14,10 @@ from PIL import Image
 
 from sktl._utils.random import seeded_everything, seeded_globals
 from sktl._words import LONGEST_REASON, error_words, type_of
+from sktl.exceptions import InvalidParameterError
 
-from .containers import to_array
 from .decoding import ImageProblem, array_to_rgb, check_header, decode, pil_to_rgb
+from .image_containers import CHANNELS, to_array
 from .pixel_checks import check_pixels
 from .preprocessing import Preprocessing
 
@@ -85,25 +86,36 @@ class CustomTransform:
             except MemoryError:
                 raise
             except Exception as error:  # a user's function may raise anything
-                raise ImageProblem(f"augmentation failed on it: {error_words(error, LONGEST_REASON)}") from error
+                words, size = error_words(error, LONGEST_REASON), " x ".join(map(str, image.size))
+                raise InvalidParameterError(f"augmentation failed on an image of {size} pixels: {words}") from error
         rgb = _as_rgb(changed)
         height, width = preprocessing.crop
         return np.asarray(rgb) if rgb.size == (width, height) else preprocessing.pixels(rgb)
 
 
 def _as_rgb(changed: Any) -> Image.Image:
-    if isinstance(changed, Image.Image):
-        check_header(changed)
-        return pil_to_rgb(changed)
-    if isinstance(changed, torch.Tensor | np.ndarray):
-        array = to_array(changed)
-        array = array.transpose(1, 2, 0) if isinstance(changed, torch.Tensor) and array.ndim == 3 else array
-        check_pixels(array)
-        return Image.fromarray(array_to_rgb(array))
-    raise ImageProblem(
-        f"augmentation returned {type_of(changed)}; it must return a PIL image, an array (H, W, 3) or a tensor "
-        "(3, H, W), uint8 or floats in [0, 1], not normalized"
+    """Return what a user's function returned as an RGB image; raise `InvalidParameterError` if it is not an image."""
+    try:
+        if isinstance(changed, Image.Image):
+            check_header(changed)
+            return pil_to_rgb(changed)
+        if isinstance(changed, torch.Tensor | np.ndarray):
+            return _from_array(to_array(changed), is_channels_first=isinstance(changed, torch.Tensor))
+        found = type_of(changed)
+    except ImageProblem as problem:  # its advice is for images of `X`
+        found = f"{type_of(changed)} that {str(problem).partition(';')[0]}"
+    raise InvalidParameterError(
+        f"augmentation returned {found}; it must return a PIL image, an array (H, W, 3) or a tensor (3, H, W), uint8 "
+        "or floats in [0, 1]. Leave out Normalize, because sktl normalizes images itself."
     )
+
+
+def _from_array(array: np.ndarray, is_channels_first: bool) -> Image.Image:
+    image = array.transpose(1, 2, 0) if is_channels_first and array.ndim == 3 else array
+    if image.ndim != 2 and image.shape[2:] not in [(n,) for n in CHANNELS]:
+        raise ImageProblem(f"has shape {array.shape}")
+    check_pixels(image)
+    return Image.fromarray(array_to_rgb(image))
 
 
 Change: TypeAlias = RandomChange | CustomTransform

@@ -8,6 +8,7 @@ import re
 PHRASES = {
     "pass its files, as sktl.datasets.list_images or load_image_folder return them": "pass the images in it",
     "pass str(x).strip()": "leave them out",
+    "pass str(x).strip('\\'\"')": "leave them out",
     "expanded; pass the files that glob.glob(x) returns": "expanded within quotes; leave out the quotes",
     "pass str(x).replace('\\\\', '/')": "write / instead of \\",
     "sktl.set_pixel_limit": "the environment variable SKTL_MAX_PIXELS",

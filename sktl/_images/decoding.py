@@ -17,7 +17,6 @@ from sktl._utils.locks import fork_safe_lock
 
 from .advice import FILE, Words
 from .advice import PIL as PIL_WORDS
-from .formats import why_undecodable
 from .opening import open_image
 from .pillow_corrections import corrected, unloaded_copy, why_misread, without_texts
 from .pixel_checks import check_pixels
@@ -25,6 +24,7 @@ from .preprocessing import Preprocessing
 from .problems import ImageProblem, check_memory, check_size
 from .readers import READERS, Reader, key_of, reader_name
 from .tiff_tags import why_no_picture
+from .unreadable_formats import why_undecodable
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")

@@ -1,4 +1,4 @@
-"""Recognize values of PyTorch, SciPy, scikit-learn and PyArrow without importing these libraries.
+"""Recognize values of PyTorch, SciPy, scikit-learn, PyArrow and pydicom without importing these libraries.
 
 A value of a library can exist only if the library has been imported. Exported models run where it is not installed.
 """
@@ -33,3 +33,8 @@ def is_sparse(value: Any) -> bool:
 def is_arrow(value: Any) -> bool:
     """Return True if a value is an array or a table of PyArrow, from which `take` selects rows."""
     return any(is_instance(value, f"pyarrow.{name}") for name in ("Array", "ChunkedArray", "Table", "RecordBatch"))
+
+
+def is_dicom(value: Any) -> bool:
+    """Return True if a value is a data set of pydicom, which NumPy converts to an array without pixels."""
+    return is_instance(value, "pydicom.Dataset")

@@ -10,7 +10,7 @@ from PIL import Image
 from sktl._words import LONGEST_REASON, error_words, shown_value, type_of
 from sktl.exceptions import InvalidParameterError
 
-from .containers import is_array
+from .image_containers import is_array
 from .problems import ImageProblem
 from .readers import READERS
 

@@ -20,6 +20,8 @@ def why_missing(path: str) -> str:
         return "no such file: the path is empty"
     if path != path.strip() and os.path.exists(path.strip()):
         return "no such file: its path begins or ends with a line break or spaces; pass str(x).strip()"
+    if path[0] in "'\"" and os.path.exists(path.strip("'\"")):
+        return "no such file: its path is in quotes; pass str(x).strip('\\'\"')"
     if "*" in path or "?" in path:
         if next(glob.iglob(path), None) is None:
             return "no such file: no file matches the pattern"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -53,7 +54,10 @@ def check_pixels(array: np.ndarray, words: Words = NUMPY) -> None:
     low, high = float(array.min()), float(array.max())  # large long doubles become infinite, and are refused below
     if not np.isfinite(low) or not np.isfinite(high):
         found = "NaN" if np.isnan(low) or np.isnan(high) else "infinity"
-        raise ImageProblem(f"contains {found}; every pixel must be a finite number")
-    numbers = Numbers(low, high, array.dtype)
+        gaps = f"; if NaN marks pixels without data, make them black: pass {words.filled}"
+        advice = words.explain(gaps) if found == "NaN" else ""
+        raise ImageProblem(f"contains {found}; every pixel must be a finite number{advice}")
+    numbers = Numbers(low, high, array.dtype, above=low)
     if not numbers.is_pixels:
-        raise RangeProblem(numbers, words)
+        above = array.min(where=array > array.min(), initial=array.max())
+        raise RangeProblem(replace(numbers, above=float(above)), words)

@@ -21,9 +21,9 @@ from PIL import Image, TiffImagePlugin
 
 from sktl._words import one_line
 
-from .formats import DICOM, HEIC, is_avif, is_known
 from .problems import ImageProblem, check_memory
 from .tiff_tags import has_tiff_image, is_beyond_pillow, is_tiff
+from .unreadable_formats import DICOM, HEIC, is_avif, is_known
 
 # Part of every cache key of a file that a reader reads. Change it when a reader returns other pixels than before.
 READING_RULE = 1

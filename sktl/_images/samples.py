@@ -11,7 +11,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -19,12 +19,13 @@ from PIL import Image
 
 from sktl._utils.locks import fork_safe_lock
 from sktl._utils.paths import user_path
-from sktl._utils.warnings import warn
 from sktl._words import LONGEST_REASON, error_words, one_line
-from sktl.exceptions import ImageFailure, InputWarning, InvalidImageError, InvalidInputError
+from sktl.exceptions import ImageFailure, InvalidImageError, InvalidInputError
 
-from .advice import ROUNDING, Words
-from .containers import (
+from .advice import Words
+from .decoding import array_to_rgb, check_header, pil_to_rgb, read_pixels
+from .doubtful_pixels import warn_of_doubtful_pixels
+from .image_containers import (
     BYTES,
     CHANNELS,
     as_items,
@@ -36,14 +37,13 @@ from .containers import (
     why_no_image,
     words_for,
 )
-from .decoding import array_to_rgb, check_header, pil_to_rgb, read_pixels
-from .formats import why_no_path
 from .image_reader import ImageReader, call_reader, check_image_reader
 from .lazy_images import Item, LazyImages, items_of, lock_of, why_no_item
 from .missing_files import why_missing
 from .pixel_checks import RangeProblem, check_pixels
 from .problems import ImageProblem, check_memory
 from .readers import READERS
+from .unreadable_formats import why_no_path
 from .url_downloads import UrlSample, url_sample
 from .url_text import is_url, local_path_of, masked
 
@@ -54,9 +54,6 @@ _MOST_BYTES = 1 << 30
 # A file modified within this many seconds may be modified again without a change of its time stamp. git assumes the
 # same.
 _RACY = 2.0
-# A few images may well be dark, or transparent.
-_FEWEST_ALIKE = 8
-_OPAQUE = 0.99
 
 
 class Stamp(Protocol):
@@ -217,7 +214,7 @@ class ReadSample:
             self.reader, self.sample.path if isinstance(self.sample, FileSample) else self.sample.read()
         )
         try:
-            return np.asarray(_from_element(image).read())
+            return np.asarray(_from_element(image, sees_all=False).read())
         except ImageProblem as problem:
             raise ImageProblem(f"image_reader returned an image that {problem}") from problem
 
@@ -242,7 +239,7 @@ class ItemSample:
             image = self._fetch()
             if reason := why_no_item(image):
                 raise ImageProblem(reason)
-            content = _read_by(self.reader, _from_element(image)).read()
+            content = _read_by(self.reader, _from_element(image, sees_all=False)).read()
             # Copied, because the sequence may return the same buffer each time.
             return content if isinstance(content, bytes) else content.copy()
 
@@ -318,16 +315,22 @@ def as_samples(
     check_image_reader(image_reader)
     if isinstance(items, LazyImages):
         return [ItemSample(item, image_reader) for item in items_of(items)]
-    if not isinstance(items, np.ndarray):
-        return [_read_by(image_reader, sample) for sample in _each(items, _from_element, lenient)]
-    words = words_for(X)
-    if lenient and items.dtype.kind == "f":
-        return _each(items, lambda image: _from_pixels(image, words), lenient)
-    _check_whole(items, words)
-    _warn_of_black(items, words)
-    if image_shape is None:
-        _warn_of_transparency(items)
-    return _each(items, lambda image: ArraySample(_channels_last(image)), lenient)
+    words = words_for(X if isinstance(items, np.ndarray) else items[0])
+    if isinstance(items, np.ndarray):
+        samples = _of_array(items, words, lenient)
+    else:
+        samples = [_read_by(image_reader, sample) for sample in _each(items, _from_element, lenient)]
+    if all(isinstance(sample, ArraySample | UnusableSample) for sample in samples):
+        arrays = [sample.array for sample in samples if isinstance(sample, ArraySample)]
+        warn_of_doubtful_pixels(arrays, words, _first_three(items, image_shape))
+    return samples
+
+
+def _of_array(images: np.ndarray, words: Words, lenient: bool) -> list[Sample]:
+    if lenient and images.dtype.kind == "f":
+        return _each(images, lambda image: _from_pixels(image, words), lenient)
+    _check_whole(images, words)
+    return _each(images, lambda image: ArraySample(_channels_last(image)), lenient)
 
 
 def _each(items: Iterable[Any], make: Callable[[Any], Sample], lenient: bool) -> list[Sample]:
@@ -358,7 +361,8 @@ def _read_by(reader: ImageReader | None, sample: Sample) -> Sample:
     return ReadSample(sample, reader)
 
 
-def _from_element(item: Any) -> Sample:
+def _from_element(item: Any, sees_all: bool = True) -> Sample:
+    """Return the sample of an item. `sees_all` is whether the numbers of all items will be known."""
     if isinstance(item, np.ndarray) and item.ndim == 0 and item.dtype.kind in "OUT":
         item = item.item()
     if isinstance(item, str | os.PathLike):
@@ -368,7 +372,7 @@ def _from_element(item: Any) -> Sample:
     if isinstance(item, Image.Image):
         return PILSample(item)
     if is_array(item):
-        return _from_pixels(to_array(item), words_for(item))
+        return _from_pixels(to_array(item), replace(words_for(item), sees_all=sees_all))
     raise ImageProblem(why_no_image(item))
 
 
@@ -408,31 +412,13 @@ def _check_whole(X: np.ndarray, words: Words) -> None:
             raise InvalidInputError(f"X {problem}. The first such image is X[{first}].") from None
 
 
-def _warn_of_black(X: np.ndarray, words: Words) -> None:
-    """Warn if all images are black, but not 0, as if another value were white. Mostly, only the first is searched."""
-    is_whole = X.dtype == np.uint8
-    highest = 1 if is_whole else 1 / 255 + ROUNDING
-    if len(X) < _FEWEST_ALIKE or any(image.max() > highest for image in X) or not X.any():
-        return
-    if is_whole:
-        found = f"0 or 1, but 255 is white in uint8, so all images are black. If 1 is white, pass {words.as_float}"
-    else:
-        found = "at most 1 / 255, but 1 is white, so all images are black. If they were divided twice, pass x * 255"
-    warn(f"All numbers of X are {words.explain(found)}.", InputWarning)
-
-
-def _warn_of_transparency(X: np.ndarray) -> None:
-    """Warn if no pixel of floats is opaque, as if a fourth channel were not transparency."""
-    if X.dtype.kind != "f" or len(X) < _FEWEST_ALIKE:
-        return
-    images = map(_channels_last, X)
-    if not any(image.shape[2:] != (4,) or image[..., 3].max() >= _OPAQUE for image in images):
-        colors = "x[..., :3]" if X.shape[3] == 4 else "x[:, :3]"
-        warn(
-            f"The fourth channel of X is taken as transparency, but it is below {_OPAQUE} in all pixels. If it is not "
-            f"transparency, pass {colors}, or three channels of your choice.",
-            InputWarning,
-        )
+def _first_three(items: Any, image_shape: Sequence[int] | None) -> str:
+    """Return the expression of the first three of four channels."""
+    if not isinstance(items, np.ndarray):
+        return "x[..., :3] of each image x (x[:3] if channels come first)"
+    images = "x" if image_shape is None else f"np.asarray(x).reshape({', '.join(map(str, (-1, *image_shape)))})"
+    without = "" if image_shape is None else " without image_shape"
+    return f"{images}[{'..., ' if items.shape[-1] == 4 else ':, '}:3]{without}"
 
 
 def _channels_last(array: np.ndarray) -> np.ndarray:
@@ -440,7 +426,8 @@ def _channels_last(array: np.ndarray) -> np.ndarray:
         return array
     if array.ndim == 3 and array.shape[0] in CHANNELS:
         return array.transpose(1, 2, 0)
+    parts = ", for instance one or three of the bands, or a slice of a volume" if array.ndim == 3 else ""
     raise ImageProblem(
-        f"an image of shape {array.shape} has no axis of 1, 3 or 4 channels, last or first; "
-        "pass shape (H, W), (H, W, C) or (C, H, W)"
+        f"has shape {array.shape}, with no axis of 1, 3 or 4 channels, last or first; "
+        f"pass shape (H, W), (H, W, C) or (C, H, W){parts}"
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from enum import IntEnum
 
-from .formats import TIFF
+from .unreadable_formats import TIFF
 
 
 class Tag(IntEnum):
@@ -36,7 +36,8 @@ _UNSIGNED, _FLOAT, _SEPARATE = 1, 3, 2
 _KINDS = {2: "i", 3: "f", 5: "i", 6: "c"}  # of values of SAMPLE_FORMAT
 _MOST_BITS = 16
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
-_UNCOMPRESSED, _REDUCED, _UNSPECIFIED = 1, 1, 0
+_UNCOMPRESSED, _REDUCED = 1, 1
+_UNSPECIFIED, _ASSOCIATED = 0, 1
 # JPEG 2000 (four numbers), JPEG XR (two), PNG, LERC, WebP, JPEG XL (three): Pillow's libtiff has none of them.
 _UNKNOWN_COMPRESSIONS = (33003, 33004, 33005, 34712, 22610, 34934, 34933, 34887, 50001, 50002, 52546, 34892)
 
@@ -55,8 +56,9 @@ def has_tiff_image(content: bytes) -> bool:
 def is_beyond_pillow(content: bytes) -> bool:
     """Return True for a TIFF file of gray or RGB pixels that no version of Pillow from 12 on reads.
 
-    These are float16, float64 and floats in color, 16-bit gray with alpha, 16-bit colors in separate planes, and
-    compressions that libtiff lacks. All other TIFF files are left to Pillow.
+    These are float16, float64 and floats in color, 16-bit gray with alpha, 16-bit colors in separate planes, 8-bit
+    colors with a plane that is neither a color nor plain transparency, and compressions that libtiff lacks. All other
+    TIFF files are left to Pillow.
     """
     if not is_tiff(content):
         return False
@@ -77,8 +79,10 @@ def is_beyond_pillow(content: bytes) -> bool:
         return False
     if not apart:
         return bits == 16 and n_samples == 2
-    has_alpha = n_samples == 2 and tags.get(Tag.EXTRA) != _UNSPECIFIED
-    return has_alpha or (bits == 16 and compression == _UNCOMPRESSED)
+    extra = tags.get(Tag.EXTRA)
+    has_alpha = n_samples == 2 and extra != _UNSPECIFIED
+    has_fourth = n_samples == 4 and extra in (_UNSPECIFIED, _ASSOCIATED)
+    return has_alpha or (compression == _UNCOMPRESSED and (bits == 16 or has_fourth))
 
 
 def why_no_picture(content: bytes) -> str | None:

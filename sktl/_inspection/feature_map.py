@@ -13,8 +13,8 @@ from sktl._estimators.wrapped_estimators import check_instance, predicts_numbers
 from sktl._targets.number_targets import number_columns, suggesting_regression
 from sktl._targets.target_columns import check_labels
 from sktl._targets.target_tables import is_table
-from sktl._utils.isolation import isolated
 from sktl._utils.optional import require
+from sktl._utils.settings_isolation import isolated
 from sktl._utils.short_text import fitted
 from sktl._words import one_line, shown_value, type_of
 from sktl.exceptions import InvalidInputError, InvalidParameterError
@@ -345,9 +345,10 @@ def _values_of(n: int, y: Any, task: str) -> np.ndarray | None:
     if y is None:
         return None
     if is_table(y):
+        table = "y.iloc" if hasattr(y, "iloc") else "y" if hasattr(y, "shape") else "np.asarray(y)"
         raise InvalidInputError(
             "y has several columns, but the map shows one label or one number for each image. Pass one column, such as "
-            "y[:, 0]."
+            f"{table}[:, 0]."
         )
     if task == "regression":
         values = number_columns(y, "y")[:, 0]

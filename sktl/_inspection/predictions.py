@@ -22,8 +22,8 @@ from sktl._targets.number_targets import suggesting_regression
 from sktl._targets.target_columns import check_labels
 from sktl._targets.target_tables import is_table
 from sktl._utils.arguments import check_count, check_random_state
-from sktl._utils.isolation import isolated
 from sktl._utils.optional import require
+from sktl._utils.settings_isolation import isolated
 from sktl._words import shown_value
 from sktl.exceptions import InvalidParameterError
 

@@ -22,8 +22,8 @@ from sktl._targets.target_columns import codes_of, shown
 from sktl._utils.arguments import check_count
 from sktl._utils.devices import nearest_device
 from sktl._utils.forked_gradients import check_gradients
-from sktl._utils.isolation import isolated
 from sktl._utils.optional import require
+from sktl._utils.settings_isolation import isolated
 from sktl._utils.short_text import rounded, with_percent
 from sktl._words import type_of
 from sktl.exceptions import InvalidInputError, InvalidParameterError

@@ -30,7 +30,7 @@ from sktl._evaluation.number_figures import NumberFigures
 from sktl._evaluation.true_values import Truth
 from sktl._evaluation.typicality_figures import TypicalityFigures, typicality_of
 from sktl._hub.model_card import limits_of
-from sktl._utils.isolation import isolated
+from sktl._utils.settings_isolation import isolated
 from sktl.exceptions import ImageFailure
 
 from .evaluation_heat import explained, maps_of

@@ -6,7 +6,7 @@ import numpy as np
 
 from sktl._evaluation.calibration import Calibration, Coverage
 from sktl._evaluation.class_figures import ClassFigures
-from sktl._evaluation.sentences import NONE, count, decimal, interval, of_calibration, percent, short
+from sktl._evaluation.sentences import NONE, count, decimal, interval, of_calibration, percent, short, threshold
 
 from .evaluation_charts import Axis, Frame, interval_mark, with_intervals
 from .evaluation_elements import (
@@ -246,7 +246,7 @@ def _targets(coverage: Coverage) -> list[list[object]]:
         else [
             percent(target.accuracy, 0),
             percent(target.turned_away),
-            f"{target.threshold:.3f}",
+            threshold(target.threshold),
             with_interval(percent(target.kept.value), target.kept),
         ]
         for target in coverage.targets

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sktl._evaluation.label_figures import LabelFigures
-from sktl._evaluation.sentences import NONE, count, decimal, interval, percent, short
+from sktl._evaluation.sentences import NONE, count, decimal, interval, percent, short, threshold
 
 from .evaluation_charts import interval_mark
 from .evaluation_class_sections import calibration_section, calibration_tile, map_words
@@ -52,7 +52,7 @@ def _of_labels(figures: LabelFigures) -> Markup:
             interval_mark(row.recall) or "",
             with_interval(percent(row.precision.value), row.precision),
             decimal(row.f1),
-            decimal(row.best_threshold),
+            threshold(row.best_threshold),
             decimal(row.best_f1),
             NONE if row.n_trained is None else f"{row.n_trained:,}",
         ]

@@ -59,9 +59,9 @@ class FeaturesEstimator(BaseEstimator):
         self.seeds = seeds
         self.n_workers = n_workers
 
-    def fit(self, X: np.ndarray, y: np.ndarray) -> FeaturesEstimator:
+    def fit(self, X: np.ndarray, y: np.ndarray, groups: np.ndarray | None = None) -> FeaturesEstimator:
         """Train the output layer as `fit` of the estimator does."""
-        targets = self._targets(y)
+        targets = self._targets(y, groups)
         chosen = choose(self.predictor, Labelled(X, targets), self.layout, self.seeds[1], self.n_workers)
         sizes = [size for _, size in self.layout.groups_of(chosen.n_stages)]
         seen = np.ascontiguousarray(X[:, : sum(sizes)])
@@ -74,10 +74,10 @@ class FeaturesEstimator(BaseEstimator):
         outputs = self._targets(y).outputs
         return self._with_layer(random_layer(X.shape[1], len(outputs), self.seeds[0]), outputs)
 
-    def _targets(self, y: np.ndarray) -> Targets:
+    def _targets(self, y: np.ndarray, groups: np.ndarray | None = None) -> Targets:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # y was checked as a whole; warnings about single folds would only confuse
-            return _for_fold(self.predictor, y)._check_targets(y, None, len(y))
+            return _for_fold(self.predictor, y)._check_targets(y, None, len(y), groups=groups)
 
     def _with_layer(self, layer: OutputLayer, outputs: Outputs) -> FeaturesEstimator:
         self.layer_, self.outputs_ = layer, outputs

@@ -6,7 +6,6 @@ import functools
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any, Literal, TypeAlias
@@ -28,11 +27,12 @@ from sktl._images.image_reader import ImageReader
 from sktl._images.samples import Sample
 from sktl._storage.cache import NO_CACHE
 from sktl._targets.base_targets import Targets
-from sktl._targets.number_targets import NumberTargets, number_columns, suggesting_regression
+from sktl._targets.number_targets import NumberTargets, number_columns, suggesting_classification, suggesting_regression
+from sktl._targets.sample_weights import check_groups
 from sktl._targets.target_columns import shown
 from sktl._training.json_values import plain
 from sktl._utils.devices import check_precision, resolve_device
-from sktl._utils.isolation import isolated
+from sktl._utils.settings_isolation import isolated
 from sktl._utils.threads import n_threads
 from sktl._words import LONGEST_REASON, error_words
 from sktl.exceptions import (
@@ -82,6 +82,8 @@ class _Trial:
         What LogME explains.
     y : array
         What the scorer compares predictions with.
+    groups : array of shape (n_samples,) or None
+        What the choice of features and penalty keeps together.
     splits : list of (rows to train on, rows to score)
     scorer : callable
     """
@@ -91,6 +93,7 @@ class _Trial:
     samples: list[Sample]
     columns: np.ndarray
     y: np.ndarray
+    groups: np.ndarray | None
     splits: Splits
     scorer: Callable[..., float]
 
@@ -122,13 +125,14 @@ class _Trial:
         )
 
     def _scores(self, features: np.ndarray, layout: StageLayout) -> np.ndarray:
-        seeds, y = self.template._seeds(), self.y
+        seeds = self.template._seeds()
         workers = n_threads(self.template.n_jobs)
         layer = FeaturesEstimator(type(self.template)(), layout, (seeds.head, seeds.choice), workers)
-        scores = [
-            self.scorer(clone(layer).fit(features[train], y[train]), features[test], y[test])
-            for train, test in self.splits
-        ]
+        scores = []
+        for train, test in self.splits:
+            groups = None if self.groups is None else self.groups[train]
+            fitted = clone(layer).fit(features[train], self.y[train], groups)
+            scores.append(self.scorer(fitted, features[test], self.y[test]))
         return np.array(scores, dtype=np.float64)
 
 
@@ -195,15 +199,15 @@ def rank_backbones(
     task : {"classification", "regression"}, default="classification"
         Whether `y` contains classes or labels, or numbers. Integers are classes unless you choose `"regression"`.
     cv : int, cross-validation generator or iterable, default=5
-        Folds. An integer is the number of folds. For classes, they are stratified k-fold splits without shuffling. For
-        several labels and for numbers, they are random; they have similar proportions of each label, and groups stay
+        Folds. An integer is the number of folds. For classes without groups, they are stratified k-fold splits without
+        shuffling. Otherwise, they are random; they have similar proportions of each class or label, and groups stay
         together. A fold must not score images that it trains on.
     scoring : str or callable, default="auto"
         Name of a scikit-learn scorer, or a callable (estimator, features, y) that returns a number; higher is better.
         `"auto"` is `"accuracy"` for classes, `"average_precision"` for several labels and `"r2"` for numbers.
     groups : array-like of shape (n_samples,), default=None
-        Groups of images that stay together, such as patients, for a `cv` that uses groups. Missing values raise an
-        error.
+        Groups of images that stay together, such as patients: in the folds, unless `cv` is a generator that ignores
+        groups, and in the choice of features and penalty within each fold. Missing values raise an error.
     image_shape : tuple of int, default=None
         Shape of one image, if `X` contains flattened rows.
     image_reader : {"dicom", "heic", "tiff"}, callable or None, default=None
@@ -273,7 +277,7 @@ def rank_backbones(
     seeds = template._seeds()
     resolved = [_resolve(params, seeds.backbone) for params in entries]
     samples = template._as_samples(X, reset=True)
-    with suggesting_regression(y) if task == "classification" else nullcontext():
+    with suggesting_regression(y) if task == "classification" else suggesting_classification():
         targets = template._check_targets(y, None, len(samples))
     plain = _plain(targets, y)
     splits = check_splits(cv, targets, plain, groups, seeds.split)
@@ -281,7 +285,9 @@ def rank_backbones(
         scoring = default_scoring(targets)
     of_noise = FeaturesEstimator(type(template)(), StageLayout.of_output(2))
     scorer = check_scorer(scoring, of_noise, plain, splits)
-    trial = _Trial(template, found, samples, _columns(targets), plain, splits, scorer)
+    trial = _Trial(
+        template, found, samples, _columns(targets), plain, check_groups(groups, len(samples)), splits, scorer
+    )
     with one_outage():
         rows = [row if backbone is None else trial.measure(row, backbone) for row, backbone in resolved]
     return BackboneRanking(rows, scoring if isinstance(scoring, str) else "score")

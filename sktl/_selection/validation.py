@@ -91,7 +91,7 @@ def check_splits(cv: Any, targets: Targets, y: np.ndarray, groups: Any, seed: in
         The same targets, for generators.
     groups : array-like of shape (n_samples,) or None
     seed : int
-        Seed of the folds of several labels and of numbers.
+        Seed of the folds of several labels, of numbers and of groups.
 
     Raises
     ------
@@ -115,18 +115,18 @@ def check_splits(cv: Any, targets: Targets, y: np.ndarray, groups: Any, seed: in
 
 
 def _folds(cv: Any, targets: Targets, y: np.ndarray, groups: np.ndarray | None, seed: int) -> Iterable[tuple[Any, Any]]:
-    if isinstance(targets, ClassTargets):
-        return check_cv(cv, targets.codes, classifier=True).split(np.zeros(len(y)), targets.codes, groups)
-    if cv is None or isinstance(cv, Integral):
+    of_classes, is_number = isinstance(targets, ClassTargets), cv is None or isinstance(cv, Integral)
+    if is_number and (groups is not None or not of_classes):
         return _dealt(_FOLDS if cv is None else int(cv), targets, groups, seed)
-    return check_cv(cv, y).split(np.zeros(len(y)), y, groups)
+    strata = targets.codes if isinstance(targets, ClassTargets) else y
+    return check_cv(cv, strata, classifier=of_classes).split(np.zeros(len(y)), strata, groups)
 
 
 def _dealt(n_folds: int, targets: Targets, groups: np.ndarray | None, seed: int) -> Iterable[tuple[Any, Any]]:
-    """Return random folds with similar proportions of each label.
+    """Return random folds with similar proportions of each class or label, in which groups stay together.
 
-    scikit-learn's folds would be consecutive images here: sorted images would then be trained on one end of the scale
-    and scored on the other.
+    Without groups, scikit-learn's folds of labels and numbers would be consecutive images: sorted images would then be
+    trained on one end of the scale and scored on the other.
     """
     if n_folds < 2:
         raise ValueError("pass at least 2 folds.")

@@ -18,12 +18,12 @@ from .base_targets import Targets
 from .joined_labels import find_joined
 from .outputs import ClassOutputs
 from .sample_weights import as_weight, check_groups, check_sample_weight, has_mean
-from .target_columns import check_labels, codes_of, first_shown, shown
+from .target_columns import check_labels, codes_of, first_shown, shown, warn_of_white_space
 
 # With more images than this, numbers are probably not classes if more than half of them are different.
 _MANY = 20
-# What pandas, NumPy and `str` convert missing values to.
-_CONVERTED_MISSING = {"nan", "NaN", "NaT", "None", "<NA>"}
+# What pandas, NumPy, `str`, databases and spreadsheets convert missing values to. NA may be a name.
+_CONVERTED_MISSING = {"nan", "NaN", "NaT", "None", "<NA>", "N/A", "n/a", "#N/A", "null", "NULL"}
 
 
 @dataclass(frozen=True)
@@ -190,6 +190,7 @@ def check_classes(
     _check_distinct(labels, classes)
     if rows is None:  # otherwise, all rows have been checked before
         _warn_of_joined(classes)
+        warn_of_white_space(classes)
     class_weights = _class_weights(class_weight, classes, codes, weights)
     weights = weights * class_weights[codes]
     _check_weighted(classes, codes, weights, class_weight)

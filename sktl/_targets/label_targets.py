@@ -17,7 +17,7 @@ from .base_targets import Targets
 from .folds import stratify
 from .outputs import LabelOutputs
 from .sample_weights import as_weight, check_groups, check_sample_weight
-from .target_columns import first_shown, shown
+from .target_columns import first_shown, shown, warn_of_white_space
 from .target_tables import Table
 
 # Of fewer images, each may have exactly one of two labels by chance.
@@ -184,7 +184,7 @@ def check_indicator(
     classes = _names_of(table)
     if rows is None:  # otherwise, all rows have been checked before
         _warn_of_one_hot(indicator, y)
-        _warn_of_white_space(classes)
+        warn_of_white_space(classes)
         _warn_of_sides(class_weight, classes)
     weights, numbers = check_sample_weight(sample_weight, n_samples), check_groups(groups, n_samples)
     if rows is not None:
@@ -229,19 +229,6 @@ def _names_of(table: Table) -> np.ndarray:
             "without labels, as in tables of str.get_dummies."
         )
     return np.fromiter(table.names, dtype=object)
-
-
-def _warn_of_white_space(classes: np.ndarray) -> None:
-    """Warn of names that differ only in white space at their ends, as "cat; dog" that is split at ";" has them."""
-    first: dict[str, str] = {}
-    for name in filter(lambda name: isinstance(name, str), classes.tolist()):
-        if (other := first.setdefault(name.strip(), name)) is not name:
-            warn(
-                f"The labels {shown(other)} and {shown(name)} of y differ only in white space. If they mean the same, "
-                "remove the white space before y is made.",
-                InputWarning,
-            )
-            return
 
 
 def _warn_of_constant(classes: np.ndarray, totals: np.ndarray, has_zeros: bool) -> None:
@@ -311,6 +298,15 @@ def _about_strings(table: Table, columns: Sequence[int], name: str) -> str:
         return (
             f"{name} has strings in {len(columns)} of its {n_columns} columns: {first_shown(names)}. Leave out columns "
             "of strings: a table of several labels has only 0 and 1."
+        )
+    answers = sorted({*table.values.ravel().tolist()}, key=str)
+    # Names of an image's labels would not be repeated in its row.
+    if len(answers) == 2 and any(len({*row}) < n_columns for row in table.values.tolist()):
+        array = name if table.names else f"np.array({name})"
+        return (
+            f"{name} has the strings {first_shown(answers)}. For several labels per image, pass a table of true and "
+            f"false, such as {array} == {shown(answers[1])}; for several columns of classes, wrap the classifier in "
+            "MultiOutputClassifier."
         )
     rows = name if table.names is None else f"{name}.to_numpy()"  # a data frame would iterate over names of columns
     return (

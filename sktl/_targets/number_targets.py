@@ -168,12 +168,25 @@ def number_columns(y: Any, name: str) -> np.ndarray:
 
 @contextmanager
 def suggesting_regression(y: Any, remedy: str = 'pass task="regression"') -> Iterator[None]:
-    """Let an error about labels suggest regression if `y` has fractions, or a table has other numbers than 0 and 1."""
+    """Let an error about labels suggest regression if `y` has fractions, or a table has other numbers than 0 and 1.
+
+    `remedy` is what the caller offers instead of another estimator.
+    """
     try:
         yield
     except InvalidInputError as error:
-        if _has_no_labels(y):
-            error.add_note(f"For numbers, {remedy}.")
+        text = str(error).replace("use PretrainedImageRegressor", remedy)
+        error.args = (f"{text} For numbers, {remedy}." if text == str(error) and _has_no_labels(y) else text,)
+        raise
+
+
+@contextmanager
+def suggesting_classification(remedy: str = 'pass task="classification"') -> Iterator[None]:
+    """Let an error about numbers suggest what the caller offers for classes instead of another estimator."""
+    try:
+        yield
+    except InvalidInputError as error:
+        error.args = (str(error).replace("use PretrainedImageClassifier", remedy),)
         raise
 
 

@@ -18,7 +18,7 @@ from sktl._utils.decimal_commas import have_decimal_commas
 from sktl._utils.warnings import warn
 from sktl._words import one_line, type_of
 from sktl._words import shown_value as shown
-from sktl.exceptions import InvalidInputError
+from sktl.exceptions import InputWarning, InvalidInputError
 
 _PLAIN: dict[Any, Callable[[Any], Any]] = {str: str.__str__, bool: bool, int: int, float: float}
 _TYPES: dict[type, tuple[type, ...]] = {
@@ -95,6 +95,19 @@ def _check_no_nan_text(labels: np.ndarray, name: str) -> None:
             f"{cell_of(name, found[0])} is 'nan', to which NumPy converts a missing value among strings. Label this "
             f"image, or drop it. If 'nan' is a label, pass {name}.tolist()."
         )
+
+
+def warn_of_white_space(classes: np.ndarray) -> None:
+    """Warn of labels that differ only in white space at their ends, as "cat; dog" that is split at ";" has them."""
+    first: dict[str, str] = {}
+    for name in filter(lambda name: isinstance(name, str), classes.tolist()):
+        if (other := first.setdefault(name.strip(), name)) is not name:
+            warn(
+                f"The labels {shown(other)} and {shown(name)} of y differ only in white space. If they mean the same, "
+                "remove the white space before y is made.",
+                InputWarning,
+            )
+            return
 
 
 def as_cells(values: Any, name: str, kind: str = "label") -> np.ndarray:
@@ -200,7 +213,7 @@ def _check_elements(labels: np.ndarray, name: str, as_objects: bool) -> np.ndarr
         label = labels[position]
         raise InvalidInputError(
             f"Unknown label type: {cell_of(name, position)} is {type_of(label)}, {shown(label)}. {name} must "
-            f"hold one label for each image: strings, integers or booleans{_of_several(labels, label, name)}."
+            f"hold one label for each image: strings, integers or booleans{_remedy(labels, label, name)}."
         )
     _check_one_type(labels, [kind.__name__ for kind in kinds if kind is not None], name, "labels")
     typed = _typed(labels, kinds)
@@ -227,8 +240,10 @@ def _typed(labels: np.ndarray, kinds: Sequence[type | None]) -> np.ndarray:
     return typed if faithful else np.array(plain, dtype=object)
 
 
-def _of_several(labels: np.ndarray, label: Any, name: str) -> str:
-    """Return how to pass several labels for an image, such as `label`, for messages."""
+def _remedy(labels: np.ndarray, label: Any, name: str) -> str:
+    """Return how to pass several labels for an image, such as `label`, or an encoded label, for messages."""
+    if isinstance(label, bytes):
+        return f". Decode the labels: [label.decode() for label in {name}]"
     if not isinstance(label, list | tuple | np.ndarray | Set):
         return ""
     table = f"np.stack({name})" if _is_multi_hot(labels) else f"MultiLabelBinarizer().fit_transform({name})"

@@ -126,10 +126,10 @@ def _two_steps(optimizer: Optimizer) -> None:
             parameter.grad = 2 * parameter.detach()
         return sum((p.detach().double().square().sum() for p in parameters), torch.zeros(()))
 
-    for n_steps in range(1, 3):
+    for step in range(2):
         optimizer.step(closure)  # type: ignore[arg-type]  # a tensor, as in training
-        if n_calls < n_steps:
-            raise TypeError("its method step does not call the closure, which computes the gradients.")
+        if n_calls <= step:  # there is neither a loss nor a gradient
+            raise TypeError("its step does not call the closure, which computes the loss and the gradients.")
     if not all("lr" in group for group in optimizer.param_groups):
         raise TypeError("its groups of parameters have no lr.")
 

@@ -1,4 +1,4 @@
-"""A lock that works in forked children. It is separate from `isolation`, which imports torch."""
+"""A lock that works in forked children. It is separate from `settings_isolation`, which imports torch."""
 
 from __future__ import annotations
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,17 @@ def why_no_file(path: str | os.PathLike[str]) -> str | None:
     if not os.path.exists(path) or os.path.isfile(path):
         return None
     return "is a folder" if os.path.isdir(path) else "is not a regular file"
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let errors of the system name a path instead of a temporary file, or no file: a full disk has no name."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise OSError(f"{shown(path)} cannot be written: {error}") from error
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def draft_path(target: Path, suffix: str = "") -> Path:

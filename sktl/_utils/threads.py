@@ -11,7 +11,7 @@ import joblib
 import torch
 
 from .devices import Result
-from .isolation import Loan
+from .settings_isolation import Loan
 
 
 def _run_in_new_thread(function: Callable[[], Result]) -> Result:

@@ -228,11 +228,39 @@ def test_labels_that_are_not_judged_are_counted(groups, notes, rare):
     assert of_kind(found, "rare_class")["name"].tolist() == rare
 
 
-@pytest.mark.parametrize(("cv", "rare"), [(4, ["third"]), ([*StratifiedKFold(4).split(X[:16], CODES[:16])], [])])
+@pytest.mark.parametrize(
+    ("cv", "rare"),
+    [
+        (4, ["third"]),
+        (GroupKFold(4), ["third"]),
+        ([*GroupKFold(4).split(X[:16], groups=[*range(8), *[8] * 8])], ["third"]),
+        ([*StratifiedKFold(4).split(X[:16], CODES[:16])], []),
+    ],
+)
 def test_a_class_of_one_group_is_rare_if_the_folds_keep_groups_together(cv, rare):
     y = [*Y[:8], *["third"] * 8]
     found = audit(X[:16], y, groups=[*range(8), *[8] * 8], cv=cv)
     assert of_kind(found, "rare_class")["name"].tolist() == rare
+
+
+def test_fits_that_hold_out_images_themselves_get_the_groups():
+    groups, fits = np.repeat(np.arange(8), 2), []
+
+    class Recording(PretrainedImageClassifier):
+        def fit(self, X, y, groups=None):
+            fits.append([] if groups is None else np.unique(groups, return_counts=True)[1].tolist())
+            return super().fit(X, y, groups=groups)
+
+    y = Y[groups]
+    audit([b"no image", *X[:16]], ["dark", *y], estimator=Recording(**OWN), groups=[8, *groups], cv=2)
+    assert fits == [[2] * 4] * 2
+    audit(X[:16], y, estimator=Recording(**OWN), cv=2)
+    assert fits[2:] == [[]] * 2
+
+
+def test_copies_of_one_image_are_not_unlike_a_few_others():
+    plain = [np.full((64, 64, 3), level, np.uint8) for level in (0, 255)]
+    assert not positions(audit([X[0]] * 22 + plain, None), "unlike_the_rest")
 
 
 def test_shortcuts_are_compared_with_the_model_without_votes_of_copies(monkeypatch):
@@ -401,10 +429,11 @@ def test_wrong_arguments_are_named(arguments, error, message):
         audit(**arguments)
 
 
-def test_numbers_without_a_regressor_are_told_how_to_audit_them():
-    with pytest.raises(InvalidInputError) as caught:
+def test_numbers_without_a_regressor_and_classes_with_one_are_told_how_to_audit_them():
+    with pytest.raises(InvalidInputError, match=r"For numbers, pass estimator=PretrainedImageRegressor\(\)\.$"):
         audit(y=np.arange(N) / 7)
-    assert "estimator=PretrainedImageRegressor()" in "".join(caught.value.__notes__)
+    with pytest.raises(InvalidInputError, match=r"classes, pass estimator=PretrainedImageClassifier\(\)\.$"):
+        audit(y=["cat"] * N, estimator=PretrainedImageRegressor())
 
 
 def test_other_formats_and_readers(tmp_path):

@@ -135,7 +135,7 @@ def test_classes_with_fewer_different_images_than_folds_are_rare():
 @pytest.mark.parametrize(
     ("groups", "contents", "rare"),
     [
-        ([0] * 5 + [1, 2, 3, 4, 5], range(10), {"a": "1 group for 5 folds"}),
+        ([0] * 5 + [1, 2, 3, 4, 5], range(10), {"a": "All images are of one group"}),
         ([0, 0, 0, 0, 1, 2, 3, 4, 5, 6], range(10), {}),
         ([0, 1, 2, 2, 2] * 2, range(10), {}),
         ([0, 0, 0, 0, 1, 2, 3, 4, 5, 6], [0] * 4 + [*range(6)], {"a": "1 different image for 5 folds"}),

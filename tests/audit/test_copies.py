@@ -160,10 +160,27 @@ def test_numbers_that_differ_by_more_than_rounding_errors_divide_a_component(num
 def test_near_copies_with_many_different_labels_may_only_show_one_scene(labels, is_scene):
     copies = copies_of(4, [(0, 1), (1, 2), (2, 3)], components=[0] * 4)
     for issue in copy_issues(copies, subjects_of(labels)):
-        assert ("the same scene" in issue.suggestion) == is_scene
+        assert ("Labels of several of its near copies differ" in issue.suggestion) == is_scene
         assert ("Correct one" in issue.suggestion) == (issue.contradicts and not is_scene)
     exact = replace(copies, exact=np.ones(3, dtype=bool))
     assert not any("the same scene" in issue.suggestion for issue in copy_issues(exact, subjects_of(labels)))
+
+
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("alone", range(4))
+def test_one_label_that_differs_from_all_others_contradicts_in_its_own_finding_alone(alone, exact):
+    pairs = [(i, j) for i in range(4) for j in range(i + 1, 4)]
+    copies = replace(copies_of(4, pairs, components=[0] * 4), exact=np.full(len(pairs), exact))
+    issues = [*copy_issues(copies, subjects_of("".join("b" if i == alone else "a" for i in range(4))))]
+    assert {issue.position: issue.contradicts for issue in issues if issue.contradicts} == {alone: True}
+    (advice,) = [issue.suggestion for issue in issues if issue.contradicts]
+    assert advice.startswith("The labels contradict: b and a, which 3 of 4 copies have. Correct one")
+    assert ("unless they only show the same scene" in advice) is not exact
+
+
+def test_copies_with_a_label_of_their_own_are_named_even_if_all_others_are_copies_of_it():
+    for issue in copy_issues(copies_of(3, [(0, 1), (0, 2)], components=[0] * 3), subjects_of("baa")):
+        assert "b and a, which 2 of 3 copies have" in issue.suggestion
 
 
 def test_advice_about_one_scene_keeps_what_copies_across_train_and_test_or_groups_break():

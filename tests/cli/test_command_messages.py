@@ -70,6 +70,12 @@ def test_a_parameter_with_its_value_is_an_option_whatever_the_value(value):
             'table = load_label_table(..., kind="classes"). Add columns.',
             "If a cell holds several labels, give each label a column of 0 and 1. Add columns.",
         ),
+        (
+            "If the subfolders are the classes, pass y = [Path(path).relative_to('a b').parts[1] for path in data]. If "
+            "each subfolder of each class is a class of its own, pass nested='join'.",
+            "If the subfolders are the classes, move the images into one folder for each of them, or list the images "
+            "in a table.",
+        ),
         ("y has the label 'None' for 3 images.", "There is the label 'None' for 3 images."),
         (
             "y_test has the columns 'p', 'r', but y has 'p', 'q'. Pass the same columns in the same order.",

@@ -22,7 +22,7 @@ import pytest
 from command_line import run
 from PIL import Image
 from representatives import thorough_except
-from sklearn.model_selection import StratifiedKFold, cross_val_score
+from sklearn.model_selection import StratifiedKFold, cross_validate
 from sklearn.utils._param_validation import StrOptions
 from tqdm import tqdm
 
@@ -60,7 +60,10 @@ def model(photos, tmp_path_factory):
     out, err = run("fit", photos, "-o", path, *QUICK)
     trained, estimate, caution = out.splitlines()
     assert trained == f"Trained on 12 images of 2 classes on cpu, and saved as {path}."
-    assert estimate == "Estimated accuracy on new images: 1.000 (5-fold cross-validation, from 1.000 to 1.000)."
+    assert estimate == (
+        "Estimated accuracy on new images: 1.000 (5-fold cross-validation, from 1.000 to 1.000); always answering "
+        "lemon gives 0.500."
+    )
     assert caution.startswith("The estimate is too high if")
     assert "--groups" in caution  # audits find copies, but not images of one subject
     assert "features" in err  # the progress
@@ -321,19 +324,22 @@ def test_an_output_that_cannot_be_written_is_named_before_training(photos, tmp_p
 def test_the_estimate_is_that_of_cross_validation(photos, tmp_path):
     folder = make_photos(tmp_path / "photos", n=4)
     for i in range(3):  # some that no fold gets right
+        (folder / "sky" / f"more{i}.jpg").write_bytes((folder / "sky" / f"{i}.jpg").read_bytes())
         (folder / "sky" / f"yellow{i}.jpg").write_bytes((folder / "lemon" / f"{i}.jpg").read_bytes())
     (folder / "sky" / "torn.jpg").write_bytes(b"torn")
     out, err = run("fit", folder, "-o", tmp_path / "m", "-q", *QUICK, "--invalid-images", "skip")
     assert len(err.splitlines()) == 1  # no fold warns again
     data = load_image_folder(folder)
     whole = np.array([not path.endswith("torn.jpg") for path in data.data])
-    scores = cross_val_score(
+    found = cross_validate(
         PretrainedImageClassifier(**GIVEN), data.data[whole], data.target[whole],
-        cv=StratifiedKFold(4, shuffle=True, random_state=0),
+        scoring=["accuracy", "balanced_accuracy"], cv=StratifiedKFold(4, shuffle=True, random_state=0),
     )  # fmt: skip
+    scores, balanced = found["test_accuracy"], found["test_balanced_accuracy"].mean()
     assert scores.mean() < 1
     expected = f"{scores.mean():.3f} (4-fold cross-validation, from {scores.min():.3f} to {scores.max():.3f})"
-    assert f"Estimated accuracy on new images: {expected}." in out
+    assert f"Estimated accuracy on new images: {expected}; always answering sky gives {10 / 14:.3f}." in out
+    assert f"Balanced accuracy, the mean over classes: {balanced:.3f}." in out
 
 
 @pytest.mark.filterwarnings("ignore:weights=None")  # as a control, it says
@@ -347,13 +353,13 @@ def test_the_estimate_is_that_of_cross_validation(photos, tmp_path):
     ids=["stages", "no cache", "another network each time"],
 )
 def test_an_estimate_that_would_cost_passes_is_not_made(photos, tmp_path, monkeypatch, options):
-    monkeypatch.setattr(accuracy_estimates, "cross_val_score", None)
+    monkeypatch.setattr(accuracy_estimates, "cross_validate", None)
     assert "run `sktl evaluate`" in run("fit", photos, "-o", tmp_path / "m", "-q", *QUICK, *options)[0]
 
 
 def test_an_estimate_that_takes_longer_than_the_fit_is_not_made(photos, tmp_path, monkeypatch):
     monkeypatch.setattr(accuracy_estimates, "_SECONDS", 0.0)
-    monkeypatch.setattr(accuracy_estimates, "cross_val_score", None)
+    monkeypatch.setattr(accuracy_estimates, "cross_validate", None)
     monkeypatch.setattr(_cli.time, "monotonic", lambda: 0.0)
     assert "run `sktl evaluate`" in run("fit", photos, "-o", tmp_path / "m", "-q", *QUICK)[0]
 
@@ -382,6 +388,7 @@ def test_predictions_are_a_table_csv_or_json(photos, model):
     rows = list(csv.DictReader(io.StringIO(out)))
     assert [(row["image"], row["prediction"]) for row in rows] == [(paths[0], "lemon"), (paths[1], "sky")]
     np.testing.assert_allclose([float(row["probability"]) for row in rows], expected.max(axis=1), atol=1e-4)
+    np.testing.assert_allclose([[float(row[name]) for name in ("lemon", "sky")] for row in rows], expected, atol=1e-4)
     records = json.loads(run("predict", model, *paths, "--json")[0])
     assert [record["prediction"] for record in records] == ["lemon", "sky"]
     np.testing.assert_array_equal([[*record["probabilities"].values()] for record in records], expected)
@@ -416,7 +423,7 @@ def test_typicality_is_a_last_column_or_key(photos, model):
     paths = [str(photos / "lemon" / "0.jpg"), str(photos / "sky" / "0.jpg")]
     expected = load(model).typicality(paths)
     rows = list(csv.reader(io.StringIO(run("predict", model, *paths, "--csv", "--typicality")[0])))
-    assert rows[0] == ["image", "prediction", "probability", "typicality"]
+    assert rows[0] == ["image", "prediction", "probability", "lemon", "sky", "typicality"]
     np.testing.assert_allclose([float(row[-1]) for row in rows[1:]], expected, atol=1e-4)
     records = json.loads(run("predict", model, *paths, "--json", "--typicality")[0])
     np.testing.assert_array_equal([record["typicality"] for record in records], expected)
@@ -491,7 +498,7 @@ def test_what_only_python_names_has_no_traceback(photos, tmp_path, monkeypatch, 
 
 
 def test_a_program_reads_no_predictions_if_no_image_can_be_used(model, tmp_path):
-    for option, expected in (("--json", "[]\n"), ("--csv", "image,prediction,probability,typicality\n")):
+    for option, expected in (("--json", "[]\n"), ("--csv", "image,prediction,probability,lemon,sky,typicality\n")):
         out, err = run("predict", model, tmp_path / "absent.jpg", option, "--typicality", "-q", status=1)
         assert out == expected
         assert "absent.jpg: no such file" in err
@@ -587,7 +594,7 @@ def test_the_evaluation_counts_what_was_taken_for_what(model, tmp_path):
         "Warning: At least 6 of the 9 images are training images, or copies of them. Figures for training images say "
         "nothing about new images.\n"
     )
-    assert out.startswith("Accuracy 0.7778 on 9 images.\n")
+    assert out.startswith("Accuracy 0.7778 on 9 images. Always answering sky gives 0.5556.\n")
     assert [line.split() for line in out.splitlines()[-3:]] == [
         ["1", "grape", "0", "0", "1"], ["2", "lemon", "0", "3", "0"], ["3", "sky", "0", "1", "4"],
     ]  # fmt: skip
@@ -595,6 +602,15 @@ def test_the_evaluation_counts_what_was_taken_for_what(model, tmp_path):
     assert figures["accuracy"] == 7 / 9
     assert figures["confusion"] == [[0, 0, 1], [0, 3, 0], [0, 1, 4]]
     assert figures["classes"]["sky"]["recall"] == 0.8
+
+
+def test_classes_without_test_images_are_named(photos, model, tmp_path):
+    (tmp_path / "sky").mkdir()
+    os.link(photos / "sky" / "0.jpg", tmp_path / "sky" / "0.jpg")
+    out, err = run("evaluate", model, tmp_path, "-q")
+    assert out.startswith("Accuracy 1.0000 on 1 images.")
+    assert "Warning: No test image has these classes, so the figures say nothing about them: 'lemon'.\n" in err
+    assert "y_true" not in err
 
 
 @pytest.mark.thorough
@@ -679,7 +695,7 @@ def test_an_interrupt_ends_quietly_with_status_130(photos, tmp_path, monkeypatch
 def test_a_real_process_prints_results_alone_on_standard_output(photos, model):
     command = [sys.executable, "-m", "sktl", "predict", str(model), str(photos / "sky" / "0.jpg"), "--csv"]
     done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=300, check=True)
-    assert done.stdout.splitlines()[0] == "image,prediction,probability"
+    assert done.stdout.splitlines()[0] == "image,prediction,probability,lemon,sky"
     assert len(done.stdout.splitlines()) == 2
     assert "features" in done.stderr
 
@@ -693,7 +709,7 @@ def test_a_full_disk_is_an_error_in_a_line(command, monkeypatch, capsys):
         _cli.main(command, prog_name="sktl")
     monkeypatch.undo()
     assert ended.value.code == 1
-    assert capsys.readouterr().err == "Error: No space left on device.\n"
+    assert capsys.readouterr().err == "Error: standard output: No space left on device.\n"
     with contextlib.suppress(OSError):  # what it could not write is tried again
         full.close()
 

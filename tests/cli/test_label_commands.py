@@ -138,7 +138,8 @@ def test_messages_about_tables_speak_of_options(tables, tmp_path):
     _, err = run("fit", "--labels", table, "-o", tmp_path / "m", status=1)
     assert err == (
         f"Error: Column 'split' of '{table}' holds the parts of a dataset: 'test', 'train'. Pass --where split=train "
-        "to train, and --where split=test to evaluate. To use all rows, pass --ignore-column split.\n"
+        "to train, and --where split=test to evaluate. To use all rows, pass --ignore-column split. If it is a label, "
+        "name all columns of labels as --column.\n"
     )
     sites = write(tmp_path / "sites.csv", [["path", "site", "blue"], [tables / "images" / "0.png", "north", 1]])
     _, err = run("fit", "--labels", sites, "-o", tmp_path / "m", status=1)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import average_precision_score, f1_score, mean_absolute_error, r2_score
+from sklearn.dummy import DummyClassifier
+from sklearn.metrics import average_precision_score, confusion_matrix, f1_score, mean_absolute_error, r2_score
 
 from sktl._cli.metrics_text import ClassMetrics, LabelMetrics, NumberMetrics
 
@@ -61,6 +64,26 @@ def test_equal_numbers_have_no_r2():
     metrics = NumberMetrics(["x"], np.array(["a", "b", "c"]), truth, truth + 1)
     assert (metrics.r2, metrics.figures()["numbers"]["x"]["r2"]) == (None, None)
     assert metrics.report().startswith("R2 -, mean absolute error 1 on 3 images.")
+
+
+@settings(max_examples=20)
+@given(seed=SEEDS, n=st.integers(1, 12))
+def test_classes(seed, n):
+    truth, predictions = np.random.default_rng(seed).choice(["a", "b", "c"], (2, n))
+    metrics = ClassMetrics(truth, predictions)
+    if len(metrics.labels) > 1:  # scikit-learn warns of one
+        assert metrics.confusion() == confusion_matrix(truth, predictions, labels=metrics.labels).tolist()
+    constant = DummyClassifier().fit(truth, truth).score(truth, truth)
+    assert re.match(
+        rf"Accuracy \d\.\d{{4}} on {n} images\. Always answering [abc] gives {constant:.4f}\.\n", metrics.report()
+    )
+
+
+def test_a_single_class_is_no_warning(recwarn):
+    metrics = ClassMetrics(np.array(["a", "a"]), np.array(["a", "a"]))
+    assert metrics.figures()["confusion"] == [[2]]
+    assert metrics.report().startswith("Accuracy 1.0000 on 2 images.")
+    assert not recwarn
 
 
 def test_the_confusion_matrix_of_many_classes_and_their_names_are_bounded():

@@ -29,25 +29,25 @@ def test_names_with_equal_texts_lose_no_output(kind):
     assert list(values.values()) == [0.25, 0.75]
 
 
-OUTPUTS = ["image", "prediction", "typicality", "label_prediction", "number_image", "cat"]
+OUTPUTS = ["image", "prediction", "probability", "typicality", "label_prediction", "number_image", "class_image", "cat"]
+OWN = {"classes": ["image", "prediction", "probability"], "labels": ["image", "prediction"], "numbers": ["image"]}
+WORDS = {"classes": "class", "labels": "label", "numbers": "number"}
 
 
 @settings(max_examples=50)
-@given(
-    st.sampled_from(["labels", "numbers"]), st.lists(st.sampled_from(OUTPUTS), min_size=2, unique=True), st.booleans()
-)
+@given(st.sampled_from([*OWN]), st.lists(st.sampled_from(OUTPUTS), min_size=2, unique=True), st.booleans())
 def test_columns_have_different_headings_and_names_stay_if_no_other_column_has_them(kind, names, typicality):
     attributes = {"n_outputs_": len(names), "output_names_": names} if kind == "numbers" else {}
-    estimator = SimpleNamespace(multilabel_=True, classes_=np.array(names, object), **attributes)
+    estimator = SimpleNamespace(multilabel_=kind == "labels", classes_=np.array(names, object), **attributes)
     estimator.predict = estimator.predict_proba = lambda X: np.zeros((len(X), len(names)))
     estimator.typicality = lambda X: np.ones(len(X))
     found, _ = predict_images(estimator, ["a.png"], typicality)
     headings = found.csv()[0]
-    own = ["image", *(["prediction"] if kind == "labels" else [])]
+    own = OWN[kind]
     assert len({*headings}) == len(headings)
     taken = {*own, *(["typicality"] if typicality else [])}
     for name, heading in zip(names, headings[len(own) :], strict=False):
-        assert heading == name or (name in taken and heading.endswith(f"{kind[:-1]}_{name}"))
+        assert heading == name or (name in taken and heading.endswith(f"{WORDS[kind]}_{name}"))
 
 
 def test_a_label_that_is_named_as_another_column_gets_a_word_in_front():

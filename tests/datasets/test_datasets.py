@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sktl._datasets.layouts import look_alikes
+from sktl._datasets.folder_layouts import look_alikes
 from sktl._images.decoding import decode
 from sktl._images.preprocessing import Preprocessing
 from sktl._images.samples import as_samples
@@ -77,7 +77,7 @@ def test_data_is_every_image_sorted_by_class_and_path_with_its_class(tree, tmp_p
         for parts in files:
             # Folders and files of the same name get different endings.
             write(root, "/".join([label, *(f"{part}.d" for part in parts[:-1]), f"{parts[-1]}.png"]))
-    found = load_image_folder(root)
+    found = load_folder_quietly(root)  # folders below two classes may have the same names
     expected = [
         (label, str(Path(root, label, *[f"{part}.d" for part in parts[:-1]], f"{parts[-1]}.png")))
         for label, files in tree.items()

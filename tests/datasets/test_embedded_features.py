@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import importlib.util
 import json
@@ -549,6 +550,17 @@ def test_other_features_below_a_header_are_refused(tmp_path, file, features):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no FIFOs")
+def test_an_error_of_a_full_disk_names_the_file(tmp_path, photos, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    path = tmp_path / "x.parquet"
+    with pytest.raises(OSError, match="No space left on device") as raised:
+        write(photos, path)
+    assert raised.value.filename == f"{path}.parts{os.sep}part-00000.parquet"
+
+
 def test_a_pipe_is_neither_read_nor_replaced(tmp_path):
     pipes = [tmp_path / "f.parquet", tmp_path / "parts" / "part-00000.parquet"]
     pipes[1].parent.mkdir()

@@ -51,6 +51,7 @@ def with_paths(header, *columns):
         ([["3.0", "1.0", "2.0"]], "classes", [3, 1, 2]),
         ([["007", "7", "7"]], "classes", ["007", "7", "7"]),
         ([["NA", "None", "null"]], "classes", ["NA", "None", "null"]),
+        ([["#1", "#wow!", "-"]], "classes", ["#1", "#wow!", "-"]),
         ([["1", "2", "unknown"]], "classes", ["1", "2", "unknown"]),
         ([["-3", "12345678901234567890", "2"]], "classes", ["-3", "12345678901234567890", "2"]),
         ([["0.5", "1", "-2e-3"]], "numbers", [0.5, 1, -0.002]),
@@ -171,10 +172,14 @@ def test_tables_as_programs_write_them(folder):
     """pandas writes an index without a name, and Excel a byte order mark, semicolons, CRLF and empty rows."""
     (folder / "pandas.csv").write_text(",file,class\n0,1.png,a\n1,2.png,b\n")
     (folder / "excel.csv").write_bytes(b"\xef\xbb\xbffile;class\r\n1.png;a\r\n;\r\n2.png;b\r\n\r\n")
+    (folder / "sep.csv").write_bytes(b"\xef\xbb\xbfSEP=|\r\nfile|class\r\n1.png|a\r\n2.png|b\r\n")
     (folder / "spaces.csv").write_text('file, class\n1.png , "a"\n2.png, b\n')
-    for name in ("pandas.csv", "excel.csv", "spaces.csv"):
+    for name in ("pandas.csv", "excel.csv", "sep.csv", "spaces.csv"):
         found = load_label_table(folder / name)
         assert (found.target.tolist(), len(found.data)) == (["a", "b"], 2)
+    (folder / "sep.csv").write_bytes(b"sep=;\nfile;class\n1.png;\n")
+    with pytest.raises(InvalidInputError, match="cell in row 2 of"):  # as Excel numbers it
+        load_label_table(folder / "sep.csv")
 
 
 # ----------------------------------------------------------------------------------------------------------- what fails
@@ -200,6 +205,10 @@ def test_tables_as_programs_write_them(folder):
         ([], "is empty"),
         ([["file", "a"], ["1.png", "x"], ["2.png", "NaN"]], "'NaN' in row 3 of .*, column 'a', is a missing label"),
         ([["file", "a"], ["1.png", "<NA>"], ["2.png", "nan"], ["3.png", "NA"]], "row 2 of .* label. 1 more cells hold"),
+        *[
+            ([["file", "a"], ["1.png", cell], ["2.png", "x"]], f"'{re.escape(cell)}' in row 2 .* is a missing label")
+            for cell in ("#N/A", "#REF!", "#NAME?", "#DIV/0!", "#NV", "#N/D", "#BEZUG!", "#\u00a1VALOR!")
+        ],
         ([["file", "a"], ["1.png", "caf\u00e9"], ["2.png", "cafe\u0301"]], "has labels that look the same"),
     ],
 )  # fmt: skip
@@ -289,6 +298,56 @@ def test_a_column_of_parts_is_for_choosing_rows_not_for_ignoring(folder, parts, 
         assert len(load_label_table(table, kind=kind, ignore="split").data) == 3
 
 
+@pytest.mark.parametrize(
+    ("name", "cells", "train", "evaluate"),
+    [
+        ("is_valid", ["True", "False", "False"], "False", "True"),
+        ("Is_Test", ["1", "0", "0"], "0", "1"),
+        ("isTrain", ["1", "1", "0"], "1", "0"),
+        ("Usage", ["Training", "PublicTest", "PrivateTest"], "Training", "PublicTest"),
+        ("set", ["x_train", "x_holdout", "x_train"], "x_train", "x_holdout"),
+    ],
+)
+@pytest.mark.parametrize("labels", [["cat", "dog", "cat"], ["1", "0", "1"]])
+def test_a_column_of_parts_is_recognized_by_its_name_or_its_cells(folder, name, cells, train, evaluate, labels):
+    table = write(folder, with_paths(["label", name], labels, cells))
+    remedy = rf"Pass where={{'{name}': '{train}'}} to train, and where={{'{name}': '{evaluate}'}} to evaluate\."
+    with pytest.raises(InvalidInputError, match=rf"{remedy} .* If it is a label, name all columns of labels"):
+        load_label_table(table)
+    alone = load_label_table(table, columns="label", where={name: train})
+    assert load_label_table(table, where={name: train}).target.tolist() == alone.target.tolist()
+
+
+@pytest.mark.parametrize("name", ["split", "fold", "cv_fold", "kfold", "partition", "train_test_split"])
+def test_a_split_whose_parts_are_unknown_is_for_choosing_rows(folder, name):
+    table = write(folder, with_paths(["label", name], ["1", "0", "1"], ["0", "1", "1"]))
+    with pytest.raises(InvalidInputError, match=rf"Pass where={{'{name}': '0'}} for one part\."):
+        load_label_table(table)
+    assert load_label_table(table, columns=["label", name]).kind == "labels"
+
+
+@pytest.mark.parametrize(
+    ("names", "advice"),
+    [
+        (["bus", "train"], "where={'train': '1'} to train, and where={'train': '0'} to evaluate"),
+        (["label", "valid"], "where={'valid': '0'} to train, and where={'valid': '1'} to evaluate"),
+        (["label", "set"], "where={'set': '0'} for one part"),
+    ],
+)
+def test_labels_may_be_called_like_parts_and_that_is_said(folder, names, advice):
+    table = write(folder, with_paths(names, ["1", "0", "1"], ["0", "1", "0"]))
+    with pytest.warns(ImageFolderWarning, match=rf"learned like the others.* pass {re.escape(advice)}") as record:
+        assert load_label_table(table).target_names == names
+    assert len(record) == 1
+    assert load_label_table(table, columns=names).target_names == names
+
+
+@pytest.mark.parametrize("name", ["bullet_train", "training aid", "part_of_tree", "device", "unfolded", "dataset"])
+def test_names_with_other_words_are_labels(folder, name):
+    table = write(folder, with_paths(["label", name], ["1", "0", "1"], ["0", "1", "0"]))
+    assert load_label_table(table).target_names == ["label", name]
+
+
 def test_words_of_which_some_are_no_parts_are_labels(folder):
     with pytest.raises(InvalidInputError, match="is neither 0 nor 1"):
         load_label_table(write(folder, with_paths(["label", "vehicle"], ["1", "0"], ["train", "bus"])))
@@ -337,7 +396,9 @@ def test_an_empty_cell_among_joined_labels_may_be_an_image_without_labels(folder
         assert (advice in str(raised.value)) == has
 
 
-@pytest.mark.parametrize("cells", [["1,6", "0,1", "3"], ["-0,5", "1,25", "2,5"], ["1,200", "950", "12,500"]])
+@pytest.mark.parametrize(
+    "cells", [["1,6", "0,1", "3"], ["-0,5", "1,25", "2,5"], ["1,200", "950", "12,500"], ["1.000,5", "0,5"]]
+)
 def test_commas_in_numbers_are_a_question(folder, cells):
     table = write(folder, with_paths(["size"], cells), delimiter="\t")
     with pytest.raises(InvalidInputError, match=rf"numbers with commas, such as {cells[0]}\. .* thousands") as raised:
@@ -368,6 +429,14 @@ def test_the_file_that_a_path_probably_means_is_named(tmp_path, cell, meant):
     (tmp_path / meant).parent.mkdir(exist_ok=True)
     (tmp_path / meant).touch()
     with pytest.raises(InvalidInputError, match=rf"is not a file .* There is a file '.*{meant}'\. Correct"):
+        load_label_table(write(tmp_path, [["file", "a"], [cell, "x"]]))
+
+
+@pytest.mark.parametrize("cell", ["C:\\Users\\Ann\\x.jpg", "\\\\server\\photos\\x.jpg", "/absent/x.jpg"])
+def test_a_folder_is_not_advised_for_an_absolute_path(tmp_path, cell):
+    with pytest.raises(
+        InvalidInputError, match=r"is not a file\. Correct the paths, or write them relative to a folder"
+    ):
         load_label_table(write(tmp_path, [["file", "a"], [cell, "x"]]))
 
 

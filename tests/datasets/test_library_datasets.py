@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 import warnings
+from collections import deque
 from io import BytesIO
 
 import numpy as np
@@ -17,7 +18,7 @@ import torchvision
 from backbones import Pixels
 from PIL import Image as PILImage
 from sklearn.model_selection import cross_val_score
-from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset, random_split
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, TensorDataset, random_split
 from torchvision import transforms
 
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder
@@ -400,12 +401,13 @@ def test_a_transform_of_the_data_set_is_applied_and_told_if_it_is_random():
 
 def test_items_that_are_dicts_have_columns():
     items = [{"id": i, "img": image, "label": name} for i, (image, name) in enumerate(zip(ARRAYS, Y, strict=True))]
-    with pytest.warns(DatasetWarning, match="because the items of list are dicts"):
-        X, y = from_dataset(items)
+    with pytest.warns(DatasetWarning, match="because the items of deque are dicts"):
+        X, y = from_dataset(deque(items))
     np.testing.assert_array_equal([*X], ARRAYS)
     assert y.tolist() == Y.tolist()
-    with pytest.warns(DatasetWarning):
+    with warnings.catch_warnings(action="error"):  # the items of a list are in memory
         assert from_dataset(items, image="img", target="id")[1].tolist() == [*range(12)]
+        assert from_dataset(list(zip(ARRAYS, Y, strict=True)))[1].tolist() == Y.tolist()
     with pytest.raises(InvalidParameterError, match="image='x' is not a column of dataset, which has 'id', 'img', 'l"):
         from_dataset(items, image="x")
 
@@ -438,6 +440,11 @@ def test_a_table_is_its_columns(make):
         ("photos", InvalidParameterError, "dataset is a str"),
         ({}, InvalidParameterError, "dataset is a dict"),
         ([], InvalidInputError, "dataset is empty"),
+        (
+            [DataLoader(Pairs())],
+            InvalidInputError,
+            r"dataset\[0\] is a DataLoader; .* Pass .*, dataset\[0\]\.dataset\.$",
+        ),
         ([ARRAYS[0]], InvalidInputError, r"dataset\[0\] is an ndarray; it must be a pair.*LazyImages\(dataset\)"),
         (TensorDataset(torch.zeros(2, 3, 8, 8)), InvalidInputError, r"a tuple of 1 items; .*\[dataset\[i\]\[0\] for"),
         ([(1, 2, 3)], InvalidInputError, r"dataset\[0\] is a tuple of 3 items; .* pass \[dataset\[i\]\[:2\] for i in"),

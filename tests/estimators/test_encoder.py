@@ -113,6 +113,13 @@ def test_images_that_cannot_be_used_are_refused_or_become_rows_of_nan(usable):
     assert frame.index.tolist() == [7, 8, 9]
 
 
+def test_a_column_of_missing_paths_becomes_rows_of_nan():
+    encoder = PretrainedImageEncoder(backbone=Pixels, invalid_images="nan").fit([X[0]])
+    for missing in (np.full(2, np.nan), pd.Series([np.nan] * 2), pd.DataFrame({"path": [np.nan] * 2})):
+        with pytest.warns(InvalidImageWarning, match="^2 of 2 images of X cannot be used"):
+            assert np.isnan(encoder.transform(missing)).all()
+
+
 def test_a_clone_and_a_pickle_give_the_same():
     encoder = PretrainedImageEncoder(**SMALL, feature_stages=3).fit(X)
     expected = encoder.transform(X)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from decimal import ROUND_FLOOR, Decimal
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sktl._evaluation.calibration import TARGETS, Calibration, Coverage
+from sktl._evaluation.calibration import TARGETS, Calibration, Coverage, threshold_between
+from sktl._evaluation.sentences import threshold
 
 
 @st.composite
@@ -15,7 +19,7 @@ def answers(draw):
     """Draw probabilities, some of them equal, and whether answers are right."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     n, digits = draw(st.integers(1, 60)), draw(st.integers(1, 3))
-    probabilities = rng.random(n).round(digits)
+    probabilities = rng.random(n).round(digits) ** draw(st.sampled_from([1.0, 1e-6]))  # most of them just below 1
     return probabilities, rng.random(n) < probabilities ** draw(st.sampled_from([0.2, 1.0, 3.0]))
 
 
@@ -50,13 +54,41 @@ def test_thresholds_reach_what_they_promise_and_no_lower_one_does(pair):
     probabilities, hits = pair
     for target in Coverage.of(probabilities, hits).targets:
         reaching = [p for p in np.unique(probabilities) if hits[probabilities >= p].mean() >= target.accuracy]
-        assert target.threshold == (min(reaching) if reaching else None)
+        assert (target.threshold is None) == (not reaching)
         if reaching:
             kept = probabilities >= target.threshold
+            np.testing.assert_array_equal(kept, probabilities >= min(reaching))
             assert target.turned_away == pytest.approx(1 - kept.mean())
             assert (target.kept.n_hits, target.kept.n) == (hits[kept].sum(), kept.sum())
         else:
             assert (target.turned_away, target.kept.n) == (1, 0)
+
+
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_a_threshold_separates_as_it_is_written(one, other):
+    low, high = sorted((one, other))
+    low = low if low < high else -1.0
+    found = threshold_between(low, high)
+    assert low < found <= high
+    text = threshold(found)
+    assert float(text) == found
+    n_digits = len(text.partition(".")[2])
+    assert n_digits >= 3
+    assert n_digits == 3 or float(Decimal(repr(high)).quantize(Decimal(f"1e{1 - n_digits}"), ROUND_FLOOR)) <= low
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "text"),
+    [
+        (0.5, 0.9, "0.900"),
+        (0.62, 0.98765, "0.987"),
+        (0.9999978, 0.9999994, "0.999999"),
+        (0.9999, 0.99998, "0.99998"),
+        (-math.inf, 1.0, "1.000"),
+    ],
+)
+def test_thresholds_have_few_digits(low, high, text):
+    assert threshold(threshold_between(low, high)) == text
 
 
 @given(answers(), st.integers(0, 2**32 - 1))

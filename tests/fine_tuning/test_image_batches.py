@@ -18,12 +18,13 @@ from sktl._fine_tuning.image_batches import (
     StoredInputs,
     TrainingBatches,
     ValidationBatches,
+    check_change,
 )
-from sktl._images.augmentation import AUGMENTATIONS, View
+from sktl._images.augmentation import AUGMENTATIONS, CustomTransform, View
 from sktl._images.samples import as_samples
 from sktl._targets.class_targets import ClassTargets
 from sktl._targets.split import Labelled
-from sktl.exceptions import InvalidImageError
+from sktl.exceptions import InvalidImageError, InvalidParameterError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (13, 20, 20, 3), np.uint8)
 PREPROCESSING = Preprocessing(16, (16, 16))
@@ -119,3 +120,12 @@ def test_all_images_of_a_batch_that_cannot_be_read_are_named_by_their_position(p
     with pytest.raises(InvalidImageError) as info:
         ImageInputs(samples, PREPROCESSING, AUGMENTATIONS["light"], 0, pool).request(np.array([2, 1, 0]), 1)()
     assert sorted(failure.position for failure in info.value.failures) == [0, 2]
+
+
+def test_a_function_that_fails_is_found_by_one_sample():
+    good, bad = as_samples([PIXELS[0], b"no image"], None)
+    fails = CustomTransform(lambda image: 1 / 0)
+    with pytest.raises(InvalidParameterError, match="augmentation failed on an image of 20 x 20 pixels"):
+        check_change(fails, good, PREPROCESSING)
+    for change, sample in [(fails, bad), (CustomTransform(lambda image: image), good), (None, bad)]:
+        check_change(change, sample, PREPROCESSING)

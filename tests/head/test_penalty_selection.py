@@ -5,14 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 
 from sktl._head import penalty_selection as _choice
 from sktl._head import principal_axes as _axes
 from sktl._head.penalty_selection import Candidates, Conditions, cross_validate, joined, refine
 from sktl._head.standardization import Standardization
 from sktl._targets.class_targets import ClassTargets
+from sktl._targets.number_targets import check_numbers
 from sktl._targets.split import Labelled
+from sktl._utils.threads import single_threaded_pool
 
 RNG = np.random.default_rng(0)
 N = 90
@@ -54,6 +56,37 @@ def test_losses_are_those_of_a_cross_validation_by_scikit_learn(monkeypatch):
             reference = LogisticRegression(C=C, tol=1e-8, max_iter=5000).fit(seen[~held_out], CODES[~held_out])
             expected = -reference.predict_log_proba(seen[held_out])[np.arange(held_out.sum()), CODES[held_out]]
             assert_allclose(found.losses[i, held_out], expected, atol=0.01)
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "huber"])
+def test_losses_of_numbers_are_those_of_ridge_regression(monkeypatch, loss):
+    """For more images than the axes of classes, of which weak penalties would leave out some."""
+    monkeypatch.setattr(_choice, "_TOLERANCE", 1e-7)
+    rng, n = np.random.default_rng(0), 450
+    features = rng.normal(size=(n, 500)).astype(np.float32)
+    numbers = check_numbers(features[:, :50].sum(axis=1) + rng.normal(size=n), None, loss, n)
+    conditions = Conditions(1.0, 0.0, 0, 1)
+    found = cross_validate(Labelled(features, numbers), {1: [500]}, (1.0, 0.1), conditions)
+    scaled = Standardization.of(features, np.ones(n), 1.0, [500])
+    inputs, y = (features - scaled.mean.numpy()) / scaled.scale.numpy(), numbers.standardized[:, 0]
+    for penalty, losses in zip(found.penalties, found.losses, strict=True):
+        for fold in range(5):
+            held_out = found.folds == fold
+            ridge = Ridge(alpha=penalty * (~held_out).sum()).fit(inputs[~held_out], y[~held_out])
+            squares = (ridge.predict(inputs[held_out]) - y[held_out]) ** 2 / 2
+            assert_allclose(losses[held_out], squares, atol=0.02)
+
+
+def test_coordinates_of_the_folds_of_a_search_are_remembered():
+    n, n_folds, n_stages = 4096 * 4 // 5, 5, 3
+    assert n_folds * n_stages * 4 * (n + 1) * max(_axes.AXES.values()) <= _axes.memo.limit
+
+
+def test_coordinates_along_more_axes_are_their_own():
+    with single_threaded_pool(1) as pool:
+        arguments = FEATURES, np.ones(N), [(2, SIZES[2])], 1.0, pool
+        lengths = [_axes.principal_coordinates(n_axes, *arguments)[0][0].shape[1] for n_axes in (3, 5)]
+    assert lengths == [3, 5]
 
 
 def test_more_stages_are_taken_where_they_help_and_not_where_they_are_noise():
@@ -163,7 +196,7 @@ def test_of_many_classes_some_are_looked_at(monkeypatch):
 
 def test_the_main_axes_of_many_images_are_those_of_all(monkeypatch):
     exact = choose().losses
-    monkeypatch.setattr(_axes, "N_AXES", 14)  # as many as there are features
+    monkeypatch.setitem(_axes.AXES, "cross_entropy", 14)  # as many as there are features
     _axes.memo.clear()
     assert_allclose(choose().losses, exact, atol=0.02)
 
@@ -252,7 +285,14 @@ def test_axes_of_other_samples_or_weights_are_their_own():
     first = choose().losses
     for changed in (choose(other), choose(weights=weights)):
         assert (changed.losses != first).any()
-    for i in range(10):
+    assert_array_equal(choose().losses, first)
+
+
+def test_coordinates_are_forgotten_before_they_take_too_much_memory(monkeypatch):
+    _axes.memo.clear()
+    first = choose().losses
+    monkeypatch.setattr(_axes.memo, "limit", 3 * _axes.memo.total_cost())
+    for i in range(5):
         choose(FEATURES + i)
     assert _axes.memo.total_cost() == _axes.memo.limit
     assert_array_equal(choose().losses, first)

@@ -16,6 +16,7 @@ from sklearn.preprocessing import MinMaxScaler
 
 from sktl import check_images
 from sktl._images.samples import as_samples
+from sktl.datasets import LazyImages
 from sktl.exceptions import InvalidInputError
 
 RNG = np.random.default_rng(0)
@@ -49,9 +50,38 @@ ENCODINGS = {
     "Hounsfield units": (lambda p: np.rint(p * 4071 - 1000).astype(np.int16), {"black": -1000, "white": 3071}),
     "floats around zero": (lambda p: p * 2 - 1, {}),
     "standardized": (lambda p: ((p - 0.45) / 0.22).astype(np.float32), {"mean": 0.45, "std": 0.22}),
+    "floats with gaps": (lambda p: np.where(p == 0, -9999, p).astype(np.float32), {}),
+    "bytes with gaps": (lambda p: np.where(p == 0, -9999, np.rint(p * 255)).astype(np.int16), {"white": 255}),
+    "floats with gaps of the lowest float": (lambda p: np.where(p == 0, np.finfo("f4").min, p).astype("f4"), {}),
     "reaching a bit too far": (lambda p: np.where(p == 1, 1.2, p), {}),
     "reaching a bit too low": (lambda p: np.where(p == 0, -0.2, p), {}),
 }
+
+
+def tiff(array):
+    buffer = BytesIO()
+    Image.fromarray(array.astype(np.float32)).save(buffer, "TIFF")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("library", [np.asarray, torch.from_numpy, lambda x: torch.from_numpy(x).bfloat16()])
+def test_nan_is_black_after_the_advice(library):
+    x = library(np.array([[np.nan, 0.25, 1]]))
+    assert_allclose(rgb([followed(check_images([x])[0].reason, x)])[0], [[0, 0.25, 1]], atol=0.5 / 255)
+
+
+@pytest.mark.parametrize(
+    ("x", "is_ct"),
+    [
+        (np.array([[-1024.0, -900, 0, 1500]]), True),
+        (np.array([[-1024, -900, 0, 1500]], np.int16), True),
+        (np.array([[-9999, -900, 0, 1500]], np.int16), False),
+        (np.array([[-9999, 0.1, 0.5]]), False),
+    ],
+)
+def test_only_numbers_as_in_a_ct_get_the_window_of_a_ct(x, is_ct):
+    for given_ in (x, torch.from_numpy(x), tiff(x)):
+        assert ("for a CT" in check_images([given_])[0].reason) == is_ct
 
 
 @pytest.mark.parametrize("library", ["numpy", "torch"])
@@ -174,10 +204,15 @@ def test_a_dark_image_gets_no_advice_of_its_own(dark):
         assert "all images" in failure.reason
 
 
-def tiff(array):
-    buffer = BytesIO()
-    Image.fromarray(array.astype(np.float32)).save(buffer, "TIFF")
-    return buffer.getvalue()
+def test_an_item_that_is_read_alone_gets_no_advice_that_ignores_the_others():
+    bright, dark = np.full((6, 6), 0.9), np.full((6, 6), -0.9)
+    bright[0, 0] = -0.1
+    assert "(x + 1) / 2" in check_images([bright, dark])[0].reason
+    alone = [check_images(LazyImages([bright, dark])), check_images([b"1", b"2"], image_reader=lambda data: bright)]
+    for failures in alone:
+        expected = "pass np.clip(x, 0, 1) if black is 0 and white is 1, else undo the normalization of all images"
+        assert expected in failures[0].reason
+    assert "if black is -1 and white is 1" in alone[0][1].reason
 
 
 @pytest.mark.skipif(np.finfo(np.longdouble).max <= np.finfo(float).max, reason="long double is double here")

@@ -15,7 +15,7 @@ from torchvision.transforms import v2
 
 from sktl import Preprocessing
 from sktl._images.augmentation import AUGMENTATIONS, CustomTransform, RandomChange, resolve_augmentation
-from sktl._images.decoding import ImageProblem
+from sktl.exceptions import InvalidParameterError
 
 SMALL = Preprocessing(24, (24, 20))
 RNG = np.random.default_rng(0)
@@ -85,17 +85,36 @@ def test_half_of_the_images_are_mirrored():
     assert 60 < sum(falls) < 140
 
 
+FLOATS = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32)])
+
+
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (lambda image: 1 / 0, "augmentation failed on it: ZeroDivisionError"),
-        (lambda image: "photo", "augmentation returned a str; it must return a PIL image"),
-        (lambda image: np.asarray(image) * 2.0, "0, 1"),
+        (lambda image: 1 / 0, "augmentation failed on an image of 60 x 40 pixels: ZeroDivisionError"),
+        (lambda image: "photo", "returned a str; it must return a PIL image"),
+        (lambda image: None, "returned None; it must return a PIL image"),
+        (lambda image: np.asarray(image) / 128 - 1, r"returned an ndarray that has values from -1 to 0.99\d+; it must"),
+        (v2.Compose([FLOATS, v2.Normalize([0.5], [0.5])]), "returned an Image that has values from -1 to .*Normalize"),
+        (FLOATS, "returned an Image that has values up to 255; it must return"),
+        (
+            lambda image: np.asarray(image).transpose(2, 0, 1),
+            r"returned an ndarray that has shape \(3, 40, 60\); it must",
+        ),
+        (lambda image: torch.tensor(np.asarray(image)), r"returned a Tensor that has shape \(40, 60, 3\); it must"),
+        (lambda image: np.asarray(image)[..., :2], r"returned an ndarray that has shape \(40, 60, 2\)"),
+        (
+            lambda image: v2.functional.to_image(image)[None],
+            r"returned an? \w+ that has shape \(1, 3, 40, 60\); it must",
+        ),
+        (lambda image: np.asarray(image) > 9, "returned an ndarray that has dtype bool; it must"),
+        (lambda image: np.full((4, 4), np.nan), "returned an ndarray that contains NaN; it must"),
     ],
 )
 def test_functions_that_fail_or_return_something_else_are_named(function, message):
-    with pytest.raises(ImageProblem, match=message):
+    with pytest.raises(InvalidParameterError, match=message) as raised:
         changed(CustomTransform(function), 0)
+    assert "X" not in str(raised.value)
 
 
 def test_names_and_functions_resolve():

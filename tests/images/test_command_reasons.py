@@ -10,7 +10,7 @@ import pytest
 
 import sktl
 from sktl._images.command_reasons import PHRASES, for_command_line
-from sktl._images.formats import _KINDS, _KNOWN
+from sktl._images.unreadable_formats import _KINDS, _KNOWN
 
 
 @pytest.mark.thorough

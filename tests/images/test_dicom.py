@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import zlib
 from pathlib import Path
 
@@ -11,10 +12,12 @@ import pytest
 from PIL import Image
 
 import sktl
+from sktl import check_images
 from sktl._images.decoding import ImageProblem, decode
 from sktl._images.dicom import device
 from sktl._images.dicom_frames import coded_size
 from sktl._images.preprocessing import Preprocessing
+from sktl.exceptions import InvalidInputError
 
 pydicom = pytest.importorskip("pydicom", reason="reading DICOM needs pydicom, an optional package")
 from pydicom.data import data_manager  # noqa: E402
@@ -150,6 +153,14 @@ NEED_DECODERS = {
     "test_files/JPGExtended.dcm": "cannot be decompressed: .*12-bit.*pip install pylibjpeg pylibjpeg-libjpeg",
     "test_files/GDCMJ2K_TextGBR.dcm": "cannot be decompressed: .*pip install pylibjpeg pylibjpeg-openjpeg",
 }
+
+
+def test_a_data_set_of_pydicom_is_refused_and_the_remedies_work():
+    dataset = pydicom.dcmread(next(FILES.rglob("MR_small.dcm")))
+    (failure,) = check_images([dataset])
+    assert check_images([eval(re.search(r"such as (\S+),", failure.reason)[1], {"x": dataset})]) == []
+    with pytest.raises(InvalidInputError, match=r"Pass a list of .* such as \[X\.filename\]\.$"):
+        check_images(dataset)
 
 
 @pytest.mark.parametrize("name", READ)

@@ -255,7 +255,7 @@ def test_an_augmentation_that_leaves_no_pixels_is_named():
         augmentation=lambda image: image.crop((0, 0, 0, 5)),
         freeze_epochs=0,
     )
-    with pytest.raises(InvalidImageError, match=r"has no pixels: 0 x 5"):
+    with pytest.raises(InvalidParameterError, match="augmentation returned an Image that has no pixels: 0 x 5;"):
         clf.fit([NOISE, PHOTO_OF_8], [0, 1])
 
 

@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from sktl._images.command_reasons import for_command_line
 from sktl._images.missing_files import file_meant, why_missing
 
 
@@ -17,3 +18,13 @@ def test_no_suffix_is_tried_for_the_name_of_an_image_or_in_a_folder_that_does_no
     assert why_missing(str(tmp_path / name)) == "no such file"
     assert file_meant(str(tmp_path / name)) is None
     assert asked == [str(tmp_path / name)]
+
+
+@pytest.mark.parametrize("quote", ["'", '"'])
+def test_quotes_around_the_path_of_a_file_are_pointed_out_with_a_remedy_that_works(quote, tmp_path):
+    (tmp_path / "a.jpg").touch()
+    x = f"{quote}{tmp_path / 'a.jpg'}{quote}"
+    remedy = why_missing(x).removeprefix("no such file: its path is in quotes; pass ")
+    assert eval(remedy, {"x": x}) == str(tmp_path / "a.jpg")
+    assert for_command_line(why_missing(x)) == "no such file: its path is in quotes; leave them out"
+    assert why_missing(f"{quote}{tmp_path / 'b.jpg'}{quote}") == "no such file"

@@ -10,7 +10,6 @@ import threading
 import urllib.parse
 import urllib.request
 import uuid
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,13 +23,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from sktl._images.containers import is_flattened
 from sktl._images.decoding import ImageProblem, decode
+from sktl._images.image_containers import is_flattened
 from sktl._images.preprocessing import Preprocessing
 from sktl._images.problems import as_argument
 from sktl._images.samples import FileSample, as_samples
 from sktl._words import type_of
-from sktl.exceptions import InputWarning, InvalidImageError, InvalidInputError
+from sktl.exceptions import InvalidImageError, InvalidInputError
 
 PREPROCESSING = Preprocessing(8, (8, 8))
 # Sides that cannot be mistaken for channels.
@@ -230,6 +229,27 @@ def test_a_missing_path_in_a_series_is_named_by_its_position():
         as_samples(pd.Series(["a.png", None, "b.png"]))
 
 
+MISSING = {
+    "array": lambda: np.full(2, np.nan),
+    "one column": lambda: np.full((2, 1), np.nan, np.float32),
+    "Series": lambda: pd.Series([np.nan] * 2),
+    "Series of Float64": lambda: pd.Series([pd.NA] * 2, dtype="Float64"),
+    "Series of times": lambda: pd.Series([pd.NaT] * 2),
+    "frame": lambda: pd.DataFrame({"path": [np.nan] * 2}),
+    "polars.Series": lambda: pytest.importorskip("polars", reason="polars is optional").Series([None] * 2),
+    "polars.DataFrame": lambda: pytest.importorskip("polars", reason="polars is optional").DataFrame({"x": [None] * 2}),
+    "pyarrow": lambda: pytest.importorskip("pyarrow", reason="pyarrow is not installed").array([None] * 2),
+}
+
+
+@pytest.mark.parametrize("make", MISSING.values(), ids=MISSING)
+def test_a_column_without_values_holds_missing_images(make):
+    with pytest.raises(InvalidImageError) as raised:
+        as_samples(make())
+    assert [failure.position for failure in raised.value.failures] == [0, 1]
+    assert all("a missing value: leave it out" in failure.reason for failure in raised.value.failures)
+
+
 SINGLES = {
     "path": "x.png",
     "Path": Path("x.png"),
@@ -312,8 +332,9 @@ def test_an_image_without_a_channel_axis_is_refused(shape):
     with pytest.raises(InvalidImageError, match=r"X\[1\].*no axis of 1, 3 or 4 channels.*pass shape \(H, W\)"):
         as_samples([np.zeros((8, 8), np.uint8), np.zeros(shape, np.uint8)])
     if len(shape) == 3:
-        with pytest.raises(InvalidImageError, match=r"X\[0\].*no axis of 1, 3 or 4 channels"):
-            as_samples(np.zeros((2, *shape), np.uint8))
+        for many in (np.zeros((2, *shape), np.uint8), np.zeros((9, *shape)), torch.zeros(9, *shape)):
+            with pytest.raises(InvalidImageError, match=r"X\[0\].*no axis of 1, 3 or 4 .* bands, or a slice of a vol"):
+                as_samples(many)
 
 
 def test_an_image_without_pixels_is_named():
@@ -331,6 +352,11 @@ def test_arrays_of_bytes_are_refused_because_they_cut_zeros():
 def test_two_columns_of_paths_are_refused(X):
     with pytest.raises(InvalidInputError, match=r"\(1, 2\); paths and objects must have shape \(n,\) or \(n, 1\)"):
         as_samples(X)
+
+
+def test_rows_without_image_shape_may_be_features():
+    with pytest.raises(InvalidInputError, match="if the rows are features, pass the images instead"):
+        as_samples(np.zeros((3, 1280)))
 
 
 def test_flattened_rows_without_image_shape_are_told_the_likely_one():
@@ -475,40 +501,6 @@ def test_rows_of_numbers_are_flattened(X):
 )
 def test_all_else_is_not_flattened(X):
     assert not is_flattened(X)
-
-
-@pytest.mark.parametrize("make", [np.asarray, torch.tensor])
-def test_many_images_that_are_black_for_another_white_are_told_with_the_remedy(make):
-    masks = np.arange(200, dtype=np.uint8).reshape(8, 5, 5) % 2
-    for numbers in (masks, masks / 255, np.float32(masks / 255)):
-        with pytest.warns(InputWarning, match="All numbers of X are") as warned:
-            as_samples(x := make(numbers))
-        remedy = re.search(r"pass (.+)\.$", str(warned[0].message))[1]
-        np.testing.assert_allclose(np.asarray(eval(remedy, {"x": x})), masks, atol=1e-6)
-
-
-def test_few_or_empty_images_and_one_that_is_not_black_cause_no_warning():
-    few, empty, one = np.ones((7, 5, 5), np.uint8), np.zeros((9, 5, 5)), np.ones((9, 5, 5), np.uint8)
-    one[-1, 0, 0] = 2
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        for X in (few, few / 255, empty, one, one / 255):
-            as_samples(X)
-
-
-@pytest.mark.parametrize("shape", [(8, 5, 5, 4), (8, 4, 5, 5)])
-@pytest.mark.parametrize("make", [np.asarray, torch.tensor])
-def test_a_fourth_channel_of_many_images_that_is_not_transparency_is_told_with_the_remedy(make, shape):
-    X = np.linspace(0, 0.98, 800).reshape(shape)
-    with pytest.warns(InputWarning, match="fourth channel of X is taken as transparency") as warned:
-        as_samples(x := make(X))
-    remedy = eval(re.search(r"pass (x\[.*?\]), or", str(warned[0].message))[1], {"x": x})
-    assert sorted(remedy.shape) == [3, 5, 5, 8]
-    X[(3, 1, 1, 3) if shape[3] == 4 else (3, 3, 1, 1)] = 1  # one pixel is opaque
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        for others in (make(X), remedy, x[:7]):
-            as_samples(others)
 
 
 def test_a_file_is_read_anew_each_time(tmp_path):

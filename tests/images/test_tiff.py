@@ -70,6 +70,21 @@ def test_gray_with_alpha_is_blended_with_white(dtype, planar):
     np.testing.assert_allclose(decoded(ignored), (255 * gray * ALPHA).repeat(3, 2), atol=1)
 
 
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+def test_a_fourth_channel_beside_colors_is_alpha_or_ignored(planar, compression):
+    shown = 255 * (PICTURE * ALPHA + 1 - ALPHA)
+    for extra, colors, expected in (
+        ("unspecified", PICTURE, 255 * PICTURE),  # such as near infrared
+        ("unassalpha", PICTURE, shown),
+        ("assocalpha", PICTURE * ALPHA, shown),
+    ):
+        values = as_dtype(np.dstack([colors, ALPHA]), np.uint8)
+        values = values if planar == "contig" else np.moveaxis(values, 2, 0)
+        content = saved(values, extrasamples=[extra], planarconfig=planar, compression=compression)
+        np.testing.assert_allclose(decoded(content), expected, atol=2.5)
+
+
 def test_the_first_page_is_read():
     file = io.BytesIO()
     with tifffile.TiffWriter(file) as writer:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
+import pandas as pd
 import pytest
 from backbones import small_conv_net
+from numpy.testing import assert_array_equal
 from sklearn.cross_decomposition import PLSRegression
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -215,8 +219,11 @@ def test_one_label_of_several_is_shown_as_classes_are():
     clf = PretrainedImageClassifier(backbone=small_conv_net, engine="torch", random_state=0).fit(X, table)
     display = FeatureMapDisplay.from_estimator(clf, X, table[:, 0])
     assert [text.get_text() for text in display.ax_.get_legend().get_texts()] == ["0", "1"]
-    with pytest.raises(InvalidInputError, match=r"y has several columns.*Pass one column, such as y\[:, 0\]"):
-        FeatureMapDisplay.from_estimator(clf, X, table)
+    for columns in (table, pd.DataFrame(table), table.tolist()):
+        with pytest.raises(InvalidInputError, match=r"y has several columns.*Pass one column, such as .*y") as raised:
+            FeatureMapDisplay.from_estimator(clf, X, columns)
+        remedy = re.search(r"such as (.+)\.$", str(raised.value))[1]
+        assert_array_equal(eval(remedy, {"np": np, "y": columns}), table[:, 0])
 
 
 def test_several_numbers_are_refused(regressor):
@@ -225,9 +232,8 @@ def test_several_numbers_are_refused(regressor):
 
 
 def test_numbers_of_an_encoder_need_the_task(encoder):
-    with pytest.raises(InvalidInputError) as caught:
+    with pytest.raises(InvalidInputError, match=r'For numbers, pass task="regression"\.$'):
         FeatureMapDisplay.from_estimator(encoder, X, NUMBERS / 7)
-    assert caught.value.__notes__ == ['For numbers, pass task="regression".']
     with pytest.raises(InvalidParameterError, match="task=None must be"):
         FeatureMapDisplay.from_estimator(encoder, X, NUMBERS, task=None)
     with pytest.raises(InvalidParameterError, match="task='numbers' must be"):

@@ -1,4 +1,4 @@
-"""Folds of a ranking: for classes as in scikit-learn, for labels and numbers random, balanced and with whole groups."""
+"""Folds of a ranking: for classes as in scikit-learn, for labels and numbers random and balanced; groups stay whole."""
 
 from __future__ import annotations
 
@@ -19,6 +19,10 @@ from sktl.exceptions import InvalidParameterError
 X = np.random.default_rng(0).integers(0, 256, (30, 8, 8, 3), np.uint8)
 
 
+def splits_of_classes(codes, cv, groups=None, seed=0):
+    return check_splits(cv, check_classes(codes, None, None, len(codes)), codes, groups, seed)
+
+
 def splits_of_labels(table, cv, groups=None, seed=0):
     return check_splits(cv, check_indicator(table, None, None, len(table)), table, groups, seed)
 
@@ -34,6 +38,7 @@ def test_each_image_is_scored_once_and_groups_stay_together(n_folds, seed, group
     rng = np.random.default_rng(seed)
     groups = rng.permutation(np.arange(40) // 3) if grouped else None
     for splits in (
+        splits_of_classes(np.arange(40) % 2, n_folds, groups, seed),
         splits_of_numbers(rng.normal(size=40), n_folds, groups, seed),
         splits_of_labels(np.c_[np.arange(40) % 2, rng.permutation(40) % 5 == 0].astype(int), n_folds, groups, seed),
     ):

@@ -44,6 +44,16 @@ def test_a_class_that_consists_of_other_classes_is_said_once_with_a_remedy_that_
     assert eval(remedy, {"pandas": pd, "y": y}).to_numpy().tolist() == [[1, 0], [0, 1], [1, 1]]
 
 
+def test_classes_that_differ_only_in_white_space_are_said_once():
+    y = ["a", "a ", "b"]
+    with pytest.warns(InputWarning, match=r"The labels 'a' and 'a ' of y differ only in white space") as caught:
+        check_classes(y, None, None, 3)
+    assert len(caught) == 1
+    with warnings.catch_warnings(action="error"):
+        check_classes(y, None, None, 3, rows=np.arange(3))  # as a fit that leaves out images checks again
+        check_classes(["a b", "ab", "a"], None, None, 3)
+
+
 @settings(max_examples=50)
 @given(
     codes=st.lists(st.integers(0, 3), min_size=2, max_size=8).filter(lambda codes: len(set(codes)) > 1),
@@ -121,7 +131,7 @@ def test_many_numbers_for_few_images_are_a_warning_at_the_line_that_passed_them(
     assert "20 different numbers for 30 images" in str(caught[0].message)
 
 
-@pytest.mark.parametrize("missing", [None, float("nan"), pd.NA, pd.NaT])
+@pytest.mark.parametrize("missing", [None, float("nan"), pd.NA, pd.NaT, "N/A", "#N/A", "null", "NULL"])
 def test_a_class_that_may_be_missing_values_as_strings_is_a_warning(missing):
     labels = np.array(["cat", "dog", missing, missing, "cat"], dtype=object)
     for y in (labels.astype(str), [*map(str, labels)]):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -84,8 +86,8 @@ def test_the_binarizer_of_scikit_learn_gives_indicators():
         (Y - 1, r"y\[0, 1\] is -1"),
         (Y / 2, r"y\[0, 0\] is 0\.5"),
         (FRAME * 2, r"y\[0, 'cat'\] is 2"),
-        (np.where(Y, "cat", "dog"), r"y has several columns of strings.*MultiLabelBinarizer\(\)\.fit_transform\(y\);"),
-        (FRAME.replace({0: "a", 1: "b"}), r"MultiLabelBinarizer\(\)\.fit_transform\(y\.to_numpy\(\)\);"),
+        (np.array([["cat", "dog"], ["dog", "cat"]]), r"y has several columns of strings.*\(\)\.fit_transform\(y\);"),
+        (FRAME.astype(str) + "a" + FRAME.columns, r"MultiLabelBinarizer\(\)\.fit_transform\(y\.to_numpy\(\)\);"),
         (FRAME.assign(file="a.png"), r"y has strings in 1 of its 4 columns: 'file'\. Leave out columns of strings"),
         (np.c_[Y.astype(object), ["a", "b", "a", "b", "a"]], "y has strings in 1 of its 4 columns: 3. Leave out"),
         (np.where(Y, np.nan, 0), r"y\[0, 0\] is a missing value"),
@@ -111,6 +113,22 @@ def test_zeros_and_ones_as_strings_are_said_with_the_remedy(y, code):
     with pytest.raises(InvalidInputError, match=r"y has 0 and 1 as strings. Pass numbers: ") as caught:
         check(y)
     assert str(caught.value).endswith(f"{code}.")
+    assert_array_equal(check(eval(code, {"np": np, "y": y})).indicator, Y)
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        np.where(Y, "yes", "no"),
+        np.where(Y, "yes", "no").tolist(),
+        FRAME.replace({0: "no", 1: "yes"}),
+        pl.DataFrame(FRAME.replace({0: "no", 1: "yes"}).to_dict("list")),
+    ],
+)
+def test_a_table_of_two_answers_is_refused_with_a_remedy_that_works(y):
+    with pytest.raises(InvalidInputError, match=r"y has the strings 'no', 'yes'\. ") as caught:
+        check(y)
+    code = re.search(r"such as (.*?);", str(caught.value))[1]
     assert_array_equal(check(eval(code, {"np": np, "y": y})).indicator, Y)
 
 

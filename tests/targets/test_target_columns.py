@@ -167,6 +167,15 @@ def test_what_is_no_label_is_named_without_its_address(container, label):
     assert " at 0x" not in str(caught.value)
 
 
+@pytest.mark.parametrize("container", [list, np.array, pd.Series])
+def test_bytes_are_labels_once_they_are_decoded(container):
+    y = container([b"cat", b"dog"])
+    with pytest.raises(InvalidInputError, match=r"y\[0\] is .*b'cat'.*\. Decode the labels: ") as caught:
+        check_labels(y)
+    decoded = eval(str(caught.value).rpartition("labels: ")[2].removesuffix("."), {"y": y})
+    assert check_labels(decoded).tolist() == ["cat", "dog"]
+
+
 @containers
 @columns
 def test_members_that_are_strings_or_numbers_stand_for_their_values(container):

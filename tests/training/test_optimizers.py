@@ -151,6 +151,11 @@ class WithoutClosure(SGD):
         return super().step()
 
 
+class IgnoresClosure(SGD):
+    def step(self, closure=None):
+        return super().step()
+
+
 class WithoutRate(SGD):
     def __init__(self, params, weight_decay=0.0):
         super().__init__(params, weight_decay=weight_decay)
@@ -171,22 +176,17 @@ class KeepsNoRate(SGD):
         closure()
 
 
-class IgnoresClosure(SGD):
-    def step(self, closure=None):
-        super().step()
-
-
 @pytest.mark.parametrize(
     ("optimizer", "words"),
     [
         (NeedsMore, "NeedsMore'> cannot train the output layer: TypeError: .*'rho'. Choose another.*optimizer__<name>"),
         (WithoutClosure, "WithoutClosure'> cannot train the output layer: TypeError"),
-        (WithoutRate, "WithoutRate'> cannot train the output layer: .*'lr'"),
-        (ScheduleFree, "ScheduleFree'> cannot train the output layer: Exception: Optimizer was not in train mode"),
         (
             IgnoresClosure,
-            "IgnoresClosure'> cannot train the output layer: TypeError: its method step does not call the",
+            "IgnoresClosure'> cannot train the output layer: TypeError: its step does not call",
         ),
+        (WithoutRate, "WithoutRate'> cannot train the output layer: .*'lr'"),
+        (ScheduleFree, "ScheduleFree'> cannot train the output layer: Exception: Optimizer was not in train mode"),
         (KeepsNoRate, "KeepsNoRate'> cannot train the output layer: TypeError: its groups of parameters have no lr"),
     ],
 )

@@ -18,6 +18,13 @@ def test_numbers_are_recognized_by_their_commas(numbers):
     assert have_decimal_commas([text.replace(".", ",") for text in texts])
 
 
-@pytest.mark.parametrize("texts", [[], ["1", "2"], ["1,5", "cat"], ["1,5", ""], ["1,2,3"], [",5"], ["1.000,5"]])
+@given(st.lists(st.integers(-(10**9), 10**9), min_size=1))
+def test_numbers_with_commas_or_points_between_thousands_are_recognized(numbers):
+    english = [f"{number:,}.5" for number in numbers if abs(number) > 999]
+    assert have_decimal_commas(english) == bool(english)
+    assert have_decimal_commas([f"{number:,}".replace(",", ".") + ",5" for number in numbers])
+
+
+@pytest.mark.parametrize("texts", [[], ["1", "2"], ["1,5", "cat"], ["1,5", ""], ["1,2,3"], [",5"], ["1.00,5"], ["1.5"]])
 def test_other_texts_are_not(texts):
     assert not have_decimal_commas(texts)

@@ -21,6 +21,7 @@ from sktl._utils.paths import (
     draft_path,
     is_utf8,
     kept_path,
+    naming,
     shown,
     user_path,
     why_no_file,
@@ -202,3 +203,15 @@ def test_a_page_ends_like_html_or_has_no_suffix():
         check_page_suffix(name)
     with pytest.raises(InvalidParameterError, match=r"'page\.pdf' does not end in \.html, and the page is HTML"):
         check_page_suffix("page.pdf")
+
+
+@pytest.mark.parametrize("error", [OSError(28, "full"), OSError(28, "full", "draft"), BrokenPipeError(32, "broken")])
+def test_errors_of_the_system_name_the_path(error, tmp_path):
+    with pytest.raises(type(error)) as raised, naming(tmp_path):
+        raise error
+    assert (raised.value.errno, raised.value.strerror, raised.value.filename) == (*error.args[:2], str(tmp_path))
+
+
+def test_errors_without_a_number_name_the_path(tmp_path):
+    with pytest.raises(OSError, match=rf"{tmp_path.name}' cannot be written: broken"), naming(tmp_path):
+        raise OSError("broken")

@@ -232,6 +232,7 @@ ITEMS = {
     "sparse": (lambda: scipy.sparse.csr_array(BATCH[0, ..., 0]), "x.toarray()"),
     "numbers": (lambda: BATCH[0].tolist(), "np.array(x, dtype=np.uint8)"),
     "dict": (lambda: {"image": BATCH[0], "label": 1}, "x['image']"),
+    "dict of Hugging Face": (lambda: {"bytes": None, "path": None, "image": BATCH[0]}, "x['image']"),
     "masked": (lambda: np.ma.masked_greater(BATCH[0], 200), "x.filled(0)"),
     "objects": (lambda: BATCH[0].astype(object), "x.astype(np.uint8)"),
 }

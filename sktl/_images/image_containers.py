@@ -17,7 +17,7 @@ from sktl.exceptions import InvalidInputError, InvalidParameterError
 
 from .advice import NUMPY, OTHERS, TORCH, Words
 from .decoding import ImageProblem
-from .foreign_types import is_instance, is_sparse, is_tensor
+from .foreign_types import is_dicom, is_instance, is_sparse, is_tensor
 from .lazy_images import LazyImages, as_sequence
 
 if TYPE_CHECKING:
@@ -130,6 +130,8 @@ def _instead(X: Any) -> str:
     """Return what to pass instead of an unsupported container."""
     if is_sparse(X):
         return " It is sparse: pass X.toarray()."
+    if is_dicom(X):
+        return " Pass a list of the paths of DICOM files, such as [X.filename]."
     if is_instance(X, "torch.utils.data.DataLoader"):
         return " Pass a list of the images of its dataset, such as [image for image, label in X.dataset]."
     if is_instance(X, "torch.utils.data.IterableDataset"):
@@ -178,11 +180,19 @@ def _from_array(X: Any, image_shape: tuple[int, ...] | None) -> list[Any] | tupl
         )
     if array.dtype.kind == "O" and is_flattened(array):
         array = _as_numbers(array, image_shape)
+    if image_shape is None and _is_all_missing(array):
+        array = array.astype(object)
     if array.dtype.kind not in "OUT" or (array.dtype.kind == "O" and array.ndim in (3, 4)):
         return _images_of(array, image_shape)
     # Arrow's tables have columns that are not names.
     columns = getattr(X, "column_names", getattr(X, "columns", ()))
     return _single_column(array, list(columns) if isinstance(columns, Iterable) else [])
+
+
+def _is_all_missing(array: np.ndarray) -> bool:
+    """Return True for a column without values, which pandas and polars convert to floats."""
+    is_column = array.dtype.kind == "f" and (array.ndim == 1 or array.shape[1:] == (1,))
+    return is_column and array.size > 0 and bool(np.isnan(array).all())
 
 
 def _as_numbers(array: np.ndarray, image_shape: tuple[int, ...] | None) -> np.ndarray:
@@ -229,7 +239,8 @@ def _images_of(X: np.ndarray, image_shape: tuple[int, ...] | None) -> np.ndarray
         shape = (side, side) if side * side == X.shape[1] else ("H", "W")
         raise InvalidInputError(
             f"X has shape {X.shape}: if each row is an image, pass its shape, for instance "
-            f"image_shape=({shape[0]}, {shape[1]}); if X is one image, pass it in a list: [x]."
+            f"image_shape=({shape[0]}, {shape[1]}); if X is one image, pass it in a list: [x]; if the rows are "
+            "features, pass the images instead, or an estimator of scikit-learn, such as LogisticRegression, for them."
         )
     elif X.ndim == 3 and X.shape[2] in CHANNELS and min(X.shape[:2]) > 4:
         raise InvalidInputError(f"X has shape {X.shape}, like a single image. Pass it in a list: [x].")
@@ -245,7 +256,7 @@ def is_array(item: Any) -> bool:
     """Return True if NumPy can convert an item to an array, and the item is not a number."""
     kind = type(item)
     has_values = hasattr(kind, "__array__") or hasattr(kind, "__dlpack__")
-    return has_values and not isinstance(item, np.generic) and not is_sparse(item)
+    return has_values and not isinstance(item, np.generic) and not is_sparse(item) and not is_dicom(item)
 
 
 def to_array(item: Any) -> np.ndarray:
@@ -338,12 +349,16 @@ def _remedy(item: Any) -> str:
         return ": pass x.toarray()"
     if isinstance(item, io.BytesIO):
         return ": pass x.getvalue()"
+    if is_dicom(item):
+        return ": pass the path of its file, such as x.filename, or its pixels as uint8 or as floats in [0, 1]"
     if hasattr(item, "read_bytes"):
         return ": pass x.read_bytes()"
     if hasattr(item, "read"):
         return f": {_FILE_REMEDY}"
     if isinstance(item, Mapping) and item:
-        return f": pass the image in it, such as x[{shown_value(next(iter(item)))}]"
+        # Datasets of Hugging Face have bytes or a path, and None for the other.
+        key = next((key for key, value in item.items() if not _is_missing(value)), next(iter(item)))
+        return f": pass the image in it, such as x[{shown_value(key)}]"
     if isinstance(item, list | tuple) and _are_numbers(item):
         return ": pass np.array(x, dtype=np.uint8), or np.array(x, dtype=float) for values in [0, 1]"
     if isinstance(item, list | tuple):

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from processes import Child, in_child, needs_fork
 
-from sktl._utils.isolation import Loan, isolated
+from sktl._utils.settings_isolation import Loan, isolated
 
 
 def state():
@@ -203,7 +203,7 @@ def test_a_process_that_imports_the_library_with_flushed_denormals_keeps_flushin
     program = """
 import torch
 torch.set_flush_denormal(True)
-from sktl._utils.isolation import _flushes_denormals, isolated
+from sktl._utils.settings_isolation import _flushes_denormals, isolated
 assert _flushes_denormals()
 with isolated():
     assert not _flushes_denormals()

@@ -22,8 +22,8 @@ from PIL import Image
 
 import sktl
 from sktl._images.decoding import ImageProblem, decode
-from sktl._images.formats import _KINDS, _KNOWN, why_no_path
 from sktl._images.preprocessing import Preprocessing
+from sktl._images.unreadable_formats import _KINDS, _KNOWN, why_no_path
 
 PREPROCESSING = Preprocessing(8, (8, 8))
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from sktl._utils.paths import kept_path, shown
 from sktl._utils.warnings import warn
 from sktl.exceptions import ImageFolderWarning, InvalidInputError
 
+from .dataset_parts import part_of, parts_among
 from .folders import folders_in, has_images, listed
 
-_PART = re.compile(r"(train|training|test|testing|val|valid|validation|eval|evaluation)([-_ ]?(set|data|images|\d+))?")
 _IMAGES = {"images", "image", "imgs", "img", "photos", "jpegimages"}
 _NOTES = {
     "labels", "label", "annotations", "annotation", "annots", "masks", "mask", "imagesets", "segmentationclass",
@@ -25,10 +25,12 @@ _SHAPELESS = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8\U000e0000-\U000e0fff]"
 )
 _LISTED = 5
+# A dataset has few parts, and often more classes.
+_MOST_PARTS = 4
 _WHOLES = _IMAGES | {"data", "dataset", "pictures"}
 
 
-def check_layout(root: Path, folders: Sequence[Path]) -> None:
+def check_layout(root: Path, folders: Sequence[Path], nested: str) -> None:
     """Raise `InvalidInputError` if subfolders are not classes, and warn if they may not be classes.
 
     Parameters
@@ -36,55 +38,118 @@ def check_layout(root: Path, folders: Sequence[Path]) -> None:
     root : path
     folders : sequence of path
         Subfolders that would be classes.
+    nested : {"merge", "join"}
+        How folders below them are treated. With "join", no image loses the name of the folder that it is in.
     """
-    parts = [folder for folder in folders if _PART.fullmatch(folder.name.lower())]
+    part_names = parts_among(folder.name for folder in folders)
+    parts = [folder for folder in folders if folder.name in part_names]
     names = {folder.name.lower() for folder in folders if folder not in parts}
     all_known = names <= _IMAGES | _NOTES
-    nested = [part for part in parts if folders_in(part) and not has_images(part)]
-    inner = {child.name.lower() for part in nested for child in folders_in(part)}
+    below = {folder: [child.name for child in folders_in(folder)] for folder in folders}
+    upper = [part for part in parts if below[part] and not has_images(part)]
+    inner = {name.lower() for part in upper for name in below[part]}
     has_notes = bool(names & _NOTES) and (bool(names & _IMAGES) or bool(parts))
-    if (inner and inner <= _IMAGES | _NOTES) or (all_known and has_notes and not nested):
+    if (inner and inner <= _IMAGES | _NOTES) or (all_known and has_notes and not upper):
         raise InvalidInputError(
             f"folder={shown(str(root))} has the subfolders {_plain(folders)}, which are not classes: this is a layout "
             "for object detection (YOLO, COCO) or segmentation. sktl classifies whole images: sort the images into one "
             "folder per class."
         )
-    if len(nested) > 1 or (nested and all_known):
-        best = next((part for part in nested if part.name.lower().startswith("train")), nested[0])
+    if len(upper) > 1 or (upper and all_known):
+        best = next((part for part in upper if part_names[part.name] == "train"), upper[0])
+        every = all(part_of(folder.name) for folder in folders)
         raise InvalidInputError(
             f"folder={shown(str(root))} has the subfolders {_plain(parts)}, which are parts of a dataset, not "
-            f"classes. Pass one of them: {shown(kept_path(best))}. load_image_parts reads all."
+            f"classes. Pass one of them: {shown(kept_path(best))}."
+            f"{' load_image_parts reads all.' if every else ''}"
         )
-    _warn_of_doubt(root, folders, all_known)
+    _warn_of_parts(root, below, all_known)
+    _warn_of_wrapper(root, below)
+    if nested == "merge":
+        _warn_of_lower_classes(root, below, upper)
 
 
-def _warn_of_doubt(root: Path, folders: Sequence[Path], all_known: bool) -> None:
-    if len(folders) > 1 and all_known:
+def _warn_of_parts(root: Path, below: Mapping[Path, Sequence[str]], all_known: bool) -> None:
+    """Warn if all classes, or all folders below them, have names of parts.
+
+    Parameters
+    ----------
+    root : path
+    below : mapping of path to sequence of str
+        Names of the folders in each class folder.
+    all_known : bool
+        Whether all class folders have names of parts.
+    """
+    if len(below) > 1 and all_known:
         warn(
-            f"The classes of {shown(str(root))} are {_plain(folders)}, which are usually parts of a dataset. If they "
+            f"The classes of {shown(str(root))} are {_plain(below)}, which are usually parts of a dataset. If they "
             "are parts, pass one of them, with one subfolder per class.",
             ImageFolderWarning,
         )
-    merged = {child.name.lower() for folder in folders for child in folders_in(folder)}
-    if len(merged) > 1 and all(_PART.fullmatch(name) for name in merged):
+    merged = sorted({name for names in below.values() for name in names})
+    if len(merged) > 1 and len(parts_among(merged)) == len(merged):
         warn(
-            f"The class folders of {shown(str(root))} have the subfolders {', '.join(sorted(merged)[:5])}, which are "
+            f"The class folders of {shown(str(root))} have the subfolders {_plain(map(Path, merged))}, which are "
             "usually parts of a dataset. Their images are read as one set. load_image_parts reads the parts.",
             ImageFolderWarning,
         )
-    (first, *more), inside = folders, folders_in(folders[0])
+
+
+def _warn_of_wrapper(root: Path, below: Mapping[Path, Sequence[str]]) -> None:
+    """Warn if the only class folder may hold the classes."""
+    (first, inside), *more = below.items()
     if not more and first.name.lower() in {root.name.lower(), *_WHOLES} and len(inside) > 1 and not has_images(first):
-        names = listed([child.name for child in inside])
         warn(
-            f"{shown(str(root))} has one class, {shown(first.name)}, whose images are in {names}. If these are the "
-            f"classes, pass {shown(kept_path(first))}.",
+            f"{shown(str(root))} has one class, {shown(first.name)}, whose images are in {listed(inside)}. If these "
+            f"are the classes, pass {shown(kept_path(first))}.",
             ImageFolderWarning,
         )
 
 
-def _plain(folders: Sequence[Path]) -> str:
-    """Return the names of folders, which need no escapes because they are known words."""
-    return ", ".join(folder.name for folder in folders[:5])
+def _warn_of_lower_classes(root: Path, below: Mapping[Path, Sequence[str]], parts: Sequence[Path]) -> None:
+    """Warn if the folders below the class folders may be the classes, as in 2024/cat and 2025/cat, or train/cat.
+
+    Only their names tell which of the two levels are classes, so the warnings name both readings.
+    """
+    names = [folder.name for folder in below]
+    count = Counter(name for inside in below.values() for name in inside)
+    shared = sorted(name for name, n in count.items() if n > 1)
+    are_upper = len(shared) > len(count) / 2 and not any(not inside or has_images(f) for f, inside in below.items())
+    if parts and len(names) <= _MOST_PARTS and _may_be_classes(below[parts[0]], names):
+        part = parts[0]
+        warn(
+            f"The images of class {shown(part.name)} in {shown(str(root))} are in its subfolders {listed(below[part])}."
+            f" If {shown(part.name)} is a part of a dataset, and its subfolders are the classes, pass "
+            f"{shown(kept_path(part))}.",
+            ImageFolderWarning,
+        )
+    elif are_upper and _may_be_classes(shared, names):
+        warn(
+            f"The classes of {shown(str(root))} are {listed(names)}, and their images are "
+            f"in subfolders of the same names, {listed(shared)}. If the subfolders are the classes, pass "
+            f"y = [Path(path).relative_to({shown(str(root))}).parts[1] for path in data]. If each subfolder of each "
+            "class is a class of its own, pass nested='join'.",
+            ImageFolderWarning,
+        )
+
+
+def _may_be_classes(names: Sequence[str], upper: Sequence[str]) -> bool:
+    """Return True if folders below the folders `upper` may be classes, and not parts or sources of their images."""
+    are_known = {name.lower() for name in names} <= _IMAGES | _NOTES or len(parts_among(names)) == len(names)
+    are_sources = _are_counted(names) and not _are_counted(upper)
+    return len(names) > 1 and not are_known and not are_sources
+
+
+def _are_counted(names: Sequence[str]) -> bool:
+    """Return True for years, dates, and names that differ only in a number or a letter, such as "camera A"."""
+    stems = {re.sub(r"\d+|(?<![^\W\d_])[^\W\d_](?![^\W\d_])", "", name.casefold()) for name in names}
+    # Classes may be short numbers or letters.
+    return len(stems) == 1 and (any(map(str.isalnum, stems.pop())) or min(map(len, names)) >= len("2024"))
+
+
+def _plain(folders: Iterable[Path]) -> str:
+    """Return the names of a few folders without quotes, because most of them are known words."""
+    return ", ".join(shown(folder.name)[1:-1] for folder in [*folders][:_LISTED])
 
 
 def check_names(

@@ -32,8 +32,8 @@ from sktl._estimators import resolved_parameters as _resolved
 from sktl._features import tail_extractor as _features
 from sktl._features.engines import TorchEngine
 from sktl._features.extractor import FeatureExtractor
-from sktl._fine_tuning import phases as _transfer
 from sktl._fine_tuning import train_tail as _tail
+from sktl._fine_tuning import training_phases as _transfer
 from sktl._targets.class_targets import check_classes
 from sktl._targets.split import hold_out
 from sktl._training.net_callbacks import kept_start
@@ -686,7 +686,7 @@ class CtrlC(Callback):
         ({"net_params": {"callbacks": [CtrlC()]}}, KeyboardInterrupt),
         ({"lr": 1e38, "lr_schedule": "constant", "freeze_epochs": 0}, TrainingError),
         ({"trainable_stages": 7}, InvalidParameterError),
-        ({"augmentation": lambda image: 1 / 0}, sktl.exceptions.InvalidImageError),
+        ({"augmentation": lambda image: 1 / 0}, InvalidParameterError),
     ],
 )
 def test_whatever_ends_a_fit_leaves_the_estimator_as_it_was(params, error):
@@ -699,6 +699,12 @@ def test_whatever_ends_a_fit_leaves_the_estimator_as_it_was(params, error):
     assert {k: id(v) for k, v in vars(clf).items()} == {k: id(v) for k, v in before.items()}
     assert_array_equal(clf.decision_function(NEW), answers)
     assert torch.is_grad_enabled()
+
+
+def test_an_augmentation_that_fails_is_found_before_the_images_are_read():
+    missing = [Image.fromarray(X[0]), "missing.png"]
+    with pytest.raises(InvalidParameterError, match="augmentation failed on an image"):
+        classifier(augmentation=lambda image: 1 / 0).fit(missing, ["a", "b"])
 
 
 def test_a_backbone_without_parameters_cannot_be_trained():

@@ -1,0 +1,148 @@
+"""Folders above the classes, such as parts, years and cameras, are not learned as classes without a word."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from sktl._datasets.dataset_parts import parts_among
+from sktl.datasets import load_image_folder, load_image_parts
+from sktl.exceptions import ImageFolderWarning, InvalidInputError
+
+
+def write(root, *folders):
+    """Write an image into each of some folders and return their root."""
+    for folder in folders:
+        Path(root, folder).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 3)).save(Path(root, folder, "1.png"))
+    return root
+
+
+def of_each(*upper, lower=("cat", "dog")):
+    """Return the paths of the same folders in several folders."""
+    return [f"{one}/{name}" for one in upper for name in lower]
+
+
+WORDS = st.sampled_from(["seg", "asl", "X", "1", "Letters", "été"])
+SEPARATORS = st.sampled_from(["_", "-", " ", "."])
+
+
+@given(st.lists(WORDS, max_size=2), SEPARATORS, st.lists(WORDS, max_size=1), st.sampled_from(["train", "TRN", "Train"]))
+def test_names_that_differ_only_in_the_word_for_a_part_are_parts(before, separator, after, train):
+    names = [separator.join([*before, word, *after]) for word in (train, "test", "Holdout")]
+    assert parts_among(names) == dict(zip(names, ["train", "test", "test"], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("names", "parts"),
+    [
+        ("train dev", ["train", "val"]),
+        ("trainset TestData", ["train", "test"]),
+        ("XTrain XTest", ["train", "test"]),
+        ("seg_train seg_test seg_pred", ["train", "test"]),
+        ("train2017 val2017 test", ["train", "val", "test"]),
+        ("trainval eval", ["train", "other"]),
+        ("bullet_train crash_test", []),
+        ("train_station airport", []),
+        ("trains retrain contest invalid device", []),
+    ],
+)
+def test_words_for_parts(names, parts):
+    assert [*parts_among(names.split()).values()] == parts
+
+
+@pytest.mark.parametrize(
+    ("upper", "reads_all"),
+    [
+        (("train", "dev"), True),
+        (("train", "holdout"), False),
+        (("trn", "val"), False),
+        (("seg_train", "seg_test"), False),
+        (("X_train", "X_test"), False),
+        (("1_train", "2_test"), False),
+    ],
+)
+def test_parts_by_other_names_are_refused(upper, reads_all, tmp_path):
+    write(tmp_path, *of_each(*upper))
+    with pytest.raises(InvalidInputError, match="which are parts of a dataset, not classes") as error:
+        load_image_folder(tmp_path)
+    assert f"'{tmp_path / upper[0]}'" in str(error.value)
+    assert ("load_image_parts" in str(error.value)) == reads_all
+    if reads_all:
+        load_image_parts(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        [*of_each("train", "query")],
+        [*of_each("train"), "unlabeled"],
+        [*of_each("train"), *of_each("test_with_labels")],
+        [*of_each("bus", "car", "train", lower=("photo", "sketch"))],
+    ],
+)
+def test_a_part_beside_an_unknown_name_is_doubted_once(folders, tmp_path):
+    write(tmp_path, *folders)
+    with pytest.warns(ImageFolderWarning, match="If 'train' is a part of a dataset") as record:
+        found = load_image_folder(tmp_path)
+    assert len(record) == 1
+    assert found.target_names == sorted({folder.split("/")[0] for folder in folders})
+    advised = re.search(r"pass '(.*)'\.", str(record[0].message))[1]
+    assert load_image_folder(advised).target_names == sorted(
+        {folder.split("/")[1] for folder in folders if folder.startswith("train")}
+    )
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        of_each("2024", "2025"),
+        of_each("camera A", "camera B", lower=("ok", "defect")),
+        of_each("fold0", "fold1", "fold2"),
+        of_each("2024-03-01", "2024-04-01", lower=("0", "1")),
+        of_each("old", "photos"),
+        [*of_each("north", "south"), "south/owl/x"],
+        of_each("learn", "apply", lower=("a", "b")),
+    ],
+)
+def test_classes_below_years_and_cameras_are_doubted_once_and_both_readings_are_right(folders, tmp_path):
+    write(tmp_path, *folders)
+    with pytest.warns(ImageFolderWarning, match="in subfolders of the same names") as record:
+        found = load_image_folder(tmp_path)
+    assert len(record) == 1
+    assert found.target_names == sorted({folder.split("/")[0] for folder in folders})
+    code = re.search(r"pass y = (\[.*?for path in data\])\.", str(record[0].message))[1]
+    lower = [folder.split("/")[1] for folder in folders]
+    assert sorted(eval(code, {"Path": Path, "data": found.data})) == sorted(lower)
+    joined = load_image_folder(tmp_path, nested="join")  # a warning would be an error
+    assert joined.target_names == sorted(folders)
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        of_each("cat", "dog", lower=("2024", "2025")),
+        of_each("bus", "car", "train", lower=("2023", "2024")),
+        of_each("cat", "dog", lower=("camera A", "camera B")),
+        of_each("cat", "dog", lower=("batch1", "batch2")),
+        of_each("cat", "dog", lower=("images",)),
+        ["2023", "2024"],
+        ["cat/Siamese", "cat/sphynx", "dog/pug", "dog/collie"],
+        ["cat/Siamese", "cat/other", "dog/pug", "dog/other"],
+        [*of_each("cat", "dog"), "owl"],
+        ["train/steam", "bus/old"],
+        [*of_each("train", lower=("steam", "diesel")), "bus", "car", "plane", "ship"],
+        ["train_station/in", "train_station/out", "test_track/a"],
+    ],
+)
+def test_ordinary_classes_cause_no_warning(folders, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = load_image_folder(write(tmp_path, *folders))
+    assert found.target_names == sorted({folder.split("/")[0] for folder in folders})
