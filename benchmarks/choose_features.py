@@ -18,7 +18,7 @@ from scipy.special import log_softmax
 from sklearn.model_selection import StratifiedKFold
 
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder
-from sktl._estimators.resolved_parameters import Chosen, resolve_recipe
+from sktl._estimators.resolved_parameters import Chosen, TrainingSet, resolve_recipe
 from sktl._head import penalty_selection as _choice
 from sktl._head.penalty_selection import PENALTIES, Conditions, cross_validate
 from sktl._head.train_head import output_values, train_head
@@ -65,7 +65,7 @@ def scores(features, codes, train, test, layout, seed):
     for n_stages, penalty in set(choices.values()):
         seen = np.ascontiguousarray(features[:, : layout.length(n_stages)])
         device, chosen = torch.device("cpu"), Chosen(n_stages, penalty, {})
-        recipe = resolve_recipe(PretrainedImageClassifier(), 0, len(train), seen.shape[1], device, chosen)
+        recipe = resolve_recipe(PretrainedImageClassifier(), 0, TrainingSet.of(targets), seen.shape[1], device, chosen)
         net = train_head(Split(Labelled(seen[train], targets)), recipe, Run(seed), sizes[n_stages])
         logits = log_softmax(output_values(net.module_.output, seen[test]), axis=1)
         hits = logits.argmax(axis=1) == codes[test]

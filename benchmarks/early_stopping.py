@@ -21,7 +21,7 @@ from sklearn.model_selection import StratifiedKFold
 from skorch.callbacks import Callback
 
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder
-from sktl._estimators.resolved_parameters import resolve_recipe
+from sktl._estimators.resolved_parameters import TrainingSet, resolve_recipe
 from sktl._head.train_head import output_values, train_head
 from sktl._targets.class_targets import ClassTargets
 from sktl._targets.split import Labelled, Split, hold_out
@@ -51,7 +51,7 @@ def ways(X, targets, seed):
 
     def train(rows=slice(None), epoch=None, validation=None, **changes):
         clf = PretrainedImageClassifier(early_stopping=validation is not None)
-        recipe = resolve_recipe(clf, 0, len(X[rows]), X.shape[1], torch.device("cpu"))
+        recipe = resolve_recipe(clf, 0, TrainingSet(len(X[rows])), X.shape[1], torch.device("cpu"))
         params = None if epoch is None else {"callbacks": [("restore", RestoreAt(epoch))]}
         split = Split(Labelled(X[rows], targets.take(rows)), validation)
         return train_head(split, replace(recipe, **changes), Run(seed, params))

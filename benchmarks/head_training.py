@@ -29,7 +29,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from sktl import PretrainedImageClassifier
-from sktl._estimators.resolved_parameters import Chosen, resolve_recipe
+from sktl._estimators.resolved_parameters import Chosen, TrainingSet, resolve_recipe
 from sktl._head import lbfgs_rotation as _rotation
 from sktl._head import train_head as _training
 from sktl._head.train_head import train_head
@@ -54,8 +54,9 @@ def library(features, codes):
     _rotation.memo.clear()
     started = time.thread_time()
     classes = np.arange(codes.max() + 1)
+    training, n_features = TrainingSet(len(codes)), features.shape[1]
     recipe = resolve_recipe(
-        PretrainedImageClassifier(), 0, len(codes), features.shape[1], torch.device("cpu"), Chosen(1, PENALTY, {})
+        PretrainedImageClassifier(), 0, training, n_features, torch.device("cpu"), Chosen(1, PENALTY, {})
     )
     split = Split(Labelled(features, ClassTargets(classes, codes, np.ones(len(codes)))))
     with preparation() as prepared:

@@ -133,7 +133,7 @@ WRONG = {
     "CheckpointError": (a_checkpoint_is_damaged, ".checkpoint", "Delete it"),
     "TrainingError": (
         lambda *_: fit(trainable_stages="all", lr=1e30, lr_schedule="constant", max_epochs=3, freeze_epochs=0),
-        r"epoch \d, batch \d, with lr=", "Lower lr",
+        r"epoch \d, batch \d\.", r"Lower lr=1e\+30, for instance to",
     ),
     "TypicalityError": (
         lambda *_: fit(trainable_stages=1, max_epochs=1).typicality(X), "trainable_stages=1", "Fit another estimator",

@@ -16,7 +16,7 @@ from sktl._backbones.taps import StageLayout
 from sktl._estimators.classifier import PretrainedImageClassifier
 from sktl._estimators.predictor import PretrainedImagePredictor
 from sktl._estimators.regressor import PretrainedImageRegressor
-from sktl._estimators.resolved_parameters import Chosen, choose, resolve_recipe
+from sktl._estimators.resolved_parameters import Chosen, TrainingSet, choose, resolve_recipe
 from sktl._estimators.wrapped_estimators import of_ones
 from sktl._head.held_out_outputs import held_out_outputs
 from sktl._selection.output_layer import FeaturesEstimator
@@ -89,7 +89,7 @@ class Learner:
         # Models of many images are trained along the axes of the first choice, whose penalty is therefore the best one.
         chosen = choose(predictor, Labelled(seen, targets), self.layout, self.seeds[1], n_workers, refines=False)
         n_features = self.layout.length(chosen.n_stages)
-        recipe = resolve_recipe(predictor, 0, len(seen), n_features, torch.device("cpu"), chosen, loss=targets.loss)
+        recipe = resolve_recipe(predictor, 0, TrainingSet.of(targets), n_features, torch.device("cpu"), chosen)
         predictor.set_params(feature_stages=chosen.n_stages, weight_decay=recipe.weight_decay)
         return replace(self, estimator=predictor, features=self.features[:, :n_features])
 
@@ -112,8 +112,8 @@ class Learner:
             return None
         sizes = [size for _, size in self.layout.groups_of(self.layout.count(self.estimator.feature_stages))]
         chosen = Chosen(len(sizes), self.estimator.weight_decay, {})
-        cpu, loss, n_features = torch.device("cpu"), targets.loss, sum(sizes)
-        recipe = resolve_recipe(self.estimator, 0, len(rows), n_features, cpu, chosen, loss=loss)
+        cpu, n_features = torch.device("cpu"), sum(sizes)
+        recipe = resolve_recipe(self.estimator, 0, TrainingSet.of(targets), n_features, cpu, chosen)
         if recipe.optimizer != "lbfgs":
             return None
         labelled = Labelled(_rows_of(self.features[:, :n_features], rows), targets)

@@ -27,6 +27,7 @@ from sktl.exceptions import BackboneError, BackboneWarning, InvalidParameterErro
 from . import model_libraries as _libraries
 from .backbone import Backbone, BuiltNetwork, duplicate, tensors_digest
 from .model_libraries import LocalFile, Origin, Published, Random, Source
+from .own_networks import OutputLayer, run, uncompiled
 from .weights import SUFFIXES, file_digest
 
 BackboneName: TypeAlias = str | Callable[[], nn.Module]
@@ -202,8 +203,11 @@ def _call(function: Callable[[], nn.Module], seed: int) -> BuiltNetwork:
             "images (n, 3, H, W) to features (n, n_features)."
         )
     preprocessing = _declared_preprocessing(module, name)
-    copied = _copied(module, name)
-    digest = _module_digest(copied, preprocessing)
+    copied = uncompiled(_copied(module, name))
+    answer, output_layer = _answer(copied, preprocessing)
+    if output_layer is not None:
+        warn(output_layer.warning(name), BackboneWarning)
+    digest = _module_digest(copied, answer)
     return BuiltNetwork(copied.cpu(), preprocessing, digest)  # networks are built, probed and cut on the CPU
 
 
@@ -276,8 +280,8 @@ def _declared_preprocessing(module: nn.Module, name: str) -> Preprocessing:
     return Preprocessing(256, (224, 224))
 
 
-def _module_digest(module: nn.Module, preprocessing: Preprocessing) -> str:
-    """Return a digest of a module's tensors, structure and code. Other differences may show in the pass's probe."""
+def _module_digest(module: nn.Module, answer: bytes) -> str:
+    """Return a digest of a module's tensors, structure, code and answer. Others may show in the pass's probe."""
     digest = hashlib.sha256(repr(module).encode())
     for part_name, part in module.named_modules():
         code = getattr(getattr(type(part), "forward", None), "__code__", None)  # classes of TorchScript have no forward
@@ -288,15 +292,19 @@ def _module_digest(module: nn.Module, preprocessing: Preprocessing) -> str:
     for tensor_name, tensor in (*module.named_parameters(), *module.named_buffers()):
         digest.update(f"{tensor_name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    digest.update(_answer(module, preprocessing))
+    digest.update(answer)
     return digest.hexdigest()
 
 
-def _answer(module: nn.Module, preprocessing: Preprocessing) -> bytes:
-    """Return the output for one fixed image, which reveals differences that the code of a network does not show."""
+def _answer(module: nn.Module, preprocessing: Preprocessing) -> tuple[bytes, OutputLayer | None]:
+    """Return the output for one fixed image, which reveals differences that the code of a network does not show.
+
+    The second result is the layer that gave the output, if it is probably an output layer for other classes.
+    """
     image = torch.randn(1, 3, *preprocessing.crop, generator=generator(0))
     try:
         with single_threaded(), seeded_globals(0), torch.inference_mode():
-            return copy.deepcopy(module).cpu().float().eval()(image).numpy().tobytes()
+            found, layer = run(copy.deepcopy(module).cpu().float().eval(), image)
+            return found.numpy().tobytes(), layer
     except Exception:  # the engine's probe reports the error
-        return b""
+        return b"", None

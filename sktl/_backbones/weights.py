@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -245,7 +245,7 @@ def match(state: StateDict, wanted: Iterable[str], ignored: Callable[[str], bool
     ----------
     state : dict of tensors
     wanted : iterable of str
-        Names of all tensors of the network without its output layer.
+        Names of all tensors of the network without its output layer, in the order of its state dict.
     ignored : callable
         Returns True for a name that may exist without being used, such as a name in the output layer.
     source : object
@@ -256,8 +256,9 @@ def match(state: StateDict, wanted: Iterable[str], ignored: Callable[[str], bool
     WeightsMismatchError
         If names are missing or unexpected. The message names at most five of each.
     """
+    wanted = [*wanted]
     names = set(wanted)
-    best = renamed(state, names, source)
+    best = renamed(state, wanted, source)
     missing = _missing(names, best)
     unexpected = sorted(name for name in best.keys() - names if not ignored(name))
     if missing or unexpected:
@@ -280,20 +281,39 @@ def renamed(state: StateDict, wanted: Iterable[str], source: object) -> StateDic
     WeightsMismatchError
         If several modules have all wanted names.
     """
+    wanted = [*wanted]
     names = set(wanted)
     best = min(renamings(state), key=lambda candidate: len(names ^ candidate.keys()))
     longest = max(names, key=len, default="")
     prefixes = [name.removesuffix(longest) for name in state if name.endswith(f".{longest}")]
     modules = {prefix: _below(prefix, state) for prefix in prefixes}
     whole = [prefix for prefix, module in modules.items() if not _missing(names, module)]
-    if not whole or not _missing(names, best):
+    if not _missing(names, best):
         return best
+    if not whole:
+        return _unnumbered(state, wanted) or best
     if len(whole) > 1:
         raise WeightsMismatchError(
             f"{source} holds {len(whole)} such networks, whose names begin with {_some(whole)}. Save the state dict of "
             "one of them: torch.save(module.state_dict(), path)."
         )
     return modules[whole[0]]
+
+
+def _unnumbered(state: StateDict, wanted: Sequence[str]) -> StateDict | None:
+    """Return a state dict with the names of the network's children instead of their numbers, if all names are there.
+
+    `nn.Sequential(*network.children())` numbers the children, and fastai puts such a network before its output layers.
+    """
+    children = dict.fromkeys(name.partition(".")[0] for name in wanted)
+    for prefix in ("", "0.", "0.0."):
+        module = {name.partition(".")[::2]: tensor for name, tensor in _below(prefix, state).items()}
+        numbers = dict.fromkeys(number for number, _ in module if number.isdecimal())
+        names = dict(zip(numbers, children, strict=False))
+        found = {f"{names[number]}.{rest}": tensor for (number, rest), tensor in module.items() if number in names}
+        if not _missing(set(wanted), found):
+            return found
+    return None
 
 
 def _below(prefix: str, state: StateDict) -> StateDict:

@@ -111,6 +111,7 @@ def fit(source: ImageSource, model: str, force: bool, decisions: str | None, qui
     load_label_table.
     """
     check_model(model, force)
+    _check_augmentation(parameters)
     photos = source.load()
     if not quiet:
         click.echo(source.describe(photos), err=True)
@@ -125,6 +126,15 @@ def fit(source: ImageSource, model: str, force: bool, decisions: str | None, qui
     what, device = contents(photos.kind, n_columns), estimator.device_
     click.echo(f"Trained on {n_images:,} images {what} on {device}, and saved as {shown(model)}.")
     click.echo(_estimate(estimator, photos, seconds))
+
+
+def _check_augmentation(parameters: dict[str, Any]) -> None:
+    """Raise a usage error if images are to be changed although no stages are trained on them."""
+    if parameters["augmentation"] != "auto" and parameters["trainable_stages"] == 0:
+        raise click.UsageError(
+            "--augmentation has no effect without --trainable-stages. Leave it out, or train stages.",
+            click.get_current_context(),
+        )
 
 
 def _new_estimator(kind: str, parameters: dict[str, Any]) -> Any:

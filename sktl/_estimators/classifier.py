@@ -196,7 +196,9 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         `trainable_stages=1`, for six epochs with each of the two settings; for `"trivial"`, it uses four fixed views of
         each image. With fewer than 50 images, or with `augmentation_views`, there is no trial and `"auto"` is
         `"trivial"`. With `weights=None`, it is `"light"`. Pass None or your own function if a label depends on
-        orientation or color (text, left and right lungs, ripeness).
+        orientation or color (text, left and right lungs, ripeness). This parameter, `augmentation_views` and
+        `mixup_alpha` have no effect with ``trainable_stages=0``, because the output layer is trained on features of
+        unchanged images.
     augmentation_views : int, default=None
         Number of random views of each image, at least 1. The views are drawn once, and the epochs use them in turn.
         None draws a new view in each epoch. The activations of views are cached, so that the frozen stages process each
@@ -255,7 +257,8 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
     random_state : int, RandomState or None, default=None
         Controls the initial output layer, the order of the images, the folds that choose `weight_decay` and
         `feature_stages`, augmentation, dropout, stochastic depth, the images that early stopping holds out, and random
-        `weights`. With an int, results repeat bit for bit on a CPU.
+        `weights`. With an int, results repeat bit for bit on a CPU. None draws from the operating system:
+        `np.random.seed` and `torch.manual_seed` have no effect.
     verbose : int, default=0
         1 shows the progress of passes over the images and of training stages, unless scikit-learn's `ProgressBar`
         shows it. 2 prints a line per epoch.

@@ -54,6 +54,7 @@ from .base import PretrainedImageBase
 from .fitted_features import PretrainedFeatures, TunedFeatures, other_blocks
 from .invalid_images import check_usable, find_usable, of_all_stages, offering
 from .resolved_parameters import (
+    TrainingSet,
     augmentations,
     candidates_of,
     check_combinations,
@@ -65,8 +66,8 @@ from .resolved_parameters import (
 
 # Rows of the training samples and, if some are held out, of the validation samples.
 _Rows: TypeAlias = tuple[np.ndarray | slice, ...]
-# Returns the recipe of the stages for a change of the images and a number of images.
-_RecipeOf: TypeAlias = Callable[[Change | None, int], TailRecipe]
+# Returns the recipe of the stages for a change of the images and their targets.
+_RecipeOf: TypeAlias = Callable[[Change | None, Targets], TailRecipe]
 
 
 class Seeds(NamedTuple):
@@ -194,9 +195,8 @@ class PretrainedImagePredictor(PretrainedImageBase):
         self.engine_, self.feature_stages_ = extractor.engine_name, chosen.n_stages
         self._features = PretrainedFeatures(chosen.n_stages, groups)
         self._typicality = Typicality.of(training.samples, layout, training.targets, seeds.typicality)
-        n_samples, n_features = split.training.samples.shape
-        loss = images.targets.loss
-        self.recipe_ = resolve_recipe(self, 0, n_samples, n_features, self.device_, chosen, loss=loss)
+        described, n_features = TrainingSet.of(split.training.targets), sum(sizes)
+        self.recipe_ = resolve_recipe(self, 0, described, n_features, self.device_, chosen)
         states = open_checkpoint(
             self.checkpoint, _split(images, rows, watched), extractor, self.recipe_, (seeds.head, seeds.choice)
         )
@@ -246,7 +246,7 @@ class PretrainedImagePredictor(PretrainedImageBase):
         )
 
         def train(split: Split[Sequence[Sample]], n_epochs: int | None = None, on: str = "") -> Tuned:
-            recipe = recipe_of(change, len(split.training.samples))
+            recipe = recipe_of(change, split.training.targets)
             states = open_checkpoint(self.checkpoint, split, extractor, recipe, seeds, candidates)
             # Otherwise, a fit of all epochs would resume from the final state of fewer epochs, and vice versa.
             phase = "stages" if n_epochs is None else f"stages, {n_epochs} epochs"
@@ -302,11 +302,9 @@ class PretrainedImagePredictor(PretrainedImageBase):
     ) -> tuple[Change | None, _RecipeOf]:
         """Return the augmentation, which a trial may choose, and a function that returns the recipe for one."""
 
-        def recipe_of(change: Change | None, n_samples: int) -> TailRecipe:
-            n_features, loss = extractor.layout.length(feature_stages), training.targets.loss
-            recipe = resolve_recipe(
-                self, n_trainable, n_samples, n_features, self.device_, augmentation=change, loss=loss
-            )
+        def recipe_of(change: Change | None, targets: Targets) -> TailRecipe:
+            n_features, described = extractor.layout.length(feature_stages), TrainingSet.of(targets)
+            recipe = resolve_recipe(self, n_trainable, described, n_features, self.device_, augmentation=change)
             assert isinstance(recipe, TailRecipe)
             return replace(recipe, feature_stages=feature_stages)
 
@@ -322,7 +320,7 @@ class PretrainedImagePredictor(PretrainedImageBase):
 
         def choose_for(features: Labelled[np.ndarray], recipe: TailRecipe) -> tuple[TailRecipe, dict[str, np.ndarray]]:
             chosen = choose(self, features, layout, seeds.choice, n_workers, recipe.n_trainable)
-            return with_choice(self, recipe, chosen, len(features.samples), layout), chosen.selection
+            return with_choice(self, recipe, chosen, TrainingSet.of(features.targets), layout), chosen.selection
 
         return choose_for
 

@@ -62,7 +62,11 @@ class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
     optimizer : {"auto", "sgd", "adamw", "lbfgs"} or subclass of torch.optim.Optimizer, default="auto"
         The optimizer.
     lr : float, default="auto"
-        Peak learning rate of the output layer, above 0, for standardized features and numbers.
+        Peak learning rate of the output layer, above 0, for standardized features and numbers. If stochastic gradient
+        descent trains the output layer alone, `"auto"` is a rate that is stable for any images, 1 / (1 + n_features / 2
+        + weight_decay), or 0.0016 for 1280 features. Batches of fewer than 16 images, `dropout` and uneven
+        `sample_weight` lower it. In all other cases, it is the same as for the classifier, also where stages are
+        trained together with the output layer.
     lr_schedule : {"auto", "cosine", "constant"}, default="auto"
         How the learning rate changes over the course of training.
     max_epochs : int, default="auto"
@@ -91,7 +95,8 @@ class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
         How images are randomly changed while stages are trained. A change must not affect the number: for example, a
         crop changes the defective share of a surface, a rotation changes an angle, and a change of brightness changes
         how ripe a fruit looks. `"auto"` compares `"trivial"` with None in a short trial within `fit`, which detects
-        only large effects. Pass None or your own function if the number depends on size, position or color.
+        only large effects. Pass None or your own function if the number depends on size, position or color. This
+        parameter, `augmentation_views` and `mixup_alpha` have no effect with ``trainable_stages=0``.
     augmentation_views : int, default=None
         Number of random views of each image, which the epochs use in turn. None draws a new view in each epoch.
     mixup_alpha : float, default=0.0
@@ -117,7 +122,8 @@ class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
     n_jobs : int, default=None
         Number of threads that read images and, on a CPU, run the network.
     random_state : int, RandomState or None, default=None
-        Controls everything that is random. With an int, results repeat bit for bit on a CPU.
+        Controls everything that is random. With an int, results repeat bit for bit on a CPU. None draws from the
+        operating system: `np.random.seed` and `torch.manual_seed` have no effect.
     verbose : int, default=0
         1 shows the progress of passes over the images and of training stages; 2 prints a line per epoch.
     net_params : dict, default=None

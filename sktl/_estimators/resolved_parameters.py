@@ -16,9 +16,12 @@ import torch
 from sktl._backbones.taps import StageLayout
 from sktl._head.penalty_selection import PENALTIES, Conditions, cross_validate, joined, refine
 from sktl._images.augmentation import Change, resolve_augmentation
+from sktl._targets.base_targets import Targets
 from sktl._targets.split import Labelled
 from sktl._training.callback_checks import check_callbacks, check_schedulers
 from sktl._training.json_values import plain
+from sktl._training.learning_rates import evenness, stable_lr
+from sktl._training.losses import LOSSES, SquaredLoss
 from sktl._training.net_params import check_net_params
 from sktl._training.optimizers import OptimizerName, has_option, option_names, rehearse
 from sktl._training.recipe import SHRINKAGE, Recipe, TailRecipe
@@ -73,34 +76,49 @@ _ABSENT = {"label_smoothing": 0.0}
 _UNUSED_BY_LBFGS = {"trainable_stages": 0} | _OF_STEPS
 
 
+class TrainingSet(NamedTuple):
+    """What recipes depend on: the number of samples, the name of their loss, and how even their weights are."""
+
+    n_samples: int
+    loss: str = "cross_entropy"
+    evenness: float = 1.0
+
+    @classmethod
+    def of(cls, targets: Targets) -> TrainingSet:
+        """Return the description of samples with these targets."""
+        return cls(len(targets), targets.loss, evenness(targets.weights))
+
+
 def resolve_recipe(
     predictor: Any,
     n_trainable: int,
-    n_samples: int,
+    training: TrainingSet,
     n_features: int,
     device: torch.device,
     chosen: Chosen | None = None,
     augmentation: Change | None = None,
-    loss: str = "cross_entropy",
 ) -> Recipe:
     """Return the recipe that the checked parameters of an estimator describe.
 
     Parameters
     ----------
     predictor : PretrainedImagePredictor
-    n_trainable, n_samples, n_features : int
-        Number of stages to train, of images, and of features of the output layer.
+    n_trainable : int
+        Number of stages to train.
+    training : TrainingSet
+    n_features : int
+        Number of features of the output layer.
     device : torch.device
     chosen : Chosen or None
         The choice of cross-validation.
     augmentation : Change or None
         Random change of the images that stages are trained on.
-    loss : str
-        Name of the loss.
     """
     estimator = _plain_parameters(predictor)
-    head = _head_recipe(estimator, n_samples, n_features, chosen, loss)
-    return _tail_recipe(estimator, head, n_trainable, n_samples, device, augmentation) if n_trainable else head
+    head = _head_recipe(estimator, training, n_features, chosen)
+    if n_trainable:
+        return _tail_recipe(estimator, head, n_trainable, training, n_features, device, augmentation)
+    return _alone(estimator, head, training, n_features)
 
 
 def _plain_parameters(predictor: Any) -> SimpleNamespace:
@@ -217,7 +235,7 @@ def candidates_of(predictor: Any, layout: StageLayout, loss: str, n_trainable: i
     return Candidates(stages, penalties if estimator.weight_decay == "auto" else (float(estimator.weight_decay),))
 
 
-def _head_recipe(estimator: Any, n_samples: int, n_features: int, chosen: Chosen | None, loss: str) -> Recipe:
+def _head_recipe(estimator: Any, training: TrainingSet, n_features: int, chosen: Chosen | None) -> Recipe:
     """Return the recipe of the output layer alone."""
     optimizer, _ = _optimizers(estimator)
     defaults = _HEAD[_kind(optimizer)]
@@ -231,15 +249,40 @@ def _head_recipe(estimator: Any, n_samples: int, n_features: int, chosen: Chosen
         lr=_value(estimator, "lr", lr),
         weight_decay=_value(estimator, "weight_decay", penalty),
         max_epochs=_value(estimator, "max_epochs", defaults["max_epochs"]),
-        batch_size=_value(estimator, "batch_size", _head_batch_size(optimizer, n_samples)),
+        batch_size=_value(estimator, "batch_size", _head_batch_size(optimizer, training.n_samples)),
         lr_schedule=_value(estimator, "lr_schedule", defaults["lr_schedule"]),
         label_smoothing=estimator.label_smoothing,
         dropout=estimator.dropout,
         verbose=int(estimator.verbose),
         patience=_patience(estimator, defaults["lr_schedule"]) if estimator.early_stopping else None,
         feature_stages=chosen.n_stages,
-        loss=loss,
+        loss=training.loss,
     )
+
+
+def _may_diverge(estimator: Any, recipe: Recipe) -> bool:
+    """Return True if numbers are learned at the default learning rate for classes, whose gradients are bounded.
+
+    So are the steps of other optimizers. Random stages are trained on features that are not standardized.
+    """
+    from_scratch = estimator.weights is None and estimator.trainable_stages != 0
+    of_numbers = issubclass(LOSSES[recipe.loss], SquaredLoss)
+    return of_numbers and recipe.optimizer == "sgd" and estimator.lr == "auto" and not from_scratch
+
+
+def _alone(estimator: Any, recipe: Recipe, training: TrainingSet, n_features: int) -> Recipe:
+    """Return the recipe of an output layer that is trained alone."""
+    if not _may_diverge(estimator, recipe):
+        return recipe
+    return replace(recipe, lr=_lr_of_numbers(recipe, training, n_features))
+
+
+def _lr_of_numbers(recipe: Recipe, training: TrainingSet, n_features: int) -> float:
+    """Return the default learning rate of an output layer for numbers."""
+    assert recipe.batch_size is not None
+    takes_all = recipe.batch_size >= training.n_samples
+    batch = math.inf if takes_all else recipe.batch_size * training.evenness
+    return stable_lr(n_features, recipe.l2, recipe.dropout, batch=batch)
 
 
 def _patience(estimator: Any, lr_schedule: str | None) -> int | None:
@@ -255,22 +298,23 @@ def _tail_recipe(
     estimator: Any,
     head: Recipe,
     n_trainable: int,
-    n_samples: int,
+    training: TrainingSet,
+    n_features: int,
     device: torch.device,
     augmentation: Change | None,
 ) -> TailRecipe:
     """Return the recipe of the stages; `head` contains the values that they share with the output layer."""
     _, stage_optimizer = _optimizers(estimator)
     pretrained = estimator.weights is not None
-    defaults = _stage_defaults(estimator, n_samples, augmentation)
+    defaults = _stage_defaults(estimator, training.n_samples, augmentation)
     own = {name: _value(estimator, name, defaults[name]) for name in ("max_epochs", "backbone_lr_ratio", "layer_decay")}
     own["batch_size"] = _value(estimator, "batch_size", _STAGES_BATCH)
     return TailRecipe(
         **vars(head) | own,
         n_trainable=n_trainable,
-        probing=_probing(estimator, head, n_samples),
+        probing=_probing(estimator, head, training, n_features),
         stage_optimizer=stage_optimizer,
-        head_lr_ratio=_HEAD_LR_RATIO if pretrained and estimator.optimizer == "auto" else 1.0,
+        head_lr_ratio=_head_lr_ratio(estimator, head, training, n_features),
         augmentation=augmentation,
         n_views=estimator.augmentation_views,
         mixup_alpha=estimator.mixup_alpha,
@@ -280,6 +324,17 @@ def _tail_recipe(
         amp=estimator.amp == "auto" and device.type != "cpu" and computes_in_bfloat16(device),
         compile=estimator.compile,
     )
+
+
+def _head_lr_ratio(estimator: Any, head: Recipe, training: TrainingSet, n_features: int) -> float:
+    """Return the learning rate of the output layer while stages are trained, as a fraction of `lr`."""
+    if estimator.weights is not None and estimator.optimizer == "auto":
+        return _HEAD_LR_RATIO
+    if not _may_diverge(estimator, head):
+        return 1.0
+    assert head.lr is not None
+    with_stages = replace(head, batch_size=_value(estimator, "batch_size", _STAGES_BATCH))
+    return _lr_of_numbers(with_stages, training, n_features) / head.lr
 
 
 def _stage_defaults(estimator: Any, n_samples: int, augmentation: Change | None) -> dict[str, Any]:
@@ -293,33 +348,37 @@ def _stage_defaults(estimator: Any, n_samples: int, augmentation: Change | None)
     return defaults | {"backbone_lr_ratio": ratio}
 
 
-def with_choice(predictor: Any, recipe: TailRecipe, chosen: Chosen, n_samples: int, layout: StageLayout) -> TailRecipe:
+def with_choice(
+    predictor: Any, recipe: TailRecipe, chosen: Chosen, training: TrainingSet, layout: StageLayout
+) -> TailRecipe:
     """Return the recipe of the stages with the choice of cross-validation.
 
     More features lower `lr`, but not the rates of the stages.
     """
-    estimator = _plain_parameters(predictor)
-    lengths = layout.length(1), layout.length(chosen.n_stages)
-    own, head = (_head_recipe(estimator, n_samples, length, chosen, recipe.loss) for length in lengths)
+    estimator, n_features = _plain_parameters(predictor), layout.length(chosen.n_stages)
+    own, head = (_head_recipe(estimator, training, length, chosen) for length in (layout.length(1), n_features))
     assert own.lr is not None
     assert head.lr is not None
     factor = own.lr / head.lr if estimator.backbone_lr_ratio == "auto" else 1.0
     return replace(
         recipe,
         lr=head.lr,
+        head_lr_ratio=_head_lr_ratio(estimator, head, training, n_features),
         backbone_lr_ratio=recipe.backbone_lr_ratio * factor,
         weight_decay=head.weight_decay,
         feature_stages=head.feature_stages,
-        probing=_probing(estimator, head, n_samples),
-        alone=_alone(estimator, head, chosen, n_samples),
+        probing=_probing(estimator, head, training, n_features),
+        alone=_without_stages(estimator, head, chosen, training, n_features),
     )
 
 
-def _alone(estimator: Any, head: Recipe, chosen: Chosen, n_samples: int) -> Recipe | None:
+def _without_stages(
+    estimator: Any, head: Recipe, chosen: Chosen, training: TrainingSet, n_features: int
+) -> Recipe | None:
     """Return the recipe of the output layer that early stopping compares the stages with, if it is not their start."""
     if chosen.penalty_alone is None or not _probes_to_optimum(estimator):
         return None
-    return _probing(estimator, replace(head, weight_decay=chosen.penalty_alone), n_samples)
+    return _probing(estimator, replace(head, weight_decay=chosen.penalty_alone), training, n_features)
 
 
 def check_within_trained(estimator: Any, feature_stages: int, n_trainable: int) -> None:
@@ -348,7 +407,7 @@ def augmentations(predictor: Any) -> list[Change | None]:
     return [change, None] if is_open and estimator.weights is not None else [change]
 
 
-def _probing(estimator: Any, head: Recipe, n_samples: int) -> Recipe | None:
+def _probing(estimator: Any, head: Recipe, training: TrainingSet, n_features: int) -> Recipe | None:
     """Return the recipe of the output layer before stages are trained; its batch size is not that of the stages."""
     if _probes_to_optimum(estimator):
         optimizer: OptimizerName = "lbfgs"
@@ -356,8 +415,9 @@ def _probing(estimator: Any, head: Recipe, n_samples: int) -> Recipe | None:
     else:
         optimizer, pretrained = head.optimizer, estimator.weights is not None
         own = {"max_epochs": _value(estimator, "freeze_epochs", _HEAD[_kind(optimizer)]["max_epochs"] * pretrained)}
-    own |= {"optimizer": optimizer, "batch_size": _head_batch_size(optimizer, n_samples)}
-    return replace(head, **own, patience=None, keeps_best=False) if own["max_epochs"] else None
+    own |= {"optimizer": optimizer, "batch_size": _head_batch_size(optimizer, training.n_samples)}
+    probing = _alone(estimator, replace(head, **own, patience=None, keeps_best=False), training, n_features)
+    return probing if own["max_epochs"] else None
 
 
 def _probes_to_optimum(estimator: Any) -> bool:

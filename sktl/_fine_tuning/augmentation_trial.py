@@ -37,7 +37,7 @@ def choose_augmentation(
     extractor: FeatureExtractor,
     training: Images,
     changes: Sequence[Change | None],
-    recipe_of: Callable[[Change | None, int], TailRecipe],
+    recipe_of: Callable[[Change | None, Targets], TailRecipe],
     runs: tuple[Run, Run],
     choose: Choose | None = None,
 ) -> Change | None:
@@ -54,7 +54,7 @@ def choose_augmentation(
     changes : sequence of Change or None
         Candidates. The first one is also returned if there are too few images to compare them.
     recipe_of : callable
-        Returns the recipe of a training run, given a change and the number of images.
+        Returns the recipe of a training run, given a change and the targets of the images.
     runs : (Run, Run)
         The runs of both phases of each training run.
     choose : callable or None
@@ -67,7 +67,7 @@ def choose_augmentation(
     losses = []
     runs = runs[0], replace(runs[1], title="trial of augmentation")
     for change in changes:
-        recipe = _shortened(recipe_of(change, len(learned.samples)), len(extractor.backbone.stages))
+        recipe = _shortened(recipe_of(change, learned.targets), len(extractor.backbone.stages))
         silent = replace(extractor, verbose=0)
         module = train_stages(silent, Split(learned), recipe, *runs, choose).net.module_
         features = TailExtractor(replace(silent, n_tail_stages=recipe.n_trainable), module.cut)(held_out.samples)

@@ -177,6 +177,12 @@ class _TailNet(WeightedNet):
             groups.append({"params": [p for p in members if p.ndim <= 1], "weight_decay": 0.0} | shared)
         return [[group for group in groups if group["params"]]], kwargs
 
+    def advise_slower(self, phase: str) -> str:
+        """Return advice, which is also about the rates of the stages if the output layer's rate is low enough."""
+        if phase != self.phase or self.lr * self.recipe.head_lr_ratio > 2 * self.stable_lr():
+            return super().advise_slower(phase)
+        return f"Lower lr={self.lr:g}, for instance to {self.lr / 10:.2g}, or backbone_lr_ratio"
+
     def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
         """Set the gradients of a batch."""
         self._set_training(True)

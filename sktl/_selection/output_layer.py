@@ -14,7 +14,7 @@ from sklearn.utils.metaestimators import available_if
 
 from sktl._backbones.taps import StageLayout
 from sktl._estimators.predictor import PretrainedImagePredictor
-from sktl._estimators.resolved_parameters import choose, resolve_recipe
+from sktl._estimators.resolved_parameters import TrainingSet, choose, resolve_recipe
 from sktl._head.head_net import random_layer
 from sktl._head.train_head import output_values, train_head
 from sktl._targets.base_targets import Targets
@@ -65,9 +65,7 @@ class FeaturesEstimator(BaseEstimator):
         chosen = choose(self.predictor, Labelled(X, targets), self.layout, self.seeds[1], self.n_workers)
         sizes = [size for _, size in self.layout.groups_of(chosen.n_stages)]
         seen = np.ascontiguousarray(X[:, : sum(sizes)])
-        n_samples, n_features = seen.shape
-        cpu, loss = torch.device("cpu"), targets.loss
-        recipe = resolve_recipe(self.predictor, 0, n_samples, n_features, cpu, chosen, loss=loss)
+        recipe = resolve_recipe(self.predictor, 0, TrainingSet.of(targets), sum(sizes), torch.device("cpu"), chosen)
         net = train_head(Split(Labelled(seen, targets)), recipe, Run(self.seeds[0]), sizes)
         return self._with_layer(net.module_.output, targets.outputs)
 

@@ -127,9 +127,10 @@ class Cache:
             self.store.release(owner)
 
     def count(self, hits: int, misses: int) -> None:
-        """Add hits and misses to the statistics."""
-        if self.store is not None:
-            self.store.count(hits, misses)
+        """Add hits and misses to the statistics. Store what is in memory again if the store was emptied by others."""
+        if self.store is not None and self.store.count(hits, misses) and hits:
+            for space, values in self._by_space().items():
+                self.store.write(space, values)
 
     def set_limit(self, max_bytes: int | None) -> None:
         """Set the size limit of the store; None restores the default."""
@@ -142,6 +143,15 @@ class Cache:
         self._start()
         if self.store is not None:
             self.store.clear()
+
+    def _by_space(self) -> dict[str, list[tuple[bytes, bytes]]]:
+        """Return the values in memory."""
+        with self._lock:
+            memory = [*self._memory.items()]
+        found: dict[str, list[tuple[bytes, bytes]]] = {}
+        for (space, key), value in memory:
+            found.setdefault(space, []).append((key, value))
+        return found
 
     def _remember(self, space: str, values: dict[bytes, bytes]) -> None:
         if self._pid != os.getpid():  # in a forked process, the lock may be held by a thread that does not exist

@@ -178,14 +178,14 @@ class RedisStore:
         self._attempt(lambda server: self._expire(owner, 0), None, writes=True)
         self._claims.pop(owner, None)
 
-    def count(self, hits: int, misses: int) -> None:
-        """Add hits and misses to the statistics."""
+    def count(self, hits: int, misses: int) -> bool:
+        """Add hits and misses to the statistics. Return True if they are the first since the store was emptied."""
 
-        def count(server: Any) -> None:
-            server.hincrby(_COUNTS, "hits", hits)
-            server.hincrby(_COUNTS, "misses", misses)
+        def count(server: Any) -> bool:
+            totals = server.hincrby(_COUNTS, "hits", hits), server.hincrby(_COUNTS, "misses", misses)
+            return totals == (hits, misses)
 
-        self._attempt(count, None, writes=True)
+        return self._attempt(count, False, writes=True)
 
     def contents(self, spaces_apart: str) -> Contents:
         """Return statistics. Entries of spaces with the given prefix are counted in bytes only.

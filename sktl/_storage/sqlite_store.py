@@ -139,17 +139,19 @@ class SQLiteStore:
 
         self._database.attempt(release, None, writes=True)
 
-    def count(self, hits: int, misses: int) -> None:
-        """Add hits and misses to the statistics."""
+    def count(self, hits: int, misses: int) -> bool:
+        """Add hits and misses to the statistics. Return True if they are the first since the store was emptied."""
 
-        def count(connection: sqlite3.Connection) -> None:
+        def count(connection: sqlite3.Connection) -> bool:
             with transaction(connection):
+                known = connection.execute("SELECT 1 FROM numbers WHERE name = 'hits'").fetchone()
                 connection.executemany(
                     "INSERT INTO numbers VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
                     [("hits", hits), ("misses", misses)],
                 )
+            return known is None
 
-        self._database.attempt(count, None, writes=True)
+        return self._database.attempt(count, False, writes=True)
 
     def contents(self, spaces_apart: str) -> Contents:
         """Return statistics. Entries of spaces with the given prefix are counted in bytes only."""

@@ -61,8 +61,8 @@ class ValueStore(Protocol):
     def release(self, owner: str) -> None:
         """Release all claims of an owner."""
 
-    def count(self, hits: int, misses: int) -> None:
-        """Add hits and misses to the statistics."""
+    def count(self, hits: int, misses: int) -> bool:
+        """Add hits and misses to the statistics. Return True if they are the first since the store was emptied."""
 
     def contents(self, spaces_apart: str) -> Contents:
         """Return statistics. Entries of spaces with the given prefix are counted in bytes only."""

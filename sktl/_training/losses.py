@@ -39,6 +39,7 @@ class CrossEntropy(nn.CrossEntropyLoss):
 
     names: ClassVar[tuple[str, str]] = ("log_loss", "accuracy")
     penalty_share: ClassVar[float] = 1.0
+    curvature: ClassVar[float] = 0.5
     smooths: ClassVar[bool] = True
 
     def __init__(self, label_smoothing: float = 0.0):
@@ -106,6 +107,8 @@ class ElementwiseLoss(nn.Module):
     names: ClassVar[tuple[str, str]]
     # The penalty of the weights is multiplied by this number.
     penalty_share: ClassVar[float] = 1.0
+    # The largest second derivative in any direction of the outputs.
+    curvature: ClassVar[float] = 1.0
     # Whether there are labels to smooth.
     smooths: ClassVar[bool] = False
 
@@ -169,6 +172,7 @@ class BinaryCrossEntropy(ElementwiseLoss):
     names = ("log_loss", "accuracy")
     # A label is a classifier of two classes. The difference of two logits has half the penalty of both.
     penalty_share = 0.5
+    curvature = 0.25
     smooths = True
 
     def __init__(self, label_smoothing: float = 0.0):

@@ -16,6 +16,7 @@ from sktl._targets.outputs import Outputs
 from sktl._utils.warnings import warn
 
 from .checkpoints import Checkpoint, SaveState, fit_from
+from .learning_rates import evenness
 from .net_callbacks import kept_start
 from .net_params import copied
 from .recipe import Recipe
@@ -84,15 +85,15 @@ class Run:
     def train(self, net: WeightedNet, dataset: LabelledDataset, outputs: Outputs, rank: np.ndarray) -> None:
         """Train a net whose module has the outputs' column `i` in column `rank[i]`. Warn if its start was best."""
         net.number(outputs, rank)
-        net.on = self.on
+        net.on, net.evenness_ = self.on, evenness(dataset.weights.numpy())
         fit_from(net, dataset, self.checkpoint)
         net.loss_of_zeros_ = _loss_of_zeros(net, dataset, len(rank))
         if kept_start(net.history):
             start, *losses = net.history[:, "valid_loss"]
             warn(
                 f"No epoch of the {net.phase} lowered the validation loss (start {start:.4g}, best epoch "
-                f"{min(losses):.4g}), so the initial weights are returned. Lower lr={net.lr:g}, or use more "
-                "validation images.",
+                f"{min(losses):.4g}), so the initial weights are returned. {net.advise_slower(net.phase)}, "
+                "or use more validation images.",
                 ConvergenceWarning,
             )
 
@@ -114,11 +115,10 @@ def warn_if_diverged(net: WeightedNet) -> None:
     for phase, rows in groupby(net.history, lambda row: row.get("phase", net.phase)):
         losses = [row.get("train_loss", math.nan) for row in rows]
         if losses[-1] > limit and not math.isnan(losses[0]):
-            ratio = " or backbone_lr_ratio" if phase == "stages" else ""
             warn(
                 f"The training loss of the phase {phase!r} ended at {losses[-1]:.4g}, far above "
-                f"{net.loss_of_zeros_:.4g}, the loss of the same prediction for every image. Lower "
-                f"lr={net.lr:g}{ratio}.",
+                f"{net.loss_of_zeros_:.4g}, the loss of the same prediction for every image. "
+                f"{net.advise_slower(phase)}.",
                 ConvergenceWarning,
             )
             return

@@ -16,6 +16,7 @@ from sktl._utils.fit_tasks import Steps, task
 from sktl.exceptions import TrainingError
 
 from .lbfgs import LimitedMemoryBFGS
+from .learning_rates import stable_lr
 from .losses import LOSSES, smoothing_of
 from .net_callbacks import CosineSchedule, MeanLoss, QuickHistory, StartOrBest
 from .optimizers import find_optimizer
@@ -88,6 +89,7 @@ class WeightedNet(ScoringNet):
     on = ""  # see `Run`
     stopped = False  # whether a callback of scikit-learn has asked to stop
     loss_of_zeros_ = math.inf  # training loss if all outputs are 0: the same prediction for every image
+    evenness_ = 1.0  # of the weights of the training samples
     _losses: tuple[torch.Tensor, ...] = ()  # of the samples of each batch of the last validation
 
     def __init__(self, *args: Any, loss_scale: float = 1.0, l2: float = 0.0, **kwargs: Any):
@@ -138,9 +140,18 @@ class WeightedNet(ScoringNet):
                     f"The loss became {loss} in {place}. Pass a larger weight_decay, or weights (sample_weight, "
                     "class_weight) that are not as different."
                 )
-            raise TrainingError(
-                f"The loss became {loss} in {place}, with lr={self.lr:g}. Lower lr, for instance to {self.lr / 10:g}."
-            )
+            raise TrainingError(f"The loss became {loss} in {place}. {self.advise_slower(self.phase)}.")
+
+    def stable_lr(self) -> float:
+        """Return a learning rate of the output layer at which it does not diverge."""
+        module, penalty = self.module_, max(group.get("weight_decay", 0.0) for group in self.optimizer_.param_groups)
+        batch, curvature = self.batch_size * self.evenness_, self.criterion_.curvature
+        return stable_lr(module.output.in_features, penalty, module.dropout, curvature, batch)
+
+    def advise_slower(self, phase: str) -> str:
+        """Return advice for a phase whose learning rate is too high, with a value that works."""
+        stable = self.stable_lr()
+        return f"Lower lr={self.lr:g}, for instance to {stable if stable < self.lr / 2 else self.lr / 10:.2g}"
 
     def fit(
         self,

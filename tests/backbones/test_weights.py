@@ -187,6 +187,31 @@ def test_a_common_prefix_is_removed(prefix):
     assert same(match(renamed, state, ignore_nothing, "file"), state)
 
 
+@pytest.mark.parametrize(
+    "cut",
+    [
+        lambda children: nn.Sequential(*children),
+        lambda children: nn.Sequential(nn.Sequential(*children), nn.Sequential(nn.Flatten(), nn.Linear(4, 2))),
+        lambda children: nn.Sequential(nn.Sequential(nn.Sequential(*children)), nn.Linear(4, 2)),
+    ],
+)
+def test_numbers_of_children_are_their_names(cut):
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.act, self.norm = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.BatchNorm2d(4)
+            self.layers = nn.Sequential(nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 1))
+
+    network = Network()
+    names, state = network.state_dict(), cut([*network.children()]).state_dict()
+    assert same(match(state, names, ignore_nothing, "file"), names)
+    del state[[*state][2]]
+    with pytest.raises(WeightsMismatchError, match="another architecture"):
+        match(state, names, ignore_nothing, "file")
+    with pytest.raises(WeightsMismatchError, match="another architecture"):
+        match(cut([*network.children()]).state_dict(), [*names, "other.weight"], ignore_nothing, "file")
+
+
 def test_a_prefix_that_belongs_to_the_network_stays():
     state = {"module.weight": torch.ones(1), "module.bias": torch.zeros(1)}
     assert same(match(state, state, ignore_nothing, "file"), state)

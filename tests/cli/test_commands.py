@@ -231,7 +231,7 @@ def test_a_value_that_the_library_refuses_is_its_message(photos, tmp_path):
         (["--device", "toaster"], "Pass one of these or --device auto, or install"),
         (["--weights", "absent.pth"], "--weights absent.pth: there is no such file"),
         (["--random-state", "-1"], "it must be a whole number in the range [0, 4294967295] or none."),
-        (["--lr", "1e30"], "Lower --lr, for instance"),
+        (["--lr", "1e30"], "Lower --lr 1e+30, for instance to 0.0"),
     ],
 )
 def test_errors_speak_of_options(photos, tmp_path, options, expected):

@@ -186,6 +186,14 @@ def test_an_option_of_another_kind_is_never_ignored(tables, tmp_path):
     assert "--loss has no meaning for classes." in run(*fit, "--loss", "huber", status=2)[1]
 
 
+@pytest.mark.parametrize("value", ["strong", "none"])
+def test_an_augmentation_without_stages_is_never_ignored(value):
+    message = run("fit", "no_folder", "-o", "m", "--augmentation", value, status=2)[1]
+    assert "--augmentation has no effect without --trainable-stages." in message
+    words = ["--augmentation", value, "--trainable-stages", "1"]
+    assert "--augmentation" not in run("fit", "no_folder", "-o", "m", *words, status=1)[1]
+
+
 def test_options_of_the_regressor_are_its_parameters():
     defaults = {name: value for name, value in DEFAULTS.items() if name not in OF_CLASSIFIER} | OF_REGRESSOR
     assert PretrainedImageRegressor().get_params() == defaults

@@ -9,11 +9,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sktl import PretrainedImageClassifier
+from sktl import PretrainedImageClassifier, PretrainedImageRegressor
 from sktl._backbones.taps import StageLayout
 from sktl._estimators import resolved_parameters as _resolved
 from sktl._estimators.resolved_parameters import (
     Chosen,
+    TrainingSet,
     augmentations,
     candidates_of,
     check_combinations,
@@ -25,10 +26,13 @@ from sktl.exceptions import InvalidParameterError
 
 
 def resolve(n_samples=1000, n_features=1280, n_trainable=0, **params):
-    estimator = PretrainedImageClassifier(**params)
+    return resolved(PretrainedImageClassifier(**params), TrainingSet(n_samples), n_features, n_trainable)
+
+
+def resolved(estimator, training, n_features, n_trainable=0):
     check_combinations(estimator)
     device, change = torch.device("cpu"), augmentations(estimator)[0] if n_trainable else None
-    return resolve_recipe(estimator, n_trainable, n_samples, n_features, device, augmentation=change)
+    return resolve_recipe(estimator, n_trainable, training, n_features, device, augmentation=change)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +66,7 @@ def test_features_of_blocks_lower_the_rate_of_the_output_layer_and_not_those_of_
     for params in ({}, {"lr": 0.02}, {"backbone_lr_ratio": 0.1}):
         estimator = PretrainedImageClassifier(trainable_stages=2, optimizer=optimizer, **params)
         before = resolve(100, own, 2, trainable_stages=2, optimizer=optimizer, **params)
-        one, two = (with_choice(estimator, before, Chosen(n, 0.5, {}), 100, layout) for n in (1, 2))
+        one, two = (with_choice(estimator, before, Chosen(n, 0.5, {}), TrainingSet(100), layout) for n in (1, 2))
         assert one.lr == before.lr
         assert one.backbone_lr_ratio == before.backbone_lr_ratio
         wide = resolve(100, own + blocks, 2, trainable_stages=2, optimizer=optimizer, **params)
@@ -71,6 +75,57 @@ def test_features_of_blocks_lower_the_rate_of_the_output_layer_and_not_those_of_
             assert two.backbone_lr_ratio == before.backbone_lr_ratio
         else:
             assert two.lr * two.backbone_lr_ratio == pytest.approx(before.lr * before.backbone_lr_ratio)
+
+
+NUMBERS = TrainingSet(100, "squared_error")
+LAYOUT = StageLayout((("", 1280), ("block", 4608)), (1280, 5888))
+
+
+@pytest.mark.parametrize(("optimizer", "params"), [("auto", {}), ("auto", {"dropout": 0.1}), ("sgd", {})])
+@pytest.mark.parametrize("n_stages", [1, 2])
+def test_numbers_lower_the_rate_of_an_output_layer_alone_and_not_those_of_the_stages(optimizer, params, n_stages):
+    shared = {"trainable_stages": 2, "optimizer": optimizer, "augmentation": None} | params
+    found = []
+    for kind, training in (PretrainedImageClassifier, TrainingSet(100)), (PretrainedImageRegressor, NUMBERS):
+        recipe = resolved(kind(**shared), training, LAYOUT.length(2), 2)
+        found.append(with_choice(kind(**shared), recipe, Chosen(n_stages, 0.03, {}), training, LAYOUT))
+    classes, numbers = found
+    assert (numbers.lr, numbers.backbone_lr_ratio) == (classes.lr, classes.backbone_lr_ratio)
+    if optimizer == "auto":
+        assert numbers.head_lr_ratio == classes.head_lr_ratio
+    else:
+        assert numbers.lr * numbers.head_lr_ratio == pytest.approx(numbers.probing.lr)
+    if classes.probing.lr is not None:
+        assert numbers.probing.lr < classes.probing.lr / 10
+
+
+@pytest.mark.parametrize("params", [{"lr": 0.03}, {"optimizer": "adamw"}, {"optimizer": torch.optim.SGD}])
+@pytest.mark.parametrize("n_trainable", [0, 2])
+def test_numbers_change_neither_a_rate_of_the_user_nor_those_of_other_optimizers(params, n_trainable):
+    shared = {"trainable_stages": n_trainable, "augmentation": None} | params
+    classes = resolved(PretrainedImageClassifier(**shared), TrainingSet(100), 1280, n_trainable)
+    numbers = resolved(PretrainedImageRegressor(**shared), NUMBERS, 1280, n_trainable)
+    own = {"loss": "squared_error"} | ({"probing": numbers.probing} if n_trainable else {})
+    assert vars(numbers) == vars(classes) | own
+
+
+def test_random_stages_learn_numbers_at_the_rates_of_classes():
+    shared = {"weights": None, "trainable_stages": "all"}
+    found = resolved(PretrainedImageRegressor(**shared), NUMBERS, 1280, 6)
+    assert (found.lr, found.head_lr_ratio, found.backbone_lr_ratio) == (0.03, 1, 1)
+
+
+@given(n_features=st.integers(1, 10**4), batch_size=st.integers(1, 200), share=st.floats(0.01, 1))
+def test_smaller_batches_more_dropout_and_uneven_weights_lower_the_rate_for_numbers(n_features, batch_size, share):
+    def lr(training=NUMBERS, **params):
+        return resolved(PretrainedImageRegressor(optimizer="sgd", **params), training, n_features).lr
+
+    assert lr(batch_size=batch_size) <= lr(batch_size=100) <= 1 / (1 + n_features / 2)
+    assert lr(dropout=1 - share) <= lr()
+    assert lr(weight_decay=1 / share) < lr(weight_decay=0.0)
+    uneven = NUMBERS._replace(evenness=share)
+    assert lr(uneven) == pytest.approx(share * lr())
+    assert lr(uneven, batch_size=100) == lr(batch_size=100)
 
 
 @given(lengths=st.lists(st.integers(0, 3), max_size=4), n_trainable=st.integers(0, 3))

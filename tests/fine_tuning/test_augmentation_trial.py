@@ -15,7 +15,7 @@ from torch import nn
 from sktl import PretrainedImageClassifier
 from sktl._backbones.resolve_backbone import resolve_backbone
 from sktl._estimators import predictor as _predictor
-from sktl._estimators.resolved_parameters import resolve_recipe
+from sktl._estimators.resolved_parameters import TrainingSet, resolve_recipe
 from sktl._features.extractor import FeatureExtractor
 from sktl._fine_tuning import augmentation_trial as _trial
 from sktl._images.augmentation import AUGMENTATIONS, CustomTransform
@@ -43,8 +43,10 @@ def choose(images, changes, backbone=stochastic_net):
     extractor = FeatureExtractor(resolve_backbone(backbone, "default", None, 0), torch.device("cpu"))
     clf = PretrainedImageClassifier(trainable_stages=2, max_epochs=2, batch_size=8)
 
-    def recipe_of(change, n_samples):
-        return resolve_recipe(clf, 2, n_samples, extractor.n_features, extractor.device, augmentation=change)
+    def recipe_of(change, targets):
+        return resolve_recipe(
+            clf, 2, TrainingSet.of(targets), extractor.n_features, extractor.device, augmentation=change
+        )
 
     return _trial.choose_augmentation(extractor, images, changes, recipe_of, (Run(0), Run(0)))
 

@@ -5,7 +5,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from sktl import PretrainedImageClassifier
-from sktl._estimators.resolved_parameters import Chosen, resolve_recipe
+from sktl._estimators.resolved_parameters import Chosen, TrainingSet, resolve_recipe
 from sktl._head.held_out_outputs import held_out_outputs
 from sktl._head.train_head import output_values, train_head
 from sktl._targets.class_targets import ClassTargets
@@ -27,7 +27,7 @@ def targets_of(codes=CODES, weights=None):
 
 def recipe_of(penalty=0.03):
     chosen = Chosen(2, penalty, {})
-    return resolve_recipe(PretrainedImageClassifier(), 0, N, 14, torch.device("cpu"), chosen, loss="cross_entropy")
+    return resolve_recipe(PretrainedImageClassifier(), 0, TrainingSet(N), 14, torch.device("cpu"), chosen)
 
 
 def outputs(targets=None, trusted=ALL, n_threads=1):

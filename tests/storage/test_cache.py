@@ -10,6 +10,7 @@ import os
 import pickle
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -327,6 +328,24 @@ def test_a_smaller_limit_shrinks_the_cache_and_clear_empties_it(tmp_path):
     sktl.clear_cache(tmp_path / "cache")
     assert sktl.cache_info(tmp_path / "cache") == (0, 0, 0, 0, 500)
     assert cache.get("a", [b"%d" % i for i in range(10)]) == {}
+
+
+@pytest.mark.parametrize("how", ["cleared", "removed"])
+def test_a_cache_that_others_empty_is_filled_again_from_memory(tmp_path, how):
+    path = tmp_path / "cache"
+    encoder = PretrainedImageEncoder(backbone=Pixels, engine="torch", n_jobs=1, cache=path).fit(X)
+    expected = encoder.transform(X)
+    full = sktl.cache_info(path)
+    if how == "cleared":
+        SQLiteStore(path, lambda: 10**9).clear()  # as another process does it
+    else:
+        shutil.rmtree(path)
+    for hits in (12, 24):
+        np.testing.assert_array_equal(encoder.transform(X), expected)
+        assert sktl.cache_info(path)[:4] == (hits, 0, full.images, full.bytes)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SQLiteStore, "write", lambda *args: pytest.fail("written again"))
+        encoder.transform(X)
 
 
 @pytest.mark.parametrize("max_bytes", [-1, 1.5, "1", True])

@@ -114,11 +114,12 @@ def test_values_larger_than_the_largest_are_not_kept_and_the_others_are(store, m
 
 
 def test_statistics_of_several_add_up_and_are_reset(make):
-    for i, store in enumerate((make(), make(), make())):
-        store.count(i, 10)
-    assert make().contents("about ")[:2] == (3, 30)
-    make().clear()
-    assert make().contents("about ")[:4] == (0, 0, 0, 0)
+    stores = make(), make(), make()
+    for _ in range(2):
+        assert [store.count(i, 10) for i, store in enumerate(stores)] == [True, False, False]
+        assert make().contents("about ")[:2] == (3, 30)
+        make().clear()
+        assert make().contents("about ")[:4] == (0, 0, 0, 0)
 
 
 # ------------------------------------------------------------------------------------------------------------- claims
