@@ -83,7 +83,8 @@ def audit_images(
         are checked.
     groups : array-like of shape (n_samples,), default=None
         Groups of images, such as the images of one patient, which folds do not split. Copies across groups are marked.
-        `fit` of `estimator` gets them if it has the parameter `groups`.
+        `fit` of `estimator` gets them if it has the parameter `groups`, except in folds with too few groups for early
+        stopping to hold out whole groups.
     X_test, y_test : array-like, default=None
         Test images and their labels. They are checked as well, and copies across train and test are marked. No model is
         trained on them. A test label is the class of `y` with the same value or, if there is none, with the same text.

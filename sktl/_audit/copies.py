@@ -220,7 +220,7 @@ def copy_issues(copies: Copies, subjects: Subjects) -> Iterator[Issue]:
 
     Of several copies of one picture, one image has no finding: dropping all images with findings leaves one of each.
     The image named is the other side of a split or has another label, if there is such a copy. If a single one of
-    several copies has another label, the labels contradict in its finding only, as far as possible.
+    several copies has another label, the labels contradict in its finding only, except across train and test or groups.
     """
     n, values = len(copies.components), subjects.values()
     labels = _LabelCounts.of(copies.components[: len(values)], values)
@@ -254,8 +254,10 @@ def _connecting(pairs: np.ndarray, rank: np.ndarray, are_last: np.ndarray) -> It
     """
     n, costs = len(are_last), np.empty(len(rank))
     costs[rank] = np.arange(1, len(rank) + 1)
-    of_edge = {frozenset(pair): edge for edge, pair in enumerate(pairs.tolist())}
     tree = minimum_spanning_tree(coo_array((costs, pairs.T), shape=(n, n)).tocsr())
+    # Many copies of one picture have many more pairs than the tree, whose costs say which pairs it consists of.
+    edges = rank[tree.data.astype(np.int64) - 1].tolist()
+    of_edge = {frozenset(pairs[edge].tolist()): edge for edge in edges}
     tree = (tree + tree.T).tocsr()
     seen = np.zeros(n, dtype=bool)
     for root in sorted(np.flatnonzero(np.diff(tree.indptr)), key=are_last.__getitem__):

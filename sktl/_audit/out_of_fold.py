@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any
@@ -25,6 +26,7 @@ from sktl._targets.folds import Folds
 from sktl._targets.outputs import LogitOutputs
 from sktl._targets.split import Labelled
 from sktl._utils.threads import n_threads
+from sktl.exceptions import InvalidParameterError
 
 # For more images, folds share the principal axes of the features, which takes a fraction of the time. This costs about
 # a point of precision among the most suspicious labels.
@@ -139,10 +141,16 @@ class Learner:
             n_workers = n_threads(self.estimator.n_jobs)
             layer = FeaturesEstimator(self.estimator, self.layout, self.seeds, n_workers).fit(self.features[train], y)
             return _in_columns(layer, self.features[wanted], targets)
-        takes_groups = self.groups is not None and has_fit_parameter(self.estimator, "groups")
-        known = {"groups": self.groups[train]} if takes_groups else {}  # type: ignore[index]
-        model = clone(self.estimator).fit(self.given(train), y, **known)
-        return _in_columns(model, self.given(wanted), targets)
+        return _in_columns(self._fitted(train, y), self.given(wanted), targets)
+
+    def _fitted(self, train: np.ndarray, y: np.ndarray) -> Any:
+        """Return the estimator fitted on some images, with their groups if it can use them."""
+        X = self.given(train)
+        if self.groups is not None and has_fit_parameter(self.estimator, "groups"):
+            # A fold may have too few groups for early stopping to hold out whole ones. Other errors are raised again.
+            with suppress(InvalidParameterError):
+                return clone(self.estimator).fit(X, y, groups=self.groups[train])
+        return clone(self.estimator).fit(X, y)
 
 
 def learner_of(

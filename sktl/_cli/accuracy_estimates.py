@@ -6,12 +6,14 @@ Commands import this module when they run, because it imports scikit-learn, whic
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from sklearn.base import clone
-from sklearn.model_selection import KFold, PredefinedSplit, StratifiedKFold, cross_validate
+from sklearn.metrics import balanced_accuracy_score
+from sklearn.model_selection import KFold, PredefinedSplit, StratifiedKFold
 
 from sktl._targets.folds import deal
 
@@ -93,11 +95,9 @@ def estimate(
 
 
 def _accuracy(copy: Any, images: _Images, folds: Any, names: list[str]) -> str:
-    found = cross_validate(
-        copy, images.paths, images.target, cv=folds, scoring=("accuracy", "balanced_accuracy"), error_score="raise",
-        params={"groups": images.groups},
-    )  # fmt: skip
-    scores, balanced = found["test_accuracy"], found["test_balanced_accuracy"].mean()
+    found = _held_out(copy, images, folds, lambda fitted, paths: fitted.predict(paths))
+    right, balanced = found == images.target, balanced_accuracy_score(images.target, found)
+    scores = np.array([right[test].mean() for _, test in folds.split(images.paths, images.target)])
     classes, counts = np.unique(images.target, return_counts=True)
     of_each = f" Balanced accuracy, the mean over classes: {balanced:.3f}." if counts.max() > 2 * counts.min() else ""
     return (
@@ -113,7 +113,7 @@ def _of(folds: Any) -> str:
 
 def _average_precision(copy: Any, images: _Images, folds: Any, names: list[str]) -> str:
     target = images.target
-    metrics = LabelMetrics(names, target, _held_out_values(copy, images, folds))
+    metrics = LabelMetrics(names, target, _held_out(copy, images, folds, values_of))
     if metrics.macro is None:
         return "The average precision is unknown, because no image has a label."
     present = target.any(axis=0)
@@ -127,7 +127,7 @@ def _average_precision(copy: Any, images: _Images, folds: Any, names: list[str])
 def _r2(copy: Any, images: _Images, folds: Any, names: list[str]) -> str:
     truth = images.target.reshape(len(images.target), -1)
     headings = number_names(names, truth.shape[1])
-    metrics = NumberMetrics(headings, images.paths, truth, _held_out_values(copy, images, folds))
+    metrics = NumberMetrics(headings, images.paths, truth, _held_out(copy, images, folds, values_of))
     if metrics.r2 is None:
         return "R2 is unknown, because all images have the same number."
     means = "mean over the numbers, " if len(headings) > 1 else ""
@@ -139,14 +139,15 @@ def _r2(copy: Any, images: _Images, folds: Any, names: list[str]) -> str:
     )
 
 
-def _held_out_values(copy: Any, images: _Images, folds: Any) -> np.ndarray:
+def _held_out(copy: Any, images: _Images, folds: Any, predict: Callable[[Any, Any], np.ndarray]) -> np.ndarray:
     """Return the predictions for each image by an estimator that was not trained on its fold.
 
-    They are scored together, because a fold may have no image with a label, or only one number.
+    They are scored together, because a fold may have no image of a class or with a label, or only one number.
     """
-    values = np.empty((len(images.paths), images.target[0].size))
-    for rows, test in folds.split(images.paths):
-        training = images.take(rows)
+    rows, found = [], []
+    for train, test in folds.split(images.paths, images.target):
+        training = images.take(train)
         fitted = clone(copy).fit(training.paths, training.target, groups=training.groups)
-        values[test] = values_of(fitted, images.paths[test])
-    return values
+        rows.append(test)
+        found.append(predict(fitted, images.paths[test]))
+    return np.asarray(np.concatenate(found)[np.argsort(np.concatenate(rows))])

@@ -29,7 +29,7 @@ from sktl._storage.cache import NO_CACHE
 from sktl._targets.base_targets import Targets
 from sktl._targets.number_targets import NumberTargets, number_columns, suggesting_classification, suggesting_regression
 from sktl._targets.sample_weights import check_groups
-from sktl._targets.target_columns import shown
+from sktl._targets.target_columns import check_complete, shown
 from sktl._training.json_values import plain
 from sktl._utils.devices import check_precision, resolve_device
 from sktl._utils.settings_isolation import isolated
@@ -280,6 +280,7 @@ def rank_backbones(
     with suggesting_regression(y) if task == "classification" else suggesting_classification():
         targets = template._check_targets(y, None, len(samples))
     plain = _plain(targets, y)
+    groups = None if groups is None else check_complete(groups, "groups")
     splits = check_splits(cv, targets, plain, groups, seeds.split)
     if isinstance(scoring, str) and scoring == "auto":
         scoring = default_scoring(targets)

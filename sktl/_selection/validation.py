@@ -15,7 +15,7 @@ from sklearn.model_selection import check_cv
 from sktl._targets.base_targets import Targets
 from sktl._targets.class_targets import ClassTargets
 from sktl._targets.label_targets import LabelTargets
-from sktl._targets.target_columns import check_complete, shown
+from sktl._targets.target_columns import shown
 from sktl._words import one_line, type_of
 from sktl.exceptions import InvalidParameterError
 
@@ -80,7 +80,7 @@ def _check_scores(scoring: Any, scores: Sequence[Any]) -> None:
             )
 
 
-def check_splits(cv: Any, targets: Targets, y: np.ndarray, groups: Any, seed: int) -> Splits:
+def check_splits(cv: Any, targets: Targets, y: np.ndarray, groups: np.ndarray | None, seed: int) -> Splits:
     """Return the folds, which are the same for all networks.
 
     Parameters
@@ -89,7 +89,7 @@ def check_splits(cv: Any, targets: Targets, y: np.ndarray, groups: Any, seed: in
     targets : Targets
     y : array
         The same targets, for generators.
-    groups : array-like of shape (n_samples,) or None
+    groups : array of shape (n_samples,) or None
     seed : int
         Seed of the folds of several labels, of numbers and of groups.
 
@@ -98,19 +98,18 @@ def check_splits(cv: Any, targets: Targets, y: np.ndarray, groups: Any, seed: in
     InvalidParameterError
         If `cv` and `groups` do not suit `y`.
     """
-    groups = None if groups is None else check_complete(groups, "groups")
     if groups is not None and len(groups) != len(y):
         raise InvalidParameterError(f"groups has shape {groups.shape}: pass one group for each of {len(y)} images.")
     try:
-        given = _folds(cv, targets, y, groups, seed)
         rows = np.arange(len(y))
-        splits = [(rows[train], rows[test]) for train, test in given]
+        splits = [(rows[train], rows[test]) for train, test in _folds(cv, targets, y, groups, seed)]
         if not splits:
             raise ValueError("it has no folds.")
         for number, (train, test) in enumerate(splits):
-            _check_fold(targets, number, train, test)
+            _check_fold(targets, groups, number, train, test)
     except (ValueError, TypeError, IndexError) as error:
-        raise InvalidParameterError(f"cv={shown(cv)} is not possible with this y: {error}") from error
+        given = "this y" if groups is None else "this y and these groups"
+        raise InvalidParameterError(f"cv={shown(cv)} is not possible with {given}: {error}") from error
     return splits
 
 
@@ -132,18 +131,23 @@ def _dealt(n_folds: int, targets: Targets, groups: np.ndarray | None, seed: int)
         raise ValueError("pass at least 2 folds.")
     numbers = None if groups is None else np.unique(groups, return_inverse=True)[1]
     dealt = targets.with_changes(groups=numbers).deal(n_folds, seed)
+    if dealt.n_folds < n_folds and groups is not None:
+        advice = f": pass cv={dealt.n_folds}" if dealt.n_folds > 1 else ", and folds do not split groups"
+        raise ValueError(f"groups has only {dealt.n_folds} group{'s' * (dealt.n_folds > 1)}{advice}.")
     if dealt.n_folds < n_folds:
         raise ValueError(f"only {dealt.n_folds} folds are possible.")
     held_out = [dealt.of_sample == fold for fold in range(n_folds)]
     return [(np.flatnonzero(~some), np.flatnonzero(some)) for some in held_out]
 
 
-def _check_fold(targets: Targets, number: int, train: np.ndarray, test: np.ndarray) -> None:
+def _check_fold(targets: Targets, groups: np.ndarray | None, number: int, train: np.ndarray, test: np.ndarray) -> None:
     if not len(test):
         raise ValueError(f"fold {number} scores no images.")
     if len(both := np.intersect1d(train, test)):
         raise ValueError(f"fold {number} scores images that it trains on, such as X[{both[0]}].")
     if isinstance(targets, ClassTargets) and len(np.unique(targets.codes[train])) < 2:
-        raise ValueError(f"fold {number} trains on fewer than two classes. Shuffle, or stratify by class.")
+        splits_groups = groups is None or bool(np.isin(groups[train], groups[test]).any())
+        advice = "Shuffle, or stratify by class" if splits_groups else "Each class needs groups in at least two folds"
+        raise ValueError(f"fold {number} trains on fewer than two classes. {advice}.")
     if len(train) < 2:
         raise ValueError(f"fold {number} trains on fewer than two images.")

@@ -258,6 +258,19 @@ def test_fits_that_hold_out_images_themselves_get_the_groups():
     assert fits[2:] == [[]] * 2
 
 
+@pytest.mark.parametrize(
+    ("y", "n_groups"), [(Y[:24], 2), (np.repeat([*"abacbc"], 4), 3)], ids=["one group", "classes of one group"]
+)
+def test_folds_with_too_few_groups_to_hold_out_are_judged(y, n_groups):
+    groups, early = (
+        np.repeat(np.arange(n_groups), 24 // n_groups),
+        classifier(early_stopping=True, validation_fraction=0.25, lr=0.1),
+    )
+    found = audit([*X[:24], b"no image"], [*y, y[0]], groups=[*groups, 0], estimator=early)
+    assert positions(found, "unreadable") == [24]
+    assert found._notes == []
+
+
 def test_copies_of_one_image_are_not_unlike_a_few_others():
     plain = [np.full((64, 64, 3), level, np.uint8) for level in (0, 255)]
     assert not positions(audit([X[0]] * 22 + plain, None), "unlike_the_rest")
@@ -288,6 +301,11 @@ def test_test_labels_are_counted_if_no_training_label_is_judged(arguments, reaso
     found = audit(**{"images": X[:4], "y": Y[:4]} | arguments, X_test=X[8:11], y_test=["dark", "dark", "dim"])
     counted = [note for note in found._notes if note.startswith("Labels not judged")]
     assert counted == [f"Labels not judged: {n} {reason}" for n in ("4 of 4 images.", "3 of 3 test images.")]
+
+
+def test_folds_of_a_generator_are_not_made_if_no_label_is_judged():
+    found = audit([*X[:4], b"no image"], [*["dark"] * 4, "light"], cv=StratifiedKFold(2))
+    assert found._notes == ["Labels not judged: 4 of 4 images. All training images have the same label."]
 
 
 def test_what_the_page_needs_of_images():

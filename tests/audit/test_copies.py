@@ -1,5 +1,6 @@
 """Copies form groups, and one finding names each image that is a copy of another."""
 
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from photographs import COPIES, photograph
 from PIL import Image
 
-from sktl._audit.copies import Copies, connected, copy_issues, divided, find_copies, joined_groups
+from sktl._audit.copies import Copies, _connecting, connected, copy_issues, divided, find_copies, joined_groups
 from sktl._audit.subjects import Part, Subjects
 from sktl._audit.thumbnails import read_thumbnails
 from sktl._images.samples import as_samples
@@ -176,6 +177,17 @@ def test_one_label_that_differs_from_all_others_contradicts_in_its_own_finding_a
     (advice,) = [issue.suggestion for issue in issues if issue.contradicts]
     assert advice.startswith("The labels contradict: b and a, which 3 of 4 copies have. Correct one")
     assert ("unless they only show the same scene" in advice) is not exact
+
+
+def test_memory_does_not_grow_by_objects_for_each_pair():
+    n = 120
+    pairs = np.stack(np.triu_indices(n, 1), axis=1)
+    tracemalloc.start()
+    found = [*_connecting(pairs, np.arange(len(pairs))[::-1], np.zeros(n, dtype=bool))]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 150 * len(pairs)
+    assert all({member, parent} == {*pairs[edge].tolist()} for member, parent, edge in found)
 
 
 def test_copies_with_a_label_of_their_own_are_named_even_if_all_others_are_copies_of_it():

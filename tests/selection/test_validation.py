@@ -7,7 +7,8 @@ import pytest
 from backbones import Pixels
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.model_selection import GroupKFold, LeaveOneOut, StratifiedKFold
+from sklearn.exceptions import DataConversionWarning
+from sklearn.model_selection import GroupKFold, KFold, LeaveOneOut, StratifiedKFold
 
 from sktl import rank_backbones
 from sktl._selection.validation import check_splits
@@ -84,7 +85,8 @@ def test_classes_have_the_folds_of_scikit_learn():
         ({"cv": 0}, "pass at least 2 folds"),
         ({"cv": True}, "pass at least 2 folds"),
         ({"cv": 31}, "only 30 folds are possible"),
-        ({"cv": 3, "groups": np.arange(30) % 2}, "only 2 folds are possible"),
+        ({"cv": 3, "groups": np.arange(30) % 2}, "this y and these groups: groups has only 2 groups: pass cv=2"),
+        ({"cv": 3, "groups": np.zeros(30)}, "groups has only 1 group, and folds do not split groups"),
         ({"cv": [(range(1), range(1, 30))]}, "trains on fewer than two images"),
         ({"cv": GroupKFold(3)}, "not possible with this y"),
         ({"cv": 3, "groups": [1]}, r"groups has shape \(1,\)"),
@@ -95,6 +97,38 @@ def test_classes_have_the_folds_of_scikit_learn():
 def test_what_numbers_do_not_allow_is_refused_before_any_pass(parameters, words):
     with pytest.raises(InvalidParameterError, match=words):
         rank_backbones(X, np.arange(30), [Pixels], task="regression", **parameters)
+
+
+@pytest.mark.filterwarnings("ignore:The groups parameter is ignored by KFold")  # which is why the advice differs
+@pytest.mark.parametrize(
+    ("cv", "advice"),
+    [(2, "needs groups in at least two folds"), (GroupKFold(2), "needs groups in at least two"), (KFold(2), "Shuffle")],
+)
+def test_advice_about_folds_of_one_class_follows_from_whether_they_split_groups(cv, advice):
+    y = np.repeat([0, 1], 15)
+    groups = y if not isinstance(cv, KFold) else np.arange(30) % 15
+    with pytest.raises(InvalidParameterError, match=advice):
+        splits_of_classes(y, cv, groups)
+
+
+def test_a_column_of_groups_warns_once():
+    groups = np.repeat(np.arange(10), 3)[:, None]
+    with pytest.warns(DataConversionWarning, match="groups") as warned:
+        rank_backbones(X, np.arange(30) % 2, [Pixels], groups=groups, cache=False, random_state=0)
+    assert len([warning for warning in warned if issubclass(warning.category, DataConversionWarning)]) == 1
+
+
+def test_generators_get_groups_as_they_were_passed():
+    seen = []
+
+    class Recording(GroupKFold):
+        def split(self, X, y=None, groups=None):
+            seen.extend(groups)
+            return super().split(X, y, groups)
+
+    names = [*"abcdefghij"] * 3
+    rank_backbones(X, np.arange(30) % 2, [Pixels], groups=names, cv=Recording(3), cache=False, random_state=0)
+    assert seen == names
 
 
 def test_generators_that_need_classes_are_refused_for_labels():
